@@ -1,0 +1,116 @@
+//! The client: a stub whose methods make calls.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+
+use super::{documented_name, method_constant};
+use crate::attributes;
+use crate::model::{Argument, Method, Service};
+
+/// The type, its constructor, and a method for each of the trait's.
+pub(super) fn expand(service: &Service) -> TokenStream {
+    let methods = service.methods.iter().map(|method| self::method(service, method));
+    let structure = structure(service);
+    let implementation = implementation(service, methods);
+    quote!(#structure #implementation)
+}
+
+/// The type itself. What `derive` would write is written out, so that it is never mistaken for the user's methods.
+pub(super) fn structure(service: &Service) -> TokenStream {
+    let type_attributes = attributes::for_type(&service.item.attrs);
+    let attributes = attributes::for_implementation(&service.item.attrs);
+    let visibility = &service.item.vis;
+    let client = service.client();
+    let name = client.to_string();
+    let documentation = format!("Calls the methods of {} on nodes.", documented_name(service));
+    quote! {
+        #(#type_attributes)*
+        #[doc = #documentation]
+        ///
+        /// Each method takes the arguments of the trait's and returns a [`Call`](::distribution::Call), of which nothing
+        /// is sent until it is awaited or spawned. A clone is cheap and calls through the same caller.
+        #[allow(dead_code, non_camel_case_types)]
+        #visibility struct #client {
+            stub: ::distribution::__private::Stub,
+        }
+
+        #(#attributes)*
+        #[automatically_derived]
+        #[allow(deprecated)]
+        impl ::core::clone::Clone for #client {
+            fn clone(&self) -> Self {
+                Self { stub: ::core::clone::Clone::clone(&self.stub) }
+            }
+        }
+
+        #(#attributes)*
+        #[automatically_derived]
+        #[allow(deprecated)]
+        impl ::core::fmt::Debug for #client {
+            fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::core::fmt::DebugStruct::finish(::core::fmt::DebugStruct::field(
+                    &mut ::core::fmt::Formatter::debug_struct(formatter, #name),
+                    "stub",
+                    &self.stub,
+                ))
+            }
+        }
+    }
+}
+
+/// The constructor, followed by `methods`.
+pub(super) fn implementation(service: &Service, methods: impl Iterator<Item = TokenStream>) -> TokenStream {
+    let attributes = attributes::for_implementation(&service.item.attrs);
+    let client = service.client();
+    quote! {
+        #(#attributes)*
+        #[allow(dead_code, deprecated)]
+        impl #client {
+            /// Makes a stub whose calls go through `caller`, for instance a master.
+            #[must_use]
+            pub fn new(caller: &impl ::distribution::Caller) -> Self {
+                Self { stub: ::distribution::__private::Stub::new(caller) }
+            }
+
+            #(#methods)*
+        }
+    }
+}
+
+/// The attributes of a client's method, its documentation among them.
+pub(super) fn method_attributes(service: &Service, method: &Method) -> TokenStream {
+    let attributes = attributes::for_client_method(&method.item.attrs);
+    let documentation = (!attributes::are_documented(&method.item.attrs))
+        .then(|| format!("Calls `{}` of {}.", method.name(), documented_name(service)))
+        .map(|text| quote!(#[doc = #text]));
+    quote!(#documentation #(#attributes)*)
+}
+
+/// `Call<T>` or `Call<T, E>`.
+pub(super) fn call_type(value: impl ToTokens, error: Option<impl ToTokens>) -> TokenStream {
+    let error = error.map(|error| quote!(, #error));
+    quote!(::distribution::Call<#value #error>)
+}
+
+fn method(service: &Service, method: &Method) -> TokenStream {
+    let attributes = method_attributes(service, method);
+    let identifier = method.identifier();
+    let names: Vec<_> = method.arguments.iter().map(|argument| &argument.name).collect();
+    let kinds = method.arguments.iter().map(|argument| &argument.kind);
+    let output = call_type(&method.output.value, method.output.error.as_ref());
+    let call = if method.output.error.is_some() { "call_fallible" } else { "call" };
+    let place = method.output.place();
+    let call = Ident::new(call, place);
+    let constant = method_constant(service, method);
+    // The places tell rustc where to say that a type is not what serde needs: at that type.
+    let values = method.arguments.iter().map(Argument::value);
+    let body = quote_spanned! {place=>
+        ::distribution::__private::Stub::#call(&self.stub, #constant, &(#(#values,)*))
+    };
+    quote! {
+        #attributes
+        pub fn #identifier(&self #(, #names: #kinds)*) -> #output {
+            #body
+        }
+    }
+}

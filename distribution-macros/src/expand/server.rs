@@ -1,0 +1,133 @@
+//! The server: an implementation of the trait with the routes that lead to its methods.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+
+use super::{documented_name, method_constant};
+use crate::attributes;
+use crate::model::{Method, Service};
+
+/// The type, its constructor, and its routes.
+pub(super) fn expand(service: &Service) -> TokenStream {
+    let structure = structure(service);
+    let constructor = constructor(service);
+    let routes = routes(service);
+    quote!(#structure #constructor #routes)
+}
+
+/// The type itself, with a `Debug` that asks nothing of the implementation.
+pub(super) fn structure(service: &Service) -> TokenStream {
+    let type_attributes = attributes::for_type(&service.item.attrs);
+    let attributes = attributes::for_implementation(&service.item.attrs);
+    let visibility = &service.item.vis;
+    let server = service.server();
+    let parameter = service.parameter();
+    let name = server.to_string();
+    let documentation = format!("Serves an implementation of {} on a node.", documented_name(service));
+    quote! {
+        #(#type_attributes)*
+        #[doc = #documentation]
+        #[allow(dead_code, non_camel_case_types)]
+        #visibility struct #server<#parameter> {
+            implementation: #parameter,
+        }
+
+        #(#attributes)*
+        #[automatically_derived]
+        #[allow(deprecated)]
+        impl<#parameter> ::core::fmt::Debug for #server<#parameter> {
+            fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::core::fmt::DebugStruct::finish_non_exhaustive(
+                    &mut ::core::fmt::Formatter::debug_struct(formatter, #name),
+                )
+            }
+        }
+    }
+}
+
+fn constructor(service: &Service) -> TokenStream {
+    let attributes = attributes::for_implementation(&service.item.attrs);
+    let server = service.server();
+    let parameter = service.parameter();
+    let item = &service.item.ident;
+    quote! {
+        #(#attributes)*
+        #[allow(dead_code, deprecated)]
+        impl<#parameter: #item> #server<#parameter> {
+            /// Wraps `implementation`; a node that is given the result serves it.
+            #[must_use]
+            pub fn new(implementation: #parameter) -> Self {
+                Self { implementation }
+            }
+        }
+    }
+}
+
+fn routes(service: &Service) -> TokenStream {
+    let attributes = attributes::for_implementation(&service.item.attrs);
+    let server = service.server();
+    let parameter = service.parameter();
+    let item = &service.item.ident;
+    let name = service.name();
+    let handlers = service.methods.iter().map(|method| handler(service, method));
+    // Locals are hygienic here: a constant of the user's with one of these names is not matched against.
+    quote_spanned! {Span::mixed_site()=>
+        #(#attributes)*
+        #[automatically_derived]
+        #[allow(deprecated, unused_mut, unused_variables)]
+        impl<#parameter: #item> ::distribution::__private::Service for #server<#parameter> {
+            fn routes(self) -> ::distribution::__private::Routes {
+                let __distribution_implementation = ::std::sync::Arc::new(self.implementation);
+                let mut __distribution_routes = ::distribution::__private::Routes::new(#name);
+                #(#handlers)*
+                __distribution_routes
+            }
+        }
+    }
+}
+
+/// The statement that adds the route to one method.
+fn handler(service: &Service, method: &Method) -> TokenStream {
+    let conditions = attributes::conditions(&method.item.attrs);
+    let register = match (method.is_async(), method.output.error.is_some()) {
+        (false, false) => "compute",
+        (false, true) => "compute_fallible",
+        (true, false) => "asynchronous",
+        (true, true) => "asynchronous_fallible",
+    };
+    let place = Span::mixed_site().located_at(method.item.sig.ident.span());
+    let register = Ident::new(register, place);
+    let constant = method_constant(service, method);
+    let parameter = service.parameter();
+    let item = &service.item.ident;
+    let identifier = method.identifier();
+    let names: Vec<Ident> = (0..method.arguments.len())
+        .map(|position| format_ident!("__distribution_argument_{position}", span = Span::mixed_site()))
+        .collect();
+    // The types of the arguments follow from the call: written out, they could be hidden by the type parameter.
+    let call = quote_spanned! {Span::mixed_site()=>
+        <#parameter as #item>::#identifier(&*__distribution_implementation #(, #names)*)
+    };
+    let body = if method.is_async() {
+        quote_spanned! {Span::mixed_site()=>
+            {
+                let __distribution_implementation = ::core::clone::Clone::clone(&__distribution_implementation);
+                async move { #call.await }
+            }
+        }
+    } else {
+        call
+    };
+    // Here rustc says that a type is not what serde needs, so it is to be the method's place.
+    quote_spanned! {place=>
+        #(#conditions)*
+        {
+            let __distribution_implementation = ::core::clone::Clone::clone(&__distribution_implementation);
+            ::distribution::__private::Routes::#register(
+                &mut __distribution_routes,
+                #constant,
+                move |(#(#names,)*)| #body,
+            );
+        }
+    }
+}

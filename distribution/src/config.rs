@@ -1,0 +1,39 @@
+//! Limits and defaults that master and node share, and the checks that settings pass.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Body of the largest frame either side takes unless told otherwise.
+pub(crate) const FRAME_LIMIT: usize = 64 * 1024 * 1024;
+
+/// Below this not even headers and error messages fit.
+pub(crate) const SMALLEST_FRAME_LIMIT: usize = 16 * 1024;
+
+/// What a frame's length field can state.
+pub(crate) const LARGEST_FRAME_LIMIT: usize = u32::MAX as usize;
+
+/// The longest time that any timer is set for.
+///
+/// tarpc keeps deadlines in a timer queue that panics beyond about 2.18 years, so every deadline is
+/// clamped to this on both sides, also one that a peer sends.
+pub(crate) const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Checks a frame limit.
+pub(crate) fn check_frame_limit(bytes: usize) -> Result<usize, Error> {
+    if (SMALLEST_FRAME_LIMIT..=LARGEST_FRAME_LIMIT).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(Error::setting("frame_limit", bytes, "it must lie between 16 KiB and 4 GiB - 1"))
+    }
+}
+
+/// Microseconds of a duration, as the wire carries times; what does not fit is the largest.
+pub(crate) fn to_micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A time that a peer sent, clamped to [`LONGEST_TIME`].
+pub(crate) fn from_micros(micros: u64) -> Duration {
+    Duration::from_micros(micros).min(LONGEST_TIME)
+}

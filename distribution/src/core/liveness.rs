@@ -1,0 +1,85 @@
+//! Which nodes are dead: those that are silent, unless it is the master that was deaf.
+
+use super::{
+    Core, Effect, Effects, Host, LinkHandle, Time,
+    view::{NodeEvent, NodeState},
+};
+use crate::{error::GoneReason, id::NodeId};
+
+/// A node that has missed this many heartbeats gets no new calls.
+pub(crate) const SUSPECT_AFTER: u32 = 3;
+
+/// A node that has missed this many is gone.
+pub(crate) const GONE_AFTER: u32 = 6;
+
+/// What is remembered between two looks.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    last_look: Option<Time>,
+    /// Silence before this does not count: the master itself was stalled then.
+    amnesty: Time,
+    /// Until then nobody is declared gone, because most nodes fell silent together.
+    patience: Option<Time>,
+}
+
+impl<H: Host> Core<H> {
+    /// Looks at how long each node has been silent. Meant to be called every quarter of a heartbeat.
+    pub(super) fn watch(&mut self, now: Time, effects: &mut Effects<H>) {
+        let heartbeat = self.settings.heartbeat;
+        // A look that comes a whole heartbeat late was held up, and so was the reading of what the nodes
+        // sent meanwhile.
+        if self.liveness.last_look.is_some_and(|last| now.saturating_sub(last) > heartbeat) {
+            self.liveness.amnesty = now;
+        }
+        self.liveness.last_look = Some(now);
+
+        let mut silent = 0;
+        let mut dead = Vec::new();
+        for id in self.registry.ids() {
+            let Some(node) = self.registry.node_mut(id) else { continue };
+            let heard = node.link.heard().max(node.joined).max(self.liveness.amnesty);
+            node.silent_for = now.saturating_sub(heard);
+            let (silent_for, state, identity) = (node.silent_for, node.state, node.identity.clone());
+            if silent_for >= heartbeat * SUSPECT_AFTER {
+                silent += 1;
+                if state == NodeState::Alive {
+                    self.registry.set_state(id, NodeState::Suspect, &mut self.rng);
+                    effects.push(Effect::Event(NodeEvent::Suspect { node: identity, silent_for }));
+                }
+                if silent_for >= heartbeat * GONE_AFTER {
+                    dead.push(id);
+                }
+            } else if state == NodeState::Suspect {
+                self.registry.set_state(id, NodeState::Alive, &mut self.rng);
+                effects.push(Effect::Event(NodeEvent::Recovered { node: identity }));
+                self.feed(id, effects);
+            }
+        }
+        if silent == 0 {
+            self.liveness.patience = None;
+        }
+        if !dead.is_empty() && self.may_declare(now, silent) {
+            for id in dead {
+                self.declare_gone(now, id, effects);
+            }
+        }
+    }
+
+    /// More than half of at least three nodes silent at once speaks against the master or its network:
+    /// one window more passes before any of them is given up.
+    fn may_declare(&mut self, now: Time, silent: usize) -> bool {
+        let total = self.registry.len();
+        if total < 3 || silent * 2 <= total {
+            return true;
+        }
+        let until = *self.liveness.patience.get_or_insert(now + self.settings.heartbeat * GONE_AFTER);
+        now >= until
+    }
+
+    fn declare_gone(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
+        let Some(node) = self.registry.node(id) else { return };
+        let reason = GoneReason::Silent(node.silent_for);
+        effects.push(Effect::Disconnect { link: node.link.clone(), reason: reason.clone() });
+        self.gone(now, id, reason, effects);
+    }
+}

@@ -1,0 +1,527 @@
+//! The master's decisions, as a pure state machine.
+//!
+//! It takes events with the time they happened (`joined`, `submit`, `finished`, `gone`, `tick` and so
+//! on) and leaves effects to be carried out (send this call there, end that one). There is no clock, no
+//! input or output, and no randomness in it but what is passed in: the same events in the same order
+//! give the same effects. So a simulator can run its every rule.
+//!
+//! [`registry`] knows the nodes and their load, [`schedule`] chooses and queues, [`retry`] decides
+//! about calls whose node was lost, [`liveness`] about nodes that fall silent.
+
+mod liveness;
+mod registry;
+mod retry;
+mod schedule;
+pub(crate) mod view;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    net::SocketAddr,
+    time::Duration,
+};
+
+pub(crate) use liveness::GONE_AFTER;
+use rand::{SeedableRng, rngs::SmallRng};
+use registry::Registry;
+use schedule::Queue;
+use view::{NodeEvent, NodeInfo, NodeState, Stats};
+
+use crate::{
+    error::{CallError, CodecError, Execution, GoneReason, Part, Progress},
+    id::{CallId, NodeId, NodeIdentity},
+    service::method::{Method, MethodId},
+    wire::{Load, Outcome, Refusal, Reply, hello::Registration},
+};
+
+/// Time since the master started.
+pub(crate) type Time = Duration;
+
+/// A place in the queues: calls are taken in this order.
+type Seq = u64;
+
+/// What the core is told about calls and links, which it passes on without looking inside.
+pub(crate) trait Host {
+    /// A call: its payload, and where its end goes.
+    type Call: CallHandle;
+    /// The way to a node.
+    type Link: LinkHandle;
+}
+
+/// A call as the core sees it.
+pub(crate) trait CallHandle: Clone {
+    /// Whether this attempt was written to its connection, as far as anybody knows.
+    fn was_sent(&self, attempt: u32) -> bool;
+}
+
+/// The way to a node as the core sees it.
+pub(crate) trait LinkHandle: Clone {
+    /// When the last byte came from the node.
+    fn heard(&self) -> Time;
+}
+
+/// What is to be done, in this order, by whoever brought the event.
+pub(crate) enum Effect<H: Host> {
+    /// Send the call over the link.
+    Send { link: H::Link, call: H::Call, id: CallId, attempt: u32, deadline: Option<Time> },
+    /// Tell the node that nobody waits for this attempt any more.
+    Cancel { link: H::Link, call: H::Call, id: CallId, attempt: u32 },
+    /// The call has ended.
+    End { call: H::Call, end: Result<Ended, CallError> },
+    /// Tell the draining node that it has nothing left.
+    Drained { link: H::Link },
+    /// Close the link.
+    Disconnect { link: H::Link, reason: GoneReason },
+    /// Tell people.
+    Event(NodeEvent),
+}
+
+/// A call that a handler has answered, with a value or with its own error.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) reply: Reply,
+    pub(crate) node: NodeIdentity,
+    pub(crate) attempts: u32,
+    pub(crate) elapsed: Duration,
+}
+
+/// How an attempt ended, as its link saw it.
+#[derive(Debug)]
+pub(crate) enum Attempted {
+    /// The node answered.
+    Replied(Reply),
+    /// It was not written to the connection.
+    NotSent,
+    /// It was not written, because the node takes at most this many bytes.
+    TooLarge { size: u64, limit: u64 },
+}
+
+/// What is set once.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) heartbeat: Duration,
+    pub(crate) node_wait: Duration,
+    /// Calls that may wait.
+    pub(crate) queue: usize,
+    /// Upper half of the node ids.
+    pub(crate) epoch: u32,
+    pub(crate) seed: u64,
+}
+
+/// What is asked of a call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Demand {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) node: Option<NodeId>,
+}
+
+/// Where a call is.
+#[derive(Debug)]
+enum Stage {
+    /// In the queue of its method, or of the node it is for.
+    Queued(Seq),
+    /// It was lost, and is queued again at this time.
+    BackingOff(Time),
+    /// This node has it.
+    InFlight(NodeId),
+}
+
+struct CallEntry<H: Host> {
+    handle: H::Call,
+    method: &'static Method,
+    demand: Demand,
+    submitted: Time,
+    /// When it was queued last, from which it waits for a node to come.
+    queued: Time,
+    /// Kept over all attempts, so that a call that was lost goes before those made after it.
+    seq: Seq,
+    stage: Stage,
+    /// How often it was given to a link.
+    attempt: u32,
+    /// How often it was sent, as far as anybody knows.
+    sent: u32,
+    /// The nodes it was lost with, in order.
+    lost: Vec<(NodeIdentity, GoneReason)>,
+    /// The nodes that would not run it.
+    refused: Vec<NodeIdentity>,
+}
+
+impl<H: Host> CallEntry<H> {
+    fn deadline(&self) -> Option<Time> {
+        self.demand.timeout.map(|timeout| self.submitted.saturating_add(timeout))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Deadline,
+    Retry,
+}
+
+/// The state machine.
+pub(crate) struct Core<H: Host> {
+    settings: Settings,
+    registry: Registry<H>,
+    calls: HashMap<CallId, CallEntry<H>>,
+    queues: BTreeMap<MethodId, Queue>,
+    /// When each service was served last, for fairness between them.
+    turns: HashMap<&'static str, u64>,
+    turn: u64,
+    /// Calls in the queues.
+    waiting: usize,
+    /// Calls that are queued again after a while.
+    backing_off: usize,
+    /// Mean run time of each method, as its replies tell.
+    run_times: HashMap<MethodId, Duration>,
+    timers: BTreeSet<(Time, CallId, Timer)>,
+    liveness: liveness::Watch,
+    rng: SmallRng,
+    next_call: u64,
+    next_node: u32,
+    next_seq: Seq,
+    stats: Stats,
+    shutting_down: bool,
+}
+
+impl<H: Host> fmt::Debug for Core<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("nodes", &self.registry.len())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The effects of one event.
+pub(crate) type Effects<H> = Vec<Effect<H>>;
+
+impl<H: Host> Core<H> {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            rng: SmallRng::seed_from_u64(settings.seed),
+            settings,
+            registry: Registry::new(),
+            calls: HashMap::new(),
+            queues: BTreeMap::new(),
+            turns: HashMap::new(),
+            turn: 0,
+            waiting: 0,
+            backing_off: 0,
+            run_times: HashMap::new(),
+            timers: BTreeSet::new(),
+            liveness: liveness::Watch::default(),
+            next_call: 0,
+            next_node: 0,
+            next_seq: 0,
+            stats: Stats::default(),
+            shutting_down: false,
+        }
+    }
+
+    /// A node id that was never given out before.
+    pub(crate) fn new_node_id(&mut self) -> NodeId {
+        self.next_node += 1;
+        NodeId::new(self.settings.epoch, self.next_node)
+    }
+
+    /// A node has registered under the id it was given.
+    pub(crate) fn joined(
+        &mut self,
+        now: Time,
+        id: NodeId,
+        registration: Registration,
+        addr: SocketAddr,
+        link: H::Link,
+        effects: &mut Effects<H>,
+    ) {
+        let identity = NodeIdentity::new(id, &registration.name, addr);
+        self.registry.join(identity.clone(), registration, link, now, &mut self.rng);
+        effects.push(Effect::Event(NodeEvent::Joined { node: identity }));
+        self.note_served(now);
+        self.feed(id, effects);
+    }
+
+    /// A node told how busy it is.
+    pub(crate) fn load(&mut self, id: NodeId, load: Load) {
+        if let Some(node) = self.registry.node_mut(id) {
+            node.load = load;
+        }
+    }
+
+    /// A node wants no new calls.
+    pub(crate) fn draining(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
+        let Some(node) = self.registry.node_mut(id) else { return };
+        if node.state == NodeState::Draining {
+            return;
+        }
+        effects.push(Effect::Event(NodeEvent::Draining { node: node.identity.clone() }));
+        let waiting = std::mem::take(&mut node.waiting);
+        let identity = node.identity.clone();
+        self.registry.set_state(id, NodeState::Draining, &mut self.rng);
+        for call in waiting.into_values() {
+            self.fail_target(now, call, format!("it was to run on {identity}, which is leaving"), effects);
+        }
+        self.note_served(now);
+        self.tell_drained(id, effects);
+    }
+
+    /// A node's connection has ended.
+    pub(crate) fn gone(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) {
+        let Some(node) = self.registry.leave(id, &mut self.rng) else { return };
+        let in_flight = node.in_flight.len();
+        effects.push(Effect::Event(NodeEvent::Gone { node: node.identity.clone(), reason: reason.clone(), in_flight }));
+        self.note_served(now);
+        for call in node.waiting.into_values() {
+            self.fail_target(now, call, format!("it was to run on {}, which {reason}", node.identity), effects);
+        }
+        for (call, attempt) in node.in_flight.into_keys() {
+            if self.is_current(call, id, attempt) {
+                self.lost(now, call, &node.identity, &reason, effects);
+            }
+        }
+    }
+
+    /// Whether the call waits for this very attempt on this node.
+    fn is_current(&self, call: CallId, node: NodeId, attempt: u32) -> bool {
+        self.calls
+            .get(&call)
+            .is_some_and(|entry| entry.attempt == attempt && matches!(entry.stage, Stage::InFlight(on) if on == node))
+    }
+
+    /// An attempt has ended.
+    pub(crate) fn finished(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        id: CallId,
+        attempt: u32,
+        attempted: Attempted,
+        effects: &mut Effects<H>,
+    ) {
+        if !self.registry.end(node, id, attempt, &mut self.rng) {
+            return;
+        }
+        if self.is_current(id, node, attempt) {
+            match attempted {
+                Attempted::Replied(reply) => self.replied(now, node, id, reply, effects),
+                Attempted::NotSent => self.requeue(now, id, effects),
+                Attempted::TooLarge { size, limit } => {
+                    self.end_with(id, effects, |call| CallError::TooLarge {
+                        method: call.method.name(),
+                        part: Part::Arguments,
+                        size,
+                        limit,
+                    });
+                }
+            }
+        } else if matches!(attempted, Attempted::Replied(_)) {
+            self.stats.late += 1;
+        }
+        self.feed(node, effects);
+        self.tell_drained(node, effects);
+    }
+
+    fn replied(&mut self, now: Time, node: NodeId, id: CallId, reply: Reply, effects: &mut Effects<H>) {
+        let Some(identity) = self.registry.node(node).map(|node| node.identity.clone()) else { return };
+        let Some(method) = self.calls.get(&id).map(|call| call.method) else { return };
+        let name = method.name();
+        match reply.outcome {
+            Outcome::Value | Outcome::Error => {
+                self.note_run_time(method.id(), reply.run);
+                if let Some(call) = self.remove(id) {
+                    self.stats.answered += 1;
+                    let ended = Ended {
+                        reply,
+                        node: identity,
+                        attempts: call.sent,
+                        elapsed: now.saturating_sub(call.submitted),
+                    };
+                    effects.push(Effect::End { call: call.handle, end: Ok(ended) });
+                }
+            }
+            Outcome::Panicked(message) => {
+                self.end_with(id, effects, |_| CallError::Panicked { method: name, node: identity, message });
+            }
+            Outcome::Refused(Refusal::Decode(message)) => self.end_with(id, effects, |_| CallError::Decode {
+                method: name,
+                part: Part::Arguments,
+                source: CodecError::new(message),
+            }),
+            Outcome::Encode(message) => self.end_with(id, effects, |_| CallError::Encode {
+                method: name,
+                part: Part::Reply,
+                source: CodecError::new(message),
+            }),
+            Outcome::TooLarge { size, limit } => {
+                self.end_with(id, effects, |_| CallError::TooLarge { method: name, part: Part::Reply, size, limit });
+            }
+            Outcome::Refused(Refusal::UnknownMethod | Refusal::Busy | Refusal::Draining) => {
+                self.refused(now, id, identity, effects);
+            }
+            Outcome::Stopped | Outcome::Refused(Refusal::Stopped) => {
+                // The node's clock may be a little ahead of ours at a deadline.
+                let has_deadline = self.calls.get(&id).is_some_and(|call| call.demand.timeout.is_some());
+                if has_deadline {
+                    self.time_out(id, effects);
+                } else {
+                    let reason = GoneReason::Violation("stopped a call that nobody had cancelled".to_owned());
+                    self.lost(now, id, &identity, &reason, effects);
+                }
+            }
+        }
+    }
+
+    /// The caller wants the call no more.
+    pub(crate) fn cancel(&mut self, id: CallId, effects: &mut Effects<H>) {
+        if let Some(call) = self.remove(id) {
+            self.stats.cancelled += 1;
+            self.stop(id, call, effects);
+        }
+    }
+
+    /// Tells the node that has the call, if one has.
+    fn stop(&self, id: CallId, call: CallEntry<H>, effects: &mut Effects<H>) {
+        if let Stage::InFlight(node) = call.stage {
+            if let Some(node) = self.registry.node(node) {
+                let link = node.link.clone();
+                effects.push(Effect::Cancel { link, call: call.handle, id, attempt: call.attempt });
+            }
+        }
+    }
+
+    fn time_out(&mut self, id: CallId, effects: &mut Effects<H>) {
+        let Some(call) = self.remove(id) else { return };
+        let progress = match &call.stage {
+            Stage::InFlight(node) if call.handle.was_sent(call.attempt) => {
+                self.registry.node(*node).map(|node| Progress::Sent(node.identity.clone()))
+            }
+            _ => call.lost.last().map(|(node, _)| Progress::Retrying(node.clone())),
+        };
+        let error = CallError::TimedOut {
+            method: call.method.name(),
+            timeout: call.demand.timeout.unwrap_or_default(),
+            progress: progress.unwrap_or(Progress::Queued),
+        };
+        self.stats.failed += 1;
+        effects.push(Effect::End { call: call.handle.clone(), end: Err(error) });
+        self.stop(id, call, effects);
+    }
+
+    fn fail_target(&mut self, now: Time, id: CallId, wanted: String, effects: &mut Effects<H>) {
+        self.end_with(id, effects, |call| CallError::NoNode {
+            method: call.method.name(),
+            wanted,
+            waited: now.saturating_sub(call.submitted),
+        });
+    }
+
+    /// Ends a call with an error, unless it ended before.
+    fn end_with(&mut self, id: CallId, effects: &mut Effects<H>, error: impl FnOnce(&CallEntry<H>) -> CallError) {
+        if let Some(call) = self.remove(id) {
+            self.stats.failed += 1;
+            let error = error(&call);
+            effects.push(Effect::End { call: call.handle, end: Err(error) });
+        }
+    }
+
+    /// Takes a call out of wherever it is; a node that has it keeps it booked until it answers.
+    fn remove(&mut self, id: CallId) -> Option<CallEntry<H>> {
+        let call = self.calls.remove(&id)?;
+        match call.stage {
+            Stage::Queued(seq) => self.unqueue(call.method.id(), call.demand.node, seq),
+            Stage::BackingOff(until) => {
+                self.timers.remove(&(until, id, Timer::Retry));
+                self.backing_off -= 1;
+            }
+            Stage::InFlight(_) => {}
+        }
+        if let Some(deadline) = call.deadline() {
+            self.timers.remove(&(deadline, id, Timer::Deadline));
+        }
+        Some(call)
+    }
+
+    fn tell_drained(&mut self, id: NodeId, effects: &mut Effects<H>) {
+        if let Some(node) = self.registry.node(id) {
+            if node.state == NodeState::Draining && node.in_flight.is_empty() {
+                effects.push(Effect::Drained { link: node.link.clone() });
+            }
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, now: Time, effects: &mut Effects<H>) {
+        while let Some((at, id, timer)) = self.timers.first().copied() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Deadline => self.time_out(id, effects),
+                Timer::Retry => {
+                    self.backing_off -= 1;
+                    self.enqueue_or_place(now, id, effects);
+                }
+            }
+        }
+        self.expire_unserved(now, effects);
+        self.watch(now, effects);
+    }
+
+    /// When the next [`tick`](Self::tick) has something to do; liveness aside, which wants one every
+    /// quarter of a heartbeat.
+    pub(crate) fn next_timer(&self) -> Option<Time> {
+        let timer = self.timers.first().map(|(at, ..)| *at);
+        timer.into_iter().chain(self.next_unserved()).min()
+    }
+
+    /// Ends all calls that wait, and takes no more.
+    pub(crate) fn shut_down(&mut self, effects: &mut Effects<H>) {
+        self.shutting_down = true;
+        let waiting: BTreeSet<(Seq, CallId)> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| !matches!(call.stage, Stage::InFlight(_)))
+            .map(|(id, call)| (call.seq, *id))
+            .collect();
+        for (_, id) in waiting {
+            self.end_with(id, effects, |call| shutdown_error(call));
+        }
+    }
+
+    /// Ends the calls in flight as well.
+    pub(crate) fn abandon(&mut self, effects: &mut Effects<H>) {
+        self.shut_down(effects);
+        let in_flight: BTreeSet<CallId> = self.calls.keys().copied().collect();
+        for id in in_flight {
+            self.end_with(id, effects, |call| shutdown_error(call));
+        }
+    }
+
+    /// Calls that have not ended.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(crate) fn nodes(&self, now: Time) -> Vec<NodeInfo> {
+        self.registry.infos(now)
+    }
+
+    /// Nodes that get new calls.
+    pub(crate) fn alive(&self) -> usize {
+        self.registry.alive()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats { queued: self.waiting + self.backing_off, in_flight: self.registry.in_flight, ..self.stats }
+    }
+}
+
+fn shutdown_error<H: Host>(call: &CallEntry<H>) -> CallError {
+    let may_have_run =
+        !call.lost.is_empty() || matches!(call.stage, Stage::InFlight(_)) && call.handle.was_sent(call.attempt);
+    CallError::Shutdown {
+        method: call.method.name(),
+        execution: if may_have_run { Execution::MayHaveRun } else { Execution::NotRun },
+    }
+}

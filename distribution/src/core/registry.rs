@@ -1,0 +1,366 @@
+//! The nodes, and an index by which the least loaded one is found without looking at all of them.
+//!
+//! Nodes that serve exactly the same methods form a group. A group keeps, for each kind of method, an
+//! ordered set of the members that can take one more call of it, least loaded first. Choosing a node
+//! looks at the first entries of the few groups that serve the method; a node whose load changes moves
+//! in its own group's sets only.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use rand::{RngExt, rngs::SmallRng};
+
+use super::{
+    Host, Seq, Time,
+    view::{NodeInfo, NodeState, ServiceInfo},
+};
+use crate::{
+    id::{CallId, NodeId, NodeIdentity},
+    service::method::{MethodId, MethodKind},
+    wire::{Load, hello::Registration},
+};
+
+/// A node is sent more compute calls than it has slots only while all that it has then is expected to
+/// take less than this, per slot. It hides the way to the master and back for tiny calls, and keeps a
+/// long call from waiting behind another while a slot elsewhere gets free.
+pub(super) const PREFETCH_TIME: Duration = Duration::from_millis(10);
+
+/// However tiny the calls are, no more of them than this wait on a node. 2 slots turn over some
+/// hundred calls in the time that a message takes to the master and back on one machine.
+pub(super) const PREFETCH_MOST: u32 = 512;
+
+/// What a call of a method that has never been timed is taken to need: too long to be prefetched.
+pub(super) const UNKNOWN_RUN_TIME: Duration = Duration::from_secs(3600);
+
+/// A node's place in a group's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ReadyKey {
+    /// Calls in flight over slots, as a fixed-point number.
+    load: u64,
+    /// Drawn anew with each change, so that equals are chosen at random.
+    tie: u32,
+    node: NodeId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct GroupId(u64);
+
+#[derive(Debug)]
+struct Group {
+    methods: BTreeMap<MethodId, MethodKind>,
+    /// Members that may get calls: all but the draining.
+    serving: usize,
+    members: usize,
+    ready: [BTreeSet<ReadyKey>; 2],
+}
+
+/// A call in flight on a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlight {
+    pub(super) kind: MethodKind,
+    /// What it was expected to take when it was sent.
+    expected: Duration,
+}
+
+pub(super) struct Node<H: Host> {
+    pub(super) identity: NodeIdentity,
+    pub(super) link: H::Link,
+    pub(super) state: NodeState,
+    pub(super) in_flight: BTreeMap<(CallId, u32), InFlight>,
+    /// Calls that wait for this node and no other.
+    pub(super) waiting: BTreeMap<Seq, CallId>,
+    pub(super) joined: Time,
+    pub(super) silent_for: Duration,
+    pub(super) load: Load,
+    answered: u64,
+    registration: Registration,
+    group: GroupId,
+    counts: [u32; 2],
+    /// Expected time of all compute calls in flight.
+    backlog: Duration,
+    keys: [Option<ReadyKey>; 2],
+}
+
+impl<H: Host> Node<H> {
+    fn limit(&self, kind: MethodKind) -> u32 {
+        match kind {
+            MethodKind::Compute => self.registration.slots,
+            MethodKind::Async => self.registration.async_limit,
+        }
+    }
+
+    fn has_free_slot(&self, kind: MethodKind) -> bool {
+        self.counts[kind as usize] < self.limit(kind)
+    }
+
+    /// Whether one more call that is expected to take this long may be sent.
+    pub(super) fn takes(&self, kind: MethodKind, expected: Duration) -> bool {
+        self.state == NodeState::Alive
+            && (self.has_free_slot(kind)
+                || kind == MethodKind::Compute
+                    && self.counts[kind as usize] < self.registration.slots + PREFETCH_MOST
+                    && self.backlog.saturating_add(expected) <= PREFETCH_TIME * self.registration.slots)
+    }
+}
+
+pub(super) struct Registry<H: Host> {
+    nodes: BTreeMap<NodeId, Node<H>>,
+    groups: BTreeMap<GroupId, Group>,
+    /// Which groups serve a method.
+    providers: HashMap<MethodId, Vec<GroupId>>,
+    next_group: u64,
+    /// Calls in flight, over all nodes.
+    pub(super) in_flight: usize,
+}
+
+impl<H: Host> Registry<H> {
+    pub(super) fn new() -> Self {
+        Self { nodes: BTreeMap::new(), groups: BTreeMap::new(), providers: HashMap::new(), next_group: 0, in_flight: 0 }
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> Option<&Node<H>> {
+        self.nodes.get(&id)
+    }
+
+    pub(super) fn node_mut(&mut self, id: NodeId) -> Option<&mut Node<H>> {
+        self.nodes.get_mut(&id)
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node<H>> {
+        self.nodes.values()
+    }
+
+    pub(super) fn ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Nodes that get new calls.
+    pub(super) fn alive(&self) -> usize {
+        self.nodes.values().filter(|node| node.state == NodeState::Alive).count()
+    }
+
+    pub(super) fn join(
+        &mut self,
+        identity: NodeIdentity,
+        registration: Registration,
+        link: H::Link,
+        now: Time,
+        rng: &mut SmallRng,
+    ) {
+        let methods: BTreeMap<MethodId, MethodKind> = registration
+            .methods
+            .iter()
+            .map(|offer| (MethodId(offer.id), if offer.compute { MethodKind::Compute } else { MethodKind::Async }))
+            .collect();
+        let known = self.groups.iter().find(|(_, group)| group.methods == methods).map(|(id, _)| *id);
+        let group = known.unwrap_or_else(|| {
+            let id = GroupId(self.next_group);
+            self.next_group += 1;
+            for method in methods.keys() {
+                self.providers.entry(*method).or_default().push(id);
+            }
+            self.groups.insert(id, Group { methods, serving: 0, members: 0, ready: Default::default() });
+            id
+        });
+        let id = identity.id;
+        self.nodes.insert(
+            id,
+            Node {
+                identity,
+                link,
+                state: NodeState::Alive,
+                in_flight: BTreeMap::new(),
+                waiting: BTreeMap::new(),
+                joined: now,
+                silent_for: Duration::ZERO,
+                load: Load::default(),
+                answered: 0,
+                registration,
+                group,
+                counts: [0; 2],
+                backlog: Duration::ZERO,
+                keys: [None; 2],
+            },
+        );
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.members += 1;
+            group.serving += 1;
+        }
+        self.reindex(id, rng);
+    }
+
+    /// Takes a node out, with all that was in flight on it or waited for it.
+    pub(super) fn leave(&mut self, id: NodeId, rng: &mut SmallRng) -> Option<Node<H>> {
+        // Draining first: it takes the node out of the index and the count of those that serve.
+        self.set_state(id, NodeState::Draining, rng);
+        let node = self.nodes.remove(&id)?;
+        self.in_flight -= node.in_flight.len();
+        if let Some(group) = self.groups.get_mut(&node.group) {
+            group.members -= 1;
+            if group.members == 0 {
+                if let Some(group) = self.groups.remove(&node.group) {
+                    for method in group.methods.keys() {
+                        if let Some(providers) = self.providers.get_mut(method) {
+                            providers.retain(|provider| *provider != node.group);
+                            if providers.is_empty() {
+                                self.providers.remove(method);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Some(node)
+    }
+
+    pub(super) fn set_state(&mut self, id: NodeId, state: NodeState, rng: &mut SmallRng) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if node.state != NodeState::Draining && state == NodeState::Draining {
+            if let Some(group) = self.groups.get_mut(&node.group) {
+                group.serving -= 1;
+            }
+        }
+        node.state = state;
+        self.reindex(id, rng);
+    }
+
+    /// Books a call onto a node.
+    pub(super) fn start(
+        &mut self,
+        id: NodeId,
+        call: CallId,
+        attempt: u32,
+        kind: MethodKind,
+        expected: Duration,
+        rng: &mut SmallRng,
+    ) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.in_flight.insert((call, attempt), InFlight { kind, expected });
+        node.counts[kind as usize] += 1;
+        if kind == MethodKind::Compute {
+            node.backlog += expected;
+        }
+        self.in_flight += 1;
+        self.reindex(id, rng);
+    }
+
+    /// Books it off again; `false` if it was not there.
+    pub(super) fn end(&mut self, id: NodeId, call: CallId, attempt: u32, rng: &mut SmallRng) -> bool {
+        let Some(node) = self.nodes.get_mut(&id) else { return false };
+        let Some(entry) = node.in_flight.remove(&(call, attempt)) else { return false };
+        node.counts[entry.kind as usize] -= 1;
+        if entry.kind == MethodKind::Compute {
+            node.backlog -= entry.expected;
+        }
+        node.answered += 1;
+        self.in_flight -= 1;
+        self.reindex(id, rng);
+        true
+    }
+
+    fn reindex(&mut self, id: NodeId, rng: &mut SmallRng) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(group) = self.groups.get_mut(&node.group) else { return };
+        for kind in [MethodKind::Compute, MethodKind::Async] {
+            if let Some(key) = node.keys[kind as usize].take() {
+                group.ready[kind as usize].remove(&key);
+            }
+            if node.takes(kind, Duration::ZERO) {
+                let load = (u64::from(node.counts[kind as usize]) << 32) / u64::from(node.registration.slots);
+                let key = ReadyKey { load, tie: rng.random(), node: id };
+                group.ready[kind as usize].insert(key);
+                node.keys[kind as usize] = Some(key);
+            }
+        }
+    }
+
+    /// How a node runs a method; `None` if it does not serve it.
+    pub(super) fn kind_on(&self, id: NodeId, method: MethodId) -> Option<MethodKind> {
+        let node = self.nodes.get(&id)?;
+        self.groups.get(&node.group)?.methods.get(&method).copied()
+    }
+
+    /// How many nodes may get calls of the method, busy and suspect ones included.
+    pub(super) fn serving(&self, method: MethodId) -> usize {
+        let providers = self.providers.get(&method).map(Vec::as_slice).unwrap_or_default();
+        providers.iter().filter_map(|id| self.groups.get(id)).map(|group| group.serving).sum()
+    }
+
+    /// The least loaded node that can take a call of the method now, among those not in `avoid`.
+    pub(super) fn least_loaded(
+        &self,
+        method: MethodId,
+        expected: Duration,
+        avoid: &[NodeId],
+    ) -> Option<(NodeId, MethodKind)> {
+        let providers = self.providers.get(&method)?;
+        let best_of = |id: &GroupId| {
+            let group = self.groups.get(id)?;
+            let kind = *group.methods.get(&method)?;
+            let key = group.ready[kind as usize].iter().find(|key| !avoid.contains(&key.node))?;
+            Some((*key, kind))
+        };
+        let (key, kind) = providers.iter().filter_map(best_of).min_by_key(|(key, _)| *key)?;
+        // With the least loaded one full, all are: only its backlog can tell it from the others, and
+        // that by less than the prefetch.
+        self.nodes.get(&key.node)?.takes(kind, expected).then_some((key.node, kind))
+    }
+
+    /// What nodes serve under this name with another signature or version.
+    pub(super) fn other_signatures(&self, service: &str, name: &str, version: u32, signature: &str) -> Vec<String> {
+        let mut others: Vec<String> = self
+            .nodes
+            .values()
+            .flat_map(|node| &node.registration.methods)
+            .filter(|offer| offer.service == service && offer.name == name)
+            .filter(|offer| offer.version != version || offer.signature != signature)
+            .map(|offer| describe_signature(&offer.signature, offer.version))
+            .collect();
+        others.sort();
+        others.dedup();
+        others
+    }
+
+    /// The registry as people see it.
+    pub(super) fn infos(&self, now: Time) -> Vec<NodeInfo> {
+        self.nodes
+            .values()
+            .map(|node| NodeInfo {
+                id: node.identity.id,
+                name: node.identity.name.clone(),
+                addr: node.identity.addr,
+                labels: node.registration.labels.iter().cloned().collect(),
+                services: services(&node.registration),
+                slots: node.registration.slots,
+                state: node.state,
+                in_flight: node.in_flight.len(),
+                answered: node.answered,
+                registered_for: now.saturating_sub(node.joined),
+                silent_for: node.silent_for,
+            })
+            .collect()
+    }
+}
+
+/// A signature with the version of its service, where that is not the first.
+pub(super) fn describe_signature(signature: &str, version: u32) -> String {
+    if version == 1 { signature.to_owned() } else { format!("{signature} (version {version})") }
+}
+
+fn services(registration: &Registration) -> Vec<ServiceInfo> {
+    let mut services: BTreeMap<(&str, u32), Vec<String>> = BTreeMap::new();
+    for offer in &registration.methods {
+        let methods = services.entry((&offer.service, offer.version)).or_default();
+        methods.push(format!("{}: {}", offer.name, offer.signature));
+    }
+    services
+        .into_iter()
+        .map(|((name, version), methods)| ServiceInfo { name: name.to_owned(), version, methods })
+        .collect()
+}

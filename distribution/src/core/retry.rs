@@ -1,0 +1,96 @@
+//! What becomes of a call whose node was lost, or would not run it.
+//!
+//! What is known decides alone. Not written to the connection: it did not run, and goes elsewhere.
+//! Written: it may have run, so it goes elsewhere only if its method is idempotent.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{CallEntry, Core, Effects, Host, Stage, Time, Timer};
+use crate::{
+    error::{CallError, GoneReason},
+    id::{CallId, NodeIdentity},
+};
+
+/// How often an idempotent call is sent in all.
+const ATTEMPTS: u32 = 3;
+
+/// The wait before the second attempt; it doubles with each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// A call that this many nodes would not run is given up: there is something wrong with them.
+const REFUSALS: usize = 10;
+
+impl<H: Host> Core<H> {
+    /// The node that had the call is gone, or has dropped it.
+    pub(super) fn lost(
+        &mut self,
+        now: Time,
+        id: CallId,
+        node: &NodeIdentity,
+        reason: &GoneReason,
+        effects: &mut Effects<H>,
+    ) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if !Self::was_sent(call) {
+            return self.requeue(now, id, effects);
+        }
+        call.lost.push((node.clone(), reason.clone()));
+        let attempts = call.sent;
+        if !call.method.is_idempotent() || call.demand.node.is_some() || (attempts >= ATTEMPTS && !is_poisoned(call)) {
+            return self.end_with(id, effects, |call| CallError::NodeLost {
+                method: call.method.name(),
+                node: node.clone(),
+                attempts,
+                reason: reason.clone(),
+            });
+        }
+        if is_poisoned(call) {
+            return self.end_with(id, effects, |call| CallError::Poisoned {
+                method: call.method.name(),
+                nodes: call.lost.iter().map(|(node, _)| node.clone()).collect(),
+            });
+        }
+        if self.shutting_down {
+            return self.end_with(id, effects, super::shutdown_error);
+        }
+        self.back_off(now, id, attempts);
+    }
+
+    /// The node answered that it did not start the call.
+    pub(super) fn refused(&mut self, now: Time, id: CallId, node: NodeIdentity, effects: &mut Effects<H>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.refused.push(node);
+        call.sent -= 1;
+        let refusals = call.refused.len();
+        if refusals >= REFUSALS {
+            let wanted = format!("{refusals} times a node that serves it was found, and would not take it");
+            return self.fail_target(now, id, wanted, effects);
+        }
+        if self.shutting_down {
+            return self.end_with(id, effects, super::shutdown_error);
+        }
+        self.back_off(now, id, u32::try_from(refusals).unwrap_or(u32::MAX));
+    }
+
+    /// Queues the call again after a while that grows with each time and differs from call to call.
+    fn back_off(&mut self, now: Time, id: CallId, times: u32) {
+        let wait = FIRST_WAIT.saturating_mul(1 << times.saturating_sub(1).min(10)).min(LONGEST_WAIT);
+        let until = now + wait.mul_f64(self.rng.random_range(0.8..1.2));
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.stage = Stage::BackingOff(until);
+            self.backing_off += 1;
+            self.timers.insert((until, id, Timer::Retry));
+        }
+    }
+}
+
+/// Whether three nodes died over the call; one that left in good order does not count.
+fn is_poisoned<H: Host>(call: &CallEntry<H>) -> bool {
+    let died = |reason: &GoneReason| {
+        matches!(reason, GoneReason::Disconnected | GoneReason::Broken(_) | GoneReason::Silent(_))
+    };
+    call.lost.iter().filter(|(_, reason)| died(reason)).count() >= 3
+}

@@ -1,0 +1,338 @@
+//! Which call goes to which node, and which waits.
+//!
+//! A call goes to the least loaded node that serves its method and can take it. If none can, it waits
+//! in its method's queue (or in the queue of the one node it is for), and a node that gets free takes
+//! from the queues it serves: from the service that was served longest ago, the oldest call first.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    CallEntry, CallHandle, Core, Demand, Effect, Effects, Host, Seq, Stage, Time, Timer,
+    registry::{UNKNOWN_RUN_TIME, describe_signature},
+};
+use crate::{
+    error::CallError,
+    id::{CallId, NodeId},
+    service::method::{Method, MethodId, MethodKind},
+};
+
+/// A new run time counts this much (one part in) towards the mean.
+const MEAN_OVER: u32 = 8;
+
+/// The calls of one method that wait for any node.
+#[derive(Debug)]
+pub(super) struct Queue {
+    service: &'static str,
+    calls: BTreeMap<Seq, CallId>,
+    /// Since when no node serves the method; `None` while one does.
+    unserved: Option<Time>,
+    /// None of the calls was queued before this.
+    oldest: Time,
+}
+
+impl<H: Host> Core<H> {
+    /// Takes a call and says by which number it is known.
+    pub(crate) fn submit(
+        &mut self,
+        now: Time,
+        handle: H::Call,
+        method: &'static Method,
+        demand: Demand,
+        effects: &mut Effects<H>,
+    ) -> CallId {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let call = CallEntry {
+            handle,
+            method,
+            demand,
+            submitted: now,
+            queued: now,
+            seq,
+            stage: Stage::Queued(seq),
+            attempt: 0,
+            sent: 0,
+            lost: Vec::new(),
+            refused: Vec::new(),
+        };
+        if let Some(deadline) = call.deadline() {
+            self.timers.insert((deadline, id, Timer::Deadline));
+        }
+        self.calls.insert(id, call);
+        if self.shutting_down {
+            self.end_with(id, effects, super::shutdown_error);
+        } else {
+            self.enqueue_or_place(now, id, effects);
+        }
+        id
+    }
+
+    /// Finds a call that is in no queue its place: a node, a queue, or its end.
+    pub(super) fn enqueue_or_place(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.queued = now;
+        call.stage = Stage::Queued(call.seq);
+        let (method, demand, seq) = (call.method, call.demand, call.seq);
+        let node = match demand.node {
+            Some(target) => {
+                let Some(node) = self.registry.node_mut(target) else {
+                    let wanted = format!(
+                        "it was to run on node {target}, and there is no such node (a node that comes back has a new id)"
+                    );
+                    return self.fail_target(now, id, wanted, effects);
+                };
+                if node.state == super::NodeState::Draining {
+                    let wanted = format!("it was to run on {}, which is leaving", node.identity);
+                    return self.fail_target(now, id, wanted, effects);
+                }
+                node.waiting.insert(seq, id);
+                self.waiting += 1;
+                if self.registry.kind_on(target, method.id()).is_none() {
+                    return self.fail_unserved(now, id, effects);
+                }
+                Some(target)
+            }
+            None => {
+                // With nothing waiting there is nothing to overtake, and the queue is passed by.
+                if self.waiting == 0 {
+                    if let Some((node, kind)) = self.choose(id) {
+                        return self.send(id, node, kind, effects);
+                    }
+                }
+                let served = self.registry.serving(method.id()) > 0;
+                let queue = self.queues.entry(method.id()).or_insert_with(|| Queue {
+                    service: method.name().service,
+                    calls: BTreeMap::new(),
+                    unserved: None,
+                    oldest: now,
+                });
+                queue.calls.insert(seq, id);
+                self.waiting += 1;
+                if !served {
+                    queue.unserved.get_or_insert(now);
+                }
+                if !served && self.settings.node_wait.is_zero() {
+                    return self.fail_unserved(now, id, effects);
+                }
+                self.choose(id).map(|(node, _)| node)
+            }
+        };
+        // The node takes what is its turn, which may be a call that waits longer than this one.
+        if let Some(node) = node {
+            self.feed(node, effects);
+        }
+        self.refuse_if_full(id, effects);
+    }
+
+    /// The least loaded node that can take the call now; one that it was lost with or refused by only if
+    /// there is no other.
+    fn choose(&self, id: CallId) -> Option<(NodeId, MethodKind)> {
+        let call = self.calls.get(&id)?;
+        let method = call.method.id();
+        self.registry.least_loaded(method, self.expected(method), &self.to_avoid(call))
+    }
+
+    /// The nodes that the call should not go to: those it has tried, unless it has tried all.
+    fn to_avoid(&self, call: &CallEntry<H>) -> Vec<NodeId> {
+        if call.lost.is_empty() && call.refused.is_empty() {
+            return Vec::new();
+        }
+        let tried = call.lost.iter().map(|(node, _)| node.id).chain(call.refused.iter().map(|node| node.id));
+        let mut serving: Vec<NodeId> = tried
+            .filter(|node| self.registry.node(*node).is_some_and(|node| node.state != super::NodeState::Draining))
+            .collect();
+        serving.sort();
+        serving.dedup();
+        if serving.len() >= self.registry.serving(call.method.id()) { Vec::new() } else { serving }
+    }
+
+    /// Ends a call that has just been queued where nothing took it and the queue is full.
+    fn refuse_if_full(&mut self, id: CallId, effects: &mut Effects<H>) {
+        let limit = self.settings.queue;
+        let waiting = self.waiting;
+        if waiting > limit {
+            // One that was sent before is let in: to turn it away would be to say that it did not run.
+            if let Some(CallEntry { stage: Stage::Queued(_), attempt: 0, .. }) = self.calls.get(&id) {
+                self.end_with(id, effects, |call| CallError::Overloaded {
+                    method: call.method.name(),
+                    queued: waiting - 1,
+                    limit,
+                });
+            }
+        }
+    }
+
+    /// Gives a node as much of what waits as it can take.
+    pub(super) fn feed(&mut self, node: NodeId, effects: &mut Effects<H>) {
+        while self.waiting > 0 {
+            let Some((id, kind)) = self.next_for(node) else { return };
+            let Some(call) = self.calls.get(&id) else { return };
+            let expected = self.expected(call.method.id());
+            // The call whose turn it is may be too long to be prefetched. Then the node gets nothing
+            // until a slot is free: others that are short must not overtake it for ever.
+            if !self.registry.node(node).is_some_and(|node| node.takes(kind, expected)) {
+                return;
+            }
+            self.unqueue(call.method.id(), call.demand.node, call.seq);
+            self.send(id, node, kind, effects);
+        }
+    }
+
+    /// The call whose turn it is on this node, among those for which the node has room at all.
+    fn next_for(&self, id: NodeId) -> Option<(CallId, MethodKind)> {
+        let node = self.registry.node(id)?;
+        let has_room = |method: MethodId| {
+            let kind = self.registry.kind_on(id, method)?;
+            node.takes(kind, Duration::ZERO).then_some(kind)
+        };
+        for call in node.waiting.values() {
+            if let Some(kind) = self.calls.get(call).and_then(|entry| has_room(entry.method.id())) {
+                return Some((*call, kind));
+            }
+        }
+        let mut best: Option<(u64, Seq, CallId, MethodKind)> = None;
+        for (method, queue) in &self.queues {
+            let Some(kind) = has_room(*method) else { continue };
+            let fits = |call: &&CallId| self.calls.get(call).is_some_and(|entry| !self.to_avoid(entry).contains(&id));
+            let Some((seq, call)) = queue.calls.iter().find(|(_, call)| fits(call)) else { continue };
+            let turn = self.turns.get(queue.service).copied().unwrap_or(0);
+            if best.is_none_or(|(best_turn, best_seq, ..)| (turn, *seq) < (best_turn, best_seq)) {
+                best = Some((turn, *seq, *call, kind));
+            }
+        }
+        best.map(|(_, _, call, kind)| (call, kind))
+    }
+
+    /// Books a call that is in no queue onto a node.
+    fn send(&mut self, id: CallId, node: NodeId, kind: MethodKind, effects: &mut Effects<H>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let method = call.method;
+        call.stage = Stage::InFlight(node);
+        call.attempt += 1;
+        call.sent += 1;
+        let (handle, attempt, deadline) = (call.handle.clone(), call.attempt, call.deadline());
+        self.turn += 1;
+        self.turns.insert(method.name().service, self.turn);
+        let expected = self.expected(method.id());
+        self.registry.start(node, id, attempt, kind, expected, &mut self.rng);
+        if let Some(node) = self.registry.node(node) {
+            effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, deadline });
+        }
+    }
+
+    /// Puts back a call that certainly did not run.
+    pub(super) fn requeue(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.sent -= 1;
+            if self.shutting_down {
+                self.end_with(id, effects, super::shutdown_error);
+            } else {
+                self.enqueue_or_place(now, id, effects);
+            }
+        }
+    }
+
+    /// Takes a call out of the queue it is in.
+    pub(super) fn unqueue(&mut self, method: MethodId, target: Option<NodeId>, seq: Seq) {
+        self.waiting -= 1;
+        match target {
+            Some(node) => {
+                if let Some(node) = self.registry.node_mut(node) {
+                    node.waiting.remove(&seq);
+                }
+            }
+            None => {
+                if let Some(queue) = self.queues.get_mut(&method) {
+                    queue.calls.remove(&seq);
+                    if queue.calls.is_empty() {
+                        self.queues.remove(&method);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes for each queue whether any node serves it, after nodes came or went.
+    pub(super) fn note_served(&mut self, now: Time) {
+        for (method, queue) in &mut self.queues {
+            if self.registry.serving(*method) > 0 {
+                queue.unserved = None;
+            } else {
+                queue.unserved.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Ends the calls that have waited long enough for a node to come.
+    pub(super) fn expire_unserved(&mut self, now: Time, effects: &mut Effects<H>) {
+        let wait = self.settings.node_wait;
+        let mut expired = Vec::new();
+        for queue in self.queues.values_mut() {
+            let Some(since) = queue.unserved else { continue };
+            if queue.oldest.max(since) + wait > now {
+                continue;
+            }
+            queue.oldest = now;
+            for id in queue.calls.values() {
+                let Some(call) = self.calls.get(id) else { continue };
+                if call.queued.max(since) + wait <= now {
+                    expired.push(*id);
+                } else {
+                    queue.oldest = queue.oldest.min(call.queued);
+                }
+            }
+        }
+        for id in expired {
+            self.fail_unserved(now, id, effects);
+        }
+    }
+
+    /// When the next call may have waited long enough for a node to come.
+    pub(super) fn next_unserved(&self) -> Option<Time> {
+        let wait = self.settings.node_wait;
+        self.queues.values().filter_map(|queue| Some(queue.oldest.max(queue.unserved?) + wait)).min()
+    }
+
+    /// Ends a call that no node serves, and says what there is instead.
+    fn fail_unserved(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let (method, name) = (call.method, call.method.name());
+        let found = self.registry.other_signatures(name.service, name.method, method.version(), method.signature());
+        let known: Vec<&str> = self.registry.nodes().map(|node| &*node.identity.name).take(8).collect();
+        let wanted = match (call.demand.node, self.registry.len()) {
+            (Some(node), _) => format!("it was to run on node {node}, which does not serve it"),
+            (None, 0) => "no node is registered at this master".to_owned(),
+            (None, count) => format!("none of the {count} registered nodes serves it ({})", known.join(", ")),
+        };
+        self.end_with(id, effects, |call| match call.lost.last() {
+            // It may have run on the node it was lost with, so it must not be said that it did not.
+            Some((node, reason)) => {
+                CallError::NodeLost { method: name, node: node.clone(), attempts: call.sent, reason: reason.clone() }
+            }
+            None if !found.is_empty() => CallError::Incompatible {
+                method: name,
+                expected: describe_signature(method.signature(), method.version()),
+                found: found.join("`, `"),
+            },
+            None => CallError::NoNode { method: name, wanted, waited: now.saturating_sub(call.submitted) },
+        });
+    }
+
+    fn expected(&self, method: MethodId) -> Duration {
+        self.run_times.get(&method).copied().unwrap_or(UNKNOWN_RUN_TIME)
+    }
+
+    pub(super) fn note_run_time(&mut self, method: MethodId, run: Duration) {
+        // A peer's figure: bounded, so that no sum of them can overflow.
+        let run = run.min(UNKNOWN_RUN_TIME);
+        let mean = self.run_times.entry(method).or_insert(run);
+        *mean = *mean - *mean / MEAN_OVER + run / MEAN_OVER;
+    }
+
+    /// Whether this attempt at a call was written, for calls whose node is gone.
+    pub(super) fn was_sent(call: &CallEntry<H>) -> bool {
+        call.handle.was_sent(call.attempt)
+    }
+}

@@ -1,0 +1,407 @@
+//! What can go wrong: [`CallError`] ends a call, [`Error`] a start.
+
+use std::{convert::Infallible, fmt, io, time::Duration};
+
+use crate::id::{MethodName, NodeIdentity};
+
+/// How a call can end without a value.
+///
+/// `E` is the error type the method itself declares; a method that returns no `Result` has
+/// `Infallible` there. [`CallError::execution`] says whether the handler may have run, which is what
+/// decides whether making the call again is safe.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError<E = Infallible> {
+    /// The method ran and returned this error. Never retried.
+    #[error("{0}")]
+    Handler(E),
+
+    /// The method panicked on the node; the node goes on serving. Never retried.
+    #[error("{method} panicked on {node}: {message}")]
+    #[non_exhaustive]
+    Panicked {
+        /// The method that was called.
+        method: MethodName,
+        /// Where it ran.
+        node: NodeIdentity,
+        /// The panic's message.
+        message: String,
+    },
+
+    /// No registered node serves the method (or the node that was asked for is not there).
+    #[error(
+        "{method} was not run: {wanted}, and none came within {waited:?}; start one, or wait longer with `node_wait`"
+    )]
+    #[non_exhaustive]
+    NoNode {
+        /// The method that was called.
+        method: MethodName,
+        /// What was looked for, and what is there instead.
+        wanted: String,
+        /// How long the call waited for a node to come.
+        waited: Duration,
+    },
+
+    /// The queue at the master is full.
+    #[error(
+        "{method} was not run: {queued} calls wait already, and the queue takes {limit}; call again later, or call less at once"
+    )]
+    #[non_exhaustive]
+    Overloaded {
+        /// The method that was called.
+        method: MethodName,
+        /// Calls waiting at that moment.
+        queued: usize,
+        /// The queue's limit.
+        limit: usize,
+    },
+
+    /// The call's own `.timeout()` passed.
+    #[error("{method} had no answer within {timeout:?}: {progress}")]
+    #[non_exhaustive]
+    TimedOut {
+        /// The method that was called.
+        method: MethodName,
+        /// The timeout that was set.
+        timeout: Duration,
+        /// How far the call had come.
+        progress: Progress,
+    },
+
+    /// The node was lost while it had the call, and the method is not idempotent (or no attempt is left).
+    #[error("{method} was lost with {node}, which {reason}; it may have run ({})", tries(*.attempts))]
+    #[non_exhaustive]
+    NodeLost {
+        /// The method that was called.
+        method: MethodName,
+        /// The node that had the call last.
+        node: NodeIdentity,
+        /// How often the call was sent to a node.
+        attempts: u32,
+        /// Why the node is gone.
+        reason: GoneReason,
+    },
+
+    /// Three nodes died, one after the other, while this call was running on them.
+    #[error("{method} is given up as poisoned: each of these died while running it: {}", list(.nodes))]
+    #[non_exhaustive]
+    Poisoned {
+        /// The method that was called.
+        method: MethodName,
+        /// The nodes that died, in order.
+        nodes: Vec<NodeIdentity>,
+    },
+
+    /// The arguments or the reply are larger than a frame may be.
+    #[error(
+        "the {part} of {method} is too large: {size} bytes, and {limit} is the limit; send less, or raise `frame_limit` on master and nodes"
+    )]
+    #[non_exhaustive]
+    TooLarge {
+        /// The method that was called.
+        method: MethodName,
+        /// Which of the two it was.
+        part: Part,
+        /// Its encoded size in bytes.
+        size: u64,
+        /// The most that fits, in bytes.
+        limit: u64,
+    },
+
+    /// Nodes serve a method of this name, but with another signature or version.
+    #[error(
+        "{method} was not run: the caller was built for `{expected}`, and every node that has the method serves `{found}`; build both from the same trait"
+    )]
+    #[non_exhaustive]
+    Incompatible {
+        /// The method that was called.
+        method: MethodName,
+        /// The caller's signature, with the service's version.
+        expected: String,
+        /// The nodes' signatures.
+        found: String,
+    },
+
+    /// A value could not be turned into bytes.
+    #[error("the {part} of {method} could not be encoded")]
+    #[non_exhaustive]
+    Encode {
+        /// The method that was called.
+        method: MethodName,
+        /// Which value it was.
+        part: Part,
+        /// What serde said.
+        source: CodecError,
+    },
+
+    /// Bytes could not be turned into the value that was expected.
+    #[error("the {part} of {method} could not be decoded; caller and node were built from different types")]
+    #[non_exhaustive]
+    Decode {
+        /// The method that was called.
+        method: MethodName,
+        /// Which value it was.
+        part: Part,
+        /// What serde said.
+        source: CodecError,
+    },
+
+    /// The master is shutting down, or was dropped.
+    #[error("{method} was not answered: the master is shut down ({execution})")]
+    #[non_exhaustive]
+    Shutdown {
+        /// The method that was called.
+        method: MethodName,
+        /// Whether the call had been sent to a node.
+        execution: Execution,
+    },
+}
+
+impl<E> CallError<E> {
+    /// Whether the handler ran: the one question that decides if calling again is safe.
+    ///
+    /// ```
+    /// # use distribution::{CallError, Execution};
+    /// let error: CallError<String> = CallError::Handler("no such key".to_owned());
+    /// assert_eq!(error.execution(), Execution::Ran);
+    /// ```
+    pub fn execution(&self) -> Execution {
+        match self {
+            Self::Handler(_) | Self::Panicked { .. } => Execution::Ran,
+            Self::NoNode { .. } | Self::Overloaded { .. } | Self::Incompatible { .. } => Execution::NotRun,
+            Self::NodeLost { .. } | Self::Poisoned { .. } => Execution::MayHaveRun,
+            Self::TimedOut { progress: Progress::Queued, .. } => Execution::NotRun,
+            Self::TimedOut { .. } => Execution::MayHaveRun,
+            Self::TooLarge { part, .. } | Self::Encode { part, .. } | Self::Decode { part, .. } => match part {
+                Part::Arguments => Execution::NotRun,
+                Part::Reply => Execution::Ran,
+            },
+            Self::Shutdown { execution, .. } => *execution,
+        }
+    }
+}
+
+impl CallError<Infallible> {
+    /// The same error for a method that can fail by itself.
+    pub(crate) fn widen<E>(self) -> CallError<E> {
+        match self {
+            Self::Handler(never) => match never {},
+            Self::Panicked { method, node, message } => CallError::Panicked { method, node, message },
+            Self::NoNode { method, wanted, waited } => CallError::NoNode { method, wanted, waited },
+            Self::Overloaded { method, queued, limit } => CallError::Overloaded { method, queued, limit },
+            Self::TimedOut { method, timeout, progress } => CallError::TimedOut { method, timeout, progress },
+            Self::NodeLost { method, node, attempts, reason } => CallError::NodeLost { method, node, attempts, reason },
+            Self::Poisoned { method, nodes } => CallError::Poisoned { method, nodes },
+            Self::TooLarge { method, part, size, limit } => CallError::TooLarge { method, part, size, limit },
+            Self::Incompatible { method, expected, found } => CallError::Incompatible { method, expected, found },
+            Self::Encode { method, part, source } => CallError::Encode { method, part, source },
+            Self::Decode { method, part, source } => CallError::Decode { method, part, source },
+            Self::Shutdown { method, execution } => CallError::Shutdown { method, execution },
+        }
+    }
+}
+
+fn tries(attempts: u32) -> String {
+    match attempts {
+        1 => "sent once".to_owned(),
+        n => format!("sent {n} times"),
+    }
+}
+
+fn list(nodes: &[NodeIdentity]) -> String {
+    nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a call's handler ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Execution {
+    /// It certainly did not; calling again is safe.
+    NotRun,
+    /// It was sent, and nothing is known; calling again is safe for idempotent methods only.
+    MayHaveRun,
+    /// It certainly did.
+    Ran,
+}
+
+impl fmt::Display for Execution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotRun => "it did not run",
+            Self::MayHaveRun => "it may have run",
+            Self::Ran => "it ran",
+        })
+    }
+}
+
+/// How far a call had come when its time was up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// It was never sent to a node.
+    Queued,
+    /// It was lost with this node and waited to be sent to another.
+    Retrying(NodeIdentity),
+    /// This node had it.
+    Sent(NodeIdentity),
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queued => f.write_str("it was still queued at the master, so it did not run"),
+            Self::Retrying(node) => {
+                write!(f, "it was lost with {node} and waited for another node, so it may have run")
+            }
+            Self::Sent(node) => write!(f, "{node} had it, so it may have run"),
+        }
+    }
+}
+
+/// Which of a call's two values an error is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// What the caller sent; the handler did not run.
+    Arguments,
+    /// What the handler returned; it did run.
+    Reply,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Arguments => "argument list",
+            Self::Reply => "reply",
+        })
+    }
+}
+
+/// What serialisation said when it failed, here or on the node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CodecError {
+    message: String,
+}
+
+impl CodecError {
+    pub(crate) fn new(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string() }
+    }
+}
+
+/// Why a node is no longer registered. Prints as what the node did: `closed its connection`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GoneReason {
+    /// The connection ended without a goodbye: the process died, or was cut off with a reset.
+    Disconnected,
+    /// Reading from or writing to the connection failed.
+    Broken(String),
+    /// Nothing was heard of it for this long.
+    Silent(Duration),
+    /// It said goodbye: it drained, or its `Node` was dropped.
+    Left,
+    /// It sent something that breaks the protocol.
+    Violation(String),
+    /// This master shut down.
+    Shutdown,
+}
+
+impl fmt::Display for GoneReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disconnected => {
+                f.write_str("closed its connection without a goodbye (its process ended, or it was cut off)")
+            }
+            Self::Broken(what) => write!(f, "lost its connection: {what}"),
+            Self::Silent(time) => {
+                write!(f, "was silent for {:.1} s (frozen, overloaded or cut off)", time.as_secs_f64())
+            }
+            Self::Left => f.write_str("said goodbye"),
+            Self::Violation(what) => write!(f, "broke the protocol: {what}"),
+            Self::Shutdown => f.write_str("was dismissed because the master shut down"),
+        }
+    }
+}
+
+/// Why a master or a node could not start, or a node had to stop for good.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The master's address could not be listened on.
+    #[error("cannot listen on {addr}")]
+    #[non_exhaustive]
+    Bind {
+        /// The address that was given.
+        addr: String,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A setting has a value that cannot work.
+    #[error("the setting `{name}` cannot be {value}: {reason}")]
+    #[non_exhaustive]
+    Setting {
+        /// The setter's name.
+        name: &'static str,
+        /// The value that was given.
+        value: String,
+        /// Why not, and what would do.
+        reason: &'static str,
+    },
+
+    /// The node's description of itself would be refused by any master.
+    #[error("the node cannot register as it is set up: {reason}")]
+    #[non_exhaustive]
+    Node {
+        /// Which part, and what would do.
+        reason: String,
+    },
+
+    /// Two services of one node have the same method of the same name.
+    #[error(
+        "the service `{service}` is served twice by this node (method `{method}`); serve it once, or give one another name with #[service(name = \"..\")]"
+    )]
+    #[non_exhaustive]
+    ServedTwice {
+        /// The service's name on the wire.
+        service: &'static str,
+        /// The first method that clashes.
+        method: &'static str,
+    },
+
+    /// The master turned the node away for good; redialling would not help.
+    #[error("the master at {master} refused this node: {reason}")]
+    #[non_exhaustive]
+    Refused {
+        /// The master's address as it was given.
+        master: String,
+        /// The master's reason.
+        reason: String,
+    },
+
+    /// Master and node speak different versions of the protocol, or one end is something else altogether.
+    #[error("{master} cannot be this node's master: {reason}")]
+    #[non_exhaustive]
+    Protocol {
+        /// The master's address as it was given.
+        master: String,
+        /// What was received instead.
+        reason: String,
+    },
+
+    /// A thread or thread pool could not be started.
+    #[error("cannot start the {what} of the node")]
+    #[non_exhaustive]
+    Thread {
+        /// Which threads.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn setting(name: &'static str, value: impl fmt::Display, reason: &'static str) -> Self {
+        Self::Setting { name, value: value.to_string(), reason }
+    }
+}

@@ -1,0 +1,181 @@
+//! Names for nodes, methods and calls: small values that travel, print and compare.
+
+use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Identifies one registration of a node at one master.
+///
+/// The master gives it out when a node registers; a node that comes back after its connection broke
+/// gets a new one, so an id never means two different sessions. It prints as `5f3a91c2-7`: a number
+/// drawn when the master started, then the count of registrations since.
+///
+/// ```
+/// let id: distribution::NodeId = "5f3a91c2-7".parse()?;
+/// assert_eq!(id.to_string(), "5f3a91c2-7");
+/// # Ok::<(), distribution::ParseNodeIdError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u64);
+
+impl NodeId {
+    /// The `number`th registration at the master that drew `epoch`.
+    pub(crate) fn new(epoch: u32, number: u32) -> Self {
+        Self(u64::from(epoch) << 32 | u64::from(number))
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}", self.0 >> 32, self.0 & u64::from(u32::MAX))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is no [`NodeId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no node id: one looks like `5f3a91c2-7`")]
+pub struct ParseNodeIdError {
+    text: String,
+}
+
+impl FromStr for NodeId {
+    type Err = ParseNodeIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (epoch, number) = text.split_once('-')?;
+            let epoch = u32::from_str_radix(epoch, 16).ok()?;
+            Some(Self::new(epoch, number.parse().ok()?))
+        };
+        parse().ok_or_else(|| ParseNodeIdError { text: text.to_owned() })
+    }
+}
+
+impl Serialize for NodeId {
+    /// As text where a person reads it (JSON), else as a number.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_u64(self.0) }
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            text.parse().map_err(serde::de::Error::custom)
+        } else {
+            u64::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
+/// Which node something happened on: its id with the name and the address a person knows it by.
+///
+/// Compares equal to its own [`NodeId`], and turns into it wherever an id is asked for.
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct NodeIdentity {
+    /// The registration.
+    pub id: NodeId,
+    /// The node's own name for itself.
+    pub name: Arc<str>,
+    /// Where its connection to the master comes from.
+    pub addr: SocketAddr,
+}
+
+impl NodeIdentity {
+    pub(crate) fn new(id: NodeId, name: &str, addr: SocketAddr) -> Self {
+        Self { id, name: name.into(), addr }
+    }
+}
+
+impl fmt::Display for NodeIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {} ({} from {})", self.name, self.id, self.addr)
+    }
+}
+
+impl fmt::Debug for NodeIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<&NodeIdentity> for NodeId {
+    fn from(node: &NodeIdentity) -> Self {
+        node.id
+    }
+}
+
+impl From<NodeIdentity> for NodeId {
+    fn from(node: NodeIdentity) -> Self {
+        node.id
+    }
+}
+
+impl PartialEq<NodeId> for NodeIdentity {
+    fn eq(&self, id: &NodeId) -> bool {
+        self.id == *id
+    }
+}
+
+impl PartialEq<NodeIdentity> for NodeId {
+    fn eq(&self, node: &NodeIdentity) -> bool {
+        *self == node.id
+    }
+}
+
+/// A method of a service, as errors and logs name it: `Arith.sum`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct MethodName {
+    /// The service's name on the wire.
+    pub service: &'static str,
+    /// The method's name.
+    pub method: &'static str,
+}
+
+impl fmt::Display for MethodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.service, self.method)
+    }
+}
+
+/// A call, counted by the master it was made at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub(crate) u64);
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_id_prints_and_parses_back() {
+        let id = NodeId::new(0x5f3a_91c2, 7);
+        assert_eq!(id.to_string(), "5f3a91c2-7");
+        assert_eq!("5f3a91c2-7".parse(), Ok(id));
+        for wrong in ["", "7", "-", "xyz-1", "1-", "1-99999999999", "100000000-1"] {
+            assert!(wrong.parse::<NodeId>().is_err(), "{wrong}");
+        }
+    }
+}

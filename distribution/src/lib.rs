@@ -1,0 +1,76 @@
+//! Write a Rust trait, get a cluster: typed RPC for distributed calculation.
+//!
+//! Annotate a trait with [`#[service]`](service). Its implementations run on [nodes](Node), which dial
+//! a [`Master`] and register themselves. Its generated client is called where the master is: each call
+//! goes to the least loaded node that serves it, waits at the master while all are busy, and ends with a
+//! value or a [`CallError`], whatever happens to nodes and connections.
+//!
+//! ```
+//! use distribution::{LocalCluster, service};
+//!
+//! #[service]
+//! pub trait Arith {
+//!     /// Sum of `values`.
+//!     fn sum(&self, values: Vec<i64>) -> i64;
+//! }
+//!
+//! struct Calculator;
+//!
+//! impl Arith for Calculator {
+//!     fn sum(&self, values: Vec<i64>) -> i64 {
+//!         values.iter().sum()
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cluster = LocalCluster::builder().nodes(2).serve(|| ArithServer::new(Calculator)).start().await?;
+//! let arith = ArithClient::new(&cluster);
+//! assert_eq!(arith.sum(vec![2, 4, 6]).await?, 12);
+//! # Ok(()) }
+//! ```
+//!
+//! Over several machines the same service needs two programs: one with [`Master::bind`], one with
+//! [`Node::spawn`] or [`NodeBuilder::run`].
+//!
+//! # Compute and async methods
+//!
+//! A `fn` of the trait is *compute*: it keeps a core busy, runs on the node's own pool, and takes one of
+//! its slots. An `async fn` waits for something: it runs on the tokio runtime that the node was started
+//! from, and many run at once. Neither can hold up the node's heartbeats, which have a thread of their own.
+//!
+//! # What happens when things break
+//!
+//! A node whose connection closes is gone at once; one that is silent for six heartbeats is gone then. A
+//! call that was certainly not started goes to another node. One that may have been started does so only
+//! if its method is `#[rpc(idempotent)]`; else it ends as [`CallError::NodeLost`]. A panic in a handler
+//! is caught and comes back as [`CallError::Panicked`] (which needs the default `panic = "unwind"` in the
+//! node's profile). [`CallError::execution`] says in each case whether the handler ran.
+
+mod config;
+mod core;
+mod error;
+mod id;
+mod local;
+mod master;
+mod node;
+mod service;
+mod wire;
+
+pub use core::view::{NodeEvent, NodeInfo, NodeState, ServiceInfo, Stats};
+pub use distribution_macros::service;
+pub use error::{CallError, CodecError, Error, Execution, GoneReason, Part, Progress};
+pub use id::{CallId, MethodName, NodeId, NodeIdentity, ParseNodeIdError};
+pub use local::{LocalCluster, LocalClusterBuilder};
+pub use master::{Events, Master, MasterBuilder};
+pub use node::{
+    Node, NodeBuilder,
+    current::{CurrentCall, current},
+};
+pub use service::{Answer, Call, Caller, Pending, Service};
+
+/// Not public API: what generated code names.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::service::{Method, Routes, Service, Stub};
+}

@@ -1,0 +1,158 @@
+//! A master and its nodes in one process.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use futures::future::{join_all, try_join_all};
+
+use crate::{
+    error::Error,
+    master::{Master, MasterBuilder},
+    node::{Node, NodeBuilder},
+    service::{
+        Service,
+        caller::{Caller, Dispatcher},
+    },
+};
+
+/// A whole cluster in one process, for a first run, for tests and for notebooks.
+///
+/// Its nodes are real ones: they dial the master over loopback TCP, each on a thread of its own with a
+/// compute pool of its own. Dropping it ends them all at once.
+///
+/// ```
+/// # use distribution::{LocalCluster, service};
+/// #[service]
+/// pub trait Arith {
+///     /// Sum of `values`.
+///     fn sum(&self, values: Vec<i64>) -> i64;
+/// }
+///
+/// struct Calculator;
+///
+/// impl Arith for Calculator {
+///     fn sum(&self, values: Vec<i64>) -> i64 {
+///         values.iter().sum()
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cluster = LocalCluster::builder().nodes(4).serve(|| ArithServer::new(Calculator)).start().await?;
+/// let arith = ArithClient::new(cluster.master());
+/// assert_eq!(arith.sum(vec![2, 4, 6]).await?, 12);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct LocalCluster {
+    // Declared, and so dropped, before the master: nodes that see it go first would complain.
+    nodes: Vec<Node>,
+    master: Master,
+}
+
+impl LocalCluster {
+    /// A builder for one node per core, with no services yet.
+    pub fn builder() -> LocalClusterBuilder {
+        LocalClusterBuilder::default()
+    }
+
+    /// The master; what stubs are made with.
+    pub fn master(&self) -> &Master {
+        &self.master
+    }
+
+    /// The nodes, in the order they were named.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Drains the nodes, then shuts the master down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends everything at once.
+    pub async fn shutdown(self) {
+        join_all(self.nodes.iter().map(Node::drain)).await;
+        self.master.shutdown().await;
+    }
+}
+
+impl Caller for LocalCluster {
+    fn dispatcher(&self) -> Arc<dyn Dispatcher> {
+        self.master.dispatcher()
+    }
+}
+
+type Equip = Arc<dyn Fn(NodeBuilder) -> NodeBuilder + Send + Sync>;
+
+/// Sets a local cluster up. Made by [`LocalCluster::builder`].
+#[must_use = "a builder does nothing until `start`"]
+pub struct LocalClusterBuilder {
+    nodes: Option<usize>,
+    slots: Option<usize>,
+    master: MasterBuilder,
+    equip: Vec<Equip>,
+}
+
+impl Default for LocalClusterBuilder {
+    fn default() -> Self {
+        Self { nodes: None, slots: None, master: Master::builder(), equip: Vec::new() }
+    }
+}
+
+impl LocalClusterBuilder {
+    /// How many nodes, named `local-1` and so on; one per core unless set.
+    pub fn nodes(mut self, count: usize) -> Self {
+        self.nodes = Some(count);
+        self
+    }
+
+    /// Slots of each node; unless set, the cores are shared out among the nodes, at least one to each.
+    pub fn slots(mut self, slots: usize) -> Self {
+        self.slots = Some(slots);
+        self
+    }
+
+    /// Settings of the master, in place of the defaults.
+    pub fn master(mut self, master: MasterBuilder) -> Self {
+        self.master = master;
+        self
+    }
+
+    /// Serves what `service` makes; it is called once for each node.
+    pub fn serve<S: Service>(mut self, service: impl Fn() -> S + Send + Sync + 'static) -> Self {
+        self.equip.push(Arc::new(move |node: NodeBuilder| node.serve(service())));
+        self
+    }
+
+    /// Starts master and nodes on a port of loopback that the system chooses, and returns when all
+    /// nodes are registered.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`MasterBuilder::bind`] and [`NodeBuilder::spawn`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends what was started.
+    pub async fn start(self) -> Result<LocalCluster, Error> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = self.nodes.unwrap_or(cores);
+        let slots = self.slots.unwrap_or_else(|| (cores / count.max(1)).max(1));
+        let master = self.master.bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+        let nodes = try_join_all((1..=count).map(|number| {
+            let node = Node::builder().name(format!("local-{number}")).slots(slots);
+            self.equip.iter().fold(node, |node, equip| equip(node)).spawn(master.local_addr())
+        }))
+        .await?;
+        Ok(LocalCluster { nodes, master })
+    }
+}
+
+impl fmt::Debug for LocalClusterBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalClusterBuilder")
+            .field("nodes", &self.nodes)
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}

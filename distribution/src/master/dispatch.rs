@@ -1,0 +1,278 @@
+//! The way to the core and back: events in under one short lock, effects carried out behind it.
+//!
+//! Whoever brings an event carries out its effects: a caller's task puts its call into the link's
+//! queue, a link's task hands a freed slot to the next call. The lock is a std mutex, because it is
+//! never held across an await and its critical sections are some microseconds.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, broadcast, mpsc, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::link::{Attempt, Link};
+use crate::{
+    core::{
+        CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Settings, Time,
+        view::{NodeEvent, NodeInfo, Stats},
+    },
+    service::caller::{CallState, Dispatcher, RawAnswer},
+    wire::{Control, Outcome, frame::BODY_HEADER_LIMIT},
+};
+
+/// Events that a slow reader may lag behind before it misses some.
+const EVENT_BUFFER: usize = 1024;
+
+/// How long links may take to say goodbye before they are cut.
+const GOODBYE_TIME: Duration = Duration::from_secs(3);
+
+/// Fills in the core's blanks: calls as stubs make them, links as connections have them.
+#[derive(Debug)]
+pub(super) struct MasterHost;
+
+impl Host for MasterHost {
+    type Call = Arc<CallState>;
+    type Link = Link;
+}
+
+impl CallHandle for Arc<CallState> {
+    fn was_sent(&self, attempt: u32) -> bool {
+        CallState::was_sent(self, attempt)
+    }
+}
+
+impl LinkHandle for Link {
+    fn heard(&self) -> Time {
+        self.side.heard().saturating_duration_since(self.origin)
+    }
+}
+
+/// What all handles, tasks and stubs of a master share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    locked: Mutex<Locked>,
+    /// The core's time zero.
+    pub(super) origin: Instant,
+    pub(super) heartbeat: Duration,
+    pub(super) frame_limit: usize,
+    shutdown_limit: Duration,
+    events: broadcast::Sender<NodeEvent>,
+    alive: watch::Sender<usize>,
+    /// Tells the ticker that a timer was set before the one it sleeps for.
+    pub(super) rearm: Notify,
+    /// Tells a shutdown that calls have ended.
+    ended: Notify,
+    /// Ends the listener.
+    pub(super) closing: CancellationToken,
+    /// Ends the links and the ticker.
+    pub(super) closed: CancellationToken,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug)]
+struct Locked {
+    core: Core<MasterHost>,
+    /// When the ticker will look next.
+    armed: Time,
+    shutting_down: bool,
+}
+
+impl Shared {
+    pub(super) fn new(settings: Settings, frame_limit: usize, shutdown_limit: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            origin: Instant::now(),
+            heartbeat: settings.heartbeat,
+            frame_limit,
+            shutdown_limit,
+            locked: Mutex::new(Locked { core: Core::new(settings), armed: Time::ZERO, shutting_down: false }),
+            events: broadcast::channel(EVENT_BUFFER).0,
+            alive: watch::channel(0).0,
+            rearm: Notify::new(),
+            ended: Notify::new(),
+            closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Runs a task that [`shut_down`](Self::shut_down) waits for.
+    pub(super) fn track(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Brings an event to the core and carries out what follows from it.
+    pub(super) fn with_core<R>(
+        &self,
+        event: impl FnOnce(&mut Core<MasterHost>, Time, &mut Effects<MasterHost>) -> R,
+    ) -> R {
+        let mut effects = Vec::new();
+        let result = {
+            let mut locked = self.lock();
+            let now = self.origin.elapsed();
+            let result = event(&mut locked.core, now, &mut effects);
+            self.announce(&locked.core, &effects);
+            let next = locked.core.next_timer();
+            if next.is_some_and(|next| next < locked.armed) {
+                self.rearm.notify_one();
+            }
+            if locked.shutting_down {
+                self.ended.notify_one();
+            }
+            result
+        };
+        for effect in effects {
+            carry_out(effect);
+        }
+        result
+    }
+
+    /// Lets the core look at the clock, and says when it wants to again.
+    pub(super) fn tick(&self) -> Instant {
+        let look = self.heartbeat / 4;
+        let next = self.with_core(|core, now, effects| {
+            core.tick(now, effects);
+            let next = now + look;
+            core.next_timer().map_or(next, |timer| timer.min(next))
+        });
+        self.lock().armed = next;
+        self.origin + next
+    }
+
+    /// Events go out under the lock, so that everybody sees them in the order they happened.
+    fn announce(&self, core: &Core<MasterHost>, effects: &Effects<MasterHost>) {
+        let mut changed = false;
+        for effect in effects {
+            if let Effect::Event(event) = effect {
+                changed = true;
+                // Fails while nobody listens, which is fine.
+                let _ = self.events.send(event.clone());
+            }
+        }
+        if changed {
+            self.alive.send_replace(core.alive());
+        }
+    }
+
+    pub(super) fn nodes(&self) -> Vec<NodeInfo> {
+        let now = self.origin.elapsed();
+        self.lock().core.nodes(now)
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.lock().core.stats()
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<NodeEvent> {
+        self.events.subscribe()
+    }
+
+    pub(super) fn alive(&self) -> watch::Receiver<usize> {
+        self.alive.subscribe()
+    }
+
+    pub(super) async fn shut_down(&self) {
+        self.closing.cancel();
+        self.lock().shutting_down = true;
+        self.with_core(|core, _, effects| core.shut_down(effects));
+        let quiet = async {
+            while self.lock().core.unfinished() > 0 {
+                self.ended.notified().await;
+            }
+        };
+        if tokio::time::timeout(self.shutdown_limit, quiet).await.is_err() {
+            let calls = self.lock().core.unfinished();
+            tracing::warn!(
+                calls,
+                "the shutdown limit of {:?} has passed; ending with calls in flight",
+                self.shutdown_limit
+            );
+        }
+        self.abandon();
+        self.tasks.close();
+        if tokio::time::timeout(GOODBYE_TIME, self.tasks.wait()).await.is_err() {
+            tracing::warn!(connections = self.tasks.len(), "some nodes do not read their goodbye; leaving them");
+        }
+    }
+
+    /// Ends all calls and tells all tasks to end.
+    pub(super) fn abandon(&self) {
+        self.closing.cancel();
+        self.with_core(|core, _, effects| core.abandon(effects));
+        self.closed.cancel();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Locked> {
+        // If the core ever panics, going on with it is better than taking every caller down.
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn carry_out(effect: Effect<MasterHost>) {
+    match effect {
+        Effect::Send { link, call, id, attempt, deadline } => {
+            let deadline = deadline.map(|deadline| link.origin + deadline);
+            // A link that takes no more is about to be reported gone, which requeues the call.
+            let _: Result<(), mpsc::error::SendError<Attempt>> =
+                link.sender.send(Attempt { call, id, attempt, deadline });
+        }
+        Effect::Cancel { link, call, id, attempt } => {
+            call.withdraw();
+            link.side.send(Control::Cancel { call: id.0, attempt });
+        }
+        Effect::End { call, end } => {
+            let method = call.method.name();
+            call.finish(match end {
+                Ok(ended) => Ok(raw_answer(ended)),
+                Err(error) => {
+                    tracing::debug!(call = call.id().map(|id| id.0), %method, %error, "call failed");
+                    Err(error)
+                }
+            });
+        }
+        Effect::Drained { link } => link.side.send(Control::Drained),
+        Effect::Disconnect { link, reason } => link.close(reason),
+        Effect::Event(event) => match &event {
+            NodeEvent::Suspect { .. } | NodeEvent::Gone { .. } => tracing::warn!("{event}"),
+            _ => tracing::info!("{event}"),
+        },
+    }
+}
+
+fn raw_answer(ended: Ended) -> RawAnswer {
+    let Ended { reply, node, attempts, elapsed } = ended;
+    RawAnswer {
+        is_error: reply.outcome == Outcome::Error,
+        payload: reply.payload,
+        node,
+        attempts,
+        elapsed,
+        run: reply.run,
+    }
+}
+
+impl Dispatcher for Shared {
+    fn argument_limit(&self) -> usize {
+        self.frame_limit - BODY_HEADER_LIMIT
+    }
+
+    fn submit(&self, call: Arc<CallState>) {
+        let demand = Demand { timeout: call.options.timeout, node: call.options.node };
+        self.with_core(|core, now, effects| {
+            let id = core.submit(now, Arc::clone(&call), call.method, demand, effects);
+            call.set_id(id);
+        });
+    }
+
+    fn cancel(&self, call: &CallState) {
+        // First, so that an attempt that is about to be written is held back.
+        call.withdraw();
+        if let Some(id) = call.id() {
+            self.with_core(|core, _, effects| core.cancel(id, effects));
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! One node's connection: sends it the calls that the core gives it, and brings back how they ended.
+//!
+//! One task drives it all: the queue of attempts, tarpc's client, and the replies awaited. It takes
+//! what has gathered before it lets tarpc write, so that calls made together travel together.
+
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{Stream, future::BoxFuture, stream::FuturesUnordered};
+use tarpc::{
+    ChannelError,
+    client::{self, NewClient, RpcError},
+};
+use tokio::{
+    net::TcpStream,
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::dispatch::Shared;
+use crate::{
+    config::LONGEST_TIME,
+    core::Attempted,
+    error::GoneReason,
+    id::{CallId, NodeId},
+    service::caller::CallState,
+    wire::{
+        Control, Outcome, Reply,
+        frame::BODY_HEADER_LIMIT,
+        transport::{MasterTransport, OnControl, Outgoing, Side, Withdrawn},
+    },
+};
+
+/// Requests that tarpc's client holds before it writes them.
+const REQUEST_BUFFER: usize = 1024;
+
+/// How long the last frames may take to go out before the connection is simply closed.
+const FAREWELL_TIME: Duration = Duration::from_secs(2);
+
+/// The way to a node, as the core hands it around.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    /// Bounded by what the core sends to one node: its slots and a little more, and its async limit.
+    pub(super) sender: UnboundedSender<Attempt>,
+    pub(super) side: Arc<Side>,
+    pub(super) origin: Instant,
+    verdict: Arc<Mutex<Option<GoneReason>>>,
+    closed: CancellationToken,
+}
+
+impl Link {
+    /// Ends the connection, for this reason.
+    pub(super) fn close(&self, reason: GoneReason) {
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        self.closed.cancel();
+    }
+
+    fn verdict(&self) -> GoneReason {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(GoneReason::Shutdown)
+    }
+}
+
+/// A call on its way to the node.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) call: Arc<CallState>,
+    pub(super) id: CallId,
+    pub(super) attempt: u32,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// The owner's end of a new link: what runs it.
+pub(super) struct LinkTask {
+    attempts: UnboundedReceiver<Attempt>,
+    link: Link,
+    /// The most bytes of arguments that the node takes.
+    argument_limit: usize,
+}
+
+/// Makes both ends of a link to a node that takes frames of this size.
+pub(super) fn new(shared: &Shared, node_frame_limit: u64) -> (Link, LinkTask) {
+    let (sender, attempts) = unbounded_channel();
+    let link = Link {
+        sender,
+        side: Side::new(),
+        origin: shared.origin,
+        verdict: Arc::default(),
+        closed: shared.closed.child_token(),
+    };
+    let limit = usize::try_from(node_frame_limit).unwrap_or(usize::MAX);
+    (link.clone(), LinkTask { attempts, link, argument_limit: limit.saturating_sub(BODY_HEADER_LIMIT) })
+}
+
+impl LinkTask {
+    /// Drives the connection until it ends, and reports the node gone.
+    pub(super) async fn run(self, shared: Arc<Shared>, stream: TcpStream, node: NodeId) {
+        let Self { attempts, link, argument_limit } = self;
+        let left = Arc::new(AtomicBool::new(false));
+        let on_control = on_control(Arc::clone(&shared), link.side.clone(), Arc::clone(&left), node);
+        let transport = MasterTransport::new(stream, Arc::clone(&link.side), shared.frame_limit, on_control);
+        let mut config = client::Config::default();
+        // The core bounds what is in flight; tarpc shall not hold anything back on top of it.
+        config.max_in_flight_requests = usize::MAX;
+        config.pending_request_buffer = REQUEST_BUFFER;
+        let NewClient { client, dispatch } = client::new(config, transport);
+        let mut dispatch = pin!(dispatch);
+        let mut traffic = Traffic {
+            shared: &shared,
+            node,
+            attempts,
+            client,
+            context: tarpc::context::current(),
+            argument_limit,
+            in_flight: FuturesUnordered::new(),
+        };
+        let reason = tokio::select! {
+            ended = std::future::poll_fn(|cx| traffic.poll(cx, dispatch.as_mut())) => match ended {
+                Ok(()) if left.load(Ordering::Acquire) => GoneReason::Left,
+                Ok(()) => GoneReason::Disconnected,
+                Err(error) => broken(&error),
+            },
+            () = link.closed.cancelled() => {
+                let reason = link.verdict();
+                // With every sender gone tarpc's client writes out what is left, the goodbye included.
+                drop(traffic);
+                link.side.send(Control::Goodbye);
+                let _ = timeout(FAREWELL_TIME, dispatch).await;
+                shared.with_core(|core, now, effects| core.gone(now, node, reason, effects));
+                return;
+            }
+        };
+        // Only now, with tarpc's client at its end: what was not written by here never will be, and
+        // the core may send it elsewhere.
+        shared.with_core(|core, now, effects| core.gone(now, node, reason, effects));
+    }
+}
+
+fn on_control(shared: Arc<Shared>, side: Arc<Side>, left: Arc<AtomicBool>, node: NodeId) -> OnControl {
+    Box::new(move |control| {
+        match control {
+            Control::Heartbeat(load) => {
+                shared.with_core(|core, _, _| core.load(node, load));
+                side.send(Control::HeartbeatSeen);
+            }
+            Control::Drain => shared.with_core(|core, now, effects| core.draining(now, node, effects)),
+            Control::Goodbye => left.store(true, Ordering::Release),
+            Control::Cancel { .. } | Control::HeartbeatSeen | Control::Drained => {
+                return Err("a node sent a master's control frame".to_owned());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Why tarpc's client gave the connection up.
+fn broken(error: &ChannelError<io::Error>) -> GoneReason {
+    let (ChannelError::Read(source)
+    | ChannelError::Ready(source)
+    | ChannelError::Write(source)
+    | ChannelError::Flush(source)
+    | ChannelError::Close(source)) = error;
+    if source.kind() == io::ErrorKind::InvalidData {
+        GoneReason::Violation(source.to_string())
+    } else {
+        GoneReason::Broken(source.to_string())
+    }
+}
+
+type Done = (CallId, u32, Attempted);
+
+/// What moves over a link.
+struct Traffic<'a> {
+    shared: &'a Arc<Shared>,
+    node: NodeId,
+    attempts: UnboundedReceiver<Attempt>,
+    client: client::Channel<Outgoing, Reply>,
+    context: tarpc::context::Context,
+    argument_limit: usize,
+    in_flight: FuturesUnordered<BoxFuture<'static, Done>>,
+}
+
+impl Traffic<'_> {
+    /// Moves everything that can move; ready when tarpc's client has ended.
+    fn poll<D>(&mut self, cx: &mut Context<'_>, mut dispatch: Pin<&mut D>) -> Poll<D::Output>
+    where
+        D: Future,
+    {
+        let mut done = Vec::new();
+        loop {
+            while let Poll::Ready(Some(attempt)) = self.attempts.poll_recv(cx) {
+                match self.start(attempt) {
+                    Ok(call) => self.in_flight.push(call),
+                    Err(refused) => done.push(refused),
+                }
+            }
+            // Before tarpc's client, so that it finds all new requests at once and writes them together.
+            self.collect(cx, &mut done);
+            if let Poll::Ready(ended) = dispatch.as_mut().poll(cx) {
+                return Poll::Ready(ended);
+            }
+            // And after it, for the replies it has just read.
+            self.collect(cx, &mut done);
+            if done.is_empty() {
+                return Poll::Pending;
+            }
+            self.shared.with_core(|core, now, effects| {
+                for (call, attempt, attempted) in done.drain(..) {
+                    core.finished(now, self.node, call, attempt, attempted, effects);
+                }
+            });
+        }
+    }
+
+    fn collect(&mut self, cx: &mut Context<'_>, done: &mut Vec<Done>) {
+        while let Poll::Ready(Some(ended)) = Pin::new(&mut self.in_flight).poll_next(cx) {
+            done.push(ended);
+        }
+    }
+
+    fn start(&self, attempt: Attempt) -> Result<BoxFuture<'static, Done>, Done> {
+        let Attempt { call, id, attempt, deadline } = attempt;
+        let size = call.payload.len();
+        if size > self.argument_limit {
+            let (size, limit) = (size as u64, self.argument_limit as u64);
+            return Err((id, attempt, Attempted::TooLarge { size, limit }));
+        }
+        let client = self.client.clone();
+        let mut context = self.context;
+        // Deadlines are the core's: it cancels, and the node answers. tarpc's own would forget the call
+        // while the node still has a slot taken by it.
+        context.deadline = std::time::Instant::now() + LONGEST_TIME;
+        let outgoing = Outgoing {
+            method: call.method.id().0,
+            call: id.0,
+            attempt,
+            deadline,
+            payload: call.payload.clone(),
+            name: call.method.name().method,
+            permit: call,
+        };
+        Ok(Box::pin(async move { (id, attempt, attempted(client.call(context, outgoing).await)) }))
+    }
+}
+
+fn attempted(result: Result<Reply, RpcError>) -> Attempted {
+    match result {
+        Ok(reply) => Attempted::Replied(reply),
+        Err(RpcError::Send(error)) if is_withdrawn(&*error) => Attempted::NotSent,
+        // The others come as the connection ends, when nobody asks any more, or from tarpc's own limits,
+        // which are off. Should one come all the same, the call must not be taken for one that can be
+        // repeated.
+        Err(error) => Attempted::Replied(Reply::without_payload(Outcome::Panicked(error.to_string()), Duration::ZERO)),
+    }
+}
+
+fn is_withdrawn(error: &(dyn std::error::Error + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is_some_and(|error| error.is::<Withdrawn>())
+}

@@ -1,0 +1,288 @@
+//! A master: nodes register at it, and it sends each call to one of them.
+//!
+//! [`accept`] takes connections in, [`link`] runs one, [`tick`] lets time pass, and [`dispatch`] is how
+//! calls and all of these reach the [core](crate::core), which decides.
+
+mod accept;
+mod dispatch;
+mod link;
+mod tick;
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use dispatch::Shared;
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use rand::RngExt;
+use tokio::{net::TcpListener, sync::broadcast};
+
+use crate::{
+    config::{FRAME_LIMIT, LONGEST_TIME, check_frame_limit},
+    core::{
+        Settings,
+        view::{NodeEvent, NodeInfo, Stats},
+    },
+    error::Error,
+    service::caller::{Caller, Dispatcher},
+};
+
+/// How often nodes are to be heard unless told otherwise.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The shortest heartbeat that timers can keep.
+const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(10);
+
+/// How long a call waits for a node that serves it unless told otherwise.
+const NODE_WAIT: Duration = Duration::from_secs(5);
+
+/// Calls that may wait unless told otherwise. Each costs some hundred bytes and its arguments.
+const QUEUE: usize = 65_536;
+
+/// How long a shutdown waits for calls in flight unless told otherwise.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+
+/// Accepts nodes, keeps the registry, and sends calls to nodes.
+///
+/// A cheap handle: clones share one master, which ends when the last is dropped or by
+/// [`shutdown`](Master::shutdown). Stubs do not keep it alive; their calls then end as
+/// [`CallError::Shutdown`](crate::CallError::Shutdown).
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let master = distribution::Master::bind("127.0.0.1:0").await?;
+/// println!("nodes may dial {}", master.local_addr());
+/// assert!(master.nodes().is_empty());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Master {
+    shared: Arc<Shared>,
+    local_addr: SocketAddr,
+    /// Ends everything when the last handle goes.
+    _last: Arc<LastHandle>,
+}
+
+struct LastHandle(Arc<Shared>);
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+impl Master {
+    /// Listens on this address (`host:port`; port 0 lets the system choose) with all settings at their
+    /// defaults.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bind`] where the address cannot be listened on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub async fn bind(addr: impl fmt::Display) -> Result<Self, Error> {
+        Self::builder().bind(addr).await
+    }
+
+    /// A builder with all settings at their defaults.
+    pub fn builder() -> MasterBuilder {
+        MasterBuilder::default()
+    }
+
+    /// The address that nodes dial.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The registered nodes, in the order they came.
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        self.shared.nodes()
+    }
+
+    /// The registry's changes from now on. One who reads too slowly is told how many it missed.
+    pub fn events(&self) -> Events {
+        let events = stream::unfold(self.shared.subscribe(), |mut events| async move {
+            match events.recv().await {
+                Ok(event) => Some((event, events)),
+                Err(broadcast::error::RecvError::Lagged(missed)) => Some((NodeEvent::Missed(missed), events)),
+                Err(broadcast::error::RecvError::Closed) => None,
+            }
+        });
+        Events(events.boxed())
+    }
+
+    /// Waits until at least this many nodes are alive (registered, and neither suspect nor draining).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn wait_for_nodes(&self, count: usize) {
+        let mut alive = self.shared.alive();
+        // The sender lives in what `self` holds, so this cannot fail.
+        let _ = alive.wait_for(|alive| *alive >= count).await;
+    }
+
+    /// Totals since the master started.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Stops: takes no more nodes and calls, ends queued calls as
+    /// [`CallError::Shutdown`](crate::CallError::Shutdown), lets those in flight finish (for 30 s unless
+    /// [`MasterBuilder::shutdown_limit`] says otherwise), says goodbye to the nodes, and returns when the
+    /// last connection is closed. Nodes then dial for ever, until a master is there again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the master without a listener, finishing what is in flight.
+    pub async fn shutdown(&self) {
+        self.shared.shut_down().await;
+    }
+}
+
+impl Caller for Master {
+    fn dispatcher(&self) -> Arc<dyn Dispatcher> {
+        Arc::clone(&self.shared) as Arc<dyn Dispatcher>
+    }
+}
+
+impl fmt::Debug for Master {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Master").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}
+
+/// A stream of [`NodeEvent`]s; see [`Master::events`]. Ends with the master.
+pub struct Events(BoxStream<'static, NodeEvent>);
+
+impl Stream for Events {
+    type Item = NodeEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<NodeEvent>> {
+        self.0.poll_next_unpin(cx)
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Events")
+    }
+}
+
+/// Sets a master up. Made by [`Master::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `bind`"]
+pub struct MasterBuilder {
+    heartbeat: Duration,
+    node_wait: Duration,
+    queue: usize,
+    frame_limit: usize,
+    shutdown_limit: Duration,
+    seed: Option<u64>,
+}
+
+impl Default for MasterBuilder {
+    fn default() -> Self {
+        Self {
+            heartbeat: HEARTBEAT,
+            node_wait: NODE_WAIT,
+            queue: QUEUE,
+            frame_limit: FRAME_LIMIT,
+            shutdown_limit: SHUTDOWN_LIMIT,
+            seed: None,
+        }
+    }
+}
+
+impl MasterBuilder {
+    /// How often each node is to be heard; 1 s unless set, 10 ms at least. A node that is silent for
+    /// three of these gets no new calls, for six is gone. Shorter notices death sooner, and takes a
+    /// stalled machine for a dead one sooner.
+    pub fn heartbeat(mut self, time: Duration) -> Self {
+        self.heartbeat = time;
+        self
+    }
+
+    /// How long a call waits while no node serves its method; 5 s unless set, zero fails at once.
+    pub fn node_wait(mut self, time: Duration) -> Self {
+        self.node_wait = time;
+        self
+    }
+
+    /// How many calls may wait at the master; 65,536 unless set. Beyond it a call ends at once as
+    /// [`CallError::Overloaded`](crate::CallError::Overloaded).
+    pub fn queue(mut self, calls: usize) -> Self {
+        self.queue = calls;
+        self
+    }
+
+    /// The largest frame the master takes or sends, in bytes: what bounds a call's arguments and its
+    /// reply. From 16 KiB to 4 GiB - 1; 64 MiB unless set.
+    pub fn frame_limit(mut self, bytes: usize) -> Self {
+        self.frame_limit = bytes;
+        self
+    }
+
+    /// How long [`Master::shutdown`] waits for calls in flight; 30 s unless set.
+    pub fn shutdown_limit(mut self, time: Duration) -> Self {
+        self.shutdown_limit = time;
+        self
+    }
+
+    /// Seeds the random choice between equally loaded nodes, for runs that are to be repeated. Drawn
+    /// anew for each master unless set.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Listens on this address: `host:port`; port 0 lets the system choose one, which
+    /// [`Master::local_addr`] tells.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] names a setting that cannot be; [`Error::Bind`] an address that cannot be
+    /// listened on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub async fn bind(self, addr: impl fmt::Display) -> Result<Master, Error> {
+        if self.heartbeat < SHORTEST_HEARTBEAT || self.heartbeat > LONGEST_TIME {
+            let value = format!("{:?}", self.heartbeat);
+            return Err(Error::setting("heartbeat", value, "it must lie between 10 ms and a year"));
+        }
+        let frame_limit = check_frame_limit(self.frame_limit)?;
+        let addr = addr.to_string();
+        let failed = |source: io::Error| Error::Bind { addr: addr.clone(), source };
+        let listener = TcpListener::bind(&addr).await.map_err(failed)?;
+        let local_addr = listener.local_addr().map_err(failed)?;
+        if !local_addr.ip().is_loopback() {
+            tracing::warn!(%local_addr, "listening beyond loopback: whoever reaches this port can register as a node");
+        }
+        let mut rng = rand::rng();
+        let settings = Settings {
+            heartbeat: self.heartbeat,
+            node_wait: self.node_wait.min(LONGEST_TIME),
+            queue: self.queue,
+            epoch: rng.random(),
+            seed: self.seed.unwrap_or_else(|| rng.random()),
+        };
+        let shared = Shared::new(settings, frame_limit, self.shutdown_limit.min(LONGEST_TIME));
+        shared.track(accept::run(Arc::clone(&shared), listener));
+        shared.track(tick::run(Arc::clone(&shared)));
+        tracing::info!(%local_addr, "listening for nodes");
+        Ok(Master { local_addr, _last: Arc::new(LastHandle(Arc::clone(&shared))), shared })
+    }
+}

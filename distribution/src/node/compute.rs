@@ -1,0 +1,80 @@
+//! Compute calls: a rayon pool, and the rule that a node runs as many of them at once as it has slots.
+//!
+//! The pool has a thread per slot. A handler's own parallel iterators share it, so a handler that
+//! spreads over all threads takes from the others, as it would on a machine of its own. Calls wait in a
+//! queue of ours and not in rayon's, which would start a second handler on the stack of one that waits
+//! for its parts.
+
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::error::Error;
+
+/// Runs one call from beginning to end.
+type Job = Box<dyn FnOnce() + Send>;
+
+pub(super) struct Pool {
+    threads: rayon::ThreadPool,
+    queue: Mutex<Queue>,
+    slots: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    running: usize,
+}
+
+impl Pool {
+    pub(super) fn new(slots: usize, name: &str) -> Result<Self, Error> {
+        let short: String = name.chars().take(8).collect();
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(slots)
+            .thread_name(move |at| format!("{short}-{at}"))
+            .build()
+            .map_err(|error| Error::Thread { what: "compute pool", source: io::Error::other(error) })?;
+        Ok(Self { threads, queue: Mutex::default(), slots })
+    }
+
+    /// Runs the job as soon as a slot is free, in the order of asking. A job must not panic.
+    pub(super) fn run(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
+        let mut queue = self.lock();
+        queue.jobs.push_back(Box::new(job));
+        if queue.running < self.slots {
+            queue.running += 1;
+            drop(queue);
+            let pool = Arc::clone(self);
+            self.threads.spawn(move || pool.work());
+        }
+    }
+
+    /// Holds one slot while there are jobs.
+    fn work(&self) {
+        loop {
+            let job = {
+                let mut queue = self.lock();
+                match queue.jobs.pop_front() {
+                    Some(job) => job,
+                    None => {
+                        queue.running -= 1;
+                        return;
+                    }
+                }
+            };
+            job();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("slots", &self.slots).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,148 @@
+//! The node's thread: dials the master, registers, serves the connection, and dials again.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use rand::RngExt;
+use tokio::{net::TcpStream, sync::watch, time::timeout};
+
+use super::{Final, Setup, Status, Wish, serve};
+use crate::{
+    config::from_micros,
+    error::Error,
+    id::NodeId,
+    wire::hello::{HelloError, Verdict, introduce},
+};
+
+/// The wait before the second dial; it grows by [`GROWTH`] with each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const GROWTH: f64 = 1.6;
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// What a wait is multiplied with, at random, so that nodes that lost their master together do not
+/// come back together.
+const JITTER: std::ops::Range<f64> = 0.8..1.2;
+
+/// How long one dial may take; a host that drops packets would hold it up for minutes.
+const DIAL_TIME: Duration = Duration::from_secs(5);
+
+/// Starts the thread. It ends by itself once the owner wishes so or the master refuses for good.
+pub(super) fn start_thread(setup: Setup, wishes: watch::Receiver<Wish>) -> Result<(), Error> {
+    let failed = |source| Error::Thread { what: "link thread", source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    std::thread::Builder::new()
+        .name(format!("link-{}", setup.registration.name.chars().take(10).collect::<String>()))
+        .spawn(move || runtime.block_on(enroll(setup, wishes)))
+        .map_err(failed)?;
+    Ok(())
+}
+
+/// Why a try at registering failed.
+enum Failure {
+    /// Trying again may help.
+    Passing(String),
+    Final(Final),
+}
+
+async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
+    let mut wait = FIRST_WAIT;
+    let mut complained = String::new();
+    let end = loop {
+        let tried = tokio::select! {
+            tried = register(&setup) => tried,
+            () = wished_away(&mut wishes) => break None,
+        };
+        match tried {
+            Ok(registered) => {
+                wait = FIRST_WAIT;
+                complained.clear();
+                tracing::info!(
+                    node = setup.registration.name,
+                    id = %registered.id,
+                    master = setup.master,
+                    "registered"
+                );
+                setup.id.store(registered.id.to_bits(), Ordering::Release);
+                setup.status.send_replace(Status::Registered);
+                match serve::serve(&setup, registered, &mut wishes).await {
+                    serve::End::Left => break None,
+                    serve::End::Lost(reason) => {
+                        setup.status.send_replace(Status::Dialling);
+                        tracing::warn!(
+                            node = setup.registration.name,
+                            master = setup.master,
+                            reason,
+                            "lost the master; dialling again"
+                        );
+                    }
+                }
+            }
+            Err(Failure::Final(reason)) => break Some(reason),
+            Err(Failure::Passing(reason)) => {
+                // Said once, not with each of the tries that go on for ever.
+                if reason != complained {
+                    tracing::warn!(
+                        node = setup.registration.name,
+                        master = setup.master,
+                        reason,
+                        "cannot register yet; trying again until it works"
+                    );
+                    complained = reason;
+                }
+            }
+        }
+        let jittered = wait.mul_f64(rand::rng().random_range(JITTER));
+        tokio::select! {
+            () = tokio::time::sleep(jittered) => {}
+            () = wished_away(&mut wishes) => break None,
+        }
+        wait = wait.mul_f64(GROWTH).min(LONGEST_WAIT);
+    };
+    if let Some(reason) = &end {
+        let (Final::Refused(text) | Final::Protocol(text)) = reason;
+        tracing::error!(node = setup.registration.name, master = setup.master, reason = text, "turned away for good");
+    }
+    setup.status.send_replace(Status::Ended(end));
+}
+
+/// Waits until the owner wishes the node to end. One that is not registered has nothing to drain.
+async fn wished_away(wishes: &mut watch::Receiver<Wish>) {
+    // An error means that the owner is gone, which is the same wish.
+    let _ = wishes.wait_for(|wish| *wish != Wish::Serve).await;
+}
+
+/// A connection on which the node is registered.
+pub(super) struct Registered {
+    pub(super) stream: TcpStream,
+    pub(super) id: NodeId,
+    pub(super) heartbeat: Duration,
+    pub(super) silence: Duration,
+    pub(super) reply_limit: usize,
+}
+
+async fn register(setup: &Setup) -> Result<Registered, Failure> {
+    let mut stream = match timeout(DIAL_TIME, TcpStream::connect(&setup.master)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(Failure::Passing(format!("cannot connect: {error}"))),
+        Err(_) => return Err(Failure::Passing(format!("no answer to the connection within {DIAL_TIME:?}"))),
+    };
+    // Frames are written whole, so Nagle's algorithm could only delay the last of them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY cannot be set");
+    }
+    match introduce(&mut stream, &setup.registration).await {
+        Ok(Verdict::Welcome { node, heartbeat, silence, frame_limit }) => Ok(Registered {
+            stream,
+            id: NodeId::from_bits(node),
+            heartbeat: from_micros(heartbeat).max(Duration::from_millis(1)),
+            silence: from_micros(silence),
+            reply_limit: usize::try_from(frame_limit).unwrap_or(usize::MAX).min(crate::config::LARGEST_FRAME_LIMIT),
+        }),
+        Ok(Verdict::Refused { reason, for_good: true }) => Err(Failure::Final(Final::Refused(reason))),
+        Ok(Verdict::Refused { reason, for_good: false }) => Err(Failure::Passing(format!("the master says: {reason}"))),
+        Err(error) if error.is_final() => Err(Failure::Final(Final::Protocol(error.to_string()))),
+        Err(error @ HelloError::TooLong { what: "registration", .. }) => {
+            Err(Failure::Final(Final::Protocol(format!("this node's own registration is too long: {error}"))))
+        }
+        Err(error) => Err(Failure::Passing(error.to_string())),
+    }
+}

@@ -1,0 +1,398 @@
+//! A node: dials its master, registers, and runs the calls it is sent.
+//!
+//! The connection lives on a thread of its own ([`enroll`] dials and redials, [`serve`] runs one
+//! connection), so nothing that a handler does can delay a heartbeat. Compute handlers run on the
+//! node's pool ([`compute`]), async handlers on the runtime that the node was started from.
+
+mod compute;
+pub(crate) mod current;
+mod enroll;
+mod running;
+mod serve;
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    config::{FRAME_LIMIT, check_frame_limit},
+    error::Error,
+    id::NodeId,
+    service::{Routes, Service, router::Router},
+    wire::hello::Registration,
+};
+
+/// Async handlers that run at once unless told otherwise: many, because they mostly wait, and few
+/// enough that their memory stays in bounds.
+const ASYNC_LIMIT: u32 = 1024;
+
+/// How long a draining node waits for its running calls unless told otherwise.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// What the owner wants of the node's thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Serve,
+    Drain,
+    /// Say goodbye and go, whatever is running.
+    Leave,
+}
+
+/// How the node's thread is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Status {
+    /// Not registered: not yet, or not at the moment.
+    Dialling,
+    Registered,
+    /// For good; with the reason if it was not the owner's wish.
+    Ended(Option<Final>),
+}
+
+/// Why a node cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Final {
+    Refused(String),
+    Protocol(String),
+}
+
+/// All that a connection needs, the same for each.
+struct Setup {
+    master: String,
+    registration: Registration,
+    router: Router,
+    pool: Arc<compute::Pool>,
+    /// Where async handlers run.
+    runtime: tokio::runtime::Handle,
+    frame_limit: usize,
+    drain_limit: Duration,
+    status: watch::Sender<Status>,
+    /// Bits of the newest node id.
+    id: Arc<AtomicU64>,
+}
+
+/// A running node: a member of a master's cluster that serves calls.
+///
+/// It stays registered until it is drained, refused for good, or dropped. When the connection breaks
+/// it redials for ever. Dropping it says goodbye at once: calls that were running on it are lost to
+/// their callers, so [`drain`](Node::drain) first where that matters.
+///
+/// ```
+/// # use distribution::{Master, Node, service};
+/// # #[service]
+/// # pub trait Arith { fn sum(&self, values: Vec<i64>) -> i64; }
+/// # struct Calculator;
+/// # impl Arith for Calculator { fn sum(&self, values: Vec<i64>) -> i64 { values.iter().sum() } }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let master = Master::bind("127.0.0.1:0").await?;
+/// let node = Node::spawn(master.local_addr(), ArithServer::new(Calculator)).await?;
+/// assert_eq!(ArithClient::new(&master).sum(vec![2, 4, 6]).await?, 12);
+/// node.drain().await;
+/// # Ok(()) }
+/// ```
+pub struct Node {
+    name: String,
+    master: String,
+    wish: watch::Sender<Wish>,
+    status: watch::Receiver<Status>,
+    id: Arc<AtomicU64>,
+}
+
+impl Node {
+    /// A builder with no services yet.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    /// Serves one service at the master at this address (`host:port`), with all settings at their
+    /// defaults. Returns once registered, waiting as long as it takes for a master that is not up yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`NodeBuilder::spawn`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the node.
+    pub async fn spawn(master: impl fmt::Display, service: impl Service) -> Result<Self, Error> {
+        Self::builder().serve(service).spawn(master).await
+    }
+
+    /// The id under which the node registered last. It changes when the node has to register again.
+    pub fn id(&self) -> NodeId {
+        NodeId::from_bits(self.id.load(Ordering::Acquire))
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the node is registered at this moment.
+    pub fn is_registered(&self) -> bool {
+        *self.status.borrow() == Status::Registered
+    }
+
+    /// Leaves in good order: no new calls are taken, those running finish and are answered (for
+    /// 30 s unless [`NodeBuilder::drain_limit`] says otherwise), then the node says goodbye.
+    ///
+    /// Returns when the node has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the node draining.
+    pub async fn drain(&self) {
+        self.wish.send_if_modified(|wish| {
+            let changes = *wish == Wish::Serve;
+            if changes {
+                *wish = Wish::Drain;
+            }
+            changes
+        });
+        // Why it ended is `wait`'s to tell.
+        let _ = self.wait().await;
+    }
+
+    /// Waits until the node has ended: it was drained, or refused for good.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] or [`Error::Protocol`] where the master, or what was taken for it, turned the
+    /// node away for good.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn wait(&self) -> Result<(), Error> {
+        self.wait_until(|status| matches!(status, Status::Ended(_))).await
+    }
+
+    async fn wait_until(&self, reached: impl Fn(&Status) -> bool) -> Result<(), Error> {
+        let mut status = self.status.clone();
+        let reached = status.wait_for(|status| reached(status) || matches!(status, Status::Ended(_))).await;
+        match reached.as_deref() {
+            Ok(Status::Ended(Some(Final::Refused(reason)))) => {
+                Err(Error::Refused { master: self.master.clone(), reason: reason.clone() })
+            }
+            Ok(Status::Ended(Some(Final::Protocol(reason)))) => {
+                Err(Error::Protocol { master: self.master.clone(), reason: reason.clone() })
+            }
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let source = io::Error::other("it ended unexpectedly; its panic is on standard error");
+                Err(Error::Thread { what: "link thread", source })
+            }
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.wish.send_replace(Wish::Leave);
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("name", &self.name).field("master", &self.master).finish_non_exhaustive()
+    }
+}
+
+/// Sets a node up. Made by [`Node::builder`].
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until `spawn` or `run`"]
+pub struct NodeBuilder {
+    services: Vec<Routes>,
+    name: Option<String>,
+    slots: Option<usize>,
+    async_limit: Option<usize>,
+    frame_limit: Option<usize>,
+    drain_limit: Option<Duration>,
+    labels: BTreeMap<String, String>,
+}
+
+impl NodeBuilder {
+    /// Serves this service too.
+    pub fn serve(mut self, service: impl Service) -> Self {
+        self.services.push(service.routes());
+        self
+    }
+
+    /// The name by which people know the node: in errors, logs and lists. Host name and process number
+    /// unless set. Need not be unique.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How many compute calls run at once, and the threads of the node's pool; from 1 to 65,536. One per
+    /// core unless set.
+    pub fn slots(mut self, slots: usize) -> Self {
+        self.slots = Some(slots);
+        self
+    }
+
+    /// How many async calls run at once; 1,024 unless set.
+    pub fn async_limit(mut self, calls: usize) -> Self {
+        self.async_limit = Some(calls);
+        self
+    }
+
+    /// The largest frame the node takes, in bytes: what bounds a call's arguments. From 16 KiB to
+    /// 4 GiB - 1; 64 MiB unless set. Replies are bounded by the master's.
+    pub fn frame_limit(mut self, bytes: usize) -> Self {
+        self.frame_limit = Some(bytes);
+        self
+    }
+
+    /// How long [`Node::drain`] waits for running calls; 30 s unless set.
+    pub fn drain_limit(mut self, time: Duration) -> Self {
+        self.drain_limit = Some(time);
+        self
+    }
+
+    /// Adds a label, which the master shows.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Starts the node and returns once it is registered at the master at this address (`host:port`).
+    /// A master that is not up yet is waited for; its name is resolved anew with each try.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] and [`Error::ServedTwice`] before anything is started; [`Error::Thread`];
+    /// [`Error::Refused`] or [`Error::Protocol`] if the master turns the node away for good.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the node.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, on which async handlers are to run.
+    pub async fn spawn(self, master: impl fmt::Display) -> Result<Node, Error> {
+        let node = self.start(master.to_string())?;
+        node.wait_until(|status| *status == Status::Registered).await?;
+        Ok(node)
+    }
+
+    /// Starts the node and serves until it has ended. SIGTERM and ctrl-c drain it; a second one ends
+    /// it at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`spawn`](Self::spawn) and [`Node::wait`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the node.
+    pub async fn run(self, master: impl fmt::Display) -> Result<(), Error> {
+        let node = self.start(master.to_string())?;
+        let mut signals = Signals::new();
+        tokio::select! {
+            ended = node.wait() => return ended,
+            signal = signals.next() => tracing::info!(node = node.name, signal, "draining; a second signal ends it at once"),
+        }
+        tokio::select! {
+            () = node.drain() => node.wait().await,
+            signal = signals.next() => {
+                tracing::warn!(node = node.name, signal, "ending at once");
+                node.wish.send_replace(Wish::Leave);
+                node.wait().await
+            }
+        }
+    }
+
+    fn start(self, master: String) -> Result<Node, Error> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let slots = self.slots.unwrap_or(cores);
+        let name = self.name.unwrap_or_else(default_name);
+        let frame_limit = check_frame_limit(self.frame_limit.unwrap_or(FRAME_LIMIT))?;
+        let router = Router::new(self.services)?;
+        let registration = Registration {
+            name: name.clone(),
+            slots: u32::try_from(slots).unwrap_or(u32::MAX),
+            async_limit: self.async_limit.map_or(ASYNC_LIMIT, |limit| u32::try_from(limit).unwrap_or(u32::MAX)),
+            frame_limit: frame_limit as u64,
+            labels: self.labels.into_iter().collect(),
+            methods: router.offers(),
+        };
+        registration.check().map_err(|reason| Error::Node { reason })?;
+        let pool = compute::Pool::new(slots, &name)?;
+        let (wish, wishes) = watch::channel(Wish::Serve);
+        let (status_sender, status) = watch::channel(Status::Dialling);
+        let id = Arc::new(AtomicU64::new(0));
+        let setup = Setup {
+            master: master.clone(),
+            registration,
+            router,
+            pool: Arc::new(pool),
+            runtime: tokio::runtime::Handle::current(),
+            frame_limit,
+            drain_limit: self.drain_limit.unwrap_or(DRAIN_LIMIT).min(crate::config::LONGEST_TIME),
+            status: status_sender,
+            id: Arc::clone(&id),
+        };
+        enroll::start_thread(setup, wishes)?;
+        Ok(Node { name, master, wish, status, id })
+    }
+}
+
+/// `host-process`, and a count for all but the first node of a process.
+fn default_name() -> String {
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    let host: String =
+        gethostname::gethostname().to_string_lossy().chars().filter(|c| !c.is_control()).take(64).collect();
+    let host = if host.is_empty() { "node" } else { &host };
+    let process = std::process::id();
+    match STARTED.fetch_add(1, Ordering::Relaxed) {
+        0 => format!("{host}-{process}"),
+        nth => format!("{host}-{process}-{nth}"),
+    }
+}
+
+/// The signals that ask a process to end.
+struct Signals {
+    #[cfg(unix)]
+    terminate: Option<tokio::signal::unix::Signal>,
+}
+
+impl Signals {
+    fn new() -> Self {
+        Self {
+            #[cfg(unix)]
+            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                .inspect_err(|error| tracing::warn!(%error, "SIGTERM cannot be caught, so it will not drain"))
+                .ok(),
+        }
+    }
+
+    async fn next(&mut self) -> &'static str {
+        #[cfg(unix)]
+        let terminate = async {
+            match &mut self.terminate {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        #[cfg(not(unix))]
+        let terminate = std::future::pending::<Option<()>>();
+        tokio::select! {
+            _ = terminate => "SIGTERM",
+            interrupted = tokio::signal::ctrl_c() => match interrupted {
+                Ok(()) => "ctrl-c",
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! One connection to the master: takes requests, has them run, sends heartbeats, and leaves in order.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{SinkExt, StreamExt};
+use tarpc::server::{self, BaseChannel, Channel, InFlightRequest};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
+
+use super::{
+    Setup, Wish,
+    current::CurrentCall,
+    enroll::Registered,
+    running::{Phase, Running},
+};
+use crate::{
+    id::CallId,
+    service::router::Handler,
+    wire::{
+        Control, Outcome, Refusal, Reply,
+        frame::BODY_HEADER_LIMIT,
+        transport::{Incoming, NodeTransport, Side},
+    },
+};
+
+/// Replies that handlers may leave for the connection before they wait for it.
+const REPLY_BUFFER: usize = 1024;
+
+/// How long the last frames may take to go out before the connection is simply closed.
+const FAREWELL_TIME: Duration = Duration::from_secs(2);
+
+/// How a connection ended.
+pub(super) enum End {
+    /// As the owner wished.
+    Left,
+    /// For this reason; another may do better.
+    Lost(String),
+}
+
+type Requests = server::Requests<BaseChannel<Incoming, Reply, NodeTransport<TcpStream>>>;
+
+pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut watch::Receiver<Wish>) -> End {
+    let Registered { stream, heartbeat, silence, reply_limit, .. } = registered;
+    let side = Side::new();
+    let running = Arc::new(Running::default());
+    let drained = Arc::new(Notify::new());
+    let dismissed = Arc::new(AtomicBool::new(false));
+    let on_control = {
+        let (running, drained, dismissed) = (Arc::clone(&running), Arc::clone(&drained), Arc::clone(&dismissed));
+        Box::new(move |control| {
+            match control {
+                Control::Cancel { call, attempt } => running.cancel(call, attempt),
+                Control::HeartbeatSeen => {}
+                Control::Drained => drained.notify_one(),
+                Control::Goodbye => dismissed.store(true, Ordering::Release),
+                Control::Heartbeat(_) | Control::Drain => return Err("a master sent a node's control frame".to_owned()),
+            }
+            Ok(())
+        })
+    };
+    let transport = NodeTransport::new(stream, Arc::clone(&side), setup.frame_limit, on_control);
+    let config = server::Config { pending_response_buffer: REPLY_BUFFER };
+    let mut requests = pin!(BaseChannel::new(config, transport).requests());
+    let connection = Connection { setup, running: Arc::clone(&running), reply_limit: reply_limit - BODY_HEADER_LIMIT };
+
+    let mut beats = interval(heartbeat);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut leave_at: Option<Instant> = None;
+    let end = loop {
+        tokio::select! {
+            request = requests.next() => match request {
+                Some(Ok(request)) => connection.run(request),
+                Some(Err(error)) => break End::Lost(chain(&error)),
+                None if dismissed.load(Ordering::Acquire) => break End::Lost("the master said goodbye".to_owned()),
+                None => break End::Lost("the master closed the connection".to_owned()),
+            },
+            _ = beats.tick() => {
+                let silent = side.heard().elapsed();
+                if silent > silence {
+                    break End::Lost(format!("the master was silent for {:.1} s", silent.as_secs_f64()));
+                }
+                side.send(Control::Heartbeat(running.load()));
+            }
+            wish = wished(wishes, leave_at.is_some()) => match wish {
+                Wish::Leave => break farewell(&mut requests, &side).await,
+                _ => {
+                    leave_at = Some(Instant::now() + setup.drain_limit);
+                    side.send(Control::Drain);
+                }
+            },
+            () = drained.notified(), if leave_at.is_some() => break farewell(&mut requests, &side).await,
+            () = sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => {
+                let left = running.load();
+                tracing::warn!(
+                    node = setup.registration.name,
+                    calls = left.computing + left.waiting + left.asynchronous,
+                    "the drain limit of {:?} has passed; leaving with calls unanswered",
+                    setup.drain_limit
+                );
+                break farewell(&mut requests, &side).await;
+            }
+        }
+    };
+    running.cancel_all();
+    end
+}
+
+/// The owner's next wish: to drain (unless that is under way), or to leave.
+async fn wished(wishes: &mut watch::Receiver<Wish>, draining: bool) -> Wish {
+    let wish = wishes.wait_for(|wish| *wish == Wish::Leave || *wish == Wish::Drain && !draining).await;
+    wish.map_or(Wish::Leave, |wish| *wish)
+}
+
+async fn farewell(requests: &mut std::pin::Pin<&mut Requests>, side: &Side) -> End {
+    side.send(Control::Goodbye);
+    // A master that does not read any more will notice the closed connection instead.
+    let _ = timeout(FAREWELL_TIME, requests.channel_pin_mut().close()).await;
+    End::Left
+}
+
+/// An error with its sources, for a log line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// What each request of a connection needs.
+struct Connection<'a> {
+    setup: &'a Setup,
+    running: Arc<Running>,
+    /// The most bytes that a reply may have.
+    reply_limit: usize,
+}
+
+impl Connection<'_> {
+    fn run(&self, request: InFlightRequest<Incoming, Reply>) {
+        let limit = self.reply_limit;
+        let message = request.get().message.clone();
+        let call = CurrentCall::new(CallId(message.call), message.attempt, message.timeout);
+        match self.setup.router.route(message.method).map(|route| route.handler.clone()) {
+            None => {
+                tokio::spawn(answer(request, Reply::refused(Refusal::UnknownMethod)));
+            }
+            Some(Handler::Compute(handler)) => {
+                let mut guard = self.running.enter(call.clone(), Phase::Waiting);
+                self.setup.pool.run(move || {
+                    let reply = if call.is_cancelled() {
+                        Reply::refused(Refusal::Stopped)
+                    } else {
+                        guard.set_phase(Phase::Computing);
+                        call.compute(|| handler(message.payload, limit))
+                    };
+                    drop(guard);
+                    // The handler has returned before this, so a handler may block on an executor of its
+                    // own. This waits only if the connection has a buffer full of replies to write.
+                    futures::executor::block_on(answer(request, reply));
+                });
+            }
+            Some(Handler::Async(handler)) => {
+                if self.running.load().asynchronous >= self.setup.registration.async_limit {
+                    tokio::spawn(answer(request, Reply::refused(Refusal::Busy)));
+                    return;
+                }
+                let guard = self.running.enter(call.clone(), Phase::Asynchronous);
+                self.setup.runtime.spawn(async move {
+                    let reply = tokio::select! {
+                        biased;
+                        reply = call.scope(handler(message.payload, limit)) => reply,
+                        () = call.stopped() => Reply::without_payload(Outcome::Stopped, Duration::ZERO),
+                    };
+                    drop(guard);
+                    answer(request, reply).await;
+                });
+            }
+        }
+    }
+}
+
+async fn answer(request: InFlightRequest<Incoming, Reply>, reply: Reply) {
+    request.execute(server::serve(|_, _| std::future::ready(Ok(reply)))).await;
+}

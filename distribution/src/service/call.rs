@@ -1,0 +1,262 @@
+//! A call as its maker holds it: a value that does nothing, then a future, then an answer.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::{
+    caller::{CallOptions, CallState, Dispatcher, RawAnswer},
+    method::Method,
+};
+use crate::{
+    error::{CallError, Part},
+    id::{MethodName, NodeId, NodeIdentity},
+    wire::codec::decode_payload,
+};
+
+/// One method with its arguments, ready to be sent. Nothing is sent until it is awaited or spawned.
+///
+/// `T` is the method's value and `E` its own error type, `Infallible` for a method that returns no
+/// `Result`. Made by the client that `#[distribution::service]` generates.
+///
+/// ```
+/// # use distribution::{LocalCluster, service};
+/// # use std::time::Duration;
+/// # #[service]
+/// # pub trait Arith { fn sum(&self, values: Vec<i64>) -> i64; }
+/// # struct Calculator;
+/// # impl Arith for Calculator { fn sum(&self, values: Vec<i64>) -> i64 { values.iter().sum() } }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = LocalCluster::builder().nodes(2).serve(|| ArithServer::new(Calculator)).start().await?;
+/// let arith = ArithClient::new(&cluster);
+/// assert_eq!(arith.sum(vec![2, 4, 6]).await?, 12);
+/// assert_eq!(arith.sum(vec![1]).timeout(Duration::from_secs(5)).await?, 1);
+/// let answer = arith.sum(vec![2, 3]).answer().await?;
+/// println!("{} from {}", answer.value, answer.node);
+/// # Ok(()) }
+/// ```
+#[must_use = "a call does nothing until it is awaited or spawned"]
+pub struct Call<T, E = Infallible> {
+    dispatcher: Arc<dyn Dispatcher>,
+    method: &'static Method,
+    payload: Result<Bytes, CallError>,
+    options: CallOptions,
+    decode: DecodeReply<T, E>,
+}
+
+impl<T, E> Call<T, E> {
+    pub(crate) fn new(
+        dispatcher: Arc<dyn Dispatcher>,
+        method: &'static Method,
+        payload: Result<Bytes, CallError>,
+        decode: DecodeReply<T, E>,
+    ) -> Self {
+        Self { dispatcher, method, payload, options: CallOptions::default(), decode }
+    }
+
+    /// The method it calls.
+    pub fn method(&self) -> MethodName {
+        self.method.name()
+    }
+
+    /// Gives the call up after `time`, counted from when it is awaited or spawned: queueing, every
+    /// attempt and the reply included. The node gets what is left of it. Without this a call has no
+    /// deadline, because liveness covers death and calculations are long. Clamped to a year.
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.options.timeout = Some(time.min(crate::config::LONGEST_TIME));
+        self
+    }
+
+    /// Sends the call to this node and to no other. Where it is not registered, the call waits for the
+    /// master's `node_wait`, then ends as [`CallError::NoNode`].
+    pub fn on(mut self, node: impl Into<NodeId>) -> Self {
+        self.options.node = Some(node.into());
+        self
+    }
+
+    /// Sends the call now. What is returned is a future for its value; dropping that cancels the call.
+    pub fn spawn(self) -> Pending<T, E> {
+        match self.payload {
+            Ok(payload) => {
+                let state = Arc::new(CallState::new(self.method, payload, self.options));
+                self.dispatcher.submit(Arc::clone(&state));
+                Pending {
+                    state: Some(Submitted { state, dispatcher: self.dispatcher, detached: false }),
+                    refused: None,
+                    decode: self.decode,
+                }
+            }
+            Err(error) => Pending { state: None, refused: Some(error), decode: self.decode },
+        }
+    }
+
+    /// Like awaiting the call, but tells with the value how it came about.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call.
+    pub async fn answer(self) -> Result<Answer<T>, CallError<E>> {
+        self.spawn().answer().await
+    }
+}
+
+impl<T, E> IntoFuture for Call<T, E> {
+    type Output = Result<T, CallError<E>>;
+    type IntoFuture = Pending<T, E>;
+
+    fn into_future(self) -> Pending<T, E> {
+        self.spawn()
+    }
+}
+
+impl<T, E> fmt::Debug for Call<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("method", &self.method()).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// A call that was sent: a future for its value.
+///
+/// The call makes its way whether this is polled or not. Dropping it cancels the call: a queued one is
+/// removed, a running one is told ([`Pending::detach`] lets it run instead).
+#[must_use = "dropping it cancels the call; await it, or detach it"]
+pub struct Pending<T, E = Infallible> {
+    /// `None` once the end was taken, or if the call was never sent.
+    state: Option<Submitted>,
+    /// Why the call was not sent at all.
+    refused: Option<CallError>,
+    decode: DecodeReply<T, E>,
+}
+
+/// Cancels its call when dropped before the end.
+struct Submitted {
+    state: Arc<CallState>,
+    dispatcher: Arc<dyn Dispatcher>,
+    detached: bool,
+}
+
+impl Drop for Submitted {
+    fn drop(&mut self) {
+        // An end that comes between the question and the cancelling is simply dropped with the state.
+        if !self.detached && !self.state.has_ended() {
+            self.dispatcher.cancel(&self.state);
+        }
+    }
+}
+
+impl<T, E> Pending<T, E> {
+    /// Lets the call run to its end with nobody waiting for it.
+    pub fn detach(mut self) {
+        if let Some(submitted) = &mut self.state {
+            submitted.detached = true;
+        }
+    }
+
+    /// Waits for the value and how it came about.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call.
+    pub async fn answer(mut self) -> Result<Answer<T>, CallError<E>> {
+        std::future::poll_fn(|cx| self.poll_answer(cx)).await
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer<T>, CallError<E>>> {
+        if let Some(error) = self.refused.take() {
+            return Poll::Ready(Err(error.widen()));
+        }
+        let Some(submitted) = &self.state else { panic!("a call was polled after it had ended") };
+        let end = ready!(submitted.state.poll_end(cx));
+        let method = submitted.state.method.name();
+        self.state = None;
+        Poll::Ready(match end {
+            Ok(raw) => self.decode.decode(method, raw),
+            Err(error) => Err(error.widen()),
+        })
+    }
+}
+
+impl<T, E> Future for Pending<T, E> {
+    type Output = Result<T, CallError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_answer(cx).map_ok(|answer| answer.value)
+    }
+}
+
+impl<T, E> Unpin for Pending<T, E> {}
+
+impl<T, E> fmt::Debug for Pending<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = self.state.as_ref().map(|submitted| submitted.state.method.name());
+        f.debug_struct("Pending").field("method", &method).finish_non_exhaustive()
+    }
+}
+
+/// A call's value, with how it came about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answer<T> {
+    /// What the method returned.
+    pub value: T,
+    /// The node it ran on.
+    pub node: NodeIdentity,
+    /// How often it was sent to a node: 1 unless nodes were lost.
+    pub attempts: u32,
+    /// From being awaited or spawned until the reply was here.
+    pub elapsed: Duration,
+    /// How long the handler ran on the node.
+    pub run: Duration,
+}
+
+type Decode<T> = fn(&[u8]) -> Result<T, crate::error::CodecError>;
+
+/// How a reply becomes typed again. Function pointers, so that a call needs no bounds on its types.
+pub(crate) struct DecodeReply<T, E> {
+    value: Decode<T>,
+    error: Option<Decode<E>>,
+}
+
+impl<T: DeserializeOwned> DecodeReply<T, Infallible> {
+    pub(crate) fn plain() -> Self {
+        Self { value: decode_payload, error: None }
+    }
+}
+
+impl<T: DeserializeOwned, E: DeserializeOwned> DecodeReply<T, E> {
+    pub(crate) fn fallible() -> Self {
+        Self { value: decode_payload, error: Some(decode_payload) }
+    }
+}
+
+impl<T, E> DecodeReply<T, E> {
+    fn decode(&self, method: MethodName, raw: RawAnswer) -> Result<Answer<T>, CallError<E>> {
+        let failed = |source| CallError::Decode { method, part: Part::Reply, source };
+        if raw.is_error {
+            let decode = self.error.ok_or_else(|| {
+                failed(crate::error::CodecError::new("the node sent an error, and the method declares none"))
+            })?;
+            return Err(decode(&raw.payload).map_or_else(failed, CallError::Handler));
+        }
+        let value = (self.value)(&raw.payload).map_err(failed)?;
+        Ok(Answer { value, node: raw.node, attempts: raw.attempts, elapsed: raw.elapsed, run: raw.run })
+    }
+}

@@ -1,0 +1,225 @@
+//! What a stub sends its calls through, and the state that a call shares between the caller and
+//! whoever carries it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    call::{Call, DecodeReply},
+    method::Method,
+};
+use crate::{
+    error::{CallError, Part},
+    id::{CallId, NodeId, NodeIdentity},
+    wire::{
+        codec::{EncodePayloadError, encode_payload},
+        transport::SendPermit,
+    },
+};
+
+/// Something that calls can be sent through: a [`Master`](crate::Master), or a
+/// [`LocalCluster`](crate::LocalCluster) by its own master.
+///
+/// Given to a stub's constructor: `ArithClient::new(&master)`. Implemented by this crate alone.
+pub trait Caller {
+    #[doc(hidden)]
+    fn dispatcher(&self) -> Arc<dyn Dispatcher>;
+}
+
+/// A caller as the stubs use it.
+#[doc(hidden)]
+pub trait Dispatcher: fmt::Debug + Send + Sync {
+    /// The largest payload that can be sent.
+    fn argument_limit(&self) -> usize;
+
+    /// Takes a call over. It ends through its state, whatever happens.
+    fn submit(&self, call: Arc<CallState>);
+
+    /// The caller wants the call no more.
+    fn cancel(&self, call: &CallState);
+}
+
+/// How a call is to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CallOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) node: Option<NodeId>,
+}
+
+/// A call on its way: what to send, and where its end is left.
+///
+/// Shared by the caller's future, which waits; the master, which owns the call's fate; and the link
+/// that sends it, which asks leave as it writes.
+#[derive(Debug)]
+pub struct CallState {
+    pub(crate) method: &'static Method,
+    pub(crate) payload: Bytes,
+    pub(crate) options: CallOptions,
+    id: std::sync::OnceLock<CallId>,
+    /// The newest attempt that was written to a connection; 0 before the first.
+    sent: AtomicU32,
+    withdrawn: AtomicBool,
+    end: Mutex<End>,
+}
+
+#[derive(Debug)]
+enum End {
+    Awaited(Option<Waker>),
+    Reached(Result<RawAnswer, CallError>),
+    Taken,
+}
+
+/// A reply whose value is still bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct RawAnswer {
+    /// Whether the payload is the method's own error.
+    pub(crate) is_error: bool,
+    pub(crate) payload: Bytes,
+    pub(crate) node: NodeIdentity,
+    pub(crate) attempts: u32,
+    pub(crate) elapsed: Duration,
+    pub(crate) run: Duration,
+}
+
+impl CallState {
+    pub(crate) fn new(method: &'static Method, payload: Bytes, options: CallOptions) -> Self {
+        Self {
+            method,
+            payload,
+            options,
+            id: std::sync::OnceLock::new(),
+            sent: AtomicU32::new(0),
+            withdrawn: AtomicBool::new(false),
+            end: Mutex::new(End::Awaited(None)),
+        }
+    }
+
+    /// The number the caller counts it by, once it has been submitted.
+    pub(crate) fn id(&self) -> Option<CallId> {
+        self.id.get().copied()
+    }
+
+    pub(crate) fn set_id(&self, id: CallId) {
+        // Set once, by the one that took the call over.
+        let _ = self.id.set(id);
+    }
+
+    pub(crate) fn was_sent(&self, attempt: u32) -> bool {
+        self.sent.load(Ordering::Acquire) >= attempt
+    }
+
+    /// From now on no attempt at the call is written any more.
+    pub(crate) fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::Release);
+    }
+
+    /// Ends the call. The first end counts; a later one is dropped.
+    pub(crate) fn finish(&self, result: Result<RawAnswer, CallError>) {
+        let waker = {
+            let mut end = self.lock();
+            match &mut *end {
+                End::Awaited(waker) => {
+                    let waker = waker.take();
+                    *end = End::Reached(result);
+                    waker
+                }
+                End::Reached(_) | End::Taken => None,
+            }
+        };
+        // Woken outside the lock: the woken task may run at once and take the end.
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Result<RawAnswer, CallError>> {
+        let mut end = self.lock();
+        match std::mem::replace(&mut *end, End::Taken) {
+            End::Reached(result) => Poll::Ready(result),
+            End::Awaited(_) => {
+                *end = End::Awaited(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+            End::Taken => panic!("a call was polled after it had ended"),
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        !matches!(*self.lock(), End::Awaited(_))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, End> {
+        // Nothing panics while it is held, so a poisoned lock cannot be; going on is right either way.
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SendPermit for CallState {
+    fn sending(&self, attempt: u32) -> bool {
+        // Recorded before the flag is read. A canceller sets the flag, then leaves a cancel frame in the
+        // outbox; if the flag is missed here, that frame is written behind the request, and the node
+        // stops it. Either way the call does not run on unnoticed.
+        self.sent.store(attempt, Ordering::Release);
+        !self.withdrawn.load(Ordering::Acquire)
+    }
+}
+
+/// The part of a generated client that does not depend on the trait.
+#[derive(Clone, Debug)]
+pub struct Stub {
+    dispatcher: Arc<dyn Dispatcher>,
+}
+
+impl Stub {
+    /// A stub that calls through `caller`.
+    pub fn new(caller: &(impl Caller + ?Sized)) -> Self {
+        Self { dispatcher: caller.dispatcher() }
+    }
+
+    /// A call to a method that has no error of its own.
+    pub fn call<A, T>(&self, method: &'static Method, arguments: &A) -> Call<T>
+    where
+        A: Serialize,
+        T: DeserializeOwned,
+    {
+        self.make(method, arguments, DecodeReply::plain())
+    }
+
+    /// A call to a method that returns a `Result`.
+    pub fn call_fallible<A, T, E>(&self, method: &'static Method, arguments: &A) -> Call<T, E>
+    where
+        A: Serialize,
+        T: DeserializeOwned,
+        E: DeserializeOwned,
+    {
+        self.make(method, arguments, DecodeReply::fallible())
+    }
+
+    fn make<A: Serialize, T, E>(
+        &self,
+        method: &'static Method,
+        arguments: &A,
+        decode: DecodeReply<T, E>,
+    ) -> Call<T, E> {
+        let limit = self.dispatcher.argument_limit();
+        let payload = encode_payload(arguments, limit).map_err(|error| match error {
+            EncodePayloadError::TooLarge(size) => {
+                CallError::TooLarge { method: method.name(), part: Part::Arguments, size, limit: limit as u64 }
+            }
+            EncodePayloadError::Codec(source) => {
+                CallError::Encode { method: method.name(), part: Part::Arguments, source }
+            }
+        });
+        Call::new(Arc::clone(&self.dispatcher), method, payload, decode)
+    }
+}

@@ -1,0 +1,11 @@
+//! What the macro and the runtime agree on: methods, the calls a stub makes, the routes a node serves.
+
+pub(crate) mod call;
+pub(crate) mod caller;
+pub(crate) mod method;
+pub(crate) mod router;
+
+pub use call::{Answer, Call, Pending};
+pub use caller::{Caller, Stub};
+pub use method::Method;
+pub use router::{Routes, Service};

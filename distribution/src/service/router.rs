@@ -1,0 +1,292 @@
+//! The node's side of a service: from a method's id to the handler that decodes, runs and encodes.
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::method::{Method, MethodId, MethodKind};
+use crate::{
+    error::Error,
+    wire::{
+        Outcome, Refusal, Reply,
+        codec::{EncodePayloadError, decode_payload, encode_payload},
+        frame::BODY_HEADER_LIMIT,
+        hello::MethodOffer,
+    },
+};
+
+/// A service that a node can serve: what `#[distribution::service]` makes of a trait and an
+/// implementation, `ArithServer::new(implementation)`.
+pub trait Service: Send + Sync + 'static {
+    /// The service's methods with their handlers.
+    #[doc(hidden)]
+    fn routes(self) -> Routes;
+}
+
+/// The methods of one service, each with its handler. Filled by generated code.
+#[derive(Debug)]
+pub struct Routes {
+    service: &'static str,
+    routes: Vec<Route>,
+}
+
+impl Routes {
+    /// No methods yet.
+    pub fn new(service: &'static str) -> Self {
+        Self { service, routes: Vec::new() }
+    }
+
+    /// Adds a `fn` that returns a plain value.
+    pub fn compute<A, T>(&mut self, method: &'static Method, handler: impl Fn(A) -> T + Send + Sync + 'static)
+    where
+        A: DeserializeOwned,
+        T: Serialize + 'static,
+    {
+        self.add_compute(method, handler, encode_value);
+    }
+
+    /// Adds a `fn` that returns a `Result`.
+    pub fn compute_fallible<A, T, E>(
+        &mut self,
+        method: &'static Method,
+        handler: impl Fn(A) -> Result<T, E> + Send + Sync + 'static,
+    ) where
+        A: DeserializeOwned,
+        T: Serialize + 'static,
+        E: Serialize + 'static,
+    {
+        self.add_compute(method, handler, encode_result);
+    }
+
+    /// Adds an `async fn` that returns a plain value.
+    pub fn asynchronous<A, T, F>(&mut self, method: &'static Method, handler: impl Fn(A) -> F + Send + Sync + 'static)
+    where
+        A: DeserializeOwned,
+        T: Serialize + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.add_asynchronous(method, handler, encode_value);
+    }
+
+    /// Adds an `async fn` that returns a `Result`.
+    pub fn asynchronous_fallible<A, T, E, F>(
+        &mut self,
+        method: &'static Method,
+        handler: impl Fn(A) -> F + Send + Sync + 'static,
+    ) where
+        A: DeserializeOwned,
+        T: Serialize + 'static,
+        E: Serialize + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        self.add_asynchronous(method, handler, encode_result);
+    }
+
+    fn add_compute<A, R>(
+        &mut self,
+        method: &'static Method,
+        handler: impl Fn(A) -> R + Send + Sync + 'static,
+        encode: fn(R, Duration, usize) -> Reply,
+    ) where
+        A: DeserializeOwned,
+        R: 'static,
+    {
+        let handler = move |payload: Bytes, limit: usize| {
+            let arguments = match decode_arguments::<A>(&payload) {
+                Ok(arguments) => arguments,
+                Err(refused) => return refused,
+            };
+            drop(payload);
+            let started = Instant::now();
+            // Encoding is inside as well: a user's `Serialize` is no less likely to panic.
+            let reply = catch_unwind(AssertUnwindSafe(|| {
+                let result = handler(arguments);
+                encode(result, started.elapsed(), limit)
+            }));
+            reply.unwrap_or_else(|panic| panicked(&*panic, started.elapsed()))
+        };
+        self.routes.push(Route { method, handler: Handler::Compute(Arc::new(handler)) });
+    }
+
+    fn add_asynchronous<A, R, F>(
+        &mut self,
+        method: &'static Method,
+        handler: impl Fn(A) -> F + Send + Sync + 'static,
+        encode: fn(R, Duration, usize) -> Reply,
+    ) where
+        A: DeserializeOwned,
+        R: 'static,
+        F: Future<Output = R> + Send + 'static,
+    {
+        let handler = Arc::new(handler);
+        let handler = move |payload: Bytes, limit: usize| {
+            let handler = Arc::clone(&handler);
+            async move {
+                // The arguments' type need not be `Send`, so they never live across an await: they are
+                // decoded and handed over before the first one.
+                let (started, future) = match start::<A, F>(&payload, &*handler) {
+                    Ok(started) => started,
+                    Err(reply) => return reply,
+                };
+                drop(payload);
+                let encoded = async move {
+                    let result = future.await;
+                    encode(result, started.elapsed(), limit)
+                };
+                match AssertUnwindSafe(encoded).catch_unwind().await {
+                    Ok(reply) => reply,
+                    Err(panic) => panicked(&*panic, started.elapsed()),
+                }
+            }
+            .boxed()
+        };
+        self.routes.push(Route { method, handler: Handler::Async(Arc::new(handler)) });
+    }
+}
+
+/// Decodes the arguments and makes the handler's future; a panic in making it is caught as well.
+fn start<A: DeserializeOwned, F>(payload: &[u8], handler: &impl Fn(A) -> F) -> Result<(Instant, F), Reply> {
+    let arguments = decode_arguments::<A>(payload)?;
+    let started = Instant::now();
+    match catch_unwind(AssertUnwindSafe(|| handler(arguments))) {
+        Ok(future) => Ok((started, future)),
+        Err(panic) => Err(panicked(&*panic, started.elapsed())),
+    }
+}
+
+fn decode_arguments<A: DeserializeOwned>(payload: &[u8]) -> Result<A, Reply> {
+    match catch_unwind(|| decode_payload::<A>(payload)) {
+        Ok(Ok(arguments)) => Ok(arguments),
+        Ok(Err(error)) => Err(Reply::refused(Refusal::Decode(cut(error.to_string())))),
+        Err(panic) => Err(Reply::refused(Refusal::Decode(message(&*panic)))),
+    }
+}
+
+fn encode_value<T: Serialize>(value: T, run: Duration, limit: usize) -> Reply {
+    encode_as(Outcome::Value, &value, run, limit)
+}
+
+fn encode_result<T: Serialize, E: Serialize>(result: Result<T, E>, run: Duration, limit: usize) -> Reply {
+    match result {
+        Ok(value) => encode_as(Outcome::Value, &value, run, limit),
+        Err(error) => encode_as(Outcome::Error, &error, run, limit),
+    }
+}
+
+fn encode_as<T: Serialize>(outcome: Outcome, value: &T, run: Duration, limit: usize) -> Reply {
+    match encode_payload(value, limit) {
+        Ok(payload) => Reply { outcome, run, payload },
+        Err(EncodePayloadError::TooLarge(size)) => {
+            Reply::without_payload(Outcome::TooLarge { size, limit: limit as u64 }, run)
+        }
+        Err(EncodePayloadError::Codec(error)) => Reply::without_payload(Outcome::Encode(cut(error.to_string())), run),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send), run: Duration) -> Reply {
+    Reply::without_payload(Outcome::Panicked(message(panic)), run)
+}
+
+/// What a panic said, as far as it is text.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    cut(text.unwrap_or("(the panic carried no text)").to_owned())
+}
+
+/// Shortens a message to what may stand in a reply's header.
+fn cut(mut text: String) -> String {
+    const MOST: usize = BODY_HEADER_LIMIT / 2;
+    if text.len() > MOST {
+        let end = (0..=MOST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(" …");
+    }
+    text
+}
+
+/// A method and what runs it.
+pub(crate) struct Route {
+    pub(crate) method: &'static Method,
+    pub(crate) handler: Handler,
+}
+
+/// Runs a method on encoded arguments; the number is the most bytes its reply may have.
+#[derive(Clone)]
+pub(crate) enum Handler {
+    Compute(Arc<dyn Fn(Bytes, usize) -> Reply + Send + Sync>),
+    Async(Arc<dyn Fn(Bytes, usize) -> BoxFuture<'static, Reply> + Send + Sync>),
+}
+
+impl Route {
+    pub(crate) fn kind(&self) -> MethodKind {
+        match self.handler {
+            Handler::Compute(_) => MethodKind::Compute,
+            Handler::Async(_) => MethodKind::Async,
+        }
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").field("method", &self.method).field("kind", &self.kind()).finish()
+    }
+}
+
+/// All methods that a node serves.
+#[derive(Debug, Default)]
+pub(crate) struct Router {
+    routes: HashMap<MethodId, Route>,
+}
+
+impl Router {
+    /// Puts the services of a node together.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ServedTwice`] where two have the same method of the same name.
+    pub(crate) fn new(services: impl IntoIterator<Item = Routes>) -> Result<Self, Error> {
+        let mut router = Self::default();
+        let mut names = std::collections::HashSet::new();
+        for service in services {
+            for route in service.routes {
+                let name = route.method.name();
+                if !names.insert(name) || router.routes.insert(route.method.id(), route).is_some() {
+                    return Err(Error::ServedTwice { service: service.service, method: name.method });
+                }
+            }
+        }
+        Ok(router)
+    }
+
+    pub(crate) fn route(&self, method: u64) -> Option<&Route> {
+        self.routes.get(&MethodId(method))
+    }
+
+    /// What a registration says of the methods, in the order of their names.
+    pub(crate) fn offers(&self) -> Vec<MethodOffer> {
+        let mut offers: Vec<_> = self
+            .routes
+            .values()
+            .map(|route| MethodOffer {
+                id: route.method.id().0,
+                service: route.method.name().service.to_owned(),
+                version: route.method.version(),
+                name: route.method.name().method.to_owned(),
+                signature: route.method.signature().to_owned(),
+                compute: route.kind() == MethodKind::Compute,
+            })
+            .collect();
+        offers.sort_by(|a, b| (&a.service, &a.name).cmp(&(&b.service, &b.name)));
+        offers
+    }
+}

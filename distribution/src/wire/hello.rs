@@ -1,0 +1,435 @@
+//! How a connection opens: a preface of fixed size from each side, then the node's registration and
+//! the master's verdict on it.
+//!
+//! The preface is 32 bytes:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 8 | magic, `\x89DISTRIB` (the first byte keeps it apart from any text protocol) |
+//! | 2 | protocol version, little endian |
+//! | 1 | role: 1 master, 2 node |
+//! | 1 | security: 0 open |
+//! | 8 | codec, by name and major version |
+//! | 12 | zero, kept for later versions |
+//!
+//! Registration and verdict are each four bytes of length, little endian, and a bincode body of at
+//! most [`REGISTRATION_LIMIT`] bytes.
+
+use std::{io, time::Duration};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::codec::{CODEC_NAME, decode_payload, encode_payload};
+use crate::error::CodecError;
+
+/// Changes with everything that an older peer would misread.
+pub(crate) const PROTOCOL_VERSION: u16 = 1;
+
+/// Room for some ten thousand methods with their signatures.
+pub(crate) const REGISTRATION_LIMIT: usize = 1024 * 1024;
+
+/// How long a stranger may take to register. A peer is promised that a connection which does not
+/// register is closed within five seconds as the peer sees it, so this stays a little below.
+pub(crate) const HELLO_TIME: Duration = Duration::from_millis(4_500);
+
+const MAGIC: [u8; 8] = *b"\x89DISTRIB";
+const PREFACE: usize = 32;
+
+/// Which end of a connection a peer says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Role {
+    Master = 1,
+    Node = 2,
+}
+
+/// Why a connection did not open.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HelloError {
+    #[error("it does not speak this protocol: it began with {0}")]
+    Stranger(String),
+    #[error(
+        "it speaks protocol version {theirs} and this end speaks {PROTOCOL_VERSION}; run the same release of `distribution` on both ends"
+    )]
+    Version { theirs: u16 },
+    #[error("it says it is {theirs}, where {expected} belongs")]
+    Role { theirs: String, expected: &'static str },
+    #[error("it wants security mode {theirs}, and this end is open (mode 0)")]
+    Security { theirs: u8 },
+    #[error("it encodes values with `{theirs}` and this end with `{}`", CODEC_NAME.escape_ascii())]
+    Codec { theirs: String },
+    #[error("its {what} claims {size} bytes, and {REGISTRATION_LIMIT} is the limit")]
+    TooLong { what: &'static str, size: usize },
+    #[error("its {what} cannot be decoded: {source}")]
+    Malformed { what: &'static str, source: CodecError },
+    #[error("it closed the connection before its {0} was complete")]
+    Closed(&'static str),
+    #[error("its {what} was not complete within {HELLO_TIME:?}")]
+    Late { what: &'static str },
+    #[error("reading or writing failed: {0}")]
+    Io(io::Error),
+}
+
+impl HelloError {
+    /// Whether the same two programs can never do better: different protocol, codec or role.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Stranger(_) | Self::Version { .. } | Self::Role { .. } | Self::Security { .. } | Self::Codec { .. }
+        )
+    }
+}
+
+/// What a node tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Registration {
+    pub(crate) name: String,
+    /// Compute handlers it runs at once.
+    pub(crate) slots: u32,
+    /// Async handlers it runs at once.
+    pub(crate) async_limit: u32,
+    /// Largest frame body it takes, in bytes.
+    pub(crate) frame_limit: u64,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) methods: Vec<MethodOffer>,
+}
+
+/// One method that a node serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MethodOffer {
+    /// Hash of all that caller and node must agree on; what calls name the method by.
+    pub(crate) id: u64,
+    pub(crate) service: String,
+    pub(crate) version: u32,
+    pub(crate) name: String,
+    pub(crate) signature: String,
+    /// Whether it takes a slot while it runs.
+    pub(crate) compute: bool,
+}
+
+impl Registration {
+    /// Refuses what a well-meant node never says.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        const LONGEST_NAME: usize = 128;
+        const LONGEST_TEXT: usize = 64 * 1024;
+        const MOST_LABELS: usize = 64;
+        const MOST_METHODS: usize = 10_000;
+        let short = |what: &str, text: &str, most: usize| {
+            if text.is_empty() || text.len() > most || text.chars().any(char::is_control) {
+                let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
+                return Err(format!("the {what} `{shown}` must have 1 to {most} bytes and no control characters"));
+            }
+            Ok(())
+        };
+        short("node name", &self.name, LONGEST_NAME)?;
+        if self.slots == 0 || self.slots > 65_536 {
+            return Err(format!("{} slots: a node has 1 to 65536", self.slots));
+        }
+        if self.async_limit == 0 {
+            return Err("an async limit of 0: at least one call must fit".to_owned());
+        }
+        if self.frame_limit < crate::config::SMALLEST_FRAME_LIMIT as u64 {
+            return Err(format!("a frame limit of {} bytes is too small to work with", self.frame_limit));
+        }
+        if self.labels.len() > MOST_LABELS || self.methods.len() > MOST_METHODS {
+            return Err(format!("more than {MOST_LABELS} labels or {MOST_METHODS} methods"));
+        }
+        for (key, value) in &self.labels {
+            short("label", key, LONGEST_NAME)?;
+            short("label value", value, LONGEST_NAME)?;
+        }
+        for method in &self.methods {
+            short("service name", &method.service, LONGEST_NAME)?;
+            short("method name", &method.name, LONGEST_NAME * 2)?;
+            short("signature", &method.signature, LONGEST_TEXT)?;
+        }
+        Ok(())
+    }
+}
+
+/// The master's answer to a registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Verdict {
+    Welcome {
+        node: u64,
+        /// How often the master wants to hear of the node, in microseconds.
+        heartbeat: u64,
+        /// How long either side may be silent before it is given up, in microseconds.
+        silence: u64,
+        /// Largest frame body the master takes, in bytes.
+        frame_limit: u64,
+    },
+    /// Not now, or not ever, and why.
+    Refused { reason: String, for_good: bool },
+}
+
+fn preface(role: Role) -> [u8; PREFACE] {
+    let mut bytes = [0; PREFACE];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..10].copy_from_slice(&PROTOCOL_VERSION.to_le_bytes());
+    bytes[10] = role as u8;
+    bytes[12..20].copy_from_slice(&CODEC_NAME);
+    bytes
+}
+
+async fn read_preface<Io: AsyncRead + Unpin>(io: &mut Io, expected: Role) -> Result<(), HelloError> {
+    let mut magic = [0; 8];
+    let mut filled = 0;
+    // Byte by byte as they come: a stranger that sends three wrong bytes and waits is told apart from
+    // a peer at once, not when the time is up.
+    while filled < magic.len() {
+        let read = io.read(&mut magic[filled..]).await.map_err(HelloError::Io)?;
+        if read == 0 {
+            return Err(HelloError::Closed("preface"));
+        }
+        filled += read;
+        if magic[..filled] != MAGIC[..filled] {
+            return Err(HelloError::Stranger(describe(&magic[..filled])));
+        }
+    }
+    let mut rest = [0; PREFACE - 8];
+    read_exact(io, &mut rest, "preface").await?;
+    let theirs = u16::from_le_bytes([rest[0], rest[1]]);
+    if theirs != PROTOCOL_VERSION {
+        return Err(HelloError::Version { theirs });
+    }
+    if rest[2] != expected as u8 {
+        let name = |role: u8| match role {
+            1 => "a master".to_owned(),
+            2 => "a node".to_owned(),
+            other => format!("role {other}"),
+        };
+        let expected = if expected == Role::Master { "a master" } else { "a node" };
+        return Err(HelloError::Role { theirs: name(rest[2]), expected });
+    }
+    if rest[3] != 0 {
+        return Err(HelloError::Security { theirs: rest[3] });
+    }
+    if rest[4..12] != CODEC_NAME {
+        return Err(HelloError::Codec { theirs: rest[4..12].escape_ascii().to_string() });
+    }
+    Ok(())
+}
+
+/// What the first bytes of a stranger look like, for a person to act on.
+fn describe(bytes: &[u8]) -> String {
+    const METHODS: [&[u8]; 6] = [b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"PRI "];
+    let shown = bytes.escape_ascii();
+    if METHODS.iter().any(|method| bytes.starts_with(method)) {
+        format!("\"{shown}\", which looks like HTTP")
+    } else if bytes.starts_with(&[0x16, 0x03]) {
+        format!("\"{shown}\", which looks like TLS")
+    } else {
+        format!("\"{shown}\"")
+    }
+}
+
+async fn read_exact<Io: AsyncRead + Unpin>(
+    io: &mut Io,
+    buffer: &mut [u8],
+    what: &'static str,
+) -> Result<(), HelloError> {
+    match io.read_exact(buffer).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(HelloError::Closed(what)),
+        Err(error) => Err(HelloError::Io(error)),
+    }
+}
+
+async fn read_message<Io, T>(io: &mut Io, what: &'static str) -> Result<T, HelloError>
+where
+    Io: AsyncRead + Unpin,
+    T: DeserializeOwned,
+{
+    let mut length = [0; 4];
+    read_exact(io, &mut length, what).await?;
+    let size = u32::from_le_bytes(length) as usize;
+    if size > REGISTRATION_LIMIT {
+        return Err(HelloError::TooLong { what, size });
+    }
+    let mut body = Vec::new();
+    io.take(size as u64).read_to_end(&mut body).await.map_err(HelloError::Io)?;
+    if body.len() < size {
+        return Err(HelloError::Closed(what));
+    }
+    decode_payload(&body).map_err(|source| HelloError::Malformed { what, source })
+}
+
+async fn write_message<Io, T>(io: &mut Io, what: &'static str, message: &T) -> Result<(), HelloError>
+where
+    Io: AsyncWrite + Unpin,
+    T: Serialize,
+{
+    use super::codec::EncodePayloadError::{Codec, TooLarge};
+    let body = encode_payload(message, REGISTRATION_LIMIT).map_err(|error| match error {
+        TooLarge(size) => HelloError::TooLong { what, size: usize::try_from(size).unwrap_or(usize::MAX) },
+        Codec(source) => HelloError::Malformed { what, source },
+    })?;
+    let mut bytes = Vec::with_capacity(4 + body.len());
+    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&body);
+    io.write_all(&bytes).await.map_err(HelloError::Io)?;
+    io.flush().await.map_err(HelloError::Io)
+}
+
+/// The node's side up to the verdict: prefaces, then the registration.
+pub(crate) async fn introduce<Io>(io: &mut Io, registration: &Registration) -> Result<Verdict, HelloError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let exchange = async {
+        io.write_all(&preface(Role::Node)).await.map_err(HelloError::Io)?;
+        read_preface(io, Role::Master).await?;
+        write_message(io, "registration", registration).await?;
+        read_message(io, "verdict").await
+    };
+    // The master may be slow to answer under load, so a node is more patient than a master.
+    match tokio::time::timeout(HELLO_TIME * 2, exchange).await {
+        Ok(result) => result,
+        Err(_) => Err(HelloError::Late { what: "hello" }),
+    }
+}
+
+/// The master's side up to the registration. The master's own preface goes out whatever came in, so
+/// that the node too can say what does not fit.
+pub(crate) async fn receive<Io>(io: &mut Io) -> Result<Registration, HelloError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let exchange = async {
+        match read_preface(io, Role::Node).await {
+            Ok(()) => {}
+            Err(error @ (HelloError::Stranger(_) | HelloError::Closed(_) | HelloError::Io(_))) => return Err(error),
+            Err(error) => {
+                io.write_all(&preface(Role::Master)).await.map_err(HelloError::Io)?;
+                return Err(error);
+            }
+        }
+        io.write_all(&preface(Role::Master)).await.map_err(HelloError::Io)?;
+        read_message(io, "registration").await
+    };
+    match tokio::time::timeout(HELLO_TIME, exchange).await {
+        Ok(result) => result,
+        Err(_) => Err(HelloError::Late { what: "hello" }),
+    }
+}
+
+/// Sends the verdict.
+pub(crate) async fn answer<Io: AsyncWrite + Unpin>(io: &mut Io, verdict: &Verdict) -> Result<(), HelloError> {
+    match tokio::time::timeout(HELLO_TIME, write_message(io, "verdict", verdict)).await {
+        Ok(result) => result,
+        Err(_) => Err(HelloError::Late { what: "reading of the verdict" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registration() -> Registration {
+        Registration {
+            name: "n1".to_owned(),
+            slots: 2,
+            async_limit: 1000,
+            frame_limit: 65_536,
+            labels: vec![("zone".to_owned(), "eu".to_owned())],
+            methods: vec![MethodOffer {
+                id: 0x0102_0304_0506_0708,
+                service: "Arith".to_owned(),
+                version: 1,
+                name: "sum".to_owned(),
+                signature: "fn(Vec<i64>) -> i64".to_owned(),
+                compute: true,
+            }],
+        }
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_preface_has_these_bytes() {
+        assert_eq!(
+            hex(&preface(Role::Node)),
+            "8944495354524942010002006269_6e636f646532000000000000000000000000".replace('_', "")
+        );
+        assert_eq!(hex(&preface(Role::Master))[20..22], *"01");
+    }
+
+    #[test]
+    fn registration_and_verdict_have_these_bytes() {
+        let bytes = encode_payload(&registration(), 1000).expect("encodes");
+        assert_eq!(
+            hex(&bytes),
+            "026e3102fbe803fc0000010001047a6f6e6502657501fd080706050403020105417269746801\
+             0373756d13666e285665633c6936343e29202d3e2069363401"
+        );
+        let welcome = Verdict::Welcome { node: 5, heartbeat: 1_000_000, silence: 6_000_000, frame_limit: 300 };
+        assert_eq!(hex(&encode_payload(&welcome, 1000).expect("encodes")), "0005fc40420f00fc808d5b00fb2c01");
+        let refused = Verdict::Refused { reason: "no".to_owned(), for_good: true };
+        assert_eq!(hex(&encode_payload(&refused, 1000).expect("encodes")), "01026e6f01");
+    }
+
+    #[tokio::test]
+    async fn a_node_introduces_itself_and_hears_the_verdict() {
+        let (mut node, mut master) = tokio::io::duplex(64);
+        let verdict = Verdict::Refused { reason: "full".to_owned(), for_good: false };
+        let told = registration();
+        let (heard, received) = tokio::join!(introduce(&mut node, &told), async {
+            let received = receive(&mut master).await;
+            answer(&mut master, &verdict).await.expect("answers");
+            received
+        });
+        assert_eq!(received.expect("registers"), registration());
+        assert_eq!(heard.expect("hears"), verdict);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_are_told_apart_and_described() {
+        async fn send(bytes: &[u8]) -> String {
+            let (mut stranger, mut master) = tokio::io::duplex(4096);
+            stranger.write_all(bytes).await.expect("fits");
+            receive(&mut master).await.expect_err("a stranger").to_string()
+        }
+        let changed = |at: usize, byte: u8| {
+            let mut bytes = preface(Role::Node);
+            bytes[at] = byte;
+            bytes
+        };
+        assert!(send(b"GET / HTTP/1.1\r\n\r\n").await.contains("looks like HTTP"));
+        assert!(send(&[0x16, 0x03, 0x01, 0x02]).await.contains("looks like TLS"));
+        assert!(send(b"xyz").await.contains("began with \"xyz\""));
+        assert!(send(&changed(8, 9)).await.contains("protocol version 9"));
+        assert!(send(&preface(Role::Master)).await.contains("says it is a master, where a node belongs"));
+        assert!(send(&changed(11, 3)).await.contains("security mode 3"));
+        assert!(send(&changed(12, b'X')).await.contains("Xincode2"));
+        let mut huge = preface(Role::Node).to_vec();
+        huge.extend_from_slice(&u32::MAX.to_le_bytes());
+        assert!(send(&huge).await.contains("claims 4294967295 bytes"));
+        let mut rubbish = preface(Role::Node).to_vec();
+        rubbish.extend_from_slice(&[3, 0, 0, 0, 255, 255, 255]);
+        assert!(send(&rubbish).await.contains("cannot be decoded"));
+        // Nothing more comes, and the connection stays open: the clock ends it.
+        assert!(send(&MAGIC).await.contains("not complete within"));
+        assert!(send(b"").await.contains("not complete within"));
+    }
+
+    #[test]
+    fn a_registration_that_lies_is_refused() {
+        let mut bad = Vec::new();
+        bad.push(Registration { name: "a\nforged log line".to_owned(), ..registration() });
+        bad.push(Registration { name: String::new(), ..registration() });
+        bad.push(Registration { name: "x".repeat(200), ..registration() });
+        bad.push(Registration { slots: 0, ..registration() });
+        bad.push(Registration { slots: u32::MAX, ..registration() });
+        bad.push(Registration { async_limit: 0, ..registration() });
+        bad.push(Registration { frame_limit: 3, ..registration() });
+        bad.push(Registration { labels: vec![("a".to_owned(), "b".to_owned()); 65], ..registration() });
+        for registration in bad {
+            assert!(registration.check().is_err(), "{registration:?}");
+        }
+        assert_eq!(registration().check(), Ok(()));
+    }
+}

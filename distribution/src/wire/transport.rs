@@ -1,0 +1,429 @@
+//! A connection as tarpc wants to see it: a stream and sink of its messages, over our frames.
+//!
+//! Requests and responses pass through to tarpc. Control frames do not: those that arrive go to a
+//! callback at once, in order; those to be sent are left in the [`Side`] by whoever has one, and
+//! travel with the next write. A payload is written from the memory it was encoded into and handed on
+//! in the memory it was read into, so on the way it is copied by the kernel only.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::{Sink, Stream, task::AtomicWaker};
+use tarpc::{ClientMessage, Request, RequestName, Response, trace};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
+use tokio_util::io::poll_read_buf;
+
+use super::{
+    codec::encode_header,
+    frame::{
+        Control, FRAME_HEADER, Kind, Outcome, Reply, RequestHeader, ResponseHeader, Trace, encode_frame, split_body,
+    },
+};
+use crate::{
+    config::{LONGEST_TIME, from_micros, to_micros},
+    error::CodecError,
+};
+
+/// One read asks for this much, unless a larger frame has begun.
+const READ_CHUNK: usize = 8 * 1024;
+
+/// A payload of at least this size is queued as it is; a smaller one is copied behind its header, which
+/// costs less than one more slice in the vectored write.
+const WRITTEN_APART: usize = 8 * 1024;
+
+/// With this much unwritten the transport takes no more messages: enough to keep a socket busy, and
+/// little beside the one large payload that may stand on top of it.
+const WRITE_BUFFER: usize = 256 * 1024;
+
+/// How many slices one vectored write offers. Linux takes up to 1024; beyond some dozens nothing is gained.
+const WRITE_SLICES: usize = 64;
+
+/// Leave to send a request, asked at the moment when it is about to be written.
+pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
+    /// Records that `attempt` is being written; false if the call was withdrawn before, in which case it is not.
+    fn sending(&self, attempt: u32) -> bool;
+}
+
+/// A request as the master's end hands it to tarpc.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) method: u64,
+    pub(crate) call: u64,
+    pub(crate) attempt: u32,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) payload: Bytes,
+    /// Names the method in traces.
+    pub(crate) name: &'static str,
+    pub(crate) permit: Arc<dyn SendPermit>,
+}
+
+impl RequestName for Outgoing {
+    fn name(&self) -> &str {
+        self.name
+    }
+}
+
+/// A request as the node's end gets it from tarpc.
+#[derive(Clone, Debug)]
+pub(crate) struct Incoming {
+    pub(crate) method: u64,
+    pub(crate) call: u64,
+    pub(crate) attempt: u32,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) payload: Bytes,
+}
+
+impl RequestName for Incoming {
+    fn name(&self) -> &str {
+        "distribution call"
+    }
+}
+
+/// Why a message was not sent although the connection is well.
+#[derive(Debug, thiserror::Error)]
+#[error("the call was withdrawn before it was sent")]
+pub(crate) struct Withdrawn;
+
+/// What a connection's owner shares with its transport.
+#[derive(Debug)]
+pub(crate) struct Side {
+    opened: Instant,
+    /// Microseconds from `opened` to when the last byte came.
+    heard: AtomicU64,
+    outbox: Mutex<Vec<Control>>,
+    writer: AtomicWaker,
+}
+
+impl Side {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            opened: Instant::now(),
+            heard: AtomicU64::new(0),
+            outbox: Mutex::default(),
+            writer: AtomicWaker::new(),
+        })
+    }
+
+    /// Sends a control frame with the next write.
+    pub(crate) fn send(&self, control: Control) {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner).push(control);
+        self.writer.wake();
+    }
+
+    /// When the peer was last heard: any byte counts.
+    pub(crate) fn heard(&self) -> Instant {
+        self.opened + Duration::from_micros(self.heard.load(Ordering::Relaxed))
+    }
+
+    fn hear(&self) {
+        self.heard.store(to_micros(self.opened.elapsed()), Ordering::Relaxed);
+    }
+}
+
+/// What is done with a control frame that arrives; an error ends the connection.
+pub(crate) type OnControl = Box<dyn FnMut(Control) -> Result<(), String> + Send>;
+
+/// Reads and writes frames; both ends are built on it.
+struct FrameStream<Io> {
+    io: Io,
+    side: Arc<Side>,
+    on_control: OnControl,
+    incoming: BytesMut,
+    frame_limit: usize,
+    /// Complete pieces to write, in order; the one being written has lost what is written already.
+    outgoing: VecDeque<Bytes>,
+    /// What comes after `outgoing` and may still grow.
+    tail: BytesMut,
+    unwritten: usize,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
+    fn new(io: Io, side: Arc<Side>, frame_limit: usize, on_control: OnControl) -> Self {
+        Self {
+            io,
+            side,
+            on_control,
+            incoming: BytesMut::new(),
+            frame_limit,
+            outgoing: VecDeque::new(),
+            tail: BytesMut::new(),
+            unwritten: 0,
+        }
+    }
+
+    /// The next frame that carries a call; control frames on the way are dealt with.
+    fn poll_call_frame(&mut self, cx: &mut Context<'_>, wanted: Kind) -> Poll<Option<io::Result<Bytes>>> {
+        self.collect_controls(cx)?;
+        loop {
+            while let Some((kind, body)) = self.split_frame()? {
+                if kind == wanted {
+                    return Poll::Ready(Some(Ok(body)));
+                }
+                match Control::decode(kind, &body).map_err(invalid)? {
+                    Some(control) => (self.on_control)(control).map_err(invalid)?,
+                    None => {
+                        return Poll::Ready(Some(Err(invalid(format_args!(
+                            "a frame of kind {kind:?} came the wrong way"
+                        )))));
+                    }
+                }
+            }
+            if ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.incoming))? == 0 {
+                return Poll::Ready(if self.incoming.is_empty() {
+                    None
+                } else {
+                    Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended inside a frame")))
+                });
+            }
+            self.side.hear();
+        }
+    }
+
+    /// Takes one whole frame off the read buffer, or makes room for the rest of it.
+    fn split_frame(&mut self) -> io::Result<Option<(Kind, Bytes)>> {
+        let Some(&[a, b, c, d, kind]) = self.incoming.first_chunk::<FRAME_HEADER>() else {
+            self.incoming.reserve(READ_CHUNK);
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        if length > self.frame_limit {
+            return Err(invalid(format_args!(
+                "a frame claims {length} bytes, and {} is the limit that was agreed on",
+                self.frame_limit
+            )));
+        }
+        let kind = Kind::from_byte(kind).ok_or_else(|| invalid(format_args!("a frame is of unknown kind {kind}")))?;
+        let whole = FRAME_HEADER + length;
+        if self.incoming.len() < whole {
+            self.incoming.reserve((whole - self.incoming.len()).max(READ_CHUNK));
+            return Ok(None);
+        }
+        let mut frame = self.incoming.split_to(whole);
+        frame.advance(FRAME_HEADER);
+        Ok(Some((kind, frame.freeze())))
+    }
+
+    /// Moves waiting control frames into the write buffer.
+    fn collect_controls(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        // Registered before looking, so that one which is left in between wakes this task again.
+        self.side.writer.register(cx.waker());
+        let controls = std::mem::take(&mut *self.side.outbox.lock().unwrap_or_else(PoisonError::into_inner));
+        for control in controls {
+            let before = self.tail.len();
+            control.encode(&mut self.tail).map_err(invalid)?;
+            self.unwritten += self.tail.len() - before;
+        }
+        Ok(())
+    }
+
+    fn queue(
+        &mut self,
+        kind: Kind,
+        payload: Bytes,
+        header: impl FnOnce(&mut BytesMut) -> Result<(), CodecError>,
+    ) -> Result<(), CodecError> {
+        let before = self.tail.len();
+        if let Err(error) = encode_frame(&mut self.tail, kind, payload.len(), header) {
+            self.tail.truncate(before);
+            return Err(error);
+        }
+        self.unwritten += self.tail.len() - before + payload.len();
+        if payload.len() < WRITTEN_APART {
+            self.tail.extend_from_slice(&payload);
+        } else {
+            self.outgoing.push_back(self.tail.split().freeze());
+            self.outgoing.push_back(payload);
+        }
+        Ok(())
+    }
+
+    fn poll_ready(&mut self) -> Poll<io::Result<()>> {
+        // No waker is kept: tarpc answers Pending with a flush, which registers one where it has to.
+        if self.unwritten < WRITE_BUFFER { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.collect_controls(cx)?;
+        while self.unwritten > 0 {
+            if !self.tail.is_empty() {
+                self.outgoing.push_back(self.tail.split().freeze());
+            }
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+            let mut count = 0;
+            for (slice, piece) in slices.iter_mut().zip(&self.outgoing) {
+                *slice = IoSlice::new(piece);
+                count += 1;
+            }
+            let mut written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..count]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unwritten -= written;
+            while let Some(first) = self.outgoing.front_mut() {
+                if written < first.len() {
+                    first.advance(written);
+                    break;
+                }
+                written -= first.len();
+                self.outgoing.pop_front();
+            }
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+fn invalid(what: impl fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_string())
+}
+
+/// The master's end of a connection: sends requests, receives responses.
+pub(crate) struct MasterTransport<Io> {
+    frames: FrameStream<Io>,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> MasterTransport<Io> {
+    /// Takes frames with bodies of up to `frame_limit` bytes.
+    pub(crate) fn new(io: Io, side: Arc<Side>, frame_limit: usize, on_control: OnControl) -> Self {
+        Self { frames: FrameStream::new(io, side, frame_limit, on_control) }
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for MasterTransport<Io> {
+    type Item = io::Result<Response<Reply>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(ready!(self.frames.poll_call_frame(cx, Kind::Response)).map(|body| {
+            let (header, payload) = split_body::<ResponseHeader>(body?).map_err(invalid)?;
+            let run = Duration::from_micros(header.run);
+            Ok(Response { request_id: header.request, message: Ok(Reply { outcome: header.outcome, run, payload }) })
+        }))
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<Outgoing>> for MasterTransport<Io> {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.frames.poll_ready()
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: ClientMessage<Outgoing>) -> io::Result<()> {
+        let ClientMessage::Request(Request { context, id, message }) = message else {
+            // tarpc cancels a request when its future is dropped, which here happens only as the link
+            // ends. Calls are cancelled by a control frame, because tarpc's cancellation goes
+            // unanswered and the slot would never be known to be free.
+            return Ok(());
+        };
+        if !message.permit.sending(message.attempt) {
+            return Err(io::Error::other(Withdrawn));
+        }
+        let trace = &context.trace_context;
+        let header = RequestHeader {
+            request: id,
+            method: message.method,
+            call: message.call,
+            attempt: message.attempt,
+            timeout: message.deadline.map(|at| to_micros(at.saturating_duration_since(Instant::now()))),
+            trace: (!trace.trace_id.is_none()).then(|| Trace {
+                trace: trace.trace_id.into(),
+                span: trace.span_id.into(),
+                sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
+            }),
+        };
+        self.frames.queue(Kind::Request, message.payload, |body| encode_header(&header, body)).map_err(invalid)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.frames.poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.frames.poll_close(cx)
+    }
+}
+
+/// The node's end of a connection: receives requests, sends responses.
+pub(crate) struct NodeTransport<Io> {
+    frames: FrameStream<Io>,
+    /// Requests inherit all but trace and deadline from this.
+    context: tarpc::context::Context,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> NodeTransport<Io> {
+    /// Takes frames with bodies of up to `frame_limit` bytes.
+    pub(crate) fn new(io: Io, side: Arc<Side>, frame_limit: usize, on_control: OnControl) -> Self {
+        Self { frames: FrameStream::new(io, side, frame_limit, on_control), context: tarpc::context::current() }
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
+    type Item = io::Result<ClientMessage<Incoming>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(ready!(self.frames.poll_call_frame(cx, Kind::Request)).map(|body| {
+            let (header, payload) = split_body::<RequestHeader>(body?).map_err(invalid)?;
+            let mut context = self.context;
+            // The node's own timer ends a call whose time is up, so that it is answered; tarpc's would
+            // drop it without a word.
+            context.deadline = std::time::Instant::now() + LONGEST_TIME;
+            if let Some(trace) = header.trace {
+                context.trace_context.trace_id = trace.trace.into();
+                context.trace_context.span_id = trace.span.into();
+                context.trace_context.sampling_decision =
+                    if trace.sampled { trace::SamplingDecision::Sampled } else { trace::SamplingDecision::Unsampled };
+            }
+            let message = Incoming {
+                method: header.method,
+                call: header.call,
+                attempt: header.attempt,
+                timeout: header.timeout.map(from_micros),
+                payload,
+            };
+            Ok(ClientMessage::Request(Request { context, id: header.request, message }))
+        }))
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<Reply>> for NodeTransport<Io> {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.frames.poll_ready()
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, response: Response<Reply>) -> io::Result<()> {
+        // Only tarpc's own throttling makes an `Err` here, and nothing of ours turns it on.
+        let reply = response
+            .message
+            .unwrap_or_else(|error| Reply::without_payload(Outcome::Panicked(error.detail), Duration::ZERO));
+        let header = ResponseHeader { request: response.request_id, run: to_micros(reply.run), outcome: reply.outcome };
+        self.frames.queue(Kind::Response, reply.payload, |body| encode_header(&header, body)).map_err(invalid)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.frames.poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.frames.poll_close(cx)
+    }
+}
