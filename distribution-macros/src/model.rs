@@ -162,11 +162,9 @@ impl Method {
 }
 
 impl Argument {
-    /// The name as an expression, said to be where the type is.
-    pub(crate) fn value(&self) -> Ident {
-        let mut name = self.name.clone();
-        name.set_span(name.span().located_at(self.kind.span()));
-        name
+    /// Where generated code can be said to be that deals with the argument.
+    pub(crate) fn place(&self) -> Span {
+        Span::call_site().located_at(self.kind.span())
     }
 }
 

@@ -1,11 +1,11 @@
 //! The client: a stub whose methods make calls.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 
 use super::{documented_name, method_constant};
 use crate::attributes;
-use crate::model::{Argument, Method, Service};
+use crate::model::{Method, Service};
 
 /// The type, its constructor, and a method for each of the trait's.
 pub(super) fn expand(service: &Service) -> TokenStream {
@@ -102,10 +102,10 @@ fn method(service: &Service, method: &Method) -> TokenStream {
     let place = method.output.place();
     let call = Ident::new(call, place);
     let constant = method_constant(service, method);
-    // The places tell rustc where to say that a type is not what serde needs: at that type.
-    let values = method.arguments.iter().map(Argument::value);
+    let arguments = arguments(method);
+    // Here rustc says that an answer is not what serde needs, so it is to be the answer's place.
     let body = quote_spanned! {place=>
-        ::distribution::__private::Stub::#call(&self.stub, #constant, &(#(#values,)*))
+        ::distribution::__private::Stub::#call(&self.stub, #constant, #arguments)
     };
     quote! {
         #attributes
@@ -113,4 +113,17 @@ fn method(service: &Service, method: &Method) -> TokenStream {
             #body
         }
     }
+}
+
+/// A reference to the tuple of all arguments, in their place: rustc says there that one is not what serde needs.
+fn arguments(method: &Method) -> TokenStream {
+    let (first, last) = match method.arguments.as_slice() {
+        [] => (method.output.place(), method.output.place()),
+        [only] => (only.place(), only.place()),
+        [first, .., last] => (first.place(), last.place()),
+    };
+    let names = method.arguments.iter().map(|argument| &argument.name);
+    let mut tuple = Group::new(Delimiter::Parenthesis, quote!(#(#names,)*));
+    tuple.set_span(last);
+    quote_spanned!(first=> &#tuple)
 }

@@ -91,7 +91,7 @@ impl<H: Host> Node<H> {
         }
     }
 
-    fn has_free_slot(&self, kind: MethodKind) -> bool {
+    pub(super) fn has_free_slot(&self, kind: MethodKind) -> bool {
         self.counts[kind as usize] < self.limit(kind)
     }
 

@@ -164,16 +164,21 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Gives a node as much of what waits as it can take.
+    /// Gives a node as much of what waits as it can take: its free slots' worth, and of what may be
+    /// prefetched its share, so that the nodes which get free next find something too.
     pub(super) fn feed(&mut self, node: NodeId, effects: &mut Effects<H>) {
+        let mut share = self.waiting.div_ceil(self.registry.len().max(1));
         while self.waiting > 0 {
             let Some((id, kind)) = self.next_for(node) else { return };
             let Some(call) = self.calls.get(&id) else { return };
-            let expected = self.expected(call.method.id());
-            // The call whose turn it is may be too long to be prefetched. Then the node gets nothing
-            // until a slot is free: others that are short must not overtake it for ever.
-            if !self.registry.node(node).is_some_and(|node| node.takes(kind, expected)) {
-                return;
+            let Some(room) = self.registry.node(node) else { return };
+            if !room.has_free_slot(kind) {
+                // The call whose turn it is may be too long to be prefetched. Then the node gets nothing
+                // until a slot is free: others that are short must not overtake it for ever.
+                if share == 0 || !room.takes(kind, self.expected(call.method.id())) {
+                    return;
+                }
+                share -= 1;
             }
             self.unqueue(call.method.id(), call.demand.node, call.seq);
             self.send(id, node, kind, effects);

@@ -21,6 +21,7 @@ use crate::{
         CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Settings, Time,
         view::{NodeEvent, NodeInfo, Stats},
     },
+    error::GoneReason,
     service::caller::{CallState, Dispatcher, RawAnswer},
     wire::{Control, Outcome, frame::BODY_HEADER_LIMIT},
 };
@@ -237,6 +238,9 @@ fn carry_out(effect: Effect<MasterHost>) {
         Effect::Drained { link } => link.side.send(Control::Drained),
         Effect::Disconnect { link, reason } => link.close(reason),
         Effect::Event(event) => match &event {
+            NodeEvent::Gone { reason: GoneReason::Left | GoneReason::Shutdown, in_flight: 0, .. } => {
+                tracing::info!("{event}");
+            }
             NodeEvent::Suspect { .. } | NodeEvent::Gone { .. } => tracing::warn!("{event}"),
             _ => tracing::info!("{event}"),
         },

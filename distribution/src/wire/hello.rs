@@ -418,15 +418,16 @@ mod tests {
 
     #[test]
     fn a_registration_that_lies_is_refused() {
-        let mut bad = Vec::new();
-        bad.push(Registration { name: "a\nforged log line".to_owned(), ..registration() });
-        bad.push(Registration { name: String::new(), ..registration() });
-        bad.push(Registration { name: "x".repeat(200), ..registration() });
-        bad.push(Registration { slots: 0, ..registration() });
-        bad.push(Registration { slots: u32::MAX, ..registration() });
-        bad.push(Registration { async_limit: 0, ..registration() });
-        bad.push(Registration { frame_limit: 3, ..registration() });
-        bad.push(Registration { labels: vec![("a".to_owned(), "b".to_owned()); 65], ..registration() });
+        let bad = [
+            Registration { name: "a\nforged log line".to_owned(), ..registration() },
+            Registration { name: String::new(), ..registration() },
+            Registration { name: "x".repeat(200), ..registration() },
+            Registration { slots: 0, ..registration() },
+            Registration { slots: u32::MAX, ..registration() },
+            Registration { async_limit: 0, ..registration() },
+            Registration { frame_limit: 3, ..registration() },
+            Registration { labels: vec![("a".to_owned(), "b".to_owned()); 65], ..registration() },
+        ];
         for registration in bad {
             assert!(registration.check().is_err(), "{registration:?}");
         }

@@ -1,0 +1,208 @@
+//! The classic demonstration: a master that serves HTTP, and any number of nodes that calculate.
+//!
+//! ```text
+//! arith master --listen 127.0.0.1:3000 --http 127.0.0.1:3001
+//! arith node --master 127.0.0.1:3000          # as often as you like, before or after
+//! curl localhost:3001/sum
+//! curl 'localhost:3001/sum?values=1,2,3'
+//! curl 'localhost:3001/palindromes?n=2000'
+//! curl localhost:3001/nodes
+//! ```
+#![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
+
+use std::{process::ExitCode, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use clap::{Parser, Subcommand};
+use distribution::{CallError, Master, Node, NodeInfo};
+use serde::Deserialize;
+
+/// What the nodes do.
+#[distribution::service]
+pub trait Arith {
+    /// Sum of `values`, or why there is none. Takes a second, to stand for long work.
+    #[rpc(idempotent)]
+    fn sum(&self, values: Vec<i64>) -> Result<i64, String>;
+
+    /// How many numbers from 0 to `n` read the same both ways in binary.
+    #[rpc(idempotent)]
+    fn palindromes(&self, n: u64) -> u64;
+}
+
+struct Calculator;
+
+impl Arith for Calculator {
+    fn sum(&self, values: Vec<i64>) -> Result<i64, String> {
+        std::thread::sleep(Duration::from_secs(1));
+        let sum = values.iter().try_fold(0i64, |sum, value| sum.checked_add(*value));
+        sum.ok_or_else(|| "the sum does not fit into 64 bits".to_owned())
+    }
+
+    fn palindromes(&self, n: u64) -> u64 {
+        (0..=n).filter(|n| *n == 0 || *n == n.reverse_bits() >> n.leading_zeros()).count() as u64
+    }
+}
+
+/// The largest `n` that `/palindromes` takes: some seconds of work.
+const LARGEST_N: u64 = 1_000_000_000;
+
+/// Adds numbers up on nodes that register themselves.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Accepts nodes on one port and HTTP on another.
+    Master {
+        /// Where nodes register.
+        #[arg(long, default_value = "127.0.0.1:3000")]
+        listen: String,
+        /// Where HTTP is served: /sum, /palindromes and /nodes.
+        #[arg(long, default_value = "127.0.0.1:3001")]
+        http: String,
+    },
+    /// Registers at a master and calculates for it until SIGTERM or ctrl-c.
+    Node {
+        /// The master's address. It need not be up yet.
+        #[arg(long, default_value = "127.0.0.1:3000")]
+        master: String,
+        /// The node's name; host name and process number unless given.
+        #[arg(long)]
+        name: Option<String>,
+        /// How many calls it runs at once; one per core unless given.
+        #[arg(long)]
+        slots: Option<usize>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    distribution_examples::start_logs("warn,distribution=info");
+    match run(options.role).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            distribution_examples::report(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(role: Role) -> Result<(), Box<dyn std::error::Error>> {
+    match role {
+        Role::Master { listen, http } => {
+            let master = Master::bind(&listen).await?;
+            let listener = tokio::net::TcpListener::bind(&http)
+                .await
+                .map_err(|error| format!("cannot serve HTTP on {http}: {error}"))?;
+            println!("Nodes: {}; HTTP: http://{}", master.local_addr(), listener.local_addr()?);
+            axum::serve(listener, routes(&master)).with_graceful_shutdown(interrupted()).await?;
+            master.shutdown().await;
+        }
+        Role::Node { master, name, slots } => {
+            let mut node = Node::builder().serve(ArithServer::new(Calculator));
+            if let Some(name) = name {
+                node = node.name(name);
+            }
+            if let Some(slots) = slots {
+                node = node.slots(slots);
+            }
+            node.run(master).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[derive(Clone)]
+struct App {
+    master: Master,
+    arith: ArithClient,
+}
+
+fn routes(master: &Master) -> Router {
+    let app = App { master: master.clone(), arith: ArithClient::new(master) };
+    Router::new()
+        .route("/sum", get(sum))
+        .route("/palindromes", get(palindromes))
+        .route("/nodes", get(nodes))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "There are /sum, /palindromes and /nodes.\n") })
+        .with_state(app)
+}
+
+#[derive(Deserialize)]
+struct SumQuery {
+    values: Option<String>,
+}
+
+async fn sum(State(app): State<App>, Query(query): Query<SumQuery>) -> Response {
+    let values = match query.values.as_deref().map_or_else(|| Ok(vec![2, 4, 6]), parse_values) {
+        Ok(values) => values,
+        Err(sentence) => return bad_request(&sentence),
+    };
+    match app.arith.sum(values).answer().await {
+        Ok(answer) => format!("Reply from node {}: {}\n", answer.node.name, answer.value).into_response(),
+        Err(CallError::Handler(sentence)) => bad_request(&sentence),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Whole numbers between commas.
+fn parse_values(text: &str) -> Result<Vec<i64>, String> {
+    let parse =
+        |value: &str| value.trim().parse().map_err(|error| format!("`{value}` is no 64-bit whole number: {error}"));
+    text.split(',').map(parse).collect()
+}
+
+#[derive(Deserialize)]
+struct PalindromesQuery {
+    n: Option<String>,
+}
+
+async fn palindromes(State(app): State<App>, Query(query): Query<PalindromesQuery>) -> Response {
+    let Some(text) = query.n else { return bad_request("say up to which number: /palindromes?n=2000") };
+    let n = match text.trim().parse() {
+        Ok(n) if n <= LARGEST_N => n,
+        Ok(_) => return bad_request(&format!("n may be {LARGEST_N} at most")),
+        Err(error) => return bad_request(&format!("`{text}` is no whole number from 0: {error}")),
+    };
+    match app.arith.palindromes(n).await {
+        Ok(count) => format!("Binary palindromes up to {n}: {count}\n").into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn nodes(State(app): State<App>) -> Json<Vec<NodeInfo>> {
+    Json(app.master.nodes())
+}
+
+fn bad_request(sentence: &str) -> Response {
+    (StatusCode::BAD_REQUEST, format!("{sentence}\n")).into_response()
+}
+
+/// 503 where calling again later may help, else 500.
+fn failed<E: std::fmt::Display>(error: &CallError<E>) -> Response {
+    let status = match error {
+        CallError::NoNode { .. }
+        | CallError::Overloaded { .. }
+        | CallError::NodeLost { .. }
+        | CallError::Shutdown { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, format!("{error}\n")).into_response()
+}
