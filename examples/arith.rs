@@ -79,9 +79,9 @@ enum Role {
         /// The node's name; host name and process number unless given.
         #[arg(long)]
         name: Option<String>,
-        /// How many calls it runs at once; one per core unless given.
-        #[arg(long)]
-        slots: Option<usize>,
+        /// How many calls it runs at once.
+        #[arg(long, default_value_t = 1)]
+        slots: usize,
     },
 }
 
@@ -110,12 +110,9 @@ async fn run(role: Role) -> Result<(), Box<dyn std::error::Error>> {
             master.shutdown().await;
         }
         Role::Node { master, name, slots } => {
-            let mut node = Node::builder().serve(ArithServer::new(Calculator));
+            let mut node = Node::builder().serve(ArithServer::new(Calculator)).slots(slots);
             if let Some(name) = name {
                 node = node.name(name);
-            }
-            if let Some(slots) = slots {
-                node = node.slots(slots);
             }
             node.run(master).await?;
         }
@@ -123,9 +120,13 @@ async fn run(role: Role) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// Waits for ctrl-c or SIGTERM.
 async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn service_options(tokens: TokenStream, report: &mut Report) -> Servi
 pub(crate) fn method_options(attributes: &mut Vec<Attribute>, report: &mut Report) -> MethodOptions {
     let mut options = MethodOptions::default();
     let mut seen = Vec::new();
-    for attribute in attributes.extract_if_rpc() {
+    for attribute in take_rpc(attributes) {
         let Some(list_of_options) = rpc_list(&attribute, report) else {
             continue;
         };
@@ -71,7 +71,7 @@ pub(crate) fn method_options(attributes: &mut Vec<Attribute>, report: &mut Repor
 
 /// Takes `#[rpc(..)]` off the trait itself, where it has no place.
 pub(crate) fn no_options(attributes: &mut Vec<Attribute>, report: &mut Report) {
-    for attribute in attributes.extract_if_rpc() {
+    for attribute in take_rpc(attributes) {
         report.refuse(
             attribute,
             "`#[rpc(..)]` goes on a method: for the whole service write `#[distribution::service(..)]`",
@@ -121,18 +121,12 @@ impl Parse for TraitFunction {
     }
 }
 
-trait ExtractRpc {
-    /// Removes and returns the attributes that are `#[rpc]` under any condition.
-    fn extract_if_rpc(&mut self) -> Vec<Attribute>;
-}
-
-impl ExtractRpc for Vec<Attribute> {
-    fn extract_if_rpc(&mut self) -> Vec<Attribute> {
-        let (extracted, kept) =
-            std::mem::take(self).into_iter().partition(|attribute| attributes::mentions(attribute, "rpc"));
-        *self = kept;
-        extracted
-    }
+/// Removes and returns the attributes that are `#[rpc]` under any condition.
+fn take_rpc(attributes: &mut Vec<Attribute>) -> Vec<Attribute> {
+    let all = std::mem::take(attributes).into_iter();
+    let (taken, kept) = all.partition(|attribute| attributes::mentions(attribute, "rpc"));
+    *attributes = kept;
+    taken
 }
 
 fn rpc_list<'a>(attribute: &'a Attribute, report: &mut Report) -> Option<&'a MetaList> {

@@ -1,1 +1,146 @@
-//! Holds nothing yet.
+//! What the tests share: a service that shows what becomes of its calls, a place where tests meet
+//! running handlers, and real processes.
+
+pub mod meeting;
+pub mod process;
+
+use std::{convert::Infallible, future::Future, net::SocketAddr, time::Duration};
+
+use distribution::CallError;
+use serde::{Deserialize, Serialize};
+
+/// Far beyond what anything here takes; a test that gets there hangs.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// Awaits something that must happen.
+///
+/// # Panics
+///
+/// When it has not happened after a time that only a hang explains.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(LONG, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("hangs: {what}"),
+    }
+}
+
+/// How a held call went on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Held {
+    /// The test let it go.
+    Released,
+    /// It noticed that nobody waits for it.
+    Cancelled,
+}
+
+/// Methods that do what tests need to see.
+#[distribution::service]
+pub trait Probe {
+    /// Adds.
+    fn add(&self, a: i64, b: i64) -> i64;
+
+    /// Adds, asynchronously.
+    async fn add_async(&self, a: i64, b: i64) -> i64;
+
+    /// Divides, and says so where it cannot.
+    fn divide(&self, a: i64, b: i64) -> Result<i64, String>;
+
+    /// Divides, asynchronously.
+    async fn divide_async(&self, a: i64, b: i64) -> Result<i64, String>;
+
+    /// Panics.
+    fn panic(&self, message: String);
+
+    /// Panics, asynchronously.
+    async fn panic_async(&self, message: String);
+
+    /// Gives so many bytes back.
+    fn bytes(&self, count: u64) -> Vec<u8>;
+
+    /// Takes bytes and says how many.
+    fn length(&self, bytes: Vec<u8>) -> u64;
+
+    /// Holds a slot until the test at this address lets it go.
+    fn hold(&self, at: SocketAddr, tag: String) -> Held;
+
+    /// The same, and may be repeated elsewhere.
+    #[rpc(idempotent)]
+    fn hold_again(&self, at: SocketAddr, tag: String) -> Held;
+
+    /// Waits without a slot until the test at this address lets it go.
+    async fn wait(&self, at: SocketAddr, tag: String) -> Held;
+
+    /// Blocks a thread of the async runtime, as no handler should, until the test lets it go.
+    async fn block(&self, at: SocketAddr, tag: String) -> Held;
+
+    /// The call's own number, attempt, and whether it has a deadline.
+    fn current(&self) -> (u64, u32, bool);
+}
+
+/// Does it all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Prober;
+
+impl Probe for Prober {
+    fn add(&self, a: i64, b: i64) -> i64 {
+        a + b
+    }
+
+    async fn add_async(&self, a: i64, b: i64) -> i64 {
+        a + b
+    }
+
+    fn divide(&self, a: i64, b: i64) -> Result<i64, String> {
+        a.checked_div(b).ok_or_else(|| format!("{a} / {b} is no number"))
+    }
+
+    async fn divide_async(&self, a: i64, b: i64) -> Result<i64, String> {
+        self.divide(a, b)
+    }
+
+    fn panic(&self, message: String) {
+        panic!("{message}");
+    }
+
+    async fn panic_async(&self, message: String) {
+        panic!("{message}");
+    }
+
+    fn bytes(&self, count: u64) -> Vec<u8> {
+        vec![7; count as usize]
+    }
+
+    fn length(&self, bytes: Vec<u8>) -> u64 {
+        bytes.len() as u64
+    }
+
+    fn hold(&self, at: SocketAddr, tag: String) -> Held {
+        meeting::hold(at, &tag)
+    }
+
+    fn hold_again(&self, at: SocketAddr, tag: String) -> Held {
+        meeting::hold(at, &tag)
+    }
+
+    async fn wait(&self, at: SocketAddr, tag: String) -> Held {
+        meeting::wait(at, &tag).await
+    }
+
+    async fn block(&self, at: SocketAddr, tag: String) -> Held {
+        meeting::hold(at, &tag)
+    }
+
+    fn current(&self) -> (u64, u32, bool) {
+        let call = distribution::current();
+        (call.id().to_string().parse().unwrap_or(0), call.attempt(), call.deadline().is_some())
+    }
+}
+
+/// The error of a call that must not have a value.
+///
+/// # Panics
+///
+/// If it has one.
+pub fn failure<T: std::fmt::Debug>(result: Result<T, CallError<Infallible>>) -> CallError<Infallible> {
+    result.expect_err("a call that must fail")
+}

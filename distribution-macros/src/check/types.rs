@@ -14,13 +14,13 @@ use crate::text;
 
 /// Where in a signature a type stands.
 #[derive(Clone, Copy)]
-pub(crate) enum Place {
+pub(super) enum Place {
     Argument,
     Output,
 }
 
 /// Reports each part of `written` that cannot be sent.
-pub(crate) fn check(written: &Type, place: Place, report: &mut Report) {
+pub(super) fn check(written: &Type, place: Place, report: &mut Report) {
     if let Type::Never(never) = written {
         never_returns(never, report);
         return;

@@ -118,6 +118,8 @@ pub(crate) struct Demand {
 /// Where a call is.
 #[derive(Debug)]
 enum Stage {
+    /// In no queue yet, or no more.
+    Between,
     /// In the queue of its method, or of the node it is for.
     Queued(Seq),
     /// It was lost, and is queued again at this time.
@@ -433,7 +435,7 @@ impl<H: Host> Core<H> {
                 self.timers.remove(&(until, id, Timer::Retry));
                 self.backing_off -= 1;
             }
-            Stage::InFlight(_) => {}
+            Stage::Between | Stage::InFlight(_) => {}
         }
         if let Some(deadline) = call.deadline() {
             self.timers.remove(&(deadline, id, Timer::Deadline));

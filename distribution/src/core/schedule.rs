@@ -51,7 +51,7 @@ impl<H: Host> Core<H> {
             submitted: now,
             queued: now,
             seq,
-            stage: Stage::Queued(seq),
+            stage: Stage::Between,
             attempt: 0,
             sent: 0,
             lost: Vec::new(),
@@ -73,7 +73,7 @@ impl<H: Host> Core<H> {
     pub(super) fn enqueue_or_place(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.queued = now;
-        call.stage = Stage::Queued(call.seq);
+        call.stage = Stage::Between;
         let (method, demand, seq) = (call.method, call.demand, call.seq);
         let node = match demand.node {
             Some(target) => {
@@ -88,7 +88,7 @@ impl<H: Host> Core<H> {
                     return self.fail_target(now, id, wanted, effects);
                 }
                 node.waiting.insert(seq, id);
-                self.waiting += 1;
+                self.queued(id);
                 if self.registry.kind_on(target, method.id()).is_none() {
                     return self.fail_unserved(now, id, effects);
                 }
@@ -109,10 +109,10 @@ impl<H: Host> Core<H> {
                     oldest: now,
                 });
                 queue.calls.insert(seq, id);
-                self.waiting += 1;
                 if !served {
                     queue.unserved.get_or_insert(now);
                 }
+                self.queued(id);
                 if !served && self.settings.node_wait.is_zero() {
                     return self.fail_unserved(now, id, effects);
                 }
@@ -236,6 +236,14 @@ impl<H: Host> Core<H> {
             } else {
                 self.enqueue_or_place(now, id, effects);
             }
+        }
+    }
+
+    /// Notes that a call has been put into a queue.
+    fn queued(&mut self, id: CallId) {
+        self.waiting += 1;
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.stage = Stage::Queued(call.seq);
         }
     }
 

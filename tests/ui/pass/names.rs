@@ -186,7 +186,12 @@ impl Arguments for Implementation {
 }
 
 /// What each method of the stubs returns; it is compiled and not run.
-fn calls(keywords: &KeywordsClient, methods: &MethodsClient, arguments: &ArgumentsClient, hidden: &hidden::HiddenClient) {
+fn calls(
+    keywords: &KeywordsClient,
+    methods: &MethodsClient,
+    arguments: &ArgumentsClient,
+    hidden: &hidden::HiddenClient,
+) {
     let _: Call<u8> = keywords.r#type(1);
     let _: Call<u8, String> = keywords.r#match(1, 2);
     let _: Call<u8> = methods.clone();

@@ -1,0 +1,44 @@
+//! The other process in tests: a node that serves `Probe`, or a master that says what happens.
+#![allow(clippy::print_stdout, reason = "tests read it")]
+
+use clap::Parser;
+use distribution::{Error, Master, Node};
+use distribution_tests::{ProbeServer, Prober};
+use futures::StreamExt;
+
+#[derive(Parser)]
+enum Role {
+    /// Serves `Probe` until told to end.
+    Node {
+        master: String,
+        name: String,
+        #[arg(default_value_t = 2)]
+        slots: usize,
+    },
+    /// Prints its address and every event.
+    Master { listen: String },
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
+        .init();
+    match Role::parse() {
+        Role::Node { master, name, slots } => {
+            Node::builder().serve(ProbeServer::new(Prober)).name(name).slots(slots).run(master).await?;
+            println!("ended in order");
+        }
+        Role::Master { listen } => {
+            let master = Master::bind(listen).await?;
+            let mut events = master.events();
+            println!("listening {}", master.local_addr());
+            while let Some(event) = events.next().await {
+                println!("{event}");
+            }
+        }
+    }
+    Ok(())
+}

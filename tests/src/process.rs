@@ -1,0 +1,129 @@
+//! Real processes: started, read line by line, signalled, and never left behind.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStderr, ChildStdout, Command},
+};
+
+use crate::soon;
+
+/// A child process whose output the test reads. Killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    id: u32,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Option<Lines<BufReader<ChildStderr>>>,
+}
+
+impl Process {
+    /// Starts a program.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn start(program: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let id = child.id().expect("just started");
+        Self { child, id, stdout, stderr: Some(stderr) }
+    }
+
+    /// The next line of standard output; `None` at its end.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub async fn line(&mut self) -> Option<String> {
+        soon("a line of output", self.stdout.next_line()).await.expect("reads")
+    }
+
+    /// Reads standard output up to the line that contains this, and returns that.
+    ///
+    /// # Panics
+    ///
+    /// If it ends before.
+    pub async fn line_with(&mut self, text: &str) -> String {
+        while let Some(line) = self.line().await {
+            if line.contains(text) {
+                return line;
+            }
+        }
+        panic!("the output ended before a line with `{text}`");
+    }
+
+    /// Reads standard error up to the line that contains this, and returns that.
+    ///
+    /// # Panics
+    ///
+    /// If it ends before, or has been set to drain.
+    pub async fn log_with(&mut self, text: &str) -> String {
+        let stderr = self.stderr.as_mut().expect("not drained");
+        while let Some(line) = soon("a line of log", stderr.next_line()).await.expect("reads") {
+            if line.contains(text) {
+                return line;
+            }
+        }
+        panic!("the log ended before a line with `{text}`");
+    }
+
+    /// The rest of standard output, after the process has ended.
+    pub async fn rest(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.line().await {
+            lines.push(line);
+        }
+        lines
+    }
+
+    /// Ends it the hard way.
+    pub async fn kill(&mut self) {
+        let _ = self.child.kill().await;
+    }
+
+    /// Sends it a signal by name, as `kill` knows it: `TERM`, `STOP`, `CONT`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such process or signal.
+    pub async fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id.to_string()).status().await;
+        assert!(sent.is_ok_and(|status| status.success()), "kill -{name} {}", self.id);
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub async fn ended(&mut self) -> ExitStatus {
+        soon("a process to end", self.child.wait()).await.expect("waits")
+    }
+}
+
+/// Where an example was built, beside the tests.
+///
+/// # Panics
+///
+/// If it was not.
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let folder = test.ancestors().find(|folder| folder.join("examples").is_dir()).expect("examples are built");
+    let path = folder.join("examples").join(name);
+    assert!(path.is_file(), "{} is not built; run `cargo test --workspace`", path.display());
+    path
+}
