@@ -144,3 +144,7 @@ impl Probe for Prober {
 pub fn failure<T: std::fmt::Debug>(result: Result<T, CallError<Infallible>>) -> CallError<Infallible> {
     result.expect_err("a call that must fail")
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -293,13 +293,13 @@ mod other {
 
     /// Not the `Probe` of the others.
     #[distribution::service(version = 2)]
-    pub trait Probe {
+    pub(crate) trait Probe {
         /// Takes three.
         fn add(&self, a: i64, b: i64, c: i64) -> i64;
     }
 
     /// Adds three.
-    pub struct Other;
+    pub(crate) struct Other;
 
     impl Probe for Other {
         fn add(&self, a: i64, b: i64, c: i64) -> i64 {

@@ -1,0 +1,1 @@
+//! Timings of `distribution`: `cargo bench -p distribution-benches`.
