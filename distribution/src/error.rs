@@ -44,16 +44,18 @@ pub enum CallError<E = Infallible> {
 
     /// The queue at the master is full.
     #[error(
-        "{method} was not run: {queued} calls wait already, and the queue takes {limit}; call again later, or call less at once"
+        "{method} was not run: {queued} {unit} wait at the master, and its queue takes {limit}; call again later, or call less at once"
     )]
     #[non_exhaustive]
     Overloaded {
         /// The method that was called.
         method: MethodName,
-        /// Calls waiting at that moment.
+        /// What waited at that moment.
         queued: usize,
-        /// The queue's limit.
+        /// The limit that was met.
         limit: usize,
+        /// What the two numbers count.
+        unit: QueueUnit,
     },
 
     /// The call's own `.timeout()` passed.
@@ -188,7 +190,7 @@ impl CallError<Infallible> {
             Self::Handler(never) => match never {},
             Self::Panicked { method, node, message } => CallError::Panicked { method, node, message },
             Self::NoNode { method, wanted, waited } => CallError::NoNode { method, wanted, waited },
-            Self::Overloaded { method, queued, limit } => CallError::Overloaded { method, queued, limit },
+            Self::Overloaded { method, queued, limit, unit } => CallError::Overloaded { method, queued, limit, unit },
             Self::TimedOut { method, timeout, progress } => CallError::TimedOut { method, timeout, progress },
             Self::NodeLost { method, node, attempts, reason } => CallError::NodeLost { method, node, attempts, reason },
             Self::Poisoned { method, nodes } => CallError::Poisoned { method, nodes },
@@ -254,6 +256,24 @@ impl fmt::Display for Progress {
             }
             Self::Sent(node) => write!(f, "{node} had it, so it may have run"),
         }
+    }
+}
+
+/// What of a queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QueueUnit {
+    /// The number of calls: `MasterBuilder::queue`.
+    Calls,
+    /// The bytes of their arguments: `MasterBuilder::queue_bytes`.
+    Bytes,
+}
+
+impl fmt::Display for QueueUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Calls => "calls",
+            Self::Bytes => "bytes of arguments",
+        })
     }
 }
 

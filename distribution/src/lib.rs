@@ -59,7 +59,7 @@ mod wire;
 
 pub use core::view::{NodeEvent, NodeInfo, NodeState, ServiceInfo, Stats};
 pub use distribution_macros::service;
-pub use error::{CallError, CodecError, Error, Execution, GoneReason, Part, Progress};
+pub use error::{CallError, CodecError, Error, Execution, GoneReason, Part, Progress, QueueUnit};
 pub use id::{CallId, MethodName, NodeId, NodeIdentity, ParseNodeIdError};
 pub use local::{LocalCluster, LocalClusterBuilder};
 pub use master::{Events, Master, MasterBuilder};

@@ -23,7 +23,7 @@ pub(super) struct Watch {
 }
 
 impl<H: Host> Core<H> {
-    /// Looks at how long each node has been silent. Meant to be called every quarter of a heartbeat.
+    /// Looks at how long each node has been silent, and whether it gets on with what it has. Meant to be called every quarter of a heartbeat.
     pub(super) fn watch(&mut self, now: Time, effects: &mut Effects<H>) {
         let heartbeat = self.settings.heartbeat;
         // A look that comes a whole heartbeat late was held up, and so was the reading of what the nodes
@@ -37,6 +37,10 @@ impl<H: Host> Core<H> {
         let mut dead = Vec::new();
         for id in self.registry.ids() {
             let Some(node) = self.registry.node_mut(id) else { continue };
+            if let Some(complaint) = node.link.complaint() {
+                self.cut_off(now, id, GoneReason::Violation(complaint.to_owned()), effects);
+                continue;
+            }
             let heard = node.link.heard().max(node.joined).max(self.liveness.amnesty);
             node.silent_for = now.saturating_sub(heard);
             let (silent_for, state, identity) = (node.silent_for, node.state, node.identity.clone());
@@ -52,7 +56,12 @@ impl<H: Host> Core<H> {
             } else if state == NodeState::Suspect {
                 self.registry.set_state(id, NodeState::Alive, &mut self.rng);
                 effects.push(Effect::Event(NodeEvent::Recovered { node: identity }));
-                self.feed(id, effects);
+                self.feed(now, id, effects);
+            }
+        }
+        for id in self.registry.mark_stuck(now, &mut self.rng) {
+            if let Some(node) = self.registry.node(id) {
+                effects.push(Effect::Retract { link: node.link.clone() });
             }
         }
         if silent == 0 {
@@ -77,8 +86,14 @@ impl<H: Host> Core<H> {
     }
 
     fn declare_gone(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
+        if let Some(node) = self.registry.node(id) {
+            let reason = GoneReason::Silent(node.silent_for);
+            self.cut_off(now, id, reason, effects);
+        }
+    }
+
+    fn cut_off(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node(id) else { return };
-        let reason = GoneReason::Silent(node.silent_for);
         effects.push(Effect::Disconnect { link: node.link.clone(), reason: reason.clone() });
         self.gone(now, id, reason, effects);
     }

@@ -58,6 +58,8 @@ pub(crate) trait CallHandle: Clone {
 pub(crate) trait LinkHandle: Clone {
     /// When the last byte came from the node.
     fn heard(&self) -> Time;
+    /// What the node does that ends its connection, if anything.
+    fn complaint(&self) -> Option<&'static str>;
 }
 
 /// What is to be done, in this order, by whoever brought the event.
@@ -66,8 +68,10 @@ pub(crate) enum Effect<H: Host> {
     Send { link: H::Link, call: H::Call, id: CallId, attempt: u32, deadline: Option<Time> },
     /// Tell the node that nobody waits for this attempt any more.
     Cancel { link: H::Link, call: H::Call, id: CallId, attempt: u32 },
-    /// The call has ended.
-    End { call: H::Call, end: Result<Ended, CallError> },
+    /// The call has ended, after it was lost with these nodes.
+    End { call: H::Call, end: Result<Ended, CallError>, lost: Vec<(NodeIdentity, GoneReason)> },
+    /// Ask the node for the calls that it has not started.
+    Retract { link: H::Link },
     /// Tell the draining node that it has nothing left.
     Drained { link: H::Link },
     /// Close the link.
@@ -101,8 +105,9 @@ pub(crate) enum Attempted {
 pub(crate) struct Settings {
     pub(crate) heartbeat: Duration,
     pub(crate) node_wait: Duration,
-    /// Calls that may wait.
+    /// Calls that may wait, and bytes of their arguments.
     pub(crate) queue: usize,
+    pub(crate) queue_bytes: usize,
     /// Upper half of the node ids.
     pub(crate) epoch: u32,
     pub(crate) seed: u64,
@@ -113,6 +118,10 @@ pub(crate) struct Settings {
 pub(crate) struct Demand {
     pub(crate) timeout: Option<Duration>,
     pub(crate) node: Option<NodeId>,
+    /// How often it may be sent, if it may be repeated at all.
+    pub(crate) attempts: Option<u32>,
+    /// Bytes of its arguments.
+    pub(crate) size: usize,
 }
 
 /// Where a call is.
@@ -169,8 +178,9 @@ pub(crate) struct Core<H: Host> {
     /// When each service was served last, for fairness between them.
     turns: HashMap<&'static str, u64>,
     turn: u64,
-    /// Calls in the queues.
+    /// Calls in the queues, and bytes of their arguments.
     waiting: usize,
+    waiting_bytes: usize,
     /// Calls that are queued again after a while.
     backing_off: usize,
     /// Mean run time of each method, as its replies tell.
@@ -208,6 +218,7 @@ impl<H: Host> Core<H> {
             turns: HashMap::new(),
             turn: 0,
             waiting: 0,
+            waiting_bytes: 0,
             backing_off: 0,
             run_times: HashMap::new(),
             timers: BTreeSet::new(),
@@ -240,7 +251,7 @@ impl<H: Host> Core<H> {
         self.registry.join(identity.clone(), registration, link, now, &mut self.rng);
         effects.push(Effect::Event(NodeEvent::Joined { node: identity }));
         self.note_served(now);
-        self.feed(id, effects);
+        self.feed(now, id, effects);
     }
 
     /// A node told how busy it is.
@@ -300,7 +311,7 @@ impl<H: Host> Core<H> {
         attempted: Attempted,
         effects: &mut Effects<H>,
     ) {
-        if !self.registry.end(node, id, attempt, &mut self.rng) {
+        if !self.registry.end(now, node, id, attempt, &mut self.rng) {
             return;
         }
         if self.is_current(id, node, attempt) {
@@ -319,7 +330,7 @@ impl<H: Host> Core<H> {
         } else if matches!(attempted, Attempted::Replied(_)) {
             self.stats.late += 1;
         }
-        self.feed(node, effects);
+        self.feed(now, node, effects);
         self.tell_drained(node, effects);
     }
 
@@ -338,7 +349,7 @@ impl<H: Host> Core<H> {
                         attempts: call.sent,
                         elapsed: now.saturating_sub(call.submitted),
                     };
-                    effects.push(Effect::End { call: call.handle, end: Ok(ended) });
+                    effects.push(Effect::End { call: call.handle, end: Ok(ended), lost: call.lost });
                 }
             }
             Outcome::Panicked(message) => {
@@ -360,6 +371,7 @@ impl<H: Host> Core<H> {
             Outcome::Refused(Refusal::UnknownMethod | Refusal::Busy | Refusal::Draining) => {
                 self.refused(now, id, identity, effects);
             }
+            Outcome::Refused(Refusal::Returned) => self.requeue(now, id, effects),
             Outcome::Stopped | Outcome::Refused(Refusal::Stopped) => {
                 // The node's clock may be a little ahead of ours at a deadline.
                 let has_deadline = self.calls.get(&id).is_some_and(|call| call.demand.timeout.is_some());
@@ -405,7 +417,7 @@ impl<H: Host> Core<H> {
             progress: progress.unwrap_or(Progress::Queued),
         };
         self.stats.failed += 1;
-        effects.push(Effect::End { call: call.handle.clone(), end: Err(error) });
+        effects.push(Effect::End { call: call.handle.clone(), end: Err(error), lost: call.lost.clone() });
         self.stop(id, call, effects);
     }
 
@@ -422,7 +434,7 @@ impl<H: Host> Core<H> {
         if let Some(call) = self.remove(id) {
             self.stats.failed += 1;
             let error = error(&call);
-            effects.push(Effect::End { call: call.handle, end: Err(error) });
+            effects.push(Effect::End { call: call.handle, end: Err(error), lost: call.lost });
         }
     }
 
@@ -430,7 +442,7 @@ impl<H: Host> Core<H> {
     fn remove(&mut self, id: CallId) -> Option<CallEntry<H>> {
         let call = self.calls.remove(&id)?;
         match call.stage {
-            Stage::Queued(seq) => self.unqueue(call.method.id(), call.demand.node, seq),
+            Stage::Queued(seq) => self.unqueue(call.method.id(), &call.demand, seq),
             Stage::BackingOff(until) => {
                 self.timers.remove(&(until, id, Timer::Retry));
                 self.backing_off -= 1;

@@ -31,6 +31,10 @@ pub(super) const PREFETCH_TIME: Duration = Duration::from_millis(10);
 /// hundred calls in the time that a message takes to the master and back on one machine.
 pub(super) const PREFETCH_MOST: u32 = 512;
 
+/// A node that has calls waiting and ends none for this long was misjudged; it is asked to give them
+/// back. Ten times what they were expected to take.
+const RETRACT_AFTER: Duration = PREFETCH_TIME.saturating_mul(10);
+
 /// What a call of a method that has never been timed is taken to need: too long to be prefetched.
 pub(super) const UNKNOWN_RUN_TIME: Duration = Duration::from_secs(3600);
 
@@ -80,6 +84,10 @@ pub(super) struct Node<H: Host> {
     counts: [u32; 2],
     /// Expected time of all compute calls in flight.
     backlog: Duration,
+    /// When a compute call ended here last, or the first of those in flight was sent.
+    moved: Time,
+    /// Takes longer over what it has than was expected, so it is sent nothing ahead until a call ends.
+    stuck: bool,
     keys: [Option<ReadyKey>; 2],
 }
 
@@ -100,6 +108,7 @@ impl<H: Host> Node<H> {
         self.state == NodeState::Alive
             && (self.has_free_slot(kind)
                 || kind == MethodKind::Compute
+                    && !self.stuck
                     && self.counts[kind as usize] < self.registration.slots + PREFETCH_MOST
                     && self.backlog.saturating_add(expected) <= PREFETCH_TIME * self.registration.slots)
     }
@@ -185,6 +194,8 @@ impl<H: Host> Registry<H> {
                 group,
                 counts: [0; 2],
                 backlog: Duration::ZERO,
+                moved: now,
+                stuck: false,
                 keys: [None; 2],
             },
         );
@@ -231,8 +242,10 @@ impl<H: Host> Registry<H> {
     }
 
     /// Books a call onto a node.
+    #[allow(clippy::too_many_arguments, reason = "they are the booking")]
     pub(super) fn start(
         &mut self,
+        now: Time,
         id: NodeId,
         call: CallId,
         attempt: u32,
@@ -245,23 +258,47 @@ impl<H: Host> Registry<H> {
         node.counts[kind as usize] += 1;
         if kind == MethodKind::Compute {
             node.backlog += expected;
+            if node.counts[kind as usize] == 1 {
+                node.moved = now;
+            }
         }
         self.in_flight += 1;
         self.reindex(id, rng);
     }
 
     /// Books it off again; `false` if it was not there.
-    pub(super) fn end(&mut self, id: NodeId, call: CallId, attempt: u32, rng: &mut SmallRng) -> bool {
+    pub(super) fn end(&mut self, now: Time, id: NodeId, call: CallId, attempt: u32, rng: &mut SmallRng) -> bool {
         let Some(node) = self.nodes.get_mut(&id) else { return false };
         let Some(entry) = node.in_flight.remove(&(call, attempt)) else { return false };
         node.counts[entry.kind as usize] -= 1;
         if entry.kind == MethodKind::Compute {
             node.backlog -= entry.expected;
+            node.moved = now;
+            node.stuck = false;
         }
         node.answered += 1;
         self.in_flight -= 1;
         self.reindex(id, rng);
         true
+    }
+
+    /// Marks the nodes that hold calls beyond their slots and have ended none for so long that these
+    /// were better off elsewhere.
+    pub(super) fn mark_stuck(&mut self, now: Time, rng: &mut SmallRng) -> Vec<NodeId> {
+        let is_stuck = |node: &&mut Node<H>| {
+            !node.stuck
+                && node.counts[MethodKind::Compute as usize] > node.registration.slots
+                && now.saturating_sub(node.moved) > RETRACT_AFTER
+        };
+        let mut stuck = Vec::new();
+        for node in self.nodes.values_mut().filter(is_stuck) {
+            node.stuck = true;
+            stuck.push(node.identity.id);
+        }
+        for id in &stuck {
+            self.reindex(*id, rng);
+        }
+        stuck
     }
 
     fn reindex(&mut self, id: NodeId, rng: &mut SmallRng) {

@@ -13,7 +13,7 @@ use crate::{
     id::{CallId, NodeIdentity},
 };
 
-/// How often an idempotent call is sent in all.
+/// How often an idempotent call is sent in all, unless the caller says otherwise.
 const ATTEMPTS: u32 = 3;
 
 /// The wait before the second attempt; it doubles with each further one.
@@ -39,7 +39,8 @@ impl<H: Host> Core<H> {
         }
         call.lost.push((node.clone(), reason.clone()));
         let attempts = call.sent;
-        if !call.method.is_idempotent() || call.demand.node.is_some() || (attempts >= ATTEMPTS && !is_poisoned(call)) {
+        let most = call.demand.attempts.unwrap_or(ATTEMPTS);
+        if !call.method.is_idempotent() || call.demand.node.is_some() || (attempts >= most && !is_poisoned(call)) {
             return self.end_with(id, effects, |call| CallError::NodeLost {
                 method: call.method.name(),
                 node: node.clone(),

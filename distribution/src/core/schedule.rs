@@ -11,7 +11,7 @@ use super::{
     registry::{UNKNOWN_RUN_TIME, describe_signature},
 };
 use crate::{
-    error::CallError,
+    error::{CallError, QueueUnit},
     id::{CallId, NodeId},
     service::method::{Method, MethodId, MethodKind},
 };
@@ -98,7 +98,7 @@ impl<H: Host> Core<H> {
                 // With nothing waiting there is nothing to overtake, and the queue is passed by.
                 if self.waiting == 0 {
                     if let Some((node, kind)) = self.choose(id) {
-                        return self.send(id, node, kind, effects);
+                        return self.send(now, id, node, kind, effects);
                     }
                 }
                 let served = self.registry.serving(method.id()) > 0;
@@ -121,7 +121,7 @@ impl<H: Host> Core<H> {
         };
         // The node takes what is its turn, which may be a call that waits longer than this one.
         if let Some(node) = node {
-            self.feed(node, effects);
+            self.feed(now, node, effects);
         }
         self.refuse_if_full(id, effects);
     }
@@ -150,23 +150,29 @@ impl<H: Host> Core<H> {
 
     /// Ends a call that has just been queued where nothing took it and the queue is full.
     fn refuse_if_full(&mut self, id: CallId, effects: &mut Effects<H>) {
-        let limit = self.settings.queue;
-        let waiting = self.waiting;
-        if waiting > limit {
-            // One that was sent before is let in: to turn it away would be to say that it did not run.
-            if let Some(CallEntry { stage: Stage::Queued(_), attempt: 0, .. }) = self.calls.get(&id) {
-                self.end_with(id, effects, |call| CallError::Overloaded {
-                    method: call.method.name(),
-                    queued: waiting - 1,
-                    limit,
-                });
-            }
+        let (calls, bytes) = (self.waiting, self.waiting_bytes);
+        let (queued, limit, unit) = if calls > self.settings.queue {
+            (calls - 1, self.settings.queue, QueueUnit::Calls)
+        } else if bytes > self.settings.queue_bytes {
+            let others = self.calls.get(&id).map_or(bytes, |call| bytes.saturating_sub(call.demand.size));
+            (others, self.settings.queue_bytes, QueueUnit::Bytes)
+        } else {
+            return;
+        };
+        // One that was sent before is let in: to turn it away would be to say that it did not run.
+        if let Some(CallEntry { stage: Stage::Queued(_), attempt: 0, .. }) = self.calls.get(&id) {
+            self.end_with(id, effects, |call| CallError::Overloaded {
+                method: call.method.name(),
+                queued,
+                limit,
+                unit,
+            });
         }
     }
 
     /// Gives a node as much of what waits as it can take: its free slots' worth, and of what may be
     /// prefetched its share, so that the nodes which get free next find something too.
-    pub(super) fn feed(&mut self, node: NodeId, effects: &mut Effects<H>) {
+    pub(super) fn feed(&mut self, now: Time, node: NodeId, effects: &mut Effects<H>) {
         let mut share = self.waiting.div_ceil(self.registry.len().max(1));
         while self.waiting > 0 {
             let Some((id, kind)) = self.next_for(node) else { return };
@@ -180,8 +186,9 @@ impl<H: Host> Core<H> {
                 }
                 share -= 1;
             }
-            self.unqueue(call.method.id(), call.demand.node, call.seq);
-            self.send(id, node, kind, effects);
+            let (method, demand, seq) = (call.method.id(), call.demand, call.seq);
+            self.unqueue(method, &demand, seq);
+            self.send(now, id, node, kind, effects);
         }
     }
 
@@ -211,7 +218,7 @@ impl<H: Host> Core<H> {
     }
 
     /// Books a call that is in no queue onto a node.
-    fn send(&mut self, id: CallId, node: NodeId, kind: MethodKind, effects: &mut Effects<H>) {
+    fn send(&mut self, now: Time, id: CallId, node: NodeId, kind: MethodKind, effects: &mut Effects<H>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let method = call.method;
         call.stage = Stage::InFlight(node);
@@ -221,7 +228,7 @@ impl<H: Host> Core<H> {
         self.turn += 1;
         self.turns.insert(method.name().service, self.turn);
         let expected = self.expected(method.id());
-        self.registry.start(node, id, attempt, kind, expected, &mut self.rng);
+        self.registry.start(now, node, id, attempt, kind, expected, &mut self.rng);
         if let Some(node) = self.registry.node(node) {
             effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, deadline });
         }
@@ -244,13 +251,15 @@ impl<H: Host> Core<H> {
         self.waiting += 1;
         if let Some(call) = self.calls.get_mut(&id) {
             call.stage = Stage::Queued(call.seq);
+            self.waiting_bytes += call.demand.size;
         }
     }
 
     /// Takes a call out of the queue it is in.
-    pub(super) fn unqueue(&mut self, method: MethodId, target: Option<NodeId>, seq: Seq) {
+    pub(super) fn unqueue(&mut self, method: MethodId, demand: &Demand, seq: Seq) {
         self.waiting -= 1;
-        match target {
+        self.waiting_bytes -= demand.size;
+        match demand.node {
             Some(node) => {
                 if let Some(node) = self.registry.node_mut(node) {
                     node.waiting.remove(&seq);

@@ -1,8 +1,17 @@
 //! Takes connections in: hears who it is, and turns away what is no node.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 use super::{dispatch::Shared, link};
 use crate::{
@@ -16,8 +25,59 @@ use crate::{
 /// again, and keep a core busy.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections that have not registered yet: at most so many, and from one address. A newcomer beyond that
+/// ends the oldest of them: a real node registers at once, so whoever is oldest is none.
+const STRANGERS: usize = 256;
+const STRANGERS_OF_ONE_ADDRESS: usize = 32;
+
+/// The connections that have not registered yet, oldest first.
+#[derive(Debug, Default)]
+struct Strangers {
+    waiting: Mutex<VecDeque<(u64, IpAddr, CancellationToken)>>,
+    count: AtomicU64,
+}
+
+impl Strangers {
+    /// Lets one more in, until the guard is dropped; ends the oldest where there are too many.
+    fn enter(self: &Arc<Self>, addr: IpAddr) -> Stranger {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let evicted = CancellationToken::new();
+        let mut waiting = self.lock();
+        let same = waiting.iter().filter(|(_, other, _)| *other == addr).count();
+        let oldest = if same >= STRANGERS_OF_ONE_ADDRESS {
+            waiting.iter().position(|(_, other, _)| *other == addr)
+        } else {
+            (waiting.len() >= STRANGERS).then_some(0)
+        };
+        if let Some((_, _, oldest)) = oldest.and_then(|at| waiting.remove(at)) {
+            oldest.cancel();
+        }
+        waiting.push_back((number, addr, evicted.clone()));
+        Stranger { strangers: Arc::clone(self), number, evicted }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, IpAddr, CancellationToken)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among the strangers.
+struct Stranger {
+    strangers: Arc<Strangers>,
+    number: u64,
+    /// Set when a newcomer needs the place.
+    evicted: CancellationToken,
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.strangers.lock().retain(|(number, ..)| *number != self.number);
+    }
+}
+
 pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
     let mut failing = false;
+    let strangers = Arc::new(Strangers::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -26,7 +86,8 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
         match accepted {
             Ok((stream, peer)) => {
                 failing = false;
-                shared.track(enrol(Arc::clone(&shared), stream, peer));
+                let stranger = strangers.enter(peer.ip());
+                shared.track(enrol(Arc::clone(&shared), stranger, stream, peer));
             }
             Err(error) => {
                 if !failing {
@@ -40,14 +101,19 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 /// Registers the node at the other end, if it is one, and runs its link.
-async fn enrol(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
+async fn enrol(shared: Arc<Shared>, stranger: Stranger, mut stream: TcpStream, peer: SocketAddr) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
     }
     let received = tokio::select! {
         received = receive(&mut stream) => received,
-        () = shared.closed.cancelled() => return,
+        () = stranger.evicted.cancelled() => {
+            tracing::warn!(%peer, "closed a connection that had not registered, because too many others wait to");
+            return;
+        }
+        () = shared.closing.cancelled() => return,
     };
+    drop(stranger);
     let registration = match received {
         Ok(registration) => registration,
         Err(reason) => {

@@ -51,6 +51,10 @@ impl LinkHandle for Link {
     fn heard(&self) -> Time {
         self.side.heard().saturating_duration_since(self.origin)
     }
+
+    fn complaint(&self) -> Option<&'static str> {
+        self.side.complaint()
+    }
 }
 
 /// What all handles, tasks and stubs of a master share.
@@ -225,16 +229,21 @@ fn carry_out(effect: Effect<MasterHost>) {
             call.withdraw();
             link.side.send(Control::Cancel { call: id.0, attempt });
         }
-        Effect::End { call, end } => {
+        Effect::End { call, end, lost } => {
             let method = call.method.name();
+            let id = call.id().map(|id| id.0);
+            for (attempt, (node, reason)) in lost.iter().enumerate() {
+                tracing::warn!(call = id, %method, attempt = attempt + 1, "lost with {node}, which {reason}");
+            }
             call.finish(match end {
                 Ok(ended) => Ok(raw_answer(ended)),
                 Err(error) => {
-                    tracing::debug!(call = call.id().map(|id| id.0), %method, %error, "call failed");
+                    tracing::debug!(call = id, %method, %error, "call failed");
                     Err(error)
                 }
             });
         }
+        Effect::Retract { link } => link.side.send(Control::Retract),
         Effect::Drained { link } => link.side.send(Control::Drained),
         Effect::Disconnect { link, reason } => link.close(reason),
         Effect::Event(event) => match &event {
@@ -265,7 +274,13 @@ impl Dispatcher for Shared {
     }
 
     fn submit(&self, call: Arc<CallState>) {
-        let demand = Demand { timeout: call.options.timeout, node: call.options.node };
+        let options = &call.options;
+        let demand = Demand {
+            timeout: options.timeout,
+            node: options.node,
+            attempts: options.attempts,
+            size: call.payload.len(),
+        };
         self.with_core(|core, now, effects| {
             let id = core.submit(now, Arc::clone(&call), call.method, demand, effects);
             call.set_id(id);

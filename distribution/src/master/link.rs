@@ -153,7 +153,7 @@ fn on_control(shared: Arc<Shared>, side: Arc<Side>, left: Arc<AtomicBool>, node:
             }
             Control::Drain => shared.with_core(|core, now, effects| core.draining(now, node, effects)),
             Control::Goodbye => left.store(true, Ordering::Release),
-            Control::Cancel { .. } | Control::HeartbeatSeen | Control::Drained => {
+            Control::Cancel { .. } | Control::HeartbeatSeen | Control::Drained | Control::Retract => {
                 return Err("a node sent a master's control frame".to_owned());
             }
         }

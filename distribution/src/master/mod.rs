@@ -47,6 +47,9 @@ const NODE_WAIT: Duration = Duration::from_secs(5);
 /// Calls that may wait unless told otherwise. Each costs some hundred bytes and its arguments.
 const QUEUE: usize = 65_536;
 
+/// Bytes of arguments that may wait unless told otherwise.
+const QUEUE_BYTES: usize = 1024 * 1024 * 1024;
+
 /// How long a shutdown waits for calls in flight unless told otherwise.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
@@ -187,6 +190,7 @@ pub struct MasterBuilder {
     heartbeat: Duration,
     node_wait: Duration,
     queue: usize,
+    queue_bytes: usize,
     frame_limit: usize,
     shutdown_limit: Duration,
     seed: Option<u64>,
@@ -198,6 +202,7 @@ impl Default for MasterBuilder {
             heartbeat: HEARTBEAT,
             node_wait: NODE_WAIT,
             queue: QUEUE,
+            queue_bytes: QUEUE_BYTES,
             frame_limit: FRAME_LIMIT,
             shutdown_limit: SHUTDOWN_LIMIT,
             seed: None,
@@ -224,6 +229,13 @@ impl MasterBuilder {
     /// [`CallError::Overloaded`](crate::CallError::Overloaded).
     pub fn queue(mut self, calls: usize) -> Self {
         self.queue = calls;
+        self
+    }
+
+    /// How many bytes of arguments may wait at the master; 1 GiB unless set. Beyond it a call ends at
+    /// once as [`CallError::Overloaded`](crate::CallError::Overloaded).
+    pub fn queue_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = bytes;
         self
     }
 
@@ -276,6 +288,7 @@ impl MasterBuilder {
             heartbeat: self.heartbeat,
             node_wait: self.node_wait.min(LONGEST_TIME),
             queue: self.queue,
+            queue_bytes: self.queue_bytes,
             epoch: rng.random(),
             seed: self.seed.unwrap_or_else(|| rng.random()),
         };

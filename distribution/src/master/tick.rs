@@ -14,5 +14,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = shared.rearm.notified() => {}
             () = shared.closed.cancelled() => return,
         }
+        let late = next.elapsed();
+        if late > shared.heartbeat {
+            let seconds = late.as_secs_f64();
+            tracing::warn!(
+                "this master was stalled for {seconds:.1} s; how long nodes were silent till now does not count"
+            );
+        }
     }
 }

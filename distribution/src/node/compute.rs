@@ -13,8 +13,17 @@ use std::{
 
 use crate::error::Error;
 
-/// Runs one call from beginning to end.
-type Job = Box<dyn FnOnce() + Send>;
+/// Deals with one call: runs it from beginning to end, or gives it back.
+type Job = Box<dyn FnOnce(Turn) + Send>;
+
+/// What has become of a call that waited for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It has one, and the thread is its own.
+    Run,
+    /// It gets none here. The thread is the link's, which must not be blocked.
+    GiveBack,
+}
 
 pub(super) struct Pool {
     threads: rayon::ThreadPool,
@@ -40,7 +49,7 @@ impl Pool {
     }
 
     /// Runs the job as soon as a slot is free, in the order of asking. A job must not panic.
-    pub(super) fn run(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
+    pub(super) fn run(self: &Arc<Self>, job: impl FnOnce(Turn) + Send + 'static) {
         let mut queue = self.lock();
         queue.jobs.push_back(Box::new(job));
         if queue.running < self.slots {
@@ -64,7 +73,15 @@ impl Pool {
                     }
                 }
             };
-            job();
+            job(Turn::Run);
+        }
+    }
+
+    /// Gives back all calls that wait for a slot. Called on the link's thread.
+    pub(super) fn give_back(&self) {
+        let waiting = std::mem::take(&mut self.lock().jobs);
+        for job in waiting {
+            job(Turn::GiveBack);
         }
     }
 

@@ -134,7 +134,8 @@ async fn register(setup: &Setup) -> Result<Registered, Failure> {
             stream,
             id: NodeId::from_bits(node),
             heartbeat: from_micros(heartbeat).max(Duration::from_millis(1)),
-            silence: from_micros(silence),
+            // Less than two heartbeats of silence is no silence.
+            silence: from_micros(silence).max(from_micros(heartbeat).saturating_mul(2)),
             reply_limit: usize::try_from(frame_limit).unwrap_or(usize::MAX).min(crate::config::LARGEST_FRAME_LIMIT),
         }),
         Ok(Verdict::Refused { reason, for_good: true }) => Err(Failure::Final(Final::Refused(reason))),

@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     Setup, Wish,
+    compute::Turn,
     current::CurrentCall,
     enroll::Registered,
     running::{Phase, Running},
@@ -57,10 +58,12 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
     let dismissed = Arc::new(AtomicBool::new(false));
     let on_control = {
         let (running, drained, dismissed) = (Arc::clone(&running), Arc::clone(&drained), Arc::clone(&dismissed));
+        let pool = Arc::clone(&setup.pool);
         Box::new(move |control| {
             match control {
                 Control::Cancel { call, attempt } => running.cancel(call, attempt),
                 Control::HeartbeatSeen => {}
+                Control::Retract => pool.give_back(),
                 Control::Drained => drained.notify_one(),
                 Control::Goodbye => dismissed.store(true, Ordering::Release),
                 Control::Heartbeat(_) | Control::Drain => return Err("a master sent a node's control frame".to_owned()),
@@ -71,7 +74,8 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
     let transport = NodeTransport::new(stream, Arc::clone(&side), setup.frame_limit, on_control);
     let config = server::Config { pending_response_buffer: REPLY_BUFFER };
     let mut requests = pin!(BaseChannel::new(config, transport).requests());
-    let connection = Connection { setup, running: Arc::clone(&running), reply_limit: reply_limit - BODY_HEADER_LIMIT };
+    let connection =
+        Connection { setup, running: Arc::clone(&running), reply_limit: reply_limit.saturating_sub(BODY_HEADER_LIMIT) };
 
     let mut beats = interval(heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -86,6 +90,9 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
             },
             _ = beats.tick() => {
                 let silent = side.heard().elapsed();
+                if let Some(complaint) = side.complaint() {
+                    break End::Lost(format!("the master broke the protocol: {complaint}"));
+                }
                 if silent > silence {
                     break End::Lost(format!("the master was silent for {:.1} s", silent.as_secs_f64()));
                 }
@@ -159,12 +166,18 @@ impl Connection<'_> {
             }
             Some(Handler::Compute(handler)) => {
                 let mut guard = self.running.enter(call.clone(), Phase::Waiting);
-                self.setup.pool.run(move || {
-                    let reply = if call.is_cancelled() {
-                        Reply::refused(Refusal::Stopped)
-                    } else {
-                        guard.set_phase(Phase::Computing);
-                        call.compute(|| handler(message.payload, limit))
+                self.setup.pool.run(move |turn| {
+                    let reply = match turn {
+                        Turn::GiveBack => {
+                            drop(guard);
+                            tokio::spawn(answer(request, Reply::refused(Refusal::Returned)));
+                            return;
+                        }
+                        Turn::Run if call.is_cancelled() => Reply::refused(Refusal::Stopped),
+                        Turn::Run => {
+                            guard.set_phase(Phase::Computing);
+                            call.compute(|| handler(message.payload, limit))
+                        }
                     };
                     drop(guard);
                     // The handler has returned before this, so a handler may block on an executor of its

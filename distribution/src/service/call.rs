@@ -84,6 +84,13 @@ impl<T, E> Call<T, E> {
         self
     }
 
+    /// How often the call may be sent in all, if its method is idempotent and nodes are lost while they
+    /// have it; 3 unless set, at least 1. Without meaning for other methods: those are sent once.
+    pub fn attempts(mut self, most: u32) -> Self {
+        self.options.attempts = Some(most.max(1));
+        self
+    }
+
     /// Sends the call now. What is returned is a future for its value; dropping that cancels the call.
     pub fn spawn(self) -> Pending<T, E> {
         match self.payload {

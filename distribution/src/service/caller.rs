@@ -54,6 +54,7 @@ pub trait Dispatcher: fmt::Debug + Send + Sync {
 pub(crate) struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) node: Option<NodeId>,
+    pub(crate) attempts: Option<u32>,
 }
 
 /// A call on its way: what to send, and where its end is left.

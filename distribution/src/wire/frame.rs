@@ -40,6 +40,7 @@ pub(crate) enum Kind {
     Drain = 6,
     Drained = 7,
     Goodbye = 8,
+    Retract = 9,
 }
 
 impl Kind {
@@ -53,6 +54,7 @@ impl Kind {
             6 => Self::Drain,
             7 => Self::Drained,
             8 => Self::Goodbye,
+            9 => Self::Retract,
             _ => return None,
         })
     }
@@ -131,6 +133,8 @@ pub(crate) enum Refusal {
     Decode(String),
     /// Cancelled, or out of time, before it was started.
     Stopped,
+    /// The master asked for it back.
+    Returned,
 }
 
 /// A node's answer to a request, as the floors above see it.
@@ -176,6 +180,8 @@ pub(crate) enum Control {
     Drain,
     /// Master to node: nothing of yours is in flight any more, and nothing follows.
     Drained,
+    /// Master to node: answer the calls you have not started with [`Refusal::Returned`].
+    Retract,
     /// Either way: the connection ends here, and on purpose.
     Goodbye,
 }
@@ -196,11 +202,12 @@ impl Control {
             Self::Drain => Kind::Drain,
             Self::Drained => Kind::Drained,
             Self::Goodbye => Kind::Goodbye,
+            Self::Retract => Kind::Retract,
         };
         encode_frame(buffer, kind, 0, |body| match self {
             Self::Cancel { call, attempt } => encode_header(&CancelBody { call: *call, attempt: *attempt }, body),
             Self::Heartbeat(load) => encode_header(load, body),
-            Self::HeartbeatSeen | Self::Drain | Self::Drained | Self::Goodbye => Ok(()),
+            Self::HeartbeatSeen | Self::Drain | Self::Drained | Self::Goodbye | Self::Retract => Ok(()),
         })
     }
 
@@ -217,6 +224,7 @@ impl Control {
             Kind::Drain => Self::Drain,
             Kind::Drained => Self::Drained,
             Kind::Goodbye => Self::Goodbye,
+            Kind::Retract => Self::Retract,
         }))
     }
 }
@@ -273,6 +281,7 @@ mod tests {
         assert_eq!(control(Control::Drain), "0000000006");
         assert_eq!(control(Control::Drained), "0000000007");
         assert_eq!(control(Control::Goodbye), "0000000008");
+        assert_eq!(control(Control::Retract), "0000000009");
     }
 
     fn header<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) -> String {
@@ -311,6 +320,7 @@ mod tests {
             (Outcome::Refused(Refusal::Draining), "070a0302"),
             (Outcome::Refused(Refusal::Decode("x".to_owned())), "070a03030178"),
             (Outcome::Refused(Refusal::Stopped), "070a0304"),
+            (Outcome::Refused(Refusal::Returned), "070a0305"),
             (Outcome::Encode("x".to_owned()), "070a040178"),
             (Outcome::TooLarge { size: 3, limit: 2 }, "070a050302"),
             (Outcome::Stopped, "070a06"),

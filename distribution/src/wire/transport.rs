@@ -52,6 +52,14 @@ const WRITE_BUFFER: usize = 256 * 1024;
 /// How many slices one vectored write offers. Linux takes up to 1024; beyond some dozens nothing is gained.
 const WRITE_SLICES: usize = 64;
 
+/// A peer that takes nothing of what it is sent for this long is given up.
+const UNREAD_TIME: Duration = Duration::from_secs(10);
+
+/// A frame that has begun has this long to be complete, and a second more for each [`SLOWEST_RATE`]
+/// bytes of it.
+const FRAME_TIME: Duration = Duration::from_secs(30);
+const SLOWEST_RATE: u64 = 64 * 1024;
+
 /// Leave to send a request, asked at the moment when it is about to be written.
 pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
     /// Records that `attempt` is being written; false if the call was withdrawn before, in which case it is not.
@@ -104,6 +112,10 @@ pub(crate) struct Side {
     opened: Instant,
     /// Microseconds from `opened` to when the last byte came.
     heard: AtomicU64,
+    /// Microseconds from `opened` to when the frame that is coming in must be complete; 0 if none is.
+    frame_due: AtomicU64,
+    /// Microseconds from `opened` to when the peer must have read some of what waits; 0 if nothing does.
+    read_due: AtomicU64,
     outbox: Mutex<Vec<Control>>,
     writer: AtomicWaker,
 }
@@ -113,6 +125,8 @@ impl Side {
         Arc::new(Self {
             opened: Instant::now(),
             heard: AtomicU64::new(0),
+            frame_due: AtomicU64::new(0),
+            read_due: AtomicU64::new(0),
             outbox: Mutex::default(),
             writer: AtomicWaker::new(),
         })
@@ -120,8 +134,36 @@ impl Side {
 
     /// Sends a control frame with the next write.
     pub(crate) fn send(&self, control: Control) {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner).push(control);
+        let mut outbox = self.outbox();
+        // One acknowledges many heartbeats, so that a peer which sends them and never reads costs
+        // nothing. All others are bounded by what is in flight.
+        if control != Control::HeartbeatSeen || !outbox.contains(&control) {
+            outbox.push(control);
+        }
+        drop(outbox);
         self.writer.wake();
+    }
+
+    fn outbox(&self) -> std::sync::MutexGuard<'_, Vec<Control>> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the peer does that no well-meant peer does, if anything: it stops in the middle of a frame,
+    /// or does not read.
+    pub(crate) fn complaint(&self) -> Option<&'static str> {
+        let now = to_micros(self.opened.elapsed());
+        let past = |due: &AtomicU64| (1..=now).contains(&due.load(Ordering::Relaxed));
+        if past(&self.read_due) {
+            Some("it does not read what it is sent")
+        } else if past(&self.frame_due) {
+            Some("it has begun a frame and does not finish it")
+        } else {
+            None
+        }
+    }
+
+    fn due_in(&self, time: Duration) -> u64 {
+        to_micros(self.opened.elapsed().saturating_add(time)).max(1)
     }
 
     /// When the peer was last heard: any byte counts.
@@ -209,9 +251,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         let kind = Kind::from_byte(kind).ok_or_else(|| invalid(format_args!("a frame is of unknown kind {kind}")))?;
         let whole = FRAME_HEADER + length;
         if self.incoming.len() < whole {
+            if self.side.frame_due.load(Ordering::Relaxed) == 0 {
+                let time = FRAME_TIME + Duration::from_secs(length as u64 / SLOWEST_RATE);
+                self.side.frame_due.store(self.side.due_in(time), Ordering::Relaxed);
+            }
             self.incoming.reserve((whole - self.incoming.len()).max(READ_CHUNK));
             return Ok(None);
         }
+        self.side.frame_due.store(0, Ordering::Relaxed);
         let mut frame = self.incoming.split_to(whole);
         frame.advance(FRAME_HEADER);
         Ok(Some((kind, frame.freeze())))
@@ -221,7 +268,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
     fn collect_controls(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         // Registered before looking, so that one which is left in between wakes this task again.
         self.side.writer.register(cx.waker());
-        let controls = std::mem::take(&mut *self.side.outbox.lock().unwrap_or_else(PoisonError::into_inner));
+        // A peer that does not read shall not make the buffer grow; what is left in the outbox travels
+        // once there is room.
+        if self.unwritten >= WRITE_BUFFER {
+            return Ok(());
+        }
+        let controls = std::mem::take(&mut *self.side.outbox());
         for control in controls {
             let before = self.tail.len();
             control.encode(&mut self.tail).map_err(invalid)?;
@@ -268,7 +320,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 *slice = IoSlice::new(piece);
                 count += 1;
             }
-            let mut written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..count]))?;
+            let Poll::Ready(written) = Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..count]) else {
+                if self.side.read_due.load(Ordering::Relaxed) == 0 {
+                    self.side.read_due.store(self.side.due_in(UNREAD_TIME), Ordering::Relaxed);
+                }
+                return Poll::Pending;
+            };
+            let mut written = written?;
+            self.side.read_due.store(0, Ordering::Relaxed);
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -280,6 +339,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 }
                 written -= first.len();
                 self.outgoing.pop_front();
+            }
+            if self.unwritten == 0 {
+                self.collect_controls(cx)?;
             }
         }
         Pin::new(&mut self.io).poll_flush(cx)
