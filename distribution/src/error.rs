@@ -29,9 +29,7 @@ pub enum CallError<E = Infallible> {
     },
 
     /// No registered node serves the method (or the node that was asked for is not there).
-    #[error(
-        "{method} was not run: {wanted}, and none came within {waited:?}; start one, or wait longer with `node_wait`"
-    )]
+    #[error("{method} was not run: {wanted}")]
     #[non_exhaustive]
     NoNode {
         /// The method that was called.

@@ -50,11 +50,17 @@
 mod config;
 mod core;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod local;
 mod master;
 mod node;
 mod service;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 mod wire;
 
 pub use core::view::{NodeEvent, NodeInfo, NodeState, ServiceInfo, Stats};

@@ -1,7 +1,9 @@
 //! What the tests share: a service that shows what becomes of its calls, a place where tests meet
 //! running handlers, and real processes.
 
+pub mod chaos;
 pub mod meeting;
+pub mod network;
 pub mod process;
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, time::Duration};

@@ -30,7 +30,7 @@ fn floor(module: &str) -> Option<u32> {
         "service" => 2,
         "core" => 3,
         "node" | "master" => 4,
-        "local" => 5,
+        "local" | "fuzzing" | "simulation" => 5,
         "lib" => 6,
         _ => return None,
     })

@@ -15,7 +15,7 @@ pub(crate) const GONE_AFTER: u32 = 6;
 /// What is remembered between two looks.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    last_look: Option<Time>,
+    last_look: Time,
     /// Silence before this does not count: the master itself was stalled then.
     amnesty: Time,
     /// Until then nobody is declared gone, because most nodes fell silent together.
@@ -28,10 +28,10 @@ impl<H: Host> Core<H> {
         let heartbeat = self.settings.heartbeat;
         // A look that comes a whole heartbeat late was held up, and so was the reading of what the nodes
         // sent meanwhile.
-        if self.liveness.last_look.is_some_and(|last| now.saturating_sub(last) > heartbeat) {
+        if now.saturating_sub(self.liveness.last_look) > heartbeat {
             self.liveness.amnesty = now;
         }
-        self.liveness.last_look = Some(now);
+        self.liveness.last_look = now;
 
         let mut silent = 0;
         let mut dead = Vec::new();
@@ -64,25 +64,23 @@ impl<H: Host> Core<H> {
                 effects.push(Effect::Retract { link: node.link.clone() });
             }
         }
-        if silent == 0 {
+        // More than half of at least three silent at once speaks against the master or its network.
+        let total = self.registry.len();
+        let most = total >= 3 && silent * 2 > total;
+        if !most {
             self.liveness.patience = None;
         }
-        if !dead.is_empty() && self.may_declare(now, silent) {
+        if !dead.is_empty() && (!most || self.patience_is_over(now)) {
             for id in dead {
                 self.declare_gone(now, id, effects);
             }
         }
     }
 
-    /// More than half of at least three nodes silent at once speaks against the master or its network:
-    /// one window more passes before any of them is given up.
-    fn may_declare(&mut self, now: Time, silent: usize) -> bool {
-        let total = self.registry.len();
-        if total < 3 || silent * 2 <= total {
-            return true;
-        }
-        let until = *self.liveness.patience.get_or_insert(now + self.settings.heartbeat * GONE_AFTER);
-        now >= until
+    /// Where most nodes are silent, one window more passes before any of them is given up.
+    fn patience_is_over(&mut self, now: Time) -> bool {
+        let window = self.settings.heartbeat * GONE_AFTER;
+        now >= *self.liveness.patience.get_or_insert(now + window)
     }
 
     fn declare_gone(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {

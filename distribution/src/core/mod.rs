@@ -11,6 +11,8 @@
 mod liveness;
 mod registry;
 mod retry;
+#[cfg(feature = "simulation")]
+mod sanity;
 mod schedule;
 pub(crate) mod view;
 
@@ -311,7 +313,8 @@ impl<H: Host> Core<H> {
         attempted: Attempted,
         effects: &mut Effects<H>,
     ) {
-        if !self.registry.end(now, node, id, attempt, &mut self.rng) {
+        let ran = matches!(&attempted, Attempted::Replied(reply) if !matches!(reply.outcome, Outcome::Refused(_)));
+        if !self.registry.end(now, node, id, attempt, ran, &mut self.rng) {
             return;
         }
         if self.is_current(id, node, attempt) {

@@ -49,7 +49,7 @@ struct ReadyKey {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct GroupId(u64);
+pub(super) struct GroupId(u64);
 
 #[derive(Debug)]
 struct Group {
@@ -266,15 +266,26 @@ impl<H: Host> Registry<H> {
         self.reindex(id, rng);
     }
 
-    /// Books it off again; `false` if it was not there.
-    pub(super) fn end(&mut self, now: Time, id: NodeId, call: CallId, attempt: u32, rng: &mut SmallRng) -> bool {
+    /// Books it off again, and whether its handler ran; `false` if it was not there.
+    #[allow(clippy::too_many_arguments, reason = "they are the booking")]
+    pub(super) fn end(
+        &mut self,
+        now: Time,
+        id: NodeId,
+        call: CallId,
+        attempt: u32,
+        ran: bool,
+        rng: &mut SmallRng,
+    ) -> bool {
         let Some(node) = self.nodes.get_mut(&id) else { return false };
         let Some(entry) = node.in_flight.remove(&(call, attempt)) else { return false };
         node.counts[entry.kind as usize] -= 1;
         if entry.kind == MethodKind::Compute {
             node.backlog -= entry.expected;
-            node.moved = now;
-            node.stuck = false;
+            if ran {
+                node.moved = now;
+                node.stuck = false;
+            }
         }
         node.answered += 1;
         self.in_flight -= 1;
@@ -400,4 +411,51 @@ fn services(registration: &Registration) -> Vec<ServiceInfo> {
         .into_iter()
         .map(|((name, version), methods)| ServiceInfo { name: name.to_owned(), version, methods })
         .collect()
+}
+
+#[cfg(feature = "simulation")]
+impl<H: Host> Node<H> {
+    pub(super) fn counts(&self) -> [u32; 2] {
+        self.counts
+    }
+
+    pub(super) fn backlog(&self) -> Duration {
+        self.backlog
+    }
+
+    /// The backlog, counted anew.
+    pub(super) fn expected_backlog(&self) -> Duration {
+        self.in_flight.values().filter(|call| call.kind == MethodKind::Compute).map(|call| call.expected).sum()
+    }
+
+    pub(super) fn group(&self) -> GroupId {
+        self.group
+    }
+}
+
+#[cfg(feature = "simulation")]
+impl<H: Host> Registry<H> {
+    pub(super) fn is_ready(&self, node: &Node<H>, kind: MethodKind) -> bool {
+        let key = node.keys[kind as usize];
+        let group = self.groups.get(&node.group);
+        key.is_some_and(|key| group.is_some_and(|group| group.ready[kind as usize].contains(&key)))
+    }
+
+    /// Compares the groups with how many members each should have that serve.
+    pub(super) fn check_groups(&self, serving: &BTreeMap<GroupId, usize>) -> Result<(), String> {
+        let kept: BTreeMap<GroupId, usize> = self.groups.iter().map(|(id, group)| (*id, group.serving)).collect();
+        if kept != *serving {
+            return Err(format!("groups: {kept:?} in the books, {serving:?} counted"));
+        }
+        for (method, providers) in &self.providers {
+            for id in providers {
+                if !self.groups.get(id).is_some_and(|group| group.methods.contains_key(method)) {
+                    return Err("a group is listed for a method that it does not serve".to_owned());
+                }
+            }
+        }
+        let listed: usize = self.providers.values().map(Vec::len).sum();
+        let served: usize = self.groups.values().map(|group| group.methods.len()).sum();
+        if listed == served { Ok(()) } else { Err("a group is not listed for a method that it serves".to_owned()) }
+    }
 }

@@ -23,9 +23,9 @@ const MEAN_OVER: u32 = 8;
 #[derive(Debug)]
 pub(super) struct Queue {
     service: &'static str,
-    calls: BTreeMap<Seq, CallId>,
+    pub(super) calls: BTreeMap<Seq, CallId>,
     /// Since when no node serves the method; `None` while one does.
-    unserved: Option<Time>,
+    pub(super) unserved: Option<Time>,
     /// None of the calls was queued before this.
     oldest: Time,
 }
@@ -75,7 +75,7 @@ impl<H: Host> Core<H> {
         call.queued = now;
         call.stage = Stage::Between;
         let (method, demand, seq) = (call.method, call.demand, call.seq);
-        let node = match demand.node {
+        match demand.node {
             Some(target) => {
                 let Some(node) = self.registry.node_mut(target) else {
                     let wanted = format!(
@@ -92,7 +92,7 @@ impl<H: Host> Core<H> {
                 if self.registry.kind_on(target, method.id()).is_none() {
                     return self.fail_unserved(now, id, effects);
                 }
-                Some(target)
+                self.feed(now, target, effects);
             }
             None => {
                 // With nothing waiting there is nothing to overtake, and the queue is passed by.
@@ -116,12 +116,16 @@ impl<H: Host> Core<H> {
                 if !served && self.settings.node_wait.is_zero() {
                     return self.fail_unserved(now, id, effects);
                 }
-                self.choose(id).map(|(node, _)| node)
             }
-        };
-        // The node takes what is its turn, which may be a call that waits longer than this one.
-        if let Some(node) = node {
+        }
+        // The node takes what is its turn, which may be another call than this one. Then this one may
+        // still fit elsewhere.
+        while let Some((node, _)) = self.choose_for_queued(id) {
+            let before = self.waiting;
             self.feed(now, node, effects);
+            if self.waiting == before {
+                break;
+            }
         }
         self.refuse_if_full(id, effects);
     }
@@ -134,8 +138,14 @@ impl<H: Host> Core<H> {
         self.registry.least_loaded(method, self.expected(method), &self.to_avoid(call))
     }
 
+    fn choose_for_queued(&self, id: CallId) -> Option<(NodeId, MethodKind)> {
+        let call = self.calls.get(&id)?;
+        let waits = matches!(call.stage, Stage::Queued(_)) && call.demand.node.is_none();
+        if waits { self.choose(id) } else { None }
+    }
+
     /// The nodes that the call should not go to: those it has tried, unless it has tried all.
-    fn to_avoid(&self, call: &CallEntry<H>) -> Vec<NodeId> {
+    pub(super) fn to_avoid(&self, call: &CallEntry<H>) -> Vec<NodeId> {
         if call.lost.is_empty() && call.refused.is_empty() {
             return Vec::new();
         }
@@ -174,15 +184,18 @@ impl<H: Host> Core<H> {
     /// prefetched its share, so that the nodes which get free next find something too.
     pub(super) fn feed(&mut self, now: Time, node: NodeId, effects: &mut Effects<H>) {
         let mut share = self.waiting.div_ceil(self.registry.len().max(1));
+        // Kinds of which the node takes no more.
+        let mut full = [false; 2];
         while self.waiting > 0 {
-            let Some((id, kind)) = self.next_for(node) else { return };
+            let Some((id, kind)) = self.next_for(node, full) else { return };
             let Some(call) = self.calls.get(&id) else { return };
             let Some(room) = self.registry.node(node) else { return };
             if !room.has_free_slot(kind) {
-                // The call whose turn it is may be too long to be prefetched. Then the node gets nothing
-                // until a slot is free: others that are short must not overtake it for ever.
+                // The call whose turn it is may be too long to be prefetched. Then the node gets none of
+                // its kind until a slot is free: others that are short must not overtake it for ever.
                 if share == 0 || !room.takes(kind, self.expected(call.method.id())) {
-                    return;
+                    full[kind as usize] = true;
+                    continue;
                 }
                 share -= 1;
             }
@@ -192,12 +205,12 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// The call whose turn it is on this node, among those for which the node has room at all.
-    fn next_for(&self, id: NodeId) -> Option<(CallId, MethodKind)> {
+    /// The call whose turn it is on this node, among those of a kind that is not full.
+    fn next_for(&self, id: NodeId, full: [bool; 2]) -> Option<(CallId, MethodKind)> {
         let node = self.registry.node(id)?;
         let has_room = |method: MethodId| {
             let kind = self.registry.kind_on(id, method)?;
-            node.takes(kind, Duration::ZERO).then_some(kind)
+            (!full[kind as usize] && node.takes(kind, Duration::ZERO)).then_some(kind)
         };
         for call in node.waiting.values() {
             if let Some(kind) = self.calls.get(call).and_then(|entry| has_room(entry.method.id())) {
@@ -327,6 +340,14 @@ impl<H: Host> Core<H> {
             (Some(node), _) => format!("it was to run on node {node}, which does not serve it"),
             (None, 0) => "no node is registered at this master".to_owned(),
             (None, count) => format!("none of the {count} registered nodes serves it ({})", known.join(", ")),
+        };
+        let wait = self.settings.node_wait;
+        let wanted = match call.demand.node {
+            Some(_) => wanted,
+            None if wait.is_zero() => {
+                format!("{wanted}; start one that does (calls do not wait for it: `node_wait` is zero)")
+            }
+            None => format!("{wanted}, and none that does came within {wait:?}; start one, or raise `node_wait`"),
         };
         self.end_with(id, effects, |call| match call.lost.last() {
             // It may have run on the node it was lost with, so it must not be said that it did not.

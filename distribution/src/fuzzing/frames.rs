@@ -1,0 +1,290 @@
+//! Frames through both ends of the transport.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{Sink, SinkExt, Stream, StreamExt, executor::block_on};
+use tarpc::{ClientMessage, Request, Response, trace};
+use tokio::time::Instant;
+
+use super::{SPLITS, assert_fit_for_a_log, memory::Memory};
+use crate::{
+    config::{LONGEST_TIME, SMALLEST_FRAME_LIMIT, from_micros},
+    wire::{
+        Control, Load, Outcome, Refusal, Reply,
+        frame::Trace,
+        transport::{Incoming, MasterTransport, NodeTransport, OnControl, Outgoing, SendPermit, Side},
+    },
+};
+
+/// Which end of a connection reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Reads responses, writes requests.
+    Master,
+    /// Reads requests, writes responses.
+    Node,
+}
+
+impl End {
+    /// The end that this one talks to.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Master => Self::Node,
+            Self::Node => Self::Master,
+        }
+    }
+}
+
+/// A frame as an end of a connection sees it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Frame(Content);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    Request { request: u64, names: (u64, u64, u32), timeout: Option<Duration>, trace: Option<Trace>, payload: Bytes },
+    Response { request: u64, reply: Reply },
+    Control(Control),
+}
+
+impl Frame {
+    /// A request: its id; its method, call and attempt; the microseconds left to it; trace, span and
+    /// whether they are sampled.
+    pub fn request(
+        request: u64,
+        names: (u64, u64, u32),
+        timeout: Option<u64>,
+        trace: Option<(u128, u64, bool)>,
+        payload: Vec<u8>,
+    ) -> Self {
+        // To tarpc a trace of number 0 is none.
+        let trace = trace.filter(|trace| trace.0 != 0).map(|(trace, span, sampled)| Trace { trace, span, sampled });
+        Self(Content::Request { request, names, timeout: timeout.map(from_micros), trace, payload: payload.into() })
+    }
+
+    /// A response after `run` microseconds: `how` picks the outcome, which takes what it needs of the
+    /// text and the sizes.
+    pub fn response(request: u64, run: u64, how: u8, text: String, sizes: (u64, u64), payload: Vec<u8>) -> Self {
+        let outcome = match how % 12 {
+            0 => Outcome::Value,
+            1 => Outcome::Error,
+            2 => Outcome::Panicked(text),
+            3 => Outcome::Encode(text),
+            4 => Outcome::TooLarge { size: sizes.0, limit: sizes.1 },
+            5 => Outcome::Stopped,
+            6 => Outcome::Refused(Refusal::UnknownMethod),
+            7 => Outcome::Refused(Refusal::Busy),
+            8 => Outcome::Refused(Refusal::Draining),
+            9 => Outcome::Refused(Refusal::Decode(text)),
+            10 => Outcome::Refused(Refusal::Stopped),
+            _ => Outcome::Refused(Refusal::Returned),
+        };
+        let reply = Reply { outcome, run: Duration::from_micros(run), payload: payload.into() };
+        Self(Content::Response { request, reply })
+    }
+
+    /// A control frame: `how` picks which, and it takes what it needs of the numbers.
+    pub fn control(how: u8, call: u64, [first, second, third]: [u32; 3]) -> Self {
+        Self(Content::Control(match how % 7 {
+            0 => Control::Cancel { call, attempt: first },
+            1 => Control::Heartbeat(Load { computing: first, waiting: second, asynchronous: third }),
+            2 => Control::HeartbeatSeen,
+            3 => Control::Drain,
+            4 => Control::Drained,
+            5 => Control::Retract,
+            _ => Control::Goodbye,
+        }))
+    }
+
+    /// Whether `other` is this frame after a journey, on which time goes by.
+    pub fn arrived_as(&self, other: &Self) -> bool {
+        let mut expected = self.clone();
+        if let (Content::Request { timeout: Some(sent), .. }, Content::Request { timeout: Some(arrived), .. }) =
+            (&mut expected.0, &other.0)
+        {
+            *sent = (*sent).min(*arrived);
+        }
+        expected == *other
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What an end of a connection reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The frames, in order.
+    pub frames: Vec<Frame>,
+    /// What is wrong behind the last of them, if anything.
+    pub end: Result<(), String>,
+}
+
+/// Reads frames with bodies of up to `limit` bytes as one end of a connection does.
+pub fn read(end: End, bytes: &[u8], pieces: &[usize], limit: usize) -> Reading {
+    let memory = Memory::new(bytes, pieces);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let see = {
+        let seen = Arc::clone(&seen);
+        move |content| seen.lock().unwrap_or_else(PoisonError::into_inner).push(Frame(content))
+    };
+    let on_control: OnControl = {
+        let see = see.clone();
+        Box::new(move |control| {
+            see(Content::Control(control));
+            Ok(())
+        })
+    };
+    let end = block_on(async {
+        match end {
+            End::Master => {
+                collect(MasterTransport::new(memory, Side::new(), limit, on_control), |it| see(response(it))).await
+            }
+            End::Node => {
+                collect(NodeTransport::new(memory, Side::new(), limit, on_control), |it| see(request(it))).await
+            }
+        }
+    });
+    let frames = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
+    Reading { frames, end: end.map_err(|error| error.to_string()) }
+}
+
+async fn collect<T>(mut messages: impl Stream<Item = io::Result<T>> + Unpin, mut see: impl FnMut(T)) -> io::Result<()> {
+    while let Some(message) = messages.next().await {
+        see(message?);
+    }
+    Ok(())
+}
+
+fn response(Response { request_id, message }: Response<Reply>) -> Content {
+    Content::Response { request: request_id, reply: message.expect("the transport makes no errors of tarpc's") }
+}
+
+fn request(message: ClientMessage<Incoming>) -> Content {
+    let ClientMessage::Request(Request { context, id, message }) = message else {
+        panic!("the transport makes no cancellations of tarpc's");
+    };
+    let Incoming { method, call, attempt, timeout, payload } = message;
+    let trace = context.trace_context;
+    let trace = (!trace.trace_id.is_none()).then(|| Trace {
+        trace: trace.trace_id.into(),
+        span: trace.span_id.into(),
+        sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
+    });
+    Content::Request { request: id, names: (method, call, attempt), timeout, trace, payload }
+}
+
+/// The bytes that one end of a connection sends for these frames, without those that only the other sends.
+pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
+    let mut memory = Memory::new(&[], pieces);
+    let side = Side::new();
+    let ignored: OnControl = Box::new(|_| Ok(()));
+    let written = block_on(async {
+        match end {
+            End::Master => {
+                let transport = MasterTransport::new(&mut memory, Arc::clone(&side), SMALLEST_FRAME_LIMIT, ignored);
+                send(transport, &side, frames, outgoing).await
+            }
+            End::Node => {
+                let transport = NodeTransport::new(&mut memory, Arc::clone(&side), SMALLEST_FRAME_LIMIT, ignored);
+                send(transport, &side, frames, reply).await
+            }
+        }
+    });
+    written.expect("memory takes everything");
+    memory.written
+}
+
+async fn send<M>(
+    mut transport: impl Sink<M, Error = io::Error> + Unpin,
+    side: &Side,
+    frames: &[Frame],
+    message: fn(&Content) -> Option<M>,
+) -> io::Result<()> {
+    for Frame(content) in frames {
+        if let Content::Control(control) = content {
+            side.send(control.clone());
+            // Else it would travel with the next write, behind calls that come later.
+            transport.flush().await?;
+        } else if let Some(message) = message(content) {
+            room(&mut transport).await?;
+            transport.start_send_unpin(message)?;
+        }
+    }
+    transport.close().await
+}
+
+/// Waits as tarpc does, which flushes a transport that is not ready. Ours relies on it.
+async fn room<M>(transport: &mut (impl Sink<M, Error = io::Error> + Unpin)) -> io::Result<()> {
+    poll_fn(|cx| {
+        while transport.poll_ready_unpin(cx)?.is_pending() {
+            ready!(transport.poll_flush_unpin(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+fn outgoing(content: &Content) -> Option<ClientMessage<Outgoing>> {
+    #[derive(Debug)]
+    struct Always;
+    impl SendPermit for Always {
+        fn sending(&self, _: u32) -> bool {
+            true
+        }
+    }
+    let Content::Request { request, names: (method, call, attempt), timeout, trace, payload } = content.clone() else {
+        return None;
+    };
+    let mut context = tarpc::context::current();
+    if let Some(Trace { trace, span, sampled }) = trace {
+        context.trace_context.trace_id = trace.into();
+        context.trace_context.span_id = span.into();
+        context.trace_context.sampling_decision =
+            if sampled { trace::SamplingDecision::Sampled } else { trace::SamplingDecision::Unsampled };
+    }
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let message = Outgoing { method, call, attempt, deadline, payload, name: "fuzzed", permit: Arc::new(Always) };
+    Some(ClientMessage::Request(Request { context, id: request, message }))
+}
+
+fn reply(content: &Content) -> Option<Response<Reply>> {
+    let Content::Response { request, reply } = content.clone() else { return None };
+    Some(Response { request_id: request, message: Ok(reply) })
+}
+
+/// The law for any bytes as frames: at both ends, how they are cut up makes no difference, and what was
+/// read can be written and read again as it was.
+pub fn frames(bytes: &[u8]) {
+    for end in [End::Master, End::Node] {
+        let reading = read(end, bytes, SPLITS[0], SMALLEST_FRAME_LIMIT);
+        for pieces in &SPLITS[1..] {
+            assert_eq!(read(end, bytes, pieces, SMALLEST_FRAME_LIMIT), reading);
+        }
+        if let Err(reason) = &reading.end {
+            assert_fit_for_a_log(reason);
+        }
+        for frame in &reading.frames {
+            if let Content::Request { timeout: Some(timeout), .. } = frame.0 {
+                assert!(timeout <= LONGEST_TIME, "{timeout:?}");
+            }
+        }
+        let written = write(end.other(), &reading.frames, SPLITS[2]);
+        assert!(written.len() <= bytes.len(), "{} bytes became {}", bytes.len(), written.len());
+        let again = read(end, &written, SPLITS[0], SMALLEST_FRAME_LIMIT);
+        assert_eq!((again.frames.len(), again.end), (reading.frames.len(), Ok(())));
+        for (first, second) in reading.frames.iter().zip(&again.frames) {
+            assert!(first.arrived_as(second), "{first:?} became {second:?}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! How a connection opens, at both ends: preface, registration, verdict.
+
+use std::fmt;
+
+use super::{
+    SPLITS, assert_fit_for_a_log,
+    memory::Memory,
+    payload::{decode, round_trip},
+};
+use crate::{
+    error::CodecError,
+    wire::hello::{self, HelloError, MethodOffer},
+};
+
+/// A master's preface.
+const MASTER: &[u8] = b"\x89DISTRIB\x01\0\x01\0bincode2\0\0\0\0\0\0\0\0\0\0\0\0";
+
+/// A node's registration.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Registration(hello::Registration);
+
+/// The id of a method, its service, version, name and signature, and whether it is compute.
+pub type Offer = (u64, String, u32, String, String, bool);
+
+impl Registration {
+    /// Puts one together, unchecked. The two numbers are slots and async limit.
+    pub fn new(
+        name: String,
+        [slots, async_limit]: [u32; 2],
+        frame_limit: u64,
+        labels: Vec<(String, String)>,
+        offers: Vec<Offer>,
+    ) -> Self {
+        let methods = offers
+            .into_iter()
+            .map(|(id, service, version, name, signature, compute)| MethodOffer {
+                id,
+                service,
+                version,
+                name,
+                signature,
+                compute,
+            })
+            .collect();
+        Self(hello::Registration { name, slots, async_limit, frame_limit, labels, methods })
+    }
+
+    /// Decodes the body of a registration.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] where the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        decode(bytes).map(Self)
+    }
+
+    /// Checks it as the master does.
+    ///
+    /// # Errors
+    ///
+    /// What the master would tell the node.
+    pub fn check(&self) -> Result<(), String> {
+        self.0.check()
+    }
+
+    /// All that a node with this registration sends before the verdict.
+    pub fn hello(&self) -> Vec<u8> {
+        let mut master = Memory::new(MASTER, &[]);
+        let missed = run(hello::introduce(&mut master, &self.0));
+        assert!(matches!(missed, Err(HelloError::Closed("verdict"))), "{missed:?}");
+        master.written
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a master makes of a stranger's bytes, and what it writes to the stranger meanwhile.
+///
+/// # Errors
+///
+/// Why the stranger is turned away, as the log says it.
+pub fn receive(bytes: &[u8], pieces: &[usize]) -> (Result<Registration, String>, Vec<u8>) {
+    let mut stranger = Memory::new(bytes, pieces);
+    let received = run(hello::receive(&mut stranger)).map(Registration).map_err(explain);
+    (received, stranger.written)
+}
+
+/// What a node makes of the bytes of what should be its master: the verdict, as text.
+///
+/// # Errors
+///
+/// Why the node tries again or gives up, as the log says it.
+pub fn introduce(bytes: &[u8], pieces: &[usize]) -> Result<String, String> {
+    let own = Registration::new("n1".to_owned(), [1, 1], 65_536, Vec::new(), Vec::new());
+    let mut stranger = Memory::new(bytes, pieces);
+    let verdict = run(hello::introduce(&mut stranger, &own.0)).map_err(explain)?;
+    assert_eq!(round_trip(&verdict, bytes.len()), verdict);
+    Ok(format!("{verdict:?}"))
+}
+
+/// The law for any bytes in place of a hello: at both ends they come to a registration, a verdict or a
+/// reason, and how they are cut up makes no difference.
+pub fn preface(bytes: &[u8]) {
+    let (received, written) = receive(bytes, SPLITS[0]);
+    let heard = introduce(bytes, SPLITS[0]);
+    for pieces in &SPLITS[1..] {
+        let (again, written_again) = receive(bytes, pieces);
+        assert_eq!((again.map_err(kind), &written_again), (received.clone().map_err(kind), &written));
+        assert_eq!(introduce(bytes, pieces).map_err(kind), heard.clone().map_err(kind));
+    }
+    assert!(written.is_empty() || written == MASTER, "a stranger is told {written:?}");
+    assert!(received.is_err() || heard.is_err(), "nobody is both a node and a master");
+}
+
+/// The law for any bytes as a registration: what is decoded survives another journey, through the whole
+/// hello, and what passes the check can be shown to people.
+pub fn registration(bytes: &[u8]) {
+    let Ok(registration) = Registration::decode(bytes) else { return };
+    let told = &registration.0;
+    assert_eq!(&round_trip(told, bytes.len()), told);
+    let (received, written) = receive(&registration.hello(), SPLITS[0]);
+    assert_eq!((received.as_ref(), &written[..]), (Ok(&registration), MASTER));
+    match registration.check() {
+        Ok(()) => {
+            let labels = told.labels.iter().flat_map(|(key, value)| [key, value]);
+            let methods = told.methods.iter().flat_map(|method| [&method.service, &method.name, &method.signature]);
+            for text in labels.chain(methods).chain([&told.name]) {
+                assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");
+            }
+            assert!(told.slots > 0 && told.async_limit > 0);
+        }
+        Err(reason) => assert_fit_for_a_log(&reason),
+    }
+}
+
+fn explain(error: HelloError) -> String {
+    assert!(!matches!(error, HelloError::Late { .. }), "nothing here waits");
+    let text = error.to_string();
+    assert_fit_for_a_log(&text);
+    text
+}
+
+/// The reason without a stranger's first bytes: how many there are to show depends on how they came.
+fn kind(mut reason: String) -> String {
+    if let Some(at) = reason.find(": it began with") {
+        reason.truncate(at);
+    }
+    reason
+}
+
+/// Runs a hello, whose time limit needs a clock.
+fn run<T>(hello: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("takes nothing scarce");
+    runtime.block_on(hello)
+}

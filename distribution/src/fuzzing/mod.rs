@@ -1,0 +1,24 @@
+//! The decoders behind the network, for fuzzing and for tests from outside. Not public API: the module
+//! exists with the feature `fuzzing` only.
+//!
+//! [`receive`], [`introduce`], [`read`] and [`decode`] take bytes as a peer might send them and bring back
+//! what they come to; beside each stands what makes such bytes. [`preface`], [`registration`], [`frames`]
+//! and [`payload`] are laws, that is, what holds for any bytes whatsoever: they panic where it does not.
+//! The fuzz targets are these four, and the tests replay the targets' corpora through them.
+
+mod frames;
+mod hello;
+mod memory;
+mod payload;
+
+pub use frames::{End, Frame, Reading, frames, read, write};
+pub use hello::{Offer, Registration, introduce, preface, receive, registration};
+pub use payload::{decode, encode, payload};
+
+/// The pieces that each law cuts its bytes into: all at once, byte by byte, and unevenly.
+const SPLITS: [&[usize]; 3] = [&[], &[1], &[3, 1, 7, 2, 60]];
+
+/// Holds what the peer made us say to what a log can stand: one line, and not a long one.
+fn assert_fit_for_a_log(text: &str) {
+    assert!(!text.chars().any(char::is_control) && text.len() < 1000, "{text:?}");
+}

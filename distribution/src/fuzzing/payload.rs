@@ -1,0 +1,100 @@
+//! Arguments and replies, as values of many types.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ffi::CString,
+    net::SocketAddr,
+    num::NonZeroU32,
+    ops::Range,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    error::CodecError,
+    wire::codec::{decode_payload, encode_payload},
+};
+
+/// Encodes the value of a call.
+///
+/// # Errors
+///
+/// [`CodecError`] where its `Serialize` fails or it takes more than `limit` bytes.
+pub fn encode<T: Serialize>(value: &T, limit: usize) -> Result<Bytes, CodecError> {
+    encode_payload(value, limit).map_err(|error| CodecError::new(format_args!("{error:?}")))
+}
+
+/// Decodes the value of a call.
+///
+/// # Errors
+///
+/// [`CodecError`] where the bytes are no such value.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    decode_payload(bytes)
+}
+
+/// What a value that was decoded from `taken` bytes comes to after another journey. It never takes more
+/// bytes this time: numbers are written in as few as they need.
+pub(super) fn round_trip<T: Serialize + DeserializeOwned>(value: &T, taken: usize) -> T {
+    let encoded = encode(value, taken).expect("what was decoded can be encoded, and in no more bytes");
+    decode(&encoded).expect("what was encoded can be decoded")
+}
+
+/// The law for any bytes as the value of a call, of whichever type: they are none, or a value that
+/// survives another journey.
+pub fn payload(bytes: &[u8]) {
+    survives::<String>(bytes);
+    survives::<Vec<u8>>(bytes);
+    survives::<Vec<i64>>(bytes);
+    survives::<Bytes>(bytes);
+    survives::<(u64, String, Option<Vec<String>>)>(bytes);
+    survives::<Vec<Option<Vec<String>>>>(bytes);
+    survives::<BTreeMap<i32, (BTreeSet<char>, Result<String, u8>)>>(bytes);
+    survives::<Numbers>(bytes);
+    survives::<Vec<Shape<'static>>>(bytes);
+    survives::<Library>(bytes);
+    if let Ok(map) = decode::<HashMap<String, Vec<u64>>>(bytes) {
+        // It has no order, so its bytes may differ.
+        assert_eq!(round_trip(&map, bytes.len()), map);
+    }
+}
+
+/// Compares bytes and not values, as there are floats that equal nothing.
+fn survives<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
+    let Ok(value) = decode::<T>(bytes) else { return };
+    let again = round_trip(&value, bytes.len());
+    assert_eq!(encode(&again, usize::MAX), encode(&value, usize::MAX));
+}
+
+#[derive(Serialize, Deserialize)]
+struct Numbers {
+    small: (u8, i8, bool, char),
+    middle: [u16; 3],
+    large: (u128, i128, Option<Box<i64>>),
+    real: (f32, f64),
+    nothing: (),
+}
+
+#[derive(Serialize, Deserialize)]
+enum Shape<'a> {
+    Point,
+    Named(Cow<'a, str>),
+    Circle(f64, Vec<Self>),
+    Box { width: u32, tags: Option<BTreeMap<String, i16>> },
+}
+
+/// Types of the standard library that check what they are made from.
+#[derive(Serialize, Deserialize)]
+struct Library {
+    time: (Duration, SystemTime),
+    addr: SocketAddr,
+    path: (PathBuf, CString),
+    range: Range<u64>,
+    count: Option<NonZeroU32>,
+    shared: Arc<str>,
+}

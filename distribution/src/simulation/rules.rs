@@ -1,0 +1,259 @@
+//! What must be true of a history, whatever happens in it.
+//!
+//! The core's own books are recounted elsewhere (`core/sanity.rs`). Here is what a caller and a node
+//! are promised: each call ends exactly once, and its end says nothing that the world knows to be untrue.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::world::{CallRecord, HEARTBEAT, METHODS, SimulatedNode};
+use crate::{
+    core::{
+        Ended, GONE_AFTER, LinkHandle, Settings, Time,
+        view::{NodeEvent, NodeState, Stats},
+    },
+    error::{CallError, Execution, GoneReason},
+    id::{NodeId, NodeIdentity},
+    wire::Outcome,
+};
+
+pub(super) struct Rules {
+    node_wait: Duration,
+    states: BTreeMap<NodeId, NodeState>,
+    joined: BTreeMap<NodeId, Time>,
+    /// When each of those that are gone went.
+    gone: BTreeMap<NodeId, Time>,
+    /// Silence before this does not count.
+    amnesty: Time,
+    last_tick: Time,
+    late: u64,
+    answered: u64,
+    failed: u64,
+}
+
+type Verdict = Result<(), String>;
+
+fn must(holds: bool, what: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+impl Rules {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            node_wait: settings.node_wait,
+            states: BTreeMap::new(),
+            joined: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            amnesty: Time::ZERO,
+            last_tick: Time::ZERO,
+            late: 0,
+            answered: 0,
+            failed: 0,
+        }
+    }
+
+    pub(super) fn joined(&mut self, id: NodeId, now: Time) {
+        self.joined.insert(id, now);
+        self.states.insert(id, NodeState::Alive);
+    }
+
+    pub(super) fn draining(&mut self, id: NodeId) {
+        self.states.insert(id, NodeState::Draining);
+    }
+
+    /// Calls go to nodes that are well, serve the method, and are the ones asked for.
+    pub(super) fn sent(
+        &self,
+        node: &SimulatedNode,
+        call: &mut CallRecord,
+        attempt: u32,
+        deadline: Option<Time>,
+    ) -> Verdict {
+        let state = self.states.get(&node.id).copied();
+        must(state == Some(NodeState::Alive), || format!("a call was sent to {}, which is {state:?}", node.id))?;
+        must(node.serves.contains(&call.method), || {
+            format!("a call was sent to {}, which does not serve it", node.id)
+        })?;
+        must(call.demand.node.is_none_or(|target| target == node.id), || {
+            "a call was sent to another node than it is for".to_owned()
+        })?;
+        must(call.ends == 0 && !call.cancelled, || "a call was sent that had ended".to_owned())?;
+        let expected = call.demand.timeout.map(|timeout| call.submitted + timeout);
+        must(deadline == expected, || format!("a call was sent with deadline {deadline:?} and not {expected:?}"))?;
+        must(call.current.is_none_or(|(_, last)| attempt > last), || "an attempt has no number of its own".to_owned())?;
+        call.current = Some((node.id, attempt));
+        Ok(())
+    }
+
+    pub(super) fn started(&self, call: &CallRecord) -> Verdict {
+        let idempotent = METHODS[call.method].is_idempotent();
+        must(idempotent || call.starts <= 1, || format!("call {} was started twice, and is not idempotent", call.id))
+    }
+
+    /// Counts the replies that the core has to drop.
+    pub(super) fn delivered(&mut self, call: &CallRecord, from: NodeId, attempt: u32) {
+        let open = call.ends == 0 && !call.cancelled;
+        if !open || call.current != Some((from, attempt)) {
+            self.late += 1;
+        }
+    }
+
+    pub(super) fn late(&self, counted: u64) -> Verdict {
+        must(counted == self.late, || format!("{} replies came late, and {counted} were counted", self.late))
+    }
+
+    /// A call ends once, and its end is true.
+    pub(super) fn ended(
+        &mut self,
+        now: Time,
+        call: &mut CallRecord,
+        end: &Result<Ended, CallError>,
+        lost: &[(NodeIdentity, GoneReason)],
+        served: bool,
+    ) -> Verdict {
+        call.ends += 1;
+        must(call.ends == 1, || format!("call {} ended twice", call.id))?;
+        must(!call.cancelled, || format!("call {} ended after it was cancelled", call.id))?;
+        call.lost = lost.iter().map(|(node, _)| node.id).collect();
+        for node in &call.lost {
+            let blameless =
+                matches!(lost.iter().find(|(other, _)| other.id == *node), Some((_, GoneReason::Violation(_))));
+            must(self.gone.contains_key(node) || blameless, || format!("call {} blames {node}, which lives", call.id))?;
+        }
+        match end {
+            Ok(ended) => self.answered(call, ended),
+            Err(error) => {
+                self.failed += 1;
+                self.failed(now, call, error, served)
+            }
+        }
+    }
+
+    fn answered(&mut self, call: &CallRecord, ended: &Ended) -> Verdict {
+        self.answered += 1;
+        let Some((node, attempt)) = call.current else {
+            return Err("a call that was never sent was answered".to_owned());
+        };
+        let mut expected = call.id.0.to_le_bytes().to_vec();
+        expected.extend_from_slice(&attempt.to_le_bytes());
+        must(*ended.reply.payload == *expected, || format!("call {} got the answer of another attempt", call.id))?;
+        must(ended.node.id == node, || "an answer names another node than it came from".to_owned())?;
+        must(matches!(ended.reply.outcome, Outcome::Value | Outcome::Error), || {
+            "no answer was taken for one".to_owned()
+        })?;
+        must(call.starts > 0, || "an answer came of a call that was never started".to_owned())
+    }
+
+    fn failed(&self, now: Time, call: &CallRecord, error: &CallError, served: bool) -> Verdict {
+        let idempotent = METHODS[call.method].is_idempotent();
+        match error.execution() {
+            Execution::NotRun => {
+                must(call.starts == 0, || format!("call {} ended as not run, and was started: {error}", call.id))?;
+            }
+            Execution::Ran => {
+                must(call.completed > 0, || format!("call {} ended as run, and was not: {error}", call.id))?
+            }
+            Execution::MayHaveRun => {
+                must(call.handle.sent.get() > 0, || {
+                    format!("call {} may have run, and was never sent: {error}", call.id)
+                })?;
+            }
+        }
+        let most = call.demand.attempts.unwrap_or(3) as usize;
+        match error {
+            CallError::TimedOut { timeout, .. } => {
+                must(now >= call.submitted + *timeout, || format!("call {} timed out too soon", call.id))
+            }
+            CallError::NodeLost { .. } => {
+                must(!call.lost.is_empty(), || format!("call {} was lost with no node", call.id))?;
+                let final_loss = !idempotent || call.demand.node.is_some() || call.lost.len() >= most || !served;
+                must(final_loss, || format!("call {} could have been sent again: {error}", call.id))
+            }
+            CallError::Poisoned { nodes, .. } => {
+                must(nodes.len() >= 3, || format!("call {} is poisoned by {} nodes", call.id, nodes.len()))
+            }
+            CallError::NoNode { .. } if call.demand.node.is_none() => {
+                let waited = now.saturating_sub(call.submitted) >= self.node_wait;
+                must(waited, || format!("call {} did not wait for a node", call.id))
+            }
+            CallError::Incompatible { .. } => {
+                let same = |at: &usize| METHODS[*at].name() == METHODS[call.method].name();
+                must((0..METHODS.len()).filter(same).count() > 1, || "an only signature is incompatible".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn before_tick(&mut self, now: Time) {
+        if now - self.last_tick > HEARTBEAT {
+            self.amnesty = now;
+        }
+        self.last_tick = now;
+    }
+
+    /// Only the silent and the rude are cut off, and not when the master itself was deaf.
+    pub(super) fn cut_off(
+        &mut self,
+        now: Time,
+        last_tick: Time,
+        nodes: &[SimulatedNode],
+        at: usize,
+        reason: &GoneReason,
+    ) -> Verdict {
+        if matches!(reason, GoneReason::Violation(_)) {
+            return Ok(());
+        }
+        let silence = |node: &SimulatedNode| {
+            let joined = self.joined.get(&node.id).copied().unwrap_or_default();
+            now.saturating_sub(node.link.heard().max(joined).max(self.amnesty))
+        };
+        let window = HEARTBEAT * GONE_AFTER;
+        let silent = silence(&nodes[at]);
+        must(silent >= window, || format!("{} was given up after {silent:?} of silence", nodes[at].id))?;
+        must(last_tick.is_zero() || now - last_tick <= HEARTBEAT, || {
+            "a node was given up as the master woke".to_owned()
+        })?;
+        // Those that this very look gives up have left the registry one by one, and count all the same.
+        let here = |node: &&SimulatedNode| {
+            node.link.complaint().is_none() && (!node.gone || self.gone.get(&node.id) == Some(&now))
+        };
+        let total = nodes.iter().filter(here).count();
+        let quiet = nodes.iter().filter(here).filter(|node| silence(node) >= HEARTBEAT * 3).count();
+        let longest = nodes.iter().filter(here).map(silence).max().unwrap_or_default();
+        let most = total >= 3 && quiet * 2 > total;
+        must(!most || longest >= window * 2 - HEARTBEAT, || {
+            format!("{quiet} of {total} fell silent together, and were given up after {longest:?}")
+        })
+    }
+
+    pub(super) fn event(&mut self, now: Time, event: &NodeEvent) -> Verdict {
+        let state = |node: &NodeIdentity| self.states.get(&node.id).copied();
+        match event {
+            NodeEvent::Suspect { node, silent_for } => {
+                must(state(node) == Some(NodeState::Alive), || format!("{node} is suspect and was not alive"))?;
+                must(*silent_for >= HEARTBEAT * 3, || format!("{node} is suspect after {silent_for:?}"))?;
+                self.states.insert(node.id, NodeState::Suspect);
+            }
+            NodeEvent::Recovered { node } => {
+                must(state(node) == Some(NodeState::Suspect), || format!("{node} recovered and was not suspect"))?;
+                self.states.insert(node.id, NodeState::Alive);
+            }
+            NodeEvent::Gone { node, .. } => {
+                must(self.gone.insert(node.id, now).is_none(), || format!("{node} is gone twice"))?;
+                self.states.remove(&node.id);
+            }
+            NodeEvent::Joined { .. } | NodeEvent::Draining { .. } | NodeEvent::Missed(_) => {}
+        }
+        Ok(())
+    }
+
+    /// At the end, with all quiet.
+    pub(super) fn all_ended(&self, calls: &[CallRecord], stats: Stats) -> Verdict {
+        for call in calls {
+            must(call.ends == u32::from(!call.cancelled), || format!("call {} ended {} times", call.id, call.ends))?;
+        }
+        must(stats.queued == 0 && stats.in_flight == 0, || format!("something is left over: {stats:?}"))?;
+        let counted = (stats.answered, stats.failed, stats.late);
+        let known = (self.answered, self.failed, self.late);
+        must(counted == known, || format!("answered, failed and late: {known:?}, and counted {counted:?}"))
+    }
+}

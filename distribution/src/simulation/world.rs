@@ -1,0 +1,686 @@
+//! Nodes, links and callers, as far as the core can tell them from real ones.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, VecDeque, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+
+use super::{Summary, rules::Rules};
+use crate::{
+    core::{Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, Settings, Time},
+    error::GoneReason,
+    id::{CallId, NodeId},
+    service::method::Method,
+    wire::{
+        Load, Outcome, Refusal, Reply,
+        hello::{MethodOffer, Registration},
+    },
+};
+
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(250);
+const QUEUE: usize = 24;
+const QUEUE_BYTES: usize = 2400;
+
+/// What calls are made to: two services, one of them in two versions.
+pub(super) static METHODS: [Method; 6] = [
+    Method::new("A", 1, "compute", "fn() -> ()", false),
+    Method::new("A", 1, "compute_again", "fn() -> ()", true),
+    Method::new("A", 1, "wait", "fn() -> ()", false),
+    Method::new("A", 1, "wait_again", "fn() -> ()", true),
+    Method::new("A", 2, "compute", "fn(u8) -> ()", true),
+    Method::new("B", 1, "compute", "fn() -> ()", true),
+];
+const ASYNC: [bool; 6] = [false, false, true, true, false, false];
+
+/// What a node may serve: all, one version, the other, one service.
+const PROFILES: [&[usize]; 4] = [&[0, 1, 2, 3, 5], &[0, 1, 2, 3], &[4], &[5]];
+
+#[derive(Debug)]
+pub(super) struct SimulatedHost;
+
+impl Host for SimulatedHost {
+    type Call = Rc<SimulatedCall>;
+    type Link = Rc<SimulatedLink>;
+}
+
+#[derive(Debug)]
+pub(super) struct SimulatedCall {
+    /// Its place in the world's list.
+    pub(super) at: usize,
+    pub(super) sent: Cell<u32>,
+    pub(super) withdrawn: Cell<bool>,
+}
+
+impl CallHandle for Rc<SimulatedCall> {
+    fn was_sent(&self, attempt: u32) -> bool {
+        self.sent.get() >= attempt
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct SimulatedLink {
+    pub(super) at: usize,
+    heard: Cell<Time>,
+    complaint: Cell<Option<&'static str>>,
+}
+
+impl LinkHandle for Rc<SimulatedLink> {
+    fn heard(&self) -> Time {
+        self.heard.get()
+    }
+
+    fn complaint(&self) -> Option<&'static str> {
+        self.complaint.get()
+    }
+}
+
+/// Where an attempt is, between the core and the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// In the link's queue at the master.
+    Queued,
+    /// On its way, or waiting for a slot on the node.
+    Sent,
+    /// Its handler runs.
+    Running,
+}
+
+#[derive(Clone, Debug)]
+struct Attempt {
+    call: Rc<SimulatedCall>,
+    id: CallId,
+    number: u32,
+    stage: Stage,
+    cancelled: bool,
+}
+
+/// A registration of a node, from its joining on.
+#[derive(Debug)]
+pub(super) struct SimulatedNode {
+    pub(super) id: NodeId,
+    pub(super) link: Rc<SimulatedLink>,
+    pub(super) serves: &'static [usize],
+    pub(super) slots: u32,
+    /// The process lives and runs.
+    running: bool,
+    frozen: bool,
+    /// Its frames reach the master.
+    reachable: bool,
+    drain_sent: bool,
+    /// The master has been told that the connection ended.
+    pub(super) gone: bool,
+    attempts: VecDeque<Attempt>,
+    /// Replies on their way to the master.
+    replies: VecDeque<(CallId, u32, Reply)>,
+}
+
+/// A call, and what the rules need to know of it.
+#[derive(Debug)]
+pub(super) struct CallRecord {
+    pub(super) handle: Rc<SimulatedCall>,
+    pub(super) id: CallId,
+    pub(super) method: usize,
+    pub(super) demand: Demand,
+    pub(super) submitted: Time,
+    pub(super) cancelled: bool,
+    pub(super) ends: u32,
+    pub(super) starts: u32,
+    /// Handlers that ran to their end.
+    pub(super) completed: u32,
+    /// Node and number of each attempt that was sent and whose node was lost.
+    pub(super) lost: Vec<NodeId>,
+    /// The newest attempt: on which node, and which number.
+    pub(super) current: Option<(NodeId, u32)>,
+}
+
+pub(super) struct World {
+    rng: SmallRng,
+    pub(super) core: Core<SimulatedHost>,
+    pub(super) now: Time,
+    pub(super) last_tick: Time,
+    pub(super) nodes: Vec<SimulatedNode>,
+    pub(super) calls: Vec<CallRecord>,
+    pub(super) by_id: BTreeMap<CallId, usize>,
+    rules: Rules,
+    /// No more trouble: the world ends well.
+    calm: bool,
+    shut_down: bool,
+    events: u64,
+    hasher: DefaultHasher,
+    lines: VecDeque<String>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let settings = Settings {
+            heartbeat: HEARTBEAT,
+            node_wait: if rng.random_bool(0.1) { Duration::ZERO } else { Duration::from_secs(5) },
+            queue: QUEUE,
+            queue_bytes: QUEUE_BYTES,
+            epoch: 1,
+            seed: rng.random(),
+        };
+        let rules = Rules::new(&settings);
+        Self {
+            rng,
+            core: Core::new(settings),
+            now: Duration::from_secs(1),
+            last_tick: Duration::ZERO,
+            nodes: Vec::new(),
+            calls: Vec::new(),
+            by_id: BTreeMap::new(),
+            rules,
+            calm: false,
+            shut_down: false,
+            events: 0,
+            hasher: DefaultHasher::new(),
+            lines: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        Summary {
+            events: self.events,
+            calls: self.calls.len() as u64,
+            answered: self.core.stats().answered,
+            nodes: self.nodes.len() as u64,
+            history: self.hasher.finish(),
+        }
+    }
+
+    pub(super) fn history(&self) -> Vec<String> {
+        self.lines.iter().cloned().collect()
+    }
+
+    fn note(&mut self, line: String) {
+        line.hash(&mut self.hasher);
+        if self.lines.len() == 60 {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+
+    pub(super) fn run(&mut self) -> Result<(), String> {
+        for _ in 0..self.rng.random_range(1..4) {
+            self.join()?;
+        }
+        for _ in 0..self.rng.random_range(100..500) {
+            self.step()?;
+        }
+        self.end_well()
+    }
+
+    /// Whatever happens next.
+    fn step(&mut self) -> Result<(), String> {
+        match self.rng.random_range(0..100) {
+            0..25 => self.submit(),
+            25..40 => self.write(),
+            40..52 => self.start(),
+            52..66 => self.finish_one(),
+            66..76 => self.deliver(),
+            76..79 => self.cancel(),
+            79..80 => self.load(),
+            80..92 => self.pass(),
+            92..93 => self.stall(),
+            93..95 => self.join(),
+            95..96 => self.die(),
+            96..97 => self.freeze(),
+            97..98 => self.thaw(),
+            98..99 => self.drain(),
+            _ => self.rare(),
+        }
+    }
+
+    fn rare(&mut self) -> Result<(), String> {
+        match self.rng.random_range(0..6) {
+            0 => self.freeze_most(),
+            1 => self.complain(),
+            2 => self.close(),
+            3 if !self.shut_down && self.rng.random_bool(0.1) => {
+                self.shut_down = true;
+                self.bring("shut down", |core, _, effects| core.shut_down(effects))
+            }
+            _ => self.submit(),
+        }
+    }
+
+    /// Brings an event to the core, carries its effects out, and looks at the rules.
+    fn bring<R>(
+        &mut self,
+        what: &str,
+        event: impl FnOnce(&mut Core<SimulatedHost>, Time, &mut Effects<SimulatedHost>) -> R,
+    ) -> Result<R, String> {
+        self.events += 1;
+        self.note(format!("{:?} {what}", self.now));
+        let mut effects = Vec::new();
+        let result = event(&mut self.core, self.now, &mut effects);
+        for effect in effects {
+            self.carry_out(effect)?;
+        }
+        self.core.sanity_check(self.now)?;
+        Ok(result)
+    }
+
+    fn carry_out(&mut self, effect: Effect<SimulatedHost>) -> Result<(), String> {
+        match effect {
+            Effect::Send { link, call, id, attempt, deadline } => {
+                self.note(format!("  send {id}#{attempt} to {}", self.nodes[link.at].id));
+                self.rules.sent(&self.nodes[link.at], &mut self.calls[call.at], attempt, deadline)?;
+                self.by_id.insert(id, call.at);
+                let attempt = Attempt { call, id, number: attempt, stage: Stage::Queued, cancelled: false };
+                self.nodes[link.at].attempts.push_back(attempt);
+            }
+            Effect::Cancel { link, call, id, attempt } => {
+                self.note(format!("  cancel {id}#{attempt} on {}", self.nodes[link.at].id));
+                call.withdrawn.set(true);
+                for other in &mut self.nodes[link.at].attempts {
+                    if other.id == id && other.number == attempt {
+                        other.cancelled = true;
+                    }
+                }
+            }
+            Effect::End { call, end, lost } => {
+                let outcome = end.as_ref().map_or_else(ToString::to_string, |_| "a value".to_owned());
+                self.note(format!("  end {}: {outcome}", self.calls[call.at].id));
+                let method = self.calls[call.at].method;
+                let served =
+                    self.nodes.iter().any(|node| !node.gone && !node.drain_sent && node.serves.contains(&method));
+                self.rules.ended(self.now, &mut self.calls[call.at], &end, &lost, served)?;
+            }
+            Effect::Drained { link } => {
+                let node = &mut self.nodes[link.at];
+                if !node.drain_sent || !node.attempts.is_empty() || !node.replies.is_empty() {
+                    return Err(format!("{} was told that it is drained, and is not", node.id));
+                }
+            }
+            Effect::Retract { link } => {
+                self.note(format!("  retract from {}", self.nodes[link.at].id));
+                let node = &mut self.nodes[link.at];
+                let (back, kept): (VecDeque<Attempt>, _) = node
+                    .attempts
+                    .drain(..)
+                    .partition(|attempt| attempt.stage == Stage::Sent && !ASYNC[self.calls[attempt.call.at].method]);
+                node.attempts = kept;
+                for attempt in back {
+                    node.replies.push_back((attempt.id, attempt.number, Reply::refused(Refusal::Returned)));
+                }
+            }
+            Effect::Disconnect { link, reason } => {
+                self.note(format!("  cut off {}: it {reason}", self.nodes[link.at].id));
+                self.rules.cut_off(self.now, self.last_tick, &self.nodes, link.at, &reason)?;
+                self.nodes[link.at].gone = true;
+                self.nodes[link.at].running = false;
+            }
+            Effect::Event(event) => {
+                self.note(format!("  {event}"));
+                self.rules.event(self.now, &event)?;
+            }
+        }
+        Ok(())
+    }
+
+    // What callers do.
+
+    fn submit(&mut self) -> Result<(), String> {
+        let method = self.rng.random_range(0..METHODS.len());
+        let target = self.rng.random_bool(0.05) && !self.nodes.is_empty();
+        let demand = Demand {
+            timeout: self.rng.random_bool(0.2).then(|| Duration::from_millis(self.rng.random_range(0..20_000))),
+            node: target.then(|| self.nodes[self.rng.random_range(0..self.nodes.len())].id),
+            attempts: self.rng.random_bool(0.2).then(|| self.rng.random_range(1..6)),
+            size: self.rng.random_range(0..200),
+        };
+        let at = self.calls.len();
+        let handle = Rc::new(SimulatedCall { at, sent: Cell::new(0), withdrawn: Cell::new(false) });
+        self.calls.push(CallRecord {
+            handle: Rc::clone(&handle),
+            id: CallId(u64::MAX),
+            method,
+            demand,
+            submitted: self.now,
+            cancelled: false,
+            ends: 0,
+            starts: 0,
+            completed: 0,
+            lost: Vec::new(),
+            current: None,
+        });
+        let name = METHODS[method].name();
+        let id = self.bring(&format!("submit {name} {demand:?}"), |core, now, effects| {
+            core.submit(now, handle, &METHODS[method], demand, effects)
+        })?;
+        self.calls[at].id = id;
+        self.by_id.insert(id, at);
+        Ok(())
+    }
+
+    fn cancel(&mut self) -> Result<(), String> {
+        let open: Vec<usize> =
+            (0..self.calls.len()).filter(|at| self.calls[*at].ends == 0 && !self.calls[*at].cancelled).collect();
+        let Some(at) = self.pick(&open) else { return Ok(()) };
+        let id = self.calls[at].id;
+        self.calls[at].cancelled = true;
+        self.calls[at].handle.withdrawn.set(true);
+        self.bring(&format!("cancel {id}"), |core, _, effects| core.cancel(id, effects))
+    }
+
+    // What links and nodes do.
+
+    /// A link writes the oldest attempt that it has, or finds that it was withdrawn.
+    fn write(&mut self) -> Result<(), String> {
+        let Some(at) = self.pick_node(|node| node.attempts.iter().any(|attempt| attempt.stage == Stage::Queued)) else {
+            return Ok(());
+        };
+        let node = &mut self.nodes[at];
+        let Some(place) = node.attempts.iter().position(|attempt| attempt.stage == Stage::Queued) else {
+            return Ok(());
+        };
+        let attempt = &mut node.attempts[place];
+        attempt.call.sent.set(attempt.number);
+        if !attempt.call.withdrawn.get() {
+            attempt.stage = Stage::Sent;
+            return Ok(());
+        }
+        let (id, number, from) = (attempt.id, attempt.number, node.id);
+        node.attempts.remove(place);
+        self.bring(&format!("withdrawn {id}#{number}"), |core, now, effects| {
+            core.finished(now, from, id, number, Attempted::NotSent, effects);
+        })
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        let Some(at) = self.pick_node(|node| {
+            node.running && !node.frozen && node.attempts.iter().any(|attempt| attempt.stage == Stage::Sent)
+        }) else {
+            return Ok(());
+        };
+        let node = &mut self.nodes[at];
+        let is_async = |attempt: &Attempt| ASYNC[self.calls[attempt.call.at].method];
+        let taken = node.attempts.iter().filter(|other| other.stage == Stage::Running && !is_async(other)).count();
+        let free = taken < node.slots as usize;
+        let next = node.attempts.iter().position(|attempt| attempt.stage == Stage::Sent && (free || is_async(attempt)));
+        let Some(place) = next else { return Ok(()) };
+        if node.attempts[place].cancelled {
+            if let Some(attempt) = node.attempts.remove(place) {
+                node.replies.push_back((attempt.id, attempt.number, Reply::refused(Refusal::Stopped)));
+            }
+            return Ok(());
+        }
+        node.attempts[place].stage = Stage::Running;
+        let call = &mut self.calls[node.attempts[place].call.at];
+        call.starts += 1;
+        self.rules.started(call)
+    }
+
+    fn finish_one(&mut self) -> Result<(), String> {
+        let Some(at) = self.pick_node(|node| {
+            node.running && !node.frozen && node.attempts.iter().any(|attempt| attempt.stage == Stage::Running)
+        }) else {
+            return Ok(());
+        };
+        let running: Vec<usize> = (0..self.nodes[at].attempts.len())
+            .filter(|place| self.nodes[at].attempts[*place].stage == Stage::Running)
+            .collect();
+        let Some(place) = self.pick(&running) else { return Ok(()) };
+        let Some(attempt) = self.nodes[at].attempts.remove(place) else { return Ok(()) };
+        let outcome = match self.rng.random_range(0..20) {
+            _ if attempt.cancelled => Outcome::Stopped,
+            0 => Outcome::Panicked("oh".to_owned()),
+            1 => Outcome::Error,
+            2 => Outcome::TooLarge { size: 2, limit: 1 },
+            3 => Outcome::Encode("no".to_owned()),
+            _ => Outcome::Value,
+        };
+        self.calls[attempt.call.at].completed += 1;
+        let run = if self.rng.random_bool(0.7) { Duration::from_micros(50) } else { Duration::from_secs(2) };
+        let mut payload = attempt.id.0.to_le_bytes().to_vec();
+        payload.extend_from_slice(&attempt.number.to_le_bytes());
+        let reply = Reply { outcome, run, payload: Bytes::from(payload) };
+        self.nodes[at].replies.push_back((attempt.id, attempt.number, reply));
+        Ok(())
+    }
+
+    /// A reply arrives at the master.
+    fn deliver(&mut self) -> Result<(), String> {
+        let Some(at) = self.pick_node(|node| !node.gone && node.reachable && !node.replies.is_empty()) else {
+            return Ok(());
+        };
+        self.nodes[at].link.heard.set(self.now);
+        let Some((id, number, mut reply)) = self.nodes[at].replies.pop_front() else { return Ok(()) };
+        // Now and then a node says that it will not.
+        if !self.calm && reply.outcome == Outcome::Refused(Refusal::Stopped) && self.rng.random_bool(0.2) {
+            reply = Reply::refused(Refusal::Busy);
+        }
+        let from = self.nodes[at].id;
+        if let Some(at) = self.by_id.get(&id) {
+            self.rules.delivered(&self.calls[*at], from, number);
+        }
+        self.bring(&format!("reply {id}#{number} from {from}: {:?}", reply.outcome), |core, now, effects| {
+            core.finished(now, from, id, number, Attempted::Replied(reply), effects);
+        })?;
+        self.rules.late(self.core.stats().late)
+    }
+
+    fn load(&mut self) -> Result<(), String> {
+        let Some(at) = self.pick_node(|node| !node.gone) else { return Ok(()) };
+        let id = self.nodes[at].id;
+        let lie = Load { computing: self.rng.random(), waiting: u32::MAX, asynchronous: 0 };
+        self.bring("load", |core, _, _| core.load(id, lie))
+    }
+
+    fn join(&mut self) -> Result<(), String> {
+        if self.nodes.iter().filter(|node| !node.gone).count() >= 7 {
+            return Ok(());
+        }
+        let serves = PROFILES[if self.rng.random_bool(0.6) { 0 } else { self.rng.random_range(0..PROFILES.len()) }];
+        let slots = self.rng.random_range(1..4);
+        let at = self.nodes.len();
+        let link = Rc::new(SimulatedLink { at, heard: Cell::new(self.now), complaint: Cell::new(None) });
+        let registration = Registration {
+            name: format!("n{at}"),
+            slots,
+            async_limit: self.rng.random_range(1..4),
+            frame_limit: 65_536,
+            labels: Vec::new(),
+            methods: serves.iter().map(|at| offer(*at)).collect(),
+        };
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let id = self.core.new_node_id();
+        self.nodes.push(SimulatedNode {
+            id,
+            link: Rc::clone(&link),
+            serves,
+            slots,
+            running: true,
+            frozen: false,
+            reachable: true,
+            drain_sent: false,
+            gone: false,
+            attempts: VecDeque::new(),
+            replies: VecDeque::new(),
+        });
+        self.rules.joined(id, self.now);
+        self.bring(&format!("join {id} serving {serves:?} with {slots} slots"), |core, now, effects| {
+            core.joined(now, id, registration, addr, link, effects);
+        })
+    }
+
+    /// A process dies; the master hears of it at once, or never.
+    fn die(&mut self) -> Result<(), String> {
+        let Some(at) = self.pick_node(|node| node.running) else { return Ok(()) };
+        self.nodes[at].running = false;
+        self.nodes[at].reachable = false;
+        if self.rng.random_bool(0.8) { self.end_connection(at, GoneReason::Disconnected) } else { Ok(()) }
+    }
+
+    /// A connection breaks, and the node lives.
+    fn close(&mut self) -> Result<(), String> {
+        let Some(at) = self.pick_node(|node| !node.gone) else { return Ok(()) };
+        self.end_connection(at, GoneReason::Broken("reset".to_owned()))
+    }
+
+    fn end_connection(&mut self, at: usize, reason: GoneReason) -> Result<(), String> {
+        if self.nodes[at].gone {
+            return Ok(());
+        }
+        let node = &mut self.nodes[at];
+        node.gone = true;
+        node.attempts.clear();
+        node.replies.clear();
+        let id = node.id;
+        self.bring(&format!("gone {id}"), |core, now, effects| core.gone(now, id, reason, effects))
+    }
+
+    fn freeze(&mut self) -> Result<(), String> {
+        if let Some(at) = self.pick_node(|node| node.running && !node.frozen) {
+            self.note(format!("freeze {}", self.nodes[at].id));
+            self.nodes[at].frozen = true;
+            self.nodes[at].reachable = false;
+        }
+        Ok(())
+    }
+
+    /// The master's own network goes down: nothing is heard of most.
+    fn freeze_most(&mut self) -> Result<(), String> {
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].running && self.rng.random_bool(0.8) {
+                self.nodes[at].reachable = false;
+            }
+        }
+        Ok(())
+    }
+
+    fn thaw(&mut self) -> Result<(), String> {
+        for node in &mut self.nodes {
+            if node.running {
+                node.frozen = false;
+                node.reachable = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self) -> Result<(), String> {
+        if let Some(at) = self.pick_node(|node| !node.gone) {
+            self.nodes[at].link.complaint.set(Some("it does not read"));
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Result<(), String> {
+        let Some(at) = self.pick_node(|node| !node.gone && node.running && !node.drain_sent) else { return Ok(()) };
+        self.nodes[at].drain_sent = true;
+        let id = self.nodes[at].id;
+        self.rules.draining(id);
+        self.bring(&format!("drain {id}"), |core, now, effects| core.draining(now, id, effects))
+    }
+
+    // Time.
+
+    fn pass(&mut self) -> Result<(), String> {
+        let time = match self.rng.random_range(0..10) {
+            0..6 => Duration::from_millis(self.rng.random_range(0..50)),
+            6..9 => TICK,
+            _ => Duration::from_secs(1),
+        };
+        self.advance(time)
+    }
+
+    /// The master sleeps for some seconds, and so do all its timers.
+    fn stall(&mut self) -> Result<(), String> {
+        self.now += Duration::from_secs(self.rng.random_range(2..30));
+        self.tick()
+    }
+
+    /// Time goes by in steps as the ticker takes them, and reachable nodes are heard.
+    fn advance(&mut self, time: Duration) -> Result<(), String> {
+        let end = self.now + time;
+        while self.now < end {
+            let due = self.core.next_timer().unwrap_or(end).max(self.now);
+            self.now = end.min(self.last_tick + TICK).min(due).max(self.now + Duration::from_micros(1));
+            for node in &self.nodes {
+                if node.reachable && node.running && !node.gone {
+                    node.link.heard.set(self.now);
+                }
+            }
+            if self.now >= self.last_tick + TICK || self.core.next_timer().is_some_and(|timer| timer <= self.now) {
+                self.tick()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), String> {
+        self.rules.before_tick(self.now);
+        self.bring("tick", |core, now, effects| core.tick(now, effects))?;
+        self.last_tick = self.now;
+        // What the core has cut off is gone for good; what was on it is lost.
+        for node in &mut self.nodes {
+            if node.gone {
+                node.attempts.clear();
+                node.replies.clear();
+            }
+        }
+        self.core.overdue(self.now).map_or(Ok(()), Err)
+    }
+
+    /// Trouble ends, and every call has to as well.
+    fn end_well(&mut self) -> Result<(), String> {
+        self.calm = true;
+        self.note("from here on all is well".to_owned());
+        self.thaw()?;
+        for at in 0..self.nodes.len() {
+            if !self.nodes[at].running {
+                self.end_connection(at, GoneReason::Disconnected)?;
+            }
+        }
+        for _ in 0..4_000 {
+            if self.core.unfinished() == 0 && self.core.stats().in_flight == 0 {
+                return self.rules.all_ended(&self.calls, self.core.stats());
+            }
+            self.write()?;
+            self.write()?;
+            self.start()?;
+            self.start()?;
+            self.finish_one()?;
+            self.finish_one()?;
+            self.deliver()?;
+            self.deliver()?;
+            if self.rng.random_bool(0.2) {
+                self.advance(TICK)?;
+            }
+        }
+        Err(format!("{} calls never end, {} are in flight", self.core.unfinished(), self.core.stats().in_flight))
+    }
+
+    fn pick(&mut self, from: &[usize]) -> Option<usize> {
+        (!from.is_empty()).then(|| from[self.rng.random_range(0..from.len())])
+    }
+
+    fn pick_node(&mut self, fits: impl Fn(&SimulatedNode) -> bool) -> Option<usize> {
+        let fitting: Vec<usize> =
+            (0..self.nodes.len()).filter(|at| !self.nodes[*at].gone && fits(&self.nodes[*at])).collect();
+        self.pick(&fitting)
+    }
+}
+
+fn offer(at: usize) -> MethodOffer {
+    let method = &METHODS[at];
+    MethodOffer {
+        id: method.id().0,
+        service: method.name().service.to_owned(),
+        version: method.version(),
+        name: method.name().method.to_owned(),
+        signature: method.signature().to_owned(),
+        compute: !ASYNC[at],
+    }
+}

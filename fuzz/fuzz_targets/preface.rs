@@ -1,0 +1,5 @@
+//! Any bytes in place of a hello, at the master and at the node.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| distribution::fuzzing::preface(bytes));

@@ -1,0 +1,132 @@
+//! Ledger under chaos: real processes are killed, frozen, terminated and restarted while calls run, and
+//! afterwards the ledgers they kept are compared with what was done to them.
+//!
+//! # Who is who
+//!
+//! All are processes of one program, `chaos`. The **driver** is the one that a person starts. It starts
+//! **nodes**, which serve [`service`]'s methods and append every start and end of a call to a ledger file
+//! of their own, and a **master**, which makes the calls and appends every submission and end. The driver
+//! releases the calls to the master in portions, one for each strike, and strikes in the midst of each
+//! portion; so strikes are spread over the run, and each finds calls running.
+//!
+//! A ledger's line is one `write` to a file opened for appending, so it survives `kill -9` of its
+//! process. A line is written before what it announces is done and after what it reports was done; a
+//! line that was cut off by the kill counts as not written, which is right in both cases.
+//!
+//! # Calls
+//!
+//! A call has a key, and all about it follows from the seed and the key ([`plan`]): at most once or
+//! idempotent, compute or async, how long it takes, how much it carries, whether its handler is to
+//! return a value, an error of its own or to panic, whether it has a timeout. `calls` of them are awaited
+//! to their end. One in twenty is made on top of these and dropped by its caller after a while; those are
+//! under all rules too, but are counted as `given_up` alone, so that `calls = answered + failed + lost`.
+//!
+//! A call that was unanswered when its master was killed died with it. It counts as `failed` (and
+//! `died_with_master`), not as lost, and is not made again: a new call with a new key would be no
+//! different from the calls that follow anyway. But one that had been on its way for longer than
+//! [`verdict::LONGEST_LIFE`] by then had been hanging, and is lost.
+//!
+//! # Rules
+//!
+//! **Lost** is a call that never ended: of a master that was not killed, or hanging as above.
+//!
+//! **Duplicates** are calls of at-most-once methods that have more than one start in all ledgers together.
+//! One that timed out, was dropped or died with its master may have one start like any other.
+//!
+//! **Unexpected** is each of these:
+//!
+//! - an answer that is not what the handler was to return, or that no ledger of the node it names shows
+//!   with both start and end;
+//! - `NotRun` for a call that has a start; `Ran` for one that has not, or has no end;
+//! - `MayHaveRun` for a call that cannot have been hit: `NodeLost` names a node that was neither killed
+//!   nor frozen while it was registered under that id, before the call ended. Having been terminated is
+//!   no excuse, because draining loses nothing;
+//! - `TimedOut` for a call without a timeout, before it, or long after it;
+//! - `NoNode`, if any node was registered while the call waited for one;
+//! - `NodeLost` of an idempotent call with fewer than three attempts, unless there was no node to go to;
+//! - `Poisoned` without three nodes that were killed or frozen, or of a method that is at most once;
+//! - any other error, since nothing here can cause it: `Overloaded`, `Shutdown`, `TooLarge` and so on;
+//! - more starts than the call had attempts, or than three; two starts of one attempt;
+//! - an at-most-once call that was answered by a second attempt;
+//! - a start of a call that was never made; an end of a call that had ended;
+//! - a node that was declared gone and had not been harmed, or for a reason that does not match the harm
+//!   (silent though not frozen, gone without a goodbye though only terminated);
+//! - a process that ended by itself, or not in order when terminated; calls still in the master's books
+//!   when all have ended; a run that stands still.
+
+pub mod child;
+mod driver;
+mod ledger;
+mod master;
+mod node;
+mod plan;
+mod report;
+mod seat;
+mod service;
+mod strikes;
+mod verdict;
+
+use std::{path::PathBuf, process::ExitCode};
+
+/// What a run is to do.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Calls that are made and awaited to their end; those that callers drop come on top
+    #[arg(long, default_value_t = 5000)]
+    pub calls: u64,
+    /// Nodes to kill (SIGKILL)
+    #[arg(long, default_value_t = 10)]
+    pub kills: u32,
+    /// Nodes to freeze for longer than the silence limit (SIGSTOP, later SIGCONT)
+    #[arg(long, default_value_t = 4)]
+    pub freezes: u32,
+    /// Nodes to end in order (SIGTERM) and to start anew
+    #[arg(long, default_value_t = 4)]
+    pub terminates: u32,
+    /// How often to kill the master (SIGKILL) and to start it anew on the same port
+    #[arg(long, default_value_t = 1)]
+    pub master_kills: u32,
+    /// Node processes at a time
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub nodes: u32,
+    /// Slots of each node
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub slots: u32,
+    /// Calls that the master has under way at a time
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub window: u32,
+    /// The master's heartbeat; a node that is silent for six of these is gone
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(10..=10_000))]
+    pub heartbeat_ms: u64,
+    /// Seed of calls and strikes; drawn and printed unless given. What meets what depends on timing all the same
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Where ledgers and logs go, and stay; unless given, a temporary folder that stays only if something is wrong
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+}
+
+/// What a process that the driver started is to be.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Role {
+    /// Serves calls and writes down which
+    #[command(hide = true)]
+    Node(node::Arguments),
+    /// Makes calls and writes down how they end
+    #[command(hide = true)]
+    Master(master::Arguments),
+}
+
+/// Runs a role to its end, or without one the whole.
+#[allow(clippy::print_stderr, reason = "it is a program's only way to say what is wrong")]
+pub async fn main(options: Options, role: Option<Role>) -> ExitCode {
+    let ended = match role {
+        Some(Role::Node(arguments)) => node::run(arguments).await.map(|()| ExitCode::SUCCESS),
+        Some(Role::Master(arguments)) => master::run(arguments).await.map(|()| ExitCode::SUCCESS),
+        None => driver::run(options).await,
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("chaos: {error}");
+        ExitCode::from(2)
+    })
+}

@@ -1,0 +1,38 @@
+//! The role of a node: serves until told to end.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use distribution::Node;
+
+use super::{
+    child,
+    ledger::Ledger,
+    service::{AgainServer, OnceServer, Worker},
+};
+
+/// What a node is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    #[arg(long)]
+    pub(super) master: String,
+    #[arg(long)]
+    pub(super) name: String,
+    #[arg(long)]
+    pub(super) slots: usize,
+    #[arg(long)]
+    pub(super) folder: PathBuf,
+}
+
+pub(super) async fn run(arguments: Arguments) -> io::Result<()> {
+    super::master::log();
+    // Handlers panic as calls ask them to; that is no news.
+    std::panic::set_hook(Box::new(|_| {}));
+    child::end_with_parent(|_| {});
+    let worker = Worker(Arc::new(Ledger::create(&arguments.folder, &arguments.name)?));
+    let node = Node::builder()
+        .serve(OnceServer::new(worker.clone()))
+        .serve(AgainServer::new(worker))
+        .name(arguments.name)
+        .slots(arguments.slots);
+    node.run(arguments.master).await.map_err(io::Error::other)
+}

@@ -1,0 +1,150 @@
+//! What each call is to be. All of it follows from the seed and the call's key, so the master, which
+//! makes the call, and the verdict, which judges it, agree without telling each other.
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use serde::{Deserialize, Serialize};
+
+/// One call in so many is given up by its caller.
+const GIVEN_UP_EVERY: u64 = 20;
+
+/// How many keys it takes to have this many calls that are awaited to their end.
+pub(super) fn keys_for(calls: u64) -> u64 {
+    calls + calls / (GIVEN_UP_EVERY - 1)
+}
+
+/// A call as it is to be made.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) idempotent: bool,
+    pub(super) asynchronous: bool,
+    pub(super) timeout: Option<Duration>,
+    /// When the caller drops the call.
+    pub(super) given_up: Option<Duration>,
+    pub(super) work: Work,
+}
+
+/// A call's arguments.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Work {
+    pub(super) key: u64,
+    /// Work that keeps a core busy: some nanoseconds each.
+    pub(super) rounds: u32,
+    /// Time in which a handler sleeps, in microseconds. It stands for work, and lets a machine with few
+    /// cores run many nodes.
+    pub(super) nap: u64,
+    pub(super) fate: Fate,
+    /// Bytes that come along.
+    pub(super) payload: Vec<u8>,
+    /// Bytes that are to go back.
+    pub(super) reply: u32,
+}
+
+/// How a handler is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Fate {
+    Value,
+    Error,
+    Panic,
+}
+
+/// A call's value.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Done {
+    value: u64,
+    filler: Vec<u8>,
+}
+
+/// A call's own error.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Declined {
+    pub(super) value: u64,
+}
+
+impl Plan {
+    pub(super) fn new(seed: u64, key: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(mix(seed ^ mix(key)));
+        let percent: [u32; 4] = rng.random::<[u32; 4]>().map(|number| number % 100);
+        let nap = match percent[0] {
+            0..40 => 0,
+            40..85 => rng.random_range(500..8_000),
+            _ => rng.random_range(8_000..50_000),
+        };
+        let fate = match percent[1] {
+            0..3 => Fate::Error,
+            3..5 => Fate::Panic,
+            _ => Fate::Value,
+        };
+        let mut size = |percent| match percent {
+            0..85 => rng.random_range(0..64),
+            85..98 => rng.random_range(64..8 * 1024),
+            _ => rng.random_range(64 * 1024..256 * 1024),
+        };
+        let (payload, reply) = (size(percent[2]), size(percent[3]));
+        let given_up = key % GIVEN_UP_EVERY == GIVEN_UP_EVERY - 1;
+        let timed = !given_up && rng.random_range(0..100) < 12;
+        Self {
+            idempotent: rng.random(),
+            asynchronous: rng.random(),
+            timeout: timed.then(|| Duration::from_micros(rng.random_range(1_000..60_000))),
+            given_up: given_up.then(|| Duration::from_micros(rng.random_range(0..30_000))),
+            work: Work {
+                key,
+                rounds: rng.random_range(0..20_000),
+                nap,
+                fate,
+                payload: vec![key as u8; payload as usize],
+                reply,
+            },
+        }
+    }
+}
+
+impl Work {
+    /// The number that only one who has all of the arguments can know.
+    pub(super) fn value(&self) -> u64 {
+        let start = self.payload.iter().fold(self.key, |value, byte| value.rotate_left(5) ^ u64::from(*byte));
+        (0..self.rounds).fold(start, |value, _| mix(value))
+    }
+
+    pub(super) fn done(&self) -> Done {
+        Done { value: self.value(), filler: vec![!(self.key as u8); self.reply as usize] }
+    }
+}
+
+impl Done {
+    /// A number in place of the whole, for the ledger.
+    pub(super) fn digest(&self) -> u64 {
+        self.filler.iter().fold(self.value, |value, byte| value.rotate_left(5) ^ u64::from(*byte))
+    }
+}
+
+/// The mixing step of splitmix64.
+pub(super) fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_exactly_as_many_awaited_calls_as_were_asked_for() {
+        for calls in [0, 1, 18, 19, 20, 37, 38, 5000, 100_000] {
+            let awaited = (0..keys_for(calls)).filter(|key| Plan::new(1, *key).given_up.is_none()).count();
+            assert_eq!(awaited as u64, calls);
+        }
+    }
+
+    #[test]
+    fn the_same_key_is_the_same_call_and_others_differ() {
+        let text = |seed, key| format!("{:?}", Plan::new(seed, key));
+        assert_eq!(text(1, 2), text(1, 2));
+        assert_ne!(text(1, 2), text(1, 3));
+        assert_ne!(text(1, 2), text(2, 2));
+    }
+}

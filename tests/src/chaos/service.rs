@@ -1,0 +1,104 @@
+//! The services that are called, and the handlers, which write down each start and end.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    ledger::{Ledger, Ran, Step, now},
+    plan::{Declined, Done, Fate, Work},
+};
+
+/// Methods that run at most once.
+#[distribution::service]
+pub(super) trait Once {
+    /// Keeps a slot.
+    fn compute(&self, work: Work) -> Result<Done, Declined>;
+    /// Waits without one.
+    async fn wait(&self, work: Work) -> Result<Done, Declined>;
+}
+
+/// The same, but they may be run again elsewhere.
+#[distribution::service(idempotent)]
+pub(super) trait Again {
+    /// Keeps a slot.
+    fn compute(&self, work: Work) -> Result<Done, Declined>;
+    /// Waits without one.
+    async fn wait(&self, work: Work) -> Result<Done, Declined>;
+}
+
+/// Does what calls ask for.
+#[derive(Clone, Debug)]
+pub(super) struct Worker(pub(super) Arc<Ledger>);
+
+impl Worker {
+    fn compute(&self, work: &Work) -> Result<Done, Declined> {
+        let trace = Trace::start(&self.0, work.key);
+        std::thread::sleep(Duration::from_micros(work.nap));
+        finish(work, trace)
+    }
+
+    async fn wait(&self, work: Work) -> Result<Done, Declined> {
+        let trace = Trace::start(&self.0, work.key);
+        tokio::time::sleep(Duration::from_micros(work.nap)).await;
+        finish(&work, trace)
+    }
+}
+
+impl Once for Worker {
+    fn compute(&self, work: Work) -> Result<Done, Declined> {
+        self.compute(&work)
+    }
+
+    async fn wait(&self, work: Work) -> Result<Done, Declined> {
+        self.wait(work).await
+    }
+}
+
+impl Again for Worker {
+    fn compute(&self, work: Work) -> Result<Done, Declined> {
+        self.compute(&work)
+    }
+
+    async fn wait(&self, work: Work) -> Result<Done, Declined> {
+        self.wait(work).await
+    }
+}
+
+fn finish(work: &Work, trace: Trace<'_>) -> Result<Done, Declined> {
+    let done = work.done();
+    trace.end();
+    match work.fate {
+        Fate::Value => Ok(done),
+        Fate::Error => Err(Declined { value: work.value() }),
+        Fate::Panic => panic!("call {} was to panic", work.key),
+    }
+}
+
+/// An attempt that has started. Dropped without its end, it was cut short.
+struct Trace<'a> {
+    ledger: &'a Ledger,
+    key: u64,
+    attempt: u32,
+    step: Step,
+}
+
+impl<'a> Trace<'a> {
+    fn start(ledger: &'a Ledger, key: u64) -> Self {
+        let trace = Self { ledger, key, attempt: distribution::current().attempt(), step: Step::Cut };
+        trace.write(Step::Start);
+        trace
+    }
+
+    fn end(mut self) {
+        self.step = Step::End;
+    }
+
+    fn write(&self, step: Step) {
+        self.ledger.write(&Ran { key: self.key, attempt: self.attempt, step, at: now() });
+    }
+}
+
+impl Drop for Trace<'_> {
+    fn drop(&mut self) {
+        self.write(self.step);
+    }
+}
