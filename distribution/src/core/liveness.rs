@@ -18,8 +18,6 @@ pub(super) struct Watch {
     last_look: Time,
     /// Silence before this does not count: the master itself was stalled then.
     amnesty: Time,
-    /// Until then nobody is declared gone, because most nodes fell silent together.
-    patience: Option<Time>,
 }
 
 impl<H: Host> Core<H> {
@@ -33,8 +31,7 @@ impl<H: Host> Core<H> {
         }
         self.liveness.last_look = now;
 
-        let mut silent = 0;
-        let mut dead = Vec::new();
+        let mut silent = Vec::new();
         for id in self.registry.ids() {
             let Some(node) = self.registry.node_mut(id) else { continue };
             if let Some(complaint) = node.link.complaint() {
@@ -45,14 +42,11 @@ impl<H: Host> Core<H> {
             node.silent_for = now.saturating_sub(heard);
             let (silent_for, state, identity) = (node.silent_for, node.state, node.identity.clone());
             if silent_for >= heartbeat * SUSPECT_AFTER {
-                silent += 1;
                 if state == NodeState::Alive {
                     self.registry.set_state(id, NodeState::Suspect, &mut self.rng);
                     effects.push(Effect::Event(NodeEvent::Suspect { node: identity, silent_for }));
                 }
-                if silent_for >= heartbeat * GONE_AFTER {
-                    dead.push(id);
-                }
+                silent.push((id, silent_for));
             } else if state == NodeState::Suspect {
                 self.registry.set_state(id, NodeState::Alive, &mut self.rng);
                 effects.push(Effect::Event(NodeEvent::Recovered { node: identity }));
@@ -64,29 +58,15 @@ impl<H: Host> Core<H> {
                 effects.push(Effect::Retract { link: node.link.clone() });
             }
         }
-        // More than half of at least three silent at once speaks against the master or its network.
+        // More than half of at least three silent together speaks against the master or its network, so
+        // that they are given one window more.
         let total = self.registry.len();
-        let most = total >= 3 && silent * 2 > total;
-        if !most {
-            self.liveness.patience = None;
-        }
-        if !dead.is_empty() && (!most || self.patience_is_over(now)) {
-            for id in dead {
-                self.declare_gone(now, id, effects);
+        let most = total >= 3 && silent.len() * 2 > total;
+        let window = heartbeat * if most { GONE_AFTER * 2 } else { GONE_AFTER };
+        for (id, silent_for) in silent {
+            if silent_for >= window {
+                self.cut_off(now, id, GoneReason::Silent(silent_for), effects);
             }
-        }
-    }
-
-    /// Where most nodes are silent, one window more passes before any of them is given up.
-    fn patience_is_over(&mut self, now: Time) -> bool {
-        let window = self.settings.heartbeat * GONE_AFTER;
-        now >= *self.liveness.patience.get_or_insert(now + window)
-    }
-
-    fn declare_gone(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
-        if let Some(node) = self.registry.node(id) {
-            let reason = GoneReason::Silent(node.silent_for);
-            self.cut_off(now, id, reason, effects);
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tokio::runtime::{Builder, Runtime};
+
 use super::{
     SPLITS, assert_fit_for_a_log,
     memory::Memory,
@@ -154,6 +156,9 @@ fn kind(mut reason: String) -> String {
 
 /// Runs a hello, whose time limit needs a clock.
 fn run<T>(hello: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("takes nothing scarce");
-    runtime.block_on(hello)
+    thread_local! {
+        // Kept, because making one takes a hundred times longer than a hello.
+        static RUNTIME: Runtime = Builder::new_current_thread().enable_time().build().expect("takes nothing scarce");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(hello))
 }

@@ -218,10 +218,9 @@ impl Rules {
         };
         let total = nodes.iter().filter(here).count();
         let quiet = nodes.iter().filter(here).filter(|node| silence(node) >= HEARTBEAT * 3).count();
-        let longest = nodes.iter().filter(here).map(silence).max().unwrap_or_default();
         let most = total >= 3 && quiet * 2 > total;
-        must(!most || longest >= window * 2 - HEARTBEAT, || {
-            format!("{quiet} of {total} fell silent together, and were given up after {longest:?}")
+        must(!most || silent >= window * 2, || {
+            format!("{quiet} of {total} fell silent together, and one was given up after {silent:?}")
         })
     }
 

@@ -206,6 +206,10 @@ impl Caller {
             Some(timeout) => call.timeout(timeout),
             None => call,
         };
+        let call = match plan.attempts {
+            Some(attempts) => call.attempts(attempts),
+            None => call,
+        };
         self.note(What::Submit { key });
         let started = Instant::now();
         let result = match plan.given_up {

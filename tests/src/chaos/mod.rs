@@ -43,10 +43,11 @@
 //!   no excuse, because draining loses nothing;
 //! - `TimedOut` for a call without a timeout, before it, or long after it;
 //! - `NoNode`, if any node was registered while the call waited for one;
-//! - `NodeLost` of an idempotent call with fewer than three attempts, unless there was no node to go to;
+//! - `NodeLost` of an idempotent call with attempts left (of three, or of what the call was given by
+//!   `.attempts()`), unless there was no node to go to;
 //! - `Poisoned` without three nodes that were killed or frozen, or of a method that is at most once;
 //! - any other error, since nothing here can cause it: `Overloaded`, `Shutdown`, `TooLarge` and so on;
-//! - more starts than the call had attempts, or than three; two starts of one attempt;
+//! - more starts than the call had attempts, or was to have; two starts of one attempt;
 //! - an at-most-once call that was answered by a second attempt;
 //! - a start of a call that was never made; an end of a call that had ended;
 //! - a node that was declared gone and had not been harmed, or for a reason that does not match the harm

@@ -14,12 +14,17 @@ pub(super) fn keys_for(calls: u64) -> u64 {
     calls + calls / (GIVEN_UP_EVERY - 1)
 }
 
+/// How often an idempotent call is sent in all: the library's default.
+const ATTEMPTS: u32 = 3;
+
 /// A call as it is to be made.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) idempotent: bool,
     pub(super) asynchronous: bool,
     pub(super) timeout: Option<Duration>,
+    /// How often it is to be sent in all, where that is not left to the library.
+    pub(super) attempts: Option<u32>,
     /// When the caller drops the call.
     pub(super) given_up: Option<Duration>,
     pub(super) work: Work,
@@ -69,7 +74,9 @@ impl Plan {
         let nap = match percent[0] {
             0..40 => 0,
             40..85 => rng.random_range(500..8_000),
-            _ => rng.random_range(8_000..50_000),
+            85..99 => rng.random_range(8_000..50_000),
+            // So much longer than others of its method that those behind it are taken back.
+            _ => rng.random_range(100_000..300_000),
         };
         let fate = match percent[1] {
             0..3 => Fate::Error,
@@ -88,6 +95,7 @@ impl Plan {
             idempotent: rng.random(),
             asynchronous: rng.random(),
             timeout: timed.then(|| Duration::from_micros(rng.random_range(1_000..60_000))),
+            attempts: (rng.random_range(0..100) < 20).then(|| rng.random_range(1..=4)),
             given_up: given_up.then(|| Duration::from_micros(rng.random_range(0..30_000))),
             work: Work {
                 key,
@@ -98,6 +106,13 @@ impl Plan {
                 reply,
             },
         }
+    }
+}
+
+impl Plan {
+    /// How often a handler may start it at the very most.
+    pub(super) fn most_starts(&self) -> u32 {
+        if self.idempotent { self.attempts.unwrap_or(ATTEMPTS) } else { 1 }
     }
 }
 

@@ -27,8 +27,8 @@ const HINDSIGHT: Duration = Duration::from_millis(100);
 /// How long a call waits for a node: the library's default.
 const NODE_WAIT: Duration = Duration::from_secs(5);
 
-/// How often an idempotent call is sent in all: the library's default.
-const ATTEMPTS: u32 = 3;
+/// How many nodes have to die of a call before it is taken for the cause.
+const POISON: usize = 3;
 
 /// What was done to a node, from when to when (for good, if it was not a freeze that ended).
 #[derive(Clone, Debug)]
@@ -262,8 +262,9 @@ impl<'a> Court<'a> {
         if !plan.idempotent && starts > 1 {
             self.verdict.duplicates.push(format!("call {key}, at most once: {}", case.describe()));
         }
-        if plan.idempotent && starts > ATTEMPTS as usize {
-            self.unexpected(format!("call {key} has more than {ATTEMPTS} starts: {}", case.describe()));
+        if plan.idempotent && starts > plan.most_starts() as usize {
+            let most = plan.most_starts();
+            self.unexpected(format!("call {key} has more than {most} starts: {}", case.describe()));
         }
         if case.has_attempt_twice() {
             self.unexpected(format!("call {key} has two starts of one attempt: {}", case.describe()));
@@ -381,7 +382,7 @@ impl<'a> Court<'a> {
             Kind::NodeLost { node, .. } if !was_hit(node) => wrong("was lost with a node that was not hit"),
             Kind::NodeLost { attempts, .. }
                 if plan.idempotent
-                    && *attempts < ATTEMPTS
+                    && *attempts < plan.most_starts()
                     && self.somebody_was_there(end.master, end.at, NODE_WAIT) =>
             {
                 wrong("is idempotent, and was not tried again though there was a node")
@@ -392,7 +393,7 @@ impl<'a> Court<'a> {
                 let mut hit: Vec<&Who> = nodes.iter().filter(|node| was_hit(node)).collect();
                 hit.sort_by(|a, b| a.id.cmp(&b.id));
                 hit.dedup();
-                if hit.len() < ATTEMPTS as usize {
+                if hit.len() < POISON {
                     wrong("is poisoned, and not by three nodes that were hit")
                 } else {
                     Ok(())

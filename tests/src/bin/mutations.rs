@@ -1,0 +1,241 @@
+//! Shows that the simulator finds faults: plants one after the other in a copy of the core and runs
+//! `simulate` against each. Ends with code 1 if one is not caught.
+//!
+//! `cargo run --release -p distribution-tests --bin mutations` builds a copy of the library for each
+//! fault, below `target/mutations`; some seconds apiece.
+#![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+use clap::Parser;
+
+/// A fault: this text in this file of the core becomes that one.
+struct Mutation {
+    what: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+}
+
+const fn mutation(what: &'static str, file: &'static str, from: &'static str, to: &'static str) -> Mutation {
+    Mutation { what, file, from, to }
+}
+
+const MUTATIONS: [Mutation; 18] = [
+    mutation(
+        "a call that may have run is repeated although it is not idempotent",
+        "retry.rs",
+        "!call.method.is_idempotent() || ",
+        "",
+    ),
+    mutation(
+        "a call that was written is taken for one that was not",
+        "retry.rs",
+        "if !Self::was_sent(call) {",
+        "if Self::was_sent(call) {",
+    ),
+    mutation(
+        "the slot of a call that has ended is not given back",
+        "registry.rs",
+        "node.counts[entry.kind as usize] -= 1;",
+        "",
+    ),
+    mutation(
+        "the answer of an attempt that was given up is taken",
+        "mod.rs",
+        "entry.attempt == attempt && matches!(entry.stage, Stage::InFlight(on) if on == node)",
+        "entry.attempt >= attempt && node.to_bits() > 0",
+    ),
+    mutation("silence counts although the master was stalled", "liveness.rs", "self.liveness.amnesty = now;", ""),
+    mutation(
+        "nodes that fall silent together are given up at once",
+        "liveness.rs",
+        "if most { GONE_AFTER * 2 } else { GONE_AFTER }",
+        "GONE_AFTER",
+    ),
+    mutation(
+        "a kind of which a node is full keeps the other kind from it",
+        "schedule.rs",
+        "full[kind as usize] = true;\n                    continue;",
+        "return;",
+    ),
+    mutation(
+        "a call whose turn another took does not look for another node",
+        "schedule.rs",
+        "if waits { self.choose(id) } else { None }",
+        "if waits && id.0 == u64::MAX { self.choose(id) } else { None }",
+    ),
+    mutation(
+        "the timer of a call that has ended is kept",
+        "mod.rs",
+        "self.timers.remove(&(deadline, id, Timer::Deadline));",
+        "",
+    ),
+    mutation("bytes that no longer wait are still counted", "schedule.rs", "self.waiting_bytes -= demand.size;", ""),
+    mutation(
+        "a node that is leaving gets calls",
+        "mod.rs",
+        "self.registry.set_state(id, NodeState::Draining, &mut self.rng);",
+        "",
+    ),
+    mutation(
+        "a suspect node gets calls",
+        "registry.rs",
+        "self.state == NodeState::Alive",
+        "self.state != NodeState::Draining",
+    ),
+    mutation(
+        "deadlines pass unnoticed",
+        "mod.rs",
+        "Timer::Deadline => self.time_out(id, effects),",
+        "Timer::Deadline => {}",
+    ),
+    mutation(
+        "a call that may have run is turned away as not run",
+        "schedule.rs",
+        "stage: Stage::Queued(_), attempt: 0, ..",
+        "stage: Stage::Queued(_), ..",
+    ),
+    mutation(
+        "a node is told that it is drained while it has calls",
+        "mod.rs",
+        "node.state == NodeState::Draining && node.in_flight.is_empty()",
+        "node.state == NodeState::Draining",
+    ),
+    mutation(
+        "a node that joins is not given what waits",
+        "mod.rs",
+        "self.note_served(now);\n        self.feed(now, id, effects);",
+        "self.note_served(now);",
+    ),
+    mutation(
+        "a call avoids the nodes it has tried also where there are no others",
+        "schedule.rs",
+        "if serving.len() >= self.registry.serving(call.method.id()) { Vec::new() } else { serving }",
+        "serving",
+    ),
+    mutation(
+        "a call waits for ever for a node that serves it",
+        "schedule.rs",
+        "call.queued.max(since) + wait <= now",
+        "call.queued.max(since) + wait <= now && wait.is_zero()",
+    ),
+];
+
+/// Plants faults in the core and has the simulator find them.
+#[derive(Parser)]
+struct Options {
+    /// Seeds to run against each fault.
+    #[arg(long, default_value_t = 2_000)]
+    seeds: u64,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(options.seeds) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("cannot plant faults: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(seeds: u64) -> io::Result<bool> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(1).ok_or(io::ErrorKind::NotFound)?.to_owned();
+    let copy = workspace.join("target/mutations");
+    lay_out(&workspace, &copy)?;
+    let sound = simulate(&copy, seeds)?;
+    println!("without a fault: {}", sound.said);
+    let mut missed = usize::from(!sound.success);
+    for Mutation { what, file, from, to } in &MUTATIONS {
+        let started = Instant::now();
+        let path = copy.join("distribution/src/core").join(file);
+        let source = fs::read_to_string(&path)?;
+        if source.matches(from).count() != 1 {
+            println!("NOT PLANTED: {what}: the text stands {} times in {file}", source.matches(from).count());
+            missed += 1;
+            continue;
+        }
+        fs::write(&path, source.replace(from, to))?;
+        let verdict = simulate(&copy, seeds)?;
+        fs::write(&path, source)?;
+        missed += usize::from(verdict.success);
+        let caught = if verdict.success { "MISSED" } else { "caught" };
+        println!("{caught}: {what} ({} s): {}", started.elapsed().as_secs(), verdict.said);
+    }
+    println!("{} of {} faults caught", MUTATIONS.len() - missed.min(MUTATIONS.len()), MUTATIONS.len());
+    Ok(missed == 0)
+}
+
+/// Copies the library, with `simulate` as the only other member of the workspace.
+fn lay_out(workspace: &Path, copy: &Path) -> io::Result<()> {
+    for folder in ["distribution", "distribution-macros"] {
+        copy_folder(&workspace.join(folder), &copy.join(folder))?;
+    }
+    let members = r#"members = ["distribution", "distribution-macros", "examples", "tests", "benches"]"#;
+    let manifest = fs::read_to_string(workspace.join("Cargo.toml"))?;
+    if !manifest.contains(members) {
+        return Err(io::Error::other("the workspace's members are not as this program knows them"));
+    }
+    let manifest = manifest.replace(members, r#"members = ["distribution", "distribution-macros", "simulate"]"#);
+    write_if_changed(&copy.join("Cargo.toml"), &manifest)?;
+    fs::copy(workspace.join("Cargo.lock"), copy.join("Cargo.lock"))?;
+    let simulate = copy.join("simulate");
+    fs::create_dir_all(simulate.join("src"))?;
+    let manifest = "[package]\nname = \"simulate\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\n\
+        clap.workspace = true\ndistribution = { workspace = true, features = [\"simulation\"] }\nrayon.workspace = true\n";
+    write_if_changed(&simulate.join("Cargo.toml"), manifest)?;
+    let source = fs::read_to_string(workspace.join("tests/src/bin/simulate.rs"))?;
+    write_if_changed(&simulate.join("src/main.rs"), &source)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            write_if_changed(&target, &fs::read_to_string(entry.path())?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves the time of a file alone that is as it should be, so that it is not built anew.
+fn write_if_changed(path: &Path, text: &str) -> io::Result<()> {
+    if fs::read_to_string(path).is_ok_and(|there| there == text) { Ok(()) } else { fs::write(path, text) }
+}
+
+struct Verdict {
+    success: bool,
+    /// The first line that was printed.
+    said: String,
+}
+
+fn simulate(copy: &Path, seeds: u64) -> io::Result<Verdict> {
+    let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+    let built = Command::new(&cargo)
+        .args(["build", "--quiet", "--release", "-p", "simulate"])
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", copy.join("target"))
+        .env("RUSTFLAGS", "-Awarnings")
+        .status()?;
+    if !built.success() {
+        return Err(io::Error::other("a copy with a fault does not build"));
+    }
+    let seeds = seeds.to_string();
+    let output = Command::new(copy.join("target/release/simulate")).args(["--seeds", &seeds]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    // A fault may also show as a panic of the core.
+    let said = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
+    Ok(Verdict { success: output.status.success(), said })
+}
