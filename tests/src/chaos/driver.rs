@@ -19,13 +19,13 @@ use tokio::{
 use super::{
     Options,
     child::Child,
+    history::{Generation, Harm, History},
     ledger::{self, Made, Reason, What, now},
     master::{Order, Said},
     plan::keys_for,
     report,
     seat::{Found, Seat},
     strikes::{self, Blow, Strike},
-    verdict::{Generation, Harm, History},
 };
 
 /// How often the driver looks at its processes.

@@ -55,8 +55,11 @@
 //! - a process that ended by itself, or not in order when terminated; calls still in the master's books
 //!   when all have ended; a run that stands still.
 
+mod attendance;
+mod case;
 pub mod child;
 mod driver;
+mod history;
 mod ledger;
 mod master;
 mod node;
@@ -66,6 +69,8 @@ mod seat;
 mod service;
 mod strikes;
 mod verdict;
+#[cfg(test)]
+mod verdict_tests;
 
 use std::{path::PathBuf, process::ExitCode};
 

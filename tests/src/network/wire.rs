@@ -159,9 +159,8 @@ impl Relay {
             Weather::Reset => {
                 self.lose();
                 if let Some([back, on]) = resets(frame) {
-                    // A tap takes a frame or, when its queue is full, does not; so does a wire.
-                    let _ = self.from.get_ref().write(&back);
-                    let _ = self.to.get_ref().write(&on);
+                    put(&self.from, &back);
+                    put(&self.to, &on);
                 }
             }
             Weather::Rough(rough) => {
@@ -186,13 +185,16 @@ impl Relay {
     }
 
     fn deliver(&self, frame: &[u8]) {
-        match self.to.get_ref().write(frame) {
-            Ok(_) => self.shared.carried.fetch_add(1, Ordering::Relaxed),
-            Err(_) => self.shared.lost.fetch_add(1, Ordering::Relaxed),
-        };
+        let counter = if put(&self.to, frame) { &self.shared.carried } else { &self.shared.lost };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     fn lose(&self) {
         self.shared.lost.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Gives a frame to a tap. It takes all of it or, when its queue is full, nothing, as a wire would.
+fn put(tap: &AsyncFd<File>, frame: &[u8]) -> bool {
+    tap.get_ref().write(frame).is_ok_and(|written| written == frame.len())
 }

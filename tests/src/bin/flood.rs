@@ -1,0 +1,127 @@
+//! Connections that never register, thousands of them, against a master at work: how much slower are its
+//! callers, and how much memory does it take?
+//!
+//! `cargo run --release -p distribution-tests --bin flood`
+#![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::{Parser, Subcommand};
+use distribution::{Master, Node};
+use distribution_tests::{ProbeClient, ProbeServer, Prober, process::Process};
+use futures::future::join_all;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+/// Measures callers before and under a flood of strangers.
+#[derive(Parser)]
+struct Options {
+    /// Connections that say nothing.
+    #[arg(long, default_value_t = 2_000)]
+    silent: usize,
+
+    /// Connections that send a byte a second.
+    #[arg(long, default_value_t = 200)]
+    trickling: usize,
+
+    /// Seconds to measure, before and under the flood.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    #[command(hide = true)]
+    Strangers { addr: String, silent: usize, trickling: usize },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    if let Some(Role::Strangers { addr, silent, trickling }) = options.role {
+        strangers(&addr, silent, trickling).await;
+        return ExitCode::SUCCESS;
+    }
+    let master = Master::bind("127.0.0.1:0").await.expect("a free port");
+    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let probe = ProbeClient::new(&master);
+    let time = Duration::from_secs(options.seconds);
+    measure(&probe, Duration::from_secs(1)).await;
+    let (calm, memory) = (measure(&probe, time).await, resident());
+    let program = std::env::current_exe().expect("a program has a path");
+    let (silent, trickling) = (options.silent.to_string(), options.trickling.to_string());
+    let addr = master.local_addr().to_string();
+    let mut flood = Process::start(&program, &["strangers", &addr, &silent, &trickling]);
+    flood.line_with("connected").await;
+    let (flooded, grown) = (measure(&probe, time).await, resident().saturating_sub(memory));
+    // In the thick of it a node registers all the same.
+    let late = Instant::now();
+    let _late = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let registered = late.elapsed();
+    flood.kill().await;
+    let ratio = flooded.as_secs_f64() / calm.as_secs_f64();
+    println!(
+        "{{\"p99_calm_us\": {}, \"p99_flooded_us\": {}, \"ratio\": {ratio:.2}, \"memory_grown_kib\": {grown}, \"late_node_registered_ms\": {}}}",
+        calm.as_micros(),
+        flooded.as_micros(),
+        registered.as_millis()
+    );
+    let holds = ratio <= 2.0 && grown <= 64 * 1024;
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The 99th percentile of small calls by 16 callers.
+async fn measure(probe: &ProbeClient, time: Duration) -> Duration {
+    let callers = (0..16).map(|_| async {
+        let began = Instant::now();
+        let mut times = Vec::new();
+        while began.elapsed() < time {
+            let call = Instant::now();
+            probe.add_async(1, 2).await.expect("answers");
+            times.push(call.elapsed());
+        }
+        times
+    });
+    let mut times: Vec<Duration> = join_all(callers).await.concat();
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+/// Resident memory of this process in KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+}
+
+/// Connects and connects again whenever the master closes, until killed.
+async fn strangers(addr: &str, silent: usize, trickling: usize) {
+    let mut tasks = Vec::new();
+    for number in 0..silent + trickling {
+        let addr = addr.to_owned();
+        let first = TcpStream::connect(&addr).await;
+        tasks.push(tokio::spawn(async move {
+            let mut stream = first;
+            loop {
+                if let Ok(stream) = &mut stream {
+                    let mut beats = tokio::time::interval(Duration::from_secs(1));
+                    loop {
+                        beats.tick().await;
+                        let closed = stream.try_read(&mut [0]).is_ok_and(|read| read == 0);
+                        if closed || number >= silent && stream.write_all(b"\x89").await.is_err() {
+                            break;
+                        }
+                    }
+                }
+                stream = TcpStream::connect(&addr).await;
+            }
+        }));
+    }
+    println!("connected");
+    join_all(tasks).await;
+}

@@ -1,0 +1,107 @@
+//! What all ledgers together say of one call.
+
+use std::time::Duration;
+
+use super::{
+    history::{Generation, History},
+    ledger::{Made, Outcome, Ran, Step, What},
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Case<'a> {
+    /// By which master, and when.
+    pub(super) submitted: Option<(&'a Generation, u64)>,
+    pub(super) end: Option<End<'a>>,
+    /// By which node, in each ledger's order.
+    ran: Vec<(&'a str, &'a Ran)>,
+}
+
+/// How a call ended for its caller.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End<'a> {
+    pub(super) master: &'a Generation,
+    pub(super) at: u64,
+    pub(super) elapsed: Duration,
+    /// `None` if the caller dropped it.
+    pub(super) outcome: Option<&'a Outcome>,
+}
+
+/// All calls by their keys, and what is wrong already as they are put together.
+pub(super) fn collect(history: &History) -> (Vec<Case<'_>>, Vec<String>) {
+    let mut cases: Vec<Case<'_>> = (0..history.keys).map(|_| Case::default()).collect();
+    let mut wrong = Vec::new();
+    let unknown = |key: u64| format!("call {key} is in a ledger, and there is no such call");
+    for master in &history.masters {
+        for Made { at, what } in &master.entries {
+            let at = *at;
+            let (key, end) = match what {
+                What::Submit { key } => (*key, None),
+                What::End { key, elapsed, outcome } => {
+                    let elapsed = Duration::from_micros(*elapsed);
+                    (*key, Some(End { master, at, elapsed, outcome: Some(outcome) }))
+                }
+                What::GivenUp { key } => (*key, Some(End { master, at, elapsed: Duration::ZERO, outcome: None })),
+                What::Joined { .. } | What::Leaving { .. } | What::Gone { .. } => continue,
+            };
+            let Some(case) = cases.get_mut(key as usize) else {
+                wrong.push(unknown(key));
+                continue;
+            };
+            match end {
+                None if case.submitted.replace((master, at)).is_some() => {
+                    wrong.push(format!("call {key} was made twice"))
+                }
+                Some(end) if case.end.replace(end).is_some() => wrong.push(format!("call {key} ended twice")),
+                _ => {}
+            }
+        }
+    }
+    for (name, ledger) in &history.nodes {
+        for ran in ledger {
+            match cases.get_mut(ran.key as usize) {
+                Some(case) => case.ran.push((name, ran)),
+                None => wrong.push(unknown(ran.key)),
+            }
+        }
+    }
+    (cases, wrong)
+}
+
+impl Case<'_> {
+    fn started(&self) -> impl Iterator<Item = &(&str, &Ran)> {
+        self.ran.iter().filter(|(_, ran)| ran.step == Step::Start)
+    }
+
+    /// How often a handler has started it.
+    pub(super) fn starts(&self) -> usize {
+        self.started().count()
+    }
+
+    /// Whether it has a start and an end on this node, or on any.
+    pub(super) fn has_run(&self, on: Option<&str>) -> bool {
+        let ended = |node: &str, attempt| {
+            self.ran.iter().any(|(other, ran)| (*other, ran.attempt, ran.step) == (node, attempt, Step::End))
+        };
+        self.started().any(|(node, start)| on.is_none_or(|on| on == *node) && ended(node, start.attempt))
+    }
+
+    /// Whether one attempt was started twice.
+    pub(super) fn has_attempt_twice(&self) -> bool {
+        let mut attempts: Vec<u32> = self.started().map(|(_, start)| start.attempt).collect();
+        attempts.sort_unstable();
+        attempts.windows(2).any(|pair| pair[0] == pair[1])
+    }
+
+    /// All of it, for a person.
+    pub(super) fn describe(&self) -> String {
+        let (master, made) = self.submitted.map_or(("no master", 0), |(master, at)| (&master.name, at));
+        let since = |at: u64| Duration::from_micros(at.saturating_sub(made));
+        let ran: Vec<String> = self
+            .ran
+            .iter()
+            .map(|(node, ran)| format!("{:?} of attempt {} on {node} after {:?}", ran.step, ran.attempt, since(ran.at)))
+            .collect();
+        let ended = self.end.map_or("never ended".to_owned(), |end| format!("ended after {:?}", since(end.at)));
+        format!("made by {master} at {made}, {ended}; ran: [{}]", ran.join(", "))
+    }
+}

@@ -1,0 +1,37 @@
+//! All there is to judge a run by: what the processes wrote down, and what the driver did to them.
+
+use super::{
+    ledger::{Made, Ran},
+    strikes::Blow,
+};
+
+#[derive(Clone, Debug)]
+pub(super) struct History {
+    pub(super) seed: u64,
+    /// How many calls there are, those included that callers drop.
+    pub(super) keys: u64,
+    pub(super) masters: Vec<Generation>,
+    /// Each node's name and ledger.
+    pub(super) nodes: Vec<(String, Vec<Ran>)>,
+    pub(super) harms: Vec<Harm>,
+    /// What the driver itself found wrong.
+    pub(super) complaints: Vec<String>,
+}
+
+/// One master, from its start to its end.
+#[derive(Clone, Debug)]
+pub(super) struct Generation {
+    pub(super) name: String,
+    pub(super) entries: Vec<Made>,
+    /// When the driver killed it, if it did.
+    pub(super) killed: Option<u64>,
+}
+
+/// What was done to a node, from when to when (for good, if it was not a freeze that ended).
+#[derive(Clone, Debug)]
+pub(super) struct Harm {
+    pub(super) name: String,
+    pub(super) blow: Blow,
+    pub(super) from: u64,
+    pub(super) until: Option<u64>,
+}

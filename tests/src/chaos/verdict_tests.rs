@@ -1,0 +1,262 @@
+//! That each rule is held: a history in which all went well, with one thing changed.
+
+use super::{
+    history::{Generation, Harm, History},
+    ledger::{Execution, Kind, Made, Outcome, Ran, Reason, Step, What, Who},
+    plan::{Fate, Plan},
+    strikes::Blow,
+    verdict::Verdict,
+};
+
+const SEED: u64 = 5;
+
+/// Far from any limit.
+const SECOND: u64 = 1_000_000;
+
+fn who() -> Who {
+    Who { name: "node-0.1".to_owned(), id: "1-1".to_owned() }
+}
+
+fn made(at: u64, what: What) -> Made {
+    Made { at, what }
+}
+
+fn ran(key: u64, attempt: u32, step: Step) -> Ran {
+    Ran { key, attempt, step, at: 2 * SECOND }
+}
+
+/// A key whose call is as the test needs it: awaited, without a timeout, to return a value.
+fn key(idempotent: bool) -> u64 {
+    let fits = |plan: Plan| {
+        plan.idempotent == idempotent
+            && plan.work.fate == Fate::Value
+            && (plan.timeout, plan.given_up, plan.attempts) == (None, None, None)
+    };
+    (0..1000).find(|key| fits(Plan::new(SEED, *key))).expect("one of a thousand")
+}
+
+fn value(key: u64, attempts: u32) -> Outcome {
+    Outcome::Value { digest: Plan::new(SEED, key).work.done().digest(), node: who(), attempts }
+}
+
+fn error(kind: Kind, execution: Execution) -> Outcome {
+    Outcome::Error { kind, execution, text: "in words".to_owned() }
+}
+
+fn lost(attempts: u32) -> Outcome {
+    error(Kind::NodeLost { node: who(), attempts }, Execution::MayHaveRun)
+}
+
+fn ended(key: u64, outcome: Outcome) -> Made {
+    made(3 * SECOND, What::End { key, elapsed: SECOND, outcome })
+}
+
+fn killed() -> Harm {
+    Harm { name: who().name, blow: Blow::Kill, from: 2 * SECOND, until: None }
+}
+
+/// One node, and one call with this end and these steps.
+fn history(key: u64, end: Option<Outcome>, steps: &[(u32, Step)]) -> History {
+    let mut entries = vec![made(0, What::Joined { node: who() }), made(SECOND, What::Submit { key })];
+    entries.extend(end.map(|outcome| ended(key, outcome)));
+    History {
+        seed: SEED,
+        keys: 1000,
+        masters: vec![Generation { name: "master-0".to_owned(), entries, killed: None }],
+        nodes: vec![(who().name, steps.iter().map(|(attempt, step)| ran(key, *attempt, *step)).collect())],
+        harms: Vec::new(),
+        complaints: Vec::new(),
+    }
+}
+
+const ONCE: &[(u32, Step)] = &[(1, Step::Start), (1, Step::End)];
+
+/// How many were lost, unexpected and duplicates.
+fn found(history: &History) -> (usize, usize, usize) {
+    let Verdict { lost, unexpected, duplicates, .. } = history.judge();
+    (lost.len(), unexpected.len(), duplicates.len())
+}
+
+#[track_caller]
+fn clean(history: &History) {
+    let verdict = history.judge();
+    assert!(verdict.is_clean(), "{verdict:?}");
+}
+
+#[track_caller]
+fn unexpected(history: &History, words: &str) {
+    let verdict = history.judge();
+    assert_eq!(found(history), (0, 1, 0), "{verdict:?}");
+    assert!(verdict.unexpected[0].contains(words), "{verdict:?}");
+}
+
+#[test]
+fn a_right_answer_with_start_and_end_is_right() {
+    let key = key(false);
+    let history = history(key, Some(value(key, 1)), ONCE);
+    clean(&history);
+    let tally = history.judge().tally;
+    assert_eq!((tally.calls, tally.answered, tally.failed, tally.starts), (1, 1, 0, 1));
+}
+
+#[test]
+fn a_call_that_never_ended_is_lost_unless_its_master_was_killed_soon() {
+    let mut history = history(key(false), None, ONCE);
+    assert_eq!(found(&history), (1, 0, 0));
+    history.masters[0].killed = Some(2 * SECOND);
+    clean(&history);
+    assert_eq!(history.judge().tally.died_with_master, 1);
+    history.masters[0].killed = Some(60 * SECOND);
+    assert_eq!(found(&history), (1, 0, 0));
+}
+
+#[test]
+fn a_second_start_is_a_duplicate_of_an_at_most_once_call_alone() {
+    let twice = &[(1, Step::Start), (2, Step::Start), (2, Step::End)];
+    let once = key(false);
+    let mut case = history(once, Some(value(once, 1)), twice);
+    assert_eq!(found(&case).2, 1);
+    // Also where the master died before the end.
+    case = history(once, None, twice);
+    case.masters[0].killed = Some(2 * SECOND);
+    assert_eq!(found(&case), (0, 0, 1));
+    let again = key(true);
+    clean(&history(again, Some(value(again, 2)), twice));
+}
+
+#[test]
+fn more_starts_than_attempts_are_unexpected() {
+    let key = key(true);
+    let twice = &[(1, Step::Start), (2, Step::Start), (2, Step::End)];
+    unexpected(&history(key, Some(value(key, 1)), twice), "2 starts in 1 attempts");
+    let four = &[(1, Step::Start), (2, Step::Start), (3, Step::Start), (4, Step::Start), (4, Step::End)];
+    unexpected(&history(key, Some(value(key, 4)), four), "may start 3 times at most");
+    let same = &[(2, Step::Start), (2, Step::Start), (2, Step::End)];
+    unexpected(&history(key, Some(value(key, 2)), same), "two starts of one attempt");
+}
+
+#[test]
+fn wrong_answers_are_unexpected() {
+    let key = key(false);
+    let wrong = Outcome::Value { digest: 1, node: who(), attempts: 1 };
+    unexpected(&history(key, Some(wrong), ONCE), "answered wrong");
+    unexpected(&history(key, Some(value(key, 1)), &[]), "no start and end");
+    unexpected(&history(key, Some(value(key, 1)), &ONCE[..1]), "no start and end");
+    unexpected(&history(key, Some(value(key, 2)), ONCE), "answered by attempt 2");
+    unexpected(&history(key, Some(Outcome::Declined { value: 1 }), ONCE), "not to return");
+    unexpected(&history(key, Some(error(Kind::Panicked { node: who() }, Execution::Ran)), ONCE), "panicked");
+    let mut elsewhere = history(key, Some(value(key, 1)), ONCE);
+    elsewhere.nodes[0].0 = "node-1.1".to_owned();
+    unexpected(&elsewhere, "no start and end");
+}
+
+#[test]
+fn what_errors_say_of_the_execution_must_be_in_the_ledgers() {
+    let key = key(false);
+    let mut nobody = history(key, Some(error(Kind::NoNode { waited: SECOND / 2 }, Execution::NotRun)), &[]);
+    nobody.masters[0].entries.remove(0);
+    clean(&nobody);
+    nobody.nodes[0].1 = vec![ran(key, 1, Step::Start)];
+    unexpected(&nobody, "not to have run, and has a start");
+    let panicked = error(Kind::Panicked { node: who() }, Execution::Ran);
+    unexpected(&history(key, Some(panicked), &[]), "to have run, and has no start");
+}
+
+#[test]
+fn no_node_needs_that_there_was_none() {
+    let none = error(Kind::NoNode { waited: SECOND / 2 }, Execution::NotRun);
+    unexpected(&history(key(false), Some(none), &[]), "there was one");
+}
+
+#[test]
+fn a_lost_call_needs_a_node_that_was_hit_while_it_was_registered() {
+    let key = key(false);
+    let mut case = history(key, Some(lost(1)), &ONCE[..1]);
+    unexpected(&case, "not hit");
+    case.harms = vec![killed()];
+    clean(&case);
+    // Draining loses nothing.
+    case.harms = vec![Harm { blow: Blow::Terminate, ..killed() }];
+    unexpected(&case, "not hit");
+    // After the call had ended.
+    case.harms = vec![Harm { from: 4 * SECOND, ..killed() }];
+    unexpected(&case, "not hit");
+    // Before the node had registered again.
+    case.harms = vec![Harm { blow: Blow::Freeze, from: SECOND / 2, until: Some(SECOND), ..killed() }];
+    clean(&case);
+    case.masters[0].entries[0].at = SECOND + 1;
+    unexpected(&case, "not hit");
+}
+
+#[test]
+fn an_idempotent_call_is_lost_only_after_all_attempts() {
+    let key = key(true);
+    let mut case = history(key, Some(lost(2)), ONCE);
+    case.harms = vec![killed()];
+    unexpected(&case, "not tried again");
+    case.masters[0].entries[2] = ended(key, lost(3));
+    clean(&case);
+    // Or where there was no other node.
+    case.masters[0].entries[2] = made(9 * SECOND, What::End { key, elapsed: 8 * SECOND, outcome: lost(1) });
+    case.masters[0].entries.push(made(3 * SECOND, What::Gone { node: who(), reason: Reason::Cut }));
+    clean(&case);
+}
+
+#[test]
+fn poison_needs_three_nodes_that_were_hit() {
+    let nodes: Vec<Who> = (1..=3).map(|n| Who { name: format!("node-{n}.1"), id: format!("1-{n}") }).collect();
+    let poisoned = |nodes: &[Who]| Some(error(Kind::Poisoned { nodes: nodes.to_vec() }, Execution::MayHaveRun));
+    let harms: Vec<Harm> = nodes.iter().map(|node| Harm { name: node.name.clone(), ..killed() }).collect();
+    let mut case = history(key(true), poisoned(&nodes), &[]);
+    case.harms = harms.clone();
+    clean(&case);
+    case.harms.pop();
+    unexpected(&case, "not by three nodes");
+    let mut same = history(key(true), poisoned(&[nodes[0].clone(), nodes[0].clone(), nodes[1].clone()]), &[]);
+    same.harms = harms.clone();
+    unexpected(&same, "not by three nodes");
+    let mut once = history(key(false), poisoned(&nodes), &[]);
+    once.harms = harms;
+    unexpected(&once, "at most once, and poisoned");
+}
+
+#[test]
+fn time_outs_come_in_time_and_to_those_that_have_one() {
+    unexpected(&history(key(false), Some(error(Kind::TimedOut, Execution::MayHaveRun)), &[]), "before its time");
+    let timed = (0..1000).find(|key| Plan::new(SEED, *key).timeout.is_some()).expect("one of a thousand");
+    let mut case = history(timed, Some(error(Kind::TimedOut, Execution::MayHaveRun)), &[]);
+    clean(&case);
+    let outcome = error(Kind::TimedOut, Execution::MayHaveRun);
+    case.masters[0].entries[2] = made(9 * SECOND, What::End { key: timed, elapsed: 8 * SECOND, outcome });
+    unexpected(&case, "at most were expected");
+}
+
+#[test]
+fn nodes_go_only_for_a_reason_that_was_given_them() {
+    let key = key(false);
+    let mut case = history(key, Some(value(key, 1)), ONCE);
+    let silent = made(3 * SECOND, What::Gone { node: who(), reason: Reason::Silent });
+    case.masters[0].entries.push(silent);
+    unexpected(&case, "nothing like it");
+    case.harms = vec![killed()];
+    unexpected(&case, "nothing like it");
+    case.harms = vec![Harm { blow: Blow::Freeze, ..killed() }];
+    clean(&case);
+}
+
+#[test]
+fn ledgers_that_contradict_each_other_are_unexpected() {
+    let key = key(false);
+    let mut case = history(key, Some(value(key, 1)), ONCE);
+    case.masters[0].entries.push(ended(key, value(key, 1)));
+    unexpected(&case, "ended twice");
+    case.masters[0].entries.pop();
+    case.masters[0].entries.push(made(SECOND, What::Submit { key }));
+    unexpected(&case, "made twice");
+    case.masters[0].entries = Vec::new();
+    unexpected(&case, "never made");
+    unexpected(&history(key, Some(error(Kind::Other, Execution::NotRun)), &[]), "nothing here causes");
+    let mut complaint = history(key, Some(value(key, 1)), ONCE);
+    complaint.complaints.push("a process ended by itself".to_owned());
+    unexpected(&complaint, "by itself");
+}

@@ -1,0 +1,149 @@
+//! What the promises say about queues, fairness and restarts, where one process or a short run can show it.
+
+use std::{path::Path, time::Duration};
+
+use distribution::{CallError, Execution, LocalCluster, Master, Node, QueueUnit};
+use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, process::Process, soon};
+use futures::future::join_all;
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn a_rolling_restart_under_load_loses_no_call() {
+    let rolling = Path::new(env!("CARGO_BIN_EXE_rolling"));
+    let mut run = Process::start(rolling, &["--rate", "500", "--rounds", "1"]);
+    let line = run.rest().await.pop().expect("a line");
+    assert!(run.ended().await.success(), "{line}");
+    assert!(line.contains("\"restarts\": 4,") && line.contains("\"failed\": 0,"), "{line}");
+}
+
+/// A second service, to compete with `Probe`.
+#[distribution::service]
+trait Rival {
+    /// Adds.
+    fn add(&self, a: i64, b: i64) -> i64;
+}
+
+impl Rival for Prober {
+    fn add(&self, a: i64, b: i64) -> i64 {
+        a + b
+    }
+}
+
+#[tokio::test]
+async fn a_service_with_a_long_queue_does_not_starve_another() {
+    let cluster = LocalCluster::builder()
+        .nodes(1)
+        .slots(1)
+        .serve(|| ProbeServer::new(Prober))
+        .serve(|| RivalServer::new(Prober))
+        .start()
+        .await
+        .expect("starts");
+    let (probe, rival) = (ProbeClient::new(&cluster), RivalClient::new(&cluster));
+    let mut meeting = Meeting::new().await;
+    let mut calls: Vec<_> = (0..50).map(|at| probe.hold(meeting.addr(), at.to_string()).spawn()).collect();
+    let first = meeting.next().await;
+    let other = rival.add(1, 2).spawn();
+    first.release().await;
+    // It is next although 49 calls were there before it: the handlers after it are still held.
+    assert_eq!(soon("the other service's call", other).await, Ok(3));
+    assert_eq!(cluster.master().stats().answered, 2);
+    calls.truncate(1);
+    assert_eq!(calls.remove(0).await, Ok(Held::Released));
+}
+
+#[tokio::test]
+async fn short_calls_that_are_stuck_behind_a_long_one_are_run_elsewhere() {
+    let master = Master::builder().heartbeat(Duration::from_millis(100)).bind("127.0.0.1:0").await.expect("binds");
+    let node =
+        |name: &str| Node::builder().serve(ProbeServer::new(Prober)).name(name).slots(1).spawn(master.local_addr());
+    let _slow = node("slow").await.expect("registers");
+    let probe = ProbeClient::new(&master);
+    let mut meeting = Meeting::new().await;
+    // `hold` is known to be short by what it has been so far, and then is not.
+    for _ in 0..40 {
+        let call = probe.hold(meeting.addr(), "short".to_owned()).spawn();
+        meeting.guest("short").await.release().await;
+        assert_eq!(call.await, Ok(Held::Released));
+    }
+    for _ in 0..40 {
+        assert_eq!(probe.add(1, 1).await, Ok(2));
+    }
+    let long = probe.hold(meeting.addr(), "long".to_owned()).spawn();
+    let guest = meeting.guest("long").await;
+    let stuck: Vec<_> = (0..5).map(|number| probe.add(number, 1).spawn()).collect();
+    let _quick = node("quick").await.expect("registers");
+    assert_eq!(soon("the calls behind the long one", join_all(stuck)).await, [1, 2, 3, 4, 5].map(Ok));
+    guest.release().await;
+    assert_eq!(long.await, Ok(Held::Released));
+}
+
+#[tokio::test]
+async fn a_queue_is_bounded_in_bytes_too() {
+    let cluster = LocalCluster::builder()
+        .nodes(1)
+        .slots(1)
+        .master(Master::builder().queue_bytes(10_000))
+        .serve(|| ProbeServer::new(Prober))
+        .start()
+        .await
+        .expect("starts");
+    let probe = ProbeClient::new(&cluster);
+    let mut meeting = Meeting::new().await;
+    let running = probe.hold(meeting.addr(), "running".to_owned()).spawn();
+    let guest = meeting.guest("running").await;
+    let queued = probe.length(vec![0; 9_000]).spawn();
+    let error = failure(probe.length(vec![0; 2_000]).await);
+    assert!(matches!(error, CallError::Overloaded { unit: QueueUnit::Bytes, limit: 10_000, .. }), "{error:?}");
+    assert_eq!(error.execution(), Execution::NotRun);
+    guest.release().await;
+    assert_eq!(running.await, Ok(Held::Released));
+    assert_eq!(queued.await, Ok(9_000));
+}
+
+#[tokio::test]
+async fn strangers_keep_no_node_from_registering() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let mut strangers = Vec::new();
+    for _ in 0..300 {
+        strangers.push(TcpStream::connect(master.local_addr()).await.expect("connects"));
+    }
+    let node = soon("a node", Node::spawn(master.local_addr(), ProbeServer::new(Prober))).await.expect("registers");
+    assert_eq!(ProbeClient::new(&master).add(1, 1).answer().await.expect("answers").node, node.id());
+    // All but the newest of one address were closed to make room, and nobody had to wait for a time limit.
+    let mut closed = 0;
+    for stranger in &strangers[..strangers.len() - 32] {
+        soon("an old stranger to be closed", stranger.readable()).await.expect("closed");
+        closed += usize::from(matches!(stranger.try_read(&mut [0]), Ok(0) | Err(_)));
+    }
+    assert_eq!(closed, 268);
+}
+
+#[tokio::test]
+async fn ten_thousand_calls_to_a_busy_master_cost_their_callers_and_nobody_else() {
+    let cluster = LocalCluster::builder()
+        .nodes(1)
+        .slots(1)
+        .master(Master::builder().queue(100))
+        .serve(|| ProbeServer::new(Prober))
+        .start()
+        .await
+        .expect("starts");
+    let probe = ProbeClient::new(&cluster);
+    let mut meeting = Meeting::new().await;
+    let running = probe.hold(meeting.addr(), "running".to_owned()).spawn();
+    let guest = meeting.guest("running").await;
+    let pending: Vec<_> = (0..10_000).map(|number| probe.add(number, 1).spawn()).collect();
+    assert_eq!(cluster.master().stats().queued, 100);
+    guest.release().await;
+    assert_eq!(running.await, Ok(Held::Released));
+    let results = soon("all calls to end", join_all(pending)).await;
+    let answered = results.iter().filter(|result| result.is_ok()).count();
+    assert_eq!(answered, 100);
+    assert!(
+        results
+            .iter()
+            .flat_map(|result| result.as_ref().err())
+            .all(|error| matches!(error, CallError::Overloaded { .. }))
+    );
+}
