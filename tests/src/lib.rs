@@ -5,6 +5,7 @@ pub mod chaos;
 pub mod meeting;
 pub mod network;
 pub mod process;
+pub mod soak;
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, time::Duration};
 

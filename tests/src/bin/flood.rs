@@ -26,6 +26,10 @@ struct Options {
     #[arg(long, default_value_t = 200)]
     trickling: usize,
 
+    /// Connect again whenever the master closes a connection, about once a second each.
+    #[arg(long)]
+    again: bool,
+
     /// Seconds to measure, before and under the flood.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -37,14 +41,20 @@ struct Options {
 #[derive(Subcommand)]
 enum Role {
     #[command(hide = true)]
-    Strangers { addr: String, silent: usize, trickling: usize },
+    Strangers {
+        addr: String,
+        silent: usize,
+        trickling: usize,
+        #[arg(action = clap::ArgAction::Set)]
+        again: bool,
+    },
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(Role::Strangers { addr, silent, trickling }) = options.role {
-        strangers(&addr, silent, trickling).await;
+    if let Some(Role::Strangers { addr, silent, trickling, again }) = options.role {
+        strangers(&addr, silent, trickling, again).await;
         return ExitCode::SUCCESS;
     }
     let master = Master::bind("127.0.0.1:0").await.expect("a free port");
@@ -56,7 +66,8 @@ async fn main() -> ExitCode {
     let program = std::env::current_exe().expect("a program has a path");
     let (silent, trickling) = (options.silent.to_string(), options.trickling.to_string());
     let addr = master.local_addr().to_string();
-    let mut flood = Process::start(&program, &["strangers", &addr, &silent, &trickling]);
+    let again = if options.again { "true" } else { "false" };
+    let mut flood = Process::start(&program, &["strangers", &addr, &silent, &trickling, again]);
     flood.line_with("connected").await;
     let (flooded, grown) = (measure(&probe, time).await, resident().saturating_sub(memory));
     // In the thick of it a node registers all the same.
@@ -99,8 +110,8 @@ fn resident() -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
 }
 
-/// Connects and connects again whenever the master closes, until killed.
-async fn strangers(addr: &str, silent: usize, trickling: usize) {
+/// Connects, and says nothing or too little, until killed.
+async fn strangers(addr: &str, silent: usize, trickling: usize, again: bool) {
     let mut tasks = Vec::new();
     for number in 0..silent + trickling {
         let addr = addr.to_owned();
@@ -117,6 +128,9 @@ async fn strangers(addr: &str, silent: usize, trickling: usize) {
                             break;
                         }
                     }
+                }
+                if !again {
+                    return;
                 }
                 stream = TcpStream::connect(&addr).await;
             }

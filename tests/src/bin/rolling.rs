@@ -29,6 +29,10 @@ struct Options {
     #[arg(long, default_value_t = 4)]
     nodes: usize,
 
+    /// Milliseconds between one restart and the next.
+    #[arg(long, default_value_t = 500)]
+    pause_ms: u64,
+
     /// How often each is restarted.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -81,6 +85,7 @@ async fn restart_under_load(options: &Options) -> bool {
                 }
             })
             .await;
+            tokio::time::sleep(Duration::from_millis(options.pause_ms)).await;
         }
     }
     stop.store(true, Ordering::Relaxed);

@@ -39,7 +39,9 @@ pub struct Lossy {
     pub suspect: u64,
     /// The longest that a call took, in milliseconds.
     pub slowest_ms: u64,
-    /// The part of frames that was lost.
+    /// Frames that were sent, both ways.
+    pub frames: u64,
+    /// The part of them that was lost.
     pub loss: f64,
     /// In words.
     pub complaints: Vec<String>,
@@ -101,7 +103,8 @@ pub async fn lossy(network: &Network, nodes: usize, program: &Path, seconds: u64
     ended.await.map_err(|_| late("the last calls"))??;
     let traffic = (0..nodes).map(|number| network.wire(number).traffic());
     let (carried, lost) = traffic.fold((0, 0), |sum, traffic| (sum.0 + traffic.carried, sum.1 + traffic.lost));
-    result.loss = lost as f64 / (carried + lost).max(1) as f64;
+    result.frames = carried + lost;
+    result.loss = lost as f64 / result.frames.max(1) as f64;
     Ok(result)
 }
 
