@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use liveness::GONE_AFTER;
+pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
 use rand::{SeedableRng, rngs::SmallRng};
 use registry::Registry;
 use schedule::Queue;
@@ -52,8 +52,10 @@ pub(crate) trait Host {
 
 /// A call as the core sees it.
 pub(crate) trait CallHandle: Clone {
-    /// Whether this attempt was written to its connection, as far as anybody knows.
-    fn was_sent(&self, attempt: u32) -> bool;
+    /// Lets this attempt be written, and none before it.
+    fn open(&self, attempt: u32);
+    /// Keeps this attempt from being written from now on; false if it was written already.
+    fn revoke(&self, attempt: u32) -> bool;
 }
 
 /// The way to a node as the core sees it.
@@ -69,7 +71,7 @@ pub(crate) enum Effect<H: Host> {
     /// Send the call over the link.
     Send { link: H::Link, call: H::Call, id: CallId, attempt: u32, deadline: Option<Time> },
     /// Tell the node that nobody waits for this attempt any more.
-    Cancel { link: H::Link, call: H::Call, id: CallId, attempt: u32 },
+    Cancel { link: H::Link, id: CallId, attempt: u32 },
     /// The call has ended, after it was lost with these nodes.
     End { call: H::Call, end: Result<Ended, CallError>, lost: Vec<(NodeIdentity, GoneReason)> },
     /// Ask the node for the calls that it has not started.
@@ -157,6 +159,8 @@ struct CallEntry<H: Host> {
     lost: Vec<(NodeIdentity, GoneReason)>,
     /// The nodes that would not run it.
     refused: Vec<NodeIdentity>,
+    /// How often a node gave it back.
+    returned: u32,
 }
 
 impl<H: Host> CallEntry<H> {
@@ -164,6 +168,9 @@ impl<H: Host> CallEntry<H> {
         self.demand.timeout.map(|timeout| self.submitted.saturating_add(timeout))
     }
 }
+
+/// A call that nodes gave back more often than this is taken for refused.
+const MOST_RETURNS: u32 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
@@ -257,9 +264,9 @@ impl<H: Host> Core<H> {
     }
 
     /// A node told how busy it is.
-    pub(crate) fn load(&mut self, id: NodeId, load: Load) {
-        if let Some(node) = self.registry.node_mut(id) {
-            node.load = load;
+    pub(crate) fn load(&mut self, now: Time, id: NodeId, load: Load, effects: &mut Effects<H>) {
+        if self.registry.set_busy(id, load.stale, &mut self.rng) {
+            self.feed(now, id, effects);
         }
     }
 
@@ -277,6 +284,7 @@ impl<H: Host> Core<H> {
             self.fail_target(now, call, format!("it was to run on {identity}, which is leaving"), effects);
         }
         self.note_served(now);
+        self.place_tried(now, effects);
         self.tell_drained(id, effects);
     }
 
@@ -294,6 +302,7 @@ impl<H: Host> Core<H> {
                 self.lost(now, call, &node.identity, &reason, effects);
             }
         }
+        self.place_tried(now, effects);
     }
 
     /// Whether the call waits for this very attempt on this node.
@@ -321,6 +330,7 @@ impl<H: Host> Core<H> {
             match attempted {
                 Attempted::Replied(reply) => self.replied(now, node, id, reply, effects),
                 Attempted::NotSent => self.requeue(now, id, effects),
+                Attempted::TooLarge { .. } if self.may_try_elsewhere(node, id) => self.requeue(now, id, effects),
                 Attempted::TooLarge { size, limit } => {
                     self.end_with(id, effects, |call| CallError::TooLarge {
                         method: call.method.name(),
@@ -330,11 +340,20 @@ impl<H: Host> Core<H> {
                     });
                 }
             }
-        } else if matches!(attempted, Attempted::Replied(_)) {
+        } else if ran && !matches!(&attempted, Attempted::Replied(Reply { outcome: Outcome::Stopped, .. })) {
             self.stats.late += 1;
         }
         self.feed(now, node, effects);
         self.tell_drained(node, effects);
+    }
+
+    /// Notes that this node cannot take the call, and says whether another may.
+    fn may_try_elsewhere(&mut self, node: NodeId, id: CallId) -> bool {
+        let Some(identity) = self.registry.node(node).map(|node| node.identity.clone()) else { return false };
+        let Some(call) = self.calls.get_mut(&id) else { return false };
+        call.refused.push(identity);
+        let targeted = call.demand.node.is_some();
+        !targeted && self.calls.get(&id).is_some_and(|call| !self.to_avoid(call).is_empty())
     }
 
     fn replied(&mut self, now: Time, node: NodeId, id: CallId, reply: Reply, effects: &mut Effects<H>) {
@@ -356,17 +375,18 @@ impl<H: Host> Core<H> {
                 }
             }
             Outcome::Panicked(message) => {
+                let message = printable(&message);
                 self.end_with(id, effects, |_| CallError::Panicked { method: name, node: identity, message });
             }
             Outcome::Refused(Refusal::Decode(message)) => self.end_with(id, effects, |_| CallError::Decode {
                 method: name,
                 part: Part::Arguments,
-                source: CodecError::new(message),
+                source: CodecError::new(printable(&message)),
             }),
             Outcome::Encode(message) => self.end_with(id, effects, |_| CallError::Encode {
                 method: name,
                 part: Part::Reply,
-                source: CodecError::new(message),
+                source: CodecError::new(printable(&message)),
             }),
             Outcome::TooLarge { size, limit } => {
                 self.end_with(id, effects, |_| CallError::TooLarge { method: name, part: Part::Reply, size, limit });
@@ -374,7 +394,18 @@ impl<H: Host> Core<H> {
             Outcome::Refused(Refusal::UnknownMethod | Refusal::Busy | Refusal::Draining) => {
                 self.refused(now, id, identity, effects);
             }
-            Outcome::Refused(Refusal::Returned) => self.requeue(now, id, effects),
+            Outcome::Refused(Refusal::Returned) => {
+                let times = self.calls.get_mut(&id).map_or(0, |call| {
+                    call.returned += 1;
+                    call.returned
+                });
+                // Some nodes would play this for ever.
+                if times > MOST_RETURNS {
+                    self.refused(now, id, identity, effects);
+                } else {
+                    self.requeue(now, id, effects);
+                }
+            }
             Outcome::Stopped | Outcome::Refused(Refusal::Stopped) => {
                 // The node's clock may be a little ahead of ours at a deadline.
                 let has_deadline = self.calls.get(&id).is_some_and(|call| call.demand.timeout.is_some());
@@ -399,9 +430,11 @@ impl<H: Host> Core<H> {
     /// Tells the node that has the call, if one has.
     fn stop(&self, id: CallId, call: CallEntry<H>, effects: &mut Effects<H>) {
         if let Stage::InFlight(node) = call.stage {
-            if let Some(node) = self.registry.node(node) {
-                let link = node.link.clone();
-                effects.push(Effect::Cancel { link, call: call.handle, id, attempt: call.attempt });
+            // One that is not written yet will not be, and its link says so.
+            if !call.handle.revoke(call.attempt) {
+                if let Some(node) = self.registry.node(node) {
+                    effects.push(Effect::Cancel { link: node.link.clone(), id, attempt: call.attempt });
+                }
             }
         }
     }
@@ -409,7 +442,7 @@ impl<H: Host> Core<H> {
     fn time_out(&mut self, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.remove(id) else { return };
         let progress = match &call.stage {
-            Stage::InFlight(node) if call.handle.was_sent(call.attempt) => {
+            Stage::InFlight(node) if !call.handle.revoke(call.attempt) => {
                 self.registry.node(*node).map(|node| Progress::Sent(node.identity.clone()))
             }
             _ => call.lost.last().map(|(node, _)| Progress::Retrying(node.clone())),
@@ -436,7 +469,16 @@ impl<H: Host> Core<H> {
     fn end_with(&mut self, id: CallId, effects: &mut Effects<H>, error: impl FnOnce(&CallEntry<H>) -> CallError) {
         if let Some(call) = self.remove(id) {
             self.stats.failed += 1;
-            let error = error(&call);
+            let mut error = error(&call);
+            // Whatever came of the last attempt: an earlier one may have run.
+            if let (Execution::NotRun, Some((node, reason))) = (error.execution(), call.lost.last()) {
+                error = CallError::NodeLost {
+                    method: call.method.name(),
+                    node: node.clone(),
+                    attempts: call.sent,
+                    reason: reason.clone(),
+                };
+            }
             effects.push(Effect::End { call: call.handle, end: Err(error), lost: call.lost });
         }
     }
@@ -534,9 +576,28 @@ impl<H: Host> Core<H> {
     }
 }
 
+/// What a peer says, for people to read: cut, and without the control characters that would let it
+/// pass for something else on a terminal.
+fn printable(text: &str) -> String {
+    const MOST: usize = 4096;
+    let mut shown = String::new();
+    for character in text.chars() {
+        if shown.len() >= MOST {
+            shown.push_str(" …");
+            break;
+        }
+        if character.is_control() && character != '\n' && character != '\t' {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 fn shutdown_error<H: Host>(call: &CallEntry<H>) -> CallError {
     let may_have_run =
-        !call.lost.is_empty() || matches!(call.stage, Stage::InFlight(_)) && call.handle.was_sent(call.attempt);
+        !call.lost.is_empty() || matches!(call.stage, Stage::InFlight(_)) && !call.handle.revoke(call.attempt);
     CallError::Shutdown {
         method: call.method.name(),
         execution: if may_have_run { Execution::MayHaveRun } else { Execution::NotRun },

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     id::{CallId, NodeId, NodeIdentity},
     service::method::{MethodId, MethodKind},
-    wire::{Load, hello::Registration},
+    wire::hello::Registration,
 };
 
 /// A node is sent more compute calls than it has slots only while all that it has then is expected to
@@ -77,7 +77,8 @@ pub(super) struct Node<H: Host> {
     pub(super) waiting: BTreeMap<Seq, CallId>,
     pub(super) joined: Time,
     pub(super) silent_for: Duration,
-    pub(super) load: Load,
+    /// Slots that handlers of an earlier connection hold.
+    busy: u32,
     answered: u64,
     registration: Registration,
     group: GroupId,
@@ -99,8 +100,15 @@ impl<H: Host> Node<H> {
         }
     }
 
+    fn taken(&self, kind: MethodKind) -> u32 {
+        match kind {
+            MethodKind::Compute => self.counts[kind as usize].saturating_add(self.busy),
+            MethodKind::Async => self.counts[kind as usize],
+        }
+    }
+
     pub(super) fn has_free_slot(&self, kind: MethodKind) -> bool {
-        self.counts[kind as usize] < self.limit(kind)
+        self.taken(kind) < self.limit(kind)
     }
 
     /// Whether one more call that is expected to take this long may be sent.
@@ -109,6 +117,7 @@ impl<H: Host> Node<H> {
             && (self.has_free_slot(kind)
                 || kind == MethodKind::Compute
                     && !self.stuck
+                    && self.busy == 0
                     && self.counts[kind as usize] < self.registration.slots + PREFETCH_MOST
                     && self.backlog.saturating_add(expected) <= PREFETCH_TIME * self.registration.slots)
     }
@@ -188,7 +197,7 @@ impl<H: Host> Registry<H> {
                 waiting: BTreeMap::new(),
                 joined: now,
                 silent_for: Duration::ZERO,
-                load: Load::default(),
+                busy: registration.busy.min(registration.slots),
                 answered: 0,
                 registration,
                 group,
@@ -241,6 +250,18 @@ impl<H: Host> Registry<H> {
         self.reindex(id, rng);
     }
 
+    /// Books the slots that a node says are taken by what is not in the books; whether it has changed.
+    pub(super) fn set_busy(&mut self, id: NodeId, busy: u32, rng: &mut SmallRng) -> bool {
+        let Some(node) = self.nodes.get_mut(&id) else { return false };
+        let busy = busy.min(node.registration.slots);
+        let changed = node.busy != busy;
+        node.busy = busy;
+        if changed {
+            self.reindex(id, rng);
+        }
+        changed
+    }
+
     /// Books a call onto a node.
     #[allow(clippy::too_many_arguments, reason = "they are the booking")]
     pub(super) fn start(
@@ -287,7 +308,7 @@ impl<H: Host> Registry<H> {
                 node.stuck = false;
             }
         }
-        node.answered += 1;
+        node.answered += u64::from(ran);
         self.in_flight -= 1;
         self.reindex(id, rng);
         true
@@ -320,7 +341,7 @@ impl<H: Host> Registry<H> {
                 group.ready[kind as usize].remove(&key);
             }
             if node.takes(kind, Duration::ZERO) {
-                let load = (u64::from(node.counts[kind as usize]) << 32) / u64::from(node.registration.slots);
+                let load = (u64::from(node.taken(kind)) << 32) / u64::from(node.registration.slots);
                 let key = ReadyKey { load, tie: rng.random(), node: id };
                 group.ready[kind as usize].insert(key);
                 node.keys[kind as usize] = Some(key);

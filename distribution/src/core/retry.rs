@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{CallEntry, Core, Effects, Host, Stage, Time, Timer};
+use super::{CallEntry, CallHandle as _, Core, Effects, Host, Stage, Time, Timer};
 use crate::{
     error::{CallError, GoneReason},
     id::{CallId, NodeIdentity},
@@ -34,7 +34,7 @@ impl<H: Host> Core<H> {
         effects: &mut Effects<H>,
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if !Self::was_sent(call) {
+        if call.handle.revoke(call.attempt) {
             return self.requeue(now, id, effects);
         }
         call.lost.push((node.clone(), reason.clone()));

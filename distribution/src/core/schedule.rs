@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    CallEntry, CallHandle, Core, Demand, Effect, Effects, Host, Seq, Stage, Time, Timer,
+    CallEntry, CallHandle as _, Core, Demand, Effect, Effects, Host, Seq, Stage, Time, Timer,
     registry::{UNKNOWN_RUN_TIME, describe_signature},
 };
 use crate::{
@@ -56,6 +56,7 @@ impl<H: Host> Core<H> {
             sent: 0,
             lost: Vec::new(),
             refused: Vec::new(),
+            returned: 0,
         };
         if let Some(deadline) = call.deadline() {
             self.timers.insert((deadline, id, Timer::Deadline));
@@ -120,13 +121,7 @@ impl<H: Host> Core<H> {
         }
         // The node takes what is its turn, which may be another call than this one. Then this one may
         // still fit elsewhere.
-        while let Some((node, _)) = self.choose_for_queued(id) {
-            let before = self.waiting;
-            self.feed(now, node, effects);
-            if self.waiting == before {
-                break;
-            }
-        }
+        self.place_queued(now, id, effects);
         self.refuse_if_full(id, effects);
     }
 
@@ -238,6 +233,7 @@ impl<H: Host> Core<H> {
         call.attempt += 1;
         call.sent += 1;
         let (handle, attempt, deadline) = (call.handle.clone(), call.attempt, call.deadline());
+        handle.open(attempt);
         self.turn += 1;
         self.turns.insert(method.name().service, self.turn);
         let expected = self.expected(method.id());
@@ -374,8 +370,25 @@ impl<H: Host> Core<H> {
         *mean = *mean - *mean / MEAN_OVER + run / MEAN_OVER;
     }
 
-    /// Whether this attempt at a call was written, for calls whose node is gone.
-    pub(super) fn was_sent(call: &CallEntry<H>) -> bool {
-        call.handle.was_sent(call.attempt)
+    /// Finds nodes for calls that have avoided those they tried, and may not need to any more.
+    pub(super) fn place_tried(&mut self, now: Time, effects: &mut Effects<H>) {
+        let queued = self.queues.values().flat_map(|queue| queue.calls.values());
+        let tried =
+            |id: &&CallId| self.calls.get(id).is_some_and(|call| !call.lost.is_empty() || !call.refused.is_empty());
+        let tried: Vec<CallId> = queued.filter(tried).copied().collect();
+        for id in tried {
+            self.place_queued(now, id, effects);
+        }
+    }
+
+    /// Feeds nodes that could take the queued call until one has, or none gets further.
+    fn place_queued(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
+        while let Some((node, _)) = self.choose_for_queued(id) {
+            let before = self.waiting;
+            self.feed(now, node, effects);
+            if self.waiting == before {
+                break;
+            }
+        }
     }
 }

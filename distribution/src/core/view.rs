@@ -31,7 +31,7 @@ pub struct NodeInfo {
     pub state: NodeState,
     /// Calls that were sent to it and are not answered yet.
     pub in_flight: usize,
-    /// Calls it has answered since it registered, failed ones included.
+    /// Calls whose handler it has run and answered since it registered, failed ones included.
     pub answered: u64,
     /// Time since it registered.
     #[serde(serialize_with = "seconds")]
@@ -169,6 +169,7 @@ pub struct Stats {
     pub failed: u64,
     /// Calls that their callers gave up.
     pub cancelled: u64,
-    /// Replies that came after their call had ended or had been sent elsewhere, and were dropped.
+    /// Values and errors that came after their call had ended, and were dropped. Those that a node still
+    /// had when it was lost never come, and are not counted.
     pub late: u64,
 }

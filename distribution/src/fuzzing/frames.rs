@@ -94,7 +94,7 @@ impl Frame {
     pub fn control(how: u8, call: u64, [first, second, third]: [u32; 3]) -> Self {
         Self(Content::Control(match how % 7 {
             0 => Control::Cancel { call, attempt: first },
-            1 => Control::Heartbeat(Load { computing: first, waiting: second, asynchronous: third }),
+            1 => Control::Heartbeat(Load { computing: first, waiting: second, asynchronous: third, stale: first }),
             2 => Control::HeartbeatSeen,
             3 => Control::Drain,
             4 => Control::Drained,

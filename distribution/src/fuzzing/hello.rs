@@ -44,7 +44,7 @@ impl Registration {
                 compute,
             })
             .collect();
-        Self(hello::Registration { name, slots, async_limit, frame_limit, labels, methods })
+        Self(hello::Registration { name, slots, busy: 0, async_limit, frame_limit, labels, methods })
     }
 
     /// Decodes the body of a registration.

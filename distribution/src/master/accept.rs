@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{dispatch::Shared, link};
 use crate::{
     config::to_micros,
-    core::GONE_AFTER,
+    core::{GONE_AFTER, SUSPECT_AFTER},
     error::GoneReason,
     wire::hello::{Verdict, answer, receive},
 };
@@ -134,10 +134,12 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, mut stream: TcpStream, p
         core.joined(now, node, registration, peer, link, effects);
         node
     });
+    // A node is more patient than the master: it must not give up a master that was stalled and would
+    // have let the silence pass, or that waits longer because most nodes are silent.
     let welcome = Verdict::Welcome {
         node: node.to_bits(),
         heartbeat: to_micros(shared.heartbeat),
-        silence: to_micros(shared.heartbeat * GONE_AFTER),
+        silence: to_micros(shared.heartbeat * (GONE_AFTER * 2 + SUSPECT_AFTER)),
         frame_limit: shared.frame_limit as u64,
     };
     match answer(&mut stream, &welcome).await {

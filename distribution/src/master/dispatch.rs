@@ -42,8 +42,12 @@ impl Host for MasterHost {
 }
 
 impl CallHandle for Arc<CallState> {
-    fn was_sent(&self, attempt: u32) -> bool {
-        CallState::was_sent(self, attempt)
+    fn open(&self, attempt: u32) {
+        CallState::open(self, attempt);
+    }
+
+    fn revoke(&self, attempt: u32) -> bool {
+        CallState::revoke(self, attempt)
     }
 }
 
@@ -66,7 +70,6 @@ pub(super) struct Shared {
     pub(super) heartbeat: Duration,
     pub(super) frame_limit: usize,
     shutdown_limit: Duration,
-    events: broadcast::Sender<NodeEvent>,
     alive: watch::Sender<usize>,
     /// Tells the ticker that a timer was set before the one it sleeps for.
     pub(super) rearm: Notify,
@@ -82,6 +85,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct Locked {
     core: Core<MasterHost>,
+    /// `None` once the master has ended.
+    events: Option<broadcast::Sender<NodeEvent>>,
     /// When the ticker will look next.
     armed: Time,
     shutting_down: bool,
@@ -94,8 +99,12 @@ impl Shared {
             heartbeat: settings.heartbeat,
             frame_limit,
             shutdown_limit,
-            locked: Mutex::new(Locked { core: Core::new(settings), armed: Time::ZERO, shutting_down: false }),
-            events: broadcast::channel(EVENT_BUFFER).0,
+            locked: Mutex::new(Locked {
+                core: Core::new(settings),
+                events: Some(broadcast::channel(EVENT_BUFFER).0),
+                armed: Time::ZERO,
+                shutting_down: false,
+            }),
             alive: watch::channel(0).0,
             rearm: Notify::new(),
             ended: Notify::new(),
@@ -115,14 +124,17 @@ impl Shared {
         &self,
         event: impl FnOnce(&mut Core<MasterHost>, Time, &mut Effects<MasterHost>) -> R,
     ) -> R {
+        self.with_locked(|locked, now, effects| event(&mut locked.core, now, effects))
+    }
+
+    fn with_locked<R>(&self, event: impl FnOnce(&mut Locked, Time, &mut Effects<MasterHost>) -> R) -> R {
         let mut effects = Vec::new();
         let result = {
             let mut locked = self.lock();
             let now = self.origin.elapsed();
-            let result = event(&mut locked.core, now, &mut effects);
-            self.announce(&locked.core, &effects);
-            let next = locked.core.next_timer();
-            if next.is_some_and(|next| next < locked.armed) {
+            let result = event(&mut locked, now, &mut effects);
+            self.announce(&locked, &effects);
+            if locked.core.next_timer().is_some_and(|next| next < locked.armed) {
                 self.rearm.notify_one();
             }
             if locked.shutting_down {
@@ -139,27 +151,27 @@ impl Shared {
     /// Lets the core look at the clock, and says when it wants to again.
     pub(super) fn tick(&self) -> Instant {
         let look = self.heartbeat / 4;
-        let next = self.with_core(|core, now, effects| {
-            core.tick(now, effects);
+        let next = self.with_locked(|locked, now, effects| {
+            locked.core.tick(now, effects);
             let next = now + look;
-            core.next_timer().map_or(next, |timer| timer.min(next))
+            locked.armed = locked.core.next_timer().map_or(next, |timer| timer.min(next));
+            locked.armed
         });
-        self.lock().armed = next;
         self.origin + next
     }
 
     /// Events go out under the lock, so that everybody sees them in the order they happened.
-    fn announce(&self, core: &Core<MasterHost>, effects: &Effects<MasterHost>) {
+    fn announce(&self, locked: &Locked, effects: &Effects<MasterHost>) {
         let mut changed = false;
         for effect in effects {
             if let Effect::Event(event) = effect {
                 changed = true;
                 // Fails while nobody listens, which is fine.
-                let _ = self.events.send(event.clone());
+                let _ = locked.events.as_ref().map(|events| events.send(event.clone()));
             }
         }
         if changed {
-            self.alive.send_replace(core.alive());
+            self.alive.send_replace(locked.core.alive());
         }
     }
 
@@ -172,8 +184,14 @@ impl Shared {
         self.lock().core.stats()
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<NodeEvent> {
-        self.events.subscribe()
+    /// Events from now on; `None` if the master has ended.
+    pub(super) fn subscribe(&self) -> Option<broadcast::Receiver<NodeEvent>> {
+        self.lock().events.as_ref().map(broadcast::Sender::subscribe)
+    }
+
+    /// Lets all streams of events end.
+    pub(super) fn end_events(&self) {
+        self.lock().events = None;
     }
 
     pub(super) fn alive(&self) -> watch::Receiver<usize> {
@@ -202,6 +220,7 @@ impl Shared {
         if tokio::time::timeout(GOODBYE_TIME, self.tasks.wait()).await.is_err() {
             tracing::warn!(connections = self.tasks.len(), "some nodes do not read their goodbye; leaving them");
         }
+        self.end_events();
     }
 
     /// Ends all calls and tells all tasks to end.
@@ -225,10 +244,7 @@ fn carry_out(effect: Effect<MasterHost>) {
             let _: Result<(), mpsc::error::SendError<Attempt>> =
                 link.sender.send(Attempt { call, id, attempt, deadline });
         }
-        Effect::Cancel { link, call, id, attempt } => {
-            call.withdraw();
-            link.side.send(Control::Cancel { call: id.0, attempt });
-        }
+        Effect::Cancel { link, id, attempt } => link.side.send(Control::Cancel { call: id.0, attempt }),
         Effect::End { call, end, lost } => {
             let method = call.method.name();
             let id = call.id().map(|id| id.0);
@@ -238,7 +254,8 @@ fn carry_out(effect: Effect<MasterHost>) {
             call.finish(match end {
                 Ok(ended) => Ok(raw_answer(ended)),
                 Err(error) => {
-                    tracing::debug!(call = id, %method, %error, "call failed");
+                    // Quoted, because a handler's message may be anything.
+                    tracing::debug!(call = id, %method, error = ?error.to_string(), "call failed");
                     Err(error)
                 }
             });
@@ -288,8 +305,6 @@ impl Dispatcher for Shared {
     }
 
     fn cancel(&self, call: &CallState) {
-        // First, so that an attempt that is about to be written is held back.
-        call.withdraw();
         if let Some(id) = call.id() {
             self.with_core(|core, _, effects| core.cancel(id, effects));
         }

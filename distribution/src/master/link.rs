@@ -22,7 +22,7 @@ use tarpc::{
 use tokio::{
     net::TcpStream,
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::{Instant, timeout},
+    time::{Instant, MissedTickBehavior, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ use crate::{
     id::{CallId, NodeId},
     service::caller::CallState,
     wire::{
-        Control, Outcome, Reply,
+        Control, Reply,
         frame::BODY_HEADER_LIMIT,
         transport::{MasterTransport, OnControl, Outgoing, Side, Withdrawn},
     },
@@ -105,7 +105,7 @@ impl LinkTask {
     pub(super) async fn run(self, shared: Arc<Shared>, stream: TcpStream, node: NodeId) {
         let Self { attempts, link, argument_limit } = self;
         let left = Arc::new(AtomicBool::new(false));
-        let on_control = on_control(Arc::clone(&shared), link.side.clone(), Arc::clone(&left), node);
+        let on_control = on_control(Arc::clone(&shared), Arc::clone(&left), node);
         let transport = MasterTransport::new(stream, Arc::clone(&link.side), shared.frame_limit, on_control);
         let mut config = client::Config::default();
         // The core bounds what is in flight; tarpc shall not hold anything back on top of it.
@@ -122,9 +122,15 @@ impl LinkTask {
             argument_limit,
             in_flight: FuturesUnordered::new(),
         };
-        let reason = tokio::select! {
-            ended = std::future::poll_fn(|cx| traffic.poll(cx, dispatch.as_mut())) => match ended {
-                Ok(()) if left.load(Ordering::Acquire) => GoneReason::Left,
+        let mut beats = tokio::time::interval(shared.heartbeat);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let reason = loop {
+            tokio::select! {
+            _ = beats.tick() => link.side.send(Control::HeartbeatSeen),
+            ended = std::future::poll_fn(|cx| traffic.poll(cx, dispatch.as_mut())) => break match ended {
+                // A node that has said goodbye may close with something unread, which looks like a reset.
+                Err(error) if is_violation(&error) => broken(&error),
+                _ if left.load(Ordering::Acquire) => GoneReason::Left,
                 Ok(()) => GoneReason::Disconnected,
                 Err(error) => broken(&error),
             },
@@ -137,6 +143,7 @@ impl LinkTask {
                 shared.with_core(|core, now, effects| core.gone(now, node, reason, effects));
                 return;
             }
+            }
         };
         // Only now, with tarpc's client at its end: what was not written by here never will be, and
         // the core may send it elsewhere.
@@ -144,12 +151,11 @@ impl LinkTask {
     }
 }
 
-fn on_control(shared: Arc<Shared>, side: Arc<Side>, left: Arc<AtomicBool>, node: NodeId) -> OnControl {
+fn on_control(shared: Arc<Shared>, left: Arc<AtomicBool>, node: NodeId) -> OnControl {
     Box::new(move |control| {
         match control {
             Control::Heartbeat(load) => {
-                shared.with_core(|core, _, _| core.load(node, load));
-                side.send(Control::HeartbeatSeen);
+                shared.with_core(|core, now, effects| core.load(now, node, load, effects));
             }
             Control::Drain => shared.with_core(|core, now, effects| core.draining(now, node, effects)),
             Control::Goodbye => left.store(true, Ordering::Release),
@@ -159,6 +165,10 @@ fn on_control(shared: Arc<Shared>, side: Arc<Side>, left: Arc<AtomicBool>, node:
         }
         Ok(())
     })
+}
+
+fn is_violation(error: &ChannelError<io::Error>) -> bool {
+    matches!(broken(error), GoneReason::Violation(_))
 }
 
 /// Why tarpc's client gave the connection up.
@@ -175,6 +185,7 @@ fn broken(error: &ChannelError<io::Error>) -> GoneReason {
     }
 }
 
+/// A call whose attempt has ended, and how.
 type Done = (CallId, u32, Attempted);
 
 /// What moves over a link.
@@ -185,7 +196,8 @@ struct Traffic<'a> {
     client: client::Channel<Outgoing, Reply>,
     context: tarpc::context::Context,
     argument_limit: usize,
-    in_flight: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// `None` for one of which only the end of the connection is known.
+    in_flight: FuturesUnordered<BoxFuture<'static, Option<Done>>>,
 }
 
 impl Traffic<'_> {
@@ -204,29 +216,30 @@ impl Traffic<'_> {
             }
             // Before tarpc's client, so that it finds all new requests at once and writes them together.
             self.collect(cx, &mut done);
-            if let Poll::Ready(ended) = dispatch.as_mut().poll(cx) {
-                return Poll::Ready(ended);
-            }
-            // And after it, for the replies it has just read.
+            let ended = dispatch.as_mut().poll(cx);
+            // And after it, for the replies it has just read, be they the last.
             self.collect(cx, &mut done);
             if done.is_empty() {
-                return Poll::Pending;
+                return ended;
             }
             self.shared.with_core(|core, now, effects| {
                 for (call, attempt, attempted) in done.drain(..) {
                     core.finished(now, self.node, call, attempt, attempted, effects);
                 }
             });
+            if ended.is_ready() {
+                return ended;
+            }
         }
     }
 
     fn collect(&mut self, cx: &mut Context<'_>, done: &mut Vec<Done>) {
         while let Poll::Ready(Some(ended)) = Pin::new(&mut self.in_flight).poll_next(cx) {
-            done.push(ended);
+            done.extend(ended);
         }
     }
 
-    fn start(&self, attempt: Attempt) -> Result<BoxFuture<'static, Done>, Done> {
+    fn start(&self, attempt: Attempt) -> Result<BoxFuture<'static, Option<Done>>, Done> {
         let Attempt { call, id, attempt, deadline } = attempt;
         let size = call.payload.len();
         if size > self.argument_limit {
@@ -247,18 +260,21 @@ impl Traffic<'_> {
             name: call.method.name().method,
             permit: call,
         };
-        Ok(Box::pin(async move { (id, attempt, attempted(client.call(context, outgoing).await)) }))
+        Ok(Box::pin(async move {
+            let attempted = attempted(client.call(context, outgoing).await)?;
+            Some((id, attempt, attempted))
+        }))
     }
 }
 
-fn attempted(result: Result<Reply, RpcError>) -> Attempted {
+/// What is known of an attempt, as far as tarpc's client tells.
+fn attempted(result: Result<Reply, RpcError>) -> Option<Attempted> {
     match result {
-        Ok(reply) => Attempted::Replied(reply),
-        Err(RpcError::Send(error)) if is_withdrawn(&*error) => Attempted::NotSent,
-        // The others come as the connection ends, when nobody asks any more, or from tarpc's own limits,
-        // which are off. Should one come all the same, the call must not be taken for one that can be
-        // repeated.
-        Err(error) => Attempted::Replied(Reply::without_payload(Outcome::Panicked(error.to_string()), Duration::ZERO)),
+        Ok(reply) => Some(Attempted::Replied(reply)),
+        Err(RpcError::Send(error)) if is_withdrawn(&*error) => Some(Attempted::NotSent),
+        // These come as the connection ends. What becomes of its calls is decided then, for all of them,
+        // by whether each was written.
+        Err(_) => None,
     }
 }
 

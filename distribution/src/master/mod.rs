@@ -80,6 +80,7 @@ struct LastHandle(Arc<Shared>);
 impl Drop for LastHandle {
     fn drop(&mut self) {
         self.0.abandon();
+        self.0.end_events();
     }
 }
 
@@ -115,25 +116,30 @@ impl Master {
 
     /// The registry's changes from now on. One who reads too slowly is told how many it missed.
     pub fn events(&self) -> Events {
-        let events = stream::unfold(self.shared.subscribe(), |mut events| async move {
+        let events = stream::unfold(self.shared.subscribe(), |events| async move {
+            let mut events = events?;
             match events.recv().await {
-                Ok(event) => Some((event, events)),
-                Err(broadcast::error::RecvError::Lagged(missed)) => Some((NodeEvent::Missed(missed), events)),
+                Ok(event) => Some((event, Some(events))),
+                Err(broadcast::error::RecvError::Lagged(missed)) => Some((NodeEvent::Missed(missed), Some(events))),
                 Err(broadcast::error::RecvError::Closed) => None,
             }
         });
         Events(events.boxed())
     }
 
-    /// Waits until at least this many nodes are alive (registered, and neither suspect nor draining).
+    /// Waits until at least this many nodes are alive (registered, and neither suspect nor draining), or
+    /// the master is shut down.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
     pub async fn wait_for_nodes(&self, count: usize) {
         let mut alive = self.shared.alive();
-        // The sender lives in what `self` holds, so this cannot fail.
-        let _ = alive.wait_for(|alive| *alive >= count).await;
+        tokio::select! {
+            // The sender lives in what `self` holds, so this cannot fail.
+            _ = alive.wait_for(|alive| *alive >= count) => {}
+            () = self.shared.closed.cancelled() => {}
+        }
     }
 
     /// Totals since the master started.

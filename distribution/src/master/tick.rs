@@ -6,7 +6,19 @@ use tokio::time::sleep_until;
 
 use super::dispatch::Shared;
 
+/// Ends the master's calls when the ticker does, for whatever reason: without it no deadline passes any
+/// more. The master's runtime may end before the master's handles do.
+struct EndOfTime(Arc<Shared>);
+
+impl Drop for EndOfTime {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
 pub(super) async fn run(shared: Arc<Shared>) {
+    let end = EndOfTime(shared);
+    let shared = &end.0;
     loop {
         let next = shared.tick();
         tokio::select! {

@@ -1,9 +1,9 @@
 //! Compute calls: a rayon pool, and the rule that a node runs as many of them at once as it has slots.
 //!
 //! The pool has a thread per slot. A handler's own parallel iterators share it, so a handler that
-//! spreads over all threads takes from the others, as it would on a machine of its own. Calls wait in a
-//! queue of ours and not in rayon's, which would start a second handler on the stack of one that waits
-//! for its parts.
+//! spreads over all threads takes from the others, as it would on a machine of its own. A thread of
+//! rayon that waits for the parts of one handler takes up other work meanwhile; it must not take up
+//! another call, which would hold the first one up for as long as it runs.
 
 use std::{
     collections::VecDeque,
@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use super::current;
 use crate::error::Error;
 
 /// Deals with one call: runs it from beginning to end, or gives it back.
@@ -34,7 +35,10 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Slots that are taken.
     running: usize,
+    /// Those of them whose handler runs at this moment.
+    executing: u32,
 }
 
 impl Pool {
@@ -60,13 +64,29 @@ impl Pool {
         }
     }
 
+    /// Handlers that run at this moment, of this connection to the master or an earlier one.
+    pub(super) fn busy(&self) -> u32 {
+        self.lock().executing
+    }
+
     /// Holds one slot while there are jobs.
-    fn work(&self) {
+    fn work(self: &Arc<Self>) {
+        if current::is_computing() {
+            // This thread waits inside a handler. The slot is offered to all threads: one that is idle
+            // takes it; if none is, the first handler to return goes on with the queue.
+            self.lock().running -= 1;
+            let pool = Arc::clone(self);
+            self.threads.spawn_broadcast(move |_| pool.take_up());
+            return;
+        }
         loop {
             let job = {
                 let mut queue = self.lock();
                 match queue.jobs.pop_front() {
-                    Some(job) => job,
+                    Some(job) => {
+                        queue.executing += 1;
+                        job
+                    }
                     None => {
                         queue.running -= 1;
                         return;
@@ -74,7 +94,23 @@ impl Pool {
                 }
             };
             job(Turn::Run);
+            self.lock().executing -= 1;
         }
+    }
+
+    /// Takes a free slot, on a thread that is not inside a handler, if there are jobs for it.
+    fn take_up(self: &Arc<Self>) {
+        if current::is_computing() {
+            return;
+        }
+        {
+            let mut queue = self.lock();
+            if queue.jobs.is_empty() || queue.running >= self.slots {
+                return;
+            }
+            queue.running += 1;
+        }
+        self.work();
     }
 
     /// Gives back all calls that wait for a slot. Called on the link's thread.

@@ -55,6 +55,11 @@ pub fn current() -> CurrentCall {
         .unwrap_or_else(|| CurrentCall::new(CallId(0), 1, None))
 }
 
+/// Whether this thread is inside a compute handler.
+pub(super) fn is_computing() -> bool {
+    COMPUTING.with_borrow(Option::is_some)
+}
+
 impl CurrentCall {
     pub(super) fn new(id: CallId, attempt: u32, timeout: Option<Duration>) -> Self {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));

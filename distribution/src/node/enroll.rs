@@ -10,7 +10,7 @@ use crate::{
     config::from_micros,
     error::Error,
     id::NodeId,
-    wire::hello::{HelloError, Verdict, introduce},
+    wire::hello::{HelloError, Registration, Verdict, introduce},
 };
 
 /// The wait before the second dial; it grows by [`GROWTH`] with each further one.
@@ -47,9 +47,18 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
     let mut wait = FIRST_WAIT;
     let mut complained = String::new();
     let end = loop {
-        let tried = tokio::select! {
-            tried = register(&setup) => tried,
+        let dialled = tokio::select! {
+            dialled = dial(&setup) => dialled,
             () = wished_away(&mut wishes) => break None,
+        };
+        // From here on the master may send calls, so that a wish to drain is not a wish to drop the
+        // connection.
+        let tried = match dialled {
+            Ok(stream) => tokio::select! {
+                tried = register(&setup, stream) => tried,
+                () = wished_to_leave(&mut wishes) => break None,
+            },
+            Err(failure) => Err(failure),
         };
         match tried {
             Ok(registered) => {
@@ -110,6 +119,10 @@ async fn wished_away(wishes: &mut watch::Receiver<Wish>) {
     let _ = wishes.wait_for(|wish| *wish != Wish::Serve).await;
 }
 
+async fn wished_to_leave(wishes: &mut watch::Receiver<Wish>) {
+    let _ = wishes.wait_for(|wish| *wish == Wish::Leave).await;
+}
+
 /// A connection on which the node is registered.
 pub(super) struct Registered {
     pub(super) stream: TcpStream,
@@ -119,8 +132,8 @@ pub(super) struct Registered {
     pub(super) reply_limit: usize,
 }
 
-async fn register(setup: &Setup) -> Result<Registered, Failure> {
-    let mut stream = match timeout(DIAL_TIME, TcpStream::connect(&setup.master)).await {
+async fn dial(setup: &Setup) -> Result<TcpStream, Failure> {
+    let stream = match timeout(DIAL_TIME, TcpStream::connect(&setup.master)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(Failure::Passing(format!("cannot connect: {error}"))),
         Err(_) => return Err(Failure::Passing(format!("no answer to the connection within {DIAL_TIME:?}"))),
@@ -129,7 +142,12 @@ async fn register(setup: &Setup) -> Result<Registered, Failure> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
-    match introduce(&mut stream, &setup.registration).await {
+    Ok(stream)
+}
+
+async fn register(setup: &Setup, mut stream: TcpStream) -> Result<Registered, Failure> {
+    let registration = Registration { busy: setup.pool.busy(), ..setup.registration.clone() };
+    match introduce(&mut stream, &registration).await {
         Ok(Verdict::Welcome { node, heartbeat, silence, frame_limit }) => Ok(Registered {
             stream,
             id: NodeId::from_bits(node),

@@ -322,6 +322,7 @@ impl NodeBuilder {
         let registration = Registration {
             name: name.clone(),
             slots: u32::try_from(slots).unwrap_or(u32::MAX),
+            busy: 0,
             async_limit: self.async_limit.map_or(ASYNC_LIMIT, |limit| u32::try_from(limit).unwrap_or(u32::MAX)),
             frame_limit: frame_limit as u64,
             labels: self.labels.into_iter().collect(),

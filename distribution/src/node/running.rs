@@ -1,7 +1,7 @@
 //! The calls that a connection has brought and that are not answered yet.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -30,12 +30,15 @@ pub(super) enum Phase {
 }
 
 impl Running {
-    /// Books a call in until the guard is dropped.
-    pub(super) fn enter(self: &Arc<Self>, call: CurrentCall, phase: Phase) -> RunningGuard {
+    /// Books a call in until the guard is dropped; `None` if this very attempt is here already.
+    pub(super) fn enter(self: &Arc<Self>, call: CurrentCall, phase: Phase) -> Option<RunningGuard> {
         let key = call.key();
-        self.lock().insert(key, call);
+        match self.lock().entry(key) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(place) => place.insert(call),
+        };
         self.count(phase).fetch_add(1, Ordering::Relaxed);
-        RunningGuard { running: Arc::clone(self), key, phase }
+        Some(RunningGuard { running: Arc::clone(self), key, phase })
     }
 
     /// Tells the handler of this attempt, if it is here, that nobody waits for it. One that is not here
@@ -53,12 +56,23 @@ impl Running {
         }
     }
 
-    pub(super) fn load(&self) -> Load {
+    /// What is here, with what else the pool is busy with.
+    pub(super) fn load(&self, pool_busy: u32) -> Load {
+        let computing = self.computing.load(Ordering::Relaxed);
         Load {
-            computing: self.computing.load(Ordering::Relaxed),
+            computing,
             waiting: self.waiting.load(Ordering::Relaxed),
-            asynchronous: self.asynchronous.load(Ordering::Relaxed),
+            asynchronous: self.asynchronous(),
+            stale: pool_busy.saturating_sub(computing),
         }
+    }
+
+    pub(super) fn asynchronous(&self) -> u32 {
+        self.asynchronous.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     fn count(&self, phase: Phase) -> &AtomicU32 {

@@ -37,6 +37,9 @@ use crate::{
 /// Replies that handlers may leave for the connection before they wait for it.
 const REPLY_BUFFER: usize = 1024;
 
+/// Compute calls that may wait here for a slot; a master sends less ahead.
+const WAITING_MOST: u32 = 1024;
+
 /// How long the last frames may take to go out before the connection is simply closed.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
 
@@ -96,7 +99,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
                 if silent > silence {
                     break End::Lost(format!("the master was silent for {:.1} s", silent.as_secs_f64()));
                 }
-                side.send(Control::Heartbeat(running.load()));
+                side.send(Control::Heartbeat(running.load(setup.pool.busy())));
             }
             wish = wished(wishes, leave_at.is_some()) => match wish {
                 Wish::Leave => break farewell(&mut requests, &side).await,
@@ -105,9 +108,13 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
                     side.send(Control::Drain);
                 }
             },
+            () = side.ended() => break End::Lost(match dismissed.load(Ordering::Acquire) {
+                true => "the master said goodbye".to_owned(),
+                false => "the master closed the connection".to_owned(),
+            }),
             () = drained.notified(), if leave_at.is_some() => break farewell(&mut requests, &side).await,
             () = sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => {
-                let left = running.load();
+                let left = running.load(setup.pool.busy());
                 tracing::warn!(
                     node = setup.registration.name,
                     calls = left.computing + left.waiting + left.asynchronous,
@@ -165,7 +172,11 @@ impl Connection<'_> {
                 tokio::spawn(answer(request, Reply::refused(Refusal::UnknownMethod)));
             }
             Some(Handler::Compute(handler)) => {
-                let mut guard = self.running.enter(call.clone(), Phase::Waiting);
+                let guard = match self.running.waiting() < WAITING_MOST {
+                    true => self.running.enter(call.clone(), Phase::Waiting),
+                    false => None,
+                };
+                let Some(mut guard) = guard else { return refuse(request) };
                 self.setup.pool.run(move |turn| {
                     let reply = match turn {
                         Turn::GiveBack => {
@@ -186,16 +197,25 @@ impl Connection<'_> {
                 });
             }
             Some(Handler::Async(handler)) => {
-                if self.running.load().asynchronous >= self.setup.registration.async_limit {
-                    tokio::spawn(answer(request, Reply::refused(Refusal::Busy)));
-                    return;
-                }
-                let guard = self.running.enter(call.clone(), Phase::Asynchronous);
-                self.setup.runtime.spawn(async move {
+                let guard = match self.running.asynchronous() < self.setup.registration.async_limit {
+                    true => self.running.enter(call.clone(), Phase::Asynchronous),
+                    false => None,
+                };
+                let Some(guard) = guard else { return refuse(request) };
+                let mut task = self.setup.runtime.spawn(call.scope(handler(message.payload, limit)));
+                // The request stays on the link's own runtime, so that it is answered also if the handler
+                // panics as it is dropped, or its runtime ends.
+                tokio::spawn(async move {
                     let reply = tokio::select! {
                         biased;
-                        reply = call.scope(handler(message.payload, limit)) => reply,
-                        () = call.stopped() => Reply::without_payload(Outcome::Stopped, Duration::ZERO),
+                        ended = &mut task => ended.unwrap_or_else(|error| {
+                            let message = format!("the handler's task ended without a value: {error}");
+                            Reply::without_payload(Outcome::Panicked(message), Duration::ZERO)
+                        }),
+                        () = call.stopped() => {
+                            task.abort();
+                            Reply::without_payload(Outcome::Stopped, Duration::ZERO)
+                        }
                     };
                     drop(guard);
                     answer(request, reply).await;
@@ -203,6 +223,11 @@ impl Connection<'_> {
             }
         }
     }
+}
+
+/// Turns away what a master that keeps its books would not have sent.
+fn refuse(request: InFlightRequest<Incoming, Reply>) {
+    tokio::spawn(answer(request, Reply::refused(Refusal::Busy)));
 }
 
 async fn answer(request: InFlightRequest<Incoming, Reply>, reply: Reply) {

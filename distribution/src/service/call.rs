@@ -77,8 +77,9 @@ impl<T, E> Call<T, E> {
         self
     }
 
-    /// Sends the call to this node and to no other. Where it is not registered, the call waits for the
-    /// master's `node_wait`, then ends as [`CallError::NoNode`].
+    /// Sends the call to this node and to no other. It waits for a slot there as long as it takes; if the
+    /// node is not registered, or leaves before, it ends as [`CallError::NoNode`] at once, because an id is
+    /// never given to a node again.
     pub fn on(mut self, node: impl Into<NodeId>) -> Self {
         self.options.node = Some(node.into());
         self

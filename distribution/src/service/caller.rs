@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -67,9 +67,10 @@ pub struct CallState {
     pub(crate) payload: Bytes,
     pub(crate) options: CallOptions,
     id: std::sync::OnceLock<CallId>,
-    /// The newest attempt that was written to a connection; 0 before the first.
-    sent: AtomicU32,
-    withdrawn: AtomicBool,
+    /// The newest attempt and what has become of it: its number times four, plus one of [`OPEN`],
+    /// [`SENT`] and [`REVOKED`]. One word, so that the link which writes and the core which gives up can
+    /// never both have their way.
+    attempt: AtomicU64,
     end: Mutex<End>,
 }
 
@@ -99,8 +100,7 @@ impl CallState {
             payload,
             options,
             id: std::sync::OnceLock::new(),
-            sent: AtomicU32::new(0),
-            withdrawn: AtomicBool::new(false),
+            attempt: AtomicU64::new(REVOKED),
             end: Mutex::new(End::Awaited(None)),
         }
     }
@@ -115,13 +115,23 @@ impl CallState {
         let _ = self.id.set(id);
     }
 
-    pub(crate) fn was_sent(&self, attempt: u32) -> bool {
-        self.sent.load(Ordering::Acquire) >= attempt
+    /// From now on this attempt may be written, and none before it.
+    pub(crate) fn open(&self, attempt: u32) {
+        self.attempt.store(word(attempt, OPEN), Ordering::Release);
     }
 
-    /// From now on no attempt at the call is written any more.
-    pub(crate) fn withdraw(&self) {
-        self.withdrawn.store(true, Ordering::Release);
+    /// Keeps this attempt from being written; false if it was written already.
+    pub(crate) fn revoke(&self, attempt: u32) -> bool {
+        let revoked = self.attempt.compare_exchange(
+            word(attempt, OPEN),
+            word(attempt, REVOKED),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        match revoked {
+            Ok(_) => true,
+            Err(now) => now == word(attempt, REVOKED),
+        }
     }
 
     /// Ends the call. The first end counts; a later one is dropped.
@@ -167,12 +177,20 @@ impl CallState {
 
 impl SendPermit for CallState {
     fn sending(&self, attempt: u32) -> bool {
-        // Recorded before the flag is read. A canceller sets the flag, then leaves a cancel frame in the
-        // outbox; if the flag is missed here, that frame is written behind the request, and the node
-        // stops it. Either way the call does not run on unnoticed.
-        self.sent.store(attempt, Ordering::Release);
-        !self.withdrawn.load(Ordering::Acquire)
+        let (open, sent) = (word(attempt, OPEN), word(attempt, SENT));
+        self.attempt.compare_exchange(open, sent, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
+}
+
+/// It is on its way to the connection.
+const OPEN: u64 = 0;
+/// It is being written, or was.
+const SENT: u64 = 1;
+/// It must not be written any more.
+const REVOKED: u64 = 2;
+
+fn word(attempt: u32, state: u64) -> u64 {
+    u64::from(attempt) << 2 | state
 }
 
 /// The part of a generated client that does not depend on the trait.

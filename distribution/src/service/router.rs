@@ -106,7 +106,6 @@ impl Routes {
                 Ok(arguments) => arguments,
                 Err(refused) => return refused,
             };
-            drop(payload);
             let started = Instant::now();
             // Encoding is inside as well: a user's `Serialize` is no less likely to panic.
             let reply = catch_unwind(AssertUnwindSafe(|| {
@@ -138,7 +137,6 @@ impl Routes {
                     Ok(started) => started,
                     Err(reply) => return reply,
                 };
-                drop(payload);
                 let encoded = async move {
                     let result = future.await;
                     encode(result, started.elapsed(), limit)

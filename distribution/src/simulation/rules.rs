@@ -3,7 +3,10 @@
 //! The core's own books are recounted elsewhere (`core/sanity.rs`). Here is what a caller and a node
 //! are promised: each call ends exactly once, and its end says nothing that the world knows to be untrue.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::world::{CallRecord, HEARTBEAT, METHODS, SimulatedNode};
 use crate::{
@@ -20,8 +23,11 @@ pub(super) struct Rules {
     node_wait: Duration,
     states: BTreeMap<NodeId, NodeState>,
     joined: BTreeMap<NodeId, Time>,
-    /// When each of those that are gone went.
-    gone: BTreeMap<NodeId, Time>,
+    gone: BTreeSet<NodeId>,
+    /// Those that were cut off for what they did.
+    rude: BTreeSet<NodeId>,
+    /// Those that were gone when the tick began.
+    gone_before: BTreeSet<NodeId>,
     /// Silence before this does not count.
     amnesty: Time,
     last_tick: Time,
@@ -42,7 +48,9 @@ impl Rules {
             node_wait: settings.node_wait,
             states: BTreeMap::new(),
             joined: BTreeMap::new(),
-            gone: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            rude: BTreeSet::new(),
+            gone_before: BTreeSet::new(),
             amnesty: Time::ZERO,
             last_tick: Time::ZERO,
             late: 0,
@@ -117,7 +125,7 @@ impl Rules {
         for node in &call.lost {
             let blameless =
                 matches!(lost.iter().find(|(other, _)| other.id == *node), Some((_, GoneReason::Violation(_))));
-            must(self.gone.contains_key(node) || blameless, || format!("call {} blames {node}, which lives", call.id))?;
+            must(self.gone.contains(node) || blameless, || format!("call {} blames {node}, which lives", call.id))?;
         }
         match end {
             Ok(ended) => self.answered(call, ended),
@@ -188,6 +196,7 @@ impl Rules {
             self.amnesty = now;
         }
         self.last_tick = now;
+        self.gone_before.clone_from(&self.gone);
     }
 
     /// Only the silent and the rude are cut off, and not when the master itself was deaf.
@@ -200,6 +209,7 @@ impl Rules {
         reason: &GoneReason,
     ) -> Verdict {
         if matches!(reason, GoneReason::Violation(_)) {
+            self.rude.insert(nodes[at].id);
             return Ok(());
         }
         let silence = |node: &SimulatedNode| {
@@ -214,7 +224,7 @@ impl Rules {
         })?;
         // Those that this very look gives up have left the registry one by one, and count all the same.
         let here = |node: &&SimulatedNode| {
-            node.link.complaint().is_none() && (!node.gone || self.gone.get(&node.id) == Some(&now))
+            !self.rude.contains(&node.id) && (!node.gone || !self.gone_before.contains(&node.id))
         };
         let total = nodes.iter().filter(here).count();
         let quiet = nodes.iter().filter(here).filter(|node| silence(node) >= HEARTBEAT * 3).count();
@@ -224,7 +234,7 @@ impl Rules {
         })
     }
 
-    pub(super) fn event(&mut self, now: Time, event: &NodeEvent) -> Verdict {
+    pub(super) fn event(&mut self, event: &NodeEvent) -> Verdict {
         let state = |node: &NodeIdentity| self.states.get(&node.id).copied();
         match event {
             NodeEvent::Suspect { node, silent_for } => {
@@ -237,7 +247,7 @@ impl Rules {
                 self.states.insert(node.id, NodeState::Alive);
             }
             NodeEvent::Gone { node, .. } => {
-                must(self.gone.insert(node.id, now).is_none(), || format!("{node} is gone twice"))?;
+                must(self.gone.insert(node.id), || format!("{node} is gone twice"))?;
                 self.states.remove(&node.id);
             }
             NodeEvent::Joined { .. } | NodeEvent::Draining { .. } | NodeEvent::Missed(_) => {}

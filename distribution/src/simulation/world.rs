@@ -55,13 +55,23 @@ impl Host for SimulatedHost {
 pub(super) struct SimulatedCall {
     /// Its place in the world's list.
     pub(super) at: usize,
+    /// The newest attempt that was written.
     pub(super) sent: Cell<u32>,
-    pub(super) withdrawn: Cell<bool>,
+    /// The attempt that may be written.
+    open: Cell<u32>,
 }
 
 impl CallHandle for Rc<SimulatedCall> {
-    fn was_sent(&self, attempt: u32) -> bool {
-        self.sent.get() >= attempt
+    fn open(&self, attempt: u32) {
+        self.open.set(attempt);
+    }
+
+    fn revoke(&self, attempt: u32) -> bool {
+        let unsent = self.sent.get() < attempt;
+        if unsent && self.open.get() == attempt {
+            self.open.set(0);
+        }
+        unsent
     }
 }
 
@@ -279,9 +289,8 @@ impl World {
                 let attempt = Attempt { call, id, number: attempt, stage: Stage::Queued, cancelled: false };
                 self.nodes[link.at].attempts.push_back(attempt);
             }
-            Effect::Cancel { link, call, id, attempt } => {
+            Effect::Cancel { link, id, attempt } => {
                 self.note(format!("  cancel {id}#{attempt} on {}", self.nodes[link.at].id));
-                call.withdrawn.set(true);
                 for other in &mut self.nodes[link.at].attempts {
                     if other.id == id && other.number == attempt {
                         other.cancelled = true;
@@ -322,7 +331,7 @@ impl World {
             }
             Effect::Event(event) => {
                 self.note(format!("  {event}"));
-                self.rules.event(self.now, &event)?;
+                self.rules.event(&event)?;
             }
         }
         Ok(())
@@ -340,7 +349,7 @@ impl World {
             size: self.rng.random_range(0..200),
         };
         let at = self.calls.len();
-        let handle = Rc::new(SimulatedCall { at, sent: Cell::new(0), withdrawn: Cell::new(false) });
+        let handle = Rc::new(SimulatedCall { at, sent: Cell::new(0), open: Cell::new(0) });
         self.calls.push(CallRecord {
             handle: Rc::clone(&handle),
             id: CallId(u64::MAX),
@@ -369,7 +378,6 @@ impl World {
         let Some(at) = self.pick(&open) else { return Ok(()) };
         let id = self.calls[at].id;
         self.calls[at].cancelled = true;
-        self.calls[at].handle.withdrawn.set(true);
         self.bring(&format!("cancel {id}"), |core, _, effects| core.cancel(id, effects))
     }
 
@@ -385,8 +393,8 @@ impl World {
             return Ok(());
         };
         let attempt = &mut node.attempts[place];
-        attempt.call.sent.set(attempt.number);
-        if !attempt.call.withdrawn.get() {
+        if attempt.call.open.get() == attempt.number {
+            attempt.call.sent.set(attempt.number);
             attempt.stage = Stage::Sent;
             return Ok(());
         }
@@ -412,6 +420,13 @@ impl World {
         if node.attempts[place].cancelled {
             if let Some(attempt) = node.attempts.remove(place) {
                 node.replies.push_back((attempt.id, attempt.number, Reply::refused(Refusal::Stopped)));
+            }
+            return Ok(());
+        }
+        // Now and then a node says that it will not.
+        if !self.calm && self.rng.random_bool(0.05) {
+            if let Some(attempt) = node.attempts.remove(place) {
+                node.replies.push_back((attempt.id, attempt.number, Reply::refused(Refusal::Busy)));
             }
             return Ok(());
         }
@@ -455,13 +470,10 @@ impl World {
             return Ok(());
         };
         self.nodes[at].link.heard.set(self.now);
-        let Some((id, number, mut reply)) = self.nodes[at].replies.pop_front() else { return Ok(()) };
-        // Now and then a node says that it will not.
-        if !self.calm && reply.outcome == Outcome::Refused(Refusal::Stopped) && self.rng.random_bool(0.2) {
-            reply = Reply::refused(Refusal::Busy);
-        }
+        let Some((id, number, reply)) = self.nodes[at].replies.pop_front() else { return Ok(()) };
         let from = self.nodes[at].id;
-        if let Some(at) = self.by_id.get(&id) {
+        let ran = !matches!(reply.outcome, Outcome::Refused(_) | Outcome::Stopped);
+        if let Some(at) = self.by_id.get(&id).filter(|_| ran) {
             self.rules.delivered(&self.calls[*at], from, number);
         }
         self.bring(&format!("reply {id}#{number} from {from}: {:?}", reply.outcome), |core, now, effects| {
@@ -473,8 +485,9 @@ impl World {
     fn load(&mut self) -> Result<(), String> {
         let Some(at) = self.pick_node(|node| !node.gone) else { return Ok(()) };
         let id = self.nodes[at].id;
-        let lie = Load { computing: self.rng.random(), waiting: u32::MAX, asynchronous: 0 };
-        self.bring("load", |core, _, _| core.load(id, lie))
+        let stale = if self.rng.random_bool(0.3) { self.rng.random() } else { self.rng.random_range(0..2) };
+        let lie = Load { computing: self.rng.random(), waiting: u32::MAX, asynchronous: 0, stale };
+        self.bring("load", |core, now, effects| core.load(now, id, lie, effects))
     }
 
     fn join(&mut self) -> Result<(), String> {
@@ -489,6 +502,7 @@ impl World {
             name: format!("n{at}"),
             slots,
             async_limit: self.rng.random_range(1..4),
+            busy: self.rng.random_range(0..2),
             frame_limit: 65_536,
             labels: Vec::new(),
             methods: serves.iter().map(|at| offer(*at)).collect(),
@@ -642,6 +656,9 @@ impl World {
             if !self.nodes[at].running {
                 self.end_connection(at, GoneReason::Disconnected)?;
             }
+        }
+        for id in self.nodes.iter().map(|node| node.id).collect::<Vec<_>>() {
+            self.bring("load", |core, now, effects| core.load(now, id, Load::default(), effects))?;
         }
         for _ in 0..4_000 {
             if self.core.unfinished() == 0 && self.core.stats().in_flight == 0 {

@@ -80,6 +80,8 @@ pub(crate) fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usi
         0..=65_536 => decode_limited::<T, MIB>(bytes),
         65_537..=4_194_304 => decode_limited::<T, { 64 * MIB }>(bytes),
         4_194_305..=67_108_864 => decode_limited::<T, GIB>(bytes),
+        67_108_865..=268_435_456 => decode_limited::<T, { 4 * GIB }>(bytes),
+        268_435_457..=1_073_741_824 => decode_limited::<T, { 16 * GIB }>(bytes),
         _ => decode_limited::<T, { 64 * GIB }>(bytes),
     }
 }

@@ -156,7 +156,8 @@ impl Reply {
     }
 }
 
-/// What a node says about its work with each heartbeat. For people to read: no decision rests on it.
+/// What a node says about its work with each heartbeat. Only `stale` is acted on, and can do no harm but
+/// to the node's own share of the work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Load {
     /// Compute handlers running.
@@ -165,6 +166,8 @@ pub(crate) struct Load {
     pub(crate) waiting: u32,
     /// Async handlers running.
     pub(crate) asynchronous: u32,
+    /// Compute handlers that still run for an earlier connection, and hold slots.
+    pub(crate) stale: u32,
 }
 
 /// A frame that manages the connection and carries no call.
@@ -174,7 +177,8 @@ pub(crate) enum Control {
     Cancel { call: u64, attempt: u32 },
     /// Node to master: alive, and this busy.
     Heartbeat(Load),
-    /// Master to node: alive too.
+    /// Master to node: alive too. Sent as often as the node's, and of the master's own accord, so that it
+    /// comes also while a long reply is under way in the other direction.
     HeartbeatSeen,
     /// Node to master: send no new calls.
     Drain,
@@ -213,6 +217,7 @@ impl Control {
 
     /// The control frame of this kind and body; `None` where the kind is a call's.
     pub(crate) fn decode(kind: Kind, body: &[u8]) -> Result<Option<Self>, CodecError> {
+        let body = &body[..body.len().min(BODY_HEADER_LIMIT)];
         Ok(Some(match kind {
             Kind::Request | Kind::Response => return Ok(None),
             Kind::Cancel => {
@@ -249,7 +254,9 @@ pub(crate) fn encode_frame(
 
 /// Splits a body into its header and the payload behind it, which keeps the frame's own memory.
 pub(crate) fn split_body<T: serde::de::DeserializeOwned>(mut body: Bytes) -> Result<(T, Bytes), CodecError> {
-    let (header, read) = decode_prefix(&body)?;
+    // Only what a header may take is shown to the decoder, so that a length in it which lies is judged by
+    // that and not by the payload's size.
+    let (header, read) = decode_prefix(&body[..body.len().min(BODY_HEADER_LIMIT)])?;
     body.advance(read);
     Ok((header, body))
 }
@@ -274,8 +281,8 @@ mod tests {
     fn control_frames_have_these_bytes() {
         assert_eq!(control(Control::Cancel { call: 300, attempt: 2 }), "0400000003fb2c0102");
         assert_eq!(
-            control(Control::Heartbeat(Load { computing: 2, waiting: 0, asynchronous: 255 })),
-            "05000000040200fbff00"
+            control(Control::Heartbeat(Load { computing: 2, waiting: 0, asynchronous: 255, stale: 1 })),
+            "06000000040200fbff0001"
         );
         assert_eq!(control(Control::HeartbeatSeen), "0000000005");
         assert_eq!(control(Control::Drain), "0000000006");

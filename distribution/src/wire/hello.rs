@@ -72,12 +72,10 @@ pub(crate) enum HelloError {
 }
 
 impl HelloError {
-    /// Whether the same two programs can never do better: different protocol, codec or role.
+    /// Whether the same two programs can never do better: different version, codec or role. What is no
+    /// peer at all does not count: something else may have the port while a master restarts.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::Stranger(_) | Self::Version { .. } | Self::Role { .. } | Self::Security { .. } | Self::Codec { .. }
-        )
+        matches!(self, Self::Version { .. } | Self::Role { .. } | Self::Security { .. } | Self::Codec { .. })
     }
 }
 
@@ -87,6 +85,8 @@ pub(crate) struct Registration {
     pub(crate) name: String,
     /// Compute handlers it runs at once.
     pub(crate) slots: u32,
+    /// Slots that are taken by handlers of an earlier connection.
+    pub(crate) busy: u32,
     /// Async handlers it runs at once.
     pub(crate) async_limit: u32,
     /// Largest frame body it takes, in bytes.
@@ -331,6 +331,7 @@ mod tests {
         Registration {
             name: "n1".to_owned(),
             slots: 2,
+            busy: 0,
             async_limit: 1000,
             frame_limit: 65_536,
             labels: vec![("zone".to_owned(), "eu".to_owned())],
@@ -363,7 +364,7 @@ mod tests {
         let bytes = encode_payload(&registration(), 1000).expect("encodes");
         assert_eq!(
             hex(&bytes),
-            "026e3102fbe803fc0000010001047a6f6e6502657501fd080706050403020105417269746801\
+            "026e310200fbe803fc0000010001047a6f6e6502657501fd080706050403020105417269746801\
              0373756d13666e285665633c6936343e29202d3e2069363401"
         );
         let welcome = Verdict::Welcome { node: 5, heartbeat: 1_000_000, silence: 6_000_000, frame_limit: 300 };

@@ -23,6 +23,7 @@ use futures::{Sink, Stream, task::AtomicWaker};
 use tarpc::{ClientMessage, Request, RequestName, Response, trace};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::Notify,
     time::Instant,
 };
 use tokio_util::io::poll_read_buf;
@@ -62,7 +63,7 @@ const SLOWEST_RATE: u64 = 64 * 1024;
 
 /// Leave to send a request, asked at the moment when it is about to be written.
 pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
-    /// Records that `attempt` is being written; false if the call was withdrawn before, in which case it is not.
+    /// Records that `attempt` is being written; false if it was given up before, in which case it must not be.
     fn sending(&self, attempt: u32) -> bool;
 }
 
@@ -117,6 +118,8 @@ pub(crate) struct Side {
     /// Microseconds from `opened` to when the peer must have read some of what waits; 0 if nothing does.
     read_due: AtomicU64,
     outbox: Mutex<Vec<Control>>,
+    /// Told when the peer has closed its side; tarpc's server keeps that to itself while it has requests.
+    ended: Notify,
     writer: AtomicWaker,
 }
 
@@ -128,6 +131,7 @@ impl Side {
             frame_due: AtomicU64::new(0),
             read_due: AtomicU64::new(0),
             outbox: Mutex::default(),
+            ended: Notify::new(),
             writer: AtomicWaker::new(),
         })
     }
@@ -142,6 +146,11 @@ impl Side {
         }
         drop(outbox);
         self.writer.wake();
+    }
+
+    /// Waits until the peer has closed its side.
+    pub(crate) async fn ended(&self) {
+        self.ended.notified().await;
     }
 
     fn outbox(&self) -> std::sync::MutexGuard<'_, Vec<Control>> {
@@ -225,6 +234,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 }
             }
             if ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.incoming))? == 0 {
+                self.side.ended.notify_one();
                 return Poll::Ready(if self.incoming.is_empty() {
                     None
                 } else {

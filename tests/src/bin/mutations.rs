@@ -36,8 +36,8 @@ const MUTATIONS: [Mutation; 18] = [
     mutation(
         "a call that was written is taken for one that was not",
         "retry.rs",
-        "if !Self::was_sent(call) {",
-        "if Self::was_sent(call) {",
+        "if call.handle.revoke(call.attempt) {",
+        "if !call.handle.revoke(call.attempt) {",
     ),
     mutation(
         "the slot of a call that has ended is not given back",
@@ -46,10 +46,10 @@ const MUTATIONS: [Mutation; 18] = [
         "",
     ),
     mutation(
-        "the answer of an attempt that was given up is taken",
+        "a node that has ended a call is not given what waits",
         "mod.rs",
-        "entry.attempt == attempt && matches!(entry.stage, Stage::InFlight(on) if on == node)",
-        "entry.attempt >= attempt && node.to_bits() > 0",
+        "self.feed(now, node, effects);\n        self.tell_drained(node, effects);",
+        "self.tell_drained(node, effects);",
     ),
     mutation("silence counts although the master was stalled", "liveness.rs", "self.liveness.amnesty = now;", ""),
     mutation(

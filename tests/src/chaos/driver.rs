@@ -26,13 +26,11 @@ use super::{
     report,
     seat::{Found, Seat},
     strikes::{self, Blow, Strike},
+    verdict::longest_life,
 };
 
 /// How often the driver looks at its processes.
 const LOOK: Duration = Duration::from_millis(5);
-
-/// A run in which nothing at all happens for this long stands still. Longer than any wait in the library.
-const STANDSTILL: Duration = Duration::from_secs(60);
 
 /// How often a line says how far the run is.
 const NEWS: Duration = Duration::from_secs(5);
@@ -191,8 +189,9 @@ impl Driver {
                 told = Instant::now();
                 self.tell();
             }
-            if self.moved.elapsed() > STANDSTILL {
-                self.complaints.push(format!("the run stood still for {STANDSTILL:?}"));
+            // Nothing at all has happened for longer than any call may take.
+            if self.moved.elapsed() > longest_life(self.heartbeat()) {
+                self.complaints.push(format!("the run stood still for {:?}", self.moved.elapsed()));
                 return Ok(());
             }
             let Some(master) = self.master.as_mut().filter(|master| master.listens) else { continue };
@@ -208,6 +207,10 @@ impl Driver {
                 self.order(&Order::Finish).await?;
             }
         }
+    }
+
+    fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.options.heartbeat_ms)
     }
 
     fn all_well(&mut self) -> bool {
@@ -359,6 +362,7 @@ impl Driver {
         if blow == Blow::KillMaster {
             return self.kill_master().await.map(|()| true);
         }
+        let heartbeat = self.heartbeat();
         let Some(seat) = well.choose(&mut self.rng).map(|seat| &mut self.seats[*seat]) else { return Ok(false) };
         self.harms.push(Harm { name: seat.name(), blow, from: now(), until: None });
         match blow {
@@ -367,7 +371,6 @@ impl Driver {
                 self.count.kills += 1;
             }
             Blow::Freeze => {
-                let heartbeat = Duration::from_millis(self.options.heartbeat_ms);
                 seat.freeze(heartbeat.mul_f64(self.rng.random_range(FREEZE))).await?;
                 self.count.freezes += 1;
             }
@@ -436,6 +439,7 @@ impl Driver {
         Ok(History {
             seed: self.seed,
             keys: self.keys,
+            heartbeat: self.heartbeat(),
             masters: self.generations.into_iter().map(read).collect::<io::Result<_>>()?,
             nodes: nodes.map(|read: io::Result<_>| read.map(|(ran, name)| (name, ran))).collect::<io::Result<_>>()?,
             harms: self.harms,

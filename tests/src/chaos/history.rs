@@ -1,5 +1,7 @@
 //! All there is to judge a run by: what the processes wrote down, and what the driver did to them.
 
+use std::time::Duration;
+
 use super::{
     ledger::{Made, Ran},
     strikes::Blow,
@@ -10,6 +12,8 @@ pub(super) struct History {
     pub(super) seed: u64,
     /// How many calls there are, those included that callers drop.
     pub(super) keys: u64,
+    /// The masters'.
+    pub(super) heartbeat: Duration,
     pub(super) masters: Vec<Generation>,
     /// Each node's name and ledger.
     pub(super) nodes: Vec<(String, Vec<Ran>)>,

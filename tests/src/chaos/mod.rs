@@ -24,7 +24,7 @@
 //! A call that was unanswered when its master was killed died with it. It counts as `failed` (and
 //! `died_with_master`), not as lost, and is not made again: a new call with a new key would be no
 //! different from the calls that follow anyway. But one that had been on its way for longer than
-//! [`verdict::LONGEST_LIFE`] by then had been hanging, and is lost.
+//! [`verdict::longest_life`] by then had been hanging, and is lost.
 //!
 //! # Rules
 //!
@@ -87,7 +87,7 @@ pub struct Options {
     #[arg(long, default_value_t = 4)]
     pub freezes: u32,
     /// Nodes to end in order (SIGTERM) and to start anew
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 20)]
     pub terminates: u32,
     /// How often to kill the master (SIGKILL) and to start it anew on the same port
     #[arg(long, default_value_t = 1)]

@@ -116,9 +116,16 @@ impl Shared {
                     self.expect("bytes", answer.map(|bytes| bytes.len()), |_| false);
                 }
             }
-            780..830 => {
-                let call = mixed.nap(millis + 5).timeout(Duration::from_millis(millis.min(5)));
-                self.expect("late nap", call.await, |end| matches!(end, Err(CallError::TimedOut { .. })));
+            780..810 => {
+                // Far longer than a stall of this process: an answer that is here when the time is up is
+                // an answer.
+                let call = mixed.doze(10_000).timeout(Duration::from_millis(millis.min(5)));
+                self.expect("late doze", call.await, |end| matches!(end, Err(CallError::TimedOut { .. })));
+            }
+            810..830 => {
+                // This cannot be stopped, and keeps its slot; so it may not be long, and may be in time.
+                let end = mixed.nap(millis).timeout(Duration::from_millis(millis / 2)).await;
+                self.expect("late nap", end, |end| matches!(end, Ok(()) | Err(CallError::TimedOut { .. })));
             }
             830..880 => {
                 // Dropped: while it is queued, on its way or running.

@@ -103,7 +103,7 @@ async fn run(options: Options) -> io::Result<ExitCode> {
         while began.elapsed() < time * number / 4 {
             tokio::time::sleep(SAMPLE).await;
             quarter.sample(&fleet)?;
-            if began.elapsed() > time * (restarts + 1) / (RESTARTS + 1) {
+            if restarts < RESTARTS && began.elapsed() > time * (restarts + 1) / (RESTARTS + 1) {
                 restarts += 1;
                 fleet.restart_next(&master).await?;
             }
