@@ -428,6 +428,7 @@ impl Driver {
 
     /// What there is to judge. For when all processes have ended.
     fn into_history(self) -> io::Result<History> {
+        let heartbeat = self.heartbeat();
         let read = |mut generation: Generation| {
             if generation.entries.is_empty() {
                 generation.entries = ledger::read(&self.folder, &generation.name)?;
@@ -439,7 +440,7 @@ impl Driver {
         Ok(History {
             seed: self.seed,
             keys: self.keys,
-            heartbeat: self.heartbeat(),
+            heartbeat,
             masters: self.generations.into_iter().map(read).collect::<io::Result<_>>()?,
             nodes: nodes.map(|read: io::Result<_>| read.map(|(ran, name)| (name, ran))).collect::<io::Result<_>>()?,
             harms: self.harms,
