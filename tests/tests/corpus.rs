@@ -1,12 +1,21 @@
 //! The corpus of each fuzz target, replayed: what fuzzing once found stays found.
 
-use std::{fs, panic::catch_unwind, path::Path};
+use std::{
+    collections::HashMap,
+    fs,
+    panic::catch_unwind,
+    path::{Path, PathBuf},
+};
 
-use distribution::fuzzing;
+use distribution::fuzzing::{self, End, Library, Numbers, Registration, Shape, decode, introduce, read, receive};
+
+fn corpus(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
+}
 
 /// Holds each file of a target's corpus to the law that the target tests.
 fn replay(target: &str, law: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let folder = corpus(target);
     let mut files = 0;
     for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
         let path = entry.expect("an entry").path();
@@ -36,4 +45,24 @@ fn the_corpus_of_frames_holds() {
 #[test]
 fn the_corpus_of_payloads_holds() {
     replay("payload", fuzzing::payload);
+}
+
+#[test]
+fn what_is_well_formed_in_it_is_understood() {
+    let file = |name| fs::read(corpus(name)).expect("reads");
+    let stale = "the wire has changed: bring fuzz/seeds.py up to date and run it";
+    let (received, _) = receive(&file("preface/node"), &[]);
+    let registration = Registration::decode(&file("registration/plain")).expect(stale);
+    assert_eq!(received.as_ref(), Ok(&registration), "{stale}");
+    assert_eq!(registration.check(), Ok(()), "{stale}");
+    assert!(introduce(&file("preface/master_welcome"), &[]).expect(stale).starts_with("Welcome"));
+    for (end, name, count) in [(End::Node, "frames/life_of_a_master", 7), (End::Master, "frames/life_of_a_node", 6)] {
+        let reading = read(end, &file(name), &[], 16_384);
+        assert_eq!((reading.frames.len(), reading.end), (count, Ok(())), "{stale}");
+    }
+    assert!(decode::<Numbers>(&file("payload/numbers")).is_ok(), "{stale}");
+    assert!(decode::<Vec<Shape<'static>>>(&file("payload/shapes")).is_ok(), "{stale}");
+    assert!(decode::<Library>(&file("payload/library")).is_ok(), "{stale}");
+    assert!(decode::<(u64, String, Option<Vec<String>>)>(&file("payload/option")).is_ok(), "{stale}");
+    assert!(decode::<HashMap<String, Vec<u64>>>(&file("payload/map_without_order")).is_ok(), "{stale}");
 }

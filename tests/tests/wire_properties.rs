@@ -24,7 +24,7 @@ fn registration() -> impl Strategy<Value = Registration> {
     let text = || prop_oneof!["[a-zA-Z0-9]{1,12}", any::<String>()];
     let offer = (any::<u64>(), text(), any::<u32>(), text(), text(), any::<bool>());
     let offers = vec(offer, 0..6).prop_map(|offers: Vec<Offer>| offers);
-    (text(), any::<[u32; 2]>(), any::<u64>(), vec((text(), text()), 0..4), offers).prop_map(
+    (text(), any::<[u32; 3]>(), any::<u64>(), vec((text(), text()), 0..4), offers).prop_map(
         |(name, limits, frame_limit, labels, offers)| Registration::new(name, limits, frame_limit, labels, offers),
     )
 }
@@ -41,7 +41,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 
 /// A frame that this end sends.
 fn frame(from: End) -> BoxedStrategy<Frame> {
-    let control = (any::<u8>(), any::<u64>(), any::<[u32; 3]>());
+    let control = (any::<u8>(), any::<u64>(), any::<[u32; 4]>());
     let control = control.prop_map(|(how, call, numbers)| Frame::control(how, call, numbers));
     let trace = option::of(any::<(u128, u64, bool)>());
     let call = match from {
@@ -260,11 +260,11 @@ fn a_claimed_length_reserves_no_memory() {
     });
     assert!(reserved <= 4 * MIB && used <= 4 * MIB, "payload: {reserved} KiB reserved, {used} KiB used");
 
-    let preface = &Registration::new(String::new(), [0; 2], 0, Vec::new(), Vec::new()).hello()[..32];
+    let preface = &Registration::new(String::new(), [0; 3], 0, Vec::new(), Vec::new()).hello()[..32];
     let (reserved, used) = growth(|| {
         for claim in claims {
             // A length of the whole, of the name, of the labels and of the methods.
-            let bodies: [&[u8]; 3] = [&[], &[1, b'x', 1, 1, 1], &[1, b'x', 1, 1, 1, 0]];
+            let bodies: [&[u8]; 3] = [&[], &[1, b'x', 1, 0, 1, 1], &[1, b'x', 1, 0, 1, 1, 0]];
             for body in bodies {
                 let body = [body, &length(claim)].concat();
                 let hello = [preface, &(body.len() as u32).to_le_bytes(), &body[..]].concat();

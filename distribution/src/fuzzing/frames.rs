@@ -91,10 +91,10 @@ impl Frame {
     }
 
     /// A control frame: `how` picks which, and it takes what it needs of the numbers.
-    pub fn control(how: u8, call: u64, [first, second, third]: [u32; 3]) -> Self {
+    pub fn control(how: u8, call: u64, [first, second, third, fourth]: [u32; 4]) -> Self {
         Self(Content::Control(match how % 7 {
             0 => Control::Cancel { call, attempt: first },
-            1 => Control::Heartbeat(Load { computing: first, waiting: second, asynchronous: third, stale: first }),
+            1 => Control::Heartbeat(Load { computing: first, waiting: second, asynchronous: third, stale: fourth }),
             2 => Control::HeartbeatSeen,
             3 => Control::Drain,
             4 => Control::Drained,

@@ -25,10 +25,10 @@ pub struct Registration(hello::Registration);
 pub type Offer = (u64, String, u32, String, String, bool);
 
 impl Registration {
-    /// Puts one together, unchecked. The two numbers are slots and async limit.
+    /// Puts one together, unchecked. The three numbers are slots, those that are taken, and the async limit.
     pub fn new(
         name: String,
-        [slots, async_limit]: [u32; 2],
+        [slots, busy, async_limit]: [u32; 3],
         frame_limit: u64,
         labels: Vec<(String, String)>,
         offers: Vec<Offer>,
@@ -44,7 +44,7 @@ impl Registration {
                 compute,
             })
             .collect();
-        Self(hello::Registration { name, slots, busy: 0, async_limit, frame_limit, labels, methods })
+        Self(hello::Registration { name, slots, busy, async_limit, frame_limit, labels, methods })
     }
 
     /// Decodes the body of a registration.
@@ -97,7 +97,7 @@ pub fn receive(bytes: &[u8], pieces: &[usize]) -> (Result<Registration, String>,
 ///
 /// Why the node tries again or gives up, as the log says it.
 pub fn introduce(bytes: &[u8], pieces: &[usize]) -> Result<String, String> {
-    let own = Registration::new("n1".to_owned(), [1, 1], 65_536, Vec::new(), Vec::new());
+    let own = Registration::new("n1".to_owned(), [1, 0, 1], 65_536, Vec::new(), Vec::new());
     let mut stranger = Memory::new(bytes, pieces);
     let verdict = run(hello::introduce(&mut stranger, &own.0)).map_err(explain)?;
     assert_eq!(round_trip(&verdict, bytes.len()), verdict);

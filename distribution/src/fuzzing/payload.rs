@@ -71,8 +71,9 @@ fn survives<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
     assert_eq!(encode(&again, usize::MAX), encode(&value, usize::MAX));
 }
 
-#[derive(Serialize, Deserialize)]
-struct Numbers {
+/// A number of each width, and what is close to one.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Numbers {
     small: (u8, i8, bool, char),
     middle: [u16; 3],
     large: (u128, i128, Option<Box<i64>>),
@@ -80,17 +81,27 @@ struct Numbers {
     nothing: (),
 }
 
-#[derive(Serialize, Deserialize)]
-enum Shape<'a> {
+/// A variant of each form, which can lie in one another.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Shape<'a> {
+    /// Without a value.
     Point,
+    /// With one.
     Named(Cow<'a, str>),
+    /// With several.
     Circle(f64, Vec<Self>),
-    Box { width: u32, tags: Option<BTreeMap<String, i16>> },
+    /// With names for them.
+    Box {
+        /// A number.
+        width: u32,
+        /// A map that need not be there.
+        tags: Option<BTreeMap<String, i16>>,
+    },
 }
 
 /// Types of the standard library that check what they are made from.
-#[derive(Serialize, Deserialize)]
-struct Library {
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Library {
     time: (Duration, SystemTime),
     addr: SocketAddr,
     path: (PathBuf, CString),

@@ -138,7 +138,9 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, mut stream: TcpStream, p
     // have let the silence pass, or that waits longer because most nodes are silent.
     let welcome = Verdict::Welcome {
         node: node.to_bits(),
-        heartbeat: to_micros(shared.heartbeat),
+        // Twice as often as the window counts: loss that begins just before a heartbeat lets that one
+        // through, and is to be noticed within seven heartbeats all the same.
+        heartbeat: to_micros(shared.heartbeat / 2),
         silence: to_micros(shared.heartbeat * (GONE_AFTER * 2 + SUSPECT_AFTER)),
         frame_limit: shared.frame_limit as u64,
     };

@@ -1,0 +1,309 @@
+#!/usr/bin/env python3
+"""Writes the corpus files that have names: well-formed messages, and ones that are wrong in one point each.
+
+To be run again when the wire changes; `cargo test -p distribution-tests --test corpus` fails where the
+well-formed ones are not understood any more. Files that fuzzing found are named by a hash, and stay.
+"""
+
+import struct
+from pathlib import Path
+
+CORPUS = Path(__file__).parent / "corpus"
+U32 = 2**32 - 1
+U64 = 2**64 - 1
+
+
+def put(target, files):
+    folder = CORPUS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
+# The codec: bincode 2 with variable-length integers.
+
+
+def number(n):
+    if n < 251:
+        return bytes([n])
+    for mark, size in [(251, 2), (252, 4), (253, 8), (254, 16)]:
+        if n < 1 << 8 * size:
+            return bytes([mark]) + n.to_bytes(size, "little")
+    raise ValueError(n)
+
+
+def numbers(*all):
+    return b"".join(number(n) for n in all)
+
+
+def signed(n):
+    return number(2 * n if n >= 0 else -2 * n - 1)
+
+
+def text(t):
+    t = t if isinstance(t, bytes) else t.encode()
+    return number(len(t)) + t
+
+
+NONE, SOME = b"\0", b"\1"
+
+
+# Hellos.
+
+
+def preface(role, version=1, security=0, codec=b"bincode2"):
+    return b"\x89DISTRIB" + struct.pack("<HBB", version, role, security) + codec + bytes(12)
+
+
+def message(body):
+    return struct.pack("<I", len(body)) + body
+
+
+METHOD = (0x0102030405060708, "Arith", 1, "sum", "fn(Vec<i64>) -> i64", 1)
+MASTER, NODE = preface(1), preface(2)
+
+
+def registration(
+    name="n1", slots=2, busy=0, async_limit=1000, frame_limit=65536, labels=(("zone", "eu"),), methods=(METHOD,)
+):
+    body = text(name) + numbers(slots, busy, async_limit, frame_limit, len(labels))
+    body += b"".join(text(key) + text(value) for key, value in labels)
+    body += number(len(methods))
+    for id, service, version, method, signature, compute in methods:
+        body += number(id) + text(service) + number(version) + text(method) + text(signature) + bytes([compute])
+    return body
+
+
+PLAIN = registration()
+UP_TO_LABELS = text("x") + numbers(1, 0, 1, 65536)
+BEHIND_SLOTS = PLAIN[4:]
+
+
+put(
+    "preface",
+    {
+        "node": NODE + message(PLAIN),
+        "node_without_registration": NODE,
+        "node_other_version": preface(2, version=99),
+        "node_other_role": preface(7),
+        "node_wants_security": preface(2, security=3),
+        "node_other_codec": preface(2, codec=b"postcard"),
+        "node_claims_4_gib": NODE + b"\xff\xff\xff\xff",
+        "node_registration_cut": NODE + message(PLAIN)[:-3],
+        "node_registration_bytes_left_over": NODE + message(PLAIN + b"\0"),
+        "node_registration_rubbish": NODE + message(b"\xff\xff\xff"),
+        "node_frames_follow": NODE + message(PLAIN) + b"\0\0\0\0\x05",
+        "node_name_claims_1_gib": NODE + message(number(1 << 30)),
+        "node_claims_2_60_labels": NODE + message(UP_TO_LABELS + number(1 << 60)),
+        "master_welcome": MASTER + message(numbers(0, 5, 1_000_000, 6_000_000, 64 << 20)),
+        "master_welcome_of_extremes": MASTER + message(numbers(0, U64, 0, U64, 0)),
+        "master_refuses": MASTER + message(b"\1" + text("no such secret") + b"\1"),
+        "master_refuses_with_control_characters": MASTER + message(b"\1" + text("a\nforged line\x1b[31m") + b"\0"),
+        "http": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "http2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        "ssh": b"SSH-2.0-OpenSSH_9.6\r\n",
+        "almost_magic": b"\x89DISTRIX",
+        "nothing": b"",
+    },
+)
+
+put(
+    "registration",
+    {
+        "plain": PLAIN,
+        "least": registration("x", 1, 0, 1, 16384, (), ()),
+        "many_methods": registration(
+            methods=[(i * 2**56 + 7, f"S{i % 3}", i, f"method_{i}", "fn(u8) -> u8", i % 2) for i in range(30)]
+        ),
+        "many_labels": registration(labels=[(f"k{i}", "v") for i in range(65)], methods=()),
+        "name_forges_a_log_line": registration("a\nWARN all is well"),
+        "name_empty": registration(""),
+        "name_too_long": registration("x" * 129),
+        "name_not_utf8": b"\2\xff\xfe" + PLAIN[3:],
+        "name_turns_right_to_left": registration("a\u202eb\u2028c"),
+        "name_claims_2_62": number(1 << 62),
+        "signature_with_a_line": registration(methods=[(1, "A", 1, "f", "fn(\n)", 0)]),
+        "no_slots": registration(slots=0),
+        "slots_of_extremes": registration(slots=U32),
+        "slots_beyond_u32": text("n1") + number(2**40) + BEHIND_SLOTS,
+        "slots_in_more_bytes_than_needed": text("n1") + b"\xfd\2\0\0\0\0\0\0\0" + BEHIND_SLOTS,
+        "more_busy_than_slots": registration(busy=U32),
+        "no_async": registration(async_limit=0),
+        "frame_limit_small": registration(frame_limit=3),
+        "frame_limit_of_extremes": registration(frame_limit=U64),
+        "labels_claim_2_60": UP_TO_LABELS + number(1 << 60),
+        "compute_is_no_bool": PLAIN[:-1] + b"\2",
+        "bytes_left_over": PLAIN + b"\0",
+        "cut": PLAIN[:-5],
+    },
+)
+
+
+# Frames.
+
+
+def frame(kind, body=b""):
+    return struct.pack("<IB", len(body), kind) + body
+
+
+def request(
+    id=1, method=0x0123456789ABCDEF, call=9, attempt=1, timeout=None, trace=None, payload=b"\3\2\4\6"
+):
+    body = numbers(id, method, call, attempt)
+    body += NONE if timeout is None else SOME + number(timeout)
+    body += NONE if trace is None else SOME + numbers(*trace)
+    return frame(1, body + payload)
+
+
+def response(outcome, payload=b"", id=7, run=10):
+    return frame(2, numbers(id, run) + outcome + payload)
+
+
+def refusal(why):
+    return response(b"\3" + why)
+
+
+SEEN, DRAIN, DRAINED, GOODBYE, RETRACT = (frame(kind) for kind in (5, 6, 7, 8, 9))
+
+
+def cancel(call, attempt):
+    return frame(3, numbers(call, attempt))
+
+
+def heartbeat(*load):
+    return frame(4, numbers(*load))
+
+
+put(
+    "frames",
+    {
+        "life_of_a_node": heartbeat(0, 0, 0, 0)
+        + response(b"\0", b"\x0c")
+        + heartbeat(1, 0, 0, 0)
+        + DRAIN
+        + refusal(b"\2")
+        + GOODBYE,
+        "life_of_a_master": request()
+        + SEEN
+        + request(id=2, call=10)
+        + cancel(9, 1)
+        + RETRACT
+        + DRAINED
+        + GOODBYE,
+        "request": request(),
+        "request_traced": request(timeout=1_500_000, trace=(1, 2, 1)),
+        "request_trace_zero": request(trace=(0, 5, 1)),
+        "request_of_extremes": request(U64, U64, U64, U32, U64, (2**128 - 1, U64, 1), b""),
+        "request_large": request(payload=bytes(1500)),
+        "request_cut": request()[:-2],
+        "request_header_cut": frame(1, b"\1\xfd"),
+        "request_attempt_beyond_u32": frame(1, numbers(1, 1, 1, 2**40) + NONE + NONE),
+        "request_option_of_2": frame(1, numbers(1, 1, 1, 1) + b"\2" + NONE),
+        "requests_with_the_same_id": request() + request() + request(attempt=2),
+        "response_value": response(b"\0", b"\x0c"),
+        "response_error": response(b"\1", text("no such key")),
+        "response_panicked": response(b"\2" + text("index out of bounds")),
+        "response_panicked_in_colour": response(b"\2" + text("\x1b[31m\nforged")),
+        "response_refused": b"".join(map(refusal, [b"\0", b"\1", b"\2", b"\3" + text("why"), b"\4", b"\5"])),
+        "response_refused_unknown": refusal(b"\x09"),
+        "response_encode": response(b"\4" + text("why")),
+        "response_too_large": response(b"\5" + numbers(U64, 5)),
+        "response_stopped": response(b"\6"),
+        "response_unknown_outcome": response(b"\7"),
+        "response_run_of_extremes": response(b"\0", run=U64),
+        "response_text_claims_2_62": response(b"\2" + number(1 << 62)),
+        "response_text_claims_1_mib": response(b"\2" + number(1 << 20)),
+        "response_text_not_utf8": response(b"\2\2\xff\xfe"),
+        "cancel": cancel(300, 2),
+        "cancel_empty": frame(3),
+        "heartbeat": heartbeat(2, 0, 255, 1),
+        "heartbeat_lies": heartbeat(U32, U32, U32, U32),
+        "heartbeat_beyond_u32": heartbeat(2**33, 2**33, 2**33, 2**33),
+        "heartbeat_with_more": frame(4, numbers(1, 1, 1, 0) + bytes(20)),
+        "heartbeat_with_less": heartbeat(1, 1, 1),
+        "heartbeats": heartbeat(1, 1, 1, 0) * 40,
+        "heartbeat_seen": SEEN,
+        "drain": DRAIN,
+        "drained": DRAINED,
+        "retract": RETRACT,
+        "goodbye": GOODBYE,
+        "goodbye_with_a_body": frame(8, b"and thanks"),
+        "calls_behind_goodbye": GOODBYE + request(),
+        "unknown_kind": frame(77),
+        "kind_zero": frame(0),
+        "claims_4_gib": b"\xff\xff\xff\xff\2",
+        "claims_one_too_many": struct.pack("<IB", 16385, 1),
+        "claims_the_limit": struct.pack("<IB", 16384, 1),
+        "header_cut": b"\3\0\0",
+        "nothing": b"",
+    },
+)
+
+
+# Payloads, each for one of the types in distribution/src/fuzzing/payload.rs.
+
+
+def library(seconds=5, nanos=0, moment=5, path="/", c=b"c", count=1, addr=b"\0\x7f\0\0\1"):
+    body = numbers(seconds, nanos, moment, 0) + addr + number(3000) + text(path) + text(c) + numbers(3, 9)
+    return body + (NONE if count is None else SOME + number(count)) + text("shared")
+
+
+CLAIM = b"\xfd" + struct.pack("<Q", 1 << 50)
+
+put(
+    "payload",
+    {
+        "text": text("some text, and ünïcode ✓"),
+        "text_not_utf8": b"\2\xff\xfe",
+        "text_claims_2_62": number(1 << 62),
+        "text_claims_1_mib": number(1 << 20) + b"x",
+        "text_claims_3_gib": number(3 << 30),
+        "text_claims_u128": b"\xfe" + b"\xff" * 16,
+        "length_in_more_bytes_than_needed": b"\xfd\3\0\0\0\0\0\0\0abc",
+        "length_of_a_reserved_mark": b"\xff" * 9,
+        "list": number(4) + signed(1) + signed(-1) + signed(2**63 - 1) + signed(-(2**63)),
+        "list_claims_2_60": number(1 << 60) + b"\1\2\3",
+        "list_claims_one_more": number(4) + b"\1\2\3",
+        "option": number(2**40) + text("k") + SOME + number(2) + text("a") + text("b"),
+        "option_of_2": number(1) + text("k") + b"\2",
+        "nested": number(3) + NONE + SOME + number(2) + text("a") + text("") + SOME + number(0),
+        "nested_claims": number(2) + SOME + number(1 << 50),
+        "nested_claims_in_a_row": (CLAIM + SOME) * 20,
+        "map": number(2) + signed(-1) + number(2) + "a✓".encode() + b"\0" + text("ok") + signed(5) + b"\0\1\7",
+        "map_without_order": number(2) + text("a") + numbers(2, 1, 300) + text("b") + number(0),
+        "map_same_key_twice": number(2) + text("a") + numbers(1, 1) + text("a") + number(0),
+        "map_claims_2_60": number(1 << 60) + text("a") + number(0),
+        "numbers": b"\xff\xff\1"
+        + "é".encode()
+        + numbers(1, 2, 65535, 2**128 - 1)
+        + signed(-(2**127))
+        + SOME
+        + signed(-5)
+        + struct.pack("<fd", 1.5, float("nan")),
+        "numbers_bool_of_2": b"\1\1\2a" + bytes(30),
+        "numbers_surrogate_char": b"\1\1\1\xed\xa0\x80" + bytes(30),
+        "numbers_beyond_their_type": b"\1\1\1a" + number(2**17) * 3 + bytes(30),
+        "shapes": number(4)
+        + b"\0"
+        + b"\1"
+        + text("square")
+        + b"\2"
+        + struct.pack("<d", 2.5)
+        + b"\1\0"
+        + b"\3\7"
+        + SOME
+        + number(1)
+        + text("k")
+        + signed(-3),
+        "shapes_unknown": b"\1\4",
+        "shapes_deep": b"\1" + (b"\2" + struct.pack("<d", 1) + b"\1") * 100 + b"\0",
+        "library": library(nanos=999_999_999, moment=1_700_000_000, path="/tmp/x", c=b"c string"),
+        "library_seconds_overflow": library(seconds=U64, nanos=2_000_000_000),
+        "library_moment_overflows": library(moment=U64),
+        "library_zero_where_none_is": library(count=0),
+        "library_nul_in_c_string": library(c=b"a\0b", addr=b"\1" + bytes(16), count=None),
+        "nothing": b"",
+        "zeros": bytes(200),
+    },
+)
