@@ -1,6 +1,8 @@
 //! What the tests share: a service that shows what becomes of its calls, a place where tests meet
 //! running handlers, and real processes.
 
+#![allow(rustdoc::private_intra_doc_links, reason = "its documentation is read beside its source")]
+
 pub mod chaos;
 pub mod meeting;
 pub mod network;

@@ -1,9 +1,9 @@
 //! The decoders behind the network, for fuzzing and for tests from outside. Not public API: the module
 //! exists with the feature `fuzzing` only.
 //!
-//! [`receive`], [`introduce`], [`read`] and [`decode`] take bytes as a peer might send them and bring back
-//! what they come to; beside each stands what makes such bytes. [`preface`], [`registration`], [`frames`]
-//! and [`payload`] are laws, that is, what holds for any bytes whatsoever: they panic where it does not.
+//! `receive`, `introduce`, `read` and `decode` take bytes as a peer might send them and bring back
+//! what they come to; beside each stands what makes such bytes. `preface`, `registration`, `frames`
+//! and `payload` are laws, that is, what holds for any bytes whatsoever: they panic where it does not.
 //! The fuzz targets are these four, and the tests replay the targets' corpora through them.
 
 mod frames;

@@ -1,7 +1,7 @@
 //! The master's decisions against a world made of chance: thousands of small clusters in which nodes
 //! die, fall silent, come back, drain and answer late, while calls come, expire and are given up.
 //!
-//! A seed makes one history: the [world] plays nodes and links, the [rules] are looked at after
+//! A seed makes one history: the world plays nodes and links, the rules are looked at after
 //! every step. No clock, socket or thread takes part, so a seed gives the same history each time.
 //! Not part of the public API; `cargo run --release -p distribution-tests --bin simulate` is.
 
