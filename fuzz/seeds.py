@@ -88,6 +88,7 @@ put(
         "node_other_role": preface(7),
         "node_wants_security": preface(2, security=3),
         "node_other_codec": preface(2, codec=b"postcard"),
+        "node_other_codec_in_control_characters": preface(2, codec=b"\n\x1b[2J\0\xff."),
         "node_claims_4_gib": NODE + b"\xff\xff\xff\xff",
         "node_registration_cut": NODE + message(PLAIN)[:-3],
         "node_registration_bytes_left_over": NODE + message(PLAIN + b"\0"),

@@ -19,6 +19,43 @@ pub(crate) const LARGEST_FRAME_LIMIT: usize = u32::MAX as usize;
 /// clamped to this on both sides, also one that a peer sends.
 pub(crate) const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// What a master bears from peers that it does not know, or that do not keep up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Connections that have not registered yet, in all and from one address.
+    pub(crate) handshakes: usize,
+    pub(crate) handshakes_per_address: usize,
+    /// How long a connection may take to register.
+    pub(crate) handshake_time: Duration,
+    pub(crate) patience: Patience,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshakes: 256,
+            handshakes_per_address: 32,
+            handshake_time: Duration::from_secs(5),
+            patience: Patience::default(),
+        }
+    }
+}
+
+/// How long a registered peer may keep a connection waiting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Until a frame that has begun is complete, not counting what a large one takes on a slow line.
+    pub(crate) frame_time: Duration,
+    /// Until it takes some of what it is sent.
+    pub(crate) unread_time: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { frame_time: Duration::from_secs(30), unread_time: Duration::from_secs(10) }
+    }
+}
+
 /// Checks a frame limit.
 pub(crate) fn check_frame_limit(bytes: usize) -> Result<usize, Error> {
     if (SMALLEST_FRAME_LIMIT..=LARGEST_FRAME_LIMIT).contains(&bytes) {

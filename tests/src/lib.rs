@@ -4,12 +4,13 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "its documentation is read beside its source")]
 
 pub mod chaos;
+pub mod impostor;
 pub mod meeting;
 pub mod network;
 pub mod process;
 pub mod soak;
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, future::IntoFuture, net::SocketAddr, time::Duration};
 
 use distribution::CallError;
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ pub const LONG: Duration = Duration::from_secs(60);
 /// # Panics
 ///
 /// When it has not happened after a time that only a hang explains.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub async fn soon<T>(what: &str, future: impl IntoFuture<Output = T>) -> T {
     match tokio::time::timeout(LONG, future).await {
         Ok(value) => value,
         Err(_) => panic!("hangs: {what}"),

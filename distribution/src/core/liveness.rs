@@ -12,9 +12,6 @@ pub(crate) const SUSPECT_AFTER: u32 = 3;
 /// A node that has missed this many is gone.
 pub(crate) const GONE_AFTER: u32 = 6;
 
-/// After a stall of the master, complaints about peers are not listened to for this long.
-const COMPLAINT_GRACE: Time = Time::from_secs(60);
-
 /// What is remembered between two looks.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -37,10 +34,7 @@ impl<H: Host> Core<H> {
         let mut silent = Vec::new();
         for id in self.registry.ids() {
             let Some(node) = self.registry.node_mut(id) else { continue };
-            // What a peer did to a master that was stalled was the master's own doing.
-            let trusted =
-                self.liveness.amnesty.is_zero() || now.saturating_sub(self.liveness.amnesty) > COMPLAINT_GRACE;
-            if let Some(complaint) = node.link.complaint().filter(|_| trusted) {
+            if let Some(complaint) = node.link.complaint(self.liveness.amnesty) {
                 self.cut_off(now, id, GoneReason::Violation(complaint.to_owned()), effects);
                 continue;
             }

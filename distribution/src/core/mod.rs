@@ -62,8 +62,9 @@ pub(crate) trait CallHandle: Clone {
 pub(crate) trait LinkHandle: Clone {
     /// When the last byte came from the node.
     fn heard(&self) -> Time;
-    /// What the node does that ends its connection, if anything.
-    fn complaint(&self) -> Option<&'static str>;
+    /// What the node does that ends its connection, if anything. Before `amnesty` the master itself was
+    /// stalled, and what the node had no time for then it is given time for again.
+    fn complaint(&self, amnesty: Time) -> Option<&'static str>;
 }
 
 /// What is to be done, in this order, by whoever brought the event.
@@ -72,8 +73,8 @@ pub(crate) enum Effect<H: Host> {
     Send { link: H::Link, call: H::Call, id: CallId, attempt: u32, deadline: Option<Time> },
     /// Tell the node that nobody waits for this attempt any more.
     Cancel { link: H::Link, id: CallId, attempt: u32 },
-    /// The call has ended, after it was lost with these nodes.
-    End { call: H::Call, end: Result<Ended, CallError>, lost: Vec<(NodeIdentity, GoneReason)> },
+    /// The call has ended, after these attempts that came to nothing.
+    End { call: H::Call, end: Result<Ended, CallError>, setbacks: Vec<Setback> },
     /// Ask the node for the calls that it has not started.
     Retract { link: H::Link },
     /// Tell the draining node that it has nothing left.
@@ -91,6 +92,33 @@ pub(crate) struct Ended {
     pub(crate) node: NodeIdentity,
     pub(crate) attempts: u32,
     pub(crate) elapsed: Duration,
+}
+
+/// An attempt that came to nothing, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Setback {
+    pub(crate) attempt: u32,
+    pub(crate) node: NodeIdentity,
+    pub(crate) cause: Cause,
+}
+
+/// Why an attempt came to nothing.
+#[derive(Clone, Debug)]
+pub(crate) enum Cause {
+    /// The node was lost while it had the call, which may have run.
+    Lost(GoneReason),
+    /// The node did not start the call, because it so.
+    Refused(&'static str),
+}
+
+impl fmt::Display for Setback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { attempt, node, cause } = self;
+        match cause {
+            Cause::Lost(reason) => write!(f, "attempt {attempt} was lost with {node}, which {reason}"),
+            Cause::Refused(why) => write!(f, "attempt {attempt} was not started by {node}, which {why}"),
+        }
+    }
 }
 
 /// How an attempt ended, as its link saw it.
@@ -155,10 +183,8 @@ struct CallEntry<H: Host> {
     attempt: u32,
     /// How often it was sent, as far as anybody knows.
     sent: u32,
-    /// The nodes it was lost with, in order.
-    lost: Vec<(NodeIdentity, GoneReason)>,
-    /// The nodes that would not run it.
-    refused: Vec<NodeIdentity>,
+    /// The attempts that came to nothing, in order.
+    setbacks: Vec<Setback>,
     /// How often a node gave it back.
     returned: u32,
 }
@@ -166,6 +192,19 @@ struct CallEntry<H: Host> {
 impl<H: Host> CallEntry<H> {
     fn deadline(&self) -> Option<Time> {
         self.demand.timeout.map(|timeout| self.submitted.saturating_add(timeout))
+    }
+
+    /// The nodes it was lost with, in order.
+    fn lost(&self) -> impl DoubleEndedIterator<Item = (&NodeIdentity, &GoneReason)> {
+        self.setbacks.iter().filter_map(|setback| match &setback.cause {
+            Cause::Lost(reason) => Some((&setback.node, reason)),
+            Cause::Refused(_) => None,
+        })
+    }
+
+    /// How often a node would not run it.
+    fn refusals(&self) -> usize {
+        self.setbacks.iter().filter(|setback| matches!(setback.cause, Cause::Refused(_))).count()
     }
 }
 
@@ -351,7 +390,8 @@ impl<H: Host> Core<H> {
     fn may_try_elsewhere(&mut self, node: NodeId, id: CallId) -> bool {
         let Some(identity) = self.registry.node(node).map(|node| node.identity.clone()) else { return false };
         let Some(call) = self.calls.get_mut(&id) else { return false };
-        call.refused.push(identity);
+        let cause = Cause::Refused("takes no arguments of that size");
+        call.setbacks.push(Setback { attempt: call.attempt, node: identity, cause });
         let targeted = call.demand.node.is_some();
         !targeted && self.calls.get(&id).is_some_and(|call| !self.to_avoid(call).is_empty())
     }
@@ -371,7 +411,7 @@ impl<H: Host> Core<H> {
                         attempts: call.sent,
                         elapsed: now.saturating_sub(call.submitted),
                     };
-                    effects.push(Effect::End { call: call.handle, end: Ok(ended), lost: call.lost });
+                    effects.push(Effect::End { call: call.handle, end: Ok(ended), setbacks: call.setbacks });
                 }
             }
             Outcome::Panicked(message) => {
@@ -391,9 +431,13 @@ impl<H: Host> Core<H> {
             Outcome::TooLarge { size, limit } => {
                 self.end_with(id, effects, |_| CallError::TooLarge { method: name, part: Part::Reply, size, limit });
             }
-            Outcome::Refused(Refusal::UnknownMethod | Refusal::Busy | Refusal::Draining) => {
-                self.refused(now, id, identity, effects);
+            Outcome::Refused(Refusal::UnknownMethod) => {
+                self.refused(now, id, identity, "does not know the method although it registered it", effects);
             }
+            Outcome::Refused(Refusal::Busy) => {
+                self.refused(now, id, identity, "has more calls than it takes", effects);
+            }
+            Outcome::Refused(Refusal::Draining) => self.refused(now, id, identity, "is leaving", effects),
             Outcome::Refused(Refusal::Returned) => {
                 let times = self.calls.get_mut(&id).map_or(0, |call| {
                     call.returned += 1;
@@ -401,7 +445,7 @@ impl<H: Host> Core<H> {
                 });
                 // Some nodes would play this for ever.
                 if times > MOST_RETURNS {
-                    self.refused(now, id, identity, effects);
+                    self.refused(now, id, identity, "gave it back too often", effects);
                 } else {
                     self.requeue(now, id, effects);
                 }
@@ -445,7 +489,7 @@ impl<H: Host> Core<H> {
             Stage::InFlight(node) if !call.handle.revoke(call.attempt) => {
                 self.registry.node(*node).map(|node| Progress::Sent(node.identity.clone()))
             }
-            _ => call.lost.last().map(|(node, _)| Progress::Retrying(node.clone())),
+            _ => call.lost().next_back().map(|(node, _)| Progress::Retrying(node.clone())),
         };
         let error = CallError::TimedOut {
             method: call.method.name(),
@@ -453,7 +497,7 @@ impl<H: Host> Core<H> {
             progress: progress.unwrap_or(Progress::Queued),
         };
         self.stats.failed += 1;
-        effects.push(Effect::End { call: call.handle.clone(), end: Err(error), lost: call.lost.clone() });
+        effects.push(Effect::End { call: call.handle.clone(), end: Err(error), setbacks: call.setbacks.clone() });
         self.stop(id, call, effects);
     }
 
@@ -471,7 +515,7 @@ impl<H: Host> Core<H> {
             self.stats.failed += 1;
             let mut error = error(&call);
             // Whatever came of the last attempt: an earlier one may have run.
-            if let (Execution::NotRun, Some((node, reason))) = (error.execution(), call.lost.last()) {
+            if let (Execution::NotRun, Some((node, reason))) = (error.execution(), call.lost().next_back()) {
                 error = CallError::NodeLost {
                     method: call.method.name(),
                     node: node.clone(),
@@ -479,7 +523,7 @@ impl<H: Host> Core<H> {
                     reason: reason.clone(),
                 };
             }
-            effects.push(Effect::End { call: call.handle, end: Err(error), lost: call.lost });
+            effects.push(Effect::End { call: call.handle, end: Err(error), setbacks: call.setbacks });
         }
     }
 
@@ -597,7 +641,7 @@ fn printable(text: &str) -> String {
 
 fn shutdown_error<H: Host>(call: &CallEntry<H>) -> CallError {
     let may_have_run =
-        !call.lost.is_empty() || matches!(call.stage, Stage::InFlight(_)) && !call.handle.revoke(call.attempt);
+        call.lost().next().is_some() || matches!(call.stage, Stage::InFlight(_)) && !call.handle.revoke(call.attempt);
     CallError::Shutdown {
         method: call.method.name(),
         execution: if may_have_run { Execution::MayHaveRun } else { Execution::NotRun },

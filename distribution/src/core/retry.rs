@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{CallEntry, CallHandle as _, Core, Effects, Host, Stage, Time, Timer};
+use super::{CallEntry, CallHandle as _, Cause, Core, Effects, Host, Setback, Stage, Time, Timer};
 use crate::{
     error::{CallError, GoneReason},
     id::{CallId, NodeIdentity},
@@ -37,7 +37,8 @@ impl<H: Host> Core<H> {
         if call.handle.revoke(call.attempt) {
             return self.requeue(now, id, effects);
         }
-        call.lost.push((node.clone(), reason.clone()));
+        let cause = Cause::Lost(reason.clone());
+        call.setbacks.push(Setback { attempt: call.attempt, node: node.clone(), cause });
         let attempts = call.sent;
         let most = call.demand.attempts.unwrap_or(ATTEMPTS);
         if !call.method.is_idempotent() || call.demand.node.is_some() || (attempts >= most && !is_poisoned(call)) {
@@ -51,7 +52,7 @@ impl<H: Host> Core<H> {
         if is_poisoned(call) {
             return self.end_with(id, effects, |call| CallError::Poisoned {
                 method: call.method.name(),
-                nodes: call.lost.iter().map(|(node, _)| node.clone()).collect(),
+                nodes: call.lost().map(|(node, _)| node.clone()).collect(),
             });
         }
         if self.shutting_down {
@@ -61,13 +62,21 @@ impl<H: Host> Core<H> {
     }
 
     /// The node answered that it did not start the call.
-    pub(super) fn refused(&mut self, now: Time, id: CallId, node: NodeIdentity, effects: &mut Effects<H>) {
+    pub(super) fn refused(
+        &mut self,
+        now: Time,
+        id: CallId,
+        node: NodeIdentity,
+        why: &'static str,
+        effects: &mut Effects<H>,
+    ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        call.refused.push(node);
+        let wanted = format!("nodes that serve it would not take it, {node} last, which {why}");
+        call.setbacks.push(Setback { attempt: call.attempt, node, cause: Cause::Refused(why) });
         call.sent -= 1;
-        let refusals = call.refused.len();
+        let refusals = call.refusals();
         if refusals >= REFUSALS {
-            let wanted = format!("{refusals} times a node that serves it was found, and would not take it");
+            let wanted = format!("{refusals} times {wanted}");
             return self.fail_target(now, id, wanted, effects);
         }
         if self.shutting_down {
@@ -93,5 +102,5 @@ fn is_poisoned<H: Host>(call: &CallEntry<H>) -> bool {
     let died = |reason: &GoneReason| {
         matches!(reason, GoneReason::Disconnected | GoneReason::Broken(_) | GoneReason::Silent(_))
     };
-    call.lost.iter().filter(|(_, reason)| died(reason)).count() >= 3
+    call.lost().filter(|(_, reason)| died(reason)).count() >= 3
 }

@@ -54,8 +54,7 @@ impl<H: Host> Core<H> {
             stage: Stage::Between,
             attempt: 0,
             sent: 0,
-            lost: Vec::new(),
-            refused: Vec::new(),
+            setbacks: Vec::new(),
             returned: 0,
         };
         if let Some(deadline) = call.deadline() {
@@ -141,10 +140,10 @@ impl<H: Host> Core<H> {
 
     /// The nodes that the call should not go to: those it has tried, unless it has tried all.
     pub(super) fn to_avoid(&self, call: &CallEntry<H>) -> Vec<NodeId> {
-        if call.lost.is_empty() && call.refused.is_empty() {
+        if call.setbacks.is_empty() {
             return Vec::new();
         }
-        let tried = call.lost.iter().map(|(node, _)| node.id).chain(call.refused.iter().map(|node| node.id));
+        let tried = call.setbacks.iter().map(|setback| setback.node.id);
         let mut serving: Vec<NodeId> = tried
             .filter(|node| self.registry.node(*node).is_some_and(|node| node.state != super::NodeState::Draining))
             .collect();
@@ -345,7 +344,7 @@ impl<H: Host> Core<H> {
             }
             None => format!("{wanted}, and none that does came within {wait:?}; start one, or raise `node_wait`"),
         };
-        self.end_with(id, effects, |call| match call.lost.last() {
+        self.end_with(id, effects, |call| match call.lost().next_back() {
             // It may have run on the node it was lost with, so it must not be said that it did not.
             Some((node, reason)) => {
                 CallError::NodeLost { method: name, node: node.clone(), attempts: call.sent, reason: reason.clone() }
@@ -373,8 +372,7 @@ impl<H: Host> Core<H> {
     /// Finds nodes for calls that have avoided those they tried, and may not need to any more.
     pub(super) fn place_tried(&mut self, now: Time, effects: &mut Effects<H>) {
         let queued = self.queues.values().flat_map(|queue| queue.calls.values());
-        let tried =
-            |id: &&CallId| self.calls.get(id).is_some_and(|call| !call.lost.is_empty() || !call.refused.is_empty());
+        let tried = |id: &&CallId| self.calls.get(id).is_some_and(|call| !call.setbacks.is_empty());
         let tried: Vec<CallId> = queued.filter(tried).copied().collect();
         for id in tried {
             self.place_queued(now, id, effects);

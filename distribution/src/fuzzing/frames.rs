@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{SPLITS, assert_fit_for_a_log, memory::Memory};
 use crate::{
-    config::{LONGEST_TIME, SMALLEST_FRAME_LIMIT, from_micros},
+    config::{LONGEST_TIME, Patience, SMALLEST_FRAME_LIMIT, from_micros},
     wire::{
         Control, Load, Outcome, Refusal, Reply,
         frame::Trace,
@@ -148,10 +148,16 @@ pub fn read(end: End, bytes: &[u8], pieces: &[usize], limit: usize) -> Reading {
     let end = block_on(async {
         match end {
             End::Master => {
-                collect(MasterTransport::new(memory, Side::new(), limit, on_control), |it| see(response(it))).await
+                collect(MasterTransport::new(memory, Side::new(Patience::default()), limit, on_control), |it| {
+                    see(response(it))
+                })
+                .await
             }
             End::Node => {
-                collect(NodeTransport::new(memory, Side::new(), limit, on_control), |it| see(request(it))).await
+                collect(NodeTransport::new(memory, Side::new(Patience::default()), limit, on_control), |it| {
+                    see(request(it))
+                })
+                .await
             }
         }
     });
@@ -187,7 +193,7 @@ fn request(message: ClientMessage<Incoming>) -> Content {
 /// The bytes that one end of a connection sends for these frames, without those that only the other sends.
 pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
     let mut memory = Memory::new(&[], pieces);
-    let side = Side::new();
+    let side = Side::new(Patience::default());
     let ignored: OnControl = Box::new(|_| Ok(()));
     let written = block_on(async {
         match end {

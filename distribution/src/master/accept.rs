@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{dispatch::Shared, link};
 use crate::{
-    config::to_micros,
+    config::{Limits, to_micros},
     core::{GONE_AFTER, SUSPECT_AFTER},
     error::GoneReason,
     wire::hello::{Verdict, answer, receive},
@@ -25,12 +25,8 @@ use crate::{
 /// again, and keep a core busy.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections that have not registered yet: at most so many, and from one address. A newcomer beyond that
-/// ends the oldest of them: a real node registers at once, so whoever is oldest is none.
-const STRANGERS: usize = 256;
-const STRANGERS_OF_ONE_ADDRESS: usize = 32;
-
-/// The connections that have not registered yet, oldest first.
+/// The connections that have not registered yet, oldest first: a limited number, and from one address. A
+/// newcomer beyond that ends the oldest of them: a real node registers at once, so whoever is oldest is none.
 #[derive(Debug, Default)]
 struct Strangers {
     waiting: Mutex<VecDeque<(u64, IpAddr, CancellationToken)>>,
@@ -39,15 +35,15 @@ struct Strangers {
 
 impl Strangers {
     /// Lets one more in, until the guard is dropped; ends the oldest where there are too many.
-    fn enter(self: &Arc<Self>, addr: IpAddr) -> Stranger {
+    fn enter(self: &Arc<Self>, limits: &Limits, addr: IpAddr) -> Stranger {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let evicted = CancellationToken::new();
         let mut waiting = self.lock();
         let same = waiting.iter().filter(|(_, other, _)| *other == addr).count();
-        let oldest = if same >= STRANGERS_OF_ONE_ADDRESS {
+        let oldest = if same >= limits.handshakes_per_address {
             waiting.iter().position(|(_, other, _)| *other == addr)
         } else {
-            (waiting.len() >= STRANGERS).then_some(0)
+            (waiting.len() >= limits.handshakes).then_some(0)
         };
         if let Some((_, _, oldest)) = oldest.and_then(|at| waiting.remove(at)) {
             oldest.cancel();
@@ -86,7 +82,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
         match accepted {
             Ok((stream, peer)) => {
                 failing = false;
-                let stranger = strangers.enter(peer.ip());
+                let stranger = strangers.enter(&shared.limits, peer.ip());
                 shared.track(enrol(Arc::clone(&shared), stranger, stream, peer));
             }
             Err(error) => {
@@ -105,8 +101,10 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, mut stream: TcpStream, p
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
     }
+    // The peer is promised the whole of this as it counts, so that here it is a little less.
+    let time = shared.limits.handshake_time.mul_f64(0.9);
     let received = tokio::select! {
-        received = receive(&mut stream) => received,
+        received = receive(&mut stream, time) => received,
         () = stranger.evicted.cancelled() => {
             tracing::warn!(%peer, "closed a connection that had not registered, because too many others wait to");
             return;

@@ -17,11 +17,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::link::{Attempt, Link};
 use crate::{
+    config::Limits,
     core::{
-        CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Settings, Time,
+        CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Setback, Settings, Time,
         view::{NodeEvent, NodeInfo, Stats},
     },
-    error::GoneReason,
+    error::{CallError, GoneReason},
     service::caller::{CallState, Dispatcher, RawAnswer},
     wire::{Control, Outcome, frame::BODY_HEADER_LIMIT},
 };
@@ -56,8 +57,8 @@ impl LinkHandle for Link {
         self.side.heard().saturating_duration_since(self.origin)
     }
 
-    fn complaint(&self) -> Option<&'static str> {
-        self.side.complaint()
+    fn complaint(&self, amnesty: Time) -> Option<&'static str> {
+        self.side.complaint(self.origin + amnesty)
     }
 }
 
@@ -69,6 +70,7 @@ pub(super) struct Shared {
     pub(super) origin: Instant,
     pub(super) heartbeat: Duration,
     pub(super) frame_limit: usize,
+    pub(super) limits: Limits,
     shutdown_limit: Duration,
     alive: watch::Sender<usize>,
     /// Tells the ticker that a timer was set before the one it sleeps for.
@@ -93,11 +95,12 @@ struct Locked {
 }
 
 impl Shared {
-    pub(super) fn new(settings: Settings, frame_limit: usize, shutdown_limit: Duration) -> Arc<Self> {
+    pub(super) fn new(settings: Settings, frame_limit: usize, limits: Limits, shutdown_limit: Duration) -> Arc<Self> {
         Arc::new(Self {
             origin: Instant::now(),
             heartbeat: settings.heartbeat,
             frame_limit,
+            limits,
             shutdown_limit,
             locked: Mutex::new(Locked {
                 core: Core::new(settings),
@@ -245,20 +248,9 @@ fn carry_out(effect: Effect<MasterHost>) {
                 link.sender.send(Attempt { call, id, attempt, deadline });
         }
         Effect::Cancel { link, id, attempt } => link.side.send(Control::Cancel { call: id.0, attempt }),
-        Effect::End { call, end, lost } => {
-            let method = call.method.name();
-            let id = call.id().map(|id| id.0);
-            for (attempt, (node, reason)) in lost.iter().enumerate() {
-                tracing::warn!(call = id, %method, attempt = attempt + 1, "lost with {node}, which {reason}");
-            }
-            call.finish(match end {
-                Ok(ended) => Ok(raw_answer(ended)),
-                Err(error) => {
-                    // Quoted, because a handler's message may be anything.
-                    tracing::debug!(call = id, %method, error = ?error.to_string(), "call failed");
-                    Err(error)
-                }
-            });
+        Effect::End { call, end, setbacks } => {
+            tell(&call, &end, &setbacks);
+            call.finish(end.map(raw_answer));
         }
         Effect::Retract { link } => link.side.send(Control::Retract),
         Effect::Drained { link } => link.side.send(Control::Drained),
@@ -270,6 +262,26 @@ fn carry_out(effect: Effect<MasterHost>) {
             NodeEvent::Suspect { .. } | NodeEvent::Gone { .. } => tracing::warn!("{event}"),
             _ => tracing::info!("{event}"),
         },
+    }
+}
+
+/// Logs a call that did not simply end with a value: where each attempt at it was, and what came of it.
+fn tell(call: &CallState, end: &Result<Ended, CallError>, setbacks: &[Setback]) {
+    if end.is_ok() && setbacks.is_empty() {
+        return;
+    }
+    let method = call.method.name();
+    let id = call.id().map(|id| id.0);
+    let attempts: Vec<String> = setbacks.iter().map(Setback::to_string).collect();
+    let attempts = attempts.join("; ");
+    match end {
+        Ok(ended) => tracing::info!(call = id, %method, attempts, "answered by {} in the end", ended.node),
+        // Quoted, because a handler's message may be anything. Without setbacks it is for the caller to
+        // judge, and there may be very many: each that is over the queue's limit is one.
+        Err(error) if setbacks.is_empty() => {
+            tracing::debug!(call = id, %method, error = ?error.to_string(), "call failed");
+        }
+        Err(error) => tracing::warn!(call = id, %method, attempts, error = ?error.to_string(), "call failed"),
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) fn new(shared: &Shared, node_frame_limit: u64) -> (Link, LinkTask) {
     let (sender, attempts) = unbounded_channel();
     let link = Link {
         sender,
-        side: Side::new(),
+        side: Side::new(shared.limits.patience),
         origin: shared.origin,
         verdict: Arc::default(),
         closed: shared.closed.child_token(),

@@ -26,7 +26,7 @@ use rand::RngExt;
 use tokio::{net::TcpListener, sync::broadcast};
 
 use crate::{
-    config::{FRAME_LIMIT, LONGEST_TIME, check_frame_limit},
+    config::{FRAME_LIMIT, LONGEST_TIME, Limits, check_frame_limit},
     core::{
         Settings,
         view::{NodeEvent, NodeInfo, Stats},
@@ -40,6 +40,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// The shortest heartbeat that timers can keep.
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(10);
+
+/// Below this a limit in time would cut off peers that do nothing wrong.
+const SHORTEST_LIMIT: Duration = Duration::from_millis(10);
 
 /// How long a call waits for a node that serves it unless told otherwise.
 const NODE_WAIT: Duration = Duration::from_secs(5);
@@ -198,6 +201,7 @@ pub struct MasterBuilder {
     queue: usize,
     queue_bytes: usize,
     frame_limit: usize,
+    limits: Limits,
     shutdown_limit: Duration,
     seed: Option<u64>,
 }
@@ -210,6 +214,7 @@ impl Default for MasterBuilder {
             queue: QUEUE,
             queue_bytes: QUEUE_BYTES,
             frame_limit: FRAME_LIMIT,
+            limits: Limits::default(),
             shutdown_limit: SHUTDOWN_LIMIT,
             seed: None,
         }
@@ -252,6 +257,39 @@ impl MasterBuilder {
         self
     }
 
+    /// How many connections may be open that have not registered yet; 256 unless set. One more ends the
+    /// oldest of them, because a node registers at once.
+    pub fn handshakes(mut self, connections: usize) -> Self {
+        self.limits.handshakes = connections.max(1);
+        self
+    }
+
+    /// How many of these may come from one address; 32 unless set.
+    pub fn handshakes_per_address(mut self, connections: usize) -> Self {
+        self.limits.handshakes_per_address = connections.max(1);
+        self
+    }
+
+    /// How long a connection may take to register before it is closed; 5 s unless set.
+    pub fn handshake_time(mut self, time: Duration) -> Self {
+        self.limits.handshake_time = time.min(LONGEST_TIME);
+        self
+    }
+
+    /// How long a node may take to finish a frame that it has begun before its connection is closed; 30 s
+    /// unless set. A large frame has a second more for each 64 KiB.
+    pub fn frame_time(mut self, time: Duration) -> Self {
+        self.limits.patience.frame_time = time.min(LONGEST_TIME);
+        self
+    }
+
+    /// How long a node may read nothing of what it is sent before its connection is closed; 10 s unless
+    /// set.
+    pub fn unread_time(mut self, time: Duration) -> Self {
+        self.limits.patience.unread_time = time.min(LONGEST_TIME);
+        self
+    }
+
     /// How long [`Master::shutdown`] waits for calls in flight; 30 s unless set.
     pub fn shutdown_limit(mut self, time: Duration) -> Self {
         self.shutdown_limit = time;
@@ -282,6 +320,16 @@ impl MasterBuilder {
             return Err(Error::setting("heartbeat", value, "it must lie between 10 ms and a year"));
         }
         let frame_limit = check_frame_limit(self.frame_limit)?;
+        let Limits { handshake_time, patience, .. } = self.limits;
+        for (name, time) in [
+            ("handshake_time", handshake_time),
+            ("frame_time", patience.frame_time),
+            ("unread_time", patience.unread_time),
+        ] {
+            if time < SHORTEST_LIMIT {
+                return Err(Error::setting(name, format!("{time:?}"), "it must be 10 ms at least"));
+            }
+        }
         let addr = addr.to_string();
         let failed = |source: io::Error| Error::Bind { addr: addr.clone(), source };
         let listener = TcpListener::bind(&addr).await.map_err(failed)?;
@@ -298,7 +346,7 @@ impl MasterBuilder {
             epoch: rng.random(),
             seed: self.seed.unwrap_or_else(|| rng.random()),
         };
-        let shared = Shared::new(settings, frame_limit, self.shutdown_limit.min(LONGEST_TIME));
+        let shared = Shared::new(settings, frame_limit, self.limits, self.shutdown_limit.min(LONGEST_TIME));
         shared.track(accept::run(Arc::clone(&shared), listener));
         shared.track(tick::run(Arc::clone(&shared)));
         tracing::info!(%local_addr, "listening for nodes");

@@ -10,7 +10,7 @@ use crate::{
     config::from_micros,
     error::Error,
     id::NodeId,
-    wire::hello::{HelloError, Registration, Verdict, introduce},
+    wire::hello::{HelloError, Registration, Verdict, greet, introduce},
 };
 
 /// The wait before the second dial; it grows by [`GROWTH`] with each further one.
@@ -51,7 +51,7 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
             dialled = dial(&setup) => dialled,
             () = wished_away(&mut wishes) => break None,
         };
-        // From here on the master may send calls, so that a wish to drain is not a wish to drop the
+        // Once registered the master may send calls, so that a wish to drain is not a wish to drop the
         // connection.
         let tried = match dialled {
             Ok(stream) => tokio::select! {
@@ -132,8 +132,9 @@ pub(super) struct Registered {
     pub(super) reply_limit: usize,
 }
 
+/// Connects to what speaks for a master there.
 async fn dial(setup: &Setup) -> Result<TcpStream, Failure> {
-    let stream = match timeout(DIAL_TIME, TcpStream::connect(&setup.master)).await {
+    let mut stream = match timeout(DIAL_TIME, TcpStream::connect(&setup.master)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(Failure::Passing(format!("cannot connect: {error}"))),
         Err(_) => return Err(Failure::Passing(format!("no answer to the connection within {DIAL_TIME:?}"))),
@@ -142,7 +143,10 @@ async fn dial(setup: &Setup) -> Result<TcpStream, Failure> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
-    Ok(stream)
+    match greet(&mut stream).await {
+        Ok(()) => Ok(stream),
+        Err(error) => Err(failure(&error)),
+    }
 }
 
 async fn register(setup: &Setup, mut stream: TcpStream) -> Result<Registered, Failure> {
@@ -158,10 +162,16 @@ async fn register(setup: &Setup, mut stream: TcpStream) -> Result<Registered, Fa
         }),
         Ok(Verdict::Refused { reason, for_good: true }) => Err(Failure::Final(Final::Refused(reason))),
         Ok(Verdict::Refused { reason, for_good: false }) => Err(Failure::Passing(format!("the master says: {reason}"))),
-        Err(error) if error.is_final() => Err(Failure::Final(Final::Protocol(error.to_string()))),
         Err(error @ HelloError::TooLong { what: "registration", .. }) => {
             Err(Failure::Final(Final::Protocol(format!("this node's own registration is too long: {error}"))))
         }
-        Err(error) => Err(Failure::Passing(error.to_string())),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+fn failure(error: &HelloError) -> Failure {
+    match error.is_final() {
+        true => Failure::Final(Final::Protocol(error.to_string())),
+        false => Failure::Passing(error.to_string()),
     }
 }

@@ -25,6 +25,7 @@ use super::{
     running::{Phase, Running},
 };
 use crate::{
+    config::Patience,
     id::CallId,
     service::router::Handler,
     wire::{
@@ -55,7 +56,7 @@ type Requests = server::Requests<BaseChannel<Incoming, Reply, NodeTransport<TcpS
 
 pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut watch::Receiver<Wish>) -> End {
     let Registered { stream, heartbeat, silence, reply_limit, .. } = registered;
-    let side = Side::new();
+    let side = Side::new(Patience::default());
     let running = Arc::new(Running::default());
     let drained = Arc::new(Notify::new());
     let dismissed = Arc::new(AtomicBool::new(false));
@@ -93,7 +94,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
             },
             _ = beats.tick() => {
                 let silent = side.heard().elapsed();
-                if let Some(complaint) = side.complaint() {
+                if let Some(complaint) = side.complaint(side.opened()) {
                     break End::Lost(format!("the master broke the protocol: {complaint}"));
                 }
                 if silent > silence {

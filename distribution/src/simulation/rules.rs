@@ -11,7 +11,7 @@ use std::{
 use super::world::{CallRecord, HEARTBEAT, METHODS, SimulatedNode};
 use crate::{
     core::{
-        Ended, GONE_AFTER, LinkHandle, Settings, Time,
+        Cause, Ended, GONE_AFTER, LinkHandle, Setback, Settings, Time,
         view::{NodeEvent, NodeState, Stats},
     },
     error::{CallError, Execution, GoneReason},
@@ -115,17 +115,22 @@ impl Rules {
         now: Time,
         call: &mut CallRecord,
         end: &Result<Ended, CallError>,
-        lost: &[(NodeIdentity, GoneReason)],
+        setbacks: &[Setback],
         served: bool,
     ) -> Verdict {
         call.ends += 1;
         must(call.ends == 1, || format!("call {} ended twice", call.id))?;
         must(!call.cancelled, || format!("call {} ended after it was cancelled", call.id))?;
-        call.lost = lost.iter().map(|(node, _)| node.id).collect();
-        for node in &call.lost {
-            let blameless =
-                matches!(lost.iter().find(|(other, _)| other.id == *node), Some((_, GoneReason::Violation(_))));
-            must(self.gone.contains(node) || blameless, || format!("call {} blames {node}, which lives", call.id))?;
+        call.lost.clear();
+        let mut last = 0;
+        for Setback { attempt, node, cause } in setbacks {
+            must(*attempt > last, || format!("call {} tells of its attempts out of order", call.id))?;
+            last = *attempt;
+            if let Cause::Lost(reason) = cause {
+                call.lost.push(node.id);
+                let lives = !self.gone.contains(&node.id) && !matches!(reason, GoneReason::Violation(_));
+                must(!lives, || format!("call {} blames {node}, which lives", call.id))?;
+            }
         }
         match end {
             Ok(ended) => self.answered(call, ended),

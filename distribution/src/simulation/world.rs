@@ -79,7 +79,8 @@ impl CallHandle for Rc<SimulatedCall> {
 pub(super) struct SimulatedLink {
     pub(super) at: usize,
     heard: Cell<Time>,
-    complaint: Cell<Option<&'static str>>,
+    /// When the node did something that ends its connection.
+    offended: Cell<Option<Time>>,
 }
 
 impl LinkHandle for Rc<SimulatedLink> {
@@ -87,8 +88,8 @@ impl LinkHandle for Rc<SimulatedLink> {
         self.heard.get()
     }
 
-    fn complaint(&self) -> Option<&'static str> {
-        self.complaint.get()
+    fn complaint(&self, amnesty: Time) -> Option<&'static str> {
+        self.offended.get().filter(|at| *at > amnesty).map(|_| "it does not read")
     }
 }
 
@@ -297,13 +298,13 @@ impl World {
                     }
                 }
             }
-            Effect::End { call, end, lost } => {
+            Effect::End { call, end, setbacks } => {
                 let outcome = end.as_ref().map_or_else(ToString::to_string, |_| "a value".to_owned());
                 self.note(format!("  end {}: {outcome}", self.calls[call.at].id));
                 let method = self.calls[call.at].method;
                 let served =
                     self.nodes.iter().any(|node| !node.gone && !node.drain_sent && node.serves.contains(&method));
-                self.rules.ended(self.now, &mut self.calls[call.at], &end, &lost, served)?;
+                self.rules.ended(self.now, &mut self.calls[call.at], &end, &setbacks, served)?;
             }
             Effect::Drained { link } => {
                 let node = &mut self.nodes[link.at];
@@ -497,7 +498,7 @@ impl World {
         let serves = PROFILES[if self.rng.random_bool(0.6) { 0 } else { self.rng.random_range(0..PROFILES.len()) }];
         let slots = self.rng.random_range(1..4);
         let at = self.nodes.len();
-        let link = Rc::new(SimulatedLink { at, heard: Cell::new(self.now), complaint: Cell::new(None) });
+        let link = Rc::new(SimulatedLink { at, heard: Cell::new(self.now), offended: Cell::new(None) });
         let registration = Registration {
             name: format!("n{at}"),
             slots,
@@ -585,7 +586,7 @@ impl World {
 
     fn complain(&mut self) -> Result<(), String> {
         if let Some(at) = self.pick_node(|node| !node.gone) {
-            self.nodes[at].link.complaint.set(Some("it does not read"));
+            self.nodes[at].link.offended.set(Some(self.now));
         }
         Ok(())
     }

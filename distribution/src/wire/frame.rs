@@ -256,7 +256,8 @@ pub(crate) fn encode_frame(
 pub(crate) fn split_body<T: serde::de::DeserializeOwned>(mut body: Bytes) -> Result<(T, Bytes), CodecError> {
     // Only what a header may take is shown to the decoder, so that a length in it which lies is judged by
     // that and not by the payload's size.
-    let (header, read) = decode_prefix(&body[..body.len().min(BODY_HEADER_LIMIT)])?;
+    let (header, read) = decode_prefix(&body[..body.len().min(BODY_HEADER_LIMIT)])
+        .map_err(|error| CodecError::new(format!("a frame's header cannot be decoded: {error}")))?;
     body.advance(read);
     Ok((header, body))
 }

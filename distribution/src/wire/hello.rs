@@ -29,9 +29,12 @@ pub(crate) const PROTOCOL_VERSION: u16 = 1;
 /// Room for some ten thousand methods with their signatures.
 pub(crate) const REGISTRATION_LIMIT: usize = 1024 * 1024;
 
-/// How long a stranger may take to register. A peer is promised that a connection which does not
-/// register is closed within five seconds as the peer sees it, so this stays a little below.
-pub(crate) const HELLO_TIME: Duration = Duration::from_millis(4_500);
+/// How long a node may take over the hello, where nothing else is said.
+pub(crate) const HELLO_TIME: Duration = Duration::from_secs(5);
+
+/// How long a node waits for each half of the hello: the master may be slow to answer under load, so a
+/// node is more patient than a master.
+const NODE_TIME: Duration = Duration::from_secs(10);
 
 const MAGIC: [u8; 8] = *b"\x89DISTRIB";
 const PREFACE: usize = 32;
@@ -65,8 +68,8 @@ pub(crate) enum HelloError {
     Malformed { what: &'static str, source: CodecError },
     #[error("it closed the connection before its {0} was complete")]
     Closed(&'static str),
-    #[error("its {what} was not complete within {HELLO_TIME:?}")]
-    Late { what: &'static str },
+    #[error("its {what} was not complete within {time:?}")]
+    Late { what: &'static str, time: Duration },
     #[error("reading or writing failed: {0}")]
     Io(io::Error),
 }
@@ -273,31 +276,45 @@ where
     io.flush().await.map_err(HelloError::Io)
 }
 
-/// The node's side up to the verdict: prefaces, then the registration.
+/// The node's side, first half: the prefaces. Till its end the node can go as if it had never come.
+pub(crate) async fn greet<Io>(io: &mut Io) -> Result<(), HelloError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    within(NODE_TIME, "preface", async {
+        io.write_all(&preface(Role::Node)).await.map_err(HelloError::Io)?;
+        read_preface(io, Role::Master).await
+    })
+    .await
+}
+
+/// Second half: the registration and the verdict. The master may send calls right behind that.
 pub(crate) async fn introduce<Io>(io: &mut Io, registration: &Registration) -> Result<Verdict, HelloError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let exchange = async {
-        io.write_all(&preface(Role::Node)).await.map_err(HelloError::Io)?;
-        read_preface(io, Role::Master).await?;
+    within(NODE_TIME, "verdict", async {
         write_message(io, "registration", registration).await?;
         read_message(io, "verdict").await
-    };
-    // The master may be slow to answer under load, so a node is more patient than a master.
-    match tokio::time::timeout(HELLO_TIME * 2, exchange).await {
-        Ok(result) => result,
-        Err(_) => Err(HelloError::Late { what: "hello" }),
-    }
+    })
+    .await
+}
+
+async fn within<T>(
+    time: Duration,
+    what: &'static str,
+    exchange: impl Future<Output = Result<T, HelloError>>,
+) -> Result<T, HelloError> {
+    tokio::time::timeout(time, exchange).await.unwrap_or(Err(HelloError::Late { what, time }))
 }
 
 /// The master's side up to the registration. The master's own preface goes out whatever came in, so
 /// that the node too can say what does not fit.
-pub(crate) async fn receive<Io>(io: &mut Io) -> Result<Registration, HelloError>
+pub(crate) async fn receive<Io>(io: &mut Io, time: Duration) -> Result<Registration, HelloError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let exchange = async {
+    within(time, "hello", async {
         match read_preface(io, Role::Node).await {
             Ok(()) => {}
             Err(error @ (HelloError::Stranger(_) | HelloError::Closed(_) | HelloError::Io(_))) => return Err(error),
@@ -308,19 +325,13 @@ where
         }
         io.write_all(&preface(Role::Master)).await.map_err(HelloError::Io)?;
         read_message(io, "registration").await
-    };
-    match tokio::time::timeout(HELLO_TIME, exchange).await {
-        Ok(result) => result,
-        Err(_) => Err(HelloError::Late { what: "hello" }),
-    }
+    })
+    .await
 }
 
 /// Sends the verdict.
 pub(crate) async fn answer<Io: AsyncWrite + Unpin>(io: &mut Io, verdict: &Verdict) -> Result<(), HelloError> {
-    match tokio::time::timeout(HELLO_TIME, write_message(io, "verdict", verdict)).await {
-        Ok(result) => result,
-        Err(_) => Err(HelloError::Late { what: "reading of the verdict" }),
-    }
+    within(HELLO_TIME, "reading of the verdict", write_message(io, "verdict", verdict)).await
 }
 
 #[cfg(test)]
@@ -378,11 +389,17 @@ mod tests {
         let (mut node, mut master) = tokio::io::duplex(64);
         let verdict = Verdict::Refused { reason: "full".to_owned(), for_good: false };
         let told = registration();
-        let (heard, received) = tokio::join!(introduce(&mut node, &told), async {
-            let received = receive(&mut master).await;
-            answer(&mut master, &verdict).await.expect("answers");
-            received
-        });
+        let (heard, received) = tokio::join!(
+            async {
+                greet(&mut node).await.expect("is greeted");
+                introduce(&mut node, &told).await
+            },
+            async {
+                let received = receive(&mut master, HELLO_TIME).await;
+                answer(&mut master, &verdict).await.expect("answers");
+                received
+            }
+        );
         assert_eq!(received.expect("registers"), registration());
         assert_eq!(heard.expect("hears"), verdict);
     }
@@ -392,7 +409,7 @@ mod tests {
         async fn send(bytes: &[u8]) -> String {
             let (mut stranger, mut master) = tokio::io::duplex(4096);
             stranger.write_all(bytes).await.expect("fits");
-            receive(&mut master).await.expect_err("a stranger").to_string()
+            receive(&mut master, HELLO_TIME).await.expect_err("a stranger").to_string()
         }
         let changed = |at: usize, byte: u8| {
             let mut bytes = preface(Role::Node);

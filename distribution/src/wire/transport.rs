@@ -35,7 +35,7 @@ use super::{
     },
 };
 use crate::{
-    config::{LONGEST_TIME, from_micros, to_micros},
+    config::{LONGEST_TIME, Patience, from_micros, to_micros},
     error::CodecError,
 };
 
@@ -53,12 +53,7 @@ const WRITE_BUFFER: usize = 256 * 1024;
 /// How many slices one vectored write offers. Linux takes up to 1024; beyond some dozens nothing is gained.
 const WRITE_SLICES: usize = 64;
 
-/// A peer that takes nothing of what it is sent for this long is given up.
-const UNREAD_TIME: Duration = Duration::from_secs(10);
-
-/// A frame that has begun has this long to be complete, and a second more for each [`SLOWEST_RATE`]
-/// bytes of it.
-const FRAME_TIME: Duration = Duration::from_secs(30);
+/// A frame that has begun gets a second more to be complete for each so many bytes of it.
 const SLOWEST_RATE: u64 = 64 * 1024;
 
 /// Leave to send a request, asked at the moment when it is about to be written.
@@ -111,6 +106,7 @@ pub(crate) struct Withdrawn;
 #[derive(Debug)]
 pub(crate) struct Side {
     opened: Instant,
+    patience: Patience,
     /// Microseconds from `opened` to when the last byte came.
     heard: AtomicU64,
     /// Microseconds from `opened` to when the frame that is coming in must be complete; 0 if none is.
@@ -124,9 +120,10 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(patience: Patience) -> Arc<Self> {
         Arc::new(Self {
             opened: Instant::now(),
+            patience,
             heard: AtomicU64::new(0),
             frame_due: AtomicU64::new(0),
             read_due: AtomicU64::new(0),
@@ -158,13 +155,17 @@ impl Side {
     }
 
     /// What the peer does that no well-meant peer does, if anything: it stops in the middle of a frame,
-    /// or does not read.
-    pub(crate) fn complaint(&self) -> Option<&'static str> {
-        let now = to_micros(self.opened.elapsed());
-        let past = |due: &AtomicU64| (1..=now).contains(&due.load(Ordering::Relaxed));
-        if past(&self.read_due) {
+    /// or does not read. Its time for either is counted from `since` at the earliest.
+    pub(crate) fn complaint(&self, since: Instant) -> Option<&'static str> {
+        let now = self.opened.elapsed();
+        let past = |due: &AtomicU64, time: Duration| {
+            let due = due.load(Ordering::Relaxed);
+            let earliest = since.saturating_duration_since(self.opened).saturating_add(time);
+            due > 0 && Duration::from_micros(due).max(earliest) <= now
+        };
+        if past(&self.read_due, self.patience.unread_time) {
             Some("it does not read what it is sent")
-        } else if past(&self.frame_due) {
+        } else if past(&self.frame_due, self.patience.frame_time) {
             Some("it has begun a frame and does not finish it")
         } else {
             None
@@ -173,6 +174,11 @@ impl Side {
 
     fn due_in(&self, time: Duration) -> u64 {
         to_micros(self.opened.elapsed().saturating_add(time)).max(1)
+    }
+
+    /// When the connection was opened.
+    pub(crate) fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// When the peer was last heard: any byte counts.
@@ -262,7 +268,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         let whole = FRAME_HEADER + length;
         if self.incoming.len() < whole {
             if self.side.frame_due.load(Ordering::Relaxed) == 0 {
-                let time = FRAME_TIME + Duration::from_secs(length as u64 / SLOWEST_RATE);
+                let time = self.side.patience.frame_time + Duration::from_secs(length as u64 / SLOWEST_RATE);
                 self.side.frame_due.store(self.side.due_in(time), Ordering::Relaxed);
             }
             self.incoming.reserve((whole - self.incoming.len()).max(READ_CHUNK));
@@ -332,7 +338,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             }
             let Poll::Ready(written) = Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..count]) else {
                 if self.side.read_due.load(Ordering::Relaxed) == 0 {
-                    self.side.read_due.store(self.side.due_in(UNREAD_TIME), Ordering::Relaxed);
+                    self.side.read_due.store(self.side.due_in(self.side.patience.unread_time), Ordering::Relaxed);
                 }
                 return Poll::Pending;
             };

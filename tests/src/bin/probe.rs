@@ -1,6 +1,8 @@
 //! The other process in tests: a node that serves `Probe`, or a master that says what happens.
 #![allow(clippy::print_stdout, reason = "tests read it")]
 
+use std::time::Duration;
+
 use clap::Parser;
 use distribution::{Error, Master, Node};
 use distribution_tests::{ProbeServer, Prober};
@@ -16,7 +18,11 @@ enum Role {
         slots: usize,
     },
     /// Prints its address and every event.
-    Master { listen: String },
+    Master {
+        listen: String,
+        #[arg(default_value_t = 1_000)]
+        heartbeat_ms: u64,
+    },
 }
 
 #[tokio::main]
@@ -31,8 +37,8 @@ async fn main() -> Result<(), Error> {
             Node::builder().serve(ProbeServer::new(Prober)).name(name).slots(slots).run(master).await?;
             println!("ended in order");
         }
-        Role::Master { listen } => {
-            let master = Master::bind(listen).await?;
+        Role::Master { listen, heartbeat_ms } => {
+            let master = Master::builder().heartbeat(Duration::from_millis(heartbeat_ms)).bind(listen).await?;
             let mut events = master.events();
             println!("listening {}", master.local_addr());
             while let Some(event) = events.next().await {

@@ -1,4 +1,5 @@
-//! Restarts every node in order, one after the other, under load: no call may fail.
+//! Restarts every node in order, one after the other, under load: no call may fail. Then one node is told
+//! to end while a handler has yet long to run on it: it ends when the handler has, and the call is answered.
 //!
 //! `cargo run --release -p distribution-tests --bin rolling -- --rate 2000 --rounds 3`
 #![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
@@ -14,7 +15,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use distribution::{Master, Node, NodeEvent};
-use distribution_tests::{ProbeClient, ProbeServer, Prober, process::Process, soon};
+use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, meeting::Meeting, process::Process, soon};
 use futures::StreamExt;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
@@ -36,6 +37,10 @@ struct Options {
     /// How often each is restarted.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+
+    /// How long the handler runs that a node has when it is told to end; less than the 30 s that it may take.
+    #[arg(long, default_value_t = 20)]
+    handler_seconds: u64,
 
     #[command(subcommand)]
     role: Option<Role>,
@@ -91,12 +96,28 @@ async fn restart_under_load(options: &Options) -> bool {
     stop.store(true, Ordering::Relaxed);
     let (calls, failed) = load.await.expect("the load ends");
     let seconds = began.elapsed().as_secs_f64();
+    let drained = drain_a_long_handler(&master, &mut nodes[0], &names[0], options.handler_seconds).await;
     println!(
-        "{{\"restarts\": {}, \"calls\": {calls}, \"failed\": {failed}, \"seconds\": {seconds:.1}, \"calls_per_second\": {:.0}}}",
+        "{{\"restarts\": {}, \"calls\": {calls}, \"failed\": {failed}, \"seconds\": {seconds:.1}, \"calls_per_second\": {:.0}, \"drained_after_seconds\": {drained:.1}}}",
         options.rounds * options.nodes,
         calls as f64 / seconds
     );
     failed == 0 && calls > 0
+}
+
+/// Ends a node whose handler has so long to run, and says after how long it was gone.
+async fn drain_a_long_handler(master: &Master, node: &mut Process, name: &str, seconds: u64) -> f64 {
+    let id = master.nodes().iter().find(|info| &*info.name == name).expect("is registered").id;
+    let mut meeting = Meeting::new().await;
+    let call = ProbeClient::new(master).hold(meeting.addr(), "long".to_owned()).on(id).spawn();
+    let guest = meeting.guest("long").await;
+    let began = Instant::now();
+    node.signal("TERM").await;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    guest.release().await;
+    assert_eq!(soon("the long call", call).await, Ok(Held::Released));
+    assert!(node.ended().await.success(), "{name} ended in order");
+    began.elapsed().as_secs_f64()
 }
 
 /// Makes calls at a steady rate, each in a task of its own, and says how many failed.

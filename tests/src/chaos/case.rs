@@ -77,6 +77,12 @@ impl Case<'_> {
         self.started().count()
     }
 
+    /// The highest number of an attempt that was started. Attempts that certainly did not run are
+    /// numbered, but not counted in an answer's `attempts`.
+    pub(super) fn newest_attempt(&self) -> u32 {
+        self.started().map(|(_, start)| start.attempt).max().unwrap_or(0)
+    }
+
     /// Whether it has a start and an end on this node, or on any.
     pub(super) fn has_run(&self, on: Option<&str>) -> bool {
         let ended = |node: &str, attempt| {

@@ -80,6 +80,9 @@ pub(super) async fn run(options: Options) -> io::Result<ExitCode> {
     driver.clear().await;
     if !ended? {
         news("interrupted; nothing was judged");
+        if options.folder.is_none() {
+            std::fs::remove_dir_all(&folder)?;
+        }
         return Ok(ExitCode::from(130));
     }
     let count = driver.count;

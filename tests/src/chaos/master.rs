@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{
     child,
     ledger::{Execution, Kind, Ledger, Made, Outcome, Reason, What, Who, now},
-    plan::{Declined, Done, Plan},
+    plan::{Declined, Done, Method, Plan},
     service::{AgainClient, OnceClient},
 };
 
@@ -196,11 +196,13 @@ struct Caller {
 impl Caller {
     async fn call(&self, key: u64) {
         let plan = Plan::new(self.seed, key);
-        let call = match (plan.idempotent, plan.asynchronous) {
-            (false, false) => self.once.compute(plan.work),
-            (false, true) => self.once.wait(plan.work),
-            (true, false) => self.again.compute(plan.work),
-            (true, true) => self.again.wait(plan.work),
+        let call = match (plan.idempotent, plan.method) {
+            (false, Method::Quick) => self.once.quick(plan.work),
+            (false, Method::Compute) => self.once.compute(plan.work),
+            (false, Method::Wait) => self.once.wait(plan.work),
+            (true, Method::Quick) => self.again.quick(plan.work),
+            (true, Method::Compute) => self.again.compute(plan.work),
+            (true, Method::Wait) => self.again.wait(plan.work),
         };
         let call = match plan.timeout {
             Some(timeout) => call.timeout(timeout),

@@ -16,7 +16,7 @@
 //! # Calls
 //!
 //! A call has a key, and all about it follows from the seed and the key ([`plan`]): at most once or
-//! idempotent, compute or async, how long it takes, how much it carries, whether its handler is to
+//! idempotent, quick, compute or async, how long it takes, how much it carries, whether its handler is to
 //! return a value, an error of its own or to panic, whether it has a timeout. `calls` of them are awaited
 //! to their end. One in twenty is made on top of these and dropped by its caller after a while; those are
 //! under all rules too, but are counted as `given_up` alone, so that `calls = answered + failed + lost`.
@@ -54,6 +54,8 @@
 //!   (silent though not frozen, gone without a goodbye though only terminated);
 //! - a process that ended by itself, or not in order when terminated; calls still in the master's books
 //!   when all have ended; a run that stands still.
+//!
+//! Each rule has a test that breaks it in a made-up history (`verdict_tests`).
 
 mod attendance;
 mod case;
@@ -95,8 +97,8 @@ pub struct Options {
     /// Node processes at a time
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub nodes: u32,
-    /// Slots of each node
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// The most slots that a node has; others have fewer, down to one
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub slots: u32,
     /// Calls that the master has under way at a time
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4096))]

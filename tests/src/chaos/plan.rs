@@ -21,13 +21,25 @@ const ATTEMPTS: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) idempotent: bool,
-    pub(super) asynchronous: bool,
+    pub(super) method: Method,
     pub(super) timeout: Option<Duration>,
     /// How often it is to be sent in all, where that is not left to the library.
     pub(super) attempts: Option<u32>,
     /// When the caller drops the call.
     pub(super) given_up: Option<Duration>,
     pub(super) work: Work,
+}
+
+/// Which method is called, of the service that is at most once or of the one that is idempotent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    /// Keeps a slot for microseconds. Such calls are sent ahead of free slots; and as one in some dozens
+    /// takes very much longer, those that wait behind it are taken back.
+    Quick,
+    /// Keeps a slot for milliseconds.
+    Compute,
+    /// Waits without a slot.
+    Wait,
 }
 
 /// A call's arguments.
@@ -71,12 +83,16 @@ impl Plan {
     pub(super) fn new(seed: u64, key: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(mix(seed ^ mix(key)));
         let percent: [u32; 4] = rng.random::<[u32; 4]>().map(|number| number % 100);
-        let nap = match percent[0] {
-            0..40 => 0,
-            40..85 => rng.random_range(500..8_000),
-            85..99 => rng.random_range(8_000..50_000),
-            // So much longer than others of its method that those behind it are taken back.
-            _ => rng.random_range(100_000..300_000),
+        let method = match percent[0] {
+            0..40 => Method::Quick,
+            40..70 => Method::Compute,
+            _ => Method::Wait,
+        };
+        let nap = match (method, rng.random_range(0..60)) {
+            (Method::Quick, 0) => rng.random_range(150_000..400_000),
+            (Method::Quick, _) => 0,
+            (_, 0..10) => rng.random_range(8_000..50_000),
+            _ => rng.random_range(0..8_000),
         };
         let fate = match percent[1] {
             0..3 => Fate::Error,
@@ -93,7 +109,7 @@ impl Plan {
         let timed = !given_up && rng.random_range(0..100) < 12;
         Self {
             idempotent: rng.random(),
-            asynchronous: rng.random(),
+            method,
             timeout: timed.then(|| Duration::from_micros(rng.random_range(1_000..60_000))),
             attempts: (rng.random_range(0..100) < 20).then(|| rng.random_range(1..=4)),
             given_up: given_up.then(|| Duration::from_micros(rng.random_range(0..30_000))),

@@ -36,6 +36,8 @@ struct Report {
     died_with_master: u64,
     /// Idempotent calls that were answered by a second or third attempt.
     answered_by_retry: u64,
+    /// Answered calls that had been sent before and certainly not run: taken back, refused or not written.
+    resent: u64,
     /// Starts in all ledgers of nodes.
     starts: u64,
     /// From submission to end, over all that were answered.
@@ -70,6 +72,7 @@ pub(super) fn print(options: &Options, seed: u64, count: Count, verdict: &Verdic
         no_node: tally.no_node,
         died_with_master: tally.died_with_master,
         answered_by_retry: tally.answered_by_retry,
+        resent: tally.resent,
         starts: tally.starts,
         longest_answered_seconds: tally.longest.as_secs_f64(),
         nodes: options.nodes,

@@ -91,12 +91,13 @@ impl Seat {
     }
 
     /// Does what is due.
-    pub(super) async fn look(&mut self, master: &str, slots: u32, folder: &Path) -> io::Result<Found> {
+    pub(super) async fn look(&mut self, master: &str, most_slots: u32, folder: &Path) -> io::Result<Found> {
         let now = Instant::now();
         let name = self.name();
         match &mut self.state {
             State::Empty { until } if *until <= now => {
                 self.starts += 1;
+                let slots = 1 + self.number % most_slots;
                 self.registered = false;
                 let name = self.name();
                 let log = File::create(folder.join(format!("{name}.log")))?;

@@ -10,6 +10,8 @@ use super::{
 /// Methods that run at most once.
 #[distribution::service]
 pub(super) trait Once {
+    /// Keeps a slot, mostly for a moment.
+    fn quick(&self, work: Work) -> Result<Done, Declined>;
     /// Keeps a slot.
     fn compute(&self, work: Work) -> Result<Done, Declined>;
     /// Waits without one.
@@ -19,6 +21,8 @@ pub(super) trait Once {
 /// The same, but they may be run again elsewhere.
 #[distribution::service(idempotent)]
 pub(super) trait Again {
+    /// Keeps a slot, mostly for a moment.
+    fn quick(&self, work: Work) -> Result<Done, Declined>;
     /// Keeps a slot.
     fn compute(&self, work: Work) -> Result<Done, Declined>;
     /// Waits without one.
@@ -44,6 +48,10 @@ impl Worker {
 }
 
 impl Once for Worker {
+    fn quick(&self, work: Work) -> Result<Done, Declined> {
+        self.compute(&work)
+    }
+
     fn compute(&self, work: Work) -> Result<Done, Declined> {
         self.compute(&work)
     }
@@ -54,6 +62,10 @@ impl Once for Worker {
 }
 
 impl Again for Worker {
+    fn quick(&self, work: Work) -> Result<Done, Declined> {
+        self.compute(&work)
+    }
+
     fn compute(&self, work: Work) -> Result<Done, Declined> {
         self.compute(&work)
     }

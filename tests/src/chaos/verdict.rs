@@ -52,6 +52,7 @@ pub(super) struct Tally {
     pub(super) no_node: u64,
     pub(super) died_with_master: u64,
     pub(super) answered_by_retry: u64,
+    pub(super) resent: u64,
     pub(super) starts: u64,
     pub(super) longest: Duration,
 }
@@ -108,7 +109,7 @@ impl Court<'_> {
         }
         if let Some(end) = case.end {
             if awaited {
-                verdict.tally.count(end);
+                verdict.tally.count(case, end);
             }
             if let Err(wrong) = judge_end(attendance, plan, case, end) {
                 verdict.unexpected.push(unexpected(&wrong));
@@ -123,7 +124,7 @@ impl Court<'_> {
         }
         let age = master.killed.map(|killed| Duration::from_micros(killed.saturating_sub(submitted)));
         if age.is_none_or(|age| age > *longest) {
-            let text = format!("did not end (idempotent: {}, async: {})", plan.idempotent, plan.asynchronous);
+            let text = format!("did not end ({:?}, idempotent: {})", plan.method, plan.idempotent);
             verdict.lost.push(unexpected(&text));
         } else if awaited {
             verdict.tally.died_with_master += 1;
@@ -133,13 +134,15 @@ impl Court<'_> {
 }
 
 impl Tally {
-    fn count(&mut self, end: End<'_>) {
+    fn count(&mut self, case: &Case<'_>, end: End<'_>) {
         match end.outcome {
             Some(Outcome::Value { .. } | Outcome::Declined { .. }) => {
                 self.answered += 1;
                 self.longest = self.longest.max(end.elapsed);
-                let retried = matches!(end.outcome, Some(Outcome::Value { attempts: 2.., .. }));
-                self.answered_by_retry += u64::from(retried);
+                if let Some(Outcome::Value { attempts, .. }) = end.outcome {
+                    self.answered_by_retry += u64::from(*attempts > 1);
+                    self.resent += u64::from(case.newest_attempt() > *attempts);
+                }
             }
             Some(Outcome::Error { kind, execution, .. }) => {
                 self.failed += 1;

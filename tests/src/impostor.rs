@@ -1,0 +1,214 @@
+//! Peers that speak the wire by hand, so that they can break its rules.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::soon;
+
+/// Kinds of frames, as the wire numbers them.
+pub mod kind {
+    #![allow(missing_docs, reason = "the names say it")]
+    pub const REQUEST: u8 = 1;
+    pub const RESPONSE: u8 = 2;
+    pub const CANCEL: u8 = 3;
+    pub const HEARTBEAT: u8 = 4;
+}
+
+/// How a call ended on a node, as the wire numbers it, without what follows.
+pub mod outcome {
+    #![allow(missing_docs, reason = "the names say it")]
+    pub const VALUE: &[u8] = &[0];
+    pub const PANICKED: &[u8] = &[2];
+    pub const REFUSED_BUSY: &[u8] = &[3, 1];
+}
+
+/// An unsigned number as bincode 2 writes it.
+pub fn number(value: u64) -> Vec<u8> {
+    match value {
+        0..=250 => vec![value as u8],
+        251..=0xffff => [&[251], &(value as u16).to_le_bytes()[..]].concat(),
+        0x1_0000..=0xffff_ffff => [&[252], &(value as u32).to_le_bytes()[..]].concat(),
+        _ => [&[253], &value.to_le_bytes()[..]].concat(),
+    }
+}
+
+/// A signed number as bincode 2 writes it.
+pub fn signed(value: i64) -> Vec<u8> {
+    number(((value << 1) ^ (value >> 63)) as u64)
+}
+
+/// A text as bincode 2 writes it.
+pub fn text(value: &str) -> Vec<u8> {
+    [number(value.len() as u64), value.as_bytes().to_vec()].concat()
+}
+
+/// Takes an unsigned number off the front.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn take_number(bytes: &mut &[u8]) -> u64 {
+    let width = match bytes[0] {
+        251 => 2,
+        252 => 4,
+        253 => 8,
+        small => {
+            *bytes = &bytes[1..];
+            return small.into();
+        }
+    };
+    let mut value = [0; 8];
+    value[..width].copy_from_slice(&bytes[1..=width]);
+    *bytes = &bytes[1 + width..];
+    u64::from_le_bytes(value)
+}
+
+/// A frame with this body.
+pub fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u32).to_le_bytes()[..], &[kind], body].concat()
+}
+
+/// A response to a request.
+pub fn response(request: u64, run: u64, outcome: &[u8], payload: &[u8]) -> Vec<u8> {
+    frame(kind::RESPONSE, &[&number(request)[..], &number(run), outcome, payload].concat())
+}
+
+/// A request for the first version of a method of `Probe`.
+pub fn request(id: u64, call: u64, timeout: Option<u64>, (name, signature): (&str, &str), arguments: &[u8]) -> Vec<u8> {
+    let timeout = timeout.map_or_else(|| vec![0], |micros| [vec![1], number(micros)].concat());
+    let method = number(method_id(name, signature));
+    frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1], &timeout, &[0], arguments].concat())
+}
+
+/// A heartbeat with these loads: computing, waiting, asynchronous, stale.
+pub fn heartbeat(loads: [u64; 4]) -> Vec<u8> {
+    frame(kind::HEARTBEAT, &loads.map(number).concat())
+}
+
+/// What calls of the first version of a method of `Probe` name it by: the 64-bit FNV-1a hash of service,
+/// version, name and signature.
+pub fn method_id(name: &str, signature: &str) -> u64 {
+    let bytes = [b"Probe\xff\x01\0\0\0", name.as_bytes(), b"\xff", signature.as_bytes(), b"\xff"].concat();
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn preface(role: u8) -> Vec<u8> {
+    let mut bytes = [b"\x89DISTRIB\x01\x00", &[role][..], b"\x00bincode2"].concat();
+    bytes.resize(32, 0);
+    bytes
+}
+
+/// A connection whose end here is ours.
+#[derive(Debug)]
+pub struct Impostor {
+    /// For what no method here does.
+    pub stream: TcpStream,
+}
+
+impl Impostor {
+    /// Registers as a node of this name with one slot that serves these methods of `Probe`, by name and
+    /// signature, all of them compute.
+    ///
+    /// # Errors
+    ///
+    /// The reason, where the master refuses.
+    ///
+    /// # Panics
+    ///
+    /// If the master does not answer.
+    pub async fn node(master: SocketAddr, name: &str, methods: &[(&str, &str)]) -> Result<Self, String> {
+        let mut stream = TcpStream::connect(master).await.expect("connects");
+        let mut registration = [text(name), number(1), number(0), number(1), number(64 << 20), number(0)].concat();
+        registration.extend(number(methods.len() as u64));
+        for (name, signature) in methods {
+            registration.extend(number(method_id(name, signature)));
+            registration.extend([text("Probe"), number(1), text(name), text(signature), vec![1]].concat());
+        }
+        let length = (registration.len() as u32).to_le_bytes().to_vec();
+        stream.write_all(&[preface(2), length, registration].concat()).await.expect("sends");
+        let mut theirs = [0; 32];
+        soon("the master's preface", stream.read_exact(&mut theirs)).await.expect("reads");
+        assert_eq!(theirs, *preface(1));
+        let mut length = [0; 4];
+        soon("the verdict", stream.read_exact(&mut length)).await.expect("reads");
+        let mut verdict = vec![0; u32::from_le_bytes(length) as usize];
+        soon("the verdict", stream.read_exact(&mut verdict)).await.expect("reads");
+        match verdict[0] {
+            0 => Ok(Self { stream }),
+            _ => Err(String::from_utf8_lossy(&verdict[2..]).into_owned()),
+        }
+    }
+
+    /// Takes the next node that dials this port in, as its master, with these times between heartbeats
+    /// and of silence.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub async fn master(listener: &TcpListener, heartbeat: Duration, silence: Duration) -> Self {
+        let (mut stream, _) = soon("a node to dial", listener.accept()).await.expect("accepts");
+        let mut theirs = [0; 32];
+        soon("its preface", stream.read_exact(&mut theirs)).await.expect("reads");
+        stream.write_all(&preface(1)).await.expect("sends");
+        let mut length = [0; 4];
+        soon("its registration", stream.read_exact(&mut length)).await.expect("reads");
+        let mut registration = vec![0; u32::from_le_bytes(length) as usize];
+        soon("its registration", stream.read_exact(&mut registration)).await.expect("reads");
+        let micros = |time: Duration| number(time.as_micros() as u64);
+        let verdict = [number(0), number(7), micros(heartbeat), micros(silence), number(1 << 20)].concat();
+        let length = (verdict.len() as u32).to_le_bytes().to_vec();
+        stream.write_all(&[length, verdict].concat()).await.expect("sends");
+        Self { stream }
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Panics
+    ///
+    /// If the connection is closed.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        soon("bytes to be taken", self.stream.write_all(bytes)).await.expect("the peer is there");
+    }
+
+    /// The body of the next frame of this kind; others are passed over.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub async fn receive(&mut self, wanted: u8) -> Vec<u8> {
+        loop {
+            let mut header = [0; 5];
+            soon("a frame", self.stream.read_exact(&mut header)).await.expect("the peer is there");
+            let mut body = vec![0; u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize];
+            soon("its body", self.stream.read_exact(&mut body)).await.expect("the peer is there");
+            if header[4] == wanted {
+                return body;
+            }
+        }
+    }
+
+    /// The number of the next request.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub async fn receive_request(&mut self) -> u64 {
+        take_number(&mut &self.receive(kind::REQUEST).await[..])
+    }
+
+    /// The next response: the request's number, and how it ended with the payload behind it.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub async fn receive_response(&mut self) -> (u64, Vec<u8>) {
+        let body = self.receive(kind::RESPONSE).await;
+        let mut rest = &body[..];
+        let (request, _run) = (take_number(&mut rest), take_number(&mut rest));
+        (request, rest.to_vec())
+    }
+}

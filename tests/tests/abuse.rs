@@ -1,0 +1,233 @@
+//! Peers that have registered, or been registered at, and do not behave.
+
+use std::time::Duration;
+
+use distribution::{CallError, Events, Execution, GoneReason, Master, Node, NodeEvent};
+use distribution_tests::{
+    LONG, ProbeClient, ProbeServer, Prober, failure,
+    impostor::{Impostor, frame, heartbeat, kind, number, outcome, request, response, signed, text},
+    soon,
+};
+use futures::StreamExt;
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+const ADD: (&str, &str) = ("add", "fn(i64, i64) -> i64");
+const LENGTH: (&str, &str) = ("length", "fn(Vec<u8>) -> u64");
+
+async fn master() -> (Master, ProbeClient) {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let probe = ProbeClient::new(&master);
+    (master, probe)
+}
+
+/// Waits for a node to go, and says why it did.
+async fn gone(events: &mut Events) -> GoneReason {
+    soon("a node to go", async {
+        loop {
+            if let NodeEvent::Gone { reason, .. } = events.next().await.expect("the master lives") {
+                return reason;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_frame_that_does_not_end_ends_its_connection() {
+    let master = Master::builder().frame_time(Duration::from_millis(500)).bind("127.0.0.1:0").await.expect("binds");
+    let mut events = master.events();
+    let mut peer = Impostor::node(master.local_addr(), "slow", &[]).await.expect("is taken in");
+    let drip = async {
+        peer.send(&[0, 1, 0, 0, kind::RESPONSE]).await;
+        // Each byte counts as life, so silence is not what ends it.
+        while peer.stream.write_all(&[0]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (reason, ()) = tokio::join!(gone(&mut events), async {
+        let _ = tokio::time::timeout(LONG, drip).await;
+    });
+    assert!(matches!(&reason, GoneReason::Violation(what) if what.contains("does not finish it")), "{reason}");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_given_up_with_what_it_has() {
+    let master = Master::builder().unread_time(Duration::from_millis(500)).bind("127.0.0.1:0").await.expect("binds");
+    let probe = ProbeClient::new(&master);
+    let mut events = master.events();
+    let mut peer = Impostor::node(master.local_addr(), "deaf", &[LENGTH]).await.expect("is taken in");
+    // More than the sockets on the way take.
+    let calls: Vec<_> = (0..3).map(|_| probe.length(vec![0; 32_000_000]).spawn()).collect();
+    let beat = async {
+        while peer.stream.write_all(&heartbeat([0; 4])).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let (reason, ()) = tokio::join!(gone(&mut events), async {
+        let _ = tokio::time::timeout(LONG, beat).await;
+    });
+    assert!(matches!(&reason, GoneReason::Violation(what) if what.contains("does not read")), "{reason}");
+    // The one that was being written may have run; the others wait for a better node.
+    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let results = soon("the calls", futures::future::join_all(calls)).await;
+    let failed: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(matches!(failed[0], CallError::NodeLost { .. }), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_reset_under_a_call_loses_the_node_and_says_so() {
+    let (master, probe) = master().await;
+    let mut peer = Impostor::node(master.local_addr(), "reset", &[ADD]).await.expect("is taken in");
+    let call = probe.add(1, 1).spawn();
+    peer.receive_request().await;
+    // With unread bytes or without: closing now sends a reset instead of an end.
+    #[allow(deprecated, reason = "blocks only with a linger time above zero")]
+    peer.stream.set_linger(Some(Duration::ZERO)).expect("is set");
+    drop(peer);
+    let error = failure(soon("the call", call).await);
+    assert!(matches!(&error, CallError::NodeLost { reason: GoneReason::Broken(_), .. }), "{error:?}");
+    assert_eq!(error.execution(), Execution::MayHaveRun);
+}
+
+#[tokio::test]
+async fn an_answer_counts_although_the_connection_ends_with_it() {
+    let (master, probe) = master().await;
+    for _ in 0..20 {
+        let mut peer = Impostor::node(master.local_addr(), "brief", &[ADD]).await.expect("is taken in");
+        let call = probe.add(20, 22).spawn();
+        let id = peer.receive_request().await;
+        peer.send(&response(id, 1, outcome::VALUE, &signed(42))).await;
+        drop(peer);
+        assert_eq!(soon("the call", call).await, Ok(42));
+        soon("the node to be gone", async {
+            while !master.nodes().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_slowly_is_waited_for() {
+    let master = Master::builder().heartbeat(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
+    let probe = ProbeClient::new(&master);
+    let mut peer = Impostor::node(master.local_addr(), "slow", &[("bytes", "fn(u64) -> Vec<u8>")]).await.expect("in");
+    let call = probe.bytes(40).spawn();
+    let id = peer.receive_request().await;
+    // Takes over twice as long as a silent node has, and no heartbeat can come in between.
+    for byte in response(id, 1, outcome::VALUE, &[number(40), vec![7; 40]].concat()) {
+        peer.send(&[byte]).await;
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    assert_eq!(soon("the call", call).await, Ok(vec![7; 40]));
+}
+
+#[tokio::test]
+async fn a_call_that_one_node_will_not_take_goes_to_another() {
+    let (master, probe) = master().await;
+    let mut peer = Impostor::node(master.local_addr(), "busy", &[ADD]).await.expect("is taken in");
+    let call = probe.add(1, 1).answer();
+    let serve = async {
+        let id = peer.receive_request().await;
+        let node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+        peer.send(&response(id, 0, outcome::REFUSED_BUSY, &[])).await;
+        node
+    };
+    let (answer, node) = soon("the call", async { tokio::join!(call, serve) }).await;
+    let answer = answer.expect("answers");
+    // The attempt that was refused did not run, and is not counted.
+    assert_eq!((answer.value, answer.node.id, answer.attempts), (2, node.id(), 1));
+}
+
+#[tokio::test]
+async fn lies_harm_the_liar_alone() {
+    let (master, probe) = master().await;
+    let mut peer = Impostor::node(master.local_addr(), "liar", &[ADD]).await.expect("is taken in");
+    let call = probe.add(1, 1).spawn();
+    let id = peer.receive_request().await;
+    let max = u64::from(u32::MAX);
+    let lies = [
+        heartbeat([max; 4]),
+        response(id + 1000, 1, outcome::VALUE, &signed(3)),
+        response(id, u64::MAX, outcome::VALUE, &signed(2)),
+        response(id, u64::MAX, outcome::VALUE, &signed(9)),
+        heartbeat([0, 0, 0, max]),
+    ];
+    peer.send(&lies.concat()).await;
+    let answer = soon("the call", call.answer()).await.expect("answers");
+    assert_eq!(answer.value, 2);
+    // It says that all its slots are taken, and so it gets nothing, while others do.
+    let node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    for _ in 0..50 {
+        assert_eq!(probe.add(1, 1).answer().await.expect("answers").node.id, node.id());
+    }
+    assert_eq!(master.nodes().len(), 2, "the liar is still there");
+    let stats = master.stats();
+    assert_eq!((stats.queued, stats.in_flight, stats.failed), (0, 0, 0), "{stats:?}");
+}
+
+#[tokio::test]
+async fn what_a_peer_says_can_forge_no_line() {
+    let (master, probe) = master().await;
+    for name in ["two\nlines", "clear\x1b[2J", "", &"x".repeat(10_000)] {
+        let refused = Impostor::node(master.local_addr(), name, &[ADD]).await.expect_err("is refused");
+        assert!(refused.contains("name"), "{refused}");
+    }
+    let mut peer = Impostor::node(master.local_addr(), "evil", &[ADD]).await.expect("is taken in");
+    let call = probe.add(1, 1).spawn();
+    let id = peer.receive_request().await;
+    let message = format!("\x1b[2J\r{}", "x".repeat(6_000));
+    peer.send(&response(id, 1, outcome::PANICKED, &text(&message))).await;
+    let error = failure(soon("the call", call).await);
+    let CallError::Panicked { message, .. } = &error else { panic!("{error:?}") };
+    assert!(message.starts_with("\\u{1b}[2J\\rxxx"), "{error}");
+    assert!(message.len() < 5_000, "cut: {}", message.len());
+}
+
+#[tokio::test]
+async fn a_master_that_breaks_the_rules_gets_each_request_answered_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let addr = listener.local_addr().expect("bound");
+    let node = tokio::spawn(Node::builder().serve(ProbeServer::new(Prober)).slots(1).spawn(addr));
+    let mut master = Impostor::master(&listener, Duration::from_secs(1), LONG).await;
+    let _node = node.await.expect("runs").expect("registers");
+    let arguments = [signed(20), signed(22)].concat();
+    let value = |value| [outcome::VALUE, &signed(value)].concat();
+
+    // A deadline beyond all time, and one that has passed.
+    master.send(&request(1, 1, Some(u64::MAX), ADD, &arguments)).await;
+    assert_eq!(master.receive_response().await, (1, value(42)));
+    master.send(&request(2, 2, Some(0), ADD, &arguments)).await;
+    assert_eq!(master.receive_response().await, (2, vec![3, 4]), "refused, because it is stopped");
+    // No such method, arguments that are none, too few, and too many.
+    master.send(&request(3, 3, None, ("add", "fn() -> ()"), &arguments)).await;
+    assert_eq!(master.receive_response().await, (3, vec![3, 0]));
+    for bytes in [&[][..], &[255; 4], &arguments[..1], &[&arguments[..], &[0]].concat()] {
+        master.send(&request(4, 4, None, ADD, bytes)).await;
+        let (id, outcome) = master.receive_response().await;
+        assert_eq!((id, &outcome[..2]), (4, &[3, 3][..]), "refused, because it cannot be decoded");
+    }
+    // Cancels what is not there.
+    master.send(&frame(kind::CANCEL, &[number(u64::MAX), number(1)].concat())).await;
+    // The same request twice at once, and the same call twice at once: the second is not run.
+    let hold = ("hold", "fn(SocketAddr, String) -> Held");
+    let mut meeting = distribution_tests::meeting::Meeting::new().await;
+    let place = [vec![0], addr_bytes(meeting.addr()), text("held")].concat();
+    master.send(&request(5, 5, None, hold, &place)).await;
+    let guest = meeting.guest("held").await;
+    master.send(&request(5, 6, None, ADD, &arguments)).await;
+    master.send(&request(6, 5, None, hold, &place)).await;
+    assert_eq!(master.receive_response().await, (6, vec![3, 1]), "refused, because it is there already");
+    guest.release().await;
+    assert_eq!(master.receive_response().await, (5, vec![0, 0]));
+    master.send(&request(7, 7, None, ADD, &arguments)).await;
+    assert_eq!(master.receive_response().await, (7, value(42)));
+}
+
+/// An IPv4 address and port as serde and bincode write them, without the variant.
+fn addr_bytes(addr: std::net::SocketAddr) -> Vec<u8> {
+    let std::net::SocketAddr::V4(addr) = addr else { panic!("loopback is IPv4 here") };
+    [addr.ip().octets().to_vec(), number(addr.port().into())].concat()
+}

@@ -1,0 +1,280 @@
+//! What ends before its time: runtimes, futures, masters and connections; each call still ends, and each
+//! slot is still counted.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use distribution::{CallError, Execution, LocalCluster, Master, Node, NodeEvent};
+use distribution_tests::{
+    ProbeClient, ProbeServer, Prober, failure,
+    meeting::{self, Meeting},
+    process::Process,
+    soon,
+};
+use futures::StreamExt;
+use tokio::runtime::Runtime;
+
+/// Handlers that make it hard to end them.
+#[distribution::service]
+trait Awkward {
+    /// Is in two places at once, on two threads of the node's pool.
+    fn spread(&self, at: SocketAddr, left: String, right: String) -> ();
+    /// Keeps its slot until the test lets it go, cancelled or not.
+    fn stubborn(&self, at: SocketAddr, tag: String) -> ();
+    /// Panics as it is dropped.
+    async fn sore(&self, at: SocketAddr, tag: String) -> ();
+    /// Adds.
+    fn add(&self, a: i64, b: i64) -> i64;
+    /// Adds, without a slot.
+    async fn add_async(&self, a: i64, b: i64) -> i64;
+}
+
+struct Clumsy;
+
+impl Awkward for Clumsy {
+    fn spread(&self, at: SocketAddr, left: String, right: String) {
+        rayon::join(|| meeting::hold(at, &left), || meeting::hold(at, &right));
+    }
+
+    fn stubborn(&self, at: SocketAddr, tag: String) {
+        // On a thread of its own, where nothing knows of the call and its end.
+        let _ = std::thread::spawn(move || meeting::hold(at, &tag)).join();
+    }
+
+    async fn sore(&self, at: SocketAddr, tag: String) {
+        struct Sore;
+        impl Drop for Sore {
+            fn drop(&mut self) {
+                panic!("ouch");
+            }
+        }
+        let _sore = Sore;
+        meeting::wait(at, &tag).await;
+        std::future::pending().await
+    }
+
+    fn add(&self, a: i64, b: i64) -> i64 {
+        a + b
+    }
+
+    async fn add_async(&self, a: i64, b: i64) -> i64 {
+        a + b
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_waits_for_its_parts_runs_no_other_call_meanwhile() {
+    let cluster =
+        LocalCluster::builder().nodes(1).slots(2).serve(|| AwkwardServer::new(Clumsy)).start().await.expect("starts");
+    let awkward = AwkwardClient::new(&cluster);
+    let mut meeting = Meeting::new().await;
+    let spread = awkward.spread(meeting.addr(), "left".to_owned(), "right".to_owned()).spawn();
+    let (left, right) = (meeting.guest("left").await, meeting.guest("right").await);
+    // One of the pool's two threads now waits for the other, and one slot is free.
+    left.release().await;
+    let other = awkward.stubborn(meeting.addr(), "other".to_owned()).spawn();
+    assert_eq!(awkward.add_async(1, 1).await, Ok(2), "the node has the call before this one");
+    right.release().await;
+    // Run by the thread that waits, the other call would have to end first.
+    assert_eq!(soon("the handler in two parts", spread).await, Ok(()));
+    meeting.guest("other").await.release().await;
+    assert_eq!(soon("the other", other).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_as_it_is_dropped_gives_its_place_back() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let node = Node::builder().serve(AwkwardServer::new(Clumsy)).async_limit(1);
+    let _node = node.spawn(master.local_addr()).await.expect("registers");
+    let awkward = AwkwardClient::new(&master);
+    let mut meeting = Meeting::new().await;
+    for _ in 0..3 {
+        let call = awkward.sore(meeting.addr(), "sore".to_owned()).spawn();
+        meeting.guest("sore").await;
+        drop(call);
+        assert_eq!(soon("the only place", awkward.add_async(1, 1)).await, Ok(2));
+    }
+}
+
+#[test]
+fn calls_end_although_the_runtime_of_their_handlers_has() {
+    let (ours, theirs) = (Runtime::new().expect("starts"), Runtime::new().expect("starts"));
+    let (master, node) = ours.block_on(async {
+        let master = Master::bind("127.0.0.1:0").await.expect("binds");
+        let addr = master.local_addr();
+        let node = theirs.spawn(async move { Node::spawn(addr, ProbeServer::new(Prober)).await });
+        (master, node.await.expect("runs").expect("registers"))
+    });
+    ours.block_on(async {
+        let probe = ProbeClient::new(&master);
+        let mut meeting = Meeting::new().await;
+        let running = probe.wait(meeting.addr(), "running".to_owned()).spawn();
+        meeting.guest("running").await;
+        theirs.shutdown_background();
+        let error = failure(soon("the running call", running).await);
+        assert!(matches!(&error, CallError::Panicked { message, .. } if message.contains("ended")), "{error:?}");
+        failure(soon("a call that comes too late", probe.add_async(1, 1)).await);
+        assert_eq!(probe.add(1, 1).await, Ok(2), "compute calls need no runtime of the user's");
+    });
+    drop(node);
+}
+
+#[test]
+fn calls_end_with_the_runtime_of_their_master() {
+    let (ours, theirs) = (Runtime::new().expect("starts"), Runtime::new().expect("starts"));
+    let master = theirs.block_on(async { Master::bind("127.0.0.1:0").await.expect("binds") });
+    ours.block_on(async {
+        let addr = master.local_addr();
+        let _node = Node::spawn(addr, ProbeServer::new(Prober)).await.expect("registers");
+        let probe = ProbeClient::new(&master);
+        let mut meeting = Meeting::new().await;
+        let running = probe.hold(meeting.addr(), "running".to_owned()).spawn();
+        let guest = meeting.guest("running").await;
+        theirs.shutdown_background();
+        let error = failure(soon("the running call", running).await);
+        assert_eq!(error.execution(), Execution::MayHaveRun, "{error:?}");
+        assert!(matches!(error, CallError::Shutdown { .. } | CallError::NodeLost { .. }), "{error:?}");
+        let error = failure(soon("a call that comes too late", probe.add(1, 1)).await);
+        assert!(matches!(error, CallError::Shutdown { .. }), "{error:?}");
+        guest.gone().await;
+    });
+}
+
+#[tokio::test]
+async fn events_end_with_the_last_handle_of_their_master() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let other = master.clone();
+    let mut events = master.events();
+    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    drop(master);
+    assert!(matches!(soon("an event", events.next()).await, Some(NodeEvent::Joined { .. })));
+    drop(other);
+    soon("the end of events", async { while events.next().await.is_some() {} }).await;
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_with_a_slot_taken_gets_no_call_for_it() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let addr = master.local_addr();
+    let node = Node::builder().serve(AwkwardServer::new(Clumsy)).slots(1);
+    let node = node.spawn(addr).await.expect("registers");
+    let mut meeting = Meeting::new().await;
+    let call = AwkwardClient::new(&master).stubborn(meeting.addr(), "old".to_owned()).spawn();
+    let old = meeting.guest("old").await;
+    drop((call, master));
+    let master = soon("the port", async {
+        loop {
+            match Master::bind(addr).await {
+                Ok(master) => break master,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+    soon("the node", master.wait_for_nodes(1)).await;
+    let awkward = AwkwardClient::new(&master);
+    let waiting = awkward.add(1, 1).spawn();
+    assert_eq!(awkward.add_async(2, 2).await, Ok(4), "the node is there, and takes what needs no slot");
+    let stats = master.stats();
+    assert_eq!((stats.queued, stats.in_flight), (1, 0), "{stats:?}");
+    old.release().await;
+    assert_eq!(soon("the waiting call", waiting).await, Ok(2));
+    assert_eq!(master.nodes()[0].id, node.id());
+}
+
+#[tokio::test]
+async fn sigterm_ends_a_node_that_no_master_has_answered() {
+    // Taken, so that nobody else gets it, and never accepted from.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let addr = nobody.local_addr().expect("bound").to_string();
+    let mut node = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["node", &addr, "waiting"]);
+    let (mut dialled, _) = nobody.accept().expect("the node dials");
+    // It has sent its preface, and so its signals are caught.
+    std::io::Read::read_exact(&mut dialled, &mut [0; 32]).expect("reads");
+    node.signal("TERM").await;
+    assert!(node.ended().await.success());
+    assert_eq!(node.rest().await, ["ended in order"]);
+}
+
+#[tokio::test]
+async fn a_master_that_was_stalled_keeps_its_nodes() {
+    let mut master = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["master", "127.0.0.1:0", "200"]);
+    let line = master.line_with("listening ").await;
+    let addr = line.trim_start_matches("listening ").to_owned();
+    let node = Node::builder().serve(ProbeServer::new(Prober)).name("patient").spawn(&addr).await.expect("registers");
+    master.line_with("joined").await;
+    let id = node.id();
+    // Nine heartbeats: half as many again as a node may be silent for, and less than a master may be.
+    master.signal("STOP").await;
+    tokio::time::sleep(Duration::from_millis(1_800)).await;
+    master.signal("CONT").await;
+    master.log_with("this master was stalled").await;
+    let other = Node::builder().serve(ProbeServer::new(Prober)).name("other").spawn(&addr).await.expect("registers");
+    assert_eq!(node.id(), id, "it did not have to register again");
+    master.signal("TERM").await;
+    let news = master.rest().await;
+    assert!(news.len() == 1 && news[0].contains("node other"), "nobody left: {news:?}");
+    drop(other);
+}
+
+#[tokio::test]
+async fn a_master_without_descriptors_goes_on_once_it_has_some() {
+    let program = format!("ulimit -n 40; exec {} master 127.0.0.1:0", env!("CARGO_BIN_EXE_probe"));
+    let mut master = Process::start(Path::new("/bin/sh"), &["-c", &program]);
+    let line = master.line_with("listening ").await;
+    let addr = line.trim_start_matches("listening ").to_owned();
+    let strangers: Vec<_> = (0..60).map(|_| std::net::TcpStream::connect(&addr).expect("connects")).collect();
+    master.log_with("cannot accept connections").await;
+    drop(strangers);
+    let node = Node::builder().serve(ProbeServer::new(Prober)).name("late");
+    let _node = soon("the node", node.spawn(&addr)).await.expect("registers");
+    master.line_with("node late").await;
+}
+
+#[tokio::test]
+async fn a_call_that_failed_is_logged_with_what_came_of_each_attempt() {
+    let log = Log::default();
+    let sink = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || sink.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let probe = ProbeClient::new(&master);
+    let mut meeting = Meeting::new().await;
+    let call = probe.hold_again(meeting.addr(), "twice".to_owned()).attempts(2).spawn();
+    for name in ["first", "second"] {
+        let node = Node::builder().serve(ProbeServer::new(Prober)).name(name);
+        let node = node.spawn(master.local_addr()).await.expect("registers");
+        let guest = meeting.guest("twice").await;
+        drop(node);
+        guest.gone().await;
+    }
+    let error = failure(soon("the call", call).await);
+    assert!(matches!(error, CallError::NodeLost { attempts: 2, .. }), "{error:?}");
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("call failed")).expect("is logged");
+    for part in
+        ["WARN", "Probe.hold_again", "attempt 1 was lost with node first", "attempt 2 was lost with node second"]
+    {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("whole").clone()).expect("text")
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("whole").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
