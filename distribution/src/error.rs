@@ -306,6 +306,33 @@ impl CodecError {
     }
 }
 
+/// An attempt at a call that came to nothing, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Setback {
+    pub(crate) attempt: u32,
+    pub(crate) node: NodeIdentity,
+    pub(crate) cause: Cause,
+}
+
+/// Why an attempt came to nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Cause {
+    /// The node was lost while it had the call, which may have run.
+    Lost(GoneReason),
+    /// The node did not start the call, because it so.
+    Refused(&'static str),
+}
+
+impl fmt::Display for Setback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { attempt, node, cause } = self;
+        match cause {
+            Cause::Lost(reason) => write!(f, "attempt {attempt} was lost with {node}, which {reason}"),
+            Cause::Refused(why) => write!(f, "attempt {attempt} was not started by {node}, which {why}"),
+        }
+    }
+}
+
 /// Why a node is no longer registered. Prints as what the node did: `closed its connection`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -55,25 +55,36 @@ mod error;
 pub mod fuzzing;
 mod id;
 mod local;
+mod many;
 mod master;
 mod node;
 mod service;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
+mod view;
 mod wire;
 
-pub use core::view::{NodeEvent, NodeInfo, NodeState, ServiceInfo, Stats};
 pub use distribution_macros::service;
 pub use error::{CallError, CodecError, Error, Execution, GoneReason, Part, Progress, QueueUnit};
 pub use id::{CallId, MethodName, NodeId, NodeIdentity, ParseNodeIdError};
 pub use local::{LocalCluster, LocalClusterBuilder};
+pub use many::Distributed;
 pub use master::{Events, Master, MasterBuilder};
 pub use node::{
     Node, NodeBuilder,
     current::{CurrentCall, current},
 };
 pub use service::{Answer, Call, Caller, Pending, Service};
+pub use view::{NodeEvent, NodeInfo, NodeState, ServiceInfo, Stats};
+
+/// What brings `.distribute()` to iterators and streams, and the adaptors to go on with:
+/// `use distribution::prelude::*;`
+pub mod prelude {
+    pub use futures::{StreamExt, TryStreamExt};
+
+    pub use crate::many::{DistributeIterator, DistributeStream};
+}
 
 /// Not public API: what generated code names.
 #[doc(hidden)]

@@ -74,14 +74,14 @@ pub fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
 
 /// A response to a request.
 pub fn response(request: u64, run: u64, outcome: &[u8], payload: &[u8]) -> Vec<u8> {
-    frame(kind::RESPONSE, &[&number(request)[..], &number(run), outcome, payload].concat())
+    frame(kind::RESPONSE, &[&number(request)[..], &number(run), &[1], outcome, payload].concat())
 }
 
 /// A request for the first version of a method of `Probe`.
 pub fn request(id: u64, call: u64, timeout: Option<u64>, (name, signature): (&str, &str), arguments: &[u8]) -> Vec<u8> {
     let timeout = timeout.map_or_else(|| vec![0], |micros| [vec![1], number(micros)].concat());
     let method = number(method_id(name, signature));
-    frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1], &timeout, &[0], arguments].concat())
+    frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1, 1], &timeout, &[0], arguments].concat())
 }
 
 /// A heartbeat with these loads: computing, waiting, asynchronous, stale.
@@ -208,7 +208,7 @@ impl Impostor {
     pub async fn receive_response(&mut self) -> (u64, Vec<u8>) {
         let body = self.receive(kind::RESPONSE).await;
         let mut rest = &body[..];
-        let (request, _run) = (take_number(&mut rest), take_number(&mut rest));
+        let (request, _run, _count) = (take_number(&mut rest), take_number(&mut rest), take_number(&mut rest));
         (request, rest.to_vec())
     }
 }

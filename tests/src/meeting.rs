@@ -118,6 +118,11 @@ impl Guest {
         self.stream.write_all(b"!").await.expect("the handler is there");
     }
 
+    /// The same for a handler that may be gone.
+    pub async fn release_if_there(mut self) {
+        let _ = self.stream.write_all(b"!").await;
+    }
+
     /// Waits until the handler has ended by itself: it was dropped, noticed its cancellation, or its
     /// process died.
     ///

@@ -25,9 +25,10 @@ fn workspace() -> &'static Path {
 /// The module of the first level, and its floor.
 fn floor(module: &str) -> Option<u32> {
     Some(match module {
-        "id" | "error" | "config" => 0,
+        "id" | "error" | "config" | "view" => 0,
         "wire" => 1,
         "service" => 2,
+        "many" => 3,
         "core" => 3,
         "node" | "master" => 4,
         "local" | "fuzzing" | "simulation" => 5,

@@ -1,10 +1,11 @@
 //! Which nodes are dead: those that are silent, unless it is the master that was deaf.
 
-use super::{
-    Core, Effect, Effects, Host, LinkHandle, Time,
+use super::{Core, Effect, Effects, Host, LinkHandle, Time};
+use crate::{
+    error::GoneReason,
+    id::NodeId,
     view::{NodeEvent, NodeState},
 };
-use crate::{error::GoneReason, id::NodeId};
 
 /// A node that has missed this many heartbeats gets no new calls.
 pub(crate) const SUSPECT_AFTER: u32 = 3;

@@ -14,25 +14,29 @@ mod retry;
 #[cfg(feature = "simulation")]
 mod sanity;
 mod schedule;
-pub(crate) mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
 pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
 use rand::{SeedableRng, rngs::SmallRng};
 use registry::Registry;
-use schedule::Queue;
-use view::{NodeEvent, NodeInfo, NodeState, Stats};
+use schedule::{Queue, QueueKey};
 
 use crate::{
-    error::{CallError, CodecError, Execution, GoneReason, Part, Progress},
+    error::{CallError, Cause, Execution, GoneReason, Part, Progress, Setback},
     id::{CallId, NodeId, NodeIdentity},
-    service::method::{Method, MethodId},
+    service::{
+        caller::Capacity,
+        method::{Method, MethodId},
+        outcome,
+    },
+    view::{NodeEvent, NodeInfo, NodeState, Stats},
     wire::{Load, Outcome, Refusal, Reply, hello::Registration},
 };
 
@@ -75,6 +79,8 @@ pub(crate) enum Effect<H: Host> {
     Cancel { link: H::Link, id: CallId, attempt: u32 },
     /// The call has ended, after these attempts that came to nothing.
     End { call: H::Call, end: Result<Ended, CallError>, setbacks: Vec<Setback> },
+    /// A batch has only so many calls left, the first: the node will not start the others.
+    Shorten { call: H::Call, kept: u32 },
     /// Ask the node for the calls that it has not started.
     Retract { link: H::Link },
     /// Tell the draining node that it has nothing left.
@@ -92,33 +98,6 @@ pub(crate) struct Ended {
     pub(crate) node: NodeIdentity,
     pub(crate) attempts: u32,
     pub(crate) elapsed: Duration,
-}
-
-/// An attempt that came to nothing, and why.
-#[derive(Clone, Debug)]
-pub(crate) struct Setback {
-    pub(crate) attempt: u32,
-    pub(crate) node: NodeIdentity,
-    pub(crate) cause: Cause,
-}
-
-/// Why an attempt came to nothing.
-#[derive(Clone, Debug)]
-pub(crate) enum Cause {
-    /// The node was lost while it had the call, which may have run.
-    Lost(GoneReason),
-    /// The node did not start the call, because it so.
-    Refused(&'static str),
-}
-
-impl fmt::Display for Setback {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { attempt, node, cause } = self;
-        match cause {
-            Cause::Lost(reason) => write!(f, "attempt {attempt} was lost with {node}, which {reason}"),
-            Cause::Refused(why) => write!(f, "attempt {attempt} was not started by {node}, which {why}"),
-        }
-    }
 }
 
 /// How an attempt ended, as its link saw it.
@@ -145,11 +124,23 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
+/// Labels that a node must have, each with its value; `None` for any node.
+pub(crate) type Labels = Option<Arc<[(String, String)]>>;
+
 /// What is asked of a call.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Demand {
+    /// How many calls it is: more than one for a batch, which is sent once and never repeated as a whole.
+    pub(crate) count: u32,
     pub(crate) timeout: Option<Duration>,
     pub(crate) node: Option<NodeId>,
+    pub(crate) labels: Labels,
+    /// Hash of the key whose calls shall go to the same node.
+    pub(crate) affinity: Option<u64>,
+    /// A call whose node this one shall not run on: it is the same once more.
+    pub(crate) beside: Option<CallId>,
+    /// Whether it may wait although the queue is full, because whoever made it makes no more meanwhile.
+    pub(crate) patient: bool,
     /// How often it may be sent, if it may be repeated at all.
     pub(crate) attempts: Option<u32>,
     /// Bytes of its arguments.
@@ -179,6 +170,12 @@ struct CallEntry<H: Host> {
     /// Kept over all attempts, so that a call that was lost goes before those made after it.
     seq: Seq,
     stage: Stage,
+    /// The node it waits for, if not for any: the one that was asked for, or the one its affinity chose.
+    target: Option<NodeId>,
+    /// The node that the same call is on already.
+    beside: Option<NodeId>,
+    /// How many calls of a batch its node has kept, if it has given the others back.
+    kept: Option<u32>,
     /// How often it was given to a link.
     attempt: u32,
     /// How often it was sent, as far as anybody knows.
@@ -222,7 +219,7 @@ pub(crate) struct Core<H: Host> {
     settings: Settings,
     registry: Registry<H>,
     calls: HashMap<CallId, CallEntry<H>>,
-    queues: BTreeMap<MethodId, Queue>,
+    queues: BTreeMap<QueueKey, Queue>,
     /// When each service was served last, for fairness between them.
     turns: HashMap<&'static str, u64>,
     turn: u64,
@@ -320,7 +317,7 @@ impl<H: Host> Core<H> {
         let identity = node.identity.clone();
         self.registry.set_state(id, NodeState::Draining, &mut self.rng);
         for call in waiting.into_values() {
-            self.fail_target(now, call, format!("it was to run on {identity}, which is leaving"), effects);
+            self.untarget(now, call, || format!("it was to run on {identity}, which is leaving"), effects);
         }
         self.note_served(now);
         self.place_tried(now, effects);
@@ -334,7 +331,7 @@ impl<H: Host> Core<H> {
         effects.push(Effect::Event(NodeEvent::Gone { node: node.identity.clone(), reason: reason.clone(), in_flight }));
         self.note_served(now);
         for call in node.waiting.into_values() {
-            self.fail_target(now, call, format!("it was to run on {}, which {reason}", node.identity), effects);
+            self.untarget(now, call, || format!("it was to run on {}, which {reason}", node.identity), effects);
         }
         for (call, attempt) in node.in_flight.into_keys() {
             if self.is_current(call, id, attempt) {
@@ -344,6 +341,19 @@ impl<H: Host> Core<H> {
         self.place_tried(now, effects);
     }
 
+    /// A node will not start more than the first calls of a batch.
+    pub(crate) fn gave_back(&mut self, node: NodeId, id: CallId, attempt: u32, kept: u32, effects: &mut Effects<H>) {
+        if !self.is_current(id, node, attempt) {
+            return;
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        // Once, and not all of it: it answers for what it has started.
+        if call.kept.is_none() && (1..call.demand.count).contains(&kept) {
+            call.kept = Some(kept);
+            effects.push(Effect::Shorten { call: call.handle.clone(), kept });
+        }
+    }
+
     /// Whether the call waits for this very attempt on this node.
     fn is_current(&self, call: CallId, node: NodeId, attempt: u32) -> bool {
         self.calls
@@ -351,7 +361,7 @@ impl<H: Host> Core<H> {
             .is_some_and(|entry| entry.attempt == attempt && matches!(entry.stage, Stage::InFlight(on) if on == node))
     }
 
-    /// An attempt has ended.
+    /// An attempt has ended. How many calls of a batch were started is the reply's to say.
     pub(crate) fn finished(
         &mut self,
         now: Time,
@@ -362,7 +372,14 @@ impl<H: Host> Core<H> {
         effects: &mut Effects<H>,
     ) {
         let ran = matches!(&attempted, Attempted::Replied(reply) if !matches!(reply.outcome, Outcome::Refused(_)));
-        if !self.registry.end(now, node, id, attempt, ran, &mut self.rng) {
+        let mut attempted = attempted;
+        let mut count = 0;
+        if let Attempted::Replied(reply) = &mut attempted {
+            // A peer's figure.
+            reply.count = reply.count.clamp(1, self.registry.booked(node, id, attempt).max(1));
+            count = if ran { reply.count } else { 0 };
+        }
+        if !self.registry.end(now, node, id, attempt, count, &mut self.rng) {
             return;
         }
         if self.is_current(id, node, attempt) {
@@ -380,7 +397,7 @@ impl<H: Host> Core<H> {
                 }
             }
         } else if ran && !matches!(&attempted, Attempted::Replied(Reply { outcome: Outcome::Stopped, .. })) {
-            self.stats.late += 1;
+            self.stats.late += u64::from(count);
         }
         self.feed(now, node, effects);
         self.tell_drained(node, effects);
@@ -399,12 +416,18 @@ impl<H: Host> Core<H> {
     fn replied(&mut self, now: Time, node: NodeId, id: CallId, reply: Reply, effects: &mut Effects<H>) {
         let Some(identity) = self.registry.node(node).map(|node| node.identity.clone()) else { return };
         let Some(method) = self.calls.get(&id).map(|call| call.method) else { return };
-        let name = method.name();
+        if let Some(error) = outcome::failure(method.name(), &identity, &reply.outcome) {
+            return self.end_with(id, effects, |_| error);
+        }
         match reply.outcome {
+            Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| call.kept.is_some()) => {
+                let reason = GoneReason::Violation("refused a batch of which it had kept some".to_owned());
+                self.lost(now, id, &identity, &reason, effects);
+            }
             Outcome::Value | Outcome::Error => {
-                self.note_run_time(method.id(), reply.run);
+                self.note_run_time(method.id(), reply.run / reply.count.max(1));
                 if let Some(call) = self.remove(id) {
-                    self.stats.answered += 1;
+                    self.stats.answered += u64::from(reply.count);
                     let ended = Ended {
                         reply,
                         node: identity,
@@ -413,23 +436,6 @@ impl<H: Host> Core<H> {
                     };
                     effects.push(Effect::End { call: call.handle, end: Ok(ended), setbacks: call.setbacks });
                 }
-            }
-            Outcome::Panicked(message) => {
-                let message = printable(&message);
-                self.end_with(id, effects, |_| CallError::Panicked { method: name, node: identity, message });
-            }
-            Outcome::Refused(Refusal::Decode(message)) => self.end_with(id, effects, |_| CallError::Decode {
-                method: name,
-                part: Part::Arguments,
-                source: CodecError::new(printable(&message)),
-            }),
-            Outcome::Encode(message) => self.end_with(id, effects, |_| CallError::Encode {
-                method: name,
-                part: Part::Reply,
-                source: CodecError::new(printable(&message)),
-            }),
-            Outcome::TooLarge { size, limit } => {
-                self.end_with(id, effects, |_| CallError::TooLarge { method: name, part: Part::Reply, size, limit });
             }
             Outcome::Refused(Refusal::UnknownMethod) => {
                 self.refused(now, id, identity, "does not know the method although it registered it", effects);
@@ -450,7 +456,8 @@ impl<H: Host> Core<H> {
                     self.requeue(now, id, effects);
                 }
             }
-            Outcome::Stopped | Outcome::Refused(Refusal::Stopped) => {
+            // The others have just been dealt with.
+            _ => {
                 // The node's clock may be a little ahead of ours at a deadline.
                 let has_deadline = self.calls.get(&id).is_some_and(|call| call.demand.timeout.is_some());
                 if has_deadline {
@@ -466,7 +473,7 @@ impl<H: Host> Core<H> {
     /// The caller wants the call no more.
     pub(crate) fn cancel(&mut self, id: CallId, effects: &mut Effects<H>) {
         if let Some(call) = self.remove(id) {
-            self.stats.cancelled += 1;
+            self.stats.cancelled += u64::from(call.demand.count);
             self.stop(id, call, effects);
         }
     }
@@ -496,7 +503,7 @@ impl<H: Host> Core<H> {
             timeout: call.demand.timeout.unwrap_or_default(),
             progress: progress.unwrap_or(Progress::Queued),
         };
-        self.stats.failed += 1;
+        self.stats.failed += u64::from(call.demand.count);
         effects.push(Effect::End { call: call.handle.clone(), end: Err(error), setbacks: call.setbacks.clone() });
         self.stop(id, call, effects);
     }
@@ -512,16 +519,11 @@ impl<H: Host> Core<H> {
     /// Ends a call with an error, unless it ended before.
     fn end_with(&mut self, id: CallId, effects: &mut Effects<H>, error: impl FnOnce(&CallEntry<H>) -> CallError) {
         if let Some(call) = self.remove(id) {
-            self.stats.failed += 1;
+            self.stats.failed += u64::from(call.demand.count);
             let mut error = error(&call);
             // Whatever came of the last attempt: an earlier one may have run.
-            if let (Execution::NotRun, Some((node, reason))) = (error.execution(), call.lost().next_back()) {
-                error = CallError::NodeLost {
-                    method: call.method.name(),
-                    node: node.clone(),
-                    attempts: call.sent,
-                    reason: reason.clone(),
-                };
+            if error.execution() == Execution::NotRun && call.lost().next().is_some() {
+                error = node_lost(&call);
             }
             effects.push(Effect::End { call: call.handle, end: Err(error), setbacks: call.setbacks });
         }
@@ -531,7 +533,7 @@ impl<H: Host> Core<H> {
     fn remove(&mut self, id: CallId) -> Option<CallEntry<H>> {
         let call = self.calls.remove(&id)?;
         match call.stage {
-            Stage::Queued(seq) => self.unqueue(call.method.id(), &call.demand, seq),
+            Stage::Queued(seq) => self.unqueue(&call, seq),
             Stage::BackingOff(until) => {
                 self.timers.remove(&(until, id, Timer::Retry));
                 self.backing_off -= 1;
@@ -610,6 +612,16 @@ impl<H: Host> Core<H> {
         self.registry.infos(now)
     }
 
+    /// Where calls of this method can go.
+    pub(crate) fn capacity(&self, method: MethodId, labels: &Labels) -> Capacity {
+        self.registry.capacity(method, labels)
+    }
+
+    /// The nodes that calls of this method can go to.
+    pub(crate) fn serving(&self, now: Time, method: MethodId, labels: &Labels) -> Vec<NodeInfo> {
+        self.registry.candidates(method, labels).map(|node| node.info(now)).collect()
+    }
+
     /// Nodes that get new calls.
     pub(crate) fn alive(&self) -> usize {
         self.registry.alive()
@@ -620,23 +632,15 @@ impl<H: Host> Core<H> {
     }
 }
 
-/// What a peer says, for people to read: cut, and without the control characters that would let it
-/// pass for something else on a terminal.
-fn printable(text: &str) -> String {
-    const MOST: usize = 4096;
-    let mut shown = String::new();
-    for character in text.chars() {
-        if shown.len() >= MOST {
-            shown.push_str(" …");
-            break;
+/// The end of a call that was lost, with its last loss.
+fn node_lost<H: Host>(call: &CallEntry<H>) -> CallError {
+    let method = call.method.name();
+    match call.lost().next_back() {
+        Some((node, reason)) => {
+            CallError::NodeLost { method, node: node.clone(), attempts: call.sent, reason: reason.clone() }
         }
-        if character.is_control() && character != '\n' && character != '\t' {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
+        None => shutdown_error(call),
     }
-    shown
 }
 
 fn shutdown_error<H: Host>(call: &CallEntry<H>) -> CallError {

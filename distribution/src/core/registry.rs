@@ -12,13 +12,14 @@ use std::{
 
 use rand::{RngExt, rngs::SmallRng};
 
-use super::{
-    Host, Seq, Time,
-    view::{NodeInfo, NodeState, ServiceInfo},
-};
+use super::{Host, Labels, Seq, Time};
 use crate::{
     id::{CallId, NodeId, NodeIdentity},
-    service::method::{MethodId, MethodKind},
+    service::{
+        caller::Capacity,
+        method::{MethodId, MethodKind, hash},
+    },
+    view::{NodeInfo, NodeState, ServiceInfo},
     wire::hello::Registration,
 };
 
@@ -60,19 +61,23 @@ struct Group {
     ready: [BTreeSet<ReadyKey>; 2],
 }
 
-/// A call in flight on a node.
+/// A call, or a batch of them, in flight on a node.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct InFlight {
+pub(super) struct Booking {
+    pub(super) call: CallId,
+    pub(super) attempt: u32,
     pub(super) kind: MethodKind,
-    /// What it was expected to take when it was sent.
-    expected: Duration,
+    /// How many calls it is.
+    pub(super) count: u32,
+    /// What it is expected to take.
+    pub(super) expected: Duration,
 }
 
 pub(super) struct Node<H: Host> {
     pub(super) identity: NodeIdentity,
     pub(super) link: H::Link,
     pub(super) state: NodeState,
-    pub(super) in_flight: BTreeMap<(CallId, u32), InFlight>,
+    pub(super) in_flight: BTreeMap<(CallId, u32), Booking>,
     /// Calls that wait for this node and no other.
     pub(super) waiting: BTreeMap<Seq, CallId>,
     pub(super) joined: Time,
@@ -81,6 +86,8 @@ pub(super) struct Node<H: Host> {
     busy: u32,
     answered: u64,
     registration: Registration,
+    /// Hash of its name, for affinity.
+    place: u64,
     group: GroupId,
     counts: [u32; 2],
     /// Expected time of all compute calls in flight.
@@ -105,6 +112,15 @@ impl<H: Host> Node<H> {
             MethodKind::Compute => self.counts[kind as usize].saturating_add(self.busy),
             MethodKind::Async => self.counts[kind as usize],
         }
+    }
+
+    pub(super) fn has_labels(&self, labels: &Labels) -> bool {
+        let has = |wanted: &(String, String)| self.registration.labels.contains(wanted);
+        labels.as_ref().is_none_or(|labels| labels.iter().all(has))
+    }
+
+    fn calls_in_flight(&self) -> usize {
+        self.in_flight.values().map(|booking| booking.count as usize).sum()
     }
 
     pub(super) fn has_free_slot(&self, kind: MethodKind) -> bool {
@@ -199,6 +215,7 @@ impl<H: Host> Registry<H> {
                 silent_for: Duration::ZERO,
                 busy: registration.busy.min(registration.slots),
                 answered: 0,
+                place: hash(registration.name.as_bytes()),
                 registration,
                 group,
                 counts: [0; 2],
@@ -220,7 +237,7 @@ impl<H: Host> Registry<H> {
         // Draining first: it takes the node out of the index and the count of those that serve.
         self.set_state(id, NodeState::Draining, rng);
         let node = self.nodes.remove(&id)?;
-        self.in_flight -= node.in_flight.len();
+        self.in_flight -= node.calls_in_flight();
         if let Some(group) = self.groups.get_mut(&node.group) {
             group.members -= 1;
             if group.members == 0 {
@@ -263,19 +280,10 @@ impl<H: Host> Registry<H> {
     }
 
     /// Books a call onto a node.
-    #[allow(clippy::too_many_arguments, reason = "they are the booking")]
-    pub(super) fn start(
-        &mut self,
-        now: Time,
-        id: NodeId,
-        call: CallId,
-        attempt: u32,
-        kind: MethodKind,
-        expected: Duration,
-        rng: &mut SmallRng,
-    ) {
+    pub(super) fn start(&mut self, now: Time, id: NodeId, booking: Booking, rng: &mut SmallRng) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        node.in_flight.insert((call, attempt), InFlight { kind, expected });
+        let Booking { call, attempt, kind, count, expected } = booking;
+        node.in_flight.insert((call, attempt), booking);
         node.counts[kind as usize] += 1;
         if kind == MethodKind::Compute {
             node.backlog += expected;
@@ -283,11 +291,16 @@ impl<H: Host> Registry<H> {
                 node.moved = now;
             }
         }
-        self.in_flight += 1;
+        self.in_flight += count as usize;
         self.reindex(id, rng);
     }
 
-    /// Books it off again, and whether its handler ran; `false` if it was not there.
+    /// How many calls this is in flight there.
+    pub(super) fn booked(&self, id: NodeId, call: CallId, attempt: u32) -> u32 {
+        self.nodes.get(&id).and_then(|node| node.in_flight.get(&(call, attempt))).map_or(0, |booking| booking.count)
+    }
+
+    /// Books it off again, and how many handlers ran; `false` if it was not there.
     #[allow(clippy::too_many_arguments, reason = "they are the booking")]
     pub(super) fn end(
         &mut self,
@@ -295,7 +308,7 @@ impl<H: Host> Registry<H> {
         id: NodeId,
         call: CallId,
         attempt: u32,
-        ran: bool,
+        ran: u32,
         rng: &mut SmallRng,
     ) -> bool {
         let Some(node) = self.nodes.get_mut(&id) else { return false };
@@ -303,13 +316,13 @@ impl<H: Host> Registry<H> {
         node.counts[entry.kind as usize] -= 1;
         if entry.kind == MethodKind::Compute {
             node.backlog -= entry.expected;
-            if ran {
+            if ran > 0 {
                 node.moved = now;
                 node.stuck = false;
             }
         }
         node.answered += u64::from(ran);
-        self.in_flight -= 1;
+        self.in_flight -= entry.count as usize;
         self.reindex(id, rng);
         true
     }
@@ -356,15 +369,39 @@ impl<H: Host> Registry<H> {
     }
 
     /// How many nodes may get calls of the method, busy and suspect ones included.
-    pub(super) fn serving(&self, method: MethodId) -> usize {
+    pub(super) fn serving(&self, method: MethodId, labels: &Labels) -> usize {
+        if labels.is_some() {
+            return self.candidates(method, labels).count();
+        }
         let providers = self.providers.get(&method).map(Vec::as_slice).unwrap_or_default();
         providers.iter().filter_map(|id| self.groups.get(id)).map(|group| group.serving).sum()
+    }
+
+    /// The nodes that may get calls of the method, busy and suspect ones included. Looks at all nodes.
+    pub(super) fn candidates(&self, method: MethodId, labels: &Labels) -> impl Iterator<Item = &Node<H>> {
+        self.nodes.values().filter(move |node| {
+            node.state != NodeState::Draining
+                && node.has_labels(labels)
+                && self.groups.get(&node.group).is_some_and(|group| group.methods.contains_key(&method))
+        })
+    }
+
+    /// The node to which calls with this affinity go: each key orders the nodes in its own way, by a hash
+    /// of both, and takes the first. So a node that comes or goes moves only the keys that it is first for.
+    /// (Rendezvous hashing: Thaler and Ravishankar, 1998.)
+    pub(super) fn closest(&self, key: u64, method: MethodId, labels: &Labels, avoid: &[NodeId]) -> Option<NodeId> {
+        self.candidates(method, labels)
+            .map(|node| (mix(key ^ mix(node.place)), node.identity.id))
+            .filter(|(_, id)| !avoid.contains(id))
+            .max()
+            .map(|(_, id)| id)
     }
 
     /// The least loaded node that can take a call of the method now, among those not in `avoid`.
     pub(super) fn least_loaded(
         &self,
         method: MethodId,
+        labels: &Labels,
         expected: Duration,
         avoid: &[NodeId],
     ) -> Option<(NodeId, MethodKind)> {
@@ -372,7 +409,11 @@ impl<H: Host> Registry<H> {
         let best_of = |id: &GroupId| {
             let group = self.groups.get(id)?;
             let kind = *group.methods.get(&method)?;
-            let key = group.ready[kind as usize].iter().find(|key| !avoid.contains(&key.node))?;
+            let fits = |key: &&ReadyKey| {
+                !avoid.contains(&key.node)
+                    && (labels.is_none() || self.nodes.get(&key.node).is_some_and(|node| node.has_labels(labels)))
+            };
+            let key = group.ready[kind as usize].iter().find(fits)?;
             Some((*key, kind))
         };
         let (key, kind) = providers.iter().filter_map(best_of).min_by_key(|(key, _)| *key)?;
@@ -398,23 +439,49 @@ impl<H: Host> Registry<H> {
 
     /// The registry as people see it.
     pub(super) fn infos(&self, now: Time) -> Vec<NodeInfo> {
-        self.nodes
-            .values()
-            .map(|node| NodeInfo {
-                id: node.identity.id,
-                name: node.identity.name.clone(),
-                addr: node.identity.addr,
-                labels: node.registration.labels.iter().cloned().collect(),
-                services: services(&node.registration),
-                slots: node.registration.slots,
-                state: node.state,
-                in_flight: node.in_flight.len(),
-                answered: node.answered,
-                registered_for: now.saturating_sub(node.joined),
-                silent_for: node.silent_for,
-            })
-            .collect()
+        self.nodes.values().map(|node| node.info(now)).collect()
     }
+
+    /// Where calls of the method can go. Looks at all nodes.
+    pub(super) fn capacity(&self, method: MethodId, labels: &Labels) -> Capacity {
+        let mut capacity = Capacity { compute: true, ..Capacity::default() };
+        for node in self.candidates(method, labels) {
+            let Some(kind) = self.kind_on(node.identity.id, method) else { continue };
+            let limit = node.limit(kind) as usize;
+            capacity.nodes += 1;
+            capacity.slots += limit;
+            if node.state == NodeState::Alive {
+                capacity.free += limit.saturating_sub(node.taken(kind) as usize);
+            }
+            capacity.compute &= kind == MethodKind::Compute;
+        }
+        capacity
+    }
+}
+
+impl<H: Host> Node<H> {
+    pub(super) fn info(&self, now: Time) -> NodeInfo {
+        NodeInfo {
+            id: self.identity.id,
+            name: self.identity.name.clone(),
+            addr: self.identity.addr,
+            labels: self.registration.labels.iter().cloned().collect(),
+            services: services(&self.registration),
+            slots: self.registration.slots,
+            state: self.state,
+            in_flight: self.calls_in_flight(),
+            answered: self.answered,
+            registered_for: now.saturating_sub(self.joined),
+            silent_for: self.silent_for,
+        }
+    }
+}
+
+/// Spreads the bits of a number (the finalizer of splitmix64: Steele, Lea and Flood, 2014).
+fn mix(mut number: u64) -> u64 {
+    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 /// A signature with the version of its service, where that is not the first.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{CallEntry, CallHandle as _, Cause, Core, Effects, Host, Setback, Stage, Time, Timer};
+use super::{CallEntry, CallHandle as _, Core, Effects, Host, Stage, Time, Timer};
 use crate::{
-    error::{CallError, GoneReason},
+    error::{CallError, Cause, GoneReason, Setback},
     id::{CallId, NodeIdentity},
 };
 
@@ -39,15 +39,23 @@ impl<H: Host> Core<H> {
         }
         let cause = Cause::Lost(reason.clone());
         call.setbacks.push(Setback { attempt: call.attempt, node: node.clone(), cause });
+        self.after_loss(now, id, effects);
+    }
+
+    /// Repeats a call that was lost, or ends it.
+    pub(super) fn after_loss(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
         let attempts = call.sent;
         let most = call.demand.attempts.unwrap_or(ATTEMPTS);
-        if !call.method.is_idempotent() || call.demand.node.is_some() || (attempts >= most && !is_poisoned(call)) {
-            return self.end_with(id, effects, |call| CallError::NodeLost {
-                method: call.method.name(),
-                node: node.clone(),
-                attempts,
-                reason: reason.clone(),
-            });
+        // A batch ends: each of its calls goes on by itself, so that one which kills its nodes takes no
+        // others with it.
+        let is_batch = call.demand.count > 1;
+        if !call.method.is_idempotent()
+            || call.demand.node.is_some()
+            || is_batch
+            || (attempts >= most && !is_poisoned(call))
+        {
+            return self.end_with(id, effects, super::node_lost);
         }
         if is_poisoned(call) {
             return self.end_with(id, effects, |call| CallError::Poisoned {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Core, Host, Stage, Time, Timer, view::NodeState};
-use crate::service::method::MethodKind;
+use super::{Core, Host, Stage, Time, Timer};
+use crate::{service::method::MethodKind, view::NodeState};
 
 impl<H: Host> Core<H> {
     /// Recounts what the core keeps books of.
@@ -22,9 +22,12 @@ impl<H: Host> Core<H> {
                 Stage::Queued(seq) => {
                     waiting += 1;
                     bytes += call.demand.size;
-                    let queued = match call.demand.node {
+                    let queued = match call.target {
                         Some(node) => self.registry.node(node).and_then(|node| node.waiting.get(&seq)),
-                        None => self.queues.get(&call.method.id()).and_then(|queue| queue.calls.get(&seq)),
+                        None => {
+                            let key = (call.method.id(), call.demand.labels.clone());
+                            self.queues.get(&key).and_then(|queue| queue.calls.get(&seq))
+                        }
                     };
                     if queued != Some(id) {
                         return Err(format!("call {id} is not in the queue that it says it is in"));
@@ -71,11 +74,11 @@ impl<H: Host> Core<H> {
                 return Err(format!("a timer ({timer:?} at {at:?}) is for call {id}, which has ended"));
             }
         }
-        for (method, queue) in &self.queues {
+        for ((method, labels), queue) in &self.queues {
             if queue.calls.is_empty() {
                 return Err("an empty queue is kept".to_owned());
             }
-            if queue.unserved.is_some() != (self.registry.serving(*method) == 0) {
+            if queue.unserved.is_some() != (self.registry.serving(*method, labels) == 0) {
                 return Err("a queue is wrong about being served".to_owned());
             }
         }
@@ -88,7 +91,10 @@ impl<H: Host> Core<H> {
         let avoid = self.to_avoid(call);
         for node in self.registry.nodes() {
             let id = node.identity.id;
-            if call.demand.node.is_some_and(|target| target != id) || avoid.contains(&id) {
+            if call.target.is_some_and(|target| target != id)
+                || avoid.contains(&id)
+                || !node.has_labels(&call.demand.labels)
+            {
                 continue;
             }
             let Some(kind) = self.registry.kind_on(id, call.method.id()) else { continue };
@@ -115,7 +121,7 @@ impl<H: Host> super::Registry<H> {
             for entry in node.in_flight.values() {
                 counts[entry.kind as usize] += 1;
             }
-            in_flight += node.in_flight.len();
+            in_flight += node.in_flight.values().map(|booking| booking.count as usize).sum::<usize>();
             if counts != node.counts() {
                 return Err(format!("{name}: slots taken {:?} in the books, {counts:?} counted", node.counts()));
             }

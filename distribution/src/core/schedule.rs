@@ -4,14 +4,17 @@
 //! in its method's queue (or in the queue of the one node it is for), and a node that gets free takes
 //! from the queues it serves: from the service that was served longest ago, the oldest call first.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
 
 use super::{
-    CallEntry, CallHandle as _, Core, Demand, Effect, Effects, Host, Seq, Stage, Time, Timer,
-    registry::{UNKNOWN_RUN_TIME, describe_signature},
+    CallEntry, CallHandle as _, Core, Demand, Effect, Effects, Host, Labels, Seq, Stage, Time, Timer,
+    registry::{Booking, UNKNOWN_RUN_TIME, describe_signature},
 };
 use crate::{
-    error::{CallError, QueueUnit},
+    error::{CallError, Cause, QueueUnit, Setback},
     id::{CallId, NodeId},
     service::method::{Method, MethodId, MethodKind},
 };
@@ -19,7 +22,10 @@ use crate::{
 /// A new run time counts this much (one part in) towards the mean.
 const MEAN_OVER: u32 = 8;
 
-/// The calls of one method that wait for any node.
+/// Calls that wait for the same: the method, and the labels that a node must have.
+pub(super) type QueueKey = (MethodId, Labels);
+
+/// The calls of one method that wait for any node, or any with some labels.
 #[derive(Debug)]
 pub(super) struct Queue {
     service: &'static str,
@@ -31,19 +37,25 @@ pub(super) struct Queue {
 }
 
 impl<H: Host> Core<H> {
-    /// Takes a call and says by which number it is known.
+    /// Takes a call and says by which number it is known; a batch has as many numbers as calls, from that
+    /// one. `setbacks` are what has befallen it as part of a batch.
     pub(crate) fn submit(
         &mut self,
         now: Time,
         handle: H::Call,
         method: &'static Method,
         demand: Demand,
+        setbacks: Vec<Setback>,
         effects: &mut Effects<H>,
     ) -> CallId {
         let id = CallId(self.next_call);
-        self.next_call += 1;
+        self.next_call += u64::from(demand.count);
         let seq = self.next_seq;
         self.next_seq += 1;
+        let beside = demand.beside.and_then(|twin| match self.calls.get(&twin)?.stage {
+            Stage::InFlight(node) => Some(node),
+            _ => None,
+        });
         let call = CallEntry {
             handle,
             method,
@@ -52,17 +64,23 @@ impl<H: Host> Core<H> {
             queued: now,
             seq,
             stage: Stage::Between,
-            attempt: 0,
-            sent: 0,
-            setbacks: Vec::new(),
+            target: None,
+            beside,
+            kept: None,
+            attempt: setbacks.last().map_or(0, |setback| setback.attempt),
+            sent: setbacks.iter().map(|setback| u32::from(matches!(setback.cause, Cause::Lost(_)))).sum(),
+            setbacks,
             returned: 0,
         };
         if let Some(deadline) = call.deadline() {
             self.timers.insert((deadline, id, Timer::Deadline));
         }
+        let was_lost = call.lost().next().is_some();
         self.calls.insert(id, call);
         if self.shutting_down {
             self.end_with(id, effects, super::shutdown_error);
+        } else if was_lost {
+            self.after_loss(now, id, effects);
         } else {
             self.enqueue_or_place(now, id, effects);
         }
@@ -74,8 +92,12 @@ impl<H: Host> Core<H> {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.queued = now;
         call.stage = Stage::Between;
-        let (method, demand, seq) = (call.method, call.demand, call.seq);
-        match demand.node {
+        let (method, seq) = (call.method, call.seq);
+        let target = self.find_target(id);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.target = target;
+        let labels = call.demand.labels.clone();
+        match target {
             Some(target) => {
                 let Some(node) = self.registry.node_mut(target) else {
                     let wanted = format!(
@@ -83,7 +105,7 @@ impl<H: Host> Core<H> {
                     );
                     return self.fail_target(now, id, wanted, effects);
                 };
-                if node.state == super::NodeState::Draining {
+                if node.state == crate::view::NodeState::Draining {
                     let wanted = format!("it was to run on {}, which is leaving", node.identity);
                     return self.fail_target(now, id, wanted, effects);
                 }
@@ -101,8 +123,8 @@ impl<H: Host> Core<H> {
                         return self.send(now, id, node, kind, effects);
                     }
                 }
-                let served = self.registry.serving(method.id()) > 0;
-                let queue = self.queues.entry(method.id()).or_insert_with(|| Queue {
+                let served = self.registry.serving(method.id(), &labels) > 0;
+                let queue = self.queues.entry((method.id(), labels)).or_insert_with(|| Queue {
                     service: method.name().service,
                     calls: BTreeMap::new(),
                     unserved: None,
@@ -129,27 +151,29 @@ impl<H: Host> Core<H> {
     fn choose(&self, id: CallId) -> Option<(NodeId, MethodKind)> {
         let call = self.calls.get(&id)?;
         let method = call.method.id();
-        self.registry.least_loaded(method, self.expected(method), &self.to_avoid(call))
+        let Demand { labels, count, .. } = &call.demand;
+        self.registry.least_loaded(method, labels, self.expected(method).saturating_mul(*count), &self.to_avoid(call))
     }
 
     fn choose_for_queued(&self, id: CallId) -> Option<(NodeId, MethodKind)> {
         let call = self.calls.get(&id)?;
-        let waits = matches!(call.stage, Stage::Queued(_)) && call.demand.node.is_none();
+        let waits = matches!(call.stage, Stage::Queued(_)) && call.target.is_none();
         if waits { self.choose(id) } else { None }
     }
 
     /// The nodes that the call should not go to: those it has tried, unless it has tried all.
     pub(super) fn to_avoid(&self, call: &CallEntry<H>) -> Vec<NodeId> {
-        if call.setbacks.is_empty() {
+        if call.setbacks.is_empty() && call.beside.is_none() {
             return Vec::new();
         }
-        let tried = call.setbacks.iter().map(|setback| setback.node.id);
+        let tried = call.setbacks.iter().map(|setback| setback.node.id).chain(call.beside);
         let mut serving: Vec<NodeId> = tried
-            .filter(|node| self.registry.node(*node).is_some_and(|node| node.state != super::NodeState::Draining))
+            .filter(|node| self.registry.node(*node).is_some_and(|node| node.state != crate::view::NodeState::Draining))
             .collect();
         serving.sort();
         serving.dedup();
-        if serving.len() >= self.registry.serving(call.method.id()) { Vec::new() } else { serving }
+        let all = self.registry.serving(call.method.id(), &call.demand.labels);
+        if serving.len() >= all { Vec::new() } else { serving }
     }
 
     /// Ends a call that has just been queued where nothing took it and the queue is full.
@@ -164,7 +188,9 @@ impl<H: Host> Core<H> {
             return;
         };
         // One that was sent before is let in: to turn it away would be to say that it did not run.
-        if let Some(CallEntry { stage: Stage::Queued(_), attempt: 0, .. }) = self.calls.get(&id) {
+        if let Some(CallEntry { stage: Stage::Queued(_), attempt: 0, demand: Demand { patient: false, .. }, .. }) =
+            self.calls.get(&id)
+        {
             self.end_with(id, effects, |call| CallError::Overloaded {
                 method: call.method.name(),
                 queued,
@@ -184,17 +210,17 @@ impl<H: Host> Core<H> {
             let Some((id, kind)) = self.next_for(node, full) else { return };
             let Some(call) = self.calls.get(&id) else { return };
             let Some(room) = self.registry.node(node) else { return };
+            let count = call.demand.count;
             if !room.has_free_slot(kind) {
                 // The call whose turn it is may be too long to be prefetched. Then the node gets none of
                 // its kind until a slot is free: others that are short must not overtake it for ever.
-                if share == 0 || !room.takes(kind, self.expected(call.method.id())) {
+                if share == 0 || !room.takes(kind, self.expected(call.method.id()).saturating_mul(count)) {
                     full[kind as usize] = true;
                     continue;
                 }
                 share -= 1;
             }
-            let (method, demand, seq) = (call.method.id(), call.demand, call.seq);
-            self.unqueue(method, &demand, seq);
+            self.unqueue_to_send(id);
             self.send(now, id, node, kind, effects);
         }
     }
@@ -212,8 +238,8 @@ impl<H: Host> Core<H> {
             }
         }
         let mut best: Option<(u64, Seq, CallId, MethodKind)> = None;
-        for (method, queue) in &self.queues {
-            let Some(kind) = has_room(*method) else { continue };
+        for ((method, labels), queue) in &self.queues {
+            let Some(kind) = has_room(*method).filter(|_| node.has_labels(labels)) else { continue };
             let fits = |call: &&CallId| self.calls.get(call).is_some_and(|entry| !self.to_avoid(entry).contains(&id));
             let Some((seq, call)) = queue.calls.iter().find(|(_, call)| fits(call)) else { continue };
             let turn = self.turns.get(queue.service).copied().unwrap_or(0);
@@ -235,8 +261,10 @@ impl<H: Host> Core<H> {
         handle.open(attempt);
         self.turn += 1;
         self.turns.insert(method.name().service, self.turn);
-        let expected = self.expected(method.id());
-        self.registry.start(now, node, id, attempt, kind, expected, &mut self.rng);
+        let count = call.demand.count;
+        let expected = self.expected(method.id()).saturating_mul(count);
+        let booking = Booking { call: id, attempt, kind, count, expected };
+        self.registry.start(now, node, booking, &mut self.rng);
         if let Some(node) = self.registry.node(node) {
             effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, deadline });
         }
@@ -264,30 +292,69 @@ impl<H: Host> Core<H> {
     }
 
     /// Takes a call out of the queue it is in.
-    pub(super) fn unqueue(&mut self, method: MethodId, demand: &Demand, seq: Seq) {
+    pub(super) fn unqueue(&mut self, call: &CallEntry<H>, seq: Seq) {
+        self.take_out(call.method.id(), call.demand.size, call.demand.labels.clone(), call.target, seq);
+    }
+
+    fn unqueue_to_send(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let (method, size, target, seq) = (call.method.id(), call.demand.size, call.target, call.seq);
+        let labels = call.demand.labels.clone();
+        call.stage = Stage::Between;
+        self.take_out(method, size, labels, target, seq);
+    }
+
+    fn take_out(&mut self, method: MethodId, size: usize, labels: Labels, target: Option<NodeId>, seq: Seq) {
         self.waiting -= 1;
-        self.waiting_bytes -= demand.size;
-        match demand.node {
+        self.waiting_bytes -= size;
+        match target {
             Some(node) => {
                 if let Some(node) = self.registry.node_mut(node) {
                     node.waiting.remove(&seq);
                 }
             }
             None => {
-                if let Some(queue) = self.queues.get_mut(&method) {
-                    queue.calls.remove(&seq);
-                    if queue.calls.is_empty() {
-                        self.queues.remove(&method);
+                if let Entry::Occupied(mut queue) = self.queues.entry((method, labels)) {
+                    queue.get_mut().calls.remove(&seq);
+                    if queue.get().calls.is_empty() {
+                        queue.remove();
                     }
                 }
             }
         }
     }
 
+    /// The node that the call is for, if it is for one.
+    fn find_target(&self, id: CallId) -> Option<NodeId> {
+        let call = self.calls.get(&id)?;
+        call.demand.node.or_else(|| {
+            let key = call.demand.affinity?;
+            self.registry.closest(key, call.method.id(), &call.demand.labels, &self.to_avoid(call))
+        })
+    }
+
+    /// Ends a call whose node does not come any more, unless another will do.
+    pub(super) fn untarget(
+        &mut self,
+        now: Time,
+        id: CallId,
+        wanted: impl FnOnce() -> String,
+        effects: &mut Effects<H>,
+    ) {
+        match self.calls.get(&id) {
+            Some(call) if call.demand.node.is_none() => {
+                self.unqueue_to_send(id);
+                self.enqueue_or_place(now, id, effects);
+            }
+            Some(_) => self.fail_target(now, id, wanted(), effects),
+            None => {}
+        }
+    }
+
     /// Notes for each queue whether any node serves it, after nodes came or went.
     pub(super) fn note_served(&mut self, now: Time) {
-        for (method, queue) in &mut self.queues {
-            if self.registry.serving(*method) > 0 {
+        for ((method, labels), queue) in &mut self.queues {
+            if self.registry.serving(*method, labels) > 0 {
                 queue.unserved = None;
             } else {
                 queue.unserved.get_or_insert(now);
@@ -336,6 +403,15 @@ impl<H: Host> Core<H> {
             (None, 0) => "no node is registered at this master".to_owned(),
             (None, count) => format!("none of the {count} registered nodes serves it ({})", known.join(", ")),
         };
+        let others = self.registry.serving(method.id(), &None);
+        let labels = call.demand.labels.clone().filter(|_| others > 0);
+        let wanted = match &labels {
+            Some(labels) => {
+                let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                format!("none of the {others} nodes that serve it is labelled {}", labels.join(", "))
+            }
+            None => wanted,
+        };
         let wait = self.settings.node_wait;
         let wanted = match call.demand.node {
             Some(_) => wanted,
@@ -349,7 +425,7 @@ impl<H: Host> Core<H> {
             Some((node, reason)) => {
                 CallError::NodeLost { method: name, node: node.clone(), attempts: call.sent, reason: reason.clone() }
             }
-            None if !found.is_empty() => CallError::Incompatible {
+            None if !found.is_empty() && labels.is_none() => CallError::Incompatible {
                 method: name,
                 expected: describe_signature(method.signature(), method.version()),
                 found: found.join("`, `"),
@@ -372,7 +448,8 @@ impl<H: Host> Core<H> {
     /// Finds nodes for calls that have avoided those they tried, and may not need to any more.
     pub(super) fn place_tried(&mut self, now: Time, effects: &mut Effects<H>) {
         let queued = self.queues.values().flat_map(|queue| queue.calls.values());
-        let tried = |id: &&CallId| self.calls.get(id).is_some_and(|call| !call.setbacks.is_empty());
+        let tried =
+            |id: &&CallId| self.calls.get(id).is_some_and(|call| !call.setbacks.is_empty() || call.beside.is_some());
         let tried: Vec<CallId> = queued.filter(tried).copied().collect();
         for id in tried {
             self.place_queued(now, id, effects);

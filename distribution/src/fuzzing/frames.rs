@@ -49,17 +49,26 @@ pub struct Frame(Content);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Content {
-    Request { request: u64, names: (u64, u64, u32), timeout: Option<Duration>, trace: Option<Trace>, payload: Bytes },
-    Response { request: u64, reply: Reply },
+    Request {
+        request: u64,
+        names: (u64, u64, u32, u32),
+        timeout: Option<Duration>,
+        trace: Option<Trace>,
+        payload: Bytes,
+    },
+    Response {
+        request: u64,
+        reply: Reply,
+    },
     Control(Control),
 }
 
 impl Frame {
-    /// A request: its id; its method, call and attempt; the microseconds left to it; trace, span and
+    /// A request: its id; its method, call, attempt and count; the microseconds left to it; trace, span and
     /// whether they are sampled.
     pub fn request(
         request: u64,
-        names: (u64, u64, u32),
+        names: (u64, u64, u32, u32),
         timeout: Option<u64>,
         trace: Option<(u128, u64, bool)>,
         payload: Vec<u8>,
@@ -69,9 +78,16 @@ impl Frame {
         Self(Content::Request { request, names, timeout: timeout.map(from_micros), trace, payload: payload.into() })
     }
 
-    /// A response after `run` microseconds: `how` picks the outcome, which takes what it needs of the
+    /// A response after `run` microseconds to `count` calls: `how` picks the outcome, which takes what it needs of the
     /// text and the sizes.
-    pub fn response(request: u64, run: u64, how: u8, text: String, sizes: (u64, u64), payload: Vec<u8>) -> Self {
+    pub fn response(
+        request: u64,
+        (run, count): (u64, u32),
+        how: u8,
+        text: String,
+        sizes: (u64, u64),
+        payload: Vec<u8>,
+    ) -> Self {
         let outcome = match how % 12 {
             0 => Outcome::Value,
             1 => Outcome::Error,
@@ -86,19 +102,20 @@ impl Frame {
             10 => Outcome::Refused(Refusal::Stopped),
             _ => Outcome::Refused(Refusal::Returned),
         };
-        let reply = Reply { outcome, run: Duration::from_micros(run), payload: payload.into() };
+        let reply = Reply { outcome, run: Duration::from_micros(run), count, payload: Bytes::from(payload).into() };
         Self(Content::Response { request, reply })
     }
 
     /// A control frame: `how` picks which, and it takes what it needs of the numbers.
     pub fn control(how: u8, call: u64, [first, second, third, fourth]: [u32; 4]) -> Self {
-        Self(Content::Control(match how % 7 {
+        Self(Content::Control(match how % 8 {
             0 => Control::Cancel { call, attempt: first },
             1 => Control::Heartbeat(Load { computing: first, waiting: second, asynchronous: third, stale: fourth }),
             2 => Control::HeartbeatSeen,
             3 => Control::Drain,
             4 => Control::Drained,
             5 => Control::Retract,
+            6 => Control::GaveBack { call, attempt: first, kept: second },
             _ => Control::Goodbye,
         }))
     }
@@ -180,14 +197,14 @@ fn request(message: ClientMessage<Incoming>) -> Content {
     let ClientMessage::Request(Request { context, id, message }) = message else {
         panic!("the transport makes no cancellations of tarpc's");
     };
-    let Incoming { method, call, attempt, timeout, payload } = message;
+    let Incoming { method, call, attempt, count, timeout, payload } = message;
     let trace = context.trace_context;
     let trace = (!trace.trace_id.is_none()).then(|| Trace {
         trace: trace.trace_id.into(),
         span: trace.span_id.into(),
         sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
     });
-    Content::Request { request: id, names: (method, call, attempt), timeout, trace, payload }
+    Content::Request { request: id, names: (method, call, attempt, count), timeout, trace, payload }
 }
 
 /// The bytes that one end of a connection sends for these frames, without those that only the other sends.
@@ -249,7 +266,8 @@ fn outgoing(content: &Content) -> Option<ClientMessage<Outgoing>> {
             true
         }
     }
-    let Content::Request { request, names: (method, call, attempt), timeout, trace, payload } = content.clone() else {
+    let Content::Request { request, names: (method, call, attempt, count), timeout, trace, payload } = content.clone()
+    else {
         return None;
     };
     let mut context = tarpc::context::current();
@@ -260,7 +278,16 @@ fn outgoing(content: &Content) -> Option<ClientMessage<Outgoing>> {
             if sampled { trace::SamplingDecision::Sampled } else { trace::SamplingDecision::Unsampled };
     }
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let message = Outgoing { method, call, attempt, deadline, payload, name: "fuzzed", permit: Arc::new(Always) };
+    let message = Outgoing {
+        method,
+        call,
+        attempt,
+        count,
+        deadline,
+        payload: payload.into(),
+        name: "fuzzed",
+        permit: Arc::new(Always),
+    };
     Some(ClientMessage::Request(Request { context, id: request, message }))
 }
 

@@ -17,7 +17,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     error::CodecError,
-    wire::codec::{decode_payload, encode_payload},
+    wire::{
+        Payload,
+        codec::{Decoder, encode_payload},
+    },
 };
 
 /// Encodes the value of a call.
@@ -25,8 +28,8 @@ use crate::{
 /// # Errors
 ///
 /// [`CodecError`] where its `Serialize` fails or it takes more than `limit` bytes.
-pub fn encode<T: Serialize>(value: &T, limit: usize) -> Result<Bytes, CodecError> {
-    encode_payload(value, limit).map_err(|error| CodecError::new(format_args!("{error:?}")))
+pub fn encode<T: Serialize + 'static>(value: &T, limit: usize) -> Result<Bytes, CodecError> {
+    encode_payload(value, limit).map(Payload::into_bytes).map_err(|error| CodecError::new(format_args!("{error:?}")))
 }
 
 /// Decodes the value of a call.
@@ -34,13 +37,13 @@ pub fn encode<T: Serialize>(value: &T, limit: usize) -> Result<Bytes, CodecError
 /// # Errors
 ///
 /// [`CodecError`] where the bytes are no such value.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    decode_payload(bytes)
+pub fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, CodecError> {
+    Decoder::new(&Bytes::copy_from_slice(bytes)).only()
 }
 
 /// What a value that was decoded from `taken` bytes comes to after another journey. It never takes more
 /// bytes this time: numbers are written in as few as they need.
-pub(super) fn round_trip<T: Serialize + DeserializeOwned>(value: &T, taken: usize) -> T {
+pub(super) fn round_trip<T: Serialize + DeserializeOwned + 'static>(value: &T, taken: usize) -> T {
     let encoded = encode(value, taken).expect("what was decoded can be encoded, and in no more bytes");
     decode(&encoded).expect("what was encoded can be decoded")
 }
@@ -52,6 +55,9 @@ pub fn payload(bytes: &[u8]) {
     survives::<Vec<u8>>(bytes);
     survives::<Vec<i64>>(bytes);
     survives::<Bytes>(bytes);
+    survives::<Vec<i8>>(bytes);
+    survives::<Vec<f32>>(bytes);
+    survives::<Vec<f64>>(bytes);
     survives::<(u64, String, Option<Vec<String>>)>(bytes);
     survives::<Vec<Option<Vec<String>>>>(bytes);
     survives::<BTreeMap<i32, (BTreeSet<char>, Result<String, u8>)>>(bytes);
@@ -65,7 +71,7 @@ pub fn payload(bytes: &[u8]) {
 }
 
 /// Compares bytes and not values, as there are floats that equal nothing.
-fn survives<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
+fn survives<T: Serialize + DeserializeOwned + 'static>(bytes: &[u8]) {
     let Ok(value) = decode::<T>(bytes) else { return };
     let again = round_trip(&value, bytes.len());
     assert_eq!(encode(&again, usize::MAX), encode(&value, usize::MAX));

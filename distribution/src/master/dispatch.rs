@@ -18,12 +18,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::link::{Attempt, Link};
 use crate::{
     config::Limits,
-    core::{
-        CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Setback, Settings, Time,
-        view::{NodeEvent, NodeInfo, Stats},
+    core::{CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Settings, Time},
+    error::{CallError, GoneReason, Setback},
+    service::{
+        caller::{CallOptions, CallState, Capacity, Dispatcher, Failed, RawAnswer, Role},
+        method::Method,
     },
-    error::{CallError, GoneReason},
-    service::caller::{CallState, Dispatcher, RawAnswer},
+    view::{NodeEvent, NodeInfo, Stats},
     wire::{Control, Outcome, frame::BODY_HEADER_LIMIT},
 };
 
@@ -250,8 +251,9 @@ fn carry_out(effect: Effect<MasterHost>) {
         Effect::Cancel { link, id, attempt } => link.side.send(Control::Cancel { call: id.0, attempt }),
         Effect::End { call, end, setbacks } => {
             tell(&call, &end, &setbacks);
-            call.finish(end.map(raw_answer));
+            call.finish(end.map(raw_answer).map_err(|error| Failed { error, setbacks }));
         }
+        Effect::Shorten { call, kept } => call.shorten(kept),
         Effect::Retract { link } => link.side.send(Control::Retract),
         Effect::Drained { link } => link.side.send(Control::Drained),
         Effect::Disconnect { link, reason } => link.close(reason),
@@ -275,6 +277,10 @@ fn tell(call: &CallState, end: &Result<Ended, CallError>, setbacks: &[Setback]) 
     let attempts: Vec<String> = setbacks.iter().map(Setback::to_string).collect();
     let attempts = attempts.join("; ");
     match end {
+        Err(_) if call.role.count > 1 => {
+            let count = call.role.count;
+            tracing::warn!(call = id, %method, attempts, count, "a batch was lost; what may be repeated is, one by one");
+        }
         Ok(ended) => tracing::info!(call = id, %method, attempts, "answered by {} in the end", ended.node),
         // Quoted, because a handler's message may be anything. Without setbacks it is for the caller to
         // judge, and there may be very many: each that is over the queue's limit is one.
@@ -289,7 +295,8 @@ fn raw_answer(ended: Ended) -> RawAnswer {
     let Ended { reply, node, attempts, elapsed } = ended;
     RawAnswer {
         is_error: reply.outcome == Outcome::Error,
-        payload: reply.payload,
+        payload: reply.payload.into_bytes(),
+        count: reply.count,
         node,
         attempts,
         elapsed,
@@ -303,15 +310,12 @@ impl Dispatcher for Shared {
     }
 
     fn submit(&self, call: Arc<CallState>) {
-        let options = &call.options;
-        let demand = Demand {
-            timeout: options.timeout,
-            node: options.node,
-            attempts: options.attempts,
-            size: call.payload.len(),
-        };
+        let CallOptions { timeout, node, attempts, labels, affinity } = call.options.clone();
+        let Role { count, patient, beside, setbacks } = call.role.clone();
+        let size = call.payload.len();
+        let demand = Demand { count, timeout, node, labels, affinity, beside, patient, attempts, size };
         self.with_core(|core, now, effects| {
-            let id = core.submit(now, Arc::clone(&call), call.method, demand, effects);
+            let id = core.submit(now, Arc::clone(&call), call.method, demand, setbacks, effects);
             call.set_id(id);
         });
     }
@@ -320,5 +324,14 @@ impl Dispatcher for Shared {
         if let Some(id) = call.id() {
             self.with_core(|core, _, effects| core.cancel(id, effects));
         }
+    }
+
+    fn capacity(&self, method: &'static Method, options: &CallOptions) -> Capacity {
+        self.lock().core.capacity(method.id(), &options.labels)
+    }
+
+    fn serving(&self, method: &'static Method, options: &CallOptions) -> Vec<NodeInfo> {
+        let now = self.origin.elapsed();
+        self.lock().core.serving(now, method.id(), &options.labels)
     }
 }

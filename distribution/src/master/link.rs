@@ -158,6 +158,9 @@ fn on_control(shared: Arc<Shared>, left: Arc<AtomicBool>, node: NodeId) -> OnCon
                 shared.with_core(|core, now, effects| core.load(now, node, load, effects));
             }
             Control::Drain => shared.with_core(|core, now, effects| core.draining(now, node, effects)),
+            Control::GaveBack { call, attempt, kept } => {
+                shared.with_core(|core, _, effects| core.gave_back(node, CallId(call), attempt, kept, effects));
+            }
             Control::Goodbye => left.store(true, Ordering::Release),
             Control::Cancel { .. } | Control::HeartbeatSeen | Control::Drained | Control::Retract => {
                 return Err("a node sent a master's control frame".to_owned());
@@ -255,6 +258,7 @@ impl Traffic<'_> {
             method: call.method.id().0,
             call: id.0,
             attempt,
+            count: call.role.count,
             deadline,
             payload: call.payload.clone(),
             name: call.method.name().method,

@@ -27,12 +27,10 @@ use tokio::{net::TcpListener, sync::broadcast};
 
 use crate::{
     config::{FRAME_LIMIT, LONGEST_TIME, Limits, check_frame_limit},
-    core::{
-        Settings,
-        view::{NodeEvent, NodeInfo, Stats},
-    },
+    core::Settings,
     error::Error,
     service::caller::{Caller, Dispatcher},
+    view::{NodeEvent, NodeInfo, Stats},
 };
 
 /// How often nodes are to be heard unless told otherwise.

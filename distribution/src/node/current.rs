@@ -88,6 +88,11 @@ impl CurrentCall {
         self.cancelled.is_cancelled() || self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
+    /// The call that comes so many behind this one, the first of a batch.
+    pub(super) fn nth(&self, index: u64) -> Self {
+        Self { id: CallId(self.id.0.saturating_add(index)), ..self.clone() }
+    }
+
     pub(super) fn key(&self) -> (u64, u32) {
         (self.id.0, self.attempt)
     }

@@ -4,6 +4,7 @@
 //! connection), so nothing that a handler does can delay a heartbeat. Compute handlers run on the
 //! node's pool ([`compute`]), async handlers on the runtime that the node was started from.
 
+mod batch;
 mod compute;
 pub(crate) mod current;
 mod enroll;

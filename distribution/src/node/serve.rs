@@ -3,12 +3,13 @@
 use std::{
     pin::pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use tarpc::server::{self, BaseChannel, Channel, InFlightRequest};
 use tokio::{
@@ -19,6 +20,7 @@ use tokio::{
 
 use super::{
     Setup, Wish,
+    batch::{self, Extent, GIVE_BACK_AFTER},
     compute::Turn,
     current::CurrentCall,
     enroll::Registered,
@@ -27,9 +29,10 @@ use super::{
 use crate::{
     config::Patience,
     id::CallId,
-    service::router::Handler,
+    service::router::{ComputeHandler, Handler},
     wire::{
         Control, Outcome, Refusal, Reply,
+        codec::{Decoder, Encoder},
         frame::BODY_HEADER_LIMIT,
         transport::{Incoming, NodeTransport, Side},
     },
@@ -70,7 +73,9 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
                 Control::Retract => pool.give_back(),
                 Control::Drained => drained.notify_one(),
                 Control::Goodbye => dismissed.store(true, Ordering::Release),
-                Control::Heartbeat(_) | Control::Drain => return Err("a master sent a node's control frame".to_owned()),
+                Control::Heartbeat(_) | Control::Drain | Control::GaveBack { .. } => {
+                    return Err("a master sent a node's control frame".to_owned());
+                }
             }
             Ok(())
         })
@@ -78,8 +83,12 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
     let transport = NodeTransport::new(stream, Arc::clone(&side), setup.frame_limit, on_control);
     let config = server::Config { pending_response_buffer: REPLY_BUFFER };
     let mut requests = pin!(BaseChannel::new(config, transport).requests());
-    let connection =
-        Connection { setup, running: Arc::clone(&running), reply_limit: reply_limit.saturating_sub(BODY_HEADER_LIMIT) };
+    let connection = Connection {
+        setup,
+        running: Arc::clone(&running),
+        side: Arc::clone(&side),
+        reply_limit: reply_limit.saturating_sub(BODY_HEADER_LIMIT),
+    };
 
     let mut beats = interval(heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -159,6 +168,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 struct Connection<'a> {
     setup: &'a Setup,
     running: Arc<Running>,
+    side: Arc<Side>,
     /// The most bytes that a reply may have.
     reply_limit: usize,
 }
@@ -178,6 +188,7 @@ impl Connection<'_> {
                     false => None,
                 };
                 let Some(mut guard) = guard else { return refuse(request) };
+                let (link, side) = (tokio::runtime::Handle::current(), Arc::clone(&self.side));
                 self.setup.pool.run(move |turn| {
                     let reply = match turn {
                         Turn::GiveBack => {
@@ -188,7 +199,14 @@ impl Connection<'_> {
                         Turn::Run if call.is_cancelled() => Reply::refused(Refusal::Stopped),
                         Turn::Run => {
                             guard.set_phase(Phase::Computing);
-                            call.compute(|| handler(message.payload, limit))
+                            match message.count {
+                                0 | 1 => compute(&call, &handler, &message.payload, limit),
+                                count => {
+                                    let extent = Extent::new(count);
+                                    link.spawn(give_back_late(Arc::downgrade(&extent), side, call.key()));
+                                    batch::run(&call, &extent, &handler, &message.payload, limit)
+                                }
+                            }
                         }
                     };
                     drop(guard);
@@ -196,6 +214,10 @@ impl Connection<'_> {
                     // own. This waits only if the connection has a buffer full of replies to write.
                     futures::executor::block_on(answer(request, reply));
                 });
+            }
+            Some(Handler::Async(_)) if message.count > 1 => {
+                let reason = "async calls do not travel in batches".to_owned();
+                tokio::spawn(answer(request, Reply::refused(Refusal::Decode(reason))));
             }
             Some(Handler::Async(handler)) => {
                 let guard = match self.running.asynchronous() < self.setup.registration.async_limit {
@@ -224,6 +246,22 @@ impl Connection<'_> {
             }
         }
     }
+}
+
+/// Gives the end of a batch back that is not done in time.
+async fn give_back_late(extent: Weak<Extent>, side: Arc<Side>, (call, attempt): (u64, u32)) {
+    tokio::time::sleep(GIVE_BACK_AFTER).await;
+    if let Some(kept) = extent.upgrade().and_then(|extent| extent.cut()) {
+        side.send(Control::GaveBack { call, attempt, kept });
+    }
+}
+
+/// Runs one compute call.
+fn compute(call: &CurrentCall, handler: &ComputeHandler, arguments: &Bytes, limit: usize) -> Reply {
+    let started = std::time::Instant::now();
+    let mut value = Encoder::new(limit);
+    let outcome = call.compute(|| handler(Decoder::new(arguments), &mut value));
+    Reply::new(outcome, started.elapsed(), value)
 }
 
 /// Turns away what a master that keeps its books would not have sent.

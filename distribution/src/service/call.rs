@@ -4,23 +4,23 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Future, IntoFuture},
+    hash::{Hash, Hasher},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::{
-    caller::{CallOptions, CallState, Dispatcher, RawAnswer},
-    method::Method,
+    caller::{CallOptions, CallState, Dispatcher, RawAnswer, Role},
+    method::{self, Method},
 };
 use crate::{
     error::{CallError, Part},
     id::{MethodName, NodeId, NodeIdentity},
-    wire::codec::decode_payload,
+    wire::{Payload, codec::Decoder},
 };
 
 /// One method with its arguments, ready to be sent. Nothing is sent until it is awaited or spawned.
@@ -47,21 +47,31 @@ use crate::{
 /// ```
 #[must_use = "a call does nothing until it is awaited or spawned"]
 pub struct Call<T, E = Infallible> {
-    dispatcher: Arc<dyn Dispatcher>,
-    method: &'static Method,
-    payload: Result<Bytes, CallError>,
-    options: CallOptions,
-    decode: DecodeReply<T, E>,
+    pub(crate) dispatcher: Arc<dyn Dispatcher>,
+    pub(crate) method: &'static Method,
+    pub(crate) payload: Result<Payload, CallError>,
+    pub(crate) options: CallOptions,
+    pub(crate) decode: DecodeReply<T, E>,
 }
 
 impl<T, E> Call<T, E> {
     pub(crate) fn new(
         dispatcher: Arc<dyn Dispatcher>,
         method: &'static Method,
-        payload: Result<Bytes, CallError>,
+        payload: Result<Payload, CallError>,
         decode: DecodeReply<T, E>,
     ) -> Self {
         Self { dispatcher, method, payload, options: CallOptions::default(), decode }
+    }
+
+    /// The same call once more, not sent either.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            dispatcher: Arc::clone(&self.dispatcher),
+            payload: self.payload.clone(),
+            options: self.options.clone(),
+            ..*self
+        }
     }
 
     /// The method it calls.
@@ -85,6 +95,32 @@ impl<T, E> Call<T, E> {
         self
     }
 
+    /// Sends the call only to nodes that were started with this label (see
+    /// [`NodeBuilder::label`](crate::NodeBuilder::label)); with several of these, to nodes that have all.
+    /// Without meaning beside [`on`](Self::on).
+    ///
+    /// With no such node the call waits for one, and then ends as [`CallError::NoNode`].
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let mut labels = self.options.labels.map_or_else(Vec::new, |labels| labels.to_vec());
+        labels.push((key.into(), value.into()));
+        labels.sort();
+        labels.dedup();
+        self.options.labels = Some(labels.into());
+        self
+    }
+
+    /// Sends calls with the same key to the same node, as long as that node lives; for handlers that keep
+    /// something between calls. A node that comes or goes moves only the keys that are its own. The call
+    /// waits for a slot there, also while others are free. Nodes are told apart by their names, so that one
+    /// which registers again under its name has its keys back.
+    pub fn affinity(mut self, key: &(impl Hash + ?Sized)) -> Self {
+        // Fixed keys, so that each master and each run sends a key the same way.
+        let mut hasher = StableHasher(method::hash(&[]));
+        key.hash(&mut hasher);
+        self.options.affinity = Some(hasher.finish());
+        self
+    }
+
     /// How often the call may be sent in all, if its method is idempotent and nodes are lost while they
     /// have it; 3 unless set, at least 1. Without meaning for other methods: those are sent once.
     pub fn attempts(mut self, most: u32) -> Self {
@@ -96,7 +132,7 @@ impl<T, E> Call<T, E> {
     pub fn spawn(self) -> Pending<T, E> {
         match self.payload {
             Ok(payload) => {
-                let state = Arc::new(CallState::new(self.method, payload, self.options));
+                let state = Arc::new(CallState::new(self.method, payload, self.options, Role::default()));
                 self.dispatcher.submit(Arc::clone(&state));
                 Pending {
                     state: Some(Submitted { state, dispatcher: self.dispatcher, detached: false }),
@@ -119,6 +155,19 @@ impl<T, E> Call<T, E> {
     /// Dropping the future cancels the call.
     pub async fn answer(self) -> Result<Answer<T>, CallError<E>> {
         self.spawn().answer().await
+    }
+}
+
+/// The hash of `method.rs` for keys of any type.
+struct StableHasher(u64);
+
+impl Hasher for StableHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = method::hash_on(self.0, bytes);
     }
 }
 
@@ -197,7 +246,7 @@ impl<T, E> Pending<T, E> {
         self.state = None;
         Poll::Ready(match end {
             Ok(raw) => self.decode.decode(method, raw),
-            Err(error) => Err(error.widen()),
+            Err(failed) => Err(failed.error.widen()),
         })
     }
 }
@@ -235,36 +284,55 @@ pub struct Answer<T> {
     pub run: Duration,
 }
 
-type Decode<T> = fn(&[u8]) -> Result<T, crate::error::CodecError>;
+type Decode<T> = for<'a> fn(Decoder<'a>) -> Result<T, crate::error::CodecError>;
 
 /// How a reply becomes typed again. Function pointers, so that a call needs no bounds on its types.
+#[derive(Debug)]
 pub(crate) struct DecodeReply<T, E> {
     value: Decode<T>,
     error: Option<Decode<E>>,
 }
 
-impl<T: DeserializeOwned> DecodeReply<T, Infallible> {
-    pub(crate) fn plain() -> Self {
-        Self { value: decode_payload, error: None }
+impl<T, E> Clone for DecodeReply<T, E> {
+    fn clone(&self) -> Self {
+        *self
     }
 }
 
-impl<T: DeserializeOwned, E: DeserializeOwned> DecodeReply<T, E> {
+impl<T, E> Copy for DecodeReply<T, E> {}
+
+impl<T: DeserializeOwned + 'static> DecodeReply<T, Infallible> {
+    pub(crate) fn plain() -> Self {
+        Self { value: |decoder| decoder.only(), error: None }
+    }
+}
+
+impl<T: DeserializeOwned + 'static, E: DeserializeOwned + 'static> DecodeReply<T, E> {
     pub(crate) fn fallible() -> Self {
-        Self { value: decode_payload, error: Some(decode_payload) }
+        Self { value: |decoder| decoder.only(), error: Some(|decoder| decoder.only()) }
     }
 }
 
 impl<T, E> DecodeReply<T, E> {
-    fn decode(&self, method: MethodName, raw: RawAnswer) -> Result<Answer<T>, CallError<E>> {
+    /// A value, or the method's own error.
+    pub(crate) fn decode_one(
+        &self,
+        method: MethodName,
+        is_error: bool,
+        payload: Decoder<'_>,
+    ) -> Result<T, CallError<E>> {
         let failed = |source| CallError::Decode { method, part: Part::Reply, source };
-        if raw.is_error {
+        if is_error {
             let decode = self.error.ok_or_else(|| {
                 failed(crate::error::CodecError::new("the node sent an error, and the method declares none"))
             })?;
-            return Err(decode(&raw.payload).map_or_else(failed, CallError::Handler));
+            return Err(decode(payload).map_or_else(failed, CallError::Handler));
         }
-        let value = (self.value)(&raw.payload).map_err(failed)?;
+        (self.value)(payload).map_err(failed)
+    }
+
+    fn decode(&self, method: MethodName, raw: RawAnswer) -> Result<Answer<T>, CallError<E>> {
+        let value = self.decode_one(method, raw.is_error, Decoder::new(&raw.payload))?;
         Ok(Answer { value, node: raw.node, attempts: raw.attempts, elapsed: raw.elapsed, run: raw.run })
     }
 }

@@ -5,24 +5,27 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use super::{
+    arguments::EncodeArguments,
     call::{Call, DecodeReply},
     method::Method,
 };
 use crate::{
-    error::{CallError, Part},
+    error::{CallError, Part, Setback},
     id::{CallId, NodeId, NodeIdentity},
+    view::NodeInfo,
     wire::{
-        codec::{EncodePayloadError, encode_payload},
+        Payload,
+        codec::{EncodePayloadError, Encoder},
         transport::SendPermit,
     },
 };
@@ -47,14 +50,55 @@ pub trait Dispatcher: fmt::Debug + Send + Sync {
 
     /// The caller wants the call no more.
     fn cancel(&self, call: &CallState);
+
+    /// Where calls of this method with these options can go at this moment.
+    fn capacity(&self, method: &'static Method, options: &CallOptions) -> Capacity;
+
+    /// The nodes that serve this method with these options at this moment.
+    fn serving(&self, method: &'static Method, options: &CallOptions) -> Vec<NodeInfo>;
 }
 
 /// How a call is to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CallOptions {
+#[doc(hidden)]
+pub struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) node: Option<NodeId>,
     pub(crate) attempts: Option<u32>,
+    pub(crate) labels: Option<Arc<[(String, String)]>>,
+    pub(crate) affinity: Option<u64>,
+}
+
+/// What else is to be known of a call that is one of many.
+#[derive(Clone, Debug)]
+pub(crate) struct Role {
+    /// How many calls the payload holds: more than one is a batch.
+    pub(crate) count: u32,
+    /// Whether it may wait although the queue is full.
+    pub(crate) patient: bool,
+    /// The call that this one is made a second time for.
+    pub(crate) beside: Option<CallId>,
+    /// What has befallen it as part of a batch.
+    pub(crate) setbacks: Vec<Setback>,
+}
+
+impl Default for Role {
+    fn default() -> Self {
+        Self { count: 1, patient: false, beside: None, setbacks: Vec::new() }
+    }
+}
+
+/// Where calls of a method can go at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// Nodes that serve it.
+    pub(crate) nodes: usize,
+    /// What they run of it at once, all together.
+    pub(crate) slots: usize,
+    /// How much of that is free.
+    pub(crate) free: usize,
+    /// Whether it is compute everywhere, so that its calls may travel in batches.
+    pub(crate) compute: bool,
 }
 
 /// A call on its way: what to send, and where its end is left.
@@ -64,8 +108,11 @@ pub(crate) struct CallOptions {
 #[derive(Debug)]
 pub struct CallState {
     pub(crate) method: &'static Method,
-    pub(crate) payload: Bytes,
+    pub(crate) payload: Payload,
     pub(crate) options: CallOptions,
+    pub(crate) role: Role,
+    /// How many calls of a batch its node has kept, 0 if it has given none back.
+    kept: AtomicU32,
     id: std::sync::OnceLock<CallId>,
     /// The newest attempt and what has become of it: its number times four, plus one of [`OPEN`],
     /// [`SENT`] and [`REVOKED`]. One word, so that the link which writes and the core which gives up can
@@ -77,8 +124,15 @@ pub struct CallState {
 #[derive(Debug)]
 enum End {
     Awaited(Option<Waker>),
-    Reached(Result<RawAnswer, CallError>),
+    Reached(Result<RawAnswer, Failed>),
     Taken,
+}
+
+/// How a call failed, and what had befallen it.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: CallError,
+    pub(crate) setbacks: Vec<Setback>,
 }
 
 /// A reply whose value is still bytes.
@@ -87,6 +141,8 @@ pub(crate) struct RawAnswer {
     /// Whether the payload is the method's own error.
     pub(crate) is_error: bool,
     pub(crate) payload: Bytes,
+    /// How many calls of a batch were started.
+    pub(crate) count: u32,
     pub(crate) node: NodeIdentity,
     pub(crate) attempts: u32,
     pub(crate) elapsed: Duration,
@@ -94,11 +150,13 @@ pub(crate) struct RawAnswer {
 }
 
 impl CallState {
-    pub(crate) fn new(method: &'static Method, payload: Bytes, options: CallOptions) -> Self {
+    pub(crate) fn new(method: &'static Method, payload: Payload, options: CallOptions, role: Role) -> Self {
         Self {
             method,
             payload,
             options,
+            role,
+            kept: AtomicU32::new(0),
             id: std::sync::OnceLock::new(),
             attempt: AtomicU64::new(REVOKED),
             end: Mutex::new(End::Awaited(None)),
@@ -135,7 +193,7 @@ impl CallState {
     }
 
     /// Ends the call. The first end counts; a later one is dropped.
-    pub(crate) fn finish(&self, result: Result<RawAnswer, CallError>) {
+    pub(crate) fn finish(&self, result: Result<RawAnswer, Failed>) {
         let waker = {
             let mut end = self.lock();
             match &mut *end {
@@ -153,7 +211,29 @@ impl CallState {
         }
     }
 
-    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Result<RawAnswer, CallError>> {
+    /// A batch has only so many calls left.
+    pub(crate) fn shorten(&self, kept: u32) {
+        self.kept.store(kept, Ordering::Release);
+        self.wake();
+    }
+
+    /// Wakes the one who waits, who has reason to look.
+    pub(crate) fn wake(&self) {
+        let waker = match &mut *self.lock() {
+            End::Awaited(waker) => waker.take(),
+            End::Reached(_) | End::Taken => None,
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// How many calls of the batch its node has kept; `None` while it has given none back.
+    pub(crate) fn kept(&self) -> Option<u32> {
+        Some(self.kept.load(Ordering::Acquire)).filter(|kept| *kept > 0)
+    }
+
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Result<RawAnswer, Failed>> {
         let mut end = self.lock();
         match std::mem::replace(&mut *end, End::Taken) {
             End::Reached(result) => Poll::Ready(result),
@@ -208,8 +288,8 @@ impl Stub {
     /// A call to a method that has no error of its own.
     pub fn call<A, T>(&self, method: &'static Method, arguments: &A) -> Call<T>
     where
-        A: Serialize,
-        T: DeserializeOwned,
+        A: EncodeArguments,
+        T: DeserializeOwned + 'static,
     {
         self.make(method, arguments, DecodeReply::plain())
     }
@@ -217,21 +297,23 @@ impl Stub {
     /// A call to a method that returns a `Result`.
     pub fn call_fallible<A, T, E>(&self, method: &'static Method, arguments: &A) -> Call<T, E>
     where
-        A: Serialize,
-        T: DeserializeOwned,
-        E: DeserializeOwned,
+        A: EncodeArguments,
+        T: DeserializeOwned + 'static,
+        E: DeserializeOwned + 'static,
     {
         self.make(method, arguments, DecodeReply::fallible())
     }
 
-    fn make<A: Serialize, T, E>(
+    fn make<A: EncodeArguments, T, E>(
         &self,
         method: &'static Method,
         arguments: &A,
         decode: DecodeReply<T, E>,
     ) -> Call<T, E> {
         let limit = self.dispatcher.argument_limit();
-        let payload = encode_payload(arguments, limit).map_err(|error| match error {
+        let mut encoder = Encoder::new(limit);
+        let encoded = arguments.encode(&mut encoder).map_err(EncodePayloadError::Codec);
+        let payload = encoded.and_then(|()| encoder.finish()).map_err(|error| match error {
             EncodePayloadError::TooLarge(size) => {
                 CallError::TooLarge { method: method.name(), part: Part::Arguments, size, limit: limit as u64 }
             }

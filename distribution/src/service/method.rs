@@ -66,6 +66,16 @@ impl Method {
     }
 }
 
+/// A hash of bytes that is the same on each machine and in each run.
+pub(crate) const fn hash(bytes: &[u8]) -> u64 {
+    Fnv1a::new().bytes(bytes).0
+}
+
+/// Goes on from the hash of what came before.
+pub(crate) const fn hash_on(before: u64, bytes: &[u8]) -> u64 {
+    Fnv1a(before).bytes(bytes).0
+}
+
 /// The 64-bit FNV-1a hash (Fowler, Noll, Vo; offset basis and prime as published), chosen because it can
 /// be computed at compile time in three lines. Two methods of one node that collide are refused at its
 /// start; the input is the programmer's own, so no stronger hash is needed.

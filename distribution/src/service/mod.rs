@@ -1,8 +1,10 @@
 //! What the macro and the runtime agree on: methods, the calls a stub makes, the routes a node serves.
 
+mod arguments;
 pub(crate) mod call;
 pub(crate) mod caller;
 pub(crate) mod method;
+pub(crate) mod outcome;
 pub(crate) mod router;
 
 pub use call::{Answer, Call, Pending};

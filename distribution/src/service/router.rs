@@ -7,19 +7,22 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
-use super::method::{Method, MethodId, MethodKind};
+use super::{
+    arguments::DecodeArguments,
+    method::{Method, MethodId, MethodKind},
+};
 use crate::{
-    error::Error,
+    error::{CodecError, Error},
     wire::{
         Outcome, Refusal, Reply,
-        codec::{EncodePayloadError, decode_payload, encode_payload},
+        codec::{Decoder, Encoder},
         frame::BODY_HEADER_LIMIT,
         hello::MethodOffer,
     },
@@ -49,7 +52,7 @@ impl Routes {
     /// Adds a `fn` that returns a plain value.
     pub fn compute<A, T>(&mut self, method: &'static Method, handler: impl Fn(A) -> T + Send + Sync + 'static)
     where
-        A: DeserializeOwned,
+        A: DecodeArguments,
         T: Serialize + 'static,
     {
         self.add_compute(method, handler, encode_value);
@@ -61,7 +64,7 @@ impl Routes {
         method: &'static Method,
         handler: impl Fn(A) -> Result<T, E> + Send + Sync + 'static,
     ) where
-        A: DeserializeOwned,
+        A: DecodeArguments,
         T: Serialize + 'static,
         E: Serialize + 'static,
     {
@@ -71,7 +74,7 @@ impl Routes {
     /// Adds an `async fn` that returns a plain value.
     pub fn asynchronous<A, T, F>(&mut self, method: &'static Method, handler: impl Fn(A) -> F + Send + Sync + 'static)
     where
-        A: DeserializeOwned,
+        A: DecodeArguments,
         T: Serialize + 'static,
         F: Future<Output = T> + Send + 'static,
     {
@@ -84,7 +87,7 @@ impl Routes {
         method: &'static Method,
         handler: impl Fn(A) -> F + Send + Sync + 'static,
     ) where
-        A: DeserializeOwned,
+        A: DecodeArguments,
         T: Serialize + 'static,
         E: Serialize + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
@@ -96,23 +99,24 @@ impl Routes {
         &mut self,
         method: &'static Method,
         handler: impl Fn(A) -> R + Send + Sync + 'static,
-        encode: fn(R, Duration, usize) -> Reply,
+        encode: fn(R, &mut Encoder) -> Outcome,
     ) where
-        A: DeserializeOwned,
+        A: DecodeArguments,
         R: 'static,
     {
-        let handler = move |payload: Bytes, limit: usize| {
-            let arguments = match decode_arguments::<A>(&payload) {
-                Ok(arguments) => arguments,
-                Err(refused) => return refused,
+        let handler = move |mut arguments: Decoder<'_>, reply: &mut Encoder| {
+            let mark = reply.mark();
+            // A user's `Deserialize` and `Serialize` are no less likely to panic than the handler.
+            let outcome = match catch_unwind(AssertUnwindSafe(|| decode_arguments::<A>(&mut arguments))) {
+                Ok(Ok(arguments)) => catch_unwind(AssertUnwindSafe(|| encode(handler(arguments), reply)))
+                    .unwrap_or_else(|panic| Outcome::Panicked(message(&*panic))),
+                Ok(Err(error)) => Outcome::Refused(Refusal::Decode(cut(error.to_string()))),
+                Err(panic) => Outcome::Refused(Refusal::Decode(message(&*panic))),
             };
-            let started = Instant::now();
-            // Encoding is inside as well: a user's `Serialize` is no less likely to panic.
-            let reply = catch_unwind(AssertUnwindSafe(|| {
-                let result = handler(arguments);
-                encode(result, started.elapsed(), limit)
-            }));
-            reply.unwrap_or_else(|panic| panicked(&*panic, started.elapsed()))
+            if !matches!(outcome, Outcome::Value | Outcome::Error) {
+                reply.rewind(mark);
+            }
+            outcome
         };
         self.routes.push(Route { method, handler: Handler::Compute(Arc::new(handler)) });
     }
@@ -121,9 +125,9 @@ impl Routes {
         &mut self,
         method: &'static Method,
         handler: impl Fn(A) -> F + Send + Sync + 'static,
-        encode: fn(R, Duration, usize) -> Reply,
+        encode: fn(R, &mut Encoder) -> Outcome,
     ) where
-        A: DeserializeOwned,
+        A: DecodeArguments,
         R: 'static,
         F: Future<Output = R> + Send + 'static,
     {
@@ -133,17 +137,20 @@ impl Routes {
             async move {
                 // The arguments' type need not be `Send`, so they never live across an await: they are
                 // decoded and handed over before the first one.
-                let (started, future) = match start::<A, F>(&payload, &*handler) {
-                    Ok(started) => started,
-                    Err(reply) => return reply,
+                let started = Instant::now();
+                let future = match start::<A, F>(&payload, &*handler) {
+                    Ok(future) => future,
+                    Err(outcome) => return Reply::without_payload(outcome, started.elapsed()),
                 };
                 let encoded = async move {
                     let result = future.await;
-                    encode(result, started.elapsed(), limit)
+                    let mut reply = Encoder::new(limit);
+                    let outcome = encode(result, &mut reply);
+                    Reply::new(outcome, started.elapsed(), reply)
                 };
                 match AssertUnwindSafe(encoded).catch_unwind().await {
                     Ok(reply) => reply,
-                    Err(panic) => panicked(&*panic, started.elapsed()),
+                    Err(panic) => Reply::without_payload(Outcome::Panicked(message(&*panic)), started.elapsed()),
                 }
             }
             .boxed()
@@ -153,46 +160,40 @@ impl Routes {
 }
 
 /// Decodes the arguments and makes the handler's future; a panic in making it is caught as well.
-fn start<A: DeserializeOwned, F>(payload: &[u8], handler: &impl Fn(A) -> F) -> Result<(Instant, F), Reply> {
-    let arguments = decode_arguments::<A>(payload)?;
-    let started = Instant::now();
-    match catch_unwind(AssertUnwindSafe(|| handler(arguments))) {
-        Ok(future) => Ok((started, future)),
-        Err(panic) => Err(panicked(&*panic, started.elapsed())),
-    }
-}
-
-fn decode_arguments<A: DeserializeOwned>(payload: &[u8]) -> Result<A, Reply> {
-    match catch_unwind(|| decode_payload::<A>(payload)) {
-        Ok(Ok(arguments)) => Ok(arguments),
-        Ok(Err(error)) => Err(Reply::refused(Refusal::Decode(cut(error.to_string())))),
-        Err(panic) => Err(Reply::refused(Refusal::Decode(message(&*panic)))),
-    }
-}
-
-fn encode_value<T: Serialize>(value: T, run: Duration, limit: usize) -> Reply {
-    encode_as(Outcome::Value, &value, run, limit)
-}
-
-fn encode_result<T: Serialize, E: Serialize>(result: Result<T, E>, run: Duration, limit: usize) -> Reply {
-    match result {
-        Ok(value) => encode_as(Outcome::Value, &value, run, limit),
-        Err(error) => encode_as(Outcome::Error, &error, run, limit),
-    }
-}
-
-fn encode_as<T: Serialize>(outcome: Outcome, value: &T, run: Duration, limit: usize) -> Reply {
-    match encode_payload(value, limit) {
-        Ok(payload) => Reply { outcome, run, payload },
-        Err(EncodePayloadError::TooLarge(size)) => {
-            Reply::without_payload(Outcome::TooLarge { size, limit: limit as u64 }, run)
+fn start<A: DecodeArguments, F>(payload: &Bytes, handler: &impl Fn(A) -> F) -> Result<F, Outcome> {
+    match catch_unwind(AssertUnwindSafe(|| decode_arguments::<A>(&mut Decoder::new(payload)))) {
+        Ok(Ok(arguments)) => {
+            catch_unwind(AssertUnwindSafe(|| handler(arguments))).map_err(|panic| Outcome::Panicked(message(&*panic)))
         }
-        Err(EncodePayloadError::Codec(error)) => Reply::without_payload(Outcome::Encode(cut(error.to_string())), run),
+        Ok(Err(error)) => Err(Outcome::Refused(Refusal::Decode(cut(error.to_string())))),
+        Err(panic) => Err(Outcome::Refused(Refusal::Decode(message(&*panic)))),
     }
 }
 
-fn panicked(panic: &(dyn Any + Send), run: Duration) -> Reply {
-    Reply::without_payload(Outcome::Panicked(message(panic)), run)
+fn decode_arguments<A: DecodeArguments>(decoder: &mut Decoder<'_>) -> Result<A, CodecError> {
+    let arguments = A::decode(decoder)?;
+    decoder.finish()?;
+    Ok(arguments)
+}
+
+fn encode_value<T: Serialize + 'static>(value: T, reply: &mut Encoder) -> Outcome {
+    encode_as(Outcome::Value, &value, reply)
+}
+
+fn encode_result<T: Serialize + 'static, E: Serialize + 'static>(result: Result<T, E>, reply: &mut Encoder) -> Outcome {
+    match result {
+        Ok(value) => encode_as(Outcome::Value, &value, reply),
+        Err(error) => encode_as(Outcome::Error, &error, reply),
+    }
+}
+
+fn encode_as<T: Serialize + 'static>(outcome: Outcome, value: &T, reply: &mut Encoder) -> Outcome {
+    let before = reply.size();
+    match reply.put(value) {
+        Ok(()) if reply.is_within_limit() => outcome,
+        Ok(()) => Outcome::TooLarge { size: reply.size() - before, limit: reply.limit() },
+        Err(error) => Outcome::Encode(cut(error.to_string())),
+    }
 }
 
 /// What a panic said, as far as it is text.
@@ -218,10 +219,15 @@ pub(crate) struct Route {
     pub(crate) handler: Handler,
 }
 
-/// Runs a method on encoded arguments; the number is the most bytes its reply may have.
+pub(crate) type ComputeHandler = Arc<dyn Fn(Decoder<'_>, &mut Encoder) -> Outcome + Send + Sync>;
+
+/// Runs a method on encoded arguments.
+///
+/// A compute handler leaves its value or error with the encoder, whose limit is its own, and says which it
+/// is. An async handler makes the whole reply; the number is the most bytes that its value may have.
 #[derive(Clone)]
 pub(crate) enum Handler {
-    Compute(Arc<dyn Fn(Bytes, usize) -> Reply + Send + Sync>),
+    Compute(ComputeHandler),
     Async(Arc<dyn Fn(Bytes, usize) -> BoxFuture<'static, Reply> + Send + Sync>),
 }
 

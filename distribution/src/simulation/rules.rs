@@ -10,12 +10,10 @@ use std::{
 
 use super::world::{CallRecord, HEARTBEAT, METHODS, SimulatedNode};
 use crate::{
-    core::{
-        Cause, Ended, GONE_AFTER, LinkHandle, Setback, Settings, Time,
-        view::{NodeEvent, NodeState, Stats},
-    },
-    error::{CallError, Execution, GoneReason},
+    core::{Ended, GONE_AFTER, LinkHandle, Settings, Time},
+    error::{CallError, Cause, Execution, GoneReason, Setback},
     id::{NodeId, NodeIdentity},
+    view::{NodeEvent, NodeState, Stats},
     wire::Outcome,
 };
 
@@ -84,6 +82,11 @@ impl Rules {
         must(call.demand.node.is_none_or(|target| target == node.id), || {
             "a call was sent to another node than it is for".to_owned()
         })?;
+        let zone = call.demand.labels.as_ref().map(|labels| &*labels[0].1);
+        must(call.demand.node.is_some() || zone.is_none_or(|zone| zone == node.zone), || {
+            "a call was sent to a node without its label".to_owned()
+        })?;
+        must(call.kept.is_none(), || "a batch was sent again, of which calls had been given back".to_owned())?;
         must(call.ends == 0 && !call.cancelled, || "a call was sent that had ended".to_owned())?;
         let expected = call.demand.timeout.map(|timeout| call.submitted + timeout);
         must(deadline == expected, || format!("a call was sent with deadline {deadline:?} and not {expected:?}"))?;
@@ -94,15 +97,25 @@ impl Rules {
 
     pub(super) fn started(&self, call: &CallRecord) -> Verdict {
         let idempotent = METHODS[call.method].is_idempotent();
-        must(idempotent || call.starts <= 1, || format!("call {} was started twice, and is not idempotent", call.id))
+        let repeated = idempotent && call.demand.count == 1;
+        must(repeated || call.starts <= 1, || format!("call {} was started twice, and is not idempotent", call.id))
     }
 
     /// Counts the replies that the core has to drop.
-    pub(super) fn delivered(&mut self, call: &CallRecord, from: NodeId, attempt: u32) {
+    pub(super) fn delivered(&mut self, call: &CallRecord, from: NodeId, attempt: u32, count: u32) {
         let open = call.ends == 0 && !call.cancelled;
         if !open || call.current != Some((from, attempt)) {
-            self.late += 1;
+            self.late += u64::from(count.clamp(1, call.demand.count));
         }
+    }
+
+    /// A batch is shortened once, and never to nothing.
+    pub(super) fn shortened(&mut self, call: &mut CallRecord, kept: u32) -> Verdict {
+        must(call.ends == 0 && !call.cancelled, || format!("call {} was shortened after its end", call.id))?;
+        must(call.kept.is_none(), || format!("call {} was shortened twice", call.id))?;
+        must((1..call.demand.count).contains(&kept), || format!("call {} was shortened to {kept}", call.id))?;
+        call.kept = Some(kept);
+        Ok(())
     }
 
     pub(super) fn late(&self, counted: u64) -> Verdict {
@@ -135,20 +148,23 @@ impl Rules {
         match end {
             Ok(ended) => self.answered(call, ended),
             Err(error) => {
-                self.failed += 1;
+                self.failed += u64::from(call.demand.count);
                 self.failed(now, call, error, served)
             }
         }
     }
 
     fn answered(&mut self, call: &CallRecord, ended: &Ended) -> Verdict {
-        self.answered += 1;
+        self.answered += u64::from(ended.reply.count);
+        must((1..=call.demand.count).contains(&ended.reply.count), || "more was answered than asked".to_owned())?;
         let Some((node, attempt)) = call.current else {
             return Err("a call that was never sent was answered".to_owned());
         };
         let mut expected = call.id.0.to_le_bytes().to_vec();
         expected.extend_from_slice(&attempt.to_le_bytes());
-        must(*ended.reply.payload == *expected, || format!("call {} got the answer of another attempt", call.id))?;
+        must(ended.reply.payload.clone().into_bytes() == expected, || {
+            format!("call {} got the answer of another attempt", call.id)
+        })?;
         must(ended.node.id == node, || "an answer names another node than it came from".to_owned())?;
         must(matches!(ended.reply.outcome, Outcome::Value | Outcome::Error), || {
             "no answer was taken for one".to_owned()
@@ -166,7 +182,7 @@ impl Rules {
                 must(call.completed > 0, || format!("call {} ended as run, and was not: {error}", call.id))?
             }
             Execution::MayHaveRun => {
-                must(call.handle.sent.get() > 0, || {
+                must(call.handle.sent.get() > 0 || !call.setbacks.is_empty(), || {
                     format!("call {} may have run, and was never sent: {error}", call.id)
                 })?;
             }
@@ -178,7 +194,11 @@ impl Rules {
             }
             CallError::NodeLost { .. } => {
                 must(!call.lost.is_empty(), || format!("call {} was lost with no node", call.id))?;
-                let final_loss = !idempotent || call.demand.node.is_some() || call.lost.len() >= most || !served;
+                let final_loss = !idempotent
+                    || call.demand.count > 1
+                    || call.demand.node.is_some()
+                    || call.lost.len() >= most
+                    || !served;
                 must(final_loss, || format!("call {} could have been sent again: {error}", call.id))
             }
             CallError::Poisoned { nodes, .. } => {

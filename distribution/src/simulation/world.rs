@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use super::{Summary, rules::Rules};
 use crate::{
     core::{Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, Settings, Time},
-    error::GoneReason,
+    error::{CallError, GoneReason, Setback},
     id::{CallId, NodeId},
     service::method::Method,
     wire::{
@@ -39,6 +39,9 @@ pub(super) static METHODS: [Method; 6] = [
     Method::new("B", 1, "compute", "fn() -> ()", true),
 ];
 const ASYNC: [bool; 6] = [false, false, true, true, false, false];
+
+/// Values of the label that each node has.
+const ZONES: [&str; 2] = ["east", "west"];
 
 /// What a node may serve: all, one version, the other, one service.
 const PROFILES: [&[usize]; 4] = [&[0, 1, 2, 3, 5], &[0, 1, 2, 3], &[4], &[5]];
@@ -111,6 +114,8 @@ struct Attempt {
     number: u32,
     stage: Stage,
     cancelled: bool,
+    /// How many calls of a batch the node has kept, if it has given the others back.
+    kept: Option<u32>,
 }
 
 /// A registration of a node, from its joining on.
@@ -120,6 +125,8 @@ pub(super) struct SimulatedNode {
     pub(super) link: Rc<SimulatedLink>,
     pub(super) serves: &'static [usize],
     pub(super) slots: u32,
+    /// The value of its only label.
+    pub(super) zone: &'static str,
     /// The process lives and runs.
     running: bool,
     frozen: bool,
@@ -140,6 +147,9 @@ pub(super) struct CallRecord {
     pub(super) id: CallId,
     pub(super) method: usize,
     pub(super) demand: Demand,
+    /// What had befallen it as part of a batch.
+    pub(super) setbacks: Vec<Setback>,
+    pub(super) kept: Option<u32>,
     pub(super) submitted: Time,
     pub(super) cancelled: bool,
     pub(super) ends: u32,
@@ -161,6 +171,8 @@ pub(super) struct World {
     pub(super) calls: Vec<CallRecord>,
     pub(super) by_id: BTreeMap<CallId, usize>,
     rules: Rules,
+    /// Calls of batches that were lost, to be made again one by one.
+    lost: VecDeque<(usize, Demand, Vec<Setback>)>,
     /// No more trouble: the world ends well.
     calm: bool,
     shut_down: bool,
@@ -190,6 +202,7 @@ impl World {
             calls: Vec::new(),
             by_id: BTreeMap::new(),
             rules,
+            lost: VecDeque::new(),
             calm: false,
             shut_down: false,
             events: 0,
@@ -235,7 +248,8 @@ impl World {
         match self.rng.random_range(0..100) {
             0..25 => self.submit(),
             25..40 => self.write(),
-            40..52 => self.start(),
+            40..51 => self.start(),
+            51..52 => self.give_back(),
             52..66 => self.finish_one(),
             66..76 => self.deliver(),
             76..79 => self.cancel(),
@@ -287,7 +301,7 @@ impl World {
                 self.note(format!("  send {id}#{attempt} to {}", self.nodes[link.at].id));
                 self.rules.sent(&self.nodes[link.at], &mut self.calls[call.at], attempt, deadline)?;
                 self.by_id.insert(id, call.at);
-                let attempt = Attempt { call, id, number: attempt, stage: Stage::Queued, cancelled: false };
+                let attempt = Attempt { call, id, number: attempt, stage: Stage::Queued, cancelled: false, kept: None };
                 self.nodes[link.at].attempts.push_back(attempt);
             }
             Effect::Cancel { link, id, attempt } => {
@@ -301,10 +315,28 @@ impl World {
             Effect::End { call, end, setbacks } => {
                 let outcome = end.as_ref().map_or_else(ToString::to_string, |_| "a value".to_owned());
                 self.note(format!("  end {}: {outcome}", self.calls[call.at].id));
-                let method = self.calls[call.at].method;
-                let served =
-                    self.nodes.iter().any(|node| !node.gone && !node.drain_sent && node.serves.contains(&method));
+                let CallRecord { method, demand, .. } = &self.calls[call.at];
+                let method = *method;
+                let zone = demand.labels.as_ref().map(|labels| labels[0].1.clone());
+                if let (Err(CallError::NodeLost { .. }), 2.., None) = (&end, demand.count, demand.node) {
+                    if METHODS[method].is_idempotent() {
+                        let single = Demand { count: 1, ..demand.clone() };
+                        for _ in 0..demand.count {
+                            self.lost.push_back((method, single.clone(), setbacks.clone()));
+                        }
+                    }
+                }
+                let served = self.nodes.iter().any(|node| {
+                    !node.gone
+                        && !node.drain_sent
+                        && node.serves.contains(&method)
+                        && zone.as_ref().is_none_or(|zone| *zone == node.zone)
+                });
                 self.rules.ended(self.now, &mut self.calls[call.at], &end, &setbacks, served)?;
+            }
+            Effect::Shorten { call, kept } => {
+                self.note(format!("  shorten {} to {kept}", self.calls[call.at].id));
+                self.rules.shortened(&mut self.calls[call.at], kept)?;
             }
             Effect::Drained { link } => {
                 let node = &mut self.nodes[link.at];
@@ -341,21 +373,38 @@ impl World {
     // What callers do.
 
     fn submit(&mut self) -> Result<(), String> {
+        if let Some((method, demand, setbacks)) = self.lost.pop_front() {
+            return self.submit_this(method, demand, setbacks);
+        }
         let method = self.rng.random_range(0..METHODS.len());
         let target = self.rng.random_bool(0.05) && !self.nodes.is_empty();
+        let zone = if self.rng.random_bool(0.7) { ZONES[0] } else { ZONES[1] };
+        let batch = !ASYNC[method] && self.rng.random_bool(0.1);
         let demand = Demand {
+            count: if batch { self.rng.random_range(2..9) } else { 1 },
+            labels: self.rng.random_bool(0.1).then(|| [("zone".to_owned(), zone.to_owned())].into()),
+            affinity: self.rng.random_bool(0.1).then(|| self.rng.random_range(0..5)),
+            beside: (!self.calls.is_empty() && self.rng.random_bool(0.03))
+                .then(|| self.calls[self.rng.random_range(0..self.calls.len())].id),
+            patient: self.rng.random_bool(0.05),
             timeout: self.rng.random_bool(0.2).then(|| Duration::from_millis(self.rng.random_range(0..20_000))),
             node: target.then(|| self.nodes[self.rng.random_range(0..self.nodes.len())].id),
             attempts: self.rng.random_bool(0.2).then(|| self.rng.random_range(1..6)),
             size: self.rng.random_range(0..200),
         };
+        self.submit_this(method, demand, Vec::new())
+    }
+
+    fn submit_this(&mut self, method: usize, demand: Demand, setbacks: Vec<Setback>) -> Result<(), String> {
         let at = self.calls.len();
         let handle = Rc::new(SimulatedCall { at, sent: Cell::new(0), open: Cell::new(0) });
         self.calls.push(CallRecord {
             handle: Rc::clone(&handle),
             id: CallId(u64::MAX),
             method,
-            demand,
+            demand: demand.clone(),
+            setbacks: setbacks.clone(),
+            kept: None,
             submitted: self.now,
             cancelled: false,
             ends: 0,
@@ -366,7 +415,7 @@ impl World {
         });
         let name = METHODS[method].name();
         let id = self.bring(&format!("submit {name} {demand:?}"), |core, now, effects| {
-            core.submit(now, handle, &METHODS[method], demand, effects)
+            core.submit(now, handle, &METHODS[method], demand, setbacks, effects)
         })?;
         self.calls[at].id = id;
         self.by_id.insert(id, at);
@@ -460,9 +509,35 @@ impl World {
         let run = if self.rng.random_bool(0.7) { Duration::from_micros(50) } else { Duration::from_secs(2) };
         let mut payload = attempt.id.0.to_le_bytes().to_vec();
         payload.extend_from_slice(&attempt.number.to_le_bytes());
-        let reply = Reply { outcome, run, payload: Bytes::from(payload) };
+        // Often all of a batch, sometimes less, and sometimes a lie.
+        let count = attempt.kept.unwrap_or(self.calls[attempt.call.at].demand.count);
+        let count = if self.rng.random_bool(0.9) { count } else { self.rng.random_range(0..12) };
+        let reply = Reply { outcome, run, count, payload: Bytes::from(payload).into() };
         self.nodes[at].replies.push_back((attempt.id, attempt.number, reply));
         Ok(())
+    }
+
+    /// A node gives the end of a batch back that it runs, or says what makes no sense.
+    fn give_back(&mut self) -> Result<(), String> {
+        let Some(at) = self.pick_node(|node| node.running && node.reachable && !node.gone && !node.attempts.is_empty())
+        else {
+            return Ok(());
+        };
+        let place = self.rng.random_range(0..self.nodes[at].attempts.len());
+        let attempt = &self.nodes[at].attempts[place];
+        let count = self.calls[attempt.call.at].demand.count;
+        let sensible = attempt.stage == Stage::Running && attempt.kept.is_none() && count > 1;
+        if !sensible && self.rng.random_bool(0.7) || attempt.stage == Stage::Queued {
+            return Ok(());
+        }
+        let kept = if sensible { self.rng.random_range(1..count) } else { self.rng.random_range(0..10) };
+        let (node, id, number) = (self.nodes[at].id, attempt.id, attempt.number);
+        if sensible {
+            self.nodes[at].attempts[place].kept = Some(kept);
+        }
+        self.bring(&format!("{node} gives {id}#{number} back but for {kept}"), |core, _, effects| {
+            core.gave_back(node, id, number, kept, effects);
+        })
     }
 
     /// A reply arrives at the master.
@@ -475,7 +550,7 @@ impl World {
         let from = self.nodes[at].id;
         let ran = !matches!(reply.outcome, Outcome::Refused(_) | Outcome::Stopped);
         if let Some(at) = self.by_id.get(&id).filter(|_| ran) {
-            self.rules.delivered(&self.calls[*at], from, number);
+            self.rules.delivered(&self.calls[*at], from, number, reply.count);
         }
         self.bring(&format!("reply {id}#{number} from {from}: {:?}", reply.outcome), |core, now, effects| {
             core.finished(now, from, id, number, Attempted::Replied(reply), effects);
@@ -497,6 +572,7 @@ impl World {
         }
         let serves = PROFILES[if self.rng.random_bool(0.6) { 0 } else { self.rng.random_range(0..PROFILES.len()) }];
         let slots = self.rng.random_range(1..4);
+        let zone = if self.rng.random_bool(0.7) { ZONES[0] } else { ZONES[1] };
         let at = self.nodes.len();
         let link = Rc::new(SimulatedLink { at, heard: Cell::new(self.now), offended: Cell::new(None) });
         let registration = Registration {
@@ -505,7 +581,7 @@ impl World {
             async_limit: self.rng.random_range(1..4),
             busy: self.rng.random_range(0..2),
             frame_limit: 65_536,
-            labels: Vec::new(),
+            labels: vec![("zone".to_owned(), zone.to_owned())],
             methods: serves.iter().map(|at| offer(*at)).collect(),
         };
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -515,6 +591,7 @@ impl World {
             link: Rc::clone(&link),
             serves,
             slots,
+            zone,
             running: true,
             frozen: false,
             reachable: true,

@@ -3,14 +3,18 @@
 //! bincode 2 with its standard settings (little endian, variable-length integers). The crate is frozen,
 //! so its name and version travel in the preface of each connection, where a successor would show.
 
+use std::{any::Any, cell::RefCell, ops::Range};
+
 use bincode::{
     config::{Configuration, Limit, standard},
     enc::write::Writer,
     error::EncodeError,
 };
+use bytemuck::{NoUninit, Pod};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::payload::Payload;
 use crate::error::CodecError;
 
 /// Name and major version of the codec, as the preface carries it.
@@ -25,40 +29,274 @@ pub(crate) enum EncodePayloadError {
     Codec(CodecError),
 }
 
-/// Encodes the value of a call: its arguments, its reply or its error.
+/// Encodes one of our own messages, or a value in one piece.
+pub(crate) fn encode_payload<T: Serialize + 'static>(value: &T, limit: usize) -> Result<Payload, EncodePayloadError> {
+    let mut encoder = Encoder::new(limit);
+    encoder.put(value).map_err(EncodePayloadError::Codec)?;
+    encoder.finish()
+}
+
+/// Bytes of at least this length are not copied on their way: they are written from the memory they are
+/// in, and handed on in the memory they were read into.
+const APART: usize = 8 * 1024;
+
+thread_local! {
+    /// Where values are encoded until it is known how many bytes they take, so that a small one costs no
+    /// memory of its own.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Encodes values one behind the other.
 ///
-/// Never holds more than `limit` bytes: past that the rest is only counted, so that the error can
-/// name the size.
-pub(crate) fn encode_payload<T: Serialize + ?Sized>(value: &T, limit: usize) -> Result<Bytes, EncodePayloadError> {
-    let mut writer = LimitedWriter { bytes: Vec::new(), size: 0, limit };
-    bincode::serde::encode_into_writer(value, &mut writer, standard())
-        .map_err(|error| EncodePayloadError::Codec(CodecError::new(error)))?;
-    if writer.size > limit as u64 {
-        return Err(EncodePayloadError::TooLarge(writer.size));
-    }
-    Ok(Bytes::from(writer.bytes))
-}
-
-struct LimitedWriter {
-    bytes: Vec<u8>,
+/// [`Bytes`] and vectors of floats and bytes take a short way: serde would pass each element by itself.
+/// What is written is the same. It holds for a value as a whole and not for parts of one.
+///
+/// Never holds more than `limit` bytes: past that the rest is only counted, so that the error can name
+/// the size.
+#[derive(Debug)]
+pub struct Encoder {
+    buffer: Vec<u8>,
+    /// What goes behind so many bytes of the buffer, in order.
+    apart: Vec<(usize, Bytes)>,
     size: u64,
-    limit: usize,
+    limit: u64,
 }
 
-impl Writer for LimitedWriter {
+/// A state of an [`Encoder`] that it can go back to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    buffer: usize,
+    apart: usize,
+    size: u64,
+}
+
+impl Encoder {
+    pub(crate) fn new(limit: usize) -> Self {
+        let buffer = SCRATCH.try_with(|scratch| scratch.take()).unwrap_or_default();
+        Self { buffer, apart: Vec::new(), size: 0, limit: limit as u64 }
+    }
+
+    /// Appends a value.
+    pub(crate) fn put<T: Serialize + 'static>(&mut self, value: &T) -> Result<(), CodecError> {
+        let any: &dyn Any = value;
+        if let Some(bytes) = any.downcast_ref::<Bytes>() {
+            self.put_bytes(bytes)
+        } else if let Some(numbers) = any.downcast_ref::<Vec<u8>>() {
+            self.put_numbers(numbers)
+        } else if let Some(numbers) = any.downcast_ref::<Vec<i8>>() {
+            self.put_numbers(numbers)
+        } else if let Some(numbers) = any.downcast_ref::<Vec<f64>>().filter(|_| LITTLE_ENDIAN) {
+            self.put_numbers(numbers)
+        } else if let Some(numbers) = any.downcast_ref::<Vec<f32>>().filter(|_| LITTLE_ENDIAN) {
+            self.put_numbers(numbers)
+        } else {
+            bincode::serde::encode_into_writer(value, self, standard()).map_err(CodecError::new)
+        }
+    }
+
+    fn put_bytes(&mut self, bytes: &Bytes) -> Result<(), CodecError> {
+        if bytes.len() < APART {
+            return self.put_numbers(bytes);
+        }
+        self.put_length(bytes.len())?;
+        self.size += bytes.len() as u64;
+        if self.size <= self.limit {
+            self.apart.push((self.buffer.len(), bytes.clone()));
+        }
+        Ok(())
+    }
+
+    fn put_numbers<N: NoUninit>(&mut self, numbers: &[N]) -> Result<(), CodecError> {
+        self.put_length(numbers.len())?;
+        self.write(bytemuck::cast_slice(numbers)).map_err(CodecError::new)
+    }
+
+    fn put_length(&mut self, length: usize) -> Result<(), CodecError> {
+        bincode::encode_into_writer(length as u64, self, standard()).map_err(CodecError::new)
+    }
+
+    /// Bytes so far, those over the limit included.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub(crate) fn is_within_limit(&self) -> bool {
+        self.size <= self.limit
+    }
+
+    /// Bytes behind the mark.
+    pub(crate) fn size_since(&self, mark: Mark) -> u64 {
+        self.size - mark.size
+    }
+
+    /// Where it is.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { buffer: self.buffer.len(), apart: self.apart.len(), size: self.size }
+    }
+
+    /// Forgets what came after the mark.
+    pub(crate) fn rewind(&mut self, mark: Mark) {
+        self.buffer.truncate(mark.buffer);
+        self.apart.truncate(mark.apart);
+        self.size = mark.size;
+    }
+
+    /// Appends bytes as they are.
+    pub(crate) fn put_raw(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        if self.size <= self.limit {
+            self.buffer.extend_from_slice(bytes);
+        }
+    }
+
+    /// Puts other bytes in the place of those behind the mark.
+    pub(crate) fn replace(&mut self, mark: Mark, bytes: &[u8]) {
+        if let Some(place) = self.buffer.get_mut(mark.buffer..mark.buffer + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
+    /// What was encoded, unless it was too much.
+    pub(crate) fn finish(mut self) -> Result<Payload, EncodePayloadError> {
+        if self.size > self.limit {
+            return Err(EncodePayloadError::TooLarge(self.size));
+        }
+        let apart = std::mem::take(&mut self.apart);
+        Ok(Payload::assemble(&mut self.buffer, apart))
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        // Only a small one goes back: a thread shall not keep the memory of its largest value.
+        if (1..=APART).contains(&self.buffer.capacity()) {
+            self.buffer.clear();
+            let _ = SCRATCH.try_with(|scratch| scratch.replace(std::mem::take(&mut self.buffer)));
+        }
+    }
+}
+
+impl Writer for Encoder {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.size += bytes.len() as u64;
-        if self.size <= self.limit as u64 {
-            self.bytes.extend_from_slice(bytes);
-        } else {
-            self.bytes = Vec::new();
-        }
+        self.put_raw(bytes);
         Ok(())
     }
 }
 
-/// Decodes a value and insists that nothing is left over.
+/// Whether numbers lie in memory as they do on the wire.
+const LITTLE_ENDIAN: bool = cfg!(target_endian = "little");
+
+/// Decodes values that lie one behind the other.
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    bytes: &'a Bytes,
+    at: usize,
+    end: usize,
+}
+
+impl<'a> Decoder<'a> {
+    pub(crate) fn new(bytes: &'a Bytes) -> Self {
+        Self { bytes, at: 0, end: bytes.len() }
+    }
+
+    /// The only value that is left.
+    pub(crate) fn only<T: DeserializeOwned + 'static>(mut self) -> Result<T, CodecError> {
+        let value = self.take()?;
+        self.finish()?;
+        Ok(value)
+    }
+
+    /// The next value.
+    pub(crate) fn take<T: DeserializeOwned + 'static>(&mut self) -> Result<T, CodecError> {
+        let mut value: Option<T> = None;
+        let any: &mut dyn Any = &mut value;
+        if let Some(value) = any.downcast_mut::<Option<Bytes>>() {
+            *value = Some(self.take_bytes()?);
+        } else if let Some(value) = any.downcast_mut::<Option<Vec<u8>>>() {
+            *value = Some(self.take_numbers()?);
+        } else if let Some(value) = any.downcast_mut::<Option<Vec<i8>>>() {
+            *value = Some(self.take_numbers()?);
+        } else if let Some(value) = any.downcast_mut::<Option<Vec<f64>>>().filter(|_| LITTLE_ENDIAN) {
+            *value = Some(self.take_numbers()?);
+        } else if let Some(value) = any.downcast_mut::<Option<Vec<f32>>>().filter(|_| LITTLE_ENDIAN) {
+            *value = Some(self.take_numbers()?);
+        }
+        match value {
+            Some(value) => Ok(value),
+            None => self.take_any(),
+        }
+    }
+
+    fn take_any<T: DeserializeOwned>(&mut self) -> Result<T, CodecError> {
+        let (value, read) = decode_prefix(&self.bytes[self.at..self.end])?;
+        self.at += read;
+        Ok(value)
+    }
+
+    fn take_bytes(&mut self) -> Result<Bytes, CodecError> {
+        let range = self.take_range(1)?;
+        // A slice keeps the whole frame in memory, which a small one shall not do.
+        Ok(if range.len() < APART { Bytes::copy_from_slice(&self.bytes[range]) } else { self.bytes.slice(range) })
+    }
+
+    fn take_numbers<N: Pod>(&mut self) -> Result<Vec<N>, CodecError> {
+        let range = self.take_range(size_of::<N>())?;
+        let mut numbers = vec![N::zeroed(); range.len() / size_of::<N>()];
+        bytemuck::cast_slice_mut(&mut numbers).copy_from_slice(&self.bytes[range]);
+        Ok(numbers)
+    }
+
+    /// Takes a length off, and as many elements of `size` bytes: none that are not there.
+    fn take_range(&mut self, size: usize) -> Result<Range<usize>, CodecError> {
+        let length: u64 = self.take_any()?;
+        let there = self.end - self.at;
+        let bytes = usize::try_from(length).ok().and_then(|length| length.checked_mul(size));
+        let Some(bytes) = bytes.filter(|bytes| *bytes <= there) else {
+            return Err(CodecError::new(format_args!(
+                "{length} elements of {size} bytes are claimed, and {there} bytes are there"
+            )));
+        };
+        self.at += bytes;
+        Ok(self.at - bytes..self.at)
+    }
+
+    /// The next bytes as a decoder of their own.
+    pub(crate) fn split_off(&mut self, length: usize) -> Result<Self, CodecError> {
+        let there = self.end - self.at;
+        if length > there {
+            return Err(CodecError::new(format_args!("{length} bytes are claimed, and {there} are there")));
+        }
+        self.at += length;
+        Ok(Self { bytes: self.bytes, at: self.at - length, end: self.at })
+    }
+
+    /// The next four bytes as a number.
+    pub(crate) fn take_u32(&mut self) -> Result<u32, CodecError> {
+        let four = self.split_off(4)?;
+        let number = four.rest().first_chunk().copied().map(u32::from_le_bytes);
+        number.ok_or_else(|| CodecError::new("four bytes are missing"))
+    }
+
+    /// The bytes that are left.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..self.end]
+    }
+
+    /// Insists that nothing is left over.
+    pub(crate) fn finish(&self) -> Result<(), CodecError> {
+        match self.end - self.at {
+            0 => Ok(()),
+            left => Err(CodecError::new(format_args!("{left} bytes are left over after the value"))),
+        }
+    }
+}
+
+/// Decodes one of our own messages.
 pub(crate) fn decode_payload<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, read) = decode_prefix(bytes)?;
     if read != bytes.len() {
@@ -118,7 +356,7 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded() {
         let value = (vec![1u64, 2, u64::MAX], "text".to_owned(), Some(-5i128), [1.5f64; 3]);
-        let bytes = encode_payload(&value, 1000).expect("fits");
+        let bytes = encode_payload(&value, 1000).expect("fits").into_bytes();
         let back: (Vec<u64>, String, Option<i128>, [f64; 3]) = decode_payload(&bytes).expect("decodes");
         assert_eq!(back, value);
     }
@@ -146,7 +384,7 @@ mod tests {
     fn the_densest_honest_value_passes_each_limit() {
         for count in [65_000usize, 70_000, 4_200_000] {
             let value = vec![0u128; count];
-            let bytes = encode_payload(&value, usize::MAX).expect("encodes");
+            let bytes = encode_payload(&value, usize::MAX).expect("encodes").into_bytes();
             assert_eq!(decode_payload::<Vec<u128>>(&bytes).expect("decodes").len(), count);
         }
     }

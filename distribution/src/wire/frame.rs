@@ -17,7 +17,10 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use super::codec::{decode_prefix, encode_header};
+use super::{
+    codec::{EncodePayloadError, Encoder, decode_prefix, encode_header},
+    payload::Payload,
+};
 use crate::error::CodecError;
 
 /// Length and kind.
@@ -41,6 +44,7 @@ pub(crate) enum Kind {
     Drained = 7,
     Goodbye = 8,
     Retract = 9,
+    GaveBack = 10,
 }
 
 impl Kind {
@@ -55,6 +59,7 @@ impl Kind {
             7 => Self::Drained,
             8 => Self::Goodbye,
             9 => Self::Retract,
+            10 => Self::GaveBack,
             _ => return None,
         })
     }
@@ -71,6 +76,9 @@ pub(crate) struct RequestHeader {
     pub(crate) call: u64,
     /// Which attempt at it this is, from 1.
     pub(crate) attempt: u32,
+    /// 1 for a call by itself. More: a batch of so many, `call` being the first of them and the others
+    /// those that follow; the payload has the length of each before its arguments, in four bytes.
+    pub(crate) count: u32,
     /// What is left of the caller's timeout, in microseconds.
     pub(crate) timeout: Option<u64>,
     /// The trace the call belongs to, where there is one.
@@ -92,6 +100,8 @@ pub(crate) struct ResponseHeader {
     pub(crate) request: u64,
     /// How long the handler ran, in microseconds.
     pub(crate) run: u64,
+    /// How many calls of the request were started: 1 but for batches.
+    pub(crate) count: u32,
     /// How it ended.
     pub(crate) outcome: Outcome,
 }
@@ -141,14 +151,29 @@ pub(crate) enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) outcome: Outcome,
-    /// How long the handler ran.
+    /// How long the handler ran, decoding and encoding included; over all calls of a batch.
     pub(crate) run: Duration,
-    pub(crate) payload: Bytes,
+    /// How many calls of a batch were started.
+    pub(crate) count: u32,
+    pub(crate) payload: Payload,
 }
 
 impl Reply {
+    /// What a handler has left with the encoder.
+    pub(crate) fn new(outcome: Outcome, run: Duration, encoder: Encoder) -> Self {
+        if !matches!(outcome, Outcome::Value | Outcome::Error) {
+            return Self::without_payload(outcome, run);
+        }
+        let limit = encoder.limit();
+        match encoder.finish() {
+            Ok(payload) => Self { outcome, run, count: 1, payload },
+            Err(EncodePayloadError::TooLarge(size)) => Self::without_payload(Outcome::TooLarge { size, limit }, run),
+            Err(EncodePayloadError::Codec(error)) => Self::without_payload(Outcome::Encode(error.to_string()), run),
+        }
+    }
+
     pub(crate) fn without_payload(outcome: Outcome, run: Duration) -> Self {
-        Self { outcome, run, payload: Bytes::new() }
+        Self { outcome, run, count: 1, payload: Payload::EMPTY }
     }
 
     pub(crate) fn refused(refusal: Refusal) -> Self {
@@ -186,6 +211,9 @@ pub(crate) enum Control {
     Drained,
     /// Master to node: answer the calls you have not started with [`Refusal::Returned`].
     Retract,
+    /// Node to master: of this batch I start the first `kept` calls only. Its response, which is yet to
+    /// come, holds so many.
+    GaveBack { call: u64, attempt: u32, kept: u32 },
     /// Either way: the connection ends here, and on purpose.
     Goodbye,
 }
@@ -194,6 +222,13 @@ pub(crate) enum Control {
 struct CancelBody {
     call: u64,
     attempt: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GaveBackBody {
+    call: u64,
+    attempt: u32,
+    kept: u32,
 }
 
 impl Control {
@@ -207,10 +242,14 @@ impl Control {
             Self::Drained => Kind::Drained,
             Self::Goodbye => Kind::Goodbye,
             Self::Retract => Kind::Retract,
+            Self::GaveBack { .. } => Kind::GaveBack,
         };
         encode_frame(buffer, kind, 0, |body| match self {
             Self::Cancel { call, attempt } => encode_header(&CancelBody { call: *call, attempt: *attempt }, body),
             Self::Heartbeat(load) => encode_header(load, body),
+            Self::GaveBack { call, attempt, kept } => {
+                encode_header(&GaveBackBody { call: *call, attempt: *attempt, kept: *kept }, body)
+            }
             Self::HeartbeatSeen | Self::Drain | Self::Drained | Self::Goodbye | Self::Retract => Ok(()),
         })
     }
@@ -230,6 +269,10 @@ impl Control {
             Kind::Drained => Self::Drained,
             Kind::Goodbye => Self::Goodbye,
             Kind::Retract => Self::Retract,
+            Kind::GaveBack => {
+                let (GaveBackBody { call, attempt, kept }, _) = decode_prefix(body)?;
+                Self::GaveBack { call, attempt, kept }
+            }
         }))
     }
 }
@@ -290,6 +333,7 @@ mod tests {
         assert_eq!(control(Control::Drained), "0000000007");
         assert_eq!(control(Control::Goodbye), "0000000008");
         assert_eq!(control(Control::Retract), "0000000009");
+        assert_eq!(control(Control::GaveBack { call: 300, attempt: 2, kept: 7 }), "050000000afb2c010207");
     }
 
     fn header<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) -> String {
@@ -309,31 +353,32 @@ mod tests {
             method: 0x0123_4567_89ab_cdef,
             call: 9,
             attempt: 1,
+            count: 1,
             timeout: None,
             trace: None,
         };
-        assert_eq!(header(&request), "01fdefcdab89674523010901".to_owned() + "0000");
+        assert_eq!(header(&request), "01fdefcdab8967452301090101".to_owned() + "0000");
         let traced = RequestHeader {
             timeout: Some(1_500_000),
             trace: Some(Trace { trace: 1, span: 2, sampled: true }),
             ..request
         };
-        assert_eq!(header(&traced), "01fdefcdab8967452301090101fc60e3160001010201");
+        assert_eq!(header(&traced), "01fdefcdab896745230109010101fc60e3160001010201");
         for (outcome, bytes) in [
-            (Outcome::Value, "070a00"),
-            (Outcome::Error, "070a01"),
-            (Outcome::Panicked("oh".to_owned()), "070a02026f68"),
-            (Outcome::Refused(Refusal::UnknownMethod), "070a0300"),
-            (Outcome::Refused(Refusal::Busy), "070a0301"),
-            (Outcome::Refused(Refusal::Draining), "070a0302"),
-            (Outcome::Refused(Refusal::Decode("x".to_owned())), "070a03030178"),
-            (Outcome::Refused(Refusal::Stopped), "070a0304"),
-            (Outcome::Refused(Refusal::Returned), "070a0305"),
-            (Outcome::Encode("x".to_owned()), "070a040178"),
-            (Outcome::TooLarge { size: 3, limit: 2 }, "070a050302"),
-            (Outcome::Stopped, "070a06"),
+            (Outcome::Value, "070a0100"),
+            (Outcome::Error, "070a0101"),
+            (Outcome::Panicked("oh".to_owned()), "070a0102026f68"),
+            (Outcome::Refused(Refusal::UnknownMethod), "070a010300"),
+            (Outcome::Refused(Refusal::Busy), "070a010301"),
+            (Outcome::Refused(Refusal::Draining), "070a010302"),
+            (Outcome::Refused(Refusal::Decode("x".to_owned())), "070a0103030178"),
+            (Outcome::Refused(Refusal::Stopped), "070a010304"),
+            (Outcome::Refused(Refusal::Returned), "070a010305"),
+            (Outcome::Encode("x".to_owned()), "070a01040178"),
+            (Outcome::TooLarge { size: 3, limit: 2 }, "070a01050302"),
+            (Outcome::Stopped, "070a0106"),
         ] {
-            assert_eq!(header(&ResponseHeader { request: 7, run: 10, outcome }), bytes);
+            assert_eq!(header(&ResponseHeader { request: 7, run: 10, count: 1, outcome }), bytes);
         }
     }
 

@@ -20,7 +20,10 @@ use std::{io, time::Duration};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::codec::{CODEC_NAME, decode_payload, encode_payload};
+use super::{
+    codec::{CODEC_NAME, decode_payload, encode_payload},
+    payload::Payload,
+};
 use crate::error::CodecError;
 
 /// Changes with everything that an older peer would misread.
@@ -262,10 +265,10 @@ where
 async fn write_message<Io, T>(io: &mut Io, what: &'static str, message: &T) -> Result<(), HelloError>
 where
     Io: AsyncWrite + Unpin,
-    T: Serialize,
+    T: Serialize + 'static,
 {
     use super::codec::EncodePayloadError::{Codec, TooLarge};
-    let body = encode_payload(message, REGISTRATION_LIMIT).map_err(|error| match error {
+    let body = encode_payload(message, REGISTRATION_LIMIT).map(Payload::into_bytes).map_err(|error| match error {
         TooLarge(size) => HelloError::TooLong { what, size: usize::try_from(size).unwrap_or(usize::MAX) },
         Codec(source) => HelloError::Malformed { what, source },
     })?;
@@ -372,16 +375,19 @@ mod tests {
 
     #[test]
     fn registration_and_verdict_have_these_bytes() {
-        let bytes = encode_payload(&registration(), 1000).expect("encodes");
+        let bytes = encode_payload(&registration(), 1000).expect("encodes").into_bytes();
         assert_eq!(
             hex(&bytes),
             "026e310200fbe803fc0000010001047a6f6e6502657501fd080706050403020105417269746801\
              0373756d13666e285665633c6936343e29202d3e2069363401"
         );
         let welcome = Verdict::Welcome { node: 5, heartbeat: 1_000_000, silence: 6_000_000, frame_limit: 300 };
-        assert_eq!(hex(&encode_payload(&welcome, 1000).expect("encodes")), "0005fc40420f00fc808d5b00fb2c01");
+        assert_eq!(
+            hex(&encode_payload(&welcome, 1000).expect("encodes").into_bytes()),
+            "0005fc40420f00fc808d5b00fb2c01"
+        );
         let refused = Verdict::Refused { reason: "no".to_owned(), for_good: true };
-        assert_eq!(hex(&encode_payload(&refused, 1000).expect("encodes")), "01026e6f01");
+        assert_eq!(hex(&encode_payload(&refused, 1000).expect("encodes").into_bytes()), "01026e6f01");
     }
 
     #[tokio::test]

@@ -33,6 +33,7 @@ use super::{
     frame::{
         Control, FRAME_HEADER, Kind, Outcome, Reply, RequestHeader, ResponseHeader, Trace, encode_frame, split_body,
     },
+    payload::Payload,
 };
 use crate::{
     config::{LONGEST_TIME, Patience, from_micros, to_micros},
@@ -68,8 +69,9 @@ pub(crate) struct Outgoing {
     pub(crate) method: u64,
     pub(crate) call: u64,
     pub(crate) attempt: u32,
+    pub(crate) count: u32,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) payload: Bytes,
+    pub(crate) payload: Payload,
     /// Names the method in traces.
     pub(crate) name: &'static str,
     pub(crate) permit: Arc<dyn SendPermit>,
@@ -87,6 +89,7 @@ pub(crate) struct Incoming {
     pub(crate) method: u64,
     pub(crate) call: u64,
     pub(crate) attempt: u32,
+    pub(crate) count: u32,
     pub(crate) timeout: Option<Duration>,
     pub(crate) payload: Bytes,
 }
@@ -301,7 +304,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
     fn queue(
         &mut self,
         kind: Kind,
-        payload: Bytes,
+        payload: Payload,
         header: impl FnOnce(&mut BytesMut) -> Result<(), CodecError>,
     ) -> Result<(), CodecError> {
         let before = self.tail.len();
@@ -310,12 +313,18 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             return Err(error);
         }
         self.unwritten += self.tail.len() - before + payload.len();
-        if payload.len() < WRITTEN_APART {
-            self.tail.extend_from_slice(&payload);
-        } else {
-            self.outgoing.push_back(self.tail.split().freeze());
-            self.outgoing.push_back(payload);
-        }
+        payload.each_part(
+            self,
+            |this, bytes| this.tail.extend_from_slice(bytes),
+            |this, bytes| {
+                if bytes.len() < WRITTEN_APART {
+                    this.tail.extend_from_slice(&bytes);
+                } else {
+                    this.outgoing.push_back(this.tail.split().freeze());
+                    this.outgoing.push_back(bytes);
+                }
+            },
+        );
         Ok(())
     }
 
@@ -392,7 +401,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for MasterTransport<Io> {
         Poll::Ready(ready!(self.frames.poll_call_frame(cx, Kind::Response)).map(|body| {
             let (header, payload) = split_body::<ResponseHeader>(body?).map_err(invalid)?;
             let run = Duration::from_micros(header.run);
-            Ok(Response { request_id: header.request, message: Ok(Reply { outcome: header.outcome, run, payload }) })
+            Ok(Response {
+                request_id: header.request,
+                message: Ok(Reply { outcome: header.outcome, run, count: header.count, payload: payload.into() }),
+            })
         }))
     }
 }
@@ -420,6 +432,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<Outgoing>> for Maste
             method: message.method,
             call: message.call,
             attempt: message.attempt,
+            count: message.count,
             timeout: message.deadline.map(|at| to_micros(at.saturating_duration_since(Instant::now()))),
             trace: (!trace.trace_id.is_none()).then(|| Trace {
                 trace: trace.trace_id.into(),
@@ -473,6 +486,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
                 method: header.method,
                 call: header.call,
                 attempt: header.attempt,
+                count: header.count,
                 timeout: header.timeout.map(from_micros),
                 payload,
             };
@@ -493,7 +507,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<Reply>> for NodeTransport
         let reply = response
             .message
             .unwrap_or_else(|error| Reply::without_payload(Outcome::Panicked(error.detail), Duration::ZERO));
-        let header = ResponseHeader { request: response.request_id, run: to_micros(reply.run), outcome: reply.outcome };
+        let header = ResponseHeader {
+            request: response.request_id,
+            run: to_micros(reply.run),
+            count: reply.count,
+            outcome: reply.outcome,
+        };
         self.frames.queue(Kind::Response, reply.payload, |body| encode_header(&header, body)).map_err(invalid)
     }
 

@@ -1,0 +1,64 @@
+//! The arguments of a method: a tuple, encoded and decoded one element after the other.
+//!
+//! The bytes are those that serde would make of the tuple. One by one, because the codec has a short way
+//! for some types, which it can only take where it sees them.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    error::CodecError,
+    wire::codec::{Decoder, Encoder},
+};
+
+/// Arguments that can be sent.
+pub trait EncodeArguments {
+    /// Appends them.
+    fn encode(&self, encoder: &mut Encoder) -> Result<(), CodecError>;
+}
+
+/// Arguments that can be received.
+pub trait DecodeArguments: Sized {
+    /// Takes them off.
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, CodecError>;
+}
+
+macro_rules! tuples {
+    ($(($($name:ident)*))*) => { $(
+        #[allow(non_snake_case, unused_variables, reason = "a type parameter names its value too")]
+        impl<$($name: Serialize + 'static),*> EncodeArguments for ($($name,)*) {
+            fn encode(&self, encoder: &mut Encoder) -> Result<(), CodecError> {
+                let ($($name,)*) = self;
+                $(encoder.put($name)?;)*
+                Ok(())
+            }
+        }
+
+        #[allow(unused_variables, reason = "the empty tuple takes nothing")]
+        impl<$($name: DeserializeOwned + 'static),*> DecodeArguments for ($($name,)*) {
+            fn decode(decoder: &mut Decoder<'_>) -> Result<Self, CodecError> {
+                Ok(($(decoder.take::<$name>()?,)*))
+            }
+        }
+    )* };
+}
+
+// As many as serde has for tuples.
+tuples! {
+    ()
+    (A)
+    (A B)
+    (A B C)
+    (A B C D)
+    (A B C D E)
+    (A B C D E F)
+    (A B C D E F G)
+    (A B C D E F G H)
+    (A B C D E F G H I)
+    (A B C D E F G H I J)
+    (A B C D E F G H I J K)
+    (A B C D E F G H I J K L)
+    (A B C D E F G H I J K L M)
+    (A B C D E F G H I J K L M N)
+    (A B C D E F G H I J K L M N O)
+    (A B C D E F G H I J K L M N O P)
+}

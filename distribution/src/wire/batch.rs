@@ -1,0 +1,148 @@
+//! The payloads of a batch: many calls in one request, many outcomes in its response.
+//!
+//! | payload | for each call |
+//! |---|---|
+//! | of a request | length in four bytes, arguments |
+//! | of a response | length in four bytes, outcome in bincode, value or error |
+//!
+//! A response has as many as were started, in the order of the request.
+
+use bytes::Bytes;
+
+use super::{
+    Outcome, Payload,
+    codec::{Decoder, Encoder, Mark, decode_prefix},
+};
+use crate::error::CodecError;
+
+/// Appends a call to the payload of a request.
+pub(crate) fn append_call(payload: &mut Vec<u8>, arguments: &Payload) {
+    // Bounded by the frame limit, which fits.
+    payload.extend_from_slice(&(arguments.len() as u32).to_le_bytes());
+    arguments.append_to(payload);
+}
+
+/// Where the call behind so many others begins in the payload of a request.
+pub(crate) fn skip(calls: &[u8], count: u32) -> usize {
+    let mut at = 0;
+    for _ in 0..count {
+        let length = calls.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |length| u32::from_le_bytes(*length));
+        at += 4 + length as usize;
+    }
+    at.min(calls.len())
+}
+
+/// The arguments of the only call in the payload of a request.
+pub(crate) fn only(calls: &Bytes) -> Bytes {
+    calls.slice(calls.len().min(4)..)
+}
+
+/// Where an outcome began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed(Mark);
+
+impl Placed {
+    /// Takes it all back.
+    pub(crate) fn forget(self, values: &mut Encoder) {
+        values.rewind(self.0);
+    }
+}
+
+/// Makes room for an outcome, whose value or error follows.
+pub(crate) fn begin(values: &mut Encoder) -> Placed {
+    let mark = values.mark();
+    values.put_raw(&[0; 5]);
+    Placed(mark)
+}
+
+/// Fills the room in.
+pub(crate) fn end(placed: Placed, values: &mut Encoder, outcome: &Outcome) {
+    let length = |values: &Encoder| (values.size_since(placed.0) - 4) as u32;
+    let place = placed.0;
+    match outcome {
+        Outcome::Value | Outcome::Error => {
+            let [a, b, c, d] = length(values).to_le_bytes();
+            values.replace(place, &[a, b, c, d, u8::from(*outcome == Outcome::Error)]);
+        }
+        other => {
+            // Without a value, and with a header of another length.
+            values.rewind(place);
+            values.put_raw(&[0; 4]);
+            // A plain enum, whose encoding cannot fail.
+            let _ = values.put(other);
+            values.replace(place, &length(values).to_le_bytes());
+        }
+    }
+}
+
+/// The outcomes in the payload of a response.
+#[derive(Debug)]
+pub(crate) struct Outcomes<'a>(Decoder<'a>);
+
+impl<'a> Outcomes<'a> {
+    pub(crate) fn new(payload: &'a Bytes) -> Self {
+        Self(Decoder::new(payload))
+    }
+
+    fn take(&mut self) -> Result<(Outcome, Decoder<'a>), CodecError> {
+        let length = self.0.take_u32()?;
+        let mut item = self.0.split_off(length as usize)?;
+        let outcome = match item.rest().first() {
+            // The usual ones, by the way that is short.
+            Some(0) => Outcome::Value,
+            Some(1) => Outcome::Error,
+            _ => {
+                let (outcome, _) = decode_prefix(item.rest())?;
+                return Ok((outcome, item));
+            }
+        };
+        item.split_off(1)?;
+        Ok((outcome, item))
+    }
+}
+
+impl<'a> Iterator for Outcomes<'a> {
+    type Item = Result<(Outcome, Decoder<'a>), CodecError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.rest().is_empty() { None } else { Some(self.take()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Refusal;
+
+    #[test]
+    fn outcomes_have_these_bytes_and_come_back() {
+        let mut values = Encoder::new(1000);
+        let outcomes = [
+            (Outcome::Value, Some(7u8), "020000000007"),
+            (Outcome::Panicked("oh".to_owned()), Some(9), "0400000002026f68"),
+            (Outcome::Error, Some(8), "020000000108"),
+            (Outcome::Refused(Refusal::Decode("x".to_owned())), None, "0400000003030178"),
+        ];
+        let mut expected = String::new();
+        for (outcome, value, bytes) in &outcomes {
+            let placed = begin(&mut values);
+            if let Some(value) = value {
+                values.put(value).expect("encodes");
+            }
+            end(placed, &mut values, outcome);
+            expected.push_str(bytes);
+        }
+        let payload = values.finish().expect("fits").into_bytes();
+        assert_eq!(payload.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), expected);
+        let mut back = Outcomes::new(&payload);
+        for (outcome, value, _) in &outcomes {
+            let (decoded, item) = back.next().expect("one more").expect("decodes");
+            assert_eq!(&decoded, outcome);
+            if matches!(outcome, Outcome::Value | Outcome::Error) {
+                assert_eq!(item.only::<u8>().ok(), *value);
+            }
+        }
+        assert!(back.next().is_none());
+        assert!(Outcomes::new(&payload.slice(..7)).nth(1).expect("bytes are left").is_err());
+    }
+}

@@ -1,0 +1,469 @@
+//! Many calls at once: `.distribute()` and its kin, over nodes of this process and over others.
+
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use distribution::{CallError, Execution, LocalCluster, Master, Node, prelude::*};
+use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, meeting::Meeting, process::Process, soon};
+
+/// Methods whose runs can be counted.
+#[distribution::service]
+trait Tally {
+    /// Doubles; counts.
+    fn double(&self, number: u64) -> u64;
+    /// The same, and may be repeated.
+    #[rpc(idempotent)]
+    fn double_again(&self, number: u64) -> u64;
+    /// Doubles what is not divisible by ten, panics at what is by a hundred, and is declined else.
+    fn picky(&self, number: u64) -> Result<u64, String>;
+    /// Doubles without a slot.
+    async fn double_async(&self, number: u64) -> u64;
+    /// The name of the node it runs on.
+    fn place(&self) -> String;
+    /// So many bytes.
+    fn bytes(&self, count: u64) -> Vec<u8>;
+    /// The call's number.
+    fn id(&self) -> String;
+    /// Doubles; stays for so long at the numbers in the list.
+    #[rpc(idempotent)]
+    fn slow_at(&self, number: u64, slow: u64, millis: u64) -> u64;
+    /// Doubles; ends the process at this number.
+    #[rpc(idempotent)]
+    fn deadly_at(&self, number: u64, deadly: u64) -> u64;
+}
+
+#[derive(Clone, Default)]
+struct Counter {
+    name: String,
+    runs: Arc<AtomicU64>,
+}
+
+impl Counter {
+    fn count(&self, number: u64) -> u64 {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        number * 2
+    }
+}
+
+impl Tally for Counter {
+    fn double(&self, number: u64) -> u64 {
+        self.count(number)
+    }
+
+    fn double_again(&self, number: u64) -> u64 {
+        self.count(number)
+    }
+
+    fn picky(&self, number: u64) -> Result<u64, String> {
+        match number {
+            _ if number % 100 == 0 => panic!("{number} is too round"),
+            _ if number % 10 == 0 => Err(format!("{number} is round")),
+            _ => Ok(self.count(number)),
+        }
+    }
+
+    async fn double_async(&self, number: u64) -> u64 {
+        self.count(number)
+    }
+
+    fn place(&self) -> String {
+        self.name.clone()
+    }
+
+    fn bytes(&self, count: u64) -> Vec<u8> {
+        vec![1; count as usize]
+    }
+
+    fn id(&self) -> String {
+        distribution::current().id().to_string()
+    }
+
+    fn slow_at(&self, number: u64, slow: u64, millis: u64) -> u64 {
+        if number == slow {
+            std::thread::sleep(Duration::from_millis(millis));
+        }
+        self.count(number)
+    }
+
+    fn deadly_at(&self, number: u64, deadly: u64) -> u64 {
+        if number == deadly {
+            std::process::abort();
+        }
+        self.count(number)
+    }
+}
+
+struct Cluster {
+    master: Master,
+    nodes: Vec<Node>,
+    runs: Arc<AtomicU64>,
+    tally: TallyClient,
+}
+
+async fn cluster(names: &[&str], slots: usize) -> Cluster {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let runs = Arc::new(AtomicU64::new(0));
+    let mut nodes = Vec::new();
+    for name in names {
+        let counter = Counter { name: (*name).to_owned(), runs: Arc::clone(&runs) };
+        let node = Node::builder().serve(TallyServer::new(counter)).name(*name).slots(slots);
+        nodes.push(node.label("name", *name).spawn(master.local_addr()).await.expect("registers"));
+    }
+    let tally = TallyClient::new(&master);
+    Cluster { master, nodes, runs, tally }
+}
+
+#[tokio::test]
+async fn results_come_in_order_whatever_the_size_of_batches() {
+    let cluster = cluster(&["a", "b"], 2).await;
+    let tally = &cluster.tally;
+    let expected: Vec<u64> = (0..5000).map(|number| number * 2).collect();
+    let calls = || (0..5000).map(|number| tally.double(number));
+    for batch in [None, Some(1), Some(7), Some(10_000)] {
+        let mut distributed = calls().distribute();
+        if let Some(calls) = batch {
+            distributed = distributed.batch(calls);
+        }
+        let results: Result<Vec<u64>, _> = soon("the results", distributed.try_collect()).await;
+        assert_eq!(results.as_ref(), Ok(&expected), "{batch:?}");
+    }
+    let asynchronous = (0..5000).map(|number| tally.double_async(number)).distribute();
+    assert_eq!(soon("the results", asynchronous.try_collect()).await, Ok(expected.clone()));
+    let mut unordered: Vec<u64> = calls().distribute().unordered().try_collect().await.expect("all are answered");
+    unordered.sort_unstable();
+    assert_eq!(unordered, expected);
+    assert_eq!(cluster.runs.load(Ordering::Relaxed), 30_000, "each ran once");
+    let stats = cluster.master.stats();
+    assert_eq!((stats.answered, stats.failed, stats.in_flight, stats.queued), (30_000, 0, 0, 0));
+    assert_eq!(cluster.master.nodes().iter().map(|node| node.answered).sum::<u64>(), 30_000);
+}
+
+#[tokio::test]
+async fn one_that_fails_fails_alone() {
+    let cluster = cluster(&["a"], 1).await;
+    for batch in [1, 64] {
+        let calls = (1..=300).map(|number| cluster.tally.picky(number));
+        let results: Vec<_> = soon("the results", calls.distribute().batch(batch).collect::<Vec<_>>()).await;
+        assert_eq!(results.len(), 300);
+        for (number, result) in (1..).zip(results) {
+            match result {
+                Err(CallError::Panicked { message, .. }) => {
+                    assert!(number % 100 == 0 && message == format!("{number} is too round"));
+                }
+                Err(CallError::Handler(reason)) => {
+                    assert!(number % 10 == 0 && number % 100 != 0 && reason == format!("{number} is round"));
+                }
+                other => assert_eq!(other, Ok(number * 2)),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_input_is_pulled_as_it_is_needed_and_no_further() {
+    let cluster = cluster(&["a"], 1).await;
+    let pulled = AtomicUsize::new(0);
+    let endless = (0u64..).inspect(|_| {
+        pulled.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut results = endless.map(|number| cluster.tally.double(number)).distribute().in_flight(100);
+    for number in 0..1000 {
+        assert_eq!(results.next().await, Some(Ok(number * 2)));
+        let ahead = pulled.load(Ordering::Relaxed) as u64 - number;
+        assert!(ahead <= 101, "{ahead} calls ahead of their consumer");
+    }
+    drop(results);
+    soon("all to be quiet", async {
+        while cluster.master.stats().in_flight > 0 || cluster.master.stats().queued > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn dropping_it_cancels_what_is_under_way() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let node = Node::builder().serve(ProbeServer::new(Prober)).slots(2).spawn(master.local_addr());
+    let _node = node.await.expect("registers");
+    let probe = ProbeClient::new(&master);
+    let mut meeting = Meeting::new().await;
+    let addr = meeting.addr();
+    let mut results = (0..10).map(|number| probe.hold(addr, number.to_string())).distribute();
+    assert!(futures::poll!(results.next()).is_pending());
+    let (first, second) = (meeting.next().await, meeting.next().await);
+    drop(results);
+    // The handlers notice.
+    first.gone().await;
+    second.gone().await;
+    assert_eq!(probe.add(1, 1).await, Ok(2));
+    assert!(meeting.is_empty(), "the others were never started");
+}
+
+#[tokio::test]
+async fn a_stream_is_taken_as_it_comes() {
+    let cluster = cluster(&["a"], 1).await;
+    let (sender, receiver) = futures::channel::mpsc::unbounded();
+    let tally = cluster.tally.clone();
+    let mut results = receiver.map(move |number: u64| tally.double(number)).distribute();
+    for number in 0..10 {
+        sender.unbounded_send(number).expect("is received");
+        // Though nobody knows whether more will come.
+        assert_eq!(soon("a result", results.next()).await, Some(Ok(number * 2)));
+    }
+    assert!(matches!(futures::poll!(results.next()), Poll::Pending));
+    drop(sender);
+    assert_eq!(soon("the end", results.next()).await, None);
+}
+
+#[tokio::test]
+async fn calls_of_several_methods_and_errors_before_sending_keep_their_places() {
+    let cluster = LocalCluster::builder()
+        .nodes(1)
+        .master(Master::builder().frame_limit(20_000))
+        .serve(|| ProbeServer::new(Prober))
+        .start()
+        .await
+        .expect("starts");
+    let probe = ProbeClient::new(&cluster);
+    let calls = (0..100).map(|number| match number % 3 {
+        0 => probe.length(vec![0; number]),
+        1 => probe.length(vec![0; 30_000]),
+        _ => probe.length(vec![0; number]).timeout(Duration::from_secs(60)),
+    });
+    let results: Vec<_> = soon("the results", calls.distribute().collect::<Vec<_>>()).await;
+    for (number, result) in results.into_iter().enumerate() {
+        match number % 3 {
+            1 => assert!(matches!(result, Err(CallError::TooLarge { .. })), "{number}: {result:?}"),
+            _ => assert_eq!(result, Ok(number as u64)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_call_of_a_batch_has_a_number_of_its_own() {
+    let cluster = cluster(&["a"], 1).await;
+    let ids: Vec<String> =
+        (0..500).map(|_| cluster.tally.id()).distribute().batch(50).try_collect().await.expect("all are answered");
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 500);
+}
+
+#[tokio::test]
+async fn values_that_are_large_together_come_all_the_same() {
+    let cluster = cluster(&["a"], 1).await;
+    // Forty megabytes in one batch, of which a frame would take them, and a node's patience would not.
+    let calls = (0..40).map(|_| cluster.tally.bytes(1_000_000));
+    let results: Vec<Vec<u8>> = soon("the results", calls.distribute().batch(40).try_collect()).await.expect("come");
+    assert!(results.len() == 40 && results.iter().all(|bytes| bytes.len() == 1_000_000));
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_long_call_in_its_batch_is_run_elsewhere() {
+    let cluster = cluster(&["a", "b"], 1).await;
+    let calls = (0..64).map(|number| cluster.tally.slow_at(number, 3, 3_000));
+    let mut results = calls.distribute().batch(64).unordered();
+    let mut order = Vec::new();
+    while let Some(result) = soon("a result", results.next()).await {
+        order.push(result.expect("is answered") / 2);
+    }
+    // Those behind it were given back, and come before it.
+    let place = order.iter().position(|number| *number == 3).expect("it was called");
+    assert!(place >= 60, "{order:?}");
+    assert_eq!(cluster.runs.load(Ordering::Relaxed), 64, "each ran once");
+}
+
+#[tokio::test]
+async fn a_late_item_is_sent_to_an_idle_node_as_well() {
+    let cluster = cluster(&["a", "b"], 1).await;
+    let slow = AtomicU64::new(0);
+    // Held on whichever node has it first.
+    let mut meeting = Meeting::new().await;
+    let master = &cluster.master;
+    let mut probes = Vec::new();
+    for name in ["c", "d"] {
+        let node = Node::builder().serve(ProbeServer::new(Prober)).name(name).slots(1).spawn(master.local_addr());
+        probes.push(node.await.expect("registers"));
+    }
+    let probe = ProbeClient::new(master);
+    let addr = meeting.addr();
+    let run = async {
+        let calls = (0..3).map(|number| probe.hold_again(addr, number.to_string()));
+        calls.distribute().hedge().try_collect::<Vec<_>>().await
+    };
+    let meet = async {
+        meeting.guest("0").await.release().await;
+        meeting.guest("1").await.release().await;
+        let first = meeting.guest("2").await;
+        let second = meeting.guest("2").await;
+        second.release().await;
+        slow.fetch_add(1, Ordering::Relaxed);
+        // Nobody waits for the first any more.
+        first.gone().await;
+    };
+    let (results, ()) = soon("the results", async { tokio::join!(run, meet) }).await;
+    assert_eq!(results, Ok(vec![Held::Released; 3]));
+    assert_eq!(slow.into_inner(), 1);
+}
+
+#[tokio::test]
+async fn what_is_lost_with_a_node_is_repeated_if_it_may_be_and_reported_if_not() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let addr = master.local_addr().to_string();
+    let program = Path::new(env!("CARGO_BIN_EXE_probe"));
+    let start = |name: &str| Process::start(program, &["node", &addr, name, "1"]);
+    let mut nodes = vec![start("a"), start("b")];
+    soon("the nodes", master.wait_for_nodes(2)).await;
+    let probe = ProbeClient::new(&master);
+    let mut meeting = Meeting::new().await;
+    let at = meeting.addr();
+
+    // Two batches, each of which has got to its first call as its node dies.
+    let calls = (0..8).map(|number| probe.hold(at, number.to_string())).distribute().batch(4);
+    let run = calls.collect::<Vec<_>>();
+    let kill = async {
+        for tag in ["0", "4"] {
+            meeting.guest(tag).await;
+        }
+        for node in &mut nodes {
+            node.kill().await;
+        }
+    };
+    let (results, ()) = soon("the results", async { tokio::join!(run, kill) }).await;
+    assert_eq!(results.len(), 8);
+    for result in results {
+        let error = result.expect_err("nothing was released");
+        assert!(
+            matches!(error, CallError::NodeLost { .. } | CallError::NoNode { .. }),
+            "what was given back in time was not run: {error:?}"
+        );
+    }
+
+    let mut nodes = vec![start("c"), start("d")];
+    soon("the nodes", master.wait_for_nodes(2)).await;
+    let calls = (0..8).map(|number| probe.hold_again(at, number.to_string())).distribute().batch(4);
+    let run = calls.collect::<Vec<_>>();
+    let kill = async {
+        let first = meeting.guest("0").await;
+        nodes[0].kill().await;
+        nodes[1].kill().await;
+        first.gone().await;
+        nodes = vec![start("e"), start("f")];
+        let mut released = HashSet::new();
+        while released.len() < 8 {
+            let guest = meeting.next().await;
+            released.insert(guest.tag.clone());
+            guest.release_if_there().await;
+        }
+    };
+    let (results, ()) = soon("the results", async { tokio::join!(run, kill) }).await;
+    assert_eq!(results.into_iter().collect::<Result<Vec<_>, _>>(), Ok(vec![Held::Released; 8]));
+}
+
+#[tokio::test]
+async fn one_call_that_kills_its_nodes_takes_no_other_with_it() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let addr = master.local_addr().to_string();
+    let program = std::env::current_exe().expect("this test");
+    let start = |number: usize| {
+        let mut command = tokio::process::Command::new(&program);
+        command.args(["--exact", "serves_as_a_node", "--nocapture"]).env("TALLY_NODE", format!("{addr} n{number}"));
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command.kill_on_drop(true).spawn().expect("starts")
+    };
+    let mut nodes: Vec<_> = (0..6).map(start).collect();
+    soon("the nodes", master.wait_for_nodes(6)).await;
+    let tally = TallyClient::new(&master);
+    let calls = (0..100).map(|number| tally.deadly_at(number, 42)).distribute().batch(20);
+    let results: Vec<_> = soon("the results", calls.collect::<Vec<_>>()).await;
+    for (number, result) in results.into_iter().enumerate() {
+        match (number, result) {
+            (42, Err(CallError::Poisoned { nodes, .. })) => assert_eq!(nodes.len(), 3),
+            (number, result) => assert_eq!(result, Ok(2 * number as u64)),
+        }
+    }
+    assert_eq!(master.nodes().len(), 3, "three died");
+    for node in &mut nodes {
+        let _ = node.kill().await;
+    }
+}
+
+/// Not a test: the node of the one above, when it is run for that.
+#[tokio::test]
+async fn serves_as_a_node() {
+    let Ok(place) = std::env::var("TALLY_NODE") else { return };
+    let (addr, name) = place.split_once(' ').expect("address and name");
+    let node = Node::builder().serve(TallyServer::new(Counter::default())).name(name).slots(1);
+    node.run(addr).await.expect("serves");
+}
+
+#[tokio::test]
+async fn without_a_node_each_call_says_so() {
+    let master = Master::builder().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let tally = TallyClient::new(&master);
+    let results: Vec<_> = (0..1000).map(|number| tally.double(number)).distribute().collect().await;
+    assert_eq!(results.len(), 1000);
+    assert!(results.iter().all(|result| matches!(result, Err(CallError::NoNode { .. }))));
+}
+
+#[tokio::test]
+async fn a_broadcast_runs_once_on_each_node() {
+    let cluster = cluster(&["a", "b", "c"], 1).await;
+    let results = soon("the results", cluster.tally.place().broadcast()).await;
+    let names: Vec<_> = results.into_iter().map(|(node, result)| (node.name.to_string(), result)).collect();
+    assert_eq!(names, ["a", "b", "c"].map(|name| (name.to_owned(), Ok(name.to_owned()))));
+    let some = soon("the results", cluster.tally.place().label("name", "b").broadcast()).await;
+    assert_eq!(some.len(), 1);
+    assert!(soon("nothing", cluster.tally.place().label("name", "x").broadcast()).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_label_chooses_among_nodes() {
+    let master = Master::builder().node_wait(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
+    let start = |name: &'static str, zone: &'static str| {
+        let counter = Counter { name: name.to_owned(), ..Counter::default() };
+        let node = Node::builder().serve(TallyServer::new(counter)).name(name).label("zone", zone).label("disk", "ssd");
+        node.spawn(master.local_addr())
+    };
+    let _nodes = [start("a", "eu").await.expect("registers"), start("b", "us").await.expect("registers")];
+    let tally = TallyClient::new(&master);
+    for _ in 0..20 {
+        assert_eq!(tally.place().label("zone", "us").await, Ok("b".to_owned()));
+        assert_eq!(tally.place().label("zone", "eu").label("disk", "ssd").await, Ok("a".to_owned()));
+    }
+    let many = (0..50).map(|_| tally.place().label("zone", "eu")).distribute();
+    assert_eq!(many.try_collect::<Vec<_>>().await, Ok(vec!["a".to_owned(); 50]));
+    let error = tally.place().label("zone", "mars").await.expect_err("there is none");
+    assert_eq!(error.execution(), Execution::NotRun);
+    let text = error.to_string();
+    assert!(text.contains("none of the 2 nodes that serve it is labelled zone=mars"), "{text}");
+}
+
+#[tokio::test]
+async fn affinity_keeps_a_key_on_its_node_and_moves_few() {
+    let mut cluster = cluster(&["a", "b", "c", "d"], 1).await;
+    let place = |tally: TallyClient| async move {
+        let calls = (0..200).map(|key| tally.place().affinity(&key));
+        calls.distribute().batch(10).try_collect::<Vec<String>>().await.expect("all are answered")
+    };
+    let before = place(cluster.tally.clone()).await;
+    assert_eq!(place(cluster.tally.clone()).await, before);
+    for name in ["a", "b", "c", "d"] {
+        let keys = before.iter().filter(|other| *other == name).count();
+        assert!((20..90).contains(&keys), "{name} has {keys} of 200 keys");
+    }
+    let gone = cluster.nodes.remove(0);
+    gone.drain().await;
+    let after = place(cluster.tally.clone()).await;
+    for (before, after) in before.iter().zip(&after) {
+        assert!(before == after || before == "a", "a key moved from {before}, which lives, to {after}");
+    }
+    assert!(!after.contains(&"a".to_owned()));
+}
