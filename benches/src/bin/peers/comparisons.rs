@@ -35,6 +35,20 @@ pub(crate) enum Case {
     IdleNode,
 }
 
+/// No case is run in more pieces than this within a round.
+pub(crate) const MOST_SLICES: u32 = 8;
+
+impl Case {
+    /// In how many pieces a round runs it, turn by turn with the others. Latency depends on which cores the system puts
+    /// the two processes on, and stays with that for a while, so one long run is a throw of the dice.
+    pub(crate) fn slices(self) -> u32 {
+        match self {
+            Self::OursUnary | Self::RawUnary => MOST_SLICES,
+            _ => 1,
+        }
+    }
+}
+
 /// What the crate is held against.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Against {

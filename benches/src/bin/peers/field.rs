@@ -18,8 +18,6 @@ const LARGE: usize = 16 * 1024 * 1024;
 
 /// Who takes part, and what is sent.
 pub(crate) struct Field {
-    /// How long each run is measured.
-    time: Duration,
     ours: Cluster,
     raw: raw::Client,
     tarpc: tarpc_peer::Client,
@@ -31,8 +29,8 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    /// Starts all that stays for every round. Each run is to be measured for `time`.
-    pub(crate) async fn start(time: Duration) -> Result<Self, Failure> {
+    /// Starts all that stays for every round.
+    pub(crate) async fn start() -> Result<Self, Failure> {
         let mut servers = Vec::new();
         let mut addresses = Vec::new();
         for role in ["raw-server", "tarpc-server", "tonic-server"] {
@@ -42,7 +40,6 @@ impl Field {
         }
         let &[raw, tarpc, tonic] = &addresses[..] else { return Err(Failure::new("not every server was started")) };
         Ok(Self {
-            time,
             ours: Cluster::start(1, None).await?,
             raw: raw::Client::connect(raw).await?,
             tarpc: tarpc_peer::Client::connect(tarpc).await?,
@@ -53,9 +50,8 @@ impl Field {
         })
     }
 
-    /// Runs a case once; its unit is the comparison's.
-    pub(crate) async fn measure(&self, case: Case) -> Result<f64, Failure> {
-        let time = self.time;
+    /// Runs a case once, for this long; its unit is the comparison's.
+    pub(crate) async fn measure(&self, case: Case, time: Duration) -> Result<f64, Failure> {
         match case {
             Case::OursUnary => load::latency(&self.ours.client(), time).await.map(micros),
             Case::RawUnary => load::latency(&self.raw, time).await.map(micros),

@@ -51,6 +51,10 @@ struct Options {
     #[arg(long)]
     json: bool,
 
+    /// Also every single reading, on standard error.
+    #[arg(long)]
+    each: bool,
+
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -132,17 +136,24 @@ async fn compare(options: &Options) -> Result<(), Failure> {
             cases.push(case);
         }
     }
-    let field = Field::start(time).await?;
+    let field = Field::start().await?;
     for round in 1..=rounds {
-        let mut results: Vec<(Case, f64)> = Vec::new();
-        for case in &cases {
-            eprint!("\rround {round} of {rounds}: {:<20}", format!("{case:?}"));
-            results.push((*case, field.measure(*case).await?));
+        let mut results: Vec<(Case, Vec<f64>)> = cases.iter().map(|case| (*case, Vec::new())).collect();
+        for slice in 0..comparisons::MOST_SLICES {
+            for (case, values) in results.iter_mut().filter(|(case, _)| slice < case.slices()) {
+                eprint!("\rround {round} of {rounds}: {:<20}", format!("{case:?}"));
+                let value = field.measure(*case, time / case.slices()).await?;
+                if options.each {
+                    eprintln!("{value:.1}");
+                }
+                values.push(value);
+            }
         }
         // Whoever came first in this round comes last in the next, so that neither gains from the order.
         cases.reverse();
-        let result =
-            |wanted: Case| results.iter().find(|(case, _)| *case == wanted).map_or(f64::NAN, |(_, value)| *value);
+        let result = |wanted: Case| {
+            results.iter().find(|(case, _)| *case == wanted).map_or(f64::NAN, |(_, values)| table::median(values))
+        };
         for row in &mut rows {
             let ours = result(row.comparison().ours);
             let theirs = match row.comparison().theirs {

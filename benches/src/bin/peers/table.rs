@@ -70,7 +70,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
 }
 
 /// The middle value; of an even number of them, the mean of the two in the middle.
-fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let half = sorted.len() / 2;
