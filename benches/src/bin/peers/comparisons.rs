@@ -47,6 +47,16 @@ impl Case {
             _ => 1,
         }
     }
+
+    /// Open files of the process that has the most: connections, and some for the rest.
+    pub(crate) fn open_files(self) -> u64 {
+        const REST: u64 = 100;
+        match self {
+            Self::Light(nodes) => nodes as u64 + REST,
+            Self::IdleNode => crate::idle::NODES as u64 + REST,
+            _ => REST,
+        }
+    }
 }
 
 /// What the crate is held against.
@@ -164,5 +174,23 @@ impl Measure {
         };
         let line = |&(peer, theirs, target)| Comparison { measure: self, peer, ours, theirs, unit, better, target };
         peers.iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn above_one_is_better_for_times_and_for_rates() {
+        for measure in Measure::value_variants() {
+            for comparison in measure.comparisons() {
+                let (better, worse) = match comparison.better {
+                    Better::Less => (1.0, 2.0),
+                    Better::More => (2.0, 1.0),
+                };
+                assert_eq!(comparison.ratio(better, worse), 2.0, "{}", measure.name());
+            }
+        }
     }
 }

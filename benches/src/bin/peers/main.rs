@@ -29,9 +29,6 @@ use failure::{During, Failure};
 use field::Field;
 use table::Row;
 
-/// Open files of the process with the most: a connection to each idle node, and some.
-const OPEN_FILES: u64 = idle::NODES as u64 + 200;
-
 /// Compares the crate with its peers.
 #[derive(Parser)]
 struct Options {
@@ -100,13 +97,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), Failure> {
-    process::allow_open_files(OPEN_FILES)?;
+    let open_files = process::raise_open_files();
     match options.role {
         Some(role) => {
             process::end_with_parent();
             serve(role).await
         }
-        None => compare(&options).await,
+        None => compare(&options, open_files).await,
     }
 }
 
@@ -121,7 +118,7 @@ async fn serve(role: Role) -> Result<(), Failure> {
     }
 }
 
-async fn compare(options: &Options) -> Result<(), Failure> {
+async fn compare(options: &Options, open_files: Option<u64>) -> Result<(), Failure> {
     if cfg!(debug_assertions) {
         eprintln!("peers: this build is not optimized, so its numbers mean nothing; run it with `--release`");
     }
@@ -135,6 +132,13 @@ async fn compare(options: &Options) -> Result<(), Failure> {
         if !cases.contains(&case) {
             cases.push(case);
         }
+    }
+    let needed = cases.iter().map(|case| case.open_files()).max().unwrap_or(0);
+    if let Some(allowed) = open_files.filter(|allowed| *allowed < needed) {
+        return Err(Failure::new(format!(
+            "{needed} open files are needed and {allowed} are allowed; raise the hard limit (`ulimit -Hn`), or leave \
+             nodes_1000 and idle_node out with `--only`"
+        )));
     }
     let field = Field::start().await?;
     for round in 1..=rounds {

@@ -94,19 +94,19 @@ pub(crate) fn end_with_parent() {
     });
 }
 
-/// Raises the limit on open files as far as it goes, and says so if that is too little.
-pub(crate) fn allow_open_files(wanted: u64) -> Result<(), Failure> {
+/// Raises the limit on open files as far as the system allows, and says how many that is; `None` is any number.
+#[cfg(unix)]
+pub(crate) fn raise_open_files() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_none_or(|current| current >= wanted) {
-        return Ok(());
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(_) => current,
     }
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).during("the limit on open files stays")?;
-    match maximum {
-        Some(maximum) if maximum < wanted => Err(Failure::new(format!(
-            "{wanted} open files are needed and the system allows {maximum}; raise the hard limit (`ulimit -Hn`) or \
-             leave nodes_1000 and idle_node out with `--only`"
-        ))),
-        _ => Ok(()),
-    }
+}
+
+/// There is nothing to raise.
+#[cfg(not(unix))]
+pub(crate) fn raise_open_files() -> Option<u64> {
+    None
 }

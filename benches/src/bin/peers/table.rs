@@ -89,3 +89,30 @@ fn rounded(value: f64) -> f64 {
 fn shown(value: f64) -> String {
     if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comparisons::Measure;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn a_ratio_is_taken_within_its_round() {
+        let comparison = Measure::UnaryP50.comparisons().remove(0);
+        let mut row = Row::new(comparison);
+        // The machine is ten times slower in the last round, for both.
+        for (ours, theirs) in [(10.0, 8.0), (10.0, 8.0), (100.0, 80.0)] {
+            row.add(ours, theirs);
+        }
+        let said: serde_json::Value = serde_json::from_str(&row.json()).expect("JSON");
+        let expected =
+            json!({"measure": "unary_p50", "peer": "raw", "ours": 10.0, "theirs": 8.0, "unit": "us", "ratio": 0.8});
+        assert_eq!(said, expected);
+    }
+}
