@@ -1,0 +1,205 @@
+//! What is compared with what, and how much better the crate is to be.
+
+use clap::ValueEnum;
+
+/// One thing that is run and gives one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    /// Latency of one caller over this crate, in microseconds.
+    OursUnary,
+    /// The same without a library.
+    RawUnary,
+    /// Async calls a second of many callers over this crate and one node.
+    OursMany,
+    /// The same over tarpc.
+    TarpcMany,
+    /// The same over tonic.
+    TonicMany,
+    /// Compute calls a second of many callers over this crate and one node.
+    OursManyCompute,
+    /// Large `Bytes` there and back over this crate, in milliseconds.
+    OursBytes,
+    /// The same without a library.
+    RawBytes,
+    /// The same over tarpc, as `Vec<u8>`.
+    TarpcBytes,
+    /// The same over tonic.
+    TonicBytes,
+    /// A large `Vec<f64>` there and back over this crate, in milliseconds.
+    OursFloats,
+    /// The same without a library.
+    RawFloats,
+    /// Items a second of one distribution over two nodes.
+    Distributed,
+    /// Compute calls a second of many callers over the same nodes.
+    DistributedOneByOne,
+    /// Calls a second of many callers over this crate and so many light nodes.
+    Light(usize),
+    /// Memory of a master for each idle node, in KiB.
+    IdleNode,
+}
+
+/// No case is run in more pieces than this within a round.
+pub(crate) const MOST_SLICES: u32 = 8;
+
+impl Case {
+    /// In how many pieces a round runs it, turn by turn with the others. Latency depends on which cores the system puts
+    /// the two processes on, and stays with that for a while, so one long run is a throw of the dice.
+    pub(crate) fn slices(self) -> u32 {
+        match self {
+            Self::OursUnary | Self::RawUnary => MOST_SLICES,
+            _ => 1,
+        }
+    }
+
+    /// Open files of the process that has the most: connections, and some for the rest.
+    pub(crate) fn open_files(self) -> u64 {
+        const REST: u64 = 100;
+        match self {
+            Self::Light(nodes) => nodes as u64 + REST,
+            Self::IdleNode => crate::idle::NODES as u64 + REST,
+            _ => REST,
+        }
+    }
+}
+
+/// What the crate is held against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Against {
+    /// Another run.
+    Case(Case),
+    /// A number.
+    Limit(f64),
+}
+
+/// Whether a small number is the better one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Better {
+    /// Times and memory.
+    Less,
+    /// Rates.
+    More,
+}
+
+/// The measures by the names that `--only` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Measure {
+    /// Median latency of one caller's small async calls.
+    #[value(name = "unary_p50")]
+    UnaryP50,
+    /// Async calls a second of 256 callers over one node.
+    #[value(name = "unary_256")]
+    Unary256,
+    /// Compute calls a second of 256 callers over one node.
+    #[value(name = "compute_256")]
+    Compute256,
+    /// 16 MiB of bytes there and back.
+    #[value(name = "bytes_16m")]
+    Bytes16m,
+    /// 16 MiB of `f64` there and back.
+    #[value(name = "vec_f64_16m")]
+    VecF6416m,
+    /// A million tiny compute calls, distributed over two nodes.
+    #[value(name = "distribute_1m")]
+    Distribute1m,
+    /// Calls a second of 256 callers over 64 nodes.
+    #[value(name = "nodes_64")]
+    Nodes64,
+    /// Calls a second of 256 callers over 1,000 nodes.
+    #[value(name = "nodes_1000")]
+    Nodes1000,
+    /// Memory of the master for each idle node.
+    #[value(name = "idle_node")]
+    IdleNode,
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Comparison {
+    pub(crate) measure: Measure,
+    pub(crate) peer: &'static str,
+    pub(crate) ours: Case,
+    pub(crate) theirs: Against,
+    pub(crate) unit: &'static str,
+    pub(crate) better: Better,
+    /// The ratio to reach; above 1 the crate is the better one.
+    pub(crate) target: f64,
+}
+
+impl Comparison {
+    /// How many times better `ours` is.
+    pub(crate) fn ratio(&self, ours: f64, theirs: f64) -> f64 {
+        match self.better {
+            Better::Less => theirs / ours,
+            Better::More => ours / theirs,
+        }
+    }
+
+    /// The runs it needs.
+    pub(crate) fn cases(&self) -> impl Iterator<Item = Case> {
+        let theirs = match self.theirs {
+            Against::Case(case) => Some(case),
+            Against::Limit(_) => None,
+        };
+        std::iter::once(self.ours).chain(theirs)
+    }
+}
+
+impl Measure {
+    /// The name in the table and on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// What it is held against.
+    pub(crate) fn comparisons(self) -> Vec<Comparison> {
+        use Against::{Case as Run, Limit};
+        let (unit, better, ours) = match self {
+            Self::UnaryP50 => ("us", Better::Less, Case::OursUnary),
+            Self::Unary256 => ("calls/s", Better::More, Case::OursMany),
+            Self::Compute256 => ("calls/s", Better::More, Case::OursManyCompute),
+            Self::Bytes16m => ("ms", Better::Less, Case::OursBytes),
+            Self::VecF6416m => ("ms", Better::Less, Case::OursFloats),
+            Self::Distribute1m => ("items/s", Better::More, Case::Distributed),
+            Self::Nodes64 => ("calls/s", Better::More, Case::Light(64)),
+            Self::Nodes1000 => ("calls/s", Better::More, Case::Light(1000)),
+            Self::IdleNode => ("KiB", Better::Less, Case::IdleNode),
+        };
+        let peers: &[(&str, Against, f64)] = match self {
+            Self::UnaryP50 => &[("raw", Run(Case::RawUnary), 0.8)],
+            Self::Unary256 => &[("tarpc", Run(Case::TarpcMany), 1.3), ("tonic", Run(Case::TonicMany), 3.5)],
+            Self::Compute256 => &[("ours_async", Run(Case::OursMany), 0.7)],
+            Self::Bytes16m => &[
+                ("raw", Run(Case::RawBytes), 0.8),
+                ("tarpc", Run(Case::TarpcBytes), 5.0),
+                ("tonic", Run(Case::TonicBytes), 3.0),
+            ],
+            Self::VecF6416m => &[("raw", Run(Case::RawFloats), 0.4)],
+            Self::Distribute1m => &[("ours_256", Run(Case::DistributedOneByOne), 10.0)],
+            Self::Nodes64 => &[("ours_2_nodes", Run(Case::Light(2)), 0.9)],
+            Self::Nodes1000 => &[("ours_2_nodes", Run(Case::Light(2)), 0.8)],
+            Self::IdleNode => &[("limit", Limit(32.0), 1.0)],
+        };
+        let line = |&(peer, theirs, target)| Comparison { measure: self, peer, ours, theirs, unit, better, target };
+        peers.iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn above_one_is_better_for_times_and_for_rates() {
+        for measure in Measure::value_variants() {
+            for comparison in measure.comparisons() {
+                let (better, worse) = match comparison.better {
+                    Better::Less => (1.0, 2.0),
+                    Better::More => (2.0, 1.0),
+                };
+                assert_eq!(comparison.ratio(better, worse), 2.0, "{}", measure.name());
+            }
+        }
+    }
+}

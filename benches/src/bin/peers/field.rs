@@ -1,0 +1,91 @@
+//! Everything that takes part, started once: servers in processes of their own, and a client of each in this one.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    comparisons::Case,
+    distribute,
+    failure::{During, Failure},
+    idle, load,
+    ours::Cluster,
+    process::ServerProcess,
+    raw, tarpc_peer, tonic_peer,
+};
+
+/// Bytes of a large payload.
+const LARGE: usize = 16 * 1024 * 1024;
+
+/// Who takes part, and what is sent.
+pub(crate) struct Field {
+    ours: Cluster,
+    /// Two nodes with a slot each.
+    pair: Cluster,
+    raw: raw::Client,
+    tarpc: tarpc_peer::Client,
+    tonic: tonic_peer::Client,
+    bytes: Bytes,
+    floats: Vec<f64>,
+    /// Killed with the field.
+    _servers: Vec<ServerProcess>,
+}
+
+impl Field {
+    /// Starts all that stays for every round.
+    pub(crate) async fn start() -> Result<Self, Failure> {
+        let mut servers = Vec::new();
+        let mut addresses = Vec::new();
+        for role in ["raw-server", "tarpc-server", "tonic-server"] {
+            let mut server = ServerProcess::start(&[role])?;
+            addresses.push(server.announced().await?.parse::<SocketAddr>().during("a server told no address")?);
+            servers.push(server);
+        }
+        let &[raw, tarpc, tonic] = &addresses[..] else { return Err(Failure::new("not every server was started")) };
+        Ok(Self {
+            ours: Cluster::start(1, None).await?,
+            pair: Cluster::start(distribute::NODES, Some(distribute::SLOTS)).await?,
+            raw: raw::Client::connect(raw).await?,
+            tarpc: tarpc_peer::Client::connect(tarpc).await?,
+            tonic: tonic_peer::Client::connect(tonic).await?,
+            bytes: (0..LARGE).map(|at| (at / 7) as u8).collect(),
+            floats: (0..LARGE / 8).map(|at| at as f64 / 7.0).collect(),
+            _servers: servers,
+        })
+    }
+
+    /// Runs a case once, for this long; its unit is the comparison's.
+    pub(crate) async fn measure(&self, case: Case, time: Duration) -> Result<f64, Failure> {
+        match case {
+            Case::OursUnary => load::latency(&self.ours.client(), time).await.map(micros),
+            Case::RawUnary => load::latency(&self.raw, time).await.map(micros),
+            Case::OursMany => load::rate(&self.ours.client(), time).await,
+            Case::TarpcMany => load::rate(&self.tarpc, time).await,
+            Case::TonicMany => load::rate(&self.tonic, time).await,
+            Case::OursManyCompute => load::rate(&self.ours.computing(), time).await,
+            Case::OursBytes => load::round_trip(&self.ours.client(), &self.bytes, time).await.map(millis),
+            Case::RawBytes => load::round_trip(&self.raw, &self.bytes, time).await.map(millis),
+            Case::TarpcBytes => load::round_trip(&self.tarpc, &self.bytes.to_vec(), time).await.map(millis),
+            Case::TonicBytes => load::round_trip(&self.tonic, &self.bytes, time).await.map(millis),
+            Case::OursFloats => load::round_trip(&self.ours.client(), &self.floats, time).await.map(millis),
+            Case::RawFloats => load::round_trip(&self.raw, &self.floats, time).await.map(millis),
+            Case::Distributed => distribute::items_per_second(&self.pair).await,
+            Case::DistributedOneByOne => distribute::calls_per_second(&self.pair, time).await,
+            Case::Light(nodes) => {
+                let cluster = Cluster::start_light(nodes).await?;
+                let rate = load::rate(&cluster.client(), time).await?;
+                cluster.end().await;
+                Ok(rate)
+            }
+            Case::IdleNode => idle::kib_per_node().await,
+        }
+    }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

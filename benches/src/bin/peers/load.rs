@@ -1,0 +1,124 @@
+//! The work, the same for every subject: one caller, many callers, and large payloads there and back.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinSet;
+
+use crate::failure::{During, Failure};
+
+/// How many callers there are where there are many.
+pub(crate) const CALLERS: u64 = 256;
+
+/// Fewer large calls than this have no median worth the name.
+const FEWEST_ROUND_TRIPS: usize = 5;
+
+/// A client whose server gives back what it is sent.
+pub(crate) trait Echoes<Payload>: Clone + Send + 'static {
+    /// One call, awaited to its end.
+    fn echo(&mut self, payload: Payload) -> impl Future<Output = Result<Payload, Failure>> + Send;
+}
+
+/// Median latency of one caller that makes small calls for this long, one after the other.
+pub(crate) async fn latency<Client: Echoes<u64>>(client: &Client, time: Duration) -> Result<Duration, Failure> {
+    let mut client = client.clone();
+    let mut times = Vec::new();
+    let (warm, end) = (Instant::now() + warm_up(time), Instant::now() + warm_up(time) + time);
+    for number in 0.. {
+        let began = Instant::now();
+        check(number, client.echo(number).await?)?;
+        let ended = Instant::now();
+        if began >= warm {
+            times.push(ended - began);
+        }
+        if ended >= end {
+            break;
+        }
+    }
+    middle(times)
+}
+
+const WARMING: u8 = 0;
+const COUNTING: u8 = 1;
+const OVER: u8 = 2;
+
+/// Small calls a second of [`CALLERS`] tasks, each of which awaits one call at a time, over this long.
+pub(crate) async fn rate<Client: Echoes<u64>>(client: &Client, time: Duration) -> Result<f64, Failure> {
+    let phase = Arc::new(AtomicU8::new(WARMING));
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let (mut client, phase) = (client.clone(), Arc::clone(&phase));
+        callers.spawn(async move {
+            let mut counted = 0_u64;
+            // Each begins elsewhere, so that an answer to another's call would be noticed.
+            for number in caller << 32.. {
+                check(number, client.echo(number).await?)?;
+                match phase.load(Ordering::Relaxed) {
+                    WARMING => {}
+                    COUNTING => counted += 1,
+                    _ => break,
+                }
+            }
+            Ok::<u64, Failure>(counted)
+        });
+    }
+    tokio::time::sleep(warm_up(time)).await;
+    let began = Instant::now();
+    phase.store(COUNTING, Ordering::Relaxed);
+    tokio::time::sleep(time).await;
+    phase.store(OVER, Ordering::Relaxed);
+    let elapsed = began.elapsed();
+    let mut calls = 0;
+    while let Some(counted) = callers.join_next().await {
+        calls += counted.during("a caller's task ended without a count")??;
+    }
+    Ok(calls as f64 / elapsed.as_secs_f64())
+}
+
+/// Median time of a large payload there and back, over this long and [`FEWEST_ROUND_TRIPS`] at least.
+pub(crate) async fn round_trip<Payload, Client>(
+    client: &Client,
+    payload: &Payload,
+    time: Duration,
+) -> Result<Duration, Failure>
+where
+    Payload: Clone + PartialEq,
+    Client: Echoes<Payload>,
+{
+    let mut client = client.clone();
+    if client.echo(payload.clone()).await? != *payload {
+        return Err(Failure::new("a payload came back changed; one of the programs under comparison is at fault"));
+    }
+    let mut times = Vec::new();
+    let end = Instant::now() + time;
+    while times.len() < FEWEST_ROUND_TRIPS || Instant::now() < end {
+        // Copying is the caller's affair, and giving the memory back too.
+        let sent = payload.clone();
+        let began = Instant::now();
+        let received = client.echo(sent).await?;
+        times.push(began.elapsed());
+        drop(received);
+    }
+    middle(times)
+}
+
+fn warm_up(time: Duration) -> Duration {
+    time / 4
+}
+
+fn check(sent: u64, received: u64) -> Result<(), Failure> {
+    if sent == received {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{sent} came back as {received}; one of the programs under comparison is at fault")))
+}
+
+fn middle(mut times: Vec<Duration>) -> Result<Duration, Failure> {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().ok_or_else(|| Failure::new("no call ended in time; run for longer"))
+}
