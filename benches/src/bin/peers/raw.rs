@@ -218,7 +218,7 @@ impl Echoes<Vec<f64>> for Client {
 }
 
 fn from_floats(values: &[f64]) -> Bytes {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+    values.iter().map(|value| value.to_le_bytes()).collect::<Vec<[u8; 8]>>().into_flattened().into()
 }
 
 fn to_floats(bytes: &[u8]) -> Vec<f64> {
