@@ -5,7 +5,11 @@ use std::{sync::atomic::Ordering, time::Duration};
 use rand::RngExt;
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 
-use super::{Final, Setup, Status, Wish, serve};
+use super::{
+    Final, Setup, Status, Wish,
+    inline::INLINE_MOST,
+    serve,
+};
 use crate::{
     config::from_micros,
     error::Error,
@@ -25,13 +29,41 @@ const JITTER: std::ops::Range<f64> = 0.8..1.2;
 /// How long one dial may take; a host that drops packets would hold it up for minutes.
 const DIAL_TIME: Duration = Duration::from_secs(5);
 
-/// Starts the thread. It ends by itself once the owner wishes so or the master refuses for good.
+/// Threads of the link's runtime: one more than may be inside a handler (see `inline.rs`), so that there is
+/// always one for the connection itself.
+const LINK_THREADS: usize = INLINE_MOST + 1;
+
+/// How often the link's runtime is given something to do from outside. A thread of tokio's that has
+/// waited for the sockets and then runs a handler which blocks leaves the sockets to nobody, until
+/// another thread is woken.
+const NUDGE_EVERY: Duration = Duration::from_millis(50);
+
+/// Starts the link's threads. They end by themselves once the owner wishes so or the master refuses for
+/// good.
 pub(super) fn start_thread(setup: Setup, wishes: watch::Receiver<Wish>) -> Result<(), Error> {
     let failed = |source| Error::Thread { what: "link thread", source };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let name = format!("link-{}", setup.registration.name.chars().take(10).collect::<String>());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(LINK_THREADS)
+        .thread_name(&name)
+        .enable_all()
+        .build()
+        .map_err(failed)?;
     std::thread::Builder::new()
-        .name(format!("link-{}", setup.registration.name.chars().take(10).collect::<String>()))
-        .spawn(move || runtime.block_on(enroll(setup, wishes)))
+        .name(name)
+        .spawn(move || {
+            let (ended, end) = std::sync::mpsc::channel();
+            let link = runtime.spawn(async move {
+                enroll(setup, wishes).await;
+                let _ = ended.send(());
+            });
+            while end.recv_timeout(NUDGE_EVERY) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                runtime.spawn(std::future::ready(()));
+            }
+            // A handler may still block one of the threads; it must not keep this one.
+            drop(link);
+            runtime.shutdown_background();
+        })
         .map_err(failed)?;
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! A node: dials its master, registers, and runs the calls it is sent.
 //!
-//! The connection lives on a thread of its own ([`enroll`] dials and redials, [`serve`] runs one
+//! The connection lives on threads of its own ([`enroll`] dials and redials, [`serve`] runs one
 //! connection), so nothing that a handler does can delay a heartbeat. Compute handlers run on the
-//! node's pool ([`compute`]), async handlers on the runtime that the node was started from.
+//! node's pool ([`compute`]), async handlers on the runtime that the node was started from, unless they
+//! are done at once ([`inline`]).
 
 mod batch;
 mod compute;
 pub(crate) mod current;
 mod enroll;
+mod inline;
 mod running;
 mod serve;
 
@@ -72,6 +74,7 @@ struct Setup {
     pool: Arc<compute::Pool>,
     /// Where async handlers run.
     runtime: tokio::runtime::Handle,
+    inline: Arc<inline::Inline>,
     frame_limit: usize,
     drain_limit: Duration,
     status: watch::Sender<Status>,
@@ -340,6 +343,7 @@ impl NodeBuilder {
             router,
             pool: Arc::new(pool),
             runtime: tokio::runtime::Handle::current(),
+            inline: Arc::default(),
             frame_limit,
             drain_limit: self.drain_limit.unwrap_or(DRAIN_LIMIT).min(crate::config::LONGEST_TIME),
             status: status_sender,

@@ -15,6 +15,7 @@ use tarpc::server::{self, BaseChannel, Channel, InFlightRequest};
 use tokio::{
     net::TcpStream,
     sync::{Notify, watch},
+    task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 
@@ -225,25 +226,34 @@ impl Connection<'_> {
                     false => None,
                 };
                 let Some(guard) = guard else { return refuse(request) };
-                let mut task = self.setup.runtime.spawn(call.scope(handler(message.payload, limit)));
+                let future = Box::pin(call.scope(handler(message.payload, limit)));
+                let (runtime, inline) = (self.setup.runtime.clone(), Arc::clone(&self.setup.inline));
                 // The request stays on the link's own runtime, so that it is answered also if the handler
                 // panics as it is dropped, or its runtime ends.
                 tokio::spawn(async move {
-                    let reply = tokio::select! {
-                        biased;
-                        ended = &mut task => ended.unwrap_or_else(|error| {
-                            let message = format!("the handler's task ended without a value: {error}");
-                            Reply::without_payload(Outcome::Panicked(message), Duration::ZERO)
-                        }),
-                        () = call.stopped() => {
-                            task.abort();
-                            Reply::without_payload(Outcome::Stopped, Duration::ZERO)
-                        }
+                    let reply = match inline.try_run(future, &runtime).await {
+                        Ok(reply) => reply,
+                        Err(future) => wait(&call, runtime.spawn(future)).await,
                     };
                     drop(guard);
                     answer(request, reply).await;
                 });
             }
+        }
+    }
+}
+
+/// Waits for a handler's task, and no longer than its caller does.
+async fn wait(call: &CurrentCall, mut task: JoinHandle<Reply>) -> Reply {
+    tokio::select! {
+        biased;
+        ended = &mut task => ended.unwrap_or_else(|error| {
+            let message = format!("the handler's task ended without a value: {error}");
+            Reply::without_payload(Outcome::Panicked(message), Duration::ZERO)
+        }),
+        () = call.stopped() => {
+            task.abort();
+            Reply::without_payload(Outcome::Stopped, Duration::ZERO)
         }
     }
 }
