@@ -16,7 +16,7 @@ mod sanity;
 mod schedule;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
     sync::Arc,
@@ -26,6 +26,7 @@ use std::{
 pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
 use rand::{SeedableRng, rngs::SmallRng};
 use registry::Registry;
+use rustc_hash::FxHashMap;
 use schedule::{Queue, QueueKey};
 
 use crate::{
@@ -218,10 +219,11 @@ enum Timer {
 pub(crate) struct Core<H: Host> {
     settings: Settings,
     registry: Registry<H>,
-    calls: HashMap<CallId, CallEntry<H>>,
+    /// Numbered by ourselves, so that no stronger hash is needed.
+    calls: FxHashMap<CallId, CallEntry<H>>,
     queues: BTreeMap<QueueKey, Queue>,
     /// When each service was served last, for fairness between them.
-    turns: HashMap<&'static str, u64>,
+    turns: BTreeMap<&'static str, u64>,
     turn: u64,
     /// Calls in the queues, and bytes of their arguments.
     waiting: usize,
@@ -229,7 +231,7 @@ pub(crate) struct Core<H: Host> {
     /// Calls that are queued again after a while.
     backing_off: usize,
     /// Mean run time of each method, as its replies tell.
-    run_times: HashMap<MethodId, Duration>,
+    run_times: BTreeMap<MethodId, Duration>,
     timers: BTreeSet<(Time, CallId, Timer)>,
     liveness: liveness::Watch,
     rng: SmallRng,
@@ -258,14 +260,14 @@ impl<H: Host> Core<H> {
             rng: SmallRng::seed_from_u64(settings.seed),
             settings,
             registry: Registry::new(),
-            calls: HashMap::new(),
+            calls: FxHashMap::default(),
             queues: BTreeMap::new(),
-            turns: HashMap::new(),
+            turns: BTreeMap::new(),
             turn: 0,
             waiting: 0,
             waiting_bytes: 0,
             backing_off: 0,
-            run_times: HashMap::new(),
+            run_times: BTreeMap::new(),
             timers: BTreeSet::new(),
             liveness: liveness::Watch::default(),
             next_call: 0,

@@ -6,7 +6,7 @@
 //! in its own group's sets only.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -143,7 +143,7 @@ pub(super) struct Registry<H: Host> {
     nodes: BTreeMap<NodeId, Node<H>>,
     groups: BTreeMap<GroupId, Group>,
     /// Which groups serve a method.
-    providers: HashMap<MethodId, Vec<GroupId>>,
+    providers: BTreeMap<MethodId, Vec<GroupId>>,
     next_group: u64,
     /// Calls in flight, over all nodes.
     pub(super) in_flight: usize,
@@ -151,7 +151,13 @@ pub(super) struct Registry<H: Host> {
 
 impl<H: Host> Registry<H> {
     pub(super) fn new() -> Self {
-        Self { nodes: BTreeMap::new(), groups: BTreeMap::new(), providers: HashMap::new(), next_group: 0, in_flight: 0 }
+        Self {
+            nodes: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            providers: BTreeMap::new(),
+            next_group: 0,
+            in_flight: 0,
+        }
     }
 
     pub(super) fn node(&self, id: NodeId) -> Option<&Node<H>> {

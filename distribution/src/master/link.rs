@@ -120,6 +120,7 @@ impl LinkTask {
             client,
             context: tarpc::context::current(),
             argument_limit,
+            has_yielded: false,
             in_flight: FuturesUnordered::new(),
         };
         let mut beats = tokio::time::interval(shared.heartbeat);
@@ -199,6 +200,8 @@ struct Traffic<'a> {
     client: client::Channel<Outgoing, Reply>,
     context: tarpc::context::Context,
     argument_limit: usize,
+    /// Whether others on this thread have had their turn since the last calls came.
+    has_yielded: bool,
     /// `None` for one of which only the end of the connection is known.
     in_flight: FuturesUnordered<BoxFuture<'static, Option<Done>>>,
 }
@@ -211,11 +214,24 @@ impl Traffic<'_> {
     {
         let mut done = Vec::new();
         loop {
+            let mut came = false;
             while let Poll::Ready(Some(attempt)) = self.attempts.poll_recv(cx) {
+                came = true;
                 match self.start(attempt) {
                     Ok(call) => self.in_flight.push(call),
                     Err(refused) => done.push(refused),
                 }
+            }
+            // Callers that are ready to make their calls do so before anything is written: then all of them
+            // travel in one write.
+            if came && !self.has_yielded {
+                self.has_yielded = true;
+                cx.waker().wake_by_ref();
+                if done.is_empty() {
+                    return Poll::Pending;
+                }
+            } else {
+                self.has_yielded = false;
             }
             // Before tarpc's client, so that it finds all new requests at once and writes them together.
             self.collect(cx, &mut done);

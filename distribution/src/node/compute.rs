@@ -8,14 +8,32 @@
 use std::{
     collections::VecDeque,
     fmt, io,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
-use super::current;
-use crate::error::Error;
+use futures::FutureExt;
+use tarpc::server::InFlightRequest;
+
+use super::{current, serve::answer};
+use crate::{
+    error::Error,
+    wire::{Reply, transport::Incoming},
+};
 
 /// Deals with one call: runs it from beginning to end, or gives it back.
-type Job = Box<dyn FnOnce(Turn) + Send>;
+type Job = Box<dyn FnOnce(Turn) -> Done + Send>;
+
+/// A call that is over, and what is to be told the master.
+pub(super) type Done = (InFlightRequest<Incoming, Reply>, Reply);
+
+/// A call that took less than this is not answered at once if others wait: to wake the connection takes
+/// longer than to run it.
+const SHORT: Duration = Duration::from_micros(20);
+
+/// So many answers are held back at most.
+const HELD_MOST: usize = 32;
 
 /// What has become of a call that waited for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +47,9 @@ pub(super) enum Turn {
 pub(super) struct Pool {
     threads: rayon::ThreadPool,
     queue: Mutex<Queue>,
+    /// Answers to short calls, which go together. If a call that was thought to be short keeps a thread
+    /// from sending them, the link's supervisor does.
+    held: Mutex<Vec<Done>>,
     slots: usize,
 }
 
@@ -39,6 +60,9 @@ struct Queue {
     running: usize,
     /// Those of them whose handler runs at this moment.
     executing: u32,
+    /// How many have been taken up, and as of the last look.
+    taken: u64,
+    seen: u64,
 }
 
 impl Pool {
@@ -49,11 +73,11 @@ impl Pool {
             .thread_name(move |at| format!("{short}-{at}"))
             .build()
             .map_err(|error| Error::Thread { what: "compute pool", source: io::Error::other(error) })?;
-        Ok(Self { threads, queue: Mutex::default(), slots })
+        Ok(Self { threads, queue: Mutex::default(), held: Mutex::default(), slots })
     }
 
     /// Runs the job as soon as a slot is free, in the order of asking. A job must not panic.
-    pub(super) fn run(self: &Arc<Self>, job: impl FnOnce(Turn) + Send + 'static) {
+    pub(super) fn run(self: &Arc<Self>, job: impl FnOnce(Turn) -> Done + Send + 'static) {
         let mut queue = self.lock();
         queue.jobs.push_back(Box::new(job));
         if queue.running < self.slots {
@@ -85,6 +109,7 @@ impl Pool {
                 match queue.jobs.pop_front() {
                     Some(job) => {
                         queue.executing += 1;
+                        queue.taken += 1;
                         job
                     }
                     None => {
@@ -93,9 +118,35 @@ impl Pool {
                     }
                 }
             };
-            job(Turn::Run);
-            self.lock().executing -= 1;
+            let started = Instant::now();
+            let done = job(Turn::Run);
+            let short = started.elapsed() < SHORT;
+            let more = {
+                let mut queue = self.lock();
+                queue.executing -= 1;
+                !queue.jobs.is_empty()
+            };
+            let due = {
+                let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+                held.push(done);
+                if short && more && held.len() < HELD_MOST { Vec::new() } else { std::mem::take(&mut *held) }
+            };
+            due.into_iter().for_each(answer_from_here);
         }
+    }
+
+    /// Takes the answers that have been held back since the last look.
+    pub(super) fn overdue(&self) -> Vec<Done> {
+        let stands_still = {
+            let mut queue = self.lock();
+            let same = queue.taken == queue.seen;
+            queue.seen = queue.taken;
+            same
+        };
+        if !stands_still {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes a free slot, on a thread that is not inside a handler, if there are jobs for it.
@@ -117,12 +168,22 @@ impl Pool {
     pub(super) fn give_back(&self) {
         let waiting = std::mem::take(&mut self.lock().jobs);
         for job in waiting {
-            job(Turn::GiveBack);
+            let (request, reply) = job(Turn::GiveBack);
+            tokio::spawn(answer(request, reply));
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Answers a call, on a thread that may block: the handler has returned.
+fn answer_from_here((request, reply): Done) {
+    let mut answer = pin!(answer(request, reply));
+    if answer.as_mut().now_or_never().is_none() {
+        // The connection has a buffer full of replies to write.
+        futures::executor::block_on(answer);
     }
 }
 

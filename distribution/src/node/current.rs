@@ -3,10 +3,15 @@
 use std::{
     cell::RefCell,
     future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use crate::id::CallId;
 
@@ -27,7 +32,25 @@ pub struct CurrentCall {
     id: CallId,
     attempt: u32,
     deadline: Option<Instant>,
-    cancelled: CancellationToken,
+    cancelled: Arc<Cancelled>,
+}
+
+/// Whether a call is cancelled, for those who ask and those who wait.
+#[derive(Debug, Default)]
+struct Cancelled {
+    flag: AtomicBool,
+    news: Notify,
+}
+
+impl Cancelled {
+    async fn wait(&self) {
+        let mut news = pin!(self.news.notified());
+        // Listening before looking, so that what happens in between is heard.
+        news.as_mut().enable();
+        if !self.flag.load(Ordering::Acquire) {
+            news.await;
+        }
+    }
 }
 
 /// The call whose handler asks.
@@ -63,7 +86,7 @@ pub(super) fn is_computing() -> bool {
 impl CurrentCall {
     pub(super) fn new(id: CallId, attempt: u32, timeout: Option<Duration>) -> Self {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Self { id, attempt, deadline, cancelled: CancellationToken::new() }
+        Self { id, attempt, deadline, cancelled: Arc::default() }
     }
 
     /// The call, as its master counts them; the same in each attempt at it.
@@ -85,7 +108,7 @@ impl CurrentCall {
     /// connection to the master is lost. A compute handler that runs for long should ask now and then,
     /// and return anything at all when it is so.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.is_cancelled() || self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+        self.cancelled.flag.load(Ordering::Acquire) || self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     /// The call that comes so many behind this one, the first of a batch.
@@ -98,7 +121,8 @@ impl CurrentCall {
     }
 
     pub(super) fn cancel(&self) {
-        self.cancelled.cancel();
+        self.cancelled.flag.store(true, Ordering::Release);
+        self.cancelled.news.notify_waiters();
     }
 
     /// Waits until it is cancelled or its time is over.
@@ -110,7 +134,7 @@ impl CurrentCall {
             }
         };
         tokio::select! {
-            () = self.cancelled.cancelled() => {}
+            () = self.cancelled.wait() => {}
             () = late => {}
         }
     }

@@ -1,15 +1,14 @@
 //! The node's thread: dials the master, registers, serves the connection, and dials again.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use rand::RngExt;
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 
-use super::{
-    Final, Setup, Status, Wish,
-    inline::INLINE_MOST,
-    serve,
-};
+use super::{Final, Setup, Status, Wish, serve};
 use crate::{
     config::from_micros,
     error::Error,
@@ -29,14 +28,13 @@ const JITTER: std::ops::Range<f64> = 0.8..1.2;
 /// How long one dial may take; a host that drops packets would hold it up for minutes.
 const DIAL_TIME: Duration = Duration::from_secs(5);
 
-/// Threads of the link's runtime: one more than may be inside a handler (see `inline.rs`), so that there is
-/// always one for the connection itself.
-const LINK_THREADS: usize = INLINE_MOST + 1;
+/// Threads of the link's runtime: one that may be inside a handler (see `runner.rs`), and one for the
+/// connection.
+const LINK_THREADS: usize = 2;
 
-/// How often the link's runtime is given something to do from outside. A thread of tokio's that has
-/// waited for the sockets and then runs a handler which blocks leaves the sockets to nobody, until
-/// another thread is woken.
-const NUDGE_EVERY: Duration = Duration::from_millis(50);
+/// How often the link's runtime is looked after. A thread of tokio's that has waited for the sockets and
+/// then runs a handler which blocks leaves the sockets to nobody, until another thread is woken.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Starts the link's threads. They end by themselves once the owner wishes so or the master refuses for
 /// good.
@@ -53,12 +51,17 @@ pub(super) fn start_thread(setup: Setup, wishes: watch::Receiver<Wish>) -> Resul
         .name(name)
         .spawn(move || {
             let (ended, end) = std::sync::mpsc::channel();
+            let (runner, pool, users) = (Arc::clone(&setup.runner), Arc::clone(&setup.pool), setup.runtime.clone());
             let link = runtime.spawn(async move {
                 enroll(setup, wishes).await;
                 let _ = ended.send(());
             });
-            while end.recv_timeout(NUDGE_EVERY) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            while end.recv_timeout(LOOK_EVERY) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
                 runtime.spawn(std::future::ready(()));
+                runner.relieve(&users, runtime.handle());
+                for (request, reply) in pool.overdue() {
+                    runtime.spawn(serve::answer(request, reply));
+                }
             }
             // A handler may still block one of the threads; it must not keep this one.
             drop(link);

@@ -3,13 +3,13 @@
 //! The connection lives on threads of its own ([`enroll`] dials and redials, [`serve`] runs one
 //! connection), so nothing that a handler does can delay a heartbeat. Compute handlers run on the
 //! node's pool ([`compute`]), async handlers on the runtime that the node was started from, unless they
-//! are done at once ([`inline`]).
+//! are done at once ([`runner`]).
 
 mod batch;
 mod compute;
 pub(crate) mod current;
 mod enroll;
-mod inline;
+mod runner;
 mod running;
 mod serve;
 
@@ -74,7 +74,7 @@ struct Setup {
     pool: Arc<compute::Pool>,
     /// Where async handlers run.
     runtime: tokio::runtime::Handle,
-    inline: Arc<inline::Inline>,
+    runner: Arc<runner::Runner>,
     frame_limit: usize,
     drain_limit: Duration,
     status: watch::Sender<Status>,
@@ -343,7 +343,7 @@ impl NodeBuilder {
             router,
             pool: Arc::new(pool),
             runtime: tokio::runtime::Handle::current(),
-            inline: Arc::default(),
+            runner: Arc::default(),
             frame_limit,
             drain_limit: self.drain_limit.unwrap_or(DRAIN_LIMIT).min(crate::config::LONGEST_TIME),
             status: status_sender,

@@ -15,7 +15,6 @@ use tarpc::server::{self, BaseChannel, Channel, InFlightRequest};
 use tokio::{
     net::TcpStream,
     sync::{Notify, watch},
-    task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 
@@ -25,6 +24,7 @@ use super::{
     compute::Turn,
     current::CurrentCall,
     enroll::Registered,
+    runner::Job,
     running::{Phase, Running},
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     id::CallId,
     service::router::{ComputeHandler, Handler},
     wire::{
-        Control, Outcome, Refusal, Reply,
+        Control, Refusal, Reply,
         codec::{Decoder, Encoder},
         frame::BODY_HEADER_LIMIT,
         transport::{Incoming, NodeTransport, Side},
@@ -192,11 +192,7 @@ impl Connection<'_> {
                 let (link, side) = (tokio::runtime::Handle::current(), Arc::clone(&self.side));
                 self.setup.pool.run(move |turn| {
                     let reply = match turn {
-                        Turn::GiveBack => {
-                            drop(guard);
-                            tokio::spawn(answer(request, Reply::refused(Refusal::Returned)));
-                            return;
-                        }
+                        Turn::GiveBack => Reply::refused(Refusal::Returned),
                         Turn::Run if call.is_cancelled() => Reply::refused(Refusal::Stopped),
                         Turn::Run => {
                             guard.set_phase(Phase::Computing);
@@ -211,9 +207,7 @@ impl Connection<'_> {
                         }
                     };
                     drop(guard);
-                    // The handler has returned before this, so a handler may block on an executor of its
-                    // own. This waits only if the connection has a buffer full of replies to write.
-                    futures::executor::block_on(answer(request, reply));
+                    (request, reply)
                 });
             }
             Some(Handler::Async(_)) if message.count > 1 => {
@@ -226,34 +220,9 @@ impl Connection<'_> {
                     false => None,
                 };
                 let Some(guard) = guard else { return refuse(request) };
-                let future = Box::pin(call.scope(handler(message.payload, limit)));
-                let (runtime, inline) = (self.setup.runtime.clone(), Arc::clone(&self.setup.inline));
-                // The request stays on the link's own runtime, so that it is answered also if the handler
-                // panics as it is dropped, or its runtime ends.
-                tokio::spawn(async move {
-                    let reply = match inline.try_run(future, &runtime).await {
-                        Ok(reply) => reply,
-                        Err(future) => wait(&call, runtime.spawn(future)).await,
-                    };
-                    drop(guard);
-                    answer(request, reply).await;
-                });
+                let handler = Box::pin(call.scope(handler(message.payload, limit)));
+                self.setup.runner.push(Job { request, call, guard, handler }, &self.setup.runtime);
             }
-        }
-    }
-}
-
-/// Waits for a handler's task, and no longer than its caller does.
-async fn wait(call: &CurrentCall, mut task: JoinHandle<Reply>) -> Reply {
-    tokio::select! {
-        biased;
-        ended = &mut task => ended.unwrap_or_else(|error| {
-            let message = format!("the handler's task ended without a value: {error}");
-            Reply::without_payload(Outcome::Panicked(message), Duration::ZERO)
-        }),
-        () = call.stopped() => {
-            task.abort();
-            Reply::without_payload(Outcome::Stopped, Duration::ZERO)
         }
     }
 }
@@ -279,6 +248,6 @@ fn refuse(request: InFlightRequest<Incoming, Reply>) {
     tokio::spawn(answer(request, Reply::refused(Refusal::Busy)));
 }
 
-async fn answer(request: InFlightRequest<Incoming, Reply>, reply: Reply) {
+pub(super) async fn answer(request: InFlightRequest<Incoming, Reply>, reply: Reply) {
     request.execute(server::serve(|_, _| std::future::ready(Ok(reply)))).await;
 }
