@@ -329,13 +329,15 @@ impl<H: Host> Core<H> {
     /// A node's connection has ended.
     pub(crate) fn gone(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) {
         let Some(node) = self.registry.leave(id, &mut self.rng) else { return };
-        let in_flight = node.in_flight.len();
+        let in_flight = node.calls_in_flight();
         effects.push(Effect::Event(NodeEvent::Gone { node: node.identity.clone(), reason: reason.clone(), in_flight }));
         self.note_served(now);
         for call in node.waiting.into_values() {
             self.untarget(now, call, || format!("it was to run on {}, which {reason}", node.identity), effects);
         }
-        for (call, attempt) in node.in_flight.into_keys() {
+        let mut in_flight: Vec<_> = node.in_flight.into_keys().collect();
+        in_flight.sort_unstable();
+        for (call, attempt) in in_flight {
             if self.is_current(call, id, attempt) {
                 self.lost(now, call, &node.identity, &reason, effects);
             }
@@ -622,6 +624,15 @@ impl<H: Host> Core<H> {
     /// The nodes that calls of this method can go to.
     pub(crate) fn serving(&self, now: Time, method: MethodId, labels: &Labels) -> Vec<NodeInfo> {
         self.registry.candidates(method, labels).map(|node| node.info(now)).collect()
+    }
+
+    /// Where a call is in flight.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn node_of(&self, id: CallId) -> Option<NodeId> {
+        match self.calls.get(&id)?.stage {
+            Stage::InFlight(node) => Some(node),
+            _ => None,
+        }
     }
 
     /// Nodes that get new calls.

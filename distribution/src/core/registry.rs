@@ -11,6 +11,7 @@ use std::{
 };
 
 use rand::{RngExt, rngs::SmallRng};
+use rustc_hash::FxHashMap;
 
 use super::{Host, Labels, Seq, Time};
 use crate::{
@@ -77,7 +78,7 @@ pub(super) struct Node<H: Host> {
     pub(super) identity: NodeIdentity,
     pub(super) link: H::Link,
     pub(super) state: NodeState,
-    pub(super) in_flight: BTreeMap<(CallId, u32), Booking>,
+    pub(super) in_flight: FxHashMap<(CallId, u32), Booking>,
     /// Calls that wait for this node and no other.
     pub(super) waiting: BTreeMap<Seq, CallId>,
     pub(super) joined: Time,
@@ -119,7 +120,7 @@ impl<H: Host> Node<H> {
         labels.as_ref().is_none_or(|labels| labels.iter().all(has))
     }
 
-    fn calls_in_flight(&self) -> usize {
+    pub(super) fn calls_in_flight(&self) -> usize {
         self.in_flight.values().map(|booking| booking.count as usize).sum()
     }
 
@@ -140,7 +141,11 @@ impl<H: Host> Node<H> {
 }
 
 pub(super) struct Registry<H: Host> {
-    nodes: BTreeMap<NodeId, Node<H>>,
+    /// Found by a hash, since each call looks several times. Numbered by ourselves, so no stronger hash is
+    /// needed.
+    nodes: FxHashMap<NodeId, Box<Node<H>>>,
+    /// Their ids, in the order they came.
+    order: BTreeSet<NodeId>,
     groups: BTreeMap<GroupId, Group>,
     /// Which groups serve a method.
     providers: BTreeMap<MethodId, Vec<GroupId>>,
@@ -152,7 +157,8 @@ pub(super) struct Registry<H: Host> {
 impl<H: Host> Registry<H> {
     pub(super) fn new() -> Self {
         Self {
-            nodes: BTreeMap::new(),
+            nodes: FxHashMap::default(),
+            order: BTreeSet::new(),
             groups: BTreeMap::new(),
             providers: BTreeMap::new(),
             next_group: 0,
@@ -161,19 +167,19 @@ impl<H: Host> Registry<H> {
     }
 
     pub(super) fn node(&self, id: NodeId) -> Option<&Node<H>> {
-        self.nodes.get(&id)
+        self.nodes.get(&id).map(Box::as_ref)
     }
 
     pub(super) fn node_mut(&mut self, id: NodeId) -> Option<&mut Node<H>> {
-        self.nodes.get_mut(&id)
+        self.nodes.get_mut(&id).map(Box::as_mut)
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Node<H>> {
-        self.nodes.values()
+        self.order.iter().filter_map(|id| self.node(*id))
     }
 
     pub(super) fn ids(&self) -> Vec<NodeId> {
-        self.nodes.keys().copied().collect()
+        self.order.iter().copied().collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -182,7 +188,7 @@ impl<H: Host> Registry<H> {
 
     /// Nodes that get new calls.
     pub(super) fn alive(&self) -> usize {
-        self.nodes.values().filter(|node| node.state == NodeState::Alive).count()
+        self.nodes().filter(|node| node.state == NodeState::Alive).count()
     }
 
     pub(super) fn join(
@@ -209,13 +215,14 @@ impl<H: Host> Registry<H> {
             id
         });
         let id = identity.id;
+        self.order.insert(id);
         self.nodes.insert(
             id,
-            Node {
+            Box::new(Node {
                 identity,
                 link,
                 state: NodeState::Alive,
-                in_flight: BTreeMap::new(),
+                in_flight: FxHashMap::default(),
                 waiting: BTreeMap::new(),
                 joined: now,
                 silent_for: Duration::ZERO,
@@ -229,7 +236,7 @@ impl<H: Host> Registry<H> {
                 moved: now,
                 stuck: false,
                 keys: [None; 2],
-            },
+            }),
         );
         if let Some(group) = self.groups.get_mut(&group) {
             group.members += 1;
@@ -242,7 +249,8 @@ impl<H: Host> Registry<H> {
     pub(super) fn leave(&mut self, id: NodeId, rng: &mut SmallRng) -> Option<Node<H>> {
         // Draining first: it takes the node out of the index and the count of those that serve.
         self.set_state(id, NodeState::Draining, rng);
-        let node = self.nodes.remove(&id)?;
+        let node = *self.nodes.remove(&id)?;
+        self.order.remove(&id);
         self.in_flight -= node.calls_in_flight();
         if let Some(group) = self.groups.get_mut(&node.group) {
             group.members -= 1;
@@ -298,7 +306,7 @@ impl<H: Host> Registry<H> {
             }
         }
         self.in_flight += count as usize;
-        self.reindex(id, rng);
+        self.reindex_for(id, &[kind], rng);
     }
 
     /// How many calls this is in flight there.
@@ -329,7 +337,7 @@ impl<H: Host> Registry<H> {
         }
         node.answered += u64::from(ran);
         self.in_flight -= entry.count as usize;
-        self.reindex(id, rng);
+        self.reindex_for(id, &[entry.kind], rng);
         true
     }
 
@@ -342,9 +350,11 @@ impl<H: Host> Registry<H> {
                 && now.saturating_sub(node.moved) > RETRACT_AFTER
         };
         let mut stuck = Vec::new();
-        for node in self.nodes.values_mut().filter(is_stuck) {
-            node.stuck = true;
-            stuck.push(node.identity.id);
+        for id in &self.order {
+            if let Some(node) = self.nodes.get_mut(id).map(Box::as_mut).filter(is_stuck) {
+                node.stuck = true;
+                stuck.push(*id);
+            }
         }
         for id in &stuck {
             self.reindex(*id, rng);
@@ -353,9 +363,13 @@ impl<H: Host> Registry<H> {
     }
 
     fn reindex(&mut self, id: NodeId, rng: &mut SmallRng) {
+        self.reindex_for(id, &[MethodKind::Compute, MethodKind::Async], rng);
+    }
+
+    fn reindex_for(&mut self, id: NodeId, kinds: &[MethodKind], rng: &mut SmallRng) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(group) = self.groups.get_mut(&node.group) else { return };
-        for kind in [MethodKind::Compute, MethodKind::Async] {
+        for kind in kinds.iter().copied() {
             if let Some(key) = node.keys[kind as usize].take() {
                 group.ready[kind as usize].remove(&key);
             }
@@ -385,7 +399,7 @@ impl<H: Host> Registry<H> {
 
     /// The nodes that may get calls of the method, busy and suspect ones included. Looks at all nodes.
     pub(super) fn candidates(&self, method: MethodId, labels: &Labels) -> impl Iterator<Item = &Node<H>> {
-        self.nodes.values().filter(move |node| {
+        self.nodes().filter(move |node| {
             node.state != NodeState::Draining
                 && node.has_labels(labels)
                 && self.groups.get(&node.group).is_some_and(|group| group.methods.contains_key(&method))
@@ -431,8 +445,7 @@ impl<H: Host> Registry<H> {
     /// What nodes serve under this name with another signature or version.
     pub(super) fn other_signatures(&self, service: &str, name: &str, version: u32, signature: &str) -> Vec<String> {
         let mut others: Vec<String> = self
-            .nodes
-            .values()
+            .nodes()
             .flat_map(|node| &node.registration.methods)
             .filter(|offer| offer.service == service && offer.name == name)
             .filter(|offer| offer.version != version || offer.signature != signature)
@@ -445,7 +458,7 @@ impl<H: Host> Registry<H> {
 
     /// The registry as people see it.
     pub(super) fn infos(&self, now: Time) -> Vec<NodeInfo> {
-        self.nodes.values().map(|node| node.info(now)).collect()
+        self.nodes().map(|node| node.info(now)).collect()
     }
 
     /// Where calls of the method can go. Looks at all nodes.

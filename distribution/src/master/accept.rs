@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{dispatch::Shared, link};
@@ -82,6 +85,9 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
         match accepted {
             Ok((stream, peer)) => {
                 failing = false;
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
+                }
                 let stranger = strangers.enter(&shared.limits, peer.ip());
                 shared.track(enrol(Arc::clone(&shared), stranger, stream, peer));
             }
@@ -97,10 +103,10 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 /// Registers the node at the other end, if it is one, and runs its link.
-async fn enrol(shared: Arc<Shared>, stranger: Stranger, mut stream: TcpStream, peer: SocketAddr) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
-    }
+async fn enrol<Io>(shared: Arc<Shared>, stranger: Stranger, mut stream: Io, peer: SocketAddr)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send,
+{
     // The peer is promised the whole of this as it counts, so that here it is a little less.
     let time = shared.limits.handshake_time.mul_f64(0.9);
     let received = tokio::select! {

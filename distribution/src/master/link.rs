@@ -20,7 +20,7 @@ use tarpc::{
     client::{self, NewClient, RpcError},
 };
 use tokio::{
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::{Instant, MissedTickBehavior, timeout},
 };
@@ -58,6 +58,17 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// One whose calls are taken from the other end of this.
+    pub(super) fn new(shared: &Shared, sender: UnboundedSender<Attempt>) -> Self {
+        Self {
+            sender,
+            side: Side::new(shared.limits.patience),
+            origin: shared.origin,
+            verdict: Arc::default(),
+            closed: shared.closed.child_token(),
+        }
+    }
+
     /// Ends the connection, for this reason.
     pub(super) fn close(&self, reason: GoneReason) {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
@@ -89,20 +100,17 @@ pub(super) struct LinkTask {
 /// Makes both ends of a link to a node that takes frames of this size.
 pub(super) fn new(shared: &Shared, node_frame_limit: u64) -> (Link, LinkTask) {
     let (sender, attempts) = unbounded_channel();
-    let link = Link {
-        sender,
-        side: Side::new(shared.limits.patience),
-        origin: shared.origin,
-        verdict: Arc::default(),
-        closed: shared.closed.child_token(),
-    };
+    let link = Link::new(shared, sender);
     let limit = usize::try_from(node_frame_limit).unwrap_or(usize::MAX);
     (link.clone(), LinkTask { attempts, link, argument_limit: limit.saturating_sub(BODY_HEADER_LIMIT) })
 }
 
 impl LinkTask {
     /// Drives the connection until it ends, and reports the node gone.
-    pub(super) async fn run(self, shared: Arc<Shared>, stream: TcpStream, node: NodeId) {
+    pub(super) async fn run<Io>(self, shared: Arc<Shared>, stream: Io, node: NodeId)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send,
+    {
         let Self { attempts, link, argument_limit } = self;
         let left = Arc::new(AtomicBool::new(false));
         let on_control = on_control(Arc::clone(&shared), Arc::clone(&left), node);

@@ -6,6 +6,8 @@
 mod accept;
 mod dispatch;
 mod link;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod tick;
 
 use std::{
@@ -158,6 +160,14 @@ impl Master {
     /// Dropping the future leaves the master without a listener, finishing what is in flight.
     pub async fn shutdown(&self) {
         self.shared.shut_down().await;
+    }
+}
+
+#[cfg(feature = "simulation")]
+impl Master {
+    /// Registers nodes that are not there; see [`simulated`].
+    pub(crate) fn simulate_nodes(&self, offers: Vec<crate::wire::hello::MethodOffer>, count: usize) {
+        self.shared.track(simulated::run(Arc::clone(&self.shared), offers, count));
     }
 }
 

@@ -10,6 +10,18 @@ mod world;
 
 use world::World;
 
+/// Registers so many nodes at a master that are not there: their calls go over no wire, and are answered at
+/// once with their own arguments. To be called on the master's runtime.
+///
+/// # Errors
+///
+/// [`Error::ServedTwice`](crate::Error::ServedTwice), as for a node.
+pub fn register(master: &crate::Master, service: impl crate::Service, count: usize) -> Result<(), crate::Error> {
+    let router = crate::service::router::Router::new([service.routes()])?;
+    master.simulate_nodes(router.offers(), count);
+    Ok(())
+}
+
 /// What a seed led to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {

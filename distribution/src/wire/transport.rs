@@ -189,6 +189,12 @@ impl Side {
         self.opened + Duration::from_micros(self.heard.load(Ordering::Relaxed))
     }
 
+    /// Nothing will come, and that is no silence.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn hear_forever(&self) {
+        self.heard.store(to_micros(LONGEST_TIME), Ordering::Relaxed);
+    }
+
     fn hear(&self) {
         self.heard.store(to_micros(self.opened.elapsed()), Ordering::Relaxed);
     }

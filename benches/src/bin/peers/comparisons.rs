@@ -33,7 +33,7 @@ pub(crate) enum Case {
     Distributed,
     /// Compute calls a second of many callers over the same nodes.
     DistributedOneByOne,
-    /// Calls a second of many callers over this crate and so many light nodes.
+    /// Calls a second of many callers over this crate and so many simulated nodes.
     Light(usize),
     /// Memory of a master for each idle node, in KiB.
     IdleNode,
@@ -56,7 +56,6 @@ impl Case {
     pub(crate) fn open_files(self) -> u64 {
         const REST: u64 = 100;
         match self {
-            Self::Light(nodes) => nodes as u64 + REST,
             Self::IdleNode => crate::idle::NODES as u64 + REST,
             _ => REST,
         }

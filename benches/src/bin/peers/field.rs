@@ -72,10 +72,8 @@ impl Field {
             Case::Distributed => distribute::items_per_second(&self.pair).await,
             Case::DistributedOneByOne => distribute::calls_per_second(&self.pair, time).await,
             Case::Light(nodes) => {
-                let cluster = Cluster::start_light(nodes).await?;
-                let rate = load::rate(&cluster.client(), time).await?;
-                cluster.end().await;
-                Ok(rate)
+                let cluster = Cluster::start_simulated(nodes).await?;
+                load::rate(&cluster.client(), time).await
             }
             Case::IdleNode => idle::kib_per_node().await,
         }

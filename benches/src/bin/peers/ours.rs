@@ -1,7 +1,7 @@
 //! The crate itself: the master in this process, nodes in processes of their own.
 
 use bytes::Bytes;
-use distribution::{Master, Node};
+use distribution::{Master, Node, simulation};
 
 use crate::{
     failure::{During, Failure},
@@ -74,13 +74,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts a master and one process that plays so many nodes.
-    pub(crate) async fn start_light(nodes: usize) -> Result<Self, Failure> {
-        let mut cluster = Self::without_nodes().await?;
-        let (master, count) = (cluster.master.local_addr().to_string(), nodes.to_string());
-        let arguments = ["light-nodes", "--master", &master, "--count", &count];
-        cluster.processes.push(ServerProcess::start(&arguments)?);
-        cluster.gather(nodes).await?;
+    /// Starts a master with so many nodes whose calls go over no wire.
+    pub(crate) async fn start_simulated(nodes: usize) -> Result<Self, Failure> {
+        let cluster = Self::without_nodes().await?;
+        simulation::register(&cluster.master, EchoServer::new(Parrot), nodes).during("nodes cannot be simulated")?;
+        cluster.master.wait_for_nodes(nodes).await;
         Ok(cluster)
     }
 
@@ -99,26 +97,25 @@ impl Cluster {
 
     /// Makes async calls.
     pub(crate) fn client(&self) -> Client {
-        Client(EchoClient::new(&self.master))
+        Client::new(&self.master)
     }
 
     /// Makes compute calls.
     pub(crate) fn computing(&self) -> ComputeClient {
         ComputeClient(EchoClient::new(&self.master))
     }
-
-    /// Ends all of it, and returns when the processes are gone.
-    pub(crate) async fn end(self) {
-        drop(self.master);
-        for process in self.processes {
-            process.end().await;
-        }
-    }
 }
 
 /// Calls `async fn` methods.
 #[derive(Clone)]
 pub(crate) struct Client(EchoClient);
+
+impl Client {
+    /// Makes calls through this master.
+    pub(crate) fn new(master: &Master) -> Self {
+        Self(EchoClient::new(master))
+    }
+}
 
 impl Echoes<u64> for Client {
     async fn echo(&mut self, payload: u64) -> Result<u64, Failure> {
