@@ -44,17 +44,17 @@ impl<H: Host> Core<H> {
             let (silent_for, state, identity) = (node.silent_for, node.state, node.identity.clone());
             if silent_for >= heartbeat * SUSPECT_AFTER {
                 if state == NodeState::Alive {
-                    self.registry.set_state(id, NodeState::Suspect, &mut self.rng);
+                    self.registry.set_state(id, NodeState::Suspect);
                     effects.push(Effect::Event(NodeEvent::Suspect { node: identity, silent_for }));
                 }
                 silent.push((id, silent_for));
             } else if state == NodeState::Suspect {
-                self.registry.set_state(id, NodeState::Alive, &mut self.rng);
+                self.registry.set_state(id, NodeState::Alive);
                 effects.push(Effect::Event(NodeEvent::Recovered { node: identity }));
                 self.feed(now, id, effects);
             }
         }
-        for id in self.registry.mark_stuck(now, &mut self.rng) {
+        for id in self.registry.mark_stuck(now) {
             if let Some(node) = self.registry.node(id) {
                 effects.push(Effect::Retract { link: node.link.clone() });
             }

@@ -9,6 +9,7 @@
 //! about calls whose node was lost, [`liveness`] about nodes that fall silent.
 
 mod liveness;
+mod ready;
 mod registry;
 mod retry;
 #[cfg(feature = "simulation")]
@@ -295,7 +296,7 @@ impl<H: Host> Core<H> {
         effects: &mut Effects<H>,
     ) {
         let identity = NodeIdentity::new(id, &registration.name, addr);
-        self.registry.join(identity.clone(), registration, link, now, &mut self.rng);
+        self.registry.join(identity.clone(), registration, link, now);
         effects.push(Effect::Event(NodeEvent::Joined { node: identity }));
         self.note_served(now);
         self.feed(now, id, effects);
@@ -303,7 +304,7 @@ impl<H: Host> Core<H> {
 
     /// A node told how busy it is.
     pub(crate) fn load(&mut self, now: Time, id: NodeId, load: Load, effects: &mut Effects<H>) {
-        if self.registry.set_busy(id, load.stale, &mut self.rng) {
+        if self.registry.set_busy(id, load.stale) {
             self.feed(now, id, effects);
         }
     }
@@ -317,7 +318,7 @@ impl<H: Host> Core<H> {
         effects.push(Effect::Event(NodeEvent::Draining { node: node.identity.clone() }));
         let waiting = std::mem::take(&mut node.waiting);
         let identity = node.identity.clone();
-        self.registry.set_state(id, NodeState::Draining, &mut self.rng);
+        self.registry.set_state(id, NodeState::Draining);
         for call in waiting.into_values() {
             self.untarget(now, call, || format!("it was to run on {identity}, which is leaving"), effects);
         }
@@ -328,7 +329,7 @@ impl<H: Host> Core<H> {
 
     /// A node's connection has ended.
     pub(crate) fn gone(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) {
-        let Some(node) = self.registry.leave(id, &mut self.rng) else { return };
+        let Some(node) = self.registry.leave(id) else { return };
         let in_flight = node.calls_in_flight();
         effects.push(Effect::Event(NodeEvent::Gone { node: node.identity.clone(), reason: reason.clone(), in_flight }));
         self.note_served(now);
@@ -383,7 +384,7 @@ impl<H: Host> Core<H> {
             reply.count = reply.count.clamp(1, self.registry.booked(node, id, attempt).max(1));
             count = if ran { reply.count } else { 0 };
         }
-        if !self.registry.end(now, node, id, attempt, count, &mut self.rng) {
+        if !self.registry.end(now, node, id, attempt, count) {
             return;
         }
         if self.is_current(id, node, attempt) {

@@ -10,10 +10,9 @@ use std::{
     time::Duration,
 };
 
-use rand::{RngExt, rngs::SmallRng};
 use rustc_hash::FxHashMap;
 
-use super::{Host, Labels, Seq, Time};
+use super::{Host, Labels, Seq, Time, ready::Ready};
 use crate::{
     id::{CallId, NodeId, NodeIdentity},
     service::{
@@ -40,16 +39,6 @@ const RETRACT_AFTER: Duration = PREFETCH_TIME.saturating_mul(10);
 /// What a call of a method that has never been timed is taken to need: too long to be prefetched.
 pub(super) const UNKNOWN_RUN_TIME: Duration = Duration::from_secs(3600);
 
-/// A node's place in a group's order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ReadyKey {
-    /// Calls in flight over slots, as a fixed-point number.
-    load: u64,
-    /// Drawn anew with each change, so that equals are chosen at random.
-    tie: u32,
-    node: NodeId,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct GroupId(u64);
 
@@ -59,7 +48,7 @@ struct Group {
     /// Members that may get calls: all but the draining.
     serving: usize,
     members: usize,
-    ready: [BTreeSet<ReadyKey>; 2],
+    ready: [Ready; 2],
 }
 
 /// A call, or a batch of them, in flight on a node.
@@ -97,7 +86,6 @@ pub(super) struct Node<H: Host> {
     moved: Time,
     /// Takes longer over what it has than was expected, so it is sent nothing ahead until a call ends.
     stuck: bool,
-    keys: [Option<ReadyKey>; 2],
 }
 
 impl<H: Host> Node<H> {
@@ -191,14 +179,7 @@ impl<H: Host> Registry<H> {
         self.nodes().filter(|node| node.state == NodeState::Alive).count()
     }
 
-    pub(super) fn join(
-        &mut self,
-        identity: NodeIdentity,
-        registration: Registration,
-        link: H::Link,
-        now: Time,
-        rng: &mut SmallRng,
-    ) {
+    pub(super) fn join(&mut self, identity: NodeIdentity, registration: Registration, link: H::Link, now: Time) {
         let methods: BTreeMap<MethodId, MethodKind> = registration
             .methods
             .iter()
@@ -235,20 +216,19 @@ impl<H: Host> Registry<H> {
                 backlog: Duration::ZERO,
                 moved: now,
                 stuck: false,
-                keys: [None; 2],
             }),
         );
         if let Some(group) = self.groups.get_mut(&group) {
             group.members += 1;
             group.serving += 1;
         }
-        self.reindex(id, rng);
+        self.reindex(id);
     }
 
     /// Takes a node out, with all that was in flight on it or waited for it.
-    pub(super) fn leave(&mut self, id: NodeId, rng: &mut SmallRng) -> Option<Node<H>> {
+    pub(super) fn leave(&mut self, id: NodeId) -> Option<Node<H>> {
         // Draining first: it takes the node out of the index and the count of those that serve.
-        self.set_state(id, NodeState::Draining, rng);
+        self.set_state(id, NodeState::Draining);
         let node = *self.nodes.remove(&id)?;
         self.order.remove(&id);
         self.in_flight -= node.calls_in_flight();
@@ -270,7 +250,7 @@ impl<H: Host> Registry<H> {
         Some(node)
     }
 
-    pub(super) fn set_state(&mut self, id: NodeId, state: NodeState, rng: &mut SmallRng) {
+    pub(super) fn set_state(&mut self, id: NodeId, state: NodeState) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if node.state != NodeState::Draining && state == NodeState::Draining {
             if let Some(group) = self.groups.get_mut(&node.group) {
@@ -278,23 +258,23 @@ impl<H: Host> Registry<H> {
             }
         }
         node.state = state;
-        self.reindex(id, rng);
+        self.reindex(id);
     }
 
     /// Books the slots that a node says are taken by what is not in the books; whether it has changed.
-    pub(super) fn set_busy(&mut self, id: NodeId, busy: u32, rng: &mut SmallRng) -> bool {
+    pub(super) fn set_busy(&mut self, id: NodeId, busy: u32) -> bool {
         let Some(node) = self.nodes.get_mut(&id) else { return false };
         let busy = busy.min(node.registration.slots);
         let changed = node.busy != busy;
         node.busy = busy;
         if changed {
-            self.reindex(id, rng);
+            self.reindex(id);
         }
         changed
     }
 
     /// Books a call onto a node.
-    pub(super) fn start(&mut self, now: Time, id: NodeId, booking: Booking, rng: &mut SmallRng) {
+    pub(super) fn start(&mut self, now: Time, id: NodeId, booking: Booking) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Booking { call, attempt, kind, count, expected } = booking;
         node.in_flight.insert((call, attempt), booking);
@@ -306,7 +286,7 @@ impl<H: Host> Registry<H> {
             }
         }
         self.in_flight += count as usize;
-        self.reindex_for(id, &[kind], rng);
+        self.reindex_for(id, &[kind]);
     }
 
     /// How many calls this is in flight there.
@@ -316,15 +296,7 @@ impl<H: Host> Registry<H> {
 
     /// Books it off again, and how many handlers ran; `false` if it was not there.
     #[allow(clippy::too_many_arguments, reason = "they are the booking")]
-    pub(super) fn end(
-        &mut self,
-        now: Time,
-        id: NodeId,
-        call: CallId,
-        attempt: u32,
-        ran: u32,
-        rng: &mut SmallRng,
-    ) -> bool {
+    pub(super) fn end(&mut self, now: Time, id: NodeId, call: CallId, attempt: u32, ran: u32) -> bool {
         let Some(node) = self.nodes.get_mut(&id) else { return false };
         let Some(entry) = node.in_flight.remove(&(call, attempt)) else { return false };
         node.counts[entry.kind as usize] -= 1;
@@ -337,13 +309,13 @@ impl<H: Host> Registry<H> {
         }
         node.answered += u64::from(ran);
         self.in_flight -= entry.count as usize;
-        self.reindex_for(id, &[entry.kind], rng);
+        self.reindex_for(id, &[entry.kind]);
         true
     }
 
     /// Marks the nodes that hold calls beyond their slots and have ended none for so long that these
     /// were better off elsewhere.
-    pub(super) fn mark_stuck(&mut self, now: Time, rng: &mut SmallRng) -> Vec<NodeId> {
+    pub(super) fn mark_stuck(&mut self, now: Time) -> Vec<NodeId> {
         let is_stuck = |node: &&mut Node<H>| {
             !node.stuck
                 && node.counts[MethodKind::Compute as usize] > node.registration.slots
@@ -357,27 +329,23 @@ impl<H: Host> Registry<H> {
             }
         }
         for id in &stuck {
-            self.reindex(*id, rng);
+            self.reindex(*id);
         }
         stuck
     }
 
-    fn reindex(&mut self, id: NodeId, rng: &mut SmallRng) {
-        self.reindex_for(id, &[MethodKind::Compute, MethodKind::Async], rng);
+    fn reindex(&mut self, id: NodeId) {
+        self.reindex_for(id, &[MethodKind::Compute, MethodKind::Async]);
     }
 
-    fn reindex_for(&mut self, id: NodeId, kinds: &[MethodKind], rng: &mut SmallRng) {
+    fn reindex_for(&mut self, id: NodeId, kinds: &[MethodKind]) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(group) = self.groups.get_mut(&node.group) else { return };
         for kind in kinds.iter().copied() {
-            if let Some(key) = node.keys[kind as usize].take() {
-                group.ready[kind as usize].remove(&key);
-            }
+            let ready = &mut group.ready[kind as usize];
+            ready.remove(id);
             if node.takes(kind, Duration::ZERO) {
-                let load = (u64::from(node.taken(kind)) << 32) / u64::from(node.registration.slots);
-                let key = ReadyKey { load, tie: rng.random(), node: id };
-                group.ready[kind as usize].insert(key);
-                node.keys[kind as usize] = Some(key);
+                ready.insert(id, (u64::from(node.taken(kind)) << 32) / u64::from(node.registration.slots));
             }
         }
     }
@@ -418,28 +386,29 @@ impl<H: Host> Registry<H> {
     }
 
     /// The least loaded node that can take a call of the method now, among those not in `avoid`.
+    /// `salt` decides between equals.
     pub(super) fn least_loaded(
         &self,
         method: MethodId,
         labels: &Labels,
         expected: Duration,
         avoid: &[NodeId],
+        salt: u64,
     ) -> Option<(NodeId, MethodKind)> {
         let providers = self.providers.get(&method)?;
         let best_of = |id: &GroupId| {
             let group = self.groups.get(id)?;
             let kind = *group.methods.get(&method)?;
-            let fits = |key: &&ReadyKey| {
-                !avoid.contains(&key.node)
-                    && (labels.is_none() || self.nodes.get(&key.node).is_some_and(|node| node.has_labels(labels)))
+            let fits = |(_, id): &(u64, NodeId)| {
+                !avoid.contains(id) && (labels.is_none() || self.node(*id).is_some_and(|node| node.has_labels(labels)))
             };
-            let key = group.ready[kind as usize].iter().find(fits)?;
-            Some((*key, kind))
+            let (load, node) = group.ready[kind as usize].iter(salt).find(fits)?;
+            Some((load, mix(salt ^ id.0), node, kind))
         };
-        let (key, kind) = providers.iter().filter_map(best_of).min_by_key(|(key, _)| *key)?;
+        let (_, _, node, kind) = providers.iter().filter_map(best_of).min_by_key(|(load, tie, ..)| (*load, *tie))?;
         // With the least loaded one full, all are: only its backlog can tell it from the others, and
         // that by less than the prefetch.
-        self.nodes.get(&key.node)?.takes(kind, expected).then_some((key.node, kind))
+        self.node(node)?.takes(kind, expected).then_some((node, kind))
     }
 
     /// What nodes serve under this name with another signature or version.
@@ -497,7 +466,7 @@ impl<H: Host> Node<H> {
 }
 
 /// Spreads the bits of a number (the finalizer of splitmix64: Steele, Lea and Flood, 2014).
-fn mix(mut number: u64) -> u64 {
+pub(super) fn mix(mut number: u64) -> u64 {
     number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
@@ -543,9 +512,7 @@ impl<H: Host> Node<H> {
 #[cfg(feature = "simulation")]
 impl<H: Host> Registry<H> {
     pub(super) fn is_ready(&self, node: &Node<H>, kind: MethodKind) -> bool {
-        let key = node.keys[kind as usize];
-        let group = self.groups.get(&node.group);
-        key.is_some_and(|key| group.is_some_and(|group| group.ready[kind as usize].contains(&key)))
+        self.groups.get(&node.group).is_some_and(|group| group.ready[kind as usize].contains(node.identity.id))
     }
 
     /// Compares the groups with how many members each should have that serve.

@@ -152,7 +152,10 @@ impl<H: Host> Core<H> {
         let call = self.calls.get(&id)?;
         let method = call.method.id();
         let Demand { labels, count, .. } = &call.demand;
-        self.registry.least_loaded(method, labels, self.expected(method).saturating_mul(*count), &self.to_avoid(call))
+        let expected = self.expected(method).saturating_mul(*count);
+        // Drawn from the seed by the call's own number: random to whoever looks, and the same in each run.
+        let salt = self.settings.seed ^ id.0;
+        self.registry.least_loaded(method, labels, expected, &self.to_avoid(call), salt)
     }
 
     fn choose_for_queued(&self, id: CallId) -> Option<(NodeId, MethodKind)> {
@@ -264,7 +267,7 @@ impl<H: Host> Core<H> {
         let count = call.demand.count;
         let expected = self.expected(method.id()).saturating_mul(count);
         let booking = Booking { call: id, attempt, kind, count, expected };
-        self.registry.start(now, node, booking, &mut self.rng);
+        self.registry.start(now, node, booking);
         if let Some(node) = self.registry.node(node) {
             effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, deadline });
         }

@@ -1,0 +1,87 @@
+//! The nodes that can take one more call, least loaded first.
+//!
+//! Nodes of the same load lie together in no order, so that to put one in or take it out costs the
+//! logarithm of the number of different loads, which is small however many nodes there are.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+
+use super::registry::mix;
+use crate::id::NodeId;
+
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    levels: BTreeMap<u64, Vec<NodeId>>,
+    /// Where each node is: its load, and its place among those of the same.
+    places: FxHashMap<NodeId, (u64, usize)>,
+    /// An empty level, kept for its memory: the only node of a level leaves it with each call.
+    spare: Vec<NodeId>,
+}
+
+impl Ready {
+    /// Puts a node in that is not there.
+    pub(super) fn insert(&mut self, node: NodeId, load: u64) {
+        let level = self.levels.entry(load).or_insert_with(|| std::mem::take(&mut self.spare));
+        self.places.insert(node, (load, level.len()));
+        level.push(node);
+    }
+
+    /// Takes a node out, if it is there.
+    pub(super) fn remove(&mut self, node: NodeId) {
+        let Some((load, place)) = self.places.remove(&node) else { return };
+        let Some(level) = self.levels.get_mut(&load) else { return };
+        level.swap_remove(place);
+        match level.get(place) {
+            Some(moved) => {
+                self.places.insert(*moved, (load, place));
+            }
+            None if level.is_empty() => self.spare = self.levels.remove(&load).unwrap_or_default(),
+            None => {}
+        }
+    }
+
+    /// All of them with their loads, least loaded first. Among equals `salt` says where to begin, so that
+    /// different salts choose different nodes.
+    pub(super) fn iter(&self, salt: u64) -> impl Iterator<Item = (u64, NodeId)> {
+        self.levels.iter().flat_map(move |(load, level)| {
+            let start = (mix(salt) % level.len().max(1) as u64) as usize;
+            let (before, after) = level.split_at(start);
+            after.iter().chain(before).map(|node| (*load, *node))
+        })
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(super) fn contains(&self, node: NodeId) -> bool {
+        self.places
+            .get(&node)
+            .is_some_and(|(load, place)| self.levels.get(load).and_then(|level| level.get(*place)) == Some(&node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_loaded_come_first_and_equals_by_chance() {
+        let node = |number| NodeId::new(1, number);
+        let mut ready = Ready::default();
+        for (number, load) in [(1, 5), (2, 0), (3, 0), (4, 5), (5, 0)] {
+            ready.insert(node(number), load);
+        }
+        let mut firsts = std::collections::BTreeSet::new();
+        for salt in 0..50 {
+            let order: Vec<_> = ready.iter(salt).collect();
+            assert_eq!(order.iter().map(|(load, _)| *load).collect::<Vec<_>>(), [0, 0, 0, 5, 5]);
+            firsts.insert(order[0].1);
+        }
+        assert_eq!(firsts.into_iter().collect::<Vec<_>>(), [2, 3, 5].map(node));
+        for number in [2, 1, 5, 7] {
+            ready.remove(node(number));
+        }
+        let mut left: Vec<_> = ready.iter(0).collect();
+        left.sort();
+        assert_eq!(left, [(0, node(3)), (5, node(4))]);
+    }
+}
