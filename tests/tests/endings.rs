@@ -112,7 +112,8 @@ fn calls_end_although_the_runtime_of_their_handlers_has() {
         theirs.shutdown_background();
         let error = failure(soon("the running call", running).await);
         assert!(matches!(&error, CallError::Panicked { message, .. } if message.contains("ended")), "{error:?}");
-        failure(soon("a call that comes too late", probe.add_async(1, 1)).await);
+        let late = probe.wait(meeting.addr(), "late".to_owned());
+        failure(soon("a call that comes too late", late).await);
         assert_eq!(probe.add(1, 1).await, Ok(2), "compute calls need no runtime of the user's");
     });
     drop(node);

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use distribution::{CallError, Execution, LocalCluster, Master, Node, QueueUnit};
 use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, process::Process, soon};
-use futures::future::join_all;
+use futures::{FutureExt, StreamExt, future::join_all};
 use tokio::net::TcpStream;
 
 #[tokio::test]
@@ -77,6 +77,32 @@ async fn short_calls_that_are_stuck_behind_a_long_one_are_run_elsewhere() {
     assert_eq!(soon("the calls behind the long one", join_all(stuck)).await, [1, 2, 3, 4, 5].map(Ok));
     guest.release().await;
     assert_eq!(long.await, Ok(Held::Released));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+async fn async_handlers_that_block_hold_up_no_others() {
+    let master = Master::builder().heartbeat(Duration::from_millis(100)).bind("127.0.0.1:0").await.expect("binds");
+    let node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let probe = ProbeClient::new(&master);
+    let mut meeting = Meeting::new().await;
+    let mut events = master.events();
+    let mut blocked = Vec::new();
+    // Each blocks a thread, the first of them one of the connection's own. As many as leave the node's runtime some.
+    for number in 0..4 {
+        let call = probe.block(meeting.addr(), number.to_string()).spawn();
+        blocked.push((call, meeting.guest(&number.to_string()).await));
+        let others = join_all((0..50).map(|number| probe.add_async(number, 1).spawn()));
+        for (number, result) in (0..).zip(soon("the others", others).await) {
+            assert_eq!(result, Ok(number + 1));
+        }
+        assert_eq!(soon("a compute call", probe.add(1, 1)).await, Ok(2));
+    }
+    for (call, guest) in blocked {
+        guest.release().await;
+        assert_eq!(soon("a blocked call", call).await, Ok(Held::Released));
+    }
+    assert_eq!(master.nodes().first().map(|info| info.id), Some(node.id()));
+    assert!(events.next().now_or_never().is_none(), "the node was never suspect");
 }
 
 #[tokio::test]

@@ -40,6 +40,9 @@ pub(super) static METHODS: [Method; 6] = [
 ];
 const ASYNC: [bool; 6] = [false, false, true, true, false, false];
 
+/// Some hundred times what any world takes.
+const MOST_EVENTS: u64 = 200_000;
+
 /// Values of the label that each node has.
 const ZONES: [&str; 2] = ["east", "west"];
 
@@ -285,6 +288,9 @@ impl World {
         event: impl FnOnce(&mut Core<SimulatedHost>, Time, &mut Effects<SimulatedHost>) -> R,
     ) -> Result<R, String> {
         self.events += 1;
+        if self.events > MOST_EVENTS {
+            return Err("the core asks to be looked at without end".to_owned());
+        }
         self.note(format!("{:?} {what}", self.now));
         let mut effects = Vec::new();
         let result = event(&mut self.core, self.now, &mut effects);

@@ -26,12 +26,12 @@ const fn mutation(what: &'static str, file: &'static str, from: &'static str, to
     Mutation { what, file, from, to }
 }
 
-const MUTATIONS: [Mutation; 18] = [
+const MUTATIONS: [Mutation; 22] = [
     mutation(
         "a call that may have run is repeated although it is not idempotent",
         "retry.rs",
-        "!call.method.is_idempotent() || ",
-        "",
+        "!call.method.is_idempotent()\n            || call.demand.node",
+        "call.demand.node",
     ),
     mutation(
         "a call that was written is taken for one that was not",
@@ -76,13 +76,8 @@ const MUTATIONS: [Mutation; 18] = [
         "self.timers.remove(&(deadline, id, Timer::Deadline));",
         "",
     ),
-    mutation("bytes that no longer wait are still counted", "schedule.rs", "self.waiting_bytes -= demand.size;", ""),
-    mutation(
-        "a node that is leaving gets calls",
-        "mod.rs",
-        "self.registry.set_state(id, NodeState::Draining, &mut self.rng);",
-        "",
-    ),
+    mutation("bytes that no longer wait are still counted", "schedule.rs", "self.waiting_bytes -= size;", ""),
+    mutation("a node that is leaving gets calls", "mod.rs", "self.registry.set_state(id, NodeState::Draining);", ""),
     mutation(
         "a suspect node gets calls",
         "registry.rs",
@@ -98,8 +93,8 @@ const MUTATIONS: [Mutation; 18] = [
     mutation(
         "a call that may have run is turned away as not run",
         "schedule.rs",
-        "stage: Stage::Queued(_), attempt: 0, ..",
-        "stage: Stage::Queued(_), ..",
+        "stage: Stage::Queued(_), attempt: 0, demand",
+        "stage: Stage::Queued(_), demand",
     ),
     mutation(
         "a node is told that it is drained while it has calls",
@@ -116,7 +111,7 @@ const MUTATIONS: [Mutation; 18] = [
     mutation(
         "a call avoids the nodes it has tried also where there are no others",
         "schedule.rs",
-        "if serving.len() >= self.registry.serving(call.method.id()) { Vec::new() } else { serving }",
+        "if serving.len() >= all { Vec::new() } else { serving }",
         "serving",
     ),
     mutation(
@@ -124,6 +119,25 @@ const MUTATIONS: [Mutation; 18] = [
         "schedule.rs",
         "call.queued.max(since) + wait <= now",
         "call.queued.max(since) + wait <= now && wait.is_zero()",
+    ),
+    mutation("a batch is repeated as a whole", "retry.rs", "            || is_batch\n", ""),
+    mutation(
+        "a batch is shortened twice",
+        "mod.rs",
+        "if call.kept.is_none() && (1..call.demand.count)",
+        "if (1..call.demand.count)",
+    ),
+    mutation(
+        "a batch of which calls were given back is sent again whole",
+        "mod.rs",
+        "Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| call.kept.is_some()) =>",
+        "Outcome::Refused(_) if false =>",
+    ),
+    mutation(
+        "labels are not looked at where a node is chosen",
+        "registry.rs",
+        "(labels.is_none() || self.node(*id).is_some_and(|node| node.has_labels(labels)))",
+        "true",
     ),
 ];
 
