@@ -128,6 +128,7 @@ impl LinkTask {
             client,
             context: tarpc::context::current(),
             argument_limit,
+            done: Vec::new(),
             has_yielded: false,
             in_flight: FuturesUnordered::new(),
         };
@@ -208,6 +209,8 @@ struct Traffic<'a> {
     client: client::Channel<Outgoing, Reply>,
     context: tarpc::context::Context,
     argument_limit: usize,
+    /// Calls whose attempts have ended, on their way to the core. Empty but while they gather.
+    done: Vec<Done>,
     /// Whether others on this thread have had their turn since the last calls came.
     has_yielded: bool,
     /// `None` for one of which only the end of the connection is known.
@@ -220,44 +223,37 @@ impl Traffic<'_> {
     where
         D: Future,
     {
-        let mut done = Vec::new();
-        loop {
-            let mut came = false;
-            while let Poll::Ready(Some(attempt)) = self.attempts.poll_recv(cx) {
-                came = true;
-                match self.start(attempt) {
-                    Ok(call) => self.in_flight.push(call),
-                    Err(refused) => done.push(refused),
-                }
+        let mut done = std::mem::take(&mut self.done);
+        let mut came = false;
+        while let Poll::Ready(Some(attempt)) = self.attempts.poll_recv(cx) {
+            came = true;
+            match self.start(attempt) {
+                Ok(call) => self.in_flight.push(call),
+                Err(refused) => done.push(refused),
             }
-            // Callers that are ready to make their calls do so before anything is written: then all of them
-            // travel in one write.
-            if came && !self.has_yielded {
-                self.has_yielded = true;
-                cx.waker().wake_by_ref();
-                if done.is_empty() {
-                    return Poll::Pending;
-                }
-            } else {
-                self.has_yielded = false;
-            }
-            // Before tarpc's client, so that it finds all new requests at once and writes them together.
-            self.collect(cx, &mut done);
-            let ended = dispatch.as_mut().poll(cx);
-            // And after it, for the replies it has just read, be they the last.
-            self.collect(cx, &mut done);
-            if done.is_empty() {
-                return ended;
-            }
+        }
+        // Callers that are ready to make their calls do so before anything is written: then all of them
+        // travel in one write.
+        self.has_yielded = came && !self.has_yielded;
+        if self.has_yielded {
+            cx.waker().wake_by_ref();
+            self.done = done;
+            return Poll::Pending;
+        }
+        // Before tarpc's client, so that it finds all new requests at once and writes them together.
+        self.collect(cx, &mut done);
+        let ended = dispatch.as_mut().poll(cx);
+        // And after it, for the replies it has just read, be they the last.
+        self.collect(cx, &mut done);
+        if !done.is_empty() {
             self.shared.with_core(|core, now, effects| {
                 for (call, attempt, attempted) in done.drain(..) {
                     core.finished(now, self.node, call, attempt, attempted, effects);
                 }
             });
-            if ended.is_ready() {
-                return ended;
-            }
         }
+        self.done = done;
+        ended
     }
 
     fn collect(&mut self, cx: &mut Context<'_>, done: &mut Vec<Done>) {

@@ -3,11 +3,12 @@
 use std::{
     cell::RefCell,
     future::Future,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -152,7 +153,15 @@ impl CurrentCall {
         run()
     }
 
-    /// Polls an async handler as this call.
+    /// Polls an async handler once as this call.
+    pub(super) fn poll_in<F: Future>(&self, cx: &mut Context<'_>, handler: Pin<&mut F>) -> Poll<F::Output>
+    where
+        F: ?Sized,
+    {
+        ASYNCHRONOUS.sync_scope(self.clone(), || handler.poll(cx))
+    }
+
+    /// Runs an async handler as this call.
     pub(super) fn scope<F: Future>(&self, handler: F) -> impl Future<Output = F::Output> + use<F> {
         ASYNCHRONOUS.scope(self.clone(), handler)
     }

@@ -11,12 +11,12 @@ use std::{
     collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use tarpc::server::InFlightRequest;
 use tokio::{runtime::Handle, task::JoinHandle};
 
@@ -31,7 +31,7 @@ pub(super) struct Job {
     pub(super) request: InFlightRequest<Incoming, Reply>,
     pub(super) call: CurrentCall,
     pub(super) guard: RunningGuard,
-    pub(super) handler: Pin<Box<dyn Future<Output = Reply> + Send>>,
+    pub(super) handler: BoxFuture<'static, Reply>,
 }
 
 type Done = (InFlightRequest<Incoming, Reply>, Reply);
@@ -117,7 +117,7 @@ impl Runner {
         let Job { request, call, guard, mut handler } = job;
         let polled = std::future::poll_fn(|cx| {
             let _inside = users.enter();
-            Poll::Ready(handler.as_mut().poll(cx))
+            Poll::Ready(call.poll_in(cx, handler.as_mut()))
         })
         .await;
         match polled {
@@ -128,7 +128,7 @@ impl Runner {
                 self.lock().done.push((request, reply));
             }
             Poll::Pending => {
-                let task = users.spawn(handler);
+                let task = users.spawn(call.scope(handler));
                 // The request stays on the link's runtime, so that it is answered also if the handler
                 // panics as it is dropped, or its runtime ends.
                 link.spawn(async move {

@@ -220,7 +220,7 @@ impl Connection<'_> {
                     false => None,
                 };
                 let Some(guard) = guard else { return refuse(request) };
-                let handler = Box::pin(call.scope(handler(message.payload, limit)));
+                let handler = handler(message.payload, limit);
                 self.setup.runner.push(Job { request, call, guard, handler }, &self.setup.runtime);
             }
         }
