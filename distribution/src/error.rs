@@ -340,13 +340,13 @@ pub enum GoneReason {
     /// The connection ended without a goodbye: the process died, or was cut off with a reset.
     Disconnected,
     /// Reading from or writing to the connection failed.
-    Broken(String),
+    Broken(Box<str>),
     /// Nothing was heard of it for this long.
     Silent(Duration),
     /// It said goodbye: it drained, or its `Node` was dropped.
     Left,
     /// It sent something that breaks the protocol.
-    Violation(String),
+    Violation(Box<str>),
     /// This master shut down.
     Shutdown,
 }
@@ -448,5 +448,17 @@ pub enum Error {
 impl Error {
     pub(crate) fn setting(name: &'static str, value: impl fmt::Display, reason: &'static str) -> Self {
         Self::Setting { name, value: value.to_string(), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_error_is_small_enough_to_be_returned() {
+        // From 128 bytes on clippy warns the users, in each function of theirs that passes one on.
+        assert!(size_of::<CallError>() < 128, "{}", size_of::<CallError>());
+        assert!(size_of::<CallError<String>>() < 128, "{}", size_of::<CallError<String>>());
     }
 }

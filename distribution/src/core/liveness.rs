@@ -36,7 +36,7 @@ impl<H: Host> Core<H> {
         for id in self.registry.ids() {
             let Some(node) = self.registry.node_mut(id) else { continue };
             if let Some(complaint) = node.link.complaint(self.liveness.amnesty) {
-                self.cut_off(now, id, GoneReason::Violation(complaint.to_owned()), effects);
+                self.cut_off(now, id, GoneReason::Violation(complaint.into()), effects);
                 continue;
             }
             let heard = node.link.heard().max(node.joined).max(self.liveness.amnesty);

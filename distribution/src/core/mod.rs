@@ -426,7 +426,7 @@ impl<H: Host> Core<H> {
         }
         match reply.outcome {
             Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| call.kept.is_some()) => {
-                let reason = GoneReason::Violation("refused a batch of which it had kept some".to_owned());
+                let reason = GoneReason::Violation("refused a batch of which it had kept some".into());
                 self.lost(now, id, &identity, &reason, effects);
             }
             Outcome::Value | Outcome::Error => {
@@ -468,7 +468,7 @@ impl<H: Host> Core<H> {
                 if has_deadline {
                     self.time_out(id, effects);
                 } else {
-                    let reason = GoneReason::Violation("stopped a call that nobody had cancelled".to_owned());
+                    let reason = GoneReason::Violation("stopped a call that nobody had cancelled".into());
                     self.lost(now, id, &identity, &reason, effects);
                 }
             }

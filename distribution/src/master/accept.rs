@@ -151,7 +151,7 @@ where
     match answer(&mut stream, &welcome).await {
         Ok(()) => task.run(Arc::clone(&shared), stream, node).await,
         Err(error) => {
-            let reason = GoneReason::Broken(error.to_string());
+            let reason = GoneReason::Broken(error.to_string().into());
             shared.with_core(|core, now, effects| core.gone(now, node, reason, effects));
         }
     }

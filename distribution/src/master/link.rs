@@ -192,9 +192,9 @@ fn broken(error: &ChannelError<io::Error>) -> GoneReason {
     | ChannelError::Flush(source)
     | ChannelError::Close(source)) = error;
     if source.kind() == io::ErrorKind::InvalidData {
-        GoneReason::Violation(source.to_string())
+        GoneReason::Violation(source.to_string().into())
     } else {
-        GoneReason::Broken(source.to_string())
+        GoneReason::Broken(source.to_string().into())
     }
 }
 

@@ -154,10 +154,7 @@ impl CurrentCall {
     }
 
     /// Polls an async handler once as this call.
-    pub(super) fn poll_in<F: Future>(&self, cx: &mut Context<'_>, handler: Pin<&mut F>) -> Poll<F::Output>
-    where
-        F: ?Sized,
-    {
+    pub(super) fn poll_in<F: Future + ?Sized>(&self, cx: &mut Context<'_>, handler: Pin<&mut F>) -> Poll<F::Output> {
         ASYNCHRONOUS.sync_scope(self.clone(), || handler.poll(cx))
     }
 

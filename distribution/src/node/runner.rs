@@ -146,6 +146,7 @@ impl Runner {
 }
 
 /// What a runner does next.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart where it is made, and the large one is the usual one")]
 enum Next {
     Start(Job),
     Answer(Vec<Done>),

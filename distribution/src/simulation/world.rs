@@ -623,7 +623,7 @@ impl World {
     /// A connection breaks, and the node lives.
     fn close(&mut self) -> Result<(), String> {
         let Some(at) = self.pick_node(|node| !node.gone) else { return Ok(()) };
-        self.end_connection(at, GoneReason::Broken("reset".to_owned()))
+        self.end_connection(at, GoneReason::Broken("reset".into()))
     }
 
     fn end_connection(&mut self, at: usize, reason: GoneReason) -> Result<(), String> {
