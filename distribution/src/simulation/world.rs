@@ -251,8 +251,8 @@ impl World {
         match self.rng.random_range(0..100) {
             0..25 => self.submit(),
             25..40 => self.write(),
-            40..51 => self.start(),
-            51..52 => self.give_back(),
+            40..50 => self.start(),
+            50..52 => self.give_back(),
             52..66 => self.finish_one(),
             66..76 => self.deliver(),
             76..79 => self.cancel(),
@@ -385,7 +385,7 @@ impl World {
         let method = self.rng.random_range(0..METHODS.len());
         let target = self.rng.random_bool(0.05) && !self.nodes.is_empty();
         let zone = if self.rng.random_bool(0.7) { ZONES[0] } else { ZONES[1] };
-        let batch = !ASYNC[method] && self.rng.random_bool(0.1);
+        let batch = !ASYNC[method] && self.rng.random_bool(0.25);
         let demand = Demand {
             count: if batch { self.rng.random_range(2..9) } else { 1 },
             labels: self.rng.random_bool(0.1).then(|| [("zone".to_owned(), zone.to_owned())].into()),
@@ -525,17 +525,20 @@ impl World {
 
     /// A node gives the end of a batch back that it runs, or says what makes no sense.
     fn give_back(&mut self) -> Result<(), String> {
-        let Some(at) = self.pick_node(|node| node.running && node.reachable && !node.gone && !node.attempts.is_empty())
-        else {
-            return Ok(());
-        };
-        let place = self.rng.random_range(0..self.nodes[at].attempts.len());
-        let attempt = &self.nodes[at].attempts[place];
-        let count = self.calls[attempt.call.at].demand.count;
-        let sensible = attempt.stage == Stage::Running && attempt.kept.is_none() && count > 1;
-        if !sensible && self.rng.random_bool(0.7) || attempt.stage == Stage::Queued {
+        let calls = &self.calls;
+        let is_batch = |attempt: &Attempt| attempt.stage != Stage::Queued && calls[attempt.call.at].demand.count > 1;
+        let batches: Vec<(usize, usize)> = (0..self.nodes.len())
+            .filter(|at| self.nodes[*at].running && self.nodes[*at].reachable && !self.nodes[*at].gone)
+            .flat_map(|at| (0..self.nodes[at].attempts.len()).map(move |place| (at, place)))
+            .filter(|(at, place)| is_batch(&self.nodes[*at].attempts[*place]))
+            .collect();
+        if batches.is_empty() {
             return Ok(());
         }
+        let (at, place) = batches[self.rng.random_range(0..batches.len())];
+        let attempt = &self.nodes[at].attempts[place];
+        let count = self.calls[attempt.call.at].demand.count;
+        let sensible = attempt.stage == Stage::Running && attempt.kept.is_none() && self.rng.random_bool(0.7);
         let kept = if sensible { self.rng.random_range(1..count) } else { self.rng.random_range(0..10) };
         let (node, id, number) = (self.nodes[at].id, attempt.id, attempt.number);
         if sensible {
