@@ -1,9 +1,98 @@
 //! What the examples have in common. Each is a file beside this one; run it as
 //! `cargo run --release --example palindromes`.
+//!
+//! `palindromes` and `arith` spell out how a master, a node and a local cluster are started. The others leave that to
+//! [`run`], so that they hold nothing but their subject.
 
-use std::io::IsTerminal;
+use std::{error::Error, io::IsTerminal, process::ExitCode, time::Duration};
 
+use clap::{Args, Subcommand};
+use distribution::{LocalCluster, Master, Node, Service};
 use tracing_subscriber::EnvFilter;
+
+/// Where the work is done: in this process, or on nodes elsewhere.
+#[derive(Args, Debug)]
+pub struct Place {
+    /// Nodes of the local cluster.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    nodes: u16,
+
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Role {
+    /// Waits for nodes, has them do the work, and ends.
+    Master {
+        /// Where nodes register.
+        #[arg(long, default_value = "127.0.0.1:3000")]
+        listen: String,
+        /// How many nodes to wait for before the work begins.
+        #[arg(long, default_value_t = 1)]
+        wait: usize,
+    },
+    /// Registers at a master and works for it until SIGTERM or ctrl-c.
+    Node {
+        /// The master's address. It need not be up yet.
+        #[arg(long, default_value = "127.0.0.1:3000")]
+        master: String,
+        /// The node's name; host name and process number unless given.
+        #[arg(long)]
+        name: Option<String>,
+    },
+}
+
+/// What is left of a program after its options: is a node of this service, or gives the job a master whose nodes serve
+/// it. Prints the job's error.
+pub async fn run<S: Service>(
+    place: Place,
+    service: impl Fn() -> S + Send + Sync + 'static,
+    job: impl AsyncFnOnce(&Master) -> Result<(), Box<dyn Error>>,
+) -> ExitCode {
+    // In one process the nodes' comings and goings are no news.
+    start_logs(if place.role.is_none() { "warn" } else { "warn,distribution=info" });
+    match run_at(place, service, job).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
+async fn run_at<S: Service>(
+    place: Place,
+    service: impl Fn() -> S + Send + Sync + 'static,
+    job: impl AsyncFnOnce(&Master) -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
+    match place.role {
+        None => {
+            let cluster = LocalCluster::builder().nodes(usize::from(place.nodes)).serve(service).start().await?;
+            let done = job(cluster.master()).await;
+            // Also after an error, so that the nodes end in order and have nothing to complain about.
+            cluster.shutdown().await;
+            done?;
+        }
+        Some(Role::Master { listen, wait }) => {
+            let master = Master::bind(&listen).await?;
+            println!("Waiting for {} at {}", counted(wait as u64, "node"), master.local_addr());
+            master.wait_for_nodes(wait).await;
+            let done = job(&master).await;
+            master.shutdown().await;
+            done?;
+        }
+        Some(Role::Node { master, name }) => {
+            let mut node = Node::builder().serve(service());
+            if let Some(name) = name {
+                node = node.name(name);
+            }
+            node.run(master).await?;
+        }
+    }
+    Ok(())
+}
 
 /// Writes logs to standard error: those that `RUST_LOG` asks for, or these.
 pub fn start_logs(unless_told: &str) {
@@ -14,7 +103,7 @@ pub fn start_logs(unless_told: &str) {
 
 /// Prints an error with its causes.
 #[allow(clippy::print_stderr, reason = "the place for errors of a program")]
-pub fn report(error: &dyn std::error::Error) {
+pub fn report(error: &dyn Error) {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -22,4 +111,32 @@ pub fn report(error: &dyn std::error::Error) {
         source = cause.source();
     }
     eprintln!("error: {text}");
+}
+
+/// Reads an option that must be a number above zero.
+///
+/// # Errors
+///
+/// What is wrong with it, for clap to print.
+pub fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        Ok(_) => Err("it must be above zero, and finite".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A number of things, in words: `1 node`, `4 nodes`.
+pub fn counted(number: u64, thing: &str) -> String {
+    if number == 1 { format!("{number} {thing}") } else { format!("{number} {thing}s") }
+}
+
+/// A time in words, to a tenth of a millisecond.
+pub fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// How many nodes a master has, in words.
+pub fn nodes_of(master: &Master) -> String {
+    counted(master.nodes().len() as u64, "node")
 }

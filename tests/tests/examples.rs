@@ -1,7 +1,9 @@
 //! The examples as their users run them: as processes.
 
 use std::{
+    fs,
     net::SocketAddr,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -109,9 +111,165 @@ async fn arith_answers_over_http() {
     master.log_with("said goodbye").await;
 }
 
+/// An empty folder for one test.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{}: {error}", folder.display()),
+        _ => fs::create_dir_all(&folder).expect("creates"),
+    }
+    folder
+}
+
+fn utf8(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+#[tokio::test]
+async fn mandelbrot_paints_the_same_with_any_number_of_nodes() {
+    let folder = folder("mandelbrot");
+    let mut pictures = Vec::new();
+    for nodes in ["1", "3"] {
+        let output = folder.join(format!("{nodes}.png"));
+        // No multiples of each other, so that tiles at the edges are smaller.
+        let size = ["--width", "50", "--height", "30", "--tile", "16", "--iterations", "100"];
+        let mut run = Process::start(
+            &example("mandelbrot"),
+            &[&size[..], &["--nodes", nodes, "--output", utf8(&output)]].concat(),
+        );
+        run.log_with("8 of 8 calls in ").await;
+        let lines = run.rest().await;
+        assert!(run.ended().await.success());
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert!(line.starts_with(&format!("Wrote {}: 50 x 30 pixels in 8 tiles", output.display())), "{line}");
+        assert!(line.contains(&format!(" over {nodes} node")), "{line}");
+        pictures.push(fs::read(&output).expect("a picture"));
+    }
+    let picture = &pictures[0];
+    assert_eq!(&picture[..16], b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR");
+    assert_eq!(&picture[16..24], [0, 0, 0, 50, 0, 0, 0, 30]);
+    assert!(picture == &pictures[1], "the pictures differ; compare those in {}", folder.display());
+}
+
+#[tokio::test]
+async fn mandelbrot_says_where_it_cannot_write() {
+    let small = ["--width", "2", "--height", "2", "--iterations", "10", "--output", "/nonexistent/picture.png"];
+    let mut run = Process::start(&example("mandelbrot"), &small);
+    let error = run.log_with("error: ").await;
+    assert!(error.contains("/nonexistent/picture.png") && error.contains("--output"), "{error}");
+    assert_eq!(run.ended().await.code(), Some(1));
+}
+
+#[tokio::test]
+async fn montecarlo_ends_with_a_good_estimate() {
+    // Batches far smaller than what is needed, and one far larger.
+    for batch in ["100", "200000"] {
+        let arguments = ["--error", "0.001", "--batch", batch, "--nodes", "3", "--seed", "7"];
+        let mut run = Process::start(&example("montecarlo"), &arguments);
+        let lines = run.rest().await;
+        assert!(run.ended().await.success());
+        let result = lines.last().and_then(|line| line.strip_prefix("Mean distance of two points in a cube: "));
+        let (mean, error) = result.and_then(|result| result.split_once(" +- ")).expect("a result");
+        let (mean, error): (f64, f64) = (mean.parse().expect("a mean"), error.parse().expect("an error"));
+        assert!(error > 0.0 && error <= 0.001, "{lines:?}");
+        assert!((mean - 0.661_707_182).abs() < 6.0 * error, "{lines:?}");
+        let samples: u64 = lines[0].split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+        // The variance is 0.5 less the mean squared.
+        assert!((50_000..=400_000).contains(&samples), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn montecarlo_refuses_an_error_that_is_never_reached() {
+    for error in ["0", "-1", "NaN", "inf"] {
+        let mut run = Process::start(&example("montecarlo"), &[&format!("--error={error}")]);
+        run.log_with("above zero").await;
+        assert_eq!(run.ended().await.code(), Some(2));
+    }
+}
+
+/// A folder with 600 words in three files and nothing else that counts: 300 times `the`, 200 times `straße`, 99 times
+/// `don't` and once `zebra`.
+fn texts(name: &str) -> PathBuf {
+    let folder = folder(name);
+    fs::create_dir_all(folder.join("below")).expect("creates");
+    fs::create_dir_all(folder.join("cache")).expect("creates");
+    fs::write(folder.join("one.txt"), "The THE (the)\n".repeat(100)).expect("writes");
+    fs::write(folder.join("below/two"), "Straße, STRAßE -- 'don't'\r\n".repeat(99)).expect("writes");
+    // All on one line, which has no end.
+    fs::write(folder.join("below/three.md"), "zebra straße/straße").expect("writes");
+    fs::write(folder.join("empty"), "").expect("writes");
+    fs::write(folder.join(".hidden"), "hidden").expect("writes");
+    fs::write(folder.join("cache/CACHEDIR.TAG"), "cached").expect("writes");
+    folder
+}
+
+#[tokio::test]
+async fn wordcount_counts_right_with_any_number_of_nodes_and_any_chunk() {
+    let folder = texts("wordcount");
+    for nodes in ["1", "4"] {
+        for (chunk, chunks) in [("65536", 3), ("100", 49), ("1", 200)] {
+            let arguments = [utf8(&folder), "--nodes", nodes, "--chunk", chunk, "--top", "3"];
+            let mut run = Process::start(&example("wordcount"), &arguments);
+            let lines = run.rest().await;
+            assert!(run.ended().await.success());
+            let words: Vec<_> = lines[..3].iter().map(|line| line.trim_start()).collect();
+            assert_eq!(words, ["300 the", "200 straße", "99 don't"], "{lines:?}");
+            assert!(lines[3].starts_with("600 words, 4 different, in 4 files of "), "{lines:?}");
+            assert!(lines[4].starts_with(&format!("{chunks} chunks ")), "{lines:?}");
+            assert!(lines[4].contains(&format!(" over {nodes} node")), "{lines:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn wordcount_names_what_it_cannot_read() {
+    let folder = folder("wordcount-skips");
+    let (text, data, missing) = (folder.join("text"), folder.join("data"), folder.join("missing"));
+    fs::write(&text, "one two two").expect("writes");
+    fs::write(&data, b"one \xff").expect("writes");
+    let mut run = Process::start(&example("wordcount"), &[utf8(&missing), utf8(&data), utf8(&text)]);
+    assert!(run.log_with("skipped ").await.starts_with(&format!("skipped {}: ", missing.display())));
+    assert!(run.log_with("skipped ").await.starts_with(&format!("skipped {}: it is no text: ", data.display())));
+    let lines = run.rest().await;
+    assert!(run.ended().await.success());
+    assert!(lines[2].starts_with("3 words, 2 different, in 1 file"), "{lines:?}");
+
+    let mut run = Process::start(&example("wordcount"), &[utf8(&missing)]);
+    run.log_with("name text files").await;
+    assert_eq!(run.ended().await.code(), Some(1));
+}
+
+#[tokio::test]
+async fn wordcount_runs_over_processes() {
+    let wordcount = example("wordcount");
+    let folder = texts("wordcount-processes");
+    let mut master =
+        Process::start(&wordcount, &[utf8(&folder), "master", "--listen", "127.0.0.1:0", "--wait", "2", "--top", "1"]);
+    let line = master.line_with("Waiting for 2 nodes at ").await;
+    let addr = line.trim_start_matches("Waiting for 2 nodes at ").to_owned();
+    let node = |name| Process::start(&wordcount, &["node", "--master", &addr, "--name", name]);
+    let mut nodes = [node("one"), node("two")];
+    master.line_with("300 the").await;
+    master.line_with("600 words, 4 different, in 4 files").await;
+    assert!(master.ended().await.success());
+    for node in &mut nodes {
+        node.signal("TERM").await;
+        assert!(node.ended().await.success());
+    }
+}
+
+#[tokio::test]
+async fn wordcount_has_something_to_count_unless_told() {
+    let mut run = Process::start(&example("wordcount"), &["--top", "3"]);
+    let lines = run.rest().await;
+    assert!(run.ended().await.success());
+    assert!(lines.len() == 5 && lines[3].contains(" files of "), "{lines:?}");
+}
+
 #[tokio::test]
 async fn each_example_has_help() {
-    for name in ["palindromes", "arith"] {
+    for name in ["palindromes", "arith", "mandelbrot", "montecarlo", "wordcount"] {
         let mut run = Process::start(&example(name), &["--help"]);
         let help = run.rest().await.join("\n");
         assert!(run.ended().await.success() && help.contains("Usage:"), "{help}");
