@@ -84,7 +84,11 @@ impl<S: Stream> DistributeStream for S {}
 /// value is here, and calls of this kind are never [`Overloaded`](CallError::Overloaded), because the
 /// stream waits instead.
 ///
-/// Dropping it cancels the calls that are under way.
+/// Dropping it cancels the calls that are under way: take what you need, and drop it.
+///
+/// The items of the input are calls, neither futures (`async {}`) nor answers (`.answer()`). To gather the
+/// values use `try_collect`, which ends at the first error, or `collect::<Vec<_>>`; to go through them,
+/// `while let Some(result) = results.next().await`.
 ///
 /// ```
 /// # use distribution::{LocalCluster, service};
@@ -176,7 +180,7 @@ impl<S, T, E> Distributed<S, T, E> {
     }
 
     /// Shows how far it has come on standard error: a bar with rate, time left, failures and nodes, or
-    /// without a terminal a line every few seconds.
+    /// without a terminal a line every few seconds; and a line at the end, also if that is early.
     #[cfg(feature = "progress")]
     pub fn progress(mut self) -> Self
     where
@@ -531,9 +535,7 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Stream for Distributed<S, T, E> {
             if this.input.is_none() && this.next.is_none() && this.again.is_empty() {
                 if this.flights.is_empty() {
                     #[cfg(feature = "progress")]
-                    if let Some(progress) = this.progress.take() {
-                        progress.finish();
-                    }
+                    drop(this.progress.take());
                     return Poll::Ready(None);
                 }
                 if this.hedge {

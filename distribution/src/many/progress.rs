@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::id::NodeId;
 
@@ -81,14 +81,6 @@ impl Progress {
     fn print(&self) {
         eprintln!("{self}");
     }
-
-    /// Says how it ended.
-    pub(super) fn finish(self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-        self.print();
-    }
 }
 
 impl fmt::Display for Progress {
@@ -113,12 +105,16 @@ impl fmt::Display for Progress {
 fn bar(total: Option<u64>) -> ProgressBar {
     let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
     let template = match total {
-        Some(_) => "{bar:30} {pos}/{len} calls, {per_sec}, {eta} left, {msg}",
-        None => "{spinner} {pos} calls, {per_sec}, {elapsed}, {msg}",
+        Some(_) => "{bar:30} {pos}/{len} calls, {rate}, {eta} left, {msg}",
+        None => "{spinner} {pos} calls, {rate}, {elapsed}, {msg}",
     };
     // The templates are ours and well formed; a plain bar is good enough otherwise.
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+        let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
+            // Where it goes cannot fail.
+            let _ = write!(text, "{:.0}/s", state.per_sec());
+        };
+        bar.set_style(style.with_key("rate", rate));
     }
     bar
 }
@@ -134,5 +130,7 @@ impl Drop for Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+        // However it ended: all done, enough had, or given up.
+        self.print();
     }
 }

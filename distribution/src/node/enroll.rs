@@ -109,6 +109,8 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
                 setup.status.send_replace(Status::Registered);
                 match serve::serve(&setup, registered, &mut wishes).await {
                     serve::End::Left => break None,
+                    // The master may end at the same time as the node is to.
+                    serve::End::Lost(_) if *wishes.borrow() == Wish::Leave => break None,
                     serve::End::Lost(reason) => {
                         setup.status.send_replace(Status::Dialling);
                         tracing::warn!(
