@@ -236,7 +236,8 @@ impl Traffic<'_> {
         // travel in one write.
         self.has_yielded = came && !self.has_yielded;
         if self.has_yielded {
-            cx.waker().wake_by_ref();
+            // Polled once, it has this task woken when the others have run.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
             self.done = done;
             return Poll::Pending;
         }
