@@ -113,7 +113,8 @@ fn calls_end_although_the_runtime_of_their_handlers_has() {
         let error = failure(soon("the running call", running).await);
         assert!(matches!(&error, CallError::Panicked { message, .. } if message.contains("ended")), "{error:?}");
         let late = probe.wait(meeting.addr(), "late".to_owned());
-        failure(soon("a call that comes too late", late).await);
+        // A handler may make what it will of a runtime that has ended; the call ends in any case.
+        let _ = soon("a call that comes too late", late).await;
         assert_eq!(probe.add(1, 1).await, Ok(2), "compute calls need no runtime of the user's");
     });
     drop(node);

@@ -467,3 +467,87 @@ async fn affinity_keeps_a_key_on_its_node_and_moves_few() {
     }
     assert!(!after.contains(&"a".to_owned()));
 }
+
+#[tokio::test]
+async fn async_calls_travel_alone_whatever_is_known_when_they_are_made() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let tally = TallyClient::new(&master);
+    let calls = (0..500).map(|number| tally.double_async(number)).distribute().batch(100);
+    let late = async {
+        // Some are queued by now, as batches or not.
+        while master.stats().queued == 0 {
+            tokio::task::yield_now().await;
+        }
+        let node = Node::builder().serve(TallyServer::new(Counter::default()));
+        node.spawn(master.local_addr()).await.expect("registers")
+    };
+    let (results, _node) = soon("the results", async { tokio::join!(calls.try_collect::<Vec<_>>(), late) }).await;
+    assert_eq!(results, Ok((0..500).map(|number| number * 2).collect::<Vec<u64>>()));
+}
+
+#[tokio::test]
+async fn a_node_that_joins_gets_a_share_of_a_run_that_waits() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let node = |slots| Node::builder().serve(ProbeServer::new(Prober)).slots(slots).spawn(master.local_addr());
+    let _first = node(1).await.expect("registers");
+    let probe = ProbeClient::new(&master);
+    let mut meeting = Meeting::new().await;
+    let addr = meeting.addr();
+    let run = (0..40).map(|number| probe.hold(addr, number.to_string())).distribute().try_collect::<Vec<_>>();
+    let join = async {
+        let mut guests = vec![meeting.next().await];
+        let second = node(20).await.expect("registers");
+        // Far more than were under way for the first node, and none of them has come back.
+        while guests.len() < 21 {
+            guests.push(meeting.next().await);
+        }
+        for guest in guests {
+            guest.release().await;
+        }
+        for _ in 21..40 {
+            meeting.next().await.release().await;
+        }
+        second
+    };
+    let (results, _second) = soon("the results", async { tokio::join!(run, join) }).await;
+    assert_eq!(results, Ok(vec![Held::Released; 40]));
+}
+
+#[tokio::test]
+async fn large_results_that_nobody_takes_are_bounded() {
+    let cluster = cluster(&["a"], 2).await;
+    let pulled = AtomicUsize::new(0);
+    let endless = (0u64..).inspect(|_| {
+        pulled.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut results = endless.map(|_| cluster.tally.bytes(1_000_000)).distribute().unordered();
+    for taken in 1..=100 {
+        assert_eq!(results.next().await.map(|result| result.map(|bytes| bytes.len())), Some(Ok(1_000_000)));
+        let ahead = pulled.load(Ordering::Relaxed) - taken;
+        assert!(ahead < 200, "{ahead} results of a megabyte each ahead of their consumer");
+    }
+}
+
+#[tokio::test]
+async fn a_range_without_end_has_no_sum_that_overflows() {
+    let cluster = cluster(&["a", "b"], 1).await;
+    let tally = &cluster.tally;
+    // With an exact length of usize::MAX, and a batch of which the end is given back.
+    let mut results = (0..u64::MAX).map(|number| tally.slow_at(number, 3, 300)).distribute().batch(64);
+    for number in 0..1000 {
+        assert_eq!(soon("a result", results.next()).await, Some(Ok(number * 2)));
+    }
+}
+
+#[tokio::test]
+async fn methods_in_one_stream_are_measured_apart() {
+    let cluster = cluster(&["a", "b"], 1).await;
+    let tally = &cluster.tally;
+    let calls =
+        (0..20_000).map(|number| tally.double(number)).chain((0..8).map(|number| tally.slow_at(number, number, 30)));
+    let started = std::time::Instant::now();
+    let results: Vec<u64> = soon("the results", calls.distribute().try_collect()).await.expect("all are answered");
+    assert_eq!(results.len(), 20_008);
+    // Eight of 30 ms over two nodes; all in one batch they would take 240 ms and be cut on the way.
+    assert!(started.elapsed() < Duration::from_secs(30));
+}

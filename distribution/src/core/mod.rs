@@ -20,7 +20,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
-    sync::Arc,
     time::Duration,
 };
 
@@ -34,7 +33,7 @@ use crate::{
     error::{CallError, Cause, Execution, GoneReason, Part, Progress, Setback},
     id::{CallId, NodeId, NodeIdentity},
     service::{
-        caller::Capacity,
+        caller::{Capacity, Labels},
         method::{Method, MethodId},
         outcome,
     },
@@ -126,9 +125,6 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
-/// Labels that a node must have, each with its value; `None` for any node.
-pub(crate) type Labels = Option<Arc<[(String, String)]>>;
-
 /// What is asked of a call.
 #[derive(Clone, Debug)]
 pub(crate) struct Demand {
@@ -191,6 +187,11 @@ struct CallEntry<H: Host> {
 impl<H: Host> CallEntry<H> {
     fn deadline(&self) -> Option<Time> {
         self.demand.timeout.map(|timeout| self.submitted.saturating_add(timeout))
+    }
+
+    /// How many calls it is still about.
+    fn count(&self) -> u32 {
+        self.kept.unwrap_or(self.demand.count)
     }
 
     /// The nodes it was lost with, in order.
@@ -478,7 +479,7 @@ impl<H: Host> Core<H> {
     /// The caller wants the call no more.
     pub(crate) fn cancel(&mut self, id: CallId, effects: &mut Effects<H>) {
         if let Some(call) = self.remove(id) {
-            self.stats.cancelled += u64::from(call.demand.count);
+            self.stats.cancelled += u64::from(call.count());
             self.stop(id, call, effects);
         }
     }
@@ -508,7 +509,7 @@ impl<H: Host> Core<H> {
             timeout: call.demand.timeout.unwrap_or_default(),
             progress: progress.unwrap_or(Progress::Queued),
         };
-        self.stats.failed += u64::from(call.demand.count);
+        self.stats.failed += u64::from(call.count());
         effects.push(Effect::End { call: call.handle.clone(), end: Err(error), setbacks: call.setbacks.clone() });
         self.stop(id, call, effects);
     }
@@ -524,11 +525,13 @@ impl<H: Host> Core<H> {
     /// Ends a call with an error, unless it ended before.
     fn end_with(&mut self, id: CallId, effects: &mut Effects<H>, error: impl FnOnce(&CallEntry<H>) -> CallError) {
         if let Some(call) = self.remove(id) {
-            self.stats.failed += u64::from(call.demand.count);
             let mut error = error(&call);
             // Whatever came of the last attempt: an earlier one may have run.
             if error.execution() == Execution::NotRun && call.lost().next().is_some() {
                 error = node_lost(&call);
+            }
+            if !goes_on_one_by_one(&call, &error) {
+                self.stats.failed += u64::from(call.count());
             }
             effects.push(Effect::End { call: call.handle, end: Err(error), setbacks: call.setbacks });
         }
@@ -644,6 +647,16 @@ impl<H: Host> Core<H> {
     pub(crate) fn stats(&self) -> Stats {
         Stats { queued: self.waiting + self.backing_off, in_flight: self.registry.in_flight, ..self.stats }
     }
+}
+
+/// Whether the calls of a batch that ends with this error are made again, each by itself.
+fn goes_on_one_by_one<H: Host>(call: &CallEntry<H>, error: &CallError) -> bool {
+    call.demand.count > 1
+        && match error {
+            CallError::NodeLost { .. } => call.method.is_idempotent() && call.demand.node.is_none(),
+            CallError::TooLarge { part, .. } | CallError::Decode { part, .. } => *part == Part::Arguments,
+            _ => false,
+        }
 }
 
 /// The end of a call that was lost, with its last loss.

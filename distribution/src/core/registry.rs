@@ -432,7 +432,7 @@ impl<H: Host> Registry<H> {
 
     /// Where calls of the method can go. Looks at all nodes.
     pub(super) fn capacity(&self, method: MethodId, labels: &Labels) -> Capacity {
-        let mut capacity = Capacity { compute: true, ..Capacity::default() };
+        let mut capacity = Capacity::default();
         for node in self.candidates(method, labels) {
             let Some(kind) = self.kind_on(node.identity.id, method) else { continue };
             let limit = node.limit(kind) as usize;
@@ -441,7 +441,7 @@ impl<H: Host> Registry<H> {
             if node.state == NodeState::Alive {
                 capacity.free += limit.saturating_sub(node.taken(kind) as usize);
             }
-            capacity.compute &= kind == MethodKind::Compute;
+            capacity.compute = kind == MethodKind::Compute && (capacity.compute || capacity.nodes == 1);
         }
         capacity
     }

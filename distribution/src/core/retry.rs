@@ -42,9 +42,17 @@ impl<H: Host> Core<H> {
         self.after_loss(now, id, effects);
     }
 
-    /// Repeats a call that was lost, or ends it.
-    pub(super) fn after_loss(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
+    /// Repeats a call that was lost after a while, or ends it.
+    fn after_loss(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
+        if self.may_repeat(id, effects) {
+            let attempts = self.calls.get(&id).map_or(1, |call| call.sent);
+            self.back_off(now, id, attempts);
+        }
+    }
+
+    /// Whether a call that was lost is to be repeated; ends it if not.
+    pub(super) fn may_repeat(&mut self, id: CallId, effects: &mut Effects<H>) -> bool {
+        let Some(call) = self.calls.get_mut(&id) else { return false };
         let attempts = call.sent;
         let most = call.demand.attempts.unwrap_or(ATTEMPTS);
         // A batch ends: each of its calls goes on by itself, so that one which kills its nodes takes no
@@ -55,18 +63,18 @@ impl<H: Host> Core<H> {
             || is_batch
             || (attempts >= most && !is_poisoned(call))
         {
-            return self.end_with(id, effects, super::node_lost);
-        }
-        if is_poisoned(call) {
-            return self.end_with(id, effects, |call| CallError::Poisoned {
+            self.end_with(id, effects, super::node_lost);
+        } else if is_poisoned(call) {
+            self.end_with(id, effects, |call| CallError::Poisoned {
                 method: call.method.name(),
                 nodes: call.lost().map(|(node, _)| node.clone()).collect(),
             });
+        } else if self.shutting_down {
+            self.end_with(id, effects, super::shutdown_error);
+        } else {
+            return true;
         }
-        if self.shutting_down {
-            return self.end_with(id, effects, super::shutdown_error);
-        }
-        self.back_off(now, id, attempts);
+        false
     }
 
     /// The node answered that it did not start the call.

@@ -80,7 +80,11 @@ impl<H: Host> Core<H> {
         if self.shutting_down {
             self.end_with(id, effects, super::shutdown_error);
         } else if was_lost {
-            self.after_loss(now, id, effects);
+            // It was lost as part of a batch. Its own first repetition need not wait: the batch is not
+            // repeated, so it comes once.
+            if self.may_repeat(id, effects) {
+                self.enqueue_or_place(now, id, effects);
+            }
         } else {
             self.enqueue_or_place(now, id, effects);
         }

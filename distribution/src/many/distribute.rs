@@ -11,7 +11,8 @@ use std::{
 };
 
 use futures::{
-    Stream, StreamExt,
+    FutureExt, Stream, StreamExt,
+    future::BoxFuture,
     stream::{self, FuturesUnordered},
 };
 
@@ -19,10 +20,10 @@ use super::{
     flight::{Batch, Flight, Landed, Race},
     outlet::Outlet,
     pace::Pace,
-    parcel::Parcel,
+    parcel::{Address, Parcel},
 };
 use crate::{
-    error::{CallError, CodecError, Part},
+    error::{CallError, CodecError, Execution, Part, Setback},
     id::NodeIdentity,
     service::{
         Call,
@@ -80,9 +81,9 @@ impl<S: Stream> DistributeStream for S {}
 /// milliseconds, as measured: tiny calls cost little, and long ones travel alone. A batch that takes far
 /// longer than it was made for is cut, and its end goes to other nodes. None of this shows in the results:
 /// a call that fails fails by itself, and one whose node is lost is repeated or reported by the same rules
-/// as a call made by itself. Two differences remain: a call waits for the others of its batch before its
-/// value is here, and calls of this kind are never [`Overloaded`](CallError::Overloaded), because the
-/// stream waits instead.
+/// as a call made by itself. What remains is this: a value is here once its batch is, and is lost with it if
+/// the node is lost before; and calls of this kind are never [`Overloaded`](CallError::Overloaded), because
+/// the stream waits instead. Calls with a timeout travel alone.
 ///
 /// Dropping it cancels the calls that are under way: take what you need, and drop it.
 ///
@@ -118,10 +119,19 @@ pub struct Distributed<S, T, E = Infallible> {
     next: Option<Call<T, E>>,
     /// What has to be sent before anything new is pulled.
     again: VecDeque<(Parcel<T, E>, Role)>,
+    /// Calls in `again`.
+    again_calls: usize,
+    /// Where the newest parcel went.
+    last: Option<Address<T, E>>,
+    /// Ready when nodes have come or gone.
+    news: Option<BoxFuture<'static, ()>>,
     flights: FuturesUnordered<Flight<T, E>>,
     /// Bytes of arguments in flight.
     bytes: usize,
-    outlet: Outlet<Result<T, CallError<E>>>,
+    /// Results, each with the bytes it came in.
+    outlet: Outlet<(Result<T, CallError<E>>, usize)>,
+    /// Bytes of results that are not yielded yet.
+    held: usize,
     pace: Pace,
     hedge: bool,
     /// When to look for items that take long.
@@ -140,10 +150,14 @@ impl<S, T, E> Distributed<S, T, E> {
             pending: 0,
             next: None,
             again: VecDeque::new(),
+            again_calls: 0,
+            last: None,
+            news: None,
             flights: FuturesUnordered::new(),
             bytes: 0,
             outlet: Outlet::ordered(),
-            pace: Pace::new(),
+            held: 0,
+            pace: Pace::default(),
             hedge: false,
             look_again: None,
             unlooked: 0,
@@ -159,7 +173,8 @@ impl<S, T, E> Distributed<S, T, E> {
     }
 
     /// Has at most so many calls pulled and not yielded yet. Unless set it is a number that keeps all slots
-    /// busy: some batches for each slot, 262,144 calls at most, and 64 MiB of arguments.
+    /// busy: some batches for each slot, 262,144 calls at most. Beside it no more are pulled while 64 MiB of
+    /// arguments are under way (unless a slot would be left free) or 64 MiB of results wait to be yielded.
     pub fn in_flight(mut self, calls: usize) -> Self {
         self.pace.set_in_flight(calls);
         self
@@ -195,7 +210,7 @@ impl<S, T, E> Distributed<S, T, E> {
 impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
     /// How many calls are yet to be sent, if the input tells.
     fn left(&self) -> Option<usize> {
-        let waiting: usize = self.again.iter().map(|(parcel, _)| parcel.count as usize).sum();
+        let waiting = self.again_calls;
         match &self.input {
             None => Some(waiting),
             Some(input) => match input.size_hint() {
@@ -207,6 +222,9 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
 
     /// Sends as much as may be sent now.
     fn send(&mut self, cx: &mut Context<'_>) {
+        if let Some(address) = &self.last {
+            self.pace.turn_to(address.method, &address.options.labels, Instant::now(), || address.capacity());
+        }
         loop {
             let free = self.flights.len() < self.pace.capacity().slots.max(1);
             if self.flights.len() >= self.pace.flights() && !self.flights.is_empty() {
@@ -230,13 +248,15 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
     /// The next parcel: what was sent before, or new calls.
     fn parcel(&mut self, cx: &mut Context<'_>) -> Option<(Parcel<T, E>, Role)> {
         if let Some((mut parcel, role)) = self.again.pop_front() {
-            let now = Instant::now();
-            let address = parcel.address.clone();
-            self.pace.look(now, || address.dispatcher.capacity(address.method, &address.options));
-            let left = parcel.count as usize + self.left().unwrap_or(0);
-            let size = self.pace.batch(Some(left), parcel.address.options.timeout) as u32;
+            self.again_calls -= parcel.count as usize;
+            let address = &parcel.address;
+            self.pace.turn_to(address.method, &address.options.labels, Instant::now(), || address.capacity());
+            let left = self.left().unwrap_or(0).saturating_add(parcel.count as usize);
+            let size = self.pace.batch(Some(left), address.options.timeout);
+            let size = u32::try_from(size).unwrap_or(u32::MAX);
             if parcel.count > size {
                 let head = parcel.split(size);
+                self.again_calls += parcel.count as usize;
                 self.again.push_front((parcel, role.clone()));
                 parcel = head;
             }
@@ -244,6 +264,10 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         }
         let mut parcel: Option<Parcel<T, E>> = None;
         let mut size = 0;
+        // A consumer that does not keep up is waited for.
+        if self.held >= BYTES_MOST {
+            return None;
+        }
         let left = self.left();
         // Room for a batch is waited for, as long as no slot is: a window that is full would else be
         // refilled by one call at a time.
@@ -258,14 +282,17 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
                 None => match Parcel::new(call, self.pulled) {
                     Ok(begun) => {
                         let address = &begun.address;
-                        let look = || address.dispatcher.capacity(address.method, &address.options);
-                        self.pace.look(Instant::now(), look);
+                        let labels = &address.options.labels;
+                        self.pace.turn_to(address.method, labels, Instant::now(), || address.capacity());
+                        if self.news.is_none() {
+                            self.news = Some(address.dispatcher.nodes_changed());
+                        }
                         size = self.pace.batch(left, address.options.timeout);
                         parcel = Some(begun);
                         self.pulled += 1;
                     }
                     Err(error) => {
-                        self.outlet.push(self.pulled, Err(error.widen()));
+                        self.outlet.push(self.pulled, (Err(error.widen()), 0));
                         self.pulled += 1;
                         continue;
                     }
@@ -282,7 +309,9 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
                 break;
             }
         }
-        parcel.map(|parcel| (parcel, Role::default()))
+        let parcel = parcel?;
+        self.last = Some(parcel.address.clone());
+        Some((parcel, Role::default()))
     }
 
     /// The next call of the input.
@@ -322,38 +351,47 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
                 self.bytes -= batch.state.payload.len();
                 if let Some(race) = &batch.race {
                     let others = race.runners.fetch_sub(1, Ordering::AcqRel) > 1;
-                    if ended.is_err() && others {
-                        return;
-                    }
+                    let ended = match ended {
+                        Err(failed) if others => return race.note(failed),
+                        // What is not sure to have not run there may have run here.
+                        Err(failed) if failed.error.execution() == Execution::NotRun => Err(race.worst(failed)),
+                        ended => ended,
+                    };
                     race.is_over.store(true, Ordering::Release);
                     self.call_back(race);
+                    return self.end(&batch, ended);
                 }
-                match ended {
-                    Ok(answer) if batch.state.role.count == 1 => self.answered(&batch, answer),
-                    Ok(answer) => self.unpack(&batch, answer),
-                    Err(failed) => self.failed(&batch, failed),
-                }
+                self.end(&batch, ended);
             }
         }
     }
 
+    fn end(&mut self, batch: &Batch<T, E>, ended: Result<RawAnswer, Failed>) {
+        match ended {
+            Ok(answer) if batch.state.role.count == 1 => self.answered(batch, answer),
+            Ok(answer) => self.unpack(batch, answer),
+            Err(failed) => self.failed(batch, failed),
+        }
+    }
+
     fn answered(&mut self, batch: &Batch<T, E>, answer: RawAnswer) {
-        self.pace.note(1, answer.run);
+        self.pace.note(batch.address.method, &batch.address.options.labels, 1, answer.run);
         self.note_node(&answer.node);
         let method = batch.address.method.name();
         let result = batch.address.decode.decode_one(method, answer.is_error, Decoder::new(&answer.payload));
-        self.outlet.push(batch.first, result);
+        self.keep(batch.first, result, answer.payload.len());
     }
 
     /// Takes the results out of the reply to a batch. Calls that are not in it were not started.
     fn unpack(&mut self, batch: &Batch<T, E>, answer: RawAnswer) {
-        self.pace.note(answer.count as usize, answer.run);
+        self.pace.note(batch.address.method, &batch.address.options.labels, answer.count as usize, answer.run);
         self.note_node(&answer.node);
         let mut next = 0;
         // Those it had given back before are under way already.
         for item in Outcomes::new(&answer.payload).take(batch.count as usize) {
+            let size = item.as_ref().map_or(0, |(_, value)| value.rest().len());
             let result = self.outcome(batch, &answer.node, item);
-            self.outlet.push(batch.first + u64::from(next), result);
+            self.keep(batch.first + u64::from(next), result, size);
             next += 1;
         }
         if next == 0 {
@@ -399,21 +437,17 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
                     self.send_again(batch, kept, batch.count);
                 }
                 if method.is_idempotent() && batch.address.options.node.is_none() {
-                    for place in 0..kept {
-                        let role = Role { setbacks: setbacks.clone(), ..Role::default() };
-                        let one = batch.slice(place, place + 1);
-                        self.again.push_back((one, role));
-                    }
+                    self.send_one_by_one(batch, kept, &setbacks);
                 } else {
                     self.fail_all(batch, kept, &error);
                 }
             }
-            // Too much together may be little enough one by one.
-            CallError::TooLarge { .. } if many => {
-                for place in 0..batch.count {
-                    let one = batch.slice(place, place + 1);
-                    self.again.push_back((one, Role::default()));
-                }
+            // Nothing was started: too much together may be little enough one by one, and a node whose
+            // method is async takes no batches.
+            CallError::TooLarge { part: Part::Arguments, .. } | CallError::Decode { part: Part::Arguments, .. }
+                if many =>
+            {
+                self.send_one_by_one(batch, batch.count, &[]);
             }
             error => self.fail_all(batch, batch.count, error),
         }
@@ -421,14 +455,29 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
 
     fn fail_all(&mut self, batch: &Batch<T, E>, count: u32, error: &CallError) {
         for place in 0..count {
-            self.outlet.push(batch.first + u64::from(place), Err(error.clone().widen()));
+            self.keep(batch.first + u64::from(place), Err(error.clone().widen()), 0);
         }
     }
 
     /// Sends calls of a batch again that were not started.
     fn send_again(&mut self, batch: &Batch<T, E>, from: u32, to: u32) {
         let parcel = batch.slice(from, to);
+        self.again_calls += parcel.count as usize;
         self.again.push_back((parcel, Role::default()));
+    }
+
+    /// Sends the first calls of a batch again, each by itself and with what has befallen it.
+    fn send_one_by_one(&mut self, batch: &Batch<T, E>, count: u32, setbacks: &[Setback]) {
+        self.again_calls += count as usize;
+        for one in batch.singles(count) {
+            self.again.push_back((one, Role { setbacks: setbacks.to_vec(), ..Role::default() }));
+        }
+    }
+
+    /// Puts a result where it is yielded from.
+    fn keep(&mut self, call: u64, result: Result<T, CallError<E>>, size: usize) {
+        self.held += size;
+        self.outlet.push(call, (result, size));
     }
 
     /// Cancels the others of a race that is over.
@@ -446,11 +495,13 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         let now = Instant::now();
         for batch in self.flights.iter_mut().filter_map(Flight::batch_mut) {
             let address = &batch.address;
-            if batch.race.is_some() || !address.method.is_idempotent() || address.options.node.is_some() {
+            let options = &address.options;
+            let is_free = options.node.is_none() && options.affinity.is_none();
+            if batch.race.is_some() || !address.method.is_idempotent() || !is_free {
                 continue;
             }
             watching = true;
-            self.pace.look(now, || address.dispatcher.capacity(address.method, &address.options));
+            self.pace.turn_to(address.method, &options.labels, now, || address.capacity());
             let free = self.pace.capacity().free;
             let Some(expected) = self.pace.expected(batch.count as usize) else { continue };
             let taken = now.saturating_duration_since(batch.started);
@@ -458,7 +509,10 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
                 let race = Race::new(2);
                 batch.race = Some(Arc::clone(&race));
                 let role = Role { beside: batch.state.id(), ..Role::default() };
-                late.push((batch.parcel(), role, race));
+                let mut parcel = batch.parcel();
+                let options = &mut parcel.address.options;
+                options.timeout = options.timeout.map(|timeout| timeout.saturating_sub(taken));
+                late.push((parcel, role, race));
             }
         }
         for (parcel, role, race) in late {
@@ -493,7 +547,8 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
     }
 
     fn yield_next(&mut self) -> Option<Result<T, CallError<E>>> {
-        let result = self.outlet.pop()?;
+        let (result, size) = self.outlet.pop()?;
+        self.held -= size;
         self.pending -= 1;
         #[cfg(feature = "progress")]
         if let Some(progress) = &mut self.progress {
@@ -544,6 +599,13 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Stream for Distributed<S, T, E> {
                     if this.flights.len() > before {
                         continue;
                     }
+                }
+            }
+            if let Some(news) = &mut this.news {
+                if news.poll_unpin(cx).is_ready() {
+                    this.news = this.last.as_ref().map(|address| address.dispatcher.nodes_changed());
+                    this.pace.forget_nodes();
+                    continue;
                 }
             }
             return Poll::Pending;

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, ready},
@@ -50,6 +50,19 @@ impl<T, E> Batch<T, E> {
         }
     }
 
+    /// The first calls of a batch of several, one by one.
+    pub(super) fn singles(&self, count: u32) -> Vec<Parcel<T, E>> {
+        let content = self.state.payload.clone().into_bytes();
+        let mut at = 0;
+        let one = |place: u32| {
+            let end = at + batch::skip(&content[at..], 1);
+            let parcel = Parcel::again(self.address.clone(), self.first + u64::from(place), 1, content.slice(at..end));
+            at = end;
+            parcel
+        };
+        (0..count).map(one).collect()
+    }
+
     /// Some calls of a batch of several, to be sent again.
     pub(super) fn slice(&self, from: u32, to: u32) -> Parcel<T, E> {
         let content = self.state.payload.clone().into_bytes();
@@ -65,11 +78,23 @@ pub(super) struct Race {
     pub(super) is_over: AtomicBool,
     /// How many are still out.
     pub(super) runners: AtomicU32,
+    /// How one failed while others were out.
+    failed: Mutex<Option<Failed>>,
 }
 
 impl Race {
     pub(super) fn new(runners: u32) -> Arc<Self> {
-        Arc::new(Self { is_over: AtomicBool::new(false), runners: AtomicU32::new(runners) })
+        Arc::new(Self { is_over: AtomicBool::new(false), runners: AtomicU32::new(runners), failed: Mutex::default() })
+    }
+
+    /// One has failed, and others are out.
+    pub(super) fn note(&self, failed: Failed) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+    }
+
+    /// The failure to be told, where the last one did not run.
+    pub(super) fn worst(&self, last: Failed) -> Failed {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(last)
     }
 }
 

@@ -5,7 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::service::caller::Capacity;
+use crate::service::{
+    caller::{Capacity, Labels},
+    method::Method,
+};
 
 /// What a batch is to take of a node's time.
 const BATCH_TIME: Duration = Duration::from_millis(10);
@@ -26,14 +29,27 @@ const CAPACITY_AGE: Duration = Duration::from_millis(50);
 /// Calls pulled and not yielded yet, however many nodes there are.
 const WINDOW_MOST: usize = 256 * 1024;
 
+/// Async calls under way, however many the nodes would take.
+const ASYNC_MOST: usize = 16 * 1024;
+
 /// Calls under way while no node is known: enough to say soon of all that none serves them.
 const WITHOUT_NODES: usize = 256;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pace {
     /// What was asked for, if anything was.
     batch: Option<usize>,
     in_flight: Option<usize>,
+    /// What is known of each method and its labels; few, and the one that is sent next.
+    lanes: Vec<Lane>,
+    current: usize,
+}
+
+/// Calls of one method to nodes with the same labels.
+#[derive(Debug)]
+struct Lane {
+    method: &'static Method,
+    labels: Labels,
     /// Seconds that a call takes.
     mean: Option<f64>,
     /// Calls in the largest batch that has come back.
@@ -43,10 +59,6 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new() -> Self {
-        Self { batch: None, in_flight: None, mean: None, largest: 0, capacity: Capacity::default(), looked: None }
-    }
-
     pub(super) fn set_batch(&mut self, calls: usize) {
         self.batch = Some(calls.max(1));
     }
@@ -55,62 +67,88 @@ impl Pace {
         self.in_flight = Some(calls.max(1));
     }
 
+    fn lane(&mut self, method: &'static Method, labels: &Labels) -> usize {
+        let known = self.lanes.iter().position(|lane| std::ptr::eq(lane.method, method) && lane.labels == *labels);
+        known.unwrap_or_else(|| {
+            let (labels, capacity) = (labels.clone(), Capacity::default());
+            self.lanes.push(Lane { method, labels, mean: None, largest: 0, capacity, looked: None });
+            self.lanes.len() - 1
+        })
+    }
+
     /// A batch of so many calls has come back, which took the node so long.
-    pub(super) fn note(&mut self, calls: usize, run: Duration) {
+    pub(super) fn note(&mut self, method: &'static Method, labels: &Labels, calls: usize, run: Duration) {
         let seconds = run.as_secs_f64() / calls.max(1) as f64;
-        self.mean = Some(self.mean.map_or(seconds, |mean| mean + WEIGHT * (seconds - mean)));
-        self.largest = self.largest.max(calls);
+        let lane = self.lane(method, labels);
+        let lane = &mut self.lanes[lane];
+        lane.mean = Some(lane.mean.map_or(seconds, |mean| mean + WEIGHT * (seconds - mean)));
+        lane.largest = lane.largest.max(calls);
+    }
+
+    /// Goes on about calls of this method, and looks at the nodes if it has not done so for a while.
+    pub(super) fn turn_to(
+        &mut self,
+        method: &'static Method,
+        labels: &Labels,
+        now: Instant,
+        capacity: impl FnOnce() -> Capacity,
+    ) {
+        self.current = self.lane(method, labels);
+        let lane = &mut self.lanes[self.current];
+        if lane.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= CAPACITY_AGE) {
+            lane.looked = Some(now);
+            lane.capacity = capacity();
+        }
+    }
+
+    /// The nodes have changed.
+    pub(super) fn forget_nodes(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.looked = None);
     }
 
     /// What so many calls are expected to take; `None` before the first has come back.
     pub(super) fn expected(&self, calls: usize) -> Option<Duration> {
-        Some(Duration::from_secs_f64(self.mean? * calls as f64))
-    }
-
-    /// Looks at the nodes, if it has not done so for a while.
-    pub(super) fn look(&mut self, now: Instant, capacity: impl FnOnce() -> Capacity) {
-        if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= CAPACITY_AGE) {
-            self.looked = Some(now);
-            self.capacity = capacity();
-        }
+        Some(Duration::from_secs_f64(self.lanes.get(self.current)?.mean? * calls as f64))
     }
 
     pub(super) fn capacity(&self) -> Capacity {
-        self.capacity
+        self.lanes.get(self.current).map(|lane| lane.capacity).unwrap_or_default()
     }
 
     /// How many calls the next batch is to have. `left` is how many there are still to be sent, if that
     /// is known: the last of them are dealt out in ever smaller batches, so that all nodes end together.
     /// (Guided self-scheduling: Polychronopoulos and Kuck, 1987.)
     pub(super) fn batch(&self, left: Option<usize>, timeout: Option<Duration>) -> usize {
-        if !self.capacity.compute {
+        let Some(lane) = self.lanes.get(self.current) else { return 1 };
+        // The time of a call is its own, and a batch ends as a whole.
+        if !lane.capacity.compute || timeout.is_some() {
             return 1;
         }
-        let most = self.window() / (2 * self.capacity.slots.max(1));
         if let Some(calls) = self.batch {
-            return calls.min(most.max(1));
+            return calls.min(self.in_flight.unwrap_or(usize::MAX));
         }
-        let Some(mean) = self.mean else { return 1 };
-        // A batch is answered as a whole, so it must not take much of a call's own time.
-        let time = timeout.map_or(BATCH_TIME, |timeout| BATCH_TIME.min(timeout / 10));
-        let calls = (time.as_secs_f64() / mean.max(1e-9)).round() as usize;
-        let share = left.map_or(usize::MAX, |left| left.div_ceil(2 * self.capacity.slots.max(1)));
-        calls.min(BATCH_MOST).min(GROWTH * self.largest).min(share).min(most).max(1)
+        let Some(mean) = lane.mean else { return 1 };
+        let calls = (BATCH_TIME.as_secs_f64() / mean.max(1e-9)).round() as usize;
+        let slots = lane.capacity.slots.max(1);
+        let share = left.map_or(usize::MAX, |left| left.div_ceil(2 * slots));
+        let most = self.in_flight.unwrap_or(WINDOW_MOST) / (2 * slots);
+        calls.min(BATCH_MOST).min(GROWTH * lane.largest).min(share).min(most).max(1)
     }
 
     /// How many batches may be under way: one for each slot, and as many that are on their way.
     pub(super) fn flights(&self) -> usize {
-        match self.capacity {
+        match self.capacity() {
             Capacity { nodes: 0, .. } => WITHOUT_NODES,
             Capacity { compute: true, slots, .. } => 2 * slots + 2,
-            Capacity { slots, .. } => slots,
+            // A node's own figure, which may be anything.
+            Capacity { slots, .. } => slots.min(ASYNC_MOST),
         }
     }
 
     /// How many calls may be pulled and not yielded yet.
     pub(super) fn window(&self) -> usize {
-        let fit = || (self.flights() * BATCH_MOST * 4).clamp(1024, WINDOW_MOST.max(4 * self.capacity.slots));
-        self.in_flight.unwrap_or_else(fit)
+        let batch = self.batch(None, None);
+        self.in_flight.unwrap_or_else(|| (self.flights() * batch * 4).clamp(1024, WINDOW_MOST.max(self.flights())))
     }
 }
 
@@ -118,9 +156,11 @@ impl Pace {
 mod tests {
     use super::*;
 
+    static METHOD: Method = Method::new("A", 1, "a", "fn() -> ()", false);
+
     fn pace(slots: usize) -> Pace {
-        let mut pace = Pace::new();
-        pace.look(Instant::now(), || Capacity { nodes: 1, slots, free: slots, compute: true });
+        let mut pace = Pace::default();
+        pace.turn_to(&METHOD, &None, Instant::now(), || Capacity { nodes: 1, slots, free: slots, compute: true });
         pace
     }
 
@@ -132,19 +172,19 @@ mod tests {
         for _ in 0..6 {
             let calls = pace.batch(None, None);
             sizes.push(calls);
-            pace.note(calls, Duration::from_micros(10) * calls as u32);
+            pace.note(&METHOD, &None, calls, Duration::from_micros(10) * calls as u32);
         }
         assert_eq!(sizes, [1, 8, 64, 512, 1000, 1000]);
-        assert_eq!(pace.batch(None, Some(Duration::from_millis(20))), 200);
+        assert_eq!(pace.batch(None, Some(Duration::from_secs(20))), 1, "a call with a timeout travels alone");
     }
 
     #[test]
     fn long_calls_travel_alone_and_the_last_are_spread() {
         let mut pace = pace(2);
-        pace.note(1, Duration::from_millis(20));
+        pace.note(&METHOD, &None, 1, Duration::from_millis(20));
         assert_eq!(pace.batch(None, None), 1);
         let mut pace = self::pace(2);
-        pace.note(8192, Duration::from_micros(8192));
+        pace.note(&METHOD, &None, 8192, Duration::from_micros(8192));
         assert_eq!(pace.batch(None, None), 8192);
         assert_eq!(pace.batch(Some(1000), None), 250);
         assert_eq!(pace.batch(Some(3), None), 1);
@@ -156,6 +196,11 @@ mod tests {
         pace.set_batch(100);
         assert_eq!(pace.batch(Some(5), None), 100);
         pace.set_in_flight(10);
-        assert_eq!((pace.window(), pace.batch(None, None)), (10, 5));
+        assert_eq!((pace.window(), pace.batch(None, None)), (10, 10));
+        let mut other = self::pace(1);
+        other.note(&METHOD, &None, 8192, Duration::from_millis(1));
+        static OTHER: Method = Method::new("A", 1, "b", "fn() -> ()", false);
+        other.turn_to(&OTHER, &None, Instant::now(), || Capacity { nodes: 1, slots: 1, free: 1, compute: true });
+        assert_eq!(other.batch(None, None), 1, "of this method nothing is known yet");
     }
 }

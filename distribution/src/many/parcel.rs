@@ -9,7 +9,7 @@ use crate::{
     service::{
         Call,
         call::DecodeReply,
-        caller::{CallOptions, CallState, Dispatcher, Role},
+        caller::{CallOptions, CallState, Capacity, Dispatcher, Role},
         method::Method,
     },
     wire::{Payload, batch},
@@ -33,6 +33,13 @@ pub(super) struct Address<T, E> {
     pub(super) method: &'static Method,
     pub(super) options: CallOptions,
     pub(super) decode: DecodeReply<T, E>,
+}
+
+impl<T, E> Address<T, E> {
+    /// Where these calls can go.
+    pub(super) fn capacity(&self) -> Capacity {
+        self.dispatcher.capacity(self.method, &self.options)
+    }
 }
 
 impl<T, E> Clone for Address<T, E> {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use tokio::{
     sync::{Notify, broadcast, mpsc, watch},
     time::Instant,
@@ -328,6 +329,16 @@ impl Dispatcher for Shared {
 
     fn capacity(&self, method: &'static Method, options: &CallOptions) -> Capacity {
         self.lock().core.capacity(method.id(), &options.labels)
+    }
+
+    fn nodes_changed(&self) -> BoxFuture<'static, ()> {
+        let mut alive = self.alive();
+        Box::pin(async move {
+            if alive.changed().await.is_err() {
+                // The master has ended, and so do all its calls.
+                std::future::pending().await
+            }
+        })
     }
 
     fn serving(&self, method: &'static Method, options: &CallOptions) -> Vec<NodeInfo> {

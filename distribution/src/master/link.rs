@@ -236,8 +236,9 @@ impl Traffic<'_> {
         // travel in one write.
         self.has_yielded = came && !self.has_yielded;
         if self.has_yielded {
-            // Polled once, it has this task woken when the others have run.
-            let _ = pin!(tokio::task::yield_now()).poll(cx);
+            // To the end of this thread's queue. Tokio's `yield_now` would wait until the thread is idle, and
+            // no other thread could take over meanwhile.
+            cx.waker().wake_by_ref();
             self.done = done;
             return Poll::Pending;
         }

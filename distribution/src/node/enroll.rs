@@ -41,15 +41,21 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub(super) fn start_thread(setup: Setup, wishes: watch::Receiver<Wish>) -> Result<(), Error> {
     let failed = |source| Error::Thread { what: "link thread", source };
     let name = format!("link-{}", setup.registration.name.chars().take(10).collect::<String>());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(LINK_THREADS)
-        .thread_name(&name)
-        .enable_all()
-        .build()
-        .map_err(failed)?;
+    let (started, start) = std::sync::mpsc::channel();
     std::thread::Builder::new()
-        .name(name)
+        .name(name.clone())
         .spawn(move || {
+            // Made here, because it must not be dropped where the caller is, in a runtime of its own.
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(LINK_THREADS)
+                .thread_name(name)
+                .enable_all()
+                .build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            let _ = started.send(Ok(()));
             let (ended, end) = std::sync::mpsc::channel();
             let (runner, pool, users) = (Arc::clone(&setup.runner), Arc::clone(&setup.pool), setup.runtime.clone());
             let link = runtime.spawn(async move {
@@ -68,7 +74,7 @@ pub(super) fn start_thread(setup: Setup, wishes: watch::Receiver<Wish>) -> Resul
             runtime.shutdown_background();
         })
         .map_err(failed)?;
-    Ok(())
+    start.recv().unwrap_or_else(|_| Err(std::io::Error::other("it ended at once"))).map_err(failed)
 }
 
 /// Why a try at registering failed.

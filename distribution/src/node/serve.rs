@@ -200,8 +200,11 @@ impl Connection<'_> {
                                 0 | 1 => compute(&call, &handler, &message.payload, limit),
                                 count => {
                                     let extent = Extent::new(count);
-                                    link.spawn(give_back_late(Arc::downgrade(&extent), side, call.key()));
-                                    batch::run(&call, &extent, &handler, &message.payload, limit)
+                                    let late = give_back_late(Arc::downgrade(&extent), side, call.key());
+                                    let late = link.spawn(late);
+                                    let reply = batch::run(&call, &extent, &handler, &message.payload, limit);
+                                    late.abort();
+                                    reply
                                 }
                             }
                         }
@@ -210,18 +213,18 @@ impl Connection<'_> {
                     (request, reply)
                 });
             }
-            Some(Handler::Async(_)) if message.count > 1 => {
+            Some(Handler::Async(..)) if message.count > 1 => {
                 let reason = "async calls do not travel in batches".to_owned();
                 tokio::spawn(answer(request, Reply::refused(Refusal::Decode(reason))));
             }
-            Some(Handler::Async(handler)) => {
+            Some(Handler::Async(handler, pace)) => {
                 let guard = match self.running.asynchronous() < self.setup.registration.async_limit {
                     true => self.running.enter(call.clone(), Phase::Asynchronous),
                     false => None,
                 };
                 let Some(guard) = guard else { return refuse(request) };
                 let handler = handler(message.payload, limit);
-                self.setup.runner.push(Job { request, call, guard, handler }, &self.setup.runtime);
+                self.setup.runner.push(Job { request, call, guard, handler, pace }, &self.setup.runtime);
             }
         }
     }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -54,9 +55,15 @@ pub trait Dispatcher: fmt::Debug + Send + Sync {
     /// Where calls of this method with these options can go at this moment.
     fn capacity(&self, method: &'static Method, options: &CallOptions) -> Capacity;
 
+    /// Waits until nodes have come or gone.
+    fn nodes_changed(&self) -> BoxFuture<'static, ()>;
+
     /// The nodes that serve this method with these options at this moment.
     fn serving(&self, method: &'static Method, options: &CallOptions) -> Vec<NodeInfo>;
 }
+
+/// Labels that a node must have, each with its value; `None` for any node.
+pub(crate) type Labels = Option<Arc<[(String, String)]>>;
 
 /// How a call is to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,7 +72,7 @@ pub struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) node: Option<NodeId>,
     pub(crate) attempts: Option<u32>,
-    pub(crate) labels: Option<Arc<[(String, String)]>>,
+    pub(crate) labels: Labels,
     pub(crate) affinity: Option<u64>,
 }
 

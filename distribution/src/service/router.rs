@@ -6,7 +6,10 @@ use std::{
     fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Instant,
 };
 
@@ -155,7 +158,7 @@ impl Routes {
             }
             .boxed()
         };
-        self.routes.push(Route { method, handler: Handler::Async(Arc::new(handler)) });
+        self.routes.push(Route { method, handler: Handler::Async(Arc::new(handler), Arc::default()) });
     }
 }
 
@@ -228,14 +231,40 @@ pub(crate) type ComputeHandler = Arc<dyn Fn(Decoder<'_>, &mut Encoder) -> Outcom
 #[derive(Clone)]
 pub(crate) enum Handler {
     Compute(ComputeHandler),
-    Async(Arc<dyn Fn(Bytes, usize) -> BoxFuture<'static, Reply> + Send + Sync>),
+    Async(Arc<dyn Fn(Bytes, usize) -> BoxFuture<'static, Reply> + Send + Sync>, Arc<Pace>),
+}
+
+/// How long an async method's handlers take until they first wait.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(AtomicU32);
+
+/// So many calls are taken for long after one that was.
+const LONG_FOR: u32 = 256;
+
+impl Pace {
+    /// One was long, or was not.
+    pub(crate) fn note(&self, is_long: bool) {
+        if is_long {
+            self.0.store(LONG_FOR, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the next one is to be taken for long.
+    pub(crate) fn is_long(&self) -> bool {
+        // Racing threads may count one call twice, which does no harm.
+        let left = self.0.load(Ordering::Relaxed);
+        if left > 0 {
+            self.0.store(left - 1, Ordering::Relaxed);
+        }
+        left > 0
+    }
 }
 
 impl Route {
     pub(crate) fn kind(&self) -> MethodKind {
         match self.handler {
             Handler::Compute(_) => MethodKind::Compute,
-            Handler::Async(_) => MethodKind::Async,
+            Handler::Async(..) => MethodKind::Async,
         }
     }
 }

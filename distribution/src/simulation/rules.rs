@@ -148,7 +148,11 @@ impl Rules {
         match end {
             Ok(ended) => self.answered(call, ended),
             Err(error) => {
-                self.failed += u64::from(call.demand.count);
+                // The calls of a batch that was lost are made again one by one, where they may be.
+                let method = &METHODS[call.method];
+                let lost = matches!(error, CallError::NodeLost { .. });
+                let again = lost && call.demand.count > 1 && method.is_idempotent() && call.demand.node.is_none();
+                self.failed += if again { 0 } else { u64::from(call.kept.unwrap_or(call.demand.count)) };
                 self.failed(now, call, error, served)
             }
         }
