@@ -220,6 +220,7 @@ impl Drop for Turn {
 
 impl Job {
     /// Polls the handler once; gives the job back if it is not done.
+    #[allow(clippy::result_large_err, reason = "the job comes back as it went in")]
     fn poll(mut self, users: &Handle) -> Result<Done, Self> {
         let started = Instant::now();
         let polled = {
