@@ -163,7 +163,8 @@ pub struct Stats {
     pub queued: usize,
     /// Calls that a node has.
     pub in_flight: usize,
-    /// Calls that ended with a value or with the method's own error.
+    /// Calls that ended with a value or with the method's own error; of batches all that were started,
+    /// whatever came of each.
     pub answered: u64,
     /// Calls that ended with another error.
     pub failed: u64,

@@ -90,7 +90,8 @@ impl CurrentCall {
         Self { id, attempt, deadline, cancelled: Arc::default() }
     }
 
-    /// The call, as its master counts them; the same in each attempt at it.
+    /// The call, as its master counts them; the same in each attempt at it. A call of a `.distribute()`
+    /// whose batch was lost or cut is made anew, under a new number.
     pub fn id(&self) -> CallId {
         self.id
     }
