@@ -37,7 +37,7 @@
 //!
 //! A `fn` of the trait is *compute*: it keeps a core busy, runs on the node's own pool, and takes one of
 //! its slots. An `async fn` waits for something: it runs on the tokio runtime that the node was started
-//! from, and many run at once. Neither can hold up the node's heartbeats, which have a thread of their own.
+//! from, and many run at once. Neither can hold up the node's heartbeats, which have threads of their own.
 //!
 //! # What happens when things break
 //!
