@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use distribution::{CallError, Execution, LocalCluster, Master, Node, QueueUnit};
 use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, process::Process, soon};
 use futures::{FutureExt, StreamExt, future::join_all};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, runtime::Runtime};
 
 #[tokio::test]
 async fn a_rolling_restart_under_load_loses_no_call() {
@@ -79,10 +79,10 @@ async fn short_calls_that_are_stuck_behind_a_long_one_are_run_elsewhere() {
     assert_eq!(long.await, Ok(Held::Released));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+#[tokio::test]
 async fn async_handlers_that_block_hold_up_no_others() {
     let master = Master::builder().heartbeat(Duration::from_millis(100)).bind("127.0.0.1:0").await.expect("binds");
-    let node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let (theirs, node) = node_of_its_own(&master).await;
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
     let mut events = master.events();
@@ -103,12 +103,13 @@ async fn async_handlers_that_block_hold_up_no_others() {
     }
     assert_eq!(master.nodes().first().map(|info| info.id), Some(node.id()));
     assert!(events.next().now_or_never().is_none(), "the node was never suspect");
+    theirs.shutdown_background();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+#[tokio::test]
 async fn an_async_handler_that_blocks_keeps_no_other_answer_back() {
     let master = Master::builder().heartbeat(Duration::from_millis(100)).bind("127.0.0.1:0").await.expect("binds");
-    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let (theirs, _node) = node_of_its_own(&master).await;
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
     let mut events = master.events();
@@ -128,6 +129,17 @@ async fn an_async_handler_that_blocks_keeps_no_other_answer_back() {
         assert_eq!(soon("the one that blocks", blocked).await, Ok(Held::Released));
     }
     assert!(events.next().now_or_never().is_none(), "the node was never suspect");
+    theirs.shutdown_background();
+}
+
+/// A node whose handlers run on a runtime of their own, as in a process of its own: one that blocks a thread
+/// of the master's runtime may hold up the master.
+async fn node_of_its_own(master: &Master) -> (Runtime, Node) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(6).enable_all().build().expect("starts");
+    let addr = master.local_addr();
+    let node = runtime.spawn(async move { Node::spawn(addr, ProbeServer::new(Prober)).await });
+    let node = node.await.expect("runs").expect("registers");
+    (runtime, node)
 }
 
 #[tokio::test]
