@@ -108,28 +108,29 @@ async fn async_handlers_that_block_hold_up_no_others() {
 
 #[tokio::test]
 async fn an_async_handler_that_blocks_keeps_no_other_answer_back() {
-    let master = Master::builder().heartbeat(Duration::from_millis(100)).bind("127.0.0.1:0").await.expect("binds");
-    let (theirs, _node) = node_of_its_own(&master).await;
-    let probe = ProbeClient::new(&master);
-    let mut meeting = Meeting::new().await;
-    let mut events = master.events();
-    for round in 0..20 {
+    // A new node each time: of a method that has blocked once it knows.
+    for _ in 0..10 {
+        let master = Master::builder().heartbeat(Duration::from_millis(100)).bind("127.0.0.1:0").await.expect("binds");
+        let (theirs, _node) = node_of_its_own(&master).await;
+        let probe = ProbeClient::new(&master);
+        let mut meeting = Meeting::new().await;
+        let mut events = master.events();
         // Made together, so that they arrive together: one that waits, many that are done at once, and one
         // that blocks behind them.
-        let waiting = probe.wait(meeting.addr(), format!("waits {round}")).spawn();
+        let waiting = probe.wait(meeting.addr(), "waits".to_owned()).spawn();
         let quick: Vec<_> = (0..100).map(|number| probe.add_async(number, 1).spawn()).collect();
-        let blocked = probe.block(meeting.addr(), format!("blocks {round}")).spawn();
-        let guest = meeting.guest(&format!("blocks {round}")).await;
+        let blocked = probe.block(meeting.addr(), "blocks".to_owned()).spawn();
+        let guest = meeting.guest("blocks").await;
         for (number, result) in (0..).zip(soon("the quick ones", join_all(quick)).await) {
             assert_eq!(result, Ok(number + 1));
         }
-        meeting.guest(&format!("waits {round}")).await.release().await;
+        meeting.guest("waits").await.release().await;
         assert_eq!(soon("the one that waits", waiting).await, Ok(Held::Released));
         guest.release().await;
         assert_eq!(soon("the one that blocks", blocked).await, Ok(Held::Released));
+        assert!(events.next().now_or_never().is_none(), "the node was never suspect");
+        theirs.shutdown_background();
     }
-    assert!(events.next().now_or_never().is_none(), "the node was never suspect");
-    theirs.shutdown_background();
 }
 
 /// A node whose handlers run on a runtime of their own, as in a process of its own: one that blocks a thread
