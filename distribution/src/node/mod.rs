@@ -301,8 +301,9 @@ impl NodeBuilder {
     ///
     /// Dropping the future ends the node.
     pub async fn run(self, master: impl fmt::Display) -> Result<(), Error> {
-        let node = self.start(master.to_string())?;
+        // Caught before the node can be known to anybody, so that none is too early.
         let mut signals = Signals::new();
+        let node = self.start(master.to_string())?;
         tokio::select! {
             ended = node.wait() => return ended,
             signal = signals.next() => tracing::info!(node = node.name, signal, "draining; a second signal ends it at once"),
@@ -371,34 +372,49 @@ fn default_name() -> String {
 struct Signals {
     #[cfg(unix)]
     terminate: Option<tokio::signal::unix::Signal>,
+    #[cfg(unix)]
+    interrupt: Option<tokio::signal::unix::Signal>,
 }
 
 impl Signals {
+    #[cfg(unix)]
     fn new() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let catch = |kind, name| {
+            signal(kind)
+                .inspect_err(|error| tracing::warn!(%error, "{name} cannot be caught, so it will not drain"))
+                .ok()
+        };
         Self {
-            #[cfg(unix)]
-            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-                .inspect_err(|error| tracing::warn!(%error, "SIGTERM cannot be caught, so it will not drain"))
-                .ok(),
+            terminate: catch(SignalKind::terminate(), "SIGTERM"),
+            interrupt: catch(SignalKind::interrupt(), "ctrl-c"),
         }
     }
 
+    #[cfg(not(unix))]
+    fn new() -> Self {
+        Self {}
+    }
+
+    #[cfg(unix)]
     async fn next(&mut self) -> &'static str {
-        #[cfg(unix)]
-        let terminate = async {
-            match &mut self.terminate {
-                Some(signal) => signal.recv().await,
+        async fn caught(signal: &mut Option<tokio::signal::unix::Signal>) {
+            match signal {
+                Some(signal) => _ = signal.recv().await,
                 None => std::future::pending().await,
             }
-        };
-        #[cfg(not(unix))]
-        let terminate = std::future::pending::<Option<()>>();
+        }
         tokio::select! {
-            _ = terminate => "SIGTERM",
-            interrupted = tokio::signal::ctrl_c() => match interrupted {
-                Ok(()) => "ctrl-c",
-                Err(_) => std::future::pending().await,
-            },
+            () = caught(&mut self.terminate) => "SIGTERM",
+            () = caught(&mut self.interrupt) => "ctrl-c",
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> &'static str {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => "ctrl-c",
+            Err(_) => std::future::pending().await,
         }
     }
 }
