@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    net::SocketAddr,
     path::Path,
     sync::{
         Arc,
@@ -12,7 +13,12 @@ use std::{
 };
 
 use distribution::{CallError, Execution, LocalCluster, Master, Node, prelude::*};
-use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, meeting::Meeting, process::Process, soon};
+use distribution_tests::{
+    Held, ProbeClient, ProbeServer, Prober,
+    meeting::{self, Meeting},
+    process::Process,
+    soon,
+};
 
 /// Methods whose runs can be counted.
 #[distribution::service]
@@ -32,9 +38,9 @@ trait Tally {
     fn bytes(&self, count: u64) -> Vec<u8>;
     /// The call's number.
     fn id(&self) -> String;
-    /// Doubles; stays for so long at the numbers in the list.
+    /// Doubles; at this number it stays until the test lets it go.
     #[rpc(idempotent)]
-    fn slow_at(&self, number: u64, slow: u64, millis: u64) -> u64;
+    fn held_at(&self, number: u64, held: u64, at: SocketAddr) -> u64;
     /// Doubles; ends the process at this number.
     #[rpc(idempotent)]
     fn deadly_at(&self, number: u64, deadly: u64) -> u64;
@@ -86,9 +92,9 @@ impl Tally for Counter {
         distribution::current().id().to_string()
     }
 
-    fn slow_at(&self, number: u64, slow: u64, millis: u64) -> u64 {
-        if number == slow {
-            std::thread::sleep(Duration::from_millis(millis));
+    fn held_at(&self, number: u64, held: u64, at: SocketAddr) -> u64 {
+        if number == held {
+            meeting::hold(at, "held");
         }
         self.count(number)
     }
@@ -268,15 +274,18 @@ async fn values_that_are_large_together_come_all_the_same() {
 #[tokio::test]
 async fn what_waits_behind_a_long_call_in_its_batch_is_run_elsewhere() {
     let cluster = cluster(&["a", "b"], 1).await;
-    let calls = (0..64).map(|number| cluster.tally.slow_at(number, 3, 3_000));
-    let mut results = calls.distribute().batch(64).unordered();
-    let mut order = Vec::new();
-    while let Some(result) = soon("a result", results.next()).await {
-        order.push(result.expect("is answered") / 2);
+    let mut meeting = Meeting::new().await;
+    let at = meeting.addr();
+    let mut results = (0..64).map(|number| cluster.tally.held_at(number, 3, at)).distribute().batch(64).unordered();
+    let mut behind = Vec::new();
+    // Those behind it are given back and come while it is held; those before it come with it.
+    while behind.len() < 60 {
+        behind.push(soon("a result", results.next()).await.expect("one more").expect("is answered") / 2);
     }
-    // Those behind it were given back, and come before it.
-    let place = order.iter().position(|number| *number == 3).expect("it was called");
-    assert!(place >= 60, "{order:?}");
+    assert!(behind.iter().all(|number| *number > 3), "{behind:?}");
+    meeting.guest("held").await.release().await;
+    let rest: Vec<u64> = soon("the rest", results.try_collect()).await.expect("are answered");
+    assert_eq!(rest, [0, 2, 4, 6]);
     assert_eq!(cluster.runs.load(Ordering::Relaxed), 64, "each ran once");
 }
 
@@ -532,22 +541,22 @@ async fn large_results_that_nobody_takes_are_bounded() {
 async fn a_range_without_end_has_no_sum_that_overflows() {
     let cluster = cluster(&["a", "b"], 1).await;
     let tally = &cluster.tally;
+    let mut meeting = Meeting::new().await;
+    let at = meeting.addr();
     // With an exact length of usize::MAX, and a batch of which the end is given back.
-    let mut results = (0..u64::MAX).map(|number| tally.slow_at(number, 3, 300)).distribute().batch(64);
-    for number in 0..1000 {
-        assert_eq!(soon("a result", results.next()).await, Some(Ok(number * 2)));
-    }
-}
-
-#[tokio::test]
-async fn methods_in_one_stream_are_measured_apart() {
-    let cluster = cluster(&["a", "b"], 1).await;
-    let tally = &cluster.tally;
-    let calls =
-        (0..20_000).map(|number| tally.double(number)).chain((0..8).map(|number| tally.slow_at(number, number, 30)));
-    let started = std::time::Instant::now();
-    let results: Vec<u64> = soon("the results", calls.distribute().try_collect()).await.expect("all are answered");
-    assert_eq!(results.len(), 20_008);
-    // Eight of 30 ms over two nodes; all in one batch they would take 240 ms and be cut on the way.
-    assert!(started.elapsed() < Duration::from_secs(30));
+    let mut results = (0..u64::MAX).map(|number| tally.held_at(number, 3, at)).distribute().batch(64);
+    let take = async {
+        for number in 0..1000 {
+            assert_eq!(soon("a result", results.next()).await, Some(Ok(number * 2)));
+        }
+    };
+    let release = async {
+        let guest = meeting.guest("held").await;
+        // More than the three before it and the whole batch of the other node: the end was given back.
+        while cluster.runs.load(Ordering::Relaxed) < 128 {
+            tokio::task::yield_now().await;
+        }
+        guest.release().await;
+    };
+    soon("the results", async { tokio::join!(take, release) }).await;
 }
