@@ -1,6 +1,6 @@
 //! What can go wrong: [`CallError`] ends a call, [`Error`] a start.
 
-use std::{convert::Infallible, fmt, io, time::Duration};
+use std::{convert::Infallible, fmt, io, path::PathBuf, time::Duration};
 
 use crate::id::{MethodName, NodeIdentity};
 
@@ -434,6 +434,56 @@ pub enum Error {
         reason: String,
     },
 
+    /// The address can be reached from other machines, or is on one, and nothing would keep strangers out.
+    #[error("{}", without_security(*.end, .addr))]
+    #[non_exhaustive]
+    Insecure {
+        /// Which end would be open.
+        end: End,
+        /// The address that is not on loopback.
+        addr: String,
+    },
+
+    /// A token is none, or is not whole.
+    #[error("{place} is no join token: {reason}. Take the line that the master printed, or a line of its token file")]
+    #[non_exhaustive]
+    Token {
+        /// Where the token is from: a setter, or the environment variable.
+        place: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A token file, or the key file beside it, cannot be used.
+    #[error("the token file {}: {reason}", .file.display())]
+    #[non_exhaustive]
+    TokenFile {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, and what would do.
+        reason: String,
+    },
+
+    /// A file of one's own certificates cannot be used.
+    #[error("the certificates in {}: {reason}", .file.display())]
+    #[non_exhaustive]
+    Certificates {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// What answers at the master's address has not proven to be the master.
+    #[error("what answers at {master} has not proven to be this node's master: {reason}")]
+    #[non_exhaustive]
+    Untrusted {
+        /// The master's address as it was given.
+        master: String,
+        /// What it showed instead, and what to do.
+        reason: String,
+    },
+
     /// A thread or thread pool could not be started.
     #[error("cannot start the {what} of the node")]
     #[non_exhaustive]
@@ -449,6 +499,41 @@ impl Error {
     pub(crate) fn setting(name: &'static str, value: impl fmt::Display, reason: &'static str) -> Self {
         Self::Setting { name, value: value.to_string(), reason }
     }
+}
+
+/// Which end of a connection an error is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// A master, which listens.
+    Master,
+    /// A node, which dials.
+    Node,
+}
+
+/// What an open end would risk, and the ways on.
+fn without_security(end: End, addr: &str) -> String {
+    let (risk, token, own, near) = match end {
+        End::Master => (
+            format!("will not listen on {addr} without security: whoever reaches it could join and be given calls"),
+            "Master::builder().token_file(\"cluster.token\"), which makes the token and prints what nodes need",
+            "Master::builder().certificates(Certificates::new(\"ca.pem\", \"master.pem\", \"master.key\"))",
+            "listen on 127.0.0.1 or [::1], where only this machine gets to",
+        ),
+        End::Node => (
+            format!("will not dial {addr} without security: whoever answers there could run calls on this node"),
+            "DISTRIBUTION_TOKEN, .token(..) or .token_file(..), with the line that the master printed at its first start",
+            "Node::builder().certificates(Certificates::new(\"ca.pem\", \"node.pem\", \"node.key\"))",
+            "dial 127.0.0.1 or [::1], with a master on this machine",
+        ),
+    };
+    let feature = if cfg!(feature = "tls") { "" } else { " (with the feature `tls`, which is turned off here)" };
+    format!(
+        "{risk}. There are three ways on:\n  \
+         - a join token{feature}: {token}\n  \
+         - certificates of your own{feature}: {own}\n  \
+         - this machine alone: {near}\n\
+         On a network that is yours alone there is a fourth, .insecure()"
+    )
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ mod local;
 mod many;
 mod master;
 mod node;
+mod security;
 mod service;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
@@ -66,7 +67,7 @@ mod view;
 mod wire;
 
 pub use distribution_macros::service;
-pub use error::{CallError, CodecError, Error, Execution, GoneReason, Part, Progress, QueueUnit};
+pub use error::{CallError, CodecError, End, Error, Execution, GoneReason, Part, Progress, QueueUnit};
 pub use id::{CallId, MethodName, NodeId, NodeIdentity, ParseNodeIdError};
 pub use local::{LocalCluster, LocalClusterBuilder};
 pub use many::Distributed;
@@ -75,6 +76,8 @@ pub use node::{
     Node, NodeBuilder,
     current::{CurrentCall, current},
 };
+#[cfg(feature = "tls")]
+pub use security::{Access, Certificates, Token};
 pub use service::{Answer, Call, Caller, Pending, Service};
 pub use view::{NodeEvent, NodeInfo, NodeState, ServiceInfo, Stats};
 

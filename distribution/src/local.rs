@@ -113,7 +113,9 @@ impl LocalClusterBuilder {
         self
     }
 
-    /// Settings of the master, in place of the defaults.
+    /// Settings of the master, in place of the defaults. If it has a token file or certificates, the nodes register by
+    /// them too; a certificate must then be good for clients, and be for 127.0.0.1 or its own
+    /// [`peer_name`](crate::Certificates::peer_name).
     pub fn master(mut self, master: MasterBuilder) -> Self {
         self.master = master;
         self
@@ -141,7 +143,7 @@ impl LocalClusterBuilder {
         let slots = self.slots.unwrap_or_else(|| (cores / count.max(1)).max(1));
         let master = self.master.bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
         let nodes = try_join_all((1..=count).map(|number| {
-            let node = Node::builder().name(format!("local-{number}")).slots(slots);
+            let node = Node::builder().name(format!("local-{number}")).slots(slots).beside(master.own_choices());
             self.equip.iter().fold(node, |node, equip| equip(node)).spawn(master.local_addr())
         }))
         .await?;

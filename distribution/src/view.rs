@@ -173,4 +173,9 @@ pub struct Stats {
     /// Values and errors that came after their call had ended, and were dropped. Those that a node still
     /// had when it was lost never come, and are not counted.
     pub late: u64,
+    /// Connections that were closed before they had registered: they did not prove that they may, were too slow, or
+    /// were too many.
+    pub turned_away: u64,
+    /// Bytes of registrations that were decoded. A peer that does not prove that it may come in adds none.
+    pub registration_bytes: u64,
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::CodecError,
-    wire::hello::{self, HelloError, MethodOffer},
+    wire::hello::{self, HelloError, MethodOffer, Security},
 };
 
 /// A master's preface.
@@ -87,7 +87,11 @@ impl fmt::Debug for Registration {
 /// Why the stranger is turned away, as the log says it.
 pub fn receive(bytes: &[u8], pieces: &[usize]) -> (Result<Registration, String>, Vec<u8>) {
     let mut stranger = Memory::new(bytes, pieces);
-    let received = run(hello::receive(&mut stranger, hello::HELLO_TIME)).map(Registration).map_err(explain);
+    let received = run(async {
+        hello::welcome(&mut stranger, Security::Open).await?;
+        hello::read_registration(&mut stranger).await
+    });
+    let received = received.map(|(registration, _)| Registration(registration)).map_err(explain);
     (received, stranger.written)
 }
 
@@ -115,7 +119,8 @@ pub fn preface(bytes: &[u8]) {
         assert_eq!(introduce(bytes, pieces).map_err(kind), heard.clone().map_err(kind));
     }
     let speaks_ours = bytes.len() >= MASTER.len() && bytes.starts_with(b"\x89DISTRIB");
-    assert_eq!(written, if speaks_ours { MASTER } else { &[] }, "only strangers are told nothing");
+    let speaks_tls = bytes.starts_with(b"\x16\x03");
+    assert_eq!(written, if speaks_ours || speaks_tls { MASTER } else { &[] }, "only strangers are told nothing");
     assert!(received.is_err() || heard.is_err(), "nobody is both a node and a master");
 }
 
@@ -142,7 +147,7 @@ pub fn registration(bytes: &[u8]) {
 
 /// The node's side of the hello.
 async fn open(master: &mut Memory<'_>, registration: &hello::Registration) -> Result<hello::Verdict, HelloError> {
-    hello::greet(master).await?;
+    hello::greet(master, Security::Open).await?;
     hello::introduce(master, registration).await
 }
 

@@ -1,82 +1,41 @@
-//! Takes connections in: hears who it is, and turns away what is no node.
+//! Takes connections in: has them show that they may come, hears who they are, and turns away what is no node.
 
-use std::{
-    collections::VecDeque,
-    net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
-use super::{dispatch::Shared, link};
+use super::{
+    dispatch::Shared,
+    door::{Door, Stranger},
+    link,
+};
 use crate::{
-    config::{Limits, to_micros},
+    config::to_micros,
     core::{GONE_AFTER, SUSPECT_AFTER},
     error::GoneReason,
-    wire::hello::{Verdict, answer, receive},
+    wire::{
+        channel::Channel,
+        guard::TurnedAway,
+        hello::{HelloError, Registration, Verdict, answer, read_registration},
+    },
 };
 
 /// After an accept that failed, mostly for want of file descriptors: trying again at once would fail
 /// again, and keep a core busy.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The connections that have not registered yet, oldest first: a limited number, and from one address. A
-/// newcomer beyond that ends the oldest of them: a real node registers at once, so whoever is oldest is none.
-#[derive(Debug, Default)]
-struct Strangers {
-    waiting: Mutex<VecDeque<(u64, IpAddr, CancellationToken)>>,
-    count: AtomicU64,
-}
+/// How long a peer that was turned away may take to read why.
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
-impl Strangers {
-    /// Lets one more in, until the guard is dropped; ends the oldest where there are too many.
-    fn enter(self: &Arc<Self>, limits: &Limits, addr: IpAddr) -> Stranger {
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let evicted = CancellationToken::new();
-        let mut waiting = self.lock();
-        let same = waiting.iter().filter(|(_, other, _)| *other == addr).count();
-        let oldest = if same >= limits.handshakes_per_address {
-            waiting.iter().position(|(_, other, _)| *other == addr)
-        } else {
-            (waiting.len() >= limits.handshakes).then_some(0)
-        };
-        if let Some((_, _, oldest)) = oldest.and_then(|at| waiting.remove(at)) {
-            oldest.cancel();
-        }
-        waiting.push_back((number, addr, evicted.clone()));
-        Stranger { strangers: Arc::clone(self), number, evicted }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, IpAddr, CancellationToken)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A place among the strangers.
-struct Stranger {
-    strangers: Arc<Strangers>,
-    number: u64,
-    /// Set when a newcomer needs the place.
-    evicted: CancellationToken,
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        self.strangers.lock().retain(|(number, ..)| *number != self.number);
-    }
-}
+/// What is read of a peer that was turned away.
+const FAREWELL_BYTES: u64 = 64 * 1024;
 
 pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
     let mut failing = false;
-    let strangers = Arc::new(Strangers::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -88,7 +47,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
                 }
-                let stranger = strangers.enter(&shared.limits, peer.ip());
+                let stranger = shared.door.enter(peer.ip());
                 shared.track(enrol(Arc::clone(&shared), stranger, stream, peer));
             }
             Err(error) => {
@@ -103,32 +62,23 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 /// Registers the node at the other end, if it is one, and runs its link.
-async fn enrol<Io>(shared: Arc<Shared>, stranger: Stranger, mut stream: Io, peer: SocketAddr)
-where
-    Io: AsyncRead + AsyncWrite + Unpin + Send,
-{
-    // The peer is promised the whole of this as it counts, so that here it is a little less.
-    let time = shared.limits.handshake_time.mul_f64(0.9);
+async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer: SocketAddr) {
     let received = tokio::select! {
-        received = receive(&mut stream, time) => received,
+        received = receive(&shared, stream, peer) => received,
         () = stranger.evicted.cancelled() => {
             tracing::warn!(%peer, "closed a connection that had not registered, because too many others wait to");
+            shared.door.turn_away(peer.ip(), false);
             return;
         }
         () = shared.closing.cancelled() => return,
     };
     drop(stranger);
-    let registration = match received {
-        Ok(registration) => registration,
-        Err(reason) => {
-            tracing::warn!(%peer, %reason, "closed a connection that did not register");
-            return;
-        }
-    };
+    let Some((mut stream, registration)) = received else { return };
     if let Err(reason) = registration.check() {
         tracing::warn!(%peer, reason, "refused a registration");
         // It may be gone already, and then it needs no answer.
         let _ = answer(&mut stream, &Verdict::Refused { reason, for_good: true }).await;
+        shared.door.turn_away(peer.ip(), true);
         return;
     }
     let (link, task) = link::new(&shared, registration.frame_limit);
@@ -155,4 +105,44 @@ where
             shared.with_core(|core, now, effects| core.gone(now, node, reason, effects));
         }
     }
+}
+
+/// Hears a peer up to its registration, or turns it away.
+async fn receive(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Option<(Channel, Registration)> {
+    let door: &Door = &shared.door;
+    // Before a byte is read, so that guessing costs those who guess and not the master.
+    sleep(door.wait(peer.ip())).await;
+    // The peer is promised the whole of this as it counts, so that here it is a little less.
+    let time = shared.limits.handshake_time.mul_f64(0.9);
+    let received = timeout(time, async {
+        let mut channel = door.guard.admit(stream).await?;
+        match read_registration(&mut channel).await {
+            Ok((registration, size)) => {
+                door.decoded(size);
+                Ok((channel, registration))
+            }
+            Err(error) => Err(TurnedAway { error, channel: Some(channel) }),
+        }
+    });
+    let late = || TurnedAway { error: HelloError::Late { what: "hello", time }, channel: None };
+    match received.await.unwrap_or_else(|_| Err(late())) {
+        Ok(received) => Some(received),
+        Err(TurnedAway { error, channel }) => {
+            tracing::warn!(%peer, reason = %error, "closed a connection that did not register");
+            door.turn_away(peer.ip(), error.is_failure_to_prove());
+            if let Some(channel) = channel {
+                // Who is late anyway gets no more time.
+                let _ = timeout(FAREWELL_TIME, bid_farewell(channel)).await;
+            }
+            None
+        }
+    }
+}
+
+/// Closes a connection so that the peer can read what it was told: with something of the peer's unread, the system would
+/// reset the connection and take that away again.
+async fn bid_farewell(mut channel: Channel) -> std::io::Result<()> {
+    channel.shutdown().await?;
+    tokio::io::copy(&mut channel.take(FAREWELL_BYTES), &mut tokio::io::sink()).await?;
+    Ok(())
 }

@@ -16,7 +16,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::link::{Attempt, Link};
+use super::{
+    door::Door,
+    link::{Attempt, Link},
+};
 use crate::{
     config::Limits,
     core::{CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Settings, Time},
@@ -26,7 +29,7 @@ use crate::{
         method::Method,
     },
     view::{NodeEvent, NodeInfo, Stats},
-    wire::{Control, Outcome, frame::BODY_HEADER_LIMIT},
+    wire::{Control, Outcome, frame::BODY_HEADER_LIMIT, guard::MasterGuard},
 };
 
 /// Events that a slow reader may lag behind before it misses some.
@@ -73,6 +76,7 @@ pub(super) struct Shared {
     pub(super) heartbeat: Duration,
     pub(super) frame_limit: usize,
     pub(super) limits: Limits,
+    pub(super) door: Arc<Door>,
     shutdown_limit: Duration,
     alive: watch::Sender<usize>,
     /// Tells the ticker that a timer was set before the one it sleeps for.
@@ -97,12 +101,19 @@ struct Locked {
 }
 
 impl Shared {
-    pub(super) fn new(settings: Settings, frame_limit: usize, limits: Limits, shutdown_limit: Duration) -> Arc<Self> {
+    pub(super) fn new(
+        settings: Settings,
+        frame_limit: usize,
+        limits: Limits,
+        guard: MasterGuard,
+        shutdown_limit: Duration,
+    ) -> Arc<Self> {
         Arc::new(Self {
             origin: Instant::now(),
             heartbeat: settings.heartbeat,
             frame_limit,
             limits,
+            door: Door::new(guard, limits),
             shutdown_limit,
             locked: Mutex::new(Locked {
                 core: Core::new(settings),
@@ -186,7 +197,8 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        self.lock().core.stats()
+        let (turned_away, registration_bytes) = self.door.totals();
+        Stats { turned_away, registration_bytes, ..self.lock().core.stats() }
     }
 
     /// Events from now on; `None` if the master has ended.

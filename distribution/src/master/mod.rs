@@ -1,15 +1,18 @@
 //! A master: nodes register at it, and it sends each call to one of them.
 //!
-//! [`accept`] takes connections in, [`link`] runs one, [`tick`] lets time pass, and [`dispatch`] is how
+//! [`accept`] takes connections in past the [`door`], [`link`] runs one, [`tick`] lets time pass, and [`dispatch`] is how
 //! calls and all of these reach the [core](crate::core), which decides.
 
 mod accept;
 mod dispatch;
+mod door;
 mod link;
 #[cfg(feature = "simulation")]
 mod simulated;
 mod tick;
 
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -27,12 +30,16 @@ use futures::{
 use rand::RngExt;
 use tokio::{net::TcpListener, sync::broadcast};
 
+#[cfg(feature = "tls")]
+use crate::security::{Certificates, Token};
 use crate::{
     config::{FRAME_LIMIT, LONGEST_TIME, Limits, check_frame_limit},
     core::Settings,
-    error::Error,
+    error::{End, Error},
+    security::{Choices, beyond_loopback},
     service::caller::{Caller, Dispatcher},
     view::{NodeEvent, NodeInfo, Stats},
+    wire::guard::MasterGuard,
 };
 
 /// How often nodes are to be heard unless told otherwise.
@@ -88,12 +95,13 @@ impl Drop for LastHandle {
 }
 
 impl Master {
-    /// Listens on this address (`host:port`; port 0 lets the system choose) with all settings at their
-    /// defaults.
+    /// Listens on this address of loopback (`host:port`; port 0 lets the system choose) with all settings at their
+    /// defaults. To be reached from other machines it needs [a token file](MasterBuilder::token_file) or
+    /// [certificates](MasterBuilder::certificates).
     ///
     /// # Errors
     ///
-    /// [`Error::Bind`] where the address cannot be listened on.
+    /// [`Error::Bind`] where the address cannot be listened on; [`Error::Insecure`] where others could reach it.
     ///
     /// # Cancel safety
     ///
@@ -145,6 +153,13 @@ impl Master {
         }
     }
 
+    /// The newest token with which nodes may register; `None` if the master has no
+    /// [token file](MasterBuilder::token_file). Reads that file if it has changed.
+    #[cfg(feature = "tls")]
+    pub fn token(&self) -> Option<Token> {
+        self.shared.door.guard.token()
+    }
+
     /// Totals since the master started.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
@@ -160,6 +175,13 @@ impl Master {
     /// Dropping the future leaves the master without a listener, finishing what is in flight.
     pub async fn shutdown(&self) {
         self.shared.shut_down().await;
+    }
+}
+
+impl Master {
+    /// What a node in the same process registers with.
+    pub(crate) fn own_choices(&self) -> Choices {
+        self.shared.door.guard.own_choices()
     }
 }
 
@@ -212,6 +234,7 @@ pub struct MasterBuilder {
     limits: Limits,
     shutdown_limit: Duration,
     seed: Option<u64>,
+    security: Choices,
 }
 
 impl Default for MasterBuilder {
@@ -225,6 +248,7 @@ impl Default for MasterBuilder {
             limits: Limits::default(),
             shutdown_limit: SHUTDOWN_LIMIT,
             seed: None,
+            security: Choices::default(),
         }
     }
 }
@@ -284,6 +308,44 @@ impl MasterBuilder {
         self
     }
 
+    /// How many handshakes from one address (of IPv6: one /64) may fail to prove that they may come in before the
+    /// next ones wait; 10 unless set. The wait is 100 ms at first, doubles with each failure up to 5 s, and ends
+    /// after a minute without one.
+    pub fn handshake_failures(mut self, failures: u32) -> Self {
+        self.limits.handshake_failures = failures;
+        self
+    }
+
+    /// Takes in only who has a token of this file, over TLS 1.3; needed, or [`certificates`](Self::certificates), to
+    /// listen beyond loopback.
+    ///
+    /// If there is no such file, a token for nodes is made, written there, and printed on standard error: the one line
+    /// that a node needs. Key and certificate are made beside it, in a file of the same name with `.key` behind it. Both
+    /// are readable by their owner alone. Nodes take the token by [`NodeBuilder::token`](crate::NodeBuilder::token),
+    /// [`NodeBuilder::token_file`](crate::NodeBuilder::token_file) or the environment variable `DISTRIBUTION_TOKEN`.
+    ///
+    /// The file is looked at with each connection, so that tokens can be changed under a running master: see
+    /// [`Token::issue`].
+    #[cfg(feature = "tls")]
+    pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.security.token_file = Some(file.into());
+        self
+    }
+
+    /// Takes in only who has a certificate of an authority of one's own, over TLS 1.3.
+    #[cfg(feature = "tls")]
+    pub fn certificates(mut self, certificates: Certificates) -> Self {
+        self.security.certificates = Some(certificates);
+        self
+    }
+
+    /// Listens beyond loopback without any security: whoever reaches the port can register as a node and be given calls
+    /// with their arguments, and all that travels can be read and changed on the way. Logs a warning at each start.
+    pub fn insecure(mut self) -> Self {
+        self.security.insecure = true;
+        self
+    }
+
     /// How long a node may take to finish a frame that it has begun before its connection is closed; 30 s
     /// unless set. A large frame has a second more for each 64 KiB.
     pub fn frame_time(mut self, time: Duration) -> Self {
@@ -316,8 +378,9 @@ impl MasterBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] names a setting that cannot be; [`Error::Bind`] an address that cannot be
-    /// listened on.
+    /// [`Error::Setting`] names a setting that cannot be; [`Error::Bind`] an address that cannot be listened on;
+    /// [`Error::Insecure`] one that others could reach, while nothing would keep them out;
+    /// [`Error::TokenFile`] and [`Error::Certificates`] a file that is of no use.
     ///
     /// # Cancel safety
     ///
@@ -340,10 +403,19 @@ impl MasterBuilder {
         }
         let addr = addr.to_string();
         let failed = |source: io::Error| Error::Bind { addr: addr.clone(), source };
-        let listener = TcpListener::bind(&addr).await.map_err(failed)?;
+        let addrs: Vec<SocketAddr> = tokio::net::lookup_host(&addr).await.map_err(failed)?.collect();
+        // Before files are made for it and before the port is open, be it for a moment.
+        if let Some(addr) = beyond_loopback(&addrs).filter(|_| !self.security.is_made()) {
+            return Err(Error::Insecure { end: End::Master, addr: addr.to_string() });
+        }
+        let guard = MasterGuard::new(&self.security)?;
+        let listener = TcpListener::bind(&addrs[..]).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
-        if !local_addr.ip().is_loopback() {
-            tracing::warn!(%local_addr, "listening beyond loopback: whoever reaches this port can register as a node");
+        if self.security.insecure {
+            tracing::warn!(
+                %local_addr,
+                "listening without security, as `.insecure()` wants it: whoever reaches this port can register as a node"
+            );
         }
         let mut rng = rand::rng();
         let settings = Settings {
@@ -354,10 +426,12 @@ impl MasterBuilder {
             epoch: rng.random(),
             seed: self.seed.unwrap_or_else(|| rng.random()),
         };
-        let shared = Shared::new(settings, frame_limit, self.limits, self.shutdown_limit.min(LONGEST_TIME));
+        let security = guard.name();
+        let shutdown_limit = self.shutdown_limit.min(LONGEST_TIME);
+        let shared = Shared::new(settings, frame_limit, self.limits, guard, shutdown_limit);
         shared.track(accept::run(Arc::clone(&shared), listener));
         shared.track(tick::run(Arc::clone(&shared)));
-        tracing::info!(%local_addr, "listening for nodes");
+        tracing::info!(%local_addr, security, "listening for nodes");
         Ok(Master { local_addr, _last: Arc::new(LastHandle(Arc::clone(&shared))), shared })
     }
 }

@@ -6,14 +6,21 @@ use std::{
 };
 
 use rand::RngExt;
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    sync::watch,
+    time::timeout,
+};
 
 use super::{Final, Setup, Status, Wish, serve};
 use crate::{
     config::from_micros,
     error::Error,
     id::NodeId,
-    wire::hello::{HelloError, Registration, Verdict, greet, introduce},
+    wire::{
+        channel::Channel,
+        hello::{Concern, Finality, HelloError, Registration, Verdict, introduce},
+    },
 };
 
 /// The wait before the second dial; it grows by [`GROWTH`] with each further one.
@@ -81,12 +88,15 @@ pub(super) fn start_thread(setup: Setup, wishes: watch::Receiver<Wish>) -> Resul
 enum Failure {
     /// Trying again may help.
     Passing(String),
+    /// Trying again does not help, unless the node was registered once.
+    FinalAtFirst(Final),
     Final(Final),
 }
 
 async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
     let mut wait = FIRST_WAIT;
     let mut complained = String::new();
+    let mut was_registered = false;
     let end = loop {
         let dialled = tokio::select! {
             dialled = dial(&setup) => dialled,
@@ -104,6 +114,7 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
         match tried {
             Ok(registered) => {
                 wait = FIRST_WAIT;
+                was_registered = true;
                 complained.clear();
                 tracing::info!(
                     node = setup.registration.name,
@@ -129,7 +140,16 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
                 }
             }
             Err(Failure::Final(reason)) => break Some(reason),
-            Err(Failure::Passing(reason)) => {
+            Err(Failure::FinalAtFirst(reason)) if !was_registered => break Some(reason),
+            Err(
+                Failure::FinalAtFirst(
+                    Final::Refused(reason)
+                    | Final::Protocol(reason)
+                    | Final::Untrusted(reason)
+                    | Final::Insecure(reason),
+                )
+                | Failure::Passing(reason),
+            ) => {
                 // Said once, not with each of the tries that go on for ever.
                 if reason != complained {
                     tracing::warn!(
@@ -150,7 +170,7 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
         wait = wait.mul_f64(GROWTH).min(LONGEST_WAIT);
     };
     if let Some(reason) = &end {
-        let (Final::Refused(text) | Final::Protocol(text)) = reason;
+        let (Final::Refused(text) | Final::Protocol(text) | Final::Untrusted(text) | Final::Insecure(text)) = reason;
         tracing::error!(node = setup.registration.name, master = setup.master, reason = text, "turned away for good");
     }
     setup.status.send_replace(Status::Ended(end));
@@ -168,35 +188,47 @@ async fn wished_to_leave(wishes: &mut watch::Receiver<Wish>) {
 
 /// A connection on which the node is registered.
 pub(super) struct Registered {
-    pub(super) stream: TcpStream,
+    pub(super) channel: Channel,
     pub(super) id: NodeId,
     pub(super) heartbeat: Duration,
     pub(super) silence: Duration,
     pub(super) reply_limit: usize,
 }
 
-/// Connects to what speaks for a master there.
-async fn dial(setup: &Setup) -> Result<TcpStream, Failure> {
-    let mut stream = match timeout(DIAL_TIME, TcpStream::connect(&setup.master)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(Failure::Passing(format!("cannot connect: {error}"))),
+/// Connects to what is the master, as far as it can be asked to prove it.
+async fn dial(setup: &Setup) -> Result<Channel, Failure> {
+    let stream = match timeout(DIAL_TIME, connect(setup)).await {
+        Ok(connected) => connected?,
         Err(_) => return Err(Failure::Passing(format!("no answer to the connection within {DIAL_TIME:?}"))),
     };
     // Frames are written whole, so Nagle's algorithm could only delay the last of them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
-    match greet(&mut stream).await {
-        Ok(()) => Ok(stream),
-        Err(error) => Err(failure(&error)),
+    setup.guard.join(stream, host(&setup.master)).await.map_err(|error| failure(&error))
+}
+
+async fn connect(setup: &Setup) -> Result<TcpStream, Failure> {
+    let failed = |error| Failure::Passing(format!("cannot connect: {error}"));
+    let addrs: Vec<_> = lookup_host(&setup.master).await.map_err(failed)?.collect();
+    match setup.guard.check_addresses(&addrs) {
+        // The very ones that were looked at: a name may mean others the next moment.
+        Ok(()) => TcpStream::connect(&addrs[..]).await.map_err(failed),
+        Err(addr) => Err(Failure::FinalAtFirst(Final::Insecure(addr.to_string()))),
     }
 }
 
-async fn register(setup: &Setup, mut stream: TcpStream) -> Result<Registered, Failure> {
+/// The host of `host:port`, without the brackets of an IPv6 address.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+async fn register(setup: &Setup, mut channel: Channel) -> Result<Registered, Failure> {
     let registration = Registration { busy: setup.pool.busy(), ..setup.registration.clone() };
-    match introduce(&mut stream, &registration).await {
+    match introduce(&mut channel, &registration).await {
         Ok(Verdict::Welcome { node, heartbeat, silence, frame_limit }) => Ok(Registered {
-            stream,
+            channel,
             id: NodeId::from_bits(node),
             heartbeat: from_micros(heartbeat).max(Duration::from_millis(1)),
             // Less than two heartbeats of silence is no silence.
@@ -213,8 +245,15 @@ async fn register(setup: &Setup, mut stream: TcpStream) -> Result<Registered, Fa
 }
 
 fn failure(error: &HelloError) -> Failure {
-    match error.is_final() {
-        true => Failure::Final(Final::Protocol(error.to_string())),
-        false => Failure::Passing(error.to_string()),
+    let text = error.to_string();
+    let reason = match error.is_about() {
+        Concern::Trust => Final::Untrusted(text),
+        Concern::Admission => Final::Refused(text),
+        Concern::Protocol => Final::Protocol(text),
+    };
+    match error.finality() {
+        Finality::Ever => Failure::Final(reason),
+        Finality::AtFirst => Failure::FinalAtFirst(reason),
+        Finality::Passing => Failure::Passing(error.to_string()),
     }
 }

@@ -13,6 +13,8 @@ mod runner;
 mod running;
 mod serve;
 
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 use std::{
     collections::BTreeMap,
     fmt, io,
@@ -25,12 +27,15 @@ use std::{
 
 use tokio::sync::watch;
 
+#[cfg(feature = "tls")]
+use crate::security::{Certificates, TokenText};
 use crate::{
     config::{FRAME_LIMIT, check_frame_limit},
-    error::Error,
+    error::{End, Error},
     id::NodeId,
+    security::Choices,
     service::{Routes, Service, router::Router},
-    wire::hello::Registration,
+    wire::{guard::NodeGuard, hello::Registration},
 };
 
 /// Async handlers that run at once unless told otherwise: many, because they mostly wait, and few
@@ -64,11 +69,15 @@ enum Status {
 enum Final {
     Refused(String),
     Protocol(String),
+    Untrusted(String),
+    /// The address, which is not on loopback.
+    Insecure(String),
 }
 
 /// All that a connection needs, the same for each.
 struct Setup {
     master: String,
+    guard: NodeGuard,
     registration: Registration,
     router: Router,
     pool: Arc<compute::Pool>,
@@ -117,7 +126,7 @@ impl Node {
     }
 
     /// Serves one service at the master at this address (`host:port`), with all settings at their
-    /// defaults. Returns once registered, waiting as long as it takes for a master that is not up yet.
+    /// defaults: on loopback, or anywhere by the token in `DISTRIBUTION_TOKEN`. Returns once registered, waiting as long as it takes for a master that is not up yet.
     ///
     /// # Errors
     ///
@@ -169,8 +178,9 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] or [`Error::Protocol`] where the master, or what was taken for it, turned the
-    /// node away for good.
+    /// [`Error::Refused`], [`Error::Protocol`] or [`Error::Untrusted`] where the master, or what was taken for it,
+    /// turned the node away for good or did not prove to be the master; [`Error::Insecure`] where the master's name came to
+    /// mean an address that others can reach.
     ///
     /// # Cancel safety
     ///
@@ -188,6 +198,12 @@ impl Node {
             }
             Ok(Status::Ended(Some(Final::Protocol(reason)))) => {
                 Err(Error::Protocol { master: self.master.clone(), reason: reason.clone() })
+            }
+            Ok(Status::Ended(Some(Final::Untrusted(reason)))) => {
+                Err(Error::Untrusted { master: self.master.clone(), reason: reason.clone() })
+            }
+            Ok(Status::Ended(Some(Final::Insecure(addr)))) => {
+                Err(Error::Insecure { end: End::Node, addr: addr.clone() })
             }
             Ok(_) => Ok(()),
             Err(_) => {
@@ -221,6 +237,7 @@ pub struct NodeBuilder {
     frame_limit: Option<usize>,
     drain_limit: Option<Duration>,
     labels: BTreeMap<String, String>,
+    security: Choices,
 }
 
 impl NodeBuilder {
@@ -269,13 +286,52 @@ impl NodeBuilder {
         self
     }
 
+    /// Registers by this token, the line that the master printed at its first start, over TLS 1.3: the node checks the
+    /// master by it, and the master the node. `DISTRIBUTION_TOKEN` in the environment does the same for a node that is
+    /// told nothing else.
+    #[cfg(feature = "tls")]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.security.token = Some(TokenText::new(token.into()));
+        self
+    }
+
+    /// Registers by the first token for nodes in this file: a copy of the master's, or a line of it. The file is looked
+    /// at with each dial, so that a node which runs takes a new token up.
+    #[cfg(feature = "tls")]
+    pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.security.token_file = Some(file.into());
+        self
+    }
+
+    /// Registers by a certificate of an authority of one's own, over TLS 1.3.
+    #[cfg(feature = "tls")]
+    pub fn certificates(mut self, certificates: Certificates) -> Self {
+        self.security.certificates = Some(certificates);
+        self
+    }
+
+    /// Dials beyond loopback without any security: whatever answers at the master's address can run calls on this node,
+    /// and all that travels can be read and changed on the way. Logs a warning at each start.
+    pub fn insecure(mut self) -> Self {
+        self.security.insecure = true;
+        self
+    }
+
+    /// In one process with its master: registers with what that demands, and asks no environment.
+    pub(crate) fn beside(mut self, choices: Choices) -> Self {
+        self.security = choices;
+        self
+    }
+
     /// Starts the node and returns once it is registered at the master at this address (`host:port`).
     /// A master that is not up yet is waited for; its name is resolved anew with each try.
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] and [`Error::ServedTwice`] before anything is started; [`Error::Thread`];
-    /// [`Error::Refused`] or [`Error::Protocol`] if the master turns the node away for good.
+    /// [`Error::Setting`], [`Error::ServedTwice`], [`Error::Token`], [`Error::TokenFile`] and [`Error::Certificates`]
+    /// before anything is started; [`Error::Thread`]; [`Error::Insecure`] if the address is not on loopback and there is no
+    /// security; [`Error::Refused`], [`Error::Protocol`] or [`Error::Untrusted`] if the master turns the node away for
+    /// good, or does not prove to be the master.
     ///
     /// # Cancel safety
     ///
@@ -334,12 +390,21 @@ impl NodeBuilder {
             methods: router.offers(),
         };
         registration.check().map_err(|reason| Error::Node { reason })?;
+        let guard = NodeGuard::new(&self.security)?;
+        if self.security.insecure {
+            tracing::warn!(
+                node = name,
+                master,
+                "starting without security, as `.insecure()` wants it: whatever answers there can run calls on this node"
+            );
+        }
         let pool = compute::Pool::new(slots, &name)?;
         let (wish, wishes) = watch::channel(Wish::Serve);
         let (status_sender, status) = watch::channel(Status::Dialling);
         let id = Arc::new(AtomicU64::new(0));
         let setup = Setup {
             master: master.clone(),
+            guard,
             registration,
             router,
             pool: Arc::new(pool),

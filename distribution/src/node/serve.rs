@@ -13,7 +13,6 @@ use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use tarpc::server::{self, BaseChannel, Channel, InFlightRequest};
 use tokio::{
-    net::TcpStream,
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
@@ -32,7 +31,7 @@ use crate::{
     id::CallId,
     service::router::{ComputeHandler, Handler},
     wire::{
-        Control, Refusal, Reply,
+        Control, Refusal, Reply, channel,
         codec::{Decoder, Encoder},
         frame::BODY_HEADER_LIMIT,
         transport::{Incoming, NodeTransport, Side},
@@ -56,10 +55,10 @@ pub(super) enum End {
     Lost(String),
 }
 
-type Requests = server::Requests<BaseChannel<Incoming, Reply, NodeTransport<TcpStream>>>;
+type Requests = server::Requests<BaseChannel<Incoming, Reply, NodeTransport<channel::Channel>>>;
 
 pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut watch::Receiver<Wish>) -> End {
-    let Registered { stream, heartbeat, silence, reply_limit, .. } = registered;
+    let Registered { channel, heartbeat, silence, reply_limit, .. } = registered;
     let side = Side::new(Patience::default());
     let running = Arc::new(Running::default());
     let drained = Arc::new(Notify::new());
@@ -81,7 +80,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
             Ok(())
         })
     };
-    let transport = NodeTransport::new(stream, Arc::clone(&side), setup.frame_limit, on_control);
+    let transport = NodeTransport::new(channel, Arc::clone(&side), setup.frame_limit, on_control);
     let config = server::Config { pending_response_buffer: REPLY_BUFFER };
     let mut requests = pin!(BaseChannel::new(config, transport).requests());
     let connection = Connection {

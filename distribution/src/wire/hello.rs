@@ -1,5 +1,5 @@
-//! How a connection opens: a preface of fixed size from each side, then the node's registration and
-//! the master's verdict on it.
+//! How a connection opens: a preface of fixed size from each side, then, where they are to prove who they are, what
+//! [`guard`](super::guard) says; then the node's registration and the master's verdict on it.
 //!
 //! The preface is 32 bytes:
 //!
@@ -8,7 +8,7 @@
 //! | 8 | magic, `\x89DISTRIB` (the first byte keeps it apart from any text protocol) |
 //! | 2 | protocol version, little endian |
 //! | 1 | role: 1 master, 2 node |
-//! | 1 | security: 0 open |
+//! | 1 | security: 0 open, 1 join token, 2 certificates |
 //! | 8 | codec, by name and major version |
 //! | 12 | zero, kept for later versions |
 //!
@@ -37,10 +37,74 @@ pub(crate) const HELLO_TIME: Duration = Duration::from_secs(5);
 
 /// How long a node waits for each half of the hello: the master may be slow to answer under load, so a
 /// node is more patient than a master.
-const NODE_TIME: Duration = Duration::from_secs(10);
+pub(super) const NODE_TIME: Duration = Duration::from_secs(10);
 
 const MAGIC: [u8; 8] = *b"\x89DISTRIB";
 const PREFACE: usize = 32;
+
+/// What the two ends have to prove to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Security {
+    Open = 0,
+    #[cfg(feature = "tls")]
+    Token = 1,
+    #[cfg(feature = "tls")]
+    Certificates = 2,
+}
+
+fn security_name(security: u8) -> String {
+    match security {
+        0 => "no security".to_owned(),
+        1 => "a join token".to_owned(),
+        2 => "certificates".to_owned(),
+        other => format!("security mode {other}"),
+    }
+}
+
+/// Whether a master takes in who has come as far as to prove itself.
+#[cfg(feature = "tls")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Admission {
+    Admitted = 0,
+    /// None of the master's tokens made the proof.
+    Unproven = 1,
+    /// The token is for something else.
+    WrongAccess = 2,
+    /// The certificate is for another name than the master asks for.
+    WrongName = 3,
+    /// What a later release may say.
+    Unknown = 255,
+}
+
+#[cfg(feature = "tls")]
+impl Admission {
+    pub(crate) fn from_byte(byte: u8) -> Self {
+        let known = [Self::Admitted, Self::Unproven, Self::WrongAccess, Self::WrongName];
+        known.into_iter().find(|admission| *admission as u8 == byte).unwrap_or(Self::Unknown)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl std::fmt::Display for Admission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Admitted => "it was admitted",
+            Self::Unproven => {
+                "the token is none of the master's: it is of another cluster, or was rotated out. The valid ones are in \
+                 the master's token file"
+            }
+            Self::WrongAccess => {
+                "the token is not for nodes. `Token::issue` makes one that is, in the master's token file"
+            }
+            Self::WrongName => {
+                "the node's certificate is for another name than the master's `Certificates::peer_name`"
+            }
+            Self::Unknown => "the master gave a reason that this release does not know",
+        })
+    }
+}
 
 /// Which end of a connection a peer says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +125,46 @@ pub(crate) enum HelloError {
     Version { theirs: u16 },
     #[error("it says it is {theirs}, where {expected} belongs")]
     Role { theirs: String, expected: &'static str },
-    #[error("it wants security mode {theirs}, and this end is open (mode 0)")]
-    Security { theirs: u8 },
+    #[error(
+        "it wants {}, and this end has {}; set up the same on both",
+        security_name(*.theirs), security_name(*.ours as u8)
+    )]
+    Security { theirs: u8, ours: Security },
+    /// At a node; what answers may be a master with a token, or something else altogether.
+    #[error(
+        "it speaks TLS, so it is no master or one that takes nothing without proof. Give this node the line that the master \
+         printed at its first start (DISTRIBUTION_TOKEN, .token(..) or .token_file(..)), or .certificates(..)"
+    )]
+    MasterSpeaksTls,
+    /// At a master without security.
+    #[error(
+        "it speaks TLS, and this master has no security; give the master .token_file(..) or .certificates(..), or start the \
+         node without"
+    )]
+    NodeSpeaksTls,
+    /// At a node with a token or certificates.
+    #[cfg(feature = "tls")]
+    #[error(
+        "it does not speak TLS, so it has no security or is no master. Start the master with .token_file(..) or \
+         .certificates(..), or this node without a token (is DISTRIBUTION_TOKEN set?)"
+    )]
+    NoTls,
+    #[cfg(feature = "tls")]
+    #[error("{0}")]
+    Untrusted(String),
+    /// At a node: the other end did not like what this end showed.
+    #[cfg(feature = "tls")]
+    #[error("it refused the TLS handshake: {0}")]
+    TlsRefused(String),
+    #[cfg(feature = "tls")]
+    #[error("the TLS handshake failed: {0}")]
+    Tls(String),
+    #[cfg(feature = "tls")]
+    #[error("{0}")]
+    NotAdmitted(Admission),
+    #[cfg(feature = "tls")]
+    #[error("it has the master's certificate and does not know the secret")]
+    MasterUnproven,
     #[error("it encodes values with `{theirs}` and this end with `{}`", CODEC_NAME.escape_ascii())]
     Codec { theirs: String },
     #[error("its {what} claims {size} bytes, and {REGISTRATION_LIMIT} is the limit")]
@@ -77,12 +179,61 @@ pub(crate) enum HelloError {
     Io(io::Error),
 }
 
+/// Whether a node that meets an error should try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finality {
+    /// Something may change by itself.
+    Passing,
+    /// Only somebody can change something. But anybody on the way could make it look so, and a node that has been
+    /// registered knows that there is a master: it goes on trying.
+    AtFirst,
+    /// The same two programs can never do better.
+    Ever,
+}
+
 impl HelloError {
-    /// Whether the same two programs can never do better: different version, codec or role. What is no
-    /// peer at all does not count: something else may have the port while a master restarts.
-    pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Self::Version { .. } | Self::Role { .. } | Self::Security { .. } | Self::Codec { .. })
+    /// What is no peer at all may pass: something else may have the port while a master restarts.
+    pub(crate) fn finality(&self) -> Finality {
+        match self {
+            Self::Version { .. } | Self::Role { .. } | Self::Security { .. } | Self::Codec { .. } => Finality::Ever,
+            // Said within TLS, by who has the master's certificate.
+            #[cfg(feature = "tls")]
+            Self::NotAdmitted(_) => Finality::Ever,
+            #[cfg(feature = "tls")]
+            Self::NoTls | Self::Untrusted(_) | Self::TlsRefused(_) | Self::MasterUnproven => Finality::AtFirst,
+            Self::MasterSpeaksTls => Finality::AtFirst,
+            _ => Finality::Passing,
+        }
     }
+
+    /// Whether a peer that means well, and a connection that is cut, never show it.
+    pub(crate) fn is_failure_to_prove(&self) -> bool {
+        !matches!(self, Self::Closed(_) | Self::Late { .. } | Self::Io(_))
+    }
+
+    /// What somebody has to look at.
+    pub(crate) fn is_about(&self) -> Concern {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Untrusted(_) | Self::MasterUnproven | Self::NoTls => Concern::Trust,
+            #[cfg(feature = "tls")]
+            Self::NotAdmitted(_) | Self::TlsRefused(_) => Concern::Admission,
+            _ => Concern::Protocol,
+        }
+    }
+}
+
+/// What an error is about, for the node that meets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Concern {
+    /// Whether the other end is the master.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "nothing is proven then"))]
+    Trust,
+    /// Whether the master takes the node.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "nothing is proven then"))]
+    Admission,
+    /// What the two speak.
+    Protocol,
 }
 
 /// What a node tells of itself.
@@ -170,16 +321,21 @@ pub(crate) enum Verdict {
     Refused { reason: String, for_good: bool },
 }
 
-fn preface(role: Role) -> [u8; PREFACE] {
+fn preface(role: Role, security: Security) -> [u8; PREFACE] {
     let mut bytes = [0; PREFACE];
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..10].copy_from_slice(&PROTOCOL_VERSION.to_le_bytes());
     bytes[10] = role as u8;
+    bytes[11] = security as u8;
     bytes[12..20].copy_from_slice(&CODEC_NAME);
     bytes
 }
 
-async fn read_preface<Io: AsyncRead + Unpin>(io: &mut Io, expected: Role) -> Result<(), HelloError> {
+async fn read_preface<Io: AsyncRead + Unpin>(
+    io: &mut Io,
+    expected: Role,
+    security: Security,
+) -> Result<(), HelloError> {
     let mut magic = [0; 8];
     let mut filled = 0;
     // Byte by byte as they come: a stranger that sends three wrong bytes and waits is told apart from
@@ -191,7 +347,14 @@ async fn read_preface<Io: AsyncRead + Unpin>(io: &mut Io, expected: Role) -> Res
         }
         filled += read;
         if magic[..filled] != MAGIC[..filled] {
-            return Err(HelloError::Stranger(describe(&magic[..filled])));
+            return Err(match magic[..filled] {
+                // A record of a handshake, or an alert.
+                [0x15 | 0x16, 0x03, ..] if expected == Role::Master => HelloError::MasterSpeaksTls,
+                [0x16, 0x03, ..] => HelloError::NodeSpeaksTls,
+                // It may still become that.
+                [0x15 | 0x16] => continue,
+                _ => HelloError::Stranger(describe(&magic[..filled])),
+            });
         }
     }
     let mut rest = [0; PREFACE - 8];
@@ -209,8 +372,8 @@ async fn read_preface<Io: AsyncRead + Unpin>(io: &mut Io, expected: Role) -> Res
         let expected = if expected == Role::Master { "a master" } else { "a node" };
         return Err(HelloError::Role { theirs: name(rest[2]), expected });
     }
-    if rest[3] != 0 {
-        return Err(HelloError::Security { theirs: rest[3] });
+    if rest[3] != security as u8 {
+        return Err(HelloError::Security { theirs: rest[3], ours: security });
     }
     if rest[4..12] != CODEC_NAME {
         return Err(HelloError::Codec { theirs: rest[4..12].escape_ascii().to_string() });
@@ -224,14 +387,12 @@ fn describe(bytes: &[u8]) -> String {
     let shown = bytes.escape_ascii();
     if METHODS.iter().any(|method| bytes.starts_with(method)) {
         format!("\"{shown}\", which looks like HTTP")
-    } else if bytes.starts_with(&[0x16, 0x03]) {
-        format!("\"{shown}\", which looks like TLS")
     } else {
         format!("\"{shown}\"")
     }
 }
 
-async fn read_exact<Io: AsyncRead + Unpin>(
+pub(super) async fn read_exact<Io: AsyncRead + Unpin>(
     io: &mut Io,
     buffer: &mut [u8],
     what: &'static str,
@@ -243,7 +404,7 @@ async fn read_exact<Io: AsyncRead + Unpin>(
     }
 }
 
-async fn read_message<Io, T>(io: &mut Io, what: &'static str) -> Result<T, HelloError>
+async fn read_message<Io, T>(io: &mut Io, what: &'static str) -> Result<(T, usize), HelloError>
 where
     Io: AsyncRead + Unpin,
     T: DeserializeOwned,
@@ -259,7 +420,8 @@ where
     if body.len() < size {
         return Err(HelloError::Closed(what));
     }
-    decode_payload(&body).map_err(|source| HelloError::Malformed { what, source })
+    let message = decode_payload(&body).map_err(|source| HelloError::Malformed { what, source })?;
+    Ok((message, size))
 }
 
 async fn write_message<Io, T>(io: &mut Io, what: &'static str, message: &T) -> Result<(), HelloError>
@@ -280,15 +442,13 @@ where
 }
 
 /// The node's side, first half: the prefaces. Till its end the node can go as if it had never come.
-pub(crate) async fn greet<Io>(io: &mut Io) -> Result<(), HelloError>
+pub(crate) async fn greet<Io>(io: &mut Io, security: Security) -> Result<(), HelloError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    within(NODE_TIME, "preface", async {
-        io.write_all(&preface(Role::Node)).await.map_err(HelloError::Io)?;
-        read_preface(io, Role::Master).await
-    })
-    .await
+    io.write_all(&preface(Role::Node, security)).await.map_err(HelloError::Io)?;
+    io.flush().await.map_err(HelloError::Io)?;
+    read_preface(io, Role::Master, security).await
 }
 
 /// Second half: the registration and the verdict. The master may send calls right behind that.
@@ -298,12 +458,13 @@ where
 {
     within(NODE_TIME, "verdict", async {
         write_message(io, "registration", registration).await?;
-        read_message(io, "verdict").await
+        Ok(read_message(io, "verdict").await?.0)
     })
     .await
 }
 
-async fn within<T>(
+/// Gives an exchange up when it takes too long.
+pub(crate) async fn within<T>(
     time: Duration,
     what: &'static str,
     exchange: impl Future<Output = Result<T, HelloError>>,
@@ -311,25 +472,26 @@ async fn within<T>(
     tokio::time::timeout(time, exchange).await.unwrap_or(Err(HelloError::Late { what, time }))
 }
 
-/// The master's side up to the registration. The master's own preface goes out whatever came in, so
-/// that the node too can say what does not fit.
-pub(crate) async fn receive<Io>(io: &mut Io, time: Duration) -> Result<Registration, HelloError>
+/// The master's side of the prefaces. The master's own goes out whatever came in, so that the node too can say what
+/// does not fit; only what is no peer at all is told nothing.
+pub(crate) async fn welcome<Io>(io: &mut Io, security: Security) -> Result<(), HelloError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    within(time, "hello", async {
-        match read_preface(io, Role::Node).await {
-            Ok(()) => {}
-            Err(error @ (HelloError::Stranger(_) | HelloError::Closed(_) | HelloError::Io(_))) => return Err(error),
-            Err(error) => {
-                io.write_all(&preface(Role::Master)).await.map_err(HelloError::Io)?;
-                return Err(error);
-            }
-        }
-        io.write_all(&preface(Role::Master)).await.map_err(HelloError::Io)?;
-        read_message(io, "registration").await
-    })
-    .await
+    let read = read_preface(io, Role::Node, security).await;
+    if !matches!(read, Err(HelloError::Stranger(_) | HelloError::Closed(_) | HelloError::Io(_))) {
+        io.write_all(&preface(Role::Master, security)).await.map_err(HelloError::Io)?;
+        io.flush().await.map_err(HelloError::Io)?;
+    }
+    read
+}
+
+/// The registration of a node that has proven what it has to. Gives its size too, in bytes.
+pub(crate) async fn read_registration<Io>(io: &mut Io) -> Result<(Registration, usize), HelloError>
+where
+    Io: AsyncRead + Unpin,
+{
+    read_message(io, "registration").await
 }
 
 /// Sends the verdict.
@@ -367,10 +529,10 @@ mod tests {
     #[test]
     fn the_preface_has_these_bytes() {
         assert_eq!(
-            hex(&preface(Role::Node)),
+            hex(&preface(Role::Node, Security::Open)),
             "8944495354524942010002006269_6e636f646532000000000000000000000000".replace('_', "")
         );
-        assert_eq!(hex(&preface(Role::Master))[20..22], *"01");
+        assert_eq!(hex(&preface(Role::Master, Security::Open))[20..22], *"01");
     }
 
     #[test]
@@ -390,6 +552,15 @@ mod tests {
         assert_eq!(hex(&encode_payload(&refused, 1000).expect("encodes").into_bytes()), "01026e6f01");
     }
 
+    /// The master's side without proofs.
+    async fn receive(io: &mut tokio::io::DuplexStream) -> Result<Registration, HelloError> {
+        within(HELLO_TIME, "hello", async {
+            welcome(io, Security::Open).await?;
+            Ok(read_registration(io).await?.0)
+        })
+        .await
+    }
+
     #[tokio::test]
     async fn a_node_introduces_itself_and_hears_the_verdict() {
         let (mut node, mut master) = tokio::io::duplex(64);
@@ -397,11 +568,11 @@ mod tests {
         let told = registration();
         let (heard, received) = tokio::join!(
             async {
-                greet(&mut node).await.expect("is greeted");
+                greet(&mut node, Security::Open).await.expect("is greeted");
                 introduce(&mut node, &told).await
             },
             async {
-                let received = receive(&mut master, HELLO_TIME).await;
+                let received = receive(&mut master).await;
                 answer(&mut master, &verdict).await.expect("answers");
                 received
             }
@@ -415,24 +586,26 @@ mod tests {
         async fn send(bytes: &[u8]) -> String {
             let (mut stranger, mut master) = tokio::io::duplex(4096);
             stranger.write_all(bytes).await.expect("fits");
-            receive(&mut master, HELLO_TIME).await.expect_err("a stranger").to_string()
+            receive(&mut master).await.expect_err("a stranger").to_string()
         }
         let changed = |at: usize, byte: u8| {
-            let mut bytes = preface(Role::Node);
+            let mut bytes = preface(Role::Node, Security::Open);
             bytes[at] = byte;
             bytes
         };
         assert!(send(b"GET / HTTP/1.1\r\n\r\n").await.contains("looks like HTTP"));
-        assert!(send(&[0x16, 0x03, 0x01, 0x02]).await.contains("looks like TLS"));
+        assert!(send(&[0x16, 0x03, 0x01, 0x02]).await.contains("speaks TLS, and this master has no security"));
         assert!(send(b"xyz").await.contains("began with \"xyz\""));
         assert!(send(&changed(8, 9)).await.contains("protocol version 9"));
-        assert!(send(&preface(Role::Master)).await.contains("says it is a master, where a node belongs"));
+        assert!(
+            send(&preface(Role::Master, Security::Open)).await.contains("says it is a master, where a node belongs")
+        );
         assert!(send(&changed(11, 3)).await.contains("security mode 3"));
         assert!(send(&changed(12, b'X')).await.contains("Xincode2"));
-        let mut huge = preface(Role::Node).to_vec();
+        let mut huge = preface(Role::Node, Security::Open).to_vec();
         huge.extend_from_slice(&u32::MAX.to_le_bytes());
         assert!(send(&huge).await.contains("claims 4294967295 bytes"));
-        let mut rubbish = preface(Role::Node).to_vec();
+        let mut rubbish = preface(Role::Node, Security::Open).to_vec();
         rubbish.extend_from_slice(&[3, 0, 0, 0, 255, 255, 255]);
         assert!(send(&rubbish).await.contains("cannot be decoded"));
         // Nothing more comes, and the connection stays open: the clock ends it.

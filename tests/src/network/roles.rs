@@ -23,7 +23,7 @@ use crate::{ProbeClient, ProbeServer, Prober};
 /// Those of [`Node::wait`].
 pub async fn node(master: &str, name: &str) -> Result<(), Error> {
     let _nothing_is_asked = asked();
-    Node::builder().serve(ProbeServer::new(Prober)).name(name).slots(2).run(master).await
+    Node::builder().serve(ProbeServer::new(Prober)).name(name).slots(2).insecure().run(master).await
 }
 
 /// Takes nodes on a free port of every address, and does what it is asked until nobody can ask any more.
@@ -32,7 +32,7 @@ pub async fn node(master: &str, name: &str) -> Result<(), Error> {
 ///
 /// Those of [`Master::bind`].
 pub async fn master(heartbeat: Duration) -> Result<(), Error> {
-    let master = Master::builder().heartbeat(heartbeat).bind("0.0.0.0:0").await?;
+    let master = Master::builder().heartbeat(heartbeat).insecure().bind("0.0.0.0:0").await?;
     let events = master.events();
     tell(Told::Listening { port: master.local_addr().port() });
     tokio::join!(tell_events(events), answer(&master, asked()));

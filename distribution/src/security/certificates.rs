@@ -1,0 +1,103 @@
+//! Certificates of one's own: where their files are, and what is in them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+/// The PEM files by which master and nodes know each other, for mutual TLS with an authority of one's own.
+///
+/// Both sides need three: the certificates of the authority that they trust, their own certificate (with the
+/// intermediate ones behind it), and its key. The files are looked at with each new connection, so a certificate is
+/// renewed by putting another in its place; connections that are open stay.
+///
+/// A node checks that the master's certificate is for the host that it dials. A master takes any certificate of the
+/// authority that is good for clients, unless [`peer_name`](Self::peer_name) says more.
+///
+/// ```no_run
+/// # async fn start() -> Result<(), distribution::Error> {
+/// use distribution::{Certificates, Master};
+///
+/// let certificates = Certificates::new("ca.pem", "master.pem", "master.key").peer_name("node.cluster.internal");
+/// let master = Master::builder().certificates(certificates).bind("0.0.0.0:3000").await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    authority: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+    peer_name: Option<String>,
+}
+
+impl Certificates {
+    /// Files in PEM: the authority's certificates, one's own with those between it and the authority, and its key.
+    pub fn new(authority: impl Into<PathBuf>, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self { authority: authority.into(), certificate: certificate.into(), key: key.into(), peer_name: None }
+    }
+
+    /// A name (DNS name or IP address) that the other side's certificate must be for. On a node it takes the place of
+    /// the host that is dialled. On a master there is none unless set, and any certificate of the authority will do.
+    pub fn peer_name(mut self, name: impl Into<String>) -> Self {
+        self.peer_name = Some(name.into());
+        self
+    }
+
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        vec![self.authority.clone(), self.certificate.clone(), self.key.clone()]
+    }
+
+    pub(crate) fn checked_peer_name(&self) -> Result<Option<ServerName<'static>>, Error> {
+        let name = self.peer_name.as_ref().map(|name| {
+            ServerName::try_from(name.clone()).map_err(|_| {
+                Error::setting("peer_name", format_args!("`{name}`"), "it is no DNS name and no IP address")
+            })
+        });
+        name.transpose()
+    }
+
+    pub(crate) fn load(&self) -> Result<Loaded, Error> {
+        let mut authority = RootCertStore::empty();
+        for certificate in read_certificates(&self.authority)? {
+            authority.add(certificate).map_err(|error| failed(&self.authority, error))?;
+        }
+        let chain = read_certificates(&self.certificate)?;
+        let text = Zeroizing::new(fs::read(&self.key).map_err(|error| failed(&self.key, error))?);
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| failed(&self.key, error))?;
+        Ok(Loaded { authority, chain, key })
+    }
+
+    /// What went wrong with one's own certificate and key, which is not about one file alone.
+    pub(crate) fn mismatch(&self, reason: impl std::fmt::Display) -> Error {
+        failed(&self.certificate, format_args!("with the key in {}: {reason}", self.key.display()))
+    }
+}
+
+/// What the files hold.
+pub(crate) struct Loaded {
+    pub(crate) authority: RootCertStore,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let text = fs::read(file).map_err(|error| failed(file, error))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let certificates = certificates.map_err(|error| failed(file, error))?;
+    if certificates.is_empty() {
+        return Err(failed(file, "there is no `BEGIN CERTIFICATE` in it"));
+    }
+    Ok(certificates)
+}
+
+fn failed(file: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::Certificates { file: file.to_owned(), reason: reason.to_string() }
+}

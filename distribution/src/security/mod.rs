@@ -1,0 +1,154 @@
+//! What keeps strangers out, as people set it up: join tokens and certificates, and the rule that nothing but this
+//! machine is reached without either.
+//!
+//! How it is done on a connection is [`wire::guard`](crate::wire::guard).
+
+#[cfg(feature = "tls")]
+mod certificates;
+#[cfg(feature = "tls")]
+mod token;
+#[cfg(feature = "tls")]
+pub(crate) mod token_file;
+#[cfg(feature = "tls")]
+mod watched;
+
+use std::net::SocketAddr;
+#[cfg(feature = "tls")]
+use std::{fmt, path::PathBuf, sync::Arc};
+
+#[cfg(feature = "tls")]
+use zeroize::Zeroizing;
+
+#[cfg(feature = "tls")]
+pub use self::{
+    certificates::Certificates,
+    token::{Access, Token},
+};
+#[cfg(feature = "tls")]
+pub(crate) use self::{
+    token::{Fingerprint, Secret, fingerprint_of},
+    watched::Watched,
+};
+use crate::error::Error;
+
+/// Where a node finds its token if it is given nothing else.
+#[cfg(feature = "tls")]
+pub(crate) const TOKEN_VARIABLE: &str = "DISTRIBUTION_TOKEN";
+
+/// What a builder was told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Choices {
+    pub(crate) insecure: bool,
+    /// It is for a cluster in one process, which the environment is not about.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "the environment is asked for nothing else"))]
+    pub(crate) local: bool,
+    #[cfg(feature = "tls")]
+    pub(crate) token: Option<TokenText>,
+    #[cfg(feature = "tls")]
+    pub(crate) token_file: Option<PathBuf>,
+    #[cfg(feature = "tls")]
+    pub(crate) certificates: Option<Certificates>,
+}
+
+impl Choices {
+    /// Which were made, by the names of their setters.
+    fn made(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("insecure", self.insecure),
+            #[cfg(feature = "tls")]
+            ("token", self.token.is_some()),
+            #[cfg(feature = "tls")]
+            ("token_file", self.token_file.is_some()),
+            #[cfg(feature = "tls")]
+            ("certificates", self.certificates.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_made)| is_made.then_some(name))
+    }
+
+    /// Refuses two at once: whoever sets them does not know which one holds.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let mut made = self.made();
+        match (made.next(), made.next()) {
+            (Some(first), Some(second)) => Err(Error::setting(
+                second,
+                format_args!("set beside `{first}`"),
+                "one kind of security is enough: choose",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether anything was chosen.
+    pub(crate) fn is_made(&self) -> bool {
+        self.made().next().is_some()
+    }
+
+    /// The token that was set, or else that of the environment.
+    #[cfg(feature = "tls")]
+    pub(crate) fn given_token(&self) -> Result<Option<Token>, Error> {
+        let (text, place) = match &self.token {
+            Some(text) => (Some(text.clone()), "what `.token(..)` was given"),
+            None if self.local => (None, TOKEN_VARIABLE),
+            None => {
+                let set = std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.trim().is_empty());
+                (set.map(TokenText::new), TOKEN_VARIABLE)
+            }
+        };
+        text.map(|text| text.parse(place)).transpose()
+    }
+}
+
+/// Finds among addresses one that other machines can reach, or that is one.
+pub(crate) fn beyond_loopback(addrs: &[SocketAddr]) -> Option<SocketAddr> {
+    addrs.iter().copied().find(|addr| !addr.ip().to_canonical().is_loopback())
+}
+
+/// What is taken for a token and was not looked at yet.
+#[cfg(feature = "tls")]
+#[derive(Clone)]
+pub(crate) struct TokenText(Arc<Zeroizing<String>>);
+
+#[cfg(feature = "tls")]
+impl TokenText {
+    pub(crate) fn new(text: String) -> Self {
+        Self(Arc::new(Zeroizing::new(text)))
+    }
+
+    /// Reads it; `source` says where it is from.
+    pub(crate) fn parse(&self, source: &'static str) -> Result<Token, Error> {
+        Token::parse(&self.0).map_err(|reason| Error::Token { place: source, reason })
+    }
+}
+
+#[cfg(feature = "tls")]
+impl fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenText(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_known_in_all_its_forms() {
+        let far = |addr: &str| beyond_loopback(&[addr.parse().expect("an address")]).is_some();
+        for addr in ["127.0.0.1:1", "127.9.8.7:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(!far(addr), "{addr}");
+        }
+        for addr in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1", "[fe80::1]:1", "128.0.0.1:1"] {
+            assert!(far(addr), "{addr}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn one_kind_of_security_is_enough() {
+        let both = Choices { insecure: true, token: Some(TokenText::new("secret".to_owned())), ..Choices::default() };
+        let error = both.check().expect_err("which one?").to_string();
+        assert!(error.contains("`token` cannot be set beside `insecure`"), "{error}");
+        assert!(!format!("{both:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,288 @@
+//! A join token: the one line that a peer needs to join a cluster.
+//!
+//! It reads `dtok1_node_` and 91 characters, which are the base64url of 68 bytes:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 32 | the secret |
+//! | 32 | SHA-256 of the master's certificate |
+//! | 4 | the first of SHA-256 of the text before and the bytes above: a slip of the hand shows at once |
+
+use std::{fmt, path::Path, str::FromStr, sync::Arc};
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use rand::{TryRng, rngs::SysRng};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::token_file;
+use crate::error::Error;
+
+const PREFIX: &str = "dtok1_";
+const SECRET: usize = 32;
+const FINGERPRINT: usize = 32;
+const CHECK: usize = 4;
+const BYTES: usize = SECRET + FINGERPRINT + CHECK;
+
+/// What base64 makes of [`BYTES`] bytes.
+const CHARACTERS: usize = (BYTES * 8).div_ceil(6);
+
+/// SHA-256 of a certificate.
+pub(crate) type Fingerprint = [u8; FINGERPRINT];
+
+/// 256 bits that only the members of a cluster know. Wiped from memory with its last clone.
+#[derive(Clone)]
+pub(crate) struct Secret(Arc<Zeroizing<[u8; SECRET]>>);
+
+impl Secret {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0[..]
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_bytes(bytes: [u8; SECRET]) -> Self {
+        Self(Arc::new(Zeroizing::new(bytes)))
+    }
+}
+
+/// What a [`Token`] is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Access {
+    /// To register as a node.
+    Nodes,
+    /// To make calls. No release takes callers from elsewhere yet; such a token is for one that will, and is good
+    /// for nothing before.
+    Callers,
+    /// Both.
+    Both,
+}
+
+impl Access {
+    const ALL: [Self; 3] = [Self::Nodes, Self::Callers, Self::Both];
+
+    /// Whether nodes may register with it.
+    pub fn admits_nodes(self) -> bool {
+        self != Self::Callers
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nodes => "node",
+            Self::Callers => "caller",
+            Self::Both => "both",
+        }
+    }
+}
+
+/// Prints `node`, `caller` or `both`, as it stands in a token.
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a peer needs to join a cluster: a secret, and the fingerprint of the master's certificate.
+///
+/// A master makes one at its first start ([`MasterBuilder::token_file`](crate::MasterBuilder::token_file)). Whoever
+/// has it can join, so it is neither printed nor logged by accident: only [`expose`](Token::expose) shows it, and its
+/// memory is wiped when the last clone goes.
+///
+/// ```
+/// use distribution::{Access, Token};
+/// # let folder = tempfile::tempdir()?;
+/// # let file = folder.path().join("cluster.token");
+///
+/// let token = Token::issue(&file, Access::Nodes)?;
+/// let same: Token = token.expose().parse()?;
+/// assert_eq!(same.id(), token.id());
+/// println!("a node joins with DISTRIBUTION_TOKEN={}", token.expose());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Token {
+    access: Access,
+    secret: Secret,
+    fingerprint: Fingerprint,
+    text: Arc<Zeroizing<String>>,
+}
+
+impl Token {
+    /// Puts a new token into a master's token file, which is made where there is none. The newest one before it for
+    /// the same access stays valid, and any older ones are dropped: so two are valid at a time, and nodes can be given
+    /// the new one before the old one ends. A running master sees the change with the next connection; nodes that are
+    /// registered stay so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenFile`] where the file cannot be read or written, or holds something else.
+    pub fn issue(file: impl AsRef<Path>, access: Access) -> Result<Self, Error> {
+        token_file::issue(file.as_ref(), access)
+    }
+
+    /// What it is good for.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Eight characters that tell tokens apart and reveal nothing: what logs name it by.
+    pub fn id(&self) -> String {
+        let digest = Sha256::new().chain_update(b"token id").chain_update(self.secret.bytes()).finalize();
+        digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The token itself, for a peer that is to join. Keep it as you keep a password.
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// A new one, with bytes from the system's own source.
+    pub(crate) fn new(access: Access, fingerprint: Fingerprint) -> Result<Self, rand::rngs::SysError> {
+        let mut bytes = Zeroizing::new([0; BYTES]);
+        SysRng.try_fill_bytes(&mut bytes[..SECRET])?;
+        bytes[SECRET..SECRET + FINGERPRINT].copy_from_slice(&fingerprint);
+        let check = check(access, &bytes);
+        bytes[SECRET + FINGERPRINT..].copy_from_slice(&check);
+        let encoded = Zeroizing::new(Base64UrlUnpadded::encode_string(&bytes[..]));
+        let text = Zeroizing::new(format!("{PREFIX}{access}_{}", *encoded));
+        Ok(Self::from_parts(access, &bytes, text))
+    }
+
+    fn from_parts(access: Access, bytes: &[u8; BYTES], text: Zeroizing<String>) -> Self {
+        let mut secret = Arc::new(Zeroizing::new([0; SECRET]));
+        if let Some(secret) = Arc::get_mut(&mut secret) {
+            secret.copy_from_slice(&bytes[..SECRET]);
+        }
+        let mut fingerprint = [0; FINGERPRINT];
+        fingerprint.copy_from_slice(&bytes[SECRET..SECRET + FINGERPRINT]);
+        Self { access, secret: Secret(secret), fingerprint, text: Arc::new(text) }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        // `DISTRIBUTION_TOKEN=…` is what a master prints, and what people copy.
+        let text = text.strip_prefix("DISTRIBUTION_TOKEN=").unwrap_or(text);
+        let Some(rest) = text.strip_prefix(PREFIX) else {
+            return Err(format!("a token begins with `{PREFIX}`, and this does not"));
+        };
+        let known = Access::ALL.into_iter().find_map(|access| {
+            let encoded = rest.strip_prefix(access.name())?.strip_prefix('_')?;
+            Some((access, encoded))
+        });
+        let Some((access, encoded)) = known else {
+            return Err(format!("after `{PREFIX}` belongs `node_`, `caller_` or `both_`"));
+        };
+        if encoded.len() != CHARACTERS {
+            return Err(format!(
+                "it has {} characters after `{PREFIX}{access}_`, and {CHARACTERS} belong there: it is not whole, or two \
+                 ran together",
+                encoded.len()
+            ));
+        }
+        let mut bytes = Zeroizing::new([0; BYTES]);
+        Base64UrlUnpadded::decode(encoded, &mut bytes[..])
+            .map_err(|_| "a character in it belongs into no token".to_owned())?;
+        if bytes[SECRET + FINGERPRINT..] != check(access, &bytes) {
+            return Err("it was changed on the way: its check does not fit".to_owned());
+        }
+        Ok(Self::from_parts(access, &bytes, Zeroizing::new(text.to_owned())))
+    }
+
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    pub(crate) fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+}
+
+fn check(access: Access, bytes: &[u8; BYTES]) -> [u8; CHECK] {
+    let digest =
+        Sha256::new().chain_update(PREFIX).chain_update(access.name()).chain_update(&bytes[..SECRET + FINGERPRINT]);
+    let mut check = [0; CHECK];
+    check.copy_from_slice(&digest.finalize()[..CHECK]);
+    check
+}
+
+/// SHA-256 of a certificate in DER.
+pub(crate) fn fingerprint_of(certificate: &[u8]) -> Fingerprint {
+    Sha256::digest(certificate).into()
+}
+
+/// Fails as [`Error::Token`] says.
+impl FromStr for Token {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text).map_err(|reason| Error::Token { place: "this text", reason })
+    }
+}
+
+/// Shows what it is good for and its id, and nothing secret.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("access", &self.access).field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(access: Access) -> Token {
+        Token::new(access, [7; 32]).expect("the system has random bytes")
+    }
+
+    #[test]
+    fn a_token_survives_being_written_down() {
+        for access in Access::ALL {
+            let token = token(access);
+            for text in [token.expose().to_owned(), format!(" DISTRIBUTION_TOKEN={}\n", token.expose())] {
+                let read = Token::parse(&text).expect("is one");
+                assert_eq!((read.access, read.fingerprint, read.id()), (access, [7; 32], token.id()));
+                assert_eq!(read.secret.bytes(), token.secret.bytes());
+                assert_eq!(read.expose(), token.expose());
+            }
+            assert!(token.expose().starts_with(&format!("dtok1_{access}_")));
+        }
+    }
+
+    #[test]
+    fn every_token_has_a_secret_of_its_own() {
+        let [one, other] = [token(Access::Nodes), token(Access::Nodes)];
+        assert_ne!(one.secret.bytes(), other.secret.bytes());
+        assert_ne!(one.id(), other.id());
+        assert_eq!(one.secret.bytes().len() * 8, 256);
+    }
+
+    #[test]
+    fn a_token_that_is_not_whole_says_so() {
+        let whole = token(Access::Nodes).expose().to_owned();
+        for end in 0..whole.len() {
+            let reason = Token::parse(&whole[..end]).expect_err("is not whole");
+            assert!(end < 11 || reason.contains("not whole"), "{reason}");
+        }
+        assert!(Token::parse(&format!("{whole}{whole}")).expect_err("two").contains("two ran together"));
+    }
+
+    #[test]
+    fn any_changed_character_is_found() {
+        let whole = token(Access::Nodes).expose().to_owned();
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            let other = if &whole[at..=at] == "A" { "B" } else { "A" };
+            changed.replace_range(at..=at, other);
+            Token::parse(&changed).expect_err("is not the token");
+        }
+        Token::parse(&whole.replacen("node", "both", 1)).expect_err("its access was changed");
+    }
+
+    #[test]
+    fn nothing_that_is_printed_by_accident_holds_the_secret() {
+        let token = token(Access::Both);
+        let shown = format!("{token:?} {:?}", Token::parse(&token.expose()[..50]));
+        assert!(!shown.contains(&token.expose()[11..20]), "{shown}");
+        assert!(shown.starts_with(&format!("Token {{ access: Both, id: \"{}\", .. }}", token.id())), "{shown}");
+    }
+}

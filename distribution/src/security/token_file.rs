@@ -1,0 +1,268 @@
+//! A master's token file, one token a line, and beside it the key and certificate that the tokens name.
+//!
+//! The key file is written first: a master that is stopped in between makes a token for the same key next time.
+
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use zeroize::Zeroizing;
+
+use super::token::{Access, Token, fingerprint_of};
+use crate::error::Error;
+
+/// Tokens for the same access that are valid at a time: the newest, and the one before it.
+const VALID: usize = 2;
+
+const HEADING: &str = "\
+# Join tokens of a `distribution` master, newest first. Whoever has one can join the cluster.
+# A line that is taken out is not valid any more; the master looks at this file with each connection.
+";
+
+/// What a master needs to take peers in by token.
+pub(crate) struct Keys {
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+/// Where the key and the certificate are that belong to a token file.
+pub(crate) fn key_path(file: &Path) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".key");
+    path.into()
+}
+
+/// Makes what is missing at a master's first start, and says whether a token was made.
+pub(crate) fn prepare(file: &Path) -> Result<Option<Token>, Error> {
+    if fs::exists(file).map_err(|source| unreadable(file, source))? {
+        return Ok(None);
+    }
+    let (certificate, _) = make_key(file)?;
+    let token = new_token(file, Access::Nodes, &certificate)?;
+    match write(file, std::slice::from_ref(&token), false) {
+        Ok(()) => Ok(Some(token)),
+        // Another master has just made it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(unwritable(file, error)),
+    }
+}
+
+pub(super) fn issue(file: &Path, access: Access) -> Result<Token, Error> {
+    let (certificate, _) = make_key(file)?;
+    let token = new_token(file, access, &certificate)?;
+    let mut tokens = vec![token.clone()];
+    if fs::exists(file).map_err(|source| unreadable(file, source))? {
+        let mut kept = 1;
+        for old in read_tokens(file)? {
+            if old.access() == access {
+                kept += 1;
+                if kept > VALID {
+                    continue;
+                }
+            }
+            tokens.push(old);
+        }
+    }
+    write(file, &tokens, true).map_err(|error| unwritable(file, error))?;
+    Ok(token)
+}
+
+/// Reads what a master needs, and checks that it belongs together.
+pub(crate) fn load(file: &Path) -> Result<Keys, Error> {
+    let tokens = read_tokens(file)?;
+    let (certificate, key) = read_key(&key_path(file))?;
+    let fingerprint = fingerprint_of(&certificate);
+    if let Some(other) = tokens.iter().find(|token| *token.fingerprint() != fingerprint) {
+        return Err(invalid(
+            file,
+            format!(
+                "its token {} is for another certificate than the one in {}; put the two files of one master side by \
+                 side, or take the line out",
+                other.id(),
+                key_path(file).display()
+            ),
+        ));
+    }
+    if tokens.is_empty() {
+        return Err(invalid(
+            file,
+            "there is no token in it, so nobody could join; remove it, and a new one is made".to_owned(),
+        ));
+    }
+    Ok(Keys { tokens, certificate, key })
+}
+
+/// The first token in a file with which nodes may register.
+pub(crate) fn node_token(file: &Path) -> Result<Token, Error> {
+    let tokens = read_tokens(file)?;
+    tokens
+        .into_iter()
+        .find(|token| token.access().admits_nodes())
+        .ok_or_else(|| invalid(file, "there is no token for nodes in it".to_owned()))
+}
+
+/// Whether others than the owner can read it.
+#[cfg(unix)]
+pub(crate) fn is_open_to_others(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_open_to_others(_: &Path) -> bool {
+    false
+}
+
+fn read_tokens(file: &Path) -> Result<Vec<Token>, Error> {
+    let text = Zeroizing::new(fs::read_to_string(file).map_err(|source| unreadable(file, source))?);
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    lines
+        .map(|(at, line)| Token::parse(line).map_err(|reason| invalid(file, format!("line {}: {reason}", at + 1))))
+        .collect()
+}
+
+/// The key that belongs to a token file, made if there is none.
+fn make_key(file: &Path) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), Error> {
+    let path = key_path(file);
+    if !fs::exists(&path).map_err(|source| unreadable(&path, source))? {
+        let failed = |error: rcgen::Error| unwritable(&path, io::Error::other(error));
+        let key = KeyPair::generate().map_err(failed)?;
+        // Nodes know the certificate by its fingerprint, so that its name says nothing.
+        let params = CertificateParams::new(vec!["distribution.invalid".to_owned()]).map_err(failed)?;
+        let certificate = params.self_signed(&key).map_err(failed)?;
+        let text = Zeroizing::new(format!("{}{}", *Zeroizing::new(key.serialize_pem()), certificate.pem()));
+        match write_private(&path, text.as_bytes(), false) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unwritable(&path, error)),
+            _ => {}
+        }
+    }
+    read_key(&path)
+}
+
+fn read_key(path: &Path) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), Error> {
+    let text = Zeroizing::new(fs::read(path).map_err(|source| unreadable(path, source))?);
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| invalid(path, format!("its key: {error}")))?;
+    let certificate =
+        CertificateDer::from_pem_slice(&text).map_err(|error| invalid(path, format!("its certificate: {error}")))?;
+    Ok((certificate, key))
+}
+
+fn new_token(file: &Path, access: Access, certificate: &CertificateDer<'_>) -> Result<Token, Error> {
+    Token::new(access, fingerprint_of(certificate)).map_err(|error| unwritable(file, io::Error::other(error)))
+}
+
+fn write(file: &Path, tokens: &[Token], replace: bool) -> io::Result<()> {
+    let mut text = Zeroizing::new(HEADING.to_owned());
+    // Made as large as it gets, so that no part of it is left where it was before it grew.
+    text.reserve_exact(tokens.iter().map(|token| token.expose().len() + 1).sum());
+    for token in tokens {
+        text.push_str(token.expose());
+        text.push('\n');
+    }
+    write_private(file, text.as_bytes(), replace)
+}
+
+/// Writes a file that its owner alone can read, whole or not at all.
+fn write_private(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // Made with mode 0600.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    let written = if replace { file.persist(path) } else { file.persist_noclobber(path) };
+    written.map(|_| ()).map_err(|error| error.error)
+}
+
+fn unreadable(file: &Path, source: io::Error) -> Error {
+    Error::TokenFile { file: file.to_owned(), reason: format!("it cannot be read: {source}") }
+}
+
+fn unwritable(file: &Path, source: io::Error) -> Error {
+    Error::TokenFile { file: file.to_owned(), reason: format!("it cannot be written: {source}") }
+}
+
+fn invalid(file: &Path, reason: String) -> Error {
+    Error::TokenFile { file: file.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a folder")
+    }
+
+    fn ids(file: &Path) -> Vec<String> {
+        read_tokens(file).expect("reads").iter().map(Token::id).collect()
+    }
+
+    #[test]
+    fn the_first_start_makes_both_files_for_their_owner_alone() {
+        let folder = folder();
+        let file = folder.path().join("cluster.token");
+        let token = prepare(&file).expect("writes").expect("made one");
+        assert_eq!(token.access(), Access::Nodes);
+        #[cfg(unix)]
+        for path in [file.clone(), key_path(&file)] {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(&path).expect("is there").permissions().mode() & 0o777, 0o600, "{path:?}");
+            assert!(!is_open_to_others(&path));
+        }
+        assert!(prepare(&file).expect("reads").is_none(), "the second start makes none");
+        let keys = load(&file).expect("belongs together");
+        assert_eq!(keys.tokens[0].id(), token.id());
+        assert_eq!(*token.fingerprint(), fingerprint_of(&keys.certificate));
+        assert_eq!(node_token(&file).expect("one for nodes").expose(), token.expose());
+    }
+
+    #[test]
+    fn two_tokens_of_an_access_are_valid_at_once() {
+        let folder = folder();
+        let file = folder.path().join("cluster.token");
+        let first = prepare(&file).expect("writes").expect("made one");
+        let caller = Token::issue(&file, Access::Callers).expect("writes");
+        let second = Token::issue(&file, Access::Nodes).expect("writes");
+        assert_eq!(ids(&file), [second.id(), caller.id(), first.id()]);
+        let third = Token::issue(&file, Access::Nodes).expect("writes");
+        assert_eq!(ids(&file), [third.id(), second.id(), caller.id()]);
+        assert_eq!(node_token(&file).expect("the newest").id(), third.id());
+        assert_eq!(load(&file).expect("belongs together").tokens.len(), 3);
+    }
+
+    #[test]
+    fn a_master_that_was_stopped_in_between_goes_on() {
+        let folder = folder();
+        let file = folder.path().join("cluster.token");
+        prepare(&file).expect("writes");
+        fs::remove_file(&file).expect("removes");
+        let token = prepare(&file).expect("writes").expect("made one");
+        assert_eq!(*token.fingerprint(), fingerprint_of(&load(&file).expect("fits").certificate));
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_told() {
+        let (folder, other) = (folder(), folder());
+        let file = folder.path().join("cluster.token");
+        let why = |file: &Path| load(file).err().expect("cannot do").to_string();
+        prepare(&file).expect("writes");
+        prepare(&other.path().join("cluster.token")).expect("writes");
+        fs::copy(other.path().join("cluster.token.key"), key_path(&file)).expect("copies");
+        assert!(why(&file).contains("is for another certificate"), "{}", why(&file));
+        fs::write(&file, "# nothing\n").expect("writes");
+        assert!(why(&file).contains("there is no token in it"), "{}", why(&file));
+        fs::write(&file, "\ndtok1_node_abc\n").expect("writes");
+        assert!(why(&file).contains("line 2: it has 3 characters"), "{}", why(&file));
+        fs::remove_file(key_path(&file)).expect("removes");
+        fs::remove_file(&file).expect("removes");
+        assert!(why(&file).contains("cannot be read"), "{}", why(&file));
+    }
+}

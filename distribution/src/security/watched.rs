@@ -1,0 +1,110 @@
+//! Something that is made of files, and made anew when they change.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use crate::error::Error;
+
+/// What tells that a file was replaced or written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    /// Files that are replaced in the same instant differ in this; 0 where there is none.
+    inode: u64,
+}
+
+/// A value with the files that it was made of.
+pub(crate) struct Watched<T> {
+    files: Vec<PathBuf>,
+    load: Box<dyn Fn() -> Result<T, Error> + Send + Sync>,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    value: Arc<T>,
+    stamps: Vec<Option<Stamp>>,
+    /// Said once, not with each connection.
+    complained: String,
+}
+
+impl<T> Watched<T> {
+    /// Makes it for the first time.
+    pub(crate) fn new(
+        files: Vec<PathBuf>,
+        load: impl Fn() -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        // Before, so that a change while it is loaded is seen at the next look.
+        let stamps = stamps(&files);
+        let value = Arc::new(load()?);
+        let state = Mutex::new(State { value, stamps, complained: String::new() });
+        Ok(Self { files, load: Box::new(load), state })
+    }
+
+    /// What the files hold now; or, where that is of no use, what they held before. Reads files, so not for a thread
+    /// that others wait for.
+    pub(crate) fn look(&self) -> Arc<T> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamps = stamps(&self.files);
+        if stamps != state.stamps {
+            match (self.load)() {
+                Ok(value) => {
+                    tracing::info!(files = ?self.files, "read again, because they have changed");
+                    *state = State { value: Arc::new(value), stamps, complained: String::new() };
+                }
+                // Perhaps they are being replaced one by one: the next look tries again.
+                Err(error) => {
+                    let complaint = error.to_string();
+                    if complaint != state.complained {
+                        tracing::error!(files = ?self.files, %error, "changed and of no use; going on with what was there before");
+                        state.complained = complaint;
+                    }
+                }
+            }
+        }
+        Arc::clone(&state.value)
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
+    files.iter().map(|file| fs::metadata(file).ok().map(|metadata| stamp(&metadata))).collect()
+}
+
+fn stamp(metadata: &fs::Metadata) -> Stamp {
+    #[cfg(unix)]
+    let inode = std::os::unix::fs::MetadataExt::ino(metadata);
+    #[cfg(not(unix))]
+    let inode = 0;
+    Stamp { modified: metadata.modified().ok(), length: metadata.len(), inode }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_changes_with_its_files_and_outlives_a_bad_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("number");
+        fs::write(&file, "1").expect("writes");
+        let from = file.clone();
+        let watched = Watched::new(vec![file.clone()], move || {
+            let text = fs::read_to_string(&from).unwrap_or_default();
+            text.parse::<u32>().map_err(|_| Error::setting("number", text, "it must be a number"))
+        });
+        let watched = watched.expect("loads");
+        assert_eq!(*watched.look(), 1);
+        fs::write(&file, "234").expect("writes");
+        assert_eq!(*watched.look(), 234);
+        fs::write(&file, "none").expect("writes");
+        assert_eq!(*watched.look(), 234);
+        fs::remove_file(&file).expect("removes");
+        assert_eq!(*watched.look(), 234);
+        fs::write(&file, "5").expect("writes");
+        assert_eq!(*watched.look(), 5);
+    }
+}

@@ -1,0 +1,379 @@
+//! What a connection has to pass before anything is known of the peer but that it may come in: TLS, the prefaces, and
+//! the proof of a secret or of a name.
+//!
+//! All that is read of a peer up to there has a fixed size or is TLS's own, and none of it is serde's.
+
+use std::{fmt, net::SocketAddr};
+#[cfg(feature = "tls")]
+use std::{path::Path, sync::Arc};
+
+#[cfg(feature = "tls")]
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
+use tokio::net::TcpStream;
+#[cfg(feature = "tls")]
+use tokio::{io::AsyncWriteExt, task::spawn_blocking};
+#[cfg(feature = "tls")]
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use super::{
+    channel::Channel,
+    hello::{HelloError, NODE_TIME, Security, greet, welcome, within},
+};
+#[cfg(feature = "tls")]
+use super::{
+    hello::{Admission, read_exact},
+    proof::{self, BINDING_LABEL, Binding},
+    tls,
+};
+#[cfg(feature = "tls")]
+use crate::security::{Certificates, TOKEN_VARIABLE, Token, TokenText, Watched, token_file};
+use crate::{
+    error::Error,
+    security::{Choices, beyond_loopback},
+};
+
+/// What a master demands of those that dial it.
+#[derive(Clone)]
+pub(crate) enum MasterGuard {
+    /// Nothing: only this machine reaches it, or its owner wants it so.
+    Open,
+    #[cfg(feature = "tls")]
+    Token(Arc<Watched<TokenServer>>),
+    #[cfg(feature = "tls")]
+    Certificates(Arc<Watched<ServerConfig>>, Option<ServerName<'static>>, Box<Certificates>),
+}
+
+impl fmt::Debug for MasterGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What is made of a master's token file.
+#[cfg(feature = "tls")]
+pub(crate) struct TokenServer {
+    config: Arc<ServerConfig>,
+    tokens: Vec<Token>,
+}
+
+/// A peer that was turned away, and the connection to it where there is something left to say.
+pub(crate) struct TurnedAway {
+    pub(crate) error: HelloError,
+    pub(crate) channel: Option<Channel>,
+}
+
+#[cfg(feature = "tls")]
+impl From<HelloError> for TurnedAway {
+    fn from(error: HelloError) -> Self {
+        Self { error, channel: None }
+    }
+}
+
+impl MasterGuard {
+    /// Reads or makes the files that the choices name.
+    pub(crate) fn new(choices: &Choices) -> Result<Self, Error> {
+        choices.check()?;
+        #[cfg(feature = "tls")]
+        if let Some(file) = &choices.token_file {
+            return Self::with_token_file(file);
+        }
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &choices.certificates {
+            let name = certificates.checked_peer_name()?;
+            let load = certificates.clone();
+            let watched = Watched::new(certificates.files(), move || tls::certificate_server(&load))?;
+            return Ok(Self::Certificates(Arc::new(watched), name, Box::new(certificates.clone())));
+        }
+        Ok(Self::Open)
+    }
+
+    #[cfg(feature = "tls")]
+    fn with_token_file(file: &Path) -> Result<Self, Error> {
+        let made = token_file::prepare(file)?;
+        let key = token_file::key_path(file);
+        let load_from = file.to_owned();
+        let watched = Watched::new(vec![file.to_owned(), key.clone()], move || {
+            let keys = token_file::load(&load_from)?;
+            let config = tls::token_server(&keys).map_err(|error| Error::TokenFile {
+                file: token_file::key_path(&load_from),
+                reason: error.to_string(),
+            })?;
+            Ok(TokenServer { config: Arc::new(config), tokens: keys.tokens })
+        })?;
+        for file in [file, &key] {
+            warn_if_open_to_others(file);
+        }
+        if let Some(token) = made {
+            tracing::info!(
+                file = %file.display(),
+                token = token.id(),
+                "made a join token; the line on standard error is what a node needs"
+            );
+            // Not a log: logs are kept and sent around.
+            #[allow(clippy::print_stderr, reason = "the one line that is for a person, at the first start alone")]
+            {
+                eprintln!("{TOKEN_VARIABLE}={}", token.expose());
+            }
+        }
+        Ok(Self::Token(Arc::new(watched)))
+    }
+
+    /// What it is called in a log.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Open => "none",
+            #[cfg(feature = "tls")]
+            Self::Token(..) => "join tokens",
+            #[cfg(feature = "tls")]
+            Self::Certificates(..) => "certificates",
+        }
+    }
+
+    /// What a node of the same process registers with.
+    pub(crate) fn own_choices(&self) -> Choices {
+        let choices = Choices { local: true, ..Choices::default() };
+        match self {
+            Self::Open => choices,
+            #[cfg(feature = "tls")]
+            Self::Token(_) => {
+                Choices { token: self.token().map(|token| TokenText::new(token.expose().to_owned())), ..choices }
+            }
+            #[cfg(feature = "tls")]
+            Self::Certificates(_, _, certificates) => {
+                Choices { certificates: Some((**certificates).clone()), ..choices }
+            }
+        }
+    }
+
+    /// The newest token with which nodes may register.
+    #[cfg(feature = "tls")]
+    pub(crate) fn token(&self) -> Option<Token> {
+        let Self::Token(watched) = self else { return None };
+        watched.look().tokens.iter().find(|token| token.access().admits_nodes()).cloned()
+    }
+
+    /// Has the peer show that it may come in.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub(crate) async fn admit(&self, stream: TcpStream) -> Result<Channel, TurnedAway> {
+        match self {
+            Self::Open => {
+                let mut channel = Channel::Open(stream);
+                let welcomed = welcome(&mut channel, Security::Open).await;
+                done(welcomed, channel)
+            }
+            #[cfg(feature = "tls")]
+            Self::Token(watched) => {
+                let server = look(watched).await?;
+                let (mut channel, binding, _) = accept(Arc::clone(&server.config), stream).await?;
+                let proven = async {
+                    welcome(&mut channel, Security::Token).await?;
+                    proof::demand(&mut channel, &server.tokens, &binding).await
+                };
+                let proven =
+                    proven.await.map(|token| tracing::debug!(token = token.id(), "a node has proven its token"));
+                done(proven, channel)
+            }
+            #[cfg(feature = "tls")]
+            Self::Certificates(watched, name, _) => {
+                let (mut channel, _, stranger) =
+                    accept(look(watched).await?, stream).await.map(|(channel, binding, certificates)| {
+                        let is_for = name.as_ref().is_none_or(|name| tls::is_for(certificates.as_deref(), name));
+                        (channel, binding, !is_for)
+                    })?;
+                let admission = if stranger { Admission::WrongName } else { Admission::Admitted };
+                let named = async {
+                    welcome(&mut channel, Security::Certificates).await?;
+                    channel.write_all(&[admission as u8]).await.map_err(HelloError::Io)?;
+                    channel.flush().await.map_err(HelloError::Io)?;
+                    if stranger { Err(HelloError::NotAdmitted(admission)) } else { Ok(()) }
+                };
+                let named = named.await;
+                done(named, channel)
+            }
+        }
+    }
+}
+
+fn done(passed: Result<(), HelloError>, channel: Channel) -> Result<Channel, TurnedAway> {
+    match passed {
+        Ok(()) => Ok(channel),
+        Err(error) => Err(TurnedAway { error, channel: Some(channel) }),
+    }
+}
+
+/// Certificates that a peer showed, in the order of TLS.
+#[cfg(feature = "tls")]
+type Shown = Option<Vec<rustls::pki_types::CertificateDer<'static>>>;
+
+#[cfg(feature = "tls")]
+async fn accept(config: Arc<ServerConfig>, stream: TcpStream) -> Result<(Channel, Binding, Shown), TurnedAway> {
+    let accepted = TlsAcceptor::from(config).accept(stream).into_fallible().await;
+    let stream = accepted
+        .map_err(|(error, stream)| TurnedAway { error: tls::at_master(error), channel: Some(Channel::Open(stream)) })?;
+    let connection = stream.get_ref().1;
+    let binding = connection.export_keying_material([0; 32], BINDING_LABEL, None);
+    let shown = connection.peer_certificates().map(<[_]>::to_vec);
+    let channel = Channel::Tls(Box::new(TlsStream::Server(stream)));
+    match binding {
+        Ok(binding) => Ok((channel, binding, shown)),
+        Err(error) => Err(TurnedAway { error: HelloError::Tls(error.to_string()), channel: Some(channel) }),
+    }
+}
+
+/// What a node shows to its master, and demands of it.
+pub(crate) enum NodeGuard {
+    /// Nothing, and so on this machine alone, unless its owner wants it otherwise.
+    Open { insecure: bool },
+    #[cfg(feature = "tls")]
+    Token(Arc<Watched<TokenClient>>),
+    #[cfg(feature = "tls")]
+    Certificates(Arc<Watched<Arc<ClientConfig>>>, Option<ServerName<'static>>),
+}
+
+/// What is made of a token.
+#[cfg(feature = "tls")]
+pub(crate) struct TokenClient {
+    config: Arc<ClientConfig>,
+    token: Token,
+}
+
+#[cfg(feature = "tls")]
+impl TokenClient {
+    fn new(token: Token) -> Result<Self, Error> {
+        let config = tls::token_client(*token.fingerprint())
+            .map_err(|error| Error::Token { place: "the token", reason: error.to_string() })?;
+        if !token.access().admits_nodes() {
+            return Err(Error::Token {
+                place: "a token for callers",
+                reason: "a node cannot register with it".to_owned(),
+            });
+        }
+        Ok(Self { config: Arc::new(config), token })
+    }
+}
+
+impl NodeGuard {
+    /// Reads what the choices name; where they name nothing, the environment.
+    pub(crate) fn new(choices: &Choices) -> Result<Self, Error> {
+        choices.check()?;
+        #[cfg(feature = "tls")]
+        if !choices.insecure {
+            if let Some(certificates) = &choices.certificates {
+                let name = certificates.checked_peer_name()?;
+                let load = certificates.clone();
+                let watched = Watched::new(certificates.files(), move || tls::certificate_client(&load).map(Arc::new))?;
+                return Ok(Self::Certificates(Arc::new(watched), name));
+            }
+            if let Some(file) = &choices.token_file {
+                warn_if_open_to_others(file);
+                let load_from = file.clone();
+                let load = move || TokenClient::new(token_file::node_token(&load_from)?);
+                return Ok(Self::Token(Arc::new(Watched::new(vec![file.clone()], load)?)));
+            }
+            if let Some(token) = choices.given_token()? {
+                return Ok(Self::Token(Arc::new(Watched::new(Vec::new(), move || TokenClient::new(token.clone()))?)));
+            }
+        }
+        Ok(Self::Open { insecure: choices.insecure })
+    }
+
+    /// Whether the node may dial these.
+    ///
+    /// # Errors
+    ///
+    /// The one that it must not.
+    pub(crate) fn check_addresses(&self, addrs: &[SocketAddr]) -> Result<(), SocketAddr> {
+        match self {
+            Self::Open { insecure: false } => beyond_loopback(addrs).map_or(Ok(()), Err),
+            _ => Ok(()),
+        }
+    }
+
+    /// Greets the master on a new connection to this host, and has both show who they are.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub(crate) async fn join(&self, stream: TcpStream, host: &str) -> Result<Channel, HelloError> {
+        within(NODE_TIME, "hello", self.join_patiently(stream, host)).await
+    }
+
+    #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "no certificate is for a host then"))]
+    async fn join_patiently(&self, stream: TcpStream, host: &str) -> Result<Channel, HelloError> {
+        match self {
+            Self::Open { .. } => {
+                let mut channel = Channel::Open(stream);
+                greet(&mut channel, Security::Open).await?;
+                Ok(channel)
+            }
+            #[cfg(feature = "tls")]
+            Self::Token(watched) => {
+                let client = look(watched).await?;
+                let joined = async {
+                    let unnamed = ServerName::from(std::net::Ipv4Addr::UNSPECIFIED);
+                    let (mut channel, binding) = connect(&client.config, unnamed, stream).await?;
+                    greet(&mut channel, Security::Token).await?;
+                    proof::prove(&mut channel, client.token.secret(), &binding).await?;
+                    Ok(channel)
+                };
+                joined.await.map_err(|error| tls::at_node(error, true))
+            }
+            #[cfg(feature = "tls")]
+            Self::Certificates(watched, name) => {
+                let config = look(watched).await?;
+                let name = match name {
+                    Some(name) => name.clone(),
+                    None => ServerName::try_from(host.to_owned()).map_err(|_| {
+                        HelloError::Untrusted(format!(
+                            "`{host}` is no name that a certificate could be for; name one by `Certificates::peer_name`"
+                        ))
+                    })?,
+                };
+                let joined = async {
+                    let (mut channel, _) = connect(&config, name, stream).await?;
+                    greet(&mut channel, Security::Certificates).await?;
+                    let mut admission = [0];
+                    read_exact(&mut channel, &mut admission, "admission").await?;
+                    match Admission::from_byte(admission[0]) {
+                        Admission::Admitted => Ok(channel),
+                        refused => Err(HelloError::NotAdmitted(refused)),
+                    }
+                };
+                joined.await.map_err(|error| tls::at_node(error, false))
+            }
+        }
+    }
+}
+
+/// Looks at files without holding up other connections.
+#[cfg(feature = "tls")]
+async fn look<T: Send + Sync + 'static>(watched: &Arc<Watched<T>>) -> Result<Arc<T>, HelloError> {
+    let watched = Arc::clone(watched);
+    spawn_blocking(move || watched.look()).await.map_err(|error| HelloError::Io(error.into()))
+}
+
+#[cfg(feature = "tls")]
+async fn connect(
+    config: &Arc<ClientConfig>,
+    name: ServerName<'static>,
+    stream: TcpStream,
+) -> Result<(Channel, Binding), HelloError> {
+    let connected = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
+    let stream = connected.map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => HelloError::Closed("TLS handshake"),
+        _ => HelloError::Io(error),
+    })?;
+    let binding = stream.get_ref().1.export_keying_material([0; 32], BINDING_LABEL, None);
+    let binding = binding.map_err(|error| HelloError::Tls(error.to_string()))?;
+    Ok((Channel::Tls(Box::new(TlsStream::Client(stream))), binding))
+}
+
+#[cfg(feature = "tls")]
+fn warn_if_open_to_others(file: &Path) {
+    if token_file::is_open_to_others(file) {
+        tracing::warn!(file = %file.display(), "others than its owner can read this secret; `chmod 600` it");
+    }
+}

@@ -1,0 +1,211 @@
+//! TLS 1.3 for both ends: by a token's fingerprint, or by certificates of an authority.
+//!
+//! No sessions are resumed: a resumed one would not look at certificates again, and connections here live long.
+
+use std::{io, sync::Arc};
+
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, PeerIncompatible,
+    ServerConfig, SignatureScheme,
+    client::{
+        Resumption, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier},
+    version::TLS13,
+};
+
+use super::hello::HelloError;
+use crate::{
+    error::Error,
+    security::{Certificates, Fingerprint, fingerprint_of, token_file::Keys},
+};
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// A master's end that anybody may speak TLS to, and who has a token proves it then.
+pub(super) fn token_server(keys: &Keys) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13])?;
+    let config =
+        builder.with_no_client_auth().with_single_cert(vec![keys.certificate.clone()], keys.key.clone_key())?;
+    Ok(without_resumption(config))
+}
+
+fn without_resumption(mut config: ServerConfig) -> ServerConfig {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config
+}
+
+/// A node's end that knows the master's certificate by its fingerprint.
+pub(super) fn token_client(fingerprint: Fingerprint) -> Result<ClientConfig, TlsError> {
+    let provider = provider();
+    let verifier = Pinned { fingerprint, algorithms: provider.signature_verification_algorithms };
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13])?;
+    let mut config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    // The master has one certificate, and its name says nothing.
+    config.enable_sni = false;
+    Ok(config)
+}
+
+/// Takes one certificate and no other, by whoever has its key.
+#[derive(Debug)]
+struct Pinned {
+    fingerprint: Fingerprint,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        // Neither is a secret, so how long it takes to compare them tells nothing.
+        if fingerprint_of(certificate) == self.fingerprint {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        Err(TlsError::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// A master's end that takes whom its authority vouches for.
+pub(super) fn certificate_server(certificates: &Certificates) -> Result<ServerConfig, Error> {
+    let loaded = certificates.load()?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(loaded.authority), provider())
+        .build()
+        .map_err(|error| certificates.mismatch(error))?;
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
+    let config = builder
+        .and_then(|builder| builder.with_client_cert_verifier(verifier).with_single_cert(loaded.chain, loaded.key))
+        .map_err(|error| certificates.mismatch(error))?;
+    Ok(without_resumption(config))
+}
+
+/// A node's end that takes a master its authority vouches for, and shows its own certificate.
+pub(super) fn certificate_client(certificates: &Certificates) -> Result<ClientConfig, Error> {
+    let loaded = certificates.load()?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(loaded.authority), provider())
+        .build()
+        .map_err(|error| certificates.mismatch(error))?;
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
+    let mut config = builder
+        .and_then(|builder| builder.with_webpki_verifier(verifier).with_client_auth_cert(loaded.chain, loaded.key))
+        .map_err(|error| certificates.mismatch(error))?;
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+/// Whether a certificate that was verified is for this name.
+pub(super) fn is_for(certificates: Option<&[CertificateDer<'_>]>, name: &ServerName<'_>) -> bool {
+    let Some(certificate) = certificates.and_then(<[_]>::first) else { return false };
+    let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return false };
+    rustls::client::verify_server_name(&parsed, name).is_ok()
+}
+
+/// The TLS error behind an I/O error, if one is.
+fn tls_error(error: &io::Error) -> Option<&TlsError> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// What an error means to a node that dialled, by what it was given, and what it can do.
+pub(super) fn at_node(error: HelloError, has_token: bool) -> HelloError {
+    let HelloError::Io(io) = &error else { return error };
+    let Some(tls) = tls_error(io) else { return error };
+    match tls {
+        TlsError::InvalidMessage(_) => HelloError::NoTls,
+        TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => HelloError::Untrusted(
+            "its certificate is not the one that this node's token was made for. If the master has made new token \
+             files, take the token from there; if not, something else answers there"
+                .to_owned(),
+        ),
+        TlsError::InvalidCertificate(CertificateError::UnknownIssuer) if !has_token => HelloError::Untrusted(
+            "its certificate is not from the authority that this node trusts. Give master and node the same one, the \
+             first file of `Certificates::new`; if they have it, something else answers there"
+                .to_owned(),
+        ),
+        TlsError::InvalidCertificate(reason) => {
+            let way_on = match reason {
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    "Give the master a new one (it need not be restarted), or set this machine's clock right"
+                }
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    "Dial a name that it is for, or name one by `Certificates::peer_name`"
+                }
+                _ => "Give the master one that is good for servers",
+            };
+            HelloError::Untrusted(format!("its certificate was not accepted: {reason}. {way_on}"))
+        }
+        TlsError::AlertReceived(alert) => HelloError::TlsRefused(match alert {
+            AlertDescription::CertificateRequired => "it wants a certificate, and this node showed none that fits. Give it \
+                one of the master's authority, by `.certificates(..)`"
+                .to_owned(),
+            AlertDescription::UnknownCA | AlertDescription::DecryptError => {
+                "it does not know the authority of this node's certificate. Give master and node the same one, the first \
+                 file of `Certificates::new`"
+                    .to_owned()
+            }
+            AlertDescription::CertificateExpired => {
+                "this node's certificate has expired. Put a new one in its place, or set the clocks right".to_owned()
+            }
+            AlertDescription::BadCertificate | AlertDescription::UnsupportedCertificate => {
+                "this node's certificate is not good for clients. Have one made with the extended key usage \
+                 `clientAuth`"
+                    .to_owned()
+            }
+            alert => format!("TLS alert {alert:?}"),
+        }),
+        TlsError::PeerIncompatible(reason) => {
+            HelloError::TlsRefused(format!("the two have no TLS 1.3 in common ({reason:?})"))
+        }
+        other => HelloError::Tls(other.to_string()),
+    }
+}
+
+/// What an error means to a master that was dialled.
+pub(super) fn at_master(error: io::Error) -> HelloError {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return HelloError::Closed("TLS handshake");
+    }
+    let Some(tls) = tls_error(&error) else { return HelloError::Io(error) };
+    HelloError::Tls(match tls {
+        TlsError::InvalidMessage(_) => {
+            "it does not speak TLS; a node needs the token or a certificate to join here".to_owned()
+        }
+        TlsError::NoCertificatesPresented => "it showed no certificate".to_owned(),
+        TlsError::PeerIncompatible(reason) => format!("it speaks no TLS 1.3 ({reason:?})"),
+        TlsError::AlertReceived(alert) => format!("it does not take this master's certificate ({alert:?})"),
+        other => other.to_string(),
+    })
+}
