@@ -8,9 +8,19 @@
 //! curl 'localhost:3001/palindromes?n=2000'
 //! curl localhost:3001/nodes
 //! ```
+//!
+//! On two machines it takes two commands, of which the first prints what the second needs:
+//!
+//! ```text
+//! arith master --listen 10.0.0.1:3000 --token-file cluster.token
+//! DISTRIBUTION_TOKEN=dtok1_node_… arith node --master 10.0.0.1:3000
+//! ```
+//!
+//! `arith token --token-file cluster.token` changes the token: it prints a new one, with which nodes can join at once,
+//! and the one before it stays valid until the next.
 #![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use axum::{
     Json, Router,
@@ -20,7 +30,8 @@ use axum::{
     routing::get,
 };
 use clap::{Parser, Subcommand};
-use distribution::{CallError, Master, Node, NodeInfo};
+use distribution::{Access, CallError, Master, NodeInfo, Token};
+use distribution_examples::Security;
 use serde::Deserialize;
 
 /// What the nodes do.
@@ -70,6 +81,8 @@ enum Role {
         /// Where HTTP is served: /sum, /palindromes and /nodes.
         #[arg(long, default_value = "127.0.0.1:3001")]
         http: String,
+        #[command(flatten)]
+        security: Security,
     },
     /// Registers at a master and calculates for it until SIGTERM or ctrl-c.
     Node {
@@ -82,6 +95,14 @@ enum Role {
         /// How many calls it runs at once.
         #[arg(long, default_value_t = 1)]
         slots: usize,
+        #[command(flatten)]
+        security: Security,
+    },
+    /// Makes a new join token, and prints the line that a node needs. The newest one before it stays valid.
+    Token {
+        /// The master's token file.
+        #[arg(long, default_value = "cluster.token")]
+        token_file: PathBuf,
     },
 }
 
@@ -100,8 +121,8 @@ async fn main() -> ExitCode {
 
 async fn run(role: Role) -> Result<(), Box<dyn std::error::Error>> {
     match role {
-        Role::Master { listen, http } => {
-            let master = Master::bind(&listen).await?;
+        Role::Master { listen, http, security } => {
+            let master = security.master().bind(&listen).await?;
             let listener = tokio::net::TcpListener::bind(&http)
                 .await
                 .map_err(|error| format!("cannot serve HTTP on {http}: {error}"))?;
@@ -109,12 +130,16 @@ async fn run(role: Role) -> Result<(), Box<dyn std::error::Error>> {
             axum::serve(listener, routes(&master)).with_graceful_shutdown(interrupted()).await?;
             master.shutdown().await;
         }
-        Role::Node { master, name, slots } => {
-            let mut node = Node::builder().serve(ArithServer::new(Calculator)).slots(slots);
+        Role::Node { master, name, slots, security } => {
+            let mut node = security.node().serve(ArithServer::new(Calculator)).slots(slots);
             if let Some(name) = name {
                 node = node.name(name);
             }
             node.run(master).await?;
+        }
+        Role::Token { token_file } => {
+            let token = Token::issue(token_file, Access::Nodes)?;
+            println!("DISTRIBUTION_TOKEN={}", token.expose());
         }
     }
     Ok(())

@@ -4,10 +4,10 @@
 //! `palindromes` and `arith` spell out how a master, a node and a local cluster are started. The others leave that to
 //! [`run`], so that they hold nothing but their subject.
 
-use std::{error::Error, io::IsTerminal, process::ExitCode, time::Duration};
+use std::{error::Error, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
-use distribution::{LocalCluster, Master, Node, Service};
+use distribution::{Certificates, LocalCluster, Master, MasterBuilder, Node, NodeBuilder, Service};
 use tracing_subscriber::EnvFilter;
 
 /// Where the work is done: in this process, or on nodes elsewhere.
@@ -21,6 +21,55 @@ pub struct Place {
     role: Option<Role>,
 }
 
+/// What keeps strangers out. On this machine alone nothing has to.
+#[derive(Args, Debug)]
+pub struct Security {
+    /// Join token: a master makes this file if it is not there, and prints the line that a node needs; a node may be
+    /// given a copy, or that line as DISTRIBUTION_TOKEN.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["authority", "insecure"])]
+    token_file: Option<PathBuf>,
+    /// Certificates of your own, in PEM: the authority that the other side's must be from.
+    #[arg(long, value_name = "FILE", requires_all = ["certificate", "key"], conflicts_with = "insecure")]
+    authority: Option<PathBuf>,
+    /// This side's certificate.
+    #[arg(long, value_name = "FILE", requires = "authority")]
+    certificate: Option<PathBuf>,
+    /// The key of this side's certificate.
+    #[arg(long, value_name = "FILE", requires = "authority")]
+    key: Option<PathBuf>,
+    /// No security, on a network that is yours alone.
+    #[arg(long)]
+    insecure: bool,
+}
+
+impl Security {
+    fn certificates(&self) -> Option<Certificates> {
+        Some(Certificates::new(self.authority.clone()?, self.certificate.clone()?, self.key.clone()?))
+    }
+
+    /// A master that is set up so.
+    pub fn master(&self) -> MasterBuilder {
+        let master = Master::builder();
+        match (&self.token_file, self.certificates()) {
+            (Some(file), _) => master.token_file(file),
+            (None, Some(certificates)) => master.certificates(certificates),
+            (None, None) if self.insecure => master.insecure(),
+            (None, None) => master,
+        }
+    }
+
+    /// A node that is set up so.
+    pub fn node(&self) -> NodeBuilder {
+        let node = Node::builder();
+        match (&self.token_file, self.certificates()) {
+            (Some(file), _) => node.token_file(file),
+            (None, Some(certificates)) => node.certificates(certificates),
+            (None, None) if self.insecure => node.insecure(),
+            (None, None) => node,
+        }
+    }
+}
+
 #[derive(Subcommand, Debug)]
 enum Role {
     /// Waits for nodes, has them do the work, and ends.
@@ -31,6 +80,8 @@ enum Role {
         /// How many nodes to wait for before the work begins.
         #[arg(long, default_value_t = 1)]
         wait: usize,
+        #[command(flatten)]
+        security: Security,
     },
     /// Registers at a master and works for it until SIGTERM or ctrl-c.
     Node {
@@ -40,6 +91,8 @@ enum Role {
         /// The node's name; host name and process number unless given.
         #[arg(long)]
         name: Option<String>,
+        #[command(flatten)]
+        security: Security,
     },
 }
 
@@ -75,16 +128,16 @@ async fn run_at<S: Service>(
             cluster.shutdown().await;
             done?;
         }
-        Some(Role::Master { listen, wait }) => {
-            let master = Master::bind(&listen).await?;
+        Some(Role::Master { listen, wait, security }) => {
+            let master = security.master().bind(&listen).await?;
             println!("Waiting for {} at {}", counted(wait as u64, "node"), master.local_addr());
             master.wait_for_nodes(wait).await;
             let done = job(&master).await;
             master.shutdown().await;
             done?;
         }
-        Some(Role::Node { master, name }) => {
-            let mut node = Node::builder().serve(service());
+        Some(Role::Node { master, name, security }) => {
+            let mut node = security.node().serve(service());
             if let Some(name) = name {
                 node = node.name(name);
             }

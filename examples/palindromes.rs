@@ -11,7 +11,8 @@
 use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
 use clap::{Args, Parser, Subcommand};
-use distribution::{Answer, CallError, LocalCluster, Master, Node};
+use distribution::{Answer, CallError, LocalCluster, Master};
+use distribution_examples::Security;
 use futures::{StreamExt, TryStreamExt, stream};
 
 /// What the nodes do.
@@ -68,6 +69,8 @@ enum Role {
         /// How many nodes to wait for before counting.
         #[arg(long, default_value_t = 1)]
         wait: usize,
+        #[command(flatten)]
+        security: Security,
     },
     /// Registers at a master and counts for it until SIGTERM or ctrl-c.
     Node {
@@ -77,6 +80,8 @@ enum Role {
         /// The node's name; host name and process number unless given.
         #[arg(long)]
         name: Option<String>,
+        #[command(flatten)]
+        security: Security,
     },
 }
 
@@ -104,15 +109,15 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             count(cluster.master(), up_to).await?;
             cluster.shutdown().await;
         }
-        Some(Role::Master { listen, wait }) => {
-            let master = Master::bind(&listen).await?;
+        Some(Role::Master { listen, wait, security }) => {
+            let master = security.master().bind(&listen).await?;
             println!("Waiting for {wait} nodes at {}", master.local_addr());
             master.wait_for_nodes(wait).await;
             count(&master, up_to).await?;
             master.shutdown().await;
         }
-        Some(Role::Node { master, name }) => {
-            let mut node = Node::builder().serve(PalindromesServer::new(Counter));
+        Some(Role::Node { master, name, security }) => {
+            let mut node = security.node().serve(PalindromesServer::new(Counter));
             if let Some(name) = name {
                 node = node.name(name);
             }

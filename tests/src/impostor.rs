@@ -96,8 +96,9 @@ pub fn method_id(name: &str, signature: &str) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn preface(role: u8) -> Vec<u8> {
-    let mut bytes = [b"\x89DISTRIB\x01\x00", &[role][..], b"\x00bincode2"].concat();
+/// The preface of an end with this role and this security.
+pub fn preface(role: u8, security: u8) -> Vec<u8> {
+    let mut bytes = [b"\x89DISTRIB\x01\x00", &[role, security][..], b"bincode2"].concat();
     bytes.resize(32, 0);
     bytes
 }
@@ -129,10 +130,10 @@ impl Impostor {
             registration.extend([text("Probe"), number(1), text(name), text(signature), vec![1]].concat());
         }
         let length = (registration.len() as u32).to_le_bytes().to_vec();
-        stream.write_all(&[preface(2), length, registration].concat()).await.expect("sends");
+        stream.write_all(&[preface(2, 0), length, registration].concat()).await.expect("sends");
         let mut theirs = [0; 32];
         soon("the master's preface", stream.read_exact(&mut theirs)).await.expect("reads");
-        assert_eq!(theirs, *preface(1));
+        assert_eq!(theirs, *preface(1, 0));
         let mut length = [0; 4];
         soon("the verdict", stream.read_exact(&mut length)).await.expect("reads");
         let mut verdict = vec![0; u32::from_le_bytes(length) as usize];
@@ -153,7 +154,7 @@ impl Impostor {
         let (mut stream, _) = soon("a node to dial", listener.accept()).await.expect("accepts");
         let mut theirs = [0; 32];
         soon("its preface", stream.read_exact(&mut theirs)).await.expect("reads");
-        stream.write_all(&preface(1)).await.expect("sends");
+        stream.write_all(&preface(1, 0)).await.expect("sends");
         let mut length = [0; 4];
         soon("its registration", stream.read_exact(&mut length)).await.expect("reads");
         let mut registration = vec![0; u32::from_le_bytes(length) as usize];

@@ -5,10 +5,12 @@
 
 pub mod chaos;
 pub mod impostor;
+pub mod log;
 pub mod meeting;
 pub mod network;
 pub mod process;
 pub mod soak;
+pub mod trust;
 
 use std::{convert::Infallible, future::IntoFuture, net::SocketAddr, time::Duration};
 

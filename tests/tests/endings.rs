@@ -6,6 +6,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use distribution::{CallError, Execution, LocalCluster, Master, Node, NodeEvent};
 use distribution_tests::{
     ProbeClient, ProbeServer, Prober, failure,
+    log::Log,
     meeting::{self, Meeting},
     process::Process,
     soon,
@@ -234,10 +235,7 @@ async fn a_master_without_descriptors_goes_on_once_it_has_some() {
 
 #[tokio::test]
 async fn a_call_that_failed_is_logged_with_what_came_of_each_attempt() {
-    let log = Log::default();
-    let sink = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || sink.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::gather();
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
@@ -257,26 +255,5 @@ async fn a_call_that_failed_is_logged_with_what_came_of_each_attempt() {
         ["WARN", "Probe.hold_again", "attempt 1 was lost with node first", "attempt 2 was lost with node second"]
     {
         assert!(line.contains(part), "{part}: {line}");
-    }
-}
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().expect("whole").clone()).expect("text")
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("whole").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! What keeps strangers out, as people set it up: join tokens and certificates, and the rule that nothing but this
 //! machine is reached without either.
 //!
-//! How it is done on a connection is [`wire::guard`](crate::wire::guard).
+//! How it is done on a connection is `wire/guard.rs`'s business.
 
 #[cfg(feature = "tls")]
 mod certificates;

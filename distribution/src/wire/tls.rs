@@ -23,6 +23,9 @@ use crate::{
     security::{Certificates, Fingerprint, fingerprint_of, token_file::Keys},
 };
 
+const NO_TLS_1_3: &str =
+    "the two have no TLS 1.3 in common; something between them, or in place of the master, knows no better";
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
@@ -150,7 +153,7 @@ pub(super) fn at_node(error: HelloError, has_token: bool) -> HelloError {
              files, take the token from there; if not, something else answers there"
                 .to_owned(),
         ),
-        TlsError::InvalidCertificate(CertificateError::UnknownIssuer) if !has_token => HelloError::Untrusted(
+        TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) if !has_token => HelloError::Untrusted(
             "its certificate is not from the authority that this node trusts. Give master and node the same one, the \
              first file of `Certificates::new`; if they have it, something else answers there"
                 .to_owned(),
@@ -184,10 +187,11 @@ pub(super) fn at_node(error: HelloError, has_token: bool) -> HelloError {
                  `clientAuth`"
                     .to_owned()
             }
+            AlertDescription::ProtocolVersion => NO_TLS_1_3.to_owned(),
             alert => format!("TLS alert {alert:?}"),
         }),
         TlsError::PeerIncompatible(reason) => {
-            HelloError::TlsRefused(format!("the two have no TLS 1.3 in common ({reason:?})"))
+            HelloError::TlsRefused(format!("{NO_TLS_1_3} ({reason:?})"))
         }
         other => HelloError::Tls(other.to_string()),
     }

@@ -1,0 +1,287 @@
+//! What a test needs to be trusted or to be refused: tokens of any kind, an authority of its own, and a peer that speaks
+//! TLS and shows proofs by hand.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use distribution::Certificates;
+use hmac::{Hmac, KeyInit, Mac};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
+};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{impostor::preface, soon};
+
+/// What is in a token: the secret, and the fingerprint of the master's certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct Inside {
+    /// What only members know.
+    pub secret: [u8; 32],
+    /// SHA-256 of the master's certificate.
+    pub fingerprint: [u8; 32],
+}
+
+impl Inside {
+    /// Takes a token apart.
+    ///
+    /// # Panics
+    ///
+    /// If it is none.
+    pub fn of(token: &str) -> Self {
+        let encoded = token.trim().rsplit_once('_').map(|_| token.trim().splitn(3, '_').nth(2).expect("three parts"));
+        let bytes = Base64UrlUnpadded::decode_vec(encoded.expect("a token")).expect("base64");
+        let part = |from: usize| bytes[from..from + 32].try_into().expect("32 bytes");
+        Self { secret: part(0), fingerprint: part(32) }
+    }
+
+    /// Puts one together that looks in order.
+    pub fn token(&self, access: &str) -> String {
+        let bytes = [self.secret, self.fingerprint].concat();
+        let check = Sha256::new().chain_update("dtok1_").chain_update(access).chain_update(&bytes).finalize();
+        let whole = [&bytes[..], &check[..4]].concat();
+        format!("dtok1_{access}_{}", Base64UrlUnpadded::encode_string(&whole))
+    }
+}
+
+/// What a certificate is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be dialled.
+    Server,
+    /// To dial.
+    Client,
+}
+
+/// An authority that issues certificates into a folder.
+pub struct Authority {
+    folder: TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// Makes one of this name, with its own certificate in `ca.pem`.
+    ///
+    /// # Panics
+    ///
+    /// If the folder cannot be written.
+    pub fn new(name: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.distinguished_name.push(DnType::OrganizationName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signs");
+        fs::write(folder.path().join("ca.pem"), issuer.pem()).expect("writes");
+        Self { folder, issuer }
+    }
+
+    /// Its own certificate.
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// Issues a certificate for these names to this holder, in place of an earlier one.
+    ///
+    /// # Panics
+    ///
+    /// If the folder cannot be written.
+    pub fn issue(&self, holder: &str, purpose: Purpose, names: &[&str]) -> Certificates {
+        self.issue_until(holder, purpose, names, 4000)
+    }
+
+    /// The same, valid up to the beginning of a year.
+    ///
+    /// # Panics
+    ///
+    /// If the folder cannot be written.
+    pub fn issue_until(&self, holder: &str, purpose: Purpose, names: &[&str], year: i32) -> Certificates {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        params.extended_key_usages = vec![match purpose {
+            Purpose::Server => ExtendedKeyUsagePurpose::ServerAuth,
+            Purpose::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        }];
+        params.not_after = date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signs");
+        let (at, key_at) = (self.path(holder, "pem"), self.path(holder, "key"));
+        fs::write(&at, certificate.pem()).expect("writes");
+        fs::write(&key_at, key.serialize_pem()).expect("writes");
+        Certificates::new(self.file(), at, key_at)
+    }
+
+    /// The certificate (`pem`) or key (`key`) of a holder.
+    pub fn path(&self, holder: &str, kind: &str) -> PathBuf {
+        self.folder.path().join(format!("{holder}.{kind}"))
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// Believes any certificate.
+#[derive(Debug)]
+struct Gullible(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Gullible {
+    fn verify_server_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Dials in TLS of this version with no certificate, and believes whoever answers.
+///
+/// # Errors
+///
+/// What TLS or TCP says.
+pub async fn dial(
+    addr: SocketAddr,
+    version: &'static SupportedProtocolVersion,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .expect("the version is there")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Gullible(provider())))
+        .with_no_client_auth();
+    let stream = TcpStream::connect(addr).await?;
+    let name = ServerName::try_from("localhost").expect("a name");
+    soon("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+}
+
+/// The server's end of TLS of this version with the key of a master's token file.
+///
+/// # Panics
+///
+/// If the key cannot be read.
+pub fn server_of(token_file: &Path, version: &'static SupportedProtocolVersion) -> Arc<ServerConfig> {
+    let mut path = token_file.as_os_str().to_owned();
+    path.push(".key");
+    let text = fs::read(path).expect("reads");
+    let certificate = CertificateDer::from_pem_slice(&text).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(&text).expect("a key");
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .expect("the version is there")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key);
+    Arc::new(config.expect("fits"))
+}
+
+/// A peer that joins a master with a token file step by step, so that it can go wrong at each.
+#[derive(Debug)]
+pub struct Joiner {
+    /// For what no method here does.
+    pub stream: TlsStream<TcpStream>,
+    binding: [u8; 32],
+}
+
+impl Joiner {
+    /// Dials, and exchanges prefaces.
+    ///
+    /// # Panics
+    ///
+    /// If the master does not speak TLS.
+    pub async fn greet(master: SocketAddr) -> Self {
+        let mut stream = dial(master, &rustls::version::TLS13).await.expect("speaks TLS");
+        let label = b"EXPORTER-distribution-proof";
+        let binding = stream.get_ref().1.export_keying_material([0; 32], label, None).expect("exports");
+        stream.write_all(&preface(2, 1)).await.expect("sends");
+        let mut theirs = [0; 32];
+        soon("the master's preface", stream.read_exact(&mut theirs)).await.expect("reads");
+        assert_eq!(theirs, *preface(1, 1));
+        Self { stream, binding }
+    }
+
+    /// The master's nonce.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub async fn challenge(&mut self) -> [u8; 32] {
+        let mut nonce = [0; 32];
+        soon("the challenge", self.stream.read_exact(&mut nonce)).await.expect("reads");
+        nonce
+    }
+
+    /// The proof that fits a challenge: by this secret, with this nonce.
+    pub fn proof(&self, secret: &[u8], masters: [u8; 32], nodes: [u8; 32]) -> Vec<u8> {
+        proof(secret, 2, self.binding, masters, nodes)
+    }
+
+    /// Sends a nonce and a proof, and hears what the master makes of them: 0 if it lets the peer in.
+    ///
+    /// # Panics
+    ///
+    /// If it says nothing.
+    pub async fn show(&mut self, answer: &[u8]) -> u8 {
+        self.stream.write_all(answer).await.expect("sends");
+        let mut verdict = [0; 33];
+        soon("the verdict", self.stream.read_exact(&mut verdict)).await.expect("reads");
+        verdict[0]
+    }
+}
+
+/// What an end with this role proves that it knows the secret by.
+///
+/// # Panics
+///
+/// Never: HMAC takes keys of any length.
+pub fn proof(secret: &[u8], role: u8, binding: [u8; 32], masters: [u8; 32], nodes: [u8; 32]) -> Vec<u8> {
+    let mac = Hmac::<Sha256>::new_from_slice(secret).expect("any length");
+    let mac = mac.chain_update(b"distribution proof 1").chain_update([role]).chain_update(binding);
+    mac.chain_update(masters).chain_update(nodes).finalize().into_bytes().to_vec()
+}

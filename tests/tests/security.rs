@@ -1,0 +1,707 @@
+//! Who is let in, and who is not: each refusal over a real connection, with an error on the refused side that says what
+//! to do, and with nothing of a registration looked at.
+
+#![allow(clippy::print_stdout, reason = "what people are told is to be read, with `--nocapture`")]
+
+use std::{fs, io::ErrorKind, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use distribution::{Access, Certificates, Error, LocalCluster, Master, Node, NodeBuilder, NodeEvent, Token};
+use distribution_tests::{
+    Held, ProbeClient, ProbeServer, Prober,
+    impostor::{self, Impostor, number, outcome, signed},
+    log::Log,
+    meeting::Meeting,
+    soon,
+    trust::{Authority, Inside, Joiner, Purpose, dial, proof, server_of},
+};
+use futures::StreamExt;
+use rustls::version::{TLS12, TLS13};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Mutex,
+};
+use tokio_rustls::TlsAcceptor;
+
+/// A master that only members of its cluster may join.
+struct Stronghold {
+    master: Master,
+    file: PathBuf,
+    _folder: TempDir,
+}
+
+impl Stronghold {
+    async fn with_token() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("cluster.token");
+        Token::issue(&file, Access::Nodes).expect("writes");
+        let master = Master::builder().handshake_failures(1000).token_file(&file).bind("127.0.0.1:0").await;
+        Self { master: master.expect("binds"), file, _folder: folder }
+    }
+
+    async fn with_certificates(certificates: Certificates) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let master = Master::builder().certificates(certificates).bind("localhost:0").await.expect("binds");
+        Self { master, file: PathBuf::new(), _folder: folder }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.master.local_addr()
+    }
+
+    /// As a certificate names it.
+    fn host(&self) -> String {
+        format!("localhost:{}", self.addr().port())
+    }
+
+    fn token(&self) -> Token {
+        self.master.token().expect("has one")
+    }
+
+    fn inside(&self) -> Inside {
+        Inside::of(self.token().expose())
+    }
+
+    /// So many were turned away, and not a byte of what they would register was decoded.
+    async fn held_against(&self, strangers: u64) {
+        soon("all to be turned away", async {
+            while self.master.stats().turned_away < strangers {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let stats = self.master.stats();
+        assert_eq!((stats.turned_away, stats.registration_bytes), (strangers, 0));
+        assert!(self.master.nodes().is_empty());
+    }
+}
+
+fn node() -> NodeBuilder {
+    Node::builder().serve(ProbeServer::new(Prober))
+}
+
+/// Why a node is not let in.
+async fn refusal(node: NodeBuilder, master: impl std::fmt::Display) -> String {
+    let error = soon("a refusal", node.spawn(master)).await.expect_err("must not be let in");
+    let text = error.to_string();
+    println!("{text}");
+    text
+}
+
+/// What is told must name a way on.
+#[track_caller]
+fn tells(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+}
+
+// With tokens.
+
+#[tokio::test]
+async fn the_right_token_is_let_in_and_its_registration_counted() {
+    let hold = Stronghold::with_token().await;
+    for node in [
+        node().token(hold.token().expose()),
+        node().token(format!("DISTRIBUTION_TOKEN={}\n", hold.token().expose())),
+        node().token_file(&hold.file),
+    ] {
+        let node = soon("the node", node.spawn(hold.addr())).await.expect("is let in");
+        assert_eq!(ProbeClient::new(&hold.master).add(2, 3).on(node.id()).await, Ok(5));
+    }
+    let stats = hold.master.stats();
+    assert!(stats.registration_bytes > 300 && stats.turned_away == 0, "{stats:?}");
+}
+
+#[tokio::test]
+async fn without_a_token_in_plain_text_to_a_tls_port() {
+    let hold = Stronghold::with_token().await;
+    let text = refusal(node(), hold.addr()).await;
+    tells(&text, &["it speaks TLS", "DISTRIBUTION_TOKEN", ".token_file(..)", "printed at its first start"]);
+    hold.held_against(1).await;
+}
+
+#[tokio::test]
+async fn other_protocols_to_a_tls_port() {
+    let hold = Stronghold::with_token().await;
+    for bytes in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0xff; 64], b"\x16\x03\x01\xff\xff"] {
+        let mut stream = TcpStream::connect(hold.addr()).await.expect("connects");
+        stream.write_all(bytes).await.expect("sends");
+        stream.shutdown().await.expect("sends");
+        let mut answer = Vec::new();
+        soon("the end", stream.read_to_end(&mut answer)).await.expect("reads");
+        assert!(answer.len() < 16, "an alert at most: {answer:?}");
+    }
+    hold.held_against(3).await;
+}
+
+#[tokio::test]
+async fn with_a_wrong_token() {
+    let hold = Stronghold::with_token().await;
+    let wrong = Inside { secret: [1; 32], ..hold.inside() };
+    let text = refusal(node().token(wrong.token("node")), hold.addr()).await;
+    tells(
+        &text,
+        &["refused this node", "none of the master's", "of another cluster, or was rotated out", "token file"],
+    );
+    hold.held_against(1).await;
+}
+
+#[tokio::test]
+async fn with_a_truncated_token() {
+    let hold = Stronghold::with_token().await;
+    let token = hold.token();
+    for end in [20, 60, token.expose().len() - 1] {
+        let text = refusal(node().token(&token.expose()[..end]), hold.addr()).await;
+        tells(&text, &["`.token(..)`", "it is not whole", "Take the line that the master printed"]);
+    }
+    // And one who sends the proof of half a secret, or half a proof.
+    let secret = hold.inside().secret;
+    let mut joiner = Joiner::greet(hold.addr()).await;
+    let challenge = joiner.challenge().await;
+    let proof = joiner.proof(&secret[..16], challenge, [3; 32]);
+    assert_eq!(joiner.show(&[&[3; 32], &proof[..]].concat()).await, 1);
+    let mut joiner = Joiner::greet(hold.addr()).await;
+    let challenge = joiner.challenge().await;
+    let proof = joiner.proof(&secret, challenge, [3; 32]);
+    joiner.stream.write_all(&[&[3; 32], &proof[..31]].concat()).await.expect("sends");
+    joiner.stream.shutdown().await.expect("sends");
+    let mut answer = Vec::new();
+    let _ = soon("the end", joiner.stream.read_to_end(&mut answer)).await;
+    assert!(answer.is_empty(), "{answer:?}");
+    hold.held_against(2).await;
+}
+
+#[tokio::test]
+async fn with_a_token_that_was_rotated_out() {
+    let hold = Stronghold::with_token().await;
+    let first = hold.token();
+    let second = Token::issue(&hold.file, Access::Nodes).expect("writes");
+    // Two are valid at once.
+    for token in [&first, &second] {
+        let node = soon("the node", node().token(token.expose()).spawn(hold.addr())).await.expect("is let in");
+        node.drain().await;
+    }
+    let decoded = hold.master.stats().registration_bytes;
+    assert_eq!(hold.token().id(), second.id());
+    Token::issue(&hold.file, Access::Nodes).expect("writes");
+    let text = refusal(node().token(first.expose()), hold.addr()).await;
+    tells(&text, &["was rotated out", "The valid ones are in the master's token file"]);
+    assert_eq!(hold.master.stats().registration_bytes, decoded);
+    soon("the node", node().token(second.expose()).spawn(hold.addr())).await.expect("is let in");
+}
+
+#[tokio::test]
+async fn with_a_token_for_callers() {
+    let hold = Stronghold::with_token().await;
+    let caller = Token::issue(&hold.file, Access::Callers).expect("writes");
+    let text = refusal(node().token(caller.expose()), hold.addr()).await;
+    tells(&text, &["for callers", "a node cannot register with it"]);
+    // One that says of itself that it is for nodes: what it is for is for the master to know.
+    let forged = Inside::of(caller.expose()).token("node");
+    let text = refusal(node().token(forged), hold.addr()).await;
+    tells(&text, &["not for nodes", "`Token::issue` makes one that is"]);
+    hold.held_against(1).await;
+    let both = Token::issue(&hold.file, Access::Both).expect("writes");
+    soon("the node", node().token(both.expose()).spawn(hold.addr())).await.expect("is let in");
+}
+
+#[tokio::test]
+async fn with_a_hello_that_is_replayed() {
+    let hold = Stronghold::with_token().await;
+    let secret = hold.inside().secret;
+    let mut member = Joiner::greet(hold.addr()).await;
+    let challenge = member.challenge().await;
+    let recorded = [&[7; 32], &member.proof(&secret, challenge, [7; 32])[..]].concat();
+    assert_eq!(member.show(&recorded).await, 0, "the first time it is good");
+    drop(member);
+    let mut replayer = Joiner::greet(hold.addr()).await;
+    replayer.challenge().await;
+    assert_eq!(replayer.show(&recorded).await, 1);
+    hold.held_against(2).await;
+}
+
+#[tokio::test]
+async fn with_a_whole_connection_that_is_replayed() {
+    let hold = Stronghold::with_token().await;
+    let relay = Relay::to(hold.addr()).await;
+    let member = node().token(hold.token().expose()).spawn(relay.addr).await.expect("is let in");
+    member.drain().await;
+    let decoded = hold.master.stats().registration_bytes;
+    let recorded = relay.to_master.lock().await.clone();
+    let mut replayer = TcpStream::connect(hold.addr()).await.expect("connects");
+    replayer.write_all(&recorded).await.expect("sends");
+    replayer.shutdown().await.expect("sends");
+    let _ = soon("the end", replayer.read_to_end(&mut Vec::new())).await;
+    soon("it to be turned away", async {
+        while hold.master.stats().turned_away == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(hold.master.stats().registration_bytes, decoded);
+    assert!(hold.master.nodes().is_empty());
+}
+
+#[tokio::test]
+async fn with_the_masters_challenge_reflected() {
+    let hold = Stronghold::with_token().await;
+    let mut reflector = Joiner::greet(hold.addr()).await;
+    let challenge = reflector.challenge().await;
+    assert_eq!(reflector.show(&[challenge, challenge].concat()).await, 1);
+    // A proof of the right secret, but made as the master makes its own.
+    let mut reflector = Joiner::greet(hold.addr()).await;
+    let challenge = reflector.challenge().await;
+    let label = b"EXPORTER-distribution-proof";
+    let binding = reflector.stream.get_ref().1.export_keying_material([0; 32], label, None).expect("exports");
+    let masters_own = proof(&hold.inside().secret, 1, binding, challenge, challenge);
+    assert_eq!(reflector.show(&[&challenge[..], &masters_own].concat()).await, 1);
+    hold.held_against(2).await;
+}
+
+#[tokio::test]
+async fn a_master_that_reflects_the_nodes_proof_is_not_believed() {
+    // It has the master's key, but not the secret.
+    let hold = Stronghold::with_token().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let addr = listener.local_addr().expect("is bound");
+    let acceptor = TlsAcceptor::from(server_of(&hold.file, &TLS13));
+    let thief = async {
+        let (stream, _) = listener.accept().await.expect("accepts");
+        let mut stream = acceptor.accept(stream).await.expect("speaks TLS");
+        stream.read_exact(&mut [0; 32]).await.expect("reads");
+        stream.write_all(&[&impostor::preface(1, 1)[..], &[9; 32]].concat()).await.expect("sends");
+        let mut answer = [0; 64];
+        stream.read_exact(&mut answer).await.expect("reads");
+        stream.write_all(&[&[0], &answer[32..]].concat()).await.expect("sends");
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(rest.is_empty(), "the node must say no more: {rest:?}");
+    };
+    let (text, ()) = tokio::join!(refusal(node().token(hold.token().expose()), addr), thief);
+    tells(&text, &["has not proven", "does not know the secret"]);
+}
+
+#[tokio::test]
+async fn a_master_with_another_fingerprint_is_not_believed() {
+    let (hold, other) = (Stronghold::with_token().await, Stronghold::with_token().await);
+    let token = Inside { fingerprint: other.inside().fingerprint, ..hold.inside() };
+    let text = refusal(node().token(token.token("node")), hold.addr()).await;
+    tells(&text, &["has not proven", "not the one that this node's token was made for", "take the token from there"]);
+    hold.held_against(1).await;
+}
+
+#[tokio::test]
+async fn with_tls_1_2() {
+    let hold = Stronghold::with_token().await;
+    let error = dial(hold.addr(), &TLS12).await.expect_err("is refused").to_string();
+    tells(&error, &["ProtocolVersion"]);
+    hold.held_against(1).await;
+    // Nor does a node take a master that knows no better.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let addr = listener.local_addr().expect("is bound");
+    let acceptor = TlsAcceptor::from(server_of(&hold.file, &TLS12));
+    let old = async {
+        let (stream, _) = listener.accept().await.expect("accepts");
+        acceptor.accept(stream).await.expect_err("is refused")
+    };
+    let (text, _) = tokio::join!(refusal(node().token(hold.token().expose()), addr), old);
+    tells(&text, &["no TLS 1.3 in common"]);
+}
+
+#[tokio::test]
+async fn with_tls_to_a_plain_port() {
+    let hold = Stronghold::with_token().await;
+    let open = Master::bind("127.0.0.1:0").await.expect("binds");
+    let text = refusal(node().token(hold.token().expose()), open.local_addr()).await;
+    tells(&text, &["does not speak TLS", "Start the master with .token_file(..)", "is DISTRIBUTION_TOKEN set?"]);
+    let stats = open.stats();
+    assert_eq!((stats.registration_bytes, open.nodes().len()), (0, 0));
+}
+
+// With certificates.
+
+#[tokio::test]
+async fn certificates_of_one_authority_let_in() {
+    let authority = Authority::new("ours");
+    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let certificates = authority.issue("node", Purpose::Client, &["node.test"]);
+    let _node = soon("the node", node().certificates(certificates).spawn(hold.host())).await.expect("is let in");
+    assert_eq!(ProbeClient::new(&hold.master).add(2, 3).await, Ok(5));
+}
+
+#[tokio::test]
+async fn with_a_certificate_of_another_authority() {
+    // The second calls itself as the first does, so that only its signature tells them apart.
+    for name in ["theirs", "ours"] {
+        let (ours, theirs) = (Authority::new("ours"), Authority::new(name));
+        let hold = Stronghold::with_certificates(ours.issue("master", Purpose::Server, &["localhost"])).await;
+        // The node trusts the right authority and is of another.
+        theirs.issue("node", Purpose::Client, &["node.test"]);
+        let mixed = Certificates::new(ours.file(), theirs.path("node", "pem"), theirs.path("node", "key"));
+        let text = refusal(node().certificates(mixed), hold.host()).await;
+        tells(&text, &["does not know the authority of this node's certificate", "Give master and node the same one"]);
+        // The node is of the right authority and trusts another.
+        ours.issue("node", Purpose::Client, &["node.test"]);
+        let mixed = Certificates::new(theirs.file(), ours.path("node", "pem"), ours.path("node", "key"));
+        let text = refusal(node().certificates(mixed), hold.host()).await;
+        tells(&text, &["has not proven", "not from the authority that this node trusts"]);
+        hold.held_against(2).await;
+    }
+}
+
+#[tokio::test]
+async fn with_an_expired_certificate() {
+    let authority = Authority::new("ours");
+    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let expired = authority.issue_until("node", Purpose::Client, &["node.test"], 2001);
+    let text = refusal(node().certificates(expired), hold.host()).await;
+    tells(&text, &["this node's certificate has expired", "Put a new one in its place"]);
+    hold.held_against(1).await;
+    let old = Stronghold::with_certificates(authority.issue_until("old", Purpose::Server, &["localhost"], 2001)).await;
+    let good = authority.issue("node", Purpose::Client, &["node.test"]);
+    let text = refusal(node().certificates(good), old.host()).await;
+    tells(&text, &["has not proven", "expired", "Give the master a new one"]);
+    old.held_against(1).await;
+}
+
+#[tokio::test]
+async fn with_a_certificate_for_another_name() {
+    let authority = Authority::new("ours");
+    let demanding = authority.issue("master", Purpose::Server, &["localhost"]).peer_name("node.test");
+    let hold = Stronghold::with_certificates(demanding).await;
+    let other = authority.issue("other", Purpose::Client, &["other.test"]);
+    let text = refusal(node().certificates(other), hold.host()).await;
+    tells(&text, &["refused this node", "for another name than the master's `Certificates::peer_name`"]);
+    hold.held_against(1).await;
+    let good = authority.issue("node", Purpose::Client, &["node.test"]);
+    // The same master, dialled by a name that it has no certificate for.
+    let text = refusal(node().certificates(good.clone()), hold.addr()).await;
+    tells(&text, &["has not proven", "not valid for", "Certificates::peer_name"]);
+    hold.held_against(2).await;
+    let named = node().certificates(good.peer_name("localhost"));
+    soon("the node", named.spawn(hold.addr())).await.expect("is let in");
+}
+
+#[tokio::test]
+async fn with_a_certificate_for_servers() {
+    let authority = Authority::new("ours");
+    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let servers = authority.issue("server", Purpose::Server, &["node.test"]);
+    let text = refusal(node().certificates(servers), hold.host()).await;
+    tells(&text, &["not good for clients", "clientAuth"]);
+    hold.held_against(1).await;
+}
+
+#[tokio::test]
+async fn without_a_client_certificate() {
+    let authority = Authority::new("ours");
+    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let mut stream = dial(hold.addr(), &TLS13).await.expect("the client's part of the handshake ends first");
+    let error = soon("an answer", stream.read(&mut [0; 1])).await.expect_err("is refused");
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+    tells(&error.to_string(), &["CertificateRequired"]);
+    hold.held_against(1).await;
+    // A node with a token has none either, and does not know this master.
+    let token = Stronghold::with_token().await.token();
+    let text = refusal(node().token(token.expose()), hold.host()).await;
+    tells(&text, &["has not proven", "not the one that this node's token was made for"]);
+    hold.held_against(2).await;
+}
+
+#[tokio::test]
+async fn without_tls_to_a_port_that_wants_certificates() {
+    let authority = Authority::new("ours");
+    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let text = refusal(node(), hold.host()).await;
+    tells(&text, &["it speaks TLS", ".certificates(..)"]);
+    hold.held_against(1).await;
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_under_a_running_cluster() {
+    let (first, second) = (Authority::new("first"), Authority::new("second"));
+    let certificates = first.issue("master", Purpose::Server, &["localhost"]);
+    let hold = Stronghold::with_certificates(certificates).await;
+    let old = first.issue("node", Purpose::Client, &["node.test"]);
+    let stays = node().certificates(old.clone()).name("stays").spawn(hold.host()).await.expect("is let in");
+    let id = stays.id();
+    // All three files in their places, as a tool that renews them does it.
+    second.issue("master", Purpose::Server, &["localhost"]);
+    for kind in ["pem", "key"] {
+        fs::copy(second.path("master", kind), first.path("master", kind)).expect("copies");
+    }
+    fs::copy(second.file(), first.file()).expect("copies");
+    let new = second.issue("node", Purpose::Client, &["node.test"]);
+    let _joins = soon("a node", node().certificates(new).spawn(hold.host())).await.expect("is let in");
+    let text = refusal(node().certificates(old), hold.host()).await;
+    tells(&text, &["does not know the authority"]);
+    assert_eq!((stays.id(), stays.is_registered()), (id, true), "no connection was dropped");
+    assert_eq!(ProbeClient::new(&hold.master).add(2, 3).on(id).await, Ok(5));
+}
+
+#[tokio::test]
+async fn files_that_are_of_no_use_are_named_at_the_start() {
+    let authority = Authority::new("ours");
+    let good = authority.issue("master", Purpose::Server, &["localhost"]);
+    authority.issue("other", Purpose::Server, &["localhost"]);
+    let (ca, pem, key) = (authority.file(), authority.path("master", "pem"), authority.path("master", "key"));
+    let start = async |certificates: Certificates| {
+        let master = Master::builder().certificates(certificates).bind("127.0.0.1:0").await;
+        master.expect_err("cannot start").to_string()
+    };
+    tells(&start(Certificates::new("/nowhere/ca.pem", &pem, &key)).await, &["/nowhere/ca.pem", "No such file"]);
+    tells(&start(Certificates::new(&ca, &key, &key)).await, &["master.key", "no `BEGIN CERTIFICATE` in it"]);
+    tells(&start(Certificates::new(&ca, &pem, authority.path("other", "key"))).await, &["master.pem", "other.key"]);
+    tells(&start(good.peer_name("not a name")).await, &["`peer_name`", "`not a name`"]);
+    let missing = node().token_file("/nowhere/cluster.token").spawn("127.0.0.1:1").await.expect_err("cannot start");
+    tells(&missing.to_string(), &["/nowhere/cluster.token", "No such file"]);
+}
+
+// What no security means.
+
+#[tokio::test]
+async fn nothing_beyond_loopback_without_security() {
+    for addr in ["0.0.0.0:0", "[::]:0"] {
+        let error = Master::bind(addr).await.expect_err("must not");
+        assert!(matches!(error, Error::Insecure { .. }), "{error:?}");
+        println!("{error}");
+        let ways = [addr.trim_end_matches(":0"), "token_file", "certificates", "127.0.0.1", ".insecure()"];
+        tells(&error.to_string(), &ways);
+    }
+    // Also by a name, and before a connection is made.
+    let error = node().spawn("0.0.0.0:1").await.expect_err("must not");
+    println!("{error}");
+    tells(&error.to_string(), &["0.0.0.0:1", "DISTRIBUTION_TOKEN", "certificates", "127.0.0.1", ".insecure()"]);
+    let mut twice = Master::builder().insecure();
+    twice = twice.token_file("cluster.token");
+    tells(&twice.bind("127.0.0.1:0").await.expect_err("which?").to_string(), &["token_file", "`insecure`", "choose"]);
+}
+
+#[tokio::test]
+async fn who_wants_no_security_is_warned_at_each_start() {
+    let (log, _guard) = Log::gather();
+    for start in 1..=2 {
+        let master = Master::builder().insecure().bind("0.0.0.0:0").await.expect("binds");
+        let node = node().insecure();
+        let _node = soon("the node", node.spawn(format!("127.0.0.1:{}", master.local_addr().port()))).await;
+        let warnings = log.text().lines().filter(|line| line.contains("WARN") && line.contains(".insecure()")).count();
+        assert_eq!(warnings, start * 2, "{}", log.text());
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_or_shown() {
+    let (log, _guard) = Log::gather();
+    let hold = Stronghold::with_token().await;
+    let wrong = Inside { secret: [1; 32], ..hold.inside() }.token("node");
+    let builder = node().token(hold.token().expose());
+    let mut shown = format!("{builder:?} {:?} {:?}", hold.master, hold.token());
+    soon("the node", builder.spawn(hold.addr())).await.expect("is let in").drain().await;
+    shown += &refusal(node().token(&wrong), hold.addr()).await;
+    shown += &refusal(node().token(&wrong[..90]), hold.addr()).await;
+    let key = fs::read_to_string(hold.file.with_extension("token.key")).expect("reads");
+    let secrets = [hold.token().expose()[11..54].to_owned(), wrong[11..54].to_owned(), key[40..80].to_owned()];
+    hold.master.shutdown().await;
+    shown += &log.text();
+    assert!(shown.contains(&hold.token().id()), "it is named by its id: {shown}");
+    for secret in secrets {
+        assert!(!shown.contains(&secret), "{secret} is in: {shown}");
+    }
+}
+
+/// Copies both ways between a node and a master, and keeps a record.
+struct Relay {
+    addr: SocketAddr,
+    to_master: Arc<Mutex<Vec<u8>>>,
+    to_node: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Relay {
+    async fn to(master: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let addr = listener.local_addr().expect("is bound");
+        let (to_master, to_node) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<Vec<u8>>>::default());
+        let (one, other) = (Arc::clone(&to_master), Arc::clone(&to_node));
+        tokio::spawn(async move {
+            while let Ok((node, _)) = listener.accept().await {
+                let Ok(master) = TcpStream::connect(master).await else { return };
+                let ((node_read, node_write), (master_read, master_write)) = (node.into_split(), master.into_split());
+                tokio::spawn(record(node_read, master_write, Arc::clone(&one)));
+                tokio::spawn(record(master_read, node_write, Arc::clone(&other)));
+            }
+        });
+        Self { addr, to_master, to_node }
+    }
+
+    async fn recorded(&self) -> Vec<u8> {
+        [&self.to_master.lock().await[..], &self.to_node.lock().await[..]].concat()
+    }
+}
+
+async fn record(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    record: Arc<Mutex<Vec<u8>>>,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        record.lock().await.extend_from_slice(&buffer[..count]);
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn holds(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+#[tokio::test]
+async fn the_traffic_of_a_session_holds_neither_the_secret_nor_an_argument() {
+    let argument = b"an argument that nobody else is to read".to_vec();
+    let hold = Stronghold::with_token().await;
+    let open = Master::bind("127.0.0.1:0").await.expect("binds");
+    let mut traffic = Vec::new();
+    for (master, node) in [(&hold.master, node().token(hold.token().expose())), (&open, node())] {
+        let relay = Relay::to(master.local_addr()).await;
+        let node = soon("the node", node.spawn(relay.addr)).await.expect("is let in");
+        let probe = ProbeClient::new(master);
+        assert_eq!(probe.length(argument.clone()).await, Ok(argument.len() as u64));
+        assert!(probe.panic(String::from_utf8(argument.clone()).expect("text")).await.is_err());
+        node.drain().await;
+        traffic.push(relay.recorded().await);
+    }
+    let (secured, open) = (&traffic[0], &traffic[1]);
+    assert!(holds(open, &argument) && holds(open, b"Probe"), "the record would show it");
+    assert!(secured.len() > open.len(), "all of it was recorded");
+    let inside = hold.inside();
+    let text = hold.token();
+    for kept in [&argument[..], &argument[..12], b"Probe", b"DISTRIB", &inside.secret, &inside.secret[..8]] {
+        assert!(!holds(secured, kept), "{kept:?}");
+    }
+    assert!(!holds(secured, &text.expose().as_bytes()[11..30]));
+}
+
+// What becomes of those that are in.
+
+#[tokio::test]
+async fn a_node_takes_up_the_token_that_its_file_is_given() {
+    let hold = Stronghold::with_token().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("token");
+    fs::copy(&hold.file, &copy).expect("copies");
+    let addr = hold.addr();
+    let node = soon("the node", node().token_file(&copy).spawn(addr)).await.expect("is let in");
+    // The master is restarted with the tokens rotated twice, so that the node's first one is not valid any more.
+    hold.master.shutdown().await;
+    for _ in 0..2 {
+        Token::issue(&hold.file, Access::Nodes).expect("writes");
+    }
+    fs::copy(&hold.file, &copy).expect("copies");
+    let master = Master::builder().token_file(&hold.file).bind(addr).await.expect("binds");
+    soon("the node to come back", master.wait_for_nodes(1)).await;
+    assert!(soon("the call", ProbeClient::new(&master).add(1, 1).into_future()).await.is_ok());
+    drop(node);
+}
+
+use std::future::IntoFuture;
+
+#[tokio::test]
+async fn a_node_that_was_in_is_refused_for_good_by_its_master_alone() {
+    let hold = Stronghold::with_token().await;
+    let (addr, token) = (hold.addr(), hold.token());
+    let member = soon("the node", node().token(token.expose()).spawn(addr)).await.expect("is let in");
+    hold.master.shutdown().await;
+    // Somebody else has the port: the node does not believe it, and goes on trying.
+    let stranger = Stronghold::with_token().await;
+    let other = Master::builder().token_file(&stranger.file).handshake_failures(1000).bind(addr).await.expect("binds");
+    soon("the node to try", async {
+        while other.stats().turned_away == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    other.shutdown().await;
+    let again = Master::builder().token_file(&hold.file).bind(addr).await.expect("binds");
+    soon("the node to come back", again.wait_for_nodes(1)).await;
+    // The master itself, which has its token no more, is believed.
+    again.shutdown().await;
+    for _ in 0..2 {
+        Token::issue(&hold.file, Access::Nodes).expect("writes");
+    }
+    let _changed = Master::builder().token_file(&hold.file).bind(addr).await.expect("binds");
+    let error = soon("the node to give up", member.wait()).await.expect_err("is refused");
+    tells(&error.to_string(), &["was rotated out"]);
+}
+
+#[tokio::test]
+async fn nobody_takes_over_another_nodes_id() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let probe = ProbeClient::new(&master);
+    let mut events = master.events();
+    let mut meeting = Meeting::new().await;
+    let real = node().name("same").slots(1).spawn(master.local_addr()).await.expect("registers");
+    let held = probe.hold(meeting.addr(), "held".to_owned()).spawn();
+    let guest = meeting.guest("held").await;
+    // The same name, and whatever it says, it says of itself: it answers the call that the other node has, by every
+    // number that call could have.
+    let signature = "fn(i64, i64) -> i64";
+    let mut impostor = Impostor::node(master.local_addr(), "same", &[("add", signature)]).await.expect("registers");
+    for request in 0..64 {
+        impostor.send(&impostor::response(request, 0, outcome::VALUE, &signed(0))).await;
+    }
+    impostor.send(&impostor::frame(10, &[number(1), number(1), number(0)].concat())).await;
+    // Nor does its goodbye end the other.
+    impostor.send(&impostor::frame(8, &[])).await;
+    drop(impostor);
+    let gone = soon("the impostor to go", async {
+        loop {
+            if let Some(NodeEvent::Gone { node, .. }) = events.next().await {
+                return node;
+            }
+        }
+    })
+    .await;
+    assert_ne!(gone.id, real.id(), "one id for each registration");
+    assert!(real.is_registered());
+    assert_eq!(master.nodes().iter().map(|node| node.id).collect::<Vec<_>>(), [real.id()]);
+    guest.release().await;
+    assert_eq!(soon("the call", held).await, Ok(Held::Released));
+}
+
+#[tokio::test]
+async fn an_address_that_fails_has_to_wait() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cluster.token");
+    let token = Token::issue(&file, Access::Nodes).expect("writes");
+    let master = Master::builder().handshake_failures(2).token_file(&file).bind("127.0.0.1:0").await.expect("binds");
+    let wrong = Inside { secret: [1; 32], ..Inside::of(token.expose()) }.token("node");
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let started = std::time::Instant::now();
+        refusal(node().token(&wrong), master.local_addr()).await;
+        times.push(started.elapsed());
+    }
+    // 100, 200 and 400 ms; a machine that is busy only makes it more.
+    let least = [0, 0, 100, 200, 400].map(Duration::from_millis);
+    assert!(times.iter().zip(least).all(|(time, least)| *time >= least), "{times:?}");
+    soon("an honest node", node().token(token.expose()).spawn(master.local_addr()))
+        .await
+        .expect("waits, and is let in");
+}
+
+#[tokio::test]
+async fn a_cluster_in_one_process_can_have_a_token_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cluster.token");
+    Token::issue(&file, Access::Nodes).expect("writes");
+    let cluster = LocalCluster::builder()
+        .nodes(2)
+        .master(Master::builder().token_file(&file))
+        .serve(|| ProbeServer::new(Prober))
+        .start();
+    let cluster = soon("the cluster", cluster).await.expect("starts");
+    assert_eq!(ProbeClient::new(&cluster).add(2, 3).await, Ok(5));
+}
