@@ -445,7 +445,9 @@ pub enum Error {
     },
 
     /// A token is none, or is not whole.
-    #[error("{place} is no join token: {reason}. Take the line that the master printed, or a line of its token file")]
+    #[error(
+        "{place} cannot be used as a join token: {reason}. Take the line that the master printed, or a line of its token file"
+    )]
     #[non_exhaustive]
     Token {
         /// Where the token is from: a setter, or the environment variable.

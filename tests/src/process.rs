@@ -73,12 +73,14 @@ impl Process {
     /// If it ends before, or has been set to drain.
     pub async fn log_with(&mut self, text: &str) -> String {
         let stderr = self.stderr.as_mut().expect("not drained");
+        let mut log = String::new();
         while let Some(line) = soon("a line of log", stderr.next_line()).await.expect("reads") {
             if line.contains(text) {
                 return line;
             }
+            log = log + &line + "\n";
         }
-        panic!("the log ended before a line with `{text}`");
+        panic!("the log ended before a line with `{text}`:\n{log}");
     }
 
     /// The rest of standard output, after the process has ended.

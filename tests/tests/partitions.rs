@@ -1,7 +1,7 @@
 //! Nodes that are cut off from their master by the network, in namespaces: noticed, and at work again once it heals.
 //! `cargo run --release -p distribution-tests --bin partitions` does the same at length and with the default heartbeat.
 
-use std::{io::Write, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use distribution_tests::network::{self, Kind, Network, Outcome, Plan};
 
@@ -10,24 +10,9 @@ const HEARTBEAT: Duration = Duration::from_millis(200);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_partitions");
 
-/// A network, or none where this machine cannot make one. In CI that is a failure.
-async fn network(nodes: usize) -> Option<Network> {
-    match Network::new(nodes).await {
-        Ok(network) => Some(network),
-        Err(error) => {
-            let forced = std::env::var("CI").is_ok_and(|ci| ci == "true");
-            assert!(!forced, "partitions cannot be tested: {error}");
-            // Past the harness, which keeps to itself what a test that passes prints; at once, for tests run side by side.
-            let line = format!("skipped, because namespaces cannot be made here: {error}\n");
-            let _ = std::io::stderr().write_all(line.as_bytes());
-            None
-        }
-    }
-}
-
 /// Cuts one node off and heals it again.
 async fn part(kind: Kind, nodes: usize) -> Option<Outcome> {
-    let network = network(nodes).await?;
+    let network = Network::for_test(nodes).await?;
     let plan = Plan { kind, nodes, heartbeat: HEARTBEAT, phase: 0.5, hold: Duration::ZERO };
     let outcome = network::trial(&network, Path::new(PROGRAM), plan).await.unwrap_or_else(|what| panic!("{what}"));
     // Seven heartbeats, and what a machine under load adds.
@@ -64,7 +49,7 @@ async fn a_connection_that_is_reset_is_noticed_at_once_and_made_anew() {
 
 #[tokio::test]
 async fn five_percent_loss_and_delay_cost_no_node_and_no_answer() {
-    let Some(network) = network(2).await else { return };
+    let Some(network) = Network::for_test(2).await else { return };
     let lossy = network::lossy(&network, 2, Path::new(PROGRAM), 5).await.unwrap_or_else(|error| panic!("{error}"));
     assert!(lossy.is_well(), "{lossy:?}");
     assert!((0.01..0.12).contains(&lossy.loss), "the wires are not what they should be: {lossy:?}");
@@ -72,7 +57,7 @@ async fn five_percent_loss_and_delay_cost_no_node_and_no_answer() {
 
 #[tokio::test]
 async fn a_network_leaves_nothing_behind() {
-    let Some(network) = network(2).await else { return };
+    let Some(network) = Network::for_test(2).await else { return };
     let name = network.name().to_owned();
     let left = || {
         let there = |folder: &str| {

@@ -197,7 +197,7 @@ async fn with_a_token_for_callers() {
     let hold = Stronghold::with_token().await;
     let caller = Token::issue(&hold.file, Access::Callers).expect("writes");
     let text = refusal(node().token(caller.expose()), hold.addr()).await;
-    tells(&text, &["for callers", "a node cannot register with it"]);
+    tells(&text, &["`.token(..)`", "for callers", "a node cannot register with it"]);
     // One that says of itself that it is for nodes: what it is for is for the master to know.
     let forged = Inside::of(caller.expose()).token("node");
     let text = refusal(node().token(forged), hold.addr()).await;

@@ -95,7 +95,13 @@ impl Choices {
                 (set.map(TokenText::new), TOKEN_VARIABLE)
             }
         };
-        text.map(|text| text.parse(place)).transpose()
+        let token = text.map(|text| text.parse(place)).transpose()?;
+        match &token {
+            Some(token) if !token.access().admits_nodes() => {
+                Err(Error::Token { place, reason: "it is for callers, and a node cannot register with it".to_owned() })
+            }
+            _ => Ok(token),
+        }
     }
 }
 

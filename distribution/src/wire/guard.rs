@@ -245,12 +245,6 @@ impl TokenClient {
     fn new(token: Token) -> Result<Self, Error> {
         let config = tls::token_client(*token.fingerprint())
             .map_err(|error| Error::Token { place: "the token", reason: error.to_string() })?;
-        if !token.access().admits_nodes() {
-            return Err(Error::Token {
-                place: "a token for callers",
-                reason: "a node cannot register with it".to_owned(),
-            });
-        }
         Ok(Self { config: Arc::new(config), token })
     }
 }

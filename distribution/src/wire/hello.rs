@@ -163,7 +163,7 @@ pub(crate) enum HelloError {
     #[error("{0}")]
     NotAdmitted(Admission),
     #[cfg(feature = "tls")]
-    #[error("it has the master's certificate and does not know the secret")]
+    #[error("it has the master's key and does not know the secret: somebody has taken the key. Make new token files")]
     MasterUnproven,
     #[error("it encodes values with `{theirs}` and this end with `{}`", CODEC_NAME.escape_ascii())]
     Codec { theirs: String },
