@@ -29,6 +29,10 @@ pub(crate) enum Case {
     OursFloats,
     /// The same without a library.
     RawFloats,
+    /// Async calls a second of many callers over this crate and one node, within TLS.
+    TlsMany,
+    /// Large `Bytes` there and back over this crate within TLS, in milliseconds.
+    TlsBytes,
     /// Items a second of one distribution over two nodes.
     Distributed,
     /// Compute calls a second of many callers over the same nodes.
@@ -99,6 +103,12 @@ pub(crate) enum Measure {
     /// 16 MiB of `f64` there and back.
     #[value(name = "vec_f64_16m")]
     VecF6416m,
+    /// The same as `unary_256` within TLS.
+    #[value(name = "tls_256")]
+    Tls256,
+    /// The same as `bytes_16m` within TLS.
+    #[value(name = "tls_16m")]
+    Tls16m,
     /// A million tiny compute calls, distributed over two nodes.
     #[value(name = "distribute_1m")]
     Distribute1m,
@@ -160,6 +170,8 @@ impl Measure {
             Self::Compute256 => ("calls/s", Better::More, Case::OursManyCompute),
             Self::Bytes16m => ("ms", Better::Less, Case::OursBytes),
             Self::VecF6416m => ("ms", Better::Less, Case::OursFloats),
+            Self::Tls256 => ("calls/s", Better::More, Case::TlsMany),
+            Self::Tls16m => ("ms", Better::Less, Case::TlsBytes),
             Self::Distribute1m => ("items/s", Better::More, Case::Distributed),
             Self::Nodes64 => ("calls/s", Better::More, Case::Light(64)),
             Self::Nodes1000 => ("calls/s", Better::More, Case::Light(1000)),
@@ -175,6 +187,8 @@ impl Measure {
                 ("tonic", Run(Case::TonicBytes), 3.0),
             ],
             Self::VecF6416m => &[("raw", Run(Case::RawFloats), 0.4)],
+            Self::Tls256 => &[("ours_plain", Run(Case::OursMany), 0.8)],
+            Self::Tls16m => &[("ours_plain", Run(Case::OursBytes), 0.5)],
             Self::Distribute1m => &[("ours_256", Run(Case::DistributedOneByOne), 10.0)],
             Self::Nodes64 => &[("ours_2_nodes", Run(Case::Light(2)), 0.9)],
             Self::Nodes1000 => &[("ours_2_nodes", Run(Case::Light(2)), 0.8)],

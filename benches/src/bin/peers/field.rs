@@ -20,6 +20,8 @@ const LARGE: usize = 16 * 1024 * 1024;
 /// Who takes part, and what is sent.
 pub(crate) struct Field {
     ours: Cluster,
+    /// The same with a token.
+    secured: Cluster,
     /// Two nodes with a slot each.
     pair: Cluster,
     raw: raw::Client,
@@ -44,6 +46,7 @@ impl Field {
         let &[raw, tarpc, tonic] = &addresses[..] else { return Err(Failure::new("not every server was started")) };
         Ok(Self {
             ours: Cluster::start(1, None).await?,
+            secured: Cluster::start_secured().await?,
             pair: Cluster::start(distribute::NODES, Some(distribute::SLOTS)).await?,
             raw: raw::Client::connect(raw).await?,
             tarpc: tarpc_peer::Client::connect(tarpc).await?,
@@ -69,6 +72,8 @@ impl Field {
             Case::TonicBytes => load::round_trip(&self.tonic, &self.bytes, time).await.map(millis),
             Case::OursFloats => load::round_trip(&self.ours.client(), &self.floats, time).await.map(millis),
             Case::RawFloats => load::round_trip(&self.raw, &self.floats, time).await.map(millis),
+            Case::TlsMany => load::rate(&self.secured.client(), time).await,
+            Case::TlsBytes => load::round_trip(&self.secured.client(), &self.bytes, time).await.map(millis),
             Case::Distributed => distribute::items_per_second(&self.pair).await,
             Case::DistributedOneByOne => distribute::calls_per_second(&self.pair, time).await,
             Case::Light(nodes) => {

@@ -22,7 +22,7 @@ mod table;
 mod tarpc_peer;
 mod tonic_peer;
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use comparisons::{Against, Case, Measure};
@@ -72,6 +72,8 @@ enum Role {
         master: String,
         #[arg(long)]
         slots: Option<usize>,
+        #[arg(long)]
+        token_file: Option<PathBuf>,
     },
     #[command(hide = true)]
     LightNodes {
@@ -113,7 +115,7 @@ async fn serve(role: Role) -> Result<(), Failure> {
         Role::RawServer => raw::serve().await,
         Role::TarpcServer => tarpc_peer::serve().await,
         Role::TonicServer => tonic_peer::serve().await,
-        Role::Node { master, slots } => ours::serve(&master, slots).await,
+        Role::Node { master, slots, token_file } => ours::serve(&master, slots, token_file).await,
         Role::LightNodes { master, count } => light_nodes::serve(&master, count).await,
         Role::IdleMaster => idle::serve().await,
     }

@@ -1,7 +1,10 @@
 //! The crate itself: the master in this process, nodes in processes of their own.
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
-use distribution::{Master, Node, simulation};
+use distribution::{Access, Master, MasterBuilder, Node, Token, simulation};
+use tempfile::TempDir;
 
 use crate::{
     failure::{During, Failure},
@@ -43,9 +46,10 @@ impl Echo for Parrot {
 }
 
 /// A node of so many slots (as many as cores unless told otherwise), until the process ends.
-pub(crate) async fn serve(master: &str, slots: Option<usize>) -> Result<(), Failure> {
+pub(crate) async fn serve(master: &str, slots: Option<usize>, token_file: Option<PathBuf>) -> Result<(), Failure> {
     let builder = Node::builder().serve(EchoServer::new(Parrot));
     let builder = slots.into_iter().fold(builder, distribution::NodeBuilder::slots);
+    let builder = token_file.into_iter().fold(builder, distribution::NodeBuilder::token_file);
     let node = builder.spawn(master).await.during("a node cannot be started")?;
     announce(node.name())?;
     node.wait().await.during("a node ended")
@@ -55,36 +59,54 @@ pub(crate) async fn serve(master: &str, slots: Option<usize>) -> Result<(), Fail
 pub(crate) struct Cluster {
     master: Master,
     processes: Vec<ServerProcess>,
+    /// Where its token is, if it has one.
+    _folder: Option<TempDir>,
 }
 
 impl Cluster {
     /// Starts a master and so many node processes.
     pub(crate) async fn start(nodes: usize, slots: Option<usize>) -> Result<Self, Failure> {
-        let mut cluster = Self::without_nodes().await?;
-        let master = cluster.master.local_addr().to_string();
+        let cluster = Self::without_nodes(Master::builder()).await?;
+        cluster.with_processes(nodes, slots, &[]).await
+    }
+
+    /// Starts a master that takes tokens only, and one node process: all that they send goes through TLS.
+    pub(crate) async fn start_secured() -> Result<Self, Failure> {
+        let folder = tempfile::tempdir().during("there is no place for a token")?;
+        let file = folder.path().join("cluster.token");
+        Token::issue(&file, Access::Nodes).during("no token can be made")?;
+        let mut cluster = Self::without_nodes(Master::builder().token_file(&file)).await?;
+        cluster._folder = Some(folder);
+        let file = file.to_string_lossy().into_owned();
+        cluster.with_processes(1, None, &["--token-file", &file]).await
+    }
+
+    async fn with_processes(mut self, nodes: usize, slots: Option<usize>, others: &[&str]) -> Result<Self, Failure> {
+        let master = self.master.local_addr().to_string();
         let slots = slots.map(|slots| slots.to_string());
         let mut arguments = vec!["node", "--master", &master];
         if let Some(slots) = &slots {
             arguments.extend(["--slots", slots]);
         }
+        arguments.extend(others);
         for _ in 0..nodes {
-            cluster.processes.push(ServerProcess::start(&arguments)?);
+            self.processes.push(ServerProcess::start(&arguments)?);
         }
-        cluster.gather(nodes).await?;
-        Ok(cluster)
+        self.gather(nodes).await?;
+        Ok(self)
     }
 
     /// Starts a master with so many nodes whose calls go over no wire.
     pub(crate) async fn start_simulated(nodes: usize) -> Result<Self, Failure> {
-        let cluster = Self::without_nodes().await?;
+        let cluster = Self::without_nodes(Master::builder()).await?;
         simulation::register(&cluster.master, EchoServer::new(Parrot), nodes).during("nodes cannot be simulated")?;
         cluster.master.wait_for_nodes(nodes).await;
         Ok(cluster)
     }
 
-    async fn without_nodes() -> Result<Self, Failure> {
-        let master = Master::bind("127.0.0.1:0").await.during("the master cannot be started")?;
-        Ok(Self { master, processes: Vec::new() })
+    async fn without_nodes(master: MasterBuilder) -> Result<Self, Failure> {
+        let master = master.bind("127.0.0.1:0").await.during("the master cannot be started")?;
+        Ok(Self { master, processes: Vec::new(), _folder: None })
     }
 
     async fn gather(&mut self, nodes: usize) -> Result<(), Failure> {
