@@ -10,6 +10,7 @@ pub mod meeting;
 pub mod network;
 pub mod process;
 pub mod soak;
+pub mod transport;
 pub mod trust;
 
 use std::{convert::Infallible, future::IntoFuture, net::SocketAddr, time::Duration};

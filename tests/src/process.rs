@@ -10,7 +10,7 @@ use tokio::{
     process::{Child, ChildStderr, ChildStdout, Command},
 };
 
-use crate::soon;
+use crate::{soon, transport};
 
 /// A child process whose output the test reads. Killed when dropped.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ impl Process {
         let mut child = Command::new(program)
             .args(arguments)
             .env_remove("RUST_LOG")
+            .env("DISTRIBUTION_TOKEN", transport::token_for_children())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-use distribution::{CallError, Execution, LocalCluster, Master, Node, NodeEvent, Part, Progress};
-use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon};
+use distribution::{CallError, Execution, LocalCluster, Master, NodeEvent, Part, Progress};
+use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon, transport};
 use futures::{StreamExt, future::join_all};
 
 async fn cluster(nodes: usize, slots: usize) -> (LocalCluster, ProbeClient) {
-    let cluster = LocalCluster::builder().nodes(nodes).slots(slots).serve(|| ProbeServer::new(Prober)).start().await;
+    let cluster = LocalCluster::builder()
+        .nodes(nodes)
+        .slots(slots)
+        .master(transport::master())
+        .serve(|| ProbeServer::new(Prober))
+        .start()
+        .await;
     let cluster = cluster.expect("starts");
     let probe = ProbeClient::new(&cluster);
     (cluster, probe)
@@ -130,10 +136,10 @@ async fn the_least_loaded_node_gets_the_call() {
 
 #[tokio::test]
 async fn a_node_that_joins_late_gets_the_waiting_calls_at_once() {
-    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let node =
-        |name: &str| Node::builder().serve(ProbeServer::new(Prober)).name(name).slots(1).spawn(master.local_addr());
+        |name: &str| transport::node().serve(ProbeServer::new(Prober)).name(name).slots(1).spawn(master.local_addr());
     let mut meeting = Meeting::new().await;
     let early = node("early").await.expect("registers");
     let calls = [0, 1].map(|at| probe.hold(meeting.addr(), at.to_string()).answer());
@@ -155,13 +161,16 @@ async fn a_node_that_joins_late_gets_the_waiting_calls_at_once() {
 async fn a_timeout_ends_a_call_wherever_it_is() {
     let (cluster, probe) = cluster(1, 1).await;
     let mut meeting = Meeting::new().await;
-    let short = Duration::from_millis(50);
-    let running = probe.hold(meeting.addr(), "running".to_owned()).timeout(short).spawn();
-    let guest = meeting.guest("running").await;
-    let queued = probe.add(1, 1).timeout(short).spawn();
-    let error = failure(queued.await);
+    let holding = probe.hold(meeting.addr(), "holding".to_owned()).spawn();
+    let guest = meeting.guest("holding").await;
+    let error = failure(probe.add(1, 1).timeout(Duration::from_millis(50)).await);
     assert!(matches!(error, CallError::TimedOut { progress: Progress::Queued, .. }), "{error}");
     assert_eq!(error.execution(), Execution::NotRun);
+    guest.release().await;
+    assert_eq!(holding.await, Ok(Held::Released));
+    // Time enough to get to its handler on a machine that is busy.
+    let running = probe.hold(meeting.addr(), "running".to_owned()).timeout(Duration::from_secs(2)).spawn();
+    let guest = meeting.guest("running").await;
     let error = failure(running.await);
     assert!(matches!(error, CallError::TimedOut { progress: Progress::Sent(_), .. }), "{error}");
     assert_eq!(error.execution(), Execution::MayHaveRun);
@@ -224,7 +233,7 @@ async fn what_is_too_large_fails_that_call_only() {
     const LIMIT: usize = 1024 * 1024;
     let cluster = LocalCluster::builder()
         .nodes(1)
-        .master(Master::builder().frame_limit(LIMIT))
+        .master(transport::master().frame_limit(LIMIT))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await
@@ -247,8 +256,8 @@ async fn what_is_too_large_fails_that_call_only() {
 
 #[tokio::test]
 async fn a_node_with_a_smaller_limit_gets_nothing_larger() {
-    let master = Master::bind("127.0.0.1:0").await.expect("binds");
-    let node = Node::builder().serve(ProbeServer::new(Prober)).frame_limit(64 * 1024);
+    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
+    let node = transport::node().serve(ProbeServer::new(Prober)).frame_limit(64 * 1024);
     let _node = node.spawn(master.local_addr()).await.expect("registers");
     let probe = ProbeClient::new(&master);
     let error = failure(probe.length(vec![0; 100_000]).await);
@@ -273,7 +282,7 @@ async fn large_values_travel_whole() {
 
 #[tokio::test]
 async fn without_a_node_a_call_waits_and_then_says_what_is_missing() {
-    let master = Master::builder().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let error = failure(probe.add(1, 1).await);
     assert!(matches!(error, CallError::NoNode { .. }), "{error:?}");
@@ -281,10 +290,10 @@ async fn without_a_node_a_call_waits_and_then_says_what_is_missing() {
     assert_eq!(error.execution(), Execution::NotRun);
     drop(master);
 
-    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let waiting = probe.add(1, 1).spawn();
-    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let _node = transport::node().serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await.expect("registers");
     assert_eq!(waiting.await, Ok(2));
 }
 
@@ -310,14 +319,18 @@ mod other {
 
 #[tokio::test]
 async fn a_call_goes_only_to_nodes_with_its_signature() {
-    let master = Master::builder().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
-    let _other = Node::spawn(master.local_addr(), other::ProbeServer::new(other::Other)).await.expect("registers");
+    let master = transport::master().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let _other = transport::node()
+        .serve(other::ProbeServer::new(other::Other))
+        .spawn(master.local_addr())
+        .await
+        .expect("registers");
     let (probe, others) = (ProbeClient::new(&master), other::ProbeClient::new(&master));
     let error = failure(probe.add(1, 1).await);
     let CallError::Incompatible { expected, found, .. } = &error else { panic!("{error:?}") };
     assert_eq!(expected, "fn(i64, i64) -> i64");
     assert_eq!(found, "fn(i64, i64, i64) -> i64 (version 2)");
-    let node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let node = transport::node().serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await.expect("registers");
     for _ in 0..10 {
         assert_eq!(probe.add(1, 1).answer().await.expect("answers").node, node.id());
         assert_eq!(others.add(1, 1, 1).await, Ok(3));
@@ -326,8 +339,8 @@ async fn a_call_goes_only_to_nodes_with_its_signature() {
 
 #[tokio::test]
 async fn several_services_live_on_one_node_and_none_is_served_twice() {
-    let master = Master::bind("127.0.0.1:0").await.expect("binds");
-    let twice = Node::builder().serve(ProbeServer::new(Prober)).serve(ProbeServer::new(Prober));
+    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
+    let twice = transport::node().serve(ProbeServer::new(Prober)).serve(ProbeServer::new(Prober));
     let error = twice.spawn(master.local_addr()).await.expect_err("served twice");
     assert!(error.to_string().contains("`Probe` is served twice"), "{error}");
 
@@ -342,7 +355,7 @@ async fn several_services_live_on_one_node_and_none_is_served_twice() {
             format!("Hello, {name}")
         }
     }
-    let node = Node::builder().serve(ProbeServer::new(Prober)).serve(GreeterServer::new(Prober)).name("both");
+    let node = transport::node().serve(ProbeServer::new(Prober)).serve(GreeterServer::new(Prober)).name("both");
     let _node = node.label("zone", "eu").spawn(master.local_addr()).await.expect("registers");
     assert_eq!(GreeterClient::new(&master).greet("you".to_owned()).await, Ok("Hello, you".to_owned()));
     assert_eq!(ProbeClient::new(&master).add(1, 2).await, Ok(3));
@@ -357,7 +370,7 @@ async fn a_full_queue_says_so_at_once() {
     let cluster = LocalCluster::builder()
         .nodes(1)
         .slots(1)
-        .master(Master::builder().queue(2))
+        .master(transport::master().queue(2))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await
@@ -411,8 +424,8 @@ async fn a_shutdown_lets_calls_in_flight_end_and_turns_others_away() {
 
 #[tokio::test]
 async fn a_dropped_master_ends_its_calls() {
-    let master = Master::bind("127.0.0.1:0").await.expect("binds");
-    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
+    let _node = transport::node().serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await.expect("registers");
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
     let running = probe.hold(meeting.addr(), "running".to_owned()).spawn();
@@ -459,14 +472,14 @@ async fn a_handler_knows_its_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_async_handler_that_blocks_costs_no_heartbeat() {
     // The node's own runtime has one thread, which the handler blocks for many windows of silence.
-    let master = Master::builder().heartbeat(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().heartbeat(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
     let addr = master.local_addr();
     let mut events = master.events();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let node = Node::spawn(addr, ProbeServer::new(Prober)).await.expect("registers");
+            let node = transport::node().serve(ProbeServer::new(Prober)).spawn(addr).await.expect("registers");
             let _ = stopped.await;
             node.drain().await;
         });
@@ -494,4 +507,9 @@ async fn an_async_handler_that_blocks_costs_no_heartbeat() {
             _ => {}
         }
     }
+}
+
+#[test]
+fn all_of_this_over_tls() {
+    transport::run_all_over_tls("all_of_this_over_tls");
 }

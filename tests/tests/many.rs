@@ -17,7 +17,7 @@ use distribution_tests::{
     Held, ProbeClient, ProbeServer, Prober,
     meeting::{self, Meeting},
     process::Process,
-    soon,
+    soon, transport,
 };
 
 /// Methods whose runs can be counted.
@@ -115,12 +115,12 @@ struct Cluster {
 }
 
 async fn cluster(names: &[&str], slots: usize) -> Cluster {
-    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
     let runs = Arc::new(AtomicU64::new(0));
     let mut nodes = Vec::new();
     for name in names {
         let counter = Counter { name: (*name).to_owned(), runs: Arc::clone(&runs) };
-        let node = Node::builder().serve(TallyServer::new(counter)).name(*name).slots(slots);
+        let node = transport::node().serve(TallyServer::new(counter)).name(*name).slots(slots);
         nodes.push(node.label("name", *name).spawn(master.local_addr()).await.expect("registers"));
     }
     let tally = TallyClient::new(&master);
@@ -197,8 +197,8 @@ async fn the_input_is_pulled_as_it_is_needed_and_no_further() {
 
 #[tokio::test]
 async fn dropping_it_cancels_what_is_under_way() {
-    let master = Master::bind("127.0.0.1:0").await.expect("binds");
-    let node = Node::builder().serve(ProbeServer::new(Prober)).slots(2).spawn(master.local_addr());
+    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
+    let node = transport::node().serve(ProbeServer::new(Prober)).slots(2).spawn(master.local_addr());
     let _node = node.await.expect("registers");
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
@@ -234,7 +234,7 @@ async fn a_stream_is_taken_as_it_comes() {
 async fn calls_of_several_methods_and_errors_before_sending_keep_their_places() {
     let cluster = LocalCluster::builder()
         .nodes(1)
-        .master(Master::builder().frame_limit(20_000))
+        .master(transport::master().frame_limit(20_000))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await
@@ -298,7 +298,7 @@ async fn a_late_item_is_sent_to_an_idle_node_as_well() {
     let master = &cluster.master;
     let mut probes = Vec::new();
     for name in ["c", "d"] {
-        let node = Node::builder().serve(ProbeServer::new(Prober)).name(name).slots(1).spawn(master.local_addr());
+        let node = transport::node().serve(ProbeServer::new(Prober)).name(name).slots(1).spawn(master.local_addr());
         probes.push(node.await.expect("registers"));
     }
     let probe = ProbeClient::new(master);
@@ -324,7 +324,7 @@ async fn a_late_item_is_sent_to_an_idle_node_as_well() {
 
 #[tokio::test]
 async fn what_is_lost_with_a_node_is_repeated_if_it_may_be_and_reported_if_not() {
-    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
     let addr = master.local_addr().to_string();
     let program = Path::new(env!("CARGO_BIN_EXE_probe"));
     let start = |name: &str| Process::start(program, &["node", &addr, name, "1"]);
@@ -378,12 +378,13 @@ async fn what_is_lost_with_a_node_is_repeated_if_it_may_be_and_reported_if_not()
 
 #[tokio::test]
 async fn one_call_that_kills_its_nodes_takes_no_other_with_it() {
-    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
     let addr = master.local_addr().to_string();
     let program = std::env::current_exe().expect("this test");
     let start = |number: usize| {
         let mut command = tokio::process::Command::new(&program);
         command.args(["--exact", "serves_as_a_node", "--nocapture"]).env("TALLY_NODE", format!("{addr} n{number}"));
+        command.env("DISTRIBUTION_TOKEN", transport::token_for_children());
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         command.kill_on_drop(true).spawn().expect("starts")
     };
@@ -415,7 +416,7 @@ async fn serves_as_a_node() {
 
 #[tokio::test]
 async fn without_a_node_each_call_says_so() {
-    let master = Master::builder().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
     let tally = TallyClient::new(&master);
     let results: Vec<_> = (0..1000).map(|number| tally.double(number)).distribute().collect().await;
     assert_eq!(results.len(), 1000);
@@ -435,10 +436,11 @@ async fn a_broadcast_runs_once_on_each_node() {
 
 #[tokio::test]
 async fn a_label_chooses_among_nodes() {
-    let master = Master::builder().node_wait(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().node_wait(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
     let start = |name: &'static str, zone: &'static str| {
         let counter = Counter { name: name.to_owned(), ..Counter::default() };
-        let node = Node::builder().serve(TallyServer::new(counter)).name(name).label("zone", zone).label("disk", "ssd");
+        let node =
+            transport::node().serve(TallyServer::new(counter)).name(name).label("zone", zone).label("disk", "ssd");
         node.spawn(master.local_addr())
     };
     let _nodes = [start("a", "eu").await.expect("registers"), start("b", "us").await.expect("registers")];
@@ -479,7 +481,7 @@ async fn affinity_keeps_a_key_on_its_node_and_moves_few() {
 
 #[tokio::test]
 async fn async_calls_travel_alone_whatever_is_known_when_they_are_made() {
-    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
     let tally = TallyClient::new(&master);
     let calls = (0..500).map(|number| tally.double_async(number)).distribute().batch(100);
     let late = async {
@@ -487,7 +489,7 @@ async fn async_calls_travel_alone_whatever_is_known_when_they_are_made() {
         while master.stats().queued == 0 {
             tokio::task::yield_now().await;
         }
-        let node = Node::builder().serve(TallyServer::new(Counter::default()));
+        let node = transport::node().serve(TallyServer::new(Counter::default()));
         node.spawn(master.local_addr()).await.expect("registers")
     };
     let (results, _node) = soon("the results", async { tokio::join!(calls.try_collect::<Vec<_>>(), late) }).await;
@@ -496,8 +498,8 @@ async fn async_calls_travel_alone_whatever_is_known_when_they_are_made() {
 
 #[tokio::test]
 async fn a_node_that_joins_gets_a_share_of_a_run_that_waits() {
-    let master = Master::bind("127.0.0.1:0").await.expect("binds");
-    let node = |slots| Node::builder().serve(ProbeServer::new(Prober)).slots(slots).spawn(master.local_addr());
+    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
+    let node = |slots| transport::node().serve(ProbeServer::new(Prober)).slots(slots).spawn(master.local_addr());
     let _first = node(1).await.expect("registers");
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
@@ -559,4 +561,9 @@ async fn a_range_without_end_has_no_sum_that_overflows() {
         guest.release().await;
     };
     soon("the results", async { tokio::join!(take, release) }).await;
+}
+
+#[test]
+fn all_of_this_over_tls() {
+    transport::run_all_over_tls("all_of_this_over_tls");
 }
