@@ -3,7 +3,14 @@
 
 #![allow(clippy::print_stdout, reason = "what people are told is to be read, with `--nocapture`")]
 
-use std::{fs, io::ErrorKind, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::ErrorKind,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use distribution::{Access, Certificates, Error, LocalCluster, Master, Node, NodeBuilder, NodeEvent, Token};
 use distribution_tests::{
@@ -11,6 +18,7 @@ use distribution_tests::{
     impostor::{self, Impostor, number, outcome, signed},
     log::Log,
     meeting::Meeting,
+    process::{Process, example},
     soon,
     trust::{Authority, Inside, Joiner, Purpose, dial, proof, server_of},
 };
@@ -690,6 +698,22 @@ async fn an_address_that_fails_has_to_wait() {
     soon("an honest node", node().token(token.expose()).spawn(master.local_addr()))
         .await
         .expect("waits, and is let in");
+}
+
+#[tokio::test]
+async fn the_environment_is_for_nodes_that_dial_and_not_for_a_cluster_in_one_process() {
+    let palindromes = example("palindromes");
+    let run = |arguments: &[&str]| {
+        let program = palindromes.to_str().expect("plain");
+        Process::start(Path::new("env"), &[&["DISTRIBUTION_TOKEN=nonsense", program], arguments].concat())
+    };
+    let mut local = run(&["--up-to", "2000"]);
+    local.line_with("Binary palindromes up to 2000: 93").await;
+    assert!(local.ended().await.success());
+    let mut node = run(&["node", "--master", "127.0.0.1:1"]);
+    let told = node.log_with("error").await;
+    tells(&told, &["DISTRIBUTION_TOKEN cannot be used as a join token", "begins with `dtok1_`"]);
+    assert!(!node.ended().await.success());
 }
 
 #[tokio::test]

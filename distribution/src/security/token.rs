@@ -144,7 +144,11 @@ impl Token {
         let check = check(access, &bytes);
         bytes[SECRET + FINGERPRINT..].copy_from_slice(&check);
         let encoded = Zeroizing::new(Base64UrlUnpadded::encode_string(&bytes[..]));
-        let text = Zeroizing::new(format!("{PREFIX}{access}_{}", *encoded));
+        // Made as large as it gets, so that no part of it is left where it was before it grew.
+        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 8 + encoded.len()));
+        for part in [PREFIX, access.name(), "_", &encoded] {
+            text.push_str(part);
+        }
         Ok(Self::from_parts(access, &bytes, text))
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::token::{Access, Token, fingerprint_of};
 use crate::error::Error;
@@ -42,7 +42,7 @@ pub(crate) fn prepare(file: &Path) -> Result<Option<Token>, Error> {
     if fs::exists(file).map_err(|source| unreadable(file, source))? {
         return Ok(None);
     }
-    let (certificate, _) = make_key(file)?;
+    let certificate = make_key(file)?;
     let token = new_token(file, Access::Nodes, &certificate)?;
     match write(file, std::slice::from_ref(&token), false) {
         Ok(()) => Ok(Some(token)),
@@ -53,7 +53,7 @@ pub(crate) fn prepare(file: &Path) -> Result<Option<Token>, Error> {
 }
 
 pub(super) fn issue(file: &Path, access: Access) -> Result<Token, Error> {
-    let (certificate, _) = make_key(file)?;
+    let certificate = make_key(file)?;
     let token = new_token(file, access, &certificate)?;
     let mut tokens = vec![token.clone()];
     if fs::exists(file).map_err(|source| unreadable(file, source))? {
@@ -76,8 +76,9 @@ pub(super) fn issue(file: &Path, access: Access) -> Result<Token, Error> {
 pub(crate) fn load(file: &Path) -> Result<Keys, Error> {
     let tokens = read_tokens(file)?;
     let (certificate, key) = read_key(&key_path(file))?;
-    let fingerprint = fingerprint_of(&certificate);
-    if let Some(other) = tokens.iter().find(|token| *token.fingerprint() != fingerprint) {
+    let keys = Keys { tokens, certificate, key };
+    let fingerprint = fingerprint_of(&keys.certificate);
+    if let Some(other) = keys.tokens.iter().find(|token| *token.fingerprint() != fingerprint) {
         return Err(invalid(
             file,
             format!(
@@ -88,13 +89,13 @@ pub(crate) fn load(file: &Path) -> Result<Keys, Error> {
             ),
         ));
     }
-    if tokens.is_empty() {
+    if keys.tokens.is_empty() {
         return Err(invalid(
             file,
             "there is no token in it, so nobody could join; remove it, and a new one is made".to_owned(),
         ));
     }
-    Ok(Keys { tokens, certificate, key })
+    Ok(keys)
 }
 
 /// The first token in a file with which nodes may register.
@@ -126,22 +127,26 @@ fn read_tokens(file: &Path) -> Result<Vec<Token>, Error> {
         .collect()
 }
 
-/// The key that belongs to a token file, made if there is none.
-fn make_key(file: &Path) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), Error> {
+/// The certificate that belongs to a token file, made with its key if there is none.
+fn make_key(file: &Path) -> Result<CertificateDer<'static>, Error> {
     let path = key_path(file);
     if !fs::exists(&path).map_err(|source| unreadable(&path, source))? {
         let failed = |error: rcgen::Error| unwritable(&path, io::Error::other(error));
-        let key = KeyPair::generate().map_err(failed)?;
+        let mut key = KeyPair::generate().map_err(failed)?;
         // Nodes know the certificate by its fingerprint, so that its name says nothing.
         let params = CertificateParams::new(vec!["distribution.invalid".to_owned()]).map_err(failed)?;
         let certificate = params.self_signed(&key).map_err(failed)?;
-        let text = Zeroizing::new(format!("{}{}", *Zeroizing::new(key.serialize_pem()), certificate.pem()));
-        match write_private(&path, text.as_bytes(), false) {
+        let (key_text, certificate_text) = (Zeroizing::new(key.serialize_pem()), certificate.pem());
+        key.zeroize();
+        let text = Zeroizing::new([key_text.as_bytes(), certificate_text.as_bytes()].concat());
+        match write_private(&path, &text, false) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unwritable(&path, error)),
             _ => {}
         }
     }
-    read_key(&path)
+    let (certificate, mut key) = read_key(&path)?;
+    key.zeroize();
+    Ok(certificate)
 }
 
 fn read_key(path: &Path) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), Error> {
@@ -158,7 +163,7 @@ fn new_token(file: &Path, access: Access, certificate: &CertificateDer<'_>) -> R
 
 fn write(file: &Path, tokens: &[Token], replace: bool) -> io::Result<()> {
     let mut text = Zeroizing::new(HEADING.to_owned());
-    // Made as large as it gets, so that no part of it is left where it was before it grew.
+    // As large as it gets, for the same reason as a token's text.
     text.reserve_exact(tokens.iter().map(|token| token.expose().len() + 1).sum());
     for token in tokens {
         text.push_str(token.expose());

@@ -93,12 +93,12 @@ impl MasterGuard {
         let key = token_file::key_path(file);
         let load_from = file.to_owned();
         let watched = Watched::new(vec![file.to_owned(), key.clone()], move || {
-            let keys = token_file::load(&load_from)?;
-            let config = tls::token_server(&keys).map_err(|error| Error::TokenFile {
+            let token_file::Keys { tokens, certificate, key } = token_file::load(&load_from)?;
+            let config = tls::token_server(certificate, key).map_err(|error| Error::TokenFile {
                 file: token_file::key_path(&load_from),
                 reason: error.to_string(),
             })?;
-            Ok(TokenServer { config: Arc::new(config), tokens: keys.tokens })
+            Ok(TokenServer { config: Arc::new(config), tokens })
         })?;
         for file in [file, &key] {
             warn_if_open_to_others(file);

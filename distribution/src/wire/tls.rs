@@ -12,7 +12,7 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
     server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier},
     version::TLS13,
 };
@@ -20,7 +20,7 @@ use rustls::{
 use super::hello::HelloError;
 use crate::{
     error::Error,
-    security::{Certificates, Fingerprint, fingerprint_of, token_file::Keys},
+    security::{Certificates, Fingerprint, fingerprint_of},
 };
 
 const NO_TLS_1_3: &str =
@@ -31,10 +31,12 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// A master's end that anybody may speak TLS to, and who has a token proves it then.
-pub(super) fn token_server(keys: &Keys) -> Result<ServerConfig, TlsError> {
+pub(super) fn token_server(
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13])?;
-    let config =
-        builder.with_no_client_auth().with_single_cert(vec![keys.certificate.clone()], keys.key.clone_key())?;
+    let config = builder.with_no_client_auth().with_single_cert(vec![certificate], key)?;
     Ok(without_resumption(config))
 }
 
