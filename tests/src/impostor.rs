@@ -103,6 +103,19 @@ pub fn preface(role: u8, security: u8) -> Vec<u8> {
     bytes
 }
 
+/// The registration, with its length, of a node of this name with one slot that serves these methods of `Probe`, by name
+/// and signature, all of them compute.
+pub fn registration(name: &str, methods: &[(&str, &str)]) -> Vec<u8> {
+    let mut registration = [text(name), number(1), number(0), number(1), number(64 << 20), number(0)].concat();
+    registration.extend(number(methods.len() as u64));
+    for (name, signature) in methods {
+        registration.extend(number(method_id(name, signature)));
+        registration.extend([text("Probe"), number(1), text(name), text(signature), vec![1]].concat());
+    }
+    let length = (registration.len() as u32).to_le_bytes().to_vec();
+    [length, registration].concat()
+}
+
 /// A connection whose end here is ours.
 #[derive(Debug)]
 pub struct Impostor {
@@ -123,14 +136,7 @@ impl Impostor {
     /// If the master does not answer.
     pub async fn node(master: SocketAddr, name: &str, methods: &[(&str, &str)]) -> Result<Self, String> {
         let mut stream = TcpStream::connect(master).await.expect("connects");
-        let mut registration = [text(name), number(1), number(0), number(1), number(64 << 20), number(0)].concat();
-        registration.extend(number(methods.len() as u64));
-        for (name, signature) in methods {
-            registration.extend(number(method_id(name, signature)));
-            registration.extend([text("Probe"), number(1), text(name), text(signature), vec![1]].concat());
-        }
-        let length = (registration.len() as u32).to_le_bytes().to_vec();
-        stream.write_all(&[preface(2, 0), length, registration].concat()).await.expect("sends");
+        stream.write_all(&[preface(2, 0), registration(name, methods)].concat()).await.expect("sends");
         let mut theirs = [0; 32];
         soon("the master's preface", stream.read_exact(&mut theirs)).await.expect("reads");
         assert_eq!(theirs, *preface(1, 0));

@@ -10,7 +10,7 @@ use std::{
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Gathers what this thread logs, from now until the guard is dropped: in a test on one thread, that is all.
+    /// Gathers what this thread logs, from now until the guard is dropped. What a node's own threads log is not in it.
     pub fn gather() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let sink = log.clone();

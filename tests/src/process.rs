@@ -84,6 +84,20 @@ impl Process {
         panic!("the log ended before a line with `{text}`:\n{log}");
     }
 
+    /// The rest of standard error, after the process has ended.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be read, or has been set to drain.
+    pub async fn log(&mut self) -> String {
+        let stderr = self.stderr.as_mut().expect("not drained");
+        let mut log = String::new();
+        while let Some(line) = soon("a line of log", stderr.next_line()).await.expect("reads") {
+            log = log + &line + "\n";
+        }
+        log
+    }
+
     /// The rest of standard output, after the process has ended.
     pub async fn rest(&mut self) -> Vec<String> {
         let mut lines = Vec::new();

@@ -28,7 +28,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{impostor::preface, soon};
+use crate::{
+    impostor::{preface, registration},
+    soon,
+};
 
 /// What is in a token: the secret, and the fingerprint of the master's certificate.
 #[derive(Clone, Copy, Debug)]
@@ -262,13 +265,15 @@ impl Joiner {
         proof(secret, 2, self.binding, masters, nodes)
     }
 
-    /// Sends a nonce and a proof, and hears what the master makes of them: 0 if it lets the peer in.
+    /// Sends a nonce and a proof with a registration right behind them, and hears what the master makes of the proof: 0
+    /// if it lets the peer in.
     ///
     /// # Panics
     ///
     /// If it says nothing.
     pub async fn show(&mut self, answer: &[u8]) -> u8 {
-        self.stream.write_all(answer).await.expect("sends");
+        let registration = registration("joiner", &[("add", "fn(i64, i64) -> i64")]);
+        self.stream.write_all(&[answer, &registration].concat()).await.expect("sends");
         let mut verdict = [0; 33];
         soon("the verdict", self.stream.read_exact(&mut verdict)).await.expect("reads");
         verdict[0]

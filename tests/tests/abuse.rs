@@ -86,7 +86,7 @@ async fn a_reset_under_a_call_loses_the_node_and_says_so() {
     peer.stream.set_linger(Some(Duration::ZERO)).expect("is set");
     drop(peer);
     let error = failure(soon("the call", call).await);
-    assert!(matches!(&error, CallError::NodeLost { reason: GoneReason::Broken(_), .. }), "{error:?}");
+    assert!(matches!(&error, CallError::NodeLost { reason: GoneReason::Disconnected, .. }), "{error:?}");
     assert_eq!(error.execution(), Execution::MayHaveRun);
 }
 

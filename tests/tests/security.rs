@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    future::IntoFuture,
     io::ErrorKind,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -12,7 +13,9 @@ use std::{
     time::Duration,
 };
 
-use distribution::{Access, Certificates, Error, LocalCluster, Master, Node, NodeBuilder, NodeEvent, Token};
+use distribution::{
+    Access, Certificates, Error, GoneReason, LocalCluster, Master, Node, NodeBuilder, NodeEvent, Token,
+};
 use distribution_tests::{
     Held, ProbeClient, ProbeServer, Prober,
     impostor::{self, Impostor, number, outcome, signed},
@@ -133,7 +136,8 @@ async fn without_a_token_in_plain_text_to_a_tls_port() {
 #[tokio::test]
 async fn other_protocols_to_a_tls_port() {
     let hold = Stronghold::with_token().await;
-    for bytes in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0xff; 64], b"\x16\x03\x01\xff\xff"] {
+    let plain = [impostor::preface(2, 0), impostor::registration("plain", &[])].concat();
+    for bytes in [&plain[..], &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0xff; 64], b"\x16\x03\x01\xff\xff"] {
         let mut stream = TcpStream::connect(hold.addr()).await.expect("connects");
         stream.write_all(bytes).await.expect("sends");
         stream.shutdown().await.expect("sends");
@@ -141,7 +145,7 @@ async fn other_protocols_to_a_tls_port() {
         soon("the end", stream.read_to_end(&mut answer)).await.expect("reads");
         assert!(answer.len() < 16, "an alert at most: {answer:?}");
     }
-    hold.held_against(3).await;
+    hold.held_against(4).await;
 }
 
 #[tokio::test]
@@ -223,11 +227,15 @@ async fn with_a_hello_that_is_replayed() {
     let challenge = member.challenge().await;
     let recorded = [&[7; 32], &member.proof(&secret, challenge, [7; 32])[..]].concat();
     assert_eq!(member.show(&recorded).await, 0, "the first time it is good");
+    soon("it to be registered", hold.master.wait_for_nodes(1)).await;
     drop(member);
+    let decoded = hold.master.stats().registration_bytes;
+    assert!(decoded > 20, "the counter counts: {decoded}");
     let mut replayer = Joiner::greet(hold.addr()).await;
     replayer.challenge().await;
     assert_eq!(replayer.show(&recorded).await, 1);
-    hold.held_against(2).await;
+    let stats = hold.master.stats();
+    assert_eq!((stats.turned_away, stats.registration_bytes), (1, decoded));
 }
 
 #[tokio::test]
@@ -407,6 +415,9 @@ async fn without_a_client_certificate() {
     let authority = Authority::new("ours");
     let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     let mut stream = dial(hold.addr(), &TLS13).await.expect("the client's part of the handshake ends first");
+    let hello = [impostor::preface(2, 2), impostor::registration("bare", &[])].concat();
+    // It may have been closed by now.
+    let _ = stream.write_all(&hello).await;
     let error = soon("an answer", stream.read(&mut [0; 1])).await.expect_err("is refused");
     assert_eq!(error.kind(), ErrorKind::InvalidData);
     tells(&error.to_string(), &["CertificateRequired"]);
@@ -414,7 +425,7 @@ async fn without_a_client_certificate() {
     // A node with a token has none either, and does not know this master.
     let token = Stronghold::with_token().await.token();
     let text = refusal(node().token(token.expose()), hold.host()).await;
-    tells(&text, &["has not proven", "not the one that this node's token was made for"]);
+    tells(&text, &["has not proven", "not the one that this node's token was made for", ".certificates(..)"]);
     hold.held_against(2).await;
 }
 
@@ -450,6 +461,40 @@ async fn certificates_are_renewed_under_a_running_cluster() {
 }
 
 #[tokio::test]
+async fn certificates_that_are_replaced_one_by_one_do_no_harm() {
+    let authority = Authority::new("ours");
+    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let good = authority.issue("node", Purpose::Client, &["node.test"]);
+    let key = fs::read(authority.path("master", "key")).expect("reads");
+    authority.issue("master", Purpose::Server, &["localhost"]);
+    let new_key = fs::read(authority.path("master", "key")).expect("reads");
+    // The new certificate is there, and its key not yet.
+    fs::write(authority.path("master", "key"), key).expect("writes");
+    let _first = soon("a node", node().certificates(good.clone()).spawn(hold.host())).await.expect("is let in");
+    fs::write(authority.path("master", "key"), new_key).expect("writes");
+    let _second = soon("a node", node().certificates(good).spawn(hold.host())).await.expect("is let in");
+}
+
+#[tokio::test]
+async fn a_node_takes_up_the_certificates_that_it_is_given() {
+    let (first, second) = (Authority::new("first"), Authority::new("second"));
+    let hold = Stronghold::with_certificates(first.issue("master", Purpose::Server, &["localhost"])).await;
+    let certificates = first.issue("node", Purpose::Client, &["node.test"]);
+    let member = soon("the node", node().certificates(certificates).spawn(hold.host())).await.expect("is let in");
+    let addr = hold.addr();
+    second.issue("node", Purpose::Client, &["node.test"]);
+    for kind in ["pem", "key"] {
+        fs::copy(second.path("node", kind), first.path("node", kind)).expect("copies");
+    }
+    fs::copy(second.file(), first.file()).expect("copies");
+    hold.master.shutdown().await;
+    let certificates = second.issue("master", Purpose::Server, &["localhost"]);
+    let master = Master::builder().certificates(certificates).bind(addr).await.expect("binds");
+    soon("the node to come back", master.wait_for_nodes(1)).await;
+    drop(member);
+}
+
+#[tokio::test]
 async fn files_that_are_of_no_use_are_named_at_the_start() {
     let authority = Authority::new("ours");
     let good = authority.issue("master", Purpose::Server, &["localhost"]);
@@ -478,7 +523,7 @@ async fn nothing_beyond_loopback_without_security() {
         let ways = [addr.trim_end_matches(":0"), "token_file", "certificates", "127.0.0.1", ".insecure()"];
         tells(&error.to_string(), &ways);
     }
-    // Also by a name, and before a connection is made.
+    // Before a connection is made.
     let error = node().spawn("0.0.0.0:1").await.expect_err("must not");
     println!("{error}");
     tells(&error.to_string(), &["0.0.0.0:1", "DISTRIBUTION_TOKEN", "certificates", "127.0.0.1", ".insecure()"]);
@@ -501,21 +546,43 @@ async fn who_wants_no_security_is_warned_at_each_start() {
 
 #[tokio::test]
 async fn no_secret_is_logged_or_shown() {
-    let (log, _guard) = Log::gather();
     let hold = Stronghold::with_token().await;
-    let wrong = Inside { secret: [1; 32], ..hold.inside() }.token("node");
     let builder = node().token(hold.token().expose());
     let mut shown = format!("{builder:?} {:?} {:?}", hold.master, hold.token());
-    soon("the node", builder.spawn(hold.addr())).await.expect("is let in").drain().await;
-    shown += &refusal(node().token(&wrong), hold.addr()).await;
-    shown += &refusal(node().token(&wrong[..90]), hold.addr()).await;
-    let key = fs::read_to_string(hold.file.with_extension("token.key")).expect("reads");
-    let secrets = [hold.token().expose()[11..54].to_owned(), wrong[11..54].to_owned(), key[40..80].to_owned()];
-    hold.master.shutdown().await;
-    shown += &log.text();
+    // Processes, so that it is all that any of their threads says.
+    let arith = example("arith");
+    let wrong = Inside { secret: [1; 32], ..hold.inside() }.token("node");
+    let run = |token: &str, arguments: &[&str]| {
+        let program = arith.to_str().expect("plain");
+        let token = format!("DISTRIBUTION_TOKEN={token}");
+        Process::start(Path::new("env"), &[&["RUST_LOG=trace", &token, program], arguments].concat())
+    };
+    let file = hold.file.to_str().expect("plain");
+    let free = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let mut master = run("", &[&["master", "--token-file", file][..], &free].concat());
+    let line = master.line_with("Nodes: ").await;
+    let addr = line.split(&[' ', ';'][..]).nth(1).expect("an address");
+    let mut member = run(hold.token().expose(), &["node", "--master", addr]);
+    shown += &member.log_with("registered").await;
+    for (token, told) in [(&wrong[..], "rotated out"), (&wrong[..90], "not whole")] {
+        let mut refused = run(token, &["node", "--master", addr]);
+        assert!(!refused.ended().await.success());
+        let log = refused.log().await;
+        assert!(log.contains(told), "{log}");
+        shown += &log;
+    }
+    for process in [&mut member, &mut master] {
+        process.signal("TERM").await;
+        assert!(process.ended().await.success());
+        shown += &process.log().await;
+    }
     assert!(shown.contains(&hold.token().id()), "it is named by its id: {shown}");
-    for secret in secrets {
-        assert!(!shown.contains(&secret), "{secret} is in: {shown}");
+    let key = fs::read_to_string(hold.file.with_extension("token.key")).expect("reads");
+    let secret = hold.inside().secret;
+    let hex: String = secret[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let list = format!("{:?}", &secret[..4]);
+    for kept in [&hold.token().expose()[11..31], &wrong[11..31], &key[40..60], &hex, list.trim_end_matches(']')] {
+        assert!(!shown.to_lowercase().contains(&kept.to_lowercase()), "{kept} is in: {shown}");
     }
 }
 
@@ -614,7 +681,85 @@ async fn a_node_takes_up_the_token_that_its_file_is_given() {
     drop(node);
 }
 
-use std::future::IntoFuture;
+#[tokio::test]
+async fn a_token_that_is_taken_out_of_the_file_is_worth_nothing() {
+    let hold = Stronghold::with_token().await;
+    let leaked = hold.token();
+    let other = Token::issue(&hold.file, Access::Nodes).expect("writes");
+    let text = fs::read_to_string(&hold.file).expect("reads");
+    fs::write(&hold.file, text.replace(leaked.expose(), "")).expect("writes");
+    tells(&refusal(node().token(leaked.expose()), hold.addr()).await, &["rotated out"]);
+    // The last one, so that the file is of no use: nobody gets in, and nobody is turned away for good either.
+    let text = fs::read_to_string(&hold.file).expect("reads");
+    fs::write(&hold.file, text.replace(other.expose(), "dtok1_node_damaged")).expect("writes");
+    let before = hold.master.stats();
+    for _ in 0..2 {
+        dial(hold.addr(), &TLS13).await.expect_err("is closed");
+    }
+    assert!(hold.master.token().is_none());
+    let mut waiting = std::pin::pin!(node().token(other.expose()).spawn(hold.addr()));
+    soon("a node to try", async {
+        while hold.master.stats().turned_away < before.turned_away + 4 {
+            tokio::select! {
+                ended = &mut waiting => panic!("must not be let in, nor give up: {ended:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    })
+    .await;
+    assert_eq!(hold.master.stats().registration_bytes, before.registration_bytes);
+    fs::write(&hold.file, text).expect("writes");
+    soon("the node", waiting).await.expect("is let in, once the file is whole");
+}
+
+#[tokio::test]
+async fn a_node_that_is_killed_is_noticed_over_tls_as_without() {
+    let hold = Stronghold::with_token().await;
+    let mut events = hold.master.events();
+    let probe = env!("CARGO_BIN_EXE_probe");
+    let token = format!("DISTRIBUTION_TOKEN={}", hold.token().expose());
+    let addr = hold.addr().to_string();
+    let mut process = Process::start(Path::new("env"), &[&token, probe, "node", &addr, "mortal"]);
+    soon("the node", hold.master.wait_for_nodes(1)).await;
+    process.kill().await;
+    let reason = soon("the node to go", async {
+        loop {
+            if let Some(NodeEvent::Gone { reason, .. }) = events.next().await {
+                return reason;
+            }
+        }
+    })
+    .await;
+    assert_eq!(reason, GoneReason::Disconnected);
+}
+
+#[tokio::test]
+async fn only_so_many_may_wait_at_the_door() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cluster.token");
+    let token = Token::issue(&file, Access::Nodes).expect("writes");
+    let master = Master::builder().token_file(&file).handshakes_per_address(3);
+    let master = master.handshake_time(Duration::from_secs(3600)).bind("127.0.0.1:0").await.expect("binds");
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        silent.push(TcpStream::connect(master.local_addr()).await.expect("connects"));
+    }
+    // The two that came first.
+    for stream in &mut silent[..2] {
+        assert_eq!(soon("the end", stream.read(&mut [0; 1])).await.expect("in order"), 0);
+    }
+    let _node = soon("a node", node().token(token.expose()).spawn(master.local_addr())).await.expect("is let in");
+    // One that is slow in the middle of the hello is a stranger too.
+    let mut joiner = Joiner::greet(master.local_addr()).await;
+    joiner.challenge().await;
+    let mut crowd = Vec::new();
+    for _ in 0..3 {
+        crowd.push(TcpStream::connect(master.local_addr()).await.expect("connects"));
+    }
+    let ended = soon("the end", joiner.stream.read(&mut [0; 1])).await;
+    assert!(!matches!(ended, Ok(1..)), "{ended:?}");
+    assert_eq!(master.nodes().len(), 1);
+}
 
 #[tokio::test]
 async fn a_node_that_was_in_is_refused_for_good_by_its_master_alone() {

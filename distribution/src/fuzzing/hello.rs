@@ -89,9 +89,9 @@ pub fn receive(bytes: &[u8], pieces: &[usize]) -> (Result<Registration, String>,
     let mut stranger = Memory::new(bytes, pieces);
     let received = run(async {
         hello::welcome(&mut stranger, Security::Open).await?;
-        hello::read_registration(&mut stranger).await
+        hello::read_registration(&mut stranger, |_| ()).await
     });
-    let received = received.map(|(registration, _)| Registration(registration)).map_err(explain);
+    let received = received.map(Registration).map_err(explain);
     (received, stranger.written)
 }
 

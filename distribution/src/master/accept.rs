@@ -47,8 +47,10 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
                 }
-                let stranger = shared.door.enter(peer.ip());
-                shared.track(enrol(Arc::clone(&shared), stranger, stream, peer));
+                match shared.door.enter(peer.ip()) {
+                    Some(stranger) => shared.track(enrol(Arc::clone(&shared), stranger, stream, peer)),
+                    None => shared.door.turn_away(peer.ip(), false),
+                }
             }
             Err(error) => {
                 if !failing {
@@ -72,8 +74,24 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
         }
         () = shared.closing.cancelled() => return,
     };
+    let (mut stream, registration) = match received {
+        Ok(received) => received,
+        Err(TurnedAway { error, channel }) => {
+            tracing::warn!(%peer, reason = %error, "closed a connection that did not register");
+            let completed_tls = channel.as_ref().is_some_and(Channel::is_tls);
+            shared.door.turn_away(peer.ip(), error.is_failure_to_prove() || completed_tls);
+            if let Some(channel) = channel {
+                tokio::select! {
+                    // Who is late anyway gets no more time.
+                    _ = timeout(FAREWELL_TIME, bid_farewell(channel)) => {}
+                    () = stranger.evicted.cancelled() => {}
+                    () = shared.closing.cancelled() => {}
+                }
+            }
+            return;
+        }
+    };
     drop(stranger);
-    let Some((mut stream, registration)) = received else { return };
     if let Err(reason) = registration.check() {
         tracing::warn!(%peer, reason, "refused a registration");
         // It may be gone already, and then it needs no answer.
@@ -107,8 +125,8 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
     }
 }
 
-/// Hears a peer up to its registration, or turns it away.
-async fn receive(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Option<(Channel, Registration)> {
+/// Hears a peer up to its registration.
+async fn receive(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Result<(Channel, Registration), TurnedAway> {
     let door: &Door = &shared.door;
     // Before a byte is read, so that guessing costs those who guess and not the master.
     sleep(door.wait(peer.ip())).await;
@@ -116,27 +134,13 @@ async fn receive(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Option
     let time = shared.limits.handshake_time.mul_f64(0.9);
     let received = timeout(time, async {
         let mut channel = door.guard.admit(stream).await?;
-        match read_registration(&mut channel).await {
-            Ok((registration, size)) => {
-                door.decoded(size);
-                Ok((channel, registration))
-            }
+        match read_registration(&mut channel, |size| door.decoding(size)).await {
+            Ok(registration) => Ok((channel, registration)),
             Err(error) => Err(TurnedAway { error, channel: Some(channel) }),
         }
     });
     let late = || TurnedAway { error: HelloError::Late { what: "hello", time }, channel: None };
-    match received.await.unwrap_or_else(|_| Err(late())) {
-        Ok(received) => Some(received),
-        Err(TurnedAway { error, channel }) => {
-            tracing::warn!(%peer, reason = %error, "closed a connection that did not register");
-            door.turn_away(peer.ip(), error.is_failure_to_prove());
-            if let Some(channel) = channel {
-                // Who is late anyway gets no more time.
-                let _ = timeout(FAREWELL_TIME, bid_farewell(channel)).await;
-            }
-            None
-        }
-    }
+    received.await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Closes a connection so that the peer can read what it was told: with something of the peer's unread, the system would

@@ -22,8 +22,11 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// No longer than an honest node behind the same address is ready to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// A failure counts until there was none for so long.
-const REMEMBERED: Duration = Duration::from_secs(60);
+/// In this time as many failures are forgotten as are allowed.
+const FORGETTING: Duration = Duration::from_secs(60);
+
+/// How many failures beyond those allowed are counted: with these the wait is the longest.
+const MOST_BEYOND: f64 = 7.0;
 
 /// Addresses whose failures are remembered. Whoever has more of them makes the oldest be forgotten.
 const MOST_ADDRESSES: usize = 4096;
@@ -48,10 +51,19 @@ struct Waiting {
     evicted: CancellationToken,
 }
 
+/// What an address has failed lately: a bucket that leaks.
 #[derive(Debug)]
 struct Failures {
-    count: u32,
-    last: Instant,
+    level: f64,
+    at: Instant,
+}
+
+impl Failures {
+    /// What is left of it by now.
+    fn level(&self, allowed: f64) -> f64 {
+        let leaked = allowed.max(1.0) * self.at.elapsed().as_secs_f64() / FORGETTING.as_secs_f64();
+        (self.level - leaked).max(0.0)
+    }
 }
 
 impl Door {
@@ -68,13 +80,18 @@ impl Door {
     }
 
     /// Lets one more wait, until the guard is dropped. Where there are too many, or too many from one address, it ends
-    /// the oldest of them: a real node registers at once, so whoever is oldest is none.
-    pub(super) fn enter(self: &Arc<Self>, addr: IpAddr) -> Stranger {
+    /// the oldest of them: a real node registers at once, so whoever is oldest is none. That does not hold for an
+    /// address that has to wait before it is heard, so there a newcomer is not let in.
+    pub(super) fn enter(self: &Arc<Self>, addr: IpAddr) -> Option<Stranger> {
+        let has_to_wait = !self.wait(addr).is_zero();
         let (number, addr) = (self.count.fetch_add(1, Ordering::Relaxed), owner(addr));
         let evicted = CancellationToken::new();
         let mut waiting = lock(&self.waiting);
         let same = waiting.iter().filter(|other| other.addr == addr).count();
         let oldest = if same >= self.limits.handshakes_per_address {
+            if has_to_wait {
+                return None;
+            }
             waiting.iter().position(|other| other.addr == addr)
         } else {
             (waiting.len() >= self.limits.handshakes).then_some(0)
@@ -83,20 +100,15 @@ impl Door {
             oldest.evicted.cancel();
         }
         waiting.push_back(Waiting { number, addr, evicted: evicted.clone() });
-        Stranger { door: Arc::clone(self), number, evicted }
+        Some(Stranger { door: Arc::clone(self), number, evicted })
     }
 
     /// How long somebody from there has to wait before being heard.
     pub(super) fn wait(&self, addr: IpAddr) -> Duration {
+        let allowed = f64::from(self.limits.handshake_failures);
         let failures = lock(&self.failures);
-        let Some(failures) = failures.get(&owner(addr)) else { return Duration::ZERO };
-        if failures.last.elapsed() > REMEMBERED {
-            return Duration::ZERO;
-        }
-        match failures.count.checked_sub(self.limits.handshake_failures) {
-            None => Duration::ZERO,
-            Some(beyond) => FIRST_WAIT.saturating_mul(1 << beyond.min(16)).min(LONGEST_WAIT),
-        }
+        let beyond = failures.get(&owner(addr)).map_or(-1.0, |failures| failures.level(allowed).ceil() - allowed);
+        if beyond < 0.0 { Duration::ZERO } else { FIRST_WAIT.mul_f64(beyond.exp2()).min(LONGEST_WAIT) }
     }
 
     /// Somebody from there was turned away, for what no honest node does by itself if `counts`.
@@ -105,24 +117,21 @@ impl Door {
         if !counts {
             return;
         }
-        let (addr, now) = (owner(addr), Instant::now());
+        let (addr, allowed) = (owner(addr), f64::from(self.limits.handshake_failures));
         let mut failures = lock(&self.failures);
         if failures.len() >= MOST_ADDRESSES && !failures.contains_key(&addr) {
-            failures.retain(|_, failures| failures.last.elapsed() <= REMEMBERED);
+            failures.retain(|_, failures| failures.level(allowed) > 0.0);
             if failures.len() >= MOST_ADDRESSES {
-                let oldest = failures.iter().min_by_key(|(_, failures)| failures.last).map(|(addr, _)| *addr);
+                let oldest = failures.iter().min_by_key(|(_, failures)| failures.at).map(|(addr, _)| *addr);
                 oldest.map(|oldest| failures.remove(&oldest));
             }
         }
-        let entry = failures.entry(addr).or_insert(Failures { count: 0, last: now });
-        if entry.last.elapsed() > REMEMBERED {
-            entry.count = 0;
-        }
-        (entry.count, entry.last) = (entry.count.saturating_add(1), now);
+        let entry = failures.entry(addr).or_insert_with(|| Failures { level: 0.0, at: Instant::now() });
+        *entry = Failures { level: (entry.level(allowed) + 1.0).min(allowed + MOST_BEYOND), at: Instant::now() };
     }
 
-    /// A registration of this size was read and decoded.
-    pub(super) fn decoded(&self, bytes: usize) {
+    /// A registration of this size was read and is looked at.
+    pub(super) fn decoding(&self, bytes: usize) {
         self.registration_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
@@ -177,15 +186,16 @@ mod tests {
     #[test]
     fn the_oldest_of_too_many_goes() {
         let door = door();
-        let places: Vec<_> = [1, 1, 2, 3].map(|last| door.enter(addr(last))).into();
+        let enter = |last| door.enter(addr(last)).expect("is let in");
+        let places: Vec<_> = [1, 1, 2, 3].map(enter).into();
         assert!(places.iter().all(|place| !place.evicted.is_cancelled()));
-        let third_of_one = door.enter(addr(1));
+        let third_of_one = enter(1);
         let evicted = |places: &[Stranger]| places.iter().map(|place| place.evicted.is_cancelled()).collect::<Vec<_>>();
         assert_eq!(evicted(&places), [true, false, false, false]);
-        let fifth = door.enter(addr(4));
+        let fifth = enter(4);
         assert_eq!(evicted(&places), [true, true, false, false]);
         drop((third_of_one, fifth));
-        let _another = door.enter(addr(5));
+        let _another = enter(5);
         assert_eq!(evicted(&places), [true, true, false, false], "there is room again");
     }
 
@@ -199,11 +209,32 @@ mod tests {
         }
         assert_eq!(waits, [0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
         assert_eq!(door.wait(addr(2)), Duration::ZERO, "another address");
-        tokio::time::advance(REMEMBERED * 2).await;
-        assert_eq!(door.wait(addr(1)), Duration::ZERO, "long ago");
-        door.turn_away(addr(1), true);
-        assert_eq!(door.wait(addr(1)), Duration::ZERO, "the first after that");
-        assert_eq!(door.totals(), (13, 0));
+        assert_eq!(door.totals(), (12, 0));
+        // 3 are forgotten each minute.
+        tokio::time::advance(FORGETTING).await;
+        assert_eq!(door.wait(addr(1)), FIRST_WAIT * 16);
+        tokio::time::advance(FORGETTING * 2).await;
+        assert_eq!(door.wait(addr(1)), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_that_are_few_for_long_cost_nothing() {
+        let door = door();
+        for _ in 0..100 {
+            door.turn_away(addr(1), true);
+            assert_eq!(door.wait(addr(1)), Duration::ZERO);
+            tokio::time::advance(FORGETTING / 3).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_is_not_driven_out_by_newcomers() {
+        let door = door();
+        (0..10).for_each(|_| door.turn_away(addr(1), true));
+        let places = [door.enter(addr(1)).expect("is let in"), door.enter(addr(1)).expect("is let in")];
+        assert!(door.enter(addr(1)).is_none());
+        assert!(places.iter().all(|place| !place.evicted.is_cancelled()));
+        door.enter(addr(2)).expect("another address");
     }
 
     #[test]

@@ -191,10 +191,11 @@ fn broken(error: &ChannelError<io::Error>) -> GoneReason {
     | ChannelError::Write(source)
     | ChannelError::Flush(source)
     | ChannelError::Close(source)) = error;
-    if source.kind() == io::ErrorKind::InvalidData {
-        GoneReason::Violation(source.to_string().into())
-    } else {
-        GoneReason::Broken(source.to_string().into())
+    match source.kind() {
+        io::ErrorKind::InvalidData => GoneReason::Violation(source.to_string().into()),
+        // What a peer that is killed leaves behind is one or the other, by whether it had read everything.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => GoneReason::Disconnected,
+        _ => GoneReason::Broken(source.to_string().into()),
     }
 }
 

@@ -81,6 +81,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 pub struct Master {
     shared: Arc<Shared>,
     local_addr: SocketAddr,
+    security: Arc<Choices>,
     /// Ends everything when the last handle goes.
     _last: Arc<LastHandle>,
 }
@@ -181,7 +182,7 @@ impl Master {
 impl Master {
     /// What a node in the same process registers with.
     pub(crate) fn own_choices(&self) -> Choices {
-        self.shared.door.guard.own_choices()
+        self.security.beside()
     }
 }
 
@@ -308,9 +309,8 @@ impl MasterBuilder {
         self
     }
 
-    /// How many handshakes from one address (of IPv6: one /64) may fail to prove that they may come in before the
-    /// next ones wait; 10 unless set. The wait is 100 ms at first, doubles with each failure up to 5 s, and ends
-    /// after a minute without one.
+    /// How many handshakes a minute from one address (of IPv6: one /64) may fail to prove that they may come in
+    /// before the next ones wait; 10 unless set. The wait is 100 ms at first and doubles with each failure up to 5 s.
     pub fn handshake_failures(mut self, failures: u32) -> Self {
         self.limits.handshake_failures = failures;
         self
@@ -404,13 +404,15 @@ impl MasterBuilder {
         let addr = addr.to_string();
         let failed = |source: io::Error| Error::Bind { addr: addr.clone(), source };
         let addrs: Vec<SocketAddr> = tokio::net::lookup_host(&addr).await.map_err(failed)?.collect();
-        // Before files are made for it and before the port is open, be it for a moment.
+        // Before the port is open, be it for a moment.
         if let Some(addr) = beyond_loopback(&addrs).filter(|_| !self.security.is_made()) {
             return Err(Error::Insecure { end: End::Master, addr: addr.to_string() });
         }
-        let guard = MasterGuard::new(&self.security)?;
+        self.security.check()?;
         let listener = TcpListener::bind(&addrs[..]).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
+        // Only now: a token that is made is printed once, and not for a master that cannot start. Nobody is taken in yet.
+        let guard = MasterGuard::new(&self.security)?;
         if self.security.insecure {
             tracing::warn!(
                 %local_addr,
@@ -432,6 +434,7 @@ impl MasterBuilder {
         shared.track(accept::run(Arc::clone(&shared), listener));
         shared.track(tick::run(Arc::clone(&shared)));
         tracing::info!(%local_addr, security, "listening for nodes");
-        Ok(Master { local_addr, _last: Arc::new(LastHandle(Arc::clone(&shared))), shared })
+        let security = Arc::new(self.security);
+        Ok(Master { local_addr, security, _last: Arc::new(LastHandle(Arc::clone(&shared))), shared })
     }
 }

@@ -1,6 +1,7 @@
 //! The node's thread: dials the master, registers, serves the connection, and dials again.
 
 use std::{
+    fmt,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -88,9 +89,17 @@ pub(super) fn start_thread(setup: Setup, wishes: watch::Receiver<Wish>) -> Resul
 enum Failure {
     /// Trying again may help.
     Passing(String),
-    /// Trying again does not help, unless the node was registered once.
-    FinalAtFirst(Final),
-    Final(Final),
+    /// Trying again does not help; or, if this is so `at_first` only, not unless the node was registered before.
+    Final { reason: Final, at_first: bool },
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passing(reason) => f.write_str(reason),
+            Self::Final { reason, .. } => reason.fmt(f),
+        }
+    }
 }
 
 async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
@@ -139,17 +148,9 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
                     }
                 }
             }
-            Err(Failure::Final(reason)) => break Some(reason),
-            Err(Failure::FinalAtFirst(reason)) if !was_registered => break Some(reason),
-            Err(
-                Failure::FinalAtFirst(
-                    Final::Refused(reason)
-                    | Final::Protocol(reason)
-                    | Final::Untrusted(reason)
-                    | Final::Insecure(reason),
-                )
-                | Failure::Passing(reason),
-            ) => {
+            Err(Failure::Final { reason, at_first }) if !(at_first && was_registered) => break Some(reason),
+            Err(failure) => {
+                let reason = failure.to_string();
                 // Said once, not with each of the tries that go on for ever.
                 if reason != complained {
                     tracing::warn!(
@@ -170,8 +171,7 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
         wait = wait.mul_f64(GROWTH).min(LONGEST_WAIT);
     };
     if let Some(reason) = &end {
-        let (Final::Refused(text) | Final::Protocol(text) | Final::Untrusted(text) | Final::Insecure(text)) = reason;
-        tracing::error!(node = setup.registration.name, master = setup.master, reason = text, "turned away for good");
+        tracing::error!(node = setup.registration.name, master = setup.master, %reason, "turned away for good");
     }
     setup.status.send_replace(Status::Ended(end));
 }
@@ -214,7 +214,7 @@ async fn connect(setup: &Setup) -> Result<TcpStream, Failure> {
     match setup.guard.check_addresses(&addrs) {
         // The very ones that were looked at: a name may mean others the next moment.
         Ok(()) => TcpStream::connect(&addrs[..]).await.map_err(failed),
-        Err(addr) => Err(Failure::FinalAtFirst(Final::Insecure(addr.to_string()))),
+        Err(addr) => Err(Failure::Final { reason: Final::Insecure(addr.to_string()), at_first: true }),
     }
 }
 
@@ -235,10 +235,13 @@ async fn register(setup: &Setup, mut channel: Channel) -> Result<Registered, Fai
             silence: from_micros(silence).max(from_micros(heartbeat).saturating_mul(2)),
             reply_limit: usize::try_from(frame_limit).unwrap_or(usize::MAX).min(crate::config::LARGEST_FRAME_LIMIT),
         }),
-        Ok(Verdict::Refused { reason, for_good: true }) => Err(Failure::Final(Final::Refused(reason))),
+        Ok(Verdict::Refused { reason, for_good: true }) => {
+            Err(Failure::Final { reason: Final::Refused(reason), at_first: false })
+        }
         Ok(Verdict::Refused { reason, for_good: false }) => Err(Failure::Passing(format!("the master says: {reason}"))),
         Err(error @ HelloError::TooLong { what: "registration", .. }) => {
-            Err(Failure::Final(Final::Protocol(format!("this node's own registration is too long: {error}"))))
+            let reason = Final::Protocol(format!("this node's own registration is too long: {error}"));
+            Err(Failure::Final { reason, at_first: false })
         }
         Err(error) => Err(failure(&error)),
     }
@@ -252,8 +255,8 @@ fn failure(error: &HelloError) -> Failure {
         Concern::Protocol => Final::Protocol(text),
     };
     match error.finality() {
-        Finality::Ever => Failure::Final(reason),
-        Finality::AtFirst => Failure::FinalAtFirst(reason),
+        Finality::Ever => Failure::Final { reason, at_first: false },
+        Finality::AtFirst => Failure::Final { reason, at_first: true },
         Finality::Passing => Failure::Passing(error.to_string()),
     }
 }

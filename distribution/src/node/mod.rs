@@ -74,6 +74,15 @@ enum Final {
     Insecure(String),
 }
 
+impl fmt::Display for Final {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reason) | Self::Protocol(reason) | Self::Untrusted(reason) => f.write_str(reason),
+            Self::Insecure(addr) => write!(f, "the master would be at {addr}, which needs security to be dialled"),
+        }
+    }
+}
+
 /// All that a connection needs, the same for each.
 struct Setup {
     master: String,
@@ -178,9 +187,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`], [`Error::Protocol`] or [`Error::Untrusted`] where the master, or what was taken for it,
-    /// turned the node away for good or did not prove to be the master; [`Error::Insecure`] where the master's name came to
-    /// mean an address that others can reach.
+    /// [`Error::Refused`] or [`Error::Protocol`] where the master turned the node away for good. That something else
+    /// answers in its place is none: the node goes on trying.
     ///
     /// # Cancel safety
     ///
@@ -295,8 +303,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Registers by the first token for nodes in this file: a copy of the master's, or a line of it. The file is looked
-    /// at with each dial, so that a node which runs takes a new token up.
+    /// Registers by the first token for nodes in this file, which holds the line that the master printed. (The master's
+    /// own file would do as well, and has the tokens for all other uses too.) The file is looked at with each dial, so
+    /// that a node which runs takes a new token up.
     #[cfg(feature = "tls")]
     pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.security.token_file = Some(file.into());

@@ -7,10 +7,14 @@ use std::{
 
 use rustls::{
     RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer, ServerName,
+        pem::{self, PemObject},
+    },
 };
 use zeroize::Zeroizing;
 
+use super::owner::{check_owner, warn_if_readable};
 use crate::error::Error;
 
 /// The PEM files by which master and nodes know each other, for mutual TLS with an authority of one's own.
@@ -55,6 +59,11 @@ impl Certificates {
         vec![self.authority.clone(), self.certificate.clone(), self.key.clone()]
     }
 
+    /// Has the owner know if others can read the key.
+    pub(crate) fn warn_if_readable(&self) {
+        warn_if_readable(&self.key);
+    }
+
     pub(crate) fn checked_peer_name(&self) -> Result<Option<ServerName<'static>>, Error> {
         let name = self.peer_name.as_ref().map(|name| {
             ServerName::try_from(name.clone()).map_err(|_| {
@@ -70,8 +79,9 @@ impl Certificates {
             authority.add(certificate).map_err(|error| failed(&self.authority, error))?;
         }
         let chain = read_certificates(&self.certificate)?;
+        check_owner(&self.key).map_err(|reason| failed(&self.key, reason))?;
         let text = Zeroizing::new(fs::read(&self.key).map_err(|error| failed(&self.key, error))?);
-        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| failed(&self.key, error))?;
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| failed(&self.key, pem_fault(&error)))?;
         Ok(Loaded { authority, chain, key })
     }
 
@@ -91,11 +101,24 @@ pub(crate) struct Loaded {
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let text = fs::read(file).map_err(|error| failed(file, error))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let certificates = certificates.map_err(|error| failed(file, error))?;
+    let certificates = certificates.map_err(|error| failed(file, pem_fault(&error)))?;
     if certificates.is_empty() {
         return Err(failed(file, "there is no `BEGIN CERTIFICATE` in it"));
     }
     Ok(certificates)
+}
+
+/// What is wrong with a PEM file, in words of our own: the library's show lines of it, and a line may be a key.
+pub(super) fn pem_fault(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::NoItemsFound => "what belongs there is not in it",
+        pem::Error::MissingSectionEnd { .. } => {
+            "a section has no `-----END` line of its own; were its line breaks lost?"
+        }
+        pem::Error::IllegalSectionStart { .. } => "a `-----BEGIN` line is damaged",
+        pem::Error::Base64Decode(_) => "what stands between `-----BEGIN` and `-----END` is damaged",
+        _ => "it cannot be read as PEM",
+    }
 }
 
 fn failed(file: &Path, reason: impl std::fmt::Display) -> Error {

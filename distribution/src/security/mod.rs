@@ -6,6 +6,8 @@
 #[cfg(feature = "tls")]
 mod certificates;
 #[cfg(feature = "tls")]
+mod owner;
+#[cfg(feature = "tls")]
 mod token;
 #[cfg(feature = "tls")]
 pub(crate) mod token_file;
@@ -26,8 +28,9 @@ pub use self::{
 };
 #[cfg(feature = "tls")]
 pub(crate) use self::{
+    owner::warn_if_readable,
     token::{Fingerprint, Secret, fingerprint_of},
-    watched::Watched,
+    watched::{OnTrouble, Watched},
 };
 use crate::error::Error;
 
@@ -79,6 +82,13 @@ impl Choices {
         }
     }
 
+    /// What a node registers with in the process of a master that was told this.
+    pub(crate) fn beside(&self) -> Self {
+        let mut choices = self.clone();
+        (choices.local, choices.insecure) = (true, false);
+        choices
+    }
+
     /// Whether anything was chosen.
     pub(crate) fn is_made(&self) -> bool {
         self.made().next().is_some()
@@ -91,8 +101,9 @@ impl Choices {
             Some(text) => (Some(text.clone()), "what `.token(..)` was given"),
             None if self.local => (None, TOKEN_VARIABLE),
             None => {
-                let set = std::env::var(TOKEN_VARIABLE).ok().filter(|text| !text.trim().is_empty());
-                (set.map(TokenText::new), TOKEN_VARIABLE)
+                // What is no text is no token either, and says so there.
+                let set = std::env::var_os(TOKEN_VARIABLE).map(|text| text.to_string_lossy().into_owned());
+                (set.filter(|text| !text.trim().is_empty()).map(TokenText::new), TOKEN_VARIABLE)
             }
         };
         let token = text.map(|text| text.parse(place)).transpose()?;

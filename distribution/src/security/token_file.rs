@@ -12,7 +12,11 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::token::{Access, Token, fingerprint_of};
+use super::{
+    certificates::pem_fault,
+    owner::check_owner,
+    token::{Access, Token, fingerprint_of},
+};
 use crate::error::Error;
 
 /// Tokens for the same access that are valid at a time: the newest, and the one before it.
@@ -53,18 +57,15 @@ pub(crate) fn prepare(file: &Path) -> Result<Option<Token>, Error> {
 }
 
 pub(super) fn issue(file: &Path, access: Access) -> Result<Token, Error> {
-    let certificate = make_key(file)?;
+    // Of a file that is there, the key must be too: a new one would make a token that the master does not take.
+    let (certificate, before) = match fs::exists(file).map_err(|source| unreadable(file, source))? {
+        true => load(file).map(|keys| (keys.certificate, keys.tokens))?,
+        false => (make_key(file)?, Vec::new()),
+    };
     let token = new_token(file, access, &certificate)?;
     let mut tokens = vec![token.clone()];
-    if fs::exists(file).map_err(|source| unreadable(file, source))? {
-        let mut kept = 1;
-        for old in read_tokens(file)? {
-            if old.access() == access {
-                kept += 1;
-                if kept > VALID {
-                    continue;
-                }
-            }
+    for old in before {
+        if old.access() != access || tokens.iter().filter(|token| token.access() == access).count() < VALID {
             tokens.push(old);
         }
     }
@@ -107,19 +108,8 @@ pub(crate) fn node_token(file: &Path) -> Result<Token, Error> {
         .ok_or_else(|| invalid(file, "there is no token for nodes in it".to_owned()))
 }
 
-/// Whether others than the owner can read it.
-#[cfg(unix)]
-pub(crate) fn is_open_to_others(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
-}
-
-#[cfg(not(unix))]
-pub(crate) fn is_open_to_others(_: &Path) -> bool {
-    false
-}
-
 fn read_tokens(file: &Path) -> Result<Vec<Token>, Error> {
+    check_owner(file).map_err(|reason| invalid(file, reason))?;
     let text = Zeroizing::new(fs::read_to_string(file).map_err(|source| unreadable(file, source))?);
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
     lines
@@ -150,10 +140,22 @@ fn make_key(file: &Path) -> Result<CertificateDer<'static>, Error> {
 }
 
 fn read_key(path: &Path) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), Error> {
-    let text = Zeroizing::new(fs::read(path).map_err(|source| unreadable(path, source))?);
-    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| invalid(path, format!("its key: {error}")))?;
-    let certificate =
-        CertificateDer::from_pem_slice(&text).map_err(|error| invalid(path, format!("its certificate: {error}")))?;
+    check_owner(path).map_err(|reason| invalid(path, reason))?;
+    let text = Zeroizing::new(fs::read(path).map_err(|source| {
+        match source.kind() {
+        io::ErrorKind::NotFound => invalid(
+            path,
+            "it is missing. It belongs beside the token file, where the master runs: put it back, or remove the token \
+             file to have both made anew, and give the nodes the new token"
+                .to_owned(),
+        ),
+        _ => unreadable(path, source),
+    }
+    })?);
+    let key = PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|error| invalid(path, format!("its key: {}", pem_fault(&error))))?;
+    let certificate = CertificateDer::from_pem_slice(&text)
+        .map_err(|error| invalid(path, format!("its certificate: {}", pem_fault(&error))))?;
     Ok((certificate, key))
 }
 
@@ -181,6 +183,12 @@ fn write_private(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
     // Made with mode 0600.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
+    #[cfg(unix)]
+    if let (Ok(before), true) = (fs::metadata(path), rustix::process::geteuid().is_root()) {
+        // Whoever runs the master has to be able to read it.
+        use std::os::unix::fs::{MetadataExt, fchown};
+        fchown(file.as_file(), Some(before.uid()), Some(before.gid()))?;
+    }
     file.as_file().sync_all()?;
     let written = if replace { file.persist(path) } else { file.persist_noclobber(path) };
     written.map(|_| ()).map_err(|error| error.error)
@@ -220,7 +228,6 @@ mod tests {
         for path in [file.clone(), key_path(&file)] {
             use std::os::unix::fs::PermissionsExt;
             assert_eq!(fs::metadata(&path).expect("is there").permissions().mode() & 0o777, 0o600, "{path:?}");
-            assert!(!is_open_to_others(&path));
         }
         assert!(prepare(&file).expect("reads").is_none(), "the second start makes none");
         let keys = load(&file).expect("belongs together");
@@ -240,6 +247,11 @@ mod tests {
         let third = Token::issue(&file, Access::Nodes).expect("writes");
         assert_eq!(ids(&file), [third.id(), second.id(), caller.id()]);
         assert_eq!(node_token(&file).expect("the newest").id(), third.id());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(&file).expect("is there").permissions().mode() & 0o777, 0o600);
+        }
         assert_eq!(load(&file).expect("belongs together").tokens.len(), 3);
     }
 
@@ -266,8 +278,51 @@ mod tests {
         assert!(why(&file).contains("there is no token in it"), "{}", why(&file));
         fs::write(&file, "\ndtok1_node_abc\n").expect("writes");
         assert!(why(&file).contains("line 2: it has 3 characters"), "{}", why(&file));
-        fs::remove_file(key_path(&file)).expect("removes");
         fs::remove_file(&file).expect("removes");
         assert!(why(&file).contains("cannot be read"), "{}", why(&file));
+    }
+
+    #[test]
+    fn a_token_is_issued_where_its_key_is() {
+        let (folder, other) = (folder(), folder());
+        let file = folder.path().join("cluster.token");
+        prepare(&file).expect("writes");
+        let copy = other.path().join("cluster.token");
+        fs::copy(&file, &copy).expect("copies");
+        let why = Token::issue(&copy, Access::Nodes).expect_err("the master would not take it").to_string();
+        assert!(why.contains("cluster.token.key") && why.contains("where the master runs"), "{why}");
+        assert_eq!(ids(&copy), ids(&file), "it is as it was");
+        assert!(!key_path(&copy).exists());
+    }
+
+    #[test]
+    fn a_key_without_line_breaks_is_shown_to_nobody() {
+        let folder = folder();
+        let file = folder.path().join("cluster.token");
+        prepare(&file).expect("writes");
+        let text = fs::read_to_string(key_path(&file)).expect("reads");
+        for damaged in [text.replace('\n', ""), text.replacen("-----END", "----END", 1), text.replacen('M', "!", 1)] {
+            fs::write(key_path(&file), &damaged).expect("writes");
+            let error = load(&file).err().expect("is damaged");
+            let shown = format!("{error} {error:?}");
+            let bytes: Vec<String> = damaged.bytes().skip(27).take(6).map(|byte| byte.to_string()).collect();
+            assert!(!shown.contains(&text[40..60]) && !shown.contains(&bytes.join(", ")), "{shown}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_can_write_is_not_believed() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = folder();
+        let file = folder.path().join("cluster.token");
+        prepare(&file).expect("writes");
+        for (path, mode) in [(file.clone(), 0o620), (key_path(&file), 0o602)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changes");
+            let why = load(&file).err().expect("could be anybody's").to_string();
+            assert!(why.contains("others than its owner can write to it") && why.contains("chmod 600"), "{why}");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changes");
+        }
+        load(&file).expect("is well again");
     }
 }

@@ -18,10 +18,20 @@ struct Stamp {
     inode: u64,
 }
 
+/// What holds while the files are of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnTrouble {
+    /// What was there before: files that belong together are replaced one by one.
+    Keep,
+    /// Nothing: what was taken out of a file must not go on by the damage of another line.
+    Fail,
+}
+
 /// A value with the files that it was made of.
 pub(crate) struct Watched<T> {
     files: Vec<PathBuf>,
     load: Box<dyn Fn() -> Result<T, Error> + Send + Sync>,
+    on_trouble: OnTrouble,
     state: Mutex<State<T>>,
 }
 
@@ -36,37 +46,50 @@ impl<T> Watched<T> {
     /// Makes it for the first time.
     pub(crate) fn new(
         files: Vec<PathBuf>,
+        on_trouble: OnTrouble,
         load: impl Fn() -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         // Before, so that a change while it is loaded is seen at the next look.
         let stamps = stamps(&files);
         let value = Arc::new(load()?);
         let state = Mutex::new(State { value, stamps, complained: String::new() });
-        Ok(Self { files, load: Box::new(load), state })
+        Ok(Self { files, load: Box::new(load), on_trouble, state })
     }
 
-    /// What the files hold now; or, where that is of no use, what they held before. Reads files, so not for a thread
-    /// that others wait for.
-    pub(crate) fn look(&self) -> Arc<T> {
+    /// What the files hold now. Reads files, so not for a thread that others wait for.
+    ///
+    /// # Errors
+    ///
+    /// Why they are of no use, if that is not to be passed over.
+    pub(crate) fn look(&self) -> Result<Arc<T>, Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = stamps(&self.files);
-        if stamps != state.stamps {
-            match (self.load)() {
-                Ok(value) => {
-                    tracing::info!(files = ?self.files, "read again, because they have changed");
-                    *state = State { value: Arc::new(value), stamps, complained: String::new() };
+        if stamps == state.stamps {
+            return Ok(Arc::clone(&state.value));
+        }
+        match (self.load)() {
+            Ok(value) => {
+                tracing::info!(files = ?self.files, "read again, because they have changed");
+                *state = State { value: Arc::new(value), stamps, complained: String::new() };
+                Ok(Arc::clone(&state.value))
+            }
+            // The stamps stay as they were, so that the next look tries again.
+            Err(error) => {
+                let complaint = error.to_string();
+                if complaint != state.complained {
+                    let until_then = match self.on_trouble {
+                        OnTrouble::Keep => "what was there before holds",
+                        OnTrouble::Fail => "nobody is let in",
+                    };
+                    tracing::error!(files = ?self.files, %error, "changed and of no use; until they are, {until_then}");
+                    state.complained = complaint;
                 }
-                // Perhaps they are being replaced one by one: the next look tries again.
-                Err(error) => {
-                    let complaint = error.to_string();
-                    if complaint != state.complained {
-                        tracing::error!(files = ?self.files, %error, "changed and of no use; going on with what was there before");
-                        state.complained = complaint;
-                    }
+                match self.on_trouble {
+                    OnTrouble::Keep => Ok(Arc::clone(&state.value)),
+                    OnTrouble::Fail => Err(error),
                 }
             }
         }
-        Arc::clone(&state.value)
     }
 }
 
@@ -87,24 +110,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_changes_with_its_files_and_outlives_a_bad_one() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("number");
-        fs::write(&file, "1").expect("writes");
-        let from = file.clone();
-        let watched = Watched::new(vec![file.clone()], move || {
-            let text = fs::read_to_string(&from).unwrap_or_default();
-            text.parse::<u32>().map_err(|_| Error::setting("number", text, "it must be a number"))
-        });
-        let watched = watched.expect("loads");
-        assert_eq!(*watched.look(), 1);
-        fs::write(&file, "234").expect("writes");
-        assert_eq!(*watched.look(), 234);
-        fs::write(&file, "none").expect("writes");
-        assert_eq!(*watched.look(), 234);
-        fs::remove_file(&file).expect("removes");
-        assert_eq!(*watched.look(), 234);
-        fs::write(&file, "5").expect("writes");
-        assert_eq!(*watched.look(), 5);
+    fn it_changes_with_its_files() {
+        for on_trouble in [OnTrouble::Keep, OnTrouble::Fail] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join("number");
+            fs::write(&file, "1").expect("writes");
+            let from = file.clone();
+            let watched = Watched::new(vec![file.clone()], on_trouble, move || {
+                let text = fs::read_to_string(&from).unwrap_or_default();
+                text.parse::<u32>().map_err(|_| Error::setting("number", text, "it must be a number"))
+            });
+            let watched = watched.expect("loads");
+            let look = || watched.look().ok().map(|number| *number);
+            let before = |number| (on_trouble == OnTrouble::Keep).then_some(number);
+            assert_eq!(look(), Some(1));
+            fs::write(&file, "234").expect("writes");
+            assert_eq!(look(), Some(234));
+            fs::write(&file, "none").expect("writes");
+            assert_eq!(look(), before(234));
+            fs::remove_file(&file).expect("removes");
+            assert_eq!(look(), before(234));
+            fs::write(&file, "5").expect("writes");
+            assert_eq!(look(), Some(5));
+        }
     }
 }

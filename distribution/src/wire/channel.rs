@@ -19,6 +19,17 @@ pub(crate) enum Channel {
     Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
 }
 
+impl Channel {
+    /// Whether a peer has gone to the length of a TLS handshake.
+    pub(crate) fn is_tls(&self) -> bool {
+        match self {
+            Self::Open(_) => false,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => true,
+        }
+    }
+}
+
 /// Does the same with whichever it is.
 macro_rules! either {
     ($channel:expr, $stream:ident => $done:expr) => {
@@ -32,7 +43,16 @@ macro_rules! either {
 
 impl AsyncRead for Channel {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buffer))
+        match self.get_mut() {
+            Channel::Open(stream) => Pin::new(stream).poll_read(cx, buffer),
+            #[cfg(feature = "tls")]
+            Channel::Tls(stream) => match Pin::new(stream).poll_read(cx, buffer) {
+                // The peer has ended without saying so within TLS, as one does that is killed. Nothing here takes the end
+                // of a connection for the end of a message, so somebody who cuts it gains no more than by a reset.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                read => read,
+            },
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{fmt, net::SocketAddr};
 #[cfg(feature = "tls")]
-use std::{path::Path, sync::Arc};
+use std::{io::Write, path::Path, sync::Arc};
 
 #[cfg(feature = "tls")]
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
@@ -26,7 +26,7 @@ use super::{
     tls,
 };
 #[cfg(feature = "tls")]
-use crate::security::{Certificates, TOKEN_VARIABLE, Token, TokenText, Watched, token_file};
+use crate::security::{OnTrouble, TOKEN_VARIABLE, Token, Watched, token_file, warn_if_readable};
 use crate::{
     error::Error,
     security::{Choices, beyond_loopback},
@@ -40,7 +40,7 @@ pub(crate) enum MasterGuard {
     #[cfg(feature = "tls")]
     Token(Arc<Watched<TokenServer>>),
     #[cfg(feature = "tls")]
-    Certificates(Arc<Watched<ServerConfig>>, Option<ServerName<'static>>, Box<Certificates>),
+    Certificates(Arc<Watched<ServerConfig>>, Option<ServerName<'static>>),
 }
 
 impl fmt::Debug for MasterGuard {
@@ -81,8 +81,9 @@ impl MasterGuard {
         if let Some(certificates) = &choices.certificates {
             let name = certificates.checked_peer_name()?;
             let load = certificates.clone();
-            let watched = Watched::new(certificates.files(), move || tls::certificate_server(&load))?;
-            return Ok(Self::Certificates(Arc::new(watched), name, Box::new(certificates.clone())));
+            let watched = Watched::new(certificates.files(), OnTrouble::Keep, move || tls::certificate_server(&load))?;
+            certificates.warn_if_readable();
+            return Ok(Self::Certificates(Arc::new(watched), name));
         }
         Ok(Self::Open)
     }
@@ -92,7 +93,7 @@ impl MasterGuard {
         let made = token_file::prepare(file)?;
         let key = token_file::key_path(file);
         let load_from = file.to_owned();
-        let watched = Watched::new(vec![file.to_owned(), key.clone()], move || {
+        let watched = Watched::new(vec![file.to_owned(), key.clone()], OnTrouble::Fail, move || {
             let token_file::Keys { tokens, certificate, key } = token_file::load(&load_from)?;
             let config = tls::token_server(certificate, key).map_err(|error| Error::TokenFile {
                 file: token_file::key_path(&load_from),
@@ -101,7 +102,7 @@ impl MasterGuard {
             Ok(TokenServer { config: Arc::new(config), tokens })
         })?;
         for file in [file, &key] {
-            warn_if_open_to_others(file);
+            warn_if_readable(file);
         }
         if let Some(token) = made {
             tracing::info!(
@@ -109,11 +110,8 @@ impl MasterGuard {
                 token = token.id(),
                 "made a join token; the line on standard error is what a node needs"
             );
-            // Not a log: logs are kept and sent around.
-            #[allow(clippy::print_stderr, reason = "the one line that is for a person, at the first start alone")]
-            {
-                eprintln!("{TOKEN_VARIABLE}={}", token.expose());
-            }
+            // Not a log: logs are kept and sent around. Where nobody can read it, the file still has it.
+            let _ = writeln!(std::io::stderr(), "{TOKEN_VARIABLE}={}", token.expose());
         }
         Ok(Self::Token(Arc::new(watched)))
     }
@@ -129,27 +127,11 @@ impl MasterGuard {
         }
     }
 
-    /// What a node of the same process registers with.
-    pub(crate) fn own_choices(&self) -> Choices {
-        let choices = Choices { local: true, ..Choices::default() };
-        match self {
-            Self::Open => choices,
-            #[cfg(feature = "tls")]
-            Self::Token(_) => {
-                Choices { token: self.token().map(|token| TokenText::new(token.expose().to_owned())), ..choices }
-            }
-            #[cfg(feature = "tls")]
-            Self::Certificates(_, _, certificates) => {
-                Choices { certificates: Some((**certificates).clone()), ..choices }
-            }
-        }
-    }
-
     /// The newest token with which nodes may register.
     #[cfg(feature = "tls")]
     pub(crate) fn token(&self) -> Option<Token> {
         let Self::Token(watched) = self else { return None };
-        watched.look().tokens.iter().find(|token| token.access().admits_nodes()).cloned()
+        watched.look().ok()?.tokens.iter().find(|token| token.access().admits_nodes()).cloned()
     }
 
     /// Has the peer show that it may come in.
@@ -177,18 +159,20 @@ impl MasterGuard {
                 done(proven, channel)
             }
             #[cfg(feature = "tls")]
-            Self::Certificates(watched, name, _) => {
-                let (mut channel, _, stranger) =
-                    accept(look(watched).await?, stream).await.map(|(channel, binding, certificates)| {
-                        let is_for = name.as_ref().is_none_or(|name| tls::is_for(certificates.as_deref(), name));
-                        (channel, binding, !is_for)
-                    })?;
-                let admission = if stranger { Admission::WrongName } else { Admission::Admitted };
+            Self::Certificates(watched, name) => {
+                let (mut channel, _, shown) = accept(look(watched).await?, stream).await?;
+                let admission = match name {
+                    Some(name) if !tls::is_for(shown.as_deref(), name) => Admission::WrongName,
+                    _ => Admission::Admitted,
+                };
                 let named = async {
                     welcome(&mut channel, Security::Certificates).await?;
                     channel.write_all(&[admission as u8]).await.map_err(HelloError::Io)?;
                     channel.flush().await.map_err(HelloError::Io)?;
-                    if stranger { Err(HelloError::NotAdmitted(admission)) } else { Ok(()) }
+                    match admission {
+                        Admission::Admitted => Ok(()),
+                        refused => Err(HelloError::NotAdmitted(refused)),
+                    }
                 };
                 let named = named.await;
                 done(named, channel)
@@ -258,17 +242,22 @@ impl NodeGuard {
             if let Some(certificates) = &choices.certificates {
                 let name = certificates.checked_peer_name()?;
                 let load = certificates.clone();
-                let watched = Watched::new(certificates.files(), move || tls::certificate_client(&load).map(Arc::new))?;
+                let watched = Watched::new(certificates.files(), OnTrouble::Keep, move || {
+                    tls::certificate_client(&load).map(Arc::new)
+                })?;
+                certificates.warn_if_readable();
                 return Ok(Self::Certificates(Arc::new(watched), name));
             }
             if let Some(file) = &choices.token_file {
-                warn_if_open_to_others(file);
+                warn_if_readable(file);
                 let load_from = file.clone();
                 let load = move || TokenClient::new(token_file::node_token(&load_from)?);
-                return Ok(Self::Token(Arc::new(Watched::new(vec![file.clone()], load)?)));
+                return Ok(Self::Token(Arc::new(Watched::new(vec![file.clone()], OnTrouble::Keep, load)?)));
             }
             if let Some(token) = choices.given_token()? {
-                return Ok(Self::Token(Arc::new(Watched::new(Vec::new(), move || TokenClient::new(token.clone()))?)));
+                return Ok(Self::Token(Arc::new(Watched::new(Vec::new(), OnTrouble::Keep, move || {
+                    TokenClient::new(token.clone())
+                })?)));
             }
         }
         Ok(Self::Open { insecure: choices.insecure })
@@ -346,7 +335,8 @@ impl NodeGuard {
 #[cfg(feature = "tls")]
 async fn look<T: Send + Sync + 'static>(watched: &Arc<Watched<T>>) -> Result<Arc<T>, HelloError> {
     let watched = Arc::clone(watched);
-    spawn_blocking(move || watched.look()).await.map_err(|error| HelloError::Io(error.into()))
+    let looked = spawn_blocking(move || watched.look()).await.map_err(|error| HelloError::Io(error.into()))?;
+    looked.map_err(|error| HelloError::NotReady(error.to_string()))
 }
 
 #[cfg(feature = "tls")]
@@ -363,11 +353,4 @@ async fn connect(
     let binding = stream.get_ref().1.export_keying_material([0; 32], BINDING_LABEL, None);
     let binding = binding.map_err(|error| HelloError::Tls(error.to_string()))?;
     Ok((Channel::Tls(Box::new(TlsStream::Client(stream))), binding))
-}
-
-#[cfg(feature = "tls")]
-fn warn_if_open_to_others(file: &Path) {
-    if token_file::is_open_to_others(file) {
-        tracing::warn!(file = %file.display(), "others than its owner can read this secret; `chmod 600` it");
-    }
 }

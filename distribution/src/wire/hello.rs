@@ -162,6 +162,10 @@ pub(crate) enum HelloError {
     #[cfg(feature = "tls")]
     #[error("{0}")]
     NotAdmitted(Admission),
+    /// At the end that has trouble with files of its own.
+    #[cfg(feature = "tls")]
+    #[error("this end is not ready: {0}")]
+    NotReady(String),
     #[cfg(feature = "tls")]
     #[error("it has the master's key and does not know the secret: somebody has taken the key. Make new token files")]
     MasterUnproven,
@@ -198,9 +202,11 @@ impl HelloError {
             Self::Version { .. } | Self::Role { .. } | Self::Security { .. } | Self::Codec { .. } => Finality::Ever,
             // Said within TLS, by who has the master's certificate.
             #[cfg(feature = "tls")]
-            Self::NotAdmitted(_) => Finality::Ever,
+            Self::NotAdmitted(admission) if *admission != Admission::Unknown => Finality::Ever,
             #[cfg(feature = "tls")]
-            Self::NoTls | Self::Untrusted(_) | Self::TlsRefused(_) | Self::MasterUnproven => Finality::AtFirst,
+            Self::NotAdmitted(_) | Self::NoTls | Self::Untrusted(_) | Self::TlsRefused(_) | Self::MasterUnproven => {
+                Finality::AtFirst
+            }
             Self::MasterSpeaksTls => Finality::AtFirst,
             _ => Finality::Passing,
         }
@@ -208,6 +214,10 @@ impl HelloError {
 
     /// Whether a peer that means well, and a connection that is cut, never show it.
     pub(crate) fn is_failure_to_prove(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if matches!(self, Self::NotReady(_)) {
+            return false;
+        }
         !matches!(self, Self::Closed(_) | Self::Late { .. } | Self::Io(_))
     }
 
@@ -404,7 +414,7 @@ pub(super) async fn read_exact<Io: AsyncRead + Unpin>(
     }
 }
 
-async fn read_message<Io, T>(io: &mut Io, what: &'static str) -> Result<(T, usize), HelloError>
+async fn read_message<Io, T>(io: &mut Io, what: &'static str, decoding: impl FnOnce(usize)) -> Result<T, HelloError>
 where
     Io: AsyncRead + Unpin,
     T: DeserializeOwned,
@@ -420,8 +430,8 @@ where
     if body.len() < size {
         return Err(HelloError::Closed(what));
     }
-    let message = decode_payload(&body).map_err(|source| HelloError::Malformed { what, source })?;
-    Ok((message, size))
+    decoding(size);
+    decode_payload(&body).map_err(|source| HelloError::Malformed { what, source })
 }
 
 async fn write_message<Io, T>(io: &mut Io, what: &'static str, message: &T) -> Result<(), HelloError>
@@ -458,7 +468,7 @@ where
 {
     within(NODE_TIME, "verdict", async {
         write_message(io, "registration", registration).await?;
-        Ok(read_message(io, "verdict").await?.0)
+        read_message(io, "verdict", |_| ()).await
     })
     .await
 }
@@ -486,12 +496,12 @@ where
     read
 }
 
-/// The registration of a node that has proven what it has to. Gives its size too, in bytes.
-pub(crate) async fn read_registration<Io>(io: &mut Io) -> Result<(Registration, usize), HelloError>
+/// The registration of a node that has proven what it has to. Says how many bytes it has before it looks at them.
+pub(crate) async fn read_registration<Io>(io: &mut Io, decoding: impl FnOnce(usize)) -> Result<Registration, HelloError>
 where
     Io: AsyncRead + Unpin,
 {
-    read_message(io, "registration").await
+    read_message(io, "registration", decoding).await
 }
 
 /// Sends the verdict.
@@ -556,7 +566,7 @@ mod tests {
     async fn receive(io: &mut tokio::io::DuplexStream) -> Result<Registration, HelloError> {
         within(HELLO_TIME, "hello", async {
             welcome(io, Security::Open).await?;
-            Ok(read_registration(io).await?.0)
+            read_registration(io, |_| ()).await
         })
         .await
     }

@@ -152,7 +152,8 @@ pub(super) fn at_node(error: HelloError, has_token: bool) -> HelloError {
         TlsError::InvalidMessage(_) => HelloError::NoTls,
         TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => HelloError::Untrusted(
             "its certificate is not the one that this node's token was made for. If the master has made new token \
-             files, take the token from there; if not, something else answers there"
+             files, take the token from there; if it takes certificates and no tokens, give this node .certificates(..); \
+             if neither, something else answers there"
                 .to_owned(),
         ),
         TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) if !has_token => HelloError::Untrusted(
@@ -162,7 +163,10 @@ pub(super) fn at_node(error: HelloError, has_token: bool) -> HelloError {
         ),
         TlsError::InvalidCertificate(reason) => {
             let way_on = match reason {
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => {
                     "Give the master a new one (it need not be restarted), or set this machine's clock right"
                 }
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -173,9 +177,6 @@ pub(super) fn at_node(error: HelloError, has_token: bool) -> HelloError {
             HelloError::Untrusted(format!("its certificate was not accepted: {reason}. {way_on}"))
         }
         TlsError::AlertReceived(alert) => HelloError::TlsRefused(match alert {
-            AlertDescription::CertificateRequired => "it wants a certificate, and this node showed none that fits. Give it \
-                one of the master's authority, by `.certificates(..)`"
-                .to_owned(),
             AlertDescription::UnknownCA | AlertDescription::DecryptError => {
                 "it does not know the authority of this node's certificate. Give master and node the same one, the first \
                  file of `Certificates::new`"
@@ -186,11 +187,11 @@ pub(super) fn at_node(error: HelloError, has_token: bool) -> HelloError {
             }
             AlertDescription::BadCertificate | AlertDescription::UnsupportedCertificate => {
                 "this node's certificate is not good for clients. Have one made with the extended key usage \
-                 `clientAuth`"
+                 `clientAuth`; if it has that, the master's log says more"
                     .to_owned()
             }
             AlertDescription::ProtocolVersion => NO_TLS_1_3.to_owned(),
-            alert => format!("TLS alert {alert:?}"),
+            alert => format!("TLS alert {alert:?}; the master's log says more"),
         }),
         TlsError::PeerIncompatible(reason) => {
             HelloError::TlsRefused(format!("{NO_TLS_1_3} ({reason:?})"))

@@ -175,6 +175,13 @@ impl Side {
         }
     }
 
+    /// Something waits for the peer to read.
+    fn wait_for_reader(&self) {
+        if self.read_due.load(Ordering::Relaxed) == 0 {
+            self.read_due.store(self.due_in(self.patience.unread_time), Ordering::Relaxed);
+        }
+    }
+
     fn due_in(&self, time: Duration) -> u64 {
         to_micros(self.opened.elapsed().saturating_add(time)).max(1)
     }
@@ -352,9 +359,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 count += 1;
             }
             let Poll::Ready(written) = Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..count]) else {
-                if self.side.read_due.load(Ordering::Relaxed) == 0 {
-                    self.side.read_due.store(self.side.due_in(self.side.patience.unread_time), Ordering::Relaxed);
-                }
+                self.side.wait_for_reader();
                 return Poll::Pending;
             };
             let mut written = written?;
@@ -375,7 +380,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 self.collect_controls(cx)?;
             }
         }
-        Pin::new(&mut self.io).poll_flush(cx)
+        // TLS takes some of what the peer does not.
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        match &flushed {
+            Poll::Pending => self.side.wait_for_reader(),
+            Poll::Ready(_) => self.side.read_due.store(0, Ordering::Relaxed),
+        }
+        flushed
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
