@@ -209,12 +209,16 @@ async fn a_master_that_breaks_the_rules_gets_each_request_answered_once() {
         let (id, outcome) = master.receive_response().await;
         assert_eq!((id, &outcome[..2]), (4, &[3, 3][..]), "refused, because it cannot be decoded");
     }
+    // A handler that sees that its time is over returns something, and that is no value.
+    let mut meeting = distribution_tests::meeting::Meeting::new().await;
+    let place = |tag| [vec![0], addr_bytes(meeting.addr()), text(tag)].concat();
+    let hold = ("hold", "fn(SocketAddr, String) -> Held");
+    master.send(&request(9, 9, Some(1_000_000), hold, &place("late"))).await;
+    assert_eq!(master.receive_response().await, (9, vec![6]), "stopped");
     // Cancels what is not there.
     master.send(&frame(kind::CANCEL, &[number(u64::MAX), number(1)].concat())).await;
     // The same request twice at once, and the same call twice at once: the second is not run.
-    let hold = ("hold", "fn(SocketAddr, String) -> Held");
-    let mut meeting = distribution_tests::meeting::Meeting::new().await;
-    let place = [vec![0], addr_bytes(meeting.addr()), text("held")].concat();
+    let place = place("held");
     master.send(&request(5, 5, None, hold, &place)).await;
     let guest = meeting.guest("held").await;
     master.send(&request(5, 6, None, ADD, &arguments)).await;

@@ -110,7 +110,12 @@ impl CurrentCall {
     /// connection to the master is lost. A compute handler that runs for long should ask now and then,
     /// and return anything at all when it is so.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.flag.load(Ordering::Acquire) || self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+        self.cancelled.flag.load(Ordering::Acquire) || self.is_late()
+    }
+
+    /// Whether its time is over.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     /// The call that comes so many behind this one, the first of a batch.

@@ -31,7 +31,7 @@ use crate::{
     id::CallId,
     service::router::{ComputeHandler, Handler},
     wire::{
-        Control, Refusal, Reply, channel,
+        Control, Outcome, Refusal, Reply, channel,
         codec::{Decoder, Encoder},
         frame::BODY_HEADER_LIMIT,
         transport::{Incoming, NodeTransport, Side},
@@ -242,7 +242,11 @@ fn compute(call: &CurrentCall, handler: &ComputeHandler, arguments: &Bytes, limi
     let started = std::time::Instant::now();
     let mut value = Encoder::new(limit);
     let outcome = call.compute(|| handler(Decoder::new(arguments), &mut value));
-    Reply::new(outcome, started.elapsed(), value)
+    // A handler that sees that its time is over returns anything at all, and the master's clock may not have got there.
+    match call.is_late() {
+        true => Reply::without_payload(Outcome::Stopped, started.elapsed()),
+        false => Reply::new(outcome, started.elapsed(), value),
+    }
 }
 
 /// Turns away what a master that keeps its books would not have sent.
