@@ -23,8 +23,9 @@ pub struct Meeting {
     early: HashMap<String, Vec<Guest>>,
 }
 
-/// A handler that is running.
+/// A handler that is running. Dropping this lets it go.
 #[derive(Debug)]
+#[must_use = "a guest that is dropped lets its handler go"]
 pub struct Guest {
     /// What it was called with.
     pub tag: String,

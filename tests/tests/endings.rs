@@ -90,7 +90,7 @@ async fn a_handler_that_panics_as_it_is_dropped_gives_its_place_back() {
     let mut meeting = Meeting::new().await;
     for _ in 0..3 {
         let call = awkward.sore(meeting.addr(), "sore".to_owned()).spawn();
-        meeting.guest("sore").await;
+        let _guest = meeting.guest("sore").await;
         drop(call);
         assert_eq!(soon("the only place", awkward.add_async(1, 1)).await, Ok(2));
     }
@@ -109,7 +109,7 @@ fn calls_end_although_the_runtime_of_their_handlers_has() {
         let probe = ProbeClient::new(&master);
         let mut meeting = Meeting::new().await;
         let running = probe.wait(meeting.addr(), "running".to_owned()).spawn();
-        meeting.guest("running").await;
+        let _guest = meeting.guest("running").await;
         theirs.shutdown_background();
         let error = failure(soon("the running call", running).await);
         assert!(matches!(&error, CallError::Panicked { message, .. } if message.contains("ended")), "{error:?}");
