@@ -24,8 +24,8 @@ pub struct Place {
 /// What keeps strangers out. On this machine alone nothing has to.
 #[derive(Args, Debug)]
 pub struct Security {
-    /// Join token: a master makes this file if it is not there, and prints the line that a node needs; a node may be
-    /// given a copy, or that line as DISTRIBUTION_TOKEN.
+    /// Join token: a master makes this file if it is not there, and prints the line that a node needs; a node takes a
+    /// file with that line, or the line as DISTRIBUTION_TOKEN.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["authority", "insecure"])]
     token_file: Option<PathBuf>,
     /// Certificates of your own, in PEM: the authority that the other side's must be from.
@@ -156,7 +156,7 @@ pub fn start_logs(unless_told: &str) {
 
 /// Prints an error with its causes.
 #[allow(clippy::print_stderr, reason = "the place for errors of a program")]
-pub fn report(error: &dyn Error) {
+pub fn report(error: &(dyn Error + 'static)) {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -164,6 +164,9 @@ pub fn report(error: &dyn Error) {
         source = cause.source();
     }
     eprintln!("error: {text}");
+    if let Some(distribution::Error::Insecure { .. }) = error.downcast_ref() {
+        eprintln!("Here these are --token-file, --authority with --certificate and --key, and --insecure");
+    }
 }
 
 /// Reads an option that must be a number above zero.

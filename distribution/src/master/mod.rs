@@ -384,7 +384,7 @@ impl MasterBuilder {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves nothing behind.
+    /// Dropping the future leaves nothing behind, but perhaps the files of a token that was made.
     pub async fn bind(self, addr: impl fmt::Display) -> Result<Master, Error> {
         if self.heartbeat < SHORTEST_HEARTBEAT || self.heartbeat > LONGEST_TIME {
             let value = format!("{:?}", self.heartbeat);

@@ -43,7 +43,6 @@ pub(crate) const TOKEN_VARIABLE: &str = "DISTRIBUTION_TOKEN";
 pub(crate) struct Choices {
     pub(crate) insecure: bool,
     /// It is for a cluster in one process, which the environment is not about.
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "the environment is asked for nothing else"))]
     pub(crate) local: bool,
     #[cfg(feature = "tls")]
     pub(crate) token: Option<TokenText>,
