@@ -31,7 +31,7 @@ use axum::{
 };
 use clap::{Parser, Subcommand};
 use distribution::{Access, CallError, Master, NodeInfo, Token};
-use distribution_examples::Security;
+use distribution_examples::{NodeOptions, Security};
 use serde::Deserialize;
 
 /// What the nodes do.
@@ -86,17 +86,11 @@ enum Role {
     },
     /// Registers at a master and calculates for it until SIGTERM or ctrl-c.
     Node {
-        /// The master's address. It need not be up yet.
-        #[arg(long, default_value = "127.0.0.1:3000")]
-        master: String,
-        /// The node's name; host name and process number unless given.
-        #[arg(long)]
-        name: Option<String>,
+        #[command(flatten)]
+        options: NodeOptions,
         /// How many calls it runs at once.
         #[arg(long, default_value_t = 1)]
         slots: usize,
-        #[command(flatten)]
-        security: Security,
     },
     /// Makes a new join token, and prints the line that a node needs. The newest one before it stays valid.
     Token {
@@ -130,12 +124,8 @@ async fn run(role: Role) -> Result<(), Box<dyn std::error::Error>> {
             axum::serve(listener, routes(&master)).with_graceful_shutdown(interrupted()).await?;
             master.shutdown().await;
         }
-        Role::Node { master, name, slots, security } => {
-            let mut node = security.node().serve(ArithServer::new(Calculator)).slots(slots);
-            if let Some(name) = name {
-                node = node.name(name);
-            }
-            node.run(master).await?;
+        Role::Node { options, slots } => {
+            options.node().serve(ArithServer::new(Calculator)).slots(slots).run(options.master).await?;
         }
         Role::Token { token_file } => {
             let token = Token::issue(token_file, Access::Nodes)?;

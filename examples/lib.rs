@@ -70,30 +70,48 @@ impl Security {
     }
 }
 
+/// What a master is started with that has one job and ends.
+#[derive(Args, Debug)]
+pub struct MasterOptions {
+    /// Where nodes register.
+    #[arg(long, default_value = "127.0.0.1:3000")]
+    pub listen: String,
+    /// How many nodes to wait for before the work begins.
+    #[arg(long, default_value_t = 1)]
+    pub wait: usize,
+    /// What keeps strangers out.
+    #[command(flatten)]
+    pub security: Security,
+}
+
+/// What a node is started with.
+#[derive(Args, Debug)]
+pub struct NodeOptions {
+    /// The master's address. It need not be up yet.
+    #[arg(long, default_value = "127.0.0.1:3000")]
+    pub master: String,
+    /// The node's name; host name and process number unless given.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// What keeps strangers out.
+    #[command(flatten)]
+    pub security: Security,
+}
+
+impl NodeOptions {
+    /// A node that is set up so.
+    pub fn node(&self) -> NodeBuilder {
+        let node = self.security.node();
+        self.name.iter().fold(node, NodeBuilder::name)
+    }
+}
+
 #[derive(Subcommand, Debug)]
 enum Role {
     /// Waits for nodes, has them do the work, and ends.
-    Master {
-        /// Where nodes register.
-        #[arg(long, default_value = "127.0.0.1:3000")]
-        listen: String,
-        /// How many nodes to wait for before the work begins.
-        #[arg(long, default_value_t = 1)]
-        wait: usize,
-        #[command(flatten)]
-        security: Security,
-    },
+    Master(MasterOptions),
     /// Registers at a master and works for it until SIGTERM or ctrl-c.
-    Node {
-        /// The master's address. It need not be up yet.
-        #[arg(long, default_value = "127.0.0.1:3000")]
-        master: String,
-        /// The node's name; host name and process number unless given.
-        #[arg(long)]
-        name: Option<String>,
-        #[command(flatten)]
-        security: Security,
-    },
+    Node(NodeOptions),
 }
 
 /// What is left of a program after its options: is a node of this service, or gives the job a master whose nodes serve
@@ -128,7 +146,7 @@ async fn run_at<S: Service>(
             cluster.shutdown().await;
             done?;
         }
-        Some(Role::Master { listen, wait, security }) => {
+        Some(Role::Master(MasterOptions { listen, wait, security })) => {
             let master = security.master().bind(&listen).await?;
             println!("Waiting for {} at {}", counted(wait as u64, "node"), master.local_addr());
             master.wait_for_nodes(wait).await;
@@ -136,13 +154,7 @@ async fn run_at<S: Service>(
             master.shutdown().await;
             done?;
         }
-        Some(Role::Node { master, name, security }) => {
-            let mut node = security.node().serve(service());
-            if let Some(name) = name {
-                node = node.name(name);
-            }
-            node.run(master).await?;
-        }
+        Some(Role::Node(options)) => options.node().serve(service()).run(options.master).await?,
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
 use clap::{Args, Parser, Subcommand};
 use distribution::{Answer, CallError, LocalCluster, Master};
-use distribution_examples::Security;
+use distribution_examples::{MasterOptions, NodeOptions, counted};
 use futures::{StreamExt, TryStreamExt, stream};
 
 /// What the nodes do.
@@ -62,27 +62,9 @@ struct Job {
 #[derive(Subcommand)]
 enum Role {
     /// Waits for nodes, counts on them, prints the result and ends.
-    Master {
-        /// Where nodes register.
-        #[arg(long, default_value = "127.0.0.1:3000")]
-        listen: String,
-        /// How many nodes to wait for before counting.
-        #[arg(long, default_value_t = 1)]
-        wait: usize,
-        #[command(flatten)]
-        security: Security,
-    },
+    Master(MasterOptions),
     /// Registers at a master and counts for it until SIGTERM or ctrl-c.
-    Node {
-        /// The master's address. It need not be up yet.
-        #[arg(long, default_value = "127.0.0.1:3000")]
-        master: String,
-        /// The node's name; host name and process number unless given.
-        #[arg(long)]
-        name: Option<String>,
-        #[command(flatten)]
-        security: Security,
-    },
+    Node(NodeOptions),
 }
 
 #[tokio::main]
@@ -109,19 +91,15 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             count(cluster.master(), up_to).await?;
             cluster.shutdown().await;
         }
-        Some(Role::Master { listen, wait, security }) => {
+        Some(Role::Master(MasterOptions { listen, wait, security })) => {
             let master = security.master().bind(&listen).await?;
-            println!("Waiting for {wait} nodes at {}", master.local_addr());
+            println!("Waiting for {} at {}", counted(wait as u64, "node"), master.local_addr());
             master.wait_for_nodes(wait).await;
             count(&master, up_to).await?;
             master.shutdown().await;
         }
-        Some(Role::Node { master, name, security }) => {
-            let mut node = security.node().serve(PalindromesServer::new(Counter));
-            if let Some(name) = name {
-                node = node.name(name);
-            }
-            node.run(master).await?;
+        Some(Role::Node(options)) => {
+            options.node().serve(PalindromesServer::new(Counter)).run(options.master).await?;
         }
     }
     Ok(())
@@ -147,7 +125,7 @@ async fn count(master: &Master, up_to: u64) -> Result<(), CallError> {
         *ranges.entry(answer.node.name.to_string()).or_default() += 1;
     }
     for (node, ranges) in ranges {
-        println!("{node} counted {ranges} ranges");
+        println!("{node} counted {}", counted(ranges, "range"));
     }
     println!("{} ranges in {:.1} ms", answers.len(), elapsed.as_secs_f64() * 1000.0);
     let count: u64 = answers.iter().map(|answer| answer.value).sum();

@@ -30,7 +30,7 @@ use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Mutex,
 };
 use tokio_rustls::TlsAcceptor;
@@ -38,8 +38,9 @@ use tokio_rustls::TlsAcceptor;
 /// A master that only members of its cluster may join.
 struct Stronghold {
     master: Master,
+    /// Its token file; none with certificates.
     file: PathBuf,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl Stronghold {
@@ -48,13 +49,12 @@ impl Stronghold {
         let file = folder.path().join("cluster.token");
         Token::issue(&file, Access::Nodes).expect("writes");
         let master = Master::builder().handshake_failures(1000).token_file(&file).bind("127.0.0.1:0").await;
-        Self { master: master.expect("binds"), file, _folder: folder }
+        Self { master: master.expect("binds"), file, _folder: Some(folder) }
     }
 
     async fn with_certificates(certificates: Certificates) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
         let master = Master::builder().certificates(certificates).bind("localhost:0").await.expect("binds");
-        Self { master, file: PathBuf::new(), _folder: folder }
+        Self { master, file: PathBuf::new(), _folder: None }
     }
 
     fn addr(&self) -> SocketAddr {
@@ -759,6 +759,41 @@ async fn only_so_many_may_wait_at_the_door() {
     let ended = soon("the end", joiner.stream.read(&mut [0; 1])).await;
     assert!(!matches!(ended, Ok(1..)), "{ended:?}");
     assert_eq!(master.nodes().len(), 1);
+}
+
+#[tokio::test]
+async fn only_so_many_may_wait_at_the_door_whatever_their_addresses() {
+    let hold = tempfile::tempdir().expect("a folder");
+    let file = hold.path().join("cluster.token");
+    let token = Token::issue(&file, Access::Nodes).expect("writes");
+    let master = Master::builder().token_file(&file).handshakes(3).handshake_time(Duration::from_secs(3600));
+    let master = master.bind("127.0.0.1:0").await.expect("binds");
+    let mut silent = Vec::new();
+    for last in 2..7 {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).expect("is loopback too");
+        silent.push(socket.connect(master.local_addr()).await.expect("connects"));
+    }
+    for stream in &mut silent[..2] {
+        assert_eq!(soon("the end", stream.read(&mut [0; 1])).await.expect("in order"), 0);
+    }
+    soon("a node", node().token(token.expose()).spawn(master.local_addr())).await.expect("is let in");
+}
+
+#[tokio::test]
+async fn whoever_takes_too_long_at_the_door_is_sent_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cluster.token");
+    Token::issue(&file, Access::Nodes).expect("writes");
+    let master = Master::builder().token_file(&file).handshake_time(Duration::from_secs(1));
+    let master = master.bind("127.0.0.1:0").await.expect("binds");
+    let mut silent = TcpStream::connect(master.local_addr()).await.expect("connects");
+    let mut joiner = Joiner::greet(master.local_addr()).await;
+    joiner.challenge().await;
+    assert_eq!(soon("the end", silent.read(&mut [0; 1])).await.expect("in order"), 0);
+    let ended = soon("the end", joiner.stream.read(&mut [0; 1])).await;
+    assert!(!matches!(ended, Ok(1..)), "{ended:?}");
+    assert_eq!(master.stats().registration_bytes, 0);
 }
 
 #[tokio::test]

@@ -135,7 +135,8 @@ impl Node {
     }
 
     /// Serves one service at the master at this address (`host:port`), with all settings at their
-    /// defaults: on loopback, or anywhere by the token in `DISTRIBUTION_TOKEN`. Returns once registered, waiting as long as it takes for a master that is not up yet.
+    /// defaults: on loopback, or anywhere by the token in `DISTRIBUTION_TOKEN`. Returns once registered, waiting
+    /// as long as it takes for a master that is not up yet.
     ///
     /// # Errors
     ///

@@ -131,9 +131,9 @@ impl TokenText {
         Self(Arc::new(Zeroizing::new(text)))
     }
 
-    /// Reads it; `source` says where it is from.
-    pub(crate) fn parse(&self, source: &'static str) -> Result<Token, Error> {
-        Token::parse(&self.0).map_err(|reason| Error::Token { place: source, reason })
+    /// Reads it; `place` says where it is from.
+    fn parse(&self, place: &'static str) -> Result<Token, Error> {
+        Token::parse(&self.0).map_err(|reason| Error::Token { place, reason })
     }
 }
 

@@ -70,9 +70,8 @@ impl From<HelloError> for TurnedAway {
 }
 
 impl MasterGuard {
-    /// Reads or makes the files that the choices name.
+    /// Reads or makes the files that the choices name, which were checked.
     pub(crate) fn new(choices: &Choices) -> Result<Self, Error> {
-        choices.check()?;
         #[cfg(feature = "tls")]
         if let Some(file) = &choices.token_file {
             return Self::with_token_file(file);
