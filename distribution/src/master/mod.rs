@@ -408,7 +408,6 @@ impl MasterBuilder {
         if let Some(addr) = beyond_loopback(&addrs).filter(|_| !self.security.is_made()) {
             return Err(Error::Insecure { end: End::Master, addr: addr.to_string() });
         }
-        self.security.check()?;
         let listener = TcpListener::bind(&addrs[..]).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         // Only now: a token that is made is printed once, and not for a master that cannot start. Nobody is taken in yet.

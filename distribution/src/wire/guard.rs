@@ -70,8 +70,9 @@ impl From<HelloError> for TurnedAway {
 }
 
 impl MasterGuard {
-    /// Reads or makes the files that the choices name, which were checked.
+    /// Reads or makes the files that the choices name.
     pub(crate) fn new(choices: &Choices) -> Result<Self, Error> {
+        choices.check()?;
         #[cfg(feature = "tls")]
         if let Some(file) = &choices.token_file {
             return Self::with_token_file(file);
