@@ -239,7 +239,7 @@ impl fmt::Display for Execution {
 pub enum Progress {
     /// It was never sent to a node.
     Queued,
-    /// It was lost with this node and waited to be sent to another.
+    /// Its last attempt, on this node, was lost or panicked, and it waited to be sent to another.
     Retrying(NodeIdentity),
     /// This node had it.
     Sent(NodeIdentity),
@@ -250,7 +250,7 @@ impl fmt::Display for Progress {
         match self {
             Self::Queued => f.write_str("it was still queued at the master, so it did not run"),
             Self::Retrying(node) => {
-                write!(f, "it was lost with {node} and waited for another node, so it may have run")
+                write!(f, "its attempt on {node} failed and it waited for another node, so it may have run")
             }
             Self::Sent(node) => write!(f, "{node} had it, so it may have run"),
         }
@@ -321,6 +321,8 @@ pub(crate) enum Cause {
     Lost(GoneReason),
     /// The node did not start the call, because it so.
     Refused(&'static str),
+    /// The handler panicked, with this message.
+    Panicked(Box<str>),
 }
 
 impl fmt::Display for Setback {
@@ -329,6 +331,7 @@ impl fmt::Display for Setback {
         match cause {
             Cause::Lost(reason) => write!(f, "attempt {attempt} was lost with {node}, which {reason}"),
             Cause::Refused(why) => write!(f, "attempt {attempt} was not started by {node}, which {why}"),
+            Cause::Panicked(message) => write!(f, "attempt {attempt} panicked on {node}: {message}"),
         }
     }
 }
@@ -347,8 +350,17 @@ pub enum GoneReason {
     Left,
     /// It sent something that breaks the protocol.
     Violation(Box<str>),
+    /// Its process registered again, over another connection.
+    Replaced,
     /// This master shut down.
     Shutdown,
+}
+
+impl GoneReason {
+    /// Whether it may be that the process died. One that said goodbye, or registered again, lives.
+    pub(crate) fn is_death(&self) -> bool {
+        matches!(self, Self::Disconnected | Self::Broken(_) | Self::Silent(_))
+    }
 }
 
 impl fmt::Display for GoneReason {
@@ -362,6 +374,7 @@ impl fmt::Display for GoneReason {
                 write!(f, "was silent for {:.1} s (frozen, overloaded or cut off)", time.as_secs_f64())
             }
             Self::Left => f.write_str("said goodbye"),
+            Self::Replaced => f.write_str("registered again, over another connection"),
             Self::Violation(what) => write!(f, "broke the protocol: {what}"),
             Self::Shutdown => f.write_str("was dismissed because the master shut down"),
         }

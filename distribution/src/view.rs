@@ -29,6 +29,9 @@ pub struct NodeInfo {
     pub slots: u32,
     /// Whether it gets new calls.
     pub state: NodeState,
+    /// What it is given of the calls that it could take, from 0 to 1. Below 1 after its calls failed while those on other
+    /// nodes did not: 0 while it is given none, then more with each call that it answers. See [`NodeEvent::Ejected`].
+    pub share: f64,
     /// Calls that were sent to it and are not answered yet.
     pub in_flight: usize,
     /// Calls whose handler it has run and answered since it registered, failed ones included.
@@ -133,6 +136,23 @@ pub enum NodeEvent {
         /// Calls it had not answered.
         in_flight: usize,
     },
+    /// A node's calls fail while other nodes answer the same method. It is given no calls for a while that could go
+    /// elsewhere, then one at a time, and more with each one that it answers.
+    #[non_exhaustive]
+    Ejected {
+        /// The node.
+        node: NodeIdentity,
+        /// How long it is given none.
+        rest: Duration,
+        /// Which calls fail.
+        why: Box<str>,
+    },
+    /// A node that was ejected answers its calls again, and is given as many as it takes.
+    #[non_exhaustive]
+    Restored {
+        /// The node.
+        node: NodeIdentity,
+    },
     /// This many events were missed, because they were not read as fast as they came.
     Missed(u64),
 }
@@ -150,6 +170,10 @@ impl fmt::Display for NodeEvent {
             Self::Gone { node, reason, in_flight } => {
                 write!(f, "{node} is gone with {in_flight} calls unanswered: it {reason}")
             }
+            Self::Ejected { node, rest, why } => {
+                write!(f, "{node} gets no calls for {:.1} s: {why}", rest.as_secs_f64())
+            }
+            Self::Restored { node } => write!(f, "{node} answers its calls again, and gets as many as it takes"),
             Self::Missed(count) => write!(f, "{count} events were missed"),
         }
     }

@@ -1,6 +1,8 @@
 //! Which nodes are dead: those that are silent, unless it is the master that was deaf.
+//!
+//! All nodes are looked at four times a heartbeat, a slice of them at a time, so that many nodes do not hold the lock.
 
-use super::{Core, Effect, Effects, Host, LinkHandle, Time};
+use super::{Core, Effect, Effects, Host, LinkHandle, Time, chores::Chore};
 use crate::{
     error::GoneReason,
     id::NodeId,
@@ -13,67 +15,116 @@ pub(crate) const SUSPECT_AFTER: u32 = 3;
 /// A node that has missed this many is gone.
 pub(crate) const GONE_AFTER: u32 = 6;
 
+/// Nodes that are looked at before the lock is given to others.
+const SLICE: usize = 512;
+
+/// A look at all nodes takes this part of a heartbeat to come round again.
+const ROUNDS: u32 = 4;
+
 /// What is remembered between two looks.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    last_look: Time,
+    last_tick: Time,
+    /// When the next round begins.
+    next_round: Time,
+    /// Whether a round is under way, and the last node it has looked at.
+    cursor: Option<Option<NodeId>>,
+    /// Nodes of this round that keep to the protocol.
+    total: usize,
+    /// Those of them that were found silent.
+    silent: Vec<NodeId>,
     /// Silence before this does not count: the master itself was stalled then.
     amnesty: Time,
 }
 
 impl<H: Host> Core<H> {
-    /// Looks at how long each node has been silent, and whether it gets on with what it has. Meant to be called every quarter of a heartbeat.
+    /// Looks at how long some nodes have been silent, and whether they get on with what they have.
     pub(super) fn watch(&mut self, now: Time, effects: &mut Effects<H>) {
         let heartbeat = self.settings.heartbeat;
-        // A look that comes a whole heartbeat late was held up, and so was the reading of what the nodes
+        // A tick that comes a whole heartbeat late was held up, and so was the reading of what the nodes
         // sent meanwhile.
-        if now.saturating_sub(self.liveness.last_look) > heartbeat {
+        if now.saturating_sub(self.liveness.last_tick) > heartbeat {
             self.liveness.amnesty = now;
         }
-        self.liveness.last_look = now;
+        self.liveness.last_tick = now;
+        if self.liveness.cursor.is_none() {
+            if now < self.liveness.next_round {
+                return;
+            }
+            self.liveness.next_round = now + heartbeat / ROUNDS;
+            self.liveness.cursor = Some(None);
+            self.liveness.total = 0;
+            self.liveness.silent.clear();
+        }
+        let after = self.liveness.cursor.flatten();
+        let slice: Vec<NodeId> = self.registry.nodes_after(after).take(SLICE).map(|node| node.identity.id).collect();
+        for id in &slice {
+            self.look_at(now, *id, effects);
+        }
+        if slice.len() == SLICE {
+            self.liveness.cursor = Some(slice.last().copied());
+        } else {
+            self.liveness.cursor = None;
+            self.cut_off_silent(now);
+        }
+    }
 
-        let mut silent = Vec::new();
-        for id in self.registry.ids() {
-            let Some(node) = self.registry.node_mut(id) else { continue };
-            if let Some(complaint) = node.link.complaint(self.liveness.amnesty) {
-                self.cut_off(now, id, GoneReason::Violation(complaint.into()), effects);
-                continue;
-            }
-            let heard = node.link.heard().max(node.joined).max(self.liveness.amnesty);
-            node.silent_for = now.saturating_sub(heard);
-            let (silent_for, state, identity) = (node.silent_for, node.state, node.identity.clone());
-            if silent_for >= heartbeat * SUSPECT_AFTER {
-                if state == NodeState::Alive {
-                    self.registry.set_state(id, NodeState::Suspect);
-                    effects.push(Effect::Event(NodeEvent::Suspect { node: identity, silent_for }));
-                }
-                silent.push((id, silent_for));
-            } else if state == NodeState::Suspect {
-                self.registry.set_state(id, NodeState::Alive);
-                effects.push(Effect::Event(NodeEvent::Recovered { node: identity }));
-                self.feed(now, id, effects);
-            }
+    /// When the next look is due.
+    pub(super) fn next_watch(&self) -> Time {
+        match self.liveness.cursor {
+            Some(_) => Time::ZERO,
+            None => self.liveness.next_round,
         }
-        for id in self.registry.mark_stuck(now) {
-            if let Some(node) = self.registry.node(id) {
-                effects.push(Effect::Retract { link: node.link.clone() });
-            }
+    }
+
+    fn look_at(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
+        let Some(node) = self.registry.node_mut(id) else { return };
+        if let Some(complaint) = node.link.complaint(self.liveness.amnesty) {
+            self.chores.push_back(Chore::CutOff(id, GoneReason::Violation(complaint.into())));
+            return;
         }
+        self.liveness.total += 1;
+        let heard = node.link.heard().max(node.joined).max(self.liveness.amnesty);
+        let silent_for = now.saturating_sub(heard);
+        node.silent_for = silent_for;
+        if node.is_stuck(now) {
+            node.stuck = true;
+            effects.push(Effect::Retract { link: node.link.clone() });
+            self.registry.reindex(id);
+        }
+        let Some(node) = self.registry.node(id) else { return };
+        if silent_for >= self.settings.heartbeat * SUSPECT_AFTER {
+            if node.state == NodeState::Alive {
+                effects.push(Effect::Event(NodeEvent::Suspect { node: node.identity.clone(), silent_for }));
+                self.registry.set_state(id, NodeState::Suspect);
+            }
+            self.liveness.silent.push(id);
+        } else if node.state == NodeState::Suspect {
+            effects.push(Effect::Event(NodeEvent::Recovered { node: node.identity.clone() }));
+            self.registry.set_state(id, NodeState::Alive);
+            self.chores.push_back(Chore::Feed(id));
+        }
+    }
+
+    /// Gives up the nodes that this round has found silent for too long.
+    fn cut_off_silent(&mut self, now: Time) {
         // More than half of at least three silent together speaks against the master or its network, so
         // that they are given one window more.
-        let total = self.registry.len();
-        let most = total >= 3 && silent.len() * 2 > total;
-        let window = heartbeat * if most { GONE_AFTER * 2 } else { GONE_AFTER };
-        for (id, silent_for) in silent {
+        let total = self.liveness.total;
+        let most = total >= 3 && self.liveness.silent.len() * 2 > total;
+        let window = self.settings.heartbeat * if most { GONE_AFTER * 2 } else { GONE_AFTER };
+        for id in std::mem::take(&mut self.liveness.silent) {
+            let Some(node) = self.registry.node(id) else { continue };
+            let silent_for = now.saturating_sub(node.link.heard().max(node.joined).max(self.liveness.amnesty));
             if silent_for >= window {
-                self.cut_off(now, id, GoneReason::Silent(silent_for), effects);
+                self.chores.push_back(Chore::CutOff(id, GoneReason::Silent(silent_for)));
             }
         }
     }
 
-    fn cut_off(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) {
+    pub(super) fn cut_off(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node(id) else { return };
         effects.push(Effect::Disconnect { link: node.link.clone(), reason: reason.clone() });
-        self.gone(now, id, reason, effects);
+        self.on_node_gone(now, id, reason, effects);
     }
 }

@@ -1,116 +1,71 @@
 //! The master's decisions, as a pure state machine.
 //!
-//! It takes events with the time they happened (`joined`, `submit`, `finished`, `gone`, `tick` and so
-//! on) and leaves effects to be carried out (send this call there, end that one). There is no clock, no
-//! input or output, and no randomness in it but what is passed in: the same events in the same order
-//! give the same effects. So a simulator can run its every rule.
+//! It takes events with the time they happened (`on_node_joined`, `submit`, `on_attempt_finished`, `tick` and so on) and
+//! leaves effects to be carried out (send this call there, end that one). There is no clock, no input or output, and no
+//! randomness in it but what is passed in: the same events in the same order give the same effects. So a simulator can
+//! run its every rule.
 //!
-//! [`registry`] knows the nodes and their load, [`schedule`] chooses and queues, [`retry`] decides
-//! about calls whose node was lost, [`liveness`] about nodes that fall silent.
+//! [`registry`] keeps the nodes and their books, [`group`] finds them by load and label, [`balance`] is the rule by which
+//! one is chosen, [`queues`] keeps what waits, [`schedule`] brings the two together. [`expiry`] decides about calls that no
+//! node serves, [`retry`] about calls whose node was lost, [`health`] about nodes whose calls fail, [`liveness`] about nodes
+//! that fall silent. [`chores`] spreads long work over many short holds of the lock.
 
+mod balance;
+mod call;
+mod card;
+mod chores;
+mod effect;
+mod expiry;
+mod group;
+mod health;
 mod liveness;
+mod per_kind;
+mod queues;
 mod ready;
 mod registry;
 mod retry;
+mod ring;
+mod row;
 #[cfg(feature = "simulation")]
 mod sanity;
 mod schedule;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, VecDeque},
     fmt,
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
-pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
 use rand::{SeedableRng, rngs::SmallRng};
-use registry::Registry;
 use rustc_hash::FxHashMap;
-use schedule::{Queue, QueueKey};
+
+use call::{CallEntry, Stage, goes_on_one_by_one, last_failure, shutdown_error};
+use chores::{Chore, Departed};
+use queues::{QueueId, Queues, Seq};
+use registry::Registry;
+
+pub(crate) use call::Demand;
+pub(crate) use card::{Catalogue, NodeCard, read as read_card};
+pub(crate) use effect::{Attempted, CallHandle, Effect, Effects, Ended, Host, LinkHandle};
+pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
+pub(crate) use row::NodeRow;
 
 use crate::{
     error::{CallError, Cause, Execution, GoneReason, Part, Progress, Setback},
     id::{CallId, NodeId, NodeIdentity},
     service::{
         caller::{Capacity, Labels},
-        method::{Method, MethodId},
+        method::MethodId,
         outcome,
     },
-    view::{NodeEvent, NodeInfo, NodeState, Stats},
-    wire::{Load, Outcome, Refusal, Reply, hello::Registration},
+    view::{NodeEvent, NodeState, Stats},
+    wire::{Load, Outcome, Refusal, Reply},
 };
 
 /// Time since the master started.
 pub(crate) type Time = Duration;
-
-/// A place in the queues: calls are taken in this order.
-type Seq = u64;
-
-/// What the core is told about calls and links, which it passes on without looking inside.
-pub(crate) trait Host {
-    /// A call: its payload, and where its end goes.
-    type Call: CallHandle;
-    /// The way to a node.
-    type Link: LinkHandle;
-}
-
-/// A call as the core sees it.
-pub(crate) trait CallHandle: Clone {
-    /// Lets this attempt be written, and none before it.
-    fn open(&self, attempt: u32);
-    /// Keeps this attempt from being written from now on; false if it was written already.
-    fn revoke(&self, attempt: u32) -> bool;
-}
-
-/// The way to a node as the core sees it.
-pub(crate) trait LinkHandle: Clone {
-    /// When the last byte came from the node.
-    fn heard(&self) -> Time;
-    /// What the node does that ends its connection, if anything. Before `amnesty` the master itself was
-    /// stalled, and what the node had no time for then it is given time for again.
-    fn complaint(&self, amnesty: Time) -> Option<&'static str>;
-}
-
-/// What is to be done, in this order, by whoever brought the event.
-pub(crate) enum Effect<H: Host> {
-    /// Send the call over the link.
-    Send { link: H::Link, call: H::Call, id: CallId, attempt: u32, deadline: Option<Time> },
-    /// Tell the node that nobody waits for this attempt any more.
-    Cancel { link: H::Link, id: CallId, attempt: u32 },
-    /// The call has ended, after these attempts that came to nothing.
-    End { call: H::Call, end: Result<Ended, CallError>, setbacks: Vec<Setback> },
-    /// A batch has only so many calls left, the first: the node will not start the others.
-    Shorten { call: H::Call, kept: u32 },
-    /// Ask the node for the calls that it has not started.
-    Retract { link: H::Link },
-    /// Tell the draining node that it has nothing left.
-    Drained { link: H::Link },
-    /// Close the link.
-    Disconnect { link: H::Link, reason: GoneReason },
-    /// Tell people.
-    Event(NodeEvent),
-}
-
-/// A call that a handler has answered, with a value or with its own error.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) reply: Reply,
-    pub(crate) node: NodeIdentity,
-    pub(crate) attempts: u32,
-    pub(crate) elapsed: Duration,
-}
-
-/// How an attempt ended, as its link saw it.
-#[derive(Debug)]
-pub(crate) enum Attempted {
-    /// The node answered.
-    Replied(Reply),
-    /// It was not written to the connection.
-    NotSent,
-    /// It was not written, because the node takes at most this many bytes.
-    TooLarge { size: u64, limit: u64 },
-}
 
 /// What is set once.
 #[derive(Clone, Debug)]
@@ -125,96 +80,19 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
-/// What is asked of a call.
-#[derive(Clone, Debug)]
-pub(crate) struct Demand {
-    /// How many calls it is: more than one for a batch, which is sent once and never repeated as a whole.
-    pub(crate) count: u32,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) node: Option<NodeId>,
-    pub(crate) labels: Labels,
-    /// Hash of the key whose calls shall go to the same node.
-    pub(crate) affinity: Option<u64>,
-    /// A call whose node this one shall not run on: it is the same once more.
-    pub(crate) beside: Option<CallId>,
-    /// Whether it may wait although the queue is full, because whoever made it makes no more meanwhile.
-    pub(crate) patient: bool,
-    /// How often it may be sent, if it may be repeated at all.
-    pub(crate) attempts: Option<u32>,
-    /// Bytes of its arguments.
-    pub(crate) size: usize,
-}
-
-/// Where a call is.
-#[derive(Debug)]
-enum Stage {
-    /// In no queue yet, or no more.
-    Between,
-    /// In the queue of its method, or of the node it is for.
-    Queued(Seq),
-    /// It was lost, and is queued again at this time.
-    BackingOff(Time),
-    /// This node has it.
-    InFlight(NodeId),
-}
-
-struct CallEntry<H: Host> {
-    handle: H::Call,
-    method: &'static Method,
-    demand: Demand,
-    submitted: Time,
-    /// When it was queued last, from which it waits for a node to come.
-    queued: Time,
-    /// Kept over all attempts, so that a call that was lost goes before those made after it.
-    seq: Seq,
-    stage: Stage,
-    /// The node it waits for, if not for any: the one that was asked for, or the one its affinity chose.
-    target: Option<NodeId>,
-    /// The node that the same call is on already.
-    beside: Option<NodeId>,
-    /// How many calls of a batch its node has kept, if it has given the others back.
-    kept: Option<u32>,
-    /// How often it was given to a link.
-    attempt: u32,
-    /// How often it was sent, as far as anybody knows.
-    sent: u32,
-    /// The attempts that came to nothing, in order.
-    setbacks: Vec<Setback>,
-    /// How often a node gave it back.
-    returned: u32,
-}
-
-impl<H: Host> CallEntry<H> {
-    fn deadline(&self) -> Option<Time> {
-        self.demand.timeout.map(|timeout| self.submitted.saturating_add(timeout))
-    }
-
-    /// How many calls it is still about.
-    fn count(&self) -> u32 {
-        self.kept.unwrap_or(self.demand.count)
-    }
-
-    /// The nodes it was lost with, in order.
-    fn lost(&self) -> impl DoubleEndedIterator<Item = (&NodeIdentity, &GoneReason)> {
-        self.setbacks.iter().filter_map(|setback| match &setback.cause {
-            Cause::Lost(reason) => Some((&setback.node, reason)),
-            Cause::Refused(_) => None,
-        })
-    }
-
-    /// How often a node would not run it.
-    fn refusals(&self) -> usize {
-        self.setbacks.iter().filter(|setback| matches!(setback.cause, Cause::Refused(_))).count()
-    }
-}
-
 /// A call that nodes gave back more often than this is taken for refused.
 const MOST_RETURNS: u32 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    Deadline,
-    Retry,
+    /// A call's time is up.
+    Deadline(CallId),
+    /// A call that was lost is queued again.
+    Retry(CallId),
+    /// Calls of a queue have waited long enough for a node.
+    Unserved(QueueId),
+    /// A node's rest is over.
+    Rest(NodeId),
 }
 
 /// The state machine.
@@ -223,25 +101,26 @@ pub(crate) struct Core<H: Host> {
     registry: Registry<H>,
     /// Numbered by ourselves, so that no stronger hash is needed.
     calls: FxHashMap<CallId, CallEntry<H>>,
-    queues: BTreeMap<QueueKey, Queue>,
-    /// When each service was served last, for fairness between them.
-    turns: BTreeMap<&'static str, u64>,
-    turn: u64,
-    /// Calls in the queues, and bytes of their arguments.
-    waiting: usize,
-    waiting_bytes: usize,
+    queues: Queues,
     /// Calls that are queued again after a while.
     backing_off: usize,
     /// Mean run time of each method, as its replies tell.
-    run_times: BTreeMap<MethodId, Duration>,
-    timers: BTreeSet<(Time, CallId, Timer)>,
+    run_times: FxHashMap<MethodId, Duration>,
+    timers: BTreeSet<(Time, Timer)>,
+    /// Work that is left of earlier events.
+    chores: VecDeque<Chore>,
+    /// Nodes that are gone, and about whose calls not all is decided.
+    departed: FxHashMap<NodeId, Arc<Departed>>,
     liveness: liveness::Watch,
+    failures: health::Failures,
     rng: SmallRng,
     next_call: u64,
     next_node: u32,
     next_seq: Seq,
     stats: Stats,
     shutting_down: bool,
+    /// Calls that a shutdown has yet to end, the last first.
+    ending: Vec<(Seq, CallId)>,
 }
 
 impl<H: Host> fmt::Debug for Core<H> {
@@ -253,9 +132,6 @@ impl<H: Host> fmt::Debug for Core<H> {
     }
 }
 
-/// The effects of one event.
-pub(crate) type Effects<H> = Vec<Effect<H>>;
-
 impl<H: Host> Core<H> {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
@@ -263,20 +139,20 @@ impl<H: Host> Core<H> {
             settings,
             registry: Registry::new(),
             calls: FxHashMap::default(),
-            queues: BTreeMap::new(),
-            turns: BTreeMap::new(),
-            turn: 0,
-            waiting: 0,
-            waiting_bytes: 0,
+            queues: Queues::default(),
             backing_off: 0,
-            run_times: BTreeMap::new(),
+            run_times: FxHashMap::default(),
             timers: BTreeSet::new(),
+            chores: VecDeque::new(),
+            departed: FxHashMap::default(),
             liveness: liveness::Watch::default(),
+            failures: health::Failures::default(),
             next_call: 0,
             next_node: 0,
             next_seq: 0,
             stats: Stats::default(),
             shutting_down: false,
+            ending: Vec::new(),
         }
     }
 
@@ -286,69 +162,82 @@ impl<H: Host> Core<H> {
         NodeId::new(self.settings.epoch, self.next_node)
     }
 
-    /// A node has registered under the id it was given.
-    pub(crate) fn joined(
+    /// A node has registered under the id it was given. If its process has another registration here, that one ends.
+    pub(crate) fn on_node_joined(
         &mut self,
         now: Time,
         id: NodeId,
-        registration: Registration,
+        (card, catalogue): (Arc<NodeCard>, Catalogue),
         addr: SocketAddr,
         link: H::Link,
         effects: &mut Effects<H>,
     ) {
-        let identity = NodeIdentity::new(id, &registration.name, addr);
-        self.registry.join(identity.clone(), registration, link, now);
+        if let Some(old) = self.registry.registered_by(card.instance) {
+            self.cut_off(now, old, GoneReason::Replaced, effects);
+        }
+        let identity = NodeIdentity { id, name: Arc::clone(&card.name), addr };
+        let is_new_group = self.registry.join(now, identity.clone(), (card, catalogue), link);
+        if is_new_group {
+            self.registry.add_work_of(id, &self.queues);
+        }
         effects.push(Effect::Event(NodeEvent::Joined { node: identity }));
-        self.note_served(now);
+        self.mark_served_by(id);
+        self.remember_crashes(now, id, effects);
         self.feed(now, id, effects);
     }
 
     /// A node told how busy it is.
-    pub(crate) fn load(&mut self, now: Time, id: NodeId, load: Load, effects: &mut Effects<H>) {
+    pub(crate) fn on_heartbeat(&mut self, now: Time, id: NodeId, load: Load, effects: &mut Effects<H>) {
         if self.registry.set_busy(id, load.stale) {
             self.feed(now, id, effects);
         }
     }
 
     /// A node wants no new calls.
-    pub(crate) fn draining(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
+    pub(crate) fn on_node_draining(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node_mut(id) else { return };
         if node.state == NodeState::Draining {
             return;
         }
-        effects.push(Effect::Event(NodeEvent::Draining { node: node.identity.clone() }));
-        let waiting = std::mem::take(&mut node.waiting);
         let identity = node.identity.clone();
+        let work = std::mem::take(&mut node.work);
+        effects.push(Effect::Event(NodeEvent::Draining { node: identity.clone() }));
+        let served = self.registry.node(id).map(|node| self.served_by(node)).unwrap_or_default();
         self.registry.set_state(id, NodeState::Draining);
-        for call in waiting.into_values() {
-            self.untarget(now, call, || format!("it was to run on {identity}, which is leaving"), effects);
-        }
-        self.note_served(now);
-        self.place_tried(now, effects);
+        self.close_queues(&work, &format!("it was to run on {identity}, which is leaving"));
+        self.after_departure(now, &served, effects);
         self.tell_drained(id, effects);
     }
 
     /// A node's connection has ended.
-    pub(crate) fn gone(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) {
+    pub(crate) fn on_node_gone(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) {
+        let served = self.registry.node(id).map(|node| self.served_by(node)).unwrap_or_default();
         let Some(node) = self.registry.leave(id) else { return };
-        let in_flight = node.calls_in_flight();
+        self.note_crash(now, &node, &reason);
+        let in_flight = node.calls;
         effects.push(Effect::Event(NodeEvent::Gone { node: node.identity.clone(), reason: reason.clone(), in_flight }));
-        self.note_served(now);
-        for call in node.waiting.into_values() {
-            self.untarget(now, call, || format!("it was to run on {}, which {reason}", node.identity), effects);
+        self.close_queues(&node.work, &format!("it was to run on {}, which {reason}", node.identity));
+        let mut calls: Vec<_> = node.in_flight.into_keys().collect();
+        if !calls.is_empty() {
+            // From the last to the first, because they are taken off the end.
+            calls.sort_unstable_by(|a, b| b.cmp(a));
+            let from = Arc::new(Departed { identity: node.identity, reason });
+            self.departed.insert(id, Arc::clone(&from));
+            self.chores.push_back(Chore::Lose { calls, from });
         }
-        let mut in_flight: Vec<_> = node.in_flight.into_keys().collect();
-        in_flight.sort_unstable();
-        for (call, attempt) in in_flight {
-            if self.is_current(call, id, attempt) {
-                self.lost(now, call, &node.identity, &reason, effects);
-            }
-        }
-        self.place_tried(now, effects);
+        self.after_departure(now, &served, effects);
+    }
+
+    /// A node takes no more calls: what waits may have lost its last node, or may use those it has avoided.
+    fn after_departure(&mut self, now: Time, served: &[QueueId], effects: &mut Effects<H>) {
+        self.mark_unserved_of(now, served);
+        self.place_avoiding();
+        self.end_rests_of_last_nodes();
+        self.do_chores(now, effects);
     }
 
     /// A node will not start more than the first calls of a batch.
-    pub(crate) fn gave_back(&mut self, node: NodeId, id: CallId, attempt: u32, kept: u32, effects: &mut Effects<H>) {
+    pub(crate) fn on_gave_back(&mut self, node: NodeId, id: CallId, attempt: u32, kept: u32, effects: &mut Effects<H>) {
         if !self.is_current(id, node, attempt) {
             return;
         }
@@ -368,7 +257,7 @@ impl<H: Host> Core<H> {
     }
 
     /// An attempt has ended. How many calls of a batch were started is the reply's to say.
-    pub(crate) fn finished(
+    pub(crate) fn on_attempt_finished(
         &mut self,
         now: Time,
         node: NodeId,
@@ -385,7 +274,7 @@ impl<H: Host> Core<H> {
             reply.count = reply.count.clamp(1, self.registry.booked(node, id, attempt).max(1));
             count = if ran { reply.count } else { 0 };
         }
-        if !self.registry.end(now, node, id, attempt, count) {
+        if !self.registry.end(now, node, (id, attempt), count) {
             return;
         }
         if self.is_current(id, node, attempt) {
@@ -415,13 +304,26 @@ impl<H: Host> Core<H> {
         let Some(call) = self.calls.get_mut(&id) else { return false };
         let cause = Cause::Refused("takes no arguments of that size");
         call.setbacks.push(Setback { attempt: call.attempt, node: identity, cause });
-        let targeted = call.demand.node.is_some();
-        !targeted && self.calls.get(&id).is_some_and(|call| !self.to_avoid(call).is_empty())
+        self.calls.get(&id).is_some_and(|call| !call.is_targeted() && self.has_elsewhere(call))
     }
 
     fn replied(&mut self, now: Time, node: NodeId, id: CallId, reply: Reply, effects: &mut Effects<H>) {
         let Some(identity) = self.registry.node(node).map(|node| node.identity.clone()) else { return };
-        let Some(method) = self.calls.get(&id).map(|call| call.method) else { return };
+        let Some(call) = self.calls.get(&id) else { return };
+        let method = call.method;
+        let may_panic_elsewhere = call.demand.retry_panics && method.is_idempotent() && call.demand.count == 1;
+        match &reply.outcome {
+            Outcome::Value | Outcome::Error => self.note_success(node, method.id(), effects),
+            Outcome::Panicked(_) | Outcome::Refused(Refusal::Busy | Refusal::UnknownMethod) => {
+                self.note_failure(now, node, method, effects);
+            }
+            _ => {}
+        }
+        if let Outcome::Panicked(message) = &reply.outcome {
+            if may_panic_elsewhere {
+                return self.panicked(now, id, identity, &outcome::printable(message), effects);
+            }
+        }
         if let Some(error) = outcome::failure(method.name(), &identity, &reply.outcome) {
             return self.end_with(id, effects, |_| error);
         }
@@ -499,10 +401,8 @@ impl<H: Host> Core<H> {
     fn time_out(&mut self, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.remove(id) else { return };
         let progress = match &call.stage {
-            Stage::InFlight(node) if !call.handle.revoke(call.attempt) => {
-                self.registry.node(*node).map(|node| Progress::Sent(node.identity.clone()))
-            }
-            _ => call.lost().next_back().map(|(node, _)| Progress::Retrying(node.clone())),
+            Stage::InFlight(node) if !call.handle.revoke(call.attempt) => self.identity_of(*node).map(Progress::Sent),
+            _ => call.failed().next_back().map(|setback| Progress::Retrying(setback.node.clone())),
         };
         let error = CallError::TimedOut {
             method: call.method.name(),
@@ -512,6 +412,12 @@ impl<H: Host> Core<H> {
         self.stats.failed += u64::from(call.count());
         effects.push(Effect::End { call: call.handle.clone(), end: Err(error), setbacks: call.setbacks.clone() });
         self.stop(id, call, effects);
+    }
+
+    /// A node that has calls, be it still here or not.
+    fn identity_of(&self, id: NodeId) -> Option<NodeIdentity> {
+        let here = self.registry.node(id).map(|node| node.identity.clone());
+        here.or_else(|| self.departed.get(&id).map(|departed| departed.identity.clone()))
     }
 
     fn fail_target(&mut self, now: Time, id: CallId, wanted: String, effects: &mut Effects<H>) {
@@ -527,8 +433,8 @@ impl<H: Host> Core<H> {
         if let Some(call) = self.remove(id) {
             let mut error = error(&call);
             // Whatever came of the last attempt: an earlier one may have run.
-            if error.execution() == Execution::NotRun && call.lost().next().is_some() {
-                error = node_lost(&call);
+            if error.execution() == Execution::NotRun && call.may_have_run() {
+                error = last_failure(&call);
             }
             if !goes_on_one_by_one(&call, &error) {
                 self.stats.failed += u64::from(call.count());
@@ -539,17 +445,16 @@ impl<H: Host> Core<H> {
 
     /// Takes a call out of wherever it is; a node that has it keeps it booked until it answers.
     fn remove(&mut self, id: CallId) -> Option<CallEntry<H>> {
+        if matches!(self.calls.get(&id)?.stage, Stage::Queued(_)) {
+            self.unqueue(id);
+        }
         let call = self.calls.remove(&id)?;
-        match call.stage {
-            Stage::Queued(seq) => self.unqueue(&call, seq),
-            Stage::BackingOff(until) => {
-                self.timers.remove(&(until, id, Timer::Retry));
-                self.backing_off -= 1;
-            }
-            Stage::Between | Stage::InFlight(_) => {}
+        if let Stage::BackingOff(until) = call.stage {
+            self.timers.remove(&(until, Timer::Retry(id)));
+            self.backing_off -= 1;
         }
         if let Some(deadline) = call.deadline() {
-            self.timers.remove(&(deadline, id, Timer::Deadline));
+            self.timers.remove(&(deadline, Timer::Deadline(id)));
         }
         Some(call)
     }
@@ -564,51 +469,61 @@ impl<H: Host> Core<H> {
 
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: Time, effects: &mut Effects<H>) {
-        while let Some((at, id, timer)) = self.timers.first().copied() {
-            if at > now {
+        let mut left = TIMERS_AT_ONCE;
+        while let Some((at, timer)) = self.timers.first().copied() {
+            if at > now || left == 0 {
                 break;
             }
+            left -= 1;
             self.timers.pop_first();
             match timer {
-                Timer::Deadline => self.time_out(id, effects),
-                Timer::Retry => {
+                Timer::Deadline(id) => self.time_out(id, effects),
+                Timer::Retry(id) => {
                     self.backing_off -= 1;
                     self.enqueue_or_place(now, id, effects);
                 }
+                Timer::Unserved(queue) => self.chores.push_back(Chore::Expire(queue)),
+                Timer::Rest(node) => self.end_rest(now, node, effects),
             }
         }
-        self.expire_unserved(now, effects);
         self.watch(now, effects);
+        self.do_chores(now, effects);
     }
 
-    /// When the next [`tick`](Self::tick) has something to do; liveness aside, which wants one every
-    /// quarter of a heartbeat.
-    pub(crate) fn next_timer(&self) -> Option<Time> {
-        let timer = self.timers.first().map(|(at, ..)| *at);
-        timer.into_iter().chain(self.next_unserved()).min()
+    /// When the next [`tick`](Self::tick) has something to do; the past if it should come at once.
+    pub(crate) fn next_tick(&self) -> Time {
+        if self.has_chores() {
+            return Time::ZERO;
+        }
+        self.timers.first().map_or(Time::MAX, |(at, _)| *at).min(self.next_watch())
     }
 
-    /// Ends all calls that wait, and takes no more.
-    pub(crate) fn shut_down(&mut self, effects: &mut Effects<H>) {
+    /// Takes no more calls, and ends some of those that wait; `false` once none is left.
+    pub(crate) fn shut_down(&mut self, effects: &mut Effects<H>) -> bool {
         self.shutting_down = true;
-        let waiting: BTreeSet<(Seq, CallId)> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| !matches!(call.stage, Stage::InFlight(_)))
-            .map(|(id, call)| (call.seq, *id))
-            .collect();
-        for (_, id) in waiting {
-            self.end_with(id, effects, |call| shutdown_error(call));
-        }
+        self.end_some(effects, |stage| !matches!(stage, Stage::InFlight(_)))
     }
 
-    /// Ends the calls in flight as well.
-    pub(crate) fn abandon(&mut self, effects: &mut Effects<H>) {
-        self.shut_down(effects);
-        let in_flight: BTreeSet<CallId> = self.calls.keys().copied().collect();
-        for id in in_flight {
-            self.end_with(id, effects, |call| shutdown_error(call));
+    /// Ends some of the calls that are left, those in flight as well; `false` once none is.
+    pub(crate) fn abandon(&mut self, effects: &mut Effects<H>) -> bool {
+        self.shutting_down = true;
+        self.end_some(effects, |_| true)
+    }
+
+    fn end_some(&mut self, effects: &mut Effects<H>, which: impl Fn(&Stage) -> bool) -> bool {
+        if self.ending.is_empty() {
+            let waiting = self.calls.iter().filter(|(_, call)| which(&call.stage));
+            let mut ending: Vec<(Seq, CallId)> = waiting.map(|(id, call)| (call.seq, *id)).collect();
+            ending.sort_unstable_by(|a, b| b.cmp(a));
+            self.ending = ending;
         }
+        for _ in 0..ENDED_AT_ONCE {
+            let Some((_, id)) = self.ending.pop() else { return false };
+            if self.calls.get(&id).is_some_and(|call| which(&call.stage)) {
+                self.end_with(id, effects, shutdown_error);
+            }
+        }
+        true
     }
 
     /// Calls that have not ended.
@@ -616,18 +531,30 @@ impl<H: Host> Core<H> {
         self.calls.len()
     }
 
-    pub(crate) fn nodes(&self, now: Time) -> Vec<NodeInfo> {
-        self.registry.infos(now)
+    /// Some nodes, in the order they came: those behind `after`, as many as can be listed in one go. With a method and
+    /// labels, only those that its calls can go to.
+    pub(crate) fn node_rows(
+        &self,
+        after: Option<NodeId>,
+        which: Option<(MethodId, &Labels)>,
+    ) -> (Vec<NodeRow>, Option<NodeId>) {
+        let mut rows = Vec::new();
+        let mut last = None;
+        for node in self.registry.nodes_after(after).take(ROWS_AT_ONCE) {
+            last = Some(node.identity.id);
+            if which.is_none_or(|(method, labels)| self.registry.is_serving(node, method, labels)) {
+                rows.push(self.registry.row(node));
+            }
+        }
+        (rows, last)
     }
 
     /// Where calls of this method can go.
-    pub(crate) fn capacity(&self, method: MethodId, labels: &Labels) -> Capacity {
+    pub(crate) fn capacity(&mut self, method: MethodId, labels: &Labels) -> Capacity {
+        if let Some(labels) = labels {
+            self.registry.prepare_views(method, labels);
+        }
         self.registry.capacity(method, labels)
-    }
-
-    /// The nodes that calls of this method can go to.
-    pub(crate) fn serving(&self, now: Time, method: MethodId, labels: &Labels) -> Vec<NodeInfo> {
-        self.registry.candidates(method, labels).map(|node| node.info(now)).collect()
     }
 
     /// Where a call is in flight.
@@ -641,40 +568,26 @@ impl<H: Host> Core<H> {
 
     /// Nodes that get new calls.
     pub(crate) fn alive(&self) -> usize {
-        self.registry.alive()
+        self.registry.alive
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats { queued: self.waiting + self.backing_off, in_flight: self.registry.in_flight, ..self.stats }
+        Stats { queued: self.queues.waiting + self.backing_off, in_flight: self.registry.in_flight, ..self.stats }
     }
 }
 
-/// Whether the calls of a batch that ends with this error are made again, each by itself.
-fn goes_on_one_by_one<H: Host>(call: &CallEntry<H>, error: &CallError) -> bool {
-    call.demand.count > 1
-        && match error {
-            CallError::NodeLost { .. } => call.method.is_idempotent() && call.demand.node.is_none(),
-            CallError::TooLarge { part, .. } | CallError::Decode { part, .. } => *part == Part::Arguments,
-            _ => false,
-        }
-}
+/// Timers that are dealt with before the lock is given to others.
+const TIMERS_AT_ONCE: usize = 256;
 
-/// The end of a call that was lost, with its last loss.
-fn node_lost<H: Host>(call: &CallEntry<H>) -> CallError {
-    let method = call.method.name();
-    match call.lost().next_back() {
-        Some((node, reason)) => {
-            CallError::NodeLost { method, node: node.clone(), attempts: call.sent, reason: reason.clone() }
-        }
-        None => shutdown_error(call),
-    }
-}
+/// Calls that a shutdown ends before the lock is given to others.
+const ENDED_AT_ONCE: usize = 512;
 
-fn shutdown_error<H: Host>(call: &CallEntry<H>) -> CallError {
-    let may_have_run =
-        call.lost().next().is_some() || matches!(call.stage, Stage::InFlight(_)) && !call.handle.revoke(call.attempt);
-    CallError::Shutdown {
-        method: call.method.name(),
-        execution: if may_have_run { Execution::MayHaveRun } else { Execution::NotRun },
-    }
+/// Nodes that are listed before the lock is given to others.
+const ROWS_AT_ONCE: usize = 512;
+
+/// Spreads the bits of a number (the finalizer of splitmix64: Steele, Lea and Flood, 2014).
+fn mix(mut number: u64) -> u64 {
+    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }

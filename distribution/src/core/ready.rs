@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-use super::registry::mix;
+use super::mix;
 use crate::id::NodeId;
 
 #[derive(Debug, Default)]
@@ -20,15 +20,25 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// Puts a node in that is not there.
-    pub(super) fn insert(&mut self, node: NodeId, load: u64) {
-        let level = self.levels.entry(load).or_insert_with(|| std::mem::take(&mut self.spare));
-        self.places.insert(node, (load, level.len()));
-        level.push(node);
+    /// Puts a node where its load belongs; with `None` it is taken out.
+    pub(super) fn set(&mut self, node: NodeId, load: Option<u64>) {
+        if self.load(node) == load {
+            return;
+        }
+        self.remove(node);
+        if let Some(load) = load {
+            let level = self.levels.entry(load).or_insert_with(|| std::mem::take(&mut self.spare));
+            self.places.insert(node, (load, level.len()));
+            level.push(node);
+        }
     }
 
-    /// Takes a node out, if it is there.
-    pub(super) fn remove(&mut self, node: NodeId) {
+    /// The load under which a node is here.
+    pub(super) fn load(&self, node: NodeId) -> Option<u64> {
+        self.places.get(&node).map(|(load, _)| *load)
+    }
+
+    fn remove(&mut self, node: NodeId) {
         let Some((load, place)) = self.places.remove(&node) else { return };
         let Some(level) = self.levels.get_mut(&load) else { return };
         level.swap_remove(place);
@@ -51,11 +61,16 @@ impl Ready {
         })
     }
 
+    /// Compares the two halves of the books.
     #[cfg(feature = "simulation")]
-    pub(super) fn contains(&self, node: NodeId) -> bool {
-        self.places
-            .get(&node)
-            .is_some_and(|(load, place)| self.levels.get(load).and_then(|level| level.get(*place)) == Some(&node))
+    pub(super) fn check(&self) -> Result<(), String> {
+        for (node, (load, place)) in &self.places {
+            if self.levels.get(load).and_then(|level| level.get(*place)) != Some(node) {
+                return Err(format!("{node} is not at its place in the index"));
+            }
+        }
+        let listed: usize = self.levels.values().map(Vec::len).sum();
+        if listed == self.places.len() { Ok(()) } else { Err("the index lists a node twice".to_owned()) }
     }
 }
 
@@ -67,8 +82,8 @@ mod tests {
     fn the_least_loaded_come_first_and_equals_by_chance() {
         let node = |number| NodeId::new(1, number);
         let mut ready = Ready::default();
-        for (number, load) in [(1, 5), (2, 0), (3, 0), (4, 5), (5, 0)] {
-            ready.insert(node(number), load);
+        for (number, load) in [(1, 5), (2, 7), (3, 0), (4, 5), (5, 0), (2, 0)] {
+            ready.set(node(number), Some(load));
         }
         let mut firsts = std::collections::BTreeSet::new();
         for salt in 0..50 {
@@ -78,8 +93,9 @@ mod tests {
         }
         assert_eq!(firsts.into_iter().collect::<Vec<_>>(), [2, 3, 5].map(node));
         for number in [2, 1, 5, 7] {
-            ready.remove(node(number));
+            ready.set(node(number), None);
         }
+        ready.check().expect("the books agree");
         let mut left: Vec<_> = ready.iter(0).collect();
         left.sort();
         assert_eq!(left, [(0, node(3)), (5, node(4))]);

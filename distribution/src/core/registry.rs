@@ -1,55 +1,32 @@
-//! The nodes, and an index by which the least loaded one is found without looking at all of them.
+//! The nodes, and the books of what each has.
 //!
-//! Nodes that serve exactly the same methods form a group. A group keeps, for each kind of method, an
-//! ordered set of the members that can take one more call of it, least loaded first. Choosing a node
-//! looks at the first entries of the few groups that serve the method; a node whose load changes moves
-//! in its own group's sets only.
+//! Nodes that serve exactly the same methods form a [`Group`], which keeps its members by load. A node whose load changes
+//! moves in its own group's indexes only, so that nothing here costs more with more nodes than the logarithm.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
     time::Duration,
 };
 
 use rustc_hash::FxHashMap;
 
-use super::{Host, Labels, Seq, Time, ready::Ready};
+use super::{
+    Host, Labels, Time,
+    balance::{Need, RETRACT_AFTER},
+    card::{Catalogue, NodeCard},
+    group::{Group, GroupId, Standing, Views},
+    health::Health,
+    per_kind::{KINDS, PerKind},
+    queues::{HeadChange, QueueId, Queues, Removed, Scope, TakenBy, Work},
+    row::NodeRow,
+};
 use crate::{
     id::{CallId, NodeId, NodeIdentity},
-    service::{
-        caller::Capacity,
-        method::{MethodId, MethodKind, hash},
-    },
-    view::{NodeInfo, NodeState, ServiceInfo},
-    wire::hello::Registration,
+    service::method::{Method, MethodId, MethodKind},
+    view::NodeState,
 };
-
-/// A node is sent more compute calls than it has slots only while all that it has then is expected to
-/// take less than this, per slot. It hides the way to the master and back for tiny calls, and keeps a
-/// long call from waiting behind another while a slot elsewhere gets free.
-pub(super) const PREFETCH_TIME: Duration = Duration::from_millis(10);
-
-/// However tiny the calls are, no more of them than this wait on a node. 2 slots turn over some
-/// hundred calls in the time that a message takes to the master and back on one machine.
-pub(super) const PREFETCH_MOST: u32 = 512;
-
-/// A node that has calls waiting and ends none for this long was misjudged; it is asked to give them
-/// back. Ten times what they were expected to take.
-const RETRACT_AFTER: Duration = PREFETCH_TIME.saturating_mul(10);
-
-/// What a call of a method that has never been timed is taken to need: too long to be prefetched.
-pub(super) const UNKNOWN_RUN_TIME: Duration = Duration::from_secs(3600);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct GroupId(u64);
-
-#[derive(Debug)]
-struct Group {
-    methods: BTreeMap<MethodId, MethodKind>,
-    /// Members that may get calls: all but the draining.
-    serving: usize,
-    members: usize,
-    ready: [Ready; 2],
-}
 
 /// A call, or a batch of them, in flight on a node.
 #[derive(Clone, Copy, Debug)]
@@ -60,71 +37,67 @@ pub(super) struct Booking {
     /// How many calls it is.
     pub(super) count: u32,
     /// What it is expected to take.
-    pub(super) expected: Duration,
+    pub(super) need: Need,
+}
+
+/// What a node has been sent and is expected to take over it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Backlog {
+    pub(super) time: Duration,
+    pub(super) bytes: usize,
 }
 
 pub(super) struct Node<H: Host> {
     pub(super) identity: NodeIdentity,
+    pub(super) card: Arc<NodeCard>,
     pub(super) link: H::Link,
     pub(super) state: NodeState,
     pub(super) in_flight: FxHashMap<(CallId, u32), Booking>,
-    /// Calls that wait for this node and no other.
-    pub(super) waiting: BTreeMap<Seq, CallId>,
+    /// Calls in flight, those of batches counted.
+    pub(super) calls: usize,
+    /// Queues of calls that are for this node and no other.
+    pub(super) work: PerKind<Work>,
     pub(super) joined: Time,
     pub(super) silent_for: Duration,
     /// Slots that handlers of an earlier connection hold.
-    busy: u32,
-    answered: u64,
-    registration: Registration,
-    /// Hash of its name, for affinity.
-    place: u64,
-    group: GroupId,
-    counts: [u32; 2],
-    /// Expected time of all compute calls in flight.
-    backlog: Duration,
+    pub(super) busy: u32,
+    pub(super) answered: u64,
+    pub(super) health: Health,
+    pub(super) group: GroupId,
+    pub(super) views: Views,
+    /// Requests in flight.
+    pub(super) counts: PerKind<u32>,
+    /// Of all compute calls in flight.
+    pub(super) backlog: Backlog,
     /// When a compute call ended here last, or the first of those in flight was sent.
-    moved: Time,
+    pub(super) moved: Time,
     /// Takes longer over what it has than was expected, so it is sent nothing ahead until a call ends.
-    stuck: bool,
+    pub(super) stuck: bool,
+    /// What it counts for in its group.
+    pub(super) standing: Standing,
 }
 
 impl<H: Host> Node<H> {
-    fn limit(&self, kind: MethodKind) -> u32 {
-        match kind {
-            MethodKind::Compute => self.registration.slots,
-            MethodKind::Async => self.registration.async_limit,
+    fn standing(&self) -> Standing {
+        let serving = self.state != NodeState::Draining;
+        let mut standing = Standing { serving, ..Standing::default() };
+        for kind in KINDS {
+            if serving {
+                standing.limit[kind] = self.limit(kind);
+            }
+            if self.state == NodeState::Alive {
+                standing.free[kind] = self.limit(kind).saturating_sub(self.taken(kind));
+            }
+            standing.load[kind] = self.takes_any(kind, Need::NOTHING).then(|| self.load(kind));
         }
+        standing
     }
 
-    fn taken(&self, kind: MethodKind) -> u32 {
-        match kind {
-            MethodKind::Compute => self.counts[kind as usize].saturating_add(self.busy),
-            MethodKind::Async => self.counts[kind as usize],
-        }
-    }
-
-    pub(super) fn has_labels(&self, labels: &Labels) -> bool {
-        let has = |wanted: &(String, String)| self.registration.labels.contains(wanted);
-        labels.as_ref().is_none_or(|labels| labels.iter().all(has))
-    }
-
-    pub(super) fn calls_in_flight(&self) -> usize {
-        self.in_flight.values().map(|booking| booking.count as usize).sum()
-    }
-
-    pub(super) fn has_free_slot(&self, kind: MethodKind) -> bool {
-        self.taken(kind) < self.limit(kind)
-    }
-
-    /// Whether one more call that is expected to take this long may be sent.
-    pub(super) fn takes(&self, kind: MethodKind, expected: Duration) -> bool {
-        self.state == NodeState::Alive
-            && (self.has_free_slot(kind)
-                || kind == MethodKind::Compute
-                    && !self.stuck
-                    && self.busy == 0
-                    && self.counts[kind as usize] < self.registration.slots + PREFETCH_MOST
-                    && self.backlog.saturating_add(expected) <= PREFETCH_TIME * self.registration.slots)
+    /// Whether it has calls beyond its slots and has ended none for so long that these were better off elsewhere.
+    pub(super) fn is_stuck(&self, now: Time) -> bool {
+        !self.stuck
+            && self.counts.compute > self.limit(MethodKind::Compute)
+            && now.saturating_sub(self.moved) > RETRACT_AFTER
     }
 }
 
@@ -135,11 +108,18 @@ pub(super) struct Registry<H: Host> {
     /// Their ids, in the order they came.
     order: BTreeSet<NodeId>,
     groups: BTreeMap<GroupId, Group>,
+    by_methods: BTreeMap<Arc<BTreeMap<MethodId, MethodKind>>, GroupId>,
     /// Which groups serve a method.
-    providers: BTreeMap<MethodId, Vec<GroupId>>,
+    providers: FxHashMap<MethodId, Vec<GroupId>>,
+    /// Which node each process registered last.
+    instances: FxHashMap<u128, NodeId>,
     next_group: u64,
     /// Calls in flight, over all nodes.
     pub(super) in_flight: usize,
+    /// Nodes that get new calls.
+    pub(super) alive: usize,
+    /// Nodes that are given a rest after failures.
+    pub(super) resting: BTreeSet<NodeId>,
 }
 
 impl<H: Host> Registry<H> {
@@ -148,9 +128,13 @@ impl<H: Host> Registry<H> {
             nodes: FxHashMap::default(),
             order: BTreeSet::new(),
             groups: BTreeMap::new(),
-            providers: BTreeMap::new(),
+            by_methods: BTreeMap::new(),
+            providers: FxHashMap::default(),
+            instances: FxHashMap::default(),
             next_group: 0,
             in_flight: 0,
+            alive: 0,
+            resting: BTreeSet::new(),
         }
     }
 
@@ -162,101 +146,131 @@ impl<H: Host> Registry<H> {
         self.nodes.get_mut(&id).map(Box::as_mut)
     }
 
+    /// All nodes, in the order they came.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Node<H>> {
         self.order.iter().filter_map(|id| self.node(*id))
     }
 
-    pub(super) fn ids(&self) -> Vec<NodeId> {
-        self.order.iter().copied().collect()
+    /// The nodes that came after this one, in the order they came.
+    pub(super) fn nodes_after(&self, after: Option<NodeId>) -> impl Iterator<Item = &Node<H>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.order.range((from, Bound::Unbounded)).filter_map(|id| self.node(*id))
     }
 
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Nodes that get new calls.
-    pub(super) fn alive(&self) -> usize {
-        self.nodes().filter(|node| node.state == NodeState::Alive).count()
+    pub(super) fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(&id)
     }
 
-    pub(super) fn join(&mut self, identity: NodeIdentity, registration: Registration, link: H::Link, now: Time) {
-        let methods: BTreeMap<MethodId, MethodKind> = registration
-            .methods
-            .iter()
-            .map(|offer| (MethodId(offer.id), if offer.compute { MethodKind::Compute } else { MethodKind::Async }))
-            .collect();
-        let known = self.groups.iter().find(|(_, group)| group.methods == methods).map(|(id, _)| *id);
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.values()
+    }
+
+    pub(super) fn group_of(&self, id: NodeId) -> Option<&Group> {
+        self.group(self.node(id)?.group)
+    }
+
+    /// The groups that serve a method.
+    pub(super) fn providers(&self, method: MethodId) -> &[GroupId] {
+        self.providers.get(&method).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The node that this process has registered, if it is here still.
+    pub(super) fn registered_by(&self, instance: u128) -> Option<NodeId> {
+        self.instances.get(&instance).copied()
+    }
+
+    /// Takes a node in, and says whether its group is new.
+    pub(super) fn join(
+        &mut self,
+        now: Time,
+        identity: NodeIdentity,
+        (card, catalogue): (Arc<NodeCard>, Catalogue),
+        link: H::Link,
+    ) -> bool {
+        let known = self.by_methods.get(&catalogue.methods).copied();
         let group = known.unwrap_or_else(|| {
             let id = GroupId(self.next_group);
             self.next_group += 1;
-            for method in methods.keys() {
+            for method in catalogue.methods.keys() {
                 self.providers.entry(*method).or_default().push(id);
             }
-            self.groups.insert(id, Group { methods, serving: 0, members: 0, ready: Default::default() });
+            self.by_methods.insert(Arc::clone(&catalogue.methods), id);
+            self.groups.insert(id, Group::new(catalogue));
             id
         });
         let id = identity.id;
         self.order.insert(id);
-        self.nodes.insert(
-            id,
-            Box::new(Node {
-                identity,
-                link,
-                state: NodeState::Alive,
-                in_flight: FxHashMap::default(),
-                waiting: BTreeMap::new(),
-                joined: now,
-                silent_for: Duration::ZERO,
-                busy: registration.busy.min(registration.slots),
-                answered: 0,
-                place: hash(registration.name.as_bytes()),
-                registration,
-                group,
-                counts: [0; 2],
-                backlog: Duration::ZERO,
-                moved: now,
-                stuck: false,
-            }),
-        );
-        if let Some(group) = self.groups.get_mut(&group) {
-            group.members += 1;
-            group.serving += 1;
-        }
+        self.instances.insert(card.instance, id);
+        self.alive += 1;
+        let views = self.groups.get_mut(&group).map_or(0, |group| group.join(id, &card.labels));
+        let busy = card.busy;
+        let node = Node {
+            identity,
+            card,
+            link,
+            state: NodeState::Alive,
+            in_flight: FxHashMap::default(),
+            calls: 0,
+            work: PerKind::default(),
+            joined: now,
+            silent_for: Duration::ZERO,
+            busy,
+            answered: 0,
+            health: Health::default(),
+            group,
+            views,
+            counts: PerKind::default(),
+            backlog: Backlog::default(),
+            moved: now,
+            stuck: false,
+            standing: Standing::default(),
+        };
+        self.nodes.insert(id, Box::new(node));
         self.reindex(id);
+        known.is_none()
     }
 
     /// Takes a node out, with all that was in flight on it or waited for it.
     pub(super) fn leave(&mut self, id: NodeId) -> Option<Node<H>> {
-        // Draining first: it takes the node out of the index and the count of those that serve.
+        // Draining first: then it counts for nothing any more.
         self.set_state(id, NodeState::Draining);
         let node = *self.nodes.remove(&id)?;
         self.order.remove(&id);
-        self.in_flight -= node.calls_in_flight();
+        self.resting.remove(&id);
+        if self.instances.get(&node.card.instance) == Some(&id) {
+            self.instances.remove(&node.card.instance);
+        }
+        self.in_flight -= node.calls;
         if let Some(group) = self.groups.get_mut(&node.group) {
-            group.members -= 1;
+            group.leave(id, &node.card.labels);
             if group.members == 0 {
-                if let Some(group) = self.groups.remove(&node.group) {
-                    for method in group.methods.keys() {
-                        if let Some(providers) = self.providers.get_mut(method) {
-                            providers.retain(|provider| *provider != node.group);
-                            if providers.is_empty() {
-                                self.providers.remove(method);
-                            }
-                        }
-                    }
-                }
+                self.remove_group(node.group);
             }
         }
         Some(node)
     }
 
-    pub(super) fn set_state(&mut self, id: NodeId, state: NodeState) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        if node.state != NodeState::Draining && state == NodeState::Draining {
-            if let Some(group) = self.groups.get_mut(&node.group) {
-                group.serving -= 1;
+    fn remove_group(&mut self, id: GroupId) {
+        let Some(group) = self.groups.remove(&id) else { return };
+        self.by_methods.remove(&group.catalogue.methods);
+        for method in group.catalogue.methods.keys() {
+            if let Some(providers) = self.providers.get_mut(method) {
+                providers.retain(|provider| *provider != id);
+                if providers.is_empty() {
+                    self.providers.remove(method);
+                }
             }
         }
+    }
+
+    pub(super) fn set_state(&mut self, id: NodeId, state: NodeState) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        self.alive -= usize::from(node.state == NodeState::Alive);
+        self.alive += usize::from(state == NodeState::Alive);
         node.state = state;
         self.reindex(id);
     }
@@ -264,7 +278,7 @@ impl<H: Host> Registry<H> {
     /// Books the slots that a node says are taken by what is not in the books; whether it has changed.
     pub(super) fn set_busy(&mut self, id: NodeId, busy: u32) -> bool {
         let Some(node) = self.nodes.get_mut(&id) else { return false };
-        let busy = busy.min(node.registration.slots);
+        let busy = busy.min(node.card.slots);
         let changed = node.busy != busy;
         node.busy = busy;
         if changed {
@@ -276,17 +290,19 @@ impl<H: Host> Registry<H> {
     /// Books a call onto a node.
     pub(super) fn start(&mut self, now: Time, id: NodeId, booking: Booking) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        let Booking { call, attempt, kind, count, expected } = booking;
+        let Booking { call, attempt, kind, count, need } = booking;
         node.in_flight.insert((call, attempt), booking);
-        node.counts[kind as usize] += 1;
+        node.counts[kind] += 1;
+        node.calls += count as usize;
         if kind == MethodKind::Compute {
-            node.backlog += expected;
-            if node.counts[kind as usize] == 1 {
+            node.backlog.time += need.time;
+            node.backlog.bytes += need.bytes;
+            if node.counts[kind] == 1 {
                 node.moved = now;
             }
         }
         self.in_flight += count as usize;
-        self.reindex_for(id, &[kind]);
+        self.reindex(id);
     }
 
     /// How many calls this is in flight there.
@@ -295,241 +311,172 @@ impl<H: Host> Registry<H> {
     }
 
     /// Books it off again, and how many handlers ran; `false` if it was not there.
-    #[allow(clippy::too_many_arguments, reason = "they are the booking")]
-    pub(super) fn end(&mut self, now: Time, id: NodeId, call: CallId, attempt: u32, ran: u32) -> bool {
+    pub(super) fn end(&mut self, now: Time, id: NodeId, (call, attempt): (CallId, u32), ran: u32) -> bool {
         let Some(node) = self.nodes.get_mut(&id) else { return false };
-        let Some(entry) = node.in_flight.remove(&(call, attempt)) else { return false };
-        node.counts[entry.kind as usize] -= 1;
-        if entry.kind == MethodKind::Compute {
-            node.backlog -= entry.expected;
+        let Some(booking) = node.in_flight.remove(&(call, attempt)) else { return false };
+        node.counts[booking.kind] -= 1;
+        node.calls -= booking.count as usize;
+        if booking.kind == MethodKind::Compute {
+            node.backlog.time -= booking.need.time;
+            node.backlog.bytes -= booking.need.bytes;
             if ran > 0 {
                 node.moved = now;
                 node.stuck = false;
             }
         }
         node.answered += u64::from(ran);
-        self.in_flight -= entry.count as usize;
-        self.reindex_for(id, &[entry.kind]);
+        self.in_flight -= booking.count as usize;
+        self.reindex(id);
         true
     }
 
-    /// Marks the nodes that hold calls beyond their slots and have ended none for so long that these
-    /// were better off elsewhere.
-    pub(super) fn mark_stuck(&mut self, now: Time) -> Vec<NodeId> {
-        let is_stuck = |node: &&mut Node<H>| {
-            !node.stuck
-                && node.counts[MethodKind::Compute as usize] > node.registration.slots
-                && now.saturating_sub(node.moved) > RETRACT_AFTER
-        };
-        let mut stuck = Vec::new();
-        for id in &self.order {
-            if let Some(node) = self.nodes.get_mut(id).map(Box::as_mut).filter(is_stuck) {
-                node.stuck = true;
-                stuck.push(*id);
-            }
-        }
-        for id in &stuck {
-            self.reindex(*id);
-        }
-        stuck
-    }
-
-    fn reindex(&mut self, id: NodeId) {
-        self.reindex_for(id, &[MethodKind::Compute, MethodKind::Async]);
-    }
-
-    fn reindex_for(&mut self, id: NodeId, kinds: &[MethodKind]) {
+    /// Brings the indexes of a node's group up to what the node is now.
+    pub(super) fn reindex(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        let Some(group) = self.groups.get_mut(&node.group) else { return };
-        for kind in kinds.iter().copied() {
-            let ready = &mut group.ready[kind as usize];
-            ready.remove(id);
-            if node.takes(kind, Duration::ZERO) {
-                ready.insert(id, (u64::from(node.taken(kind)) << 32) / u64::from(node.registration.slots));
+        let after = node.standing();
+        if after == node.standing {
+            return;
+        }
+        let before = std::mem::replace(&mut node.standing, after);
+        if let Some(group) = self.groups.get_mut(&node.group) {
+            group.set(id, node.card.place, node.views, &before, &after);
+        }
+    }
+
+    /// Notes a change of the head of a queue of calls that any node may take.
+    pub(super) fn change_head(&mut self, queue: QueueId, removed: Removed, change: HeadChange) {
+        if change.before == change.after {
+            return;
+        }
+        let Removed { method, service, taken_by } = removed;
+        match taken_by {
+            TakenBy::Groups => {
+                for id in self.providers.get(&method).into_iter().flatten() {
+                    if let Some(group) = self.groups.get_mut(id) {
+                        if let Some(kind) = group.kind_of(method) {
+                            group.work[kind].change(service, queue, change);
+                        }
+                    }
+                }
+            }
+            TakenBy::Node(id) => {
+                let Some(kind) = self.kind_on(id, method) else { return };
+                if let Some(node) = self.nodes.get_mut(&id) {
+                    node.work[kind].change(service, queue, change);
+                }
+            }
+            TakenBy::Nobody => {}
+        }
+    }
+
+    /// Gives the new group of a node the queues that it may take from.
+    pub(super) fn add_work_of(&mut self, id: NodeId, queues: &Queues) {
+        let Some(group) = self.nodes.get(&id).map(|node| node.group) else { return };
+        let Some(group) = self.groups.get_mut(&group) else { return };
+        for (id, queue) in queues.iter().filter(|(_, queue)| matches!(queue.scope, Scope::Any { .. })) {
+            if let Some(kind) = group.kind_of(queue.method.id()) {
+                group.work[kind].change(queue.service, id, HeadChange { before: None, after: queue.head() });
             }
         }
     }
 
     /// How a node runs a method; `None` if it does not serve it.
     pub(super) fn kind_on(&self, id: NodeId, method: MethodId) -> Option<MethodKind> {
-        let node = self.nodes.get(&id)?;
-        self.groups.get(&node.group)?.methods.get(&method).copied()
+        self.group_of(id)?.kind_of(method)
+    }
+
+    /// Makes sure that nodes with these labels are found without looking at all.
+    pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>) {
+        for at in 0..self.providers(method).len() {
+            let group = self.providers(method)[at];
+            self.prepare_view(group, labels);
+        }
+    }
+
+    fn prepare_view(&mut self, id: GroupId, labels: &Arc<[(String, String)]>) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if group.use_view(labels) {
+            return;
+        }
+        let Some((bit, replaces)) = group.begin_view(Arc::clone(labels)) else { return };
+        if replaces {
+            for node in self.nodes.values_mut().filter(|node| node.group == id) {
+                node.views &= !(1 << bit);
+            }
+        }
+        let members: Vec<NodeId> = group.with_rarest(labels).collect();
+        for member in members {
+            if let Some(node) = self.nodes.get_mut(&member).filter(|node| node.card.has_labels(labels)) {
+                node.views |= 1 << bit;
+                group.add_to_view(bit, member, node.card.place, &node.standing);
+            }
+        }
+    }
+
+    /// The members of a group with these labels. Looks at each that has the rarest of them.
+    pub(super) fn labelled<'a>(
+        &'a self,
+        group: &'a Group,
+        labels: &'a [(String, String)],
+    ) -> impl Iterator<Item = &'a Node<H>> {
+        let rarest = group.with_rarest(labels).filter_map(|id| self.node(id));
+        rarest.filter(move |node| node.card.has_labels(labels))
     }
 
     /// How many nodes may get calls of the method, busy and suspect ones included.
     pub(super) fn serving(&self, method: MethodId, labels: &Labels) -> usize {
-        if labels.is_some() {
-            return self.candidates(method, labels).count();
-        }
-        let providers = self.providers.get(&method).map(Vec::as_slice).unwrap_or_default();
-        providers.iter().filter_map(|id| self.groups.get(id)).map(|group| group.serving).sum()
-    }
-
-    /// The nodes that may get calls of the method, busy and suspect ones included. Looks at all nodes.
-    pub(super) fn candidates(&self, method: MethodId, labels: &Labels) -> impl Iterator<Item = &Node<H>> {
-        self.nodes().filter(move |node| {
-            node.state != NodeState::Draining
-                && node.has_labels(labels)
-                && self.groups.get(&node.group).is_some_and(|group| group.methods.contains_key(&method))
-        })
-    }
-
-    /// The node to which calls with this affinity go: each key orders the nodes in its own way, by a hash
-    /// of both, and takes the first. So a node that comes or goes moves only the keys that it is first for.
-    /// (Rendezvous hashing: Thaler and Ravishankar, 1998.)
-    pub(super) fn closest(&self, key: u64, method: MethodId, labels: &Labels, avoid: &[NodeId]) -> Option<NodeId> {
-        self.candidates(method, labels)
-            .map(|node| (mix(key ^ mix(node.place)), node.identity.id))
-            .filter(|(_, id)| !avoid.contains(id))
-            .max()
-            .map(|(_, id)| id)
-    }
-
-    /// The least loaded node that can take a call of the method now, among those not in `avoid`.
-    /// `salt` decides between equals.
-    pub(super) fn least_loaded(
-        &self,
-        method: MethodId,
-        labels: &Labels,
-        expected: Duration,
-        avoid: &[NodeId],
-        salt: u64,
-    ) -> Option<(NodeId, MethodKind)> {
-        let providers = self.providers.get(&method)?;
-        let best_of = |id: &GroupId| {
-            let group = self.groups.get(id)?;
-            let kind = *group.methods.get(&method)?;
-            let fits = |(_, id): &(u64, NodeId)| {
-                !avoid.contains(id) && (labels.is_none() || self.node(*id).is_some_and(|node| node.has_labels(labels)))
-            };
-            let (load, node) = group.ready[kind as usize].iter(salt).find(fits)?;
-            Some((load, mix(salt ^ id.0), node, kind))
+        let groups = self.providers(method).iter().filter_map(|id| self.group(*id));
+        let count = |group: &Group| match labels {
+            None => group.everyone.serving,
+            Some(labels) => match group.view(labels) {
+                Some(view) => view.serving,
+                None => self.labelled(group, labels).filter(|node| node.standing.serving).count(),
+            },
         };
-        let (_, _, node, kind) = providers.iter().filter_map(best_of).min_by_key(|(load, tie, ..)| (*load, *tie))?;
-        // With the least loaded one full, all are: only its backlog can tell it from the others, and
-        // that by less than the prefetch.
-        self.node(node)?.takes(kind, expected).then_some((node, kind))
+        groups.map(count).sum()
     }
 
-    /// What nodes serve under this name with another signature or version.
-    pub(super) fn other_signatures(&self, service: &str, name: &str, version: u32, signature: &str) -> Vec<String> {
-        let mut others: Vec<String> = self
-            .nodes()
-            .flat_map(|node| &node.registration.methods)
-            .filter(|offer| offer.service == service && offer.name == name)
-            .filter(|offer| offer.version != version || offer.signature != signature)
-            .map(|offer| describe_signature(&offer.signature, offer.version))
-            .collect();
-        others.sort();
-        others.dedup();
-        others
+    /// Whether a node may get calls of the method with these labels, be it busy or suspect.
+    pub(super) fn is_serving(&self, node: &Node<H>, method: MethodId, labels: &Labels) -> bool {
+        node.standing.serving
+            && labels.as_ref().is_none_or(|labels| node.card.has_labels(labels))
+            && self.group(node.group).is_some_and(|group| group.kind_of(method).is_some())
     }
 
-    /// The registry as people see it.
-    pub(super) fn infos(&self, now: Time) -> Vec<NodeInfo> {
-        self.nodes().map(|node| node.info(now)).collect()
-    }
-
-    /// Where calls of the method can go. Looks at all nodes.
-    pub(super) fn capacity(&self, method: MethodId, labels: &Labels) -> Capacity {
-        let mut capacity = Capacity::default();
-        for node in self.candidates(method, labels) {
-            let Some(kind) = self.kind_on(node.identity.id, method) else { continue };
-            let limit = node.limit(kind) as usize;
-            capacity.nodes += 1;
-            capacity.slots += limit;
-            if node.state == NodeState::Alive {
-                capacity.free += limit.saturating_sub(node.taken(kind) as usize);
-            }
-            capacity.compute = kind == MethodKind::Compute && (capacity.compute || capacity.nodes == 1);
-        }
-        capacity
-    }
-}
-
-impl<H: Host> Node<H> {
-    pub(super) fn info(&self, now: Time) -> NodeInfo {
-        NodeInfo {
-            id: self.identity.id,
-            name: self.identity.name.clone(),
-            addr: self.identity.addr,
-            labels: self.registration.labels.iter().cloned().collect(),
-            services: services(&self.registration),
-            slots: self.registration.slots,
-            state: self.state,
-            in_flight: self.calls_in_flight(),
-            answered: self.answered,
-            registered_for: now.saturating_sub(self.joined),
-            silent_for: self.silent_for,
+    /// A node as people see it, but for the copying.
+    pub(super) fn row(&self, node: &Node<H>) -> NodeRow {
+        NodeRow {
+            identity: node.identity.clone(),
+            card: Arc::clone(&node.card),
+            services: self.group(node.group).map(|group| Arc::clone(&group.catalogue.services)).unwrap_or_default(),
+            state: node.state,
+            share: node.health.share(node.card.slots),
+            in_flight: node.calls,
+            answered: node.answered,
+            joined: node.joined,
+            silent_for: node.silent_for,
         }
     }
-}
 
-/// Spreads the bits of a number (the finalizer of splitmix64: Steele, Lea and Flood, 2014).
-pub(super) fn mix(mut number: u64) -> u64 {
-    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
+    /// What nodes serve under the name of this method that is another one: the method's own signature, and theirs. Of
+    /// one node, if the call is for that.
+    pub(super) fn incompatible(&self, method: &Method, node: Option<NodeId>) -> Option<(String, String)> {
+        let name = method.name();
+        let groups: Vec<&Group> = match node {
+            Some(node) => self.group_of(node).into_iter().collect(),
+            None => self.groups().collect(),
+        };
+        let offers = groups.iter().flat_map(|group| group.catalogue.of(name.service, name.method));
+        let others = offers.filter(|offer| offer.id != method.id().0);
+        let mut found: Vec<String> = others.map(|offer| describe_signature(&offer.signature, offer.version)).collect();
+        found.sort();
+        found.dedup();
+        let expected = describe_signature(method.signature(), method.version());
+        (!found.is_empty()).then(|| (expected, found.join("`, `")))
+    }
 }
 
 /// A signature with the version of its service, where that is not the first.
-pub(super) fn describe_signature(signature: &str, version: u32) -> String {
+fn describe_signature(signature: &str, version: u32) -> String {
     if version == 1 { signature.to_owned() } else { format!("{signature} (version {version})") }
-}
-
-fn services(registration: &Registration) -> Vec<ServiceInfo> {
-    let mut services: BTreeMap<(&str, u32), Vec<String>> = BTreeMap::new();
-    for offer in &registration.methods {
-        let methods = services.entry((&offer.service, offer.version)).or_default();
-        methods.push(format!("{}: {}", offer.name, offer.signature));
-    }
-    services
-        .into_iter()
-        .map(|((name, version), methods)| ServiceInfo { name: name.to_owned(), version, methods })
-        .collect()
-}
-
-#[cfg(feature = "simulation")]
-impl<H: Host> Node<H> {
-    pub(super) fn counts(&self) -> [u32; 2] {
-        self.counts
-    }
-
-    pub(super) fn backlog(&self) -> Duration {
-        self.backlog
-    }
-
-    /// The backlog, counted anew.
-    pub(super) fn expected_backlog(&self) -> Duration {
-        self.in_flight.values().filter(|call| call.kind == MethodKind::Compute).map(|call| call.expected).sum()
-    }
-
-    pub(super) fn group(&self) -> GroupId {
-        self.group
-    }
-}
-
-#[cfg(feature = "simulation")]
-impl<H: Host> Registry<H> {
-    pub(super) fn is_ready(&self, node: &Node<H>, kind: MethodKind) -> bool {
-        self.groups.get(&node.group).is_some_and(|group| group.ready[kind as usize].contains(node.identity.id))
-    }
-
-    /// Compares the groups with how many members each should have that serve.
-    pub(super) fn check_groups(&self, serving: &BTreeMap<GroupId, usize>) -> Result<(), String> {
-        let kept: BTreeMap<GroupId, usize> = self.groups.iter().map(|(id, group)| (*id, group.serving)).collect();
-        if kept != *serving {
-            return Err(format!("groups: {kept:?} in the books, {serving:?} counted"));
-        }
-        for (method, providers) in &self.providers {
-            for id in providers {
-                if !self.groups.get(id).is_some_and(|group| group.methods.contains_key(method)) {
-                    return Err("a group is listed for a method that it does not serve".to_owned());
-                }
-            }
-        }
-        let listed: usize = self.providers.values().map(Vec::len).sum();
-        let served: usize = self.groups.values().map(|group| group.methods.len()).sum();
-        if listed == served { Ok(()) } else { Err("a group is not listed for a method that it serves".to_owned()) }
-    }
 }

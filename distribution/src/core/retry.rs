@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{CallEntry, CallHandle as _, Core, Effects, Host, Stage, Time, Timer};
+use super::{
+    CallHandle as _, Core, Effects, Host, Time, Timer,
+    call::{CallEntry, Stage, last_failure, shutdown_error},
+};
 use crate::{
     error::{CallError, Cause, GoneReason, Setback},
     id::{CallId, NodeIdentity},
@@ -22,6 +25,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// A call that this many nodes would not run is given up: there is something wrong with them.
 const REFUSALS: usize = 10;
+
+/// A call that this many nodes died over, one after the other, is poisoned.
+const DEATHS: usize = 3;
 
 impl<H: Host> Core<H> {
     /// The node that had the call is gone, or has dropped it.
@@ -39,18 +45,32 @@ impl<H: Host> Core<H> {
         }
         let cause = Cause::Lost(reason.clone());
         call.setbacks.push(Setback { attempt: call.attempt, node: node.clone(), cause });
-        self.after_loss(now, id, effects);
+        self.repeat(now, id, effects);
     }
 
-    /// Repeats a call that was lost after a while, or ends it.
-    fn after_loss(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
+    /// The handler panicked, and the caller wants that to be tried elsewhere.
+    pub(super) fn panicked(
+        &mut self,
+        now: Time,
+        id: CallId,
+        node: NodeIdentity,
+        message: &str,
+        effects: &mut Effects<H>,
+    ) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.setbacks.push(Setback { attempt: call.attempt, node, cause: Cause::Panicked(message.into()) });
+        self.repeat(now, id, effects);
+    }
+
+    /// Repeats a call after a while, or ends it.
+    fn repeat(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         if self.may_repeat(id, effects) {
             let attempts = self.calls.get(&id).map_or(1, |call| call.sent);
             self.back_off(now, id, attempts);
         }
     }
 
-    /// Whether a call that was lost is to be repeated; ends it if not.
+    /// Whether a call that may have run is to be repeated; ends it if not.
     pub(super) fn may_repeat(&mut self, id: CallId, effects: &mut Effects<H>) -> bool {
         let Some(call) = self.calls.get_mut(&id) else { return false };
         let attempts = call.sent;
@@ -58,19 +78,16 @@ impl<H: Host> Core<H> {
         // A batch ends: each of its calls goes on by itself, so that one which kills its nodes takes no
         // others with it.
         let is_batch = call.demand.count > 1;
-        if !call.method.is_idempotent()
-            || call.demand.node.is_some()
-            || is_batch
-            || (attempts >= most && !is_poisoned(call))
-        {
-            self.end_with(id, effects, super::node_lost);
+        let is_final = !call.method.is_idempotent() || call.is_targeted() || is_batch;
+        if is_final || (attempts >= most && !is_poisoned(call)) {
+            self.end_with(id, effects, last_failure);
         } else if is_poisoned(call) {
             self.end_with(id, effects, |call| CallError::Poisoned {
                 method: call.method.name(),
                 nodes: call.lost().map(|(node, _)| node.clone()).collect(),
             });
         } else if self.shutting_down {
-            self.end_with(id, effects, super::shutdown_error);
+            self.end_with(id, effects, shutdown_error);
         } else {
             return true;
         }
@@ -96,7 +113,7 @@ impl<H: Host> Core<H> {
             return self.fail_target(now, id, wanted, effects);
         }
         if self.shutting_down {
-            return self.end_with(id, effects, super::shutdown_error);
+            return self.end_with(id, effects, shutdown_error);
         }
         self.back_off(now, id, u32::try_from(refusals).unwrap_or(u32::MAX));
     }
@@ -108,15 +125,12 @@ impl<H: Host> Core<H> {
         if let Some(call) = self.calls.get_mut(&id) {
             call.stage = Stage::BackingOff(until);
             self.backing_off += 1;
-            self.timers.insert((until, id, Timer::Retry));
+            self.timers.insert((until, Timer::Retry(id)));
         }
     }
 }
 
-/// Whether three nodes died over the call; one that left in good order does not count.
+/// Whether too many nodes died over the call; those that said goodbye do not count.
 fn is_poisoned<H: Host>(call: &CallEntry<H>) -> bool {
-    let died = |reason: &GoneReason| {
-        matches!(reason, GoneReason::Disconnected | GoneReason::Broken(_) | GoneReason::Silent(_))
-    };
-    call.lost().filter(|(_, reason)| died(reason)).count() >= 3
+    call.lost().filter(|(_, reason)| reason.is_death()).count() >= DEATHS
 }

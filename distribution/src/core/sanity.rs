@@ -1,9 +1,23 @@
 //! What must hold of the core after every event, found out the slow way: by counting it all anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Core, Host, Stage, Time, Timer};
-use crate::{service::method::MethodKind, view::NodeState};
+use super::{
+    Core, Host, Registry, Time, Timer,
+    balance::Need,
+    call::{CallEntry, Stage},
+    group::{Group, GroupId, Standing, View},
+    per_kind::{KINDS, PerKind},
+    queues::{Amount, Queue, QueueId, Scope},
+    registry::{Backlog, Node},
+};
+use crate::{id::NodeId, service::method::MethodKind, view::NodeState};
+
+type Checked = Result<(), String>;
+
+fn must(holds: bool, what: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(what()) }
+}
 
 impl<H: Host> Core<H> {
     /// Recounts what the core keeps books of.
@@ -11,94 +25,124 @@ impl<H: Host> Core<H> {
     /// # Errors
     ///
     /// The first thing that is not as it must be.
-    pub(crate) fn sanity_check(&self, now: Time) -> Result<(), String> {
+    pub(crate) fn sanity_check(&self) -> Checked {
         self.registry.sanity_check()?;
-        let mut waiting = 0;
-        let mut bytes = 0;
-        let mut backing_off = 0;
+        self.check_calls()?;
+        self.check_queues()?;
+        for (at, timer) in &self.timers {
+            let (Timer::Deadline(id) | Timer::Retry(id)) = timer else { continue };
+            must(self.calls.contains_key(id), || {
+                format!("a timer ({timer:?} at {at:?}) is for a call that has ended")
+            })?;
+        }
+        for id in &self.registry.resting {
+            let is_due = self.timers.iter().any(|(_, timer)| *timer == Timer::Rest(*id));
+            must(is_due, || format!("{id} rests and no timer ends that"))?;
+        }
+        Ok(())
+    }
+
+    fn check_calls(&self) -> Checked {
+        let mut limited = Amount::default();
+        let (mut waiting, mut backing_off) = (0, 0);
         for (id, call) in &self.calls {
             match call.stage {
                 Stage::Between => return Err(format!("call {id} is nowhere")),
-                Stage::Queued(seq) => {
+                Stage::Queued(queue) => {
                     waiting += 1;
-                    bytes += call.demand.size;
-                    let queued = match call.target {
-                        Some(node) => self.registry.node(node).and_then(|node| node.waiting.get(&seq)),
-                        None => {
-                            let key = (call.method.id(), call.demand.labels.clone());
-                            self.queues.get(&key).and_then(|queue| queue.calls.get(&seq))
-                        }
-                    };
-                    if queued != Some(id) {
-                        return Err(format!("call {id} is not in the queue that it says it is in"));
+                    if !call.demand.patient {
+                        limited.calls += 1;
+                        limited.bytes += call.demand.size;
                     }
-                    self.waits_for_good_reason(call).map_err(|node| {
+                    let queue = self.queues.get(queue).filter(|queue| queue.calls.get(&call.seq) == Some(id));
+                    let queue = queue.ok_or_else(|| format!("call {id} is not in the queue that it says it is in"))?;
+                    self.waits_for_good_reason(call, queue).map_err(|node| {
                         format!("call {id} ({}) waits while {node} has a free slot", call.method.name())
                     })?;
                 }
                 Stage::BackingOff(until) => {
                     backing_off += 1;
-                    if !self.timers.contains(&(until, *id, Timer::Retry)) {
-                        return Err(format!("call {id} backs off and no timer ends that"));
-                    }
+                    must(self.timers.contains(&(until, Timer::Retry(*id))), || {
+                        format!("call {id} backs off and no timer ends that")
+                    })?;
                 }
                 Stage::InFlight(node) => {
-                    let booked =
-                        self.registry.node(node).is_some_and(|node| node.in_flight.contains_key(&(*id, call.attempt)));
-                    if !booked {
-                        return Err(format!("call {id} is in flight and not in the books of its node"));
-                    }
+                    let is_booked = match self.registry.node(node) {
+                        Some(node) => node.in_flight.contains_key(&(*id, call.attempt)),
+                        None => self.departed.contains_key(&node),
+                    };
+                    must(is_booked, || format!("call {id} is in flight and not in the books of its node"))?;
                 }
             }
             if let Some(deadline) = call.deadline() {
-                if !self.timers.contains(&(deadline, *id, Timer::Deadline)) {
-                    return Err(format!("call {id} has a deadline and no timer"));
-                }
+                must(self.timers.contains(&(deadline, Timer::Deadline(*id))), || {
+                    format!("call {id} has a deadline and no timer")
+                })?;
             }
         }
-        let queued: usize = self.queues.values().map(|queue| queue.calls.len()).sum();
-        let targeted: usize = self.registry.nodes().map(|node| node.waiting.len()).sum();
-        let books = [
-            ("waiting", self.waiting, waiting),
-            ("in queues", self.waiting, queued + targeted),
-            ("bytes waiting", self.waiting_bytes, bytes),
-            ("backing off", self.backing_off, backing_off),
-        ];
-        for (what, kept, counted) in books {
-            if kept != counted {
-                return Err(format!("{what}: {kept} in the books, {counted} counted"));
+        must(self.queues.waiting == waiting, || {
+            format!("{} wait in the books, {waiting} counted", self.queues.waiting)
+        })?;
+        must(self.queues.limited == limited, || {
+            format!("{:?} count against the limits in the books, {limited:?} counted", self.queues.limited)
+        })?;
+        must(self.backing_off == backing_off, || {
+            format!("{} back off in the books, {backing_off} counted", self.backing_off)
+        })
+    }
+
+    fn check_queues(&self) -> Checked {
+        let mut listed = 0;
+        for (id, queue) in self.queues.iter() {
+            listed += queue.calls.len();
+            must(!queue.calls.is_empty(), || "an empty queue is kept".to_owned())?;
+            must(self.queues.unserved.contains(&id) == queue.unserved.is_some(), || {
+                "the list of queues that no node serves is wrong".to_owned()
+            })?;
+            if queue.closed.is_some() {
+                must(!self.chores.is_empty(), || "nothing moves the calls out of a closed queue".to_owned())?;
+                continue;
             }
+            if let Scope::Any { labels, avoid } = &queue.scope {
+                let is_served = self.registry.serving(queue.method.id(), labels) > 0;
+                must(queue.unserved.is_none() == is_served, || "a queue is wrong about being served".to_owned())?;
+                must(self.queues.avoiding.contains(&id) == avoid.is_some(), || {
+                    "the list of queues whose calls avoid nodes is wrong".to_owned()
+                })?;
+            }
+            self.registry.check_head(id, queue)?;
         }
-        for (at, id, timer) in &self.timers {
-            if !self.calls.contains_key(id) {
-                return Err(format!("a timer ({timer:?} at {at:?}) is for call {id}, which has ended"));
-            }
-        }
-        for ((method, labels), queue) in &self.queues {
-            if queue.calls.is_empty() {
-                return Err("an empty queue is kept".to_owned());
-            }
-            if queue.unserved.is_some() != (self.registry.serving(*method, labels) == 0) {
-                return Err("a queue is wrong about being served".to_owned());
-            }
-        }
-        let _ = now;
-        Ok(())
+        must(listed == self.queues.waiting, || format!("{listed} are in queues, {} wait", self.queues.waiting))?;
+        let heads = self.registry.listed_heads();
+        let stale = heads.iter().find(|id| self.queues.get(**id).is_none_or(|queue| queue.closed.is_some()));
+        must(stale.is_none(), || format!("{stale:?} is listed as work and is not there"))
     }
 
     /// That no node could take the queued call; else the name of one that could.
-    fn waits_for_good_reason(&self, call: &super::CallEntry<H>) -> Result<(), String> {
-        let avoid = self.to_avoid(call);
+    fn waits_for_good_reason(&self, call: &CallEntry<H>, queue: &Queue) -> Checked {
+        // What is left of an event may still place it.
+        if !self.chores.is_empty() || queue.closed.is_some() {
+            return Ok(());
+        }
         for node in self.registry.nodes() {
-            let id = node.identity.id;
-            if call.target.is_some_and(|target| target != id)
-                || avoid.contains(&id)
-                || !node.has_labels(&call.demand.labels)
-            {
-                continue;
-            }
-            let Some(kind) = self.registry.kind_on(id, call.method.id()) else { continue };
-            if node.state == NodeState::Alive && node.has_free_slot(kind) {
+            let Some(kind) = self.registry.kind_on(node.identity.id, call.method.id()) else { continue };
+            let is_for_it = match &queue.scope {
+                Scope::Node { node: target, exact } => {
+                    *target == node.identity.id && (*exact || node.takes_any(kind, Need::NOTHING))
+                }
+                Scope::Any { labels, avoid } => {
+                    let all =
+                        self.registry.nodes().filter(|node| self.registry.is_serving(node, call.method.id(), labels));
+                    let has_others = all
+                        .map(|node| node.identity.id)
+                        .any(|id| avoid.as_ref().is_none_or(|avoid| !avoid.contains(&id)));
+                    let avoided = avoid.as_ref().is_some_and(|avoid| avoid.contains(&node.identity.id));
+                    self.registry.is_serving(node, call.method.id(), labels)
+                        && !(avoided && has_others)
+                        && node.takes_any(kind, Need::NOTHING)
+                }
+            };
+            if is_for_it && node.state == NodeState::Alive && node.has_free_slot(kind) {
                 return Err(node.identity.to_string());
             }
         }
@@ -112,41 +156,129 @@ impl<H: Host> Core<H> {
     }
 }
 
-impl<H: Host> super::Registry<H> {
-    fn sanity_check(&self) -> Result<(), String> {
+impl<H: Host> Registry<H> {
+    fn sanity_check(&self) -> Checked {
         let mut in_flight = 0;
+        let mut groups: BTreeMap<GroupId, Vec<&Node<H>>> = BTreeMap::new();
         for node in self.nodes() {
-            let name = &node.identity;
-            let mut counts = [0u32; 2];
-            for entry in node.in_flight.values() {
-                counts[entry.kind as usize] += 1;
+            in_flight += check_node(node)?;
+            groups.entry(node.group).or_default().push(node);
+        }
+        must(in_flight == self.in_flight, || {
+            format!("in flight: {} in the books, {in_flight} counted", self.in_flight)
+        })?;
+        let alive = self.nodes().filter(|node| node.state == NodeState::Alive).count();
+        must(alive == self.alive, || format!("alive: {} in the books, {alive} counted", self.alive))?;
+        must(groups.len() == self.groups().count(), || "a group without members is kept".to_owned())?;
+        for (id, members) in groups {
+            let group = self.group(id).ok_or_else(|| "a node is in a group that is not there".to_owned())?;
+            check_group(group, &members)?;
+            for method in group.catalogue.methods.keys() {
+                let listed = self.providers(*method).iter().filter(|provider| **provider == id).count();
+                must(listed == 1, || format!("a group is listed {listed} times for a method that it serves"))?;
             }
-            in_flight += node.in_flight.values().map(|booking| booking.count as usize).sum::<usize>();
-            if counts != node.counts() {
-                return Err(format!("{name}: slots taken {:?} in the books, {counts:?} counted", node.counts()));
-            }
-            if node.expected_backlog() != node.backlog() {
-                return Err(format!(
-                    "{name}: its backlog is {:?}, and {:?} counted",
-                    node.backlog(),
-                    node.expected_backlog()
-                ));
-            }
-            if node.state == NodeState::Draining && !node.waiting.is_empty() {
-                return Err(format!("{name} is leaving, and calls wait for it"));
-            }
-            for kind in [MethodKind::Compute, MethodKind::Async] {
-                if self.is_ready(node, kind) != node.takes(kind, std::time::Duration::ZERO) {
-                    return Err(format!("{name}: the index is wrong about whether it takes {kind:?} calls"));
+        }
+        Ok(())
+    }
+
+    /// The head of a queue is where nodes look for it.
+    fn check_head(&self, id: QueueId, queue: &Queue) -> Checked {
+        let head = (queue.head(), id);
+        let is_in = |work: &super::queues::Work| {
+            work.by_service().any(|(service, mut heads)| {
+                service == queue.service && heads.any(|(seq, queue)| (Some(seq), queue) == head)
+            })
+        };
+        let method = queue.method.id();
+        match &queue.scope {
+            Scope::Any { .. } => {
+                for group in self.providers(method).iter().filter_map(|id| self.group(*id)) {
+                    let kind =
+                        group.kind_of(method).ok_or_else(|| "a group is listed for a method in vain".to_owned())?;
+                    must(is_in(&group.work[kind]), || "a group does not know the head of a queue".to_owned())?;
                 }
             }
+            Scope::Node { node, .. } => {
+                let kind = self.kind_on(*node, method).ok_or_else(|| "calls wait for a node in vain".to_owned())?;
+                let is_known = self.node(*node).is_some_and(|node| is_in(&node.work[kind]));
+                must(is_known, || "a node does not know the head of its queue".to_owned())?;
+            }
         }
-        if in_flight != self.in_flight {
-            return Err(format!("in flight: {} in the books, {in_flight} counted", self.in_flight));
-        }
-        self.check_groups(&self.nodes().fold(BTreeMap::new(), |mut serving, node| {
-            *serving.entry(node.group()).or_insert(0) += usize::from(node.state != NodeState::Draining);
-            serving
-        }))
+        Ok(())
     }
+
+    fn listed_heads(&self) -> BTreeSet<QueueId> {
+        let groups = self.groups().map(|group| &group.work);
+        let works = groups.chain(self.nodes().map(|node| &node.work));
+        works.flat_map(|work| KINDS.into_iter().flat_map(move |kind| work[kind].queues())).collect()
+    }
+}
+
+/// Recounts a node's books, and says how many calls it has.
+fn check_node<H: Host>(node: &Node<H>) -> Result<usize, String> {
+    let name = &node.identity;
+    let mut counts = PerKind::<u32>::default();
+    let mut backlog = Backlog::default();
+    for booking in node.in_flight.values() {
+        counts[booking.kind] += 1;
+        if booking.kind == MethodKind::Compute {
+            backlog.time += booking.need.time;
+            backlog.bytes += booking.need.bytes;
+        }
+    }
+    let calls = node.in_flight.values().map(|booking| booking.count as usize).sum();
+    must(counts == node.counts, || format!("{name}: {:?} in the books, {counts:?} counted", node.counts))?;
+    must(backlog == node.backlog, || format!("{name}: {:?} in the books, {backlog:?} counted", node.backlog))?;
+    must(calls == node.calls, || format!("{name}: {} calls in the books, {calls} counted", node.calls))?;
+    // The load by its definition, and not by the function that fills the index.
+    for kind in KINDS {
+        let taken = counts[kind] + if kind == MethodKind::Compute { node.busy } else { 0 };
+        let load = u64::from(taken) * (1 << 32) / u64::from(node.limit(kind));
+        let stored = node.standing.load[kind];
+        must(stored.is_none_or(|stored| stored == load), || {
+            format!("{name} lies at load {stored:?} in the index, and {load} is counted for {kind:?}")
+        })?;
+        let free = node.limit(kind).saturating_sub(taken);
+        let expected = if node.state == NodeState::Alive { free } else { 0 };
+        must(node.standing.free[kind] == expected, || format!("{name} is wrong about its free slots"))?;
+        must(stored.is_some() == node.takes_any(kind, Need::NOTHING), || {
+            format!("{name}: the index is wrong about whether it takes {kind:?} calls")
+        })?;
+    }
+    let is_serving = node.state != NodeState::Draining;
+    must(node.standing.serving == is_serving, || format!("{name} is wrong about whether it serves"))?;
+    let waits = KINDS.into_iter().any(|kind| node.work[kind].queues().next().is_some());
+    must(is_serving || !waits, || format!("{name} is leaving, and calls wait for it"))?;
+    Ok(calls)
+}
+
+fn check_group<H: Host>(group: &Group, members: &[&Node<H>]) -> Checked {
+    must(group.members == members.len(), || "a group is wrong about how many members it has".to_owned())?;
+    check_view(&group.everyone, members)?;
+    for (bit, labels, view) in group.views() {
+        let labelled: Vec<&Node<H>> = members.iter().filter(|node| node.card.has_labels(labels)).copied().collect();
+        let listed = members.iter().filter(|node| node.views & (1 << bit) != 0).count();
+        must(listed == labelled.len(), || format!("{listed} nodes are in the view of {labels:?}"))?;
+        check_view(view, &labelled)?;
+    }
+    Ok(())
+}
+
+fn check_view<H: Host>(view: &View, members: &[&Node<H>]) -> Checked {
+    let standings = members.iter().map(|node| &node.standing);
+    let serving = standings.clone().filter(|standing| standing.serving).count();
+    must(view.serving == serving, || format!("{} serve in the books, {serving} counted", view.serving))?;
+    for kind in KINDS {
+        let sum = |part: fn(&Standing) -> PerKind<u32>| -> u64 {
+            standings.clone().map(|standing| u64::from(part(standing)[kind])).sum()
+        };
+        must(view.limit[kind] == sum(|standing| standing.limit), || "a view is wrong about its slots".to_owned())?;
+        must(view.free[kind] == sum(|standing| standing.free), || "a view is wrong about its free slots".to_owned())?;
+        view.ready[kind].check()?;
+        let listed: BTreeSet<(u64, NodeId)> = view.ready[kind].iter(0).collect();
+        let expected: BTreeSet<(u64, NodeId)> =
+            members.iter().filter_map(|node| Some((node.standing.load[kind]?, node.identity.id))).collect();
+        must(listed == expected, || format!("the index of {kind:?} nodes is {listed:?} and not {expected:?}"))?;
+    }
+    Ok(())
 }

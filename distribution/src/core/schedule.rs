@@ -1,40 +1,30 @@
 //! Which call goes to which node, and which waits.
 //!
-//! A call goes to the least loaded node that serves its method and can take it. If none can, it waits
-//! in its method's queue (or in the queue of the one node it is for), and a node that gets free takes
-//! from the queues it serves: from the service that was served longest ago, the oldest call first.
-
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    time::Duration,
-};
+//! A call goes to the least loaded node that serves its method and can take it. If none can, it waits in a queue (see
+//! [`super::queues`]), and a node that gets free takes from the queues it serves: from the service that was served longest
+//! ago, the oldest call first. Calls that are for one node only take part in that order like all others.
 
 use super::{
-    CallEntry, CallHandle as _, Core, Demand, Effect, Effects, Host, Labels, Seq, Stage, Time, Timer,
-    registry::{Booking, UNKNOWN_RUN_TIME, describe_signature},
+    CallHandle as _, Core, Effect, Effects, Host, Labels, Time, Timer,
+    balance::{Need, UNKNOWN_RUN_TIME},
+    call::{CallEntry, Demand, Stage, shutdown_error},
+    chores::Chore,
+    per_kind::{KINDS, PerKind},
+    queues::{Avoid, Queue, QueueId, Removed, Scope, Seq, TakenBy},
+    registry::{Booking, Node},
 };
 use crate::{
     error::{CallError, Cause, QueueUnit, Setback},
     id::{CallId, NodeId},
     service::method::{Method, MethodId, MethodKind},
+    view::NodeState,
 };
+
+/// Calls that a node is given in one go; what it takes beyond that follows as soon as others had the lock.
+const FED_AT_ONCE: usize = 256;
 
 /// A new run time counts this much (one part in) towards the mean.
 const MEAN_OVER: u32 = 8;
-
-/// Calls that wait for the same: the method, and the labels that a node must have.
-pub(super) type QueueKey = (MethodId, Labels);
-
-/// The calls of one method that wait for any node, or any with some labels.
-#[derive(Debug)]
-pub(super) struct Queue {
-    service: &'static str,
-    pub(super) calls: BTreeMap<Seq, CallId>,
-    /// Since when no node serves the method; `None` while one does.
-    pub(super) unserved: Option<Time>,
-    /// None of the calls was queued before this.
-    oldest: Time,
-}
 
 impl<H: Host> Core<H> {
     /// Takes a call and says by which number it is known; a batch has as many numbers as calls, from that
@@ -59,12 +49,12 @@ impl<H: Host> Core<H> {
         let call = CallEntry {
             handle,
             method,
+            service: self.queues.service(method.name().service),
             demand,
             submitted: now,
             queued: now,
             seq,
             stage: Stage::Between,
-            target: None,
             beside,
             kept: None,
             attempt: setbacks.last().map_or(0, |setback| setback.attempt),
@@ -73,12 +63,12 @@ impl<H: Host> Core<H> {
             returned: 0,
         };
         if let Some(deadline) = call.deadline() {
-            self.timers.insert((deadline, id, Timer::Deadline));
+            self.timers.insert((deadline, Timer::Deadline(id)));
         }
         let was_lost = call.lost().next().is_some();
         self.calls.insert(id, call);
         if self.shutting_down {
-            self.end_with(id, effects, super::shutdown_error);
+            self.end_with(id, effects, shutdown_error);
         } else if was_lost {
             // It was lost as part of a batch. Its own first repetition need not wait: the batch is not
             // repeated, so it comes once.
@@ -96,101 +86,148 @@ impl<H: Host> Core<H> {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.queued = now;
         call.stage = Stage::Between;
-        let (method, seq) = (call.method, call.seq);
-        let target = self.find_target(id);
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        call.target = target;
-        let labels = call.demand.labels.clone();
-        match target {
-            Some(target) => {
-                let Some(node) = self.registry.node_mut(target) else {
-                    let wanted = format!(
-                        "it was to run on node {target}, and there is no such node (a node that comes back has a new id)"
-                    );
-                    return self.fail_target(now, id, wanted, effects);
-                };
-                if node.state == crate::view::NodeState::Draining {
-                    let wanted = format!("it was to run on {}, which is leaving", node.identity);
-                    return self.fail_target(now, id, wanted, effects);
+        let method = call.method.id();
+        if let Some(labels) = &call.demand.labels {
+            self.registry.prepare_views(method, labels);
+        }
+        match self.find_target(id) {
+            Some((target, exact)) => {
+                if !self.enqueue_for(now, id, target, exact, effects) {
+                    return;
                 }
-                node.waiting.insert(seq, id);
-                self.queued(id);
-                if self.registry.kind_on(target, method.id()).is_none() {
-                    return self.fail_unserved(now, id, effects);
-                }
-                self.feed(now, target, effects);
             }
             None => {
+                let Some(call) = self.calls.get(&id) else { return };
+                let (labels, avoid) = (call.demand.labels.clone(), self.to_avoid(call));
                 // With nothing waiting there is nothing to overtake, and the queue is passed by.
-                if self.waiting == 0 {
-                    if let Some((node, kind)) = self.choose(id) {
+                if self.queues.waiting == 0 {
+                    if let Some((node, kind)) = self.choose(id, &labels, &avoid) {
                         return self.send(now, id, node, kind, effects);
                     }
                 }
-                let served = self.registry.serving(method.id(), &labels) > 0;
-                let queue = self.queues.entry((method.id(), labels)).or_insert_with(|| Queue {
-                    service: method.name().service,
-                    calls: BTreeMap::new(),
-                    unserved: None,
-                    oldest: now,
-                });
-                queue.calls.insert(seq, id);
-                if !served {
-                    queue.unserved.get_or_insert(now);
+                let queue = self.push(now, id, Scope::Any { labels: labels.clone(), avoid });
+                if self.registry.serving(method, &labels) == 0 {
+                    self.mark_unserved(now, queue);
+                    if self.settings.node_wait.is_zero() {
+                        return self.fail_unserved(now, id, effects);
+                    }
                 }
-                self.queued(id);
-                if !served && self.settings.node_wait.is_zero() {
-                    return self.fail_unserved(now, id, effects);
-                }
+                self.place_queued(now, queue, effects);
             }
         }
-        // The node takes what is its turn, which may be another call than this one. Then this one may
-        // still fit elsewhere.
-        self.place_queued(now, id, effects);
         self.refuse_if_full(id, effects);
+    }
+
+    /// Puts a call into the queue of the one node that it is for; `false` if that ends it.
+    fn enqueue_for(&mut self, now: Time, id: CallId, target: NodeId, exact: bool, effects: &mut Effects<H>) -> bool {
+        let Some(node) = self.registry.node(target) else {
+            let wanted = format!(
+                "it was to run on node {target}, and there is no such node (a node that comes back has a new id)"
+            );
+            self.fail_target(now, id, wanted, effects);
+            return false;
+        };
+        if node.state == NodeState::Draining {
+            let wanted = format!("it was to run on {}, which is leaving", node.identity);
+            self.fail_target(now, id, wanted, effects);
+            return false;
+        }
+        let Some(method) = self.calls.get(&id).map(|call| call.method.id()) else { return false };
+        if self.registry.kind_on(target, method).is_none() {
+            self.fail_unserved(now, id, effects);
+            return false;
+        }
+        self.push(now, id, Scope::Node { node: target, exact });
+        self.feed(now, target, effects);
+        true
+    }
+
+    /// Puts a call into a queue.
+    fn push(&mut self, now: Time, id: CallId, scope: Scope) -> QueueId {
+        let taken_by = match &scope {
+            Scope::Node { node, .. } => TakenBy::Node(*node),
+            Scope::Any { .. } => TakenBy::Groups,
+        };
+        let Some(call) = self.calls.get_mut(&id) else { return QueueId::NONE };
+        let (method, service, waiting) = (call.method, call.service, call.waiting(id));
+        let (queue, change) = self.queues.push(method, service, scope, waiting);
+        call.stage = Stage::Queued(queue);
+        if let Some(unserved) = self.queues.get_mut(queue).and_then(|queue| queue.unserved.as_mut()) {
+            unserved.later.push_back((now, waiting.seq));
+        }
+        self.registry.change_head(queue, Removed { method: method.id(), service, taken_by }, change);
+        queue
+    }
+
+    /// Takes a call out of the queue it is in.
+    pub(super) fn unqueue(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Stage::Queued(queue) = std::mem::replace(&mut call.stage, Stage::Between) else { return };
+        let waiting = call.waiting(id);
+        if let Some((removed, change)) = self.queues.remove(queue, waiting) {
+            self.registry.change_head(queue, removed, change);
+        }
+    }
+
+    /// What a call asks of a node. One that was lost before is not sent ahead of a free slot: it may be what ends its
+    /// nodes, and calls that wait beside it would be lost as well.
+    fn need(&self, call: &CallEntry<H>) -> Need {
+        let time = match call.may_have_run() {
+            true => UNKNOWN_RUN_TIME,
+            false => self.run_times.get(&call.method.id()).copied().unwrap_or(UNKNOWN_RUN_TIME),
+        };
+        Need { time: time.saturating_mul(call.demand.count), bytes: call.demand.size }
     }
 
     /// The least loaded node that can take the call now; one that it was lost with or refused by only if
     /// there is no other.
-    fn choose(&self, id: CallId) -> Option<(NodeId, MethodKind)> {
+    fn choose(&self, id: CallId, labels: &Labels, avoid: &Avoid) -> Option<(NodeId, MethodKind)> {
         let call = self.calls.get(&id)?;
         let method = call.method.id();
-        let Demand { labels, count, .. } = &call.demand;
-        let expected = self.expected(method).saturating_mul(*count);
-        // Drawn from the seed by the call's own number: random to whoever looks, and the same in each run.
+        // Drawn from the seed by the call's own number: random to an observer, and the same in each run.
         let salt = self.settings.seed ^ id.0;
-        self.registry.least_loaded(method, labels, expected, &self.to_avoid(call), salt)
+        self.registry.least_loaded(method, labels, self.need(call), self.still_avoided(method, labels, avoid), salt)
     }
 
-    fn choose_for_queued(&self, id: CallId) -> Option<(NodeId, MethodKind)> {
-        let call = self.calls.get(&id)?;
-        let waits = matches!(call.stage, Stage::Queued(_)) && call.target.is_none();
-        if waits { self.choose(id) } else { None }
-    }
-
-    /// The nodes that the call should not go to: those it has tried, unless it has tried all.
-    pub(super) fn to_avoid(&self, call: &CallEntry<H>) -> Vec<NodeId> {
+    /// The nodes that the call should not go to: those it has tried, and the one that has the same call.
+    fn to_avoid(&self, call: &CallEntry<H>) -> Avoid {
         if call.setbacks.is_empty() && call.beside.is_none() {
-            return Vec::new();
+            return None;
         }
         let tried = call.setbacks.iter().map(|setback| setback.node.id).chain(call.beside);
-        let mut serving: Vec<NodeId> = tried
-            .filter(|node| self.registry.node(*node).is_some_and(|node| node.state != crate::view::NodeState::Draining))
-            .collect();
+        let labels = &call.demand.labels;
+        let is_serving = |id: &NodeId| {
+            self.registry.node(*id).is_some_and(|node| self.registry.is_serving(node, call.method.id(), labels))
+        };
+        let mut serving: Vec<NodeId> = tried.filter(is_serving).collect();
         serving.sort();
         serving.dedup();
-        let all = self.registry.serving(call.method.id(), &call.demand.labels);
-        if serving.len() >= all { Vec::new() } else { serving }
+        (!serving.is_empty()).then(|| serving.into())
+    }
+
+    /// Those of the nodes to avoid that still count: none, if there are no others.
+    fn still_avoided<'a>(&self, method: MethodId, labels: &Labels, avoid: &'a Avoid) -> &'a [NodeId] {
+        let Some(avoid) = avoid else { return &[] };
+        let is_serving =
+            |id: &&NodeId| self.registry.node(**id).is_some_and(|node| self.registry.is_serving(node, method, labels));
+        let serving = avoid.iter().filter(is_serving).count();
+        if serving >= self.registry.serving(method, labels) { &[] } else { avoid }
+    }
+
+    /// Whether a call that a node would not take has another to go to.
+    pub(super) fn has_elsewhere(&self, call: &CallEntry<H>) -> bool {
+        let avoid = self.to_avoid(call);
+        avoid.is_none() || !self.still_avoided(call.method.id(), &call.demand.labels, &avoid).is_empty()
     }
 
     /// Ends a call that has just been queued where nothing took it and the queue is full.
     fn refuse_if_full(&mut self, id: CallId, effects: &mut Effects<H>) {
-        let (calls, bytes) = (self.waiting, self.waiting_bytes);
-        let (queued, limit, unit) = if calls > self.settings.queue {
-            (calls - 1, self.settings.queue, QueueUnit::Calls)
-        } else if bytes > self.settings.queue_bytes {
-            let others = self.calls.get(&id).map_or(bytes, |call| bytes.saturating_sub(call.demand.size));
-            (others, self.settings.queue_bytes, QueueUnit::Bytes)
+        let waiting = self.queues.limited;
+        let (queued, limit, unit) = if waiting.calls > self.settings.queue {
+            (waiting.calls - 1, self.settings.queue, QueueUnit::Calls)
+        } else if waiting.bytes > self.settings.queue_bytes {
+            let others = self.calls.get(&id).map_or(0, |call| call.demand.size);
+            (waiting.bytes.saturating_sub(others), self.settings.queue_bytes, QueueUnit::Bytes)
         } else {
             return;
         };
@@ -210,67 +247,86 @@ impl<H: Host> Core<H> {
     /// Gives a node as much of what waits as it can take: its free slots' worth, and of what may be
     /// prefetched its share, so that the nodes which get free next find something too.
     pub(super) fn feed(&mut self, now: Time, node: NodeId, effects: &mut Effects<H>) {
-        let mut share = self.waiting.div_ceil(self.registry.len().max(1));
+        let mut share = self.queues.waiting.div_ceil(self.registry.len().max(1));
         // Kinds of which the node takes no more.
-        let mut full = [false; 2];
-        while self.waiting > 0 {
+        let mut full = PerKind::<bool>::default();
+        for _ in 0..FED_AT_ONCE {
+            if self.queues.waiting == 0 {
+                return;
+            }
             let Some((id, kind)) = self.next_for(node, full) else { return };
             let Some(call) = self.calls.get(&id) else { return };
             let Some(room) = self.registry.node(node) else { return };
-            let count = call.demand.count;
             if !room.has_free_slot(kind) {
                 // The call whose turn it is may be too long to be prefetched. Then the node gets none of
                 // its kind until a slot is free: others that are short must not overtake it for ever.
-                if share == 0 || !room.takes(kind, self.expected(call.method.id()).saturating_mul(count)) {
-                    full[kind as usize] = true;
+                if share == 0 || !room.takes(kind, self.need(call)) {
+                    full[kind] = true;
                     continue;
                 }
                 share -= 1;
             }
-            self.unqueue_to_send(id);
+            self.unqueue(id);
             self.send(now, id, node, kind, effects);
         }
+        self.chores.push_back(Chore::Feed(node));
     }
 
     /// The call whose turn it is on this node, among those of a kind that is not full.
-    fn next_for(&self, id: NodeId, full: [bool; 2]) -> Option<(CallId, MethodKind)> {
+    fn next_for(&self, id: NodeId, full: PerKind<bool>) -> Option<(CallId, MethodKind)> {
         let node = self.registry.node(id)?;
-        let has_room = |method: MethodId| {
-            let kind = self.registry.kind_on(id, method)?;
-            (!full[kind as usize] && node.takes(kind, Duration::ZERO)).then_some(kind)
-        };
-        for call in node.waiting.values() {
-            if let Some(kind) = self.calls.get(call).and_then(|entry| has_room(entry.method.id())) {
-                return Some((*call, kind));
+        let group = self.registry.group(node.group)?;
+        let mut best: Option<((u64, Seq), CallId, MethodKind)> = None;
+        for kind in KINDS {
+            if full[kind] || !node.takes(kind, Need::NOTHING) {
+                continue;
+            }
+            for work in [&node.work[kind], &group.work[kind]] {
+                for (service, heads) in work.by_service() {
+                    let turn = self.queues.turn(service);
+                    for (seq, queue) in heads {
+                        if best.is_some_and(|(order, ..)| order < (turn, seq)) {
+                            break;
+                        }
+                        let Some(queue) = self.queues.get(queue).filter(|queue| self.may_take(node, kind, queue))
+                        else {
+                            continue;
+                        };
+                        let Some(call) = queue.calls.get(&seq) else { continue };
+                        best = Some(((turn, seq), *call, kind));
+                        break;
+                    }
+                }
             }
         }
-        let mut best: Option<(u64, Seq, CallId, MethodKind)> = None;
-        for ((method, labels), queue) in &self.queues {
-            let Some(kind) = has_room(*method).filter(|_| node.has_labels(labels)) else { continue };
-            let fits = |call: &&CallId| self.calls.get(call).is_some_and(|entry| !self.to_avoid(entry).contains(&id));
-            let Some((seq, call)) = queue.calls.iter().find(|(_, call)| fits(call)) else { continue };
-            let turn = self.turns.get(queue.service).copied().unwrap_or(0);
-            if best.is_none_or(|(best_turn, best_seq, ..)| (turn, *seq) < (best_turn, best_seq)) {
-                best = Some((turn, *seq, *call, kind));
+        best.map(|(_, call, kind)| (call, kind))
+    }
+
+    /// Whether a node that serves the method may take the calls of a queue, as far as a slot is free.
+    fn may_take(&self, node: &Node<H>, kind: MethodKind, queue: &Queue) -> bool {
+        match &queue.scope {
+            Scope::Node { exact: true, .. } => true,
+            Scope::Node { exact: false, .. } => node.takes_any(kind, Need::NOTHING),
+            Scope::Any { labels, avoid } => {
+                node.takes_any(kind, Need::NOTHING)
+                    && labels.as_ref().is_none_or(|labels| node.card.has_labels(labels))
+                    && !self.still_avoided(queue.method.id(), labels, avoid).contains(&node.identity.id)
             }
         }
-        best.map(|(_, _, call, kind)| (call, kind))
     }
 
     /// Books a call that is in no queue onto a node.
     fn send(&mut self, now: Time, id: CallId, node: NodeId, kind: MethodKind, effects: &mut Effects<H>) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let need = self.need(call);
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let method = call.method;
         call.stage = Stage::InFlight(node);
         call.attempt += 1;
         call.sent += 1;
         let (handle, attempt, deadline) = (call.handle.clone(), call.attempt, call.deadline());
         handle.open(attempt);
-        self.turn += 1;
-        self.turns.insert(method.name().service, self.turn);
-        let count = call.demand.count;
-        let expected = self.expected(method.id()).saturating_mul(count);
-        let booking = Booking { call: id, attempt, kind, count, expected };
+        self.queues.end_turn(call.service);
+        let booking = Booking { call: id, attempt, kind, count: call.demand.count, need };
         self.registry.start(now, node, booking);
         if let Some(node) = self.registry.node(node) {
             effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, deadline });
@@ -282,195 +338,62 @@ impl<H: Host> Core<H> {
         if let Some(call) = self.calls.get_mut(&id) {
             call.sent -= 1;
             if self.shutting_down {
-                self.end_with(id, effects, super::shutdown_error);
+                self.end_with(id, effects, shutdown_error);
             } else {
                 self.enqueue_or_place(now, id, effects);
             }
         }
     }
 
-    /// Notes that a call has been put into a queue.
-    fn queued(&mut self, id: CallId) {
-        self.waiting += 1;
-        if let Some(call) = self.calls.get_mut(&id) {
-            call.stage = Stage::Queued(call.seq);
-            self.waiting_bytes += call.demand.size;
-        }
-    }
-
-    /// Takes a call out of the queue it is in.
-    pub(super) fn unqueue(&mut self, call: &CallEntry<H>, seq: Seq) {
-        self.take_out(call.method.id(), call.demand.size, call.demand.labels.clone(), call.target, seq);
-    }
-
-    fn unqueue_to_send(&mut self, id: CallId) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let (method, size, target, seq) = (call.method.id(), call.demand.size, call.target, call.seq);
-        let labels = call.demand.labels.clone();
-        call.stage = Stage::Between;
-        self.take_out(method, size, labels, target, seq);
-    }
-
-    fn take_out(&mut self, method: MethodId, size: usize, labels: Labels, target: Option<NodeId>, seq: Seq) {
-        self.waiting -= 1;
-        self.waiting_bytes -= size;
-        match target {
-            Some(node) => {
-                if let Some(node) = self.registry.node_mut(node) {
-                    node.waiting.remove(&seq);
-                }
-            }
-            None => {
-                if let Entry::Occupied(mut queue) = self.queues.entry((method, labels)) {
-                    queue.get_mut().calls.remove(&seq);
-                    if queue.get().calls.is_empty() {
-                        queue.remove();
-                    }
-                }
-            }
-        }
-    }
-
-    /// The node that the call is for, if it is for one.
-    fn find_target(&self, id: CallId) -> Option<NodeId> {
+    /// The node that the call is for, if it is for one, and whether the caller named it.
+    fn find_target(&self, id: CallId) -> Option<(NodeId, bool)> {
         let call = self.calls.get(&id)?;
-        call.demand.node.or_else(|| {
-            let key = call.demand.affinity?;
-            self.registry.closest(key, call.method.id(), &call.demand.labels, &self.to_avoid(call))
-        })
-    }
-
-    /// Ends a call whose node does not come any more, unless another will do.
-    pub(super) fn untarget(
-        &mut self,
-        now: Time,
-        id: CallId,
-        wanted: impl FnOnce() -> String,
-        effects: &mut Effects<H>,
-    ) {
-        match self.calls.get(&id) {
-            Some(call) if call.demand.node.is_none() => {
-                self.unqueue_to_send(id);
-                self.enqueue_or_place(now, id, effects);
-            }
-            Some(_) => self.fail_target(now, id, wanted(), effects),
-            None => {}
+        if let Some(node) = call.demand.node {
+            return Some((node, true));
         }
+        let (method, labels, avoid) = (call.method.id(), &call.demand.labels, self.to_avoid(call));
+        let key = call.demand.affinity?;
+        let avoid = self.still_avoided(method, labels, &avoid);
+        self.registry.closest(key, method, labels, avoid).map(|node| (node, false))
     }
 
-    /// Notes for each queue whether any node serves it, after nodes came or went.
-    pub(super) fn note_served(&mut self, now: Time) {
-        for ((method, labels), queue) in &mut self.queues {
-            if self.registry.serving(*method, labels) > 0 {
-                queue.unserved = None;
-            } else {
-                queue.unserved.get_or_insert(now);
+    /// Closes the queues of a node that takes no more calls, and sees to those that are in them.
+    pub(super) fn close_queues(&mut self, work: &PerKind<super::queues::Work>, why: &str) {
+        for kind in KINDS {
+            for queue in work[kind].queues() {
+                self.queues.close(queue, why.into());
+                self.chores.push_back(Chore::Empty(queue));
             }
         }
     }
 
-    /// Ends the calls that have waited long enough for a node to come.
-    pub(super) fn expire_unserved(&mut self, now: Time, effects: &mut Effects<H>) {
-        let wait = self.settings.node_wait;
-        let mut expired = Vec::new();
-        for queue in self.queues.values_mut() {
-            let Some(since) = queue.unserved else { continue };
-            if queue.oldest.max(since) + wait > now {
-                continue;
+    /// Looks again for nodes for calls that avoid some, and may not need to any more.
+    pub(super) fn place_avoiding(&mut self) {
+        self.chores.extend(self.queues.avoiding.iter().map(|queue| Chore::Place(*queue)));
+    }
+
+    /// Feeds nodes that could take the first call of a queue until none gets further.
+    pub(super) fn place_queued(&mut self, now: Time, queue: QueueId, effects: &mut Effects<H>) {
+        while let Some(node) = self.choose_for_queue(queue) {
+            let before = self.queues.waiting;
+            self.feed(now, node, effects);
+            if self.queues.waiting == before {
+                break;
             }
-            queue.oldest = now;
-            for id in queue.calls.values() {
-                let Some(call) = self.calls.get(id) else { continue };
-                if call.queued.max(since) + wait <= now {
-                    expired.push(*id);
-                } else {
-                    queue.oldest = queue.oldest.min(call.queued);
-                }
-            }
-        }
-        for id in expired {
-            self.fail_unserved(now, id, effects);
         }
     }
 
-    /// When the next call may have waited long enough for a node to come.
-    pub(super) fn next_unserved(&self) -> Option<Time> {
-        let wait = self.settings.node_wait;
-        self.queues.values().filter_map(|queue| Some(queue.oldest.max(queue.unserved?) + wait)).min()
+    fn choose_for_queue(&self, queue: QueueId) -> Option<NodeId> {
+        let queue = self.queues.get(queue)?;
+        let Scope::Any { labels, avoid } = &queue.scope else { return None };
+        let (_, id) = queue.calls.first_key_value()?;
+        self.choose(*id, labels, avoid).map(|(node, _)| node)
     }
 
-    /// Ends a call that no node serves, and says what there is instead.
-    fn fail_unserved(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
-        let Some(call) = self.calls.get(&id) else { return };
-        let (method, name) = (call.method, call.method.name());
-        let found = self.registry.other_signatures(name.service, name.method, method.version(), method.signature());
-        let known: Vec<&str> = self.registry.nodes().map(|node| &*node.identity.name).take(8).collect();
-        let wanted = match (call.demand.node, self.registry.len()) {
-            (Some(node), _) => format!("it was to run on node {node}, which does not serve it"),
-            (None, 0) => "no node is registered at this master".to_owned(),
-            (None, count) => format!("none of the {count} registered nodes serves it ({})", known.join(", ")),
-        };
-        let others = self.registry.serving(method.id(), &None);
-        let labels = call.demand.labels.clone().filter(|_| others > 0);
-        let wanted = match &labels {
-            Some(labels) => {
-                let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                format!("none of the {others} nodes that serve it is labelled {}", labels.join(", "))
-            }
-            None => wanted,
-        };
-        let wait = self.settings.node_wait;
-        let wanted = match call.demand.node {
-            Some(_) => wanted,
-            None if wait.is_zero() => {
-                format!("{wanted}; start one that does (calls do not wait for it: `node_wait` is zero)")
-            }
-            None => format!("{wanted}, and none that does came within {wait:?}; start one, or raise `node_wait`"),
-        };
-        self.end_with(id, effects, |call| match call.lost().next_back() {
-            // It may have run on the node it was lost with, so it must not be said that it did not.
-            Some((node, reason)) => {
-                CallError::NodeLost { method: name, node: node.clone(), attempts: call.sent, reason: reason.clone() }
-            }
-            None if !found.is_empty() && labels.is_none() => CallError::Incompatible {
-                method: name,
-                expected: describe_signature(method.signature(), method.version()),
-                found: found.join("`, `"),
-            },
-            None => CallError::NoNode { method: name, wanted, waited: now.saturating_sub(call.submitted) },
-        });
-    }
-
-    fn expected(&self, method: MethodId) -> Duration {
-        self.run_times.get(&method).copied().unwrap_or(UNKNOWN_RUN_TIME)
-    }
-
-    pub(super) fn note_run_time(&mut self, method: MethodId, run: Duration) {
+    pub(super) fn note_run_time(&mut self, method: MethodId, run: std::time::Duration) {
         // A peer's figure: bounded, so that no sum of them can overflow.
         let run = run.min(UNKNOWN_RUN_TIME);
         let mean = self.run_times.entry(method).or_insert(run);
         *mean = *mean - *mean / MEAN_OVER + run / MEAN_OVER;
-    }
-
-    /// Finds nodes for calls that have avoided those they tried, and may not need to any more.
-    pub(super) fn place_tried(&mut self, now: Time, effects: &mut Effects<H>) {
-        let queued = self.queues.values().flat_map(|queue| queue.calls.values());
-        let tried =
-            |id: &&CallId| self.calls.get(id).is_some_and(|call| !call.setbacks.is_empty() || call.beside.is_some());
-        let tried: Vec<CallId> = queued.filter(tried).copied().collect();
-        for id in tried {
-            self.place_queued(now, id, effects);
-        }
-    }
-
-    /// Feeds nodes that could take the queued call until one has, or none gets further.
-    fn place_queued(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
-        while let Some((node, _)) = self.choose_for_queued(id) {
-            let before = self.waiting;
-            self.feed(now, node, effects);
-            if self.waiting == before {
-                break;
-            }
-        }
     }
 }

@@ -44,7 +44,7 @@ impl Registration {
                 compute,
             })
             .collect();
-        Self(hello::Registration { name, slots, busy, async_limit, frame_limit, labels, methods })
+        Self(hello::Registration { name, instance: 0, slots, busy, async_limit, frame_limit, labels, methods })
     }
 
     /// Decodes the body of a registration.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::to_micros,
-    core::{GONE_AFTER, SUSPECT_AFTER},
+    core::{GONE_AFTER, SUSPECT_AFTER, read_card},
     error::GoneReason,
     wire::{
         channel::Channel,
@@ -100,10 +100,11 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
         return;
     }
     let (link, task) = link::new(&shared, registration.frame_limit);
+    let registration = read_card(registration);
     // Registered before it is told so: a node that knows it is registered is in the list.
     let node = shared.with_core(|core, now, effects| {
         let node = core.new_node_id();
-        core.joined(now, node, registration, peer, link, effects);
+        core.on_node_joined(now, node, registration, peer, link, effects);
         node
     });
     // A node is more patient than the master: it must not give up a master that was stalled and would
@@ -120,7 +121,7 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
         Ok(()) => task.run(Arc::clone(&shared), stream, node).await,
         Err(error) => {
             let reason = GoneReason::Broken(error.to_string().into());
-            shared.with_core(|core, now, effects| core.gone(now, node, reason, effects));
+            shared.with_core(|core, now, effects| core.on_node_gone(now, node, reason, effects));
         }
     }
 }

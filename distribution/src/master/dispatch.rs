@@ -25,8 +25,8 @@ use crate::{
     core::{CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Settings, Time},
     error::{CallError, GoneReason, Setback},
     service::{
-        caller::{CallOptions, CallState, Capacity, Dispatcher, Failed, RawAnswer, Role},
-        method::Method,
+        caller::{CallOptions, CallState, Capacity, Dispatcher, Failed, Labels, RawAnswer, Role},
+        method::{Method, MethodId},
     },
     view::{NodeEvent, NodeInfo, Stats},
     wire::{Control, Outcome, frame::BODY_HEADER_LIMIT, guard::MasterGuard},
@@ -150,7 +150,7 @@ impl Shared {
             let now = self.origin.elapsed();
             let result = event(&mut locked, now, &mut effects);
             self.announce(&locked, &effects);
-            if locked.core.next_timer().is_some_and(|next| next < locked.armed) {
+            if locked.core.next_tick() < locked.armed {
                 self.rearm.notify_one();
             }
             if locked.shutting_down {
@@ -166,11 +166,9 @@ impl Shared {
 
     /// Lets the core look at the clock, and says when it wants to again.
     pub(super) fn tick(&self) -> Instant {
-        let look = self.heartbeat / 4;
         let next = self.with_locked(|locked, now, effects| {
             locked.core.tick(now, effects);
-            let next = now + look;
-            locked.armed = locked.core.next_timer().map_or(next, |timer| timer.min(next));
+            locked.armed = locked.core.next_tick();
             locked.armed
         });
         self.origin + next
@@ -192,8 +190,21 @@ impl Shared {
     }
 
     pub(super) fn nodes(&self) -> Vec<NodeInfo> {
+        self.list_nodes(None)
+    }
+
+    /// Lists nodes without holding the lock for long, so that it may take in one that comes meanwhile.
+    fn list_nodes(&self, which: Option<(MethodId, &Labels)>) -> Vec<NodeInfo> {
         let now = self.origin.elapsed();
-        self.lock().core.nodes(now)
+        let (mut infos, mut last) = (Vec::new(), None);
+        loop {
+            let (rows, next) = self.lock().core.node_rows(last, which);
+            infos.extend(rows.iter().map(|row| row.info(now)));
+            if next.is_none() {
+                return infos;
+            }
+            last = next;
+        }
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -218,7 +229,7 @@ impl Shared {
     pub(super) async fn shut_down(&self) {
         self.closing.cancel();
         self.lock().shutting_down = true;
-        self.with_core(|core, _, effects| core.shut_down(effects));
+        while self.with_core(|core, _, effects| core.shut_down(effects)) {}
         let quiet = async {
             while self.lock().core.unfinished() > 0 {
                 self.ended.notified().await;
@@ -243,7 +254,7 @@ impl Shared {
     /// Ends all calls and tells all tasks to end.
     pub(super) fn abandon(&self) {
         self.closing.cancel();
-        self.with_core(|core, _, effects| core.abandon(effects));
+        while self.with_core(|core, _, effects| core.abandon(effects)) {}
         self.closed.cancel();
     }
 
@@ -274,7 +285,7 @@ fn carry_out(effect: Effect<MasterHost>) {
             NodeEvent::Gone { reason: GoneReason::Left | GoneReason::Shutdown, in_flight: 0, .. } => {
                 tracing::info!("{event}");
             }
-            NodeEvent::Suspect { .. } | NodeEvent::Gone { .. } => tracing::warn!("{event}"),
+            NodeEvent::Suspect { .. } | NodeEvent::Gone { .. } | NodeEvent::Ejected { .. } => tracing::warn!("{event}"),
             _ => tracing::info!("{event}"),
         },
     }
@@ -323,10 +334,10 @@ impl Dispatcher for Shared {
     }
 
     fn submit(&self, call: Arc<CallState>) {
-        let CallOptions { timeout, node, attempts, labels, affinity } = call.options.clone();
+        let CallOptions { timeout, node, attempts, labels, affinity, retry_panics } = call.options.clone();
         let Role { count, patient, beside, setbacks } = call.role.clone();
         let size = call.payload.len();
-        let demand = Demand { count, timeout, node, labels, affinity, beside, patient, attempts, size };
+        let demand = Demand { count, timeout, node, labels, affinity, beside, patient, attempts, retry_panics, size };
         self.with_core(|core, now, effects| {
             let id = core.submit(now, Arc::clone(&call), call.method, demand, setbacks, effects);
             call.set_id(id);
@@ -354,7 +365,6 @@ impl Dispatcher for Shared {
     }
 
     fn serving(&self, method: &'static Method, options: &CallOptions) -> Vec<NodeInfo> {
-        let now = self.origin.elapsed();
-        self.lock().core.serving(now, method.id(), &options.labels)
+        self.list_nodes(Some((method.id(), &options.labels)))
     }
 }

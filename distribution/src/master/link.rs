@@ -150,14 +150,14 @@ impl LinkTask {
                 drop(traffic);
                 link.side.send(Control::Goodbye);
                 let _ = timeout(FAREWELL_TIME, dispatch).await;
-                shared.with_core(|core, now, effects| core.gone(now, node, reason, effects));
+                shared.with_core(|core, now, effects| core.on_node_gone(now, node, reason, effects));
                 return;
             }
             }
         };
         // Only now, with tarpc's client at its end: what was not written by here never will be, and
         // the core may send it elsewhere.
-        shared.with_core(|core, now, effects| core.gone(now, node, reason, effects));
+        shared.with_core(|core, now, effects| core.on_node_gone(now, node, reason, effects));
     }
 }
 
@@ -165,11 +165,11 @@ fn on_control(shared: Arc<Shared>, left: Arc<AtomicBool>, node: NodeId) -> OnCon
     Box::new(move |control| {
         match control {
             Control::Heartbeat(load) => {
-                shared.with_core(|core, now, effects| core.load(now, node, load, effects));
+                shared.with_core(|core, now, effects| core.on_heartbeat(now, node, load, effects));
             }
-            Control::Drain => shared.with_core(|core, now, effects| core.draining(now, node, effects)),
+            Control::Drain => shared.with_core(|core, now, effects| core.on_node_draining(now, node, effects)),
             Control::GaveBack { call, attempt, kept } => {
-                shared.with_core(|core, _, effects| core.gave_back(node, CallId(call), attempt, kept, effects));
+                shared.with_core(|core, _, effects| core.on_gave_back(node, CallId(call), attempt, kept, effects));
             }
             Control::Goodbye => left.store(true, Ordering::Release),
             Control::Cancel { .. } | Control::HeartbeatSeen | Control::Drained | Control::Retract => {
@@ -251,7 +251,7 @@ impl Traffic<'_> {
         if !done.is_empty() {
             self.shared.with_core(|core, now, effects| {
                 for (call, attempt, attempted) in done.drain(..) {
-                    core.finished(now, self.node, call, attempt, attempted, effects);
+                    core.on_attempt_finished(now, self.node, call, attempt, attempted, effects);
                 }
             });
         }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::{dispatch::Shared, link::Link};
 use crate::{
-    core::Attempted,
+    core::{Attempted, read_card},
     wire::{
         Outcome, Reply,
         hello::{MethodOffer, Registration},
@@ -27,6 +27,7 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
     for number in 0..count {
         let registration = Registration {
             name: format!("simulated-{number}"),
+            instance: number as u128,
             slots: 1,
             busy: 0,
             async_limit: 1024,
@@ -37,9 +38,10 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
         let link = Link::new(&shared, sender.clone());
         // Nothing comes from it, and it never falls silent.
         link.side.hear_forever();
+        let registration = read_card(registration);
         shared.with_core(|core, now, effects| {
             let node = core.new_node_id();
-            core.joined(now, node, registration, SocketAddr::from(([127, 0, 0, 1], 0)), link, effects);
+            core.on_node_joined(now, node, registration, SocketAddr::from(([127, 0, 0, 1], 0)), link, effects);
         });
     }
     drop(sender);
@@ -62,7 +64,7 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
                     }),
                     false => Attempted::NotSent,
                 };
-                core.finished(now, node, attempt.id, attempt.attempt, attempted, effects);
+                core.on_attempt_finished(now, node, attempt.id, attempt.attempt, attempted, effects);
             }
         });
     }

@@ -392,6 +392,7 @@ impl NodeBuilder {
         let router = Router::new(self.services)?;
         let registration = Registration {
             name: name.clone(),
+            instance: rand::random(),
             slots: u32::try_from(slots).unwrap_or(u32::MAX),
             busy: 0,
             async_limit: self.async_limit.map_or(ASYNC_LIMIT, |limit| u32::try_from(limit).unwrap_or(u32::MAX)),

@@ -128,6 +128,15 @@ impl<T, E> Call<T, E> {
         self
     }
 
+    /// Lets a panic of the handler be tried on another node, as often as [`attempts`](Self::attempts) says; for methods
+    /// that are `#[rpc(idempotent)]`, and without meaning for others. Without this a panic ends the call, because most
+    /// come from the arguments and would come again. If the last attempt panics as well, the call ends as
+    /// [`CallError::Panicked`].
+    pub fn retry_panics(mut self) -> Self {
+        self.options.retry_panics = true;
+        self
+    }
+
     /// Sends the call now. What is returned is a future for its value; dropping that cancels the call.
     pub fn spawn(self) -> Pending<T, E> {
         match self.payload {

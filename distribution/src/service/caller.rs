@@ -74,6 +74,7 @@ pub struct CallOptions {
     pub(crate) attempts: Option<u32>,
     pub(crate) labels: Labels,
     pub(crate) affinity: Option<u64>,
+    pub(crate) retry_panics: bool,
 }
 
 /// What else is to be known of a call that is one of many.

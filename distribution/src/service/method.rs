@@ -20,7 +20,7 @@ pub struct Method {
 pub(crate) struct MethodId(pub(crate) u64);
 
 /// Whether a method holds one of the node's slots while it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum MethodKind {
     /// A `fn`: runs on the compute pool, one slot each.
     Compute,

@@ -26,7 +26,7 @@ pub(crate) fn failure(method: MethodName, node: &NodeIdentity, outcome: &Outcome
 
 /// What a peer says, for people to read: cut, and without the control characters that would let it
 /// pass for something else on a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     const MOST: usize = 4096;
     let mut shown = String::new();
     for character in text.chars() {

@@ -135,10 +135,12 @@ impl Rules {
         must(call.ends == 1, || format!("call {} ended twice", call.id))?;
         must(!call.cancelled, || format!("call {} ended after it was cancelled", call.id))?;
         call.lost.clear();
+        call.ran_in_vain = 0;
         let mut last = 0;
         for Setback { attempt, node, cause } in setbacks {
             must(*attempt > last, || format!("call {} tells of its attempts out of order", call.id))?;
             last = *attempt;
+            call.ran_in_vain += u32::from(!matches!(cause, Cause::Refused(_)));
             if let Cause::Lost(reason) = cause {
                 call.lost.push(node.id);
                 let lives = !self.gone.contains(&node.id) && !matches!(reason, GoneReason::Violation(_));
@@ -191,7 +193,7 @@ impl Rules {
                 })?;
             }
         }
-        let most = call.demand.attempts.unwrap_or(3) as usize;
+        let most = call.demand.attempts.unwrap_or(3);
         match error {
             CallError::TimedOut { timeout, .. } => {
                 must(now >= call.submitted + *timeout, || format!("call {} timed out too soon", call.id))
@@ -201,9 +203,18 @@ impl Rules {
                 let final_loss = !idempotent
                     || call.demand.count > 1
                     || call.demand.node.is_some()
-                    || call.lost.len() >= most
+                    || call.ran_in_vain >= most
                     || !served;
                 must(final_loss, || format!("call {} could have been sent again: {error}", call.id))
+            }
+            CallError::Panicked { .. } => {
+                let is_final = !call.demand.retry_panics
+                    || !idempotent
+                    || call.demand.count > 1
+                    || call.demand.node.is_some()
+                    || call.ran_in_vain >= most
+                    || !served;
+                must(is_final, || format!("the panic of call {} could have been tried elsewhere", call.id))
             }
             CallError::Poisoned { nodes, .. } => {
                 must(nodes.len() >= 3, || format!("call {} is poisoned by {} nodes", call.id, nodes.len()))
@@ -279,7 +290,11 @@ impl Rules {
                 must(self.gone.insert(node.id), || format!("{node} is gone twice"))?;
                 self.states.remove(&node.id);
             }
-            NodeEvent::Joined { .. } | NodeEvent::Draining { .. } | NodeEvent::Missed(_) => {}
+            NodeEvent::Joined { .. }
+            | NodeEvent::Draining { .. }
+            | NodeEvent::Ejected { .. }
+            | NodeEvent::Restored { .. }
+            | NodeEvent::Missed(_) => {}
         }
         Ok(())
     }

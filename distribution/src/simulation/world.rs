@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{Summary, rules::Rules};
 use crate::{
-    core::{Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, Settings, Time},
+    core::{Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, Settings, Time, read_card},
     error::{CallError, GoneReason, Setback},
     id::{CallId, NodeId},
     service::method::Method,
@@ -159,8 +159,10 @@ pub(super) struct CallRecord {
     pub(super) starts: u32,
     /// Handlers that ran to their end.
     pub(super) completed: u32,
-    /// Node and number of each attempt that was sent and whose node was lost.
+    /// The node of each attempt that was sent and whose node was lost.
     pub(super) lost: Vec<NodeId>,
+    /// Attempts that came to nothing and ran, or may have.
+    pub(super) ran_in_vain: u32,
     /// The newest attempt: on which node, and which number.
     pub(super) current: Option<(NodeId, u32)>,
 }
@@ -275,7 +277,7 @@ impl World {
             2 => self.close(),
             3 if !self.shut_down && self.rng.random_bool(0.1) => {
                 self.shut_down = true;
-                self.bring("shut down", |core, _, effects| core.shut_down(effects))
+                self.bring("shut down", |core, _, effects| while core.shut_down(effects) {})
             }
             _ => self.submit(),
         }
@@ -297,7 +299,7 @@ impl World {
         for effect in effects {
             self.carry_out(effect)?;
         }
-        self.core.sanity_check(self.now)?;
+        self.core.sanity_check()?;
         Ok(result)
     }
 
@@ -396,6 +398,7 @@ impl World {
             timeout: self.rng.random_bool(0.2).then(|| Duration::from_millis(self.rng.random_range(0..20_000))),
             node: target.then(|| self.nodes[self.rng.random_range(0..self.nodes.len())].id),
             attempts: self.rng.random_bool(0.2).then(|| self.rng.random_range(1..6)),
+            retry_panics: self.rng.random_bool(0.2),
             size: self.rng.random_range(0..200),
         };
         self.submit_this(method, demand, Vec::new())
@@ -417,6 +420,7 @@ impl World {
             starts: 0,
             completed: 0,
             lost: Vec::new(),
+            ran_in_vain: 0,
             current: None,
         });
         let name = METHODS[method].name();
@@ -457,7 +461,7 @@ impl World {
         let (id, number, from) = (attempt.id, attempt.number, node.id);
         node.attempts.remove(place);
         self.bring(&format!("withdrawn {id}#{number}"), |core, now, effects| {
-            core.finished(now, from, id, number, Attempted::NotSent, effects);
+            core.on_attempt_finished(now, from, id, number, Attempted::NotSent, effects);
         })
     }
 
@@ -545,7 +549,7 @@ impl World {
             self.nodes[at].attempts[place].kept = Some(kept);
         }
         self.bring(&format!("{node} gives {id}#{number} back but for {kept}"), |core, _, effects| {
-            core.gave_back(node, id, number, kept, effects);
+            core.on_gave_back(node, id, number, kept, effects);
         })
     }
 
@@ -562,7 +566,7 @@ impl World {
             self.rules.delivered(&self.calls[*at], from, number, reply.count);
         }
         self.bring(&format!("reply {id}#{number} from {from}: {:?}", reply.outcome), |core, now, effects| {
-            core.finished(now, from, id, number, Attempted::Replied(reply), effects);
+            core.on_attempt_finished(now, from, id, number, Attempted::Replied(reply), effects);
         })?;
         self.rules.late(self.core.stats().late)
     }
@@ -572,7 +576,7 @@ impl World {
         let id = self.nodes[at].id;
         let stale = if self.rng.random_bool(0.3) { self.rng.random() } else { self.rng.random_range(0..2) };
         let lie = Load { computing: self.rng.random(), waiting: u32::MAX, asynchronous: 0, stale };
-        self.bring("load", |core, now, effects| core.load(now, id, lie, effects))
+        self.bring("load", |core, now, effects| core.on_heartbeat(now, id, lie, effects))
     }
 
     fn join(&mut self) -> Result<(), String> {
@@ -586,6 +590,7 @@ impl World {
         let link = Rc::new(SimulatedLink { at, heard: Cell::new(self.now), offended: Cell::new(None) });
         let registration = Registration {
             name: format!("n{at}"),
+            instance: at as u128,
             slots,
             async_limit: self.rng.random_range(1..4),
             busy: self.rng.random_range(0..2),
@@ -611,7 +616,7 @@ impl World {
         });
         self.rules.joined(id, self.now);
         self.bring(&format!("join {id} serving {serves:?} with {slots} slots"), |core, now, effects| {
-            core.joined(now, id, registration, addr, link, effects);
+            core.on_node_joined(now, id, read_card(registration), addr, link, effects);
         })
     }
 
@@ -638,7 +643,7 @@ impl World {
         node.attempts.clear();
         node.replies.clear();
         let id = node.id;
-        self.bring(&format!("gone {id}"), |core, now, effects| core.gone(now, id, reason, effects))
+        self.bring(&format!("gone {id}"), |core, now, effects| core.on_node_gone(now, id, reason, effects))
     }
 
     fn freeze(&mut self) -> Result<(), String> {
@@ -682,7 +687,7 @@ impl World {
         self.nodes[at].drain_sent = true;
         let id = self.nodes[at].id;
         self.rules.draining(id);
-        self.bring(&format!("drain {id}"), |core, now, effects| core.draining(now, id, effects))
+        self.bring(&format!("drain {id}"), |core, now, effects| core.on_node_draining(now, id, effects))
     }
 
     // Time.
@@ -706,14 +711,14 @@ impl World {
     fn advance(&mut self, time: Duration) -> Result<(), String> {
         let end = self.now + time;
         while self.now < end {
-            let due = self.core.next_timer().unwrap_or(end).max(self.now);
+            let due = self.core.next_tick().min(end).max(self.now);
             self.now = end.min(self.last_tick + TICK).min(due).max(self.now + Duration::from_micros(1));
             for node in &self.nodes {
                 if node.reachable && node.running && !node.gone {
                     node.link.heard.set(self.now);
                 }
             }
-            if self.now >= self.last_tick + TICK || self.core.next_timer().is_some_and(|timer| timer <= self.now) {
+            if self.now >= self.last_tick + TICK || self.core.next_tick() <= self.now {
                 self.tick()?;
             }
         }
@@ -745,7 +750,7 @@ impl World {
             }
         }
         for id in self.nodes.iter().map(|node| node.id).collect::<Vec<_>>() {
-            self.bring("load", |core, now, effects| core.load(now, id, Load::default(), effects))?;
+            self.bring("load", |core, now, effects| core.on_heartbeat(now, id, Load::default(), effects))?;
         }
         for _ in 0..4_000 {
             if self.core.unfinished() == 0 && self.core.stats().in_flight == 0 {

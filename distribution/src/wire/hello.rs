@@ -250,6 +250,8 @@ pub(crate) enum Concern {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Registration {
     pub(crate) name: String,
+    /// Drawn at random by each node as it starts, and kept over its connections.
+    pub(crate) instance: u128,
     /// Compute handlers it runs at once.
     pub(crate) slots: u32,
     /// Slots that are taken by handlers of an earlier connection.
@@ -516,6 +518,7 @@ mod tests {
     fn registration() -> Registration {
         Registration {
             name: "n1".to_owned(),
+            instance: 7,
             slots: 2,
             busy: 0,
             async_limit: 1000,
@@ -550,7 +553,7 @@ mod tests {
         let bytes = encode_payload(&registration(), 1000).expect("encodes").into_bytes();
         assert_eq!(
             hex(&bytes),
-            "026e310200fbe803fc0000010001047a6f6e6502657501fd080706050403020105417269746801\
+            "026e31070200fbe803fc0000010001047a6f6e6502657501fd080706050403020105417269746801\
              0373756d13666e285665633c6936343e29202d3e2069363401"
         );
         let welcome = Verdict::Welcome { node: 5, heartbeat: 1_000_000, silence: 6_000_000, frame_limit: 300 };

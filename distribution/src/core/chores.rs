@@ -1,0 +1,119 @@
+//! Work that one event brings for many calls or nodes, done in slices.
+//!
+//! The node that leaves may have had a million calls waiting for it. To deal with all of them at once would hold the
+//! core's lock for seconds, so an event does the first of them and leaves the others here. While there are any, the core
+//! asks to be ticked at once, and callers and connections come in between.
+
+use std::sync::Arc;
+
+use super::{Core, Effects, Host, Time, queues::QueueId};
+use crate::{
+    error::GoneReason,
+    id::{CallId, NodeId, NodeIdentity},
+};
+
+/// Calls that are dealt with before the lock is given to others: about half a millisecond's worth.
+const SLICE: usize = 256;
+
+/// What is left to do.
+#[derive(Debug)]
+pub(super) enum Chore {
+    /// Go on giving a node what waits.
+    Feed(NodeId),
+    /// Find a place for the calls of a queue, which avoid nodes and may not need to any more.
+    Place(QueueId),
+    /// Move the calls of a closed queue to other nodes, or end them.
+    Empty(QueueId),
+    /// End the calls of a queue that have waited long enough for a node.
+    Expire(QueueId),
+    /// Decide about the calls that a node had as it was lost, the last first.
+    Lose { calls: Vec<(CallId, u32)>, from: Arc<Departed> },
+    /// Cut a node off.
+    CutOff(NodeId, GoneReason),
+    /// Let a node that rests have calls again.
+    EndRest(NodeId),
+}
+
+/// A node that is not registered any more.
+#[derive(Debug)]
+pub(super) struct Departed {
+    pub(super) identity: NodeIdentity,
+    pub(super) reason: GoneReason,
+}
+
+impl<H: Host> Core<H> {
+    /// Whether the core wants to be ticked at once.
+    pub(super) fn has_chores(&self) -> bool {
+        !self.chores.is_empty()
+    }
+
+    /// Does a slice of what is left.
+    pub(super) fn do_chores(&mut self, now: Time, effects: &mut Effects<H>) {
+        let mut budget = SLICE;
+        while budget > 0 {
+            let Some(chore) = self.chores.pop_front() else { return };
+            budget -= 1;
+            match chore {
+                Chore::Feed(node) => {
+                    self.feed(now, node, effects);
+                    // It has a limit of its own, and is the longest of all.
+                    return;
+                }
+                Chore::Place(queue) => self.place_queued(now, queue, effects),
+                Chore::Empty(queue) => self.empty(now, queue, &mut budget, effects),
+                Chore::Expire(queue) => self.expire(now, queue, &mut budget, effects),
+                Chore::Lose { calls, from } => self.lose(now, calls, from, &mut budget, effects),
+                Chore::CutOff(node, reason) => {
+                    self.cut_off(now, node, reason, effects);
+                    budget = budget.saturating_sub(SLICE / 8);
+                }
+                Chore::EndRest(node) => self.end_rest(now, node, effects),
+            }
+        }
+    }
+
+    /// Decides about calls whose node was lost; those for which there is no time now are left for later.
+    fn lose(
+        &mut self,
+        now: Time,
+        mut calls: Vec<(CallId, u32)>,
+        from: Arc<Departed>,
+        budget: &mut usize,
+        effects: &mut Effects<H>,
+    ) {
+        while let Some((call, attempt)) = calls.pop() {
+            if *budget == 0 {
+                calls.push((call, attempt));
+                self.chores.push_front(Chore::Lose { calls, from });
+                return;
+            }
+            *budget -= 1;
+            if self.is_current(call, from.identity.id, attempt) {
+                self.lost(now, call, &from.identity, &from.reason, effects);
+            }
+        }
+        self.departed.remove(&from.identity.id);
+    }
+
+    /// Takes calls out of a closed queue.
+    fn empty(&mut self, now: Time, queue: QueueId, budget: &mut usize, effects: &mut Effects<H>) {
+        while let Some((id, why)) = self.queues.get(queue).and_then(|queue| {
+            let (_, id) = queue.calls.first_key_value()?;
+            Some((*id, queue.closed.clone()?))
+        }) {
+            if *budget == 0 {
+                self.chores.push_front(Chore::Empty(queue));
+                return;
+            }
+            *budget -= 1;
+            match self.calls.get(&id) {
+                Some(call) if !call.is_targeted() => {
+                    self.unqueue(id);
+                    self.enqueue_or_place(now, id, effects);
+                }
+                Some(_) => self.fail_target(now, id, why.to_string(), effects),
+                None => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What the core is told about calls and connections, and what it wants done.
+
+use std::time::Duration;
+
+use super::Time;
+use crate::{
+    error::{CallError, GoneReason, Setback},
+    id::{CallId, NodeIdentity},
+    view::NodeEvent,
+    wire::Reply,
+};
+
+/// What the core is told about calls and links, which it passes on without looking inside.
+pub(crate) trait Host {
+    /// A call: its payload, and where its end goes.
+    type Call: CallHandle;
+    /// The way to a node.
+    type Link: LinkHandle;
+}
+
+/// A call as the core sees it.
+pub(crate) trait CallHandle: Clone {
+    /// Lets this attempt be written, and none before it.
+    fn open(&self, attempt: u32);
+    /// Keeps this attempt from being written from now on; false if it was written already.
+    fn revoke(&self, attempt: u32) -> bool;
+}
+
+/// The way to a node as the core sees it.
+pub(crate) trait LinkHandle: Clone {
+    /// When the last byte came from the node.
+    fn heard(&self) -> Time;
+    /// What the node does that ends its connection, if anything. Before `amnesty` the master itself was
+    /// stalled, and what the node had no time for then it is given time for again.
+    fn complaint(&self, amnesty: Time) -> Option<&'static str>;
+}
+
+/// What is to be done, in this order, by the task that brought the event.
+pub(crate) enum Effect<H: Host> {
+    /// Send the call over the link.
+    Send { link: H::Link, call: H::Call, id: CallId, attempt: u32, deadline: Option<Time> },
+    /// Tell the node that nobody waits for this attempt any more.
+    Cancel { link: H::Link, id: CallId, attempt: u32 },
+    /// The call has ended, after these attempts that came to nothing.
+    End { call: H::Call, end: Result<Ended, CallError>, setbacks: Vec<Setback> },
+    /// Only the first calls of a batch are left: the node will not start the others.
+    Shorten { call: H::Call, kept: u32 },
+    /// Ask the node for the calls that it has not started.
+    Retract { link: H::Link },
+    /// Tell the draining node that it has nothing left.
+    Drained { link: H::Link },
+    /// Close the link.
+    Disconnect { link: H::Link, reason: GoneReason },
+    /// Tell people.
+    Event(NodeEvent),
+}
+
+/// The effects of one event.
+pub(crate) type Effects<H> = Vec<Effect<H>>;
+
+/// A call that a handler has answered, with a value or with its own error.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) reply: Reply,
+    pub(crate) node: NodeIdentity,
+    pub(crate) attempts: u32,
+    pub(crate) elapsed: Duration,
+}
+
+/// How an attempt ended, as its link saw it.
+#[derive(Debug)]
+pub(crate) enum Attempted {
+    /// The node answered.
+    Replied(Reply),
+    /// It was not written to the connection.
+    NotSent,
+    /// It was not written, because the node takes at most this many bytes.
+    TooLarge { size: u64, limit: u64 },
+}

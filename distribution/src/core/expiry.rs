@@ -1,0 +1,181 @@
+//! Calls that no node serves: how long they wait for one, and what they are told.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    Core, Effects, Host, Labels, Time, Timer,
+    call::{Stage, last_failure},
+    chores::Chore,
+    per_kind::KINDS,
+    queues::{QueueId, Scope, Unserved},
+    registry::Node,
+};
+use crate::{
+    error::CallError,
+    id::{CallId, NodeId},
+    service::method::Method,
+};
+
+/// Why calls of a queue cannot run, found out once for all of them.
+#[derive(Debug)]
+pub(super) enum Why {
+    /// Nodes serve a method of this name that is another one.
+    Incompatible { expected: String, found: String },
+    /// No node does, and what there is instead.
+    NoNode(String),
+}
+
+impl<H: Host> Core<H> {
+    /// Notes that no node serves what a queue waits for.
+    pub(super) fn mark_unserved(&mut self, now: Time, id: QueueId) {
+        let Some(queue) = self.queues.get_mut(id) else { return };
+        if queue.unserved.is_some() || queue.closed.is_some() {
+            return;
+        }
+        queue.unserved =
+            Some(Unserved { since: now, first: 0, made_since: self.next_seq, later: VecDeque::new(), why: None });
+        self.queues.unserved.insert(id);
+        self.timers.insert((now + self.settings.node_wait, Timer::Unserved(id)));
+    }
+
+    /// Notes which queues a node that has come serves.
+    pub(super) fn mark_served_by(&mut self, id: NodeId) {
+        let Some(node) = self.registry.node(id) else { return };
+        let served = |id: &&QueueId| {
+            self.queues.get(**id).is_some_and(|queue| match &queue.scope {
+                Scope::Any { labels, .. } => self.registry.is_serving(node, queue.method.id(), labels),
+                Scope::Node { .. } => false,
+            })
+        };
+        let served: Vec<QueueId> = self.queues.unserved.iter().filter(served).copied().collect();
+        for id in served {
+            self.queues.unserved.remove(&id);
+            if let Some(queue) = self.queues.get_mut(id) {
+                queue.unserved = None;
+            }
+        }
+    }
+
+    /// The queues that may lose their last node with this one.
+    pub(super) fn served_by(&self, node: &Node<H>) -> Vec<QueueId> {
+        let Some(group) = self.registry.group(node.group) else { return Vec::new() };
+        if group.everyone.serving > 1 && node.card.labels.is_empty() {
+            return Vec::new();
+        }
+        KINDS.iter().flat_map(|kind| group.work[*kind].queues()).collect()
+    }
+
+    /// Notes which of these queues no node serves any more.
+    pub(super) fn mark_unserved_of(&mut self, now: Time, queues: &[QueueId]) {
+        for id in queues {
+            let Some(queue) = self.queues.get(*id) else { continue };
+            let Scope::Any { labels, .. } = &queue.scope else { continue };
+            if self.registry.serving(queue.method.id(), labels) == 0 {
+                self.mark_unserved(now, *id);
+            }
+        }
+    }
+
+    /// Ends the calls of a queue that have waited long enough for a node to come.
+    pub(super) fn expire(&mut self, now: Time, id: QueueId, budget: &mut usize, effects: &mut Effects<H>) {
+        let wait = self.settings.node_wait;
+        loop {
+            let Some(queue) = self.queues.get_mut(id) else { return };
+            let Some(unserved) = &mut queue.unserved else { return };
+            if *budget == 0 {
+                self.chores.push_front(Chore::Expire(id));
+                return;
+            }
+            *budget -= 1;
+            let since = unserved.since;
+            if unserved.first < unserved.made_since {
+                if since + wait > now {
+                    self.timers.insert((since + wait, Timer::Unserved(id)));
+                    return;
+                }
+                let next =
+                    queue.calls.range(unserved.first..unserved.made_since).next().map(|(seq, call)| (*seq, *call));
+                unserved.first = next.map_or(unserved.made_since, |(seq, _)| seq + 1);
+                // One that was queued again since then has its own time.
+                if let Some((_, call)) =
+                    next.filter(|(_, call)| self.calls.get(call).is_some_and(|call| call.queued <= since))
+                {
+                    self.fail_unserved(now, call, effects);
+                }
+                continue;
+            }
+            let Some((queued, seq)) = unserved.later.front().copied() else { return };
+            if queued + wait > now {
+                self.timers.insert((queued + wait, Timer::Unserved(id)));
+                return;
+            }
+            unserved.later.pop_front();
+            if let Some(call) = queue.calls.get(&seq).copied() {
+                // One that left the queue and came back is there once more, with its new time.
+                if self.calls.get(&call).is_some_and(|entry| entry.queued == queued) {
+                    self.fail_unserved(now, call, effects);
+                }
+            }
+        }
+    }
+
+    /// Ends a call that no node serves, and says what there is instead.
+    pub(super) fn fail_unserved(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let queue = match call.stage {
+            Stage::Queued(queue) => Some(queue),
+            _ => None,
+        };
+        let known = queue.and_then(|queue| self.queues.get(queue)?.unserved.as_ref()?.why.clone());
+        let why =
+            known.unwrap_or_else(|| Arc::new(self.why_unserved(call.method, call.demand.node, &call.demand.labels)));
+        if let Some(unserved) = queue.and_then(|queue| self.queues.get_mut(queue)?.unserved.as_mut()) {
+            unserved.why = Some(Arc::clone(&why));
+        }
+        self.end_with(id, effects, |call| {
+            let method = call.method.name();
+            match &*why {
+                // It may have run on the node it was lost with, so it must not be said that it did not.
+                _ if call.may_have_run() => last_failure(call),
+                Why::Incompatible { expected, found } => {
+                    CallError::Incompatible { method, expected: expected.clone(), found: found.clone() }
+                }
+                Why::NoNode(wanted) => {
+                    let waited = now.saturating_sub(call.submitted);
+                    CallError::NoNode { method, wanted: wanted.clone(), waited }
+                }
+            }
+        });
+    }
+
+    /// What calls of a method are told that no node serves.
+    fn why_unserved(&self, method: &'static Method, node: Option<NodeId>, labels: &Labels) -> Why {
+        let others = self.registry.serving(method.id(), &None);
+        if labels.is_none() || others == 0 {
+            if let Some((expected, found)) = self.registry.incompatible(method, node) {
+                return Why::Incompatible { expected, found };
+            }
+        }
+        if let Some(node) = node {
+            return Why::NoNode(format!("it was to run on node {node}, which does not serve it"));
+        }
+        let known: Vec<&str> = self.registry.nodes().map(|node| &*node.identity.name).take(8).collect();
+        let what = match (labels, self.registry.len()) {
+            (Some(labels), _) if others > 0 => {
+                let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                format!("none of the {others} nodes that serve it has the label {}", labels.join(", "))
+            }
+            (_, 0) => "no node is registered at this master".to_owned(),
+            (_, count) if count > known.len() => {
+                format!("none of the {count} registered nodes serves it ({}, ...)", known.join(", "))
+            }
+            (_, count) => format!("none of the {count} registered nodes serves it ({})", known.join(", ")),
+        };
+        let wait = self.settings.node_wait;
+        Why::NoNode(if wait.is_zero() {
+            format!("{what}. Start a node that serves it first: calls do not wait for one, because `node_wait` is zero")
+        } else {
+            format!("{what}, and no such node joined within {wait:?}. Start one, or set a longer `node_wait`")
+        })
+    }
+}

@@ -1,0 +1,287 @@
+//! Calls that wait.
+//!
+//! Calls that wait for the same lie in one queue, in the order they were made: the same method, and either any node (with
+//! some labels, but for some nodes) or one node. So a node that gets free can take the first call of a queue or none of
+//! it, and never looks at the others. Nodes, and groups of nodes, keep the heads of the queues they may take from in a
+//! [`Work`] each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use rustc_hash::FxHashMap;
+
+use super::{Labels, Time, expiry::Why};
+use crate::{
+    id::{CallId, NodeId},
+    service::method::{Method, MethodId},
+};
+
+/// A place in the queues: calls are taken in this order.
+pub(super) type Seq = u64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct QueueId(u64);
+
+impl QueueId {
+    /// The id of no queue.
+    pub(super) const NONE: Self = Self(u64::MAX);
+}
+
+/// A service, for taking turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ServiceId(u32);
+
+/// Nodes that a call should not go to, in order; `None` for no node.
+pub(super) type Avoid = Option<Arc<[NodeId]>>;
+
+/// What the calls of a queue wait for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Scope {
+    /// Any node that has the labels and is not avoided.
+    Any { labels: Labels, avoid: Avoid },
+    /// This node: asked for by name if it is `exact`, else chosen by the affinity of the calls.
+    Node { node: NodeId, exact: bool },
+}
+
+/// Calls of one method that wait for the same.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) method: &'static Method,
+    pub(super) service: ServiceId,
+    pub(super) scope: Scope,
+    pub(super) calls: BTreeMap<Seq, CallId>,
+    /// Set while no node serves what the calls wait for.
+    pub(super) unserved: Option<Unserved>,
+    /// Why the node that the calls are for takes no more. They are being moved out, some at a time.
+    pub(super) closed: Option<Arc<str>>,
+}
+
+/// Since when a queue has no node, and which calls have come since.
+#[derive(Debug)]
+pub(super) struct Unserved {
+    pub(super) since: Time,
+    /// Calls made since have this place or one behind it.
+    pub(super) made_since: Seq,
+    /// Of those made before, these and the ones behind are still to be looked at.
+    pub(super) first: Seq,
+    /// Calls that were queued later than that, in the order of time. Some may have gone.
+    pub(super) later: VecDeque<(Time, Seq)>,
+    /// What the calls are told, once the first of them was.
+    pub(super) why: Option<Arc<Why>>,
+}
+
+/// How the head of a queue has changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadChange {
+    pub(super) before: Option<Seq>,
+    pub(super) after: Option<Seq>,
+}
+
+/// The heads of the queues that a node, or each node of a group, may take calls of one kind from.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Few: as many as there are services with waiting calls.
+    services: Vec<(ServiceId, BTreeSet<(Seq, QueueId)>)>,
+}
+
+impl Work {
+    pub(super) fn change(&mut self, service: ServiceId, queue: QueueId, change: HeadChange) {
+        let known = self.services.iter().position(|(id, _)| *id == service);
+        let at = known.unwrap_or_else(|| {
+            self.services.push((service, BTreeSet::new()));
+            self.services.len() - 1
+        });
+        let heads = &mut self.services[at].1;
+        if let Some(before) = change.before {
+            heads.remove(&(before, queue));
+        }
+        match change.after {
+            Some(after) => _ = heads.insert((after, queue)),
+            None if heads.is_empty() => _ = self.services.swap_remove(at),
+            None => {}
+        }
+    }
+
+    /// For each service its queues, the one with the oldest call first.
+    pub(super) fn by_service(&self) -> impl Iterator<Item = (ServiceId, impl Iterator<Item = (Seq, QueueId)>)> {
+        self.services.iter().map(|(service, heads)| (*service, heads.iter().copied()))
+    }
+
+    /// All queues.
+    pub(super) fn queues(&self) -> impl Iterator<Item = QueueId> {
+        self.services.iter().flat_map(|(_, heads)| heads.iter().map(|(_, queue)| *queue))
+    }
+}
+
+/// All queues, and what waits in them.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    queues: FxHashMap<QueueId, Queue>,
+    by_scope: FxHashMap<(MethodId, Scope), QueueId>,
+    next_queue: u64,
+    services: FxHashMap<&'static str, ServiceId>,
+    /// When each service was served last, for fairness between them.
+    turns: Vec<u64>,
+    turn: u64,
+    /// Queues whose calls avoid some nodes.
+    pub(super) avoiding: BTreeSet<QueueId>,
+    /// Queues that no node serves.
+    pub(super) unserved: BTreeSet<QueueId>,
+    /// All that waits.
+    pub(super) waiting: usize,
+    /// Without what streams of calls have waiting.
+    pub(super) limited: Amount,
+}
+
+/// A number of calls, and the bytes of their arguments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) calls: usize,
+    pub(super) bytes: usize,
+}
+
+/// What the books need to know of a call that waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) seq: Seq,
+    pub(super) id: CallId,
+    pub(super) size: usize,
+    /// Whether it counts against the limits of the queue.
+    pub(super) is_limited: bool,
+}
+
+impl Queues {
+    pub(super) fn service(&mut self, name: &'static str) -> ServiceId {
+        *self.services.entry(name).or_insert_with(|| {
+            self.turns.push(0);
+            ServiceId(self.turns.len() as u32 - 1)
+        })
+    }
+
+    /// A service gives way to the others: it has just been served.
+    pub(super) fn end_turn(&mut self, service: ServiceId) {
+        self.turn += 1;
+        if let Some(turn) = self.turns.get_mut(service.0 as usize) {
+            *turn = self.turn;
+        }
+    }
+
+    /// When a service was served last.
+    pub(super) fn turn(&self, service: ServiceId) -> u64 {
+        self.turns.get(service.0 as usize).copied().unwrap_or(0)
+    }
+
+    pub(super) fn get(&self, id: QueueId) -> Option<&Queue> {
+        self.queues.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: QueueId) -> Option<&mut Queue> {
+        self.queues.get_mut(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (QueueId, &Queue)> {
+        self.queues.iter().map(|(id, queue)| (*id, queue))
+    }
+
+    /// Puts a call into the queue for its method and scope.
+    pub(super) fn push(
+        &mut self,
+        method: &'static Method,
+        service: ServiceId,
+        scope: Scope,
+        call: Waiting,
+    ) -> (QueueId, HeadChange) {
+        let id = *self.by_scope.entry((method.id(), scope.clone())).or_insert_with(|| {
+            let id = QueueId(self.next_queue);
+            self.next_queue += 1;
+            if matches!(scope, Scope::Any { avoid: Some(_), .. }) {
+                self.avoiding.insert(id);
+            }
+            let calls = BTreeMap::new();
+            self.queues.insert(id, Queue { method, service, scope, calls, unserved: None, closed: None });
+            id
+        });
+        self.waiting += 1;
+        if call.is_limited {
+            self.limited.calls += 1;
+            self.limited.bytes += call.size;
+        }
+        let mut change = HeadChange { before: None, after: None };
+        if let Some(queue) = self.queues.get_mut(&id) {
+            change.before = queue.head();
+            queue.calls.insert(call.seq, call.id);
+            change.after = queue.head();
+        }
+        (id, change)
+    }
+
+    /// Takes a call out. A queue that is empty then is gone; what it was comes back with the change of its head.
+    pub(super) fn remove(&mut self, id: QueueId, call: Waiting) -> Option<(Removed, HeadChange)> {
+        let queue = self.queues.get_mut(&id)?;
+        let before = queue.head();
+        queue.calls.remove(&call.seq)?;
+        let after = queue.head();
+        self.waiting -= 1;
+        if call.is_limited {
+            self.limited.calls -= 1;
+            self.limited.bytes -= call.size;
+        }
+        let taken_by = match queue.scope {
+            _ if queue.closed.is_some() => TakenBy::Nobody,
+            Scope::Node { node, .. } => TakenBy::Node(node),
+            Scope::Any { .. } => TakenBy::Groups,
+        };
+        let removed = Removed { method: queue.method.id(), service: queue.service, taken_by };
+        if after.is_none() {
+            if let Some(queue) = self.queues.remove(&id) {
+                self.avoiding.remove(&id);
+                self.unserved.remove(&id);
+                self.forget(id, &queue);
+            }
+        }
+        Some((removed, HeadChange { before, after }))
+    }
+
+    /// Lets no more calls into a queue: its node takes no more. Those that come are told so.
+    pub(super) fn close(&mut self, id: QueueId, why: Arc<str>) {
+        if let Some(mut queue) = self.queues.remove(&id) {
+            queue.closed = Some(why);
+            self.forget(id, &queue);
+            self.queues.insert(id, queue);
+        }
+    }
+
+    fn forget(&mut self, id: QueueId, queue: &Queue) {
+        let key = (queue.method.id(), queue.scope.clone());
+        // Another may have taken its place since it was closed.
+        if self.by_scope.get(&key) == Some(&id) {
+            self.by_scope.remove(&key);
+        }
+    }
+}
+
+/// What a call was taken out of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Removed {
+    pub(super) method: MethodId,
+    pub(super) service: ServiceId,
+    pub(super) taken_by: TakenBy,
+}
+
+/// In whose [`Work`] a queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TakenBy {
+    /// In that of each group that serves the method.
+    Groups,
+    Node(NodeId),
+    /// In none: it is closed.
+    Nobody,
+}
+
+impl Queue {
+    pub(super) fn head(&self) -> Option<Seq> {
+        self.calls.first_key_value().map(|(seq, _)| *seq)
+    }
+}

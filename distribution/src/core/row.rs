@@ -1,0 +1,42 @@
+//! A node as it was when it was listed. Taken under the core's lock without copying a text; the texts are copied behind it.
+
+use std::sync::Arc;
+
+use super::{Time, card::NodeCard};
+use crate::{
+    id::NodeIdentity,
+    view::{NodeInfo, NodeState, ServiceInfo},
+};
+
+#[derive(Debug)]
+pub(crate) struct NodeRow {
+    pub(super) identity: NodeIdentity,
+    pub(super) card: Arc<NodeCard>,
+    pub(super) services: Arc<[ServiceInfo]>,
+    pub(super) state: NodeState,
+    pub(super) share: f64,
+    pub(super) in_flight: usize,
+    pub(super) answered: u64,
+    pub(super) joined: Time,
+    pub(super) silent_for: Time,
+}
+
+impl NodeRow {
+    /// What people see of it.
+    pub(crate) fn info(&self, now: Time) -> NodeInfo {
+        NodeInfo {
+            id: self.identity.id,
+            name: Arc::clone(&self.identity.name),
+            addr: self.identity.addr,
+            labels: self.card.labels.clone(),
+            services: self.services.to_vec(),
+            slots: self.card.slots,
+            state: self.state,
+            share: self.share,
+            in_flight: self.in_flight,
+            answered: self.answered,
+            registered_for: now.saturating_sub(self.joined),
+            silent_for: self.silent_for,
+        }
+    }
+}
