@@ -12,9 +12,6 @@ use crate::{
     id::{CallId, NodeId, NodeIdentity},
 };
 
-/// Calls that are dealt with before the lock is given to others: about half a millisecond's worth.
-const SLICE: usize = 256;
-
 /// What is left to do.
 #[derive(Debug)]
 pub(super) enum Chore {
@@ -49,7 +46,7 @@ impl<H: Host> Core<H> {
 
     /// Does a slice of what is left.
     pub(super) fn do_chores(&mut self, now: Time, effects: &mut Effects<H>) {
-        let mut budget = SLICE;
+        let mut budget = self.settings.slice;
         while budget > 0 {
             let Some(chore) = self.chores.pop_front() else { return };
             budget -= 1;
@@ -65,7 +62,7 @@ impl<H: Host> Core<H> {
                 Chore::Lose { calls, from } => self.lose(now, calls, from, &mut budget, effects),
                 Chore::CutOff(node, reason) => {
                     self.cut_off(now, node, reason, effects);
-                    budget = budget.saturating_sub(SLICE / 8);
+                    budget = budget.saturating_sub(self.settings.slice / 8);
                 }
                 Chore::EndRest(node) => self.end_rest(now, node, effects),
             }

@@ -15,9 +15,6 @@ pub(crate) const SUSPECT_AFTER: u32 = 3;
 /// A node that has missed this many is gone.
 pub(crate) const GONE_AFTER: u32 = 6;
 
-/// Nodes that are looked at before the lock is given to others.
-const SLICE: usize = 512;
-
 /// A look at all nodes takes this part of a heartbeat to come round again.
 const ROUNDS: u32 = 4;
 
@@ -57,11 +54,11 @@ impl<H: Host> Core<H> {
             self.liveness.silent.clear();
         }
         let after = self.liveness.cursor.flatten();
-        let slice: Vec<NodeId> = self.registry.nodes_after(after).take(SLICE).map(|node| node.identity.id).collect();
+        let slice: Vec<NodeId> = self.registry.nodes_after(after).take(self.settings.slice).map(|node| node.identity.id).collect();
         for id in &slice {
             self.look_at(now, *id, effects);
         }
-        if slice.len() == SLICE {
+        if slice.len() == self.settings.slice {
             self.liveness.cursor = Some(slice.last().copied());
         } else {
             self.liveness.cursor = None;

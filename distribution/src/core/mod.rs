@@ -75,10 +75,15 @@ pub(crate) struct Settings {
     /// Calls that may wait, and bytes of their arguments.
     pub(crate) queue: usize,
     pub(crate) queue_bytes: usize,
+    /// Calls or nodes that are dealt with before the lock is given to others; see [`SLICE`].
+    pub(crate) slice: usize,
     /// Upper half of the node ids.
     pub(crate) epoch: u32,
     pub(crate) seed: u64,
 }
+
+/// What a master's [`Settings::slice`] is: about half a millisecond's work.
+pub(crate) const SLICE: usize = 256;
 
 /// A call that nodes gave back more often than this is taken for refused.
 const MOST_RETURNS: u32 = 10;
@@ -172,9 +177,7 @@ impl<H: Host> Core<H> {
         link: H::Link,
         effects: &mut Effects<H>,
     ) {
-        if let Some(old) = self.registry.registered_by(card.instance) {
-            self.cut_off(now, old, GoneReason::Replaced, effects);
-        }
+        let old = self.registry.registered_by(card.instance);
         let identity = NodeIdentity { id, name: Arc::clone(&card.name), addr };
         let is_new_group = self.registry.join(now, identity.clone(), (card, catalogue), link);
         if is_new_group {
@@ -183,6 +186,10 @@ impl<H: Host> Core<H> {
         effects.push(Effect::Event(NodeEvent::Joined { node: identity }));
         self.mark_served_by(id);
         self.remember_crashes(now, id, effects);
+        // After it has joined, so that the calls of the old registration find the new one.
+        if let Some(old) = old {
+            self.cut_off(now, old, GoneReason::Replaced, effects);
+        }
         self.feed(now, id, effects);
     }
 
@@ -469,7 +476,7 @@ impl<H: Host> Core<H> {
 
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: Time, effects: &mut Effects<H>) {
-        let mut left = TIMERS_AT_ONCE;
+        let mut left = self.settings.slice;
         while let Some((at, timer)) = self.timers.first().copied() {
             if at > now || left == 0 {
                 break;
@@ -517,7 +524,7 @@ impl<H: Host> Core<H> {
             ending.sort_unstable_by(|a, b| b.cmp(a));
             self.ending = ending;
         }
-        for _ in 0..ENDED_AT_ONCE {
+        for _ in 0..self.settings.slice {
             let Some((_, id)) = self.ending.pop() else { return false };
             if self.calls.get(&id).is_some_and(|call| which(&call.stage)) {
                 self.end_with(id, effects, shutdown_error);
@@ -540,7 +547,7 @@ impl<H: Host> Core<H> {
     ) -> (Vec<NodeRow>, Option<NodeId>) {
         let mut rows = Vec::new();
         let mut last = None;
-        for node in self.registry.nodes_after(after).take(ROWS_AT_ONCE) {
+        for node in self.registry.nodes_after(after).take(self.settings.slice) {
             last = Some(node.identity.id);
             if which.is_none_or(|(method, labels)| self.registry.is_serving(node, method, labels)) {
                 rows.push(self.registry.row(node));
@@ -575,15 +582,6 @@ impl<H: Host> Core<H> {
         Stats { queued: self.queues.waiting + self.backing_off, in_flight: self.registry.in_flight, ..self.stats }
     }
 }
-
-/// Timers that are dealt with before the lock is given to others.
-const TIMERS_AT_ONCE: usize = 256;
-
-/// Calls that a shutdown ends before the lock is given to others.
-const ENDED_AT_ONCE: usize = 512;
-
-/// Nodes that are listed before the lock is given to others.
-const ROWS_AT_ONCE: usize = 512;
 
 /// Spreads the bits of a number (the finalizer of splitmix64: Steele, Lea and Flood, 2014).
 fn mix(mut number: u64) -> u64 {

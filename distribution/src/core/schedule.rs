@@ -20,9 +20,6 @@ use crate::{
     view::NodeState,
 };
 
-/// Calls that a node is given in one go; what it takes beyond that follows as soon as others had the lock.
-const FED_AT_ONCE: usize = 256;
-
 /// A new run time counts this much (one part in) towards the mean.
 const MEAN_OVER: u32 = 8;
 
@@ -250,7 +247,7 @@ impl<H: Host> Core<H> {
         let mut share = self.queues.waiting.div_ceil(self.registry.len().max(1));
         // Kinds of which the node takes no more.
         let mut full = PerKind::<bool>::default();
-        for _ in 0..FED_AT_ONCE {
+        for _ in 0..self.settings.slice {
             if self.queues.waiting == 0 {
                 return;
             }

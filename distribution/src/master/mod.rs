@@ -34,7 +34,7 @@ use tokio::{net::TcpListener, sync::broadcast};
 use crate::security::{Certificates, Token};
 use crate::{
     config::{FRAME_LIMIT, LONGEST_TIME, Limits, check_frame_limit},
-    core::Settings,
+    core::{SLICE, Settings},
     error::{End, Error},
     security::{Choices, beyond_loopback},
     service::caller::{Caller, Dispatcher},
@@ -424,6 +424,7 @@ impl MasterBuilder {
             node_wait: self.node_wait.min(LONGEST_TIME),
             queue: self.queue,
             queue_bytes: self.queue_bytes,
+            slice: SLICE,
             epoch: rng.random(),
             seed: self.seed.unwrap_or_else(|| rng.random()),
         };

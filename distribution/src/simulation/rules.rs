@@ -24,6 +24,8 @@ pub(super) struct Rules {
     gone: BTreeSet<NodeId>,
     /// Those that were cut off for what they did.
     rude: BTreeSet<NodeId>,
+    /// Those that are given a rest, and until when.
+    resting: BTreeMap<NodeId, Time>,
     /// Those that were gone when the tick began.
     gone_before: BTreeSet<NodeId>,
     /// Silence before this does not count.
@@ -48,6 +50,7 @@ impl Rules {
             joined: BTreeMap::new(),
             gone: BTreeSet::new(),
             rude: BTreeSet::new(),
+            resting: BTreeMap::new(),
             gone_before: BTreeSet::new(),
             amnesty: Time::ZERO,
             last_tick: Time::ZERO,
@@ -69,6 +72,7 @@ impl Rules {
     /// Calls go to nodes that are well, serve the method, and are the ones asked for.
     pub(super) fn sent(
         &self,
+        now: Time,
         node: &SimulatedNode,
         call: &mut CallRecord,
         attempt: u32,
@@ -85,6 +89,10 @@ impl Rules {
         let zone = call.demand.labels.as_ref().map(|labels| &*labels[0].1);
         must(call.demand.node.is_some() || zone.is_none_or(|zone| zone == node.zone), || {
             "a call was sent to a node without its label".to_owned()
+        })?;
+        let rests = self.resting.get(&node.id).is_some_and(|until| *until > now);
+        must(call.demand.node.is_some() || !rests, || {
+            format!("a call that could go elsewhere was sent to {}, which rests", node.id)
         })?;
         must(call.kept.is_none(), || "a batch was sent again, of which calls had been given back".to_owned())?;
         must(call.ends == 0 && !call.cancelled, || "a call was sent that had ended".to_owned())?;
@@ -252,6 +260,11 @@ impl Rules {
             self.rude.insert(nodes[at].id);
             return Ok(());
         }
+        if matches!(reason, GoneReason::Replaced) {
+            self.rude.insert(nodes[at].id);
+            let again = nodes[at + 1..].iter().any(|node| node.instance == nodes[at].instance);
+            return must(again, || format!("{} was replaced, and nobody has come in its place", nodes[at].id));
+        }
         let silence = |node: &SimulatedNode| {
             let joined = self.joined.get(&node.id).copied().unwrap_or_default();
             now.saturating_sub(node.link.heard().max(joined).max(self.amnesty))
@@ -274,7 +287,22 @@ impl Rules {
         })
     }
 
-    pub(super) fn event(&mut self, event: &NodeEvent) -> Verdict {
+    /// A node that has no other left to rest beside need not rest any more.
+    fn end_rests_of_last_nodes(&mut self, leaving: NodeId, nodes: &[SimulatedNode]) {
+        let serves = |id: NodeId| nodes.iter().find(|node| node.id == id).map(|node| node.serves);
+        let resting: BTreeSet<NodeId> = self.resting.keys().copied().collect();
+        let has_other = |id: &NodeId| {
+            let mut others = nodes.iter().filter(|node| Some(node.serves) == serves(*id) && node.id != leaving);
+            others.any(|node| !node.gone && !node.drain_sent && !resting.contains(&node.id))
+        };
+        self.resting.retain(|id, _| has_other(id));
+    }
+
+    pub(super) fn event(&mut self, now: Time, event: &NodeEvent, nodes: &[SimulatedNode]) -> Verdict {
+        self.resting.retain(|_, until| *until > now);
+        if let NodeEvent::Gone { node, .. } | NodeEvent::Draining { node } = event {
+            self.end_rests_of_last_nodes(node.id, nodes);
+        }
         let state = |node: &NodeIdentity| self.states.get(&node.id).copied();
         match event {
             NodeEvent::Suspect { node, silent_for } => {
@@ -290,11 +318,14 @@ impl Rules {
                 must(self.gone.insert(node.id), || format!("{node} is gone twice"))?;
                 self.states.remove(&node.id);
             }
-            NodeEvent::Joined { .. }
-            | NodeEvent::Draining { .. }
-            | NodeEvent::Ejected { .. }
-            | NodeEvent::Restored { .. }
-            | NodeEvent::Missed(_) => {}
+            NodeEvent::Ejected { node, rest, .. } => {
+                must(!self.resting.contains_key(&node.id), || format!("{node} rests, and was given a rest"))?;
+                self.resting.insert(node.id, now + *rest);
+            }
+            NodeEvent::Restored { node } => {
+                must(!self.resting.contains_key(&node.id), || format!("{node} was restored as it rests"))?;
+            }
+            NodeEvent::Joined { .. } | NodeEvent::Draining { .. } | NodeEvent::Missed(_) => {}
         }
         Ok(())
     }

@@ -130,12 +130,15 @@ pub(super) struct SimulatedNode {
     pub(super) slots: u32,
     /// The value of its only label.
     pub(super) zone: &'static str,
+    pub(super) instance: u128,
+    /// All its handlers panic.
+    sick: bool,
     /// The process lives and runs.
     running: bool,
     frozen: bool,
     /// Its frames reach the master.
     reachable: bool,
-    drain_sent: bool,
+    pub(super) drain_sent: bool,
     /// The master has been told that the connection ended.
     pub(super) gone: bool,
     attempts: VecDeque<Attempt>,
@@ -194,6 +197,7 @@ impl World {
             node_wait: if rng.random_bool(0.1) { Duration::ZERO } else { Duration::from_secs(5) },
             queue: QUEUE,
             queue_bytes: QUEUE_BYTES,
+            slice: [2, 7, 256][rng.random_range(0..3)],
             epoch: 1,
             seed: rng.random(),
         };
@@ -307,7 +311,7 @@ impl World {
         match effect {
             Effect::Send { link, call, id, attempt, deadline } => {
                 self.note(format!("  send {id}#{attempt} to {}", self.nodes[link.at].id));
-                self.rules.sent(&self.nodes[link.at], &mut self.calls[call.at], attempt, deadline)?;
+                self.rules.sent(self.now, &self.nodes[link.at], &mut self.calls[call.at], attempt, deadline)?;
                 self.by_id.insert(id, call.at);
                 let attempt = Attempt { call, id, number: attempt, stage: Stage::Queued, cancelled: false, kept: None };
                 self.nodes[link.at].attempts.push_back(attempt);
@@ -372,7 +376,7 @@ impl World {
             }
             Effect::Event(event) => {
                 self.note(format!("  {event}"));
-                self.rules.event(&event)?;
+                self.rules.event(self.now, &event, &self.nodes)?;
             }
         }
         Ok(())
@@ -509,6 +513,7 @@ impl World {
         let Some(attempt) = self.nodes[at].attempts.remove(place) else { return Ok(()) };
         let outcome = match self.rng.random_range(0..20) {
             _ if attempt.cancelled => Outcome::Stopped,
+            _ if self.nodes[at].sick => Outcome::Panicked("ill".to_owned()),
             0 => Outcome::Panicked("oh".to_owned()),
             1 => Outcome::Error,
             2 => Outcome::TooLarge { size: 2, limit: 1 },
@@ -588,9 +593,13 @@ impl World {
         let zone = if self.rng.random_bool(0.7) { ZONES[0] } else { ZONES[1] };
         let at = self.nodes.len();
         let link = Rc::new(SimulatedLink { at, heard: Cell::new(self.now), offended: Cell::new(None) });
+        // Now and then a process registers again whose connection the master takes for well.
+        let again = self.rng.random_bool(0.1).then(|| self.pick_node(|_| true)).flatten();
+        let instance = again.map_or(at as u128, |old| self.nodes[old].instance);
+        let sick = self.rng.random_bool(0.1);
         let registration = Registration {
-            name: format!("n{at}"),
-            instance: at as u128,
+            name: format!("n{}", if self.rng.random_bool(0.5) { at } else { at % 3 }),
+            instance,
             slots,
             async_limit: self.rng.random_range(1..4),
             busy: self.rng.random_range(0..2),
@@ -606,6 +615,8 @@ impl World {
             serves,
             slots,
             zone,
+            instance,
+            sick,
             running: true,
             frozen: false,
             reachable: true,
@@ -736,7 +747,11 @@ impl World {
                 node.replies.clear();
             }
         }
-        self.core.overdue(self.now).map_or(Ok(()), Err)
+        // What does not fit into a slice follows at once, and other events may come in between.
+        while self.core.next_tick() <= self.now && self.rng.random_bool(0.7) {
+            self.bring("tick on", |core, now, effects| core.tick(now, effects))?;
+        }
+        if self.core.next_tick() <= self.now { Ok(()) } else { self.core.overdue(self.now).map_or(Ok(()), Err) }
     }
 
     /// Trouble ends, and every call has to as well.
