@@ -349,6 +349,8 @@ pub enum GoneReason {
     Violation(Box<str>),
     /// This master shut down.
     Shutdown,
+    /// It is there, but had to give the call up: the runtime that its async handlers ran on has ended.
+    Dropped(Box<str>),
 }
 
 impl fmt::Display for GoneReason {
@@ -364,6 +366,7 @@ impl fmt::Display for GoneReason {
             Self::Left => f.write_str("said goodbye"),
             Self::Violation(what) => write!(f, "broke the protocol: {what}"),
             Self::Shutdown => f.write_str("was dismissed because the master shut down"),
+            Self::Dropped(what) => write!(f, "gave it up: {what}"),
         }
     }
 }
@@ -485,6 +488,14 @@ pub enum Error {
         /// What it showed instead, and what to do.
         reason: String,
     },
+
+    /// The runtime that the node was started from, and that its async handlers ran on, has ended while the node went
+    /// on. The node took no new calls and left; calls whose handlers had not been started went elsewhere.
+    #[error(
+        "the node left because the runtime that its async handlers ran on has ended; keep the runtime that `spawn` is awaited on for as long as the node"
+    )]
+    #[non_exhaustive]
+    RuntimeEnded {},
 
     /// A thread or thread pool could not be started.
     #[error("cannot start the {what} of the node")]

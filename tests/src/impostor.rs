@@ -84,8 +84,8 @@ pub fn request(id: u64, call: u64, timeout: Option<u64>, (name, signature): (&st
     frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1, 1], &timeout, &[0], arguments].concat())
 }
 
-/// A heartbeat with these loads: computing, waiting, asynchronous, stale.
-pub fn heartbeat(loads: [u64; 4]) -> Vec<u8> {
+/// A heartbeat with these loads: computing, waiting, asynchronous, stale, blocked.
+pub fn heartbeat(loads: [u64; 5]) -> Vec<u8> {
     frame(kind::HEARTBEAT, &loads.map(number).concat())
 }
 

@@ -20,13 +20,13 @@ pub(crate) fn failure(method: MethodName, node: &NodeIdentity, outcome: &Outcome
         Outcome::TooLarge { size, limit } => {
             CallError::TooLarge { method, part: Part::Reply, size: *size, limit: *limit }
         }
-        Outcome::Value | Outcome::Error | Outcome::Stopped | Outcome::Refused(_) => return None,
+        Outcome::Value | Outcome::Error | Outcome::Stopped | Outcome::Lost(_) | Outcome::Refused(_) => return None,
     })
 }
 
 /// What a peer says, for people to read: cut, and without the control characters that would let it
 /// pass for something else on a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     const MOST: usize = 4096;
     let mut shown = String::new();
     for character in text.chars() {
