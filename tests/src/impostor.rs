@@ -46,6 +46,16 @@ pub fn text(value: &str) -> Vec<u8> {
     [number(value.len() as u64), value.as_bytes().to_vec()].concat()
 }
 
+/// An IPv4 address and port as serde and bincode write them, without the variant.
+///
+/// # Panics
+///
+/// If it is an IPv6 address.
+pub fn addr_bytes(addr: SocketAddr) -> Vec<u8> {
+    let SocketAddr::V4(addr) = addr else { panic!("loopback is IPv4 here") };
+    [addr.ip().octets().to_vec(), number(addr.port().into())].concat()
+}
+
 /// Takes an unsigned number off the front.
 ///
 /// # Panics

@@ -5,7 +5,7 @@ use std::time::Duration;
 use distribution::{CallError, Events, Execution, GoneReason, Master, Node, NodeEvent};
 use distribution_tests::{
     LONG, ProbeClient, ProbeServer, Prober, failure,
-    impostor::{Impostor, frame, heartbeat, kind, number, outcome, request, response, signed, text},
+    impostor::{Impostor, addr_bytes, frame, heartbeat, kind, number, outcome, request, response, signed, text},
     soon,
 };
 use futures::StreamExt;
@@ -228,10 +228,4 @@ async fn a_master_that_breaks_the_rules_gets_each_request_answered_once() {
     assert_eq!(master.receive_response().await, (5, vec![0, 0]));
     master.send(&request(7, 7, None, ADD, &arguments)).await;
     assert_eq!(master.receive_response().await, (7, value(42)));
-}
-
-/// An IPv4 address and port as serde and bincode write them, without the variant.
-fn addr_bytes(addr: std::net::SocketAddr) -> Vec<u8> {
-    let std::net::SocketAddr::V4(addr) = addr else { panic!("loopback is IPv4 here") };
-    [addr.ip().octets().to_vec(), number(addr.port().into())].concat()
 }

@@ -332,3 +332,17 @@ impl fmt::Debug for Runner {
         f.debug_struct("Runner").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handlers_that_calculate_are_handed_over_once_they_keep_others_waiting() {
+        let busy = Duration::from_micros(80);
+        assert!(!keeps_waiting(busy, 0), "alone it is done soonest here");
+        assert!(keeps_waiting(busy, 1));
+        assert!(!keeps_waiting(busy / 4, 2) && keeps_waiting(busy / 4, 3));
+        assert!(!keeps_waiting(Duration::from_nanos(300), 1000), "to hand it over takes longer");
+    }
+}

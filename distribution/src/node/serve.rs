@@ -41,8 +41,8 @@ use crate::{
 /// Replies that handlers may leave for the connection before they wait for it.
 const REPLY_BUFFER: usize = 1024;
 
-/// Compute calls that may wait here for a slot, on top of one for each slot; a master sends less ahead.
-const WAITING_MOST: u32 = 1024;
+/// Compute calls that may wait here although each slot has one; a master sends fewer ahead.
+const AHEAD_MOST: u32 = 1024;
 
 /// How long the last frames may take to go out before the connection is simply closed.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
@@ -199,7 +199,7 @@ impl Connection<'_> {
                 tokio::spawn(answer(request, Reply::refused(Refusal::UnknownMethod)));
             }
             Some((_, Handler::Compute(handler))) => {
-                let guard = match self.running.waiting() < self.setup.registration.slots.saturating_add(WAITING_MOST) {
+                let guard = match self.running.waiting() < waiting_most(self.setup.registration.slots) {
                     true => self.running.enter(call.clone(), Phase::Waiting),
                     false => None,
                 };
@@ -265,6 +265,11 @@ fn compute(call: &CurrentCall, handler: &ComputeHandler, arguments: Bytes, limit
     }
 }
 
+/// How many compute calls may wait here: before the first has been given to a slot, all that a master sends at once.
+fn waiting_most(slots: u32) -> u32 {
+    slots.saturating_add(AHEAD_MOST)
+}
+
 /// Turns away what a master that keeps its books would not have sent.
 fn refuse(request: InFlightRequest<Incoming, Reply>) {
     tokio::spawn(answer(request, Reply::refused(Refusal::Busy)));
@@ -272,4 +277,26 @@ fn refuse(request: InFlightRequest<Incoming, Reply>) {
 
 pub(super) async fn answer(request: InFlightRequest<Incoming, Reply>, reply: Reply) {
     request.execute(server::serve(|_, _| std::future::ready(Ok(reply)))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_that_is_silent_for_as_long_as_it_may_be_is_borne_with() {
+        for seconds in [1, 15, 3600] {
+            let silence = Duration::from_secs(seconds);
+            let Patience { frame_time, unread_time } = patience(silence);
+            assert!(frame_time >= silence && unread_time >= silence);
+        }
+    }
+
+    #[test]
+    fn what_a_master_sends_ahead_has_its_place_with_any_number_of_slots() {
+        // One for each slot, and 512 more.
+        for slots in [1, 2, 512, 513, 1000, 65_536] {
+            assert!(waiting_most(slots) >= slots + 512);
+        }
+    }
 }

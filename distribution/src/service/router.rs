@@ -337,3 +337,23 @@ impl Router {
         offers
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_follows_the_many_and_not_the_one() {
+        let (pace, short) = (Pace::default(), Duration::from_micros(100));
+        let usual = Duration::from_micros(10);
+        for _ in 0..50 {
+            pace.note(usual, short);
+        }
+        pace.note(Duration::from_secs(1), short);
+        assert!(pace.mean() < usual * 2, "{:?}", pace.mean());
+        for _ in 0..50 {
+            pace.note(usual * 8, short);
+        }
+        assert!(pace.mean() > usual * 7, "{:?}", pace.mean());
+    }
+}
