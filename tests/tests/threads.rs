@@ -202,29 +202,22 @@ async fn a_handler_that_blocks_is_counted_once() {
     let mut master = Impostor::master(&listener, Duration::from_millis(50), distribution_tests::LONG).await;
     let _node = node.await.expect("runs").expect("registers");
     let mut meeting = Meeting::new().await;
-    let mut blocked = 0;
-    for call in 1..=2 {
-        let tag = call.to_string();
-        let arguments = [vec![0], addr_bytes(meeting.addr()), text(&tag)].concat();
-        let block = ("block", "fn(SocketAddr, String) -> Held");
-        master.send(&request(call, call, None, block, &arguments)).await;
-        let guest = meeting.guest(&tag).await;
-        while blocked < call {
-            let load = master.receive(kind::HEARTBEAT).await;
-            let mut rest = &load[..];
-            let [.., asynchronous, _stale, now] = [0; 5].map(|_: u8| take_number(&mut rest));
-            assert_eq!(asynchronous, 1);
-            assert!(now == blocked || now == call, "{now}");
-            blocked = now;
-        }
-        // It is not counted a second time, however long it goes on.
-        for _ in 0..5 {
-            let load = master.receive(kind::HEARTBEAT).await;
-            assert_eq!(u64::from(*load.last().expect("five numbers")), call);
-        }
-        guest.release().await;
-        assert_eq!(master.receive_response().await, (call, vec![0, 0]));
+    let arguments = [vec![0], addr_bytes(meeting.addr()), text("blocks")].concat();
+    let block = ("block", "fn(SocketAddr, String) -> Held");
+    master.send(&request(1, 1, None, block, &arguments)).await;
+    let guest = meeting.guest("blocks").await;
+    let blocked = |load: Vec<u8>| {
+        let mut rest = &load[..];
+        let [.., blocked] = [0; 5].map(|_: u8| take_number(&mut rest));
+        blocked
+    };
+    while blocked(master.receive(kind::HEARTBEAT).await) == 0 {}
+    // It is not counted a second time, however long it goes on.
+    for _ in 0..5 {
+        assert_eq!(blocked(master.receive(kind::HEARTBEAT).await), 1);
     }
+    guest.release().await;
+    assert_eq!(master.receive_response().await, (1, vec![0, 0]));
 }
 
 #[tokio::test]
