@@ -497,7 +497,7 @@ pub enum Error {
     #[non_exhaustive]
     RuntimeEnded {},
 
-    /// A thread or thread pool could not be started.
+    /// A thread could not be started.
     #[error("cannot start the {what} of the node")]
     #[non_exhaustive]
     Thread {

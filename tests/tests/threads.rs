@@ -57,7 +57,7 @@ impl Drop for Sore {
 
 impl Places for Started {
     fn spread(&self, at: SocketAddr) {
-        let meet = |tag| drop(meeting::hold(at, tag));
+        let meet = |tag| _ = meeting::hold(at, tag);
         rayon::join(|| meet("a"), || rayon::join(|| meet("b"), || meet("c")));
     }
 
