@@ -201,18 +201,13 @@ impl Run {
                         continue;
                     }
                     if keeps_waiting(job.pace.mean(), waiting) {
-                        self.runner.hand_over(job, &self.link);
+                        self.hand_over(job).await;
                         continue;
                     }
                     let started = Instant::now();
                     match job.poll(&self.runner.users) {
                         Ok(done) => left = Some(done),
-                        Err(job) => {
-                            self.runner.hand_over(job, &self.link);
-                            // The task that was just spawned may be next on this thread and on no
-                            // other, so it goes before the next handler, which may block.
-                            tokio::task::yield_now().await;
-                        }
+                        Err(job) => self.hand_over(job).await,
                     }
                     if started.elapsed() > SHORT {
                         self.answer(left.take()).await;
@@ -222,6 +217,13 @@ impl Run {
                 Next::Nothing => return,
             }
         }
+    }
+
+    async fn hand_over(&self, job: Job) {
+        self.runner.hand_over(job, &self.link);
+        // The task that was just spawned may be next on this thread and on no other, so it goes before the next
+        // handler, which may block.
+        tokio::task::yield_now().await;
     }
 
     /// Answers all that have run, and this one.
