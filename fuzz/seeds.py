@@ -179,9 +179,9 @@ def heartbeat(*load):
 put(
     "frames",
     {
-        "life_of_a_node": heartbeat(0, 0, 0, 0)
+        "life_of_a_node": heartbeat(0, 0, 0, 0, 0)
         + response(b"\0", b"\x0c")
-        + heartbeat(1, 0, 0, 0)
+        + heartbeat(1, 0, 0, 0, 0)
         + DRAIN
         + refusal(b"\2")
         + GOODBYE,
@@ -221,12 +221,12 @@ put(
         "response_text_not_utf8": response(b"\2\2\xff\xfe"),
         "cancel": cancel(300, 2),
         "cancel_empty": frame(3),
-        "heartbeat": heartbeat(2, 0, 255, 1),
-        "heartbeat_lies": heartbeat(U32, U32, U32, U32),
-        "heartbeat_beyond_u32": heartbeat(2**33, 2**33, 2**33, 2**33),
-        "heartbeat_with_more": frame(4, numbers(1, 1, 1, 0) + bytes(20)),
+        "heartbeat": heartbeat(2, 0, 255, 1, 3),
+        "heartbeat_lies": heartbeat(U32, U32, U32, U32, U32),
+        "heartbeat_beyond_u32": heartbeat(2**33, 2**33, 2**33, 2**33, 2**33),
+        "heartbeat_with_more": frame(4, numbers(1, 1, 1, 0, 0) + bytes(20)),
         "heartbeat_with_less": heartbeat(1, 1, 1),
-        "heartbeats": heartbeat(1, 1, 1, 0) * 40,
+        "heartbeats": heartbeat(1, 1, 1, 0, 0) * 40,
         "heartbeat_seen": SEEN,
         "drain": DRAIN,
         "drained": DRAINED,

@@ -55,7 +55,7 @@ use crate::report::Report;
 /// # let _ = server;
 /// ```
 ///
-/// A `fn` calculates: it runs on the node's compute pool and holds one of the node's slots. An `async fn` waits: it runs
+/// A `fn` calculates: it runs on a thread of the node's and holds one of its slots. An `async fn` waits: it runs
 /// on the node's async runtime.
 ///
 /// # What it expands to

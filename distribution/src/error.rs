@@ -354,6 +354,8 @@ pub enum GoneReason {
     Replaced,
     /// This master shut down.
     Shutdown,
+    /// It is there, but had to give the call up: the runtime that its async handlers ran on has ended.
+    Dropped(Box<str>),
 }
 
 impl GoneReason {
@@ -377,6 +379,7 @@ impl fmt::Display for GoneReason {
             Self::Replaced => f.write_str("registered again, over another connection"),
             Self::Violation(what) => write!(f, "broke the protocol: {what}"),
             Self::Shutdown => f.write_str("was dismissed because the master shut down"),
+            Self::Dropped(what) => write!(f, "gave it up: {what}"),
         }
     }
 }
@@ -499,7 +502,15 @@ pub enum Error {
         reason: String,
     },
 
-    /// A thread or thread pool could not be started.
+    /// The runtime that the node was started from, and that its async handlers ran on, has ended while the node went
+    /// on. The node took no new calls and left; calls whose handlers had not been started went elsewhere.
+    #[error(
+        "the node left because the runtime that its async handlers ran on has ended; keep the runtime that `spawn` is awaited on for as long as the node"
+    )]
+    #[non_exhaustive]
+    RuntimeEnded {},
+
+    /// A thread could not be started.
     #[error("cannot start the {what} of the node")]
     #[non_exhaustive]
     Thread {

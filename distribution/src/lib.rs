@@ -35,9 +35,18 @@
 //!
 //! # Compute and async methods
 //!
-//! A `fn` of the trait is *compute*: it keeps a core busy, runs on the node's own pool, and takes one of
-//! its slots. An `async fn` waits for something: it runs on the tokio runtime that the node was started
-//! from, and many run at once. Neither can hold up the node's heartbeats, which have threads of their own.
+//! A `fn` of the trait is *compute*: it keeps a core busy, runs on a thread of the node's own, and takes one
+//! of its slots. What it does with rayon runs on rayon's global pool, as in any program. An `async fn` waits
+//! for something: it runs on the tokio runtime that the node was started from, and many run at once. Neither
+//! can hold up the node's heartbeats, which have threads of their own.
+//!
+//! An `async fn` must not block or calculate for long: it would keep a thread from others that wait. A node
+//! logs a warning and counts it if one blocks before it first waits, and if the whole runtime stands still
+//! for a second. One of several threads that is blocked later goes unnoticed.
+//!
+//! The runtime that a node was started from has to last as long as the node. If it ends earlier, async calls
+//! that were not started go elsewhere, those that were end as [`CallError::NodeLost`], and the node leaves
+//! with [`Error::RuntimeEnded`].
 //!
 //! # What happens when things break
 //!
@@ -63,6 +72,7 @@ mod service;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
+mod sync;
 mod view;
 mod wire;
 

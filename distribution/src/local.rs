@@ -16,8 +16,8 @@ use crate::{
 
 /// A whole cluster in one process, for a first run, for tests and for notebooks.
 ///
-/// Its nodes are real ones: they dial the master over loopback TCP, each on threads of its own with a
-/// compute pool of its own. Master and async handlers share the runtime it is started from, so that here an
+/// Its nodes are real ones: they dial the master over loopback TCP, each on threads of its own and
+/// with slots of its own. Master and async handlers share the runtime it is started from, so that here an
 /// async handler which blocks, as none should, may hold up the master. Dropping it ends them all at once.
 ///
 /// ```

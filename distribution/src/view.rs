@@ -36,6 +36,9 @@ pub struct NodeInfo {
     pub in_flight: usize,
     /// Calls whose handler it has run and answered since it registered, failed ones included.
     pub answered: u64,
+    /// How often one of its async handlers has blocked the thread that it ran on, so that others had to wait. Such a
+    /// handler should be a `fn`, or hand its work to `tokio::task::spawn_blocking`. The node's log names the methods.
+    pub blocked_async: u32,
     /// Time since it registered.
     #[serde(serialize_with = "seconds")]
     pub registered_for: Duration,

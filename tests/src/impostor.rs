@@ -46,6 +46,16 @@ pub fn text(value: &str) -> Vec<u8> {
     [number(value.len() as u64), value.as_bytes().to_vec()].concat()
 }
 
+/// An IPv4 address and port as serde and bincode write them, without the variant.
+///
+/// # Panics
+///
+/// If it is an IPv6 address.
+pub fn addr_bytes(addr: SocketAddr) -> Vec<u8> {
+    let SocketAddr::V4(addr) = addr else { panic!("loopback is IPv4 here") };
+    [addr.ip().octets().to_vec(), number(addr.port().into())].concat()
+}
+
 /// Takes an unsigned number off the front.
 ///
 /// # Panics
@@ -84,8 +94,8 @@ pub fn request(id: u64, call: u64, timeout: Option<u64>, (name, signature): (&st
     frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1, 1], &timeout, &[0], arguments].concat())
 }
 
-/// A heartbeat with these loads: computing, waiting, asynchronous, stale.
-pub fn heartbeat(loads: [u64; 4]) -> Vec<u8> {
+/// A heartbeat with these loads: computing, waiting, asynchronous, stale, blocked.
+pub fn heartbeat(loads: [u64; 5]) -> Vec<u8> {
     frame(kind::HEARTBEAT, &loads.map(number).concat())
 }
 

@@ -82,6 +82,12 @@ pub trait Probe {
     /// Blocks a thread of the async runtime, as no handler should, until the test lets it go.
     async fn block(&self, at: SocketAddr, tag: String) -> Held;
 
+    /// Holds a slot and its argument until the test at this address lets it go.
+    fn keep(&self, text: String, at: SocketAddr) -> Held;
+
+    /// The same without a slot.
+    async fn keep_async(&self, text: String, at: SocketAddr) -> Held;
+
     /// The call's own number, attempt, and whether it has a deadline.
     fn current(&self) -> (u64, u32, bool);
 }
@@ -137,6 +143,18 @@ impl Probe for Prober {
 
     async fn block(&self, at: SocketAddr, tag: String) -> Held {
         meeting::hold(at, &tag)
+    }
+
+    fn keep(&self, text: String, at: SocketAddr) -> Held {
+        let held = meeting::hold(at, "kept");
+        drop(text);
+        held
+    }
+
+    async fn keep_async(&self, text: String, at: SocketAddr) -> Held {
+        let held = meeting::wait(at, "kept").await;
+        drop(text);
+        held
     }
 
     fn current(&self) -> (u64, u32, bool) {

@@ -44,6 +44,11 @@ impl Process {
         Self { child, id, stdout, stderr: Some(stderr) }
     }
 
+    /// The system's number of it.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
     /// The next line of standard output; `None` at its end.
     ///
     /// # Panics

@@ -5,7 +5,7 @@ use std::time::Duration;
 use distribution::{CallError, Events, Execution, GoneReason, Master, Node, NodeEvent};
 use distribution_tests::{
     LONG, ProbeClient, ProbeServer, Prober, failure,
-    impostor::{Impostor, frame, heartbeat, kind, number, outcome, request, response, signed, text},
+    impostor::{Impostor, addr_bytes, frame, heartbeat, kind, number, outcome, request, response, signed, text},
     soon,
 };
 use futures::StreamExt;
@@ -59,7 +59,7 @@ async fn a_peer_that_does_not_read_is_given_up_with_what_it_has() {
     // More than the sockets on the way take.
     let calls: Vec<_> = (0..3).map(|_| probe.length(vec![0; 32_000_000]).spawn()).collect();
     let beat = async {
-        while peer.stream.write_all(&heartbeat([0; 4])).await.is_ok() {
+        while peer.stream.write_all(&heartbeat([0; 5])).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -149,11 +149,11 @@ async fn lies_harm_the_liar_alone() {
     let id = peer.receive_request().await;
     let max = u64::from(u32::MAX);
     let lies = [
-        heartbeat([max; 4]),
+        heartbeat([max; 5]),
         response(id + 1000, 1, outcome::VALUE, &signed(3)),
         response(id, u64::MAX, outcome::VALUE, &signed(2)),
         response(id, u64::MAX, outcome::VALUE, &signed(9)),
-        heartbeat([0, 0, 0, max]),
+        heartbeat([0, 0, 0, max, 0]),
     ];
     peer.send(&lies.concat()).await;
     let answer = soon("the call", call.answer()).await.expect("answers");
@@ -228,10 +228,4 @@ async fn a_master_that_breaks_the_rules_gets_each_request_answered_once() {
     assert_eq!(master.receive_response().await, (5, vec![0, 0]));
     master.send(&request(7, 7, None, ADD, &arguments)).await;
     assert_eq!(master.receive_response().await, (7, value(42)));
-}
-
-/// An IPv4 address and port as serde and bincode write them, without the variant.
-fn addr_bytes(addr: std::net::SocketAddr) -> Vec<u8> {
-    let std::net::SocketAddr::V4(addr) = addr else { panic!("loopback is IPv4 here") };
-    [addr.ip().octets().to_vec(), number(addr.port().into())].concat()
 }

@@ -3,9 +3,9 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use distribution::{CallError, Execution, LocalCluster, Master, Node, NodeEvent};
+use distribution::{CallError, Error, Execution, LocalCluster, Master, Node, NodeEvent};
 use distribution_tests::{
-    ProbeClient, ProbeServer, Prober, failure,
+    Held, ProbeClient, ProbeServer, Prober, failure,
     log::Log,
     meeting::{self, Meeting},
     process::Process,
@@ -111,14 +111,19 @@ fn calls_end_although_the_runtime_of_their_handlers_has() {
         let running = probe.wait(meeting.addr(), "running".to_owned()).spawn();
         let _guest = meeting.guest("running").await;
         theirs.shutdown_background();
+        // Its sockets give errors from then on, and whatever the handler makes of them is no value.
         let error = failure(soon("the running call", running).await);
-        assert!(matches!(&error, CallError::Panicked { message, .. } if message.contains("ended")), "{error:?}");
-        let late = probe.wait(meeting.addr(), "late".to_owned());
-        // A handler may make what it will of a runtime that has ended; the call ends in any case.
-        let _ = soon("a call that comes too late", late).await;
-        assert_eq!(probe.add(1, 1).await, Ok(2), "compute calls need no runtime of the user's");
+        assert_eq!(error.execution(), Execution::MayHaveRun, "{error:?}");
+        assert!(matches!(&error, CallError::NodeLost { .. }), "{error:?}");
+        assert!(error.to_string().contains("has ended"), "{error}");
+        let error = soon("the node to leave", node.wait()).await.expect_err("not as its owner wished");
+        assert!(matches!(error, Error::RuntimeEnded { .. }), "{error}");
+        // What is not started is not lost.
+        let late = probe.wait(meeting.addr(), "late".to_owned()).spawn();
+        let _other = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+        meeting.guest("late").await.release().await;
+        assert_eq!(soon("a call that comes too late", late).await, Ok(Held::Released));
     });
-    drop(node);
 }
 
 #[test]

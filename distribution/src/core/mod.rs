@@ -195,6 +195,9 @@ impl<H: Host> Core<H> {
 
     /// A node told how busy it is.
     pub(crate) fn on_heartbeat(&mut self, now: Time, id: NodeId, load: Load, effects: &mut Effects<H>) {
+        if let Some(node) = self.registry.node_mut(id) {
+            node.blocked_async = load.blocked;
+        }
         if self.registry.set_busy(id, load.stale) {
             self.feed(now, id, effects);
         }
@@ -359,6 +362,13 @@ impl<H: Host> Core<H> {
                 self.refused(now, id, identity, "has more calls than it takes", effects);
             }
             Outcome::Refused(Refusal::Draining) => self.refused(now, id, identity, "is leaving", effects),
+            Outcome::Refused(Refusal::Ended) => {
+                self.refused(now, id, identity, "has lost the runtime of its async handlers", effects);
+            }
+            Outcome::Lost(why) => {
+                let reason = GoneReason::Dropped(outcome::printable(&why).into());
+                self.lost(now, id, &identity, &reason, effects);
+            }
             Outcome::Refused(Refusal::Returned) => {
                 let times = self.calls.get_mut(&id).map_or(0, |call| {
                     call.returned += 1;

@@ -62,6 +62,8 @@ pub(super) struct Node<H: Host> {
     /// Slots that handlers of an earlier connection hold.
     pub(super) busy: u32,
     pub(super) answered: u64,
+    /// How often an async handler of it has blocked its thread.
+    pub(super) blocked_async: u32,
     pub(super) health: Health,
     pub(super) group: GroupId,
     pub(super) views: Views,
@@ -220,6 +222,7 @@ impl<H: Host> Registry<H> {
             silent_for: Duration::ZERO,
             busy,
             answered: 0,
+            blocked_async: 0,
             health: Health::default(),
             group,
             views,
@@ -453,6 +456,7 @@ impl<H: Host> Registry<H> {
             share: node.health.share(node.card.slots),
             in_flight: node.calls,
             answered: node.answered,
+            blocked_async: node.blocked_async,
             joined: node.joined,
             silent_for: node.silent_for,
         }

@@ -17,6 +17,7 @@ pub(crate) struct NodeRow {
     pub(super) share: f64,
     pub(super) in_flight: usize,
     pub(super) answered: u64,
+    pub(super) blocked_async: u32,
     pub(super) joined: Time,
     pub(super) silent_for: Time,
 }
@@ -35,6 +36,7 @@ impl NodeRow {
             share: self.share,
             in_flight: self.in_flight,
             answered: self.answered,
+            blocked_async: self.blocked_async,
             registered_for: now.saturating_sub(self.joined),
             silent_for: self.silent_for,
         }

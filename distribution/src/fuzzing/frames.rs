@@ -88,7 +88,7 @@ impl Frame {
         sizes: (u64, u64),
         payload: Vec<u8>,
     ) -> Self {
-        let outcome = match how % 12 {
+        let outcome = match how % 14 {
             0 => Outcome::Value,
             1 => Outcome::Error,
             2 => Outcome::Panicked(text),
@@ -100,7 +100,9 @@ impl Frame {
             8 => Outcome::Refused(Refusal::Draining),
             9 => Outcome::Refused(Refusal::Decode(text)),
             10 => Outcome::Refused(Refusal::Stopped),
-            _ => Outcome::Refused(Refusal::Returned),
+            11 => Outcome::Refused(Refusal::Returned),
+            12 => Outcome::Refused(Refusal::Ended),
+            _ => Outcome::Lost(text),
         };
         let reply = Reply { outcome, run: Duration::from_micros(run), count, payload: Bytes::from(payload).into() };
         Self(Content::Response { request, reply })
@@ -110,7 +112,13 @@ impl Frame {
     pub fn control(how: u8, call: u64, [first, second, third, fourth]: [u32; 4]) -> Self {
         Self(Content::Control(match how % 8 {
             0 => Control::Cancel { call, attempt: first },
-            1 => Control::Heartbeat(Load { computing: first, waiting: second, asynchronous: third, stale: fourth }),
+            1 => Control::Heartbeat(Load {
+                computing: first,
+                waiting: second,
+                asynchronous: third,
+                stale: fourth,
+                blocked: first ^ fourth,
+            }),
             2 => Control::HeartbeatSeen,
             3 => Control::Drain,
             4 => Control::Drained,
@@ -197,7 +205,8 @@ fn request(message: ClientMessage<Incoming>) -> Content {
     let ClientMessage::Request(Request { context, id, message }) = message else {
         panic!("the transport makes no cancellations of tarpc's");
     };
-    let Incoming { method, call, attempt, count, timeout, payload } = message;
+    let payload = message.take_payload();
+    let Incoming { method, call, attempt, count, timeout, .. } = message;
     let trace = context.trace_context;
     let trace = (!trace.trace_id.is_none()).then(|| Trace {
         trace: trace.trace_id.into(),

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::current::CurrentCall;
 use crate::{
     error::CodecError,
-    service::router::ComputeHandler,
+    service::router::{Arguments, ComputeHandler},
     wire::{
         Outcome, Refusal, Reply,
         batch::{self, Placed},
@@ -87,7 +87,7 @@ pub(super) fn run(
     while values.size() <= most && !call.is_cancelled() && extent.start_next() {
         let placed = batch::begin(&mut values);
         let outcome = match next(&mut calls) {
-            Ok(arguments) => call.nth(index).compute(|| handler(arguments, &mut values)),
+            Ok(arguments) => call.nth(index).compute(|| handler(Arguments::Part(arguments), &mut values)),
             Err(error) => Outcome::Refused(Refusal::Decode(error.to_string())),
         };
         end(placed, &mut values, outcome);

@@ -1,26 +1,25 @@
-//! Compute calls: a rayon pool, and the rule that a node runs as many of them at once as it has slots.
+//! Compute calls: the threads they run on, of which there are as many at a time as the node has slots.
 //!
-//! The pool has a thread per slot. A handler's own parallel iterators share it, so a handler that
-//! spreads over all threads takes from the others, as it would on a machine of its own. A thread of
-//! rayon that waits for the parts of one handler takes up other work meanwhile; it must not take up
-//! another call, which would hold the first one up for as long as it runs.
+//! The threads are those for blocking work of the link's own runtime. A handler has its thread to itself: what
+//! it does with rayon or anything else happens elsewhere, and no other call is ever run on top of it.
 
 use std::{
-    collections::VecDeque,
-    fmt, io,
+    fmt,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::FutureExt;
 use tarpc::server::InFlightRequest;
 
-use super::{current, serve::answer};
-use crate::{
-    error::Error,
-    wire::{Reply, transport::Incoming},
+use super::{
+    serve::answer,
+    slots::{Next, Slots, Worker},
+    supervise::Alarm,
+    users::Users,
 };
+use crate::wire::{Reply, transport::Incoming};
 
 /// Deals with one call: runs it from beginning to end, or gives it back.
 type Job = Box<dyn FnOnce(Turn) -> Done + Send>;
@@ -32,8 +31,16 @@ pub(super) type Done = (InFlightRequest<Incoming, Reply>, Reply);
 /// longer than to run it.
 const SHORT: Duration = Duration::from_micros(20);
 
-/// So many answers are held back at most.
+/// This many answers are held back at most.
 const HELD_MOST: usize = 32;
+
+/// How long a thread without a call looks for the next one before it sleeps. To wake one takes about as long
+/// as a caller on the same network takes to make the next call, and costs both ends of the wake.
+const LOOK_FOR: Duration = Duration::from_micros(50);
+
+/// How long it looks away between two looks: some tenths of a microsecond. It does not yield, which on a busy machine
+/// would send it behind all others for milliseconds, and the next call with it.
+const SPINS: u32 = 32;
 
 /// What has become of a call that waited for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,136 +52,87 @@ pub(super) enum Turn {
 }
 
 pub(super) struct Pool {
-    threads: rayon::ThreadPool,
-    queue: Mutex<Queue>,
-    /// Answers to short calls, which go together. If a call that was thought to be short keeps a thread
-    /// from sending them, the link's supervisor does.
-    held: Mutex<Vec<Done>>,
-    slots: usize,
-}
-
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
-    /// Slots that are taken.
-    running: usize,
-    /// Those of them whose handler runs at this moment.
-    executing: u32,
-    /// How many have been taken up, and as of the last look.
-    taken: u64,
-    seen: u64,
+    /// Answers to short calls go together, and are held until then. If a call that was thought to be short
+    /// keeps a thread from sending them, the supervisor does.
+    slots: Arc<Slots<Job, Done>>,
+    users: Arc<Users>,
+    alarm: Arc<Alarm>,
 }
 
 impl Pool {
-    pub(super) fn new(slots: usize, name: &str) -> Result<Self, Error> {
-        let short: String = name.chars().take(8).collect();
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(slots)
-            .thread_name(move |at| format!("{short}-{at}"))
-            .build()
-            .map_err(|error| Error::Thread { what: "compute pool", source: io::Error::other(error) })?;
-        Ok(Self { threads, queue: Mutex::default(), held: Mutex::default(), slots })
+    pub(super) fn new(slots: usize, users: Arc<Users>, alarm: Arc<Alarm>) -> Self {
+        Self { slots: Arc::new(Slots::new(slots)), users, alarm }
     }
 
-    /// Runs the job as soon as a slot is free, in the order of asking. A job must not panic.
+    /// Runs the job as soon as a slot is free, in the order of asking. Called on the link's runtime. A job must
+    /// not panic.
     pub(super) fn run(self: &Arc<Self>, job: impl FnOnce(Turn) -> Done + Send + 'static) {
-        let mut queue = self.lock();
-        queue.jobs.push_back(Box::new(job));
-        if queue.running < self.slots {
-            queue.running += 1;
-            drop(queue);
-            let pool = Arc::clone(self);
-            self.threads.spawn(move || pool.work());
+        if let Some(worker) = self.slots.push(Box::new(job)) {
+            self.start(worker);
         }
     }
 
-    /// Handlers that run at this moment, of this connection to the master or an earlier one.
-    pub(super) fn busy(&self) -> u32 {
-        self.lock().executing
+    fn start(self: &Arc<Self>, worker: Worker<Job, Done>) {
+        let pool = Arc::clone(self);
+        tokio::task::spawn_blocking(move || pool.work(worker));
     }
 
     /// Holds one slot while there are jobs.
-    fn work(self: &Arc<Self>) {
-        if current::is_computing() {
-            // This thread waits inside a handler. The slot is offered to all threads: one that is idle
-            // takes it; if none is, the first handler to return goes on with the queue.
-            self.lock().running -= 1;
-            let pool = Arc::clone(self);
-            self.threads.spawn_broadcast(move |_| pool.take_up());
-            return;
-        }
+    fn work(self: Arc<Self>, mut worker: Worker<Job, Done>) {
+        let (mut left, mut due, mut was_short) = (None, Vec::new(), false);
+        let mut idle_since: Option<Instant> = None;
         loop {
-            let job = {
-                let mut queue = self.lock();
-                match queue.jobs.pop_front() {
-                    Some(job) => {
-                        queue.executing += 1;
-                        queue.taken += 1;
-                        job
+            let is_late = idle_since.is_some_and(|since| since.elapsed() >= LOOK_FOR);
+            let has_left = left.is_some();
+            let next = worker.next(left.take(), |held| was_short && held < HELD_MOST, &mut due, is_late);
+            if has_left && due.is_empty() {
+                self.alarm.raise();
+            }
+            due.drain(..).for_each(answer_from_here);
+            match next {
+                Next::Run(job, another) => {
+                    if let Some(another) = another {
+                        self.start(another);
                     }
-                    None => {
-                        queue.running -= 1;
-                        return;
+                    idle_since = None;
+                    let started = Instant::now();
+                    left = Some(self.run_here(job));
+                    was_short = started.elapsed() < SHORT;
+                }
+                Next::Look => {
+                    idle_since.get_or_insert_with(Instant::now);
+                    for _ in 0..SPINS {
+                        std::hint::spin_loop();
                     }
                 }
-            };
-            let started = Instant::now();
-            let done = job(Turn::Run);
-            let short = started.elapsed() < SHORT;
-            let more = {
-                let mut queue = self.lock();
-                queue.executing -= 1;
-                !queue.jobs.is_empty()
-            };
-            let due = {
-                let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-                held.push(done);
-                if short && more && held.len() < HELD_MOST { Vec::new() } else { std::mem::take(&mut *held) }
-            };
-            due.into_iter().for_each(answer_from_here);
+                Next::Leave => return,
+            }
         }
+    }
+
+    /// Runs a job. To its handler the thread is one of the user's runtime, and not of the link's, which it must
+    /// not keep busy.
+    fn run_here(&self, job: Job) -> Done {
+        let _inside = self.users.enter();
+        job(Turn::Run)
+    }
+
+    /// Whether answers are held back.
+    pub(super) fn is_holding(&self) -> bool {
+        self.slots.is_holding()
     }
 
     /// Takes the answers that have been held back since the last look.
     pub(super) fn overdue(&self) -> Vec<Done> {
-        let stands_still = {
-            let mut queue = self.lock();
-            let same = queue.taken == queue.seen;
-            queue.seen = queue.taken;
-            same
-        };
-        if !stands_still {
-            return Vec::new();
-        }
-        std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Takes a free slot, on a thread that is not inside a handler, if there are jobs for it.
-    fn take_up(self: &Arc<Self>) {
-        if current::is_computing() {
-            return;
-        }
-        {
-            let mut queue = self.lock();
-            if queue.jobs.is_empty() || queue.running >= self.slots {
-                return;
-            }
-            queue.running += 1;
-        }
-        self.work();
+        self.slots.take_overdue()
     }
 
     /// Gives back all calls that wait for a slot. Called on the link's thread.
     pub(super) fn give_back(&self) {
-        let waiting = std::mem::take(&mut self.lock().jobs);
-        for job in waiting {
+        for job in self.slots.take_waiting() {
             let (request, reply) = job(Turn::GiveBack);
             tokio::spawn(answer(request, reply));
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,6 +147,6 @@ fn answer_from_here((request, reply): Done) {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("slots", &self.slots).finish_non_exhaustive()
+        f.debug_struct("Pool").finish_non_exhaustive()
     }
 }

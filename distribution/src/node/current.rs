@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     future::Future,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,8 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
-
+use super::flag::Flag;
 use crate::id::CallId;
 
 thread_local! {
@@ -33,25 +32,15 @@ pub struct CurrentCall {
     id: CallId,
     attempt: u32,
     deadline: Option<Instant>,
-    cancelled: Arc<Cancelled>,
+    shared: Arc<Shared>,
 }
 
-/// Whether a call is cancelled, for those who ask and those who wait.
+/// What a call's handler and its connection tell each other.
 #[derive(Debug, Default)]
-struct Cancelled {
-    flag: AtomicBool,
-    news: Notify,
-}
-
-impl Cancelled {
-    async fn wait(&self) {
-        let mut news = pin!(self.news.notified());
-        // Listening before looking, so that what happens in between is heard.
-        news.as_mut().enable();
-        if !self.flag.load(Ordering::Acquire) {
-            news.await;
-        }
-    }
+struct Shared {
+    cancelled: Flag,
+    /// Whether its async handler was polled.
+    was_started: AtomicBool,
 }
 
 /// The call whose handler asks.
@@ -79,15 +68,10 @@ pub fn current() -> CurrentCall {
         .unwrap_or_else(|| CurrentCall::new(CallId(0), 1, None))
 }
 
-/// Whether this thread is inside a compute handler.
-pub(super) fn is_computing() -> bool {
-    COMPUTING.with_borrow(Option::is_some)
-}
-
 impl CurrentCall {
     pub(super) fn new(id: CallId, attempt: u32, timeout: Option<Duration>) -> Self {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Self { id, attempt, deadline, cancelled: Arc::default() }
+        Self { id, attempt, deadline, shared: Arc::default() }
     }
 
     /// The call, as its master counts them; the same in each attempt at it. A call of a `.distribute()`
@@ -110,7 +94,7 @@ impl CurrentCall {
     /// connection to the master is lost. A compute handler that runs for long should ask now and then,
     /// and return anything at all when it is so.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.flag.load(Ordering::Acquire) || self.is_late()
+        self.shared.cancelled.is_set() || self.is_late()
     }
 
     /// Whether its time is over.
@@ -128,8 +112,7 @@ impl CurrentCall {
     }
 
     pub(super) fn cancel(&self) {
-        self.cancelled.flag.store(true, Ordering::Release);
-        self.cancelled.news.notify_waiters();
+        self.shared.cancelled.set();
     }
 
     /// Waits until it is cancelled or its time is over.
@@ -141,31 +124,41 @@ impl CurrentCall {
             }
         };
         tokio::select! {
-            () = self.cancelled.wait() => {}
+            () = self.shared.cancelled.wait() => {}
             () = late => {}
         }
     }
 
     /// Runs a compute handler as this call.
     pub(super) fn compute<T>(&self, run: impl FnOnce() -> T) -> T {
-        /// Puts back what was there: a thread that waits inside one handler may run another.
-        struct Restore(Option<CurrentCall>);
-        impl Drop for Restore {
+        struct Forget;
+        impl Drop for Forget {
             fn drop(&mut self) {
-                COMPUTING.set(self.0.take());
+                COMPUTING.set(None);
             }
         }
-        let _restore = Restore(COMPUTING.replace(Some(self.clone())));
+        COMPUTING.set(Some(self.clone()));
+        let _forget = Forget;
         run()
+    }
+
+    /// Whether its async handler was ever polled.
+    pub(super) fn was_started(&self) -> bool {
+        self.shared.was_started.load(Ordering::Acquire)
     }
 
     /// Polls an async handler once as this call.
     pub(super) fn poll_in<F: Future + ?Sized>(&self, cx: &mut Context<'_>, handler: Pin<&mut F>) -> Poll<F::Output> {
+        self.shared.was_started.store(true, Ordering::Release);
         ASYNCHRONOUS.sync_scope(self.clone(), || handler.poll(cx))
     }
 
     /// Runs an async handler as this call.
     pub(super) fn scope<F: Future>(&self, handler: F) -> impl Future<Output = F::Output> + use<F> {
-        ASYNCHRONOUS.scope(self.clone(), handler)
+        let shared = Arc::clone(&self.shared);
+        ASYNCHRONOUS.scope(self.clone(), async move {
+            shared.was_started.store(true, Ordering::Release);
+            handler.await
+        })
     }
 }

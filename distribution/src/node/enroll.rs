@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, mpsc::Receiver},
     time::Duration,
 };
 
@@ -13,7 +13,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Final, Setup, Status, Wish, serve};
+use super::{
+    Final, Setup, Status, Wish, serve,
+    supervise::{Alarm, Signal},
+};
 use crate::{
     config::from_micros,
     error::Error,
@@ -40,13 +43,17 @@ const DIAL_TIME: Duration = Duration::from_secs(5);
 /// connection.
 const LINK_THREADS: usize = 2;
 
-/// How often the link's runtime is looked after. A thread of tokio's that has waited for the sockets and
-/// then runs a handler which blocks leaves the sockets to nobody, until another thread is woken.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Threads for blocking work that the link's runtime may have beside one for each slot: it looks names up and
+/// files over on them.
+const BLOCKING_RESERVE: usize = 16;
 
 /// Starts the link's threads. They end by themselves once the owner wishes so or the master refuses for
 /// good.
-pub(super) fn start_thread(setup: Setup, wishes: watch::Receiver<Wish>) -> Result<(), Error> {
+pub(super) fn start_thread(
+    setup: Setup,
+    signals: Receiver<Signal>,
+    wishes: watch::Receiver<Wish>,
+) -> Result<(), Error> {
     let failed = |source| Error::Thread { what: "link thread", source };
     let name = format!("link-{}", setup.registration.name.chars().take(10).collect::<String>());
     let (started, start) = std::sync::mpsc::channel();
@@ -56,6 +63,7 @@ pub(super) fn start_thread(setup: Setup, wishes: watch::Receiver<Wish>) -> Resul
             // Made here, because it must not be dropped where the caller is, in a runtime of its own.
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(LINK_THREADS)
+                .max_blocking_threads(setup.registration.slots as usize + BLOCKING_RESERVE)
                 .thread_name(name)
                 .enable_all()
                 .build();
@@ -64,25 +72,28 @@ pub(super) fn start_thread(setup: Setup, wishes: watch::Receiver<Wish>) -> Resul
                 Err(error) => return drop(started.send(Err(error))),
             };
             let _ = started.send(Ok(()));
-            let (ended, end) = std::sync::mpsc::channel();
-            let (runner, pool, users) = (Arc::clone(&setup.runner), Arc::clone(&setup.pool), setup.runtime.clone());
+            let supervised = setup.supervised();
             let link = runtime.spawn(async move {
+                // Also if what follows panics.
+                let _end = End(Arc::clone(&setup.alarm));
                 enroll(setup, wishes).await;
-                let _ = ended.send(());
             });
-            while end.recv_timeout(LOOK_EVERY) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                runtime.spawn(std::future::ready(()));
-                runner.relieve(&users, runtime.handle());
-                for (request, reply) in pool.overdue() {
-                    runtime.spawn(serve::answer(request, reply));
-                }
-            }
+            supervised.run(&signals, runtime.handle());
             // A handler may still block one of the threads; it must not keep this one.
             drop(link);
             runtime.shutdown_background();
         })
         .map_err(failed)?;
     start.recv().unwrap_or_else(|_| Err(std::io::Error::other("it ended at once"))).map_err(failed)
+}
+
+/// Tells the supervisor that the node has ended.
+struct End(Arc<Alarm>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// Why a try at registering failed.
@@ -110,6 +121,7 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
         let dialled = tokio::select! {
             dialled = dial(&setup) => dialled,
             () = wished_away(&mut wishes) => break None,
+            () = setup.users.ended() => break Some(Final::RuntimeEnded),
         };
         // Once registered the master may send calls, so that a wish to drain is not a wish to drop the
         // connection.
@@ -134,6 +146,9 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
                 setup.id.store(registered.id.to_bits(), Ordering::Release);
                 setup.status.send_replace(Status::Registered);
                 match serve::serve(&setup, registered, &mut wishes).await {
+                    _ if *wishes.borrow() == Wish::Serve && setup.users.have_ended() => {
+                        break Some(Final::RuntimeEnded);
+                    }
                     serve::End::Left => break None,
                     // The master may end at the same time as the node is to.
                     serve::End::Lost(_) if *wishes.borrow() == Wish::Leave => break None,
@@ -167,11 +182,12 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
         tokio::select! {
             () = tokio::time::sleep(jittered) => {}
             () = wished_away(&mut wishes) => break None,
+            () = setup.users.ended() => break Some(Final::RuntimeEnded),
         }
         wait = wait.mul_f64(GROWTH).min(LONGEST_WAIT);
     };
     if let Some(reason) = &end {
-        tracing::error!(node = setup.registration.name, master = setup.master, %reason, "turned away for good");
+        tracing::error!(node = setup.registration.name, master = setup.master, %reason, "ended for good");
     }
     setup.status.send_replace(Status::Ended(end));
 }
@@ -225,7 +241,7 @@ fn host(address: &str) -> &str {
 }
 
 async fn register(setup: &Setup, mut channel: Channel) -> Result<Registered, Failure> {
-    let registration = Registration { busy: setup.pool.busy(), ..setup.registration.clone() };
+    let registration = Registration { busy: setup.stale.load(Ordering::Relaxed), ..setup.registration.clone() };
     match introduce(&mut channel, &registration).await {
         Ok(Verdict::Welcome { node, heartbeat, silence, frame_limit }) => Ok(Registered {
             channel,

@@ -1,17 +1,23 @@
 //! A node: dials its master, registers, and runs the calls it is sent.
 //!
 //! The connection lives on threads of its own ([`enroll`] dials and redials, [`serve`] runs one
-//! connection), so nothing that a handler does can delay a heartbeat. Compute handlers run on the
-//! node's pool ([`compute`]), async handlers on the runtime that the node was started from, unless they
-//! are done at once ([`runner`]).
+//! connection), so nothing that a handler does can delay a heartbeat. Compute handlers run on threads of
+//! the node ([`compute`], [`slots`]), async handlers on the runtime that the node was started from
+//! ([`users`]), unless they are done at once ([`runner`], [`turns`]). [`supervise`] looks after those that
+//! hold up others.
 
 mod batch;
 mod compute;
 pub(crate) mod current;
 mod enroll;
+mod flag;
 mod runner;
 mod running;
 mod serve;
+mod slots;
+mod supervise;
+mod turns;
+mod users;
 
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
@@ -20,7 +26,7 @@ use std::{
     fmt, io,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -72,12 +78,15 @@ enum Final {
     Untrusted(String),
     /// The address, which is not on loopback.
     Insecure(String),
+    /// That of the async handlers.
+    RuntimeEnded,
 }
 
 impl fmt::Display for Final {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(reason) | Self::Protocol(reason) | Self::Untrusted(reason) => f.write_str(reason),
+            Self::RuntimeEnded => f.write_str("the runtime that its async handlers ran on has ended"),
             Self::Insecure(addr) => write!(f, "the master would be at {addr}, which needs security to be dialled"),
         }
     }
@@ -91,13 +100,31 @@ struct Setup {
     router: Router,
     pool: Arc<compute::Pool>,
     /// Where async handlers run.
-    runtime: tokio::runtime::Handle,
+    users: Arc<users::Users>,
     runner: Arc<runner::Runner>,
+    alarm: Arc<supervise::Alarm>,
+    /// How often an async handler was seen to block.
+    blocked: Arc<AtomicU32>,
+    /// Compute handlers that have outlived their connection, and hold slots.
+    stale: Arc<AtomicU32>,
     frame_limit: usize,
     drain_limit: Duration,
     status: watch::Sender<Status>,
     /// Bits of the newest node id.
     id: Arc<AtomicU64>,
+}
+
+impl Setup {
+    fn supervised(&self) -> supervise::Supervised {
+        supervise::Supervised {
+            runner: Arc::clone(&self.runner),
+            pool: Arc::clone(&self.pool),
+            users: Arc::clone(&self.users),
+            alarm: Arc::clone(&self.alarm),
+            blocked: Arc::clone(&self.blocked),
+            node: self.registration.name.clone(),
+        }
+    }
 }
 
 /// A running node: a member of a master's cluster that serves calls.
@@ -189,7 +216,8 @@ impl Node {
     /// # Errors
     ///
     /// [`Error::Refused`] or [`Error::Protocol`] where the master turned the node away for good. That something else
-    /// answers in its place is none: the node goes on trying.
+    /// answers in its place is none: the node goes on trying. [`Error::RuntimeEnded`] if the runtime that the node was
+    /// started from has ended.
     ///
     /// # Cancel safety
     ///
@@ -214,6 +242,7 @@ impl Node {
             Ok(Status::Ended(Some(Final::Insecure(addr)))) => {
                 Err(Error::Insecure { end: End::Node, addr: addr.clone() })
             }
+            Ok(Status::Ended(Some(Final::RuntimeEnded))) => Err(Error::RuntimeEnded {}),
             Ok(_) => Ok(()),
             Err(_) => {
                 let source = io::Error::other("it ended unexpectedly; its panic is on standard error");
@@ -263,8 +292,8 @@ impl NodeBuilder {
         self
     }
 
-    /// How many compute calls run at once, and the threads of the node's pool; from 1 to 65,536. One per
-    /// core unless set.
+    /// How many compute calls run at once, each on a thread of its own; from 1 to 65,536. One per core unless set. A
+    /// handler's own parallel iterators run on rayon's global pool, as in any program.
     pub fn slots(mut self, slots: usize) -> Self {
         self.slots = Some(slots);
         self
@@ -409,7 +438,8 @@ impl NodeBuilder {
                 "starting without security, as `.insecure()` wants it: whatever answers there can run calls on this node"
             );
         }
-        let pool = compute::Pool::new(slots, &name)?;
+        let (alarm, signals) = supervise::Alarm::new();
+        let users = Arc::new(users::Users::new(tokio::runtime::Handle::current()));
         let (wish, wishes) = watch::channel(Wish::Serve);
         let (status_sender, status) = watch::channel(Status::Dialling);
         let id = Arc::new(AtomicU64::new(0));
@@ -418,15 +448,18 @@ impl NodeBuilder {
             guard,
             registration,
             router,
-            pool: Arc::new(pool),
-            runtime: tokio::runtime::Handle::current(),
-            runner: Arc::default(),
+            pool: Arc::new(compute::Pool::new(slots, Arc::clone(&users), Arc::clone(&alarm))),
+            runner: Arc::new(runner::Runner::new(Arc::clone(&users), Arc::clone(&alarm))),
+            users,
+            alarm,
+            blocked: Arc::default(),
+            stale: Arc::default(),
             frame_limit,
             drain_limit: self.drain_limit.unwrap_or(DRAIN_LIMIT).min(crate::config::LONGEST_TIME),
             status: status_sender,
             id: Arc::clone(&id),
         };
-        enroll::start_thread(setup, wishes)?;
+        enroll::start_thread(setup, signals, wishes)?;
         Ok(Node { name, master, wish, status, id })
     }
 }

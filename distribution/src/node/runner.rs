@@ -3,37 +3,58 @@
 //! A handler belongs on the user's runtime, and the way there and back wakes two threads, which takes
 //! longer than most handlers. So one task on the link's own runtime, the runner, takes calls as they come
 //! and polls each handler once, inside the user's runtime: what it spawns and waits for are the user's.
-//! One that is not done by then moves there, and calls of a method whose handlers take long over their
-//! first poll go there at once.
+//! One that is not done by then moves there. So do those that would keep others waiting: of a method whose
+//! handlers take long over their first poll, or together longer than it takes to wake another thread.
 //!
-//! A handler that blocks, as none should, holds up the runner. The link's supervisor notices (see
-//! [`super::enroll`]), gives that runner up and starts another on the user's runtime; the connection has a
-//! thread of its own in any case.
+//! A handler that blocks, as none should, holds up the runner. The supervisor notices, gives that runner up
+//! and starts another on the user's runtime; the connection has a thread of its own in any case.
+//!
+//! The user's runtime may end before the node. What was not started then is refused and goes elsewhere, what
+//! was is lost, and the node leaves (see [`super::users`]).
 
 use std::{
-    collections::VecDeque,
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    panic::AssertUnwindSafe,
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use tarpc::server::InFlightRequest;
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, JoinHandle},
+};
 
-use super::{current::CurrentCall, running::RunningGuard, serve::answer};
+use super::{
+    current::CurrentCall,
+    running::RunningGuard,
+    serve::answer,
+    supervise::Alarm,
+    turns::{Labelled, Look, Next, Pushed, Turn, Turns},
+    users::Users,
+};
 use crate::{
-    service::router::Pace,
+    id::{CallId, MethodName},
+    service::{panics, router::Pace},
     wire::{Outcome, Refusal, Reply, transport::Incoming},
 };
 
-/// So many calls are run before any of them is answered, if so many are there.
+/// This many calls are run before any of them is answered, if as many are there.
 const IN_A_ROW: usize = 64;
 
-/// A handler whose first poll takes longer shall not keep others waiting.
+/// A handler whose first poll takes longer must not keep others waiting.
 const SHORT: Duration = Duration::from_micros(100);
+
+/// Nor must a queue that takes longer than this: it is about what waking another thread takes, twice.
+const QUEUE_MOST: Duration = Duration::from_micros(50);
+
+/// What it takes to hand a call over. A handler that is faster than that is run, however many wait.
+const HAND_OVER: Duration = Duration::from_micros(5);
+
+/// Why calls were lost.
+const RUNTIME_ENDED: &str = "the runtime that its async handlers run on has ended";
 
 /// A call whose handler is to be run.
 pub(super) struct Job {
@@ -41,218 +62,242 @@ pub(super) struct Job {
     pub(super) call: CurrentCall,
     pub(super) guard: RunningGuard,
     pub(super) handler: BoxFuture<'static, Reply>,
+    pub(super) method: MethodName,
     /// What is known of the method.
     pub(super) pace: Arc<Pace>,
 }
 
-type Done = (InFlightRequest<Incoming, Reply>, Reply);
-
-#[derive(Default)]
-pub(super) struct Runner {
-    queue: Mutex<Queue>,
+/// A method and a call of it, for people.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Label {
+    pub(super) method: MethodName,
+    pub(super) call: CallId,
 }
 
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
-    /// Calls that have run, and are answered together: each answer by itself would wake the connection.
-    done: Vec<Done>,
-    /// The number of the runner that takes from here, and whether it has begun to.
-    runner: Option<(u64, bool)>,
-    newest: u64,
-    /// Runners that were given up and are inside a handler still.
-    stuck: usize,
-    /// Jobs taken so far, and as of the last look.
-    taken: u64,
-    seen: u64,
+impl Labelled for Job {
+    type Label = Label;
+
+    fn label(&self) -> Label {
+        Label { method: self.method, call: self.call.id() }
+    }
+}
+
+type Done = (InFlightRequest<Incoming, Reply>, Reply);
+
+pub(super) struct Runner {
+    turns: Arc<Turns<Job, Done>>,
+    users: Arc<Users>,
+    alarm: Arc<Alarm>,
+}
+
+/// Whose threads a runner is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Link,
+    Users,
 }
 
 impl Runner {
+    pub(super) fn new(users: Arc<Users>, alarm: Arc<Alarm>) -> Self {
+        Self { turns: Arc::default(), users, alarm }
+    }
+
     /// Takes a call, and gives it to a runner. Called on the link's runtime.
-    pub(super) fn push(self: &Arc<Self>, job: Job, users: &Handle) {
+    pub(super) fn push(self: &Arc<Self>, job: Job) {
         let link = Handle::current();
+        if self.users.have_ended() {
+            return self.end(&link, Some(job));
+        }
         if job.pace.is_long() {
-            job.go(users, &link);
-            return;
+            return self.hand_over(job, &link);
         }
-        let mut queue = self.lock();
-        queue.jobs.push_back(job);
-        if queue.runner.is_none() {
-            // One thread of the link's is blocked already; the other is the connection's.
-            let place = if queue.stuck > 0 { users } else { &link };
-            let run = Arc::clone(self).run(queue.appoint(), users.clone(), link.clone());
-            drop(queue);
-            place.spawn(run);
+        match self.turns.push(job) {
+            Pushed::Waits => {}
+            Pushed::Appointed(turn) => {
+                // With one thread of the link's blocked already, the other is the connection's.
+                let place = if self.turns.is_one_stuck() { Place::Users } else { Place::Link };
+                self.start(turn, place, &link);
+            }
+            Pushed::Ended(job) => return self.end(&link, Some(job)),
         }
+        self.alarm.raise();
     }
 
-    /// Gives up a runner that has not taken a call since the last look although some wait, and starts
-    /// another on the user's runtime.
-    pub(super) fn relieve(self: &Arc<Self>, users: &Handle, link: &Handle) {
-        let mut queue = self.lock();
-        let waits = !queue.jobs.is_empty() || !queue.done.is_empty();
-        let stands_still = waits && queue.taken == queue.seen;
-        queue.seen = queue.taken;
-        // One that has not begun is waiting for the user's runtime, and another would as well.
-        if stands_still && matches!(queue.runner, Some((_, true))) {
-            queue.stuck += 1;
-            let run = Arc::clone(self).run(queue.appoint(), users.clone(), link.clone());
-            drop(queue);
-            users.spawn(run);
+    /// Gives up a runner that stands still while calls wait, and starts another on the user's runtime. Says which
+    /// call has been running since the last look, once for each.
+    pub(super) fn look(self: &Arc<Self>, link: &Handle) -> Option<Label> {
+        let Look { blocked, relief } = self.turns.look();
+        if let Some(turn) = relief {
+            self.start(turn, Place::Users, link);
         }
+        blocked
     }
 
-    fn run(self: Arc<Self>, number: u64, users: Handle, link: Handle) -> impl Future<Output = ()> + Send + use<> {
+    /// Whether there is nothing to look at.
+    pub(super) fn is_idle(&self) -> bool {
+        self.turns.is_idle()
+    }
+
+    fn start(self: &Arc<Self>, turn: Turn<Job, Done>, place: Place, link: &Handle) {
         // Made here and not in the task, so that it also counts one out that never begins.
-        let mut turn = Turn { runner: self, number, is_over: false };
-        async move {
-            loop {
-                match turn.next() {
-                    Next::Start(job) => {
-                        if job.call.is_cancelled() {
-                            turn.done((job.request, Reply::refused(Refusal::Stopped)));
-                            continue;
-                        }
-                        let started = Instant::now();
-                        match job.poll(&users) {
-                            Ok(done) => turn.done(done),
-                            Err(job) => {
-                                job.go(&users, &link);
-                                // The task that was just spawned may be next on this thread and on no
-                                // other, so it goes before the next handler, which may block.
-                                tokio::task::yield_now().await;
-                            }
-                        }
-                        if started.elapsed() > SHORT {
-                            turn.answer().await;
-                        }
-                    }
-                    Next::Answer => turn.answer().await,
-                    Next::Nothing => return,
-                }
-            }
+        let run = Run { runner: Arc::clone(self), turn, place, link: link.clone(), due: Vec::new() };
+        match place {
+            Place::Link => drop(link.spawn(run.run())),
+            Place::Users => drop(self.users.spawn(run.run())),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Queue {
-    /// Makes a new runner the one.
-    fn appoint(&mut self) -> u64 {
-        self.newest += 1;
-        self.runner = Some((self.newest, false));
-        self.newest
-    }
-}
-
-/// What a runner does next.
-#[allow(clippy::large_enum_variant, reason = "it is taken apart where it is made, and the large one is the usual one")]
-enum Next {
-    Start(Job),
-    Answer,
-    Nothing,
-}
-
-/// One runner, counted out when dropped.
-struct Turn {
-    runner: Arc<Runner>,
-    number: u64,
-    /// Whether it has found nothing more to do.
-    is_over: bool,
-}
-
-impl Turn {
-    fn next(&mut self) -> Next {
-        let mut queue = self.runner.lock();
-        match &mut queue.runner {
-            Some((number, begun)) if *number == self.number => *begun = true,
-            // It was given up.
-            _ => return Next::Nothing,
-        }
-        if queue.done.len() >= IN_A_ROW || queue.jobs.is_empty() && !queue.done.is_empty() {
-            return Next::Answer;
-        }
-        match queue.jobs.pop_front() {
-            Some(job) => {
-                queue.taken += 1;
-                Next::Start(job)
-            }
-            None => {
-                queue.runner = None;
-                self.is_over = true;
-                Next::Nothing
-            }
-        }
-    }
-
-    fn done(&self, done: Done) {
-        self.runner.lock().done.push(done);
-    }
-
-    /// Answers all that have run.
-    async fn answer(&self) {
-        let done = std::mem::take(&mut self.runner.lock().done);
-        for (request, reply) in done {
+    /// Runs a handler on the user's runtime.
+    fn hand_over(&self, job: Job, link: &Handle) {
+        let Job { request, call, guard, handler, .. } = job;
+        let handling = self.users.handling();
+        let task = self.users.spawn(call.scope(handler));
+        // The request stays on the link's runtime, so that it is answered also if the handler panics as it
+        // is dropped, or its runtime ends.
+        link.spawn(async move {
+            let reply = wait(&call, task).await;
+            drop((guard, handling));
             answer(request, reply).await;
+        });
+        self.alarm.raise();
+    }
+
+    /// The user's runtime has ended: refuses what waits for it, and this job.
+    fn end(&self, link: &Handle, job: Option<Job>) {
+        for Job { request, guard, .. } in self.turns.end().into_iter().chain(job) {
+            drop(guard);
+            link.spawn(answer(request, Reply::refused(Refusal::Ended)));
+        }
+    }
+}
+
+/// Whether a handler that takes this long on average keeps so many that are like it waiting for too long.
+fn keeps_waiting(mean: Duration, waiting: usize) -> bool {
+    mean > HAND_OVER && mean.saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX)) > QUEUE_MOST
+}
+
+/// One runner at work.
+struct Run {
+    runner: Arc<Runner>,
+    turn: Turn<Job, Done>,
+    place: Place,
+    link: Handle,
+    /// What it is about to answer.
+    due: Vec<Done>,
+}
+
+impl Run {
+    async fn run(mut self) {
+        let mut left = None;
+        loop {
+            match self.turn.next(left.take(), IN_A_ROW) {
+                Next::Start(job, waiting) => {
+                    if job.call.is_cancelled() {
+                        left = Some((job.request, Reply::refused(Refusal::Stopped)));
+                        continue;
+                    }
+                    if self.runner.users.have_ended() {
+                        left = Some((job.request, Reply::refused(Refusal::Ended)));
+                        continue;
+                    }
+                    if keeps_waiting(job.pace.mean(), waiting) {
+                        self.hand_over(job).await;
+                        continue;
+                    }
+                    let started = Instant::now();
+                    match job.poll(&self.runner.users) {
+                        Ok(done) => left = Some(done),
+                        Err(job) => self.hand_over(job).await,
+                    }
+                    if started.elapsed() > SHORT {
+                        self.answer(left.take()).await;
+                    }
+                }
+                Next::Answer => self.answer(None).await,
+                Next::Nothing => return,
+            }
+        }
+    }
+
+    async fn hand_over(&self, job: Job) {
+        self.runner.hand_over(job, &self.link);
+        // The task that was just spawned may be next on this thread and on no other, so it goes before the next
+        // handler, which may block.
+        tokio::task::yield_now().await;
+    }
+
+    /// Answers all that have run, and this one.
+    async fn answer(&mut self, left: Option<Done>) {
+        self.turn.take_done(&mut self.due);
+        self.due.extend(left);
+        for (request, reply) in self.due.drain(..) {
+            match self.place {
+                Place::Link => answer(request, reply).await,
+                // This task may be dropped while it waits, and the answer must not.
+                Place::Users => answer_from_elsewhere(&self.link, request, reply),
+            }
         }
         // The connection was woken, maybe on this thread and for no other: it goes before the next handler.
         tokio::task::yield_now().await;
     }
 }
 
-impl Drop for Turn {
+impl Drop for Run {
     fn drop(&mut self) {
-        if self.is_over {
-            return;
+        let was_active = self.turn.leave();
+        // It panicked, or its runtime has ended. If that is the link's, so have the connection and its calls.
+        if self.place == Place::Users {
+            for (request, reply) in self.due.drain(..) {
+                answer_from_elsewhere(&self.link, request, reply);
+            }
+            if was_active && self.runner.users.have_ended() {
+                self.turn.take_done(&mut self.due);
+                for (request, reply) in self.due.drain(..) {
+                    answer_from_elsewhere(&self.link, request, reply);
+                }
+                self.runner.end(&self.link, None);
+            }
         }
-        let mut queue = self.runner.lock();
-        match queue.runner {
-            // Its runtime has ended.
-            Some((number, _)) if number == self.number => queue.runner = None,
-            // It was given up, and is out of its handler at last.
-            _ => queue.stuck = queue.stuck.saturating_sub(1),
-        }
+    }
+}
+
+/// Answers a call from a task that is not the link's.
+fn answer_from_elsewhere(link: &Handle, request: InFlightRequest<Incoming, Reply>, reply: Reply) {
+    let mut answer = Box::pin(answer(request, reply));
+    if answer.as_mut().now_or_never().is_none() {
+        link.spawn(answer);
     }
 }
 
 impl Job {
     /// Polls the handler once; gives the job back if it is not done.
     #[allow(clippy::result_large_err, reason = "the job comes back as it went in")]
-    fn poll(mut self, users: &Handle) -> Result<Done, Self> {
+    fn poll(mut self, users: &Users) -> Result<Done, Self> {
         let started = Instant::now();
         let polled = {
             let _inside = users.enter();
             // The one that is woken is the runner, for nothing. Wherever the handler goes on, it is
             // polled first.
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-            self.call.poll_in(&mut context, self.handler.as_mut())
+            let poll = AssertUnwindSafe(|| self.call.poll_in(&mut context, self.handler.as_mut()));
+            panics::caught(poll).unwrap_or_else(|message| {
+                Poll::Ready(Reply::without_payload(Outcome::Panicked(message), started.elapsed()))
+            })
         };
-        self.pace.note(started.elapsed() > SHORT);
+        self.pace.note(started.elapsed(), SHORT);
         match polled {
             Poll::Pending => Err(self),
             Poll::Ready(reply) => {
                 // What the handler has left behind may panic as it goes; its value is there all the same.
                 let handler = self.handler;
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(handler)));
-                Ok((self.request, reply))
+                let _ = panics::caught(AssertUnwindSafe(|| drop(handler)));
+                // It may have made its value of the errors that all sockets and timers of its runtime give.
+                Ok(match users.have_ended() {
+                    true => (self.request, lost(&self.call)),
+                    false => (self.request, reply),
+                })
             }
         }
-    }
-
-    /// Runs the handler on the user's runtime.
-    fn go(self, users: &Handle, link: &Handle) {
-        let Self { request, call, guard, handler, .. } = self;
-        let task = users.spawn(call.scope(handler));
-        // The request stays on the link's runtime, so that it is answered also if the handler panics as it
-        // is dropped, or its runtime ends.
-        link.spawn(async move {
-            let reply = wait(&call, task).await;
-            drop(guard);
-            answer(request, reply).await;
-        });
     }
 }
 
@@ -260,10 +305,7 @@ impl Job {
 async fn wait(call: &CurrentCall, mut task: JoinHandle<Reply>) -> Reply {
     tokio::select! {
         biased;
-        ended = &mut task => ended.unwrap_or_else(|error| {
-            let message = format!("the handler's task ended without a value: {error}");
-            Reply::without_payload(Outcome::Panicked(message), Duration::ZERO)
-        }),
+        ended = &mut task => ended.unwrap_or_else(|error| without_value(call, error)),
         () = call.stopped() => {
             task.abort();
             Reply::without_payload(Outcome::Stopped, Duration::ZERO)
@@ -271,8 +313,38 @@ async fn wait(call: &CurrentCall, mut task: JoinHandle<Reply>) -> Reply {
     }
 }
 
+fn without_value(call: &CurrentCall, error: JoinError) -> Reply {
+    match error.try_into_panic() {
+        Ok(panic) => Reply::without_payload(Outcome::Panicked(panics::message(panic)), Duration::ZERO),
+        // Nobody else has the task's handle, so that only its runtime can have cancelled it.
+        Err(_) => lost(call),
+    }
+}
+
+/// What becomes of a call with the runtime of its handler.
+fn lost(call: &CurrentCall) -> Reply {
+    match call.was_started() {
+        true => Reply::without_payload(Outcome::Lost(RUNTIME_ENDED.to_owned()), Duration::ZERO),
+        false => Reply::refused(Refusal::Ended),
+    }
+}
+
 impl fmt::Debug for Runner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runner").field("waiting", &self.lock().jobs.len()).finish_non_exhaustive()
+        f.debug_struct("Runner").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handlers_that_calculate_are_handed_over_once_they_keep_others_waiting() {
+        let busy = Duration::from_micros(80);
+        assert!(!keeps_waiting(busy, 0), "alone it is done soonest here");
+        assert!(keeps_waiting(busy, 1));
+        assert!(!keeps_waiting(busy / 4, 2) && keeps_waiting(busy / 4, 3));
+        assert!(!keeps_waiting(Duration::from_nanos(300), 1000), "to hand it over takes longer");
     }
 }

@@ -15,10 +15,19 @@ use crate::wire::Load;
 /// By call and attempt, so that the master can cancel them.
 #[derive(Debug, Default)]
 pub(super) struct Running {
-    calls: Mutex<HashMap<(u64, u32), CurrentCall>>,
+    calls: Mutex<Calls>,
     waiting: AtomicU32,
     computing: AtomicU32,
     asynchronous: AtomicU32,
+    /// Compute handlers, of all connections of this node, that have outlived theirs.
+    stale: Arc<AtomicU32>,
+}
+
+#[derive(Debug, Default)]
+struct Calls {
+    by_key: HashMap<(u64, u32), CurrentCall>,
+    /// Whether the connection is gone. Its handlers that compute still are stale from then on.
+    is_over: bool,
 }
 
 /// What a call is doing, as heartbeats count it.
@@ -30,40 +39,50 @@ pub(super) enum Phase {
 }
 
 impl Running {
+    /// For a new connection of a node that counts its stale handlers there.
+    pub(super) fn new(stale: Arc<AtomicU32>) -> Arc<Self> {
+        Arc::new(Self { stale, ..Self::default() })
+    }
+
     /// Books a call in until the guard is dropped; `None` if this very attempt is here already.
     pub(super) fn enter(self: &Arc<Self>, call: CurrentCall, phase: Phase) -> Option<RunningGuard> {
         let key = call.key();
-        match self.lock().entry(key) {
+        let mut calls = self.lock();
+        match calls.by_key.entry(key) {
             Entry::Occupied(_) => return None,
             Entry::Vacant(place) => place.insert(call),
         };
-        self.count(phase).fetch_add(1, Ordering::Relaxed);
+        self.count_over(&calls, None, Some(phase));
+        drop(calls);
         Some(RunningGuard { running: Arc::clone(self), key, phase })
     }
 
     /// Tells the handler of this attempt, if it is here, that nobody waits for it. One that is not here
     /// has been answered already.
     pub(super) fn cancel(&self, call: u64, attempt: u32) {
-        if let Some(call) = self.lock().get(&(call, attempt)) {
+        if let Some(call) = self.lock().by_key.get(&(call, attempt)) {
             call.cancel();
         }
     }
 
     /// Tells all: the connection is gone, and so is everybody who waited.
-    pub(super) fn cancel_all(&self) {
-        for call in self.lock().values() {
+    pub(super) fn end(&self) {
+        let mut calls = self.lock();
+        calls.is_over = true;
+        self.stale.fetch_add(self.computing.load(Ordering::Relaxed), Ordering::Relaxed);
+        for call in calls.by_key.values() {
             call.cancel();
         }
     }
 
-    /// What is here, with what else the pool is busy with.
-    pub(super) fn load(&self, pool_busy: u32) -> Load {
-        let computing = self.computing.load(Ordering::Relaxed);
+    /// What is here; `blocked` is how often a handler was seen to block.
+    pub(super) fn load(&self, blocked: u32) -> Load {
         Load {
-            computing,
-            waiting: self.waiting.load(Ordering::Relaxed),
+            computing: self.computing.load(Ordering::Relaxed),
+            waiting: self.waiting(),
             asynchronous: self.asynchronous(),
-            stale: pool_busy.saturating_sub(computing),
+            stale: self.stale.load(Ordering::Relaxed),
+            blocked,
         }
     }
 
@@ -83,7 +102,23 @@ impl Running {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(u64, u32), CurrentCall>> {
+    /// Counts a call out of one phase and into another. Under the lock, as the end of the connection counts too.
+    fn count_over(&self, calls: &Calls, from: Option<Phase>, to: Option<Phase>) {
+        if let Some(from) = from {
+            self.count(from).fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(to) = to {
+            self.count(to).fetch_add(1, Ordering::Relaxed);
+        }
+        if calls.is_over && from == Some(Phase::Computing) {
+            self.stale.fetch_sub(1, Ordering::Relaxed);
+        }
+        if calls.is_over && to == Some(Phase::Computing) {
+            self.stale.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Calls> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,16 +133,16 @@ pub(super) struct RunningGuard {
 impl RunningGuard {
     /// The call goes on to do something else.
     pub(super) fn set_phase(&mut self, phase: Phase) {
-        self.running.count(self.phase).fetch_sub(1, Ordering::Relaxed);
-        self.running.count(phase).fetch_add(1, Ordering::Relaxed);
+        self.running.count_over(&self.running.lock(), Some(self.phase), Some(phase));
         self.phase = phase;
     }
 }
 
 impl Drop for RunningGuard {
     fn drop(&mut self) {
-        self.running.count(self.phase).fetch_sub(1, Ordering::Relaxed);
-        self.running.lock().remove(&self.key);
+        let mut calls = self.running.lock();
+        self.running.count_over(&calls, Some(self.phase), None);
+        calls.by_key.remove(&self.key);
     }
 }
 

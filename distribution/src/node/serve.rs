@@ -29,10 +29,10 @@ use super::{
 use crate::{
     config::Patience,
     id::CallId,
-    service::router::{ComputeHandler, Handler},
+    service::router::{Arguments, ComputeHandler, Handler},
     wire::{
         Control, Outcome, Refusal, Reply, channel,
-        codec::{Decoder, Encoder},
+        codec::Encoder,
         frame::BODY_HEADER_LIMIT,
         transport::{Incoming, NodeTransport, Side},
     },
@@ -41,8 +41,8 @@ use crate::{
 /// Replies that handlers may leave for the connection before they wait for it.
 const REPLY_BUFFER: usize = 1024;
 
-/// Compute calls that may wait here for a slot; a master sends less ahead.
-const WAITING_MOST: u32 = 1024;
+/// Compute calls that may wait here although each slot has one; a master sends fewer ahead.
+const AHEAD_MOST: u32 = 1024;
 
 /// How long the last frames may take to go out before the connection is simply closed.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
@@ -59,8 +59,8 @@ type Requests = server::Requests<BaseChannel<Incoming, Reply, NodeTransport<chan
 
 pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut watch::Receiver<Wish>) -> End {
     let Registered { channel, heartbeat, silence, reply_limit, .. } = registered;
-    let side = Side::new(Patience::default());
-    let running = Arc::new(Running::default());
+    let side = Side::new(patience(silence));
+    let running = Running::new(Arc::clone(&setup.stale));
     let drained = Arc::new(Notify::new());
     let dismissed = Arc::new(AtomicBool::new(false));
     let on_control = {
@@ -109,7 +109,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
                 if silent > silence {
                     break End::Lost(format!("the master was silent for {:.1} s", silent.as_secs_f64()));
                 }
-                side.send(Control::Heartbeat(running.load(setup.pool.busy())));
+                side.send(Control::Heartbeat(running.load(setup.blocked.load(Ordering::Relaxed))));
             }
             wish = wished(wishes, leave_at.is_some()) => match wish {
                 Wish::Leave => break farewell(&mut requests, &side).await,
@@ -118,13 +118,21 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
                     side.send(Control::Drain);
                 }
             },
+            () = setup.users.ended(), if leave_at.is_none() => {
+                tracing::error!(
+                    node = setup.registration.name,
+                    "the runtime that the async handlers run on has ended; leaving once the other calls have"
+                );
+                leave_at = Some(Instant::now() + setup.drain_limit);
+                side.send(Control::Drain);
+            }
             () = side.ended() => break End::Lost(match dismissed.load(Ordering::Acquire) {
                 true => "the master said goodbye".to_owned(),
                 false => "the master closed the connection".to_owned(),
             }),
             () = drained.notified(), if leave_at.is_some() => break farewell(&mut requests, &side).await,
             () = sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => {
-                let left = running.load(setup.pool.busy());
+                let left = running.load(0);
                 tracing::warn!(
                     node = setup.registration.name,
                     calls = left.computing + left.waiting + left.asynchronous,
@@ -135,8 +143,14 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
             }
         }
     };
-    running.cancel_all();
+    running.end();
     end
+}
+
+/// A master that is stalled neither reads nor ends a frame, and is borne with for as long as its silence is.
+fn patience(silence: Duration) -> Patience {
+    let Patience { frame_time, unread_time } = Patience::default();
+    Patience { frame_time: frame_time.max(silence), unread_time: unread_time.max(silence) }
 }
 
 /// The owner's next wish: to drain (unless that is under way), or to leave.
@@ -176,14 +190,16 @@ struct Connection<'a> {
 impl Connection<'_> {
     fn run(&self, request: InFlightRequest<Incoming, Reply>) {
         let limit = self.reply_limit;
-        let message = request.get().message.clone();
+        let message = &request.get().message;
+        let (count, payload) = (message.count, message.take_payload());
         let call = CurrentCall::new(CallId(message.call), message.attempt, message.timeout);
-        match self.setup.router.route(message.method).map(|route| route.handler.clone()) {
+        let route = self.setup.router.route(message.method);
+        match route.map(|route| (route.method.name(), route.handler.clone())) {
             None => {
                 tokio::spawn(answer(request, Reply::refused(Refusal::UnknownMethod)));
             }
-            Some(Handler::Compute(handler)) => {
-                let guard = match self.running.waiting() < WAITING_MOST {
+            Some((_, Handler::Compute(handler))) => {
+                let guard = match self.running.waiting() < waiting_most(self.setup.registration.slots) {
                     true => self.running.enter(call.clone(), Phase::Waiting),
                     false => None,
                 };
@@ -195,13 +211,13 @@ impl Connection<'_> {
                         Turn::Run if call.is_cancelled() => Reply::refused(Refusal::Stopped),
                         Turn::Run => {
                             guard.set_phase(Phase::Computing);
-                            match message.count {
-                                0 | 1 => compute(&call, &handler, &message.payload, limit),
+                            match count {
+                                0 | 1 => compute(&call, &handler, payload, limit),
                                 count => {
                                     let extent = Extent::new(count);
                                     let late = give_back_late(Arc::downgrade(&extent), side, call.key());
                                     let late = link.spawn(late);
-                                    let reply = batch::run(&call, &extent, &handler, &message.payload, limit);
+                                    let reply = batch::run(&call, &extent, &handler, &payload, limit);
                                     late.abort();
                                     reply
                                 }
@@ -212,18 +228,18 @@ impl Connection<'_> {
                     (request, reply)
                 });
             }
-            Some(Handler::Async(..)) if message.count > 1 => {
+            Some((_, Handler::Async(..))) if count > 1 => {
                 let reason = "async calls do not travel in batches".to_owned();
                 tokio::spawn(answer(request, Reply::refused(Refusal::Decode(reason))));
             }
-            Some(Handler::Async(handler, pace)) => {
+            Some((method, Handler::Async(handler, pace))) => {
                 let guard = match self.running.asynchronous() < self.setup.registration.async_limit {
                     true => self.running.enter(call.clone(), Phase::Asynchronous),
                     false => None,
                 };
                 let Some(guard) = guard else { return refuse(request) };
-                let handler = handler(message.payload, limit);
-                self.setup.runner.push(Job { request, call, guard, handler, pace }, &self.setup.runtime);
+                let handler = handler(payload, limit);
+                self.setup.runner.push(Job { request, call, guard, handler, method, pace });
             }
         }
     }
@@ -238,15 +254,20 @@ async fn give_back_late(extent: Weak<Extent>, side: Arc<Side>, (call, attempt): 
 }
 
 /// Runs one compute call.
-fn compute(call: &CurrentCall, handler: &ComputeHandler, arguments: &Bytes, limit: usize) -> Reply {
+fn compute(call: &CurrentCall, handler: &ComputeHandler, arguments: Bytes, limit: usize) -> Reply {
     let started = std::time::Instant::now();
     let mut value = Encoder::new(limit);
-    let outcome = call.compute(|| handler(Decoder::new(arguments), &mut value));
+    let outcome = call.compute(|| handler(Arguments::Whole(arguments), &mut value));
     // A handler that sees that its time is over returns anything at all, and the master's clock may not have got there.
     match call.is_late() {
         true => Reply::without_payload(Outcome::Stopped, started.elapsed()),
         false => Reply::new(outcome, started.elapsed(), value),
     }
+}
+
+/// How many compute calls may wait here: before the first has been given to a slot, all that a master sends at once.
+fn waiting_most(slots: u32) -> u32 {
+    slots.saturating_add(AHEAD_MOST)
 }
 
 /// Turns away what a master that keeps its books would not have sent.
@@ -256,4 +277,26 @@ fn refuse(request: InFlightRequest<Incoming, Reply>) {
 
 pub(super) async fn answer(request: InFlightRequest<Incoming, Reply>, reply: Reply) {
     request.execute(server::serve(|_, _| std::future::ready(Ok(reply)))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_that_is_silent_for_as_long_as_it_may_be_is_borne_with() {
+        for seconds in [1, 15, 3600] {
+            let silence = Duration::from_secs(seconds);
+            let Patience { frame_time, unread_time } = patience(silence);
+            assert!(frame_time >= silence && unread_time >= silence);
+        }
+    }
+
+    #[test]
+    fn what_a_master_sends_ahead_has_its_place_with_any_number_of_slots() {
+        // One for each slot, and 512 more.
+        for slots in [1, 2, 512, 513, 1000, 65_536] {
+            assert!(waiting_most(slots) >= slots + 512);
+        }
+    }
 }

@@ -5,6 +5,7 @@ pub(crate) mod call;
 pub(crate) mod caller;
 pub(crate) mod method;
 pub(crate) mod outcome;
+pub(crate) mod panics;
 pub(crate) mod router;
 
 pub use call::{Answer, Call, Pending};

@@ -20,7 +20,7 @@ pub(crate) fn failure(method: MethodName, node: &NodeIdentity, outcome: &Outcome
         Outcome::TooLarge { size, limit } => {
             CallError::TooLarge { method, part: Part::Reply, size: *size, limit: *limit }
         }
-        Outcome::Value | Outcome::Error | Outcome::Stopped | Outcome::Refused(_) => return None,
+        Outcome::Value | Outcome::Error | Outcome::Stopped | Outcome::Lost(_) | Outcome::Refused(_) => return None,
     })
 }
 

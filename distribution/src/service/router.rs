@@ -1,16 +1,15 @@
 //! The node's side of a service: from a method's id to the handler that decodes, runs and encodes.
 
 use std::{
-    any::Any,
     collections::HashMap,
     fmt,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -20,13 +19,13 @@ use serde::Serialize;
 use super::{
     arguments::DecodeArguments,
     method::{Method, MethodId, MethodKind},
+    panics::{caught, cut, message},
 };
 use crate::{
     error::{CodecError, Error},
     wire::{
         Outcome, Refusal, Reply,
         codec::{Decoder, Encoder},
-        frame::BODY_HEADER_LIMIT,
         hello::MethodOffer,
     },
 };
@@ -107,14 +106,14 @@ impl Routes {
         A: DecodeArguments,
         R: 'static,
     {
-        let handler = move |mut arguments: Decoder<'_>, reply: &mut Encoder| {
+        let handler = move |arguments: Arguments<'_>, reply: &mut Encoder| {
             let mark = reply.mark();
             // A user's `Deserialize` and `Serialize` are no less likely to panic than the handler.
-            let outcome = match catch_unwind(AssertUnwindSafe(|| decode_arguments::<A>(&mut arguments))) {
-                Ok(Ok(arguments)) => catch_unwind(AssertUnwindSafe(|| encode(handler(arguments), reply)))
-                    .unwrap_or_else(|panic| Outcome::Panicked(message(&*panic))),
-                Ok(Err(error)) => Outcome::Refused(Refusal::Decode(cut(error.to_string()))),
-                Err(panic) => Outcome::Refused(Refusal::Decode(message(&*panic))),
+            let outcome = match decode_arguments::<A>(arguments) {
+                Ok(arguments) => {
+                    caught(AssertUnwindSafe(|| encode(handler(arguments), reply))).unwrap_or_else(Outcome::Panicked)
+                }
+                Err(outcome) => outcome,
             };
             if !matches!(outcome, Outcome::Value | Outcome::Error) {
                 reply.rewind(mark);
@@ -141,7 +140,7 @@ impl Routes {
                 // The arguments' type need not be `Send`, so they never live across an await: they are
                 // decoded and handed over before the first one.
                 let started = Instant::now();
-                let future = match start::<A, F>(&payload, &*handler) {
+                let future = match start::<A, F>(payload, &*handler) {
                     Ok(future) => future,
                     Err(outcome) => return Reply::without_payload(outcome, started.elapsed()),
                 };
@@ -153,7 +152,7 @@ impl Routes {
                 };
                 match AssertUnwindSafe(encoded).catch_unwind().await {
                     Ok(reply) => reply,
-                    Err(panic) => Reply::without_payload(Outcome::Panicked(message(&*panic)), started.elapsed()),
+                    Err(panic) => Reply::without_payload(Outcome::Panicked(message(panic)), started.elapsed()),
                 }
             }
             .boxed()
@@ -163,20 +162,24 @@ impl Routes {
 }
 
 /// Decodes the arguments and makes the handler's future; a panic in making it is caught as well.
-fn start<A: DecodeArguments, F>(payload: &Bytes, handler: &impl Fn(A) -> F) -> Result<F, Outcome> {
-    match catch_unwind(AssertUnwindSafe(|| decode_arguments::<A>(&mut Decoder::new(payload)))) {
-        Ok(Ok(arguments)) => {
-            catch_unwind(AssertUnwindSafe(|| handler(arguments))).map_err(|panic| Outcome::Panicked(message(&*panic)))
-        }
-        Ok(Err(error)) => Err(Outcome::Refused(Refusal::Decode(cut(error.to_string())))),
-        Err(panic) => Err(Outcome::Refused(Refusal::Decode(message(&*panic)))),
-    }
+fn start<A: DecodeArguments, F>(payload: Bytes, handler: &impl Fn(A) -> F) -> Result<F, Outcome> {
+    let arguments = decode_arguments::<A>(Arguments::Whole(payload))?;
+    caught(AssertUnwindSafe(|| handler(arguments))).map_err(Outcome::Panicked)
 }
 
-fn decode_arguments<A: DecodeArguments>(decoder: &mut Decoder<'_>) -> Result<A, CodecError> {
-    let arguments = A::decode(decoder)?;
-    decoder.finish()?;
-    Ok(arguments)
+/// Decodes the arguments, and lets go of the frame they came in if they had it to themselves.
+fn decode_arguments<A: DecodeArguments>(arguments: Arguments<'_>) -> Result<A, Outcome> {
+    let decode = |mut decoder: Decoder<'_>| -> Result<A, CodecError> {
+        let arguments = A::decode(&mut decoder)?;
+        decoder.finish()?;
+        Ok(arguments)
+    };
+    let decoded = caught(AssertUnwindSafe(|| match arguments {
+        Arguments::Whole(frame) => decode(Decoder::new(&frame)),
+        Arguments::Part(decoder) => decode(decoder),
+    }));
+    let refused = |message| Outcome::Refused(Refusal::Decode(message));
+    decoded.map_err(refused)?.map_err(|error| refused(cut(error.to_string())))
 }
 
 fn encode_value<T: Serialize + 'static>(value: T, reply: &mut Encoder) -> Outcome {
@@ -199,30 +202,21 @@ fn encode_as<T: Serialize + 'static>(outcome: Outcome, value: &T, reply: &mut En
     }
 }
 
-/// What a panic said, as far as it is text.
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    cut(text.unwrap_or("(the panic carried no text)").to_owned())
-}
-
-/// Shortens a message to what may stand in a reply's header.
-fn cut(mut text: String) -> String {
-    const MOST: usize = BODY_HEADER_LIMIT / 2;
-    if text.len() > MOST {
-        let end = (0..=MOST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-        text.truncate(end);
-        text.push_str(" …");
-    }
-    text
-}
-
 /// A method and what runs it.
 pub(crate) struct Route {
     pub(crate) method: &'static Method,
     pub(crate) handler: Handler,
 }
 
-pub(crate) type ComputeHandler = Arc<dyn Fn(Decoder<'_>, &mut Encoder) -> Outcome + Send + Sync>;
+/// The encoded arguments of a call.
+pub(crate) enum Arguments<'a> {
+    /// In a frame of their own. It is freed once they are decoded, so that a large argument is not there twice.
+    Whole(Bytes),
+    /// Among those of other calls.
+    Part(Decoder<'a>),
+}
+
+pub(crate) type ComputeHandler = Arc<dyn Fn(Arguments<'_>, &mut Encoder) -> Outcome + Send + Sync>;
 
 /// Runs a method on encoded arguments.
 ///
@@ -236,27 +230,47 @@ pub(crate) enum Handler {
 
 /// How long an async method's handlers take until they first wait.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(AtomicU32);
+pub(crate) struct Pace {
+    /// How many of the next ones are taken for long.
+    long: AtomicU32,
+    /// The moving mean, in nanoseconds.
+    mean: AtomicU32,
+}
 
-/// So many calls are taken for long after one that was.
+/// How many calls are taken for long after one that was.
 const LONG_FOR: u32 = 256;
 
+/// The share of the newest in the mean is one of this many.
+const MEMORY: u32 = 8;
+
+// Racing threads may lose one of each other's notes, which does no harm.
 impl Pace {
-    /// One was long, or was not.
-    pub(crate) fn note(&self, is_long: bool) {
-        if is_long {
-            self.0.store(LONG_FOR, Ordering::Relaxed);
+    /// One took this long, and is long from `short` on.
+    pub(crate) fn note(&self, time: Duration, short: Duration) {
+        if time > short {
+            self.long.store(LONG_FOR, Ordering::Relaxed);
         }
+        let time = u32::try_from(time.as_nanos()).unwrap_or(u32::MAX).max(MEMORY);
+        let mean = match self.mean.load(Ordering::Relaxed) {
+            0 => time,
+            // One that was kept off its core says little about the others.
+            mean => mean - mean / MEMORY + time.min(mean.saturating_mul(4)) / MEMORY,
+        };
+        self.mean.store(mean, Ordering::Relaxed);
     }
 
     /// Whether the next one is to be taken for long.
     pub(crate) fn is_long(&self) -> bool {
-        // Racing threads may count one call twice, which does no harm.
-        let left = self.0.load(Ordering::Relaxed);
+        let left = self.long.load(Ordering::Relaxed);
         if left > 0 {
-            self.0.store(left - 1, Ordering::Relaxed);
+            self.long.store(left - 1, Ordering::Relaxed);
         }
         left > 0
+    }
+
+    /// What they take on average; nothing before the first.
+    pub(crate) fn mean(&self) -> Duration {
+        Duration::from_nanos(self.mean.load(Ordering::Relaxed).into())
     }
 }
 
@@ -321,5 +335,25 @@ impl Router {
             .collect();
         offers.sort_by(|a, b| (&a.service, &a.name).cmp(&(&b.service, &b.name)));
         offers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_follows_the_many_and_not_the_one() {
+        let (pace, short) = (Pace::default(), Duration::from_micros(100));
+        let usual = Duration::from_micros(10);
+        for _ in 0..50 {
+            pace.note(usual, short);
+        }
+        pace.note(Duration::from_secs(1), short);
+        assert!(pace.mean() < usual * 2, "{:?}", pace.mean());
+        for _ in 0..50 {
+            pace.note(usual * 8, short);
+        }
+        assert!(pace.mean() > usual * 7, "{:?}", pace.mean());
     }
 }

@@ -580,7 +580,7 @@ impl World {
         let Some(at) = self.pick_node(|node| !node.gone) else { return Ok(()) };
         let id = self.nodes[at].id;
         let stale = if self.rng.random_bool(0.3) { self.rng.random() } else { self.rng.random_range(0..2) };
-        let lie = Load { computing: self.rng.random(), waiting: u32::MAX, asynchronous: 0, stale };
+        let lie = Load { computing: self.rng.random(), waiting: u32::MAX, stale, ..Load::default() };
         self.bring("load", |core, now, effects| core.on_heartbeat(now, id, lie, effects))
     }
 

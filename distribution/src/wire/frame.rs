@@ -128,6 +128,8 @@ pub(crate) enum Outcome {
     },
     /// The request was cancelled, or its time was up, after it was started.
     Stopped,
+    /// The handler was started and cannot go on, for this reason; it may have done its work or not.
+    Lost(String),
 }
 
 /// Why a node did not start a handler.
@@ -145,6 +147,8 @@ pub(crate) enum Refusal {
     Stopped,
     /// The master asked for it back.
     Returned,
+    /// The runtime that its async handlers ran on has ended. The node drains itself.
+    Ended,
 }
 
 /// A node's answer to a request, as the floors above see it.
@@ -193,6 +197,8 @@ pub(crate) struct Load {
     pub(crate) asynchronous: u32,
     /// Compute handlers that still run for an earlier connection, and hold slots.
     pub(crate) stale: u32,
+    /// How often an async handler was seen to block its thread since the node was started.
+    pub(crate) blocked: u32,
 }
 
 /// A frame that manages the connection and carries no call.
@@ -325,8 +331,8 @@ mod tests {
     fn control_frames_have_these_bytes() {
         assert_eq!(control(Control::Cancel { call: 300, attempt: 2 }), "0400000003fb2c0102");
         assert_eq!(
-            control(Control::Heartbeat(Load { computing: 2, waiting: 0, asynchronous: 255, stale: 1 })),
-            "06000000040200fbff0001"
+            control(Control::Heartbeat(Load { computing: 2, waiting: 0, asynchronous: 255, stale: 1, blocked: 3 })),
+            "07000000040200fbff000103"
         );
         assert_eq!(control(Control::HeartbeatSeen), "0000000005");
         assert_eq!(control(Control::Drain), "0000000006");
@@ -374,9 +380,11 @@ mod tests {
             (Outcome::Refused(Refusal::Decode("x".to_owned())), "070a0103030178"),
             (Outcome::Refused(Refusal::Stopped), "070a010304"),
             (Outcome::Refused(Refusal::Returned), "070a010305"),
+            (Outcome::Refused(Refusal::Ended), "070a010306"),
             (Outcome::Encode("x".to_owned()), "070a01040178"),
             (Outcome::TooLarge { size: 3, limit: 2 }, "070a01050302"),
             (Outcome::Stopped, "070a0106"),
+            (Outcome::Lost("x".to_owned()), "070a01070178"),
         ] {
             assert_eq!(header(&ResponseHeader { request: 7, run: 10, count: 1, outcome }), bytes);
         }

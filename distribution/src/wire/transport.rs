@@ -84,14 +84,21 @@ impl RequestName for Outgoing {
 }
 
 /// A request as the node's end gets it from tarpc.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) method: u64,
     pub(crate) call: u64,
     pub(crate) attempt: u32,
     pub(crate) count: u32,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) payload: Bytes,
+    payload: Mutex<Bytes>,
+}
+
+impl Incoming {
+    /// Takes the payload, once. tarpc keeps the request until it is answered, and would keep the frame as well.
+    pub(crate) fn take_payload(&self) -> Bytes {
+        std::mem::take(&mut *self.payload.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl RequestName for Incoming {
@@ -505,7 +512,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
                 attempt: header.attempt,
                 count: header.count,
                 timeout: header.timeout.map(from_micros),
-                payload,
+                payload: Mutex::new(payload),
             };
             Ok(ClientMessage::Request(Request { context, id: header.request, message }))
         }))

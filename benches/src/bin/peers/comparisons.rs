@@ -7,6 +7,8 @@ use clap::ValueEnum;
 pub(crate) enum Case {
     /// Latency of one caller over this crate, in microseconds.
     OursUnary,
+    /// The same for compute calls.
+    OursUnaryCompute,
     /// The same without a library.
     RawUnary,
     /// Async calls a second of many callers over this crate and one node.
@@ -17,6 +19,10 @@ pub(crate) enum Case {
     TonicMany,
     /// Compute calls a second of many callers over this crate and one node.
     OursManyCompute,
+    /// Async calls a second of many callers, whose handlers calculate for a while and never wait.
+    OursManyBusy,
+    /// The same as compute calls.
+    OursManyBusyCompute,
     /// Large `Bytes` there and back over this crate, in milliseconds.
     OursBytes,
     /// The same without a library.
@@ -51,7 +57,7 @@ impl Case {
     /// the two processes on, and stays with that for a while, so one long run is a throw of the dice.
     pub(crate) fn slices(self) -> u32 {
         match self {
-            Self::OursUnary | Self::RawUnary => MOST_SLICES,
+            Self::OursUnary | Self::OursUnaryCompute | Self::RawUnary => MOST_SLICES,
             _ => 1,
         }
     }
@@ -91,12 +97,18 @@ pub(crate) enum Measure {
     /// Median latency of one caller's small async calls.
     #[value(name = "unary_p50")]
     UnaryP50,
+    /// Median latency of one caller's small compute calls.
+    #[value(name = "compute_p50")]
+    ComputeP50,
     /// Async calls a second of 256 callers over one node.
     #[value(name = "unary_256")]
     Unary256,
     /// Compute calls a second of 256 callers over one node.
     #[value(name = "compute_256")]
     Compute256,
+    /// Async calls a second of 256 callers over one node, of 80 microseconds of work each.
+    #[value(name = "busy_256")]
+    Busy256,
     /// 16 MiB of bytes there and back.
     #[value(name = "bytes_16m")]
     Bytes16m,
@@ -166,6 +178,8 @@ impl Measure {
         use Against::{Case as Run, Limit};
         let (unit, better, ours) = match self {
             Self::UnaryP50 => ("us", Better::Less, Case::OursUnary),
+            Self::ComputeP50 => ("us", Better::Less, Case::OursUnaryCompute),
+            Self::Busy256 => ("calls/s", Better::More, Case::OursManyBusy),
             Self::Unary256 => ("calls/s", Better::More, Case::OursMany),
             Self::Compute256 => ("calls/s", Better::More, Case::OursManyCompute),
             Self::Bytes16m => ("ms", Better::Less, Case::OursBytes),
@@ -180,7 +194,10 @@ impl Measure {
         let peers: &[(&str, Against, f64)] = match self {
             Self::UnaryP50 => &[("raw", Run(Case::RawUnary), 0.8)],
             Self::Unary256 => &[("tarpc", Run(Case::TarpcMany), 1.3), ("tonic", Run(Case::TonicMany), 3.5)],
-            Self::Compute256 => &[("ours_async", Run(Case::OursMany), 0.7)],
+            // At most 1.3 times as long.
+            Self::ComputeP50 => &[("ours_async", Run(Case::OursUnary), 0.77)],
+            Self::Compute256 => &[("ours_async", Run(Case::OursMany), 0.8)],
+            Self::Busy256 => &[("ours_compute", Run(Case::OursManyBusyCompute), 0.8)],
             Self::Bytes16m => &[
                 ("raw", Run(Case::RawBytes), 0.8),
                 ("tarpc", Run(Case::TarpcBytes), 5.0),

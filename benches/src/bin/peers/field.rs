@@ -61,11 +61,14 @@ impl Field {
     pub(crate) async fn measure(&self, case: Case, time: Duration) -> Result<f64, Failure> {
         match case {
             Case::OursUnary => load::latency(&self.ours.client(), time).await.map(micros),
+            Case::OursUnaryCompute => load::latency(&self.ours.computing(), time).await.map(micros),
             Case::RawUnary => load::latency(&self.raw, time).await.map(micros),
             Case::OursMany => load::rate(&self.ours.client(), time).await,
             Case::TarpcMany => load::rate(&self.tarpc, time).await,
             Case::TonicMany => load::rate(&self.tonic, time).await,
             Case::OursManyCompute => load::rate(&self.ours.computing(), time).await,
+            Case::OursManyBusy => load::rate(&self.ours.busy(), time).await,
+            Case::OursManyBusyCompute => load::rate(&self.ours.computing_busy(), time).await,
             Case::OursBytes => load::round_trip(&self.ours.client(), &self.bytes, time).await.map(millis),
             Case::RawBytes => load::round_trip(&self.raw, &self.bytes, time).await.map(millis),
             Case::TarpcBytes => load::round_trip(&self.tarpc, &self.bytes.to_vec(), time).await.map(millis),

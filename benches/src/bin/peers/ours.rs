@@ -1,6 +1,9 @@
 //! The crate itself: the master in this process, nodes in processes of their own.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use distribution::{Access, Master, MasterBuilder, Node, Token, simulation};
@@ -19,6 +22,10 @@ pub(crate) trait Echo {
     fn compute(&self, number: u64) -> u64;
     /// Gives the number back, as an async call.
     async fn asynchronous(&self, number: u64) -> u64;
+    /// Gives the number back after some work, as a compute call.
+    fn compute_busy(&self, number: u64) -> u64;
+    /// The same as an async call that never waits.
+    async fn busy(&self, number: u64) -> u64;
     /// Gives the bytes back.
     async fn bytes(&self, bytes: Bytes) -> Bytes;
     /// Gives the numbers back.
@@ -36,12 +43,31 @@ impl Echo for Parrot {
         number
     }
 
+    fn compute_busy(&self, number: u64) -> u64 {
+        work();
+        number
+    }
+
+    async fn busy(&self, number: u64) -> u64 {
+        work();
+        number
+    }
+
     async fn bytes(&self, bytes: Bytes) -> Bytes {
         bytes
     }
 
     async fn floats(&self, values: Vec<f64>) -> Vec<f64> {
         values
+    }
+}
+
+/// Keeps a thread busy for 80 microseconds, or for as long as it is kept off its core.
+fn work() {
+    const TIME: Duration = Duration::from_micros(80);
+    let began = Instant::now();
+    while began.elapsed() < TIME {
+        std::hint::spin_loop();
     }
 }
 
@@ -122,6 +148,16 @@ impl Cluster {
         Client::new(&self.master)
     }
 
+    /// Makes async calls that calculate for a while.
+    pub(crate) fn busy(&self) -> BusyClient {
+        BusyClient(EchoClient::new(&self.master))
+    }
+
+    /// Makes compute calls that calculate for a while.
+    pub(crate) fn computing_busy(&self) -> BusyComputeClient {
+        BusyComputeClient(EchoClient::new(&self.master))
+    }
+
     /// Makes compute calls.
     pub(crate) fn computing(&self) -> ComputeClient {
         ComputeClient(EchoClient::new(&self.master))
@@ -164,5 +200,25 @@ pub(crate) struct ComputeClient(pub(crate) EchoClient);
 impl Echoes<u64> for ComputeClient {
     async fn echo(&mut self, payload: u64) -> Result<u64, Failure> {
         self.0.compute(payload).await.during("a compute call failed")
+    }
+}
+
+/// Calls the `async fn` method that calculates.
+#[derive(Clone)]
+pub(crate) struct BusyClient(EchoClient);
+
+impl Echoes<u64> for BusyClient {
+    async fn echo(&mut self, payload: u64) -> Result<u64, Failure> {
+        self.0.busy(payload).await.during("a busy async call failed")
+    }
+}
+
+/// Calls the `fn` method that calculates.
+#[derive(Clone)]
+pub(crate) struct BusyComputeClient(EchoClient);
+
+impl Echoes<u64> for BusyComputeClient {
+    async fn echo(&mut self, payload: u64) -> Result<u64, Failure> {
+        self.0.compute_busy(payload).await.during("a busy compute call failed")
     }
 }

@@ -1,0 +1,151 @@
+//! The hand-over of slots: which thread runs which of the waiting jobs, and when one more thread is needed.
+//!
+//! A worker is a thread that holds a slot. It runs the jobs that wait, one after the other, looks around for
+//! more for a moment, and leaves. Waking a thread takes longer than a short job, so at most one worker is on
+//! its way at a time: it takes a job first, and then asks for the next worker if jobs are left.
+//!
+//! Nothing but `crate::sync` is imported, so that loom can check it (`tests/loom`).
+
+use std::{collections::VecDeque, mem};
+
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The waiting jobs, and the workers that take them. A job leaves a `D` behind.
+pub(crate) struct Slots<J, D> {
+    state: Mutex<State<J, D>>,
+    most: usize,
+}
+
+struct State<J, D> {
+    jobs: VecDeque<J>,
+    /// What jobs have left behind and is kept for the next ones' to go with it.
+    held: Vec<D>,
+    /// Workers there are, the one on its way included. Never more than there are slots.
+    workers: usize,
+    /// Whether one of them will look for a job: it is on its way, or looks around.
+    is_one_free: bool,
+    /// Jobs taken so far, and as of the last look of the supervisor.
+    taken: u64,
+    seen: u64,
+}
+
+/// What a worker does next.
+pub(crate) enum Next<J, D> {
+    /// Run this job, and before that start this worker if there is one.
+    Run(J, Option<Worker<J, D>>),
+    /// Look again soon: there is no job at the moment.
+    Look,
+    /// Give the thread back. The slot is free already.
+    Leave,
+}
+
+/// The right to run jobs in one slot. Dropping it gives the slot back.
+pub(crate) struct Worker<J, D> {
+    slots: Arc<Slots<J, D>>,
+    /// Whether this is the one that [`State::is_one_free`] speaks of.
+    is_free: bool,
+    has_left: bool,
+}
+
+impl<J, D> Slots<J, D> {
+    /// For at most `most` workers at a time.
+    pub(crate) fn new(most: usize) -> Self {
+        let state =
+            State { jobs: VecDeque::new(), held: Vec::new(), workers: 0, is_one_free: false, taken: 0, seen: 0 };
+        Self { state: Mutex::new(state), most }
+    }
+
+    /// Adds a job. The worker that comes of it, if one does, must be started.
+    pub(crate) fn push(self: &Arc<Self>, job: J) -> Option<Worker<J, D>> {
+        let mut state = self.lock();
+        state.jobs.push_back(job);
+        self.one_more(&mut state)
+    }
+
+    /// Takes the jobs that no worker has taken.
+    pub(crate) fn take_waiting(&self) -> VecDeque<J> {
+        mem::take(&mut self.lock().jobs)
+    }
+
+    /// Whether something is held that may have to be taken off the workers.
+    pub(crate) fn is_holding(&self) -> bool {
+        !self.lock().held.is_empty()
+    }
+
+    /// Takes what is held, if no job was taken since the last look.
+    pub(crate) fn take_overdue(&self) -> Vec<D> {
+        let mut state = self.lock();
+        let stands_still = state.taken == state.seen;
+        state.seen = state.taken;
+        if stands_still { mem::take(&mut state.held) } else { Vec::new() }
+    }
+
+    /// A worker for the jobs, if some wait, none is free already and a slot is.
+    fn one_more(self: &Arc<Self>, state: &mut State<J, D>) -> Option<Worker<J, D>> {
+        if state.jobs.is_empty() || state.is_one_free || state.workers >= self.most {
+            return None;
+        }
+        state.workers += 1;
+        state.is_one_free = true;
+        Some(Worker { slots: Arc::clone(self), is_free: true, has_left: false })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<J, D>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<J, D> Worker<J, D> {
+    /// Leaves behind what came of the last job, and takes the next one.
+    ///
+    /// `due` gets all that is held if there is no next job, or `may_hold` does not allow for as much. A worker
+    /// that has looked around for long enough (`is_last`) and finds nothing leaves.
+    pub(crate) fn next(
+        &mut self,
+        left: Option<D>,
+        may_hold: impl FnOnce(usize) -> bool,
+        due: &mut Vec<D>,
+        is_last: bool,
+    ) -> Next<J, D> {
+        let mut state = self.slots.lock();
+        state.held.extend(left);
+        if state.jobs.is_empty() || !may_hold(state.held.len()) {
+            due.append(&mut state.held);
+        }
+        if mem::take(&mut self.is_free) {
+            state.is_one_free = false;
+        }
+        match state.jobs.pop_front() {
+            Some(job) => {
+                state.taken += 1;
+                let another = self.slots.one_more(&mut state);
+                Next::Run(job, another)
+            }
+            // One that looks around is enough.
+            None if !is_last && !state.is_one_free => {
+                state.is_one_free = true;
+                self.is_free = true;
+                Next::Look
+            }
+            None => {
+                // At once, so that a job which comes next finds a free slot.
+                state.workers -= 1;
+                self.has_left = true;
+                Next::Leave
+            }
+        }
+    }
+}
+
+impl<J, D> Drop for Worker<J, D> {
+    fn drop(&mut self) {
+        if self.has_left {
+            return;
+        }
+        let mut state = self.slots.lock();
+        state.workers -= 1;
+        if self.is_free {
+            state.is_one_free = false;
+        }
+    }
+}

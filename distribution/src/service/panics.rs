@@ -1,0 +1,66 @@
+//! Panics of user code, caught with all that comes of them.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, UnwindSafe, catch_unwind},
+};
+
+use crate::wire::frame::BODY_HEADER_LIMIT;
+
+/// How many payloads in a row may panic as they are dropped.
+const PAYLOADS_MOST: usize = 8;
+
+/// Runs this, and says what it said if it panicked.
+pub(crate) fn caught<T>(run: impl FnOnce() -> T + UnwindSafe) -> Result<T, String> {
+    catch_unwind(run).map_err(message)
+}
+
+/// What a panic said, as far as it is text. Disposes of its payload, which may itself panic as it goes.
+pub(crate) fn message(panic: Box<dyn Any + Send>) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = cut(text.unwrap_or("(the panic carried no text)").to_owned());
+    dispose(panic);
+    text
+}
+
+fn dispose(mut panic: Box<dyn Any + Send>) {
+    for _ in 0..PAYLOADS_MOST {
+        match catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            Ok(()) => return,
+            Err(next) => panic = next,
+        }
+    }
+    // Each leaves another. The last one is left where it is.
+    std::mem::forget(panic);
+}
+
+/// Shortens a message to what may stand in a reply's header.
+pub(crate) fn cut(mut text: String) -> String {
+    const MOST: usize = BODY_HEADER_LIMIT / 2;
+    if text.len() > MOST {
+        let end = (0..=MOST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(" …");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_that_panics_as_it_is_dropped_is_disposed_of() {
+        struct Sore(u32);
+        impl Drop for Sore {
+            fn drop(&mut self) {
+                std::panic::panic_any(Self(self.0.saturating_sub(1)));
+            }
+        }
+        for depth in [0, 3, u32::MAX] {
+            let said = caught(|| std::panic::panic_any(Sore(depth)));
+            assert_eq!(said.expect_err("panics"), "(the panic carried no text)");
+        }
+        assert_eq!(caught(|| panic!("oh")).map(|()| 1), Err("oh".to_owned()));
+    }
+}

@@ -1,0 +1,27 @@
+//! The files of the library in which threads hand things to each other, with loom's synchronisation in the place
+//! of the standard library's. The models are in `tests`, one file for each.
+
+#![allow(
+    missing_debug_implementations,
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    reason = "these are the library's own files"
+)]
+
+mod sync {
+    // Counting references is the standard library's affair; its `Arc` may also be the type of a `self`.
+    pub(crate) use std::sync::{Arc, PoisonError};
+
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
+}
+
+#[path = "../../../distribution/src/node/slots.rs"]
+mod slots;
+#[path = "../../../distribution/src/node/turns.rs"]
+mod turns;
+
+#[cfg(test)]
+mod slots_model;
+#[cfg(test)]
+mod turns_model;

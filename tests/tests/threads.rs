@@ -1,0 +1,321 @@
+//! On which threads handlers run, and that they take nothing from each other.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc, Once,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use distribution::{CallError, Error, Execution, GoneReason, LocalCluster, Master, Node};
+use distribution_tests::{
+    Held, ProbeClient, ProbeServer, Prober, failure,
+    impostor::{Impostor, addr_bytes, kind, request, take_number, text},
+    meeting::{self, Meeting},
+    process::Process,
+    soon,
+};
+use futures::future::join_all;
+use tokio::{net::TcpListener, runtime::Runtime};
+
+#[distribution::service]
+trait Places {
+    /// Meets the test in three parts, on three threads of rayon's; one of them waits for another.
+    fn spread(&self, at: SocketAddr) -> ();
+    /// Keeps its slot until the test lets it go.
+    fn hold(&self, at: SocketAddr) -> ();
+    /// The runtime that the handler's thread belongs to.
+    fn runtime(&self) -> String;
+    /// Panics with something that panics as it goes.
+    fn sore(&self) -> ();
+    /// The same.
+    async fn sore_async(&self) -> ();
+    /// Returns something, and what the handler leaves behind panics as it goes.
+    async fn trap(&self) -> u8;
+    /// Waits a little, and notes that the call of this number was started.
+    async fn nap(&self, number: usize) -> ();
+    /// The same, and may be repeated.
+    #[rpc(idempotent)]
+    async fn nap_again(&self, number: usize) -> ();
+}
+
+/// How often each call was started.
+#[derive(Clone)]
+struct Started(Arc<[AtomicU32]>);
+
+/// Panics as it is dropped, with another of its kind.
+struct Sore;
+
+impl Drop for Sore {
+    fn drop(&mut self) {
+        std::panic::panic_any(Self);
+    }
+}
+
+impl Places for Started {
+    fn spread(&self, at: SocketAddr) {
+        let meet = |tag| _ = meeting::hold(at, tag);
+        rayon::join(|| meet("a"), || rayon::join(|| meet("b"), || meet("c")));
+    }
+
+    fn hold(&self, at: SocketAddr) {
+        meeting::hold(at, "held");
+    }
+
+    fn runtime(&self) -> String {
+        tokio::runtime::Handle::current().id().to_string()
+    }
+
+    fn sore(&self) {
+        std::panic::panic_any(Sore);
+    }
+
+    async fn sore_async(&self) {
+        std::panic::panic_any(Sore);
+    }
+
+    async fn trap(&self) -> u8 {
+        tokio::task::yield_now().await;
+        let _sore = Sore;
+        7
+    }
+
+    async fn nap(&self, number: usize) {
+        self.0[number].fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(number as u64 % 5)).await;
+    }
+
+    async fn nap_again(&self, number: usize) {
+        self.nap(number).await;
+    }
+}
+
+fn server(calls: usize) -> (Started, impl Fn() -> PlacesServer<Started>) {
+    let started = Started((0..calls).map(|_| AtomicU32::new(0)).collect());
+    let served = started.clone();
+    (started, move || PlacesServer::new(served.clone()))
+}
+
+#[tokio::test]
+async fn a_handler_in_parallel_parts_takes_up_no_other_call() {
+    static THREADS: Once = Once::new();
+    THREADS.call_once(|| rayon::ThreadPoolBuilder::new().num_threads(3).build_global().expect("the first"));
+    let cluster = LocalCluster::builder().nodes(1).slots(3).serve(server(0).1).start().await.expect("starts");
+    let places = PlacesClient::new(&cluster);
+    let mut meeting = Meeting::new().await;
+    let spread = places.spread(meeting.addr()).spawn();
+    let (a, b, c) = (meeting.guest("a").await, meeting.guest("b").await, meeting.guest("c").await);
+    // The thread of b then waits for c, and may run what else there is meanwhile: parts of handlers, and no calls.
+    b.release().await;
+    let held = [places.hold(meeting.addr()).spawn(), places.hold(meeting.addr()).spawn()];
+    let guests = [meeting.guest("held").await, meeting.guest("held").await];
+    c.release().await;
+    a.release().await;
+    assert_eq!(soon("the handler in parts", spread).await, Ok(()));
+    for (call, guest) in held.into_iter().zip(guests) {
+        guest.release().await;
+        assert_eq!(soon("a held call", call).await, Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn a_compute_handler_is_inside_the_runtime_that_its_node_was_started_from() {
+    let cluster = LocalCluster::builder().nodes(1).serve(server(0).1).start().await.expect("starts");
+    let ours = tokio::runtime::Handle::current().id().to_string();
+    assert_eq!(PlacesClient::new(&cluster).runtime().await, Ok(ours));
+}
+
+#[tokio::test]
+async fn what_panics_as_it_is_dropped_takes_neither_call_nor_thread_with_it() {
+    let cluster = LocalCluster::builder().nodes(1).slots(1).serve(server(0).1).start().await.expect("starts");
+    let places = PlacesClient::new(&cluster);
+    for _ in 0..3 {
+        for call in [places.sore(), places.sore_async()] {
+            let error = failure(soon("a call that panics sorely", call).await);
+            assert!(matches!(error, CallError::Panicked { .. }), "{error:?}");
+        }
+        let error = failure(soon("a call that leaves a trap", places.trap()).await);
+        assert!(matches!(error, CallError::Panicked { .. }), "{error:?}");
+        assert!(places.runtime().await.is_ok(), "the slot is there");
+    }
+}
+
+/// Ends the runtime of a node under its calls, in either way, while another node is there to take over.
+fn the_runtime_of_a_node_ends(trial: usize) {
+    const CALLS: usize = 300;
+    let ours = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("starts");
+    let theirs = Runtime::new().expect("starts");
+    let (started, serve) = server(2 * CALLS);
+    ours.block_on(async {
+        let master = Master::bind("127.0.0.1:0").await.expect("binds");
+        let addr = master.local_addr();
+        let server = serve();
+        let sick = theirs.spawn(async move { Node::builder().serve(server).name("sick").spawn(addr).await });
+        let sick = sick.await.expect("runs").expect("registers");
+        let places = PlacesClient::new(&master);
+        let once: Vec<_> = (0..CALLS).map(|number| places.nap(number).spawn()).collect();
+        let again: Vec<_> = (CALLS..2 * CALLS).map(|number| places.nap_again(number).spawn()).collect();
+        // At another moment in each trial.
+        while started.0.iter().filter(|calls| calls.load(Ordering::SeqCst) > 0).count() < trial * 20 % CALLS {
+            tokio::task::yield_now().await;
+        }
+        if trial % 2 == 0 {
+            theirs.shutdown_background();
+        } else {
+            soon("the end of the runtime", tokio::task::spawn_blocking(move || drop(theirs))).await.expect("ends");
+        }
+        let _well = Node::builder().serve(serve()).name("well").spawn(addr).await.expect("registers");
+        for (number, result) in soon("the calls", join_all(once)).await.into_iter().enumerate() {
+            let times = started.0[number].load(Ordering::SeqCst);
+            match result {
+                Ok(()) => assert_eq!(times, 1),
+                Err(error) => {
+                    assert_eq!(error.execution(), Execution::MayHaveRun, "{error:?}");
+                    let lost =
+                        matches!(&error, CallError::NodeLost { reason: GoneReason::Dropped(_) | GoneReason::Left, .. });
+                    assert!(lost, "{error:?}");
+                    assert!(times <= 1, "{times}");
+                }
+            }
+        }
+        for result in soon("the calls that may be repeated", join_all(again)).await {
+            assert_eq!(result, Ok(()));
+        }
+        let error = soon("the node to leave", sick.wait()).await.expect_err("not as its owner wished");
+        assert!(matches!(error, Error::RuntimeEnded { .. }), "{error}");
+    });
+}
+
+#[test]
+fn calls_under_a_runtime_that_ends_go_elsewhere_or_are_lost_and_none_hangs() {
+    (0..30).for_each(the_runtime_of_a_node_ends);
+}
+
+#[tokio::test]
+async fn a_handler_that_blocks_is_counted_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let addr = listener.local_addr().expect("bound");
+    let node = tokio::spawn(Node::builder().serve(ProbeServer::new(Prober)).spawn(addr));
+    let mut master = Impostor::master(&listener, Duration::from_millis(50), distribution_tests::LONG).await;
+    let _node = node.await.expect("runs").expect("registers");
+    let mut meeting = Meeting::new().await;
+    let arguments = [vec![0], addr_bytes(meeting.addr()), text("blocks")].concat();
+    let block = ("block", "fn(SocketAddr, String) -> Held");
+    master.send(&request(1, 1, None, block, &arguments)).await;
+    let guest = meeting.guest("blocks").await;
+    let blocked = |load: Vec<u8>| {
+        let mut rest = &load[..];
+        let [.., blocked] = [0; 5].map(|_: u8| take_number(&mut rest));
+        blocked
+    };
+    while blocked(master.receive(kind::HEARTBEAT).await) == 0 {}
+    // It is not counted a second time, however long it goes on.
+    for _ in 0..5 {
+        assert_eq!(blocked(master.receive(kind::HEARTBEAT).await), 1);
+    }
+    guest.release().await;
+    assert_eq!(master.receive_response().await, (1, vec![0, 0]));
+}
+
+#[tokio::test]
+async fn a_runtime_whose_threads_are_all_blocked_is_noticed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let addr = listener.local_addr().expect("bound");
+    let theirs = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("starts");
+    let node = theirs.spawn(Node::builder().serve(ProbeServer::new(Prober)).spawn(addr));
+    let mut master = Impostor::master(&listener, Duration::from_millis(50), distribution_tests::LONG).await;
+    let _node = node.await.expect("runs").expect("registers");
+    let mut meeting = Meeting::new().await;
+    let arguments = [vec![0], addr_bytes(meeting.addr()), text("waits")].concat();
+    let wait = ("wait", "fn(SocketAddr, String) -> Held");
+    master.send(&request(1, 1, None, wait, &arguments)).await;
+    let guest = meeting.guest("waits").await;
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    theirs.spawn(async move { gone.recv() });
+    while master.receive(kind::HEARTBEAT).await.last() != Some(&1) {}
+    go.send(()).expect("waits for it");
+    guest.release().await;
+    assert_eq!(master.receive_response().await, (1, vec![0, 0]));
+    theirs.shutdown_background();
+}
+
+/// A number that Linux tells of a process or thread.
+#[cfg(target_os = "linux")]
+fn status(file: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(file).expect("there is one");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("it is told");
+    line.trim_start_matches(':').split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[cfg(target_os = "linux")]
+async fn node_process(master: &Master) -> Process {
+    let addr = master.local_addr().to_string();
+    let node = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["node", &addr, "watched"]);
+    soon("the node", master.wait_for_nodes(1)).await;
+    node
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_argument_is_there_once_while_its_handler_runs() {
+    const SIZE: usize = 48 << 20;
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let node = node_process(&master).await;
+    let probe = ProbeClient::new(&master);
+    let mut meeting = Meeting::new().await;
+    let file = format!("/proc/{}/status", node.id());
+    // No connection has a buffer of that size, and no allocator keeps one, before the first has come and gone.
+    for round in 0..2 {
+        for asynchronous in [false, true] {
+            let text = "x".repeat(SIZE);
+            let call = match asynchronous {
+                false => probe.keep(text, meeting.addr()).spawn(),
+                true => probe.keep_async(text, meeting.addr()).spawn(),
+            };
+            let guest = meeting.guest("kept").await;
+            let resident = status(&file, "VmRSS") as usize * 1024;
+            assert!(
+                resident < SIZE + SIZE / 2,
+                "{} MiB for {} MiB, {round} {asynchronous}",
+                resident >> 20,
+                SIZE >> 20
+            );
+            guest.release().await;
+            assert_eq!(soon("the call", call).await, Ok(Held::Released));
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_idle_node_sleeps() {
+    const WATCHED: Duration = Duration::from_secs(2);
+    // Seldom enough to be left out of the count.
+    let master = Master::builder().heartbeat(Duration::from_secs(30)).bind("127.0.0.1:0").await.expect("binds");
+    let node = node_process(&master).await;
+    let probe = ProbeClient::new(&master);
+    // Everything has been in use.
+    join_all((0..100).map(|number| probe.add(number, 1).spawn())).await;
+    join_all((0..100).map(|number| probe.add_async(number, 1).spawn())).await;
+    let switches = || -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", node.id())).expect("runs");
+        let files = tasks.filter_map(|task| Some(task.ok()?.path().join("status").to_str()?.to_owned()));
+        files.map(|file| status(&file, "voluntary_ctxt_switches")).sum()
+    };
+    // It may take a moment until it is idle.
+    soon("a node that sleeps", async {
+        loop {
+            let before = switches();
+            tokio::time::sleep(WATCHED).await;
+            // Threads that have ended since then take their count with them.
+            let wakes = switches().saturating_sub(before);
+            if wakes <= 5 * WATCHED.as_secs() {
+                break;
+            }
+        }
+    })
+    .await;
+}
