@@ -59,8 +59,10 @@ pub(crate) trait Host {
 pub(crate) trait CallHandle: Clone {
     /// Lets this attempt be written, and none before it.
     fn open(&self, attempt: u32);
-    /// Keeps this attempt from being written from now on; false if it was written already.
-    fn revoke(&self, attempt: u32) -> bool;
+    /// Keeps this attempt from being written, while its connection goes on; false if it has begun to be.
+    fn withdraw(&self, attempt: u32) -> bool;
+    /// Keeps this attempt from being written to its end, as its connection is given up; false if it was sent.
+    fn abandon(&self, attempt: u32) -> bool;
 }
 
 /// The way to a node as the core sees it.
@@ -120,7 +122,7 @@ pub(crate) struct Settings {
     /// Calls that may wait, and bytes of their arguments.
     pub(crate) queue: usize,
     pub(crate) queue_bytes: usize,
-    /// Upper half of the node ids.
+    /// What node and call ids begin with.
     pub(crate) epoch: u32,
     pub(crate) seed: u64,
 }
@@ -258,6 +260,7 @@ pub(crate) type Effects<H> = Vec<Effect<H>>;
 
 impl<H: Host> Core<H> {
     pub(crate) fn new(settings: Settings) -> Self {
+        let first = CallId::first(settings.epoch);
         Self {
             rng: SmallRng::seed_from_u64(settings.seed),
             settings,
@@ -272,7 +275,7 @@ impl<H: Host> Core<H> {
             run_times: BTreeMap::new(),
             timers: BTreeSet::new(),
             liveness: liveness::Watch::default(),
-            next_call: 0,
+            next_call: first.0,
             next_node: 0,
             next_seq: 0,
             stats: Stats::default(),
@@ -488,7 +491,7 @@ impl<H: Host> Core<H> {
     fn stop(&self, id: CallId, call: CallEntry<H>, effects: &mut Effects<H>) {
         if let Stage::InFlight(node) = call.stage {
             // One that is not written yet will not be, and its link says so.
-            if !call.handle.revoke(call.attempt) {
+            if !call.handle.withdraw(call.attempt) {
                 if let Some(node) = self.registry.node(node) {
                     effects.push(Effect::Cancel { link: node.link.clone(), id, attempt: call.attempt });
                 }
@@ -499,7 +502,7 @@ impl<H: Host> Core<H> {
     fn time_out(&mut self, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.remove(id) else { return };
         let progress = match &call.stage {
-            Stage::InFlight(node) if !call.handle.revoke(call.attempt) => {
+            Stage::InFlight(node) if !call.handle.withdraw(call.attempt) => {
                 self.registry.node(*node).map(|node| Progress::Sent(node.identity.clone()))
             }
             _ => call.lost().next_back().map(|(node, _)| Progress::Retrying(node.clone())),
@@ -611,6 +614,22 @@ impl<H: Host> Core<H> {
         }
     }
 
+    /// Calls that an event which did not come to its end has left nowhere: in no queue and on no node.
+    pub(crate) fn astray(&self) -> Vec<CallId> {
+        let is_astray = |id: CallId, call: &CallEntry<H>| match call.stage {
+            Stage::Between => true,
+            Stage::InFlight(node) => self.registry.booked(node, id, call.attempt) == 0,
+            Stage::Queued(_) | Stage::BackingOff(_) => false,
+        };
+        self.calls.iter().filter(|(id, call)| is_astray(**id, call)).map(|(id, _)| *id).collect()
+    }
+
+    /// Ends such a call, of which nobody knows how far it came.
+    pub(crate) fn end_astray(&mut self, id: CallId, effects: &mut Effects<H>) {
+        let execution = Execution::MayHaveRun;
+        self.end_with(id, effects, |call| CallError::Shutdown { method: call.method.name(), execution });
+    }
+
     /// Calls that have not ended.
     pub(crate) fn unfinished(&self) -> usize {
         self.calls.len()
@@ -672,7 +691,7 @@ fn node_lost<H: Host>(call: &CallEntry<H>) -> CallError {
 
 fn shutdown_error<H: Host>(call: &CallEntry<H>) -> CallError {
     let may_have_run =
-        call.lost().next().is_some() || matches!(call.stage, Stage::InFlight(_)) && !call.handle.revoke(call.attempt);
+        call.lost().next().is_some() || matches!(call.stage, Stage::InFlight(_)) && !call.handle.withdraw(call.attempt);
     CallError::Shutdown {
         method: call.method.name(),
         execution: if may_have_run { Execution::MayHaveRun } else { Execution::NotRun },

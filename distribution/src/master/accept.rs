@@ -101,11 +101,12 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
     }
     let (link, task) = link::new(&shared, registration.frame_limit);
     // Registered before it is told so: a node that knows it is registered is in the list.
-    let node = shared.with_core(|core, now, effects| {
+    let joined = shared.with_core("a node joined", |core, now, effects| {
         let node = core.new_node_id();
         core.joined(now, node, registration, peer, link, effects);
         node
     });
+    let Some(node) = joined else { return };
     // A node is more patient than the master: it must not give up a master that was stalled and would
     // have let the silence pass, or that waits longer because most nodes are silent.
     let welcome = Verdict::Welcome {
@@ -120,7 +121,7 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
         Ok(()) => task.run(Arc::clone(&shared), stream, node).await,
         Err(error) => {
             let reason = GoneReason::Broken(error.to_string().into());
-            shared.with_core(|core, now, effects| core.gone(now, node, reason, effects));
+            shared.with_core("a node is gone", |core, now, effects| core.gone(now, node, reason, effects));
         }
     }
 }

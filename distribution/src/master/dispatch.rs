@@ -5,6 +5,9 @@
 //! never held across an await and its critical sections are some microseconds.
 
 use std::{
+    any::Any,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,7 +26,7 @@ use super::{
 use crate::{
     config::Limits,
     core::{CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Settings, Time},
-    error::{CallError, GoneReason, Setback},
+    error::{CallError, Execution, GoneReason, Setback},
     service::{
         caller::{CallOptions, CallState, Capacity, Dispatcher, Failed, RawAnswer, Role},
         method::Method,
@@ -43,17 +46,44 @@ const GOODBYE_TIME: Duration = Duration::from_secs(3);
 pub(super) struct MasterHost;
 
 impl Host for MasterHost {
-    type Call = Arc<CallState>;
+    type Call = HeldCall;
     type Link = Link;
 }
 
-impl CallHandle for Arc<CallState> {
+/// A call as the core holds it. One that the core drops because it panicked ends with an error: nobody else knows of
+/// it, and its caller must not wait for ever.
+#[derive(Clone, Debug)]
+pub(super) struct HeldCall(Arc<CallState>);
+
+impl Deref for HeldCall {
+    type Target = Arc<CallState>;
+
+    fn deref(&self) -> &Arc<CallState> {
+        &self.0
+    }
+}
+
+impl Drop for HeldCall {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A call that has ended, or was cancelled, does not mind: the first end counts.
+            let error = CallError::Shutdown { method: self.method.name(), execution: Execution::MayHaveRun };
+            self.finish(Err(Failed { error, setbacks: Vec::new() }));
+        }
+    }
+}
+
+impl CallHandle for HeldCall {
     fn open(&self, attempt: u32) {
-        CallState::open(self, attempt);
+        self.attempt.open(attempt);
     }
 
-    fn revoke(&self, attempt: u32) -> bool {
-        CallState::revoke(self, attempt)
+    fn withdraw(&self, attempt: u32) -> bool {
+        self.attempt.withdraw(attempt)
+    }
+
+    fn abandon(&self, attempt: u32) -> bool {
+        self.attempt.abandon(attempt)
     }
 }
 
@@ -135,20 +165,35 @@ impl Shared {
         self.tasks.spawn(task);
     }
 
-    /// Brings an event to the core and carries out what follows from it.
+    /// Brings an event to the core and carries out what follows from it. `None` if the core panicked over it.
+    ///
+    /// A panic is a fault of ours, and neither the caller nor the connection that brought the event can do anything
+    /// about it. So it ends here: what the core had decided before is carried out, for its books have it already; calls
+    /// that it left in no place end with an error; and the master goes on.
     pub(super) fn with_core<R>(
         &self,
+        what: &'static str,
         event: impl FnOnce(&mut Core<MasterHost>, Time, &mut Effects<MasterHost>) -> R,
-    ) -> R {
-        self.with_locked(|locked, now, effects| event(&mut locked.core, now, effects))
+    ) -> Option<R> {
+        self.with_locked(what, |locked, now, effects| event(&mut locked.core, now, effects))
     }
 
-    fn with_locked<R>(&self, event: impl FnOnce(&mut Locked, Time, &mut Effects<MasterHost>) -> R) -> R {
+    fn with_locked<R>(
+        &self,
+        what: &'static str,
+        event: impl FnOnce(&mut Locked, Time, &mut Effects<MasterHost>) -> R,
+    ) -> Option<R> {
         let mut effects = Vec::new();
         let result = {
             let mut locked = self.lock();
             let now = self.origin.elapsed();
-            let result = event(&mut locked, now, &mut effects);
+            let result = survive(what, || event(&mut locked, now, &mut effects));
+            if result.is_none() {
+                let astray = survive("looking for lost calls", || locked.core.astray()).unwrap_or_default();
+                for id in astray {
+                    survive("ending a lost call", || locked.core.end_astray(id, &mut effects));
+                }
+            }
             self.announce(&locked, &effects);
             if locked.core.next_timer().is_some_and(|next| next < locked.armed) {
                 self.rearm.notify_one();
@@ -158,22 +203,22 @@ impl Shared {
             }
             result
         };
-        for effect in effects {
-            carry_out(effect);
-        }
+        let mut effects = effects.into_iter();
+        // Among them are wakers and subscribers that are not ours: one that panics must not take the others along.
+        while survive("carrying out effects", || effects.by_ref().for_each(carry_out)).is_none() {}
         result
     }
 
     /// Lets the core look at the clock, and says when it wants to again.
     pub(super) fn tick(&self) -> Instant {
         let look = self.heartbeat / 4;
-        let next = self.with_locked(|locked, now, effects| {
+        let next = self.with_locked("time passed", |locked, now, effects| {
             locked.core.tick(now, effects);
             let next = now + look;
             locked.armed = locked.core.next_timer().map_or(next, |timer| timer.min(next));
             locked.armed
         });
-        self.origin + next
+        self.origin + next.unwrap_or_else(|| self.origin.elapsed() + look)
     }
 
     /// Events go out under the lock, so that everybody sees them in the order they happened.
@@ -218,7 +263,7 @@ impl Shared {
     pub(super) async fn shut_down(&self) {
         self.closing.cancel();
         self.lock().shutting_down = true;
-        self.with_core(|core, _, effects| core.shut_down(effects));
+        self.with_core("the master shuts down", |core, _, effects| core.shut_down(effects));
         let quiet = async {
             while self.lock().core.unfinished() > 0 {
                 self.ended.notified().await;
@@ -243,14 +288,33 @@ impl Shared {
     /// Ends all calls and tells all tasks to end.
     pub(super) fn abandon(&self) {
         self.closing.cancel();
-        self.with_core(|core, _, effects| core.abandon(effects));
+        self.with_core("the master ends", |core, _, effects| core.abandon(effects));
         self.closed.cancel();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Locked> {
-        // If the core ever panics, going on with it is better than taking every caller down.
+        // No panic gets past `survive`; if one did, going on would be better than taking every caller down.
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Runs something that should not panic; `None`, and an error in the log, if it does.
+fn survive<R>(what: &'static str, run: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => Some(result),
+        Err(panic) => {
+            let message = message(&*panic);
+            tracing::error!(event = what, message, "the master's core panicked; this is a bug in `distribution`. Going on");
+            // Its `Drop` may be anybody's, as the message of a waker that panicked is.
+            std::mem::forget(panic);
+            None
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
 }
 
 fn carry_out(effect: Effect<MasterHost>) {
@@ -259,7 +323,7 @@ fn carry_out(effect: Effect<MasterHost>) {
             let deadline = deadline.map(|deadline| link.origin + deadline);
             // A link that takes no more is about to be reported gone, which requeues the call.
             let _: Result<(), mpsc::error::SendError<Attempt>> =
-                link.sender.send(Attempt { call, id, attempt, deadline });
+                link.sender.send(Attempt { call: Arc::clone(&call), id, attempt, deadline });
         }
         Effect::Cancel { link, id, attempt } => link.side.send(Control::Cancel { call: id.0, attempt }),
         Effect::End { call, end, setbacks } => {
@@ -286,7 +350,7 @@ fn tell(call: &CallState, end: &Result<Ended, CallError>, setbacks: &[Setback]) 
         return;
     }
     let method = call.method.name();
-    let id = call.id().map(|id| id.0);
+    let id = call.id().map(tracing::field::display);
     let attempts: Vec<String> = setbacks.iter().map(Setback::to_string).collect();
     let attempts = attempts.join("; ");
     match end {
@@ -327,15 +391,15 @@ impl Dispatcher for Shared {
         let Role { count, patient, beside, setbacks } = call.role.clone();
         let size = call.payload.len();
         let demand = Demand { count, timeout, node, labels, affinity, beside, patient, attempts, size };
-        self.with_core(|core, now, effects| {
-            let id = core.submit(now, Arc::clone(&call), call.method, demand, setbacks, effects);
+        self.with_core("a call was submitted", |core, now, effects| {
+            let id = core.submit(now, HeldCall(Arc::clone(&call)), call.method, demand, setbacks, effects);
             call.set_id(id);
         });
     }
 
     fn cancel(&self, call: &CallState) {
         if let Some(id) = call.id() {
-            self.with_core(|core, _, effects| core.cancel(id, effects));
+            self.with_core("a call was cancelled", |core, _, effects| core.cancel(id, effects));
         }
     }
 

@@ -16,7 +16,9 @@ pub(crate) mod payload;
 mod proof;
 #[cfg(feature = "tls")]
 mod tls;
+pub(crate) mod quiet;
 pub(crate) mod transport;
+pub(crate) mod unfinished;
 
 pub(crate) use frame::{Control, Load, Outcome, Refusal, Reply};
 pub(crate) use payload::Payload;

@@ -34,6 +34,7 @@ use super::{
         Control, FRAME_HEADER, Kind, Outcome, Reply, RequestHeader, ResponseHeader, Trace, encode_frame, split_body,
     },
     payload::Payload,
+    unfinished::{SendPermit, Unfinished},
 };
 use crate::{
     config::{LONGEST_TIME, Patience, from_micros, to_micros},
@@ -51,17 +52,15 @@ const WRITTEN_APART: usize = 8 * 1024;
 /// little beside the one large payload that may stand on top of it.
 const WRITE_BUFFER: usize = 256 * 1024;
 
+/// One write offers this much: what it may complete counts as sent before it is, and so does what it then leaves, until
+/// the connection ends.
+const WRITE_AT_ONCE: usize = 256 * 1024;
+
 /// How many slices one vectored write offers. Linux takes up to 1024; beyond some dozens nothing is gained.
 const WRITE_SLICES: usize = 64;
 
 /// A frame that has begun gets a second more to be complete for each so many bytes of it.
 const SLOWEST_RATE: u64 = 64 * 1024;
-
-/// Leave to send a request, asked at the moment when it is about to be written.
-pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
-    /// Records that `attempt` is being written; false if it was given up before, in which case it must not be.
-    fn sending(&self, attempt: u32) -> bool;
-}
 
 /// A request as the master's end hands it to tarpc.
 #[derive(Debug)]
@@ -222,6 +221,9 @@ struct FrameStream<Io> {
     /// What comes after `outgoing` and may still grow.
     tail: BytesMut,
     unwritten: usize,
+    /// Bytes written since the connection began; of TLS, those that it has taken.
+    written: u64,
+    unfinished: Unfinished,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
@@ -235,6 +237,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             outgoing: VecDeque::new(),
             tail: BytesMut::new(),
             unwritten: 0,
+            written: 0,
+            unfinished: Unfinished::default(),
         }
     }
 
@@ -353,11 +357,18 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 self.outgoing.push_back(self.tail.split().freeze());
             }
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
-            let mut count = 0;
+            let (mut count, mut offered) = (0, 0);
             for (slice, piece) in slices.iter_mut().zip(&self.outgoing) {
+                if offered == WRITE_AT_ONCE {
+                    break;
+                }
+                let piece = &piece[..piece.len().min(WRITE_AT_ONCE - offered)];
                 *slice = IoSlice::new(piece);
+                offered += piece.len();
                 count += 1;
             }
+            // Before the write and not after it: what the core has given up in between must not reach its node whole.
+            self.unfinished.complete(self.written + offered as u64)?;
             let Poll::Ready(written) = Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..count]) else {
                 self.side.wait_for_reader();
                 return Poll::Pending;
@@ -368,6 +379,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.unwritten -= written;
+            self.written += written as u64;
+            self.unfinished.written(self.written);
             while let Some(first) = self.outgoing.front_mut() {
                 if written < first.len() {
                     first.advance(written);
@@ -440,7 +453,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<Outgoing>> for Maste
             // unanswered and the slot would never be known to be free.
             return Ok(());
         };
-        if !message.permit.sending(message.attempt) {
+        let Outgoing { attempt, permit, .. } = message;
+        if !permit.begin(attempt) {
             return Err(io::Error::other(Withdrawn));
         }
         let trace = &context.trace_context;
@@ -448,7 +462,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<Outgoing>> for Maste
             request: id,
             method: message.method,
             call: message.call,
-            attempt: message.attempt,
+            attempt,
             count: message.count,
             timeout: message.deadline.map(|at| to_micros(at.saturating_duration_since(Instant::now()))),
             trace: (!trace.trace_id.is_none()).then(|| Trace {
@@ -457,7 +471,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<Outgoing>> for Maste
                 sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
             }),
         };
-        self.frames.queue(Kind::Request, message.payload, |body| encode_header(&header, body)).map_err(invalid)
+        self.frames.queue(Kind::Request, message.payload, |body| encode_header(&header, body)).map_err(invalid)?;
+        let end = self.frames.written + self.frames.unwritten as u64;
+        self.frames.unfinished.push(end, attempt, permit);
+        Ok(())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
