@@ -624,6 +624,15 @@ impl<H: Host> Core<H> {
         self.calls.iter().filter(|(id, call)| is_astray(**id, call)).map(|(id, _)| *id).collect()
     }
 
+    /// Makes a call astray, as a panic may.
+    #[cfg(test)]
+    pub(crate) fn lose_track_of(&mut self, id: CallId) {
+        if let Some(mut call) = self.remove(id) {
+            call.stage = Stage::Between;
+            self.calls.insert(id, call);
+        }
+    }
+
     /// Ends such a call, of which nobody knows how far it came.
     pub(crate) fn end_astray(&mut self, id: CallId, effects: &mut Effects<H>) {
         let execution = Execution::MayHaveRun;

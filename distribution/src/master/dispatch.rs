@@ -422,3 +422,111 @@ impl Dispatcher for Shared {
         self.lock().core.serving(now, method.id(), &options.labels)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::wire::{Payload, guard::MasterGuard};
+
+    static METHOD: Method = Method::new("Test", 1, "method", "fn() -> ()", false);
+
+    pub(in crate::master) fn shared() -> Arc<Shared> {
+        let settings = Settings {
+            heartbeat: Duration::from_secs(1),
+            node_wait: Duration::from_secs(5),
+            queue: 100,
+            queue_bytes: 100,
+            epoch: 1,
+            seed: 1,
+        };
+        Shared::new(settings, 65_536, Limits::default(), MasterGuard::Open, Duration::ZERO)
+    }
+
+    fn call() -> Arc<CallState> {
+        Arc::new(CallState::new(&METHOD, Payload::EMPTY, CallOptions::default(), Role::default()))
+    }
+
+    fn end(call: &CallState) -> Option<CallError> {
+        match call.poll_end(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(end) => Some(end.expect_err("nobody answers here").error),
+            Poll::Pending => None,
+        }
+    }
+
+    fn shutdown() -> CallError {
+        CallError::Shutdown { method: METHOD.name(), execution: Execution::MayHaveRun }
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_core_takes_nothing_along_that_was_decided() {
+        let shared = shared();
+        let (decided, dropped, waiting) = (call(), call(), call());
+        shared.submit(Arc::clone(&waiting));
+        let taken = HeldCall(Arc::clone(&dropped));
+        let result: Option<()> = shared.with_core("a test", |_, _, effects| {
+            let error = CallError::NoNode { method: METHOD.name(), wanted: "decided".to_owned(), waited: Duration::ZERO };
+            effects.push(Effect::End { call: HeldCall(Arc::clone(&decided)), end: Err(error), setbacks: Vec::new() });
+            let _taken = taken;
+            panic!("as a test wants it");
+        });
+        assert!(result.is_none());
+        assert!(matches!(end(&decided), Some(CallError::NoNode { .. })), "what was decided is carried out");
+        assert_eq!(end(&dropped), Some(shutdown()), "a call that the core lost in its panic ends");
+        assert_eq!(end(&waiting), None, "all others go on");
+        // And so does the master.
+        let another = call();
+        shared.submit(Arc::clone(&another));
+        assert_eq!(shared.stats().queued, 2);
+        shared.cancel(&another);
+        shared.cancel(&waiting);
+        assert_eq!(shared.stats().queued, 0);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_a_panic_left_nowhere_ends() {
+        let shared = shared();
+        let astray = call();
+        let _: Option<()> = shared.with_core("a test", |core, now, effects| {
+            let demand = Demand {
+                count: 1,
+                timeout: None,
+                node: None,
+                labels: None,
+                affinity: None,
+                beside: None,
+                patient: false,
+                attempts: None,
+                size: 0,
+            };
+            let id = core.submit(now, HeldCall(Arc::clone(&astray)), &METHOD, demand, Vec::new(), effects);
+            core.lose_track_of(id);
+            panic!("as a test wants it");
+        });
+        assert_eq!(end(&astray), Some(shutdown()));
+        assert_eq!(shared.stats().queued, 0);
+    }
+
+    #[tokio::test]
+    async fn a_waker_that_panics_takes_no_other_effect_along() {
+        struct Sore;
+        impl std::task::Wake for Sore {
+            fn wake(self: Arc<Self>) {
+                panic!("as a test wants it");
+            }
+        }
+        let shared = shared();
+        let (first, second) = (call(), call());
+        let sore = Waker::from(Arc::new(Sore));
+        assert!(first.poll_end(&mut Context::from_waker(&sore)).is_pending());
+        let ended = shared.with_core("a test", |_, _, effects| {
+            for call in [&first, &second] {
+                let error = CallError::NoNode { method: METHOD.name(), wanted: String::new(), waited: Duration::ZERO };
+                effects.push(Effect::End { call: HeldCall(Arc::clone(call)), end: Err(error), setbacks: Vec::new() });
+            }
+        });
+        assert_eq!(ended, Some(()));
+        assert!(end(&first).is_some() && end(&second).is_some());
+    }
+}

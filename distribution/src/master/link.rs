@@ -328,3 +328,68 @@ fn is_withdrawn(error: &(dyn std::error::Error + 'static)) -> bool {
     let error = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.is_some_and(|error| error.is::<Withdrawn>())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::ReadBuf;
+
+    use super::*;
+    use crate::{
+        master::dispatch::tests::shared,
+        view::NodeEvent,
+        wire::hello::Registration,
+    };
+
+    /// A connection under which our own code panics.
+    struct Broken;
+
+    impl AsyncRead for Broken {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            panic!("as a test wants it");
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_task_panics_reports_its_node_gone() {
+        let shared = shared();
+        let mut events = shared.subscribe().expect("the master lives");
+        let (link, task) = new(&shared, 65_536);
+        let registration = Registration {
+            name: "n".to_owned(),
+            slots: 1,
+            busy: 0,
+            async_limit: 1,
+            frame_limit: 65_536,
+            labels: Vec::new(),
+            methods: Vec::new(),
+        };
+        let node = shared.with_core("a node joined", |core, now, effects| {
+            let node = core.new_node_id();
+            core.joined(now, node, registration, ([127, 0, 0, 1], 1).into(), link, effects);
+            node
+        });
+        let node = node.expect("joins");
+        let run = tokio::spawn(task.run(Arc::clone(&shared), Broken, node));
+        assert!(run.await.expect_err("panics").is_panic());
+        assert_eq!(shared.nodes().len(), 0);
+        assert!(matches!(events.recv().await, Ok(NodeEvent::Joined { .. })));
+        match events.recv().await {
+            Ok(NodeEvent::Gone { reason: GoneReason::Broken(what), .. }) => assert!(what.contains("panicked"), "{what}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -44,6 +44,10 @@ use crate::{
 /// One read asks for this much, unless a larger frame has begun.
 const READ_CHUNK: usize = 8 * 1024;
 
+/// A frame of at least this size is read into memory of its own, so that a value which is kept from a small frame never
+/// keeps more than about twice this much.
+const ALONE: usize = 64 * 1024;
+
 /// A payload of at least this size is queued as it is; a smaller one is copied behind its header, which
 /// costs less than one more slice in the vectored write.
 const WRITTEN_APART: usize = 8 * 1024;
@@ -285,17 +289,30 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             )));
         }
         let kind = Kind::from_byte(kind).ok_or_else(|| invalid(format_args!("a frame is of unknown kind {kind}")))?;
-        let whole = FRAME_HEADER + length;
+        let whole = FRAME_HEADER.saturating_add(length);
         if self.incoming.len() < whole {
             if self.side.frame_due.load(Ordering::Relaxed) == 0 {
                 let time = self.side.patience.frame_time + Duration::from_secs(length as u64 / SLOWEST_RATE);
                 self.side.frame_due.store(self.side.due_in(time), Ordering::Relaxed);
+                if whole >= ALONE {
+                    // Exactly as much, so that nothing else comes to lie behind it.
+                    let mut alone = BytesMut::with_capacity(whole);
+                    alone.extend_from_slice(&self.incoming);
+                    self.incoming = alone;
+                }
+            }
+            if self.incoming.capacity() >= whole {
+                return Ok(None);
             }
             self.incoming.reserve((whole - self.incoming.len()).max(READ_CHUNK));
             return Ok(None);
         }
         self.side.frame_due.store(0, Ordering::Relaxed);
         let mut frame = self.incoming.split_to(whole);
+        if self.incoming.is_empty() && whole >= ALONE {
+            // Else its memory would be used again, once it is free, for frames of any size.
+            self.incoming = BytesMut::new();
+        }
         frame.advance(FRAME_HEADER);
         Ok(Some((kind, frame.freeze())))
     }
@@ -556,5 +573,51 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<Reply>> for NodeTransport
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.frames.poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::wire::frame::FRAME_HEADER;
+
+    fn request(payload: usize) -> Vec<u8> {
+        let header = RequestHeader { request: 1, method: 2, call: 3, attempt: 1, count: 1, timeout: None, trace: None };
+        let mut frame = BytesMut::new();
+        encode_frame(&mut frame, Kind::Request, payload, |body| encode_header(&header, body)).expect("encodes");
+        frame.resize(frame.len() + payload, 7);
+        frame.to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_small_frame_does_not_keep_the_memory_of_a_large_one() {
+        const LARGE: usize = 8 << 20;
+        let sizes = [20_000, LARGE, 20_000, 20_000, 70_000, LARGE, 100, 20_000];
+        let stream: Vec<u8> = sizes.iter().flat_map(|size| request(*size)).collect();
+        let side = Side::new(Patience::default());
+        let mut transport = NodeTransport::new(Cursor::new(stream), side, LARGE + FRAME_HEADER + 100, Box::new(|_| Ok(())));
+        let mut kept = Vec::new();
+        for size in sizes {
+            let message = transport.next().await.expect("one more").expect("is read");
+            let ClientMessage::Request(Request { message: Incoming { payload, .. }, .. }) = message else {
+                panic!("a request was sent");
+            };
+            assert_eq!(payload.len(), size);
+            if size < LARGE {
+                kept.push(payload);
+            }
+        }
+        drop(transport);
+        for payload in kept {
+            let length = payload.len();
+            // Those that share memory with others are looked at once they are alone.
+            if let Ok(memory) = payload.try_into_mut() {
+                assert!(memory.capacity() <= 4 * ALONE, "{length} bytes keep {}", memory.capacity());
+            }
+        }
     }
 }
