@@ -143,7 +143,7 @@ impl Shared {
             heartbeat: settings.heartbeat,
             frame_limit,
             limits,
-            door: Door::new(guard, limits),
+            door: Door::new(guard, limits, settings.seed),
             shutdown_limit,
             locked: Mutex::new(Locked {
                 core: Core::new(settings),

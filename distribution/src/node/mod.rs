@@ -5,10 +5,13 @@
 //! node's pool ([`compute`]), async handlers on the runtime that the node was started from, unless they
 //! are done at once ([`runner`]).
 
+mod backoff;
 mod batch;
 mod compute;
 pub(crate) mod current;
 mod enroll;
+#[cfg(feature = "simulation")]
+pub(crate) mod light;
 mod runner;
 mod running;
 mod serve;
