@@ -11,7 +11,8 @@ pub(crate) const FRAME_LIMIT: usize = 64 * 1024 * 1024;
 pub(crate) const SMALLEST_FRAME_LIMIT: usize = 16 * 1024;
 
 /// What a frame's length field can state; where an address has 32 bits, half of what there is.
-pub(crate) const LARGEST_FRAME_LIMIT: usize = if usize::BITS > 32 { u32::MAX as usize } else { (u32::MAX / 2) as usize };
+pub(crate) const LARGEST_FRAME_LIMIT: usize =
+    if usize::BITS > 32 { u32::MAX as usize } else { (u32::MAX / 2) as usize };
 
 /// The longest time that any timer is set for.
 ///

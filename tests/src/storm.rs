@@ -120,7 +120,9 @@ pub async fn storm(master: &Master, token: Option<&str>, count: usize, round_tri
     let mut tries: FuturesUnordered<_> = (0..count)
         .map(|number| {
             let nodes = nodes.clone();
-            tokio::spawn(async move { nodes.register(format!("storm-{number}")).await.map(|node| (node, Instant::now())) })
+            tokio::spawn(
+                async move { nodes.register(format!("storm-{number}")).await.map(|node| (node, Instant::now())) },
+            )
         })
         .collect();
     let mut storm = Storm { registered: Vec::new(), tries: 0, nodes: Vec::new() };

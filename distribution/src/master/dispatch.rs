@@ -304,7 +304,11 @@ fn survive<R>(what: &'static str, run: impl FnOnce() -> R) -> Option<R> {
         Ok(result) => Some(result),
         Err(panic) => {
             let message = message(&*panic);
-            tracing::error!(event = what, message, "the master's core panicked; this is a bug in `distribution`. Going on");
+            tracing::error!(
+                event = what,
+                message,
+                "the master's core panicked; this is a bug in `distribution`. Going on"
+            );
             // Its `Drop` may be anybody's, as the message of a waker that panicked is.
             std::mem::forget(panic);
             None
@@ -466,7 +470,8 @@ pub(super) mod tests {
         shared.submit(Arc::clone(&waiting));
         let taken = HeldCall(Arc::clone(&dropped));
         let result: Option<()> = shared.with_core("a test", |_, _, effects| {
-            let error = CallError::NoNode { method: METHOD.name(), wanted: "decided".to_owned(), waited: Duration::ZERO };
+            let error =
+                CallError::NoNode { method: METHOD.name(), wanted: "decided".to_owned(), waited: Duration::ZERO };
             effects.push(Effect::End { call: HeldCall(Arc::clone(&decided)), end: Err(error), setbacks: Vec::new() });
             let _taken = taken;
             panic!("as a test wants it");

@@ -119,7 +119,8 @@ impl Door {
         let evicted = CancellationToken::new();
         let mut crowd = lock(&self.crowd);
         let Crowd { waiting, rng, .. } = &mut *crowd;
-        let of_address = waiting.iter().filter(|other| other.addr == addr).count() >= self.limits.handshakes_per_address;
+        let of_address =
+            waiting.iter().filter(|other| other.addr == addr).count() >= self.limits.handshakes_per_address;
         if of_address || waiting.len() >= self.limits.handshakes {
             if of_address && has_to_wait {
                 return None;

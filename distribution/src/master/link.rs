@@ -334,11 +334,7 @@ mod tests {
     use tokio::io::ReadBuf;
 
     use super::*;
-    use crate::{
-        master::dispatch::tests::shared,
-        view::NodeEvent,
-        wire::hello::Registration,
-    };
+    use crate::{master::dispatch::tests::shared, view::NodeEvent, wire::hello::Registration};
 
     /// A connection under which our own code panics.
     struct Broken;
@@ -388,7 +384,9 @@ mod tests {
         assert_eq!(shared.nodes().len(), 0);
         assert!(matches!(events.recv().await, Ok(NodeEvent::Joined { .. })));
         match events.recv().await {
-            Ok(NodeEvent::Gone { reason: GoneReason::Broken(what), .. }) => assert!(what.contains("panicked"), "{what}"),
+            Ok(NodeEvent::Gone { reason: GoneReason::Broken(what), .. }) => {
+                assert!(what.contains("panicked"), "{what}")
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -556,7 +556,9 @@ impl World {
     /// A node gives the end of a batch back that it runs, or says what makes no sense.
     fn give_back(&mut self) -> Result<(), String> {
         let calls = &self.calls;
-        let is_batch = |attempt: &Attempt| matches!(attempt.stage, Stage::Sent | Stage::Running) && calls[attempt.call.at].demand.count > 1;
+        let is_batch = |attempt: &Attempt| {
+            matches!(attempt.stage, Stage::Sent | Stage::Running) && calls[attempt.call.at].demand.count > 1
+        };
         let batches: Vec<(usize, usize)> = (0..self.nodes.len())
             .filter(|at| self.nodes[*at].running && self.nodes[*at].reachable && !self.nodes[*at].gone)
             .flat_map(|at| (0..self.nodes[at].attempts.len()).map(move |place| (at, place)))

@@ -14,9 +14,9 @@ pub(crate) mod hello;
 pub(crate) mod payload;
 #[cfg(feature = "tls")]
 mod proof;
+pub(crate) mod quiet;
 #[cfg(feature = "tls")]
 mod tls;
-pub(crate) mod quiet;
 pub(crate) mod transport;
 pub(crate) mod unfinished;
 

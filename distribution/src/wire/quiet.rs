@@ -5,8 +5,7 @@
 //! the owner of the connection, and tarpc sees the end.
 
 use std::{
-    fmt,
-    io,
+    fmt, io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},

@@ -599,7 +599,8 @@ mod tests {
         let sizes = [20_000, LARGE, 20_000, 20_000, 70_000, LARGE, 100, 20_000];
         let stream: Vec<u8> = sizes.iter().flat_map(|size| request(*size)).collect();
         let side = Side::new(Patience::default());
-        let mut transport = NodeTransport::new(Cursor::new(stream), side, LARGE + FRAME_HEADER + 100, Box::new(|_| Ok(())));
+        let mut transport =
+            NodeTransport::new(Cursor::new(stream), side, LARGE + FRAME_HEADER + 100, Box::new(|_| Ok(())));
         let mut kept = Vec::new();
         for size in sizes {
             let message = transport.next().await.expect("one more").expect("is read");

@@ -116,7 +116,10 @@ fn of_two_attempts_one_at_most_is_whole() {
                     if written == Written::Whole {
                         whole.fetch_add(1, Ordering::Relaxed);
                     }
-                    assert!(written == Written::Nothing || opened.load(Ordering::Acquire), "written before it was opened");
+                    assert!(
+                        written == Written::Nothing || opened.load(Ordering::Acquire),
+                        "written before it was opened"
+                    );
                 }
             });
             let elsewhere = word.abandon(1);

@@ -44,14 +44,17 @@ async fn main() -> ExitCode {
     let line = Line::to(master.local_addr(), round_trip).await;
     let mut starting = tokio::task::JoinSet::new();
     for number in 0..whole.min(nodes) {
-        let node = Node::builder().serve(ProbeServer::new(Prober)).name(format!("whole-{number}")).token(token.as_str());
+        let node =
+            Node::builder().serve(ProbeServer::new(Prober)).name(format!("whole-{number}")).token(token.as_str());
         let spawned = node.spawn(line.addr());
         starting.spawn(async move { (spawned.await.expect("registers"), begin.elapsed()) });
     }
     let storm = storm(&master, Some(&token), nodes.saturating_sub(whole), round_trip, within).await;
     let mut registered = storm.registered.clone();
     let mut kept = Vec::new();
-    while let Ok(Some(started)) = tokio::time::timeout(within.saturating_sub(begin.elapsed()), starting.join_next()).await {
+    while let Ok(Some(started)) =
+        tokio::time::timeout(within.saturating_sub(begin.elapsed()), starting.join_next()).await
+    {
         let (node, at) = started.expect("runs");
         registered.push(at);
         kept.push(node);
