@@ -10,8 +10,9 @@ pub(crate) const FRAME_LIMIT: usize = 64 * 1024 * 1024;
 /// Below this not even headers and error messages fit.
 pub(crate) const SMALLEST_FRAME_LIMIT: usize = 16 * 1024;
 
-/// What a frame's length field can state.
-pub(crate) const LARGEST_FRAME_LIMIT: usize = u32::MAX as usize;
+/// What a frame's length field can state; where an address has 32 bits, half of what there is.
+pub(crate) const LARGEST_FRAME_LIMIT: usize =
+    if usize::BITS > 32 { u32::MAX as usize } else { (u32::MAX / 2) as usize };
 
 /// The longest time that any timer is set for.
 ///

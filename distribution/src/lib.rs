@@ -78,7 +78,7 @@ mod wire;
 
 pub use distribution_macros::service;
 pub use error::{CallError, CodecError, End, Error, Execution, GoneReason, Part, Progress, QueueUnit};
-pub use id::{CallId, MethodName, NodeId, NodeIdentity, ParseNodeIdError};
+pub use id::{CallId, MethodName, NodeId, NodeIdentity, ParseCallIdError, ParseNodeIdError};
 pub use local::{LocalCluster, LocalClusterBuilder};
 pub use many::Distributed;
 pub use master::{Events, Master, MasterBuilder};

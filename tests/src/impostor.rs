@@ -116,7 +116,11 @@ pub fn preface(role: u8, security: u8) -> Vec<u8> {
 /// The registration, with its length, of a node of this name with one slot that serves these methods of `Probe`, by name
 /// and signature, all of them compute.
 pub fn registration(name: &str, methods: &[(&str, &str)]) -> Vec<u8> {
-    let mut registration = [text(name), number(1), number(0), number(1), number(64 << 20), number(0)].concat();
+    registration_with_slots(name, 1, methods)
+}
+
+fn registration_with_slots(name: &str, slots: u64, methods: &[(&str, &str)]) -> Vec<u8> {
+    let mut registration = [text(name), number(slots), number(0), number(1), number(64 << 20), number(0)].concat();
     registration.extend(number(methods.len() as u64));
     for (name, signature) in methods {
         registration.extend(number(method_id(name, signature)));
@@ -145,8 +149,27 @@ impl Impostor {
     ///
     /// If the master does not answer.
     pub async fn node(master: SocketAddr, name: &str, methods: &[(&str, &str)]) -> Result<Self, String> {
+        Self::node_with_slots(master, name, 1, methods).await
+    }
+
+    /// The same with this many slots.
+    ///
+    /// # Errors
+    ///
+    /// The reason, where the master refuses.
+    ///
+    /// # Panics
+    ///
+    /// If the master does not answer.
+    pub async fn node_with_slots(
+        master: SocketAddr,
+        name: &str,
+        slots: u64,
+        methods: &[(&str, &str)],
+    ) -> Result<Self, String> {
         let mut stream = TcpStream::connect(master).await.expect("connects");
-        stream.write_all(&[preface(2, 0), registration(name, methods)].concat()).await.expect("sends");
+        let registration = registration_with_slots(name, slots, methods);
+        stream.write_all(&[preface(2, 0), registration].concat()).await.expect("sends");
         let mut theirs = [0; 32];
         soon("the master's preface", stream.read_exact(&mut theirs)).await.expect("reads");
         assert_eq!(theirs, *preface(1, 0));

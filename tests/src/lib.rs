@@ -10,6 +10,7 @@ pub mod meeting;
 pub mod network;
 pub mod process;
 pub mod soak;
+pub mod storm;
 pub mod transport;
 pub mod trust;
 
@@ -159,7 +160,10 @@ impl Probe for Prober {
 
     fn current(&self) -> (u64, u32, bool) {
         let call = distribution::current();
-        (call.id().to_string().parse().unwrap_or(0), call.attempt(), call.deadline().is_some())
+        // Behind the number that the master drew.
+        let id = call.id().to_string();
+        let count = id.split_once('-').and_then(|(_, count)| count.parse().ok());
+        (count.unwrap_or(0), call.attempt(), call.deadline().is_some())
     }
 }
 

@@ -5,11 +5,17 @@ use std::time::Duration;
 use distribution::{CallError, Events, Execution, GoneReason, Master, Node, NodeEvent};
 use distribution_tests::{
     LONG, ProbeClient, ProbeServer, Prober, failure,
-    impostor::{Impostor, addr_bytes, frame, heartbeat, kind, number, outcome, request, response, signed, text},
+    impostor::{
+        Impostor, addr_bytes, frame, heartbeat, kind, number, outcome, request, response, signed, take_number, text,
+    },
+    log::Log,
     soon,
 };
 use futures::StreamExt;
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 const ADD: (&str, &str) = ("add", "fn(i64, i64) -> i64");
 const LENGTH: (&str, &str) = ("length", "fn(Vec<u8>) -> u64");
@@ -67,12 +73,94 @@ async fn a_peer_that_does_not_read_is_given_up_with_what_it_has() {
         let _ = tokio::time::timeout(LONG, beat).await;
     });
     assert!(matches!(&reason, GoneReason::Violation(what) if what.contains("does not read")), "{reason}");
-    // The one that was being written may have run; the others wait for a better node.
+    // The one that was being written was never whole, so it waits for a better node as the others do.
     let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
-    let results = soon("the calls", futures::future::join_all(calls)).await;
-    let failed: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
-    assert_eq!(failed.len(), 1, "{failed:?}");
-    assert!(matches!(failed[0], CallError::NodeLost { .. }), "{failed:?}");
+    for result in soon("the calls", futures::future::join_all(calls)).await {
+        assert_eq!(result, Ok(32_000_000));
+    }
+}
+
+/// Waits until the next request has begun to come, and says how long its frame's body is.
+async fn begun(peer: &mut Impostor) -> usize {
+    soon("a request to begin", async {
+        loop {
+            let mut header = [0; 5];
+            peer.stream.read_exact(&mut header).await.expect("the master is there");
+            let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+            if header[4] == kind::REQUEST {
+                return length;
+            }
+            peer.stream.read_exact(&mut vec![0; length]).await.expect("the master is there");
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_call_that_its_node_has_half_of_goes_to_another() {
+    let (master, probe) = master().await;
+    let mut peer = Impostor::node(master.local_addr(), "half", &[LENGTH]).await.expect("is taken in");
+    // More than the sockets on the way take, and not idempotent.
+    let call = probe.length(vec![0; 32_000_000]).spawn();
+    begun(&mut peer).await;
+    drop(peer);
+    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let answer = soon("the call", call.answer()).await.expect("answers");
+    // The node that never had it all is not counted.
+    assert_eq!((answer.value, answer.attempts), (32_000_000, 1));
+}
+
+#[tokio::test]
+async fn a_call_that_its_node_has_to_the_last_byte_may_have_run() {
+    let (master, probe) = master().await;
+    let mut peer = Impostor::node(master.local_addr(), "all", &[LENGTH]).await.expect("is taken in");
+    let call = probe.length(vec![0; 32_000_000]).spawn();
+    peer.receive_request().await;
+    drop(peer);
+    let error = failure(soon("the call", call).await);
+    assert_eq!(error.execution(), Execution::MayHaveRun, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_while_it_is_written_is_written_to_its_end() {
+    let (master, probe) = master().await;
+    let mut peer = Impostor::node(master.local_addr(), "late", &[LENGTH, ADD]).await.expect("is taken in");
+    let call = probe.length(vec![0; 32_000_000]).spawn();
+    let left = begun(&mut peer).await;
+    drop(call);
+    let mut body = vec![0; left];
+    soon("the rest", peer.stream.read_exact(&mut body)).await.expect("the master is there");
+    let request = take_number(&mut &body[..]);
+    peer.receive(kind::CANCEL).await;
+    // What follows is well formed, and the slot is free once the answer has come.
+    let next = probe.add(20, 22).spawn();
+    peer.send(&response(request, 1, &[6], &[])).await;
+    let id = peer.receive_request().await;
+    peer.send(&response(id, 1, outcome::VALUE, &signed(42))).await;
+    assert_eq!(soon("the call", next).await, Ok(42));
+}
+
+#[tokio::test]
+async fn a_node_that_dies_under_many_calls_is_worth_a_few_lines() {
+    let (log, _guard) = Log::gather();
+    let (master, probe) = master().await;
+    let mut events = master.events();
+    let hold = ("hold_again", "fn(SocketAddr, String) -> Held");
+    let mut peer = Impostor::node_with_slots(master.local_addr(), "crowded", 100, &[hold]).await.expect("is taken in");
+    let nowhere = ([127, 0, 0, 1], 1).into();
+    let calls: Vec<_> = (0..100).map(|_| probe.hold_again(nowhere, String::new()).spawn()).collect();
+    for _ in 0..100 {
+        peer.receive_request().await;
+    }
+    #[allow(deprecated, reason = "blocks only with a linger time above zero")]
+    peer.stream.set_linger(Some(Duration::ZERO)).expect("is set");
+    drop(peer);
+    assert!(matches!(gone(&mut events).await, GoneReason::Disconnected));
+    drop(calls);
+    let text = log.text();
+    let warnings: Vec<_> = text.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
+    assert!((1..5).contains(&warnings.len()), "{} lines, such as {:?}", warnings.len(), &warnings[..3]);
+    assert!(warnings[0].contains("crowded"), "{warnings:?}");
 }
 
 #[tokio::test]

@@ -94,7 +94,9 @@ fn the_check_of_imports_sees_through_groups() {
 #[test]
 fn every_file_opens_by_saying_what_it_is_for() {
     let mut files = 0;
-    for folder in ["distribution/src", "distribution-macros/src", "tests/src", "tests/tests", "examples", "benches"] {
+    for folder in
+        ["distribution/src", "distribution-macros/src", "tests/src", "tests/tests", "tests/loom", "examples", "benches"]
+    {
         for path in sources(&workspace().join(folder)) {
             let source = fs::read_to_string(&path).expect("reads");
             assert!(source.starts_with("//!"), "{} does not open with `//!`", path.display());

@@ -144,7 +144,7 @@ pub(super) fn last_failure<H: Host>(call: &CallEntry<H>) -> CallError {
 }
 
 pub(super) fn shutdown_error<H: Host>(call: &CallEntry<H>) -> CallError {
-    let is_sent = matches!(call.stage, Stage::InFlight(_)) && !call.handle.revoke(call.attempt);
+    let is_sent = matches!(call.stage, Stage::InFlight(_)) && !call.handle.withdraw(call.attempt);
     let execution = if is_sent || call.may_have_run() { Execution::MayHaveRun } else { Execution::NotRun };
     CallError::Shutdown { method: call.method.name(), execution }
 }

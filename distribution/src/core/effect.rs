@@ -22,8 +22,10 @@ pub(crate) trait Host {
 pub(crate) trait CallHandle: Clone {
     /// Lets this attempt be written, and none before it.
     fn open(&self, attempt: u32);
-    /// Keeps this attempt from being written from now on; false if it was written already.
-    fn revoke(&self, attempt: u32) -> bool;
+    /// Keeps this attempt from being written, while its connection goes on; false if it has begun to be.
+    fn withdraw(&self, attempt: u32) -> bool;
+    /// Keeps this attempt from being written to its end, as its connection is given up; false if it was sent.
+    fn abandon(&self, attempt: u32) -> bool;
 }
 
 /// The way to a node as the core sees it.

@@ -77,7 +77,7 @@ pub(crate) struct Settings {
     pub(crate) queue_bytes: usize,
     /// Calls or nodes that are dealt with before the lock is given to others; see [`SLICE`].
     pub(crate) slice: usize,
-    /// Upper half of the node ids.
+    /// What node and call ids begin with.
     pub(crate) epoch: u32,
     pub(crate) seed: u64,
 }
@@ -139,6 +139,7 @@ impl<H: Host> fmt::Debug for Core<H> {
 
 impl<H: Host> Core<H> {
     pub(crate) fn new(settings: Settings) -> Self {
+        let first = CallId::first(settings.epoch);
         Self {
             rng: SmallRng::seed_from_u64(settings.seed),
             settings,
@@ -152,7 +153,7 @@ impl<H: Host> Core<H> {
             departed: FxHashMap::default(),
             liveness: liveness::Watch::default(),
             failures: health::Failures::default(),
-            next_call: 0,
+            next_call: first.0,
             next_node: 0,
             next_seq: 0,
             stats: Stats::default(),
@@ -407,7 +408,7 @@ impl<H: Host> Core<H> {
     fn stop(&self, id: CallId, call: CallEntry<H>, effects: &mut Effects<H>) {
         if let Stage::InFlight(node) = call.stage {
             // One that is not written yet will not be, and its link says so.
-            if !call.handle.revoke(call.attempt) {
+            if !call.handle.withdraw(call.attempt) {
                 if let Some(node) = self.registry.node(node) {
                     effects.push(Effect::Cancel { link: node.link.clone(), id, attempt: call.attempt });
                 }
@@ -418,7 +419,7 @@ impl<H: Host> Core<H> {
     fn time_out(&mut self, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.remove(id) else { return };
         let progress = match &call.stage {
-            Stage::InFlight(node) if !call.handle.revoke(call.attempt) => self.identity_of(*node).map(Progress::Sent),
+            Stage::InFlight(node) if !call.handle.withdraw(call.attempt) => self.identity_of(*node).map(Progress::Sent),
             _ => call.failed().next_back().map(|setback| Progress::Retrying(setback.node.clone())),
         };
         let error = CallError::TimedOut {
@@ -541,6 +542,33 @@ impl<H: Host> Core<H> {
             }
         }
         true
+    }
+
+    /// Calls that an event which did not come to its end has left nowhere: in no queue and on no node.
+    pub(crate) fn astray(&self) -> Vec<CallId> {
+        let is_astray = |id: CallId, call: &CallEntry<H>| match call.stage {
+            Stage::Between => true,
+            Stage::InFlight(node) => {
+                self.registry.booked(node, id, call.attempt) == 0 && !self.departed.contains_key(&node)
+            }
+            Stage::Queued(_) | Stage::BackingOff(_) => false,
+        };
+        self.calls.iter().filter(|(id, call)| is_astray(**id, call)).map(|(id, _)| *id).collect()
+    }
+
+    /// Makes a call astray, as a panic may.
+    #[cfg(test)]
+    pub(crate) fn lose_track_of(&mut self, id: CallId) {
+        if let Some(mut call) = self.remove(id) {
+            call.stage = Stage::Between;
+            self.calls.insert(id, call);
+        }
+    }
+
+    /// Ends such a call, of which nobody knows how far it came.
+    pub(crate) fn end_astray(&mut self, id: CallId, effects: &mut Effects<H>) {
+        let execution = Execution::MayHaveRun;
+        self.end_with(id, effects, |call| CallError::Shutdown { method: call.method.name(), execution });
     }
 
     /// Calls that have not ended.

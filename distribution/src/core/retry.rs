@@ -40,7 +40,7 @@ impl<H: Host> Core<H> {
         effects: &mut Effects<H>,
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.handle.revoke(call.attempt) {
+        if call.handle.abandon(call.attempt) {
             return self.requeue(now, id, effects);
         }
         let cause = Cause::Lost(reason.clone());

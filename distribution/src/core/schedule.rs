@@ -36,7 +36,7 @@ impl<H: Host> Core<H> {
         effects: &mut Effects<H>,
     ) -> CallId {
         let id = CallId(self.next_call);
-        self.next_call += u64::from(demand.count);
+        self.next_call = self.next_call.wrapping_add(demand.count.into());
         let seq = self.next_seq;
         self.next_seq += 1;
         let beside = demand.beside.and_then(|twin| match self.calls.get(&twin)?.stage {

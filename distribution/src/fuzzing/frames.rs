@@ -20,7 +20,8 @@ use crate::{
     wire::{
         Control, Load, Outcome, Refusal, Reply,
         frame::Trace,
-        transport::{Incoming, MasterTransport, NodeTransport, OnControl, Outgoing, SendPermit, Side},
+        transport::{Incoming, MasterTransport, NodeTransport, OnControl, Outgoing, Side},
+        unfinished::SendPermit,
     },
 };
 
@@ -271,9 +272,15 @@ fn outgoing(content: &Content) -> Option<ClientMessage<Outgoing>> {
     #[derive(Debug)]
     struct Always;
     impl SendPermit for Always {
-        fn sending(&self, _: u32) -> bool {
+        fn begin(&self, _: u32) -> bool {
             true
         }
+
+        fn complete(&self, _: u32) -> bool {
+            true
+        }
+
+        fn cut_short(&self, _: u32) {}
     }
     let Content::Request { request, names: (method, call, attempt, count), timeout, trace, payload } = content.clone()
     else {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -49,7 +49,10 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
                 }
                 match shared.door.enter(peer.ip()) {
                     Some(stranger) => shared.track(enrol(Arc::clone(&shared), stranger, stream, peer)),
-                    None => shared.door.turn_away(peer.ip(), false),
+                    None => {
+                        let shared = Arc::clone(&shared);
+                        shared.clone().track(async move { refuse(&shared, stream, peer).await });
+                    }
                 }
             }
             Err(error) => {
@@ -65,9 +68,27 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
 
 /// Registers the node at the other end, if it is one, and runs its link.
 async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer: SocketAddr) {
-    let received = tokio::select! {
-        received = receive(&shared, stream, peer) => received,
+    // While nothing has come yet, it can still be told that there is no room.
+    let heard = tokio::select! {
+        heard = first_byte(&shared, &stream, peer) => heard,
         () = stranger.evicted.cancelled() => {
+            // Its place is another's already.
+            drop(stranger);
+            return refuse(&shared, stream, peer).await;
+        }
+        () = shared.closing.cancelled() => return,
+    };
+    let deadline = match heard {
+        Ok(deadline) => deadline,
+        Err(error) => {
+            tracing::warn!(%peer, reason = %error, "closed a connection that did not register");
+            return shared.door.turn_away(peer.ip(), false);
+        }
+    };
+    let received = tokio::select! {
+        received = receive(&shared, &stranger, stream, deadline) => received,
+        () = stranger.evicted.cancelled() => {
+            stranger.was_cut_short();
             tracing::warn!(%peer, "closed a connection that had not registered, because too many others wait to");
             shared.door.turn_away(peer.ip(), false);
             return;
@@ -91,6 +112,7 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
             return;
         }
     };
+    stranger.has_registered();
     drop(stranger);
     if let Err(reason) = registration.check() {
         tracing::warn!(%peer, reason, "refused a registration");
@@ -102,11 +124,12 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
     let (link, task) = link::new(&shared, registration.frame_limit);
     let registration = read_card(registration);
     // Registered before it is told so: a node that knows it is registered is in the list.
-    let node = shared.with_core(|core, now, effects| {
+    let joined = shared.with_core("a node joined", |core, now, effects| {
         let node = core.new_node_id();
         core.on_node_joined(now, node, registration, peer, link, effects);
         node
     });
+    let Some(node) = joined else { return };
     // A node is more patient than the master: it must not give up a master that was stalled and would
     // have let the silence pass, or that waits longer because most nodes are silent.
     let welcome = Verdict::Welcome {
@@ -121,27 +144,68 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
         Ok(()) => task.run(Arc::clone(&shared), stream, node).await,
         Err(error) => {
             let reason = GoneReason::Broken(error.to_string().into());
-            shared.with_core(|core, now, effects| core.on_node_gone(now, node, reason, effects));
+            shared.with_core("a node is gone", |core, now, effects| core.on_node_gone(now, node, reason, effects));
         }
     }
 }
 
-/// Hears a peer up to its registration.
-async fn receive(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Result<(Channel, Registration), TurnedAway> {
-    let door: &Door = &shared.door;
+/// The peer is promised the whole of this as it counts, so that here it is a little less.
+fn handshake_time(shared: &Shared) -> Duration {
+    shared.limits.handshake_time.mul_f64(0.9)
+}
+
+/// Waits until the peer may be heard and has said something, and says until when it must have registered.
+async fn first_byte(shared: &Shared, stream: &TcpStream, peer: SocketAddr) -> Result<Instant, HelloError> {
     // Before a byte is read, so that guessing costs those who guess and not the master.
-    sleep(door.wait(peer.ip())).await;
-    // The peer is promised the whole of this as it counts, so that here it is a little less.
-    let time = shared.limits.handshake_time.mul_f64(0.9);
-    let received = timeout(time, async {
+    sleep(shared.door.wait(peer.ip())).await;
+    let deadline = Instant::now() + handshake_time(shared);
+    match timeout_at(deadline, stream.readable()).await {
+        // An error shows again where the stream is read.
+        Ok(_) => Ok(deadline),
+        Err(_) => Err(late(shared)),
+    }
+}
+
+fn late(shared: &Shared) -> HelloError {
+    HelloError::Late { what: "hello", time: handshake_time(shared) }
+}
+
+/// Hears a peer up to its registration.
+async fn receive(
+    shared: &Shared,
+    stranger: &Stranger,
+    stream: TcpStream,
+    deadline: Instant,
+) -> Result<(Channel, Registration), TurnedAway> {
+    let door: &Door = &shared.door;
+    let received = timeout_at(deadline, async {
         let mut channel = door.guard.admit(stream).await?;
+        if door.guard.demands_proof() {
+            stranger.has_proven();
+        }
         match read_registration(&mut channel, |size| door.decoding(size)).await {
             Ok(registration) => Ok((channel, registration)),
             Err(error) => Err(TurnedAway { error, channel: Some(channel) }),
         }
     });
-    let late = || TurnedAway { error: HelloError::Late { what: "hello", time }, channel: None };
-    received.await.unwrap_or_else(|_| Err(late()))
+    received.await.unwrap_or_else(|_| Err(TurnedAway { error: late(shared), channel: None }))
+}
+
+/// Tells a peer of which nothing was read that there is no room, and when to come again.
+async fn refuse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) {
+    shared.door.turn_away(peer.ip(), false);
+    let Some(_leave) = shared.door.refusal() else { return };
+    let after = shared.door.turn(peer.ip());
+    tracing::debug!(%peer, ?after, "too many others register; told a connection when to come again");
+    let tell = async {
+        stream.write_all(&shared.door.guard.busy(after)).await?;
+        bid_farewell(Channel::Open(stream)).await
+    };
+    tokio::select! {
+        // If it cannot be told, it finds out.
+        _ = timeout(FAREWELL_TIME, tell) => {}
+        () = shared.closing.cancelled() => {}
+    }
 }
 
 /// Closes a connection so that the peer can read what it was told: with something of the peer's unread, the system would

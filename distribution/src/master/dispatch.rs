@@ -5,6 +5,9 @@
 //! never held across an await and its critical sections are some microseconds.
 
 use std::{
+    any::Any,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,7 +26,7 @@ use super::{
 use crate::{
     config::Limits,
     core::{CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Settings, Time},
-    error::{CallError, GoneReason, Setback},
+    error::{CallError, Execution, GoneReason, Setback},
     service::{
         caller::{CallOptions, CallState, Capacity, Dispatcher, Failed, Labels, RawAnswer, Role},
         method::{Method, MethodId},
@@ -43,17 +46,44 @@ const GOODBYE_TIME: Duration = Duration::from_secs(3);
 pub(super) struct MasterHost;
 
 impl Host for MasterHost {
-    type Call = Arc<CallState>;
+    type Call = HeldCall;
     type Link = Link;
 }
 
-impl CallHandle for Arc<CallState> {
+/// A call as the core holds it. One that the core drops because it panicked ends with an error: nobody else knows of
+/// it, and its caller must not wait for ever.
+#[derive(Clone, Debug)]
+pub(super) struct HeldCall(Arc<CallState>);
+
+impl Deref for HeldCall {
+    type Target = Arc<CallState>;
+
+    fn deref(&self) -> &Arc<CallState> {
+        &self.0
+    }
+}
+
+impl Drop for HeldCall {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A call that has ended, or was cancelled, does not mind: the first end counts.
+            let error = CallError::Shutdown { method: self.method.name(), execution: Execution::MayHaveRun };
+            self.finish(Err(Failed { error, setbacks: Vec::new() }));
+        }
+    }
+}
+
+impl CallHandle for HeldCall {
     fn open(&self, attempt: u32) {
-        CallState::open(self, attempt);
+        self.attempt.open(attempt);
     }
 
-    fn revoke(&self, attempt: u32) -> bool {
-        CallState::revoke(self, attempt)
+    fn withdraw(&self, attempt: u32) -> bool {
+        self.attempt.withdraw(attempt)
+    }
+
+    fn abandon(&self, attempt: u32) -> bool {
+        self.attempt.abandon(attempt)
     }
 }
 
@@ -113,7 +143,7 @@ impl Shared {
             heartbeat: settings.heartbeat,
             frame_limit,
             limits,
-            door: Door::new(guard, limits),
+            door: Door::new(guard, limits, settings.seed),
             shutdown_limit,
             locked: Mutex::new(Locked {
                 core: Core::new(settings),
@@ -135,20 +165,35 @@ impl Shared {
         self.tasks.spawn(task);
     }
 
-    /// Brings an event to the core and carries out what follows from it.
+    /// Brings an event to the core and carries out what follows from it. `None` if the core panicked over it.
+    ///
+    /// A panic is a fault of ours, and neither the caller nor the connection that brought the event can do anything
+    /// about it. So it ends here: what the core had decided before is carried out, for its books have it already; calls
+    /// that it left in no place end with an error; and the master goes on.
     pub(super) fn with_core<R>(
         &self,
+        what: &'static str,
         event: impl FnOnce(&mut Core<MasterHost>, Time, &mut Effects<MasterHost>) -> R,
-    ) -> R {
-        self.with_locked(|locked, now, effects| event(&mut locked.core, now, effects))
+    ) -> Option<R> {
+        self.with_locked(what, |locked, now, effects| event(&mut locked.core, now, effects))
     }
 
-    fn with_locked<R>(&self, event: impl FnOnce(&mut Locked, Time, &mut Effects<MasterHost>) -> R) -> R {
+    fn with_locked<R>(
+        &self,
+        what: &'static str,
+        event: impl FnOnce(&mut Locked, Time, &mut Effects<MasterHost>) -> R,
+    ) -> Option<R> {
         let mut effects = Vec::new();
         let result = {
             let mut locked = self.lock();
             let now = self.origin.elapsed();
-            let result = event(&mut locked, now, &mut effects);
+            let result = survive(what, || event(&mut locked, now, &mut effects));
+            if result.is_none() {
+                let astray = survive("looking for lost calls", || locked.core.astray()).unwrap_or_default();
+                for id in astray {
+                    survive("ending a lost call", || locked.core.end_astray(id, &mut effects));
+                }
+            }
             self.announce(&locked, &effects);
             if locked.core.next_tick() < locked.armed {
                 self.rearm.notify_one();
@@ -158,20 +203,21 @@ impl Shared {
             }
             result
         };
-        for effect in effects {
-            carry_out(effect);
-        }
+        let mut effects = effects.into_iter();
+        // Among them are wakers and subscribers that are not ours: one that panics must not take the others along.
+        while survive("carrying out effects", || effects.by_ref().for_each(carry_out)).is_none() {}
         result
     }
 
     /// Lets the core look at the clock, and says when it wants to again.
     pub(super) fn tick(&self) -> Instant {
-        let next = self.with_locked(|locked, now, effects| {
+        let look = self.heartbeat / 4;
+        let next = self.with_locked("time passed", |locked, now, effects| {
             locked.core.tick(now, effects);
             locked.armed = locked.core.next_tick();
             locked.armed
         });
-        self.origin + next
+        self.origin + next.unwrap_or_else(|| self.origin.elapsed() + look)
     }
 
     /// Events go out under the lock, so that everybody sees them in the order they happened.
@@ -229,7 +275,7 @@ impl Shared {
     pub(super) async fn shut_down(&self) {
         self.closing.cancel();
         self.lock().shutting_down = true;
-        while self.with_core(|core, _, effects| core.shut_down(effects)) {}
+        while self.with_core("the master shuts down", |core, _, effects| core.shut_down(effects)) == Some(true) {}
         let quiet = async {
             while self.lock().core.unfinished() > 0 {
                 self.ended.notified().await;
@@ -254,14 +300,37 @@ impl Shared {
     /// Ends all calls and tells all tasks to end.
     pub(super) fn abandon(&self) {
         self.closing.cancel();
-        while self.with_core(|core, _, effects| core.abandon(effects)) {}
+        while self.with_core("the master ends", |core, _, effects| core.abandon(effects)) == Some(true) {}
         self.closed.cancel();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Locked> {
-        // If the core ever panics, going on with it is better than taking every caller down.
+        // No panic gets past `survive`; if one did, going on would be better than taking every caller down.
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Runs something that should not panic; `None`, and an error in the log, if it does.
+fn survive<R>(what: &'static str, run: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => Some(result),
+        Err(panic) => {
+            let message = message(&*panic);
+            tracing::error!(
+                event = what,
+                message,
+                "the master's core panicked; this is a bug in `distribution`. Going on"
+            );
+            // Its `Drop` may be anybody's, as the message of a waker that panicked is.
+            std::mem::forget(panic);
+            None
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
 }
 
 fn carry_out(effect: Effect<MasterHost>) {
@@ -270,7 +339,7 @@ fn carry_out(effect: Effect<MasterHost>) {
             let deadline = deadline.map(|deadline| link.origin + deadline);
             // A link that takes no more is about to be reported gone, which requeues the call.
             let _: Result<(), mpsc::error::SendError<Attempt>> =
-                link.sender.send(Attempt { call, id, attempt, deadline });
+                link.sender.send(Attempt { call: Arc::clone(&call), id, attempt, deadline });
         }
         Effect::Cancel { link, id, attempt } => link.side.send(Control::Cancel { call: id.0, attempt }),
         Effect::End { call, end, setbacks } => {
@@ -297,7 +366,7 @@ fn tell(call: &CallState, end: &Result<Ended, CallError>, setbacks: &[Setback]) 
         return;
     }
     let method = call.method.name();
-    let id = call.id().map(|id| id.0);
+    let id = call.id().map(tracing::field::display);
     let attempts: Vec<String> = setbacks.iter().map(Setback::to_string).collect();
     let attempts = attempts.join("; ");
     match end {
@@ -338,15 +407,15 @@ impl Dispatcher for Shared {
         let Role { count, patient, beside, setbacks } = call.role.clone();
         let size = call.payload.len();
         let demand = Demand { count, timeout, node, labels, affinity, beside, patient, attempts, retry_panics, size };
-        self.with_core(|core, now, effects| {
-            let id = core.submit(now, Arc::clone(&call), call.method, demand, setbacks, effects);
+        self.with_core("a call was submitted", |core, now, effects| {
+            let id = core.submit(now, HeldCall(Arc::clone(&call)), call.method, demand, setbacks, effects);
             call.set_id(id);
         });
     }
 
     fn cancel(&self, call: &CallState) {
         if let Some(id) = call.id() {
-            self.with_core(|core, _, effects| core.cancel(id, effects));
+            self.with_core("a call was cancelled", |core, _, effects| core.cancel(id, effects));
         }
     }
 
@@ -366,5 +435,116 @@ impl Dispatcher for Shared {
 
     fn serving(&self, method: &'static Method, options: &CallOptions) -> Vec<NodeInfo> {
         self.list_nodes(Some((method.id(), &options.labels)))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::wire::{Payload, guard::MasterGuard};
+
+    static METHOD: Method = Method::new("Test", 1, "method", "fn() -> ()", false);
+
+    pub(in crate::master) fn shared() -> Arc<Shared> {
+        let settings = Settings {
+            heartbeat: Duration::from_secs(1),
+            node_wait: Duration::from_secs(5),
+            queue: 100,
+            queue_bytes: 100,
+            slice: 16,
+            epoch: 1,
+            seed: 1,
+        };
+        Shared::new(settings, 65_536, Limits::default(), MasterGuard::Open, Duration::ZERO)
+    }
+
+    fn call() -> Arc<CallState> {
+        Arc::new(CallState::new(&METHOD, Payload::EMPTY, CallOptions::default(), Role::default()))
+    }
+
+    fn end(call: &CallState) -> Option<CallError> {
+        match call.poll_end(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(end) => Some(end.expect_err("nobody answers here").error),
+            Poll::Pending => None,
+        }
+    }
+
+    fn shutdown() -> CallError {
+        CallError::Shutdown { method: METHOD.name(), execution: Execution::MayHaveRun }
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_core_takes_nothing_along_that_was_decided() {
+        let shared = shared();
+        let (decided, dropped, waiting) = (call(), call(), call());
+        shared.submit(Arc::clone(&waiting));
+        let taken = HeldCall(Arc::clone(&dropped));
+        let result: Option<()> = shared.with_core("a test", |_, _, effects| {
+            let error =
+                CallError::NoNode { method: METHOD.name(), wanted: "decided".to_owned(), waited: Duration::ZERO };
+            effects.push(Effect::End { call: HeldCall(Arc::clone(&decided)), end: Err(error), setbacks: Vec::new() });
+            let _taken = taken;
+            panic!("as a test wants it");
+        });
+        assert!(result.is_none());
+        assert!(matches!(end(&decided), Some(CallError::NoNode { .. })), "what was decided is carried out");
+        assert_eq!(end(&dropped), Some(shutdown()), "a call that the core lost in its panic ends");
+        assert_eq!(end(&waiting), None, "all others go on");
+        // And so does the master.
+        let another = call();
+        shared.submit(Arc::clone(&another));
+        assert_eq!(shared.stats().queued, 2);
+        shared.cancel(&another);
+        shared.cancel(&waiting);
+        assert_eq!(shared.stats().queued, 0);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_a_panic_left_nowhere_ends() {
+        let shared = shared();
+        let astray = call();
+        let _: Option<()> = shared.with_core("a test", |core, now, effects| {
+            let demand = Demand {
+                count: 1,
+                timeout: None,
+                node: None,
+                labels: None,
+                affinity: None,
+                beside: None,
+                patient: false,
+                attempts: None,
+                retry_panics: false,
+                size: 0,
+            };
+            let id = core.submit(now, HeldCall(Arc::clone(&astray)), &METHOD, demand, Vec::new(), effects);
+            core.lose_track_of(id);
+            panic!("as a test wants it");
+        });
+        assert_eq!(end(&astray), Some(shutdown()));
+        assert_eq!(shared.stats().queued, 0);
+    }
+
+    #[tokio::test]
+    async fn a_waker_that_panics_takes_no_other_effect_along() {
+        struct Sore;
+        impl std::task::Wake for Sore {
+            fn wake(self: Arc<Self>) {
+                panic!("as a test wants it");
+            }
+        }
+        let shared = shared();
+        let (first, second) = (call(), call());
+        let sore = Waker::from(Arc::new(Sore));
+        assert!(first.poll_end(&mut Context::from_waker(&sore)).is_pending());
+        let ended = shared.with_core("a test", |_, _, effects| {
+            for call in [&first, &second] {
+                let error = CallError::NoNode { method: METHOD.name(), wanted: String::new(), waited: Duration::ZERO };
+                effects.push(Effect::End { call: HeldCall(Arc::clone(call)), end: Err(error), setbacks: Vec::new() });
+            }
+        });
+        assert_eq!(ended, Some(()));
+        assert!(end(&first).is_some() && end(&second).is_some());
     }
 }

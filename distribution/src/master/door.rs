@@ -2,7 +2,7 @@
 //! they may.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -11,9 +11,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IteratorRandom};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
+use super::turns::Turns;
 use crate::{config::Limits, wire::guard::MasterGuard};
 
 /// The first wait of an address that has failed too often; it doubles with each further failure.
@@ -29,18 +34,35 @@ const FORGETTING: Duration = Duration::from_secs(60);
 const MOST_BEYOND: f64 = 7.0;
 
 /// Addresses whose failures are remembered. Whoever has more of them makes the oldest be forgotten.
-const MOST_ADDRESSES: usize = 4096;
+pub(super) const MOST_ADDRESSES: usize = 4096;
+
+/// For each connection that may be there without having proven anything, this many that have and are yet to register.
+const PROVEN: usize = 4;
+
+/// For each of them as well, this many that were refused and are still to read when to come again.
+const REFUSED: usize = 4;
 
 /// What a master knows of strangers.
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) guard: MasterGuard,
     limits: Limits,
-    waiting: Mutex<VecDeque<Waiting>>,
+    crowd: Mutex<Crowd>,
+    turns: Mutex<Turns>,
+    /// Of those that may still read that they were refused.
+    refused: Semaphore,
     failures: Mutex<HashMap<IpAddr, Failures>>,
     count: AtomicU64,
     turned_away: AtomicU64,
     registration_bytes: AtomicU64,
+}
+
+/// The connections that have not registered.
+#[derive(Debug)]
+struct Crowd {
+    waiting: Vec<Waiting>,
+    proven: Vec<Waiting>,
+    rng: SmallRng,
 }
 
 /// One connection that has not registered.
@@ -48,6 +70,7 @@ pub(super) struct Door {
 struct Waiting {
     number: u64,
     addr: IpAddr,
+    since: Instant,
     evicted: CancellationToken,
 }
 
@@ -67,11 +90,15 @@ impl Failures {
 }
 
 impl Door {
-    pub(super) fn new(guard: MasterGuard, limits: Limits) -> Arc<Self> {
+    /// Whom it evicts follows from the seed.
+    pub(super) fn new(guard: MasterGuard, limits: Limits, seed: u64) -> Arc<Self> {
+        let rng = SmallRng::seed_from_u64(seed);
         Arc::new(Self {
             guard,
             limits,
-            waiting: Mutex::default(),
+            crowd: Mutex::new(Crowd { waiting: Vec::new(), proven: Vec::new(), rng }),
+            turns: Mutex::default(),
+            refused: Semaphore::new(limits.handshakes.saturating_mul(REFUSED).min(Semaphore::MAX_PERMITS)),
             failures: Mutex::default(),
             count: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
@@ -79,28 +106,47 @@ impl Door {
         })
     }
 
-    /// Lets one more wait, until the guard is dropped. Where there are too many, or too many from one address, it ends
-    /// the oldest of them: a real node registers at once, so whoever is oldest is none. That does not hold for an
-    /// address that has to wait before it is heard, so there a newcomer is not let in.
+    /// Lets one more wait, until the guard is dropped; `None` if there is no room.
+    ///
+    /// Where there are too many, or too many from one address, chance decides which of them goes, of those that have had
+    /// the time that a handshake takes. So whoever holds places by silence loses them to newcomers, and nodes that come
+    /// faster than they can register do not end each other's handshakes, by which none would ever get through: the
+    /// newcomer is the one that goes. For an address that has to wait before it is heard it always is.
     pub(super) fn enter(self: &Arc<Self>, addr: IpAddr) -> Option<Stranger> {
         let has_to_wait = !self.wait(addr).is_zero();
+        let grace = lock(&self.turns).grace().min(self.limits.handshake_time / 2);
         let (number, addr) = (self.count.fetch_add(1, Ordering::Relaxed), owner(addr));
         let evicted = CancellationToken::new();
-        let mut waiting = lock(&self.waiting);
-        let same = waiting.iter().filter(|other| other.addr == addr).count();
-        let oldest = if same >= self.limits.handshakes_per_address {
-            if has_to_wait {
+        let mut crowd = lock(&self.crowd);
+        let Crowd { waiting, rng, .. } = &mut *crowd;
+        let of_address =
+            waiting.iter().filter(|other| other.addr == addr).count() >= self.limits.handshakes_per_address;
+        if of_address || waiting.len() >= self.limits.handshakes {
+            if of_address && has_to_wait {
                 return None;
             }
-            waiting.iter().position(|other| other.addr == addr)
-        } else {
-            (waiting.len() >= self.limits.handshakes).then_some(0)
-        };
-        if let Some(oldest) = oldest.and_then(|at| waiting.remove(at)) {
-            oldest.evicted.cancel();
+            let goes = |other: &Waiting| (!of_address || other.addr == addr) && other.since.elapsed() >= grace;
+            let overdue = (0..waiting.len()).filter(|at| goes(&waiting[*at]));
+            waiting.swap_remove(overdue.choose(rng)?).evicted.cancel();
         }
-        waiting.push_back(Waiting { number, addr, evicted: evicted.clone() });
-        Some(Stranger { door: Arc::clone(self), number, evicted })
+        let since = Instant::now();
+        waiting.push(Waiting { number, addr, since, evicted: evicted.clone() });
+        Some(Stranger { door: Arc::clone(self), number, since, evicted })
+    }
+
+    /// When somebody from there who was refused may come again, each a little later than the one before.
+    pub(super) fn turn(&self, addr: IpAddr) -> Duration {
+        let Limits { handshakes, handshakes_per_address, .. } = self.limits;
+        let is_full = lock(&self.crowd).waiting.len() >= handshakes;
+        let mut turns = lock(&self.turns);
+        let own = turns.next(owner(addr), handshakes_per_address.min(handshakes));
+        // Those of one address share its places; where all are taken, all addresses share those.
+        if is_full { own.max(turns.next(Ipv6Addr::UNSPECIFIED.into(), handshakes)) } else { own }
+    }
+
+    /// Leave to tell somebody that he was refused; `None` where too many are being told.
+    pub(super) fn refusal(&self) -> Option<SemaphorePermit<'_>> {
+        self.refused.try_acquire().ok()
     }
 
     /// How long somebody from there has to wait before being heard.
@@ -160,13 +206,56 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Stranger {
     door: Arc<Door>,
     number: u64,
+    since: Instant,
     /// Set when a newcomer needs the place.
     pub(super) evicted: CancellationToken,
 }
 
+impl Stranger {
+    /// It was evicted in the middle of its handshake, which so takes longer than was thought.
+    pub(super) fn was_cut_short(&self) {
+        lock(&self.door.turns).note(self.since.elapsed() * 2);
+    }
+
+    /// Frees the place for others: who has proven that it may come in does not register slowly on purpose. It counts
+    /// among those that have, of whom there may be more.
+    pub(super) fn has_proven(&self) {
+        let mut crowd = lock(&self.door.crowd);
+        let Crowd { waiting, proven, rng } = &mut *crowd;
+        // It may have been evicted just now.
+        let Some(at) = waiting.iter().position(|other| other.number == self.number) else { return };
+        let own = waiting.swap_remove(at);
+        let took = own.since.elapsed();
+        if proven.len() >= self.door.limits.handshakes.saturating_mul(PROVEN) {
+            let at = rng.random_range(0..proven.len());
+            proven.swap_remove(at).evicted.cancel();
+        }
+        proven.push(own);
+        drop(crowd);
+        lock(&self.door.turns).note(took);
+    }
+
+    /// It has registered.
+    pub(super) fn has_registered(&self) {
+        let crowd = lock(&self.door.crowd);
+        let own = crowd.waiting.iter().find(|other| other.number == self.number).map(|own| own.since.elapsed());
+        drop(crowd);
+        // Of those that had to prove something it is known already.
+        if let Some(took) = own {
+            lock(&self.door.turns).note(took);
+        }
+    }
+}
+
 impl Drop for Stranger {
     fn drop(&mut self) {
-        lock(&self.door.waiting).retain(|other| other.number != self.number);
+        let mut crowd = lock(&self.door.crowd);
+        let Crowd { waiting, proven, .. } = &mut *crowd;
+        for list in [waiting, proven] {
+            if let Some(at) = list.iter().position(|other| other.number == self.number) {
+                list.swap_remove(at);
+            }
+        }
     }
 }
 
@@ -175,28 +264,91 @@ mod tests {
     use super::*;
 
     fn door() -> Arc<Door> {
+        seeded(1)
+    }
+
+    fn seeded(seed: u64) -> Arc<Door> {
         let limits = Limits { handshakes: 4, handshakes_per_address: 2, handshake_failures: 3, ..Limits::default() };
-        Door::new(MasterGuard::Open, limits)
+        Door::new(MasterGuard::Open, limits, seed)
     }
 
     fn addr(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
     }
 
-    #[test]
-    fn the_oldest_of_too_many_goes() {
+    /// Longer than any handshake is given.
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn left(places: &[Stranger]) -> Vec<bool> {
+        places.iter().map(|place| !place.evicted.is_cancelled()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn chance_decides_who_goes_of_those_that_had_their_time() {
+        let mut went = [0; 2];
+        for seed in 0..200 {
+            let door = seeded(seed);
+            let places = [door.enter(addr(1)).expect("there is room"), door.enter(addr(1)).expect("there is room")];
+            let _elsewhere = door.enter(addr(2)).expect("there is room");
+            assert!(door.enter(addr(1)).is_none(), "the others have only just come");
+            assert_eq!(left(&places), [true, true]);
+            tokio::time::advance(LONG).await;
+            let newcomer = door.enter(addr(1)).expect("is let in");
+            match left(&places)[..] {
+                [false, true] => went[0] += 1,
+                [true, false] => went[1] += 1,
+                ref other => panic!("{other:?}"),
+            }
+            assert!(!newcomer.evicted.is_cancelled());
+        }
+        assert!(went.iter().all(|count| (60..140).contains(count)), "{went:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_are_there_than_may_be() {
         let door = door();
-        let enter = |last| door.enter(addr(last)).expect("is let in");
-        let places: Vec<_> = [1, 1, 2, 3].map(enter).into();
-        assert!(places.iter().all(|place| !place.evicted.is_cancelled()));
-        let third_of_one = enter(1);
-        let evicted = |places: &[Stranger]| places.iter().map(|place| place.evicted.is_cancelled()).collect::<Vec<_>>();
-        assert_eq!(evicted(&places), [true, false, false, false]);
-        let fifth = enter(4);
-        assert_eq!(evicted(&places), [true, true, false, false]);
-        drop((third_of_one, fifth));
-        let _another = enter(5);
-        assert_eq!(evicted(&places), [true, true, false, false], "there is room again");
+        let places: Vec<_> = (0..200).filter_map(|number| door.enter(addr(number))).collect();
+        assert_eq!((places.len(), lock(&door.crowd).waiting.len()), (4, 4));
+        tokio::time::advance(LONG).await;
+        let newcomers: Vec<_> = (0..200).filter_map(|number| door.enter(addr(number))).collect();
+        assert_eq!((newcomers.len(), lock(&door.crowd).waiting.len()), (4, 4));
+        assert!(left(&places).iter().all(|left| !left) && left(&newcomers).iter().all(|left| *left));
+        drop((places, newcomers));
+        assert_eq!(lock(&door.crowd).waiting.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_was_cut_short_gets_those_after_it_more_time() {
+        let door = door();
+        let places = [door.enter(addr(1)).expect("there is room"), door.enter(addr(1)).expect("there is room")];
+        let grace = lock(&door.turns).grace();
+        tokio::time::advance(grace).await;
+        for _ in 0..100 {
+            places[0].was_cut_short();
+        }
+        assert!(lock(&door.turns).grace() > grace.mul_f64(1.5));
+        assert!(door.enter(addr(1)).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_proven_that_it_may_come_in_makes_room() {
+        let door = door();
+        let proven: Vec<_> = (0..16)
+            .map(|_| {
+                let place = door.enter(addr(1)).expect("there is room");
+                place.has_proven();
+                place
+            })
+            .collect();
+        let newcomers = [door.enter(addr(1)).expect("there is room"), door.enter(addr(1)).expect("there is room")];
+        let evicted = |places: &[Stranger]| places.iter().filter(|place| place.evicted.is_cancelled()).count();
+        assert_eq!((evicted(&proven), evicted(&newcomers)), (0, 0));
+        // They are bounded as well, and among themselves.
+        newcomers[0].has_proven();
+        assert_eq!((evicted(&proven), evicted(&newcomers)), (1, 0));
+        drop((proven, newcomers));
+        let crowd = lock(&door.crowd);
+        assert_eq!((crowd.waiting.len(), crowd.proven.len()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,10 +15,7 @@ use std::{
 };
 
 use futures::{Stream, future::BoxFuture, stream::FuturesUnordered};
-use tarpc::{
-    ChannelError,
-    client::{self, NewClient, RpcError},
-};
+use tarpc::client::{self, NewClient, RpcError};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -36,6 +33,7 @@ use crate::{
     wire::{
         Control, Reply,
         frame::BODY_HEADER_LIMIT,
+        quiet::{Failure, Quiet},
         transport::{MasterTransport, OnControl, Outgoing, Side, Withdrawn},
     },
 };
@@ -112,9 +110,13 @@ impl LinkTask {
         Io: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let Self { attempts, link, argument_limit } = self;
+        // Dropped last: only once nothing is written here any more may the core send elsewhere what was not written.
+        let mut departure = Departure { shared: &shared, node, reason: None };
         let left = Arc::new(AtomicBool::new(false));
         let on_control = on_control(Arc::clone(&shared), Arc::clone(&left), node);
         let transport = MasterTransport::new(stream, Arc::clone(&link.side), shared.frame_limit, on_control);
+        let failure = Failure::default();
+        let transport = Quiet::new(transport, failure.clone());
         let mut config = client::Config::default();
         // The core bounds what is in flight; tarpc shall not hold anything back on top of it.
         config.max_in_flight_requests = usize::MAX;
@@ -134,15 +136,15 @@ impl LinkTask {
         };
         let mut beats = tokio::time::interval(shared.heartbeat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let reason = loop {
+        departure.reason = Some(loop {
             tokio::select! {
             _ = beats.tick() => link.side.send(Control::HeartbeatSeen),
-            ended = std::future::poll_fn(|cx| traffic.poll(cx, dispatch.as_mut())) => break match ended {
+            _ = std::future::poll_fn(|cx| traffic.poll(cx, dispatch.as_mut())) => break match failure.take() {
                 // A node that has said goodbye may close with something unread, which looks like a reset.
-                Err(error) if is_violation(&error) => broken(&error),
+                Some(error) if is_violation(&error) => broken(&error),
                 _ if left.load(Ordering::Acquire) => GoneReason::Left,
-                Ok(()) => GoneReason::Disconnected,
-                Err(error) => broken(&error),
+                None => GoneReason::Disconnected,
+                Some(error) => broken(&error),
             },
             () = link.closed.cancelled() => {
                 let reason = link.verdict();
@@ -150,14 +152,29 @@ impl LinkTask {
                 drop(traffic);
                 link.side.send(Control::Goodbye);
                 let _ = timeout(FAREWELL_TIME, dispatch).await;
-                shared.with_core(|core, now, effects| core.on_node_gone(now, node, reason, effects));
-                return;
+                break reason;
             }
             }
-        };
-        // Only now, with tarpc's client at its end: what was not written by here never will be, and
-        // the core may send it elsewhere.
-        shared.with_core(|core, now, effects| core.on_node_gone(now, node, reason, effects));
+        });
+    }
+}
+
+/// Reports the node gone when it is dropped, so that it is reported however its connection ends.
+struct Departure<'a> {
+    shared: &'a Shared,
+    node: NodeId,
+    reason: Option<GoneReason>,
+}
+
+impl Drop for Departure<'_> {
+    fn drop(&mut self) {
+        let (node, reason) = (self.node, self.reason.take());
+        let reason = reason.unwrap_or_else(|| match std::thread::panicking() {
+            true => GoneReason::Broken("the task of the connection at the master panicked".into()),
+            // The runtime has ended under it.
+            false => GoneReason::Shutdown,
+        });
+        self.shared.with_core("a node is gone", |core, now, effects| core.on_node_gone(now, node, reason, effects));
     }
 }
 
@@ -165,11 +182,15 @@ fn on_control(shared: Arc<Shared>, left: Arc<AtomicBool>, node: NodeId) -> OnCon
     Box::new(move |control| {
         match control {
             Control::Heartbeat(load) => {
-                shared.with_core(|core, now, effects| core.on_heartbeat(now, node, load, effects));
+                shared.with_core("a node told its load", |core, now, effects| core.on_heartbeat(now, node, load, effects));
             }
-            Control::Drain => shared.with_core(|core, now, effects| core.on_node_draining(now, node, effects)),
+            Control::Drain => {
+                shared.with_core("a node drains", |core, now, effects| core.on_node_draining(now, node, effects));
+            }
             Control::GaveBack { call, attempt, kept } => {
-                shared.with_core(|core, _, effects| core.on_gave_back(node, CallId(call), attempt, kept, effects));
+                shared.with_core("a node gave calls back", |core, _, effects| {
+                    core.on_gave_back(node, CallId(call), attempt, kept, effects);
+                });
             }
             Control::Goodbye => left.store(true, Ordering::Release),
             Control::Cancel { .. } | Control::HeartbeatSeen | Control::Drained | Control::Retract => {
@@ -180,22 +201,17 @@ fn on_control(shared: Arc<Shared>, left: Arc<AtomicBool>, node: NodeId) -> OnCon
     })
 }
 
-fn is_violation(error: &ChannelError<io::Error>) -> bool {
+fn is_violation(error: &io::Error) -> bool {
     matches!(broken(error), GoneReason::Violation(_))
 }
 
-/// Why tarpc's client gave the connection up.
-fn broken(error: &ChannelError<io::Error>) -> GoneReason {
-    let (ChannelError::Read(source)
-    | ChannelError::Ready(source)
-    | ChannelError::Write(source)
-    | ChannelError::Flush(source)
-    | ChannelError::Close(source)) = error;
-    match source.kind() {
-        io::ErrorKind::InvalidData => GoneReason::Violation(source.to_string().into()),
+/// Why a connection was given up that failed so.
+fn broken(error: &io::Error) -> GoneReason {
+    match error.kind() {
+        io::ErrorKind::InvalidData => GoneReason::Violation(error.to_string().into()),
         // What a peer that is killed leaves behind is one or the other, by whether it had read everything.
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => GoneReason::Disconnected,
-        _ => GoneReason::Broken(source.to_string().into()),
+        _ => GoneReason::Broken(error.to_string().into()),
     }
 }
 
@@ -248,13 +264,16 @@ impl Traffic<'_> {
         let ended = dispatch.as_mut().poll(cx);
         // And after it, for the replies it has just read, be they the last.
         self.collect(cx, &mut done);
-        if !done.is_empty() {
-            self.shared.with_core(|core, now, effects| {
-                for (call, attempt, attempted) in done.drain(..) {
+        let mut ends = done.drain(..);
+        // Once, unless the core panics over one of them: then the others are brought all the same.
+        while ends.len() > 0 {
+            self.shared.with_core("attempts ended", |core, now, effects| {
+                for (call, attempt, attempted) in ends.by_ref() {
                     core.on_attempt_finished(now, self.node, call, attempt, attempted, effects);
                 }
             });
         }
+        drop(ends);
         self.done = done;
         ended
     }
@@ -308,4 +327,67 @@ fn attempted(result: Result<Reply, RpcError>) -> Option<Attempted> {
 fn is_withdrawn(error: &(dyn std::error::Error + 'static)) -> bool {
     let error = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.is_some_and(|error| error.is::<Withdrawn>())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::ReadBuf;
+
+    use super::*;
+    use crate::{master::dispatch::tests::shared, view::NodeEvent, wire::hello::Registration};
+
+    /// A connection under which our own code panics.
+    struct Broken;
+
+    impl AsyncRead for Broken {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            panic!("as a test wants it");
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_task_panics_reports_its_node_gone() {
+        let shared = shared();
+        let mut events = shared.subscribe().expect("the master lives");
+        let (link, task) = new(&shared, 65_536);
+        let registration = Registration {
+            name: "n".to_owned(),
+            slots: 1,
+            busy: 0,
+            async_limit: 1,
+            frame_limit: 65_536,
+            labels: Vec::new(),
+            methods: Vec::new(),
+        };
+        let node = shared.with_core("a node joined", |core, now, effects| {
+            let node = core.new_node_id();
+            core.joined(now, node, registration, ([127, 0, 0, 1], 1).into(), link, effects);
+            node
+        });
+        let node = node.expect("joins");
+        let run = tokio::spawn(task.run(Arc::clone(&shared), Broken, node));
+        assert!(run.await.expect_err("panics").is_panic());
+        assert_eq!(shared.nodes().len(), 0);
+        assert!(matches!(events.recv().await, Ok(NodeEvent::Joined { .. })));
+        match events.recv().await {
+            Ok(NodeEvent::Gone { reason: GoneReason::Broken(what), .. }) => {
+                assert!(what.contains("panicked"), "{what}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

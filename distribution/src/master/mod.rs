@@ -10,6 +10,7 @@ mod link;
 #[cfg(feature = "simulation")]
 mod simulated;
 mod tick;
+mod turns;
 
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
@@ -290,8 +291,10 @@ impl MasterBuilder {
         self
     }
 
-    /// How many connections may be open that have not registered yet; 256 unless set. One more ends the
-    /// oldest of them, because a node registers at once.
+    /// How many connections may be open that have neither registered nor proven that they may; 256 unless set. A newcomer
+    /// takes the place of one that has had more time than a handshake takes; where there is none, it is asked to come again
+    /// after a while, which nodes do. Four
+    /// times this many may be open that have proven it and are yet to register.
     pub fn handshakes(mut self, connections: usize) -> Self {
         self.limits.handshakes = connections.max(1);
         self

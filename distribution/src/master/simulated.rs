@@ -13,7 +13,7 @@ use crate::{
     wire::{
         Outcome, Reply,
         hello::{MethodOffer, Registration},
-        transport::SendPermit,
+        unfinished::SendPermit,
     },
 };
 
@@ -39,7 +39,7 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
         // Nothing comes from it, and it never falls silent.
         link.side.hear_forever();
         let registration = read_card(registration);
-        shared.with_core(|core, now, effects| {
+        shared.with_core("a simulated node joined", |core, now, effects| {
             let node = core.new_node_id();
             core.on_node_joined(now, node, registration, SocketAddr::from(([127, 0, 0, 1], 0)), link, effects);
         });
@@ -54,10 +54,10 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
         if taken == 0 {
             return;
         }
-        shared.with_core(|core, now, effects| {
+        shared.with_core("attempts ended", |core, now, effects| {
             for attempt in together.drain(..) {
                 let Some(node) = core.node_of(attempt.id) else { continue };
-                let attempted = match attempt.call.sending(attempt.attempt) {
+                let attempted = match attempt.call.begin(attempt.attempt) && attempt.call.complete(attempt.attempt) {
                     true => Attempted::Replied(Reply {
                         payload: attempt.call.payload.clone(),
                         ..Reply::without_payload(Outcome::Value, Duration::ZERO)

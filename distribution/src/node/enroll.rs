@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use rand::RngExt;
 use tokio::{
     net::{TcpStream, lookup_host},
     sync::watch,
@@ -14,7 +13,9 @@ use tokio::{
 };
 
 use super::{
-    Final, Setup, Status, Wish, serve,
+    Final, Setup, Status, Wish,
+    backoff::Backoff,
+    serve,
     supervise::{Alarm, Signal},
 };
 use crate::{
@@ -23,18 +24,10 @@ use crate::{
     id::NodeId,
     wire::{
         channel::Channel,
+        guard::NodeGuard,
         hello::{Concern, Finality, HelloError, Registration, Verdict, introduce},
     },
 };
-
-/// The wait before the second dial; it grows by [`GROWTH`] with each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-const GROWTH: f64 = 1.6;
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
-
-/// What a wait is multiplied with, at random, so that nodes that lost their master together do not
-/// come back together.
-const JITTER: std::ops::Range<f64> = 0.8..1.2;
 
 /// How long one dial may take; a host that drops packets would hold it up for minutes.
 const DIAL_TIME: Duration = Duration::from_secs(5);
@@ -97,9 +90,11 @@ impl Drop for End {
 }
 
 /// Why a try at registering failed.
-enum Failure {
+pub(super) enum Failure {
     /// Trying again may help.
     Passing(String),
+    /// Too many others register at the moment; the master asks to come again after this.
+    Busy(Duration),
     /// Trying again does not help; or, if this is so `at_first` only, not unless the node was registered before.
     Final { reason: Final, at_first: bool },
 }
@@ -108,18 +103,21 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passing(reason) => f.write_str(reason),
+            // Without the time, which differs with each try.
+            Self::Busy(_) => f.write_str("the master has too many other nodes to register at the moment"),
             Self::Final { reason, .. } => reason.fmt(f),
         }
     }
 }
 
 async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
-    let mut wait = FIRST_WAIT;
+    let mut backoff = Backoff::default();
     let mut complained = String::new();
     let mut was_registered = false;
     let end = loop {
+        let mut asked = None;
         let dialled = tokio::select! {
-            dialled = dial(&setup) => dialled,
+            dialled = dial(&setup.guard, &setup.master) => dialled,
             () = wished_away(&mut wishes) => break None,
             () = setup.users.ended() => break Some(Final::RuntimeEnded),
         };
@@ -134,7 +132,7 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
         };
         match tried {
             Ok(registered) => {
-                wait = FIRST_WAIT;
+                backoff = Backoff::default();
                 was_registered = true;
                 complained.clear();
                 tracing::info!(
@@ -165,6 +163,9 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
             }
             Err(Failure::Final { reason, at_first }) if !(at_first && was_registered) => break Some(reason),
             Err(failure) => {
+                if let Failure::Busy(again) = failure {
+                    asked = Some(again);
+                }
                 let reason = failure.to_string();
                 // Said once, not with each of the tries that go on for ever.
                 if reason != complained {
@@ -178,13 +179,11 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
                 }
             }
         }
-        let jittered = wait.mul_f64(rand::rng().random_range(JITTER));
         tokio::select! {
-            () = tokio::time::sleep(jittered) => {}
+            () = tokio::time::sleep(backoff.next(asked)) => {}
             () = wished_away(&mut wishes) => break None,
             () = setup.users.ended() => break Some(Final::RuntimeEnded),
         }
-        wait = wait.mul_f64(GROWTH).min(LONGEST_WAIT);
     };
     if let Some(reason) = &end {
         tracing::error!(node = setup.registration.name, master = setup.master, %reason, "ended for good");
@@ -212,8 +211,8 @@ pub(super) struct Registered {
 }
 
 /// Connects to what is the master, as far as it can be asked to prove it.
-async fn dial(setup: &Setup) -> Result<Channel, Failure> {
-    let stream = match timeout(DIAL_TIME, connect(setup)).await {
+pub(super) async fn dial(guard: &NodeGuard, master: &str) -> Result<Channel, Failure> {
+    let stream = match timeout(DIAL_TIME, connect(guard, master)).await {
         Ok(connected) => connected?,
         Err(_) => return Err(Failure::Passing(format!("no answer to the connection within {DIAL_TIME:?}"))),
     };
@@ -221,13 +220,13 @@ async fn dial(setup: &Setup) -> Result<Channel, Failure> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
-    setup.guard.join(stream, host(&setup.master)).await.map_err(|error| failure(&error))
+    guard.join(stream, host(master)).await.map_err(|error| failure(&error))
 }
 
-async fn connect(setup: &Setup) -> Result<TcpStream, Failure> {
+async fn connect(guard: &NodeGuard, master: &str) -> Result<TcpStream, Failure> {
     let failed = |error| Failure::Passing(format!("cannot connect: {error}"));
-    let addrs: Vec<_> = lookup_host(&setup.master).await.map_err(failed)?.collect();
-    match setup.guard.check_addresses(&addrs) {
+    let addrs: Vec<_> = lookup_host(master).await.map_err(failed)?.collect();
+    match guard.check_addresses(&addrs) {
         // The very ones that were looked at: a name may mean others the next moment.
         Ok(()) => TcpStream::connect(&addrs[..]).await.map_err(failed),
         Err(addr) => Err(Failure::Final { reason: Final::Insecure(addr.to_string()), at_first: true }),
@@ -240,9 +239,14 @@ fn host(address: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-async fn register(setup: &Setup, mut channel: Channel) -> Result<Registered, Failure> {
+async fn register(setup: &Setup, channel: Channel) -> Result<Registered, Failure> {
     let registration = Registration { busy: setup.stale.load(Ordering::Relaxed), ..setup.registration.clone() };
-    match introduce(&mut channel, &registration).await {
+    register_as(&registration, channel).await
+}
+
+/// Registers on a connection to the master.
+pub(super) async fn register_as(registration: &Registration, mut channel: Channel) -> Result<Registered, Failure> {
+    match introduce(&mut channel, registration).await {
         Ok(Verdict::Welcome { node, heartbeat, silence, frame_limit }) => Ok(Registered {
             channel,
             id: NodeId::from_bits(node),
@@ -254,6 +258,7 @@ async fn register(setup: &Setup, mut channel: Channel) -> Result<Registered, Fai
         Ok(Verdict::Refused { reason, for_good: true }) => {
             Err(Failure::Final { reason: Final::Refused(reason), at_first: false })
         }
+        Ok(Verdict::Busy { retry_after }) => Err(Failure::Busy(from_micros(retry_after))),
         Ok(Verdict::Refused { reason, for_good: false }) => Err(Failure::Passing(format!("the master says: {reason}"))),
         Err(error @ HelloError::TooLong { what: "registration", .. }) => {
             let reason = Final::Protocol(format!("this node's own registration is too long: {error}"));
@@ -264,6 +269,10 @@ async fn register(setup: &Setup, mut channel: Channel) -> Result<Registered, Fai
 }
 
 fn failure(error: &HelloError) -> Failure {
+    #[cfg(feature = "tls")]
+    if let HelloError::Busy(again) = error {
+        return Failure::Busy(*again);
+    }
     let text = error.to_string();
     let reason = match error.is_about() {
         Concern::Trust => Final::Untrusted(text),

@@ -6,11 +6,14 @@
 //! ([`users`]), unless they are done at once ([`runner`], [`turns`]). [`supervise`] looks after those that
 //! hold up others.
 
+mod backoff;
 mod batch;
 mod compute;
 pub(crate) mod current;
 mod enroll;
 mod flag;
+#[cfg(feature = "simulation")]
+pub(crate) mod light;
 mod runner;
 mod running;
 mod serve;

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     arguments::EncodeArguments,
+    attempt::AttemptWord,
     call::{Call, DecodeReply},
     method::Method,
 };
@@ -27,7 +28,7 @@ use crate::{
     wire::{
         Payload,
         codec::{EncodePayloadError, Encoder},
-        transport::SendPermit,
+        unfinished::SendPermit,
     },
 };
 
@@ -122,10 +123,8 @@ pub struct CallState {
     /// How many calls of a batch its node has kept, 0 if it has given none back.
     kept: AtomicU32,
     id: std::sync::OnceLock<CallId>,
-    /// The newest attempt and what has become of it: its number times four, plus one of [`OPEN`],
-    /// [`SENT`] and [`REVOKED`]. One word, so that the link which writes and the core which gives up can
-    /// never both have their way.
-    attempt: AtomicU64,
+    /// The newest attempt, and how far it has come on its way to a node.
+    pub(crate) attempt: AttemptWord,
     end: Mutex<End>,
 }
 
@@ -166,7 +165,7 @@ impl CallState {
             role,
             kept: AtomicU32::new(0),
             id: std::sync::OnceLock::new(),
-            attempt: AtomicU64::new(REVOKED),
+            attempt: AttemptWord::new(),
             end: Mutex::new(End::Awaited(None)),
         }
     }
@@ -179,25 +178,6 @@ impl CallState {
     pub(crate) fn set_id(&self, id: CallId) {
         // Set once, by the one that took the call over.
         let _ = self.id.set(id);
-    }
-
-    /// From now on this attempt may be written, and none before it.
-    pub(crate) fn open(&self, attempt: u32) {
-        self.attempt.store(word(attempt, OPEN), Ordering::Release);
-    }
-
-    /// Keeps this attempt from being written; false if it was written already.
-    pub(crate) fn revoke(&self, attempt: u32) -> bool {
-        let revoked = self.attempt.compare_exchange(
-            word(attempt, OPEN),
-            word(attempt, REVOKED),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-        match revoked {
-            Ok(_) => true,
-            Err(now) => now == word(attempt, REVOKED),
-        }
     }
 
     /// Ends the call. The first end counts; a later one is dropped.
@@ -264,21 +244,17 @@ impl CallState {
 }
 
 impl SendPermit for CallState {
-    fn sending(&self, attempt: u32) -> bool {
-        let (open, sent) = (word(attempt, OPEN), word(attempt, SENT));
-        self.attempt.compare_exchange(open, sent, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    fn begin(&self, attempt: u32) -> bool {
+        self.attempt.begin(attempt)
     }
-}
 
-/// It is on its way to the connection.
-const OPEN: u64 = 0;
-/// It is being written, or was.
-const SENT: u64 = 1;
-/// It must not be written any more.
-const REVOKED: u64 = 2;
+    fn complete(&self, attempt: u32) -> bool {
+        self.attempt.complete(attempt)
+    }
 
-fn word(attempt: u32, state: u64) -> u64 {
-    u64::from(attempt) << 2 | state
+    fn cut_short(&self, attempt: u32) {
+        self.attempt.cut_short(attempt);
+    }
 }
 
 /// The part of a generated client that does not depend on the trait.

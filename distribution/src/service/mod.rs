@@ -1,6 +1,7 @@
 //! What the macro and the runtime agree on: methods, the calls a stub makes, the routes a node serves.
 
 mod arguments;
+mod attempt;
 pub(crate) mod call;
 pub(crate) mod caller;
 pub(crate) mod method;

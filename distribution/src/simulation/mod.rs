@@ -10,6 +10,8 @@ mod world;
 
 use world::World;
 
+pub use crate::node::light::{LightNode, LightNodes};
+
 /// Registers so many nodes at a master that are not there: their calls go over no wire, and are answered at
 /// once with their own arguments. To be called on the master's runtime.
 ///

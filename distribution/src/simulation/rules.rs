@@ -153,6 +153,11 @@ impl Rules {
                 call.lost.push(node.id);
                 let lives = !self.gone.contains(&node.id) && !matches!(reason, GoneReason::Violation(_));
                 must(!lives, || format!("call {} blames {node}, which lives", call.id))?;
+                // Those of a batch are the batch's.
+                let whole = call.handle.whole.borrow().contains(attempt);
+                must(whole || call.setbacks.iter().any(|own| own.attempt == *attempt), || {
+                    format!("call {} may have run on {node}, which never had all of it", call.id)
+                })?;
             }
         }
         match end {
@@ -196,7 +201,12 @@ impl Rules {
                 must(call.completed > 0, || format!("call {} ended as run, and was not: {error}", call.id))?
             }
             Execution::MayHaveRun => {
-                must(call.handle.sent.get() > 0 || !call.setbacks.is_empty(), || {
+                // What has begun to be written is finished while the connection lives, so it may yet run.
+                let sent = match error {
+                    CallError::TimedOut { .. } | CallError::Shutdown { .. } => call.handle.begun.get() > 0,
+                    _ => call.handle.sent.get() > 0,
+                };
+                must(sent || !call.setbacks.is_empty(), || {
                     format!("call {} may have run, and was never sent: {error}", call.id)
                 })?;
             }

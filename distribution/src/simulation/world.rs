@@ -1,8 +1,8 @@
 //! Nodes, links and callers, as far as the core can tell them from real ones.
 
 use std::{
-    cell::Cell,
-    collections::{BTreeMap, VecDeque, hash_map::DefaultHasher},
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet, VecDeque, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
     net::SocketAddr,
     rc::Rc,
@@ -61,8 +61,12 @@ impl Host for SimulatedHost {
 pub(super) struct SimulatedCall {
     /// Its place in the world's list.
     pub(super) at: usize,
-    /// The newest attempt that was written.
+    /// The newest attempt that was written to its end.
     pub(super) sent: Cell<u32>,
+    /// All that were.
+    pub(super) whole: RefCell<BTreeSet<u32>>,
+    /// The newest attempt of which some was written.
+    pub(super) begun: Cell<u32>,
     /// The attempt that may be written.
     open: Cell<u32>,
 }
@@ -72,7 +76,11 @@ impl CallHandle for Rc<SimulatedCall> {
         self.open.set(attempt);
     }
 
-    fn revoke(&self, attempt: u32) -> bool {
+    fn withdraw(&self, attempt: u32) -> bool {
+        self.begun.get() < attempt && self.abandon(attempt)
+    }
+
+    fn abandon(&self, attempt: u32) -> bool {
         let unsent = self.sent.get() < attempt;
         if unsent && self.open.get() == attempt {
             self.open.set(0);
@@ -104,6 +112,8 @@ impl LinkHandle for Rc<SimulatedLink> {
 enum Stage {
     /// In the link's queue at the master.
     Queued,
+    /// Some of it was written to the connection.
+    Writing,
     /// On its way, or waiting for a slot on the node.
     Sent,
     /// Its handler runs.
@@ -410,7 +420,13 @@ impl World {
 
     fn submit_this(&mut self, method: usize, demand: Demand, setbacks: Vec<Setback>) -> Result<(), String> {
         let at = self.calls.len();
-        let handle = Rc::new(SimulatedCall { at, sent: Cell::new(0), open: Cell::new(0) });
+        let handle = Rc::new(SimulatedCall {
+            at,
+            sent: Cell::new(0),
+            whole: RefCell::default(),
+            begun: Cell::new(0),
+            open: Cell::new(0),
+        });
         self.calls.push(CallRecord {
             handle: Rc::clone(&handle),
             id: CallId(u64::MAX),
@@ -447,18 +463,32 @@ impl World {
 
     // What links and nodes do.
 
-    /// A link writes the oldest attempt that it has, or finds that it was withdrawn.
+    /// A link writes the oldest attempt that it has, or some of it, or finds that it was withdrawn.
     fn write(&mut self) -> Result<(), String> {
-        let Some(at) = self.pick_node(|node| node.attempts.iter().any(|attempt| attempt.stage == Stage::Queued)) else {
+        let unwritten = |attempt: &Attempt| matches!(attempt.stage, Stage::Queued | Stage::Writing);
+        let Some(at) = self.pick_node(|node| node.attempts.iter().any(unwritten)) else {
             return Ok(());
         };
+        let stops = !self.calm && self.rng.random_bool(0.2);
         let node = &mut self.nodes[at];
-        let Some(place) = node.attempts.iter().position(|attempt| attempt.stage == Stage::Queued) else {
+        // The one that was begun goes on before any other.
+        let begun = node.attempts.iter().position(|attempt| attempt.stage == Stage::Writing);
+        let Some(place) = begun.or_else(|| node.attempts.iter().position(unwritten)) else {
             return Ok(());
         };
         let attempt = &mut node.attempts[place];
+        // What was begun and has lost its leave can only be an attempt that was given up with its connection.
+        if attempt.stage == Stage::Writing && attempt.call.open.get() != attempt.number {
+            return self.end_connection(at, GoneReason::Broken("given up while it was written".into()));
+        }
         if attempt.call.open.get() == attempt.number {
+            attempt.call.begun.set(attempt.number);
+            if stops {
+                attempt.stage = Stage::Writing;
+                return Ok(());
+            }
             attempt.call.sent.set(attempt.number);
+            attempt.call.whole.borrow_mut().insert(attempt.number);
             attempt.stage = Stage::Sent;
             return Ok(());
         }
@@ -535,7 +565,9 @@ impl World {
     /// A node gives the end of a batch back that it runs, or says what makes no sense.
     fn give_back(&mut self) -> Result<(), String> {
         let calls = &self.calls;
-        let is_batch = |attempt: &Attempt| attempt.stage != Stage::Queued && calls[attempt.call.at].demand.count > 1;
+        let is_batch = |attempt: &Attempt| {
+            matches!(attempt.stage, Stage::Sent | Stage::Running) && calls[attempt.call.at].demand.count > 1
+        };
         let batches: Vec<(usize, usize)> = (0..self.nodes.len())
             .filter(|at| self.nodes[*at].running && self.nodes[*at].reachable && !self.nodes[*at].gone)
             .flat_map(|at| (0..self.nodes[at].attempts.len()).map(move |place| (at, place)))

@@ -27,7 +27,8 @@ pub(crate) fn skip(calls: &[u8], count: u32) -> usize {
     let mut at = 0;
     for _ in 0..count {
         let length = calls.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |length| u32::from_le_bytes(*length));
-        at += 4 + length as usize;
+        // What does not fit is beyond the end as well.
+        at = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(4).saturating_add(at);
     }
     at.min(calls.len())
 }

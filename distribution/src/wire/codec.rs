@@ -37,7 +37,7 @@ pub(crate) fn encode_payload<T: Serialize + 'static>(value: &T, limit: usize) ->
 }
 
 /// Bytes of at least this length are not copied on their way: they are written from the memory they are
-/// in, and handed on in the memory they were read into.
+/// in, and, where they are most of their frame, handed on in the memory they were read into.
 const APART: usize = 8 * 1024;
 
 thread_local! {
@@ -238,10 +238,12 @@ impl<'a> Decoder<'a> {
         Ok(value)
     }
 
+    /// A slice of the frame keeps all of it in memory, for as long as the handler or the caller keeps the value. So
+    /// the value must be at least half of the frame; others are copied.
     fn take_bytes(&mut self) -> Result<Bytes, CodecError> {
         let range = self.take_range(1)?;
-        // A slice keeps the whole frame in memory, which a small one shall not do.
-        Ok(if range.len() < APART { Bytes::copy_from_slice(&self.bytes[range]) } else { self.bytes.slice(range) })
+        let is_most = range.len() >= APART && range.len() >= self.bytes.len() / 2;
+        Ok(if is_most { self.bytes.slice(range) } else { Bytes::copy_from_slice(&self.bytes[range]) })
     }
 
     fn take_numbers<N: Pod>(&mut self) -> Result<Vec<N>, CodecError> {
@@ -311,16 +313,23 @@ pub(crate) fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usi
     // is there, and bounds the claim only by a constant. So the constant is picked by what arrived.
     // A varint claims at most 16 bytes for each byte on the wire (a u128), which makes sixteen times
     // the payload the smallest limit that no honest value meets.
-    const KIB: usize = 1024;
-    const MIB: usize = 1024 * KIB;
+    const MIB: usize = 1024 * 1024;
     const GIB: usize = 1024 * MIB;
     match bytes.len() {
         0..=65_536 => decode_limited::<T, MIB>(bytes),
         65_537..=4_194_304 => decode_limited::<T, { 64 * MIB }>(bytes),
         4_194_305..=67_108_864 => decode_limited::<T, GIB>(bytes),
-        67_108_865..=268_435_456 => decode_limited::<T, { 4 * GIB }>(bytes),
-        268_435_457..=1_073_741_824 => decode_limited::<T, { 16 * GIB }>(bytes),
-        _ => decode_limited::<T, { 64 * GIB }>(bytes),
+        67_108_865..=268_435_456 => decode_limited::<T, { up_to(4, GIB) }>(bytes),
+        268_435_457..=1_073_741_824 => decode_limited::<T, { up_to(16, GIB) }>(bytes),
+        _ => decode_limited::<T, { up_to(64, GIB) }>(bytes),
+    }
+}
+
+/// That many, or where an address has 32 bits the most that memory can be asked for at once.
+const fn up_to(count: usize, size: usize) -> usize {
+    match count.checked_mul(size) {
+        Some(bytes) => bytes,
+        None => isize::MAX as usize,
     }
 }
 
@@ -386,6 +395,21 @@ mod tests {
             let value = vec![0u128; count];
             let bytes = encode_payload(&value, usize::MAX).expect("encodes").into_bytes();
             assert_eq!(decode_payload::<Vec<u128>>(&bytes).expect("decodes").len(), count);
+        }
+    }
+
+    #[test]
+    fn a_value_keeps_a_frame_in_memory_only_where_it_is_most_of_it() {
+        for (other, length, keeps) in [(64_000, 8_192, false), (64_000, 63_000, false), (20_000, 63_000, true)] {
+            let mut encoder = Encoder::new(usize::MAX);
+            encoder.put(&vec![1u8; other]).expect("encodes");
+            encoder.put(&Bytes::from(vec![2u8; length])).expect("encodes");
+            let frame = encoder.finish().expect("fits").into_bytes();
+            let mut decoder = Decoder::new(&frame);
+            decoder.take::<Vec<u8>>().expect("decodes");
+            let value = decoder.take::<Bytes>().expect("decodes");
+            assert_eq!(value, vec![2u8; length]);
+            assert_eq!(!frame.is_unique(), keeps, "{length} bytes behind {other}");
         }
     }
 

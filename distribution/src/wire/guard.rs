@@ -3,7 +3,7 @@
 //!
 //! All that is read of a peer up to there has a fixed size or is TLS's own, and none of it is serde's.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::Duration};
 #[cfg(feature = "tls")]
 use std::{io::Write, path::Path, sync::Arc};
 
@@ -17,7 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::{
     channel::Channel,
-    hello::{HelloError, NODE_TIME, Security, greet, welcome, within},
+    hello::{HelloError, NODE_TIME, Security, busy, greet, welcome, within},
 };
 #[cfg(feature = "tls")]
 use super::{
@@ -132,6 +132,22 @@ impl MasterGuard {
     pub(crate) fn token(&self) -> Option<Token> {
         let Self::Token(watched) = self else { return None };
         watched.look().ok()?.tokens.iter().find(|token| token.access().admits_nodes()).cloned()
+    }
+
+    /// Whether who was admitted has proven something.
+    pub(crate) fn demands_proof(&self) -> bool {
+        !matches!(self, Self::Open)
+    }
+
+    /// What tells a peer, instead of all else, that there is no room before this time has passed.
+    pub(crate) fn busy(&self, after: Duration) -> Vec<u8> {
+        match self {
+            Self::Open => busy(after),
+            // Before TLS has begun, so that it costs nothing. Anybody on the way can say the same, and with as much
+            // effort let no byte through.
+            #[cfg(feature = "tls")]
+            _ => tls::busy_alert(after).to_vec(),
+        }
     }
 
     /// Has the peer show that it may come in.

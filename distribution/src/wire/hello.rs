@@ -24,7 +24,7 @@ use super::{
     codec::{CODEC_NAME, decode_payload, encode_payload},
     payload::Payload,
 };
-use crate::error::CodecError;
+use crate::{config::to_micros, error::CodecError};
 
 /// Changes with everything that an older peer would misread.
 pub(crate) const PROTOCOL_VERSION: u16 = 1;
@@ -156,6 +156,10 @@ pub(crate) enum HelloError {
     #[cfg(feature = "tls")]
     #[error("it refused the TLS handshake: {0}")]
     TlsRefused(String),
+    /// At a node.
+    #[cfg(feature = "tls")]
+    #[error("too many others register at the moment; it asks to try again after {0:?}")]
+    Busy(Duration),
     #[cfg(feature = "tls")]
     #[error("the TLS handshake failed: {0}")]
     Tls(String),
@@ -331,6 +335,8 @@ pub(crate) enum Verdict {
     },
     /// Not now, or not ever, and why.
     Refused { reason: String, for_good: bool },
+    /// Too many others register at the moment; there is room again after so many microseconds.
+    Busy { retry_after: u64 },
 }
 
 fn preface(role: Role, security: Security) -> [u8; PREFACE] {
@@ -498,6 +504,18 @@ where
     read
 }
 
+/// What an open master says to a node that it has no room for, instead of hearing it: preface and verdict.
+pub(super) fn busy(after: Duration) -> Vec<u8> {
+    let verdict = Verdict::Busy { retry_after: to_micros(after) };
+    let mut bytes = preface(Role::Master, Security::Open).to_vec();
+    // A plain enum, whose encoding cannot fail; without it the node would find the connection closed.
+    if let Ok(body) = encode_payload(&verdict, REGISTRATION_LIMIT).map(Payload::into_bytes) {
+        bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&body);
+    }
+    bytes
+}
+
 /// The registration of a node that has proven what it has to. Says how many bytes it has before it looks at them.
 pub(crate) async fn read_registration<Io>(io: &mut Io, decoding: impl FnOnce(usize)) -> Result<Registration, HelloError>
 where
@@ -563,6 +581,8 @@ mod tests {
         );
         let refused = Verdict::Refused { reason: "no".to_owned(), for_good: true };
         assert_eq!(hex(&encode_payload(&refused, 1000).expect("encodes").into_bytes()), "01026e6f01");
+        let busy = Verdict::Busy { retry_after: 300 };
+        assert_eq!(hex(&encode_payload(&busy, 1000).expect("encodes").into_bytes()), "02fb2c01");
     }
 
     /// The master's side without proofs.

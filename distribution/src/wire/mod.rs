@@ -14,9 +14,11 @@ pub(crate) mod hello;
 pub(crate) mod payload;
 #[cfg(feature = "tls")]
 mod proof;
+pub(crate) mod quiet;
 #[cfg(feature = "tls")]
 mod tls;
 pub(crate) mod transport;
+pub(crate) mod unfinished;
 
 pub(crate) use frame::{Control, Load, Outcome, Refusal, Reply};
 pub(crate) use payload::Payload;

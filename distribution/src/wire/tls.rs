@@ -2,7 +2,7 @@
 //!
 //! No sessions are resumed: a resumed one would not look at certificates again, and connections here live long.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, PeerIncompatible,
@@ -144,6 +144,27 @@ fn tls_error(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }
 
+/// The first of the alerts, of those that TLS gives no meaning, by which a master says that it has no room. The one that
+/// is so many behind it asks the node to come again after [`SHORTEST_BUSY`] times [`BUSY_STEP`] to that power.
+const FIRST_BUSY: u8 = 192;
+const SHORTEST_BUSY: Duration = Duration::from_millis(100);
+const BUSY_STEP: f64 = 1.1;
+
+/// A TLS record, in the clear as a handshake begins, with a fatal alert that asks the node to come again after this time,
+/// or a little more.
+pub(super) fn busy_alert(after: Duration) -> [u8; 7] {
+    let steps = (after.as_secs_f64() / SHORTEST_BUSY.as_secs_f64()).max(1.0).log(BUSY_STEP).ceil();
+    // The last one of all is 40 s.
+    let steps = steps.clamp(0.0, f64::from(u8::MAX - FIRST_BUSY)) as u8;
+    [21, 3, 3, 0, 2, 2, FIRST_BUSY + steps]
+}
+
+/// The time that such an alert asks for.
+fn busy_time(alert: u8) -> Option<Duration> {
+    let steps = alert.checked_sub(FIRST_BUSY)?;
+    Some(SHORTEST_BUSY.mul_f64(BUSY_STEP.powi(steps.into())))
+}
+
 /// What an error means to a node that dialled, by what it was given, and what it can do.
 pub(super) fn at_node(error: HelloError, has_token: bool) -> HelloError {
     let HelloError::Io(io) = &error else { return error };
@@ -175,6 +196,9 @@ pub(super) fn at_node(error: HelloError, has_token: bool) -> HelloError {
                 _ => "Give the master one that is good for servers",
             };
             HelloError::Untrusted(format!("its certificate was not accepted: {reason}. {way_on}"))
+        }
+        TlsError::AlertReceived(AlertDescription::Unknown(alert)) if busy_time(*alert).is_some() => {
+            HelloError::Busy(busy_time(*alert).unwrap_or(SHORTEST_BUSY))
         }
         TlsError::AlertReceived(alert) => HelloError::TlsRefused(match alert {
             AlertDescription::UnknownCA | AlertDescription::DecryptError => {
@@ -215,4 +239,24 @@ pub(super) fn at_master(error: io::Error) -> HelloError {
         TlsError::AlertReceived(alert) => format!("it does not take this master's certificate ({alert:?})"),
         other => other.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_asks_for_the_time_or_a_little_more() {
+        for asked in [0, 1, 100, 101, 730, 12_345, 30_000].map(Duration::from_millis) {
+            let [.., alert] = busy_alert(asked);
+            let heard = busy_time(alert).expect("one of these");
+            let least = asked.max(SHORTEST_BUSY);
+            assert!((least.mul_f64(0.999)..least.mul_f64(1.11)).contains(&heard), "{asked:?} became {heard:?}");
+        }
+        assert_eq!(busy_alert(Duration::from_secs(3600))[6], u8::MAX);
+        assert_eq!(busy_alert(Duration::ZERO), [21, 3, 3, 0, 2, 2, 192]);
+        // All that TLS knows lie below.
+        assert_eq!(busy_time(u8::from(AlertDescription::NoApplicationProtocol)), None);
+        assert!(matches!(AlertDescription::from(FIRST_BUSY), AlertDescription::Unknown(_)));
+    }
 }

@@ -34,6 +34,7 @@ use super::{
         Control, FRAME_HEADER, Kind, Outcome, Reply, RequestHeader, ResponseHeader, Trace, encode_frame, split_body,
     },
     payload::Payload,
+    unfinished::{SendPermit, Unfinished},
 };
 use crate::{
     config::{LONGEST_TIME, Patience, from_micros, to_micros},
@@ -43,6 +44,10 @@ use crate::{
 /// One read asks for this much, unless a larger frame has begun.
 const READ_CHUNK: usize = 8 * 1024;
 
+/// A frame of at least this size is read into memory of its own, so that a value which is kept from a small frame never
+/// keeps more than about twice this much.
+const ALONE: usize = 64 * 1024;
+
 /// A payload of at least this size is queued as it is; a smaller one is copied behind its header, which
 /// costs less than one more slice in the vectored write.
 const WRITTEN_APART: usize = 8 * 1024;
@@ -51,17 +56,15 @@ const WRITTEN_APART: usize = 8 * 1024;
 /// little beside the one large payload that may stand on top of it.
 const WRITE_BUFFER: usize = 256 * 1024;
 
+/// One write offers this much: what it may complete counts as sent before it is, and so does what it then leaves, until
+/// the connection ends.
+const WRITE_AT_ONCE: usize = 256 * 1024;
+
 /// How many slices one vectored write offers. Linux takes up to 1024; beyond some dozens nothing is gained.
 const WRITE_SLICES: usize = 64;
 
 /// A frame that has begun gets a second more to be complete for each so many bytes of it.
 const SLOWEST_RATE: u64 = 64 * 1024;
-
-/// Leave to send a request, asked at the moment when it is about to be written.
-pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
-    /// Records that `attempt` is being written; false if it was given up before, in which case it must not be.
-    fn sending(&self, attempt: u32) -> bool;
-}
 
 /// A request as the master's end hands it to tarpc.
 #[derive(Debug)]
@@ -229,6 +232,9 @@ struct FrameStream<Io> {
     /// What comes after `outgoing` and may still grow.
     tail: BytesMut,
     unwritten: usize,
+    /// Bytes written since the connection began; of TLS, those that it has taken.
+    written: u64,
+    unfinished: Unfinished,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
@@ -242,6 +248,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             outgoing: VecDeque::new(),
             tail: BytesMut::new(),
             unwritten: 0,
+            written: 0,
+            unfinished: Unfinished::default(),
         }
     }
 
@@ -288,17 +296,30 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             )));
         }
         let kind = Kind::from_byte(kind).ok_or_else(|| invalid(format_args!("a frame is of unknown kind {kind}")))?;
-        let whole = FRAME_HEADER + length;
+        let whole = FRAME_HEADER.saturating_add(length);
         if self.incoming.len() < whole {
             if self.side.frame_due.load(Ordering::Relaxed) == 0 {
                 let time = self.side.patience.frame_time + Duration::from_secs(length as u64 / SLOWEST_RATE);
                 self.side.frame_due.store(self.side.due_in(time), Ordering::Relaxed);
+                if whole >= ALONE {
+                    // Exactly as much, so that nothing else comes to lie behind it.
+                    let mut alone = BytesMut::with_capacity(whole);
+                    alone.extend_from_slice(&self.incoming);
+                    self.incoming = alone;
+                }
+            }
+            if self.incoming.capacity() >= whole {
+                return Ok(None);
             }
             self.incoming.reserve((whole - self.incoming.len()).max(READ_CHUNK));
             return Ok(None);
         }
         self.side.frame_due.store(0, Ordering::Relaxed);
         let mut frame = self.incoming.split_to(whole);
+        if self.incoming.is_empty() && whole >= ALONE {
+            // Else its memory would be used again, once it is free, for frames of any size.
+            self.incoming = BytesMut::new();
+        }
         frame.advance(FRAME_HEADER);
         Ok(Some((kind, frame.freeze())))
     }
@@ -360,11 +381,18 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 self.outgoing.push_back(self.tail.split().freeze());
             }
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
-            let mut count = 0;
+            let (mut count, mut offered) = (0, 0);
             for (slice, piece) in slices.iter_mut().zip(&self.outgoing) {
+                if offered == WRITE_AT_ONCE {
+                    break;
+                }
+                let piece = &piece[..piece.len().min(WRITE_AT_ONCE - offered)];
                 *slice = IoSlice::new(piece);
+                offered += piece.len();
                 count += 1;
             }
+            // Before the write and not after it: what the core has given up in between must not reach its node whole.
+            self.unfinished.complete(self.written + offered as u64)?;
             let Poll::Ready(written) = Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..count]) else {
                 self.side.wait_for_reader();
                 return Poll::Pending;
@@ -375,6 +403,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.unwritten -= written;
+            self.written += written as u64;
+            self.unfinished.written(self.written);
             while let Some(first) = self.outgoing.front_mut() {
                 if written < first.len() {
                     first.advance(written);
@@ -447,7 +477,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<Outgoing>> for Maste
             // unanswered and the slot would never be known to be free.
             return Ok(());
         };
-        if !message.permit.sending(message.attempt) {
+        let Outgoing { attempt, permit, .. } = message;
+        if !permit.begin(attempt) {
             return Err(io::Error::other(Withdrawn));
         }
         let trace = &context.trace_context;
@@ -455,7 +486,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<Outgoing>> for Maste
             request: id,
             method: message.method,
             call: message.call,
-            attempt: message.attempt,
+            attempt,
             count: message.count,
             timeout: message.deadline.map(|at| to_micros(at.saturating_duration_since(Instant::now()))),
             trace: (!trace.trace_id.is_none()).then(|| Trace {
@@ -464,7 +495,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<Outgoing>> for Maste
                 sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
             }),
         };
-        self.frames.queue(Kind::Request, message.payload, |body| encode_header(&header, body)).map_err(invalid)
+        self.frames.queue(Kind::Request, message.payload, |body| encode_header(&header, body)).map_err(invalid)?;
+        let end = self.frames.written + self.frames.unwritten as u64;
+        self.frames.unfinished.push(end, attempt, permit);
+        Ok(())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -546,5 +580,52 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<Reply>> for NodeTransport
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.frames.poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::wire::frame::FRAME_HEADER;
+
+    fn request(payload: usize) -> Vec<u8> {
+        let header = RequestHeader { request: 1, method: 2, call: 3, attempt: 1, count: 1, timeout: None, trace: None };
+        let mut frame = BytesMut::new();
+        encode_frame(&mut frame, Kind::Request, payload, |body| encode_header(&header, body)).expect("encodes");
+        frame.resize(frame.len() + payload, 7);
+        frame.to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_small_frame_does_not_keep_the_memory_of_a_large_one() {
+        const LARGE: usize = 8 << 20;
+        let sizes = [20_000, LARGE, 20_000, 20_000, 70_000, LARGE, 100, 20_000];
+        let stream: Vec<u8> = sizes.iter().flat_map(|size| request(*size)).collect();
+        let side = Side::new(Patience::default());
+        let mut transport =
+            NodeTransport::new(Cursor::new(stream), side, LARGE + FRAME_HEADER + 100, Box::new(|_| Ok(())));
+        let mut kept = Vec::new();
+        for size in sizes {
+            let message = transport.next().await.expect("one more").expect("is read");
+            let ClientMessage::Request(Request { message: Incoming { payload, .. }, .. }) = message else {
+                panic!("a request was sent");
+            };
+            assert_eq!(payload.len(), size);
+            if size < LARGE {
+                kept.push(payload);
+            }
+        }
+        drop(transport);
+        for payload in kept {
+            let length = payload.len();
+            // Those that share memory with others are looked at once they are alone.
+            if let Ok(memory) = payload.try_into_mut() {
+                assert!(memory.capacity() <= 4 * ALONE, "{length} bytes keep {}", memory.capacity());
+            }
+        }
     }
 }

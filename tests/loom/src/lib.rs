@@ -13,14 +13,18 @@ mod sync {
     // Counting references is the standard library's affair; its `Arc` may also be the type of a `self`.
     pub(crate) use std::sync::{Arc, PoisonError};
 
-    pub(crate) use loom::sync::{Mutex, MutexGuard};
+    pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
 }
 
+#[path = "../../../distribution/src/service/attempt.rs"]
+mod attempt;
 #[path = "../../../distribution/src/node/slots.rs"]
 mod slots;
 #[path = "../../../distribution/src/node/turns.rs"]
 mod turns;
 
+#[cfg(test)]
+mod attempt_model;
 #[cfg(test)]
 mod slots_model;
 #[cfg(test)]

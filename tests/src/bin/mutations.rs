@@ -26,7 +26,7 @@ const fn mutation(what: &'static str, file: &'static str, from: &'static str, to
     Mutation { what, file, from, to }
 }
 
-const MUTATIONS: [Mutation; 22] = [
+const MUTATIONS: [Mutation; 23] = [
     mutation(
         "a call that may have run is repeated although it is not idempotent",
         "retry.rs",
@@ -36,8 +36,14 @@ const MUTATIONS: [Mutation; 22] = [
     mutation(
         "a call that was written is taken for one that was not",
         "retry.rs",
-        "if call.handle.revoke(call.attempt) {",
-        "if !call.handle.revoke(call.attempt) {",
+        "if call.handle.abandon(call.attempt) {",
+        "if !call.handle.abandon(call.attempt) {",
+    ),
+    mutation(
+        "a call of which some was written is taken for one that was sent, although its connection ended",
+        "retry.rs",
+        "if call.handle.abandon(call.attempt) {",
+        "if call.handle.withdraw(call.attempt) {",
     ),
     mutation(
         "the slot of a call that has ended is not given back",

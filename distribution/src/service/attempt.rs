@@ -1,0 +1,76 @@
+//! The newest attempt at a call, and how far it has come on its way to a node: one atomic word.
+//!
+//! The connection that writes an attempt and the core that gives it up race. Each step is one
+//! compare-and-exchange on the same word, so that one of them wins, and what the caller is told follows from
+//! which. `tests/loom` runs this file through every interleaving.
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// May be written.
+const OPEN: u64 = 0;
+/// In the write buffer; its node cannot have all of it.
+const WRITING: u64 = 1;
+/// Handed to the socket to its last byte, or about to be: its node may run it.
+const SENT: u64 = 2;
+/// Must not reach its node whole.
+const REVOKED: u64 = 3;
+
+/// The number of the newest attempt times four, plus its state.
+#[derive(Debug)]
+pub(crate) struct AttemptWord(AtomicU64);
+
+impl AttemptWord {
+    /// No attempt may be written yet.
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(REVOKED))
+    }
+
+    /// From now on this attempt may be written, and none before it.
+    pub(crate) fn open(&self, attempt: u32) {
+        self.0.store(word(attempt, OPEN), Ordering::Release);
+    }
+
+    /// For the connection: takes the attempt into the write buffer. False if it was given up before, in which case it
+    /// must not be written.
+    pub(crate) fn begin(&self, attempt: u32) -> bool {
+        self.step(attempt, OPEN, WRITING)
+    }
+
+    /// For the connection, before the write that may hand the last byte to the socket. False if the attempt was given
+    /// up meanwhile: then that write must not happen, and since half of the frame is out, no other either.
+    pub(crate) fn complete(&self, attempt: u32) -> bool {
+        self.step(attempt, WRITING, SENT)
+    }
+
+    /// For the connection that has ended: the last byte was not taken after all.
+    pub(crate) fn cut_short(&self, attempt: u32) {
+        // Fails if the core has judged the attempt as sent, or given it up, and opened another; both stand.
+        let _ = self.step(attempt, SENT, WRITING);
+    }
+
+    /// For the core, while the connection goes on: keeps the attempt from being written, unless that has begun. What
+    /// has begun will be finished, so it counts as sent: false.
+    pub(crate) fn withdraw(&self, attempt: u32) -> bool {
+        self.step(attempt, OPEN, REVOKED) || self.is(attempt, REVOKED)
+    }
+
+    /// For the core, once the connection is given up: keeps the attempt from being written to its end. False if it was
+    /// sent, so that its node may run it.
+    pub(crate) fn abandon(&self, attempt: u32) -> bool {
+        // The connection may take it from open to writing between the two.
+        self.step(attempt, OPEN, REVOKED) || self.step(attempt, WRITING, REVOKED) || self.is(attempt, REVOKED)
+    }
+
+    fn step(&self, attempt: u32, from: u64, to: u64) -> bool {
+        let (from, to) = (word(attempt, from), word(attempt, to));
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn is(&self, attempt: u32, state: u64) -> bool {
+        self.0.load(Ordering::Acquire) == word(attempt, state)
+    }
+}
+
+fn word(attempt: u32, state: u64) -> u64 {
+    u64::from(attempt) << 2 | state
+}

@@ -1,0 +1,1 @@
+//! Only its tests matter: see `tests/ui.rs`.
