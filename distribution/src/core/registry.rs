@@ -17,7 +17,8 @@ use crate::{
     id::{CallId, NodeId, NodeIdentity},
     service::{
         caller::Capacity,
-        method::{MethodId, MethodKind, hash},
+        compatibility::{Incompatibility, explain},
+        method::{Method, MethodId, MethodKind, hash},
     },
     view::{NodeInfo, NodeState, ServiceInfo},
     wire::hello::Registration,
@@ -411,18 +412,10 @@ impl<H: Host> Registry<H> {
         self.node(node)?.takes(kind, expected).then_some((node, kind))
     }
 
-    /// What nodes serve under this name with another signature or version.
-    pub(super) fn other_signatures(&self, service: &str, name: &str, version: u32, signature: &str) -> Vec<String> {
-        let mut others: Vec<String> = self
-            .nodes()
-            .flat_map(|node| &node.registration.methods)
-            .filter(|offer| offer.service == service && offer.name == name)
-            .filter(|offer| offer.version != version || offer.signature != signature)
-            .map(|offer| describe_signature(&offer.signature, offer.version))
-            .collect();
-        others.sort();
-        others.dedup();
-        others
+    /// Why no node can run calls of the method, although nodes serve its service. Looks at all nodes.
+    pub(super) fn incompatibility(&self, method: &Method) -> Option<Incompatibility> {
+        let nodes = self.nodes().map(|node| (&*node.registration.name, &node.registration.methods[..]));
+        explain(method, nodes)
     }
 
     /// The registry as people see it.
@@ -470,11 +463,6 @@ pub(super) fn mix(mut number: u64) -> u64 {
     number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
-}
-
-/// A signature with the version of its service, where that is not the first.
-pub(super) fn describe_signature(signature: &str, version: u32) -> String {
-    if version == 1 { signature.to_owned() } else { format!("{signature} (version {version})") }
 }
 
 fn services(registration: &Registration) -> Vec<ServiceInfo> {

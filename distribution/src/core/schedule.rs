@@ -11,12 +11,15 @@ use std::{
 
 use super::{
     CallEntry, CallHandle as _, Core, Demand, Effect, Effects, Host, Labels, Seq, Stage, Time, Timer,
-    registry::{Booking, UNKNOWN_RUN_TIME, describe_signature},
+    registry::{Booking, UNKNOWN_RUN_TIME},
 };
 use crate::{
     error::{CallError, Cause, QueueUnit, Setback},
     id::{CallId, NodeId},
-    service::method::{Method, MethodId, MethodKind},
+    service::{
+        compatibility::Incompatibility,
+        method::{Method, MethodId, MethodKind},
+    },
 };
 
 /// A new run time counts this much (one part in) towards the mean.
@@ -403,7 +406,7 @@ impl<H: Host> Core<H> {
     fn fail_unserved(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.calls.get(&id) else { return };
         let (method, name) = (call.method, call.method.name());
-        let found = self.registry.other_signatures(name.service, name.method, method.version(), method.signature());
+        let incompatibility = self.registry.incompatibility(method).filter(|_| call.demand.labels.is_none());
         let known: Vec<&str> = self.registry.nodes().map(|node| &*node.identity.name).take(8).collect();
         let wanted = match (call.demand.node, self.registry.len()) {
             (Some(node), _) => format!("it was to run on node {node}, which does not serve it"),
@@ -432,12 +435,12 @@ impl<H: Host> Core<H> {
             Some((node, reason)) => {
                 CallError::NodeLost { method: name, node: node.clone(), attempts: call.sent, reason: reason.clone() }
             }
-            None if !found.is_empty() && labels.is_none() => CallError::Incompatible {
-                method: name,
-                expected: describe_signature(method.signature(), method.version()),
-                found: found.join("`, `"),
+            None => match incompatibility {
+                Some(Incompatibility { expected, found, difference }) => {
+                    CallError::Incompatible { method: name, expected, found, difference }
+                }
+                None => CallError::NoNode { method: name, wanted, waited: now.saturating_sub(call.submitted) },
             },
-            None => CallError::NoNode { method: name, wanted, waited: now.saturating_sub(call.submitted) },
         });
     }
 
