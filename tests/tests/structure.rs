@@ -357,3 +357,264 @@ fn the_structure_is_the_same_each_time() {
         assert_eq!(structure::<Shape>(), structure::<Shape>());
     }
 }
+
+mod rude {
+    //! Types that misbehave.
+
+    use std::{fmt, marker::PhantomData};
+
+    use serde::{
+        Deserialize, Deserializer,
+        de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    };
+
+    /// A type whose visitor is given a sequence.
+    pub(super) trait Sequence: Sized {
+        fn take<'de, A: SeqAccess<'de>>(sequence: A) -> Result<Self, A::Error>;
+    }
+
+    pub(super) struct From<T>(PhantomData<T>);
+
+    impl<'de, T: Sequence> Deserialize<'de> for From<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Taking<T>(PhantomData<T>);
+            impl<'de, T: Sequence> Visitor<'de> for Taking<T> {
+                type Value = From<T>;
+                fn expecting(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    panic!("nobody should ask")
+                }
+                fn visit_seq<A: SeqAccess<'de>>(self, sequence: A) -> Result<From<T>, A::Error> {
+                    T::take(sequence).map(|_| From(PhantomData))
+                }
+            }
+            deserializer.deserialize_seq(Taking(PhantomData))
+        }
+    }
+
+    /// Takes elements until there are none.
+    pub(super) struct All;
+
+    impl Sequence for All {
+        fn take<'de, A: SeqAccess<'de>>(mut sequence: A) -> Result<Self, A::Error> {
+            let mut numbers: Vec<u64> = Vec::new();
+            while let Some(number) = sequence.next_element()? {
+                numbers.push(number);
+            }
+            Ok(Self)
+        }
+    }
+
+    /// Asks for more whatever it is told.
+    pub(super) struct Insatiable;
+
+    impl Sequence for Insatiable {
+        fn take<'de, A: SeqAccess<'de>>(mut sequence: A) -> Result<Self, A::Error> {
+            loop {
+                let _ = sequence.next_element::<u64>();
+            }
+        }
+    }
+
+    /// Two of different types, one behind the other.
+    pub(super) struct Two;
+
+    impl Sequence for Two {
+        fn take<'de, A: SeqAccess<'de>>(mut sequence: A) -> Result<Self, A::Error> {
+            sequence.next_element::<u8>()?.ok_or_else(|| A::Error::custom("none"))?;
+            sequence.next_element::<String>()?.ok_or_else(|| A::Error::custom("one"))?;
+            Ok(Self)
+        }
+    }
+
+    macro_rules! deserialize {
+        ($kind:ident, $deserializer:ident => $body:expr) => {
+            #[derive(Debug)]
+            pub(super) struct $kind;
+            impl<'de> Deserialize<'de> for $kind {
+                fn deserialize<D: Deserializer<'de>>($deserializer: D) -> Result<Self, D::Error> {
+                    $body
+                }
+            }
+        };
+    }
+
+    deserialize!(Panics, _deserializer => panic!("at once"));
+    deserialize!(PanicsLater, deserializer => {
+        let number = u8::deserialize(deserializer)?;
+        panic!("after {number}")
+    });
+    deserialize!(PanicsWithABomb, deserializer => {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("while it is dropped");
+            }
+        }
+        u8::deserialize(deserializer)?;
+        std::panic::panic_any(Bomb)
+    });
+    deserialize!(RefusesAll, deserializer => {
+        String::deserialize(deserializer)?;
+        Err(D::Error::custom("no"))
+    });
+    deserialize!(Odd, deserializer => {
+        let (first, second) = <(u8, u8)>::deserialize(deserializer)?;
+        if first < second && second == 4 { Ok(Self) } else { Err(D::Error::custom("no")) }
+    });
+    deserialize!(Readable, deserializer => {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?;
+        } else {
+            u8::deserialize(deserializer)?;
+        }
+        Ok(Self)
+    });
+    deserialize!(Ignores, deserializer => IgnoredAny::deserialize(deserializer).map(|_| Self));
+
+    /// Contains itself without end.
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "there is none")]
+    pub(super) struct Endless {
+        pub(super) first: u8,
+        pub(super) inside: Box<Endless>,
+    }
+
+    /// Enums that contain each other without end.
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "there is none")]
+    pub(super) enum Hen {
+        Lays(Box<Egg>),
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "there is none")]
+    pub(super) enum Egg {
+        Hatches(Box<Hen>),
+        Breaks(Box<Egg>),
+    }
+
+    /// Deeper than anybody goes.
+    pub(super) struct Deep<const DEPTH: usize>;
+
+    impl<'de> Deserialize<'de> for Deep<0> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Down;
+            impl<'de> Visitor<'de> for Down {
+                type Value = ();
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a map")
+                }
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+                    while map.next_entry::<Deep<0>, Deep<0>>()?.is_some() {}
+                    Ok(())
+                }
+            }
+            deserializer.deserialize_map(Down).map(|()| Self)
+        }
+    }
+
+    /// Needs more elements than are ever given.
+    #[derive(Debug)]
+    pub(super) struct Huge;
+
+    impl<'de> Deserialize<'de> for Huge {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Taking;
+            impl<'de> Visitor<'de> for Taking {
+                type Value = Huge;
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("much")
+                }
+                fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Huge, A::Error> {
+                    while sequence.next_element::<u8>()?.is_some() {}
+                    Ok(Huge)
+                }
+            }
+            deserializer.deserialize_tuple(usize::MAX, Taking)
+        }
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    #[expect(dead_code, reason = "only its structure counts")]
+    pub(super) enum Untagged {
+        Number(u8),
+        Text(String),
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(tag = "kind")]
+    #[expect(dead_code, reason = "only its structure counts")]
+    pub(super) enum Tagged {
+        A { x: u8 },
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only its structure counts")]
+    pub(super) struct Flat {
+        first: u8,
+        #[serde(flatten)]
+        rest: std::collections::HashMap<String, u8>,
+    }
+
+    /// What cannot be seen is in the middle of what can.
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only its structure counts")]
+    pub(super) struct Around {
+        before: Option<u8>,
+        hidden: Option<RefusesAll>,
+        many: Vec<Untagged>,
+        choice: Choice,
+        after: String,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only its structure counts")]
+    pub(super) enum Choice {
+        Bad(Panics),
+        Good(u16),
+        Worse { never: Ignores },
+        Better,
+    }
+}
+
+/// What is seen of a type that hides something.
+fn partly<T: DeserializeOwned>() -> String {
+    let seen = structure::<T>();
+    assert!(!seen.whole, "{} hides something: {seen:#?}", std::any::type_name::<T>());
+    assert_eq!(seen, structure::<T>(), "it is the same on both sides");
+    seen.types.iter().find(|(name, _)| *name == seen.text).map_or(seen.text, |(_, text)| text.clone())
+}
+
+#[test]
+fn types_that_misbehave_end() {
+    texts! { rude::From<rude::All> => "[u64]", rude::From<rude::Two> => "[u8, String]" }
+    texts! { rude::Odd => "(u8, u8)", rude::Readable => "u8", rude::Deep<0> => "map<.., ..>" }
+    assert_eq!(partly::<rude::From<rude::Insatiable>>(), "[u64]");
+    assert_eq!(partly::<rude::Panics>(), "?");
+    assert_eq!(partly::<rude::PanicsLater>(), "u8");
+    assert_eq!(partly::<rude::PanicsWithABomb>(), "u8");
+    assert_eq!(partly::<rude::RefusesAll>(), "String");
+    assert_eq!(partly::<rude::Ignores>(), "?");
+    assert_eq!(partly::<rude::Endless>(), "{ first: u8, inside: Endless }");
+    assert_eq!(partly::<rude::Hen>(), "enum { Lays(Egg) }");
+    assert_eq!(partly::<rude::Huge>(), "[u8; 18446744073709551615]");
+}
+
+#[test]
+fn types_that_the_codec_cannot_carry_are_seen_in_part() {
+    assert_eq!(partly::<rude::Untagged>(), "?");
+    assert_eq!(partly::<rude::Tagged>(), "?");
+    assert_eq!(partly::<rude::Flat>(), "map<?, ?> (partly seen)");
+    assert_eq!(partly::<serde_json::Value>(), "?");
+}
+
+#[test]
+fn what_is_around_a_hidden_type_is_seen() {
+    assert_eq!(
+        partly::<rude::Around>(),
+        "{ before: Option<u8>, hidden: Option<String> (partly seen), many: [?] (partly seen), choice: Choice, after: String }"
+    );
+    let seen = structure::<rude::Around>();
+    assert_eq!(find(&seen, "Choice"), "enum { Bad(?), Good(u16), Worse { never: ? }, Better } (partly seen)");
+}

@@ -3,8 +3,9 @@
 //! Both ends try the same values in the same order, so a change here changes ids of methods whose types refuse most
 //! values. It belongs into a release that raises the protocol's version.
 
-/// How many elements a list or map is given, in the order they are tried.
-pub(super) const LENGTHS: [usize; 8] = [1, 2, 0, 3, 4, 6, 8, 16];
+/// How many elements a list or map is given, in the order they are tried. None is not among them, because nothing is
+/// seen then: that is for when all else has failed.
+pub(super) const LENGTHS: [usize; 7] = [1, 2, 3, 4, 6, 8, 16];
 
 /// How many bytes, each of them the digit `1`, which is also text.
 pub(super) const SIZES: [usize; 12] = [16, 4, 8, 32, 1, 0, 2, 6, 12, 20, 33, 64];

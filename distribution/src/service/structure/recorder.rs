@@ -538,11 +538,13 @@ impl Recorder {
             return 0;
         }
         let elements = match self.nodes[node].shape.kind {
-            Kind::Option => 1 - self.value(node),
-            _ => probes::LENGTHS[self.value(node)],
+            Kind::Option => 1,
+            _ => {
+                self.read.push(node);
+                probes::LENGTHS[self.value(node)]
+            }
         };
-        self.read.push(node);
-        if let (Some(step), true) = (self.path.last_mut(), elements > 0) {
+        if let Some(step) = self.path.last_mut() {
             step.choice = Choice::Content;
         }
         elements
@@ -635,7 +637,7 @@ impl Recorder {
 fn values(kind: Kind) -> usize {
     match kind {
         Kind::Leaf(Leaf::Unit) => 1,
-        Kind::Leaf(Leaf::Bool) | Kind::Option => 2,
+        Kind::Leaf(Leaf::Bool) => 2,
         Kind::Leaf(Leaf::F32 | Leaf::F64) => probes::FLOATS.len(),
         Kind::Leaf(Leaf::Char) => probes::CHARACTERS.len(),
         Kind::Leaf(Leaf::Text) => probes::TEXTS.len(),
