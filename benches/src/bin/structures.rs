@@ -50,7 +50,8 @@ enum Failure<const NUMBER: usize> {
 }
 
 /// A method that takes a job and a table, and can fail.
-type Signature<const NUMBER: usize> = (Job<NUMBER>, HashMap<u32, Vec<u8>>, Result<Vec<Bounds<NUMBER>>, Failure<NUMBER>>);
+type Signature<const NUMBER: usize> =
+    (Job<NUMBER>, HashMap<u32, Vec<u8>>, Result<Vec<Bounds<NUMBER>>, Failure<NUMBER>>);
 
 macro_rules! methods {
     ($($tens:literal)*) => { [$(
