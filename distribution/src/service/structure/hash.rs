@@ -10,10 +10,10 @@
 use super::shape::{Kind, Leaf, Shape, resolve_index};
 use crate::service::method::{hash, hash_on};
 
-/// Levels of a recursive type that are hashed. Types are recorded to no greater depth, so each node is seen.
-const LEVELS: usize = 64;
+/// Levels of a recursive type that are hashed. What is deeper counts too: the whole covers these levels of each node.
+const LEVELS: usize = 12;
 
-/// The hash of each node; that of a newtype is what it holds.
+/// The hash of each node; that of a newtype is what it holds. The first node is the whole, whose hash covers all others.
 pub(super) fn hashes(shapes: &[Shape]) -> Vec<u64> {
     let mut done: Vec<Option<u64>> = vec![None; shapes.len()];
     // Parts mostly come behind what they are in.
@@ -50,6 +50,11 @@ pub(super) fn hashes(shapes: &[Shape]) -> Vec<u64> {
             }
         }
     }
+    // As a set: it makes no difference how often something is written down.
+    let mut all: Vec<u64> = recursive.iter().map(|index| level[*index]).collect();
+    all.sort_unstable();
+    all.dedup();
+    level[0] = all.into_iter().fold(level[0], |before, hash| hash_on(before, &hash.to_le_bytes()));
     (0..shapes.len()).map(|index| resolve_index(shapes, Some(index)).map_or_else(unseen, |at| level[at])).collect()
 }
 
