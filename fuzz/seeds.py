@@ -60,17 +60,19 @@ def message(body):
 
 
 METHOD = (0x0102030405060708, "Arith", 1, "sum", "fn(Vec<i64>) -> i64", 1)
+TYPES = (("", "fn(Params) -> i64"), ("Params", "{ rate: f64, l2: f64 }"))
 MASTER, NODE = preface(1), preface(2)
 
 
 def registration(
-    name="n1", slots=2, busy=0, async_limit=1000, frame_limit=65536, labels=(("zone", "eu"),), methods=(METHOD,)
+    name="n1", slots=2, busy=0, async_limit=1000, frame_limit=65536, labels=(("zone", "eu"),), methods=(METHOD,), types=TYPES
 ):
     body = text(name) + numbers(slots, busy, async_limit, frame_limit, len(labels))
     body += b"".join(text(key) + text(value) for key, value in labels)
     body += number(len(methods))
     for id, service, version, method, signature, compute in methods:
-        body += number(id) + text(service) + number(version) + text(method) + text(signature) + bytes([compute])
+        body += number(id) + text(service) + number(version) + text(method) + text(signature)
+        body += number(len(types)) + b"".join(text(name) + text(shape) for name, shape in types) + bytes([compute])
     return body
 
 
@@ -115,7 +117,8 @@ put(
         "plain": PLAIN,
         "least": registration("x", 1, 0, 1, 16384, (), ()),
         "many_methods": registration(
-            methods=[(i * 2**56 + 7, f"S{i % 3}", i, f"method_{i}", "fn(u8) -> u8", i % 2) for i in range(30)]
+            methods=[(i * 2**56 + 7, f"S{i % 3}", i, f"method_{i}", "fn(u8) -> u8", i % 2) for i in range(30)],
+            types=(),
         ),
         "many_labels": registration(labels=[(f"k{i}", "v") for i in range(65)], methods=()),
         "name_forges_a_log_line": registration("a\nWARN all is well"),
@@ -125,6 +128,9 @@ put(
         "name_turns_right_to_left": registration("a\u202eb\u2028c"),
         "name_claims_2_62": number(1 << 62),
         "signature_with_a_line": registration(methods=[(1, "A", 1, "f", "fn(\n)", 0)]),
+        "types_none": registration(types=()),
+        "types_with_a_line": registration(types=[("", "fn(\n)")]),
+        "types_claim_2_60": PLAIN[: PLAIN.index(b"fn(V") - 1] + text("fn()") + number(1 << 60),
         "no_slots": registration(slots=0),
         "slots_of_extremes": registration(slots=U32),
         "slots_beyond_u32": text("n1") + number(2**40) + BEHIND_SLOTS,

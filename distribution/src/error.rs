@@ -108,10 +108,9 @@ pub enum CallError<E = Infallible> {
         limit: u64,
     },
 
-    /// Nodes serve a method of this name, but with another signature or version.
-    #[error(
-        "{method} was not run: the caller was built for `{expected}`, and every node that has the method serves `{found}`; build both from the same trait"
-    )]
+    /// Nodes serve the method's service, but not this method as the caller was built for it: its version, its signature
+    /// or the structure of a type in it is another one, or it is not there.
+    #[error("{method} was not run: caller and nodes were built from different code: {difference}")]
     #[non_exhaustive]
     Incompatible {
         /// The method that was called.
@@ -120,6 +119,9 @@ pub enum CallError<E = Infallible> {
         expected: String,
         /// The nodes' signatures.
         found: String,
+        /// What differs, and on which nodes:
+        /// `` `Params`: { rate: f64, l2: f64 } here, { l2: f64, rate: f64 } on node-3 ``.
+        difference: String,
     },
 
     /// A value could not be turned into bytes.
@@ -193,7 +195,9 @@ impl CallError<Infallible> {
             Self::NodeLost { method, node, attempts, reason } => CallError::NodeLost { method, node, attempts, reason },
             Self::Poisoned { method, nodes } => CallError::Poisoned { method, nodes },
             Self::TooLarge { method, part, size, limit } => CallError::TooLarge { method, part, size, limit },
-            Self::Incompatible { method, expected, found } => CallError::Incompatible { method, expected, found },
+            Self::Incompatible { method, expected, found, difference } => {
+                CallError::Incompatible { method, expected, found, difference }
+            }
             Self::Encode { method, part, source } => CallError::Encode { method, part, source },
             Self::Decode { method, part, source } => CallError::Decode { method, part, source },
             Self::Shutdown { method, execution } => CallError::Shutdown { method, execution },
@@ -418,7 +422,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// Two services of one node have the same method of the same name.
+    /// Two services of one node have the same method of the same name and version.
     #[error(
         "the service `{service}` is served twice by this node (method `{method}`); serve it once, or give one another name with #[service(name = \"..\")]"
     )]

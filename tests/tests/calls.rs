@@ -327,7 +327,11 @@ async fn a_call_goes_only_to_nodes_with_its_signature() {
         .expect("registers");
     let (probe, others) = (ProbeClient::new(&master), other::ProbeClient::new(&master));
     let error = failure(probe.add(1, 1).await);
-    let CallError::Incompatible { expected, found, .. } = &error else { panic!("{error:?}") };
+    let CallError::Incompatible { expected, found, difference, .. } = &error else { panic!("{error:?}") };
+    assert!(
+        difference.starts_with("`fn(i64, i64) -> i64` here, `fn(i64, i64, i64) -> i64 (version 2)` on "),
+        "{error}"
+    );
     assert_eq!(expected, "fn(i64, i64) -> i64");
     assert_eq!(found, "fn(i64, i64, i64) -> i64 (version 2)");
     let node = transport::node().serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await.expect("registers");

@@ -1,7 +1,7 @@
 //! Writes the code for a service. Nothing in here can fail: what could was refused by `check`.
 //!
 //! Generated code names everything by an absolute path below `::core`, `::std` and `::distribution`, calls nothing in
-//! method position, and declares no item but the two types, so nothing of the user's can come in between, and a service
+//! method position, and declares no item but the two types where the user's names are, so nothing of the user's can come in between, and a service
 //! works in a module, in a function's body and in the output of another macro.
 
 mod client;
@@ -81,7 +81,7 @@ fn allow_must_use(attributes: &mut Vec<Attribute>) {
     }
 }
 
-/// An expression of type `&'static Method`.
+/// An expression of type `&'static Method`. Its static is in a block of its own, so that it meets no name of the user's.
 fn method_constant(service: &Service, method: &Method) -> TokenStream {
     let service_name = service.name();
     let version = service.version();
@@ -89,8 +89,10 @@ fn method_constant(service: &Service, method: &Method) -> TokenStream {
     let signature = method.signature();
     let idempotent = service.options.idempotent || method.idempotent;
     quote! {
-        const {
-            &::distribution::__private::Method::new(#service_name, #version, #name, #signature, #idempotent)
+        {
+            static __DISTRIBUTION_METHOD: ::distribution::__private::Method =
+                ::distribution::__private::Method::new(#service_name, #version, #name, #signature, #idempotent);
+            &__DISTRIBUTION_METHOD
         }
     }
 }

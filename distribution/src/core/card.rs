@@ -1,7 +1,7 @@
 //! What a node says of itself as it registers, made ready once: it never changes, so nothing of it is copied or
 //! formatted under the core's lock.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use crate::{
     service::method::{MethodId, MethodKind, hash},
@@ -28,12 +28,12 @@ pub(crate) struct NodeCard {
 pub(crate) struct Catalogue {
     pub(super) methods: Arc<BTreeMap<MethodId, MethodKind>>,
     pub(super) services: Arc<[ServiceInfo]>,
-    /// By service and name.
-    offers: BTreeMap<String, BTreeMap<String, Vec<MethodOffer>>>,
+    /// By service, name and version.
+    offers: Vec<MethodOffer>,
 }
 
 /// Sorts what a registration says.
-pub(crate) fn read(registration: Registration) -> (Arc<NodeCard>, Catalogue) {
+pub(crate) fn read(registration: Registration) -> (Arc<NodeCard>, Arc<Catalogue>) {
     let Registration { name, instance, slots, busy, async_limit, labels, methods, .. } = registration;
     let card = NodeCard {
         place: hash(name.as_bytes()),
@@ -44,7 +44,7 @@ pub(crate) fn read(registration: Registration) -> (Arc<NodeCard>, Catalogue) {
         busy: busy.min(slots),
         labels: labels.into_iter().collect(),
     };
-    (Arc::new(card), Catalogue::new(methods))
+    (Arc::new(card), Arc::new(Catalogue::new(methods)))
 }
 
 impl NodeCard {
@@ -62,27 +62,36 @@ impl NodeCard {
 }
 
 impl Catalogue {
-    fn new(methods: Vec<MethodOffer>) -> Self {
+    fn new(mut offers: Vec<MethodOffer>) -> Self {
+        offers.sort_by(|a, b| (&a.service, &a.name, a.version).cmp(&(&b.service, &b.name, b.version)));
         let kind = |offer: &MethodOffer| if offer.compute { MethodKind::Compute } else { MethodKind::Async };
-        let ids = methods.iter().map(|offer| (MethodId(offer.id), kind(offer))).collect();
+        let ids = offers.iter().map(|offer| (MethodId(offer.id), kind(offer))).collect();
         let mut services: BTreeMap<(String, u32), Vec<String>> = BTreeMap::new();
-        let mut offers: BTreeMap<String, BTreeMap<String, Vec<MethodOffer>>> = BTreeMap::new();
-        for offer in methods {
+        for offer in &offers {
             let texts = services.entry((offer.service.clone(), offer.version)).or_default();
             texts.push(format!("{}: {}", offer.name, offer.signature));
-            offers.entry(offer.service.clone()).or_default().entry(offer.name.clone()).or_default().push(offer);
         }
         let info = |((name, version), methods)| ServiceInfo { name, version, methods };
         Self { methods: Arc::new(ids), services: services.into_iter().map(info).collect(), offers }
     }
 
-    /// What is served under this name of a service and a method, in all versions and signatures.
-    pub(super) fn of(&self, service: &str, method: &str) -> &[MethodOffer] {
-        self.offers.get(service).and_then(|methods| methods.get(method)).map(Vec::as_slice).unwrap_or_default()
+    pub(crate) fn offers(&self) -> &[MethodOffer] {
+        &self.offers
     }
 
-    /// The names of the methods of a service; `None` if it is not served.
-    pub(super) fn methods(&self, service: &str) -> Option<impl Iterator<Item = &str>> {
-        self.offers.get(service).map(|methods| methods.keys().map(String::as_str))
+    /// The methods of one service, in all versions.
+    pub(crate) fn of_service(&self, service: &str) -> &[MethodOffer] {
+        self.slice(|offer| offer.service.as_str().cmp(service))
+    }
+
+    /// What is served under this name of a service and a method, in all versions and signatures.
+    pub(crate) fn of(&self, service: &str, method: &str) -> &[MethodOffer] {
+        self.slice(|offer| (offer.service.as_str(), offer.name.as_str()).cmp(&(service, method)))
+    }
+
+    fn slice(&self, place: impl Fn(&MethodOffer) -> Ordering) -> &[MethodOffer] {
+        let start = self.offers.partition_point(|offer| place(offer) == Ordering::Less);
+        let end = self.offers.partition_point(|offer| place(offer) != Ordering::Greater);
+        &self.offers[start..end]
     }
 }

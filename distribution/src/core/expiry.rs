@@ -13,14 +13,14 @@ use super::{
 use crate::{
     error::CallError,
     id::{CallId, NodeId},
-    service::method::Method,
+    service::{compatibility::Incompatibility, method::Method},
 };
 
 /// Why calls of a queue cannot run, found out once for all of them.
 #[derive(Debug)]
 pub(super) enum Why {
-    /// Nodes serve a method of this name that is another one.
-    Incompatible { expected: String, found: String },
+    /// Nodes serve the service, and no method that is the same.
+    Incompatible(Incompatibility),
     /// No node does, and what there is instead.
     NoNode(String),
 }
@@ -137,8 +137,9 @@ impl<H: Host> Core<H> {
             match &*why {
                 // It may have run on the node it was lost with, so it must not be said that it did not.
                 _ if call.may_have_run() => last_failure(call),
-                Why::Incompatible { expected, found } => {
-                    CallError::Incompatible { method, expected: expected.clone(), found: found.clone() }
+                Why::Incompatible(Incompatibility { expected, found, difference }) => {
+                    let (expected, found, difference) = (expected.clone(), found.clone(), difference.clone());
+                    CallError::Incompatible { method, expected, found, difference }
                 }
                 Why::NoNode(wanted) => {
                     let waited = now.saturating_sub(call.submitted);
@@ -152,8 +153,8 @@ impl<H: Host> Core<H> {
     fn why_unserved(&self, method: &'static Method, node: Option<NodeId>, labels: &Labels) -> Why {
         let others = self.registry.serving(method.id(), &None);
         if labels.is_none() || others == 0 {
-            if let Some((expected, found)) = self.registry.incompatible(method, node) {
-                return Why::Incompatible { expected, found };
+            if let Some(incompatibility) = self.registry.incompatibility(method, node) {
+                return Why::Incompatible(incompatibility);
             }
         }
         if let Some(node) = node {

@@ -88,7 +88,7 @@ struct Labelled {
 
 #[derive(Debug)]
 pub(super) struct Group {
-    pub(super) catalogue: Catalogue,
+    pub(super) catalogue: Arc<Catalogue>,
     pub(super) members: usize,
     pub(super) everyone: View,
     labelled: Vec<Labelled>,
@@ -104,7 +104,7 @@ pub(super) struct Group {
 pub(super) type Views = u64;
 
 impl Group {
-    pub(super) fn new(catalogue: Catalogue) -> Self {
+    pub(super) fn new(catalogue: Arc<Catalogue>) -> Self {
         Self {
             catalogue,
             members: 0,
@@ -119,6 +119,11 @@ impl Group {
     /// How its members run a method; `None` if they do not serve it.
     pub(super) fn kind_of(&self, method: MethodId) -> Option<MethodKind> {
         self.catalogue.methods.get(&method).copied()
+    }
+
+    /// One of the members that serve, to name the group by.
+    pub(super) fn example(&self) -> Option<NodeId> {
+        self.everyone.ring.first()
     }
 
     /// Takes a node in, with nothing to count for yet, and says which views it is in.

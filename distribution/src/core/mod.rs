@@ -173,7 +173,7 @@ impl<H: Host> Core<H> {
         &mut self,
         now: Time,
         id: NodeId,
-        (card, catalogue): (Arc<NodeCard>, Catalogue),
+        (card, catalogue): (Arc<NodeCard>, Arc<Catalogue>),
         addr: SocketAddr,
         link: H::Link,
         effects: &mut Effects<H>,

@@ -24,7 +24,10 @@ use super::{
 };
 use crate::{
     id::{CallId, NodeId, NodeIdentity},
-    service::method::{Method, MethodId, MethodKind},
+    service::{
+        compatibility::{Incompatibility, explain},
+        method::{Method, MethodId, MethodKind},
+    },
     view::NodeState,
 };
 
@@ -190,7 +193,7 @@ impl<H: Host> Registry<H> {
         &mut self,
         now: Time,
         identity: NodeIdentity,
-        (card, catalogue): (Arc<NodeCard>, Catalogue),
+        (card, catalogue): (Arc<NodeCard>, Arc<Catalogue>),
         link: H::Link,
     ) -> bool {
         let known = self.by_methods.get(&catalogue.methods).copied();
@@ -462,25 +465,30 @@ impl<H: Host> Registry<H> {
         }
     }
 
-    /// What nodes serve under the name of this method that is another one: the method's own signature, and theirs. Of
-    /// one node, if the call is for that.
-    pub(super) fn incompatible(&self, method: &Method, node: Option<NodeId>) -> Option<(String, String)> {
-        let name = method.name();
-        let groups: Vec<&Group> = match node {
-            Some(node) => self.group_of(node).into_iter().collect(),
-            None => self.groups().collect(),
-        };
-        let offers = groups.iter().flat_map(|group| group.catalogue.of(name.service, name.method));
-        let others = offers.filter(|offer| offer.id != method.id().0);
-        let mut found: Vec<String> = others.map(|offer| describe_signature(&offer.signature, offer.version)).collect();
-        found.sort();
-        found.dedup();
-        let expected = describe_signature(method.signature(), method.version());
-        (!found.is_empty()).then(|| (expected, found.join("`, `")))
+    /// Why no node can run calls of a method, or why this one cannot, although nodes serve its service.
+    pub(super) fn incompatibility(&self, method: &Method, node: Option<NodeId>) -> Option<Incompatibility> {
+        let service = method.name().service;
+        let of_group = |group: &'_ Group| group.example().and_then(|id| self.node(id)).map(|node| &*node.card.name);
+        match node {
+            Some(id) => {
+                let (node, group) = (self.node(id)?, self.group_of(id)?);
+                explain(method, [(&*node.card.name, group.catalogue.of_service(service))])
+            }
+            None => {
+                let groups = self.groups().filter_map(|group| Some((of_group(group)?, group.catalogue.of_service(service))));
+                explain(method, groups)
+            }
+        }
     }
-}
 
-/// A signature with the version of its service, where that is not the first.
-fn describe_signature(signature: &str, version: u32) -> String {
-    if version == 1 { signature.to_owned() } else { format!("{signature} (version {version})") }
+    /// What the nodes of other groups serve, each group with the name of one of them.
+    pub(super) fn catalogues_beside(&self, id: NodeId) -> Vec<(Arc<str>, Arc<Catalogue>)> {
+        let own = self.node(id).map(|node| node.group);
+        let others = self.groups.iter().filter(|(id, _)| Some(**id) != own).map(|(_, group)| group);
+        let named = |group: &Group| {
+            let example = self.node(group.example()?)?;
+            Some((Arc::clone(&example.card.name), Arc::clone(&group.catalogue)))
+        };
+        others.filter_map(named).collect()
+    }
 }

@@ -29,6 +29,11 @@ impl Ring {
         self.points.remove(&(mix(name), node));
     }
 
+    /// Any of the nodes, always the same one.
+    pub(super) fn first(&self) -> Option<NodeId> {
+        self.points.first().map(|(_, node)| *node)
+    }
+
     /// The first point at or behind `at`, and how far it is.
     fn next(&self, at: u64, skip: &impl Fn(NodeId) -> bool) -> Option<(u64, NodeId)> {
         let first = (at, NodeId::from_bits(0));

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::CodecError,
-    wire::hello::{self, HelloError, MethodOffer, Security},
+    wire::hello::{self, Definition, HelloError, MethodOffer, Security},
 };
 
 /// A master's preface.
@@ -21,8 +21,9 @@ const MASTER: &[u8] = b"\x89DISTRIB\x01\0\x01\0bincode2\0\0\0\0\0\0\0\0\0\0\0\0"
 #[derive(Clone, PartialEq, Eq)]
 pub struct Registration(hello::Registration);
 
-/// The id of a method, its service, version, name and signature, and whether it is compute.
-pub type Offer = (u64, String, u32, String, String, bool);
+/// The id of a method, its service, version, name and signature, the names and texts of its types, and whether it is
+/// compute.
+pub type Offer = (u64, String, u32, String, String, Vec<(String, String)>, bool);
 
 impl Registration {
     /// Puts one together, unchecked. The three numbers are slots, those that are taken, and the async limit.
@@ -35,12 +36,13 @@ impl Registration {
     ) -> Self {
         let methods = offers
             .into_iter()
-            .map(|(id, service, version, name, signature, compute)| MethodOffer {
+            .map(|(id, service, version, name, signature, structure, compute)| MethodOffer {
                 id,
                 service,
                 version,
                 name,
                 signature,
+                structure: structure.into_iter().map(|(name, text)| Definition { name, text }).collect(),
                 compute,
             })
             .collect();
@@ -136,7 +138,8 @@ pub fn registration(bytes: &[u8]) {
         Ok(()) => {
             let labels = told.labels.iter().flat_map(|(key, value)| [key, value]);
             let methods = told.methods.iter().flat_map(|method| [&method.service, &method.name, &method.signature]);
-            for text in labels.chain(methods).chain([&told.name]) {
+            let types = told.methods.iter().flat_map(|method| &method.structure).map(|definition| &definition.text);
+            for text in labels.chain(methods).chain(types).chain([&told.name]) {
                 assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");
             }
             assert!(told.slots > 0 && told.async_limit > 0);

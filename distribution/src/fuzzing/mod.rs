@@ -10,10 +10,12 @@ mod frames;
 mod hello;
 mod memory;
 mod payload;
+mod structure;
 
 pub use frames::{End, Frame, Reading, frames, read, write};
 pub use hello::{Offer, Registration, introduce, preface, receive, registration};
 pub use payload::{Library, Numbers, Shape, decode, encode, payload};
+pub use structure::{Seen, structure};
 
 /// The pieces that each law cuts its bytes into: all at once, byte by byte, and unevenly.
 const SPLITS: [&[usize]; 3] = [&[], &[1], &[3, 1, 7, 2, 60]];

@@ -5,6 +5,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::structure::Recording;
 use crate::{
     error::CodecError,
     wire::codec::{Decoder, Encoder},
@@ -16,8 +17,14 @@ pub trait EncodeArguments {
     fn encode(&self, encoder: &mut Encoder) -> Result<(), CodecError>;
 }
 
+/// Arguments whose structure can be found.
+pub trait RecordArguments {
+    /// Records them, one by one.
+    fn record(recording: &mut Recording<'_>);
+}
+
 /// Arguments that can be received.
-pub trait DecodeArguments: Sized {
+pub trait DecodeArguments: RecordArguments + Sized {
     /// Takes them off.
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self, CodecError>;
 }
@@ -30,6 +37,13 @@ macro_rules! tuples {
                 let ($($name,)*) = self;
                 $(encoder.put($name)?;)*
                 Ok(())
+            }
+        }
+
+        #[allow(unused_variables, reason = "the empty tuple has nothing to record")]
+        impl<$($name: DeserializeOwned + 'static),*> RecordArguments for ($($name,)*) {
+            fn record(recording: &mut Recording<'_>) {
+                $(recording.argument::<$name>();)*
             }
         }
 

@@ -16,10 +16,11 @@ use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 
 use super::{
-    arguments::EncodeArguments,
+    arguments::{EncodeArguments, RecordArguments},
     attempt::AttemptWord,
     call::{Call, DecodeReply},
-    method::Method,
+    method::{Method, Side},
+    structure::Structure,
 };
 use crate::{
     error::{CallError, Part, Setback},
@@ -272,19 +273,21 @@ impl Stub {
     /// A call to a method that has no error of its own.
     pub fn call<A, T>(&self, method: &'static Method, arguments: &A) -> Call<T>
     where
-        A: EncodeArguments,
+        A: EncodeArguments + RecordArguments,
         T: DeserializeOwned + 'static,
     {
+        method.find(Side::Calls, Structure::plain::<A, T>);
         self.make(method, arguments, DecodeReply::plain())
     }
 
     /// A call to a method that returns a `Result`.
     pub fn call_fallible<A, T, E>(&self, method: &'static Method, arguments: &A) -> Call<T, E>
     where
-        A: EncodeArguments,
+        A: EncodeArguments + RecordArguments,
         T: DeserializeOwned + 'static,
         E: DeserializeOwned + 'static,
     {
+        method.find(Side::Calls, Structure::fallible::<A, T, E>);
         self.make(method, arguments, DecodeReply::fallible())
     }
 

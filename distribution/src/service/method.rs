@@ -1,21 +1,34 @@
 //! A method as both sides know it, and the hash by which they tell that they mean the same.
 
-use crate::id::MethodName;
+use std::sync::OnceLock;
+
+use super::structure::Structure;
+use crate::{id::MethodName, wire::hello::Definition};
 
 /// A method of a service: what a stub calls and a node serves.
 ///
-/// The macro makes one for each method, at compile time.
+/// The macro makes one for each method, at compile time. The structure of its types is found when it is first served
+/// or called, and kept.
 #[derive(Debug)]
 pub struct Method {
     name: MethodName,
     version: u32,
     signature: &'static str,
     idempotent: bool,
-    id: MethodId,
+    /// Hash of what is known at compile time.
+    written: u64,
+    found: OnceLock<Found>,
 }
 
-/// Hash of service, version, method and signature. Calls name their method by it, so a call for one
-/// signature can never reach a handler with another.
+/// What is known of a method's types at run time.
+#[derive(Debug)]
+struct Found {
+    id: MethodId,
+    structure: Structure,
+}
+
+/// Hash of service, version, method, signature, and the structure of all types in it. Calls name their method by it, so
+/// a call for one signature or structure can never reach a handler with another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MethodId(pub(crate) u64);
 
@@ -42,7 +55,55 @@ impl Method {
         hash = hash.bytes(&version.to_le_bytes());
         hash = hash.text(name);
         hash = hash.text(signature);
-        Self { name: MethodName { service, method: name }, version, signature, idempotent, id: MethodId(hash.0) }
+        Self {
+            name: MethodName { service, method: name },
+            version,
+            signature,
+            idempotent,
+            written: hash.0,
+            found: OnceLock::new(),
+        }
+    }
+
+    /// Finds the structure of the method's types, the first time.
+    ///
+    /// Runs the `Deserialize` of each of them some times, so no lock may be held. Says so if something is hidden.
+    pub(crate) fn find(&self, side: Side, structure: fn() -> Structure) {
+        if self.found.get().is_some() {
+            return;
+        }
+        // Outside of the cell: the user's code may come back here. Two threads may both do it, to the same end.
+        let structure = structure();
+        let partly = structure.partly_seen().join(", ");
+        if self.found.set(self.found_with(structure)).is_ok() && !partly.is_empty() {
+            let method = self.name;
+            match side {
+                Side::Serves => tracing::warn!(
+                    %method,
+                    "this node serves {method}, of whose types not everything could be seen ({partly}). If their fields \
+                     change, raise the service's version: old and new programs cannot tell by themselves"
+                ),
+                Side::Calls => tracing::warn!(
+                    %method,
+                    "{method} is called, of whose types not everything could be seen ({partly}). If their fields change, \
+                     raise the service's version: old and new programs cannot tell by themselves"
+                ),
+            }
+        }
+    }
+
+    fn found_with(&self, structure: Structure) -> Found {
+        Found { id: MethodId(hash_on(self.written, &structure.hash().to_le_bytes())), structure }
+    }
+
+    fn found(&self) -> &Found {
+        // Stubs and routes find it before anything else. Only methods that no macro made are here without it.
+        self.found.get_or_init(|| self.found_with(Structure::unknown()))
+    }
+
+    /// The structure of its types, as text.
+    pub(crate) fn definitions(&self) -> &[Definition] {
+        self.found().structure.definitions()
     }
 
     pub(crate) fn name(&self) -> MethodName {
@@ -62,8 +123,15 @@ impl Method {
     }
 
     pub(crate) fn id(&self) -> MethodId {
-        self.id
+        self.found().id
     }
+}
+
+/// Who wants to know a method's structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Serves,
+    Calls,
 }
 
 /// A hash of bytes that is the same on each machine and in each run.

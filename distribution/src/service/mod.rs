@@ -4,10 +4,12 @@ mod arguments;
 mod attempt;
 pub(crate) mod call;
 pub(crate) mod caller;
+pub(crate) mod compatibility;
 pub(crate) mod method;
 pub(crate) mod outcome;
 pub(crate) mod panics;
 pub(crate) mod router;
+pub(crate) mod structure;
 
 pub use call::{Answer, Call, Pending};
 pub use caller::{Caller, Stub};

@@ -14,19 +14,20 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     arguments::DecodeArguments,
-    method::{Method, MethodId, MethodKind},
+    method::{Method, MethodId, MethodKind, Side},
     panics::{caught, cut, message},
+    structure::Structure,
 };
 use crate::{
     error::{CodecError, Error},
     wire::{
         Outcome, Refusal, Reply,
         codec::{Decoder, Encoder},
-        hello::MethodOffer,
+        hello::{Definition, MethodOffer, STRUCTURES_LIMIT},
     },
 };
 
@@ -55,8 +56,9 @@ impl Routes {
     pub fn compute<A, T>(&mut self, method: &'static Method, handler: impl Fn(A) -> T + Send + Sync + 'static)
     where
         A: DecodeArguments,
-        T: Serialize + 'static,
+        T: Serialize + DeserializeOwned + 'static,
     {
+        method.find(Side::Serves, Structure::plain::<A, T>);
         self.add_compute(method, handler, encode_value);
     }
 
@@ -67,9 +69,10 @@ impl Routes {
         handler: impl Fn(A) -> Result<T, E> + Send + Sync + 'static,
     ) where
         A: DecodeArguments,
-        T: Serialize + 'static,
-        E: Serialize + 'static,
+        T: Serialize + DeserializeOwned + 'static,
+        E: Serialize + DeserializeOwned + 'static,
     {
+        method.find(Side::Serves, Structure::fallible::<A, T, E>);
         self.add_compute(method, handler, encode_result);
     }
 
@@ -77,9 +80,10 @@ impl Routes {
     pub fn asynchronous<A, T, F>(&mut self, method: &'static Method, handler: impl Fn(A) -> F + Send + Sync + 'static)
     where
         A: DecodeArguments,
-        T: Serialize + 'static,
+        T: Serialize + DeserializeOwned + 'static,
         F: Future<Output = T> + Send + 'static,
     {
+        method.find(Side::Serves, Structure::plain::<A, T>);
         self.add_asynchronous(method, handler, encode_value);
     }
 
@@ -90,10 +94,11 @@ impl Routes {
         handler: impl Fn(A) -> F + Send + Sync + 'static,
     ) where
         A: DecodeArguments,
-        T: Serialize + 'static,
-        E: Serialize + 'static,
+        T: Serialize + DeserializeOwned + 'static,
+        E: Serialize + DeserializeOwned + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
+        method.find(Side::Serves, Structure::fallible::<A, T, E>);
         self.add_asynchronous(method, handler, encode_result);
     }
 
@@ -296,18 +301,19 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// Puts the services of a node together.
+    /// Puts the services of a node together. A service may be there in several versions.
     ///
     /// # Errors
     ///
-    /// [`Error::ServedTwice`] where two have the same method of the same name.
+    /// [`Error::ServedTwice`] where two have the same method of the same name and version, or methods cannot be told
+    /// apart because their ids collide.
     pub(crate) fn new(services: impl IntoIterator<Item = Routes>) -> Result<Self, Error> {
         let mut router = Self::default();
         let mut names = std::collections::HashSet::new();
         for service in services {
             for route in service.routes {
-                let name = route.method.name();
-                if !names.insert(name) || router.routes.insert(route.method.id(), route).is_some() {
+                let (name, version) = (route.method.name(), route.method.version());
+                if !names.insert((name, version)) || router.routes.insert(route.method.id(), route).is_some() {
                     return Err(Error::ServedTwice { service: service.service, method: name.method });
                 }
             }
@@ -319,7 +325,7 @@ impl Router {
         self.routes.get(&MethodId(method))
     }
 
-    /// What a registration says of the methods, in the order of their names.
+    /// What a registration says of the methods, in the order of their services, versions and names.
     pub(crate) fn offers(&self) -> Vec<MethodOffer> {
         let mut offers: Vec<_> = self
             .routes
@@ -330,10 +336,20 @@ impl Router {
                 version: route.method.version(),
                 name: route.method.name().method.to_owned(),
                 signature: route.method.signature().to_owned(),
+                structure: route.method.definitions().to_vec(),
                 compute: route.kind() == MethodKind::Compute,
             })
             .collect();
-        offers.sort_by(|a, b| (&a.service, &a.name).cmp(&(&b.service, &b.name)));
+        offers.sort_by(|a, b| (&a.service, a.version, &a.name).cmp(&(&b.service, b.version, &b.name)));
+        // All must fit into the registration. They are for people alone: ids tell methods apart.
+        let mut left = STRUCTURES_LIMIT;
+        for offer in &mut offers {
+            let length: usize = offer.structure.iter().map(Definition::size).sum();
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => offer.structure = vec![Definition::left_out()],
+            }
+        }
         offers
     }
 }

@@ -242,8 +242,8 @@ impl Rules {
                 must(waited, || format!("call {} did not wait for a node", call.id))
             }
             CallError::Incompatible { .. } => {
-                let same = |at: &usize| METHODS[*at].name() == METHODS[call.method].name();
-                must((0..METHODS.len()).filter(same).count() > 1, || "an only signature is incompatible".to_owned())
+                let same = |at: &usize| METHODS[*at].name().service == METHODS[call.method].name().service;
+                must((0..METHODS.len()).filter(same).count() > 1, || "an only method is incompatible".to_owned())
             }
             _ => Ok(()),
         }

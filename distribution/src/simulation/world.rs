@@ -837,6 +837,7 @@ fn offer(at: usize) -> MethodOffer {
         version: method.version(),
         name: method.name().method.to_owned(),
         signature: method.signature().to_owned(),
+        structure: method.definitions().to_vec(),
         compute: !ASYNC[at],
     }
 }

@@ -32,6 +32,12 @@ pub(crate) const PROTOCOL_VERSION: u16 = 1;
 /// Room for some ten thousand methods with their signatures.
 pub(crate) const REGISTRATION_LIMIT: usize = 1024 * 1024;
 
+/// How long the structure of one method may be, in bytes.
+pub(crate) const STRUCTURE_LIMIT: usize = 8 * 1024;
+
+/// How long those of all methods of a node may be, which leaves room for the rest of the registration.
+pub(crate) const STRUCTURES_LIMIT: usize = 256 * 1024;
+
 /// How long a node may take over the hello, where nothing else is said.
 pub(crate) const HELLO_TIME: Duration = Duration::from_secs(5);
 
@@ -277,8 +283,30 @@ pub(crate) struct MethodOffer {
     pub(crate) version: u32,
     pub(crate) name: String,
     pub(crate) signature: String,
+    /// The structure of its types, for people: what decides is the id. The first one is nameless and says what goes in
+    /// and comes out, then each named type in it. Bounded by [`STRUCTURE_LIMIT`].
+    pub(crate) structure: Vec<Definition>,
     /// Whether it takes a slot while it runs.
     pub(crate) compute: bool,
+}
+
+/// What a type looks like: `Params`, `{ rate: f64, l2: f64 }`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Definition {
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
+
+impl Definition {
+    /// In bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.name.len() + self.text.len()
+    }
+
+    /// What stands in the place of all, where the registration would be too long.
+    pub(crate) fn left_out() -> Self {
+        Self { name: String::new(), text: "left out, for there are too many methods".to_owned() }
+    }
 }
 
 impl Registration {
@@ -288,6 +316,7 @@ impl Registration {
         const LONGEST_TEXT: usize = 64 * 1024;
         const MOST_LABELS: usize = 64;
         const MOST_METHODS: usize = 10_000;
+        const MOST_TYPES: usize = 1024;
         let short = |what: &str, text: &str, most: usize| {
             if text.is_empty() || text.len() > most || text.chars().any(char::is_control) {
                 let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
@@ -316,6 +345,17 @@ impl Registration {
             short("service name", &method.service, LONGEST_NAME)?;
             short("method name", &method.name, LONGEST_NAME * 2)?;
             short("signature", &method.signature, LONGEST_TEXT)?;
+            if method.structure.iter().map(Definition::size).sum::<usize>() > STRUCTURE_LIMIT
+                || method.structure.len() > MOST_TYPES
+            {
+                return Err(format!("a structure of more than {STRUCTURE_LIMIT} bytes or {MOST_TYPES} types"));
+            }
+            for definition in &method.structure {
+                if !definition.name.is_empty() {
+                    short("type's name", &definition.name, STRUCTURE_LIMIT)?;
+                }
+                short("type's structure", &definition.text, STRUCTURE_LIMIT)?;
+            }
         }
         Ok(())
     }
@@ -548,6 +588,7 @@ mod tests {
                 version: 1,
                 name: "sum".to_owned(),
                 signature: "fn(Vec<i64>) -> i64".to_owned(),
+                structure: vec![Definition { name: String::new(), text: "fn([i64]) -> i64".to_owned() }],
                 compute: true,
             }],
         }
@@ -572,7 +613,7 @@ mod tests {
         assert_eq!(
             hex(&bytes),
             "026e31070200fbe803fc0000010001047a6f6e6502657501fd080706050403020105417269746801\
-             0373756d13666e285665633c6936343e29202d3e2069363401"
+             0373756d13666e285665633c6936343e29202d3e20693634010010666e285b6936345d29202d3e2069363401"
         );
         let welcome = Verdict::Welcome { node: 5, heartbeat: 1_000_000, silence: 6_000_000, frame_limit: 300 };
         assert_eq!(
@@ -660,6 +701,18 @@ mod tests {
         ];
         for registration in bad {
             assert!(registration.check().is_err(), "{registration:?}");
+        }
+        let definition = |name: &str, text: &str| Definition { name: name.to_owned(), text: text.to_owned() };
+        let bad = [
+            vec![definition("A\nforged log line", "()")],
+            vec![definition("A", "forged\x1b[31m")],
+            vec![definition("A", "")],
+            vec![definition("A", &"x".repeat(STRUCTURE_LIMIT))],
+            vec![definition("A", "()"); STRUCTURE_LIMIT / 3 + 1],
+        ];
+        for structure in bad {
+            let methods = vec![MethodOffer { structure, ..registration().methods[0].clone() }];
+            assert!(Registration { methods, ..registration() }.check().is_err());
         }
         assert_eq!(registration().check(), Ok(()));
     }
