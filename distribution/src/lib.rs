@@ -63,6 +63,7 @@ mod service;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
+mod sync;
 mod view;
 mod wire;
 

@@ -81,7 +81,7 @@ pub fn response(request: u64, run: u64, outcome: &[u8], payload: &[u8]) -> Vec<u
 pub fn request(id: u64, call: u64, timeout: Option<u64>, (name, signature): (&str, &str), arguments: &[u8]) -> Vec<u8> {
     let timeout = timeout.map_or_else(|| vec![0], |micros| [vec![1], number(micros)].concat());
     let method = number(method_id(name, signature));
-    frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1, 1], &timeout, &[0], arguments].concat())
+    frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1, 1, 1], &timeout, &[0], arguments].concat())
 }
 
 /// A heartbeat with these loads: computing, waiting, asynchronous, stale.

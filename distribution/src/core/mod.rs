@@ -75,7 +75,9 @@ pub(crate) trait LinkHandle: Clone {
 /// What is to be done, in this order, by whoever brought the event.
 pub(crate) enum Effect<H: Host> {
     /// Send the call over the link.
-    Send { link: H::Link, call: H::Call, id: CallId, attempt: u32, deadline: Option<Time> },
+    Send { link: H::Link, call: H::Call, id: CallId, attempt: u32, granted: u32, deadline: Option<Time> },
+    /// Let the node start this many calls of a batch.
+    Grant { link: H::Link, id: CallId, attempt: u32, upto: u32 },
     /// Tell the node that nobody waits for this attempt any more.
     Cancel { link: H::Link, id: CallId, attempt: u32 },
     /// The call has ended, after these attempts that came to nothing.
@@ -174,12 +176,16 @@ struct CallEntry<H: Host> {
     beside: Option<NodeId>,
     /// How many calls of a batch its node has kept, if it has given the others back.
     kept: Option<u32>,
+    /// How many calls of a batch its node may have started: it was told to start no more.
+    granted: u32,
     /// How often it was given to a link.
     attempt: u32,
     /// How often it was sent, as far as anybody knows.
     sent: u32,
     /// The attempts that came to nothing, in order.
     setbacks: Vec<Setback>,
+    /// How many of these it suffered as part of a batch, before it was a call by itself.
+    in_batch: usize,
     /// How often a node gave it back.
     returned: u32,
 }
@@ -206,6 +212,12 @@ impl<H: Host> CallEntry<H> {
     fn refusals(&self) -> usize {
         self.setbacks.iter().filter(|setback| matches!(setback.cause, Cause::Refused(_))).count()
     }
+}
+
+/// How many calls of a batch a node is granted at first, and by how many more each time at least. A quarter: it
+/// takes some 2.5 ms, in which the node can ask for more, and is what a node that dies can cost at least.
+fn grant(count: u32) -> u32 {
+    count.div_ceil(4)
 }
 
 /// A call that nodes gave back more often than this is taken for refused.
@@ -353,10 +365,29 @@ impl<H: Host> Core<H> {
             return;
         }
         let Some(call) = self.calls.get_mut(&id) else { return };
-        // Once, and not all of it: it answers for what it has started.
-        if call.kept.is_none() && (1..call.demand.count).contains(&kept) {
+        // Once, and not all of it: it answers for what it has started, which is no more than it was granted.
+        if call.kept.is_none() && (1..call.demand.count).contains(&kept) && kept <= call.granted {
             call.kept = Some(kept);
             effects.push(Effect::Shorten { call: call.handle.clone(), kept });
+        }
+    }
+
+    /// A node is about to start more calls of a batch than it may.
+    pub(crate) fn wants(&mut self, node: NodeId, id: CallId, attempt: u32, upto: u32, effects: &mut Effects<H>) {
+        if !self.is_current(id, node, attempt) {
+            return;
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let count = call.count();
+        // What was given back is on its way to other nodes. And in steps of a size, so that a node which asks
+        // without end is answered a few times.
+        let upto = upto.max(call.granted.saturating_add(grant(count))).min(count);
+        if upto > call.granted && call.kept.is_none() {
+            // In the books before it is said: the node dies after it has started them, or before.
+            call.granted = upto;
+            if let Some(node) = self.registry.node(node) {
+                effects.push(Effect::Grant { link: node.link.clone(), id, attempt, upto });
+            }
         }
     }
 

@@ -67,8 +67,10 @@ impl<H: Host> Core<H> {
             target: None,
             beside,
             kept: None,
+            granted: 0,
             attempt: setbacks.last().map_or(0, |setback| setback.attempt),
             sent: setbacks.iter().map(|setback| u32::from(matches!(setback.cause, Cause::Lost(_)))).sum(),
+            in_batch: setbacks.len(),
             setbacks,
             returned: 0,
         };
@@ -155,8 +157,8 @@ impl<H: Host> Core<H> {
     fn choose(&self, id: CallId) -> Option<(NodeId, MethodKind)> {
         let call = self.calls.get(&id)?;
         let method = call.method.id();
-        let Demand { labels, count, .. } = &call.demand;
-        let expected = self.expected(method).saturating_mul(*count);
+        let labels = &call.demand.labels;
+        let expected = self.expected_of(call);
         // Drawn from the seed by the call's own number: random to whoever looks, and the same in each run.
         let salt = self.settings.seed ^ id.0;
         self.registry.least_loaded(method, labels, expected, &self.to_avoid(call), salt)
@@ -217,11 +219,10 @@ impl<H: Host> Core<H> {
             let Some((id, kind)) = self.next_for(node, full) else { return };
             let Some(call) = self.calls.get(&id) else { return };
             let Some(room) = self.registry.node(node) else { return };
-            let count = call.demand.count;
             if !room.has_free_slot(kind) {
                 // The call whose turn it is may be too long to be prefetched. Then the node gets none of
                 // its kind until a slot is free: others that are short must not overtake it for ever.
-                if share == 0 || !room.takes(kind, self.expected(call.method.id()).saturating_mul(count)) {
+                if share == 0 || !room.takes(kind, self.expected_of(call)) {
                     full[kind as usize] = true;
                     continue;
                 }
@@ -264,16 +265,18 @@ impl<H: Host> Core<H> {
         call.stage = Stage::InFlight(node);
         call.attempt += 1;
         call.sent += 1;
+        call.granted = super::grant(call.demand.count);
         let (handle, attempt, deadline) = (call.handle.clone(), call.attempt, call.deadline());
+        let granted = call.granted;
         handle.open(attempt);
         self.turn += 1;
         self.turns.insert(method.name().service, self.turn);
         let count = call.demand.count;
-        let expected = self.expected(method.id()).saturating_mul(count);
+        let expected = self.calls.get(&id).map_or(UNKNOWN_RUN_TIME, |call| self.expected_of(call));
         let booking = Booking { call: id, attempt, kind, count, expected };
         self.registry.start(now, node, booking);
         if let Some(node) = self.registry.node(node) {
-            effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, deadline });
+            effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, granted, deadline });
         }
     }
 
@@ -439,6 +442,16 @@ impl<H: Host> Core<H> {
             },
             None => CallError::NoNode { method: name, wanted, waited: now.saturating_sub(call.submitted) },
         });
+    }
+
+    /// What the call is expected to take of a slot. One that was lost with a node may be what its node died of.
+    /// It is taken for a long one: then it waits behind no other on a node, and no other behind it, so that
+    /// it takes few with it.
+    fn expected_of(&self, call: &CallEntry<H>) -> Duration {
+        match call.lost().next() {
+            Some(_) => UNKNOWN_RUN_TIME,
+            None => self.expected(call.method.id()).saturating_mul(call.demand.count),
+        }
     }
 
     fn expected(&self, method: MethodId) -> Duration {

@@ -52,6 +52,7 @@ enum Content {
     Request {
         request: u64,
         names: (u64, u64, u32, u32),
+        granted: u32,
         timeout: Option<Duration>,
         trace: Option<Trace>,
         payload: Bytes,
@@ -64,18 +65,20 @@ enum Content {
 }
 
 impl Frame {
-    /// A request: its id; its method, call, attempt and count; the microseconds left to it; trace, span and
-    /// whether they are sampled.
+    /// A request: its id; its method, call, attempt and count; how many of these calls may be started; the
+    /// microseconds left to it; trace, span and whether they are sampled.
     pub fn request(
         request: u64,
         names: (u64, u64, u32, u32),
+        granted: u32,
         timeout: Option<u64>,
         trace: Option<(u128, u64, bool)>,
         payload: Vec<u8>,
     ) -> Self {
         // To tarpc a trace of number 0 is none.
         let trace = trace.filter(|trace| trace.0 != 0).map(|(trace, span, sampled)| Trace { trace, span, sampled });
-        Self(Content::Request { request, names, timeout: timeout.map(from_micros), trace, payload: payload.into() })
+        let timeout = timeout.map(from_micros);
+        Self(Content::Request { request, names, granted, timeout, trace, payload: payload.into() })
     }
 
     /// A response after `run` microseconds to `count` calls: `how` picks the outcome, which takes what it needs of the
@@ -108,7 +111,7 @@ impl Frame {
 
     /// A control frame: `how` picks which, and it takes what it needs of the numbers.
     pub fn control(how: u8, call: u64, [first, second, third, fourth]: [u32; 4]) -> Self {
-        Self(Content::Control(match how % 8 {
+        Self(Content::Control(match how % 10 {
             0 => Control::Cancel { call, attempt: first },
             1 => Control::Heartbeat(Load { computing: first, waiting: second, asynchronous: third, stale: fourth }),
             2 => Control::HeartbeatSeen,
@@ -116,6 +119,8 @@ impl Frame {
             4 => Control::Drained,
             5 => Control::Retract,
             6 => Control::GaveBack { call, attempt: first, kept: second },
+            7 => Control::Wants { call, attempt: first, upto: second },
+            8 => Control::Granted { call, attempt: first, upto: second },
             _ => Control::Goodbye,
         }))
     }
@@ -197,14 +202,14 @@ fn request(message: ClientMessage<Incoming>) -> Content {
     let ClientMessage::Request(Request { context, id, message }) = message else {
         panic!("the transport makes no cancellations of tarpc's");
     };
-    let Incoming { method, call, attempt, count, timeout, payload } = message;
+    let Incoming { method, call, attempt, count, granted, timeout, payload } = message;
     let trace = context.trace_context;
     let trace = (!trace.trace_id.is_none()).then(|| Trace {
         trace: trace.trace_id.into(),
         span: trace.span_id.into(),
         sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
     });
-    Content::Request { request: id, names: (method, call, attempt, count), timeout, trace, payload }
+    Content::Request { request: id, names: (method, call, attempt, count), granted, timeout, trace, payload }
 }
 
 /// The bytes that one end of a connection sends for these frames, without those that only the other sends.
@@ -266,7 +271,8 @@ fn outgoing(content: &Content) -> Option<ClientMessage<Outgoing>> {
             true
         }
     }
-    let Content::Request { request, names: (method, call, attempt, count), timeout, trace, payload } = content.clone()
+    let Content::Request { request, names: (method, call, attempt, count), granted, timeout, trace, payload } =
+        content.clone()
     else {
         return None;
     };
@@ -283,6 +289,7 @@ fn outgoing(content: &Content) -> Option<ClientMessage<Outgoing>> {
         call,
         attempt,
         count,
+        granted,
         deadline,
         payload: payload.into(),
         name: "fuzzed",

@@ -255,17 +255,18 @@ impl Shared {
 
 fn carry_out(effect: Effect<MasterHost>) {
     match effect {
-        Effect::Send { link, call, id, attempt, deadline } => {
+        Effect::Send { link, call, id, attempt, granted, deadline } => {
             let deadline = deadline.map(|deadline| link.origin + deadline);
             // A link that takes no more is about to be reported gone, which requeues the call.
             let _: Result<(), mpsc::error::SendError<Attempt>> =
-                link.sender.send(Attempt { call, id, attempt, deadline });
+                link.sender.send(Attempt { call, id, attempt, granted, deadline });
         }
         Effect::Cancel { link, id, attempt } => link.side.send(Control::Cancel { call: id.0, attempt }),
         Effect::End { call, end, setbacks } => {
             tell(&call, &end, &setbacks);
             call.finish(end.map(raw_answer).map_err(|error| Failed { error, setbacks }));
         }
+        Effect::Grant { link, id, attempt, upto } => link.side.send(Control::Granted { call: id.0, attempt, upto }),
         Effect::Shorten { call, kept } => call.shorten(kept),
         Effect::Retract { link } => link.side.send(Control::Retract),
         Effect::Drained { link } => link.side.send(Control::Drained),

@@ -86,6 +86,8 @@ pub(super) struct Attempt {
     pub(super) call: Arc<CallState>,
     pub(super) id: CallId,
     pub(super) attempt: u32,
+    /// How many calls of a batch the node may start before it asks.
+    pub(super) granted: u32,
     pub(super) deadline: Option<Instant>,
 }
 
@@ -171,8 +173,15 @@ fn on_control(shared: Arc<Shared>, left: Arc<AtomicBool>, node: NodeId) -> OnCon
             Control::GaveBack { call, attempt, kept } => {
                 shared.with_core(|core, _, effects| core.gave_back(node, CallId(call), attempt, kept, effects));
             }
+            Control::Wants { call, attempt, upto } => {
+                shared.with_core(|core, _, effects| core.wants(node, CallId(call), attempt, upto, effects));
+            }
             Control::Goodbye => left.store(true, Ordering::Release),
-            Control::Cancel { .. } | Control::HeartbeatSeen | Control::Drained | Control::Retract => {
+            Control::Cancel { .. }
+            | Control::HeartbeatSeen
+            | Control::Drained
+            | Control::Retract
+            | Control::Granted { .. } => {
                 return Err("a node sent a master's control frame".to_owned());
             }
         }
@@ -266,7 +275,7 @@ impl Traffic<'_> {
     }
 
     fn start(&self, attempt: Attempt) -> Result<BoxFuture<'static, Option<Done>>, Done> {
-        let Attempt { call, id, attempt, deadline } = attempt;
+        let Attempt { call, id, attempt, granted, deadline } = attempt;
         let size = call.payload.len();
         if size > self.argument_limit {
             let (size, limit) = (size as u64, self.argument_limit as u64);
@@ -282,6 +291,7 @@ impl Traffic<'_> {
             call: id.0,
             attempt,
             count: call.role.count,
+            granted,
             deadline,
             payload: call.payload.clone(),
             name: call.method.name().method,

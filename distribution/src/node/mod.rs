@@ -9,6 +9,7 @@ mod batch;
 mod compute;
 pub(crate) mod current;
 mod enroll;
+mod extent;
 mod runner;
 mod running;
 mod serve;

@@ -70,6 +70,7 @@ pub(crate) struct Outgoing {
     pub(crate) call: u64,
     pub(crate) attempt: u32,
     pub(crate) count: u32,
+    pub(crate) granted: u32,
     pub(crate) deadline: Option<Instant>,
     pub(crate) payload: Payload,
     /// Names the method in traces.
@@ -90,6 +91,7 @@ pub(crate) struct Incoming {
     pub(crate) call: u64,
     pub(crate) attempt: u32,
     pub(crate) count: u32,
+    pub(crate) granted: u32,
     pub(crate) timeout: Option<Duration>,
     pub(crate) payload: Bytes,
 }
@@ -450,6 +452,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<Outgoing>> for Maste
             call: message.call,
             attempt: message.attempt,
             count: message.count,
+            granted: message.granted,
             timeout: message.deadline.map(|at| to_micros(at.saturating_duration_since(Instant::now()))),
             trace: (!trace.trace_id.is_none()).then(|| Trace {
                 trace: trace.trace_id.into(),
@@ -504,6 +507,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
                 call: header.call,
                 attempt: header.attempt,
                 count: header.count,
+                granted: header.granted,
                 timeout: header.timeout.map(from_micros),
                 payload,
             };

@@ -193,7 +193,7 @@ fn lay_out(workspace: &Path, copy: &Path) -> io::Result<()> {
     for folder in ["distribution", "distribution-macros"] {
         copy_folder(&workspace.join(folder), &copy.join(folder))?;
     }
-    let members = r#"members = ["distribution", "distribution-macros", "examples", "tests", "benches"]"#;
+    let members = r#"members = ["distribution", "distribution-macros", "examples", "tests", "tests/loom", "benches"]"#;
     let manifest = fs::read_to_string(workspace.join("Cargo.toml"))?;
     if !manifest.contains(members) {
         return Err(io::Error::other("the workspace's members are not as this program knows them"));
