@@ -515,6 +515,23 @@ impl<H: Host> Core<H> {
         }
     }
 
+    /// Takes back a call that was never sent and that no node serves; false if it is not so. Its maker has been
+    /// told of another like it that no node came.
+    pub(crate) fn withdraw(&mut self, id: CallId) -> bool {
+        let is_unserved = |call: &CallEntry<H>| {
+            matches!(call.stage, Stage::Queued(_))
+                && call.attempt == 0
+                && self.registry.serving(call.method.id(), &call.demand.labels) == 0
+        };
+        if !self.calls.get(&id).is_some_and(is_unserved) {
+            return false;
+        }
+        if let Some(call) = self.remove(id) {
+            self.stats.failed += u64::from(call.count());
+        }
+        true
+    }
+
     /// Tells the node that has the call, if one has.
     fn stop(&self, id: CallId, call: CallEntry<H>, effects: &mut Effects<H>) {
         if let Stage::InFlight(node) = call.stage {

@@ -340,6 +340,10 @@ impl Dispatcher for Shared {
         }
     }
 
+    fn withdraw(&self, call: &CallState) -> bool {
+        call.id().is_some_and(|id| self.with_core(|core, _, _| core.withdraw(id)))
+    }
+
     fn capacity(&self, method: &'static Method, options: &CallOptions) -> Capacity {
         self.lock().core.capacity(method.id(), &options.labels)
     }
