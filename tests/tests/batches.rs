@@ -92,8 +92,9 @@ async fn of_a_batch_that_is_lost_only_what_its_node_may_have_started_fails() {
     let calls = (0..200).map(|number| fragile.double_once(number, 2)).distribute().batch(100);
     let results = soon("the results", calls.collect::<Vec<_>>()).await;
     let lost = results.iter().filter(|result| matches!(result, Err(CallError::NodeLost { .. }))).count();
-    // The node died at the third call. Of its hundred it was granted a quarter, and had no reason to ask yet.
-    assert_eq!(lost, 25);
+    // The node died at the third call. Of its hundred it was granted a quarter, and had no reason to ask yet; a
+    // process that is slow to die may have said where it was.
+    assert!((3..=25).contains(&lost), "{lost} calls are lost");
     for (number, result) in (0u64..).zip(results).skip(lost) {
         assert_eq!(result, Ok(number * 2));
     }

@@ -26,7 +26,7 @@ const fn mutation(what: &'static str, file: &'static str, from: &'static str, to
     Mutation { what, file, from, to }
 }
 
-const MUTATIONS: [Mutation; 22] = [
+const MUTATIONS: [Mutation; 27] = [
     mutation(
         "a call that may have run is repeated although it is not idempotent",
         "retry.rs",
@@ -126,6 +126,31 @@ const MUTATIONS: [Mutation; 22] = [
         "mod.rs",
         "if call.kept.is_none() && (1..call.demand.count)",
         "if (1..call.demand.count)",
+    ),
+    mutation(
+        "a node may start calls of a batch that are not in the books as granted",
+        "mod.rs",
+        "            call.granted = upto;\n",
+        "",
+    ),
+    mutation(
+        "calls of a lost batch are said to be lost that were not granted",
+        "retry.rs",
+        "if call.kept.is_none() && call.granted < call.demand.count {",
+        "if false {",
+    ),
+    mutation("a node that kept more than it was granted is believed", "mod.rs", " && kept <= call.granted {", " {"),
+    mutation(
+        "a batch is granted what was given back",
+        "mod.rs",
+        "if upto > call.granted && call.kept.is_none() {",
+        "if upto > call.granted {",
+    ),
+    mutation(
+        "a loss as part of a batch counts towards a call's attempts",
+        "retry.rs",
+        "None => (call.sent.saturating_sub(in_batch(call)), ATTEMPTS),",
+        "None => (call.sent, ATTEMPTS),",
     ),
     mutation(
         "a batch of which calls were given back is sent again whole",
