@@ -7,7 +7,9 @@
 use std::{error::Error, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
-use distribution::{Certificates, LocalCluster, Master, MasterBuilder, Node, NodeBuilder, Service};
+use distribution::{
+    Certificates, LocalCluster, Master, MasterBuilder, Node, NodeBuilder, Service, progress::LogWriter,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Where the work is done: in this process, or on nodes elsewhere.

@@ -214,10 +214,16 @@ impl<H: Host> CallEntry<H> {
     }
 }
 
-/// How many calls of a batch a node is granted at first, and by how many more each time at least. A quarter: it
-/// takes some 2.5 ms, in which the node can ask for more, and is what a node that dies can cost at least.
-fn grant(count: u32) -> u32 {
-    count.div_ceil(4)
+/// What a node is granted of a batch at a time is expected to take this long, a quarter of what a batch is made
+/// for. In this time the node asks for more and is answered, and this much a node that dies can cost.
+const GRANT_TIME: Duration = Duration::from_micros(2500);
+
+/// How many calls of a batch a node is granted at first, and by how many more each time at least, where each
+/// is expected to take this long. A quarter at least, so that a node asks a few times at most, whatever the
+/// calls take.
+fn grant(count: u32, each: Duration) -> u32 {
+    let calls = GRANT_TIME.as_nanos() / each.as_nanos().max(1);
+    u32::try_from(calls).unwrap_or(u32::MAX).clamp(count.div_ceil(4), count)
 }
 
 /// A call that nodes gave back more often than this is taken for refused.
@@ -377,11 +383,12 @@ impl<H: Host> Core<H> {
         if !self.is_current(id, node, attempt) {
             return;
         }
+        let Some(each) = self.calls.get(&id).map(|call| self.expected(call.method.id())) else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
         let count = call.count();
         // What was given back is on its way to other nodes. And in steps of a size, so that a node which asks
         // without end is answered a few times.
-        let upto = upto.max(call.granted.saturating_add(grant(count))).min(count);
+        let upto = upto.max(call.granted.saturating_add(grant(count, each))).min(count);
         if upto > call.granted && call.kept.is_none() {
             // In the books before it is said: the node dies after it has started them, or before.
             call.granted = upto;

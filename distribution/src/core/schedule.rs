@@ -260,12 +260,13 @@ impl<H: Host> Core<H> {
 
     /// Books a call that is in no queue onto a node.
     fn send(&mut self, now: Time, id: CallId, node: NodeId, kind: MethodKind, effects: &mut Effects<H>) {
+        let Some(each) = self.calls.get(&id).map(|call| self.expected(call.method.id())) else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
         let method = call.method;
         call.stage = Stage::InFlight(node);
         call.attempt += 1;
         call.sent += 1;
-        call.granted = super::grant(call.demand.count);
+        call.granted = super::grant(call.demand.count, each);
         let (handle, attempt, deadline) = (call.handle.clone(), call.attempt, call.deadline());
         let granted = call.granted;
         handle.open(attempt);
@@ -454,7 +455,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    fn expected(&self, method: MethodId) -> Duration {
+    pub(super) fn expected(&self, method: MethodId) -> Duration {
         self.run_times.get(&method).copied().unwrap_or(UNKNOWN_RUN_TIME)
     }
 

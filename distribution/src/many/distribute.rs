@@ -77,8 +77,9 @@ impl<S: Stream> DistributeStream for S {}
 /// longer than it was made for is cut, and its end goes to other nodes. None of this shows in the results:
 /// a call that fails fails by itself, and one whose node is lost is repeated or reported by the same rules
 /// as a call made by itself. What remains is this: a value is here once its batch is, and is lost with it if
-/// the node is lost before; and calls of this kind are never [`Overloaded`](CallError::Overloaded), because
-/// the stream waits instead. Calls with a timeout travel alone.
+/// the node is lost before, together with some milliseconds of calls that the node was allowed to start; and
+/// calls of this kind are never [`Overloaded`](CallError::Overloaded), because the stream waits instead. Calls
+/// with a timeout travel alone.
 ///
 /// Once a call has ended as [`NoNode`](CallError::NoNode) or [`Incompatible`](CallError::Incompatible) because
 /// no node came that serves its method, those that follow to the same method (and labels) end so at once,

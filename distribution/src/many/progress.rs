@@ -103,6 +103,8 @@ impl fmt::Display for Time {
     }
 }
 
+type Hook = Box<dyn FnMut(&Progress) + Send>;
+
 /// Takes part in a stream's run and tells of it.
 pub(super) struct Tracker {
     started: Instant,
@@ -111,7 +113,7 @@ pub(super) struct Tracker {
     nodes: BTreeMap<NodeId, (NodeIdentity, u64)>,
     /// Started with the first call.
     ticker: Option<Ticker>,
-    hooks: Vec<Box<dyn FnMut(&Progress) + Send>>,
+    hooks: Vec<Hook>,
     #[cfg(feature = "progress")]
     bar: Option<super::bar::Bar>,
 }

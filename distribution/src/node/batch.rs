@@ -42,7 +42,8 @@ const VALUES_MOST: u64 = 1024 * 1024;
 /// A node asks for a quarter of the batch at a time, and while it has an eighth left: three questions and
 /// three answers for a batch of some 10 ms, of which at most three eighths are granted and not started.
 /// An eighth is 1.25 ms, which hides the way to the master and back on most networks. Where it takes
-/// longer, as measured, the node asks for more and earlier.
+/// longer, as measured, the node asks for more and earlier. A batch of 2.5 ms is granted whole, see
+/// `core/mod.rs`.
 const STEP_PARTS: u32 = 4;
 const LEAD_PARTS: u32 = 8;
 
