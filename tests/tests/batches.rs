@@ -80,7 +80,8 @@ async fn a_call_that_ends_its_nodes_costs_its_neighbours_nothing() {
             assert_eq!(guilty.len(), guilty_ones);
             for (_, result) in guilty {
                 let Err(CallError::Poisoned { nodes, .. }) = result else { panic!("{result:?}") };
-                assert_eq!(nodes.len(), 4, "once in its batch, and three times by itself: {nodes:?}");
+                // Once in its batch, unless that was lost before its turn, and three times by itself.
+                assert!((3..=4).contains(&nodes.len()), "{nodes:?}");
             }
         }
     };
