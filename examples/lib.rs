@@ -7,7 +7,9 @@
 use std::{error::Error, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
-use distribution::{Certificates, LocalCluster, Master, MasterBuilder, Node, NodeBuilder, Service};
+use distribution::{
+    Certificates, LocalCluster, Master, MasterBuilder, Node, NodeBuilder, Service, progress::LogWriter,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Where the work is done: in this process, or on nodes elsewhere.
@@ -159,11 +161,11 @@ async fn run_at<S: Service>(
     Ok(())
 }
 
-/// Writes logs to standard error: those that `RUST_LOG` asks for, or these.
+/// Writes logs to standard error, beside the bars of `.progress()`: those that `RUST_LOG` asks for, or these.
 pub fn start_logs(unless_told: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(unless_told));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogWriter::new).with_ansi(colours).init();
 }
 
 /// Prints an error with its causes.

@@ -155,9 +155,17 @@ def frame(kind, body=b""):
 
 
 def request(
-    id=1, method=0x0123456789ABCDEF, call=9, attempt=1, count=1, timeout=None, trace=None, payload=b"\3\2\4\6"
+    id=1,
+    method=0x0123456789ABCDEF,
+    call=9,
+    attempt=1,
+    count=1,
+    granted=1,
+    timeout=None,
+    trace=None,
+    payload=b"\3\2\4\6",
 ):
-    body = numbers(id, method, call, attempt, count)
+    body = numbers(id, method, call, attempt, count, granted)
     body += NONE if timeout is None else SOME + number(timeout)
     body += NONE if trace is None else SOME + numbers(*trace)
     return frame(1, body + payload)
@@ -201,12 +209,12 @@ put(
         "request": request(),
         "request_traced": request(timeout=1_500_000, trace=(1, 2, 1)),
         "request_trace_zero": request(trace=(0, 5, 1)),
-        "request_of_extremes": request(U64, U64, U64, U32, U32, U64, (2**128 - 1, U64, 1), b""),
+        "request_of_extremes": request(U64, U64, U64, U32, U32, U32, U64, (2**128 - 1, U64, 1), b""),
         "request_large": request(payload=bytes(1500)),
         "request_cut": request()[:-2],
         "request_header_cut": frame(1, b"\1\xfd"),
-        "request_attempt_beyond_u32": frame(1, numbers(1, 1, 1, 2**40, 1) + NONE + NONE),
-        "request_option_of_2": frame(1, numbers(1, 1, 1, 1, 1) + b"\2" + NONE),
+        "request_attempt_beyond_u32": frame(1, numbers(1, 1, 1, 2**40, 1, 1) + NONE + NONE),
+        "request_option_of_2": frame(1, numbers(1, 1, 1, 1, 1, 1) + b"\2" + NONE),
         "requests_with_the_same_id": request() + request() + request(attempt=2),
         "response_value": response(b"\0", b"\x0c"),
         "response_error": response(b"\1", text("no such key")),
@@ -221,6 +229,10 @@ put(
         "request_batch": request(count=2, payload=b"\2\0\0\0\2\4\2\0\0\0\2\6"),
         "response_batch": response(b"\0", b"\2\0\0\0\0\7\1\0\0\0\1", count=2),
         "gave_back": frame(10, numbers(300, 1, 2)),
+        "wants": frame(11, numbers(300, 1, 2)),
+        "wants_beyond_u32": frame(11, numbers(300, 1, 2**33)),
+        "granted": frame(12, numbers(300, 1, 2)),
+        "granted_cut": frame(12, numbers(300, 1)),
         "response_run_of_extremes": response(b"\0", run=U64),
         "response_text_claims_2_62": response(b"\2" + number(1 << 62)),
         "response_text_claims_1_mib": response(b"\2" + number(1 << 20)),

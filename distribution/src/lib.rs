@@ -111,6 +111,13 @@ pub mod prelude {
     pub use crate::many::{DistributeIterator, DistributeStream};
 }
 
+/// How far many calls have come: what `.on_progress()` is told, and log lines beside the bar of `.progress()`.
+pub mod progress {
+    #[cfg(feature = "progress")]
+    pub use crate::many::LogWriter;
+    pub use crate::many::Progress;
+}
+
 /// Not public API: what generated code names.
 #[doc(hidden)]
 pub mod __private {

@@ -3,4 +3,4 @@
 //! Files that import nothing else can be checked by loom: `tests/loom` includes them beside a module of this
 //! name in which loom's types stand for these.
 
-pub(crate) use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic};

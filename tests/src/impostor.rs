@@ -16,6 +16,9 @@ pub mod kind {
     pub const RESPONSE: u8 = 2;
     pub const CANCEL: u8 = 3;
     pub const HEARTBEAT: u8 = 4;
+    pub const GAVE_BACK: u8 = 10;
+    pub const WANTS: u8 = 11;
+    pub const GRANTED: u8 = 12;
 }
 
 /// How a call ended on a node, as the wire numbers it, without what follows.
@@ -91,7 +94,22 @@ pub fn response(request: u64, run: u64, outcome: &[u8], payload: &[u8]) -> Vec<u
 pub fn request(id: u64, call: u64, timeout: Option<u64>, (name, signature): (&str, &str), arguments: &[u8]) -> Vec<u8> {
     let timeout = timeout.map_or_else(|| vec![0], |micros| [vec![1], number(micros)].concat());
     let method = number(method_id(name, signature));
-    frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1, 1], &timeout, &[0], arguments].concat())
+    frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1, 1, 1], &timeout, &[0], arguments].concat())
+}
+
+/// A batch of calls with these arguments to the first version of a method of `Probe`, of which so many may be
+/// started.
+pub fn batch(id: u64, call: u64, granted: u64, (name, signature): (&str, &str), arguments: &[Vec<u8>]) -> Vec<u8> {
+    let method = number(method_id(name, signature));
+    let count = number(arguments.len() as u64);
+    let head = [&number(id)[..], &method, &number(call), &[1], &count, &number(granted), &[0, 0]].concat();
+    let each = |arguments: &Vec<u8>| [&(arguments.len() as u32).to_le_bytes()[..], arguments].concat();
+    frame(kind::REQUEST, &[head, arguments.iter().flat_map(each).collect()].concat())
+}
+
+/// A question of a node, or an answer of a master: how far a batch goes.
+pub fn extent(kind: u8, call: u64, attempt: u64, upto: u64) -> Vec<u8> {
+    frame(kind, &[number(call), number(attempt), number(upto)].concat())
 }
 
 /// A heartbeat with these loads: computing, waiting, asynchronous, stale, blocked.

@@ -46,8 +46,10 @@ fn frame(from: End) -> BoxedStrategy<Frame> {
     let control = control.prop_map(|(how, call, numbers)| Frame::control(how, call, numbers));
     let trace = option::of(any::<(u128, u64, bool)>());
     let call = match from {
-        End::Master => (any::<u64>(), any::<(u64, u64, u32, u32)>(), any::<Option<u64>>(), trace, body())
-            .prop_map(|(id, names, timeout, trace, payload)| Frame::request(id, names, timeout, trace, payload))
+        End::Master => (any::<(u64, u32)>(), any::<(u64, u64, u32, u32)>(), any::<Option<u64>>(), trace, body())
+            .prop_map(|((id, granted), names, timeout, trace, payload)| {
+                Frame::request(id, names, granted, timeout, trace, payload)
+            })
             .boxed(),
         End::Node => (any::<(u64, (u64, u32), u8)>(), any::<String>(), any::<(u64, u64)>(), body())
             .prop_map(|((id, run, how), text, sizes, payload)| Frame::response(id, run, how, text, sizes, payload))

@@ -63,12 +63,16 @@ pub(super) struct CallEntry<H: Host> {
     pub(super) beside: Option<NodeId>,
     /// How many calls of a batch its node has kept, if it has given the others back.
     pub(super) kept: Option<u32>,
+    /// How many calls of a batch its node may have started: it was told to start no more.
+    pub(super) granted: u32,
     /// How often it was given to a link.
     pub(super) attempt: u32,
     /// How often it was sent, as far as anybody knows.
     pub(super) sent: u32,
     /// The attempts that came to nothing, in order.
     pub(super) setbacks: Vec<Setback>,
+    /// How many of these it suffered as part of a batch, before it was a call by itself.
+    pub(super) in_batch: usize,
     /// How often a node gave it back.
     pub(super) returned: u32,
 }

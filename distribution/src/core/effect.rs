@@ -40,7 +40,9 @@ pub(crate) trait LinkHandle: Clone {
 /// What is to be done, in this order, by the task that brought the event.
 pub(crate) enum Effect<H: Host> {
     /// Send the call over the link.
-    Send { link: H::Link, call: H::Call, id: CallId, attempt: u32, deadline: Option<Time> },
+    Send { link: H::Link, call: H::Call, id: CallId, attempt: u32, granted: u32, deadline: Option<Time> },
+    /// Let the node start this many calls of a batch.
+    Grant { link: H::Link, id: CallId, attempt: u32, upto: u32 },
     /// Tell the node that nobody waits for this attempt any more.
     Cancel { link: H::Link, id: CallId, attempt: u32 },
     /// The call has ended, after these attempts that came to nothing.

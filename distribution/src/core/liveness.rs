@@ -54,7 +54,8 @@ impl<H: Host> Core<H> {
             self.liveness.silent.clear();
         }
         let after = self.liveness.cursor.flatten();
-        let slice: Vec<NodeId> = self.registry.nodes_after(after).take(self.settings.slice).map(|node| node.identity.id).collect();
+        let slice: Vec<NodeId> =
+            self.registry.nodes_after(after).take(self.settings.slice).map(|node| node.identity.id).collect();
         for id in &slice {
             self.look_at(now, *id, effects);
         }

@@ -16,6 +16,7 @@ mod card;
 mod chores;
 mod effect;
 mod expiry;
+mod grants;
 mod group;
 mod health;
 mod liveness;
@@ -253,8 +254,8 @@ impl<H: Host> Core<H> {
             return;
         }
         let Some(call) = self.calls.get_mut(&id) else { return };
-        // Once, and not all of it: it answers for what it has started.
-        if call.kept.is_none() && (1..call.demand.count).contains(&kept) {
+        // Once, and not all of it: it answers for what it has started, which is no more than it was granted.
+        if call.kept.is_none() && (1..call.demand.count).contains(&kept) && kept <= call.granted {
             call.kept = Some(kept);
             effects.push(Effect::Shorten { call: call.handle.clone(), kept });
         }
@@ -402,6 +403,23 @@ impl<H: Host> Core<H> {
             self.stats.cancelled += u64::from(call.count());
             self.stop(id, call, effects);
         }
+    }
+
+    /// Takes back a call that was never sent and that no node serves; false if it is not so. Its maker has been
+    /// told of another like it that no node came.
+    pub(crate) fn take_back_unserved(&mut self, id: CallId) -> bool {
+        let is_unserved = |call: &CallEntry<H>| {
+            matches!(call.stage, Stage::Queued(_))
+                && call.attempt == 0
+                && self.registry.serving(call.method.id(), &call.demand.labels) == 0
+        };
+        if !self.calls.get(&id).is_some_and(is_unserved) {
+            return false;
+        }
+        if let Some(call) = self.remove(id) {
+            self.stats.failed += u64::from(call.count());
+        }
+        true
     }
 
     /// Tells the node that has the call, if one has.

@@ -475,7 +475,8 @@ impl<H: Host> Registry<H> {
                 explain(method, [(&*node.card.name, group.catalogue.of_service(service))])
             }
             None => {
-                let groups = self.groups().filter_map(|group| Some((of_group(group)?, group.catalogue.of_service(service))));
+                let groups =
+                    self.groups().filter_map(|group| Some((of_group(group)?, group.catalogue.of_service(service))));
                 explain(method, groups)
             }
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::{
-    CallHandle as _, Core, Effects, Host, Time, Timer,
+    CallHandle as _, Core, Effect, Effects, Host, Time, Timer,
     call::{CallEntry, Stage, last_failure, shutdown_error},
 };
 use crate::{
@@ -43,6 +43,11 @@ impl<H: Host> Core<H> {
         if call.handle.abandon(call.attempt) {
             return self.requeue(now, id, effects);
         }
+        // A batch goes only as far as its node was granted: what lies behind was not started.
+        if call.kept.is_none() && call.granted < call.demand.count {
+            call.kept = Some(call.granted);
+            effects.push(Effect::Shorten { call: call.handle.clone(), kept: call.granted });
+        }
         let cause = Cause::Lost(reason.clone());
         call.setbacks.push(Setback { attempt: call.attempt, node: node.clone(), cause });
         self.repeat(now, id, effects);
@@ -73,8 +78,13 @@ impl<H: Host> Core<H> {
     /// Whether a call that may have run is to be repeated; ends it if not.
     pub(super) fn may_repeat(&mut self, id: CallId, effects: &mut Effects<H>) -> bool {
         let Some(call) = self.calls.get_mut(&id) else { return false };
-        let attempts = call.sent;
-        let most = call.demand.attempts.unwrap_or(ATTEMPTS);
+        // A batch that was lost was lost by one of its calls at most: it does not use up the attempts of the
+        // others, unless their maker has said how often they may be sent. A call that ends its nodes costs
+        // its batch's and three by itself, where it is alone on its slot.
+        let (attempts, most) = match call.demand.attempts {
+            Some(most) => (call.sent, most),
+            None => (call.sent.saturating_sub(in_batch(call)), ATTEMPTS),
+        };
         // A batch ends: each of its calls goes on by itself, so that one which kills its nodes takes no
         // others with it.
         let is_batch = call.demand.count > 1;
@@ -130,7 +140,13 @@ impl<H: Host> Core<H> {
     }
 }
 
-/// Whether too many nodes died over the call; those that said goodbye do not count.
+/// How often it was lost as part of a batch.
+fn in_batch<H: Host>(call: &CallEntry<H>) -> u32 {
+    let lost = call.setbacks.iter().take(call.in_batch).filter(|setback| matches!(setback.cause, Cause::Lost(_)));
+    u32::try_from(lost.count()).unwrap_or(u32::MAX)
+}
+
+/// Whether too many nodes died over the call by itself; those that said goodbye do not count.
 fn is_poisoned<H: Host>(call: &CallEntry<H>) -> bool {
-    call.lost().filter(|(_, reason)| reason.is_death()).count() >= DEATHS
+    call.lost().skip(in_batch(call) as usize).filter(|(_, reason)| reason.is_death()).count() >= DEATHS
 }

@@ -54,8 +54,10 @@ impl<H: Host> Core<H> {
             stage: Stage::Between,
             beside,
             kept: None,
+            granted: 0,
             attempt: setbacks.last().map_or(0, |setback| setback.attempt),
             sent: setbacks.iter().map(|setback| u32::from(matches!(setback.cause, Cause::Lost(_)))).sum(),
+            in_batch: setbacks.len(),
             setbacks,
             returned: 0,
         };
@@ -315,8 +317,9 @@ impl<H: Host> Core<H> {
     /// Books a call that is in no queue onto a node.
     fn send(&mut self, now: Time, id: CallId, node: NodeId, kind: MethodKind, effects: &mut Effects<H>) {
         let Some(call) = self.calls.get(&id) else { return };
-        let need = self.need(call);
+        let (need, granted) = (self.need(call), self.grant(call.method.id(), call.demand.count));
         let Some(call) = self.calls.get_mut(&id) else { return };
+        call.granted = granted;
         call.stage = Stage::InFlight(node);
         call.attempt += 1;
         call.sent += 1;
@@ -326,7 +329,7 @@ impl<H: Host> Core<H> {
         let booking = Booking { call: id, attempt, kind, count: call.demand.count, need };
         self.registry.start(now, node, booking);
         if let Some(node) = self.registry.node(node) {
-            effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, deadline });
+            effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, granted, deadline });
         }
     }
 

@@ -53,6 +53,7 @@ enum Content {
     Request {
         request: u64,
         names: (u64, u64, u32, u32),
+        granted: u32,
         timeout: Option<Duration>,
         trace: Option<Trace>,
         payload: Bytes,
@@ -65,18 +66,20 @@ enum Content {
 }
 
 impl Frame {
-    /// A request: its id; its method, call, attempt and count; the microseconds left to it; trace, span and
-    /// whether they are sampled.
+    /// A request: its id; its method, call, attempt and count; how many of these calls may be started; the
+    /// microseconds left to it; trace, span and whether they are sampled.
     pub fn request(
         request: u64,
         names: (u64, u64, u32, u32),
+        granted: u32,
         timeout: Option<u64>,
         trace: Option<(u128, u64, bool)>,
         payload: Vec<u8>,
     ) -> Self {
         // To tarpc a trace of number 0 is none.
         let trace = trace.filter(|trace| trace.0 != 0).map(|(trace, span, sampled)| Trace { trace, span, sampled });
-        Self(Content::Request { request, names, timeout: timeout.map(from_micros), trace, payload: payload.into() })
+        let timeout = timeout.map(from_micros);
+        Self(Content::Request { request, names, granted, timeout, trace, payload: payload.into() })
     }
 
     /// A response after `run` microseconds to `count` calls: `how` picks the outcome, which takes what it needs of the
@@ -111,7 +114,7 @@ impl Frame {
 
     /// A control frame: `how` picks which, and it takes what it needs of the numbers.
     pub fn control(how: u8, call: u64, [first, second, third, fourth]: [u32; 4]) -> Self {
-        Self(Content::Control(match how % 8 {
+        Self(Content::Control(match how % 10 {
             0 => Control::Cancel { call, attempt: first },
             1 => Control::Heartbeat(Load {
                 computing: first,
@@ -125,6 +128,8 @@ impl Frame {
             4 => Control::Drained,
             5 => Control::Retract,
             6 => Control::GaveBack { call, attempt: first, kept: second },
+            7 => Control::Wants { call, attempt: first, upto: second },
+            8 => Control::Granted { call, attempt: first, upto: second },
             _ => Control::Goodbye,
         }))
     }
@@ -207,14 +212,14 @@ fn request(message: ClientMessage<Incoming>) -> Content {
         panic!("the transport makes no cancellations of tarpc's");
     };
     let payload = message.take_payload();
-    let Incoming { method, call, attempt, count, timeout, .. } = message;
+    let Incoming { method, call, attempt, count, granted, timeout, .. } = message;
     let trace = context.trace_context;
     let trace = (!trace.trace_id.is_none()).then(|| Trace {
         trace: trace.trace_id.into(),
         span: trace.span_id.into(),
         sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
     });
-    Content::Request { request: id, names: (method, call, attempt, count), timeout, trace, payload }
+    Content::Request { request: id, names: (method, call, attempt, count), granted, timeout, trace, payload }
 }
 
 /// The bytes that one end of a connection sends for these frames, without those that only the other sends.
@@ -282,7 +287,8 @@ fn outgoing(content: &Content) -> Option<ClientMessage<Outgoing>> {
 
         fn cut_short(&self, _: u32) {}
     }
-    let Content::Request { request, names: (method, call, attempt, count), timeout, trace, payload } = content.clone()
+    let Content::Request { request, names: (method, call, attempt, count), granted, timeout, trace, payload } =
+        content.clone()
     else {
         return None;
     };
@@ -299,6 +305,7 @@ fn outgoing(content: &Content) -> Option<ClientMessage<Outgoing>> {
         call,
         attempt,
         count,
+        granted,
         deadline,
         payload: payload.into(),
         name: "fuzzed",

@@ -5,9 +5,9 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures::{
@@ -17,32 +17,27 @@ use futures::{
 };
 
 use super::{
-    flight::{Batch, Flight, Landed, Race},
+    flight::{Flight, Race},
     outlet::Outlet,
     pace::Pace,
     parcel::{Address, Parcel},
+    progress::{Progress, Tracker},
+    unserved::Unserved,
 };
 use crate::{
-    error::{CallError, CodecError, Execution, Part, Setback},
-    id::NodeIdentity,
-    service::{
-        Call,
-        caller::{Failed, RawAnswer, Role},
-        outcome,
-    },
-    wire::{Outcome, batch::Outcomes, codec::Decoder},
+    error::CallError,
+    service::{Call, caller::Role},
 };
 
-/// With so many bytes of arguments under way no more calls are pulled, unless a slot would be left free.
+/// With this many bytes of arguments under way no more calls are pulled, unless a slot would be left free; nor
+/// with this many bytes of results that wait for the consumer or are expected, unless nothing is under way.
 const BYTES_MOST: usize = 64 * 1024 * 1024;
 
 /// How many results are yielded before it is looked again whether batches have come back meanwhile.
 const LOOK_EVERY: u32 = 256;
 
-/// An item is sent to a second node when it has taken so many times what is usual, and so long at least.
-/// By then its batch has been cut (see `node/batch.rs`), so that it is about this item alone.
-const HEDGE_FACTOR: u32 = 3;
-const HEDGE_AFTER: Duration = Duration::from_millis(250);
+/// Behind a result of this many bytes it is looked at once: few of them are there, and they keep others back.
+const LARGE: usize = 4096;
 
 /// Distributes the calls of an iterator.
 pub trait DistributeIterator: Iterator + Sized {
@@ -82,8 +77,13 @@ impl<S: Stream> DistributeStream for S {}
 /// longer than it was made for is cut, and its end goes to other nodes. None of this shows in the results:
 /// a call that fails fails by itself, and one whose node is lost is repeated or reported by the same rules
 /// as a call made by itself. What remains is this: a value is here once its batch is, and is lost with it if
-/// the node is lost before; and calls of this kind are never [`Overloaded`](CallError::Overloaded), because
-/// the stream waits instead. Calls with a timeout travel alone.
+/// the node is lost before, together with some milliseconds of calls that the node was allowed to start; and
+/// calls of this kind are never [`Overloaded`](CallError::Overloaded), because the stream waits instead. Calls
+/// with a timeout travel alone.
+///
+/// Once a call has ended as [`NoNode`](CallError::NoNode) or [`Incompatible`](CallError::Incompatible) because
+/// no node came that serves its method, those that follow to the same method (and labels) end so at once,
+/// until nodes come or go.
 ///
 /// Dropping it cancels the calls that are under way: take what you need, and drop it.
 ///
@@ -118,28 +118,30 @@ pub struct Distributed<S, T, E = Infallible> {
     /// The call that did not fit into the parcel before.
     next: Option<Call<T, E>>,
     /// What has to be sent before anything new is pulled.
-    again: VecDeque<(Parcel<T, E>, Role)>,
+    pub(super) again: VecDeque<(Parcel<T, E>, Role)>,
     /// Calls in `again`.
-    again_calls: usize,
+    pub(super) again_calls: usize,
     /// Where the newest parcel went.
     last: Option<Address<T, E>>,
     /// Ready when nodes have come or gone.
     news: Option<BoxFuture<'static, ()>>,
-    flights: FuturesUnordered<Flight<T, E>>,
+    pub(super) flights: FuturesUnordered<Flight<T, E>>,
     /// Bytes of arguments in flight.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// Results, each with the bytes it came in.
-    outlet: Outlet<(Result<T, CallError<E>>, usize)>,
+    pub(super) outlet: Outlet<(Result<T, CallError<E>>, usize)>,
     /// Bytes of results that are not yielded yet.
-    held: usize,
-    pace: Pace,
-    hedge: bool,
+    pub(super) held: usize,
+    pub(super) pace: Pace,
+    pub(super) hedge: bool,
     /// When to look for items that take long.
-    look_again: Option<Pin<Box<tokio::time::Sleep>>>,
+    pub(super) look_again: Option<Pin<Box<tokio::time::Sleep>>>,
     /// Results that may be yielded before the next look at the flights.
     unlooked: u32,
-    #[cfg(feature = "progress")]
-    progress: Option<super::progress::Progress>,
+    /// What no node serves.
+    pub(super) unserved: Unserved,
+    /// Tells how far it has come, where somebody asked for that.
+    pub(super) tracker: Option<Box<Tracker>>,
 }
 
 impl<S, T, E> Distributed<S, T, E> {
@@ -161,8 +163,8 @@ impl<S, T, E> Distributed<S, T, E> {
             hedge: false,
             look_again: None,
             unlooked: 0,
-            #[cfg(feature = "progress")]
-            progress: None,
+            unserved: Unserved::default(),
+            tracker: None,
         }
     }
 
@@ -172,9 +174,14 @@ impl<S, T, E> Distributed<S, T, E> {
         self
     }
 
-    /// Has at most so many calls pulled and not yielded yet. Unless set it is a number that keeps all slots
+    /// Has at most this many calls pulled and not yielded yet. Unless set it is a number that keeps all slots
     /// busy: some batches for each slot, 262,144 calls at most. Beside it no more are pulled while 64 MiB of
-    /// arguments are under way (unless a slot would be left free) or 64 MiB of results wait to be yielded.
+    /// arguments are under way (unless a slot is free) or 64 MiB of results wait to be yielded or are expected
+    /// of the calls under way, by the size of those before (unless nothing is under way). So a consumer that
+    /// stops finds about that much when it goes on, and one batch more.
+    ///
+    /// What waits at the master does not count against its queue. The stream bounds it: two batches for each
+    /// slot and two more, 256 calls while no node serves them, and the 64 MiB of arguments.
     pub fn in_flight(mut self, calls: usize) -> Self {
         self.pace.set_in_flight(calls);
         self
@@ -194,16 +201,53 @@ impl<S, T, E> Distributed<S, T, E> {
         self
     }
 
+    /// Calls `hook` with how far the run has come, about five times a second while it is polled, and once at the
+    /// end; not if it is dropped before. May be given several times.
+    ///
+    /// The hook runs where the stream is polled, so it should be quick. It needs no tokio runtime.
+    ///
+    /// ```
+    /// # use distribution::{LocalCluster, service};
+    /// # #[service]
+    /// # pub trait Arith { fn square(&self, number: u64) -> u64; }
+    /// # struct Calculator;
+    /// # impl Arith for Calculator { fn square(&self, number: u64) -> u64 { number * number } }
+    /// # use distribution::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = LocalCluster::builder().nodes(2).serve(|| ArithServer::new(Calculator)).start().await?;
+    /// # let arith = ArithClient::new(&cluster);
+    /// let (progress, seen) = std::sync::mpsc::channel();
+    /// let squares = (0..1000).map(|number| arith.square(number)).distribute();
+    /// let squares: Vec<u64> = squares.on_progress(move |now| _ = progress.send(now.clone())).try_collect().await?;
+    /// assert_eq!(seen.try_iter().last().map(|end| end.done), Some(1000));
+    /// # Ok(()) }
+    /// ```
+    pub fn on_progress(mut self, hook: impl FnMut(&Progress) + Send + 'static) -> Self {
+        self.tracker.get_or_insert_with(|| Box::new(Tracker::new())).add_hook(hook);
+        self
+    }
+
     /// Shows how far it has come on standard error: a bar with rate, time left, failures and nodes, or
-    /// without a terminal a line every few seconds; and a line at the end, also if that is early.
+    /// without a terminal a line every few seconds; and a line at the end that names the nodes, also if that
+    /// is early. Log lines that go through [`LogWriter`](crate::progress::LogWriter) do not meet the bar.
     #[cfg(feature = "progress")]
     pub fn progress(mut self) -> Self
     where
         S: Stream,
     {
-        let total = self.input.as_ref().and_then(|input| input.size_hint().1);
-        self.progress = Some(super::progress::Progress::new(total));
+        self.tracker.get_or_insert_with(|| Box::new(Tracker::new())).show();
         self
+    }
+
+    /// How far it has come, for a total of so many calls.
+    fn look(&self, tracker: &Tracker, total: Option<u64>) -> Progress {
+        let (mut running, mut oldest) = (0, None);
+        for batch in self.flights.iter().filter_map(Flight::batch) {
+            running += u64::from(batch.out);
+            oldest = Some(oldest.map_or(batch.started, |oldest: Instant| oldest.min(batch.started)));
+        }
+        tracker.look(Instant::now(), running, oldest, total)
     }
 }
 
@@ -230,7 +274,7 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
             if self.flights.len() >= self.pace.flights() && !self.flights.is_empty() {
                 return;
             }
-            if self.bytes >= BYTES_MOST && !free {
+            if self.bytes >= BYTES_MOST && !(free && self.pace.capacity().free > 0 || self.flights.is_empty()) {
                 return;
             }
             let Some((parcel, role)) = self.parcel(cx) else { return };
@@ -238,7 +282,9 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         }
     }
 
-    fn fly(&mut self, parcel: Parcel<T, E>, role: Role, race: Option<Arc<Race>>) {
+    pub(super) fn fly(&mut self, parcel: Parcel<T, E>, role: Role, race: Option<Arc<Race>>) {
+        let (method, labels) = (parcel.address.method, &parcel.address.options.labels);
+        self.pace.note_sent(method, labels, parcel.count as usize);
         let (address, first, state) = parcel.pack(role);
         self.bytes += state.payload.len();
         let flight = Flight::start(address, first, state, race);
@@ -264,9 +310,14 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         }
         let mut parcel: Option<Parcel<T, E>> = None;
         let mut size = 0;
-        // A consumer that does not keep up is waited for.
-        if self.held >= BYTES_MOST {
+        // A consumer that does not keep up is waited for, before the replies that are still to come are too much.
+        // What is sent again was counted when it was sent first, and is not held up by this.
+        let expected = if self.flights.is_empty() { 0 } else { self.pace.expected_bytes() };
+        if self.held.saturating_add(expected) >= BYTES_MOST {
             return None;
+        }
+        if !self.unserved.is_empty() {
+            self.look_for_nodes(cx);
         }
         let left = self.left();
         // Room for a batch is waited for, as long as no slot is: a window that is full would else be
@@ -278,6 +329,17 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         }
         while self.next.is_some() || self.pending < self.pace.window() {
             let Some(call) = self.pull(cx) else { break };
+            let known = self.unserved.find(call.method, &call.options).filter(|_| call.payload.is_ok());
+            if let Some(error) = known.cloned() {
+                if parcel.is_some() {
+                    // The calls of a parcel follow each other.
+                    self.next = Some(call);
+                    break;
+                }
+                self.keep(self.pulled, Err(error.widen()), 0);
+                self.pulled += 1;
+                continue;
+            }
             match &mut parcel {
                 None => match Parcel::new(call, self.pulled) {
                     Ok(begun) => {
@@ -292,7 +354,7 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
                         self.pulled += 1;
                     }
                     Err(error) => {
-                        self.outlet.push(self.pulled, (Err(error.widen()), 0));
+                        self.keep(self.pulled, Err(error.widen()), 0);
                         self.pulled += 1;
                         continue;
                     }
@@ -332,229 +394,58 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         }
     }
 
-    fn land(&mut self, landed: Landed<T, E>) {
-        match landed {
-            Landed::Overtaken => {}
-            Landed::Shortened(mut batch, kept) => {
-                self.send_again(&batch, kept, batch.count);
-                batch.count = kept;
-                // It may be on two nodes: what goes its own way from here is not awaited of the other.
-                if let Some(race) = &batch.race {
-                    let others = self.flights.iter_mut().filter_map(Flight::batch_mut);
-                    for other in others.filter(|other| other.is_in(race)) {
-                        other.count = other.count.min(kept);
-                    }
-                }
-                self.flights.push(Flight::resume(batch));
-            }
-            Landed::Ended(batch, ended) => {
-                self.bytes -= batch.state.payload.len();
-                if let Some(race) = &batch.race {
-                    let others = race.runners.fetch_sub(1, Ordering::AcqRel) > 1;
-                    let ended = match ended {
-                        Err(failed) if others => return race.note(failed),
-                        // What is not sure to have not run there may have run here.
-                        Err(failed) if failed.error.execution() == Execution::NotRun => Err(race.worst(failed)),
-                        ended => ended,
-                    };
-                    race.is_over.store(true, Ordering::Release);
-                    self.call_back(race);
-                    return self.end(&batch, ended);
-                }
-                self.end(&batch, ended);
-            }
-        }
-    }
-
-    fn end(&mut self, batch: &Batch<T, E>, ended: Result<RawAnswer, Failed>) {
-        match ended {
-            Ok(answer) if batch.state.role.count == 1 => self.answered(batch, answer),
-            Ok(answer) => self.unpack(batch, answer),
-            Err(failed) => self.failed(batch, failed),
-        }
-    }
-
-    fn answered(&mut self, batch: &Batch<T, E>, answer: RawAnswer) {
-        self.pace.note(batch.address.method, &batch.address.options.labels, 1, answer.run);
-        self.note_node(&answer.node);
-        let method = batch.address.method.name();
-        let result = batch.address.decode.decode_one(method, answer.is_error, Decoder::new(&answer.payload));
-        self.keep(batch.first, result, answer.payload.len());
-    }
-
-    /// Takes the results out of the reply to a batch. Calls that are not in it were not started.
-    fn unpack(&mut self, batch: &Batch<T, E>, answer: RawAnswer) {
-        self.pace.note(batch.address.method, &batch.address.options.labels, answer.count as usize, answer.run);
-        self.note_node(&answer.node);
-        let mut next = 0;
-        // Those it had given back before are under way already.
-        for item in Outcomes::new(&answer.payload).take(batch.count as usize) {
-            let size = item.as_ref().map_or(0, |(_, value)| value.rest().len());
-            let result = self.outcome(batch, &answer.node, item);
-            self.keep(batch.first + u64::from(next), result, size);
-            next += 1;
-        }
-        if next == 0 {
-            // No honest node ends a batch like this; it would be sent round for ever.
-            let method = batch.address.method.name();
-            let source = CodecError::new("the reply to a batch holds no result");
-            self.fail_all(batch, batch.count, &CallError::Decode { method, part: Part::Reply, source });
-            return;
-        }
-        if next < batch.count {
-            self.send_again(batch, next, batch.count);
-        }
-    }
-
-    fn outcome(
-        &self,
-        batch: &Batch<T, E>,
-        node: &NodeIdentity,
-        item: Result<(Outcome, Decoder<'_>), CodecError>,
-    ) -> Result<T, CallError<E>> {
-        let method = batch.address.method.name();
-        let senseless = |source| CallError::Decode { method, part: Part::Reply, source };
-        let (outcome, payload) = item.map_err(senseless)?;
-        match outcome {
-            Outcome::Value => batch.address.decode.decode_one(method, false, payload),
-            Outcome::Error => batch.address.decode.decode_one(method, true, payload),
-            other => Err(outcome::failure(method, node, &other).map_or_else(
-                || senseless(CodecError::new("a call of a batch ended as only a whole request can")),
-                CallError::widen,
-            )),
-        }
-    }
-
-    fn failed(&mut self, batch: &Batch<T, E>, failed: Failed) {
-        let Failed { error, setbacks } = failed;
-        let many = batch.state.role.count > 1;
-        let method = batch.address.method;
-        match &error {
-            CallError::NodeLost { .. } if many => {
-                let kept = batch.state.kept().unwrap_or(batch.count).min(batch.count);
-                // What the node had given back did not run.
-                if kept < batch.count {
-                    self.send_again(batch, kept, batch.count);
-                }
-                if method.is_idempotent() && batch.address.options.node.is_none() {
-                    self.send_one_by_one(batch, kept, &setbacks);
-                } else {
-                    self.fail_all(batch, kept, &error);
-                }
-            }
-            // Nothing was started: too much together may be little enough one by one, and a node whose
-            // method is async takes no batches.
-            CallError::TooLarge { part: Part::Arguments, .. } | CallError::Decode { part: Part::Arguments, .. }
-                if many =>
-            {
-                self.send_one_by_one(batch, batch.count, &[]);
-            }
-            error => self.fail_all(batch, batch.count, error),
-        }
-    }
-
-    fn fail_all(&mut self, batch: &Batch<T, E>, count: u32, error: &CallError) {
-        for place in 0..count {
-            self.keep(batch.first + u64::from(place), Err(error.clone().widen()), 0);
-        }
-    }
-
-    /// Sends calls of a batch again that were not started.
-    fn send_again(&mut self, batch: &Batch<T, E>, from: u32, to: u32) {
-        let parcel = batch.slice(from, to);
-        self.again_calls += parcel.count as usize;
-        self.again.push_back((parcel, Role::default()));
-    }
-
-    /// Sends the first calls of a batch again, each by itself and with what has befallen it.
-    fn send_one_by_one(&mut self, batch: &Batch<T, E>, count: u32, setbacks: &[Setback]) {
-        self.again_calls += count as usize;
-        for one in batch.singles(count) {
-            self.again.push_back((one, Role { setbacks: setbacks.to_vec(), ..Role::default() }));
-        }
-    }
-
-    /// Puts a result where it is yielded from.
-    fn keep(&mut self, call: u64, result: Result<T, CallError<E>>, size: usize) {
-        self.held += size;
-        self.outlet.push(call, (result, size));
-    }
-
-    /// Cancels the others of a race that is over.
-    fn call_back(&mut self, race: &Arc<Race>) {
-        for batch in self.flights.iter_mut().filter_map(Flight::batch_mut).filter(|batch| batch.is_in(race)) {
-            self.bytes -= batch.state.payload.len();
-            batch.state.wake();
-        }
-    }
-
-    /// Sends what takes long to a second node, and says whether there is anything to watch.
-    fn hedge_late(&mut self) -> bool {
-        let mut late = Vec::new();
-        let mut watching = false;
-        let now = Instant::now();
-        for batch in self.flights.iter_mut().filter_map(Flight::batch_mut) {
-            let address = &batch.address;
-            let options = &address.options;
-            let is_free = options.node.is_none() && options.affinity.is_none();
-            if batch.race.is_some() || !address.method.is_idempotent() || !is_free {
-                continue;
-            }
-            watching = true;
-            self.pace.turn_to(address.method, &options.labels, now, || address.capacity());
-            let free = self.pace.capacity().free;
-            let Some(expected) = self.pace.expected(batch.count as usize) else { continue };
-            let taken = now.saturating_duration_since(batch.started);
-            if late.len() < free && taken > (expected * HEDGE_FACTOR).max(HEDGE_AFTER) {
-                let race = Race::new(2);
-                batch.race = Some(Arc::clone(&race));
-                let role = Role { beside: batch.state.id(), ..Role::default() };
-                let mut parcel = batch.parcel();
-                let options = &mut parcel.address.options;
-                options.timeout = options.timeout.map(|timeout| timeout.saturating_sub(taken));
-                late.push((parcel, role, race));
-            }
-        }
-        for (parcel, role, race) in late {
-            self.fly(parcel, role, Some(race));
-        }
-        watching
-    }
-
-    /// Wakes this task when it is time to look for late ones again.
-    fn watch(&mut self, cx: &mut Context<'_>) {
-        loop {
-            if !self.hedge_late() {
-                self.look_again = None;
-                return;
-            }
-            let timer = self.look_again.get_or_insert_with(|| Box::pin(tokio::time::sleep(HEDGE_AFTER / 5)));
-            if timer.as_mut().poll(cx).is_pending() {
-                return;
-            }
-            self.look_again = None;
-        }
-    }
-
-    #[cfg_attr(not(feature = "progress"), allow(clippy::unused_self, reason = "there is nothing to show"))]
-    fn note_node(&mut self, node: &NodeIdentity) {
-        #[cfg(feature = "progress")]
-        if let Some(progress) = &mut self.progress {
-            progress.note_node(node.id);
-        }
-        #[cfg(not(feature = "progress"))]
-        let _ = node;
-    }
-
     fn yield_next(&mut self) -> Option<Result<T, CallError<E>>> {
         let (result, size) = self.outlet.pop()?;
         self.held -= size;
         self.pending -= 1;
-        #[cfg(feature = "progress")]
-        if let Some(progress) = &mut self.progress {
-            progress.note_result(result.is_ok());
+        if size >= LARGE {
+            self.unlooked = 0;
         }
         Some(result)
+    }
+
+    /// Whether nodes have come or gone since it was asked last. Then nothing is taken for unserved any more.
+    fn look_for_nodes(&mut self, cx: &mut Context<'_>) -> bool {
+        let changed = self.news.as_mut().is_some_and(|news| news.poll_unpin(cx).is_ready());
+        if changed {
+            self.news = self.last.as_ref().map(|address| address.dispatcher.nodes_changed());
+            self.pace.forget_nodes();
+            self.unserved.forget();
+        }
+        changed
+    }
+
+    /// Tells how far it has come.
+    fn tell(&mut self) {
+        let left = self.input.as_ref().map_or(Some(0), |input| match input.size_hint() {
+            (low, Some(high)) if low == high => Some(low as u64),
+            _ => None,
+        });
+        // One that was pulled may not have a number yet.
+        let pulled = self.pulled + u64::from(self.next.is_some());
+        let Some(mut tracker) = self.tracker.take() else { return };
+        let progress = self.look(&tracker, left.and_then(|left| pulled.checked_add(left)));
+        tracker.tell(&progress);
+        self.tracker = Some(tracker);
+    }
+}
+
+impl<S, T, E> Distributed<S, T, E> {
+    /// Nothing more is told. What is shown says how far it came, however it ended.
+    fn end_tracker(&mut self) {
+        #[cfg(feature = "progress")]
+        if let Some(mut tracker) = self.tracker.take() {
+            let total = self.input.is_none().then_some(self.pulled);
+            let progress = self.look(&tracker, total);
+            tracker.end(&progress);
+        }
+        self.tracker = None;
+    }
+}
+
+impl<S, T, E> Drop for Distributed<S, T, E> {
+    fn drop(&mut self) {
+        self.end_tracker();
     }
 }
 
@@ -565,6 +456,9 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Stream for Distributed<S, T, E> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        if this.tracker.as_mut().is_some_and(|tracker| tracker.is_due()) {
+            this.tell();
+        }
         if this.unlooked > 0 {
             this.unlooked -= 1;
             if let Some(result) = this.yield_next() {
@@ -579,8 +473,8 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Stream for Distributed<S, T, E> {
             }
             let before = this.flights.len();
             this.send(cx);
+            this.unlooked = LOOK_EVERY;
             if let Some(result) = this.yield_next() {
-                this.unlooked = LOOK_EVERY;
                 return Poll::Ready(Some(result));
             }
             if this.flights.len() > before {
@@ -589,8 +483,8 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Stream for Distributed<S, T, E> {
             }
             if this.input.is_none() && this.next.is_none() && this.again.is_empty() {
                 if this.flights.is_empty() {
-                    #[cfg(feature = "progress")]
-                    drop(this.progress.take());
+                    this.tell();
+                    this.end_tracker();
                     return Poll::Ready(None);
                 }
                 if this.hedge {
@@ -601,13 +495,13 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Stream for Distributed<S, T, E> {
                     }
                 }
             }
-            if let Some(news) = &mut this.news {
-                if news.poll_unpin(cx).is_ready() {
-                    this.news = this.last.as_ref().map(|address| address.dispatcher.nodes_changed());
-                    this.pace.forget_nodes();
-                    continue;
-                }
+            if this.look_for_nodes(cx) {
+                continue;
             }
+            if let Some(tracker) = &this.tracker {
+                tracker.wake_later(cx.waker());
+            }
+            this.unlooked = 0;
             return Poll::Pending;
         }
     }

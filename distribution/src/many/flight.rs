@@ -31,6 +31,8 @@ pub(super) struct Batch<T, E> {
     pub(super) first: u64,
     /// How many of them this is still about.
     pub(super) count: u32,
+    /// How many of them are expected to come back with it, in the books of the stream's pace.
+    pub(super) out: u32,
     pub(super) started: Instant,
     /// What it shares with the same batch on another node.
     pub(super) race: Option<Arc<Race>>,
@@ -113,12 +115,23 @@ impl<T, E> Flight<T, E> {
     pub(super) fn start(address: Address<T, E>, first: u64, state: Arc<CallState>, race: Option<Arc<Race>>) -> Self {
         address.dispatcher.submit(Arc::clone(&state));
         let count = state.role.count;
-        Self { batch: Some(Batch { address, state, first, count, started: Instant::now(), race }) }
+        Self { batch: Some(Batch { address, state, first, count, out: count, started: Instant::now(), race }) }
     }
 
     /// Goes on with one that was shortened.
     pub(super) fn resume(batch: Batch<T, E>) -> Self {
         Self { batch: Some(batch) }
+    }
+
+    pub(super) fn batch(&self) -> Option<&Batch<T, E>> {
+        self.batch.as_ref()
+    }
+
+    /// Takes it, and leaves a flight that says that it was overtaken, once it is polled.
+    pub(super) fn overtake(&mut self) -> Option<Batch<T, E>> {
+        let batch = self.batch.take()?;
+        batch.state.wake();
+        Some(batch)
     }
 
     pub(super) fn batch_mut(&mut self) -> Option<&mut Batch<T, E>> {

@@ -23,6 +23,9 @@ const GROWTH: usize = 8;
 /// A new measurement counts this much towards the mean.
 const WEIGHT: f64 = 0.25;
 
+/// Bytes of values that a batch is to come back with: what a node's replies to batches are bounded by.
+const REPLY_MOST: usize = 1024 * 1024;
+
 /// How long what is known of the nodes is good for.
 const CAPACITY_AGE: Duration = Duration::from_millis(50);
 
@@ -56,6 +59,10 @@ struct Lane {
     largest: usize,
     capacity: Capacity,
     looked: Option<Instant>,
+    /// Calls that were sent and have not come back.
+    out: usize,
+    /// Bytes that a reply is expected to take: as many as a large one of late.
+    reply: usize,
 }
 
 impl Pace {
@@ -71,7 +78,7 @@ impl Pace {
         let known = self.lanes.iter().position(|lane| std::ptr::eq(lane.method, method) && lane.labels == *labels);
         known.unwrap_or_else(|| {
             let (labels, capacity) = (labels.clone(), Capacity::default());
-            self.lanes.push(Lane { method, labels, mean: None, largest: 0, capacity, looked: None });
+            self.lanes.push(Lane { method, labels, mean: None, largest: 0, capacity, looked: None, out: 0, reply: 0 });
             self.lanes.len() - 1
         })
     }
@@ -83,6 +90,32 @@ impl Pace {
         let lane = &mut self.lanes[lane];
         lane.mean = Some(lane.mean.map_or(seconds, |mean| mean + WEIGHT * (seconds - mean)));
         lane.largest = lane.largest.max(calls);
+    }
+
+    /// So many calls are sent.
+    pub(super) fn note_sent(&mut self, method: &'static Method, labels: &Labels, calls: usize) {
+        let lane = self.lane(method, labels);
+        self.lanes[lane].out += calls;
+    }
+
+    /// So many calls that were sent are not awaited any more.
+    pub(super) fn note_back(&mut self, method: &'static Method, labels: &Labels, calls: usize) {
+        let lane = self.lane(method, labels);
+        self.lanes[lane].out -= calls;
+    }
+
+    /// The reply to so many calls took this many bytes.
+    pub(super) fn note_reply(&mut self, method: &'static Method, labels: &Labels, calls: usize, bytes: usize) {
+        let lane = self.lane(method, labels);
+        let reply = &mut self.lanes[lane].reply;
+        let each = bytes / calls.max(1);
+        // Up at once and down slowly: too much waits a little, too little fills the memory.
+        *reply = if each > *reply { each } else { *reply - (*reply - each) / 8 };
+    }
+
+    /// Bytes of replies that are still to come, as far as the size of any is known.
+    pub(super) fn expected_bytes(&self) -> usize {
+        self.lanes.iter().fold(0, |sum: usize, lane| sum.saturating_add(lane.out.saturating_mul(lane.reply)))
     }
 
     /// Goes on about calls of this method, and looks at the nodes if it has not done so for a while.
@@ -132,7 +165,9 @@ impl Pace {
         let slots = lane.capacity.slots.max(1);
         let share = left.map_or(usize::MAX, |left| left.div_ceil(2 * slots));
         let most = self.in_flight.unwrap_or(WINDOW_MOST) / (2 * slots);
-        calls.min(BATCH_MOST).min(GROWTH * lane.largest).min(share).min(most).max(1)
+        // A node ends a batch with this many bytes of values, and the rest would be sent again.
+        let fitting = REPLY_MOST / lane.reply.max(1);
+        calls.min(fitting).min(BATCH_MOST).min(GROWTH * lane.largest).min(share).min(most).max(1)
     }
 
     /// How many batches may be under way: one for each slot, and as many that are on their way.

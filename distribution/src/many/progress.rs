@@ -1,136 +1,256 @@
-//! How far a distribution has come, for the person who waits for it.
+//! How far a stream of calls has come, for the person or the program that waits for it.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeMap,
     fmt,
-    io::IsTerminal,
     time::{Duration, Instant},
 };
 
-use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
+use super::ticker::Ticker;
+use crate::id::{NodeId, NodeIdentity};
 
-use crate::id::NodeId;
+/// How often a hook is called and a bar is drawn.
+const EVERY: Duration = Duration::from_millis(200);
 
-/// How often a line is printed where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Nodes that are named in a line; the others are counted.
+const NODES_NAMED: usize = 8;
 
-/// How many results may pass between two looks at the clock.
-const LOOK_EVERY: u64 = 256;
-
-/// A bar on a terminal, plain lines elsewhere.
-pub(super) struct Progress {
-    bar: Option<ProgressBar>,
-    total: Option<u64>,
-    done: u64,
-    failed: u64,
-    nodes: HashSet<NodeId>,
-    started: Instant,
-    shown: Instant,
-    unlooked: u64,
-}
-
-impl Progress {
-    pub(super) fn new(total: Option<usize>) -> Self {
-        let total = total.map(|total| total as u64);
-        let bar = std::io::stderr().is_terminal().then(|| bar(total));
-        let now = Instant::now();
-        Self { bar, total, done: 0, failed: 0, nodes: HashSet::new(), started: now, shown: now, unlooked: 0 }
-    }
-
-    pub(super) fn note_node(&mut self, node: NodeId) {
-        self.nodes.insert(node);
-    }
-
-    pub(super) fn note_result(&mut self, is_ok: bool) {
-        self.done += 1;
-        self.failed += u64::from(!is_ok);
-        self.unlooked += 1;
-        // A clock is cheap, but not so cheap as a call of a batch.
-        let often = self.done < LOOK_EVERY || self.unlooked >= LOOK_EVERY;
-        if often {
-            self.unlooked = 0;
-            self.look();
-        }
-    }
-
-    fn look(&mut self) {
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(self.done);
-                bar.set_message(self.company());
-            }
-            None if self.shown.elapsed() >= LINE_EVERY => {
-                self.shown = Instant::now();
-                self.print();
-            }
-            None => {}
-        }
-    }
-
-    /// Failures and nodes.
-    fn company(&self) -> String {
-        let nodes = self.nodes.len();
-        let nodes = if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") };
-        match self.failed {
-            0 => nodes,
-            failed => format!("{nodes}, {failed} failed"),
-        }
-    }
-
-    #[allow(clippy::print_stderr, reason = "this is what was asked for")]
-    fn print(&self) {
-        eprintln!("{self}");
-    }
+/// How far a [`Distributed`](crate::Distributed) has come: what
+/// [`on_progress`](crate::Distributed::on_progress) is told.
+///
+/// A call counts as done once it has ended, also if its result is yet to be yielded. [`Display`](fmt::Display)
+/// makes one line of it, as [`progress`](crate::Distributed::progress) shows it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Calls that have ended, with a value or an error.
+    pub done: u64,
+    /// Those of them that ended with an error.
+    pub failed: u64,
+    /// Calls that were sent and have not ended: they run, or wait at the master or on a node.
+    pub running: u64,
+    /// How long ago the oldest of these was sent.
+    pub oldest: Option<Duration>,
+    /// How many calls there are in all, if the input tells or has ended.
+    pub total: Option<u64>,
+    /// Since the first call was pulled from the input.
+    pub elapsed: Duration,
+    /// Calls done a second, since then.
+    pub rate: f64,
+    /// What the rest is expected to take at this rate; `None` while the total or the rate is unknown.
+    pub time_left: Option<Duration>,
+    /// The nodes that have answered calls, and how many each, in the order of their registration.
+    pub nodes: Vec<(NodeIdentity, u64)>,
 }
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let elapsed = self.started.elapsed();
-        let rate = self.done as f64 / elapsed.as_secs_f64().max(1e-9);
         match self.total {
             Some(total) => write!(f, "{} of {total} calls", self.done)?,
             None => write!(f, "{} calls", self.done)?,
         }
-        write!(f, " in {:.1} s ({rate:.0} a second), {}", elapsed.as_secs_f64(), self.company())?;
-        match self.total.and_then(|total| total.checked_sub(self.done)) {
-            Some(left) if left > 0 && rate > 0.0 => {
-                let time = Duration::from_secs_f64((left as f64 / rate).min(1e9));
-                write!(f, ", {} left", HumanDuration(time))
+        write!(f, " in {} ({:.0}/s)", Time(self.elapsed), self.rate)?;
+        if let Some(left) = self.time_left.filter(|left| !left.is_zero()) {
+            write!(f, ", {} left", Time(left))?;
+        }
+        if self.running > 0 {
+            write!(f, ", {} running", self.running)?;
+        }
+        if let Some(oldest) = self.oldest {
+            write!(f, " (oldest {})", Time(oldest))?;
+        }
+        if self.failed > 0 {
+            write!(f, ", {} failed", self.failed)?;
+        }
+        match self.nodes.len() {
+            1 => f.write_str(", 1 node"),
+            nodes => write!(f, ", {nodes} nodes"),
+        }
+    }
+}
+
+impl Progress {
+    /// The line at the end, which names the nodes.
+    #[cfg_attr(not(feature = "progress"), allow(dead_code, reason = "there is nothing to show"))]
+    pub(super) fn summary(&self) -> String {
+        let mut nodes: Vec<_> = self.nodes.iter().collect();
+        nodes.sort_by_key(|(_, calls)| std::cmp::Reverse(*calls));
+        let named = nodes.iter().take(NODES_NAMED).map(|(node, calls)| format!("{} {calls}", node.name));
+        let mut named: Vec<String> = named.collect();
+        match nodes.get(NODES_NAMED..) {
+            Some(others) if !others.is_empty() => {
+                let calls: u64 = others.iter().map(|(_, calls)| calls).sum();
+                named.push(format!("{} others {calls}", others.len()));
             }
-            _ => Ok(()),
+            _ => {}
         }
+        if named.is_empty() { self.to_string() } else { format!("{self}: {}", named.join(", ")) }
     }
 }
 
-fn bar(total: Option<u64>) -> ProgressBar {
-    let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
-    let template = match total {
-        Some(_) => "{bar:30} {pos}/{len} calls, {rate}, {eta} left, {msg}",
-        None => "{spinner} {pos} calls, {rate}, {elapsed}, {msg}",
-    };
-    // The templates are ours and well formed; a plain bar is good enough otherwise.
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
-            // Where it goes cannot fail.
-            let _ = write!(text, "{:.0}/s", state.per_sec());
-        };
-        bar.set_style(style.with_key("rate", rate));
-    }
-    bar
-}
+/// "3 m 12 s"
+struct Time(Duration);
 
-impl fmt::Debug for Progress {
+impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Progress({self})")
+        let seconds = self.0.as_secs();
+        match seconds {
+            0..10 => write!(f, "{:.1} s", self.0.as_secs_f64()),
+            10..60 => write!(f, "{seconds} s"),
+            60..3600 => write!(f, "{} m {} s", seconds / 60, seconds % 60),
+            _ => write!(f, "{} h {} m", seconds / 3600, seconds / 60 % 60),
+        }
     }
 }
 
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+type Hook = Box<dyn FnMut(&Progress) + Send>;
+
+/// Takes part in a stream's run and tells of it.
+pub(super) struct Tracker {
+    started: Instant,
+    done: u64,
+    failed: u64,
+    nodes: BTreeMap<NodeId, (NodeIdentity, u64)>,
+    /// Started with the first call.
+    ticker: Option<Ticker>,
+    hooks: Vec<Hook>,
+    #[cfg(feature = "progress")]
+    bar: Option<super::bar::Bar>,
+}
+
+impl Tracker {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            done: 0,
+            failed: 0,
+            nodes: BTreeMap::new(),
+            ticker: None,
+            hooks: Vec::new(),
+            #[cfg(feature = "progress")]
+            bar: None,
         }
-        // However it ended: all done, enough had, or given up.
-        self.print();
+    }
+
+    pub(super) fn add_hook(&mut self, hook: impl FnMut(&Progress) + Send + 'static) {
+        self.hooks.push(Box::new(hook));
+    }
+
+    #[cfg(feature = "progress")]
+    pub(super) fn show(&mut self) {
+        self.bar = Some(super::bar::Bar::new());
+    }
+
+    /// Calls have ended on this node.
+    pub(super) fn note_node(&mut self, node: &NodeIdentity, calls: u64) {
+        self.nodes.entry(node.id).or_insert_with(|| (node.clone(), 0)).1 += calls;
+    }
+
+    /// A call has ended.
+    pub(super) fn note_result(&mut self, is_ok: bool) {
+        self.done += 1;
+        self.failed += u64::from(!is_ok);
+    }
+
+    /// Whether it is time to tell again. The first time it is asked the clock starts.
+    pub(super) fn is_due(&mut self) -> bool {
+        match &mut self.ticker {
+            Some(ticker) => ticker.take_due(),
+            None => {
+                self.started = Instant::now();
+                self.ticker = Some(Ticker::new(EVERY));
+                false
+            }
+        }
+    }
+
+    /// This task is to be woken when it is time to tell.
+    pub(super) fn wake_later(&self, task: &std::task::Waker) {
+        if let Some(ticker) = &self.ticker {
+            ticker.wake_later(task);
+        }
+    }
+
+    /// How far it has come at this moment, by what the stream knows.
+    pub(super) fn look(&self, now: Instant, running: u64, oldest: Option<Instant>, total: Option<u64>) -> Progress {
+        let elapsed = now.saturating_duration_since(self.started);
+        let rate = if self.done == 0 { 0.0 } else { self.done as f64 / elapsed.as_secs_f64().max(1e-9) };
+        let left = total.map(|total| total.saturating_sub(self.done)).filter(|_| rate > 0.0);
+        Progress {
+            done: self.done,
+            failed: self.failed,
+            running,
+            oldest: oldest.map(|oldest| now.saturating_duration_since(oldest)),
+            total,
+            elapsed,
+            rate,
+            // A year is as good as for ever.
+            time_left: left.map(|left| Duration::from_secs_f64((left as f64 / rate).min(31_536_000.0))),
+            nodes: self.nodes.values().cloned().collect(),
+        }
+    }
+
+    pub(super) fn tell(&mut self, progress: &Progress) {
+        for hook in &mut self.hooks {
+            hook(progress);
+        }
+        #[cfg(feature = "progress")]
+        if let Some(bar) = &mut self.bar {
+            bar.draw(progress);
+        }
+    }
+}
+
+#[cfg(feature = "progress")]
+impl Tracker {
+    /// However it ended: all done, enough had, or given up.
+    pub(super) fn end(&mut self, progress: &Progress) {
+        if let Some(bar) = self.bar.take() {
+            bar.end(progress);
+        }
+    }
+}
+
+impl fmt::Debug for Tracker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracker").field("done", &self.done).field("failed", &self.failed).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_told_by_what_has_ended() {
+        let mut tracker = Tracker::new();
+        let began = tracker.started;
+        let node = |number, name: &str| NodeIdentity::new(NodeId::new(1, number), name, ([127, 0, 0, 1], 1).into());
+        assert_eq!(tracker.look(began, 0, None, Some(200)).time_left, None, "nothing has ended yet");
+        for number in 0..199 {
+            tracker.note_result(number % 100 != 7);
+        }
+        tracker.note_node(&node(1, "a"), 100);
+        tracker.note_node(&node(2, "b"), 98);
+        tracker.note_node(&node(2, "b"), 1);
+        let now = began + Duration::from_secs(100);
+        let progress = tracker.look(now, 1, Some(began + Duration::from_secs(28)), Some(200));
+        assert_eq!((progress.done, progress.failed, progress.rate), (199, 2, 1.99));
+        assert_eq!(
+            progress.to_string(),
+            "199 of 200 calls in 1 m 40 s (2/s), 0.5 s left, 1 running (oldest 1 m 12 s), 2 failed, 2 nodes"
+        );
+        assert!(progress.summary().ends_with("2 failed, 2 nodes: a 100, b 99"), "{}", progress.summary());
+    }
+
+    #[test]
+    fn many_nodes_are_counted_behind_those_with_most_calls() {
+        let mut tracker = Tracker::new();
+        for number in 1..=12 {
+            let node = NodeIdentity::new(NodeId::new(1, number), &format!("n{number}"), ([127, 0, 0, 1], 1).into());
+            tracker.note_node(&node, u64::from(number));
+        }
+        let summary = tracker.look(tracker.started, 0, None, None).summary();
+        assert!(summary.ends_with(": n12 12, n11 11, n10 10, n9 9, n8 8, n7 7, n6 6, n5 5, 4 others 10"), "{summary}");
     }
 }

@@ -335,17 +335,18 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 
 fn carry_out(effect: Effect<MasterHost>) {
     match effect {
-        Effect::Send { link, call, id, attempt, deadline } => {
+        Effect::Send { link, call, id, attempt, granted, deadline } => {
             let deadline = deadline.map(|deadline| link.origin + deadline);
             // A link that takes no more is about to be reported gone, which requeues the call.
             let _: Result<(), mpsc::error::SendError<Attempt>> =
-                link.sender.send(Attempt { call: Arc::clone(&call), id, attempt, deadline });
+                link.sender.send(Attempt { call: Arc::clone(&call), id, attempt, granted, deadline });
         }
         Effect::Cancel { link, id, attempt } => link.side.send(Control::Cancel { call: id.0, attempt }),
         Effect::End { call, end, setbacks } => {
             tell(&call, &end, &setbacks);
             call.finish(end.map(raw_answer).map_err(|error| Failed { error, setbacks }));
         }
+        Effect::Grant { link, id, attempt, upto } => link.side.send(Control::Granted { call: id.0, attempt, upto }),
         Effect::Shorten { call, kept } => call.shorten(kept),
         Effect::Retract { link } => link.side.send(Control::Retract),
         Effect::Drained { link } => link.side.send(Control::Drained),
@@ -417,6 +418,11 @@ impl Dispatcher for Shared {
         if let Some(id) = call.id() {
             self.with_core("a call was cancelled", |core, _, effects| core.cancel(id, effects));
         }
+    }
+
+    fn take_back_unserved(&self, call: &CallState) -> bool {
+        let take_back = |id| self.with_core("a call is taken back", |core, _, _| core.take_back_unserved(id));
+        call.id().and_then(take_back).unwrap_or(false)
     }
 
     fn capacity(&self, method: &'static Method, options: &CallOptions) -> Capacity {

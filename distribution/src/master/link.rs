@@ -84,6 +84,8 @@ pub(super) struct Attempt {
     pub(super) call: Arc<CallState>,
     pub(super) id: CallId,
     pub(super) attempt: u32,
+    /// How many calls of a batch the node may start before it asks.
+    pub(super) granted: u32,
     pub(super) deadline: Option<Instant>,
 }
 
@@ -182,7 +184,9 @@ fn on_control(shared: Arc<Shared>, left: Arc<AtomicBool>, node: NodeId) -> OnCon
     Box::new(move |control| {
         match control {
             Control::Heartbeat(load) => {
-                shared.with_core("a node told its load", |core, now, effects| core.on_heartbeat(now, node, load, effects));
+                shared.with_core("a node told its load", |core, now, effects| {
+                    core.on_heartbeat(now, node, load, effects)
+                });
             }
             Control::Drain => {
                 shared.with_core("a node drains", |core, now, effects| core.on_node_draining(now, node, effects));
@@ -192,8 +196,17 @@ fn on_control(shared: Arc<Shared>, left: Arc<AtomicBool>, node: NodeId) -> OnCon
                     core.on_gave_back(node, CallId(call), attempt, kept, effects);
                 });
             }
+            Control::Wants { call, attempt, upto } => {
+                shared.with_core("a node wants to start more of a batch", |core, _, effects| {
+                    core.on_wants(node, CallId(call), attempt, upto, effects);
+                });
+            }
             Control::Goodbye => left.store(true, Ordering::Release),
-            Control::Cancel { .. } | Control::HeartbeatSeen | Control::Drained | Control::Retract => {
+            Control::Cancel { .. }
+            | Control::HeartbeatSeen
+            | Control::Drained
+            | Control::Retract
+            | Control::Granted { .. } => {
                 return Err("a node sent a master's control frame".to_owned());
             }
         }
@@ -285,7 +298,7 @@ impl Traffic<'_> {
     }
 
     fn start(&self, attempt: Attempt) -> Result<BoxFuture<'static, Option<Done>>, Done> {
-        let Attempt { call, id, attempt, deadline } = attempt;
+        let Attempt { call, id, attempt, granted, deadline } = attempt;
         let size = call.payload.len();
         if size > self.argument_limit {
             let (size, limit) = (size as u64, self.argument_limit as u64);
@@ -301,6 +314,7 @@ impl Traffic<'_> {
             call: id.0,
             attempt,
             count: call.role.count,
+            granted,
             deadline,
             payload: call.payload.clone(),
             name: call.method.name().method,

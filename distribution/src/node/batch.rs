@@ -2,10 +2,15 @@
 //!
 //! It was made to take some milliseconds. If one of its calls takes far longer than the others, those
 //! behind it are given back, so that they need not wait for it.
+//!
+//! The node starts only the calls that the master has granted, and asks for more before it needs them. So
+//! the master knows of the others that they were not started, whatever becomes of the node.
 
 use std::{
+    collections::HashMap,
+    fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -13,68 +18,193 @@ use std::{
 
 use bytes::Bytes;
 
-use super::current::CurrentCall;
+use super::{current::CurrentCall, extent::Extent};
 use crate::{
+    config::{from_micros, to_micros},
     error::CodecError,
     service::router::{Arguments, ComputeHandler},
     wire::{
-        Outcome, Refusal, Reply,
+        Control, Outcome, Refusal, Reply,
         batch::{self, Placed},
         codec::{Decoder, Encoder},
+        transport::Side,
     },
 };
 
 /// A batch that runs for longer gives back what it has not started: ten times what a batch is made to
-/// take.
+/// take. A batch whose grants do not come ends by this as well.
 pub(super) const GIVE_BACK_AFTER: Duration = Duration::from_millis(100);
 
 /// With this many bytes of values a batch ends, so that they do not make a frame that is too large
 /// together. What is left of it is given back.
 const VALUES_MOST: u64 = 1024 * 1024;
 
-/// Which of a batch's calls are started and which are to be: two numbers in one word, as the thread that
-/// runs the batch and the one that gives its end back must agree on each call.
+/// A node asks for a quarter of the batch at a time, and while it has an eighth left: three questions and
+/// three answers for a batch of some 10 ms, of which at most three eighths are granted and not started.
+/// An eighth is 1.25 ms, which hides the way to the master and back on most networks. Where it takes
+/// longer, as measured, the node asks for more and earlier. A batch of 2.5 ms is granted whole, see
+/// `core/mod.rs`.
+const STEP_PARTS: u32 = 4;
+const LEAD_PARTS: u32 = 8;
+
+/// What a batch is taken to need before any of it has been timed: what the master sizes batches by.
+const USUAL_TIME: Duration = Duration::from_millis(10);
+
+/// The batches of a connection that run at this moment, for those who grant more to them or stop them.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    running: Mutex<HashMap<(u64, u32), Arc<Running>>>,
+    /// Microseconds that a question takes to the master and its answer back.
+    round_trip: AtomicU64,
+}
+
 #[derive(Debug)]
-pub(super) struct Extent(AtomicU64);
+struct Running {
+    extent: Extent,
+    /// When the last question went out, until it is answered.
+    asked: Mutex<Option<Instant>>,
+}
 
-impl Extent {
-    pub(super) fn new(count: u32) -> Arc<Self> {
-        Arc::new(Self(AtomicU64::new(u64::from(count))))
+impl Batches {
+    /// Takes a batch in until the guard is dropped.
+    pub(super) fn enter(self: &Arc<Self>, key: (u64, u32), count: u32, granted: u32, side: &Arc<Side>) -> BatchGuard {
+        // A master that grants nothing at first would wait for a question that comes with the first call.
+        let extent = Extent::new(count, granted.max(1));
+        let running = Arc::new(Running { extent, asked: Mutex::default() });
+        self.lock().insert(key, Arc::clone(&running));
+        BatchGuard {
+            batches: Arc::clone(self),
+            key,
+            count,
+            granted: granted.clamp(1, count),
+            running,
+            side: Arc::clone(side),
+        }
     }
 
-    /// Starts the next call, if there is one.
-    fn start_next(&self) -> bool {
-        let next = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-            let (started, end) = unpack(word);
-            (started < end).then(|| pack(started + 1, end))
-        });
-        next.is_ok()
+    /// The master lets a batch go on. One that is not here has ended meanwhile.
+    pub(super) fn grant(&self, call: u64, attempt: u32, upto: u32) {
+        let Some(running) = self.find((call, attempt)) else { return };
+        let asked = running.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(asked) = asked {
+            self.note_round_trip(asked.elapsed());
+        }
+        running.extent.grant(upto);
     }
 
-    /// Ends the batch behind the calls that are started, and says how many these are; `None` if there are
+    /// Nobody waits for this batch any more.
+    pub(super) fn close(&self, call: u64, attempt: u32) {
+        if let Some(running) = self.find((call, attempt)) {
+            running.extent.close();
+        }
+    }
+
+    /// The connection is gone. To be called after the calls were told that they are cancelled, so that a
+    /// batch which begins meanwhile sees one or the other.
+    pub(super) fn close_all(&self) {
+        for running in self.lock().values() {
+            running.extent.close();
+        }
+    }
+
+    /// Ends a batch behind the calls that it has started, and says how many these are; `None` if there are
     /// no others.
-    pub(super) fn cut(&self) -> Option<u32> {
-        let cut = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-            let (started, end) = unpack(word);
-            (0 < started && started < end).then(|| pack(started, started))
-        });
-        cut.ok().map(|word| unpack(word).0)
+    pub(super) fn cut(&self, key: (u64, u32)) -> Option<u32> {
+        self.find(key)?.extent.cut()
+    }
+
+    fn note_round_trip(&self, measured: Duration) {
+        // Racing answers may each overwrite the other's share, which does no harm.
+        let before = self.round_trip.load(Ordering::Relaxed);
+        let measured = to_micros(measured);
+        let mean = if before == 0 { measured } else { before - before / 4 + measured / 4 };
+        self.round_trip.store(mean, Ordering::Relaxed);
+    }
+
+    fn find(&self, key: (u64, u32)) -> Option<Arc<Running>> {
+        self.lock().get(&key).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(u64, u32), Arc<Running>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn pack(started: u32, end: u32) -> u64 {
-    u64::from(started) << 32 | u64::from(end)
+/// A batch that runs; takes it out again when dropped.
+pub(super) struct BatchGuard {
+    batches: Arc<Batches>,
+    key: (u64, u32),
+    count: u32,
+    granted: u32,
+    running: Arc<Running>,
+    side: Arc<Side>,
 }
 
-fn unpack(word: u64) -> (u32, u32) {
-    ((word >> 32) as u32, word as u32)
+impl BatchGuard {
+    fn ask(&self, upto: u32) {
+        // Noted first, because the answer may be here before this thread goes on.
+        *self.running.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        let (call, attempt) = self.key;
+        self.side.send(Control::Wants { call, attempt, upto });
+    }
+}
+
+impl Drop for BatchGuard {
+    fn drop(&mut self) {
+        self.batches.lock().remove(&self.key);
+    }
+}
+
+impl fmt::Debug for BatchGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BatchGuard").field(&self.key).finish()
+    }
+}
+
+/// When a batch asks for more.
+struct Credit {
+    count: u32,
+    /// How far it was allowed, or has asked, to go.
+    upto: u32,
+    /// With this many calls started it asks again.
+    ask_at: u32,
+}
+
+impl Credit {
+    fn new(count: u32, granted: u32, round_trip: Duration) -> Self {
+        let mut credit = Self { count, upto: granted, ask_at: 0 };
+        credit.ask_at = granted.saturating_sub(credit.lead(round_trip, USUAL_TIME / count.max(1)));
+        credit
+    }
+
+    /// Calls that run in the time of a question and its answer, with a margin.
+    fn lead(&self, round_trip: Duration, each: Duration) -> u32 {
+        let lead = round_trip.as_secs_f64() * 1.5 / each.as_secs_f64().max(1e-9);
+        // A float beyond the range becomes the largest number there is.
+        (lead as u32).max(self.count / LEAD_PARTS).max(1)
+    }
+
+    /// How far to ask to go, if it is time to ask. A batch that has run for `elapsed` has started so many.
+    fn next(&mut self, started: u32, round_trip: Duration, elapsed: impl FnOnce() -> Duration) -> Option<u32> {
+        if started < self.ask_at || self.upto >= self.count {
+            return None;
+        }
+        // The one that was started just now is still to run.
+        let done = started.saturating_sub(1);
+        let each = if done > 0 { elapsed() / done } else { USUAL_TIME / self.count };
+        let lead = self.lead(round_trip, each);
+        let step = (self.count / STEP_PARTS).max(lead.saturating_mul(2));
+        self.upto = self.upto.saturating_add(step).min(self.count);
+        self.ask_at = self.upto.saturating_sub(lead).max(started + 1);
+        Some(self.upto)
+    }
 }
 
 /// Runs a batch until its end, or until nobody waits for it. The reply holds what became of each call
 /// that was started.
 pub(super) fn run(
     call: &CurrentCall,
-    extent: &Extent,
+    guard: &BatchGuard,
     handler: &ComputeHandler,
     payload: &Bytes,
     limit: usize,
@@ -83,21 +213,29 @@ pub(super) fn run(
     let mut calls = Decoder::new(payload);
     let mut values = Encoder::new(limit);
     let most = VALUES_MOST.min(limit as u64 / 2);
-    let mut index = 0u64;
-    while values.size() <= most && !call.is_cancelled() && extent.start_next() {
+    let mut count = 0;
+    let round_trip = || from_micros(guard.batches.round_trip.load(Ordering::Relaxed));
+    let mut credit = Credit::new(guard.count, guard.granted, round_trip());
+    while values.size() <= most && !call.is_cancelled() {
+        let Some(begun) = guard.running.extent.start_next() else { break };
+        if begun >= credit.ask_at {
+            if let Some(upto) = credit.next(begun, round_trip(), || started.elapsed()) {
+                guard.ask(upto);
+            }
+        }
         let placed = batch::begin(&mut values);
         let outcome = match next(&mut calls) {
-            Ok(arguments) => call.nth(index).compute(|| handler(Arguments::Part(arguments), &mut values)),
+            Ok(arguments) => call.nth(count.into()).compute(|| handler(Arguments::Part(arguments), &mut values)),
             Err(error) => Outcome::Refused(Refusal::Decode(error.to_string())),
         };
         end(placed, &mut values, outcome);
-        index += 1;
+        count = begun;
     }
-    match index {
+    match count {
         0 if call.is_cancelled() => Reply::refused(Refusal::Stopped),
         0 => Reply::refused(Refusal::Returned),
         _ if call.is_cancelled() => Reply::without_payload(Outcome::Stopped, started.elapsed()),
-        count => Reply { count: count as u32, ..Reply::new(Outcome::Value, started.elapsed(), values) },
+        count => Reply { count, ..Reply::new(Outcome::Value, started.elapsed(), values) },
     }
 }
 
@@ -121,14 +259,44 @@ fn end(placed: Placed, values: &mut Encoder, outcome: Outcome) {
 mod tests {
     use super::*;
 
+    const NEAR: Duration = Duration::from_micros(100);
+
+    /// How far a batch asks to go, with how many calls started.
+    fn questions(count: u32, granted: u32, round_trip: Duration, each: Duration) -> Vec<(u32, u32)> {
+        let mut credit = Credit::new(count, granted, round_trip);
+        let ask = |started| Some((started, credit.next(started, round_trip, || each * (started - 1))?));
+        (1..=count).filter_map(ask).collect()
+    }
+
+    #[test]
+    fn a_batch_asks_a_few_times_and_before_it_has_to_wait() {
+        let each = Duration::from_micros(10);
+        assert_eq!(questions(1000, 250, NEAR, each), [(125, 500), (375, 750), (625, 1000)]);
+        assert_eq!(questions(20, 5, NEAR, Duration::from_micros(500)), [(3, 10), (8, 15), (13, 20)]);
+        for count in 2..200u32 {
+            let mut granted = count.div_ceil(4);
+            for (started, upto) in questions(count, granted, NEAR, each) {
+                assert!(started <= granted && upto > granted, "{count}: {started} started, {granted} granted, {upto}");
+                granted = upto;
+            }
+            assert_eq!(granted, count, "it comes to its end");
+        }
+    }
+
     #[test]
     fn a_cut_keeps_what_is_started() {
-        let extent = Extent::new(3);
+        let extent = Extent::new(4, 3);
         assert_eq!(extent.cut(), None, "nothing is started, so it must not answer for nothing");
-        assert!(extent.start_next());
-        assert!(extent.start_next());
+        assert_eq!((extent.start_next(), extent.start_next()), (Some(1), Some(2)));
         assert_eq!(extent.cut(), Some(2));
-        assert!(!extent.start_next());
+        extent.grant(4);
+        assert_eq!(extent.start_next(), None);
         assert_eq!(extent.cut(), None);
+    }
+
+    #[test]
+    fn a_batch_far_from_its_master_asks_for_more_and_earlier() {
+        let questions = questions(1000, 250, Duration::from_millis(4), Duration::from_micros(10));
+        assert_eq!(questions, [(1, 1000)], "1.5 times the way there and back are 600 calls");
     }
 }

@@ -11,6 +11,7 @@ mod batch;
 mod compute;
 pub(crate) mod current;
 mod enroll;
+mod extent;
 mod flag;
 #[cfg(feature = "simulation")]
 pub(crate) mod light;

@@ -3,7 +3,7 @@
 use std::{
     pin::pin,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Setup, Wish,
-    batch::{self, Extent, GIVE_BACK_AFTER},
+    batch::{self, Batches, GIVE_BACK_AFTER},
     compute::Turn,
     current::CurrentCall,
     enroll::Registered,
@@ -61,19 +61,24 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
     let Registered { channel, heartbeat, silence, reply_limit, .. } = registered;
     let side = Side::new(patience(silence));
     let running = Running::new(Arc::clone(&setup.stale));
+    let batches = Arc::new(Batches::default());
     let drained = Arc::new(Notify::new());
     let dismissed = Arc::new(AtomicBool::new(false));
     let on_control = {
         let (running, drained, dismissed) = (Arc::clone(&running), Arc::clone(&drained), Arc::clone(&dismissed));
-        let pool = Arc::clone(&setup.pool);
+        let (pool, batches) = (Arc::clone(&setup.pool), Arc::clone(&batches));
         Box::new(move |control| {
             match control {
-                Control::Cancel { call, attempt } => running.cancel(call, attempt),
+                Control::Cancel { call, attempt } => {
+                    running.cancel(call, attempt);
+                    batches.close(call, attempt);
+                }
+                Control::Granted { call, attempt, upto } => batches.grant(call, attempt, upto),
                 Control::HeartbeatSeen => {}
                 Control::Retract => pool.give_back(),
                 Control::Drained => drained.notify_one(),
                 Control::Goodbye => dismissed.store(true, Ordering::Release),
-                Control::Heartbeat(_) | Control::Drain | Control::GaveBack { .. } => {
+                Control::Heartbeat(_) | Control::Drain | Control::GaveBack { .. } | Control::Wants { .. } => {
                     return Err("a master sent a node's control frame".to_owned());
                 }
             }
@@ -86,6 +91,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
     let connection = Connection {
         setup,
         running: Arc::clone(&running),
+        batches: Arc::clone(&batches),
         side: Arc::clone(&side),
         reply_limit: reply_limit.saturating_sub(BODY_HEADER_LIMIT),
     };
@@ -144,6 +150,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
         }
     };
     running.end();
+    batches.close_all();
     end
 }
 
@@ -182,6 +189,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 struct Connection<'a> {
     setup: &'a Setup,
     running: Arc<Running>,
+    batches: Arc<Batches>,
     side: Arc<Side>,
     /// The most bytes that a reply may have.
     reply_limit: usize,
@@ -191,7 +199,7 @@ impl Connection<'_> {
     fn run(&self, request: InFlightRequest<Incoming, Reply>) {
         let limit = self.reply_limit;
         let message = &request.get().message;
-        let (count, payload) = (message.count, message.take_payload());
+        let (count, granted, payload) = (message.count, message.granted, message.take_payload());
         let call = CurrentCall::new(CallId(message.call), message.attempt, message.timeout);
         let route = self.setup.router.route(message.method);
         match route.map(|route| (route.method.name(), route.handler.clone())) {
@@ -205,6 +213,7 @@ impl Connection<'_> {
                 };
                 let Some(mut guard) = guard else { return refuse(request) };
                 let (link, side) = (tokio::runtime::Handle::current(), Arc::clone(&self.side));
+                let batches = Arc::clone(&self.batches);
                 self.setup.pool.run(move |turn| {
                     let reply = match turn {
                         Turn::GiveBack => Reply::refused(Refusal::Returned),
@@ -214,10 +223,9 @@ impl Connection<'_> {
                             match count {
                                 0 | 1 => compute(&call, &handler, payload, limit),
                                 count => {
-                                    let extent = Extent::new(count);
-                                    let late = give_back_late(Arc::downgrade(&extent), side, call.key());
-                                    let late = link.spawn(late);
-                                    let reply = batch::run(&call, &extent, &handler, &payload, limit);
+                                    let batch = batches.enter(call.key(), count, granted, &side);
+                                    let late = link.spawn(give_back_late(batches, side, call.key()));
+                                    let reply = batch::run(&call, &batch, &handler, &payload, limit);
                                     late.abort();
                                     reply
                                 }
@@ -246,9 +254,9 @@ impl Connection<'_> {
 }
 
 /// Gives the end of a batch back that is not done in time.
-async fn give_back_late(extent: Weak<Extent>, side: Arc<Side>, (call, attempt): (u64, u32)) {
+async fn give_back_late(batches: Arc<Batches>, side: Arc<Side>, (call, attempt): (u64, u32)) {
     tokio::time::sleep(GIVE_BACK_AFTER).await;
-    if let Some(kept) = extent.upgrade().and_then(|extent| extent.cut()) {
+    if let Some(kept) = batches.cut((call, attempt)) {
         side.send(Control::GaveBack { call, attempt, kept });
     }
 }

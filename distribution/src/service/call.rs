@@ -122,7 +122,8 @@ impl<T, E> Call<T, E> {
     }
 
     /// How often the call may be sent in all, if its method is idempotent and nodes are lost while they
-    /// have it; 3 unless set, at least 1. Without meaning for other methods: those are sent once.
+    /// have it; 3 unless set, at least 1. Without meaning for other methods: those are sent once. To be lost
+    /// as part of a batch of `.distribute()` counts only where this is set.
     pub fn attempts(mut self, most: u32) -> Self {
         self.options.attempts = Some(most.max(1));
         self

@@ -54,6 +54,10 @@ pub trait Dispatcher: fmt::Debug + Send + Sync {
     /// The caller wants the call no more.
     fn cancel(&self, call: &CallState);
 
+    /// Takes back a call that was never sent and that no node serves; false if it is not so, and nothing has
+    /// changed then. Its end is the caller's to make.
+    fn take_back_unserved(&self, call: &CallState) -> bool;
+
     /// Where calls of this method with these options can go at this moment.
     fn capacity(&self, method: &'static Method, options: &CallOptions) -> Capacity;
 

@@ -75,7 +75,7 @@ impl Rules {
         now: Time,
         node: &SimulatedNode,
         call: &mut CallRecord,
-        attempt: u32,
+        (attempt, granted): (u32, u32),
         deadline: Option<Time>,
     ) -> Verdict {
         let state = self.states.get(&node.id).copied();
@@ -99,7 +99,22 @@ impl Rules {
         let expected = call.demand.timeout.map(|timeout| call.submitted + timeout);
         must(deadline == expected, || format!("a call was sent with deadline {deadline:?} and not {expected:?}"))?;
         must(call.current.is_none_or(|(_, last)| attempt > last), || "an attempt has no number of its own".to_owned())?;
+        must((1..=call.demand.count).contains(&granted), || format!("{granted} calls of {} are granted", call.id))?;
         call.current = Some((node.id, attempt));
+        (call.granted, call.begun) = (granted, 0);
+        Ok(())
+    }
+
+    /// A batch may go on where it runs, by what it was not granted yet.
+    pub(super) fn granted(&self, node: NodeId, call: Option<&mut CallRecord>, attempt: u32, upto: u32) -> Verdict {
+        let Some(call) = call else { return Err("a call was granted that nobody has made".to_owned()) };
+        must(call.current == Some((node, attempt)), || format!("call {} was granted where it is not", call.id))?;
+        must(call.ends == 0 && !call.cancelled, || format!("call {} was granted after its end", call.id))?;
+        must(call.kept.is_none(), || format!("call {} was granted what was given back", call.id))?;
+        must(call.granted < upto && upto <= call.demand.count, || {
+            format!("call {} was granted {upto} after {} of {}", call.id, call.granted, call.demand.count)
+        })?;
+        call.granted = upto;
         Ok(())
     }
 
@@ -122,6 +137,7 @@ impl Rules {
         must(call.ends == 0 && !call.cancelled, || format!("call {} was shortened after its end", call.id))?;
         must(call.kept.is_none(), || format!("call {} was shortened twice", call.id))?;
         must((1..call.demand.count).contains(&kept), || format!("call {} was shortened to {kept}", call.id))?;
+        must(kept <= call.granted, || format!("call {} kept {kept} of {} that were granted", call.id, call.granted))?;
         call.kept = Some(kept);
         Ok(())
     }
@@ -212,17 +228,26 @@ impl Rules {
             }
         }
         let most = call.demand.attempts.unwrap_or(3);
+        // What it suffered as part of a batch counts only if its maker counts.
+        let before = call.setbacks.iter().filter(|setback| matches!(setback.cause, Cause::Lost(_))).count();
+        let spared = if call.demand.attempts.is_some() { 0 } else { before as u32 };
         match error {
             CallError::TimedOut { timeout, .. } => {
                 must(now >= call.submitted + *timeout, || format!("call {} timed out too soon", call.id))
             }
             CallError::NodeLost { .. } => {
                 must(!call.lost.is_empty(), || format!("call {} was lost with no node", call.id))?;
-                let final_loss = !idempotent
-                    || call.demand.count > 1
-                    || call.demand.node.is_some()
-                    || call.ran_in_vain >= most
-                    || !served;
+                // Of a batch, those behind this one are said not to have run.
+                let lost = call.kept.unwrap_or(call.demand.count);
+                let batch = call.demand.count > 1;
+                must(!batch || lost <= call.granted, || {
+                    format!("{lost} calls of {} are lost, of which {} were granted", call.id, call.granted)
+                })?;
+                must(!batch || call.lied || call.begun <= lost, || {
+                    format!("{} calls of {} were started, and {lost} are said to be lost", call.begun, call.id)
+                })?;
+                let final_loss =
+                    !idempotent || batch || call.demand.node.is_some() || call.ran_in_vain >= most + spared || !served;
                 must(final_loss, || format!("call {} could have been sent again: {error}", call.id))
             }
             CallError::Panicked { .. } => {
@@ -230,12 +255,12 @@ impl Rules {
                     || !idempotent
                     || call.demand.count > 1
                     || call.demand.node.is_some()
-                    || call.ran_in_vain >= most
+                    || call.ran_in_vain >= most + spared
                     || !served;
                 must(is_final, || format!("the panic of call {} could have been tried elsewhere", call.id))
             }
             CallError::Poisoned { nodes, .. } => {
-                must(nodes.len() >= 3, || format!("call {} is poisoned by {} nodes", call.id, nodes.len()))
+                must(nodes.len() >= 3 + before, || format!("call {} is poisoned by {} nodes", call.id, nodes.len()))
             }
             CallError::NoNode { .. } if call.demand.node.is_none() => {
                 let waited = now.saturating_sub(call.submitted) >= self.node_wait;

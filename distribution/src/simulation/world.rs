@@ -129,6 +129,9 @@ struct Attempt {
     cancelled: bool,
     /// How many calls of a batch the node has kept, if it has given the others back.
     kept: Option<u32>,
+    /// How many calls of a batch the node may start, and how many it has started.
+    granted: u32,
+    begun: u32,
 }
 
 /// A registration of a node, from its joining on.
@@ -166,6 +169,11 @@ pub(super) struct CallRecord {
     /// What had befallen it as part of a batch.
     pub(super) setbacks: Vec<Setback>,
     pub(super) kept: Option<u32>,
+    /// How many calls of a batch the newest attempt may start, and how many it has started.
+    pub(super) granted: u32,
+    pub(super) begun: u32,
+    /// Its node has said something about it that is not true.
+    pub(super) lied: bool,
     pub(super) submitted: Time,
     pub(super) cancelled: bool,
     pub(super) ends: u32,
@@ -269,7 +277,9 @@ impl World {
             25..40 => self.write(),
             40..50 => self.start(),
             50..52 => self.give_back(),
-            52..66 => self.finish_one(),
+            52..55 => self.ask(),
+            55..58 => self.go_on(),
+            58..66 => self.finish_one(),
             66..76 => self.deliver(),
             76..79 => self.cancel(),
             79..80 => self.load(),
@@ -319,12 +329,23 @@ impl World {
 
     fn carry_out(&mut self, effect: Effect<SimulatedHost>) -> Result<(), String> {
         match effect {
-            Effect::Send { link, call, id, attempt, deadline } => {
+            Effect::Send { link, call, id, attempt, granted, deadline } => {
                 self.note(format!("  send {id}#{attempt} to {}", self.nodes[link.at].id));
-                self.rules.sent(self.now, &self.nodes[link.at], &mut self.calls[call.at], attempt, deadline)?;
+                let (node, record) = (&self.nodes[link.at], &mut self.calls[call.at]);
+                self.rules.sent(self.now, node, record, (attempt, granted), deadline)?;
                 self.by_id.insert(id, call.at);
-                let attempt = Attempt { call, id, number: attempt, stage: Stage::Queued, cancelled: false, kept: None };
+                let (stage, number) = (Stage::Queued, attempt);
+                let attempt = Attempt { call, id, number, stage, cancelled: false, kept: None, granted, begun: 0 };
                 self.nodes[link.at].attempts.push_back(attempt);
+            }
+            Effect::Grant { link, id, attempt, upto } => {
+                let node = &mut self.nodes[link.at];
+                let call = self.by_id.get(&id).map(|at| &mut self.calls[*at]);
+                self.rules.granted(node.id, call, attempt, upto)?;
+                for running in node.attempts.iter_mut().filter(|running| running.id == id && running.number == attempt)
+                {
+                    running.granted = upto;
+                }
             }
             Effect::Cancel { link, id, attempt } => {
                 self.note(format!("  cancel {id}#{attempt} on {}", self.nodes[link.at].id));
@@ -341,11 +362,16 @@ impl World {
                 let method = *method;
                 let zone = demand.labels.as_ref().map(|labels| labels[0].1.clone());
                 if let (Err(CallError::NodeLost { .. }), 2.., None) = (&end, demand.count, demand.node) {
+                    let kept = self.calls[call.at].kept.unwrap_or(demand.count);
                     if METHODS[method].is_idempotent() {
                         let single = Demand { count: 1, ..demand.clone() };
-                        for _ in 0..demand.count {
+                        for _ in 0..kept {
                             self.lost.push_back((method, single.clone(), setbacks.clone()));
                         }
+                    }
+                    if kept < demand.count {
+                        let rest = Demand { count: demand.count - kept, ..demand.clone() };
+                        self.lost.push_back((method, rest, Vec::new()));
                     }
                 }
                 let served = self.nodes.iter().any(|node| {
@@ -434,6 +460,9 @@ impl World {
             demand: demand.clone(),
             setbacks: setbacks.clone(),
             kept: None,
+            granted: 0,
+            begun: 0,
+            lied: false,
             submitted: self.now,
             cancelled: false,
             ends: 0,
@@ -524,10 +553,66 @@ impl World {
             }
             return Ok(());
         }
-        node.attempts[place].stage = Stage::Running;
-        let call = &mut self.calls[node.attempts[place].call.at];
+        let attempt = &mut node.attempts[place];
+        attempt.stage = Stage::Running;
+        attempt.begun = 1;
+        let call = &mut self.calls[attempt.call.at];
         call.starts += 1;
+        if call.current == Some((node.id, attempt.number)) {
+            call.begun = 1;
+        }
         self.rules.started(call)
+    }
+
+    /// Picks a batch that a node is at, by node and place.
+    fn pick_batch(&mut self, fits: impl Fn(&SimulatedNode, &Attempt) -> bool) -> Option<(usize, usize)> {
+        let calls = &self.calls;
+        let is_batch = |attempt: &Attempt| {
+            matches!(attempt.stage, Stage::Sent | Stage::Running) && calls[attempt.call.at].demand.count > 1
+        };
+        let batches: Vec<(usize, usize)> = (0..self.nodes.len())
+            .filter(|at| self.nodes[*at].running && !self.nodes[*at].gone)
+            .flat_map(|at| (0..self.nodes[at].attempts.len()).map(move |place| (at, place)))
+            .filter(|(at, place)| {
+                let attempt = &self.nodes[*at].attempts[*place];
+                is_batch(attempt) && fits(&self.nodes[*at], attempt)
+            })
+            .collect();
+        (!batches.is_empty()).then(|| batches[self.rng.random_range(0..batches.len())])
+    }
+
+    /// A node starts more calls of a batch that it runs: as many as it may, at most.
+    fn go_on(&mut self) -> Result<(), String> {
+        let can = |node: &SimulatedNode, attempt: &Attempt| {
+            !node.frozen && attempt.stage == Stage::Running && attempt.kept.is_none() && attempt.begun < attempt.granted
+        };
+        let Some((at, place)) = self.pick_batch(can) else { return Ok(()) };
+        let node = &mut self.nodes[at];
+        let attempt = &mut node.attempts[place];
+        attempt.begun = self.rng.random_range(attempt.begun..attempt.granted) + 1;
+        let call = &mut self.calls[attempt.call.at];
+        if call.current == Some((node.id, attempt.number)) {
+            call.begun = attempt.begun;
+        }
+        Ok(())
+    }
+
+    /// A node wants to start more calls of a batch than it may, or asks for what makes no sense.
+    fn ask(&mut self) -> Result<(), String> {
+        let Some((at, place)) = self.pick_batch(|node, _| node.reachable && !node.frozen) else { return Ok(()) };
+        let attempt = &self.nodes[at].attempts[place];
+        let (id, number, begun) = (attempt.id, attempt.number, attempt.begun);
+        let (number, upto) = match self.rng.random_range(0..10) {
+            0 => (number + 1, 4),
+            1 => (number.wrapping_sub(1), u32::MAX),
+            2 => (number, u32::MAX),
+            3 => (number, 0),
+            _ => (number, begun + self.rng.random_range(1..4)),
+        };
+        let node = self.nodes[at].id;
+        self.bring(&format!("{node} wants {upto} of {id}#{number}"), |core, _, effects| {
+            core.on_wants(node, id, number, upto, effects);
+        })
     }
 
     fn finish_one(&mut self) -> Result<(), String> {
@@ -554,8 +639,8 @@ impl World {
         let run = if self.rng.random_bool(0.7) { Duration::from_micros(50) } else { Duration::from_secs(2) };
         let mut payload = attempt.id.0.to_le_bytes().to_vec();
         payload.extend_from_slice(&attempt.number.to_le_bytes());
-        // Often all of a batch, sometimes less, and sometimes a lie.
-        let count = attempt.kept.unwrap_or(self.calls[attempt.call.at].demand.count);
+        // What it has started of a batch, and sometimes a lie.
+        let count = attempt.begun;
         let count = if self.rng.random_bool(0.9) { count } else { self.rng.random_range(0..12) };
         let reply = Reply { outcome, run, count, payload: Bytes::from(payload).into() };
         self.nodes[at].replies.push_back((attempt.id, attempt.number, reply));
@@ -564,26 +649,17 @@ impl World {
 
     /// A node gives the end of a batch back that it runs, or says what makes no sense.
     fn give_back(&mut self) -> Result<(), String> {
-        let calls = &self.calls;
-        let is_batch = |attempt: &Attempt| {
-            matches!(attempt.stage, Stage::Sent | Stage::Running) && calls[attempt.call.at].demand.count > 1
-        };
-        let batches: Vec<(usize, usize)> = (0..self.nodes.len())
-            .filter(|at| self.nodes[*at].running && self.nodes[*at].reachable && !self.nodes[*at].gone)
-            .flat_map(|at| (0..self.nodes[at].attempts.len()).map(move |place| (at, place)))
-            .filter(|(at, place)| is_batch(&self.nodes[*at].attempts[*place]))
-            .collect();
-        if batches.is_empty() {
-            return Ok(());
-        }
-        let (at, place) = batches[self.rng.random_range(0..batches.len())];
+        let Some((at, place)) = self.pick_batch(|node, _| node.reachable) else { return Ok(()) };
         let attempt = &self.nodes[at].attempts[place];
         let count = self.calls[attempt.call.at].demand.count;
-        let sensible = attempt.stage == Stage::Running && attempt.kept.is_none() && self.rng.random_bool(0.7);
-        let kept = if sensible { self.rng.random_range(1..count) } else { self.rng.random_range(0..10) };
+        let running = attempt.stage == Stage::Running && attempt.kept.is_none() && attempt.begun < count;
+        let sensible = running && self.rng.random_bool(0.7);
+        let kept = if sensible { attempt.begun } else { self.rng.random_range(0..10) };
         let (node, id, number) = (self.nodes[at].id, attempt.id, attempt.number);
         if sensible {
             self.nodes[at].attempts[place].kept = Some(kept);
+        } else {
+            self.calls[self.nodes[at].attempts[place].call.at].lied = true;
         }
         self.bring(&format!("{node} gives {id}#{number} back but for {kept}"), |core, _, effects| {
             core.on_gave_back(node, id, number, kept, effects);

@@ -45,6 +45,8 @@ pub(crate) enum Kind {
     Goodbye = 8,
     Retract = 9,
     GaveBack = 10,
+    Wants = 11,
+    Granted = 12,
 }
 
 impl Kind {
@@ -60,6 +62,8 @@ impl Kind {
             8 => Self::Goodbye,
             9 => Self::Retract,
             10 => Self::GaveBack,
+            11 => Self::Wants,
+            12 => Self::Granted,
             _ => return None,
         })
     }
@@ -79,6 +83,9 @@ pub(crate) struct RequestHeader {
     /// 1 for a call by itself. More: a batch of so many, `call` being the first of them and the others
     /// those that follow; the payload has the length of each before its arguments, in four bytes.
     pub(crate) count: u32,
+    /// How many calls of a batch may be started before the node has asked for more with
+    /// [`Control::Wants`]. 1 for a call by itself.
+    pub(crate) granted: u32,
     /// What is left of the caller's timeout, in microseconds.
     pub(crate) timeout: Option<u64>,
     /// The trace the call belongs to, where there is one.
@@ -220,6 +227,11 @@ pub(crate) enum Control {
     /// Node to master: of this batch I start the first `kept` calls only. Its response, which is yet to
     /// come, holds so many.
     GaveBack { call: u64, attempt: u32, kept: u32 },
+    /// Node to master: I am about to start this many calls of the batch.
+    Wants { call: u64, attempt: u32, upto: u32 },
+    /// Master to node: start this many calls of the batch, and no more before you have asked again. If the
+    /// node dies, those behind them are known not to have been started.
+    Granted { call: u64, attempt: u32, upto: u32 },
     /// Either way: the connection ends here, and on purpose.
     Goodbye,
 }
@@ -237,6 +249,14 @@ struct GaveBackBody {
     kept: u32,
 }
 
+/// How far a batch goes, or is to go.
+#[derive(Serialize, Deserialize)]
+struct ExtentBody {
+    call: u64,
+    attempt: u32,
+    upto: u32,
+}
+
 impl Control {
     /// Appends the whole frame to `buffer`.
     pub(crate) fn encode(&self, buffer: &mut BytesMut) -> Result<(), CodecError> {
@@ -249,12 +269,17 @@ impl Control {
             Self::Goodbye => Kind::Goodbye,
             Self::Retract => Kind::Retract,
             Self::GaveBack { .. } => Kind::GaveBack,
+            Self::Wants { .. } => Kind::Wants,
+            Self::Granted { .. } => Kind::Granted,
         };
         encode_frame(buffer, kind, 0, |body| match self {
             Self::Cancel { call, attempt } => encode_header(&CancelBody { call: *call, attempt: *attempt }, body),
             Self::Heartbeat(load) => encode_header(load, body),
             Self::GaveBack { call, attempt, kept } => {
                 encode_header(&GaveBackBody { call: *call, attempt: *attempt, kept: *kept }, body)
+            }
+            Self::Wants { call, attempt, upto } | Self::Granted { call, attempt, upto } => {
+                encode_header(&ExtentBody { call: *call, attempt: *attempt, upto: *upto }, body)
             }
             Self::HeartbeatSeen | Self::Drain | Self::Drained | Self::Goodbye | Self::Retract => Ok(()),
         })
@@ -278,6 +303,14 @@ impl Control {
             Kind::GaveBack => {
                 let (GaveBackBody { call, attempt, kept }, _) = decode_prefix(body)?;
                 Self::GaveBack { call, attempt, kept }
+            }
+            Kind::Wants => {
+                let (ExtentBody { call, attempt, upto }, _) = decode_prefix(body)?;
+                Self::Wants { call, attempt, upto }
+            }
+            Kind::Granted => {
+                let (ExtentBody { call, attempt, upto }, _) = decode_prefix(body)?;
+                Self::Granted { call, attempt, upto }
             }
         }))
     }
@@ -340,6 +373,8 @@ mod tests {
         assert_eq!(control(Control::Goodbye), "0000000008");
         assert_eq!(control(Control::Retract), "0000000009");
         assert_eq!(control(Control::GaveBack { call: 300, attempt: 2, kept: 7 }), "050000000afb2c010207");
+        assert_eq!(control(Control::Wants { call: 300, attempt: 2, upto: 7 }), "050000000bfb2c010207");
+        assert_eq!(control(Control::Granted { call: 300, attempt: 2, upto: 7 }), "050000000cfb2c010207");
     }
 
     fn header<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) -> String {
@@ -360,16 +395,17 @@ mod tests {
             call: 9,
             attempt: 1,
             count: 1,
+            granted: 1,
             timeout: None,
             trace: None,
         };
-        assert_eq!(header(&request), "01fdefcdab8967452301090101".to_owned() + "0000");
+        assert_eq!(header(&request), "01fdefcdab896745230109010101".to_owned() + "0000");
         let traced = RequestHeader {
             timeout: Some(1_500_000),
             trace: Some(Trace { trace: 1, span: 2, sampled: true }),
             ..request
         };
-        assert_eq!(header(&traced), "01fdefcdab896745230109010101fc60e3160001010201");
+        assert_eq!(header(&traced), "01fdefcdab89674523010901010101fc60e3160001010201");
         for (outcome, bytes) in [
             (Outcome::Value, "070a0100"),
             (Outcome::Error, "070a0101"),

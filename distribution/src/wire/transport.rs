@@ -73,6 +73,7 @@ pub(crate) struct Outgoing {
     pub(crate) call: u64,
     pub(crate) attempt: u32,
     pub(crate) count: u32,
+    pub(crate) granted: u32,
     pub(crate) deadline: Option<Instant>,
     pub(crate) payload: Payload,
     /// Names the method in traces.
@@ -93,6 +94,7 @@ pub(crate) struct Incoming {
     pub(crate) call: u64,
     pub(crate) attempt: u32,
     pub(crate) count: u32,
+    pub(crate) granted: u32,
     pub(crate) timeout: Option<Duration>,
     payload: Mutex<Bytes>,
 }
@@ -488,6 +490,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<Outgoing>> for Maste
             call: message.call,
             attempt,
             count: message.count,
+            granted: message.granted,
             timeout: message.deadline.map(|at| to_micros(at.saturating_duration_since(Instant::now()))),
             trace: (!trace.trace_id.is_none()).then(|| Trace {
                 trace: trace.trace_id.into(),
@@ -545,6 +548,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
                 call: header.call,
                 attempt: header.attempt,
                 count: header.count,
+                granted: header.granted,
                 timeout: header.timeout.map(from_micros),
                 payload: Mutex::new(payload),
             };

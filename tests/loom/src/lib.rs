@@ -13,11 +13,13 @@ mod sync {
     // Counting references is the standard library's affair; its `Arc` may also be the type of a `self`.
     pub(crate) use std::sync::{Arc, PoisonError};
 
-    pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
+    pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard, atomic};
 }
 
 #[path = "../../../distribution/src/service/attempt.rs"]
 mod attempt;
+#[path = "../../../distribution/src/node/extent.rs"]
+mod extent;
 #[path = "../../../distribution/src/node/slots.rs"]
 mod slots;
 #[path = "../../../distribution/src/node/turns.rs"]
@@ -25,6 +27,8 @@ mod turns;
 
 #[cfg(test)]
 mod attempt_model;
+#[cfg(test)]
+mod batch_extent;
 #[cfg(test)]
 mod slots_model;
 #[cfg(test)]

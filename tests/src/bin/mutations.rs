@@ -26,7 +26,7 @@ const fn mutation(what: &'static str, file: &'static str, from: &'static str, to
     Mutation { what, file, from, to }
 }
 
-const MUTATIONS: [Mutation; 23] = [
+const MUTATIONS: [Mutation; 28] = [
     mutation(
         "a call that may have run is repeated although it is not idempotent",
         "retry.rs",
@@ -134,6 +134,31 @@ const MUTATIONS: [Mutation; 23] = [
         "if (1..call.demand.count)",
     ),
     mutation(
+        "a node may start calls of a batch that are not in the books as granted",
+        "mod.rs",
+        "            call.granted = upto;\n",
+        "",
+    ),
+    mutation(
+        "calls of a lost batch are said to be lost that were not granted",
+        "retry.rs",
+        "if call.kept.is_none() && call.granted < call.demand.count {",
+        "if false {",
+    ),
+    mutation("a node that kept more than it was granted is believed", "mod.rs", " && kept <= call.granted {", " {"),
+    mutation(
+        "a batch is granted what was given back",
+        "mod.rs",
+        "if upto > call.granted && call.kept.is_none() {",
+        "if upto > call.granted {",
+    ),
+    mutation(
+        "a loss as part of a batch counts towards a call's attempts",
+        "retry.rs",
+        "None => (call.sent.saturating_sub(in_batch(call)), ATTEMPTS),",
+        "None => (call.sent, ATTEMPTS),",
+    ),
+    mutation(
         "a batch of which calls were given back is sent again whole",
         "mod.rs",
         "Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| call.kept.is_some()) =>",
@@ -199,7 +224,7 @@ fn lay_out(workspace: &Path, copy: &Path) -> io::Result<()> {
     for folder in ["distribution", "distribution-macros"] {
         copy_folder(&workspace.join(folder), &copy.join(folder))?;
     }
-    let members = r#"members = ["distribution", "distribution-macros", "examples", "tests", "benches"]"#;
+    let members = r#"members = ["distribution", "distribution-macros", "examples", "tests", "tests/loom", "benches"]"#;
     let manifest = fs::read_to_string(workspace.join("Cargo.toml"))?;
     if !manifest.contains(members) {
         return Err(io::Error::other("the workspace's members are not as this program knows them"));

@@ -1,0 +1,122 @@
+//! Which calls of a batch are started, and how far it may go on: one thread runs the batch, another
+//! extends it as the master grants more, and a third cuts it.
+//!
+//! Three numbers bound a batch. `started` calls are started. `granted` calls the master has allowed, so
+//! that it knows which ones cannot have been started if the node dies. `end` is the number of calls there
+//! are, until a cut makes it the number of those that are started.
+
+use crate::sync::{
+    Condvar, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+#[derive(Debug)]
+pub(crate) struct Extent {
+    /// How many calls are started, and how many may be: `granted`, but `end` at most. In one word, because
+    /// each call is started by one step that takes no lock, and such a step must not fall on either side of
+    /// a cut. The second number changes only under the lock, so that a thread which waits for it to change
+    /// misses nothing.
+    word: AtomicU64,
+    bounds: Mutex<Bounds>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Bounds {
+    granted: u32,
+    end: u32,
+    /// Nobody waits for the batch any more.
+    closed: bool,
+}
+
+impl Extent {
+    /// A batch of `count` calls, of which the first `granted` may be started.
+    pub(crate) fn new(count: u32, granted: u32) -> Self {
+        let granted = granted.min(count);
+        Self {
+            word: AtomicU64::new(pack(0, granted)),
+            bounds: Mutex::new(Bounds { granted, end: count, closed: false }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Starts the next call, and says how many are started then. Waits while there is a next call that is
+    /// not granted yet; `None` if there is none, or the batch was cut or closed.
+    ///
+    /// Whoever calls this has asked for more before it comes to that.
+    pub(crate) fn start_next(&self) -> Option<u32> {
+        loop {
+            let next = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                let (started, limit) = unpack(word);
+                (started < limit).then(|| pack(started + 1, limit))
+            });
+            if let Ok(before) = next {
+                return Some(unpack(before).0 + 1);
+            }
+            let mut bounds = self.lock();
+            loop {
+                let (started, limit) = unpack(self.word.load(Ordering::Acquire));
+                if started < limit {
+                    break;
+                }
+                if bounds.closed || started >= bounds.end {
+                    return None;
+                }
+                bounds = self.changed.wait(bounds).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Allows the first `upto` calls. Less than before changes nothing.
+    pub(crate) fn grant(&self, upto: u32) {
+        let mut bounds = self.lock();
+        if bounds.closed || upto <= bounds.granted {
+            return;
+        }
+        bounds.granted = upto;
+        let limit = upto.min(bounds.end);
+        self.set_limit(|_| Some(limit));
+        self.changed.notify_one();
+    }
+
+    /// Ends the batch behind the calls that are started, and says how many these are; `None` if none is, as
+    /// a node must not answer for nothing, or if there are no others.
+    pub(crate) fn cut(&self) -> Option<u32> {
+        let mut bounds = self.lock();
+        let end = bounds.end;
+        let kept = self.set_limit(|started| (0 < started && started < end).then_some(started))?;
+        bounds.end = kept;
+        self.changed.notify_one();
+        Some(kept)
+    }
+
+    /// Nobody waits for the batch any more: no further call is started.
+    pub(crate) fn close(&self) {
+        let mut bounds = self.lock();
+        bounds.closed = true;
+        self.set_limit(Some);
+        self.changed.notify_one();
+    }
+
+    /// Sets how many calls may be started, by how many are, and says how many that was. Only to be called
+    /// under the lock.
+    fn set_limit(&self, limit: impl Fn(u32) -> Option<u32>) -> Option<u32> {
+        let before = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+            let (started, _) = unpack(word);
+            limit(started).map(|limit| pack(started, limit))
+        });
+        before.ok().map(|word| unpack(word).0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bounds> {
+        self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pack(started: u32, limit: u32) -> u64 {
+    u64::from(started) << 32 | u64::from(limit)
+}
+
+fn unpack(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
+}

@@ -1,0 +1,149 @@
+//! Peers that make no sense of how far a batch may go: the other side does a bounded amount of work for them,
+//! keeps its promises, and goes on.
+
+use std::{net::SocketAddr, time::Duration};
+
+use distribution::{CallError, Master, Node, prelude::*};
+use distribution_tests::{
+    ProbeClient, ProbeServer, Prober,
+    impostor::{Impostor, batch, extent, frame, kind, number, outcome, request, signed, take_number},
+    soon,
+};
+use tokio::{io::AsyncReadExt, net::TcpListener};
+
+const ADD: (&str, &str) = ("add", "fn(i64, i64) -> i64");
+
+/// The numbers of a frame's body.
+fn numbers<const N: usize>(body: &[u8]) -> [u64; N] {
+    let mut rest = body;
+    std::array::from_fn(|_| take_number(&mut rest))
+}
+
+#[tokio::test]
+async fn a_node_that_asks_without_end_is_answered_a_few_times() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let probe = ProbeClient::new(&master);
+    let mut peer = Impostor::node(master.local_addr(), "greedy", &[ADD]).await.expect("is taken in");
+    let run = tokio::spawn((0..8).map(move |number| probe.add(number, 1)).distribute().batch(8).collect::<Vec<_>>());
+    let [_, _, call, attempt, count, granted] = numbers(&peer.receive(kind::REQUEST).await);
+    assert_eq!((attempt, count, granted), (1, 8, 2), "a quarter is granted");
+    // Of other calls, of another attempt, less than it has: none of this is answered.
+    for (call, attempt, upto) in [(call + 1, 1, 8), (u64::MAX, 1, 8), (call, 2, 8), (call, 0, 8)] {
+        peer.send(&extent(kind::WANTS, call, attempt, upto)).await;
+    }
+    peer.send(&extent(kind::WANTS, call, attempt, 0)).await;
+    assert_eq!(numbers(&peer.receive(kind::GRANTED).await), [call, attempt, 4], "a quarter more, whatever it asked");
+    // A million questions, and as many as there are calls are granted, once.
+    let questions = extent(kind::WANTS, call, attempt, u64::from(u32::MAX)).repeat(10_000);
+    for _ in 0..100 {
+        peer.send(&questions).await;
+    }
+    peer.send(&frame(kind::HEARTBEAT, &[0; 4])).await;
+    assert_eq!(numbers(&peer.receive(kind::GRANTED).await), [call, attempt, 8]);
+    // It dies: all eight may have run.
+    peer.send(&frame(6, &[])).await;
+    drop(peer);
+    let results = soon("the results", run).await.expect("ends");
+    assert!(results.iter().all(|result| matches!(result, Err(CallError::NodeLost { .. }))), "{results:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_says_to_have_kept_more_than_it_was_granted_is_not_believed() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let probe = ProbeClient::new(&master);
+    let mut peer = Impostor::node(master.local_addr(), "liar", &[ADD]).await.expect("is taken in");
+    let run = tokio::spawn((0..8).map(move |number| probe.add(number, 1)).distribute().batch(8).collect::<Vec<_>>());
+    let [_, _, call, attempt, _, granted] = numbers(&peer.receive(kind::REQUEST).await);
+    peer.send(&extent(kind::GAVE_BACK, call, attempt, 5)).await;
+    drop(peer);
+    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let results = soon("the results", run).await.expect("ends");
+    let lost = results.iter().filter(|result| matches!(result, Err(CallError::NodeLost { .. }))).count();
+    assert_eq!((lost, granted), (2, 2));
+    assert_eq!(results[2..], (2..8).map(|number| Ok(number + 1)).collect::<Vec<_>>());
+}
+
+/// A node, and its master, which is ours.
+async fn node() -> (Node, Impostor) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let addr: SocketAddr = listener.local_addr().expect("has one");
+    let node = Node::builder().serve(ProbeServer::new(Prober)).slots(1);
+    let (node, peer) =
+        tokio::join!(node.spawn(addr), Impostor::master(&listener, Duration::from_secs(1), Duration::from_secs(60)));
+    (node.expect("registers"), peer)
+}
+
+fn sums(count: i64) -> Vec<Vec<u8>> {
+    (0..count).map(|number| [signed(number), signed(1)].concat()).collect()
+}
+
+/// How many calls the next response is about.
+async fn answered(peer: &mut Impostor) -> [u64; 3] {
+    numbers(&peer.receive(kind::RESPONSE).await)
+}
+
+#[tokio::test]
+async fn a_node_starts_what_it_was_granted_and_no_more() {
+    let (_node, mut peer) = node().await;
+    peer.send(&batch(1, 10, 2, ADD, &sums(8))).await;
+    let [call, attempt, upto] = numbers(&peer.receive(kind::WANTS).await);
+    assert_eq!((call, attempt), (10, 1));
+    assert!((3..=8).contains(&upto), "it asks for {upto}");
+    // Grants that nobody asked for, of calls that are not there, and for less than before.
+    for (call, attempt, upto) in [(11, 1, 8), (10, 2, 8), (10, 1, 0), (10, 1, 1), (u64::MAX, 0, u64::from(u32::MAX))] {
+        peer.send(&extent(kind::GRANTED, call, attempt, upto)).await;
+    }
+    // None comes, so it gives up what it may not start, and its slot is free.
+    assert_eq!(numbers(&peer.receive(kind::GAVE_BACK).await), [10, 1, 2]);
+    let [request, _, count] = answered(&mut peer).await;
+    assert_eq!((request, count), (1, 2));
+    // Beyond the count, at once and later, is as good as all.
+    peer.send(&batch(2, 20, u64::from(u32::MAX), ADD, &sums(8))).await;
+    let [request, _, count] = answered(&mut peer).await;
+    assert_eq!((request, count), (2, 8));
+    peer.send(&batch(3, 30, 1, ADD, &sums(8))).await;
+    peer.receive(kind::WANTS).await;
+    peer.send(&extent(kind::GRANTED, 30, 1, u64::from(u32::MAX))).await;
+    let [request, _, count] = answered(&mut peer).await;
+    assert_eq!((request, count), (3, 8));
+}
+
+#[tokio::test]
+async fn a_batch_that_waits_for_its_grant_can_be_cancelled() {
+    let (_node, mut peer) = node().await;
+    let mut stopped = 0;
+    // Of one call for each batch, so that it waits at once.
+    for id in 1..=20 {
+        peer.send(&batch(id, id * 10, 1, ADD, &sums(3))).await;
+        peer.receive(kind::WANTS).await;
+        peer.send(&frame(kind::CANCEL, &[number(id * 10), number(1)].concat())).await;
+        let body = peer.receive(kind::RESPONSE).await;
+        assert_eq!(u64::from(body[0]), id);
+        stopped += usize::from(body[body.len() - 1] == 6);
+    }
+    // Where this machine is slow, it has given up what it was not granted before it heard of it.
+    assert!(stopped > 0);
+    peer.send(&request(99, 9000, None, ADD, &[signed(20), signed(22)].concat())).await;
+    assert_eq!(peer.receive_response().await, (99, [outcome::VALUE, &signed(42)].concat()));
+}
+
+#[tokio::test]
+async fn questions_and_answers_go_one_way() {
+    let (_node, mut peer) = node().await;
+    peer.send(&extent(kind::WANTS, 1, 1, 1)).await;
+    soon("the node to leave", peer.stream.read_to_end(&mut Vec::new())).await.expect("it closes");
+
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let mut events = master.events();
+    let mut peer = Impostor::node(master.local_addr(), "confused", &[ADD]).await.expect("is taken in");
+    peer.send(&extent(kind::GRANTED, 1, 1, 1)).await;
+    let gone = soon("the node to be cut off", async {
+        loop {
+            let event = events.next().await.expect("the master lives").to_string();
+            if event.contains("master's control frame") {
+                return event;
+            }
+        }
+    });
+    gone.await;
+}
