@@ -65,9 +65,17 @@ MASTER, NODE = preface(1), preface(2)
 
 
 def registration(
-    name="n1", slots=2, busy=0, async_limit=1000, frame_limit=65536, labels=(("zone", "eu"),), methods=(METHOD,), types=TYPES
+    name="n1",
+    slots=2,
+    busy=0,
+    async_limit=1000,
+    frame_limit=65536,
+    labels=(("zone", "eu"),),
+    methods=(METHOD,),
+    types=TYPES,
+    instance=7,
 ):
-    body = text(name) + numbers(slots, busy, async_limit, frame_limit, len(labels))
+    body = text(name) + numbers(instance, slots, busy, async_limit, frame_limit, len(labels))
     body += b"".join(text(key) + text(value) for key, value in labels)
     body += number(len(methods))
     for id, service, version, method, signature, compute in methods:
@@ -77,8 +85,8 @@ def registration(
 
 
 PLAIN = registration()
-UP_TO_LABELS = text("x") + numbers(1, 0, 1, 65536)
-BEHIND_SLOTS = PLAIN[4:]
+UP_TO_LABELS = text("x") + numbers(7, 1, 0, 1, 65536)
+BEHIND_SLOTS = PLAIN[5:]
 
 
 put(
@@ -133,8 +141,8 @@ put(
         "types_claim_2_60": PLAIN[: PLAIN.index(b"fn(V") - 1] + text("fn()") + number(1 << 60),
         "no_slots": registration(slots=0),
         "slots_of_extremes": registration(slots=U32),
-        "slots_beyond_u32": text("n1") + number(2**40) + BEHIND_SLOTS,
-        "slots_in_more_bytes_than_needed": text("n1") + b"\xfd\2\0\0\0\0\0\0\0" + BEHIND_SLOTS,
+        "slots_beyond_u32": text("n1") + number(7) + number(2**40) + BEHIND_SLOTS,
+        "slots_in_more_bytes_than_needed": text("n1") + number(7) + b"\xfd\2\0\0\0\0\0\0\0" + BEHIND_SLOTS,
         "more_busy_than_slots": registration(busy=U32),
         "no_async": registration(async_limit=0),
         "frame_limit_small": registration(frame_limit=3),
@@ -171,8 +179,8 @@ def request(
     return frame(1, body + payload)
 
 
-def response(outcome, payload=b"", id=7, run=10, count=1):
-    return frame(2, numbers(id, run, count) + outcome + payload)
+def response(outcome, payload=b"", id=7, run=10, count=1, panicked=0):
+    return frame(2, numbers(id, run, count, panicked) + outcome + payload)
 
 
 def refusal(why):

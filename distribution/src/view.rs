@@ -36,6 +36,10 @@ pub struct NodeInfo {
     pub in_flight: usize,
     /// Calls whose handler it has run and answered since it registered, failed ones included.
     pub answered: u64,
+    /// Methods that it serves and that cannot be called on it, each with the reason: the callers at this master, or the
+    /// other nodes, have another version, signature or structure of the types in it. Found out as it registers; eight
+    /// entries at most.
+    pub uncallable: Vec<String>,
     /// How often one of its async handlers has blocked the thread that it ran on, so that others had to wait. Such a
     /// handler should be a `fn`, or hand its work to `tokio::task::spawn_blocking`. The node's log names the methods.
     pub blocked_async: u32,

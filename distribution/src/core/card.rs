@@ -4,7 +4,10 @@
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use crate::{
-    service::method::{MethodId, MethodKind, hash},
+    service::{
+        compatibility::{Uncallable, uncallable_beside_nodes, uncallable_for_callers},
+        method::{Method, MethodId, MethodKind, hash},
+    },
     view::ServiceInfo,
     wire::hello::{MethodOffer, Registration},
 };
@@ -60,6 +63,39 @@ impl NodeCard {
         labels.iter().all(|(key, value)| self.labels.get(key) == Some(value))
     }
 }
+
+/// What a node serves, and what there is besides.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(super) own: Arc<Catalogue>,
+    pub(super) others: Vec<(Arc<str>, Arc<Catalogue>)>,
+    pub(super) called: Vec<&'static Method>,
+}
+
+impl Surroundings {
+    /// Which methods of the node cannot be called on it, and why: those that are called here otherwise, and those that
+    /// all other nodes have otherwise.
+    pub(crate) fn uncallable(&self, node: &str) -> Vec<String> {
+        let mut found = uncallable_for_callers(node, self.own.offers(), &self.called);
+        for offer in self.own.offers() {
+            if found.len() >= MOST_UNCALLABLE {
+                break;
+            }
+            let same = self.others.iter().map(|(name, other)| (&**name, other.of(&offer.service, &offer.name)));
+            let beside = uncallable_beside_nodes(node, std::slice::from_ref(offer), same);
+            found.extend(
+                beside
+                    .into_iter()
+                    .filter(|one| !found.iter().any(|known| known.method == one.method))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        found.into_iter().take(MOST_UNCALLABLE).map(|Uncallable { method, why }| format!("{method}: {why}")).collect()
+    }
+}
+
+/// Methods that a node is told of that cannot be called on it.
+const MOST_UNCALLABLE: usize = 8;
 
 impl Catalogue {
     fn new(mut offers: Vec<MethodOffer>) -> Self {

@@ -48,7 +48,7 @@ use queues::{QueueId, Queues, Seq};
 use registry::Registry;
 
 pub(crate) use call::Demand;
-pub(crate) use card::{Catalogue, NodeCard, read as read_card};
+pub(crate) use card::{Catalogue, NodeCard, Surroundings, read as read_card};
 pub(crate) use effect::{Attempted, CallHandle, Effect, Effects, Ended, Host, LinkHandle};
 pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
 pub(crate) use row::NodeRow;
@@ -58,7 +58,7 @@ use crate::{
     id::{CallId, NodeId, NodeIdentity},
     service::{
         caller::{Capacity, Labels},
-        method::MethodId,
+        method::{Method, MethodId},
         outcome,
     },
     view::{NodeEvent, NodeState, Stats},
@@ -86,6 +86,9 @@ pub(crate) struct Settings {
 /// What a master's [`Settings::slice`] is: about half a millisecond's work.
 pub(crate) const SLICE: usize = 256;
 
+/// Calls of one batch that count as failures of their node, however many failed.
+const MOST_NOTED: u32 = 8;
+
 /// A call that nodes gave back more often than this is taken for refused.
 const MOST_RETURNS: u32 = 10;
 
@@ -110,6 +113,8 @@ pub(crate) struct Core<H: Host> {
     queues: Queues,
     /// Calls that are queued again after a while.
     backing_off: usize,
+    /// Methods that have been called.
+    called: FxHashMap<MethodId, &'static Method>,
     /// Mean run time of each method, as its replies tell.
     run_times: FxHashMap<MethodId, Duration>,
     timers: BTreeSet<(Time, Timer)>,
@@ -148,6 +153,7 @@ impl<H: Host> Core<H> {
             calls: FxHashMap::default(),
             queues: Queues::default(),
             backing_off: 0,
+            called: FxHashMap::default(),
             run_times: FxHashMap::default(),
             timers: BTreeSet::new(),
             chores: VecDeque::new(),
@@ -193,6 +199,20 @@ impl<H: Host> Core<H> {
             self.cut_off(now, old, GoneReason::Replaced, effects);
         }
         self.feed(now, id, effects);
+    }
+
+    /// What a node that has just joined serves, what the other nodes serve, and which methods have been called here:
+    /// what it takes to find out, without the lock, which of its methods cannot be called.
+    pub(crate) fn surroundings(&self, id: NodeId) -> Option<Surroundings> {
+        let (own, others) = (self.registry.catalogue_of(id)?, self.registry.catalogues_beside(id));
+        Some(Surroundings { own, others, called: self.called.values().copied().collect() })
+    }
+
+    /// Notes which methods of a node cannot be called on it.
+    pub(crate) fn set_uncallable(&mut self, id: NodeId, uncallable: Arc<[String]>) {
+        if let Some(node) = self.registry.node_mut(id) {
+            node.uncallable = uncallable;
+        }
     }
 
     /// A node told how busy it is.
@@ -325,7 +345,15 @@ impl<H: Host> Core<H> {
         let method = call.method;
         let may_panic_elsewhere = call.demand.retry_panics && method.is_idempotent() && call.demand.count == 1;
         match &reply.outcome {
-            Outcome::Value | Outcome::Error => self.note_success(node, method.id(), effects),
+            Outcome::Value | Outcome::Error => {
+                // Of a batch, as many failures as make a difference, and a success if any call was one.
+                for _ in 0..reply.panicked.min(reply.count).min(MOST_NOTED) {
+                    self.note_failure(now, node, method, effects);
+                }
+                if reply.panicked < reply.count {
+                    self.note_success(node, method.id(), effects);
+                }
+            }
             Outcome::Panicked(_) | Outcome::Refused(Refusal::Busy | Refusal::UnknownMethod) => {
                 self.note_failure(now, node, method, effects);
             }

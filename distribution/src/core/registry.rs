@@ -65,6 +65,8 @@ pub(super) struct Node<H: Host> {
     /// Slots that handlers of an earlier connection hold.
     pub(super) busy: u32,
     pub(super) answered: u64,
+    /// Which of its methods cannot be called on it, and why; known soon after it has joined.
+    pub(super) uncallable: Arc<[String]>,
     /// How often an async handler of it has blocked its thread.
     pub(super) blocked_async: u32,
     pub(super) health: Health,
@@ -225,6 +227,7 @@ impl<H: Host> Registry<H> {
             silent_for: Duration::ZERO,
             busy,
             answered: 0,
+            uncallable: Arc::default(),
             blocked_async: 0,
             health: Health::default(),
             group,
@@ -459,6 +462,7 @@ impl<H: Host> Registry<H> {
             share: node.health.share(node.card.slots),
             in_flight: node.calls,
             answered: node.answered,
+            uncallable: Arc::clone(&node.uncallable),
             blocked_async: node.blocked_async,
             joined: node.joined,
             silent_for: node.silent_for,
@@ -480,6 +484,11 @@ impl<H: Host> Registry<H> {
                 explain(method, groups)
             }
         }
+    }
+
+    /// What a node serves.
+    pub(super) fn catalogue_of(&self, id: NodeId) -> Option<Arc<Catalogue>> {
+        self.group_of(id).map(|group| Arc::clone(&group.catalogue))
     }
 
     /// What the nodes of other groups serve, each group with the name of one of them.

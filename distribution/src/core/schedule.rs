@@ -56,7 +56,7 @@ impl<H: Host> Core<H> {
             kept: None,
             granted: 0,
             attempt: setbacks.last().map_or(0, |setback| setback.attempt),
-            sent: setbacks.iter().map(|setback| u32::from(matches!(setback.cause, Cause::Lost(_)))).sum(),
+            sent: setbacks.iter().map(|setback| u32::from(!matches!(setback.cause, Cause::Refused(_)))).sum(),
             in_batch: setbacks.len(),
             setbacks,
             returned: 0,
@@ -64,12 +64,16 @@ impl<H: Host> Core<H> {
         if let Some(deadline) = call.deadline() {
             self.timers.insert((deadline, Timer::Deadline(id)));
         }
-        let was_lost = call.lost().next().is_some();
+        // Rarely new, and looking is cheaper than writing.
+        if !self.called.contains_key(&method.id()) {
+            self.called.insert(method.id(), method);
+        }
+        let was_sent = call.may_have_run();
         self.calls.insert(id, call);
         if self.shutting_down {
             self.end_with(id, effects, shutdown_error);
-        } else if was_lost {
-            // It was lost as part of a batch. Its own first repetition need not wait: the batch is not
+        } else if was_sent {
+            // It was lost, or panicked, as part of a batch. Its own first repetition need not wait: the batch is not
             // repeated, so it comes once.
             if self.may_repeat(id, effects) {
                 self.enqueue_or_place(now, id, effects);

@@ -108,7 +108,13 @@ impl Frame {
             12 => Outcome::Refused(Refusal::Ended),
             _ => Outcome::Lost(text),
         };
-        let reply = Reply { outcome, run: Duration::from_micros(run), count, payload: Bytes::from(payload).into() };
+        let reply = Reply {
+            outcome,
+            run: Duration::from_micros(run),
+            count,
+            panicked: 0,
+            payload: Bytes::from(payload).into(),
+        };
         Self(Content::Response { request, reply })
     }
 

@@ -7,10 +7,11 @@ use futures::Stream;
 use super::{
     distribute::Distributed,
     flight::{Batch, Flight, Landed},
+    parcel::Address,
     unserved::is_unserved,
 };
 use crate::{
-    error::{CallError, CodecError, Execution, Part, Setback},
+    error::{CallError, Cause, CodecError, Execution, Part, Setback},
     id::NodeIdentity,
     service::{
         Call,
@@ -85,6 +86,11 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         // Those it had given back before are under way already.
         for item in Outcomes::new(&answer.payload).take(batch.count as usize) {
             let size = item.as_ref().map_or(0, |(_, value)| value.rest().len());
+            if let Some(panicked) = self.to_try_elsewhere(batch, &answer, &item) {
+                self.send_one_again(batch, next, panicked);
+                next += 1;
+                continue;
+            }
             let result = self.outcome(batch, &answer.node, item);
             self.keep(batch.first + u64::from(next), result, size);
             next += 1;
@@ -100,6 +106,31 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         if next < batch.count {
             self.send_again(batch, next, batch.count);
         }
+    }
+
+    /// The record of a call that panicked and is to be tried on another node.
+    fn to_try_elsewhere(
+        &self,
+        batch: &Batch<T, E>,
+        answer: &RawAnswer,
+        item: &Result<(Outcome, Decoder<'_>), CodecError>,
+    ) -> Option<Setback> {
+        let Address { method, options, .. } = &batch.address;
+        let may_be = options.retry_panics && method.is_idempotent() && options.node.is_none();
+        match item {
+            Ok((Outcome::Panicked(message), _)) if may_be => {
+                let cause = Cause::Panicked(outcome::printable(message).into());
+                Some(Setback { attempt: answer.attempts, node: answer.node.clone(), cause })
+            }
+            _ => None,
+        }
+    }
+
+    /// Sends one call of a batch again by itself, with what has befallen it.
+    fn send_one_again(&mut self, batch: &Batch<T, E>, place: u32, setback: Setback) {
+        self.again_calls += 1;
+        let one = batch.slice(place, place + 1);
+        self.again.push_back((one, Role { setbacks: vec![setback], ..Role::default() }));
     }
 
     fn outcome(

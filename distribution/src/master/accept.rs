@@ -122,6 +122,7 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
         return;
     }
     let (link, task) = link::new(&shared, registration.frame_limit);
+    let name = registration.name.clone();
     let registration = read_card(registration);
     // Registered before it is told so: a node that knows it is registered is in the list.
     let joined = shared.with_core("a node joined", |core, now, effects| {
@@ -130,6 +131,7 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
         node
     });
     let Some(node) = joined else { return };
+    shared.look_for_uncallable(node, &name);
     // A node is more patient than the master: it must not give up a master that was stalled and would
     // have let the silence pass, or that waits longer because most nodes are silent.
     let welcome = Verdict::Welcome {

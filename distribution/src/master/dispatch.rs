@@ -27,6 +27,7 @@ use crate::{
     config::Limits,
     core::{CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Settings, Time},
     error::{CallError, Execution, GoneReason, Setback},
+    id::NodeId,
     service::{
         caller::{CallOptions, CallState, Capacity, Dispatcher, Failed, Labels, RawAnswer, Role},
         method::{Method, MethodId},
@@ -237,6 +238,20 @@ impl Shared {
 
     pub(super) fn nodes(&self) -> Vec<NodeInfo> {
         self.list_nodes(None)
+    }
+
+    /// Says which methods of a node that has just joined cannot be called on it, once.
+    pub(super) fn look_for_uncallable(&self, node: NodeId, name: &str) {
+        let surroundings = self.with_core("looking at what a node serves", |core, _, _| core.surroundings(node));
+        let Some(surroundings) = surroundings.flatten() else { return };
+        let uncallable = surroundings.uncallable(name);
+        if uncallable.is_empty() {
+            return;
+        }
+        for method in &uncallable {
+            tracing::warn!(node = %node, name, "a method of this node cannot be called on it: {method}");
+        }
+        self.with_core("what cannot be called was noted", |core, _, _| core.set_uncallable(node, uncallable.into()));
     }
 
     /// Lists nodes without holding the lock for long, so that it may take in one that comes meanwhile.

@@ -348,7 +348,7 @@ mod tests {
     use tokio::io::ReadBuf;
 
     use super::*;
-    use crate::{master::dispatch::tests::shared, view::NodeEvent, wire::hello::Registration};
+    use crate::{core::read_card, master::dispatch::tests::shared, view::NodeEvent, wire::hello::Registration};
 
     /// A connection under which our own code panics.
     struct Broken;
@@ -380,6 +380,7 @@ mod tests {
         let (link, task) = new(&shared, 65_536);
         let registration = Registration {
             name: "n".to_owned(),
+            instance: 1,
             slots: 1,
             busy: 0,
             async_limit: 1,
@@ -389,7 +390,7 @@ mod tests {
         };
         let node = shared.with_core("a node joined", |core, now, effects| {
             let node = core.new_node_id();
-            core.joined(now, node, registration, ([127, 0, 0, 1], 1).into(), link, effects);
+            core.on_node_joined(now, node, read_card(registration), ([127, 0, 0, 1], 1).into(), link, effects);
             node
         });
         let node = node.expect("joins");

@@ -213,7 +213,7 @@ pub(super) fn run(
     let mut calls = Decoder::new(payload);
     let mut values = Encoder::new(limit);
     let most = VALUES_MOST.min(limit as u64 / 2);
-    let mut count = 0;
+    let (mut count, mut panicked) = (0, 0);
     let round_trip = || from_micros(guard.batches.round_trip.load(Ordering::Relaxed));
     let mut credit = Credit::new(guard.count, guard.granted, round_trip());
     while values.size() <= most && !call.is_cancelled() {
@@ -228,6 +228,7 @@ pub(super) fn run(
             Ok(arguments) => call.nth(count.into()).compute(|| handler(Arguments::Part(arguments), &mut values)),
             Err(error) => Outcome::Refused(Refusal::Decode(error.to_string())),
         };
+        panicked += u32::from(matches!(outcome, Outcome::Panicked(_)));
         end(placed, &mut values, outcome);
         count = begun;
     }
@@ -235,7 +236,7 @@ pub(super) fn run(
         0 if call.is_cancelled() => Reply::refused(Refusal::Stopped),
         0 => Reply::refused(Refusal::Returned),
         _ if call.is_cancelled() => Reply::without_payload(Outcome::Stopped, started.elapsed()),
-        count => Reply { count, ..Reply::new(Outcome::Value, started.elapsed(), values) },
+        count => Reply { count, panicked, ..Reply::new(Outcome::Value, started.elapsed(), values) },
     }
 }
 

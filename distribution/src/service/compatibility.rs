@@ -108,7 +108,6 @@ pub(crate) fn explain<'a>(
 
 /// Which methods of a node none of these can call, which are called at this master: each is called with another
 /// version, signature or structure, and none of them as this node has it.
-#[cfg_attr(not(test), expect(dead_code, reason = "the registry is to say it when a node registers"))]
 pub(crate) fn uncallable_for_callers(node: &str, offers: &[MethodOffer], called: &[&Method]) -> Vec<Uncallable> {
     let mut found = Vec::new();
     for offer in offers {
@@ -128,7 +127,6 @@ pub(crate) fn uncallable_for_callers(node: &str, offers: &[MethodOffer], called:
 
 /// Which methods of a node differ from those of all other nodes that have the service in this version. Another version
 /// beside it is how a rolling upgrade is done, and nothing to tell of.
-#[cfg_attr(not(test), expect(dead_code, reason = "the registry is to say it when a node registers"))]
 pub(crate) fn uncallable_beside_nodes<'a>(
     node: &str,
     offers: &[MethodOffer],

@@ -642,7 +642,8 @@ impl World {
         // What it has started of a batch, and sometimes a lie.
         let count = attempt.begun;
         let count = if self.rng.random_bool(0.9) { count } else { self.rng.random_range(0..12) };
-        let reply = Reply { outcome, run, count, payload: Bytes::from(payload).into() };
+        let panicked = if self.rng.random_bool(0.05) { self.rng.random_range(0..12) } else { 0 };
+        let reply = Reply { outcome, run, count, panicked, payload: Bytes::from(payload).into() };
         self.nodes[at].replies.push_back((attempt.id, attempt.number, reply));
         Ok(())
     }

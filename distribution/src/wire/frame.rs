@@ -109,6 +109,8 @@ pub(crate) struct ResponseHeader {
     pub(crate) run: u64,
     /// How many calls of the request were started: 1 but for batches.
     pub(crate) count: u32,
+    /// How many of those of a batch panicked.
+    pub(crate) panicked: u32,
     /// How it ended.
     pub(crate) outcome: Outcome,
 }
@@ -166,6 +168,8 @@ pub(crate) struct Reply {
     pub(crate) run: Duration,
     /// How many calls of a batch were started.
     pub(crate) count: u32,
+    /// How many of these panicked, each for itself.
+    pub(crate) panicked: u32,
     pub(crate) payload: Payload,
 }
 
@@ -177,14 +181,14 @@ impl Reply {
         }
         let limit = encoder.limit();
         match encoder.finish() {
-            Ok(payload) => Self { outcome, run, count: 1, payload },
+            Ok(payload) => Self { outcome, run, count: 1, panicked: 0, payload },
             Err(EncodePayloadError::TooLarge(size)) => Self::without_payload(Outcome::TooLarge { size, limit }, run),
             Err(EncodePayloadError::Codec(error)) => Self::without_payload(Outcome::Encode(error.to_string()), run),
         }
     }
 
     pub(crate) fn without_payload(outcome: Outcome, run: Duration) -> Self {
-        Self { outcome, run, count: 1, payload: Payload::EMPTY }
+        Self { outcome, run, count: 1, panicked: 0, payload: Payload::EMPTY }
     }
 
     pub(crate) fn refused(refusal: Refusal) -> Self {
@@ -407,22 +411,22 @@ mod tests {
         };
         assert_eq!(header(&traced), "01fdefcdab89674523010901010101fc60e3160001010201");
         for (outcome, bytes) in [
-            (Outcome::Value, "070a0100"),
-            (Outcome::Error, "070a0101"),
-            (Outcome::Panicked("oh".to_owned()), "070a0102026f68"),
-            (Outcome::Refused(Refusal::UnknownMethod), "070a010300"),
-            (Outcome::Refused(Refusal::Busy), "070a010301"),
-            (Outcome::Refused(Refusal::Draining), "070a010302"),
-            (Outcome::Refused(Refusal::Decode("x".to_owned())), "070a0103030178"),
-            (Outcome::Refused(Refusal::Stopped), "070a010304"),
-            (Outcome::Refused(Refusal::Returned), "070a010305"),
-            (Outcome::Refused(Refusal::Ended), "070a010306"),
-            (Outcome::Encode("x".to_owned()), "070a01040178"),
-            (Outcome::TooLarge { size: 3, limit: 2 }, "070a01050302"),
-            (Outcome::Stopped, "070a0106"),
-            (Outcome::Lost("x".to_owned()), "070a01070178"),
+            (Outcome::Value, "070a010000"),
+            (Outcome::Error, "070a010001"),
+            (Outcome::Panicked("oh".to_owned()), "070a010002026f68"),
+            (Outcome::Refused(Refusal::UnknownMethod), "070a01000300"),
+            (Outcome::Refused(Refusal::Busy), "070a01000301"),
+            (Outcome::Refused(Refusal::Draining), "070a01000302"),
+            (Outcome::Refused(Refusal::Decode("x".to_owned())), "070a010003030178"),
+            (Outcome::Refused(Refusal::Stopped), "070a01000304"),
+            (Outcome::Refused(Refusal::Returned), "070a01000305"),
+            (Outcome::Refused(Refusal::Ended), "070a01000306"),
+            (Outcome::Encode("x".to_owned()), "070a0100040178"),
+            (Outcome::TooLarge { size: 3, limit: 2 }, "070a0100050302"),
+            (Outcome::Stopped, "070a010006"),
+            (Outcome::Lost("x".to_owned()), "070a0100070178"),
         ] {
-            assert_eq!(header(&ResponseHeader { request: 7, run: 10, count: 1, outcome }), bytes);
+            assert_eq!(header(&ResponseHeader { request: 7, run: 10, count: 1, panicked: 0, outcome }), bytes);
         }
     }
 

@@ -459,7 +459,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for MasterTransport<Io> {
             let run = Duration::from_micros(header.run);
             Ok(Response {
                 request_id: header.request,
-                message: Ok(Reply { outcome: header.outcome, run, count: header.count, payload: payload.into() }),
+                message: Ok(Reply {
+                    outcome: header.outcome,
+                    run,
+                    count: header.count,
+                    panicked: header.panicked,
+                    payload: payload.into(),
+                }),
             })
         }))
     }
@@ -573,6 +579,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<Reply>> for NodeTransport
             request: response.request_id,
             run: to_micros(reply.run),
             count: reply.count,
+            panicked: reply.panicked,
             outcome: reply.outcome,
         };
         self.frames.queue(Kind::Response, reply.payload, |body| encode_header(&header, body)).map_err(invalid)
@@ -597,7 +604,16 @@ mod tests {
     use crate::wire::frame::FRAME_HEADER;
 
     fn request(payload: usize) -> Vec<u8> {
-        let header = RequestHeader { request: 1, method: 2, call: 3, attempt: 1, count: 1, timeout: None, trace: None };
+        let header = RequestHeader {
+            request: 1,
+            method: 2,
+            call: 3,
+            attempt: 1,
+            count: 1,
+            granted: 1,
+            timeout: None,
+            trace: None,
+        };
         let mut frame = BytesMut::new();
         encode_frame(&mut frame, Kind::Request, payload, |body| encode_header(&header, body)).expect("encodes");
         frame.resize(frame.len() + payload, 7);
@@ -615,9 +631,8 @@ mod tests {
         let mut kept = Vec::new();
         for size in sizes {
             let message = transport.next().await.expect("one more").expect("is read");
-            let ClientMessage::Request(Request { message: Incoming { payload, .. }, .. }) = message else {
-                panic!("a request was sent");
-            };
+            let ClientMessage::Request(Request { message, .. }) = message else { panic!("a request was sent") };
+            let payload = message.take_payload();
             assert_eq!(payload.len(), size);
             if size < LARGE {
                 kept.push(payload);
