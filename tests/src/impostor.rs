@@ -1,13 +1,14 @@
 //! Peers that speak the wire by hand, so that they can break its rules.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::LazyLock, time::Duration};
 
+use distribution::fuzzing;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-use crate::soon;
+use crate::{ProbeServer, Prober, soon};
 
 /// Kinds of frames, as the wire numbers them.
 pub mod kind {
@@ -87,7 +88,7 @@ pub fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
 
 /// A response to a request.
 pub fn response(request: u64, run: u64, outcome: &[u8], payload: &[u8]) -> Vec<u8> {
-    frame(kind::RESPONSE, &[&number(request)[..], &number(run), &[1], outcome, payload].concat())
+    frame(kind::RESPONSE, &[&number(request)[..], &number(run), &[1, 0], outcome, payload].concat())
 }
 
 /// A request for the first version of a method of `Probe`.
@@ -117,11 +118,17 @@ pub fn heartbeat(loads: [u64; 5]) -> Vec<u8> {
     frame(kind::HEARTBEAT, &loads.map(number).concat())
 }
 
-/// What calls of the first version of a method of `Probe` name it by: the 64-bit FNV-1a hash of service,
-/// version, name and signature.
+/// What calls of the first version of a method of `Probe` name it by. One that `Probe` does not have is named by a
+/// number of its own.
+///
+/// # Panics
+///
+/// Never: `Probe` has no method twice.
 pub fn method_id(name: &str, signature: &str) -> u64 {
-    let bytes = [b"Probe\xff\x01\0\0\0", name.as_bytes(), b"\xff", signature.as_bytes(), b"\xff"].concat();
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    static IDS: LazyLock<Vec<(String, String, u64)>> =
+        LazyLock::new(|| fuzzing::method_ids(ProbeServer::new(Prober)).expect("each method is there once"));
+    let known = IDS.iter().find(|(known, text, _)| known == name && text == signature);
+    known.map_or_else(|| signature.bytes().map(u64::from).sum(), |(_, _, id)| *id)
 }
 
 /// The preface of an end with this role and this security.
@@ -134,15 +141,18 @@ pub fn preface(role: u8, security: u8) -> Vec<u8> {
 /// The registration, with its length, of a node of this name with one slot that serves these methods of `Probe`, by name
 /// and signature, all of them compute.
 pub fn registration(name: &str, methods: &[(&str, &str)]) -> Vec<u8> {
-    registration_with_slots(name, 1, methods)
+    // Each is a process of its own.
+    registration_of(rand::random::<u64>() | 1 << 40, name, 1, methods)
 }
 
-fn registration_with_slots(name: &str, slots: u64, methods: &[(&str, &str)]) -> Vec<u8> {
-    let mut registration = [text(name), number(slots), number(0), number(1), number(64 << 20), number(0)].concat();
+fn registration_of(instance: u64, name: &str, slots: u64, methods: &[(&str, &str)]) -> Vec<u8> {
+    let instance = number(instance);
+    let mut registration =
+        [text(name), instance, number(slots), number(0), number(1), number(64 << 20), number(0)].concat();
     registration.extend(number(methods.len() as u64));
     for (name, signature) in methods {
         registration.extend(number(method_id(name, signature)));
-        registration.extend([text("Probe"), number(1), text(name), text(signature), vec![1]].concat());
+        registration.extend([text("Probe"), number(1), text(name), text(signature), number(0), vec![1]].concat());
     }
     let length = (registration.len() as u32).to_le_bytes().to_vec();
     [length, registration].concat()
@@ -185,8 +195,29 @@ impl Impostor {
         slots: u64,
         methods: &[(&str, &str)],
     ) -> Result<Self, String> {
+        Self::register(master, registration_of(rand::random::<u64>() | 1 << 40, name, slots, methods)).await
+    }
+
+    /// The same with one slot, as a process that draws this number.
+    ///
+    /// # Errors
+    ///
+    /// The reason, where the master refuses.
+    ///
+    /// # Panics
+    ///
+    /// If the master does not answer.
+    pub async fn node_of_process(
+        master: SocketAddr,
+        instance: u64,
+        name: &str,
+        methods: &[(&str, &str)],
+    ) -> Result<Self, String> {
+        Self::register(master, registration_of(instance, name, 1, methods)).await
+    }
+
+    async fn register(master: SocketAddr, registration: Vec<u8>) -> Result<Self, String> {
         let mut stream = TcpStream::connect(master).await.expect("connects");
-        let registration = registration_with_slots(name, slots, methods);
         stream.write_all(&[preface(2, 0), registration].concat()).await.expect("sends");
         let mut theirs = [0; 32];
         soon("the master's preface", stream.read_exact(&mut theirs)).await.expect("reads");
@@ -266,7 +297,8 @@ impl Impostor {
     pub async fn receive_response(&mut self) -> (u64, Vec<u8>) {
         let body = self.receive(kind::RESPONSE).await;
         let mut rest = &body[..];
-        let (request, _run, _count) = (take_number(&mut rest), take_number(&mut rest), take_number(&mut rest));
+        let request = take_number(&mut rest);
+        let _run_count_and_panicked = [(); 3].map(|()| take_number(&mut rest));
         (request, rest.to_vec())
     }
 }

@@ -459,7 +459,7 @@ async fn a_label_chooses_among_nodes() {
     let error = tally.place().label("zone", "mars").await.expect_err("there is none");
     assert_eq!(error.execution(), Execution::NotRun);
     let text = error.to_string();
-    assert!(text.contains("none of the 2 nodes that serve it is labelled zone=mars"), "{text}");
+    assert!(text.contains("none of the 2 nodes that serve it has the label zone=mars"), "{text}");
 }
 
 #[tokio::test]

@@ -21,6 +21,16 @@ const MASTER: &[u8] = b"\x89DISTRIB\x01\0\x01\0bincode2\0\0\0\0\0\0\0\0\0\0\0\0"
 #[derive(Clone, PartialEq, Eq)]
 pub struct Registration(hello::Registration);
 
+/// What a service's methods are named by on the wire: name, signature, and id.
+///
+/// # Errors
+///
+/// [`Error::ServedTwice`](crate::Error::ServedTwice), as for a node.
+pub fn method_ids(service: impl crate::Service) -> Result<Vec<(String, String, u64)>, crate::Error> {
+    let router = crate::service::router::Router::new([service.routes()])?;
+    Ok(router.offers().into_iter().map(|offer| (offer.name, offer.signature, offer.id)).collect())
+}
+
 /// The id of a method, its service, version, name and signature, the names and texts of its types, and whether it is
 /// compute.
 pub type Offer = (u64, String, u32, String, String, Vec<(String, String)>, bool);

@@ -230,7 +230,7 @@ impl<S, T, E> Distributed<S, T, E> {
 
     /// Shows how far it has come on standard error: a bar with rate, time left, failures and nodes, or
     /// without a terminal a line every few seconds; and a line at the end that names the nodes, also if that
-    /// is early. Log lines that go through [`LogWriter`](crate::progress::LogWriter) do not meet the bar.
+    /// is early. Log lines that go through [`LogWriter`](crate::many::LogWriter) do not meet the bar.
     #[cfg(feature = "progress")]
     pub fn progress(mut self) -> Self
     where
