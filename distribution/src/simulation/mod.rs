@@ -5,6 +5,7 @@
 //! every step. No clock, socket or thread takes part, so a seed gives the same history each time.
 //! Not part of the public API; `cargo run --release -p distribution-tests --bin simulate` is.
 
+pub mod growth;
 mod rules;
 mod world;
 

@@ -1,0 +1,435 @@
+//! What the core's events cost with many nodes and many waiting calls.
+//!
+//! Drives the core alone: no thread, no socket, nodes that are not there. Each call into the core is timed, as it holds
+//! the master's lock that long.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    core::{Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, SLICE, Settings, Time, read_card},
+    error::GoneReason,
+    id::{CallId, NodeId},
+    service::{caller::Labels, method::Method},
+    wire::{
+        Load, Outcome, Reply,
+        hello::{MethodOffer, Registration},
+    },
+};
+
+const SLOTS: u32 = 4;
+const ZONES: usize = 10;
+/// Methods that nodes serve beside the one that is called.
+const OTHERS: u64 = 20;
+const NO_NODE_WAIT: Duration = Duration::from_secs(5);
+/// So long that nodes are looked at only where that is what is timed.
+const HEARTBEAT: Duration = Duration::from_secs(1_000_000);
+/// A call that takes less than this was hardly interrupted.
+const SHORT: Duration = Duration::from_micros(100);
+
+static SERVED: Method = Method::new("Growth", 1, "served", "fn() -> ()", false);
+static UNSERVED: Method = Method::new("Elsewhere", 1, "unserved", "fn() -> ()", false);
+
+/// What one kind of event has cost.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// Which.
+    pub what: &'static str,
+    /// Time per operation: the median over all rounds of each round's mean.
+    pub each: Duration,
+    /// The longest that the lock was held.
+    pub longest: Duration,
+}
+
+/// A master with some nodes and some waiting calls.
+struct Growth {
+    core: Core<Bare>,
+    now: Time,
+    /// How long this thread has run, so that time in which others ran does not count.
+    clock: fn() -> Duration,
+    nodes: Vec<NodeId>,
+    joined: usize,
+    /// What runs, the oldest first.
+    running: VecDeque<(NodeId, CallId, u32)>,
+    rounds: u32,
+    /// Operations in a round.
+    operations: u32,
+    drawn: u64,
+    costs: Vec<(&'static str, Vec<Sample>)>,
+}
+
+/// The sum and the most of one round.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    count: u32,
+    total: Duration,
+    longest: Duration,
+}
+
+#[derive(Debug)]
+struct Bare;
+
+#[derive(Clone, Debug)]
+struct BareCall(#[expect(dead_code, reason = "held, as a call is")] Rc<()>);
+
+#[derive(Clone, Debug)]
+struct BareLink(NodeId);
+
+impl Host for Bare {
+    type Call = BareCall;
+    type Link = BareLink;
+}
+
+impl CallHandle for BareCall {
+    fn open(&self, _: u32) {}
+
+    fn withdraw(&self, _: u32) -> bool {
+        false
+    }
+
+    fn abandon(&self, _: u32) -> bool {
+        false
+    }
+}
+
+impl LinkHandle for BareLink {
+    fn heard(&self) -> Time {
+        Time::MAX
+    }
+
+    fn complaint(&self, _: Time) -> Option<&'static str> {
+        None
+    }
+}
+
+/// Which node a call is for.
+#[derive(Clone, Copy, Debug)]
+enum For {
+    Any,
+    Affinity,
+    Label,
+    Node,
+}
+
+/// Measures everything with this many nodes and waiting calls. `clock` says how long the calling thread has run.
+pub fn measure(nodes: usize, waiting: usize, rounds: u32, operations: u32, clock: fn() -> Duration) -> Vec<Cost> {
+    let mut growth = Growth::new(nodes, rounds, operations, clock);
+    growth.fill(waiting);
+    growth.calls();
+    growth.nodes();
+    growth.time();
+    let mut costs = growth.costs();
+    if waiting > 0 {
+        growth.shut_down();
+        costs.extend(growth.costs());
+        let mut growth = Growth::new(nodes, rounds, operations, clock);
+        growth.many_wait_for_one(waiting);
+        costs.extend(growth.costs());
+        let mut growth = Growth::new(nodes, rounds, operations, clock);
+        growth.many_expire(waiting);
+        costs.extend(growth.costs());
+    }
+    costs
+}
+
+impl Growth {
+    fn new(nodes: usize, rounds: u32, operations: u32, clock: fn() -> Duration) -> Self {
+        let settings = Settings {
+            heartbeat: HEARTBEAT,
+            node_wait: NO_NODE_WAIT,
+            queue: usize::MAX,
+            queue_bytes: usize::MAX,
+            slice: SLICE,
+            epoch: 1,
+            seed: 1,
+        };
+        let mut growth = Self {
+            core: Core::new(settings),
+            now: Duration::from_secs(1),
+            clock,
+            nodes: Vec::new(),
+            joined: 0,
+            running: VecDeque::new(),
+            rounds,
+            operations,
+            drawn: 0,
+            costs: Vec::new(),
+        };
+        growth.tick("the first look");
+        growth.costs.clear();
+        for _ in 0..nodes {
+            growth.join("join, as nodes come");
+        }
+        growth
+    }
+
+    /// Times one call into the core. What it wants done is done behind the lock, and not timed.
+    fn bring<R>(
+        &mut self,
+        what: &'static str,
+        count: u32,
+        event: impl FnOnce(&mut Core<Bare>, Time, &mut Effects<Bare>) -> R,
+    ) -> R {
+        let mut effects = Vec::new();
+        let ran = (self.clock)();
+        let started = Instant::now();
+        let result = event(&mut self.core, self.now, &mut effects);
+        let mut took = started.elapsed();
+        if took > SHORT {
+            took = took.min((self.clock)().saturating_sub(ran));
+        }
+        for effect in effects {
+            if let Effect::Send { link: BareLink(node), id, attempt, .. } = effect {
+                self.running.push_back((node, id, attempt));
+            }
+        }
+        let at = self.costs.iter().position(|(known, _)| *known == what).unwrap_or_else(|| {
+            self.costs.push((what, vec![Sample::default()]));
+            self.costs.len() - 1
+        });
+        if let Some(round) = self.costs[at].1.last_mut() {
+            round.count += count;
+            round.total += took;
+            round.longest = round.longest.max(took);
+        }
+        result
+    }
+
+    fn end_round(&mut self) {
+        for (_, rounds) in &mut self.costs {
+            if rounds.last().is_some_and(|round| round.count > 0) {
+                rounds.push(Sample::default());
+            }
+        }
+    }
+
+    /// What was measured since the last time.
+    fn costs(&mut self) -> Vec<Cost> {
+        let cost = |(what, rounds): (&'static str, Vec<Sample>)| {
+            let rounds = rounds.iter().filter(|round| round.count > 0);
+            let mut means: Vec<Duration> = rounds.clone().map(|round| round.total / round.count).collect();
+            means.sort();
+            let each = means.get(means.len() / 2).copied().unwrap_or_default();
+            Cost { what, each, longest: rounds.map(|round| round.longest).max().unwrap_or_default() }
+        };
+        std::mem::take(&mut self.costs).into_iter().map(cost).collect()
+    }
+
+    fn draw(&mut self, below: usize) -> usize {
+        // Weyl's sequence, well mixed: the same in each run.
+        self.drawn = self.drawn.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.drawn ^ (self.drawn >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        ((mixed ^ (mixed >> 32)) % below.max(1) as u64) as usize
+    }
+
+    fn join(&mut self, what: &'static str) -> NodeId {
+        let number = self.joined;
+        self.joined += 1;
+        let offer = |id: u64, name: String| MethodOffer {
+            id,
+            service: "Growth".to_owned(),
+            version: 1,
+            name,
+            signature: "fn() -> ()".to_owned(),
+            structure: Vec::new(),
+            compute: true,
+        };
+        let others = (0..OTHERS).map(|other| offer(other, format!("other{other}")));
+        let card = read_card(Registration {
+            name: format!("node-{number}"),
+            instance: number as u128,
+            slots: SLOTS,
+            busy: 0,
+            async_limit: 1024,
+            frame_limit: 65_536,
+            labels: vec![("zone".to_owned(), format!("zone-{}", number % ZONES))],
+            methods: others.chain([offer(SERVED.id().0, "served".to_owned())]).collect(),
+        });
+        let id = self.core.new_node_id();
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        self.bring(what, 1, |core, now, effects| core.on_node_joined(now, id, card, addr, BareLink(id), effects));
+        self.nodes.push(id);
+        id
+    }
+
+    fn leave(&mut self, what: &'static str, id: NodeId) {
+        self.nodes.retain(|node| *node != id);
+        self.running.retain(|(node, ..)| *node != id);
+        self.bring(what, 1, |core, now, effects| core.on_node_gone(now, id, GoneReason::Disconnected, effects));
+    }
+
+    fn submit(&mut self, what: &'static str, wants: For) -> CallId {
+        let (node, zone, key) = (self.draw(self.nodes.len()), self.draw(ZONES), self.draw(usize::MAX) as u64);
+        let labels: Labels = Some([("zone".to_owned(), format!("zone-{zone}"))].into());
+        self.submit_this(
+            what,
+            &SERVED,
+            |demand| match wants {
+                For::Any => demand,
+                For::Affinity => Demand { affinity: Some(key), ..demand },
+                For::Label => Demand { labels, ..demand },
+                For::Node => Demand { node: None, ..demand },
+            },
+            matches!(wants, For::Node).then_some(node),
+        )
+    }
+
+    fn submit_this(
+        &mut self,
+        what: &'static str,
+        method: &'static Method,
+        change: impl FnOnce(Demand) -> Demand,
+        node: Option<usize>,
+    ) -> CallId {
+        let demand = change(Demand {
+            count: 1,
+            timeout: None,
+            node: None,
+            labels: None,
+            affinity: None,
+            beside: None,
+            patient: false,
+            attempts: None,
+            retry_panics: false,
+            size: 100,
+        });
+        let demand = Demand { node: node.map(|at| self.nodes[at]), ..demand };
+        let call = BareCall(Rc::new(()));
+        self.bring(what, 1, |core, now, effects| core.submit(now, call, method, demand, Vec::new(), effects))
+    }
+
+    /// The handler that runs longest comes to its end.
+    fn finish(&mut self, what: &'static str) {
+        let Some((node, id, attempt)) = self.running.pop_front() else { return };
+        let reply = Reply::without_payload(Outcome::Value, Duration::from_secs(1));
+        self.bring(what, 1, |core, now, effects| {
+            core.on_attempt_finished(now, node, id, attempt, Attempted::Replied(reply), effects);
+        });
+    }
+
+    fn tick(&mut self, what: &'static str) {
+        self.bring(what, 1, |core, now, effects| core.tick(now, effects));
+        while self.core.next_tick() <= self.now {
+            self.bring(what, 0, |core, now, effects| core.tick(now, effects));
+        }
+    }
+
+    /// Takes half of the slots, or all, and has this many calls wait: one in four for each kind.
+    fn fill(&mut self, waiting: usize) {
+        let slots = self.nodes.len() * SLOTS as usize;
+        let running = if waiting == 0 { slots / 2 } else { slots };
+        for _ in 0..running {
+            self.submit("submit, as slots fill", For::Any);
+        }
+        for number in 0..waiting {
+            let wants = [For::Any, For::Affinity, For::Label, For::Node][number % 4];
+            self.submit("submit, as the queue fills", wants);
+        }
+    }
+
+    fn calls(&mut self) {
+        let kinds = [
+            ("submit", For::Any),
+            ("submit, affinity", For::Affinity),
+            ("submit, label", For::Label),
+            ("submit, on a node", For::Node),
+        ];
+        for _ in 0..self.rounds {
+            for _ in 0..self.operations {
+                for (what, wants) in kinds {
+                    self.submit(what, wants);
+                    self.finish("finish");
+                }
+                let id = self.submit("submit", For::Any);
+                self.bring("cancel", 1, |core, _, effects| core.cancel(id, effects));
+                self.finish("finish");
+            }
+            self.end_round();
+        }
+    }
+
+    fn nodes(&mut self) {
+        for _ in 0..self.rounds {
+            for _ in 0..self.operations {
+                let id = self.join("join");
+                self.leave("leave", id);
+                let at = self.draw(self.nodes.len());
+                let id = self.nodes[at];
+                for stale in [1, 0] {
+                    let load = Load { stale, ..Load::default() };
+                    self.bring("heartbeat", 1, |core, now, effects| core.on_heartbeat(now, id, load, effects));
+                }
+                let labels: Labels = Some([("zone".to_owned(), "zone-1".to_owned())].into());
+                self.bring("capacity, label", 1, |core, _, _| core.capacity(SERVED.id(), &labels));
+            }
+            let (mut left, mut last) = (self.nodes.len(), None);
+            while left > 0 {
+                let count = left.min(SLICE);
+                left -= count;
+                last = self.bring("nodes(), each", count as u32, |core, _, _| core.node_rows(last, None)).1;
+            }
+            self.end_round();
+        }
+    }
+
+    fn time(&mut self) {
+        for _ in 0..self.rounds {
+            for _ in 0..self.operations {
+                self.submit_this("submit, no node", &UNSERVED, |demand| demand, None);
+                self.now += NO_NODE_WAIT;
+                self.tick("expire");
+            }
+            self.now += HEARTBEAT / 4;
+            let mut count = self.nodes.len() as u32;
+            while self.core.next_tick() <= self.now {
+                self.bring("look at all nodes, each", std::mem::take(&mut count), |core, now, effects| {
+                    core.tick(now, effects);
+                });
+            }
+            self.end_round();
+        }
+    }
+
+    fn shut_down(&mut self) {
+        while self.bring("shut down, each slice", 1, |core, _, effects| core.shut_down(effects)) {}
+    }
+
+    /// All that waits is for one node, which leaves.
+    fn many_wait_for_one(&mut self, waiting: usize) {
+        for _ in 0..waiting {
+            self.submit_this("submit, on one node", &SERVED, |demand| demand, Some(0));
+        }
+        self.costs.clear();
+        let id = self.nodes[0];
+        let what = "leave, with all that waits";
+        self.leave(what, id);
+        self.drain_chores(what, waiting);
+    }
+
+    /// All that waits is served by no node, and its time is up.
+    fn many_expire(&mut self, waiting: usize) {
+        for _ in 0..waiting {
+            self.submit_this("submit, no node", &UNSERVED, |demand| demand, None);
+        }
+        self.costs.clear();
+        self.now += NO_NODE_WAIT;
+        let what = "expire, all that waits";
+        self.drain_chores(what, waiting);
+    }
+
+    /// Ticks until nothing is left to do, and shares the time out among the calls that it was for.
+    fn drain_chores(&mut self, what: &'static str, calls: usize) {
+        while self.core.next_tick() <= self.now {
+            self.bring(what, 0, |core, now, effects| core.tick(now, effects));
+        }
+        for (_, rounds) in &mut self.costs {
+            for round in rounds {
+                round.count = calls as u32;
+            }
+        }
+    }
+}
