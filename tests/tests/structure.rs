@@ -145,6 +145,7 @@ struct Clear {
 struct Skips {
     first: u8,
     #[serde(skip)]
+    #[allow(dead_code, reason = "serde leaves it out")]
     cache: Option<String>,
     #[serde(default)]
     last: u16,
@@ -160,6 +161,7 @@ struct Original {
 
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "u8")]
+#[allow(dead_code, reason = "only its structure is looked at")]
 struct Even(u8);
 
 impl TryFrom<u8> for Even {

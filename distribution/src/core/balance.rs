@@ -42,6 +42,9 @@ pub(super) const RETRACT_AFTER: Duration = PREFETCH_TIME.saturating_mul(10);
 /// What a call of a method that has never been timed is taken to need: too long to be prefetched.
 pub(super) const UNKNOWN_RUN_TIME: Duration = Duration::from_secs(3600);
 
+/// Of the nodes that rest, how many are looked at where there are no others.
+const MOST_LOOKED_AT: usize = 64;
+
 /// What a call, or a batch, asks of a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need {
@@ -124,10 +127,32 @@ impl<H: Host> Registry<H> {
             Some((load, mix(salt ^ id.0), node, kind))
         };
         let providers = self.providers(method).iter().copied();
-        let (_, _, node, kind) = providers.filter_map(best_of).min_by_key(|(load, tie, ..)| (*load, *tie))?;
+        let best = providers.filter_map(best_of).min_by_key(|(load, tie, ..)| (*load, *tie));
+        let Some((_, _, node, kind)) = best else {
+            return self.resting_that_takes(method, labels, need, avoid);
+        };
         // With the least loaded one full, all are: only its backlog can tell it from the others, and
         // that by less than the prefetch.
         self.node(node)?.takes_any(kind, need).then_some((node, kind))
+    }
+
+    /// A node that is given a rest, where all that serve the method are.
+    fn resting_that_takes(
+        &self,
+        method: MethodId,
+        labels: &Labels,
+        need: Need,
+        avoid: &[NodeId],
+    ) -> Option<(NodeId, MethodKind)> {
+        if !self.all_rest(method, labels) {
+            return None;
+        }
+        let serves = |id: &NodeId| {
+            let node = self.node(*id).filter(|node| !avoid.contains(id) && self.is_serving(node, method, labels))?;
+            let kind = self.kind_on(*id, method)?;
+            node.takes(kind, need).then_some((*id, kind))
+        };
+        self.resting.iter().take(MOST_LOOKED_AT).find_map(serves)
     }
 
     fn ready_load(&self, node: &Node<H>, kind: MethodKind) -> Option<(u64, NodeId)> {

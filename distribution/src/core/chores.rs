@@ -17,8 +17,8 @@ use crate::{
 pub(super) enum Chore {
     /// Go on giving a node what waits.
     Feed(NodeId),
-    /// Find a place for the calls of a queue, which avoid nodes and may not need to any more.
-    Place(QueueId),
+    /// Find a place for calls that avoid nodes and may not need to any more.
+    PlaceAvoiding,
     /// Move the calls of a closed queue to other nodes, or end them.
     Empty(QueueId),
     /// End the calls of a queue that have waited long enough for a node.
@@ -27,8 +27,6 @@ pub(super) enum Chore {
     Lose { calls: Vec<(CallId, u32)>, from: Arc<Departed> },
     /// Cut a node off.
     CutOff(NodeId, GoneReason),
-    /// Let a node that rests have calls again.
-    EndRest(NodeId),
 }
 
 /// A node that is not registered any more.
@@ -44,8 +42,16 @@ impl<H: Host> Core<H> {
         !self.chores.is_empty()
     }
 
-    /// Does a slice of what is left.
+    /// Does a slice of what is left. A chore that ends in an event which would do chores itself leaves them to this.
     pub(super) fn do_chores(&mut self, now: Time, effects: &mut Effects<H>) {
+        if std::mem::replace(&mut self.does_chores, true) {
+            return;
+        }
+        self.do_slice(now, effects);
+        self.does_chores = false;
+    }
+
+    fn do_slice(&mut self, now: Time, effects: &mut Effects<H>) {
         let mut budget = self.settings.slice;
         while budget > 0 {
             let Some(chore) = self.chores.pop_front() else { return };
@@ -56,7 +62,14 @@ impl<H: Host> Core<H> {
                     // It has a limit of its own, and is the longest of all.
                     return;
                 }
-                Chore::Place(queue) => self.place_queued(now, queue, effects),
+                Chore::PlaceAvoiding => {
+                    let next = self.place_from.and_then(|from| self.queues.avoiding.range(from..).next().copied());
+                    self.place_from = next.map(QueueId::next);
+                    if let Some(queue) = next {
+                        self.chores.push_back(Chore::PlaceAvoiding);
+                        self.place_queued(now, queue, effects);
+                    }
+                }
                 Chore::Empty(queue) => self.empty(now, queue, &mut budget, effects),
                 Chore::Expire(queue) => self.expire(now, queue, &mut budget, effects),
                 Chore::Lose { calls, from } => self.lose(now, calls, from, &mut budget, effects),
@@ -64,7 +77,6 @@ impl<H: Host> Core<H> {
                     self.cut_off(now, node, reason, effects);
                     budget = budget.saturating_sub(self.settings.slice / 8);
                 }
-                Chore::EndRest(node) => self.end_rest(now, node, effects),
             }
         }
     }

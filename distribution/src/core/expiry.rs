@@ -16,6 +16,9 @@ use crate::{
     service::{compatibility::Incompatibility, method::Method},
 };
 
+/// Reasons that are kept until a node comes or goes.
+const MOST_REASONS: usize = 256;
+
 /// Why calls of a queue cannot run, found out once for all of them.
 #[derive(Debug)]
 pub(super) enum Why {
@@ -62,7 +65,7 @@ impl<H: Host> Core<H> {
         if group.everyone.serving > 1 && node.card.labels.is_empty() {
             return Vec::new();
         }
-        KINDS.iter().flat_map(|kind| group.work[*kind].queues()).collect()
+        KINDS.iter().flat_map(|kind| group.work[*kind].queues_for_labels(&node.card.labels)).collect()
     }
 
     /// Notes which of these queues no node serves any more.
@@ -127,8 +130,8 @@ impl<H: Host> Core<H> {
             _ => None,
         };
         let known = queue.and_then(|queue| self.queues.get(queue)?.unserved.as_ref()?.why.clone());
-        let why =
-            known.unwrap_or_else(|| Arc::new(self.why_unserved(call.method, call.demand.node, &call.demand.labels)));
+        let (method, node, labels) = (call.method, call.demand.node, call.demand.labels.clone());
+        let why = known.unwrap_or_else(|| self.reason(method, node, labels));
         if let Some(unserved) = queue.and_then(|queue| self.queues.get_mut(queue)?.unserved.as_mut()) {
             unserved.why = Some(Arc::clone(&why));
         }
@@ -147,6 +150,19 @@ impl<H: Host> Core<H> {
                 }
             }
         });
+    }
+
+    /// What calls of a method are told that no node serves, kept until a node comes or goes.
+    fn reason(&mut self, method: &'static Method, node: Option<NodeId>, labels: Labels) -> Arc<Why> {
+        let key = (method.id(), node, labels);
+        if let Some(why) = self.reasons.get(&key) {
+            return Arc::clone(why);
+        }
+        let why = Arc::new(self.why_unserved(method, node, &key.2));
+        if self.reasons.len() < MOST_REASONS {
+            self.reasons.insert(key, Arc::clone(&why));
+        }
+        why
     }
 
     /// What calls of a method are told that no node serves.

@@ -37,6 +37,8 @@ pub(super) struct GroupId(pub(super) u64);
 pub(super) struct Standing {
     /// Whether it may get calls now or later: it is registered and not draining.
     pub(super) serving: bool,
+    /// Whether it serves and is given a rest.
+    pub(super) rests: bool,
     /// What it runs at once.
     pub(super) limit: PerKind<u32>,
     /// How much of that is free.
@@ -49,6 +51,8 @@ pub(super) struct Standing {
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) serving: usize,
+    /// Those of them that are given a rest.
+    pub(super) resting: usize,
     pub(super) limit: PerKind<u64>,
     pub(super) free: PerKind<u64>,
     pub(super) ready: PerKind<Ready>,
@@ -69,6 +73,7 @@ impl View {
             }
             _ => {}
         }
+        self.resting = self.resting - usize::from(before.rests) + usize::from(after.rests);
         for kind in KINDS {
             self.limit[kind] = self.limit[kind] - u64::from(before.limit[kind]) + u64::from(after.limit[kind]);
             self.free[kind] = self.free[kind] - u64::from(before.free[kind]) + u64::from(after.free[kind]);

@@ -7,11 +7,18 @@
 //!
 //! Where all nodes fail alike, the calls are at fault, and no node is given a rest.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-use super::{Core, Effect, Effects, Host, Time, Timer, chores::Chore, registry::Node};
+use super::{
+    Core, Effect, Effects, Host, Time, Timer,
+    chores::Chore,
+    group::GroupId,
+    per_kind::KINDS,
+    queues::{HeadChange, Queue, QueueId, Scope},
+    registry::Node,
+};
 use crate::{
     error::GoneReason,
     id::NodeId,
@@ -62,6 +69,11 @@ impl Health {
         !self.is_resting && self.allowance.is_none_or(|most| in_flight < most)
     }
 
+    /// Whether it is given a rest.
+    pub(super) fn rests(&self) -> bool {
+        self.is_resting
+    }
+
     /// What it is given of the calls that it could take: 1 if all.
     pub(super) fn share(&self, slots: u32) -> f64 {
         match self.allowance {
@@ -80,7 +92,8 @@ impl Health {
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     methods: FxHashMap<MethodId, Rates>,
-    crashed: FxHashMap<Arc<str>, Crashes>,
+    /// By name and host, because names need not be unique.
+    crashed: FxHashMap<(Arc<str>, IpAddr), Crashes>,
 }
 
 #[derive(Debug, Default)]
@@ -131,15 +144,20 @@ impl Failures {
         }
     }
 
-    fn count_crash(&mut self, now: Time, name: &Arc<str>, before: u32) {
-        if self.crashed.len() >= MOST_CRASHED && !self.crashed.contains_key(name) {
+    fn count_crash(&mut self, now: Time, whose: (Arc<str>, IpAddr), before: u32) {
+        if self.crashed.len() >= MOST_CRASHED && !self.crashed.contains_key(&whose) {
             self.crashed.retain(|_, crashes| now.saturating_sub(crashes.last) < CRASHES_FORGOTTEN);
             if self.crashed.len() >= MOST_CRASHED {
                 return;
             }
         }
-        self.crashed.insert(Arc::clone(name), Crashes { count: before.saturating_add(1), last: now });
+        self.crashed.insert(whose, Crashes { count: before.saturating_add(1), last: now });
     }
+}
+
+/// By what a process that comes back is known.
+fn whose<H: Host>(node: &Node<H>) -> (Arc<str>, IpAddr) {
+    (Arc::clone(&node.card.name), node.identity.addr.ip())
 }
 
 impl<H: Host> Core<H> {
@@ -152,7 +170,7 @@ impl<H: Host> Core<H> {
         let most = node.limit(crate::service::method::MethodKind::Compute);
         if node.health.crashes > 0 {
             node.health.crashes = 0;
-            self.failures.crashed.remove(&node.card.name);
+            self.failures.crashed.remove(&whose(node));
         }
         if self.failures.count_success(method, id) {
             node.health.failing.retain(|failing| *failing != method);
@@ -189,16 +207,16 @@ impl<H: Host> Core<H> {
             self.failures.forget(*method, node.identity.id);
         }
         if node.calls > 0 && reason.is_death() {
-            self.failures.count_crash(now, &node.card.name, node.health.crashes);
+            self.failures.count_crash(now, whose(node), node.health.crashes);
         }
     }
 
     /// Has a node begin with a rest if processes of its name ended with calls again and again.
     pub(super) fn remember_crashes(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node_mut(id) else { return };
-        let Some(crashes) = self.failures.crashed.get(&node.card.name) else { return };
+        let Some(crashes) = self.failures.crashed.get(&whose(node)) else { return };
         if now.saturating_sub(crashes.last) >= CRASHES_FORGOTTEN {
-            self.failures.crashed.remove(&node.card.name);
+            self.failures.crashed.remove(&whose(node));
             return;
         }
         let count = crashes.count;
@@ -209,10 +227,13 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Gives a node a rest, unless it has one or most of its kind have.
+    /// Gives a node a rest, unless it has one or most of its group have.
     fn rest(&mut self, now: Time, id: NodeId, why: String, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node(id) else { return };
-        if node.health.is_resting || !self.can_rest_one_more(node) {
+        let Some(group) = self.registry.group(node.group) else { return };
+        // Its methods may be served by another group too, as those of another release of the same program are.
+        let others = group.catalogue.methods.keys().next().map_or(0, |method| self.registry.serving(*method, &None));
+        if node.health.is_resting || (group.everyone.resting + 1) * 2 > others.max(group.everyone.serving) {
             return;
         }
         let Some(node) = self.registry.node_mut(id) else { return };
@@ -224,16 +245,21 @@ impl<H: Host> Core<H> {
         self.registry.reindex(id);
         self.timers.insert((now + rest, Timer::Rest(id)));
         effects.push(Effect::Event(NodeEvent::Ejected { node: identity, rest, why: why.into() }));
+        self.move_affine(id);
     }
 
-    /// Whether at least half of the nodes that serve the same would be left.
-    fn can_rest_one_more(&self, node: &Node<H>) -> bool {
-        let Some(group) = self.registry.group(node.group) else { return false };
-        let in_group = |id: &&NodeId| self.registry.node(**id).is_some_and(|other| other.group == node.group);
-        let resting = self.registry.resting.iter().filter(in_group).count();
-        // Its methods may be served by other groups too, as those of another release of the same program are.
-        let others = group.catalogue.methods.keys().next().map_or(0, |method| self.registry.serving(*method, &None));
-        (resting + 1) * 2 <= others.max(group.everyone.serving)
+    /// Lets the calls that an affinity key has brought to a node that rests find another.
+    fn move_affine(&mut self, id: NodeId) {
+        let Some(node) = self.registry.node(id) else { return };
+        let queues = KINDS.into_iter().flat_map(|kind| node.work[kind].queues());
+        let is_affine = |queue: &Queue| matches!(queue.scope, Scope::Node { exact: false, .. });
+        let affine: Vec<QueueId> = queues.filter(|queue| self.queues.get(*queue).is_some_and(is_affine)).collect();
+        for queue in affine {
+            let Some((place, head)) = self.queues.get(queue).map(|queue| (queue.place(), queue.head())) else { continue };
+            self.registry.change_head(queue, &place, HeadChange { before: head, after: None });
+            self.queues.close(queue, "its node is given a rest".into());
+            self.chores.push_back(Chore::Empty(queue));
+        }
     }
 
     /// A node's rest is over.
@@ -249,15 +275,13 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Ends the rests of nodes that have nobody left to rest beside.
-    pub(super) fn end_rests_of_last_nodes(&mut self) {
-        let is_last = |id: &&NodeId| {
-            let Some(node) = self.registry.node(**id) else { return false };
-            let Some(group) = self.registry.group(node.group) else { return false };
-            let in_group = |id: &&NodeId| self.registry.node(**id).is_some_and(|other| other.group == node.group);
-            self.registry.resting.iter().filter(in_group).count() >= group.everyone.serving
-        };
-        let last: Vec<NodeId> = self.registry.resting.iter().filter(is_last).copied().collect();
-        self.chores.extend(last.into_iter().map(Chore::EndRest));
+    /// Feeds the nodes of a group that rest, if a departure has left no others: then they take what waits.
+    pub(super) fn feed_if_all_rest(&mut self, group: GroupId) {
+        let Some(members) = self.registry.group(group) else { return };
+        if members.everyone.resting == 0 || members.everyone.resting < members.everyone.serving {
+            return;
+        }
+        let is_member = |id: &&NodeId| self.registry.node(**id).is_some_and(|node| node.group == group);
+        self.chores.extend(self.registry.resting.iter().filter(is_member).map(|id| Chore::Feed(*id)));
     }
 }

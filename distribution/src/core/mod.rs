@@ -44,6 +44,7 @@ use rustc_hash::FxHashMap;
 
 use call::{CallEntry, Stage, goes_on_one_by_one, last_failure, shutdown_error};
 use chores::{Chore, Departed};
+use group::GroupId;
 use queues::{QueueId, Queues, Seq};
 use registry::Registry;
 
@@ -120,6 +121,13 @@ pub(crate) struct Core<H: Host> {
     timers: BTreeSet<(Time, Timer)>,
     /// Work that is left of earlier events.
     chores: VecDeque<Chore>,
+    /// Whether chores are being done at this moment.
+    does_chores: bool,
+    /// From which queue on calls that avoid nodes are looked at again; `None` if none are.
+    place_from: Option<QueueId>,
+    /// What calls were told that no node serves and that are in no queue which keeps it. Holds while no node comes or
+    /// goes.
+    reasons: FxHashMap<(MethodId, Option<NodeId>, Labels), Arc<expiry::Why>>,
     /// Nodes that are gone, and about whose calls not all is decided.
     departed: FxHashMap<NodeId, Arc<Departed>>,
     liveness: liveness::Watch,
@@ -130,8 +138,8 @@ pub(crate) struct Core<H: Host> {
     next_seq: Seq,
     stats: Stats,
     shutting_down: bool,
-    /// Calls that a shutdown has yet to end, the last first.
-    ending: Vec<(Seq, CallId)>,
+    /// Calls that a shutdown has yet to end.
+    ending: Vec<CallId>,
 }
 
 impl<H: Host> fmt::Debug for Core<H> {
@@ -157,6 +165,9 @@ impl<H: Host> Core<H> {
             run_times: FxHashMap::default(),
             timers: BTreeSet::new(),
             chores: VecDeque::new(),
+            does_chores: false,
+            place_from: None,
+            reasons: FxHashMap::default(),
             departed: FxHashMap::default(),
             liveness: liveness::Watch::default(),
             failures: health::Failures::default(),
@@ -186,6 +197,7 @@ impl<H: Host> Core<H> {
         effects: &mut Effects<H>,
     ) {
         let old = self.registry.registered_by(card.instance);
+        self.reasons.clear();
         let identity = NodeIdentity { id, name: Arc::clone(&card.name), addr };
         let is_new_group = self.registry.join(now, identity.clone(), (card, catalogue), link);
         if is_new_group {
@@ -232,12 +244,12 @@ impl<H: Host> Core<H> {
             return;
         }
         let identity = node.identity.clone();
-        let work = std::mem::take(&mut node.work);
+        let (work, group) = (std::mem::take(&mut node.work), node.group);
         effects.push(Effect::Event(NodeEvent::Draining { node: identity.clone() }));
         let served = self.registry.node(id).map(|node| self.served_by(node)).unwrap_or_default();
         self.registry.set_state(id, NodeState::Draining);
         self.close_queues(&work, &format!("it was to run on {identity}, which is leaving"));
-        self.after_departure(now, &served, effects);
+        self.after_departure(now, group, &served, effects);
         self.tell_drained(id, effects);
     }
 
@@ -249,22 +261,23 @@ impl<H: Host> Core<H> {
         let in_flight = node.calls;
         effects.push(Effect::Event(NodeEvent::Gone { node: node.identity.clone(), reason: reason.clone(), in_flight }));
         self.close_queues(&node.work, &format!("it was to run on {}, which {reason}", node.identity));
-        let mut calls: Vec<_> = node.in_flight.into_keys().collect();
+        let mut calls: Vec<_> = node.in_flight.keys().copied().collect();
         if !calls.is_empty() {
             // From the last to the first, because they are taken off the end.
             calls.sort_unstable_by(|a, b| b.cmp(a));
-            let from = Arc::new(Departed { identity: node.identity, reason });
+            let from = Arc::new(Departed { identity: node.identity.clone(), reason });
             self.departed.insert(id, Arc::clone(&from));
             self.chores.push_back(Chore::Lose { calls, from });
         }
-        self.after_departure(now, &served, effects);
+        self.after_departure(now, node.group, &served, effects);
     }
 
     /// A node takes no more calls: what waits may have lost its last node, or may use those it has avoided.
-    fn after_departure(&mut self, now: Time, served: &[QueueId], effects: &mut Effects<H>) {
+    fn after_departure(&mut self, now: Time, group: GroupId, served: &[QueueId], effects: &mut Effects<H>) {
+        self.reasons.clear();
         self.mark_unserved_of(now, served);
         self.place_avoiding();
-        self.end_rests_of_last_nodes();
+        self.feed_if_all_rest(group);
         self.do_chores(now, effects);
     }
 
@@ -354,7 +367,9 @@ impl<H: Host> Core<H> {
                     self.note_success(node, method.id(), effects);
                 }
             }
-            Outcome::Panicked(_) | Outcome::Refused(Refusal::Busy | Refusal::UnknownMethod) => {
+            Outcome::Panicked(_)
+            | Outcome::Lost(_)
+            | Outcome::Refused(Refusal::Busy | Refusal::UnknownMethod | Refusal::Ended) => {
                 self.note_failure(now, node, method, effects);
             }
             _ => {}
@@ -533,6 +548,8 @@ impl<H: Host> Core<H> {
 
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: Time, effects: &mut Effects<H>) {
+        // Whatever became of the last time.
+        self.does_chores = false;
         let mut left = self.settings.slice;
         while let Some((at, timer)) = self.timers.first().copied() {
             if at > now || left == 0 {
@@ -575,14 +592,17 @@ impl<H: Host> Core<H> {
     }
 
     fn end_some(&mut self, effects: &mut Effects<H>, which: impl Fn(&Stage) -> bool) -> bool {
-        if self.ending.is_empty() {
-            let waiting = self.calls.iter().filter(|(_, call)| which(&call.stage));
-            let mut ending: Vec<(Seq, CallId)> = waiting.map(|(id, call)| (call.seq, *id)).collect();
-            ending.sort_unstable_by(|a, b| b.cmp(a));
-            self.ending = ending;
-        }
-        for _ in 0..self.settings.slice {
-            let Some((_, id)) = self.ending.pop() else { return false };
+        let mut ended = 0;
+        while ended < self.settings.slice {
+            let Some(id) = self.ending.pop() else {
+                // What is left of it may be another's, which ends fewer of them.
+                self.ending = self.calls.iter().filter(|(_, call)| which(&call.stage)).map(|(id, _)| *id).collect();
+                if self.ending.is_empty() {
+                    return false;
+                }
+                continue;
+            };
+            ended += 1;
             if self.calls.get(&id).is_some_and(|call| which(&call.stage)) {
                 self.end_with(id, effects, shutdown_error);
             }

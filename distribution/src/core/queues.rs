@@ -27,6 +27,11 @@ pub(super) struct QueueId(u64);
 impl QueueId {
     /// The id of no queue.
     pub(super) const NONE: Self = Self(u64::MAX);
+    pub(super) const FIRST: Self = Self(0);
+
+    pub(super) fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
 }
 
 /// A service, for taking turns.
@@ -79,39 +84,74 @@ pub(super) struct HeadChange {
     pub(super) after: Option<Seq>,
 }
 
+/// Queues of one service, the one with the oldest call first.
+type Heads = Vec<(ServiceId, BTreeSet<(Seq, QueueId)>)>;
+
 /// The heads of the queues that a node, or each node of a group, may take calls of one kind from.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    /// Few: as many as there are services with waiting calls.
-    services: Vec<(ServiceId, BTreeSet<(Seq, QueueId)>)>,
+    /// Queues without labels, by service; few services have calls that wait.
+    plain: Heads,
+    /// Those with labels, by the first of them: a node looks at those of its own labels only.
+    labelled: FxHashMap<String, FxHashMap<String, Heads>>,
 }
 
 impl Work {
-    pub(super) fn change(&mut self, service: ServiceId, queue: QueueId, change: HeadChange) {
-        let known = self.services.iter().position(|(id, _)| *id == service);
-        let at = known.unwrap_or_else(|| {
-            self.services.push((service, BTreeSet::new()));
-            self.services.len() - 1
-        });
-        let heads = &mut self.services[at].1;
-        if let Some(before) = change.before {
-            heads.remove(&(before, queue));
-        }
-        match change.after {
-            Some(after) => _ = heads.insert((after, queue)),
-            None if heads.is_empty() => _ = self.services.swap_remove(at),
-            None => {}
+    pub(super) fn change(&mut self, place: &Place, queue: QueueId, change: HeadChange) {
+        let Some((key, value)) = place.label() else {
+            return change_heads(&mut self.plain, place.service, queue, change);
+        };
+        let values = self.labelled.entry(key.clone()).or_default();
+        let heads = values.entry(value.clone()).or_default();
+        change_heads(heads, place.service, queue, change);
+        if heads.is_empty() {
+            values.remove(value);
+            if values.is_empty() {
+                self.labelled.remove(key);
+            }
         }
     }
 
-    /// For each service its queues, the one with the oldest call first.
-    pub(super) fn by_service(&self) -> impl Iterator<Item = (ServiceId, impl Iterator<Item = (Seq, QueueId)>)> {
-        self.services.iter().map(|(service, heads)| (*service, heads.iter().copied()))
+    /// For each service its queues that a node with these labels may take from, as far as their first label tells, the
+    /// one with the oldest call first.
+    pub(super) fn for_labels<'a>(
+        &'a self,
+        labels: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = (ServiceId, impl Iterator<Item = (Seq, QueueId)>)> {
+        let own = labels.iter().filter(|_| !self.labelled.is_empty());
+        let labelled = own.filter_map(|(key, value)| self.labelled.get(key)?.get(value)).flatten();
+        self.plain.iter().chain(labelled).map(|(service, heads)| (*service, heads.iter().copied()))
+    }
+
+    /// The queues that lose a node with these labels.
+    pub(super) fn queues_for_labels<'a>(
+        &'a self,
+        labels: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = QueueId> + 'a {
+        self.for_labels(labels).flat_map(|(_, heads)| heads.map(|(_, queue)| queue))
     }
 
     /// All queues.
     pub(super) fn queues(&self) -> impl Iterator<Item = QueueId> {
-        self.services.iter().flat_map(|(_, heads)| heads.iter().map(|(_, queue)| *queue))
+        let labelled = self.labelled.values().flat_map(FxHashMap::values).flatten();
+        self.plain.iter().chain(labelled).flat_map(|(_, heads)| heads.iter().map(|(_, queue)| *queue))
+    }
+}
+
+fn change_heads(services: &mut Heads, service: ServiceId, queue: QueueId, change: HeadChange) {
+    let known = services.iter().position(|(id, _)| *id == service);
+    let at = known.unwrap_or_else(|| {
+        services.push((service, BTreeSet::new()));
+        services.len() - 1
+    });
+    let heads = &mut services[at].1;
+    if let Some(before) = change.before {
+        heads.remove(&(before, queue));
+    }
+    match change.after {
+        Some(after) => _ = heads.insert((after, queue)),
+        None if heads.is_empty() => _ = services.swap_remove(at),
+        None => {}
     }
 }
 
@@ -192,7 +232,7 @@ impl Queues {
         service: ServiceId,
         scope: Scope,
         call: Waiting,
-    ) -> (QueueId, HeadChange) {
+    ) -> (QueueId, Option<Place>, HeadChange) {
         let id = *self.by_scope.entry((method.id(), scope.clone())).or_insert_with(|| {
             let id = QueueId(self.next_queue);
             self.next_queue += 1;
@@ -209,16 +249,18 @@ impl Queues {
             self.limited.bytes += call.size;
         }
         let mut change = HeadChange { before: None, after: None };
+        let mut place = None;
         if let Some(queue) = self.queues.get_mut(&id) {
             change.before = queue.head();
             queue.calls.insert(call.seq, call.id);
             change.after = queue.head();
+            place = (change.before != change.after).then(|| queue.place());
         }
-        (id, change)
+        (id, place, change)
     }
 
     /// Takes a call out. A queue that is empty then is gone; what it was comes back with the change of its head.
-    pub(super) fn remove(&mut self, id: QueueId, call: Waiting) -> Option<(Removed, HeadChange)> {
+    pub(super) fn remove(&mut self, id: QueueId, call: Waiting) -> Option<(Place, HeadChange)> {
         let queue = self.queues.get_mut(&id)?;
         let before = queue.head();
         queue.calls.remove(&call.seq)?;
@@ -228,12 +270,7 @@ impl Queues {
             self.limited.calls -= 1;
             self.limited.bytes -= call.size;
         }
-        let taken_by = match queue.scope {
-            _ if queue.closed.is_some() => TakenBy::Nobody,
-            Scope::Node { node, .. } => TakenBy::Node(node),
-            Scope::Any { .. } => TakenBy::Groups,
-        };
-        let removed = Removed { method: queue.method.id(), service: queue.service, taken_by };
+        let removed = queue.place();
         if after.is_none() {
             if let Some(queue) = self.queues.remove(&id) {
                 self.avoiding.remove(&id);
@@ -262,12 +299,19 @@ impl Queues {
     }
 }
 
-/// What a call was taken out of.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Removed {
+/// Where the head of a queue is listed.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
     pub(super) method: MethodId,
     pub(super) service: ServiceId,
+    labels: Labels,
     pub(super) taken_by: TakenBy,
+}
+
+impl Place {
+    fn label(&self) -> Option<&(String, String)> {
+        self.labels.as_ref().and_then(|labels| labels.first())
+    }
 }
 
 /// In whose [`Work`] a queue is.
@@ -283,5 +327,15 @@ pub(super) enum TakenBy {
 impl Queue {
     pub(super) fn head(&self) -> Option<Seq> {
         self.calls.first_key_value().map(|(seq, _)| *seq)
+    }
+
+    /// Where nodes look for its head.
+    pub(super) fn place(&self) -> Place {
+        let (taken_by, labels) = match &self.scope {
+            _ if self.closed.is_some() => (TakenBy::Nobody, None),
+            Scope::Node { node, .. } => (TakenBy::Node(*node), None),
+            Scope::Any { labels, .. } => (TakenBy::Groups, labels.clone()),
+        };
+        Place { method: self.method.id(), service: self.service, labels, taken_by }
     }
 }

@@ -19,7 +19,7 @@ use super::{
     group::{Group, GroupId, Standing, Views},
     health::Health,
     per_kind::{KINDS, PerKind},
-    queues::{HeadChange, QueueId, Queues, Removed, Scope, TakenBy, Work},
+    queues::{HeadChange, QueueId, Place, Queues, Scope, TakenBy, Work},
     row::NodeRow,
 };
 use crate::{
@@ -87,7 +87,7 @@ pub(super) struct Node<H: Host> {
 impl<H: Host> Node<H> {
     fn standing(&self) -> Standing {
         let serving = self.state != NodeState::Draining;
-        let mut standing = Standing { serving, ..Standing::default() };
+        let mut standing = Standing { serving, rests: serving && self.health.rests(), ..Standing::default() };
         for kind in KINDS {
             if serving {
                 standing.limit[kind] = self.limit(kind);
@@ -353,17 +353,17 @@ impl<H: Host> Registry<H> {
     }
 
     /// Notes a change of the head of a queue of calls that any node may take.
-    pub(super) fn change_head(&mut self, queue: QueueId, removed: Removed, change: HeadChange) {
+    pub(super) fn change_head(&mut self, queue: QueueId, place: &Place, change: HeadChange) {
         if change.before == change.after {
             return;
         }
-        let Removed { method, service, taken_by } = removed;
-        match taken_by {
+        let method = place.method;
+        match place.taken_by {
             TakenBy::Groups => {
                 for id in self.providers.get(&method).into_iter().flatten() {
                     if let Some(group) = self.groups.get_mut(id) {
                         if let Some(kind) = group.kind_of(method) {
-                            group.work[kind].change(service, queue, change);
+                            group.work[kind].change(place, queue, change);
                         }
                     }
                 }
@@ -371,7 +371,7 @@ impl<H: Host> Registry<H> {
             TakenBy::Node(id) => {
                 let Some(kind) = self.kind_on(id, method) else { return };
                 if let Some(node) = self.nodes.get_mut(&id) {
-                    node.work[kind].change(service, queue, change);
+                    node.work[kind].change(place, queue, change);
                 }
             }
             TakenBy::Nobody => {}
@@ -384,7 +384,7 @@ impl<H: Host> Registry<H> {
         let Some(group) = self.groups.get_mut(&group) else { return };
         for (id, queue) in queues.iter().filter(|(_, queue)| matches!(queue.scope, Scope::Any { .. })) {
             if let Some(kind) = group.kind_of(queue.method.id()) {
-                group.work[kind].change(queue.service, id, HeadChange { before: None, after: queue.head() });
+                group.work[kind].change(&queue.place(), id, HeadChange { before: None, after: queue.head() });
             }
         }
     }
@@ -443,6 +443,27 @@ impl<H: Host> Registry<H> {
             },
         };
         groups.map(count).sum()
+    }
+
+    /// Whether all nodes that serve the method are given a rest.
+    pub(super) fn all_rest(&self, method: MethodId, labels: &Labels) -> bool {
+        if self.resting.is_empty() {
+            return false;
+        }
+        let (mut serving, mut resting) = (0, 0);
+        for group in self.providers(method).iter().filter_map(|id| self.group(*id)) {
+            match labels.as_ref().map(|labels| (labels, group.view(labels))) {
+                None => (serving, resting) = (serving + group.everyone.serving, resting + group.everyone.resting),
+                Some((_, Some(view))) => (serving, resting) = (serving + view.serving, resting + view.resting),
+                Some((labels, None)) => {
+                    for node in self.labelled(group, labels) {
+                        serving += usize::from(node.standing.serving);
+                        resting += usize::from(node.standing.rests);
+                    }
+                }
+            }
+        }
+        serving > 0 && serving == resting
     }
 
     /// Whether a node may get calls of the method with these labels, be it busy or suspect.

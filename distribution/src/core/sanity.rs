@@ -139,7 +139,8 @@ impl<H: Host> Core<H> {
                     let avoided = avoid.as_ref().is_some_and(|avoid| avoid.contains(&node.identity.id));
                     self.registry.is_serving(node, call.method.id(), labels)
                         && !(avoided && has_others)
-                        && node.takes_any(kind, Need::NOTHING)
+                        && (node.takes_any(kind, Need::NOTHING)
+                            || node.health.rests() && self.registry.all_rest(call.method.id(), labels))
                 }
             };
             if is_for_it && node.state == NodeState::Alive && node.has_free_slot(kind) {
@@ -184,8 +185,12 @@ impl<H: Host> Registry<H> {
     /// The head of a queue is where nodes look for it.
     fn check_head(&self, id: QueueId, queue: &Queue) -> Checked {
         let head = (queue.head(), id);
+        let labels = match &queue.scope {
+            Scope::Any { labels: Some(labels), .. } => labels.iter().cloned().collect(),
+            _ => BTreeMap::new(),
+        };
         let is_in = |work: &super::queues::Work| {
-            work.by_service().any(|(service, mut heads)| {
+            work.for_labels(&labels).any(|(service, mut heads)| {
                 service == queue.service && heads.any(|(seq, queue)| (Some(seq), queue) == head)
             })
         };
@@ -267,6 +272,8 @@ fn check_group<H: Host>(group: &Group, members: &[&Node<H>]) -> Checked {
 fn check_view<H: Host>(view: &View, members: &[&Node<H>]) -> Checked {
     let standings = members.iter().map(|node| &node.standing);
     let serving = standings.clone().filter(|standing| standing.serving).count();
+    let resting = standings.clone().filter(|standing| standing.rests).count();
+    must(view.resting == resting, || format!("{} rest in the books, {resting} counted", view.resting))?;
     must(view.serving == serving, || format!("{} serve in the books, {serving} counted", view.serving))?;
     for kind in KINDS {
         let sum = |part: fn(&Standing) -> PerKind<u32>| -> u64 {

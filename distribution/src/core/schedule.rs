@@ -10,7 +10,7 @@ use super::{
     call::{CallEntry, Demand, Stage, shutdown_error},
     chores::Chore,
     per_kind::{KINDS, PerKind},
-    queues::{Avoid, Queue, QueueId, Removed, Scope, Seq, TakenBy},
+    queues::{Avoid, Queue, QueueId, Scope, Seq},
     registry::{Booking, Node},
 };
 use crate::{
@@ -64,10 +64,7 @@ impl<H: Host> Core<H> {
         if let Some(deadline) = call.deadline() {
             self.timers.insert((deadline, Timer::Deadline(id)));
         }
-        // Rarely new, and looking is cheaper than writing.
-        if !self.called.contains_key(&method.id()) {
-            self.called.insert(method.id(), method);
-        }
+        self.called.entry(method.id()).or_insert(method);
         let was_sent = call.may_have_run();
         self.calls.insert(id, call);
         if self.shutting_down {
@@ -147,18 +144,16 @@ impl<H: Host> Core<H> {
 
     /// Puts a call into a queue.
     fn push(&mut self, now: Time, id: CallId, scope: Scope) -> QueueId {
-        let taken_by = match &scope {
-            Scope::Node { node, .. } => TakenBy::Node(*node),
-            Scope::Any { .. } => TakenBy::Groups,
-        };
         let Some(call) = self.calls.get_mut(&id) else { return QueueId::NONE };
         let (method, service, waiting) = (call.method, call.service, call.waiting(id));
-        let (queue, change) = self.queues.push(method, service, scope, waiting);
+        let (queue, place, change) = self.queues.push(method, service, scope, waiting);
         call.stage = Stage::Queued(queue);
         if let Some(unserved) = self.queues.get_mut(queue).and_then(|queue| queue.unserved.as_mut()) {
             unserved.later.push_back((now, waiting.seq));
         }
-        self.registry.change_head(queue, Removed { method: method.id(), service, taken_by }, change);
+        if let Some(place) = place {
+            self.registry.change_head(queue, &place, change);
+        }
         queue
     }
 
@@ -167,8 +162,8 @@ impl<H: Host> Core<H> {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Stage::Queued(queue) = std::mem::replace(&mut call.stage, Stage::Between) else { return };
         let waiting = call.waiting(id);
-        if let Some((removed, change)) = self.queues.remove(queue, waiting) {
-            self.registry.change_head(queue, removed, change);
+        if let Some((place, change)) = self.queues.remove(queue, waiting) {
+            self.registry.change_head(queue, &place, change);
         }
     }
 
@@ -253,7 +248,8 @@ impl<H: Host> Core<H> {
         let mut share = self.queues.waiting.div_ceil(self.registry.len().max(1));
         // Kinds of which the node takes no more.
         let mut full = PerKind::<bool>::default();
-        for _ in 0..self.settings.slice {
+        let mut left = self.settings.slice;
+        while left > 0 {
             if self.queues.waiting == 0 {
                 return;
             }
@@ -269,6 +265,7 @@ impl<H: Host> Core<H> {
                 }
                 share -= 1;
             }
+            left -= 1;
             self.unqueue(id);
             self.send(now, id, node, kind, effects);
         }
@@ -284,8 +281,13 @@ impl<H: Host> Core<H> {
             if full[kind] || !node.takes(kind, Need::NOTHING) {
                 continue;
             }
-            for work in [&node.work[kind], &group.work[kind]] {
-                for (service, heads) in work.by_service() {
+            let takes_any = node.takes_any(kind, Need::NOTHING);
+            for (work, is_own) in [(&node.work[kind], true), (&group.work[kind], false)] {
+                // One that rests takes what no other node can take, and one that is full of such nothing at all.
+                if !is_own && !takes_any && !node.health.rests() {
+                    continue;
+                }
+                for (service, heads) in work.for_labels(&node.card.labels) {
                     let turn = self.queues.turn(service);
                     for (seq, queue) in heads {
                         if best.is_some_and(|(order, ..)| order < (turn, seq)) {
@@ -311,7 +313,8 @@ impl<H: Host> Core<H> {
             Scope::Node { exact: true, .. } => true,
             Scope::Node { exact: false, .. } => node.takes_any(kind, Need::NOTHING),
             Scope::Any { labels, avoid } => {
-                node.takes_any(kind, Need::NOTHING)
+                (node.takes_any(kind, Need::NOTHING)
+                    || node.health.rests() && self.registry.all_rest(queue.method.id(), labels))
                     && labels.as_ref().is_none_or(|labels| node.card.has_labels(labels))
                     && !self.still_avoided(queue.method.id(), labels, avoid).contains(&node.identity.id)
             }
@@ -373,7 +376,11 @@ impl<H: Host> Core<H> {
 
     /// Looks again for nodes for calls that avoid some, and may not need to any more.
     pub(super) fn place_avoiding(&mut self) {
-        self.chores.extend(self.queues.avoiding.iter().map(|queue| Chore::Place(*queue)));
+        // One that is under way begins anew, so that departures in a row do not pile up.
+        let is_under_way = std::mem::replace(&mut self.place_from, Some(QueueId::FIRST)).is_some();
+        if !is_under_way {
+            self.chores.push_back(Chore::PlaceAvoiding);
+        }
     }
 
     /// Feeds nodes that could take the first call of a queue until none gets further.

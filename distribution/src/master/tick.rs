@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use super::dispatch::Shared;
 
@@ -20,7 +20,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let end = EndOfTime(shared);
     let shared = &end.0;
     loop {
-        let next = shared.tick();
+        // What is left of an event is to be done at once, and that is no time that has passed.
+        let next = shared.tick().max(Instant::now());
         tokio::select! {
             () = sleep_until(next) => {}
             () = shared.rearm.notified() => {}

@@ -73,11 +73,12 @@ impl Rules {
     pub(super) fn sent(
         &self,
         now: Time,
-        node: &SimulatedNode,
+        (nodes, at): (&[SimulatedNode], usize),
         call: &mut CallRecord,
         (attempt, granted): (u32, u32),
         deadline: Option<Time>,
     ) -> Verdict {
+        let node = &nodes[at];
         let state = self.states.get(&node.id).copied();
         must(state == Some(NodeState::Alive), || format!("a call was sent to {}, which is {state:?}", node.id))?;
         must(node.serves.contains(&call.method), || {
@@ -90,8 +91,16 @@ impl Rules {
         must(call.demand.node.is_some() || zone.is_none_or(|zone| zone == node.zone), || {
             "a call was sent to a node without its label".to_owned()
         })?;
-        let rests = self.resting.get(&node.id).is_some_and(|until| *until > now);
-        must(call.demand.node.is_some() || !rests, || {
+        let rests = |node: &SimulatedNode| self.resting.get(&node.id).is_some_and(|until| *until > now);
+        let zone_of_call = call.demand.labels.as_ref().map(|labels| &*labels[0].1);
+        let could = |other: &&SimulatedNode| {
+            !other.gone
+                && !other.drain_sent
+                && other.serves.contains(&call.method)
+                && zone_of_call.is_none_or(|zone| zone == other.zone)
+        };
+        let all_rest = nodes.iter().filter(could).all(rests);
+        must(call.demand.node.is_some() || !rests(node) || all_rest, || {
             format!("a call that could go elsewhere was sent to {}, which rests", node.id)
         })?;
         must(call.kept.is_none(), || "a batch was sent again, of which calls had been given back".to_owned())?;
@@ -322,22 +331,8 @@ impl Rules {
         })
     }
 
-    /// A node that has no other left to rest beside need not rest any more.
-    fn end_rests_of_last_nodes(&mut self, leaving: NodeId, nodes: &[SimulatedNode]) {
-        let serves = |id: NodeId| nodes.iter().find(|node| node.id == id).map(|node| node.serves);
-        let resting: BTreeSet<NodeId> = self.resting.keys().copied().collect();
-        let has_other = |id: &NodeId| {
-            let mut others = nodes.iter().filter(|node| Some(node.serves) == serves(*id) && node.id != leaving);
-            others.any(|node| !node.gone && !node.drain_sent && !resting.contains(&node.id))
-        };
-        self.resting.retain(|id, _| has_other(id));
-    }
-
-    pub(super) fn event(&mut self, now: Time, event: &NodeEvent, nodes: &[SimulatedNode]) -> Verdict {
+    pub(super) fn event(&mut self, now: Time, event: &NodeEvent) -> Verdict {
         self.resting.retain(|_, until| *until > now);
-        if let NodeEvent::Gone { node, .. } | NodeEvent::Draining { node } = event {
-            self.end_rests_of_last_nodes(node.id, nodes);
-        }
         let state = |node: &NodeIdentity| self.states.get(&node.id).copied();
         match event {
             NodeEvent::Suspect { node, silent_for } => {

@@ -331,8 +331,8 @@ impl World {
         match effect {
             Effect::Send { link, call, id, attempt, granted, deadline } => {
                 self.note(format!("  send {id}#{attempt} to {}", self.nodes[link.at].id));
-                let (node, record) = (&self.nodes[link.at], &mut self.calls[call.at]);
-                self.rules.sent(self.now, node, record, (attempt, granted), deadline)?;
+                let (nodes, record) = ((&self.nodes[..], link.at), &mut self.calls[call.at]);
+                self.rules.sent(self.now, nodes, record, (attempt, granted), deadline)?;
                 self.by_id.insert(id, call.at);
                 let (stage, number) = (Stage::Queued, attempt);
                 let attempt = Attempt { call, id, number, stage, cancelled: false, kept: None, granted, begun: 0 };
@@ -412,7 +412,7 @@ impl World {
             }
             Effect::Event(event) => {
                 self.note(format!("  {event}"));
-                self.rules.event(self.now, &event, &self.nodes)?;
+                self.rules.event(self.now, &event)?;
             }
         }
         Ok(())
