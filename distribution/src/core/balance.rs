@@ -159,11 +159,10 @@ impl<H: Host> Registry<H> {
         node.standing.load[kind].map(|load| (load, node.identity.id))
     }
 
-    /// The node to which calls with this affinity go. Nodes that rest are left out, as long as there are others.
+    /// The node to which calls with this affinity go, of those that are not given a rest.
     pub(super) fn closest(&self, key: u64, method: MethodId, labels: &Labels, avoid: &[NodeId]) -> Option<NodeId> {
         let rests = |id| !self.resting.is_empty() && self.resting.contains(&id);
         self.closest_without(key, method, labels, |id| avoid.contains(&id) || rests(id))
-            .or_else(|| self.closest_without(key, method, labels, |id| avoid.contains(&id)))
     }
 
     fn closest_without(

@@ -76,8 +76,9 @@ impl Surroundings {
     /// Which methods of the node cannot be called on it, and why: those that are called here otherwise, and those that
     /// all other nodes have otherwise.
     pub(crate) fn uncallable(&self, node: &str) -> Vec<String> {
-        let mut found = uncallable_for_callers(node, self.own.offers(), &self.called);
-        for offer in self.own.offers() {
+        let offers = self.own.offers();
+        let mut found = uncallable_for_callers(node, &offers[..offers.len().min(MOST_OFFERS)], &self.called);
+        for offer in self.own.offers().iter().take(MOST_OFFERS) {
             if found.len() >= MOST_UNCALLABLE {
                 break;
             }
@@ -93,6 +94,9 @@ impl Surroundings {
         found.into_iter().take(MOST_UNCALLABLE).map(|Uncallable { method, why }| format!("{method}: {why}")).collect()
     }
 }
+
+/// Methods of a node that are compared.
+const MOST_OFFERS: usize = 1024;
 
 /// Methods that a node is told of that cannot be called on it.
 const MOST_UNCALLABLE: usize = 8;

@@ -19,6 +19,8 @@ pub(super) enum Chore {
     Feed(NodeId),
     /// Find a place for calls that avoid nodes and may not need to any more.
     PlaceAvoiding,
+    /// Give nodes that rest what no other node can take.
+    FeedResting,
     /// Move the calls of a closed queue to other nodes, or end them.
     Empty(QueueId),
     /// End the calls of a queue that have waited long enough for a node.
@@ -61,6 +63,15 @@ impl<H: Host> Core<H> {
                     self.feed(now, node, effects);
                     // It has a limit of its own, and is the longest of all.
                     return;
+                }
+                Chore::FeedResting => {
+                    let next =
+                        self.feed_resting_from.and_then(|from| self.registry.resting.range(from..).next().copied());
+                    self.feed_resting_from = next.map(|node| NodeId::from_bits(node.to_bits().saturating_add(1)));
+                    if let Some(node) = next {
+                        self.chores.push_back(Chore::FeedResting);
+                        self.feed(now, node, effects);
+                    }
                 }
                 Chore::PlaceAvoiding => {
                     let next = self.place_from.and_then(|from| self.queues.avoiding.range(from..).next().copied());

@@ -14,7 +14,6 @@ use rustc_hash::FxHashMap;
 use super::{
     Core, Effect, Effects, Host, Time, Timer,
     chores::Chore,
-    group::GroupId,
     per_kind::KINDS,
     queues::{HeadChange, Queue, QueueId, Scope},
     registry::Node,
@@ -175,7 +174,7 @@ impl<H: Host> Core<H> {
         if self.failures.count_success(method, id) {
             node.health.failing.retain(|failing| *failing != method);
         }
-        if let Some(allowance) = node.health.allowance {
+        if let Some(allowance) = node.health.allowance.filter(|_| !node.health.is_resting) {
             let allowance = allowance.saturating_mul(2);
             node.health.allowance = (allowance < most).then_some(allowance);
             if node.health.allowance.is_none() {
@@ -246,6 +245,7 @@ impl<H: Host> Core<H> {
         self.timers.insert((now + rest, Timer::Rest(id)));
         effects.push(Effect::Event(NodeEvent::Ejected { node: identity, rest, why: why.into() }));
         self.move_affine(id);
+        self.feed_resting();
     }
 
     /// Lets the calls that an affinity key has brought to a node that rests find another.
@@ -255,7 +255,9 @@ impl<H: Host> Core<H> {
         let is_affine = |queue: &Queue| matches!(queue.scope, Scope::Node { exact: false, .. });
         let affine: Vec<QueueId> = queues.filter(|queue| self.queues.get(*queue).is_some_and(is_affine)).collect();
         for queue in affine {
-            let Some((place, head)) = self.queues.get(queue).map(|queue| (queue.place(), queue.head())) else { continue };
+            let Some((place, head)) = self.queues.get(queue).map(|queue| (queue.place(), queue.head())) else {
+                continue;
+            };
             self.registry.change_head(queue, &place, HeadChange { before: head, after: None });
             self.queues.close(queue, "its node is given a rest".into());
             self.chores.push_back(Chore::Empty(queue));
@@ -275,13 +277,15 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Feeds the nodes of a group that rest, if a departure has left no others: then they take what waits.
-    pub(super) fn feed_if_all_rest(&mut self, group: GroupId) {
-        let Some(members) = self.registry.group(group) else { return };
-        if members.everyone.resting == 0 || members.everyone.resting < members.everyone.serving {
+    /// Looks again for calls that only nodes can take which rest: the last one that did not may just have gone.
+    pub(super) fn feed_resting(&mut self) {
+        if self.registry.resting.is_empty() {
             return;
         }
-        let is_member = |id: &&NodeId| self.registry.node(**id).is_some_and(|node| node.group == group);
-        self.chores.extend(self.registry.resting.iter().filter(is_member).map(|id| Chore::Feed(*id)));
+        // One that is under way begins anew, so that departures in a row do not pile up.
+        let is_under_way = self.feed_resting_from.replace(NodeId::from_bits(0)).is_some();
+        if !is_under_way {
+            self.chores.push_back(Chore::FeedResting);
+        }
     }
 }

@@ -44,7 +44,6 @@ use rustc_hash::FxHashMap;
 
 use call::{CallEntry, Stage, goes_on_one_by_one, last_failure, shutdown_error};
 use chores::{Chore, Departed};
-use group::GroupId;
 use queues::{QueueId, Queues, Seq};
 use registry::Registry;
 
@@ -125,6 +124,8 @@ pub(crate) struct Core<H: Host> {
     does_chores: bool,
     /// From which queue on calls that avoid nodes are looked at again; `None` if none are.
     place_from: Option<QueueId>,
+    /// From which node on those that rest are fed again; `None` if none are.
+    feed_resting_from: Option<NodeId>,
     /// What calls were told that no node serves and that are in no queue which keeps it. Holds while no node comes or
     /// goes.
     reasons: FxHashMap<(MethodId, Option<NodeId>, Labels), Arc<expiry::Why>>,
@@ -167,6 +168,7 @@ impl<H: Host> Core<H> {
             chores: VecDeque::new(),
             does_chores: false,
             place_from: None,
+            feed_resting_from: None,
             reasons: FxHashMap::default(),
             departed: FxHashMap::default(),
             liveness: liveness::Watch::default(),
@@ -244,12 +246,12 @@ impl<H: Host> Core<H> {
             return;
         }
         let identity = node.identity.clone();
-        let (work, group) = (std::mem::take(&mut node.work), node.group);
+        let work = std::mem::take(&mut node.work);
         effects.push(Effect::Event(NodeEvent::Draining { node: identity.clone() }));
         let served = self.registry.node(id).map(|node| self.served_by(node)).unwrap_or_default();
         self.registry.set_state(id, NodeState::Draining);
         self.close_queues(&work, &format!("it was to run on {identity}, which is leaving"));
-        self.after_departure(now, group, &served, effects);
+        self.after_departure(now, &served, effects);
         self.tell_drained(id, effects);
     }
 
@@ -269,15 +271,15 @@ impl<H: Host> Core<H> {
             self.departed.insert(id, Arc::clone(&from));
             self.chores.push_back(Chore::Lose { calls, from });
         }
-        self.after_departure(now, node.group, &served, effects);
+        self.after_departure(now, &served, effects);
     }
 
     /// A node takes no more calls: what waits may have lost its last node, or may use those it has avoided.
-    fn after_departure(&mut self, now: Time, group: GroupId, served: &[QueueId], effects: &mut Effects<H>) {
+    fn after_departure(&mut self, now: Time, served: &[QueueId], effects: &mut Effects<H>) {
         self.reasons.clear();
         self.mark_unserved_of(now, served);
         self.place_avoiding();
-        self.feed_if_all_rest(group);
+        self.feed_resting();
         self.do_chores(now, effects);
     }
 

@@ -19,7 +19,7 @@ use super::{
     group::{Group, GroupId, Standing, Views},
     health::Health,
     per_kind::{KINDS, PerKind},
-    queues::{HeadChange, QueueId, Place, Queues, Scope, TakenBy, Work},
+    queues::{HeadChange, Place, QueueId, Queues, Scope, TakenBy, Work},
     row::NodeRow,
 };
 use crate::{
@@ -30,6 +30,9 @@ use crate::{
     },
     view::NodeState,
 };
+
+/// Groups that the methods of a newcomer are compared with.
+const MOST_COMPARED: usize = 64;
 
 /// A call, or a batch of them, in flight on a node.
 #[derive(Clone, Copy, Debug)]
@@ -515,7 +518,7 @@ impl<H: Host> Registry<H> {
     /// What the nodes of other groups serve, each group with the name of one of them.
     pub(super) fn catalogues_beside(&self, id: NodeId) -> Vec<(Arc<str>, Arc<Catalogue>)> {
         let own = self.node(id).map(|node| node.group);
-        let others = self.groups.iter().filter(|(id, _)| Some(**id) != own).map(|(_, group)| group);
+        let others = self.groups.iter().filter(|(id, _)| Some(**id) != own).map(|(_, group)| group).take(MOST_COMPARED);
         let named = |group: &Group| {
             let example = self.node(group.example()?)?;
             Some((Arc::clone(&example.card.name), Arc::clone(&group.catalogue)))

@@ -150,6 +150,28 @@ impl<H: Host> Core<H> {
         Ok(())
     }
 
+    /// Where the calls are that have not ended.
+    pub(crate) fn describe_unfinished(&self) -> String {
+        let describe = |(id, call): (&crate::id::CallId, &CallEntry<H>)| {
+            let scope = match call.stage {
+                Stage::Queued(queue) => self.queues.get(queue).map(|queue| (&queue.scope, &queue.unserved)),
+                _ => None,
+            };
+            format!(
+                "{id} {} {:?} {scope:?} after {:?}; chores {:?}",
+                call.method.name(),
+                call.stage,
+                call.setbacks,
+                self.chores
+            )
+        };
+        let nodes = self.registry.nodes().map(|node| {
+            let Node { identity, state, health, busy, counts, .. } = node;
+            format!("{identity}: {state:?} {health:?} {busy} busy, {counts:?}")
+        });
+        self.calls.iter().take(8).map(describe).chain(nodes).collect::<Vec<_>>().join("; ")
+    }
+
     /// Whether any call has a deadline that has passed; to be asked after a tick.
     pub(crate) fn overdue(&self, now: Time) -> Option<String> {
         let late = self.calls.iter().find(|(_, call)| call.deadline().is_some_and(|deadline| deadline <= now));

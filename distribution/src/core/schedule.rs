@@ -377,7 +377,7 @@ impl<H: Host> Core<H> {
     /// Looks again for nodes for calls that avoid some, and may not need to any more.
     pub(super) fn place_avoiding(&mut self) {
         // One that is under way begins anew, so that departures in a row do not pile up.
-        let is_under_way = std::mem::replace(&mut self.place_from, Some(QueueId::FIRST)).is_some();
+        let is_under_way = self.place_from.replace(QueueId::FIRST).is_some();
         if !is_under_way {
             self.chores.push_back(Chore::PlaceAvoiding);
         }

@@ -329,7 +329,8 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         }
         while self.next.is_some() || self.pending < self.pace.window() {
             let Some(call) = self.pull(cx) else { break };
-            let known = self.unserved.find(call.method, &call.options).filter(|_| call.payload.is_ok());
+            let known =
+                self.unserved.find(&call.dispatcher, call.method, &call.options).filter(|_| call.payload.is_ok());
             if let Some(error) = known.cloned() {
                 if parcel.is_some() {
                     // The calls of a parcel follow each other.

@@ -1,6 +1,6 @@
 //! What becomes of a batch that has come back: results, calls that are to be sent again, and calls that fail.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use futures::Stream;
 
@@ -191,12 +191,18 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
     /// No node serves this method: ends the others of its calls that wait for one.
     fn fail_others(&mut self, first: &Batch<T, E>, error: &CallError) {
         let (method, options) = (first.address.method, &first.address.options);
-        self.unserved.note(method, options, error.clone());
+        // A node may have come since this call ended. One that comes from here on is told by `nodes_changed`.
+        if first.address.capacity().nodes > 0 {
+            return;
+        }
+        self.unserved.note(&first.address.dispatcher, method, options, error.clone());
         let mut others = Vec::new();
         for flight in self.flights.iter_mut() {
             let waits = flight.batch().is_some_and(|batch| {
                 let other = &batch.address;
-                let same = std::ptr::eq(other.method, method) && other.options.labels == options.labels;
+                let same = std::ptr::eq(other.method, method)
+                    && other.options.labels == options.labels
+                    && Arc::ptr_eq(&other.dispatcher, &first.address.dispatcher);
                 same && other.options.node.is_none()
                     && batch.race.is_none()
                     && other.dispatcher.take_back_unserved(&batch.state)

@@ -1,10 +1,12 @@
 //! Methods that no node serves, as a stream of calls has found out: the others of its calls to them end at
 //! once with the same error, instead of waiting for a node one after the other.
 
+use std::sync::Arc;
+
 use crate::{
     error::CallError,
     service::{
-        caller::{CallOptions, Labels},
+        caller::{CallOptions, Dispatcher, Labels},
         method::Method,
     },
 };
@@ -15,9 +17,16 @@ pub(super) struct Unserved(Vec<Finding>);
 
 #[derive(Debug)]
 struct Finding {
+    /// Whose calls they are.
+    dispatcher: usize,
     method: &'static Method,
     labels: Labels,
     error: CallError,
+}
+
+/// Tells masters apart.
+fn address(dispatcher: &Arc<dyn Dispatcher>) -> usize {
+    Arc::as_ptr(dispatcher).cast::<()>().addr()
 }
 
 /// Whether a call that ended like this has waited for any node with its labels, and none came. `setbacks` says
@@ -28,15 +37,31 @@ pub(super) fn is_unserved(error: &CallError, options: &CallOptions, setbacks: bo
 }
 
 impl Unserved {
-    pub(super) fn note(&mut self, method: &'static Method, options: &CallOptions, error: CallError) {
-        if self.find(method, options).is_none() {
-            self.0.push(Finding { method, labels: options.labels.clone(), error });
+    pub(super) fn note(
+        &mut self,
+        dispatcher: &Arc<dyn Dispatcher>,
+        method: &'static Method,
+        options: &CallOptions,
+        error: CallError,
+    ) {
+        if self.find(dispatcher, method, options).is_none() {
+            let dispatcher = address(dispatcher);
+            self.0.push(Finding { dispatcher, method, labels: options.labels.clone(), error });
         }
     }
 
     /// How a call that has not been sent ends without being sent.
-    pub(super) fn find(&self, method: &'static Method, options: &CallOptions) -> Option<&CallError> {
-        let same = |finding: &&Finding| std::ptr::eq(finding.method, method) && finding.labels == options.labels;
+    pub(super) fn find(
+        &self,
+        dispatcher: &Arc<dyn Dispatcher>,
+        method: &'static Method,
+        options: &CallOptions,
+    ) -> Option<&CallError> {
+        let same = |finding: &&Finding| {
+            std::ptr::eq(finding.method, method)
+                && finding.labels == options.labels
+                && finding.dispatcher == address(dispatcher)
+        };
         self.0.iter().filter(|_| options.node.is_none()).find(same).map(|finding| &finding.error)
     }
 

@@ -131,7 +131,6 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
         node
     });
     let Some(node) = joined else { return };
-    shared.look_for_uncallable(node, &name);
     // A node is more patient than the master: it must not give up a master that was stalled and would
     // have let the silence pass, or that waits longer because most nodes are silent.
     let welcome = Verdict::Welcome {
@@ -143,7 +142,14 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
         frame_limit: shared.frame_limit as u64,
     };
     match answer(&mut stream, &welcome).await {
-        Ok(()) => task.run(Arc::clone(&shared), stream, node).await,
+        Ok(()) => {
+            let looking = Arc::clone(&shared);
+            shared.track(async move {
+                // A panic there is logged by tokio's hook, and harms nobody.
+                let _ = tokio::task::spawn_blocking(move || looking.look_for_uncallable(node, &name)).await;
+            });
+            task.run(Arc::clone(&shared), stream, node).await;
+        }
         Err(error) => {
             let reason = GoneReason::Broken(error.to_string().into());
             shared.with_core("a node is gone", |core, now, effects| core.on_node_gone(now, node, reason, effects));

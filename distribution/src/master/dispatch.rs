@@ -6,6 +6,7 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
@@ -64,9 +65,14 @@ impl Deref for HeldCall {
     }
 }
 
+thread_local! {
+    /// Whether this thread was unwinding already when it brought an event: that panic is not the core's.
+    static PANICS_OUTSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
 impl Drop for HeldCall {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !PANICS_OUTSIDE.get() {
             // A call that has ended, or was cancelled, does not mind: the first end counts.
             let error = CallError::Shutdown { method: self.method.name(), execution: Execution::MayHaveRun };
             self.finish(Err(Failed { error, setbacks: Vec::new() }));
@@ -185,6 +191,7 @@ impl Shared {
         event: impl FnOnce(&mut Locked, Time, &mut Effects<MasterHost>) -> R,
     ) -> Option<R> {
         let mut effects = Vec::new();
+        let outside = PANICS_OUTSIDE.replace(std::thread::panicking());
         let result = {
             let mut locked = self.lock();
             let now = self.origin.elapsed();
@@ -207,6 +214,7 @@ impl Shared {
         let mut effects = effects.into_iter();
         // Among them are wakers and subscribers that are not ours: one that panics must not take the others along.
         while survive("carrying out effects", || effects.by_ref().for_each(carry_out)).is_none() {}
+        PANICS_OUTSIDE.set(outside);
         result
     }
 
@@ -244,6 +252,7 @@ impl Shared {
     pub(super) fn look_for_uncallable(&self, node: NodeId, name: &str) {
         let surroundings = self.with_core("looking at what a node serves", |core, _, _| core.surroundings(node));
         let Some(surroundings) = surroundings.flatten() else { return };
+        // On a thread that may be busy for a while: the texts are as long as peers make them.
         let uncallable = surroundings.uncallable(name);
         if uncallable.is_empty() {
             return;

@@ -62,6 +62,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
     let side = Side::new(patience(silence));
     let running = Running::new(Arc::clone(&setup.stale));
     let batches = Arc::new(Batches::default());
+    let _end_of_calls = EndOfCalls { running: Arc::clone(&running), batches: Arc::clone(&batches) };
     let drained = Arc::new(Notify::new());
     let dismissed = Arc::new(AtomicBool::new(false));
     let on_control = {
@@ -99,7 +100,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
     let mut beats = interval(heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut leave_at: Option<Instant> = None;
-    let end = loop {
+    loop {
         tokio::select! {
             request = requests.next() => match request {
                 Some(Ok(request)) => connection.run(request),
@@ -148,10 +149,21 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
                 break farewell(&mut requests, &side).await;
             }
         }
-    };
-    running.end();
-    batches.close_all();
-    end
+    }
+}
+
+/// Tells all calls of a connection that nobody waits for them any more, however it ends.
+struct EndOfCalls {
+    running: Arc<Running>,
+    batches: Arc<Batches>,
+}
+
+impl Drop for EndOfCalls {
+    fn drop(&mut self) {
+        self.running.end();
+        // After the calls were told: a batch that begins meanwhile sees one or the other.
+        self.batches.close_all();
+    }
 }
 
 /// A master that is stalled neither reads nor ends a frame, and is borne with for as long as its silence is.
@@ -255,9 +267,13 @@ impl Connection<'_> {
 
 /// Gives the end of a batch back that is not done in time.
 async fn give_back_late(batches: Arc<Batches>, side: Arc<Side>, (call, attempt): (u64, u32)) {
-    tokio::time::sleep(GIVE_BACK_AFTER).await;
-    if let Some(kept) = batches.cut((call, attempt)) {
-        side.send(Control::GaveBack { call, attempt, kept });
+    loop {
+        tokio::time::sleep(GIVE_BACK_AFTER).await;
+        // There is nothing to give back while nothing is started, or once all is.
+        if let Some(kept) = batches.cut((call, attempt)) {
+            side.send(Control::GaveBack { call, attempt, kept });
+            return;
+        }
     }
 }
 

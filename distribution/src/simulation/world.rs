@@ -892,7 +892,12 @@ impl World {
                 self.advance(TICK)?;
             }
         }
-        Err(format!("{} calls never end, {} are in flight", self.core.unfinished(), self.core.stats().in_flight))
+        let left = self.core.describe_unfinished();
+        Err(format!(
+            "{} calls never end, {} are in flight: {left}",
+            self.core.unfinished(),
+            self.core.stats().in_flight
+        ))
     }
 
     fn pick(&mut self, from: &[usize]) -> Option<usize> {
