@@ -255,7 +255,9 @@ impl<H: Host> Core<H> {
         let is_affine = |queue: &Queue| matches!(queue.scope, Scope::Node { exact: false, .. });
         let affine: Vec<QueueId> = queues.filter(|queue| self.queues.get(*queue).is_some_and(is_affine)).collect();
         for queue in affine {
-            let Some((place, head)) = self.queues.get(queue).map(|queue| (queue.place(), queue.head())) else { continue };
+            let Some((place, head)) = self.queues.get(queue).map(|queue| (queue.place(), queue.head())) else {
+                continue;
+            };
             self.registry.change_head(queue, &place, HeadChange { before: head, after: None });
             self.queues.close(queue, "its node is given a rest".into());
             self.chores.push_back(Chore::Empty(queue));

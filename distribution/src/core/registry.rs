@@ -19,7 +19,7 @@ use super::{
     group::{Group, GroupId, Standing, Views},
     health::Health,
     per_kind::{KINDS, PerKind},
-    queues::{HeadChange, QueueId, Place, Queues, Scope, TakenBy, Work},
+    queues::{HeadChange, Place, QueueId, Queues, Scope, TakenBy, Work},
     row::NodeRow,
 };
 use crate::{
