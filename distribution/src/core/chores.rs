@@ -54,7 +54,8 @@ impl<H: Host> Core<H> {
     }
 
     fn do_slice(&mut self, now: Time, effects: &mut Effects<H>) {
-        let mut budget = self.settings.slice;
+        // A chore costs one, and so does each of its calls: with less than two, none would ever be dealt with.
+        let mut budget = self.settings.slice.max(2);
         while budget > 0 {
             let Some(chore) = self.chores.pop_front() else { return };
             budget -= 1;

@@ -223,7 +223,7 @@ impl Group {
     }
 
     /// All views with the labels of each, for the sanity check.
-    #[cfg(feature = "simulation")]
+    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn views(&self) -> impl Iterator<Item = (u32, &Arc<[(String, String)]>, &View)> {
         self.labelled.iter().enumerate().map(|(bit, labelled)| (bit as u32, &labelled.labels, &labelled.view))
     }

@@ -27,9 +27,11 @@ mod registry;
 mod retry;
 mod ring;
 mod row;
-#[cfg(feature = "simulation")]
+#[cfg(any(test, feature = "simulation"))]
 mod sanity;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeSet, VecDeque},

@@ -62,7 +62,7 @@ impl Ready {
     }
 
     /// Compares the two halves of the books.
-    #[cfg(feature = "simulation")]
+    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn check(&self) -> Result<(), String> {
         for (node, (load, place)) in &self.places {
             if self.levels.get(load).and_then(|level| level.get(*place)) != Some(node) {

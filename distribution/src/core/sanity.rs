@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Core, Host, Registry, Time, Timer,
+    Core, Host, Registry, Timer,
     balance::Need,
     call::{CallEntry, Stage},
     group::{Group, GroupId, Standing, View},
@@ -173,7 +173,8 @@ impl<H: Host> Core<H> {
     }
 
     /// Whether any call has a deadline that has passed; to be asked after a tick.
-    pub(crate) fn overdue(&self, now: Time) -> Option<String> {
+    #[cfg(feature = "simulation")]
+    pub(crate) fn overdue(&self, now: super::Time) -> Option<String> {
         let late = self.calls.iter().find(|(_, call)| call.deadline().is_some_and(|deadline| deadline <= now));
         late.map(|(id, _)| format!("call {id} has outlived its deadline"))
     }

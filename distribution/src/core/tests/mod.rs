@@ -1,0 +1,457 @@
+//! What the core does, as tables: nodes with slots and load, an event, and the exact effects of it as short lines of
+//! text. After each event the books are recounted.
+
+mod balance;
+mod deadlines;
+mod drain;
+mod ejection;
+mod expiry;
+mod grants;
+mod liveness;
+mod prefetch;
+mod queues;
+mod replaced;
+mod retry;
+mod slices;
+
+use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Duration};
+
+use super::{Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, Settings, Time, read_card};
+use crate::{
+    error::{CallError, GoneReason, Progress, Setback},
+    id::{CallId, NodeId},
+    service::method::Method,
+    view::NodeEvent,
+    wire::{
+        Load, Outcome, Refusal, Reply,
+        hello::{MethodOffer, Registration},
+    },
+};
+
+/// Runs on a slot, once at most.
+static COMPUTE: Method = Method::new("A", 1, "compute", "fn() -> ()", false);
+/// Runs on a slot, and may be repeated.
+static AGAIN: Method = Method::new("A", 1, "again", "fn() -> ()", true);
+/// An async one.
+static WAIT: Method = Method::new("A", 1, "wait", "fn() -> ()", false);
+/// Of another service.
+static OTHER: Method = Method::new("B", 1, "compute", "fn() -> ()", false);
+/// Served by no node, unless it says so.
+static RARE: Method = Method::new("C", 1, "rare", "fn() -> ()", false);
+
+const USUAL: [&Method; 4] = [&COMPUTE, &AGAIN, &WAIT, &OTHER];
+/// No effect.
+const NOTHING: [&str; 0] = [];
+/// Too long to be sent ahead of a free slot.
+const LONG: Duration = Duration::from_secs(1);
+const SECOND: Duration = Duration::from_secs(1);
+/// Longer than any first wait for a repetition.
+const BACKED_OFF: Duration = Duration::from_millis(121);
+
+#[derive(Debug)]
+struct TableHost;
+
+impl Host for TableHost {
+    type Call = Rc<TableCall>;
+    type Link = Rc<TableLink>;
+}
+
+#[derive(Debug)]
+struct TableCall {
+    name: String,
+    count: u32,
+    /// The newest attempt that was written to its end.
+    sent: Cell<u32>,
+}
+
+impl CallHandle for Rc<TableCall> {
+    fn open(&self, _: u32) {}
+
+    fn withdraw(&self, attempt: u32) -> bool {
+        self.sent.get() < attempt
+    }
+
+    fn abandon(&self, attempt: u32) -> bool {
+        self.sent.get() < attempt
+    }
+}
+
+#[derive(Debug)]
+struct TableLink {
+    name: String,
+    heard: Cell<Time>,
+    complaint: Cell<Option<&'static str>>,
+}
+
+impl LinkHandle for Rc<TableLink> {
+    fn heard(&self) -> Time {
+        self.heard.get()
+    }
+
+    fn complaint(&self, _: Time) -> Option<&'static str> {
+        self.complaint.get()
+    }
+}
+
+/// What a node says of itself.
+#[derive(Clone)]
+struct Node {
+    slots: u32,
+    async_limit: u32,
+    busy: u32,
+    labels: Vec<(String, String)>,
+    serves: Vec<&'static Method>,
+    instance: Option<u128>,
+}
+
+/// A node that serves the usual methods.
+fn slots(slots: u32) -> Node {
+    Node { slots, async_limit: 4, busy: 0, labels: Vec::new(), serves: USUAL.to_vec(), instance: None }
+}
+
+impl Node {
+    fn busy(self, busy: u32) -> Self {
+        Self { busy, ..self }
+    }
+
+    fn async_limit(self, async_limit: u32) -> Self {
+        Self { async_limit, ..self }
+    }
+
+    fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn serves(self, methods: &[&'static Method]) -> Self {
+        Self { serves: methods.to_vec(), ..self }
+    }
+
+    fn instance(self, instance: u128) -> Self {
+        Self { instance: Some(instance), ..self }
+    }
+}
+
+/// A call as its maker asks for it.
+#[derive(Clone)]
+struct Ask {
+    method: &'static Method,
+    demand: Demand,
+    on: Option<&'static str>,
+    setbacks: Vec<Setback>,
+}
+
+fn call(method: &'static Method) -> Ask {
+    let demand = Demand {
+        count: 1,
+        timeout: None,
+        node: None,
+        labels: None,
+        affinity: None,
+        beside: None,
+        patient: false,
+        attempts: None,
+        retry_panics: false,
+        size: 10,
+    };
+    Ask { method, demand, on: None, setbacks: Vec::new() }
+}
+
+impl Ask {
+    fn with(mut self, change: impl FnOnce(&mut Demand)) -> Self {
+        change(&mut self.demand);
+        self
+    }
+
+    fn on(self, node: &'static str) -> Self {
+        Self { on: Some(node), ..self }
+    }
+
+    fn label(self, key: &str, value: &str) -> Self {
+        self.with(|demand| demand.labels = Some([(key.to_owned(), value.to_owned())].into()))
+    }
+
+    fn affinity(self, key: u64) -> Self {
+        self.with(|demand| demand.affinity = Some(key))
+    }
+
+    fn batch(self, count: u32) -> Self {
+        self.with(|demand| demand.count = count)
+    }
+
+    fn timeout(self, timeout: Duration) -> Self {
+        self.with(|demand| demand.timeout = Some(timeout))
+    }
+
+    fn patient(self) -> Self {
+        self.with(|demand| demand.patient = true)
+    }
+
+    fn size(self, size: usize) -> Self {
+        self.with(|demand| demand.size = size)
+    }
+
+    fn attempts(self, attempts: u32) -> Self {
+        self.with(|demand| demand.attempts = Some(attempts))
+    }
+
+    fn retry_panics(self) -> Self {
+        self.with(|demand| demand.retry_panics = true)
+    }
+}
+
+/// A core, with names for its nodes and calls.
+struct Table {
+    core: Core<TableHost>,
+    now: Time,
+    nodes: BTreeMap<String, (NodeId, Rc<TableLink>)>,
+    calls: BTreeMap<String, (CallId, Rc<TableCall>)>,
+    /// The newest attempt of each call that was sent.
+    sent: BTreeMap<String, (String, u32)>,
+    /// What befell calls that have ended.
+    setbacks: BTreeMap<String, Vec<Setback>>,
+    /// Links write what they are sent at once.
+    writes: bool,
+    /// Nodes of which nothing is heard.
+    silent: Vec<&'static str>,
+}
+
+impl Table {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
+            heartbeat: SECOND,
+            node_wait: Duration::from_secs(5),
+            queue: 1000,
+            queue_bytes: 1 << 30,
+            slice: 256,
+            epoch: 1,
+            seed: 7,
+        };
+        change(&mut settings);
+        Self {
+            core: Core::new(settings),
+            now: SECOND,
+            nodes: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            setbacks: BTreeMap::new(),
+            writes: true,
+            silent: Vec::new(),
+        }
+    }
+
+    /// Brings an event to the core and says what it wants done.
+    fn bring(&mut self, event: impl FnOnce(&mut Core<TableHost>, Time, &mut Effects<TableHost>)) -> Vec<String> {
+        let mut effects = Vec::new();
+        event(&mut self.core, self.now, &mut effects);
+        if let Err(what) = self.core.sanity_check() {
+            panic!("at {:?}: {what}", self.now);
+        }
+        effects.into_iter().map(|effect| self.carry_out(effect)).collect()
+    }
+
+    fn name(&self, id: CallId) -> &str {
+        let named = self.calls.iter().find(|(_, (known, _))| *known == id);
+        named.map_or("?", |(name, _)| name)
+    }
+
+    fn carry_out(&mut self, effect: Effect<TableHost>) -> String {
+        match effect {
+            Effect::Send { link, call, attempt, granted, .. } => {
+                if self.writes {
+                    call.sent.set(attempt);
+                }
+                self.sent.insert(call.name.clone(), (link.name.clone(), attempt));
+                let part = if granted < call.count { format!(" ({granted} of {})", call.count) } else { String::new() };
+                format!("send {}#{attempt} to {}{part}", call.name, link.name)
+            }
+            Effect::Grant { link, id, attempt, upto } => {
+                format!("grant {upto} of {}#{attempt} on {}", self.name(id), link.name)
+            }
+            Effect::Cancel { link, id, attempt } => format!("cancel {}#{attempt} on {}", self.name(id), link.name),
+            Effect::End { call, end, setbacks } => {
+                self.setbacks.insert(call.name.clone(), setbacks);
+                format!(
+                    "end {}: {}",
+                    call.name,
+                    end.map_or_else(|error| brief(&error), |end| format!("value from {}", end.node.name))
+                )
+            }
+            Effect::Shorten { call, kept } => format!("shorten {} to {kept}", call.name),
+            Effect::Retract { link } => format!("retract from {}", link.name),
+            Effect::Drained { link } => format!("drained {}", link.name),
+            Effect::Disconnect { link, reason } => format!("cut off {}: it {reason}", link.name),
+            Effect::Event(event) => match event {
+                NodeEvent::Joined { node } => format!("{} joined", node.name),
+                NodeEvent::Suspect { node, .. } => format!("{} suspect", node.name),
+                NodeEvent::Recovered { node } => format!("{} recovered", node.name),
+                NodeEvent::Draining { node } => format!("{} draining", node.name),
+                NodeEvent::Gone { node, in_flight, .. } => format!("{} gone with {in_flight}", node.name),
+                NodeEvent::Ejected { node, rest, .. } => format!("{} rests for {rest:?}", node.name),
+                NodeEvent::Restored { node } => format!("{} restored", node.name),
+                NodeEvent::Missed(count) => format!("missed {count}"),
+            },
+        }
+    }
+
+    fn join(&mut self, name: &str, node: Node) -> Vec<String> {
+        let link = Rc::new(TableLink { name: name.to_owned(), heard: Cell::new(self.now), complaint: Cell::new(None) });
+        let id = self.core.new_node_id();
+        self.nodes.insert(name.to_owned(), (id, Rc::clone(&link)));
+        let registration = Registration {
+            name: name.to_owned(),
+            instance: node.instance.unwrap_or_else(|| id.to_bits().into()),
+            slots: node.slots,
+            busy: node.busy,
+            async_limit: node.async_limit,
+            frame_limit: 65_536,
+            labels: node.labels,
+            methods: node.serves.iter().map(|method| offer(method)).collect(),
+        };
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        self.bring(|core, now, effects| core.on_node_joined(now, id, read_card(registration), addr, link, effects))
+    }
+
+    /// Nodes with these names and slots.
+    fn joined(mut self, nodes: &[(&str, u32)]) -> Self {
+        for (name, count) in nodes {
+            self.join(name, slots(*count));
+        }
+        self
+    }
+
+    fn node(&self, name: &str) -> NodeId {
+        self.nodes[name].0
+    }
+
+    fn submit(&mut self, name: &str, ask: Ask) -> Vec<String> {
+        let Ask { method, mut demand, on, setbacks } = ask;
+        demand.node = on.map(|node| self.node(node));
+        let handle = Rc::new(TableCall { name: name.to_owned(), count: demand.count, sent: Cell::new(0) });
+        let mut id = CallId(0);
+        let given = Rc::clone(&handle);
+        let lines = self.bring(|core, now, effects| id = core.submit(now, given, method, demand, setbacks, effects));
+        self.calls.insert(name.to_owned(), (id, handle));
+        lines
+    }
+
+    /// The node's answer to the newest attempt of a call.
+    fn reply(&mut self, name: &str, outcome: Outcome, run: Duration) -> Vec<String> {
+        self.ended(name, Attempted::Replied(Reply::without_payload(outcome, run)))
+    }
+
+    fn ended(&mut self, name: &str, attempted: Attempted) -> Vec<String> {
+        let (node, attempt) = self.sent[name].clone();
+        let (node, id) = (self.node(&node), self.calls[name].0);
+        self.bring(|core, now, effects| core.on_attempt_finished(now, node, id, attempt, attempted, effects))
+    }
+
+    fn answer(&mut self, name: &str) -> Vec<String> {
+        self.reply(name, Outcome::Value, LONG)
+    }
+
+    fn panic(&mut self, name: &str) -> Vec<String> {
+        self.reply(name, Outcome::Panicked("oh".to_owned()), LONG)
+    }
+
+    fn refuse(&mut self, name: &str, refusal: Refusal) -> Vec<String> {
+        self.reply(name, Outcome::Refused(refusal), Duration::ZERO)
+    }
+
+    /// Lets the core know how long a method runs.
+    fn teach(&mut self, method: &'static Method, run: Duration) {
+        self.submit("lesson", call(method));
+        self.reply("lesson", Outcome::Value, run);
+    }
+
+    fn gone(&mut self, name: &str, reason: GoneReason) -> Vec<String> {
+        let id = self.node(name);
+        self.bring(|core, now, effects| core.on_node_gone(now, id, reason, effects))
+    }
+
+    fn dies(&mut self, name: &str) -> Vec<String> {
+        self.gone(name, GoneReason::Disconnected)
+    }
+
+    fn drain(&mut self, name: &str) -> Vec<String> {
+        let id = self.node(name);
+        self.bring(|core, now, effects| core.on_node_draining(now, id, effects))
+    }
+
+    fn stale(&mut self, name: &str, stale: u32) -> Vec<String> {
+        let id = self.node(name);
+        let load = Load { stale, ..Load::default() };
+        self.bring(|core, now, effects| core.on_heartbeat(now, id, load, effects))
+    }
+
+    fn wants(&mut self, name: &str, upto: u32) -> Vec<String> {
+        let (node, attempt) = self.sent[name].clone();
+        let (node, id) = (self.node(&node), self.calls[name].0);
+        self.bring(|core, _, effects| core.on_wants(node, id, attempt, upto, effects))
+    }
+
+    fn gives_back(&mut self, name: &str, kept: u32) -> Vec<String> {
+        let (node, attempt) = self.sent[name].clone();
+        let (node, id) = (self.node(&node), self.calls[name].0);
+        self.bring(|core, _, effects| core.on_gave_back(node, id, attempt, kept, effects))
+    }
+
+    fn tick(&mut self) -> Vec<String> {
+        self.bring(|core, now, effects| core.tick(now, effects))
+    }
+
+    /// Time goes by, with a tick whenever the core wants one.
+    fn pass(&mut self, time: Duration) -> Vec<String> {
+        let end = self.now + time;
+        let mut lines = Vec::new();
+        loop {
+            self.now = self.core.next_tick().clamp(self.now, end);
+            for (name, (_, link)) in &self.nodes {
+                if !self.silent.contains(&name.as_str()) {
+                    link.heard.set(self.now);
+                }
+            }
+            if self.core.next_tick() > self.now {
+                return lines;
+            }
+            lines.extend(self.tick());
+        }
+    }
+}
+
+/// The lines that begin so.
+fn only<'a>(lines: &'a [String], start: &str) -> Vec<&'a str> {
+    lines.iter().map(String::as_str).filter(|line| line.starts_with(start)).collect()
+}
+
+fn brief(error: &CallError) -> String {
+    match error {
+        CallError::NodeLost { node, attempts, .. } => format!("lost with {}, attempts {attempts}", node.name),
+        CallError::Panicked { node, .. } => format!("panicked on {}", node.name),
+        CallError::NoNode { wanted, .. } => format!("no node: {wanted}"),
+        CallError::Overloaded { queued, limit, unit, .. } => format!("overloaded: {queued} of {limit} {unit}"),
+        CallError::TimedOut { progress, .. } => match progress {
+            Progress::Queued => "timed out, queued".to_owned(),
+            Progress::Retrying(node) => format!("timed out, to be repeated after {}", node.name),
+            Progress::Sent(node) => format!("timed out on {}", node.name),
+        },
+        CallError::Poisoned { nodes, .. } => format!("poisoned by {} nodes", nodes.len()),
+        other => other.to_string(),
+    }
+}
+
+fn offer(method: &'static Method) -> MethodOffer {
+    MethodOffer {
+        id: method.id().0,
+        service: method.name().service.to_owned(),
+        version: method.version(),
+        name: method.name().method.to_owned(),
+        signature: method.signature().to_owned(),
+        structure: method.definitions().to_vec(),
+        compute: !std::ptr::eq(method, &WAIT),
+    }
+}

@@ -1,0 +1,135 @@
+//! The order in which waiting calls are taken, and how many may wait.
+
+use super::*;
+
+/// One node whose only slot is taken.
+fn taken() -> Table {
+    let mut table = Table::new().joined(&[("n1", 1)]);
+    table.submit("x", call(&COMPUTE));
+    table
+}
+
+/// Ends one call after the other, and says in which order they were sent.
+fn order(table: &mut Table, first: &str) -> Vec<String> {
+    let (mut order, mut running) = (Vec::new(), first.to_owned());
+    loop {
+        let lines = table.answer(&running);
+        assert_eq!(lines[0], format!("end {running}: value from n1"));
+        let Some(sent) = lines.get(1) else { return order };
+        running = sent["send ".len()..].split('#').next().expect("a call").to_owned();
+        order.push(running.clone());
+    }
+}
+
+#[test]
+fn of_one_service_the_oldest_call_goes_first_whatever_its_method() {
+    let mut table = taken();
+    for (name, method) in [("a", &COMPUTE), ("b", &AGAIN), ("c", &COMPUTE), ("d", &AGAIN)] {
+        assert_eq!(table.submit(name, call(method)), NOTHING);
+    }
+    assert_eq!(order(&mut table, "x"), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn services_take_turns() {
+    let mut table = taken();
+    for (name, method) in [("a", &COMPUTE), ("b", &COMPUTE), ("c", &COMPUTE), ("d", &OTHER), ("e", &OTHER)] {
+        table.submit(name, call(method));
+    }
+    assert_eq!(order(&mut table, "x"), ["d", "a", "e", "b", "c"]);
+}
+
+#[test]
+fn calls_for_one_node_take_part_in_the_order_of_all_others() {
+    let mut table = taken();
+    table.submit("a", call(&COMPUTE));
+    table.submit("on", call(&COMPUTE).on("n1"));
+    table.submit("affinity", call(&COMPUTE).affinity(3));
+    table.submit("b", call(&COMPUTE));
+    table.submit("on again", call(&COMPUTE).on("n1"));
+    table.submit("other", call(&OTHER));
+    assert_eq!(order(&mut table, "x"), ["other", "a", "on", "affinity", "b", "on again"]);
+}
+
+#[test]
+fn targeted_calls_do_not_starve_another_service() {
+    let mut table = taken();
+    for name in ["a", "b", "c"] {
+        table.submit(name, call(&COMPUTE).on("n1"));
+    }
+    table.submit("d", call(&OTHER));
+    table.submit("e", call(&OTHER));
+    assert_eq!(order(&mut table, "x"), ["d", "a", "e", "b", "c"]);
+}
+
+#[test]
+fn calls_that_a_node_cannot_take_do_not_keep_others_from_it() {
+    let mut table = Table::new();
+    table.join("n1", slots(1));
+    table.join("n2", slots(1).label("gpu", "a100"));
+    table.submit("x", call(&COMPUTE).on("n1"));
+    table.submit("y", call(&COMPUTE).on("n2"));
+    table.submit("a", call(&COMPUTE).label("gpu", "a100"));
+    table.submit("b", call(&COMPUTE).on("n2"));
+    table.submit("c", call(&COMPUTE));
+    assert_eq!(table.answer("x"), ["end x: value from n1", "send c#1 to n1"]);
+    assert_eq!(table.answer("y"), ["end y: value from n2", "send a#1 to n2"]);
+}
+
+#[test]
+fn a_node_full_of_compute_calls_takes_async_ones_that_wait_behind() {
+    let mut table = Table::new();
+    table.join("n1", slots(1).async_limit(1));
+    for (name, method) in [("x", &COMPUTE), ("w", &WAIT), ("a", &COMPUTE), ("b", &WAIT)] {
+        table.submit(name, call(method));
+    }
+    assert_eq!(table.answer("w"), ["end w: value from n1", "send b#1 to n1"]);
+    assert_eq!(table.answer("x"), ["end x: value from n1", "send a#1 to n1"]);
+}
+
+#[test]
+fn the_queue_is_bounded_in_calls() {
+    let mut table = Table::with(|settings| settings.queue = 2).joined(&[("n1", 1)]);
+    for name in ["x", "a", "b"] {
+        table.submit(name, call(&COMPUTE));
+    }
+    assert_eq!(table.submit("c", call(&COMPUTE)), ["end c: overloaded: 2 of 2 calls"]);
+    assert_eq!(table.submit("d", call(&COMPUTE).on("n1")), ["end d: overloaded: 2 of 2 calls"]);
+    assert_eq!(table.submit("e", call(&WAIT)), ["send e#1 to n1"], "what need not wait is taken");
+    table.answer("x");
+    assert_eq!(table.submit("f", call(&COMPUTE)), NOTHING);
+}
+
+#[test]
+fn the_queue_is_bounded_in_bytes() {
+    let mut table = Table::with(|settings| settings.queue_bytes = 100).joined(&[("n1", 1)]);
+    table.submit("x", call(&COMPUTE).size(1000));
+    assert_eq!(table.submit("a", call(&COMPUTE).size(60)), NOTHING);
+    assert_eq!(table.submit("b", call(&COMPUTE).size(50)), ["end b: overloaded: 60 of 100 bytes of arguments"]);
+    assert_eq!(table.submit("c", call(&COMPUTE).size(40)), NOTHING);
+}
+
+#[test]
+fn patient_calls_do_not_count_against_the_limits() {
+    let limits = |settings: &mut Settings| (settings.queue, settings.queue_bytes) = (1, 100);
+    let mut table = Table::with(limits).joined(&[("n1", 1)]);
+    table.submit("x", call(&COMPUTE));
+    for name in ["p1", "p2", "p3"] {
+        assert_eq!(table.submit(name, call(&COMPUTE).patient().size(90)), NOTHING);
+    }
+    assert_eq!(table.submit("a", call(&COMPUTE).size(90)), NOTHING, "nobody else waits who counts");
+    assert_eq!(table.submit("b", call(&COMPUTE)), ["end b: overloaded: 1 of 1 calls"]);
+    assert_eq!(table.submit("p4", call(&COMPUTE).patient()), NOTHING);
+    assert_eq!(order(&mut table, "x"), ["p1", "p2", "p3", "a", "p4"]);
+}
+
+#[test]
+fn a_call_that_was_sent_before_is_let_into_a_full_queue() {
+    let mut table = Table::with(|settings| settings.queue = 1).joined(&[("n1", 1)]);
+    table.submit("x", call(&COMPUTE));
+    table.submit("a", call(&COMPUTE));
+    let given_back = table.refuse("x", Refusal::Returned);
+    assert_eq!(given_back, ["send x#2 to n1"], "it keeps its place before those made after it");
+    table.submit("b", call(&COMPUTE).on("n1"));
+    assert_eq!(table.core.stats().queued, 1, "b was turned away");
+}

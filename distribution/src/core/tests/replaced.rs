@@ -1,0 +1,54 @@
+//! A process that registers again has one registration.
+
+use super::*;
+
+#[test]
+fn the_old_registration_ends_and_its_calls_find_the_new_one() {
+    let mut table = Table::new();
+    table.writes = false;
+    table.join("old", slots(1).instance(5));
+    table.submit("a", call(&COMPUTE));
+    assert_eq!(
+        table.join("new", slots(1).instance(5)),
+        [
+            "new joined",
+            "cut off old: it registered again, over another connection",
+            "old gone with 1",
+            "send a#2 to new"
+        ]
+    );
+    // That its connection ends then is no news.
+    assert_eq!(table.dies("old"), NOTHING);
+    let again = table.join("newest", slots(1).instance(5));
+    assert_eq!(again[1], "cut off new: it registered again, over another connection");
+}
+
+#[test]
+fn a_call_that_may_have_run_there_is_repeated_only_if_it_is_idempotent() {
+    let mut table = Table::new();
+    table.join("old", slots(2).instance(5));
+    table.submit("a", call(&COMPUTE));
+    table.submit("b", call(&AGAIN));
+    let lines = table.join("new", slots(2).instance(5));
+    assert_eq!(lines[2..], ["old gone with 2", "end a: lost with old, attempts 1"]);
+    assert_eq!(table.pass(BACKED_OFF), ["send b#2 to new"]);
+}
+
+#[test]
+fn other_processes_are_left_alone() {
+    let mut table = Table::new();
+    table.join("n1", slots(1).instance(5));
+    assert_eq!(table.join("n2", slots(1).instance(6)), ["n2 joined"]);
+    table.dies("n1");
+    assert_eq!(table.join("n1", slots(1).instance(5)), ["n1 joined"], "the old one is gone already");
+}
+
+#[test]
+fn what_was_to_run_on_the_old_registration_ends() {
+    let mut table = Table::new();
+    table.join("old", slots(1).instance(5));
+    table.submit("x", call(&COMPUTE));
+    table.submit("on", call(&COMPUTE).on("old"));
+    let lines = table.join("new", slots(1).instance(5));
+    assert_eq!(only(&lines, "end on: no node: it was to run on node old").len(), 1, "{lines:?}");
+}
