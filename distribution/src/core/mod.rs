@@ -12,6 +12,7 @@
 
 mod balance;
 mod call;
+mod calls;
 mod card;
 mod chores;
 mod effect;
@@ -45,6 +46,7 @@ use rand::{SeedableRng, rngs::SmallRng};
 use rustc_hash::FxHashMap;
 
 use call::{CallEntry, Stage, goes_on_one_by_one, last_failure, shutdown_error};
+use calls::{Calls, SHARDS};
 use chores::{Chore, Departed};
 use queues::{QueueId, Queues, Seq};
 use registry::Registry;
@@ -110,8 +112,7 @@ enum Timer {
 pub(crate) struct Core<H: Host> {
     settings: Settings,
     registry: Registry<H>,
-    /// Numbered by ourselves, so that no stronger hash is needed.
-    calls: FxHashMap<CallId, CallEntry<H>>,
+    calls: Calls<H>,
     queues: Queues,
     /// Calls that are queued again after a while.
     backing_off: usize,
@@ -141,8 +142,8 @@ pub(crate) struct Core<H: Host> {
     next_seq: Seq,
     stats: Stats,
     shutting_down: bool,
-    /// Calls that a shutdown has yet to end.
-    ending: Vec<CallId>,
+    /// Calls that a shutdown has yet to end, of the tables up to this one.
+    ending: (usize, Vec<CallId>),
 }
 
 impl<H: Host> fmt::Debug for Core<H> {
@@ -161,7 +162,7 @@ impl<H: Host> Core<H> {
             rng: SmallRng::seed_from_u64(settings.seed),
             settings,
             registry: Registry::new(),
-            calls: FxHashMap::default(),
+            calls: Calls::new(),
             queues: Queues::default(),
             backing_off: 0,
             called: FxHashMap::default(),
@@ -180,7 +181,7 @@ impl<H: Host> Core<H> {
             next_seq: 0,
             stats: Stats::default(),
             shutting_down: false,
-            ending: Vec::new(),
+            ending: (0, Vec::new()),
         }
     }
 
@@ -596,20 +597,26 @@ impl<H: Host> Core<H> {
     }
 
     fn end_some(&mut self, effects: &mut Effects<H>, which: impl Fn(&Stage) -> bool) -> bool {
-        let mut ended = 0;
-        while ended < self.settings.slice {
-            let Some(id) = self.ending.pop() else {
-                // What is left of it may be another's, which ends fewer of them.
-                self.ending = self.calls.iter().filter(|(_, call)| which(&call.stage)).map(|(id, _)| *id).collect();
-                if self.ending.is_empty() {
-                    return false;
+        let mut left = self.settings.slice;
+        let mut empty = 0;
+        while left > 0 {
+            if let Some(id) = self.ending.1.pop() {
+                left -= 1;
+                if self.calls.get(&id).is_some_and(|call| which(&call.stage)) {
+                    self.end_with(id, effects, shutdown_error);
                 }
                 continue;
-            };
-            ended += 1;
-            if self.calls.get(&id).is_some_and(|call| which(&call.stage)) {
-                self.end_with(id, effects, shutdown_error);
             }
+            // All tables one after the other, until there was none of these calls in any. Another task may be at the
+            // same, and end fewer of them.
+            if empty == SHARDS {
+                return false;
+            }
+            let shard = self.ending.0;
+            self.ending.0 = (shard + 1) % SHARDS;
+            let calls = self.calls.of_shard(shard).filter(|(_, call)| which(&call.stage));
+            self.ending.1 = calls.map(|(id, _)| *id).collect();
+            empty = if self.ending.1.is_empty() { empty + 1 } else { 0 };
         }
         true
     }

@@ -31,9 +31,7 @@ impl<H: Host> Core<H> {
         self.check_queues()?;
         for (at, timer) in &self.timers {
             let (Timer::Deadline(id) | Timer::Retry(id)) = timer else { continue };
-            must(self.calls.contains_key(id), || {
-                format!("a timer ({timer:?} at {at:?}) is for a call that has ended")
-            })?;
+            must(self.calls.contains(id), || format!("a timer ({timer:?} at {at:?}) is for a call that has ended"))?;
         }
         for id in &self.registry.resting {
             let is_due = self.timers.iter().any(|(_, timer)| *timer == Timer::Rest(*id));
@@ -45,7 +43,7 @@ impl<H: Host> Core<H> {
     fn check_calls(&self) -> Checked {
         let mut limited = Amount::default();
         let (mut waiting, mut backing_off) = (0, 0);
-        for (id, call) in &self.calls {
+        for (id, call) in self.calls.iter() {
             match call.stage {
                 Stage::Between => return Err(format!("call {id} is nowhere")),
                 Stage::Queued(queue) => {
@@ -151,6 +149,7 @@ impl<H: Host> Core<H> {
     }
 
     /// Where the calls are that have not ended.
+    #[cfg(feature = "simulation")]
     pub(crate) fn describe_unfinished(&self) -> String {
         let describe = |(id, call): (&crate::id::CallId, &CallEntry<H>)| {
             let scope = match call.stage {

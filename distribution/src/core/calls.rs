@@ -1,0 +1,66 @@
+//! The calls that have not ended, by number.
+//!
+//! They lie in many small tables and not in one. A table that grows moves all that is in it, which for a million calls
+//! would hold the core's lock for hundreds of milliseconds.
+
+use rustc_hash::FxHashMap;
+
+use super::{Host, call::CallEntry, mix};
+use crate::id::CallId;
+
+/// Tables: with a million calls each has some thousand, and grows in less than a millisecond.
+pub(super) const SHARDS: usize = 512;
+
+pub(super) struct Calls<H: Host> {
+    /// Numbered by ourselves, so that no stronger hash is needed.
+    shards: Vec<FxHashMap<CallId, CallEntry<H>>>,
+    count: usize,
+}
+
+impl<H: Host> Calls<H> {
+    pub(super) fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| FxHashMap::default()).collect(), count: 0 }
+    }
+
+    /// The numbers of batches have gaps of a kind, so they are mixed.
+    fn shard(id: CallId) -> usize {
+        (mix(id.0) % SHARDS as u64) as usize
+    }
+
+    pub(super) fn get(&self, id: &CallId) -> Option<&CallEntry<H>> {
+        self.shards[Self::shard(*id)].get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &CallId) -> Option<&mut CallEntry<H>> {
+        self.shards[Self::shard(*id)].get_mut(id)
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn contains(&self, id: &CallId) -> bool {
+        self.get(id).is_some()
+    }
+
+    pub(super) fn insert(&mut self, id: CallId, call: CallEntry<H>) {
+        let before = self.shards[Self::shard(id)].insert(id, call);
+        self.count += usize::from(before.is_none());
+    }
+
+    pub(super) fn remove(&mut self, id: &CallId) -> Option<CallEntry<H>> {
+        let call = self.shards[Self::shard(*id)].remove(id)?;
+        self.count -= 1;
+        Some(call)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&CallId, &CallEntry<H>)> {
+        self.shards.iter().flatten()
+    }
+
+    /// The calls of one table.
+    pub(super) fn of_shard(&self, shard: usize) -> impl Iterator<Item = (&CallId, &CallEntry<H>)> {
+        self.shards.get(shard).into_iter().flatten()
+    }
+}
