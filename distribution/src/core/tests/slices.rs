@@ -118,3 +118,20 @@ fn a_shutdown_ends_calls_in_slices() {
     assert_eq!(ended, 10);
     assert_eq!(table.submit("late", call(&COMPUTE)).len(), 1);
 }
+
+#[test]
+fn nodes_that_are_cut_off_together_are_cut_off_one_after_the_other() {
+    // As many levels as nodes would not fit on this stack: an event that a chore brings does no chores itself.
+    let small = std::thread::Builder::new().stack_size(512 * 1024);
+    let test = small.spawn(|| {
+        let names: Vec<&'static str> = (0..400).map(|at| &*format!("n{at}").leak()).collect();
+        let nodes: Vec<(&'static str, u32)> = names.iter().map(|name| (*name, 1)).collect();
+        let mut table = Table::new().joined(&nodes);
+        for name in &names {
+            table.nodes[*name].1.complaint.set(Some("it does not read"));
+        }
+        let lines = table.pass(Duration::from_millis(600));
+        assert_eq!(only(&lines, "cut off").len(), 400);
+    });
+    test.expect("a thread").join().expect("the stack is large enough");
+}
