@@ -98,8 +98,8 @@ pub fn request(id: u64, call: u64, timeout: Option<u64>, (name, signature): (&st
     frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1, 1, 1], &timeout, &[0], arguments].concat())
 }
 
-/// A batch of calls with these arguments to the first version of a method of `Probe`, of which so many may be
-/// started.
+/// A batch of calls with these arguments to the first version of a method of `Probe`, of which this many may
+/// be started.
 pub fn batch(id: u64, call: u64, granted: u64, (name, signature): (&str, &str), arguments: &[Vec<u8>]) -> Vec<u8> {
     let method = number(method_id(name, signature));
     let count = number(arguments.len() as u64);

@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 
 #[distribution::service]
 trait Fragile {
-    /// Doubles; ends the process at one number in so many, the third, or never.
+    /// Doubles; ends the process at one number in this many, the third, or never.
     #[rpc(idempotent)]
     fn double(&self, number: u64, in_so_many: u64) -> u64;
     /// The same, and must not be repeated.

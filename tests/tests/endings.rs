@@ -111,7 +111,7 @@ fn calls_end_although_the_runtime_of_their_handlers_has() {
         let running = probe.wait(meeting.addr(), "running".to_owned()).spawn();
         let _guest = meeting.guest("running").await;
         theirs.shutdown_background();
-        // Its sockets give errors from then on, and whatever the handler makes of them is no value.
+        // Its sockets give errors from then on, and what the handler makes of them is not a value.
         let error = failure(soon("the running call", running).await);
         assert_eq!(error.execution(), Execution::MayHaveRun, "{error:?}");
         assert!(matches!(&error, CallError::NodeLost { .. }), "{error:?}");

@@ -240,7 +240,7 @@ impl<S, T, E> Distributed<S, T, E> {
         self
     }
 
-    /// How far it has come, for a total of so many calls.
+    /// How far it has come, for a total of this many calls.
     fn look(&self, tracker: &Tracker, total: Option<u64>) -> Progress {
         let (mut running, mut oldest) = (0, None);
         for batch in self.flights.iter().filter_map(Flight::batch) {

@@ -92,19 +92,19 @@ impl Pace {
         lane.largest = lane.largest.max(calls);
     }
 
-    /// So many calls are sent.
+    /// This many calls are sent.
     pub(super) fn note_sent(&mut self, method: &'static Method, labels: &Labels, calls: usize) {
         let lane = self.lane(method, labels);
         self.lanes[lane].out += calls;
     }
 
-    /// So many calls that were sent are not awaited any more.
+    /// This many calls that were sent are not awaited any more.
     pub(super) fn note_back(&mut self, method: &'static Method, labels: &Labels, calls: usize) {
         let lane = self.lane(method, labels);
         self.lanes[lane].out -= calls;
     }
 
-    /// The reply to so many calls took this many bytes.
+    /// The reply to this number of calls took this many bytes.
     pub(super) fn note_reply(&mut self, method: &'static Method, labels: &Labels, calls: usize, bytes: usize) {
         let lane = self.lane(method, labels);
         let reply = &mut self.lanes[lane].reply;

@@ -103,7 +103,7 @@ fn calls<C: Caller>(caller: &C, method: &'static Method, count: u64) -> impl Ite
     (0..count).map(move |number| stub.call(method, &(number,)))
 }
 
-/// A value of so many bytes, as it travels.
+/// A value of this many bytes, as it travels.
 fn value(size: usize) -> Bytes {
     let mut encoder = crate::wire::codec::Encoder::new(usize::MAX);
     encoder.put(&Bytes::from(vec![1; size])).expect("encodes");

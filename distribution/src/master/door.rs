@@ -109,7 +109,7 @@ impl Door {
     /// Lets one more wait, until the guard is dropped; `None` if there is no room.
     ///
     /// Where there are too many, or too many from one address, chance decides which of them goes, of those that have had
-    /// the time that a handshake takes. So whoever holds places by silence loses them to newcomers, and nodes that come
+    /// the time that a handshake takes. So a peer that holds places by silence loses them to newcomers, and nodes that come
     /// faster than they can register do not end each other's handshakes, by which none would ever get through: the
     /// newcomer is the one that goes. For an address that has to wait before it is heard it always is.
     pub(super) fn enter(self: &Arc<Self>, addr: IpAddr) -> Option<Stranger> {

@@ -184,7 +184,7 @@ impl Credit {
         (lead as u32).max(self.count / LEAD_PARTS).max(1)
     }
 
-    /// How far to ask to go, if it is time to ask. A batch that has run for `elapsed` has started so many.
+    /// How far to ask to go, if it is time to ask. A batch that has run for `elapsed` has started this many.
     fn next(&mut self, started: u32, round_trip: Duration, elapsed: impl FnOnce() -> Duration) -> Option<u32> {
         if started < self.ask_at || self.upto >= self.count {
             return None;

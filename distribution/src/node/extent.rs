@@ -43,7 +43,7 @@ impl Extent {
     /// Starts the next call, and says how many are started then. Waits while there is a next call that is
     /// not granted yet; `None` if there is none, or the batch was cut or closed.
     ///
-    /// Whoever calls this has asked for more before it comes to that.
+    /// The caller has asked for more before it comes to that.
     pub(crate) fn start_next(&self) -> Option<u32> {
         loop {
             let next = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {

@@ -171,7 +171,7 @@ impl Runner {
     }
 }
 
-/// Whether a handler that takes this long on average keeps so many that are like it waiting for too long.
+/// Whether a handler that takes this long on average keeps this many that are like it waiting for too long.
 fn keeps_waiting(mean: Duration, waiting: usize) -> bool {
     mean > HAND_OVER && mean.saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX)) > QUEUE_MOST
 }

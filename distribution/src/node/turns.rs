@@ -67,7 +67,7 @@ pub(crate) struct Look<J: Labelled, D> {
 
 /// What a runner does next.
 pub(crate) enum Next<J> {
-    /// Run this job; so many wait behind it.
+    /// Run this job; this many wait behind it.
     Start(J, usize),
     /// Answer what has run.
     Answer,
@@ -173,7 +173,7 @@ impl<J: Labelled, D> Turn<J, D> {
     pub(crate) fn next(&mut self, left: Option<D>, most: usize) -> Next<J> {
         let mut queue = self.turns.lock();
         let queue = &mut *queue;
-        // Whoever is active now answers it.
+        // The runner that is active now answers it.
         queue.done.extend(left);
         let Some(active) = queue.active.as_mut().filter(|active| active.number == self.number) else {
             // This one was given up. With nobody active there is nobody else to answer.

@@ -375,7 +375,7 @@ pub(crate) enum Verdict {
     },
     /// Not now, or not ever, and why.
     Refused { reason: String, for_good: bool },
-    /// Too many others register at the moment; there is room again after so many microseconds.
+    /// Too many others register at the moment; there is room again after this many microseconds.
     Busy { retry_after: u64 },
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use futures::{Sink, Stream};
 
-/// Why a [`Quiet`] transport ended, if not in good order.
+/// Why a [`Quiet`] transport ended, if it did not simply end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Failure(Arc<Mutex<Option<io::Error>>>);
 

@@ -145,7 +145,7 @@ fn tls_error(error: &io::Error) -> Option<&TlsError> {
 }
 
 /// The first of the alerts, of those that TLS gives no meaning, by which a master says that it has no room. The one that
-/// is so many behind it asks the node to come again after [`SHORTEST_BUSY`] times [`BUSY_STEP`] to that power.
+/// is this many behind it asks the node to come again after [`SHORTEST_BUSY`] times [`BUSY_STEP`] to that power.
 const FIRST_BUSY: u8 = 192;
 const SHORTEST_BUSY: Duration = Duration::from_millis(100);
 const BUSY_STEP: f64 = 1.1;

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt, io, sync::Arc};
 
-/// Leave to send an attempt at a call, asked of whoever can give it up.
+/// Leave to send an attempt at a call, asked of the side that can give it up.
 pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
     /// The attempt goes into the write buffer; false if it was given up before, in which case it must not.
     fn begin(&self, attempt: u32) -> bool;
