@@ -143,11 +143,8 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
     };
     match answer(&mut stream, &welcome).await {
         Ok(()) => {
-            let looking = Arc::clone(&shared);
-            shared.track(async move {
-                // A panic there is logged by tokio's hook, and harms nobody.
-                let _ = tokio::task::spawn_blocking(move || looking.look_for_uncallable(node, &name)).await;
-            });
+            // After the welcome, which must not wait for it. What is compared is bounded.
+            shared.look_for_uncallable(node, &name);
             task.run(Arc::clone(&shared), stream, node).await;
         }
         Err(error) => {

@@ -252,7 +252,6 @@ impl Shared {
     pub(super) fn look_for_uncallable(&self, node: NodeId, name: &str) {
         let surroundings = self.with_core("looking at what a node serves", |core, _, _| core.surroundings(node));
         let Some(surroundings) = surroundings.flatten() else { return };
-        // On a thread that may be busy for a while: the texts are as long as peers make them.
         let uncallable = surroundings.uncallable(name);
         if uncallable.is_empty() {
             return;
