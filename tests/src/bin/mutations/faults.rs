@@ -73,8 +73,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "a batch is granted what was given back",
         "grants.rs",
-        "if upto > call.granted && call.kept.is_none() {",
-        "if upto > call.granted {",
+        ".min(count); if upto > call.granted && call.kept.is_none() {",
+        ".min(call.demand.count); if upto > call.granted {",
     ),
     fault(
         "the free slots of a view by label are not kept up",
