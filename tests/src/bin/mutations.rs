@@ -25,6 +25,9 @@ use faults::{FAULTS, Fault};
 const TESTS_TAKE: Duration = Duration::from_secs(120);
 const SIMULATION_TAKES: Duration = Duration::from_secs(900);
 
+/// Letters of what a program said that are shown.
+const LINE: usize = 200;
+
 /// Members of the workspace that the copy has.
 const KEPT: [&str; 2] = ["distribution", "distribution-macros"];
 
@@ -205,7 +208,11 @@ impl Copy {
         let (status, output) = self.run(&program, &["--seeds", &seeds.to_string()], SIMULATION_TAKES)?;
         // A fault may also show as a panic of the core.
         let first = output.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        let said = if status.is_some() { first.to_owned() } else { format!("no end within {SIMULATION_TAKES:?}") };
+        let said = if status.is_some() {
+            first.chars().take(LINE).collect()
+        } else {
+            format!("no end within {SIMULATION_TAKES:?}")
+        };
         Ok(Verdict { is_sound: status.is_some_and(|status| status.success()), said })
     }
 
