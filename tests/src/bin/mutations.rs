@@ -234,7 +234,7 @@ impl Copy {
         }
         let text = String::from_utf8_lossy(&built.stdout).into_owned();
         let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let program = messages.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?))).last();
+        let program = messages.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?))).next_back();
         program.ok_or_else(|| io::Error::other("nothing was built that can be run"))
     }
 
