@@ -1,188 +1,54 @@
-//! Shows that the simulator finds faults: plants one after the other in a copy of the core and runs
-//! `simulate` against each. Ends with code 1 if one is not caught.
+//! Shows that faults of the core are found: plants one after the other in a copy of the library, and has the core's tests
+//! and, if they find nothing, the simulator look for it. Ends with code 1 if one is not caught.
 //!
-//! `cargo run --release -p distribution-tests --bin mutations` builds a copy of the library for each
-//! fault, below `target/mutations`; some seconds apiece.
+//! `cargo run --release -p distribution-tests --bin mutations` builds the library below `target/mutations` once for each
+//! fault, and a second time for those that the tests do not catch; about 15 s apiece. `--check` builds nothing and says
+//! whether each fault can still be planted.
 #![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
 
+#[path = "mutations/faults.rs"]
+mod faults;
+
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
-    time::Instant,
+    process::{Command, ExitCode, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use clap::Parser;
+use faults::{FAULTS, Fault};
 
-/// A fault: this text in this file of the core becomes that one.
-struct Mutation {
-    what: &'static str,
-    file: &'static str,
-    from: &'static str,
-    to: &'static str,
-}
+/// A fault may keep the core busy without end. Sound, the tests take a second or two.
+const TESTS_TAKE: Duration = Duration::from_secs(120);
+const SIMULATION_TAKES: Duration = Duration::from_secs(900);
 
-const fn mutation(what: &'static str, file: &'static str, from: &'static str, to: &'static str) -> Mutation {
-    Mutation { what, file, from, to }
-}
+/// Letters of what a program said that are shown.
+const LINE: usize = 200;
 
-const MUTATIONS: [Mutation; 28] = [
-    mutation(
-        "a call that may have run is repeated although it is not idempotent",
-        "retry.rs",
-        "!call.method.is_idempotent()\n            || call.demand.node",
-        "call.demand.node",
-    ),
-    mutation(
-        "a call that was written is taken for one that was not",
-        "retry.rs",
-        "if call.handle.abandon(call.attempt) {",
-        "if !call.handle.abandon(call.attempt) {",
-    ),
-    mutation(
-        "a call of which some was written is taken for one that was sent, although its connection ended",
-        "retry.rs",
-        "if call.handle.abandon(call.attempt) {",
-        "if call.handle.withdraw(call.attempt) {",
-    ),
-    mutation(
-        "the slot of a call that has ended is not given back",
-        "registry.rs",
-        "node.counts[entry.kind as usize] -= 1;",
-        "",
-    ),
-    mutation(
-        "a node that has ended a call is not given what waits",
-        "mod.rs",
-        "self.feed(now, node, effects);\n        self.tell_drained(node, effects);",
-        "self.tell_drained(node, effects);",
-    ),
-    mutation("silence counts although the master was stalled", "liveness.rs", "self.liveness.amnesty = now;", ""),
-    mutation(
-        "nodes that fall silent together are given up at once",
-        "liveness.rs",
-        "if most { GONE_AFTER * 2 } else { GONE_AFTER }",
-        "GONE_AFTER",
-    ),
-    mutation(
-        "a kind of which a node is full keeps the other kind from it",
-        "schedule.rs",
-        "full[kind as usize] = true;\n                    continue;",
-        "return;",
-    ),
-    mutation(
-        "a call whose turn another took does not look for another node",
-        "schedule.rs",
-        "if waits { self.choose(id) } else { None }",
-        "if waits && id.0 == u64::MAX { self.choose(id) } else { None }",
-    ),
-    mutation(
-        "the timer of a call that has ended is kept",
-        "mod.rs",
-        "self.timers.remove(&(deadline, id, Timer::Deadline));",
-        "",
-    ),
-    mutation("bytes that no longer wait are still counted", "schedule.rs", "self.waiting_bytes -= size;", ""),
-    mutation("a node that is leaving gets calls", "mod.rs", "self.registry.set_state(id, NodeState::Draining);", ""),
-    mutation(
-        "a suspect node gets calls",
-        "registry.rs",
-        "self.state == NodeState::Alive",
-        "self.state != NodeState::Draining",
-    ),
-    mutation(
-        "deadlines pass unnoticed",
-        "mod.rs",
-        "Timer::Deadline => self.time_out(id, effects),",
-        "Timer::Deadline => {}",
-    ),
-    mutation(
-        "a call that may have run is turned away as not run",
-        "schedule.rs",
-        "stage: Stage::Queued(_), attempt: 0, demand",
-        "stage: Stage::Queued(_), demand",
-    ),
-    mutation(
-        "a node is told that it is drained while it has calls",
-        "mod.rs",
-        "node.state == NodeState::Draining && node.in_flight.is_empty()",
-        "node.state == NodeState::Draining",
-    ),
-    mutation(
-        "a node that joins is not given what waits",
-        "mod.rs",
-        "self.note_served(now);\n        self.feed(now, id, effects);",
-        "self.note_served(now);",
-    ),
-    mutation(
-        "a call avoids the nodes it has tried also where there are no others",
-        "schedule.rs",
-        "if serving.len() >= all { Vec::new() } else { serving }",
-        "serving",
-    ),
-    mutation(
-        "a call waits for ever for a node that serves it",
-        "schedule.rs",
-        "call.queued.max(since) + wait <= now",
-        "call.queued.max(since) + wait <= now && wait.is_zero()",
-    ),
-    mutation("a batch is repeated as a whole", "retry.rs", "            || is_batch\n", ""),
-    mutation(
-        "a batch is shortened twice",
-        "mod.rs",
-        "if call.kept.is_none() && (1..call.demand.count)",
-        "if (1..call.demand.count)",
-    ),
-    mutation(
-        "a node may start calls of a batch that are not in the books as granted",
-        "mod.rs",
-        "            call.granted = upto;\n",
-        "",
-    ),
-    mutation(
-        "calls of a lost batch are said to be lost that were not granted",
-        "retry.rs",
-        "if call.kept.is_none() && call.granted < call.demand.count {",
-        "if false {",
-    ),
-    mutation("a node that kept more than it was granted is believed", "mod.rs", " && kept <= call.granted {", " {"),
-    mutation(
-        "a batch is granted what was given back",
-        "mod.rs",
-        "if upto > call.granted && call.kept.is_none() {",
-        "if upto > call.granted {",
-    ),
-    mutation(
-        "a loss as part of a batch counts towards a call's attempts",
-        "retry.rs",
-        "None => (call.sent.saturating_sub(in_batch(call)), ATTEMPTS),",
-        "None => (call.sent, ATTEMPTS),",
-    ),
-    mutation(
-        "a batch of which calls were given back is sent again whole",
-        "mod.rs",
-        "Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| call.kept.is_some()) =>",
-        "Outcome::Refused(_) if false =>",
-    ),
-    mutation(
-        "labels are not looked at where a node is chosen",
-        "registry.rs",
-        "(labels.is_none() || self.node(*id).is_some_and(|node| node.has_labels(labels)))",
-        "true",
-    ),
-];
+/// Members of the workspace that the copy has.
+const KEPT: [&str; 2] = ["distribution", "distribution-macros"];
 
-/// Plants faults in the core and has the simulator find them.
+/// Plants faults in the core and has its tests and the simulator find them.
 #[derive(Parser)]
 struct Options {
-    /// Seeds to run against each fault.
+    /// Seeds to run against each fault that the tests do not catch.
     #[arg(long, default_value_t = 2_000)]
     seeds: u64,
+
+    /// Build nothing: only find the place of each fault.
+    #[arg(long)]
+    check: bool,
+
+    /// Only the faults with this in their name.
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    match run(options.seeds) {
+    match run(&Options::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -192,57 +58,239 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(seeds: u64) -> io::Result<bool> {
+fn run(options: &Options) -> io::Result<bool> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(1).ok_or(io::ErrorKind::NotFound)?.to_owned();
-    let copy = workspace.join("target/mutations");
-    lay_out(&workspace, &copy)?;
-    let sound = simulate(&copy, seeds)?;
-    println!("without a fault: {}", sound.said);
-    let mut missed = usize::from(!sound.success);
-    for Mutation { what, file, from, to } in &MUTATIONS {
-        let started = Instant::now();
-        let path = copy.join("distribution/src/core").join(file);
-        let source = fs::read_to_string(&path)?;
-        if source.matches(from).count() != 1 {
-            println!("NOT PLANTED: {what}: the text stands {} times in {file}", source.matches(from).count());
-            missed += 1;
-            continue;
-        }
-        fs::write(&path, source.replace(from, to))?;
-        let verdict = simulate(&copy, seeds)?;
-        fs::write(&path, source)?;
-        missed += usize::from(verdict.success);
-        let caught = if verdict.success { "MISSED" } else { "caught" };
-        println!("{caught}: {what} ({} s): {}", started.elapsed().as_secs(), verdict.said);
+    if !all_can_be_planted(&workspace)? {
+        return Ok(false);
     }
-    println!("{} of {} faults caught", MUTATIONS.len() - missed.min(MUTATIONS.len()), MUTATIONS.len());
-    Ok(missed == 0)
+    if options.check {
+        println!("{} faults can be planted", FAULTS.len());
+        return Ok(true);
+    }
+    let copy = Copy::lay_out(&workspace)?;
+    let chosen: Vec<&Fault> = FAULTS.iter().filter(|fault| fault.what.contains(&options.only)).collect();
+    let left = look_for(&copy, &chosen, "tests", || copy.test())?;
+    let missed = match left.is_empty() {
+        true => left,
+        false => look_for(&copy, &left, "simulator", || copy.simulate(options.seeds))?,
+    };
+    for fault in &missed {
+        println!("MISSED: {}", fault.what);
+    }
+    println!("{} of {} faults caught", chosen.len() - missed.len(), chosen.len());
+    Ok(missed.is_empty() && !chosen.is_empty())
 }
 
-/// Copies the library, with `simulate` as the only other member of the workspace.
-fn lay_out(workspace: &Path, copy: &Path) -> io::Result<()> {
-    for folder in ["distribution", "distribution-macros"] {
-        copy_folder(&workspace.join(folder), &copy.join(folder))?;
+/// Plants these faults one by one, and gives back those that were not found.
+fn look_for<'a>(
+    copy: &Copy,
+    faults: &[&'a Fault],
+    who: &str,
+    look: impl Fn() -> io::Result<Verdict>,
+) -> io::Result<Vec<&'a Fault>> {
+    let sound = look()?;
+    println!("{who}, without a fault: {}", sound.said);
+    if !sound.is_sound {
+        return Err(io::Error::other("the copy fails without a fault"));
     }
-    let members = r#"members = ["distribution", "distribution-macros", "examples", "tests", "tests/loom", "benches"]"#;
-    let manifest = fs::read_to_string(workspace.join("Cargo.toml"))?;
-    if !manifest.contains(members) {
-        return Err(io::Error::other("the workspace's members are not as this program knows them"));
+    let mut missed = Vec::new();
+    for fault in faults {
+        let started = Instant::now();
+        let verdict = copy.with(fault, &look);
+        let (what, seconds) = (fault.what, started.elapsed().as_secs());
+        match verdict {
+            Ok(Verdict { is_sound: false, said }) => println!("caught by {who}: {what} ({seconds} s): {said}"),
+            Ok(Verdict { said, .. }) => {
+                println!("not caught by {who}: {what} ({seconds} s): {said}");
+                missed.push(*fault);
+            }
+            Err(error) => {
+                println!("NOT PLANTED: {error}");
+                missed.push(*fault);
+            }
+        }
     }
-    let manifest = manifest.replace(members, r#"members = ["distribution", "distribution-macros", "simulate"]"#);
-    write_if_changed(&copy.join("Cargo.toml"), &manifest)?;
-    fs::copy(workspace.join("Cargo.lock"), copy.join("Cargo.lock"))?;
-    let simulate = copy.join("simulate");
-    fs::create_dir_all(simulate.join("src"))?;
-    let manifest = "[package]\nname = \"simulate\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\n\
-        clap.workspace = true\ndistribution = { workspace = true, features = [\"simulation\"] }\nrayon.workspace = true\n";
-    write_if_changed(&simulate.join("Cargo.toml"), manifest)?;
-    let source = fs::read_to_string(workspace.join("tests/src/bin/simulate.rs"))?;
-    write_if_changed(&simulate.join("src/main.rs"), &source)
+    Ok(missed)
+}
+
+/// Whether the text of each fault stands in its file, and once only.
+fn all_can_be_planted(workspace: &Path) -> io::Result<bool> {
+    let mut all = true;
+    for fault in FAULTS {
+        let source = fs::read_to_string(workspace.join("distribution/src/core").join(fault.file))?;
+        let places = find(&source, fault.from).len();
+        if places != 1 {
+            println!("CANNOT BE PLANTED: {}: its text stands {places} times in {}", fault.what, fault.file);
+            all = false;
+        }
+    }
+    Ok(all)
+}
+
+/// Where a text stands, whatever spaces and line breaks are in either: the first byte of each place, and the one behind it.
+fn find(source: &str, text: &str) -> Vec<(usize, usize)> {
+    let dense: Vec<(usize, char)> = source.char_indices().filter(|(_, letter)| !letter.is_whitespace()).collect();
+    let text: Vec<char> = text.chars().filter(|letter| !letter.is_whitespace()).collect();
+    let places = dense.windows(text.len()).filter(|place| place.iter().map(|(_, letter)| letter).eq(&text));
+    places
+        .filter_map(|place| Some((place.first()?.0, place.last().map(|(at, letter)| at + letter.len_utf8())?)))
+        .collect()
+}
+
+/// A workspace with nothing but the library and `simulate`.
+struct Copy {
+    root: PathBuf,
+}
+
+struct Verdict {
+    is_sound: bool,
+    /// What shows it, in a line.
+    said: String,
+}
+
+impl Copy {
+    fn lay_out(workspace: &Path) -> io::Result<Self> {
+        let root = workspace.join("target/mutations");
+        for folder in KEPT {
+            copy_folder(&workspace.join(folder), &root.join(folder))?;
+        }
+        let manifest = with_members(&fs::read_to_string(workspace.join("Cargo.toml"))?)?;
+        write_if_changed(&root.join("Cargo.toml"), &manifest)?;
+        fs::copy(workspace.join("Cargo.lock"), root.join("Cargo.lock"))?;
+        let simulate = root.join("simulate");
+        fs::create_dir_all(simulate.join("src"))?;
+        // The core has nothing to do with TLS, which takes long to build.
+        let manifest = "[package]\nname = \"simulate\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\n\
+            clap.workspace = true\nrayon.workspace = true\n\
+            distribution = { path = \"../distribution\", default-features = false, features = [\"simulation\"] }\n";
+        write_if_changed(&simulate.join("Cargo.toml"), manifest)?;
+        let source = fs::read_to_string(workspace.join("tests/src/bin/simulate.rs"))?;
+        write_if_changed(&simulate.join("src/main.rs"), &source)?;
+        Ok(Self { root })
+    }
+
+    /// Looks at the copy while it has a fault.
+    fn with(&self, fault: &Fault, look: impl Fn() -> io::Result<Verdict>) -> io::Result<Verdict> {
+        let path = self.root.join("distribution/src/core").join(fault.file);
+        let source = fs::read_to_string(&path)?;
+        let [(from, to)] = find(&source, fault.from)[..] else {
+            return Err(io::Error::other(format!("{}: its place is gone", fault.what)));
+        };
+        fs::write(&path, format!("{}{}{}", &source[..from], fault.to, &source[to..]))?;
+        let verdict = look().map_err(|error| io::Error::other(format!("{}: {error}", fault.what)));
+        fs::write(&path, source)?;
+        verdict
+    }
+
+    /// Runs the core's tests, unoptimized.
+    fn test(&self) -> io::Result<Verdict> {
+        let build =
+            ["test", "--no-run", "-p", "distribution", "--lib", "--no-default-features", "--features", "simulation"];
+        let program = self.build(&build)?;
+        let (status, output) = self.run(&program, &["core::"], TESTS_TAKE)?;
+        let failed: Vec<&str> = output
+            .lines()
+            .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+            .map(|name| name.trim_start_matches("core::tests::"))
+            .collect();
+        let result = output.lines().find(|line| line.starts_with("test result: "));
+        let said = match (failed.split_first(), status) {
+            (_, None) => format!("no end within {TESTS_TAKE:?}"),
+            (Some((first, [])), _) => (*first).to_owned(),
+            (Some((first, others)), _) => format!("{first} and {} others", others.len()),
+            (None, Some(status)) => result.map_or_else(|| status.to_string(), str::to_owned),
+        };
+        Ok(Verdict { is_sound: status.is_some_and(|status| status.success()), said })
+    }
+
+    fn simulate(&self, seeds: u64) -> io::Result<Verdict> {
+        let program = self.build(&["build", "--release", "-p", "simulate"])?;
+        let (status, output) = self.run(&program, &["--seeds", &seeds.to_string()], SIMULATION_TAKES)?;
+        // A fault may also show as a panic of the core.
+        let first = output.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        let said = if status.is_some() {
+            first.chars().take(LINE).collect()
+        } else {
+            format!("no end within {SIMULATION_TAKES:?}")
+        };
+        Ok(Verdict { is_sound: status.is_some_and(|status| status.success()), said })
+    }
+
+    /// Builds a program and says where it is.
+    fn build(&self, arguments: &[&str]) -> io::Result<PathBuf> {
+        let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+        let built = Command::new(cargo)
+            .args(arguments)
+            .args(["--quiet", "--message-format", "json-render-diagnostics"])
+            .current_dir(&self.root)
+            .env("CARGO_TARGET_DIR", self.root.join("target"))
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+            .env("RUSTFLAGS", "-Awarnings")
+            .stderr(Stdio::inherit())
+            .output()?;
+        if !built.status.success() {
+            return Err(io::Error::other("does not build"));
+        }
+        let text = String::from_utf8_lossy(&built.stdout).into_owned();
+        let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let program = messages.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?))).next_back();
+        program.ok_or_else(|| io::Error::other("nothing was built that can be run"))
+    }
+
+    /// Runs a program, and gives back what it printed; `None` for its end if it came to none in time.
+    fn run(&self, program: &Path, arguments: &[&str], takes: Duration) -> io::Result<(Option<ExitStatus>, String)> {
+        // Into a file, which never fills up as a pipe does.
+        let path = self.root.join("output");
+        let output = File::create(&path)?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .current_dir(self.root.join("distribution"))
+            .stdin(Stdio::null())
+            .stderr(output.try_clone()?)
+            .stdout(output)
+            .spawn()?;
+        let started = Instant::now();
+        let status = loop {
+            match child.try_wait()? {
+                Some(status) => break Some(status),
+                None if started.elapsed() < takes => thread::sleep(Duration::from_millis(20)),
+                None => {
+                    child.kill()?;
+                    child.wait()?;
+                    break None;
+                }
+            }
+        };
+        Ok((status, String::from_utf8_lossy(&fs::read(&path)?).into_owned()))
+    }
+}
+
+/// The workspace's manifest, without the members that the copy has not.
+fn with_members(manifest: &str) -> io::Result<String> {
+    let unknown = || io::Error::other("the workspace's manifest has no list of members");
+    let start = manifest.find("\nmembers").ok_or_else(unknown)?;
+    let open = start + manifest[start..].find('[').ok_or_else(unknown)?;
+    let close = open + manifest[open..].find(']').ok_or_else(unknown)?;
+    let members = manifest[open + 1..close].split(',').map(|member| member.trim().trim_matches('"'));
+    let kept = members.filter(|member| KEPT.contains(member)).chain(["simulate"]);
+    let kept: Vec<String> = kept.map(|member| format!("\"{member}\"")).collect();
+    Ok(format!("{}[{}]{}", &manifest[..open], kept.join(", "), &manifest[close + 1..]))
 }
 
 fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
+    // What is gone there would be in the way here.
+    for entry in fs::read_dir(to)? {
+        let entry = entry?;
+        if !from.join(entry.file_name()).exists() {
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
@@ -258,29 +306,4 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
 /// Leaves the time of a file alone that is as it should be, so that it is not built anew.
 fn write_if_changed(path: &Path, text: &str) -> io::Result<()> {
     if fs::read_to_string(path).is_ok_and(|there| there == text) { Ok(()) } else { fs::write(path, text) }
-}
-
-struct Verdict {
-    success: bool,
-    /// The first line that was printed.
-    said: String,
-}
-
-fn simulate(copy: &Path, seeds: u64) -> io::Result<Verdict> {
-    let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-    let built = Command::new(&cargo)
-        .args(["build", "--quiet", "--release", "-p", "simulate"])
-        .current_dir(copy)
-        .env("CARGO_TARGET_DIR", copy.join("target"))
-        .env("RUSTFLAGS", "-Awarnings")
-        .status()?;
-    if !built.success() {
-        return Err(io::Error::other("a copy with a fault does not build"));
-    }
-    let seeds = seeds.to_string();
-    let output = Command::new(copy.join("target/release/simulate")).args(["--seeds", &seeds]).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    // A fault may also show as a panic of the core.
-    let said = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
-    Ok(Verdict { success: output.status.success(), said })
 }

@@ -133,3 +133,53 @@ fn a_call_that_was_sent_before_is_let_into_a_full_queue() {
     table.submit("b", call(&COMPUTE).on("n1"));
     assert_eq!(table.core.stats().queued, 1, "b was turned away");
 }
+
+#[test]
+fn a_call_that_may_have_run_is_let_into_a_full_queue() {
+    let mut table = Table::with(|settings| settings.queue = 1).joined(&[("n1", 1), ("n2", 1)]);
+    table.submit("x", call(&AGAIN).on("n2"));
+    table.submit("a", call(&AGAIN));
+    table.submit("b", call(&AGAIN));
+    table.dies("n1");
+    assert_eq!(table.pass(BACKED_OFF), NOTHING);
+    assert_eq!(table.core.stats().queued, 2);
+    assert_eq!(table.answer("x"), ["end x: value from n2", "send a#2 to n2"], "it was made before b");
+}
+
+#[test]
+fn a_compute_call_that_is_too_long_to_be_sent_ahead_does_not_keep_async_ones_waiting() {
+    let mut table = Table::new();
+    table.join("n1", slots(1).async_limit(1));
+    table.teach(&AGAIN, Duration::from_millis(1));
+    for (name, method) in [("x", &AGAIN), ("w", &WAIT), ("a", &COMPUTE), ("b", &WAIT)] {
+        table.submit(name, call(method));
+    }
+    assert_eq!(table.answer("w"), ["end w: value from n1", "send b#1 to n1"]);
+}
+
+#[test]
+fn a_node_takes_only_calls_all_of_whose_labels_it_has() {
+    let mut table = Table::new();
+    table.join("n1", slots(1).label("zone", "west"));
+    table.join("n2", slots(1).label("zone", "west").label("gpu", "a100"));
+    table.submit("x", call(&COMPUTE).on("n1"));
+    table.submit("y", call(&COMPUTE).on("n2"));
+    let both = [("zone", "west"), ("gpu", "a100")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    table.submit("a", call(&COMPUTE).with(|demand| demand.labels = Some(both.into())));
+    assert_eq!(table.answer("x"), ["end x: value from n1"]);
+    assert_eq!(table.answer("y"), ["end y: value from n2", "send a#1 to n2"]);
+}
+
+#[test]
+fn calls_that_avoided_two_nodes_go_to_both_once_there_are_no_others() {
+    let mut table = Table::new().joined(&[("n1", 1), ("n2", 1), ("n3", 1)]);
+    table.submit("x", call(&COMPUTE).on("n3"));
+    for name in ["a", "b"] {
+        table.submit(name, call(&COMPUTE));
+        table.refuse(name, Refusal::Draining);
+        assert_eq!(table.pass(SECOND).len(), 1, "it is sent to the other one");
+        table.refuse(name, Refusal::Draining);
+        assert_eq!(table.pass(SECOND), NOTHING, "it waits for n3");
+    }
+    assert_eq!(only(&table.drain("n3"), "send").len(), 2);
+}

@@ -80,6 +80,18 @@ fn calls_that_no_node_serves_expire_in_slices_and_a_node_may_come_in_between() {
 }
 
 #[test]
+fn where_no_node_comes_all_of_them_expire() {
+    let mut table = sliced(4);
+    for number in 0..20 {
+        table.submit(&format!("c{number}"), call(&COMPUTE));
+    }
+    table.now += SECOND * 5;
+    let counts = ticks(&mut table);
+    assert!(counts.iter().all(|count| *count <= 4), "{counts:?}");
+    assert_eq!(table.setbacks.len(), 20, "each has ended");
+}
+
+#[test]
 fn a_large_node_is_fed_in_slices() {
     let mut table = sliced(3);
     for number in 0..10 {

@@ -1,0 +1,241 @@
+//! The faults, in the order of the files that they are put into.
+
+/// This text in this file of the core becomes that one. Spaces and line breaks do not count where the text is looked for.
+pub(crate) struct Fault {
+    pub(crate) what: &'static str,
+    pub(crate) file: &'static str,
+    pub(crate) from: &'static str,
+    pub(crate) to: &'static str,
+}
+
+const fn fault(what: &'static str, file: &'static str, from: &'static str, to: &'static str) -> Fault {
+    Fault { what, file, from, to }
+}
+
+pub(crate) const FAULTS: &[Fault] = &[
+    fault("load is constant", "balance.rs", "(u64::from(self.taken(kind)) << 32) / u64::from(self.limit(kind))", "0"),
+    fault("slots are ignored in the load", "balance.rs", "<< 32) / u64::from(self.limit(kind))", "<< 32) / 65_536"),
+    fault(
+        "async load counts as compute",
+        "balance.rs",
+        "self.counts[kind].saturating_add(self.busy)",
+        "self.counts[kind].saturating_add(self.busy).saturating_add(self.counts.asynchronous)",
+    ),
+    fault(
+        "a suspect node gets calls",
+        "balance.rs",
+        "self.state == NodeState::Alive",
+        "self.state != NodeState::Draining",
+    ),
+    fault(
+        "bytes sent ahead are unbounded",
+        "balance.rs",
+        "&& self.backlog.bytes.saturating_add(need.bytes) <= PREFETCH_BYTES",
+        "",
+    ),
+    fault(
+        "labels are not looked at where a node is chosen",
+        "balance.rs",
+        "(load, node) = match labels {",
+        "(load, node) = match &Labels::None {",
+    ),
+    fault(
+        "avoided nodes are not avoided where a node is chosen",
+        "balance.rs",
+        "let fits = |(_, id): &(u64, NodeId)| !avoid.contains(id);",
+        "let fits = |_: &(u64, NodeId)| true;",
+    ),
+    fault("patient calls count against the limits", "call.rs", "is_limited: !self.demand.patient", "is_limited: true"),
+    fault(
+        "what is left of a closed queue's calls is forgotten after a slice",
+        "chores.rs",
+        "self.chores.push_front(Chore::Empty(queue));",
+        "",
+    ),
+    fault(
+        "what is left of a lost node's calls is forgotten after a slice",
+        "chores.rs",
+        "self.chores.push_front(Chore::Lose { calls, from });",
+        "",
+    ),
+    fault(
+        "what is left of the calls to expire is forgotten after a slice",
+        "expiry.rs",
+        "self.chores.push_front(Chore::Expire(id));",
+        "",
+    ),
+    fault(
+        "a node may start calls of a batch that are not in the books as granted",
+        "grants.rs",
+        "call.granted = upto;",
+        "",
+    ),
+    fault(
+        "a batch is granted what was given back",
+        "grants.rs",
+        ".min(count); if upto > call.granted && call.kept.is_none() {",
+        ".min(call.demand.count); if upto > call.granted {",
+    ),
+    fault(
+        "the free slots of a view by label are not kept up",
+        "group.rs",
+        "labelled.view.set(node, place, before, after);",
+        "labelled.view.set(node, place, before, &Standing { free: before.free, ..*after });",
+    ),
+    fault("a node that rests gets calls", "health.rs", "!self.is_resting && self.allowance", "self.allowance"),
+    fault("silence counts although the master was stalled", "liveness.rs", "self.liveness.amnesty = now;", ""),
+    fault(
+        "nodes that fall silent together are given up at once",
+        "liveness.rs",
+        "if most { GONE_AFTER * 2 } else { GONE_AFTER }",
+        "GONE_AFTER",
+    ),
+    fault(
+        "an old registration is kept when its process registers again",
+        "mod.rs",
+        "self.cut_off(now, old, GoneReason::Replaced, effects);",
+        "let _ = old;",
+    ),
+    fault(
+        "a node that joins is not given what waits",
+        "mod.rs",
+        "self.cut_off(now, old, GoneReason::Replaced, effects); } self.feed(now, id, effects);",
+        "self.cut_off(now, old, GoneReason::Replaced, effects); }",
+    ),
+    fault("a node that is leaving gets calls", "mod.rs", "self.registry.set_state(id, NodeState::Draining);", ""),
+    fault(
+        "a batch is shortened twice",
+        "mod.rs",
+        "if call.kept.is_none() && (1..call.demand.count)",
+        "if (1..call.demand.count)",
+    ),
+    fault("a node that kept more than it was granted is believed", "mod.rs", "&& kept <= call.granted {", "{"),
+    fault(
+        "a node that has ended a call is not given what waits",
+        "mod.rs",
+        "self.feed(now, node, effects); self.tell_drained(node, effects);",
+        "self.tell_drained(node, effects);",
+    ),
+    fault(
+        "a batch of which calls were given back is sent again whole",
+        "mod.rs",
+        "Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| call.kept.is_some()) =>",
+        "Outcome::Refused(_) if false =>",
+    ),
+    fault(
+        "the timer of a call that has ended is kept",
+        "mod.rs",
+        "self.timers.remove(&(deadline, Timer::Deadline(id)));",
+        "",
+    ),
+    fault(
+        "a node is told that it is drained while it has calls",
+        "mod.rs",
+        "node.state == NodeState::Draining && node.in_flight.is_empty()",
+        "node.state == NodeState::Draining",
+    ),
+    fault(
+        "deadlines pass unnoticed",
+        "mod.rs",
+        "Timer::Deadline(id) => self.time_out(id, effects),",
+        "Timer::Deadline(_) => {}",
+    ),
+    fault(
+        "a call waits for ever for a node that serves it",
+        "mod.rs",
+        "Timer::Unserved(queue) => self.chores.push_back(Chore::Expire(queue)),",
+        "Timer::Unserved(_) => {}",
+    ),
+    fault(
+        "a rest never ends",
+        "mod.rs",
+        "Timer::Rest(node) => self.end_rest(now, node, effects),",
+        "Timer::Rest(_) => {}",
+    ),
+    fault("services do not take turns", "queues.rs", "*turn = self.turn;", "*turn = 0;"),
+    fault("bytes that no longer wait are still counted", "queues.rs", "self.limited.bytes -= call.size;", ""),
+    fault("the slot of a call that has ended is not given back", "registry.rs", "node.counts[booking.kind] -= 1;", ""),
+    fault("all rest and nobody is given calls", "registry.rs", "serving > 0 && serving == resting", "false"),
+    fault(
+        "a call that may have run is repeated although it is not idempotent",
+        "retry.rs",
+        "!call.method.is_idempotent() || call.is_targeted()",
+        "call.is_targeted()",
+    ),
+    fault(
+        "a call that was written is taken for one that was not",
+        "retry.rs",
+        "if call.handle.abandon(call.attempt) {",
+        "if !call.handle.abandon(call.attempt) {",
+    ),
+    fault(
+        "a call of which some was written is taken for one that was sent, although its connection ended",
+        "retry.rs",
+        "if call.handle.abandon(call.attempt) {",
+        "if call.handle.withdraw(call.attempt) {",
+    ),
+    fault("a batch is repeated as a whole", "retry.rs", "|| is_batch;", ";"),
+    fault(
+        "calls of a lost batch are said to be lost that were not granted",
+        "retry.rs",
+        "if call.kept.is_none() && call.granted < call.demand.count {",
+        "if false {",
+    ),
+    fault(
+        "a loss as part of a batch counts towards a call's attempts",
+        "retry.rs",
+        "None => (call.sent.saturating_sub(in_batch(call)), ATTEMPTS),",
+        "None => (call.sent, ATTEMPTS),",
+    ),
+    fault(
+        "the calls of an unserved queue that came later never expire",
+        "schedule.rs",
+        "unserved.later.push_back((now, waiting.seq));",
+        "",
+    ),
+    fault(
+        "a call avoids the nodes it has tried also where there are no others",
+        "schedule.rs",
+        "if serving >= self.registry.serving(method, labels) { &[] } else { avoid }",
+        "{ let _ = serving; avoid }",
+    ),
+    fault(
+        "avoided nodes are not avoided",
+        "schedule.rs",
+        "if call.setbacks.is_empty() && call.beside.is_none() {",
+        "if true {",
+    ),
+    fault(
+        "a node takes calls that avoid it from the queue",
+        "schedule.rs",
+        "&& !self.still_avoided(queue.method.id(), labels, avoid).contains(&node.identity.id)",
+        "",
+    ),
+    fault(
+        "labels are not looked at where a node takes from a queue",
+        "schedule.rs",
+        "&& labels.as_ref().is_none_or(|labels| node.card.has_labels(labels))",
+        "",
+    ),
+    fault(
+        "a call that may have run is turned away as not run",
+        "schedule.rs",
+        "stage: Stage::Queued(_), attempt: 0, demand",
+        "stage: Stage::Queued(_), demand",
+    ),
+    fault(
+        "a kind of which a node is full keeps the other kind from it",
+        "schedule.rs",
+        "full[kind] = true; continue;",
+        "return;",
+    ),
+    fault("a node is not fed on after a slice", "schedule.rs", "self.chores.push_back(Chore::Feed(node));", ""),
+    fault("a batch's first grant is not recorded", "schedule.rs", "call.granted = granted;", ""),
+    fault("a closed queue's calls are left in it", "schedule.rs", "self.chores.push_back(Chore::Empty(queue));", ""),
+    fault(
+        "a call whose turn another took does not look for another node",
+        "schedule.rs",
+        "if self.queues.waiting == before { break; }",
+        "let _ = before; break;",
+    ),
+];
