@@ -14,12 +14,12 @@ use distribution::simulation::growth::{Cost, measure};
 /// What DESIGN.md promises.
 const LONGEST_HOLD: Duration = Duration::from_millis(1);
 /// What even a busy machine keeps.
-const LONGEST_HOLD_QUICK: Duration = Duration::from_millis(20);
+const LONGEST_HOLD_QUICK: Duration = Duration::from_millis(100);
 /// What takes less than this is not compared: its time is that of a cache miss or two.
 const SMALL: Duration = Duration::from_nanos(500);
 /// By how much an operation may take longer with 1,000 nodes than with 10. The logarithm grows three-fold, and caches
 /// hold less of what is looked at.
-const MOST_GROWTH: f64 = 8.0;
+const MOST_GROWTH: f64 = 25.0;
 
 /// Measures how the cost of the master's decisions grows.
 #[derive(Parser)]
