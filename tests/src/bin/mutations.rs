@@ -254,6 +254,7 @@ impl Copy {
         let status = loop {
             match child.try_wait()? {
                 Some(status) => break Some(status),
+                // The standard library can wait for a child or look at it, but not wait with a limit.
                 None if started.elapsed() < takes => thread::sleep(Duration::from_millis(20)),
                 None => {
                     child.kill()?;
