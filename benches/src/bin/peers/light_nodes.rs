@@ -7,6 +7,7 @@
 use std::{io, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
+use distribution::fuzzing;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,6 +17,7 @@ use tokio::{
 
 use crate::{
     failure::{During, Failure},
+    ours::{EchoServer, Parrot},
     process::announce,
 };
 
@@ -37,12 +39,12 @@ const BEAT: u8 = 4;
 
 const SERVICE: &str = "Echo";
 const METHOD: &str = "asynchronous";
-const SIGNATURE: &str = "fn(u64) -> u64";
 
 /// Registers so many nodes and plays them until the first of them is turned away.
 pub(crate) async fn serve(master: &str, count: usize) -> Result<(), Failure> {
+    let method = method()?;
     let streams: Vec<TcpStream> = stream::iter(0..count)
-        .map(|number| register(master, number))
+        .map(|number| register(master, number, &method))
         .buffer_unordered(REGISTERING)
         .try_collect()
         .await?;
@@ -105,34 +107,35 @@ fn put_frame(buffer: &mut BytesMut, kind: u8, fill: impl FnOnce(&mut BytesMut)) 
     buffer[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
-/// What calls name the method by: the 64-bit FNV-1a hash of service, version, name and signature.
-fn method_id() -> u64 {
-    let parts = [SERVICE.as_bytes(), b"\xff\x01\0\0\0", METHOD.as_bytes(), b"\xff", SIGNATURE.as_bytes(), b"\xff"];
-    parts
-        .concat()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+/// The signature of the method, and what calls name it by.
+fn method() -> Result<(String, u64), Failure> {
+    const MISSING: &str = "light nodes have no method";
+    let methods = fuzzing::method_ids(EchoServer::new(Parrot)).during(MISSING)?;
+    let found = methods.into_iter().find(|(name, ..)| name == METHOD);
+    found.map(|(_, signature, id)| (signature, id)).ok_or_else(|| Failure::new(format!("{MISSING} `{METHOD}`")))
 }
 
-fn registration(number: usize) -> BytesMut {
+fn registration(number: usize, (signature, id): &(String, u64)) -> BytesMut {
     let mut body = BytesMut::new();
     put_text(&mut body, &format!("light-{number}"));
+    // Each plays a process of its own; the master asks only that their numbers differ.
+    put_number(&mut body, 1 + number as u64);
     // Slots, busy slots, async calls at once, largest frame, labels, methods.
     for value in [1, 0, 1024, 64 << 20, 0, 1] {
         put_number(&mut body, value);
     }
-    put_number(&mut body, method_id());
+    put_number(&mut body, *id);
     put_text(&mut body, SERVICE);
     put_number(&mut body, 1);
     put_text(&mut body, METHOD);
-    put_text(&mut body, SIGNATURE);
-    // Not a compute method.
-    body.put_u8(0);
+    put_text(&mut body, signature);
+    // No text of its types, and not a compute method.
+    body.put_bytes(0, 2);
     body
 }
 
 /// Connects, says hello, and registers.
-async fn register(master: &str, number: usize) -> Result<TcpStream, Failure> {
+async fn register(master: &str, number: usize, method: &(String, u64)) -> Result<TcpStream, Failure> {
     const REACHED: &str = "a light node cannot register";
     let mut stream = TcpStream::connect(master).await.during(REACHED)?;
     stream.set_nodelay(true).during(REACHED)?;
@@ -140,7 +143,7 @@ async fn register(master: &str, number: usize) -> Result<TcpStream, Failure> {
     // Magic, protocol version 1, role node, no security, the codec, and zeros.
     hello.put_slice(b"\x89DISTRIB\x01\x00\x02\x00bincode2");
     hello.put_bytes(0, 12);
-    let registration = registration(number);
+    let registration = registration(number, method);
     hello.put_u32_le(registration.len() as u32);
     hello.put_slice(&registration);
     stream.write_all(&hello).await.during(REACHED)?;
@@ -199,7 +202,7 @@ fn split_frame(incoming: &mut BytesMut) -> Option<(u8, Bytes)> {
 fn answer(mut body: &[u8], outgoing: &mut BytesMut) -> Result<(), TryGetError> {
     let request = take_number(&mut body)?;
     let (_method, _call, _attempt) = (take_number(&mut body)?, take_number(&mut body)?, take_number(&mut body)?);
-    let _count = take_number(&mut body)?;
+    let (_count, _granted) = (take_number(&mut body)?, take_number(&mut body)?);
     if body.try_get_u8()? != 0 {
         let _timeout = take_number(&mut body)?;
     }
@@ -208,8 +211,8 @@ fn answer(mut body: &[u8], outgoing: &mut BytesMut) -> Result<(), TryGetError> {
     }
     put_frame(outgoing, RESPONSE, |response| {
         put_number(response, request);
-        // It took no time, was one call, and ended with a value.
-        response.put_slice(&[0, 1, 0]);
+        // It took no time, was one call, did not panic, and ended with a value.
+        response.put_slice(&[0, 1, 0, 0]);
         response.put_slice(body);
     });
     Ok(())

@@ -32,7 +32,7 @@ pub(crate) trait Echo {
     async fn floats(&self, values: Vec<f64>) -> Vec<f64>;
 }
 
-struct Parrot;
+pub(crate) struct Parrot;
 
 impl Echo for Parrot {
     fn compute(&self, number: u64) -> u64 {
