@@ -1,19 +1,19 @@
 //! The calls that have not ended, by number.
 //!
-//! They lie in many small tables and not in one. A table that grows moves all that is in it, which for a million calls
-//! would hold the core's lock for hundreds of milliseconds.
+//! They are found by many small tables and not by one, and do not lie in these themselves. A table that grows moves all
+//! that is in it, which for a million calls would hold the core's lock for hundreds of milliseconds.
 
 use rustc_hash::FxHashMap;
 
 use super::{Host, call::CallEntry, mix};
 use crate::id::CallId;
 
-/// Tables: with a million calls each has some thousand, and grows in less than a millisecond.
-pub(super) const SHARDS: usize = 512;
+/// Tables: with a million calls each finds some thousand, and grows in tens of microseconds.
+const SHARDS: usize = 512;
 
 pub(super) struct Calls<H: Host> {
     /// Numbered by ourselves, so that no stronger hash is needed.
-    shards: Vec<FxHashMap<CallId, CallEntry<H>>>,
+    shards: Vec<FxHashMap<CallId, Box<CallEntry<H>>>>,
     count: usize,
 }
 
@@ -28,11 +28,11 @@ impl<H: Host> Calls<H> {
     }
 
     pub(super) fn get(&self, id: &CallId) -> Option<&CallEntry<H>> {
-        self.shards[Self::shard(*id)].get(id)
+        self.shards[Self::shard(*id)].get(id).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, id: &CallId) -> Option<&mut CallEntry<H>> {
-        self.shards[Self::shard(*id)].get_mut(id)
+        self.shards[Self::shard(*id)].get_mut(id).map(Box::as_mut)
     }
 
     #[cfg(any(test, feature = "simulation"))]
@@ -41,11 +41,11 @@ impl<H: Host> Calls<H> {
     }
 
     pub(super) fn insert(&mut self, id: CallId, call: CallEntry<H>) {
-        let before = self.shards[Self::shard(id)].insert(id, call);
+        let before = self.shards[Self::shard(id)].insert(id, Box::new(call));
         self.count += usize::from(before.is_none());
     }
 
-    pub(super) fn remove(&mut self, id: &CallId) -> Option<CallEntry<H>> {
+    pub(super) fn remove(&mut self, id: &CallId) -> Option<Box<CallEntry<H>>> {
         let call = self.shards[Self::shard(*id)].remove(id)?;
         self.count -= 1;
         Some(call)
@@ -56,11 +56,26 @@ impl<H: Host> Calls<H> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&CallId, &CallEntry<H>)> {
-        self.shards.iter().flatten()
+        self.shards.iter().flatten().map(|(id, call)| (id, &**call))
     }
+}
 
-    /// The calls of one table.
-    pub(super) fn of_shard(&self, shard: usize) -> impl Iterator<Item = (&CallId, &CallEntry<H>)> {
-        self.shards.get(shard).into_iter().flatten()
+/// A walk over all calls that can stop anywhere and go on later. Calls that come meanwhile may be missed.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// The table that comes next.
+    shard: usize,
+    /// What is left of the one before.
+    ids: Vec<CallId>,
+}
+
+impl Walk {
+    /// A call that was there not long ago; `None` for ever once all were met.
+    pub(super) fn next<H: Host>(&mut self, calls: &Calls<H>) -> Option<CallId> {
+        while self.ids.is_empty() {
+            self.ids.extend(calls.shards.get(self.shard)?.keys());
+            self.shard += 1;
+        }
+        self.ids.pop()
     }
 }

@@ -1,11 +1,13 @@
 //! Nodes that serve exactly the same methods, and views of them by label.
 //!
 //! A group keeps its members by load and on a ring, so that choosing one does not look at all of them. For calls that ask
-//! for labels it keeps the same once more for the members that have these labels, from the first such call on. These
-//! views are a cache: one that is not there is made, and where there are too many the one used longest ago goes.
+//! for labels it keeps the same once more for the members that have these labels, from the first such calls on. These
+//! views are a cache: one that is not there is made, some members at a time, and where there are too many the one used
+//! longest ago goes. Until a view is whole, calls look at each member that has the rarest of their labels.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -89,6 +91,33 @@ struct Labelled {
     labels: Arc<[(String, String)]>,
     view: View,
     used: u64,
+    stage: ViewStage,
+    /// The member that was dealt with last, in a stage that deals with one after the other.
+    after: Option<NodeId>,
+}
+
+/// How far a view has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ViewStage {
+    /// All members with the labels are in it.
+    Whole,
+    /// Members are being taken in.
+    Filling,
+    /// It is used no more, and its members are being told.
+    Clearing,
+    /// No member is in it: others may have its bit.
+    Vacant,
+}
+
+/// Some members that a view has to deal with.
+#[derive(Debug)]
+pub(super) struct ViewStep {
+    pub(super) bit: u32,
+    /// Whether they come into the view or go.
+    pub(super) fills: bool,
+    pub(super) labels: Arc<[(String, String)]>,
+    /// All members that have to are among these.
+    pub(super) members: Vec<NodeId>,
 }
 
 #[derive(Debug)]
@@ -140,7 +169,7 @@ impl Group {
         let mut views = 0;
         for (bit, labelled) in self.labelled.iter().enumerate() {
             let has = |(key, value): &(String, String)| labels.get(key) == Some(value);
-            if labelled.labels.iter().all(has) {
+            if labelled.is_kept() && labelled.labels.iter().all(has) {
                 views |= 1 << bit;
             }
         }
@@ -168,51 +197,90 @@ impl Group {
         while left != 0 {
             let bit = left.trailing_zeros() as usize;
             left &= left - 1;
-            if let Some(labelled) = self.labelled.get_mut(bit) {
+            if let Some(labelled) = self.labelled.get_mut(bit).filter(|labelled| labelled.is_kept()) {
                 labelled.view.set(node, place, before, after);
             }
         }
     }
 
     fn position(&self, labels: &[(String, String)]) -> Option<usize> {
-        self.labelled.iter().position(|view| *view.labels == *labels)
+        self.labelled.iter().position(|view| view.is_kept() && *view.labels == *labels)
     }
 
-    /// The members with these labels, if their view is there.
+    /// The members with these labels, if their view is whole.
     pub(super) fn view(&self, labels: &[(String, String)]) -> Option<&View> {
-        self.position(labels).map(|at| &self.labelled[at].view)
+        let labelled = &self.labelled[self.position(labels)?];
+        (labelled.stage == ViewStage::Whole).then_some(&labelled.view)
     }
 
     /// The members with the rarest of these labels: those with all of them are among these.
     pub(super) fn with_rarest(&self, labels: &[(String, String)]) -> impl Iterator<Item = NodeId> + '_ {
+        self.with_rarest_after(labels, None)
+    }
+
+    /// Those of them that came after this one.
+    fn with_rarest_after(
+        &self,
+        labels: &[(String, String)],
+        after: Option<NodeId>,
+    ) -> impl Iterator<Item = NodeId> + '_ {
         let sets = labels.iter().map(|label| self.by_label.get(label));
         // A label that no member has decides, and leaves nothing.
         let rarest = sets.min_by_key(|set| set.map_or(0, BTreeSet::len)).flatten();
-        rarest.into_iter().flatten().copied()
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        rarest.into_iter().flat_map(move |set| set.range((from, Bound::Unbounded))).copied()
     }
 
-    /// Notes that the view of these labels is used; `false` if it has to be [begun](Self::begin_view).
-    pub(super) fn use_view(&mut self, labels: &[(String, String)]) -> bool {
+    /// Notes that the view of these labels is used, and brings it nearer to being whole: says what to do with up to
+    /// `most` members, of which the group knows the labels only. `None` once it is whole, and while all views are in use.
+    pub(super) fn use_view(&mut self, labels: &Arc<[(String, String)]>, most: usize) -> Option<ViewStep> {
         self.uses += 1;
-        let Some(at) = self.position(labels) else { return false };
-        self.labelled[at].used = self.uses;
-        true
+        let at = match self.position(labels) {
+            Some(at) => at,
+            None => self.begin_view(labels)?,
+        };
+        let Labelled { labels, stage, after, .. } = &self.labelled[at];
+        let fills = match stage {
+            ViewStage::Filling => true,
+            ViewStage::Clearing => false,
+            ViewStage::Whole | ViewStage::Vacant => {
+                self.labelled[at].used = self.uses;
+                return None;
+            }
+        };
+        let labels = Arc::clone(labels);
+        let members: Vec<NodeId> = self.with_rarest_after(&labels, *after).take(most).collect();
+        let labelled = &mut self.labelled[at];
+        labelled.used = self.uses;
+        if members.len() < most {
+            labelled.stage = if fills { ViewStage::Whole } else { ViewStage::Vacant };
+        }
+        labelled.after = members.last().copied().or(labelled.after);
+        Some(ViewStep { bit: at as u32, fills, labels, members })
     }
 
-    /// Begins an empty view, and says which bit it has and whether another was there under that bit. `None` while all
-    /// that are there are in use.
-    pub(super) fn begin_view(&mut self, labels: Arc<[(String, String)]>) -> Option<(u32, bool)> {
-        let begun = Labelled { labels, view: View::default(), used: self.uses };
+    /// Begins an empty view, or makes room for it, and says where. `None` while all that are there are in use.
+    fn begin_view(&mut self, labels: &Arc<[(String, String)]>) -> Option<usize> {
+        let begun =
+            |stage| Labelled { labels: Arc::clone(labels), view: View::default(), used: self.uses, stage, after: None };
+        if let Some(at) = self.labelled.iter().position(|view| view.stage == ViewStage::Vacant) {
+            self.labelled[at] = begun(ViewStage::Filling);
+            return Some(at);
+        }
         if self.labelled.len() < MOST_VIEWS {
-            self.labelled.push(begun);
-            return Some((self.labelled.len() as u32 - 1, false));
+            self.labelled.push(begun(ViewStage::Filling));
+            return Some(self.labelled.len() - 1);
+        }
+        if let Some(at) = self.labelled.iter().position(|view| view.stage == ViewStage::Clearing) {
+            return Some(at);
         }
         let oldest = (0..MOST_VIEWS).min_by_key(|at| self.labelled[*at].used)?;
         if self.uses - self.labelled[oldest].used < KEPT_FOR {
             return None;
         }
-        self.labelled[oldest] = begun;
-        Some((oldest as u32, true))
+        let cleared = Arc::clone(&self.labelled[oldest].labels);
+        self.labelled[oldest] = Labelled { labels: cleared, ..begun(ViewStage::Clearing) };
+        Some(oldest)
     }
 
     /// Takes a node into the view with this bit.
@@ -224,7 +292,15 @@ impl Group {
 
     /// All views with the labels of each, for the sanity check.
     #[cfg(any(test, feature = "simulation"))]
-    pub(super) fn views(&self) -> impl Iterator<Item = (u32, &Arc<[(String, String)]>, &View)> {
-        self.labelled.iter().enumerate().map(|(bit, labelled)| (bit as u32, &labelled.labels, &labelled.view))
+    pub(super) fn views(&self) -> impl Iterator<Item = (u32, ViewStage, &Arc<[(String, String)]>, &View)> {
+        let views = self.labelled.iter().enumerate();
+        views.map(|(bit, labelled)| (bit as u32, labelled.stage, &labelled.labels, &labelled.view))
+    }
+}
+
+impl Labelled {
+    /// Whether it follows what its members count for.
+    fn is_kept(&self) -> bool {
+        matches!(self.stage, ViewStage::Whole | ViewStage::Filling)
     }
 }

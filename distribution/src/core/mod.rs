@@ -46,7 +46,7 @@ use rand::{SeedableRng, rngs::SmallRng};
 use rustc_hash::FxHashMap;
 
 use call::{CallEntry, Stage, goes_on_one_by_one, last_failure, shutdown_error};
-use calls::{Calls, SHARDS};
+use calls::{Calls, Walk};
 use chores::{Chore, Departed};
 use queues::{QueueId, Queues, Seq};
 use registry::Registry;
@@ -142,8 +142,9 @@ pub(crate) struct Core<H: Host> {
     next_seq: Seq,
     stats: Stats,
     shutting_down: bool,
-    /// Calls that a shutdown has yet to end, of the tables up to this one.
-    ending: (usize, Vec<CallId>),
+    /// How far a shutdown has come in ending the calls that wait, and then all others.
+    end_waiting: Walk,
+    end_all: Walk,
 }
 
 impl<H: Host> fmt::Debug for Core<H> {
@@ -181,7 +182,8 @@ impl<H: Host> Core<H> {
             next_seq: 0,
             stats: Stats::default(),
             shutting_down: false,
-            ending: (0, Vec::new()),
+            end_waiting: Walk::default(),
+            end_all: Walk::default(),
         }
     }
 
@@ -540,7 +542,7 @@ impl<H: Host> Core<H> {
         if let Some(deadline) = call.deadline() {
             self.timers.remove(&(deadline, Timer::Deadline(id)));
         }
-        Some(call)
+        Some(*call)
     }
 
     fn tell_drained(&mut self, id: NodeId, effects: &mut Effects<H>) {
@@ -587,36 +589,29 @@ impl<H: Host> Core<H> {
     /// Takes no more calls, and ends some of those that wait; `false` once none is left.
     pub(crate) fn shut_down(&mut self, effects: &mut Effects<H>) -> bool {
         self.shutting_down = true;
-        self.end_some(effects, |stage| !matches!(stage, Stage::InFlight(_)))
+        let mut walk = std::mem::take(&mut self.end_waiting);
+        let is_left = self.end_some(&mut walk, effects, |stage| !matches!(stage, Stage::InFlight(_)));
+        self.end_waiting = walk;
+        is_left
     }
 
     /// Ends some of the calls that are left, those in flight as well; `false` once none is.
     pub(crate) fn abandon(&mut self, effects: &mut Effects<H>) -> bool {
         self.shutting_down = true;
-        self.end_some(effects, |_| true)
+        let mut walk = std::mem::take(&mut self.end_all);
+        let is_left = self.end_some(&mut walk, effects, |_| true);
+        self.end_all = walk;
+        is_left
     }
 
-    fn end_some(&mut self, effects: &mut Effects<H>, which: impl Fn(&Stage) -> bool) -> bool {
-        let mut left = self.settings.slice;
-        let mut empty = 0;
-        while left > 0 {
-            if let Some(id) = self.ending.1.pop() {
-                left -= 1;
-                if self.calls.get(&id).is_some_and(|call| which(&call.stage)) {
-                    self.end_with(id, effects, shutdown_error);
-                }
-                continue;
+    /// Goes on with a walk. Calls that come meanwhile are ended as they come, so it meets all that have to be.
+    fn end_some(&mut self, walk: &mut Walk, effects: &mut Effects<H>, which: impl Fn(&Stage) -> bool) -> bool {
+        // Each makes an error with texts of its own, and frees what it had in an order that suits no allocator.
+        for _ in 0..self.settings.slice.div_ceil(4) {
+            let Some(id) = walk.next(&self.calls) else { return false };
+            if self.calls.get(&id).is_some_and(|call| which(&call.stage)) {
+                self.end_with(id, effects, shutdown_error);
             }
-            // All tables one after the other, until there was none of these calls in any. Another task may be at the
-            // same, and end fewer of them.
-            if empty == SHARDS {
-                return false;
-            }
-            let shard = self.ending.0;
-            self.ending.0 = (shard + 1) % SHARDS;
-            let calls = self.calls.of_shard(shard).filter(|(_, call)| which(&call.stage));
-            self.ending.1 = calls.map(|(id, _)| *id).collect();
-            empty = if self.ending.1.is_empty() { empty + 1 } else { 0 };
         }
         true
     }
@@ -674,7 +669,7 @@ impl<H: Host> Core<H> {
     /// Where calls of this method can go.
     pub(crate) fn capacity(&mut self, method: MethodId, labels: &Labels) -> Capacity {
         if let Some(labels) = labels {
-            self.registry.prepare_views(method, labels);
+            self.registry.prepare_views(method, labels, self.settings.slice);
         }
         self.registry.capacity(method, labels)
     }

@@ -158,7 +158,8 @@ fn change_heads(services: &mut Heads, service: ServiceId, queue: QueueId, change
 /// All queues, and what waits in them.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    queues: FxHashMap<QueueId, Queue>,
+    /// Boxed, so that little is moved when the table grows.
+    queues: FxHashMap<QueueId, Box<Queue>>,
     by_scope: FxHashMap<(MethodId, Scope), QueueId>,
     next_queue: u64,
     services: FxHashMap<&'static str, ServiceId>,
@@ -214,15 +215,15 @@ impl Queues {
     }
 
     pub(super) fn get(&self, id: QueueId) -> Option<&Queue> {
-        self.queues.get(&id)
+        self.queues.get(&id).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, id: QueueId) -> Option<&mut Queue> {
-        self.queues.get_mut(&id)
+        self.queues.get_mut(&id).map(Box::as_mut)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (QueueId, &Queue)> {
-        self.queues.iter().map(|(id, queue)| (*id, queue))
+        self.queues.iter().map(|(id, queue)| (*id, &**queue))
     }
 
     /// Puts a call into the queue for its method and scope.
@@ -240,7 +241,8 @@ impl Queues {
                 self.avoiding.insert(id);
             }
             let calls = BTreeMap::new();
-            self.queues.insert(id, Queue { method, service, scope, calls, unserved: None, closed: None });
+            let queue = Queue { method, service, scope, calls, unserved: None, closed: None };
+            self.queues.insert(id, Box::new(queue));
             id
         });
         self.waiting += 1;

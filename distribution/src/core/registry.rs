@@ -16,7 +16,7 @@ use super::{
     Host, Labels, Time,
     balance::{Need, RETRACT_AFTER},
     card::{Catalogue, NodeCard},
-    group::{Group, GroupId, Standing, Views},
+    group::{Group, GroupId, Standing, ViewStep, Views},
     health::Health,
     per_kind::{KINDS, PerKind},
     queues::{HeadChange, Place, QueueId, Queues, Scope, TakenBy, Work},
@@ -397,28 +397,24 @@ impl<H: Host> Registry<H> {
         self.group_of(id)?.kind_of(method)
     }
 
-    /// Makes sure that nodes with these labels are found without looking at all.
-    pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>) {
+    /// Sees to it that nodes with these labels are found without looking at all, soon if not yet. Deals with up to
+    /// `most` nodes of each group.
+    pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>, most: usize) {
         for at in 0..self.providers(method).len() {
             let group = self.providers(method)[at];
-            self.prepare_view(group, labels);
+            self.prepare_view(group, labels, most);
         }
     }
 
-    fn prepare_view(&mut self, id: GroupId, labels: &Arc<[(String, String)]>) {
+    fn prepare_view(&mut self, id: GroupId, labels: &Arc<[(String, String)]>, most: usize) {
         let Some(group) = self.groups.get_mut(&id) else { return };
-        if group.use_view(labels) {
-            return;
-        }
-        let Some((bit, replaces)) = group.begin_view(Arc::clone(labels)) else { return };
-        if replaces {
-            for node in self.nodes.values_mut().filter(|node| node.group == id) {
-                node.views &= !(1 << bit);
-            }
-        }
-        let members: Vec<NodeId> = group.with_rarest(labels).collect();
+        let Some(ViewStep { bit, fills, labels, members }) = group.use_view(labels, most) else { return };
         for member in members {
-            if let Some(node) = self.nodes.get_mut(&member).filter(|node| node.card.has_labels(labels)) {
+            let Some(node) = self.nodes.get_mut(&member) else { continue };
+            if !fills {
+                node.views &= !(1 << bit);
+            } else if node.views & (1 << bit) == 0 && node.card.has_labels(&labels) {
+                // It has come since the view was begun otherwise, and is in it.
                 node.views |= 1 << bit;
                 group.add_to_view(bit, member, node.card.place, &node.standing);
             }

@@ -6,7 +6,7 @@ use super::{
     Core, Host, Registry, Timer,
     balance::Need,
     call::{CallEntry, Stage},
-    group::{Group, GroupId, Standing, View},
+    group::{Group, GroupId, Standing, View, ViewStage},
     per_kind::{KINDS, PerKind},
     queues::{Amount, Queue, QueueId, Scope},
     registry::{Backlog, Node},
@@ -282,11 +282,19 @@ fn check_node<H: Host>(node: &Node<H>) -> Result<usize, String> {
 fn check_group<H: Host>(group: &Group, members: &[&Node<H>]) -> Checked {
     must(group.members == members.len(), || "a group is wrong about how many members it has".to_owned())?;
     check_view(&group.everyone, members)?;
-    for (bit, labels, view) in group.views() {
-        let labelled: Vec<&Node<H>> = members.iter().filter(|node| node.card.has_labels(labels)).copied().collect();
-        let listed = members.iter().filter(|node| node.views & (1 << bit) != 0).count();
-        must(listed == labelled.len(), || format!("{listed} nodes are in the view of {labels:?}"))?;
-        check_view(view, &labelled)?;
+    for (bit, stage, labels, view) in group.views() {
+        let labelled = members.iter().filter(|node| node.card.has_labels(labels)).count();
+        let listed: Vec<&Node<H>> = members.iter().filter(|node| node.views & (1 << bit) != 0).copied().collect();
+        must(listed.iter().all(|node| node.card.has_labels(labels)), || format!("a node has no label of {labels:?}"))?;
+        let is_right = match stage {
+            ViewStage::Whole => listed.len() == labelled,
+            ViewStage::Filling | ViewStage::Clearing => true,
+            ViewStage::Vacant => listed.is_empty(),
+        };
+        must(is_right, || format!("{} nodes are in the view of {labels:?}, which is {stage:?}", listed.len()))?;
+        if stage != ViewStage::Clearing {
+            check_view(view, &listed)?;
+        }
     }
     Ok(())
 }

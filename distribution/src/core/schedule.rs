@@ -88,7 +88,7 @@ impl<H: Host> Core<H> {
         call.stage = Stage::Between;
         let method = call.method.id();
         if let Some(labels) = &call.demand.labels {
-            self.registry.prepare_views(method, labels);
+            self.registry.prepare_views(method, labels, self.settings.slice);
         }
         match self.find_target(id) {
             Some((target, exact)) => {

@@ -161,7 +161,7 @@ async fn register(master: &str, number: usize, method: &(String, u64)) -> Result
     }
 }
 
-/// Answers requests and sends heartbeats until the master closes the connection.
+/// Answers requests and sends heartbeats, as long as the master keeps the connection.
 async fn play(mut stream: TcpStream, first_beat: Instant) -> io::Result<()> {
     let mut incoming = BytesMut::new();
     let mut outgoing = BytesMut::new();
@@ -172,7 +172,7 @@ async fn play(mut stream: TcpStream, first_beat: Instant) -> io::Result<()> {
         tokio::select! {
             read = stream.read_buf(&mut incoming) => {
                 if read? == 0 {
-                    return Ok(());
+                    return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 while let Some((kind, body)) = split_frame(&mut incoming) {
                     if kind == REQUEST {
@@ -180,7 +180,8 @@ async fn play(mut stream: TcpStream, first_beat: Instant) -> io::Result<()> {
                     }
                 }
             }
-            _ = beats.tick() => put_frame(&mut outgoing, BEAT, |body| body.put_bytes(0, 4)),
+            // Nothing runs, waits, is asynchronous, stale or blocked.
+            _ = beats.tick() => put_frame(&mut outgoing, BEAT, |body| body.put_bytes(0, 5)),
         }
         stream.write_all_buf(&mut outgoing).await?;
     }
