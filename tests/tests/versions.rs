@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use distribution::{CallError, Execution, Master, Node};
-use distribution_tests::transport;
+use distribution_tests::{soon, transport};
 
 mod before {
     //! As it was.
@@ -144,6 +144,31 @@ async fn a_method_that_the_nodes_service_lacks_is_incompatible() {
     assert!(matches!(error, CallError::Incompatible { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("the nodes serve `Train` without `brand_new` (node-3)"), "{text}");
+}
+
+#[tokio::test]
+async fn a_node_that_serves_what_nobody_here_can_call_says_so_in_its_row() {
+    let master = transport::master().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let caller = after::TrainClient::new(&master);
+    let error = caller.rate(after::Params { rate: 0.5, l2: 9.0 }).await.expect_err("there is no node");
+    assert!(matches!(error, CallError::NoNode { .. }), "{error:?}");
+    let error = caller.same(7).await.expect_err("there is no node");
+    assert!(matches!(error, CallError::NoNode { .. }), "{error:?}");
+    let node = transport::node().serve(before::TrainServer::new(before::Trainer)).name("node-3");
+    let _node = node.spawn(master.local_addr()).await.expect("registers");
+    let uncallable = soon("the row to say it", async {
+        loop {
+            let uncallable = master.nodes().remove(0).uncallable;
+            if !uncallable.is_empty() {
+                return uncallable;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let uncallable = uncallable.await;
+    let [reason] = &uncallable[..] else { panic!("only `rate` differs of those that were called: {uncallable:?}") };
+    assert!(reason.contains("rate") && reason.contains("{ rate: f64, l2: f64 }"), "{reason}");
+    assert_eq!(caller.same(7).await, Ok(7));
 }
 
 #[tokio::test]

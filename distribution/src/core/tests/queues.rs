@@ -124,12 +124,12 @@ fn patient_calls_do_not_count_against_the_limits() {
 }
 
 #[test]
-fn a_call_that_was_sent_before_is_let_into_a_full_queue() {
+fn a_call_that_was_given_back_goes_before_those_made_after_it() {
     let mut table = Table::with(|settings| settings.queue = 1).joined(&[("n1", 1)]);
     table.submit("x", call(&COMPUTE));
     table.submit("a", call(&COMPUTE));
     let given_back = table.refuse("x", Refusal::Returned);
-    assert_eq!(given_back, ["send x#2 to n1"], "it keeps its place before those made after it");
+    assert_eq!(given_back, ["send x#2 to n1"]);
     table.submit("b", call(&COMPUTE).on("n1"));
     assert_eq!(table.core.stats().queued, 1, "b was turned away");
 }

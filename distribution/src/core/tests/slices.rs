@@ -147,3 +147,61 @@ fn nodes_that_are_cut_off_together_are_cut_off_one_after_the_other() {
     });
     test.expect("a thread").join().expect("the stack is large enough");
 }
+
+#[test]
+fn a_view_of_labels_fills_some_nodes_at_a_time_while_others_come_and_go() {
+    let mut table = sliced(2);
+    for number in 0..12 {
+        let zone = if number % 2 == 0 { "east" } else { "west" };
+        table.join(&format!("n{number}"), slots(1).label("zone", zone));
+    }
+    table.pass(Duration::ZERO);
+    let labels = Some([("zone".to_owned(), "east".to_owned())].into());
+    let capacity = |table: &mut Table| {
+        let mut nodes = 0;
+        table.bring(|core, _, _| nodes = core.capacity(COMPUTE.id(), &labels).nodes);
+        nodes
+    };
+    assert_eq!(capacity(&mut table), 6, "known before the view is whole");
+    // One that the view has, one that it has yet to meet, and one that comes behind all of them.
+    table.dies("n0");
+    table.dies("n10");
+    table.join("late", slots(1).label("zone", "east"));
+    for _ in 0..6 {
+        assert_eq!(capacity(&mut table), 5);
+    }
+    let sent: Vec<String> =
+        (0..5).flat_map(|number| table.submit(&format!("c{number}"), call(&COMPUTE).label("zone", "east"))).collect();
+    assert_eq!(only(&sent, "send").len(), 5);
+    assert!(sent.iter().any(|line| line.ends_with("to late")), "{sent:?}");
+    assert_eq!(table.submit("waits", call(&COMPUTE).label("zone", "east")), NOTHING, "it takes no node twice");
+}
+
+#[test]
+fn a_view_that_nobody_uses_makes_room_for_another() {
+    let mut table = sliced(2);
+    for number in 0..80 {
+        table.join(&format!("n{number}"), slots(1).label("rack", &format!("{}", number % 70)));
+    }
+    table.pass(Duration::ZERO);
+    let rack = |number: usize| Some([("rack".to_owned(), format!("{number}"))].into());
+    let mut counted = |rack: &super::super::Labels, again: usize| {
+        let mut nodes = 0;
+        for _ in 0..again {
+            // Only the last is followed by a recount, which takes long.
+            nodes = table.core.capacity(COMPUTE.id(), rack).nodes;
+        }
+        table.bring(|core, _, _| nodes = core.capacity(COMPUTE.id(), rack).nodes.min(nodes));
+        nodes
+    };
+    for number in 0..70 {
+        assert_eq!(counted(&rack(number), 3), if number < 10 { 2 } else { 1 });
+    }
+    // The first ones are used no more: each of these takes the place of one of them.
+    for round in 0..20 {
+        for number in 60..70 {
+            assert_eq!(counted(&rack(number), 600), 1, "in round {round}");
+        }
+    }
+    assert_eq!(counted(&rack(3), 10), 2);
+}

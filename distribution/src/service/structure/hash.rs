@@ -4,14 +4,15 @@
 //! types, and sees through newtypes: neither is on the wire, so renaming a type changes nothing. Nor does it matter
 //! whether a type is used twice or two equal ones once each.
 //!
-//! What is finite is hashed from its leaves up. A recursive type is an infinite tree, of which a fixed number of levels
-//! is hashed, so that it makes no difference in how many types somebody has written it down.
+//! What is finite is hashed from its leaves up. A recursive type is an infinite tree. One level more of it is hashed until
+//! that tells no more of its nodes apart, as an automaton is minimised by refining a partition of its states (Hopcroft,
+//! 1971): then how each hash leads to those one level deeper says the whole. So it makes no difference in how many types
+//! somebody has written it down.
+
+use std::collections::BTreeSet;
 
 use super::shape::{Kind, Leaf, Shape, resolve_index};
 use crate::service::method::{hash, hash_on};
-
-/// Levels of a recursive type that are hashed. What is deeper counts too: the whole covers these levels of each node.
-const LEVELS: usize = 12;
 
 /// The hash of each node; that of a newtype is what it holds. The first node is the whole, whose hash covers all others.
 pub(super) fn hashes(shapes: &[Shape]) -> Vec<u64> {
@@ -38,23 +39,27 @@ pub(super) fn hashes(shapes: &[Shape]) -> Vec<u64> {
     let recursive = |index: &usize| done[*index].is_none() && shapes[*index].kind != Kind::Newtype;
     let recursive: Vec<usize> = (0..shapes.len()).filter(recursive).collect();
     let mut level: Vec<u64> = done.iter().map(|hash| hash.unwrap_or(hash_of_nothing())).collect();
-    if !recursive.is_empty() {
-        for _ in 0..LEVELS {
-            let part = |part: Option<usize>| resolve_index(shapes, part).map_or_else(unseen, |part| level[part]);
-            let next: Vec<u64> = recursive
-                .iter()
-                .map(|index| of(&shapes[*index], shapes[*index].parts.iter().map(|at| part(*at)).collect()))
-                .collect();
-            for (index, hash) in recursive.iter().zip(next) {
-                level[*index] = hash;
-            }
-        }
-    }
+    let mut apart = 1;
     // As a set: it makes no difference how often something is written down.
-    let mut all: Vec<u64> = recursive.iter().map(|index| level[*index]).collect();
-    all.sort_unstable();
-    all.dedup();
-    level[0] = all.into_iter().fold(level[0], |before, hash| hash_on(before, &hash.to_le_bytes()));
+    let mut leads = BTreeSet::new();
+    while !recursive.is_empty() {
+        let part = |part: Option<usize>| resolve_index(shapes, part).map_or_else(unseen, |part| level[part]);
+        let deeper: Vec<u64> = recursive
+            .iter()
+            .map(|index| of(&shapes[*index], shapes[*index].parts.iter().map(|at| part(*at)).collect()))
+            .collect();
+        leads = recursive.iter().zip(&deeper).map(|(index, deeper)| (level[*index], *deeper)).collect();
+        for (index, hash) in recursive.iter().zip(deeper) {
+            level[*index] = hash;
+        }
+        // Never fewer: nodes that differ go on to.
+        if leads.len() == apart {
+            break;
+        }
+        apart = leads.len();
+    }
+    let both = leads.into_iter().flat_map(|(hash, deeper)| [hash, deeper]);
+    level[0] = both.fold(level[0], |before, hash| hash_on(before, &hash.to_le_bytes()));
     (0..shapes.len()).map(|index| resolve_index(shapes, Some(index)).map_or_else(unseen, |at| level[at])).collect()
 }
 
@@ -95,4 +100,48 @@ fn unseen() -> u64 {
 
 fn hash_of_nothing() -> u64 {
     hash(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use crate::service::structure::Structure;
+
+    fn hash_of<T: serde::de::DeserializeOwned>() -> u64 {
+        Structure::plain::<(), T>().hash()
+    }
+
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its structure matters")]
+    struct Link<T> {
+        next: T,
+    }
+
+    type Four<T> = Link<Link<Link<Link<T>>>>;
+
+    macro_rules! ring {
+        ($name:ident, $inner:ty) => {
+            #[derive(Deserialize)]
+            #[expect(dead_code, reason = "only its structure matters")]
+            struct $name {
+                next: $inner,
+            }
+        };
+    }
+
+    // How many links lie between two options is all that differs.
+    ring!(Ring17, Four<Four<Four<Four<Option<Box<Ring17>>>>>>);
+    ring!(Ring18, Link<Four<Four<Four<Four<Option<Box<Ring18>>>>>>>);
+    ring!(Again17, Four<Four<Four<Four<Option<Box<Ring17>>>>>>);
+
+    #[test]
+    fn rings_of_different_lengths_differ_however_long_they_are() {
+        assert_ne!(hash_of::<Ring17>(), hash_of::<Ring18>());
+    }
+
+    #[test]
+    fn a_ring_that_is_written_down_once_more_is_the_same() {
+        assert_eq!(hash_of::<Ring17>(), hash_of::<Again17>());
+    }
 }
