@@ -105,6 +105,8 @@ pub struct Storm {
     pub tries: u32,
     /// They leave with this.
     pub nodes: Vec<LightNode>,
+    // What they are connected over.
+    _line: Line,
 }
 
 /// Has this many nodes register at once over a line with this round trip, each however often it has to try; gives up
@@ -125,7 +127,7 @@ pub async fn storm(master: &Master, token: Option<&str>, count: usize, round_tri
             )
         })
         .collect();
-    let mut storm = Storm { registered: Vec::new(), tries: 0, nodes: Vec::new() };
+    let mut storm = Storm { registered: Vec::new(), tries: 0, nodes: Vec::new(), _line: line };
     let end = sleep_until(begin + limit);
     tokio::pin!(end);
     loop {
@@ -145,7 +147,5 @@ pub async fn storm(master: &Master, token: Option<&str>, count: usize, round_tri
     for late in tries {
         late.abort();
     }
-    // The line ends with this, and the nodes with it.
-    drop(line);
     storm
 }

@@ -86,12 +86,13 @@ impl View {
     }
 }
 
+/// The view of the members with some labels.
 #[derive(Debug)]
-struct Labelled {
-    labels: Arc<[(String, String)]>,
-    view: View,
+pub(super) struct Labelled {
+    pub(super) labels: Arc<[(String, String)]>,
+    pub(super) view: View,
     used: u64,
-    stage: ViewStage,
+    pub(super) stage: ViewStage,
     /// The member that was dealt with last, in a stage that deals with one after the other.
     after: Option<NodeId>,
 }
@@ -290,11 +291,10 @@ impl Group {
         }
     }
 
-    /// All views with the labels of each, for the sanity check.
+    /// All views, by their bits, for the sanity check.
     #[cfg(any(test, feature = "simulation"))]
-    pub(super) fn views(&self) -> impl Iterator<Item = (u32, ViewStage, &Arc<[(String, String)]>, &View)> {
-        let views = self.labelled.iter().enumerate();
-        views.map(|(bit, labelled)| (bit as u32, labelled.stage, &labelled.labels, &labelled.view))
+    pub(super) fn views(&self) -> impl Iterator<Item = (usize, &Labelled)> {
+        self.labelled.iter().enumerate()
     }
 }
 

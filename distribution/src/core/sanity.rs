@@ -6,7 +6,7 @@ use super::{
     Core, Host, Registry, Timer,
     balance::Need,
     call::{CallEntry, Stage},
-    group::{Group, GroupId, Standing, View, ViewStage},
+    group::{Group, GroupId, Labelled, Standing, View, ViewStage},
     per_kind::{KINDS, PerKind},
     queues::{Amount, Queue, QueueId, Scope},
     registry::{Backlog, Node},
@@ -282,7 +282,7 @@ fn check_node<H: Host>(node: &Node<H>) -> Result<usize, String> {
 fn check_group<H: Host>(group: &Group, members: &[&Node<H>]) -> Checked {
     must(group.members == members.len(), || "a group is wrong about how many members it has".to_owned())?;
     check_view(&group.everyone, members)?;
-    for (bit, stage, labels, view) in group.views() {
+    for (bit, Labelled { labels, stage, view, .. }) in group.views() {
         let labelled = members.iter().filter(|node| node.card.has_labels(labels)).count();
         let listed: Vec<&Node<H>> = members.iter().filter(|node| node.views & (1 << bit) != 0).copied().collect();
         must(listed.iter().all(|node| node.card.has_labels(labels)), || format!("a node has no label of {labels:?}"))?;
@@ -292,7 +292,7 @@ fn check_group<H: Host>(group: &Group, members: &[&Node<H>]) -> Checked {
             ViewStage::Vacant => listed.is_empty(),
         };
         must(is_right, || format!("{} nodes are in the view of {labels:?}, which is {stage:?}", listed.len()))?;
-        if stage != ViewStage::Clearing {
+        if *stage != ViewStage::Clearing {
             check_view(view, &listed)?;
         }
     }

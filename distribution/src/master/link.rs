@@ -32,6 +32,7 @@ use crate::{
     service::caller::CallState,
     wire::{
         Control, Reply,
+        again::Again,
         frame::BODY_HEADER_LIMIT,
         quiet::{Failure, Quiet},
         transport::{MasterTransport, OnControl, Outgoing, Side, Withdrawn},
@@ -136,12 +137,16 @@ impl LinkTask {
             has_yielded: false,
             in_flight: FuturesUnordered::new(),
         };
+        let again = Again::new();
         let mut beats = tokio::time::interval(shared.heartbeat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         departure.reason = Some(loop {
             tokio::select! {
             _ = beats.tick() => link.side.send(Control::HeartbeatSeen),
-            _ = std::future::poll_fn(|cx| traffic.poll(cx, dispatch.as_mut())) => break match failure.take() {
+            _ = std::future::poll_fn(|cx| again.poll(cx, |inner| {
+                let polled = traffic.poll(cx, inner, dispatch.as_mut());
+                (polled, traffic.is_alone())
+            })) => break match failure.take() {
                 // A node that has said goodbye may close with something unread, which looks like a reset.
                 Some(error) if is_violation(&error) => broken(&error),
                 _ if left.load(Ordering::Acquire) => GoneReason::Left,
@@ -248,8 +253,9 @@ struct Traffic<'a> {
 }
 
 impl Traffic<'_> {
-    /// Moves everything that can move; ready when tarpc's client has ended.
-    fn poll<D>(&mut self, cx: &mut Context<'_>, mut dispatch: Pin<&mut D>) -> Poll<D::Output>
+    /// Moves everything that can move; ready when tarpc's client has ended. What is polled wakes `cx`, and `task` is
+    /// woken for others to have their turn.
+    fn poll<D>(&mut self, task: &Context<'_>, cx: &mut Context<'_>, mut dispatch: Pin<&mut D>) -> Poll<D::Output>
     where
         D: Future,
     {
@@ -263,12 +269,12 @@ impl Traffic<'_> {
             }
         }
         // Callers that are ready to make their calls do so before anything is written: then all of them
-        // travel in one write.
-        self.has_yielded = came && !self.has_yielded;
+        // travel in one write. Who calls alone waits for nobody, for to yield wakes another thread.
+        self.has_yielded = came && !self.has_yielded && !self.is_alone();
         if self.has_yielded {
             // To the end of this thread's queue. Tokio's `yield_now` would wait until the thread is idle, and
             // no other thread could take over meanwhile.
-            cx.waker().wake_by_ref();
+            task.waker().wake_by_ref();
             self.done = done;
             return Poll::Pending;
         }
@@ -289,6 +295,11 @@ impl Traffic<'_> {
         drop(ends);
         self.done = done;
         ended
+    }
+
+    /// Whether there is one call at most, whose caller waits for this task and for nothing else.
+    fn is_alone(&self) -> bool {
+        self.in_flight.len() <= 1
     }
 
     fn collect(&mut self, cx: &mut Context<'_>, done: &mut Vec<Done>) {

@@ -140,7 +140,7 @@ impl Runner {
 
     fn start(self: &Arc<Self>, turn: Turn<Job, Done>, place: Place, link: &Handle) {
         // Made here and not in the task, so that it also counts one out that never begins.
-        let run = Run { runner: Arc::clone(self), turn, place, link: link.clone(), due: Vec::new() };
+        let run = Run { runner: Arc::clone(self), turn, place, link: link.clone(), due: Vec::new(), owes_way: false };
         match place {
             Place::Link => drop(link.spawn(run.run())),
             Place::Users => drop(self.users.spawn(run.run())),
@@ -184,13 +184,20 @@ struct Run {
     link: Handle,
     /// What it is about to answer.
     due: Vec<Done>,
+    /// It has woken the connection, maybe on this thread and for no other. So the connection goes before the next
+    /// handler, which may block; where there is none, to yield would wake another thread for nothing.
+    owes_way: bool,
 }
 
 impl Run {
     async fn run(mut self) {
         let mut left = None;
         loop {
-            match self.turn.next(left.take(), IN_A_ROW) {
+            match self.turn.next(left.take(), IN_A_ROW, self.owes_way) {
+                Next::GiveWay => {
+                    self.owes_way = false;
+                    tokio::task::yield_now().await;
+                }
                 Next::Start(job, waiting) => {
                     if job.call.is_cancelled() {
                         left = Some((job.request, Reply::refused(Refusal::Stopped)));
@@ -237,8 +244,7 @@ impl Run {
                 Place::Users => answer_from_elsewhere(&self.link, request, reply),
             }
         }
-        // The connection was woken, maybe on this thread and for no other: it goes before the next handler.
-        tokio::task::yield_now().await;
+        self.owes_way = true;
     }
 }
 

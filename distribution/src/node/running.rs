@@ -86,6 +86,12 @@ impl Running {
         }
     }
 
+    /// Whether there is one call at most.
+    pub(super) fn is_alone(&self) -> bool {
+        let computing = self.computing.load(Ordering::Relaxed);
+        computing.saturating_add(self.waiting()).saturating_add(self.asynchronous()) <= 1
+    }
+
     pub(super) fn asynchronous(&self) -> u32 {
         self.asynchronous.load(Ordering::Relaxed)
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{SinkExt, StreamExt};
+use futures::SinkExt;
 use tarpc::server::{self, BaseChannel, Channel, InFlightRequest};
 use tokio::{
     sync::{Notify, watch},
@@ -31,7 +31,9 @@ use crate::{
     id::CallId,
     service::router::{Arguments, ComputeHandler, Handler},
     wire::{
-        Control, Outcome, Refusal, Reply, channel,
+        Control, Outcome, Refusal, Reply,
+        again::Again,
+        channel,
         codec::Encoder,
         frame::BODY_HEADER_LIMIT,
         transport::{Incoming, NodeTransport, Side},
@@ -99,10 +101,11 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
 
     let mut beats = interval(heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let again = Again::new();
     let mut leave_at: Option<Instant> = None;
     loop {
         tokio::select! {
-            request = requests.next() => match request {
+            request = again.next(requests.as_mut(), || running.is_alone()) => match request {
                 Some(Ok(request)) => connection.run(request),
                 Some(Err(error)) => break End::Lost(chain(&error)),
                 None if dismissed.load(Ordering::Acquire) => break End::Lost("the master said goodbye".to_owned()),

@@ -69,6 +69,8 @@ pub(crate) struct Look<J: Labelled, D> {
 pub(crate) enum Next<J> {
     /// Run this job; this many wait behind it.
     Start(J, usize),
+    /// Let others on this thread go first: another job waits.
+    GiveWay,
     /// Answer what has run.
     Answer,
     /// End.
@@ -169,8 +171,8 @@ impl<J: Labelled, D> Turns<J, D> {
 
 impl<J: Labelled, D> Turn<J, D> {
     /// Leaves what came of the last job, if it was run to its end here, and says what is next. No more than
-    /// `most` jobs are run before they are answered.
-    pub(crate) fn next(&mut self, left: Option<D>, most: usize) -> Next<J> {
+    /// `most` jobs are run before they are answered. One that owes others way takes no job before it has given it.
+    pub(crate) fn next(&mut self, left: Option<D>, most: usize, owes_way: bool) -> Next<J> {
         let mut queue = self.turns.lock();
         let queue = &mut *queue;
         // The runner that is active now answers it.
@@ -186,6 +188,9 @@ impl<J: Labelled, D> Turn<J, D> {
         active.inside = None;
         if queue.done.len() >= most || queue.jobs.is_empty() && !queue.done.is_empty() {
             return Next::Answer;
+        }
+        if owes_way && !queue.jobs.is_empty() {
+            return Next::GiveWay;
         }
         match queue.jobs.pop_front() {
             Some(job) => {

@@ -5,6 +5,7 @@
 //! requests and responses, carried by a [`transport`], and beside them the few control frames that
 //! manage the connection. How values become bytes is [`codec`]'s business alone.
 
+pub(crate) mod again;
 pub(crate) mod batch;
 pub(crate) mod channel;
 pub(crate) mod codec;

@@ -27,14 +27,16 @@ struct Counts {
 }
 
 fn run(mut turn: Turn<Job, u32>, counts: &Counts) {
-    let (mut left, mut due) = (None, Vec::new());
+    let (mut left, mut due, mut owes_way) = (None, Vec::new(), false);
     loop {
-        match turn.next(left.take(), 2) {
+        match turn.next(left.take(), 2, owes_way) {
+            Next::GiveWay => owes_way = false,
             Next::Start(job, _) => {
                 counts.ran.fetch_add(1, Ordering::Relaxed);
                 left = Some(job.0);
             }
             Next::Answer => {
+                owes_way = true;
                 turn.take_done(&mut due);
                 counts.answered.fetch_add(due.drain(..).count(), Ordering::Relaxed);
             }
