@@ -63,11 +63,23 @@ async fn an_ill_node_does_not_eat_the_work() {
     let failed = join_all((0..200).map(|patient| ward.operate(patient).spawn())).await;
     let failed = failed.iter().filter(|result| matches!(result, Err(CallError::Panicked { .. }))).count();
     assert!((1..=40).contains(&failed), "{failed} of 200 calls failed on the ill node");
-    let ejected = soon("the node to be ejected", async {
+    // A node that is slow to say that it panics may have had too few of these.
+    let calls = async {
+        loop {
+            join_all((0..20).map(|patient| ward.operate(patient).spawn())).await;
+        }
+    };
+    let ejected = async {
         loop {
             if let Some(NodeEvent::Ejected { node, .. }) = events.next().await {
                 return node;
             }
+        }
+    };
+    let ejected = soon("the node to be ejected", async {
+        tokio::select! {
+            node = ejected => node,
+            () = calls => unreachable!("they go on"),
         }
     });
     assert_eq!(&*ejected.await.name, "ill");

@@ -189,6 +189,7 @@ async fn a_frozen_node_is_suspect_then_gone_and_comes_back_by_itself() {
 #[tokio::test]
 async fn sigterm_drains_a_node_and_a_second_ends_it_at_once() {
     let (master, probe, mut nodes) = cluster(&["a"]).await;
+    let mut events = master.events();
     let mut meeting = Meeting::new().await;
     let call = probe.hold(meeting.addr(), "running".to_owned()).spawn();
     let guest = meeting.guest("running").await;
@@ -199,9 +200,9 @@ async fn sigterm_drains_a_node_and_a_second_ends_it_at_once() {
     assert_eq!(soon("the call to end", call).await, Ok(Held::Released));
     assert_eq!(node.line().await.as_deref(), Some("ended in order"));
     assert!(node.ended().await.success());
+    assert_eq!(next_gone(&mut events).await, "a");
 
     let mut node = probe_node(&master.local_addr().to_string(), "b");
-    let mut events = master.events();
     soon("the node", master.wait_for_nodes(1)).await;
     let call = probe.hold(meeting.addr(), "abandoned".to_owned()).spawn();
     let _guest = meeting.guest("abandoned").await;
