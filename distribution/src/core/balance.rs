@@ -180,9 +180,10 @@ impl<H: Host> Registry<H> {
             let views = groups.filter_map(|group| group.view(labels));
             return ring::closest(views.map(|view| &view.ring), key, skip);
         }
-        // There are too many combinations of labels for a view of each.
-        let has_labels = |id| self.node(id).is_some_and(|node| node.card.has_labels(labels));
-        ring::closest(groups.map(|group| &group.everyone.ring), key, |id| skip(id) || !has_labels(id))
+        // The views are not whole yet, or there are too many combinations of labels for a view of each.
+        let labelled = groups.flat_map(|group| self.labelled(group, labels));
+        let serving = labelled.filter(|node| node.standing.serving && !skip(node.identity.id));
+        ring::closest_of(serving.map(|node| (node.card.place, node.identity.id)), key)
     }
 
     /// Where calls of the method can go.

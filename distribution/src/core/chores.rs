@@ -10,6 +10,7 @@ use super::{Core, Effects, Host, Time, queues::QueueId};
 use crate::{
     error::GoneReason,
     id::{CallId, NodeId, NodeIdentity},
+    service::method::MethodId,
 };
 
 /// What is left to do.
@@ -29,7 +30,12 @@ pub(super) enum Chore {
     Lose { calls: Vec<(CallId, u32)>, from: Arc<Departed> },
     /// Cut a node off.
     CutOff(NodeId, GoneReason),
+    /// Go on filling views.
+    FillViews(Filled),
 }
+
+/// The views of these labels in the groups that serve the method.
+pub(super) type Filled = (MethodId, Arc<[(String, String)]>);
 
 /// A node that is not registered any more.
 #[derive(Debug)]
@@ -90,11 +96,27 @@ impl<H: Host> Core<H> {
                     budget = fewer;
                 }
                 Chore::Lose { calls, from } => self.lose(now, calls, from, &mut budget, effects),
+                Chore::FillViews(views) => {
+                    self.filling.retain(|other| *other != views);
+                    self.prepare_views(views.0, &views.1);
+                    // It has a limit of its own.
+                    return;
+                }
                 Chore::CutOff(node, reason) => {
                     self.cut_off(now, node, reason, effects);
                     budget = budget.saturating_sub(self.settings.slice / 8);
                 }
             }
+        }
+    }
+
+    /// Sees to it that nodes with these labels are found without looking at all, soon if not yet.
+    pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>) {
+        let is_left = self.registry.prepare_views(method, labels, self.settings.slice);
+        let views = (method, Arc::clone(labels));
+        if is_left && !self.filling.contains(&views) {
+            self.filling.push(views.clone());
+            self.chores.push_back(Chore::FillViews(views));
         }
     }
 

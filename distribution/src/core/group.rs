@@ -119,6 +119,8 @@ pub(super) struct ViewStep {
     pub(super) labels: Arc<[(String, String)]>,
     /// All members that have to are among these.
     pub(super) members: Vec<NodeId>,
+    /// Whether the view is whole after it.
+    pub(super) is_last: bool,
 }
 
 #[derive(Debug)]
@@ -253,11 +255,12 @@ impl Group {
         let members: Vec<NodeId> = self.with_rarest_after(&labels, *after).take(most).collect();
         let labelled = &mut self.labelled[at];
         labelled.used = self.uses;
-        if members.len() < most {
+        let is_over = members.len() < most;
+        if is_over {
             labelled.stage = if fills { ViewStage::Whole } else { ViewStage::Vacant };
         }
         labelled.after = members.last().copied().or(labelled.after);
-        Some(ViewStep { bit: at as u32, fills, labels, members })
+        Some(ViewStep { bit: at as u32, fills, labels, members, is_last: fills && is_over })
     }
 
     /// Begins an empty view, or makes room for it, and says where. `None` while all that are there are in use.

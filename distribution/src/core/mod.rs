@@ -47,7 +47,7 @@ use rustc_hash::FxHashMap;
 
 use call::{CallEntry, Stage, goes_on_one_by_one, last_failure, shutdown_error};
 use calls::{Calls, Walk};
-use chores::{Chore, Departed};
+use chores::{Chore, Departed, Filled};
 use queues::{QueueId, Queues, Seq};
 use registry::Registry;
 
@@ -123,6 +123,8 @@ pub(crate) struct Core<H: Host> {
     timers: BTreeSet<(Time, Timer)>,
     /// Work that is left of earlier events.
     chores: VecDeque<Chore>,
+    /// Which views the chores fill; some dozens at most.
+    filling: Vec<Filled>,
     /// Whether chores are being done at this moment.
     does_chores: bool,
     /// From which queue on calls that avoid nodes are looked at again; `None` if none are.
@@ -170,6 +172,7 @@ impl<H: Host> Core<H> {
             run_times: FxHashMap::default(),
             timers: BTreeSet::new(),
             chores: VecDeque::new(),
+            filling: Vec::new(),
             does_chores: false,
             place_from: None,
             feed_resting_from: None,
@@ -669,7 +672,7 @@ impl<H: Host> Core<H> {
     /// Where calls of this method can go.
     pub(crate) fn capacity(&mut self, method: MethodId, labels: &Labels) -> Capacity {
         if let Some(labels) = labels {
-            self.registry.prepare_views(method, labels, self.settings.slice);
+            self.prepare_views(method, labels);
         }
         self.registry.capacity(method, labels)
     }

@@ -397,18 +397,22 @@ impl<H: Host> Registry<H> {
         self.group_of(id)?.kind_of(method)
     }
 
-    /// Sees to it that nodes with these labels are found without looking at all, soon if not yet. Deals with up to
-    /// `most` nodes of each group.
-    pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>, most: usize) {
+    /// Sees to it that nodes with these labels are found without looking at all. Deals with up to `most` nodes of each
+    /// group, and says whether more are left.
+    pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>, most: usize) -> bool {
+        let mut is_left = false;
         for at in 0..self.providers(method).len() {
             let group = self.providers(method)[at];
-            self.prepare_view(group, labels, most);
+            is_left |= self.prepare_view(group, labels, most);
         }
+        is_left
     }
 
-    fn prepare_view(&mut self, id: GroupId, labels: &Arc<[(String, String)]>, most: usize) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        let Some(ViewStep { bit, fills, labels, members }) = group.use_view(labels, most) else { return };
+    fn prepare_view(&mut self, id: GroupId, labels: &Arc<[(String, String)]>, most: usize) -> bool {
+        let Some(group) = self.groups.get_mut(&id) else { return false };
+        let Some(ViewStep { bit, fills, labels, members, is_last }) = group.use_view(labels, most) else {
+            return false;
+        };
         for member in members {
             let Some(node) = self.nodes.get_mut(&member) else { continue };
             if !fills {
@@ -419,6 +423,7 @@ impl<H: Host> Registry<H> {
                 group.add_to_view(bit, member, node.card.place, &node.standing);
             }
         }
+        !is_last
     }
 
     /// The members of a group with these labels. Looks at each that has the rarest of them.

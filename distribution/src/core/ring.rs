@@ -48,8 +48,18 @@ pub(super) fn closest<'a>(
     key: u64,
     skip: impl Fn(NodeId) -> bool,
 ) -> Option<NodeId> {
-    let probes = (1..=PROBES).map(|probe| mix(key ^ mix(probe)));
-    probes.filter_map(|at| rings.clone().filter_map(|ring| ring.next(at, &skip)).min()).min().map(|(_, node)| node)
+    probes(key).filter_map(|at| rings.clone().filter_map(|ring| ring.next(at, &skip)).min()).min().map(|(_, node)| node)
+}
+
+/// The node for this key, of nodes that lie on no ring, each with the hash of its name. Looks at all of them.
+pub(super) fn closest_of(nodes: impl Iterator<Item = (u64, NodeId)>, key: u64) -> Option<NodeId> {
+    let probes: Vec<u64> = probes(key).collect();
+    let distance = |name| probes.iter().map(|at| mix(name).wrapping_sub(*at)).min();
+    nodes.map(|(name, node)| (distance(name), node)).min().map(|(_, node)| node)
+}
+
+fn probes(key: u64) -> impl Iterator<Item = u64> {
+    (1..=PROBES).map(move |probe| mix(key ^ mix(probe)))
 }
 
 #[cfg(test)]
@@ -69,6 +79,15 @@ mod tests {
 
     fn place(rings: &[Ring], key: u64) -> NodeId {
         closest(rings.iter(), mix(key), |_| false).expect("there are nodes")
+    }
+
+    #[test]
+    fn off_the_ring_a_key_has_the_same_node() {
+        let rings = [ring(0..100)];
+        let nodes = || (0..100).map(|number| (hash(format!("node-{number}").as_bytes()), NodeId::new(1, number)));
+        for key in 0..1000 {
+            assert_eq!(closest_of(nodes(), mix(key)), Some(place(&rings, key)));
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ use super::{
     queues::{Amount, Queue, QueueId, Scope},
     registry::{Backlog, Node},
 };
+#[cfg(test)]
+use crate::service::method::MethodId;
 use crate::{id::NodeId, service::method::MethodKind, view::NodeState};
 
 type Checked = Result<(), String>;
@@ -38,6 +40,13 @@ impl<H: Host> Core<H> {
             must(is_due, || format!("{id} rests and no timer ends that"))?;
         }
         Ok(())
+    }
+
+    /// Whether each group that serves the method has a whole view of these labels.
+    #[cfg(test)]
+    pub(super) fn has_view(&self, method: MethodId, labels: &[(String, String)]) -> bool {
+        let mut groups = self.registry.providers(method).iter().filter_map(|id| self.registry.group(*id));
+        groups.all(|group| group.view(labels).is_some())
     }
 
     fn check_calls(&self) -> Checked {

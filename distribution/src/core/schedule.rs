@@ -87,8 +87,8 @@ impl<H: Host> Core<H> {
         call.queued = now;
         call.stage = Stage::Between;
         let method = call.method.id();
-        if let Some(labels) = &call.demand.labels {
-            self.registry.prepare_views(method, labels, self.settings.slice);
+        if let Some(labels) = call.demand.labels.clone() {
+            self.prepare_views(method, &labels);
         }
         match self.find_target(id) {
             Some((target, exact)) => {

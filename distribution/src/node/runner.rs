@@ -226,8 +226,9 @@ impl Run {
         }
     }
 
-    async fn hand_over(&self, job: Job) {
+    async fn hand_over(&mut self, job: Job) {
         self.runner.hand_over(job, &self.link);
+        self.owes_way = false;
         // The task that was just spawned may be next on this thread and on no other, so it goes before the next
         // handler, which may block.
         tokio::task::yield_now().await;

@@ -112,6 +112,8 @@ enum For {
     Any,
     Affinity,
     Label,
+    /// A label that all nodes have.
+    Common,
     Node,
 }
 
@@ -246,7 +248,10 @@ impl Growth {
             busy: 0,
             async_limit: 1024,
             frame_limit: 65_536,
-            labels: vec![("zone".to_owned(), format!("zone-{}", number % ZONES))],
+            labels: vec![
+                ("os".to_owned(), "linux".to_owned()),
+                ("zone".to_owned(), format!("zone-{}", number % ZONES)),
+            ],
             methods: others.chain([offer(SERVED.id().0, "served".to_owned())]).collect(),
         });
         let id = self.core.new_node_id();
@@ -265,6 +270,7 @@ impl Growth {
     fn submit(&mut self, what: &'static str, wants: For) -> CallId {
         let (node, zone, key) = (self.draw(self.nodes.len()), self.draw(ZONES), self.draw(usize::MAX) as u64);
         let labels: Labels = Some([("zone".to_owned(), format!("zone-{zone}"))].into());
+        let common: Labels = Some([("os".to_owned(), "linux".to_owned())].into());
         self.submit_this(
             what,
             &SERVED,
@@ -272,6 +278,7 @@ impl Growth {
                 For::Any => demand,
                 For::Affinity => Demand { affinity: Some(key), ..demand },
                 For::Label => Demand { labels, ..demand },
+                For::Common => Demand { labels: common, ..demand },
                 For::Node => Demand { node: None, ..demand },
             },
             matches!(wants, For::Node).then_some(node),
@@ -336,6 +343,7 @@ impl Growth {
             ("submit", For::Any),
             ("submit, affinity", For::Affinity),
             ("submit, label", For::Label),
+            ("submit, label of all", For::Common),
             ("submit, on a node", For::Node),
         ];
         for _ in 0..self.rounds {

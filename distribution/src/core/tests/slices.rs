@@ -148,6 +148,11 @@ fn nodes_that_are_cut_off_together_are_cut_off_one_after_the_other() {
     test.expect("a thread").join().expect("the stack is large enough");
 }
 
+/// Whether calls for nodes with this label find them without looking at all.
+fn is_whole(table: &Table, key: &str, value: &str) -> bool {
+    table.core.has_view(COMPUTE.id(), &[(key.to_owned(), value.to_owned())])
+}
+
 #[test]
 fn a_view_of_labels_fills_some_nodes_at_a_time_while_others_come_and_go() {
     let mut table = sliced(2);
@@ -163,13 +168,14 @@ fn a_view_of_labels_fills_some_nodes_at_a_time_while_others_come_and_go() {
         nodes
     };
     assert_eq!(capacity(&mut table), 6, "known before the view is whole");
+    assert!(!is_whole(&table, "zone", "east"));
     // One that the view has, one that it has yet to meet, and one that comes behind all of them.
     table.dies("n0");
     table.dies("n10");
     table.join("late", slots(1).label("zone", "east"));
-    for _ in 0..6 {
-        assert_eq!(capacity(&mut table), 5);
-    }
+    ticks(&mut table);
+    assert!(is_whole(&table, "zone", "east"), "it is filled although nobody asks for it");
+    assert_eq!(capacity(&mut table), 5);
     let sent: Vec<String> =
         (0..5).flat_map(|number| table.submit(&format!("c{number}"), call(&COMPUTE).label("zone", "east"))).collect();
     assert_eq!(only(&sent, "send").len(), 5);
@@ -204,4 +210,8 @@ fn a_view_that_nobody_uses_makes_room_for_another() {
         }
     }
     assert_eq!(counted(&rack(3), 10), 2);
+    ticks(&mut table);
+    let whole = (0..70).filter(|number| is_whole(&table, "rack", &format!("{number}"))).count();
+    assert_eq!(whole, 64);
+    assert!((64..70).all(|number| is_whole(&table, "rack", &format!("{number}"))), "those that are used");
 }
