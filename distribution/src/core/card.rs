@@ -82,6 +82,10 @@ impl Surroundings {
             if found.len() >= MOST_UNCALLABLE {
                 break;
             }
+            // Whoever has called it here can call it on this node, and the others are told of as they come.
+            if self.called.iter().any(|method| method.id().0 == offer.id) {
+                continue;
+            }
             let same = self.others.iter().map(|(name, other)| (&**name, other.of(&offer.service, &offer.name)));
             let beside = uncallable_beside_nodes(node, std::slice::from_ref(offer), same);
             found.extend(

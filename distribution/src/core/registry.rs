@@ -501,11 +501,12 @@ impl<H: Host> Registry<H> {
         match node {
             Some(id) => {
                 let (node, group) = (self.node(id)?, self.group_of(id)?);
-                explain(method, [(&*node.card.name, group.catalogue.of_service(service))])
+                explain(method, [(&*node.card.name, 1, group.catalogue.of_service(service))])
             }
             None => {
-                let groups =
-                    self.groups().filter_map(|group| Some((of_group(group)?, group.catalogue.of_service(service))));
+                let groups = self
+                    .groups()
+                    .filter_map(|group| Some((of_group(group)?, group.members, group.catalogue.of_service(service))));
                 explain(method, groups)
             }
         }

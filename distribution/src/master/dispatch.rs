@@ -257,7 +257,7 @@ impl Shared {
             return;
         }
         for method in &uncallable {
-            tracing::warn!(node = %node, name, "a method of this node cannot be called on it: {method}");
+            tracing::warn!(node = %node, name, "this node serves a method otherwise than it is called here, or than other nodes serve it: {method}");
         }
         self.with_core("what cannot be called was noted", |core, _, _| core.set_uncallable(node, uncallable.into()));
     }

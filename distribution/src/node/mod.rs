@@ -371,8 +371,8 @@ impl NodeBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`], [`Error::ServedTwice`], [`Error::Token`], [`Error::TokenFile`] and [`Error::Certificates`]
-    /// before anything is started; [`Error::Thread`]; [`Error::Insecure`] if the address is not on loopback and there is no
+    /// [`Error::Setting`] (also for an address that is no `host:port`), [`Error::ServedTwice`], [`Error::Token`],
+    /// [`Error::TokenFile`] and [`Error::Certificates`] before anything is started; [`Error::Thread`]; [`Error::Insecure`] if the address is not on loopback and there is no
     /// security; [`Error::Refused`], [`Error::Protocol`] or [`Error::Untrusted`] if the master turns the node away for
     /// good, or does not prove to be the master.
     ///
@@ -418,6 +418,7 @@ impl NodeBuilder {
     }
 
     fn start(self, master: String) -> Result<Node, Error> {
+        check_master(&master)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = self.slots.unwrap_or(cores);
         let name = self.name.unwrap_or_else(default_name);
@@ -528,6 +529,38 @@ impl Signals {
         match tokio::signal::ctrl_c().await {
             Ok(()) => "ctrl-c",
             Err(_) => std::future::pending().await,
+        }
+    }
+}
+/// Looks whether an address can be one at all: what cannot be dialled today or ever is no reason to wait for a master.
+fn check_master(addr: &str) -> Result<(), Error> {
+    let is_host = |host: &str| match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        // A zone may follow, as in `fe80::1%2`.
+        Some(host) => host.split('%').next().is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && !host.contains([':', '/', '@', '[', ']']) && !host.contains(char::is_whitespace),
+    };
+    let fits = |(host, port): (&str, &str)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    if addr.rsplit_once(':').is_some_and(fits) {
+        return Ok(());
+    }
+    let reason = "a node dials a `host:port`, such as 10.0.0.1:3000, [fd00::1]:3000 or master.example:3000";
+    Err(Error::Setting { name: "master", value: format!("{addr:?}"), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_is_not_dialled() {
+        for addr in ["10.0.0.1:3000", "localhost:1", "[::1]:65535", "[fe80::1%2]:3000", "a-b.example:80"] {
+            assert!(check_master(addr).is_ok(), "{addr}");
+        }
+        let wrong =
+            ["", ":", "hello", "127.0.0.1", "127.0.0.1:", ":3000", "127.0.0.1:99999", "127.0.0.1:0", "::1:3000"];
+        for addr in wrong.into_iter().chain(["http://10.0.0.1:3000", "[::1:3000", "a b:3000", "10.0.0.1:3000/"]) {
+            let error = check_master(addr).expect_err(addr).to_string();
+            assert!(error.contains(&format!("{addr:?}")) && error.contains("`host:port`"), "{error}");
         }
     }
 }

@@ -56,16 +56,17 @@ impl<'a> From<&'a MethodOffer> for Told<'a> {
     }
 }
 
-/// Compares a caller's method with what nodes offer, each with its name. `None` where none of them serves the service,
-/// or those that do have exactly this method, so that something else is the matter.
+/// Compares a caller's method with what nodes offer: of nodes that offer the same, the name of one, and how many they are.
+/// `None` where none of them serves the service, or those that do have exactly this method, so that something else is the
+/// matter.
 pub(crate) fn explain<'a>(
     method: &Method,
-    nodes: impl IntoIterator<Item = (&'a str, &'a [MethodOffer])>,
+    nodes: impl IntoIterator<Item = (&'a str, usize, &'a [MethodOffer])>,
 ) -> Option<Incompatibility> {
     let MethodName { service, method: name } = method.name();
     let mut others = Several::<&MethodOffer>::default();
     let mut without = Several::<()>::default();
-    for (node, offers) in nodes {
+    for (node, count, offers) in nodes {
         let mut of_service = offers.iter().filter(|offer| offer.service == service).peekable();
         if of_service.peek().is_none() {
             continue;
@@ -74,11 +75,11 @@ pub(crate) fn explain<'a>(
         for offer in of_service.filter(|offer| offer.name == name) {
             has_it = true;
             if offer.id != method.id().0 {
-                others.add(offer, node, |known| known.id == offer.id);
+                others.add(offer, (node, count), |known| known.id == offer.id);
             }
         }
         if !has_it {
-            without.add((), node, |()| true);
+            without.add((), (node, count), |()| true);
         }
     }
     let expected = cut(&describe_signature(method.signature(), method.version()));
@@ -220,7 +221,7 @@ struct Nodes {
 }
 
 impl<T> Several<T> {
-    fn add(&mut self, what: T, node: &str, is_same: impl Fn(&T) -> bool) {
+    fn add(&mut self, what: T, (node, count): (&str, usize), is_same: impl Fn(&T) -> bool) {
         let known = self.entries.iter().position(|entry| is_same(&entry.what));
         let at = match known {
             Some(at) => at,
@@ -231,7 +232,7 @@ impl<T> Several<T> {
             }
         };
         let nodes = &mut self.entries[at].nodes;
-        nodes.count += 1;
+        nodes.count += count;
         if nodes.names.len() < MOST_ENTRIES {
             nodes.names.push(cut(node));
         }
@@ -324,7 +325,7 @@ mod tests {
     fn nodes_with_the_same_difference_are_told_of_once() {
         let old = [offer(1, 1, "fit", "fn(u8) -> f64", OLD)];
         let names: Vec<String> = (1..=30).map(|number| format!("node-{number}")).collect();
-        let told = explain(&METHOD, names.iter().map(|name| (name.as_str(), &old[..]))).expect("differs");
+        let told = explain(&METHOD, names.iter().map(|name| (name.as_str(), 1, &old[..]))).expect("differs");
         assert_eq!(told.difference, "`fn(Params) -> f64` here, `fn(u8) -> f64` on node-1 and 29 others");
         assert_eq!((told.expected.as_str(), told.found.as_str()), ("fn(Params) -> f64", "fn(u8) -> f64"));
     }
@@ -332,12 +333,12 @@ mod tests {
     #[test]
     fn a_method_that_the_service_lacks_is_named() {
         let others = [offer(1, 1, "predict", SIGNATURE, OLD)];
-        let told = explain(&METHOD, [("node-1", &others[..]), ("node-2", &others[..])]).expect("lacks it");
-        assert_eq!(told.difference, "the nodes serve `Train` without `fit` (node-1, node-2)");
+        let told = explain(&METHOD, [("node-1", 1, &others[..]), ("node-2", 3, &others[..])]).expect("lacks it");
+        assert_eq!(told.difference, "the nodes serve `Train` without `fit` (node-1, node-2 and 2 more)");
         assert_eq!(told.found, "`Train` without `fit`");
-        assert_eq!(explain(&METHOD, [("node-1", &[][..])]), None, "the service is not there at all");
+        assert_eq!(explain(&METHOD, [("node-1", 1, &[][..])]), None, "the service is not there at all");
         let same = [offer(METHOD.id().0, 1, "fit", SIGNATURE, NEW)];
-        assert_eq!(explain(&METHOD, [("node-1", &same[..])]), None, "it is there");
+        assert_eq!(explain(&METHOD, [("node-1", 1, &same[..])]), None, "it is there");
     }
 
     #[test]
@@ -345,7 +346,7 @@ mod tests {
         let long = "x".repeat(60_000);
         let offers: Vec<[MethodOffer; 1]> =
             (0..1000).map(|id| [offer(id, 1, "fit", &format!("{id}{long}"), OLD)]).collect();
-        let told = explain(&METHOD, offers.iter().map(|offer| (long.as_str(), &offer[..]))).expect("differs");
+        let told = explain(&METHOD, offers.iter().map(|offer| (long.as_str(), 1, &offer[..]))).expect("differs");
         assert!(told.difference.len() < 6_000 && told.found.len() < 2_000, "{}", told.difference.len());
         assert!(told.difference.ends_with("and 992 more differences"), "{}", told.difference);
     }
