@@ -174,6 +174,8 @@ async fn a_frozen_node_is_suspect_then_gone_and_comes_back_by_itself() {
                 assert!(silent_for >= heartbeat * 3);
                 told.push("suspect");
             }
+            // On a busy machine it may have been late before it was frozen.
+            NodeEvent::Recovered { .. } => told.clear(),
             event => panic!("{event}"),
         }
     }
