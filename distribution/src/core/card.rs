@@ -82,7 +82,7 @@ impl Surroundings {
             if found.len() >= MOST_UNCALLABLE {
                 break;
             }
-            // Whoever has called it here can call it on this node, and the others are told of as they come.
+            // The callers here call it exactly as this node serves it.
             if self.called.iter().any(|method| method.id().0 == offer.id) {
                 continue;
             }
