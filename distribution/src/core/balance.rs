@@ -113,16 +113,12 @@ impl<H: Host> Registry<H> {
             let group = self.group(id)?;
             let kind = group.kind_of(method)?;
             let fits = |(_, id): &(u64, NodeId)| !avoid.contains(id);
-            let (load, node) = match labels {
-                None => group.everyone.ready[kind].iter(salt).find(fits)?,
-                Some(labels) => match group.view(labels) {
-                    Some(view) => view.ready[kind].iter(salt).find(fits)?,
-                    None => self
-                        .labelled(group, labels)
-                        .filter_map(|node| self.ready_load(node, kind))
-                        .filter(fits)
-                        .min()?,
-                },
+            let (load, node) = match group.view(labels) {
+                Some(view) => view.ready[kind].iter(salt).find(fits)?,
+                None => {
+                    let ready = self.labelled(group, labels).filter_map(|node| self.ready_load(node, kind));
+                    ready.filter(fits).min()?
+                }
             };
             Some((load, mix(salt ^ id.0), node, kind))
         };
@@ -173,36 +169,31 @@ impl<H: Host> Registry<H> {
         skip: impl Fn(NodeId) -> bool,
     ) -> Option<NodeId> {
         let groups = self.providers(method).iter().filter_map(|id| self.group(*id));
-        let Some(labels) = labels else {
-            return ring::closest(groups.map(|group| &group.everyone.ring), key, skip);
-        };
         if groups.clone().all(|group| group.view(labels).is_some()) {
             let views = groups.filter_map(|group| group.view(labels));
             return ring::closest(views.map(|view| &view.ring), key, skip);
         }
-        // The views are not whole yet, or there are too many combinations of labels for a view of each.
+        // There are too many combinations of labels for a view of each.
         let labelled = groups.flat_map(|group| self.labelled(group, labels));
         let serving = labelled.filter(|node| node.standing.serving && !skip(node.identity.id));
         ring::closest_of(serving.map(|node| (node.card.place, node.identity.id)), key)
     }
 
-    /// Where calls of the method can go.
+    /// Where calls of the method can go. While the view of the labels is being filled, at least that.
     pub(super) fn capacity(&self, method: MethodId, labels: &Labels) -> Capacity {
         let mut capacity = Capacity::default();
         for group in self.providers(method).iter().filter_map(|id| self.group(*id)) {
             let Some(kind) = group.kind_of(method) else { continue };
-            let (nodes, slots, free) = match labels {
-                None => (group.everyone.serving, group.everyone.limit[kind], group.everyone.free[kind]),
-                Some(labels) => match group.view(labels) {
-                    Some(view) => (view.serving, view.limit[kind], view.free[kind]),
-                    None => self.labelled(group, labels).filter(|node| node.standing.serving).fold(
-                        (0, 0, 0),
-                        |(nodes, slots, free), node| {
-                            let Standing { limit, free: left, .. } = &node.standing;
-                            (nodes + 1, slots + u64::from(limit[kind]), free + u64::from(left[kind]))
-                        },
-                    ),
-                },
+            let counted = group.view(labels).or_else(|| group.view_so_far(labels).filter(|view| view.serving > 0));
+            let (nodes, slots, free) = match counted {
+                Some(view) => (view.serving, view.limit[kind], view.free[kind]),
+                None => self.labelled(group, labels).filter(|node| node.standing.serving).fold(
+                    (0, 0, 0),
+                    |(nodes, slots, free), node| {
+                        let Standing { limit, free: left, .. } = &node.standing;
+                        (nodes + 1, slots + u64::from(limit[kind]), free + u64::from(left[kind]))
+                    },
+                ),
             };
             if nodes == 0 {
                 continue;

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use super::{Core, Effects, Host, Time, queues::QueueId};
+use super::{
+    Core, Effects, Host, Time,
+    queues::{QueueId, Scope},
+};
 use crate::{
     error::GoneReason,
     id::{CallId, NodeId, NodeIdentity},
@@ -22,7 +25,7 @@ pub(super) enum Chore {
     PlaceAvoiding,
     /// Give nodes that rest what no other node can take.
     FeedResting,
-    /// Move the calls of a closed queue to other nodes, or end them.
+    /// Find each call of a closed queue another place, or end it.
     Empty(QueueId),
     /// End the calls of a queue that have waited long enough for a node.
     Expire(QueueId),
@@ -98,7 +101,9 @@ impl<H: Host> Core<H> {
                 Chore::Lose { calls, from } => self.lose(now, calls, from, &mut budget, effects),
                 Chore::FillViews(views) => {
                     self.filling.retain(|other| *other != views);
-                    self.prepare_views(views.0, &views.1);
+                    if !self.prepare_views(views.0, &views.1) {
+                        self.place_labelled(views);
+                    }
                     // It has a limit of its own.
                     return;
                 }
@@ -110,13 +115,29 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Sees to it that nodes with these labels are found without looking at all, soon if not yet.
-    pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>) {
+    /// Sees to it that nodes with these labels are found without looking at all, soon if not yet. Whether their views
+    /// are still being filled: calls for them should wait until they are not.
+    pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>) -> bool {
         let is_left = self.registry.prepare_views(method, labels, self.settings.slice);
+        if !is_left && self.filling.is_empty() {
+            return false;
+        }
         let views = (method, Arc::clone(labels));
-        if is_left && !self.filling.contains(&views) {
+        // With the views whole, those that wait already come first.
+        let is_listed = self.filling.contains(&views);
+        if is_left && !is_listed {
             self.filling.push(views.clone());
-            self.chores.push_back(Chore::FillViews(views));
+            // Before the others: it is short, and one of those may have a million calls to see to.
+            self.chores.push_front(Chore::FillViews(views));
+        }
+        is_left || is_listed
+    }
+
+    /// The nodes for these calls are known: has each find its place.
+    fn place_labelled(&mut self, (method, labels): Filled) {
+        if let Some(queue) = self.queues.find(method, Scope::View { labels }) {
+            self.queues.close(queue, "the nodes with its labels are known".into());
+            self.chores.push_front(Chore::Empty(queue));
         }
     }
 

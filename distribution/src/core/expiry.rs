@@ -47,7 +47,7 @@ impl<H: Host> Core<H> {
         let served = |id: &&QueueId| {
             self.queues.get(**id).is_some_and(|queue| match &queue.scope {
                 Scope::Any { labels, .. } => self.registry.is_serving(node, queue.method.id(), labels),
-                Scope::Node { .. } => false,
+                Scope::Node { .. } | Scope::View { .. } => false,
             })
         };
         let served: Vec<QueueId> = self.queues.unserved.iter().filter(served).copied().collect();
@@ -73,7 +73,7 @@ impl<H: Host> Core<H> {
         for id in queues {
             let Some(queue) = self.queues.get(*id) else { continue };
             let Scope::Any { labels, .. } = &queue.scope else { continue };
-            if self.registry.serving(queue.method.id(), labels) == 0 {
+            if !self.registry.serves(queue.method.id(), labels, &[]) {
                 self.mark_unserved(now, *id);
             }
         }
@@ -167,7 +167,7 @@ impl<H: Host> Core<H> {
 
     /// What calls of a method are told that no node serves.
     fn why_unserved(&self, method: &'static Method, node: Option<NodeId>, labels: &Labels) -> Why {
-        let others = self.registry.serving(method.id(), &None);
+        let others = self.registry.serving(method.id());
         if labels.is_none() || others == 0 {
             if let Some(incompatibility) = self.registry.incompatibility(method, node) {
                 return Why::Incompatible(incompatibility);

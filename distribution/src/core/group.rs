@@ -2,8 +2,9 @@
 //!
 //! A group keeps its members by load and on a ring, so that choosing one does not look at all of them. For calls that ask
 //! for labels it keeps the same once more for the members that have these labels, from the first such calls on. These
-//! views are a cache: one that is not there is made, some members at a time, and where there are too many the one used
-//! longest ago goes. Until a view is whole, calls look at each member that has the rarest of their labels.
+//! views are a cache: one that is not there is made, some members at a time, while the calls wait, and where there are too
+//! many the one used longest ago goes. While all that are there are in use, calls for labels that have none look at each
+//! member that has the rarest of these labels.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,6 +15,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
+    Labels,
     card::Catalogue,
     per_kind::{KINDS, PerKind},
     queues::Work,
@@ -211,9 +213,16 @@ impl Group {
     }
 
     /// The members with these labels, if their view is whole.
-    pub(super) fn view(&self, labels: &[(String, String)]) -> Option<&View> {
+    pub(super) fn view(&self, labels: &Labels) -> Option<&View> {
+        let Some(labels) = labels else { return Some(&self.everyone) };
         let labelled = &self.labelled[self.position(labels)?];
         (labelled.stage == ViewStage::Whole).then_some(&labelled.view)
+    }
+
+    /// Those of the members with these labels that their view has so far, whole or not.
+    pub(super) fn view_so_far(&self, labels: &Labels) -> Option<&View> {
+        let Some(labels) = labels else { return Some(&self.everyone) };
+        Some(&self.labelled[self.position(labels)?].view)
     }
 
     /// The members with the rarest of these labels: those with all of them are among these.

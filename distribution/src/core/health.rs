@@ -192,7 +192,7 @@ impl<H: Host> Core<H> {
             node.health.failing.push(method.id());
         }
         let (rate, others_rates) = self.failures.count(method.id(), id);
-        let serving = self.registry.serving(method.id(), &None);
+        let serving = self.registry.serving(method.id());
         if rate < SICK || serving < 2 || others_rates / (serving - 1) as f64 * 2.0 > rate {
             return;
         }
@@ -231,7 +231,7 @@ impl<H: Host> Core<H> {
         let Some(node) = self.registry.node(id) else { return };
         let Some(group) = self.registry.group(node.group) else { return };
         // Its methods may be served by another group too, as those of another release of the same program are.
-        let others = group.catalogue.methods.keys().next().map_or(0, |method| self.registry.serving(*method, &None));
+        let others = group.catalogue.methods.keys().next().map_or(0, |method| self.registry.serving(*method));
         if node.health.is_resting || (group.everyone.resting + 1) * 2 > others.max(group.everyone.serving) {
             return;
         }

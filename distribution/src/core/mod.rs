@@ -464,7 +464,7 @@ impl<H: Host> Core<H> {
         let is_unserved = |call: &CallEntry<H>| {
             matches!(call.stage, Stage::Queued(_))
                 && call.attempt == 0
-                && self.registry.serving(call.method.id(), &call.demand.labels) == 0
+                && !self.registry.serves(call.method.id(), &call.demand.labels, &[])
         };
         if !self.calls.get(&id).is_some_and(is_unserved) {
             return false;

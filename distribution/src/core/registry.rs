@@ -427,26 +427,29 @@ impl<H: Host> Registry<H> {
     }
 
     /// The members of a group with these labels. Looks at each that has the rarest of them.
-    pub(super) fn labelled<'a>(
-        &'a self,
-        group: &'a Group,
-        labels: &'a [(String, String)],
-    ) -> impl Iterator<Item = &'a Node<H>> {
+    pub(super) fn labelled<'a>(&'a self, group: &'a Group, labels: &'a Labels) -> impl Iterator<Item = &'a Node<H>> {
+        let labels = labels.as_deref().unwrap_or_default();
         let rarest = group.with_rarest(labels).filter_map(|id| self.node(id));
         rarest.filter(move |node| node.card.has_labels(labels))
     }
 
     /// How many nodes may get calls of the method, busy and suspect ones included.
-    pub(super) fn serving(&self, method: MethodId, labels: &Labels) -> usize {
-        let groups = self.providers(method).iter().filter_map(|id| self.group(*id));
-        let count = |group: &Group| match labels {
-            None => group.everyone.serving,
-            Some(labels) => match group.view(labels) {
-                Some(view) => view.serving,
-                None => self.labelled(group, labels).filter(|node| node.standing.serving).count(),
-            },
+    pub(super) fn serving(&self, method: MethodId) -> usize {
+        self.providers(method).iter().filter_map(|id| self.group(*id)).map(|group| group.everyone.serving).sum()
+    }
+
+    /// Whether any node may get calls of the method with these labels, be it busy or suspect, but for some nodes.
+    pub(super) fn serves(&self, method: MethodId, labels: &Labels, but: &[NodeId]) -> bool {
+        let does_serve = |id: &GroupId| {
+            let group = self.group(*id)?;
+            let Some(view) = group.view(labels) else {
+                let mut labelled = self.labelled(group, labels);
+                return labelled.find(|node| node.standing.serving && !but.contains(&node.identity.id)).map(drop);
+            };
+            let but = but.iter().filter_map(|id| self.node(*id)).filter(|node| node.group == *id);
+            (view.serving > but.filter(|node| self.is_serving(node, method, labels)).count()).then_some(())
         };
-        groups.map(count).sum()
+        self.providers(method).iter().any(|id| does_serve(id).is_some())
     }
 
     /// Whether all nodes that serve the method are given a rest.
@@ -456,10 +459,9 @@ impl<H: Host> Registry<H> {
         }
         let (mut serving, mut resting) = (0, 0);
         for group in self.providers(method).iter().filter_map(|id| self.group(*id)) {
-            match labels.as_ref().map(|labels| (labels, group.view(labels))) {
-                None => (serving, resting) = (serving + group.everyone.serving, resting + group.everyone.resting),
-                Some((_, Some(view))) => (serving, resting) = (serving + view.serving, resting + view.resting),
-                Some((labels, None)) => {
+            match group.view(labels) {
+                Some(view) => (serving, resting) = (serving + view.serving, resting + view.resting),
+                None => {
                     for node in self.labelled(group, labels) {
                         serving += usize::from(node.standing.serving);
                         resting += usize::from(node.standing.rests);

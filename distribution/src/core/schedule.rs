@@ -87,8 +87,12 @@ impl<H: Host> Core<H> {
         call.queued = now;
         call.stage = Stage::Between;
         let method = call.method.id();
-        if let Some(labels) = call.demand.labels.clone() {
-            self.prepare_views(method, &labels);
+        if let Some(labels) = call.demand.labels.clone().filter(|_| call.demand.node.is_none()) {
+            if self.prepare_views(method, &labels) {
+                // To look at all nodes now would take longer than to fill the view, and hold everybody up.
+                self.push(now, id, Scope::View { labels });
+                return self.refuse_if_full(id, effects);
+            }
         }
         match self.find_target(id) {
             Some((target, exact)) => {
@@ -106,7 +110,7 @@ impl<H: Host> Core<H> {
                     }
                 }
                 let queue = self.push(now, id, Scope::Any { labels: labels.clone(), avoid });
-                if self.registry.serving(method, &labels) == 0 {
+                if !self.registry.serves(method, &labels, &[]) {
                     self.mark_unserved(now, queue);
                     if self.settings.node_wait.is_zero() {
                         return self.fail_unserved(now, id, effects);
@@ -206,10 +210,7 @@ impl<H: Host> Core<H> {
     /// Those of the nodes to avoid that still count: none, if there are no others.
     fn still_avoided<'a>(&self, method: MethodId, labels: &Labels, avoid: &'a Avoid) -> &'a [NodeId] {
         let Some(avoid) = avoid else { return &[] };
-        let is_serving =
-            |id: &&NodeId| self.registry.node(**id).is_some_and(|node| self.registry.is_serving(node, method, labels));
-        let serving = avoid.iter().filter(is_serving).count();
-        if serving >= self.registry.serving(method, labels) { &[] } else { avoid }
+        if self.registry.serves(method, labels, avoid) { avoid } else { &[] }
     }
 
     /// Whether a call that a node would not take has another to go to.
@@ -312,6 +313,7 @@ impl<H: Host> Core<H> {
         match &queue.scope {
             Scope::Node { exact: true, .. } => true,
             Scope::Node { exact: false, .. } => node.takes_any(kind, Need::NOTHING),
+            Scope::View { .. } => false,
             Scope::Any { labels, avoid } => {
                 (node.takes_any(kind, Need::NOTHING)
                     || node.health.rests() && self.registry.all_rest(queue.method.id(), labels))

@@ -150,7 +150,7 @@ fn nodes_that_are_cut_off_together_are_cut_off_one_after_the_other() {
 
 /// Whether calls for nodes with this label find them without looking at all.
 fn is_whole(table: &Table, key: &str, value: &str) -> bool {
-    table.core.has_view(COMPUTE.id(), &[(key.to_owned(), value.to_owned())])
+    table.core.has_view(COMPUTE.id(), &Some([(key.to_owned(), value.to_owned())].into()))
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_view_of_labels_fills_some_nodes_at_a_time_while_others_come_and_go() {
         table.bring(|core, _, _| nodes = core.capacity(COMPUTE.id(), &labels).nodes);
         nodes
     };
-    assert_eq!(capacity(&mut table), 6, "known before the view is whole");
+    assert_eq!(capacity(&mut table), 2, "those that the view has so far");
     assert!(!is_whole(&table, "zone", "east"));
     // One that the view has, one that it has yet to meet, and one that comes behind all of them.
     table.dies("n0");
@@ -181,6 +181,63 @@ fn a_view_of_labels_fills_some_nodes_at_a_time_while_others_come_and_go() {
     assert_eq!(only(&sent, "send").len(), 5);
     assert!(sent.iter().any(|line| line.ends_with("to late")), "{sent:?}");
     assert_eq!(table.submit("waits", call(&COMPUTE).label("zone", "east")), NOTHING, "it takes no node twice");
+}
+
+#[test]
+fn calls_for_labels_wait_until_the_nodes_with_them_are_known() {
+    let mut table = sliced(2);
+    for number in 0..9 {
+        table.join(&format!("n{number}"), slots(4).label("os", "linux"));
+    }
+    table.pass(Duration::ZERO);
+    let labelled = call(&COMPUTE).label("os", "linux");
+    assert_eq!(table.submit("first", labelled.clone()), NOTHING);
+    assert_eq!(table.submit("on", labelled.clone().on("n7")), ["send on#1 to n7"], "it needs no view");
+    assert_eq!(table.submit("plain", call(&COMPUTE)).len(), 1, "nor does this");
+    assert_eq!(table.submit("key", labelled.clone().affinity(5)), NOTHING);
+    assert_eq!(table.submit("given up", labelled.clone()), NOTHING);
+    let given_up = table.calls["given up"].0;
+    table.bring(|core, _, effects| core.cancel(given_up, effects));
+    assert!(!is_whole(&table, "os", "linux"));
+    ticks(&mut table);
+    assert!(table.sent.contains_key("first") && table.sent.contains_key("key"), "{:?}", table.sent);
+    assert!(!table.sent.contains_key("given up"));
+    // The nodes with the label are all nodes, so the key has the node that it has without labels.
+    let (of_key, _) = table.sent["key"].clone();
+    assert_eq!(table.submit("again", labelled.affinity(5)), [format!("send again#1 to {of_key}")]);
+    assert_eq!(table.submit("unlabelled", call(&COMPUTE).affinity(5)), [format!("send unlabelled#1 to {of_key}")]);
+}
+
+#[test]
+fn calls_for_labels_that_no_node_has_together_are_told_so_once_that_is_known() {
+    let mut table = Table::with(|settings| (settings.slice, settings.node_wait) = (2, Duration::ZERO));
+    for number in 0..8 {
+        let node = slots(1).label("gpu", if number % 2 == 0 { "yes" } else { "no" });
+        table.join(&format!("n{number}"), node.label("zone", if number % 2 == 0 { "east" } else { "west" }));
+    }
+    table.pass(Duration::ZERO);
+    let labels = [("gpu".to_owned(), "yes".to_owned()), ("zone".to_owned(), "west".to_owned())];
+    let ask = call(&COMPUTE).with(|demand| demand.labels = Some(labels.into()));
+    assert_eq!(table.submit("c", ask.clone()), NOTHING);
+    let ended = table.pass(Duration::ZERO);
+    assert!(ended[0].starts_with("end c: no node: none of the 8 nodes that serve it has the label"), "{ended:?}");
+    assert_eq!(table.submit("d", ask).len(), 1, "from then on at once");
+}
+
+#[test]
+fn a_node_that_leaves_while_its_view_is_filled_is_in_none() {
+    let mut table = sliced(2);
+    for name in ["n0", "n1"] {
+        table.join(name, slots(1).label("os", "linux"));
+    }
+    table.pass(Duration::ZERO);
+    for name in ["a", "b"] {
+        assert_eq!(table.submit(name, call(&COMPUTE).label("os", "linux")), NOTHING);
+    }
+    let mut lines = table.dies("n0");
+    lines.extend(table.pass(Duration::ZERO));
+    assert_eq!(only(&lines, "send"), ["send a#1 to n1"]);
+    assert_eq!(only(&table.join("late", slots(1).label("os", "linux")), "send"), ["send b#1 to late"]);
 }
 
 #[test]
