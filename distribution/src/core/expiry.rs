@@ -1,6 +1,6 @@
 //! Calls that no node serves: how long they wait for one, and what they are told.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Core, Effects, Host, Labels, Time, Timer,
@@ -36,7 +36,7 @@ impl<H: Host> Core<H> {
             return;
         }
         queue.unserved =
-            Some(Unserved { since: now, first: 0, made_since: self.next_seq, later: VecDeque::new(), why: None });
+            Some(Unserved { since: now, first: 0, made_since: self.next_seq, later: BTreeSet::new(), why: None });
         self.queues.unserved.insert(id);
         self.timers.insert((now + self.settings.node_wait, Timer::Unserved(id)));
     }
@@ -107,12 +107,12 @@ impl<H: Host> Core<H> {
                 }
                 continue;
             }
-            let Some((queued, seq)) = unserved.later.front().copied() else { return };
+            let Some((queued, seq)) = unserved.later.first().copied() else { return };
             if queued + wait > now {
                 self.timers.insert((queued + wait, Timer::Unserved(id)));
                 return;
             }
-            unserved.later.pop_front();
+            unserved.later.pop_first();
             if let Some(call) = queue.calls.get(&seq).copied() {
                 // One that left the queue and came back is there once more, with its new time.
                 if self.calls.get(&call).is_some_and(|entry| entry.queued == queued) {

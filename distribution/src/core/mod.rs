@@ -87,8 +87,8 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
-/// What a master's [`Settings::slice`] is: about half a millisecond's work.
-pub(crate) const SLICE: usize = 256;
+/// What a master's [`Settings::slice`] is: about a quarter of a millisecond's work.
+pub(crate) const SLICE: usize = 128;
 
 /// Calls of one batch that count as failures of their node, however many failed.
 const MOST_NOTED: u32 = 8;

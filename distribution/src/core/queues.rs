@@ -6,7 +6,7 @@
 //! [`Work`] each.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -74,8 +74,9 @@ pub(super) struct Unserved {
     pub(super) made_since: Seq,
     /// Of those made before, these and the ones behind are still to be looked at.
     pub(super) first: Seq,
-    /// Calls that were queued later than that, in the order of time. Some may have gone.
-    pub(super) later: VecDeque<(Time, Seq)>,
+    /// Calls that were queued later than that, in the order of time. Some may have gone. No array, which would be copied
+    /// as it grows.
+    pub(super) later: BTreeSet<(Time, Seq)>,
     /// What the calls are told, once the first of them was.
     pub(super) why: Option<Arc<Why>>,
 }

@@ -122,7 +122,7 @@ pub(super) struct Registry<H: Host> {
     /// Which groups serve a method.
     providers: FxHashMap<MethodId, Vec<GroupId>>,
     /// Which node each process registered last.
-    instances: FxHashMap<u128, NodeId>,
+    instances: BTreeMap<u128, NodeId>,
     next_group: u64,
     /// Calls in flight, over all nodes.
     pub(super) in_flight: usize,
@@ -140,7 +140,7 @@ impl<H: Host> Registry<H> {
             groups: BTreeMap::new(),
             by_methods: BTreeMap::new(),
             providers: FxHashMap::default(),
-            instances: FxHashMap::default(),
+            instances: BTreeMap::new(),
             next_group: 0,
             in_flight: 0,
             alive: 0,

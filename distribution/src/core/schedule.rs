@@ -153,7 +153,7 @@ impl<H: Host> Core<H> {
         let (queue, place, change) = self.queues.push(method, service, scope, waiting);
         call.stage = Stage::Queued(queue);
         if let Some(unserved) = self.queues.get_mut(queue).and_then(|queue| queue.unserved.as_mut()) {
-            unserved.later.push_back((now, waiting.seq));
+            unserved.later.insert((now, waiting.seq));
         }
         if let Some(place) = place {
             self.registry.change_head(queue, &place, change);

@@ -306,7 +306,9 @@ impl Growth {
         });
         let demand = Demand { node: node.map(|at| self.nodes[at]), ..demand };
         let call = BareCall(Rc::new(()));
-        self.bring(what, 1, |core, now, effects| core.submit(now, call, method, demand, Vec::new(), effects))
+        let id = self.bring(what, 1, |core, now, effects| core.submit(now, call, method, demand, Vec::new(), effects));
+        self.tick_while_due("fill views, each slice");
+        id
     }
 
     /// The handler that runs longest comes to its end.
@@ -322,6 +324,13 @@ impl Growth {
         self.bring(what, 1, |core, now, effects| core.tick(now, effects));
         while self.core.next_tick() <= self.now {
             self.bring(what, 0, |core, now, effects| core.tick(now, effects));
+        }
+    }
+
+    /// As a master does, which ticks until the core has no more work.
+    fn tick_while_due(&mut self, what: &'static str) {
+        while self.core.next_tick() <= self.now {
+            self.bring(what, 1, |core, now, effects| core.tick(now, effects));
         }
     }
 
