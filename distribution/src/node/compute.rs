@@ -6,7 +6,10 @@
 use std::{
     fmt,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,9 +37,11 @@ const SHORT: Duration = Duration::from_micros(20);
 /// This many answers are held back at most.
 const HELD_MOST: usize = 32;
 
-/// How long a thread without a call looks for the next one before it sleeps. To wake one takes about as long
-/// as a caller on the same network takes to make the next call, and costs both ends of the wake.
-const LOOK_FOR: Duration = Duration::from_micros(50);
+/// How long a thread without a call looks for the next one before it sleeps, if calls come one by one and the one before
+/// came as soon as that. To wake a thread takes longer than a caller on the same network takes to make its next call.
+/// Where calls come further apart, to look for them finds nothing; where they come many at a time, one wake is for many.
+/// It does not look then, and leaves the core to others.
+const LOOK_FOR: Duration = Duration::from_micros(200);
 
 /// How long it looks away between two looks: some tenths of a microsecond. It does not yield, which on a busy machine
 /// would send it behind all others for milliseconds, and the next call with it.
@@ -57,11 +62,12 @@ pub(super) struct Pool {
     slots: Arc<Slots<Job, Done>>,
     users: Arc<Users>,
     alarm: Arc<Alarm>,
+    gaps: Gaps,
 }
 
 impl Pool {
     pub(super) fn new(slots: usize, users: Arc<Users>, alarm: Arc<Alarm>) -> Self {
-        Self { slots: Arc::new(Slots::new(slots)), users, alarm }
+        Self { slots: Arc::new(Slots::new(slots)), users, alarm, gaps: Gaps::new() }
     }
 
     /// Runs the job as soon as a slot is free, in the order of asking. Called on the link's runtime. A job must
@@ -81,8 +87,11 @@ impl Pool {
     fn work(self: Arc<Self>, mut worker: Worker<Job, Done>) {
         let (mut left, mut due, mut was_short) = (None, Vec::new(), false);
         let mut idle_since: Option<Instant> = None;
+        // Calls since it was idle.
+        let mut in_row = 0_u32;
         loop {
-            let is_late = idle_since.is_some_and(|since| since.elapsed() >= LOOK_FOR);
+            let looks_for = if in_row <= 1 { self.gaps.look_for() } else { Duration::ZERO };
+            let is_late = idle_since.is_some_and(|since| since.elapsed() >= looks_for);
             let has_left = left.is_some();
             let next = worker.next(left.take(), |held| was_short && held < HELD_MOST, &mut due, is_late);
             if has_left && due.is_empty() {
@@ -94,7 +103,10 @@ impl Pool {
                     if let Some(another) = another {
                         self.start(another);
                     }
-                    idle_since = None;
+                    if in_row == 0 {
+                        self.gaps.end();
+                    }
+                    in_row = if idle_since.take().is_some() { 1 } else { in_row.saturating_add(1) };
                     let started = Instant::now();
                     left = Some(self.run_here(job));
                     was_short = started.elapsed() < SHORT;
@@ -105,7 +117,7 @@ impl Pool {
                         std::hint::spin_loop();
                     }
                 }
-                Next::Leave => return,
+                Next::Leave => return self.gaps.begin(idle_since),
             }
         }
     }
@@ -136,6 +148,42 @@ impl Pool {
     }
 }
 
+/// How far apart calls come, as far as it decides whether to look for the next one.
+struct Gaps {
+    epoch: Instant,
+    /// When the thread that left last had run out of calls, in nanoseconds since `epoch`. 0 once a call has come.
+    idle_since: AtomicU64,
+    /// Whether the last gap was so short that a look would have found the call at its end.
+    was_short: AtomicBool,
+}
+
+impl Gaps {
+    fn new() -> Self {
+        Self { epoch: Instant::now(), idle_since: AtomicU64::new(0), was_short: AtomicBool::new(true) }
+    }
+
+    fn look_for(&self) -> Duration {
+        if self.was_short.load(Ordering::Relaxed) { LOOK_FOR } else { Duration::ZERO }
+    }
+
+    /// A thread leaves, and has had no call since then. One that never had any knows nothing.
+    fn begin(&self, idle_since: Option<Instant>) {
+        if let Some(since) = idle_since {
+            let since = since.saturating_duration_since(self.epoch).as_nanos();
+            self.idle_since.store(u64::try_from(since).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// A thread that has been woken has its first call. If another has had one since, there was no gap.
+    fn end(&self) {
+        let since = self.idle_since.swap(0, Ordering::Relaxed);
+        if since > 0 {
+            let gap = self.epoch.elapsed().saturating_sub(Duration::from_nanos(since));
+            self.was_short.store(gap < LOOK_FOR, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Answers a call, on a thread that may block: the handler has returned.
 fn answer_from_here((request, reply): Done) {
     let mut answer = pin!(answer(request, reply));
@@ -148,5 +196,30 @@ fn answer_from_here((request, reply): Done) {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_looks_for_calls_while_they_come_soon_and_not_while_they_come_late() {
+        let hour = Duration::from_secs(3600);
+        let gaps = Gaps { epoch: Instant::now() - hour, ..Gaps::new() };
+        let (late, soon) = (Instant::now() - hour / 2, Instant::now() + hour);
+        assert_eq!(gaps.look_for(), LOOK_FOR, "a first caller may be the only one");
+        gaps.begin(Some(late));
+        gaps.end();
+        assert_eq!(gaps.look_for(), Duration::ZERO);
+        gaps.begin(None);
+        gaps.end();
+        assert_eq!(gaps.look_for(), Duration::ZERO, "a thread that had no call knows of no gap");
+        gaps.begin(Some(soon));
+        assert_eq!(gaps.look_for(), Duration::ZERO, "the gap is not over");
+        gaps.end();
+        assert_eq!(gaps.look_for(), LOOK_FOR);
+        gaps.end();
+        assert_eq!(gaps.look_for(), LOOK_FOR, "one gap ends once");
     }
 }
