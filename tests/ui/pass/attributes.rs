@@ -1,7 +1,7 @@
 //! Attributes on traits, methods and arguments, and conditions above all.
 
 #![deny(warnings, missing_docs)]
-#![allow(unexpected_cfgs)]
+#![allow(unexpected_cfgs, clippy::non_minimal_cfg)]
 
 use distribution::Call;
 

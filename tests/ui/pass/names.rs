@@ -1,6 +1,7 @@
 //! Names that are keywords, or that generated code could take for its own.
 
 #![deny(warnings, missing_docs, unused_qualifications)]
+#![allow(missing_debug_implementations, reason = "one type for each name would say nothing more")]
 
 use std::collections::HashMap;
 
