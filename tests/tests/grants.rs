@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use distribution::{CallError, Master, Node, prelude::*};
 use distribution_tests::{
     ProbeClient, ProbeServer, Prober,
-    impostor::{Impostor, batch, extent, frame, kind, number, outcome, request, signed, take_number},
+    impostor::{Impostor, batch, extent, frame, heartbeat, kind, number, outcome, request, signed, take_number},
     soon,
 };
 use tokio::{io::AsyncReadExt, net::TcpListener};
@@ -38,7 +38,7 @@ async fn a_node_that_asks_without_end_is_answered_a_few_times() {
     for _ in 0..100 {
         peer.send(&questions).await;
     }
-    peer.send(&frame(kind::HEARTBEAT, &[0; 4])).await;
+    peer.send(&heartbeat([0; 5])).await;
     assert_eq!(numbers(&peer.receive(kind::GRANTED).await), [call, attempt, 8]);
     // It dies: all eight may have run.
     peer.send(&frame(6, &[])).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     Host, Labels,
-    group::Standing,
+    group::{Group, Standing, View},
     mix,
     registry::{Node, Registry},
     ring,
@@ -59,6 +59,15 @@ impl Need {
     pub(super) const NOTHING: Self = Self { time: Duration::ZERO, bytes: 0 };
 }
 
+/// Which nodes a call can go to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Search<'a> {
+    pub(super) labels: &'a Labels,
+    pub(super) avoid: &'a [NodeId],
+    /// Whether views of the labels are being filled: what they have so far is enough.
+    pub(super) is_filling: bool,
+}
+
 impl<H: Host> Node<H> {
     pub(super) fn limit(&self, kind: MethodKind) -> u32 {
         self.card.limit(kind)
@@ -98,23 +107,30 @@ impl<H: Host> Node<H> {
     }
 }
 
+impl Search<'_> {
+    /// The members of a group that the call can go to, as far as they are known.
+    fn view<'g>(&self, group: &'g Group) -> Option<&'g View> {
+        if self.is_filling { group.view_so_far(self.labels) } else { group.view(self.labels) }
+    }
+}
+
 impl<H: Host> Registry<H> {
-    /// The least loaded node that can take a call of the method now, among those not in `avoid`.
-    /// `salt` decides between equals.
+    /// The least loaded node that can take a call of the method now. `salt` decides between equals.
     pub(super) fn least_loaded(
         &self,
         method: MethodId,
-        labels: &Labels,
+        search: Search<'_>,
         need: Need,
-        avoid: &[NodeId],
         salt: u64,
     ) -> Option<(NodeId, MethodKind)> {
+        let Search { labels, avoid, is_filling } = search;
         let best_of = |id| {
             let group = self.group(id)?;
             let kind = group.kind_of(method)?;
             let fits = |(_, id): &(u64, NodeId)| !avoid.contains(id);
-            let (load, node) = match group.view(labels) {
+            let (load, node) = match search.view(group) {
                 Some(view) => view.ready[kind].iter(salt).find(fits)?,
+                None if is_filling => return None,
                 None => {
                     let ready = self.labelled(group, labels).filter_map(|node| self.ready_load(node, kind));
                     ready.filter(fits).min()?
@@ -156,25 +172,25 @@ impl<H: Host> Registry<H> {
     }
 
     /// The node to which calls with this affinity go, of those that are not given a rest.
-    pub(super) fn closest(&self, key: u64, method: MethodId, labels: &Labels, avoid: &[NodeId]) -> Option<NodeId> {
+    pub(super) fn closest(&self, key: u64, method: MethodId, search: Search<'_>) -> Option<NodeId> {
         let rests = |id| !self.resting.is_empty() && self.resting.contains(&id);
-        self.closest_without(key, method, labels, |id| avoid.contains(&id) || rests(id))
+        self.closest_without(key, method, search, |id| search.avoid.contains(&id) || rests(id))
     }
 
     fn closest_without(
         &self,
         key: u64,
         method: MethodId,
-        labels: &Labels,
+        search: Search<'_>,
         skip: impl Fn(NodeId) -> bool,
     ) -> Option<NodeId> {
         let groups = self.providers(method).iter().filter_map(|id| self.group(*id));
-        if groups.clone().all(|group| group.view(labels).is_some()) {
-            let views = groups.filter_map(|group| group.view(labels));
+        if search.is_filling || groups.clone().all(|group| search.view(group).is_some()) {
+            let views = groups.filter_map(|group| search.view(group));
             return ring::closest(views.map(|view| &view.ring), key, skip);
         }
         // There are too many combinations of labels for a view of each.
-        let labelled = groups.flat_map(|group| self.labelled(group, labels));
+        let labelled = groups.flat_map(|group| self.labelled(group, search.labels));
         let serving = labelled.filter(|node| node.standing.serving && !skip(node.identity.id));
         ring::closest_of(serving.map(|node| (node.card.place, node.identity.id)), key)
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{
-    Core, Effects, Host, Time,
+    Core, Effects, Host, Labels, Time,
     queues::{QueueId, Scope},
 };
 use crate::{
@@ -25,7 +25,7 @@ pub(super) enum Chore {
     PlaceAvoiding,
     /// Give nodes that rest what no other node can take.
     FeedResting,
-    /// Find each call of a closed queue another place, or end it.
+    /// Move the calls of a closed queue to other nodes, or end them.
     Empty(QueueId),
     /// End the calls of a queue that have waited long enough for a node.
     Expire(QueueId),
@@ -35,6 +35,8 @@ pub(super) enum Chore {
     CutOff(NodeId, GoneReason),
     /// Go on filling views.
     FillViews(Filled),
+    /// Feed the nodes that can take the calls of a queue, one after the other.
+    Place(QueueId),
 }
 
 /// The views of these labels in the groups that serve the method.
@@ -100,11 +102,18 @@ impl<H: Host> Core<H> {
                 }
                 Chore::Lose { calls, from } => self.lose(now, calls, from, &mut budget, effects),
                 Chore::FillViews(views) => {
-                    self.filling.retain(|other| *other != views);
-                    if !self.prepare_views(views.0, &views.1) {
-                        self.place_labelled(views);
-                    }
+                    self.fill_views(now, views);
                     // It has a limit of its own.
+                    return;
+                }
+                Chore::Place(queue) => {
+                    let before = self.queues.waiting;
+                    if let Some(node) = self.choose_for_queue(queue) {
+                        self.feed(now, node, effects);
+                    }
+                    if self.queues.waiting < before {
+                        self.chores.push_back(Chore::Place(queue));
+                    }
                     return;
                 }
                 Chore::CutOff(node, reason) => {
@@ -115,30 +124,39 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Sees to it that nodes with these labels are found without looking at all, soon if not yet. Whether their views
-    /// are still being filled: calls for them should wait until they are not.
-    pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>) -> bool {
+    /// Sees to it that nodes with these labels are found without looking at all, soon if not yet.
+    pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>) {
         let is_left = self.registry.prepare_views(method, labels, self.settings.slice);
-        if !is_left && self.filling.is_empty() {
-            return false;
-        }
         let views = (method, Arc::clone(labels));
-        // With the views whole, those that wait already come first.
-        let is_listed = self.filling.contains(&views);
-        if is_left && !is_listed {
-            self.filling.push(views.clone());
-            // Before the others: it is short, and one of those may have a million calls to see to.
-            self.chores.push_front(Chore::FillViews(views));
+        if is_left && self.filling.insert(views.clone()) {
+            self.chores.push_back(Chore::FillViews(views));
         }
-        is_left || is_listed
     }
 
-    /// The nodes for these calls are known: has each find its place.
-    fn place_labelled(&mut self, (method, labels): Filled) {
-        if let Some(queue) = self.queues.find(method, Scope::View { labels }) {
-            self.queues.close(queue, "the nodes with its labels are known".into());
-            self.chores.push_front(Chore::Empty(queue));
+    /// Whether views of these labels are being filled. Until they are whole, calls go to the nodes that the views have so
+    /// far, or wait: to look at all nodes for each of them would hold everybody up.
+    pub(super) fn is_filling(&self, method: MethodId, labels: &Labels) -> bool {
+        let Some(labels) = labels.as_ref().filter(|_| !self.filling.is_empty()) else { return false };
+        self.filling.contains(&(method, Arc::clone(labels)))
+    }
+
+    /// Fills views a little more. Once they are whole, sees to the calls that wait for nodes in them.
+    fn fill_views(&mut self, now: Time, (method, labels): Filled) {
+        self.filling.remove(&(method, Arc::clone(&labels)));
+        self.prepare_views(method, &labels);
+        let labels = Some(labels);
+        if self.is_filling(method, &labels) {
+            return;
         }
+        let is_served = self.registry.serves(method, &labels, &[]);
+        if let Some(queue) = self.queues.find(method, Scope::Any { labels, avoid: None }) {
+            if is_served {
+                self.chores.push_back(Chore::Place(queue));
+            } else {
+                self.mark_unserved(now, queue);
+            }
+        }
+        self.place_avoiding();
     }
 
     /// Decides about calls whose node was lost; those for which there is no time now are left for later.

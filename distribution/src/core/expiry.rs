@@ -47,7 +47,7 @@ impl<H: Host> Core<H> {
         let served = |id: &&QueueId| {
             self.queues.get(**id).is_some_and(|queue| match &queue.scope {
                 Scope::Any { labels, .. } => self.registry.is_serving(node, queue.method.id(), labels),
-                Scope::Node { .. } | Scope::View { .. } => false,
+                Scope::Node { .. } => false,
             })
         };
         let served: Vec<QueueId> = self.queues.unserved.iter().filter(served).copied().collect();

@@ -43,7 +43,7 @@ use std::{
 };
 
 use rand::{SeedableRng, rngs::SmallRng};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use call::{CallEntry, Stage, goes_on_one_by_one, last_failure, shutdown_error};
 use calls::{Calls, Walk};
@@ -123,8 +123,8 @@ pub(crate) struct Core<H: Host> {
     timers: BTreeSet<(Time, Timer)>,
     /// Work that is left of earlier events.
     chores: VecDeque<Chore>,
-    /// Which views the chores fill; some dozens at most.
-    filling: Vec<Filled>,
+    /// Which views the chores fill.
+    filling: FxHashSet<Filled>,
     /// Whether chores are being done at this moment.
     does_chores: bool,
     /// From which queue on calls that avoid nodes are looked at again; `None` if none are.
@@ -172,7 +172,7 @@ impl<H: Host> Core<H> {
             run_times: FxHashMap::default(),
             timers: BTreeSet::new(),
             chores: VecDeque::new(),
-            filling: Vec::new(),
+            filling: FxHashSet::default(),
             does_chores: false,
             place_from: None,
             feed_resting_from: None,

@@ -48,8 +48,6 @@ pub(super) enum Scope {
     Any { labels: Labels, avoid: Avoid },
     /// This node: asked for by name if it is `exact`, else chosen by the affinity of the calls.
     Node { node: NodeId, exact: bool },
-    /// That the nodes with these labels are known: their views are being filled. No node takes from it.
-    View { labels: Arc<[(String, String)]> },
 }
 
 /// Calls of one method that wait for the same.
@@ -61,8 +59,7 @@ pub(super) struct Queue {
     pub(super) calls: BTreeMap<Seq, CallId>,
     /// Set while no node serves what the calls wait for.
     pub(super) unserved: Option<Unserved>,
-    /// Why no more calls are to wait here: what the calls for a node that takes no more are told. They are being moved
-    /// out, some at a time.
+    /// Why the node that the calls are for takes no more. They are being moved out, some at a time.
     pub(super) closed: Option<Arc<str>>,
 }
 
@@ -292,7 +289,7 @@ impl Queues {
         self.by_scope.get(&(method, scope)).copied()
     }
 
-    /// Lets no more calls into a queue. Those that come after are in another.
+    /// Lets no more calls into a queue: its node takes no more. Those that come are told so.
     pub(super) fn close(&mut self, id: QueueId, why: Arc<str>) {
         if let Some(mut queue) = self.queues.remove(&id) {
             queue.closed = Some(why);
@@ -331,7 +328,7 @@ pub(super) enum TakenBy {
     /// In that of each group that serves the method.
     Groups,
     Node(NodeId),
-    /// In none: it is closed, or its calls wait for no node yet.
+    /// In none: it is closed.
     Nobody,
 }
 
@@ -344,7 +341,6 @@ impl Queue {
     pub(super) fn place(&self) -> Place {
         let (taken_by, labels) = match &self.scope {
             _ if self.closed.is_some() => (TakenBy::Nobody, None),
-            Scope::View { .. } => (TakenBy::Nobody, None),
             Scope::Node { node, .. } => (TakenBy::Node(*node), None),
             Scope::Any { labels, .. } => (TakenBy::Groups, labels.clone()),
         };

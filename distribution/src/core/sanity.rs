@@ -1,14 +1,12 @@
 //! What must hold of the core after every event, found out the slow way: by counting it all anew.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Core, Host, Registry, Timer,
     balance::Need,
     call::{CallEntry, Stage},
+    chores::Chore,
     group::{Group, GroupId, Labelled, Standing, View, ViewStage},
     per_kind::{KINDS, PerKind},
     queues::{Amount, Queue, QueueId, Scope},
@@ -116,19 +114,20 @@ impl<H: Host> Core<H> {
             if let Scope::Any { labels, avoid } = &queue.scope {
                 let is_served =
                     self.registry.nodes().any(|node| self.registry.is_serving(node, queue.method.id(), labels));
-                must(queue.unserved.is_none() == is_served, || "a queue is wrong about being served".to_owned())?;
+                let is_known = !self.is_filling(queue.method.id(), labels);
+                must(!is_known || queue.unserved.is_none() == is_served, || {
+                    "a queue is wrong about being served".to_owned()
+                })?;
                 must(self.queues.avoiding.contains(&id) == avoid.is_some(), || {
                     "the list of queues whose calls avoid nodes is wrong".to_owned()
                 })?;
             }
-            if let Scope::View { labels } = &queue.scope {
-                must(self.filling.contains(&(queue.method.id(), Arc::clone(labels))), || {
-                    "calls wait for a view that nothing fills".to_owned()
-                })?;
-            }
             self.registry.check_head(id, queue)?;
         }
-        must(self.filling.is_empty() || !self.chores.is_empty(), || "nothing fills the views".to_owned())?;
+        for views in &self.filling {
+            let is_chore = |chore: &Chore| matches!(chore, Chore::FillViews(filled) if filled == views);
+            must(self.chores.iter().any(is_chore), || "nothing fills a view".to_owned())?;
+        }
         must(listed == self.queues.waiting, || format!("{listed} are in queues, {} wait", self.queues.waiting))?;
         let heads = self.registry.listed_heads();
         let stale = heads.iter().find(|id| self.queues.get(**id).is_none_or(|queue| queue.closed.is_some()));
@@ -159,8 +158,6 @@ impl<H: Host> Core<H> {
                         && (node.takes_any(kind, Need::NOTHING)
                             || node.health.rests() && self.registry.all_rest(call.method.id(), labels))
                 }
-                // Its view is being filled, which is a chore.
-                Scope::View { .. } => true,
             };
             if is_for_it && node.state == NodeState::Alive && node.has_free_slot(kind) {
                 return Err(node.identity.to_string());
@@ -251,7 +248,6 @@ impl<H: Host> Registry<H> {
                 let is_known = self.node(*node).is_some_and(|node| is_in(&node.work[kind]));
                 must(is_known, || "a node does not know the head of its queue".to_owned())?;
             }
-            Scope::View { .. } => {}
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use super::{
     CallHandle as _, Core, Effect, Effects, Host, Labels, Time, Timer,
-    balance::{Need, UNKNOWN_RUN_TIME},
+    balance::{Need, Search, UNKNOWN_RUN_TIME},
     call::{CallEntry, Demand, Stage, shutdown_error},
     chores::Chore,
     per_kind::{KINDS, PerKind},
@@ -77,6 +77,7 @@ impl<H: Host> Core<H> {
             }
         } else {
             self.enqueue_or_place(now, id, effects);
+            self.refuse_if_full(id, effects);
         }
         id
     }
@@ -88,11 +89,7 @@ impl<H: Host> Core<H> {
         call.stage = Stage::Between;
         let method = call.method.id();
         if let Some(labels) = call.demand.labels.clone().filter(|_| call.demand.node.is_none()) {
-            if self.prepare_views(method, &labels) {
-                // To look at all nodes now would take longer than to fill the view, and hold everybody up.
-                self.push(now, id, Scope::View { labels });
-                return self.refuse_if_full(id, effects);
-            }
+            self.prepare_views(method, &labels);
         }
         match self.find_target(id) {
             Some((target, exact)) => {
@@ -110,7 +107,8 @@ impl<H: Host> Core<H> {
                     }
                 }
                 let queue = self.push(now, id, Scope::Any { labels: labels.clone(), avoid });
-                if !self.registry.serves(method, &labels, &[]) {
+                // Whether a view that is being filled has nodes is known once it is whole.
+                if !self.is_filling(method, &labels) && !self.registry.serves(method, &labels, &[]) {
                     self.mark_unserved(now, queue);
                     if self.settings.node_wait.is_zero() {
                         return self.fail_unserved(now, id, effects);
@@ -119,7 +117,6 @@ impl<H: Host> Core<H> {
                 self.place_queued(now, queue, effects);
             }
         }
-        self.refuse_if_full(id, effects);
     }
 
     /// Puts a call into the queue of the one node that it is for; `false` if that ends it.
@@ -188,7 +185,12 @@ impl<H: Host> Core<H> {
         let method = call.method.id();
         // Drawn from the seed by the call's own number: random to an observer, and the same in each run.
         let salt = self.settings.seed ^ id.0;
-        self.registry.least_loaded(method, labels, self.need(call), self.still_avoided(method, labels, avoid), salt)
+        let search = Search {
+            labels,
+            avoid: self.still_avoided(method, labels, avoid),
+            is_filling: self.is_filling(method, labels),
+        };
+        self.registry.least_loaded(method, search, self.need(call), salt)
     }
 
     /// The nodes that the call should not go to: those it has tried, and the one that has the same call.
@@ -230,10 +232,9 @@ impl<H: Host> Core<H> {
         } else {
             return;
         };
-        // One that was sent before is let in: to turn it away would be to say that it did not run.
-        if let Some(CallEntry { stage: Stage::Queued(_), attempt: 0, demand: Demand { patient: false, .. }, .. }) =
-            self.calls.get(&id)
-        {
+        let Some(CallEntry { stage: Stage::Queued(_), method, demand, .. }) = self.calls.get(&id) else { return };
+        // While a view is being filled, it is not known yet whether the call has to wait.
+        if !demand.patient && !self.is_filling(method.id(), &demand.labels) {
             self.end_with(id, effects, |call| CallError::Overloaded {
                 method: call.method.name(),
                 queued,
@@ -313,7 +314,6 @@ impl<H: Host> Core<H> {
         match &queue.scope {
             Scope::Node { exact: true, .. } => true,
             Scope::Node { exact: false, .. } => node.takes_any(kind, Need::NOTHING),
-            Scope::View { .. } => false,
             Scope::Any { labels, avoid } => {
                 (node.takes_any(kind, Need::NOTHING)
                     || node.health.rests() && self.registry.all_rest(queue.method.id(), labels))
@@ -363,7 +363,8 @@ impl<H: Host> Core<H> {
         let (method, labels, avoid) = (call.method.id(), &call.demand.labels, self.to_avoid(call));
         let key = call.demand.affinity?;
         let avoid = self.still_avoided(method, labels, &avoid);
-        self.registry.closest(key, method, labels, avoid).map(|node| (node, false))
+        let search = Search { labels, avoid, is_filling: self.is_filling(method, labels) };
+        self.registry.closest(key, method, search).map(|node| (node, false))
     }
 
     /// Closes the queues of a node that takes no more calls, and sees to those that are in them.
@@ -396,7 +397,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    fn choose_for_queue(&self, queue: QueueId) -> Option<NodeId> {
+    pub(super) fn choose_for_queue(&self, queue: QueueId) -> Option<NodeId> {
         let queue = self.queues.get(queue)?;
         let Scope::Any { labels, avoid } = &queue.scope else { return None };
         let (_, id) = queue.calls.first_key_value()?;

@@ -20,8 +20,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let end = EndOfTime(shared);
     let shared = &end.0;
     loop {
-        // What is left of an event is to be done at once, and that is no time that has passed.
-        let next = shared.tick().max(Instant::now());
+        let next = shared.tick();
+        if next <= Instant::now() {
+            // Work is left of an event. A timer would go off at its next millisecond only; others come in between here.
+            tokio::select! {
+                () = tokio::task::yield_now() => continue,
+                () = shared.closed.cancelled() => return,
+            }
+        }
         tokio::select! {
             () = sleep_until(next) => {}
             () = shared.rearm.notified() => {}

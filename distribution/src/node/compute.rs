@@ -73,6 +73,7 @@ impl Pool {
     /// Runs the job as soon as a slot is free, in the order of asking. Called on the link's runtime. A job must
     /// not panic.
     pub(super) fn run(self: &Arc<Self>, job: impl FnOnce(Turn) -> Done + Send + 'static) {
+        self.gaps.end();
         if let Some(worker) = self.slots.push(Box::new(job)) {
             self.start(worker);
         }
@@ -102,9 +103,6 @@ impl Pool {
                 Next::Run(job, another) => {
                     if let Some(another) = another {
                         self.start(another);
-                    }
-                    if in_row == 0 {
-                        self.gaps.end();
                     }
                     in_row = if idle_since.take().is_some() { 1 } else { in_row.saturating_add(1) };
                     let started = Instant::now();
@@ -151,7 +149,7 @@ impl Pool {
 /// How far apart calls come, as far as it decides whether to look for the next one.
 struct Gaps {
     epoch: Instant,
-    /// When the thread that left last had run out of calls, in nanoseconds since `epoch`. 0 once a call has come.
+    /// When a thread that has left since the last call came had run out of calls, in nanoseconds since `epoch`; else 0.
     idle_since: AtomicU64,
     /// Whether the last gap was so short that a look would have found the call at its end.
     was_short: AtomicBool,
@@ -166,7 +164,7 @@ impl Gaps {
         if self.was_short.load(Ordering::Relaxed) { LOOK_FOR } else { Duration::ZERO }
     }
 
-    /// A thread leaves, and has had no call since then. One that never had any knows nothing.
+    /// A thread leaves, and has looked for a call since then. One that leaves the looking to another has not.
     fn begin(&self, idle_since: Option<Instant>) {
         if let Some(since) = idle_since {
             let since = since.saturating_duration_since(self.epoch).as_nanos();
@@ -174,11 +172,17 @@ impl Gaps {
         }
     }
 
-    /// A thread that has been woken has its first call. If another has had one since, there was no gap.
+    /// A call comes.
     fn end(&self) {
-        let since = self.idle_since.swap(0, Ordering::Relaxed);
-        if since > 0 {
-            let gap = self.epoch.elapsed().saturating_sub(Duration::from_nanos(since));
+        if self.idle_since.load(Ordering::Relaxed) > 0 {
+            self.end_at(Instant::now());
+        }
+    }
+
+    fn end_at(&self, now: Instant) {
+        let since = Duration::from_nanos(self.idle_since.swap(0, Ordering::Relaxed));
+        if !since.is_zero() {
+            let gap = now.saturating_duration_since(self.epoch + since);
             self.was_short.store(gap < LOOK_FOR, Ordering::Relaxed);
         }
     }
@@ -205,21 +209,21 @@ mod tests {
 
     #[test]
     fn a_thread_looks_for_calls_while_they_come_soon_and_not_while_they_come_late() {
-        let hour = Duration::from_secs(3600);
-        let gaps = Gaps { epoch: Instant::now() - hour, ..Gaps::new() };
-        let (late, soon) = (Instant::now() - hour / 2, Instant::now() + hour);
+        let gaps = Gaps::new();
+        let start = gaps.epoch;
+        let [soon, late] = [start + LOOK_FOR / 2, start + LOOK_FOR * 2];
         assert_eq!(gaps.look_for(), LOOK_FOR, "a first caller may be the only one");
-        gaps.begin(Some(late));
-        gaps.end();
+        gaps.begin(Some(start));
+        gaps.end_at(late);
         assert_eq!(gaps.look_for(), Duration::ZERO);
         gaps.begin(None);
-        gaps.end();
-        assert_eq!(gaps.look_for(), Duration::ZERO, "a thread that had no call knows of no gap");
-        gaps.begin(Some(soon));
+        gaps.end_at(late);
+        assert_eq!(gaps.look_for(), Duration::ZERO, "one that has not looked knows of no gap");
+        gaps.begin(Some(start));
         assert_eq!(gaps.look_for(), Duration::ZERO, "the gap is not over");
-        gaps.end();
+        gaps.end_at(soon);
         assert_eq!(gaps.look_for(), LOOK_FOR);
-        gaps.end();
+        gaps.end_at(late);
         assert_eq!(gaps.look_for(), LOOK_FOR, "one gap ends once");
     }
 }

@@ -183,29 +183,88 @@ fn a_view_of_labels_fills_some_nodes_at_a_time_while_others_come_and_go() {
     assert_eq!(table.submit("waits", call(&COMPUTE).label("zone", "east")), NOTHING, "it takes no node twice");
 }
 
+/// Nine nodes of one slot with one label, of which the first two are busy, and no call may wait.
+fn nine_with_two_busy() -> Table {
+    let mut table = Table::with(|settings| (settings.slice, settings.queue) = (2, 0));
+    for number in 0..9 {
+        table.join(&format!("n{number}"), slots(1).label("os", "linux"));
+    }
+    table.pass(Duration::ZERO);
+    table.submit("x", call(&COMPUTE).on("n0"));
+    table.submit("y", call(&COMPUTE).on("n1"));
+    table
+}
+
 #[test]
-fn calls_for_labels_wait_until_the_nodes_with_them_are_known() {
+fn a_call_for_labels_waits_where_a_node_for_it_may_be_found_soon() {
+    let mut table = nine_with_two_busy();
+    let labelled = call(&COMPUTE).label("os", "linux");
+    assert_eq!(table.submit("a", labelled.clone()), NOTHING, "it is not refused: two of nine nodes are known");
+    assert_eq!(table.submit("b", labelled.clone()), ["send a#1 to n2", "send b#1 to n3"], "the older one goes first");
+    assert_eq!(table.submit("plain", call(&COMPUTE)).len(), 1, "this needs no view");
+    let known = table.submit("c", labelled.clone());
+    assert!(!is_whole(&table, "os", "linux"));
+    assert_eq!(table.submit("given up", labelled.clone()).len() + known.len(), 2, "each fills it a little more");
+    ticks(&mut table);
+    assert!(is_whole(&table, "os", "linux"));
+    assert_eq!(only(&table.submit("d", labelled.clone()), "send").len(), 1);
+    assert_eq!(only(&table.submit("e", labelled.clone()), "send").len(), 1);
+    assert!(table.submit("f", labelled)[0].starts_with("end f: overloaded"), "all nine are busy, and that is known");
+}
+
+#[test]
+fn calls_that_wait_while_their_view_is_filled_go_in_the_order_they_were_made() {
+    let mut table = nine_with_two_busy();
+    let labelled = call(&COMPUTE).label("os", "linux");
+    for name in ["n2", "n3", "n4", "n5"] {
+        table.submit(name, call(&COMPUTE).on(name));
+    }
+    for name in ["a", "b", "c"] {
+        assert_eq!(table.submit(name, labelled.clone()), NOTHING);
+    }
+    let given_up = table.calls["b"].0;
+    table.bring(|core, _, effects| core.cancel(given_up, effects));
+    let mut lines = Vec::new();
+    while table.core.next_tick() <= table.now {
+        lines.extend(table.tick());
+    }
+    assert_eq!(lines.iter().map(|line| &line[..8]).collect::<Vec<_>>(), ["send a#1", "send c#1"]);
+}
+
+#[test]
+fn views_of_several_labels_are_filled_in_turn() {
+    let mut table = sliced(2);
+    for number in 0..40 {
+        let node = (0..8).fold(slots(1), |node, label| node.label(&format!("l{label}"), "yes"));
+        table.join(&format!("n{number}"), node);
+    }
+    table.pass(Duration::ZERO);
+    // A new one comes before the one before is whole.
+    for label in 0..8 {
+        table.submit(&format!("c{label}"), call(&COMPUTE).label(&format!("l{label}"), "yes"));
+        for _ in 0..3 {
+            table.tick();
+        }
+    }
+    let needed = ticks(&mut table).len();
+    assert!(needed < 8 * 21, "{needed} ticks");
+    assert!((0..8).all(|label| is_whole(&table, &format!("l{label}"), "yes")));
+    assert_eq!(table.sent.len(), 8);
+}
+
+#[test]
+fn a_key_has_its_node_among_those_with_the_labels_once_all_are_known() {
     let mut table = sliced(2);
     for number in 0..9 {
         table.join(&format!("n{number}"), slots(4).label("os", "linux"));
     }
     table.pass(Duration::ZERO);
-    let labelled = call(&COMPUTE).label("os", "linux");
-    assert_eq!(table.submit("first", labelled.clone()), NOTHING);
-    assert_eq!(table.submit("on", labelled.clone().on("n7")), ["send on#1 to n7"], "it needs no view");
-    assert_eq!(table.submit("plain", call(&COMPUTE)).len(), 1, "nor does this");
-    assert_eq!(table.submit("key", labelled.clone().affinity(5)), NOTHING);
-    assert_eq!(table.submit("given up", labelled.clone()), NOTHING);
-    let given_up = table.calls["given up"].0;
-    table.bring(|core, _, effects| core.cancel(given_up, effects));
-    assert!(!is_whole(&table, "os", "linux"));
+    let labelled = call(&COMPUTE).label("os", "linux").affinity(5);
+    assert_eq!(only(&table.submit("first", labelled.clone()), "send").len(), 1, "to one of those that are known");
     ticks(&mut table);
-    assert!(table.sent.contains_key("first") && table.sent.contains_key("key"), "{:?}", table.sent);
-    assert!(!table.sent.contains_key("given up"));
     // The nodes with the label are all nodes, so the key has the node that it has without labels.
-    let (of_key, _) = table.sent["key"].clone();
-    assert_eq!(table.submit("again", labelled.affinity(5)), [format!("send again#1 to {of_key}")]);
-    assert_eq!(table.submit("unlabelled", call(&COMPUTE).affinity(5)), [format!("send unlabelled#1 to {of_key}")]);
+    let sent = table.submit("plain", call(&COMPUTE).affinity(5));
+    assert_eq!(table.submit("second", labelled), [sent[0].replace("plain", "second")]);
 }
 
 #[test]
@@ -226,18 +285,20 @@ fn calls_for_labels_that_no_node_has_together_are_told_so_once_that_is_known() {
 
 #[test]
 fn a_node_that_leaves_while_its_view_is_filled_is_in_none() {
-    let mut table = sliced(2);
-    for name in ["n0", "n1"] {
+    let mut table = Table::with(|settings| (settings.slice, settings.queue) = (2, 0));
+    for name in ["n0", "n1", "n2"] {
         table.join(name, slots(1).label("os", "linux"));
     }
     table.pass(Duration::ZERO);
-    for name in ["a", "b"] {
-        assert_eq!(table.submit(name, call(&COMPUTE).label("os", "linux")), NOTHING);
-    }
-    let mut lines = table.dies("n0");
-    lines.extend(table.pass(Duration::ZERO));
-    assert_eq!(only(&lines, "send"), ["send a#1 to n1"]);
-    assert_eq!(only(&table.join("late", slots(1).label("os", "linux")), "send"), ["send b#1 to late"]);
+    table.submit("x", call(&COMPUTE).on("n0"));
+    table.submit("y", call(&COMPUTE).on("n1"));
+    let labelled = call(&COMPUTE).label("os", "linux");
+    assert_eq!(table.submit("a", labelled.clone()), NOTHING, "the third is not known yet");
+    assert_eq!(table.dies("n2"), ["n2 gone with 0"]);
+    table.pass(Duration::ZERO);
+    assert!(is_whole(&table, "os", "linux") && table.sent.len() == 2);
+    assert_eq!(table.answer("y"), ["end y: value from n1", "send a#1 to n1"]);
+    assert_eq!(table.submit("b", labelled), ["end b: overloaded: 0 of 0 calls"]);
 }
 
 #[test]
