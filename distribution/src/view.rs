@@ -174,6 +174,9 @@ impl fmt::Display for NodeEvent {
             Self::Recovered { node } => write!(f, "{node} was heard again"),
             Self::Draining { node } => write!(f, "{node} is leaving and finishes what it has"),
             Self::Gone { node, reason, in_flight: 0 } => write!(f, "{node} is gone: it {reason}"),
+            Self::Gone { node, reason, in_flight: 1 } => {
+                write!(f, "{node} is gone with 1 call unanswered: it {reason}")
+            }
             Self::Gone { node, reason, in_flight } => {
                 write!(f, "{node} is gone with {in_flight} calls unanswered: it {reason}")
             }

@@ -572,3 +572,24 @@ async fn a_range_without_end_has_no_sum_that_overflows() {
 fn all_of_this_over_tls() {
     transport::run_all_over_tls("all_of_this_over_tls");
 }
+
+#[tokio::test]
+async fn calls_that_wait_for_a_node_do_not_hold_up_the_others_of_their_stream() {
+    let master = transport::master().node_wait(Duration::from_secs(3600)).bind("127.0.0.1:0").await.expect("binds");
+    let probe = ProbeClient::new(&master);
+    let node = transport::node().serve(ProbeServer::new(Prober)).spawn(master.local_addr());
+    let _node = node.await.expect("registers");
+    let calls = (0..400).map(|number| {
+        let call = probe.add(number, 1);
+        if number % 10 == 0 { call.label("tpu", "yes") } else { call }
+    });
+    let mut results = calls.distribute().unordered();
+    for _ in 0..360 {
+        soon("a result", results.next()).await.expect("the stream goes on").expect("answers");
+    }
+    assert!(futures::FutureExt::now_or_never(results.next()).is_none(), "the others wait for a node to come");
+    let tpu = transport::node().serve(ProbeServer::new(Prober)).label("tpu", "yes").spawn(master.local_addr());
+    let _tpu = tpu.await.expect("registers");
+    let rest = soon("the rest", results.collect::<Vec<_>>()).await;
+    assert!(rest.len() == 40 && rest.iter().all(Result::is_ok), "{rest:?}");
+}

@@ -22,6 +22,7 @@ static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 ///
 /// ```ignore
 /// tracing_subscriber::fmt().with_writer(distribution::progress::LogWriter::new).init();
+/// writeln!(LogWriter::new(), "a result: {result}")?;
 /// ```
 ///
 /// Lines that a program writes past this, with `eprintln!`, can end up behind the bar's; they are not lost.
@@ -45,6 +46,11 @@ impl Write for LogWriter {
         BARS.suspend(|| io::stderr().write_all(bytes))
     }
 
+    /// All of it together: with the bar drawn between two pieces a line would be torn.
+    fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> io::Result<()> {
+        self.write_all(arguments.to_string().as_bytes())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
@@ -66,7 +72,8 @@ impl Bar {
 
     pub(super) fn draw(&mut self, progress: &Progress) {
         if !self.is_terminal {
-            if self.printed.elapsed() >= LINE_EVERY {
+            let is_over = progress.total == Some(progress.done);
+            if self.printed.elapsed() >= LINE_EVERY && !is_over {
                 self.printed = Instant::now();
                 print(&progress.to_string());
             }

@@ -21,7 +21,7 @@ use super::{
     outlet::Outlet,
     pace::Pace,
     parcel::{Address, Parcel},
-    progress::{Progress, Tracker},
+    progress::{Out, Progress, Tracker},
     unserved::Unserved,
 };
 use crate::{
@@ -180,8 +180,10 @@ impl<S, T, E> Distributed<S, T, E> {
     /// of the calls under way, by the size of those before (unless nothing is under way). So a consumer that
     /// stops finds about that much when it goes on, and one batch more.
     ///
-    /// What waits at the master does not count against its queue. The stream bounds it: two batches for each
-    /// slot and two more, 256 calls while no node serves them, and the 64 MiB of arguments.
+    /// What waits at the master does not count against its queue. The stream bounds it: for each method and set of
+    /// labels two batches for each slot and two more, or 256 calls while no node serves them, and the 64 MiB of
+    /// arguments. Calls behind those are not pulled before some have ended, so calls for few nodes are best a stream of
+    /// their own.
     pub fn in_flight(mut self, calls: usize) -> Self {
         self.pace.set_in_flight(calls);
         self
@@ -242,12 +244,13 @@ impl<S, T, E> Distributed<S, T, E> {
 
     /// How far it has come, for a total of this many calls.
     fn look(&self, tracker: &Tracker, total: Option<u64>) -> Progress {
-        let (mut running, mut oldest) = (0, None);
+        let mut out = Out::default();
         for batch in self.flights.iter().filter_map(Flight::batch) {
-            running += u64::from(batch.out);
-            oldest = Some(oldest.map_or(batch.started, |oldest: Instant| oldest.min(batch.started)));
+            let calls = if batch.state.attempt.is_out() { &mut out.running } else { &mut out.waiting };
+            *calls += u64::from(batch.out);
+            out.oldest = Some(out.oldest.map_or(batch.started, |oldest: Instant| oldest.min(batch.started)));
         }
-        tracker.look(Instant::now(), running, oldest, total)
+        tracker.look(Instant::now(), out, total)
     }
 }
 

@@ -65,6 +65,17 @@ struct Lane {
     reply: usize,
 }
 
+impl Lane {
+    fn flights(&self) -> usize {
+        match self.capacity {
+            Capacity { nodes: 0, .. } => WITHOUT_NODES,
+            Capacity { compute: true, slots, .. } => slots.saturating_mul(2).saturating_add(2),
+            // A node's own figure, which may be anything.
+            Capacity { slots, .. } => slots.min(ASYNC_MOST),
+        }
+    }
+}
+
 impl Pace {
     pub(super) fn set_batch(&mut self, calls: usize) {
         self.batch = Some(calls.max(1));
@@ -170,14 +181,11 @@ impl Pace {
         calls.min(fitting).min(BATCH_MOST).min(GROWTH * lane.largest).min(share).min(most).max(1)
     }
 
-    /// How many batches may be under way: one for each slot, and as many that are on their way.
+    /// How many batches may be under way: for each method and set of labels of which there are any, one for each slot and
+    /// as many that are on their way. So calls for few nodes, or none, leave room for others.
     pub(super) fn flights(&self) -> usize {
-        match self.capacity() {
-            Capacity { nodes: 0, .. } => WITHOUT_NODES,
-            Capacity { compute: true, slots, .. } => 2 * slots + 2,
-            // A node's own figure, which may be anything.
-            Capacity { slots, .. } => slots.min(ASYNC_MOST),
-        }
+        let lanes = self.lanes.iter().enumerate().filter(|(at, lane)| *at == self.current || lane.out > 0);
+        lanes.map(|(_, lane)| lane.flights()).fold(0, usize::saturating_add)
     }
 
     /// How many calls may be pulled and not yielded yet.

@@ -27,9 +27,11 @@ pub struct Progress {
     pub done: u64,
     /// Those of them that ended with an error.
     pub failed: u64,
-    /// Calls that were sent and have not ended: they run, or wait at the master or on a node.
+    /// Calls that a node has: they run, or wait there for a slot. One whose node was lost counts until another has it.
     pub running: u64,
-    /// How long ago the oldest of these was sent.
+    /// Calls that wait at the master for a node.
+    pub waiting: u64,
+    /// How long ago the oldest of those that run or wait was made.
     pub oldest: Option<Duration>,
     /// How many calls there are in all, if the input tells or has ended.
     pub total: Option<u64>,
@@ -39,7 +41,7 @@ pub struct Progress {
     pub rate: f64,
     /// What the rest is expected to take at this rate; `None` while the total or the rate is unknown.
     pub time_left: Option<Duration>,
-    /// The nodes that have answered calls, and how many each, in the order of their registration.
+    /// The nodes that have answered calls, and how many each, in the order of their registration. Some may have gone.
     pub nodes: Vec<(NodeIdentity, u64)>,
 }
 
@@ -56,6 +58,9 @@ impl fmt::Display for Progress {
         if self.running > 0 {
             write!(f, ", {} running", self.running)?;
         }
+        if self.waiting > 0 {
+            write!(f, ", {} waiting", self.waiting)?;
+        }
         if let Some(oldest) = self.oldest {
             write!(f, " (oldest {})", Time(oldest))?;
         }
@@ -63,8 +68,9 @@ impl fmt::Display for Progress {
             write!(f, ", {} failed", self.failed)?;
         }
         match self.nodes.len() {
-            1 => f.write_str(", 1 node"),
-            nodes => write!(f, ", {nodes} nodes"),
+            0 => Ok(()),
+            1 => f.write_str(", answered by 1 node"),
+            nodes => write!(f, ", answered by {nodes} nodes"),
         }
     }
 }
@@ -104,6 +110,15 @@ impl fmt::Display for Time {
 }
 
 type Hook = Box<dyn FnMut(&Progress) + Send>;
+
+/// The calls that were made and have not ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Out {
+    pub(super) running: u64,
+    pub(super) waiting: u64,
+    /// When the oldest was made.
+    pub(super) oldest: Option<Instant>,
+}
 
 /// Takes part in a stream's run and tells of it.
 pub(super) struct Tracker {
@@ -172,15 +187,16 @@ impl Tracker {
     }
 
     /// How far it has come at this moment, by what the stream knows.
-    pub(super) fn look(&self, now: Instant, running: u64, oldest: Option<Instant>, total: Option<u64>) -> Progress {
+    pub(super) fn look(&self, now: Instant, out: Out, total: Option<u64>) -> Progress {
         let elapsed = now.saturating_duration_since(self.started);
         let rate = if self.done == 0 { 0.0 } else { self.done as f64 / elapsed.as_secs_f64().max(1e-9) };
         let left = total.map(|total| total.saturating_sub(self.done)).filter(|_| rate > 0.0);
         Progress {
             done: self.done,
             failed: self.failed,
-            running,
-            oldest: oldest.map(|oldest| now.saturating_duration_since(oldest)),
+            running: out.running,
+            waiting: out.waiting,
+            oldest: out.oldest.map(|oldest| now.saturating_duration_since(oldest)),
             total,
             elapsed,
             rate,
@@ -226,7 +242,7 @@ mod tests {
         let mut tracker = Tracker::new();
         let began = tracker.started;
         let node = |number, name: &str| NodeIdentity::new(NodeId::new(1, number), name, ([127, 0, 0, 1], 1).into());
-        assert_eq!(tracker.look(began, 0, None, Some(200)).time_left, None, "nothing has ended yet");
+        assert_eq!(tracker.look(began, Out::default(), Some(200)).time_left, None, "nothing has ended yet");
         for number in 0..199 {
             tracker.note_result(number % 100 != 7);
         }
@@ -234,13 +250,16 @@ mod tests {
         tracker.note_node(&node(2, "b"), 98);
         tracker.note_node(&node(2, "b"), 1);
         let now = began + Duration::from_secs(100);
-        let progress = tracker.look(now, 1, Some(began + Duration::from_secs(28)), Some(200));
+        let out = Out { running: 1, waiting: 0, oldest: Some(began + Duration::from_secs(28)) };
+        let progress = tracker.look(now, out, Some(200));
         assert_eq!((progress.done, progress.failed, progress.rate), (199, 2, 1.99));
         assert_eq!(
             progress.to_string(),
-            "199 of 200 calls in 1 m 40 s (2/s), 0.5 s left, 1 running (oldest 1 m 12 s), 2 failed, 2 nodes"
+            "199 of 200 calls in 1 m 40 s (2/s), 0.5 s left, 1 running (oldest 1 m 12 s), 2 failed, answered by 2 nodes"
         );
-        assert!(progress.summary().ends_with("2 failed, 2 nodes: a 100, b 99"), "{}", progress.summary());
+        assert!(progress.summary().ends_with("answered by 2 nodes: a 100, b 99"), "{}", progress.summary());
+        let progress = tracker.look(now, Out { waiting: 3, ..out }, Some(200)).to_string();
+        assert!(progress.contains(", 1 running, 3 waiting (oldest 1 m 12 s)"), "{progress}");
     }
 
     #[test]
@@ -250,7 +269,7 @@ mod tests {
             let node = NodeIdentity::new(NodeId::new(1, number), &format!("n{number}"), ([127, 0, 0, 1], 1).into());
             tracker.note_node(&node, u64::from(number));
         }
-        let summary = tracker.look(tracker.started, 0, None, None).summary();
+        let summary = tracker.look(tracker.started, Out::default(), None).summary();
         assert!(summary.ends_with(": n12 12, n11 11, n10 10, n9 9, n8 8, n7 7, n6 6, n5 5, 4 others 10"), "{summary}");
     }
 }

@@ -394,6 +394,10 @@ fn tell(call: &CallState, end: &Result<Ended, CallError>, setbacks: &[Setback]) 
     let attempts: Vec<String> = setbacks.iter().map(Setback::to_string).collect();
     let attempts = attempts.join("; ");
     match end {
+        // What has happened to none of its calls has no news in it, and each call says why it ended.
+        Err(error) if setbacks.is_empty() && call.role.count > 1 => {
+            tracing::debug!(call = id, %method, count = call.role.count, error = ?error.to_string(), "batch failed");
+        }
         Err(_) if call.role.count > 1 => {
             let count = call.role.count;
             tracing::warn!(call = id, %method, attempts, count, "a batch was lost; what may be repeated is, one by one");

@@ -61,6 +61,11 @@ impl AttemptWord {
         self.step(attempt, OPEN, REVOKED) || self.step(attempt, WRITING, REVOKED) || self.is(attempt, REVOKED)
     }
 
+    /// Whether a node has the call, or is about to get it.
+    pub(crate) fn is_out(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & 3 != REVOKED
+    }
+
     fn step(&self, attempt: u32, from: u64, to: u64) -> bool {
         let (from, to) = (word(attempt, from), word(attempt, to));
         self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
