@@ -124,7 +124,7 @@ pub enum CallError<E = Infallible> {
         difference: String,
     },
 
-    /// A value could not be turned into bytes.
+    /// A value could not be turned into bytes: its `Serialize` failed, or it is nested more than 128 levels deep.
     #[error("the {part} of {method} could not be encoded")]
     #[non_exhaustive]
     Encode {
@@ -136,8 +136,9 @@ pub enum CallError<E = Infallible> {
         source: CodecError,
     },
 
-    /// Bytes could not be turned into the value that was expected.
-    #[error("the {part} of {method} could not be decoded; caller and node were built from different types")]
+    /// Bytes could not be turned into the value that was expected: they are none of its type, they are nested more than
+    /// 128 levels deep, or the value would take far more memory than they do.
+    #[error("the {part} of {method} could not be decoded")]
     #[non_exhaustive]
     Decode {
         /// The method that was called.

@@ -91,6 +91,26 @@ pub trait Probe {
 
     /// The call's own number, attempt, and whether it has a deadline.
     fn current(&self) -> (u64, u32, bool);
+
+    /// Gives a value back that may be nested.
+    fn chain(&self, chain: Chain) -> Chain;
+
+    /// The same, asynchronously.
+    async fn chain_async(&self, chain: Chain) -> Chain;
+
+    /// Gives elements back that take no bytes.
+    fn marks(&self, marks: Vec<()>) -> Vec<()>;
+}
+
+/// Two levels, itself and the option, for each link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain(Option<Box<Self>>);
+
+impl Chain {
+    /// Of this many links.
+    pub fn new(links: usize) -> Self {
+        (1..links).fold(Self(None), |below, _| Self(Some(Box::new(below))))
+    }
 }
 
 /// Does it all.
@@ -164,6 +184,18 @@ impl Probe for Prober {
         let id = call.id().to_string();
         let count = id.split_once('-').and_then(|(_, count)| count.parse().ok());
         (count.unwrap_or(0), call.attempt(), call.deadline().is_some())
+    }
+
+    fn chain(&self, chain: Chain) -> Chain {
+        chain
+    }
+
+    async fn chain_async(&self, chain: Chain) -> Chain {
+        chain
+    }
+
+    fn marks(&self, marks: Vec<()>) -> Vec<()> {
+        marks
     }
 }
 

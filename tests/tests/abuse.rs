@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use distribution::{CallError, Events, Execution, GoneReason, Master, Node, NodeEvent};
 use distribution_tests::{
-    LONG, ProbeClient, ProbeServer, Prober, failure,
+    Chain, LONG, ProbeClient, ProbeServer, Prober, failure,
     impostor::{
         Impostor, addr_bytes, frame, heartbeat, kind, number, outcome, request, response, signed, take_number, text,
     },
@@ -316,4 +316,71 @@ async fn a_master_that_breaks_the_rules_gets_each_request_answered_once() {
     assert_eq!(master.receive_response().await, (5, vec![0, 0]));
     master.send(&request(7, 7, None, ADD, &arguments)).await;
     assert_eq!(master.receive_response().await, (7, value(42)));
+}
+
+const CHAIN: (&str, &str) = ("chain", "fn(Chain) -> Chain");
+const CHAIN_ASYNC: (&str, &str) = ("chain_async", "fn(Chain) -> Chain");
+const MARKS: (&str, &str) = ("marks", "fn(Vec<()>) -> Vec<()>");
+
+/// A length that needs eight bytes.
+fn long(length: u64) -> Vec<u8> {
+    [&[253][..], &length.to_le_bytes()].concat()
+}
+
+#[tokio::test]
+async fn answers_that_would_take_all_stack_or_memory_are_errors_of_their_calls_alone() {
+    let (master, probe) = master().await;
+    let mut peer = Impostor::node(master.local_addr(), "deep", &[CHAIN, MARKS]).await.expect("is taken in");
+    let call = probe.chain(Chain::new(3)).spawn();
+    let id = peer.receive_request().await;
+    peer.send(&response(id, 1, outcome::VALUE, &[1; 15_000])).await;
+    let error = failure(soon("the call", call).await);
+    assert_eq!(error.execution(), Execution::Ran, "{error:?}");
+    let CallError::Decode { source, .. } = &error else { panic!("{error:?}") };
+    assert!(source.to_string().contains("nested more than 128 levels deep"), "{source}");
+
+    let call = probe.marks(vec![(); 3]).spawn();
+    let id = peer.receive_request().await;
+    peer.send(&response(id, 1, outcome::VALUE, &long(1 << 62))).await;
+    let error = failure(soon("the call", call).await);
+    let CallError::Decode { source, .. } = &error else { panic!("{error:?}") };
+    assert!(source.to_string().contains("bytes of memory"), "{source}");
+    assert_eq!(master.nodes().len(), 1, "it may be a fault of the method's, and not of the node");
+}
+
+#[tokio::test]
+async fn arguments_that_would_take_all_stack_or_memory_are_refused_by_the_node() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let addr = listener.local_addr().expect("bound");
+    let node = tokio::spawn(Node::builder().serve(ProbeServer::new(Prober)).slots(1).spawn(addr));
+    let mut master = Impostor::master(&listener, Duration::from_secs(1), LONG).await;
+    let _node = node.await.expect("runs").expect("registers");
+    let mut number = 0;
+    // The last is so large that it is decoded elsewhere.
+    for (method, arguments) in [
+        (CHAIN, vec![1; 15_000]),
+        (CHAIN_ASYNC, vec![1; 15_000]),
+        (MARKS, long(1 << 62)),
+        (CHAIN_ASYNC, vec![1; 1_000_000]),
+    ] {
+        number += 1;
+        master.send(&request(number, number, None, method, &arguments)).await;
+        let (id, outcome) = master.receive_response().await;
+        assert_eq!((id, &outcome[..2]), (number, &[3, 3][..]), "refused, because it cannot be decoded");
+    }
+    number += 1;
+    master.send(&request(number, number, None, CHAIN_ASYNC, &[1, 1, 0])).await;
+    assert_eq!(master.receive_response().await, (number, vec![0, 1, 1, 0]));
+}
+
+#[tokio::test]
+async fn a_value_that_is_nested_too_deeply_is_an_error_before_anything_is_sent() {
+    let (master, probe) = master().await;
+    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    assert_eq!(probe.chain(Chain::new(64)).await, Ok(Chain::new(64)));
+    assert_eq!(probe.chain_async(Chain::new(64)).await, Ok(Chain::new(64)));
+    let error = failure(probe.chain(Chain::new(65)).await);
+    assert_eq!(error.execution(), Execution::NotRun, "{error:?}");
+    let CallError::Encode { source, .. } = &error else { panic!("{error:?}") };
+    assert!(source.to_string().contains("nested more than 128 levels deep"), "{source}");
 }

@@ -2,9 +2,9 @@
 //!
 //! A group keeps its members by load and on a ring, so that choosing one does not look at all of them. For calls that ask
 //! for labels it keeps the same once more for the members that have these labels, from the first such calls on. These
-//! views are a cache: one that is not there is made, some members at a time, while the calls wait, and where there are too
-//! many the one used longest ago goes. While all that are there are in use, calls for labels that have none look at each
-//! member that has the rarest of these labels.
+//! views are a cache: one that is not there is made, some members at a time, and where there are too many the one used
+//! longest ago goes. While a view is made, calls use what it has so far. While all that are there are in use, calls for
+//! labels that have none look at each member that has the rarest of these labels.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -145,7 +145,14 @@ impl Routes {
                 // The arguments' type need not be `Send`, so they never live across an await: they are
                 // decoded and handed over before the first one.
                 let started = Instant::now();
-                let future = match start::<A, F>(payload, &*handler) {
+                let started_handler = if payload.len() < LARGE {
+                    start::<A, F>(payload, &*handler)
+                } else {
+                    let started = tokio::task::spawn_blocking(move || start::<A, F>(payload, &*handler)).await;
+                    // It catches panics, so the runtime has ended.
+                    started.unwrap_or(Err(Outcome::Refused(Refusal::Ended)))
+                };
+                let future = match started_handler {
                     Ok(future) => future,
                     Err(outcome) => return Reply::without_payload(outcome, started.elapsed()),
                 };
@@ -165,6 +172,9 @@ impl Routes {
         self.routes.push(Route { method, handler: Handler::Async(Arc::new(handler), Arc::default()) });
     }
 }
+
+/// Arguments of so many bytes are not decoded where connections are served: it may take milliseconds.
+const LARGE: usize = 256 * 1024;
 
 /// Decodes the arguments and makes the handler's future; a panic in making it is caught as well.
 fn start<A: DecodeArguments, F>(payload: Bytes, handler: &impl Fn(A) -> F) -> Result<F, Outcome> {

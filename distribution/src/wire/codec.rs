@@ -3,7 +3,7 @@
 //! bincode 2 with its standard settings (little endian, variable-length integers). The crate is frozen,
 //! so its name and version travel in the preface of each connection, where a successor would show.
 
-use std::{any::Any, cell::RefCell, ops::Range};
+use std::{any::Any, cell::RefCell, marker::PhantomData, ops::Range};
 
 use bincode::{
     config::{Configuration, Limit, standard},
@@ -12,9 +12,15 @@ use bincode::{
 };
 use bytemuck::{NoUninit, Pod};
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, DeserializeSeed},
+};
 
-use super::payload::Payload;
+use super::{
+    bounded::{Bounded, Budget, Leveled, MOST_LEVELS},
+    payload::Payload,
+};
 use crate::error::CodecError;
 
 /// Name and major version of the codec, as the preface carries it.
@@ -90,7 +96,8 @@ impl Encoder {
         } else if let Some(numbers) = any.downcast_ref::<Vec<f32>>().filter(|_| LITTLE_ENDIAN) {
             self.put_numbers(numbers)
         } else {
-            bincode::serde::encode_into_writer(value, self, standard()).map_err(CodecError::new)
+            bincode::serde::encode_into_writer(Leveled::new(value, MOST_LEVELS), self, standard())
+                .map_err(CodecError::new)
         }
     }
 
@@ -233,7 +240,9 @@ impl<'a> Decoder<'a> {
     }
 
     fn take_any<T: DeserializeOwned>(&mut self) -> Result<T, CodecError> {
-        let (value, read) = decode_prefix(&self.bytes[self.at..self.end])?;
+        let bytes = &self.bytes[self.at..self.end];
+        let budget = Budget::for_bytes(bytes.len());
+        let (value, read) = decode_with(bytes, Foreign { budget: &budget, value: PhantomData })?;
         self.at += read;
         Ok(value)
     }
@@ -255,7 +264,8 @@ impl<'a> Decoder<'a> {
 
     /// Takes a length off, and as many elements of `size` bytes: none that are not there.
     fn take_range(&mut self, size: usize) -> Result<Range<usize>, CodecError> {
-        let length: u64 = self.take_any()?;
+        let (length, read) = decode_prefix::<u64>(self.rest())?;
+        self.at += read;
         let there = self.end - self.at;
         let bytes = usize::try_from(length).ok().and_then(|length| length.checked_mul(size));
         let Some(bytes) = bytes.filter(|bytes| *bytes <= there) else {
@@ -307,8 +317,27 @@ pub(crate) fn decode_payload<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Cod
     Ok(value)
 }
 
-/// Decodes the value that `bytes` begin with, and says how many of them it took.
+/// Decodes the value that `bytes` begin with, and says how many of them it took. One of our own: its type is not nested.
 pub(crate) fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
+    decode_with(bytes, PhantomData)
+}
+
+/// A value of a type of the user's, which may be recursive and may be larger than what it is sent in.
+struct Foreign<'b, T> {
+    budget: &'b Budget,
+    value: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Foreign<'_, T> {
+    type Value = T;
+
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        T::deserialize(Bounded::new(deserializer, self.budget, MOST_LEVELS))
+    }
+}
+
+fn decode_with<'de, S: DeserializeSeed<'de>>(bytes: &'de [u8], seed: S) -> Result<(S::Value, usize), CodecError> {
     // bincode reserves a string's or byte buffer's claimed length before it looks whether so much
     // is there, and bounds the claim only by a constant. So the constant is picked by what arrived.
     // A varint claims at most 16 bytes for each byte on the wire (a u128), which makes sixteen times
@@ -316,12 +345,12 @@ pub(crate) fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usi
     const MIB: usize = 1024 * 1024;
     const GIB: usize = 1024 * MIB;
     match bytes.len() {
-        0..=65_536 => decode_limited::<T, MIB>(bytes),
-        65_537..=4_194_304 => decode_limited::<T, { 64 * MIB }>(bytes),
-        4_194_305..=67_108_864 => decode_limited::<T, GIB>(bytes),
-        67_108_865..=268_435_456 => decode_limited::<T, { up_to(4, GIB) }>(bytes),
-        268_435_457..=1_073_741_824 => decode_limited::<T, { up_to(16, GIB) }>(bytes),
-        _ => decode_limited::<T, { up_to(64, GIB) }>(bytes),
+        0..=65_536 => decode_limited::<S, MIB>(bytes, seed),
+        65_537..=4_194_304 => decode_limited::<S, { 64 * MIB }>(bytes, seed),
+        4_194_305..=67_108_864 => decode_limited::<S, GIB>(bytes, seed),
+        67_108_865..=268_435_456 => decode_limited::<S, { up_to(4, GIB) }>(bytes, seed),
+        268_435_457..=1_073_741_824 => decode_limited::<S, { up_to(16, GIB) }>(bytes, seed),
+        _ => decode_limited::<S, { up_to(64, GIB) }>(bytes, seed),
     }
 }
 
@@ -333,12 +362,15 @@ const fn up_to(count: usize, size: usize) -> usize {
     }
 }
 
-fn decode_limited<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
+fn decode_limited<'de, S: DeserializeSeed<'de>, const LIMIT: usize>(
+    bytes: &'de [u8],
+    seed: S,
+) -> Result<(S::Value, usize), CodecError> {
     const fn limited<const LIMIT: usize>()
     -> Configuration<bincode::config::LittleEndian, bincode::config::Varint, Limit<LIMIT>> {
         standard().with_limit::<LIMIT>()
     }
-    bincode::serde::decode_from_slice(bytes, limited::<LIMIT>()).map_err(CodecError::new)
+    bincode::serde::seed_decode_from_slice(seed, bytes, limited::<LIMIT>()).map_err(CodecError::new)
 }
 
 /// Encodes one of our own headers onto the end of `buffer`.

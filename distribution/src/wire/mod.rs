@@ -7,6 +7,7 @@
 
 pub(crate) mod again;
 pub(crate) mod batch;
+mod bounded;
 pub(crate) mod channel;
 pub(crate) mod codec;
 pub(crate) mod frame;
