@@ -92,11 +92,7 @@ impl<H: Host> Core<H> {
             self.prepare_views(method, &labels);
         }
         match self.find_target(id) {
-            Some((target, exact)) => {
-                if !self.enqueue_for(now, id, target, exact, effects) {
-                    return;
-                }
-            }
+            Some((target, exact)) => self.enqueue_for(now, id, target, exact, effects),
             None => {
                 let Some(call) = self.calls.get(&id) else { return };
                 let (labels, avoid) = (call.demand.labels.clone(), self.to_avoid(call));
@@ -119,28 +115,24 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Puts a call into the queue of the one node that it is for; `false` if that ends it.
-    fn enqueue_for(&mut self, now: Time, id: CallId, target: NodeId, exact: bool, effects: &mut Effects<H>) -> bool {
+    /// Puts a call into the queue of the one node that it is for, or ends it.
+    fn enqueue_for(&mut self, now: Time, id: CallId, target: NodeId, exact: bool, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node(target) else {
             let wanted = format!(
                 "it was to run on node {target}, and there is no such node (a node that comes back has a new id)"
             );
-            self.fail_target(now, id, wanted, effects);
-            return false;
+            return self.fail_target(now, id, wanted, effects);
         };
         if node.state == NodeState::Draining {
             let wanted = format!("it was to run on {}, which is leaving", node.identity);
-            self.fail_target(now, id, wanted, effects);
-            return false;
+            return self.fail_target(now, id, wanted, effects);
         }
-        let Some(method) = self.calls.get(&id).map(|call| call.method.id()) else { return false };
+        let Some(method) = self.calls.get(&id).map(|call| call.method.id()) else { return };
         if self.registry.kind_on(target, method).is_none() {
-            self.fail_unserved(now, id, effects);
-            return false;
+            return self.fail_unserved(now, id, effects);
         }
         self.push(now, id, Scope::Node { node: target, exact });
         self.feed(now, target, effects);
-        true
     }
 
     /// Puts a call into a queue.
