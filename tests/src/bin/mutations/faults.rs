@@ -36,8 +36,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "labels are not looked at where a node is chosen",
         "balance.rs",
-        "(load, node) = match labels {",
-        "(load, node) = match &Labels::None {",
+        "(load, node) = match search.view(group) {",
+        "(load, node) = match Some(&group.everyone) {",
     ),
     fault(
         "avoided nodes are not avoided where a node is chosen",
@@ -51,6 +51,18 @@ pub(crate) const FAULTS: &[Fault] = &[
         "chores.rs",
         "self.chores.push_front(Chore::Empty(queue));",
         "",
+    ),
+    fault(
+        "what waits for a view is not placed once it is whole",
+        "chores.rs",
+        "if is_served { self.chores.push_back(Chore::Place(queue)); }",
+        "if is_served {}",
+    ),
+    fault(
+        "a view is not filled on after a slice",
+        "chores.rs",
+        "self.prepare_views(method, &labels); let labels = Some(labels);",
+        "let labels = Some(labels);",
     ),
     fault(
         "what is left of a lost node's calls is forgotten after a slice",
@@ -190,14 +202,14 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "the calls of an unserved queue that came later never expire",
         "schedule.rs",
-        "unserved.later.push_back((now, waiting.seq));",
+        "unserved.later.insert((now, waiting.seq));",
         "",
     ),
     fault(
         "a call avoids the nodes it has tried also where there are no others",
         "schedule.rs",
-        "if serving >= self.registry.serving(method, labels) { &[] } else { avoid }",
-        "{ let _ = serving; avoid }",
+        "if self.registry.serves(method, labels, avoid) { avoid } else { &[] }",
+        "{ let _ = (method, labels); avoid }",
     ),
     fault(
         "avoided nodes are not avoided",
@@ -218,10 +230,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         "",
     ),
     fault(
-        "a call that may have run is turned away as not run",
+        "a call that was let in is turned away as it comes again",
         "schedule.rs",
-        "stage: Stage::Queued(_), attempt: 0, demand",
-        "stage: Stage::Queued(_), demand",
+        "self.place_queued(now, queue, effects); } } }",
+        "self.place_queued(now, queue, effects); } } self.refuse_if_full(id, effects); }",
+    ),
+    fault(
+        "a call is turned away while a view may have a node for it",
+        "schedule.rs",
+        "!demand.patient && !self.is_filling(method.id(), &demand.labels)",
+        "!demand.patient",
     ),
     fault(
         "a kind of which a node is full keeps the other kind from it",
