@@ -106,7 +106,7 @@ fn print(line: &str) {
 fn begin(total: Option<u64>) -> ProgressBar {
     let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
     // The templates are ours and well formed; a plain bar is good enough otherwise.
-    match ProgressStyle::with_template(if total.is_some() { "{bar:20} {msg}" } else { "{spinner} {msg}" }) {
+    match ProgressStyle::with_template(if total.is_some() { "{bar:20} {wide_msg}" } else { "{spinner} {wide_msg}" }) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
