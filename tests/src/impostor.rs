@@ -269,13 +269,22 @@ impl Impostor {
     ///
     /// If none comes.
     pub async fn receive(&mut self, wanted: u8) -> Vec<u8> {
+        self.receive_one_of(&[wanted]).await.1
+    }
+
+    /// The kind and the body of the next frame of one of these kinds; others are passed over.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub async fn receive_one_of(&mut self, wanted: &[u8]) -> (u8, Vec<u8>) {
         loop {
             let mut header = [0; 5];
             soon("a frame", self.stream.read_exact(&mut header)).await.expect("the peer is there");
             let mut body = vec![0; u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize];
             soon("its body", self.stream.read_exact(&mut body)).await.expect("the peer is there");
-            if header[4] == wanted {
-                return body;
+            if wanted.contains(&header[4]) {
+                return (header[4], body);
             }
         }
     }

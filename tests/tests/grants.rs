@@ -94,9 +94,14 @@ async fn a_node_starts_what_it_was_granted_and_no_more() {
         peer.send(&extent(kind::GRANTED, call, attempt, upto)).await;
     }
     // None comes, so it gives up what it may not start, and its slot is free.
-    assert_eq!(numbers(&peer.receive(kind::GAVE_BACK).await), [10, 1, 2]);
-    let [request, _, count] = answered(&mut peer).await;
-    assert_eq!((request, count), (1, 2));
+    // The one that cuts the batch short tells of it beside the thread that answers for what was started.
+    for _ in 0..2 {
+        let (kind, body) = peer.receive_one_of(&[kind::GAVE_BACK, kind::RESPONSE]).await;
+        match numbers::<3>(&body) {
+            told if kind == kind::GAVE_BACK => assert_eq!(told, [10, 1, 2]),
+            [request, _, count] => assert_eq!((request, count), (1, 2)),
+        }
+    }
     // Beyond the count, at once and later, is as good as all.
     peer.send(&batch(2, 20, u64::from(u32::MAX), ADD, &sums(8))).await;
     let [request, _, count] = answered(&mut peer).await;

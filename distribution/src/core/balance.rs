@@ -141,6 +141,9 @@ impl<H: Host> Registry<H> {
         let providers = self.providers(method).iter().copied();
         let best = providers.filter_map(best_of).min_by_key(|(load, tie, ..)| (*load, *tie));
         let Some((_, _, node, kind)) = best else {
+            if is_filling {
+                return None;
+            }
             return self.resting_that_takes(method, labels, need, avoid);
         };
         // With the least loaded one full, all are: only its backlog can tell it from the others, and

@@ -52,7 +52,7 @@ pub(super) struct Departed {
 impl<H: Host> Core<H> {
     /// Whether the core wants to be ticked at once.
     pub(super) fn has_chores(&self) -> bool {
-        !self.chores.is_empty()
+        !self.chores.is_empty() || !self.view_chores.is_empty()
     }
 
     /// Does a slice of what is left. A chore that ends in an event which would do chores itself leaves them to this.
@@ -68,7 +68,7 @@ impl<H: Host> Core<H> {
         // A chore costs one, and so does each of its calls: with less than two, none would ever be dealt with.
         let mut budget = self.settings.slice.max(2);
         while budget > 0 {
-            let Some(chore) = self.chores.pop_front() else { return };
+            let Some(chore) = self.next_chore() else { return };
             budget -= 1;
             match chore {
                 Chore::Feed(node) => {
@@ -112,7 +112,7 @@ impl<H: Host> Core<H> {
                         self.feed(now, node, effects);
                     }
                     if self.queues.waiting < before {
-                        self.chores.push_back(Chore::Place(queue));
+                        self.view_chores.push_back(Chore::Place(queue));
                     }
                     return;
                 }
@@ -124,12 +124,22 @@ impl<H: Host> Core<H> {
         }
     }
 
+    /// Views have every other turn: calls wait for them, and one of the others may see to a million calls.
+    fn next_chore(&mut self) -> Option<Chore> {
+        self.is_turn_of_views = !self.is_turn_of_views;
+        let (first, second) = match self.is_turn_of_views {
+            true => (&mut self.view_chores, &mut self.chores),
+            false => (&mut self.chores, &mut self.view_chores),
+        };
+        first.pop_front().or_else(|| second.pop_front())
+    }
+
     /// Sees to it that nodes with these labels are found without looking at all, soon if not yet.
     pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>) {
         let is_left = self.registry.prepare_views(method, labels, self.settings.slice);
         let views = (method, Arc::clone(labels));
         if is_left && self.filling.insert(views.clone()) {
-            self.chores.push_back(Chore::FillViews(views));
+            self.view_chores.push_back(Chore::FillViews(views));
         }
     }
 
@@ -138,6 +148,13 @@ impl<H: Host> Core<H> {
     pub(super) fn is_filling(&self, method: MethodId, labels: &Labels) -> bool {
         let Some(labels) = labels.as_ref().filter(|_| !self.filling.is_empty()) else { return false };
         self.filling.contains(&(method, Arc::clone(labels)))
+    }
+
+    /// Whether the queue that a call is in may have a node for it that is not known yet.
+    pub(super) fn may_soon_find_one(&self, queue: QueueId) -> bool {
+        let Some(Scope::Any { labels, .. }) = self.queues.get(queue).map(|queue| &queue.scope) else { return false };
+        let method = self.queues.get(queue).map(|queue| queue.method.id());
+        method.is_some_and(|method| self.is_filling(method, labels) && !self.registry.has_views(method, labels))
     }
 
     /// Fills views a little more. Once they are whole, sees to the calls that wait for nodes in them.
@@ -151,7 +168,7 @@ impl<H: Host> Core<H> {
         let is_served = self.registry.serves(method, &labels, &[]);
         if let Some(queue) = self.queues.find(method, Scope::Any { labels, avoid: None }) {
             if is_served {
-                self.chores.push_back(Chore::Place(queue));
+                self.view_chores.push_back(Chore::Place(queue));
             } else {
                 self.mark_unserved(now, queue);
             }

@@ -123,6 +123,9 @@ pub(crate) struct Core<H: Host> {
     timers: BTreeSet<(Time, Timer)>,
     /// Work that is left of earlier events.
     chores: VecDeque<Chore>,
+    /// Those that fill views and place what waits for them.
+    view_chores: VecDeque<Chore>,
+    is_turn_of_views: bool,
     /// Which views the chores fill.
     filling: FxHashSet<Filled>,
     /// Whether chores are being done at this moment.
@@ -172,6 +175,8 @@ impl<H: Host> Core<H> {
             run_times: FxHashMap::default(),
             timers: BTreeSet::new(),
             chores: VecDeque::new(),
+            view_chores: VecDeque::new(),
+            is_turn_of_views: false,
             filling: FxHashSet::default(),
             does_chores: false,
             place_from: None,

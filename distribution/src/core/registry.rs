@@ -442,14 +442,26 @@ impl<H: Host> Registry<H> {
     pub(super) fn serves(&self, method: MethodId, labels: &Labels, but: &[NodeId]) -> bool {
         let does_serve = |id: &GroupId| {
             let group = self.group(*id)?;
-            let Some(view) = group.view(labels) else {
-                let mut labelled = self.labelled(group, labels);
-                return labelled.find(|node| node.standing.serving && !but.contains(&node.identity.id)).map(drop);
-            };
-            let but = but.iter().filter_map(|id| self.node(*id)).filter(|node| node.group == *id);
-            (view.serving > but.filter(|node| self.is_serving(node, method, labels)).count()).then_some(())
+            // A view that is being filled may have one already.
+            if let Some(view) = group.view_so_far(labels) {
+                let but = but.iter().filter_map(|id| self.node(*id)).filter(|node| node.group == *id);
+                if view.serving > but.filter(|node| self.is_serving(node, method, labels)).count() {
+                    return Some(());
+                }
+            }
+            if group.view(labels).is_some() {
+                return None;
+            }
+            let mut labelled = self.labelled(group, labels);
+            labelled.find(|node| node.standing.serving && !but.contains(&node.identity.id)).map(drop)
         };
         self.providers(method).iter().any(|id| does_serve(id).is_some())
+    }
+
+    /// Whether the views of these labels are whole.
+    pub(super) fn has_views(&self, method: MethodId, labels: &Labels) -> bool {
+        let mut groups = self.providers(method).iter().filter_map(|id| self.group(*id));
+        groups.all(|group| group.view(labels).is_some())
     }
 
     /// Whether all nodes that serve the method are given a rest.
@@ -457,8 +469,13 @@ impl<H: Host> Registry<H> {
         if self.resting.is_empty() {
             return false;
         }
+        let groups = self.providers(method).iter().filter_map(|id| self.group(*id));
+        // One that does not rest decides, and is mostly found without looking at all.
+        if groups.clone().filter_map(|group| group.view_so_far(labels)).any(|view| view.serving > view.resting) {
+            return false;
+        }
         let (mut serving, mut resting) = (0, 0);
-        for group in self.providers(method).iter().filter_map(|id| self.group(*id)) {
+        for group in groups {
             match group.view(labels) {
                 Some(view) => (serving, resting) = (serving + view.serving, resting + view.resting),
                 None => {

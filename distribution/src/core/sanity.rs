@@ -46,8 +46,7 @@ impl<H: Host> Core<H> {
     /// Whether each group that serves the method has a whole view of these labels.
     #[cfg(test)]
     pub(super) fn has_view(&self, method: MethodId, labels: &super::Labels) -> bool {
-        let mut groups = self.registry.providers(method).iter().filter_map(|id| self.registry.group(*id));
-        groups.all(|group| group.view(labels).is_some())
+        self.registry.has_views(method, labels)
     }
 
     fn check_calls(&self) -> Checked {
@@ -108,7 +107,7 @@ impl<H: Host> Core<H> {
                 "the list of queues that no node serves is wrong".to_owned()
             })?;
             if queue.closed.is_some() {
-                must(!self.chores.is_empty(), || "nothing moves the calls out of a closed queue".to_owned())?;
+                must(self.has_chores(), || "nothing moves the calls out of a closed queue".to_owned())?;
                 continue;
             }
             if let Scope::Any { labels, avoid } = &queue.scope {
@@ -126,7 +125,7 @@ impl<H: Host> Core<H> {
         }
         for views in &self.filling {
             let is_chore = |chore: &Chore| matches!(chore, Chore::FillViews(filled) if filled == views);
-            must(self.chores.iter().any(is_chore), || "nothing fills a view".to_owned())?;
+            must(self.view_chores.iter().any(is_chore), || "nothing fills a view".to_owned())?;
         }
         must(listed == self.queues.waiting, || format!("{listed} are in queues, {} wait", self.queues.waiting))?;
         let heads = self.registry.listed_heads();
@@ -137,7 +136,7 @@ impl<H: Host> Core<H> {
     /// That no node could take the queued call; else the name of one that could.
     fn waits_for_good_reason(&self, call: &CallEntry<H>, queue: &Queue) -> Checked {
         // What is left of an event may still place it.
-        if !self.chores.is_empty() || queue.closed.is_some() {
+        if self.has_chores() || queue.closed.is_some() {
             return Ok(());
         }
         for node in self.registry.nodes() {

@@ -224,9 +224,9 @@ impl<H: Host> Core<H> {
         } else {
             return;
         };
-        let Some(CallEntry { stage: Stage::Queued(_), method, demand, .. }) = self.calls.get(&id) else { return };
+        let Some(CallEntry { stage: Stage::Queued(queue), demand, .. }) = self.calls.get(&id) else { return };
         // While a view is being filled, it is not known yet whether the call has to wait.
-        if !demand.patient && !self.is_filling(method.id(), &demand.labels) {
+        if !demand.patient && !self.may_soon_find_one(*queue) {
             self.end_with(id, effects, |call| CallError::Overloaded {
                 method: call.method.name(),
                 queued,

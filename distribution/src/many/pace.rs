@@ -191,7 +191,9 @@ impl Pace {
     /// How many calls may be pulled and not yielded yet.
     pub(super) fn window(&self) -> usize {
         let batch = self.batch(None, None);
-        self.in_flight.unwrap_or_else(|| (self.flights() * batch * 4).clamp(1024, WINDOW_MOST.max(self.flights())))
+        self.in_flight.unwrap_or_else(|| {
+            self.flights().saturating_mul(batch).saturating_mul(4).clamp(1024, WINDOW_MOST.max(self.flights()))
+        })
     }
 }
 

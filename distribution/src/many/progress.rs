@@ -27,7 +27,8 @@ pub struct Progress {
     pub done: u64,
     /// Those of them that ended with an error.
     pub failed: u64,
-    /// Calls that a node has: they run, or wait there for a slot. One whose node was lost counts until another has it.
+    /// Calls that a node has: they run, or wait there for a slot. One whose node was lost, or gave it back, counts until
+    /// another has it.
     pub running: u64,
     /// Calls that wait at the master for a node.
     pub waiting: u64,

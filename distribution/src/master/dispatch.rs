@@ -9,7 +9,10 @@ use std::{
     cell::Cell,
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError, TryLockError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -108,6 +111,8 @@ impl LinkHandle for Link {
 #[derive(Debug)]
 pub(super) struct Shared {
     locked: Mutex<Locked>,
+    /// Threads that wait for it.
+    waiters: AtomicUsize,
     /// The core's time zero.
     pub(super) origin: Instant,
     pub(super) heartbeat: Duration,
@@ -152,6 +157,7 @@ impl Shared {
             limits,
             door: Door::new(guard, limits, settings.seed),
             shutdown_limit,
+            waiters: AtomicUsize::new(0),
             locked: Mutex::new(Locked {
                 core: Core::new(settings),
                 events: Some(broadcast::channel(EVENT_BUFFER).0),
@@ -328,8 +334,22 @@ impl Shared {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Locked> {
-        // No panic gets past `survive`; if one did, going on would be better than taking every caller down.
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.locked.try_lock() {
+            Ok(locked) => locked,
+            // No panic gets past `survive`; if one did, going on would be better than taking every caller down.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.waiters.fetch_add(1, Ordering::Relaxed);
+                let locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+                self.waiters.fetch_sub(1, Ordering::Relaxed);
+                locked
+            }
+        }
+    }
+
+    /// Whether others wait for the core.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiters.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -453,7 +473,8 @@ impl Dispatcher for Shared {
     }
 
     fn capacity(&self, method: &'static Method, options: &CallOptions) -> Capacity {
-        self.lock().core.capacity(method.id(), &options.labels)
+        let capacity = |core: &mut Core<MasterHost>| core.capacity(method.id(), &options.labels);
+        self.with_core("capacity was asked for", |core, _, _| capacity(core)).unwrap_or_default()
     }
 
     fn nodes_changed(&self) -> BoxFuture<'static, ()> {

@@ -6,6 +6,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::dispatch::Shared;
 
+/// How often this task looks whether others have got the core, before it goes on in spite of them.
+const MOST_LOOKS: u32 = 1000;
+
 /// Ends the master's calls when the ticker does, for whatever reason: without it no deadline passes any
 /// more. The master's runtime may end before the master's handles do.
 struct EndOfTime(Arc<Shared>);
@@ -16,15 +19,26 @@ impl Drop for EndOfTime {
     }
 }
 
+/// Lets others have the core. The lock is not fair: who waits for it takes longer to wake up than this task to come back.
+async fn give_way(shared: &Shared) {
+    tokio::task::yield_now().await;
+    for _ in 0..MOST_LOOKS {
+        if !shared.is_waited_for() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 pub(super) async fn run(shared: Arc<Shared>) {
     let end = EndOfTime(shared);
     let shared = &end.0;
     loop {
         let next = shared.tick();
         if next <= Instant::now() {
-            // Work is left of an event. A timer would go off at its next millisecond only; others come in between here.
+            // Work is left of an event. A timer would go off at its next millisecond only.
             tokio::select! {
-                () = tokio::task::yield_now() => continue,
+                () = give_way(shared) => continue,
                 () = shared.closed.cancelled() => return,
             }
         }

@@ -145,14 +145,11 @@ impl Routes {
                 // The arguments' type need not be `Send`, so they never live across an await: they are
                 // decoded and handed over before the first one.
                 let started = Instant::now();
-                let started_handler = if payload.len() < LARGE {
-                    start::<A, F>(payload, &*handler)
-                } else {
-                    let started = tokio::task::spawn_blocking(move || start::<A, F>(payload, &*handler)).await;
-                    // It catches panics, so the runtime has ended.
-                    started.unwrap_or(Err(Outcome::Refused(Refusal::Ended)))
-                };
-                let future = match started_handler {
+                if payload.len() >= LARGE {
+                    // What waits is handed over to the user's runtime.
+                    tokio::task::yield_now().await;
+                }
+                let future = match start::<A, F>(payload, &*handler) {
                     Ok(future) => future,
                     Err(outcome) => return Reply::without_payload(outcome, started.elapsed()),
                 };
@@ -173,7 +170,7 @@ impl Routes {
     }
 }
 
-/// Arguments of so many bytes are not decoded where connections are served: it may take milliseconds.
+/// Arguments of so many bytes are not decoded on a thread that serves connections: it may take milliseconds.
 const LARGE: usize = 256 * 1024;
 
 /// Decodes the arguments and makes the handler's future; a panic in making it is caught as well.

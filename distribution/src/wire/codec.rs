@@ -204,11 +204,12 @@ pub struct Decoder<'a> {
     bytes: &'a Bytes,
     at: usize,
     end: usize,
+    budget: Budget,
 }
 
 impl<'a> Decoder<'a> {
     pub(crate) fn new(bytes: &'a Bytes) -> Self {
-        Self { bytes, at: 0, end: bytes.len() }
+        Self { bytes, at: 0, end: bytes.len(), budget: Budget::for_message(bytes.len()) }
     }
 
     /// The only value that is left.
@@ -241,8 +242,7 @@ impl<'a> Decoder<'a> {
 
     fn take_any<T: DeserializeOwned>(&mut self) -> Result<T, CodecError> {
         let bytes = &self.bytes[self.at..self.end];
-        let budget = Budget::for_bytes(bytes.len());
-        let (value, read) = decode_with(bytes, Foreign { budget: &budget, value: PhantomData })?;
+        let (value, read) = decode_with(bytes, Foreign { budget: &self.budget, value: PhantomData })?;
         self.at += read;
         Ok(value)
     }
@@ -284,7 +284,7 @@ impl<'a> Decoder<'a> {
             return Err(CodecError::new(format_args!("{length} bytes are claimed, and {there} are there")));
         }
         self.at += length;
-        Ok(Self { bytes: self.bytes, at: self.at - length, end: self.at })
+        Ok(Self { bytes: self.bytes, at: self.at - length, end: self.at, budget: self.budget.for_part(length) })
     }
 
     /// The next four bytes as a number.

@@ -28,10 +28,13 @@ const FREE: u64 = 16 * 1024 * 1024;
 /// is a zero.
 const TIMES: u64 = 16;
 
+/// Of [`FREE`], a part of a message has at least this.
+const FREE_PART: u64 = 16 * 1024;
+
 /// What an element without any bytes is taken for. Its time is not nothing.
 const EMPTY_ELEMENT: usize = 16;
 
-/// What is left for a value to take.
+/// What is left for values to take.
 #[derive(Debug)]
 pub(super) struct Budget {
     memory: Cell<u64>,
@@ -40,9 +43,19 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// For a value that was sent in this many bytes, or fewer.
-    pub(super) fn for_bytes(sent: usize) -> Self {
-        let most = (sent as u64).saturating_mul(TIMES).saturating_add(FREE);
+    /// For all values of a message that was sent in this many bytes.
+    pub(super) fn for_message(sent: usize) -> Self {
+        Self::new(sent, FREE)
+    }
+
+    /// For the values in a part of the message: its share.
+    pub(super) fn for_part(&self, sent: usize) -> Self {
+        let free = FREE as f64 * (sent as f64 / self.sent.max(1) as f64);
+        Self::new(sent, (free as u64).clamp(FREE_PART, FREE))
+    }
+
+    fn new(sent: usize, free: u64) -> Self {
+        let most = (sent as u64).saturating_mul(TIMES).saturating_add(free);
         Self { memory: Cell::new(most), most, sent }
     }
 

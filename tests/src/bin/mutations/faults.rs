@@ -55,7 +55,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "what waits for a view is not placed once it is whole",
         "chores.rs",
-        "if is_served { self.chores.push_back(Chore::Place(queue)); }",
+        "if is_served { self.view_chores.push_back(Chore::Place(queue)); }",
         "if is_served {}",
     ),
     fault(
@@ -238,7 +238,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "a call is turned away while a view may have a node for it",
         "schedule.rs",
-        "!demand.patient && !self.is_filling(method.id(), &demand.labels)",
+        "!demand.patient && !self.may_soon_find_one(*queue)",
         "!demand.patient",
     ),
     fault(
