@@ -302,6 +302,49 @@ fn a_node_that_leaves_while_its_view_is_filled_is_in_none() {
 }
 
 #[test]
+fn a_view_is_filled_while_a_node_leaves_that_many_calls_wait_for() {
+    let mut table = sliced(2);
+    table.join("far", slots(1));
+    for number in 0..9 {
+        table.join(&format!("n{number}"), slots(1).label("os", "linux"));
+    }
+    table.pass(Duration::ZERO);
+    for name in ["far", "n0", "n1"] {
+        table.submit(name, call(&COMPUTE).on(name));
+    }
+    for number in 0..200 {
+        table.submit(&format!("on{number}"), call(&COMPUTE).on("far"));
+    }
+    table.dies("far");
+    assert_eq!(table.submit("a", call(&COMPUTE).label("os", "linux")), NOTHING);
+    for _ in 0..15 {
+        table.tick();
+    }
+    assert!(is_whole(&table, "os", "linux") && table.sent.contains_key("a"));
+    assert!(ticks(&mut table).len() > 50, "the others had their turns and are not all done");
+}
+
+#[test]
+fn once_a_view_is_whole_the_queue_is_as_long_as_it_may_be() {
+    let mut table = Table::with(|settings| (settings.slice, settings.queue) = (2, 0));
+    for name in ["n0", "n1", "n2"] {
+        table.join(name, slots(1).label("os", "linux"));
+    }
+    table.pass(Duration::ZERO);
+    for name in ["n0", "n1", "n2"] {
+        table.submit(name, call(&COMPUTE).on(name));
+    }
+    let labelled = call(&COMPUTE).label("os", "linux");
+    assert_eq!(table.submit("a", labelled.clone()), NOTHING);
+    assert_eq!(
+        table.submit("b", labelled.clone()),
+        ["end b: overloaded: 1 of 0 calls"],
+        "it has filled the view itself"
+    );
+    assert!(table.submit("c", labelled.on("n2"))[0].starts_with("end c: overloaded"), "it waits for no view");
+}
+
+#[test]
 fn a_view_that_nobody_uses_makes_room_for_another() {
     let mut table = sliced(2);
     for number in 0..80 {

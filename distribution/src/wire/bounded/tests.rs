@@ -125,3 +125,16 @@ fn honest_values_are_taken_however_small_they_are_on_the_wire() {
     let map: HashMap<u32, Vec<u16>> = (0..100_000).map(|key| (key, vec![0; 3])).collect();
     assert_eq!(decode::<HashMap<u32, Vec<u16>>>(encode(&map).expect("encodes")).expect("decodes"), map);
 }
+
+#[test]
+fn parts_of_a_message_share_what_it_may_take() {
+    let part = [length(16_000), vec![0; 16_000]].concat();
+    assert_eq!(decode::<Vec<Option<Large>>>(part.clone()).expect("alone it is within what is free").len(), 16_000);
+    let message = Bytes::from(part.repeat(100));
+    let mut decoder = Decoder::new(&message);
+    for _ in 0..100 {
+        let error =
+            decoder.split_off(part.len()).expect("it is there").only::<Vec<Option<Large>>>().expect_err("16 MB");
+        assert!(error.to_string().contains("bytes of memory"), "{error}");
+    }
+}
