@@ -170,7 +170,8 @@ impl Routes {
     }
 }
 
-/// Arguments of so many bytes are not decoded on a thread that serves connections: it may take milliseconds.
+/// Arguments of at least this many bytes are decoded on the runtime of the handler. It may take milliseconds, and the
+/// threads that serve connections must not wait for it.
 const LARGE: usize = 256 * 1024;
 
 /// Decodes the arguments and makes the handler's future; a panic in making it is caught as well.
