@@ -152,9 +152,10 @@ impl<H: Host> Core<H> {
 
     /// Whether the queue that a call is in may have a node for it that is not known yet.
     pub(super) fn may_soon_find_one(&self, queue: QueueId) -> bool {
-        let Some(Scope::Any { labels, .. }) = self.queues.get(queue).map(|queue| &queue.scope) else { return false };
-        let method = self.queues.get(queue).map(|queue| queue.method.id());
-        method.is_some_and(|method| self.is_filling(method, labels) && !self.registry.has_views(method, labels))
+        let Some(queue) = self.queues.get(queue) else { return false };
+        let Scope::Any { labels, .. } = &queue.scope else { return false };
+        let method = queue.method.id();
+        self.is_filling(method, labels) && !self.registry.has_views(method, labels)
     }
 
     /// Fills views a little more. Once they are whole, sees to the calls that wait for nodes in them.

@@ -473,8 +473,8 @@ impl Dispatcher for Shared {
     }
 
     fn capacity(&self, method: &'static Method, options: &CallOptions) -> Capacity {
-        let capacity = |core: &mut Core<MasterHost>| core.capacity(method.id(), &options.labels);
-        self.with_core("capacity was asked for", |core, _, _| capacity(core)).unwrap_or_default()
+        let capacity = self.with_core("a look at the nodes", |core, _, _| core.capacity(method.id(), &options.labels));
+        capacity.unwrap_or_default()
     }
 
     fn nodes_changed(&self) -> BoxFuture<'static, ()> {
