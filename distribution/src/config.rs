@@ -20,7 +20,7 @@ pub(crate) const LARGEST_FRAME_LIMIT: usize =
 /// clamped to this on both sides, also one that a peer sends.
 pub(crate) const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// What a master bears from peers that it does not know, or that do not keep up.
+/// What a master bears from its peers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Connections that have not registered yet, in all and from one address.
@@ -31,6 +31,8 @@ pub(crate) struct Limits {
     /// How many from one address may fail to show that they may come in before the next ones wait.
     pub(crate) handshake_failures: u32,
     pub(crate) patience: Patience,
+    /// How deeply a value may be nested.
+    pub(crate) max_depth: u16,
 }
 
 impl Default for Limits {
@@ -41,6 +43,7 @@ impl Default for Limits {
             handshake_time: Duration::from_secs(5),
             handshake_failures: 10,
             patience: Patience::default(),
+            max_depth: MAX_DEPTH,
         }
     }
 }
@@ -57,6 +60,37 @@ pub(crate) struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self { frame_time: Duration::from_secs(30), unread_time: Duration::from_secs(10) }
+    }
+}
+
+/// Levels of sequences, maps, structs, enums and options that a value may have unless told otherwise; serde_json has the
+/// same number.
+pub(crate) const MAX_DEPTH: u16 = 128;
+
+/// The largest such limit: each level takes stack while a value is encoded or decoded, and threads have 2 MiB of it.
+const LARGEST_MAX_DEPTH: u16 = 512;
+
+/// What one value may have.
+#[derive(Clone, Copy, Debug)]
+pub struct ValueLimits {
+    pub(crate) bytes: usize,
+    /// How deeply it may be nested.
+    pub(crate) depth: u16,
+}
+
+impl ValueLimits {
+    /// For a value of this crate's own, which is not nested.
+    pub(crate) fn of_bytes(bytes: usize) -> Self {
+        Self { bytes, depth: MAX_DEPTH }
+    }
+}
+
+/// Checks how deeply a value may be nested.
+pub(crate) fn check_max_depth(levels: u16) -> Result<u16, Error> {
+    if (1..=LARGEST_MAX_DEPTH).contains(&levels) {
+        Ok(levels)
+    } else {
+        Err(Error::setting("max_depth", levels, "it must lie between 1 and 512: each level takes stack"))
     }
 }
 

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    config::MAX_DEPTH,
     error::CodecError,
     wire::{
         Payload,
@@ -38,7 +39,7 @@ pub fn encode<T: Serialize + 'static>(value: &T, limit: usize) -> Result<Bytes, 
 ///
 /// [`CodecError`] where the bytes are no such value.
 pub fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, CodecError> {
-    Decoder::new(&Bytes::copy_from_slice(bytes)).only()
+    Decoder::new(&Bytes::copy_from_slice(bytes), MAX_DEPTH).only()
 }
 
 /// What a value that was decoded from `taken` bytes comes to after another journey. It never takes more

@@ -73,7 +73,8 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         self.pace.note_reply(batch.address.method, labels, 1, answer.payload.len());
         self.note_node(&answer.node, 1);
         let method = batch.address.method.name();
-        let result = batch.address.decode.decode_one(method, answer.is_error, Decoder::new(&answer.payload));
+        let max_depth = batch.address.dispatcher.argument_limits().depth;
+        let result = batch.address.decode.decode_one(method, answer.is_error, Decoder::new(&answer.payload, max_depth));
         self.keep(batch.first, result, answer.payload.len());
     }
 
@@ -84,7 +85,8 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         self.pace.note_reply(batch.address.method, labels, count, answer.payload.len());
         let mut next = 0;
         // Those it had given back before are under way already.
-        for item in Outcomes::new(&answer.payload).take(batch.count as usize) {
+        let max_depth = batch.address.dispatcher.argument_limits().depth;
+        for item in Outcomes::new(&answer.payload, max_depth).take(batch.count as usize) {
             let size = item.as_ref().map_or(0, |(_, value)| value.rest().len());
             if let Some(panicked) = self.to_try_elsewhere(batch, &answer, &item) {
                 self.send_one_again(batch, next, panicked);

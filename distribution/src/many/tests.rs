@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::{DistributeIterator, Distributed, Progress};
 use crate::{
     Caller, Master,
+    config::ValueLimits,
     error::CallError,
     id::{CallId, NodeId, NodeIdentity},
     service::{
@@ -37,8 +38,8 @@ struct Scripted {
 }
 
 impl Dispatcher for Scripted {
-    fn argument_limit(&self) -> usize {
-        1 << 20
+    fn argument_limits(&self) -> ValueLimits {
+        ValueLimits::of_bytes(1 << 20)
     }
 
     fn submit(&self, call: Arc<CallState>) {
@@ -105,7 +106,7 @@ fn calls<C: Caller>(caller: &C, method: &'static Method, count: u64) -> impl Ite
 
 /// A value of this many bytes, as it travels.
 fn value(size: usize) -> Bytes {
-    let mut encoder = crate::wire::codec::Encoder::new(usize::MAX);
+    let mut encoder = crate::wire::codec::Encoder::new(ValueLimits::of_bytes(usize::MAX));
     encoder.put(&Bytes::from(vec![1; size])).expect("encodes");
     encoder.finish().expect("fits").into_bytes()
 }

@@ -28,7 +28,7 @@ use super::{
     link::{Attempt, Link},
 };
 use crate::{
-    config::Limits,
+    config::{Limits, ValueLimits},
     core::{CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Settings, Time},
     error::{CallError, Execution, GoneReason, Setback},
     id::NodeId,
@@ -446,8 +446,8 @@ fn raw_answer(ended: Ended) -> RawAnswer {
 }
 
 impl Dispatcher for Shared {
-    fn argument_limit(&self) -> usize {
-        self.frame_limit - BODY_HEADER_LIMIT
+    fn argument_limits(&self) -> ValueLimits {
+        ValueLimits { bytes: self.frame_limit - BODY_HEADER_LIMIT, depth: self.limits.max_depth }
     }
 
     fn submit(&self, call: Arc<CallState>) {

@@ -34,7 +34,7 @@ use tokio::{net::TcpListener, sync::broadcast};
 #[cfg(feature = "tls")]
 use crate::security::{Certificates, Token};
 use crate::{
-    config::{FRAME_LIMIT, LONGEST_TIME, Limits, check_frame_limit},
+    config::{FRAME_LIMIT, LONGEST_TIME, Limits, check_frame_limit, check_max_depth},
     core::{SLICE, Settings},
     error::{End, Error},
     security::{Choices, beyond_loopback},
@@ -291,6 +291,15 @@ impl MasterBuilder {
         self
     }
 
+    /// How deeply a value may be nested, in levels of sequences, maps, structs, enums and options; 128 unless set, from 1
+    /// to 512. Arguments that are nested more deeply end their call as [`CallError::Encode`](crate::CallError::Encode), a
+    /// reply as [`CallError::Decode`](crate::CallError::Decode). Each level takes stack while a value is encoded or
+    /// decoded. Nodes have a [limit of their own](crate::NodeBuilder::max_depth).
+    pub fn max_depth(mut self, levels: u16) -> Self {
+        self.limits.max_depth = levels;
+        self
+    }
+
     /// How many connections may be open that have neither registered nor proven that they may; 256 unless set. A newcomer
     /// takes the place of one that has had more time than a handshake takes; where there is none, it is asked to come again
     /// after a while, which nodes do. Four
@@ -394,6 +403,7 @@ impl MasterBuilder {
             return Err(Error::setting("heartbeat", value, "it must lie between 10 ms and a year"));
         }
         let frame_limit = check_frame_limit(self.frame_limit)?;
+        check_max_depth(self.limits.max_depth)?;
         let Limits { handshake_time, patience, .. } = self.limits;
         for (name, time) in [
             ("handshake_time", handshake_time),

@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use super::{current::CurrentCall, extent::Extent};
 use crate::{
-    config::{from_micros, to_micros},
+    config::{ValueLimits, from_micros, to_micros},
     error::CodecError,
     service::router::{Arguments, ComputeHandler},
     wire::{
@@ -207,12 +207,12 @@ pub(super) fn run(
     guard: &BatchGuard,
     handler: &ComputeHandler,
     payload: &Bytes,
-    limit: usize,
+    limits: ValueLimits,
 ) -> Reply {
     let started = Instant::now();
-    let mut calls = Decoder::new(payload);
-    let mut values = Encoder::new(limit);
-    let most = VALUES_MOST.min(limit as u64 / 2);
+    let mut calls = Decoder::new(payload, limits.depth);
+    let mut values = Encoder::new(limits);
+    let most = VALUES_MOST.min(limits.bytes as u64 / 2);
     let (mut count, mut panicked) = (0, 0);
     let round_trip = || from_micros(guard.batches.round_trip.load(Ordering::Relaxed));
     let mut credit = Credit::new(guard.count, guard.granted, round_trip());

@@ -40,7 +40,7 @@ use tokio::sync::watch;
 #[cfg(feature = "tls")]
 use crate::security::{Certificates, TokenText};
 use crate::{
-    config::{FRAME_LIMIT, check_frame_limit},
+    config::{FRAME_LIMIT, MAX_DEPTH, check_frame_limit, check_max_depth},
     error::{End, Error},
     id::NodeId,
     security::Choices,
@@ -112,6 +112,7 @@ struct Setup {
     /// Compute handlers that have outlived their connection, and hold slots.
     stale: Arc<AtomicU32>,
     frame_limit: usize,
+    max_depth: u16,
     drain_limit: Duration,
     status: watch::Sender<Status>,
     /// Bits of the newest node id.
@@ -277,6 +278,7 @@ pub struct NodeBuilder {
     slots: Option<usize>,
     async_limit: Option<usize>,
     frame_limit: Option<usize>,
+    max_depth: Option<u16>,
     drain_limit: Option<Duration>,
     labels: BTreeMap<String, String>,
     security: Choices,
@@ -313,6 +315,15 @@ impl NodeBuilder {
     /// 4 GiB - 1; 64 MiB unless set. Replies are bounded by the master's.
     pub fn frame_limit(mut self, bytes: usize) -> Self {
         self.frame_limit = Some(bytes);
+        self
+    }
+
+    /// How deeply a value may be nested, in levels of sequences, maps, structs, enums and options; 128 unless set, from 1
+    /// to 512. Arguments that are nested more deeply end their call as [`CallError::Decode`](crate::CallError::Decode), a
+    /// reply as [`CallError::Encode`](crate::CallError::Encode). Each level takes stack while a value is encoded or
+    /// decoded; a master has a [limit of its own](crate::MasterBuilder::max_depth).
+    pub fn max_depth(mut self, levels: u16) -> Self {
+        self.max_depth = Some(levels);
         self
     }
 
@@ -423,6 +434,7 @@ impl NodeBuilder {
         let slots = self.slots.unwrap_or(cores);
         let name = self.name.unwrap_or_else(default_name);
         let frame_limit = check_frame_limit(self.frame_limit.unwrap_or(FRAME_LIMIT))?;
+        let max_depth = check_max_depth(self.max_depth.unwrap_or(MAX_DEPTH))?;
         let router = Router::new(self.services)?;
         let registration = Registration {
             name: name.clone(),
@@ -460,6 +472,7 @@ impl NodeBuilder {
             blocked: Arc::default(),
             stale: Arc::default(),
             frame_limit,
+            max_depth,
             drain_limit: self.drain_limit.unwrap_or(DRAIN_LIMIT).min(crate::config::LONGEST_TIME),
             status: status_sender,
             id: Arc::clone(&id),

@@ -27,7 +27,7 @@ use super::{
     running::{Phase, Running},
 };
 use crate::{
-    config::Patience,
+    config::{Patience, ValueLimits},
     id::CallId,
     service::router::{Arguments, ComputeHandler, Handler},
     wire::{
@@ -96,7 +96,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
         running: Arc::clone(&running),
         batches: Arc::clone(&batches),
         side: Arc::clone(&side),
-        reply_limit: reply_limit.saturating_sub(BODY_HEADER_LIMIT),
+        reply_limits: ValueLimits { bytes: reply_limit.saturating_sub(BODY_HEADER_LIMIT), depth: setup.max_depth },
     };
 
     let mut beats = interval(heartbeat);
@@ -206,13 +206,13 @@ struct Connection<'a> {
     running: Arc<Running>,
     batches: Arc<Batches>,
     side: Arc<Side>,
-    /// The most bytes that a reply may have.
-    reply_limit: usize,
+    /// What a reply may have; arguments may be nested as deeply.
+    reply_limits: ValueLimits,
 }
 
 impl Connection<'_> {
     fn run(&self, request: InFlightRequest<Incoming, Reply>) {
-        let limit = self.reply_limit;
+        let limits = self.reply_limits;
         let message = &request.get().message;
         let (count, granted, payload) = (message.count, message.granted, message.take_payload());
         let call = CurrentCall::new(CallId(message.call), message.attempt, message.timeout);
@@ -236,11 +236,11 @@ impl Connection<'_> {
                         Turn::Run => {
                             guard.set_phase(Phase::Computing);
                             match count {
-                                0 | 1 => compute(&call, &handler, payload, limit),
+                                0 | 1 => compute(&call, &handler, payload, limits),
                                 count => {
                                     let batch = batches.enter(call.key(), count, granted, &side);
                                     let late = link.spawn(give_back_late(batches, side, call.key()));
-                                    let reply = batch::run(&call, &batch, &handler, &payload, limit);
+                                    let reply = batch::run(&call, &batch, &handler, &payload, limits);
                                     late.abort();
                                     reply
                                 }
@@ -261,7 +261,7 @@ impl Connection<'_> {
                     false => None,
                 };
                 let Some(guard) = guard else { return refuse(request) };
-                let handler = handler(payload, limit);
+                let handler = handler(payload, limits);
                 self.setup.runner.push(Job { request, call, guard, handler, method, pace });
             }
         }
@@ -281,9 +281,9 @@ async fn give_back_late(batches: Arc<Batches>, side: Arc<Side>, (call, attempt):
 }
 
 /// Runs one compute call.
-fn compute(call: &CurrentCall, handler: &ComputeHandler, arguments: Bytes, limit: usize) -> Reply {
+fn compute(call: &CurrentCall, handler: &ComputeHandler, arguments: Bytes, limits: ValueLimits) -> Reply {
     let started = std::time::Instant::now();
-    let mut value = Encoder::new(limit);
+    let mut value = Encoder::new(limits);
     let outcome = call.compute(|| handler(Arguments::Whole(arguments), &mut value));
     // A handler that sees that its time is over returns anything at all, and the master's clock may not have got there.
     match call.is_late() {

@@ -254,9 +254,10 @@ impl<T, E> Pending<T, E> {
         let Some(submitted) = &self.state else { panic!("a call was polled after it had ended") };
         let end = ready!(submitted.state.poll_end(cx));
         let method = submitted.state.method.name();
+        let max_depth = submitted.dispatcher.argument_limits().depth;
         self.state = None;
         Poll::Ready(match end {
-            Ok(raw) => self.decode.decode(method, raw),
+            Ok(raw) => self.decode.decode(method, raw, max_depth),
             Err(failed) => Err(failed.error.widen()),
         })
     }
@@ -342,8 +343,8 @@ impl<T, E> DecodeReply<T, E> {
         (self.value)(payload).map_err(failed)
     }
 
-    fn decode(&self, method: MethodName, raw: RawAnswer) -> Result<Answer<T>, CallError<E>> {
-        let value = self.decode_one(method, raw.is_error, Decoder::new(&raw.payload))?;
+    fn decode(&self, method: MethodName, raw: RawAnswer, max_depth: u16) -> Result<Answer<T>, CallError<E>> {
+        let value = self.decode_one(method, raw.is_error, Decoder::new(&raw.payload, max_depth))?;
         Ok(Answer { value, node: raw.node, attempts: raw.attempts, elapsed: raw.elapsed, run: raw.run })
     }
 }

@@ -23,6 +23,7 @@ use super::{
     structure::Structure,
 };
 use crate::{
+    config::ValueLimits,
     error::{CallError, Part, Setback},
     id::{CallId, NodeId, NodeIdentity},
     view::NodeInfo,
@@ -45,8 +46,8 @@ pub trait Caller {
 /// A caller as the stubs use it.
 #[doc(hidden)]
 pub trait Dispatcher: fmt::Debug + Send + Sync {
-    /// The largest payload that can be sent.
-    fn argument_limit(&self) -> usize;
+    /// What the arguments of a call may have, all together. A reply may be nested as deeply.
+    fn argument_limits(&self) -> ValueLimits;
 
     /// Takes a call over. It ends through its state, whatever happens.
     fn submit(&self, call: Arc<CallState>);
@@ -301,12 +302,12 @@ impl Stub {
         arguments: &A,
         decode: DecodeReply<T, E>,
     ) -> Call<T, E> {
-        let limit = self.dispatcher.argument_limit();
-        let mut encoder = Encoder::new(limit);
+        let limits = self.dispatcher.argument_limits();
+        let mut encoder = Encoder::new(limits);
         let encoded = arguments.encode(&mut encoder).map_err(EncodePayloadError::Codec);
         let payload = encoded.and_then(|()| encoder.finish()).map_err(|error| match error {
             EncodePayloadError::TooLarge(size) => {
-                CallError::TooLarge { method: method.name(), part: Part::Arguments, size, limit: limit as u64 }
+                CallError::TooLarge { method: method.name(), part: Part::Arguments, size, limit: limits.bytes as u64 }
             }
             EncodePayloadError::Codec(source) => {
                 CallError::Encode { method: method.name(), part: Part::Arguments, source }

@@ -23,6 +23,7 @@ use super::{
     structure::Structure,
 };
 use crate::{
+    config::ValueLimits,
     error::{CodecError, Error},
     wire::{
         Outcome, Refusal, Reply,
@@ -114,7 +115,7 @@ impl Routes {
         let handler = move |arguments: Arguments<'_>, reply: &mut Encoder| {
             let mark = reply.mark();
             // A user's `Deserialize` and `Serialize` are no less likely to panic than the handler.
-            let outcome = match decode_arguments::<A>(arguments) {
+            let outcome = match decode_arguments::<A>(arguments, reply.max_depth()) {
                 Ok(arguments) => {
                     caught(AssertUnwindSafe(|| encode(handler(arguments), reply))).unwrap_or_else(Outcome::Panicked)
                 }
@@ -139,7 +140,7 @@ impl Routes {
         F: Future<Output = R> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        let handler = move |payload: Bytes, limit: usize| {
+        let handler = move |payload: Bytes, limits: ValueLimits| {
             let handler = Arc::clone(&handler);
             async move {
                 // The arguments' type need not be `Send`, so they never live across an await: they are
@@ -149,13 +150,13 @@ impl Routes {
                     // What waits is handed over to the user's runtime.
                     tokio::task::yield_now().await;
                 }
-                let future = match start::<A, F>(payload, &*handler) {
+                let future = match start::<A, F>(payload, limits.depth, &*handler) {
                     Ok(future) => future,
                     Err(outcome) => return Reply::without_payload(outcome, started.elapsed()),
                 };
                 let encoded = async move {
                     let result = future.await;
-                    let mut reply = Encoder::new(limit);
+                    let mut reply = Encoder::new(limits);
                     let outcome = encode(result, &mut reply);
                     Reply::new(outcome, started.elapsed(), reply)
                 };
@@ -175,20 +176,20 @@ impl Routes {
 const LARGE: usize = 256 * 1024;
 
 /// Decodes the arguments and makes the handler's future; a panic in making it is caught as well.
-fn start<A: DecodeArguments, F>(payload: Bytes, handler: &impl Fn(A) -> F) -> Result<F, Outcome> {
-    let arguments = decode_arguments::<A>(Arguments::Whole(payload))?;
+fn start<A: DecodeArguments, F>(payload: Bytes, max_depth: u16, handler: &impl Fn(A) -> F) -> Result<F, Outcome> {
+    let arguments = decode_arguments::<A>(Arguments::Whole(payload), max_depth)?;
     caught(AssertUnwindSafe(|| handler(arguments))).map_err(Outcome::Panicked)
 }
 
 /// Decodes the arguments, and lets go of the frame they came in if they had it to themselves.
-fn decode_arguments<A: DecodeArguments>(arguments: Arguments<'_>) -> Result<A, Outcome> {
+fn decode_arguments<A: DecodeArguments>(arguments: Arguments<'_>, max_depth: u16) -> Result<A, Outcome> {
     let decode = |mut decoder: Decoder<'_>| -> Result<A, CodecError> {
         let arguments = A::decode(&mut decoder)?;
         decoder.finish()?;
         Ok(arguments)
     };
     let decoded = caught(AssertUnwindSafe(|| match arguments {
-        Arguments::Whole(frame) => decode(Decoder::new(&frame)),
+        Arguments::Whole(frame) => decode(Decoder::new(&frame, max_depth)),
         Arguments::Part(decoder) => decode(decoder),
     }));
     let refused = |message| Outcome::Refused(Refusal::Decode(message));
@@ -234,11 +235,11 @@ pub(crate) type ComputeHandler = Arc<dyn Fn(Arguments<'_>, &mut Encoder) -> Outc
 /// Runs a method on encoded arguments.
 ///
 /// A compute handler leaves its value or error with the encoder, whose limit is its own, and says which it
-/// is. An async handler makes the whole reply; the number is the most bytes that its value may have.
+/// is. An async handler makes the whole reply, with a value within the limits.
 #[derive(Clone)]
 pub(crate) enum Handler {
     Compute(ComputeHandler),
-    Async(Arc<dyn Fn(Bytes, usize) -> BoxFuture<'static, Reply> + Send + Sync>, Arc<Pace>),
+    Async(Arc<dyn Fn(Bytes, ValueLimits) -> BoxFuture<'static, Reply> + Send + Sync>, Arc<Pace>),
 }
 
 /// How long an async method's handlers take until they first wait.

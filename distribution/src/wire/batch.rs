@@ -81,8 +81,8 @@ pub(crate) fn end(placed: Placed, values: &mut Encoder, outcome: &Outcome) {
 pub(crate) struct Outcomes<'a>(Decoder<'a>);
 
 impl<'a> Outcomes<'a> {
-    pub(crate) fn new(payload: &'a Bytes) -> Self {
-        Self(Decoder::new(payload))
+    pub(crate) fn new(payload: &'a Bytes, max_depth: u16) -> Self {
+        Self(Decoder::new(payload, max_depth))
     }
 
     fn take(&mut self) -> Result<(Outcome, Decoder<'a>), CodecError> {
@@ -113,11 +113,14 @@ impl<'a> Iterator for Outcomes<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Refusal;
+    use crate::{
+        config::{MAX_DEPTH, ValueLimits},
+        wire::Refusal,
+    };
 
     #[test]
     fn outcomes_have_these_bytes_and_come_back() {
-        let mut values = Encoder::new(1000);
+        let mut values = Encoder::new(ValueLimits::of_bytes(1000));
         let outcomes = [
             (Outcome::Value, Some(7u8), "020000000007"),
             (Outcome::Panicked("oh".to_owned()), Some(9), "0400000002026f68"),
@@ -135,7 +138,7 @@ mod tests {
         }
         let payload = values.finish().expect("fits").into_bytes();
         assert_eq!(payload.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), expected);
-        let mut back = Outcomes::new(&payload);
+        let mut back = Outcomes::new(&payload, MAX_DEPTH);
         for (outcome, value, _) in &outcomes {
             let (decoded, item) = back.next().expect("one more").expect("decodes");
             assert_eq!(&decoded, outcome);
@@ -144,6 +147,6 @@ mod tests {
             }
         }
         assert!(back.next().is_none());
-        assert!(Outcomes::new(&payload.slice(..7)).nth(1).expect("bytes are left").is_err());
+        assert!(Outcomes::new(&payload.slice(..7), MAX_DEPTH).nth(1).expect("bytes are left").is_err());
     }
 }

@@ -18,10 +18,10 @@ use serde::{
 };
 
 use super::{
-    bounded::{Bounded, Budget, Leveled, MOST_LEVELS},
+    bounded::{Bounded, Budget, Leveled},
     payload::Payload,
 };
-use crate::error::CodecError;
+use crate::{config::ValueLimits, error::CodecError};
 
 /// Name and major version of the codec, as the preface carries it.
 pub(crate) const CODEC_NAME: [u8; 8] = *b"bincode2";
@@ -37,7 +37,7 @@ pub(crate) enum EncodePayloadError {
 
 /// Encodes one of our own messages, or a value in one piece.
 pub(crate) fn encode_payload<T: Serialize + 'static>(value: &T, limit: usize) -> Result<Payload, EncodePayloadError> {
-    let mut encoder = Encoder::new(limit);
+    let mut encoder = Encoder::new(ValueLimits::of_bytes(limit));
     encoder.put(value).map_err(EncodePayloadError::Codec)?;
     encoder.finish()
 }
@@ -57,7 +57,7 @@ thread_local! {
 /// [`Bytes`] and vectors of floats and bytes take a short way: serde would pass each element by itself.
 /// What is written is the same. It holds for a value as a whole and not for parts of one.
 ///
-/// Never holds more than `limit` bytes: past that the rest is only counted, so that the error can name
+/// Never holds more bytes than its limit: past that the rest is only counted, so that the error can name
 /// the size.
 #[derive(Debug)]
 pub struct Encoder {
@@ -65,7 +65,7 @@ pub struct Encoder {
     /// What goes behind so many bytes of the buffer, in order.
     apart: Vec<(usize, Bytes)>,
     size: u64,
-    limit: u64,
+    limits: ValueLimits,
 }
 
 /// A state of an [`Encoder`] that it can go back to.
@@ -77,9 +77,9 @@ pub(crate) struct Mark {
 }
 
 impl Encoder {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limits: ValueLimits) -> Self {
         let buffer = SCRATCH.try_with(|scratch| scratch.take()).unwrap_or_default();
-        Self { buffer, apart: Vec::new(), size: 0, limit: limit as u64 }
+        Self { buffer, apart: Vec::new(), size: 0, limits }
     }
 
     /// Appends a value.
@@ -96,7 +96,7 @@ impl Encoder {
         } else if let Some(numbers) = any.downcast_ref::<Vec<f32>>().filter(|_| LITTLE_ENDIAN) {
             self.put_numbers(numbers)
         } else {
-            bincode::serde::encode_into_writer(Leveled::new(value, MOST_LEVELS), self, standard())
+            bincode::serde::encode_into_writer(Leveled::new(value, self.limits.depth), self, standard())
                 .map_err(CodecError::new)
         }
     }
@@ -107,7 +107,7 @@ impl Encoder {
         }
         self.put_length(bytes.len())?;
         self.size += bytes.len() as u64;
-        if self.size <= self.limit {
+        if self.is_within_limit() {
             self.apart.push((self.buffer.len(), bytes.clone()));
         }
         Ok(())
@@ -128,11 +128,16 @@ impl Encoder {
     }
 
     pub(crate) fn limit(&self) -> u64 {
-        self.limit
+        self.limits.bytes as u64
+    }
+
+    /// How deeply a value may be nested.
+    pub(crate) fn max_depth(&self) -> u16 {
+        self.limits.depth
     }
 
     pub(crate) fn is_within_limit(&self) -> bool {
-        self.size <= self.limit
+        self.size <= self.limit()
     }
 
     /// Bytes behind the mark.
@@ -155,7 +160,7 @@ impl Encoder {
     /// Appends bytes as they are.
     pub(crate) fn put_raw(&mut self, bytes: &[u8]) {
         self.size += bytes.len() as u64;
-        if self.size <= self.limit {
+        if self.is_within_limit() {
             self.buffer.extend_from_slice(bytes);
         }
     }
@@ -169,7 +174,7 @@ impl Encoder {
 
     /// What was encoded, unless it was too much.
     pub(crate) fn finish(mut self) -> Result<Payload, EncodePayloadError> {
-        if self.size > self.limit {
+        if !self.is_within_limit() {
             return Err(EncodePayloadError::TooLarge(self.size));
         }
         let apart = std::mem::take(&mut self.apart);
@@ -205,11 +210,13 @@ pub struct Decoder<'a> {
     at: usize,
     end: usize,
     budget: Budget,
+    max_depth: u16,
 }
 
 impl<'a> Decoder<'a> {
-    pub(crate) fn new(bytes: &'a Bytes) -> Self {
-        Self { bytes, at: 0, end: bytes.len(), budget: Budget::for_message(bytes.len()) }
+    /// Takes values off that may be nested as deeply as this.
+    pub(crate) fn new(bytes: &'a Bytes, max_depth: u16) -> Self {
+        Self { bytes, at: 0, end: bytes.len(), budget: Budget::for_message(bytes.len()), max_depth }
     }
 
     /// The only value that is left.
@@ -242,7 +249,8 @@ impl<'a> Decoder<'a> {
 
     fn take_any<T: DeserializeOwned>(&mut self) -> Result<T, CodecError> {
         let bytes = &self.bytes[self.at..self.end];
-        let (value, read) = decode_with(bytes, Foreign { budget: &self.budget, value: PhantomData })?;
+        let (value, read) =
+            decode_with(bytes, Foreign { budget: &self.budget, max_depth: self.max_depth, value: PhantomData })?;
         self.at += read;
         Ok(value)
     }
@@ -284,7 +292,8 @@ impl<'a> Decoder<'a> {
             return Err(CodecError::new(format_args!("{length} bytes are claimed, and {there} are there")));
         }
         self.at += length;
-        Ok(Self { bytes: self.bytes, at: self.at - length, end: self.at, budget: self.budget.for_part(length) })
+        let budget = self.budget.for_part(length);
+        Ok(Self { bytes: self.bytes, at: self.at - length, end: self.at, budget, max_depth: self.max_depth })
     }
 
     /// The next four bytes as a number.
@@ -325,6 +334,7 @@ pub(crate) fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usi
 /// A value of a type of the user's, which may be recursive and may be larger than what it is sent in.
 struct Foreign<'b, T> {
     budget: &'b Budget,
+    max_depth: u16,
     value: PhantomData<T>,
 }
 
@@ -333,7 +343,7 @@ impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Foreign<'_, T> {
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        T::deserialize(Bounded::new(deserializer, self.budget, MOST_LEVELS))
+        T::deserialize(Bounded::new(deserializer, self.budget, self.max_depth))
     }
 }
 
@@ -393,6 +403,7 @@ pub(crate) fn encode_header<T: Serialize>(header: &T, buffer: &mut BytesMut) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MAX_DEPTH;
 
     #[test]
     fn what_is_encoded_is_decoded() {
@@ -433,11 +444,11 @@ mod tests {
     #[test]
     fn a_value_keeps_a_frame_in_memory_only_where_it_is_most_of_it() {
         for (other, length, keeps) in [(64_000, 8_192, false), (64_000, 63_000, false), (20_000, 63_000, true)] {
-            let mut encoder = Encoder::new(usize::MAX);
+            let mut encoder = Encoder::new(ValueLimits::of_bytes(usize::MAX));
             encoder.put(&vec![1u8; other]).expect("encodes");
             encoder.put(&Bytes::from(vec![2u8; length])).expect("encodes");
             let frame = encoder.finish().expect("fits").into_bytes();
-            let mut decoder = Decoder::new(&frame);
+            let mut decoder = Decoder::new(&frame, MAX_DEPTH);
             decoder.take::<Vec<u8>>().expect("decodes");
             let value = decoder.take::<Bytes>().expect("decodes");
             assert_eq!(value, vec![2u8; length]);

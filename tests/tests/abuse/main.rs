@@ -384,3 +384,24 @@ async fn a_value_that_is_nested_too_deeply_is_an_error_before_anything_is_sent()
     let CallError::Encode { source, .. } = &error else { panic!("{error:?}") };
     assert!(source.to_string().contains("nested more than 128 levels deep"), "{source}");
 }
+
+#[tokio::test]
+async fn either_end_has_its_own_limit_of_depth() {
+    let master = Master::builder().max_depth(300).bind("127.0.0.1:0").await.expect("binds");
+    let probe = ProbeClient::new(&master);
+    let node = |levels| Node::builder().serve(ProbeServer::new(Prober)).max_depth(levels).spawn(master.local_addr());
+    let narrow = node(40).await.expect("registers");
+    assert_eq!(probe.chain(Chain::new(20)).await, Ok(Chain::new(20)));
+    let error = failure(probe.chain(Chain::new(21)).await);
+    assert_eq!(error.execution(), Execution::NotRun, "{error:?}");
+    let CallError::Decode { source, .. } = &error else { panic!("{error:?}") };
+    assert!(source.to_string().contains("nested more than 40 levels deep"), "{source}");
+    narrow.drain().await;
+    let _wide = node(300).await.expect("registers");
+    assert_eq!(probe.chain(Chain::new(150)).await, Ok(Chain::new(150)));
+    assert!(matches!(failure(probe.chain(Chain::new(151)).await), CallError::Encode { .. }));
+    for levels in [0, 513] {
+        let error = node(levels).await.expect_err("cannot be set").to_string();
+        assert!(error.contains("max_depth"), "{error}");
+    }
+}

@@ -17,10 +17,6 @@ use std::{cell::Cell, fmt};
 
 pub(super) use self::{decode::Bounded, encode::Leveled};
 
-/// Levels of sequences, maps, structs, enums and options that a value may have unless told otherwise; serde_json has the
-/// same number.
-pub(crate) const MOST_LEVELS: u16 = 128;
-
 /// Memory that any value may take once it is decoded.
 const FREE: u64 = 16 * 1024 * 1024;
 

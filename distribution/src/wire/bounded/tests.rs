@@ -5,20 +5,24 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::*;
 use crate::{
+    config::{MAX_DEPTH, ValueLimits, check_max_depth},
     error::CodecError,
     wire::codec::{Decoder, Encoder},
 };
 
 fn encode<T: Serialize + 'static>(value: &T) -> Result<Bytes, CodecError> {
-    let mut encoder = Encoder::new(usize::MAX);
+    encode_within(value, MAX_DEPTH)
+}
+
+fn encode_within<T: Serialize + 'static>(value: &T, depth: u16) -> Result<Bytes, CodecError> {
+    let mut encoder = Encoder::new(ValueLimits { bytes: usize::MAX, depth });
     encoder.put(value)?;
     Ok(encoder.finish().expect("it fits").into_bytes())
 }
 
 fn decode<T: DeserializeOwned + 'static>(bytes: impl Into<Bytes>) -> Result<T, CodecError> {
-    Decoder::new(&bytes.into()).only()
+    Decoder::new(&bytes.into(), MAX_DEPTH).only()
 }
 
 /// As a length is written that needs eight bytes.
@@ -45,10 +49,30 @@ fn list(levels: usize) -> List {
     (1..levels).fold(List(None), |inner, _| List(Some(Box::new(inner))))
 }
 
+fn tree(levels: usize) -> Tree {
+    (1..levels).fold(Tree::Leaf, |below, _| Tree::Named { name: String::new(), below: vec![below] })
+}
+
+#[test]
+fn a_thread_has_the_stack_for_the_largest_depth() {
+    assert!(check_max_depth(513).is_err() && check_max_depth(0).is_err());
+    let depth = check_max_depth(512).expect("may be set");
+    // As much as tokio's threads have. Built without optimisation, a level takes most.
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+    let run = thread.spawn(move || {
+        let tree = tree(256);
+        let bytes = encode_within(&tree, depth).expect("the sender lets it go");
+        assert!(encode_within(&tree, depth - 2).is_err(), "it has 511 levels");
+        assert_eq!(Decoder::new(&bytes, depth).only::<Tree>().expect("the receiver takes it"), tree);
+        assert!(Decoder::new(&bytes, depth - 2).only::<Tree>().is_err());
+    });
+    run.expect("starts").join().expect("does not panic");
+}
+
 #[test]
 fn a_value_may_be_nested_as_deeply_as_is_said_on_both_sides() {
     // Each `List` is two levels: itself, and the option in it.
-    let most = usize::from(MOST_LEVELS) / 2;
+    let most = usize::from(MAX_DEPTH) / 2;
     let bytes = encode(&list(most)).expect("the sender lets it go");
     assert_eq!(decode::<List>(bytes).expect("the receiver takes it"), list(most));
     let error = encode(&list(most + 1)).expect_err("the sender has the error").to_string();
@@ -129,7 +153,7 @@ fn parts_of_a_message_share_what_it_may_take() {
     let part = [length(16_000), vec![0; 16_000]].concat();
     assert_eq!(decode::<Vec<Option<Large>>>(part.clone()).expect("alone it is within what is free").len(), 16_000);
     let message = Bytes::from(part.repeat(100));
-    let mut decoder = Decoder::new(&message);
+    let mut decoder = Decoder::new(&message, MAX_DEPTH);
     for _ in 0..100 {
         let error =
             decoder.split_off(part.len()).expect("it is there").only::<Vec<Option<Large>>>().expect_err("16 MB");
