@@ -6,6 +6,7 @@ well-formed ones are not understood any more. Files that fuzzing found are named
 """
 
 import struct
+from hashlib import sha256
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -59,7 +60,20 @@ def message(body):
     return struct.pack("<I", len(body)) + body
 
 
-METHOD = (0x0102030405060708, "Arith", 1, "sum", "fn(Vec<i64>) -> i64", 1)
+STRUCTURE = 7  # Hash of the structure of the method's types.
+
+
+def method_id(service, version, name, signature):
+    texts = b"".join(text.encode() + b"\xff" for text in (service, name, signature))
+    digest = sha256(texts + struct.pack("<IQ", version, STRUCTURE)).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def method(service, version, name, signature, compute):
+    return (method_id(service, version, name, signature), service, version, name, signature, compute)
+
+
+METHOD = method("Arith", 1, "sum", "fn(Vec<i64>) -> i64", 1)
 TYPES = (("", "fn(Params) -> i64"), ("Params", "{ rate: f64, l2: f64 }"))
 MASTER, NODE = preface(1), preface(2)
 
@@ -80,7 +94,7 @@ def registration(
     body += number(len(methods))
     for id, service, version, method, signature, compute in methods:
         body += number(id) + text(service) + number(version) + text(method) + text(signature)
-        body += number(len(types)) + b"".join(text(name) + text(shape) for name, shape in types) + bytes([compute])
+        body += number(STRUCTURE) + number(len(types)) + b"".join(text(name) + text(shape) for name, shape in types) + bytes([compute])
     return body
 
 
@@ -125,7 +139,7 @@ put(
         "plain": PLAIN,
         "least": registration("x", 1, 0, 1, 16384, (), ()),
         "many_methods": registration(
-            methods=[(i * 2**56 + 7, f"S{i % 3}", i, f"method_{i}", "fn(u8) -> u8", i % 2) for i in range(30)],
+            methods=[method(f"S{i % 3}", i, f"method_{i}", "fn(u8) -> u8", i % 2) for i in range(30)],
             types=(),
         ),
         "many_labels": registration(labels=[(f"k{i}", "v") for i in range(65)], methods=()),
@@ -135,7 +149,7 @@ put(
         "name_not_utf8": b"\2\xff\xfe" + PLAIN[3:],
         "name_turns_right_to_left": registration("a\u202eb\u2028c"),
         "name_claims_2_62": number(1 << 62),
-        "signature_with_a_line": registration(methods=[(1, "A", 1, "f", "fn(\n)", 0)]),
+        "signature_with_a_line": registration(methods=[method("A", 1, "f", "fn(\n)", 0)]),
         "types_none": registration(types=()),
         "types_with_a_line": registration(types=[("", "fn(\n)")]),
         "types_claim_2_60": PLAIN[: PLAIN.index(b"fn(V") - 1] + text("fn()") + number(1 << 60),

@@ -357,6 +357,10 @@ pub enum GoneReason {
     Violation(Box<str>),
     /// Its process registered again, over another connection.
     Replaced,
+    /// The credential that it came by was taken back.
+    Revoked,
+    /// It was put out by [`Master::disconnect`](crate::Master::disconnect).
+    PutOut,
     /// This master shut down.
     Shutdown,
     /// It is there, but had to give the call up: the runtime that its async handlers ran on has ended.
@@ -383,6 +387,8 @@ impl fmt::Display for GoneReason {
             Self::Left => f.write_str("said goodbye"),
             Self::Replaced => f.write_str("registered again, over another connection"),
             Self::Violation(what) => write!(f, "broke the protocol: {what}"),
+            Self::Revoked => f.write_str("was disconnected because its credential was taken back"),
+            Self::PutOut => f.write_str("was disconnected by the master's owner"),
             Self::Shutdown => f.write_str("was dismissed because the master shut down"),
             Self::Dropped(what) => write!(f, "gave it up: {what}"),
         }

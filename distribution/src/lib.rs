@@ -74,6 +74,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hash;
 mod id;
 mod local;
 mod many;
@@ -98,8 +99,9 @@ pub use node::{
     Node, NodeBuilder,
     current::{CurrentCall, current},
 };
+pub use security::{Access, Principal, PrincipalKind};
 #[cfg(feature = "tls")]
-pub use security::{Access, Certificates, Token};
+pub use security::{Certificates, Token};
 pub use service::{Answer, Call, Caller, Pending, Service};
 pub use view::{NodeEvent, NodeInfo, NodeState, ServiceInfo, Stats};
 

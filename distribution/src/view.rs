@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     error::GoneReason,
     id::{NodeId, NodeIdentity},
+    security::Principal,
 };
 
 /// A registered node, as it was when [`Master::nodes`](crate::Master::nodes) was called.
@@ -24,7 +25,9 @@ pub struct NodeInfo {
     /// The labels it was started with.
     pub labels: BTreeMap<String, String>,
     /// The services it serves, by name.
-    pub services: Vec<ServiceInfo>,
+    pub services: Arc<[ServiceInfo]>,
+    /// By what it was let in.
+    pub principal: Principal,
     /// Compute calls it runs at once.
     pub slots: u32,
     /// Whether it gets new calls.
@@ -112,6 +115,8 @@ pub enum NodeEvent {
     Joined {
         /// The node.
         node: NodeIdentity,
+        /// By what it was let in.
+        principal: Principal,
     },
     /// A node has been silent for three heartbeats; it gets no new calls.
     #[non_exhaustive]
@@ -167,7 +172,7 @@ pub enum NodeEvent {
 impl fmt::Display for NodeEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Joined { node } => write!(f, "{node} joined"),
+            Self::Joined { node, principal } => write!(f, "{node} joined by {principal}"),
             Self::Suspect { node, silent_for } => {
                 write!(f, "{node} is suspect: silent for {:.1} s, so it gets no new calls", silent_for.as_secs_f64())
             }

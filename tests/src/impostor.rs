@@ -118,17 +118,21 @@ pub fn heartbeat(loads: [u64; 5]) -> Vec<u8> {
     frame(kind::HEARTBEAT, &loads.map(number).concat())
 }
 
-/// What calls of the first version of a method of `Probe` name it by. One that `Probe` does not have is named by a
-/// number of its own.
+/// What calls of the first version of a method of `Probe` name it by. It need not have it.
 ///
 /// # Panics
 ///
 /// Never: `Probe` has no method twice.
 pub fn method_id(name: &str, signature: &str) -> u64 {
-    static IDS: LazyLock<Vec<(String, String, u64)>> =
+    fuzzing::method_id("Probe", 1, name, signature, types(name, signature))
+}
+
+/// The hash of a method's types; 0 of one that `Probe` does not have.
+fn types(name: &str, signature: &str) -> u64 {
+    static METHODS: LazyLock<Vec<fuzzing::MethodKey>> =
         LazyLock::new(|| fuzzing::method_ids(ProbeServer::new(Prober)).expect("each method is there once"));
-    let known = IDS.iter().find(|(known, text, _)| known == name && text == signature);
-    known.map_or_else(|| signature.bytes().map(u64::from).sum(), |(_, _, id)| *id)
+    let known = METHODS.iter().find(|method| method.name == name && method.signature == signature);
+    known.map_or(0, |method| method.types)
 }
 
 /// The preface of an end with this role and this security.
@@ -146,13 +150,45 @@ pub fn registration(name: &str, methods: &[(&str, &str)]) -> Vec<u8> {
 }
 
 fn registration_of(instance: u64, name: &str, slots: u64, methods: &[(&str, &str)]) -> Vec<u8> {
-    let instance = number(instance);
+    let shown: Vec<_> = methods.iter().map(|(name, signature)| Shown::of_probe(name, signature)).collect();
+    registration_that_shows(instance, name, slots, &[], &shown)
+}
+
+/// A method as a node shows it.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Shown {
+    pub id: u64,
+    pub service: String,
+    pub name: String,
+    pub signature: String,
+    pub types: u64,
+}
+
+impl Shown {
+    /// The first version of a method of `Probe`, as it is.
+    pub fn of_probe(name: &str, signature: &str) -> Self {
+        let [service, name, signature] = ["Probe", name, signature].map(str::to_owned);
+        Self { id: method_id(&name, &signature), types: types(&name, &signature), service, name, signature }
+    }
+}
+
+/// A registration, with its length, that shows these labels and methods, all of them compute.
+pub fn registration_that_shows(
+    instance: u64,
+    name: &str,
+    slots: u64,
+    labels: &[(&str, &str)],
+    methods: &[Shown],
+) -> Vec<u8> {
     let mut registration =
-        [text(name), instance, number(slots), number(0), number(1), number(64 << 20), number(0)].concat();
+        [text(name), number(instance), number(slots), number(0), number(1), number(64 << 20)].concat();
+    registration.extend(number(labels.len() as u64));
+    registration.extend(labels.iter().flat_map(|(key, value)| [text(key), text(value)].concat()));
     registration.extend(number(methods.len() as u64));
-    for (name, signature) in methods {
-        registration.extend(number(method_id(name, signature)));
-        registration.extend([text("Probe"), number(1), text(name), text(signature), number(0), vec![1]].concat());
+    for Shown { id, service, name, signature, types } in methods {
+        registration.extend([number(*id), text(service), number(1), text(name), text(signature)].concat());
+        registration.extend([number(*types), number(0), vec![1]].concat());
     }
     let length = (registration.len() as u32).to_le_bytes().to_vec();
     [length, registration].concat()
@@ -216,7 +252,16 @@ impl Impostor {
         Self::register(master, registration_of(instance, name, 1, methods)).await
     }
 
-    async fn register(master: SocketAddr, registration: Vec<u8>) -> Result<Self, String> {
+    /// Registers by these bytes.
+    ///
+    /// # Errors
+    ///
+    /// The reason, where the master refuses.
+    ///
+    /// # Panics
+    ///
+    /// If the master does not answer.
+    pub async fn register(master: SocketAddr, registration: Vec<u8>) -> Result<Self, String> {
         let mut stream = TcpStream::connect(master).await.expect("connects");
         stream.write_all(&[preface(2, 0), registration].concat()).await.expect("sends");
         let mut theirs = [0; 32];

@@ -16,7 +16,10 @@ use rcgen::{
 };
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme, SupportedProtocolVersion,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        WantsClientCert,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
@@ -194,15 +197,33 @@ pub async fn dial(
     addr: SocketAddr,
     version: &'static SupportedProtocolVersion,
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let config = ClientConfig::builder_with_provider(provider())
+    let config = gullible(version).with_no_client_auth();
+    let stream = TcpStream::connect(addr).await?;
+    let name = ServerName::try_from("localhost").expect("a name");
+    soon("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+}
+
+/// Dials in TLS 1.3 with the certificate of a holder, and believes whoever answers.
+///
+/// # Panics
+///
+/// If there is no such certificate, or no TLS at the other end.
+pub async fn dial_as(holder: &str, authority: &Authority, addr: SocketAddr) -> TlsStream<TcpStream> {
+    let read = |kind| fs::read(authority.path(holder, kind)).expect("was issued");
+    let certificate = CertificateDer::from_pem_slice(&read("pem")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(&read("key")).expect("a key");
+    let config = gullible(&rustls::version::TLS13).with_client_auth_cert(vec![certificate], key).expect("fits");
+    let stream = TcpStream::connect(addr).await.expect("connects");
+    let name = ServerName::try_from("localhost").expect("a name");
+    soon("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await.expect("speaks TLS")
+}
+
+fn gullible(version: &'static SupportedProtocolVersion) -> rustls::ConfigBuilder<ClientConfig, WantsClientCert> {
+    ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[version])
         .expect("the version is there")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Gullible(provider())))
-        .with_no_client_auth();
-    let stream = TcpStream::connect(addr).await?;
-    let name = ServerName::try_from("localhost").expect("a name");
-    soon("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
 }
 
 /// The server's end of TLS of this version with the key of a master's token file.
@@ -230,23 +251,33 @@ pub struct Joiner {
     /// For what no method here does.
     pub stream: TlsStream<TcpStream>,
     binding: [u8; 32],
+    role: u8,
 }
 
 impl Joiner {
-    /// Dials, and exchanges prefaces.
+    /// Dials, and exchanges prefaces as a node.
     ///
     /// # Panics
     ///
     /// If the master does not speak TLS.
     pub async fn greet(master: SocketAddr) -> Self {
+        Self::greet_as(2, master).await
+    }
+
+    /// Dials, and exchanges prefaces in this role.
+    ///
+    /// # Panics
+    ///
+    /// If the master does not speak TLS.
+    pub async fn greet_as(role: u8, master: SocketAddr) -> Self {
         let mut stream = dial(master, &rustls::version::TLS13).await.expect("speaks TLS");
         let label = b"EXPORTER-distribution-proof";
         let binding = stream.get_ref().1.export_keying_material([0; 32], label, None).expect("exports");
-        stream.write_all(&preface(2, 1)).await.expect("sends");
+        stream.write_all(&preface(role, 1)).await.expect("sends");
         let mut theirs = [0; 32];
         soon("the master's preface", stream.read_exact(&mut theirs)).await.expect("reads");
         assert_eq!(theirs, *preface(1, 1));
-        Self { stream, binding }
+        Self { stream, binding, role }
     }
 
     /// The master's nonce.
@@ -262,7 +293,12 @@ impl Joiner {
 
     /// The proof that fits a challenge: by this secret, with this nonce.
     pub fn proof(&self, secret: &[u8], masters: [u8; 32], nodes: [u8; 32]) -> Vec<u8> {
-        proof(secret, 2, self.binding, masters, nodes)
+        self.proof_as(self.role, secret, masters, nodes)
+    }
+
+    /// The same in another role.
+    pub fn proof_as(&self, role: u8, secret: &[u8], masters: [u8; 32], nodes: [u8; 32]) -> Vec<u8> {
+        proof(secret, role, self.binding, masters, nodes)
     }
 
     /// Sends a nonce and a proof with a registration right behind them, and hears what the master makes of the proof: 0

@@ -4,9 +4,11 @@
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use crate::{
+    hash::hash,
+    security::Principal,
     service::{
         compatibility::{Uncallable, uncallable_beside_nodes, uncallable_for_callers},
-        method::{Method, MethodId, MethodKind, hash},
+        method::{Method, MethodId, MethodKind},
     },
     view::ServiceInfo,
     wire::hello::{MethodOffer, Registration},
@@ -24,6 +26,8 @@ pub(crate) struct NodeCard {
     /// Slots that were taken by handlers of an earlier connection.
     pub(super) busy: u32,
     pub(super) labels: BTreeMap<String, String>,
+    /// By what it was let in.
+    pub(super) principal: Principal,
 }
 
 /// The methods that a node serves, and their texts. Nodes that serve the same share one.
@@ -35,8 +39,8 @@ pub(crate) struct Catalogue {
     offers: Vec<MethodOffer>,
 }
 
-/// Sorts what a registration says.
-pub(crate) fn read(registration: Registration) -> (Arc<NodeCard>, Arc<Catalogue>) {
+/// Sorts what the registration of a peer says.
+pub(crate) fn read(registration: Registration, principal: Principal) -> (Arc<NodeCard>, Arc<Catalogue>) {
     let Registration { name, instance, slots, busy, async_limit, labels, methods, .. } = registration;
     let card = NodeCard {
         place: hash(name.as_bytes()),
@@ -46,6 +50,7 @@ pub(crate) fn read(registration: Registration) -> (Arc<NodeCard>, Arc<Catalogue>
         async_limit,
         busy: busy.min(slots),
         labels: labels.into_iter().collect(),
+        principal,
     };
     (Arc::new(card), Arc::new(Catalogue::new(methods)))
 }

@@ -20,6 +20,7 @@ mod expiry;
 mod grants;
 mod group;
 mod health;
+mod joining;
 mod liveness;
 mod per_kind;
 mod queues;
@@ -80,6 +81,8 @@ pub(crate) struct Settings {
     /// Calls that may wait, and bytes of their arguments.
     pub(crate) queue: usize,
     pub(crate) queue_bytes: usize,
+    /// Nodes that may be registered by one credential.
+    pub(crate) max_nodes_per_credential: usize,
     /// Calls or nodes that are dealt with before the lock is given to others; see [`SLICE`].
     pub(crate) slice: usize,
     /// What node and call ids begin with.
@@ -214,11 +217,12 @@ impl<H: Host> Core<H> {
         let old = self.registry.registered_by(card.instance);
         self.reasons.clear();
         let identity = NodeIdentity { id, name: Arc::clone(&card.name), addr };
+        let principal = card.principal.clone();
         let is_new_group = self.registry.join(now, identity.clone(), (card, catalogue), link);
         if is_new_group {
             self.registry.add_work_of(id, &self.queues);
         }
-        effects.push(Effect::Event(NodeEvent::Joined { node: identity }));
+        effects.push(Effect::Event(NodeEvent::Joined { node: identity, principal }));
         self.mark_served_by(id);
         self.remember_crashes(now, id, effects);
         // After it has joined, so that the calls of the old registration find the new one.
@@ -266,6 +270,13 @@ impl<H: Host> Core<H> {
         self.close_queues(&work, &format!("it was to run on {identity}, which is leaving"));
         self.after_departure(now, &served, effects);
         self.tell_drained(id, effects);
+    }
+
+    /// A node is to go, for this reason; `false` if it is not here.
+    pub(crate) fn disconnect(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) -> bool {
+        let is_here = self.registry.node(id).is_some();
+        self.cut_off(now, id, reason, effects);
+        is_here
     }
 
     /// A node's connection has ended.

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     id::{CallId, NodeId, NodeIdentity},
+    security::{Principal, PrincipalKind},
     service::{
         compatibility::{Incompatibility, explain},
         method::{Method, MethodId, MethodKind},
@@ -111,6 +112,10 @@ impl<H: Host> Node<H> {
     }
 }
 
+fn credential(principal: &Principal) -> (PrincipalKind, Arc<str>) {
+    (principal.kind, Arc::clone(&principal.credential))
+}
+
 pub(super) struct Registry<H: Host> {
     /// Found by a hash, since each call looks several times. Numbered by ourselves, so no stronger hash is
     /// needed.
@@ -123,6 +128,10 @@ pub(super) struct Registry<H: Host> {
     providers: FxHashMap<MethodId, Vec<GroupId>>,
     /// Which node each process registered last.
     instances: BTreeMap<u128, NodeId>,
+    /// The nodes of each name.
+    names: BTreeMap<Arc<str>, BTreeSet<NodeId>>,
+    /// How many nodes are registered by each credential.
+    credentials: FxHashMap<(PrincipalKind, Arc<str>), usize>,
     next_group: u64,
     /// Calls in flight, over all nodes.
     pub(super) in_flight: usize,
@@ -141,6 +150,8 @@ impl<H: Host> Registry<H> {
             by_methods: BTreeMap::new(),
             providers: FxHashMap::default(),
             instances: BTreeMap::new(),
+            names: BTreeMap::new(),
+            credentials: FxHashMap::default(),
             next_group: 0,
             in_flight: 0,
             alive: 0,
@@ -193,6 +204,16 @@ impl<H: Host> Registry<H> {
         self.instances.get(&instance).copied()
     }
 
+    /// The nodes of this name, in the order they came.
+    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &Node<H>> {
+        self.names.get(name).into_iter().flatten().filter_map(|id| self.node(*id))
+    }
+
+    /// How many nodes are registered by the credential of this principal.
+    pub(super) fn registered_with(&self, principal: &Principal) -> usize {
+        self.credentials.get(&credential(principal)).copied().unwrap_or(0)
+    }
+
     /// Takes a node in, and says whether its group is new.
     pub(super) fn join(
         &mut self,
@@ -215,6 +236,8 @@ impl<H: Host> Registry<H> {
         let id = identity.id;
         self.order.insert(id);
         self.instances.insert(card.instance, id);
+        self.names.entry(Arc::clone(&card.name)).or_default().insert(id);
+        *self.credentials.entry(credential(&card.principal)).or_default() += 1;
         self.alive += 1;
         let views = self.groups.get_mut(&group).map_or(0, |group| group.join(id, &card.labels));
         let busy = card.busy;
@@ -255,6 +278,19 @@ impl<H: Host> Registry<H> {
         self.resting.remove(&id);
         if self.instances.get(&node.card.instance) == Some(&id) {
             self.instances.remove(&node.card.instance);
+        }
+        if let Some(named) = self.names.get_mut(&node.card.name) {
+            named.remove(&id);
+            if named.is_empty() {
+                self.names.remove(&node.card.name);
+            }
+        }
+        let credential = credential(&node.card.principal);
+        if let Some(count) = self.credentials.get_mut(&credential) {
+            *count -= 1;
+            if *count == 0 {
+                self.credentials.remove(&credential);
+            }
         }
         self.in_flight -= node.calls;
         if let Some(group) = self.groups.get_mut(&node.group) {

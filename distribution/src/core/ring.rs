@@ -67,7 +67,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::service::method::hash;
+    use crate::hash::hash;
 
     fn ring(nodes: impl Iterator<Item = u32>) -> Ring {
         let mut ring = Ring::default();

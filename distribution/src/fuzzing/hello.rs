@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     error::CodecError,
+    security::Access,
     wire::hello::{self, Definition, HelloError, MethodOffer, Security},
 };
 
@@ -26,14 +27,33 @@ pub struct Registration(hello::Registration);
 /// # Errors
 ///
 /// [`Error::ServedTwice`](crate::Error::ServedTwice), as for a node.
-pub fn method_ids(service: impl crate::Service) -> Result<Vec<(String, String, u64)>, crate::Error> {
+pub fn method_ids(service: impl crate::Service) -> Result<Vec<MethodKey>, crate::Error> {
     let router = crate::service::router::Router::new([service.routes()])?;
-    Ok(router.offers().into_iter().map(|offer| (offer.name, offer.signature, offer.id)).collect())
+    let key = |MethodOffer { name, signature, types, id, .. }| MethodKey { name, signature, types, id };
+    Ok(router.offers().into_iter().map(key).collect())
 }
 
-/// The id of a method, its service, version, name and signature, the names and texts of its types, and whether it is
-/// compute.
-pub type Offer = (u64, String, u32, String, String, Vec<(String, String)>, bool);
+/// What tells a method of a service from the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodKey {
+    /// Its name.
+    pub name: String,
+    /// Its signature.
+    pub signature: String,
+    /// Hash of the structure of its types.
+    pub types: u64,
+    /// What calls name it by.
+    pub id: u64,
+}
+
+/// What calls name a method by that has this service, version, name, signature, and hash of its types.
+pub fn method_id(service: &str, version: u32, name: &str, signature: &str, types: u64) -> u64 {
+    crate::hash::method_id(service, version, name, signature, types)
+}
+
+/// The id of a method, its service, version, name and signature, the hash of its types, their names and texts, and
+/// whether it is compute.
+pub type Offer = (u64, String, u32, String, String, u64, Vec<(String, String)>, bool);
 
 impl Registration {
     /// Puts one together, unchecked. The three numbers are slots, those that are taken, and the async limit.
@@ -46,12 +66,13 @@ impl Registration {
     ) -> Self {
         let methods = offers
             .into_iter()
-            .map(|(id, service, version, name, signature, structure, compute)| MethodOffer {
+            .map(|(id, service, version, name, signature, types, structure, compute)| MethodOffer {
                 id,
                 service,
                 version,
                 name,
                 signature,
+                types,
                 structure: structure.into_iter().map(|(name, text)| Definition { name, text }).collect(),
                 compute,
             })
@@ -160,7 +181,7 @@ pub fn registration(bytes: &[u8]) {
 
 /// The node's side of the hello.
 async fn open(master: &mut Memory<'_>, registration: &hello::Registration) -> Result<hello::Verdict, HelloError> {
-    hello::greet(master, Security::Open).await?;
+    hello::greet(master, Access::Nodes, Security::Open).await?;
     hello::introduce(master, registration).await
 }
 

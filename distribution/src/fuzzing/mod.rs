@@ -13,7 +13,7 @@ mod payload;
 mod structure;
 
 pub use frames::{End, Frame, Reading, frames, read, write};
-pub use hello::{Offer, Registration, introduce, method_ids, preface, receive, registration};
+pub use hello::{MethodKey, Offer, Registration, introduce, method_id, method_ids, preface, receive, registration};
 pub use payload::{Library, Numbers, Shape, decode, encode, payload};
 pub use structure::{Seen, structure};
 

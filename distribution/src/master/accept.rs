@@ -8,6 +8,8 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
+#[cfg(feature = "tls")]
+use super::revocation::Watch;
 use super::{
     dispatch::Shared,
     door::{Door, Stranger},
@@ -17,9 +19,10 @@ use crate::{
     config::to_micros,
     core::{GONE_AFTER, SUSPECT_AFTER, read_card},
     error::GoneReason,
+    security::Operation,
     wire::{
         channel::Channel,
-        guard::TurnedAway,
+        guard::{Admitted, TurnedAway},
         hello::{HelloError, Registration, Verdict, answer, read_registration},
     },
 };
@@ -95,7 +98,7 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
         }
         () = shared.closing.cancelled() => return,
     };
-    let (mut stream, registration) = match received {
+    let (Admitted { channel: mut stream, credential }, registration) = match received {
         Ok(received) => received,
         Err(TurnedAway { error, channel }) => {
             tracing::warn!(%peer, reason = %error, "closed a connection that did not register");
@@ -114,8 +117,9 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
     };
     stranger.has_registered();
     drop(stranger);
-    if let Err(reason) = registration.check() {
-        tracing::warn!(%peer, reason, "refused a registration");
+    let checked = registration.check().and_then(|()| shared.bindings.check(&registration, &credential));
+    if let Err(reason) = checked {
+        tracing::warn!(%peer, principal = %credential.principal, reason, "refused a registration");
         // It may be gone already, and then it needs no answer.
         let _ = answer(&mut stream, &Verdict::Refused { reason, for_good: true }).await;
         shared.door.turn_away(peer.ip(), true);
@@ -123,14 +127,29 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
     }
     let (link, task) = link::new(&shared, registration.frame_limit);
     let name = registration.name.clone();
-    let registration = read_card(registration);
+    let registration = read_card(registration, credential.principal.clone());
     // Registered before it is told so: a node that knows it is registered is in the list.
     let joined = shared.with_core("a node joined", |core, now, effects| {
+        if let Some(reason) = core.refuses(&registration.0) {
+            return Err(reason);
+        }
         let node = core.new_node_id();
         core.on_node_joined(now, node, registration, peer, link, effects);
-        node
+        Ok(node)
     });
-    let Some(node) = joined else { return };
+    let node = match joined {
+        Some(Ok(node)) => node,
+        Some(Err(reason)) => {
+            tracing::warn!(%peer, principal = %credential.principal, reason, "refused a registration for now");
+            // It may be gone already, and then it needs no answer.
+            let _ = answer(&mut stream, &Verdict::Refused { reason, for_good: false }).await;
+            shared.door.turn_away(peer.ip(), false);
+            return;
+        }
+        None => return,
+    };
+    #[cfg(feature = "tls")]
+    let _watch = Watch::new(&shared, node, credential);
     // A node is more patient than the master: it must not give up a master that was stalled and would
     // have let the silence pass, or that waits longer because most nodes are silent.
     let welcome = Verdict::Welcome {
@@ -181,16 +200,23 @@ async fn receive(
     stranger: &Stranger,
     stream: TcpStream,
     deadline: Instant,
-) -> Result<(Channel, Registration), TurnedAway> {
+) -> Result<(Admitted, Registration), TurnedAway> {
     let door: &Door = &shared.door;
     let received = timeout_at(deadline, async {
-        let mut channel = door.guard.admit(stream).await?;
+        let mut admitted = door.guard.admit(stream).await?;
         if door.guard.demands_proof() {
             stranger.has_proven();
         }
-        match read_registration(&mut channel, |size| door.decoding(size)).await {
-            Ok(registration) => Ok((channel, registration)),
-            Err(error) => Err(TurnedAway { error, channel: Some(channel) }),
+        let access = admitted.credential.access;
+        if !access.may(Operation::Register) {
+            let reason = format!("a {access} does not register, and this release of the master takes no {access}s");
+            // Instead of hearing it. It may be gone already, and then it needs no answer.
+            let _ = answer(&mut admitted.channel, &Verdict::Refused { reason, for_good: true }).await;
+            return Err(TurnedAway { error: HelloError::NotServed(access), channel: Some(admitted.channel) });
+        }
+        match read_registration(&mut admitted.channel, |size| door.decoding(size)).await {
+            Ok(registration) => Ok((admitted, registration)),
+            Err(error) => Err(TurnedAway { error, channel: Some(admitted.channel) }),
         }
     });
     received.await.unwrap_or_else(|_| Err(TurnedAway { error: late(shared), channel: None }))

@@ -23,7 +23,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+#[cfg(feature = "tls")]
+use super::revocation::Credentials;
 use super::{
+    claims::Bindings,
     door::Door,
     link::{Attempt, Link},
 };
@@ -119,6 +122,9 @@ pub(super) struct Shared {
     pub(super) frame_limit: usize,
     pub(super) limits: Limits,
     pub(super) door: Arc<Door>,
+    pub(super) bindings: Bindings,
+    #[cfg(feature = "tls")]
+    pub(super) credentials: Credentials,
     shutdown_limit: Duration,
     alive: watch::Sender<usize>,
     /// Tells the ticker that a timer was set before the one it sleeps for.
@@ -148,6 +154,7 @@ impl Shared {
         frame_limit: usize,
         limits: Limits,
         guard: MasterGuard,
+        bindings: Bindings,
         shutdown_limit: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -156,6 +163,9 @@ impl Shared {
             frame_limit,
             limits,
             door: Door::new(guard, limits, settings.seed),
+            bindings,
+            #[cfg(feature = "tls")]
+            credentials: Credentials::default(),
             shutdown_limit,
             waiters: AtomicUsize::new(0),
             locked: Mutex::new(Locked {
@@ -280,6 +290,13 @@ impl Shared {
             }
             last = next;
         }
+    }
+
+    /// Ends the connection of a node, if it is registered.
+    pub(super) fn disconnect(&self, node: NodeId) -> bool {
+        let put_out =
+            |core: &mut Core<MasterHost>, now, effects: &mut _| core.disconnect(now, node, GoneReason::PutOut, effects);
+        self.with_core("a node is put out", put_out).unwrap_or(false)
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -507,11 +524,12 @@ pub(super) mod tests {
             node_wait: Duration::from_secs(5),
             queue: 100,
             queue_bytes: 100,
+            max_nodes_per_credential: usize::MAX,
             slice: 16,
             epoch: 1,
             seed: 1,
         };
-        Shared::new(settings, 65_536, Limits::default(), MasterGuard::Open, Duration::ZERO)
+        Shared::new(settings, 65_536, Limits::default(), MasterGuard::Open, Bindings::default(), Duration::ZERO)
     }
 
     fn call() -> Arc<CallState> {

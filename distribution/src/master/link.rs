@@ -401,7 +401,14 @@ mod tests {
         };
         let node = shared.with_core("a node joined", |core, now, effects| {
             let node = core.new_node_id();
-            core.on_node_joined(now, node, read_card(registration), ([127, 0, 0, 1], 1).into(), link, effects);
+            core.on_node_joined(
+                now,
+                node,
+                read_card(registration, crate::security::Principal::open()),
+                ([127, 0, 0, 1], 1).into(),
+                link,
+                effects,
+            );
             node
         });
         let node = node.expect("joins");

@@ -4,9 +4,12 @@
 //! calls and all of these reach the [core](crate::core), which decides.
 
 mod accept;
+mod claims;
 mod dispatch;
 mod door;
 mod link;
+#[cfg(feature = "tls")]
+mod revocation;
 #[cfg(feature = "simulation")]
 mod simulated;
 mod tick;
@@ -23,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use claims::Bindings;
 use dispatch::Shared;
 use futures::{
     Stream, StreamExt,
@@ -37,6 +41,7 @@ use crate::{
     config::{FRAME_LIMIT, LONGEST_TIME, Limits, check_frame_limit, check_max_depth},
     core::{SLICE, Settings},
     error::{End, Error},
+    id::NodeId,
     security::{Choices, beyond_loopback},
     service::caller::{Caller, Dispatcher},
     view::{NodeEvent, NodeInfo, Stats},
@@ -162,6 +167,13 @@ impl Master {
         self.shared.door.guard.token()
     }
 
+    /// Ends the connection of a node. Its calls end or go elsewhere as those of any node that is lost; see
+    /// [`GoneReason::PutOut`](crate::GoneReason::PutOut). The node dials again, and is let in: to keep it out, take its
+    /// credential back. Says whether the node was registered.
+    pub fn disconnect(&self, node: impl Into<NodeId>) -> bool {
+        self.shared.disconnect(node.into())
+    }
+
     /// Totals since the master started.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
@@ -237,6 +249,8 @@ pub struct MasterBuilder {
     shutdown_limit: Duration,
     seed: Option<u64>,
     security: Choices,
+    bindings: Bindings,
+    max_nodes_per_credential: Option<usize>,
 }
 
 impl Default for MasterBuilder {
@@ -251,6 +265,8 @@ impl Default for MasterBuilder {
             shutdown_limit: SHUTDOWN_LIMIT,
             seed: None,
             security: Choices::default(),
+            bindings: Bindings::default(),
+            max_nodes_per_credential: None,
         }
     }
 }
@@ -325,6 +341,37 @@ impl MasterBuilder {
     /// before the next ones wait; 10 unless set. The wait is 100 ms at first and doubles with each failure up to 5 s.
     pub fn handshake_failures(mut self, failures: u32) -> Self {
         self.limits.handshake_failures = failures;
+        self
+    }
+
+    /// How many nodes may be registered at a time by one credential, of a token or a certificate; as many as may be
+    /// registered at all unless set. One more is refused until another has gone. Without security all nodes count
+    /// together.
+    pub fn max_nodes_per_credential(mut self, nodes: usize) -> Self {
+        self.max_nodes_per_credential = Some(nodes);
+        self
+    }
+
+    /// Takes nodes by no other name than their credential is for: the name that their token was
+    /// [issued for](crate::Token::issue_for_node), or a DNS name of their certificate. Without this a token that was issued for
+    /// a name is for that name, and other credentials are for any; in any case a name that is taken by a node with
+    /// another credential is refused.
+    pub fn bind_names(mut self) -> Self {
+        self.bindings.names = true;
+        self
+    }
+
+    /// Lets only some nodes have a label: those whose credential is for one of these names, as
+    /// [`bind_names`](Self::bind_names) says. For labels by which calls are kept to nodes that are trusted with them. May
+    /// be called several times; other labels, and other values of this one, are for all nodes.
+    pub fn restrict_label(
+        mut self,
+        key: impl Into<String>,
+        value: impl Into<String>,
+        names: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let names = names.into_iter().map(Into::into).collect();
+        self.bindings.labels.push((key.into(), value.into(), names));
         self
     }
 
@@ -437,15 +484,20 @@ impl MasterBuilder {
             node_wait: self.node_wait.min(LONGEST_TIME),
             queue: self.queue,
             queue_bytes: self.queue_bytes,
+            max_nodes_per_credential: self.max_nodes_per_credential.unwrap_or(usize::MAX),
             slice: SLICE,
             epoch: rng.random(),
             seed: self.seed.unwrap_or_else(|| rng.random()),
         };
         let security = guard.name();
         let shutdown_limit = self.shutdown_limit.min(LONGEST_TIME);
-        let shared = Shared::new(settings, frame_limit, self.limits, guard, shutdown_limit);
+        let shared = Shared::new(settings, frame_limit, self.limits, guard, self.bindings, shutdown_limit);
         shared.track(accept::run(Arc::clone(&shared), listener));
         shared.track(tick::run(Arc::clone(&shared)));
+        #[cfg(feature = "tls")]
+        if shared.door.guard.demands_proof() {
+            shared.track(revocation::run(Arc::clone(&shared)));
+        }
         tracing::info!(%local_addr, security, "listening for nodes");
         let security = Arc::new(self.security);
         Ok(Master { local_addr, security, _last: Arc::new(LastHandle(Arc::clone(&shared))), shared })

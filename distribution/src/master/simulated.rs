@@ -10,6 +10,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::{dispatch::Shared, link::Link};
 use crate::{
     core::{Attempted, read_card},
+    security::Principal,
     wire::{
         Outcome, Reply,
         hello::{MethodOffer, Registration},
@@ -38,7 +39,7 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
         let link = Link::new(&shared, sender.clone());
         // Nothing comes from it, and it never falls silent.
         link.side.hear_forever();
-        let registration = read_card(registration);
+        let registration = read_card(registration, Principal::open());
         shared.with_core("a simulated node joined", |core, now, effects| {
             let node = core.new_node_id();
             core.on_node_joined(now, node, registration, SocketAddr::from(([127, 0, 0, 1], 0)), link, effects);

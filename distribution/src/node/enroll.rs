@@ -220,7 +220,7 @@ pub(super) async fn dial(guard: &NodeGuard, master: &str) -> Result<Channel, Fai
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
-    guard.join(stream, host(master)).await.map_err(|error| failure(&error))
+    guard.join(stream, host(master)).await.map_err(|error| failure(&error, guard.knows_master()))
 }
 
 async fn connect(guard: &NodeGuard, master: &str) -> Result<TcpStream, Failure> {
@@ -241,11 +241,15 @@ fn host(address: &str) -> &str {
 
 async fn register(setup: &Setup, channel: Channel) -> Result<Registered, Failure> {
     let registration = Registration { busy: setup.stale.load(Ordering::Relaxed), ..setup.registration.clone() };
-    register_as(&registration, channel).await
+    register_as(&registration, channel, setup.guard.knows_master()).await
 }
 
-/// Registers on a connection to the master.
-pub(super) async fn register_as(registration: &Registration, mut channel: Channel) -> Result<Registered, Failure> {
+/// Registers on a connection to the master, which has proven to be it if it `is_known`.
+pub(super) async fn register_as(
+    registration: &Registration,
+    mut channel: Channel,
+    is_known: bool,
+) -> Result<Registered, Failure> {
     match introduce(&mut channel, registration).await {
         Ok(Verdict::Welcome { node, heartbeat, silence, frame_limit }) => Ok(Registered {
             channel,
@@ -256,7 +260,7 @@ pub(super) async fn register_as(registration: &Registration, mut channel: Channe
             reply_limit: usize::try_from(frame_limit).unwrap_or(usize::MAX).min(crate::config::LARGEST_FRAME_LIMIT),
         }),
         Ok(Verdict::Refused { reason, for_good: true }) => {
-            Err(Failure::Final { reason: Final::Refused(reason), at_first: false })
+            Err(Failure::Final { reason: Final::Refused(reason), at_first: !is_known })
         }
         Ok(Verdict::Busy { retry_after }) => Err(Failure::Busy(from_micros(retry_after))),
         Ok(Verdict::Refused { reason, for_good: false }) => Err(Failure::Passing(format!("the master says: {reason}"))),
@@ -264,11 +268,13 @@ pub(super) async fn register_as(registration: &Registration, mut channel: Channe
             let reason = Final::Protocol(format!("this node's own registration is too long: {error}"));
             Err(Failure::Final { reason, at_first: false })
         }
-        Err(error) => Err(failure(&error)),
+        Err(error) => Err(failure(&error, is_known)),
     }
 }
 
-fn failure(error: &HelloError) -> Failure {
+/// What an error means for the node. What a master that has not proven to be one says may be anybody's words who has got
+/// its port, so it ends no node that has been registered.
+fn failure(error: &HelloError, is_known: bool) -> Failure {
     #[cfg(feature = "tls")]
     if let HelloError::Busy(again) = error {
         return Failure::Busy(*again);
@@ -280,7 +286,7 @@ fn failure(error: &HelloError) -> Failure {
         Concern::Protocol => Final::Protocol(text),
     };
     match error.finality() {
-        Finality::Ever => Failure::Final { reason, at_first: false },
+        Finality::Ever => Failure::Final { reason, at_first: !is_known },
         Finality::AtFirst => Failure::Final { reason, at_first: true },
         Finality::Passing => Failure::Passing(error.to_string()),
     }

@@ -93,7 +93,7 @@ impl LightNodes {
         loop {
             tries += 1;
             let tried = match dial(&self.guard, &self.master).await {
-                Ok(channel) => register_as(&registration, channel).await,
+                Ok(channel) => register_as(&registration, channel, self.guard.knows_master()).await,
                 Err(failure) => Err(failure),
             };
             match tried {

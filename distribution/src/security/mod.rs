@@ -7,6 +7,8 @@
 mod certificates;
 #[cfg(feature = "tls")]
 mod owner;
+mod policy;
+mod principal;
 #[cfg(feature = "tls")]
 mod token;
 #[cfg(feature = "tls")]
@@ -21,16 +23,18 @@ use std::{fmt, path::PathBuf, sync::Arc};
 #[cfg(feature = "tls")]
 use zeroize::Zeroizing;
 
+pub(crate) use self::policy::Operation;
 #[cfg(feature = "tls")]
-pub use self::{
-    certificates::Certificates,
-    token::{Access, Token},
-};
+pub use self::{certificates::Certificates, token::Token};
 #[cfg(feature = "tls")]
 pub(crate) use self::{
     owner::warn_if_readable,
-    token::{Fingerprint, Secret, fingerprint_of},
+    token::{Fingerprint, Secret, fingerprint_of, short_fingerprint},
     watched::{OnTrouble, Watched},
+};
+pub use self::{
+    policy::Access,
+    principal::{Principal, PrincipalKind},
 };
 use crate::error::Error;
 
@@ -107,8 +111,9 @@ impl Choices {
         };
         let token = text.map(|text| text.parse(place)).transpose()?;
         match &token {
-            Some(token) if !token.access().admits_nodes() => {
-                Err(Error::Token { place, reason: "it is for callers, and a node cannot register with it".to_owned() })
+            Some(token) if token.access() != Access::Nodes => {
+                let reason = format!("it is for {}s, and a node cannot register with it", token.access());
+                Err(Error::Token { place, reason })
             }
             _ => Ok(token),
         }

@@ -15,7 +15,7 @@ use rand::{TryRng, rngs::SysRng};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::token_file;
+use super::{policy::Access, token_file};
 use crate::error::Error;
 
 const PREFIX: &str = "dtok1_";
@@ -45,43 +45,6 @@ impl Secret {
     }
 }
 
-/// What a [`Token`] is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Access {
-    /// To register as a node.
-    Nodes,
-    /// To make calls. No release takes callers from elsewhere yet; such a token is for one that will, and is good
-    /// for nothing before.
-    Callers,
-    /// Both.
-    Both,
-}
-
-impl Access {
-    const ALL: [Self; 3] = [Self::Nodes, Self::Callers, Self::Both];
-
-    /// Whether nodes may register with it.
-    pub fn admits_nodes(self) -> bool {
-        self != Self::Callers
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Nodes => "node",
-            Self::Callers => "caller",
-            Self::Both => "both",
-        }
-    }
-}
-
-/// Prints `node`, `caller` or `both`, as it stands in a token.
-impl fmt::Display for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// What a peer needs to join a cluster: a secret, and the fingerprint of the master's certificate.
 ///
 /// A master makes one at its first start ([`MasterBuilder::token_file`](crate::MasterBuilder::token_file)). Whoever
@@ -105,7 +68,12 @@ pub struct Token {
     secret: Secret,
     fingerprint: Fingerprint,
     text: Arc<Zeroizing<String>>,
+    /// What the line of a token file says behind the token.
+    name: Option<Arc<str>>,
 }
+
+/// What stands behind the token in a line of a token file, before the name of its node.
+pub(super) const NAME: &str = "name=";
 
 impl Token {
     /// Puts a new token into a master's token file, which is made where there is none. The newest one before it for
@@ -117,7 +85,30 @@ impl Token {
     ///
     /// [`Error::TokenFile`] where the file cannot be read or written, or holds something else.
     pub fn issue(file: impl AsRef<Path>, access: Access) -> Result<Self, Error> {
-        token_file::issue(file.as_ref(), access)
+        token_file::issue(file.as_ref(), access, None)
+    }
+
+    /// Does the same for the node of this name alone: the master takes a node that registers with this token under no
+    /// other name, and no node with another token under this one while it is there. The newest token before it for the
+    /// same name stays valid.
+    ///
+    /// The name stands behind the token in the master's file, and not in the token.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`issue`](Self::issue), and [`Error::Setting`] for a name that no node can have.
+    pub fn issue_for_node(file: impl AsRef<Path>, name: &str) -> Result<Self, Error> {
+        token_file::issue(file.as_ref(), Access::Nodes, Some(name))
+    }
+
+    /// The node that it is for, as the line of the master's file says that this was read from.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The same token, for the node of this name.
+    pub(super) fn for_node(self, name: Option<&str>) -> Self {
+        Self { name: name.map(Arc::from), ..self }
     }
 
     /// What it is good for.
@@ -159,13 +150,24 @@ impl Token {
         }
         let mut fingerprint = [0; FINGERPRINT];
         fingerprint.copy_from_slice(&bytes[SECRET..SECRET + FINGERPRINT]);
-        Self { access, secret: Secret(secret), fingerprint, text: Arc::new(text) }
+        Self { access, secret: Secret(secret), fingerprint, text: Arc::new(text), name: None }
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         // `DISTRIBUTION_TOKEN=…` is what a master prints, and what people copy.
         let text = text.strip_prefix("DISTRIBUTION_TOKEN=").unwrap_or(text);
+        let (text, name) = match text.split_once(char::is_whitespace) {
+            None => (text, None),
+            Some((text, behind)) => match behind.trim().strip_prefix(NAME) {
+                Some(name) if !name.trim().is_empty() => (text, Some(name.trim())),
+                _ => {
+                    return Err(format!(
+                        "behind the token, `{NAME}` and the name of a node may stand, and nothing else"
+                    ));
+                }
+            },
+        };
         let Some(rest) = text.strip_prefix(PREFIX) else {
             return Err(format!("a token begins with `{PREFIX}`, and this does not"));
         };
@@ -174,7 +176,7 @@ impl Token {
             Some((access, encoded))
         });
         let Some((access, encoded)) = known else {
-            return Err(format!("after `{PREFIX}` belongs `node_`, `caller_` or `both_`"));
+            return Err(format!("after `{PREFIX}` belongs `node_`, `caller_` or `admin_`"));
         };
         if encoded.len() != CHARACTERS {
             return Err(format!(
@@ -189,7 +191,7 @@ impl Token {
         if bytes[SECRET + FINGERPRINT..] != check(access, &bytes) {
             return Err("it was changed on the way: its check does not fit".to_owned());
         }
-        Ok(Self::from_parts(access, &bytes, Zeroizing::new(text.to_owned())))
+        Ok(Self::from_parts(access, &bytes, Zeroizing::new(text.to_owned())).for_node(name))
     }
 
     pub(crate) fn secret(&self) -> &Secret {
@@ -207,6 +209,11 @@ fn check(access: Access, bytes: &[u8; BYTES]) -> [u8; CHECK] {
     let mut check = [0; CHECK];
     check.copy_from_slice(&digest.finalize()[..CHECK]);
     check
+}
+
+/// The first 32 bits of a certificate's SHA-256, as logs show it.
+pub(crate) fn short_fingerprint(certificate: &[u8]) -> String {
+    fingerprint_of(certificate)[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// SHA-256 of a certificate in DER.
@@ -253,6 +260,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_may_stand_behind_it() {
+        let token = token(Access::Nodes);
+        let read = Token::parse(&format!("{} name=worker 1 \n", token.expose())).expect("is one");
+        assert_eq!((read.name(), read.expose()), (Some("worker 1"), token.expose()));
+        for behind in [" name=", " worker", " x"] {
+            let reason = Token::parse(&format!("{}{behind}", token.expose())).expect_err("is more than a token");
+            assert!(reason.contains("behind the token"), "{reason}");
+        }
+    }
+
+    #[test]
     fn every_token_has_a_secret_of_its_own() {
         let [one, other] = [token(Access::Nodes), token(Access::Nodes)];
         assert_ne!(one.secret.bytes(), other.secret.bytes());
@@ -279,14 +297,14 @@ mod tests {
             changed.replace_range(at..=at, other);
             Token::parse(&changed).expect_err("is not the token");
         }
-        Token::parse(&whole.replacen("node", "both", 1)).expect_err("its access was changed");
+        Token::parse(&whole.replacen("node", "admin", 1)).expect_err("its access was changed");
     }
 
     #[test]
     fn nothing_that_is_printed_by_accident_holds_the_secret() {
-        let token = token(Access::Both);
+        let token = token(Access::Admins);
         let shown = format!("{token:?} {:?}", Token::parse(&token.expose()[..50]));
         assert!(!shown.contains(&token.expose()[11..20]), "{shown}");
-        assert!(shown.starts_with(&format!("Token {{ access: Both, id: \"{}\", .. }}", token.id())), "{shown}");
+        assert!(shown.starts_with(&format!("Token {{ access: Admins, id: \"{}\", .. }}", token.id())), "{shown}");
     }
 }

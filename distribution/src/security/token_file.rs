@@ -15,16 +15,18 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{
     certificates::pem_fault,
     owner::check_owner,
-    token::{Access, Token, fingerprint_of},
+    policy::Access,
+    token::{NAME, Token, fingerprint_of},
 };
 use crate::error::Error;
 
-/// Tokens for the same access that are valid at a time: the newest, and the one before it.
+/// Tokens for the same access and name that are valid at a time: the newest, and the one before it.
 const VALID: usize = 2;
 
 const HEADING: &str = "\
 # Join tokens of a `distribution` master, newest first. Whoever has one can join the cluster.
-# A line that is taken out is not valid any more; the master looks at this file with each connection.
+# Take a line out, and its token is not valid any more: nodes that came by it are put out within a heartbeat.
+# `name=` behind a token says which node it is for.
 ";
 
 /// What a master needs to take peers in by token.
@@ -56,16 +58,22 @@ pub(crate) fn prepare(file: &Path) -> Result<Option<Token>, Error> {
     }
 }
 
-pub(super) fn issue(file: &Path, access: Access) -> Result<Token, Error> {
+pub(super) fn issue(file: &Path, access: Access, name: Option<&str>) -> Result<Token, Error> {
+    if let Some(name) =
+        name.filter(|name| name.trim() != *name || name.is_empty() || name.chars().any(char::is_control))
+    {
+        return Err(Error::setting("name", format_args!("{name:?}"), "it must be the name of a node"));
+    }
     // Of a file that is there, the key must be too: a new one would make a token that the master does not take.
     let (certificate, before) = match fs::exists(file).map_err(|source| unreadable(file, source))? {
         true => load(file).map(|keys| (keys.certificate, keys.tokens))?,
         false => (make_key(file)?, Vec::new()),
     };
-    let token = new_token(file, access, &certificate)?;
+    let token = new_token(file, access, &certificate)?.for_node(name);
     let mut tokens = vec![token.clone()];
     for old in before {
-        if old.access() != access || tokens.iter().filter(|token| token.access() == access).count() < VALID {
+        let is_alike = |token: &Token| token.access() == access && token.name() == name;
+        if !is_alike(&old) || tokens.iter().filter(|token| is_alike(token)).count() < VALID {
             tokens.push(old);
         }
     }
@@ -104,7 +112,7 @@ pub(crate) fn node_token(file: &Path) -> Result<Token, Error> {
     let tokens = read_tokens(file)?;
     tokens
         .into_iter()
-        .find(|token| token.access().admits_nodes())
+        .find(|token| token.access() == Access::Nodes)
         .ok_or_else(|| invalid(file, "there is no token for nodes in it".to_owned()))
 }
 
@@ -166,9 +174,17 @@ fn new_token(file: &Path, access: Access, certificate: &CertificateDer<'_>) -> R
 fn write(file: &Path, tokens: &[Token], replace: bool) -> io::Result<()> {
     let mut text = Zeroizing::new(HEADING.to_owned());
     // As large as it gets, for the same reason as a token's text.
-    text.reserve_exact(tokens.iter().map(|token| token.expose().len() + 1).sum());
+    text.reserve_exact(
+        tokens
+            .iter()
+            .map(|token| token.expose().len() + token.name().map_or(0, |name| name.len() + NAME.len() + 1) + 1)
+            .sum(),
+    );
     for token in tokens {
         text.push_str(token.expose());
+        if let Some(name) = token.name() {
+            text.extend([" ", NAME, name]);
+        }
         text.push('\n');
     }
     write_private(file, text.as_bytes(), replace)

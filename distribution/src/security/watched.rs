@@ -56,6 +56,11 @@ impl<T> Watched<T> {
         Ok(Self { files, load: Box::new(load), on_trouble, state })
     }
 
+    /// What the files held when they were looked at last.
+    pub(crate) fn current(&self) -> Arc<T> {
+        Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner).value)
+    }
+
     /// What the files hold now. Reads files, so not for a thread that others wait for.
     ///
     /// # Errors

@@ -15,10 +15,11 @@ use serde::de::DeserializeOwned;
 
 use super::{
     caller::{CallOptions, CallState, Dispatcher, RawAnswer, Role},
-    method::{self, Method},
+    method::Method,
 };
 use crate::{
     error::{CallError, Part},
+    hash,
     id::{MethodName, NodeId, NodeIdentity},
     wire::{Payload, codec::Decoder},
 };
@@ -116,7 +117,7 @@ impl<T, E> Call<T, E> {
     /// calls that ask for these labels may go to other nodes.
     pub fn affinity(mut self, key: &(impl Hash + ?Sized)) -> Self {
         // Fixed keys, so that each master and each run sends a key the same way.
-        let mut hasher = StableHasher(method::hash(&[]));
+        let mut hasher = StableHasher(hash::hash(&[]));
         key.hash(&mut hasher);
         self.options.affinity = Some(hasher.finish());
         self
@@ -169,7 +170,7 @@ impl<T, E> Call<T, E> {
     }
 }
 
-/// The hash of `method.rs` for keys of any type.
+/// The hash of `hash.rs` for keys of any type.
 struct StableHasher(u64);
 
 impl Hasher for StableHasher {
@@ -178,7 +179,7 @@ impl Hasher for StableHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.0 = method::hash_on(self.0, bytes);
+        self.0 = hash::hash_on(self.0, bytes);
     }
 }
 

@@ -283,6 +283,7 @@ mod tests {
             version,
             name: name.to_owned(),
             signature: signature.to_owned(),
+            types: 0,
             structure: structure.iter().map(definition).collect(),
             compute: true,
         }

@@ -345,6 +345,7 @@ impl Router {
                 version: route.method.version(),
                 name: route.method.name().method.to_owned(),
                 signature: route.method.signature().to_owned(),
+                types: route.method.types(),
                 structure: route.method.definitions().to_vec(),
                 compute: route.kind() == MethodKind::Compute,
             })

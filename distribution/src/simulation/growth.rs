@@ -14,6 +14,7 @@ use crate::{
     core::{Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, SLICE, Settings, Time, read_card},
     error::GoneReason,
     id::{CallId, NodeId},
+    security::Principal,
     service::{caller::Labels, method::Method},
     wire::{
         Load, Outcome, Reply,
@@ -145,6 +146,7 @@ impl Growth {
             node_wait: NO_NODE_WAIT,
             queue: usize::MAX,
             queue_bytes: usize::MAX,
+            max_nodes_per_credential: usize::MAX,
             slice: SLICE,
             epoch: 1,
             seed: 1,
@@ -237,11 +239,12 @@ impl Growth {
             version: 1,
             name,
             signature: "fn() -> ()".to_owned(),
+            types: 0,
             structure: Vec::new(),
             compute: true,
         };
         let others = (0..OTHERS).map(|other| offer(other, format!("other{other}")));
-        let card = read_card(Registration {
+        let registration = Registration {
             name: format!("node-{number}"),
             instance: number as u128,
             slots: SLOTS,
@@ -253,7 +256,8 @@ impl Growth {
                 ("zone".to_owned(), format!("zone-{}", number % ZONES)),
             ],
             methods: others.chain([offer(SERVED.id().0, "served".to_owned())]).collect(),
-        });
+        };
+        let card = read_card(registration, Principal::open());
         let id = self.core.new_node_id();
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
         self.bring(what, 1, |core, now, effects| core.on_node_joined(now, id, card, addr, BareLink(id), effects));

@@ -17,6 +17,7 @@ use crate::{
     core::{Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, Settings, Time, read_card},
     error::{CallError, GoneReason, Setback},
     id::{CallId, NodeId},
+    security::Principal,
     service::method::Method,
     wire::{
         Load, Outcome, Refusal, Reply,
@@ -215,6 +216,7 @@ impl World {
             node_wait: if rng.random_bool(0.1) { Duration::ZERO } else { Duration::from_secs(5) },
             queue: QUEUE,
             queue_bytes: QUEUE_BYTES,
+            max_nodes_per_credential: usize::MAX,
             slice: [2, 7, 256][rng.random_range(0..3)],
             epoch: 1,
             seed: rng.random(),
@@ -736,7 +738,7 @@ impl World {
         });
         self.rules.joined(id, self.now);
         self.bring(&format!("join {id} serving {serves:?} with {slots} slots"), |core, now, effects| {
-            core.on_node_joined(now, id, read_card(registration), addr, link, effects);
+            core.on_node_joined(now, id, read_card(registration, Principal::open()), addr, link, effects);
         })
     }
 
@@ -919,6 +921,7 @@ fn offer(at: usize) -> MethodOffer {
         version: method.version(),
         name: method.name().method.to_owned(),
         signature: method.signature().to_owned(),
+        types: method.types(),
         structure: method.definitions().to_vec(),
         compute: !ASYNC[at],
     }

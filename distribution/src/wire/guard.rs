@@ -8,7 +8,11 @@ use std::{fmt, net::SocketAddr, time::Duration};
 use std::{io::Write, path::Path, sync::Arc};
 
 #[cfg(feature = "tls")]
-use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
+use rustls::{
+    ClientConfig, ServerConfig,
+    pki_types::{ServerName, UnixTime},
+    server::danger::ClientCertVerifier,
+};
 use tokio::net::TcpStream;
 #[cfg(feature = "tls")]
 use tokio::{io::AsyncWriteExt, task::spawn_blocking};
@@ -26,10 +30,10 @@ use super::{
     tls,
 };
 #[cfg(feature = "tls")]
-use crate::security::{OnTrouble, TOKEN_VARIABLE, Token, Watched, token_file, warn_if_readable};
+use crate::security::{OnTrouble, TOKEN_VARIABLE, Token, Watched, short_fingerprint, token_file, warn_if_readable};
 use crate::{
     error::Error,
-    security::{Choices, beyond_loopback},
+    security::{Access, Choices, Principal, PrincipalKind, beyond_loopback},
 };
 
 /// What a master demands of those that dial it.
@@ -40,7 +44,7 @@ pub(crate) enum MasterGuard {
     #[cfg(feature = "tls")]
     Token(Arc<Watched<TokenServer>>),
     #[cfg(feature = "tls")]
-    Certificates(Arc<Watched<ServerConfig>>, Option<ServerName<'static>>),
+    Certificates(Arc<Watched<CertificateServer>>, Option<ServerName<'static>>),
 }
 
 impl fmt::Debug for MasterGuard {
@@ -54,6 +58,75 @@ impl fmt::Debug for MasterGuard {
 pub(crate) struct TokenServer {
     config: Arc<ServerConfig>,
     tokens: Vec<Token>,
+}
+
+/// What is made of a master's certificates.
+#[cfg(feature = "tls")]
+pub(crate) struct CertificateServer {
+    pub(super) config: Arc<ServerConfig>,
+    /// Knows the certificates of the authority.
+    pub(super) verifier: Arc<dyn ClientCertVerifier>,
+}
+
+/// A peer that was let in.
+pub(crate) struct Admitted {
+    pub(crate) channel: Channel,
+    pub(crate) credential: Credential,
+}
+
+/// By what a peer was let in, and as what. It is looked at again while its connection lasts.
+#[derive(Clone, Debug)]
+pub(crate) struct Credential {
+    pub(crate) access: Access,
+    pub(crate) principal: Principal,
+    #[cfg(feature = "tls")]
+    certificates: Shown,
+}
+
+impl Credential {
+    fn open(access: Access) -> Self {
+        Self {
+            access,
+            principal: Principal::open(),
+            #[cfg(feature = "tls")]
+            certificates: None,
+        }
+    }
+
+    /// Whether a node may register with it under this name.
+    ///
+    /// # Errors
+    ///
+    /// Why not, for the node to read.
+    pub(crate) fn check_name(&self, name: &str, must_be_bound: bool) -> Result<(), String> {
+        let Principal { kind, names, .. } = &self.principal;
+        match kind {
+            PrincipalKind::Token if names.is_empty() && must_be_bound => Err(format!(
+                "the master takes nodes whose token was issued for their name, and {} is for any name. \
+                 `Token::issue_for_node` makes one for `{name}`",
+                self.principal
+            )),
+            PrincipalKind::Token if !names.is_empty() && !names.iter().any(|bound| bound == name) => Err(format!(
+                "{} was issued for the node `{}`, and this node is called `{name}`. Give it that name, or another token",
+                self.principal,
+                names.join("`, `")
+            )),
+            PrincipalKind::Certificate if must_be_bound && !self.is_for(name) => Err(format!(
+                "the master takes nodes by the names of their certificates, and {} is not for `{name}`. Give the node a \
+                 name that its certificate is for",
+                self.principal
+            )),
+            PrincipalKind::Open if must_be_bound => {
+                Err("the master takes nodes whose names are in their credentials, and has no security".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is for a node of this name and for no other.
+    pub(crate) fn is_for(&self, name: &str) -> bool {
+        self.principal.names.iter().any(|bound| bound == name)
+    }
 }
 
 /// A peer that was turned away, and the connection to it where there is something left to say.
@@ -131,7 +204,13 @@ impl MasterGuard {
     #[cfg(feature = "tls")]
     pub(crate) fn token(&self) -> Option<Token> {
         let Self::Token(watched) = self else { return None };
-        watched.look().ok()?.tokens.iter().find(|token| token.access().admits_nodes()).cloned()
+        watched
+            .look()
+            .ok()?
+            .tokens
+            .iter()
+            .find(|token| token.access() == Access::Nodes && token.name().is_none())
+            .cloned()
     }
 
     /// Whether who was admitted has proven something.
@@ -150,43 +229,48 @@ impl MasterGuard {
         }
     }
 
-    /// Has the peer show that it may come in.
+    /// Has the peer show that it may come in, and in which role.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
-    pub(crate) async fn admit(&self, stream: TcpStream) -> Result<Channel, TurnedAway> {
+    pub(crate) async fn admit(&self, stream: TcpStream) -> Result<Admitted, TurnedAway> {
         match self {
             Self::Open => {
                 let mut channel = Channel::Open(stream);
                 let welcomed = welcome(&mut channel, Security::Open).await;
-                done(welcomed, channel)
+                done(welcomed.map(Credential::open), channel)
             }
             #[cfg(feature = "tls")]
             Self::Token(watched) => {
                 let server = look(watched).await?;
                 let (mut channel, binding, _) = accept(Arc::clone(&server.config), stream).await?;
                 let proven = async {
-                    welcome(&mut channel, Security::Token).await?;
-                    proof::demand(&mut channel, &server.tokens, &binding).await
+                    let access = welcome(&mut channel, Security::Token).await?;
+                    let token = proof::demand(&mut channel, access, &server.tokens, &binding).await?;
+                    let names = token.name().map(str::to_owned).into_iter().collect();
+                    let principal = Principal::new(PrincipalKind::Token, token.id(), names);
+                    Ok(Credential { access, principal, certificates: None })
                 };
-                let proven =
-                    proven.await.map(|token| tracing::debug!(token = token.id(), "a node has proven its token"));
+                let proven = proven.await;
                 done(proven, channel)
             }
             #[cfg(feature = "tls")]
             Self::Certificates(watched, name) => {
-                let (mut channel, _, shown) = accept(look(watched).await?, stream).await?;
-                let admission = match name {
-                    Some(name) if !tls::is_for(shown.as_deref(), name) => Admission::WrongName,
-                    _ => Admission::Admitted,
-                };
+                let server = look(watched).await?;
+                let (mut channel, _, shown) = accept(Arc::clone(&server.config), stream).await?;
                 let named = async {
-                    welcome(&mut channel, Security::Certificates).await?;
+                    let access = welcome(&mut channel, Security::Certificates).await?;
+                    let admission = match name {
+                        // Which certificates are for callers or administrators, nobody can say yet.
+                        _ if access != Access::Nodes => Admission::WrongAccess,
+                        Some(name) if !tls::is_for(shown.as_deref(), name) => Admission::WrongName,
+                        _ => Admission::Admitted,
+                    };
                     channel.write_all(&[admission as u8]).await.map_err(HelloError::Io)?;
                     channel.flush().await.map_err(HelloError::Io)?;
                     match admission {
-                        Admission::Admitted => Ok(()),
+                        Admission::Admitted => Ok(Credential::of_certificates(access, shown)),
                         refused => Err(HelloError::NotAdmitted(refused)),
                     }
                 };
@@ -195,11 +279,76 @@ impl MasterGuard {
             }
         }
     }
+
+    /// What the files hold now, as far as they can be used: to be compared with what they held before. Reads files, so not
+    /// for a thread that others wait for.
+    #[cfg(feature = "tls")]
+    pub(crate) fn look(&self) -> Option<Generation> {
+        match self {
+            Self::Open => None,
+            Self::Token(watched) => watched.look().ok().map(Generation::Token),
+            Self::Certificates(watched, _) => watched.look().ok().map(Generation::Certificates),
+        }
+    }
+
+    /// What the files held when they were looked at last.
+    #[cfg(feature = "tls")]
+    pub(crate) fn current(&self) -> Option<Generation> {
+        match self {
+            Self::Open => None,
+            Self::Token(watched) => Some(Generation::Token(watched.current())),
+            Self::Certificates(watched, _) => Some(Generation::Certificates(watched.current())),
+        }
+    }
 }
 
-fn done(passed: Result<(), HelloError>, channel: Channel) -> Result<Channel, TurnedAway> {
+/// What a master's files held at a time.
+#[cfg(feature = "tls")]
+#[derive(Clone)]
+pub(crate) enum Generation {
+    Token(Arc<TokenServer>),
+    Certificates(Arc<CertificateServer>),
+}
+
+#[cfg(feature = "tls")]
+impl Generation {
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Token(one), Self::Token(other)) => Arc::ptr_eq(one, other),
+            (Self::Certificates(one), Self::Certificates(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
+    /// Whether a peer that was let in by this may still come in.
+    pub(crate) fn holds(&self, credential: &Credential) -> bool {
+        match self {
+            Self::Token(server) => server.tokens.iter().any(|token| {
+                let Principal { credential: id, names, .. } = &credential.principal;
+                let is_named = names.iter().map(String::as_str).eq(token.name());
+                token.access() == credential.access && token.id() == **id && is_named
+            }),
+            Self::Certificates(server) => match credential.certificates.as_deref() {
+                Some([own, between @ ..]) => server.verifier.verify_client_cert(own, between, UnixTime::now()).is_ok(),
+                _ => false,
+            },
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Credential {
+    fn of_certificates(access: Access, shown: Shown) -> Self {
+        let own = shown.as_deref().and_then(<[_]>::first);
+        let fingerprint = own.map(|own| short_fingerprint(own)).unwrap_or_default();
+        let names = own.map(|own| tls::names_of(own)).unwrap_or_default();
+        Self { access, principal: Principal::new(PrincipalKind::Certificate, fingerprint, names), certificates: shown }
+    }
+}
+
+fn done(passed: Result<Credential, HelloError>, channel: Channel) -> Result<Admitted, TurnedAway> {
     match passed {
-        Ok(()) => Ok(channel),
+        Ok(credential) => Ok(Admitted { channel, credential }),
         Err(error) => Err(TurnedAway { error, channel: Some(channel) }),
     }
 }
@@ -279,6 +428,11 @@ impl NodeGuard {
         Ok(Self::Open { insecure: choices.insecure })
     }
 
+    /// Whether what answers has to prove that it is the master.
+    pub(crate) fn knows_master(&self) -> bool {
+        !matches!(self, Self::Open { .. })
+    }
+
     /// Whether the node may dial these.
     ///
     /// # Errors
@@ -305,7 +459,7 @@ impl NodeGuard {
         match self {
             Self::Open { .. } => {
                 let mut channel = Channel::Open(stream);
-                greet(&mut channel, Security::Open).await?;
+                greet(&mut channel, Access::Nodes, Security::Open).await?;
                 Ok(channel)
             }
             #[cfg(feature = "tls")]
@@ -314,8 +468,8 @@ impl NodeGuard {
                 let joined = async {
                     let unnamed = ServerName::from(std::net::Ipv4Addr::UNSPECIFIED);
                     let (mut channel, binding) = connect(&client.config, unnamed, stream).await?;
-                    greet(&mut channel, Security::Token).await?;
-                    proof::prove(&mut channel, client.token.secret(), &binding).await?;
+                    greet(&mut channel, Access::Nodes, Security::Token).await?;
+                    proof::prove(&mut channel, Access::Nodes, client.token.secret(), &binding).await?;
                     Ok(channel)
                 };
                 joined.await.map_err(|error| tls::at_node(error, true))
@@ -333,7 +487,7 @@ impl NodeGuard {
                 };
                 let joined = async {
                     let (mut channel, _) = connect(&config, name, stream).await?;
-                    greet(&mut channel, Security::Certificates).await?;
+                    greet(&mut channel, Access::Nodes, Security::Certificates).await?;
                     let mut admission = [0];
                     read_exact(&mut channel, &mut admission, "admission").await?;
                     match Admission::from_byte(admission[0]) {

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 8 | magic, `\x89DISTRIB` (the first byte keeps it apart from any text protocol) |
 //! | 2 | protocol version, little endian |
-//! | 1 | role: 1 master, 2 node |
+//! | 1 | role: 1 master, 2 node, 3 caller, 4 administrator |
 //! | 1 | security: 0 open, 1 join token, 2 certificates |
 //! | 8 | codec, by name and major version |
 //! | 12 | zero, kept for later versions |
@@ -24,7 +24,7 @@ use super::{
     codec::{CODEC_NAME, decode_payload, encode_payload},
     payload::Payload,
 };
-use crate::{config::to_micros, error::CodecError};
+use crate::{config::to_micros, error::CodecError, hash::method_id, security::Access};
 
 /// Changes with everything that an older peer would misread.
 pub(crate) const PROTOCOL_VERSION: u16 = 1;
@@ -76,7 +76,7 @@ pub(crate) enum Admission {
     Admitted = 0,
     /// None of the master's tokens made the proof.
     Unproven = 1,
-    /// The token is for something else.
+    /// The credential is for another role.
     WrongAccess = 2,
     /// The certificate is for another name than the master asks for.
     WrongName = 3,
@@ -102,7 +102,7 @@ impl std::fmt::Display for Admission {
                  the master's token file"
             }
             Self::WrongAccess => {
-                "the token is not for nodes. `Token::issue` makes one that is, in the master's token file"
+                "the credential is for another role. `Token::issue` makes a token for nodes, in the master's token file"
             }
             Self::WrongName => {
                 "the node's certificate is for another name than the master's `Certificates::peer_name`"
@@ -114,10 +114,36 @@ impl std::fmt::Display for Admission {
 
 /// Which end of a connection a peer says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Role {
-    Master = 1,
-    Node = 2,
+    Master,
+    /// One that comes to a master for this.
+    Peer(Access),
+}
+
+impl Role {
+    const ALL: [Self; 4] =
+        [Self::Master, Self::Peer(Access::Nodes), Self::Peer(Access::Callers), Self::Peer(Access::Admins)];
+
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Self::Master => 1,
+            Self::Peer(Access::Nodes) => 2,
+            Self::Peer(Access::Callers) => 3,
+            Self::Peer(Access::Admins) => 4,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.byte() == byte)
+    }
+}
+
+fn role_name(role: u8) -> String {
+    match Role::from_byte(role) {
+        Some(Role::Master) => "a master".to_owned(),
+        Some(Role::Peer(access)) => format!("a peer in the role of {access}"),
+        None => format!("in the unknown role {role}"),
+    }
 }
 
 /// Why a connection did not open.
@@ -129,8 +155,8 @@ pub(crate) enum HelloError {
         "it speaks protocol version {theirs} and this end speaks {PROTOCOL_VERSION}; run the same release of `distribution` on both ends"
     )]
     Version { theirs: u16 },
-    #[error("it says it is {theirs}, where {expected} belongs")]
-    Role { theirs: String, expected: &'static str },
+    #[error("it says it is {}, where {expected} belongs", role_name(*.theirs))]
+    Role { theirs: u8, expected: &'static str },
     #[error(
         "it wants {}, and this end has {}; set up the same on both",
         security_name(*.theirs), security_name(*.ours as u8)
@@ -179,6 +205,9 @@ pub(crate) enum HelloError {
     #[cfg(feature = "tls")]
     #[error("it has the master's key and does not know the secret: somebody has taken the key. Make new token files")]
     MasterUnproven,
+    /// At a master.
+    #[error("it comes as a {0}, and this release of the master takes nodes alone")]
+    NotServed(Access),
     #[error("it encodes values with `{theirs}` and this end with `{}`", CODEC_NAME.escape_ascii())]
     Codec { theirs: String },
     #[error("its {what} claims {size} bytes, and {REGISTRATION_LIMIT} is the limit")]
@@ -277,12 +306,14 @@ pub(crate) struct Registration {
 /// One method that a node serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MethodOffer {
-    /// Hash of all that caller and node must agree on; what calls name the method by.
+    /// What calls name the method by: [`method_id`] of what follows, which the master checks.
     pub(crate) id: u64,
     pub(crate) service: String,
     pub(crate) version: u32,
     pub(crate) name: String,
     pub(crate) signature: String,
+    /// Hash of the structure of its types.
+    pub(crate) types: u64,
     /// The structure of its types, for people: what decides is the id. The first one is nameless and says what goes in
     /// and comes out, then each named type in it. Bounded by [`STRUCTURE_LIMIT`].
     pub(crate) structure: Vec<Definition>,
@@ -345,6 +376,13 @@ impl Registration {
             short("service name", &method.service, LONGEST_NAME)?;
             short("method name", &method.name, LONGEST_NAME * 2)?;
             short("signature", &method.signature, LONGEST_TEXT)?;
+            let MethodOffer { id, service, version, name, signature, types, .. } = method;
+            if method_id(service, *version, name, signature, *types) != *id {
+                return Err(format!(
+                    "the id of {service}.{name} is not that of its name, version, signature and types; calls would reach \
+                     another method than the node shows"
+                ));
+            }
             if method.structure.iter().map(Definition::size).sum::<usize>() > STRUCTURE_LIMIT
                 || method.structure.len() > MOST_TYPES
             {
@@ -383,7 +421,7 @@ fn preface(role: Role, security: Security) -> [u8; PREFACE] {
     let mut bytes = [0; PREFACE];
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..10].copy_from_slice(&PROTOCOL_VERSION.to_le_bytes());
-    bytes[10] = role as u8;
+    bytes[10] = role.byte();
     bytes[11] = security as u8;
     bytes[12..20].copy_from_slice(&CODEC_NAME);
     bytes
@@ -391,9 +429,9 @@ fn preface(role: Role, security: Security) -> [u8; PREFACE] {
 
 async fn read_preface<Io: AsyncRead + Unpin>(
     io: &mut Io,
-    expected: Role,
+    at_master: bool,
     security: Security,
-) -> Result<(), HelloError> {
+) -> Result<Role, HelloError> {
     let mut magic = [0; 8];
     let mut filled = 0;
     // Byte by byte as they come: a stranger that sends three wrong bytes and waits is told apart from
@@ -407,7 +445,7 @@ async fn read_preface<Io: AsyncRead + Unpin>(
         if magic[..filled] != MAGIC[..filled] {
             return Err(match magic[..filled] {
                 // A record of a handshake, or an alert.
-                [0x15 | 0x16, 0x03, ..] if expected == Role::Master => HelloError::MasterSpeaksTls,
+                [0x15 | 0x16, 0x03, ..] if !at_master => HelloError::MasterSpeaksTls,
                 [0x16, 0x03, ..] => HelloError::NodeSpeaksTls,
                 // It may still become that.
                 [0x15 | 0x16] => continue,
@@ -421,22 +459,20 @@ async fn read_preface<Io: AsyncRead + Unpin>(
     if theirs != PROTOCOL_VERSION {
         return Err(HelloError::Version { theirs });
     }
-    if rest[2] != expected as u8 {
-        let name = |role: u8| match role {
-            1 => "a master".to_owned(),
-            2 => "a node".to_owned(),
-            other => format!("role {other}"),
-        };
-        let expected = if expected == Role::Master { "a master" } else { "a node" };
-        return Err(HelloError::Role { theirs: name(rest[2]), expected });
-    }
+    let role = match Role::from_byte(rest[2]) {
+        Some(role) if (role != Role::Master) == at_master => role,
+        _ => {
+            let expected = if at_master { "a node" } else { "a master" };
+            return Err(HelloError::Role { theirs: rest[2], expected });
+        }
+    };
     if rest[3] != security as u8 {
         return Err(HelloError::Security { theirs: rest[3], ours: security });
     }
     if rest[4..12] != CODEC_NAME {
         return Err(HelloError::Codec { theirs: rest[4..12].escape_ascii().to_string() });
     }
-    Ok(())
+    Ok(role)
 }
 
 /// What the first bytes of a stranger look like, for a person to act on.
@@ -499,14 +535,14 @@ where
     io.flush().await.map_err(HelloError::Io)
 }
 
-/// The node's side, first half: the prefaces. Till its end the node can go as if it had never come.
-pub(crate) async fn greet<Io>(io: &mut Io, security: Security) -> Result<(), HelloError>
+/// The side of a peer that comes in this role, first half: the prefaces. Till its end it can go as if it had never come.
+pub(crate) async fn greet<Io>(io: &mut Io, access: Access, security: Security) -> Result<(), HelloError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    io.write_all(&preface(Role::Node, security)).await.map_err(HelloError::Io)?;
+    io.write_all(&preface(Role::Peer(access), security)).await.map_err(HelloError::Io)?;
     io.flush().await.map_err(HelloError::Io)?;
-    read_preface(io, Role::Master, security).await
+    read_preface(io, false, security).await.map(drop)
 }
 
 /// Second half: the registration and the verdict. The master may send calls right behind that.
@@ -531,17 +567,20 @@ pub(crate) async fn within<T>(
 }
 
 /// The master's side of the prefaces. The master's own goes out whatever came in, so that the node too can say what
-/// does not fit; only what is no peer at all is told nothing.
-pub(crate) async fn welcome<Io>(io: &mut Io, security: Security) -> Result<(), HelloError>
+/// does not fit; only what is no peer at all is told nothing. Says in which role the peer comes.
+pub(crate) async fn welcome<Io>(io: &mut Io, security: Security) -> Result<Access, HelloError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let read = read_preface(io, Role::Node, security).await;
+    let read = read_preface(io, true, security).await;
     if !matches!(read, Err(HelloError::Stranger(_) | HelloError::Closed(_) | HelloError::Io(_))) {
         io.write_all(&preface(Role::Master, security)).await.map_err(HelloError::Io)?;
         io.flush().await.map_err(HelloError::Io)?;
     }
-    read
+    match read? {
+        Role::Peer(access) => Ok(access),
+        Role::Master => Err(HelloError::Role { theirs: Role::Master.byte(), expected: "a node" }),
+    }
 }
 
 /// What an open master says to a node that it has no room for, instead of hearing it: preface and verdict.
@@ -583,11 +622,12 @@ mod tests {
             frame_limit: 65_536,
             labels: vec![("zone".to_owned(), "eu".to_owned())],
             methods: vec![MethodOffer {
-                id: 0x0102_0304_0506_0708,
+                id: method_id("Arith", 1, "sum", "fn(Vec<i64>) -> i64", 7),
                 service: "Arith".to_owned(),
                 version: 1,
                 name: "sum".to_owned(),
                 signature: "fn(Vec<i64>) -> i64".to_owned(),
+                types: 7,
                 structure: vec![Definition { name: String::new(), text: "fn([i64]) -> i64".to_owned() }],
                 compute: true,
             }],
@@ -601,7 +641,7 @@ mod tests {
     #[test]
     fn the_preface_has_these_bytes() {
         assert_eq!(
-            hex(&preface(Role::Node, Security::Open)),
+            hex(&preface(Role::Peer(Access::Nodes), Security::Open)),
             "8944495354524942010002006269_6e636f646532000000000000000000000000".replace('_', "")
         );
         assert_eq!(hex(&preface(Role::Master, Security::Open))[20..22], *"01");
@@ -609,11 +649,13 @@ mod tests {
 
     #[test]
     fn registration_and_verdict_have_these_bytes() {
+        // The id by Python: sha256(b"Arith\xffsum\xfffn(Vec<i64>) -> i64\xff" + pack("<IQ", 1, 7)).digest()[:8],
+        // the other way round.
         let bytes = encode_payload(&registration(), 1000).expect("encodes").into_bytes();
         assert_eq!(
             hex(&bytes),
-            "026e31070200fbe803fc0000010001047a6f6e6502657501fd080706050403020105417269746801\
-             0373756d13666e285665633c6936343e29202d3e20693634010010666e285b6936345d29202d3e2069363401"
+            "026e31070200fbe803fc0000010001047a6f6e6502657501fdbb22ed75b5106d8e05417269746801\
+             0373756d13666e285665633c6936343e29202d3e2069363407010010666e285b6936345d29202d3e2069363401"
         );
         let welcome = Verdict::Welcome { node: 5, heartbeat: 1_000_000, silence: 6_000_000, frame_limit: 300 };
         assert_eq!(
@@ -642,7 +684,7 @@ mod tests {
         let told = registration();
         let (heard, received) = tokio::join!(
             async {
-                greet(&mut node, Security::Open).await.expect("is greeted");
+                greet(&mut node, Access::Nodes, Security::Open).await.expect("is greeted");
                 introduce(&mut node, &told).await
             },
             async {
@@ -663,7 +705,7 @@ mod tests {
             receive(&mut master).await.expect_err("a stranger").to_string()
         }
         let changed = |at: usize, byte: u8| {
-            let mut bytes = preface(Role::Node, Security::Open);
+            let mut bytes = preface(Role::Peer(Access::Nodes), Security::Open);
             bytes[at] = byte;
             bytes
         };
@@ -676,10 +718,10 @@ mod tests {
         );
         assert!(send(&changed(11, 3)).await.contains("security mode 3"));
         assert!(send(&changed(12, b'X')).await.contains("Xincode2"));
-        let mut huge = preface(Role::Node, Security::Open).to_vec();
+        let mut huge = preface(Role::Peer(Access::Nodes), Security::Open).to_vec();
         huge.extend_from_slice(&u32::MAX.to_le_bytes());
         assert!(send(&huge).await.contains("claims 4294967295 bytes"));
-        let mut rubbish = preface(Role::Node, Security::Open).to_vec();
+        let mut rubbish = preface(Role::Peer(Access::Nodes), Security::Open).to_vec();
         rubbish.extend_from_slice(&[3, 0, 0, 0, 255, 255, 255]);
         assert!(send(&rubbish).await.contains("cannot be decoded"));
         // Nothing more comes, and the connection stays open: the clock ends it.

@@ -5,7 +5,7 @@
 //! | from | bytes | what |
 //! |---|---|---|
 //! | master | 32 | a nonce |
-//! | node | 32 + 32 | a nonce, and its proof |
+//! | peer | 32 + 32 | a nonce, and its proof |
 //! | master | 1 + 32 | [admission](Admission), and its proof, or zeros where it does not admit |
 //!
 //! A proof is HMAC-SHA256 by the secret over a label, the role of the end that proves, what binds it to this TLS
@@ -18,7 +18,7 @@ use sha2::Sha256;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::hello::{Admission, HelloError, Role, read_exact};
-use crate::security::{Secret, Token};
+use crate::security::{Access, Secret, Token};
 
 /// What ties a proof to one TLS session.
 pub(crate) type Binding = [u8; 32];
@@ -42,11 +42,11 @@ fn nonce() -> Result<Nonce, HelloError> {
 fn mac(secret: &Secret, role: Role, binding: &Binding, masters: &Nonce, nodes: &Nonce) -> Hmac<Sha256> {
     // HMAC takes keys of any length.
     let Ok(mac) = Hmac::<Sha256>::new_from_slice(secret.bytes()) else { unreachable!("HMAC refused a key") };
-    mac.chain_update(LABEL).chain_update([role as u8]).chain_update(binding).chain_update(masters).chain_update(nodes)
+    mac.chain_update(LABEL).chain_update([role.byte()]).chain_update(binding).chain_update(masters).chain_update(nodes)
 }
 
-/// The node's side.
-pub(crate) async fn prove<Io>(io: &mut Io, secret: &Secret, binding: &Binding) -> Result<(), HelloError>
+/// The side of a peer that comes in this role.
+pub(crate) async fn prove<Io>(io: &mut Io, access: Access, secret: &Secret, binding: &Binding) -> Result<(), HelloError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -55,7 +55,8 @@ where
     let nodes = nonce()?;
     let mut answer = [0; NONCE + PROOF];
     answer[..NONCE].copy_from_slice(&nodes);
-    answer[NONCE..].copy_from_slice(&mac(secret, Role::Node, binding, &masters, &nodes).finalize().into_bytes());
+    answer[NONCE..]
+        .copy_from_slice(&mac(secret, Role::Peer(access), binding, &masters, &nodes).finalize().into_bytes());
     io.write_all(&answer).await.map_err(HelloError::Io)?;
     io.flush().await.map_err(HelloError::Io)?;
     let mut verdict = [0; 1 + PROOF];
@@ -68,8 +69,13 @@ where
     }
 }
 
-/// The master's side: which of its tokens the node has.
-pub(crate) async fn demand<'a, Io>(io: &mut Io, tokens: &'a [Token], binding: &Binding) -> Result<&'a Token, HelloError>
+/// The master's side: which of its tokens the peer has, which has to be for the role in which it comes.
+pub(crate) async fn demand<'a, Io>(
+    io: &mut Io,
+    access: Access,
+    tokens: &'a [Token],
+    binding: &Binding,
+) -> Result<&'a Token, HelloError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -83,13 +89,13 @@ where
     let mut proven = None;
     // All are tried, so that the time tells nothing of which one it was.
     for token in tokens {
-        let expected = mac(token.secret(), Role::Node, binding, &masters, &nodes);
+        let expected = mac(token.secret(), Role::Peer(access), binding, &masters, &nodes);
         if expected.verify_slice(&answer[NONCE..]).is_ok() {
             proven = Some(token);
         }
     }
     let admission = match proven {
-        Some(token) if token.access().admits_nodes() => Admission::Admitted,
+        Some(token) if token.access() == access => Admission::Admitted,
         Some(_) => Admission::WrongAccess,
         None => Admission::Unproven,
     };
@@ -123,17 +129,42 @@ mod tests {
 
     /// What either end makes of the other.
     async fn meet(node: &Token, nodes: Binding, tokens: &[Token]) -> (Result<(), String>, Result<String, String>) {
+        meet_as(Access::Nodes, node, nodes, tokens).await
+    }
+
+    async fn meet_as(
+        access: Access,
+        node: &Token,
+        nodes: Binding,
+        tokens: &[Token],
+    ) -> (Result<(), String>, Result<String, String>) {
         let (mut at_node, mut at_master) = duplex(256);
-        let (node, master) =
-            tokio::join!(prove(&mut at_node, node.secret(), &nodes), demand(&mut at_master, tokens, &HERE));
+        let (node, master) = tokio::join!(
+            prove(&mut at_node, access, node.secret(), &nodes),
+            demand(&mut at_master, access, tokens, &HERE)
+        );
         (node.map_err(|error| error.to_string()), master.map(Token::id).map_err(|error| error.to_string()))
     }
 
     #[tokio::test]
     async fn any_of_the_masters_tokens_is_taken() {
-        let tokens = [token(Access::Nodes), token(Access::Callers), token(Access::Both)];
+        let tokens = [token(Access::Nodes), token(Access::Callers), token(Access::Nodes)];
         for token in [&tokens[0], &tokens[2]] {
             assert_eq!(meet(token, HERE, &tokens).await, (Ok(()), Ok(token.id())));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_for_its_own_role_alone() {
+        let tokens = Access::ALL.map(token);
+        for access in Access::ALL {
+            for token in &tokens {
+                let (peer, master) = meet_as(access, token, HERE, &tokens).await;
+                match token.access() == access {
+                    true => assert_eq!((peer, master), (Ok(()), Ok(token.id()))),
+                    false => assert!(peer.is_err_and(|why| why.contains("for another role")) && master.is_err()),
+                }
+            }
         }
     }
 
@@ -144,7 +175,7 @@ mod tests {
         assert!(node.expect_err("is refused").contains("rotated out"));
         assert!(master.expect_err("is unproven").contains("rotated out"));
         let (node, _) = meet(&tokens[1], HERE, &tokens).await;
-        assert!(node.expect_err("is refused").contains("not for nodes"));
+        assert!(node.expect_err("is refused").contains("for another role"));
     }
 
     #[tokio::test]
@@ -171,7 +202,7 @@ mod tests {
             let answer: [u8; 64] = read(&mut reflector).await;
             reflector.write_all(&[&[Admission::Admitted as u8], &answer[32..]].concat()).await.expect("takes");
         };
-        let (node, ()) = tokio::join!(prove(&mut at_node, token.secret(), &HERE), reflect);
+        let (node, ()) = tokio::join!(prove(&mut at_node, Access::Nodes, token.secret(), &HERE), reflect);
         assert!(matches!(node, Err(HelloError::MasterUnproven)), "{node:?}");
     }
 
@@ -183,11 +214,13 @@ mod tests {
             let (mut peer, mut at_master) = duplex(256);
             let replay = async {
                 let masters: Nonce = read(&mut peer).await;
-                let proof = mac(tokens[0].secret(), Role::Node, &HERE, &masters, &[5; 32]).finalize().into_bytes();
+                let proof = mac(tokens[0].secret(), Role::Peer(Access::Nodes), &HERE, &masters, &[5; 32])
+                    .finalize()
+                    .into_bytes();
                 let answer = recorded.get_or_insert([&[5; 32][..], &proof[..]].concat()).clone();
                 peer.write_all(&answer).await.expect("takes");
             };
-            let (master, ()) = tokio::join!(demand(&mut at_master, &tokens, &HERE), replay);
+            let (master, ()) = tokio::join!(demand(&mut at_master, Access::Nodes, &tokens, &HERE), replay);
             assert_eq!(master.is_err(), replays);
         }
     }
@@ -197,7 +230,7 @@ mod tests {
         // By Python: hmac.new(bytes([7]*32), b"distribution proof 1" + b"\x02" + b"\x01"*32 + b"\x03"*32 + b"\x04"*32,
         // "sha256").hexdigest()
         let secret = Secret::from_bytes([7; 32]);
-        let proof = mac(&secret, Role::Node, &HERE, &[3; 32], &[4; 32]).finalize().into_bytes();
+        let proof = mac(&secret, Role::Peer(Access::Nodes), &HERE, &[3; 32], &[4; 32]).finalize().into_bytes();
         let hex: String = proof.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "93ab5f17ac56faf822b6579439cef608c6cd34b90b35d8ec7adabd6d39f8cafe");
     }

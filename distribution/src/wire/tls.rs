@@ -17,7 +17,7 @@ use rustls::{
     version::TLS13,
 };
 
-use super::hello::HelloError;
+use super::{guard::CertificateServer, hello::HelloError};
 use crate::{
     error::Error,
     security::{Certificates, Fingerprint, fingerprint_of},
@@ -106,16 +106,18 @@ impl ServerCertVerifier for Pinned {
 }
 
 /// A master's end that takes whom its authority vouches for.
-pub(super) fn certificate_server(certificates: &Certificates) -> Result<ServerConfig, Error> {
+pub(super) fn certificate_server(certificates: &Certificates) -> Result<CertificateServer, Error> {
     let loaded = certificates.load()?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(loaded.authority), provider())
         .build()
         .map_err(|error| certificates.mismatch(error))?;
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
     let config = builder
-        .and_then(|builder| builder.with_client_cert_verifier(verifier).with_single_cert(loaded.chain, loaded.key))
+        .and_then(|builder| {
+            builder.with_client_cert_verifier(Arc::clone(&verifier)).with_single_cert(loaded.chain, loaded.key)
+        })
         .map_err(|error| certificates.mismatch(error))?;
-    Ok(without_resumption(config))
+    Ok(CertificateServer { config: Arc::new(without_resumption(config)), verifier })
 }
 
 /// A node's end that takes a master its authority vouches for, and shows its own certificate.
@@ -137,6 +139,12 @@ pub(super) fn is_for(certificates: Option<&[CertificateDer<'_>]>, name: &ServerN
     let Some(certificate) = certificates.and_then(<[_]>::first) else { return false };
     let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return false };
     rustls::client::verify_server_name(&parsed, name).is_ok()
+}
+
+/// The DNS names that a certificate is for, those with a `*` left out: they are no names of nodes.
+pub(super) fn names_of(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return Vec::new() };
+    certificate.valid_dns_names().filter(|name| !name.starts_with("*.")).map(str::to_owned).collect()
 }
 
 /// The TLS error behind an I/O error, if one is.

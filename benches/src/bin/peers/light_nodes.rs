@@ -107,15 +107,15 @@ fn put_frame(buffer: &mut BytesMut, kind: u8, fill: impl FnOnce(&mut BytesMut)) 
     buffer[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
-/// The signature of the method, and what calls name it by.
-fn method() -> Result<(String, u64), Failure> {
+/// The method that light nodes have.
+fn method() -> Result<fuzzing::MethodKey, Failure> {
     const MISSING: &str = "light nodes have no method";
     let methods = fuzzing::method_ids(EchoServer::new(Parrot)).during(MISSING)?;
-    let found = methods.into_iter().find(|(name, ..)| name == METHOD);
-    found.map(|(_, signature, id)| (signature, id)).ok_or_else(|| Failure::new(format!("{MISSING} `{METHOD}`")))
+    let found = methods.into_iter().find(|method| method.name == METHOD);
+    found.ok_or_else(|| Failure::new(format!("{MISSING} `{METHOD}`")))
 }
 
-fn registration(number: usize, (signature, id): &(String, u64)) -> BytesMut {
+fn registration(number: usize, method: &fuzzing::MethodKey) -> BytesMut {
     let mut body = BytesMut::new();
     put_text(&mut body, &format!("light-{number}"));
     // Each plays a process of its own; the master asks only that their numbers differ.
@@ -124,18 +124,19 @@ fn registration(number: usize, (signature, id): &(String, u64)) -> BytesMut {
     for value in [1, 0, 1024, 64 << 20, 0, 1] {
         put_number(&mut body, value);
     }
-    put_number(&mut body, *id);
+    put_number(&mut body, method.id);
     put_text(&mut body, SERVICE);
     put_number(&mut body, 1);
     put_text(&mut body, METHOD);
-    put_text(&mut body, signature);
+    put_text(&mut body, &method.signature);
+    put_number(&mut body, method.types);
     // No text of its types, and not a compute method.
     body.put_bytes(0, 2);
     body
 }
 
 /// Connects, says hello, and registers.
-async fn register(master: &str, number: usize, method: &(String, u64)) -> Result<TcpStream, Failure> {
+async fn register(master: &str, number: usize, method: &fuzzing::MethodKey) -> Result<TcpStream, Failure> {
     const REACHED: &str = "a light node cannot register";
     let mut stream = TcpStream::connect(master).await.during(REACHED)?;
     stream.set_nodelay(true).during(REACHED)?;

@@ -20,6 +20,7 @@ use super::{Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHand
 use crate::{
     error::{CallError, GoneReason, Progress, Setback},
     id::{CallId, NodeId},
+    security::Principal,
     service::method::Method,
     view::NodeEvent,
     wire::{
@@ -227,6 +228,7 @@ impl Table {
             node_wait: Duration::from_secs(5),
             queue: 1000,
             queue_bytes: 1 << 30,
+            max_nodes_per_credential: usize::MAX,
             slice: 256,
             epoch: 1,
             seed: 7,
@@ -286,7 +288,7 @@ impl Table {
             Effect::Drained { link } => format!("drained {}", link.name),
             Effect::Disconnect { link, reason } => format!("cut off {}: it {reason}", link.name),
             Effect::Event(event) => match event {
-                NodeEvent::Joined { node } => format!("{} joined", node.name),
+                NodeEvent::Joined { node, .. } => format!("{} joined", node.name),
                 NodeEvent::Suspect { node, .. } => format!("{} suspect", node.name),
                 NodeEvent::Recovered { node } => format!("{} recovered", node.name),
                 NodeEvent::Draining { node } => format!("{} draining", node.name),
@@ -313,7 +315,9 @@ impl Table {
             methods: node.serves.iter().map(|method| offer(method)).collect(),
         };
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
-        self.bring(|core, now, effects| core.on_node_joined(now, id, read_card(registration), addr, link, effects))
+        self.bring(|core, now, effects| {
+            core.on_node_joined(now, id, read_card(registration, Principal::open()), addr, link, effects)
+        })
     }
 
     /// Nodes with these names and slots.
@@ -451,6 +455,7 @@ fn offer(method: &'static Method) -> MethodOffer {
         version: method.version(),
         name: method.name().method.to_owned(),
         signature: method.signature().to_owned(),
+        types: method.types(),
         structure: method.definitions().to_vec(),
         compute: !std::ptr::eq(method, &WAIT),
     }

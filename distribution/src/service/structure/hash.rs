@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 
 use super::shape::{Kind, Leaf, Shape, resolve_index};
-use crate::service::method::{hash, hash_on};
+use crate::hash::{hash, hash_on};
 
 /// The hash of each node; that of a newtype is what it holds. The first node is the whole, whose hash covers all others.
 pub(super) fn hashes(shapes: &[Shape]) -> Vec<u64> {

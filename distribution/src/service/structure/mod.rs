@@ -61,7 +61,7 @@ impl Structure {
         let (shapes, unsure) = recorder.finish();
         let hashes = hash::hashes(&shapes);
         // A method that can fail is another one than one with the error as last argument and no error.
-        let hash = super::method::hash_on(hashes[0], &[u8::from(fallible)]);
+        let hash = crate::hash::hash_on(hashes[0], &[u8::from(fallible)]);
         let definitions = text::definitions(&shapes, &hashes, fallible);
         Self { hash, definitions, partly: partly(&shapes, &unsure, fallible) }
     }

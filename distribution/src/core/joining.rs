@@ -1,0 +1,29 @@
+//! Whether a node may join: what it claims, held against the nodes that are here.
+
+use super::{Core, Host, card::NodeCard};
+
+impl<H: Host> Core<H> {
+    /// Why a node may not join as long as nothing changes, for the node to read; `None` if it may.
+    pub(crate) fn refuses(&self, card: &NodeCard) -> Option<String> {
+        let most = self.settings.max_nodes_per_credential;
+        if self.registry.registered_with(&card.principal) >= most && !self.is_here(card) {
+            return Some(format!(
+                "{most} nodes are registered by {}, which is as many as the master's `max_nodes_per_credential` allows",
+                card.principal
+            ));
+        }
+        // A process that comes again takes its own place, and may have a new credential by now.
+        let mut others = self.registry.named(&card.name).filter(|node| node.card.instance != card.instance);
+        let other = others.next().filter(|node| !node.card.principal.is_same_as(&card.principal))?;
+        Some(format!(
+            "a node called `{}` is registered by {} from {}, and this one came by {}. Give it another name; if it has taken \
+             the other's place, it is let in once the other is gone",
+            card.name, other.card.principal, other.identity.addr, card.principal
+        ))
+    }
+
+    fn is_here(&self, card: &NodeCard) -> bool {
+        let registered = self.registry.registered_by(card.instance);
+        registered.and_then(|id| self.registry.node(id)).is_some_and(|node| node.card.principal == card.principal)
+    }
+}

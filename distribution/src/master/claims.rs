@@ -1,0 +1,35 @@
+//! What a node claims of itself, held against its credential and what the master's owner has set.
+
+use crate::wire::{guard::Credential, hello::Registration};
+
+/// What a master's owner binds to credentials.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bindings {
+    /// Whether a node's name must be one that its credential is for.
+    pub(super) names: bool,
+    /// Labels that only some nodes may claim: key, value, and the names of these nodes.
+    pub(super) labels: Vec<(String, String, Vec<String>)>,
+}
+
+impl Bindings {
+    /// Why a node must not register as what it says it is, for the node to read.
+    pub(super) fn check(&self, registration: &Registration, credential: &Credential) -> Result<(), String> {
+        credential.check_name(&registration.name, self.names)?;
+        for (key, value) in &registration.labels {
+            let mut restricted =
+                self.labels.iter().filter(|(its_key, its_value, _)| its_key == key && its_value == value);
+            let Some((_, _, names)) = restricted.next() else { continue };
+            // The credential vouches for a name, and that name is among those that may. What the node calls itself
+            // proves nothing.
+            if !names.iter().any(|name| credential.is_for(name)) {
+                return Err(format!(
+                    "the label {key}={value} is for nodes that the master knows by a credential of their own, and {} is \
+                     not one of these. Start the node without the label, or with the token or certificate of a node \
+                     that may have it",
+                    credential.principal
+                ));
+            }
+        }
+        Ok(())
+    }
+}

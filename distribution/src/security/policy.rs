@@ -1,0 +1,77 @@
+//! What each role may do. This is the one place that says so; what it does not allow is denied.
+
+use std::fmt;
+
+/// The role in which a peer comes, and what a [`Token`](crate::Token) is for. A peer names it as its connection opens, and
+/// its credential has to be for the same: each role has secrets of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Access {
+    /// To register as a node, be given calls, and answer them.
+    Nodes,
+    /// To make calls. No release takes callers from elsewhere yet; such a token is for one that will, and is good
+    /// for nothing before.
+    Callers,
+    /// To look at a cluster and change it, and to make calls. As of callers, no release takes them yet.
+    Admins,
+}
+
+/// What peers do at a master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Operation {
+    /// Register as a node, be given calls with their arguments, and answer them.
+    Register,
+    /// Make calls, and cancel one's own.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no release takes callers from elsewhere yet"))]
+    Call,
+    /// List nodes and calls, cancel the calls of others, drain nodes.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no release takes administrators from elsewhere yet"))]
+    Administer,
+}
+
+impl Access {
+    #[cfg(feature = "tls")]
+    pub(crate) const ALL: [Self; 3] = [Self::Nodes, Self::Callers, Self::Admins];
+
+    /// Whether a peer in this role may do this.
+    pub(crate) fn may(self, operation: Operation) -> bool {
+        match (self, operation) {
+            (Self::Nodes, Operation::Register)
+            | (Self::Callers, Operation::Call)
+            | (Self::Admins, Operation::Call | Operation::Administer) => true,
+            (Self::Nodes, Operation::Call | Operation::Administer)
+            | (Self::Callers, Operation::Register | Operation::Administer)
+            | (Self::Admins, Operation::Register) => false,
+        }
+    }
+
+    /// As it stands in a token.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nodes => "node",
+            Self::Callers => "caller",
+            Self::Admins => "admin",
+        }
+    }
+}
+
+/// Prints `node`, `caller` or `admin`, as it stands in a token.
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_may_do_its_own_and_no_more() {
+        use Operation::{Administer, Call, Register};
+        let allowed = |access: Access| [Register, Call, Administer].map(|operation| access.may(operation));
+        assert_eq!(allowed(Access::Nodes), [true, false, false]);
+        assert_eq!(allowed(Access::Callers), [false, true, false]);
+        assert_eq!(allowed(Access::Admins), [false, true, true]);
+    }
+}

@@ -1,0 +1,182 @@
+//! Names, labels and methods that a node claims: what its credential and its own words do not bear out is refused.
+
+use std::collections::BTreeSet;
+
+use distribution::{Access, Master, Node, PrincipalKind, Token};
+use distribution_tests::{
+    ProbeClient, ProbeServer, Prober,
+    impostor::{Impostor, Shown, registration_that_shows},
+    soon,
+    trust::{Authority, Purpose},
+};
+
+use super::{Stronghold, node, refusal, tells};
+
+const ADD: (&str, &str) = ("add", "fn(i64, i64) -> i64");
+
+#[tokio::test]
+async fn a_node_that_shows_other_methods_than_it_would_be_called_by() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let own = Shown::of_probe(ADD.0, ADD.1);
+    let harmless = |shown: Shown| Shown { service: "Harmless".to_owned(), ..shown };
+    // With the id of `Probe.add`, and with another's types to meet it by.
+    for shown in [harmless(own.clone()), harmless(Shown { types: own.types ^ 1, ..own.clone() })] {
+        let registration = registration_that_shows(1 << 50, "x", 1, &[("zone", "trusted")], &[shown]);
+        let why = Impostor::register(master.local_addr(), registration).await.expect_err("is refused");
+        assert!(why.contains("the id of Harmless.add is not that of its name"), "{why}");
+    }
+    assert!(master.nodes().is_empty());
+    let registration = registration_that_shows(1 << 50, "x", 1, &[], &[own]);
+    Impostor::register(master.local_addr(), registration).await.expect("shows what it is called by");
+}
+
+#[tokio::test]
+async fn keys_of_affinity_stay_where_they_are_when_a_node_of_the_same_name_comes() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let named =
+        |name: &str| Node::builder().serve(ProbeServer::new(Prober)).name(name).slots(1).spawn(master.local_addr());
+    let _nodes = [named("a").await.expect("registers"), named("b").await.expect("registers")];
+    let probe = ProbeClient::new(&master);
+    let places = async || {
+        let mut places = Vec::new();
+        for key in 0..41 {
+            places.push(probe.add(1, 1).affinity(&key).answer().await.expect("is answered").node.id);
+        }
+        places
+    };
+    let before = places().await;
+    assert_eq!(before.iter().collect::<BTreeSet<_>>().len(), 2);
+    let _newcomers = [named("a").await.expect("registers"), named("b").await.expect("registers")];
+    assert_eq!(places().await, before);
+    // Nor if it serves other methods as well, and so stands elsewhere in the books.
+    let shown = [Shown::of_probe(ADD.0, ADD.1)];
+    for name in ["a", "b"] {
+        let registration = registration_that_shows(rand::random::<u64>() | 1 << 40, name, 9, &[], &shown);
+        std::mem::forget(Impostor::register(master.local_addr(), registration).await.expect("registers"));
+    }
+    assert_eq!(soon("the calls", places()).await, before);
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_under_another_credential() {
+    let hold = Stronghold::with_token().await;
+    let other = Token::issue_for_node(&hold.file, "database").expect("writes");
+    let first = soon("the node", node().token(other.expose()).name("database").spawn(hold.addr())).await;
+    let first = first.expect("is let in");
+    let [info] = &hold.master.nodes()[..] else { panic!("one is registered") };
+    assert_eq!((info.principal.kind, &*info.principal.credential), (PrincipalKind::Token, &*other.id()));
+    // One with another token tries on, and is told why.
+    let mut waiting = Box::pin(node().token(hold.token().expose()).name("database").spawn(hold.addr()));
+    soon("it to be refused", async {
+        while hold.master.stats().turned_away == 0 {
+            tokio::select! {
+                ended = &mut waiting => panic!("must not be let in, nor give up: {ended:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    })
+    .await;
+    assert_eq!(hold.master.nodes().len(), 1);
+    // With the same token a second one is as good as the first, and under another name anybody is.
+    soon("a node", node().token(other.expose()).name("database").spawn(hold.addr())).await.expect("is let in");
+    soon("a node", node().token(hold.token().expose()).name("other").spawn(hold.addr())).await.expect("is let in");
+    first.drain().await;
+    soon("the one that waits", waiting).await.expect("is let in once the name is free");
+}
+
+#[tokio::test]
+async fn a_token_that_was_issued_for_one_node() {
+    let hold = Stronghold::with_token().await;
+    let token = Token::issue_for_node(&hold.file, "worker 1").expect("writes");
+    let text = refusal(node().token(token.expose()).name("worker 2"), hold.addr()).await;
+    tells(&text, &["was issued for the node `worker 1`", "called `worker 2`", "Give it that name"]);
+    soon("the node", node().token(token.expose()).name("worker 1").spawn(hold.addr())).await.expect("is let in");
+    // The one before it stays valid, those of others too.
+    let second = Token::issue_for_node(&hold.file, "worker 1").expect("writes");
+    for token in [&token, &second] {
+        soon("the node", node().token(token.expose()).name("worker 1").spawn(hold.addr())).await.expect("is let in");
+    }
+    assert!(Token::issue_for_node(&hold.file, " ").is_err());
+    assert_eq!(hold.token().access(), Access::Nodes);
+    assert_eq!(hold.token().name(), None, "not the one of a single node");
+}
+
+#[tokio::test]
+async fn names_that_must_be_bound_to_a_credential() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cluster.token");
+    let shared = Token::issue(&file, Access::Nodes).expect("writes");
+    let own = Token::issue_for_node(&file, "n1").expect("writes");
+    let master = Master::builder().bind_names().token_file(&file).bind("127.0.0.1:0").await.expect("binds");
+    let text = refusal(node().token(shared.expose()).name("n1"), master.local_addr()).await;
+    tells(&text, &["whose token was issued for their name", "`Token::issue_for_node`"]);
+    soon("the node", node().token(own.expose()).name("n1").spawn(master.local_addr())).await.expect("is let in");
+}
+
+#[tokio::test]
+async fn names_of_certificates() {
+    let authority = Authority::new("names");
+    let certificates = authority.issue("master", Purpose::Server, &["localhost"]);
+    let master = Master::builder().bind_names().certificates(certificates).bind("localhost:0").await.expect("binds");
+    let host = format!("localhost:{}", master.local_addr().port());
+    let own = authority.issue("n1", Purpose::Client, &["n1", "n1.cluster"]);
+    let text = refusal(node().certificates(own.clone()).name("n2"), &host).await;
+    tells(&text, &["by the names of their certificates", "is not for `n2`"]);
+    let first = soon("the node", node().certificates(own).name("n1.cluster").spawn(&host)).await.expect("is let in");
+    let [info] = &master.nodes()[..] else { panic!("one is registered") };
+    assert_eq!(
+        (info.principal.kind, &info.principal.names[..]),
+        (PrincipalKind::Certificate, &["n1", "n1.cluster"].map(str::to_owned)[..])
+    );
+    // A renewed certificate is for the same names, and so the same node's.
+    let renewed = authority.issue("n1", Purpose::Client, &["n1", "n1.cluster"]);
+    soon("the node", node().certificates(renewed).name("n1.cluster").spawn(&host)).await.expect("is let in");
+    drop(first);
+}
+
+#[tokio::test]
+async fn labels_that_only_some_nodes_may_have() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cluster.token");
+    let shared = Token::issue(&file, Access::Nodes).expect("writes");
+    let [trusted, other] = ["n1", "n2"].map(|name| Token::issue_for_node(&file, name).expect("writes"));
+    let master = Master::builder().restrict_label("zone", "trusted", ["n1", "n9"]).token_file(&file);
+    let master = master.bind("127.0.0.1:0").await.expect("binds");
+    let claims = |name: &str, token: &Token| node().name(name).token(token.expose()).label("zone", "trusted");
+    for (name, token) in [("n1", &shared), ("n2", &other)] {
+        let text = refusal(claims(name, token), master.local_addr()).await;
+        tells(&text, &["the label zone=trusted is for nodes", "Start the node without the label"]);
+    }
+    soon("a node", node().token(shared.expose()).label("zone", "other").spawn(master.local_addr()))
+        .await
+        .expect("is let in");
+    let _trusted = soon("the node", claims("n1", &trusted).spawn(master.local_addr())).await.expect("is let in");
+    let probe = ProbeClient::new(&master);
+    let answer = probe.add(2, 3).label("zone", "trusted").answer().await.expect("is answered");
+    assert_eq!((answer.value, &*answer.node.name), (5, "n1"));
+}
+
+#[tokio::test]
+async fn more_nodes_than_a_credential_may_have() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cluster.token");
+    let token = Token::issue(&file, Access::Nodes).expect("writes");
+    let master =
+        Master::builder().max_nodes_per_credential(2).token_file(&file).bind("127.0.0.1:0").await.expect("binds");
+    let spawn = || node().token(token.expose()).spawn(master.local_addr());
+    let first = spawn().await.expect("is let in");
+    let _second = spawn().await.expect("is let in");
+    let mut third = Box::pin(spawn());
+    soon("it to be refused", async {
+        while master.stats().turned_away == 0 {
+            tokio::select! {
+                ended = &mut third => panic!("must not be let in, nor give up: {ended:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    })
+    .await;
+    assert_eq!(master.nodes().len(), 2);
+    first.drain().await;
+    soon("the third", third).await.expect("is let in once there is room");
+}
