@@ -2,7 +2,10 @@
 
 use std::{convert::Infallible, fmt, io, path::PathBuf, time::Duration};
 
-use crate::id::{MethodName, NodeIdentity};
+use crate::{
+    id::{MethodName, NodeIdentity},
+    text::{LONGEST, in_one_line},
+};
 
 /// How a call can end without a value.
 ///
@@ -307,7 +310,7 @@ pub struct CodecError {
 
 impl CodecError {
     pub(crate) fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string() }
+        Self { message: in_one_line(&message.to_string(), LONGEST) }
     }
 }
 

@@ -86,6 +86,7 @@ mod service;
 #[doc(hidden)]
 pub mod simulation;
 mod sync;
+mod text;
 mod view;
 mod wire;
 

@@ -277,13 +277,12 @@ impl Impostor {
         }
     }
 
-    /// Takes the next node that dials this port in, as its master, with these times between heartbeats
-    /// and of silence.
+    /// Hears the registration of the next node that dials this port, as its master.
     ///
     /// # Panics
     ///
     /// If none comes.
-    pub async fn master(listener: &TcpListener, heartbeat: Duration, silence: Duration) -> Self {
+    pub async fn master_that_hears(listener: &TcpListener) -> Self {
         let (mut stream, _) = soon("a node to dial", listener.accept()).await.expect("accepts");
         let mut theirs = [0; 32];
         soon("its preface", stream.read_exact(&mut theirs)).await.expect("reads");
@@ -292,11 +291,30 @@ impl Impostor {
         soon("its registration", stream.read_exact(&mut length)).await.expect("reads");
         let mut registration = vec![0; u32::from_le_bytes(length) as usize];
         soon("its registration", stream.read_exact(&mut registration)).await.expect("reads");
+        Self { stream }
+    }
+
+    /// Takes the next node that dials this port in, as its master, with these times between heartbeats
+    /// and of silence.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub async fn master(listener: &TcpListener, heartbeat: Duration, silence: Duration) -> Self {
+        let mut master = Self::master_that_hears(listener).await;
         let micros = |time: Duration| number(time.as_micros() as u64);
         let verdict = [number(0), number(7), micros(heartbeat), micros(silence), number(1 << 20)].concat();
-        let length = (verdict.len() as u32).to_le_bytes().to_vec();
-        stream.write_all(&[length, verdict].concat()).await.expect("sends");
-        Self { stream }
+        master.send_verdict(&verdict).await;
+        master
+    }
+
+    /// Sends the verdict on a registration, with its length.
+    ///
+    /// # Panics
+    ///
+    /// If the node is gone.
+    pub async fn send_verdict(&mut self, verdict: &[u8]) {
+        self.send(&[&(verdict.len() as u32).to_le_bytes()[..], verdict].concat()).await;
     }
 
     /// Sends bytes as they are.

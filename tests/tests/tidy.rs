@@ -25,7 +25,7 @@ fn workspace() -> &'static Path {
 /// The module of the first level, and its floor.
 fn floor(module: &str) -> Option<u32> {
     Some(match module {
-        "id" | "error" | "config" | "hash" | "sync" | "view" | "security" => 0,
+        "id" | "error" | "config" | "hash" | "sync" | "text" | "view" | "security" => 0,
         "wire" => 1,
         "service" => 2,
         "many" => 3,

@@ -35,6 +35,8 @@ pub(crate) struct NodeCard {
 pub(crate) struct Catalogue {
     pub(super) methods: Arc<BTreeMap<MethodId, MethodKind>>,
     pub(super) services: Arc<[ServiceInfo]>,
+    /// What it takes of the master's memory, roughly, in bytes.
+    pub(super) size: usize,
     /// By service, name and version.
     offers: Vec<MethodOffer>,
 }
@@ -104,6 +106,9 @@ impl Surroundings {
     }
 }
 
+/// What a method takes beside its texts, of which there are two, in bytes.
+const SIZE_OF_METHOD: usize = 512;
+
 /// Methods of a node that are compared.
 const MOST_OFFERS: usize = 1024;
 
@@ -121,7 +126,8 @@ impl Catalogue {
             texts.push(format!("{}: {}", offer.name, offer.signature));
         }
         let info = |((name, version), methods)| ServiceInfo { name, version, methods };
-        Self { methods: Arc::new(ids), services: services.into_iter().map(info).collect(), offers }
+        let size = offers.iter().map(|offer| 2 * offer.size() + SIZE_OF_METHOD).sum();
+        Self { methods: Arc::new(ids), size, services: services.into_iter().map(info).collect(), offers }
     }
 
     pub(crate) fn offers(&self) -> &[MethodOffer] {

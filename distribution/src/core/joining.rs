@@ -1,15 +1,29 @@
 //! Whether a node may join: what it claims, held against the nodes that are here.
 
-use super::{Core, Host, card::NodeCard};
+use super::{
+    Core, Host,
+    card::{Catalogue, NodeCard},
+};
+
+/// How much memory the methods of all nodes may take, those of nodes that serve the same ones counted once, in bytes.
+const CATALOGUES_LIMIT: usize = 64 * 1024 * 1024;
 
 impl<H: Host> Core<H> {
     /// Why a node may not join as long as nothing changes, for the node to read; `None` if it may.
-    pub(crate) fn refuses(&self, card: &NodeCard) -> Option<String> {
+    pub(crate) fn refuses(&self, (card, catalogue): (&NodeCard, &Catalogue)) -> Option<String> {
         let most = self.settings.max_nodes_per_credential;
         if self.registry.registered_with(&card.principal) >= most && !self.is_here(card) {
             return Some(format!(
                 "{most} nodes are registered by {}, which is as many as the master's `max_nodes_per_credential` allows",
                 card.principal
+            ));
+        }
+        if !self.registry.has_room_for(catalogue, CATALOGUES_LIMIT) {
+            return Some(format!(
+                "the methods that this master's nodes serve take as much memory as it gives them, {} MiB, and this node's \
+                 are {} others. Nodes that serve the same methods share them",
+                CATALOGUES_LIMIT >> 20,
+                catalogue.methods.len()
             ));
         }
         // A process that comes again takes its own place, and may have a new credential by now.

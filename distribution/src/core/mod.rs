@@ -66,6 +66,7 @@ use crate::{
         method::{Method, MethodId},
         outcome,
     },
+    text::{LONGEST, in_lines, in_one_line},
     view::{NodeEvent, NodeState, Stats},
     wire::{Load, Outcome, Refusal, Reply},
 };
@@ -402,7 +403,7 @@ impl<H: Host> Core<H> {
         }
         if let Outcome::Panicked(message) = &reply.outcome {
             if may_panic_elsewhere {
-                return self.panicked(now, id, identity, &outcome::printable(message), effects);
+                return self.panicked(now, id, identity, &in_lines(message, LONGEST), effects);
             }
         }
         if let Some(error) = outcome::failure(method.name(), &identity, &reply.outcome) {
@@ -437,7 +438,7 @@ impl<H: Host> Core<H> {
                 self.refused(now, id, identity, "has lost the runtime of its async handlers", effects);
             }
             Outcome::Lost(why) => {
-                let reason = GoneReason::Dropped(outcome::printable(&why).into());
+                let reason = GoneReason::Dropped(in_one_line(&why, LONGEST).into());
                 self.lost(now, id, &identity, &reason, effects);
             }
             Outcome::Refused(Refusal::Returned) => {

@@ -133,6 +133,8 @@ pub(super) struct Registry<H: Host> {
     /// How many nodes are registered by each credential.
     credentials: FxHashMap<(PrincipalKind, Arc<str>), usize>,
     next_group: u64,
+    /// What the groups' catalogues take, in bytes.
+    catalogues: usize,
     /// Calls in flight, over all nodes.
     pub(super) in_flight: usize,
     /// Nodes that get new calls.
@@ -153,6 +155,7 @@ impl<H: Host> Registry<H> {
             names: BTreeMap::new(),
             credentials: FxHashMap::default(),
             next_group: 0,
+            catalogues: 0,
             in_flight: 0,
             alive: 0,
             resting: BTreeSet::new(),
@@ -214,6 +217,11 @@ impl<H: Host> Registry<H> {
         self.credentials.get(&credential(principal)).copied().unwrap_or(0)
     }
 
+    /// Whether a node may join that serves these methods, if those of all nodes may take this many bytes.
+    pub(super) fn has_room_for(&self, catalogue: &Catalogue, limit: usize) -> bool {
+        self.by_methods.contains_key(&catalogue.methods) || self.catalogues + catalogue.size <= limit
+    }
+
     /// Takes a node in, and says whether its group is new.
     pub(super) fn join(
         &mut self,
@@ -230,6 +238,7 @@ impl<H: Host> Registry<H> {
                 self.providers.entry(*method).or_default().push(id);
             }
             self.by_methods.insert(Arc::clone(&catalogue.methods), id);
+            self.catalogues += catalogue.size;
             self.groups.insert(id, Group::new(catalogue));
             id
         });
@@ -305,6 +314,7 @@ impl<H: Host> Registry<H> {
     fn remove_group(&mut self, id: GroupId) {
         let Some(group) = self.groups.remove(&id) else { return };
         self.by_methods.remove(&group.catalogue.methods);
+        self.catalogues -= group.catalogue.size;
         for method in group.catalogue.methods.keys() {
             if let Some(providers) = self.providers.get_mut(method) {
                 providers.retain(|provider| *provider != id);

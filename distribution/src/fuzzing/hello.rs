@@ -12,6 +12,7 @@ use super::{
 use crate::{
     error::CodecError,
     security::Access,
+    text::is_plain,
     wire::hello::{self, Definition, HelloError, MethodOffer, Security},
 };
 
@@ -171,7 +172,7 @@ pub fn registration(bytes: &[u8]) {
             let methods = told.methods.iter().flat_map(|method| [&method.service, &method.name, &method.signature]);
             let types = told.methods.iter().flat_map(|method| &method.structure).map(|definition| &definition.text);
             for text in labels.chain(methods).chain(types).chain([&told.name]) {
-                assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");
+                assert!(!text.is_empty() && is_plain(text), "{text:?}");
             }
             assert!(told.slots > 0 && told.async_limit > 0);
         }

@@ -18,6 +18,7 @@ use crate::{
         caller::{Failed, RawAnswer, Role},
         outcome,
     },
+    text::{LONGEST, in_lines},
     wire::{Outcome, batch::Outcomes, codec::Decoder},
 };
 
@@ -121,7 +122,7 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         let may_be = options.retry_panics && method.is_idempotent() && options.node.is_none();
         match item {
             Ok((Outcome::Panicked(message), _)) if may_be => {
-                let cause = Cause::Panicked(outcome::printable(message).into());
+                let cause = Cause::Panicked(in_lines(message, LONGEST).into());
                 Some(Setback { attempt: answer.attempts, node: answer.node.clone(), cause })
             }
             _ => None,

@@ -130,7 +130,7 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
     let registration = read_card(registration, credential.principal.clone());
     // Registered before it is told so: a node that knows it is registered is in the list.
     let joined = shared.with_core("a node joined", |core, now, effects| {
-        if let Some(reason) = core.refuses(&registration.0) {
+        if let Some(reason) = core.refuses((&registration.0, &registration.1)) {
             return Err(reason);
         }
         let node = core.new_node_id();

@@ -22,6 +22,7 @@ use crate::{
     config::from_micros,
     error::Error,
     id::NodeId,
+    text::{LONGEST, in_one_line},
     wire::{
         channel::Channel,
         guard::NodeGuard,
@@ -155,7 +156,7 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
                         tracing::warn!(
                             node = setup.registration.name,
                             master = setup.master,
-                            reason,
+                            %reason,
                             "lost the master; dialling again"
                         );
                     }
@@ -172,7 +173,7 @@ async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
                     tracing::warn!(
                         node = setup.registration.name,
                         master = setup.master,
-                        reason,
+                        %reason,
                         "cannot register yet; trying again until it works"
                     );
                     complained = reason;
@@ -260,10 +261,13 @@ pub(super) async fn register_as(
             reply_limit: usize::try_from(frame_limit).unwrap_or(usize::MAX).min(crate::config::LARGEST_FRAME_LIMIT),
         }),
         Ok(Verdict::Refused { reason, for_good: true }) => {
-            Err(Failure::Final { reason: Final::Refused(reason), at_first: !is_known })
+            let reason = Final::Refused(in_one_line(&reason, LONGEST));
+            Err(Failure::Final { reason, at_first: !is_known })
         }
         Ok(Verdict::Busy { retry_after }) => Err(Failure::Busy(from_micros(retry_after))),
-        Ok(Verdict::Refused { reason, for_good: false }) => Err(Failure::Passing(format!("the master says: {reason}"))),
+        Ok(Verdict::Refused { reason, for_good: false }) => {
+            Err(Failure::Passing(format!("the master says: {}", in_one_line(&reason, LONGEST))))
+        }
         Err(error @ HelloError::TooLong { what: "registration", .. }) => {
             let reason = Final::Protocol(format!("this node's own registration is too long: {error}"));
             Err(Failure::Final { reason, at_first: false })
@@ -280,14 +284,15 @@ fn failure(error: &HelloError, is_known: bool) -> Failure {
         return Failure::Busy(*again);
     }
     let text = error.to_string();
+    let at_first = match error.finality() {
+        Finality::Ever => !is_known,
+        Finality::AtFirst => true,
+        Finality::Passing => return Failure::Passing(text),
+    };
     let reason = match error.is_about() {
         Concern::Trust => Final::Untrusted(text),
         Concern::Admission => Final::Refused(text),
         Concern::Protocol => Final::Protocol(text),
     };
-    match error.finality() {
-        Finality::Ever => Failure::Final { reason, at_first: !is_known },
-        Finality::AtFirst => Failure::Final { reason, at_first: true },
-        Finality::Passing => Failure::Passing(error.to_string()),
-    }
+    Failure::Final { reason, at_first }
 }

@@ -45,6 +45,7 @@ use crate::{
     id::NodeId,
     security::Choices,
     service::{Routes, Service, router::Router},
+    text::is_shown,
     wire::{guard::NodeGuard, hello::Registration},
 };
 
@@ -485,8 +486,7 @@ impl NodeBuilder {
 /// `host-process`, and a count for all but the first node of a process.
 fn default_name() -> String {
     static STARTED: AtomicUsize = AtomicUsize::new(0);
-    let host: String =
-        gethostname::gethostname().to_string_lossy().chars().filter(|c| !c.is_control()).take(64).collect();
+    let host: String = gethostname::gethostname().to_string_lossy().chars().filter(|c| is_shown(*c)).take(64).collect();
     let host = if host.is_empty() { "node" } else { &host };
     let process = std::process::id();
     match STARTED.fetch_add(1, Ordering::Relaxed) {

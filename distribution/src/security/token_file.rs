@@ -18,7 +18,7 @@ use super::{
     policy::Access,
     token::{NAME, Token, fingerprint_of},
 };
-use crate::error::Error;
+use crate::{error::Error, text::is_plain};
 
 /// Tokens for the same access and name that are valid at a time: the newest, and the one before it.
 const VALID: usize = 2;
@@ -59,9 +59,7 @@ pub(crate) fn prepare(file: &Path) -> Result<Option<Token>, Error> {
 }
 
 pub(super) fn issue(file: &Path, access: Access, name: Option<&str>) -> Result<Token, Error> {
-    if let Some(name) =
-        name.filter(|name| name.trim() != *name || name.is_empty() || name.chars().any(char::is_control))
-    {
+    if let Some(name) = name.filter(|name| name.trim() != *name || name.is_empty() || !is_plain(name)) {
         return Err(Error::setting("name", format_args!("{name:?}"), "it must be the name of a node"));
     }
     // Of a file that is there, the key must be too: a new one would make a token that the master does not take.

@@ -24,12 +24,18 @@ use super::{
     codec::{CODEC_NAME, decode_payload, encode_payload},
     payload::Payload,
 };
-use crate::{config::to_micros, error::CodecError, hash::method_id, security::Access};
+use crate::{
+    config::to_micros,
+    error::CodecError,
+    hash::method_id,
+    security::Access,
+    text::{LONGEST, in_one_line, is_plain},
+};
 
 /// Changes with everything that an older peer would misread.
 pub(crate) const PROTOCOL_VERSION: u16 = 1;
 
-/// Room for some ten thousand methods with their signatures.
+/// Room for all that a node may say of itself.
 pub(crate) const REGISTRATION_LIMIT: usize = 1024 * 1024;
 
 /// How long the structure of one method may be, in bytes.
@@ -37,6 +43,12 @@ pub(crate) const STRUCTURE_LIMIT: usize = 8 * 1024;
 
 /// How long those of all methods of a node may be, which leaves room for the rest of the registration.
 pub(crate) const STRUCTURES_LIMIT: usize = 256 * 1024;
+
+/// How many methods a node may serve.
+const MOST_METHODS: usize = 1024;
+
+/// How long the texts of all its methods may be: names, signatures and structures, in bytes.
+const TEXTS_LIMIT: usize = 2 * STRUCTURES_LIMIT;
 
 /// How long a node may take over the hello, where nothing else is said.
 pub(crate) const HELLO_TIME: Duration = Duration::from_secs(5);
@@ -182,7 +194,7 @@ pub(crate) enum HelloError {
     )]
     NoTls,
     #[cfg(feature = "tls")]
-    #[error("{0}")]
+    #[error("{}", in_one_line(.0, LONGEST))]
     Untrusted(String),
     /// At a node: the other end did not like what this end showed.
     #[cfg(feature = "tls")]
@@ -193,7 +205,7 @@ pub(crate) enum HelloError {
     #[error("too many others register at the moment; it asks to try again after {0:?}")]
     Busy(Duration),
     #[cfg(feature = "tls")]
-    #[error("the TLS handshake failed: {0}")]
+    #[error("the TLS handshake failed: {}", in_one_line(.0, LONGEST))]
     Tls(String),
     #[cfg(feature = "tls")]
     #[error("{0}")]
@@ -218,7 +230,7 @@ pub(crate) enum HelloError {
     Closed(&'static str),
     #[error("its {what} was not complete within {time:?}")]
     Late { what: &'static str, time: Duration },
-    #[error("reading or writing failed: {0}")]
+    #[error("reading or writing failed: {}", in_one_line(&.0.to_string(), LONGEST))]
     Io(io::Error),
 }
 
@@ -328,6 +340,14 @@ pub(crate) struct Definition {
     pub(crate) text: String,
 }
 
+impl MethodOffer {
+    /// What its texts take, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let structure: usize = self.structure.iter().map(Definition::size).sum();
+        self.service.len() + self.name.len() + self.signature.len() + structure
+    }
+}
+
 impl Definition {
     /// In bytes.
     pub(crate) fn size(&self) -> usize {
@@ -344,14 +364,15 @@ impl Registration {
     /// Refuses what a well-meant node never says.
     pub(crate) fn check(&self) -> Result<(), String> {
         const LONGEST_NAME: usize = 128;
-        const LONGEST_TEXT: usize = 64 * 1024;
+        const LONGEST_SIGNATURE: usize = 8 * 1024;
         const MOST_LABELS: usize = 64;
-        const MOST_METHODS: usize = 10_000;
         const MOST_TYPES: usize = 1024;
         let short = |what: &str, text: &str, most: usize| {
-            if text.is_empty() || text.len() > most || text.chars().any(char::is_control) {
-                let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
-                return Err(format!("the {what} `{shown}` must have 1 to {most} bytes and no control characters"));
+            if text.is_empty() || text.len() > most || !is_plain(text) {
+                let shown = in_one_line(text, 40);
+                return Err(format!(
+                    "the {what} `{shown}` must have 1 to {most} bytes, and neither control nor invisible characters"
+                ));
             }
             Ok(())
         };
@@ -372,10 +393,16 @@ impl Registration {
             short("label", key, LONGEST_NAME)?;
             short("label value", value, LONGEST_NAME)?;
         }
+        let texts: usize = self.methods.iter().map(MethodOffer::size).sum();
+        if texts > TEXTS_LIMIT {
+            return Err(format!(
+                "{texts} bytes of names, signatures and types of methods, and {TEXTS_LIMIT} is the limit"
+            ));
+        }
         for method in &self.methods {
             short("service name", &method.service, LONGEST_NAME)?;
             short("method name", &method.name, LONGEST_NAME * 2)?;
-            short("signature", &method.signature, LONGEST_TEXT)?;
+            short("signature", &method.signature, LONGEST_SIGNATURE)?;
             let MethodOffer { id, service, version, name, signature, types, .. } = method;
             if method_id(service, *version, name, signature, *types) != *id {
                 return Err(format!(
@@ -729,6 +756,14 @@ mod tests {
         assert!(send(b"").await.contains("not complete within"));
     }
 
+    fn method(signature: &str) -> MethodOffer {
+        let [method] = &registration().methods[..] else { panic!("it serves one") };
+        let MethodOffer { service, version, name, types, .. } = method;
+        let signature = if signature.is_empty() { &method.signature } else { signature };
+        let id = method_id(service, *version, name, signature, *types);
+        MethodOffer { id, signature: signature.to_owned(), ..method.clone() }
+    }
+
     #[test]
     fn a_registration_that_lies_is_refused() {
         let bad = [
@@ -740,6 +775,11 @@ mod tests {
             Registration { async_limit: 0, ..registration() },
             Registration { frame_limit: 3, ..registration() },
             Registration { labels: vec![("a".to_owned(), "b".to_owned()); 65], ..registration() },
+            Registration { name: "abc\u{202e}fed".to_owned(), ..registration() },
+            Registration { labels: vec![("zone".to_owned(), "a\u{2028}b".to_owned())], ..registration() },
+            Registration { methods: vec![method(""); MOST_METHODS + 1], ..registration() },
+            Registration { methods: vec![method(&"x".repeat(STRUCTURE_LIMIT)); 65], ..registration() },
+            Registration { methods: vec![method(&"x".repeat(STRUCTURE_LIMIT + 1))], ..registration() },
         ];
         for registration in bad {
             assert!(registration.check().is_err(), "{registration:?}");

@@ -1,5 +1,7 @@
 //! Peers that have registered, or been registered at, and do not behave.
 
+mod catalogues;
+
 use std::time::Duration;
 
 use distribution::{CallError, Events, Execution, GoneReason, Master, Node, NodeEvent};
@@ -9,6 +11,7 @@ use distribution_tests::{
         Impostor, addr_bytes, frame, heartbeat, kind, number, outcome, request, response, signed, take_number, text,
     },
     log::Log,
+    process::{Process, example},
     soon,
 };
 use futures::StreamExt;
@@ -259,19 +262,38 @@ async fn lies_harm_the_liar_alone() {
 #[tokio::test]
 async fn what_a_peer_says_can_forge_no_line() {
     let (master, probe) = master().await;
-    for name in ["two\nlines", "clear\x1b[2J", "", &"x".repeat(10_000)] {
+    for name in ["two\nlines", "clear\x1b[2J", "abc\u{202e}fed", "a\u{2028}b", "", &"x".repeat(10_000)] {
         let refused = Impostor::node(master.local_addr(), name, &[ADD]).await.expect_err("is refused");
         assert!(refused.contains("name"), "{refused}");
     }
     let mut peer = Impostor::node(master.local_addr(), "evil", &[ADD]).await.expect("is taken in");
     let call = probe.add(1, 1).spawn();
     let id = peer.receive_request().await;
-    let message = format!("\x1b[2J\r{}", "x".repeat(6_000));
+    let message = format!("\x1b[2J\r\u{202e}{}", "x".repeat(6_000));
     peer.send(&response(id, 1, outcome::PANICKED, &text(&message))).await;
     let error = failure(soon("the call", call).await);
     let CallError::Panicked { message, .. } = &error else { panic!("{error:?}") };
-    assert!(message.starts_with("\\u{1b}[2J\\rxxx"), "{error}");
+    assert!(message.starts_with("\\u{1b}[2J\\r\\u{202e}xxx"), "{error}");
     assert!(message.len() < 5_000, "cut: {}", message.len());
+}
+
+#[tokio::test]
+async fn what_a_master_says_can_forge_no_line() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let addr = listener.local_addr().expect("bound").to_string();
+    // A process, so that it is all that it shows.
+    let mut node = Process::start(&example("arith"), &["node", "--master", &addr]);
+    for for_good in [0, 1] {
+        let mut master = Impostor::master_that_hears(&listener).await;
+        let reason = format!("no\x1b[2J\nWARN forged \u{202e}{}", "x".repeat(6_000));
+        master.send_verdict(&[&number(1), &text(&reason), &[for_good][..]].concat()).await;
+    }
+    assert!(!node.ended().await.success());
+    let log = node.log().await;
+    let times = log.matches("no\\u{1b}[2J\\nWARN forged \\u{202e}xxx").count();
+    assert!(times >= 3, "both refusals and the error at the end: {log}");
+    assert!(log.lines().all(|line| !line.starts_with("WARN forged") && line.len() < 5_000), "{log}");
+    assert!(!log.contains('\u{202e}') && !log.contains("\x1b[2J"), "{log}");
 }
 
 #[tokio::test]

@@ -1,0 +1,87 @@
+//! Text that a peer wrote, made fit for a log or a terminal.
+
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
+/// The most that is shown of a text that a peer may make as long as it likes, in bytes.
+pub(crate) const LONGEST: usize = 4096;
+
+/// Whether a text shows all that it holds: it has no control characters or line breaks, and none of the invisible
+/// characters that hide, reorder or join what stands beside them.
+pub(crate) fn is_plain(text: &str) -> bool {
+    text.chars().all(is_shown)
+}
+
+/// Whether a character is neither a control character, nor an invisible one for formatting, nor a line break.
+pub(crate) fn is_shown(character: char) -> bool {
+    use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
+    match character {
+        ' '..='~' => true,
+        _ => !matches!(character.general_category(), Control | Format | LineSeparator | ParagraphSeparator),
+    }
+}
+
+/// The text on one line: what is not plain is escaped as in a Rust literal, and what goes beyond `most` bytes is cut off.
+pub(crate) fn in_one_line(text: &str, most: usize) -> String {
+    escape(text, most, |_| false)
+}
+
+/// The same for a text that may have lines, such as the message of a panic: line breaks and tabs stay.
+pub(crate) fn in_lines(text: &str, most: usize) -> String {
+    escape(text, most, |character| matches!(character, '\n' | '\t'))
+}
+
+fn escape(text: &str, most: usize, stays: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len().min(most));
+    for character in text.chars() {
+        if shown.len() >= most {
+            shown.push_str(" …");
+            break;
+        }
+        if is_shown(character) || stays(character) {
+            shown.push(character);
+        } else {
+            shown.extend(character.escape_default());
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        for (text, shown) in [
+            ("two\nlines", "two\\nlines"),
+            ("\x1b[2J\r", "\\u{1b}[2J\\r"),
+            ("\u{85}\u{9b}31m", "\\u{85}\\u{9b}31m"),
+            ("abc\u{202e}fed\u{202c}", "abc\\u{202e}fed\\u{202c}"),
+            ("\u{2066}x\u{2069}\u{200b}\u{feff}", "\\u{2066}x\\u{2069}\\u{200b}\\u{feff}"),
+            ("a\u{2028}b\u{2029}c", "a\\u{2028}b\\u{2029}c"),
+            ("\u{e0041}\u{ad}", "\\u{e0041}\\u{ad}"),
+        ] {
+            assert!(!is_plain(text));
+            assert_eq!(in_one_line(text, LONGEST), shown);
+            assert!(is_plain(shown));
+        }
+        assert_eq!(in_lines("left: 1\n\tright: \x1b", LONGEST), "left: 1\n\tright: \\u{1b}");
+    }
+
+    #[test]
+    fn plain_text_of_any_script_stays_as_it_is() {
+        for text in ["node-1", "it's \"quoted\" \\", "Zürich", "ノード", "узел", "नोड", "e\u{301}", "🦀", ""]
+        {
+            assert!(is_plain(text), "{text}");
+            assert_eq!(in_one_line(text, LONGEST), text);
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        assert_eq!(in_one_line("ääää", 4), "ää …");
+        assert_eq!(in_one_line("abc", 3), "abc");
+        let long = "\x1b".repeat(1 << 20);
+        assert!(in_one_line(&long, LONGEST).len() < LONGEST + 16);
+    }
+}
