@@ -109,6 +109,11 @@ impl Authority {
         self.folder.path().join("ca.pem")
     }
 
+    /// The same as it was first written, in PEM.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
     /// Issues a certificate for these names to this holder, in place of an earlier one.
     ///
     /// # Panics

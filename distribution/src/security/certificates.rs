@@ -1,9 +1,6 @@
 //! Certificates of one's own: where their files are, and what is in them.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use rustls::{
     RootCertStore,
@@ -12,9 +9,8 @@ use rustls::{
         pem::{self, PemObject},
     },
 };
-use zeroize::Zeroizing;
 
-use super::owner::{check_owner, warn_if_readable};
+use super::trusted_file::{self, Contents};
 use crate::error::Error;
 
 /// The PEM files by which master and nodes know each other, for mutual TLS with an authority of one's own.
@@ -22,6 +18,10 @@ use crate::error::Error;
 /// Both sides need three: the certificates of the authority that they trust, their own certificate (with the
 /// intermediate ones behind it), and its key. The files are looked at with each new connection, so a certificate is
 /// renewed by putting another in its place; connections that are open stay.
+///
+/// All three must be regular files that belong to the process's user or to root, and so must each folder down to them. Nobody
+/// else may be able to write to a file, or to a folder unless it is one like `/tmp` (with the sticky bit), or what is
+/// there is not used. Symbolic links are followed where they belong to the same two.
 ///
 /// A node checks that the master's certificate is for the host that it dials. A master takes any certificate of the
 /// authority that is good for clients, unless [`peer_name`](Self::peer_name) says more.
@@ -59,11 +59,6 @@ impl Certificates {
         vec![self.authority.clone(), self.certificate.clone(), self.key.clone()]
     }
 
-    /// Has the owner know if others can read the key.
-    pub(crate) fn warn_if_readable(&self) {
-        warn_if_readable(&self.key);
-    }
-
     pub(crate) fn checked_peer_name(&self) -> Result<Option<ServerName<'static>>, Error> {
         let name = self.peer_name.as_ref().map(|name| {
             ServerName::try_from(name.clone()).map_err(|_| {
@@ -73,16 +68,10 @@ impl Certificates {
         name.transpose()
     }
 
-    pub(crate) fn load(&self) -> Result<Loaded, Error> {
-        let mut authority = RootCertStore::empty();
-        for certificate in read_certificates(&self.authority)? {
-            authority.add(certificate).map_err(|error| failed(&self.authority, error))?;
-        }
-        let chain = read_certificates(&self.certificate)?;
-        check_owner(&self.key).map_err(|reason| failed(&self.key, reason))?;
-        let text = Zeroizing::new(fs::read(&self.key).map_err(|error| failed(&self.key, error))?);
-        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| failed(&self.key, pem_fault(&error)))?;
-        Ok(Loaded { authority, chain, key })
+    /// What the files hold: authority, certificate and key.
+    pub(crate) fn read(&self) -> Result<[Contents; 3], Error> {
+        let read = |file: &PathBuf| trusted_file::read(file).map_err(|error| failed(file, error));
+        Ok([read(&self.authority)?, read(&self.certificate)?, read(&self.key)?])
     }
 
     /// What went wrong with one's own certificate and key, which is not about one file alone.
@@ -98,12 +87,25 @@ pub(crate) struct Loaded {
     pub(crate) key: PrivateKeyDer<'static>,
 }
 
-fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let text = fs::read(file).map_err(|error| failed(file, error))?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let certificates = certificates.map_err(|error| failed(file, pem_fault(&error)))?;
+impl Loaded {
+    /// Makes sense of what [`Certificates::read`] has read. Warns if others can read the key.
+    pub(crate) fn new([authority_text, certificate, key]: &[Contents; 3]) -> Result<Self, Error> {
+        let mut authority = RootCertStore::empty();
+        for certificate in certificates(authority_text)? {
+            authority.add(certificate).map_err(|error| failed(authority_text.file(), error))?;
+        }
+        let chain = certificates(certificate)?;
+        key.warn_if_readable();
+        let key = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|error| failed(key.file(), pem_fault(&error)))?;
+        Ok(Self { authority, chain, key })
+    }
+}
+
+fn certificates(contents: &Contents) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(contents.bytes()).collect();
+    let certificates = certificates.map_err(|error| failed(contents.file(), pem_fault(&error)))?;
     if certificates.is_empty() {
-        return Err(failed(file, "there is no `BEGIN CERTIFICATE` in it"));
+        return Err(failed(contents.file(), "there is no `BEGIN CERTIFICATE` in it"));
     }
     Ok(certificates)
 }

@@ -5,14 +5,14 @@
 
 #[cfg(feature = "tls")]
 mod certificates;
-#[cfg(feature = "tls")]
-mod owner;
 mod policy;
 mod principal;
 #[cfg(feature = "tls")]
 mod token;
 #[cfg(feature = "tls")]
 pub(crate) mod token_file;
+#[cfg(feature = "tls")]
+mod trusted_file;
 #[cfg(feature = "tls")]
 mod watched;
 
@@ -28,8 +28,9 @@ pub(crate) use self::policy::Operation;
 pub use self::{certificates::Certificates, token::Token};
 #[cfg(feature = "tls")]
 pub(crate) use self::{
-    owner::warn_if_readable,
+    certificates::Loaded,
     token::{Fingerprint, Secret, fingerprint_of, short_fingerprint},
+    trusted_file::Contents,
     watched::{OnTrouble, Watched},
 };
 pub use self::{

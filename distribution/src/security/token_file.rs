@@ -3,8 +3,7 @@
 //! The key file is written first: a master that is stopped in between makes a token for the same key next time.
 
 use std::{
-    fs, io,
-    io::Write,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -14,9 +13,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     certificates::pem_fault,
-    owner::check_owner,
     policy::Access,
     token::{NAME, Token, fingerprint_of},
+    trusted_file::{self, Contents, FileError},
 };
 use crate::{error::Error, text::is_plain};
 
@@ -45,7 +44,7 @@ pub(crate) fn key_path(file: &Path) -> PathBuf {
 
 /// Makes what is missing at a master's first start, and says whether a token was made.
 pub(crate) fn prepare(file: &Path) -> Result<Option<Token>, Error> {
-    if fs::exists(file).map_err(|source| unreadable(file, source))? {
+    if trusted_file::exists(file).map_err(|error| unreadable(file, error))? {
         return Ok(None);
     }
     let certificate = make_key(file)?;
@@ -53,7 +52,7 @@ pub(crate) fn prepare(file: &Path) -> Result<Option<Token>, Error> {
     match write(file, std::slice::from_ref(&token), false) {
         Ok(()) => Ok(Some(token)),
         // Another master has just made it.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) if error.kind() == Some(io::ErrorKind::AlreadyExists) => Ok(None),
         Err(error) => Err(unwritable(file, error)),
     }
 }
@@ -63,8 +62,8 @@ pub(super) fn issue(file: &Path, access: Access, name: Option<&str>) -> Result<T
         return Err(Error::setting("name", format_args!("{name:?}"), "it must be the name of a node"));
     }
     // Of a file that is there, the key must be too: a new one would make a token that the master does not take.
-    let (certificate, before) = match fs::exists(file).map_err(|source| unreadable(file, source))? {
-        true => load(file).map(|keys| (keys.certificate, keys.tokens))?,
+    let (certificate, before) = match trusted_file::exists(file).map_err(|error| unreadable(file, error))? {
+        true => keys(&read(file)?).map(|keys| (keys.certificate, keys.tokens))?,
         false => (make_key(file)?, Vec::new()),
     };
     let token = new_token(file, access, &certificate)?.for_node(name);
@@ -79,11 +78,33 @@ pub(super) fn issue(file: &Path, access: Access, name: Option<&str>) -> Result<T
     Ok(token)
 }
 
-/// Reads what a master needs, and checks that it belongs together.
-pub(crate) fn load(file: &Path) -> Result<Keys, Error> {
-    let tokens = read_tokens(file)?;
-    let (certificate, key) = read_key(&key_path(file))?;
-    let keys = Keys { tokens, certificate, key };
+/// Reads the two files that a master needs: tokens and key.
+pub(crate) fn read(file: &Path) -> Result<[Contents; 2], Error> {
+    Ok([read_tokens(file)?, read_key(&key_path(file))?])
+}
+
+/// Reads the one file that a node needs.
+pub(crate) fn read_tokens(file: &Path) -> Result<Contents, Error> {
+    trusted_file::read(file).map_err(|error| unreadable(file, error))
+}
+
+fn read_key(path: &Path) -> Result<Contents, Error> {
+    trusted_file::read(path).map_err(|error| match error.kind() {
+        Some(io::ErrorKind::NotFound) => invalid(
+            path,
+            "it is missing. It belongs beside the token file, where the master runs: put it back, or remove the token \
+             file to have both made anew, and give the nodes the new token"
+                .to_owned(),
+        ),
+        _ => unreadable(path, error),
+    })
+}
+
+/// Makes sense of what [`read`] has read, and checks that it belongs together.
+pub(crate) fn keys([token_text, key_text]: &[Contents; 2]) -> Result<Keys, Error> {
+    let file = token_text.file();
+    let (certificate, key) = key(key_text)?;
+    let keys = Keys { tokens: tokens(token_text)?, certificate, key };
     let fingerprint = fingerprint_of(&keys.certificate);
     if let Some(other) = keys.tokens.iter().find(|token| *token.fingerprint() != fingerprint) {
         return Err(invalid(
@@ -106,17 +127,17 @@ pub(crate) fn load(file: &Path) -> Result<Keys, Error> {
 }
 
 /// The first token in a file with which nodes may register.
-pub(crate) fn node_token(file: &Path) -> Result<Token, Error> {
-    let tokens = read_tokens(file)?;
-    tokens
+pub(crate) fn node_token(contents: &Contents) -> Result<Token, Error> {
+    tokens(contents)?
         .into_iter()
         .find(|token| token.access() == Access::Nodes)
-        .ok_or_else(|| invalid(file, "there is no token for nodes in it".to_owned()))
+        .ok_or_else(|| invalid(contents.file(), "there is no token for nodes in it".to_owned()))
 }
 
-fn read_tokens(file: &Path) -> Result<Vec<Token>, Error> {
-    check_owner(file).map_err(|reason| invalid(file, reason))?;
-    let text = Zeroizing::new(fs::read_to_string(file).map_err(|source| unreadable(file, source))?);
+fn tokens(contents: &Contents) -> Result<Vec<Token>, Error> {
+    let file = contents.file();
+    let text =
+        std::str::from_utf8(contents.bytes()).map_err(|error| invalid(file, format!("it is no text: {error}")))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
     lines
         .map(|(at, line)| Token::parse(line).map_err(|reason| invalid(file, format!("line {}: {reason}", at + 1))))
@@ -126,8 +147,8 @@ fn read_tokens(file: &Path) -> Result<Vec<Token>, Error> {
 /// The certificate that belongs to a token file, made with its key if there is none.
 fn make_key(file: &Path) -> Result<CertificateDer<'static>, Error> {
     let path = key_path(file);
-    if !fs::exists(&path).map_err(|source| unreadable(&path, source))? {
-        let failed = |error: rcgen::Error| unwritable(&path, io::Error::other(error));
+    if !trusted_file::exists(&path).map_err(|error| unreadable(&path, error))? {
+        let failed = |error: rcgen::Error| unwritable(&path, io::Error::other(error).into());
         let mut key = KeyPair::generate().map_err(failed)?;
         // Nodes know the certificate by its fingerprint, so that its name says nothing.
         let params = CertificateParams::new(vec!["distribution.invalid".to_owned()]).map_err(failed)?;
@@ -135,41 +156,30 @@ fn make_key(file: &Path) -> Result<CertificateDer<'static>, Error> {
         let (key_text, certificate_text) = (Zeroizing::new(key.serialize_pem()), certificate.pem());
         key.zeroize();
         let text = Zeroizing::new([key_text.as_bytes(), certificate_text.as_bytes()].concat());
-        match write_private(&path, &text, false) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unwritable(&path, error)),
+        match trusted_file::create(&path, &text) {
+            Err(error) if error.kind() != Some(io::ErrorKind::AlreadyExists) => return Err(unwritable(&path, error)),
             _ => {}
         }
     }
-    let (certificate, mut key) = read_key(&path)?;
+    let (certificate, mut key) = key(&read_key(&path)?)?;
     key.zeroize();
     Ok(certificate)
 }
 
-fn read_key(path: &Path) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), Error> {
-    check_owner(path).map_err(|reason| invalid(path, reason))?;
-    let text = Zeroizing::new(fs::read(path).map_err(|source| {
-        match source.kind() {
-        io::ErrorKind::NotFound => invalid(
-            path,
-            "it is missing. It belongs beside the token file, where the master runs: put it back, or remove the token \
-             file to have both made anew, and give the nodes the new token"
-                .to_owned(),
-        ),
-        _ => unreadable(path, source),
-    }
-    })?);
-    let key = PrivateKeyDer::from_pem_slice(&text)
+fn key(contents: &Contents) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), Error> {
+    let (path, text) = (contents.file(), contents.bytes());
+    let key = PrivateKeyDer::from_pem_slice(text)
         .map_err(|error| invalid(path, format!("its key: {}", pem_fault(&error))))?;
-    let certificate = CertificateDer::from_pem_slice(&text)
+    let certificate = CertificateDer::from_pem_slice(text)
         .map_err(|error| invalid(path, format!("its certificate: {}", pem_fault(&error))))?;
     Ok((certificate, key))
 }
 
 fn new_token(file: &Path, access: Access, certificate: &CertificateDer<'_>) -> Result<Token, Error> {
-    Token::new(access, fingerprint_of(certificate)).map_err(|error| unwritable(file, io::Error::other(error)))
+    Token::new(access, fingerprint_of(certificate)).map_err(|error| unwritable(file, io::Error::other(error).into()))
 }
 
-fn write(file: &Path, tokens: &[Token], replace: bool) -> io::Result<()> {
+fn write(file: &Path, tokens: &[Token], replace: bool) -> Result<(), FileError> {
     let mut text = Zeroizing::new(HEADING.to_owned());
     // As large as it gets, for the same reason as a token's text.
     text.reserve_exact(
@@ -185,35 +195,25 @@ fn write(file: &Path, tokens: &[Token], replace: bool) -> io::Result<()> {
         }
         text.push('\n');
     }
-    write_private(file, text.as_bytes(), replace)
-}
-
-/// Writes a file that its owner alone can read, whole or not at all.
-fn write_private(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    // Made with mode 0600.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    #[cfg(unix)]
-    if let (Ok(before), true) = (fs::metadata(path), rustix::process::geteuid().is_root()) {
-        // Whoever runs the master has to be able to read it.
-        use std::os::unix::fs::{MetadataExt, fchown};
-        fchown(file.as_file(), Some(before.uid()), Some(before.gid()))?;
+    match replace {
+        true => trusted_file::replace(file, text.as_bytes()),
+        false => trusted_file::create(file, text.as_bytes()),
     }
-    file.as_file().sync_all()?;
-    let written = if replace { file.persist(path) } else { file.persist_noclobber(path) };
-    written.map(|_| ()).map_err(|error| error.error)
 }
 
-fn unreadable(file: &Path, source: io::Error) -> Error {
-    Error::TokenFile { file: file.to_owned(), reason: format!("it cannot be read: {source}") }
+fn unreadable(file: &Path, error: FileError) -> Error {
+    invalid(file, refused("read", error))
 }
 
-fn unwritable(file: &Path, source: io::Error) -> Error {
-    Error::TokenFile { file: file.to_owned(), reason: format!("it cannot be written: {source}") }
+fn unwritable(file: &Path, error: FileError) -> Error {
+    invalid(file, refused("written", error))
+}
+
+fn refused(done: &str, error: FileError) -> String {
+    match error {
+        FileError::Io(error) => format!("it cannot be {done}: {error}"),
+        FileError::Refused(reason) => reason,
+    }
 }
 
 fn invalid(file: &Path, reason: String) -> Error {
@@ -222,14 +222,24 @@ fn invalid(file: &Path, reason: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().expect("a folder")
     }
 
+    fn load(file: &Path) -> Result<Keys, Error> {
+        keys(&read(file)?)
+    }
+
+    fn for_nodes(file: &Path) -> Token {
+        node_token(&read_tokens(file).expect("reads")).expect("one for nodes")
+    }
+
     fn ids(file: &Path) -> Vec<String> {
-        read_tokens(file).expect("reads").iter().map(Token::id).collect()
+        tokens(&read_tokens(file).expect("reads")).expect("tokens").iter().map(Token::id).collect()
     }
 
     #[test]
@@ -247,7 +257,7 @@ mod tests {
         let keys = load(&file).expect("belongs together");
         assert_eq!(keys.tokens[0].id(), token.id());
         assert_eq!(*token.fingerprint(), fingerprint_of(&keys.certificate));
-        assert_eq!(node_token(&file).expect("one for nodes").expose(), token.expose());
+        assert_eq!(for_nodes(&file).expose(), token.expose());
     }
 
     #[test]
@@ -260,7 +270,7 @@ mod tests {
         assert_eq!(ids(&file), [second.id(), caller.id(), first.id()]);
         let third = Token::issue(&file, Access::Nodes).expect("writes");
         assert_eq!(ids(&file), [third.id(), second.id(), caller.id()]);
-        assert_eq!(node_token(&file).expect("the newest").id(), third.id());
+        assert_eq!(for_nodes(&file).id(), third.id());
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -334,7 +344,7 @@ mod tests {
         for (path, mode) in [(file.clone(), 0o620), (key_path(&file), 0o602)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changes");
             let why = load(&file).err().expect("could be anybody's").to_string();
-            assert!(why.contains("others than its owner can write to it") && why.contains("chmod 600"), "{why}");
+            assert!(why.contains("others than its owner can write to it") && why.contains("chmod go-w"), "{why}");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changes");
         }
         load(&file).expect("is well again");

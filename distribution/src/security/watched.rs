@@ -1,22 +1,20 @@
 //! Something that is made of files, and made anew when they change.
+//!
+//! Whether they have changed is seen by what they hold: who may write to a file can set its length and times as well. They
+//! are read whole at each look, and small.
 
 use std::{
-    fs,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
 };
 
+use sha2::{Digest, Sha256};
+
+use super::trusted_file::Contents;
 use crate::error::Error;
 
-/// What tells that a file was replaced or written to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    length: u64,
-    /// Files that are replaced in the same instant differ in this; 0 where there is none.
-    inode: u64,
-}
+/// SHA-256 over what all files hold. Kept in place of what they hold, which is secret.
+type Held = [u8; 32];
 
 /// What holds while the files are of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,31 +27,39 @@ pub(crate) enum OnTrouble {
 
 /// A value with the files that it was made of.
 pub(crate) struct Watched<T> {
+    /// For logs.
     files: Vec<PathBuf>,
-    load: Box<dyn Fn() -> Result<T, Error> + Send + Sync>,
+    read: Box<Read<T>>,
     on_trouble: OnTrouble,
     state: Mutex<State<T>>,
 }
 
+/// Reads the files; makes a value of them if they do not hold this any more.
+type Read<T> = dyn Fn(Held) -> Result<Option<(T, Held)>, Error> + Send + Sync;
+
 struct State<T> {
     value: Arc<T>,
-    stamps: Vec<Option<Stamp>>,
+    held: Held,
     /// Said once, not with each connection.
     complained: String,
 }
 
 impl<T> Watched<T> {
     /// Makes it for the first time.
-    pub(crate) fn new(
+    pub(crate) fn new<const FILES: usize>(
         files: Vec<PathBuf>,
         on_trouble: OnTrouble,
-        load: impl Fn() -> Result<T, Error> + Send + Sync + 'static,
+        read: impl Fn() -> Result<[Contents; FILES], Error> + Send + Sync + 'static,
+        load: impl Fn(&[Contents; FILES]) -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        // Before, so that a change while it is loaded is seen at the next look.
-        let stamps = stamps(&files);
-        let value = Arc::new(load()?);
-        let state = Mutex::new(State { value, stamps, complained: String::new() });
-        Ok(Self { files, load: Box::new(load), on_trouble, state })
+        let contents = read()?;
+        let state = State { value: Arc::new(load(&contents)?), held: held(&contents), complained: String::new() };
+        let read = move |before| {
+            let contents = read()?;
+            let held = held(&contents);
+            if held == before { Ok(None) } else { load(&contents).map(|value| Some((value, held))) }
+        };
+        Ok(Self { files, read: Box::new(read), on_trouble, state: Mutex::new(state) })
     }
 
     /// What the files held when they were looked at last.
@@ -68,17 +74,17 @@ impl<T> Watched<T> {
     /// Why they are of no use, if that is not to be passed over.
     pub(crate) fn look(&self) -> Result<Arc<T>, Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamps = stamps(&self.files);
-        if stamps == state.stamps {
-            return Ok(Arc::clone(&state.value));
-        }
-        match (self.load)() {
-            Ok(value) => {
-                tracing::info!(files = ?self.files, "read again, because they have changed");
-                *state = State { value: Arc::new(value), stamps, complained: String::new() };
+        match (self.read)(state.held) {
+            Ok(None) => {
+                state.complained.clear();
                 Ok(Arc::clone(&state.value))
             }
-            // The stamps stay as they were, so that the next look tries again.
+            Ok(Some((value, held))) => {
+                tracing::info!(files = ?self.files, "read again, because they have changed");
+                *state = State { value: Arc::new(value), held, complained: String::new() };
+                Ok(Arc::clone(&state.value))
+            }
+            // What was held stays as it was, so that the next look tries again.
             Err(error) => {
                 let complaint = error.to_string();
                 if complaint != state.complained {
@@ -98,21 +104,21 @@ impl<T> Watched<T> {
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
-    files.iter().map(|file| fs::metadata(file).ok().map(|metadata| stamp(&metadata))).collect()
-}
-
-fn stamp(metadata: &fs::Metadata) -> Stamp {
-    #[cfg(unix)]
-    let inode = std::os::unix::fs::MetadataExt::ino(metadata);
-    #[cfg(not(unix))]
-    let inode = 0;
-    Stamp { modified: metadata.modified().ok(), length: metadata.len(), inode }
+fn held(contents: &[Contents]) -> Held {
+    let mut digest = Sha256::new();
+    for contents in contents {
+        // With its length, so that nothing moves from one file to the next unseen.
+        digest.update((contents.bytes().len() as u64).to_le_bytes());
+        digest.update(contents.bytes());
+    }
+    digest.finalize().into()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+
+    use super::{super::trusted_file, *};
 
     #[test]
     fn it_changes_with_its_files() {
@@ -121,8 +127,12 @@ mod tests {
             let file = folder.path().join("number");
             fs::write(&file, "1").expect("writes");
             let from = file.clone();
-            let watched = Watched::new(vec![file.clone()], on_trouble, move || {
-                let text = fs::read_to_string(&from).unwrap_or_default();
+            let read = move || match trusted_file::read(&from) {
+                Ok(contents) => Ok([contents]),
+                Err(error) => Err(Error::setting("number", error, "it must be there")),
+            };
+            let watched = Watched::new(vec![file.clone()], on_trouble, read, |[contents]| {
+                let text = String::from_utf8_lossy(contents.bytes());
                 text.parse::<u32>().map_err(|_| Error::setting("number", text, "it must be a number"))
             });
             let watched = watched.expect("loads");
@@ -131,10 +141,15 @@ mod tests {
             assert_eq!(look(), Some(1));
             fs::write(&file, "234").expect("writes");
             assert_eq!(look(), Some(234));
+            // Nothing but what it holds tells this from the one before.
+            let modified = fs::metadata(&file).and_then(|metadata| metadata.modified()).expect("has a time");
+            fs::write(&file, "432").expect("writes");
+            fs::File::options().write(true).open(&file).and_then(|file| file.set_modified(modified)).expect("sets it");
+            assert_eq!(look(), Some(432));
             fs::write(&file, "none").expect("writes");
-            assert_eq!(look(), before(234));
+            assert_eq!(look(), before(432));
             fs::remove_file(&file).expect("removes");
-            assert_eq!(look(), before(234));
+            assert_eq!(look(), before(432));
             fs::write(&file, "5").expect("writes");
             assert_eq!(look(), Some(5));
         }

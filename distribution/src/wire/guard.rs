@@ -30,7 +30,7 @@ use super::{
     tls,
 };
 #[cfg(feature = "tls")]
-use crate::security::{OnTrouble, TOKEN_VARIABLE, Token, Watched, short_fingerprint, token_file, warn_if_readable};
+use crate::security::{Contents, OnTrouble, TOKEN_VARIABLE, Token, Watched, short_fingerprint, token_file};
 use crate::{
     error::Error,
     security::{Access, Choices, Principal, PrincipalKind, beyond_loopback},
@@ -153,9 +153,13 @@ impl MasterGuard {
         #[cfg(feature = "tls")]
         if let Some(certificates) = &choices.certificates {
             let name = certificates.checked_peer_name()?;
-            let load = certificates.clone();
-            let watched = Watched::new(certificates.files(), OnTrouble::Keep, move || tls::certificate_server(&load))?;
-            certificates.warn_if_readable();
+            let (read, load) = (certificates.clone(), certificates.clone());
+            let watched = Watched::new(
+                certificates.files(),
+                OnTrouble::Keep,
+                move || read.read(),
+                move |contents| tls::certificate_server(&load, contents),
+            )?;
             return Ok(Self::Certificates(Arc::new(watched), name));
         }
         Ok(Self::Open)
@@ -165,18 +169,16 @@ impl MasterGuard {
     fn with_token_file(file: &Path) -> Result<Self, Error> {
         let made = token_file::prepare(file)?;
         let key = token_file::key_path(file);
-        let load_from = file.to_owned();
-        let watched = Watched::new(vec![file.to_owned(), key.clone()], OnTrouble::Fail, move || {
-            let token_file::Keys { tokens, certificate, key } = token_file::load(&load_from)?;
-            let config = tls::token_server(certificate, key).map_err(|error| Error::TokenFile {
-                file: token_file::key_path(&load_from),
-                reason: error.to_string(),
-            })?;
+        let read_from = file.to_owned();
+        let load = move |contents: &[Contents; 2]| {
+            contents.iter().for_each(Contents::warn_if_readable);
+            let token_file::Keys { tokens, certificate, key: private } = token_file::keys(contents)?;
+            let config = tls::token_server(certificate, private)
+                .map_err(|error| Error::TokenFile { file: key.clone(), reason: error.to_string() })?;
             Ok(TokenServer { config: Arc::new(config), tokens })
-        })?;
-        for file in [file, &key] {
-            warn_if_readable(file);
-        }
+        };
+        let files = vec![file.to_owned(), token_file::key_path(file)];
+        let watched = Watched::new(files, OnTrouble::Fail, move || token_file::read(&read_from), load)?;
         if let Some(token) = made {
             tracing::info!(
                 file = %file.display(),
@@ -406,23 +408,27 @@ impl NodeGuard {
         if !choices.insecure {
             if let Some(certificates) = &choices.certificates {
                 let name = certificates.checked_peer_name()?;
-                let load = certificates.clone();
-                let watched = Watched::new(certificates.files(), OnTrouble::Keep, move || {
-                    tls::certificate_client(&load).map(Arc::new)
-                })?;
-                certificates.warn_if_readable();
+                let (read, load) = (certificates.clone(), certificates.clone());
+                let watched = Watched::new(
+                    certificates.files(),
+                    OnTrouble::Keep,
+                    move || read.read(),
+                    move |contents| tls::certificate_client(&load, contents).map(Arc::new),
+                )?;
                 return Ok(Self::Certificates(Arc::new(watched), name));
             }
             if let Some(file) = &choices.token_file {
-                warn_if_readable(file);
-                let load_from = file.clone();
-                let load = move || TokenClient::new(token_file::node_token(&load_from)?);
-                return Ok(Self::Token(Arc::new(Watched::new(vec![file.clone()], OnTrouble::Keep, load)?)));
+                let read_from = file.clone();
+                let read = move || Ok([token_file::read_tokens(&read_from)?]);
+                let load = |contents: &[Contents; 1]| {
+                    contents.iter().for_each(Contents::warn_if_readable);
+                    TokenClient::new(token_file::node_token(&contents[0])?)
+                };
+                return Ok(Self::Token(Arc::new(Watched::new(vec![file.clone()], OnTrouble::Keep, read, load)?)));
             }
             if let Some(token) = choices.given_token()? {
-                return Ok(Self::Token(Arc::new(Watched::new(Vec::new(), OnTrouble::Keep, move || {
-                    TokenClient::new(token.clone())
-                })?)));
+                let load = move |_: &[Contents; 0]| TokenClient::new(token.clone());
+                return Ok(Self::Token(Arc::new(Watched::new(Vec::new(), OnTrouble::Keep, || Ok([]), load)?)));
             }
         }
         Ok(Self::Open { insecure: choices.insecure })

@@ -20,7 +20,7 @@ use rustls::{
 use super::{guard::CertificateServer, hello::HelloError};
 use crate::{
     error::Error,
-    security::{Certificates, Fingerprint, fingerprint_of},
+    security::{Certificates, Contents, Fingerprint, Loaded, fingerprint_of},
 };
 
 const NO_TLS_1_3: &str =
@@ -106,8 +106,11 @@ impl ServerCertVerifier for Pinned {
 }
 
 /// A master's end that takes whom its authority vouches for.
-pub(super) fn certificate_server(certificates: &Certificates) -> Result<CertificateServer, Error> {
-    let loaded = certificates.load()?;
+pub(super) fn certificate_server(
+    certificates: &Certificates,
+    contents: &[Contents; 3],
+) -> Result<CertificateServer, Error> {
+    let loaded = Loaded::new(contents)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(loaded.authority), provider())
         .build()
         .map_err(|error| certificates.mismatch(error))?;
@@ -121,8 +124,8 @@ pub(super) fn certificate_server(certificates: &Certificates) -> Result<Certific
 }
 
 /// A node's end that takes a master its authority vouches for, and shows its own certificate.
-pub(super) fn certificate_client(certificates: &Certificates) -> Result<ClientConfig, Error> {
-    let loaded = certificates.load()?;
+pub(super) fn certificate_client(certificates: &Certificates, contents: &[Contents; 3]) -> Result<ClientConfig, Error> {
+    let loaded = Loaded::new(contents)?;
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(loaded.authority), provider())
         .build()
         .map_err(|error| certificates.mismatch(error))?;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "what people are told is to be read, with `--nocapture`")]
 
+mod files;
 mod names;
 mod revocation;
 mod roles;
