@@ -33,6 +33,8 @@ pub(crate) struct Limits {
     pub(crate) patience: Patience,
     /// How deeply a value may be nested.
     pub(crate) max_depth: u16,
+    /// The timeout of calls without one of their own.
+    pub(crate) default_timeout: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -44,6 +46,7 @@ impl Default for Limits {
             handshake_failures: 10,
             patience: Patience::default(),
             max_depth: MAX_DEPTH,
+            default_timeout: None,
         }
     }
 }

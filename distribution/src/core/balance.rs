@@ -101,9 +101,12 @@ impl<H: Host> Node<H> {
                     && self.backlog.time.saturating_add(need.time) <= PREFETCH_TIME * self.limit(kind))
     }
 
-    /// Whether one more call may be sent that could also go elsewhere. A node whose calls failed gets fewer of these.
+    /// Whether one more call may be sent that could also go elsewhere. A node whose calls failed gets fewer of these, and
+    /// so does a newcomer.
     pub(super) fn takes_any(&self, kind: MethodKind, need: Need) -> bool {
-        self.health.allows(self.counts.compute + self.counts.asynchronous) && self.takes(kind, need)
+        self.health.allows(self.counts.compute + self.counts.asynchronous)
+            && self.window.left(kind, self.counts[kind]) > 0
+            && self.takes(kind, need)
     }
 }
 

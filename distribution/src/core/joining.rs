@@ -11,6 +11,10 @@ const CATALOGUES_LIMIT: usize = 64 * 1024 * 1024;
 impl<H: Host> Core<H> {
     /// Why a node may not join as long as nothing changes, for the node to read; `None` if it may.
     pub(crate) fn refuses(&self, (card, catalogue): (&NodeCard, &Catalogue)) -> Option<String> {
+        let most = self.settings.max_nodes;
+        if self.registry.len() >= most && !self.is_here(card) {
+            return Some(format!("{most} nodes are registered, which is as many as the master's `max_nodes` allows"));
+        }
         let most = self.settings.max_nodes_per_credential;
         if self.registry.registered_with(&card.principal) >= most && !self.is_here(card) {
             return Some(format!(

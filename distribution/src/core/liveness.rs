@@ -2,7 +2,7 @@
 //!
 //! All nodes are looked at four times a heartbeat, a slice of them at a time, so that many nodes do not hold the lock.
 
-use super::{Core, Effect, Effects, Host, LinkHandle, Time, chores::Chore};
+use super::{Core, Effect, Effects, Host, LinkHandle, Time, balance::UNKNOWN_RUN_TIME, chores::Chore};
 use crate::{
     error::GoneReason,
     id::NodeId,
@@ -89,6 +89,13 @@ impl<H: Host> Core<H> {
             node.stuck = true;
             effects.push(Effect::Retract { link: node.link.clone() });
             self.registry.reindex(id);
+        }
+        let Some(node) = self.registry.node_mut(id) else { return };
+        let is_heard = node.state == NodeState::Alive && silent_for < self.settings.heartbeat * SUSPECT_AFTER;
+        let takes = |method| self.run_times.get(&method).copied().unwrap_or(UNKNOWN_RUN_TIME);
+        if is_heard && node.window.look(now, self.settings.heartbeat, node.counts, &node.card, takes) {
+            self.registry.reindex(id);
+            self.chores.push_back(Chore::Feed(id));
         }
         let Some(node) = self.registry.node(id) else { return };
         if silent_for >= self.settings.heartbeat * SUSPECT_AFTER {

@@ -8,7 +8,7 @@
 //! [`registry`] keeps the nodes and their books, [`group`] finds them by load and label, [`balance`] is the rule by which
 //! one is chosen, [`queues`] keeps what waits, [`schedule`] brings the two together. [`expiry`] decides about calls that no
 //! node serves, [`retry`] about calls whose node was lost, [`health`] about nodes whose calls fail, [`liveness`] about nodes
-//! that fall silent. [`chores`] spreads long work over many short holds of the lock.
+//! that fall silent, [`slow_start`] about how much a newcomer is given. [`chores`] spreads long work over many short holds of the lock.
 
 mod balance;
 mod call;
@@ -32,6 +32,7 @@ mod row;
 #[cfg(any(test, feature = "simulation"))]
 mod sanity;
 mod schedule;
+mod slow_start;
 #[cfg(test)]
 mod tests;
 
@@ -51,12 +52,14 @@ use calls::{Calls, Walk};
 use chores::{Chore, Departed, Filled};
 use queues::{QueueId, Queues, Seq};
 use registry::Registry;
+use slow_start::Window;
 
 pub(crate) use call::Demand;
 pub(crate) use card::{Catalogue, NodeCard, Surroundings, read as read_card};
 pub(crate) use effect::{Attempted, CallHandle, Effect, Effects, Ended, Host, LinkHandle};
 pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
 pub(crate) use row::NodeRow;
+pub(crate) use slow_start::SLOW_START;
 
 use crate::{
     error::{CallError, Cause, Execution, GoneReason, Part, Progress, Setback},
@@ -82,8 +85,11 @@ pub(crate) struct Settings {
     /// Calls that may wait, and bytes of their arguments.
     pub(crate) queue: usize,
     pub(crate) queue_bytes: usize,
-    /// Nodes that may be registered by one credential.
+    /// Nodes that may be registered, in all and by one credential.
+    pub(crate) max_nodes: usize,
     pub(crate) max_nodes_per_credential: usize,
+    /// Requests of each kind that a newcomer may have in flight; see [`SLOW_START`].
+    pub(crate) slow_start: u32,
     /// Calls or nodes that are dealt with before the lock is given to others; see [`SLICE`].
     pub(crate) slice: usize,
     /// What node and call ids begin with.
@@ -219,7 +225,8 @@ impl<H: Host> Core<H> {
         self.reasons.clear();
         let identity = NodeIdentity { id, name: Arc::clone(&card.name), addr };
         let principal = card.principal.clone();
-        let is_new_group = self.registry.join(now, identity.clone(), (card, catalogue), link);
+        let window = Window::new(self.settings.slow_start, &card);
+        let is_new_group = self.registry.join(now, identity.clone(), (card, catalogue), link, window);
         if is_new_group {
             self.registry.add_work_of(id, &self.queues);
         }

@@ -21,6 +21,7 @@ use super::{
     per_kind::{KINDS, PerKind},
     queues::{HeadChange, Place, QueueId, Queues, Scope, TakenBy, Work},
     row::NodeRow,
+    slow_start::Window,
 };
 use crate::{
     id::{CallId, NodeId, NodeIdentity},
@@ -40,6 +41,7 @@ const MOST_COMPARED: usize = 64;
 pub(super) struct Booking {
     pub(super) call: CallId,
     pub(super) attempt: u32,
+    pub(super) method: MethodId,
     pub(super) kind: MethodKind,
     /// How many calls it is.
     pub(super) count: u32,
@@ -74,6 +76,8 @@ pub(super) struct Node<H: Host> {
     /// How often an async handler of it has blocked its thread.
     pub(super) blocked_async: u32,
     pub(super) health: Health,
+    /// How much it may have in flight of calls that could go elsewhere.
+    pub(super) window: Window,
     pub(super) group: GroupId,
     pub(super) views: Views,
     /// Requests in flight.
@@ -97,7 +101,8 @@ impl<H: Host> Node<H> {
                 standing.limit[kind] = self.limit(kind);
             }
             if self.state == NodeState::Alive {
-                standing.free[kind] = self.limit(kind).saturating_sub(self.taken(kind));
+                let left = self.limit(kind).saturating_sub(self.taken(kind));
+                standing.free[kind] = left.min(self.window.left(kind, self.counts[kind]));
             }
             standing.load[kind] = self.takes_any(kind, Need::NOTHING).then(|| self.load(kind));
         }
@@ -229,6 +234,7 @@ impl<H: Host> Registry<H> {
         identity: NodeIdentity,
         (card, catalogue): (Arc<NodeCard>, Arc<Catalogue>),
         link: H::Link,
+        window: Window,
     ) -> bool {
         let known = self.by_methods.get(&catalogue.methods).copied();
         let group = known.unwrap_or_else(|| {
@@ -265,6 +271,7 @@ impl<H: Host> Registry<H> {
             uncallable: Arc::default(),
             blocked_async: 0,
             health: Health::default(),
+            window,
             group,
             views,
             counts: PerKind::default(),
@@ -348,10 +355,11 @@ impl<H: Host> Registry<H> {
     /// Books a call onto a node.
     pub(super) fn start(&mut self, now: Time, id: NodeId, booking: Booking) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        let Booking { call, attempt, kind, count, need } = booking;
+        let Booking { call, attempt, method, kind, count, need } = booking;
         node.in_flight.insert((call, attempt), booking);
         node.counts[kind] += 1;
         node.calls += count as usize;
+        node.window.sent(now, kind, method, count);
         if kind == MethodKind::Compute {
             node.backlog.time += need.time;
             node.backlog.bytes += need.bytes;
@@ -381,6 +389,9 @@ impl<H: Host> Registry<H> {
                 node.moved = now;
                 node.stuck = false;
             }
+        }
+        if ran > 0 {
+            node.window.answered(booking.kind, &node.card);
         }
         node.answered += u64::from(ran);
         self.in_flight -= booking.count as usize;

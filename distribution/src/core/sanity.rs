@@ -282,7 +282,7 @@ fn check_node<H: Host>(node: &Node<H>) -> Result<usize, String> {
         must(stored.is_none_or(|stored| stored == load), || {
             format!("{name} lies at load {stored:?} in the index, and {load} is counted for {kind:?}")
         })?;
-        let free = node.limit(kind).saturating_sub(taken);
+        let free = node.limit(kind).saturating_sub(taken).min(node.window.left(kind, counts[kind]));
         let expected = if node.state == NodeState::Alive { free } else { 0 };
         must(node.standing.free[kind] == expected, || format!("{name} is wrong about its free slots"))?;
         must(stored.is_some() == node.takes_any(kind, Need::NOTHING), || {

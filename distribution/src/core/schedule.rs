@@ -327,7 +327,8 @@ impl<H: Host> Core<H> {
         let (handle, attempt, deadline) = (call.handle.clone(), call.attempt, call.deadline());
         handle.open(attempt);
         self.queues.end_turn(call.service);
-        let booking = Booking { call: id, attempt, kind, count: call.demand.count, need };
+        let method = call.method.id();
+        let booking = Booking { call: id, attempt, method, kind, count: call.demand.count, need };
         self.registry.start(now, node, booking);
         if let Some(node) = self.registry.node(node) {
             effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, granted, deadline });

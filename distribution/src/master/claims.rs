@@ -2,18 +2,27 @@
 
 use crate::wire::{guard::Credential, hello::Registration};
 
-/// What a master's owner binds to credentials.
-#[derive(Clone, Debug, Default)]
+/// What a master's owner binds to credentials, and bounds.
+#[derive(Clone, Debug)]
 pub(super) struct Bindings {
     /// Whether a node's name must be one that its credential is for.
     pub(super) names: bool,
     /// Labels that only some nodes may claim: key, value, and the names of these nodes.
     pub(super) labels: Vec<(String, String, Vec<String>)>,
+    /// Slots that a node may have.
+    pub(super) max_slots: u32,
 }
 
 impl Bindings {
     /// Why a node must not register as what it says it is, for the node to read.
     pub(super) fn check(&self, registration: &Registration, credential: &Credential) -> Result<(), String> {
+        if registration.slots > self.max_slots {
+            return Err(format!(
+                "it has {} slots, and {} is the most that the master's `max_slots_per_node` allows. Give the node fewer, or \
+                 the master a higher limit",
+                registration.slots, self.max_slots
+            ));
+        }
         credential.check_name(&registration.name, self.names)?;
         for (key, value) in &registration.labels {
             let mut restricted =

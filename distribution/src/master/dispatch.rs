@@ -471,6 +471,7 @@ impl Dispatcher for Shared {
         let CallOptions { timeout, node, attempts, labels, affinity, retry_panics } = call.options.clone();
         let Role { count, patient, beside, setbacks } = call.role.clone();
         let size = call.payload.len();
+        let timeout = timeout.or(self.limits.default_timeout);
         let demand = Demand { count, timeout, node, labels, affinity, beside, patient, attempts, retry_panics, size };
         self.with_core("a call was submitted", |core, now, effects| {
             let id = core.submit(now, HeldCall(Arc::clone(&call)), call.method, demand, setbacks, effects);
@@ -524,12 +525,15 @@ pub(super) mod tests {
             node_wait: Duration::from_secs(5),
             queue: 100,
             queue_bytes: 100,
+            max_nodes: usize::MAX,
             max_nodes_per_credential: usize::MAX,
+            slow_start: u32::MAX,
             slice: 16,
             epoch: 1,
             seed: 1,
         };
-        Shared::new(settings, 65_536, Limits::default(), MasterGuard::Open, Bindings::default(), Duration::ZERO)
+        let bindings = Bindings { names: false, labels: Vec::new(), max_slots: 1 };
+        Shared::new(settings, 65_536, Limits::default(), MasterGuard::Open, bindings, Duration::ZERO)
     }
 
     fn call() -> Arc<CallState> {

@@ -39,7 +39,7 @@ use tokio::{net::TcpListener, sync::broadcast};
 use crate::security::{Certificates, Token};
 use crate::{
     config::{FRAME_LIMIT, LONGEST_TIME, Limits, check_frame_limit, check_max_depth},
-    core::{SLICE, Settings},
+    core::{SLICE, SLOW_START, Settings},
     error::{End, Error},
     id::NodeId,
     security::{Choices, beyond_loopback},
@@ -57,6 +57,9 @@ const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(10);
 /// Below this a limit in time would cut off peers that do nothing wrong.
 const SHORTEST_LIMIT: Duration = Duration::from_millis(10);
 
+/// In less than this no call comes to a node and back.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+
 /// How long a call waits for a node that serves it unless told otherwise.
 const NODE_WAIT: Duration = Duration::from_secs(5);
 
@@ -65,6 +68,15 @@ const QUEUE: usize = 65_536;
 
 /// Bytes of arguments that may wait unless told otherwise.
 const QUEUE_BYTES: usize = 1024 * 1024 * 1024;
+
+/// Nodes that may be registered unless told otherwise: half as many again as the master is measured with.
+const MAX_NODES: usize = 16_384;
+
+/// Slots that one node may have unless told otherwise: more than the largest machines have threads.
+const MAX_SLOTS_PER_NODE: u32 = 1024;
+
+/// The most that a registration may say at all.
+const MOST_SLOTS: u32 = 65_536;
 
 /// How long a shutdown waits for calls in flight unless told otherwise.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
@@ -250,6 +262,7 @@ pub struct MasterBuilder {
     seed: Option<u64>,
     security: Choices,
     bindings: Bindings,
+    max_nodes: usize,
     max_nodes_per_credential: Option<usize>,
 }
 
@@ -265,7 +278,8 @@ impl Default for MasterBuilder {
             shutdown_limit: SHUTDOWN_LIMIT,
             seed: None,
             security: Choices::default(),
-            bindings: Bindings::default(),
+            bindings: Bindings { names: false, labels: Vec::new(), max_slots: MAX_SLOTS_PER_NODE },
+            max_nodes: MAX_NODES,
             max_nodes_per_credential: None,
         }
     }
@@ -344,8 +358,58 @@ impl MasterBuilder {
         self
     }
 
+    /// How many nodes may be registered at a time; 16,384 unless set, 1 at least. One more is refused until another has
+    /// gone, and dials again. Each node costs some kilobytes, and a file descriptor.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let master = distribution::Master::builder().max_nodes(100).bind("127.0.0.1:0").await?;
+    /// # drop(master);
+    /// # Ok(()) }
+    /// ```
+    pub fn max_nodes(mut self, nodes: usize) -> Self {
+        self.max_nodes = nodes;
+        self
+    }
+
+    /// How many slots one node may have; 1,024 unless set, from 1 to 65,536. A node that says it has more is refused, and
+    /// its [`spawn`](crate::NodeBuilder::spawn) fails. A node gets its share of the calls by its slots, so that this bounds
+    /// what one that lies can hold. A newcomer gets few calls at first in any case, and more as it answers them.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let master = distribution::Master::builder().max_slots_per_node(64).bind("127.0.0.1:0").await?;
+    /// # drop(master);
+    /// # Ok(()) }
+    /// ```
+    pub fn max_slots_per_node(mut self, slots: u32) -> Self {
+        self.bindings.max_slots = slots;
+        self
+    }
+
+    /// The timeout of calls that are made without a [`timeout`](crate::Call::timeout) of their own; none unless set, from
+    /// 1 ms to a year. A call that has not ended by then ends as [`CallError::TimedOut`](crate::CallError::TimedOut), so
+    /// that no node can keep it for ever. Calls that `.distribute()` sends together have it together, and one of them that
+    /// is made again by itself, because its node was lost, has it anew.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hour = Duration::from_secs(3600);
+    /// let master = distribution::Master::builder().default_timeout(hour).bind("127.0.0.1:0").await?;
+    /// # drop(master);
+    /// # Ok(()) }
+    /// ```
+    pub fn default_timeout(mut self, time: Duration) -> Self {
+        self.limits.default_timeout = Some(time);
+        self
+    }
+
     /// How many nodes may be registered at a time by one credential, of a token or a certificate; as many as may be
-    /// registered at all unless set. One more is refused until another has gone. Without security all nodes count
+    /// registered at all unless set, 1 at least. One more is refused until another has gone. Without security all nodes count
     /// together.
     pub fn max_nodes_per_credential(mut self, nodes: usize) -> Self {
         self.max_nodes_per_credential = Some(nodes);
@@ -461,6 +525,20 @@ impl MasterBuilder {
                 return Err(Error::setting(name, format!("{time:?}"), "it must be 10 ms at least"));
             }
         }
+        let max_nodes_per_credential = self.max_nodes_per_credential.unwrap_or(self.max_nodes);
+        for (name, nodes) in [("max_nodes", self.max_nodes), ("max_nodes_per_credential", max_nodes_per_credential)] {
+            if nodes == 0 {
+                return Err(Error::setting(name, nodes, "no node could register; it must be 1 at least"));
+            }
+        }
+        if !(1..=MOST_SLOTS).contains(&self.bindings.max_slots) {
+            let slots = self.bindings.max_slots;
+            return Err(Error::setting("max_slots_per_node", slots, "it must lie between 1 and 65,536"));
+        }
+        if let Some(time) = self.limits.default_timeout.filter(|time| *time < SHORTEST_TIMEOUT || *time > LONGEST_TIME)
+        {
+            return Err(Error::setting("default_timeout", format!("{time:?}"), "it must lie between 1 ms and a year"));
+        }
         let addr = addr.to_string();
         let failed = |source: io::Error| Error::Bind { addr: addr.clone(), source };
         let addrs: Vec<SocketAddr> = tokio::net::lookup_host(&addr).await.map_err(failed)?.collect();
@@ -484,7 +562,9 @@ impl MasterBuilder {
             node_wait: self.node_wait.min(LONGEST_TIME),
             queue: self.queue,
             queue_bytes: self.queue_bytes,
-            max_nodes_per_credential: self.max_nodes_per_credential.unwrap_or(usize::MAX),
+            max_nodes: self.max_nodes,
+            max_nodes_per_credential,
+            slow_start: SLOW_START,
             slice: SLICE,
             epoch: rng.random(),
             seed: self.seed.unwrap_or_else(|| rng.random()),

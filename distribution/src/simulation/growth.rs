@@ -11,7 +11,10 @@ use std::{
 };
 
 use crate::{
-    core::{Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, SLICE, Settings, Time, read_card},
+    core::{
+        Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, SLICE, SLOW_START, Settings, Time,
+        read_card,
+    },
     error::GoneReason,
     id::{CallId, NodeId},
     security::Principal,
@@ -146,7 +149,9 @@ impl Growth {
             node_wait: NO_NODE_WAIT,
             queue: usize::MAX,
             queue_bytes: usize::MAX,
+            max_nodes: usize::MAX,
             max_nodes_per_credential: usize::MAX,
+            slow_start: SLOW_START,
             slice: SLICE,
             epoch: 1,
             seed: 1,

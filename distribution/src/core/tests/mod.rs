@@ -13,6 +13,7 @@ mod queues;
 mod replaced;
 mod retry;
 mod slices;
+mod slow_start;
 
 use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -228,7 +229,9 @@ impl Table {
             node_wait: Duration::from_secs(5),
             queue: 1000,
             queue_bytes: 1 << 30,
+            max_nodes: usize::MAX,
             max_nodes_per_credential: usize::MAX,
+            slow_start: u32::MAX,
             slice: 256,
             epoch: 1,
             seed: 7,
