@@ -14,6 +14,9 @@ pub(crate) const SMALLEST_FRAME_LIMIT: usize = 16 * 1024;
 pub(crate) const LARGEST_FRAME_LIMIT: usize =
     if usize::BITS > 32 { u32::MAX as usize } else { (u32::MAX / 2) as usize };
 
+/// What large frames that are coming in may take together at a master unless told otherwise: sixteen of the largest.
+pub(crate) const INCOMING_BYTES: usize = 16 * FRAME_LIMIT;
+
 /// The longest time that any timer is set for.
 ///
 /// tarpc keeps deadlines in a timer queue that panics beyond about 2.18 years, so every deadline is
@@ -31,6 +34,8 @@ pub(crate) struct Limits {
     /// How many from one address may fail to show that they may come in before the next ones wait.
     pub(crate) handshake_failures: u32,
     pub(crate) patience: Patience,
+    /// What large frames that are coming in may take together.
+    pub(crate) incoming_bytes: usize,
     /// How deeply a value may be nested.
     pub(crate) max_depth: u16,
     /// The timeout of calls without one of their own.
@@ -45,6 +50,7 @@ impl Default for Limits {
             handshake_time: Duration::from_secs(5),
             handshake_failures: 10,
             patience: Patience::default(),
+            incoming_bytes: INCOMING_BYTES,
             max_depth: MAX_DEPTH,
             default_timeout: None,
         }
@@ -54,7 +60,7 @@ impl Default for Limits {
 /// How long a registered peer may keep a connection waiting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// Until a frame that has begun is complete, not counting what a large one takes on a slow line.
+    /// Until a frame that has begun is complete, or has brought enough that its time begins anew.
     pub(crate) frame_time: Duration,
     /// Until it takes some of what it is sent.
     pub(crate) unread_time: Duration,
@@ -94,6 +100,19 @@ pub(crate) fn check_max_depth(levels: u16) -> Result<u16, Error> {
         Ok(levels)
     } else {
         Err(Error::setting("max_depth", levels, "it must lie between 1 and 512: each level takes stack"))
+    }
+}
+
+/// Checks what large frames that are coming in may take together; where it is not set, four of the largest find room.
+pub(crate) fn check_incoming_bytes(bytes: Option<usize>, frame_limit: usize) -> Result<usize, Error> {
+    match bytes {
+        None => Ok(INCOMING_BYTES.max(frame_limit.saturating_mul(4))),
+        Some(bytes) if bytes >= frame_limit => Ok(bytes),
+        Some(bytes) => Err(Error::setting(
+            "max_incoming_bytes",
+            bytes,
+            "it must be frame_limit at least, so that each frame finds room",
+        )),
     }
 }
 

@@ -20,7 +20,8 @@ use crate::{
     wire::{
         Control, Load, Outcome, Refusal, Reply,
         frame::Trace,
-        transport::{Incoming, MasterTransport, NodeTransport, OnControl, Outgoing, Side},
+        side::Side,
+        transport::{Incoming, MasterTransport, NodeTransport, OnControl, Outgoing},
         unfinished::SendPermit,
     },
 };
@@ -185,13 +186,13 @@ pub fn read(end: End, bytes: &[u8], pieces: &[usize], limit: usize) -> Reading {
     let end = block_on(async {
         match end {
             End::Master => {
-                collect(MasterTransport::new(memory, Side::new(Patience::default()), limit, on_control), |it| {
+                collect(MasterTransport::new(memory, Side::new(Patience::default(), None), limit, on_control), |it| {
                     see(response(it))
                 })
                 .await
             }
             End::Node => {
-                collect(NodeTransport::new(memory, Side::new(Patience::default()), limit, on_control), |it| {
+                collect(NodeTransport::new(memory, Side::new(Patience::default(), None), limit, on_control), |it| {
                     see(request(it))
                 })
                 .await
@@ -231,7 +232,7 @@ fn request(message: ClientMessage<Incoming>) -> Content {
 /// The bytes that one end of a connection sends for these frames, without those that only the other sends.
 pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
     let mut memory = Memory::new(&[], pieces);
-    let side = Side::new(Patience::default());
+    let side = Side::new(Patience::default(), None);
     let ignored: OnControl = Box::new(|_| Ok(()));
     let written = block_on(async {
         match end {

@@ -40,7 +40,7 @@ use crate::{
         method::{Method, MethodId},
     },
     view::{NodeEvent, NodeInfo, Stats},
-    wire::{Control, Outcome, frame::BODY_HEADER_LIMIT, guard::MasterGuard},
+    wire::{Control, Outcome, budget::Budget, frame::BODY_HEADER_LIMIT, guard::MasterGuard},
 };
 
 /// Events that a slow reader may lag behind before it misses some.
@@ -121,6 +121,8 @@ pub(super) struct Shared {
     pub(super) heartbeat: Duration,
     pub(super) frame_limit: usize,
     pub(super) limits: Limits,
+    /// What large frames that are coming in are lent their memory from.
+    pub(super) incoming: Arc<Budget>,
     pub(super) door: Arc<Door>,
     pub(super) bindings: Bindings,
     #[cfg(feature = "tls")]
@@ -162,6 +164,7 @@ impl Shared {
             heartbeat: settings.heartbeat,
             frame_limit,
             limits,
+            incoming: Budget::new(limits.incoming_bytes),
             door: Door::new(guard, limits, settings.seed),
             bindings,
             #[cfg(feature = "tls")]

@@ -35,7 +35,8 @@ use crate::{
         again::Again,
         frame::BODY_HEADER_LIMIT,
         quiet::{Failure, Quiet},
-        transport::{MasterTransport, OnControl, Outgoing, Side, Withdrawn},
+        side::Side,
+        transport::{MasterTransport, OnControl, Outgoing, Withdrawn},
     },
 };
 
@@ -61,7 +62,7 @@ impl Link {
     pub(super) fn new(shared: &Shared, sender: UnboundedSender<Attempt>) -> Self {
         Self {
             sender,
-            side: Side::new(shared.limits.patience),
+            side: Side::new(shared.limits.patience, Some(Arc::clone(&shared.incoming))),
             origin: shared.origin,
             verdict: Arc::default(),
             closed: shared.closed.child_token(),

@@ -38,7 +38,7 @@ use tokio::{net::TcpListener, sync::broadcast};
 #[cfg(feature = "tls")]
 use crate::security::{Certificates, Token};
 use crate::{
-    config::{FRAME_LIMIT, LONGEST_TIME, Limits, check_frame_limit, check_max_depth},
+    config::{FRAME_LIMIT, LONGEST_TIME, Limits, check_frame_limit, check_incoming_bytes, check_max_depth},
     core::{SLICE, SLOW_START, Settings},
     error::{End, Error},
     id::NodeId,
@@ -257,6 +257,7 @@ pub struct MasterBuilder {
     queue: usize,
     queue_bytes: usize,
     frame_limit: usize,
+    max_incoming_bytes: Option<usize>,
     limits: Limits,
     shutdown_limit: Duration,
     seed: Option<u64>,
@@ -274,6 +275,7 @@ impl Default for MasterBuilder {
             queue: QUEUE,
             queue_bytes: QUEUE_BYTES,
             frame_limit: FRAME_LIMIT,
+            max_incoming_bytes: None,
             limits: Limits::default(),
             shutdown_limit: SHUTDOWN_LIMIT,
             seed: None,
@@ -318,6 +320,23 @@ impl MasterBuilder {
     /// reply. From 16 KiB to 4 GiB - 1; 64 MiB unless set.
     pub fn frame_limit(mut self, bytes: usize) -> Self {
         self.frame_limit = bytes;
+        self
+    }
+
+    /// How many bytes of large frames may be under way to the master at a time; 1 GiB unless set, or four times
+    /// [`frame_limit`](Self::frame_limit) if that is more. At least `frame_limit`. Counts frames of more than 1 MiB by the
+    /// size that they announce, from their first 64 KiB until they are complete. One that finds no room is not read on
+    /// until others are complete, in the order in which they came; its node is not taken for silent meanwhile. Smaller
+    /// frames do not wait and are not counted.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), distribution::Error> {
+    /// let master = distribution::Master::builder().max_incoming_bytes(256 << 20).bind("127.0.0.1:0").await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn max_incoming_bytes(mut self, bytes: usize) -> Self {
+        self.max_incoming_bytes = Some(bytes);
         self
     }
 
@@ -469,8 +488,10 @@ impl MasterBuilder {
         self
     }
 
-    /// How long a node may take to finish a frame that it has begun before its connection is closed; 30 s
-    /// unless set. A large frame has a second more for each 64 KiB.
+    /// How long a node may take to finish a frame that it has begun, or to send 16 KiB of it for each second of this
+    /// time, before its connection is closed; 30 s unless set. So a large frame may take as long as it needs at 16 KiB/s,
+    /// and a line may fail for a while. A third of it while others wait for
+    /// [the memory](Self::max_incoming_bytes) that a large frame takes, and then four times as long in all.
     pub fn frame_time(mut self, time: Duration) -> Self {
         self.limits.patience.frame_time = time.min(LONGEST_TIME);
         self
@@ -508,12 +529,13 @@ impl MasterBuilder {
     /// # Cancel safety
     ///
     /// Dropping the future leaves nothing behind, but perhaps the files of a token that was made.
-    pub async fn bind(self, addr: impl fmt::Display) -> Result<Master, Error> {
+    pub async fn bind(mut self, addr: impl fmt::Display) -> Result<Master, Error> {
         if self.heartbeat < SHORTEST_HEARTBEAT || self.heartbeat > LONGEST_TIME {
             let value = format!("{:?}", self.heartbeat);
             return Err(Error::setting("heartbeat", value, "it must lie between 10 ms and a year"));
         }
         let frame_limit = check_frame_limit(self.frame_limit)?;
+        self.limits.incoming_bytes = check_incoming_bytes(self.max_incoming_bytes, frame_limit)?;
         check_max_depth(self.limits.max_depth)?;
         let Limits { handshake_time, patience, .. } = self.limits;
         for (name, time) in [

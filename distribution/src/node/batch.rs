@@ -27,7 +27,7 @@ use crate::{
         Control, Outcome, Refusal, Reply,
         batch::{self, Placed},
         codec::{Decoder, Encoder},
-        transport::Side,
+        side::Side,
     },
 };
 

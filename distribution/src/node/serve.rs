@@ -36,7 +36,8 @@ use crate::{
         channel,
         codec::Encoder,
         frame::BODY_HEADER_LIMIT,
-        transport::{Incoming, NodeTransport, Side},
+        side::Side,
+        transport::{Incoming, NodeTransport},
     },
 };
 
@@ -48,6 +49,10 @@ const AHEAD_MOST: u32 = 1024;
 
 /// How long the last frames may take to go out before the connection is simply closed.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
+
+/// How long a master may read nothing. One that has no room for a large reply reads on when it has; that it lives is
+/// known from its heartbeats.
+const UNREAD_TIME: Duration = Duration::from_secs(600);
 
 /// How a connection ended.
 pub(super) enum End {
@@ -61,7 +66,7 @@ type Requests = server::Requests<BaseChannel<Incoming, Reply, NodeTransport<chan
 
 pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut watch::Receiver<Wish>) -> End {
     let Registered { channel, heartbeat, silence, reply_limit, .. } = registered;
-    let side = Side::new(patience(silence));
+    let side = Side::new(patience(silence), None);
     let running = Running::new(Arc::clone(&setup.stale));
     let batches = Arc::new(Batches::default());
     let _end_of_calls = EndOfCalls { running: Arc::clone(&running), batches: Arc::clone(&batches) };
@@ -171,8 +176,8 @@ impl Drop for EndOfCalls {
 
 /// A master that is stalled neither reads nor ends a frame, and is borne with for as long as its silence is.
 fn patience(silence: Duration) -> Patience {
-    let Patience { frame_time, unread_time } = Patience::default();
-    Patience { frame_time: frame_time.max(silence), unread_time: unread_time.max(silence) }
+    let Patience { frame_time, .. } = Patience::default();
+    Patience { frame_time: frame_time.max(silence), unread_time: UNREAD_TIME.max(silence) }
 }
 
 /// The owner's next wish: to drain (unless that is under way), or to leave.

@@ -8,15 +8,18 @@
 pub(crate) mod again;
 pub(crate) mod batch;
 mod bounded;
+pub(crate) mod budget;
 pub(crate) mod channel;
 pub(crate) mod codec;
 pub(crate) mod frame;
 pub(crate) mod guard;
 pub(crate) mod hello;
+mod incoming;
 pub(crate) mod payload;
 #[cfg(feature = "tls")]
 mod proof;
 pub(crate) mod quiet;
+pub(crate) mod side;
 #[cfg(feature = "tls")]
 mod tls;
 pub(crate) mod transport;

@@ -10,20 +10,16 @@ use std::{
     fmt,
     io::{self, IoSlice},
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use futures::{Sink, Stream, task::AtomicWaker};
+use futures::{Sink, Stream};
 use tarpc::{ClientMessage, Request, RequestName, Response, trace};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::Notify,
     time::Instant,
 };
 use tokio_util::io::poll_read_buf;
@@ -33,11 +29,13 @@ use super::{
     frame::{
         Control, FRAME_HEADER, Kind, Outcome, Reply, RequestHeader, ResponseHeader, Trace, encode_frame, split_body,
     },
+    incoming::{Large, Read},
     payload::Payload,
+    side::Side,
     unfinished::{SendPermit, Unfinished},
 };
 use crate::{
-    config::{LONGEST_TIME, Patience, from_micros, to_micros},
+    config::{LONGEST_TIME, from_micros, to_micros},
     error::CodecError,
 };
 
@@ -62,9 +60,6 @@ const WRITE_AT_ONCE: usize = 256 * 1024;
 
 /// How many slices one vectored write offers. Linux takes up to 1024; beyond some dozens nothing is gained.
 const WRITE_SLICES: usize = 64;
-
-/// A frame that has begun gets a second more to be complete for each so many bytes of it.
-const SLOWEST_RATE: u64 = 64 * 1024;
 
 /// A request as the master's end hands it to tarpc.
 #[derive(Debug)]
@@ -117,108 +112,6 @@ impl RequestName for Incoming {
 #[error("the call was withdrawn before it was sent")]
 pub(crate) struct Withdrawn;
 
-/// What a connection's owner shares with its transport.
-#[derive(Debug)]
-pub(crate) struct Side {
-    opened: Instant,
-    patience: Patience,
-    /// Microseconds from `opened` to when the last byte came.
-    heard: AtomicU64,
-    /// Microseconds from `opened` to when the frame that is coming in must be complete; 0 if none is.
-    frame_due: AtomicU64,
-    /// Microseconds from `opened` to when the peer must have read some of what waits; 0 if nothing does.
-    read_due: AtomicU64,
-    outbox: Mutex<Vec<Control>>,
-    /// Told when the peer has closed its side; tarpc's server keeps that to itself while it has requests.
-    ended: Notify,
-    writer: AtomicWaker,
-}
-
-impl Side {
-    pub(crate) fn new(patience: Patience) -> Arc<Self> {
-        Arc::new(Self {
-            opened: Instant::now(),
-            patience,
-            heard: AtomicU64::new(0),
-            frame_due: AtomicU64::new(0),
-            read_due: AtomicU64::new(0),
-            outbox: Mutex::default(),
-            ended: Notify::new(),
-            writer: AtomicWaker::new(),
-        })
-    }
-
-    /// Sends a control frame with the next write.
-    pub(crate) fn send(&self, control: Control) {
-        let mut outbox = self.outbox();
-        // One acknowledges many heartbeats, so that a peer which sends them and never reads costs
-        // nothing. All others are bounded by what is in flight.
-        if control != Control::HeartbeatSeen || !outbox.contains(&control) {
-            outbox.push(control);
-        }
-        drop(outbox);
-        self.writer.wake();
-    }
-
-    /// Waits until the peer has closed its side.
-    pub(crate) async fn ended(&self) {
-        self.ended.notified().await;
-    }
-
-    fn outbox(&self) -> std::sync::MutexGuard<'_, Vec<Control>> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the peer does that no well-meant peer does, if anything: it stops in the middle of a frame,
-    /// or does not read. Its time for either is counted from `since` at the earliest.
-    pub(crate) fn complaint(&self, since: Instant) -> Option<&'static str> {
-        let now = self.opened.elapsed();
-        let past = |due: &AtomicU64, time: Duration| {
-            let due = due.load(Ordering::Relaxed);
-            let earliest = since.saturating_duration_since(self.opened).saturating_add(time);
-            due > 0 && Duration::from_micros(due).max(earliest) <= now
-        };
-        if past(&self.read_due, self.patience.unread_time) {
-            Some("it does not read what it is sent")
-        } else if past(&self.frame_due, self.patience.frame_time) {
-            Some("it has begun a frame and does not finish it")
-        } else {
-            None
-        }
-    }
-
-    /// Something waits for the peer to read.
-    fn wait_for_reader(&self) {
-        if self.read_due.load(Ordering::Relaxed) == 0 {
-            self.read_due.store(self.due_in(self.patience.unread_time), Ordering::Relaxed);
-        }
-    }
-
-    fn due_in(&self, time: Duration) -> u64 {
-        to_micros(self.opened.elapsed().saturating_add(time)).max(1)
-    }
-
-    /// When the connection was opened.
-    pub(crate) fn opened(&self) -> Instant {
-        self.opened
-    }
-
-    /// When the peer was last heard: any byte counts.
-    pub(crate) fn heard(&self) -> Instant {
-        self.opened + Duration::from_micros(self.heard.load(Ordering::Relaxed))
-    }
-
-    /// Nothing will come, and that is no silence.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn hear_forever(&self) {
-        self.heard.store(to_micros(LONGEST_TIME), Ordering::Relaxed);
-    }
-
-    fn hear(&self) {
-        self.heard.store(to_micros(self.opened.elapsed()), Ordering::Relaxed);
-    }
-}
-
 /// What is done with a control frame that arrives; an error ends the connection.
 pub(crate) type OnControl = Box<dyn FnMut(Control) -> Result<(), String> + Send>;
 
@@ -228,6 +121,10 @@ struct FrameStream<Io> {
     side: Arc<Side>,
     on_control: OnControl,
     incoming: BytesMut,
+    /// A large frame that has begun; nothing lies in `incoming` meanwhile.
+    large: Option<Large>,
+    /// How much of the frame that has begun had arrived when its time began.
+    had_arrived: usize,
     frame_limit: usize,
     /// Complete pieces to write, in order; the one being written has lost what is written already.
     outgoing: VecDeque<Bytes>,
@@ -246,6 +143,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             side,
             on_control,
             incoming: BytesMut::new(),
+            large: None,
+            had_arrived: 0,
             frame_limit,
             outgoing: VecDeque::new(),
             tail: BytesMut::new(),
@@ -272,20 +171,57 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                     }
                 }
             }
-            if ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.incoming))? == 0 {
-                self.side.ended.notify_one();
-                return Poll::Ready(if self.incoming.is_empty() {
+            if ready!(self.poll_read(cx))? == 0 {
+                self.side.end();
+                return Poll::Ready(if self.incoming.is_empty() && self.large.is_none() {
                     None
                 } else {
                     Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended inside a frame")))
                 });
             }
-            self.side.hear();
         }
     }
 
-    /// Takes one whole frame off the read buffer, or makes room for the rest of it.
+    /// Reads what has come and says how much that is; nothing at the end of the connection.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let (count, arrived) = loop {
+            let Some(large) = &mut self.large else {
+                let count = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.incoming))?;
+                break (count, self.incoming.len());
+            };
+            let had_loan = large.has_loan();
+            let read = large.poll_read(&mut self.io, cx);
+            if large.waits() {
+                self.side.wait_for_memory();
+                return Poll::Pending;
+            }
+            if large.has_loan() && !had_loan {
+                self.side.has_memory();
+            }
+            match ready!(read)? {
+                Read::Came(count) => break (count, large.arrived()),
+                Read::MayGoOn => {}
+            }
+        };
+        if count > 0 {
+            self.side.hear();
+            if self.side.has_begun_frame() && (arrived - self.had_arrived) as u64 >= self.side.least_progress() {
+                self.had_arrived = arrived;
+                self.side.progress();
+            }
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Takes one whole frame off what was read, or makes room for the rest of it.
     fn split_frame(&mut self) -> io::Result<Option<(Kind, Bytes)>> {
+        if let Some(large) = self.large.take_if(|large| large.is_complete()) {
+            self.side.frame_is_complete();
+            return Ok(Some(large.into_body()));
+        }
+        if self.large.is_some() {
+            return Ok(None);
+        }
         let Some(&[a, b, c, d, kind]) = self.incoming.first_chunk::<FRAME_HEADER>() else {
             self.incoming.reserve(READ_CHUNK);
             return Ok(None);
@@ -300,23 +236,19 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         let kind = Kind::from_byte(kind).ok_or_else(|| invalid(format_args!("a frame is of unknown kind {kind}")))?;
         let whole = FRAME_HEADER.saturating_add(length);
         if self.incoming.len() < whole {
-            if self.side.frame_due.load(Ordering::Relaxed) == 0 {
-                let time = self.side.patience.frame_time + Duration::from_secs(length as u64 / SLOWEST_RATE);
-                self.side.frame_due.store(self.side.due_in(time), Ordering::Relaxed);
-                if whole >= ALONE {
-                    // Exactly as much, so that nothing else comes to lie behind it.
-                    let mut alone = BytesMut::with_capacity(whole);
-                    alone.extend_from_slice(&self.incoming);
-                    self.incoming = alone;
-                }
+            if !self.side.has_begun_frame() {
+                self.side.progress();
+                self.had_arrived = self.incoming.len();
             }
-            if self.incoming.capacity() >= whole {
-                return Ok(None);
+            if whole >= ALONE {
+                self.large = Some(Large::new(kind, whole, &self.incoming, self.side.budget()));
+                self.incoming = BytesMut::new();
+            } else if self.incoming.capacity() < whole {
+                self.incoming.reserve((whole - self.incoming.len()).max(READ_CHUNK));
             }
-            self.incoming.reserve((whole - self.incoming.len()).max(READ_CHUNK));
             return Ok(None);
         }
-        self.side.frame_due.store(0, Ordering::Relaxed);
+        self.side.frame_is_complete();
         let mut frame = self.incoming.split_to(whole);
         if self.incoming.is_empty() && whole >= ALONE {
             // Else its memory would be used again, once it is free, for frames of any size.
@@ -329,13 +261,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
     /// Moves waiting control frames into the write buffer.
     fn collect_controls(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         // Registered before looking, so that one which is left in between wakes this task again.
-        self.side.writer.register(cx.waker());
+        self.side.register_writer(cx.waker());
         // A peer that does not read shall not make the buffer grow; what is left in the outbox travels
         // once there is room.
         if self.unwritten >= WRITE_BUFFER {
             return Ok(());
         }
-        let controls = std::mem::take(&mut *self.side.outbox());
+        let controls = self.side.take_outbox();
         for control in controls {
             let before = self.tail.len();
             control.encode(&mut self.tail).map_err(invalid)?;
@@ -400,7 +332,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 return Poll::Pending;
             };
             let mut written = written?;
-            self.side.read_due.store(0, Ordering::Relaxed);
+            self.side.was_read();
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -423,7 +355,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
         match &flushed {
             Poll::Pending => self.side.wait_for_reader(),
-            Poll::Ready(_) => self.side.read_due.store(0, Ordering::Relaxed),
+            Poll::Ready(_) => self.side.was_read(),
         }
         flushed
     }
@@ -601,7 +533,7 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
-    use crate::wire::frame::FRAME_HEADER;
+    use crate::{config::Patience, wire::frame::FRAME_HEADER};
 
     fn request(payload: usize) -> Vec<u8> {
         let header = RequestHeader {
@@ -625,7 +557,7 @@ mod tests {
         const LARGE: usize = 8 << 20;
         let sizes = [20_000, LARGE, 20_000, 20_000, 70_000, LARGE, 100, 20_000];
         let stream: Vec<u8> = sizes.iter().flat_map(|size| request(*size)).collect();
-        let side = Side::new(Patience::default());
+        let side = Side::new(Patience::default(), None);
         let mut transport =
             NodeTransport::new(Cursor::new(stream), side, LARGE + FRAME_HEADER + 100, Box::new(|_| Ok(())));
         let mut kept = Vec::new();

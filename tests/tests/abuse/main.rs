@@ -2,6 +2,7 @@
 
 mod capture;
 mod catalogues;
+mod frames;
 
 use std::time::Duration;
 

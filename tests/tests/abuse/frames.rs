@@ -1,0 +1,210 @@
+//! Peers that begin frames and keep the master's memory and time by them.
+
+use std::{fs, path::Path, time::Duration};
+
+use distribution::{GoneReason, Master, Node};
+use distribution_tests::{
+    LONG, ProbeClient, ProbeServer, Prober,
+    impostor::{Impostor, heartbeat, kind},
+    process::Process,
+    soon,
+};
+use futures::future::join_all;
+use tokio::{io::AsyncWriteExt, sync::mpsc};
+
+use super::gone;
+
+const MIB: usize = 1 << 20;
+
+/// The header of a response whose body is this long.
+fn header(length: usize) -> Vec<u8> {
+    [&(length as u32).to_le_bytes()[..], &[kind::RESPONSE]].concat()
+}
+
+/// Registers, and begins a response of this length with this much of it.
+async fn begin(master: &Master, name: &str, length: usize, begun: usize) -> Impostor {
+    let mut peer = Impostor::node(master.local_addr(), name, &[]).await.expect("is taken in");
+    peer.send(&header(length)).await;
+    peer.send(&vec![0; begun]).await;
+    peer
+}
+
+/// Sends a byte now and then, until the connection is closed.
+async fn drip(mut peer: Impostor) {
+    while peer.stream.write_all(&[0]).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What a process may write to, in KiB, be it in use or not.
+fn reserved(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("reads");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).expect("is there");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[tokio::test]
+async fn frames_that_are_announced_and_do_not_come_take_no_memory() {
+    let mut master = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["master", "127.0.0.1:0"]);
+    let line = master.line_with("listening ").await;
+    let addr = line.trim_start_matches("listening ").parse().expect("an address");
+    let before = reserved(master.id());
+    let mut peers = Vec::new();
+    for number in 0..40 {
+        let name = format!("begins-{number}");
+        let mut peer = Impostor::node(addr, &name, &[]).await.expect("is taken in");
+        peer.send(&[heartbeat([0; 5]), header(64 * MIB)].concat()).await;
+        for byte in 0..10 {
+            peer.send(&[byte]).await;
+        }
+        peers.push(peer);
+    }
+    // All of it was read, and all tasks have gone on, when one more has come and gone.
+    let mut last = Impostor::node(addr, "last", &[]).await.expect("is taken in");
+    last.send(&[0, 0, 0, 0, 77]).await;
+    while !master.line_with("node last").await.contains("gone") {}
+    let grown = reserved(master.id()).saturating_sub(before) / 1024;
+    // Some of it for threads.
+    assert!(grown < 500, "{grown} MiB for 40 frames of 64 MiB of which a few bytes came");
+}
+
+#[tokio::test]
+async fn forty_frames_that_drip_end_their_connections_and_hold_nobody_up() {
+    let master = Master::builder().frame_time(Duration::from_millis(500)).bind("127.0.0.1:0").await.expect("binds");
+    let probe = ProbeClient::new(&master);
+    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let mut events = master.events();
+    let mut drips = Vec::new();
+    for number in 0..40 {
+        let peer = begin(&master, &format!("drips-{number}"), 64 * MIB - 1, 2 * MIB).await;
+        drips.push(tokio::spawn(drip(peer)));
+    }
+    let ends = async {
+        for _ in 0..40 {
+            let reason = gone(&mut events).await;
+            assert!(matches!(&reason, GoneReason::Violation(what) if what.contains("does not finish it")), "{reason}");
+        }
+    };
+    let calls = async {
+        loop {
+            assert_eq!(probe.add(1, 1).await, Ok(2));
+            assert_eq!(probe.bytes(500_000).await.map(|bytes| bytes.len()), Ok(500_000));
+        }
+    };
+    tokio::select! {
+        () = ends => {}
+        () = calls => {}
+    }
+    for drip in drips {
+        soon("the peer to notice", drip).await.expect("runs");
+    }
+}
+
+#[tokio::test]
+async fn a_large_value_comes_through_beside_those_that_keep_memory() {
+    let master = Master::builder().max_incoming_bytes(80 * MIB).bind("127.0.0.1:0").await.expect("binds");
+    let probe = ProbeClient::new(&master);
+    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let _hoarder = begin(&master, "hoards", 64 * MIB - 1, 2 * MIB).await;
+    for _ in 0..5 {
+        assert_eq!(soon("the call", probe.bytes(15 << 20)).await.map(|bytes| bytes.len()), Ok(15 << 20));
+    }
+}
+
+#[tokio::test]
+async fn a_large_value_waits_for_memory_and_is_not_charged_for_it() {
+    let master = Master::builder()
+        .frame_limit(16 * MIB)
+        .max_incoming_bytes(32 * MIB)
+        // It is silent for far longer than this allows.
+        .heartbeat(Duration::from_millis(100))
+        .frame_time(Duration::from_secs(6))
+        .bind("127.0.0.1:0")
+        .await
+        .expect("binds");
+    let probe = ProbeClient::new(&master);
+    let node = Node::builder().serve(ProbeServer::new(Prober)).slots(2).spawn(master.local_addr());
+    let node = node.await.expect("registers");
+    let other = Node::builder().serve(ProbeServer::new(Prober)).slots(2).spawn(master.local_addr());
+    let other = other.await.expect("registers");
+    let mut events = master.events();
+    let mut drips = Vec::new();
+    for number in 0..2 {
+        let peer = begin(&master, &format!("hoards-{number}"), 15 * MIB, 2 * MIB).await;
+        drips.push(tokio::spawn(drip(peer)));
+    }
+    let large = probe.bytes(12 << 20).on(node.id()).answer();
+    let small = async {
+        loop {
+            assert_eq!(probe.add(1, 1).on(other.id()).await, Ok(2));
+            assert_eq!(probe.bytes(900_000).on(other.id()).await.map(|bytes| bytes.len()), Ok(900_000));
+        }
+    };
+    let answer = tokio::select! {
+        answer = soon("the call", large) => answer.expect("answers"),
+        () = small => unreachable!("it goes on and on"),
+    };
+    assert_eq!((answer.value.len(), answer.node.id, answer.attempts), (12 << 20, node.id(), 1));
+    let reason = gone(&mut events).await;
+    assert!(matches!(&reason, GoneReason::Violation(what) if what.contains("while others wait")), "{reason}");
+    for drip in drips {
+        soon("the peer to notice", drip).await.expect("runs");
+    }
+    assert!(master.nodes().iter().any(|it| it.id == node.id()), "it waited for us");
+}
+
+#[tokio::test]
+async fn frames_beyond_the_budget_are_not_read_until_others_are_complete() {
+    const PEERS: usize = 8;
+    const LENGTH: usize = 24 * MIB;
+    let master = Master::builder()
+        .frame_limit(LENGTH)
+        .max_incoming_bytes(2 * LENGTH)
+        .frame_time(LONG)
+        .bind("127.0.0.1:0")
+        .await
+        .expect("binds");
+    let probe = ProbeClient::new(&master);
+    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let (sent, mut has_sent) = mpsc::unbounded_channel();
+    let mut peers = Vec::new();
+    for number in 0..PEERS {
+        let mut peer = begin(&master, &format!("large-{number}"), LENGTH, 0).await;
+        let sent = sent.clone();
+        peers.push(tokio::spawn(async move {
+            // All but the last byte: more than the sockets on the way take.
+            peer.send(&vec![0; LENGTH - 1]).await;
+            let (finish, go_on) = tokio::sync::oneshot::channel();
+            sent.send((number, finish)).expect("the test goes on");
+            go_on.await.expect("the test goes on");
+            // All zeros, which is an answer to a request that nobody made.
+            peer.send(&[0]).await;
+        }));
+    }
+    let mut kept = Vec::new();
+    for begun in 0..PEERS {
+        kept.push(soon("a frame to be read", has_sent.recv()).await.expect("they go on"));
+        if kept.len() == 2 || begun == PEERS - 1 {
+            // Time for others, if they were let in.
+            for _ in 0..50 {
+                assert_eq!(probe.add(1, 1).await, Ok(2));
+            }
+            assert!(has_sent.try_recv().is_err(), "a third was read while two are not complete");
+            let (_, finish) = kept.remove(0);
+            finish.send(()).expect("it waits");
+        }
+    }
+    let (_, finish) = kept.remove(0);
+    finish.send(()).expect("it waits");
+    for peer in join_all(peers).await {
+        peer.expect("runs");
+    }
+}
+
+#[tokio::test]
+async fn the_budget_must_have_room_for_any_frame() {
+    let error =
+        Master::builder().max_incoming_bytes(1000).bind("127.0.0.1:0").await.expect_err("cannot be").to_string();
+    assert!(error.contains("max_incoming_bytes") && error.contains("frame_limit"), "{error}");
+    Master::builder().frame_limit(32 * MIB).max_incoming_bytes(32 * MIB).bind("127.0.0.1:0").await.expect("can be");
+}
