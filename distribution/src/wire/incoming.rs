@@ -99,10 +99,14 @@ impl Large {
         loop {
             self.loan = match &mut self.loan {
                 Credit::NotNeeded | Credit::Lent(_) => return Poll::Ready(()),
-                Credit::Needed(budget) => match budget.lend(self.whole) {
-                    Some(loan) => Credit::Lent(loan),
-                    None => Credit::Awaited(budget.wait(self.whole)),
-                },
+                Credit::Needed(budget) => {
+                    // Of its body, so that as many fit as the settings say.
+                    let bytes = self.whole - FRAME_HEADER;
+                    match budget.lend(bytes) {
+                        Some(loan) => Credit::Lent(loan),
+                        None => Credit::Awaited(budget.wait(bytes)),
+                    }
+                }
                 Credit::Awaited(wait) => Credit::Lent(ready!(wait.poll(cx))),
             };
         }

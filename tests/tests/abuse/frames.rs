@@ -45,7 +45,7 @@ fn reserved(process: u32) -> u64 {
 
 #[tokio::test]
 async fn frames_that_are_announced_and_do_not_come_take_no_memory() {
-    let mut master = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["master", "127.0.0.1:0"]);
+    let mut master = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["master", "127.0.0.1:0", "60000"]);
     let line = master.line_with("listening ").await;
     let addr = line.trim_start_matches("listening ").parse().expect("an address");
     let before = reserved(master.id());
@@ -102,7 +102,8 @@ async fn forty_frames_that_drip_end_their_connections_and_hold_nobody_up() {
 
 #[tokio::test]
 async fn a_large_value_comes_through_beside_those_that_keep_memory() {
-    let master = Master::builder().max_incoming_bytes(80 * MIB).bind("127.0.0.1:0").await.expect("binds");
+    let master = Master::builder().max_incoming_bytes(80 * MIB).heartbeat(LONG).bind("127.0.0.1:0");
+    let master = master.await.expect("binds");
     let probe = ProbeClient::new(&master);
     let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
     let _hoarder = begin(&master, "hoards", 64 * MIB - 1, 2 * MIB).await;
@@ -117,7 +118,7 @@ async fn a_large_value_waits_for_memory_and_is_not_charged_for_it() {
         .frame_limit(16 * MIB)
         .max_incoming_bytes(32 * MIB)
         // It is silent for far longer than this allows.
-        .heartbeat(Duration::from_millis(100))
+        .heartbeat(Duration::from_millis(200))
         .frame_time(Duration::from_secs(6))
         .bind("127.0.0.1:0")
         .await
@@ -161,6 +162,7 @@ async fn frames_beyond_the_budget_are_not_read_until_others_are_complete() {
         .frame_limit(LENGTH)
         .max_incoming_bytes(2 * LENGTH)
         .frame_time(LONG)
+        .heartbeat(LONG)
         .bind("127.0.0.1:0")
         .await
         .expect("binds");
