@@ -31,6 +31,8 @@ pub(crate) struct Limits {
     pub(crate) handshakes_per_address: usize,
     /// How long a connection may take to register.
     pub(crate) handshake_time: Duration,
+    /// How many TLS handshakes are begun in a second, over all addresses.
+    pub(crate) handshakes_per_second: u32,
     /// How many from one address may fail to show that they may come in before the next ones wait.
     pub(crate) handshake_failures: u32,
     pub(crate) patience: Patience,
@@ -48,6 +50,7 @@ impl Default for Limits {
             handshakes: 256,
             handshakes_per_address: 32,
             handshake_time: Duration::from_secs(5),
+            handshakes_per_second: 1_000,
             handshake_failures: 10,
             patience: Patience::default(),
             incoming_bytes: INCOMING_BYTES,

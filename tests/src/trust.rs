@@ -15,7 +15,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
 };
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
     client::{
         WantsClientCert,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -206,6 +207,20 @@ pub async fn dial(
     let stream = TcpStream::connect(addr).await?;
     let name = ServerName::try_from("localhost").expect("a name");
     soon("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+}
+
+/// What a peer begins TLS 1.3 with, from one that does not go on.
+///
+/// # Panics
+///
+/// Never.
+pub fn client_hello() -> Vec<u8> {
+    let config = gullible(&rustls::version::TLS13).with_no_client_auth();
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut connection = ClientConnection::new(Arc::new(config), name).expect("a configuration");
+    let mut bytes = Vec::new();
+    connection.write_tls(&mut bytes).expect("into memory");
+    bytes
 }
 
 /// Dials in TLS 1.3 with the certificate of a holder, and believes whoever answers.

@@ -11,8 +11,8 @@ use tokio::{
 #[cfg(feature = "tls")]
 use super::revocation::Watch;
 use super::{
+    admission::{NoRoom, Noted, PendingHandshake},
     dispatch::Shared,
-    door::{Door, Stranger},
     link,
 };
 use crate::{
@@ -34,6 +34,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long a peer that was turned away may take to read why.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
+/// A handshake that is found to be late by this much more is no fault of the peer's: this process was not run meanwhile, and
+/// neither read what had come.
+const STALLED: Duration = Duration::from_millis(500);
+
 /// What is read of a peer that was turned away.
 const FAREWELL_BYTES: u64 = 64 * 1024;
 
@@ -50,11 +54,11 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
                 }
-                match shared.door.enter(peer.ip()) {
-                    Some(stranger) => shared.track(enrol(Arc::clone(&shared), stranger, stream, peer)),
-                    None => {
+                match shared.admission.enter(peer.ip()) {
+                    Ok(pending) => shared.track(enrol(Arc::clone(&shared), pending, stream, peer)),
+                    Err(no_room) => {
                         let shared = Arc::clone(&shared);
-                        shared.clone().track(async move { refuse(&shared, stream, peer).await });
+                        shared.clone().track(async move { refuse(&shared, stream, peer, no_room).await });
                     }
                 }
             }
@@ -70,59 +74,62 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 /// Registers the node at the other end, if it is one, and runs its link.
-async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer: SocketAddr) {
+async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream, peer: SocketAddr) {
     // While nothing has come yet, it can still be told that there is no room.
     let heard = tokio::select! {
         heard = first_byte(&shared, &stream, peer) => heard,
-        () = stranger.evicted.cancelled() => {
+        () = pending.evicted.cancelled() => {
             // Its place is another's already.
-            drop(stranger);
-            return refuse(&shared, stream, peer).await;
+            drop(pending);
+            return refuse(&shared, stream, peer, NoRoom::AtAddress).await;
         }
         () = shared.closing.cancelled() => return,
     };
     let deadline = match heard {
         Ok(deadline) => deadline,
         Err(error) => {
-            tracing::warn!(%peer, reason = %error, "closed a connection that did not register");
-            return shared.door.turn_away(peer.ip(), false);
+            warn_of(&shared, peer, &error);
+            return shared.admission.turn_away(peer.ip(), false);
         }
     };
     let received = tokio::select! {
-        received = receive(&shared, &stranger, stream, deadline) => received,
-        () = stranger.evicted.cancelled() => {
-            stranger.was_cut_short();
-            tracing::warn!(%peer, "closed a connection that had not registered, because too many others wait to");
-            shared.door.turn_away(peer.ip(), false);
-            return;
+        received = receive(&shared, &pending, stream, deadline) => received,
+        () = pending.evicted.cancelled() => {
+            if let Some(suppressed) = shared.admission.should_log(Noted::CutShort, peer.ip()) {
+                tracing::warn!(%peer, suppressed, "closed a connection that had not registered, because too many others wait to");
+            }
+            return shared.admission.turn_away(peer.ip(), pending.was_cut_short());
         }
         () = shared.closing.cancelled() => return,
     };
     let (Admitted { channel: mut stream, credential }, registration) = match received {
         Ok(received) => received,
         Err(TurnedAway { error, channel }) => {
-            tracing::warn!(%peer, reason = %error, "closed a connection that did not register");
-            let completed_tls = channel.as_ref().is_some_and(Channel::is_tls);
-            shared.door.turn_away(peer.ip(), error.is_failure_to_prove() || completed_tls);
+            warn_of(&shared, peer, &error);
+            // Where it is this process that was late, the peer may have done all it could.
+            let began = pending.has_begun() && deadline.elapsed() < STALLED;
+            shared.admission.turn_away(peer.ip(), error.is_failure_to_prove() || began);
             if let Some(channel) = channel {
                 tokio::select! {
                     // Who is late anyway gets no more time.
                     _ = timeout(FAREWELL_TIME, bid_farewell(channel)) => {}
-                    () = stranger.evicted.cancelled() => {}
+                    () = pending.evicted.cancelled() => {}
                     () = shared.closing.cancelled() => {}
                 }
             }
             return;
         }
     };
-    stranger.has_registered();
-    drop(stranger);
+    pending.has_registered();
+    drop(pending);
     let checked = registration.check().and_then(|()| shared.bindings.check(&registration, &credential));
     if let Err(reason) = checked {
-        tracing::warn!(%peer, principal = %credential.principal, reason, "refused a registration");
+        if let Some(suppressed) = shared.admission.should_log(Noted::Refused, peer.ip()) {
+            tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a registration");
+        }
         // It may be gone already, and then it needs no answer.
         let _ = answer(&mut stream, &Verdict::Refused { reason, for_good: true }).await;
-        shared.door.turn_away(peer.ip(), true);
+        shared.admission.turn_away(peer.ip(), true);
         return;
     }
     let (link, task) = link::new(&shared, registration.frame_limit);
@@ -140,14 +147,17 @@ async fn enrol(shared: Arc<Shared>, stranger: Stranger, stream: TcpStream, peer:
     let node = match joined {
         Some(Ok(node)) => node,
         Some(Err(reason)) => {
-            tracing::warn!(%peer, principal = %credential.principal, reason, "refused a registration for now");
+            if let Some(suppressed) = shared.admission.should_log(Noted::RefusedForNow, peer.ip()) {
+                tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a registration for now");
+            }
             // It may be gone already, and then it needs no answer.
             let _ = answer(&mut stream, &Verdict::Refused { reason, for_good: false }).await;
-            shared.door.turn_away(peer.ip(), false);
+            shared.admission.turn_away(peer.ip(), false);
             return;
         }
         None => return,
     };
+    let _joined = shared.admission.has_joined(peer.ip());
     #[cfg(feature = "tls")]
     let _watch = Watch::new(&shared, node, credential);
     // A node is more patient than the master: it must not give up a master that was stalled and would
@@ -181,12 +191,19 @@ fn handshake_time(shared: &Shared) -> Duration {
 /// Waits until the peer may be heard and has said something, and says until when it must have registered.
 async fn first_byte(shared: &Shared, stream: &TcpStream, peer: SocketAddr) -> Result<Instant, HelloError> {
     // Before a byte is read, so that guessing costs those who guess and not the master.
-    sleep(shared.door.wait(peer.ip())).await;
+    sleep(shared.admission.wait(peer.ip())).await;
     let deadline = Instant::now() + handshake_time(shared);
     match timeout_at(deadline, stream.readable()).await {
         // An error shows again where the stream is read.
         Ok(_) => Ok(deadline),
         Err(_) => Err(late(shared)),
+    }
+}
+
+/// Logs that a connection was closed, unless there were too many such lines lately.
+fn warn_of(shared: &Shared, peer: SocketAddr, error: &HelloError) {
+    if let Some(suppressed) = shared.admission.should_log(Noted::not_registered(error), peer.ip()) {
+        tracing::warn!(%peer, reason = %error, suppressed, "closed a connection that did not register");
     }
 }
 
@@ -197,15 +214,15 @@ fn late(shared: &Shared) -> HelloError {
 /// Hears a peer up to its registration.
 async fn receive(
     shared: &Shared,
-    stranger: &Stranger,
+    pending: &PendingHandshake,
     stream: TcpStream,
     deadline: Instant,
 ) -> Result<(Admitted, Registration), TurnedAway> {
-    let door: &Door = &shared.door;
+    let admission = &shared.admission;
     let received = timeout_at(deadline, async {
-        let mut admitted = door.guard.admit(stream).await?;
-        if door.guard.demands_proof() {
-            stranger.has_proven();
+        let mut admitted = admission.guard.admit(stream, pending.may_begin()).await?;
+        if admission.guard.demands_proof() {
+            pending.has_proven();
         }
         let access = admitted.credential.access;
         if !access.may(Operation::Register) {
@@ -214,7 +231,7 @@ async fn receive(
             let _ = answer(&mut admitted.channel, &Verdict::Refused { reason, for_good: true }).await;
             return Err(TurnedAway { error: HelloError::NotServed(access), channel: Some(admitted.channel) });
         }
-        match read_registration(&mut admitted.channel, |size| door.decoding(size)).await {
+        match read_registration(&mut admitted.channel, |size| admission.decoding(size)).await {
             Ok(registration) => Ok((admitted, registration)),
             Err(error) => Err(TurnedAway { error, channel: Some(admitted.channel) }),
         }
@@ -223,13 +240,13 @@ async fn receive(
 }
 
 /// Tells a peer of which nothing was read that there is no room, and when to come again.
-async fn refuse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) {
-    shared.door.turn_away(peer.ip(), false);
-    let Some(_leave) = shared.door.refusal() else { return };
-    let after = shared.door.turn(peer.ip());
+async fn refuse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr, no_room: NoRoom) {
+    shared.admission.turn_away(peer.ip(), false);
+    let Some(_leave) = shared.admission.refusal() else { return };
+    let after = shared.admission.turn(peer.ip(), no_room);
     tracing::debug!(%peer, ?after, "too many others register; told a connection when to come again");
     let tell = async {
-        stream.write_all(&shared.door.guard.busy(after)).await?;
+        stream.write_all(&shared.admission.guard.busy(after)).await?;
         bid_farewell(Channel::Open(stream)).await
     };
     tokio::select! {

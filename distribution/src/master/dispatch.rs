@@ -26,8 +26,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[cfg(feature = "tls")]
 use super::revocation::Credentials;
 use super::{
+    admission::Admission,
     claims::Bindings,
-    door::Door,
     link::{Attempt, Link},
 };
 use crate::{
@@ -123,7 +123,7 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     /// What large frames that are coming in are lent their memory from.
     pub(super) incoming: Arc<Budget>,
-    pub(super) door: Arc<Door>,
+    pub(super) admission: Arc<Admission>,
     pub(super) bindings: Bindings,
     #[cfg(feature = "tls")]
     pub(super) credentials: Credentials,
@@ -165,7 +165,7 @@ impl Shared {
             frame_limit,
             limits,
             incoming: Budget::new(limits.incoming_bytes),
-            door: Door::new(guard, limits, settings.seed),
+            admission: Admission::new(guard, limits),
             bindings,
             #[cfg(feature = "tls")]
             credentials: Credentials::default(),
@@ -303,7 +303,7 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let (turned_away, registration_bytes) = self.door.totals();
+        let (turned_away, registration_bytes) = self.admission.totals();
         Stats { turned_away, registration_bytes, ..self.lock().core.stats() }
     }
 

@@ -1,19 +1,18 @@
 //! A master: nodes register at it, and it sends each call to one of them.
 //!
-//! [`accept`] takes connections in past the [`door`], [`link`] runs one, [`tick`] lets time pass, and [`dispatch`] is how
+//! [`accept`] takes connections in past the [`admission`], [`link`] runs one, [`tick`] lets time pass, and [`dispatch`] is how
 //! calls and all of these reach the [core](crate::core), which decides.
 
 mod accept;
+mod admission;
 mod claims;
 mod dispatch;
-mod door;
 mod link;
 #[cfg(feature = "tls")]
 mod revocation;
 #[cfg(feature = "simulation")]
 mod simulated;
 mod tick;
-mod turns;
 
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
@@ -176,7 +175,7 @@ impl Master {
     /// [token file](MasterBuilder::token_file). Reads that file if it has changed.
     #[cfg(feature = "tls")]
     pub fn token(&self) -> Option<Token> {
-        self.shared.door.guard.token()
+        self.shared.admission.guard.token()
     }
 
     /// Ends the connection of a node. Its calls end or go elsewhere as those of any node that is lost; see
@@ -349,18 +348,33 @@ impl MasterBuilder {
         self
     }
 
-    /// How many connections may be open that have neither registered nor proven that they may; 256 unless set. A newcomer
-    /// takes the place of one that has had more time than a handshake takes; where there is none, it is asked to come again
-    /// after a while, which nodes do. Four
-    /// times this many may be open that have proven it and are yet to register.
+    /// How many connections may be open that have neither registered nor proven that they may; 256 unless set, 1 at least.
+    /// Four times this many may be open that have proven it and are yet to register.
+    ///
+    /// Where all places are taken, a newcomer gets the oldest one of the network that has most (a /24 of IPv4, a /48 of
+    /// IPv6), and there of the address that has most, until its own has as many. Then it gets one that has had more time
+    /// than a handshake takes; where there is none, it is asked to come again after a while, which nodes do. An eighth of
+    /// the places is kept for addresses from which a peer was registered in the last hour.
     pub fn handshakes(mut self, connections: usize) -> Self {
-        self.limits.handshakes = connections.max(1);
+        self.limits.handshakes = connections;
         self
     }
 
-    /// How many of these may come from one address; 32 unless set.
+    /// How many of these may come from one address (of IPv6: one /64); 32 unless set, 1 at least.
     pub fn handshakes_per_address(mut self, connections: usize) -> Self {
-        self.limits.handshakes_per_address = connections.max(1);
+        self.limits.handshakes_per_address = connections;
+        self
+    }
+
+    /// How many TLS handshakes the master begins in a second, from all addresses together; 1,000 unless set, 1 at least.
+    /// Those beyond it wait in turn. A quarter is kept for addresses from which a peer was registered in the last hour.
+    /// Each handshake costs the master a signature and a key exchange, some 0.1 ms, before the peer has proven anything.
+    ///
+    /// ```
+    /// let builder = distribution::Master::builder().max_handshakes_per_second(200);
+    /// ```
+    pub fn max_handshakes_per_second(mut self, handshakes: u32) -> Self {
+        self.limits.handshakes_per_second = handshakes;
         self
     }
 
@@ -371,7 +385,9 @@ impl MasterBuilder {
     }
 
     /// How many handshakes a minute from one address (of IPv6: one /64) may fail to prove that they may come in
-    /// before the next ones wait; 10 unless set. The wait is 100 ms at first and doubles with each failure up to 5 s.
+    /// before the next ones wait; 10 unless set. The wait is 100 ms at first and doubles with each failure up to 5 s. A TLS
+    /// handshake that a peer begins and does not finish counts too, a connection that says nothing does not. Each node that
+    /// registers from there makes up for one.
     pub fn handshake_failures(mut self, failures: u32) -> Self {
         self.limits.handshake_failures = failures;
         self
@@ -561,6 +577,15 @@ impl MasterBuilder {
         {
             return Err(Error::setting("default_timeout", format!("{time:?}"), "it must lie between 1 ms and a year"));
         }
+        for (name, count) in [
+            ("handshakes", self.limits.handshakes),
+            ("handshakes_per_address", self.limits.handshakes_per_address),
+            ("max_handshakes_per_second", self.limits.handshakes_per_second as usize),
+        ] {
+            if count == 0 {
+                return Err(Error::setting(name, count, "it must be 1 at least, or nobody can register"));
+            }
+        }
         let addr = addr.to_string();
         let failed = |source: io::Error| Error::Bind { addr: addr.clone(), source };
         let addrs: Vec<SocketAddr> = tokio::net::lookup_host(&addr).await.map_err(failed)?.collect();
@@ -597,7 +622,7 @@ impl MasterBuilder {
         shared.track(accept::run(Arc::clone(&shared), listener));
         shared.track(tick::run(Arc::clone(&shared)));
         #[cfg(feature = "tls")]
-        if shared.door.guard.demands_proof() {
+        if shared.admission.guard.demands_proof() {
             shared.track(revocation::run(Arc::clone(&shared)));
         }
         tracing::info!(%local_addr, security, "listening for nodes");

@@ -28,7 +28,7 @@ impl Watch {
     pub(super) fn new(shared: &Arc<Shared>, node: NodeId, credential: Credential) -> Self {
         shared.credentials.lock().insert(node, credential.clone());
         // The files may have changed between the proof and now. From here on `run` finds it.
-        if shared.door.guard.current().is_some_and(|files| !files.holds(&credential)) {
+        if shared.admission.guard.current().is_some_and(|files| !files.holds(&credential)) {
             put_out(shared, node, &credential);
         }
         Self { shared: Arc::clone(shared), node }
@@ -52,7 +52,7 @@ fn put_out(shared: &Shared, node: NodeId, credential: &Credential) {
 ///
 /// While the files cannot be used nobody is put out: that is damage, and no decision of the owner's.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut seen = shared.door.guard.current();
+    let mut seen = shared.admission.guard.current();
     let mut looks = tokio::time::interval(shared.heartbeat);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -60,8 +60,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
             _ = looks.tick() => {}
             () = shared.closing.cancelled() => return,
         }
-        let door = Arc::clone(&shared.door);
-        let Ok(Some(files)) = tokio::task::spawn_blocking(move || door.guard.look()).await else { continue };
+        let admission = Arc::clone(&shared.admission);
+        let Ok(Some(files)) = tokio::task::spawn_blocking(move || admission.guard.look()).await else { continue };
         if seen.as_ref().is_some_and(|seen| seen.is(&files)) {
             continue;
         }

@@ -19,17 +19,6 @@ pub(crate) enum Channel {
     Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
 }
 
-impl Channel {
-    /// Whether a peer has gone to the length of a TLS handshake.
-    pub(crate) fn is_tls(&self) -> bool {
-        match self {
-            Self::Open(_) => false,
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => true,
-        }
-    }
-}
-
 /// Does the same with whichever it is.
 macro_rules! either {
     ($channel:expr, $stream:ident => $done:expr) => {

@@ -11,13 +11,13 @@ use std::{io::Write, path::Path, sync::Arc};
 use rustls::{
     ClientConfig, ServerConfig,
     pki_types::{ServerName, UnixTime},
-    server::danger::ClientCertVerifier,
+    server::{Acceptor, danger::ClientCertVerifier},
 };
 use tokio::net::TcpStream;
 #[cfg(feature = "tls")]
 use tokio::{io::AsyncWriteExt, task::spawn_blocking};
 #[cfg(feature = "tls")]
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
 
 use super::{
     channel::Channel,
@@ -231,12 +231,18 @@ impl MasterGuard {
         }
     }
 
-    /// Has the peer show that it may come in, and in which role.
+    /// Has the peer show that it may come in, and in which role. Where that takes a signature of the master's, it is made
+    /// after `may_sign`, which is awaited once the peer has said what it costs it little to say.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
-    pub(crate) async fn admit(&self, stream: TcpStream) -> Result<Admitted, TurnedAway> {
+    #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "nothing is signed then"))]
+    pub(crate) async fn admit(
+        &self,
+        stream: TcpStream,
+        may_sign: impl Future<Output = ()>,
+    ) -> Result<Admitted, TurnedAway> {
         match self {
             Self::Open => {
                 let mut channel = Channel::Open(stream);
@@ -246,7 +252,7 @@ impl MasterGuard {
             #[cfg(feature = "tls")]
             Self::Token(watched) => {
                 let server = look(watched).await?;
-                let (mut channel, binding, _) = accept(Arc::clone(&server.config), stream).await?;
+                let (mut channel, binding, _) = accept(Arc::clone(&server.config), stream, may_sign).await?;
                 let proven = async {
                     let access = welcome(&mut channel, Security::Token).await?;
                     let token = proof::demand(&mut channel, access, &server.tokens, &binding).await?;
@@ -260,7 +266,7 @@ impl MasterGuard {
             #[cfg(feature = "tls")]
             Self::Certificates(watched, name) => {
                 let server = look(watched).await?;
-                let (mut channel, _, shown) = accept(Arc::clone(&server.config), stream).await?;
+                let (mut channel, _, shown) = accept(Arc::clone(&server.config), stream, may_sign).await?;
                 let named = async {
                     let access = welcome(&mut channel, Security::Certificates).await?;
                     let admission = match name {
@@ -360,9 +366,27 @@ fn done(passed: Result<Credential, HelloError>, channel: Channel) -> Result<Admi
 type Shown = Option<Vec<rustls::pki_types::CertificateDer<'static>>>;
 
 #[cfg(feature = "tls")]
-async fn accept(config: Arc<ServerConfig>, stream: TcpStream) -> Result<(Channel, Binding, Shown), TurnedAway> {
-    let accepted = TlsAcceptor::from(config).accept(stream).into_fallible().await;
-    let stream = accepted
+async fn accept(
+    config: Arc<ServerConfig>,
+    stream: TcpStream,
+    may_sign: impl Future<Output = ()>,
+) -> Result<(Channel, Binding, Shown), TurnedAway> {
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let hello = match (&mut acceptor).await {
+        Ok(hello) => hello,
+        Err(error) => {
+            return Err(TurnedAway { error: tls::at_master(error), channel: acceptor.take_io().map(Channel::Open) });
+        }
+    };
+    tokio::select! {
+        biased;
+        () = end_of(&hello.io) => return Err(HelloError::Closed("TLS handshake").into()),
+        () = may_sign => {}
+    }
+    let stream = hello
+        .into_stream(config)
+        .into_fallible()
+        .await
         .map_err(|(error, stream)| TurnedAway { error: tls::at_master(error), channel: Some(Channel::Open(stream)) })?;
     let connection = stream.get_ref().1;
     let binding = connection.export_keying_material([0; 32], BINDING_LABEL, None);
@@ -371,6 +395,15 @@ async fn accept(config: Arc<ServerConfig>, stream: TcpStream) -> Result<(Channel
     match binding {
         Ok(binding) => Ok((channel, binding, shown)),
         Err(error) => Err(TurnedAway { error: HelloError::Tls(error.to_string()), channel: Some(channel) }),
+    }
+}
+
+/// Waits until the peer has closed the connection, while it is to say nothing.
+#[cfg(feature = "tls")]
+async fn end_of(stream: &TcpStream) {
+    if stream.peek(&mut [0]).await.is_ok_and(|read| read > 0) {
+        // Against TLS, which will say so when it reads on.
+        std::future::pending().await
     }
 }
 

@@ -1,5 +1,6 @@
 //! Peers that have registered, or been registered at, and do not behave.
 
+mod admission;
 mod capture;
 mod catalogues;
 mod frames;

@@ -3,11 +3,11 @@
 //! A thousand nodes that were told the same time would come at once again. So each is told a time of its own: the place
 //! behind the one before it in a line that moves as fast as handshakes have ended lately.
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use tokio::time::Instant;
 
-use super::door::MOST_ADDRESSES;
+use super::{MOST_ADDRESSES, lately::Lately};
 
 /// What a handshake takes, as long as none has ended: rather too much, or nobody would come as far as to show what it
 /// takes.
@@ -25,18 +25,27 @@ const PLANNED: f64 = 0.7;
 /// Nobody is told to wait for longer.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The lines of all addresses.
+/// Who waits in a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Line {
+    /// Those that found all places taken.
+    All,
+    /// Those of an address.
+    Address(IpAddr),
+}
+
+/// All lines.
 #[derive(Debug)]
 pub(super) struct Turns {
     /// When the last one of each line is to come.
-    last: HashMap<IpAddr, Instant>,
+    last: Lately<Line, Instant>,
     /// What a handshake takes, on average.
     mean: Duration,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { last: HashMap::new(), mean: FIRST_GUESS }
+        Self { last: Lately::new(MOST_ADDRESSES), mean: FIRST_GUESS }
     }
 }
 
@@ -52,24 +61,21 @@ impl Turns {
     }
 
     /// How long the next one of this line has to wait, where as many as there are places can be served at once.
-    pub(super) fn next(&mut self, line: IpAddr, places: usize) -> Duration {
-        let now = Instant::now();
-        if self.last.len() >= MOST_ADDRESSES && !self.last.contains_key(&line) {
-            self.last.retain(|_, last| *last > now);
-            if self.last.len() >= MOST_ADDRESSES {
-                return LONGEST / 2;
-            }
-        }
+    pub(super) fn next(&mut self, line: Line, places: usize, now: Instant) -> Duration {
         // Those who are there have to be done first.
         let first = now + self.mean;
-        let step = self.mean.div_f64(places.max(1) as f64 * PLANNED);
-        let last = self.last.entry(line).or_insert(first);
+        let last = match self.last.get(&line) {
+            Some(last) => (*last).max(first),
+            // A line that others wait in is not forgotten for one more.
+            None if self.last.is_full() && self.last.oldest().is_some_and(|last| *last > now) => return LONGEST / 2,
+            None => first,
+        };
+        let next = last + self.mean.div_f64(places.max(1) as f64 * PLANNED);
         // One that is told the longest time does not make the line longer.
-        let next = (*last).max(first) + step;
         if next.saturating_duration_since(now) > LONGEST {
             return LONGEST;
         }
-        *last = next;
+        self.last.put(line, next);
         next - now
     }
 }
@@ -78,32 +84,32 @@ impl Turns {
 mod tests {
     use super::*;
 
-    fn line(last: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, last])
+    fn line(last: u8) -> Line {
+        Line::Address(IpAddr::from([10, 0, 0, last]))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn each_is_told_another_time_as_far_apart_as_handshakes_are() {
-        let mut turns = Turns::default();
+    #[test]
+    fn each_is_told_another_time_as_far_apart_as_handshakes_are() {
+        let (mut turns, now) = (Turns::default(), Instant::now());
         (0..200).for_each(|_| turns.note(Duration::from_millis(280)));
-        let times: Vec<_> = (0..100).map(|_| turns.next(line(1), 40).as_secs_f64()).collect();
+        let times: Vec<_> = (0..100).map(|_| turns.next(line(1), 40, now).as_secs_f64()).collect();
         assert!(times.windows(2).all(|pair| (pair[1] - pair[0] - 0.01).abs() < 1e-4), "{times:?}");
         assert!((times[0] - 0.29).abs() < 1e-3, "{times:?}");
-        assert!((turns.next(line(2), 40).as_secs_f64() - times[0]).abs() < 1e-6, "another line");
+        assert!((turns.next(line(2), 40, now).as_secs_f64() - times[0]).abs() < 1e-6, "another line");
         // The line has moved on.
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert!((turns.next(line(1), 40).as_secs_f64() - times[0]).abs() < 1e-6);
+        let now = now + Duration::from_secs(2);
+        assert!((turns.next(line(1), 40, now).as_secs_f64() - times[0]).abs() < 1e-6);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_flood_makes_nobody_wait_for_ever() {
-        let mut turns = Turns::default();
-        assert!((0..1_000_000).all(|_| turns.next(line(1), 1) <= LONGEST));
+    #[test]
+    fn a_flood_makes_nobody_wait_for_ever() {
+        let (mut turns, now) = (Turns::default(), Instant::now());
+        assert!((0..1_000_000).all(|_| turns.next(line(1), 1, now) <= LONGEST));
         for number in 0..MOST_ADDRESSES as u32 * 2 {
-            assert!(turns.next(IpAddr::from(number.to_be_bytes()), 1) <= LONGEST);
+            assert!(turns.next(Line::Address(IpAddr::from(number.to_be_bytes())), 1, now) <= LONGEST);
         }
         assert!(turns.last.len() <= MOST_ADDRESSES);
-        tokio::time::advance(LONGEST).await;
-        assert!(turns.next(line(1), 1) < FIRST_GUESS * 3);
+        let now = now + LONGEST;
+        assert!(turns.next(line(1), 1, now) < FIRST_GUESS * 3);
     }
 }

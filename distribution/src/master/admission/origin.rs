@@ -1,0 +1,51 @@
+//! Where a connection comes from, as far as its address tells.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Whom places and failures are counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Origin {
+    /// A /24 of IPv4 or a /48 of IPv6: what one site has, mostly.
+    pub(super) network: IpAddr,
+    /// An address of IPv4 or a /64 of IPv6, of which one line has all.
+    pub(super) address: IpAddr,
+}
+
+impl From<IpAddr> for Origin {
+    fn from(addr: IpAddr) -> Self {
+        match addr.to_canonical() {
+            IpAddr::V4(addr) => {
+                let [a, b, c, _] = addr.octets();
+                Self { network: Ipv4Addr::new(a, b, c, 0).into(), address: addr.into() }
+            }
+            IpAddr::V6(addr) => {
+                let [a, b, c, d, ..] = addr.segments();
+                let line = Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0);
+                let address = if addr.is_loopback() { addr } else { line };
+                Self { network: Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into(), address: address.into() }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(text: &str) -> Origin {
+        text.parse::<IpAddr>().expect("an address").into()
+    }
+
+    #[test]
+    fn one_line_has_all_of_its_64_and_one_site_all_of_its_48() {
+        assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:1"));
+        let (one, other) = (origin("2001:db8:0:1::1"), origin("2001:db8:0:2::1"));
+        assert!(one.address != other.address && one.network == other.network);
+        assert_ne!(origin("2001:db8:1::1").network, one.network);
+        assert_eq!(origin("::ffff:10.0.0.1"), origin("10.0.0.1"));
+        let (one, other) = (origin("10.0.0.1"), origin("10.0.0.2"));
+        assert!(one.address != other.address && one.network == other.network);
+        assert_ne!(origin("10.0.1.1").network, one.network);
+        assert_ne!(origin("::1").address, origin("::2").address);
+    }
+}
