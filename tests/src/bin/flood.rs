@@ -2,9 +2,17 @@
 //! callers, and how much memory does it take?
 //!
 //! `cargo run --release -p distribution-tests --bin flood`
+//!
+//! And how long does a node at a distance take to register while 1,000 connections a second come from 8 addresses?
+//!
+//! `cargo run --release -p distribution-tests --bin flood -- distant`
 #![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
 
+#[path = "flood/distant.rs"]
+mod distant;
+
 use std::{
+    net::{IpAddr, SocketAddr},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -40,6 +48,10 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Role {
+    /// Measures how long a distant node takes to register under floods of connections from a few addresses.
+    Distant(distant::Options),
+    #[command(hide = true)]
+    Attackers { master: SocketAddr, kind: distant::Kind, rate: u32, sources: Vec<IpAddr> },
     #[command(hide = true)]
     Strangers {
         addr: String,
@@ -53,9 +65,20 @@ enum Role {
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(Role::Strangers { addr, silent, trickling, again }) = options.role {
-        strangers(&addr, silent, trickling, again).await;
-        return ExitCode::SUCCESS;
+    match options.role {
+        Some(Role::Distant(options)) => {
+            distant::count_warnings();
+            return distant::run(options).await;
+        }
+        Some(Role::Attackers { master, kind, rate, sources }) => {
+            distant::attack(master, kind, rate, sources).await;
+            return ExitCode::SUCCESS;
+        }
+        Some(Role::Strangers { addr, silent, trickling, again }) => {
+            strangers(&addr, silent, trickling, again).await;
+            return ExitCode::SUCCESS;
+        }
+        None => {}
     }
     let master = Master::bind("127.0.0.1:0").await.expect("a free port");
     let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
