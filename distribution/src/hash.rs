@@ -19,6 +19,20 @@ pub(crate) const fn hash_on(before: u64, bytes: &[u8]) -> u64 {
     hash
 }
 
+/// A key for [`keyed`], made of a secret.
+pub(crate) fn key_of(secret: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(b"distribution: a key for hashes of names").chain_update(secret).finalize().into()
+}
+
+/// A hash that nobody can foresee who does not have the key: the first 64 bits of SHA-256 over key and text.
+pub(crate) fn keyed(key: &[u8; 32], text: &str) -> u64 {
+    first_64_bits(Sha256::new().chain_update(key).chain_update(text))
+}
+
+fn first_64_bits(digest: Sha256) -> u64 {
+    digest.finalize().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
+
 /// What calls name a method by: the first 64 bits of SHA-256 over all that caller and node must agree on. `types` is the
 /// hash of the structure of its types.
 ///
@@ -33,8 +47,7 @@ pub(crate) fn method_id(service: &str, version: u32, method: &str, signature: &s
     }
     digest.update(version.to_le_bytes());
     digest.update(types.to_le_bytes());
-    let digest = digest.finalize();
-    digest.iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte))
+    first_64_bits(digest)
 }
 
 #[cfg(test)]

@@ -5,18 +5,32 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 /// The most that is shown of a text that a peer may make as long as it likes, in bytes.
 pub(crate) const LONGEST: usize = 4096;
 
-/// Whether a text shows all that it holds: it has no control characters or line breaks, and none of the invisible
-/// characters that hide, reorder or join what stands beside them.
+/// Whether a text shows all that it holds: it has no control characters or line breaks, no invisible characters (which can
+/// hide, reorder or join what stands beside them), and no blanks but the usual one.
 pub(crate) fn is_plain(text: &str) -> bool {
     text.chars().all(is_shown)
 }
 
-/// Whether a character is neither a control character, nor an invisible one for formatting, nor a line break.
+/// Whether a character is one that [`is_plain`] lets a text have.
 pub(crate) fn is_shown(character: char) -> bool {
-    use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
+    use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator, SpaceSeparator, Unassigned};
     match character {
         ' '..='~' => true,
-        _ => !matches!(character.general_category(), Control | Format | LineSeparator | ParagraphSeparator),
+        // Letters, marks and symbols that show nothing: those that Unicode calls default-ignorable, and the empty pattern
+        // of Braille.
+        '\u{34f}'
+        | '\u{115f}'..='\u{1160}'
+        | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}'
+        | '\u{2800}'
+        | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{ffa0}'
+        | '\u{e0000}'..='\u{e0fff}' => false,
+        _ => !matches!(
+            character.general_category(),
+            Control | Format | LineSeparator | ParagraphSeparator | SpaceSeparator | Unassigned
+        ),
     }
 }
 
@@ -60,6 +74,7 @@ mod tests {
             ("\u{2066}x\u{2069}\u{200b}\u{feff}", "\\u{2066}x\\u{2069}\\u{200b}\\u{feff}"),
             ("a\u{2028}b\u{2029}c", "a\\u{2028}b\\u{2029}c"),
             ("\u{e0041}\u{ad}", "\\u{e0041}\\u{ad}"),
+            ("\u{3164}\u{2800}\u{fe0f}\u{2065}\u{a0}", "\\u{3164}\\u{2800}\\u{fe0f}\\u{2065}\\u{a0}"),
         ] {
             assert!(!is_plain(text));
             assert_eq!(in_one_line(text, LONGEST), shown);

@@ -65,7 +65,7 @@ async fn rubbish_closes_its_connection_within_five_seconds_and_says_why() {
     master.signal("TERM").await;
     let news = master.rest().await;
     assert_eq!(news.len(), 1, "{news:?}");
-    assert!(news[0].contains("node bystander") && news[0].ends_with("joined"), "{news:?}");
+    assert!(news[0].contains("node bystander") && news[0].ends_with("joined by no credential"), "{news:?}");
 }
 
 #[tokio::test]

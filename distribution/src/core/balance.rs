@@ -198,7 +198,7 @@ impl<H: Host> Registry<H> {
         // There are too many combinations of labels for a view of each.
         let labelled = groups.flat_map(|group| self.labelled(group, search.labels));
         let serving = labelled.filter(|node| node.standing.serving && !skip(node.identity.id));
-        ring::closest_of(serving.map(|node| (node.card.place, node.identity.id)), key)
+        ring::closest_of(serving.map(|node| (node.place, node.identity.id)), key)
     }
 
     /// Where calls of the method can go. While the view of the labels is being filled, at least that.

@@ -4,7 +4,6 @@
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use crate::{
-    hash::hash,
     security::Principal,
     service::{
         compatibility::{Uncallable, uncallable_beside_nodes, uncallable_for_callers},
@@ -18,8 +17,6 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct NodeCard {
     pub(super) name: Arc<str>,
-    /// Hash of the name, which places the node on the ring of affinity keys.
-    pub(super) place: u64,
     pub(super) instance: u128,
     pub(super) slots: u32,
     pub(super) async_limit: u32,
@@ -45,7 +42,6 @@ pub(crate) struct Catalogue {
 pub(crate) fn read(registration: Registration, principal: Principal) -> (Arc<NodeCard>, Arc<Catalogue>) {
     let Registration { name, instance, slots, busy, async_limit, labels, methods, .. } = registration;
     let card = NodeCard {
-        place: hash(name.as_bytes()),
         name: name.into(),
         instance,
         slots,

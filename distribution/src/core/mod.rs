@@ -95,6 +95,8 @@ pub(crate) struct Settings {
     /// What node and call ids begin with.
     pub(crate) epoch: u32,
     pub(crate) seed: u64,
+    /// The key of the hash that places nodes on the ring of affinity keys.
+    pub(crate) placing: [u8; 32],
 }
 
 /// What a master's [`Settings::slice`] is: about a quarter of a millisecond's work.
@@ -176,8 +178,8 @@ impl<H: Host> Core<H> {
         let first = CallId::first(settings.epoch);
         Self {
             rng: SmallRng::seed_from_u64(settings.seed),
+            registry: Registry::new(settings.placing),
             settings,
-            registry: Registry::new(),
             calls: Calls::new(),
             queues: Queues::default(),
             backing_off: 0,

@@ -24,6 +24,7 @@ use super::{
     slow_start::Window,
 };
 use crate::{
+    hash::keyed,
     id::{CallId, NodeId, NodeIdentity},
     security::{Principal, PrincipalKind},
     service::{
@@ -59,6 +60,8 @@ pub(super) struct Backlog {
 pub(super) struct Node<H: Host> {
     pub(super) identity: NodeIdentity,
     pub(super) card: Arc<NodeCard>,
+    /// Hash of its name, which places it on the ring of affinity keys.
+    pub(super) place: u64,
     pub(super) link: H::Link,
     pub(super) state: NodeState,
     pub(super) in_flight: FxHashMap<(CallId, u32), Booking>,
@@ -138,6 +141,8 @@ pub(super) struct Registry<H: Host> {
     /// How many nodes are registered by each credential.
     credentials: FxHashMap<(PrincipalKind, Arc<str>), usize>,
     next_group: u64,
+    /// Known to nobody else: a node that could foresee places would choose its name to be given another node's keys.
+    placing: [u8; 32],
     /// What the groups' catalogues take, in bytes.
     catalogues: usize,
     /// Calls in flight, over all nodes.
@@ -149,7 +154,7 @@ pub(super) struct Registry<H: Host> {
 }
 
 impl<H: Host> Registry<H> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(placing: [u8; 32]) -> Self {
         Self {
             nodes: FxHashMap::default(),
             order: BTreeSet::new(),
@@ -160,6 +165,7 @@ impl<H: Host> Registry<H> {
             names: BTreeMap::new(),
             credentials: FxHashMap::default(),
             next_group: 0,
+            placing,
             catalogues: 0,
             in_flight: 0,
             alive: 0,
@@ -258,6 +264,7 @@ impl<H: Host> Registry<H> {
         let busy = card.busy;
         let node = Node {
             identity,
+            place: keyed(&self.placing, &card.name),
             card,
             link,
             state: NodeState::Alive,
@@ -408,7 +415,7 @@ impl<H: Host> Registry<H> {
         }
         let before = std::mem::replace(&mut node.standing, after);
         if let Some(group) = self.groups.get_mut(&node.group) {
-            group.set(id, node.card.place, node.views, &before, &after);
+            group.set(id, node.place, node.views, &before, &after);
         }
     }
 
@@ -477,7 +484,7 @@ impl<H: Host> Registry<H> {
             } else if node.views & (1 << bit) == 0 && node.card.has_labels(&labels) {
                 // It has come since the view was begun otherwise, and is in it.
                 node.views |= 1 << bit;
-                group.add_to_view(bit, member, node.card.place, &node.standing);
+                group.add_to_view(bit, member, node.place, &node.standing);
             }
         }
         !is_last

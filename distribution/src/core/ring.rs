@@ -67,12 +67,16 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::hash::hash;
+    use crate::hash::keyed;
+
+    fn place_of(name: &str) -> u64 {
+        keyed(&[7; 32], name)
+    }
 
     fn ring(nodes: impl Iterator<Item = u32>) -> Ring {
         let mut ring = Ring::default();
         for number in nodes {
-            ring.insert(hash(format!("node-{number}").as_bytes()), NodeId::new(1, number));
+            ring.insert(place_of(&format!("node-{number}")), NodeId::new(1, number));
         }
         ring
     }
@@ -84,7 +88,7 @@ mod tests {
     #[test]
     fn off_the_ring_a_key_has_the_same_node() {
         let rings = [ring(0..100)];
-        let nodes = || (0..100).map(|number| (hash(format!("node-{number}").as_bytes()), NodeId::new(1, number)));
+        let nodes = || (0..100).map(|number| (place_of(&format!("node-{number}")), NodeId::new(1, number)));
         for key in 0..1000 {
             assert_eq!(closest_of(nodes(), mix(key)), Some(place(&rings, key)));
         }
@@ -122,9 +126,28 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_takes_a_nodes_keys_takes_few_where_the_key_of_the_hash_is_another() {
+        let victim = NodeId::new(1, 3);
+        let with = |key: [u8; 32], newcomer: Option<&str>| {
+            let mut ring = Ring::default();
+            (0..10).for_each(|number| ring.insert(keyed(&key, &format!("node-{number}")), NodeId::new(1, number)));
+            newcomer.into_iter().for_each(|name| ring.insert(keyed(&key, name), NodeId::new(1, 99)));
+            let owner = |key: u64| closest([&ring].into_iter(), mix(key), |_| false);
+            (0..5000).filter(|key| owner(*key) == Some(victim)).count()
+        };
+        let distance = |name: &str| mix(place_of("node-3")).wrapping_sub(mix(place_of(name)));
+        let names = (0..100_000).map(|number| format!("x{number}"));
+        let chosen = names.min_by_key(|name| distance(name)).expect("there are names");
+        let (before, after) = (with([7; 32], None), with([7; 32], Some(&chosen)));
+        assert!(after < before / 20, "it was chosen for this key, and of {before} keys {after} are left");
+        let (before, after) = (with([8; 32], None), with([8; 32], Some(&chosen)));
+        assert!(after > before / 2, "of {before} keys {after} are left");
+    }
+
+    #[test]
     fn of_two_nodes_with_one_name_the_first_gets_the_keys() {
         let mut ring = ring(0..2);
-        ring.insert(hash(b"node-0"), NodeId::new(1, 7));
+        ring.insert(place_of("node-0"), NodeId::new(1, 7));
         let rings = [ring];
         assert!((0..100).all(|key| place(&rings, key) != NodeId::new(1, 7)));
     }

@@ -534,6 +534,7 @@ pub(super) mod tests {
             slice: 16,
             epoch: 1,
             seed: 1,
+            placing: [0; 32],
         };
         let bindings = Bindings { names: false, labels: Vec::new(), max_slots: 1 };
         Shared::new(settings, 65_536, Limits::default(), MasterGuard::Open, bindings, Duration::ZERO)

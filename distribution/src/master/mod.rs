@@ -40,6 +40,7 @@ use crate::{
     config::{FRAME_LIMIT, LONGEST_TIME, Limits, check_frame_limit, check_incoming_bytes, check_max_depth},
     core::{SLICE, SLOW_START, Settings},
     error::{End, Error},
+    hash::key_of,
     id::NodeId,
     security::{Choices, beyond_loopback},
     service::caller::{Caller, Dispatcher},
@@ -526,8 +527,10 @@ impl MasterBuilder {
         self
     }
 
-    /// Seeds the random choice between equally loaded nodes, for runs that are to be repeated. Drawn
-    /// anew for each master unless set.
+    /// Seeds the random choice between equally loaded nodes, and the place of each node's name among the keys of
+    /// [`affinity`](crate::Call::affinity), for runs that are to be repeated. Drawn anew for each master unless set; places
+    /// are then derived from the private key, if the master has one. A node that knows the seed can choose its name so
+    /// that it gets the keys of another.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -604,6 +607,7 @@ impl MasterBuilder {
             );
         }
         let mut rng = rand::rng();
+        let placing = self.seed.map(|seed| key_of(&seed.to_le_bytes())).or_else(|| guard.placing());
         let settings = Settings {
             heartbeat: self.heartbeat,
             node_wait: self.node_wait.min(LONGEST_TIME),
@@ -614,6 +618,7 @@ impl MasterBuilder {
             slow_start: SLOW_START,
             slice: SLICE,
             epoch: rng.random(),
+            placing: placing.unwrap_or_else(|| rng.random()),
             seed: self.seed.unwrap_or_else(|| rng.random()),
         };
         let security = guard.name();

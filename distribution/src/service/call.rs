@@ -113,7 +113,8 @@ impl<T, E> Call<T, E> {
     /// Sends calls with the same key to the same node, as long as that node lives; for handlers that keep
     /// something between calls. A node that comes or goes moves only the keys that are its own. The call
     /// waits for a slot there, also while others are free. Nodes are told apart by their names, so that one
-    /// which registers again under its name has its keys back. With labels that more than 128 nodes have, the first
+    /// which registers again under its name has its keys back; at a master that has a token file or certificates also
+    /// after the master was started again. With labels that more than 128 nodes have, the first
     /// calls that ask for these labels may go to other nodes.
     pub fn affinity(mut self, key: &(impl Hash + ?Sized)) -> Self {
         // Fixed keys, so that each master and each run sends a key the same way.

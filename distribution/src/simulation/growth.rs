@@ -155,6 +155,7 @@ impl Growth {
             slice: SLICE,
             epoch: 1,
             seed: 1,
+            placing: [0; 32],
         };
         let mut growth = Self {
             core: Core::new(settings),

@@ -222,6 +222,7 @@ impl World {
             slice: [2, 7, 256][rng.random_range(0..3)],
             epoch: 1,
             seed: rng.random(),
+            placing: rng.random(),
         };
         let rules = Rules::new(&settings);
         Self {

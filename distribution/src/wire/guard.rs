@@ -33,6 +33,7 @@ use super::{
 use crate::security::{Contents, OnTrouble, TOKEN_VARIABLE, Token, Watched, short_fingerprint, token_file};
 use crate::{
     error::Error,
+    hash::key_of,
     security::{Access, Choices, Principal, PrincipalKind, beyond_loopback},
 };
 
@@ -58,6 +59,7 @@ impl fmt::Debug for MasterGuard {
 pub(crate) struct TokenServer {
     config: Arc<ServerConfig>,
     tokens: Vec<Token>,
+    placing: [u8; 32],
 }
 
 /// What is made of a master's certificates.
@@ -66,6 +68,7 @@ pub(crate) struct CertificateServer {
     pub(super) config: Arc<ServerConfig>,
     /// Knows the certificates of the authority.
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
+    pub(super) placing: [u8; 32],
 }
 
 /// A peer that was let in.
@@ -173,9 +176,10 @@ impl MasterGuard {
         let load = move |contents: &[Contents; 2]| {
             contents.iter().for_each(Contents::warn_if_readable);
             let token_file::Keys { tokens, certificate, key: private } = token_file::keys(contents)?;
+            let placing = key_of(private.secret_der());
             let config = tls::token_server(certificate, private)
                 .map_err(|error| Error::TokenFile { file: key.clone(), reason: error.to_string() })?;
-            Ok(TokenServer { config: Arc::new(config), tokens })
+            Ok(TokenServer { config: Arc::new(config), tokens, placing })
         };
         let files = vec![file.to_owned(), token_file::key_path(file)];
         let watched = Watched::new(files, OnTrouble::Fail, move || token_file::read(&read_from), load)?;
@@ -213,6 +217,17 @@ impl MasterGuard {
             .iter()
             .find(|token| token.access() == Access::Nodes && token.name().is_none())
             .cloned()
+    }
+
+    /// A key for hashes of names that no node knows, and that stays the same as long as the private key does.
+    pub(crate) fn placing(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Open => None,
+            #[cfg(feature = "tls")]
+            Self::Token(watched) => Some(watched.current().placing),
+            #[cfg(feature = "tls")]
+            Self::Certificates(watched, _) => Some(watched.current().placing),
+        }
     }
 
     /// Whether who was admitted has proven something.

@@ -15,7 +15,11 @@
 //! Registration and verdict are each four bytes of length, little endian, and a bincode body of at
 //! most [`REGISTRATION_LIMIT`] bytes.
 
-use std::{io, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -46,6 +50,12 @@ pub(crate) const STRUCTURES_LIMIT: usize = 256 * 1024;
 
 /// How many methods a node may serve.
 const MOST_METHODS: usize = 1024;
+
+/// How many versions and signatures of one method.
+const MOST_VERSIONS: usize = 16;
+
+/// How long its labels may be together, in bytes.
+const LABELS_LIMIT: usize = 4 * 1024;
 
 /// How long the texts of all its methods may be: names, signatures and structures, in bytes.
 const TEXTS_LIMIT: usize = 2 * STRUCTURES_LIMIT;
@@ -368,15 +378,20 @@ impl Registration {
         const MOST_LABELS: usize = 64;
         const MOST_TYPES: usize = 1024;
         let short = |what: &str, text: &str, most: usize| {
-            if text.is_empty() || text.len() > most || !is_plain(text) {
+            if text.is_empty() || text.len() > most || !is_plain(text) || text.trim() != text {
                 let shown = in_one_line(text, 40);
                 return Err(format!(
-                    "the {what} `{shown}` must have 1 to {most} bytes, and neither control nor invisible characters"
+                    "the {what} `{shown}` must have 1 to {most} bytes, no blank at its ends, and no control characters or \
+                     invisible ones"
                 ));
             }
             Ok(())
         };
         short("node name", &self.name, LONGEST_NAME)?;
+        // It stands in sentences, and could go on with one.
+        if self.name.contains(' ') {
+            return Err(format!("the node name `{}` must have no blanks", self.name));
+        }
         if self.slots == 0 || self.slots > 65_536 {
             return Err(format!("{} slots: a node has 1 to 65536", self.slots));
         }
@@ -389,6 +404,10 @@ impl Registration {
         if self.labels.len() > MOST_LABELS || self.methods.len() > MOST_METHODS {
             return Err(format!("more than {MOST_LABELS} labels or {MOST_METHODS} methods"));
         }
+        let labels: usize = self.labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if labels > LABELS_LIMIT {
+            return Err(format!("{labels} bytes of labels, and {LABELS_LIMIT} is the limit"));
+        }
         for (key, value) in &self.labels {
             short("label", key, LONGEST_NAME)?;
             short("label value", value, LONGEST_NAME)?;
@@ -399,7 +418,15 @@ impl Registration {
                 "{texts} bytes of names, signatures and types of methods, and {TEXTS_LIMIT} is the limit"
             ));
         }
+        let mut ids = HashSet::new();
+        let mut versions = HashMap::<_, usize>::new();
         for method in &self.methods {
+            let count = versions.entry((&method.service, &method.name)).or_default();
+            *count += 1;
+            if !ids.insert(method.id) || *count > MOST_VERSIONS {
+                let (service, name) = (in_one_line(&method.service, 40), in_one_line(&method.name, 40));
+                return Err(format!("{service}.{name} is there twice, or in more than {MOST_VERSIONS} versions"));
+            }
             short("service name", &method.service, LONGEST_NAME)?;
             short("method name", &method.name, LONGEST_NAME * 2)?;
             short("signature", &method.signature, LONGEST_SIGNATURE)?;
@@ -764,6 +791,25 @@ mod tests {
         MethodOffer { id, signature: signature.to_owned(), ..method.clone() }
     }
 
+    /// Methods of these many names, with signatures of this length.
+    fn named(count: usize, length: usize) -> Vec<MethodOffer> {
+        let signature = "x".repeat(length);
+        let one = |number: usize| {
+            let name = format!("m{number}");
+            let id = method_id("Arith", 1, &name, &signature, 7);
+            MethodOffer { id, name, signature: signature.clone(), ..method("") }
+        };
+        (0..count).map(one).collect()
+    }
+
+    fn versions(count: u32) -> Vec<MethodOffer> {
+        let one = |version: u32| {
+            let MethodOffer { service, name, signature, types, .. } = method("");
+            MethodOffer { id: method_id(&service, version, &name, &signature, types), version, ..method("") }
+        };
+        (1..=count).map(one).collect()
+    }
+
     #[test]
     fn a_registration_that_lies_is_refused() {
         let bad = [
@@ -777,8 +823,13 @@ mod tests {
             Registration { labels: vec![("a".to_owned(), "b".to_owned()); 65], ..registration() },
             Registration { name: "abc\u{202e}fed".to_owned(), ..registration() },
             Registration { labels: vec![("zone".to_owned(), "a\u{2028}b".to_owned())], ..registration() },
-            Registration { methods: vec![method(""); MOST_METHODS + 1], ..registration() },
-            Registration { methods: vec![method(&"x".repeat(STRUCTURE_LIMIT)); 65], ..registration() },
+            Registration { methods: vec![method(""); 2], ..registration() },
+            Registration { methods: named(MOST_METHODS + 1, 10), ..registration() },
+            Registration { methods: named(70, 8000), ..registration() },
+            Registration { methods: versions(MOST_VERSIONS as u32 + 1), ..registration() },
+            Registration { name: "node-1 joined by token 1a2b3c4d".to_owned(), ..registration() },
+            Registration { labels: vec![("zone".to_owned(), " eu".to_owned())], ..registration() },
+            Registration { labels: vec![("a".repeat(100), "b".repeat(100)); 21], ..registration() },
             Registration { methods: vec![method(&"x".repeat(STRUCTURE_LIMIT + 1))], ..registration() },
         ];
         for registration in bad {
@@ -797,5 +848,7 @@ mod tests {
             assert!(Registration { methods, ..registration() }.check().is_err());
         }
         assert_eq!(registration().check(), Ok(()));
+        assert_eq!(Registration { methods: named(MOST_METHODS, 10), ..registration() }.check(), Ok(()));
+        assert_eq!(Registration { methods: versions(MOST_VERSIONS as u32), ..registration() }.check(), Ok(()));
     }
 }

@@ -20,6 +20,7 @@ use rustls::{
 use super::{guard::CertificateServer, hello::HelloError};
 use crate::{
     error::Error,
+    hash::key_of,
     security::{Certificates, Contents, Fingerprint, Loaded, fingerprint_of},
 };
 
@@ -114,13 +115,14 @@ pub(super) fn certificate_server(
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(loaded.authority), provider())
         .build()
         .map_err(|error| certificates.mismatch(error))?;
+    let placing = key_of(loaded.key.secret_der());
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
     let config = builder
         .and_then(|builder| {
             builder.with_client_cert_verifier(Arc::clone(&verifier)).with_single_cert(loaded.chain, loaded.key)
         })
         .map_err(|error| certificates.mismatch(error))?;
-    Ok(CertificateServer { config: Arc::new(without_resumption(config)), verifier })
+    Ok(CertificateServer { config: Arc::new(without_resumption(config)), verifier, placing })
 }
 
 /// A node's end that takes a master its authority vouches for, and shows its own certificate.

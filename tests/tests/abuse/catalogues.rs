@@ -52,7 +52,7 @@ async fn what_nodes_say_is_bounded_for_each_and_in_all() {
     assert!(refused.contains("64 MiB") && refused.contains("1024 others"), "{refused}");
     // One that serves what others serve still comes in.
     let methods = shown(0, 1024, 400);
-    let registration = registration_that_shows(1 << 41, "like n0", 1, &[], &methods);
+    let registration = registration_that_shows(1 << 41, "like-n0", 1, &[], &methods);
     nodes.push(Impostor::register(master.local_addr(), registration).await.expect("is taken in"));
     assert_eq!(master.nodes().len(), nodes.len());
 

@@ -235,6 +235,7 @@ impl Table {
             slice: 256,
             epoch: 1,
             seed: 7,
+            placing: [7; 32],
         };
         change(&mut settings);
         Self {
