@@ -29,6 +29,21 @@ pub(crate) fn keyed(key: &[u8; 32], text: &str) -> u64 {
     first_64_bits(Sha256::new().chain_update(key).chain_update(text))
 }
 
+/// The first 64 bits of SHA-256 over texts that peers choose.
+pub(crate) fn hash_of_texts<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
+    first_64_bits(digest_of(texts))
+}
+
+fn digest_of<'a>(texts: impl Iterator<Item = &'a str>) -> Sha256 {
+    let mut digest = Sha256::new();
+    for text in texts {
+        // With a byte that no UTF-8 text contains, so that neighbours cannot run into one another.
+        digest.update(text);
+        digest.update([0xff]);
+    }
+    digest
+}
+
 fn first_64_bits(digest: Sha256) -> u64 {
     digest.finalize().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
@@ -39,12 +54,7 @@ fn first_64_bits(digest: Sha256) -> u64 {
 /// A master checks ids that nodes claim against the names that they show. So this hash has to resist a node that chooses
 /// its names, or the hash of its types, to meet the id of another service's method.
 pub(crate) fn method_id(service: &str, version: u32, method: &str, signature: &str, types: u64) -> u64 {
-    let mut digest = Sha256::new();
-    for text in [service, method, signature] {
-        // With a byte that no UTF-8 text contains, so that neighbours cannot run into one another.
-        digest.update(text);
-        digest.update([0xff]);
-    }
+    let mut digest = digest_of([service, method, signature].into_iter());
     digest.update(version.to_le_bytes());
     digest.update(types.to_le_bytes());
     first_64_bits(digest)

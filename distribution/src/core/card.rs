@@ -4,11 +4,13 @@
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use crate::{
+    hash::hash_of_texts,
     security::Principal,
     service::{
         compatibility::{Uncallable, uncallable_beside_nodes, uncallable_for_callers},
         method::{Method, MethodId, MethodKind},
     },
+    text::in_one_line,
     view::ServiceInfo,
     wire::hello::{MethodOffer, Registration},
 };
@@ -31,6 +33,9 @@ pub(crate) struct NodeCard {
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     pub(super) methods: Arc<BTreeMap<MethodId, MethodKind>>,
+    /// Hash of what is shown of types, which ids do not cover. Nodes that show another text for the same methods do not
+    /// share a catalogue, or the first of them would speak for all.
+    pub(super) shown: u64,
     pub(super) services: Arc<[ServiceInfo]>,
     /// What it takes of the master's memory, roughly, in bytes.
     pub(super) size: usize,
@@ -98,7 +103,11 @@ impl Surroundings {
                     .collect::<Vec<_>>(),
             );
         }
-        found.into_iter().take(MOST_UNCALLABLE).map(|Uncallable { method, why }| format!("{method}: {why}")).collect()
+        found
+            .into_iter()
+            .take(MOST_UNCALLABLE)
+            .map(|Uncallable { method, why }| in_one_line(&format!("{method}: {why}"), LONGEST_UNCALLABLE))
+            .collect()
     }
 }
 
@@ -110,6 +119,9 @@ const MOST_OFFERS: usize = 1024;
 
 /// Methods that a node is told of that cannot be called on it.
 const MOST_UNCALLABLE: usize = 8;
+
+/// How much is said of each, in bytes.
+const LONGEST_UNCALLABLE: usize = 1024;
 
 impl Catalogue {
     fn new(mut offers: Vec<MethodOffer>) -> Self {
@@ -123,7 +135,9 @@ impl Catalogue {
         }
         let info = |((name, version), methods)| ServiceInfo { name, version, methods };
         let size = offers.iter().map(|offer| 2 * offer.size() + SIZE_OF_METHOD).sum();
-        Self { methods: Arc::new(ids), size, services: services.into_iter().map(info).collect(), offers }
+        let texts = offers.iter().flat_map(|offer| &offer.structure).flat_map(|one| [&*one.name, &*one.text]);
+        let shown = hash_of_texts(texts);
+        Self { methods: Arc::new(ids), shown, size, services: services.into_iter().map(info).collect(), offers }
     }
 
     pub(crate) fn offers(&self) -> &[MethodOffer] {

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     id::NodeId,
+    security::Principal,
     service::method::{MethodId, MethodKind},
 };
 
@@ -128,6 +129,8 @@ pub(super) struct ViewStep {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) catalogue: Arc<Catalogue>,
+    /// The first node of the group came by this credential.
+    pub(super) brought_by: Principal,
     pub(super) members: usize,
     pub(super) everyone: View,
     labelled: Vec<Labelled>,
@@ -143,9 +146,10 @@ pub(super) struct Group {
 pub(super) type Views = u64;
 
 impl Group {
-    pub(super) fn new(catalogue: Arc<Catalogue>) -> Self {
+    pub(super) fn new(catalogue: Arc<Catalogue>, brought_by: Principal) -> Self {
         Self {
             catalogue,
+            brought_by,
             members: 0,
             everyone: View::default(),
             labelled: Vec::new(),

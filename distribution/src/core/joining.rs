@@ -8,6 +8,9 @@ use super::{
 /// How much memory the methods of all nodes may take, those of nodes that serve the same ones counted once, in bytes.
 const CATALOGUES_LIMIT: usize = 64 * 1024 * 1024;
 
+/// And how much those that nodes bring by one credential: room for a thousand sets of twenty methods.
+const CATALOGUES_LIMIT_PER_CREDENTIAL: usize = CATALOGUES_LIMIT / 4;
+
 impl<H: Host> Core<H> {
     /// Why a node may not join as long as nothing changes, for the node to read; `None` if it may.
     pub(crate) fn refuses(&self, (card, catalogue): (&NodeCard, &Catalogue)) -> Option<String> {
@@ -22,13 +25,20 @@ impl<H: Host> Core<H> {
                 card.principal
             ));
         }
-        if !self.registry.has_room_for(catalogue, CATALOGUES_LIMIT) {
-            return Some(format!(
-                "the methods that this master's nodes serve take as much memory as it gives them, {} MiB, and this node's \
-                 are {} others. Nodes that serve the same methods share them",
-                CATALOGUES_LIMIT >> 20,
-                catalogue.methods.len()
-            ));
+        if !self.registry.knows(catalogue) {
+            let own = self.registry.catalogues_with(&card.principal) + catalogue.size;
+            let all = self.registry.catalogues() + catalogue.size;
+            let full = [
+                ("that nodes brought by the same credential", own, CATALOGUES_LIMIT_PER_CREDENTIAL),
+                ("of all nodes", all, CATALOGUES_LIMIT),
+            ];
+            if let Some((whose, _, limit)) = full.into_iter().find(|(_, size, limit)| size > limit) {
+                return Some(format!(
+                    "the methods {whose} take the {} MiB of memory that the master has for them, and no other node serves \
+                     the same methods as this one. Nodes that serve the same methods share that memory",
+                    limit >> 20
+                ));
+            }
         }
         // A process that comes again takes its own place, and may have a new credential by now.
         let mut others = self.registry.named(&card.name).filter(|node| node.card.instance != card.instance);

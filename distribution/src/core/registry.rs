@@ -120,6 +120,21 @@ impl<H: Host> Node<H> {
     }
 }
 
+/// What nodes of one group have in common: their methods, and what they show of them.
+type Served = (Arc<BTreeMap<MethodId, MethodKind>>, u64);
+
+fn served(catalogue: &Catalogue) -> Served {
+    (Arc::clone(&catalogue.methods), catalogue.shown)
+}
+
+/// What nodes that came by one credential take of the registry.
+#[derive(Debug, Default)]
+struct Holding {
+    nodes: usize,
+    /// Of the methods that nobody served before: bytes.
+    catalogues: usize,
+}
+
 fn credential(principal: &Principal) -> (PrincipalKind, Arc<str>) {
     (principal.kind, Arc::clone(&principal.credential))
 }
@@ -131,15 +146,15 @@ pub(super) struct Registry<H: Host> {
     /// Their ids, in the order they came.
     order: BTreeSet<NodeId>,
     groups: BTreeMap<GroupId, Group>,
-    by_methods: BTreeMap<Arc<BTreeMap<MethodId, MethodKind>>, GroupId>,
+    by_methods: BTreeMap<Served, GroupId>,
     /// Which groups serve a method.
     providers: FxHashMap<MethodId, Vec<GroupId>>,
     /// Which node each process registered last.
     instances: BTreeMap<u128, NodeId>,
     /// The nodes of each name.
     names: BTreeMap<Arc<str>, BTreeSet<NodeId>>,
-    /// How many nodes are registered by each credential.
-    credentials: FxHashMap<(PrincipalKind, Arc<str>), usize>,
+    /// What nodes hold by each credential.
+    credentials: FxHashMap<(PrincipalKind, Arc<str>), Holding>,
     next_group: u64,
     /// Known to nobody else: a node that could foresee places would choose its name to be given another node's keys.
     placing: [u8; 32],
@@ -225,12 +240,22 @@ impl<H: Host> Registry<H> {
 
     /// How many nodes are registered by the credential of this principal.
     pub(super) fn registered_with(&self, principal: &Principal) -> usize {
-        self.credentials.get(&credential(principal)).copied().unwrap_or(0)
+        self.credentials.get(&credential(principal)).map_or(0, |holding| holding.nodes)
     }
 
-    /// Whether a node may join that serves these methods, if those of all nodes may take this many bytes.
-    pub(super) fn has_room_for(&self, catalogue: &Catalogue, limit: usize) -> bool {
-        self.by_methods.contains_key(&catalogue.methods) || self.catalogues + catalogue.size <= limit
+    /// Whether nodes are here that serve the same.
+    pub(super) fn knows(&self, catalogue: &Catalogue) -> bool {
+        self.by_methods.contains_key(&served(catalogue))
+    }
+
+    /// What the methods of all nodes take, in bytes.
+    pub(super) fn catalogues(&self) -> usize {
+        self.catalogues
+    }
+
+    /// And those that nodes brought by the credential of this principal.
+    pub(super) fn catalogues_with(&self, principal: &Principal) -> usize {
+        self.credentials.get(&credential(principal)).map_or(0, |holding| holding.catalogues)
     }
 
     /// Takes a node in, and says whether its group is new.
@@ -242,23 +267,24 @@ impl<H: Host> Registry<H> {
         link: H::Link,
         window: Window,
     ) -> bool {
-        let known = self.by_methods.get(&catalogue.methods).copied();
+        let known = self.by_methods.get(&served(&catalogue)).copied();
         let group = known.unwrap_or_else(|| {
             let id = GroupId(self.next_group);
             self.next_group += 1;
             for method in catalogue.methods.keys() {
                 self.providers.entry(*method).or_default().push(id);
             }
-            self.by_methods.insert(Arc::clone(&catalogue.methods), id);
+            self.by_methods.insert(served(&catalogue), id);
             self.catalogues += catalogue.size;
-            self.groups.insert(id, Group::new(catalogue));
+            self.credentials.entry(credential(&card.principal)).or_default().catalogues += catalogue.size;
+            self.groups.insert(id, Group::new(catalogue, card.principal.clone()));
             id
         });
         let id = identity.id;
         self.order.insert(id);
         self.instances.insert(card.instance, id);
         self.names.entry(Arc::clone(&card.name)).or_default().insert(id);
-        *self.credentials.entry(credential(&card.principal)).or_default() += 1;
+        self.credentials.entry(credential(&card.principal)).or_default().nodes += 1;
         self.alive += 1;
         let views = self.groups.get_mut(&group).map_or(0, |group| group.join(id, &card.labels));
         let busy = card.busy;
@@ -308,13 +334,7 @@ impl<H: Host> Registry<H> {
                 self.names.remove(&node.card.name);
             }
         }
-        let credential = credential(&node.card.principal);
-        if let Some(count) = self.credentials.get_mut(&credential) {
-            *count -= 1;
-            if *count == 0 {
-                self.credentials.remove(&credential);
-            }
-        }
+        self.take_back(&node.card.principal, |holding| holding.nodes -= 1);
         self.in_flight -= node.calls;
         if let Some(group) = self.groups.get_mut(&node.group) {
             group.leave(id, &node.card.labels);
@@ -325,10 +345,20 @@ impl<H: Host> Registry<H> {
         Some(node)
     }
 
+    fn take_back(&mut self, principal: &Principal, change: impl FnOnce(&mut Holding)) {
+        let credential = credential(principal);
+        let Some(holding) = self.credentials.get_mut(&credential) else { return };
+        change(holding);
+        if holding.nodes == 0 && holding.catalogues == 0 {
+            self.credentials.remove(&credential);
+        }
+    }
+
     fn remove_group(&mut self, id: GroupId) {
         let Some(group) = self.groups.remove(&id) else { return };
-        self.by_methods.remove(&group.catalogue.methods);
+        self.by_methods.remove(&served(&group.catalogue));
         self.catalogues -= group.catalogue.size;
+        self.take_back(&group.brought_by, |holding| holding.catalogues -= group.catalogue.size);
         for method in group.catalogue.methods.keys() {
             if let Some(providers) = self.providers.get_mut(method) {
                 providers.retain(|provider| *provider != id);

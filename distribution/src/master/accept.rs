@@ -172,8 +172,7 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
     };
     match answer(&mut stream, &welcome).await {
         Ok(()) => {
-            // After the welcome, which must not wait for it. What is compared is bounded.
-            shared.look_for_uncallable(node, &name);
+            shared.look_for_uncallable(node, name);
             task.run(Arc::clone(&shared), stream, node).await;
         }
         Err(error) => {

@@ -18,7 +18,8 @@ use std::{
 
 use futures::future::BoxFuture;
 use tokio::{
-    sync::{Notify, broadcast, mpsc, watch},
+    sync::{Notify, Semaphore, broadcast, mpsc, watch},
+    task::spawn_blocking,
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -116,6 +117,8 @@ pub(super) struct Shared {
     locked: Mutex<Locked>,
     /// Threads that wait for it.
     waiters: AtomicUsize,
+    /// One node at a time is compared with the others.
+    comparing: Semaphore,
     /// The core's time zero.
     pub(super) origin: Instant,
     pub(super) heartbeat: Duration,
@@ -171,6 +174,7 @@ impl Shared {
             credentials: Credentials::default(),
             shutdown_limit,
             waiters: AtomicUsize::new(0),
+            comparing: Semaphore::new(1),
             locked: Mutex::new(Locked {
                 core: Core::new(settings),
                 events: Some(broadcast::channel(EVENT_BUFFER).0),
@@ -267,8 +271,25 @@ impl Shared {
         self.list_nodes(None)
     }
 
-    /// Says which methods of a node that has just joined cannot be called on it, once.
-    pub(super) fn look_for_uncallable(&self, node: NodeId, name: &str) {
+    /// Finds out which methods of a node that has just joined cannot be called on it, and says so once. It may be much that
+    /// has to be compared, so one node's turn comes after the other's, and on a thread that serves no connections.
+    pub(super) fn look_for_uncallable(self: &Arc<Self>, node: NodeId, name: String) {
+        let shared = Arc::clone(self);
+        self.track(async move {
+            let look = async {
+                let Ok(_turn) = shared.comparing.acquire().await else { return };
+                let shared = Arc::clone(&shared);
+                // It fails if the runtime ends, and the master with it.
+                let _ = spawn_blocking(move || shared.compare(node, &name)).await;
+            };
+            tokio::select! {
+                () = look => {}
+                () = shared.closing.cancelled() => {}
+            }
+        });
+    }
+
+    fn compare(&self, node: NodeId, name: &str) {
         let surroundings = self.with_core("looking at what a node serves", |core, _, _| core.surroundings(node));
         let Some(surroundings) = surroundings.flatten() else { return };
         let uncallable = surroundings.uncallable(name);
