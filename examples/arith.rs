@@ -16,16 +16,27 @@
 //! DISTRIBUTION_TOKEN=dtok1_node_… arith node --master 10.0.0.1:3000
 //! ```
 //!
+//! HTTP has no password, so it is served on this machine alone unless `--http` says otherwise. A request must name this
+//! machine in its `Host`: else a page on the web could give its own name this machine's address, and ask through the
+//! browser of somebody who looks at it. Behind a proxy, `--http-name` adds the name that it is asked by.
+//!
 //! `arith token --token-file cluster.token` changes the token: it prints a new one, with which nodes can join at once,
 //! and the one before it stays valid until the next.
-#![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
-    http::StatusCode,
+    extract::{Query, Request, State},
+    http::{HeaderMap, StatusCode, header, uri::Authority},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -78,9 +89,12 @@ enum Role {
         /// Where nodes register.
         #[arg(long, default_value = "127.0.0.1:3000")]
         listen: String,
-        /// Where HTTP is served: /sum, /palindromes and /nodes.
+        /// Where HTTP is served: /sum, /palindromes and /nodes. Anybody who reaches it can have the nodes work.
         #[arg(long, default_value = "127.0.0.1:3001")]
         http: String,
+        /// A name that HTTP is asked by, besides the address that it is served on and localhost. May be repeated.
+        #[arg(long, value_name = "NAME")]
+        http_name: Vec<String>,
         #[command(flatten)]
         security: Security,
     },
@@ -115,13 +129,21 @@ async fn main() -> ExitCode {
 
 async fn run(role: Role) -> Result<(), Box<dyn std::error::Error>> {
     match role {
-        Role::Master { listen, http, security } => {
+        Role::Master { listen, http, http_name, security } => {
             let master = security.master().bind(&listen).await?;
             let listener = tokio::net::TcpListener::bind(&http)
                 .await
                 .map_err(|error| format!("cannot serve HTTP on {http}: {error}"))?;
-            println!("Nodes: {}; HTTP: http://{}", master.local_addr(), listener.local_addr()?);
-            axum::serve(listener, routes(&master)).with_graceful_shutdown(interrupted()).await?;
+            let addr = listener.local_addr()?;
+            if !addr.ip().to_canonical().is_loopback() {
+                eprintln!(
+                    "warning: HTTP on {addr} can be reached from other machines, and asks for no password: anybody who reaches \
+                     it can have the nodes work. Serve it on 127.0.0.1, behind a proxy that knows who may ask"
+                );
+            }
+            println!("Nodes: {}; HTTP: http://{addr}", master.local_addr());
+            let hosts = Arc::new(Hosts { addr, names: http_name });
+            axum::serve(listener, routes(&master, hosts)).with_graceful_shutdown(interrupted()).await?;
             master.shutdown().await;
         }
         Role::Node { options, slots } => {
@@ -151,7 +173,46 @@ struct App {
     arith: ArithClient,
 }
 
-fn routes(master: &Master) -> Router {
+/// What a request may name as its host. A page on the web can have its name resolve to this machine, but not have the
+/// browser say another name than that.
+struct Hosts {
+    addr: SocketAddr,
+    names: Vec<String>,
+}
+
+impl Hosts {
+    /// Whether a request with these headers means this machine.
+    fn mean(&self, headers: &HeaderMap) -> bool {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        match (hosts.next(), hosts.next()) {
+            (Some(host), None) => Authority::try_from(host.as_bytes()).is_ok_and(|host| self.is_own(host.host())),
+            _ => false,
+        }
+    }
+
+    fn is_own(&self, host: &str) -> bool {
+        let served = self.addr.ip().to_canonical();
+        if let Ok(ip) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            let ip = ip.to_canonical();
+            return ip == served || served.is_unspecified() || served.is_loopback() && ip.is_loopback();
+        }
+        let host = host.trim_end_matches('.');
+        let is_here = served.is_loopback() || served.is_unspecified();
+        is_here && host.eq_ignore_ascii_case("localhost")
+            || self.names.iter().any(|name| host.eq_ignore_ascii_case(name))
+    }
+}
+
+async fn check_host(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+    if hosts.mean(request.headers()) {
+        return next.run(request).await;
+    }
+    let sentence = "This is served under the address that it listens on. If it is to be asked by another name, start the \
+                    master with --http-name and that name.\n";
+    (StatusCode::FORBIDDEN, sentence).into_response()
+}
+
+fn routes(master: &Master, hosts: Arc<Hosts>) -> Router {
     let app = App { master: master.clone(), arith: ArithClient::new(master) };
     Router::new()
         .route("/sum", get(sum))
@@ -159,6 +220,7 @@ fn routes(master: &Master) -> Router {
         .route("/nodes", get(nodes))
         .fallback(|| async { (StatusCode::NOT_FOUND, "There are /sum, /palindromes and /nodes.\n") })
         .with_state(app)
+        .layer(middleware::from_fn_with_state(hosts, check_host))
 }
 
 #[derive(Deserialize)]

@@ -49,9 +49,14 @@ async fn palindromes_runs_over_processes() {
 
 /// Status and body of an HTTP request.
 async fn get(addr: SocketAddr, path: &str) -> (u16, String) {
+    get_with(addr, path, "Host: localhost\r\n").await
+}
+
+/// The same with these headers, each with its line break.
+async fn get_with(addr: SocketAddr, path: &str, headers: &str) -> (u16, String) {
     let request = async {
         let mut stream = TcpStream::connect(addr).await.expect("connects");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("sends");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("answers");
@@ -109,6 +114,62 @@ async fn arith_answers_over_http() {
     nodes[0].signal("TERM").await;
     assert!(nodes[0].ended().await.success());
     master.log_with("said goodbye").await;
+}
+
+/// Starts a master and says where it serves HTTP.
+async fn serve_http(options: &[&str]) -> (Process, SocketAddr) {
+    let options = [&["master", "--listen", "127.0.0.1:0"], options].concat();
+    let mut master = Process::start(&example("arith"), &options);
+    let line = master.line_with("HTTP: http://").await;
+    let addr = line.split("HTTP: http://").nth(1).and_then(|addr| addr.parse().ok()).expect("an address");
+    (master, addr)
+}
+
+#[tokio::test]
+async fn arith_answers_to_its_own_names_alone() {
+    let (_master, http) = serve_http(&["--http", "127.0.0.1:0", "--http-name", "Arith.example"]).await;
+    let with = |host: &str| {
+        let headers = format!("Host: {host}\r\n");
+        async move { get_with(http, "/nodes", &headers).await }
+    };
+    // A forwarded port has another number here, and is a name of this machine all the same.
+    for own in
+        ["localhost", "LocalHost.:80", "127.0.0.1", &http.to_string(), "[::1]:3001", "arith.example", "ARITH.example:1"]
+    {
+        assert_eq!(with(own).await, (200, "[]".to_owned()), "{own}");
+    }
+    // A page at rebound.example whose name resolves to 127.0.0.1 by now.
+    for foreign in [
+        "rebound.example",
+        "rebound.example:3001",
+        "localhost.rebound.example",
+        "10.0.0.1",
+        "arith.example.org",
+        "",
+        "a b",
+    ] {
+        let (status, sentence) = with(foreign).await;
+        assert!(matches!(status, 400 | 403) && !sentence.contains("[]"), "{foreign}: {status} {sentence}");
+    }
+    let (status, sentence) = with("rebound.example").await;
+    assert!(status == 403 && sentence.contains("--http-name"), "{sentence}");
+    for headers in ["", "Host: localhost\r\nHost: rebound.example\r\n", "Host: rebound.example\r\nHost: localhost\r\n"]
+    {
+        assert!(matches!(get_with(http, "/nodes", headers).await.0, 400 | 403), "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn arith_says_that_it_is_reached_from_other_machines() {
+    let (mut master, http) = serve_http(&["--http", "0.0.0.0:0"]).await;
+    let warning = master.log_with("warning: HTTP on 0.0.0.0").await;
+    assert!(warning.contains("anybody who reaches it"), "{warning}");
+    let here = SocketAddr::from(([127, 0, 0, 1], http.port()));
+    assert_eq!(get_with(here, "/nodes", "Host: 10.0.0.1:3001\r\n").await.0, 200);
+    assert_eq!(get_with(here, "/nodes", "Host: rebound.example\r\n").await.0, 403);
+    let (mut master, _) = serve_http(&["--http", "127.0.0.1:0"]).await;
+    master.kill().await;
+    assert!(!master.log().await.contains("warning: HTTP"));
 }
 
 /// An empty folder for one test.

@@ -38,7 +38,8 @@ async fn two_machines_take_two_commands() {
     let second = second.replace("DISTRIBUTION_TOKEN=dtok1_node_…", &printed).replace("10.0.0.1:3000", &address);
     let mut node = type_in(&network.node(0), other.path(), &second);
     node.log_with("registered").await;
-    let ask = "exec 3<>/dev/tcp/127.0.0.1/3001; printf 'GET /sum HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
+    let ask =
+        "exec 3<>/dev/tcp/127.0.0.1/3001; printf 'GET /sum HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3; cat <&3";
     let mut asked = type_in(&network.master(), one.path(), ask);
     asked.line_with("Reply from node").await;
     // Without the token, nobody gets in; nor does a master without one start.
