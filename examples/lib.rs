@@ -27,7 +27,7 @@ pub struct Place {
 #[derive(Args, Debug)]
 pub struct Security {
     /// Join token: a master makes this file if it is not there, and prints the line that a node needs; a node takes a
-    /// file with that line, or the line as DISTRIBUTION_TOKEN.
+    /// file with that line (also by DISTRIBUTION_TOKEN_FILE), or the line as DISTRIBUTION_TOKEN.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["authority", "insecure"])]
     token_file: Option<PathBuf>,
     /// Certificates of your own, in PEM: the authority that the other side's must be from.

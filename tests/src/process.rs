@@ -31,6 +31,7 @@ impl Process {
         let mut child = Command::new(program)
             .args(arguments)
             .env_remove("RUST_LOG")
+            .env_remove("DISTRIBUTION_TOKEN_FILE")
             .env("DISTRIBUTION_TOKEN", transport::token_for_children())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

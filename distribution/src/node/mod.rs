@@ -343,6 +343,10 @@ impl NodeBuilder {
     /// Registers by this token, the line that the master printed at its first start, over TLS 1.3: the node checks the
     /// master by it, and the master the node. `DISTRIBUTION_TOKEN` in the environment does the same for a node that is
     /// told nothing else.
+    ///
+    /// Processes that the program starts inherit its environment, and the token with it. Where handlers start other
+    /// programs, take it out by [`Command::env_remove`](std::process::Command::env_remove), or use a
+    /// [token file](Self::token_file).
     #[cfg(feature = "tls")]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.security.token = Some(TokenText::new(token.into()));
@@ -351,7 +355,11 @@ impl NodeBuilder {
 
     /// Registers by the first token for nodes in this file, which holds the line that the master printed. (The master's
     /// own file would do as well, and has the tokens for all other uses too.) The file is looked at with each dial, so
-    /// that a node which runs takes a new token up.
+    /// that a node which runs takes a new token up. `DISTRIBUTION_TOKEN_FILE` in the environment does the same for a node
+    /// that is told nothing else.
+    ///
+    /// The file is used only if nobody but the node's user and root could have put it there or written to it: see
+    /// [`MasterBuilder::token_file`](crate::MasterBuilder::token_file).
     #[cfg(feature = "tls")]
     pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.security.token_file = Some(file.into());

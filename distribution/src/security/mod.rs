@@ -43,6 +43,10 @@ use crate::error::Error;
 #[cfg(feature = "tls")]
 pub(crate) const TOKEN_VARIABLE: &str = "DISTRIBUTION_TOKEN";
 
+/// Where a node finds the path of its token file. Processes that it starts are given the path, and not what is in the file.
+#[cfg(feature = "tls")]
+const TOKEN_FILE_VARIABLE: &str = "DISTRIBUTION_TOKEN_FILE";
+
 /// What a builder was told.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Choices {
@@ -96,6 +100,23 @@ impl Choices {
     /// Whether anything was chosen.
     pub(crate) fn is_made(&self) -> bool {
         self.made().next().is_some()
+    }
+
+    /// The token file that was set, or else that of the environment.
+    #[cfg(feature = "tls")]
+    pub(crate) fn given_token_file(&self) -> Result<Option<PathBuf>, Error> {
+        if self.local || self.is_made() {
+            return Ok(self.token_file.clone());
+        }
+        let is_set = |name| std::env::var_os(name).filter(|text| !text.to_string_lossy().trim().is_empty());
+        match (is_set(TOKEN_FILE_VARIABLE), is_set(TOKEN_VARIABLE)) {
+            (Some(file), Some(_)) => Err(Error::setting(
+                TOKEN_FILE_VARIABLE,
+                format_args!("set to {file:?} beside `{TOKEN_VARIABLE}`"),
+                "one of the two is enough: choose",
+            )),
+            (file, _) => Ok(file.map(PathBuf::from)),
+        }
     }
 
     /// The token that was set, or else that of the environment.

@@ -83,7 +83,9 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// [`Error::TokenFile`] where the file cannot be read or written, or holds something else.
+    /// [`Error::TokenFile`] where the file cannot be read or written, holds something else, or could be another user's
+    /// (see [`MasterBuilder::token_file`](crate::MasterBuilder::token_file)): who issues tokens has to be the user that the
+    /// master runs as, or root in folders of root's.
     pub fn issue(file: impl AsRef<Path>, access: Access) -> Result<Self, Error> {
         token_file::issue(file.as_ref(), access, None)
     }

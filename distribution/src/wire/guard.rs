@@ -465,14 +465,14 @@ impl NodeGuard {
                 )?;
                 return Ok(Self::Certificates(Arc::new(watched), name));
             }
-            if let Some(file) = &choices.token_file {
+            if let Some(file) = choices.given_token_file()? {
                 let read_from = file.clone();
                 let read = move || Ok([token_file::read_tokens(&read_from)?]);
                 let load = |contents: &[Contents; 1]| {
                     contents.iter().for_each(Contents::warn_if_readable);
                     TokenClient::new(token_file::node_token(&contents[0])?)
                 };
-                return Ok(Self::Token(Arc::new(Watched::new(vec![file.clone()], OnTrouble::Keep, read, load)?)));
+                return Ok(Self::Token(Arc::new(Watched::new(vec![file], OnTrouble::Keep, read, load)?)));
             }
             if let Some(token) = choices.given_token()? {
                 let load = move |_: &[Contents; 0]| TokenClient::new(token.clone());

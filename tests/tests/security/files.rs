@@ -8,6 +8,7 @@ use std::{
 
 use distribution::{Access, Certificates, GoneReason, Master, NodeEvent, Token};
 use distribution_tests::{
+    process::{Process, example},
     soon,
     trust::{Authority, Purpose},
 };
@@ -163,6 +164,26 @@ async fn an_authority_that_anybody_may_write_lets_nobody_in() {
     let shown = Certificates::new(trusted.file(), intruders.path("intruder", "pem"), intruders.path("intruder", "key"));
     refusal(node().certificates(shown), hold.host()).await;
     hold.held_against(1).await;
+}
+
+#[tokio::test]
+async fn a_token_file_that_the_environment_names() {
+    let hold = Stronghold::with_token().await;
+    let (program, file) = (example("arith"), hold.file.display().to_string());
+    let run = |token: &str, file: &str| {
+        let [token, file] = [format!("DISTRIBUTION_TOKEN={token}"), format!("DISTRIBUTION_TOKEN_FILE={file}")];
+        let address = hold.addr().to_string();
+        let program = program.to_str().expect("plain");
+        Process::start(Path::new("env"), &[&token, &file, program, "node", "--master", &address, "--name", "by-file"])
+    };
+    let _node = run("", &file);
+    soon("the node", hold.master.wait_for_nodes(1)).await;
+    let mut both = run(hold.token().expose(), &file);
+    tells(&both.log_with("error").await, &["DISTRIBUTION_TOKEN_FILE", "beside `DISTRIBUTION_TOKEN`", "choose"]);
+    assert!(!soon("its end", both.ended()).await.success());
+    let mut none = run("", &format!("{file}.none"));
+    tells(&none.log_with("error").await, &["cluster.token.none", "there is no such file"]);
+    assert!(!soon("its end", none.ended()).await.success());
 }
 
 #[tokio::test]
