@@ -756,7 +756,7 @@ async fn only_so_many_may_wait_at_the_door() {
     // One that is slow in the middle of the hello is a stranger too.
     let mut joiner = Joiner::greet(master.local_addr()).await;
     joiner.challenge().await;
-    // It goes when chance meets it.
+    // It goes when it is the oldest and others come.
     let mut crowd = Vec::new();
     let gather = async {
         loop {
