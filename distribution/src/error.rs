@@ -4,6 +4,7 @@ use std::{convert::Infallible, fmt, io, path::PathBuf, time::Duration};
 
 use crate::{
     id::{MethodName, NodeIdentity},
+    security::Source,
     text::{LONGEST, in_one_line},
 };
 
@@ -319,6 +320,8 @@ impl CodecError {
 pub(crate) struct Setback {
     pub(crate) attempt: u32,
     pub(crate) node: NodeIdentity,
+    /// Of a node that was lost.
+    pub(crate) source: Option<Source>,
     pub(crate) cause: Cause,
 }
 
@@ -335,7 +338,7 @@ pub(crate) enum Cause {
 
 impl fmt::Display for Setback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { attempt, node, cause } = self;
+        let Self { attempt, node, cause, .. } = self;
         match cause {
             Cause::Lost(reason) => write!(f, "attempt {attempt} was lost with {node}, which {reason}"),
             Cause::Refused(why) => write!(f, "attempt {attempt} was not started by {node}, which {why}"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{
     Host, Labels,
+    avoid::Excluded,
     group::{Group, Standing, View},
     mix,
     registry::{Node, Registry},
@@ -63,7 +64,7 @@ impl Need {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Search<'a> {
     pub(super) labels: &'a Labels,
-    pub(super) avoid: &'a [NodeId],
+    pub(super) avoid: Excluded<'a>,
     /// Whether views of the labels are being filled: what they have so far is enough.
     pub(super) is_filling: bool,
 }
@@ -130,7 +131,7 @@ impl<H: Host> Registry<H> {
         let best_of = |id| {
             let group = self.group(id)?;
             let kind = group.kind_of(method)?;
-            let fits = |(_, id): &(u64, NodeId)| !avoid.contains(id);
+            let fits = |(_, id): &(u64, NodeId)| !self.excludes(avoid, *id);
             let (load, node) = match search.view(group) {
                 Some(view) => view.ready[kind].iter(salt).find(fits)?,
                 None if is_filling => return None,
@@ -160,13 +161,14 @@ impl<H: Host> Registry<H> {
         method: MethodId,
         labels: &Labels,
         need: Need,
-        avoid: &[NodeId],
+        avoid: Excluded<'_>,
     ) -> Option<(NodeId, MethodKind)> {
         if !self.all_rest(method, labels) {
             return None;
         }
         let serves = |id: &NodeId| {
-            let node = self.node(*id).filter(|node| !avoid.contains(id) && self.is_serving(node, method, labels))?;
+            let node =
+                self.node(*id).filter(|node| !self.excludes(avoid, *id) && self.is_serving(node, method, labels))?;
             let kind = self.kind_on(*id, method)?;
             node.takes(kind, need).then_some((*id, kind))
         };
@@ -180,7 +182,7 @@ impl<H: Host> Registry<H> {
     /// The node to which calls with this affinity go, of those that are not given a rest.
     pub(super) fn closest(&self, key: u64, method: MethodId, search: Search<'_>) -> Option<NodeId> {
         let rests = |id| !self.resting.is_empty() && self.resting.contains(&id);
-        self.closest_without(key, method, search, |id| search.avoid.contains(&id) || rests(id))
+        self.closest_without(key, method, search, |id| self.excludes(search.avoid, id) || rests(id))
     }
 
     fn closest_without(

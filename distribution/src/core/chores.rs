@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use super::{
     Core, Effects, Host, Labels, Time,
+    avoid::Excluded,
     queues::{QueueId, Scope},
 };
 use crate::{
     error::GoneReason,
     id::{CallId, NodeId, NodeIdentity},
+    security::Source,
     service::method::MethodId,
 };
 
@@ -23,6 +25,8 @@ pub(super) enum Chore {
     Feed(NodeId),
     /// Find a place for calls that avoid nodes and may not need to any more.
     PlaceAvoiding,
+    /// See whether calls may avoid nodes again, because there are others now.
+    ReviewLapsed,
     /// Give nodes that rest what no other node can take.
     FeedResting,
     /// Move the calls of a closed queue to other nodes, or end them.
@@ -46,6 +50,7 @@ pub(super) type Filled = (MethodId, Arc<[(String, String)]>);
 #[derive(Debug)]
 pub(super) struct Departed {
     pub(super) identity: NodeIdentity,
+    pub(super) source: Source,
     pub(super) reason: GoneReason,
 }
 
@@ -90,7 +95,16 @@ impl<H: Host> Core<H> {
                     self.place_from = next.map(QueueId::next);
                     if let Some(queue) = next {
                         self.chores.push_back(Chore::PlaceAvoiding);
+                        self.review(queue);
                         self.place_queued(now, queue, effects);
+                    }
+                }
+                Chore::ReviewLapsed => {
+                    let next = self.review_from.and_then(|from| self.queues.lapsed.range(from..).next().copied());
+                    self.review_from = next.map(QueueId::next);
+                    if let Some(queue) = next {
+                        self.chores.push_back(Chore::ReviewLapsed);
+                        self.review(queue);
                     }
                 }
                 Chore::Empty(queue) => self.empty(now, queue, &mut budget, effects),
@@ -166,7 +180,7 @@ impl<H: Host> Core<H> {
         if self.is_filling(method, &labels) {
             return;
         }
-        let is_served = self.registry.serves(method, &labels, &[]);
+        let is_served = self.registry.serves(method, &labels, Excluded::NOTHING);
         if let Some(queue) = self.queues.find(method, Scope::Any { labels, avoid: None }) {
             if is_served {
                 self.view_chores.push_back(Chore::Place(queue));
@@ -194,7 +208,7 @@ impl<H: Host> Core<H> {
             }
             *budget -= 1;
             if self.is_current(call, from.identity.id, attempt) {
-                self.lost(now, call, &from.identity, &from.reason, effects);
+                self.lost(now, call, (&from.identity, from.source), &from.reason, effects);
             }
         }
         self.departed.remove(&from.identity.id);

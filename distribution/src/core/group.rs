@@ -25,6 +25,7 @@ use super::{
 use crate::{
     id::NodeId,
     security::Principal,
+    security::Source,
     service::method::{MethodId, MethodKind},
 };
 
@@ -62,19 +63,38 @@ pub(super) struct View {
     pub(super) free: PerKind<u64>,
     pub(super) ready: PerKind<Ready>,
     pub(super) ring: Ring,
+    /// How many of those that serve are of each source.
+    pub(super) sources: FxHashMap<Source, usize>,
+}
+
+/// A node as its group knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Member {
+    pub(super) node: NodeId,
+    /// Where it is on the ring.
+    pub(super) place: u64,
+    pub(super) source: Source,
 }
 
 impl View {
     /// Replaces what a node counted for by what it counts for now.
-    fn set(&mut self, node: NodeId, place: u64, before: &Standing, after: &Standing) {
+    fn set(&mut self, member: Member, before: &Standing, after: &Standing) {
+        let Member { node, place, source } = member;
         match (before.serving, after.serving) {
             (false, true) => {
                 self.serving += 1;
                 self.ring.insert(place, node);
+                *self.sources.entry(source).or_default() += 1;
             }
             (true, false) => {
                 self.serving -= 1;
                 self.ring.remove(place, node);
+                if let Some(count) = self.sources.get_mut(&source) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.sources.remove(&source);
+                    }
+                }
             }
             _ => {}
         }
@@ -200,14 +220,14 @@ impl Group {
     }
 
     /// Replaces what a node counted for in all its views.
-    pub(super) fn set(&mut self, node: NodeId, place: u64, views: Views, before: &Standing, after: &Standing) {
-        self.everyone.set(node, place, before, after);
+    pub(super) fn set(&mut self, member: Member, views: Views, before: &Standing, after: &Standing) {
+        self.everyone.set(member, before, after);
         let mut left = views;
         while left != 0 {
             let bit = left.trailing_zeros() as usize;
             left &= left - 1;
             if let Some(labelled) = self.labelled.get_mut(bit).filter(|labelled| labelled.is_kept()) {
-                labelled.view.set(node, place, before, after);
+                labelled.view.set(member, before, after);
             }
         }
     }
@@ -301,9 +321,9 @@ impl Group {
     }
 
     /// Takes a node into the view with this bit.
-    pub(super) fn add_to_view(&mut self, bit: u32, node: NodeId, place: u64, standing: &Standing) {
+    pub(super) fn add_to_view(&mut self, bit: u32, member: Member, standing: &Standing) {
         if let Some(labelled) = self.labelled.get_mut(bit as usize) {
-            labelled.view.set(node, place, &Standing::default(), standing);
+            labelled.view.set(member, &Standing::default(), standing);
         }
     }
 

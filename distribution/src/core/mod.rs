@@ -10,6 +10,8 @@
 //! node serves, [`retry`] about calls whose node was lost, [`health`] about nodes whose calls fail, [`liveness`] about nodes
 //! that fall silent, [`slow_start`] about how much a newcomer is given. [`chores`] spreads long work over many short holds of the lock.
 
+mod avoid;
+mod avoiding;
 mod balance;
 mod call;
 mod calls;
@@ -47,6 +49,7 @@ use std::{
 use rand::{SeedableRng, rngs::SmallRng};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use avoid::Excluded;
 use call::{CallEntry, Stage, goes_on_one_by_one, last_failure, shutdown_error};
 use calls::{Calls, Walk};
 use chores::{Chore, Departed, Filled};
@@ -144,6 +147,8 @@ pub(crate) struct Core<H: Host> {
     does_chores: bool,
     /// From which queue on calls that avoid nodes are looked at again; `None` if none are.
     place_from: Option<QueueId>,
+    /// From which queue on those are looked at again of which not all counts that they avoid; `None` if none are.
+    review_from: Option<QueueId>,
     /// From which node on those that rest are fed again; `None` if none are.
     feed_resting_from: Option<NodeId>,
     /// What calls were told that no node serves and that are in no queue which keeps it. Holds while no node comes or
@@ -192,6 +197,7 @@ impl<H: Host> Core<H> {
             filling: FxHashSet::default(),
             does_chores: false,
             place_from: None,
+            review_from: None,
             feed_resting_from: None,
             reasons: FxHashMap::default(),
             departed: FxHashMap::default(),
@@ -235,11 +241,15 @@ impl<H: Host> Core<H> {
         effects.push(Effect::Event(NodeEvent::Joined { node: identity, principal }));
         self.mark_served_by(id);
         self.remember_crashes(now, id, effects);
+        self.review_lapsed();
         // After it has joined, so that the calls of the old registration find the new one.
         if let Some(old) = old {
             self.cut_off(now, old, GoneReason::Replaced, effects);
         }
         self.feed(now, id, effects);
+        if !self.queues.lapsed.is_empty() {
+            self.do_chores(now, effects);
+        }
     }
 
     /// What a node that has just joined serves, what the other nodes serve, and which methods have been called here:
@@ -301,7 +311,7 @@ impl<H: Host> Core<H> {
         if !calls.is_empty() {
             // From the last to the first, because they are taken off the end.
             calls.sort_unstable_by(|a, b| b.cmp(a));
-            let from = Arc::new(Departed { identity: node.identity.clone(), reason });
+            let from = Arc::new(Departed { identity: node.identity.clone(), source: node.source, reason });
             self.departed.insert(id, Arc::clone(&from));
             self.chores.push_back(Chore::Lose { calls, from });
         }
@@ -384,12 +394,14 @@ impl<H: Host> Core<H> {
         let Some(identity) = self.registry.node(node).map(|node| node.identity.clone()) else { return false };
         let Some(call) = self.calls.get_mut(&id) else { return false };
         let cause = Cause::Refused("takes no arguments of that size");
-        call.setbacks.push(Setback { attempt: call.attempt, node: identity, cause });
+        call.setbacks.push(Setback { attempt: call.attempt, node: identity, source: None, cause });
         self.calls.get(&id).is_some_and(|call| !call.is_targeted() && self.has_elsewhere(call))
     }
 
     fn replied(&mut self, now: Time, node: NodeId, id: CallId, reply: Reply, effects: &mut Effects<H>) {
-        let Some(identity) = self.registry.node(node).map(|node| node.identity.clone()) else { return };
+        let Some((identity, source)) = self.registry.node(node).map(|node| (node.identity.clone(), node.source)) else {
+            return;
+        };
         let Some(call) = self.calls.get(&id) else { return };
         let method = call.method;
         let may_panic_elsewhere = call.demand.retry_panics && method.is_idempotent() && call.demand.count == 1;
@@ -421,7 +433,7 @@ impl<H: Host> Core<H> {
         match reply.outcome {
             Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| call.kept.is_some()) => {
                 let reason = GoneReason::Violation("refused a batch of which it had kept some".into());
-                self.lost(now, id, &identity, &reason, effects);
+                self.lost(now, id, (&identity, source), &reason, effects);
             }
             Outcome::Value | Outcome::Error => {
                 self.note_run_time(method.id(), reply.run / reply.count.max(1));
@@ -448,7 +460,7 @@ impl<H: Host> Core<H> {
             }
             Outcome::Lost(why) => {
                 let reason = GoneReason::Dropped(in_one_line(&why, LONGEST).into());
-                self.lost(now, id, &identity, &reason, effects);
+                self.lost(now, id, (&identity, source), &reason, effects);
             }
             Outcome::Refused(Refusal::Returned) => {
                 let times = self.calls.get_mut(&id).map_or(0, |call| {
@@ -470,7 +482,7 @@ impl<H: Host> Core<H> {
                     self.time_out(id, effects);
                 } else {
                     let reason = GoneReason::Violation("stopped a call that nobody had cancelled".into());
-                    self.lost(now, id, &identity, &reason, effects);
+                    self.lost(now, id, (&identity, source), &reason, effects);
                 }
             }
         }
@@ -490,7 +502,7 @@ impl<H: Host> Core<H> {
         let is_unserved = |call: &CallEntry<H>| {
             matches!(call.stage, Stage::Queued(_))
                 && call.attempt == 0
-                && !self.registry.serves(call.method.id(), &call.demand.labels, &[])
+                && !self.registry.serves(call.method.id(), &call.demand.labels, Excluded::NOTHING)
         };
         if !self.calls.get(&id).is_some_and(is_unserved) {
             return false;

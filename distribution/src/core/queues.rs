@@ -12,7 +12,12 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::{Labels, Time, expiry::Why};
+use super::{
+    Labels, Time,
+    avoid::{Avoid, Excluded, Extent},
+    avoiding::Avoiding,
+    expiry::Why,
+};
 use crate::{
     id::{CallId, NodeId},
     service::method::{Method, MethodId},
@@ -38,9 +43,6 @@ impl QueueId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ServiceId(u32);
 
-/// Nodes that a call should not go to, in order; `None` for no node.
-pub(super) type Avoid = Option<Arc<[NodeId]>>;
-
 /// What the calls of a queue wait for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Scope {
@@ -56,6 +58,8 @@ pub(super) struct Queue {
     pub(super) method: &'static Method,
     pub(super) service: ServiceId,
     pub(super) scope: Scope,
+    /// How much counts of what its calls avoid. Looked at again when nodes come or go, soon if not at once.
+    pub(super) extent: Extent,
     pub(super) calls: BTreeMap<Seq, CallId>,
     /// Set while no node serves what the calls wait for.
     pub(super) unserved: Option<Unserved>,
@@ -85,43 +89,56 @@ pub(super) struct HeadChange {
     pub(super) after: Option<Seq>,
 }
 
+/// Queues by service.
+type Heads = Vec<(ServiceId, Lines)>;
+
 /// Queues of one service, the one with the oldest call first.
-type Heads = Vec<(ServiceId, BTreeSet<(Seq, QueueId)>)>;
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// Those that avoid nobody.
+    pub(super) open: BTreeSet<(Seq, QueueId)>,
+    pub(super) avoiding: BTreeMap<MethodId, Avoiding>,
+}
 
 /// The heads of the queues that a node, or each node of a group, may take calls of one kind from.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     /// Queues without labels, by service; few services have calls that wait.
     plain: Heads,
-    /// Those with labels, by the first of them: a node looks at those of its own labels only.
-    labelled: FxHashMap<String, FxHashMap<String, Heads>>,
+    /// Those with labels, by the first of them and then by all: a node looks at those of its own labels only.
+    labelled: FxHashMap<String, FxHashMap<String, FxHashMap<Arc<[(String, String)]>, Heads>>>,
 }
 
 impl Work {
     pub(super) fn change(&mut self, place: &Place, queue: QueueId, change: HeadChange) {
-        let Some((key, value)) = place.label() else {
-            return change_heads(&mut self.plain, place.service, queue, change);
+        let Some((labels, (key, value))) = place.labels() else {
+            return change_heads(&mut self.plain, place, queue, change);
         };
         let values = self.labelled.entry(key.clone()).or_default();
-        let heads = values.entry(value.clone()).or_default();
-        change_heads(heads, place.service, queue, change);
+        let sets = values.entry(value.clone()).or_default();
+        let heads = sets.entry(Arc::clone(labels)).or_default();
+        change_heads(heads, place, queue, change);
         if heads.is_empty() {
-            values.remove(value);
-            if values.is_empty() {
-                self.labelled.remove(key);
+            sets.remove(labels);
+            if sets.is_empty() {
+                values.remove(value);
+                if values.is_empty() {
+                    self.labelled.remove(key);
+                }
             }
         }
     }
 
-    /// For each service its queues that a node with these labels may take from, as far as their first label tells, the
-    /// one with the oldest call first.
+    /// For each service, and each set of labels, the queues that a node with these labels may take from.
     pub(super) fn for_labels<'a>(
         &'a self,
         labels: &'a BTreeMap<String, String>,
-    ) -> impl Iterator<Item = (ServiceId, impl Iterator<Item = (Seq, QueueId)>)> {
+    ) -> impl Iterator<Item = (ServiceId, &'a Lines)> {
         let own = labels.iter().filter(|_| !self.labelled.is_empty());
-        let labelled = own.filter_map(|(key, value)| self.labelled.get(key)?.get(value)).flatten();
-        self.plain.iter().chain(labelled).map(|(service, heads)| (*service, heads.iter().copied()))
+        let sets = own.filter_map(|(key, value)| self.labelled.get(key)?.get(value)).flatten();
+        let has = |(key, value): &(String, String)| labels.get(key) == Some(value);
+        let labelled = sets.filter(move |(set, _)| set.iter().all(has)).flat_map(|(_, heads)| heads);
+        self.plain.iter().chain(labelled).map(|(service, lines)| (*service, lines))
     }
 
     /// The queues that lose a node with these labels.
@@ -129,30 +146,56 @@ impl Work {
         &'a self,
         labels: &'a BTreeMap<String, String>,
     ) -> impl Iterator<Item = QueueId> + 'a {
-        self.for_labels(labels).flat_map(|(_, heads)| heads.map(|(_, queue)| queue))
+        self.for_labels(labels).flat_map(|(_, lines)| lines.iter()).map(|(_, queue)| queue)
     }
 
     /// All queues.
     pub(super) fn queues(&self) -> impl Iterator<Item = QueueId> {
-        let labelled = self.labelled.values().flat_map(FxHashMap::values).flatten();
-        self.plain.iter().chain(labelled).flat_map(|(_, heads)| heads.iter().map(|(_, queue)| *queue))
+        let labelled = self.labelled.values().flat_map(FxHashMap::values).flat_map(FxHashMap::values).flatten();
+        self.plain.iter().chain(labelled).flat_map(|(_, lines)| lines.iter()).map(|(_, queue)| queue)
     }
 }
 
-fn change_heads(services: &mut Heads, service: ServiceId, queue: QueueId, change: HeadChange) {
-    let known = services.iter().position(|(id, _)| *id == service);
+impl Lines {
+    /// All heads.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Seq, QueueId)> {
+        self.open.iter().copied().chain(self.avoiding.values().flat_map(Avoiding::iter))
+    }
+
+    fn change(&mut self, place: &Place, queue: QueueId, change: HeadChange) {
+        let excluded = place.excluded();
+        if excluded.is_empty() {
+            if let Some(before) = change.before {
+                self.open.remove(&(before, queue));
+            }
+            if let Some(after) = change.after {
+                self.open.insert((after, queue));
+            }
+            return;
+        }
+        let avoiding = self.avoiding.entry(place.method).or_default();
+        if let Some(before) = change.before {
+            avoiding.remove((before, queue), excluded);
+        }
+        if let Some(after) = change.after {
+            avoiding.insert((after, queue), excluded);
+        }
+        if avoiding.is_empty() {
+            self.avoiding.remove(&place.method);
+        }
+    }
+}
+
+fn change_heads(services: &mut Heads, place: &Place, queue: QueueId, change: HeadChange) {
+    let known = services.iter().position(|(id, _)| *id == place.service);
     let at = known.unwrap_or_else(|| {
-        services.push((service, BTreeSet::new()));
+        services.push((place.service, Lines::default()));
         services.len() - 1
     });
-    let heads = &mut services[at].1;
-    if let Some(before) = change.before {
-        heads.remove(&(before, queue));
-    }
-    match change.after {
-        Some(after) => _ = heads.insert((after, queue)),
-        None if heads.is_empty() => _ = services.swap_remove(at),
-        None => {}
+    let lines = &mut services[at].1;
+    lines.change(place, queue, change);
+    if lines.open.is_empty() && lines.avoiding.is_empty() {
+        services.swap_remove(at);
     }
 }
 
@@ -169,6 +212,8 @@ pub(super) struct Queues {
     turn: u64,
     /// Queues whose calls avoid some nodes.
     pub(super) avoiding: BTreeSet<QueueId>,
+    /// Those of them of which not all counts that they avoid.
+    pub(super) lapsed: BTreeSet<QueueId>,
     /// Queues that no node serves.
     pub(super) unserved: BTreeSet<QueueId>,
     /// All that waits.
@@ -227,22 +272,30 @@ impl Queues {
         self.queues.iter().map(|(id, queue)| (*id, &**queue))
     }
 
-    /// Puts a call into the queue for its method and scope.
+    /// Puts a call into the queue for its method and scope. `extent` says how much counts of what a new queue avoids.
     pub(super) fn push(
         &mut self,
         method: &'static Method,
         service: ServiceId,
         scope: Scope,
         call: Waiting,
+        extent: impl FnOnce(&Scope) -> Extent,
     ) -> (QueueId, Option<Place>, HeadChange) {
         let id = *self.by_scope.entry((method.id(), scope.clone())).or_insert_with(|| {
             let id = QueueId(self.next_queue);
             self.next_queue += 1;
+            let extent = match &scope {
+                Scope::Any { avoid: Some(_), .. } => extent(&scope),
+                _ => Extent::All,
+            };
             if matches!(scope, Scope::Any { avoid: Some(_), .. }) {
                 self.avoiding.insert(id);
             }
+            if extent != Extent::All {
+                self.lapsed.insert(id);
+            }
             let calls = BTreeMap::new();
-            let queue = Queue { method, service, scope, calls, unserved: None, closed: None };
+            let queue = Queue { method, service, scope, extent, calls, unserved: None, closed: None };
             self.queues.insert(id, Box::new(queue));
             id
         });
@@ -277,6 +330,7 @@ impl Queues {
         if after.is_none() {
             if let Some(queue) = self.queues.remove(&id) {
                 self.avoiding.remove(&id);
+                self.lapsed.remove(&id);
                 self.unserved.remove(&id);
                 self.forget(id, &queue);
             }
@@ -287,6 +341,19 @@ impl Queues {
     /// The queue of a method and a scope, if any call waits in it.
     pub(super) fn find(&self, method: MethodId, scope: Scope) -> Option<QueueId> {
         self.by_scope.get(&(method, scope)).copied()
+    }
+
+    /// Notes how much counts now of what the calls of a queue avoid. Says where its head was listed and where it belongs,
+    /// unless that is the same.
+    pub(super) fn set_extent(&mut self, id: QueueId, extent: Extent) -> Option<(Place, Place, Option<Seq>)> {
+        let queue = self.queues.get_mut(&id).filter(|queue| queue.extent != extent)?;
+        let before = queue.place();
+        queue.extent = extent;
+        match extent {
+            Extent::All => self.lapsed.remove(&id),
+            Extent::Nodes | Extent::Nothing => self.lapsed.insert(id),
+        };
+        Some((before, queue.place(), queue.head()))
     }
 
     /// Lets no more calls into a queue: its node takes no more. Those that come are told so.
@@ -313,12 +380,21 @@ pub(super) struct Place {
     pub(super) method: MethodId,
     pub(super) service: ServiceId,
     labels: Labels,
+    avoid: Avoid,
+    extent: Extent,
     pub(super) taken_by: TakenBy,
 }
 
 impl Place {
-    fn label(&self) -> Option<&(String, String)> {
-        self.labels.as_ref().and_then(|labels| labels.first())
+    /// The labels, and the first of them.
+    fn labels(&self) -> Option<(&Arc<[(String, String)]>, &(String, String))> {
+        let labels = self.labels.as_ref()?;
+        Some((labels, labels.first()?))
+    }
+
+    /// Whom its calls are not for.
+    fn excluded(&self) -> Excluded<'_> {
+        self.avoid.as_ref().map_or(Excluded::NOTHING, |avoid| avoid.to(self.extent))
     }
 }
 
@@ -339,11 +415,19 @@ impl Queue {
 
     /// Where nodes look for its head.
     pub(super) fn place(&self) -> Place {
-        let (taken_by, labels) = match &self.scope {
-            _ if self.closed.is_some() => (TakenBy::Nobody, None),
-            Scope::Node { node, .. } => (TakenBy::Node(*node), None),
-            Scope::Any { labels, .. } => (TakenBy::Groups, labels.clone()),
+        let (taken_by, labels, avoid) = match &self.scope {
+            _ if self.closed.is_some() => (TakenBy::Nobody, None, None),
+            Scope::Node { node, .. } => (TakenBy::Node(*node), None, None),
+            Scope::Any { labels, avoid } => (TakenBy::Groups, labels.clone(), avoid.clone()),
         };
-        Place { method: self.method.id(), service: self.service, labels, taken_by }
+        Place { method: self.method.id(), service: self.service, labels, avoid, extent: self.extent, taken_by }
+    }
+
+    /// Whom its calls are not for.
+    pub(super) fn excluded(&self) -> Excluded<'_> {
+        match &self.scope {
+            Scope::Any { avoid: Some(avoid), .. } => avoid.to(self.extent),
+            Scope::Any { avoid: None, .. } | Scope::Node { .. } => Excluded::NOTHING,
+        }
     }
 }

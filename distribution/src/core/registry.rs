@@ -14,9 +14,10 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Host, Labels, Time,
+    avoid::{Avoid, Excluded, Extent},
     balance::{Need, RETRACT_AFTER},
     card::{Catalogue, NodeCard},
-    group::{Group, GroupId, Standing, ViewStep, Views},
+    group::{Group, GroupId, Member, Standing, ViewStep, Views},
     health::Health,
     per_kind::{KINDS, PerKind},
     queues::{HeadChange, Place, QueueId, Queues, Scope, TakenBy, Work},
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     hash::keyed,
     id::{CallId, NodeId, NodeIdentity},
-    security::{Principal, PrincipalKind},
+    security::{Principal, PrincipalKind, Source},
     service::{
         compatibility::{Incompatibility, explain},
         method::{Method, MethodId, MethodKind},
@@ -62,6 +63,7 @@ pub(super) struct Node<H: Host> {
     pub(super) card: Arc<NodeCard>,
     /// Hash of its name, which places it on the ring of affinity keys.
     pub(super) place: u64,
+    pub(super) source: Source,
     pub(super) link: H::Link,
     pub(super) state: NodeState,
     pub(super) in_flight: FxHashMap<(CallId, u32), Booking>,
@@ -96,6 +98,10 @@ pub(super) struct Node<H: Host> {
 }
 
 impl<H: Host> Node<H> {
+    fn member(&self) -> Member {
+        Member { node: self.identity.id, place: self.place, source: self.source }
+    }
+
     fn standing(&self) -> Standing {
         let serving = self.state != NodeState::Draining;
         let mut standing = Standing { serving, rests: serving && self.health.rests(), ..Standing::default() };
@@ -288,10 +294,12 @@ impl<H: Host> Registry<H> {
         self.alive += 1;
         let views = self.groups.get_mut(&group).map_or(0, |group| group.join(id, &card.labels));
         let busy = card.busy;
+        let source = Source::of(&card.principal, identity.addr.ip());
         let node = Node {
             identity,
             place: keyed(&self.placing, &card.name),
             card,
+            source,
             link,
             state: NodeState::Alive,
             in_flight: FxHashMap::default(),
@@ -445,7 +453,7 @@ impl<H: Host> Registry<H> {
         }
         let before = std::mem::replace(&mut node.standing, after);
         if let Some(group) = self.groups.get_mut(&node.group) {
-            group.set(id, node.place, node.views, &before, &after);
+            group.set(node.member(), node.views, &before, &after);
         }
     }
 
@@ -514,7 +522,7 @@ impl<H: Host> Registry<H> {
             } else if node.views & (1 << bit) == 0 && node.card.has_labels(&labels) {
                 // It has come since the view was begun otherwise, and is in it.
                 node.views |= 1 << bit;
-                group.add_to_view(bit, member, node.place, &node.standing);
+                group.add_to_view(bit, node.member(), &node.standing);
             }
         }
         !is_last
@@ -532,14 +540,28 @@ impl<H: Host> Registry<H> {
         self.providers(method).iter().filter_map(|id| self.group(*id)).map(|group| group.everyone.serving).sum()
     }
 
+    /// Whether a node is among these.
+    pub(super) fn excludes(&self, excluded: Excluded<'_>, id: NodeId) -> bool {
+        excluded.nodes.contains(&id)
+            || !excluded.sources.is_empty() && self.node(id).is_some_and(|node| excluded.sources.contains(&node.source))
+    }
+
+    /// How much counts of what calls of the method with these labels avoid.
+    pub(super) fn extent(&self, method: MethodId, labels: &Labels, avoid: &Avoid) -> Extent {
+        let Some(avoid) = avoid else { return Extent::All };
+        let mut extents = [Extent::All, Extent::Nodes].into_iter();
+        extents.find(|extent| self.serves(method, labels, avoid.to(*extent))).unwrap_or(Extent::Nothing)
+    }
+
     /// Whether any node may get calls of the method with these labels, be it busy or suspect, but for some nodes.
-    pub(super) fn serves(&self, method: MethodId, labels: &Labels, but: &[NodeId]) -> bool {
+    pub(super) fn serves(&self, method: MethodId, labels: &Labels, but: Excluded<'_>) -> bool {
         let does_serve = |id: &GroupId| {
             let group = self.group(*id)?;
             // A view that is being filled may have one already.
             if let Some(view) = group.view_so_far(labels) {
-                let but = but.iter().filter_map(|id| self.node(*id)).filter(|node| node.group == *id);
-                if view.serving > but.filter(|node| self.is_serving(node, method, labels)).count() {
+                let nodes = but.nodes.iter().filter_map(|id| self.node(*id)).filter(|node| node.group == *id);
+                let sources: usize = but.sources.iter().filter_map(|source| view.sources.get(source)).sum();
+                if view.serving > sources + nodes.filter(|node| self.is_serving(node, method, labels)).count() {
                     return Some(());
                 }
             }
@@ -547,7 +569,7 @@ impl<H: Host> Registry<H> {
                 return None;
             }
             let mut labelled = self.labelled(group, labels);
-            labelled.find(|node| node.standing.serving && !but.contains(&node.identity.id)).map(drop)
+            labelled.find(|node| node.standing.serving && !but.contains(node.identity.id, node.source)).map(drop)
         };
         self.providers(method).iter().any(|id| does_serve(id).is_some())
     }

@@ -9,11 +9,13 @@ use rand::RngExt;
 
 use super::{
     CallHandle as _, Core, Effect, Effects, Host, Time, Timer,
+    avoid::Excluded,
     call::{CallEntry, Stage, last_failure, shutdown_error},
 };
 use crate::{
     error::{CallError, Cause, GoneReason, Setback},
     id::{CallId, NodeIdentity},
+    security::Source,
 };
 
 /// How often an idempotent call is sent in all, unless the caller says otherwise.
@@ -26,8 +28,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A call that this many nodes would not run is given up: there is something wrong with them.
 const REFUSALS: usize = 10;
 
-/// A call that this many nodes died over, one after the other, is poisoned.
+/// A call that this many nodes died over, one after the other, is poisoned: nodes of as many sources, where there are as
+/// many.
 const DEATHS: usize = 3;
+
+/// A call that was lost this often is given up, from whatever sources its nodes were.
+const LOSSES: usize = 10;
 
 impl<H: Host> Core<H> {
     /// The node that had the call is gone, or has dropped it.
@@ -35,7 +41,7 @@ impl<H: Host> Core<H> {
         &mut self,
         now: Time,
         id: CallId,
-        node: &NodeIdentity,
+        (node, source): (&NodeIdentity, Source),
         reason: &GoneReason,
         effects: &mut Effects<H>,
     ) {
@@ -49,7 +55,7 @@ impl<H: Host> Core<H> {
             effects.push(Effect::Shorten { call: call.handle.clone(), kept: call.granted });
         }
         let cause = Cause::Lost(reason.clone());
-        call.setbacks.push(Setback { attempt: call.attempt, node: node.clone(), cause });
+        call.setbacks.push(Setback { attempt: call.attempt, node: node.clone(), source: Some(source), cause });
         self.repeat(now, id, effects);
     }
 
@@ -63,7 +69,8 @@ impl<H: Host> Core<H> {
         effects: &mut Effects<H>,
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        call.setbacks.push(Setback { attempt: call.attempt, node, cause: Cause::Panicked(message.into()) });
+        let cause = Cause::Panicked(message.into());
+        call.setbacks.push(Setback { attempt: call.attempt, node, source: None, cause });
         self.repeat(now, id, effects);
     }
 
@@ -77,21 +84,36 @@ impl<H: Host> Core<H> {
 
     /// Whether a call that may have run is to be repeated; ends it if not.
     pub(super) fn may_repeat(&mut self, id: CallId, effects: &mut Effects<H>) -> bool {
-        let Some(call) = self.calls.get_mut(&id) else { return false };
+        let Some(call) = self.calls.get(&id) else { return false };
+        // Nodes of one source that hang up, one after the other, count once as long as there are others.
+        let losses = Losses::of(call);
+        let counts_once = losses.sources.len() < losses.all
+            && losses.all < LOSSES
+            && self.registry.serves(
+                call.method.id(),
+                &call.demand.labels,
+                Excluded { nodes: &[], sources: &losses.sources },
+            );
+        let (repeated, deaths) = match counts_once {
+            true => (losses.all - losses.sources.len(), losses.sources_of_deaths),
+            false => (0, losses.deaths),
+        };
+        let repeated = u32::try_from(repeated).unwrap_or(u32::MAX);
+        let is_poisoned = deaths >= DEATHS;
         // A batch that was lost was lost by one of its calls at most: it does not use up the attempts of the
         // others, unless their maker has said how often they may be sent. A call that ends its nodes costs
         // its batch's and three by itself, where it is alone on its slot.
         let (attempts, most) = match call.demand.attempts {
             Some(most) => (call.sent, most),
-            None => (call.sent.saturating_sub(in_batch(call)), ATTEMPTS),
+            None => (call.sent.saturating_sub(in_batch(call)).saturating_sub(repeated), ATTEMPTS),
         };
         // A batch ends: each of its calls goes on by itself, so that one which kills its nodes takes no
         // others with it.
         let is_batch = call.demand.count > 1;
         let is_final = !call.method.is_idempotent() || call.is_targeted() || is_batch;
-        if is_final || (attempts >= most && !is_poisoned(call)) {
+        if is_final || (attempts >= most && !is_poisoned) {
             self.end_with(id, effects, last_failure);
-        } else if is_poisoned(call) {
+        } else if is_poisoned {
             self.end_with(id, effects, |call| CallError::Poisoned {
                 method: call.method.name(),
                 nodes: call.lost().map(|(node, _)| node.clone()).collect(),
@@ -115,7 +137,7 @@ impl<H: Host> Core<H> {
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let wanted = format!("nodes that serve it would not take it, {node} last, which {why}");
-        call.setbacks.push(Setback { attempt: call.attempt, node, cause: Cause::Refused(why) });
+        call.setbacks.push(Setback { attempt: call.attempt, node, source: None, cause: Cause::Refused(why) });
         call.sent -= 1;
         let refusals = call.refusals();
         if refusals >= REFUSALS {
@@ -146,7 +168,34 @@ fn in_batch<H: Host>(call: &CallEntry<H>) -> u32 {
     u32::try_from(lost.count()).unwrap_or(u32::MAX)
 }
 
-/// Whether too many nodes died over the call by itself; those that said goodbye do not count.
-fn is_poisoned<H: Host>(call: &CallEntry<H>) -> bool {
-    call.lost().skip(in_batch(call) as usize).filter(|(_, reason)| reason.is_death()).count() >= DEATHS
+/// What a call by itself was lost with.
+struct Losses {
+    all: usize,
+    /// Those over which a node died; those that said goodbye do not count.
+    deaths: usize,
+    /// The sources of all, each once, and how many are those of deaths.
+    sources: Vec<Source>,
+    sources_of_deaths: usize,
+}
+
+impl Losses {
+    fn of<H: Host>(call: &CallEntry<H>) -> Self {
+        let lost = call.setbacks.iter().filter_map(|setback| match &setback.cause {
+            Cause::Lost(reason) => Some((setback.source?, reason.is_death())),
+            Cause::Refused(_) | Cause::Panicked(_) => None,
+        });
+        let lost: Vec<(Source, bool)> = lost.skip(in_batch(call) as usize).collect();
+        let distinct = |mut sources: Vec<Source>| {
+            sources.sort();
+            sources.dedup();
+            sources
+        };
+        let deaths: Vec<Source> = lost.iter().filter(|(_, died)| *died).map(|(source, _)| *source).collect();
+        Self {
+            all: lost.len(),
+            deaths: deaths.len(),
+            sources: distinct(lost.iter().map(|(source, _)| *source).collect()),
+            sources_of_deaths: distinct(deaths).len(),
+        }
+    }
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Core, Host, Registry, Timer,
+    Core, Host, Labels, Registry, Timer,
+    avoid::{Avoid, Extent},
     balance::Need,
     call::{CallEntry, Stage},
     chores::Chore,
@@ -120,6 +121,13 @@ impl<H: Host> Core<H> {
                 must(self.queues.avoiding.contains(&id) == avoid.is_some(), || {
                     "the list of queues whose calls avoid nodes is wrong".to_owned()
                 })?;
+                must(self.queues.lapsed.contains(&id) == (queue.extent != Extent::All), || {
+                    "the list of queues of which not all counts that they avoid is wrong".to_owned()
+                })?;
+                let extent = self.count_extent(queue, labels, avoid);
+                must(self.has_chores() || queue.extent == extent, || {
+                    format!("a queue avoids {:?}, and {extent:?} is what counts", queue.extent)
+                })?;
             }
             self.registry.check_head(id, queue)?;
         }
@@ -131,6 +139,17 @@ impl<H: Host> Core<H> {
         let heads = self.registry.listed_heads();
         let stale = heads.iter().find(|id| self.queues.get(**id).is_none_or(|queue| queue.closed.is_some()));
         must(stale.is_none(), || format!("{stale:?} is listed as work and is not there"))
+    }
+
+    /// How much counts of what calls avoid, by a look at all nodes.
+    fn count_extent(&self, queue: &Queue, labels: &Labels, avoid: &Avoid) -> Extent {
+        let Some(avoid) = avoid else { return Extent::All };
+        let has_others = |extent: &Extent| {
+            let mut serving =
+                self.registry.nodes().filter(|node| self.registry.is_serving(node, queue.method.id(), labels));
+            serving.any(|node| !avoid.to(*extent).contains(node.identity.id, node.source))
+        };
+        [Extent::All, Extent::Nodes].into_iter().find(has_others).unwrap_or(Extent::Nothing)
     }
 
     /// That no node could take the queued call; else the name of one that could.
@@ -145,15 +164,9 @@ impl<H: Host> Core<H> {
                 Scope::Node { node: target, exact } => {
                     *target == node.identity.id && (*exact || node.takes_any(kind, Need::NOTHING))
                 }
-                Scope::Any { labels, avoid } => {
-                    let all =
-                        self.registry.nodes().filter(|node| self.registry.is_serving(node, call.method.id(), labels));
-                    let has_others = all
-                        .map(|node| node.identity.id)
-                        .any(|id| avoid.as_ref().is_none_or(|avoid| !avoid.contains(&id)));
-                    let avoided = avoid.as_ref().is_some_and(|avoid| avoid.contains(&node.identity.id));
+                Scope::Any { labels, .. } => {
                     self.registry.is_serving(node, call.method.id(), labels)
-                        && !(avoided && has_others)
+                        && !queue.excluded().contains(node.identity.id, node.source)
                         && (node.takes_any(kind, Need::NOTHING)
                             || node.health.rests() && self.registry.all_rest(call.method.id(), labels))
                 }
@@ -229,8 +242,8 @@ impl<H: Host> Registry<H> {
             _ => BTreeMap::new(),
         };
         let is_in = |work: &super::queues::Work| {
-            work.for_labels(&labels).any(|(service, mut heads)| {
-                service == queue.service && heads.any(|(seq, queue)| (Some(seq), queue) == head)
+            work.for_labels(&labels).any(|(service, lines)| {
+                service == queue.service && lines.iter().any(|(seq, queue)| (Some(seq), queue) == head)
             })
         };
         let method = queue.method.id();
@@ -321,6 +334,11 @@ fn check_view<H: Host>(view: &View, members: &[&Node<H>]) -> Checked {
     let serving = standings.clone().filter(|standing| standing.serving).count();
     let resting = standings.clone().filter(|standing| standing.rests).count();
     must(view.resting == resting, || format!("{} rest in the books, {resting} counted", view.resting))?;
+    let mut sources = BTreeMap::<_, usize>::new();
+    members.iter().filter(|node| node.standing.serving).for_each(|node| *sources.entry(node.source).or_default() += 1);
+    must(view.sources.clone().into_iter().collect::<BTreeMap<_, _>>() == sources, || {
+        "a view is wrong about the sources of its nodes".to_owned()
+    })?;
     must(view.serving == serving, || format!("{} serve in the books, {serving} counted", view.serving))?;
     for kind in KINDS {
         let sum = |part: fn(&Standing) -> PerKind<u32>| -> u64 {

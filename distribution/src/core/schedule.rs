@@ -6,11 +6,12 @@
 
 use super::{
     CallHandle as _, Core, Effect, Effects, Host, Labels, Time, Timer,
+    avoid::{Avoid, Avoided, Excluded, Extent},
     balance::{Need, Search, UNKNOWN_RUN_TIME},
     call::{CallEntry, Demand, Stage, shutdown_error},
     chores::Chore,
     per_kind::{KINDS, PerKind},
-    queues::{Avoid, Queue, QueueId, Scope, Seq},
+    queues::{HeadChange, Queue, QueueId, Scope, Seq},
     registry::{Booking, Node},
 };
 use crate::{
@@ -98,13 +99,14 @@ impl<H: Host> Core<H> {
                 let (labels, avoid) = (call.demand.labels.clone(), self.to_avoid(call));
                 // With nothing waiting there is nothing to overtake, and the queue is passed by.
                 if self.queues.waiting == 0 {
-                    if let Some((node, kind)) = self.choose(id, &labels, &avoid) {
+                    let avoided = self.still_avoided(method, &labels, &avoid);
+                    if let Some((node, kind)) = self.choose(id, &labels, avoided) {
                         return self.send(now, id, node, kind, effects);
                     }
                 }
                 let queue = self.push(now, id, Scope::Any { labels: labels.clone(), avoid });
                 // Whether a view that is being filled has nodes is known once it is whole.
-                if !self.is_filling(method, &labels) && !self.registry.serves(method, &labels, &[]) {
+                if !self.is_filling(method, &labels) && !self.registry.serves(method, &labels, Excluded::NOTHING) {
                     self.mark_unserved(now, queue);
                     if self.settings.node_wait.is_zero() {
                         return self.fail_unserved(now, id, effects);
@@ -139,7 +141,12 @@ impl<H: Host> Core<H> {
     fn push(&mut self, now: Time, id: CallId, scope: Scope) -> QueueId {
         let Some(call) = self.calls.get_mut(&id) else { return QueueId::NONE };
         let (method, service, waiting) = (call.method, call.service, call.waiting(id));
-        let (queue, place, change) = self.queues.push(method, service, scope, waiting);
+        let registry = &self.registry;
+        let extent = |scope: &Scope| match scope {
+            Scope::Any { labels, avoid } => registry.extent(method.id(), labels, avoid),
+            Scope::Node { .. } => Extent::All,
+        };
+        let (queue, place, change) = self.queues.push(method, service, scope, waiting, extent);
         call.stage = Stage::Queued(queue);
         if let Some(unserved) = self.queues.get_mut(queue).and_then(|queue| queue.unserved.as_mut()) {
             unserved.later.insert((now, waiting.seq));
@@ -172,45 +179,40 @@ impl<H: Host> Core<H> {
 
     /// The least loaded node that can take the call now; one that it was lost with or refused by only if
     /// there is no other.
-    fn choose(&self, id: CallId, labels: &Labels, avoid: &Avoid) -> Option<(NodeId, MethodKind)> {
+    fn choose(&self, id: CallId, labels: &Labels, avoid: Excluded<'_>) -> Option<(NodeId, MethodKind)> {
         let call = self.calls.get(&id)?;
         let method = call.method.id();
         // Drawn from the seed by the call's own number: random to an observer, and the same in each run.
         let salt = self.settings.seed ^ id.0;
-        let search = Search {
-            labels,
-            avoid: self.still_avoided(method, labels, avoid),
-            is_filling: self.is_filling(method, labels),
-        };
+        let search = Search { labels, avoid, is_filling: self.is_filling(method, labels) };
         self.registry.least_loaded(method, search, self.need(call), salt)
     }
 
-    /// The nodes that the call should not go to: those it has tried, and the one that has the same call.
+    /// Where the call should not go: to nodes that it has tried, to the one that has the same call, and to the sources of
+    /// those it was lost with.
     fn to_avoid(&self, call: &CallEntry<H>) -> Avoid {
         if call.setbacks.is_empty() && call.beside.is_none() {
             return None;
         }
         let tried = call.setbacks.iter().map(|setback| setback.node.id).chain(call.beside);
         let labels = &call.demand.labels;
-        let is_serving = |id: &NodeId| {
-            self.registry.node(*id).is_some_and(|node| self.registry.is_serving(node, call.method.id(), labels))
-        };
-        let mut serving: Vec<NodeId> = tried.filter(is_serving).collect();
-        serving.sort();
-        serving.dedup();
-        (!serving.is_empty()).then(|| serving.into())
+        let serving = tried.filter_map(|id| {
+            let node = self.registry.node(id)?;
+            self.registry.is_serving(node, call.method.id(), labels).then_some((id, node.source))
+        });
+        Avoided::new(serving.collect(), call.setbacks.iter().filter_map(|setback| setback.source).collect())
     }
 
     /// Those of the nodes to avoid that still count: none, if there are no others.
-    fn still_avoided<'a>(&self, method: MethodId, labels: &Labels, avoid: &'a Avoid) -> &'a [NodeId] {
-        let Some(avoid) = avoid else { return &[] };
-        if self.registry.serves(method, labels, avoid) { avoid } else { &[] }
+    fn still_avoided<'a>(&self, method: MethodId, labels: &Labels, avoid: &'a Avoid) -> Excluded<'a> {
+        let Some(avoided) = avoid else { return Excluded::NOTHING };
+        avoided.to(self.registry.extent(method, labels, avoid))
     }
 
     /// Whether a call that a node would not take has another to go to.
     pub(super) fn has_elsewhere(&self, call: &CallEntry<H>) -> bool {
         let avoid = self.to_avoid(call);
-        avoid.is_none() || !self.still_avoided(call.method.id(), &call.demand.labels, &avoid).is_empty()
+        self.registry.extent(call.method.id(), &call.demand.labels, &avoid) != Extent::Nothing
     }
 
     /// Ends a call that has just been queued where nothing took it and the queue is full.
@@ -281,19 +283,27 @@ impl<H: Host> Core<H> {
                 if !is_own && !takes_any && !node.health.rests() {
                     continue;
                 }
-                for (service, heads) in work.for_labels(&node.card.labels) {
+                for (service, lines) in work.for_labels(&node.card.labels) {
                     let turn = self.queues.turn(service);
-                    for (seq, queue) in heads {
-                        if best.is_some_and(|(order, ..)| order < (turn, seq)) {
+                    let is_barred =
+                        |queue| self.queues.get(queue).is_some_and(|queue| queue.excluded().contains(id, node.source));
+                    // Of each method that has such, the first that does not avoid this node.
+                    let firsts =
+                        lines.avoiding.values().filter_map(|avoiding| avoiding.first_for(id, node.source, is_barred));
+                    for (seq, queue) in firsts {
+                        let is_before = best.is_none_or(|(order, ..)| (turn, seq) < order);
+                        if let Some(call) = self.first_call(node, kind, queue).filter(|_| is_before) {
+                            best = Some(((turn, seq), call, kind));
+                        }
+                    }
+                    for (seq, queue) in &lines.open {
+                        if best.is_some_and(|(order, ..)| order < (turn, *seq)) {
                             break;
                         }
-                        let Some(queue) = self.queues.get(queue).filter(|queue| self.may_take(node, kind, queue))
-                        else {
-                            continue;
-                        };
-                        let Some(call) = queue.calls.get(&seq) else { continue };
-                        best = Some(((turn, seq), *call, kind));
-                        break;
+                        if let Some(call) = self.first_call(node, kind, *queue) {
+                            best = Some(((turn, *seq), call, kind));
+                            break;
+                        }
                     }
                 }
             }
@@ -301,16 +311,21 @@ impl<H: Host> Core<H> {
         best.map(|(_, call, kind)| (call, kind))
     }
 
+    /// The first call of a queue, if a node may take it.
+    fn first_call(&self, node: &Node<H>, kind: MethodKind, queue: QueueId) -> Option<CallId> {
+        let queue = self.queues.get(queue).filter(|queue| self.may_take(node, kind, queue))?;
+        queue.calls.first_key_value().map(|(_, call)| *call)
+    }
+
     /// Whether a node that serves the method may take the calls of a queue, as far as a slot is free.
     fn may_take(&self, node: &Node<H>, kind: MethodKind, queue: &Queue) -> bool {
         match &queue.scope {
             Scope::Node { exact: true, .. } => true,
             Scope::Node { exact: false, .. } => node.takes_any(kind, Need::NOTHING),
-            Scope::Any { labels, avoid } => {
-                (node.takes_any(kind, Need::NOTHING)
-                    || node.health.rests() && self.registry.all_rest(queue.method.id(), labels))
-                    && labels.as_ref().is_none_or(|labels| node.card.has_labels(labels))
-                    && !self.still_avoided(queue.method.id(), labels, avoid).contains(&node.identity.id)
+            // It is listed where only nodes look that have its labels and are not avoided.
+            Scope::Any { labels, .. } => {
+                node.takes_any(kind, Need::NOTHING)
+                    || node.health.rests() && self.registry.all_rest(queue.method.id(), labels)
             }
         }
     }
@@ -379,6 +394,28 @@ impl<H: Host> Core<H> {
         }
     }
 
+    /// Looks again at how much counts of what calls avoid, where not all did: others may have come.
+    pub(super) fn review_lapsed(&mut self) {
+        if self.queues.lapsed.is_empty() {
+            return;
+        }
+        let is_under_way = self.review_from.replace(QueueId::FIRST).is_some();
+        if !is_under_way {
+            self.chores.push_back(Chore::ReviewLapsed);
+        }
+    }
+
+    /// Lists the head of a queue by how much counts now of what its calls avoid.
+    pub(super) fn review(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.get(id) else { return };
+        let Scope::Any { labels, avoid } = &queue.scope else { return };
+        let extent = self.registry.extent(queue.method.id(), labels, avoid);
+        if let Some((before, after, head)) = self.queues.set_extent(id, extent) {
+            self.registry.change_head(id, &before, HeadChange { before: head, after: None });
+            self.registry.change_head(id, &after, HeadChange { before: None, after: head });
+        }
+    }
+
     /// Feeds nodes that could take the first call of a queue until none gets further.
     pub(super) fn place_queued(&mut self, now: Time, queue: QueueId, effects: &mut Effects<H>) {
         while let Some(node) = self.choose_for_queue(queue) {
@@ -392,9 +429,9 @@ impl<H: Host> Core<H> {
 
     pub(super) fn choose_for_queue(&self, queue: QueueId) -> Option<NodeId> {
         let queue = self.queues.get(queue)?;
-        let Scope::Any { labels, avoid } = &queue.scope else { return None };
+        let Scope::Any { labels, .. } = &queue.scope else { return None };
         let (_, id) = queue.calls.first_key_value()?;
-        self.choose(*id, labels, avoid).map(|(node, _)| node)
+        self.choose(*id, labels, queue.excluded()).map(|(node, _)| node)
     }
 
     pub(super) fn note_run_time(&mut self, method: MethodId, run: std::time::Duration) {

@@ -123,7 +123,7 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         match item {
             Ok((Outcome::Panicked(message), _)) if may_be => {
                 let cause = Cause::Panicked(in_lines(message, LONGEST).into());
-                Some(Setback { attempt: answer.attempts, node: answer.node.clone(), cause })
+                Some(Setback { attempt: answer.attempts, node: answer.node.clone(), source: None, cause })
             }
             _ => None,
         }

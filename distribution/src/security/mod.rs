@@ -7,6 +7,7 @@
 mod certificates;
 mod policy;
 mod principal;
+mod source;
 #[cfg(feature = "tls")]
 mod token;
 #[cfg(feature = "tls")]
@@ -23,7 +24,6 @@ use std::{fmt, path::PathBuf, sync::Arc};
 #[cfg(feature = "tls")]
 use zeroize::Zeroizing;
 
-pub(crate) use self::policy::Operation;
 #[cfg(feature = "tls")]
 pub use self::{certificates::Certificates, token::Token};
 #[cfg(feature = "tls")]
@@ -37,6 +37,7 @@ pub use self::{
     policy::Access,
     principal::{Principal, PrincipalKind},
 };
+pub(crate) use self::{policy::Operation, source::Source};
 use crate::error::Error;
 
 /// Where a node finds its token if it is given nothing else.

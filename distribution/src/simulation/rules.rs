@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -162,20 +163,22 @@ impl Rules {
         call: &mut CallRecord,
         end: &Result<Ended, CallError>,
         setbacks: &[Setback],
-        served: bool,
+        hosts: &BTreeSet<IpAddr>,
     ) -> Verdict {
         call.ends += 1;
         must(call.ends == 1, || format!("call {} ended twice", call.id))?;
         must(!call.cancelled, || format!("call {} ended after it was cancelled", call.id))?;
         call.lost.clear();
+        call.lost_on.clear();
         call.ran_in_vain = 0;
         let mut last = 0;
-        for Setback { attempt, node, cause } in setbacks {
+        for Setback { attempt, node, cause, .. } in setbacks {
             must(*attempt > last, || format!("call {} tells of its attempts out of order", call.id))?;
             last = *attempt;
             call.ran_in_vain += u32::from(!matches!(cause, Cause::Refused(_)));
             if let Cause::Lost(reason) = cause {
                 call.lost.push(node.id);
+                call.lost_on.push(node.addr.ip());
                 let lives = !self.gone.contains(&node.id) && !matches!(reason, GoneReason::Violation(_));
                 must(!lives, || format!("call {} blames {node}, which lives", call.id))?;
                 // Those of a batch are the batch's.
@@ -193,7 +196,7 @@ impl Rules {
                 let lost = matches!(error, CallError::NodeLost { .. });
                 let again = lost && call.demand.count > 1 && method.is_idempotent() && call.demand.node.is_none();
                 self.failed += if again { 0 } else { u64::from(call.kept.unwrap_or(call.demand.count)) };
-                self.failed(now, call, error, served)
+                self.failed(now, call, error, hosts)
             }
         }
     }
@@ -216,7 +219,8 @@ impl Rules {
         must(call.starts > 0, || "an answer came of a call that was never started".to_owned())
     }
 
-    fn failed(&self, now: Time, call: &CallRecord, error: &CallError, served: bool) -> Verdict {
+    fn failed(&self, now: Time, call: &CallRecord, error: &CallError, hosts: &BTreeSet<IpAddr>) -> Verdict {
+        let served = !hosts.is_empty();
         let idempotent = METHODS[call.method].is_idempotent();
         match error.execution() {
             Execution::NotRun => {
@@ -269,7 +273,13 @@ impl Rules {
                 must(is_final, || format!("the panic of call {} could have been tried elsewhere", call.id))
             }
             CallError::Poisoned { nodes, .. } => {
-                must(nodes.len() >= 3 + before, || format!("call {} is poisoned by {} nodes", call.id, nodes.len()))
+                must(nodes.len() >= 3 + before, || format!("call {} is poisoned by {} nodes", call.id, nodes.len()))?;
+                let own = &call.lost_on[before..];
+                let poisonous: BTreeSet<IpAddr> = own.iter().copied().collect();
+                let others = hosts.difference(&poisonous).count();
+                must(poisonous.len() >= 3 || others == 0 || own.len() >= 10, || {
+                    format!("call {} is poisoned by {poisonous:?}, and others serve it", call.id)
+                })
             }
             CallError::NoNode { .. } if call.demand.node.is_none() => {
                 let waited = now.saturating_sub(call.submitted) >= self.node_wait;

@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, VecDeque, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     time::Duration,
 };
@@ -145,6 +145,7 @@ pub(super) struct SimulatedNode {
     /// The value of its only label.
     pub(super) zone: &'static str,
     pub(super) instance: u128,
+    pub(super) addr: SocketAddr,
     /// All its handlers panic.
     sick: bool,
     /// The process lives and runs.
@@ -183,6 +184,7 @@ pub(super) struct CallRecord {
     pub(super) completed: u32,
     /// The node of each attempt that was sent and whose node was lost.
     pub(super) lost: Vec<NodeId>,
+    pub(super) lost_on: Vec<IpAddr>,
     /// Attempts that came to nothing and ran, or may have.
     pub(super) ran_in_vain: u32,
     /// The newest attempt: on which node, and which number.
@@ -198,6 +200,8 @@ pub(super) struct World {
     pub(super) calls: Vec<CallRecord>,
     pub(super) by_id: BTreeMap<CallId, usize>,
     rules: Rules,
+    /// Addresses that nodes come from.
+    hosts: u8,
     /// Calls of batches that were lost, to be made again one by one.
     lost: VecDeque<(usize, Demand, Vec<Setback>)>,
     /// No more trouble: the world ends well.
@@ -225,6 +229,7 @@ impl World {
             placing: rng.random(),
         };
         let rules = Rules::new(&settings);
+        let hosts = rng.random_range(1..=4);
         Self {
             rng,
             core: Core::new(settings),
@@ -234,6 +239,7 @@ impl World {
             calls: Vec::new(),
             by_id: BTreeMap::new(),
             rules,
+            hosts,
             lost: VecDeque::new(),
             calm: false,
             shut_down: false,
@@ -379,13 +385,14 @@ impl World {
                         self.lost.push_back((method, rest, Vec::new()));
                     }
                 }
-                let served = self.nodes.iter().any(|node| {
+                let serving = self.nodes.iter().filter(|node| {
                     !node.gone
                         && !node.drain_sent
                         && node.serves.contains(&method)
                         && zone.as_ref().is_none_or(|zone| *zone == node.zone)
                 });
-                self.rules.ended(self.now, &mut self.calls[call.at], &end, &setbacks, served)?;
+                let hosts: BTreeSet<IpAddr> = serving.map(|node| node.addr.ip()).collect();
+                self.rules.ended(self.now, &mut self.calls[call.at], &end, &setbacks, &hosts)?;
             }
             Effect::Shorten { call, kept } => {
                 self.note(format!("  shorten {} to {kept}", self.calls[call.at].id));
@@ -474,6 +481,7 @@ impl World {
             starts: 0,
             completed: 0,
             lost: Vec::new(),
+            lost_on: Vec::new(),
             ran_in_vain: 0,
             current: None,
         });
@@ -721,7 +729,8 @@ impl World {
             labels: vec![("zone".to_owned(), zone.to_owned())],
             methods: serves.iter().map(|at| offer(*at)).collect(),
         };
-        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let host = self.rng.random_range(1..=self.hosts);
+        let addr = SocketAddr::from(([10, 0, 0, host], 1));
         let id = self.core.new_node_id();
         self.nodes.push(SimulatedNode {
             id,
@@ -730,6 +739,7 @@ impl World {
             slots,
             zone,
             instance,
+            addr,
             sick,
             running: true,
             frozen: false,

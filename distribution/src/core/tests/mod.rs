@@ -14,6 +14,7 @@ mod replaced;
 mod retry;
 mod slices;
 mod slow_start;
+mod sources;
 
 use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -104,11 +105,13 @@ struct Node {
     labels: Vec<(String, String)>,
     serves: Vec<&'static Method>,
     instance: Option<u128>,
+    /// Where it comes from.
+    host: u8,
 }
 
 /// A node that serves the usual methods.
 fn slots(slots: u32) -> Node {
-    Node { slots, async_limit: 4, busy: 0, labels: Vec::new(), serves: USUAL.to_vec(), instance: None }
+    Node { slots, async_limit: 4, busy: 0, labels: Vec::new(), serves: USUAL.to_vec(), instance: None, host: 1 }
 }
 
 impl Node {
@@ -127,6 +130,10 @@ impl Node {
 
     fn serves(self, methods: &[&'static Method]) -> Self {
         Self { serves: methods.to_vec(), ..self }
+    }
+
+    fn host(self, host: u8) -> Self {
+        Self { host, ..self }
     }
 
     fn instance(self, instance: u128) -> Self {
@@ -318,7 +325,7 @@ impl Table {
             labels: node.labels,
             methods: node.serves.iter().map(|method| offer(method)).collect(),
         };
-        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let addr = SocketAddr::from(([10, 0, 0, node.host], 1));
         self.bring(|core, now, effects| {
             core.on_node_joined(now, id, read_card(registration, Principal::open()), addr, link, effects)
         })

@@ -42,8 +42,20 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "avoided nodes are not avoided where a node is chosen",
         "balance.rs",
-        "let fits = |(_, id): &(u64, NodeId)| !avoid.contains(id);",
+        "let fits = |(_, id): &(u64, NodeId)| !self.excludes(avoid, *id);",
         "let fits = |_: &(u64, NodeId)| true;",
+    ),
+    fault(
+        "a newcomer gets all calls that it takes",
+        "balance.rs",
+        "&& self.window.left(kind, self.counts[kind]) > 0",
+        "",
+    ),
+    fault(
+        "a node takes calls that avoid it from the queue",
+        "avoiding.rs",
+        "near.copied().find(|(_, queue)| !is_barred(*queue))",
+        "{ let _ = is_barred; near.copied().next() }",
     ),
     fault("patient calls count against the limits", "call.rs", "is_limited: !self.demand.patient", "is_limited: true"),
     fault(
@@ -91,8 +103,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "the free slots of a view by label are not kept up",
         "group.rs",
-        "labelled.view.set(node, place, before, after);",
-        "labelled.view.set(node, place, before, &Standing { free: before.free, ..*after });",
+        "labelled.view.set(member, before, after);",
+        "labelled.view.set(member, before, &Standing { free: before.free, ..*after });",
     ),
     fault("a node that rests gets calls", "health.rs", "!self.is_resting && self.allowance", "self.allowance"),
     fault("silence counts although the master was stalled", "liveness.rs", "self.liveness.amnesty = now;", ""),
@@ -164,9 +176,27 @@ pub(crate) const FAULTS: &[Fault] = &[
         "Timer::Rest(node) => self.end_rest(now, node, effects),",
         "Timer::Rest(_) => {}",
     ),
+    fault(
+        "labels are not looked at where a node takes from a queue",
+        "queues.rs",
+        "sets.filter(move |(set, _)| set.iter().all(has))",
+        "sets.filter(move |(set, _)| set.iter().all(has) || true)",
+    ),
     fault("services do not take turns", "queues.rs", "*turn = self.turn;", "*turn = 0;"),
     fault("bytes that no longer wait are still counted", "queues.rs", "self.limited.bytes -= call.size;", ""),
     fault("the slot of a call that has ended is not given back", "registry.rs", "node.counts[booking.kind] -= 1;", ""),
+    fault(
+        "a call avoids the nodes it has tried also where there are no others",
+        "registry.rs",
+        ".unwrap_or(Extent::Nothing)",
+        ".unwrap_or(Extent::All)",
+    ),
+    fault(
+        "an answer does not widen a newcomer's window",
+        "registry.rs",
+        "node.window.answered(booking.kind, &node.card);",
+        "",
+    ),
     fault("all rest and nobody is given calls", "registry.rs", "serving > 0 && serving == resting", "false"),
     fault(
         "a call that may have run is repeated although it is not idempotent",
@@ -186,6 +216,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         "if call.handle.abandon(call.attempt) {",
         "if call.handle.withdraw(call.attempt) {",
     ),
+    fault(
+        "nodes of one source poison a call although there are others",
+        "retry.rs",
+        "true => (losses.all - losses.sources.len(), losses.sources_of_deaths),",
+        "true => (losses.all - losses.sources.len(), losses.deaths),",
+    ),
     fault("a batch is repeated as a whole", "retry.rs", "|| is_batch;", ";"),
     fault(
         "calls of a lost batch are said to be lost that were not granted",
@@ -196,8 +232,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "a loss as part of a batch counts towards a call's attempts",
         "retry.rs",
-        "None => (call.sent.saturating_sub(in_batch(call)), ATTEMPTS),",
-        "None => (call.sent, ATTEMPTS),",
+        "None => (call.sent.saturating_sub(in_batch(call)).saturating_sub(repeated), ATTEMPTS),",
+        "None => (call.sent.saturating_sub(repeated), ATTEMPTS),",
     ),
     fault(
         "the calls of an unserved queue that came later never expire",
@@ -206,27 +242,21 @@ pub(crate) const FAULTS: &[Fault] = &[
         "",
     ),
     fault(
-        "a call avoids the nodes it has tried also where there are no others",
-        "schedule.rs",
-        "if self.registry.serves(method, labels, avoid) { avoid } else { &[] }",
-        "{ let _ = (method, labels); avoid }",
-    ),
-    fault(
         "avoided nodes are not avoided",
         "schedule.rs",
         "if call.setbacks.is_empty() && call.beside.is_none() {",
         "if true {",
     ),
     fault(
-        "a node takes calls that avoid it from the queue",
+        "a call may go back to the source that it was lost with",
         "schedule.rs",
-        "&& !self.still_avoided(queue.method.id(), labels, avoid).contains(&node.identity.id)",
-        "",
+        "call.setbacks.iter().filter_map(|setback| setback.source).collect()",
+        "Vec::new()",
     ),
     fault(
-        "labels are not looked at where a node takes from a queue",
+        "that calls avoid nodes where there are others again is not noticed",
         "schedule.rs",
-        "&& labels.as_ref().is_none_or(|labels| node.card.has_labels(labels))",
+        "self.chores.push_back(Chore::ReviewLapsed);",
         "",
     ),
     fault(
