@@ -17,6 +17,7 @@ pub mod kind {
     pub const RESPONSE: u8 = 2;
     pub const CANCEL: u8 = 3;
     pub const HEARTBEAT: u8 = 4;
+    pub const HEARTBEAT_SEEN: u8 = 5;
     pub const GAVE_BACK: u8 = 10;
     pub const WANTS: u8 = 11;
     pub const GRANTED: u8 = 12;
@@ -262,7 +263,20 @@ impl Impostor {
     ///
     /// If the master does not answer.
     pub async fn register(master: SocketAddr, registration: Vec<u8>) -> Result<Self, String> {
-        let mut stream = TcpStream::connect(master).await.expect("connects");
+        let stream = TcpStream::connect(master).await.expect("connects");
+        Self::register_over(stream, registration).await
+    }
+
+    /// The same over a connection that is there already.
+    ///
+    /// # Errors
+    ///
+    /// The reason, where the master refuses.
+    ///
+    /// # Panics
+    ///
+    /// If the master does not answer.
+    pub async fn register_over(mut stream: TcpStream, registration: Vec<u8>) -> Result<Self, String> {
         stream.write_all(&[preface(2, 0), registration].concat()).await.expect("sends");
         let mut theirs = [0; 32];
         soon("the master's preface", stream.read_exact(&mut theirs)).await.expect("reads");

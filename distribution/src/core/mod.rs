@@ -271,7 +271,8 @@ impl<H: Host> Core<H> {
         if let Some(node) = self.registry.node_mut(id) {
             node.blocked_async = load.blocked;
         }
-        if self.registry.set_busy(id, load.stale) {
+        let had_more = self.registry.node(id).is_some_and(|node| node.busy > load.stale);
+        if self.registry.set_busy(id, load.stale) && had_more {
             self.feed(now, id, effects);
         }
     }

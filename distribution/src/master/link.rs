@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::dispatch::Shared;
+use super::{dispatch::Shared, pulse::Pulse};
 use crate::{
     config::LONGEST_TIME,
     core::Attempted,
@@ -117,7 +117,9 @@ impl LinkTask {
         // Dropped last: only once nothing is written here any more may the core send elsewhere what was not written.
         let mut departure = Departure { shared: &shared, node, reason: None };
         let left = Arc::new(AtomicBool::new(false));
-        let on_control = on_control(Arc::clone(&shared), Arc::clone(&left), node);
+        // What the node was told as it registered.
+        let pulse = Arc::new(Mutex::new(Pulse::new(shared.heartbeat / 2)));
+        let on_control = on_control(Arc::clone(&shared), Arc::clone(&left), Arc::clone(&pulse), node);
         let transport = MasterTransport::new(stream, Arc::clone(&link.side), shared.frame_limit, on_control);
         let failure = Failure::default();
         let transport = Quiet::new(transport, failure.clone());
@@ -134,6 +136,7 @@ impl LinkTask {
             client,
             context: tarpc::context::current(),
             argument_limit,
+            pulse,
             done: Vec::new(),
             has_yielded: false,
             in_flight: FuturesUnordered::new(),
@@ -186,14 +189,10 @@ impl Drop for Departure<'_> {
     }
 }
 
-fn on_control(shared: Arc<Shared>, left: Arc<AtomicBool>, node: NodeId) -> OnControl {
+fn on_control(shared: Arc<Shared>, left: Arc<AtomicBool>, pulse: Arc<Mutex<Pulse>>, node: NodeId) -> OnControl {
     Box::new(move |control| {
         match control {
-            Control::Heartbeat(load) => {
-                shared.with_core("a node told its load", |core, now, effects| {
-                    core.on_heartbeat(now, node, load, effects)
-                });
-            }
+            Control::Heartbeat(load) => pulse.lock().unwrap_or_else(PoisonError::into_inner).beat(load)?,
             Control::Drain => {
                 shared.with_core("a node drains", |core, now, effects| core.on_node_draining(now, node, effects));
             }
@@ -245,6 +244,7 @@ struct Traffic<'a> {
     client: client::Channel<Outgoing, Reply>,
     context: tarpc::context::Context,
     argument_limit: usize,
+    pulse: Arc<Mutex<Pulse>>,
     /// Calls whose attempts have ended, on their way to the core. Empty but while they gather.
     done: Vec<Done>,
     /// Whether others on this thread have had their turn since the last calls came.
@@ -282,6 +282,13 @@ impl Traffic<'_> {
         // Before tarpc's client, so that it finds all new requests at once and writes them together.
         self.collect(cx, &mut done);
         let ended = dispatch.as_mut().poll(cx);
+        // All heartbeats that it has read are one.
+        let news = self.pulse.lock().unwrap_or_else(PoisonError::into_inner).take_news();
+        if let Some(load) = news {
+            self.shared.with_core("a node told its load", |core, now, effects| {
+                core.on_heartbeat(now, self.node, load, effects)
+            });
+        }
         // And after it, for the replies it has just read, be they the last.
         self.collect(cx, &mut done);
         let mut ends = done.drain(..);

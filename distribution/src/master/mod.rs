@@ -8,6 +8,7 @@ mod admission;
 mod claims;
 mod dispatch;
 mod link;
+mod pulse;
 #[cfg(feature = "tls")]
 mod revocation;
 #[cfg(feature = "simulation")]

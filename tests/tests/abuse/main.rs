@@ -4,6 +4,8 @@ mod admission;
 mod capture;
 mod catalogues;
 mod frames;
+mod heartbeats;
+mod poison;
 
 use std::time::Duration;
 
