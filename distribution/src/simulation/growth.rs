@@ -15,8 +15,8 @@ use crate::{
         Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, SLICE, SLOW_START, Settings, Time,
         read_card,
     },
-    error::GoneReason,
-    id::{CallId, NodeId},
+    error::{Cause, GoneReason, Setback},
+    id::{CallId, NodeId, NodeIdentity},
     security::Principal,
     service::{caller::Labels, method::Method},
     wire::{
@@ -137,6 +137,9 @@ pub fn measure(nodes: usize, waiting: usize, rounds: u32, operations: u32, clock
         costs.extend(growth.costs());
         let mut growth = Growth::new(nodes, rounds, operations, clock);
         growth.many_expire(waiting);
+        costs.extend(growth.costs());
+        let mut growth = Growth::new(nodes, rounds, operations, clock);
+        growth.many_avoid_one(waiting);
         costs.extend(growth.costs());
     }
     costs
@@ -302,6 +305,18 @@ impl Growth {
         change: impl FnOnce(Demand) -> Demand,
         node: Option<usize>,
     ) -> CallId {
+        self.submit_after(what, method, change, node, Vec::new())
+    }
+
+    /// The same for a call that has been tried in vain.
+    fn submit_after(
+        &mut self,
+        what: &'static str,
+        method: &'static Method,
+        change: impl FnOnce(Demand) -> Demand,
+        node: Option<usize>,
+        setbacks: Vec<Setback>,
+    ) -> CallId {
         let demand = change(Demand {
             count: 1,
             timeout: None,
@@ -316,7 +331,7 @@ impl Growth {
         });
         let demand = Demand { node: node.map(|at| self.nodes[at]), ..demand };
         let call = BareCall(Rc::new(()));
-        let id = self.bring(what, 1, |core, now, effects| core.submit(now, call, method, demand, Vec::new(), effects));
+        let id = self.bring(what, 1, |core, now, effects| core.submit(now, call, method, demand, setbacks, effects));
         self.tick_while_due("fill views, each slice");
         id
     }
@@ -446,6 +461,41 @@ impl Growth {
         self.now += NO_NODE_WAIT;
         let what = "expire, all that waits";
         self.drain_chores(what, waiting);
+    }
+
+    /// All that waits avoids one node, which says again and again that it is busy, and then that it is not.
+    fn many_avoid_one(&mut self, waiting: usize) {
+        for _ in 0..self.nodes.len() * SLOTS as usize {
+            self.submit("submit, as slots fill", For::Any);
+        }
+        let loud = self.nodes[0];
+        for _ in 0..waiting {
+            // Each avoids two others as well, so that few wait for the same.
+            let others = [(); 2].map(|()| self.draw(self.nodes.len())).map(|at| self.nodes[at]);
+            let setbacks = [loud, others[0], others[1]].map(|id| Setback {
+                attempt: 0,
+                node: NodeIdentity { id, name: "node".into(), addr: SocketAddr::from(([127, 0, 0, 1], 1)) },
+                source: None,
+                cause: Cause::Refused("is loud"),
+            });
+            self.submit_after("submit, avoiding nodes", &SERVED, |demand| demand, None, setbacks.to_vec());
+        }
+        // Its slots get free, one after the other.
+        while let Some(at) = self.running.iter().position(|(node, ..)| *node == loud) {
+            let first = self.running.remove(at).into_iter();
+            first.for_each(|running| self.running.push_front(running));
+            self.finish("finish, on the node that all avoid");
+        }
+        for _ in 0..self.rounds {
+            for _ in 0..self.operations {
+                for stale in [SLOTS, 0] {
+                    let load = Load { stale, ..Load::default() };
+                    let what = "heartbeat, all avoid its node";
+                    self.bring(what, 1, |core, now, effects| core.on_heartbeat(now, loud, load, effects));
+                }
+            }
+            self.end_round();
+        }
     }
 
     /// Ticks until nothing is left to do, and shares the time out among the calls that it was for.
