@@ -89,6 +89,12 @@ pub(super) struct HeadChange {
     pub(super) after: Option<Seq>,
 }
 
+/// Labels with their values.
+type LabelSet = Arc<[(String, String)]>;
+
+/// Queues by all their labels.
+type ByLabels = FxHashMap<LabelSet, Heads>;
+
 /// Queues by service.
 type Heads = Vec<(ServiceId, Lines)>;
 
@@ -106,7 +112,7 @@ pub(super) struct Work {
     /// Queues without labels, by service; few services have calls that wait.
     plain: Heads,
     /// Those with labels, by the first of them and then by all: a node looks at those of its own labels only.
-    labelled: FxHashMap<String, FxHashMap<String, FxHashMap<Arc<[(String, String)]>, Heads>>>,
+    labelled: FxHashMap<String, FxHashMap<String, ByLabels>>,
 }
 
 impl Work {
@@ -387,7 +393,7 @@ pub(super) struct Place {
 
 impl Place {
     /// The labels, and the first of them.
-    fn labels(&self) -> Option<(&Arc<[(String, String)]>, &(String, String))> {
+    fn labels(&self) -> Option<(&LabelSet, &(String, String))> {
         let labels = self.labels.as_ref()?;
         Some((labels, labels.first()?))
     }
