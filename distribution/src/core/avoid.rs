@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::{id::NodeId, security::Source};
 
 /// What a call should not go to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Avoided {
     nodes: Box<[NodeId]>,
     /// Those of the nodes that are of none of the sources.

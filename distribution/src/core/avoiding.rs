@@ -6,8 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rustc_hash::FxHashMap;
-
 use super::{
     avoid::Excluded,
     queues::{QueueId, Seq},
@@ -19,7 +17,7 @@ use crate::{id::NodeId, security::Source};
 const SHIFTS: [u32; 5] = [6, 12, 18, 24, 32];
 
 /// Whom a head is not for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Barred {
     Node(NodeId),
     Source(Source),
@@ -62,7 +60,7 @@ impl Tally {
 pub(super) struct Avoiding {
     heads: BTreeSet<(Seq, QueueId)>,
     all: Tally,
-    barred: FxHashMap<Barred, Tally>,
+    barred: BTreeMap<Barred, Tally>,
 }
 
 impl Avoiding {

@@ -44,7 +44,7 @@ impl QueueId {
 pub(super) struct ServiceId(u32);
 
 /// What the calls of a queue wait for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scope {
     /// Any node that has the labels and is not avoided.
     Any { labels: Labels, avoid: Avoid },
@@ -208,9 +208,9 @@ fn change_heads(services: &mut Heads, place: &Place, queue: QueueId, change: Hea
 /// All queues, and what waits in them.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    /// Boxed, so that little is moved when the table grows.
-    queues: FxHashMap<QueueId, Box<Queue>>,
-    by_scope: FxHashMap<(MethodId, Scope), QueueId>,
+    /// No tables of hashes, which move all that is in them as they grow: calls that avoid nodes may each have a queue.
+    queues: BTreeMap<QueueId, Box<Queue>>,
+    by_scope: BTreeMap<(MethodId, Scope), QueueId>,
     next_queue: u64,
     services: FxHashMap<&'static str, ServiceId>,
     /// When each service was served last, for fairness between them.
