@@ -119,7 +119,8 @@ impl LinkTask {
         let left = Arc::new(AtomicBool::new(false));
         // What the node was told as it registered.
         let pulse = Arc::new(Mutex::new(Pulse::new(shared.heartbeat / 2)));
-        let on_control = on_control(Arc::clone(&shared), Arc::clone(&left), Arc::clone(&pulse), node);
+        let on_control =
+            on_control(Arc::clone(&shared), Arc::clone(&link.side), Arc::clone(&left), Arc::clone(&pulse), node);
         let transport = MasterTransport::new(stream, Arc::clone(&link.side), shared.frame_limit, on_control);
         let failure = Failure::default();
         let transport = Quiet::new(transport, failure.clone());
@@ -189,10 +190,18 @@ impl Drop for Departure<'_> {
     }
 }
 
-fn on_control(shared: Arc<Shared>, left: Arc<AtomicBool>, pulse: Arc<Mutex<Pulse>>, node: NodeId) -> OnControl {
+fn on_control(
+    shared: Arc<Shared>,
+    side: Arc<Side>,
+    left: Arc<AtomicBool>,
+    pulse: Arc<Mutex<Pulse>>,
+    node: NodeId,
+) -> OnControl {
     Box::new(move |control| {
         match control {
-            Control::Heartbeat(load) => pulse.lock().unwrap_or_else(PoisonError::into_inner).beat(load)?,
+            Control::Heartbeat(load) => {
+                pulse.lock().unwrap_or_else(PoisonError::into_inner).beat(load, side.waited())?;
+            }
             Control::Drain => {
                 shared.with_core("a node drains", |core, now, effects| core.on_node_draining(now, node, effects));
             }

@@ -31,15 +31,15 @@ impl Pulse {
         Self { interval, due: Instant::now(), told: None, news: None }
     }
 
-    /// A heartbeat has come.
+    /// A heartbeat has come, on a connection that was not read for this time in all.
     ///
     /// # Errors
     ///
     /// Why the connection ends, where more come than were agreed on.
-    pub(super) fn beat(&mut self, load: Load) -> Result<(), String> {
+    pub(super) fn beat(&mut self, load: Load, not_read: Duration) -> Result<(), String> {
         let (now, each) = (Instant::now(), self.interval / LENIENCE);
         self.due = self.due.max(now) + each;
-        if self.due > now + each * BURST {
+        if self.due > now + each * BURST + not_read {
             return Err(format!("it sends heartbeats more often than every {:?}, as was agreed on", self.interval));
         }
         self.news = Some(load);
@@ -66,12 +66,12 @@ mod tests {
         let mut pulse = Pulse::new(INTERVAL);
         for round in 0..100 {
             for _ in 0..30 {
-                assert_eq!(pulse.beat(Load::default()), Ok(()), "round {round}");
+                assert_eq!(pulse.beat(Load::default(), Duration::ZERO), Ok(()), "round {round}");
             }
             tokio::time::advance(INTERVAL * 30).await;
         }
         for _ in 0..1000 {
-            assert_eq!(pulse.beat(Load::default()), Ok(()));
+            assert_eq!(pulse.beat(Load::default(), Duration::ZERO), Ok(()));
             tokio::time::advance(INTERVAL).await;
         }
     }
@@ -79,12 +79,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_flood_ends_soon() {
         let mut pulse = Pulse::new(INTERVAL);
-        let taken = (0..1000).take_while(|_| pulse.beat(Load::default()).is_ok()).count();
+        let taken = (0..1000).take_while(|_| pulse.beat(Load::default(), Duration::ZERO).is_ok()).count();
         assert_eq!(taken, BURST as usize);
         // At three times the rate it ends as well.
         let mut pulse = Pulse::new(INTERVAL);
         for _ in 0..1000 {
-            if let Err(why) = pulse.beat(Load::default()) {
+            if let Err(why) = pulse.beat(Load::default(), Duration::ZERO) {
                 assert_eq!(why, "it sends heartbeats more often than every 500ms, as was agreed on");
                 return;
             }
@@ -94,25 +94,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_came_while_nothing_was_read_is_no_flood() {
+        let mut pulse = Pulse::new(INTERVAL);
+        tokio::time::advance(INTERVAL * 1000).await;
+        assert!((0..1000).all(|_| pulse.beat(Load::default(), INTERVAL * 1000).is_ok()));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_core_hears_the_last_of_several_and_only_what_is_new() {
         let mut pulse = Pulse::new(INTERVAL);
         let load = |stale| Load { stale, ..Load::default() };
         assert_eq!(pulse.take_news(), None);
         // What the node said as it registered may be over by now.
-        pulse.beat(load(0)).expect("is in time");
+        pulse.beat(load(0), Duration::ZERO).expect("is in time");
         assert_eq!(pulse.take_news(), Some(load(0)));
         for stale in [1, 0, 3] {
-            pulse.beat(load(stale)).expect("is in time");
+            pulse.beat(load(stale), Duration::ZERO).expect("is in time");
         }
         assert_eq!(pulse.take_news(), Some(load(3)));
         assert_eq!(pulse.take_news(), None);
-        pulse.beat(Load { computing: 7, ..load(3) }).expect("is in time");
+        pulse.beat(Load { computing: 7, ..load(3) }, Duration::ZERO).expect("is in time");
         assert_eq!(pulse.take_news(), None, "nothing that is acted on has changed");
         for stale in [0, 3] {
-            pulse.beat(load(stale)).expect("is in time");
+            pulse.beat(load(stale), Duration::ZERO).expect("is in time");
         }
         assert_eq!(pulse.take_news(), None, "it is what it was");
-        pulse.beat(load(0)).expect("is in time");
+        pulse.beat(load(0), Duration::ZERO).expect("is in time");
         assert_eq!(pulse.take_news(), Some(load(0)));
     }
 }

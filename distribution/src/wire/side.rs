@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::Waker,
     time::Duration,
@@ -41,8 +41,10 @@ pub(crate) struct Side {
     slow_since: Moment,
     /// Since when it has memory from the budget.
     lent_since: Moment,
-    /// Whether it waits for memory from the budget, so that nothing is read.
-    waits: AtomicBool,
+    /// Since when it waits for memory from the budget, so that nothing is read.
+    waits_since: Moment,
+    /// How long frames have waited for memory, in microseconds.
+    waited: AtomicU64,
     /// Since when the peer has read nothing of what waits for it; never if nothing does.
     unread_since: Moment,
     outbox: Mutex<Vec<Control>>,
@@ -85,7 +87,8 @@ impl Side {
             heard: Moment::default(),
             slow_since: Moment::default(),
             lent_since: Moment::default(),
-            waits: AtomicBool::new(false),
+            waits_since: Moment::default(),
+            waited: AtomicU64::new(0),
             unread_since: Moment::default(),
             outbox: Mutex::default(),
             ended: Notify::new(),
@@ -191,17 +194,25 @@ impl Side {
     /// The frame that is coming in waits for memory, and nothing is read. Meanwhile the peer can do nothing wrong.
     pub(super) fn wait_for_memory(&self) {
         self.slow_since.clear();
-        self.waits.store(true, Ordering::Relaxed);
+        if !self.waits_since.is_set() {
+            self.waits_since.set(self.opened.elapsed());
+        }
     }
 
     /// The frame that is coming in has got its memory.
     pub(super) fn has_memory(&self) {
         self.lent_since.set(self.opened.elapsed());
-        if self.waits.load(Ordering::Relaxed) {
+        if let Some(since) = self.waits_since.after(self.opened) {
+            self.waited.fetch_add(to_micros(since.elapsed()), Ordering::Relaxed);
             self.hear();
             self.progress();
-            self.waits.store(false, Ordering::Relaxed);
+            self.waits_since.clear();
         }
+    }
+
+    /// For how long in all nothing was read because there was no memory. What the peer sent meanwhile comes at once.
+    pub(crate) fn waited(&self) -> Duration {
+        Duration::from_micros(self.waited.load(Ordering::Relaxed))
     }
 
     /// No frame is coming in.
@@ -217,7 +228,7 @@ impl Side {
 
     /// When the peer was last heard: any byte counts. One that is not listened to is not silent.
     pub(crate) fn heard(&self) -> Instant {
-        match self.waits.load(Ordering::Relaxed) {
+        match self.waits_since.is_set() {
             true => Instant::now(),
             false => self.heard.after(self.opened).unwrap_or(self.opened),
         }
@@ -311,7 +322,7 @@ mod tests {
         assert_eq!(side.heard(), Instant::now(), "that it is not heard is our doing");
         side.has_memory();
         assert_eq!(side.complaint(side.opened()), None);
-        assert_eq!(side.heard(), Instant::now());
+        assert_eq!((side.heard(), side.waited()), (Instant::now(), 3600 * SECOND));
         advance(29 * SECOND).await;
         assert_eq!(side.complaint(side.opened()), None);
         advance(SECOND).await;

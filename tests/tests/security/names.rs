@@ -87,14 +87,14 @@ async fn a_name_that_is_taken_under_another_credential() {
 #[tokio::test]
 async fn a_token_that_was_issued_for_one_node() {
     let hold = Stronghold::with_token().await;
-    let token = Token::issue_for_node(&hold.file, "worker 1").expect("writes");
-    let text = refusal(node().token(token.expose()).name("worker 2"), hold.addr()).await;
-    tells(&text, &["was issued for the node `worker 1`", "called `worker 2`", "Give it that name"]);
-    soon("the node", node().token(token.expose()).name("worker 1").spawn(hold.addr())).await.expect("is let in");
+    let token = Token::issue_for_node(&hold.file, "worker-1").expect("writes");
+    let text = refusal(node().token(token.expose()).name("worker-2"), hold.addr()).await;
+    tells(&text, &["was issued for the node `worker-1`", "called `worker-2`", "Give it that name"]);
+    soon("the node", node().token(token.expose()).name("worker-1").spawn(hold.addr())).await.expect("is let in");
     // The one before it stays valid, those of others too.
-    let second = Token::issue_for_node(&hold.file, "worker 1").expect("writes");
+    let second = Token::issue_for_node(&hold.file, "worker-1").expect("writes");
     for token in [&token, &second] {
-        soon("the node", node().token(token.expose()).name("worker 1").spawn(hold.addr())).await.expect("is let in");
+        soon("the node", node().token(token.expose()).name("worker-1").spawn(hold.addr())).await.expect("is let in");
     }
     assert!(Token::issue_for_node(&hold.file, " ").is_err());
     assert_eq!(hold.token().access(), Access::Nodes);
