@@ -365,6 +365,10 @@ pub enum GoneReason {
     Replaced,
     /// The credential that it came by was taken back.
     Revoked,
+    /// The certificate that it came by has expired.
+    Expired,
+    /// A node came whose credential is for the same name, and its own is not.
+    Displaced,
     /// It was put out by [`Master::disconnect`](crate::Master::disconnect).
     PutOut,
     /// This master shut down.
@@ -394,6 +398,10 @@ impl fmt::Display for GoneReason {
             Self::Replaced => f.write_str("registered again, over another connection"),
             Self::Violation(what) => write!(f, "broke the protocol: {what}"),
             Self::Revoked => f.write_str("was disconnected because its credential was taken back"),
+            Self::Expired => f.write_str("was disconnected because its certificate has expired"),
+            Self::Displaced => {
+                f.write_str("was disconnected because a node came whose credential is for its name, as its own is not")
+            }
             Self::PutOut => f.write_str("was disconnected by the master's owner"),
             Self::Shutdown => f.write_str("was dismissed because the master shut down"),
             Self::Dropped(what) => write!(f, "gave it up: {what}"),

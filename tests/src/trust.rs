@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use base64ct::{Base64UrlUnpadded, Encoding};
@@ -130,13 +131,32 @@ impl Authority {
     ///
     /// If the folder cannot be written.
     pub fn issue_until(&self, holder: &str, purpose: Purpose, names: &[&str], year: i32) -> Certificates {
+        self.issue_up_to(holder, purpose, names, |params| params.not_after = date_time_ymd(year, 1, 1))
+    }
+
+    /// The same, valid for this time from now on, to the second.
+    ///
+    /// # Panics
+    ///
+    /// If the folder cannot be written.
+    pub fn issue_for(&self, holder: &str, purpose: Purpose, names: &[&str], time: Duration) -> Certificates {
+        self.issue_up_to(holder, purpose, names, |params| params.not_after = (SystemTime::now() + time).into())
+    }
+
+    fn issue_up_to(
+        &self,
+        holder: &str,
+        purpose: Purpose,
+        names: &[&str],
+        limit: impl FnOnce(&mut CertificateParams),
+    ) -> Certificates {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
         params.extended_key_usages = vec![match purpose {
             Purpose::Server => ExtendedKeyUsagePurpose::ServerAuth,
             Purpose::Client => ExtendedKeyUsagePurpose::ClientAuth,
         }];
-        params.not_after = date_time_ymd(year, 1, 1);
+        limit(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signs");
         let (at, key_at) = (self.path(holder, "pem"), self.path(holder, "key"));

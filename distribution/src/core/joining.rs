@@ -4,6 +4,7 @@ use super::{
     Core, Host,
     card::{Catalogue, NodeCard},
 };
+use crate::id::NodeId;
 
 /// How much memory the methods of all nodes may take, those of nodes that serve the same ones counted once, in bytes.
 const CATALOGUES_LIMIT: usize = 64 * 1024 * 1024;
@@ -11,19 +12,46 @@ const CATALOGUES_LIMIT: usize = 64 * 1024 * 1024;
 /// And how much those that nodes bring by one credential: room for a thousand sets of twenty methods.
 const CATALOGUES_LIMIT_PER_CREDENTIAL: usize = CATALOGUES_LIMIT / 4;
 
+/// Why a node may not join as long as nothing changes.
+#[derive(Debug)]
+pub(crate) struct NotNow {
+    /// For the node to read.
+    pub(crate) reason: String,
+    /// Which node has its name, and by what: for the log alone.
+    pub(crate) taken_by: Option<String>,
+}
+
+impl From<String> for NotNow {
+    fn from(reason: String) -> Self {
+        Self { reason, taken_by: None }
+    }
+}
+
 impl<H: Host> Core<H> {
-    /// Why a node may not join as long as nothing changes, for the node to read; `None` if it may.
-    pub(crate) fn refuses(&self, (card, catalogue): (&NodeCard, &Catalogue)) -> Option<String> {
+    /// Whether a node may join, and which nodes have to go once it has: those that have its name by a credential that is
+    /// not for it, where the newcomer's is.
+    ///
+    /// # Errors
+    ///
+    /// Why it may not, for now.
+    pub(crate) fn may_join(&self, (card, catalogue): (&NodeCard, &Catalogue)) -> Result<Vec<NodeId>, NotNow> {
+        let displaced = self.displaced_by(card)?;
+        // A process that comes again takes its own place.
+        let comes_again = usize::from(self.is_here(card));
         let most = self.settings.max_nodes;
-        if self.registry.len() >= most && !self.is_here(card) {
-            return Some(format!("{most} nodes are registered, which is as many as the master's `max_nodes` allows"));
+        if self.registry.len() - comes_again - displaced.len() >= most {
+            return Err(
+                format!("{most} nodes are registered, which is as many as the master's `max_nodes` allows").into()
+            );
         }
         let most = self.settings.max_nodes_per_credential;
-        if self.registry.registered_with(&card.principal) >= most && !self.is_here(card) {
-            return Some(format!(
+        // Those that are displaced came by others.
+        if self.registry.registered_with(&card.principal) - comes_again >= most {
+            return Err(format!(
                 "{most} nodes are registered by {}, which is as many as the master's `max_nodes_per_credential` allows",
                 card.principal
-            ));
+            )
+            .into());
         }
         if !self.registry.knows(catalogue) {
             let own = self.registry.catalogues_with(&card.principal) + catalogue.size;
@@ -33,21 +61,32 @@ impl<H: Host> Core<H> {
                 ("of all nodes", all, CATALOGUES_LIMIT),
             ];
             if let Some((whose, _, limit)) = full.into_iter().find(|(_, size, limit)| size > limit) {
-                return Some(format!(
+                return Err(format!(
                     "the methods {whose} take the {} MiB of memory that the master has for them, and no other node serves \
                      the same methods as this one. Nodes that serve the same methods share that memory",
                     limit >> 20
-                ));
+                )
+                .into());
             }
         }
-        // A process that comes again takes its own place, and may have a new credential by now.
-        let mut others = self.registry.named(&card.name).filter(|node| node.card.instance != card.instance);
-        let other = others.next().filter(|node| !node.card.principal.is_same_as(&card.principal))?;
-        Some(format!(
-            "a node called `{}` is registered by {} from {}, and this one came by {}. Give it another name; if it has taken \
-             the other's place, it is let in once the other is gone",
-            card.name, other.card.principal, other.identity.addr, card.principal
-        ))
+        Ok(displaced)
+    }
+
+    fn displaced_by(&self, card: &NodeCard) -> Result<Vec<NodeId>, NotNow> {
+        let (name, principal) = (&card.name, &card.principal);
+        // A process that comes again may have a new credential by now.
+        let others = self.registry.named(name).filter(|node| node.card.instance != card.instance);
+        let others: Vec<_> = others.filter(|node| !node.card.principal.may_share(principal, name)).collect();
+        match others.iter().find(|other| !principal.is_for(name) || other.card.principal.is_for(name)) {
+            None => Ok(others.iter().map(|other| other.identity.id).collect()),
+            Some(other) => Err(NotNow {
+                reason: format!(
+                    "a node called `{name}` is registered by another credential, and this one came by {principal}. Give it \
+                     another name; if it has taken the other's place, it is let in once the other is gone"
+                ),
+                taken_by: Some(format!("{}, by {}", other.identity, other.card.principal)),
+            }),
+        }
     }
 
     fn is_here(&self, card: &NodeCard) -> bool {

@@ -60,6 +60,7 @@ use slow_start::Window;
 pub(crate) use call::Demand;
 pub(crate) use card::{Catalogue, NodeCard, Surroundings, read as read_card};
 pub(crate) use effect::{Attempted, CallHandle, Effect, Effects, Ended, Host, LinkHandle};
+pub(crate) use joining::NotNow;
 pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
 pub(crate) use row::NodeRow;
 pub(crate) use slow_start::SLOW_START;

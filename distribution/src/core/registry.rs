@@ -27,7 +27,7 @@ use super::{
 use crate::{
     hash::keyed,
     id::{CallId, NodeId, NodeIdentity},
-    security::{Principal, PrincipalKind, Source},
+    security::{CredentialId, Principal, PrincipalKind, Source},
     service::{
         compatibility::{Incompatibility, explain},
         method::{Method, MethodId, MethodKind},
@@ -141,8 +141,8 @@ struct Holding {
     catalogues: usize,
 }
 
-fn credential(principal: &Principal) -> (PrincipalKind, Arc<str>) {
-    (principal.kind, Arc::clone(&principal.credential))
+fn credential(principal: &Principal) -> (PrincipalKind, CredentialId) {
+    (principal.kind, principal.id)
 }
 
 pub(super) struct Registry<H: Host> {
@@ -160,7 +160,7 @@ pub(super) struct Registry<H: Host> {
     /// The nodes of each name.
     names: BTreeMap<Arc<str>, BTreeSet<NodeId>>,
     /// What nodes hold by each credential.
-    credentials: FxHashMap<(PrincipalKind, Arc<str>), Holding>,
+    credentials: FxHashMap<(PrincipalKind, CredentialId), Holding>,
     next_group: u64,
     /// Known to nobody else: a node that could foresee places would choose its name to be given another node's keys.
     placing: [u8; 32],

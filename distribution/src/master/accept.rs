@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::to_micros,
-    core::{GONE_AFTER, SUSPECT_AFTER, read_card},
+    core::{GONE_AFTER, NotNow, SUSPECT_AFTER, read_card},
     error::GoneReason,
     security::Operation,
     wire::{
@@ -122,7 +122,10 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
     };
     pending.has_registered();
     drop(pending);
-    let checked = registration.check().and_then(|()| shared.bindings.check(&registration, &credential));
+    let checked = registration
+        .check()
+        .and_then(|()| shared.bindings.check(&registration, &credential))
+        .and_then(|()| shared.admission.guard.check_name(&registration.name, &credential));
     if let Err(reason) = checked {
         if let Some(suppressed) = shared.admission.should_log(Noted::Refused, peer.ip()) {
             tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a registration");
@@ -137,22 +140,31 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
     let registration = read_card(registration, credential.principal.clone());
     // Registered before it is told so: a node that knows it is registered is in the list.
     let joined = shared.with_core("a node joined", |core, now, effects| {
-        if let Some(reason) = core.refuses((&registration.0, &registration.1)) {
-            return Err(reason);
-        }
+        let displaced = core.may_join((&registration.0, &registration.1))?;
         let node = core.new_node_id();
         core.on_node_joined(now, node, registration, peer, link, effects);
+        // After it has joined, so that their calls find it.
+        for other in displaced {
+            core.disconnect(now, other, GoneReason::Displaced, effects);
+        }
         Ok(node)
     });
     let node = match joined {
         Some(Ok(node)) => node,
-        Some(Err(reason)) => {
+        Some(Err(NotNow { reason, taken_by })) => {
             if let Some(suppressed) = shared.admission.should_log(Noted::RefusedForNow, peer.ip()) {
-                tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a registration for now");
+                tracing::warn!(
+                    %peer,
+                    principal = %credential.principal,
+                    reason,
+                    taken_by,
+                    suppressed,
+                    "refused a registration for now"
+                );
             }
             // It may be gone already, and then it needs no answer.
             let _ = answer(&mut stream, &Verdict::Refused { reason, for_good: false }).await;
-            shared.admission.turn_away(peer.ip(), false);
+            shared.admission.refuse_for_now(peer.ip());
             return;
         }
         None => return,

@@ -1,6 +1,6 @@
 //! What a node claims of itself, held against its credential and what the master's owner has set.
 
-use crate::wire::{guard::Credential, hello::Registration};
+use crate::wire::{credential::Credential, hello::Registration};
 
 /// What a master's owner binds to credentials, and bounds.
 #[derive(Clone, Debug)]
@@ -25,12 +25,13 @@ impl Bindings {
         }
         credential.check_name(&registration.name, self.names)?;
         for (key, value) in &registration.labels {
-            let mut restricted =
-                self.labels.iter().filter(|(its_key, its_value, _)| its_key == key && its_value == value);
-            let Some((_, _, names)) = restricted.next() else { continue };
+            let mut lists =
+                self.labels.iter().filter(|(its_key, its_value, _)| its_key == key && its_value == value).peekable();
             // The credential vouches for a name, and that name is among those that may. What the node calls itself
             // proves nothing.
-            if !names.iter().any(|name| credential.is_for(name)) {
+            if lists.peek().is_some()
+                && !lists.any(|(_, _, names)| names.iter().any(|name| credential.principal.is_for(name)))
+            {
                 return Err(format!(
                     "the label {key}={value} is for nodes that the master knows by a credential of their own, and {} is \
                      not one of these. Start the node without the label, or with the token or certificate of a node \

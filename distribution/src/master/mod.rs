@@ -455,8 +455,9 @@ impl MasterBuilder {
 
     /// Takes nodes by no other name than their credential is for: the name that their token was
     /// [issued for](crate::Token::issue_for_node), or a DNS name of their certificate. Without this a token that was issued for
-    /// a name is for that name, and other credentials are for any; in any case a name that is taken by a node with
-    /// another credential is refused.
+    /// a name is for that name, and other credentials are for any but the names that tokens were issued for. In any case a
+    /// name that is taken by a node with another credential is refused, unless the newcomer's credential is for the name and
+    /// the other's is not: then the newcomer is let in, and the other put out.
     pub fn bind_names(mut self) -> Self {
         self.bindings.names = true;
         self
@@ -464,7 +465,8 @@ impl MasterBuilder {
 
     /// Lets only some nodes have a label: those whose credential is for one of these names, as
     /// [`bind_names`](Self::bind_names) says. For labels by which calls are kept to nodes that are trusted with them. May
-    /// be called several times; other labels, and other values of this one, are for all nodes.
+    /// be called several times, and for the same label and value the names add up; other labels, and other values of this
+    /// one, are for all nodes.
     pub fn restrict_label(
         mut self,
         key: impl Into<String>,
@@ -485,7 +487,8 @@ impl MasterBuilder {
     /// [`NodeBuilder::token_file`](crate::NodeBuilder::token_file) or the environment variable `DISTRIBUTION_TOKEN`.
     ///
     /// The file is looked at with each connection, so that tokens can be changed under a running master: see
-    /// [`Token::issue`].
+    /// [`Token::issue`]. A token whose line is taken out lets nobody in any more, and nodes that came by it are disconnected
+    /// within a heartbeat. Without any line nobody is let in.
     ///
     /// On Unix the two files are used only if nobody but the process's user and root could have put them there or written
     /// to them. They must be regular files that belong to one of these two, and so must each folder down to them. Nobody

@@ -1,20 +1,58 @@
-//! Puts nodes out whose credential was taken back.
+//! Puts nodes out whose credential was taken back or has expired.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    task::{spawn_blocking, yield_now},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use super::dispatch::Shared;
-use crate::{error::GoneReason, id::NodeId, wire::guard::Credential};
+use crate::{
+    error::GoneReason,
+    id::NodeId,
+    wire::credential::{Credential, Generation, Invalid},
+};
+
+/// Nodes that are put out in one go: each may have a thousand calls.
+const SLICE: usize = 16;
+
+/// How often certificates are held against the clock, where heartbeats are not so short that sixty take less.
+const CLOCK_LOOK: Duration = Duration::from_secs(60);
 
 /// By what each registered node was let in.
-#[derive(Debug, Default)]
-pub(super) struct Credentials(Mutex<HashMap<NodeId, Credential>>);
+#[derive(Default)]
+pub(super) struct Credentials(Mutex<Books>);
+
+#[derive(Default)]
+struct Books {
+    open: HashMap<NodeId, Arc<Credential>>,
+    /// What `open` was last held against.
+    enforced: Option<Generation>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Credentials").field(&self.lock().open).finish()
+    }
+}
 
 impl Credentials {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<NodeId, Credential>> {
+    fn lock(&self) -> MutexGuard<'_, Books> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds all against this from now on, and says who does not pass.
+    fn enforce(&self, files: Generation) -> Vec<(NodeId, Arc<Credential>, Invalid)> {
+        let mut books = self.lock();
+        books.enforced = Some(files.clone());
+        let open = books.open.iter().map(|(node, credential)| (*node, Arc::clone(credential))).collect();
+        drop(books);
+        files.invalid(open)
     }
 }
 
@@ -26,10 +64,20 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(shared: &Arc<Shared>, node: NodeId, credential: Credential) -> Self {
-        shared.credentials.lock().insert(node, credential.clone());
-        // The files may have changed between the proof and now. From here on `run` finds it.
-        if shared.admission.guard.current().is_some_and(|files| !files.holds(&credential)) {
-            put_out(shared, node, &credential);
+        let credential = Arc::new(credential);
+        let enforced = {
+            let mut books = shared.credentials.lock();
+            books.open.insert(node, Arc::clone(&credential));
+            books.enforced.clone()
+        };
+        // The files may have changed between the proof and now, and `run` have acted on it. From here on it finds this
+        // node. Files that are newer than what it has acted on may be what let the node in.
+        let passes = |files: &Generation| files.check(&credential);
+        if let Some(Err(invalid)) = enforced.as_ref().map(passes) {
+            if shared.admission.guard.current().is_some_and(|files| passes(&files).is_err()) {
+                tell(&credential, invalid, 1);
+                put_out(shared, &[(node, invalid)]);
+            }
         }
         Self { shared: Arc::clone(shared), node }
     }
@@ -37,41 +85,126 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.shared.credentials.lock().remove(&self.node);
+        self.shared.credentials.lock().open.remove(&self.node);
     }
 }
 
-fn put_out(shared: &Shared, node: NodeId, credential: &Credential) {
-    tracing::warn!(%node, principal = %credential.principal, "put a node out: its credential was taken back");
-    shared.with_core("a credential was taken back", |core, now, effects| {
-        core.disconnect(now, node, GoneReason::Revoked, effects)
+fn tell(credential: &Credential, invalid: Invalid, nodes: usize) {
+    let principal = &credential.principal;
+    match invalid {
+        Invalid::Revoked => tracing::warn!(%principal, nodes, "puts nodes out: their credential was taken back"),
+        Invalid::Expired => tracing::warn!(%principal, nodes, "puts nodes out: their certificate has expired"),
+    }
+}
+
+fn put_out(shared: &Shared, nodes: &[(NodeId, Invalid)]) {
+    shared.with_core("credentials do not hold any more", |core, now, effects| {
+        for (node, invalid) in nodes {
+            core.disconnect(now, *node, GoneReason::from(*invalid), effects);
+        }
     });
 }
 
-/// Looks at the files once a heartbeat. Where they have changed, puts those nodes out that could not come in any more.
+/// What the files say, once it is certain: a file that is written in place holds less for a moment than what it will.
+struct Agreed {
+    enforced: Option<Generation>,
+    /// What the last look has found, if it is something new.
+    candidate: Option<Generation>,
+}
+
+impl Agreed {
+    /// Notes what a look has found, nothing where the files cannot be used. Whether the look before it found the same, and
+    /// that is to be enforced now.
+    fn note(&mut self, found: Option<Generation>) -> bool {
+        let is_same =
+            |one: &Option<Generation>| one.as_ref().zip(found.as_ref()).is_some_and(|(one, found)| one.is(found));
+        if is_same(&self.enforced) {
+            self.candidate = None;
+            return false;
+        }
+        let agrees = is_same(&self.candidate);
+        if agrees {
+            (self.enforced, self.candidate) = (found, None);
+        } else {
+            self.candidate = found;
+        }
+        agrees
+    }
+}
+
+/// Looks at the files twice a heartbeat. Where two looks have found the same change, puts those nodes out that could not
+/// come in any more; and now and then those whose certificate has expired.
 ///
-/// While the files cannot be used nobody is put out: that is damage, and no decision of the owner's.
+/// While the files cannot be used nobody is put out for what they hold: that is damage, and no decision of the owner's.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut seen = shared.admission.guard.current();
-    let mut looks = tokio::time::interval(shared.heartbeat);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut agreed = Agreed { enforced: shared.admission.guard.current(), candidate: None };
+    let mut looks = interval(shared.heartbeat / 2);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let every = CLOCK_LOOK.min(shared.heartbeat * 60);
+    let mut clock_looked_at = Instant::now();
     loop {
         tokio::select! {
             _ = looks.tick() => {}
             () = shared.closing.cancelled() => return,
         }
         let admission = Arc::clone(&shared.admission);
-        let Ok(Some(files)) = tokio::task::spawn_blocking(move || admission.guard.look()).await else { continue };
-        if seen.as_ref().is_some_and(|seen| seen.is(&files)) {
-            continue;
+        let Ok(found) = spawn_blocking(move || admission.guard.look()).await else { continue };
+        let has_changed = agreed.note(found);
+        let Some(files) = &agreed.enforced else { continue };
+        if has_changed && files.is_empty() {
+            tracing::warn!("no token is left in the token file: all nodes are put out, and nobody is let in");
         }
-        let open: Vec<_> =
-            shared.credentials.lock().iter().map(|(node, credential)| (*node, credential.clone())).collect();
-        for (node, credential) in open {
-            if !files.holds(&credential) {
-                put_out(&shared, node, &credential);
-            }
+        if has_changed || (files.expires() && clock_looked_at.elapsed() >= every) {
+            clock_looked_at = Instant::now();
+            enforce(&shared, files.clone()).await;
         }
-        seen = Some(files);
+    }
+}
+
+async fn enforce(shared: &Arc<Shared>, files: Generation) {
+    let books = Arc::clone(shared);
+    let Ok(invalid) = spawn_blocking(move || books.credentials.enforce(files)).await else { return };
+    let mut counts = HashMap::new();
+    for (_, credential, invalid) in &invalid {
+        counts.entry((credential.principal.id, *invalid)).or_insert((credential, 0)).1 += 1;
+    }
+    for ((_, invalid), (credential, nodes)) in counts {
+        tell(credential, invalid, nodes);
+    }
+    let nodes: Vec<_> = invalid.iter().map(|(node, _, invalid)| (*node, *invalid)).collect();
+    for slice in nodes.chunks(SLICE) {
+        put_out(shared, slice);
+        yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        security::{Access, Choices, Token},
+        wire::guard::MasterGuard,
+    };
+
+    #[test]
+    fn a_file_that_is_being_written_is_not_believed_before_it_stays_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("cluster.token");
+        Token::issue(&file, Access::Nodes).expect("writes");
+        let guard = MasterGuard::new(&Choices { token_file: Some(file.clone()), ..Choices::default() }).expect("reads");
+        let mut agreed = Agreed { enforced: guard.current(), candidate: None };
+        let text = std::fs::read_to_string(&file).expect("reads");
+        let mut look = |text: &str| {
+            std::fs::write(&file, text).expect("writes");
+            agreed.note(guard.look())
+        };
+        assert!(!look(&text));
+        // Emptied, half a line, whole again.
+        assert!(!look("") && !look(&text[..text.len() - 9]) && !look("") && !look(&text));
+        // It was read anew, and so is another, and still has the same.
+        assert!(look(&text) && !look(&text));
+        assert!(!look("") && look("") && !look(""));
+        // Nor is what was found before the damage believed at once after it.
+        assert!(!look(&text) && !look("x") && !look(&text) && look(&text));
     }
 }

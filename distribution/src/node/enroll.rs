@@ -221,7 +221,7 @@ pub(super) async fn dial(guard: &NodeGuard, master: &str) -> Result<Channel, Fai
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
-    guard.join(stream, host(master)).await.map_err(|error| failure(&error, guard.knows_master()))
+    guard.join(stream, host(master)).await.map_err(|error| failure(&error, guard))
 }
 
 async fn connect(guard: &NodeGuard, master: &str) -> Result<TcpStream, Failure> {
@@ -242,14 +242,14 @@ fn host(address: &str) -> &str {
 
 async fn register(setup: &Setup, channel: Channel) -> Result<Registered, Failure> {
     let registration = Registration { busy: setup.stale.load(Ordering::Relaxed), ..setup.registration.clone() };
-    register_as(&registration, channel, setup.guard.knows_master()).await
+    register_as(&registration, channel, &setup.guard).await
 }
 
-/// Registers on a connection to the master, which has proven to be it if it `is_known`.
+/// Registers on a connection that was opened by this guard.
 pub(super) async fn register_as(
     registration: &Registration,
     mut channel: Channel,
-    is_known: bool,
+    guard: &NodeGuard,
 ) -> Result<Registered, Failure> {
     match introduce(&mut channel, registration).await {
         Ok(Verdict::Welcome { node, heartbeat, silence, frame_limit }) => Ok(Registered {
@@ -262,7 +262,7 @@ pub(super) async fn register_as(
         }),
         Ok(Verdict::Refused { reason, for_good: true }) => {
             let reason = Final::Refused(in_one_line(&reason, LONGEST));
-            Err(Failure::Final { reason, at_first: !is_known })
+            Err(Failure::Final { reason, at_first: !guard.knows_master() || guard.may_change() })
         }
         Ok(Verdict::Busy { retry_after }) => Err(Failure::Busy(from_micros(retry_after))),
         Ok(Verdict::Refused { reason, for_good: false }) => {
@@ -272,20 +272,23 @@ pub(super) async fn register_as(
             let reason = Final::Protocol(format!("this node's own registration is too long: {error}"));
             Err(Failure::Final { reason, at_first: false })
         }
-        Err(error) => Err(failure(&error, is_known)),
+        Err(error) => Err(failure(&error, guard)),
     }
 }
 
 /// What an error means for the node. What a master that has not proven to be one says may be anybody's words who has got
-/// its port, so it ends no node that has been registered.
-fn failure(error: &HelloError, is_known: bool) -> Failure {
+/// its port, so it ends no node that has been registered. Nor does the refusal of a credential that is in a file: that may
+/// be replaced later than the master's own.
+fn failure(error: &HelloError, guard: &NodeGuard) -> Failure {
     #[cfg(feature = "tls")]
     if let HelloError::Busy(again) = error {
         return Failure::Busy(*again);
     }
     let text = error.to_string();
     let at_first = match error.finality() {
-        Finality::Ever => !is_known,
+        Finality::Ever => {
+            !guard.knows_master() || (guard.may_change() && matches!(error.is_about(), Concern::Admission))
+        }
         Finality::AtFirst => true,
         Finality::Passing => return Failure::Passing(text),
     };

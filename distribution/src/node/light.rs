@@ -65,7 +65,7 @@ impl LightNodes {
             let _ = token;
             Choices::default()
         };
-        Ok(Self { guard: Arc::new(NodeGuard::new(&choices)?), master: master.to_string() })
+        Ok(Self { guard: Arc::new(NodeGuard::new(&choices, "")?), master: master.to_string() })
     }
 
     /// Registers a node of this name, however often it has to try.
@@ -93,7 +93,7 @@ impl LightNodes {
         loop {
             tries += 1;
             let tried = match dial(&self.guard, &self.master).await {
-                Ok(channel) => register_as(&registration, channel, self.guard.knows_master()).await,
+                Ok(channel) => register_as(&registration, channel, &self.guard).await,
                 Err(failure) => Err(failure),
             };
             match tried {

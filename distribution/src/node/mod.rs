@@ -353,10 +353,12 @@ impl NodeBuilder {
         self
     }
 
-    /// Registers by the first token for nodes in this file, which holds the line that the master printed. (The master's
+    /// Registers by a token in this file, which holds the line that the master printed: by the first one that was
+    /// [issued for](crate::Token::issue_for_node) the node's name, or else by the first one for any node. (The master's
     /// own file would do as well, and has the tokens for all other uses too.) The file is looked at with each dial, so
-    /// that a node which runs takes a new token up. `DISTRIBUTION_TOKEN_FILE` in the environment does the same for a node
-    /// that is told nothing else.
+    /// that a node which runs takes a new token up. Once it has been registered, it goes on trying where the master refuses
+    /// the token: its own file may be replaced later than the master's. `DISTRIBUTION_TOKEN_FILE` in the environment does
+    /// the same for a node that is told nothing else.
     ///
     /// The file is used only if nobody but the node's user and root could have put it there or written to it: see
     /// [`MasterBuilder::token_file`](crate::MasterBuilder::token_file).
@@ -456,7 +458,7 @@ impl NodeBuilder {
             methods: router.offers(),
         };
         registration.check().map_err(|reason| Error::Node { reason })?;
-        let guard = NodeGuard::new(&self.security)?;
+        let guard = NodeGuard::new(&self.security, &name)?;
         if self.security.insecure {
             tracing::warn!(
                 node = name,

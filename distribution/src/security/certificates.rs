@@ -19,6 +19,11 @@ use crate::error::Error;
 /// intermediate ones behind it), and its key. The files are looked at with each new connection, so a certificate is
 /// renewed by putting another in its place; connections that are open stay.
 ///
+/// A master looks at the authority by itself: another one counts as soon as it can be read, be the master's own
+/// certificate replaced or not. Nodes that it does not vouch for are disconnected within a heartbeat, and nodes whose
+/// certificate expires within a minute. While the authority's file is damaged nobody new is let in. A certificate and a
+/// key that do not fit each other yet change nothing.
+///
 /// All three must be regular files that belong to the process's user or to root, and so must each folder down to them. Nobody
 /// else may be able to write to a file, or to a folder unless it is one like `/tmp` (with the sticky bit), or what is
 /// there is not used. Symbolic links are followed where they belong to the same two.
@@ -56,7 +61,15 @@ impl Certificates {
     }
 
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        vec![self.authority.clone(), self.certificate.clone(), self.key.clone()]
+        [self.authority_files(), self.own_files()].concat()
+    }
+
+    pub(crate) fn authority_files(&self) -> Vec<PathBuf> {
+        vec![self.authority.clone()]
+    }
+
+    pub(crate) fn own_files(&self) -> Vec<PathBuf> {
+        vec![self.certificate.clone(), self.key.clone()]
     }
 
     pub(crate) fn checked_peer_name(&self) -> Result<Option<ServerName<'static>>, Error> {
@@ -70,8 +83,17 @@ impl Certificates {
 
     /// What the files hold: authority, certificate and key.
     pub(crate) fn read(&self) -> Result<[Contents; 3], Error> {
-        let read = |file: &PathBuf| trusted_file::read(file).map_err(|error| failed(file, error));
-        Ok([read(&self.authority)?, read(&self.certificate)?, read(&self.key)?])
+        let ([authority], [certificate, key]) = (self.read_authority()?, self.read_own()?);
+        Ok([authority, certificate, key])
+    }
+
+    pub(crate) fn read_authority(&self) -> Result<[Contents; 1], Error> {
+        Ok([read(&self.authority)?])
+    }
+
+    /// Certificate and key.
+    pub(crate) fn read_own(&self) -> Result<[Contents; 2], Error> {
+        Ok([read(&self.certificate)?, read(&self.key)?])
     }
 
     /// What went wrong with one's own certificate and key, which is not about one file alone.
@@ -80,25 +102,28 @@ impl Certificates {
     }
 }
 
-/// What the files hold.
-pub(crate) struct Loaded {
-    pub(crate) authority: RootCertStore,
-    pub(crate) chain: Vec<CertificateDer<'static>>,
-    pub(crate) key: PrivateKeyDer<'static>,
+fn read(file: &Path) -> Result<Contents, Error> {
+    trusted_file::read(file).map_err(|error| failed(file, error))
 }
 
-impl Loaded {
-    /// Makes sense of what [`Certificates::read`] has read. Warns if others can read the key.
-    pub(crate) fn new([authority_text, certificate, key]: &[Contents; 3]) -> Result<Self, Error> {
-        let mut authority = RootCertStore::empty();
-        for certificate in certificates(authority_text)? {
-            authority.add(certificate).map_err(|error| failed(authority_text.file(), error))?;
-        }
-        let chain = certificates(certificate)?;
-        key.warn_if_readable();
-        let key = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|error| failed(key.file(), pem_fault(&error)))?;
-        Ok(Self { authority, chain, key })
+/// The certificates of the authority.
+pub(crate) fn authority(contents: &Contents) -> Result<RootCertStore, Error> {
+    let mut authority = RootCertStore::empty();
+    for certificate in certificates(contents)? {
+        authority.add(certificate).map_err(|error| failed(contents.file(), error))?;
     }
+    Ok(authority)
+}
+
+/// One's own certificate, with those behind it, and its key.
+pub(crate) type OwnPair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Makes sense of certificate and key. Warns if others can read the key.
+pub(crate) fn own_pair([certificate, key]: [&Contents; 2]) -> Result<OwnPair, Error> {
+    let chain = certificates(certificate)?;
+    key.warn_if_readable();
+    let key = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|error| failed(key.file(), pem_fault(&error)))?;
+    Ok((chain, key))
 }
 
 fn certificates(contents: &Contents) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -123,6 +148,6 @@ pub(super) fn pem_fault(error: &pem::Error) -> &'static str {
     }
 }
 
-fn failed(file: &Path, reason: impl std::fmt::Display) -> Error {
+pub(crate) fn failed(file: &Path, reason: impl std::fmt::Display) -> Error {
     Error::Certificates { file: file.to_owned(), reason: reason.to_string() }
 }

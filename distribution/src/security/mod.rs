@@ -28,8 +28,8 @@ use zeroize::Zeroizing;
 pub use self::{certificates::Certificates, token::Token};
 #[cfg(feature = "tls")]
 pub(crate) use self::{
-    certificates::Loaded,
-    token::{Fingerprint, Secret, fingerprint_of, short_fingerprint},
+    certificates::{authority, failed as certificate_error, own_pair},
+    token::{Fingerprint, Secret, fingerprint_of, id_of_key},
     trusted_file::Contents,
     watched::{OnTrouble, Watched},
 };
@@ -37,7 +37,7 @@ pub use self::{
     policy::Access,
     principal::{Principal, PrincipalKind},
 };
-pub(crate) use self::{policy::Operation, source::Source};
+pub(crate) use self::{policy::Operation, principal::CredentialId, source::Source};
 use crate::error::Error;
 
 /// Where a node finds its token if it is given nothing else.

@@ -33,14 +33,10 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::security::PrincipalKind;
 
     fn of(names: &[&str], addr: &str) -> Source {
-        let principal = Principal {
-            kind: PrincipalKind::Token,
-            credential: "0".into(),
-            names: names.iter().map(|name| (*name).to_owned()).collect(),
-        };
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let principal = Principal { names, ..Principal::open() };
         Source::of(&principal, addr.parse().expect("an address"))
     }
 

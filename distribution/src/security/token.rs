@@ -15,7 +15,7 @@ use rand::{TryRng, rngs::SysRng};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{policy::Access, token_file};
+use super::{policy::Access, principal::CredentialId, token_file};
 use crate::error::Error;
 
 const PREFIX: &str = "dtok1_";
@@ -91,14 +91,15 @@ impl Token {
     }
 
     /// Does the same for the node of this name alone: the master takes a node that registers with this token under no
-    /// other name, and no node with another token under this one while it is there. The newest token before it for the
-    /// same name stays valid.
+    /// other name, and from now on no node with another token under this one. One that has the name already is put out once
+    /// a node with this token comes. The newest token before it for the same name stays valid.
     ///
     /// The name stands behind the token in the master's file, and not in the token.
     ///
     /// # Errors
     ///
-    /// Those of [`issue`](Self::issue), and [`Error::Setting`] for a name that no node can have.
+    /// Those of [`issue`](Self::issue), and [`Error::Setting`] for a name that no node can have: it has 1 to 128 bytes,
+    /// neither control nor invisible characters, and no space around it.
     pub fn issue_for_node(file: impl AsRef<Path>, name: &str) -> Result<Self, Error> {
         token_file::issue(file.as_ref(), Access::Nodes, Some(name))
     }
@@ -109,7 +110,7 @@ impl Token {
     }
 
     /// The same token, for the node of this name.
-    pub(super) fn for_node(self, name: Option<&str>) -> Self {
+    pub(crate) fn for_node(self, name: Option<&str>) -> Self {
         Self { name: name.map(Arc::from), ..self }
     }
 
@@ -120,8 +121,13 @@ impl Token {
 
     /// Eight characters that tell tokens apart and reveal nothing: what logs name it by.
     pub fn id(&self) -> String {
+        self.credential_id().short()
+    }
+
+    /// The whole of it.
+    pub(crate) fn credential_id(&self) -> CredentialId {
         let digest = Sha256::new().chain_update(b"token id").chain_update(self.secret.bytes()).finalize();
-        digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+        CredentialId::new(digest.into())
     }
 
     /// The token itself, for a peer that is to join. Keep it as you keep a password.
@@ -213,14 +219,15 @@ fn check(access: Access, bytes: &[u8; BYTES]) -> [u8; CHECK] {
     check
 }
 
-/// The first 32 bits of a certificate's SHA-256, as logs show it.
-pub(crate) fn short_fingerprint(certificate: &[u8]) -> String {
-    fingerprint_of(certificate)[..4].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// SHA-256 of a certificate in DER.
 pub(crate) fn fingerprint_of(certificate: &[u8]) -> Fingerprint {
     Sha256::digest(certificate).into()
+}
+
+/// What a certificate is told apart by: its public key. A signature can be written in two ways by anybody, and so makes
+/// another certificate of the same holder's.
+pub(crate) fn id_of_key(public_key: &[u8]) -> CredentialId {
+    CredentialId::new(Sha256::digest(public_key).into())
 }
 
 /// Fails as [`Error::Token`] says.

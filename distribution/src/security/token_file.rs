@@ -22,6 +22,9 @@ use crate::{error::Error, text::is_plain};
 /// Tokens for the same access and name that are valid at a time: the newest, and the one before it.
 const VALID: usize = 2;
 
+/// How long the name of a node may be, in bytes.
+const LONGEST_NAME: usize = 128;
+
 const HEADING: &str = "\
 # Join tokens of a `distribution` master, newest first. Whoever has one can join the cluster.
 # Take a line out, and its token is not valid any more: nodes that came by it are put out within a heartbeat.
@@ -58,8 +61,11 @@ pub(crate) fn prepare(file: &Path) -> Result<Option<Token>, Error> {
 }
 
 pub(super) fn issue(file: &Path, access: Access, name: Option<&str>) -> Result<Token, Error> {
-    if let Some(name) = name.filter(|name| name.trim() != *name || name.is_empty() || !is_plain(name)) {
-        return Err(Error::setting("name", format_args!("{name:?}"), "it must be the name of a node"));
+    let can_be = |name: &str| (1..=LONGEST_NAME).contains(&name.len()) && name.trim() == name && is_plain(name);
+    if let Some(name) = name.filter(|name| !can_be(name)) {
+        let reason =
+            "a node's name has 1 to 128 bytes, neither control nor invisible characters, and no space around it";
+        return Err(Error::setting("name", format_args!("{name:?}"), reason));
     }
     // Of a file that is there, the key must be too: a new one would make a token that the master does not take.
     let (certificate, before) = match trusted_file::exists(file).map_err(|error| unreadable(file, error))? {
@@ -117,21 +123,32 @@ pub(crate) fn keys([token_text, key_text]: &[Contents; 2]) -> Result<Keys, Error
             ),
         ));
     }
-    if keys.tokens.is_empty() {
-        return Err(invalid(
-            file,
-            "there is no token in it, so nobody could join; remove it, and a new one is made".to_owned(),
-        ));
-    }
     Ok(keys)
 }
 
-/// The first token in a file with which nodes may register.
-pub(crate) fn node_token(contents: &Contents) -> Result<Token, Error> {
-    tokens(contents)?
-        .into_iter()
-        .find(|token| token.access() == Access::Nodes)
-        .ok_or_else(|| invalid(contents.file(), "there is no token for nodes in it".to_owned()))
+/// The error of a master that is started with such a file. Of one that runs, its owner has taken the last token out.
+pub(crate) fn without_tokens(file: &Path) -> Error {
+    invalid(file, "there is no token in it, so nobody could join; remove it, and a new one is made".to_owned())
+}
+
+/// The token with which the node of this name registers: the first one that was issued for it, or else the first one that
+/// is for any node.
+pub(crate) fn node_token(contents: &Contents, name: &str) -> Result<Token, Error> {
+    let mut tokens = tokens(contents)?;
+    tokens.retain(|token| token.access() == Access::Nodes);
+    let is_empty = tokens.is_empty();
+    let own = tokens.iter().position(|token| token.name() == Some(name));
+    match own.or_else(|| tokens.iter().position(|token| token.name().is_none())) {
+        Some(at) => Ok(tokens.swap_remove(at)),
+        None if is_empty => Err(invalid(contents.file(), "there is no token for nodes in it".to_owned())),
+        None => Err(invalid(
+            contents.file(),
+            format!(
+                "its tokens for nodes were issued for others than `{name}`; `Token::issue_for_node` makes one for it, and \
+                 `Token::issue` one for any node"
+            ),
+        )),
+    }
 }
 
 fn tokens(contents: &Contents) -> Result<Vec<Token>, Error> {
@@ -235,7 +252,7 @@ mod tests {
     }
 
     fn for_nodes(file: &Path) -> Token {
-        node_token(&read_tokens(file).expect("reads")).expect("one for nodes")
+        node_token(&read_tokens(file).expect("reads"), "n1").expect("one for nodes")
     }
 
     fn ids(file: &Path) -> Vec<String> {
@@ -298,12 +315,35 @@ mod tests {
         prepare(&other.path().join("cluster.token")).expect("writes");
         fs::copy(other.path().join("cluster.token.key"), key_path(&file)).expect("copies");
         assert!(why(&file).contains("is for another certificate"), "{}", why(&file));
-        fs::write(&file, "# nothing\n").expect("writes");
-        assert!(why(&file).contains("there is no token in it"), "{}", why(&file));
         fs::write(&file, "\ndtok1_node_abc\n").expect("writes");
         assert!(why(&file).contains("line 2: it has 3 characters"), "{}", why(&file));
         fs::remove_file(&file).expect("removes");
         assert!(why(&file).contains("cannot be read"), "{}", why(&file));
+    }
+
+    #[test]
+    fn a_file_without_tokens_is_one() {
+        let folder = folder();
+        let file = folder.path().join("cluster.token");
+        prepare(&file).expect("writes");
+        fs::write(&file, "# nothing\n").expect("writes");
+        assert!(load(&file).expect("all lines of it are in order").tokens.is_empty());
+        let token = Token::issue(&file, Access::Nodes).expect("writes");
+        assert_eq!(ids(&file), [token.id()]);
+    }
+
+    #[test]
+    fn a_node_takes_the_token_that_is_for_it() {
+        let folder = folder();
+        let file = folder.path().join("cluster.token");
+        let for_node = |name: &str| node_token(&read_tokens(&file).expect("reads"), name);
+        let other = Token::issue_for_node(&file, "n2").expect("writes");
+        let why = for_node("n1").expect_err("is for another").to_string();
+        assert!(why.contains("issued for others than `n1`"), "{why}");
+        let shared = Token::issue(&file, Access::Nodes).expect("writes");
+        Token::issue_for_node(&file, "n3").expect("writes");
+        Token::issue(&file, Access::Callers).expect("writes");
+        assert_eq!(["n1", "n2"].map(|name| for_node(name).expect("one").id()), [shared.id(), other.id()]);
     }
 
     #[test]

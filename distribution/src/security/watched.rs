@@ -31,14 +31,16 @@ pub(crate) struct Watched<T> {
     files: Vec<PathBuf>,
     read: Box<Read<T>>,
     on_trouble: OnTrouble,
-    state: Mutex<State<T>>,
+    /// Locked while files are read, which may take as long as a disk or a network does.
+    seen: Mutex<Seen>,
+    /// Never locked for longer than a copy takes.
+    current: Mutex<Arc<T>>,
 }
 
 /// Reads the files; makes a value of them if they do not hold this any more.
 type Read<T> = dyn Fn(Held) -> Result<Option<(T, Held)>, Error> + Send + Sync;
 
-struct State<T> {
-    value: Arc<T>,
+struct Seen {
     held: Held,
     /// Said once, not with each connection.
     complained: String,
@@ -53,18 +55,24 @@ impl<T> Watched<T> {
         load: impl Fn(&[Contents; FILES]) -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let contents = read()?;
-        let state = State { value: Arc::new(load(&contents)?), held: held(&contents), complained: String::new() };
+        let seen = Mutex::new(Seen { held: held(&contents), complained: String::new() });
+        let current = Mutex::new(Arc::new(load(&contents)?));
         let read = move |before| {
             let contents = read()?;
             let held = held(&contents);
             if held == before { Ok(None) } else { load(&contents).map(|value| Some((value, held))) }
         };
-        Ok(Self { files, read: Box::new(read), on_trouble, state: Mutex::new(state) })
+        Ok(Self { files, read: Box::new(read), on_trouble, seen, current })
     }
 
-    /// What the files held when they were looked at last.
+    /// Whether it may become another.
+    pub(crate) fn may_change(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// What the files held when they were looked at last. Waits for nothing.
     pub(crate) fn current(&self) -> Arc<T> {
-        Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner).value)
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What the files hold now. Reads files, so not for a thread that others wait for.
@@ -73,30 +81,32 @@ impl<T> Watched<T> {
     ///
     /// Why they are of no use, if that is not to be passed over.
     pub(crate) fn look(&self) -> Result<Arc<T>, Error> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match (self.read)(state.held) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match (self.read)(seen.held) {
             Ok(None) => {
-                state.complained.clear();
-                Ok(Arc::clone(&state.value))
+                seen.complained.clear();
+                Ok(self.current())
             }
             Ok(Some((value, held))) => {
                 tracing::info!(files = ?self.files, "read again, because they have changed");
-                *state = State { value: Arc::new(value), held, complained: String::new() };
-                Ok(Arc::clone(&state.value))
+                *seen = Seen { held, complained: String::new() };
+                let value = Arc::new(value);
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&value);
+                Ok(value)
             }
             // What was held stays as it was, so that the next look tries again.
             Err(error) => {
                 let complaint = error.to_string();
-                if complaint != state.complained {
+                if complaint != seen.complained {
                     let until_then = match self.on_trouble {
                         OnTrouble::Keep => "what was there before holds",
                         OnTrouble::Fail => "nobody is let in",
                     };
                     tracing::error!(files = ?self.files, %error, "changed and of no use; until they are, {until_then}");
-                    state.complained = complaint;
+                    seen.complained = complaint;
                 }
                 match self.on_trouble {
-                    OnTrouble::Keep => Ok(Arc::clone(&state.value)),
+                    OnTrouble::Keep => Ok(self.current()),
                     OnTrouble::Fail => Err(error),
                 }
             }
@@ -116,9 +126,35 @@ fn held(contents: &[Contents]) -> Held {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, sync::mpsc};
 
     use super::{super::trusted_file, *};
+
+    #[test]
+    fn what_the_files_held_is_known_while_they_are_read() {
+        let (begun, has_begun) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let may_go_on = Mutex::new(may_go_on);
+        let is_first = Mutex::new(true);
+        let read = move || {
+            // The first time it is made, and the second time the disk is slow.
+            if !std::mem::take(&mut *is_first.lock().expect("is whole")) {
+                begun.send(()).expect("the test waits");
+                may_go_on.lock().expect("is whole").recv().expect("the test goes on");
+            }
+            Ok([])
+        };
+        let watched = Watched::new(Vec::new(), OnTrouble::Keep, read, |_: &[Contents; 0]| Ok(7)).expect("loads");
+        std::thread::scope(|scope| {
+            let look = scope.spawn(|| *watched.look().expect("holds"));
+            has_begun.recv().expect("it reads");
+            let current = scope.spawn(|| *watched.current());
+            // With a lock for both, this would never end.
+            assert_eq!(current.join().expect("does not wait"), 7);
+            go_on.send(()).expect("it reads");
+            assert_eq!(look.join().expect("looks"), 7);
+        });
+    }
 
     #[test]
     fn it_changes_with_its_files() {

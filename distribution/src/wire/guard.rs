@@ -8,11 +8,7 @@ use std::{fmt, net::SocketAddr, time::Duration};
 use std::{io::Write, path::Path, sync::Arc};
 
 #[cfg(feature = "tls")]
-use rustls::{
-    ClientConfig, ServerConfig,
-    pki_types::{ServerName, UnixTime},
-    server::{Acceptor, danger::ClientCertVerifier},
-};
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName, server::Acceptor};
 use tokio::net::TcpStream;
 #[cfg(feature = "tls")]
 use tokio::{io::AsyncWriteExt, task::spawn_blocking};
@@ -21,20 +17,22 @@ use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
 
 use super::{
     channel::Channel,
+    credential::Credential,
     hello::{HelloError, NODE_TIME, Security, busy, greet, welcome, within},
 };
 #[cfg(feature = "tls")]
 use super::{
+    credential::{Generation, Shown, TokenServer},
     hello::{Admission, read_exact},
     proof::{self, BINDING_LABEL, Binding},
     tls,
 };
 #[cfg(feature = "tls")]
-use crate::security::{Contents, OnTrouble, TOKEN_VARIABLE, Token, Watched, short_fingerprint, token_file};
+use crate::security::{Certificates, Contents, OnTrouble, TOKEN_VARIABLE, Token, Watched, token_file};
 use crate::{
     error::Error,
     hash::key_of,
-    security::{Access, Choices, Principal, PrincipalKind, beyond_loopback},
+    security::{Access, Choices, beyond_loopback},
 };
 
 /// What a master demands of those that dial it.
@@ -45,7 +43,36 @@ pub(crate) enum MasterGuard {
     #[cfg(feature = "tls")]
     Token(Arc<Watched<TokenServer>>),
     #[cfg(feature = "tls")]
-    Certificates(Arc<Watched<CertificateServer>>, Option<ServerName<'static>>),
+    Certificates(Arc<CertificateFiles>, Option<ServerName<'static>>),
+}
+
+/// A master's certificates. Whom it takes does not hang on what it shows itself.
+#[cfg(feature = "tls")]
+pub(crate) struct CertificateFiles {
+    authority: Arc<Watched<tls::Authority>>,
+    /// Certificate and key are two files that are replaced one by one.
+    own: Arc<Watched<tls::OwnCertificate>>,
+}
+
+#[cfg(feature = "tls")]
+impl CertificateFiles {
+    fn new(certificates: &Certificates) -> Result<Self, Error> {
+        let read = certificates.clone();
+        let authority = Watched::new(
+            certificates.authority_files(),
+            OnTrouble::Fail,
+            move || read.read_authority(),
+            |[authority]| tls::authority(authority),
+        )?;
+        let (read, load) = (certificates.clone(), certificates.clone());
+        let own = Watched::new(
+            certificates.own_files(),
+            OnTrouble::Keep,
+            move || read.read_own(),
+            move |contents| tls::own_certificate(&load, contents),
+        )?;
+        Ok(Self { authority: Arc::new(authority), own: Arc::new(own) })
+    }
 }
 
 impl fmt::Debug for MasterGuard {
@@ -54,82 +81,10 @@ impl fmt::Debug for MasterGuard {
     }
 }
 
-/// What is made of a master's token file.
-#[cfg(feature = "tls")]
-pub(crate) struct TokenServer {
-    config: Arc<ServerConfig>,
-    tokens: Vec<Token>,
-    placing: [u8; 32],
-}
-
-/// What is made of a master's certificates.
-#[cfg(feature = "tls")]
-pub(crate) struct CertificateServer {
-    pub(super) config: Arc<ServerConfig>,
-    /// Knows the certificates of the authority.
-    pub(super) verifier: Arc<dyn ClientCertVerifier>,
-    pub(super) placing: [u8; 32],
-}
-
 /// A peer that was let in.
 pub(crate) struct Admitted {
     pub(crate) channel: Channel,
     pub(crate) credential: Credential,
-}
-
-/// By what a peer was let in, and as what. It is looked at again while its connection lasts.
-#[derive(Clone, Debug)]
-pub(crate) struct Credential {
-    pub(crate) access: Access,
-    pub(crate) principal: Principal,
-    #[cfg(feature = "tls")]
-    certificates: Shown,
-}
-
-impl Credential {
-    fn open(access: Access) -> Self {
-        Self {
-            access,
-            principal: Principal::open(),
-            #[cfg(feature = "tls")]
-            certificates: None,
-        }
-    }
-
-    /// Whether a node may register with it under this name.
-    ///
-    /// # Errors
-    ///
-    /// Why not, for the node to read.
-    pub(crate) fn check_name(&self, name: &str, must_be_bound: bool) -> Result<(), String> {
-        let Principal { kind, names, .. } = &self.principal;
-        match kind {
-            PrincipalKind::Token if names.is_empty() && must_be_bound => Err(format!(
-                "the master takes nodes whose token was issued for their name, and {} is for any name. \
-                 `Token::issue_for_node` makes one for `{name}`",
-                self.principal
-            )),
-            PrincipalKind::Token if !names.is_empty() && !names.iter().any(|bound| bound == name) => Err(format!(
-                "{} was issued for the node `{}`, and this node is called `{name}`. Give it that name, or another token",
-                self.principal,
-                names.join("`, `")
-            )),
-            PrincipalKind::Certificate if must_be_bound && !self.is_for(name) => Err(format!(
-                "the master takes nodes by the names of their certificates, and {} is not for `{name}`. Give the node a \
-                 name that its certificate is for",
-                self.principal
-            )),
-            PrincipalKind::Open if must_be_bound => {
-                Err("the master takes nodes whose names are in their credentials, and has no security".to_owned())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether it is for a node of this name and for no other.
-    pub(crate) fn is_for(&self, name: &str) -> bool {
-        self.principal.names.iter().any(|bound| bound == name)
-    }
 }
 
 /// A peer that was turned away, and the connection to it where there is something left to say.
@@ -156,14 +111,7 @@ impl MasterGuard {
         #[cfg(feature = "tls")]
         if let Some(certificates) = &choices.certificates {
             let name = certificates.checked_peer_name()?;
-            let (read, load) = (certificates.clone(), certificates.clone());
-            let watched = Watched::new(
-                certificates.files(),
-                OnTrouble::Keep,
-                move || read.read(),
-                move |contents| tls::certificate_server(&load, contents),
-            )?;
-            return Ok(Self::Certificates(Arc::new(watched), name));
+            return Ok(Self::Certificates(Arc::new(CertificateFiles::new(certificates)?), name));
         }
         Ok(Self::Open)
     }
@@ -179,10 +127,13 @@ impl MasterGuard {
             let placing = key_of(private.secret_der());
             let config = tls::token_server(certificate, private)
                 .map_err(|error| Error::TokenFile { file: key.clone(), reason: error.to_string() })?;
-            Ok(TokenServer { config: Arc::new(config), tokens, placing })
+            Ok(TokenServer::new(config, tokens, placing))
         };
         let files = vec![file.to_owned(), token_file::key_path(file)];
         let watched = Watched::new(files, OnTrouble::Fail, move || token_file::read(&read_from), load)?;
+        if watched.current().tokens().is_empty() {
+            return Err(token_file::without_tokens(file));
+        }
         if let Some(token) = made {
             tracing::info!(
                 file = %file.display(),
@@ -213,7 +164,7 @@ impl MasterGuard {
         watched
             .look()
             .ok()?
-            .tokens
+            .tokens()
             .iter()
             .find(|token| token.access() == Access::Nodes && token.name().is_none())
             .cloned()
@@ -224,9 +175,9 @@ impl MasterGuard {
         match self {
             Self::Open => None,
             #[cfg(feature = "tls")]
-            Self::Token(watched) => Some(watched.current().placing),
+            Self::Token(watched) => Some(watched.current().placing()),
             #[cfg(feature = "tls")]
-            Self::Certificates(watched, _) => Some(watched.current().placing),
+            Self::Certificates(files, _) => Some(files.own.current().placing),
         }
     }
 
@@ -267,21 +218,26 @@ impl MasterGuard {
             #[cfg(feature = "tls")]
             Self::Token(watched) => {
                 let server = look(watched).await?;
-                let (mut channel, binding, _) = accept(Arc::clone(&server.config), stream, may_sign).await?;
+                if server.tokens().is_empty() {
+                    // Not that its token is wrong, which would end the node: the file may be about to be written.
+                    let reason = "there is no token in the token file, so that nobody can be let in".to_owned();
+                    return Err(HelloError::NotReady(reason).into());
+                }
+                let (mut channel, binding, _) = accept(server.config(), stream, may_sign).await?;
                 let proven = async {
                     let access = welcome(&mut channel, Security::Token).await?;
-                    let token = proof::demand(&mut channel, access, &server.tokens, &binding).await?;
-                    let names = token.name().map(str::to_owned).into_iter().collect();
-                    let principal = Principal::new(PrincipalKind::Token, token.id(), names);
-                    Ok(Credential { access, principal, certificates: None })
+                    let token = proof::demand(&mut channel, access, server.tokens(), &binding).await?;
+                    Ok(Credential::of_token(access, token))
                 };
                 let proven = proven.await;
                 done(proven, channel)
             }
             #[cfg(feature = "tls")]
-            Self::Certificates(watched, name) => {
-                let server = look(watched).await?;
-                let (mut channel, _, shown) = accept(Arc::clone(&server.config), stream, may_sign).await?;
+            Self::Certificates(files, name) => {
+                let (authority, own) = (look(&files.authority).await?, look(&files.own).await?);
+                let config = tls::certificate_server(&authority, &own);
+                let config = config.map_err(|error| HelloError::NotReady(error.to_string()))?;
+                let (mut channel, _, shown) = accept(Arc::new(config), stream, may_sign).await?;
                 let named = async {
                     let access = welcome(&mut channel, Security::Certificates).await?;
                     let admission = match name {
@@ -303,6 +259,26 @@ impl MasterGuard {
         }
     }
 
+    /// Whether a node that came by this may have this name, as far as the files know.
+    ///
+    /// # Errors
+    ///
+    /// That another credential was issued for the name, for the node to read.
+    #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "nothing is issued then"))]
+    pub(crate) fn check_name(&self, name: &str, credential: &Credential) -> Result<(), String> {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Token(watched) if watched.current().is_for_a_node(name) && !credential.principal.is_for(name) => {
+                Err(format!(
+                    "the name `{name}` is kept for the node that a token was issued for, and this one came by {}. Give the \
+                     node that token, or another name",
+                    credential.principal
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What the files hold now, as far as they can be used: to be compared with what they held before. Reads files, so not
     /// for a thread that others wait for.
     #[cfg(feature = "tls")]
@@ -310,7 +286,7 @@ impl MasterGuard {
         match self {
             Self::Open => None,
             Self::Token(watched) => watched.look().ok().map(Generation::Token),
-            Self::Certificates(watched, _) => watched.look().ok().map(Generation::Certificates),
+            Self::Certificates(files, _) => files.authority.look().ok().map(Generation::Certificates),
         }
     }
 
@@ -320,52 +296,8 @@ impl MasterGuard {
         match self {
             Self::Open => None,
             Self::Token(watched) => Some(Generation::Token(watched.current())),
-            Self::Certificates(watched, _) => Some(Generation::Certificates(watched.current())),
+            Self::Certificates(files, _) => Some(Generation::Certificates(files.authority.current())),
         }
-    }
-}
-
-/// What a master's files held at a time.
-#[cfg(feature = "tls")]
-#[derive(Clone)]
-pub(crate) enum Generation {
-    Token(Arc<TokenServer>),
-    Certificates(Arc<CertificateServer>),
-}
-
-#[cfg(feature = "tls")]
-impl Generation {
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Token(one), Self::Token(other)) => Arc::ptr_eq(one, other),
-            (Self::Certificates(one), Self::Certificates(other)) => Arc::ptr_eq(one, other),
-            _ => false,
-        }
-    }
-
-    /// Whether a peer that was let in by this may still come in.
-    pub(crate) fn holds(&self, credential: &Credential) -> bool {
-        match self {
-            Self::Token(server) => server.tokens.iter().any(|token| {
-                let Principal { credential: id, names, .. } = &credential.principal;
-                let is_named = names.iter().map(String::as_str).eq(token.name());
-                token.access() == credential.access && token.id() == **id && is_named
-            }),
-            Self::Certificates(server) => match credential.certificates.as_deref() {
-                Some([own, between @ ..]) => server.verifier.verify_client_cert(own, between, UnixTime::now()).is_ok(),
-                _ => false,
-            },
-        }
-    }
-}
-
-#[cfg(feature = "tls")]
-impl Credential {
-    fn of_certificates(access: Access, shown: Shown) -> Self {
-        let own = shown.as_deref().and_then(<[_]>::first);
-        let fingerprint = own.map(|own| short_fingerprint(own)).unwrap_or_default();
-        let names = own.map(|own| tls::names_of(own)).unwrap_or_default();
-        Self { access, principal: Principal::new(PrincipalKind::Certificate, fingerprint, names), certificates: shown }
     }
 }
 
@@ -375,10 +307,6 @@ fn done(passed: Result<Credential, HelloError>, channel: Channel) -> Result<Admi
         Err(error) => Err(TurnedAway { error, channel: Some(channel) }),
     }
 }
-
-/// Certificates that a peer showed, in the order of TLS.
-#[cfg(feature = "tls")]
-type Shown = Option<Vec<rustls::pki_types::CertificateDer<'static>>>;
 
 #[cfg(feature = "tls")]
 async fn accept(
@@ -405,7 +333,7 @@ async fn accept(
         .map_err(|(error, stream)| TurnedAway { error: tls::at_master(error), channel: Some(Channel::Open(stream)) })?;
     let connection = stream.get_ref().1;
     let binding = connection.export_keying_material([0; 32], BINDING_LABEL, None);
-    let shown = connection.peer_certificates().map(<[_]>::to_vec);
+    let shown: Shown = connection.peer_certificates().map(Arc::from);
     let channel = Channel::Tls(Box::new(TlsStream::Server(stream)));
     match binding {
         Ok(binding) => Ok((channel, binding, shown)),
@@ -450,7 +378,10 @@ impl TokenClient {
 
 impl NodeGuard {
     /// Reads what the choices name; where they name nothing, the environment.
-    pub(crate) fn new(choices: &Choices) -> Result<Self, Error> {
+    ///
+    /// `name` is the node's: a file may hold a token for it.
+    #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "no token is for a name then"))]
+    pub(crate) fn new(choices: &Choices, name: &str) -> Result<Self, Error> {
         choices.check()?;
         #[cfg(feature = "tls")]
         if !choices.insecure {
@@ -468,9 +399,10 @@ impl NodeGuard {
             if let Some(file) = choices.given_token_file()? {
                 let read_from = file.clone();
                 let read = move || Ok([token_file::read_tokens(&read_from)?]);
-                let load = |contents: &[Contents; 1]| {
+                let name = name.to_owned();
+                let load = move |contents: &[Contents; 1]| {
                     contents.iter().for_each(Contents::warn_if_readable);
-                    TokenClient::new(token_file::node_token(&contents[0])?)
+                    TokenClient::new(token_file::node_token(&contents[0], &name)?)
                 };
                 return Ok(Self::Token(Arc::new(Watched::new(vec![file], OnTrouble::Keep, read, load)?)));
             }
@@ -485,6 +417,17 @@ impl NodeGuard {
     /// Whether what answers has to prove that it is the master.
     pub(crate) fn knows_master(&self) -> bool {
         !matches!(self, Self::Open { .. })
+    }
+
+    /// Whether the node may have another credential the next time, since it is in a file.
+    pub(crate) fn may_change(&self) -> bool {
+        match self {
+            Self::Open { .. } => false,
+            #[cfg(feature = "tls")]
+            Self::Token(watched) => watched.may_change(),
+            #[cfg(feature = "tls")]
+            Self::Certificates(watched, _) => watched.may_change(),
+        }
     }
 
     /// Whether the node may dial these.

@@ -11,6 +11,7 @@ mod bounded;
 pub(crate) mod budget;
 pub(crate) mod channel;
 pub(crate) mod codec;
+pub(crate) mod credential;
 pub(crate) mod frame;
 pub(crate) mod guard;
 pub(crate) mod hello;

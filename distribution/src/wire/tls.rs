@@ -13,15 +13,16 @@ use rustls::{
     },
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
-    server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier},
+    server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
 
-use super::{guard::CertificateServer, hello::HelloError};
+use super::hello::HelloError;
 use crate::{
     error::Error,
     hash::key_of,
-    security::{Certificates, Contents, Fingerprint, Loaded, fingerprint_of},
+    security::{self, Certificates, Contents, CredentialId, Fingerprint, fingerprint_of, id_of_key},
 };
 
 const NO_TLS_1_3: &str =
@@ -106,34 +107,49 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// A master's end that takes whom its authority vouches for.
-pub(super) fn certificate_server(
-    certificates: &Certificates,
-    contents: &[Contents; 3],
-) -> Result<CertificateServer, Error> {
-    let loaded = Loaded::new(contents)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(loaded.authority), provider())
-        .build()
-        .map_err(|error| certificates.mismatch(error))?;
-    let placing = key_of(loaded.key.secret_der());
-    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
-    let config = builder
-        .and_then(|builder| {
-            builder.with_client_cert_verifier(Arc::clone(&verifier)).with_single_cert(loaded.chain, loaded.key)
-        })
-        .map_err(|error| certificates.mismatch(error))?;
-    Ok(CertificateServer { config: Arc::new(without_resumption(config)), verifier, placing })
+/// Whom a master takes: those that its authority vouches for.
+pub(super) type Authority = Arc<dyn ClientCertVerifier>;
+
+/// What a master shows of itself.
+pub(super) struct OwnCertificate {
+    pair: Arc<SingleCertAndKey>,
+    /// See [`MasterGuard::placing`](super::guard::MasterGuard::placing).
+    pub(super) placing: [u8; 32],
+}
+
+pub(super) fn authority(contents: &Contents) -> Result<Authority, Error> {
+    let roots = Arc::new(security::authority(contents)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+    verifier.build().map_err(|error| security::certificate_error(contents.file(), error))
+}
+
+pub(super) fn own_certificate(certificates: &Certificates, contents: &[Contents; 2]) -> Result<OwnCertificate, Error> {
+    let (chain, key) = security::own_pair(contents.each_ref())?;
+    let placing = key_of(key.secret_der());
+    let pair = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| certificates.mismatch(error))?;
+    Ok(OwnCertificate { pair: Arc::new(pair.into()), placing })
+}
+
+/// A master's end that takes whom this authority vouches for. Costs little: what is expensive was made before.
+pub(super) fn certificate_server(authority: &Authority, own: &OwnCertificate) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13])?;
+    Ok(without_resumption(builder.with_client_cert_verifier(Arc::clone(authority)).with_cert_resolver(Arc::<
+        SingleCertAndKey,
+    >::clone(
+        &own.pair
+    ))))
 }
 
 /// A node's end that takes a master its authority vouches for, and shows its own certificate.
 pub(super) fn certificate_client(certificates: &Certificates, contents: &[Contents; 3]) -> Result<ClientConfig, Error> {
-    let loaded = Loaded::new(contents)?;
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(loaded.authority), provider())
+    let [authority, certificate, key] = contents;
+    let (chain, key) = security::own_pair([certificate, key])?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(security::authority(authority)?), provider())
         .build()
         .map_err(|error| certificates.mismatch(error))?;
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
     let mut config = builder
-        .and_then(|builder| builder.with_webpki_verifier(verifier).with_client_auth_cert(loaded.chain, loaded.key))
+        .and_then(|builder| builder.with_webpki_verifier(verifier).with_client_auth_cert(chain, key))
         .map_err(|error| certificates.mismatch(error))?;
     config.resumption = Resumption::disabled();
     Ok(config)
@@ -150,6 +166,14 @@ pub(super) fn is_for(certificates: Option<&[CertificateDer<'_>]>, name: &ServerN
 pub(super) fn names_of(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return Vec::new() };
     certificate.valid_dns_names().filter(|name| !name.starts_with("*.")).map(str::to_owned).collect()
+}
+
+/// What tells a certificate that was verified from those of others.
+pub(super) fn id_of(certificate: &CertificateDer<'_>) -> CredentialId {
+    match webpki::EndEntityCert::try_from(certificate) {
+        Ok(parsed) => id_of_key(&parsed.subject_public_key_info()),
+        Err(_) => id_of_key(certificate),
+    }
 }
 
 /// The TLS error behind an I/O error, if one is.
@@ -256,7 +280,21 @@ pub(super) fn at_master(error: io::Error) -> HelloError {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
     use super::*;
+
+    #[test]
+    fn a_certificate_is_told_apart_by_its_key() {
+        let [key, other] = [(); 2].map(|()| KeyPair::generate().expect("a key"));
+        let certificate = |name: &str, key: &KeyPair| {
+            let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+            params.self_signed(key).expect("signs").der().clone()
+        };
+        let id = id_of(&certificate("n1", &key));
+        assert_eq!(id, id_of(&certificate("renewed", &key)));
+        assert_ne!(id, id_of(&certificate("n1", &other)));
+    }
 
     #[test]
     fn an_alert_asks_for_the_time_or_a_little_more() {

@@ -151,7 +151,7 @@ async fn an_authority_that_anybody_may_write_lets_nobody_in() {
         &["ca.pem", "others than its owner can write to it"],
     );
 
-    // Nor under a master that runs: what was there before holds.
+    // Nor under a master that runs: it lets in nobody until the file is in order.
     set_mode(&authority.file(), 0o644);
     let hold = Stronghold { master: start(&own).await.expect("starts"), file: PathBuf::new(), _folder: None };
     set_mode(&authority.file(), 0o666);
@@ -162,8 +162,20 @@ async fn an_authority_that_anybody_may_write_lets_nobody_in() {
     fs::write(trusted.file(), authority.pem()).expect("writes");
     intruders.issue("intruder", Purpose::Client, &["intruder"]);
     let shown = Certificates::new(trusted.file(), intruders.path("intruder", "pem"), intruders.path("intruder", "key"));
-    refusal(node().certificates(shown), hold.host()).await;
-    hold.held_against(1).await;
+    let mut intruder = Box::pin(refusal(node().certificates(shown), hold.host()));
+    soon("it to be turned away", async {
+        while hold.master.stats().turned_away == 0 {
+            tokio::select! {
+                text = &mut intruder => panic!("nobody is told anything: {text}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    })
+    .await;
+    fs::write(authority.file(), authority.pem()).expect("writes");
+    set_mode(&authority.file(), 0o644);
+    tells(&soon("the refusal", intruder).await, &["does not know the authority"]);
+    assert_eq!(hold.master.stats().registration_bytes, 0);
 }
 
 #[tokio::test]

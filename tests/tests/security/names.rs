@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use distribution::{Access, Master, Node, PrincipalKind, Token};
+use distribution::{Access, Error, GoneReason, Master, Node, NodeEvent, PrincipalKind, Token};
 use distribution_tests::{
     ProbeClient, ProbeServer, Prober,
-    impostor::{Impostor, Shown, registration_that_shows},
+    impostor::{Impostor, Shown, registration, registration_that_shows},
+    log::Log,
     soon,
-    trust::{Authority, Purpose},
+    trust::{Authority, Inside, Joiner, Purpose},
 };
+use futures::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Stronghold, node, refusal, tells};
 
@@ -60,9 +63,10 @@ async fn keys_of_affinity_stay_where_they_are_when_a_node_of_the_same_name_comes
 #[tokio::test]
 async fn a_name_that_is_taken_under_another_credential() {
     let hold = Stronghold::with_token().await;
-    let other = Token::issue_for_node(&hold.file, "database").expect("writes");
+    let other = hold.token();
     let first = soon("the node", node().token(other.expose()).name("database").spawn(hold.addr())).await;
     let first = first.expect("is let in");
+    Token::issue(&hold.file, Access::Nodes).expect("writes");
     let [info] = &hold.master.nodes()[..] else { panic!("one is registered") };
     assert_eq!((info.principal.kind, &*info.principal.credential), (PrincipalKind::Token, &*other.id()));
     // One with another token tries on, and is told why.
@@ -179,4 +183,139 @@ async fn more_nodes_than_a_credential_may_have() {
     assert_eq!(master.nodes().len(), 2);
     first.drain().await;
     soon("the third", third).await.expect("is let in once there is room");
+}
+
+#[tokio::test]
+async fn a_name_that_a_token_was_issued_for_is_kept_for_its_node() {
+    let hold = Stronghold::with_token().await;
+    let mut events = hold.master.events();
+    let shared = hold.token();
+    let squatter = soon("a node", node().token(shared.expose()).name("database").spawn(hold.addr())).await;
+    let squatter = squatter.expect("is let in, since the name is nobody's yet");
+    let own = Token::issue_for_node(&hold.file, "database").expect("writes");
+    assert!(squatter.is_registered(), "the node of the name is not here");
+    let first = soon("the node", node().token(own.expose()).name("database").spawn(hold.addr())).await;
+    let first = first.expect("is let in");
+    soon("the squatter to go", async {
+        loop {
+            if let NodeEvent::Gone { node, reason, .. } = events.next().await.expect("the master lives") {
+                assert_eq!((&*node.name, reason), ("database", GoneReason::Displaced));
+                break;
+            }
+        }
+    })
+    .await;
+    let [info] = &hold.master.nodes()[..] else { panic!("one is registered") };
+    assert_eq!(info.id, first.id());
+    let error = soon("the squatter's end", squatter.wait()).await.expect_err("is refused").to_string();
+    tells(&error, &["the name `database` is kept for the node", "another name"]);
+    // Nor while the node is away.
+    first.drain().await;
+    let text = refusal(node().token(shared.expose()).name("database"), hold.addr()).await;
+    tells(&text, &["the name `database` is kept for the node", "Give the node that token"]);
+    soon("the node", node().token(own.expose()).name("database").spawn(hold.addr())).await.expect("is let in");
+}
+
+#[tokio::test]
+async fn nodes_with_one_file_take_the_tokens_that_are_theirs() {
+    let hold = Stronghold::with_token().await;
+    let spawn = |name: &str| node().name(name).token_file(&hold.file).spawn(hold.addr());
+    let first = soon("a node", spawn("a")).await.expect("is let in");
+    Token::issue_for_node(&hold.file, "database").expect("writes");
+    let other = soon("another", spawn("b")).await.expect("is let in");
+    // One that was there dials again, and finds the token of another first in the file.
+    hold.master.disconnect(first.id());
+    let own = soon("the node", spawn("database")).await.expect("is let in");
+    soon("all to be there", hold.master.wait_for_nodes(3)).await;
+    let bound = |name: &str| {
+        let nodes = hold.master.nodes();
+        let node = nodes.iter().find(|node| &*node.name == name).expect("is here");
+        node.principal.names.to_vec()
+    };
+    assert_eq!((bound("a"), bound("b"), bound("database")), (vec![], vec![], vec!["database".to_owned()]));
+    drop((first, other, own));
+}
+
+#[tokio::test]
+async fn who_has_a_certificate_for_a_name_takes_it_from_who_has_not() {
+    let authority = Authority::new("names");
+    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let mut events = hold.master.events();
+    let certificate = |name: &str| authority.issue(name, Purpose::Client, &[name]);
+    let spawn = |holder: &str| node().name("database").certificates(certificate(holder)).spawn(hold.host());
+    let squatters = [soon("a node", spawn("web")).await.expect("no names are bound")];
+    let own = soon("the node", spawn("database")).await.expect("is let in");
+    soon("the squatter to go", async {
+        loop {
+            if let NodeEvent::Gone { reason, .. } = events.next().await.expect("the master lives") {
+                assert_eq!(reason, GoneReason::Displaced);
+                break;
+            }
+        }
+    })
+    .await;
+    let before = hold.master.stats().turned_away;
+    soon("it to be refused", async {
+        while hold.master.stats().turned_away == before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let [info] = &hold.master.nodes()[..] else { panic!("one is registered") };
+    assert_eq!(info.id, own.id());
+    drop(squatters);
+}
+
+#[tokio::test]
+async fn what_is_told_of_a_name_that_is_taken() {
+    let (log, _guard) = Log::gather();
+    let hold = Stronghold::with_token().await;
+    let first = hold.token();
+    let honest = soon("the node", node().token(first.expose()).name("database").spawn(hold.addr())).await;
+    let _honest = honest.expect("is let in");
+    let second = Token::issue(&hold.file, Access::Nodes).expect("writes");
+    let [info] = &hold.master.nodes()[..] else { panic!("one is registered") };
+    let mut insider = Joiner::greet(hold.addr()).await;
+    let challenge = insider.challenge().await;
+    let proof = insider.proof(&Inside::of(second.expose()).secret, challenge, [5; 32]);
+    let registration = registration("database", &[("add", "fn(i64, i64) -> i64")]);
+    insider.stream.write_all(&[&[5; 32], &proof[..], &registration].concat()).await.expect("sends");
+    let mut told = Vec::new();
+    let _ = soon("the refusal", insider.stream.read_to_end(&mut told)).await;
+    let told = String::from_utf8_lossy(&told);
+    tells(&told, &["a node called `database` is registered by another credential"]);
+    let secrets = [info.addr.to_string(), first.id()];
+    assert!(secrets.iter().all(|secret| !told.contains(secret)), "{told}");
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("refused a registration for now")).expect("is logged");
+    assert!(secrets.iter().all(|secret| line.contains(secret)), "{line}");
+}
+
+#[tokio::test]
+async fn names_of_a_label_that_is_restricted_twice_add_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cluster.token");
+    let tokens = ["n1", "n2", "n3"].map(|name| Token::issue_for_node(&file, name).expect("writes"));
+    let master = Master::builder().restrict_label("zone", "trusted", ["n1"]).restrict_label("zone", "trusted", ["n2"]);
+    let master = master.token_file(&file).bind("127.0.0.1:0").await.expect("binds");
+    let claims = |at: usize| {
+        let name = format!("n{}", at + 1);
+        node().name(name).token(tokens[at].expose()).label("zone", "trusted")
+    };
+    for at in [0, 1] {
+        soon("the node", claims(at).spawn(master.local_addr())).await.expect("is let in");
+    }
+    tells(&refusal(claims(2), master.local_addr()).await, &["the label zone=trusted is for nodes"]);
+}
+
+#[tokio::test]
+async fn tokens_are_issued_for_names_that_nodes_can_have() {
+    let hold = Stronghold::with_token().await;
+    for name in ["x".repeat(129), "x".repeat(300), String::new(), " x".to_owned(), "x\u{202e}".to_owned()] {
+        let error = Token::issue_for_node(&hold.file, &name).expect_err("no node has it");
+        assert!(matches!(error, Error::Setting { name: "name", .. }), "{error}");
+    }
+    let longest = "x".repeat(128);
+    let token = Token::issue_for_node(&hold.file, &longest).expect("writes");
+    soon("the node", node().name(&longest).token(token.expose()).spawn(hold.addr())).await.expect("is let in");
 }

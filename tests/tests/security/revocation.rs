@@ -1,17 +1,19 @@
 //! Credentials that are taken back: whoever came by one is put out.
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use distribution::{Access, CallError, Events, GoneReason, NodeEvent, Token};
+use distribution::{Access, CallError, Events, GoneReason, Master, NodeEvent, Token};
 use distribution_tests::{
     ProbeClient,
+    impostor::{preface, registration},
     log::Log,
     soon,
-    trust::{Authority, Purpose},
+    trust::{Authority, Purpose, dial_as},
 };
 use futures::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Stronghold, node};
+use super::{Stronghold, node, refusal, tells};
 
 async fn gone(events: &mut Events) -> (String, GoneReason) {
     soon("a node to go", async {
@@ -50,7 +52,7 @@ async fn a_token_that_is_rotated_out_puts_its_nodes_out() {
             "{text}"
         );
     }
-    assert!(text.contains("put a node out: its credential was taken back"), "{text}");
+    assert!(text.contains("puts nodes out: their credential was taken back"), "{text}");
     drop(honest);
 }
 
@@ -108,4 +110,139 @@ async fn a_node_that_is_put_out_by_hand_may_come_again() {
     assert_eq!(ProbeClient::new(&hold.master).add(1, 2).await, Ok(3));
     let error = ProbeClient::new(&hold.master).add(1, 2).on(id).await.expect_err("an id is given once");
     assert!(matches!(error, CallError::NoNode { .. }), "{error:?}");
+}
+
+/// Waits until the master has turned this many away in all.
+async fn turned_away(master: &Master, count: u64) {
+    soon("them to be turned away", async {
+        while master.stats().turned_away < count {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_last_token_can_be_taken_back() {
+    let (log, _guard) = Log::gather();
+    let hold = Stronghold::with_token().await;
+    let mut events = hold.master.events();
+    let token = hold.token();
+    let spawn = |name: &str| node().name(name).token(token.expose()).spawn(hold.addr());
+    let _thieves = [spawn("a").await.expect("is let in"), spawn("b").await.expect("is let in")];
+    fs::write(&hold.file, "# All are taken out.\n").expect("writes");
+    for _ in 0..2 {
+        assert_eq!(gone(&mut events).await.1, GoneReason::Revoked);
+    }
+    assert!(hold.master.token().is_none());
+    // They dial again, and nobody hears them.
+    let before = hold.master.stats();
+    turned_away(&hold.master, before.turned_away + 2).await;
+    assert_eq!(hold.master.stats().registration_bytes, before.registration_bytes);
+    let text = log.text();
+    tells(&text, &["no token is left in the token file", &format!("principal=token {} nodes=2", token.id())]);
+    assert_eq!(text.matches("puts nodes out").count(), 1, "{text}");
+    // No master starts so; the one that runs goes on with the next token.
+    let error = Master::builder().token_file(&hold.file).bind("127.0.0.1:0").await.expect_err("nobody could join");
+    tells(&error.to_string(), &["there is no token in it"]);
+    let next = Token::issue(&hold.file, Access::Nodes).expect("writes");
+    soon("a node", node().token(next.expose()).spawn(hold.addr())).await.expect("is let in");
+}
+
+#[tokio::test]
+async fn a_node_whose_file_is_renewed_later_than_the_masters_comes_back() {
+    let hold = Stronghold::with_token().await;
+    let mut events = hold.master.events();
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("token");
+    fs::copy(&hold.file, &copy).expect("copies");
+    let node = soon("the node", node().name("n1").token_file(&copy).spawn(hold.addr())).await.expect("is let in");
+    for _ in 0..2 {
+        Token::issue(&hold.file, Access::Nodes).expect("writes");
+    }
+    assert_eq!(gone(&mut events).await, ("n1".to_owned(), GoneReason::Revoked));
+    // It dials with the old token and is refused.
+    let before = hold.master.stats().turned_away;
+    turned_away(&hold.master, before + 1).await;
+    // One that was never in ends with an error by the same file.
+    tells(&refusal(super::node().token_file(&copy), hold.addr()).await, &["was rotated out"]);
+    fs::copy(&hold.file, &copy).expect("copies");
+    soon("it to come back", hold.master.wait_for_nodes(1)).await;
+    drop(node);
+}
+
+/// Whether the master lets a node in that shows the certificate of this holder, and believes whatever answers.
+async fn lets_in(holder: &str, authority: &Authority, master: &Master) -> bool {
+    let mut stream = dial_as(holder, authority, master.local_addr()).await;
+    let hello = [preface(2, 2), registration(holder, &[("add", "fn(i64, i64) -> i64")])].concat();
+    // With TLS 1.3 the handshake is over for the client before the server has seen its certificate.
+    let mut answer = [0; 33];
+    let heard = async {
+        stream.write_all(&hello).await?;
+        stream.read_exact(&mut answer).await
+    };
+    soon("an answer", heard).await.is_ok() && answer[32] == 0
+}
+
+#[tokio::test]
+async fn an_authority_that_is_replaced_counts_whatever_becomes_of_the_masters_own_certificate() {
+    let (authority, other) = (Authority::new("old"), Authority::new("new"));
+    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    authority.issue("n1", Purpose::Client, &["n1"]);
+    other.issue("n2", Purpose::Client, &["n2"]);
+    let mut events = hold.master.events();
+    assert!(lets_in("n1", &authority, &hold.master).await);
+    // It has been in, and is no more.
+    assert_eq!(gone(&mut events).await.0, "n1");
+    // The new authority, a certificate of it, and the old key still.
+    other.issue("master", Purpose::Server, &["localhost"]);
+    fs::copy(other.path("master", "pem"), authority.path("master", "pem")).expect("copies");
+    fs::copy(other.file(), authority.file()).expect("copies");
+    assert!(!lets_in("n1", &authority, &hold.master).await, "it is the old authority's");
+    assert!(lets_in("n2", &other, &hold.master).await, "it is the new one's");
+    // While the authority itself is damaged, nobody is let in and nobody is put out.
+    assert_eq!(gone(&mut events).await.0, "n2");
+    fs::copy(other.path("master", "key"), authority.path("master", "key")).expect("copies");
+    let own = other.issue("n3", Purpose::Client, &["n3"]);
+    let _node = soon("a node", node().name("n3").certificates(own).spawn(hold.host())).await.expect("is let in");
+    fs::write(authority.file(), &other.pem()[..100]).expect("writes");
+    let before = hold.master.stats().turned_away;
+    let stranger = soon("a node", async {
+        let mut waiting = Box::pin(node().certificates(other.issue("n4", Purpose::Client, &["n4"])).spawn(hold.host()));
+        while hold.master.stats().turned_away < before + 3 {
+            tokio::select! {
+                ended = &mut waiting => panic!("must not be let in, nor give up: {ended:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        waiting
+    })
+    .await;
+    assert_eq!(hold.master.nodes().len(), 1);
+    fs::copy(other.file(), authority.file()).expect("copies");
+    soon("the other", stranger).await.expect("is let in once the file is whole");
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_while_its_node_is_there() {
+    let (log, _guard) = Log::gather();
+    let authority = Authority::new("ours");
+    let certificates = authority.issue("master", Purpose::Server, &["localhost"]);
+    let master = Master::builder().heartbeat(Duration::from_millis(50)).certificates(certificates);
+    let master = master.bind("localhost:0").await.expect("binds");
+    let host = format!("localhost:{}", master.local_addr().port());
+    let lasting = authority.issue("lasting", Purpose::Client, &["lasting"]);
+    let _lasting = soon("a node", node().name("lasting").certificates(lasting).spawn(&host)).await.expect("is let in");
+    let mut events = master.events();
+    // On a busy machine a node may take longer to come than its certificate is good for.
+    for seconds in [4, 8, 16, 32, 64] {
+        let own = authority.issue_for("short", Purpose::Client, &["short"], Duration::from_secs(seconds));
+        if let Ok(_short) = soon("a node", node().name("short").certificates(own).spawn(&host)).await {
+            assert_eq!(gone(&mut events).await, ("short".to_owned(), GoneReason::Expired));
+            assert_eq!(master.nodes().len(), 1);
+            tells(&log.text(), &["puts nodes out: their certificate has expired"]);
+            return;
+        }
+    }
+    panic!("no certificate was good for long enough");
 }

@@ -44,6 +44,10 @@ use crate::{
 /// Addresses of which anything is remembered, in each respect. Those that are beyond it make the oldest be forgotten.
 const MOST_ADDRESSES: usize = 4096;
 
+/// Registrations a minute from one address that may be refused for now, before the next ones count as failures. A node that
+/// waits to be let in tries six times a minute.
+const REFUSED_FOR_NOW: u32 = 30;
+
 /// For each pending handshake that there may be, this many peers that were refused and are still to read when to come
 /// again.
 const REFUSED: usize = 4;
@@ -58,6 +62,7 @@ pub(super) struct Admission {
     /// Of those that may still read that they were refused.
     refused: Semaphore,
     failures: Mutex<Failures>,
+    refused_for_now: Mutex<Failures>,
     signatures: Signatures,
     sampled: Mutex<Sampled<Noted>>,
     turned_away: AtomicU64,
@@ -92,6 +97,7 @@ impl Admission {
             turns: Mutex::default(),
             refused: Semaphore::new(limits.handshakes.saturating_mul(REFUSED).min(Semaphore::MAX_PERMITS)),
             failures: Mutex::new(Failures::new(limits.handshake_failures)),
+            refused_for_now: Mutex::new(Failures::new(REFUSED_FOR_NOW)),
             signatures: Signatures::new(limits.handshakes_per_second),
             sampled: Mutex::new(Sampled::new(Instant::now())),
             turned_away: AtomicU64::new(0),
@@ -145,6 +151,16 @@ impl Admission {
         if counts {
             lock(&self.failures).add(Origin::from(addr).address, Instant::now());
         }
+    }
+
+    /// A registration from there was refused for now. Honest nodes wait for their turn in this way, and not often.
+    pub(super) fn refuse_for_now(&self, addr: IpAddr) {
+        let (address, now) = (Origin::from(addr).address, Instant::now());
+        let mut refused = lock(&self.refused_for_now);
+        let is_too_often = !refused.wait(address, now).is_zero();
+        refused.add(address, now);
+        drop(refused);
+        self.turn_away(addr, is_too_often);
     }
 
     /// A peer from there is registered until the guard is dropped.
@@ -309,6 +325,20 @@ mod tests {
     fn what_honest_nodes_do_too_does_not_count() {
         let admission = admission();
         (0..100).for_each(|_| admission.turn_away(addr(1), false));
+        assert_eq!(admission.wait(addr(1)), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nodes_that_are_refused_for_now_wait_for_nothing_and_who_does_nothing_else_waits() {
+        let admission = admission();
+        // Five nodes for ten minutes.
+        for _ in 0..600 {
+            admission.refuse_for_now(addr(1));
+            assert_eq!(admission.wait(addr(1)), Duration::ZERO);
+            tokio::time::advance(Duration::from_secs(2)).await;
+        }
+        (0..REFUSED_FOR_NOW + 20).for_each(|_| admission.refuse_for_now(addr(2)));
+        assert_eq!(admission.wait(addr(2)), Duration::from_secs(5));
         assert_eq!(admission.wait(addr(1)), Duration::ZERO);
     }
 
