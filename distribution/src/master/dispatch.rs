@@ -259,7 +259,9 @@ impl Shared {
             if let Effect::Event(event) = effect {
                 changed = true;
                 // Fails while nobody listens, which is fine.
-                let _ = locked.events.as_ref().map(|events| events.send(event.clone()));
+                if let Some(events) = &locked.events {
+                    let _ = events.send(event.clone());
+                }
             }
         }
         if changed {

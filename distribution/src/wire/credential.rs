@@ -93,6 +93,10 @@ impl Credential {
     }
 }
 
+/// What a line of the file says beside the token: what it is for, and for which node.
+#[cfg(feature = "tls")]
+type Line = (Access, Option<Arc<str>>);
+
 /// What is made of a master's token file.
 #[cfg(feature = "tls")]
 pub(crate) struct TokenServer {
@@ -100,7 +104,7 @@ pub(crate) struct TokenServer {
     tokens: Vec<Token>,
     placing: [u8; 32],
     /// For nodes that are looked up by the thousand.
-    ids: HashMap<CredentialId, Vec<(Access, Option<Arc<str>>)>>,
+    ids: HashMap<CredentialId, Vec<Line>>,
     /// Names of nodes that tokens were issued for.
     names: HashSet<Arc<str>>,
 }
@@ -248,6 +252,7 @@ mod tests {
 
     #[test]
     fn thousands_of_nodes_with_thousands_of_tokens_are_looked_through_at_once() {
+        // Compared each with each, these took 12 s.
         let name = |number: usize| Some(format!("n{number}"));
         let tokens: Vec<_> = (0..10_000)
             .map(|number| Token::new(Access::Nodes, [7; 32]).expect("random").for_node(name(number).as_deref()))
@@ -255,9 +260,7 @@ mod tests {
         let open =
             tokens.iter().map(|token| Arc::new(Credential::of_token(Access::Nodes, token))).enumerate().collect();
         let server = server(tokens.into_iter().skip(3).collect());
-        let began = std::time::Instant::now();
         let invalid = Generation::Token(Arc::new(server)).invalid(open);
-        println!("10,000 nodes by 10,000 tokens in {:?}", began.elapsed());
         let invalid: Vec<_> = invalid.into_iter().map(|(number, _, invalid)| (number, invalid)).collect();
         assert_eq!(invalid, [0, 1, 2].map(|number| (number, Invalid::Revoked)));
     }

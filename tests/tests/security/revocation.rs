@@ -207,20 +207,20 @@ async fn an_authority_that_is_replaced_counts_whatever_becomes_of_the_masters_ow
     let _node = soon("a node", node().name("n3").certificates(own).spawn(hold.host())).await.expect("is let in");
     fs::write(authority.file(), &other.pem()[..100]).expect("writes");
     let before = hold.master.stats().turned_away;
-    let stranger = soon("a node", async {
-        let mut waiting = Box::pin(node().certificates(other.issue("n4", Purpose::Client, &["n4"])).spawn(hold.host()));
+    let newcomer = other.issue("n4", Purpose::Client, &["n4"]);
+    let mut waiting = Box::pin(node().certificates(newcomer).spawn(hold.host()));
+    soon("a node to try", async {
         while hold.master.stats().turned_away < before + 3 {
             tokio::select! {
                 ended = &mut waiting => panic!("must not be let in, nor give up: {ended:?}"),
                 () = tokio::task::yield_now() => {}
             }
         }
-        waiting
     })
     .await;
     assert_eq!(hold.master.nodes().len(), 1);
     fs::copy(other.file(), authority.file()).expect("copies");
-    soon("the other", stranger).await.expect("is let in once the file is whole");
+    soon("the other", waiting).await.expect("is let in once the file is whole");
 }
 
 #[tokio::test]
