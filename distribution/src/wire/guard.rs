@@ -28,10 +28,11 @@ use super::{
     tls,
 };
 #[cfg(feature = "tls")]
+use crate::hash::key_of;
+#[cfg(feature = "tls")]
 use crate::security::{Certificates, Contents, OnTrouble, TOKEN_VARIABLE, Token, Watched, token_file};
 use crate::{
     error::Error,
-    hash::key_of,
     security::{Access, Choices, beyond_loopback},
 };
 
