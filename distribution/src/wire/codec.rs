@@ -5,11 +5,7 @@
 
 use std::{any::Any, cell::RefCell, marker::PhantomData, ops::Range};
 
-use bincode::{
-    config::{Configuration, Limit, standard},
-    enc::write::Writer,
-    error::EncodeError,
-};
+use bincode::{config::standard, enc::write::Writer, error::EncodeError};
 use bytemuck::{NoUninit, Pod};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{
@@ -18,10 +14,13 @@ use serde::{
 };
 
 use super::{
-    bounded::{Bounded, Budget, Leveled},
+    bounded::{Bounds, Budget, Leveled},
     payload::Payload,
 };
-use crate::{config::ValueLimits, error::CodecError};
+use crate::{
+    config::{MAX_DEPTH, ValueLimits},
+    error::CodecError,
+};
 
 /// Name and major version of the codec, as the preface carries it.
 pub(crate) const CODEC_NAME: [u8; 8] = *b"bincode2";
@@ -249,8 +248,7 @@ impl<'a> Decoder<'a> {
 
     fn take_any<T: DeserializeOwned>(&mut self) -> Result<T, CodecError> {
         let bytes = &self.bytes[self.at..self.end];
-        let (value, read) =
-            decode_with(bytes, Foreign { budget: &self.budget, max_depth: self.max_depth, value: PhantomData })?;
+        let (value, read) = decode_bounded(bytes, &self.budget, self.max_depth)?;
         self.at += read;
         Ok(value)
     }
@@ -298,9 +296,10 @@ impl<'a> Decoder<'a> {
 
     /// The next four bytes as a number.
     pub(crate) fn take_u32(&mut self) -> Result<u32, CodecError> {
-        let four = self.split_off(4)?;
-        let number = four.rest().first_chunk().copied().map(u32::from_le_bytes);
-        number.ok_or_else(|| CodecError::new("four bytes are missing"))
+        let four = self.rest().first_chunk().copied();
+        let Some(four) = four else { return Err(CodecError::new("four bytes are missing")) };
+        self.at += 4;
+        Ok(u32::from_le_bytes(four))
     }
 
     /// The bytes that are left.
@@ -326,61 +325,35 @@ pub(crate) fn decode_payload<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Cod
     Ok(value)
 }
 
-/// Decodes the value that `bytes` begin with, and says how many of them it took. One of our own: its type is not nested.
+/// Decodes the value that `bytes` begin with, and says how many of them it took. One of our own.
 pub(crate) fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
-    decode_with(bytes, PhantomData)
+    decode_bounded(bytes, &Budget::for_message(bytes.len()), MAX_DEPTH)
 }
 
-/// A value of a type of the user's, which may be recursive and may be larger than what it is sent in.
-struct Foreign<'b, T> {
-    budget: &'b Budget,
+/// A value whose type may be recursive, and which may be larger than what it is sent in.
+fn decode_bounded<T: DeserializeOwned>(
+    bytes: &[u8],
+    budget: &Budget,
     max_depth: u16,
+) -> Result<(T, usize), CodecError> {
+    let seed = Within { bounds: Bounds::new(budget, max_depth), value: PhantomData };
+    // Without a limit of the codec's own: it would reserve no memory but for texts, and those are lent.
+    bincode::serde::seed_decode_from_slice(seed, bytes, standard()).map_err(CodecError::new)
+}
+
+/// A value within bounds.
+struct Within<'b, T> {
+    bounds: Bounds<'b>,
     value: PhantomData<T>,
 }
 
-impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Foreign<'_, T> {
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Within<'_, T> {
     type Value = T;
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        T::deserialize(Bounded::new(deserializer, self.budget, self.max_depth))
+        T::deserialize(self.bounds.around::<T, _>(deserializer))
     }
-}
-
-fn decode_with<'de, S: DeserializeSeed<'de>>(bytes: &'de [u8], seed: S) -> Result<(S::Value, usize), CodecError> {
-    // bincode reserves a string's or byte buffer's claimed length before it looks whether so much
-    // is there, and bounds the claim only by a constant. So the constant is picked by what arrived.
-    // A varint claims at most 16 bytes for each byte on the wire (a u128), which makes sixteen times
-    // the payload the smallest limit that no honest value meets.
-    const MIB: usize = 1024 * 1024;
-    const GIB: usize = 1024 * MIB;
-    match bytes.len() {
-        0..=65_536 => decode_limited::<S, MIB>(bytes, seed),
-        65_537..=4_194_304 => decode_limited::<S, { 64 * MIB }>(bytes, seed),
-        4_194_305..=67_108_864 => decode_limited::<S, GIB>(bytes, seed),
-        67_108_865..=268_435_456 => decode_limited::<S, { up_to(4, GIB) }>(bytes, seed),
-        268_435_457..=1_073_741_824 => decode_limited::<S, { up_to(16, GIB) }>(bytes, seed),
-        _ => decode_limited::<S, { up_to(64, GIB) }>(bytes, seed),
-    }
-}
-
-/// That many, or where an address has 32 bits the most that memory can be asked for at once.
-const fn up_to(count: usize, size: usize) -> usize {
-    match count.checked_mul(size) {
-        Some(bytes) => bytes,
-        None => isize::MAX as usize,
-    }
-}
-
-fn decode_limited<'de, S: DeserializeSeed<'de>, const LIMIT: usize>(
-    bytes: &'de [u8],
-    seed: S,
-) -> Result<(S::Value, usize), CodecError> {
-    const fn limited<const LIMIT: usize>()
-    -> Configuration<bincode::config::LittleEndian, bincode::config::Varint, Limit<LIMIT>> {
-        standard().with_limit::<LIMIT>()
-    }
-    bincode::serde::seed_decode_from_slice(seed, bytes, limited::<LIMIT>()).map_err(CodecError::new)
 }
 
 /// Encodes one of our own headers onto the end of `buffer`.
@@ -403,7 +376,6 @@ pub(crate) fn encode_header<T: Serialize>(header: &T, buffer: &mut BytesMut) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::MAX_DEPTH;
 
     #[test]
     fn what_is_encoded_is_decoded() {

@@ -4,37 +4,61 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-use super::{Budget, EMPTY_ELEMENT, TooDeep};
+use super::{ALLOCATION, Budget, EMPTY_ELEMENT, FIRST_ENTRIES, Stack, TooDeep, TooMuchStack};
+
+/// What holds for all of a value.
+pub(crate) struct Bounds<'b> {
+    budget: &'b Budget,
+    most_levels: u16,
+    stack: Stack,
+}
+
+impl<'b> Bounds<'b> {
+    /// For a value whose decoding begins here, on this thread's stack.
+    #[inline]
+    pub(crate) fn new(budget: &'b Budget, most_levels: u16) -> Self {
+        Self { budget, most_levels, stack: Stack::here() }
+    }
+
+    /// Wraps a value's deserializer. The value itself is put where its type is known; what is counted is what it holds
+    /// elsewhere.
+    #[inline]
+    pub(crate) fn around<T, D>(&self, inner: D) -> Bounded<'_, D> {
+        Bounded { inner, bounds: self, levels: self.most_levels, counted: size_of::<T>(), each: PARTS }
+    }
+}
 
 /// What deserializers, accesses and visitors are wrapped in on the way down into a value.
 pub(crate) struct Bounded<'b, D> {
     inner: D,
-    budget: &'b Budget,
-    most_levels: u16,
+    bounds: &'b Bounds<'b>,
     /// How many more levels it may have.
     levels: u16,
     /// Bytes that have been counted for the value that comes next, as part of what it lies in.
     counted: usize,
-    /// Whether what it holds are elements, as many as the message says, and not parts that its own size covers.
-    holds_elements: bool,
+    /// How often what it holds is counted: [`PARTS`] not at all, elements once.
+    each: u8,
 }
 
-impl<'b, D> Bounded<'b, D> {
-    pub(crate) fn new(inner: D, budget: &'b Budget, most_levels: u16) -> Self {
-        Self { inner, budget, most_levels, levels: most_levels, counted: 0, holds_elements: false }
-    }
+/// Parts of a value are covered by its own size.
+const PARTS: u8 = 0;
 
+/// Of elements there are as many as the message says.
+const ELEMENTS: u8 = 1;
+
+impl<'b, D> Bounded<'b, D> {
     #[inline]
     fn around<I>(&self, inner: I) -> Bounded<'b, I> {
-        let Self { budget, most_levels, levels, counted, holds_elements, .. } = *self;
-        Bounded { inner, budget, most_levels, levels, counted, holds_elements }
+        let Self { bounds, levels, counted, each, .. } = *self;
+        Bounded { inner, bounds, levels, counted, each }
     }
 
     /// A part or an element of this value.
     #[inline]
     fn part<S, E: Error>(&self, inner: S, size: usize) -> Result<Bounded<'b, S>, E> {
-        if self.holds_elements {
-            self.budget.take(if size == 0 { EMPTY_ELEMENT } else { size })?;
+        if self.each != PARTS {
+            let size = if size == 0 { EMPTY_ELEMENT } else { size };
+            self.bounds.budget.take(size.saturating_mul(self.each.into()))?;
         }
         Ok(Bounded { counted: size, ..self.around(inner) })
     }
@@ -42,14 +66,29 @@ impl<'b, D> Bounded<'b, D> {
     /// One level down, into a value of a type of this size. If it does not fit where it is to be put, it is somewhere
     /// else, in a box, and its memory was not counted.
     #[inline]
-    fn descend<I, E: Error>(&self, inner: I, size: usize, holds_elements: bool) -> Result<Bounded<'b, I>, E> {
+    fn descend<I, E: Error>(&self, inner: I, size: usize, each: u8) -> Result<Bounded<'b, I>, E> {
         let Some(levels) = self.levels.checked_sub(1) else {
-            return Err(E::custom(TooDeep { most: self.most_levels }));
+            return Err(E::custom(TooDeep { most: self.bounds.most_levels }));
         };
-        if size > self.counted {
-            self.budget.take(size)?;
+        if !self.bounds.stack.has_room() {
+            return Err(E::custom(TooMuchStack));
         }
-        Ok(Bounded { levels, counted: size, holds_elements, ..self.around(inner) })
+        if size > self.counted {
+            self.bounds.budget.take_allocation(size)?;
+        }
+        Ok(Bounded { levels, counted: size, each, ..self.around(inner) })
+    }
+
+    /// Elements follow, unless it is known that there are none. A collection without any has allocated nothing.
+    #[inline]
+    fn begin<E: Error>(&self, elements: Option<usize>) -> Result<(), E> {
+        if self.each == PARTS || elements == Some(0) { Ok(()) } else { self.bounds.budget.take(ALLOCATION) }
+    }
+
+    #[inline]
+    fn hint(&self, elements: Option<usize>) -> Option<usize> {
+        // The number of parts comes from their type, and not from the message.
+        if self.each == PARTS { elements } else { elements.map(|claimed| self.bounds.budget.hint(claimed)) }
     }
 }
 
@@ -64,11 +103,22 @@ macro_rules! pass {
 }
 
 macro_rules! descend {
-    ($holds_elements:literal: $($name:ident($($argument:ident: $kind:ty),*))*) => { $(
+    ($each:ident: $($name:ident($($argument:ident: $kind:ty),*))*) => { $(
         #[inline]
         fn $name<V: Visitor<'de>>(self $(, $argument: $kind)*, visitor: V) -> Result<V::Value, Self::Error> {
-            let visitor = self.descend(visitor, size_of::<V::Value>(), $holds_elements)?;
+            let visitor = self.descend(visitor, size_of::<V::Value>(), $each)?;
             self.inner.$name($($argument,)* visitor)
+        }
+    )* };
+}
+
+/// The codec would reserve as much memory for a text of the visitor's own as the message claims. For one that is only
+/// lent it looks first whether it is there, and reads the same bytes.
+macro_rules! lend {
+    ($($name:ident: $lent:ident $is_owned:literal)*) => { $(
+        #[inline]
+        fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+            self.inner.$lent(Lent::<V, $is_owned> { inner: visitor, budget: self.bounds.budget })
         }
     )* };
 }
@@ -79,23 +129,40 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
     pass! {
         deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32 deserialize_f64
-        deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf deserialize_unit
-        deserialize_identifier
+        deserialize_char deserialize_unit deserialize_identifier
+    }
+
+    lend! {
+        deserialize_str: deserialize_str false
+        deserialize_string: deserialize_str true
+        deserialize_bytes: deserialize_bytes false
+        deserialize_byte_buf: deserialize_bytes true
     }
 
     descend! {
-        true:
+        ELEMENTS:
         deserialize_any()
         deserialize_ignored_any()
         deserialize_seq()
-        deserialize_map()
     }
 
     descend! {
-        false:
+        FIRST_ENTRIES:
+        deserialize_map()
+    }
+
+    #[inline]
+    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Self::Error> {
+        let size = size_of::<V::Value>();
+        // What has more parts than bytes does not hold them in itself.
+        let visitor = self.descend(visitor, size, if length > size { ELEMENTS } else { PARTS })?;
+        self.inner.deserialize_tuple(length, visitor)
+    }
+
+    descend! {
+        PARTS:
         deserialize_option()
         deserialize_newtype_struct(name: &'static str)
-        deserialize_tuple(length: usize)
         deserialize_tuple_struct(name: &'static str, length: usize)
         deserialize_struct(name: &'static str, fields: &'static [&'static str])
         deserialize_enum(name: &'static str, variants: &'static [&'static str])
@@ -159,12 +226,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
 
     #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
+        self.begin(access.size_hint())?;
         let access = self.around(access);
         self.inner.visit_seq(access)
     }
 
     #[inline]
     fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
+        self.begin(access.size_hint())?;
         let access = self.around(access);
         self.inner.visit_map(access)
     }
@@ -173,6 +242,39 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
     fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
         let access = self.around(access);
         self.inner.visit_enum(access)
+    }
+}
+
+/// What the visitor of a text or of bytes is wrapped in. They are there, in the message: it takes them from there, or
+/// gets a copy if it asked for one of its own.
+struct Lent<'b, V, const IS_OWNED: bool> {
+    inner: V,
+    budget: &'b Budget,
+}
+
+impl<'de, V: Visitor<'de>, const IS_OWNED: bool> Visitor<'de> for Lent<'_, V, IS_OWNED> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.expecting(f)
+    }
+
+    visit! {
+        visit_bool: bool visit_i8: i8 visit_i16: i16 visit_i32: i32 visit_i64: i64 visit_i128: i128
+        visit_u8: u8 visit_u16: u16 visit_u32: u32 visit_u64: u64 visit_u128: u128 visit_f32: f32 visit_f64: f64
+        visit_char: char visit_str: &str visit_string: String visit_bytes: &[u8] visit_byte_buf: Vec<u8>
+    }
+
+    #[inline]
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        self.budget.take_allocation(text.len())?;
+        if IS_OWNED { self.inner.visit_string(text.to_owned()) } else { self.inner.visit_borrowed_str(text) }
+    }
+
+    #[inline]
+    fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+        self.budget.take_allocation(bytes.len())?;
+        if IS_OWNED { self.inner.visit_byte_buf(bytes.to_owned()) } else { self.inner.visit_borrowed_bytes(bytes) }
     }
 }
 
@@ -197,7 +299,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<'_, A> {
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        self.hint(self.inner.size_hint())
     }
 }
 
@@ -213,12 +315,13 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
     #[inline]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Self::Error> {
         let seed = self.part(seed, size_of::<V::Value>())?;
+        self.each = self.each.min(ELEMENTS);
         self.inner.next_value_seed(seed)
     }
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        self.hint(self.inner.size_hint())
     }
 }
 

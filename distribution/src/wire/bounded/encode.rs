@@ -1,4 +1,4 @@
-//! The serializer that counts levels.
+//! The serializer that counts levels, and the stack that they take.
 
 use std::fmt;
 
@@ -7,32 +7,35 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::TooDeep;
+use super::{Stack, TooDeep, TooMuchStack};
 
 /// What serializers and values are wrapped in on the way down into a value.
 #[derive(Clone, Copy)]
 pub(crate) struct Leveled<I> {
     inner: I,
+    stack: Stack,
     most_levels: u16,
     /// How many more levels it may have.
     levels: u16,
 }
 
 impl<I> Leveled<I> {
+    /// For a value whose encoding begins here, on this thread's stack.
     pub(crate) fn new(inner: I, most_levels: u16) -> Self {
-        Self { inner, most_levels, levels: most_levels }
+        Self { inner, stack: Stack::here(), most_levels, levels: most_levels }
     }
 
     #[inline]
     fn around<J>(&self, inner: J) -> Leveled<J> {
-        Leveled { inner, most_levels: self.most_levels, levels: self.levels }
+        Leveled { inner, stack: self.stack, most_levels: self.most_levels, levels: self.levels }
     }
 
     /// One level down.
     #[inline]
     fn descend<J, E: Error>(&self, inner: J) -> Result<Leveled<J>, E> {
         match self.levels.checked_sub(1) {
-            Some(levels) => Ok(Leveled { levels, ..self.around(inner) }),
+            Some(levels) if self.stack.has_room() => Ok(Leveled { levels, ..self.around(inner) }),
+            Some(_) => Err(E::custom(TooMuchStack)),
             None => Err(E::custom(TooDeep { most: self.most_levels })),
         }
     }

@@ -1,9 +1,17 @@
 //! Values that cost more than they seem to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    marker::PhantomData,
+};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, SeqAccess, Visitor},
+};
 
 use crate::{
     config::{MAX_DEPTH, ValueLimits, check_max_depth},
@@ -57,16 +65,28 @@ fn tree(levels: usize) -> Tree {
 fn a_thread_has_the_stack_for_the_largest_depth() {
     assert!(check_max_depth(513).is_err() && check_max_depth(0).is_err());
     let depth = check_max_depth(512).expect("may be set");
-    // As much as tokio's threads have. Built without optimisation, a level takes most.
-    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
-    let run = thread.spawn(move || {
+    on_usual_stack(move || {
         let tree = tree(256);
         let bytes = encode_within(&tree, depth).expect("the sender lets it go");
         assert!(encode_within(&tree, depth - 2).is_err(), "it has 511 levels");
-        assert_eq!(Decoder::new(&bytes, depth).only::<Tree>().expect("the receiver takes it"), tree);
+        // Without optimisation each level takes several times the stack, and it is the stack that bounds them.
+        match Decoder::new(&bytes, depth).only::<Tree>() {
+            Err(error) if cfg!(debug_assertions) => {
+                assert!(error.to_string().contains("too deeply for the stack"), "{error}");
+            }
+            taken => assert_eq!(taken.expect("the receiver takes it"), tree),
+        }
         assert!(Decoder::new(&bytes, depth - 2).only::<Tree>().is_err());
     });
-    run.expect("starts").join().expect("does not panic");
+}
+
+#[test]
+fn without_optimisation_there_is_stack_for_twice_the_usual_depth() {
+    on_usual_stack(|| {
+        let tree = tree(128);
+        let bytes = encode_within(&tree, 2 * MAX_DEPTH).expect("the sender lets it go");
+        assert_eq!(Decoder::new(&bytes, 2 * MAX_DEPTH).only::<Tree>().expect("the receiver takes it"), tree);
+    });
 }
 
 #[test]
@@ -109,21 +129,18 @@ fn what_the_sender_lets_go_the_receiver_takes() {
 
 #[test]
 fn fifteen_thousand_levels_are_an_error_and_no_end_of_the_process() {
-    // The stack of a thread of tokio's.
-    let usual = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
-    let test = usual.spawn(|| {
+    on_usual_stack(|| {
         assert!(decode::<List>(vec![1; 15_000]).is_err());
         // `Tree::One` in `Tree::One`, and `Tree::Named` without a name in one without.
         assert!(decode::<Tree>(vec![3; 15_000]).is_err());
         assert!(decode::<Tree>([1, 0, 1].repeat(15_000)).is_err());
     });
-    test.expect("a thread").join().expect("the stack was large enough");
 }
 
 #[test]
 fn a_few_bytes_do_not_stand_for_memory_without_end() {
     let error = decode::<Vec<()>>(length(1 << 62)).expect_err("elements cost something").to_string();
-    assert!(error.contains("16777360 bytes of memory, and was sent in 9"), "{error}");
+    assert!(error.contains("1049152 bytes of memory, and was sent in 9"), "{error}");
     let zeros = |count: usize| [length(count as u64), vec![0; count]].concat();
     let too_much = |error: CodecError| assert!(error.to_string().contains("bytes of memory"), "{error}");
     too_much(decode::<Vec<Option<Large>>>(zeros(100_000)).expect_err("a kilobyte for each"));
@@ -150,13 +167,225 @@ fn honest_values_are_taken_however_small_they_are_on_the_wire() {
 
 #[test]
 fn parts_of_a_message_share_what_it_may_take() {
-    let part = [length(16_000), vec![0; 16_000]].concat();
-    assert_eq!(decode::<Vec<Option<Large>>>(part.clone()).expect("alone it is within what is free").len(), 16_000);
+    let part = [length(1_000), vec![0; 1_000]].concat();
+    assert_eq!(decode::<Vec<Option<Large>>>(part.clone()).expect("alone it is within what is free").len(), 1_000);
     let message = Bytes::from(part.repeat(100));
     let mut decoder = Decoder::new(&message, MAX_DEPTH);
     for _ in 0..100 {
-        let error =
-            decoder.split_off(part.len()).expect("it is there").only::<Vec<Option<Large>>>().expect_err("16 MB");
+        let error = decoder.split_off(part.len()).expect("it is there").only::<Vec<Option<Large>>>().expect_err("1 MB");
         assert!(error.to_string().contains("bytes of memory"), "{error}");
     }
+    // Of 64 MB as of parts of them: a part has no more than its share of what all may take.
+    let zeros = |count: usize| [length(count as u64), vec![0; count]].concat();
+    let part = zeros(4_000_000);
+    decode::<Vec<Option<u128>>>(part.clone()).expect("alone it may take 64 times its bytes");
+    let message = Bytes::from(part.repeat(16));
+    let mut decoder = Decoder::new(&message, MAX_DEPTH);
+    let part = decoder.split_off(part.len()).expect("it is there");
+    assert!(part.only::<Vec<Option<u128>>>().is_err());
+}
+
+#[test]
+fn the_smallest_of_many_results_may_hold_a_little_each() {
+    let one: BTreeMap<String, String> = [("a".to_owned(), "b".to_owned())].into();
+    let part = encode(&one).expect("encodes");
+    let message = Bytes::from(part.repeat(10_000));
+    let mut decoder = Decoder::new(&message, MAX_DEPTH);
+    for _ in 0..10_000 {
+        let part = decoder.split_off(part.len()).expect("it is there");
+        assert_eq!(part.only::<BTreeMap<String, String>>().expect("it is one of 10,000"), one);
+    }
+    // The value itself has its place already.
+    let message = Bytes::from(vec![0; 10_000]);
+    let mut decoder = Decoder::new(&message, MAX_DEPTH);
+    for _ in 0..10_000 {
+        let part = decoder.split_off(1).expect("it is there");
+        assert!(part.only::<Option<[Large; 8]>>().expect("nothing is held elsewhere").is_none());
+    }
+}
+
+/// Reserves what it is told of, as types of some crates do.
+#[derive(Debug)]
+struct Trusting<T>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Trusting<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reserving<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reserving<T> {
+            type Value = Trusting<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Trusting<T>, A::Error> {
+                let mut elements = Vec::with_capacity(access.size_hint().expect("it is known"));
+                while let Some(element) = access.next_element()? {
+                    elements.push(element);
+                }
+                Ok(Trusting(elements))
+            }
+        }
+        deserializer.deserialize_seq(Reserving(PhantomData))
+    }
+}
+
+#[test]
+fn a_number_of_elements_that_is_claimed_reserves_little() {
+    for claimed in [1 << 44, 1 << 62, u64::MAX] {
+        decode::<Trusting<u64>>(length(claimed)).expect_err("there are none");
+        decode::<Trusting<()>>(length(claimed)).expect_err("there are too many");
+    }
+    let honest = encode(&vec![7_u64; 10_000]).expect("encodes");
+    assert_eq!(decode::<Trusting<u64>>(honest).expect("decodes").0.len(), 10_000);
+}
+
+/// The most that this process had in memory so far, in bytes.
+#[cfg(target_os = "linux")]
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("is said");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_length_that_is_claimed_reserves_no_memory() {
+    let mut bytes = vec![0; 5 * 1024 * 1024];
+    bytes[..9].copy_from_slice(&length((1 << 30) - 100));
+    let before = peak();
+    let bytes = Bytes::from(bytes);
+    decode::<(u8, String)>([&[0][..], &bytes].concat()).expect_err("a gigabyte is not there");
+    decode::<String>(bytes.clone()).expect_err("a gigabyte is not there");
+    decode::<Blob>(bytes).expect_err("a gigabyte is not there");
+    assert!(peak() - before < 200 << 20, "{} bytes more than before", peak() - before);
+}
+
+/// Asks for bytes of its own, and takes no others.
+#[derive(Debug, PartialEq)]
+struct Blob(Vec<u8>);
+
+impl Serialize for Blob {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Own;
+        impl Visitor<'_> for Own {
+            type Value = Blob;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Blob, E> {
+                Ok(Blob(bytes))
+            }
+        }
+        deserializer.deserialize_byte_buf(Own)
+    }
+}
+
+#[test]
+fn texts_and_bytes_are_decoded_by_whichever_way_their_types_take() {
+    let value = (String::from("text"), Blob(vec![1, 2, 3]), Bytes::from_static(b"bytes"), Cow::Borrowed("lent"), 'c');
+    let bytes = encode(&value).expect("encodes");
+    assert_eq!(decode::<(String, Blob, Bytes, Cow<'static, str>, char)>(bytes).expect("decodes"), value);
+    assert!(decode::<String>(vec![2, 0xff, 0xff]).is_err(), "no text");
+}
+
+#[test]
+fn what_allocations_take_beside_is_counted() {
+    fn too_much<T: DeserializeOwned + 'static>(one: &[u8], count: usize) {
+        let bytes = [length(count as u64), one.repeat(count)].concat();
+        match decode::<Vec<T>>(bytes) {
+            Ok(_) => panic!("{count} of {one:?} are taken"),
+            Err(error) => assert!(error.to_string().contains("bytes of memory"), "{error}"),
+        }
+    }
+    too_much::<String>(b"\x01a", 8 << 20);
+    too_much::<Vec<u8>>(b"\x01a", 8 << 20);
+    too_much::<BTreeMap<u8, Option<[u64; 4]>>>(b"\x01\0\0", 4 << 20);
+    too_much::<BTreeMap<u8, Option<[u64; 4]>>>(b"\x01\0\0", 100_000);
+    // What an audit found: 1.4 GiB of 60 MB, and 7.9 GiB of 8 MB.
+    too_much::<String>(&[0], 60_000_000);
+    too_much::<Option<Large>>(&[0], 8_000_000);
+    // Sixteen KB, of which forty at a time held 626 MB.
+    too_much::<Option<Large>>(&[0], 16_000);
+}
+
+#[test]
+fn values_that_are_mostly_empty_are_taken() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Cell {
+        Empty,
+        Number(f64),
+        Text(String),
+    }
+    fn taken<T: Serialize + DeserializeOwned + Clone + 'static>(one: T, count: usize) {
+        let bytes = encode(&vec![one; count]).expect("encodes");
+        let size = bytes.len();
+        let decoded = decode::<Vec<T>>(bytes);
+        assert_eq!(decoded.map(|values| values.len()).map_err(|error| error.to_string()), Ok(count), "{size} bytes");
+    }
+    taken(Cell::Empty, 3_000_000);
+    taken(None::<u128>, 3_000_000);
+    taken("DE".to_owned(), 1_000_000);
+    taken("word".to_owned(), 1_000_000);
+    taken(vec![Cell::Number(0.5), Cell::Text("text".to_owned()), Cell::Empty], 100_000);
+    let row: BTreeMap<String, f64> = [("temperature".to_owned(), 0.5)].into();
+    taken(row, 300_000);
+}
+
+/// Takes as much stack on each level as it has numbers, and several times that if it is built without optimisation.
+#[derive(Debug, Serialize, Deserialize)]
+enum Wide {
+    Leaf,
+    Deep([[u64; 32]; 8], Box<Self>),
+}
+
+/// Runs this on as much stack as tokio's threads have, and Rust's.
+fn on_usual_stack(test: impl FnOnce() + Send + 'static) {
+    let usual = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+    usual.spawn(test).expect("a thread").join().expect("the stack was large enough");
+}
+
+#[test]
+fn few_levels_that_take_much_stack_are_an_error_and_no_end_of_the_process() {
+    on_usual_stack(|| {
+        let level = [vec![1], vec![0; 256]].concat();
+        let wide = |levels| [level.repeat(levels), vec![0]].concat();
+        assert!(decode::<Wide>(wide(2)).is_ok());
+        for (levels, depth) in [(120, MAX_DEPTH), (120, 512), (500, 512)] {
+            let bytes = Bytes::from(wide(levels));
+            // Optimised, a level takes little more than its numbers.
+            match Decoder::new(&bytes, depth).only::<Wide>() {
+                Ok(_) => assert!(!cfg!(debug_assertions) && levels < 200, "{levels} levels are taken"),
+                Err(error) => assert!(error.to_string().contains("too deeply for the stack"), "{error}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn the_sender_has_the_error_if_levels_take_much_stack() {
+    /// Encodes itself with as much of the stack as this.
+    struct Greedy(u32);
+    impl Serialize for Greedy {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let held = std::hint::black_box([self.0; 16 * 1024]);
+            match held[usize::try_from(self.0).expect("fits")] {
+                0 => serializer.serialize_none(),
+                more => serializer.serialize_some(&Self(more - 1)),
+            }
+        }
+    }
+    on_usual_stack(|| {
+        encode(&Greedy(3)).expect("has four levels of 64 KiB");
+        let error = encode(&Greedy(100)).expect_err("a hundred are too much").to_string();
+        assert!(error.contains("too deeply for the stack"), "{error}");
+    });
 }
