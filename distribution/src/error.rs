@@ -128,7 +128,8 @@ pub enum CallError<E = Infallible> {
         difference: String,
     },
 
-    /// A value could not be turned into bytes: its `Serialize` failed, or it is nested more than 128 levels deep.
+    /// A value could not be turned into bytes: its `Serialize` failed, or it is nested too deeply (see
+    /// [`max_depth`](crate::MasterBuilder::max_depth)).
     #[error("the {part} of {method} could not be encoded")]
     #[non_exhaustive]
     Encode {
@@ -140,8 +141,14 @@ pub enum CallError<E = Infallible> {
         source: CodecError,
     },
 
-    /// Bytes could not be turned into the value that was expected: they are none of its type, they are nested more than
-    /// 128 levels deep, or the value would take far more memory than they do.
+    /// Bytes could not be turned into the value that was expected: they are none of its type, its `Deserialize` failed or
+    /// panicked, it is nested too deeply (see [`max_depth`](crate::MasterBuilder::max_depth)), or it would take far more
+    /// memory than they do.
+    ///
+    /// The values of a message may take 1 MiB of memory, and besides that 64 times the bytes that they were sent in, up to
+    /// 256 MiB, or 16 times these bytes, however much it is. It is an estimate: texts and collections that are not empty
+    /// count 32 bytes more than what is in them, the first entry of a map counts eleven times, and a box around a number
+    /// not at all. The sender does not count it, since `Serialize` does not say of which types the parts of a value are.
     #[error("the {part} of {method} could not be decoded")]
     #[non_exhaustive]
     Decode {

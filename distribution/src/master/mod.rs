@@ -344,7 +344,8 @@ impl MasterBuilder {
     /// How deeply a value may be nested, in levels of sequences, maps, structs, enums and options; 128 unless set, from 1
     /// to 512. Arguments that are nested more deeply end their call as [`CallError::Encode`](crate::CallError::Encode), a
     /// reply as [`CallError::Decode`](crate::CallError::Decode). Each level takes stack while a value is encoded or
-    /// decoded. Nodes have a [limit of their own](crate::NodeBuilder::max_depth).
+    /// decoded, and without optimisation several times as much: one whose levels take more than 1 MiB of it together ends
+    /// its call the same way. Nodes have a [limit of their own](crate::NodeBuilder::max_depth).
     pub fn max_depth(mut self, levels: u16) -> Self {
         self.limits.max_depth = levels;
         self

@@ -322,7 +322,8 @@ impl NodeBuilder {
     /// How deeply a value may be nested, in levels of sequences, maps, structs, enums and options; 128 unless set, from 1
     /// to 512. Arguments that are nested more deeply end their call as [`CallError::Decode`](crate::CallError::Decode), a
     /// reply as [`CallError::Encode`](crate::CallError::Encode). Each level takes stack while a value is encoded or
-    /// decoded; a master has a [limit of its own](crate::MasterBuilder::max_depth).
+    /// decoded, and without optimisation several times as much: one whose levels take more than 1 MiB of it together ends
+    /// its call the same way. A master has a [limit of its own](crate::MasterBuilder::max_depth).
     pub fn max_depth(mut self, levels: u16) -> Self {
         self.max_depth = Some(levels);
         self

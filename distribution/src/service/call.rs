@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::{
     caller::{CallOptions, CallState, Dispatcher, RawAnswer, Role},
     method::Method,
+    panics::decoded,
 };
 use crate::{
     error::{CallError, Part},
@@ -328,7 +329,7 @@ impl<T: DeserializeOwned + 'static, E: DeserializeOwned + 'static> DecodeReply<T
 }
 
 impl<T, E> DecodeReply<T, E> {
-    /// A value, or the method's own error.
+    /// A value, or the method's own error. Runs in the caller's own poll, and does not panic.
     pub(crate) fn decode_one(
         &self,
         method: MethodName,
@@ -340,9 +341,9 @@ impl<T, E> DecodeReply<T, E> {
             let decode = self.error.ok_or_else(|| {
                 failed(crate::error::CodecError::new("the node sent an error, and the method declares none"))
             })?;
-            return Err(decode(payload).map_or_else(failed, CallError::Handler));
+            return Err(decoded(|| decode(payload)).map_or_else(failed, CallError::Handler));
         }
-        (self.value)(payload).map_err(failed)
+        decoded(|| (self.value)(payload)).map_err(failed)
     }
 
     fn decode(&self, method: MethodName, raw: RawAnswer, max_depth: u16) -> Result<Answer<T>, CallError<E>> {

@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, UnwindSafe, catch_unwind},
 };
 
-use crate::wire::frame::BODY_HEADER_LIMIT;
+use crate::{error::CodecError, wire::frame::BODY_HEADER_LIMIT};
 
 /// How many payloads in a row may panic as they are dropped.
 const PAYLOADS_MOST: usize = 8;
@@ -13,6 +13,14 @@ const PAYLOADS_MOST: usize = 8;
 /// Runs this, and says what it said if it panicked.
 pub(crate) fn caught<T>(run: impl FnOnce() -> T + UnwindSafe) -> Result<T, String> {
     catch_unwind(run).map_err(message)
+}
+
+/// Decodes this. A user's `Deserialize` that panics is an error like any other that it gives: what it panicked over came
+/// from a peer.
+pub(crate) fn decoded<T>(decode: impl FnOnce() -> Result<T, CodecError>) -> Result<T, CodecError> {
+    // What it leaves behind is what it has made so far, of which nobody else knows.
+    caught(AssertUnwindSafe(decode))
+        .unwrap_or_else(|message| Err(CodecError::new(format_args!("its `Deserialize` panicked: {message}"))))
 }
 
 /// What a panic said, as far as it is text. Disposes of its payload, which may itself panic as it goes.

@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     arguments::DecodeArguments,
     method::{Method, MethodId, MethodKind, Side},
-    panics::{caught, cut, message},
+    panics::{caught, cut, decoded, message},
     structure::Structure,
 };
 use crate::{
@@ -188,12 +188,11 @@ fn decode_arguments<A: DecodeArguments>(arguments: Arguments<'_>, max_depth: u16
         decoder.finish()?;
         Ok(arguments)
     };
-    let decoded = caught(AssertUnwindSafe(|| match arguments {
+    let decoded = decoded(|| match arguments {
         Arguments::Whole(frame) => decode(Decoder::new(&frame, max_depth)),
         Arguments::Part(decoder) => decode(decoder),
-    }));
-    let refused = |message| Outcome::Refused(Refusal::Decode(message));
-    decoded.map_err(refused)?.map_err(|error| refused(cut(error.to_string())))
+    });
+    decoded.map_err(|error| Outcome::Refused(Refusal::Decode(cut(error.to_string()))))
 }
 
 fn encode_value<T: Serialize + 'static>(value: T, reply: &mut Encoder) -> Outcome {

@@ -3,6 +3,7 @@
 mod admission;
 mod capture;
 mod catalogues;
+mod decoding;
 mod frames;
 mod heartbeats;
 mod poison;
