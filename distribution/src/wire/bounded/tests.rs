@@ -240,27 +240,6 @@ fn a_number_of_elements_that_is_claimed_reserves_little() {
     assert_eq!(decode::<Trusting<u64>>(honest).expect("decodes").0.len(), 10_000);
 }
 
-/// The most that this process had in memory so far, in bytes.
-#[cfg(target_os = "linux")]
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("is there");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("is said");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn a_length_that_is_claimed_reserves_no_memory() {
-    let mut bytes = vec![0; 5 * 1024 * 1024];
-    bytes[..9].copy_from_slice(&length((1 << 30) - 100));
-    let before = peak();
-    let bytes = Bytes::from(bytes);
-    decode::<(u8, String)>([&[0][..], &bytes].concat()).expect_err("a gigabyte is not there");
-    decode::<String>(bytes.clone()).expect_err("a gigabyte is not there");
-    decode::<Blob>(bytes).expect_err("a gigabyte is not there");
-    assert!(peak() - before < 200 << 20, "{} bytes more than before", peak() - before);
-}
-
 /// Asks for bytes of its own, and takes no others.
 #[derive(Debug, PartialEq)]
 struct Blob(Vec<u8>);
