@@ -36,7 +36,8 @@ pub(crate) struct Bounded<'b, D> {
     levels: u16,
     /// Bytes that have been counted for the value that comes next, as part of what it lies in.
     counted: usize,
-    /// How often what it holds is counted: [`PARTS`] not at all, elements once.
+    /// How often what it holds is counted: [`PARTS`] not at all, [`ELEMENTS`] once, the first entry of a map as
+    /// [`FIRST_ENTRIES`].
     each: u8,
 }
 
@@ -57,8 +58,8 @@ impl<'b, D> Bounded<'b, D> {
     #[inline]
     fn part<S, E: Error>(&self, inner: S, size: usize) -> Result<Bounded<'b, S>, E> {
         if self.each != PARTS {
-            let size = if size == 0 { EMPTY_ELEMENT } else { size };
-            self.bounds.budget.take(size.saturating_mul(self.each.into()))?;
+            let cost = if size == 0 { EMPTY_ELEMENT } else { size };
+            self.bounds.budget.take(cost.saturating_mul(self.each.into()))?;
         }
         Ok(Bounded { counted: size, ..self.around(inner) })
     }

@@ -5,7 +5,7 @@
 
 /// A value may take this much stack. Threads of Rust programs have 2 MiB unless told otherwise, those of tokio and of a
 /// node too, and the main thread usually more; some of it is taken before. Without optimisation a level of an ordinary
-/// enum takes 3 KiB, and the 128 that a value may have by default a third of this; with it, a tenth of that.
+/// enum takes 2 to 4 KiB, so that the 128 that a value may have by default fit in; with it they take a fraction of that.
 ///
 /// It is looked at as each level begins, so that the last one comes on top. A type that takes hundreds of KiB of stack by
 /// itself is beyond help, and so is a thread whose stack is hardly larger than this.

@@ -321,6 +321,7 @@ fn values_that_are_mostly_empty_are_taken() {
 
 /// Takes as much stack on each level as it has numbers, and several times that if it is built without optimisation.
 #[derive(Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "this is what the test is about")]
 enum Wide {
     Leaf,
     Deep([[u64; 32]; 8], Box<Self>),
