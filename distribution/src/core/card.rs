@@ -5,6 +5,7 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use crate::{
     hash::hash_of_texts,
+    id::MethodName,
     security::Principal,
     service::{
         compatibility::{Uncallable, uncallable_beside_nodes, uncallable_for_callers},
@@ -144,9 +145,16 @@ impl Catalogue {
         &self.offers
     }
 
-    /// The methods of one service, in all versions.
-    pub(crate) fn of_service(&self, service: &str) -> &[MethodOffer] {
-        self.slice(|offer| offer.service.as_str().cmp(service))
+    /// What may be compared with a method that calls name: what is served under its name, or else any other method that
+    /// shows that its service is there.
+    pub(crate) fn beside(&self, name: MethodName) -> &[MethodOffer] {
+        match self.of(name.service, name.method) {
+            [] => {
+                let service = self.slice(|offer| offer.service.as_str().cmp(name.service));
+                &service[..service.len().min(1)]
+            }
+            same => same,
+        }
     }
 
     /// What is served under this name of a service and a method, in all versions and signatures.

@@ -631,17 +631,16 @@ impl<H: Host> Registry<H> {
 
     /// Why no node can run calls of a method, or why this one cannot, although nodes serve its service.
     pub(super) fn incompatibility(&self, method: &Method, node: Option<NodeId>) -> Option<Incompatibility> {
-        let service = method.name().service;
         let of_group = |group: &'_ Group| group.example().and_then(|id| self.node(id)).map(|node| &*node.card.name);
         match node {
             Some(id) => {
                 let (node, group) = (self.node(id)?, self.group_of(id)?);
-                explain(method, [(&*node.card.name, 1, group.catalogue.of_service(service))])
+                explain(method, [(&*node.card.name, 1, group.catalogue.beside(method.name()))])
             }
             None => {
                 let groups = self
                     .groups()
-                    .filter_map(|group| Some((of_group(group)?, group.members, group.catalogue.of_service(service))));
+                    .filter_map(|group| Some((of_group(group)?, group.members, group.catalogue.beside(method.name()))));
                 explain(method, groups)
             }
         }

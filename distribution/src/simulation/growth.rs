@@ -29,6 +29,10 @@ const SLOTS: u32 = 4;
 const ZONES: usize = 10;
 /// Methods that nodes serve beside the one that is called.
 const OTHERS: u64 = 20;
+
+/// As many methods as a node may have, and as many nodes as have room for theirs at a master.
+const WORDY_METHODS: u64 = 1024;
+const WORDY_NODES: u64 = 46;
 const NO_NODE_WAIT: Duration = Duration::from_secs(5);
 /// So long that nodes are looked at only where that is what is timed.
 const HEARTBEAT: Duration = Duration::from_secs(1_000_000);
@@ -37,6 +41,8 @@ const SHORT: Duration = Duration::from_micros(100);
 
 static SERVED: Method = Method::new("Growth", 1, "served", "fn() -> ()", false);
 static UNSERVED: Method = Method::new("Elsewhere", 1, "unserved", "fn() -> ()", false);
+/// Wordy nodes have another signature of it.
+static OTHERWISE: Method = Method::new("Growth", 1, "m0", "fn() -> ()", false);
 
 /// What one kind of event has cost.
 #[derive(Clone, Debug)]
@@ -110,6 +116,20 @@ impl LinkHandle for BareLink {
     }
 }
 
+/// A method of the service that all nodes have.
+fn offer(id: u64, name: String, signature: &str) -> MethodOffer {
+    MethodOffer {
+        id,
+        service: "Growth".to_owned(),
+        version: 1,
+        name,
+        signature: signature.to_owned(),
+        types: 0,
+        structure: Vec::new(),
+        compute: true,
+    }
+}
+
 /// Which node a call is for.
 #[derive(Clone, Copy, Debug)]
 enum For {
@@ -129,7 +149,11 @@ pub fn measure(nodes: usize, waiting: usize, rounds: u32, operations: u32, clock
     growth.nodes();
     growth.time();
     let mut costs = growth.costs();
-    if waiting > 0 {
+    if waiting == 0 {
+        let mut growth = Growth::new(0, rounds, operations, clock);
+        growth.wordy_nodes();
+        costs.extend(growth.costs());
+    } else {
         growth.shut_down();
         costs.extend(growth.costs());
         let mut growth = Growth::new(nodes, rounds, operations, clock);
@@ -240,19 +264,13 @@ impl Growth {
     }
 
     fn join(&mut self, what: &'static str) -> NodeId {
+        let others = (0..OTHERS).map(|other| offer(other, format!("other{other}"), "fn() -> ()"));
+        self.join_with(what, others.chain([offer(SERVED.id().0, "served".to_owned(), "fn() -> ()")]).collect())
+    }
+
+    fn join_with(&mut self, what: &'static str, methods: Vec<MethodOffer>) -> NodeId {
         let number = self.joined;
         self.joined += 1;
-        let offer = |id: u64, name: String| MethodOffer {
-            id,
-            service: "Growth".to_owned(),
-            version: 1,
-            name,
-            signature: "fn() -> ()".to_owned(),
-            types: 0,
-            structure: Vec::new(),
-            compute: true,
-        };
-        let others = (0..OTHERS).map(|other| offer(other, format!("other{other}")));
         let registration = Registration {
             name: format!("node-{number}"),
             instance: number as u128,
@@ -264,7 +282,7 @@ impl Growth {
                 ("os".to_owned(), "linux".to_owned()),
                 ("zone".to_owned(), format!("zone-{}", number % ZONES)),
             ],
-            methods: others.chain([offer(SERVED.id().0, "served".to_owned())]).collect(),
+            methods,
         };
         let card = read_card(registration, Principal::open());
         let id = self.core.new_node_id();
@@ -438,6 +456,28 @@ impl Growth {
 
     fn shut_down(&mut self) {
         while self.bring("shut down, each slice", 1, |core, _, effects| core.shut_down(effects)) {}
+    }
+
+    /// Nodes that say as much about themselves as they may, each of them something else.
+    fn wordy_nodes(&mut self) {
+        let signature = format!("fn() -> {}", "x".repeat(400));
+        for node in 0..WORDY_NODES {
+            let id = |method| (node + 1) << 32 | method;
+            let methods = (0..WORDY_METHODS).map(|method| offer(id(method), format!("m{method}"), &signature));
+            self.join_with("join, with 1,024 methods", methods.collect());
+        }
+        for _ in 0..self.rounds {
+            self.bring("nodes(), with 1,024 methods", 1, |core, _, _| core.node_rows(None, None));
+            self.submit_this("submit, no node", &OTHERWISE, |demand| demand, None);
+            self.now += NO_NODE_WAIT;
+            // What was found out before holds until nodes come or go.
+            let id = self.join("join, beside wordy nodes");
+            self.leave("leave, beside wordy nodes", id);
+            self.tick("expire, with 1,024 methods to tell of");
+            self.end_round();
+        }
+        let id = self.nodes[0];
+        self.leave("leave, with 1,024 methods", id);
     }
 
     /// All that waits is for one node, which leaves.
