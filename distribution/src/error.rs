@@ -145,7 +145,7 @@ pub enum CallError<E = Infallible> {
     /// panicked, it is nested too deeply (see [`max_depth`](crate::MasterBuilder::max_depth)), or it would take far more
     /// memory than they do.
     ///
-    /// The values of a message may take 1 MiB of memory, and besides that 64 times the bytes that they were sent in, up to
+    /// The values of a message may take 4 MiB of memory, and besides that 64 times the bytes that they were sent in, up to
     /// 256 MiB, or 16 times these bytes, however much it is. It is an estimate: texts and collections that are not empty
     /// count 32 bytes more than what is in them, the first entry of a map counts eleven times, and a box around a number
     /// not at all. The sender does not count it, since `Serialize` does not say of which types the parts of a value are.

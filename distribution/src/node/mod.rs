@@ -497,7 +497,8 @@ impl NodeBuilder {
 /// `host-process`, and a count for all but the first node of a process.
 fn default_name() -> String {
     static STARTED: AtomicUsize = AtomicUsize::new(0);
-    let host: String = gethostname::gethostname().to_string_lossy().chars().filter(|c| is_shown(*c)).take(64).collect();
+    let host: String =
+        gethostname::gethostname().to_string_lossy().chars().filter(|c| is_shown(*c) && *c != ' ').take(64).collect();
     let host = if host.is_empty() { "node" } else { &host };
     let process = std::process::id();
     match STARTED.fetch_add(1, Ordering::Relaxed) {

@@ -5,7 +5,11 @@
 
 use std::{any::Any, cell::RefCell, marker::PhantomData, ops::Range};
 
-use bincode::{config::standard, enc::write::Writer, error::EncodeError};
+use bincode::{
+    config::standard,
+    enc::write::Writer,
+    error::{DecodeError, EncodeError},
+};
 use bytemuck::{NoUninit, Pod};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{
@@ -96,7 +100,7 @@ impl Encoder {
             self.put_numbers(numbers)
         } else {
             bincode::serde::encode_into_writer(Leveled::new(value, self.limits.depth), self, standard())
-                .map_err(CodecError::new)
+                .map_err(unencodable)
         }
     }
 
@@ -114,11 +118,11 @@ impl Encoder {
 
     fn put_numbers<N: NoUninit>(&mut self, numbers: &[N]) -> Result<(), CodecError> {
         self.put_length(numbers.len())?;
-        self.write(bytemuck::cast_slice(numbers)).map_err(CodecError::new)
+        self.write(bytemuck::cast_slice(numbers)).map_err(unencodable)
     }
 
     fn put_length(&mut self, length: usize) -> Result<(), CodecError> {
-        bincode::encode_into_writer(length as u64, self, standard()).map_err(CodecError::new)
+        bincode::encode_into_writer(length as u64, self, standard()).map_err(unencodable)
     }
 
     /// Bytes so far, those over the limit included.
@@ -338,7 +342,25 @@ fn decode_bounded<T: DeserializeOwned>(
 ) -> Result<(T, usize), CodecError> {
     let seed = Within { bounds: Bounds::new(budget, max_depth), value: PhantomData };
     // Without a limit of the codec's own: it would reserve no memory but for texts, and those are lent.
-    bincode::serde::seed_decode_from_slice(seed, bytes, standard()).map_err(CodecError::new)
+    bincode::serde::seed_decode_from_slice(seed, bytes, standard()).map_err(undecodable)
+}
+
+/// The sentence of whoever refused the value, where it is one: bincode shows it as `OtherString("..")`.
+fn undecodable(error: DecodeError) -> CodecError {
+    match error {
+        DecodeError::OtherString(why) => CodecError::new(why),
+        DecodeError::Other(why) => CodecError::new(why),
+        error => CodecError::new(error),
+    }
+}
+
+/// The same of a value that is to be sent.
+fn unencodable(error: EncodeError) -> CodecError {
+    match error {
+        EncodeError::OtherString(why) => CodecError::new(why),
+        EncodeError::Other(why) => CodecError::new(why),
+        error => CodecError::new(error),
+    }
 }
 
 /// A value within bounds.
@@ -370,7 +392,7 @@ pub(crate) fn encode_header<T: Serialize>(header: &T, buffer: &mut BytesMut) -> 
             Ok(())
         }
     }
-    bincode::serde::encode_into_writer(header, Appender(buffer), standard()).map_err(CodecError::new)
+    bincode::serde::encode_into_writer(header, Appender(buffer), standard()).map_err(unencodable)
 }
 
 #[cfg(test)]

@@ -64,6 +64,13 @@ impl<'b, D> Bounded<'b, D> {
         Ok(Bounded { counted: size, ..self.around(inner) })
     }
 
+    /// An element of this collection, if there is one more.
+    #[inline]
+    fn element<S, E: Error>(&self, inner: S, size: usize, left: Option<usize>) -> Result<Bounded<'b, S>, E> {
+        // The codec is asked once more when all are read.
+        if left == Some(0) { Ok(Bounded { counted: size, ..self.around(inner) }) } else { self.part(inner, size) }
+    }
+
     /// One level down, into a value of a type of this size. If it does not fit where it is to be put, it is somewhere
     /// else, in a box, and its memory was not counted.
     #[inline]
@@ -294,7 +301,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<'_, A> {
 
     #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Self::Error> {
-        let seed = self.part(seed, size_of::<T::Value>())?;
+        let seed = self.element(seed, size_of::<T::Value>(), self.inner.size_hint())?;
         self.inner.next_element_seed(seed)
     }
 
@@ -309,7 +316,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
 
     #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Self::Error> {
-        let seed = self.part(seed, size_of::<K::Value>())?;
+        let seed = self.element(seed, size_of::<K::Value>(), self.inner.size_hint())?;
         self.inner.next_key_seed(seed)
     }
 

@@ -27,7 +27,7 @@ use self::stack::Stack;
 pub(super) use self::{decode::Bounds, encode::Leveled};
 
 /// Memory that the values of any message may take once they are decoded.
-const FREE: u64 = 1024 * 1024;
+const FREE: u64 = 4 * 1024 * 1024;
 
 /// Beyond [`FREE`] they may take this many times the bytes that they were sent in, up to [`MANY_TIMES_UP_TO`]: an enum of
 /// which one variant holds a text takes 32 bytes, and a row of columns that are mostly empty is sent in one byte for each.

@@ -140,7 +140,7 @@ fn fifteen_thousand_levels_are_an_error_and_no_end_of_the_process() {
 #[test]
 fn a_few_bytes_do_not_stand_for_memory_without_end() {
     let error = decode::<Vec<()>>(length(1 << 62)).expect_err("elements cost something").to_string();
-    assert!(error.contains("1049152 bytes of memory, and was sent in 9"), "{error}");
+    assert!(error.contains("4194880 bytes of memory, and was sent in 9"), "{error}");
     let zeros = |count: usize| [length(count as u64), vec![0; count]].concat();
     let too_much = |error: CodecError| assert!(error.to_string().contains("bytes of memory"), "{error}");
     too_much(decode::<Vec<Option<Large>>>(zeros(100_000)).expect_err("a kilobyte for each"));
@@ -167,12 +167,12 @@ fn honest_values_are_taken_however_small_they_are_on_the_wire() {
 
 #[test]
 fn parts_of_a_message_share_what_it_may_take() {
-    let part = [length(1_000), vec![0; 1_000]].concat();
-    assert_eq!(decode::<Vec<Option<Large>>>(part.clone()).expect("alone it is within what is free").len(), 1_000);
+    let part = [length(4_000), vec![0; 4_000]].concat();
+    assert_eq!(decode::<Vec<Option<Large>>>(part.clone()).expect("alone it is within what is free").len(), 4_000);
     let message = Bytes::from(part.repeat(100));
     let mut decoder = Decoder::new(&message, MAX_DEPTH);
     for _ in 0..100 {
-        let error = decoder.split_off(part.len()).expect("it is there").only::<Vec<Option<Large>>>().expect_err("1 MB");
+        let error = decoder.split_off(part.len()).expect("it is there").only::<Vec<Option<Large>>>().expect_err("4 MB");
         assert!(error.to_string().contains("bytes of memory"), "{error}");
     }
     // Of 64 MB as of parts of them: a part has no more than its share of what all may take.
@@ -317,6 +317,34 @@ fn values_that_are_mostly_empty_are_taken() {
     taken(vec![Cell::Number(0.5), Cell::Text("text".to_owned()), Cell::Empty], 100_000);
     let row: BTreeMap<String, f64> = [("temperature".to_owned(), 0.5)].into();
     taken(row, 300_000);
+    // Short ones: a B-tree has room for eleven, and is sent in five bytes.
+    taken(BTreeMap::from([("a".to_owned(), "b".to_owned())]), 10_000);
+}
+
+#[test]
+fn collections_without_elements_cost_nothing_but_their_place() {
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Row {
+        id: u32,
+        items: Vec<[u64; 27]>,
+        names: BTreeMap<String, String>,
+        counts: HashMap<String, String>,
+    }
+    fn taken<T: Serialize + DeserializeOwned + Clone + 'static>(one: T, count: usize) {
+        let bytes = encode(&vec![one; count]).expect("encodes");
+        let decoded = decode::<Vec<T>>(bytes);
+        assert_eq!(decoded.map(|values| values.len()).map_err(|error| error.to_string()), Ok(count));
+    }
+    for count in [1000, 5000, 100_000] {
+        taken(Row::default(), count);
+        taken(BTreeMap::<String, u32>::new(), count);
+        taken(Vec::<[u64; 27]>::new(), count);
+    }
+    // As a part of a batch as well.
+    let message = Bytes::from(vec![0; 2000]);
+    let mut decoder = Decoder::new(&message, MAX_DEPTH);
+    let part = decoder.split_off(1).expect("it is there");
+    assert_eq!(part.only::<Vec<[[u64; 32]; 32]>>().expect("it is empty").len(), 0);
 }
 
 /// Takes as much stack on each level as it has numbers, and several times that if it is built without optimisation.
