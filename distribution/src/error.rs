@@ -60,13 +60,13 @@ pub enum CallError<E = Infallible> {
         unit: QueueUnit,
     },
 
-    /// The call's own `.timeout()` passed.
+    /// The call's own `.timeout()` passed, or the master's [`default_timeout`](crate::MasterBuilder::default_timeout).
     #[error("{method} had no answer within {timeout:?}: {progress}")]
     #[non_exhaustive]
     TimedOut {
         /// The method that was called.
         method: MethodName,
-        /// The timeout that was set.
+        /// The timeout that was set, for the call or for all.
         timeout: Duration,
         /// How far the call had come.
         progress: Progress,

@@ -590,7 +590,11 @@ impl MasterBuilder {
         }
         if let Some(time) = self.limits.default_timeout.filter(|time| *time < SHORTEST_TIMEOUT || *time > LONGEST_TIME)
         {
-            return Err(Error::setting("default_timeout", format!("{time:?}"), "it must lie between 1 ms and a year"));
+            return Err(Error::setting(
+                "default_timeout",
+                format!("{time:?}"),
+                "it must lie between 1 ms and a year; leave it out for no timeout",
+            ));
         }
         for (name, count) in [
             ("handshakes", self.limits.handshakes),

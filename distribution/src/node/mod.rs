@@ -292,15 +292,17 @@ impl NodeBuilder {
         self
     }
 
-    /// The name by which people know the node: in errors, logs and lists. Host name and process number
-    /// unless set. Need not be unique.
+    /// The name by which people know the node: in errors, logs and lists, 1 to 128 bytes without blanks. Host name and
+    /// process number unless set. Several nodes that came by the same credential may have the same name; one that is in use
+    /// by another credential is refused.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
     /// How many compute calls run at once, each on a thread of its own; from 1 to 65,536. One per core unless set. A
-    /// handler's own parallel iterators run on rayon's global pool, as in any program.
+    /// master refuses a node with more than its [`max_slots_per_node`](crate::MasterBuilder::max_slots_per_node), which is
+    /// 1,024 unless set. A handler's own parallel iterators run on rayon's global pool, as in any program.
     pub fn slots(mut self, slots: usize) -> Self {
         self.slots = Some(slots);
         self

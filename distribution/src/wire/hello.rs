@@ -186,8 +186,9 @@ pub(crate) enum HelloError {
     Security { theirs: u8, ours: Security },
     /// At a node; what answers may be a master with a token, or something else altogether.
     #[error(
-        "it speaks TLS, so it is no master or one that takes nothing without proof. Give this node the line that the master \
-         printed at its first start (DISTRIBUTION_TOKEN, .token(..) or .token_file(..)), or .certificates(..)"
+        "it speaks TLS. If it is the master, it wants a join token or a certificate, and this node has none: give it the line \
+         that the master printed at its first start (DISTRIBUTION_TOKEN, .token(..) or .token_file(..)), or .certificates(..). \
+         If not, the address is another server's"
     )]
     MasterSpeaksTls,
     /// At a master without security.
