@@ -2,13 +2,22 @@
 //!
 //! Whether they have changed is seen by what they hold: who may write to a file can set its length and times as well. They
 //! are read whole at each look, and small.
+//!
+//! Connections of anybody's cause looks, and a file may be on a network that is slow or hangs. So one look serves all that
+//! wait for one, the next begins only when it has ended, and there are at most a hundred a second.
 
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
+use tokio::{
+    sync::{Mutex as Turn, watch},
+    task::spawn_blocking,
+    time::{Instant, sleep_until},
+};
 
 use super::trusted_file::Contents;
 use crate::error::Error;
@@ -16,7 +25,10 @@ use crate::error::Error;
 /// SHA-256 over what all files hold. Kept in place of what they hold, which is secret.
 type Held = [u8; 32];
 
-/// What holds while the files are of no use.
+/// The time from the beginning of one look to that of the next.
+const PACE: Duration = Duration::from_millis(10);
+
+/// What holds while the files cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnTrouble {
     /// What was there before: files that belong together are replaced one by one.
@@ -35,7 +47,14 @@ pub(crate) struct Watched<T> {
     seen: Mutex<Seen>,
     /// Never locked for longer than a copy takes.
     current: Mutex<Arc<T>>,
+    /// What the look will find that has not begun yet, if somebody waits for one.
+    next: Mutex<Option<watch::Receiver<Option<Looked<T>>>>>,
+    /// Held by the look that is under way. When it began.
+    turn: Turn<Option<Instant>>,
 }
+
+/// What a look has found for all that wait for it, or why the files cannot be used.
+type Looked<T> = Result<Arc<T>, Arc<str>>;
 
 /// Reads the files; makes a value of them if they do not hold this any more.
 type Read<T> = dyn Fn(Held) -> Result<Option<(T, Held)>, Error> + Send + Sync;
@@ -62,7 +81,8 @@ impl<T> Watched<T> {
             let held = held(&contents);
             if held == before { Ok(None) } else { load(&contents).map(|value| Some((value, held))) }
         };
-        Ok(Self { files, read: Box::new(read), on_trouble, seen, current })
+        let (next, turn) = (Mutex::new(None), Turn::new(None));
+        Ok(Self { files, read: Box::new(read), on_trouble, seen, current, next, turn })
     }
 
     /// Whether it may become another.
@@ -79,12 +99,14 @@ impl<T> Watched<T> {
     ///
     /// # Errors
     ///
-    /// Why they are of no use, if that is not to be passed over.
+    /// Why they cannot be used, if that is not to be passed over.
     pub(crate) fn look(&self) -> Result<Arc<T>, Error> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match (self.read)(seen.held) {
             Ok(None) => {
-                seen.complained.clear();
+                if !std::mem::take(&mut seen.complained).is_empty() {
+                    tracing::info!(files = ?self.files, "these files can be used again, and hold what they did");
+                }
                 Ok(self.current())
             }
             Ok(Some((value, held))) => {
@@ -99,10 +121,10 @@ impl<T> Watched<T> {
                 let complaint = error.to_string();
                 if complaint != seen.complained {
                     let until_then = match self.on_trouble {
-                        OnTrouble::Keep => "what was there before holds",
-                        OnTrouble::Fail => "nobody is let in",
+                        OnTrouble::Keep => "What they held before stays in force",
+                        OnTrouble::Fail => "Nobody new is let in until they can; nodes that are registered stay",
                     };
-                    tracing::error!(files = ?self.files, %error, "changed and of no use; until they are, {until_then}");
+                    tracing::error!(files = ?self.files, "these files cannot be used: {error}. {until_then}");
                     seen.complained = complaint;
                 }
                 match self.on_trouble {
@@ -110,6 +132,58 @@ impl<T> Watched<T> {
                     OnTrouble::Fail => Err(error),
                 }
             }
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Watched<T> {
+    /// What the files held at a time after this was called, without holding up the thread. May wait for two looks: the one
+    /// under way may have read before they changed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`look`](Self::look).
+    pub(crate) async fn look_in_turn(self: &Arc<Self>) -> Looked<T> {
+        if !self.may_change() {
+            return Ok(self.current());
+        }
+        loop {
+            let mut next = self.next();
+            if let Ok(looked) = next.wait_for(Option::is_some).await {
+                if let Some(looked) = &*looked {
+                    return looked.clone();
+                }
+            }
+            // The look panicked or its runtime has ended. If it is this one, this is polled no more.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn next(self: &Arc<Self>) -> watch::Receiver<Option<Looked<T>>> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*next {
+            Some(receiver) if receiver.has_changed().is_ok() => receiver.clone(),
+            _ => {
+                let (found, receiver) = watch::channel(None);
+                *next = Some(receiver.clone());
+                // Apart from who asks, who may go away while a file hangs.
+                tokio::spawn(Arc::clone(self).take_turn(found));
+                receiver
+            }
+        }
+    }
+
+    async fn take_turn(self: Arc<Self>, found: watch::Sender<Option<Looked<T>>>) {
+        let mut turn = self.turn.lock().await;
+        if let Some(begun) = *turn {
+            sleep_until(begun + PACE).await;
+        }
+        *turn = Some(Instant::now());
+        // Who comes from here on may know of something that this look will not see.
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let watched = Arc::clone(&self);
+        if let Ok(looked) = spawn_blocking(move || watched.look()).await {
+            found.send_replace(Some(looked.map_err(|error| error.to_string().into())));
         }
     }
 }
@@ -154,6 +228,61 @@ mod tests {
             go_on.send(()).expect("it reads");
             assert_eq!(look.join().expect("looks"), 7);
         });
+    }
+
+    /// One that says when it begins to read, and goes on when it is told to.
+    fn slow() -> (Arc<Watched<u32>>, tokio::sync::mpsc::UnboundedReceiver<()>, mpsc::Sender<()>) {
+        let (begun, has_begun) = tokio::sync::mpsc::unbounded_channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let (may_go_on, is_first) = (Mutex::new(may_go_on), Mutex::new(true));
+        let read = move || {
+            if !std::mem::take(&mut *is_first.lock().expect("is whole")) {
+                begun.send(()).expect("the test waits");
+                may_go_on.lock().expect("is whole").recv().expect("the test goes on");
+            }
+            Ok([])
+        };
+        let files = vec!["slow".into()];
+        let watched = Watched::new(files, OnTrouble::Fail, read, |_: &[Contents; 0]| Ok(7)).expect("loads");
+        (Arc::new(watched), has_begun, go_on)
+    }
+
+    #[tokio::test]
+    async fn a_flood_waits_for_two_looks_and_blocks_one_thread() {
+        let (watched, mut has_begun, go_on) = slow();
+        let ask = || {
+            let watched = Arc::clone(&watched);
+            tokio::spawn(async move { watched.look_in_turn().await.map(|value| *value) })
+        };
+        let first = ask();
+        has_begun.recv().await.expect("it reads");
+        // The one under way is not for them: what they know of may have happened since it began.
+        let flood: Vec<_> = (0..1000).map(|_| ask()).collect();
+        tokio::task::yield_now().await;
+        // Nor does it end when nobody waits for it any more.
+        first.abort();
+        has_begun.try_recv().expect_err("one thread at a time");
+        go_on.send(()).expect("it reads");
+        has_begun.recv().await.expect("it reads again");
+        go_on.send(()).expect("it reads");
+        for asked in flood {
+            assert_eq!(asked.await.expect("does not panic"), Ok(7));
+        }
+        has_begun.try_recv().expect_err("one look was enough for all of them");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_are_a_hundred_a_second_at_most() {
+        let (watched, mut has_begun, go_on) = slow();
+        let start = Instant::now();
+        let mut looks = 0;
+        while start.elapsed() < Duration::from_secs(1) {
+            go_on.send(()).expect("it reads");
+            watched.look_in_turn().await.expect("holds");
+            has_begun.recv().await.expect("it has read");
+            looks += 1;
+        }
+        assert!((50..=102).contains(&looks), "{looks}");
     }
 
     #[test]

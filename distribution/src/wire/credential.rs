@@ -210,13 +210,24 @@ impl Generation {
                 let Some([own, between @ ..]) = credential.certificates.as_deref() else {
                     return Err(Invalid::Revoked);
                 };
-                match authority.verify_client_cert(own, between, UnixTime::now()) {
-                    Ok(_) => Ok(()),
-                    Err(TlsError::InvalidCertificate(
-                        CertificateError::Expired | CertificateError::ExpiredContext { .. },
-                    )) => Err(Invalid::Expired),
-                    Err(_) => Err(Invalid::Revoked),
+                let mut time = UnixTime::now();
+                loop {
+                    match authority.verify_client_cert(own, between, time) {
+                        // Valid when it was let in, so that the clock was set back since. All else must hold still, and is
+                        // looked at only for a time at which it is valid.
+                        Err(TlsError::InvalidCertificate(CertificateError::NotValidYetContext {
+                            not_before, ..
+                        })) if not_before > time => time = not_before,
+                        verified => break verified,
+                    }
                 }
+                .map(drop)
+                .map_err(|error| match error {
+                    TlsError::InvalidCertificate(
+                        CertificateError::Expired | CertificateError::ExpiredContext { .. },
+                    ) => Invalid::Expired,
+                    _ => Invalid::Revoked,
+                })
             }
         }
     }
@@ -239,8 +250,10 @@ impl Generation {
 
 #[cfg(all(test, feature = "tls"))]
 mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd};
+
     use super::*;
-    use crate::security::token_file;
+    use crate::security::{Certificates, token_file};
 
     fn server(tokens: Vec<Token>) -> TokenServer {
         let folder = tempfile::tempdir().expect("a folder");
@@ -263,6 +276,40 @@ mod tests {
         let invalid = Generation::Token(Arc::new(server)).invalid(open);
         let invalid: Vec<_> = invalid.into_iter().map(|(number, _, invalid)| (number, invalid)).collect();
         assert_eq!(invalid, [0, 1, 2].map(|number| (number, Invalid::Revoked)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_takes_no_certificate_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ca.pem");
+        let authority = || {
+            let key = KeyPair::generate().expect("a key");
+            let mut params = CertificateParams::new(Vec::new()).expect("no names");
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            // From a time on that this clock has not seen, as are those below.
+            params.not_before = date_time_ymd(2900, 1, 1);
+            params.not_after = date_time_ymd(3000, 1, 1);
+            let certificate = params.self_signed(&key).expect("signs");
+            std::fs::write(&file, certificate.pem()).expect("writes");
+            let contents = Certificates::new(&file, &file, &file).read_authority().expect("reads");
+            (
+                Issuer::new(params, key),
+                Generation::Certificates(Arc::new(tls::authority(&contents[0]).expect("is one"))),
+            )
+        };
+        let ((old, by_old), (_, by_new)) = (authority(), authority());
+        let shown = |from, until| {
+            let mut params = CertificateParams::new(vec!["n1".to_owned()]).expect("a name");
+            (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            let key = KeyPair::generate().expect("a key");
+            let certificate = params.signed_by(&key, &old).expect("signs").der().clone();
+            Credential::of_certificates(Access::Nodes, Some([certificate].into()))
+        };
+        let young = shown(2950, 2960);
+        assert_eq!(by_old.check(&young), Ok(()));
+        assert_eq!(by_new.check(&young), Err(Invalid::Revoked), "another authority does not vouch for it");
+        assert_eq!(by_old.check(&shown(1990, 2000)), Err(Invalid::Expired));
     }
 
     #[test]

@@ -9,9 +9,9 @@ use std::{io::Write, path::Path, sync::Arc};
 
 #[cfg(feature = "tls")]
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName, server::Acceptor};
-use tokio::net::TcpStream;
 #[cfg(feature = "tls")]
-use tokio::{io::AsyncWriteExt, task::spawn_blocking};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 #[cfg(feature = "tls")]
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
 
@@ -280,14 +280,13 @@ impl MasterGuard {
         }
     }
 
-    /// What the files hold now, as far as they can be used: to be compared with what they held before. Reads files, so not
-    /// for a thread that others wait for.
+    /// What the files hold now, as far as they can be used: to be compared with what they held before.
     #[cfg(feature = "tls")]
-    pub(crate) fn look(&self) -> Option<Generation> {
+    pub(crate) async fn look(&self) -> Option<Generation> {
         match self {
             Self::Open => None,
-            Self::Token(watched) => watched.look().ok().map(Generation::Token),
-            Self::Certificates(files, _) => files.authority.look().ok().map(Generation::Certificates),
+            Self::Token(watched) => watched.look_in_turn().await.ok().map(Generation::Token),
+            Self::Certificates(files, _) => files.authority.look_in_turn().await.ok().map(Generation::Certificates),
         }
     }
 
@@ -502,9 +501,7 @@ impl NodeGuard {
 /// Looks at files without holding up other connections.
 #[cfg(feature = "tls")]
 async fn look<T: Send + Sync + 'static>(watched: &Arc<Watched<T>>) -> Result<Arc<T>, HelloError> {
-    let watched = Arc::clone(watched);
-    let looked = spawn_blocking(move || watched.look()).await.map_err(|error| HelloError::Io(error.into()))?;
-    looked.map_err(|error| HelloError::NotReady(error.to_string()))
+    watched.look_in_turn().await.map_err(|reason| HelloError::NotReady(reason.to_string()))
 }
 
 #[cfg(feature = "tls")]
