@@ -494,7 +494,8 @@ pub enum Error {
 
     /// A token is none, or is not whole.
     #[error(
-        "{place} cannot be used as a join token: {reason}. Take the line that the master printed, or a line of its token file"
+        "{place} cannot be used as a join token: {reason}. Take the line that the master printed, or a line of its \
+         token file that begins with `dtok1_`"
     )]
     #[non_exhaustive]
     Token {

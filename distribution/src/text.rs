@@ -34,6 +34,22 @@ pub(crate) fn is_shown(character: char) -> bool {
     }
 }
 
+/// Whether a text can be the name of a node.
+///
+/// # Errors
+///
+/// What it must be.
+pub(crate) fn check_node_name(name: &str) -> Result<(), &'static str> {
+    if !(1..=128).contains(&name.len()) || !is_plain(name) || name.trim() != name {
+        return Err("must have 1 to 128 bytes, no blank at its ends, and no control characters or invisible ones");
+    }
+    // It stands in sentences, and could go on with one.
+    if name.contains(' ') {
+        return Err("must have no blanks");
+    }
+    Ok(())
+}
+
 /// The text on one line: what is not plain is escaped as in a Rust literal, and what goes beyond `most` bytes is cut off.
 pub(crate) fn in_one_line(text: &str, most: usize) -> String {
     escape(text, most, |_| false)

@@ -33,8 +33,8 @@ pub fn node() -> NodeBuilder {
 }
 
 /// What the environment of a process has to say, so that its nodes may join.
-pub fn token_for_children() -> String {
-    TOKEN.as_ref().map(|(_, token)| token.expose().to_owned()).unwrap_or_default()
+pub fn token_for_children() -> Option<(&'static str, &'static str)> {
+    TOKEN.as_ref().map(|(_, token)| ("DISTRIBUTION_TOKEN", token.expose()))
 }
 
 /// Runs all tests of this program but the one that asks for it, over TLS.

@@ -49,7 +49,7 @@ fn start(master: &Master, name: &str) -> Child {
     let mut command = Command::new(std::env::current_exe().expect("this test"));
     command.args(["--exact", "serves_as_a_node", "--nocapture"]);
     command.env("FRAGILE_NODE", format!("{} {name}", master.local_addr()));
-    command.env("DISTRIBUTION_TOKEN", transport::token_for_children());
+    command.env_remove("DISTRIBUTION_TOKEN").envs(transport::token_for_children());
     command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().expect("starts")
 }
 

@@ -387,7 +387,7 @@ async fn one_call_that_kills_its_nodes_takes_no_other_with_it() {
     let start = |number: usize| {
         let mut command = tokio::process::Command::new(&program);
         command.args(["--exact", "serves_as_a_node", "--nocapture"]).env("TALLY_NODE", format!("{addr} n{number}"));
-        command.env("DISTRIBUTION_TOKEN", transport::token_for_children());
+        command.env_remove("DISTRIBUTION_TOKEN").envs(transport::token_for_children());
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         command.kill_on_drop(true).spawn().expect("starts")
     };

@@ -489,14 +489,17 @@ impl MasterBuilder {
     ///
     /// The file is looked at with each connection, so that tokens can be changed under a running master: see
     /// [`Token::issue`]. A token whose line is taken out lets nobody in any more, and nodes that came by it are disconnected
-    /// within a heartbeat. Without any line nobody is let in.
+    /// within a heartbeat; so are those whose token [`Token::issue`] has dropped, the third-newest for the same use. Nodes
+    /// that were given such a token as text then end with an error, and those that read theirs from a file go on trying.
+    /// Without any line nobody is let in. What stands behind a token as `id=` is what logs and
+    /// [`Principal::credential`](crate::Principal::credential) call it.
     ///
     /// On Unix the two files are used only if nobody but the process's user and root could have put them there or written
     /// to them. They must be regular files that belong to one of these two, and so must each folder down to them. Nobody
     /// else may be able to write to a file, or to a folder unless it is one like `/tmp` (with the sticky bit). Symbolic
     /// links are followed where they belong to the same two, so the files may be a secret that Kubernetes has mounted. (A
     /// new token is written where a link leads.) Whatever is otherwise is an error that says what to do; under a master
-    /// that runs it is logged, and nobody is let in until it is mended.
+    /// that runs it is logged, and nobody new is let in until it is mended; nodes that are registered stay.
     #[cfg(feature = "tls")]
     pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.security.token_file = Some(file.into());

@@ -345,7 +345,10 @@ impl NodeBuilder {
 
     /// Registers by this token, the line that the master printed at its first start, over TLS 1.3: the node checks the
     /// master by it, and the master the node. `DISTRIBUTION_TOKEN` in the environment does the same for a node that is
-    /// told nothing else.
+    /// told nothing else; set and empty, it is an error.
+    ///
+    /// A node whose token the master does not take any more ends with an error: see [`Token::issue`](crate::Token::issue).
+    /// One that is to go on with a newer token is given a [token file](Self::token_file).
     ///
     /// Processes that the program starts inherit its environment, and the token with it. Where handlers start other
     /// programs, take it out by [`Command::env_remove`](std::process::Command::env_remove), or use a

@@ -19,7 +19,7 @@ mod watched;
 
 use std::net::SocketAddr;
 #[cfg(feature = "tls")]
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{ffi::OsString, fmt, path::PathBuf, sync::Arc};
 
 #[cfg(feature = "tls")]
 use zeroize::Zeroizing;
@@ -109,8 +109,7 @@ impl Choices {
         if self.local || self.is_made() {
             return Ok(self.token_file.clone());
         }
-        let is_set = |name| std::env::var_os(name).filter(|text| !text.to_string_lossy().trim().is_empty());
-        match (is_set(TOKEN_FILE_VARIABLE), is_set(TOKEN_VARIABLE)) {
+        match (variable(TOKEN_FILE_VARIABLE)?, variable(TOKEN_VARIABLE)?) {
             (Some(file), Some(_)) => Err(Error::setting(
                 TOKEN_FILE_VARIABLE,
                 format_args!("set to {file:?} beside `{TOKEN_VARIABLE}`"),
@@ -128,8 +127,8 @@ impl Choices {
             None if self.local => (None, TOKEN_VARIABLE),
             None => {
                 // What is no text is no token either, and says so there.
-                let set = std::env::var_os(TOKEN_VARIABLE).map(|text| text.to_string_lossy().into_owned());
-                (set.filter(|text| !text.trim().is_empty()).map(TokenText::new), TOKEN_VARIABLE)
+                let set = variable(TOKEN_VARIABLE)?.map(|text| text.to_string_lossy().into_owned());
+                (set.map(TokenText::new), TOKEN_VARIABLE)
             }
         };
         let token = text.map(|text| text.parse(place)).transpose()?;
@@ -140,6 +139,19 @@ impl Choices {
             }
             _ => Ok(token),
         }
+    }
+}
+
+/// What a variable of the environment is set to. One that is set to nothing comes from a script that failed to fill it, and
+/// must not make a node that has no security of one that was to have some.
+#[cfg(feature = "tls")]
+fn variable(name: &'static str) -> Result<Option<OsString>, Error> {
+    match std::env::var_os(name) {
+        Some(text) if text.to_string_lossy().trim().is_empty() => {
+            let reason = "it is set in the environment, and to nothing; unset it, or give it what belongs there";
+            Err(Error::setting(name, "empty", reason))
+        }
+        set => Ok(set),
     }
 }
 

@@ -72,14 +72,22 @@ pub struct Token {
     name: Option<Arc<str>>,
 }
 
-/// What stands behind the token in a line of a token file, before the name of its node.
+/// What stands behind the token in a line of a token file, before its id: for people, and not read.
+pub(super) const ID: &str = "id=";
+
+/// What stands behind that, before the name of its node.
 pub(super) const NAME: &str = "name=";
 
 impl Token {
     /// Puts a new token into a master's token file, which is made where there is none. The newest one before it for
     /// the same access stays valid, and any older ones are dropped: so two are valid at a time, and nodes can be given
-    /// the new one before the old one ends. A running master sees the change with the next connection; nodes that are
-    /// registered stay so.
+    /// the new one before the old one ends.
+    ///
+    /// A running master takes the new token with the next connection. Nodes that came by one that was dropped are
+    /// disconnected within a heartbeat. Those that were given it as text
+    /// ([`NodeBuilder::token`](crate::NodeBuilder::token) or `DISTRIBUTION_TOKEN`) then end with an error; those that read
+    /// it from a file go on trying until the file holds a valid one. Nodes that came by a token that is still valid stay.
+    /// So give every node the new token before you issue another.
     ///
     /// # Errors
     ///
@@ -99,7 +107,7 @@ impl Token {
     /// # Errors
     ///
     /// Those of [`issue`](Self::issue), and [`Error::Setting`] for a name that no node can have: it has 1 to 128 bytes,
-    /// neither control nor invisible characters, and no space around it.
+    /// neither control nor invisible characters, and no blanks.
     pub fn issue_for_node(file: impl AsRef<Path>, name: &str) -> Result<Self, Error> {
         token_file::issue(file.as_ref(), Access::Nodes, Some(name))
     }
@@ -165,20 +173,13 @@ impl Token {
         let text = text.trim();
         // `DISTRIBUTION_TOKEN=…` is what a master prints, and what people copy.
         let text = text.strip_prefix("DISTRIBUTION_TOKEN=").unwrap_or(text);
-        let (text, name) = match text.split_once(char::is_whitespace) {
-            None => (text, None),
-            Some((text, behind)) => match behind.trim().strip_prefix(NAME) {
-                Some(name) if !name.trim().is_empty() => (text, Some(name.trim())),
-                _ => {
-                    return Err(format!(
-                        "behind the token, `{NAME}` and the name of a node may stand, and nothing else"
-                    ));
-                }
-            },
-        };
+        let (text, behind) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let Some(rest) = text.strip_prefix(PREFIX) else {
-            return Err(format!("a token begins with `{PREFIX}`, and this does not"));
+            let is_quoted = text.starts_with(['"', '\'', '`', '\u{2018}', '\u{201c}', '\u{201e}', '\u{ab}']);
+            let hint = if is_quoted { ": take the quotes away" } else { "" };
+            return Err(format!("a token begins with `{PREFIX}`, and this does not{hint}"));
         };
+        let name = name_behind(behind)?;
         let known = Access::ALL.into_iter().find_map(|access| {
             let encoded = rest.strip_prefix(access.name())?.strip_prefix('_')?;
             Some((access, encoded))
@@ -208,6 +209,23 @@ impl Token {
 
     pub(crate) fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+}
+
+/// The name of a node in what stands behind a token, of `id=…` and `name=…` with either left out.
+fn name_behind(text: &str) -> Result<Option<&str>, String> {
+    let text = text.trim();
+    let text = match text.strip_prefix(ID) {
+        Some(behind) => behind.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim()),
+        None => text,
+    };
+    match text.strip_prefix(NAME).map(str::trim) {
+        Some(name) if !name.is_empty() => Ok(Some(name)),
+        None if text.is_empty() => Ok(None),
+        _ => Err(format!(
+            "behind the token, `{ID}` with its id and `{NAME}` with the name of a node may stand, in this order, and \
+             nothing else"
+        )),
     }
 }
 
@@ -273,7 +291,11 @@ mod tests {
         let token = token(Access::Nodes);
         let read = Token::parse(&format!("{} name=worker 1 \n", token.expose())).expect("is one");
         assert_eq!((read.name(), read.expose()), (Some("worker 1"), token.expose()));
-        for behind in [" name=", " worker", " x"] {
+        for (behind, name) in [(" id=1a2b3c4d", None), ("\tid=x  name=n1\n", Some("n1"))] {
+            let read = Token::parse(&format!("DISTRIBUTION_TOKEN={}{behind}", token.expose())).expect("is one");
+            assert_eq!((read.name(), read.expose()), (name, token.expose()));
+        }
+        for behind in [" name=", " worker", " x", " id=1 x", " id=1 name=", " name"] {
             let reason = Token::parse(&format!("{}{behind}", token.expose())).expect_err("is more than a token");
             assert!(reason.contains("behind the token"), "{reason}");
         }
@@ -295,6 +317,16 @@ mod tests {
             assert!(end < 11 || reason.contains("not whole"), "{reason}");
         }
         assert!(Token::parse(&format!("{whole}{whole}")).expect_err("two").contains("two ran together"));
+    }
+
+    #[test]
+    fn quotes_around_it_are_told() {
+        let whole = token(Access::Nodes).expose().to_owned();
+        for quoted in [format!("\"{whole}\""), format!("DISTRIBUTION_TOKEN='{whole}'")] {
+            let reason = Token::parse(&quoted).expect_err("is in quotes");
+            assert!(reason.contains("take the quotes away"), "{reason}");
+        }
+        assert!(!Token::parse("x").expect_err("is none").contains("quotes"));
     }
 
     #[test]

@@ -14,21 +14,19 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{
     certificates::pem_fault,
     policy::Access,
-    token::{NAME, Token, fingerprint_of},
+    token::{ID, NAME, Token, fingerprint_of},
     trusted_file::{self, Contents, FileError},
 };
-use crate::{error::Error, text::is_plain};
+use crate::{error::Error, text::check_node_name};
 
 /// Tokens for the same access and name that are valid at a time: the newest, and the one before it.
 const VALID: usize = 2;
 
-/// How long the name of a node may be, in bytes.
-const LONGEST_NAME: usize = 128;
-
 const HEADING: &str = "\
 # Join tokens of a `distribution` master, newest first. Whoever has one can join the cluster.
 # Take a line out, and its token is not valid any more: nodes that came by it are put out within a heartbeat.
-# `name=` behind a token says which node it is for.
+# `id=` behind a token is what logs and `NodeInfo::principal` call it: it is not secret.
+# `name=` behind that says which node it is for.
 ";
 
 /// What a master needs to take peers in by token.
@@ -61,11 +59,8 @@ pub(crate) fn prepare(file: &Path) -> Result<Option<Token>, Error> {
 }
 
 pub(super) fn issue(file: &Path, access: Access, name: Option<&str>) -> Result<Token, Error> {
-    let can_be = |name: &str| (1..=LONGEST_NAME).contains(&name.len()) && name.trim() == name && is_plain(name);
-    if let Some(name) = name.filter(|name| !can_be(name)) {
-        let reason =
-            "a node's name has 1 to 128 bytes, neither control nor invisible characters, and no space around it";
-        return Err(Error::setting("name", format_args!("{name:?}"), reason));
+    if let Some(name) = name {
+        check_node_name(name).map_err(|reason| Error::setting("name", format_args!("{name:?}"), reason))?;
     }
     // Of a file that is there, the key must be too: a new one would make a token that the master does not take.
     let (certificate, before) = match trusted_file::exists(file).map_err(|error| unreadable(file, error))? {
@@ -202,11 +197,15 @@ fn write(file: &Path, tokens: &[Token], replace: bool) -> Result<(), FileError> 
     text.reserve_exact(
         tokens
             .iter()
-            .map(|token| token.expose().len() + token.name().map_or(0, |name| name.len() + NAME.len() + 1) + 1)
+            .map(|token| {
+                let behind = [(ID, token.id().len()), (NAME, token.name().map_or(0, str::len))];
+                token.expose().len() + behind.map(|(what, length)| 1 + what.len() + length).iter().sum::<usize>() + 1
+            })
             .sum(),
     );
     for token in tokens {
         text.push_str(token.expose());
+        text.extend([" ", ID, &token.id()]);
         if let Some(name) = token.name() {
             text.extend([" ", NAME, name]);
         }
@@ -294,6 +293,34 @@ mod tests {
             assert_eq!(fs::metadata(&file).expect("is there").permissions().mode() & 0o777, 0o600);
         }
         assert_eq!(load(&file).expect("belongs together").tokens.len(), 3);
+    }
+
+    #[test]
+    fn a_line_says_what_logs_call_its_token() {
+        let folder = folder();
+        let file = folder.path().join("cluster.token");
+        let first = prepare(&file).expect("writes").expect("made one");
+        let bound = Token::issue_for_node(&file, "n1").expect("writes");
+        let text = fs::read_to_string(&file).expect("reads");
+        let lines: Vec<_> = text.lines().filter(|line| line.starts_with("dtok1_")).map(str::to_owned).collect();
+        let line = |token: &Token, name: &str| format!("{} id={}{name}", token.expose(), token.id());
+        assert_eq!(lines, [line(&bound, " name=n1"), line(&first, "")]);
+        // As files were before, and as people write them.
+        let without: Vec<_> = lines.iter().map(|line| line.replace(" id=", " id=x")).collect();
+        fs::write(&file, without.join("\n")).expect("writes");
+        assert_eq!(ids(&file), [bound.id(), first.id()]);
+    }
+
+    #[test]
+    fn a_token_is_issued_for_names_that_nodes_can_have() {
+        let folder = folder();
+        let file = folder.path().join("cluster.token");
+        for name in ["", "worker 1", " n1", "n\u{200b}1", &"n".repeat(129)] {
+            let why = Token::issue_for_node(&file, name).expect_err("no node is called so").to_string();
+            assert!(why.contains("`name` cannot be") && why.contains("must have"), "{why}");
+        }
+        assert!(!file.exists());
+        Token::issue_for_node(&file, &"n".repeat(128)).expect("a node may be called so");
     }
 
     #[test]

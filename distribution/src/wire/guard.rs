@@ -5,7 +5,11 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 #[cfg(feature = "tls")]
-use std::{io::Write, path::Path, sync::Arc};
+use std::{
+    io::{ErrorKind, Write},
+    path::Path,
+    sync::Arc,
+};
 
 #[cfg(feature = "tls")]
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName, server::Acceptor};
@@ -512,7 +516,10 @@ async fn connect(
 ) -> Result<(Channel, Binding), HelloError> {
     let connected = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
     let stream = connected.map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => HelloError::Closed("TLS handshake"),
+        ErrorKind::UnexpectedEof
+        | ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe => HelloError::NoHandshake,
         _ => HelloError::Io(error),
     })?;
     let binding = stream.get_ref().1.export_keying_material([0; 32], BINDING_LABEL, None);

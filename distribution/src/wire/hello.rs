@@ -33,7 +33,7 @@ use crate::{
     error::CodecError,
     hash::method_id,
     security::Access,
-    text::{LONGEST, in_one_line, is_plain},
+    text::{LONGEST, check_node_name, in_one_line, is_plain},
 };
 
 /// Changes with everything that an older peer would misread.
@@ -215,15 +215,22 @@ pub(crate) enum HelloError {
     #[cfg(feature = "tls")]
     #[error("too many others register at the moment; it asks to try again after {0:?}")]
     Busy(Duration),
+    /// At a node.
+    #[cfg(feature = "tls")]
+    #[error(
+        "it closed the connection before the TLS handshake was complete; look at the master's log (its token file or \
+         certificates may be unusable)"
+    )]
+    NoHandshake,
     #[cfg(feature = "tls")]
     #[error("the TLS handshake failed: {}", in_one_line(.0, LONGEST))]
     Tls(String),
     #[cfg(feature = "tls")]
     #[error("{0}")]
     NotAdmitted(Admission),
-    /// At the end that has trouble with files of its own.
+    /// At a master. (A node goes on with what its files held before.)
     #[cfg(feature = "tls")]
-    #[error("this end is not ready: {0}")]
+    #[error("this master's files cannot be used: {0}")]
     NotReady(String),
     #[cfg(feature = "tls")]
     #[error("it has the master's key and does not know the secret: somebody has taken the key. Make new token files")]
@@ -388,11 +395,8 @@ impl Registration {
             }
             Ok(())
         };
-        short("node name", &self.name, LONGEST_NAME)?;
-        // It stands in sentences, and could go on with one.
-        if self.name.contains(' ') {
-            return Err(format!("the node name `{}` must have no blanks", self.name));
-        }
+        check_node_name(&self.name)
+            .map_err(|reason| format!("the node name `{}` {reason}", in_one_line(&self.name, 40)))?;
         if self.slots == 0 || self.slots > 65_536 {
             return Err(format!("{} slots: a node has 1 to 65536", self.slots));
         }

@@ -182,18 +182,26 @@ async fn an_authority_that_anybody_may_write_lets_nobody_in() {
 async fn a_token_file_that_the_environment_names() {
     let hold = Stronghold::with_token().await;
     let (program, file) = (example("arith"), hold.file.display().to_string());
-    let run = |token: &str, file: &str| {
-        let [token, file] = [format!("DISTRIBUTION_TOKEN={token}"), format!("DISTRIBUTION_TOKEN_FILE={file}")];
+    let run = |environment: &[&str]| {
         let address = hold.addr().to_string();
         let program = program.to_str().expect("plain");
-        Process::start(Path::new("env"), &[&token, &file, program, "node", "--master", &address, "--name", "by-file"])
+        let arguments = [program, "node", "--master", &address, "--name", "by-file"];
+        Process::start(Path::new("env"), &[environment, &arguments].concat())
     };
-    let _node = run("", &file);
+    let by_file = |file: &str| format!("DISTRIBUTION_TOKEN_FILE={file}");
+    let _node = run(&[&by_file(&file)]);
     soon("the node", hold.master.wait_for_nodes(1)).await;
-    let mut both = run(hold.token().expose(), &file);
+    // As a script sets them whose secret was not there.
+    for empty in ["DISTRIBUTION_TOKEN=", "DISTRIBUTION_TOKEN= ", "DISTRIBUTION_TOKEN_FILE="] {
+        let mut node = run(&[empty]);
+        let name = empty.split('=').next().expect("a name");
+        tells(&node.log_with("error").await, &[&format!("`{name}` cannot be empty"), "unset it, or give it"]);
+        assert!(!soon("its end", node.ended()).await.success());
+    }
+    let mut both = run(&[&by_file(&file), &format!("DISTRIBUTION_TOKEN={}", hold.token().expose())]);
     tells(&both.log_with("error").await, &["DISTRIBUTION_TOKEN_FILE", "beside `DISTRIBUTION_TOKEN`", "choose"]);
     assert!(!soon("its end", both.ended()).await.success());
-    let mut none = run("", &format!("{file}.none"));
+    let mut none = run(&[&by_file(&format!("{file}.none"))]);
     tells(&none.log_with("error").await, &["cluster.token.none", "there is no such file"]);
     assert!(!soon("its end", none.ended()).await.success());
 }

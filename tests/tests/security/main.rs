@@ -498,7 +498,7 @@ async fn a_node_takes_up_the_certificates_that_it_is_given() {
 }
 
 #[tokio::test]
-async fn files_that_are_of_no_use_are_named_at_the_start() {
+async fn files_that_cannot_be_used_are_named_at_the_start() {
     let authority = Authority::new("ours");
     let good = authority.issue("master", Purpose::Server, &["localhost"]);
     authority.issue("other", Purpose::Server, &["localhost"]);
@@ -507,12 +507,15 @@ async fn files_that_are_of_no_use_are_named_at_the_start() {
         let master = Master::builder().certificates(certificates).bind("127.0.0.1:0").await;
         master.expect_err("cannot start").to_string()
     };
-    tells(&start(Certificates::new("/nowhere/ca.pem", &pem, &key)).await, &["/nowhere/ca.pem", "No such file"]);
+    tells(&start(Certificates::new("/nowhere/ca.pem", &pem, &key)).await, &["/nowhere/ca.pem", "no folder /nowhere"]);
     tells(&start(Certificates::new(&ca, &key, &key)).await, &["master.key", "no `BEGIN CERTIFICATE` in it"]);
     tells(&start(Certificates::new(&ca, &pem, authority.path("other", "key"))).await, &["master.pem", "other.key"]);
+    let nowhere = Master::builder().token_file("/nowhere/cluster.token").bind("127.0.0.1:0").await;
+    let nowhere = nowhere.expect_err("cannot start").to_string();
+    tells(&nowhere, &["/nowhere/cluster.token", "there is no folder /nowhere; make the folder first"]);
     tells(&start(good.peer_name("not a name")).await, &["`peer_name`", "`not a name`"]);
     let missing = node().token_file("/nowhere/cluster.token").spawn("127.0.0.1:1").await.expect_err("cannot start");
-    tells(&missing.to_string(), &["/nowhere/cluster.token", "No such file"]);
+    tells(&missing.to_string(), &["/nowhere/cluster.token", "no folder /nowhere"]);
 }
 
 // What no security means.
@@ -690,9 +693,10 @@ async fn a_token_that_is_taken_out_of_the_file_is_worth_nothing() {
     let leaked = hold.token();
     let other = Token::issue(&hold.file, Access::Nodes).expect("writes");
     let text = fs::read_to_string(&hold.file).expect("reads");
-    fs::write(&hold.file, text.replace(leaked.expose(), "")).expect("writes");
+    let kept: Vec<_> = text.lines().filter(|line| !line.starts_with(leaked.expose())).collect();
+    fs::write(&hold.file, kept.join("\n")).expect("writes");
     tells(&refusal(node().token(leaked.expose()), hold.addr()).await, &["rotated out"]);
-    // The last one, so that the file is of no use: nobody gets in, and nobody is turned away for good either.
+    // The last one, so that the file cannot be used: nobody gets in, and nobody is turned away for good either.
     let text = fs::read_to_string(&hold.file).expect("reads");
     fs::write(&hold.file, text.replace(other.expose(), "dtok1_node_damaged")).expect("writes");
     let before = hold.master.stats();

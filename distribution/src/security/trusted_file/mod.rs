@@ -90,15 +90,21 @@ impl From<io::Error> for FileError {
 pub(crate) fn read(file: &Path) -> Result<Contents, FileError> {
     let found = system::Place::find(file)?;
     let Some((opened, others_can_read)) = found.file() else {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such file").into());
+        return Err(found.missing().into());
     };
     let bytes = read_whole(opened)?;
     Ok(Contents { file: file.to_owned(), bytes, others_can_read })
 }
 
-/// Whether there is such a file. One that must not be trusted is an error, as it is for [`read`].
+/// Whether there is such a file, or else a place to make one. One that must not be trusted is an error, as it is for [`read`].
 pub(crate) fn exists(file: &Path) -> Result<bool, FileError> {
-    Ok(system::Place::find(file)?.file().is_some())
+    match system::Place::find(file) {
+        Ok(found) => Ok(found.file().is_some()),
+        Err(error) if error.kind() == Some(io::ErrorKind::NotFound) => {
+            Err(io::Error::new(io::ErrorKind::NotFound, format!("{error}; make the folder first")).into())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes a file that its owner alone can read, whole or not at all. One that is there stays, and is an error of the kind

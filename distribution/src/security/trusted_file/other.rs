@@ -30,6 +30,11 @@ impl Place {
         self.file.as_ref().map(|file| (file, false))
     }
 
+    /// The error where there is none.
+    pub(super) fn missing(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::NotFound, "there is no such file")
+    }
+
     /// Writes a new file beside it, and gives it the name once it is whole.
     pub(super) fn write(self, bytes: &[u8], replace: bool) -> Result<(), FileError> {
         // An open file cannot be replaced everywhere.

@@ -136,6 +136,39 @@ fn a_folder_that_others_can_write_to_is_refused() {
 }
 
 #[test]
+fn all_folders_that_others_can_write_to_are_told_at_once() {
+    let root = folder();
+    let (upper, lower) = (root.path().join("upper"), root.path().join("upper/lower"));
+    fs::create_dir_all(&lower).expect("makes");
+    for path in [&upper, &lower] {
+        set_mode(path, 0o775);
+    }
+    let [told, advice] = [" and ", " "].map(|between| format!("{}{between}{}", upper.display(), lower.display()));
+    for name in ["none", "file", "folder/none", "../lower/file"] {
+        fs::write(lower.join("file"), "secret").expect("writes");
+        let parts = [&format!("the folders {told}, and")[..], &format!("`chmod go-w {advice}`")];
+        assert_refused(&lower.join(name), &parts);
+    }
+}
+
+#[test]
+fn what_is_missing_is_told() {
+    let root = folder();
+    let why = |name: &str| read(&root.path().join(name)).err().expect("is not there").to_string();
+    let target = root.path().join("target");
+    symlink("target", root.path().join("link")).expect("links");
+    assert_eq!(why("none"), "there is no such file");
+    assert_eq!(why("link"), format!("there is no such file: a link leads to {}", target.display()));
+    symlink("target/file", root.path().join("deeper")).expect("links");
+    for name in ["target/file", "deeper"] {
+        let expected = format!("there is no folder {}", target.display());
+        assert_eq!(why(name), expected);
+        let told = exists(&root.path().join(name)).expect_err("nowhere to make it").to_string();
+        assert_eq!(told, format!("{expected}; make the folder first"));
+    }
+}
+
+#[test]
 fn a_folder_of_another_user_is_refused() {
     if !is_root() {
         return;

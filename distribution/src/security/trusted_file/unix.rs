@@ -51,11 +51,20 @@ pub(super) struct Place {
     pub(super) folder: Folder,
     name: OsString,
     file: Option<(File, Metadata)>,
+    by_link: bool,
 }
 
 impl Place {
     pub(super) fn find(path: &Path) -> Result<Self, FileError> {
-        let mut folder = Folder::root()?;
+        let mut open = Vec::new();
+        let found = Self::walk(path, &mut open);
+        // All at once: where files are made for a group, each folder that somebody made is so.
+        if open.is_empty() { found } else { Err(others_can_write(&open)) }
+    }
+
+    /// Puts the folders that others can write to into `open`. If there are any, what is found must not be used.
+    fn walk(path: &Path, open: &mut Vec<PathBuf>) -> Result<Self, FileError> {
+        let mut folder = Folder::root(open)?;
         // What is still to be walked, the next name last.
         let mut rest: Vec<OsString> = Vec::new();
         push(&mut rest, &std::path::absolute(path)?);
@@ -65,7 +74,8 @@ impl Place {
             // Says what to try, and nothing else is concluded from it.
             let kind = match statat(&folder.file, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                Err(Errno::NOENT) if is_last => return Ok(Self { folder, name, file: None }),
+                Err(Errno::NOENT) if is_last => return Ok(Self { folder, name, file: None, by_link: links > 0 }),
+                Err(Errno::NOENT) => return Err(folder.has_no_folder(&name)),
                 Err(error) => return Err(folder.failed(&name, error)),
             };
             match kind {
@@ -76,14 +86,14 @@ impl Place {
                     }
                     let target = folder.follow(&name)?;
                     if target.is_absolute() {
-                        folder = Folder::root()?;
+                        folder = Folder::root(open)?;
                     }
                     push(&mut rest, &target);
                 }
-                FileType::Directory if !is_last => folder = folder.enter(&name)?,
+                FileType::Directory if !is_last => folder = folder.enter(&name, open)?,
                 FileType::RegularFile if is_last => {
-                    let file = folder.open(&name)?;
-                    return Ok(Self { folder, name, file: Some(file) });
+                    let file = if open.is_empty() { Some(folder.open(&name)?) } else { None };
+                    return Ok(Self { folder, name, file, by_link: links > 0 });
                 }
                 FileType::RegularFile => return Err(folder.failed(&name, Errno::NOTDIR)),
                 kind => return Err(no_file(kind)),
@@ -95,6 +105,15 @@ impl Place {
     /// The file, and whether others can read it.
     pub(super) fn file(&self) -> Option<(&File, bool)> {
         self.file.as_ref().map(|(file, metadata)| (file, metadata.mode() & OTHERS_READ != 0))
+    }
+
+    /// The error where there is none.
+    pub(super) fn missing(&self) -> io::Error {
+        let text = match self.by_link {
+            true => format!("there is no such file: a link leads to {}", self.folder.path.join(&self.name).display()),
+            false => "there is no such file".to_owned(),
+        };
+        io::Error::new(io::ErrorKind::NotFound, text)
     }
 
     /// Writes a new file beside it, and gives it the name once it is whole.
@@ -138,22 +157,22 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    fn root() -> Result<Self, FileError> {
+    fn root(open: &mut Vec<PathBuf>) -> Result<Self, FileError> {
         let file = openat(CWD, "/", FOLDER, Mode::empty()).map_err(io::Error::from)?;
-        Self::judged(file.into(), "/".into())
+        Self::judged(file.into(), "/".into(), open)
     }
 
-    fn enter(&self, name: &OsStr) -> Result<Self, FileError> {
+    fn enter(&self, name: &OsStr, open: &mut Vec<PathBuf>) -> Result<Self, FileError> {
         let file = openat(&self.file, name, FOLDER, Mode::empty()).map_err(|error| self.failed(name, error))?;
         let mut path = self.path.clone();
         match name == ".." {
             true => _ = path.pop(),
             false => path.push(name),
         }
-        Self::judged(file.into(), path)
+        Self::judged(file.into(), path, open)
     }
 
-    fn judged(file: File, path: PathBuf) -> Result<Self, FileError> {
+    fn judged(file: File, path: PathBuf, open: &mut Vec<PathBuf>) -> Result<Self, FileError> {
         let metadata = file.metadata()?;
         let (mode, owner) = (metadata.mode(), metadata.uid());
         if !is_trusted(owner) {
@@ -163,12 +182,8 @@ impl Folder {
                 what_to_do("keep the file in a folder of its own user's or root's")
             )));
         }
-        if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
-            return Err(FileError::Refused(format!(
-                "others than its owner can write to the folder {0}, and put another file in its place; `chmod go-w {0}`, \
-                 or keep the file elsewhere",
-                path.display()
-            )));
+        if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 && !open.contains(&path) {
+            open.push(path.clone());
         }
         Ok(Self { file, path, is_shared: mode & OTHERS_WRITE != 0 })
     }
@@ -259,11 +274,31 @@ impl Folder {
         unlinkat(&self.file, from, AtFlags::empty())
     }
 
+    fn has_no_folder(&self, name: &OsStr) -> FileError {
+        let text = format!("there is no folder {}", self.path.join(name).display());
+        FileError::Io(io::Error::new(io::ErrorKind::NotFound, text))
+    }
+
     fn failed(&self, name: &OsStr, error: Errno) -> FileError {
         let error = io::Error::from(error);
         let path = self.path.join(name);
         FileError::Io(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
+}
+
+/// The error where these folders are on the way to a file.
+fn others_can_write(folders: &[PathBuf]) -> FileError {
+    let list = |between: &str| {
+        let shown: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        shown.join(between)
+    };
+    let what =
+        if folders.len() > 1 { "their owners can write to the folders" } else { "its owner can write to the folder" };
+    FileError::Refused(format!(
+        "others than {what} {}, and put another file in its place; `chmod go-w {}`, or keep the file elsewhere",
+        list(" and "),
+        list(" ")
+    ))
 }
 
 /// Root can do all that this process can.
