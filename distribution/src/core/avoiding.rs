@@ -1,27 +1,17 @@
 //! The heads of queues whose calls avoid nodes, found by the node that asks.
 //!
 //! A million calls may wait that all avoid the same node. When it gets free, the first call that does not avoid it is found
-//! without a look at each of them: heads are counted by the leading bits of their places, in all and for each node and
-//! source that they avoid. Where both counts are the same, there is nothing for that node.
+//! without a look at each of them: heads are counted by the leading bits of their places, in all and for each node that
+//! they avoid. Where both counts are the same, there is nothing for that node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    avoid::Excluded,
-    queues::{QueueId, Seq},
-};
-use crate::{id::NodeId, security::Source};
+use super::queues::{QueueId, Seq};
+use crate::id::NodeId;
 
 /// How many bits of a place are left out in each table of counts: 64 places count together, then 64 times as many each
 /// time. The last is wide enough for all calls that ever wait together.
 const SHIFTS: [u32; 5] = [6, 12, 18, 24, 32];
-
-/// Whom a head is not for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Barred {
-    Node(NodeId),
-    Source(Source),
-}
 
 /// How many places there are, by their leading bits.
 #[derive(Debug, Default)]
@@ -60,29 +50,30 @@ impl Tally {
 pub(super) struct Avoiding {
     heads: BTreeSet<(Seq, QueueId)>,
     all: Tally,
-    barred: BTreeMap<Barred, Tally>,
+    /// Those that are not for this node.
+    barred: BTreeMap<NodeId, Tally>,
 }
 
 impl Avoiding {
-    pub(super) fn insert(&mut self, head: (Seq, QueueId), excluded: Excluded<'_>) {
+    pub(super) fn insert(&mut self, head: (Seq, QueueId), avoided: &[NodeId]) {
         if self.heads.insert(head) {
             self.all.add(head.0);
-            for barred in each(excluded) {
-                self.barred.entry(barred).or_default().add(head.0);
+            for node in avoided {
+                self.barred.entry(*node).or_default().add(head.0);
             }
         }
     }
 
-    pub(super) fn remove(&mut self, head: (Seq, QueueId), excluded: Excluded<'_>) {
+    pub(super) fn remove(&mut self, head: (Seq, QueueId), avoided: &[NodeId]) {
         if !self.heads.remove(&head) {
             return;
         }
         self.all.remove(head.0);
-        for barred in each(excluded) {
-            if let Some(tally) = self.barred.get_mut(&barred) {
+        for node in avoided {
+            if let Some(tally) = self.barred.get_mut(node) {
                 tally.remove(head.0);
                 if tally.total == 0 {
-                    self.barred.remove(&barred);
+                    self.barred.remove(node);
                 }
             }
         }
@@ -96,23 +87,16 @@ impl Avoiding {
         self.heads.iter().copied()
     }
 
-    /// The first head that is for this node of this source, where `is_barred` says of a queue whether it is not.
-    pub(super) fn first_for(
-        &self,
-        node: NodeId,
-        source: Source,
-        is_barred: impl Fn(QueueId) -> bool,
-    ) -> Option<(Seq, QueueId)> {
-        // No head is counted in both.
-        let tallies = [Barred::Node(node), Barred::Source(source)].map(|barred| self.barred.get(&barred));
-        let sum = |count: &dyn Fn(&Tally) -> u32| tallies.iter().flatten().map(|tally| count(tally)).sum::<u32>();
-        if sum(&|tally| tally.total) >= self.all.total {
+    /// The first head that is for this node, where `is_barred` says of a queue whether it is not.
+    pub(super) fn first_for(&self, node: NodeId, is_barred: impl Fn(QueueId) -> bool) -> Option<(Seq, QueueId)> {
+        let Some(barred) = self.barred.get(&node) else { return self.heads.first().copied() };
+        if barred.total >= self.all.total {
             return None;
         }
         let mut range = 0..=u64::MAX;
         for level in (0..SHIFTS.len()).rev() {
             let mut prefixes = self.all.levels[level].range(range);
-            let (prefix, _) = prefixes.find(|(prefix, count)| **count > sum(&|tally| tally.count(level, **prefix)))?;
+            let (prefix, _) = prefixes.find(|(prefix, count)| **count > barred.count(level, **prefix))?;
             let bits = SHIFTS[level] - if level > 0 { SHIFTS[level - 1] } else { 0 };
             range = prefix << bits..=prefix << bits | ((1 << bits) - 1);
         }
@@ -121,24 +105,11 @@ impl Avoiding {
     }
 }
 
-fn each(excluded: Excluded<'_>) -> impl Iterator<Item = Barred> {
-    let nodes = excluded.nodes.iter().map(|node| Barred::Node(*node));
-    nodes.chain(excluded.sources.iter().map(|source| Barred::Source(*source)))
-}
-
 #[cfg(test)]
 mod tests {
     use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-    use super::{
-        super::avoid::{Avoid, Avoided, Extent},
-        *,
-    };
-    use crate::security::Principal;
-
-    fn source(number: u32) -> Source {
-        Source::of(&Principal::open(), std::net::Ipv4Addr::from(number).into())
-    }
+    use super::*;
 
     fn node(number: u32) -> NodeId {
         NodeId::new(1, number)
@@ -149,32 +120,26 @@ mod tests {
         for seed in 0..20 {
             let mut rng = SmallRng::seed_from_u64(seed);
             let mut avoiding = Avoiding::default();
-            let mut listed: BTreeMap<(Seq, QueueId), Avoid> = BTreeMap::new();
+            let mut listed: BTreeMap<(Seq, QueueId), Vec<NodeId>> = BTreeMap::new();
             for number in 0..400 {
                 let queue = (0..number).fold(QueueId::FIRST, |id, _| id.next());
                 let seq = rng.random::<u64>() >> [20, 40, 56][rng.random_range(0..3)];
-                // Node 3 and source 1, which is node 1's, are avoided by most.
-                let mut nodes: Vec<u32> = (0..8).filter(|_| rng.random_bool(0.1)).collect();
-                nodes.extend(rng.random_bool(0.9).then_some(3));
-                let sources = if rng.random_bool(0.8) { vec![source(1)] } else { vec![source(2)] };
-                let nodes = nodes.into_iter().map(|number| (node(number), source(number))).collect();
-                let avoid = Avoided::new(nodes, sources);
-                avoiding.insert((seq, queue), avoid.as_ref().map_or(Excluded::NOTHING, |avoid| avoid.to(Extent::All)));
-                listed.insert((seq, queue), avoid);
+                // Nodes 1 and 3 are avoided by most.
+                let odds = |number| if [1, 3].contains(&number) { 0.9 } else { 0.1 };
+                let avoided: Vec<NodeId> = (0..7).filter(|number| rng.random_bool(odds(*number))).map(node).collect();
+                avoiding.insert((seq, queue), &avoided);
+                listed.insert((seq, queue), avoided);
                 if rng.random_bool(0.3) {
                     let at = rng.random_range(0..listed.len());
                     let head = *listed.keys().nth(at).expect("is there");
-                    let avoid = listed.remove(&head).flatten();
-                    avoiding.remove(head, avoid.as_ref().map_or(Excluded::NOTHING, |avoid| avoid.to(Extent::All)));
+                    let avoided = listed.remove(&head).expect("is there");
+                    avoiding.remove(head, &avoided);
                 }
-                let is_barred = |avoid: &Avoid, number| {
-                    avoid.as_ref().is_some_and(|avoid| avoid.to(Extent::All).contains(node(number), source(number)))
-                };
                 for number in 0..8 {
-                    let expected = listed.iter().find(|(_, avoid)| !is_barred(avoid, number)).map(|(head, _)| *head);
+                    let expected =
+                        listed.iter().find(|(_, avoid)| !avoid.contains(&node(number))).map(|(head, _)| *head);
                     let by_id = |queue: QueueId| listed.iter().find(|((_, id), _)| *id == queue).expect("is there").1;
-                    let found =
-                        avoiding.first_for(node(number), source(number), |queue| is_barred(by_id(queue), number));
+                    let found = avoiding.first_for(node(number), |queue| by_id(queue).contains(&node(number)));
                     assert_eq!(found, expected, "seed {seed}, node {number}");
                 }
             }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::{
     Host, Labels,
-    avoid::Excluded,
     group::{Group, Standing, View},
     mix,
     registry::{Node, Registry},
@@ -16,6 +15,7 @@ use super::{
 };
 use crate::{
     id::NodeId,
+    security::Source,
     service::{
         caller::Capacity,
         method::{MethodId, MethodKind},
@@ -43,6 +43,9 @@ pub(super) const RETRACT_AFTER: Duration = PREFETCH_TIME.saturating_mul(10);
 /// What a call of a method that has never been timed is taken to need: too long to be prefetched.
 pub(super) const UNKNOWN_RUN_TIME: Duration = Duration::from_secs(3600);
 
+/// How many nodes of each group are looked at for one of another source than those with which a call was lost.
+const MOST_TRIED: usize = 32;
+
 /// Of the nodes that rest, how many are looked at where there are no others.
 const MOST_LOOKED_AT: usize = 64;
 
@@ -64,7 +67,10 @@ impl Need {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Search<'a> {
     pub(super) labels: &'a Labels,
-    pub(super) avoid: Excluded<'a>,
+    /// None of these.
+    pub(super) avoid: &'a [NodeId],
+    /// And none of these sources, if another takes the call.
+    pub(super) sources: &'a [Source],
     /// Whether views of the labels are being filled: what they have so far is enough.
     pub(super) is_filling: bool,
 }
@@ -119,7 +125,8 @@ impl Search<'_> {
 }
 
 impl<H: Host> Registry<H> {
-    /// The least loaded node that can take a call of the method now. `salt` decides between equals.
+    /// The least loaded node that can take a call of the method now; of another source, if one of the first has it. `salt`
+    /// decides between equals.
     pub(super) fn least_loaded(
         &self,
         method: MethodId,
@@ -127,24 +134,33 @@ impl<H: Host> Registry<H> {
         need: Need,
         salt: u64,
     ) -> Option<(NodeId, MethodKind)> {
-        let Search { labels, avoid, is_filling } = search;
+        let Search { labels, avoid, sources, is_filling } = search;
         let best_of = |id| {
             let group = self.group(id)?;
             let kind = group.kind_of(method)?;
-            let fits = |(_, id): &(u64, NodeId)| !self.excludes(avoid, *id);
-            let (load, node) = match search.view(group) {
-                Some(view) => view.ready[kind].iter(salt).find(fits)?,
+            let fits = |(_, id): &(u64, NodeId)| !avoid.contains(id);
+            // Of another source and full is no better than of the same.
+            let is_elsewhere = |id| {
+                let takes = |node: &Node<H>| !sources.contains(&node.source) && node.takes_any(kind, need);
+                sources.is_empty() || self.node(id).is_some_and(takes)
+            };
+            let ranked = |(load, id)| (!is_elsewhere(id), load, id);
+            let (rank, load, node) = match search.view(group) {
+                Some(view) => {
+                    let mut fitting = view.ready[kind].iter(salt).filter(fits).map(ranked).take(MOST_TRIED);
+                    let first = fitting.next()?;
+                    if first.0 { fitting.find(|(rank, ..)| !rank).unwrap_or(first) } else { first }
+                }
                 None if is_filling => return None,
                 None => {
                     let ready = self.labelled(group, labels).filter_map(|node| self.ready_load(node, kind));
-                    ready.filter(fits).min()?
+                    ready.filter(fits).map(ranked).min()?
                 }
             };
-            Some((load, mix(salt ^ id.0), node, kind))
+            Some(((rank, load, mix(salt ^ id.0)), node, kind))
         };
         let providers = self.providers(method).iter().copied();
-        let best = providers.filter_map(best_of).min_by_key(|(load, tie, ..)| (*load, *tie));
-        let Some((_, _, node, kind)) = best else {
+        let Some((_, node, kind)) = providers.filter_map(best_of).min_by_key(|(rank, ..)| *rank) else {
             if is_filling {
                 return None;
             }
@@ -161,14 +177,13 @@ impl<H: Host> Registry<H> {
         method: MethodId,
         labels: &Labels,
         need: Need,
-        avoid: Excluded<'_>,
+        avoid: &[NodeId],
     ) -> Option<(NodeId, MethodKind)> {
         if !self.all_rest(method, labels) {
             return None;
         }
         let serves = |id: &NodeId| {
-            let node =
-                self.node(*id).filter(|node| !self.excludes(avoid, *id) && self.is_serving(node, method, labels))?;
+            let node = self.node(*id).filter(|node| !avoid.contains(id) && self.is_serving(node, method, labels))?;
             let kind = self.kind_on(*id, method)?;
             node.takes(kind, need).then_some((*id, kind))
         };
@@ -182,7 +197,7 @@ impl<H: Host> Registry<H> {
     /// The node to which calls with this affinity go, of those that are not given a rest.
     pub(super) fn closest(&self, key: u64, method: MethodId, search: Search<'_>) -> Option<NodeId> {
         let rests = |id| !self.resting.is_empty() && self.resting.contains(&id);
-        self.closest_without(key, method, search, |id| self.excludes(search.avoid, id) || rests(id))
+        self.closest_without(key, method, search, |id| search.avoid.contains(&id) || rests(id))
     }
 
     fn closest_without(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{
     Core, Effects, Host, Labels, Time,
-    avoid::Excluded,
+    avoid::But,
     queues::{QueueId, Scope},
 };
 use crate::{
@@ -180,7 +180,7 @@ impl<H: Host> Core<H> {
         if self.is_filling(method, &labels) {
             return;
         }
-        let is_served = self.registry.serves(method, &labels, Excluded::NOTHING);
+        let is_served = self.registry.serves(method, &labels, But::NOTHING);
         if let Some(queue) = self.queues.find(method, Scope::Any { labels, avoid: None }) {
             if is_served {
                 self.view_chores.push_back(Chore::Place(queue));

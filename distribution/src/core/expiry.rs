@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Core, Effects, Host, Labels, Time, Timer,
-    avoid::Excluded,
+    avoid::But,
     call::{Stage, last_failure},
     chores::Chore,
     per_kind::KINDS,
@@ -74,7 +74,7 @@ impl<H: Host> Core<H> {
         for id in queues {
             let Some(queue) = self.queues.get(*id) else { continue };
             let Scope::Any { labels, .. } = &queue.scope else { continue };
-            if !self.registry.serves(queue.method.id(), labels, Excluded::NOTHING) {
+            if !self.registry.serves(queue.method.id(), labels, But::NOTHING) {
                 self.mark_unserved(now, *id);
             }
         }

@@ -49,7 +49,7 @@ use std::{
 use rand::{SeedableRng, rngs::SmallRng};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use avoid::Excluded;
+use avoid::But;
 use call::{CallEntry, Stage, goes_on_one_by_one, last_failure, shutdown_error};
 use calls::{Calls, Walk};
 use chores::{Chore, Departed, Filled};
@@ -504,7 +504,7 @@ impl<H: Host> Core<H> {
         let is_unserved = |call: &CallEntry<H>| {
             matches!(call.stage, Stage::Queued(_))
                 && call.attempt == 0
-                && !self.registry.serves(call.method.id(), &call.demand.labels, Excluded::NOTHING)
+                && !self.registry.serves(call.method.id(), &call.demand.labels, But::NOTHING)
         };
         if !self.calls.get(&id).is_some_and(is_unserved) {
             return false;

@@ -12,12 +12,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::{
-    Labels, Time,
-    avoid::{Avoid, Excluded, Extent},
-    avoiding::Avoiding,
-    expiry::Why,
-};
+use super::{Labels, Time, avoid::Avoid, avoiding::Avoiding, expiry::Why};
 use crate::{
     id::{CallId, NodeId},
     service::method::{Method, MethodId},
@@ -58,8 +53,9 @@ pub(super) struct Queue {
     pub(super) method: &'static Method,
     pub(super) service: ServiceId,
     pub(super) scope: Scope,
-    /// How much counts of what its calls avoid. Looked at again when nodes come or go, soon if not at once.
-    pub(super) extent: Extent,
+    /// Whether it does not count what its calls avoid, because there are no other nodes. Looked at again when nodes come
+    /// or go, soon if not at once.
+    pub(super) lapsed: bool,
     pub(super) calls: BTreeMap<Seq, CallId>,
     /// Set while no node serves what the calls wait for.
     pub(super) unserved: Option<Unserved>,
@@ -169,8 +165,8 @@ impl Lines {
     }
 
     fn change(&mut self, place: &Place, queue: QueueId, change: HeadChange) {
-        let excluded = place.excluded();
-        if excluded.is_empty() {
+        let avoided = place.avoided();
+        if avoided.is_empty() {
             if let Some(before) = change.before {
                 self.open.remove(&(before, queue));
             }
@@ -181,10 +177,10 @@ impl Lines {
         }
         let avoiding = self.avoiding.entry(place.method).or_default();
         if let Some(before) = change.before {
-            avoiding.remove((before, queue), excluded);
+            avoiding.remove((before, queue), avoided);
         }
         if let Some(after) = change.after {
-            avoiding.insert((after, queue), excluded);
+            avoiding.insert((after, queue), avoided);
         }
         if avoiding.is_empty() {
             self.avoiding.remove(&place.method);
@@ -218,7 +214,7 @@ pub(super) struct Queues {
     turn: u64,
     /// Queues whose calls avoid some nodes.
     pub(super) avoiding: BTreeSet<QueueId>,
-    /// Those of them of which not all counts that they avoid.
+    /// Those of them for which it does not count what they avoid.
     pub(super) lapsed: BTreeSet<QueueId>,
     /// Queues that no node serves.
     pub(super) unserved: BTreeSet<QueueId>,
@@ -278,30 +274,29 @@ impl Queues {
         self.queues.iter().map(|(id, queue)| (*id, &**queue))
     }
 
-    /// Puts a call into the queue for its method and scope. `extent` says how much counts of what a new queue avoids.
+    /// Puts a call into the queue for its method and scope. `lapses` says whether it does not count what the calls
+    /// of a new queue avoid.
     pub(super) fn push(
         &mut self,
         method: &'static Method,
         service: ServiceId,
         scope: Scope,
         call: Waiting,
-        extent: impl FnOnce(&Scope) -> Extent,
+        lapses: impl FnOnce(&Scope) -> bool,
     ) -> (QueueId, Option<Place>, HeadChange) {
         let id = *self.by_scope.entry((method.id(), scope.clone())).or_insert_with(|| {
             let id = QueueId(self.next_queue);
             self.next_queue += 1;
-            let extent = match &scope {
-                Scope::Any { avoid: Some(_), .. } => extent(&scope),
-                _ => Extent::All,
-            };
-            if matches!(scope, Scope::Any { avoid: Some(_), .. }) {
+            let avoids = matches!(scope, Scope::Any { avoid: Some(_), .. });
+            let lapsed = avoids && lapses(&scope);
+            if avoids {
                 self.avoiding.insert(id);
             }
-            if extent != Extent::All {
+            if lapsed {
                 self.lapsed.insert(id);
             }
             let calls = BTreeMap::new();
-            let queue = Queue { method, service, scope, extent, calls, unserved: None, closed: None };
+            let queue = Queue { method, service, scope, lapsed, calls, unserved: None, closed: None };
             self.queues.insert(id, Box::new(queue));
             id
         });
@@ -349,16 +344,17 @@ impl Queues {
         self.by_scope.get(&(method, scope)).copied()
     }
 
-    /// Notes how much counts now of what the calls of a queue avoid. Says where its head was listed and where it belongs,
+    /// Notes whether it counts now what the calls of a queue avoid. Says where its head was listed and where it belongs,
     /// unless that is the same.
-    pub(super) fn set_extent(&mut self, id: QueueId, extent: Extent) -> Option<(Place, Place, Option<Seq>)> {
-        let queue = self.queues.get_mut(&id).filter(|queue| queue.extent != extent)?;
+    pub(super) fn set_lapsed(&mut self, id: QueueId, lapsed: bool) -> Option<(Place, Place, Option<Seq>)> {
+        let queue = self.queues.get_mut(&id).filter(|queue| queue.lapsed != lapsed)?;
         let before = queue.place();
-        queue.extent = extent;
-        match extent {
-            Extent::All => self.lapsed.remove(&id),
-            Extent::Nodes | Extent::Nothing => self.lapsed.insert(id),
-        };
+        queue.lapsed = lapsed;
+        if lapsed {
+            self.lapsed.insert(id);
+        } else {
+            self.lapsed.remove(&id);
+        }
         Some((before, queue.place(), queue.head()))
     }
 
@@ -387,7 +383,7 @@ pub(super) struct Place {
     pub(super) service: ServiceId,
     labels: Labels,
     avoid: Avoid,
-    extent: Extent,
+    lapsed: bool,
     pub(super) taken_by: TakenBy,
 }
 
@@ -398,9 +394,9 @@ impl Place {
         Some((labels, labels.first()?))
     }
 
-    /// Whom its calls are not for.
-    fn excluded(&self) -> Excluded<'_> {
-        self.avoid.as_ref().map_or(Excluded::NOTHING, |avoid| avoid.to(self.extent))
+    /// The nodes that its calls are not for.
+    fn avoided(&self) -> &[NodeId] {
+        self.avoid.as_deref().filter(|_| !self.lapsed).unwrap_or_default()
     }
 }
 
@@ -426,14 +422,14 @@ impl Queue {
             Scope::Node { node, .. } => (TakenBy::Node(*node), None, None),
             Scope::Any { labels, avoid } => (TakenBy::Groups, labels.clone(), avoid.clone()),
         };
-        Place { method: self.method.id(), service: self.service, labels, avoid, extent: self.extent, taken_by }
+        Place { method: self.method.id(), service: self.service, labels, avoid, lapsed: self.lapsed, taken_by }
     }
 
-    /// Whom its calls are not for.
-    pub(super) fn excluded(&self) -> Excluded<'_> {
+    /// The nodes that its calls are not for.
+    pub(super) fn avoided(&self) -> &[NodeId] {
         match &self.scope {
-            Scope::Any { avoid: Some(avoid), .. } => avoid.to(self.extent),
-            Scope::Any { avoid: None, .. } | Scope::Node { .. } => Excluded::NOTHING,
+            Scope::Any { avoid: Some(avoid), .. } if !self.lapsed => avoid,
+            Scope::Any { .. } | Scope::Node { .. } => &[],
         }
     }
 }

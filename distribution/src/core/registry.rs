@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Host, Labels, Time,
-    avoid::{Avoid, Excluded, Extent},
+    avoid::{Avoid, But},
     balance::{Need, RETRACT_AFTER},
     card::{Catalogue, NodeCard},
     group::{Group, GroupId, Member, Standing, ViewStep, Views},
@@ -540,28 +540,25 @@ impl<H: Host> Registry<H> {
         self.providers(method).iter().filter_map(|id| self.group(*id)).map(|group| group.everyone.serving).sum()
     }
 
-    /// Whether a node is among these.
-    pub(super) fn excludes(&self, excluded: Excluded<'_>, id: NodeId) -> bool {
-        excluded.nodes.contains(&id)
-            || !excluded.sources.is_empty() && self.node(id).is_some_and(|node| excluded.sources.contains(&node.source))
+    /// Whether it does not count what calls of the method with these labels avoid, because there are no other nodes.
+    pub(super) fn lapses(&self, method: MethodId, labels: &Labels, avoid: &Avoid) -> bool {
+        avoid.as_deref().is_some_and(|avoid| !self.serves(method, labels, But::Nodes(avoid)))
     }
 
-    /// How much counts of what calls of the method with these labels avoid.
-    pub(super) fn extent(&self, method: MethodId, labels: &Labels, avoid: &Avoid) -> Extent {
-        let Some(avoid) = avoid else { return Extent::All };
-        let mut extents = [Extent::All, Extent::Nodes].into_iter();
-        extents.find(|extent| self.serves(method, labels, avoid.to(*extent))).unwrap_or(Extent::Nothing)
-    }
-
-    /// Whether any node may get calls of the method with these labels, be it busy or suspect, but for some nodes.
-    pub(super) fn serves(&self, method: MethodId, labels: &Labels, but: Excluded<'_>) -> bool {
+    /// Whether any node may get calls of the method with these labels, be it busy or suspect, but for some.
+    pub(super) fn serves(&self, method: MethodId, labels: &Labels, but: But<'_>) -> bool {
         let does_serve = |id: &GroupId| {
             let group = self.group(*id)?;
             // A view that is being filled may have one already.
             if let Some(view) = group.view_so_far(labels) {
-                let nodes = but.nodes.iter().filter_map(|id| self.node(*id)).filter(|node| node.group == *id);
-                let sources: usize = but.sources.iter().filter_map(|source| view.sources.get(source)).sum();
-                if view.serving > sources + nodes.filter(|node| self.is_serving(node, method, labels)).count() {
+                let excepted: usize = match but {
+                    But::Nodes(nodes) => {
+                        let nodes = nodes.iter().filter_map(|id| self.node(*id)).filter(|node| node.group == *id);
+                        nodes.filter(|node| self.is_serving(node, method, labels)).count()
+                    }
+                    But::Sources(sources) => sources.iter().filter_map(|source| view.sources.get(source)).sum(),
+                };
+                if view.serving > excepted {
                     return Some(());
                 }
             }

@@ -9,7 +9,7 @@ use rand::RngExt;
 
 use super::{
     CallHandle as _, Core, Effect, Effects, Host, Time, Timer,
-    avoid::Excluded,
+    avoid::But,
     call::{CallEntry, Stage, last_failure, shutdown_error},
 };
 use crate::{
@@ -89,11 +89,7 @@ impl<H: Host> Core<H> {
         let losses = Losses::of(call);
         let counts_once = losses.sources.len() < losses.all
             && losses.all < LOSSES
-            && self.registry.serves(
-                call.method.id(),
-                &call.demand.labels,
-                Excluded { nodes: &[], sources: &losses.sources },
-            );
+            && self.registry.serves(call.method.id(), &call.demand.labels, But::Sources(&losses.sources));
         let (repeated, deaths) = match counts_once {
             true => (losses.all - losses.sources.len(), losses.sources_of_deaths),
             false => (0, losses.deaths),

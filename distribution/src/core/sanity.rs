@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Core, Host, Labels, Registry, Timer,
-    avoid::{Avoid, Extent},
+    avoid::Avoid,
     balance::Need,
     call::{CallEntry, Stage},
     chores::Chore,
@@ -121,12 +121,12 @@ impl<H: Host> Core<H> {
                 must(self.queues.avoiding.contains(&id) == avoid.is_some(), || {
                     "the list of queues whose calls avoid nodes is wrong".to_owned()
                 })?;
-                must(self.queues.lapsed.contains(&id) == (queue.extent != Extent::All), || {
-                    "the list of queues of which not all counts that they avoid is wrong".to_owned()
+                must(self.queues.lapsed.contains(&id) == queue.lapsed, || {
+                    "the list of queues for which it does not count what they avoid is wrong".to_owned()
                 })?;
-                let extent = self.count_extent(queue, labels, avoid);
-                must(self.has_chores() || queue.extent == extent, || {
-                    format!("a queue avoids {:?}, and {extent:?} is what counts", queue.extent)
+                let lapses = self.count_lapses(queue, labels, avoid);
+                must(self.has_chores() || queue.lapsed == lapses, || {
+                    format!("a queue that avoids {avoid:?} is wrong about whether there are others")
                 })?;
             }
             self.registry.check_head(id, queue)?;
@@ -141,15 +141,12 @@ impl<H: Host> Core<H> {
         must(stale.is_none(), || format!("{stale:?} is listed as work and is not there"))
     }
 
-    /// How much counts of what calls avoid, by a look at all nodes.
-    fn count_extent(&self, queue: &Queue, labels: &Labels, avoid: &Avoid) -> Extent {
-        let Some(avoid) = avoid else { return Extent::All };
-        let has_others = |extent: &Extent| {
-            let mut serving =
-                self.registry.nodes().filter(|node| self.registry.is_serving(node, queue.method.id(), labels));
-            serving.any(|node| !avoid.to(*extent).contains(node.identity.id, node.source))
-        };
-        [Extent::All, Extent::Nodes].into_iter().find(has_others).unwrap_or(Extent::Nothing)
+    /// Whether there are no nodes but those that calls avoid, by a look at all of them.
+    fn count_lapses(&self, queue: &Queue, labels: &Labels, avoid: &Avoid) -> bool {
+        let Some(avoid) = avoid else { return false };
+        let mut serving =
+            self.registry.nodes().filter(|node| self.registry.is_serving(node, queue.method.id(), labels));
+        serving.all(|node| avoid.contains(&node.identity.id))
     }
 
     /// That no node could take the queued call; else the name of one that could.
@@ -166,7 +163,7 @@ impl<H: Host> Core<H> {
                 }
                 Scope::Any { labels, .. } => {
                     self.registry.is_serving(node, call.method.id(), labels)
-                        && !queue.excluded().contains(node.identity.id, node.source)
+                        && !queue.avoided().contains(&node.identity.id)
                         && (node.takes_any(kind, Need::NOTHING)
                             || node.health.rests() && self.registry.all_rest(call.method.id(), labels))
                 }

@@ -6,7 +6,7 @@
 
 use super::{
     CallHandle as _, Core, Effect, Effects, Host, Labels, Time, Timer,
-    avoid::{Avoid, Avoided, Excluded, Extent},
+    avoid::{Avoid, But, avoid},
     balance::{Need, Search, UNKNOWN_RUN_TIME},
     call::{CallEntry, Demand, Stage, shutdown_error},
     chores::Chore,
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     error::{CallError, Cause, QueueUnit, Setback},
     id::{CallId, NodeId},
+    security::Source,
     service::method::{Method, MethodId, MethodKind},
     view::NodeState,
 };
@@ -106,7 +107,7 @@ impl<H: Host> Core<H> {
                 }
                 let queue = self.push(now, id, Scope::Any { labels: labels.clone(), avoid });
                 // Whether a view that is being filled has nodes is known once it is whole.
-                if !self.is_filling(method, &labels) && !self.registry.serves(method, &labels, Excluded::NOTHING) {
+                if !self.is_filling(method, &labels) && !self.registry.serves(method, &labels, But::NOTHING) {
                     self.mark_unserved(now, queue);
                     if self.settings.node_wait.is_zero() {
                         return self.fail_unserved(now, id, effects);
@@ -142,11 +143,11 @@ impl<H: Host> Core<H> {
         let Some(call) = self.calls.get_mut(&id) else { return QueueId::NONE };
         let (method, service, waiting) = (call.method, call.service, call.waiting(id));
         let registry = &self.registry;
-        let extent = |scope: &Scope| match scope {
-            Scope::Any { labels, avoid } => registry.extent(method.id(), labels, avoid),
-            Scope::Node { .. } => Extent::All,
+        let lapses = |scope: &Scope| match scope {
+            Scope::Any { labels, avoid } => registry.lapses(method.id(), labels, avoid),
+            Scope::Node { .. } => false,
         };
-        let (queue, place, change) = self.queues.push(method, service, scope, waiting, extent);
+        let (queue, place, change) = self.queues.push(method, service, scope, waiting, lapses);
         call.stage = Stage::Queued(queue);
         if let Some(unserved) = self.queues.get_mut(queue).and_then(|queue| queue.unserved.as_mut()) {
             unserved.later.insert((now, waiting.seq));
@@ -177,19 +178,19 @@ impl<H: Host> Core<H> {
         Need { time: time.saturating_mul(call.demand.count), bytes: call.demand.size }
     }
 
-    /// The least loaded node that can take the call now; one that it was lost with or refused by only if
-    /// there is no other.
-    fn choose(&self, id: CallId, labels: &Labels, avoid: Excluded<'_>) -> Option<(NodeId, MethodKind)> {
+    /// The least loaded node that can take the call now, none of those to avoid; of a source with which the call was not
+    /// lost, if there is one.
+    fn choose(&self, id: CallId, labels: &Labels, avoid: &[NodeId]) -> Option<(NodeId, MethodKind)> {
         let call = self.calls.get(&id)?;
         let method = call.method.id();
         // Drawn from the seed by the call's own number: random to an observer, and the same in each run.
         let salt = self.settings.seed ^ id.0;
-        let search = Search { labels, avoid, is_filling: self.is_filling(method, labels) };
+        let sources: Vec<Source> = call.setbacks.iter().filter_map(|setback| setback.source).collect();
+        let search = Search { labels, avoid, sources: &sources, is_filling: self.is_filling(method, labels) };
         self.registry.least_loaded(method, search, self.need(call), salt)
     }
 
-    /// Where the call should not go: to nodes that it has tried, to the one that has the same call, and to the sources of
-    /// those it was lost with.
+    /// Where the call should not go: to nodes that it has tried, and to the one that has the same call.
     fn to_avoid(&self, call: &CallEntry<H>) -> Avoid {
         if call.setbacks.is_empty() && call.beside.is_none() {
             return None;
@@ -198,21 +199,20 @@ impl<H: Host> Core<H> {
         let labels = &call.demand.labels;
         let serving = tried.filter_map(|id| {
             let node = self.registry.node(id)?;
-            self.registry.is_serving(node, call.method.id(), labels).then_some((id, node.source))
+            self.registry.is_serving(node, call.method.id(), labels).then_some(id)
         });
-        Avoided::new(serving.collect(), call.setbacks.iter().filter_map(|setback| setback.source).collect())
+        avoid(serving.collect())
     }
 
     /// Those of the nodes to avoid that still count: none, if there are no others.
-    fn still_avoided<'a>(&self, method: MethodId, labels: &Labels, avoid: &'a Avoid) -> Excluded<'a> {
-        let Some(avoided) = avoid else { return Excluded::NOTHING };
-        avoided.to(self.registry.extent(method, labels, avoid))
+    fn still_avoided<'a>(&self, method: MethodId, labels: &Labels, avoid: &'a Avoid) -> &'a [NodeId] {
+        avoid.as_deref().filter(|_| !self.registry.lapses(method, labels, avoid)).unwrap_or_default()
     }
 
     /// Whether a call that a node would not take has another to go to.
     pub(super) fn has_elsewhere(&self, call: &CallEntry<H>) -> bool {
         let avoid = self.to_avoid(call);
-        self.registry.extent(call.method.id(), &call.demand.labels, &avoid) != Extent::Nothing
+        !self.registry.lapses(call.method.id(), &call.demand.labels, &avoid)
     }
 
     /// Ends a call that has just been queued where nothing took it and the queue is full.
@@ -285,11 +285,9 @@ impl<H: Host> Core<H> {
                 }
                 for (service, lines) in work.for_labels(&node.card.labels) {
                     let turn = self.queues.turn(service);
-                    let is_barred =
-                        |queue| self.queues.get(queue).is_some_and(|queue| queue.excluded().contains(id, node.source));
+                    let is_barred = |queue| self.queues.get(queue).is_some_and(|queue| queue.avoided().contains(&id));
                     // Of each method that has such, the first that does not avoid this node.
-                    let firsts =
-                        lines.avoiding.values().filter_map(|avoiding| avoiding.first_for(id, node.source, is_barred));
+                    let firsts = lines.avoiding.values().filter_map(|avoiding| avoiding.first_for(id, is_barred));
                     for (seq, queue) in firsts {
                         let is_before = best.is_none_or(|(order, ..)| (turn, seq) < order);
                         if let Some(call) = self.first_call(node, kind, queue).filter(|_| is_before) {
@@ -371,7 +369,7 @@ impl<H: Host> Core<H> {
         let (method, labels, avoid) = (call.method.id(), &call.demand.labels, self.to_avoid(call));
         let key = call.demand.affinity?;
         let avoid = self.still_avoided(method, labels, &avoid);
-        let search = Search { labels, avoid, is_filling: self.is_filling(method, labels) };
+        let search = Search { labels, avoid, sources: &[], is_filling: self.is_filling(method, labels) };
         self.registry.closest(key, method, search).map(|node| (node, false))
     }
 
@@ -394,7 +392,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Looks again at how much counts of what calls avoid, where not all did: others may have come.
+    /// Looks again at calls for which it does not count what they avoid: others may have come.
     pub(super) fn review_lapsed(&mut self) {
         if self.queues.lapsed.is_empty() {
             return;
@@ -405,12 +403,12 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Lists the head of a queue by how much counts now of what its calls avoid.
+    /// Lists the head of a queue by whether it counts now what its calls avoid.
     pub(super) fn review(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get(id) else { return };
         let Scope::Any { labels, avoid } = &queue.scope else { return };
-        let extent = self.registry.extent(queue.method.id(), labels, avoid);
-        if let Some((before, after, head)) = self.queues.set_extent(id, extent) {
+        let lapses = self.registry.lapses(queue.method.id(), labels, avoid);
+        if let Some((before, after, head)) = self.queues.set_lapsed(id, lapses) {
             self.registry.change_head(id, &before, HeadChange { before: head, after: None });
             self.registry.change_head(id, &after, HeadChange { before: None, after: head });
         }
@@ -431,7 +429,7 @@ impl<H: Host> Core<H> {
         let queue = self.queues.get(queue)?;
         let Scope::Any { labels, .. } = &queue.scope else { return None };
         let (_, id) = queue.calls.first_key_value()?;
-        self.choose(*id, labels, queue.excluded()).map(|(node, _)| node)
+        self.choose(*id, labels, queue.avoided()).map(|(node, _)| node)
     }
 
     pub(super) fn note_run_time(&mut self, method: MethodId, run: std::time::Duration) {

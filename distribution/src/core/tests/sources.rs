@@ -12,36 +12,127 @@ fn with_honest() -> Table {
     table
 }
 
-#[test]
-fn a_call_that_was_lost_goes_to_another_source() {
-    let mut table = with_honest();
-    table.submit("busy", call(&COMPUTE).on("good"));
-    table.submit("a", call(&AGAIN));
-    let bad = table.sent["a"].0.clone();
-    assert_eq!(table.dies(&bad), [format!("{bad} gone with 1")]);
-    assert_eq!(table.pass(SECOND), NOTHING, "three of the same source are free, and it waits for another");
-    // One that comes again from there gets others, and not this one.
-    table.join("bad5", slots(4).host(1));
-    assert_eq!(only(&table.submit("b", call(&AGAIN)), "send").len(), 1);
-    assert_eq!(table.answer("busy"), ["end busy: value from good", "send a#2 to good"]);
-    assert_eq!(table.answer("a"), ["end a: value from good"]);
+/// The calls that a node holds.
+fn held_by(table: &Table, name: &str) -> Vec<String> {
+    table.sent.iter().filter(|(_, (node, _))| node == name).map(|(call, _)| call.clone()).collect()
 }
 
 #[test]
-fn nodes_of_one_source_poison_a_call_once_there_is_no_other() {
-    let mut table = with_honest();
+fn a_call_that_was_lost_goes_to_another_source() {
+    for good_slots in [1, 16] {
+        let mut table = with_honest();
+        table.dies("good");
+        table.join("good", slots(good_slots).host(2));
+        table.submit("busy", call(&COMPUTE).on("good"));
+        table.submit("a", call(&AGAIN));
+        let bad = table.sent["a"].0.clone();
+        assert_ne!(bad, "good", "it has more to do");
+        assert_eq!(table.dies(&bad), [format!("{bad} gone with 1")]);
+        let lines = table.pass(SECOND);
+        let to = &table.sent["a"].0;
+        assert_eq!(only(&lines, "send").len(), 1, "it waits for nobody: {lines:?}");
+        assert_eq!(to == "good", good_slots > 1, "to {to}: to another source that has a free slot, else to any other");
+    }
+}
+
+#[test]
+fn lost_calls_do_not_wait_for_a_node_elsewhere_that_is_busy() {
+    let mut table = Table::new();
+    for number in 0..8 {
+        table.join(&format!("n{number}"), slots(8).host(1));
+    }
+    table.join("laptop", slots(1).host(2));
+    table.submit("long", call(&COMPUTE).on("laptop"));
+    for number in 0..20 {
+        table.submit(&format!("c{number}"), call(&AGAIN));
+    }
+    let node = table.sent["c0"].0.clone();
+    let lost = held_by(&table, &node);
+    table.dies(&node);
+    assert_eq!(only(&table.pass(SECOND), "send").len(), lost.len());
+    assert_eq!(table.core.stats().queued, 0);
+    assert!(lost.iter().all(|call| table.sent[call].0 != "laptop"));
+}
+
+#[test]
+fn a_node_that_answers_nothing_takes_few_of_the_calls_lost_elsewhere() {
+    let mut table = Table::with(|settings| settings.slow_start = 16);
+    for number in 0..20 {
+        table.join(&format!("n{number}"), slots(4).host(1));
+    }
+    table.join("liar", slots(1024).host(2));
+    table.teach(&AGAIN, Duration::from_millis(10));
+    for number in 0..200 {
+        table.submit(&format!("c{number}"), call(&AGAIN));
+    }
+    let mut lost = Vec::new();
+    for number in 0..8 {
+        let node = format!("n{number}");
+        lost.extend(held_by(&table, &node));
+        table.dies(&node);
+    }
+    for _ in 0..20 {
+        table.pass(SECOND / 2);
+        let answered: Vec<String> = (8..20).flat_map(|number| held_by(&table, &format!("n{number}"))).collect();
+        for call in answered {
+            table.reply(&call, Outcome::Value, Duration::from_millis(10));
+            table.sent.remove(&call);
+        }
+    }
+    assert_eq!(lost.len(), 32);
+    assert_eq!(table.core.stats().queued, 0, "none of them waits for the liar");
+    let held = held_by(&table, "liar").len();
+    assert!(held <= 16 + 10, "no more than it was given in any case: {held}");
+}
+
+#[test]
+fn a_call_that_kills_all_nodes_of_one_source_ends_where_the_other_is_never_free() {
+    let mut table = Table::new();
+    table.join("good", slots(1).host(2));
     table.submit("busy", call(&COMPUTE).on("good"));
+    table.join("bad0", slots(1).host(1));
     table.submit("a", call(&AGAIN));
-    let bad = table.sent["a"].0.clone();
-    table.dies(&bad);
+    for times in 1..20 {
+        table.join(&format!("bad{times}"), slots(1).host(1));
+        let lines = table.dies(&format!("bad{}", times - 1));
+        if lines.len() > 1 {
+            assert_eq!((times, &*lines[1]), (10, "end a: poisoned by 10 nodes"));
+            return;
+        }
+        assert_eq!(table.pass(SECOND * 2), [format!("send a#{} to bad{times}", times + 1)]);
+    }
+    panic!("it goes on for ever");
+}
+
+#[test]
+fn nodes_of_one_source_poison_a_call_where_there_is_no_other() {
+    let mut table = with_honest();
+    table.dies("good");
+    table.submit("a", call(&AGAIN));
+    for times in 1..=3 {
+        let bad = table.sent["a"].0.clone();
+        let lines = table.dies(&bad);
+        if times == 3 {
+            assert_eq!(lines[1..], ["end a: poisoned by 3 nodes"]);
+        } else {
+            assert_eq!(only(&table.pass(SECOND * 2), "send").len(), 1);
+        }
+    }
+}
+
+#[test]
+fn few_nodes_are_looked_at_for_another_source() {
+    let mut table = Table::new();
+    for number in 0..100 {
+        table.join(&format!("n{number}"), slots(2).host(1));
+    }
+    table.join("far", slots(4).host(2));
+    table.submit("busy", call(&COMPUTE).on("far"));
+    table.submit("a", call(&AGAIN));
+    let node = table.sent["a"].0.clone();
+    table.dies(&node);
     table.pass(SECOND);
-    let lines = table.dies("good");
-    assert_eq!(only(&lines, "send").len(), 1, "{lines:?}");
-    let bad = table.sent["a"].0.clone();
-    table.dies(&bad);
-    assert_eq!(only(&table.pass(SECOND), "send").len(), 1);
-    let bad = table.sent["a"].0.clone();
-    assert_eq!(table.dies(&bad)[1..], ["end a: poisoned by 3 nodes"]);
+    assert_ne!(table.sent["a"].0, "far", "it lies behind 99 others");
 }
 
 #[test]

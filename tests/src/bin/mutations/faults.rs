@@ -36,13 +36,13 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "labels are not looked at where a node is chosen",
         "balance.rs",
-        "(load, node) = match search.view(group) {",
-        "(load, node) = match Some(&group.everyone) {",
+        "(rank, load, node) = match search.view(group) {",
+        "(rank, load, node) = match Some(&group.everyone) {",
     ),
     fault(
         "avoided nodes are not avoided where a node is chosen",
         "balance.rs",
-        "let fits = |(_, id): &(u64, NodeId)| !self.excludes(avoid, *id);",
+        "let fits = |(_, id): &(u64, NodeId)| !avoid.contains(id);",
         "let fits = |_: &(u64, NodeId)| true;",
     ),
     fault(
@@ -188,8 +188,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "a call avoids the nodes it has tried also where there are no others",
         "registry.rs",
-        ".unwrap_or(Extent::Nothing)",
-        ".unwrap_or(Extent::All)",
+        "avoid.as_deref().is_some_and(|avoid| !self.serves(method, labels, But::Nodes(avoid)))",
+        "{ let _ = (method, labels, avoid); false }",
     ),
     fault(
         "an answer does not widen a newcomer's window",
@@ -252,6 +252,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         "schedule.rs",
         "call.setbacks.iter().filter_map(|setback| setback.source).collect()",
         "Vec::new()",
+    ),
+    fault(
+        "a lost call waits for another source that is full",
+        "balance.rs",
+        "!sources.contains(&node.source) && node.takes_any(kind, need)",
+        "!sources.contains(&node.source)",
     ),
     fault(
         "that calls avoid nodes where there are others again is not noticed",
