@@ -367,8 +367,10 @@ impl<H: Host> Core<H> {
             reply.count = reply.count.clamp(1, self.registry.booked(node, id, attempt).max(1));
             count = if ran { reply.count } else { 0 };
         }
-        if !self.registry.end(now, node, (id, attempt), count) {
-            return;
+        let Some(took) = self.registry.end(now, node, (id, attempt), count) else { return };
+        if let Attempted::Replied(reply) = &mut attempted {
+            // A peer's figure, by which others are judged. The calls of a batch run one after the other.
+            reply.run = reply.run.min(took);
         }
         if self.is_current(id, node, attempt) {
             match attempted {
@@ -669,6 +671,15 @@ impl<H: Host> Core<H> {
             Stage::Queued(_) | Stage::BackingOff(_) => false,
         };
         self.calls.iter().filter(|(id, call)| is_astray(**id, call)).map(|(id, _)| *id).collect()
+    }
+
+    /// Has an attempt be sent earlier than it was.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn backdate(&mut self, node: NodeId, attempt: (CallId, u32), sent: Time) {
+        let node = self.registry.node_mut(node);
+        if let Some(booking) = node.and_then(|node| node.in_flight.get_mut(&attempt)) {
+            booking.sent = booking.sent.min(sent);
+        }
     }
 
     /// Makes a call astray, as a panic may.

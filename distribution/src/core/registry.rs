@@ -49,6 +49,7 @@ pub(super) struct Booking {
     pub(super) count: u32,
     /// What it is expected to take.
     pub(super) need: Need,
+    pub(super) sent: Time,
 }
 
 /// What a node has been sent and is expected to take over it.
@@ -398,9 +399,9 @@ impl<H: Host> Registry<H> {
     }
 
     /// Books a call onto a node.
-    pub(super) fn start(&mut self, now: Time, id: NodeId, booking: Booking) {
+    pub(super) fn start(&mut self, id: NodeId, booking: Booking) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        let Booking { call, attempt, method, kind, count, need } = booking;
+        let Booking { call, attempt, method, kind, count, need, sent: now } = booking;
         node.in_flight.insert((call, attempt), booking);
         node.counts[kind] += 1;
         node.calls += count as usize;
@@ -421,10 +422,10 @@ impl<H: Host> Registry<H> {
         self.nodes.get(&id).and_then(|node| node.in_flight.get(&(call, attempt))).map_or(0, |booking| booking.count)
     }
 
-    /// Books it off again, and how many handlers ran; `false` if it was not there.
-    pub(super) fn end(&mut self, now: Time, id: NodeId, (call, attempt): (CallId, u32), ran: u32) -> bool {
-        let Some(node) = self.nodes.get_mut(&id) else { return false };
-        let Some(booking) = node.in_flight.remove(&(call, attempt)) else { return false };
+    /// Books it off again, and how many handlers ran. Says how long ago it was sent; `None` if it was not there.
+    pub(super) fn end(&mut self, now: Time, id: NodeId, (call, attempt): (CallId, u32), ran: u32) -> Option<Duration> {
+        let node = self.nodes.get_mut(&id)?;
+        let booking = node.in_flight.remove(&(call, attempt))?;
         node.counts[booking.kind] -= 1;
         node.calls -= booking.count as usize;
         if booking.kind == MethodKind::Compute {
@@ -441,7 +442,7 @@ impl<H: Host> Registry<H> {
         node.answered += u64::from(ran);
         self.in_flight -= booking.count as usize;
         self.reindex(id);
-        true
+        Some(now.saturating_sub(booking.sent))
     }
 
     /// Brings the indexes of a node's group up to what the node is now.

@@ -341,8 +341,8 @@ impl<H: Host> Core<H> {
         handle.open(attempt);
         self.queues.end_turn(call.service);
         let method = call.method.id();
-        let booking = Booking { call: id, attempt, method, kind, count: call.demand.count, need };
-        self.registry.start(now, node, booking);
+        let booking = Booking { call: id, attempt, method, kind, count: call.demand.count, need, sent: now };
+        self.registry.start(node, booking);
         if let Some(node) = self.registry.node(node) {
             effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, granted, deadline });
         }
@@ -433,7 +433,7 @@ impl<H: Host> Core<H> {
     }
 
     pub(super) fn note_run_time(&mut self, method: MethodId, run: std::time::Duration) {
-        // A peer's figure: bounded, so that no sum of them can overflow.
+        // Bounded, so that no sum of them can overflow.
         let run = run.min(UNKNOWN_RUN_TIME);
         let mean = self.run_times.entry(method).or_insert(run);
         *mean = *mean - *mean / MEAN_OVER + run / MEAN_OVER;

@@ -5,10 +5,11 @@
 //! elsewhere, and each answer makes it wider by one, up to what the node takes. Calls of milliseconds open it in less than
 //! a second.
 //!
-//! Calls of an hour do not, and must not leave slots free for so long. So a window that has been full for a heartbeat
-//! doubles, unless its calls take longer than expected: a node with 64 slots is full after two heartbeats.
-//! Once they take longer than the same method did elsewhere, the window grows by one with each heartbeat. So slots get
-//! work in the end wherever run times vary, and a node that answers nothing gets some calls a minute.
+//! Calls of an hour do not, and must not leave slots free for so long. So while a window is full of calls that are expected
+//! to take ten heartbeats or longer, or of which nobody knows how long they take, it doubles with each heartbeat: a node
+//! with 64 slots is full after two. Other windows, and those whose node has not answered for twice as long as expected,
+//! grow by one with each heartbeat. So slots get work in the end wherever run times vary, and a node that answers nothing
+//! gets one more call with each heartbeat.
 
 use std::time::Duration;
 
@@ -24,7 +25,10 @@ use crate::service::method::{MethodId, MethodKind};
 /// notice, and little of what any caller has to do.
 pub(crate) const SLOW_START: u32 = 16;
 
-/// The newest request may take this many times what is expected before all are late.
+/// Calls that take this many heartbeats are not waited for: until then a window grows by its answers fast enough.
+const LONG: u32 = 10;
+
+/// A node may go without an answer for this many times what the first request since the last one is expected to take.
 const LATE_AFTER: u32 = 2;
 
 /// The width of one that bounds nothing any more.
@@ -34,8 +38,9 @@ const OPEN: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct Window {
     width: PerKind<u32>,
-    /// The newest request: when it was sent, of which method and of how many calls.
-    newest: PerKind<Option<(Time, MethodId, u32)>>,
+    /// The first request since the last answer: when it was sent, of which method and of how many calls. Not the newest:
+    /// each widening brings a new one, which is never late.
+    first: PerKind<Option<(Time, MethodId, u32)>>,
     /// Since when a look has found it full.
     full_since: PerKind<Option<Time>>,
 }
@@ -44,7 +49,7 @@ impl Window {
     pub(super) fn new(width: u32, card: &NodeCard) -> Self {
         let mut window = Self {
             width: PerKind { compute: width, asynchronous: width },
-            newest: PerKind::default(),
+            first: PerKind::default(),
             full_since: PerKind::default(),
         };
         KINDS.into_iter().for_each(|kind| window.widen(kind, 0, card));
@@ -59,12 +64,13 @@ impl Window {
     /// A request was sent.
     pub(super) fn sent(&mut self, now: Time, kind: MethodKind, method: MethodId, count: u32) {
         if self.width[kind] != OPEN {
-            self.newest[kind] = Some((now, method, count));
+            self.first[kind].get_or_insert((now, method, count));
         }
     }
 
     /// The node has answered a request.
     pub(super) fn answered(&mut self, kind: MethodKind, card: &NodeCard) {
+        self.first[kind] = None;
         self.widen(kind, 1, card);
     }
 
@@ -87,10 +93,11 @@ impl Window {
             let since = *self.full_since[kind].get_or_insert(now);
             if now.saturating_sub(since) >= heartbeat {
                 self.full_since[kind] = Some(now);
-                let is_late = self.newest[kind].is_some_and(|(sent, method, count)| {
-                    now.saturating_sub(sent) > takes(method).saturating_mul(count).saturating_mul(LATE_AFTER)
+                let doubles = self.first[kind].is_some_and(|(sent, method, count)| {
+                    let takes = takes(method).saturating_mul(count);
+                    takes >= heartbeat * LONG && now.saturating_sub(sent) <= takes.saturating_mul(LATE_AFTER)
                 });
-                self.widen(kind, if is_late { 1 } else { self.width[kind] }, card);
+                self.widen(kind, if doubles { self.width[kind] } else { 1 }, card);
             }
         }
         self.width != before

@@ -357,7 +357,9 @@ impl Growth {
     /// The handler that runs longest comes to its end.
     fn finish(&mut self, what: &'static str) {
         let Some((node, id, attempt)) = self.running.pop_front() else { return };
-        let reply = Reply::without_payload(Outcome::Value, Duration::from_secs(1));
+        let run = Duration::from_secs(1);
+        let reply = Reply::without_payload(Outcome::Value, run);
+        self.core.backdate(node, (id, attempt), self.now.saturating_sub(run));
         self.bring(what, 1, |core, now, effects| {
             core.on_attempt_finished(now, node, id, attempt, Attempted::Replied(reply), effects);
         });

@@ -48,6 +48,9 @@ const NOTHING: [&str; 0] = [];
 /// Too long to be sent ahead of a free slot.
 const LONG: Duration = Duration::from_secs(1);
 const SECOND: Duration = Duration::from_secs(1);
+
+/// When tests begin: later than any call of them runs.
+const BEGIN: Duration = Duration::from_secs(10_000);
 /// Longer than any first wait for a repetition.
 const BACKED_OFF: Duration = Duration::from_millis(121);
 
@@ -247,7 +250,7 @@ impl Table {
         change(&mut settings);
         Self {
             core: Core::new(settings),
-            now: SECOND,
+            now: BEGIN,
             nodes: BTreeMap::new(),
             calls: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -354,8 +357,15 @@ impl Table {
         lines
     }
 
-    /// The node's answer to the newest attempt of a call.
+    /// The node's answer to the newest attempt of a call, which was sent as long ago as it says that it ran.
     fn reply(&mut self, name: &str, outcome: Outcome, run: Duration) -> Vec<String> {
+        let (node, attempt) = self.sent[name].clone();
+        self.core.backdate(self.node(&node), (self.calls[name].0, attempt), self.now.saturating_sub(run));
+        self.lie(name, outcome, run)
+    }
+
+    /// And one that says what it likes.
+    fn lie(&mut self, name: &str, outcome: Outcome, run: Duration) -> Vec<String> {
         self.ended(name, Attempted::Replied(Reply::without_payload(outcome, run)))
     }
 

@@ -52,6 +52,68 @@ fn a_node_that_answers_nothing_holds_few_calls_whatever_it_claims() {
 }
 
 #[test]
+fn it_holds_few_calls_however_long_these_run_elsewhere() {
+    for (millis, seconds) in [(10, 10), (400, 10), (600, 10), (1000, 10), (5000, 30)] {
+        for answers in [false, true] {
+            let mut table = Table::with(|settings| (settings.slow_start, settings.queue) = (16, 5000));
+            table.join("n1", slots(4));
+            table.teach(&COMPUTE, Duration::from_millis(millis));
+            table.join("liar", slots(1024));
+            submit(&mut table, 0, 150, &COMPUTE);
+            for _ in 0..seconds {
+                table.pass(SECOND);
+                // A single answer now and then does not open the window.
+                let first = table.sent.iter().find(|(_, (node, _))| answers && node == "liar");
+                if let Some(name) = first.map(|(name, _)| name.clone()) {
+                    table.reply(&name, Outcome::Value, Duration::from_millis(millis));
+                    table.sent.remove(&name);
+                }
+            }
+            let most = 16 + seconds * if answers { 2 } else { 1 };
+            let held = held(&table, "liar");
+            assert!(held <= most, "with calls of {millis} ms it holds {held} after {seconds} s; answers: {answers}");
+        }
+    }
+}
+
+#[test]
+fn one_whose_calls_take_long_gets_one_at_a_time_once_it_is_late() {
+    let mut table = starting_with(1).joined(&[("n1", 4)]);
+    table.teach(&COMPUTE, SECOND * 10);
+    table.dies("n1");
+    table.join("liar", slots(1024));
+    submit(&mut table, 0, 2, &COMPUTE);
+    table.pass(SECOND * 21);
+    // It took both, as its window had doubled, and there was no more to fill it with.
+    submit(&mut table, 2, 100, &COMPUTE);
+    let before = held(&table, "liar");
+    assert!((2..=4).contains(&before), "{before}");
+    table.pass(SECOND * 10);
+    let more = held(&table, "liar") - before;
+    assert!((8..=10).contains(&more), "{more} more in ten seconds");
+}
+
+#[test]
+fn a_node_cannot_say_that_a_call_ran_longer_than_it_was_away() {
+    let mut table = starting_with(16).joined(&[("n1", 2)]);
+    table.teach(&COMPUTE, Duration::from_millis(1));
+    table.join("liar", slots(1024));
+    submit(&mut table, 0, 100, &COMPUTE);
+    for _ in 0..10 {
+        let first = table.sent.iter().find(|(_, (node, _))| node == "liar").map(|(name, _)| name.clone());
+        let name = first.expect("it has some");
+        table.now += Duration::from_millis(1);
+        table.lie(&name, Outcome::Value, HOUR);
+        table.sent.remove(&name);
+    }
+    let mean = table.core.run_times[&COMPUTE.id()];
+    assert!(mean <= Duration::from_millis(10), "{mean:?}");
+    let held_before = held(&table, "liar");
+    table.pass(SECOND * 10);
+    assert!(held(&table, "liar") <= held_before + 10, "its window does not double");
+}
+
+#[test]
 fn async_calls_count_by_themselves() {
     let mut table = starting_with(4);
     table.join("n1", slots(8).async_limit(100));

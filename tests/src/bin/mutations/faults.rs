@@ -192,6 +192,19 @@ pub(crate) const FAULTS: &[Fault] = &[
         "{ let _ = (method, labels, avoid); false }",
     ),
     fault(
+        "a newcomer's newest request says whether it is late",
+        "slow_start.rs",
+        "self.first[kind].get_or_insert((now, method, count));",
+        "self.first[kind] = Some((now, method, count));",
+    ),
+    fault(
+        "a newcomer's window doubles also where its calls are short",
+        "slow_start.rs",
+        "takes >= heartbeat * LONG &&",
+        "",
+    ),
+    fault("a node says how long a call ran, and is believed", "mod.rs", "reply.run = reply.run.min(took);", ""),
+    fault(
         "an answer does not widen a newcomer's window",
         "registry.rs",
         "node.window.answered(booking.kind, &node.card);",
