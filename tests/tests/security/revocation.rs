@@ -1,12 +1,13 @@
 //! Credentials that are taken back: whoever came by one is put out.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use distribution::{Access, CallError, Events, GoneReason, Master, NodeEvent, Token};
 use distribution_tests::{
     ProbeClient,
     impostor::{preface, registration},
     log::Log,
+    process::{Process, example},
     soon,
     trust::{Authority, Purpose, dial_as},
 };
@@ -78,6 +79,20 @@ async fn a_damaged_token_file_puts_nobody_out() {
     fs::write(&hold.file, text).expect("writes");
     soon("the other", other).await.expect("is let in");
     assert_eq!(hold.master.nodes().len(), 2);
+}
+
+#[tokio::test]
+async fn both_ends_tell_of_a_file_that_cannot_be_used() {
+    let (log, _guard) = Log::gather();
+    let hold = Stronghold::with_token().await;
+    let token = format!("DISTRIBUTION_TOKEN={}", hold.token().expose());
+    fs::write(&hold.file, "dtok1_node_damaged\n").expect("writes");
+    let (program, address) = (example("arith"), hold.addr().to_string());
+    let program = program.to_str().expect("plain");
+    let mut node = Process::start(Path::new("env"), &[&token, program, "node", "--master", &address]);
+    let told = node.log_with("closed the connection before the TLS handshake").await;
+    tells(&told, &["look at the master's log"]);
+    tells(&log.text(), &["this master's files cannot be used: the token file"]);
 }
 
 #[tokio::test]
