@@ -91,7 +91,10 @@ impl<H: Host> Core<H> {
                     }
                 }
                 Chore::PlaceAvoiding => {
-                    let next = self.place_from.and_then(|from| self.queues.avoiding.range(from..).next().copied());
+                    let mut next = self.place_from.and_then(|from| self.queues.avoiding.range(from..).next().copied());
+                    if next.is_none() && std::mem::take(&mut self.place_again) {
+                        next = self.queues.avoiding.first().copied();
+                    }
                     self.place_from = next.map(QueueId::next);
                     if let Some(queue) = next {
                         self.chores.push_back(Chore::PlaceAvoiding);

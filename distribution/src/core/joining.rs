@@ -1,10 +1,11 @@
 //! Whether a node may join: what it claims, held against the nodes that are here.
 
 use super::{
-    Core, Host,
+    Core, Effects, Host, Time,
     card::{Catalogue, NodeCard},
+    chores::Chore,
 };
-use crate::id::NodeId;
+use crate::{error::GoneReason, id::NodeId};
 
 /// How much memory the methods of all nodes may take, those of nodes that serve the same ones counted once, in bytes.
 const CATALOGUES_LIMIT: usize = 64 * 1024 * 1024;
@@ -75,17 +76,33 @@ impl<H: Host> Core<H> {
     fn displaced_by(&self, card: &NodeCard) -> Result<Vec<NodeId>, NotNow> {
         let (name, principal) = (&card.name, &card.principal);
         // A process that comes again may have a new credential by now.
-        let others = self.registry.named(name).filter(|node| node.card.instance != card.instance);
-        let others: Vec<_> = others.filter(|node| !node.card.principal.may_share(principal, name)).collect();
-        match others.iter().find(|other| !principal.is_for(name) || other.card.principal.is_for(name)) {
-            None => Ok(others.iter().map(|other| other.identity.id).collect()),
-            Some(other) => Err(NotNow {
-                reason: format!(
-                    "a node called `{name}` is registered by another credential, and this one came by {principal}. Give it \
-                     another name; if it has taken the other's place, it is let in once the other is gone"
-                ),
-                taken_by: Some(format!("{}, by {}", other.identity, other.card.principal)),
-            }),
+        let itself = self.registry.registered_by(card.instance);
+        let mut displaced = Vec::new();
+        for (other, nodes) in self.registry.named(name) {
+            if other.may_share(principal, name) {
+                continue;
+            }
+            let mut nodes = nodes.iter().copied().filter(|id| Some(*id) != itself);
+            if principal.is_for(name) && !other.is_for(name) {
+                displaced.extend(nodes);
+            } else if let Some(node) = nodes.next().and_then(|id| self.registry.node(id)) {
+                return Err(NotNow {
+                    reason: format!(
+                        "a node called `{name}` is registered by another credential, and this one came by {principal}. \
+                         Give it another name; if it has taken the other's place, it is let in once the other is gone"
+                    ),
+                    taken_by: Some(format!("{}, by {other}", node.identity)),
+                });
+            }
+        }
+        Ok(displaced)
+    }
+
+    /// Puts nodes out whose name another has by a credential that is for it: some now, and the others soon.
+    pub(crate) fn displace(&mut self, now: Time, nodes: Vec<NodeId>, effects: &mut Effects<H>) {
+        if !nodes.is_empty() {
+            self.chores.extend(nodes.into_iter().map(|node| Chore::CutOff(node, GoneReason::Displaced)));
+            self.do_chores(now, effects);
         }
     }
 

@@ -148,6 +148,8 @@ pub(crate) struct Core<H: Host> {
     does_chores: bool,
     /// From which queue on calls that avoid nodes are looked at again; `None` if none are.
     place_from: Option<QueueId>,
+    /// Whether nodes left while that was under way, so that it goes round once more.
+    place_again: bool,
     /// From which queue on those are looked at again of which not all counts that they avoid; `None` if none are.
     review_from: Option<QueueId>,
     /// From which node on those that rest are fed again; `None` if none are.
@@ -198,6 +200,7 @@ impl<H: Host> Core<H> {
             filling: FxHashSet::default(),
             does_chores: false,
             place_from: None,
+            place_again: false,
             review_from: None,
             feed_resting_from: None,
             reasons: FxHashMap::default(),

@@ -158,8 +158,8 @@ pub(super) struct Registry<H: Host> {
     providers: FxHashMap<MethodId, Vec<GroupId>>,
     /// Which node each process registered last.
     instances: BTreeMap<u128, NodeId>,
-    /// The nodes of each name.
-    names: BTreeMap<Arc<str>, BTreeSet<NodeId>>,
+    /// The nodes of each name, by what they came by: ten thousand of one name mostly came by one credential.
+    names: BTreeMap<Arc<str>, FxHashMap<Principal, BTreeSet<NodeId>>>,
     /// What nodes hold by each credential.
     credentials: FxHashMap<(PrincipalKind, CredentialId), Holding>,
     next_group: u64,
@@ -240,9 +240,9 @@ impl<H: Host> Registry<H> {
         self.instances.get(&instance).copied()
     }
 
-    /// The nodes of this name, in the order they came.
-    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &Node<H>> {
-        self.names.get(name).into_iter().flatten().filter_map(|id| self.node(*id))
+    /// The nodes of this name, by what they came by.
+    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = (&Principal, &BTreeSet<NodeId>)> {
+        self.names.get(name).into_iter().flatten()
     }
 
     /// How many nodes are registered by the credential of this principal.
@@ -290,7 +290,8 @@ impl<H: Host> Registry<H> {
         let id = identity.id;
         self.order.insert(id);
         self.instances.insert(card.instance, id);
-        self.names.entry(Arc::clone(&card.name)).or_default().insert(id);
+        let named = self.names.entry(Arc::clone(&card.name)).or_default();
+        named.entry(card.principal.clone()).or_default().insert(id);
         self.credentials.entry(credential(&card.principal)).or_default().nodes += 1;
         self.alive += 1;
         let views = self.groups.get_mut(&group).map_or(0, |group| group.join(id, &card.labels));
@@ -338,7 +339,12 @@ impl<H: Host> Registry<H> {
             self.instances.remove(&node.card.instance);
         }
         if let Some(named) = self.names.get_mut(&node.card.name) {
-            named.remove(&id);
+            if let Some(alike) = named.get_mut(&node.card.principal) {
+                alike.remove(&id);
+                if alike.is_empty() {
+                    named.remove(&node.card.principal);
+                }
+            }
             if named.is_empty() {
                 self.names.remove(&node.card.name);
             }

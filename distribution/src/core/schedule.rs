@@ -385,9 +385,12 @@ impl<H: Host> Core<H> {
 
     /// Looks again for nodes for calls that avoid some, and may not need to any more.
     pub(super) fn place_avoiding(&mut self) {
-        // One that is under way begins anew, so that departures in a row do not pile up.
-        let is_under_way = self.place_from.replace(QueueId::FIRST).is_some();
-        if !is_under_way {
+        // One that is under way goes on and round once more: departures in a row do not pile up, and if it began anew
+        // with each, the last queues would never have their turn.
+        if self.place_from.is_some() {
+            self.place_again = true;
+        } else {
+            self.place_from = Some(QueueId::FIRST);
             self.chores.push_back(Chore::PlaceAvoiding);
         }
     }

@@ -144,9 +144,7 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
         let node = core.new_node_id();
         core.on_node_joined(now, node, registration, peer, link, effects);
         // After it has joined, so that their calls find it.
-        for other in displaced {
-            core.disconnect(now, other, GoneReason::Displaced, effects);
-        }
+        core.displace(now, displaced, effects);
         Ok(node)
     });
     let node = match joined {

@@ -85,7 +85,7 @@ impl Principal {
         fn names(principal: &Principal) -> BTreeSet<&str> {
             principal.names.iter().map(String::as_str).collect()
         }
-        !self.names.is_empty() && names(self) == names(other)
+        !self.names.is_empty() && (self.names == other.names || names(self) == names(other))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A process that registers again has one registration.
 
 use super::*;
+use crate::security::PrincipalKind;
 
 #[test]
 fn the_old_registration_ends_and_its_calls_find_the_new_one() {
@@ -51,4 +52,32 @@ fn what_was_to_run_on_the_old_registration_ends() {
     table.submit("on", call(&COMPUTE).on("old"));
     let lines = table.join("new", slots(1).instance(5));
     assert_eq!(only(&lines, "end on: no node: it was to run on node old").len(), 1, "{lines:?}");
+}
+
+#[test]
+fn nodes_whose_name_is_anothers_are_displaced_in_slices() {
+    let mut table = Table::with(|settings| settings.slice = 16);
+    for number in 0..40 {
+        table.join("worker", slots(1).instance(number));
+    }
+    let of_it = Principal { kind: PrincipalKind::Token, names: ["worker".to_owned()].into(), ..Principal::open() };
+    let registration = Registration {
+        name: "worker".to_owned(),
+        instance: 100,
+        slots: 1,
+        busy: 0,
+        async_limit: 1,
+        frame_limit: 65_536,
+        labels: Vec::new(),
+        methods: vec![offer(&COMPUTE)],
+    };
+    let (card, catalogue) = read_card(registration.clone(), Principal::open());
+    assert!(table.core.may_join((&card, &catalogue)).expect("they share the name").is_empty());
+    let (card, catalogue) = read_card(registration, of_it);
+    let displaced = table.core.may_join((&card, &catalogue)).expect("the name is its own");
+    assert_eq!(displaced.len(), 40);
+    let lines = table.bring(|core, now, effects| core.displace(now, displaced, effects));
+    assert!((1..40).contains(&only(&lines, "cut off").len()), "some at once: {lines:?}");
+    table.pass(Duration::ZERO);
+    assert_eq!(table.core.alive(), 0, "and the others soon");
 }

@@ -1,6 +1,7 @@
 //! Long work is done some at a time, and nothing is lost in between.
 
-use super::*;
+use super::{super::queues::QueueId, *};
+use crate::{error::Cause, id::NodeIdentity};
 
 fn sliced(slice: usize) -> Table {
     Table::with(|settings| settings.slice = slice)
@@ -375,4 +376,35 @@ fn a_view_that_nobody_uses_makes_room_for_another() {
     let whole = (0..70).filter(|number| is_whole(&table, "rack", &format!("{number}"))).count();
     assert_eq!(whole, 64);
     assert!((64..70).all(|number| is_whole(&table, "rack", &format!("{number}"))), "those that are used");
+}
+
+#[test]
+fn all_calls_that_avoid_nodes_have_their_turn_while_nodes_leave_in_a_row() {
+    let mut table = sliced(2);
+    for number in 0..10 {
+        table.join(&format!("n{number}"), slots(1));
+        table.submit(&format!("busy{number}"), call(&COMPUTE));
+    }
+    for number in 0..40 {
+        table.join(&format!("e{number}"), slots(1));
+        table.submit(&format!("short{number}"), call(&COMPUTE));
+    }
+    // Each avoids another node, and so waits in a queue of its own.
+    for number in 0..10 {
+        let name = format!("n{number}");
+        let addr = SocketAddr::from(([10, 0, 0, 1], 1));
+        let node = NodeIdentity { id: table.node(&name), name: name.into(), addr };
+        let setbacks = vec![Setback { attempt: 1, node, source: None, cause: Cause::Refused("is busy") }];
+        table.submit(&format!("c{number}"), Ask { setbacks, ..call(&COMPUTE) });
+    }
+    ticks(&mut table);
+    let last = *table.core.queues.avoiding.last().expect("they wait");
+    assert_eq!(table.core.queues.avoiding.len(), 10);
+    let mut furthest = QueueId::FIRST;
+    for number in 0..40 {
+        table.drain(&format!("e{number}"));
+        furthest = furthest.max(table.core.place_from.unwrap_or(last));
+    }
+    assert!(furthest >= last, "it came as far as {furthest:?} of {last:?}");
+    ticks(&mut table);
 }
