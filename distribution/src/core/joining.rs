@@ -42,7 +42,7 @@ impl<H: Host> Core<H> {
         let most = self.settings.max_nodes;
         if self.registry.len() - comes_again - displaced.len() >= most {
             return Err(
-                format!("{most} nodes are registered, which is as many as the master's `max_nodes` allows").into()
+                format!("{most} nodes are registered, which is as many as the master's `max_nodes` allows. Set it higher, or wait until one leaves").into()
             );
         }
         let most = self.settings.max_nodes_per_credential;
