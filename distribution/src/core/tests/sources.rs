@@ -23,6 +23,8 @@ fn a_call_that_was_lost_goes_to_another_source() {
         let mut table = with_honest();
         table.dies("good");
         table.join("good", slots(good_slots).host(2));
+        // Short enough that others may be sent ahead; a lost call may not.
+        table.teach(&COMPUTE, Duration::from_millis(1));
         table.submit("busy", call(&COMPUTE).on("good"));
         table.submit("a", call(&AGAIN));
         let bad = table.sent["a"].0.clone();
