@@ -52,6 +52,8 @@ const SETTLING: Duration = Duration::from_secs(10);
 
 /// Time between two samples.
 const SAMPLE: Duration = Duration::from_millis(100);
+/// As many samples without a change are a rest.
+const AT_REST: u32 = 10;
 
 /// Nodes are restarted so often in a run, one after the other.
 const RESTARTS: u32 = 12;
@@ -117,7 +119,7 @@ fn tidy_allocator() -> io::Error {
 async fn run(options: Options) -> io::Result<ExitCode> {
     let master = Master::bind("127.0.0.1:0").await.map_err(io::Error::other)?;
     let mut fleet = Fleet::start(&master, options.nodes, options.slots).await?;
-    let start = Reading::take()?;
+    let start = at_rest().await?;
     let time = Duration::from_secs(options.seconds);
     let load = Load::start(&master, options.callers, options.seed);
     let (began, mut restarts) = (Instant::now(), 0);
@@ -142,6 +144,18 @@ async fn run(options: Options) -> io::Result<ExitCode> {
     report.show();
     fleet.clear().await;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What there is once nothing has begun or ended for a while: a node that has just joined is still compared with others.
+async fn at_rest() -> io::Result<Reading> {
+    let (mut last, mut unchanged) = (Reading::take()?, 0);
+    while unchanged < AT_REST {
+        tokio::time::sleep(SAMPLE).await;
+        let reading = Reading::take()?;
+        unchanged = if reading == last { unchanged + 1 } else { 0 };
+        last = reading;
+    }
+    Ok(last)
 }
 
 /// Waits until descriptors and tasks are what they were, for as long as that may take.
