@@ -214,7 +214,7 @@ impl ServerCertVerifier for Gullible {
     }
 }
 
-/// Dials in TLS of this version with no certificate, and believes whoever answers.
+/// Dials in TLS of this version without a certificate, and accepts any certificate of the other end.
 ///
 /// # Errors
 ///
@@ -243,7 +243,7 @@ pub fn client_hello() -> Vec<u8> {
     bytes
 }
 
-/// Dials in TLS 1.3 with the certificate of a holder, and believes whoever answers.
+/// Dials in TLS 1.3 with the certificate of a holder, and accepts any certificate of the other end.
 ///
 /// # Panics
 ///

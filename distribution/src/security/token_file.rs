@@ -148,8 +148,8 @@ pub(crate) fn node_token(contents: &Contents, name: &str) -> Result<Token, Error
 
 fn tokens(contents: &Contents) -> Result<Vec<Token>, Error> {
     let file = contents.file();
-    let text =
-        std::str::from_utf8(contents.bytes()).map_err(|error| invalid(file, format!("it is no text: {error}")))?;
+    let text = std::str::from_utf8(contents.bytes())
+        .map_err(|error| invalid(file, format!("it is not valid UTF-8: {error}")))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
     lines
         .map(|(at, line)| Token::parse(line).map_err(|reason| invalid(file, format!("line {}: {reason}", at + 1))))

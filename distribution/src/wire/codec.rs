@@ -345,7 +345,8 @@ fn decode_bounded<T: DeserializeOwned>(
     bincode::serde::seed_decode_from_slice(seed, bytes, standard()).map_err(undecodable)
 }
 
-/// The sentence of whoever refused the value, where it is one: bincode shows it as `OtherString("..")`.
+/// Keeps the plain message of an error that serde or the value's type raised: bincode's own `Display` prints it as
+/// `OtherString("..")`.
 fn undecodable(error: DecodeError) -> CodecError {
     match error {
         DecodeError::OtherString(why) => CodecError::new(why),

@@ -625,8 +625,10 @@ pub(crate) async fn within<T>(
     tokio::time::timeout(time, exchange).await.unwrap_or(Err(HelloError::Late { what, time }))
 }
 
-/// The master's side of the prefaces. The master's own goes out whatever came in, so that the node too can say what
-/// does not fit; only what is no peer at all is told nothing. Says in which role the peer comes.
+/// The master's side of the prefaces; returns the role of the peer.
+///
+/// The master sends its own preface even if the peer's does not fit, so that the peer can report the mismatch too. It
+/// sends nothing if the other end does not speak this protocol at all.
 pub(crate) async fn welcome<Io>(io: &mut Io, security: Security) -> Result<Access, HelloError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! Credentials that are taken back: whoever came by one is put out.
+//! Credentials that are taken back: the nodes that came by one are disconnected.
 
 use std::{fs, path::Path, time::Duration};
 

@@ -254,7 +254,7 @@ mod tests {
                     _ => {
                         if let Ok((number, evicted)) = places.enter(now, from.into(), (), GRACE, rng.random()) {
                             there.insert(number, from);
-                            // Whoever had to go is gone from the books.
+                            // The evicted peer has no place any more.
                             there.retain(|number, _| {
                                 places.get(*number).is_some() || places.proven.get(*number).is_some()
                             });
