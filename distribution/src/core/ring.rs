@@ -1,9 +1,13 @@
 //! Which node the calls with the same affinity key go to.
 //!
-//! Each node has one point on a ring of hashes. A key is hashed several times, and goes to the node whose point follows
-//! one of these hashes most closely. A node that comes or goes moves only its own keys, no table has to be built, and a
-//! look costs the logarithm of the number of nodes. (Multi-probe consistent hashing: Appleton and O'Reilly, 2015, who
-//! measured that 21 probes keep the busiest node within 5 % of the mean.)
+//! Each node has a few points on a ring of hashes. A key is hashed several times, and goes to the node one of whose
+//! points follows one of these hashes most closely. A node that joins or leaves moves only its own keys, no table has to
+//! be built, and a lookup costs the logarithm of the number of nodes. (Multi-probe consistent hashing: Appleton and
+//! O'Reilly, 2015, who measured that 21 probes keep the busiest node within 5 % of the mean.)
+//!
+//! Probes bound the share of the busiest node, not that of the idlest: a node whose only point lies just behind another
+//! one gets almost no keys. With one point, the idlest of 4 nodes had 0.03 of its fair share in the worst of 150 draws of
+//! the hash's key, and 0.34 in one of twenty; with eight, 0.75 and 0.83.
 
 use std::collections::BTreeSet;
 
@@ -12,6 +16,8 @@ use crate::id::NodeId;
 
 /// How often each key is hashed.
 const PROBES: u64 = 21;
+/// How many points each node has.
+const POINTS: u64 = 8;
 
 /// The points of nodes.
 #[derive(Debug, Default)]
@@ -22,11 +28,13 @@ pub(super) struct Ring {
 impl Ring {
     /// Adds a node whose name has this hash. Of nodes with the same name the one that registered first gets the keys.
     pub(super) fn insert(&mut self, name: u64, node: NodeId) {
-        self.points.insert((mix(name), node));
+        self.points.extend(points(name).map(|point| (point, node)));
     }
 
     pub(super) fn remove(&mut self, name: u64, node: NodeId) {
-        self.points.remove(&(mix(name), node));
+        for point in points(name) {
+            self.points.remove(&(point, node));
+        }
     }
 
     /// Any of the nodes, always the same one.
@@ -54,8 +62,12 @@ pub(super) fn closest<'a>(
 /// The node for this key, of nodes that lie on no ring, each with the hash of its name. Looks at all of them.
 pub(super) fn closest_of(nodes: impl Iterator<Item = (u64, NodeId)>, key: u64) -> Option<NodeId> {
     let probes: Vec<u64> = probes(key).collect();
-    let distance = |name| probes.iter().map(|at| mix(name).wrapping_sub(*at)).min();
+    let distance = |name| points(name).flat_map(|point| probes.iter().map(move |at| point.wrapping_sub(*at))).min();
     nodes.map(|(name, node)| (distance(name), node)).min().map(|(_, node)| node)
+}
+
+fn points(name: u64) -> impl Iterator<Item = u64> {
+    (1..=POINTS).map(move |point| mix(name ^ mix(!point)))
 }
 
 fn probes(key: u64) -> impl Iterator<Item = u64> {
@@ -109,6 +121,22 @@ mod tests {
     }
 
     #[test]
+    fn no_node_is_left_without_keys_whatever_the_key_of_the_hash_is() {
+        for seed in 0..50 {
+            let mut ring = Ring::default();
+            for number in 0..4 {
+                ring.insert(keyed(&[seed; 32], &format!("node-{number}")), NodeId::new(1, number));
+            }
+            let mut keys: BTreeMap<NodeId, u32> = BTreeMap::new();
+            for key in 0..4000 {
+                *keys.entry(closest([&ring].into_iter(), mix(key), |_| false).expect("a node")).or_default() += 1;
+            }
+            let fewest = keys.values().min().copied().unwrap_or_default();
+            assert!(keys.len() == 4 && fewest > 600, "seed {seed}: {keys:?} where 1000 are a node's share");
+        }
+    }
+
+    #[test]
     fn a_node_that_goes_moves_its_own_keys_only() {
         let (all, fewer) = ([ring(0..10)], [ring((0..10).filter(|number| *number != 4))]);
         let gone = NodeId::new(1, 4);
@@ -126,22 +154,29 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_takes_a_nodes_keys_takes_few_where_the_key_of_the_hash_is_another() {
+    fn even_a_chosen_name_takes_few_of_a_nodes_keys() {
         let victim = NodeId::new(1, 3);
-        let with = |key: [u8; 32], newcomer: Option<&str>| {
+        let place_of = |key: u8, name: &str| keyed(&[key; 32], name);
+        let keys_of_the_victim = |key: u8, newcomer: Option<&str>| {
             let mut ring = Ring::default();
-            (0..10).for_each(|number| ring.insert(keyed(&key, &format!("node-{number}")), NodeId::new(1, number)));
-            newcomer.into_iter().for_each(|name| ring.insert(keyed(&key, name), NodeId::new(1, 99)));
-            let owner = |key: u64| closest([&ring].into_iter(), mix(key), |_| false);
-            (0..5000).filter(|key| owner(*key) == Some(victim)).count()
+            (0..10).for_each(|number| ring.insert(place_of(key, &format!("node-{number}")), NodeId::new(1, number)));
+            newcomer.into_iter().for_each(|name| ring.insert(place_of(key, name), NodeId::new(1, 99)));
+            (0..2000).filter(|key| closest([&ring].into_iter(), mix(*key), |_| false) == Some(victim)).count()
         };
-        let distance = |name: &str| mix(place_of("node-3")).wrapping_sub(mix(place_of(name)));
-        let names = (0..100_000).map(|number| format!("x{number}"));
+        // The name whose points lie closest before the victim's, chosen by somebody who knows the key of the hash.
+        let targets: Vec<u64> = points(place_of(7, "node-3")).collect();
+        let distance = |name: &str| {
+            let points: Vec<u64> = points(place_of(7, name)).collect();
+            let before = |target: &u64| points.iter().map(|point| target.wrapping_sub(*point) >> 32).min();
+            targets.iter().filter_map(before).sum::<u64>()
+        };
+        let names = (0..10_000).map(|number| format!("x{number}"));
         let chosen = names.min_by_key(|name| distance(name)).expect("there are names");
-        let (before, after) = (with([7; 32], None), with([7; 32], Some(&chosen)));
-        assert!(after < before / 20, "it was chosen for this key, and of {before} keys {after} are left");
-        let (before, after) = (with([8; 32], None), with([8; 32], Some(&chosen)));
-        assert!(after > before / 2, "of {before} keys {after} are left");
+        for key in 7..20 {
+            let (before, after) = (keys_of_the_victim(key, None), keys_of_the_victim(key, Some(&chosen)));
+            assert!(after > before / 3, "under key {key} {after} of {before} keys are left");
+            assert!(key == 7 || after > before / 2, "under key {key}, not known, {after} of {before} keys are left");
+        }
     }
 
     #[test]
