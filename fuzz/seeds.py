@@ -83,13 +83,13 @@ def registration(
     slots=2,
     busy=0,
     async_limit=1000,
-    frame_limit=65536,
+    max_message_size=65536,
     labels=(("zone", "eu"),),
     methods=(METHOD,),
     types=TYPES,
     instance=7,
 ):
-    body = text(name) + numbers(instance, slots, busy, async_limit, frame_limit, len(labels))
+    body = text(name) + numbers(instance, slots, busy, async_limit, max_message_size, len(labels))
     body += b"".join(text(key) + text(value) for key, value in labels)
     body += number(len(methods))
     for id, service, version, method, signature, compute in methods:
@@ -159,8 +159,8 @@ put(
         "slots_in_more_bytes_than_needed": text("n1") + number(7) + b"\xfd\2\0\0\0\0\0\0\0" + BEHIND_SLOTS,
         "more_busy_than_slots": registration(busy=U32),
         "no_async": registration(async_limit=0),
-        "frame_limit_small": registration(frame_limit=3),
-        "frame_limit_of_extremes": registration(frame_limit=U64),
+        "max_message_size_small": registration(max_message_size=3),
+        "max_message_size_of_extremes": registration(max_message_size=U64),
         "labels_claim_2_60": UP_TO_LABELS + number(1 << 60),
         "compute_is_no_bool": PLAIN[:-1] + b"\2",
         "bytes_left_over": PLAIN + b"\0",

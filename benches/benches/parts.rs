@@ -86,7 +86,7 @@ fn dispatch(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(256));
         group.bench_function(format!("256 calls over {nodes} simulated nodes"), |bench| {
             bench.iter(|| {
-                runtime.block_on(async { join_all((0..256).map(|number| echo.asynchronous(number).spawn())).await })
+                runtime.block_on(async { join_all((0..256).map(|number| echo.asynchronous(number).send())).await })
             });
         });
         group.bench_function(format!("256 calls distributed over {nodes} simulated nodes"), |bench| {

@@ -5,17 +5,17 @@ use std::time::Duration;
 use crate::error::Error;
 
 /// Body of the largest frame either side takes unless told otherwise.
-pub(crate) const FRAME_LIMIT: usize = 64 * 1024 * 1024;
+pub(crate) const MAX_MESSAGE_SIZE: usize = 64 * 1024 * 1024;
 
 /// Below this not even headers and error messages fit.
-pub(crate) const SMALLEST_FRAME_LIMIT: usize = 16 * 1024;
+pub(crate) const SMALLEST_MESSAGE_LIMIT: usize = 16 * 1024;
 
 /// What a frame's length field can state; where an address has 32 bits, half of what there is.
-pub(crate) const LARGEST_FRAME_LIMIT: usize =
+pub(crate) const LARGEST_MESSAGE_LIMIT: usize =
     if usize::BITS > 32 { u32::MAX as usize } else { (u32::MAX / 2) as usize };
 
 /// What large frames that are coming in may take together at a master unless told otherwise: sixteen of the largest.
-pub(crate) const INCOMING_BYTES: usize = 16 * FRAME_LIMIT;
+pub(crate) const INCOMING_BYTES: usize = 16 * MAX_MESSAGE_SIZE;
 
 /// The longest time that any timer is set for.
 ///
@@ -27,15 +27,15 @@ pub(crate) const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Connections that have not registered yet, in all and from one address.
-    pub(crate) handshakes: usize,
-    pub(crate) handshakes_per_address: usize,
+    pub(crate) max_handshakes: usize,
+    pub(crate) max_handshakes_per_address: usize,
     /// How long a connection may take to register.
-    pub(crate) handshake_time: Duration,
+    pub(crate) handshake_timeout: Duration,
     /// How many TLS handshakes are begun in a second, over all addresses.
-    pub(crate) handshakes_per_second: u32,
+    pub(crate) max_handshakes_per_second: u32,
     /// How many from one address may fail to show that they may come in before the next ones wait.
-    pub(crate) handshake_failures: u32,
-    pub(crate) patience: Patience,
+    pub(crate) max_handshake_failures: u32,
+    pub(crate) peer_timeouts: PeerTimeouts,
     /// What large frames that are coming in may take together.
     pub(crate) incoming_bytes: usize,
     /// How deeply a value may be nested.
@@ -47,12 +47,12 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            handshakes: 256,
-            handshakes_per_address: 32,
-            handshake_time: Duration::from_secs(5),
-            handshakes_per_second: 1_000,
-            handshake_failures: 10,
-            patience: Patience::default(),
+            max_handshakes: 256,
+            max_handshakes_per_address: 32,
+            handshake_timeout: Duration::from_secs(5),
+            max_handshakes_per_second: 1_000,
+            max_handshake_failures: 10,
+            peer_timeouts: PeerTimeouts::default(),
             incoming_bytes: INCOMING_BYTES,
             max_depth: MAX_DEPTH,
             default_timeout: None,
@@ -62,16 +62,16 @@ impl Default for Limits {
 
 /// How long a registered peer may keep a connection waiting.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct PeerTimeouts {
     /// Until a frame that has begun is complete, or has brought enough that its time begins anew.
-    pub(crate) frame_time: Duration,
+    pub(crate) read_timeout: Duration,
     /// Until it takes some of what it is sent.
-    pub(crate) unread_time: Duration,
+    pub(crate) write_timeout: Duration,
 }
 
-impl Default for Patience {
+impl Default for PeerTimeouts {
     fn default() -> Self {
-        Self { frame_time: Duration::from_secs(30), unread_time: Duration::from_secs(10) }
+        Self { read_timeout: Duration::from_secs(30), write_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -107,24 +107,24 @@ pub(crate) fn check_max_depth(levels: u16) -> Result<u16, Error> {
 }
 
 /// Checks what large frames that are coming in may take together; where it is not set, four of the largest find room.
-pub(crate) fn check_incoming_bytes(bytes: Option<usize>, frame_limit: usize) -> Result<usize, Error> {
+pub(crate) fn check_incoming_bytes(bytes: Option<usize>, max_message_size: usize) -> Result<usize, Error> {
     match bytes {
-        None => Ok(INCOMING_BYTES.max(frame_limit.saturating_mul(4))),
-        Some(bytes) if bytes >= frame_limit => Ok(bytes),
+        None => Ok(INCOMING_BYTES.max(max_message_size.saturating_mul(4))),
+        Some(bytes) if bytes >= max_message_size => Ok(bytes),
         Some(bytes) => Err(Error::setting(
             "max_incoming_bytes",
             bytes,
-            "it must be frame_limit at least, so that each frame finds room",
+            "it must be max_message_size at least, so that each frame finds room",
         )),
     }
 }
 
 /// Checks a frame limit.
-pub(crate) fn check_frame_limit(bytes: usize) -> Result<usize, Error> {
-    if (SMALLEST_FRAME_LIMIT..=LARGEST_FRAME_LIMIT).contains(&bytes) {
+pub(crate) fn check_max_message_size(bytes: usize) -> Result<usize, Error> {
+    if (SMALLEST_MESSAGE_LIMIT..=LARGEST_MESSAGE_LIMIT).contains(&bytes) {
         Ok(bytes)
     } else {
-        Err(Error::setting("frame_limit", bytes, "it must lie between 16 KiB and 4 GiB - 1"))
+        Err(Error::setting("max_message_size", bytes, "it must lie between 16 KiB and 4 GiB - 1"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can go wrong: [`CallError`] ends a call, [`Error`] a start.
 
+pub use crate::id::{ParseCallIdError, ParseNodeIdError};
 use std::{convert::Infallible, fmt, io, path::PathBuf, time::Duration};
 
 use crate::{
@@ -61,7 +62,7 @@ pub enum CallError<E = Infallible> {
     },
 
     /// The call's own `.timeout()` passed, or the master's [`default_timeout`](crate::MasterBuilder::default_timeout).
-    #[error("{method} had no answer within {timeout:?}: {progress}")]
+    #[error("{method} had no answer within {timeout:?}: {stage}")]
     #[non_exhaustive]
     TimedOut {
         /// The method that was called.
@@ -69,7 +70,7 @@ pub enum CallError<E = Infallible> {
         /// The timeout that was set, for the call or for all.
         timeout: Duration,
         /// How far the call had come.
-        progress: Progress,
+        stage: CallStage,
     },
 
     /// The node was lost while it had the call, and the method is not idempotent (or no attempt is left).
@@ -98,7 +99,7 @@ pub enum CallError<E = Infallible> {
 
     /// The arguments or the reply are larger than a frame may be.
     #[error(
-        "the {part} of {method} is too large: {size} bytes, and {limit} is the limit; send less, or raise `frame_limit` on master and nodes"
+        "the {part} of {method} is too large: {size} bytes, and {limit} is the limit; send less, or raise `max_message_size` on master and nodes"
     )]
     #[non_exhaustive]
     TooLarge {
@@ -175,7 +176,7 @@ impl<E> CallError<E> {
     /// Whether the handler ran: the one question that decides if calling again is safe.
     ///
     /// ```
-    /// # use distribution::{CallError, Execution};
+    /// # use distribution::{CallError, error::Execution};
     /// let error: CallError<String> = CallError::Handler("no such key".to_owned());
     /// assert_eq!(error.execution(), Execution::Ran);
     /// ```
@@ -184,7 +185,7 @@ impl<E> CallError<E> {
             Self::Handler(_) | Self::Panicked { .. } => Execution::Ran,
             Self::NoNode { .. } | Self::Overloaded { .. } | Self::Incompatible { .. } => Execution::NotRun,
             Self::NodeLost { .. } | Self::Poisoned { .. } => Execution::MayHaveRun,
-            Self::TimedOut { progress: Progress::Queued, .. } => Execution::NotRun,
+            Self::TimedOut { stage: CallStage::Queued, .. } => Execution::NotRun,
             Self::TimedOut { .. } => Execution::MayHaveRun,
             Self::TooLarge { part, .. } | Self::Encode { part, .. } | Self::Decode { part, .. } => match part {
                 Part::Arguments => Execution::NotRun,
@@ -203,7 +204,7 @@ impl CallError<Infallible> {
             Self::Panicked { method, node, message } => CallError::Panicked { method, node, message },
             Self::NoNode { method, wanted, waited } => CallError::NoNode { method, wanted, waited },
             Self::Overloaded { method, queued, limit, unit } => CallError::Overloaded { method, queued, limit, unit },
-            Self::TimedOut { method, timeout, progress } => CallError::TimedOut { method, timeout, progress },
+            Self::TimedOut { method, timeout, stage } => CallError::TimedOut { method, timeout, stage },
             Self::NodeLost { method, node, attempts, reason } => CallError::NodeLost { method, node, attempts, reason },
             Self::Poisoned { method, nodes } => CallError::Poisoned { method, nodes },
             Self::TooLarge { method, part, size, limit } => CallError::TooLarge { method, part, size, limit },
@@ -252,7 +253,7 @@ impl fmt::Display for Execution {
 /// How far a call had come when its time was up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Progress {
+pub enum CallStage {
     /// It was never sent to a node.
     Queued,
     /// Its last attempt, on this node, was lost or panicked, and it waited to be sent to another.
@@ -261,7 +262,7 @@ pub enum Progress {
     Sent(NodeIdentity),
 }
 
-impl fmt::Display for Progress {
+impl fmt::Display for CallStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Queued => f.write_str("it was still queued at the master, so it did not run"),
@@ -278,7 +279,7 @@ impl fmt::Display for Progress {
 pub enum QueueUnit {
     /// The number of calls: `MasterBuilder::queue`.
     Calls,
-    /// The bytes of their arguments: `MasterBuilder::queue_bytes`.
+    /// The bytes of their arguments: `MasterBuilder::max_queued_bytes`.
     Bytes,
 }
 
@@ -324,7 +325,7 @@ impl CodecError {
 
 /// An attempt at a call that came to nothing, and why.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Setback {
+pub(crate) struct FailedAttempt {
     pub(crate) attempt: u32,
     pub(crate) node: NodeIdentity,
     /// Of a node that was lost.
@@ -343,7 +344,7 @@ pub(crate) enum Cause {
     Panicked(Box<str>),
 }
 
-impl fmt::Display for Setback {
+impl fmt::Display for FailedAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { attempt, node, cause, .. } = self;
         match cause {
@@ -487,7 +488,7 @@ pub enum Error {
     #[non_exhaustive]
     Insecure {
         /// Which end would be open.
-        end: End,
+        end: Endpoint,
         /// The address that is not on loopback.
         addr: String,
     },
@@ -562,7 +563,7 @@ impl Error {
 
 /// Which end of a connection an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum End {
+pub enum Endpoint {
     /// A master, which listens.
     Master,
     /// A node, which dials.
@@ -570,15 +571,15 @@ pub enum End {
 }
 
 /// What an open end would risk, and the ways on.
-fn without_security(end: End, addr: &str) -> String {
+fn without_security(end: Endpoint, addr: &str) -> String {
     let (risk, token, own, near) = match end {
-        End::Master => (
+        Endpoint::Master => (
             format!("will not listen on {addr} without security: whoever reaches it could join and be given calls"),
             "Master::builder().token_file(\"cluster.token\"), which makes the token and prints what nodes need",
             "Master::builder().certificates(Certificates::new(\"ca.pem\", \"master.pem\", \"master.key\"))",
             "listen on 127.0.0.1 or [::1], where only this machine gets to",
         ),
-        End::Node => (
+        Endpoint::Node => (
             format!("will not dial {addr} without security: whoever answers there could run calls on this node"),
             "DISTRIBUTION_TOKEN, .token(..) or .token_file(..), with the line that the master printed at its first start",
             "Node::builder().certificates(Certificates::new(\"ca.pem\", \"node.pem\", \"node.key\"))",

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// ```
 /// let id: distribution::NodeId = "5f3a91c2-7".parse()?;
 /// assert_eq!(id.to_string(), "5f3a91c2-7");
-/// # Ok::<(), distribution::ParseNodeIdError>(())
+/// # Ok::<(), distribution::error::ParseNodeIdError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(u64);
@@ -164,7 +164,7 @@ impl fmt::Display for MethodName {
 /// ```
 /// let id: distribution::CallId = "91c2a7-12".parse()?;
 /// assert_eq!(id.to_string(), "91c2a7-12");
-/// # Ok::<(), distribution::ParseCallIdError>(())
+/// # Ok::<(), distribution::error::ParseCallIdError>(())
 /// ```
 // The upper 24 bits are the master's, the lower 40 count: 10^12 calls, three days of 4,000,000 a second. What goes
 // beyond carries into the upper bits, so that no id comes twice at one master; only its text then begins as another

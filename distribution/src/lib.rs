@@ -70,7 +70,7 @@
 
 mod config;
 mod core;
-mod error;
+pub mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -91,8 +91,8 @@ mod view;
 mod wire;
 
 pub use distribution_macros::service;
-pub use error::{CallError, CodecError, End, Error, Execution, GoneReason, Part, Progress, QueueUnit};
-pub use id::{CallId, MethodName, NodeId, NodeIdentity, ParseCallIdError, ParseNodeIdError};
+pub use error::{CallError, Error};
+pub use id::{CallId, MethodName, NodeId, NodeIdentity};
 pub use local::{LocalCluster, LocalClusterBuilder};
 pub use many::Distributed;
 pub use master::{Events, Master, MasterBuilder};
@@ -103,7 +103,7 @@ pub use node::{
 pub use security::{Access, Principal, PrincipalKind};
 #[cfg(feature = "tls")]
 pub use security::{Certificates, Token};
-pub use service::{Answer, Call, Caller, Pending, Service};
+pub use service::{Answer, Call, CallHandle, Caller, Service};
 pub use view::{NodeEvent, NodeInfo, NodeState, ServiceInfo, Stats};
 
 /// What brings `.distribute()` to iterators and streams, and the adaptors to go on with:
@@ -124,5 +124,5 @@ pub mod progress {
 /// Not public API: what generated code names.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::service::{Method, Routes, Service, Stub};
+    pub use crate::service::{Method, RawClient, Routes, Service};
 }

@@ -143,7 +143,7 @@ impl LocalClusterBuilder {
         let slots = self.slots.unwrap_or_else(|| (cores / count.max(1)).max(1));
         let master = self.master.bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
         let nodes = try_join_all((1..=count).map(|number| {
-            let node = Node::builder().name(format!("local-{number}")).slots(slots).beside(master.own_choices());
+            let node = Node::builder().name(format!("local-{number}")).slots(slots).beside(master.security_config());
             self.equip.iter().fold(node, |node, equip| equip(node)).spawn(master.local_addr())
         }))
         .await?;

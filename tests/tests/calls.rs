@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use distribution::{CallError, Execution, LocalCluster, Master, NodeEvent, Part, Progress};
+use distribution::{
+    CallError, LocalCluster, Master, NodeEvent,
+    error::{CallStage, Execution, Part},
+};
 use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon, transport};
 use futures::{StreamExt, future::join_all};
 
@@ -81,7 +84,7 @@ async fn nothing_is_sent_until_a_call_is_awaited_or_spawned() {
     assert_eq!(probe.add(1, 1).await, Ok(2));
     assert!(meeting.is_empty());
     assert_eq!(cluster.master().nodes()[0].answered, 1);
-    let pending = call.spawn();
+    let pending = call.send();
     meeting.guest("later").await.release().await;
     assert_eq!(pending.await, Ok(Held::Released));
 }
@@ -90,12 +93,12 @@ async fn nothing_is_sent_until_a_call_is_awaited_or_spawned() {
 async fn compute_calls_take_slots_and_async_calls_do_not() {
     let (cluster, probe) = cluster(1, 2).await;
     let mut meeting = Meeting::new().await;
-    let holding: Vec<_> = (0..4).map(|at| probe.hold(meeting.addr(), format!("hold {at}")).spawn()).collect();
+    let holding: Vec<_> = (0..4).map(|at| probe.hold(meeting.addr(), format!("hold {at}")).send()).collect();
     let first = [meeting.next().await, meeting.next().await];
     // Both slots are taken: two calls wait at the master, and not on the node.
     assert_eq!(cluster.master().stats().queued, 2);
     assert_eq!(cluster.master().nodes()[0].in_flight, 2);
-    let waiting: Vec<_> = (0..8).map(|at| probe.wait(meeting.addr(), format!("wait {at}")).spawn()).collect();
+    let waiting: Vec<_> = (0..8).map(|at| probe.wait(meeting.addr(), format!("wait {at}")).send()).collect();
     for at in 0..8 {
         meeting.guest(&format!("wait {at}")).await.release().await;
     }
@@ -117,7 +120,7 @@ async fn compute_calls_take_slots_and_async_calls_do_not() {
 async fn the_least_loaded_node_gets_the_call() {
     let (cluster, probe) = cluster(4, 2).await;
     let mut meeting = Meeting::new().await;
-    let calls: Vec<_> = (0..8).map(|at| probe.hold(meeting.addr(), at.to_string()).spawn()).collect();
+    let calls: Vec<_> = (0..8).map(|at| probe.hold(meeting.addr(), at.to_string()).send()).collect();
     let mut guests = Vec::new();
     for _ in 0..4 {
         guests.push(meeting.next().await);
@@ -161,18 +164,18 @@ async fn a_node_that_joins_late_gets_the_waiting_calls_at_once() {
 async fn a_timeout_ends_a_call_wherever_it_is() {
     let (cluster, probe) = cluster(1, 1).await;
     let mut meeting = Meeting::new().await;
-    let holding = probe.hold(meeting.addr(), "holding".to_owned()).spawn();
+    let holding = probe.hold(meeting.addr(), "holding".to_owned()).send();
     let guest = meeting.guest("holding").await;
     let error = failure(probe.add(1, 1).timeout(Duration::from_millis(50)).await);
-    assert!(matches!(error, CallError::TimedOut { progress: Progress::Queued, .. }), "{error}");
+    assert!(matches!(error, CallError::TimedOut { stage: CallStage::Queued, .. }), "{error}");
     assert_eq!(error.execution(), Execution::NotRun);
     guest.release().await;
     assert_eq!(holding.await, Ok(Held::Released));
     // Time enough to get to its handler on a machine that is busy.
-    let running = probe.hold(meeting.addr(), "running".to_owned()).timeout(Duration::from_secs(2)).spawn();
+    let running = probe.hold(meeting.addr(), "running".to_owned()).timeout(Duration::from_secs(2)).send();
     let guest = meeting.guest("running").await;
     let error = failure(running.await);
-    assert!(matches!(error, CallError::TimedOut { progress: Progress::Sent(_), .. }), "{error}");
+    assert!(matches!(error, CallError::TimedOut { stage: CallStage::Sent(_), .. }), "{error}");
     assert_eq!(error.execution(), Execution::MayHaveRun);
     // The handler hears of it, and only its return frees the slot.
     guest.gone().await;
@@ -184,11 +187,11 @@ async fn a_timeout_ends_a_call_wherever_it_is() {
 async fn dropping_a_call_cancels_it() {
     let (cluster, probe) = cluster(1, 1).await;
     let mut meeting = Meeting::new().await;
-    let running = probe.hold(meeting.addr(), "compute".to_owned()).spawn();
+    let running = probe.hold(meeting.addr(), "compute".to_owned()).send();
     let compute = meeting.guest("compute").await;
-    let waiting = probe.wait(meeting.addr(), "async".to_owned()).spawn();
+    let waiting = probe.wait(meeting.addr(), "async".to_owned()).send();
     let asynchronous = meeting.guest("async").await;
-    let queued = probe.hold(meeting.addr(), "never".to_owned()).spawn();
+    let queued = probe.hold(meeting.addr(), "never".to_owned()).send();
     assert_eq!(cluster.master().stats().queued, 1);
     drop(queued);
     assert_eq!(cluster.master().stats().queued, 0);
@@ -207,9 +210,9 @@ async fn a_cancelled_compute_call_keeps_its_slot_until_it_returns() {
     let (cluster, probe) = cluster(1, 1).await;
     let mut meeting = Meeting::new().await;
     // `block` is async to the node, but the point is the same for a handler that does not look up.
-    let running = probe.hold(meeting.addr(), "first".to_owned()).spawn();
+    let running = probe.hold(meeting.addr(), "first".to_owned()).send();
     let first = meeting.guest("first").await;
-    let second = probe.hold(meeting.addr(), "second".to_owned()).spawn();
+    let second = probe.hold(meeting.addr(), "second".to_owned()).send();
     drop(running);
     first.gone().await;
     let second_guest = meeting.guest("second").await;
@@ -222,7 +225,7 @@ async fn a_cancelled_compute_call_keeps_its_slot_until_it_returns() {
 async fn a_detached_call_runs_to_its_end() {
     let (cluster, probe) = cluster(1, 1).await;
     let mut meeting = Meeting::new().await;
-    probe.hold(meeting.addr(), "detached".to_owned()).spawn().detach();
+    probe.hold(meeting.addr(), "detached".to_owned()).send().detach();
     meeting.guest("detached").await.release().await;
     quiet(cluster.master()).await;
     assert_eq!(cluster.master().stats().answered, 1);
@@ -233,7 +236,7 @@ async fn what_is_too_large_fails_that_call_only() {
     const LIMIT: usize = 1024 * 1024;
     let cluster = LocalCluster::builder()
         .nodes(1)
-        .master(transport::master().frame_limit(LIMIT))
+        .master(transport::master().max_message_size(LIMIT))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await
@@ -257,7 +260,7 @@ async fn what_is_too_large_fails_that_call_only() {
 #[tokio::test]
 async fn a_node_with_a_smaller_limit_gets_nothing_larger() {
     let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
-    let node = transport::node().serve(ProbeServer::new(Prober)).frame_limit(64 * 1024);
+    let node = transport::node().serve(ProbeServer::new(Prober)).max_message_size(64 * 1024);
     let _node = node.spawn(master.local_addr()).await.expect("registers");
     let probe = ProbeClient::new(&master);
     let error = failure(probe.length(vec![0; 100_000]).await);
@@ -282,7 +285,7 @@ async fn large_values_travel_whole() {
 
 #[tokio::test]
 async fn without_a_node_a_call_waits_and_then_says_what_is_missing() {
-    let master = transport::master().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let error = failure(probe.add(1, 1).await);
     assert!(matches!(error, CallError::NoNode { .. }), "{error:?}");
@@ -292,7 +295,7 @@ async fn without_a_node_a_call_waits_and_then_says_what_is_missing() {
 
     let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
-    let waiting = probe.add(1, 1).spawn();
+    let waiting = probe.add(1, 1).send();
     let _node = transport::node().serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await.expect("registers");
     assert_eq!(waiting.await, Ok(2));
 }
@@ -319,7 +322,7 @@ mod other {
 
 #[tokio::test]
 async fn a_call_goes_only_to_nodes_with_its_signature() {
-    let master = transport::master().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
     let _other = transport::node()
         .serve(other::ProbeServer::new(other::Other))
         .spawn(master.local_addr())
@@ -374,16 +377,16 @@ async fn a_full_queue_says_so_at_once() {
     let cluster = LocalCluster::builder()
         .nodes(1)
         .slots(1)
-        .master(transport::master().queue(2))
+        .master(transport::master().max_queued_calls(2))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await
         .expect("starts");
     let probe = ProbeClient::new(&cluster);
     let mut meeting = Meeting::new().await;
-    let running = probe.hold(meeting.addr(), "running".to_owned()).spawn();
+    let running = probe.hold(meeting.addr(), "running".to_owned()).send();
     let guest = meeting.guest("running").await;
-    let queued = [probe.add(1, 1).spawn(), probe.add(2, 2).spawn()];
+    let queued = [probe.add(1, 1).send(), probe.add(2, 2).send()];
     let error = failure(probe.add(3, 3).await);
     assert!(matches!(error, CallError::Overloaded { queued: 2, limit: 2, .. }), "{error:?}");
     assert_eq!(error.execution(), Execution::NotRun);
@@ -411,9 +414,9 @@ async fn a_call_on_a_node_that_is_not_there_says_so() {
 async fn a_shutdown_lets_calls_in_flight_end_and_turns_others_away() {
     let (cluster, probe) = cluster(1, 1).await;
     let mut meeting = Meeting::new().await;
-    let running = probe.hold(meeting.addr(), "running".to_owned()).spawn();
+    let running = probe.hold(meeting.addr(), "running".to_owned()).send();
     let guest = meeting.guest("running").await;
-    let queued = probe.add(1, 1).spawn();
+    let queued = probe.add(1, 1).send();
     let master = cluster.master().clone();
     let shutdown = tokio::spawn(async move { master.shutdown().await });
     let error = failure(queued.await);
@@ -432,7 +435,7 @@ async fn a_dropped_master_ends_its_calls() {
     let _node = transport::node().serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await.expect("registers");
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
-    let running = probe.hold(meeting.addr(), "running".to_owned()).spawn();
+    let running = probe.hold(meeting.addr(), "running".to_owned()).send();
     let guest = meeting.guest("running").await;
     drop(master);
     let error = failure(soon("the call to end", running).await);
@@ -447,7 +450,7 @@ async fn a_drained_node_finishes_what_it_has() {
     let mut events = cluster.master().events();
     let mut meeting = Meeting::new().await;
     let node = &cluster.nodes()[0];
-    let running = probe.hold(meeting.addr(), "running".to_owned()).on(node.id()).spawn();
+    let running = probe.hold(meeting.addr(), "running".to_owned()).on(node.id()).send();
     let guest = meeting.guest("running").await;
     let (_, ()) = tokio::join!(node.drain(), async {
         loop {
@@ -491,7 +494,7 @@ async fn an_async_handler_that_blocks_costs_no_heartbeat() {
     master.wait_for_nodes(1).await;
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
-    let blocking = probe.block(meeting.addr(), "blocking".to_owned()).spawn();
+    let blocking = probe.block(meeting.addr(), "blocking".to_owned()).send();
     let guest = meeting.guest("blocking").await;
     // Heartbeats are seen to come for three times as long as silence may last.
     let began = master.nodes()[0].registered_for;

@@ -5,7 +5,11 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use distribution::{CallError, GoneReason, LocalCluster, Master, Node, NodeEvent, QueueUnit, prelude::*};
+use distribution::{
+    CallError, LocalCluster, Master, Node, NodeEvent,
+    error::{GoneReason, QueueUnit},
+    prelude::*,
+};
 use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon};
 use futures::future::join_all;
 
@@ -60,13 +64,13 @@ async fn an_ill_node_does_not_eat_the_work() {
     let mut events = master.events();
     ill.is_ill.store(true, Ordering::Release);
     let ward = WardClient::new(&master);
-    let failed = join_all((0..200).map(|patient| ward.operate(patient).spawn())).await;
+    let failed = join_all((0..200).map(|patient| ward.operate(patient).send())).await;
     let failed = failed.iter().filter(|result| matches!(result, Err(CallError::Panicked { .. }))).count();
     assert!((1..=40).contains(&failed), "{failed} of 200 calls failed on the ill node");
     // A node that is slow to say that it panics may have had too few of these.
     let calls = async {
         loop {
-            join_all((0..20).map(|patient| ward.operate(patient).spawn())).await;
+            join_all((0..20).map(|patient| ward.operate(patient).send())).await;
         }
     };
     let ejected = async {
@@ -102,7 +106,7 @@ async fn an_ill_node_does_not_eat_the_work() {
     };
     let calls = async {
         loop {
-            join_all((0..20).map(|patient| ward.operate(patient).spawn())).await;
+            join_all((0..20).map(|patient| ward.operate(patient).send())).await;
         }
     };
     let node = soon("the node to be restored", async {
@@ -132,7 +136,7 @@ async fn where_all_nodes_fail_alike_none_is_ejected() {
         doctor.is_ill.store(true, Ordering::Release);
     }
     let ward = WardClient::new(&master);
-    let results = join_all((0..200).map(|patient| ward.operate(patient).spawn())).await;
+    let results = join_all((0..200).map(|patient| ward.operate(patient).send())).await;
     assert!(results.iter().all(Result::is_err));
     // One of the two may be taken for ill as long as the other has not failed; both can never be.
     assert!(master.nodes().iter().any(|node| node.share > 0.0));
@@ -146,7 +150,7 @@ async fn a_panic_is_tried_elsewhere_where_the_caller_wants_it() {
     // By itself a panic ends the call, idempotent or not.
     let error = failure(ward.treat(1).on(nodes[1].id()).await);
     assert!(matches!(error, CallError::Panicked { .. }), "{error}");
-    let calls = join_all((0..40).map(|patient| ward.treat(patient).retry_panics().spawn())).await;
+    let calls = join_all((0..40).map(|patient| ward.treat(patient).retry_panics().send())).await;
     assert_eq!(calls.into_iter().collect::<Result<Vec<_>, _>>(), Ok((0..40).collect()));
     let many = (0..200).map(|patient| ward.treat(patient).retry_panics()).distribute();
     assert_eq!(many.try_collect::<Vec<_>>().await, Ok((0..200).collect()));
@@ -168,12 +172,12 @@ async fn targeted_calls_take_their_turn() {
     let node = cluster.nodes()[0].id();
     let (probe, ward) = (ProbeClient::new(&cluster), WardClient::new(&cluster));
     let mut meeting = Meeting::new().await;
-    let first = probe.hold(meeting.addr(), "first".to_owned()).spawn();
+    let first = probe.hold(meeting.addr(), "first".to_owned()).send();
     let guest = meeting.guest("first").await;
     // All of these are for the node by name, and were made before.
     let targeted: Vec<_> =
-        (0..3).map(|at| probe.hold(meeting.addr(), format!("targeted {at}")).on(node).spawn()).collect();
-    let other = ward.operate(7).spawn();
+        (0..3).map(|at| probe.hold(meeting.addr(), format!("targeted {at}")).on(node).send()).collect();
+    let other = ward.operate(7).send();
     guest.release().await;
     assert_eq!(first.await, Ok(Held::Released));
     // `Probe` was served last, so it is the other service's turn, and not that of a call which names the node.
@@ -189,20 +193,20 @@ async fn calls_of_a_stream_leave_the_queue_to_others() {
     let cluster = LocalCluster::builder()
         .nodes(1)
         .slots(1)
-        .master(Master::builder().queue(2).queue_bytes(1000))
+        .master(Master::builder().max_queued_calls(2).max_queued_bytes(1000))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await
         .expect("starts");
     let probe = ProbeClient::new(&cluster);
     let mut meeting = Meeting::new().await;
-    let running = probe.hold(meeting.addr(), "running".to_owned()).spawn();
+    let running = probe.hold(meeting.addr(), "running".to_owned()).send();
     let guest = meeting.guest("running").await;
     let mut many = (0..50).map(|_| probe.length(vec![0; 600])).distribute();
     // They wait now, more of them than the queue takes, in calls and in bytes.
     assert!(futures::poll!(many.next()).is_pending());
     assert!(cluster.master().stats().queued > 2);
-    let queued = [probe.add(1, 2).spawn(), probe.add(3, 4).spawn()];
+    let queued = [probe.add(1, 2).send(), probe.add(3, 4).send()];
     let error = failure(probe.add(5, 6).await);
     assert!(matches!(error, CallError::Overloaded { unit: QueueUnit::Calls, limit: 2, .. }), "{error:?}");
     guest.release().await;
@@ -221,7 +225,7 @@ async fn a_process_that_registers_again_ends_its_old_registration() {
     // The master does not hear that the first connection has ended: it is simply there and silent.
     let _first = Impostor::node_of_process(master.local_addr(), 77, "twice", &[add]).await.expect("is taken in");
     let first = master.nodes()[0].id;
-    let call = ProbeClient::new(&master).add(1, 2).spawn();
+    let call = ProbeClient::new(&master).add(1, 2).send();
     let _second = Impostor::node_of_process(master.local_addr(), 77, "twice", &[add]).await.expect("is taken in");
     let gone = soon("the old registration to end", async {
         loop {

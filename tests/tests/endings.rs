@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use distribution::{CallError, Error, Execution, LocalCluster, Master, Node, NodeEvent};
+use distribution::{CallError, Error, LocalCluster, Master, Node, NodeEvent, error::Execution};
 use distribution_tests::{
     Held, ProbeClient, ProbeServer, Prober, failure,
     log::Log,
@@ -68,11 +68,11 @@ async fn a_handler_that_waits_for_its_parts_runs_no_other_call_meanwhile() {
         LocalCluster::builder().nodes(1).slots(2).serve(|| AwkwardServer::new(Clumsy)).start().await.expect("starts");
     let awkward = AwkwardClient::new(&cluster);
     let mut meeting = Meeting::new().await;
-    let spread = awkward.spread(meeting.addr(), "left".to_owned(), "right".to_owned()).spawn();
+    let spread = awkward.spread(meeting.addr(), "left".to_owned(), "right".to_owned()).send();
     let (left, right) = (meeting.guest("left").await, meeting.guest("right").await);
     // One of the pool's two threads now waits for the other, and one slot is free.
     left.release().await;
-    let other = awkward.stubborn(meeting.addr(), "other".to_owned()).spawn();
+    let other = awkward.stubborn(meeting.addr(), "other".to_owned()).send();
     assert_eq!(awkward.add_async(1, 1).await, Ok(2), "the node has the call before this one");
     right.release().await;
     // Run by the thread that waits, the other call would have to end first.
@@ -89,7 +89,7 @@ async fn a_handler_that_panics_as_it_is_dropped_gives_its_place_back() {
     let awkward = AwkwardClient::new(&master);
     let mut meeting = Meeting::new().await;
     for _ in 0..3 {
-        let call = awkward.sore(meeting.addr(), "sore".to_owned()).spawn();
+        let call = awkward.sore(meeting.addr(), "sore".to_owned()).send();
         let _guest = meeting.guest("sore").await;
         drop(call);
         assert_eq!(soon("the only place", awkward.add_async(1, 1)).await, Ok(2));
@@ -108,7 +108,7 @@ fn calls_end_although_the_runtime_of_their_handlers_has() {
     ours.block_on(async {
         let probe = ProbeClient::new(&master);
         let mut meeting = Meeting::new().await;
-        let running = probe.wait(meeting.addr(), "running".to_owned()).spawn();
+        let running = probe.wait(meeting.addr(), "running".to_owned()).send();
         let _guest = meeting.guest("running").await;
         theirs.shutdown_background();
         // Its sockets give errors from then on, and what the handler makes of them is not a value.
@@ -119,7 +119,7 @@ fn calls_end_although_the_runtime_of_their_handlers_has() {
         let error = soon("the node to leave", node.wait()).await.expect_err("not as its owner wished");
         assert!(matches!(error, Error::RuntimeEnded { .. }), "{error}");
         // What is not started is not lost.
-        let late = probe.wait(meeting.addr(), "late".to_owned()).spawn();
+        let late = probe.wait(meeting.addr(), "late".to_owned()).send();
         let _other = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
         meeting.guest("late").await.release().await;
         assert_eq!(soon("a call that comes too late", late).await, Ok(Held::Released));
@@ -135,7 +135,7 @@ fn calls_end_with_the_runtime_of_their_master() {
         let _node = Node::spawn(addr, ProbeServer::new(Prober)).await.expect("registers");
         let probe = ProbeClient::new(&master);
         let mut meeting = Meeting::new().await;
-        let running = probe.hold(meeting.addr(), "running".to_owned()).spawn();
+        let running = probe.hold(meeting.addr(), "running".to_owned()).send();
         let guest = meeting.guest("running").await;
         theirs.shutdown_background();
         let error = failure(soon("the running call", running).await);
@@ -166,7 +166,7 @@ async fn a_node_that_comes_back_with_a_slot_taken_gets_no_call_for_it() {
     let node = Node::builder().serve(AwkwardServer::new(Clumsy)).slots(1);
     let node = node.spawn(addr).await.expect("registers");
     let mut meeting = Meeting::new().await;
-    let call = AwkwardClient::new(&master).stubborn(meeting.addr(), "old".to_owned()).spawn();
+    let call = AwkwardClient::new(&master).stubborn(meeting.addr(), "old".to_owned()).send();
     let old = meeting.guest("old").await;
     drop((call, master));
     let master = soon("the port", async {
@@ -180,7 +180,7 @@ async fn a_node_that_comes_back_with_a_slot_taken_gets_no_call_for_it() {
     .await;
     soon("the node", master.wait_for_nodes(1)).await;
     let awkward = AwkwardClient::new(&master);
-    let waiting = awkward.add(1, 1).spawn();
+    let waiting = awkward.add(1, 1).send();
     assert_eq!(awkward.add_async(2, 2).await, Ok(4), "the node is there, and takes what needs no slot");
     let stats = master.stats();
     assert_eq!((stats.queued, stats.in_flight), (1, 0), "{stats:?}");
@@ -244,7 +244,7 @@ async fn a_call_that_failed_is_logged_with_what_came_of_each_attempt() {
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
-    let call = probe.hold_again(meeting.addr(), "twice".to_owned()).attempts(2).spawn();
+    let call = probe.hold_again(meeting.addr(), "twice".to_owned()).attempts(2).send();
     for name in ["first", "second"] {
         let node = Node::builder().serve(ProbeServer::new(Prober)).name(name);
         let node = node.spawn(master.local_addr()).await.expect("registers");

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use distribution::{CallError, Execution, LocalCluster, Master, Node, prelude::*};
+use distribution::{CallError, LocalCluster, Master, Node, error::Execution, prelude::*};
 use distribution_tests::{
     Held, ProbeClient, ProbeServer, Prober,
     meeting::{self, Meeting},
@@ -234,7 +234,7 @@ async fn a_stream_is_taken_as_it_comes() {
 async fn calls_of_several_methods_and_errors_before_sending_keep_their_places() {
     let cluster = LocalCluster::builder()
         .nodes(1)
-        .master(transport::master().frame_limit(20_000))
+        .master(transport::master().max_message_size(20_000))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await
@@ -421,7 +421,7 @@ async fn serves_as_a_node() {
 
 #[tokio::test]
 async fn without_a_node_each_call_says_so() {
-    let master = transport::master().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
     let tally = TallyClient::new(&master);
     let results: Vec<_> = (0..1000).map(|number| tally.double(number)).distribute().collect().await;
     assert_eq!(results.len(), 1000);
@@ -441,7 +441,8 @@ async fn a_broadcast_runs_once_on_each_node() {
 
 #[tokio::test]
 async fn a_label_chooses_among_nodes() {
-    let master = transport::master().node_wait(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
+    let master =
+        transport::master().no_node_timeout(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
     let start = |name: &'static str, zone: &'static str| {
         let counter = Counter { name: name.to_owned(), ..Counter::default() };
         let node =
@@ -575,7 +576,8 @@ fn all_of_this_over_tls() {
 
 #[tokio::test]
 async fn calls_that_wait_for_a_node_do_not_hold_up_the_others_of_their_stream() {
-    let master = transport::master().node_wait(Duration::from_secs(3600)).bind("127.0.0.1:0").await.expect("binds");
+    let master =
+        transport::master().no_node_timeout(Duration::from_secs(3600)).bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let node = transport::node().serve(ProbeServer::new(Prober)).spawn(master.local_addr());
     let _node = node.await.expect("registers");

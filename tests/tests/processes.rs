@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use distribution::{CallError, Events, Execution, Master, NodeEvent};
+use distribution::{CallError, Events, Master, NodeEvent, error::Execution};
 use distribution_tests::{Held, ProbeClient, failure, meeting::Meeting, process::Process, soon};
 use futures::{StreamExt, future::join_all};
 
@@ -41,7 +41,7 @@ async fn a_node_that_is_killed_fails_only_its_own_calls() {
     let calls: HashMap<_, _> = master
         .nodes()
         .iter()
-        .map(|node| (node.name.to_string(), probe.hold(meeting.addr(), node.name.to_string()).on(node.id).spawn()))
+        .map(|node| (node.name.to_string(), probe.hold(meeting.addr(), node.name.to_string()).on(node.id).send()))
         .collect();
     let mut guests = HashMap::new();
     for name in nodes.keys() {
@@ -108,7 +108,7 @@ async fn an_idempotent_call_goes_to_another_node() {
 async fn a_call_that_three_nodes_died_of_is_poisoned() {
     let (master, probe, mut nodes) = cluster(&["a", "b", "c", "d"]).await;
     let mut meeting = Meeting::new().await;
-    let call = probe.hold_again(meeting.addr(), "poison".to_owned()).spawn();
+    let call = probe.hold_again(meeting.addr(), "poison".to_owned()).send();
     for _ in 0..3 {
         let guest = meeting.guest("poison").await;
         let on = master.nodes().into_iter().find(|node| node.in_flight == 1).expect("it is on one");
@@ -157,7 +157,7 @@ async fn a_frozen_node_is_suspect_then_gone_and_comes_back_by_itself() {
     soon("the node", master.wait_for_nodes(1)).await;
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
-    let call = probe.hold(meeting.addr(), "frozen".to_owned()).spawn();
+    let call = probe.hold(meeting.addr(), "frozen".to_owned()).send();
     let _guest = meeting.guest("frozen").await;
     node.signal("STOP").await;
     let frozen = Instant::now();
@@ -193,7 +193,7 @@ async fn sigterm_drains_a_node_and_a_second_ends_it_at_once() {
     let (master, probe, mut nodes) = cluster(&["a"]).await;
     let mut events = master.events();
     let mut meeting = Meeting::new().await;
-    let call = probe.hold(meeting.addr(), "running".to_owned()).spawn();
+    let call = probe.hold(meeting.addr(), "running".to_owned()).send();
     let guest = meeting.guest("running").await;
     let node = nodes.get_mut("a").expect("started");
     node.signal("TERM").await;
@@ -206,7 +206,7 @@ async fn sigterm_drains_a_node_and_a_second_ends_it_at_once() {
 
     let mut node = probe_node(&master.local_addr().to_string(), "b");
     soon("the node", master.wait_for_nodes(1)).await;
-    let call = probe.hold(meeting.addr(), "abandoned".to_owned()).spawn();
+    let call = probe.hold(meeting.addr(), "abandoned".to_owned()).send();
     let _guest = meeting.guest("abandoned").await;
     node.signal("TERM").await;
     node.log_with("draining").await;

@@ -2,7 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use distribution::{CallError, Execution, LocalCluster, Master, Node, QueueUnit};
+use distribution::{
+    CallError, LocalCluster, Master, Node,
+    error::{Execution, QueueUnit},
+};
 use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, process::Process, soon};
 use futures::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{io::AsyncReadExt, net::TcpStream, runtime::Runtime};
@@ -42,9 +45,9 @@ async fn a_service_with_a_long_queue_does_not_starve_another() {
         .expect("starts");
     let (probe, rival) = (ProbeClient::new(&cluster), RivalClient::new(&cluster));
     let mut meeting = Meeting::new().await;
-    let mut calls: Vec<_> = (0..50).map(|at| probe.hold(meeting.addr(), at.to_string()).spawn()).collect();
+    let mut calls: Vec<_> = (0..50).map(|at| probe.hold(meeting.addr(), at.to_string()).send()).collect();
     let first = meeting.next().await;
-    let other = rival.add(1, 2).spawn();
+    let other = rival.add(1, 2).send();
     first.release().await;
     // It is next although 49 calls were there before it: the handlers after it are still held.
     assert_eq!(soon("the other service's call", other).await, Ok(3));
@@ -63,16 +66,16 @@ async fn short_calls_that_are_stuck_behind_a_long_one_are_run_elsewhere() {
     let mut meeting = Meeting::new().await;
     // `hold` is known to be short by what it has been so far, and then is not.
     for _ in 0..40 {
-        let call = probe.hold(meeting.addr(), "short".to_owned()).spawn();
+        let call = probe.hold(meeting.addr(), "short".to_owned()).send();
         meeting.guest("short").await.release().await;
         assert_eq!(call.await, Ok(Held::Released));
     }
     for _ in 0..40 {
         assert_eq!(probe.add(1, 1).await, Ok(2));
     }
-    let long = probe.hold(meeting.addr(), "long".to_owned()).spawn();
+    let long = probe.hold(meeting.addr(), "long".to_owned()).send();
     let guest = meeting.guest("long").await;
-    let stuck: Vec<_> = (0..5).map(|number| probe.add(number, 1).spawn()).collect();
+    let stuck: Vec<_> = (0..5).map(|number| probe.add(number, 1).send()).collect();
     let _quick = node("quick").await.expect("registers");
     assert_eq!(soon("the calls behind the long one", join_all(stuck)).await, [1, 2, 3, 4, 5].map(Ok));
     guest.release().await;
@@ -89,9 +92,9 @@ async fn async_handlers_that_block_hold_up_no_others() {
     let mut blocked = Vec::new();
     // Each blocks a thread, the first of them one of the connection's own. As many as leave the node's runtime some.
     for number in 0..4 {
-        let call = probe.block(meeting.addr(), number.to_string()).spawn();
+        let call = probe.block(meeting.addr(), number.to_string()).send();
         blocked.push((call, meeting.guest(&number.to_string()).await));
-        let others = join_all((0..50).map(|number| probe.add_async(number, 1).spawn()));
+        let others = join_all((0..50).map(|number| probe.add_async(number, 1).send()));
         for (number, result) in (0..).zip(soon("the others", others).await) {
             assert_eq!(result, Ok(number + 1));
         }
@@ -117,9 +120,9 @@ async fn an_async_handler_that_blocks_keeps_no_other_answer_back() {
         let mut events = master.events();
         // Made together, so that they arrive together: one that waits, many that are done at once, and one
         // that blocks behind them.
-        let waiting = probe.wait(meeting.addr(), "waits".to_owned()).spawn();
-        let quick: Vec<_> = (0..100).map(|number| probe.add_async(number, 1).spawn()).collect();
-        let blocked = probe.block(meeting.addr(), "blocks".to_owned()).spawn();
+        let waiting = probe.wait(meeting.addr(), "waits".to_owned()).send();
+        let quick: Vec<_> = (0..100).map(|number| probe.add_async(number, 1).send()).collect();
+        let blocked = probe.block(meeting.addr(), "blocks".to_owned()).send();
         let guest = meeting.guest("blocks").await;
         for (number, result) in (0..).zip(soon("the quick ones", join_all(quick)).await) {
             assert_eq!(result, Ok(number + 1));
@@ -148,16 +151,16 @@ async fn a_queue_is_bounded_in_bytes_too() {
     let cluster = LocalCluster::builder()
         .nodes(1)
         .slots(1)
-        .master(Master::builder().queue_bytes(10_000))
+        .master(Master::builder().max_queued_bytes(10_000))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await
         .expect("starts");
     let probe = ProbeClient::new(&cluster);
     let mut meeting = Meeting::new().await;
-    let running = probe.hold(meeting.addr(), "running".to_owned()).spawn();
+    let running = probe.hold(meeting.addr(), "running".to_owned()).send();
     let guest = meeting.guest("running").await;
-    let queued = probe.length(vec![0; 9_000]).spawn();
+    let queued = probe.length(vec![0; 9_000]).send();
     let error = failure(probe.length(vec![0; 2_000]).await);
     assert!(matches!(error, CallError::Overloaded { unit: QueueUnit::Bytes, limit: 10_000, .. }), "{error:?}");
     assert_eq!(error.execution(), Execution::NotRun);
@@ -188,16 +191,16 @@ async fn ten_thousand_calls_to_a_busy_master_cost_their_callers_and_nobody_else(
     let cluster = LocalCluster::builder()
         .nodes(1)
         .slots(1)
-        .master(Master::builder().queue(100))
+        .master(Master::builder().max_queued_calls(100))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await
         .expect("starts");
     let probe = ProbeClient::new(&cluster);
     let mut meeting = Meeting::new().await;
-    let running = probe.hold(meeting.addr(), "running".to_owned()).spawn();
+    let running = probe.hold(meeting.addr(), "running".to_owned()).send();
     let guest = meeting.guest("running").await;
-    let pending: Vec<_> = (0..10_000).map(|number| probe.add(number, 1).spawn()).collect();
+    let pending: Vec<_> = (0..10_000).map(|number| probe.add(number, 1).send()).collect();
     assert_eq!(cluster.master().stats().queued, 100);
     guest.release().await;
     assert_eq!(running.await, Ok(Held::Released));

@@ -28,7 +28,7 @@ async fn a_hundred_nodes_at_one_address_all_register_in_a_few_tries() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn so_do_they_at_a_master_without_security() {
-    let master = Master::builder().handshakes_per_address(8).bind("127.0.0.1:0").await.expect("binds");
+    let master = Master::builder().max_handshakes_per_address(8).bind("127.0.0.1:0").await.expect("binds");
     let storm = storm(&master, None, 50, ROUND_TRIP, LONG).await;
     assert_eq!((storm.nodes.len(), master.nodes().len()), (50, 50));
     assert!(storm.tries < 300, "{} tries", storm.tries);
@@ -45,7 +45,7 @@ async fn told(master: &Master) -> Vec<u8> {
 
 #[tokio::test]
 async fn whoever_finds_no_room_is_told_when_to_come_again() {
-    let master = Master::builder().handshakes(1).bind("127.0.0.1:0").await.expect("binds");
+    let master = Master::builder().max_handshakes(1).bind("127.0.0.1:0").await.expect("binds");
     let told_openly = told(&master).await;
     let (theirs, verdict) = told_openly.split_at(32);
     assert_eq!(theirs, preface(1, 0));
@@ -54,7 +54,7 @@ async fn whoever_finds_no_room_is_told_when_to_come_again() {
     assert!((100_000..40_000_000).contains(&take_number(&mut verdict)), "a time in microseconds");
 
     let folder = tempfile::tempdir().expect("a folder");
-    let master = Master::builder().handshakes(1).token_file(folder.path().join("token"));
+    let master = Master::builder().max_handshakes(1).token_file(folder.path().join("token"));
     let master = master.bind("127.0.0.1:0").await.expect("binds");
     let alert = told(&master).await;
     assert_eq!(alert[..6], [21, 3, 3, 0, 2, 2], "a TLS alert");

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use distribution::{CallError, Error, Execution, GoneReason, LocalCluster, Master, Node};
+use distribution::{
+    CallError, Error, LocalCluster, Master, Node,
+    error::{Execution, GoneReason},
+};
 use distribution_tests::{
     Held, ProbeClient, ProbeServer, Prober, failure,
     impostor::{Impostor, addr_bytes, kind, request, take_number, text},
@@ -106,11 +109,11 @@ async fn a_handler_in_parallel_parts_takes_up_no_other_call() {
     let cluster = LocalCluster::builder().nodes(1).slots(3).serve(server(0).1).start().await.expect("starts");
     let places = PlacesClient::new(&cluster);
     let mut meeting = Meeting::new().await;
-    let spread = places.spread(meeting.addr()).spawn();
+    let spread = places.spread(meeting.addr()).send();
     let (a, b, c) = (meeting.guest("a").await, meeting.guest("b").await, meeting.guest("c").await);
     // The thread of b then waits for c, and may run what else there is meanwhile: parts of handlers, and no calls.
     b.release().await;
-    let held = [places.hold(meeting.addr()).spawn(), places.hold(meeting.addr()).spawn()];
+    let held = [places.hold(meeting.addr()).send(), places.hold(meeting.addr()).send()];
     let guests = [meeting.guest("held").await, meeting.guest("held").await];
     c.release().await;
     a.release().await;
@@ -159,8 +162,8 @@ fn the_runtime_of_a_node_ends(trial: usize) {
         let sick = theirs.spawn(async move { Node::builder().serve(server).name("sick").spawn(addr).await });
         let sick = sick.await.expect("runs").expect("registers");
         let places = PlacesClient::new(&master);
-        let once: Vec<_> = (0..CALLS).map(|number| places.nap(number).spawn()).collect();
-        let again: Vec<_> = (CALLS..2 * CALLS).map(|number| places.nap_again(number).spawn()).collect();
+        let once: Vec<_> = (0..CALLS).map(|number| places.nap(number).send()).collect();
+        let again: Vec<_> = (CALLS..2 * CALLS).map(|number| places.nap_again(number).send()).collect();
         // At another moment in each trial.
         while started.0.iter().filter(|calls| calls.load(Ordering::SeqCst) > 0).count() < trial * 20 % CALLS {
             tokio::task::yield_now().await;
@@ -275,8 +278,8 @@ async fn an_argument_is_there_once_while_its_handler_runs() {
         for asynchronous in [false, true] {
             let text = "x".repeat(SIZE);
             let call = match asynchronous {
-                false => probe.keep(text, meeting.addr()).spawn(),
-                true => probe.keep_async(text, meeting.addr()).spawn(),
+                false => probe.keep(text, meeting.addr()).send(),
+                true => probe.keep_async(text, meeting.addr()).send(),
             };
             let guest = meeting.guest("kept").await;
             let resident = status(&file, "VmRSS") as usize * 1024;
@@ -301,8 +304,8 @@ async fn an_idle_node_sleeps() {
     let node = node_process(&master).await;
     let probe = ProbeClient::new(&master);
     // Everything has been in use.
-    join_all((0..100).map(|number| probe.add(number, 1).spawn())).await;
-    join_all((0..100).map(|number| probe.add_async(number, 1).spawn())).await;
+    join_all((0..100).map(|number| probe.add(number, 1).send())).await;
+    join_all((0..100).map(|number| probe.add_async(number, 1).send())).await;
     let switches = || -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", node.id())).expect("runs");
         let files = tasks.filter_map(|task| Some(task.ok()?.path().join("status").to_str()?.to_owned()));

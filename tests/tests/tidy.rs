@@ -1,4 +1,4 @@
-//! Imports go one way, and every file says what it is for: ARCHITECTURE.md's floors, held.
+//! Imports go one way, and every file says what it is for: ARCHITECTURE.md's layers, held.
 
 use std::{
     fs,
@@ -22,8 +22,8 @@ fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
 }
 
-/// The module of the first level, and its floor.
-fn floor(module: &str) -> Option<u32> {
+/// The module of the first level, and its layer.
+fn layer(module: &str) -> Option<u32> {
     Some(match module {
         "id" | "error" | "config" | "hash" | "sync" | "text" | "view" | "security" => 0,
         "wire" => 1,
@@ -74,9 +74,9 @@ fn imports_go_down_and_master_and_node_are_apart() {
         let relative = path.strip_prefix(&root).expect("below");
         let module = relative.iter().next().expect("a name").to_string_lossy().trim_end_matches(".rs").to_owned();
         let own =
-            floor(&module).unwrap_or_else(|| panic!("{module} has no floor; give it one here and in ARCHITECTURE.md"));
+            layer(&module).unwrap_or_else(|| panic!("{module} has no layer; give it one here and in ARCHITECTURE.md"));
         for used in uses(&fs::read_to_string(&path).expect("reads")) {
-            let other = floor(&used).unwrap_or_else(|| panic!("{}: what is `crate::{used}`?", relative.display()));
+            let other = layer(&used).unwrap_or_else(|| panic!("{}: what is `crate::{used}`?", relative.display()));
             let apart = own == 4 && other == 4 && used != module;
             assert!(other <= own && !apart, "{} must not use `crate::{used}`", relative.display());
             checked += 1;

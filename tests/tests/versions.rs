@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use distribution::{CallError, Execution, Master, Node};
+use distribution::{CallError, Master, Node, error::Execution};
 use distribution_tests::{soon, transport};
 
 mod before {
@@ -100,7 +100,7 @@ mod next {
 
 /// A master that tells at once that nobody serves a method, and a node with the service as it was.
 async fn master_and_old_node() -> (Master, Node) {
-    let master = transport::master().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
     let node = transport::node().serve(before::TrainServer::new(before::Trainer)).name("node-3");
     let node = node.spawn(master.local_addr()).await.expect("registers");
     (master, node)
@@ -148,7 +148,7 @@ async fn a_method_that_the_nodes_service_lacks_is_incompatible() {
 
 #[tokio::test]
 async fn a_node_that_serves_what_nobody_here_can_call_says_so_in_its_row() {
-    let master = transport::master().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let master = transport::master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
     let caller = after::TrainClient::new(&master);
     let error = caller.rate(after::Params { rate: 0.5, l2: 9.0 }).await.expect_err("there is no node");
     assert!(matches!(error, CallError::NoNode { .. }), "{error:?}");

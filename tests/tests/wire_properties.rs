@@ -26,7 +26,9 @@ fn registration() -> impl Strategy<Value = Registration> {
     let offer = (any::<u64>(), text(), any::<u32>(), text(), text(), any::<u64>(), types, any::<bool>());
     let offers = vec(offer, 0..6).prop_map(|offers: Vec<Offer>| offers);
     (text(), any::<[u32; 3]>(), any::<u64>(), vec((text(), text()), 0..4), offers).prop_map(
-        |(name, limits, frame_limit, labels, offers)| Registration::new(name, limits, frame_limit, labels, offers),
+        |(name, limits, max_message_size, labels, offers)| {
+            Registration::new(name, limits, max_message_size, labels, offers)
+        },
     )
 }
 

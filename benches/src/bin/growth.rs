@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let bound = if options.quick { LONGEST_HOLD_QUICK } else { LONGEST_HOLD };
     // The first run warms the allocator and the caches.
     measure(10, 0, options.rounds, options.operations, thread_time);
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     // Growth is told by nodes and by waiting calls apart: what a call that waits costs at all is no growth.
     let mut fewest_calls: BTreeMap<(usize, &'static str), Duration> = BTreeMap::new();
     for waiting in &options.waiting {
@@ -66,10 +66,10 @@ fn main() -> ExitCode {
                 println!("  {what:<28}{:>12}{by_nodes:>9.1}x{shown:>10}{:>14}", show(each), show(longest));
                 let with = format!("with {nodes} nodes and {waiting} calls waiting");
                 if longest > bound {
-                    complaints.push(format!("{what} held the lock for {} {with}", show(longest)));
+                    violations.push(format!("{what} held the lock for {} {with}", show(longest)));
                 }
                 if options.quick && times(each, few_nodes.max(SMALL)) > MOST_GROWTH {
-                    complaints.push(format!(
+                    violations.push(format!(
                         "{what} takes {} {with}, and {} with 10 nodes",
                         show(each),
                         show(few_nodes)
@@ -78,10 +78,10 @@ fn main() -> ExitCode {
             }
         }
     }
-    for complaint in &complaints {
-        println!("{complaint}");
+    for violation in &violations {
+        println!("{violation}");
     }
-    if complaints.is_empty() {
+    if violations.is_empty() {
         println!("nothing held the lock for more than {bound:?}");
         ExitCode::SUCCESS
     } else {

@@ -31,7 +31,7 @@ pub(super) fn structure(service: &Service) -> TokenStream {
         /// is sent until it is awaited or spawned. A clone is cheap and calls through the same caller.
         #[allow(dead_code, non_camel_case_types)]
         #visibility struct #client {
-            stub: ::distribution::__private::Stub,
+            stub: ::distribution::__private::RawClient,
         }
 
         #(#attributes)*
@@ -69,7 +69,7 @@ pub(super) fn implementation(service: &Service, methods: impl Iterator<Item = To
             /// Makes a stub whose calls go through `caller`, for instance a master.
             #[must_use]
             pub fn new(caller: &impl ::distribution::Caller) -> Self {
-                Self { stub: ::distribution::__private::Stub::new(caller) }
+                Self { stub: ::distribution::__private::RawClient::new(caller) }
             }
 
             #(#methods)*
@@ -105,7 +105,7 @@ fn method(service: &Service, method: &Method) -> TokenStream {
     let arguments = arguments(method);
     // Here rustc says that an answer is not what serde needs, so it is to be the answer's place.
     let body = quote_spanned! {place=>
-        ::distribution::__private::Stub::#call(&self.stub, #constant, #arguments)
+        ::distribution::__private::RawClient::#call(&self.stub, #constant, #arguments)
     };
     quote! {
         #attributes

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    CallHandle as _, Host, Labels, Time,
+    Host, HostCall as _, Labels, Time,
     queues::{QueueId, Seq, ServiceId, Waiting},
 };
 use crate::{
-    error::{CallError, Cause, Execution, GoneReason, Setback},
+    error::{CallError, Cause, Execution, FailedAttempt, GoneReason},
     id::{CallId, NodeId, NodeIdentity},
     service::method::Method,
 };
@@ -70,7 +70,7 @@ pub(super) struct CallEntry<H: Host> {
     /// How often it was sent, as far as anybody knows.
     pub(super) sent: u32,
     /// The attempts that came to nothing, in order.
-    pub(super) setbacks: Vec<Setback>,
+    pub(super) failed_attempts: Vec<FailedAttempt>,
     /// How many of these it suffered as part of a batch, before it was a call by itself.
     pub(super) in_batch: usize,
     /// How often a node gave it back.
@@ -89,20 +89,20 @@ impl<H: Host> CallEntry<H> {
 
     /// The nodes it was lost with, in order.
     pub(super) fn lost(&self) -> impl DoubleEndedIterator<Item = (&NodeIdentity, &GoneReason)> {
-        self.setbacks.iter().filter_map(|setback| match &setback.cause {
-            Cause::Lost(reason) => Some((&setback.node, reason)),
+        self.failed_attempts.iter().filter_map(|failed_attempt| match &failed_attempt.cause {
+            Cause::Lost(reason) => Some((&failed_attempt.node, reason)),
             Cause::Refused(_) | Cause::Panicked(_) => None,
         })
     }
 
     /// How often a node would not run it.
     pub(super) fn refusals(&self) -> usize {
-        self.setbacks.iter().filter(|setback| matches!(setback.cause, Cause::Refused(_))).count()
+        self.failed_attempts.iter().filter(|failed_attempt| matches!(failed_attempt.cause, Cause::Refused(_))).count()
     }
 
     /// The attempts that came to nothing and ran, or may have, in order.
-    pub(super) fn failed(&self) -> impl DoubleEndedIterator<Item = &Setback> {
-        self.setbacks.iter().filter(|setback| !matches!(setback.cause, Cause::Refused(_)))
+    pub(super) fn failed(&self) -> impl DoubleEndedIterator<Item = &FailedAttempt> {
+        self.failed_attempts.iter().filter(|failed_attempt| !matches!(failed_attempt.cause, Cause::Refused(_)))
     }
 
     /// Whether it has run, or may have.
@@ -133,7 +133,7 @@ pub(super) fn goes_on_one_by_one<H: Host>(call: &CallEntry<H>, error: &CallError
 /// The end of a call that ran before, or may have, and cannot be tried again: that of its last such attempt.
 pub(super) fn last_failure<H: Host>(call: &CallEntry<H>) -> CallError {
     let method = call.method.name();
-    for Setback { node, cause, .. } in call.setbacks.iter().rev() {
+    for FailedAttempt { node, cause, .. } in call.failed_attempts.iter().rev() {
         match cause {
             Cause::Lost(reason) => {
                 return CallError::NodeLost { method, node: node.clone(), attempts: call.sent, reason: reason.clone() };

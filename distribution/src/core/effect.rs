@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Time;
 use crate::{
-    error::{CallError, GoneReason, Setback},
+    error::{CallError, FailedAttempt, GoneReason},
     id::{CallId, NodeIdentity},
     view::NodeEvent,
     wire::Reply,
@@ -13,13 +13,13 @@ use crate::{
 /// What the core is told about calls and links, which it passes on without looking inside.
 pub(crate) trait Host {
     /// A call: its payload, and where its end goes.
-    type Call: CallHandle;
+    type Call: HostCall;
     /// The way to a node.
-    type Link: LinkHandle;
+    type Link: HostLink;
 }
 
 /// A call as the core sees it.
-pub(crate) trait CallHandle: Clone {
+pub(crate) trait HostCall: Clone {
     /// Lets this attempt be written, and none before it.
     fn open(&self, attempt: u32);
     /// Keeps this attempt from being written, while its connection goes on; false if it has begun to be.
@@ -29,12 +29,12 @@ pub(crate) trait CallHandle: Clone {
 }
 
 /// The way to a node as the core sees it.
-pub(crate) trait LinkHandle: Clone {
+pub(crate) trait HostLink: Clone {
     /// When the last byte came from the node.
     fn heard(&self) -> Time;
-    /// What the node does that ends its connection, if anything. Before `amnesty` the master itself was
+    /// What the node does that ends its connection, if anything. Before `stall_grace` the master itself was
     /// stalled, and what the node had no time for then it is given time for again.
-    fn complaint(&self, amnesty: Time) -> Option<&'static str>;
+    fn violation(&self, stall_grace: Time) -> Option<&'static str>;
 }
 
 /// What is to be done, in this order, by the task that brought the event.
@@ -46,7 +46,7 @@ pub(crate) enum Effect<H: Host> {
     /// Tell the node that nobody waits for this attempt any more.
     Cancel { link: H::Link, id: CallId, attempt: u32 },
     /// The call has ended, after these attempts that came to nothing.
-    End { call: H::Call, end: Result<Ended, CallError>, setbacks: Vec<Setback> },
+    End { call: H::Call, end: Result<Ended, CallError>, failed_attempts: Vec<FailedAttempt> },
     /// Only the first calls of a batch are left: the node will not start the others.
     Shorten { call: H::Call, kept: u32 },
     /// Ask the node for the calls that it has not started.

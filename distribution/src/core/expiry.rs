@@ -39,7 +39,7 @@ impl<H: Host> Core<H> {
         queue.unserved =
             Some(Unserved { since: now, first: 0, made_since: self.next_seq, later: BTreeSet::new(), why: None });
         self.queues.unserved.insert(id);
-        self.timers.insert((now + self.settings.node_wait, Timer::Unserved(id)));
+        self.timers.insert((now + self.settings.no_node_timeout, Timer::Unserved(id)));
     }
 
     /// Notes which queues a node that has come serves.
@@ -82,7 +82,7 @@ impl<H: Host> Core<H> {
 
     /// Ends the calls of a queue that have waited long enough for a node to come.
     pub(super) fn expire(&mut self, now: Time, id: QueueId, budget: &mut usize, effects: &mut Effects<H>) {
-        let wait = self.settings.node_wait;
+        let wait = self.settings.no_node_timeout;
         loop {
             let Some(queue) = self.queues.get_mut(id) else { return };
             let Some(unserved) = &mut queue.unserved else { return };
@@ -189,11 +189,13 @@ impl<H: Host> Core<H> {
             }
             (_, count) => format!("none of the {count} registered nodes serves it ({})", known.join(", ")),
         };
-        let wait = self.settings.node_wait;
+        let wait = self.settings.no_node_timeout;
         Why::NoNode(if wait.is_zero() {
-            format!("{what}. Start a node that serves it first: calls do not wait for one, because `node_wait` is zero")
+            format!(
+                "{what}. Start a node that serves it first: calls do not wait for one, because `no_node_timeout` is zero"
+            )
         } else {
-            format!("{what}, and no such node joined within {wait:?}. Start one, or set a longer `node_wait`")
+            format!("{what}, and no such node joined within {wait:?}. Start one, or set a longer `no_node_timeout`")
         })
     }
 }

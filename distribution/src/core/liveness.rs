@@ -2,7 +2,7 @@
 //!
 //! All nodes are looked at four times a heartbeat, a slice of them at a time, so that many nodes do not hold the lock.
 
-use super::{Core, Effect, Effects, Host, LinkHandle, Time, balance::UNKNOWN_RUN_TIME, chores::Chore};
+use super::{Core, Effect, Effects, Host, HostLink, Time, balance::UNKNOWN_RUN_TIME, chores::Chore};
 use crate::{
     error::GoneReason,
     id::NodeId,
@@ -31,7 +31,7 @@ pub(super) struct Watch {
     /// Those of them that were found silent.
     silent: Vec<NodeId>,
     /// Silence before this does not count: the master itself was stalled then.
-    amnesty: Time,
+    stall_grace: Time,
 }
 
 impl<H: Host> Core<H> {
@@ -41,7 +41,7 @@ impl<H: Host> Core<H> {
         // A tick that comes a whole heartbeat late was held up, and so was the reading of what the nodes
         // sent meanwhile.
         if now.saturating_sub(self.liveness.last_tick) > heartbeat {
-            self.liveness.amnesty = now;
+            self.liveness.stall_grace = now;
         }
         self.liveness.last_tick = now;
         if self.liveness.cursor.is_none() {
@@ -77,12 +77,12 @@ impl<H: Host> Core<H> {
 
     fn look_at(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node_mut(id) else { return };
-        if let Some(complaint) = node.link.complaint(self.liveness.amnesty) {
-            self.chores.push_back(Chore::CutOff(id, GoneReason::Violation(complaint.into())));
+        if let Some(violation) = node.link.violation(self.liveness.stall_grace) {
+            self.chores.push_back(Chore::CutOff(id, GoneReason::Violation(violation.into())));
             return;
         }
         self.liveness.total += 1;
-        let heard = node.link.heard().max(node.joined).max(self.liveness.amnesty);
+        let heard = node.link.heard().max(node.joined).max(self.liveness.stall_grace);
         let silent_for = now.saturating_sub(heard);
         node.silent_for = silent_for;
         if node.is_stuck(now) {
@@ -120,7 +120,7 @@ impl<H: Host> Core<H> {
         let window = self.settings.heartbeat * if most { GONE_AFTER * 2 } else { GONE_AFTER };
         for id in std::mem::take(&mut self.liveness.silent) {
             let Some(node) = self.registry.node(id) else { continue };
-            let silent_for = now.saturating_sub(node.link.heard().max(node.joined).max(self.liveness.amnesty));
+            let silent_for = now.saturating_sub(node.link.heard().max(node.joined).max(self.liveness.stall_grace));
             if silent_for >= window {
                 self.chores.push_back(Chore::CutOff(id, GoneReason::Silent(silent_for)));
             }

@@ -59,14 +59,14 @@ use slow_start::Window;
 
 pub(crate) use call::Demand;
 pub(crate) use card::{Catalogue, NodeCard, Surroundings, read as read_card};
-pub(crate) use effect::{Attempted, CallHandle, Effect, Effects, Ended, Host, LinkHandle};
+pub(crate) use effect::{Attempted, Effect, Effects, Ended, Host, HostCall, HostLink};
 pub(crate) use joining::NotNow;
 pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
 pub(crate) use row::NodeRow;
 pub(crate) use slow_start::SLOW_START;
 
 use crate::{
-    error::{CallError, Cause, Execution, GoneReason, Part, Progress, Setback},
+    error::{CallError, CallStage, Cause, Execution, FailedAttempt, GoneReason, Part},
     id::{CallId, NodeId, NodeIdentity},
     service::{
         caller::{Capacity, Labels},
@@ -85,10 +85,10 @@ pub(crate) type Time = Duration;
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) heartbeat: Duration,
-    pub(crate) node_wait: Duration,
+    pub(crate) no_node_timeout: Duration,
     /// Calls that may wait, and bytes of their arguments.
-    pub(crate) queue: usize,
-    pub(crate) queue_bytes: usize,
+    pub(crate) max_queued_calls: usize,
+    pub(crate) max_queued_bytes: usize,
     /// Nodes that may be registered, in all and by one credential.
     pub(crate) max_nodes: usize,
     pub(crate) max_nodes_per_credential: usize,
@@ -401,7 +401,7 @@ impl<H: Host> Core<H> {
         let Some(identity) = self.registry.node(node).map(|node| node.identity.clone()) else { return false };
         let Some(call) = self.calls.get_mut(&id) else { return false };
         let cause = Cause::Refused("takes no arguments of that size");
-        call.setbacks.push(Setback { attempt: call.attempt, node: identity, source: None, cause });
+        call.failed_attempts.push(FailedAttempt { attempt: call.attempt, node: identity, source: None, cause });
         self.calls.get(&id).is_some_and(|call| !call.is_targeted() && self.has_elsewhere(call))
     }
 
@@ -452,7 +452,11 @@ impl<H: Host> Core<H> {
                         attempts: call.sent,
                         elapsed: now.saturating_sub(call.submitted),
                     };
-                    effects.push(Effect::End { call: call.handle, end: Ok(ended), setbacks: call.setbacks });
+                    effects.push(Effect::End {
+                        call: call.handle,
+                        end: Ok(ended),
+                        failed_attempts: call.failed_attempts,
+                    });
                 }
             }
             Outcome::Refused(Refusal::UnknownMethod) => {
@@ -534,17 +538,23 @@ impl<H: Host> Core<H> {
 
     fn time_out(&mut self, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.remove(id) else { return };
-        let progress = match &call.stage {
-            Stage::InFlight(node) if !call.handle.withdraw(call.attempt) => self.identity_of(*node).map(Progress::Sent),
-            _ => call.failed().next_back().map(|setback| Progress::Retrying(setback.node.clone())),
+        let stage = match &call.stage {
+            Stage::InFlight(node) if !call.handle.withdraw(call.attempt) => {
+                self.identity_of(*node).map(CallStage::Sent)
+            }
+            _ => call.failed().next_back().map(|failed_attempt| CallStage::Retrying(failed_attempt.node.clone())),
         };
         let error = CallError::TimedOut {
             method: call.method.name(),
             timeout: call.demand.timeout.unwrap_or_default(),
-            progress: progress.unwrap_or(Progress::Queued),
+            stage: stage.unwrap_or(CallStage::Queued),
         };
         self.stats.failed += u64::from(call.count());
-        effects.push(Effect::End { call: call.handle.clone(), end: Err(error), setbacks: call.setbacks.clone() });
+        effects.push(Effect::End {
+            call: call.handle.clone(),
+            end: Err(error),
+            failed_attempts: call.failed_attempts.clone(),
+        });
         self.stop(id, call, effects);
     }
 
@@ -573,7 +583,7 @@ impl<H: Host> Core<H> {
             if !goes_on_one_by_one(&call, &error) {
                 self.stats.failed += u64::from(call.count());
             }
-            effects.push(Effect::End { call: call.handle, end: Err(error), setbacks: call.setbacks });
+            effects.push(Effect::End { call: call.handle, end: Err(error), failed_attempts: call.failed_attempts });
         }
     }
 

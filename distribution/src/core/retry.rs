@@ -8,12 +8,12 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::{
-    CallHandle as _, Core, Effect, Effects, Host, Time, Timer,
+    Core, Effect, Effects, Host, HostCall as _, Time, Timer,
     avoid::But,
     call::{CallEntry, Stage, last_failure, shutdown_error},
 };
 use crate::{
-    error::{CallError, Cause, GoneReason, Setback},
+    error::{CallError, Cause, FailedAttempt, GoneReason},
     id::{CallId, NodeIdentity},
     security::Source,
 };
@@ -55,7 +55,12 @@ impl<H: Host> Core<H> {
             effects.push(Effect::Shorten { call: call.handle.clone(), kept: call.granted });
         }
         let cause = Cause::Lost(reason.clone());
-        call.setbacks.push(Setback { attempt: call.attempt, node: node.clone(), source: Some(source), cause });
+        call.failed_attempts.push(FailedAttempt {
+            attempt: call.attempt,
+            node: node.clone(),
+            source: Some(source),
+            cause,
+        });
         self.repeat(now, id, effects);
     }
 
@@ -70,7 +75,7 @@ impl<H: Host> Core<H> {
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let cause = Cause::Panicked(message.into());
-        call.setbacks.push(Setback { attempt: call.attempt, node, source: None, cause });
+        call.failed_attempts.push(FailedAttempt { attempt: call.attempt, node, source: None, cause });
         self.repeat(now, id, effects);
     }
 
@@ -133,7 +138,12 @@ impl<H: Host> Core<H> {
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let wanted = format!("nodes that serve it would not take it, {node} last, which {why}");
-        call.setbacks.push(Setback { attempt: call.attempt, node, source: None, cause: Cause::Refused(why) });
+        call.failed_attempts.push(FailedAttempt {
+            attempt: call.attempt,
+            node,
+            source: None,
+            cause: Cause::Refused(why),
+        });
         call.sent -= 1;
         let refusals = call.refusals();
         if refusals >= REFUSALS {
@@ -160,7 +170,11 @@ impl<H: Host> Core<H> {
 
 /// How often it was lost as part of a batch.
 fn in_batch<H: Host>(call: &CallEntry<H>) -> u32 {
-    let lost = call.setbacks.iter().take(call.in_batch).filter(|setback| matches!(setback.cause, Cause::Lost(_)));
+    let lost = call
+        .failed_attempts
+        .iter()
+        .take(call.in_batch)
+        .filter(|failed_attempt| matches!(failed_attempt.cause, Cause::Lost(_)));
     u32::try_from(lost.count()).unwrap_or(u32::MAX)
 }
 
@@ -176,8 +190,8 @@ struct Losses {
 
 impl Losses {
     fn of<H: Host>(call: &CallEntry<H>) -> Self {
-        let lost = call.setbacks.iter().filter_map(|setback| match &setback.cause {
-            Cause::Lost(reason) => Some((setback.source?, reason.is_death())),
+        let lost = call.failed_attempts.iter().filter_map(|failed_attempt| match &failed_attempt.cause {
+            Cause::Lost(reason) => Some((failed_attempt.source?, reason.is_death())),
             Cause::Refused(_) | Cause::Panicked(_) => None,
         });
         let lost: Vec<(Source, bool)> = lost.skip(in_batch(call) as usize).collect();

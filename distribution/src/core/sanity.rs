@@ -187,7 +187,7 @@ impl<H: Host> Core<H> {
                 "{id} {} {:?} {scope:?} after {:?}; chores {:?}",
                 call.method.name(),
                 call.stage,
-                call.setbacks,
+                call.failed_attempts,
                 self.chores
             )
         };

@@ -5,7 +5,7 @@
 //! ago, the oldest call first. Calls that are for one node only take part in that order like all others.
 
 use super::{
-    CallHandle as _, Core, Effect, Effects, Host, Labels, Time, Timer,
+    Core, Effect, Effects, Host, HostCall as _, Labels, Time, Timer,
     avoid::{Avoid, But, avoid},
     balance::{Need, Search, UNKNOWN_RUN_TIME},
     call::{CallEntry, Demand, Stage, shutdown_error},
@@ -15,7 +15,7 @@ use super::{
     registry::{Booking, Node},
 };
 use crate::{
-    error::{CallError, Cause, QueueUnit, Setback},
+    error::{CallError, Cause, FailedAttempt, QueueUnit},
     id::{CallId, NodeId},
     security::Source,
     service::method::{Method, MethodId, MethodKind},
@@ -27,14 +27,14 @@ const MEAN_OVER: u32 = 8;
 
 impl<H: Host> Core<H> {
     /// Takes a call and says by which number it is known; a batch has as many numbers as calls, from that
-    /// one. `setbacks` are what has befallen it as part of a batch.
+    /// one. `failed_attempts` are what has befallen it as part of a batch.
     pub(crate) fn submit(
         &mut self,
         now: Time,
         handle: H::Call,
         method: &'static Method,
         demand: Demand,
-        setbacks: Vec<Setback>,
+        failed_attempts: Vec<FailedAttempt>,
         effects: &mut Effects<H>,
     ) -> CallId {
         let id = CallId(self.next_call);
@@ -57,10 +57,13 @@ impl<H: Host> Core<H> {
             beside,
             kept: None,
             granted: 0,
-            attempt: setbacks.last().map_or(0, |setback| setback.attempt),
-            sent: setbacks.iter().map(|setback| u32::from(!matches!(setback.cause, Cause::Refused(_)))).sum(),
-            in_batch: setbacks.len(),
-            setbacks,
+            attempt: failed_attempts.last().map_or(0, |failed_attempt| failed_attempt.attempt),
+            sent: failed_attempts
+                .iter()
+                .map(|failed_attempt| u32::from(!matches!(failed_attempt.cause, Cause::Refused(_))))
+                .sum(),
+            in_batch: failed_attempts.len(),
+            failed_attempts,
             returned: 0,
         };
         if let Some(deadline) = call.deadline() {
@@ -109,7 +112,7 @@ impl<H: Host> Core<H> {
                 // Whether a view that is being filled has nodes is known once it is whole.
                 if !self.is_filling(method, &labels) && !self.registry.serves(method, &labels, But::NOTHING) {
                     self.mark_unserved(now, queue);
-                    if self.settings.node_wait.is_zero() {
+                    if self.settings.no_node_timeout.is_zero() {
                         return self.fail_unserved(now, id, effects);
                     }
                 }
@@ -185,17 +188,18 @@ impl<H: Host> Core<H> {
         let method = call.method.id();
         // Drawn from the seed by the call's own number: random to an observer, and the same in each run.
         let salt = self.settings.seed ^ id.0;
-        let sources: Vec<Source> = call.setbacks.iter().filter_map(|setback| setback.source).collect();
+        let sources: Vec<Source> =
+            call.failed_attempts.iter().filter_map(|failed_attempt| failed_attempt.source).collect();
         let search = Search { labels, avoid, sources: &sources, is_filling: self.is_filling(method, labels) };
         self.registry.least_loaded(method, search, self.need(call), salt)
     }
 
     /// Where the call should not go: to nodes that it has tried, and to the one that has the same call.
     fn to_avoid(&self, call: &CallEntry<H>) -> Avoid {
-        if call.setbacks.is_empty() && call.beside.is_none() {
+        if call.failed_attempts.is_empty() && call.beside.is_none() {
             return None;
         }
-        let tried = call.setbacks.iter().map(|setback| setback.node.id).chain(call.beside);
+        let tried = call.failed_attempts.iter().map(|failed_attempt| failed_attempt.node.id).chain(call.beside);
         let labels = &call.demand.labels;
         let serving = tried.filter_map(|id| {
             let node = self.registry.node(id)?;
@@ -218,11 +222,11 @@ impl<H: Host> Core<H> {
     /// Ends a call that has just been queued where nothing took it and the queue is full.
     fn refuse_if_full(&mut self, id: CallId, effects: &mut Effects<H>) {
         let waiting = self.queues.limited;
-        let (queued, limit, unit) = if waiting.calls > self.settings.queue {
-            (waiting.calls - 1, self.settings.queue, QueueUnit::Calls)
-        } else if waiting.bytes > self.settings.queue_bytes {
+        let (queued, limit, unit) = if waiting.calls > self.settings.max_queued_calls {
+            (waiting.calls - 1, self.settings.max_queued_calls, QueueUnit::Calls)
+        } else if waiting.bytes > self.settings.max_queued_bytes {
             let others = self.calls.get(&id).map_or(0, |call| call.demand.size);
-            (waiting.bytes.saturating_sub(others), self.settings.queue_bytes, QueueUnit::Bytes)
+            (waiting.bytes.saturating_sub(others), self.settings.max_queued_bytes, QueueUnit::Bytes)
         } else {
             return;
         };

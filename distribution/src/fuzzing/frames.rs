@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{SPLITS, assert_fit_for_a_log, memory::Memory};
 use crate::{
-    config::{LONGEST_TIME, Patience, SMALLEST_FRAME_LIMIT, from_micros},
+    config::{LONGEST_TIME, PeerTimeouts, SMALLEST_MESSAGE_LIMIT, from_micros},
     wire::{
         Control, Load, Outcome, Refusal, Reply,
         frame::Trace,
@@ -186,13 +186,14 @@ pub fn read(end: End, bytes: &[u8], pieces: &[usize], limit: usize) -> Reading {
     let end = block_on(async {
         match end {
             End::Master => {
-                collect(MasterTransport::new(memory, Side::new(Patience::default(), None), limit, on_control), |it| {
-                    see(response(it))
-                })
+                collect(
+                    MasterTransport::new(memory, Side::new(PeerTimeouts::default(), None), limit, on_control),
+                    |it| see(response(it)),
+                )
                 .await
             }
             End::Node => {
-                collect(NodeTransport::new(memory, Side::new(Patience::default(), None), limit, on_control), |it| {
+                collect(NodeTransport::new(memory, Side::new(PeerTimeouts::default(), None), limit, on_control), |it| {
                     see(request(it))
                 })
                 .await
@@ -232,16 +233,16 @@ fn request(message: ClientMessage<Incoming>) -> Content {
 /// The bytes that one end of a connection sends for these frames, without those that only the other sends.
 pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
     let mut memory = Memory::new(&[], pieces);
-    let side = Side::new(Patience::default(), None);
+    let side = Side::new(PeerTimeouts::default(), None);
     let ignored: OnControl = Box::new(|_| Ok(()));
     let written = block_on(async {
         match end {
             End::Master => {
-                let transport = MasterTransport::new(&mut memory, Arc::clone(&side), SMALLEST_FRAME_LIMIT, ignored);
+                let transport = MasterTransport::new(&mut memory, Arc::clone(&side), SMALLEST_MESSAGE_LIMIT, ignored);
                 send(transport, &side, frames, outgoing).await
             }
             End::Node => {
-                let transport = NodeTransport::new(&mut memory, Arc::clone(&side), SMALLEST_FRAME_LIMIT, ignored);
+                let transport = NodeTransport::new(&mut memory, Arc::clone(&side), SMALLEST_MESSAGE_LIMIT, ignored);
                 send(transport, &side, frames, reply).await
             }
         }
@@ -330,9 +331,9 @@ fn reply(content: &Content) -> Option<Response<Reply>> {
 /// read can be written and read again as it was.
 pub fn frames(bytes: &[u8]) {
     for end in [End::Master, End::Node] {
-        let reading = read(end, bytes, SPLITS[0], SMALLEST_FRAME_LIMIT);
+        let reading = read(end, bytes, SPLITS[0], SMALLEST_MESSAGE_LIMIT);
         for pieces in &SPLITS[1..] {
-            assert_eq!(read(end, bytes, pieces, SMALLEST_FRAME_LIMIT), reading);
+            assert_eq!(read(end, bytes, pieces, SMALLEST_MESSAGE_LIMIT), reading);
         }
         if let Err(reason) = &reading.end {
             assert_fit_for_a_log(reason);
@@ -344,7 +345,7 @@ pub fn frames(bytes: &[u8]) {
         }
         let written = write(end.other(), &reading.frames, SPLITS[2]);
         assert!(written.len() <= bytes.len(), "{} bytes became {}", bytes.len(), written.len());
-        let again = read(end, &written, SPLITS[0], SMALLEST_FRAME_LIMIT);
+        let again = read(end, &written, SPLITS[0], SMALLEST_MESSAGE_LIMIT);
         assert_eq!((again.frames.len(), again.end), (reading.frames.len(), Ok(())));
         for (first, second) in reading.frames.iter().zip(&again.frames) {
             assert!(first.arrived_as(second), "{first:?} became {second:?}");

@@ -61,7 +61,7 @@ impl Registration {
     pub fn new(
         name: String,
         [slots, busy, async_limit]: [u32; 3],
-        frame_limit: u64,
+        max_message_size: u64,
         labels: Vec<(String, String)>,
         offers: Vec<Offer>,
     ) -> Self {
@@ -78,7 +78,7 @@ impl Registration {
                 compute,
             })
             .collect();
-        Self(hello::Registration { name, instance: 0, slots, busy, async_limit, frame_limit, labels, methods })
+        Self(hello::Registration { name, instance: 0, slots, busy, async_limit, max_message_size, labels, methods })
     }
 
     /// Decodes the body of a registration.

@@ -14,7 +14,7 @@ impl<T, E> Call<T, E> {
     /// Dropping the future cancels the calls that have not ended.
     pub async fn broadcast(self) -> Vec<(NodeInfo, Result<T, CallError<E>>)> {
         let nodes = self.dispatcher.serving(self.method, &self.options);
-        let calls: Vec<_> = nodes.iter().map(|node| self.again().on(node).spawn()).collect();
+        let calls: Vec<_> = nodes.iter().map(|node| self.again().on(node).send()).collect();
         nodes.into_iter().zip(join_all(calls).await).collect()
     }
 }

@@ -11,7 +11,7 @@ use super::{
     unserved::is_unserved,
 };
 use crate::{
-    error::{CallError, Cause, CodecError, Execution, Part, Setback},
+    error::{CallError, Cause, CodecError, Execution, FailedAttempt, Part},
     id::NodeIdentity,
     service::{
         Call,
@@ -117,23 +117,23 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
         batch: &Batch<T, E>,
         answer: &RawAnswer,
         item: &Result<(Outcome, Decoder<'_>), CodecError>,
-    ) -> Option<Setback> {
+    ) -> Option<FailedAttempt> {
         let Address { method, options, .. } = &batch.address;
         let may_be = options.retry_panics && method.is_idempotent() && options.node.is_none();
         match item {
             Ok((Outcome::Panicked(message), _)) if may_be => {
                 let cause = Cause::Panicked(in_lines(message, LONGEST).into());
-                Some(Setback { attempt: answer.attempts, node: answer.node.clone(), source: None, cause })
+                Some(FailedAttempt { attempt: answer.attempts, node: answer.node.clone(), source: None, cause })
             }
             _ => None,
         }
     }
 
     /// Sends one call of a batch again by itself, with what has befallen it.
-    fn send_one_again(&mut self, batch: &Batch<T, E>, place: u32, setback: Setback) {
+    fn send_one_again(&mut self, batch: &Batch<T, E>, place: u32, failed_attempt: FailedAttempt) {
         self.again_calls += 1;
         let one = batch.slice(place, place + 1);
-        self.again.push_back((one, Role { setbacks: vec![setback], ..Role::default() }));
+        self.again.push_back((one, Role { failed_attempts: vec![failed_attempt], ..Role::default() }));
     }
 
     fn outcome(
@@ -156,7 +156,7 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
     }
 
     fn failed(&mut self, batch: &Batch<T, E>, failed: Failed) {
-        let Failed { error, setbacks } = failed;
+        let Failed { error, failed_attempts } = failed;
         let many = batch.state.role.count > 1;
         let method = batch.address.method;
         match &error {
@@ -167,7 +167,7 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
                     self.send_again(batch, kept, batch.count);
                 }
                 if method.is_idempotent() && batch.address.options.node.is_none() {
-                    self.send_one_by_one(batch, kept, &setbacks);
+                    self.send_one_by_one(batch, kept, &failed_attempts);
                 } else {
                     self.fail_all(batch, kept, &error);
                 }
@@ -184,7 +184,7 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
                     self.note_node(node, 1);
                 }
                 self.fail_all(batch, batch.count, error);
-                if is_unserved(error, &batch.address.options, !setbacks.is_empty()) {
+                if is_unserved(error, &batch.address.options, !failed_attempts.is_empty()) {
                     self.fail_others(batch, error);
                 }
             }
@@ -240,10 +240,10 @@ impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
     }
 
     /// Sends the first calls of a batch again, each by itself and with what has befallen it.
-    fn send_one_by_one(&mut self, batch: &Batch<T, E>, count: u32, setbacks: &[Setback]) {
+    fn send_one_by_one(&mut self, batch: &Batch<T, E>, count: u32, failed_attempts: &[FailedAttempt]) {
         self.again_calls += count as usize;
         for one in batch.singles(count) {
-            self.again.push_back((one, Role { setbacks: setbacks.to_vec(), ..Role::default() }));
+            self.again.push_back((one, Role { failed_attempts: failed_attempts.to_vec(), ..Role::default() }));
         }
     }
 

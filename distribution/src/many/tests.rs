@@ -20,7 +20,7 @@ use crate::{
     error::CallError,
     id::{CallId, NodeId, NodeIdentity},
     service::{
-        Call, Method, Stub,
+        Call, Method, RawClient,
         caller::{CallOptions, CallState, Capacity, Dispatcher, RawAnswer},
     },
     view::NodeInfo,
@@ -100,7 +100,7 @@ impl Caller for Through {
 }
 
 fn calls<C: Caller>(caller: &C, method: &'static Method, count: u64) -> impl Iterator<Item = Call<Bytes>> + use<C> {
-    let stub = Stub::new(caller);
+    let stub = RawClient::new(caller);
     (0..count).map(move |number| stub.call(method, &(number,)))
 }
 
@@ -188,7 +188,7 @@ fn a_consumer_that_stops_finds_no_more_than_it_was_promised() {
 #[tokio::test(start_paused = true)]
 async fn what_no_node_serves_ends_at_once_when_one_has_waited() {
     const WAIT: Duration = Duration::from_secs(5);
-    let master = Master::builder().node_wait(WAIT).bind("127.0.0.1:0").await.expect("binds");
+    let master = Master::builder().no_node_timeout(WAIT).bind("127.0.0.1:0").await.expect("binds");
     let began = tokio::time::Instant::now();
     let mut of_two = calls(&master, &METHOD, 1000).zip(calls(&master, &OTHER, 1000));
     let mixed = std::iter::from_fn(|| of_two.next()).flat_map(|(one, other)| [one, other]);

@@ -29,11 +29,11 @@ fn address(dispatcher: &Arc<dyn Dispatcher>) -> usize {
     Arc::as_ptr(dispatcher).cast::<()>().addr()
 }
 
-/// Whether a call that ended like this has waited for any node with its labels, and none came. `setbacks` says
+/// Whether a call that ended like this has waited for any node with its labels, and none came. `failed_attempts` says
 /// whether a node had it before.
-pub(super) fn is_unserved(error: &CallError, options: &CallOptions, setbacks: bool) -> bool {
+pub(super) fn is_unserved(error: &CallError, options: &CallOptions, failed_attempts: bool) -> bool {
     let unserved = matches!(error, CallError::NoNode { .. } | CallError::Incompatible { .. });
-    unserved && options.node.is_none() && !setbacks
+    unserved && options.node.is_none() && !failed_attempts
 }
 
 impl Unserved {

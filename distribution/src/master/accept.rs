@@ -21,8 +21,8 @@ use crate::{
     error::GoneReason,
     security::Operation,
     wire::{
+        authenticator::{Admitted, TurnedAway},
         channel::Channel,
-        guard::{Admitted, TurnedAway},
         hello::{HelloError, Registration, Verdict, answer, read_registration},
     },
 };
@@ -125,7 +125,7 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
     let checked = registration
         .check()
         .and_then(|()| shared.bindings.check(&registration, &credential))
-        .and_then(|()| shared.admission.guard.check_name(&registration.name, &credential));
+        .and_then(|()| shared.admission.authenticator.check_name(&registration.name, &credential));
     if let Err(reason) = checked {
         if let Some(suppressed) = shared.admission.should_log(Noted::Refused, peer.ip()) {
             tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a registration");
@@ -135,7 +135,7 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
         shared.admission.turn_away(peer.ip(), true);
         return;
     }
-    let (link, task) = link::new(&shared, registration.frame_limit);
+    let (link, task) = link::new(&shared, registration.max_message_size);
     let name = registration.name.clone();
     let registration = read_card(registration, credential.principal.clone());
     // Registered before it is told so: a node that knows it is registered is in the list.
@@ -178,7 +178,7 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
         // through, and is to be noticed within seven heartbeats all the same.
         heartbeat: to_micros(shared.heartbeat / 2),
         silence: to_micros(shared.heartbeat * (GONE_AFTER * 2 + SUSPECT_AFTER)),
-        frame_limit: shared.frame_limit as u64,
+        max_message_size: shared.max_message_size as u64,
     };
     match answer(&mut stream, &welcome).await {
         Ok(()) => {
@@ -193,15 +193,15 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
 }
 
 /// The peer is promised the whole of this as it counts, so that here it is a little less.
-fn handshake_time(shared: &Shared) -> Duration {
-    shared.limits.handshake_time.mul_f64(0.9)
+fn handshake_timeout(shared: &Shared) -> Duration {
+    shared.limits.handshake_timeout.mul_f64(0.9)
 }
 
 /// Waits until the peer may be heard and has said something, and says until when it must have registered.
 async fn first_byte(shared: &Shared, stream: &TcpStream, peer: SocketAddr) -> Result<Instant, HelloError> {
     // Before a byte is read, so that guessing costs those who guess and not the master.
     sleep(shared.admission.wait(peer.ip())).await;
-    let deadline = Instant::now() + handshake_time(shared);
+    let deadline = Instant::now() + handshake_timeout(shared);
     match timeout_at(deadline, stream.readable()).await {
         // An error shows again where the stream is read.
         Ok(_) => Ok(deadline),
@@ -217,7 +217,7 @@ fn warn_of(shared: &Shared, peer: SocketAddr, error: &HelloError) {
 }
 
 fn late(shared: &Shared) -> HelloError {
-    HelloError::Late { what: "hello", time: handshake_time(shared) }
+    HelloError::Late { what: "hello", time: handshake_timeout(shared) }
 }
 
 /// Hears a peer up to its registration.
@@ -229,8 +229,8 @@ async fn receive(
 ) -> Result<(Admitted, Registration), TurnedAway> {
     let admission = &shared.admission;
     let received = timeout_at(deadline, async {
-        let mut admitted = admission.guard.admit(stream, pending.may_begin()).await?;
-        if admission.guard.demands_proof() {
+        let mut admitted = admission.authenticator.admit(stream, pending.may_begin()).await?;
+        if admission.authenticator.demands_proof() {
             pending.has_proven();
         }
         let access = admitted.credential.access;
@@ -255,7 +255,7 @@ async fn refuse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr, no_roo
     let after = shared.admission.turn(peer.ip(), no_room);
     tracing::debug!(%peer, ?after, "too many others register; told a connection when to come again");
     let tell = async {
-        stream.write_all(&shared.admission.guard.busy(after)).await?;
+        stream.write_all(&shared.admission.authenticator.busy(after)).await?;
         bid_farewell(Channel::Open(stream)).await
     };
     tokio::select! {

@@ -33,15 +33,15 @@ use super::{
 };
 use crate::{
     config::{Limits, ValueLimits},
-    core::{CallHandle, Core, Demand, Effect, Effects, Ended, Host, LinkHandle, Settings, Time},
-    error::{CallError, Execution, GoneReason, Setback},
+    core::{Core, Demand, Effect, Effects, Ended, Host, HostCall, HostLink, Settings, Time},
+    error::{CallError, Execution, FailedAttempt, GoneReason},
     id::NodeId,
     service::{
         caller::{CallOptions, CallState, Capacity, Dispatcher, Failed, Labels, RawAnswer, Role},
         method::{Method, MethodId},
     },
     view::{NodeEvent, NodeInfo, Stats},
-    wire::{Control, Outcome, budget::Budget, frame::BODY_HEADER_LIMIT, guard::MasterGuard},
+    wire::{Control, Outcome, authenticator::MasterAuthenticator, budget::Budget, frame::BODY_HEADER_LIMIT},
 };
 
 /// Events that a slow reader may lag behind before it misses some.
@@ -82,12 +82,12 @@ impl Drop for HeldCall {
         if std::thread::panicking() && !PANICS_OUTSIDE.get() {
             // A call that has ended, or was cancelled, does not mind: the first end counts.
             let error = CallError::Shutdown { method: self.method.name(), execution: Execution::MayHaveRun };
-            self.finish(Err(Failed { error, setbacks: Vec::new() }));
+            self.finish(Err(Failed { error, failed_attempts: Vec::new() }));
         }
     }
 }
 
-impl CallHandle for HeldCall {
+impl HostCall for HeldCall {
     fn open(&self, attempt: u32) {
         self.attempt.open(attempt);
     }
@@ -101,13 +101,13 @@ impl CallHandle for HeldCall {
     }
 }
 
-impl LinkHandle for Link {
+impl HostLink for Link {
     fn heard(&self) -> Time {
         self.side.heard().saturating_duration_since(self.origin)
     }
 
-    fn complaint(&self, amnesty: Time) -> Option<&'static str> {
-        self.side.complaint(self.origin + amnesty)
+    fn violation(&self, stall_grace: Time) -> Option<&'static str> {
+        self.side.violation(self.origin + stall_grace)
     }
 }
 
@@ -122,7 +122,7 @@ pub(super) struct Shared {
     /// The core's time zero.
     pub(super) origin: Instant,
     pub(super) heartbeat: Duration,
-    pub(super) frame_limit: usize,
+    pub(super) max_message_size: usize,
     pub(super) limits: Limits,
     /// What large frames that are coming in are lent their memory from.
     pub(super) incoming: Arc<Budget>,
@@ -130,7 +130,7 @@ pub(super) struct Shared {
     pub(super) bindings: Bindings,
     #[cfg(feature = "tls")]
     pub(super) credentials: Credentials,
-    shutdown_limit: Duration,
+    shutdown_timeout: Duration,
     alive: watch::Sender<usize>,
     /// Tells the ticker that a timer was set before the one it sleeps for.
     pub(super) rearm: Notify,
@@ -156,23 +156,23 @@ struct Locked {
 impl Shared {
     pub(super) fn new(
         settings: Settings,
-        frame_limit: usize,
+        max_message_size: usize,
         limits: Limits,
-        guard: MasterGuard,
+        authenticator: MasterAuthenticator,
         bindings: Bindings,
-        shutdown_limit: Duration,
+        shutdown_timeout: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
             origin: Instant::now(),
             heartbeat: settings.heartbeat,
-            frame_limit,
+            max_message_size,
             limits,
             incoming: Budget::new(limits.incoming_bytes),
-            admission: Admission::new(guard, limits),
+            admission: Admission::new(authenticator, limits),
             bindings,
             #[cfg(feature = "tls")]
             credentials: Credentials::default(),
-            shutdown_limit,
+            shutdown_timeout,
             waiters: AtomicUsize::new(0),
             comparing: Semaphore::new(1),
             locked: Mutex::new(Locked {
@@ -353,12 +353,12 @@ impl Shared {
                 self.ended.notified().await;
             }
         };
-        if tokio::time::timeout(self.shutdown_limit, quiet).await.is_err() {
+        if tokio::time::timeout(self.shutdown_timeout, quiet).await.is_err() {
             let calls = self.lock().core.unfinished();
             tracing::warn!(
                 calls,
                 "the shutdown limit of {:?} has passed; ending with calls in flight",
-                self.shutdown_limit
+                self.shutdown_timeout
             );
         }
         self.abandon();
@@ -428,9 +428,9 @@ fn carry_out(effect: Effect<MasterHost>) {
                 link.sender.send(Attempt { call: Arc::clone(&call), id, attempt, granted, deadline });
         }
         Effect::Cancel { link, id, attempt } => link.side.send(Control::Cancel { call: id.0, attempt }),
-        Effect::End { call, end, setbacks } => {
-            tell(&call, &end, &setbacks);
-            call.finish(end.map(raw_answer).map_err(|error| Failed { error, setbacks }));
+        Effect::End { call, end, failed_attempts } => {
+            tell(&call, &end, &failed_attempts);
+            call.finish(end.map(raw_answer).map_err(|error| Failed { error, failed_attempts }));
         }
         Effect::Grant { link, id, attempt, upto } => link.side.send(Control::Granted { call: id.0, attempt, upto }),
         Effect::Shorten { call, kept } => call.shorten(kept),
@@ -448,17 +448,17 @@ fn carry_out(effect: Effect<MasterHost>) {
 }
 
 /// Logs a call that did not simply end with a value: where each attempt at it was, and what came of it.
-fn tell(call: &CallState, end: &Result<Ended, CallError>, setbacks: &[Setback]) {
-    if end.is_ok() && setbacks.is_empty() {
+fn tell(call: &CallState, end: &Result<Ended, CallError>, failed_attempts: &[FailedAttempt]) {
+    if end.is_ok() && failed_attempts.is_empty() {
         return;
     }
     let method = call.method.name();
     let id = call.id().map(tracing::field::display);
-    let attempts: Vec<String> = setbacks.iter().map(Setback::to_string).collect();
+    let attempts: Vec<String> = failed_attempts.iter().map(FailedAttempt::to_string).collect();
     let attempts = attempts.join("; ");
     match end {
         // What has happened to none of its calls has no news in it, and each call says why it ended.
-        Err(error) if setbacks.is_empty() && call.role.count > 1 => {
+        Err(error) if failed_attempts.is_empty() && call.role.count > 1 => {
             tracing::debug!(call = id, %method, count = call.role.count, error = ?error.to_string(), "batch failed");
         }
         Err(_) if call.role.count > 1 => {
@@ -466,9 +466,9 @@ fn tell(call: &CallState, end: &Result<Ended, CallError>, setbacks: &[Setback]) 
             tracing::warn!(call = id, %method, attempts, count, "a batch was lost; what may be repeated is, one by one");
         }
         Ok(ended) => tracing::info!(call = id, %method, attempts, "answered by {} in the end", ended.node),
-        // Quoted, because a handler's message may be anything. Without setbacks it is for the caller to
+        // Quoted, because a handler's message may be anything. Without failed_attempts it is for the caller to
         // judge, and there may be very many: each that is over the queue's limit is one.
-        Err(error) if setbacks.is_empty() => {
+        Err(error) if failed_attempts.is_empty() => {
             tracing::debug!(call = id, %method, error = ?error.to_string(), "call failed");
         }
         Err(error) => tracing::warn!(call = id, %method, attempts, error = ?error.to_string(), "call failed"),
@@ -490,17 +490,17 @@ fn raw_answer(ended: Ended) -> RawAnswer {
 
 impl Dispatcher for Shared {
     fn argument_limits(&self) -> ValueLimits {
-        ValueLimits { bytes: self.frame_limit - BODY_HEADER_LIMIT, depth: self.limits.max_depth }
+        ValueLimits { bytes: self.max_message_size - BODY_HEADER_LIMIT, depth: self.limits.max_depth }
     }
 
     fn submit(&self, call: Arc<CallState>) {
         let CallOptions { timeout, node, attempts, labels, affinity, retry_panics } = call.options.clone();
-        let Role { count, patient, beside, setbacks } = call.role.clone();
+        let Role { count, patient, beside, failed_attempts } = call.role.clone();
         let size = call.payload.len();
         let timeout = timeout.or(self.limits.default_timeout);
         let demand = Demand { count, timeout, node, labels, affinity, beside, patient, attempts, retry_panics, size };
         self.with_core("a call was submitted", |core, now, effects| {
-            let id = core.submit(now, HeldCall(Arc::clone(&call)), call.method, demand, setbacks, effects);
+            let id = core.submit(now, HeldCall(Arc::clone(&call)), call.method, demand, failed_attempts, effects);
             call.set_id(id);
         });
     }
@@ -541,16 +541,16 @@ pub(super) mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::wire::{Payload, guard::MasterGuard};
+    use crate::wire::{Payload, authenticator::MasterAuthenticator};
 
     static METHOD: Method = Method::new("Test", 1, "method", "fn() -> ()", false);
 
     pub(in crate::master) fn shared() -> Arc<Shared> {
         let settings = Settings {
             heartbeat: Duration::from_secs(1),
-            node_wait: Duration::from_secs(5),
-            queue: 100,
-            queue_bytes: 100,
+            no_node_timeout: Duration::from_secs(5),
+            max_queued_calls: 100,
+            max_queued_bytes: 100,
             max_nodes: usize::MAX,
             max_nodes_per_credential: usize::MAX,
             slow_start: u32::MAX,
@@ -560,7 +560,7 @@ pub(super) mod tests {
             placing: [0; 32],
         };
         let bindings = Bindings { names: false, labels: Vec::new(), max_slots: 1 };
-        Shared::new(settings, 65_536, Limits::default(), MasterGuard::Open, bindings, Duration::ZERO)
+        Shared::new(settings, 65_536, Limits::default(), MasterAuthenticator::Open, bindings, Duration::ZERO)
     }
 
     fn call() -> Arc<CallState> {
@@ -587,7 +587,11 @@ pub(super) mod tests {
         let result: Option<()> = shared.with_core("a test", |_, _, effects| {
             let error =
                 CallError::NoNode { method: METHOD.name(), wanted: "decided".to_owned(), waited: Duration::ZERO };
-            effects.push(Effect::End { call: HeldCall(Arc::clone(&decided)), end: Err(error), setbacks: Vec::new() });
+            effects.push(Effect::End {
+                call: HeldCall(Arc::clone(&decided)),
+                end: Err(error),
+                failed_attempts: Vec::new(),
+            });
             let _taken = taken;
             panic!("as a test wants it");
         });
@@ -644,7 +648,11 @@ pub(super) mod tests {
         let ended = shared.with_core("a test", |_, _, effects| {
             for call in [&first, &second] {
                 let error = CallError::NoNode { method: METHOD.name(), wanted: String::new(), waited: Duration::ZERO };
-                effects.push(Effect::End { call: HeldCall(Arc::clone(call)), end: Err(error), setbacks: Vec::new() });
+                effects.push(Effect::End {
+                    call: HeldCall(Arc::clone(call)),
+                    end: Err(error),
+                    failed_attempts: Vec::new(),
+                });
             }
         });
         assert_eq!(ended, Some(()));

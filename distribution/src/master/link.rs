@@ -62,7 +62,7 @@ impl Link {
     pub(super) fn new(shared: &Shared, sender: UnboundedSender<Attempt>) -> Self {
         Self {
             sender,
-            side: Side::new(shared.limits.patience, Some(Arc::clone(&shared.incoming))),
+            side: Side::new(shared.limits.peer_timeouts, Some(Arc::clone(&shared.incoming))),
             origin: shared.origin,
             verdict: Arc::default(),
             closed: shared.closed.child_token(),
@@ -100,10 +100,10 @@ pub(super) struct LinkTask {
 }
 
 /// Makes both ends of a link to a node that takes frames of this size.
-pub(super) fn new(shared: &Shared, node_frame_limit: u64) -> (Link, LinkTask) {
+pub(super) fn new(shared: &Shared, node_max_message_size: u64) -> (Link, LinkTask) {
     let (sender, attempts) = unbounded_channel();
     let link = Link::new(shared, sender);
-    let limit = usize::try_from(node_frame_limit).unwrap_or(usize::MAX);
+    let limit = usize::try_from(node_max_message_size).unwrap_or(usize::MAX);
     (link.clone(), LinkTask { attempts, link, argument_limit: limit.saturating_sub(BODY_HEADER_LIMIT) })
 }
 
@@ -121,7 +121,7 @@ impl LinkTask {
         let pulse = Arc::new(Mutex::new(Pulse::new(shared.heartbeat / 2)));
         let on_control =
             on_control(Arc::clone(&shared), Arc::clone(&link.side), Arc::clone(&left), Arc::clone(&pulse), node);
-        let transport = MasterTransport::new(stream, Arc::clone(&link.side), shared.frame_limit, on_control);
+        let transport = MasterTransport::new(stream, Arc::clone(&link.side), shared.max_message_size, on_control);
         let failure = Failure::default();
         let transport = Quiet::new(transport, failure.clone());
         let mut config = client::Config::default();
@@ -412,7 +412,7 @@ mod tests {
             slots: 1,
             busy: 0,
             async_limit: 1,
-            frame_limit: 65_536,
+            max_message_size: 65_536,
             labels: Vec::new(),
             methods: Vec::new(),
         };

@@ -38,15 +38,15 @@ use tokio::{net::TcpListener, sync::broadcast};
 #[cfg(feature = "tls")]
 use crate::security::{Certificates, Token};
 use crate::{
-    config::{FRAME_LIMIT, LONGEST_TIME, Limits, check_frame_limit, check_incoming_bytes, check_max_depth},
+    config::{LONGEST_TIME, Limits, MAX_MESSAGE_SIZE, check_incoming_bytes, check_max_depth, check_max_message_size},
     core::{SLICE, SLOW_START, Settings},
-    error::{End, Error},
+    error::{Endpoint, Error},
     hash::key_of,
     id::NodeId,
-    security::{Choices, beyond_loopback},
+    security::{SecurityConfig, beyond_loopback},
     service::caller::{Caller, Dispatcher},
     view::{NodeEvent, NodeInfo, Stats},
-    wire::guard::MasterGuard,
+    wire::authenticator::MasterAuthenticator,
 };
 
 /// How often nodes are to be heard unless told otherwise.
@@ -62,13 +62,13 @@ const SHORTEST_LIMIT: Duration = Duration::from_millis(10);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// How long a call waits for a node that serves it unless told otherwise.
-const NODE_WAIT: Duration = Duration::from_secs(5);
+const NO_NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Calls that may wait unless told otherwise. Each costs some hundred bytes and its arguments.
 const QUEUE: usize = 65_536;
 
 /// Bytes of arguments that may wait unless told otherwise.
-const QUEUE_BYTES: usize = 1024 * 1024 * 1024;
+const MAX_QUEUED_BYTES: usize = 1024 * 1024 * 1024;
 
 /// Nodes that may be registered unless told otherwise: half as many again as the master is measured with.
 const MAX_NODES: usize = 16_384;
@@ -80,7 +80,7 @@ const MAX_SLOTS_PER_NODE: u32 = 1024;
 const MOST_SLOTS: u32 = 65_536;
 
 /// How long a shutdown waits for calls in flight unless told otherwise.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Accepts nodes, keeps the registry, and sends calls to nodes.
 ///
@@ -100,7 +100,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 pub struct Master {
     shared: Arc<Shared>,
     local_addr: SocketAddr,
-    security: Arc<Choices>,
+    security: Arc<SecurityConfig>,
     /// Ends everything when the last handle goes.
     _last: Arc<LastHandle>,
 }
@@ -177,11 +177,11 @@ impl Master {
     /// [token file](MasterBuilder::token_file). Reads that file if it has changed.
     #[cfg(feature = "tls")]
     pub fn token(&self) -> Option<Token> {
-        self.shared.admission.guard.token()
+        self.shared.admission.authenticator.token()
     }
 
     /// Ends the connection of a node. Its calls end or go elsewhere as those of any node that is lost; see
-    /// [`GoneReason::PutOut`](crate::GoneReason::PutOut). The node dials again, and is let in: to keep it out, take its
+    /// [`GoneReason::PutOut`](crate::error::GoneReason::PutOut). The node dials again, and is let in: to keep it out, take its
     /// credential back. Says whether the node was registered.
     pub fn disconnect(&self, node: impl Into<NodeId>) -> bool {
         self.shared.disconnect(node.into())
@@ -194,7 +194,7 @@ impl Master {
 
     /// Stops: takes no more nodes and calls, ends queued calls as
     /// [`CallError::Shutdown`](crate::CallError::Shutdown), lets those in flight finish (for 30 s unless
-    /// [`MasterBuilder::shutdown_limit`] says otherwise), says goodbye to the nodes, and returns when the
+    /// [`MasterBuilder::shutdown_timeout`] says otherwise), says goodbye to the nodes, and returns when the
     /// last connection is closed. Nodes then dial for ever, until a master is there again.
     ///
     /// # Cancel safety
@@ -207,7 +207,7 @@ impl Master {
 
 impl Master {
     /// What a node in the same process registers with.
-    pub(crate) fn own_choices(&self) -> Choices {
+    pub(crate) fn security_config(&self) -> SecurityConfig {
         self.security.beside()
     }
 }
@@ -254,15 +254,15 @@ impl fmt::Debug for Events {
 #[must_use = "a builder does nothing until `bind`"]
 pub struct MasterBuilder {
     heartbeat: Duration,
-    node_wait: Duration,
-    queue: usize,
-    queue_bytes: usize,
-    frame_limit: usize,
+    no_node_timeout: Duration,
+    max_queued_calls: usize,
+    max_queued_bytes: usize,
+    max_message_size: usize,
     max_incoming_bytes: Option<usize>,
     limits: Limits,
-    shutdown_limit: Duration,
+    shutdown_timeout: Duration,
     seed: Option<u64>,
-    security: Choices,
+    security: SecurityConfig,
     bindings: Bindings,
     max_nodes: usize,
     max_nodes_per_credential: Option<usize>,
@@ -272,15 +272,15 @@ impl Default for MasterBuilder {
     fn default() -> Self {
         Self {
             heartbeat: HEARTBEAT,
-            node_wait: NODE_WAIT,
-            queue: QUEUE,
-            queue_bytes: QUEUE_BYTES,
-            frame_limit: FRAME_LIMIT,
+            no_node_timeout: NO_NODE_TIMEOUT,
+            max_queued_calls: QUEUE,
+            max_queued_bytes: MAX_QUEUED_BYTES,
+            max_message_size: MAX_MESSAGE_SIZE,
             max_incoming_bytes: None,
             limits: Limits::default(),
-            shutdown_limit: SHUTDOWN_LIMIT,
+            shutdown_timeout: SHUTDOWN_TIMEOUT,
             seed: None,
-            security: Choices::default(),
+            security: SecurityConfig::default(),
             bindings: Bindings { names: false, labels: Vec::new(), max_slots: MAX_SLOTS_PER_NODE },
             max_nodes: MAX_NODES,
             max_nodes_per_credential: None,
@@ -298,34 +298,34 @@ impl MasterBuilder {
     }
 
     /// How long a call waits while no node serves its method; 5 s unless set, zero fails at once.
-    pub fn node_wait(mut self, time: Duration) -> Self {
-        self.node_wait = time;
+    pub fn no_node_timeout(mut self, time: Duration) -> Self {
+        self.no_node_timeout = time;
         self
     }
 
     /// How many calls may wait at the master; 65,536 unless set. Beyond it a call ends at once as
     /// [`CallError::Overloaded`](crate::CallError::Overloaded).
-    pub fn queue(mut self, calls: usize) -> Self {
-        self.queue = calls;
+    pub fn max_queued_calls(mut self, calls: usize) -> Self {
+        self.max_queued_calls = calls;
         self
     }
 
     /// How many bytes of arguments may wait at the master; 1 GiB unless set. Beyond it a call ends at
     /// once as [`CallError::Overloaded`](crate::CallError::Overloaded).
-    pub fn queue_bytes(mut self, bytes: usize) -> Self {
-        self.queue_bytes = bytes;
+    pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
+        self.max_queued_bytes = bytes;
         self
     }
 
     /// The largest frame the master takes or sends, in bytes: what bounds a call's arguments and its
     /// reply. From 16 KiB to 4 GiB - 1; 64 MiB unless set.
-    pub fn frame_limit(mut self, bytes: usize) -> Self {
-        self.frame_limit = bytes;
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message_size = bytes;
         self
     }
 
     /// How many bytes of large frames may be under way to the master at a time; 1 GiB unless set, or four times
-    /// [`frame_limit`](Self::frame_limit) if that is more. At least `frame_limit`. Counts frames of more than 1 MiB by the
+    /// [`max_message_size`](Self::max_message_size) if that is more. At least `max_message_size`. Counts frames of more than 1 MiB by the
     /// size that they announce, from their first 64 KiB until they are complete. One that finds no room is not read on
     /// until others are complete, in the order in which they came; its node is not taken for silent meanwhile. Smaller
     /// frames do not wait and are not counted.
@@ -358,14 +358,14 @@ impl MasterBuilder {
     /// IPv6), and there of the address that has most, until its own has as many. Then it gets one that has had more time
     /// than a handshake takes; where there is none, it is asked to come again after a while, which nodes do. An eighth of
     /// the places is kept for addresses from which a peer was registered in the last hour.
-    pub fn handshakes(mut self, connections: usize) -> Self {
-        self.limits.handshakes = connections;
+    pub fn max_handshakes(mut self, connections: usize) -> Self {
+        self.limits.max_handshakes = connections;
         self
     }
 
     /// How many of these may come from one address (of IPv6: one /64); 32 unless set, 1 at least.
-    pub fn handshakes_per_address(mut self, connections: usize) -> Self {
-        self.limits.handshakes_per_address = connections;
+    pub fn max_handshakes_per_address(mut self, connections: usize) -> Self {
+        self.limits.max_handshakes_per_address = connections;
         self
     }
 
@@ -377,13 +377,13 @@ impl MasterBuilder {
     /// let builder = distribution::Master::builder().max_handshakes_per_second(200);
     /// ```
     pub fn max_handshakes_per_second(mut self, handshakes: u32) -> Self {
-        self.limits.handshakes_per_second = handshakes;
+        self.limits.max_handshakes_per_second = handshakes;
         self
     }
 
     /// How long a connection may take to register before it is closed; 5 s unless set.
-    pub fn handshake_time(mut self, time: Duration) -> Self {
-        self.limits.handshake_time = time.min(LONGEST_TIME);
+    pub fn handshake_timeout(mut self, time: Duration) -> Self {
+        self.limits.handshake_timeout = time.min(LONGEST_TIME);
         self
     }
 
@@ -391,8 +391,8 @@ impl MasterBuilder {
     /// before the next ones wait; 10 unless set. The wait is 100 ms at first and doubles with each failure up to 5 s. A TLS
     /// handshake that a peer begins and does not finish counts too, a connection that says nothing does not. Each node that
     /// registers from there makes up for one.
-    pub fn handshake_failures(mut self, failures: u32) -> Self {
-        self.limits.handshake_failures = failures;
+    pub fn max_handshake_failures(mut self, failures: u32) -> Self {
+        self.limits.max_handshake_failures = failures;
         self
     }
 
@@ -524,21 +524,21 @@ impl MasterBuilder {
     /// time, before its connection is closed; 30 s unless set. So a large frame may take as long as it needs at 16 KiB/s,
     /// and a line may fail for a while. A third of it while others wait for
     /// [the memory](Self::max_incoming_bytes) that a large frame takes, and then four times as long in all.
-    pub fn frame_time(mut self, time: Duration) -> Self {
-        self.limits.patience.frame_time = time.min(LONGEST_TIME);
+    pub fn read_timeout(mut self, time: Duration) -> Self {
+        self.limits.peer_timeouts.read_timeout = time.min(LONGEST_TIME);
         self
     }
 
     /// How long a node may read nothing of what it is sent before its connection is closed; 10 s unless
     /// set.
-    pub fn unread_time(mut self, time: Duration) -> Self {
-        self.limits.patience.unread_time = time.min(LONGEST_TIME);
+    pub fn write_timeout(mut self, time: Duration) -> Self {
+        self.limits.peer_timeouts.write_timeout = time.min(LONGEST_TIME);
         self
     }
 
     /// How long [`Master::shutdown`] waits for calls in flight; 30 s unless set.
-    pub fn shutdown_limit(mut self, time: Duration) -> Self {
-        self.shutdown_limit = time;
+    pub fn shutdown_timeout(mut self, time: Duration) -> Self {
+        self.shutdown_timeout = time;
         self
     }
 
@@ -568,14 +568,14 @@ impl MasterBuilder {
             let value = format!("{:?}", self.heartbeat);
             return Err(Error::setting("heartbeat", value, "it must lie between 10 ms and a year"));
         }
-        let frame_limit = check_frame_limit(self.frame_limit)?;
-        self.limits.incoming_bytes = check_incoming_bytes(self.max_incoming_bytes, frame_limit)?;
+        let max_message_size = check_max_message_size(self.max_message_size)?;
+        self.limits.incoming_bytes = check_incoming_bytes(self.max_incoming_bytes, max_message_size)?;
         check_max_depth(self.limits.max_depth)?;
-        let Limits { handshake_time, patience, .. } = self.limits;
+        let Limits { handshake_timeout, peer_timeouts, .. } = self.limits;
         for (name, time) in [
-            ("handshake_time", handshake_time),
-            ("frame_time", patience.frame_time),
-            ("unread_time", patience.unread_time),
+            ("handshake_timeout", handshake_timeout),
+            ("read_timeout", peer_timeouts.read_timeout),
+            ("write_timeout", peer_timeouts.write_timeout),
         ] {
             if time < SHORTEST_LIMIT {
                 return Err(Error::setting(name, format!("{time:?}"), "it must be 10 ms at least"));
@@ -600,9 +600,9 @@ impl MasterBuilder {
             ));
         }
         for (name, count) in [
-            ("handshakes", self.limits.handshakes),
-            ("handshakes_per_address", self.limits.handshakes_per_address),
-            ("max_handshakes_per_second", self.limits.handshakes_per_second as usize),
+            ("max_handshakes", self.limits.max_handshakes),
+            ("max_handshakes_per_address", self.limits.max_handshakes_per_address),
+            ("max_handshakes_per_second", self.limits.max_handshakes_per_second as usize),
         ] {
             if count == 0 {
                 return Err(Error::setting(name, count, "it must be 1 at least, or nobody can register"));
@@ -613,12 +613,12 @@ impl MasterBuilder {
         let addrs: Vec<SocketAddr> = tokio::net::lookup_host(&addr).await.map_err(failed)?.collect();
         // Before the port is open, be it for a moment.
         if let Some(addr) = beyond_loopback(&addrs).filter(|_| !self.security.is_made()) {
-            return Err(Error::Insecure { end: End::Master, addr: addr.to_string() });
+            return Err(Error::Insecure { end: Endpoint::Master, addr: addr.to_string() });
         }
         let listener = TcpListener::bind(&addrs[..]).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         // Only now: a token that is made is printed once, and not for a master that cannot start. Nobody is taken in yet.
-        let guard = MasterGuard::new(&self.security)?;
+        let authenticator = MasterAuthenticator::new(&self.security)?;
         if self.security.insecure {
             tracing::warn!(
                 %local_addr,
@@ -626,12 +626,12 @@ impl MasterBuilder {
             );
         }
         let mut rng = rand::rng();
-        let placing = self.seed.map(|seed| key_of(&seed.to_le_bytes())).or_else(|| guard.placing());
+        let placing = self.seed.map(|seed| key_of(&seed.to_le_bytes())).or_else(|| authenticator.placing());
         let settings = Settings {
             heartbeat: self.heartbeat,
-            node_wait: self.node_wait.min(LONGEST_TIME),
-            queue: self.queue,
-            queue_bytes: self.queue_bytes,
+            no_node_timeout: self.no_node_timeout.min(LONGEST_TIME),
+            max_queued_calls: self.max_queued_calls,
+            max_queued_bytes: self.max_queued_bytes,
             max_nodes: self.max_nodes,
             max_nodes_per_credential,
             slow_start: SLOW_START,
@@ -640,13 +640,14 @@ impl MasterBuilder {
             placing: placing.unwrap_or_else(|| rng.random()),
             seed: self.seed.unwrap_or_else(|| rng.random()),
         };
-        let security = guard.name();
-        let shutdown_limit = self.shutdown_limit.min(LONGEST_TIME);
-        let shared = Shared::new(settings, frame_limit, self.limits, guard, self.bindings, shutdown_limit);
+        let security = authenticator.name();
+        let shutdown_timeout = self.shutdown_timeout.min(LONGEST_TIME);
+        let shared =
+            Shared::new(settings, max_message_size, self.limits, authenticator, self.bindings, shutdown_timeout);
         shared.track(accept::run(Arc::clone(&shared), listener));
         shared.track(tick::run(Arc::clone(&shared)));
         #[cfg(feature = "tls")]
-        if shared.admission.guard.demands_proof() {
+        if shared.admission.authenticator.demands_proof() {
             shared.track(revocation::run(Arc::clone(&shared)));
         }
         tracing::info!(%local_addr, security, "listening for nodes");

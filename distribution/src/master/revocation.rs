@@ -74,7 +74,7 @@ impl Watch {
         // node. Files that are newer than what it has acted on may be what let the node in.
         let passes = |files: &Generation| files.check(&credential);
         if let Some(Err(invalid)) = enforced.as_ref().map(passes) {
-            if shared.admission.guard.current().is_some_and(|files| passes(&files).is_err()) {
+            if shared.admission.authenticator.current().is_some_and(|files| passes(&files).is_err()) {
                 tell(&credential, invalid, 1);
                 put_out(shared, &[(node, invalid)]);
             }
@@ -137,7 +137,7 @@ impl Agreed {
 ///
 /// While the files cannot be used nobody is put out for what they hold: that is damage, and no decision of the owner's.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut agreed = Agreed { enforced: shared.admission.guard.current(), candidate: None };
+    let mut agreed = Agreed { enforced: shared.admission.authenticator.current(), candidate: None };
     let mut looks = interval(shared.heartbeat / 2);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let every = CLOCK_LOOK.min(shared.heartbeat * 60);
@@ -149,7 +149,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
         // A file may hang, and the master end nevertheless.
         let found = tokio::select! {
-            found = shared.admission.guard.look() => found,
+            found = shared.admission.authenticator.look() => found,
             () = shared.closing.cancelled() => return,
         };
         let has_changed = agreed.note(found);
@@ -185,8 +185,8 @@ async fn enforce(shared: &Arc<Shared>, files: Generation) {
 mod tests {
     use super::*;
     use crate::{
-        security::{Access, Choices, Token},
-        wire::guard::MasterGuard,
+        security::{Access, SecurityConfig, Token},
+        wire::authenticator::MasterAuthenticator,
     };
 
     #[tokio::test]
@@ -194,8 +194,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("cluster.token");
         Token::issue(&file, Access::Nodes).expect("writes");
-        let guard = MasterGuard::new(&Choices { token_file: Some(file.clone()), ..Choices::default() }).expect("reads");
-        let mut agreed = Agreed { enforced: guard.current(), candidate: None };
+        let authenticator =
+            MasterAuthenticator::new(&SecurityConfig { token_file: Some(file.clone()), ..SecurityConfig::default() })
+                .expect("reads");
+        let mut agreed = Agreed { enforced: authenticator.current(), candidate: None };
         let text = std::fs::read_to_string(&file).expect("reads");
         let half = &text[..text.len() - 40];
         for (text, is_enforced) in [
@@ -218,7 +220,7 @@ mod tests {
             (&text, true),
         ] {
             std::fs::write(&file, text).expect("writes");
-            assert_eq!(agreed.note(guard.look().await), is_enforced, "{text}");
+            assert_eq!(agreed.note(authenticator.look().await), is_enforced, "{text}");
         }
     }
 }

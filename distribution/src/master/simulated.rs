@@ -32,7 +32,7 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
             slots: 1,
             busy: 0,
             async_limit: 1024,
-            frame_limit: shared.frame_limit as u64,
+            max_message_size: shared.max_message_size as u64,
             labels: Vec::new(),
             methods: offers.clone(),
         };

@@ -13,21 +13,21 @@ use tokio::{
 
 use super::{
     backoff::Backoff,
-    enroll::{Failure, Registered, dial, register_as},
+    register::{Failure, Registered, dial, register_as},
 };
 #[cfg(feature = "tls")]
 use crate::security::TokenText;
 use crate::{
-    config::FRAME_LIMIT,
+    config::MAX_MESSAGE_SIZE,
     error::Error,
-    security::Choices,
-    wire::{Control, Load, guard::NodeGuard, hello::Registration},
+    security::SecurityConfig,
+    wire::{Control, Load, authenticator::NodeAuthenticator, hello::Registration},
 };
 
 /// What light nodes have in common: where they register and with what.
 #[derive(Clone)]
 pub struct LightNodes {
-    guard: Arc<NodeGuard>,
+    authenticator: Arc<NodeAuthenticator>,
     master: String,
 }
 
@@ -59,13 +59,14 @@ impl LightNodes {
     /// As of a node's builder.
     pub fn new(master: impl fmt::Display, token: Option<&str>) -> Result<Self, Error> {
         #[cfg(feature = "tls")]
-        let choices = Choices { token: token.map(|token| TokenText::new(token.to_owned())), ..Choices::default() };
+        let choices =
+            SecurityConfig { token: token.map(|token| TokenText::new(token.to_owned())), ..SecurityConfig::default() };
         #[cfg(not(feature = "tls"))]
         let choices = {
             let _ = token;
-            Choices::default()
+            SecurityConfig::default()
         };
-        Ok(Self { guard: Arc::new(NodeGuard::new(&choices, "")?), master: master.to_string() })
+        Ok(Self { authenticator: Arc::new(NodeAuthenticator::new(&choices, "")?), master: master.to_string() })
     }
 
     /// Registers a node of this name, however often it has to try.
@@ -84,7 +85,7 @@ impl LightNodes {
             slots: 1,
             busy: 0,
             async_limit: 1,
-            frame_limit: FRAME_LIMIT as u64,
+            max_message_size: MAX_MESSAGE_SIZE as u64,
             labels: Vec::new(),
             methods: Vec::new(),
         };
@@ -92,8 +93,8 @@ impl LightNodes {
         let mut tries = 0;
         loop {
             tries += 1;
-            let tried = match dial(&self.guard, &self.master).await {
-                Ok(channel) => register_as(&registration, channel, &self.guard).await,
+            let tried = match dial(&self.authenticator, &self.master).await {
+                Ok(channel) => register_as(&registration, channel, &self.authenticator).await,
                 Err(failure) => Err(failure),
             };
             match tried {

@@ -1,6 +1,6 @@
 //! A node: dials its master, registers, and runs the calls it is sent.
 //!
-//! The connection lives on threads of its own ([`enroll`] dials and redials, [`serve`] runs one
+//! The connection lives on threads of its own ([`register`] dials and redials, [`serve`] runs one
 //! connection), so nothing that a handler does can delay a heartbeat. Compute handlers run on threads of
 //! the node ([`compute`], [`slots`]), async handlers on the runtime that the node was started from
 //! ([`users`]), unless they are done at once ([`runner`], [`turns`]). [`supervise`] looks after those that
@@ -10,11 +10,11 @@ mod backoff;
 mod batch;
 mod compute;
 pub(crate) mod current;
-mod enroll;
 mod extent;
 mod flag;
 #[cfg(feature = "simulation")]
 pub(crate) mod light;
+mod register;
 mod runner;
 mod running;
 mod serve;
@@ -40,13 +40,13 @@ use tokio::sync::watch;
 #[cfg(feature = "tls")]
 use crate::security::{Certificates, TokenText};
 use crate::{
-    config::{FRAME_LIMIT, MAX_DEPTH, check_frame_limit, check_max_depth},
-    error::{End, Error},
+    config::{MAX_DEPTH, MAX_MESSAGE_SIZE, check_max_depth, check_max_message_size},
+    error::{Endpoint, Error},
     id::NodeId,
-    security::Choices,
+    security::SecurityConfig,
     service::{Routes, Service, router::Router},
     text::is_shown,
-    wire::{guard::NodeGuard, hello::Registration},
+    wire::{authenticator::NodeAuthenticator, hello::Registration},
 };
 
 /// Async handlers that run at once unless told otherwise: many, because they mostly wait, and few
@@ -54,7 +54,7 @@ use crate::{
 const ASYNC_LIMIT: u32 = 1024;
 
 /// How long a draining node waits for its running calls unless told otherwise.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the owner wants of the node's thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl fmt::Display for Final {
 /// All that a connection needs, the same for each.
 struct Setup {
     master: String,
-    guard: NodeGuard,
+    authenticator: NodeAuthenticator,
     registration: Registration,
     router: Router,
     pool: Arc<compute::Pool>,
@@ -112,9 +112,9 @@ struct Setup {
     blocked: Arc<AtomicU32>,
     /// Compute handlers that have outlived their connection, and hold slots.
     stale: Arc<AtomicU32>,
-    frame_limit: usize,
+    max_message_size: usize,
     max_depth: u16,
-    drain_limit: Duration,
+    drain_timeout: Duration,
     status: watch::Sender<Status>,
     /// Bits of the newest node id.
     id: Arc<AtomicU64>,
@@ -198,7 +198,7 @@ impl Node {
     }
 
     /// Leaves in good order: no new calls are taken, those running finish and are answered (for
-    /// 30 s unless [`NodeBuilder::drain_limit`] says otherwise), then the node says goodbye.
+    /// 30 s unless [`NodeBuilder::drain_timeout`] says otherwise), then the node says goodbye.
     ///
     /// Returns when the node has ended.
     ///
@@ -246,7 +246,7 @@ impl Node {
                 Err(Error::Untrusted { master: self.master.clone(), reason: reason.clone() })
             }
             Ok(Status::Ended(Some(Final::Insecure(addr)))) => {
-                Err(Error::Insecure { end: End::Node, addr: addr.clone() })
+                Err(Error::Insecure { end: Endpoint::Node, addr: addr.clone() })
             }
             Ok(Status::Ended(Some(Final::RuntimeEnded))) => Err(Error::RuntimeEnded {}),
             Ok(_) => Ok(()),
@@ -278,11 +278,11 @@ pub struct NodeBuilder {
     name: Option<String>,
     slots: Option<usize>,
     async_limit: Option<usize>,
-    frame_limit: Option<usize>,
+    max_message_size: Option<usize>,
     max_depth: Option<u16>,
-    drain_limit: Option<Duration>,
+    drain_timeout: Option<Duration>,
     labels: BTreeMap<String, String>,
-    security: Choices,
+    security: SecurityConfig,
 }
 
 impl NodeBuilder {
@@ -316,8 +316,8 @@ impl NodeBuilder {
 
     /// The largest frame the node takes, in bytes: what bounds a call's arguments. From 16 KiB to
     /// 4 GiB - 1; 64 MiB unless set. Replies are bounded by the master's.
-    pub fn frame_limit(mut self, bytes: usize) -> Self {
-        self.frame_limit = Some(bytes);
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message_size = Some(bytes);
         self
     }
 
@@ -332,8 +332,8 @@ impl NodeBuilder {
     }
 
     /// How long [`Node::drain`] waits for running calls; 30 s unless set.
-    pub fn drain_limit(mut self, time: Duration) -> Self {
-        self.drain_limit = Some(time);
+    pub fn drain_timeout(mut self, time: Duration) -> Self {
+        self.drain_timeout = Some(time);
         self
     }
 
@@ -389,7 +389,7 @@ impl NodeBuilder {
     }
 
     /// In one process with its master: registers with what that demands, and asks no environment.
-    pub(crate) fn beside(mut self, choices: Choices) -> Self {
+    pub(crate) fn beside(mut self, choices: SecurityConfig) -> Self {
         self.security = choices;
         self
     }
@@ -450,7 +450,7 @@ impl NodeBuilder {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = self.slots.unwrap_or(cores);
         let name = self.name.unwrap_or_else(default_name);
-        let frame_limit = check_frame_limit(self.frame_limit.unwrap_or(FRAME_LIMIT))?;
+        let max_message_size = check_max_message_size(self.max_message_size.unwrap_or(MAX_MESSAGE_SIZE))?;
         let max_depth = check_max_depth(self.max_depth.unwrap_or(MAX_DEPTH))?;
         let router = Router::new(self.services)?;
         let registration = Registration {
@@ -459,12 +459,12 @@ impl NodeBuilder {
             slots: u32::try_from(slots).unwrap_or(u32::MAX),
             busy: 0,
             async_limit: self.async_limit.map_or(ASYNC_LIMIT, |limit| u32::try_from(limit).unwrap_or(u32::MAX)),
-            frame_limit: frame_limit as u64,
+            max_message_size: max_message_size as u64,
             labels: self.labels.into_iter().collect(),
             methods: router.offers(),
         };
         registration.check().map_err(|reason| Error::Node { reason })?;
-        let guard = NodeGuard::new(&self.security, &name)?;
+        let authenticator = NodeAuthenticator::new(&self.security, &name)?;
         if self.security.insecure {
             tracing::warn!(
                 node = name,
@@ -479,7 +479,7 @@ impl NodeBuilder {
         let id = Arc::new(AtomicU64::new(0));
         let setup = Setup {
             master: master.clone(),
-            guard,
+            authenticator,
             registration,
             router,
             pool: Arc::new(compute::Pool::new(slots, Arc::clone(&users), Arc::clone(&alarm))),
@@ -488,13 +488,13 @@ impl NodeBuilder {
             alarm,
             blocked: Arc::default(),
             stale: Arc::default(),
-            frame_limit,
+            max_message_size,
             max_depth,
-            drain_limit: self.drain_limit.unwrap_or(DRAIN_LIMIT).min(crate::config::LONGEST_TIME),
+            drain_timeout: self.drain_timeout.unwrap_or(DRAIN_TIMEOUT).min(crate::config::LONGEST_TIME),
             status: status_sender,
             id: Arc::clone(&id),
         };
-        enroll::start_thread(setup, signals, wishes)?;
+        register::start_thread(setup, signals, wishes)?;
         Ok(Node { name, master, wish, status, id })
     }
 }

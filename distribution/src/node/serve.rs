@@ -22,12 +22,12 @@ use super::{
     batch::{self, Batches, GIVE_BACK_AFTER},
     compute::Turn,
     current::CurrentCall,
-    enroll::Registered,
+    register::Registered,
     runner::Job,
     running::{Phase, Running},
 };
 use crate::{
-    config::{Patience, ValueLimits},
+    config::{PeerTimeouts, ValueLimits},
     id::CallId,
     service::router::{Arguments, ComputeHandler, Handler},
     wire::{
@@ -52,7 +52,7 @@ const FAREWELL_TIME: Duration = Duration::from_secs(2);
 
 /// How long a master may read nothing. One that has no room for a large reply reads on when it has; that it lives is
 /// known from its heartbeats.
-const UNREAD_TIME: Duration = Duration::from_secs(600);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How a connection ended.
 pub(super) enum End {
@@ -66,7 +66,7 @@ type Requests = server::Requests<BaseChannel<Incoming, Reply, NodeTransport<chan
 
 pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut watch::Receiver<Wish>) -> End {
     let Registered { channel, heartbeat, silence, reply_limit, .. } = registered;
-    let side = Side::new(patience(silence), None);
+    let side = Side::new(peer_timeouts(silence), None);
     let running = Running::new(Arc::clone(&setup.stale));
     let batches = Arc::new(Batches::default());
     let _end_of_calls = EndOfCalls { running: Arc::clone(&running), batches: Arc::clone(&batches) };
@@ -93,7 +93,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
             Ok(())
         })
     };
-    let transport = NodeTransport::new(channel, Arc::clone(&side), setup.frame_limit, on_control);
+    let transport = NodeTransport::new(channel, Arc::clone(&side), setup.max_message_size, on_control);
     let config = server::Config { pending_response_buffer: REPLY_BUFFER };
     let mut requests = pin!(BaseChannel::new(config, transport).requests());
     let connection = Connection {
@@ -118,8 +118,8 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
             },
             _ = beats.tick() => {
                 let silent = side.heard().elapsed();
-                if let Some(complaint) = side.complaint(side.opened()) {
-                    break End::Lost(format!("the master broke the protocol: {complaint}"));
+                if let Some(violation) = side.violation(side.opened()) {
+                    break End::Lost(format!("the master broke the protocol: {violation}"));
                 }
                 if silent > silence {
                     break End::Lost(format!("the master was silent for {:.1} s", silent.as_secs_f64()));
@@ -129,7 +129,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
             wish = wished(wishes, leave_at.is_some()) => match wish {
                 Wish::Leave => break farewell(&mut requests, &side).await,
                 _ => {
-                    leave_at = Some(Instant::now() + setup.drain_limit);
+                    leave_at = Some(Instant::now() + setup.drain_timeout);
                     side.send(Control::Drain);
                 }
             },
@@ -138,7 +138,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
                     node = setup.registration.name,
                     "the runtime that the async handlers run on has ended; leaving once the other calls have"
                 );
-                leave_at = Some(Instant::now() + setup.drain_limit);
+                leave_at = Some(Instant::now() + setup.drain_timeout);
                 side.send(Control::Drain);
             }
             () = side.ended() => break End::Lost(match dismissed.load(Ordering::Acquire) {
@@ -152,7 +152,7 @@ pub(super) async fn serve(setup: &Setup, registered: Registered, wishes: &mut wa
                     node = setup.registration.name,
                     calls = left.computing + left.waiting + left.asynchronous,
                     "the drain limit of {:?} has passed; leaving with calls unanswered",
-                    setup.drain_limit
+                    setup.drain_timeout
                 );
                 break farewell(&mut requests, &side).await;
             }
@@ -175,9 +175,9 @@ impl Drop for EndOfCalls {
 }
 
 /// A master that is stalled neither reads nor ends a frame, and is borne with for as long as its silence is.
-fn patience(silence: Duration) -> Patience {
-    let Patience { frame_time, .. } = Patience::default();
-    Patience { frame_time: frame_time.max(silence), unread_time: UNREAD_TIME.max(silence) }
+fn peer_timeouts(silence: Duration) -> PeerTimeouts {
+    let PeerTimeouts { read_timeout, .. } = PeerTimeouts::default();
+    PeerTimeouts { read_timeout: read_timeout.max(silence), write_timeout: WRITE_TIMEOUT.max(silence) }
 }
 
 /// The owner's next wish: to drain (unless that is under way), or to leave.
@@ -319,8 +319,8 @@ mod tests {
     fn a_master_that_is_silent_for_as_long_as_it_may_be_is_borne_with() {
         for seconds in [1, 15, 3600] {
             let silence = Duration::from_secs(seconds);
-            let Patience { frame_time, unread_time } = patience(silence);
-            assert!(frame_time >= silence && unread_time >= silence);
+            let PeerTimeouts { read_timeout, write_timeout } = peer_timeouts(silence);
+            assert!(read_timeout >= silence && write_timeout >= silence);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What keeps strangers out, as people set it up: join tokens and certificates, and the rule that nothing but this
 //! machine is reached without either.
 //!
-//! How it is done on a connection is `wire/guard.rs`'s business.
+//! How it is done on a connection is `wire/authenticator.rs`'s business.
 
 #[cfg(feature = "tls")]
 mod certificates;
@@ -50,7 +50,7 @@ const TOKEN_FILE_VARIABLE: &str = "DISTRIBUTION_TOKEN_FILE";
 
 /// What a builder was told.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Choices {
+pub(crate) struct SecurityConfig {
     pub(crate) insecure: bool,
     /// It is for a cluster in one process, which the environment is not about.
     pub(crate) local: bool,
@@ -62,7 +62,7 @@ pub(crate) struct Choices {
     pub(crate) certificates: Option<Certificates>,
 }
 
-impl Choices {
+impl SecurityConfig {
     /// Which were made, by the names of their setters.
     fn made(&self) -> impl Iterator<Item = &'static str> {
         [
@@ -202,7 +202,11 @@ mod tests {
     #[cfg(feature = "tls")]
     #[test]
     fn one_kind_of_security_is_enough() {
-        let both = Choices { insecure: true, token: Some(TokenText::new("secret".to_owned())), ..Choices::default() };
+        let both = SecurityConfig {
+            insecure: true,
+            token: Some(TokenText::new("secret".to_owned())),
+            ..SecurityConfig::default()
+        };
         let error = both.check().expect_err("which one?").to_string();
         assert!(error.contains("`token` cannot be set beside `insecure`"), "{error}");
         assert!(!format!("{both:?}").contains("secret"));

@@ -118,14 +118,14 @@ impl<T> Watched<T> {
             }
             // What was held stays as it was, so that the next look tries again.
             Err(error) => {
-                let complaint = error.to_string();
-                if complaint != seen.complained {
+                let violation = error.to_string();
+                if violation != seen.complained {
                     let until_then = match self.on_trouble {
                         OnTrouble::Keep => "What they held before stays in force",
                         OnTrouble::Fail => "Nobody new is let in until they can; nodes that are registered stay",
                     };
                     tracing::error!(files = ?self.files, "these files cannot be used: {error}. {until_then}");
-                    seen.complained = complaint;
+                    seen.complained = violation;
                 }
                 match self.on_trouble {
                     OnTrouble::Keep => Ok(self.current()),

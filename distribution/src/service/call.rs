@@ -143,18 +143,18 @@ impl<T, E> Call<T, E> {
     }
 
     /// Sends the call now. What is returned is a future for its value; dropping that cancels the call.
-    pub fn spawn(self) -> Pending<T, E> {
+    pub fn send(self) -> CallHandle<T, E> {
         match self.payload {
             Ok(payload) => {
                 let state = Arc::new(CallState::new(self.method, payload, self.options, Role::default()));
                 self.dispatcher.submit(Arc::clone(&state));
-                Pending {
+                CallHandle {
                     state: Some(Submitted { state, dispatcher: self.dispatcher, detached: false }),
                     refused: None,
                     decode: self.decode,
                 }
             }
-            Err(error) => Pending { state: None, refused: Some(error), decode: self.decode },
+            Err(error) => CallHandle { state: None, refused: Some(error), decode: self.decode },
         }
     }
 
@@ -168,7 +168,7 @@ impl<T, E> Call<T, E> {
     ///
     /// Dropping the future cancels the call.
     pub async fn answer(self) -> Result<Answer<T>, CallError<E>> {
-        self.spawn().answer().await
+        self.send().answer().await
     }
 }
 
@@ -187,10 +187,10 @@ impl Hasher for StableHasher {
 
 impl<T, E> IntoFuture for Call<T, E> {
     type Output = Result<T, CallError<E>>;
-    type IntoFuture = Pending<T, E>;
+    type IntoFuture = CallHandle<T, E>;
 
-    fn into_future(self) -> Pending<T, E> {
-        self.spawn()
+    fn into_future(self) -> CallHandle<T, E> {
+        self.send()
     }
 }
 
@@ -203,9 +203,9 @@ impl<T, E> fmt::Debug for Call<T, E> {
 /// A call that was sent: a future for its value.
 ///
 /// The call makes its way whether this is polled or not. Dropping it cancels the call: a queued one is
-/// removed, a running one is told ([`Pending::detach`] lets it run instead).
+/// removed, a running one is told ([`CallHandle::detach`] lets it run instead).
 #[must_use = "dropping it cancels the call; await it, or detach it"]
-pub struct Pending<T, E = Infallible> {
+pub struct CallHandle<T, E = Infallible> {
     /// `None` once the end was taken, or if the call was never sent.
     state: Option<Submitted>,
     /// Why the call was not sent at all.
@@ -229,7 +229,7 @@ impl Drop for Submitted {
     }
 }
 
-impl<T, E> Pending<T, E> {
+impl<T, E> CallHandle<T, E> {
     /// Lets the call run to its end with nobody waiting for it.
     pub fn detach(mut self) {
         if let Some(submitted) = &mut self.state {
@@ -266,7 +266,7 @@ impl<T, E> Pending<T, E> {
     }
 }
 
-impl<T, E> Future for Pending<T, E> {
+impl<T, E> Future for CallHandle<T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -274,12 +274,12 @@ impl<T, E> Future for Pending<T, E> {
     }
 }
 
-impl<T, E> Unpin for Pending<T, E> {}
+impl<T, E> Unpin for CallHandle<T, E> {}
 
-impl<T, E> fmt::Debug for Pending<T, E> {
+impl<T, E> fmt::Debug for CallHandle<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let method = self.state.as_ref().map(|submitted| submitted.state.method.name());
-        f.debug_struct("Pending").field("method", &method).finish_non_exhaustive()
+        f.debug_struct("CallHandle").field("method", &method).finish_non_exhaustive()
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config::ValueLimits,
-    error::{CallError, Part, Setback},
+    error::{CallError, FailedAttempt, Part},
     id::{CallId, NodeId, NodeIdentity},
     view::NodeInfo,
     wire::{
@@ -94,12 +94,12 @@ pub(crate) struct Role {
     /// The call that this one is made a second time for.
     pub(crate) beside: Option<CallId>,
     /// What has befallen it as part of a batch.
-    pub(crate) setbacks: Vec<Setback>,
+    pub(crate) failed_attempts: Vec<FailedAttempt>,
 }
 
 impl Default for Role {
     fn default() -> Self {
-        Self { count: 1, patient: false, beside: None, setbacks: Vec::new() }
+        Self { count: 1, patient: false, beside: None, failed_attempts: Vec::new() }
     }
 }
 
@@ -145,7 +145,7 @@ enum End {
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) error: CallError,
-    pub(crate) setbacks: Vec<Setback>,
+    pub(crate) failed_attempts: Vec<FailedAttempt>,
 }
 
 /// A reply whose value is still bytes.
@@ -265,11 +265,11 @@ impl SendPermit for CallState {
 
 /// The part of a generated client that does not depend on the trait.
 #[derive(Clone, Debug)]
-pub struct Stub {
+pub struct RawClient {
     dispatcher: Arc<dyn Dispatcher>,
 }
 
-impl Stub {
+impl RawClient {
     /// A stub that calls through `caller`.
     pub fn new(caller: &(impl Caller + ?Sized)) -> Self {
         Self { dispatcher: caller.dispatcher() }

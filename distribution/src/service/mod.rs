@@ -11,7 +11,7 @@ pub(crate) mod panics;
 pub(crate) mod router;
 pub(crate) mod structure;
 
-pub use call::{Answer, Call, Pending};
-pub use caller::{Caller, Stub};
+pub use call::{Answer, Call, CallHandle};
+pub use caller::{Caller, RawClient};
 pub use method::Method;
 pub use router::{Routes, Service};

@@ -12,10 +12,10 @@ use std::{
 
 use crate::{
     core::{
-        Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, SLICE, SLOW_START, Settings, Time,
+        Attempted, Core, Demand, Effect, Effects, Host, HostCall, HostLink, SLICE, SLOW_START, Settings, Time,
         read_card,
     },
-    error::{Cause, GoneReason, Setback},
+    error::{Cause, FailedAttempt, GoneReason},
     id::{CallId, NodeId, NodeIdentity},
     security::Principal,
     service::{caller::Labels, method::Method},
@@ -33,7 +33,7 @@ const OTHERS: u64 = 20;
 /// As many methods as a node may have, and as many nodes as have room for theirs at a master.
 const WORDY_METHODS: u64 = 1024;
 const WORDY_NODES: u64 = 46;
-const NO_NODE_WAIT: Duration = Duration::from_secs(5);
+const NO_NO_NODE_TIMEOUT: Duration = Duration::from_secs(5);
 /// So long that nodes are looked at only where that is what is timed.
 const HEARTBEAT: Duration = Duration::from_secs(1_000_000);
 /// A call that takes less than this was hardly interrupted.
@@ -94,7 +94,7 @@ impl Host for Bare {
     type Link = BareLink;
 }
 
-impl CallHandle for BareCall {
+impl HostCall for BareCall {
     fn open(&self, _: u32) {}
 
     fn withdraw(&self, _: u32) -> bool {
@@ -106,12 +106,12 @@ impl CallHandle for BareCall {
     }
 }
 
-impl LinkHandle for BareLink {
+impl HostLink for BareLink {
     fn heard(&self) -> Time {
         Time::MAX
     }
 
-    fn complaint(&self, _: Time) -> Option<&'static str> {
+    fn violation(&self, _: Time) -> Option<&'static str> {
         None
     }
 }
@@ -173,9 +173,9 @@ impl Growth {
     fn new(nodes: usize, rounds: u32, operations: u32, clock: fn() -> Duration) -> Self {
         let settings = Settings {
             heartbeat: HEARTBEAT,
-            node_wait: NO_NODE_WAIT,
-            queue: usize::MAX,
-            queue_bytes: usize::MAX,
+            no_node_timeout: NO_NO_NODE_TIMEOUT,
+            max_queued_calls: usize::MAX,
+            max_queued_bytes: usize::MAX,
             max_nodes: usize::MAX,
             max_nodes_per_credential: usize::MAX,
             slow_start: SLOW_START,
@@ -277,7 +277,7 @@ impl Growth {
             slots: SLOTS,
             busy: 0,
             async_limit: 1024,
-            frame_limit: 65_536,
+            max_message_size: 65_536,
             labels: vec![
                 ("os".to_owned(), "linux".to_owned()),
                 ("zone".to_owned(), format!("zone-{}", number % ZONES)),
@@ -333,7 +333,7 @@ impl Growth {
         method: &'static Method,
         change: impl FnOnce(Demand) -> Demand,
         node: Option<usize>,
-        setbacks: Vec<Setback>,
+        failed_attempts: Vec<FailedAttempt>,
     ) -> CallId {
         let demand = change(Demand {
             count: 1,
@@ -349,7 +349,8 @@ impl Growth {
         });
         let demand = Demand { node: node.map(|at| self.nodes[at]), ..demand };
         let call = BareCall(Rc::new(()));
-        let id = self.bring(what, 1, |core, now, effects| core.submit(now, call, method, demand, setbacks, effects));
+        let id =
+            self.bring(what, 1, |core, now, effects| core.submit(now, call, method, demand, failed_attempts, effects));
         self.tick_while_due("fill views, each slice");
         id
     }
@@ -442,7 +443,7 @@ impl Growth {
         for _ in 0..self.rounds {
             for _ in 0..self.operations {
                 self.submit_this("submit, no node", &UNSERVED, |demand| demand, None);
-                self.now += NO_NODE_WAIT;
+                self.now += NO_NO_NODE_TIMEOUT;
                 self.tick("expire");
             }
             self.now += HEARTBEAT / 4;
@@ -471,7 +472,7 @@ impl Growth {
         for _ in 0..self.rounds {
             self.bring("nodes(), with 1,024 methods", 1, |core, _, _| core.node_rows(None, None));
             self.submit_this("submit, no node", &OTHERWISE, |demand| demand, None);
-            self.now += NO_NODE_WAIT;
+            self.now += NO_NO_NODE_TIMEOUT;
             // What was found out before holds until nodes come or go.
             let id = self.join("join, beside wordy nodes");
             self.leave("leave, beside wordy nodes", id);
@@ -500,7 +501,7 @@ impl Growth {
             self.submit_this("submit, no node", &UNSERVED, |demand| demand, None);
         }
         self.costs.clear();
-        self.now += NO_NODE_WAIT;
+        self.now += NO_NO_NODE_TIMEOUT;
         let what = "expire, all that waits";
         self.drain_chores(what, waiting);
     }
@@ -514,13 +515,13 @@ impl Growth {
         for _ in 0..waiting {
             // Each avoids two others as well, so that few wait for the same.
             let others = [(); 2].map(|()| self.draw(self.nodes.len())).map(|at| self.nodes[at]);
-            let setbacks = [loud, others[0], others[1]].map(|id| Setback {
+            let failed_attempts = [loud, others[0], others[1]].map(|id| FailedAttempt {
                 attempt: 0,
                 node: NodeIdentity { id, name: "node".into(), addr: SocketAddr::from(([127, 0, 0, 1], 1)) },
                 source: None,
                 cause: Cause::Refused("is loud"),
             });
-            self.submit_after("submit, avoiding nodes", &SERVED, |demand| demand, None, setbacks.to_vec());
+            self.submit_after("submit, avoiding nodes", &SERVED, |demand| demand, None, failed_attempts.to_vec());
         }
         // Its slots get free, one after the other.
         while let Some(at) = self.running.iter().position(|(node, ..)| *node == loud) {

@@ -11,15 +11,15 @@ use std::{
 
 use super::world::{CallRecord, HEARTBEAT, METHODS, SimulatedNode};
 use crate::{
-    core::{Ended, GONE_AFTER, LinkHandle, Settings, Time},
-    error::{CallError, Cause, Execution, GoneReason, Setback},
+    core::{Ended, GONE_AFTER, HostLink, Settings, Time},
+    error::{CallError, Cause, Execution, FailedAttempt, GoneReason},
     id::{NodeId, NodeIdentity},
     view::{NodeEvent, NodeState, Stats},
     wire::Outcome,
 };
 
 pub(super) struct Rules {
-    node_wait: Duration,
+    no_node_timeout: Duration,
     states: BTreeMap<NodeId, NodeState>,
     joined: BTreeMap<NodeId, Time>,
     gone: BTreeSet<NodeId>,
@@ -30,7 +30,7 @@ pub(super) struct Rules {
     /// Those that were gone when the tick began.
     gone_before: BTreeSet<NodeId>,
     /// Silence before this does not count.
-    amnesty: Time,
+    stall_grace: Time,
     last_tick: Time,
     late: u64,
     answered: u64,
@@ -46,14 +46,14 @@ fn must(holds: bool, what: impl FnOnce() -> String) -> Verdict {
 impl Rules {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            node_wait: settings.node_wait,
+            no_node_timeout: settings.no_node_timeout,
             states: BTreeMap::new(),
             joined: BTreeMap::new(),
             gone: BTreeSet::new(),
             rude: BTreeSet::new(),
             resting: BTreeMap::new(),
             gone_before: BTreeSet::new(),
-            amnesty: Time::ZERO,
+            stall_grace: Time::ZERO,
             last_tick: Time::ZERO,
             late: 0,
             answered: 0,
@@ -162,7 +162,7 @@ impl Rules {
         now: Time,
         call: &mut CallRecord,
         end: &Result<Ended, CallError>,
-        setbacks: &[Setback],
+        failed_attempts: &[FailedAttempt],
         hosts: &BTreeSet<IpAddr>,
     ) -> Verdict {
         call.ends += 1;
@@ -172,7 +172,7 @@ impl Rules {
         call.lost_on.clear();
         call.ran_in_vain = 0;
         let mut last = 0;
-        for Setback { attempt, node, cause, .. } in setbacks {
+        for FailedAttempt { attempt, node, cause, .. } in failed_attempts {
             must(*attempt > last, || format!("call {} tells of its attempts out of order", call.id))?;
             last = *attempt;
             call.ran_in_vain += u32::from(!matches!(cause, Cause::Refused(_)));
@@ -183,7 +183,7 @@ impl Rules {
                 must(!lives, || format!("call {} blames {node}, which lives", call.id))?;
                 // Those of a batch are the batch's.
                 let whole = call.handle.whole.borrow().contains(attempt);
-                must(whole || call.setbacks.iter().any(|own| own.attempt == *attempt), || {
+                must(whole || call.failed_attempts.iter().any(|own| own.attempt == *attempt), || {
                     format!("call {} may have run on {node}, which never had all of it", call.id)
                 })?;
             }
@@ -235,14 +235,15 @@ impl Rules {
                     CallError::TimedOut { .. } | CallError::Shutdown { .. } => call.handle.begun.get() > 0,
                     _ => call.handle.sent.get() > 0,
                 };
-                must(sent || !call.setbacks.is_empty(), || {
+                must(sent || !call.failed_attempts.is_empty(), || {
                     format!("call {} may have run, and was never sent: {error}", call.id)
                 })?;
             }
         }
         let most = call.demand.attempts.unwrap_or(3);
         // What it suffered as part of a batch counts only if its maker counts.
-        let before = call.setbacks.iter().filter(|setback| matches!(setback.cause, Cause::Lost(_))).count();
+        let before =
+            call.failed_attempts.iter().filter(|failed_attempt| matches!(failed_attempt.cause, Cause::Lost(_))).count();
         let spared = if call.demand.attempts.is_some() { 0 } else { before as u32 };
         match error {
             CallError::TimedOut { timeout, .. } => {
@@ -282,7 +283,7 @@ impl Rules {
                 })
             }
             CallError::NoNode { .. } if call.demand.node.is_none() => {
-                let waited = now.saturating_sub(call.submitted) >= self.node_wait;
+                let waited = now.saturating_sub(call.submitted) >= self.no_node_timeout;
                 must(waited, || format!("call {} did not wait for a node", call.id))
             }
             CallError::Incompatible { .. } => {
@@ -295,7 +296,7 @@ impl Rules {
 
     pub(super) fn before_tick(&mut self, now: Time) {
         if now - self.last_tick > HEARTBEAT {
-            self.amnesty = now;
+            self.stall_grace = now;
         }
         self.last_tick = now;
         self.gone_before.clone_from(&self.gone);
@@ -321,7 +322,7 @@ impl Rules {
         }
         let silence = |node: &SimulatedNode| {
             let joined = self.joined.get(&node.id).copied().unwrap_or_default();
-            now.saturating_sub(node.link.heard().max(joined).max(self.amnesty))
+            now.saturating_sub(node.link.heard().max(joined).max(self.stall_grace))
         };
         let window = HEARTBEAT * GONE_AFTER;
         let silent = silence(&nodes[at]);

@@ -14,8 +14,8 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{Summary, rules::Rules};
 use crate::{
-    core::{Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, Settings, Time, read_card},
-    error::{CallError, GoneReason, Setback},
+    core::{Attempted, Core, Demand, Effect, Effects, Host, HostCall, HostLink, Settings, Time, read_card},
+    error::{CallError, FailedAttempt, GoneReason},
     id::{CallId, NodeId},
     security::Principal,
     service::method::Method,
@@ -28,7 +28,7 @@ use crate::{
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(250);
 const QUEUE: usize = 24;
-const QUEUE_BYTES: usize = 2400;
+const MAX_QUEUED_BYTES: usize = 2400;
 
 /// What calls are made to: two services, one of them in two versions.
 pub(super) static METHODS: [Method; 6] = [
@@ -72,7 +72,7 @@ pub(super) struct SimulatedCall {
     open: Cell<u32>,
 }
 
-impl CallHandle for Rc<SimulatedCall> {
+impl HostCall for Rc<SimulatedCall> {
     fn open(&self, attempt: u32) {
         self.open.set(attempt);
     }
@@ -98,13 +98,13 @@ pub(super) struct SimulatedLink {
     offended: Cell<Option<Time>>,
 }
 
-impl LinkHandle for Rc<SimulatedLink> {
+impl HostLink for Rc<SimulatedLink> {
     fn heard(&self) -> Time {
         self.heard.get()
     }
 
-    fn complaint(&self, amnesty: Time) -> Option<&'static str> {
-        self.offended.get().filter(|at| *at > amnesty).map(|_| "it does not read")
+    fn violation(&self, stall_grace: Time) -> Option<&'static str> {
+        self.offended.get().filter(|at| *at > stall_grace).map(|_| "it does not read")
     }
 }
 
@@ -169,7 +169,7 @@ pub(super) struct CallRecord {
     pub(super) method: usize,
     pub(super) demand: Demand,
     /// What had befallen it as part of a batch.
-    pub(super) setbacks: Vec<Setback>,
+    pub(super) failed_attempts: Vec<FailedAttempt>,
     pub(super) kept: Option<u32>,
     /// How many calls of a batch the newest attempt may start, and how many it has started.
     pub(super) granted: u32,
@@ -203,7 +203,7 @@ pub(super) struct World {
     /// Addresses that nodes come from.
     hosts: u8,
     /// Calls of batches that were lost, to be made again one by one.
-    lost: VecDeque<(usize, Demand, Vec<Setback>)>,
+    lost: VecDeque<(usize, Demand, Vec<FailedAttempt>)>,
     /// No more trouble: the world ends well.
     calm: bool,
     shut_down: bool,
@@ -217,9 +217,9 @@ impl World {
         let mut rng = SmallRng::seed_from_u64(seed);
         let settings = Settings {
             heartbeat: HEARTBEAT,
-            node_wait: if rng.random_bool(0.1) { Duration::ZERO } else { Duration::from_secs(5) },
-            queue: QUEUE,
-            queue_bytes: QUEUE_BYTES,
+            no_node_timeout: if rng.random_bool(0.1) { Duration::ZERO } else { Duration::from_secs(5) },
+            max_queued_calls: QUEUE,
+            max_queued_bytes: MAX_QUEUED_BYTES,
             max_nodes: usize::MAX,
             max_nodes_per_credential: usize::MAX,
             slow_start: [1, 2, 16][rng.random_range(0..3)],
@@ -366,7 +366,7 @@ impl World {
                     }
                 }
             }
-            Effect::End { call, end, setbacks } => {
+            Effect::End { call, end, failed_attempts } => {
                 let outcome = end.as_ref().map_or_else(ToString::to_string, |_| "a value".to_owned());
                 self.note(format!("  end {}: {outcome}", self.calls[call.at].id));
                 let CallRecord { method, demand, .. } = &self.calls[call.at];
@@ -377,7 +377,7 @@ impl World {
                     if METHODS[method].is_idempotent() {
                         let single = Demand { count: 1, ..demand.clone() };
                         for _ in 0..kept {
-                            self.lost.push_back((method, single.clone(), setbacks.clone()));
+                            self.lost.push_back((method, single.clone(), failed_attempts.clone()));
                         }
                     }
                     if kept < demand.count {
@@ -392,7 +392,7 @@ impl World {
                         && zone.as_ref().is_none_or(|zone| *zone == node.zone)
                 });
                 let hosts: BTreeSet<IpAddr> = serving.map(|node| node.addr.ip()).collect();
-                self.rules.ended(self.now, &mut self.calls[call.at], &end, &setbacks, &hosts)?;
+                self.rules.ended(self.now, &mut self.calls[call.at], &end, &failed_attempts, &hosts)?;
             }
             Effect::Shorten { call, kept } => {
                 self.note(format!("  shorten {} to {kept}", self.calls[call.at].id));
@@ -433,8 +433,8 @@ impl World {
     // What callers do.
 
     fn submit(&mut self) -> Result<(), String> {
-        if let Some((method, demand, setbacks)) = self.lost.pop_front() {
-            return self.submit_this(method, demand, setbacks);
+        if let Some((method, demand, failed_attempts)) = self.lost.pop_front() {
+            return self.submit_this(method, demand, failed_attempts);
         }
         let method = self.rng.random_range(0..METHODS.len());
         let target = self.rng.random_bool(0.05) && !self.nodes.is_empty();
@@ -456,7 +456,12 @@ impl World {
         self.submit_this(method, demand, Vec::new())
     }
 
-    fn submit_this(&mut self, method: usize, demand: Demand, setbacks: Vec<Setback>) -> Result<(), String> {
+    fn submit_this(
+        &mut self,
+        method: usize,
+        demand: Demand,
+        failed_attempts: Vec<FailedAttempt>,
+    ) -> Result<(), String> {
         let at = self.calls.len();
         let handle = Rc::new(SimulatedCall {
             at,
@@ -470,7 +475,7 @@ impl World {
             id: CallId(u64::MAX),
             method,
             demand: demand.clone(),
-            setbacks: setbacks.clone(),
+            failed_attempts: failed_attempts.clone(),
             kept: None,
             granted: 0,
             begun: 0,
@@ -487,7 +492,7 @@ impl World {
         });
         let name = METHODS[method].name();
         let id = self.bring(&format!("submit {name} {demand:?}"), |core, now, effects| {
-            core.submit(now, handle, &METHODS[method], demand, setbacks, effects)
+            core.submit(now, handle, &METHODS[method], demand, failed_attempts, effects)
         })?;
         self.calls[at].id = id;
         self.by_id.insert(id, at);
@@ -725,7 +730,7 @@ impl World {
             slots,
             async_limit: self.rng.random_range(1..4),
             busy: self.rng.random_range(0..2),
-            frame_limit: 65_536,
+            max_message_size: 65_536,
             labels: vec![("zone".to_owned(), zone.to_owned())],
             methods: serves.iter().map(|at| offer(*at)).collect(),
         };

@@ -127,7 +127,7 @@ impl TokenServer {
         Arc::clone(&self.config)
     }
 
-    /// See [`MasterGuard::placing`](super::guard::MasterGuard::placing).
+    /// See [`MasterAuthenticator::placing`](super::authenticator::MasterAuthenticator::placing).
     pub(super) fn placing(&self) -> [u8; 32] {
         self.placing
     }

@@ -160,7 +160,7 @@ pub(crate) enum Refusal {
     Ended,
 }
 
-/// A node's answer to a request, as the floors above see it.
+/// A node's answer to a request, as the layers above see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) outcome: Outcome,

@@ -1,5 +1,5 @@
 //! How a connection opens: a preface of fixed size from each side, then, where they are to prove who they are, what
-//! [`guard`](super::guard) says; then the node's registration and the master's verdict on it.
+//! [`authenticator`](super::authenticator) says; then the node's registration and the master's verdict on it.
 //!
 //! The preface is 32 bytes:
 //!
@@ -328,7 +328,7 @@ pub(crate) struct Registration {
     /// Async handlers it runs at once.
     pub(crate) async_limit: u32,
     /// Largest frame body it takes, in bytes.
-    pub(crate) frame_limit: u64,
+    pub(crate) max_message_size: u64,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) methods: Vec<MethodOffer>,
 }
@@ -403,8 +403,8 @@ impl Registration {
         if self.async_limit == 0 {
             return Err("an async limit of 0: at least one call must fit".to_owned());
         }
-        if self.frame_limit < crate::config::SMALLEST_FRAME_LIMIT as u64 {
-            return Err(format!("a frame limit of {} bytes is too small to work with", self.frame_limit));
+        if self.max_message_size < crate::config::SMALLEST_MESSAGE_LIMIT as u64 {
+            return Err(format!("a frame limit of {} bytes is too small to work with", self.max_message_size));
         }
         if self.labels.len() > MOST_LABELS || self.methods.len() > MOST_METHODS {
             return Err(format!("more than {MOST_LABELS} labels or {MOST_METHODS} methods"));
@@ -468,7 +468,7 @@ pub(crate) enum Verdict {
         /// How long either side may be silent before it is given up, in microseconds.
         silence: u64,
         /// Largest frame body the master takes, in bytes.
-        frame_limit: u64,
+        max_message_size: u64,
     },
     /// Not now, or not ever, and why.
     Refused { reason: String, for_good: bool },
@@ -680,7 +680,7 @@ mod tests {
             slots: 2,
             busy: 0,
             async_limit: 1000,
-            frame_limit: 65_536,
+            max_message_size: 65_536,
             labels: vec![("zone".to_owned(), "eu".to_owned())],
             methods: vec![MethodOffer {
                 id: method_id("Arith", 1, "sum", "fn(Vec<i64>) -> i64", 7),
@@ -718,7 +718,7 @@ mod tests {
             "026e31070200fbe803fc0000010001047a6f6e6502657501fdbb22ed75b5106d8e05417269746801\
              0373756d13666e285665633c6936343e29202d3e2069363407010010666e285b6936345d29202d3e2069363401"
         );
-        let welcome = Verdict::Welcome { node: 5, heartbeat: 1_000_000, silence: 6_000_000, frame_limit: 300 };
+        let welcome = Verdict::Welcome { node: 5, heartbeat: 1_000_000, silence: 6_000_000, max_message_size: 300 };
         assert_eq!(
             hex(&encode_payload(&welcome, 1000).expect("encodes").into_bytes()),
             "0005fc40420f00fc808d5b00fb2c01"
@@ -826,7 +826,7 @@ mod tests {
             Registration { slots: 0, ..registration() },
             Registration { slots: u32::MAX, ..registration() },
             Registration { async_limit: 0, ..registration() },
-            Registration { frame_limit: 3, ..registration() },
+            Registration { max_message_size: 3, ..registration() },
             Registration { labels: vec![("a".to_owned(), "b".to_owned()); 65], ..registration() },
             Registration { name: "abc\u{202e}fed".to_owned(), ..registration() },
             Registration { labels: vec![("zone".to_owned(), "a\u{2028}b".to_owned())], ..registration() },

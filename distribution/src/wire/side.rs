@@ -15,24 +15,24 @@ use tokio::{sync::Notify, time::Instant};
 use super::{budget::Budget, frame::Control};
 #[cfg(feature = "simulation")]
 use crate::config::LONGEST_TIME;
-use crate::config::{Patience, to_micros};
+use crate::config::{PeerTimeouts, to_micros};
 
 /// A frame that has begun must bring this many bytes a second, or its rest, within each
-/// [`frame_time`](Patience::frame_time). A sixth of a slow line of 100 KiB/s, so that several may share one and it may
+/// [`read_timeout`](PeerTimeouts::read_timeout). A sixth of a slow line of 100 KiB/s, so that several may share one and it may
 /// fail for a while.
 const SLOWEST_RATE: u64 = 16 * 1024;
 
 /// While others wait for the memory that a frame was lent, it has this part of the time.
 const HASTE: u32 = 3;
 
-/// And this many times [`frame_time`](Patience::frame_time) in all.
+/// And this many times [`read_timeout`](PeerTimeouts::read_timeout) in all.
 const LONGEST_LOAN: u32 = 4;
 
 /// What a connection's owner shares with its transport.
 #[derive(Debug)]
 pub(crate) struct Side {
     opened: Instant,
-    patience: Patience,
+    peer_timeouts: PeerTimeouts,
     /// What large frames that come in are lent their memory from; `None` where nobody else would need it.
     budget: Option<Arc<Budget>>,
     /// When the last byte came.
@@ -79,10 +79,10 @@ impl Moment {
 }
 
 impl Side {
-    pub(crate) fn new(patience: Patience, budget: Option<Arc<Budget>>) -> Arc<Self> {
+    pub(crate) fn new(peer_timeouts: PeerTimeouts, budget: Option<Arc<Budget>>) -> Arc<Self> {
         Arc::new(Self {
             opened: Instant::now(),
-            patience,
+            peer_timeouts,
             budget,
             heard: Moment::default(),
             slow_since: Moment::default(),
@@ -139,25 +139,25 @@ impl Side {
 
     /// What the peer does that no well-meant peer does, if anything: it does not get on with a frame that it has begun,
     /// or does not read. Its time for either is counted from `since` at the earliest.
-    pub(crate) fn complaint(&self, since: Instant) -> Option<&'static str> {
-        let Patience { frame_time, unread_time } = self.patience;
+    pub(crate) fn violation(&self, since: Instant) -> Option<&'static str> {
+        let PeerTimeouts { read_timeout, write_timeout } = self.peer_timeouts;
         let now = Instant::now();
         let past = |from: Instant, time: Duration| now.saturating_duration_since(from.max(since)) >= time;
         let moment = |moment: &Moment| moment.after(self.opened);
-        if moment(&self.unread_since).is_some_and(|from| past(from, unread_time)) {
+        if moment(&self.unread_since).is_some_and(|from| past(from, write_timeout)) {
             return Some("it does not read what it is sent");
         }
         let slow = moment(&self.slow_since)?;
-        if past(slow, frame_time) {
+        if past(slow, read_timeout) {
             return Some("it has begun a frame and does not finish it, nor sends 16 KiB of it a second");
         }
         let lent = moment(&self.lent_since)?;
         let waited_for = self.budget.as_ref()?.waited_for_since()?;
-        if past(slow.max(waited_for), frame_time / HASTE) {
+        if past(slow.max(waited_for), read_timeout / HASTE) {
             Some(
                 "it has begun a large frame and does not finish it, nor sends 48 KiB of it a second while others wait for the memory",
             )
-        } else if past(lent.max(waited_for), frame_time.saturating_mul(LONGEST_LOAN)) {
+        } else if past(lent.max(waited_for), read_timeout.saturating_mul(LONGEST_LOAN)) {
             Some("it has begun a large frame and does not finish it, and others have waited too long for the memory")
         } else {
             None
@@ -187,7 +187,7 @@ impl Side {
 
     /// How much a frame must bring before its time begins anew.
     pub(super) fn least_progress(&self) -> u64 {
-        let bytes = self.patience.frame_time.as_millis().saturating_mul(u128::from(SLOWEST_RATE)) / 1000;
+        let bytes = self.peer_timeouts.read_timeout.as_millis().saturating_mul(u128::from(SLOWEST_RATE)) / 1000;
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
@@ -253,7 +253,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Begins a frame and brings this much of it each second; says after how many seconds there is a complaint, if
+    /// Begins a frame and brings this much of it each second; says after how many seconds there is a violation, if
     /// there is one within ten minutes.
     async fn complaint_after(side: &Side, each_second: u64) -> Option<(u32, &'static str)> {
         let mut since_progress = 0;
@@ -265,8 +265,8 @@ mod tests {
                 since_progress = 0;
                 side.progress();
             }
-            if let Some(complaint) = side.complaint(side.opened()) {
-                return Some((seconds, complaint));
+            if let Some(violation) = side.violation(side.opened()) {
+                return Some((seconds, violation));
             }
         }
         None
@@ -274,24 +274,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_frame_must_get_on_and_may_be_slow() {
-        let side = Side::new(Patience::default(), None);
+        let side = Side::new(PeerTimeouts::default(), None);
         for rate in [17 * 1024, 100 * 1024, 100 << 20] {
             assert_eq!(complaint_after(&side, rate).await, None, "{rate} bytes a second");
         }
         for rate in [0, 1, 15 * 1024] {
-            let (seconds, complaint) = complaint_after(&side, rate).await.expect("is too slow");
+            let (seconds, violation) = complaint_after(&side, rate).await.expect("is too slow");
             assert_eq!(seconds, 30, "{rate} bytes a second");
-            assert!(complaint.contains("does not finish it"), "{complaint}");
+            assert!(violation.contains("does not finish it"), "{violation}");
         }
         side.frame_is_complete();
         advance(3600 * SECOND).await;
-        assert_eq!(side.complaint(side.opened()), None);
+        assert_eq!(side.violation(side.opened()), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn while_others_wait_for_its_memory_a_frame_must_be_quicker() {
         let budget = Budget::new(1 << 20);
-        let side = Side::new(Patience::default(), Some(Arc::clone(&budget)));
+        let side = Side::new(PeerTimeouts::default(), Some(Arc::clone(&budget)));
         // It has no memory that others could wait for.
         let wait = budget.wait(1);
         assert_eq!(complaint_after(&side, 20 * 1024).await, None);
@@ -300,43 +300,43 @@ mod tests {
         side.has_memory();
         assert_eq!(complaint_after(&side, 20 * 1024).await, None);
         let wait = budget.wait(1);
-        let (seconds, complaint) = complaint_after(&side, 20 * 1024).await.expect("is too slow");
+        let (seconds, violation) = complaint_after(&side, 20 * 1024).await.expect("is too slow");
         assert_eq!(seconds, 10);
-        assert!(complaint.contains("while others wait"), "{complaint}");
+        assert!(violation.contains("while others wait"), "{violation}");
         drop(wait);
         let _wait = budget.wait(1);
-        let (seconds, complaint) = complaint_after(&side, 100 * 1024).await.expect("takes too long");
+        let (seconds, violation) = complaint_after(&side, 100 * 1024).await.expect("takes too long");
         assert_eq!(seconds, 120);
-        assert!(complaint.contains("have waited too long"), "{complaint}");
+        assert!(violation.contains("have waited too long"), "{violation}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_for_us_or_is_held_up_by_us_is_not_late() {
         let budget = Budget::new(1 << 20);
-        let side = Side::new(Patience::default(), Some(budget));
+        let side = Side::new(PeerTimeouts::default(), Some(budget));
         side.progress();
         advance(29 * SECOND).await;
         side.wait_for_memory();
         advance(3600 * SECOND).await;
-        assert_eq!(side.complaint(side.opened()), None);
+        assert_eq!(side.violation(side.opened()), None);
         assert_eq!(side.heard(), Instant::now(), "that it is not heard is our doing");
         side.has_memory();
-        assert_eq!(side.complaint(side.opened()), None);
+        assert_eq!(side.violation(side.opened()), None);
         assert_eq!((side.heard(), side.waited()), (Instant::now(), 3600 * SECOND));
         advance(29 * SECOND).await;
-        assert_eq!(side.complaint(side.opened()), None);
+        assert_eq!(side.violation(side.opened()), None);
         advance(SECOND).await;
-        assert!(side.complaint(side.opened()).is_some());
+        assert!(side.violation(side.opened()).is_some());
         // The master itself was stalled until now.
         let stalled_until = Instant::now();
-        assert_eq!(side.complaint(stalled_until), None);
+        assert_eq!(side.violation(stalled_until), None);
         advance(30 * SECOND).await;
-        assert!(side.complaint(stalled_until).is_some());
+        assert!(side.violation(stalled_until).is_some());
     }
 
     #[test]
     fn one_heartbeat_waits_at_a_time() {
-        let side = Side::new(Patience::default(), None);
+        let side = Side::new(PeerTimeouts::default(), None);
         let load = |computing| Control::Heartbeat(super::super::Load { computing, ..Default::default() });
         for control in [load(1), Control::Drain, load(2), load(3)] {
             side.send(control);

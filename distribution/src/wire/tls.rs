@@ -113,7 +113,7 @@ pub(super) type Authority = Arc<dyn ClientCertVerifier>;
 /// What a master shows of itself.
 pub(super) struct OwnCertificate {
     pair: Arc<SingleCertAndKey>,
-    /// See [`MasterGuard::placing`](super::guard::MasterGuard::placing).
+    /// See [`MasterAuthenticator::placing`](super::authenticator::MasterAuthenticator::placing).
     pub(super) placing: [u8; 32],
 }
 

@@ -125,7 +125,7 @@ struct FrameStream<Io> {
     large: Option<Large>,
     /// How much of the frame that has begun had arrived when its time began.
     had_arrived: usize,
-    frame_limit: usize,
+    max_message_size: usize,
     /// Complete pieces to write, in order; the one being written has lost what is written already.
     outgoing: VecDeque<Bytes>,
     /// What comes after `outgoing` and may still grow.
@@ -137,7 +137,7 @@ struct FrameStream<Io> {
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
-    fn new(io: Io, side: Arc<Side>, frame_limit: usize, on_control: OnControl) -> Self {
+    fn new(io: Io, side: Arc<Side>, max_message_size: usize, on_control: OnControl) -> Self {
         Self {
             io,
             side,
@@ -145,7 +145,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             incoming: BytesMut::new(),
             large: None,
             had_arrived: 0,
-            frame_limit,
+            max_message_size,
             outgoing: VecDeque::new(),
             tail: BytesMut::new(),
             unwritten: 0,
@@ -227,10 +227,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             return Ok(None);
         };
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
-        if length > self.frame_limit {
+        if length > self.max_message_size {
             return Err(invalid(format_args!(
                 "a frame claims {length} bytes, and {} is the limit that was agreed on",
-                self.frame_limit
+                self.max_message_size
             )));
         }
         let kind = Kind::from_byte(kind).ok_or_else(|| invalid(format_args!("a frame is of unknown kind {kind}")))?;
@@ -376,9 +376,9 @@ pub(crate) struct MasterTransport<Io> {
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> MasterTransport<Io> {
-    /// Takes frames with bodies of up to `frame_limit` bytes.
-    pub(crate) fn new(io: Io, side: Arc<Side>, frame_limit: usize, on_control: OnControl) -> Self {
-        Self { frames: FrameStream::new(io, side, frame_limit, on_control) }
+    /// Takes frames with bodies of up to `max_message_size` bytes.
+    pub(crate) fn new(io: Io, side: Arc<Side>, max_message_size: usize, on_control: OnControl) -> Self {
+        Self { frames: FrameStream::new(io, side, max_message_size, on_control) }
     }
 }
 
@@ -459,9 +459,9 @@ pub(crate) struct NodeTransport<Io> {
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> NodeTransport<Io> {
-    /// Takes frames with bodies of up to `frame_limit` bytes.
-    pub(crate) fn new(io: Io, side: Arc<Side>, frame_limit: usize, on_control: OnControl) -> Self {
-        Self { frames: FrameStream::new(io, side, frame_limit, on_control), context: tarpc::context::current() }
+    /// Takes frames with bodies of up to `max_message_size` bytes.
+    pub(crate) fn new(io: Io, side: Arc<Side>, max_message_size: usize, on_control: OnControl) -> Self {
+        Self { frames: FrameStream::new(io, side, max_message_size, on_control), context: tarpc::context::current() }
     }
 }
 
@@ -533,7 +533,7 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
-    use crate::{config::Patience, wire::frame::FRAME_HEADER};
+    use crate::{config::PeerTimeouts, wire::frame::FRAME_HEADER};
 
     fn request(payload: usize) -> Vec<u8> {
         let header = RequestHeader {
@@ -557,7 +557,7 @@ mod tests {
         const LARGE: usize = 8 << 20;
         let sizes = [20_000, LARGE, 20_000, 20_000, 70_000, LARGE, 100, 20_000];
         let stream: Vec<u8> = sizes.iter().flat_map(|size| request(*size)).collect();
-        let side = Side::new(Patience::default(), None);
+        let side = Side::new(PeerTimeouts::default(), None);
         let mut transport =
             NodeTransport::new(Cursor::new(stream), side, LARGE + FRAME_HEADER + 100, Box::new(|_| Ok(())));
         let mut kept = Vec::new();

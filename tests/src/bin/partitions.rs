@@ -210,5 +210,5 @@ async fn rough(seconds: u64, program: &Path) -> Option<Lossy> {
     }
     let run = async { network::lossy(&Network::new(SEVERAL).await?, SEVERAL, program, seconds).await };
     // A run that broke off has answered nothing, and so is not well.
-    Some(run.await.unwrap_or_else(|error| Lossy { complaints: vec![error.to_string()], ..Lossy::default() }))
+    Some(run.await.unwrap_or_else(|error| Lossy { violations: vec![error.to_string()], ..Lossy::default() }))
 }

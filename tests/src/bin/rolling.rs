@@ -109,7 +109,7 @@ async fn restart_under_load(options: &Options) -> bool {
 async fn drain_a_long_handler(master: &Master, node: &mut Process, name: &str, seconds: u64) -> f64 {
     let id = master.nodes().iter().find(|info| &*info.name == name).expect("is registered").id;
     let mut meeting = Meeting::new().await;
-    let call = ProbeClient::new(master).hold(meeting.addr(), "long".to_owned()).on(id).spawn();
+    let call = ProbeClient::new(master).hold(meeting.addr(), "long".to_owned()).on(id).send();
     let guest = meeting.guest("long").await;
     let began = Instant::now();
     node.signal("TERM").await;

@@ -142,7 +142,7 @@ struct Driver {
     seats: Vec<Seat>,
     names: Vec<String>,
     harms: Vec<Harm>,
-    complaints: Vec<String>,
+    violations: Vec<String>,
     count: Count,
     moved: Instant,
 }
@@ -171,7 +171,7 @@ impl Driver {
             ended_before: 0,
             names: Vec::new(),
             harms: Vec::new(),
-            complaints: Vec::new(),
+            violations: Vec::new(),
             count: Count::default(),
             moved: Instant::now(),
         })
@@ -194,14 +194,14 @@ impl Driver {
             }
             // Nothing at all has happened for longer than any call may take.
             if self.moved.elapsed() > longest_life(self.heartbeat()) {
-                self.complaints.push(format!("the run stood still for {:?}", self.moved.elapsed()));
+                self.violations.push(format!("the run stood still for {:?}", self.moved.elapsed()));
                 return Ok(());
             }
             let Some(master) = self.master.as_mut().filter(|master| master.listens) else { continue };
             if master.quiet {
                 let status = master.child.wait().await?;
                 if !status.success() {
-                    self.complaints.push(format!("the last master ended with {status}"));
+                    self.violations.push(format!("the last master ended with {status}"));
                 }
                 return Ok(());
             }
@@ -239,7 +239,7 @@ impl Driver {
 
     async fn on_line(&mut self, line: Option<String>) -> io::Result<()> {
         let Some(line) = line else {
-            self.complaints.push("the master ended by itself".to_owned());
+            self.violations.push("the master ended by itself".to_owned());
             return self.bury_master(None).await;
         };
         self.moved = Instant::now();
@@ -252,7 +252,7 @@ impl Driver {
             Said::Quiet { queued, in_flight } => {
                 master.quiet = true;
                 let left = format!("{queued} calls queued and {in_flight} in flight");
-                self.complaints.push(format!("when all had ended, the master's books showed {left}"));
+                self.violations.push(format!("when all had ended, the master's books showed {left}"));
             }
             Said::Joined { name } => self.set_registered(&name, true),
             Said::Gone { name, reason } => {
@@ -282,7 +282,7 @@ impl Driver {
                     }
                 }
                 Found::Left => {}
-                Found::Wrong(what) => self.complaints.push(what),
+                Found::Wrong(what) => self.violations.push(what),
             }
             self.moved = Instant::now();
         }
@@ -447,7 +447,7 @@ impl Driver {
             masters: self.generations.into_iter().map(read).collect::<io::Result<_>>()?,
             nodes: nodes.map(|read: io::Result<_>| read.map(|(ran, name)| (name, ran))).collect::<io::Result<_>>()?,
             harms: self.harms,
-            complaints: self.complaints,
+            violations: self.violations,
         })
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct History {
     pub(super) nodes: Vec<(String, Vec<Ran>)>,
     pub(super) harms: Vec<Harm>,
     /// What the driver itself found wrong.
-    pub(super) complaints: Vec<String>,
+    pub(super) violations: Vec<String>,
 }
 
 /// One master, from its start to its end.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use distribution::{Answer, CallError, GoneReason, Master, NodeEvent, NodeIdentity};
+use distribution::{Answer, CallError, Master, NodeEvent, NodeIdentity, error::GoneReason};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
@@ -245,9 +245,9 @@ fn outcome(result: Result<Answer<Done>, CallError<Declined>>) -> Outcome {
         Err(error) => error,
     };
     let execution = match error.execution() {
-        distribution::Execution::NotRun => Execution::NotRun,
-        distribution::Execution::MayHaveRun => Execution::MayHaveRun,
-        distribution::Execution::Ran => Execution::Ran,
+        distribution::error::Execution::NotRun => Execution::NotRun,
+        distribution::error::Execution::MayHaveRun => Execution::MayHaveRun,
+        distribution::error::Execution::Ran => Execution::Ran,
     };
     let kind = match &error {
         CallError::Panicked { node, .. } => Kind::Panicked { node: who(node) },

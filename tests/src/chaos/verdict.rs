@@ -24,7 +24,7 @@ const LATENESS: Duration = Duration::from_secs(2);
 const EARLINESS: Duration = Duration::from_millis(10);
 
 /// How long a call waits for a node: the library's default.
-const NODE_WAIT: Duration = Duration::from_secs(5);
+const NO_NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many nodes have to die of a call before it is taken for the cause.
 const POISON: usize = 3;
@@ -69,7 +69,7 @@ impl History {
     pub(super) fn judge(&self) -> Verdict {
         let (attendance, unexplained) = Attendance::read(self);
         let (cases, contradictions) = case::collect(self);
-        let unexpected = [self.complaints.clone(), unexplained, contradictions].concat();
+        let unexpected = [self.violations.clone(), unexplained, contradictions].concat();
         let longest = longest_life(self.heartbeat);
         let mut court = Court { attendance, longest, verdict: Verdict { unexpected, ..Verdict::default() } };
         for (key, case) in (0..).zip(&cases) {
@@ -230,7 +230,7 @@ fn judge_kind(
         Kind::NodeLost { attempts, .. } => {
             check_starts(case, *attempts)?;
             let may_go_on = plan.idempotent && *attempts < plan.most_starts();
-            (may_go_on && somebody_was_there(NODE_WAIT))
+            (may_go_on && somebody_was_there(NO_NODE_TIMEOUT))
                 .then_some("is idempotent, and was not tried again though there was a node")
         }
         Kind::Poisoned { .. } if !plan.idempotent => Some("is at most once, and poisoned by several nodes"),

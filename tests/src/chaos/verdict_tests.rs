@@ -68,7 +68,7 @@ fn history(key: u64, end: Option<Outcome>, steps: &[(u32, Step)]) -> History {
         masters: vec![Generation { name: "master-0".to_owned(), entries, killed: None }],
         nodes: vec![(who().name, steps.iter().map(|(attempt, step)| ran(key, *attempt, *step)).collect())],
         harms: Vec::new(),
-        complaints: Vec::new(),
+        violations: Vec::new(),
     }
 }
 
@@ -259,7 +259,7 @@ fn ledgers_that_contradict_each_other_are_unexpected() {
     case.masters[0].entries = Vec::new();
     unexpected(&case, "never made");
     unexpected(&history(key, Some(error(Kind::Other, Execution::NotRun)), &[]), "nothing here causes");
-    let mut complaint = history(key, Some(value(key, 1)), ONCE);
-    complaint.complaints.push("a process ended by itself".to_owned());
-    unexpected(&complaint, "by itself");
+    let mut violation = history(key, Some(value(key, 1)), ONCE);
+    violation.violations.push("a process ended by itself".to_owned());
+    unexpected(&violation, "by itself");
 }

@@ -86,7 +86,7 @@ pub enum Told {
         /// The longest a call took, in milliseconds.
         slowest: u64,
         /// What went wrong, some of it.
-        complaints: Vec<String>,
+        violations: Vec<String>,
     },
 }
 

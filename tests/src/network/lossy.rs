@@ -19,7 +19,7 @@ const ROUGH: Rough = Rough { loss: 0.05, delay: Duration::from_millis(100), jitt
 /// Calls that are out at any moment.
 const CALLERS: usize = 24;
 
-/// How many complaints are worth reading.
+/// How many violations are worth reading.
 const COMPLAINTS: usize = 5;
 
 /// What came of a time in rough weather.
@@ -44,7 +44,7 @@ pub struct Lossy {
     /// The part of them that was lost.
     pub loss: f64,
     /// In words.
-    pub complaints: Vec<String>,
+    pub violations: Vec<String>,
 }
 
 impl Lossy {
@@ -87,13 +87,13 @@ pub async fn lossy(network: &Network, nodes: usize, program: &Path, seconds: u64
             match master.told().await?.told {
                 Told::Gone { node, reason, .. } => {
                     result.gone += 1;
-                    result.complaints.push(format!("{node} is gone: it {reason}"));
+                    result.violations.push(format!("{node} is gone: it {reason}"));
                 }
                 Told::Suspect { .. } => result.suspect += 1,
-                Told::Loaded { answered, wrong, failed, slowest, complaints } => {
+                Told::Loaded { answered, wrong, failed, slowest, violations } => {
                     (result.answered, result.wrong, result.failed) = (answered, wrong, failed);
                     result.slowest_ms = slowest;
-                    result.complaints.extend(complaints);
+                    result.violations.extend(violations);
                     return io::Result::Ok(());
                 }
                 _ => {}
@@ -118,11 +118,11 @@ pub(super) async fn load(probe: &ProbeClient, time: Duration, callers: usize) ->
         sum.wrong += tally.wrong;
         sum.failed += tally.failed;
         sum.slowest = sum.slowest.max(tally.slowest);
-        sum.complaints.extend(tally.complaints);
+        sum.violations.extend(tally.violations);
     }
-    sum.complaints.truncate(COMPLAINTS);
-    let Tally { answered, wrong, failed, slowest, complaints } = sum;
-    Told::Loaded { answered, wrong, failed, slowest, complaints }
+    sum.violations.truncate(COMPLAINTS);
+    let Tally { answered, wrong, failed, slowest, violations } = sum;
+    Told::Loaded { answered, wrong, failed, slowest, violations }
 }
 
 #[derive(Default)]
@@ -131,7 +131,7 @@ struct Tally {
     wrong: u64,
     failed: u64,
     slowest: u64,
-    complaints: Vec<String>,
+    violations: Vec<String>,
 }
 
 impl Tally {
@@ -142,8 +142,8 @@ impl Tally {
             Ok(_) => self.wrong += 1,
             Err(error) => {
                 self.failed += 1;
-                if self.complaints.len() < COMPLAINTS {
-                    self.complaints.push(error.to_string());
+                if self.violations.len() < COMPLAINTS {
+                    self.violations.push(error.to_string());
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use distribution::{Error, Events, GoneReason, Master, Node, NodeEvent, NodeId};
+use distribution::{Error, Events, Master, Node, NodeEvent, NodeId, error::GoneReason};
 use futures::StreamExt;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 

@@ -132,7 +132,7 @@ impl Shared {
                 let call = async { if rng.random() { mixed.nap(millis).await } else { mixed.doze(millis).await } };
                 let _ = tokio::time::timeout(Duration::from_millis(millis / 4), call).await;
             }
-            880..900 => mixed.doze(millis).spawn().detach(),
+            880..900 => mixed.doze(millis).send().detach(),
             900..930 => {
                 let end = mixed.panic("as it was to".to_owned()).await;
                 self.expect("panic", end, |end| matches!(end, Err(CallError::Panicked { .. })));

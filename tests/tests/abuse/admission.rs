@@ -64,7 +64,7 @@ const OWN: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 #[tokio::test]
 async fn who_has_the_master_sign_and_closes_has_to_wait() {
-    let fort = Fort::new(Master::builder().handshake_failures(2)).await;
+    let fort = Fort::new(Master::builder().max_handshake_failures(2)).await;
     let mut times = Vec::new();
     for number in 1..=5 {
         let started = Instant::now();
@@ -86,7 +86,7 @@ async fn who_has_the_master_sign_and_closes_has_to_wait() {
 
 #[tokio::test]
 async fn who_says_nothing_does_not_have_to_wait() {
-    let fort = Fort::new(Master::builder().handshake_failures(0)).await;
+    let fort = Fort::new(Master::builder().max_handshake_failures(0)).await;
     // As a load balancer does that looks whether the port is open.
     for number in 1..=20 {
         drop(connect(OWN, fort.addr()).await);
@@ -106,7 +106,7 @@ async fn who_says_nothing_does_not_have_to_wait() {
 #[tokio::test]
 async fn many_that_fail_are_worth_a_few_lines() {
     let (log, _guard) = Log::gather();
-    let fort = Fort::new(Master::builder().handshake_failures(10_000)).await;
+    let fort = Fort::new(Master::builder().max_handshake_failures(10_000)).await;
     for _ in 0..100 {
         assert_eq!(begin_and_close(OWN, fort.addr()).await, Some(HANDSHAKE));
     }
@@ -134,7 +134,7 @@ async fn handshakes_are_rationed_over_all_addresses_and_peers_that_are_known_com
     const PER_SECOND: u32 = 8;
     const STRANGERS: u8 = 60;
     let fort =
-        Fort::new(Master::builder().max_handshakes_per_second(PER_SECOND).handshake_time(Duration::from_secs(60)))
+        Fort::new(Master::builder().max_handshakes_per_second(PER_SECOND).handshake_timeout(Duration::from_secs(60)))
             .await;
     // From now on its address is known.
     drop(fort.let_a_node_in(fort.addr()).await);
@@ -171,7 +171,8 @@ async fn handshakes_are_rationed_over_all_addresses_and_peers_that_are_known_com
 #[tokio::test]
 async fn silent_connections_keep_no_distant_node_out() {
     // Few, so that it is full soon; the node needs some 0.6 s.
-    let master = Master::builder().handshakes(16).handshakes_per_address(4).handshake_time(Duration::from_secs(60));
+    let master =
+        Master::builder().max_handshakes(16).max_handshakes_per_address(4).handshake_timeout(Duration::from_secs(60));
     let fort = Fort::new(master).await;
     let line = Line::to(fort.addr(), Duration::from_millis(120)).await;
     let mut flood = JoinSet::new();
@@ -206,7 +207,7 @@ async fn no_limit_can_be_nothing() {
         let error = master.bind("127.0.0.1:0").await.expect_err("cannot be").to_string();
         assert!(error.contains(name) && error.contains("1 at least"), "{error}");
     };
-    refused(Master::builder().handshakes(0), "handshakes").await;
-    refused(Master::builder().handshakes_per_address(0), "handshakes_per_address").await;
+    refused(Master::builder().max_handshakes(0), "max_handshakes").await;
+    refused(Master::builder().max_handshakes_per_address(0), "max_handshakes_per_address").await;
     refused(Master::builder().max_handshakes_per_second(0), "max_handshakes_per_second").await;
 }

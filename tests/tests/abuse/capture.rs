@@ -20,7 +20,7 @@ async fn a_node_that_claims_a_thousand_slots_and_answers_nothing_holds_a_few_cal
     let why = Impostor::node_with_slots(master.local_addr(), "liar", 65_536, &[ADD]).await.expect_err("is refused");
     assert!(why.contains("it has 65536 slots, and 1024") && why.contains("`max_slots_per_node`"), "{why}");
     let _liar = Impostor::node_with_slots(master.local_addr(), "liar", 1024, &[ADD]).await.expect("registers");
-    let mut calls: FuturesUnordered<_> = (0..1000).map(|_| probe.add(1, 1).spawn()).collect();
+    let mut calls: FuturesUnordered<_> = (0..1000).map(|_| probe.add(1, 1).send()).collect();
     let held = || {
         let nodes = master.nodes();
         nodes.iter().find(|node| &*node.name == "liar").expect("is there").in_flight
@@ -40,8 +40,8 @@ async fn calls_have_the_timeout_of_their_master_unless_they_have_their_own() {
     let cluster = LocalCluster::builder().master(master).nodes(0).start().await.expect("starts");
     let probe = ProbeClient::new(&cluster);
     let _liar = Impostor::node(cluster.master().local_addr(), "liar", &[ADD]).await.expect("registers");
-    let patient = probe.add(1, 1).timeout(LONG).spawn();
-    for call in [probe.add(1, 1).spawn(), probe.add(1, 1).spawn()] {
+    let patient = probe.add(1, 1).timeout(LONG).send();
+    for call in [probe.add(1, 1).send(), probe.add(1, 1).send()] {
         let error = failure(soon("the call", call).await);
         let CallError::TimedOut { timeout, .. } = error else { panic!("{error:?}") };
         assert_eq!(timeout, Duration::from_millis(50));

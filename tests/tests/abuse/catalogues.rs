@@ -32,7 +32,7 @@ async fn register(master: &Master, node: usize, methods: &[Shown]) -> Result<Imp
 
 #[tokio::test]
 async fn what_nodes_say_is_bounded_for_each_and_in_all() {
-    let master = Master::builder().node_wait(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let master = Master::builder().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
     for (methods, why) in [
         (shown(1, 1025, 10), "1024 methods"),
         (shown(1, 70, 8_000), "524288 is the limit"),

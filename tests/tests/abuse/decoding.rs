@@ -1,6 +1,10 @@
 //! Values whose own `Deserialize` panics over what a peer sent.
 
-use distribution::{CallError, Execution, LocalCluster, Part, prelude::*};
+use distribution::{
+    CallError, LocalCluster,
+    error::{Execution, Part},
+    prelude::*,
+};
 use distribution_tests::{failure, soon};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

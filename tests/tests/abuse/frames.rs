@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use distribution::{GoneReason, Master, Node};
+use distribution::{Master, Node, error::GoneReason};
 use distribution_tests::{
     LONG, ProbeClient, ProbeServer, Prober,
     impostor::{Impostor, heartbeat, kind},
@@ -70,7 +70,7 @@ async fn frames_that_are_announced_and_do_not_come_take_no_memory() {
 
 #[tokio::test]
 async fn forty_frames_that_drip_end_their_connections_and_hold_nobody_up() {
-    let master = Master::builder().frame_time(Duration::from_millis(500)).bind("127.0.0.1:0").await.expect("binds");
+    let master = Master::builder().read_timeout(Duration::from_millis(500)).bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
     let mut events = master.events();
@@ -115,11 +115,11 @@ async fn a_large_value_comes_through_beside_those_that_keep_memory() {
 #[tokio::test]
 async fn a_large_value_waits_for_memory_and_is_not_charged_for_it() {
     let master = Master::builder()
-        .frame_limit(16 * MIB)
+        .max_message_size(16 * MIB)
         .max_incoming_bytes(32 * MIB)
         // It is silent for far longer than this allows.
         .heartbeat(Duration::from_millis(200))
-        .frame_time(Duration::from_secs(6))
+        .read_timeout(Duration::from_secs(6))
         .bind("127.0.0.1:0")
         .await
         .expect("binds");
@@ -159,9 +159,9 @@ async fn frames_beyond_the_budget_are_not_read_until_others_are_complete() {
     const PEERS: usize = 8;
     const LENGTH: usize = 24 * MIB;
     let master = Master::builder()
-        .frame_limit(LENGTH)
+        .max_message_size(LENGTH)
         .max_incoming_bytes(2 * LENGTH)
-        .frame_time(LONG)
+        .read_timeout(LONG)
         .heartbeat(LONG)
         .bind("127.0.0.1:0")
         .await
@@ -207,6 +207,11 @@ async fn frames_beyond_the_budget_are_not_read_until_others_are_complete() {
 async fn the_budget_must_have_room_for_any_frame() {
     let error =
         Master::builder().max_incoming_bytes(1000).bind("127.0.0.1:0").await.expect_err("cannot be").to_string();
-    assert!(error.contains("max_incoming_bytes") && error.contains("frame_limit"), "{error}");
-    Master::builder().frame_limit(32 * MIB).max_incoming_bytes(32 * MIB).bind("127.0.0.1:0").await.expect("can be");
+    assert!(error.contains("max_incoming_bytes") && error.contains("max_message_size"), "{error}");
+    Master::builder()
+        .max_message_size(32 * MIB)
+        .max_incoming_bytes(32 * MIB)
+        .bind("127.0.0.1:0")
+        .await
+        .expect("can be");
 }

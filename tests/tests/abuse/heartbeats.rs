@@ -1,6 +1,6 @@
 //! Nodes that send heartbeats as fast as they can.
 
-use distribution::{GoneReason, Node};
+use distribution::{Node, error::GoneReason};
 use distribution_tests::{
     ProbeServer, Prober,
     impostor::{Impostor, heartbeat, kind},

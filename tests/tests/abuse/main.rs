@@ -10,7 +10,10 @@ mod poison;
 
 use std::time::Duration;
 
-use distribution::{CallError, Events, Execution, GoneReason, Master, Node, NodeEvent};
+use distribution::{
+    CallError, Events, Master, Node, NodeEvent,
+    error::{Execution, GoneReason},
+};
 use distribution_tests::{
     Chain, LONG, ProbeClient, ProbeServer, Prober, failure,
     impostor::{
@@ -49,7 +52,7 @@ async fn gone(events: &mut Events) -> GoneReason {
 
 #[tokio::test]
 async fn a_frame_that_does_not_end_ends_its_connection() {
-    let master = Master::builder().frame_time(Duration::from_millis(500)).bind("127.0.0.1:0").await.expect("binds");
+    let master = Master::builder().read_timeout(Duration::from_millis(500)).bind("127.0.0.1:0").await.expect("binds");
     let mut events = master.events();
     let mut peer = Impostor::node(master.local_addr(), "slow", &[]).await.expect("is taken in");
     let drip = async {
@@ -67,12 +70,12 @@ async fn a_frame_that_does_not_end_ends_its_connection() {
 
 #[tokio::test]
 async fn a_peer_that_does_not_read_is_given_up_with_what_it_has() {
-    let master = Master::builder().unread_time(Duration::from_millis(500)).bind("127.0.0.1:0").await.expect("binds");
+    let master = Master::builder().write_timeout(Duration::from_millis(500)).bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let mut events = master.events();
     let mut peer = Impostor::node(master.local_addr(), "deaf", &[LENGTH]).await.expect("is taken in");
     // More than the sockets on the way take.
-    let calls: Vec<_> = (0..3).map(|_| probe.length(vec![0; 32_000_000]).spawn()).collect();
+    let calls: Vec<_> = (0..3).map(|_| probe.length(vec![0; 32_000_000]).send()).collect();
     let beat = async {
         while peer.stream.write_all(&heartbeat([0; 5])).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -110,7 +113,7 @@ async fn a_call_that_its_node_has_half_of_goes_to_another() {
     let (master, probe) = master().await;
     let mut peer = Impostor::node(master.local_addr(), "half", &[LENGTH]).await.expect("is taken in");
     // More than the sockets on the way take, and not idempotent.
-    let call = probe.length(vec![0; 32_000_000]).spawn();
+    let call = probe.length(vec![0; 32_000_000]).send();
     begun(&mut peer).await;
     drop(peer);
     let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
@@ -123,7 +126,7 @@ async fn a_call_that_its_node_has_half_of_goes_to_another() {
 async fn a_call_that_its_node_has_to_the_last_byte_may_have_run() {
     let (master, probe) = master().await;
     let mut peer = Impostor::node(master.local_addr(), "all", &[LENGTH]).await.expect("is taken in");
-    let call = probe.length(vec![0; 32_000_000]).spawn();
+    let call = probe.length(vec![0; 32_000_000]).send();
     peer.receive_request().await;
     drop(peer);
     let error = failure(soon("the call", call).await);
@@ -134,7 +137,7 @@ async fn a_call_that_its_node_has_to_the_last_byte_may_have_run() {
 async fn a_call_that_is_cancelled_while_it_is_written_is_written_to_its_end() {
     let (master, probe) = master().await;
     let mut peer = Impostor::node(master.local_addr(), "late", &[LENGTH, ADD]).await.expect("is taken in");
-    let call = probe.length(vec![0; 32_000_000]).spawn();
+    let call = probe.length(vec![0; 32_000_000]).send();
     let left = begun(&mut peer).await;
     drop(call);
     let mut body = vec![0; left];
@@ -142,7 +145,7 @@ async fn a_call_that_is_cancelled_while_it_is_written_is_written_to_its_end() {
     let request = take_number(&mut &body[..]);
     peer.receive(kind::CANCEL).await;
     // What follows is well formed, and the slot is free once the answer has come.
-    let next = probe.add(20, 22).spawn();
+    let next = probe.add(20, 22).send();
     peer.send(&response(request, 1, &[6], &[])).await;
     let id = peer.receive_request().await;
     peer.send(&response(id, 1, outcome::VALUE, &signed(42))).await;
@@ -158,7 +161,7 @@ async fn a_node_that_dies_under_many_calls_is_worth_a_few_lines() {
     let mut peer = Impostor::node_with_slots(master.local_addr(), "crowded", 100, &[hold]).await.expect("is taken in");
     let nowhere = ([127, 0, 0, 1], 1).into();
     // As many as a newcomer gets.
-    let calls: Vec<_> = (0..16).map(|_| probe.hold_again(nowhere, String::new()).spawn()).collect();
+    let calls: Vec<_> = (0..16).map(|_| probe.hold_again(nowhere, String::new()).send()).collect();
     for _ in 0..16 {
         peer.receive_request().await;
     }
@@ -177,7 +180,7 @@ async fn a_node_that_dies_under_many_calls_is_worth_a_few_lines() {
 async fn a_reset_under_a_call_loses_the_node_and_says_so() {
     let (master, probe) = master().await;
     let mut peer = Impostor::node(master.local_addr(), "reset", &[ADD]).await.expect("is taken in");
-    let call = probe.add(1, 1).spawn();
+    let call = probe.add(1, 1).send();
     peer.receive_request().await;
     // With unread bytes or without: closing now sends a reset instead of an end.
     #[allow(deprecated, reason = "blocks only with a linger time above zero")]
@@ -193,7 +196,7 @@ async fn an_answer_counts_although_the_connection_ends_with_it() {
     let (master, probe) = master().await;
     for _ in 0..20 {
         let mut peer = Impostor::node(master.local_addr(), "brief", &[ADD]).await.expect("is taken in");
-        let call = probe.add(20, 22).spawn();
+        let call = probe.add(20, 22).send();
         let id = peer.receive_request().await;
         peer.send(&response(id, 1, outcome::VALUE, &signed(42))).await;
         drop(peer);
@@ -212,7 +215,7 @@ async fn an_answer_that_comes_slowly_is_waited_for() {
     let master = Master::builder().heartbeat(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let mut peer = Impostor::node(master.local_addr(), "slow", &[("bytes", "fn(u64) -> Vec<u8>")]).await.expect("in");
-    let call = probe.bytes(40).spawn();
+    let call = probe.bytes(40).send();
     let id = peer.receive_request().await;
     // Takes over twice as long as a silent node has, and no heartbeat can come in between.
     for byte in response(id, 1, outcome::VALUE, &[number(40), vec![7; 40]].concat()) {
@@ -243,7 +246,7 @@ async fn a_call_that_one_node_will_not_take_goes_to_another() {
 async fn lies_harm_the_liar_alone() {
     let (master, probe) = master().await;
     let mut peer = Impostor::node(master.local_addr(), "liar", &[ADD]).await.expect("is taken in");
-    let call = probe.add(1, 1).spawn();
+    let call = probe.add(1, 1).send();
     let id = peer.receive_request().await;
     let max = u64::from(u32::MAX);
     let lies = [
@@ -274,7 +277,7 @@ async fn what_a_peer_says_can_forge_no_line() {
         assert!(refused.contains("name"), "{refused}");
     }
     let mut peer = Impostor::node(master.local_addr(), "evil", &[ADD]).await.expect("is taken in");
-    let call = probe.add(1, 1).spawn();
+    let call = probe.add(1, 1).send();
     let id = peer.receive_request().await;
     let message = format!("\x1b[2J\r\u{202e}{}", "x".repeat(6_000));
     peer.send(&response(id, 1, outcome::PANICKED, &text(&message))).await;
@@ -360,7 +363,7 @@ fn long(length: u64) -> Vec<u8> {
 async fn answers_that_would_take_all_stack_or_memory_are_errors_of_their_calls_alone() {
     let (master, probe) = master().await;
     let mut peer = Impostor::node(master.local_addr(), "deep", &[CHAIN, MARKS]).await.expect("is taken in");
-    let call = probe.chain(Chain::new(3)).spawn();
+    let call = probe.chain(Chain::new(3)).send();
     let id = peer.receive_request().await;
     peer.send(&response(id, 1, outcome::VALUE, &[1; 15_000])).await;
     let error = failure(soon("the call", call).await);
@@ -368,7 +371,7 @@ async fn answers_that_would_take_all_stack_or_memory_are_errors_of_their_calls_a
     let CallError::Decode { source, .. } = &error else { panic!("{error:?}") };
     assert!(source.to_string().contains("nested more than 128 levels deep"), "{source}");
 
-    let call = probe.marks(vec![(); 3]).spawn();
+    let call = probe.marks(vec![(); 3]).send();
     let id = peer.receive_request().await;
     peer.send(&response(id, 1, outcome::VALUE, &long(1 << 62))).await;
     let error = failure(soon("the call", call).await);

@@ -62,7 +62,7 @@ async fn connections_of_one_address_that_hang_up_poison_no_call() {
         master.wait_for_nodes(6).await;
         let node = Node::builder().serve(QuickServer::new(Doubles)).slots(2).spawn(master.local_addr());
         let _node = node.await.expect("registers");
-        join_all((0..400).map(|number| quick.twice(number).spawn())).await
+        join_all((0..400).map(|number| quick.twice(number).send())).await
     };
     let answers = tokio::select! {
         answers = soon("the calls", calls) => answers,

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use distribution::{Access, Certificates, GoneReason, Master, NodeEvent, Token};
+use distribution::{Access, Certificates, Master, NodeEvent, Token, error::GoneReason};
 use distribution_tests::{
     process::{Process, example},
     soon,

@@ -19,7 +19,7 @@ use std::{
 };
 
 use distribution::{
-    Access, Certificates, Error, GoneReason, LocalCluster, Master, Node, NodeBuilder, NodeEvent, Token,
+    Access, Certificates, Error, LocalCluster, Master, Node, NodeBuilder, NodeEvent, Token, error::GoneReason,
 };
 use distribution_tests::{
     Held, ProbeClient, ProbeServer, Prober,
@@ -53,7 +53,7 @@ impl Stronghold {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("cluster.token");
         Token::issue(&file, Access::Nodes).expect("writes");
-        let master = Master::builder().handshake_failures(1000).token_file(&file).bind("127.0.0.1:0").await;
+        let master = Master::builder().max_handshake_failures(1000).token_file(&file).bind("127.0.0.1:0").await;
         Self { master: master.expect("binds"), file, _folder: Some(folder) }
     }
 
@@ -745,8 +745,8 @@ async fn only_so_many_may_wait_at_the_door() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("cluster.token");
     let token = Token::issue(&file, Access::Nodes).expect("writes");
-    let master = Master::builder().token_file(&file).handshakes_per_address(3);
-    let master = master.handshake_time(Duration::from_secs(3600)).bind("127.0.0.1:0").await.expect("binds");
+    let master = Master::builder().token_file(&file).max_handshakes_per_address(3);
+    let master = master.handshake_timeout(Duration::from_secs(3600)).bind("127.0.0.1:0").await.expect("binds");
     let mut silent = Vec::new();
     for _ in 0..5 {
         silent.push(TcpStream::connect(master.local_addr()).await.expect("connects"));
@@ -789,7 +789,7 @@ async fn only_so_many_may_wait_at_the_door_whatever_their_addresses() {
     let hold = tempfile::tempdir().expect("a folder");
     let file = hold.path().join("cluster.token");
     let token = Token::issue(&file, Access::Nodes).expect("writes");
-    let master = Master::builder().token_file(&file).handshakes(3).handshake_time(Duration::from_secs(3600));
+    let master = Master::builder().token_file(&file).max_handshakes(3).handshake_timeout(Duration::from_secs(3600));
     let master = master.bind("127.0.0.1:0").await.expect("binds");
     let mut silent = Vec::new();
     for last in 2..7 {
@@ -808,7 +808,7 @@ async fn whoever_takes_too_long_at_the_door_is_sent_away() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("cluster.token");
     Token::issue(&file, Access::Nodes).expect("writes");
-    let master = Master::builder().token_file(&file).handshake_time(Duration::from_secs(1));
+    let master = Master::builder().token_file(&file).handshake_timeout(Duration::from_secs(1));
     let master = master.bind("127.0.0.1:0").await.expect("binds");
     let mut silent = TcpStream::connect(master.local_addr()).await.expect("connects");
     let mut joiner = Joiner::greet(master.local_addr()).await;
@@ -827,7 +827,8 @@ async fn a_node_that_was_in_is_refused_for_good_by_its_master_alone() {
     hold.master.shutdown().await;
     // Somebody else has the port: the node does not believe it, and goes on trying.
     let stranger = Stronghold::with_token().await;
-    let other = Master::builder().token_file(&stranger.file).handshake_failures(1000).bind(addr).await.expect("binds");
+    let other =
+        Master::builder().token_file(&stranger.file).max_handshake_failures(1000).bind(addr).await.expect("binds");
     soon("the node to try", async {
         while other.stats().turned_away == 0 {
             tokio::task::yield_now().await;
@@ -854,7 +855,7 @@ async fn nobody_takes_over_another_nodes_id() {
     let mut events = master.events();
     let mut meeting = Meeting::new().await;
     let real = node().name("same").slots(1).spawn(master.local_addr()).await.expect("registers");
-    let held = probe.hold(meeting.addr(), "held".to_owned()).spawn();
+    let held = probe.hold(meeting.addr(), "held".to_owned()).send();
     let guest = meeting.guest("held").await;
     // The same name, and whatever it says, it says of itself: it answers the call that the other node has, by every
     // number that call could have.
@@ -887,7 +888,8 @@ async fn an_address_that_fails_has_to_wait() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("cluster.token");
     let token = Token::issue(&file, Access::Nodes).expect("writes");
-    let master = Master::builder().handshake_failures(2).token_file(&file).bind("127.0.0.1:0").await.expect("binds");
+    let master =
+        Master::builder().max_handshake_failures(2).token_file(&file).bind("127.0.0.1:0").await.expect("binds");
     let wrong = Inside { secret: [1; 32], ..Inside::of(token.expose()) }.token("node");
     let mut times = Vec::new();
     for _ in 0..5 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use distribution::{Access, Error, GoneReason, Master, Node, NodeEvent, PrincipalKind, Token};
+use distribution::{Access, Error, Master, Node, NodeEvent, PrincipalKind, Token, error::GoneReason};
 use distribution_tests::{
     ProbeClient, ProbeServer, Prober,
     impostor::{Impostor, Shown, registration, registration_that_shows},

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use distribution::{Access, CallError, Events, GoneReason, Master, NodeEvent, Token};
+use distribution::{Access, CallError, Events, Master, NodeEvent, Token, error::GoneReason};
 use distribution_tests::{
     ProbeClient,
     impostor::{preface, registration},

@@ -88,7 +88,7 @@ pub mod hidden {
     pub trait Service {}
     pub trait Caller {}
     pub struct Arc;
-    pub struct Stub;
+    pub struct RawClient;
     pub struct Routes;
     pub struct Method;
     pub enum Option {}

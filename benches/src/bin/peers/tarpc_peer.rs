@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Room for the largest payload and its header.
-const FRAME_LIMIT: usize = 64 * 1024 * 1024;
+const MAX_MESSAGE_SIZE: usize = 64 * 1024 * 1024;
 
 /// The default of 10 s might end a large call on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ where
     SinkItem: tarpc::serde::Serialize,
 {
     stream.set_nodelay(true).during("tarpc's connection cannot be set up")?;
-    let framed = LengthDelimitedCodec::builder().max_frame_length(FRAME_LIMIT).new_framed(stream);
+    let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_MESSAGE_SIZE).new_framed(stream);
     Ok(serde_transport::new(framed, Bincode::default()))
 }
 

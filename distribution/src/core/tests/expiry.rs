@@ -2,7 +2,7 @@
 
 use super::*;
 
-const NONE: &str = "no node: no node is registered at this master, and no such node joined within 5s. Start one, or set a longer `node_wait`";
+const NONE: &str = "no node: no node is registered at this master, and no such node joined within 5s. Start one, or set a longer `no_node_timeout`";
 
 #[test]
 fn they_wait_for_a_node_as_long_as_each_may() {
@@ -45,7 +45,7 @@ fn the_text_is_made_once_for_all_of_a_queue() {
     table.submit("a", call(&RARE));
     table.pass(SECOND);
     table.submit("b", call(&RARE));
-    let text = "no node: none of the 1 registered nodes serves it (n1), and no such node joined within 5s. Start one, or set a longer `node_wait`";
+    let text = "no node: none of the 1 registered nodes serves it (n1), and no such node joined within 5s. Start one, or set a longer `no_node_timeout`";
     assert_eq!(table.pass(SECOND * 4), [format!("end a: {text}")]);
     table.join("n2", slots(1));
     assert_eq!(table.pass(SECOND), [format!("end b: {text}")], "as the first was told");
@@ -68,7 +68,7 @@ fn a_label_that_no_node_has_is_named() {
 
 #[test]
 fn with_no_wait_they_end_at_once() {
-    let mut table = Table::with(|settings| settings.node_wait = Duration::ZERO);
+    let mut table = Table::with(|settings| settings.no_node_timeout = Duration::ZERO);
     let lines = table.submit("a", call(&COMPUTE));
     assert!(lines[0].starts_with("end a: no node: no node is registered at this master. Start a node"), "{lines:?}");
 }

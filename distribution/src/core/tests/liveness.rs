@@ -51,7 +51,7 @@ fn silence_does_not_count_while_the_master_was_stalled() {
 #[test]
 fn a_node_that_breaks_the_protocol_is_cut_off() {
     let mut table = Table::new().joined(&[("n1", 1), ("n2", 1)]);
-    table.nodes["n2"].1.complaint.set(Some("it does not read"));
+    table.nodes["n2"].1.violation.set(Some("it does not read"));
     let lines = table.pass(Duration::from_millis(300));
     assert_eq!(lines, ["cut off n2: it broke the protocol: it does not read", "n2 gone with 0"]);
 }

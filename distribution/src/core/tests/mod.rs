@@ -18,9 +18,9 @@ mod sources;
 
 use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Duration};
 
-use super::{Attempted, CallHandle, Core, Demand, Effect, Effects, Host, LinkHandle, Settings, Time, read_card};
+use super::{Attempted, Core, Demand, Effect, Effects, Host, HostCall, HostLink, Settings, Time, read_card};
 use crate::{
-    error::{CallError, GoneReason, Progress, Setback},
+    error::{CallError, CallStage, FailedAttempt, GoneReason},
     id::{CallId, NodeId},
     security::Principal,
     service::method::Method,
@@ -70,7 +70,7 @@ struct TableCall {
     sent: Cell<u32>,
 }
 
-impl CallHandle for Rc<TableCall> {
+impl HostCall for Rc<TableCall> {
     fn open(&self, _: u32) {}
 
     fn withdraw(&self, attempt: u32) -> bool {
@@ -86,16 +86,16 @@ impl CallHandle for Rc<TableCall> {
 struct TableLink {
     name: String,
     heard: Cell<Time>,
-    complaint: Cell<Option<&'static str>>,
+    violation: Cell<Option<&'static str>>,
 }
 
-impl LinkHandle for Rc<TableLink> {
+impl HostLink for Rc<TableLink> {
     fn heard(&self) -> Time {
         self.heard.get()
     }
 
-    fn complaint(&self, _: Time) -> Option<&'static str> {
-        self.complaint.get()
+    fn violation(&self, _: Time) -> Option<&'static str> {
+        self.violation.get()
     }
 }
 
@@ -150,7 +150,7 @@ struct Ask {
     method: &'static Method,
     demand: Demand,
     on: Option<&'static str>,
-    setbacks: Vec<Setback>,
+    failed_attempts: Vec<FailedAttempt>,
 }
 
 fn call(method: &'static Method) -> Ask {
@@ -166,7 +166,7 @@ fn call(method: &'static Method) -> Ask {
         retry_panics: false,
         size: 10,
     };
-    Ask { method, demand, on: None, setbacks: Vec::new() }
+    Ask { method, demand, on: None, failed_attempts: Vec::new() }
 }
 
 impl Ask {
@@ -221,7 +221,7 @@ struct Table {
     /// The newest attempt of each call that was sent.
     sent: BTreeMap<String, (String, u32)>,
     /// What befell calls that have ended.
-    setbacks: BTreeMap<String, Vec<Setback>>,
+    failed_attempts: BTreeMap<String, Vec<FailedAttempt>>,
     /// Links write what they are sent at once.
     writes: bool,
     /// Nodes of which nothing is heard.
@@ -236,9 +236,9 @@ impl Table {
     fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             heartbeat: SECOND,
-            node_wait: Duration::from_secs(5),
-            queue: 1000,
-            queue_bytes: 1 << 30,
+            no_node_timeout: Duration::from_secs(5),
+            max_queued_calls: 1000,
+            max_queued_bytes: 1 << 30,
             max_nodes: usize::MAX,
             max_nodes_per_credential: usize::MAX,
             slow_start: u32::MAX,
@@ -254,7 +254,7 @@ impl Table {
             nodes: BTreeMap::new(),
             calls: BTreeMap::new(),
             sent: BTreeMap::new(),
-            setbacks: BTreeMap::new(),
+            failed_attempts: BTreeMap::new(),
             writes: true,
             silent: Vec::new(),
         }
@@ -289,8 +289,8 @@ impl Table {
                 format!("grant {upto} of {}#{attempt} on {}", self.name(id), link.name)
             }
             Effect::Cancel { link, id, attempt } => format!("cancel {}#{attempt} on {}", self.name(id), link.name),
-            Effect::End { call, end, setbacks } => {
-                self.setbacks.insert(call.name.clone(), setbacks);
+            Effect::End { call, end, failed_attempts } => {
+                self.failed_attempts.insert(call.name.clone(), failed_attempts);
                 format!(
                     "end {}: {}",
                     call.name,
@@ -315,7 +315,7 @@ impl Table {
     }
 
     fn join(&mut self, name: &str, node: Node) -> Vec<String> {
-        let link = Rc::new(TableLink { name: name.to_owned(), heard: Cell::new(self.now), complaint: Cell::new(None) });
+        let link = Rc::new(TableLink { name: name.to_owned(), heard: Cell::new(self.now), violation: Cell::new(None) });
         let id = self.core.new_node_id();
         self.nodes.insert(name.to_owned(), (id, Rc::clone(&link)));
         let registration = Registration {
@@ -324,7 +324,7 @@ impl Table {
             slots: node.slots,
             busy: node.busy,
             async_limit: node.async_limit,
-            frame_limit: 65_536,
+            max_message_size: 65_536,
             labels: node.labels,
             methods: node.serves.iter().map(|method| offer(method)).collect(),
         };
@@ -347,12 +347,13 @@ impl Table {
     }
 
     fn submit(&mut self, name: &str, ask: Ask) -> Vec<String> {
-        let Ask { method, mut demand, on, setbacks } = ask;
+        let Ask { method, mut demand, on, failed_attempts } = ask;
         demand.node = on.map(|node| self.node(node));
         let handle = Rc::new(TableCall { name: name.to_owned(), count: demand.count, sent: Cell::new(0) });
         let mut id = CallId(0);
         let given = Rc::clone(&handle);
-        let lines = self.bring(|core, now, effects| id = core.submit(now, given, method, demand, setbacks, effects));
+        let lines =
+            self.bring(|core, now, effects| id = core.submit(now, given, method, demand, failed_attempts, effects));
         self.calls.insert(name.to_owned(), (id, handle));
         lines
     }
@@ -459,10 +460,10 @@ fn brief(error: &CallError) -> String {
         CallError::Panicked { node, .. } => format!("panicked on {}", node.name),
         CallError::NoNode { wanted, .. } => format!("no node: {wanted}"),
         CallError::Overloaded { queued, limit, unit, .. } => format!("overloaded: {queued} of {limit} {unit}"),
-        CallError::TimedOut { progress, .. } => match progress {
-            Progress::Queued => "timed out, queued".to_owned(),
-            Progress::Retrying(node) => format!("timed out, to be repeated after {}", node.name),
-            Progress::Sent(node) => format!("timed out on {}", node.name),
+        CallError::TimedOut { stage, .. } => match stage {
+            CallStage::Queued => "timed out, queued".to_owned(),
+            CallStage::Retrying(node) => format!("timed out, to be repeated after {}", node.name),
+            CallStage::Sent(node) => format!("timed out on {}", node.name),
         },
         CallError::Poisoned { nodes, .. } => format!("poisoned by {} nodes", nodes.len()),
         other => other.to_string(),

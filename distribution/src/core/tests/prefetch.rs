@@ -30,7 +30,7 @@ fn a_call_of_unknown_or_long_time_is_not_sent_ahead() {
 
 #[test]
 fn no_more_than_512_wait_on_a_node() {
-    let mut table = Table::with(|settings| settings.queue = 10_000).joined(&[("n1", 2)]);
+    let mut table = Table::with(|settings| settings.max_queued_calls = 10_000).joined(&[("n1", 2)]);
     table.teach(&COMPUTE, SHORT);
     let sent: usize = (0..1000).map(|number| table.submit(&format!("c{number}"), call(&COMPUTE)).len()).sum();
     assert_eq!(sent, 2 + 512);

@@ -89,7 +89,7 @@ fn a_node_full_of_compute_calls_takes_async_ones_that_wait_behind() {
 
 #[test]
 fn the_queue_is_bounded_in_calls() {
-    let mut table = Table::with(|settings| settings.queue = 2).joined(&[("n1", 1)]);
+    let mut table = Table::with(|settings| settings.max_queued_calls = 2).joined(&[("n1", 1)]);
     for name in ["x", "a", "b"] {
         table.submit(name, call(&COMPUTE));
     }
@@ -102,7 +102,7 @@ fn the_queue_is_bounded_in_calls() {
 
 #[test]
 fn the_queue_is_bounded_in_bytes() {
-    let mut table = Table::with(|settings| settings.queue_bytes = 100).joined(&[("n1", 1)]);
+    let mut table = Table::with(|settings| settings.max_queued_bytes = 100).joined(&[("n1", 1)]);
     table.submit("x", call(&COMPUTE).size(1000));
     assert_eq!(table.submit("a", call(&COMPUTE).size(60)), NOTHING);
     assert_eq!(table.submit("b", call(&COMPUTE).size(50)), ["end b: overloaded: 60 of 100 bytes of arguments"]);
@@ -111,7 +111,7 @@ fn the_queue_is_bounded_in_bytes() {
 
 #[test]
 fn patient_calls_do_not_count_against_the_limits() {
-    let limits = |settings: &mut Settings| (settings.queue, settings.queue_bytes) = (1, 100);
+    let limits = |settings: &mut Settings| (settings.max_queued_calls, settings.max_queued_bytes) = (1, 100);
     let mut table = Table::with(limits).joined(&[("n1", 1)]);
     table.submit("x", call(&COMPUTE));
     for name in ["p1", "p2", "p3"] {
@@ -125,7 +125,7 @@ fn patient_calls_do_not_count_against_the_limits() {
 
 #[test]
 fn a_call_that_was_given_back_goes_before_those_made_after_it() {
-    let mut table = Table::with(|settings| settings.queue = 1).joined(&[("n1", 1)]);
+    let mut table = Table::with(|settings| settings.max_queued_calls = 1).joined(&[("n1", 1)]);
     table.submit("x", call(&COMPUTE));
     table.submit("a", call(&COMPUTE));
     let given_back = table.refuse("x", Refusal::Returned);
@@ -136,7 +136,7 @@ fn a_call_that_was_given_back_goes_before_those_made_after_it() {
 
 #[test]
 fn a_call_that_may_have_run_is_let_into_a_full_queue() {
-    let mut table = Table::with(|settings| settings.queue = 1).joined(&[("n1", 1), ("n2", 1)]);
+    let mut table = Table::with(|settings| settings.max_queued_calls = 1).joined(&[("n1", 1), ("n2", 1)]);
     table.submit("x", call(&AGAIN).on("n2"));
     table.submit("a", call(&AGAIN));
     table.submit("b", call(&AGAIN));

@@ -67,7 +67,7 @@ fn nodes_whose_name_is_anothers_are_displaced_in_slices() {
         slots: 1,
         busy: 0,
         async_limit: 1,
-        frame_limit: 65_536,
+        max_message_size: 65_536,
         labels: Vec::new(),
         methods: vec![offer(&COMPUTE)],
     };

@@ -30,7 +30,7 @@ fn an_idempotent_call_is_repeated_elsewhere_after_a_while() {
     assert_eq!(table.pass(Duration::from_millis(79)), NOTHING);
     assert_eq!(table.pass(Duration::from_millis(42)), ["send a#2 to n2"]);
     assert_eq!(table.answer("a"), ["end a: value from n2"]);
-    assert_eq!(table.setbacks["a"].len(), 1);
+    assert_eq!(table.failed_attempts["a"].len(), 1);
 }
 
 /// Loses a call again and again, and says how it ends.
@@ -73,8 +73,8 @@ fn a_call_that_was_lost_with_its_batch_has_all_its_attempts() {
     table.join("n2", slots(1));
     assert_eq!(table.dies("n1"), ["n1 gone with 2", "end batch: lost with n1, attempts 1"]);
     assert_eq!(table.core.stats().failed, 0, "its calls are made again");
-    let setbacks = table.setbacks["batch"].clone();
-    let single = Ask { setbacks, ..call(&AGAIN) };
+    let failed_attempts = table.failed_attempts["batch"].clone();
+    let single = Ask { failed_attempts, ..call(&AGAIN) };
     assert_eq!(table.submit("a", single), ["send a#2 to n2"], "at once, for the batch is not repeated");
     for (node, next) in [("n2", "n3"), ("n3", "n4")] {
         table.join(next, slots(1));

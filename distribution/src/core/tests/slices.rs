@@ -28,7 +28,7 @@ fn a_node_with_many_calls_in_flight_goes_in_slices() {
     let first = table.dies("n1");
     assert!(only(&first, "end").len() <= 1, "{first:?}");
     assert!(ticks(&mut table).iter().all(|count| *count <= 1));
-    assert_eq!(table.setbacks.len(), 6, "each has ended");
+    assert_eq!(table.failed_attempts.len(), 6, "each has ended");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_node_that_many_calls_wait_for_leaves_in_slices() {
     assert!((1..=4).contains(&only(&first, "end").len()), "{first:?}");
     assert_eq!(table.submit("any", call(&COMPUTE)), ["send any#1 to n2"], "others come in between");
     assert!(ticks(&mut table).iter().all(|count| *count <= 4));
-    assert_eq!(table.setbacks.len(), 20);
+    assert_eq!(table.failed_attempts.len(), 20);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn where_no_node_comes_all_of_them_expire() {
     table.now += SECOND * 5;
     let counts = ticks(&mut table);
     assert!(counts.iter().all(|count| *count <= 4), "{counts:?}");
-    assert_eq!(table.setbacks.len(), 20, "each has ended");
+    assert_eq!(table.failed_attempts.len(), 20, "each has ended");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn nodes_that_are_cut_off_together_are_cut_off_one_after_the_other() {
         let nodes: Vec<(&'static str, u32)> = names.iter().map(|name| (*name, 1)).collect();
         let mut table = Table::new().joined(&nodes);
         for name in &names {
-            table.nodes[*name].1.complaint.set(Some("it does not read"));
+            table.nodes[*name].1.violation.set(Some("it does not read"));
         }
         let lines = table.pass(Duration::from_millis(600));
         assert_eq!(only(&lines, "cut off").len(), 400);
@@ -186,7 +186,7 @@ fn a_view_of_labels_fills_some_nodes_at_a_time_while_others_come_and_go() {
 
 /// Nine nodes of one slot with one label, of which the first two are busy, and no call may wait.
 fn nine_with_two_busy() -> Table {
-    let mut table = Table::with(|settings| (settings.slice, settings.queue) = (2, 0));
+    let mut table = Table::with(|settings| (settings.slice, settings.max_queued_calls) = (2, 0));
     for number in 0..9 {
         table.join(&format!("n{number}"), slots(1).label("os", "linux"));
     }
@@ -270,7 +270,7 @@ fn a_key_has_its_node_among_those_with_the_labels_once_all_are_known() {
 
 #[test]
 fn calls_for_labels_that_no_node_has_together_are_told_so_once_that_is_known() {
-    let mut table = Table::with(|settings| (settings.slice, settings.node_wait) = (2, Duration::ZERO));
+    let mut table = Table::with(|settings| (settings.slice, settings.no_node_timeout) = (2, Duration::ZERO));
     for number in 0..8 {
         let node = slots(1).label("gpu", if number % 2 == 0 { "yes" } else { "no" });
         table.join(&format!("n{number}"), node.label("zone", if number % 2 == 0 { "east" } else { "west" }));
@@ -286,7 +286,7 @@ fn calls_for_labels_that_no_node_has_together_are_told_so_once_that_is_known() {
 
 #[test]
 fn a_node_that_leaves_while_its_view_is_filled_is_in_none() {
-    let mut table = Table::with(|settings| (settings.slice, settings.queue) = (2, 0));
+    let mut table = Table::with(|settings| (settings.slice, settings.max_queued_calls) = (2, 0));
     for name in ["n0", "n1", "n2"] {
         table.join(name, slots(1).label("os", "linux"));
     }
@@ -327,7 +327,7 @@ fn a_view_is_filled_while_a_node_leaves_that_many_calls_wait_for() {
 
 #[test]
 fn once_a_view_is_whole_the_queue_is_as_long_as_it_may_be() {
-    let mut table = Table::with(|settings| (settings.slice, settings.queue) = (2, 0));
+    let mut table = Table::with(|settings| (settings.slice, settings.max_queued_calls) = (2, 0));
     for name in ["n0", "n1", "n2"] {
         table.join(name, slots(1).label("os", "linux"));
     }
@@ -394,8 +394,8 @@ fn all_calls_that_avoid_nodes_have_their_turn_while_nodes_leave_in_a_row() {
         let name = format!("n{number}");
         let addr = SocketAddr::from(([10, 0, 0, 1], 1));
         let node = NodeIdentity { id: table.node(&name), name: name.into(), addr };
-        let setbacks = vec![Setback { attempt: 1, node, source: None, cause: Cause::Refused("is busy") }];
-        table.submit(&format!("c{number}"), Ask { setbacks, ..call(&COMPUTE) });
+        let failed_attempts = vec![FailedAttempt { attempt: 1, node, source: None, cause: Cause::Refused("is busy") }];
+        table.submit(&format!("c{number}"), Ask { failed_attempts, ..call(&COMPUTE) });
     }
     ticks(&mut table);
     let last = *table.core.queues.avoiding.last().expect("they wait");

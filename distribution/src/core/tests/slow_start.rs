@@ -55,7 +55,7 @@ fn a_node_that_answers_nothing_holds_few_calls_whatever_it_claims() {
 fn it_holds_few_calls_however_long_these_run_elsewhere() {
     for (millis, seconds) in [(10, 10), (400, 10), (600, 10), (1000, 10), (5000, 30)] {
         for answers in [false, true] {
-            let mut table = Table::with(|settings| (settings.slow_start, settings.queue) = (16, 5000));
+            let mut table = Table::with(|settings| (settings.slow_start, settings.max_queued_calls) = (16, 5000));
             table.join("n1", slots(4));
             table.teach(&COMPUTE, Duration::from_millis(millis));
             table.join("liar", slots(1024));
@@ -130,7 +130,8 @@ fn a_node_whose_calls_take_an_hour_is_full_after_some_heartbeats() {
     assert_eq!(submit(&mut table, 0, 64, &COMPUTE), 16);
     assert_eq!(only(&table.pass(SECOND * 3), "send").len(), 48);
     // As many as can be claimed take a few heartbeats more.
-    let mut table = Table::with(|settings| (settings.slow_start, settings.queue) = (16, 2000)).joined(&[("n1", 1024)]);
+    let mut table =
+        Table::with(|settings| (settings.slow_start, settings.max_queued_calls) = (16, 2000)).joined(&[("n1", 1024)]);
     table.teach(&COMPUTE, HOUR);
     submit(&mut table, 0, 1024, &COMPUTE);
     table.pass(SECOND * 8);

@@ -38,7 +38,7 @@ use turns::{Line, Turns};
 
 use crate::{
     config::Limits,
-    wire::{guard::MasterGuard, hello::HelloError},
+    wire::{authenticator::MasterAuthenticator, hello::HelloError},
 };
 
 /// Addresses of which anything is remembered, in each respect. Those that are beyond it make the oldest be forgotten.
@@ -55,7 +55,7 @@ const REFUSED: usize = 4;
 /// What a master knows of peers that are not authenticated yet, and of where they come from.
 #[derive(Debug)]
 pub(super) struct Admission {
-    pub(super) guard: MasterGuard,
+    pub(super) authenticator: MasterAuthenticator,
     limits: Limits,
     places: Mutex<Places<CancellationToken>>,
     turns: Mutex<Turns>,
@@ -89,16 +89,16 @@ impl Noted {
 }
 
 impl Admission {
-    pub(super) fn new(guard: MasterGuard, limits: Limits) -> Arc<Self> {
+    pub(super) fn new(authenticator: MasterAuthenticator, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
-            guard,
+            authenticator,
             limits,
             places: Mutex::new(Places::new(&limits)),
             turns: Mutex::default(),
-            refused: Semaphore::new(limits.handshakes.saturating_mul(REFUSED).min(Semaphore::MAX_PERMITS)),
-            failures: Mutex::new(Failures::new(limits.handshake_failures)),
+            refused: Semaphore::new(limits.max_handshakes.saturating_mul(REFUSED).min(Semaphore::MAX_PERMITS)),
+            failures: Mutex::new(Failures::new(limits.max_handshake_failures)),
             refused_for_now: Mutex::new(Failures::new(REFUSED_FOR_NOW)),
-            signatures: Signatures::new(limits.handshakes_per_second),
+            signatures: Signatures::new(limits.max_handshakes_per_second),
             sampled: Mutex::new(Sampled::new(Instant::now())),
             turned_away: AtomicU64::new(0),
             registration_bytes: AtomicU64::new(0),
@@ -119,19 +119,19 @@ impl Admission {
 
     /// What a handshake is given before a newcomer that has as many may take its place.
     fn grace(&self) -> Duration {
-        lock(&self.turns).grace().min(self.limits.handshake_time / 2)
+        lock(&self.turns).grace().min(self.limits.handshake_timeout / 2)
     }
 
     /// When somebody from there who found no room may come again, each a little later than the one before.
     pub(super) fn turn(&self, addr: IpAddr, no_room: NoRoom) -> Duration {
-        let Limits { handshakes, handshakes_per_address, .. } = self.limits;
+        let Limits { max_handshakes, max_handshakes_per_address, .. } = self.limits;
         let now = Instant::now();
         let mut turns = lock(&self.turns);
         let address = Origin::from(addr).address;
-        let own = turns.next(Line::Address(address), handshakes_per_address.min(handshakes), now);
+        let own = turns.next(Line::Address(address), max_handshakes_per_address.min(max_handshakes), now);
         match no_room {
             NoRoom::AtAddress => own,
-            NoRoom::AtAll => own.max(turns.next(Line::All, handshakes, now)),
+            NoRoom::AtAll => own.max(turns.next(Line::All, max_handshakes, now)),
         }
     }
 
@@ -268,8 +268,9 @@ mod tests {
     use super::*;
 
     fn admission() -> Arc<Admission> {
-        let limits = Limits { handshakes: 4, handshakes_per_address: 2, handshake_failures: 3, ..Limits::default() };
-        Admission::new(MasterGuard::Open, limits)
+        let limits =
+            Limits { max_handshakes: 4, max_handshakes_per_address: 2, max_handshake_failures: 3, ..Limits::default() };
+        Admission::new(MasterAuthenticator::Open, limits)
     }
 
     fn addr(last: u8) -> IpAddr {

@@ -1,4 +1,4 @@
-//! The places for pending handshakes: who gets one, and who gives one up for it. Pure: time comes in, and it ends nobody
+//! The places for pending max_handshakes: who gets one, and who gives one up for it. Pure: time comes in, and it ends nobody
 //! itself.
 
 use std::{net::IpAddr, time::Duration};
@@ -50,8 +50,8 @@ pub(in crate::master) enum NoRoom {
 impl<T> Places<T> {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            limit: limits.handshakes,
-            limit_per_address: limits.handshakes_per_address,
+            limit: limits.max_handshakes,
+            limit_per_address: limits.max_handshakes_per_address,
             next: 0,
             unknown: Pending::default(),
             known: Pending::default(),
@@ -144,8 +144,8 @@ mod tests {
 
     use super::*;
 
-    fn places(handshakes: usize, handshakes_per_address: usize) -> Places<()> {
-        Places::new(&Limits { handshakes, handshakes_per_address, ..Limits::default() })
+    fn places(max_handshakes: usize, max_handshakes_per_address: usize) -> Places<()> {
+        Places::new(&Limits { max_handshakes, max_handshakes_per_address, ..Limits::default() })
     }
 
     fn addr(text: &str) -> IpAddr {
@@ -281,7 +281,7 @@ mod tests {
         let (mut under_way, mut tries, mut done) = (Vec::new(), 0, 0);
         for millisecond in 0..6_000_u32 {
             let now = begin + Duration::from_millis(millisecond.into());
-            while silent.front().is_some_and(|(since, _)| now.duration_since(*since) >= limits.handshake_time) {
+            while silent.front().is_some_and(|(since, _)| now.duration_since(*since) >= limits.handshake_timeout) {
                 silent.pop_front().map(|(_, number)| places.remove(number));
             }
             let attacker = attackers[millisecond as usize % attackers.len()];

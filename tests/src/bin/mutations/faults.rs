@@ -107,7 +107,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "labelled.view.set(member, before, &Standing { free: before.free, ..*after });",
     ),
     fault("a node that rests gets calls", "health.rs", "!self.is_resting && self.allowance", "self.allowance"),
-    fault("silence counts although the master was stalled", "liveness.rs", "self.liveness.amnesty = now;", ""),
+    fault("silence counts although the master was stalled", "liveness.rs", "self.liveness.stall_grace = now;", ""),
     fault(
         "nodes that fall silent together are given up at once",
         "liveness.rs",
@@ -257,13 +257,13 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "avoided nodes are not avoided",
         "schedule.rs",
-        "if call.setbacks.is_empty() && call.beside.is_none() {",
+        "if call.failed_attempts.is_empty() && call.beside.is_none() {",
         "if true {",
     ),
     fault(
         "a call may go back to the source that it was lost with",
         "schedule.rs",
-        "call.setbacks.iter().filter_map(|setback| setback.source).collect()",
+        "call.failed_attempts.iter().filter_map(|failed_attempt| failed_attempt.source).collect()",
         "Vec::new()",
     ),
     fault(

@@ -37,12 +37,12 @@ use crate::hash::key_of;
 use crate::security::{Certificates, Contents, OnTrouble, TOKEN_VARIABLE, Token, Watched, token_file};
 use crate::{
     error::Error,
-    security::{Access, Choices, beyond_loopback},
+    security::{Access, SecurityConfig, beyond_loopback},
 };
 
 /// What a master demands of those that dial it.
 #[derive(Clone)]
-pub(crate) enum MasterGuard {
+pub(crate) enum MasterAuthenticator {
     /// Nothing: only this machine reaches it, or its owner wants it so.
     Open,
     #[cfg(feature = "tls")]
@@ -80,7 +80,7 @@ impl CertificateFiles {
     }
 }
 
-impl fmt::Debug for MasterGuard {
+impl fmt::Debug for MasterAuthenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -105,9 +105,9 @@ impl From<HelloError> for TurnedAway {
     }
 }
 
-impl MasterGuard {
+impl MasterAuthenticator {
     /// Reads or makes the files that the choices name.
-    pub(crate) fn new(choices: &Choices) -> Result<Self, Error> {
+    pub(crate) fn new(choices: &SecurityConfig) -> Result<Self, Error> {
         choices.check()?;
         #[cfg(feature = "tls")]
         if let Some(file) = &choices.token_file {
@@ -355,7 +355,7 @@ async fn end_of(stream: &TcpStream) {
 }
 
 /// What a node shows to its master, and demands of it.
-pub(crate) enum NodeGuard {
+pub(crate) enum NodeAuthenticator {
     /// Nothing, and so on this machine alone, unless its owner wants it otherwise.
     Open { insecure: bool },
     #[cfg(feature = "tls")]
@@ -380,12 +380,12 @@ impl TokenClient {
     }
 }
 
-impl NodeGuard {
+impl NodeAuthenticator {
     /// Reads what the choices name; where they name nothing, the environment.
     ///
     /// `name` is the node's: a file may hold a token for it.
     #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "no token is for a name then"))]
-    pub(crate) fn new(choices: &Choices, name: &str) -> Result<Self, Error> {
+    pub(crate) fn new(choices: &SecurityConfig, name: &str) -> Result<Self, Error> {
         choices.check()?;
         #[cfg(feature = "tls")]
         if !choices.insecure {

@@ -24,8 +24,8 @@ use crate::{
     id::NodeId,
     text::{LONGEST, in_one_line},
     wire::{
+        authenticator::NodeAuthenticator,
         channel::Channel,
-        guard::NodeGuard,
         hello::{Concern, Finality, HelloError, Registration, Verdict, introduce},
     },
 };
@@ -70,7 +70,7 @@ pub(super) fn start_thread(
             let link = runtime.spawn(async move {
                 // Also if what follows panics.
                 let _end = End(Arc::clone(&setup.alarm));
-                enroll(setup, wishes).await;
+                stay_registered(setup, wishes).await;
             });
             supervised.run(&signals, runtime.handle());
             // A handler may still block one of the threads; it must not keep this one.
@@ -111,14 +111,14 @@ impl fmt::Display for Failure {
     }
 }
 
-async fn enroll(setup: Setup, mut wishes: watch::Receiver<Wish>) {
+async fn stay_registered(setup: Setup, mut wishes: watch::Receiver<Wish>) {
     let mut backoff = Backoff::default();
     let mut complained = String::new();
     let mut was_registered = false;
     let end = loop {
         let mut asked = None;
         let dialled = tokio::select! {
-            dialled = dial(&setup.guard, &setup.master) => dialled,
+            dialled = dial(&setup.authenticator, &setup.master) => dialled,
             () = wished_away(&mut wishes) => break None,
             () = setup.users.ended() => break Some(Final::RuntimeEnded),
         };
@@ -212,8 +212,8 @@ pub(super) struct Registered {
 }
 
 /// Connects to what is the master, as far as it can be asked to prove it.
-pub(super) async fn dial(guard: &NodeGuard, master: &str) -> Result<Channel, Failure> {
-    let stream = match timeout(DIAL_TIME, connect(guard, master)).await {
+pub(super) async fn dial(authenticator: &NodeAuthenticator, master: &str) -> Result<Channel, Failure> {
+    let stream = match timeout(DIAL_TIME, connect(authenticator, master)).await {
         Ok(connected) => connected?,
         Err(_) => return Err(Failure::Passing(format!("no answer to the connection within {DIAL_TIME:?}"))),
     };
@@ -221,13 +221,13 @@ pub(super) async fn dial(guard: &NodeGuard, master: &str) -> Result<Channel, Fai
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
-    guard.join(stream, host(master)).await.map_err(|error| failure(&error, guard))
+    authenticator.join(stream, host(master)).await.map_err(|error| failure(&error, authenticator))
 }
 
-async fn connect(guard: &NodeGuard, master: &str) -> Result<TcpStream, Failure> {
+async fn connect(authenticator: &NodeAuthenticator, master: &str) -> Result<TcpStream, Failure> {
     let failed = |error| Failure::Passing(format!("cannot connect: {error}"));
     let addrs: Vec<_> = lookup_host(master).await.map_err(failed)?.collect();
-    match guard.check_addresses(&addrs) {
+    match authenticator.check_addresses(&addrs) {
         // The very ones that were looked at: a name may mean others the next moment.
         Ok(()) => TcpStream::connect(&addrs[..]).await.map_err(failed),
         Err(addr) => Err(Failure::Final { reason: Final::Insecure(addr.to_string()), at_first: true }),
@@ -242,27 +242,29 @@ fn host(address: &str) -> &str {
 
 async fn register(setup: &Setup, channel: Channel) -> Result<Registered, Failure> {
     let registration = Registration { busy: setup.stale.load(Ordering::Relaxed), ..setup.registration.clone() };
-    register_as(&registration, channel, &setup.guard).await
+    register_as(&registration, channel, &setup.authenticator).await
 }
 
-/// Registers on a connection that was opened by this guard.
+/// Registers on a connection that was opened with this authenticator.
 pub(super) async fn register_as(
     registration: &Registration,
     mut channel: Channel,
-    guard: &NodeGuard,
+    authenticator: &NodeAuthenticator,
 ) -> Result<Registered, Failure> {
     match introduce(&mut channel, registration).await {
-        Ok(Verdict::Welcome { node, heartbeat, silence, frame_limit }) => Ok(Registered {
+        Ok(Verdict::Welcome { node, heartbeat, silence, max_message_size }) => Ok(Registered {
             channel,
             id: NodeId::from_bits(node),
             heartbeat: from_micros(heartbeat).max(Duration::from_millis(1)),
             // Less than two heartbeats of silence is no silence.
             silence: from_micros(silence).max(from_micros(heartbeat).saturating_mul(2)),
-            reply_limit: usize::try_from(frame_limit).unwrap_or(usize::MAX).min(crate::config::LARGEST_FRAME_LIMIT),
+            reply_limit: usize::try_from(max_message_size)
+                .unwrap_or(usize::MAX)
+                .min(crate::config::LARGEST_MESSAGE_LIMIT),
         }),
         Ok(Verdict::Refused { reason, for_good: true }) => {
             let reason = Final::Refused(in_one_line(&reason, LONGEST));
-            Err(Failure::Final { reason, at_first: !guard.knows_master() || guard.may_change() })
+            Err(Failure::Final { reason, at_first: !authenticator.knows_master() || authenticator.may_change() })
         }
         Ok(Verdict::Busy { retry_after }) => Err(Failure::Busy(from_micros(retry_after))),
         Ok(Verdict::Refused { reason, for_good: false }) => {
@@ -272,14 +274,14 @@ pub(super) async fn register_as(
             let reason = Final::Protocol(format!("this node's own registration is too long: {error}"));
             Err(Failure::Final { reason, at_first: false })
         }
-        Err(error) => Err(failure(&error, guard)),
+        Err(error) => Err(failure(&error, authenticator)),
     }
 }
 
 /// What an error means for the node. What a master that has not proven to be one says may be anybody's words who has got
 /// its port, so it ends no node that has been registered. Nor does the refusal of a credential that is in a file: that may
 /// be replaced later than the master's own.
-fn failure(error: &HelloError, guard: &NodeGuard) -> Failure {
+fn failure(error: &HelloError, authenticator: &NodeAuthenticator) -> Failure {
     #[cfg(feature = "tls")]
     if let HelloError::Busy(again) = error {
         return Failure::Busy(*again);
@@ -287,7 +289,8 @@ fn failure(error: &HelloError, guard: &NodeGuard) -> Failure {
     let text = error.to_string();
     let at_first = match error.finality() {
         Finality::Ever => {
-            !guard.knows_master() || (guard.may_change() && matches!(error.is_about(), Concern::Admission))
+            !authenticator.knows_master()
+                || (authenticator.may_change() && matches!(error.is_about(), Concern::Admission))
         }
         Finality::AtFirst => true,
         Finality::Passing => return Failure::Passing(text),
