@@ -31,7 +31,7 @@ fn layer(module: &str) -> Option<u32> {
         "many" => 3,
         "core" => 3,
         "node" | "master" => 4,
-        "local" | "fuzzing" | "simulation" => 5,
+        "local" | "fuzzing" | "simulation" | "guide" => 5,
         "lib" => 6,
         _ => return None,
     })
