@@ -1,5 +1,5 @@
-//! What the examples have in common. Each is a file beside this one; run it as
-//! `cargo run --release --example palindromes`.
+//! What the examples share. Run each as `cargo run --release --example palindromes`. Those that need a large dependency
+//! are packages of their own, in folders beside this file; the others are files beside it.
 //!
 //! `palindromes` and `arith` spell out how a master, a node and a local cluster are started. The others leave that to
 //! [`run`], so that they hold nothing but their subject.
@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use distribution::{
     Certificates, LocalCluster, Master, MasterBuilder, Node, NodeBuilder, Service, progress::LogWriter,
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Where the work is done: in this process, or on nodes elsewhere.
 #[derive(Args, Debug)]
@@ -161,11 +161,26 @@ async fn run_at<S: Service>(
     Ok(())
 }
 
-/// Writes logs to standard error, beside the bars of `.progress()`: those that `RUST_LOG` asks for, or these.
-pub fn start_logs(unless_told: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(unless_told));
+/// Writes logs to standard error, beside the bars of `.progress()`: those that `RUST_LOG` selects, or else those that
+/// `default` selects. Both have the form `warn,distribution=info`.
+///
+/// # Panics
+///
+/// If `default` is not valid.
+#[allow(clippy::print_stderr, reason = "there are no logs yet")]
+pub fn start_logs(default: &str) {
+    let default: Targets = default.parse().expect("the default filter is valid");
+    let filter = match std::env::var("RUST_LOG").map(|text| text.parse::<Targets>()) {
+        Ok(Ok(filter)) => filter,
+        Ok(Err(error)) => {
+            eprintln!("warning: RUST_LOG is ignored, because it is not valid: {error}");
+            default
+        }
+        Err(_) => default,
+    };
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogWriter::new).with_ansi(colours).init();
+    let layer = tracing_subscriber::fmt::layer().with_writer(LogWriter::new).with_ansi(colours);
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
 }
 
 /// Prints an error with its causes.

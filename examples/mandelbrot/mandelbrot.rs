@@ -9,7 +9,7 @@
 //! mandelbrot node --master 127.0.0.1:3000        # twice
 //! ```
 //!
-//! The picture beside this file was painted by
+//! `examples/mandelbrot.png` was painted by
 //!
 //! ```text
 //! mandelbrot --width 640 --height 400 --centre-x -0.7469 --centre-y 0.1151 --zoom 450
