@@ -23,10 +23,10 @@ pub(crate) struct Demand {
     /// Hash of the key whose calls are to go to the same node.
     pub(crate) affinity: Option<u64>,
     /// A call whose node this one must not run on: it is made a second time for that call.
-    pub(crate) beside: Option<CallId>,
+    pub(crate) hedge_of: Option<CallId>,
     /// Whether it may wait although the queue is full, because its maker makes no more meanwhile. It does not count
     /// against the queue's limits either.
-    pub(crate) patient: bool,
+    pub(crate) exempt_from_limits: bool,
     /// How often it may be sent, if it may be repeated at all.
     pub(crate) attempts: Option<u32>,
     /// Whether a panic may be tried elsewhere, if the method is idempotent.
@@ -60,7 +60,7 @@ pub(super) struct CallEntry<H: Host> {
     pub(super) seq: Seq,
     pub(super) stage: Stage,
     /// The node that the same call is on already.
-    pub(super) beside: Option<NodeId>,
+    pub(super) hedged_on: Option<NodeId>,
     /// How many calls of a batch its node has kept, if it has given the others back.
     pub(super) kept: Option<u32>,
     /// How many calls of a batch its node may have started: it was told to start no more.
@@ -111,7 +111,7 @@ impl<H: Host> CallEntry<H> {
     }
 
     pub(super) fn waiting(&self, id: CallId) -> Waiting {
-        Waiting { seq: self.seq, id, size: self.demand.size, is_limited: !self.demand.patient }
+        Waiting { seq: self.seq, id, size: self.demand.size, is_limited: !self.demand.exempt_from_limits }
     }
 
     /// Whether it goes to one node only, which the caller named.

@@ -18,7 +18,7 @@ use crate::{
 
 /// What a node said of itself.
 #[derive(Debug)]
-pub(crate) struct NodeCard {
+pub(crate) struct NodeProfile {
     pub(super) name: Arc<str>,
     pub(super) instance: u128,
     pub(super) slots: u32,
@@ -32,7 +32,7 @@ pub(crate) struct NodeCard {
 
 /// The methods that a node serves, and their texts. Nodes that serve the same share one.
 #[derive(Debug)]
-pub(crate) struct Catalogue {
+pub(crate) struct MethodSet {
     pub(super) methods: Arc<BTreeMap<MethodId, MethodKind>>,
     /// Hash of what is shown of types, which ids do not cover. Nodes that show another text for the same methods do not
     /// share a catalogue, or the first of them would speak for all.
@@ -45,9 +45,12 @@ pub(crate) struct Catalogue {
 }
 
 /// Sorts what the registration of a peer says.
-pub(crate) fn read(registration: Registration, principal: Principal) -> (Arc<NodeCard>, Arc<Catalogue>) {
+pub(crate) fn split_registration(
+    registration: Registration,
+    principal: Principal,
+) -> (Arc<NodeProfile>, Arc<MethodSet>) {
     let Registration { name, instance, slots, busy, async_limit, labels, methods, .. } = registration;
-    let card = NodeCard {
+    let card = NodeProfile {
         name: name.into(),
         instance,
         slots,
@@ -56,10 +59,10 @@ pub(crate) fn read(registration: Registration, principal: Principal) -> (Arc<Nod
         labels: labels.into_iter().collect(),
         principal,
     };
-    (Arc::new(card), Arc::new(Catalogue::new(methods)))
+    (Arc::new(card), Arc::new(MethodSet::new(methods)))
 }
 
-impl NodeCard {
+impl NodeProfile {
     pub(super) fn limit(&self, kind: MethodKind) -> u32 {
         match kind {
             MethodKind::Compute => self.slots,
@@ -75,13 +78,13 @@ impl NodeCard {
 
 /// What a node serves, and what there is besides.
 #[derive(Debug)]
-pub(crate) struct Surroundings {
-    pub(super) own: Arc<Catalogue>,
-    pub(super) others: Vec<(Arc<str>, Arc<Catalogue>)>,
+pub(crate) struct CompatibilityCheck {
+    pub(super) own: Arc<MethodSet>,
+    pub(super) others: Vec<(Arc<str>, Arc<MethodSet>)>,
     pub(super) called: Vec<&'static Method>,
 }
 
-impl Surroundings {
+impl CompatibilityCheck {
     /// Which methods of the node cannot be called on it, and why: those that are called here otherwise, and those that
     /// all other nodes have otherwise.
     pub(crate) fn uncallable(&self, node: &str) -> Vec<String> {
@@ -124,7 +127,7 @@ const MOST_UNCALLABLE: usize = 8;
 /// How much is said of each, in bytes.
 const LONGEST_UNCALLABLE: usize = 1024;
 
-impl Catalogue {
+impl MethodSet {
     fn new(mut offers: Vec<MethodOffer>) -> Self {
         offers.sort_by(|a, b| (&a.service, &a.name, a.version).cmp(&(&b.service, &b.name, b.version)));
         let kind = |offer: &MethodOffer| if offer.compute { MethodKind::Compute } else { MethodKind::Async };

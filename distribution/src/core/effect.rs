@@ -46,17 +46,17 @@ pub(crate) enum Effect<H: Host> {
     /// Tell the node that nobody waits for this attempt any more.
     Cancel { link: H::Link, id: CallId, attempt: u32 },
     /// The call has ended, after these attempts that came to nothing.
-    End { call: H::Call, end: Result<Ended, CallError>, failed_attempts: Vec<FailedAttempt> },
+    End { call: H::Call, end: Result<CallAnswer, CallError>, failed_attempts: Vec<FailedAttempt> },
     /// Only the first calls of a batch are left: the node will not start the others.
     Shorten { call: H::Call, kept: u32 },
     /// Ask the node for the calls that it has not started.
     Retract { link: H::Link },
     /// Tell the draining node that it has nothing left.
-    Drained { link: H::Link },
+    ConfirmDrained { link: H::Link },
     /// Close the link.
     Disconnect { link: H::Link, reason: GoneReason },
     /// Tell people.
-    Event(NodeEvent),
+    Publish(NodeEvent),
 }
 
 /// The effects of one event.
@@ -64,7 +64,7 @@ pub(crate) type Effects<H> = Vec<Effect<H>>;
 
 /// A call that a handler has answered, with a value or with its own error.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct CallAnswer {
     pub(crate) reply: Reply,
     pub(crate) node: NodeIdentity,
     pub(crate) attempts: u32,
@@ -73,7 +73,7 @@ pub(crate) struct Ended {
 
 /// How an attempt ended, as its link saw it.
 #[derive(Debug)]
-pub(crate) enum Attempted {
+pub(crate) enum AttemptEnd {
     /// The node answered.
     Replied(Reply),
     /// It was not written to the connection.

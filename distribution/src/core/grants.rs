@@ -26,7 +26,14 @@ impl<H: Host> Core<H> {
     }
 
     /// A node is about to start more calls of a batch than it may.
-    pub(crate) fn on_wants(&mut self, node: NodeId, id: CallId, attempt: u32, upto: u32, effects: &mut Effects<H>) {
+    pub(crate) fn on_grant_requested(
+        &mut self,
+        node: NodeId,
+        id: CallId,
+        attempt: u32,
+        upto: u32,
+        effects: &mut Effects<H>,
+    ) {
         if !self.is_current(id, node, attempt) {
             return;
         }

@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Labels,
-    card::Catalogue,
+    card::MethodSet,
     per_kind::{KINDS, PerKind},
     queues::Work,
     ready::Ready,
@@ -148,7 +148,7 @@ pub(super) struct ViewStep {
 
 #[derive(Debug)]
 pub(super) struct Group {
-    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) catalogue: Arc<MethodSet>,
     /// The first node of the group came by this credential.
     pub(super) brought_by: Principal,
     pub(super) members: usize,
@@ -166,7 +166,7 @@ pub(super) struct Group {
 pub(super) type Views = u64;
 
 impl Group {
-    pub(super) fn new(catalogue: Arc<Catalogue>, brought_by: Principal) -> Self {
+    pub(super) fn new(catalogue: Arc<MethodSet>, brought_by: Principal) -> Self {
         Self {
             catalogue,
             brought_by,

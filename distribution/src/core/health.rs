@@ -179,7 +179,7 @@ impl<H: Host> Core<H> {
             node.health.allowance = (allowance < most).then_some(allowance);
             if node.health.allowance.is_none() {
                 node.health.rests = 0;
-                effects.push(Effect::Event(NodeEvent::Restored { node: node.identity.clone() }));
+                effects.push(Effect::Publish(NodeEvent::Restored { node: node.identity.clone() }));
             }
             self.registry.reindex(id);
         }
@@ -243,7 +243,7 @@ impl<H: Host> Core<H> {
         self.registry.resting.insert(id);
         self.registry.reindex(id);
         self.timers.insert((now + rest, Timer::Rest(id)));
-        effects.push(Effect::Event(NodeEvent::Ejected { node: identity, rest, why: why.into() }));
+        effects.push(Effect::Publish(NodeEvent::Ejected { node: identity, rest, why: why.into() }));
         self.move_affine(id);
         self.feed_resting();
     }

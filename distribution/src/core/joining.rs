@@ -2,7 +2,7 @@
 
 use super::{
     Core, Effects, Host, Time,
-    card::{Catalogue, NodeCard},
+    card::{MethodSet, NodeProfile},
     chores::Chore,
 };
 use crate::{error::GoneReason, id::NodeId};
@@ -15,14 +15,14 @@ const CATALOGUES_LIMIT_PER_CREDENTIAL: usize = CATALOGUES_LIMIT / 4;
 
 /// Why a node may not join as long as nothing changes.
 #[derive(Debug)]
-pub(crate) struct NotNow {
+pub(crate) struct JoinRefused {
     /// For the node to read.
     pub(crate) reason: String,
     /// Which node has its name, and by what: for the log alone.
     pub(crate) taken_by: Option<String>,
 }
 
-impl From<String> for NotNow {
+impl From<String> for JoinRefused {
     fn from(reason: String) -> Self {
         Self { reason, taken_by: None }
     }
@@ -35,7 +35,7 @@ impl<H: Host> Core<H> {
     /// # Errors
     ///
     /// Why it may not, for now.
-    pub(crate) fn may_join(&self, (card, catalogue): (&NodeCard, &Catalogue)) -> Result<Vec<NodeId>, NotNow> {
+    pub(crate) fn may_join(&self, (card, catalogue): (&NodeProfile, &MethodSet)) -> Result<Vec<NodeId>, JoinRefused> {
         let displaced = self.displaced_by(card)?;
         // A process that comes again takes its own place.
         let comes_again = usize::from(self.is_here(card));
@@ -73,7 +73,7 @@ impl<H: Host> Core<H> {
         Ok(displaced)
     }
 
-    fn displaced_by(&self, card: &NodeCard) -> Result<Vec<NodeId>, NotNow> {
+    fn displaced_by(&self, card: &NodeProfile) -> Result<Vec<NodeId>, JoinRefused> {
         let (name, principal) = (&card.name, &card.principal);
         // A process that comes again may have a new credential by now.
         let itself = self.registry.registered_by(card.instance);
@@ -86,7 +86,7 @@ impl<H: Host> Core<H> {
             if principal.is_for(name) && !other.is_for(name) {
                 displaced.extend(nodes);
             } else if let Some(node) = nodes.next().and_then(|id| self.registry.node(id)) {
-                return Err(NotNow {
+                return Err(JoinRefused {
                     reason: format!(
                         "a node called `{name}` is registered by another credential, and this one came by {principal}. \
                          Give it another name; if it has taken the other's place, it is let in once the other is gone"
@@ -99,14 +99,14 @@ impl<H: Host> Core<H> {
     }
 
     /// Puts nodes out whose name another has by a credential that is for it: some now, and the others soon.
-    pub(crate) fn displace(&mut self, now: Time, nodes: Vec<NodeId>, effects: &mut Effects<H>) {
+    pub(crate) fn on_nodes_displaced(&mut self, now: Time, nodes: Vec<NodeId>, effects: &mut Effects<H>) {
         if !nodes.is_empty() {
             self.chores.extend(nodes.into_iter().map(|node| Chore::CutOff(node, GoneReason::Displaced)));
             self.do_chores(now, effects);
         }
     }
 
-    fn is_here(&self, card: &NodeCard) -> bool {
+    fn is_here(&self, card: &NodeProfile) -> bool {
         let registered = self.registry.registered_by(card.instance);
         registered.and_then(|id| self.registry.node(id)).is_some_and(|node| node.card.principal == card.principal)
     }

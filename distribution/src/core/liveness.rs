@@ -100,12 +100,12 @@ impl<H: Host> Core<H> {
         let Some(node) = self.registry.node(id) else { return };
         if silent_for >= self.settings.heartbeat * SUSPECT_AFTER {
             if node.state == NodeState::Alive {
-                effects.push(Effect::Event(NodeEvent::Suspect { node: node.identity.clone(), silent_for }));
+                effects.push(Effect::Publish(NodeEvent::Suspect { node: node.identity.clone(), silent_for }));
                 self.registry.set_state(id, NodeState::Suspect);
             }
             self.liveness.silent.push(id);
         } else if node.state == NodeState::Suspect {
-            effects.push(Effect::Event(NodeEvent::Recovered { node: node.identity.clone() }));
+            effects.push(Effect::Publish(NodeEvent::Recovered { node: node.identity.clone() }));
             self.registry.set_state(id, NodeState::Alive);
             self.chores.push_back(Chore::Feed(id));
         }

@@ -1,6 +1,6 @@
 //! The master's decisions, as a pure state machine.
 //!
-//! It takes events with the time they happened (`on_node_joined`, `submit`, `on_attempt_finished`, `tick` and so on) and
+//! It takes events with the time they happened (`on_node_joined`, `submit`, `on_attempt_finished`, `on_tick` and so on) and
 //! leaves effects to be carried out (send this call there, end that one). There is no clock, no input or output, and no
 //! randomness in it but what is passed in: the same events in the same order give the same effects. So a simulator can
 //! run its every rule.
@@ -58,11 +58,11 @@ use registry::Registry;
 use slow_start::Window;
 
 pub(crate) use call::Demand;
-pub(crate) use card::{Catalogue, NodeCard, Surroundings, read as read_card};
-pub(crate) use effect::{Attempted, Effect, Effects, Ended, Host, HostCall, HostLink};
-pub(crate) use joining::NotNow;
+pub(crate) use card::{CompatibilityCheck, MethodSet, NodeProfile, split_registration};
+pub(crate) use effect::{AttemptEnd, CallAnswer, Effect, Effects, Host, HostCall, HostLink};
+pub(crate) use joining::JoinRefused;
 pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
-pub(crate) use row::NodeRow;
+pub(crate) use row::NodeSnapshot;
 pub(crate) use slow_start::SLOW_START;
 
 use crate::{
@@ -100,7 +100,7 @@ pub(crate) struct Settings {
     pub(crate) epoch: u32,
     pub(crate) seed: u64,
     /// The key of the hash that places nodes on the ring of affinity keys.
-    pub(crate) placing: [u8; 32],
+    pub(crate) ring_key: [u8; 32],
 }
 
 /// What a master's [`Settings::slice`] is: about a quarter of a millisecond's work.
@@ -186,7 +186,7 @@ impl<H: Host> Core<H> {
         let first = CallId::first(settings.epoch);
         Self {
             rng: SmallRng::seed_from_u64(settings.seed),
-            registry: Registry::new(settings.placing),
+            registry: Registry::new(settings.ring_key),
             settings,
             calls: Calls::new(),
             queues: Queues::default(),
@@ -228,7 +228,7 @@ impl<H: Host> Core<H> {
         &mut self,
         now: Time,
         id: NodeId,
-        (card, catalogue): (Arc<NodeCard>, Arc<Catalogue>),
+        (card, catalogue): (Arc<NodeProfile>, Arc<MethodSet>),
         addr: SocketAddr,
         link: H::Link,
         effects: &mut Effects<H>,
@@ -242,7 +242,7 @@ impl<H: Host> Core<H> {
         if is_new_group {
             self.registry.add_work_of(id, &self.queues);
         }
-        effects.push(Effect::Event(NodeEvent::Joined { node: identity, principal }));
+        effects.push(Effect::Publish(NodeEvent::Joined { node: identity, principal }));
         self.mark_served_by(id);
         self.remember_crashes(now, id, effects);
         self.review_lapsed();
@@ -258,13 +258,13 @@ impl<H: Host> Core<H> {
 
     /// What a node that has just joined serves, what the other nodes serve, and which methods have been called here:
     /// what it takes to find out, without the lock, which of its methods cannot be called.
-    pub(crate) fn surroundings(&self, id: NodeId) -> Option<Surroundings> {
+    pub(crate) fn compatibility_check(&self, id: NodeId) -> Option<CompatibilityCheck> {
         let (own, others) = (self.registry.catalogue_of(id)?, self.registry.catalogues_beside(id));
-        Some(Surroundings { own, others, called: self.called.values().copied().collect() })
+        Some(CompatibilityCheck { own, others, called: self.called.values().copied().collect() })
     }
 
     /// Notes which methods of a node cannot be called on it.
-    pub(crate) fn set_uncallable(&mut self, id: NodeId, uncallable: Arc<[String]>) {
+    pub(crate) fn on_methods_checked(&mut self, id: NodeId, uncallable: Arc<[String]>) {
         if let Some(node) = self.registry.node_mut(id) {
             node.uncallable = uncallable;
         }
@@ -289,7 +289,7 @@ impl<H: Host> Core<H> {
         }
         let identity = node.identity.clone();
         let work = std::mem::take(&mut node.work);
-        effects.push(Effect::Event(NodeEvent::Draining { node: identity.clone() }));
+        effects.push(Effect::Publish(NodeEvent::Draining { node: identity.clone() }));
         let served = self.registry.node(id).map(|node| self.served_by(node)).unwrap_or_default();
         self.registry.set_state(id, NodeState::Draining);
         self.close_queues(&work, &format!("it was to run on {identity}, which is leaving"));
@@ -298,7 +298,13 @@ impl<H: Host> Core<H> {
     }
 
     /// A node is to go, for this reason; `false` if it is not here.
-    pub(crate) fn disconnect(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) -> bool {
+    pub(crate) fn on_disconnect_requested(
+        &mut self,
+        now: Time,
+        id: NodeId,
+        reason: GoneReason,
+        effects: &mut Effects<H>,
+    ) -> bool {
         let is_here = self.registry.node(id).is_some();
         self.cut_off(now, id, reason, effects);
         is_here
@@ -310,7 +316,11 @@ impl<H: Host> Core<H> {
         let Some(node) = self.registry.leave(id) else { return };
         self.note_crash(now, &node, &reason);
         let in_flight = node.calls;
-        effects.push(Effect::Event(NodeEvent::Gone { node: node.identity.clone(), reason: reason.clone(), in_flight }));
+        effects.push(Effect::Publish(NodeEvent::Gone {
+            node: node.identity.clone(),
+            reason: reason.clone(),
+            in_flight,
+        }));
         self.close_queues(&node.work, &format!("it was to run on {}, which {reason}", node.identity));
         let mut calls: Vec<_> = node.in_flight.keys().copied().collect();
         if !calls.is_empty() {
@@ -333,7 +343,14 @@ impl<H: Host> Core<H> {
     }
 
     /// A node will not start more than the first calls of a batch.
-    pub(crate) fn on_gave_back(&mut self, node: NodeId, id: CallId, attempt: u32, kept: u32, effects: &mut Effects<H>) {
+    pub(crate) fn on_calls_given_back(
+        &mut self,
+        node: NodeId,
+        id: CallId,
+        attempt: u32,
+        kept: u32,
+        effects: &mut Effects<H>,
+    ) {
         if !self.is_current(id, node, attempt) {
             return;
         }
@@ -359,28 +376,28 @@ impl<H: Host> Core<H> {
         node: NodeId,
         id: CallId,
         attempt: u32,
-        attempted: Attempted,
+        attempted: AttemptEnd,
         effects: &mut Effects<H>,
     ) {
-        let ran = matches!(&attempted, Attempted::Replied(reply) if !matches!(reply.outcome, Outcome::Refused(_)));
+        let ran = matches!(&attempted, AttemptEnd::Replied(reply) if !matches!(reply.outcome, Outcome::Refused(_)));
         let mut attempted = attempted;
         let mut count = 0;
-        if let Attempted::Replied(reply) = &mut attempted {
+        if let AttemptEnd::Replied(reply) = &mut attempted {
             // A peer's figure.
             reply.count = reply.count.clamp(1, self.registry.booked(node, id, attempt).max(1));
             count = if ran { reply.count } else { 0 };
         }
         let Some(took) = self.registry.end(now, node, (id, attempt), count) else { return };
-        if let Attempted::Replied(reply) = &mut attempted {
+        if let AttemptEnd::Replied(reply) = &mut attempted {
             // A peer's figure, by which others are judged. The calls of a batch run one after the other.
             reply.run = reply.run.min(took);
         }
         if self.is_current(id, node, attempt) {
             match attempted {
-                Attempted::Replied(reply) => self.replied(now, node, id, reply, effects),
-                Attempted::NotSent => self.requeue(now, id, effects),
-                Attempted::TooLarge { .. } if self.may_try_elsewhere(node, id) => self.requeue(now, id, effects),
-                Attempted::TooLarge { size, limit } => {
+                AttemptEnd::Replied(reply) => self.replied(now, node, id, reply, effects),
+                AttemptEnd::NotSent => self.requeue(now, id, effects),
+                AttemptEnd::TooLarge { .. } if self.may_try_elsewhere(node, id) => self.requeue(now, id, effects),
+                AttemptEnd::TooLarge { size, limit } => {
                     self.end_with(id, effects, |call| CallError::TooLarge {
                         method: call.method.name(),
                         part: Part::Arguments,
@@ -389,7 +406,7 @@ impl<H: Host> Core<H> {
                     });
                 }
             }
-        } else if ran && !matches!(&attempted, Attempted::Replied(Reply { outcome: Outcome::Stopped, .. })) {
+        } else if ran && !matches!(&attempted, AttemptEnd::Replied(Reply { outcome: Outcome::Stopped, .. })) {
             self.stats.late += u64::from(count);
         }
         self.feed(now, node, effects);
@@ -446,7 +463,7 @@ impl<H: Host> Core<H> {
                 self.note_run_time(method.id(), reply.run / reply.count.max(1));
                 if let Some(call) = self.remove(id) {
                     self.stats.answered += u64::from(reply.count);
-                    let ended = Ended {
+                    let ended = CallAnswer {
                         reply,
                         node: identity,
                         attempts: call.sent,
@@ -500,7 +517,7 @@ impl<H: Host> Core<H> {
     }
 
     /// The caller wants the call no more.
-    pub(crate) fn cancel(&mut self, id: CallId, effects: &mut Effects<H>) {
+    pub(crate) fn on_call_cancelled(&mut self, id: CallId, effects: &mut Effects<H>) {
         if let Some(call) = self.remove(id) {
             self.stats.cancelled += u64::from(call.count());
             self.stop(id, call, effects);
@@ -606,13 +623,13 @@ impl<H: Host> Core<H> {
     fn tell_drained(&mut self, id: NodeId, effects: &mut Effects<H>) {
         if let Some(node) = self.registry.node(id) {
             if node.state == NodeState::Draining && node.in_flight.is_empty() {
-                effects.push(Effect::Drained { link: node.link.clone() });
+                effects.push(Effect::ConfirmDrained { link: node.link.clone() });
             }
         }
     }
 
     /// Time has passed.
-    pub(crate) fn tick(&mut self, now: Time, effects: &mut Effects<H>) {
+    pub(crate) fn on_tick(&mut self, now: Time, effects: &mut Effects<H>) {
         // Whatever became of the last time.
         self.does_chores = false;
         let mut left = self.settings.slice;
@@ -636,7 +653,7 @@ impl<H: Host> Core<H> {
         self.do_chores(now, effects);
     }
 
-    /// When the next [`tick`](Self::tick) has something to do; the past if it should come at once.
+    /// When the next [`on_tick`](Self::on_tick) has something to do; the past if it should come at once.
     pub(crate) fn next_tick(&self) -> Time {
         if self.has_chores() {
             return Time::ZERO;
@@ -645,7 +662,7 @@ impl<H: Host> Core<H> {
     }
 
     /// Takes no more calls, and ends some of those that wait; `false` once none is left.
-    pub(crate) fn shut_down(&mut self, effects: &mut Effects<H>) -> bool {
+    pub(crate) fn on_shutdown(&mut self, effects: &mut Effects<H>) -> bool {
         self.shutting_down = true;
         let mut walk = std::mem::take(&mut self.end_waiting);
         let is_left = self.end_some(&mut walk, effects, |stage| !matches!(stage, Stage::InFlight(_)));
@@ -654,7 +671,7 @@ impl<H: Host> Core<H> {
     }
 
     /// Ends some of the calls that are left, those in flight as well; `false` once none is.
-    pub(crate) fn abandon(&mut self, effects: &mut Effects<H>) -> bool {
+    pub(crate) fn on_shutdown_timeout(&mut self, effects: &mut Effects<H>) -> bool {
         self.shutting_down = true;
         let mut walk = std::mem::take(&mut self.end_all);
         let is_left = self.end_some(&mut walk, effects, |_| true);
@@ -675,7 +692,7 @@ impl<H: Host> Core<H> {
     }
 
     /// Calls that an event which did not come to its end has left nowhere: in no queue and on no node.
-    pub(crate) fn astray(&self) -> Vec<CallId> {
+    pub(crate) fn stranded_calls(&self) -> Vec<CallId> {
         let is_astray = |id: CallId, call: &CallEntry<H>| match call.stage {
             Stage::Between => true,
             Stage::InFlight(node) => {
@@ -697,7 +714,7 @@ impl<H: Host> Core<H> {
 
     /// Makes a call astray, as a panic may.
     #[cfg(test)]
-    pub(crate) fn lose_track_of(&mut self, id: CallId) {
+    pub(crate) fn strand(&mut self, id: CallId) {
         if let Some(mut call) = self.remove(id) {
             call.stage = Stage::Between;
             self.calls.insert(id, call);
@@ -705,7 +722,7 @@ impl<H: Host> Core<H> {
     }
 
     /// Ends such a call, of which nobody knows how far it came.
-    pub(crate) fn end_astray(&mut self, id: CallId, effects: &mut Effects<H>) {
+    pub(crate) fn on_call_stranded(&mut self, id: CallId, effects: &mut Effects<H>) {
         let execution = Execution::MayHaveRun;
         self.end_with(id, effects, |call| CallError::Shutdown { method: call.method.name(), execution });
     }
@@ -717,11 +734,11 @@ impl<H: Host> Core<H> {
 
     /// Some nodes, in the order they came: those behind `after`, as many as can be listed in one go. With a method and
     /// labels, only those that its calls can go to.
-    pub(crate) fn node_rows(
+    pub(crate) fn node_snapshots(
         &self,
         after: Option<NodeId>,
         which: Option<(MethodId, &Labels)>,
-    ) -> (Vec<NodeRow>, Option<NodeId>) {
+    ) -> (Vec<NodeSnapshot>, Option<NodeId>) {
         let mut rows = Vec::new();
         let mut last = None;
         for node in self.registry.nodes_after(after).take(self.settings.slice) {

@@ -16,12 +16,12 @@ use super::{
     Host, Labels, Time,
     avoid::{Avoid, But},
     balance::{Need, RETRACT_AFTER},
-    card::{Catalogue, NodeCard},
+    card::{MethodSet, NodeProfile},
     group::{Group, GroupId, Member, Standing, ViewStep, Views},
     health::Health,
     per_kind::{KINDS, PerKind},
     queues::{HeadChange, Place, QueueId, Queues, Scope, TakenBy, Work},
-    row::NodeRow,
+    row::NodeSnapshot,
     slow_start::Window,
 };
 use crate::{
@@ -61,7 +61,7 @@ pub(super) struct Backlog {
 
 pub(super) struct Node<H: Host> {
     pub(super) identity: NodeIdentity,
-    pub(super) card: Arc<NodeCard>,
+    pub(super) card: Arc<NodeProfile>,
     /// Hash of its name, which places it on the ring of affinity keys.
     pub(super) place: u64,
     pub(super) source: Source,
@@ -130,7 +130,7 @@ impl<H: Host> Node<H> {
 /// What nodes of one group have in common: their methods, and what they show of them.
 type Served = (Arc<BTreeMap<MethodId, MethodKind>>, u64);
 
-fn served(catalogue: &Catalogue) -> Served {
+fn served(catalogue: &MethodSet) -> Served {
     (Arc::clone(&catalogue.methods), catalogue.shown)
 }
 
@@ -164,7 +164,7 @@ pub(super) struct Registry<H: Host> {
     credentials: FxHashMap<(PrincipalKind, CredentialId), Holding>,
     next_group: u64,
     /// Known to nobody else: a node that could foresee places would choose its name to be given another node's keys.
-    placing: [u8; 32],
+    ring_key: [u8; 32],
     /// What the groups' catalogues take, in bytes.
     catalogues: usize,
     /// Calls in flight, over all nodes.
@@ -176,7 +176,7 @@ pub(super) struct Registry<H: Host> {
 }
 
 impl<H: Host> Registry<H> {
-    pub(super) fn new(placing: [u8; 32]) -> Self {
+    pub(super) fn new(ring_key: [u8; 32]) -> Self {
         Self {
             nodes: FxHashMap::default(),
             order: BTreeSet::new(),
@@ -187,7 +187,7 @@ impl<H: Host> Registry<H> {
             names: BTreeMap::new(),
             credentials: FxHashMap::default(),
             next_group: 0,
-            placing,
+            ring_key,
             catalogues: 0,
             in_flight: 0,
             alive: 0,
@@ -251,7 +251,7 @@ impl<H: Host> Registry<H> {
     }
 
     /// Whether nodes are here that serve the same.
-    pub(super) fn knows(&self, catalogue: &Catalogue) -> bool {
+    pub(super) fn knows(&self, catalogue: &MethodSet) -> bool {
         self.by_methods.contains_key(&served(catalogue))
     }
 
@@ -270,7 +270,7 @@ impl<H: Host> Registry<H> {
         &mut self,
         now: Time,
         identity: NodeIdentity,
-        (card, catalogue): (Arc<NodeCard>, Arc<Catalogue>),
+        (card, catalogue): (Arc<NodeProfile>, Arc<MethodSet>),
         link: H::Link,
         window: Window,
     ) -> bool {
@@ -299,7 +299,7 @@ impl<H: Host> Registry<H> {
         let source = Source::of(&card.principal, identity.addr.ip());
         let node = Node {
             identity,
-            place: keyed(&self.placing, &card.name),
+            place: keyed(&self.ring_key, &card.name),
             card,
             source,
             link,
@@ -617,8 +617,8 @@ impl<H: Host> Registry<H> {
     }
 
     /// A node as people see it, but for the copying.
-    pub(super) fn row(&self, node: &Node<H>) -> NodeRow {
-        NodeRow {
+    pub(super) fn row(&self, node: &Node<H>) -> NodeSnapshot {
+        NodeSnapshot {
             identity: node.identity.clone(),
             card: Arc::clone(&node.card),
             services: self.group(node.group).map(|group| Arc::clone(&group.catalogue.services)).unwrap_or_default(),
@@ -651,12 +651,12 @@ impl<H: Host> Registry<H> {
     }
 
     /// What a node serves.
-    pub(super) fn catalogue_of(&self, id: NodeId) -> Option<Arc<Catalogue>> {
+    pub(super) fn catalogue_of(&self, id: NodeId) -> Option<Arc<MethodSet>> {
         self.group_of(id).map(|group| Arc::clone(&group.catalogue))
     }
 
     /// What the nodes of other groups serve, each group with the name of one of them.
-    pub(super) fn catalogues_beside(&self, id: NodeId) -> Vec<(Arc<str>, Arc<Catalogue>)> {
+    pub(super) fn catalogues_beside(&self, id: NodeId) -> Vec<(Arc<str>, Arc<MethodSet>)> {
         let own = self.node(id).map(|node| node.group);
         let others = self.groups.iter().filter(|(id, _)| Some(**id) != own).map(|(_, group)| group).take(MOST_COMPARED);
         let named = |group: &Group| {

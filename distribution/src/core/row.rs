@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Time, card::NodeCard};
+use super::{Time, card::NodeProfile};
 use crate::{
     id::NodeIdentity,
     view::{NodeInfo, NodeState, ServiceInfo},
 };
 
 #[derive(Debug)]
-pub(crate) struct NodeRow {
+pub(crate) struct NodeSnapshot {
     pub(super) identity: NodeIdentity,
-    pub(super) card: Arc<NodeCard>,
+    pub(super) card: Arc<NodeProfile>,
     pub(super) services: Arc<[ServiceInfo]>,
     pub(super) state: NodeState,
     pub(super) share: f64,
@@ -23,7 +23,7 @@ pub(crate) struct NodeRow {
     pub(super) silent_for: Time,
 }
 
-impl NodeRow {
+impl NodeSnapshot {
     /// What people see of it.
     pub(crate) fn info(&self, now: Time) -> NodeInfo {
         NodeInfo {

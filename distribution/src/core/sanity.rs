@@ -58,7 +58,7 @@ impl<H: Host> Core<H> {
                 Stage::Between => return Err(format!("call {id} is nowhere")),
                 Stage::Queued(queue) => {
                     waiting += 1;
-                    if !call.demand.patient {
+                    if !call.demand.exempt_from_limits {
                         limited.calls += 1;
                         limited.bytes += call.demand.size;
                     }

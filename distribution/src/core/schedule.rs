@@ -28,7 +28,7 @@ const MEAN_OVER: u32 = 8;
 impl<H: Host> Core<H> {
     /// Takes a call and says by which number it is known; a batch has as many numbers as calls, from that
     /// one. `failed_attempts` are what has befallen it as part of a batch.
-    pub(crate) fn submit(
+    pub(crate) fn on_call_submitted(
         &mut self,
         now: Time,
         handle: H::Call,
@@ -41,7 +41,7 @@ impl<H: Host> Core<H> {
         self.next_call = self.next_call.wrapping_add(demand.count.into());
         let seq = self.next_seq;
         self.next_seq += 1;
-        let beside = demand.beside.and_then(|twin| match self.calls.get(&twin)?.stage {
+        let hedged_on = demand.hedge_of.and_then(|twin| match self.calls.get(&twin)?.stage {
             Stage::InFlight(node) => Some(node),
             _ => None,
         });
@@ -54,7 +54,7 @@ impl<H: Host> Core<H> {
             queued: now,
             seq,
             stage: Stage::Between,
-            beside,
+            hedged_on,
             kept: None,
             granted: 0,
             attempt: failed_attempts.last().map_or(0, |failed_attempt| failed_attempt.attempt),
@@ -196,10 +196,10 @@ impl<H: Host> Core<H> {
 
     /// Where the call should not go: to nodes that it has tried, and to the one that has the same call.
     fn to_avoid(&self, call: &CallEntry<H>) -> Avoid {
-        if call.failed_attempts.is_empty() && call.beside.is_none() {
+        if call.failed_attempts.is_empty() && call.hedged_on.is_none() {
             return None;
         }
-        let tried = call.failed_attempts.iter().map(|failed_attempt| failed_attempt.node.id).chain(call.beside);
+        let tried = call.failed_attempts.iter().map(|failed_attempt| failed_attempt.node.id).chain(call.hedged_on);
         let labels = &call.demand.labels;
         let serving = tried.filter_map(|id| {
             let node = self.registry.node(id)?;
@@ -232,7 +232,7 @@ impl<H: Host> Core<H> {
         };
         let Some(CallEntry { stage: Stage::Queued(queue), demand, .. }) = self.calls.get(&id) else { return };
         // While a view is being filled, it is not known yet whether the call has to wait.
-        if !demand.patient && !self.may_soon_find_one(*queue) {
+        if !demand.exempt_from_limits && !self.may_soon_find_one(*queue) {
             self.end_with(id, effects, |call| CallError::Overloaded {
                 method: call.method.name(),
                 queued,

@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::{
     Time,
     balance::PREFETCH_MOST,
-    card::NodeCard,
+    card::NodeProfile,
     per_kind::{KINDS, PerKind},
 };
 use crate::service::method::{MethodId, MethodKind};
@@ -46,7 +46,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(width: u32, card: &NodeCard) -> Self {
+    pub(super) fn new(width: u32, card: &NodeProfile) -> Self {
         let mut window = Self {
             width: PerKind { compute: width, asynchronous: width },
             first: PerKind::default(),
@@ -69,7 +69,7 @@ impl Window {
     }
 
     /// The node has answered a request.
-    pub(super) fn answered(&mut self, kind: MethodKind, card: &NodeCard) {
+    pub(super) fn answered(&mut self, kind: MethodKind, card: &NodeProfile) {
         self.first[kind] = None;
         self.widen(kind, 1, card);
     }
@@ -81,7 +81,7 @@ impl Window {
         now: Time,
         heartbeat: Duration,
         in_flight: PerKind<u32>,
-        card: &NodeCard,
+        card: &NodeProfile,
         takes: impl Fn(MethodId) -> Duration,
     ) -> bool {
         let before = self.width;
@@ -103,7 +103,7 @@ impl Window {
         self.width != before
     }
 
-    fn widen(&mut self, kind: MethodKind, by: u32, card: &NodeCard) {
+    fn widen(&mut self, kind: MethodKind, by: u32, card: &NodeProfile) {
         let ahead = if kind == MethodKind::Compute { PREFETCH_MOST } else { 0 };
         let width = self.width[kind].saturating_add(by);
         self.width[kind] = if width < card.limit(kind).saturating_add(ahead) { width } else { OPEN };

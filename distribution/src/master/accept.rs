@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::to_micros,
-    core::{GONE_AFTER, NotNow, SUSPECT_AFTER, read_card},
+    core::{GONE_AFTER, JoinRefused, SUSPECT_AFTER, split_registration},
     error::GoneReason,
     security::Operation,
     wire::{
@@ -137,19 +137,19 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
     }
     let (link, task) = link::new(&shared, registration.max_message_size);
     let name = registration.name.clone();
-    let registration = read_card(registration, credential.principal.clone());
+    let registration = split_registration(registration, credential.principal.clone());
     // Registered before it is told so: a node that knows it is registered is in the list.
     let joined = shared.with_core("a node joined", |core, now, effects| {
         let displaced = core.may_join((&registration.0, &registration.1))?;
         let node = core.new_node_id();
         core.on_node_joined(now, node, registration, peer, link, effects);
         // After it has joined, so that their calls find it.
-        core.displace(now, displaced, effects);
+        core.on_nodes_displaced(now, displaced, effects);
         Ok(node)
     });
     let node = match joined {
         Some(Ok(node)) => node,
-        Some(Err(NotNow { reason, taken_by })) => {
+        Some(Err(JoinRefused { reason, taken_by })) => {
             if let Some(suppressed) = shared.admission.should_log(Noted::RefusedForNow, peer.ip()) {
                 tracing::warn!(
                     %peer,

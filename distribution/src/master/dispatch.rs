@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     config::{Limits, ValueLimits},
-    core::{Core, Demand, Effect, Effects, Ended, Host, HostCall, HostLink, Settings, Time},
+    core::{CallAnswer, Core, Demand, Effect, Effects, Host, HostCall, HostLink, Settings, Time},
     error::{CallError, Execution, FailedAttempt, GoneReason},
     id::NodeId,
     service::{
@@ -220,9 +220,9 @@ impl Shared {
             let now = self.origin.elapsed();
             let result = survive(what, || event(&mut locked, now, &mut effects));
             if result.is_none() {
-                let astray = survive("looking for lost calls", || locked.core.astray()).unwrap_or_default();
+                let astray = survive("looking for lost calls", || locked.core.stranded_calls()).unwrap_or_default();
                 for id in astray {
-                    survive("ending a lost call", || locked.core.end_astray(id, &mut effects));
+                    survive("ending a lost call", || locked.core.on_call_stranded(id, &mut effects));
                 }
             }
             self.announce(&locked, &effects);
@@ -245,7 +245,7 @@ impl Shared {
     pub(super) fn tick(&self) -> Instant {
         let look = self.heartbeat / 4;
         let next = self.with_locked("time passed", |locked, now, effects| {
-            locked.core.tick(now, effects);
+            locked.core.on_tick(now, effects);
             locked.armed = locked.core.next_tick();
             locked.armed
         });
@@ -256,7 +256,7 @@ impl Shared {
     fn announce(&self, locked: &Locked, effects: &Effects<MasterHost>) {
         let mut changed = false;
         for effect in effects {
-            if let Effect::Event(event) = effect {
+            if let Effect::Publish(event) = effect {
                 changed = true;
                 // Fails while nobody listens, which is fine.
                 if let Some(events) = &locked.events {
@@ -292,7 +292,7 @@ impl Shared {
     }
 
     fn compare(&self, node: NodeId, name: &str) {
-        let surroundings = self.with_core("looking at what a node serves", |core, _, _| core.surroundings(node));
+        let surroundings = self.with_core("looking at what a node serves", |core, _, _| core.compatibility_check(node));
         let Some(surroundings) = surroundings.flatten() else { return };
         let uncallable = surroundings.uncallable(name);
         if uncallable.is_empty() {
@@ -301,7 +301,9 @@ impl Shared {
         for method in &uncallable {
             tracing::warn!(node = %node, name, "this node serves a method otherwise than it is called here, or than other nodes serve it: {method}");
         }
-        self.with_core("what cannot be called was noted", |core, _, _| core.set_uncallable(node, uncallable.into()));
+        self.with_core("what cannot be called was noted", |core, _, _| {
+            core.on_methods_checked(node, uncallable.into())
+        });
     }
 
     /// Lists nodes without holding the lock for long, so that it may take in one that comes meanwhile.
@@ -309,7 +311,7 @@ impl Shared {
         let now = self.origin.elapsed();
         let (mut infos, mut last) = (Vec::new(), None);
         loop {
-            let (rows, next) = self.lock().core.node_rows(last, which);
+            let (rows, next) = self.lock().core.node_snapshots(last, which);
             infos.extend(rows.iter().map(|row| row.info(now)));
             if next.is_none() {
                 return infos;
@@ -320,8 +322,9 @@ impl Shared {
 
     /// Ends the connection of a node, if it is registered.
     pub(super) fn disconnect(&self, node: NodeId) -> bool {
-        let put_out =
-            |core: &mut Core<MasterHost>, now, effects: &mut _| core.disconnect(now, node, GoneReason::PutOut, effects);
+        let put_out = |core: &mut Core<MasterHost>, now, effects: &mut _| {
+            core.on_disconnect_requested(now, node, GoneReason::PutOut, effects)
+        };
         self.with_core("a node is put out", put_out).unwrap_or(false)
     }
 
@@ -347,7 +350,7 @@ impl Shared {
     pub(super) async fn shut_down(&self) {
         self.closing.cancel();
         self.lock().shutting_down = true;
-        while self.with_core("the master shuts down", |core, _, effects| core.shut_down(effects)) == Some(true) {}
+        while self.with_core("the master shuts down", |core, _, effects| core.on_shutdown(effects)) == Some(true) {}
         let quiet = async {
             while self.lock().core.unfinished() > 0 {
                 self.ended.notified().await;
@@ -372,7 +375,7 @@ impl Shared {
     /// Ends all calls and tells all tasks to end.
     pub(super) fn abandon(&self) {
         self.closing.cancel();
-        while self.with_core("the master ends", |core, _, effects| core.abandon(effects)) == Some(true) {}
+        while self.with_core("the master ends", |core, _, effects| core.on_shutdown_timeout(effects)) == Some(true) {}
         self.closed.cancel();
     }
 
@@ -435,9 +438,9 @@ fn carry_out(effect: Effect<MasterHost>) {
         Effect::Grant { link, id, attempt, upto } => link.side.send(Control::Granted { call: id.0, attempt, upto }),
         Effect::Shorten { call, kept } => call.shorten(kept),
         Effect::Retract { link } => link.side.send(Control::Retract),
-        Effect::Drained { link } => link.side.send(Control::Drained),
+        Effect::ConfirmDrained { link } => link.side.send(Control::Drained),
         Effect::Disconnect { link, reason } => link.close(reason),
-        Effect::Event(event) => match &event {
+        Effect::Publish(event) => match &event {
             NodeEvent::Gone { reason: GoneReason::Left | GoneReason::Shutdown, in_flight: 0, .. } => {
                 tracing::info!("{event}");
             }
@@ -448,7 +451,7 @@ fn carry_out(effect: Effect<MasterHost>) {
 }
 
 /// Logs a call that did not simply end with a value: where each attempt at it was, and what came of it.
-fn tell(call: &CallState, end: &Result<Ended, CallError>, failed_attempts: &[FailedAttempt]) {
+fn tell(call: &CallState, end: &Result<CallAnswer, CallError>, failed_attempts: &[FailedAttempt]) {
     if end.is_ok() && failed_attempts.is_empty() {
         return;
     }
@@ -475,8 +478,8 @@ fn tell(call: &CallState, end: &Result<Ended, CallError>, failed_attempts: &[Fai
     }
 }
 
-fn raw_answer(ended: Ended) -> RawAnswer {
-    let Ended { reply, node, attempts, elapsed } = ended;
+fn raw_answer(answer: CallAnswer) -> RawAnswer {
+    let CallAnswer { reply, node, attempts, elapsed } = answer;
     RawAnswer {
         is_error: reply.outcome == Outcome::Error,
         payload: reply.payload.into_bytes(),
@@ -498,16 +501,28 @@ impl Dispatcher for Shared {
         let Role { count, patient, beside, failed_attempts } = call.role.clone();
         let size = call.payload.len();
         let timeout = timeout.or(self.limits.default_timeout);
-        let demand = Demand { count, timeout, node, labels, affinity, beside, patient, attempts, retry_panics, size };
+        let demand = Demand {
+            count,
+            timeout,
+            node,
+            labels,
+            affinity,
+            hedge_of: beside,
+            exempt_from_limits: patient,
+            attempts,
+            retry_panics,
+            size,
+        };
         self.with_core("a call was submitted", |core, now, effects| {
-            let id = core.submit(now, HeldCall(Arc::clone(&call)), call.method, demand, failed_attempts, effects);
+            let id =
+                core.on_call_submitted(now, HeldCall(Arc::clone(&call)), call.method, demand, failed_attempts, effects);
             call.set_id(id);
         });
     }
 
     fn cancel(&self, call: &CallState) {
         if let Some(id) = call.id() {
-            self.with_core("a call was cancelled", |core, _, effects| core.cancel(id, effects));
+            self.with_core("a call was cancelled", |core, _, effects| core.on_call_cancelled(id, effects));
         }
     }
 
@@ -557,7 +572,7 @@ pub(super) mod tests {
             slice: 16,
             epoch: 1,
             seed: 1,
-            placing: [0; 32],
+            ring_key: [0; 32],
         };
         let bindings = Bindings { names: false, labels: Vec::new(), max_slots: 1 };
         Shared::new(settings, 65_536, Limits::default(), MasterAuthenticator::Open, bindings, Duration::ZERO)
@@ -619,14 +634,14 @@ pub(super) mod tests {
                 node: None,
                 labels: None,
                 affinity: None,
-                beside: None,
-                patient: false,
+                hedge_of: None,
+                exempt_from_limits: false,
                 attempts: None,
                 retry_panics: false,
                 size: 0,
             };
-            let id = core.submit(now, HeldCall(Arc::clone(&astray)), &METHOD, demand, Vec::new(), effects);
-            core.lose_track_of(id);
+            let id = core.on_call_submitted(now, HeldCall(Arc::clone(&astray)), &METHOD, demand, Vec::new(), effects);
+            core.strand(id);
             panic!("as a test wants it");
         });
         assert_eq!(end(&astray), Some(shutdown()));

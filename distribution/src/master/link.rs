@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{dispatch::Shared, pulse::Pulse};
 use crate::{
     config::LONGEST_TIME,
-    core::Attempted,
+    core::AttemptEnd,
     error::GoneReason,
     id::{CallId, NodeId},
     service::caller::CallState,
@@ -207,12 +207,12 @@ fn on_control(
             }
             Control::GaveBack { call, attempt, kept } => {
                 shared.with_core("a node gave calls back", |core, _, effects| {
-                    core.on_gave_back(node, CallId(call), attempt, kept, effects);
+                    core.on_calls_given_back(node, CallId(call), attempt, kept, effects);
                 });
             }
             Control::Wants { call, attempt, upto } => {
                 shared.with_core("a node wants to start more of a batch", |core, _, effects| {
-                    core.on_wants(node, CallId(call), attempt, upto, effects);
+                    core.on_grant_requested(node, CallId(call), attempt, upto, effects);
                 });
             }
             Control::Goodbye => left.store(true, Ordering::Release),
@@ -243,7 +243,7 @@ fn broken(error: &io::Error) -> GoneReason {
 }
 
 /// A call whose attempt has ended, and how.
-type Done = (CallId, u32, Attempted);
+type Done = (CallId, u32, AttemptEnd);
 
 /// What moves over a link.
 struct Traffic<'a> {
@@ -330,7 +330,7 @@ impl Traffic<'_> {
         let size = call.payload.len();
         if size > self.argument_limit {
             let (size, limit) = (size as u64, self.argument_limit as u64);
-            return Err((id, attempt, Attempted::TooLarge { size, limit }));
+            return Err((id, attempt, AttemptEnd::TooLarge { size, limit }));
         }
         let client = self.client.clone();
         let mut context = self.context;
@@ -356,10 +356,10 @@ impl Traffic<'_> {
 }
 
 /// What is known of an attempt, as far as tarpc's client tells.
-fn attempted(result: Result<Reply, RpcError>) -> Option<Attempted> {
+fn attempted(result: Result<Reply, RpcError>) -> Option<AttemptEnd> {
     match result {
-        Ok(reply) => Some(Attempted::Replied(reply)),
-        Err(RpcError::Send(error)) if is_withdrawn(&*error) => Some(Attempted::NotSent),
+        Ok(reply) => Some(AttemptEnd::Replied(reply)),
+        Err(RpcError::Send(error)) if is_withdrawn(&*error) => Some(AttemptEnd::NotSent),
         // These come as the connection ends. What becomes of its calls is decided then, for all of them,
         // by whether each was written.
         Err(_) => None,
@@ -376,7 +376,9 @@ mod tests {
     use tokio::io::ReadBuf;
 
     use super::*;
-    use crate::{core::read_card, master::dispatch::tests::shared, view::NodeEvent, wire::hello::Registration};
+    use crate::{
+        core::split_registration, master::dispatch::tests::shared, view::NodeEvent, wire::hello::Registration,
+    };
 
     /// A connection under which our own code panics.
     struct Broken;
@@ -421,7 +423,7 @@ mod tests {
             core.on_node_joined(
                 now,
                 node,
-                read_card(registration, crate::security::Principal::open()),
+                split_registration(registration, crate::security::Principal::open()),
                 ([127, 0, 0, 1], 1).into(),
                 link,
                 effects,

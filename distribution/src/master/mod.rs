@@ -637,7 +637,7 @@ impl MasterBuilder {
             slow_start: SLOW_START,
             slice: SLICE,
             epoch: rng.random(),
-            placing: placing.unwrap_or_else(|| rng.random()),
+            ring_key: placing.unwrap_or_else(|| rng.random()),
             seed: self.seed.unwrap_or_else(|| rng.random()),
         };
         let security = authenticator.name();

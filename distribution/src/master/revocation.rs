@@ -100,7 +100,7 @@ fn tell(credential: &Credential, invalid: Invalid, nodes: usize) {
 fn put_out(shared: &Shared, nodes: &[(NodeId, Invalid)]) {
     shared.with_core("credentials do not hold any more", |core, now, effects| {
         for (node, invalid) in nodes {
-            core.disconnect(now, *node, GoneReason::from(*invalid), effects);
+            core.on_disconnect_requested(now, *node, GoneReason::from(*invalid), effects);
         }
     });
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::{dispatch::Shared, link::Link};
 use crate::{
-    core::{Attempted, read_card},
+    core::{AttemptEnd, split_registration},
     security::Principal,
     wire::{
         Outcome, Reply,
@@ -39,7 +39,7 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
         let link = Link::new(&shared, sender.clone());
         // Nothing comes from it, and it never falls silent.
         link.side.hear_forever();
-        let registration = read_card(registration, Principal::open());
+        let registration = split_registration(registration, Principal::open());
         shared.with_core("a simulated node joined", |core, now, effects| {
             let node = core.new_node_id();
             core.on_node_joined(now, node, registration, SocketAddr::from(([127, 0, 0, 1], 0)), link, effects);
@@ -59,11 +59,11 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
             for attempt in together.drain(..) {
                 let Some(node) = core.node_of(attempt.id) else { continue };
                 let attempted = match attempt.call.begin(attempt.attempt) && attempt.call.complete(attempt.attempt) {
-                    true => Attempted::Replied(Reply {
+                    true => AttemptEnd::Replied(Reply {
                         payload: attempt.call.payload.clone(),
                         ..Reply::without_payload(Outcome::Value, Duration::ZERO)
                     }),
-                    false => Attempted::NotSent,
+                    false => AttemptEnd::NotSent,
                 };
                 core.on_attempt_finished(now, node, attempt.id, attempt.attempt, attempted, effects);
             }

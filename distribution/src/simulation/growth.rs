@@ -12,8 +12,8 @@ use std::{
 
 use crate::{
     core::{
-        Attempted, Core, Demand, Effect, Effects, Host, HostCall, HostLink, SLICE, SLOW_START, Settings, Time,
-        read_card,
+        AttemptEnd, Core, Demand, Effect, Effects, Host, HostCall, HostLink, SLICE, SLOW_START, Settings, Time,
+        split_registration,
     },
     error::{Cause, FailedAttempt, GoneReason},
     id::{CallId, NodeId, NodeIdentity},
@@ -182,7 +182,7 @@ impl Growth {
             slice: SLICE,
             epoch: 1,
             seed: 1,
-            placing: [0; 32],
+            ring_key: [0; 32],
         };
         let mut growth = Self {
             core: Core::new(settings),
@@ -284,7 +284,7 @@ impl Growth {
             ],
             methods,
         };
-        let card = read_card(registration, Principal::open());
+        let card = split_registration(registration, Principal::open());
         let id = self.core.new_node_id();
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
         self.bring(what, 1, |core, now, effects| core.on_node_joined(now, id, card, addr, BareLink(id), effects));
@@ -341,16 +341,17 @@ impl Growth {
             node: None,
             labels: None,
             affinity: None,
-            beside: None,
-            patient: false,
+            hedge_of: None,
+            exempt_from_limits: false,
             attempts: None,
             retry_panics: false,
             size: 100,
         });
         let demand = Demand { node: node.map(|at| self.nodes[at]), ..demand };
         let call = BareCall(Rc::new(()));
-        let id =
-            self.bring(what, 1, |core, now, effects| core.submit(now, call, method, demand, failed_attempts, effects));
+        let id = self.bring(what, 1, |core, now, effects| {
+            core.on_call_submitted(now, call, method, demand, failed_attempts, effects)
+        });
         self.tick_while_due("fill views, each slice");
         id
     }
@@ -362,21 +363,21 @@ impl Growth {
         let reply = Reply::without_payload(Outcome::Value, run);
         self.core.backdate(node, (id, attempt), self.now.saturating_sub(run));
         self.bring(what, 1, |core, now, effects| {
-            core.on_attempt_finished(now, node, id, attempt, Attempted::Replied(reply), effects);
+            core.on_attempt_finished(now, node, id, attempt, AttemptEnd::Replied(reply), effects);
         });
     }
 
     fn tick(&mut self, what: &'static str) {
-        self.bring(what, 1, |core, now, effects| core.tick(now, effects));
+        self.bring(what, 1, |core, now, effects| core.on_tick(now, effects));
         while self.core.next_tick() <= self.now {
-            self.bring(what, 0, |core, now, effects| core.tick(now, effects));
+            self.bring(what, 0, |core, now, effects| core.on_tick(now, effects));
         }
     }
 
     /// As a master does, which ticks until the core has no more work.
     fn tick_while_due(&mut self, what: &'static str) {
         while self.core.next_tick() <= self.now {
-            self.bring(what, 1, |core, now, effects| core.tick(now, effects));
+            self.bring(what, 1, |core, now, effects| core.on_tick(now, effects));
         }
     }
 
@@ -408,7 +409,7 @@ impl Growth {
                     self.finish("finish");
                 }
                 let id = self.submit("submit", For::Any);
-                self.bring("cancel", 1, |core, _, effects| core.cancel(id, effects));
+                self.bring("cancel", 1, |core, _, effects| core.on_call_cancelled(id, effects));
                 self.finish("finish");
             }
             self.end_round();
@@ -433,7 +434,7 @@ impl Growth {
             while left > 0 {
                 let count = left.min(SLICE);
                 left -= count;
-                last = self.bring("nodes(), each", count as u32, |core, _, _| core.node_rows(last, None)).1;
+                last = self.bring("nodes(), each", count as u32, |core, _, _| core.node_snapshots(last, None)).1;
             }
             self.end_round();
         }
@@ -450,7 +451,7 @@ impl Growth {
             let mut count = self.nodes.len() as u32;
             while self.core.next_tick() <= self.now {
                 self.bring("look at all nodes, each", std::mem::take(&mut count), |core, now, effects| {
-                    core.tick(now, effects);
+                    core.on_tick(now, effects);
                 });
             }
             self.end_round();
@@ -458,7 +459,7 @@ impl Growth {
     }
 
     fn shut_down(&mut self) {
-        while self.bring("shut down, each slice", 1, |core, _, effects| core.shut_down(effects)) {}
+        while self.bring("shut down, each slice", 1, |core, _, effects| core.on_shutdown(effects)) {}
     }
 
     /// Nodes that say as much about themselves as they may, each of them something else.
@@ -470,7 +471,7 @@ impl Growth {
             self.join_with("join, with 1,024 methods", methods.collect());
         }
         for _ in 0..self.rounds {
-            self.bring("nodes(), with 1,024 methods", 1, |core, _, _| core.node_rows(None, None));
+            self.bring("nodes(), with 1,024 methods", 1, |core, _, _| core.node_snapshots(None, None));
             self.submit_this("submit, no node", &OTHERWISE, |demand| demand, None);
             self.now += NO_NO_NODE_TIMEOUT;
             // What was found out before holds until nodes come or go.
@@ -544,7 +545,7 @@ impl Growth {
     /// Ticks until nothing is left to do, and shares the time out among the calls that it was for.
     fn drain_chores(&mut self, what: &'static str, calls: usize) {
         while self.core.next_tick() <= self.now {
-            self.bring(what, 0, |core, now, effects| core.tick(now, effects));
+            self.bring(what, 0, |core, now, effects| core.on_tick(now, effects));
         }
         for (_, rounds) in &mut self.costs {
             for round in rounds {

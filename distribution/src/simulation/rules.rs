@@ -11,7 +11,7 @@ use std::{
 
 use super::world::{CallRecord, HEARTBEAT, METHODS, SimulatedNode};
 use crate::{
-    core::{Ended, GONE_AFTER, HostLink, Settings, Time},
+    core::{CallAnswer, GONE_AFTER, HostLink, Settings, Time},
     error::{CallError, Cause, Execution, FailedAttempt, GoneReason},
     id::{NodeId, NodeIdentity},
     view::{NodeEvent, NodeState, Stats},
@@ -161,7 +161,7 @@ impl Rules {
         &mut self,
         now: Time,
         call: &mut CallRecord,
-        end: &Result<Ended, CallError>,
+        end: &Result<CallAnswer, CallError>,
         failed_attempts: &[FailedAttempt],
         hosts: &BTreeSet<IpAddr>,
     ) -> Verdict {
@@ -201,7 +201,7 @@ impl Rules {
         }
     }
 
-    fn answered(&mut self, call: &CallRecord, ended: &Ended) -> Verdict {
+    fn answered(&mut self, call: &CallRecord, ended: &CallAnswer) -> Verdict {
         self.answered += u64::from(ended.reply.count);
         must((1..=call.demand.count).contains(&ended.reply.count), || "more was answered than asked".to_owned())?;
         let Some((node, attempt)) = call.current else {

@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{Summary, rules::Rules};
 use crate::{
-    core::{Attempted, Core, Demand, Effect, Effects, Host, HostCall, HostLink, Settings, Time, read_card},
+    core::{AttemptEnd, Core, Demand, Effect, Effects, Host, HostCall, HostLink, Settings, Time, split_registration},
     error::{CallError, FailedAttempt, GoneReason},
     id::{CallId, NodeId},
     security::Principal,
@@ -226,7 +226,7 @@ impl World {
             slice: [2, 7, 256][rng.random_range(0..3)],
             epoch: 1,
             seed: rng.random(),
-            placing: rng.random(),
+            ring_key: rng.random(),
         };
         let rules = Rules::new(&settings);
         let hosts = rng.random_range(1..=4);
@@ -312,7 +312,7 @@ impl World {
             2 => self.close(),
             3 if !self.shut_down && self.rng.random_bool(0.1) => {
                 self.shut_down = true;
-                self.bring("shut down", |core, _, effects| while core.shut_down(effects) {})
+                self.bring("shut down", |core, _, effects| while core.on_shutdown(effects) {})
             }
             _ => self.submit(),
         }
@@ -398,7 +398,7 @@ impl World {
                 self.note(format!("  shorten {} to {kept}", self.calls[call.at].id));
                 self.rules.shortened(&mut self.calls[call.at], kept)?;
             }
-            Effect::Drained { link } => {
+            Effect::ConfirmDrained { link } => {
                 let node = &mut self.nodes[link.at];
                 if !node.drain_sent || !node.attempts.is_empty() || !node.replies.is_empty() {
                     return Err(format!("{} was told that it is drained, and is not", node.id));
@@ -422,7 +422,7 @@ impl World {
                 self.nodes[link.at].gone = true;
                 self.nodes[link.at].running = false;
             }
-            Effect::Event(event) => {
+            Effect::Publish(event) => {
                 self.note(format!("  {event}"));
                 self.rules.event(self.now, &event)?;
             }
@@ -444,9 +444,9 @@ impl World {
             count: if batch { self.rng.random_range(2..9) } else { 1 },
             labels: self.rng.random_bool(0.1).then(|| [("zone".to_owned(), zone.to_owned())].into()),
             affinity: self.rng.random_bool(0.1).then(|| self.rng.random_range(0..5)),
-            beside: (!self.calls.is_empty() && self.rng.random_bool(0.03))
+            hedge_of: (!self.calls.is_empty() && self.rng.random_bool(0.03))
                 .then(|| self.calls[self.rng.random_range(0..self.calls.len())].id),
-            patient: self.rng.random_bool(0.05),
+            exempt_from_limits: self.rng.random_bool(0.05),
             timeout: self.rng.random_bool(0.2).then(|| Duration::from_millis(self.rng.random_range(0..20_000))),
             node: target.then(|| self.nodes[self.rng.random_range(0..self.nodes.len())].id),
             attempts: self.rng.random_bool(0.2).then(|| self.rng.random_range(1..6)),
@@ -492,7 +492,7 @@ impl World {
         });
         let name = METHODS[method].name();
         let id = self.bring(&format!("submit {name} {demand:?}"), |core, now, effects| {
-            core.submit(now, handle, &METHODS[method], demand, failed_attempts, effects)
+            core.on_call_submitted(now, handle, &METHODS[method], demand, failed_attempts, effects)
         })?;
         self.calls[at].id = id;
         self.by_id.insert(id, at);
@@ -505,7 +505,7 @@ impl World {
         let Some(at) = self.pick(&open) else { return Ok(()) };
         let id = self.calls[at].id;
         self.calls[at].cancelled = true;
-        self.bring(&format!("cancel {id}"), |core, _, effects| core.cancel(id, effects))
+        self.bring(&format!("cancel {id}"), |core, _, effects| core.on_call_cancelled(id, effects))
     }
 
     // What links and nodes do.
@@ -542,7 +542,7 @@ impl World {
         let (id, number, from) = (attempt.id, attempt.number, node.id);
         node.attempts.remove(place);
         self.bring(&format!("withdrawn {id}#{number}"), |core, now, effects| {
-            core.on_attempt_finished(now, from, id, number, Attempted::NotSent, effects);
+            core.on_attempt_finished(now, from, id, number, AttemptEnd::NotSent, effects);
         })
     }
 
@@ -629,7 +629,7 @@ impl World {
         };
         let node = self.nodes[at].id;
         self.bring(&format!("{node} wants {upto} of {id}#{number}"), |core, _, effects| {
-            core.on_wants(node, id, number, upto, effects);
+            core.on_grant_requested(node, id, number, upto, effects);
         })
     }
 
@@ -681,7 +681,7 @@ impl World {
             self.calls[self.nodes[at].attempts[place].call.at].lied = true;
         }
         self.bring(&format!("{node} gives {id}#{number} back but for {kept}"), |core, _, effects| {
-            core.on_gave_back(node, id, number, kept, effects);
+            core.on_calls_given_back(node, id, number, kept, effects);
         })
     }
 
@@ -698,7 +698,7 @@ impl World {
             self.rules.delivered(&self.calls[*at], from, number, reply.count);
         }
         self.bring(&format!("reply {id}#{number} from {from}: {:?}", reply.outcome), |core, now, effects| {
-            core.on_attempt_finished(now, from, id, number, Attempted::Replied(reply), effects);
+            core.on_attempt_finished(now, from, id, number, AttemptEnd::Replied(reply), effects);
         })?;
         self.rules.late(self.core.stats().late)
     }
@@ -756,7 +756,7 @@ impl World {
         });
         self.rules.joined(id, self.now);
         self.bring(&format!("join {id} serving {serves:?} with {slots} slots"), |core, now, effects| {
-            core.on_node_joined(now, id, read_card(registration, Principal::open()), addr, link, effects);
+            core.on_node_joined(now, id, split_registration(registration, Principal::open()), addr, link, effects);
         })
     }
 
@@ -867,7 +867,7 @@ impl World {
 
     fn tick(&mut self) -> Result<(), String> {
         self.rules.before_tick(self.now);
-        self.bring("tick", |core, now, effects| core.tick(now, effects))?;
+        self.bring("tick", |core, now, effects| core.on_tick(now, effects))?;
         self.last_tick = self.now;
         // What the core has cut off is gone for good; what was on it is lost.
         for node in &mut self.nodes {
@@ -878,7 +878,7 @@ impl World {
         }
         // What does not fit into a slice follows at once, and other events may come in between.
         while self.core.next_tick() <= self.now && self.rng.random_bool(0.7) {
-            self.bring("tick on", |core, now, effects| core.tick(now, effects))?;
+            self.bring("tick on", |core, now, effects| core.on_tick(now, effects))?;
         }
         if self.core.next_tick() <= self.now { Ok(()) } else { self.core.overdue(self.now).map_or(Ok(()), Err) }
     }

@@ -135,7 +135,7 @@ fn a_second_call_for_the_same_goes_to_another_node() {
     table.submit("x", call(&COMPUTE).on("n2"));
     assert_eq!(table.submit("a", call(&AGAIN)), ["send a#1 to n1"]);
     let first = table.calls["a"].0;
-    assert_eq!(table.submit("b", call(&AGAIN).with(|demand| demand.beside = Some(first))), NOTHING);
+    assert_eq!(table.submit("b", call(&AGAIN).with(|demand| demand.hedge_of = Some(first))), NOTHING);
     assert_eq!(table.answer("x"), ["end x: value from n2", "send b#1 to n2"]);
 }
 

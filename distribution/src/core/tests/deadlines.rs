@@ -31,7 +31,7 @@ fn a_call_that_was_not_written_yet_did_not_run() {
     table.writes = false;
     table.submit("a", call(&COMPUTE).timeout(HALF));
     assert_eq!(table.pass(HALF), ["end a: timed out, queued"]);
-    assert_eq!(table.ended("a", Attempted::NotSent), NOTHING);
+    assert_eq!(table.ended("a", AttemptEnd::NotSent), NOTHING);
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn a_cancelled_call_is_stopped_where_it_is() {
     table.submit("a", call(&COMPUTE));
     table.submit("b", call(&COMPUTE));
     let (a, b) = (table.calls["a"].0, table.calls["b"].0);
-    assert_eq!(table.bring(|core, _, effects| core.cancel(b, effects)), NOTHING);
-    assert_eq!(table.bring(|core, _, effects| core.cancel(a, effects)), ["cancel a#1 on n1"]);
+    assert_eq!(table.bring(|core, _, effects| core.on_call_cancelled(b, effects)), NOTHING);
+    assert_eq!(table.bring(|core, _, effects| core.on_call_cancelled(a, effects)), ["cancel a#1 on n1"]);
     assert_eq!(table.refuse("a", Refusal::Stopped), NOTHING);
     assert_eq!((table.core.stats().cancelled, table.core.stats().queued), (2, 0));
 }

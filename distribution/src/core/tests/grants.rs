@@ -60,7 +60,7 @@ fn only_the_node_that_has_the_attempt_is_heard() {
     table.join("n2", slots(1));
     let (id, n1, n2) = (table.calls["b"].0, table.node("n1"), table.node("n2"));
     for (node, attempt) in [(n1, 0), (n1, 2), (n2, 1)] {
-        assert_eq!(table.bring(|core, _, effects| core.on_wants(node, id, attempt, 8, effects)), NOTHING);
-        assert_eq!(table.bring(|core, _, effects| core.on_gave_back(node, id, attempt, 1, effects)), NOTHING);
+        assert_eq!(table.bring(|core, _, effects| core.on_grant_requested(node, id, attempt, 8, effects)), NOTHING);
+        assert_eq!(table.bring(|core, _, effects| core.on_calls_given_back(node, id, attempt, 1, effects)), NOTHING);
     }
 }

@@ -18,7 +18,7 @@ mod sources;
 
 use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Duration};
 
-use super::{Attempted, Core, Demand, Effect, Effects, Host, HostCall, HostLink, Settings, Time, read_card};
+use super::{AttemptEnd, Core, Demand, Effect, Effects, Host, HostCall, HostLink, Settings, Time, split_registration};
 use crate::{
     error::{CallError, CallStage, FailedAttempt, GoneReason},
     id::{CallId, NodeId},
@@ -160,8 +160,8 @@ fn call(method: &'static Method) -> Ask {
         node: None,
         labels: None,
         affinity: None,
-        beside: None,
-        patient: false,
+        hedge_of: None,
+        exempt_from_limits: false,
         attempts: None,
         retry_panics: false,
         size: 10,
@@ -196,7 +196,7 @@ impl Ask {
     }
 
     fn patient(self) -> Self {
-        self.with(|demand| demand.patient = true)
+        self.with(|demand| demand.exempt_from_limits = true)
     }
 
     fn size(self, size: usize) -> Self {
@@ -245,7 +245,7 @@ impl Table {
             slice: 256,
             epoch: 1,
             seed: 7,
-            placing: [7; 32],
+            ring_key: [7; 32],
         };
         change(&mut settings);
         Self {
@@ -299,9 +299,9 @@ impl Table {
             }
             Effect::Shorten { call, kept } => format!("shorten {} to {kept}", call.name),
             Effect::Retract { link } => format!("retract from {}", link.name),
-            Effect::Drained { link } => format!("drained {}", link.name),
+            Effect::ConfirmDrained { link } => format!("drained {}", link.name),
             Effect::Disconnect { link, reason } => format!("cut off {}: it {reason}", link.name),
-            Effect::Event(event) => match event {
+            Effect::Publish(event) => match event {
                 NodeEvent::Joined { node, .. } => format!("{} joined", node.name),
                 NodeEvent::Suspect { node, .. } => format!("{} suspect", node.name),
                 NodeEvent::Recovered { node } => format!("{} recovered", node.name),
@@ -330,7 +330,7 @@ impl Table {
         };
         let addr = SocketAddr::from(([10, 0, 0, node.host], 1));
         self.bring(|core, now, effects| {
-            core.on_node_joined(now, id, read_card(registration, Principal::open()), addr, link, effects)
+            core.on_node_joined(now, id, split_registration(registration, Principal::open()), addr, link, effects)
         })
     }
 
@@ -352,8 +352,9 @@ impl Table {
         let handle = Rc::new(TableCall { name: name.to_owned(), count: demand.count, sent: Cell::new(0) });
         let mut id = CallId(0);
         let given = Rc::clone(&handle);
-        let lines =
-            self.bring(|core, now, effects| id = core.submit(now, given, method, demand, failed_attempts, effects));
+        let lines = self.bring(|core, now, effects| {
+            id = core.on_call_submitted(now, given, method, demand, failed_attempts, effects)
+        });
         self.calls.insert(name.to_owned(), (id, handle));
         lines
     }
@@ -367,10 +368,10 @@ impl Table {
 
     /// And one that says what it likes.
     fn lie(&mut self, name: &str, outcome: Outcome, run: Duration) -> Vec<String> {
-        self.ended(name, Attempted::Replied(Reply::without_payload(outcome, run)))
+        self.ended(name, AttemptEnd::Replied(Reply::without_payload(outcome, run)))
     }
 
-    fn ended(&mut self, name: &str, attempted: Attempted) -> Vec<String> {
+    fn ended(&mut self, name: &str, attempted: AttemptEnd) -> Vec<String> {
         let (node, attempt) = self.sent[name].clone();
         let (node, id) = (self.node(&node), self.calls[name].0);
         self.bring(|core, now, effects| core.on_attempt_finished(now, node, id, attempt, attempted, effects))
@@ -417,17 +418,17 @@ impl Table {
     fn wants(&mut self, name: &str, upto: u32) -> Vec<String> {
         let (node, attempt) = self.sent[name].clone();
         let (node, id) = (self.node(&node), self.calls[name].0);
-        self.bring(|core, _, effects| core.on_wants(node, id, attempt, upto, effects))
+        self.bring(|core, _, effects| core.on_grant_requested(node, id, attempt, upto, effects))
     }
 
     fn gives_back(&mut self, name: &str, kept: u32) -> Vec<String> {
         let (node, attempt) = self.sent[name].clone();
         let (node, id) = (self.node(&node), self.calls[name].0);
-        self.bring(|core, _, effects| core.on_gave_back(node, id, attempt, kept, effects))
+        self.bring(|core, _, effects| core.on_calls_given_back(node, id, attempt, kept, effects))
     }
 
     fn tick(&mut self) -> Vec<String> {
-        self.bring(|core, now, effects| core.tick(now, effects))
+        self.bring(|core, now, effects| core.on_tick(now, effects))
     }
 
     /// Time goes by, with a tick whenever the core wants one.

@@ -71,12 +71,12 @@ fn nodes_whose_name_is_anothers_are_displaced_in_slices() {
         labels: Vec::new(),
         methods: vec![offer(&COMPUTE)],
     };
-    let (card, catalogue) = read_card(registration.clone(), Principal::open());
+    let (card, catalogue) = split_registration(registration.clone(), Principal::open());
     assert!(table.core.may_join((&card, &catalogue)).expect("they share the name").is_empty());
-    let (card, catalogue) = read_card(registration, of_it);
+    let (card, catalogue) = split_registration(registration, of_it);
     let displaced = table.core.may_join((&card, &catalogue)).expect("the name is its own");
     assert_eq!(displaced.len(), 40);
-    let lines = table.bring(|core, now, effects| core.displace(now, displaced, effects));
+    let lines = table.bring(|core, now, effects| core.on_nodes_displaced(now, displaced, effects));
     assert!((1..40).contains(&only(&lines, "cut off").len()), "some at once: {lines:?}");
     table.pass(Duration::ZERO);
     assert_eq!(table.core.alive(), 0, "and the others soon");

@@ -18,7 +18,7 @@ fn a_call_that_was_not_written_goes_elsewhere_at_once() {
     table.join("n2", slots(1));
     assert_eq!(table.dies("n1"), ["n1 gone with 1", "send a#2 to n2"]);
     table.join("n3", slots(1));
-    assert_eq!(table.ended("a", Attempted::NotSent).len(), 1);
+    assert_eq!(table.ended("a", AttemptEnd::NotSent).len(), 1);
 }
 
 #[test]

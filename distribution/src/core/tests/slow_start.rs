@@ -22,7 +22,7 @@ fn held(table: &Table, name: &str) -> usize {
     let (id, _) = table.nodes[name];
     table
         .core
-        .node_rows(None, None)
+        .node_snapshots(None, None)
         .0
         .iter()
         .map(|row| row.info(table.now))
