@@ -33,6 +33,8 @@
 //! Over several machines the same service needs two programs: one with [`Master::bind`], one with
 //! [`Node::spawn`] or [`NodeBuilder::run`].
 //!
+//! The [guide] has a page for each question that comes next, from the first cluster to troubleshooting.
+//!
 //! # Compute and async methods
 //!
 //! A `fn` of the trait is *compute*: it keeps a core busy, runs on a thread of the node's own, and takes one
