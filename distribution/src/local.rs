@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use futures::future::{join_all, try_join_all};
+use futures::future::{BoxFuture, join_all, try_join_all};
 
 use crate::{
     error::Error,
@@ -72,8 +72,15 @@ impl LocalCluster {
     ///
     /// Dropping the future ends everything at once.
     pub async fn shutdown(self) {
-        join_all(self.nodes.iter().map(Node::drain)).await;
-        self.master.shutdown().await;
+        self.shut_down().await;
+    }
+
+    /// Boxed, because the body of an `async fn` is compiled again in each program that awaits it.
+    fn shut_down(self) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            join_all(self.nodes.iter().map(Node::drain)).await;
+            self.master.shutdown().await;
+        })
     }
 }
 
@@ -138,16 +145,24 @@ impl LocalClusterBuilder {
     ///
     /// Dropping the future ends what was started.
     pub async fn start(self) -> Result<LocalCluster, Error> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = self.nodes.unwrap_or(cores);
-        let slots = self.slots.unwrap_or_else(|| (cores / count.max(1)).max(1));
-        let master = self.master.bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-        let nodes = try_join_all((1..=count).map(|number| {
-            let node = Node::builder().name(format!("local-{number}")).slots(slots).beside(master.security_config());
-            self.equip.iter().fold(node, |node, equip| equip(node)).spawn(master.local_addr())
-        }))
-        .await?;
-        Ok(LocalCluster { nodes, master })
+        self.started().await
+    }
+
+    /// Boxed as [`LocalCluster::shut_down`] is.
+    fn started(self) -> BoxFuture<'static, Result<LocalCluster, Error>> {
+        Box::pin(async move {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            let count = self.nodes.unwrap_or(cores);
+            let slots = self.slots.unwrap_or_else(|| (cores / count.max(1)).max(1));
+            let master = self.master.bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+            let nodes = try_join_all((1..=count).map(|number| {
+                let node =
+                    Node::builder().name(format!("local-{number}")).slots(slots).beside(master.security_config());
+                self.equip.iter().fold(node, |node, equip| equip(node)).spawn(master.local_addr())
+            }))
+            .await?;
+            Ok(LocalCluster { nodes, master })
+        })
     }
 }
 

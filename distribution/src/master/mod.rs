@@ -644,14 +644,20 @@ impl MasterBuilder {
         let shutdown_timeout = self.shutdown_timeout.min(LONGEST_TIME);
         let shared =
             Shared::new(settings, max_message_size, self.limits, authenticator, self.bindings, shutdown_timeout);
-        shared.track(accept::run(Arc::clone(&shared), listener));
-        shared.track(tick::run(Arc::clone(&shared)));
-        #[cfg(feature = "tls")]
-        if shared.admission.authenticator.demands_proof() {
-            shared.track(revocation::run(Arc::clone(&shared)));
-        }
+        start_tasks(&shared, listener);
         tracing::info!(%local_addr, security, "listening for nodes");
         let security = Arc::new(self.security);
         Ok(Master { local_addr, security, _last: Arc::new(LastHandle(Arc::clone(&shared))), shared })
+    }
+}
+
+/// Starts the master's tasks. Not in the `async fn` above, because the body of one is compiled again in each program that
+/// awaits it, and these tasks are most of the master's code.
+fn start_tasks(shared: &Arc<Shared>, listener: TcpListener) {
+    shared.track(accept::run(Arc::clone(shared), listener));
+    shared.track(tick::run(Arc::clone(shared)));
+    #[cfg(feature = "tls")]
+    if shared.admission.authenticator.demands_proof() {
+        shared.track(revocation::run(Arc::clone(shared)));
     }
 }
