@@ -1,4 +1,4 @@
-//! What people see of the nodes: the registry's rows and the events that change it.
+//! What a program sees of the nodes: the rows of the registry, and the events that change it.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -7,18 +7,18 @@ use serde::Serialize;
 use crate::{
     error::GoneReason,
     id::{NodeId, NodeIdentity},
-    security::Principal,
+    security::{Principal, PrincipalKind},
 };
 
 /// A registered node, as it was when [`Master::nodes`](crate::Master::nodes) was called.
 ///
-/// Serialises to the same fields, so that a list of nodes can be shown as JSON.
+/// It is serialised with the same fields, so that a list of nodes can be shown as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct NodeInfo {
     /// This registration.
     pub id: NodeId,
-    /// The node's name for itself.
+    /// The name that the node gave itself.
     pub name: Arc<str>,
     /// Where its connection comes from.
     pub addr: SocketAddr,
@@ -26,30 +26,30 @@ pub struct NodeInfo {
     pub labels: BTreeMap<String, String>,
     /// The services it serves, by name.
     pub services: Arc<[ServiceInfo]>,
-    /// By what it was let in.
+    /// The credential with which it registered.
     pub principal: Principal,
-    /// Compute calls it runs at once.
+    /// How many compute calls it runs at a time.
     pub slots: u32,
     /// Whether it gets new calls.
     pub state: NodeState,
-    /// What it is given of the calls that it could take, from 0 to 1. Below 1 after its calls failed while those on other
-    /// nodes did not: 0 while it is given none, then more with each call that it answers. See [`NodeEvent::Ejected`].
+    /// The part of its slots that is given calls, from 0 to 1. It is 1 unless its calls failed while those on other nodes did
+    /// not: then it is 0 for a while and grows with each call that it answers. See [`NodeEvent::Ejected`].
     pub share: f64,
-    /// Calls that were sent to it and are not answered yet.
+    /// How many calls were sent to it and are not answered yet.
     pub in_flight: usize,
-    /// Calls whose handler it has run and answered since it registered, failed ones included.
+    /// How many calls it has run and answered since it registered, including those that ended with an error.
     pub answered: u64,
     /// Methods that it serves and that cannot be called on it, each with the reason: the callers at this master, or the
-    /// other nodes, have another version, signature or structure of the types in it. Found out as it registers; eight
-    /// entries at most.
+    /// other nodes, have another version or signature of the method, or another structure of its types. Found when it
+    /// registers; at most eight entries.
     pub uncallable: Vec<String>,
-    /// How often one of its async handlers has blocked the thread that it ran on, so that others had to wait. Such a
-    /// handler should be a `fn`, or hand its work to `tokio::task::spawn_blocking`. The node's log names the methods.
+    /// How often one of its async handlers has blocked its thread, so that others had to wait. Such a handler should be a
+    /// `fn`, or do the work in `tokio::task::spawn_blocking`. The node's log names the methods.
     pub blocked_async: u32,
     /// Time since it registered.
     #[serde(serialize_with = "seconds")]
     pub registered_for: Duration,
-    /// Time since anything was heard of it, as of the last look (several a second).
+    /// Time since it last sent anything, as of the last check (there are several a second).
     #[serde(serialize_with = "seconds")]
     pub silent_for: Duration,
 }
@@ -88,11 +88,11 @@ pub struct ServiceInfo {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum NodeState {
-    /// It does.
+    /// The node gets new calls.
     Alive,
-    /// It has missed heartbeats and gets none until it is heard again.
+    /// The node has missed heartbeats, and gets no new calls until it sends something again.
     Suspect,
-    /// It is leaving: it gets none, and ends those it has.
+    /// The node is leaving: it gets no new calls, and finishes those that it has.
     Draining,
 }
 
@@ -106,19 +106,29 @@ impl fmt::Display for NodeState {
     }
 }
 
-/// A change of the registry.
+/// What a master's [`events`](crate::Master::events) tell: which nodes are registered, and each change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeEvent {
+    /// A node was registered already when the stream began, or when it began again after [`Missed`](Self::Missed).
+    #[non_exhaustive]
+    Present {
+        /// The node.
+        node: NodeIdentity,
+        /// The credential with which it registered.
+        principal: Principal,
+        /// Whether it gets new calls.
+        state: NodeState,
+    },
     /// A node registered and gets calls from now on.
     #[non_exhaustive]
     Joined {
         /// The node.
         node: NodeIdentity,
-        /// By what it was let in.
+        /// The credential with which it registered.
         principal: Principal,
     },
-    /// A node has been silent for three heartbeats; it gets no new calls.
+    /// A node has been silent for three heartbeats and gets no new calls.
     #[non_exhaustive]
     Suspect {
         /// The node.
@@ -126,13 +136,13 @@ pub enum NodeEvent {
         /// How long it has been silent.
         silent_for: Duration,
     },
-    /// A suspect node was heard again.
+    /// A suspect node has sent something again, and gets calls again.
     #[non_exhaustive]
     Recovered {
         /// The node.
         node: NodeIdentity,
     },
-    /// A node is leaving and finishes what it has.
+    /// A node is leaving: it gets no new calls, and finishes those that it has.
     #[non_exhaustive]
     Draining {
         /// The node.
@@ -145,39 +155,64 @@ pub enum NodeEvent {
         node: NodeIdentity,
         /// Why.
         reason: GoneReason,
-        /// Calls it had not answered.
+        /// How many calls it had not answered.
         in_flight: usize,
     },
-    /// A node's calls fail while other nodes answer the same method. It is given no calls for a while that could go
-    /// elsewhere, then one at a time, and more with each one that it answers.
+    /// A node's calls fail while other nodes answer the same method. For a while it gets no calls that could go to other
+    /// nodes; then it gets one at a time, and more with each one that it answers.
     #[non_exhaustive]
     Ejected {
         /// The node.
         node: NodeIdentity,
-        /// How long it is given none.
+        /// For how long it gets no calls.
         rest: Duration,
         /// Which calls fail.
         why: Box<str>,
     },
-    /// A node that was ejected answers its calls again, and is given as many as it takes.
+    /// A node that was ejected answers its calls again, and gets as many as other nodes.
     #[non_exhaustive]
     Restored {
         /// The node.
         node: NodeIdentity,
     },
-    /// This many events were missed, because they were not read as fast as they came.
+    /// The stream was read too slowly, and missed this many events. It begins again: a [`Present`](Self::Present) follows
+    /// for each node that is registered now. A node that is not among these is gone.
     Missed(u64),
+}
+
+impl NodeEvent {
+    /// The node that this is about; `None` for [`Missed`](Self::Missed).
+    pub fn node(&self) -> Option<&NodeIdentity> {
+        match self {
+            Self::Present { node, .. }
+            | Self::Joined { node, .. }
+            | Self::Suspect { node, .. }
+            | Self::Recovered { node }
+            | Self::Draining { node }
+            | Self::Gone { node, .. }
+            | Self::Ejected { node, .. }
+            | Self::Restored { node } => Some(node),
+            Self::Missed(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for NodeEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Joined { node, principal } => write!(f, "{node} joined by {principal}"),
-            Self::Suspect { node, silent_for } => {
-                write!(f, "{node} is suspect: silent for {:.1} s, so it gets no new calls", silent_for.as_secs_f64())
+            Self::Present { node, principal, state } => {
+                write!(f, "{node} is registered {} and is {state}", Registered(principal))
             }
-            Self::Recovered { node } => write!(f, "{node} was heard again"),
-            Self::Draining { node } => write!(f, "{node} is leaving and finishes what it has"),
+            Self::Joined { node, principal } => write!(f, "{node} registered {}", Registered(principal)),
+            Self::Suspect { node, silent_for } => {
+                write!(
+                    f,
+                    "{node} is suspect and gets no new calls: it has been silent for {:.1} s",
+                    silent_for.as_secs_f64()
+                )
+            }
+            Self::Recovered { node } => write!(f, "{node} has recovered and gets new calls again"),
+            Self::Draining { node } => write!(f, "{node} is draining: it finishes its calls and gets no new ones"),
             Self::Gone { node, reason, in_flight: 0 } => write!(f, "{node} is gone: it {reason}"),
             Self::Gone { node, reason, in_flight: 1 } => {
                 write!(f, "{node} is gone with 1 call unanswered: it {reason}")
@@ -186,10 +221,27 @@ impl fmt::Display for NodeEvent {
                 write!(f, "{node} is gone with {in_flight} calls unanswered: it {reason}")
             }
             Self::Ejected { node, rest, why } => {
-                write!(f, "{node} gets no calls for {:.1} s: {why}", rest.as_secs_f64())
+                write!(f, "{node} is ejected and gets no calls for {:.1} s: {why}", rest.as_secs_f64())
             }
-            Self::Restored { node } => write!(f, "{node} answers its calls again, and gets as many as it takes"),
-            Self::Missed(count) => write!(f, "{count} events were missed"),
+            Self::Restored { node } => write!(f, "{node} answers its calls again and is no longer ejected"),
+            Self::Missed(count) => {
+                write!(
+                    f,
+                    "{count} events were missed because they were read too slowly; the list of nodes begins again"
+                )
+            }
+        }
+    }
+}
+
+/// How a node registered, in words.
+struct Registered<'a>(&'a Principal);
+
+impl fmt::Display for Registered<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.kind {
+            PrincipalKind::Open => f.write_str("without a credential (the master has no security)"),
+            PrincipalKind::Token | PrincipalKind::Certificate => write!(f, "with {}", self.0),
         }
     }
 }
@@ -198,23 +250,23 @@ impl fmt::Display for NodeEvent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Calls that wait at the master for a node.
+    /// Calls that wait at the master.
     pub queued: usize,
-    /// Calls that a node has.
+    /// Calls that were sent to a node and are not answered yet.
     pub in_flight: usize,
-    /// Calls that ended with a value or with the method's own error; of batches all that were started,
-    /// whatever came of each.
+    /// Calls that ended with a value or with the method's own error. Of batches all calls that were started, however each
+    /// ended.
     pub answered: u64,
     /// Calls that ended with another error.
     pub failed: u64,
-    /// Calls that their callers gave up.
+    /// Calls that were cancelled.
     pub cancelled: u64,
-    /// Values and errors that came after their call had ended, and were dropped. Those that a node still
-    /// had when it was lost never come, and are not counted.
+    /// Replies that came after their call had ended, and were dropped. Replies that a node still had when it was lost are
+    /// not counted.
     pub late: u64,
-    /// Connections that were closed before they had registered: they did not prove that they may, were too slow, or
-    /// were too many.
+    /// Connections that were closed before they registered: the peer did not prove that it may register, was too slow, or
+    /// there were too many of them.
     pub turned_away: u64,
-    /// Bytes of registrations that were decoded. A peer that does not prove that it may come in adds none.
+    /// Bytes of registrations that were decoded. If the master has security, peers that are not authenticated add none.
     pub registration_bytes: u64,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Time, card::NodeProfile};
 use crate::{
     id::NodeIdentity,
-    view::{NodeInfo, NodeState, ServiceInfo},
+    view::{NodeEvent, NodeInfo, NodeState, ServiceInfo},
 };
 
 #[derive(Debug)]
@@ -24,6 +24,12 @@ pub(crate) struct NodeSnapshot {
 }
 
 impl NodeSnapshot {
+    /// What a new subscriber to events is told of it.
+    pub(crate) fn present(&self) -> NodeEvent {
+        let principal = self.card.principal.clone();
+        NodeEvent::Present { node: self.identity.clone(), principal, state: self.state }
+    }
+
     /// What people see of it.
     pub(crate) fn info(&self, now: Time) -> NodeInfo {
         NodeInfo {

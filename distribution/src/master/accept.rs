@@ -1,4 +1,4 @@
-//! Takes connections in: has them show that they may come, hears who they are, and turns away what is no node.
+//! Accepts connections: has each peer prove that it may register, reads its registration, and refuses all others.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,11 +9,11 @@ use tokio::{
 };
 
 #[cfg(feature = "tls")]
-use super::revocation::Watch;
+use super::revocation::CredentialWatch;
 use super::{
-    admission::{NoRoom, Noted, PendingHandshake},
-    dispatch::Shared,
-    link,
+    admission::{LogKind, NoRoom, PendingHandshake},
+    connection,
+    shared::Shared,
 };
 use crate::{
     config::to_micros,
@@ -27,19 +27,19 @@ use crate::{
     },
 };
 
-/// After an accept that failed, mostly for want of file descriptors: trying again at once would fail
-/// again, and keep a core busy.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait after an accept that failed, mostly because there are no file descriptors left: trying again at once
+/// would fail again and keep a core busy.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a peer that was turned away may take to read why.
-const FAREWELL_TIME: Duration = Duration::from_secs(1);
+/// How long a peer that was refused may take to read why.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A handshake that is found to be late by this much more is no fault of the peer's: this process was not run meanwhile, and
-/// neither read what had come.
+/// How many bytes are read, and ignored, of a peer that was refused.
+const REFUSAL_READ_LIMIT: u64 = 64 * 1024;
+
+/// If a handshake is late by more than this, this process was stalled and did not read what had come, so that it may not
+/// be the peer's fault.
 const STALLED: Duration = Duration::from_millis(500);
-
-/// What is read of a peer that was turned away.
-const FAREWELL_BYTES: u64 = 64 * 1024;
 
 pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
     let mut failing = false;
@@ -55,7 +55,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
                     tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
                 }
                 match shared.admission.enter(peer.ip()) {
-                    Ok(pending) => shared.track(enrol(Arc::clone(&shared), pending, stream, peer)),
+                    Ok(pending) => shared.track(register(Arc::clone(&shared), pending, stream, peer)),
                     Err(no_room) => {
                         let shared = Arc::clone(&shared);
                         shared.clone().track(async move { refuse(&shared, stream, peer, no_room).await });
@@ -64,55 +64,54 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
             }
             Err(error) => {
                 if !failing {
-                    tracing::error!(%error, "cannot accept connections; trying again every {PAUSE:?}");
+                    tracing::error!(%error, "cannot accept connections; trying again every {ACCEPT_PAUSE:?}");
                 }
                 failing = true;
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// Registers the node at the other end, if it is one, and runs its link.
-async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream, peer: SocketAddr) {
-    // While nothing has come yet, it can still be told that there is no room.
-    let heard = tokio::select! {
-        heard = first_byte(&shared, &stream, peer) => heard,
+/// Registers the node at the other end, if it is one, and runs its connection.
+async fn register(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream, peer: SocketAddr) {
+    // A peer that has sent nothing yet can still be told that there is no room.
+    let begun = tokio::select! {
+        begun = first_byte(&shared, &stream, peer) => begun,
         () = pending.evicted.cancelled() => {
-            // Its place is another's already.
+            // Another connection has its place already.
             drop(pending);
             return refuse(&shared, stream, peer, NoRoom::AtAddress).await;
         }
         () = shared.closing.cancelled() => return,
     };
-    let deadline = match heard {
+    let deadline = match begun {
         Ok(deadline) => deadline,
         Err(error) => {
-            warn_of(&shared, peer, &error);
+            log_not_registered(&shared, peer, &error);
             return shared.admission.turn_away(peer.ip(), false);
         }
     };
     let received = tokio::select! {
         received = receive(&shared, &pending, stream, deadline) => received,
         () = pending.evicted.cancelled() => {
-            if let Some(suppressed) = shared.admission.should_log(Noted::CutShort, peer.ip()) {
-                tracing::warn!(%peer, suppressed, "closed a connection that had not registered, because too many others wait to");
+            if let Some(suppressed) = shared.admission.should_log(LogKind::Evicted, peer.ip()) {
+                tracing::warn!(%peer, suppressed, "closed a connection that had not registered, because too many others are pending");
             }
-            return shared.admission.turn_away(peer.ip(), pending.was_cut_short());
+            return shared.admission.turn_away(peer.ip(), pending.on_evicted());
         }
         () = shared.closing.cancelled() => return,
     };
     let (Admitted { channel: mut stream, credential }, registration) = match received {
         Ok(received) => received,
         Err(TurnedAway { error, channel }) => {
-            warn_of(&shared, peer, &error);
-            // Where it is this process that was late, the peer may have done all it could.
+            log_not_registered(&shared, peer, &error);
+            // If this process was stalled, the peer may have done all it could.
             let began = pending.has_begun() && deadline.elapsed() < STALLED;
             shared.admission.turn_away(peer.ip(), error.is_failure_to_prove() || began);
             if let Some(channel) = channel {
                 tokio::select! {
-                    // Who is late anyway gets no more time.
-                    _ = timeout(FAREWELL_TIME, bid_farewell(channel)) => {}
+                    _ = timeout(REFUSAL_TIMEOUT, close_after_refusal(channel)) => {}
                     () = pending.evicted.cancelled() => {}
                     () = shared.closing.cancelled() => {}
                 }
@@ -120,14 +119,14 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
             return;
         }
     };
-    pending.has_registered();
+    pending.on_registration_read();
     drop(pending);
     let checked = registration
         .check()
-        .and_then(|()| shared.bindings.check(&registration, &credential))
+        .and_then(|()| shared.registration_policy.check(&registration, &credential))
         .and_then(|()| shared.admission.authenticator.check_name(&registration.name, &credential));
     if let Err(reason) = checked {
-        if let Some(suppressed) = shared.admission.should_log(Noted::Refused, peer.ip()) {
+        if let Some(suppressed) = shared.admission.should_log(LogKind::Refused, peer.ip()) {
             tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a registration");
         }
         // It may be gone already, and then it needs no answer.
@@ -135,29 +134,29 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
         shared.admission.turn_away(peer.ip(), true);
         return;
     }
-    let (link, task) = link::new(&shared, registration.max_message_size);
+    let (link, connection) = connection::new(&shared, registration.max_message_size);
     let name = registration.name.clone();
     let registration = split_registration(registration, credential.principal.clone());
-    // Registered before it is told so: a node that knows it is registered is in the list.
+    // Registered before it is told so, so that a node which knows that it is registered is in the list.
     let joined = shared.with_core("a node joined", |core, now, effects| {
         let displaced = core.may_join((&registration.0, &registration.1))?;
         let node = core.new_node_id();
         core.on_node_joined(now, node, registration, peer, link, effects);
-        // After it has joined, so that their calls find it.
+        // After the node has joined, so that it can take over their calls.
         core.on_nodes_displaced(now, displaced, effects);
         Ok(node)
     });
     let node = match joined {
         Some(Ok(node)) => node,
         Some(Err(JoinRefused { reason, taken_by })) => {
-            if let Some(suppressed) = shared.admission.should_log(Noted::RefusedForNow, peer.ip()) {
+            if let Some(suppressed) = shared.admission.should_log(LogKind::RefusedForNow, peer.ip()) {
                 tracing::warn!(
                     %peer,
                     principal = %credential.principal,
                     reason,
                     taken_by,
                     suppressed,
-                    "refused a registration for now"
+                    "refused a registration for now; the node tries again"
                 );
             }
             // It may be gone already, and then it needs no answer.
@@ -167,15 +166,15 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
         }
         None => return,
     };
-    let _joined = shared.admission.has_joined(peer.ip());
+    let _registered = shared.admission.on_registered(peer.ip());
     #[cfg(feature = "tls")]
-    let _watch = Watch::new(&shared, node, credential);
-    // A node is more patient than the master: it must not give up a master that was stalled and would
-    // have let the silence pass, or that waits longer because most nodes are silent.
+    let _watch = CredentialWatch::new(&shared, node, credential);
+    // A node waits longer for the master than the master for a node: it must not give up a master that was stalled and
+    // did not count that as silence of its nodes, or that waits longer because most nodes are silent.
     let welcome = Verdict::Welcome {
         node: node.to_bits(),
-        // Twice as often as the window counts: loss that begins just before a heartbeat lets that one
-        // through, and is to be noticed within seven heartbeats all the same.
+        // Twice in each interval that the master counts. If the network fails just after a heartbeat, that must still be
+        // noticed within seven intervals.
         heartbeat: to_micros(shared.heartbeat / 2),
         silence: to_micros(shared.heartbeat * (GONE_AFTER * 2 + SUSPECT_AFTER)),
         max_message_size: shared.max_message_size as u64,
@@ -183,7 +182,7 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
     match answer(&mut stream, &welcome).await {
         Ok(()) => {
             shared.look_for_uncallable(node, name);
-            task.run(Arc::clone(&shared), stream, node).await;
+            connection.run(Arc::clone(&shared), stream, node).await;
         }
         Err(error) => {
             let reason = GoneReason::Broken(error.to_string().into());
@@ -192,26 +191,27 @@ async fn enrol(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStream
     }
 }
 
-/// The peer is promised the whole of this as it counts, so that here it is a little less.
+/// A little less than the setting: the peer has the whole time by its own clock, and must not still be waiting when this
+/// end gives up.
 fn handshake_timeout(shared: &Shared) -> Duration {
     shared.limits.handshake_timeout.mul_f64(0.9)
 }
 
-/// Waits until the peer may be heard and has said something, and says until when it must have registered.
+/// Waits until the peer's delay is over and it has sent something, and returns when it must have registered.
 async fn first_byte(shared: &Shared, stream: &TcpStream, peer: SocketAddr) -> Result<Instant, HelloError> {
-    // Before a byte is read, so that guessing costs those who guess and not the master.
-    sleep(shared.admission.wait(peer.ip())).await;
+    // Before a byte is read, so that guessing a token costs time for the peer and nothing for the master.
+    sleep(shared.admission.delay(peer.ip())).await;
     let deadline = Instant::now() + handshake_timeout(shared);
     match timeout_at(deadline, stream.readable()).await {
-        // An error shows again where the stream is read.
+        // An error comes again when the stream is read.
         Ok(_) => Ok(deadline),
         Err(_) => Err(late(shared)),
     }
 }
 
-/// Logs that a connection was closed, unless there were too many such lines lately.
-fn warn_of(shared: &Shared, peer: SocketAddr, error: &HelloError) {
-    if let Some(suppressed) = shared.admission.should_log(Noted::not_registered(error), peer.ip()) {
+/// Logs that a connection was closed, unless there were too many such lines recently.
+fn log_not_registered(shared: &Shared, peer: SocketAddr, error: &HelloError) {
+    if let Some(suppressed) = shared.admission.should_log(LogKind::not_registered(error), peer.ip()) {
         tracing::warn!(%peer, reason = %error, suppressed, "closed a connection that did not register");
     }
 }
@@ -220,7 +220,7 @@ fn late(shared: &Shared) -> HelloError {
     HelloError::Late { what: "hello", time: handshake_timeout(shared) }
 }
 
-/// Hears a peer up to its registration.
+/// Reads what a peer sends, up to and including its registration.
 async fn receive(
     shared: &Shared,
     pending: &PendingHandshake,
@@ -231,12 +231,12 @@ async fn receive(
     let received = timeout_at(deadline, async {
         let mut admitted = admission.authenticator.admit(stream, pending.may_begin()).await?;
         if admission.authenticator.demands_proof() {
-            pending.has_proven();
+            pending.on_proved();
         }
         let access = admitted.credential.access;
         if !access.may(Operation::Register) {
-            let reason = format!("a {access} does not register, and this release of the master takes no {access}s");
-            // Instead of hearing it. It may be gone already, and then it needs no answer.
+            let reason = format!("this release of the master accepts nodes only, and the credential is for a {access}");
+            // Without reading its registration. It may be gone already, and then it needs no answer.
             let _ = answer(&mut admitted.channel, &Verdict::Refused { reason, for_good: true }).await;
             return Err(TurnedAway { error: HelloError::NotServed(access), channel: Some(admitted.channel) });
         }
@@ -248,27 +248,27 @@ async fn receive(
     received.await.unwrap_or_else(|_| Err(TurnedAway { error: late(shared), channel: None }))
 }
 
-/// Tells a peer of which nothing was read that there is no room, and when to come again.
+/// Tells a peer of which nothing was read that there is no room, and when to try again.
 async fn refuse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr, no_room: NoRoom) {
     shared.admission.turn_away(peer.ip(), false);
-    let Some(_leave) = shared.admission.refusal() else { return };
-    let after = shared.admission.turn(peer.ip(), no_room);
-    tracing::debug!(%peer, ?after, "too many others register; told a connection when to come again");
+    let Some(_permit) = shared.admission.refusal() else { return };
+    let after = shared.admission.retry_after(peer.ip(), no_room);
+    tracing::debug!(%peer, ?after, "too many handshakes are pending; told the peer when to try again");
     let tell = async {
         stream.write_all(&shared.admission.authenticator.busy(after)).await?;
-        bid_farewell(Channel::Open(stream)).await
+        close_after_refusal(Channel::Open(stream)).await
     };
     tokio::select! {
-        // If it cannot be told, it finds out.
-        _ = timeout(FAREWELL_TIME, tell) => {}
+        // A peer that cannot be told sees that the connection is closed.
+        _ = timeout(REFUSAL_TIMEOUT, tell) => {}
         () = shared.closing.cancelled() => {}
     }
 }
 
-/// Closes a connection so that the peer can read what it was told: with something of the peer's unread, the system would
-/// reset the connection and take that away again.
-async fn bid_farewell(mut channel: Channel) -> std::io::Result<()> {
+/// Closes a connection so that the peer can read why it was refused. If something of the peer's were unread, the system
+/// would reset the connection, and the peer could lose what it was sent.
+async fn close_after_refusal(mut channel: Channel) -> std::io::Result<()> {
     channel.shutdown().await?;
-    tokio::io::copy(&mut channel.take(FAREWELL_BYTES), &mut tokio::io::sink()).await?;
+    tokio::io::copy(&mut channel.take(REFUSAL_READ_LIMIT), &mut tokio::io::sink()).await?;
     Ok(())
 }

@@ -1,182 +1,145 @@
-//! Puts nodes out whose credential was taken back or has expired.
+//! Disconnects nodes whose credential was revoked or has expired.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
     task::{spawn_blocking, yield_now},
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::dispatch::Shared;
+use super::shared::Shared;
 use crate::{
     error::GoneReason,
     id::NodeId,
     wire::credential::{Credential, Generation, Invalid},
 };
 
-/// Nodes that are put out in one go: each may have a thousand calls.
+/// Nodes that are disconnected in one hold of the core's lock: each may have a thousand calls.
 const SLICE: usize = 16;
 
-/// How often certificates are held against the clock, where heartbeats are not so short that sixty take less.
-const CLOCK_LOOK: Duration = Duration::from_secs(60);
+/// How often certificates are checked for having expired, unless sixty heartbeats take less.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// By what each registered node was let in.
-#[derive(Default)]
-pub(super) struct Credentials(Mutex<Books>);
-
-#[derive(Default)]
-struct Books {
-    open: HashMap<NodeId, Arc<Credential>>,
-    /// What `open` was last held against.
-    enforced: Option<Generation>,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Credentials").field(&self.lock().open).finish()
-    }
-}
-
-impl Credentials {
-    fn lock(&self) -> MutexGuard<'_, Books> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Holds all against this from now on, and says who does not pass.
-    fn enforce(&self, files: Generation) -> Vec<(NodeId, Arc<Credential>, Invalid)> {
-        let mut books = self.lock();
-        books.enforced = Some(files.clone());
-        let open = books.open.iter().map(|(node, credential)| (*node, Arc::clone(credential))).collect();
-        drop(books);
-        files.invalid(open)
-    }
-}
-
-/// Keeps the credential of a node in mind while its connection lasts.
-pub(super) struct Watch {
+/// Has the credential of a node checked until it is dropped.
+#[must_use = "the credential is checked until this is dropped"]
+pub(super) struct CredentialWatch {
     shared: Arc<Shared>,
     node: NodeId,
 }
 
-impl Watch {
+impl CredentialWatch {
     pub(super) fn new(shared: &Arc<Shared>, node: NodeId, credential: Credential) -> Self {
         let credential = Arc::new(credential);
-        let enforced = {
-            let mut books = shared.credentials.lock();
-            books.open.insert(node, Arc::clone(&credential));
-            books.enforced.clone()
-        };
-        // The files may have changed between the proof and now, and `run` have acted on it. From here on it finds this
-        // node. Files that are newer than what it has acted on may be what let the node in.
+        let enforced = shared.credentials.insert(node, Arc::clone(&credential));
+        // The files may have changed after the node proved itself, and `run` may have checked all nodes before this one
+        // was inserted. If it has, the node is checked here. The files can also be newer than what `run` has enforced, and
+        // let the node in, so it must be invalid by both.
         let passes = |files: &Generation| files.check(&credential);
         if let Some(Err(invalid)) = enforced.as_ref().map(passes) {
             if shared.admission.authenticator.current().is_some_and(|files| passes(&files).is_err()) {
-                tell(&credential, invalid, 1);
-                put_out(shared, &[(node, invalid)]);
+                log_disconnect(&credential, invalid, 1);
+                disconnect(shared, &[(node, invalid)]);
             }
         }
         Self { shared: Arc::clone(shared), node }
     }
 }
 
-impl Drop for Watch {
+impl Drop for CredentialWatch {
     fn drop(&mut self) {
-        self.shared.credentials.lock().open.remove(&self.node);
+        self.shared.credentials.remove(self.node);
     }
 }
 
-fn tell(credential: &Credential, invalid: Invalid, nodes: usize) {
+fn log_disconnect(credential: &Credential, invalid: Invalid, nodes: usize) {
     let principal = &credential.principal;
     match invalid {
-        Invalid::Revoked => tracing::warn!(%principal, nodes, "puts nodes out: their credential was taken back"),
-        Invalid::Expired => tracing::warn!(%principal, nodes, "puts nodes out: their certificate has expired"),
+        Invalid::Revoked => tracing::warn!(%principal, nodes, "disconnecting nodes: their credential was revoked"),
+        Invalid::Expired => tracing::warn!(%principal, nodes, "disconnecting nodes: their certificate has expired"),
     }
 }
 
-fn put_out(shared: &Shared, nodes: &[(NodeId, Invalid)]) {
-    shared.with_core("credentials do not hold any more", |core, now, effects| {
+fn disconnect(shared: &Shared, nodes: &[(NodeId, Invalid)]) {
+    shared.with_core("credentials have become invalid", |core, now, effects| {
         for (node, invalid) in nodes {
             core.on_disconnect_requested(now, *node, GoneReason::from(*invalid), effects);
         }
     });
 }
 
-/// What the files say, once it is certain: a file that is written in place holds less for a moment than what it will.
-struct Agreed {
+/// The contents of the files, accepted only when two reads in a row have found them: a file that is being written in
+/// place is incomplete for a moment.
+struct ConfirmedFiles {
     enforced: Option<Generation>,
-    /// What the last look has found, if it is something new.
+    /// What the last read found, if it differs from `enforced`.
     candidate: Option<Generation>,
 }
 
-impl Agreed {
-    /// Notes what a look has found, nothing where the files cannot be used. Whether the look before it found the same, and
-    /// that is to be enforced now.
-    fn note(&mut self, found: Option<Generation>) -> bool {
+impl ConfirmedFiles {
+    /// Takes what a read has found; `None` if the files cannot be used. Returns whether this is the second read in a row
+    /// that found the same change, which is to be enforced now.
+    fn on_read(&mut self, found: Option<Generation>) -> bool {
         let is_same =
             |one: &Option<Generation>| one.as_ref().zip(found.as_ref()).is_some_and(|(one, found)| one.is(found));
         if is_same(&self.enforced) {
             self.candidate = None;
             return false;
         }
-        let agrees = is_same(&self.candidate);
-        if agrees {
+        let is_confirmed = is_same(&self.candidate);
+        if is_confirmed {
             (self.enforced, self.candidate) = (found, None);
         } else {
             self.candidate = found;
         }
-        agrees
+        is_confirmed
     }
 }
 
-/// Looks at the files twice a heartbeat. Where two looks have found the same change, puts those nodes out that could not
-/// come in any more; and now and then those whose certificate has expired.
+/// Reads the files twice a heartbeat. When two reads have found the same change, disconnects the nodes that would not be
+/// let in any more; and regularly those whose certificate has expired.
 ///
-/// While the files cannot be used nobody is put out for what they hold: that is damage, and no decision of the owner's.
+/// While the files cannot be used, no node is disconnected: damaged files are not a decision of the owner.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut agreed = Agreed { enforced: shared.admission.authenticator.current(), candidate: None };
-    let mut looks = interval(shared.heartbeat / 2);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let every = CLOCK_LOOK.min(shared.heartbeat * 60);
-    let mut clock_looked_at = Instant::now();
+    let mut files = ConfirmedFiles { enforced: shared.admission.authenticator.current(), candidate: None };
+    let mut reads = interval(shared.heartbeat / 2);
+    reads.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let every = EXPIRY_INTERVAL.min(shared.heartbeat * 60);
+    let mut expiry_checked_at = Instant::now();
     loop {
         tokio::select! {
-            _ = looks.tick() => {}
+            _ = reads.tick() => {}
             () = shared.closing.cancelled() => return,
         }
-        // A file may hang, and the master end nevertheless.
+        // Reading a file may hang, and the master must be able to end meanwhile.
         let found = tokio::select! {
             found = shared.admission.authenticator.look() => found,
             () = shared.closing.cancelled() => return,
         };
-        let has_changed = agreed.note(found);
-        let Some(files) = &agreed.enforced else { continue };
-        if has_changed && files.is_empty() {
-            tracing::warn!("no token is left in the token file: all nodes are put out, and nobody is let in");
+        let has_changed = files.on_read(found);
+        let Some(enforced) = &files.enforced else { continue };
+        if has_changed && enforced.is_empty() {
+            tracing::warn!("the token file has no token any more: all nodes are disconnected, and none can register");
         }
-        if has_changed || (files.expires() && clock_looked_at.elapsed() >= every) {
-            clock_looked_at = Instant::now();
-            enforce(&shared, files.clone()).await;
+        if has_changed || (enforced.expires() && expiry_checked_at.elapsed() >= every) {
+            expiry_checked_at = Instant::now();
+            enforce(&shared, enforced.clone()).await;
         }
     }
 }
 
 async fn enforce(shared: &Arc<Shared>, files: Generation) {
-    let books = Arc::clone(shared);
-    let Ok(invalid) = spawn_blocking(move || books.credentials.enforce(files)).await else { return };
+    let checking = Arc::clone(shared);
+    let Ok(invalid) = spawn_blocking(move || checking.credentials.enforce(files)).await else { return };
     let mut counts = HashMap::new();
     for (_, credential, invalid) in &invalid {
         counts.entry((credential.principal.id, *invalid)).or_insert((credential, 0)).1 += 1;
     }
     for ((_, invalid), (credential, nodes)) in counts {
-        tell(credential, invalid, nodes);
+        log_disconnect(credential, invalid, nodes);
     }
     let nodes: Vec<_> = invalid.iter().map(|(node, _, invalid)| (*node, *invalid)).collect();
     for slice in nodes.chunks(SLICE) {
-        put_out(shared, slice);
+        disconnect(shared, slice);
         yield_now().await;
     }
 }
@@ -190,14 +153,14 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn a_file_that_is_being_written_is_not_believed_before_it_stays_as_it_is() {
+    async fn a_file_that_is_being_written_is_enforced_only_once_two_reads_find_the_same() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("cluster.token");
         Token::issue(&file, Access::Nodes).expect("writes");
         let authenticator =
             MasterAuthenticator::new(&SecurityConfig { token_file: Some(file.clone()), ..SecurityConfig::default() })
                 .expect("reads");
-        let mut agreed = Agreed { enforced: authenticator.current(), candidate: None };
+        let mut files = ConfirmedFiles { enforced: authenticator.current(), candidate: None };
         let text = std::fs::read_to_string(&file).expect("reads");
         let half = &text[..text.len() - 40];
         for (text, is_enforced) in [
@@ -207,20 +170,20 @@ mod tests {
             (half, false),
             ("", false),
             (&text, false),
-            // It was read anew, and so is another, and still has the same.
+            // The file was written again with the same contents.
             (&text, true),
             (&text, false),
             ("", false),
             ("", true),
             ("", false),
-            // Nor is what was found before the damage believed at once after it.
+            // What was found before the damage has to be confirmed after it as well.
             (&text, false),
             ("x", false),
             (&text, false),
             (&text, true),
         ] {
             std::fs::write(&file, text).expect("writes");
-            assert_eq!(agreed.note(authenticator.look().await), is_enforced, "{text}");
+            assert_eq!(files.on_read(authenticator.look().await), is_enforced, "{text}");
         }
     }
 }

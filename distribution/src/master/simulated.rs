@@ -1,13 +1,13 @@
-//! Links without a wire: nodes that answer each call at once with its own arguments.
+//! Simulated nodes without connections, which answer each call at once with its own arguments.
 //!
-//! What is left is what the master itself does for a call, whatever the number of nodes: it finds the
-//! least loaded one, keeps its books, and hands the call and its answer over.
+//! They show what the master itself costs for each call, for any number of nodes: it chooses the least loaded node, counts
+//! the call, and hands over the call and its answer.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::{dispatch::Shared, link::Link};
+use super::shared::Shared;
 use crate::{
     core::{AttemptEnd, split_registration},
     security::Principal,
@@ -18,12 +18,12 @@ use crate::{
     },
 };
 
-/// How many answers are brought to the core at once, as a link does with those it has read together.
-const TOGETHER: usize = 256;
+/// How many answers the core is told at once, as a connection tells it those that it has read together.
+const BATCH: usize = 256;
 
-/// Registers so many nodes and plays them until the master ends.
+/// Registers this many nodes and answers for them until the master ends.
 pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: usize) {
-    // One for all, so that nothing here depends on their number.
+    // One channel for all nodes, so that nothing here depends on their number.
     let (sender, mut attempts) = unbounded_channel();
     for number in 0..count {
         let registration = Registration {
@@ -36,8 +36,8 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
             labels: Vec::new(),
             methods: offers.clone(),
         };
-        let link = Link::new(&shared, sender.clone());
-        // Nothing comes from it, and it never falls silent.
+        let link = shared.new_link(sender.clone());
+        // It sends nothing, and must not count as silent.
         link.side.hear_forever();
         let registration = split_registration(registration, Principal::open());
         shared.with_core("a simulated node joined", |core, now, effects| {
@@ -46,10 +46,10 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
         });
     }
     drop(sender);
-    let mut together = Vec::with_capacity(TOGETHER);
+    let mut together = Vec::with_capacity(BATCH);
     loop {
         let taken = tokio::select! {
-            taken = attempts.recv_many(&mut together, TOGETHER) => taken,
+            taken = attempts.recv_many(&mut together, BATCH) => taken,
             () = shared.closed.cancelled() => return,
         };
         if taken == 0 {

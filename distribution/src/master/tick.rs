@@ -1,28 +1,29 @@
-//! Lets the core look at the clock: several times a heartbeat, and whenever a timer is due.
+//! Tells the core the time: several times a heartbeat, and whenever a timer is due.
 
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::dispatch::Shared;
+use super::shared::Shared;
 
-/// How often this task looks whether others have got the core, before it goes on in spite of them.
-const MOST_LOOKS: u32 = 1000;
+/// How often this task checks whether threads still wait for the core, before it goes on although they do.
+const MOST_CHECKS: u32 = 1000;
 
-/// Ends the master's calls when the ticker does, for whatever reason: without it no deadline passes any
-/// more. The master's runtime may end before the master's handles do.
-struct EndOfTime(Arc<Shared>);
+/// Ends the master's calls when the ticker ends, for any reason: without it no deadline would pass. The runtime of the
+/// master may end before its handles are dropped.
+struct AbandonOnDrop(Arc<Shared>);
 
-impl Drop for EndOfTime {
+impl Drop for AbandonOnDrop {
     fn drop(&mut self) {
         self.0.abandon();
     }
 }
 
-/// Lets others have the core. The lock is not fair: who waits for it takes longer to wake up than this task to come back.
+/// Lets other threads take the core's lock. It is not fair: a thread that waits for it takes longer to wake up than this
+/// task takes to come back.
 async fn give_way(shared: &Shared) {
     tokio::task::yield_now().await;
-    for _ in 0..MOST_LOOKS {
+    for _ in 0..MOST_CHECKS {
         if !shared.is_waited_for() {
             return;
         }
@@ -31,12 +32,12 @@ async fn give_way(shared: &Shared) {
 }
 
 pub(super) async fn run(shared: Arc<Shared>) {
-    let end = EndOfTime(shared);
-    let shared = &end.0;
+    let guard = AbandonOnDrop(shared);
+    let shared = &guard.0;
     loop {
         let next = shared.tick();
         if next <= Instant::now() {
-            // Work is left of an event. A timer would go off at its next millisecond only.
+            // Some work of an event is left. A timer would fire only at the next millisecond.
             tokio::select! {
                 () = give_way(shared) => continue,
                 () = shared.closed.cancelled() => return,
@@ -44,14 +45,15 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
         tokio::select! {
             () = sleep_until(next) => {}
-            () = shared.rearm.notified() => {}
+            () = shared.timer_set.notified() => {}
             () = shared.closed.cancelled() => return,
         }
         let late = next.elapsed();
         if late > shared.heartbeat {
             let seconds = late.as_secs_f64();
             tracing::warn!(
-                "this master was stalled for {seconds:.1} s; how long nodes were silent till now does not count"
+                "this master was stalled for {seconds:.1} s (its runtime was blocked, or the machine was overloaded or \
+                 suspended); nodes are not counted as silent for that time"
             );
         }
     }

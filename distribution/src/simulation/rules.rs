@@ -366,7 +366,10 @@ impl Rules {
             NodeEvent::Restored { node } => {
                 must(!self.resting.contains_key(&node.id), || format!("{node} was restored as it rests"))?;
             }
-            NodeEvent::Joined { .. } | NodeEvent::Draining { .. } | NodeEvent::Missed(_) => {}
+            NodeEvent::Present { .. }
+            | NodeEvent::Joined { .. }
+            | NodeEvent::Draining { .. }
+            | NodeEvent::Missed(_) => {}
         }
         Ok(())
     }

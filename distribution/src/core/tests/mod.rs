@@ -302,6 +302,7 @@ impl Table {
             Effect::ConfirmDrained { link } => format!("drained {}", link.name),
             Effect::Disconnect { link, reason } => format!("cut off {}: it {reason}", link.name),
             Effect::Publish(event) => match event {
+                NodeEvent::Present { node, .. } => format!("{} present", node.name),
                 NodeEvent::Joined { node, .. } => format!("{} joined", node.name),
                 NodeEvent::Suspect { node, .. } => format!("{} suspect", node.name),
                 NodeEvent::Recovered { node } => format!("{} recovered", node.name),

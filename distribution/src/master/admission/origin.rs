@@ -1,13 +1,13 @@
-//! Where a connection comes from, as far as its address tells.
+//! The network and the address that a connection counts for.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whom places and failures are counted for.
+/// What places and failures are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Origin {
-    /// A /24 of IPv4 or a /48 of IPv6: what one site has, mostly.
+    /// A /24 of IPv4 or a /48 of IPv6: mostly those of one site.
     pub(super) network: IpAddr,
-    /// An address of IPv4 or a /64 of IPv6, of which one line has all.
+    /// An address of IPv4 or a /64 of IPv6: one subscriber has all addresses of a /64.
     pub(super) address: IpAddr,
 }
 
@@ -20,8 +20,8 @@ impl From<IpAddr> for Origin {
             }
             IpAddr::V6(addr) => {
                 let [a, b, c, d, ..] = addr.segments();
-                let line = Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0);
-                let address = if addr.is_loopback() { addr } else { line };
+                let subscriber = Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0);
+                let address = if addr.is_loopback() { addr } else { subscriber };
                 Self { network: Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into(), address: address.into() }
             }
         }
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_has_all_of_its_64_and_one_site_all_of_its_48() {
+    fn addresses_of_a_64_count_as_one_and_those_of_a_48_as_one_network() {
         assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:1"));
         let (one, other) = (origin("2001:db8:0:1::1"), origin("2001:db8:0:2::1"));
         assert!(one.address != other.address && one.network == other.network);

@@ -1,4 +1,4 @@
-//! Pending handshakes, counted by address and by network, and which one gives its place up to a newcomer.
+//! Counts pending handshakes by address and by network, and decides which one is evicted for a new one.
 
 use std::{
     cmp::Reverse,
@@ -15,14 +15,13 @@ use super::origin::Origin;
 pub(super) struct Entry<T> {
     pub(super) origin: Origin,
     pub(super) since: Instant,
-    /// What its owner needs to end it.
+    /// With this its owner can end it.
     pub(super) handle: T,
 }
 
-/// Pending handshakes by their numbers, of which a later one has a larger.
+/// Pending handshakes by their numbers; later ones have larger numbers.
 ///
-/// It does not know how many there may be, and it does not look at the clock. Each operation costs the logarithm of the
-/// number of entries at most.
+/// It has no limit of its own and no clock. Each operation costs at most the logarithm of the number of entries.
 #[derive(Debug)]
 pub(super) struct Pending<T> {
     entries: HashMap<u64, Entry<T>>,
@@ -66,12 +65,12 @@ impl<T> Pending<T> {
         Some(entry)
     }
 
-    /// How many a network has.
+    /// How many handshakes of a network are pending.
     pub(super) fn in_network(&self, network: IpAddr) -> usize {
         self.networks.count(network)
     }
 
-    /// How many an address has.
+    /// How many handshakes of an address are pending.
     pub(super) fn at_address(&self, origin: Origin) -> usize {
         self.addresses.get(&origin.network).map_or(0, |addresses| addresses.count(origin.address))
     }
@@ -81,24 +80,24 @@ impl<T> Pending<T> {
         self.addresses.get(&origin.network)?.oldest(origin.address)
     }
 
-    /// The one that gives its place up to a newcomer from there.
+    /// The handshake that is evicted for a new one from this origin, if one is.
     ///
-    /// The network with the most gives a place to one with less, and within a network the address with the most, until
-    /// they have the same: its oldest handshake goes, however short it has been there. So a flood, from wherever it comes,
-    /// is cut down to what others leave, and takes from itself what it sends more. Among those that have the same, a
-    /// handshake goes only if it `is_overdue`: nodes that all come at once must not end each other's, or none would ever
-    /// get through.
-    pub(super) fn victim(&self, newcomer: Origin, is_overdue: impl Fn(&Entry<T>) -> bool) -> Option<u64> {
-        let own = self.networks.count(newcomer.network);
+    /// The network with the most handshakes gives a place to one with fewer, and within a network the address with the
+    /// most, until both have the same number: the oldest one is evicted, however new it is. So a flood, from wherever it
+    /// comes, keeps only the places that others do not need, and its new handshakes evict its own. Between networks or
+    /// addresses that have the same number, a handshake is evicted only if it `is_overdue`: nodes that all come at once must
+    /// not evict each other, or none would ever register.
+    pub(super) fn victim(&self, new: Origin, is_overdue: impl Fn(&Entry<T>) -> bool) -> Option<u64> {
+        let own = self.networks.count(new.network);
         self.beyond(own, &is_overdue).or_else(|| {
-            let addresses = self.addresses.get(&newcomer.network)?;
+            let addresses = self.addresses.get(&new.network)?;
             let (most, largest) = addresses.largest()?;
-            let is_owed = most > addresses.count(newcomer.address) + 1;
+            let is_owed = most > addresses.count(new.address) + 1;
             self.oldest_if(addresses.oldest(largest)?, is_owed, is_overdue)
         })
     }
 
-    /// The same for a newcomer whose network has this many, all of them elsewhere.
+    /// The same for a new handshake whose network has this many, none of which are counted here.
     pub(super) fn beyond(&self, count: usize, is_overdue: impl Fn(&Entry<T>) -> bool) -> Option<u64> {
         let (most, network) = self.networks.largest().filter(|(most, _)| *most > count)?;
         let addresses = self.addresses.get(&network)?;
@@ -125,11 +124,11 @@ impl<T> Pending<T> {
     }
 }
 
-/// Numbers in groups, and the groups in the order of their sizes.
+/// Handshakes in groups, and the groups in the order of their sizes.
 #[derive(Debug, Default)]
 struct Groups {
     groups: HashMap<IpAddr, BTreeSet<u64>>,
-    /// How many, the oldest number, and whose: the last one is the largest, and of these the one with the oldest number.
+    /// Size, oldest number and key of each group. The last one is the largest; of equal ones, that with the oldest number.
     order: BTreeSet<(usize, Reverse<u64>, IpAddr)>,
 }
 
@@ -198,11 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn the_network_with_the_most_gives_to_others_and_in_it_the_address_with_the_most() {
+    fn the_address_with_the_most_in_the_network_with_the_most_is_evicted_first() {
         let pending = pending(&["10.0.0.1", "10.0.1.1", "10.0.1.2", "10.0.1.2", "10.0.2.1", "10.0.2.1"]);
         assert_eq!(pending.victim(origin("10.0.9.1"), |_| false), Some(2));
         assert_eq!(pending.victim(origin("10.0.0.2"), |_| false), Some(2));
-        // Its network would then have more than it leaves to the other, and so it takes from its own.
+        // Its network would then have more than the other, so it takes the place from its own.
         assert_eq!(pending.victim(origin("10.0.2.9"), |_| false), Some(4));
         assert_eq!(pending.victim(origin("10.0.2.1"), |_| false), None);
         assert_eq!(pending.victim(origin("10.0.2.9"), |_| true), Some(2));
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn of_those_that_have_the_same_the_oldest_goes_once_it_is_overdue() {
+    fn among_equals_the_oldest_is_evicted_once_it_is_overdue() {
         let pending = pending(&["10.0.0.1", "10.0.1.1", "10.0.2.1"]);
         assert_eq!(pending.victim(origin("10.0.9.1"), |_| false), None);
         assert_eq!(pending.victim(origin("10.0.9.1"), |_| true), Some(0));
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn of_ipv6_a_48_counts_as_one() {
+    fn of_ipv6_a_48_counts_as_one_network() {
         let pending =
             pending(&["2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1", "2001:db8:1::1", "2001:db8:1::2"]);
         assert_eq!(pending.victim(origin("2001:db8:2::1"), |_| false), Some(0));
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_and_goes_the_books_are_right_and_nobody_goes_who_has_less_than_another() {
+    fn the_counts_are_right_and_only_an_address_with_the_most_is_evicted() {
         for seed in 0..5 {
             let mut rng = SmallRng::seed_from_u64(seed);
             let mut pending = Pending::default();

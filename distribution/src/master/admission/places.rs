@@ -1,5 +1,5 @@
-//! The places for pending max_handshakes: who gets one, and who gives one up for it. Pure: time comes in, and it ends nobody
-//! itself.
+//! The places for pending handshakes: decides which new one gets a place, and which one is evicted for it. Pure: it is told
+//! the time, and does not end handshakes itself.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -7,43 +7,43 @@ use tokio::time::Instant;
 
 use super::{
     MOST_ADDRESSES,
-    lately::Lately,
+    bounded_map::BoundedMap,
     origin::Origin,
     pending::{Entry, Pending},
 };
 use crate::config::Limits;
 
-/// One of this many places is kept for addresses from which a peer has registered lately.
+/// One of this many places is reserved for known addresses: those from which a peer has registered recently.
 const RESERVED: usize = 8;
 
-/// How long ago that may be.
-const LATELY: Duration = Duration::from_secs(60 * 60);
+/// How long an address is known after a peer from there was registered.
+const KNOWN_FOR: Duration = Duration::from_secs(60 * 60);
 
-/// For each connection that may be there without having proven anything, this many that have and are yet to register.
-const PROVEN: usize = 4;
+/// For each place, this many connections may have proved that they may register and not have registered yet.
+const PROVED: usize = 4;
 
-/// Who has places.
+/// The pending handshakes.
 #[derive(Debug)]
 pub(super) struct Places<T> {
     limit: usize,
     limit_per_address: usize,
     next: u64,
-    /// From addresses that nobody has registered from lately.
+    /// From addresses that are not known.
     unknown: Pending<T>,
-    /// From the others.
+    /// From known addresses.
     known: Pending<T>,
-    /// Those that have proven that they may come in, and are yet to register.
-    proven: Pending<T>,
-    /// When a peer of each address was registered last.
-    registered: Lately<IpAddr, Instant>,
+    /// Those that have proved that they may register, and have not registered yet.
+    proved: Pending<T>,
+    /// When a peer of each address was last registered.
+    registered: BoundedMap<IpAddr, Instant>,
 }
 
-/// Why a newcomer gets no place.
+/// Why a new connection gets no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::master) enum NoRoom {
-    /// Its address has as many as one may have.
+    /// Its address has as many as one address may have.
     AtAddress,
-    /// There is none for it at all.
+    /// All places are taken, and none can be freed for it.
     AtAll,
 }
 
@@ -55,41 +55,41 @@ impl<T> Places<T> {
             next: 0,
             unknown: Pending::default(),
             known: Pending::default(),
-            proven: Pending::default(),
-            registered: Lately::new(MOST_ADDRESSES),
+            proved: Pending::default(),
+            registered: BoundedMap::new(MOST_ADDRESSES),
         }
     }
 
-    /// Whether a peer has registered from there lately.
+    /// Whether a peer has been registered from this address recently.
     pub(super) fn is_known(&self, address: IpAddr, now: Instant) -> bool {
-        self.registered.get(&address).is_some_and(|at| now.duration_since(*at) < LATELY)
+        self.registered.get(&address).is_some_and(|at| now.duration_since(*at) < KNOWN_FOR)
     }
 
-    /// A peer from there is registered.
+    /// A peer from this address is registered, or was until now.
     pub(super) fn note_registered(&mut self, address: IpAddr, now: Instant) {
-        self.registered.put(address, now);
+        self.registered.insert(address, now);
     }
 
-    /// Gives a newcomer a place, with its number, and takes it from another if need be, which is returned.
+    /// Gives a new handshake a place. Returns its number, and the handshake that was evicted for it, if one was.
     ///
-    /// An address that has all it may have exchanges its oldest handshake for a new one once that has had the time that a
-    /// handshake takes, `grace`; one that `has_to_wait` does not. Where all places are taken, [`Pending::victim`] decides.
+    /// If the address has as many as one may have, its oldest handshake is evicted if it has lasted for `grace`; not if the
+    /// address `is_delayed`. If all places are taken, [`Pending::victim`] decides.
     pub(super) fn enter(
         &mut self,
         now: Instant,
         origin: Origin,
         handle: T,
         grace: Duration,
-        has_to_wait: bool,
+        is_delayed: bool,
     ) -> Result<(u64, Option<Entry<T>>), NoRoom> {
         let is_overdue = |entry: &Entry<T>| now.duration_since(entry.since) >= grace;
         let is_known = self.is_known(origin.address, now);
         let victim = if self.unknown.at_address(origin) + self.known.at_address(origin) >= self.limit_per_address {
             let oldest = [&self.unknown, &self.known].into_iter().filter_map(|pending| pending.oldest_at(origin)).min();
-            let oldest = oldest.filter(|_| !has_to_wait).ok_or(NoRoom::AtAddress)?;
+            let oldest = oldest.filter(|_| !is_delayed).ok_or(NoRoom::AtAddress)?;
             Some(self.get(oldest).filter(|entry| is_overdue(entry)).map(|_| oldest).ok_or(NoRoom::AtAddress)?)
         } else if is_known && self.len() >= self.limit {
-            // What is not reserved they share with the others.
+            // They share the places that are not reserved with the others.
             let own = self.known.in_network(origin.network);
             let victim = self.unknown.beyond(own, is_overdue);
             Some(victim.or_else(|| self.known.victim(origin, is_overdue)).ok_or(NoRoom::AtAll)?)
@@ -106,20 +106,20 @@ impl<T> Places<T> {
         Ok((number, evicted))
     }
 
-    /// The peer at this place has proven that it may come in, so it does not register slowly on purpose: others get the
-    /// place. Returns how long that took, and who gives up a place among the proven for it, if need be. `None` if the place
-    /// was another's already.
+    /// The peer at this place has proved that it may register, so it is not slow on purpose: the place is free for others.
+    /// Returns how long that took, and which of those that have proved it is evicted for it, if one is. `None` if it was
+    /// evicted already.
     pub(super) fn prove(&mut self, number: u64, now: Instant) -> Option<(Duration, Option<Entry<T>>)> {
         let entry = self.unknown.remove(number).or_else(|| self.known.remove(number))?;
         let took = now.duration_since(entry.since);
-        let is_full = self.proven.len() >= self.limit.saturating_mul(PROVEN);
-        let victim = if is_full { self.proven.victim(entry.origin, |_| true) } else { None };
-        let evicted = victim.and_then(|victim| self.proven.remove(victim));
-        self.proven.insert(number, entry);
+        let is_full = self.proved.len() >= self.limit.saturating_mul(PROVED);
+        let victim = if is_full { self.proved.victim(entry.origin, |_| true) } else { None };
+        let evicted = victim.and_then(|victim| self.proved.remove(victim));
+        self.proved.insert(number, entry);
         Some((took, evicted))
     }
 
-    /// The one at this place, if it has proven nothing yet.
+    /// The handshake at this place, if it has proved nothing yet.
     pub(super) fn get(&self, number: u64) -> Option<&Entry<T>> {
         self.unknown.get(number).or_else(|| self.known.get(number))
     }
@@ -127,10 +127,10 @@ impl<T> Places<T> {
     /// Frees a place.
     pub(super) fn remove(&mut self, number: u64) -> Option<Entry<T>> {
         let removed = self.unknown.remove(number).or_else(|| self.known.remove(number));
-        removed.or_else(|| self.proven.remove(number))
+        removed.or_else(|| self.proved.remove(number))
     }
 
-    /// How many have proven nothing yet.
+    /// How many have proved nothing yet.
     pub(super) fn len(&self) -> usize {
         self.unknown.len() + self.known.len()
     }
@@ -152,7 +152,7 @@ mod tests {
         text.parse().expect("an address")
     }
 
-    /// Longer than any handshake is given.
+    /// Longer than any handshake may last.
     const LONG: Duration = Duration::from_secs(10);
     const GRACE: Duration = Duration::from_secs(1);
 
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_exchanges_its_oldest_once_that_had_its_time() {
+    fn an_address_evicts_its_own_oldest_handshake_once_it_is_overdue() {
         let (mut places, now, own) = (places(100, 2), Instant::now(), addr("10.0.0.1"));
         assert_eq!(enter(&mut places, now, own), Ok((0, false)));
         assert_eq!(enter(&mut places, now, own), Ok((1, false)));
@@ -169,29 +169,29 @@ mod tests {
         assert_eq!(enter(&mut places, now, addr("10.0.0.2")), Ok((2, false)));
         assert_eq!(enter(&mut places, now + GRACE, own), Ok((3, true)));
         assert!(places.get(0).is_none() && places.get(1).is_some());
-        // One that has to wait does not, so that what waits with it is left to be heard.
+        // A delayed address does not, so that the handshakes that are delayed are not evicted before they begin.
         assert!(places.enter(now + LONG, own.into(), (), GRACE, true).is_err());
     }
 
     #[test]
-    fn some_places_are_for_those_that_registered_lately() {
+    fn some_places_are_reserved_for_known_addresses() {
         let (mut places, now) = (places(16, 16), Instant::now());
         places.note_registered(addr("10.1.0.1"), now);
-        let strangers = (0..200).filter(|host| enter(&mut places, now, IpAddr::from([10, 0, *host, 1])).is_ok());
-        assert_eq!(strangers.count(), 14);
+        let unknown = (0..200).filter(|host| enter(&mut places, now, IpAddr::from([10, 0, *host, 1])).is_ok());
+        assert_eq!(unknown.count(), 14);
         assert_eq!(enter(&mut places, now, addr("10.1.0.1")), Ok((14, false)));
         assert_eq!(enter(&mut places, now, addr("10.1.0.1")), Ok((15, false)));
-        // They are all taken, and nobody has more than it has.
+        // All places are taken, and no network has more than this one.
         assert_eq!(enter(&mut places, now, addr("10.1.0.1")), Err(NoRoom::AtAll));
-        // And only for a while.
-        let later = now + LATELY;
+        // An address is known only for a while.
+        let later = now + KNOWN_FOR;
         assert!(places.remove(15).is_some());
         assert!(places.is_known(addr("10.1.0.1"), later - GRACE) && !places.is_known(addr("10.1.0.1"), later));
-        assert_eq!(enter(&mut places, later, addr("10.1.0.1")), Ok((16, true)), "as any other");
+        assert_eq!(enter(&mut places, later, addr("10.1.0.1")), Ok((16, true)), "as any other address");
     }
 
     #[test]
-    fn those_that_registered_lately_get_their_share_of_the_others_places_too() {
+    fn known_addresses_also_get_their_share_of_the_other_places() {
         let (mut places, now) = (places(16, 16), Instant::now());
         for host in 1..=4 {
             places.note_registered(IpAddr::from([10, 1, host, 1]), now);
@@ -202,31 +202,31 @@ mod tests {
         for number in 0..16 {
             let _ = enter(&mut places, now, IpAddr::from([10, 1, number % 4 + 1, 1]));
         }
-        // Five networks, and none has its places by having been there first.
+        // Of the five networks, none keeps places because it came first.
         assert_eq!((places.unknown.len(), places.known.len()), (4, 12));
     }
 
     #[test]
-    fn who_has_proven_that_it_may_come_in_makes_room() {
+    fn a_peer_that_has_proved_that_it_may_register_frees_its_place() {
         let (mut places, now) = (places(4, 2), Instant::now());
         for number in 0..16 {
             assert_eq!(enter(&mut places, now, addr("10.0.0.1")), Ok((number, false)));
             assert!(places.prove(number, now).is_some_and(|(_, evicted)| evicted.is_none()));
         }
-        assert_eq!((places.len(), places.proven.len()), (0, 16));
-        // They are bounded as well, and among themselves.
-        let (newcomer, _) = enter(&mut places, now, addr("10.0.1.1")).expect("there is room");
-        let (took, evicted) = places.prove(newcomer, now + GRACE).expect("has its place");
+        assert_eq!((places.len(), places.proved.len()), (0, 16));
+        // Their number is limited as well, separately.
+        let (new, _) = enter(&mut places, now, addr("10.0.1.1")).expect("there is room");
+        let (took, evicted) = places.prove(new, now + GRACE).expect("has its place");
         assert_eq!((took, evicted.map(|entry| entry.origin.address)), (GRACE, Some(addr("10.0.0.1"))));
-        assert!(places.prove(0, now).is_none(), "gave up its place");
-        for number in 0..=newcomer {
+        assert!(places.prove(0, now).is_none(), "was evicted");
+        for number in 0..=new {
             places.remove(number);
         }
-        assert_eq!((places.len(), places.proven.len()), (0, 0));
+        assert_eq!((places.len(), places.proved.len()), (0, 0));
     }
 
     #[test]
-    fn addresses_that_registered_are_bounded() {
+    fn the_number_of_known_addresses_is_bounded() {
         let (mut places, now) = (places(4, 2), Instant::now());
         for number in 0..2 * MOST_ADDRESSES as u32 {
             places.note_registered(IpAddr::from(number.to_be_bytes()), now);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_there_than_may_be_whatever_comes() {
+    fn there_are_never_more_handshakes_than_places() {
         for seed in 0..10 {
             let mut rng = SmallRng::seed_from_u64(seed);
             let (limit, per_address) = (rng.random_range(1..40), rng.random_range(1..10));
@@ -256,22 +256,21 @@ mod tests {
                             there.insert(number, from);
                             // The evicted peer has no place any more.
                             there.retain(|number, _| {
-                                places.get(*number).is_some() || places.proven.get(*number).is_some()
+                                places.get(*number).is_some() || places.proved.get(*number).is_some()
                             });
                             assert!(evicted.is_none() || places.len() <= limit, "seed {seed}");
                         }
                     }
                 }
-                assert!(places.len() <= limit && places.proven.len() <= limit * PROVEN, "seed {seed}");
+                assert!(places.len() <= limit && places.proved.len() <= limit * PROVED, "seed {seed}");
                 let own = places.unknown.at_address(from.into()) + places.known.at_address(from.into());
                 assert!(own <= per_address, "seed {seed}");
             }
         }
     }
 
-    /// Has 1,000 silent connections a second come from these addresses in turn, each again and again, and this many
-    /// handshakes at a time from `honest`, which take 600 ms. Says how many of these were let in and left alone, of how
-    /// many.
+    /// Lets 1,000 silent connections a second come from these addresses in turn, and this many handshakes at a time from
+    /// `honest`, which take 600 ms. Returns how many of these got a place and kept it, and how many there were.
     fn flood(attackers: &[IpAddr], honest: IpAddr, at_a_time: u32, grace: Duration) -> (usize, usize) {
         const TAKES: Duration = Duration::from_millis(600);
         let limits = Limits::default();
@@ -297,7 +296,7 @@ mod tests {
                 }
                 left && !is_done
             });
-            // When the flood has taken all places.
+            // Once the flood has taken all places.
             if (2_000..5_000).contains(&millisecond) && millisecond % (700 / at_a_time) == 0 {
                 tries += 1;
                 under_way.extend(places.enter(now, honest.into(), (), grace, false).map(|(number, _)| (now, number)));
@@ -320,7 +319,7 @@ mod tests {
             ("100 networks", 1, v4(|n| [10, n, 0, 1], 100)),
         ];
         for (name, at_a_time, attackers) in floods {
-            // However quick others are, by whom it is judged how long a handshake takes.
+            // However fast the other handshakes are from which the grace is derived.
             for grace in [10, 200, 1000].map(Duration::from_millis) {
                 for honest in ["192.168.0.1", "10.0.0.100", "2001:db8:ffff::1"] {
                     let (done, tries) = flood(&attackers, addr(honest), at_a_time, grace);

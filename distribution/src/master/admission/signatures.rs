@@ -1,7 +1,7 @@
-//! How many handshakes a second the master does the expensive part of, its signature, over all addresses.
+//! Limits how many TLS handshakes the master begins in a second, from all addresses together.
 //!
-//! A peer pays for a ClientHello with a few bytes, and the master with a key exchange and a signature. So these are
-//! rationed: who comes later waits, in turn. As no more can wait than may have a handshake pending, nobody waits long.
+//! A ClientHello costs a peer a few bytes, and the master a key exchange and a signature. So there is a limit on these, and
+//! handshakes beyond it wait in a queue. The queue is short, because only pending handshakes can be in it.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// The part that is kept for addresses from which a peer has registered lately. They may have of the rest too.
+/// The part that is reserved for addresses from which a peer has registered recently. They may use the rest too.
 const RESERVED: f64 = 0.25;
 
-/// The rations.
+/// The rates: one for all addresses, and one for those from which a peer has registered recently.
 #[derive(Debug)]
 pub(super) struct Signatures {
-    // Of tokio, because its lock is a queue: held by the one whose turn is next, till there is something for it. Who is
-    // dropped while it waits leaves the queue.
+    // tokio's mutex, because it is a fair queue: the handshake that is next holds the lock until there is a token for it. A
+    // future that is dropped while it waits leaves the queue.
     all: Mutex<Bucket>,
     reserved: Mutex<Bucket>,
 }
@@ -31,11 +31,11 @@ impl Signatures {
         }
     }
 
-    /// Waits until there may be one more.
+    /// Waits until one more handshake may begin.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the turn to the next.
+    /// Cancel safe: if the future is dropped, the next handshake in the queue has its turn.
     pub(super) async fn next(&self, is_known: bool) {
         if is_known {
             tokio::select! {
@@ -58,7 +58,7 @@ async fn take(bucket: &Mutex<Bucket>) {
     bucket.take(Instant::now());
 }
 
-/// A bucket that fills at a steady rate, up to what a second brings.
+/// A token bucket: fills at a steady rate, up to the tokens of one second.
 #[derive(Debug)]
 struct Bucket {
     per_second: f64,
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_gives_what_comes_in_and_a_second_of_it_at_once() {
+    fn a_bucket_has_a_steady_rate_and_a_burst_of_one_second() {
         let now = Instant::now();
         let mut bucket = Bucket::new(4.0, now);
         let mut at = now;
@@ -129,27 +129,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strangers_leave_a_part_to_those_that_are_known() {
+    async fn a_part_is_reserved_for_known_addresses() {
         let signatures = Arc::new(Signatures::new(100));
-        let strangers = Arc::clone(&signatures);
-        let strangers = tokio::spawn(async move { times(&strangers, 750, false).await });
+        let unknown = Arc::clone(&signatures);
+        let unknown = tokio::spawn(async move { times(&unknown, 750, false).await });
         tokio::task::yield_now().await;
         let known = times(&signatures, 50, true).await;
         assert!(known.iter().all(|time| *time < Duration::from_millis(1_200)), "{known:?}");
-        let strangers = strangers.await.expect("runs");
-        let last = strangers.iter().max().expect("some");
+        let unknown = unknown.await.expect("runs");
+        let last = unknown.iter().max().expect("some");
         assert!((8.8..9.3).contains(&last.as_secs_f64()), "{last:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_that_are_known_may_have_all_there_is() {
+    async fn known_addresses_may_use_the_whole_rate() {
         let signatures = Arc::new(Signatures::new(100));
         let last = times(&signatures, 1_100, true).await.into_iter().max().expect("some");
         assert!((9.5..10.5).contains(&last.as_secs_f64()), "{last:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_goes_away_takes_nothing_with_it() {
+    async fn a_handshake_that_is_given_up_uses_nothing() {
         let signatures = Arc::new(Signatures::new(4));
         times(&signatures, 3, false).await;
         // Each takes a millisecond, and something comes in after 333 of these.

@@ -1,0 +1,439 @@
+//! Sets a master up and starts it.
+
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use rand::RngExt;
+use tokio::net::TcpListener;
+
+#[cfg(feature = "tls")]
+use super::revocation;
+use super::{
+    accept,
+    handle::Master,
+    registration_policy::RegistrationPolicy,
+    settings::{MAX_QUEUED_BYTES, MAX_QUEUED_CALLS, Values},
+    shared::Shared,
+    tick,
+};
+#[cfg(feature = "tls")]
+use crate::security::Certificates;
+use crate::{
+    core::{SLICE, SLOW_START, Settings},
+    error::{Endpoint, Error},
+    hash::key_of,
+    security::{SecurityConfig, beyond_loopback},
+    wire::authenticator::MasterAuthenticator,
+};
+
+impl Master {
+    /// Listens on this address of loopback (`host:port`; port 0 lets the system choose) with all settings at their
+    /// defaults. A master that other machines can reach needs [a token file](MasterBuilder::token_file) or
+    /// [certificates](MasterBuilder::certificates).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bind`] if the address cannot be listened on; [`Error::Insecure`] if other machines could reach it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: if the future is dropped, the master does not start.
+    pub async fn bind(addr: impl fmt::Display) -> Result<Self, Error> {
+        Self::builder().bind(addr).await
+    }
+
+    /// A builder with all settings at their defaults.
+    pub fn builder() -> MasterBuilder {
+        MasterBuilder::default()
+    }
+}
+
+/// Sets a master up. Made by [`Master::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `bind`"]
+pub struct MasterBuilder {
+    values: Values,
+    max_queued_calls: usize,
+    max_queued_bytes: usize,
+    seed: Option<u64>,
+    security: SecurityConfig,
+    bind_names: bool,
+    restricted_labels: Vec<(String, String, Vec<String>)>,
+}
+
+impl Default for MasterBuilder {
+    fn default() -> Self {
+        Self {
+            values: Values::default(),
+            max_queued_calls: MAX_QUEUED_CALLS,
+            max_queued_bytes: MAX_QUEUED_BYTES,
+            seed: None,
+            security: SecurityConfig::default(),
+            bind_names: false,
+            restricted_labels: Vec::new(),
+        }
+    }
+}
+
+impl MasterBuilder {
+    /// How often each node sends a heartbeat; 1 s by default, from 10 ms to 365 days. A node that is silent for three
+    /// heartbeats gets no new calls; one that is silent for six is disconnected. A shorter heartbeat notices a dead node
+    /// sooner, and takes a stalled machine for a dead one sooner.
+    pub fn heartbeat(mut self, time: Duration) -> Self {
+        self.values.heartbeat = time;
+        self
+    }
+
+    /// How long a call waits if no node serves its method; 5 s by default, up to 365 days. With zero it fails at once; with
+    /// [`Duration::MAX`] it waits without a limit (365 days, the longest time that timers are set for).
+    pub fn no_node_timeout(mut self, time: Duration) -> Self {
+        self.values.no_node_timeout = time;
+        self
+    }
+
+    /// How many calls may wait at the master; 65,536 by default. One more ends at once as
+    /// [`CallError::Overloaded`](crate::CallError::Overloaded). With 0 no call waits: one that cannot be sent to a node at
+    /// once ends so.
+    pub fn max_queued_calls(mut self, calls: usize) -> Self {
+        self.max_queued_calls = calls;
+        self
+    }
+
+    /// How many bytes of arguments may wait at the master; 1 GiB by default. A call beyond that ends at once as
+    /// [`CallError::Overloaded`](crate::CallError::Overloaded). With 0 no call that has arguments waits.
+    pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
+        self.max_queued_bytes = bytes;
+        self
+    }
+
+    /// The largest message that the master accepts or sends, in bytes: limits the arguments of a call and its reply. From
+    /// 16 KiB to 4 GiB - 1; 64 MiB by default.
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.values.max_message_size = bytes;
+        self
+    }
+
+    /// How many bytes of large messages the master may be receiving at a time; 1 GiB by default, or four times
+    /// [`max_message_size`](Self::max_message_size) if that is more. At least `max_message_size`; more than 4 TiB counts as
+    /// 4 TiB.
+    ///
+    /// A message of more than 1 MiB counts with its whole size, from its first 64 KiB until it is complete. If there is no
+    /// room for it, the master reads no more of its connection until other messages are complete, in the order in which
+    /// they began; the node does not count as silent meanwhile. Smaller messages do not wait and are not counted.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), distribution::Error> {
+    /// let master = distribution::Master::builder().max_incoming_bytes(256 << 20).bind("127.0.0.1:0").await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn max_incoming_bytes(mut self, bytes: usize) -> Self {
+        self.values.max_incoming_bytes = Some(bytes);
+        self
+    }
+
+    /// How deeply a value may be nested, in levels of sequences, maps, structs, enums and options; 128 by default, from 1
+    /// to 512. A call whose arguments are nested more deeply ends as [`CallError::Encode`](crate::CallError::Encode), one
+    /// whose reply is as [`CallError::Decode`](crate::CallError::Decode).
+    ///
+    /// Each level takes stack while a value is encoded or decoded, and several times as much in a build without
+    /// optimisation. A value whose levels together take more than 1 MiB of stack ends its call with the same errors. Nodes
+    /// have a [limit of their own](crate::NodeBuilder::max_depth).
+    pub fn max_depth(mut self, levels: u16) -> Self {
+        self.values.limits.max_depth = levels;
+        self
+    }
+
+    /// How many pending handshakes there may be: open connections that have neither registered nor proved that they may;
+    /// 256 by default, at least 1. Four times as many connections may be open that have proved it and have not registered
+    /// yet.
+    ///
+    /// If there are as many, a new connection replaces the oldest one of the network that has most (a /24 of IPv4, a /48
+    /// of IPv6), and there of the address that has most, until its own network has as many. Then it replaces a connection
+    /// that has had more time than a handshake takes. If there is none, it is told when to try again, which nodes do. An
+    /// eighth of the places is reserved for addresses from which a peer was registered in the last hour.
+    pub fn max_handshakes(mut self, connections: usize) -> Self {
+        self.values.limits.max_handshakes = connections;
+        self
+    }
+
+    /// How many pending handshakes one address may have (of IPv6: one /64); 32 by default, at least 1.
+    pub fn max_handshakes_per_address(mut self, connections: usize) -> Self {
+        self.values.limits.max_handshakes_per_address = connections;
+        self
+    }
+
+    /// How many TLS handshakes the master begins in a second, from all addresses together; 1,000 by default, at least 1.
+    /// Others wait for their turn. A quarter is reserved for addresses from which a peer was registered in the last hour.
+    /// Each handshake costs the master a signature and a key exchange, about 0.1 ms, before the peer has proved anything.
+    ///
+    /// ```
+    /// let builder = distribution::Master::builder().max_handshakes_per_second(200);
+    /// ```
+    pub fn max_handshakes_per_second(mut self, handshakes: u32) -> Self {
+        self.values.limits.max_handshakes_per_second = handshakes;
+        self
+    }
+
+    /// How long a connection may take to register before it is closed; 5 s by default, from 10 ms to 365 days.
+    pub fn handshake_timeout(mut self, time: Duration) -> Self {
+        self.values.limits.handshake_timeout = time;
+        self
+    }
+
+    /// How many handshakes a minute from one address (of IPv6: one /64) may fail before the next ones are delayed; 10 by
+    /// default. With 0 the first failure delays the next handshake. The delay is 100 ms at first and doubles with each
+    /// failure up to 5 s.
+    ///
+    /// A handshake fails if the peer does not prove that it may register, or begins a TLS handshake and does not finish it.
+    /// A connection that sends nothing does not count. Each node that registers from the address makes up for one failure.
+    pub fn max_handshake_failures(mut self, failures: u32) -> Self {
+        self.values.limits.max_handshake_failures = failures;
+        self
+    }
+
+    /// How many nodes may be registered at a time; 16,384 by default, at least 1. One more is refused, and tries again
+    /// until another node is gone. Each node costs some kilobytes and a file descriptor.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let master = distribution::Master::builder().max_nodes(100).bind("127.0.0.1:0").await?;
+    /// # drop(master);
+    /// # Ok(()) }
+    /// ```
+    pub fn max_nodes(mut self, nodes: usize) -> Self {
+        self.values.max_nodes = nodes;
+        self
+    }
+
+    /// How many slots one node may have; 1,024 by default, from 1 to 65,536. A node with more is refused, and its
+    /// [`spawn`](crate::NodeBuilder::spawn) fails. A node gets its share of the calls by its slots, so this limits how many
+    /// calls a node can hold that states more slots than it has. A new node gets few calls at first in any case, and more
+    /// as it answers them.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let master = distribution::Master::builder().max_slots_per_node(64).bind("127.0.0.1:0").await?;
+    /// # drop(master);
+    /// # Ok(()) }
+    /// ```
+    pub fn max_slots_per_node(mut self, slots: u32) -> Self {
+        self.values.max_slots_per_node = slots;
+        self
+    }
+
+    /// The timeout of calls that have no [`timeout`](crate::Call::timeout) of their own, from 1 ms to 365 days; without
+    /// this setting they have none. A call that has not ended by then ends as
+    /// [`CallError::TimedOut`](crate::CallError::TimedOut), so that no node can keep it for ever. Calls that
+    /// `.distribute()` sends together share one timeout; a call that is then sent again by itself, because its node was
+    /// lost, has a new one.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hour = Duration::from_secs(3600);
+    /// let master = distribution::Master::builder().default_timeout(hour).bind("127.0.0.1:0").await?;
+    /// # drop(master);
+    /// # Ok(()) }
+    /// ```
+    pub fn default_timeout(mut self, time: Duration) -> Self {
+        self.values.limits.default_timeout = Some(time);
+        self
+    }
+
+    /// How many nodes may be registered at a time with one credential (a token or a certificate), at least 1; by default as
+    /// many as may be registered in all. One more is refused until another node is gone. Without security all nodes count
+    /// together.
+    pub fn max_nodes_per_credential(mut self, nodes: usize) -> Self {
+        self.values.max_nodes_per_credential = Some(nodes);
+        self
+    }
+
+    /// Accepts a node only under a name that its credential is for: the name that its token was
+    /// [issued for](crate::Token::issue_for_node), or a DNS name of its certificate.
+    ///
+    /// Without this setting, a token that was issued for a name is only for that name; other credentials are for all names
+    /// except those that tokens were issued for. In any case, a name that a node with another credential has is refused,
+    /// unless the new node's credential is for the name and the other's is not: then the other node is disconnected.
+    pub fn bind_names(mut self) -> Self {
+        self.bind_names = true;
+        self
+    }
+
+    /// Allows a label only to nodes whose credential is for one of these names, as [`bind_names`](Self::bind_names)
+    /// describes. Use it for labels that keep calls to trusted nodes. If it is called several times for the same label and
+    /// value, all the names are allowed. Other labels, and other values of this label, are allowed to all nodes.
+    pub fn restrict_label(
+        mut self,
+        key: impl Into<String>,
+        value: impl Into<String>,
+        names: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let names = names.into_iter().map(Into::into).collect();
+        self.restricted_labels.push((key.into(), value.into(), names));
+        self
+    }
+
+    /// Accepts only peers that have a token of this file, over TLS 1.3. This or [`certificates`](Self::certificates) is
+    /// needed to listen beyond loopback.
+    ///
+    /// If the file does not exist, the master makes a token for nodes, writes it there, and prints it on standard error: it
+    /// is the one line that a node needs. It makes a key and a certificate in a file beside it, with `.key` appended to the
+    /// name. Only their owner can read the two files. Nodes take the token from
+    /// [`NodeBuilder::token`](crate::NodeBuilder::token), [`NodeBuilder::token_file`](crate::NodeBuilder::token_file) or the
+    /// environment variable `DISTRIBUTION_TOKEN`.
+    ///
+    /// The file is checked with each connection, so tokens can be changed while the master runs: see [`Token::issue`]. If
+    /// the line of a token is removed, no peer can register with it any more, and nodes that registered with it are
+    /// disconnected within a heartbeat. The same happens to tokens that [`Token::issue`] drops, the third-newest for the
+    /// same use. Nodes that were given such a token as text then end with an error; those that read it from a file go on
+    /// trying. If the file has no line, no node can register. The text after `id=` in a line is how logs and
+    /// [`Principal::credential`](crate::Principal::credential) name the token.
+    ///
+    /// On Unix the two files are used only if no user other than the process's own and root could have written to them or
+    /// replaced them. They must be regular files that belong to one of these two users, and so must each folder above them.
+    /// No other user may be able to write to a file, or to a folder unless it has the sticky bit, as `/tmp` has. Symbolic
+    /// links are followed if they belong to the same two users, so the files may be a secret that Kubernetes has mounted; a
+    /// new token is written to the file that a link leads to. Anything else is an error that says what to do. While a
+    /// master runs, such an error is logged, and no node can register until it is repaired; registered nodes stay.
+    ///
+    /// [`Token::issue`]: crate::Token::issue
+    #[cfg(feature = "tls")]
+    pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.security.token_file = Some(file.into());
+        self
+    }
+
+    /// Accepts only peers that have a certificate of your own authority, over TLS 1.3.
+    #[cfg(feature = "tls")]
+    pub fn certificates(mut self, certificates: Certificates) -> Self {
+        self.security.certificates = Some(certificates);
+        self
+    }
+
+    /// Allows the master to listen beyond loopback without any security: anyone who can reach the port can register a node
+    /// and is given calls with their arguments, and anyone on the way can read and change all data. A warning is logged at
+    /// each start.
+    pub fn insecure(mut self) -> Self {
+        self.security.insecure = true;
+        self
+    }
+
+    /// How long a node may take to finish a message that it has begun, or to send 16 KiB of it for each second of this
+    /// time, before its connection is closed; 30 s by default, from 10 ms to 365 days.
+    ///
+    /// So a large message may take as long as it needs at 16 KiB/s, and a network may fail for a while. While other
+    /// messages wait for [the memory](Self::max_incoming_bytes) that a large message takes, that message has a third of
+    /// this time, and four times this time in all.
+    pub fn read_timeout(mut self, time: Duration) -> Self {
+        self.values.limits.peer_timeouts.read_timeout = time;
+        self
+    }
+
+    /// How long a node may read nothing of what it is sent before its connection is closed; 10 s by default, from 10 ms to
+    /// 365 days.
+    pub fn write_timeout(mut self, time: Duration) -> Self {
+        self.values.limits.peer_timeouts.write_timeout = time;
+        self
+    }
+
+    /// How long [`Master::shutdown`] waits for calls in flight; 30 s by default, up to 365 days. With zero it does not wait;
+    /// with [`Duration::MAX`] it waits without a limit (365 days, the longest time that timers are set for).
+    pub fn shutdown_timeout(mut self, time: Duration) -> Self {
+        self.values.shutdown_timeout = time;
+        self
+    }
+
+    /// Seeds the random choice between equally loaded nodes, and the place of each node's name among the keys of
+    /// [`affinity`](crate::Call::affinity), so that a run can be repeated. Without it each master draws its own seed; places
+    /// are then derived from the private key, if the master has one. A node that knows the seed can choose a name with
+    /// which it gets the keys of another node.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Starts the master and listens on this address: `host:port`; with port 0 the system chooses one, which
+    /// [`Master::local_addr`] returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if a setting has a value that cannot work; [`Error::Bind`] if the address cannot be listened on;
+    /// [`Error::Insecure`] if other machines can reach it and no security is set up; [`Error::TokenFile`] and
+    /// [`Error::Certificates`] if a file cannot be used.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the master does not start. The files of a new token may have been written.
+    pub async fn bind(self, addr: impl fmt::Display) -> Result<Master, Error> {
+        let Values {
+            heartbeat,
+            no_node_timeout,
+            max_message_size,
+            limits,
+            shutdown_timeout,
+            max_slots_per_node,
+            max_nodes,
+            max_nodes_per_credential,
+            ..
+        } = self.values.check()?;
+        let addr = addr.to_string();
+        let failed = |source: io::Error| Error::Bind { addr: addr.clone(), source };
+        let addrs: Vec<SocketAddr> = tokio::net::lookup_host(&addr).await.map_err(failed)?.collect();
+        // Checked before the port is opened, so that it is not open even for a moment.
+        if let Some(addr) = beyond_loopback(&addrs).filter(|_| !self.security.is_made()) {
+            return Err(Error::Insecure { end: Endpoint::Master, addr: addr.to_string() });
+        }
+        let listener = TcpListener::bind(&addrs[..]).await.map_err(failed)?;
+        let local_addr = listener.local_addr().map_err(failed)?;
+        // After the port is open, because a new token is printed once, and not by a master that cannot start. No
+        // connection is accepted yet.
+        let authenticator = MasterAuthenticator::new(&self.security)?;
+        if self.security.insecure {
+            tracing::warn!(
+                %local_addr,
+                "listening without security because of `.insecure()`: anyone who can reach this port can register a node"
+            );
+        }
+        let mut rng = rand::rng();
+        let placing = self.seed.map(|seed| key_of(&seed.to_le_bytes())).or_else(|| authenticator.placing());
+        let settings = Settings {
+            heartbeat,
+            no_node_timeout,
+            max_queued_calls: self.max_queued_calls,
+            max_queued_bytes: self.max_queued_bytes,
+            max_nodes,
+            max_nodes_per_credential: max_nodes_per_credential.unwrap_or(max_nodes),
+            slow_start: SLOW_START,
+            slice: SLICE,
+            epoch: rng.random(),
+            ring_key: placing.unwrap_or_else(|| rng.random()),
+            seed: self.seed.unwrap_or_else(|| rng.random()),
+        };
+        let policy = RegistrationPolicy {
+            bind_names: self.bind_names,
+            restricted_labels: self.restricted_labels,
+            max_slots: max_slots_per_node,
+        };
+        let security = authenticator.name();
+        let shared = Shared::new(settings, max_message_size, limits, authenticator, policy, shutdown_timeout);
+        start_tasks(&shared, listener);
+        tracing::info!(%local_addr, security, "listening for nodes");
+        Ok(Master::new(shared, local_addr, self.security))
+    }
+}
+
+/// Starts the master's tasks. Not in the `async fn` above, because the body of one is compiled again in each program that
+/// awaits it, and these tasks are most of the master's code.
+fn start_tasks(shared: &Arc<Shared>, listener: TcpListener) {
+    shared.track(accept::run(Arc::clone(shared), listener));
+    shared.track(tick::run(Arc::clone(shared)));
+    #[cfg(feature = "tls")]
+    if shared.admission.authenticator.demands_proof() {
+        shared.track(revocation::run(Arc::clone(shared)));
+    }
+}

@@ -1,0 +1,400 @@
+//! The connection to a node: sends it the attempts that the core gives it, and tells the core how they ended.
+//!
+//! One task drives the queue of attempts, tarpc's client, and the replies that are awaited. It takes all attempts that
+//! are queued before it lets tarpc write, so that calls which are made together travel together.
+
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{Stream, future::BoxFuture, stream::FuturesUnordered};
+use tarpc::client::{self, NewClient, RpcError};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::{MissedTickBehavior, timeout},
+};
+
+use super::{
+    heartbeat_limit::HeartbeatLimit,
+    link::{Attempt, Link},
+    shared::Shared,
+};
+use crate::{
+    config::LONGEST_TIME,
+    core::AttemptEnd,
+    error::GoneReason,
+    id::{CallId, NodeId},
+    wire::{
+        Control, Reply,
+        again::Again,
+        frame::BODY_HEADER_LIMIT,
+        quiet::{Failure, Quiet},
+        side::Side,
+        transport::{MasterTransport, OnControl, Outgoing, Withdrawn},
+    },
+};
+
+/// Requests that tarpc's client queues before it writes them.
+const REQUEST_BUFFER: usize = 1024;
+
+/// How long the last frames, the goodbye among them, may take to be written before the connection is closed anyway.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection that is yet to be run.
+#[must_use = "nothing is sent or received until the connection is run"]
+pub(super) struct Connection {
+    attempts: UnboundedReceiver<Attempt>,
+    link: Link,
+    /// The most bytes of arguments that the node takes.
+    argument_limit: usize,
+}
+
+/// A connection to a node that takes frames of this size, and the core's handle of it.
+pub(super) fn new(shared: &Shared, node_max_message_size: u64) -> (Link, Connection) {
+    let (sender, attempts) = unbounded_channel();
+    let link = shared.new_link(sender);
+    let limit = usize::try_from(node_max_message_size).unwrap_or(usize::MAX);
+    (link.clone(), Connection { attempts, link, argument_limit: limit.saturating_sub(BODY_HEADER_LIMIT) })
+}
+
+impl Connection {
+    /// Drives the connection until it ends, and reports the node gone.
+    pub(super) async fn run<Io>(self, shared: Arc<Shared>, stream: Io, node: NodeId)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let Self { attempts, link, argument_limit } = self;
+        // Dropped last: the core sends attempts that were not written to other nodes, so nothing may be written here any
+        // more when it hears that the node is gone.
+        let mut report = GoneReport { shared: &shared, node, reason: None };
+        let left = Arc::new(AtomicBool::new(false));
+        // The interval that the node was told when it registered.
+        let heartbeats = Arc::new(Mutex::new(HeartbeatLimit::new(shared.heartbeat / 2)));
+        let on_control =
+            on_control(Arc::clone(&shared), Arc::clone(&link.side), Arc::clone(&left), Arc::clone(&heartbeats), node);
+        let transport = MasterTransport::new(stream, Arc::clone(&link.side), shared.max_message_size, on_control);
+        let failure = Failure::default();
+        let transport = Quiet::new(transport, failure.clone());
+        let mut config = client::Config::default();
+        // The core bounds what is in flight, so tarpc need not.
+        config.max_in_flight_requests = usize::MAX;
+        config.pending_request_buffer = REQUEST_BUFFER;
+        let NewClient { client, dispatch } = client::new(config, transport);
+        let mut dispatch = pin!(dispatch);
+        let mut driver = Driver {
+            shared: &shared,
+            node,
+            attempts,
+            client,
+            context: tarpc::context::current(),
+            argument_limit,
+            heartbeats,
+            finished: Vec::new(),
+            has_yielded: false,
+            in_flight: FuturesUnordered::new(),
+        };
+        let again = Again::new();
+        let mut beats = tokio::time::interval(shared.heartbeat);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        report.reason = Some(loop {
+            tokio::select! {
+            _ = beats.tick() => link.side.send(Control::HeartbeatSeen),
+            _ = std::future::poll_fn(|cx| again.poll(cx, |inner| {
+                let polled = driver.poll(cx, inner, dispatch.as_mut());
+                (polled, driver.is_alone())
+            })) => break match failure.take() {
+                Some(error) if is_violation(&error) => reason_of(&error),
+                // A node that has said goodbye may close while something is unread, which looks like a reset.
+                _ if left.load(Ordering::Acquire) => GoneReason::Left,
+                None => GoneReason::Disconnected,
+                Some(error) => reason_of(&error),
+            },
+            reason = link.closed() => {
+                // Once every sender is dropped, tarpc's client writes what is left, the goodbye included, and ends.
+                drop(driver);
+                link.side.send(Control::Goodbye);
+                let _ = timeout(GOODBYE_TIMEOUT, dispatch).await;
+                break reason;
+            }
+            }
+        });
+    }
+}
+
+/// Reports the node gone when it is dropped, so that it is reported whichever way its connection ends.
+struct GoneReport<'a> {
+    shared: &'a Shared,
+    node: NodeId,
+    reason: Option<GoneReason>,
+}
+
+impl Drop for GoneReport<'_> {
+    fn drop(&mut self) {
+        let (node, reason) = (self.node, self.reason.take());
+        let reason = reason.unwrap_or_else(|| match std::thread::panicking() {
+            true => GoneReason::Broken("the task of the connection at the master panicked".into()),
+            // The task was dropped because its runtime has ended.
+            false => GoneReason::Shutdown,
+        });
+        self.shared.with_core("a node is gone", |core, now, effects| core.on_node_gone(now, node, reason, effects));
+    }
+}
+
+fn on_control(
+    shared: Arc<Shared>,
+    side: Arc<Side>,
+    left: Arc<AtomicBool>,
+    heartbeats: Arc<Mutex<HeartbeatLimit>>,
+    node: NodeId,
+) -> OnControl {
+    Box::new(move |control| {
+        match control {
+            Control::Heartbeat(load) => {
+                heartbeats.lock().unwrap_or_else(PoisonError::into_inner).on_heartbeat(load, side.waited())?;
+            }
+            Control::Drain => {
+                shared.with_core("a node drains", |core, now, effects| core.on_node_draining(now, node, effects));
+            }
+            Control::GaveBack { call, attempt, kept } => {
+                shared.with_core("a node gave calls back", |core, _, effects| {
+                    core.on_calls_given_back(node, CallId(call), attempt, kept, effects);
+                });
+            }
+            Control::Wants { call, attempt, upto } => {
+                shared.with_core("a node wants to start more of a batch", |core, _, effects| {
+                    core.on_grant_requested(node, CallId(call), attempt, upto, effects);
+                });
+            }
+            Control::Goodbye => left.store(true, Ordering::Release),
+            Control::Cancel { .. }
+            | Control::HeartbeatSeen
+            | Control::Drained
+            | Control::Retract
+            | Control::Granted { .. } => {
+                return Err("it sent a control frame that only a master may send".to_owned());
+            }
+        }
+        Ok(())
+    })
+}
+
+fn is_violation(error: &io::Error) -> bool {
+    matches!(reason_of(error), GoneReason::Violation(_))
+}
+
+/// Why a node is gone whose connection failed with this error.
+fn reason_of(error: &io::Error) -> GoneReason {
+    match error.kind() {
+        io::ErrorKind::InvalidData => GoneReason::Violation(error.to_string().into()),
+        // A process that is killed causes one or the other, depending on whether it had read everything.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => GoneReason::Disconnected,
+        _ => GoneReason::Broken(error.to_string().into()),
+    }
+}
+
+/// An attempt at a call that has ended, and how.
+type FinishedAttempt = (CallId, u32, AttemptEnd);
+
+/// Moves attempts to the node, and replies and heartbeats to the core.
+struct Driver<'a> {
+    shared: &'a Arc<Shared>,
+    node: NodeId,
+    attempts: UnboundedReceiver<Attempt>,
+    client: client::Channel<Outgoing, Reply>,
+    context: tarpc::context::Context,
+    argument_limit: usize,
+    heartbeats: Arc<Mutex<HeartbeatLimit>>,
+    /// Attempts that have ended and of which the core has not been told. Kept between polls for its memory.
+    finished: Vec<FinishedAttempt>,
+    /// Whether other tasks of this thread have run since the last attempts came.
+    has_yielded: bool,
+    /// An attempt ends with `None` if all that is known is that the connection ended.
+    in_flight: FuturesUnordered<BoxFuture<'static, Option<FinishedAttempt>>>,
+}
+
+impl Driver<'_> {
+    /// Moves everything that can move; ready when tarpc's client has ended. What is polled wakes `cx`; `task` is woken
+    /// when this task only lets others run.
+    fn poll<D>(&mut self, task: &Context<'_>, cx: &mut Context<'_>, mut dispatch: Pin<&mut D>) -> Poll<D::Output>
+    where
+        D: Future,
+    {
+        let mut finished = std::mem::take(&mut self.finished);
+        let mut came = false;
+        while let Poll::Ready(Some(attempt)) = self.attempts.poll_recv(cx) {
+            came = true;
+            match self.start(attempt) {
+                Ok(call) => self.in_flight.push(call),
+                Err(refused) => finished.push(refused),
+            }
+        }
+        // Tasks that are ready to make calls make them before anything is written, so that all travel in one write. A
+        // single caller does not wait for others, because yielding wakes another thread.
+        self.has_yielded = came && !self.has_yielded && !self.is_alone();
+        if self.has_yielded {
+            // Goes to the end of this thread's queue. With tokio's `yield_now` it would wait until the thread is idle, and
+            // no other thread could take it over meanwhile.
+            task.waker().wake_by_ref();
+            self.finished = finished;
+            return Poll::Pending;
+        }
+        // Before tarpc's client is polled, so that it finds all new requests at once and writes them together.
+        self.collect(cx, &mut finished);
+        let ended = dispatch.as_mut().poll(cx);
+        // All heartbeats that it has read count as one.
+        let news = self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner).take_news();
+        if let Some(load) = news {
+            self.shared.with_core("a node told its load", |core, now, effects| {
+                core.on_heartbeat(now, self.node, load, effects)
+            });
+        }
+        // And after it, for the replies that it has just read, which may be the last.
+        self.collect(cx, &mut finished);
+        let mut ends = finished.drain(..);
+        // The loop runs once, unless the core panics over one of them: then the others are delivered all the same.
+        while ends.len() > 0 {
+            self.shared.with_core("attempts ended", |core, now, effects| {
+                for (call, attempt, attempted) in ends.by_ref() {
+                    core.on_attempt_finished(now, self.node, call, attempt, attempted, effects);
+                }
+            });
+        }
+        drop(ends);
+        self.finished = finished;
+        ended
+    }
+
+    /// Whether at most one call is in flight, so that its caller waits for this task and for nothing else.
+    fn is_alone(&self) -> bool {
+        self.in_flight.len() <= 1
+    }
+
+    fn collect(&mut self, cx: &mut Context<'_>, finished: &mut Vec<FinishedAttempt>) {
+        while let Poll::Ready(Some(ended)) = Pin::new(&mut self.in_flight).poll_next(cx) {
+            finished.extend(ended);
+        }
+    }
+
+    fn start(&self, attempt: Attempt) -> Result<BoxFuture<'static, Option<FinishedAttempt>>, FinishedAttempt> {
+        let Attempt { call, id, attempt, granted, deadline } = attempt;
+        let size = call.payload.len();
+        if size > self.argument_limit {
+            let (size, limit) = (size as u64, self.argument_limit as u64);
+            return Err((id, attempt, AttemptEnd::TooLarge { size, limit }));
+        }
+        let client = self.client.clone();
+        let mut context = self.context;
+        // The core keeps deadlines: it cancels the call, and the node answers. tarpc's own deadline would forget the call
+        // while it still holds a slot of the node.
+        context.deadline = std::time::Instant::now() + LONGEST_TIME;
+        let outgoing = Outgoing {
+            method: call.method.id().0,
+            call: id.0,
+            attempt,
+            count: call.role.count,
+            granted,
+            deadline,
+            payload: call.payload.clone(),
+            name: call.method.name().method,
+            permit: call,
+        };
+        Ok(Box::pin(async move {
+            let attempted = attempted(client.call(context, outgoing).await)?;
+            Some((id, attempt, attempted))
+        }))
+    }
+}
+
+/// How an attempt ended, if tarpc's client knows.
+fn attempted(result: Result<Reply, RpcError>) -> Option<AttemptEnd> {
+    match result {
+        Ok(reply) => Some(AttemptEnd::Replied(reply)),
+        Err(RpcError::Send(error)) if is_withdrawn(&*error) => Some(AttemptEnd::NotSent),
+        // The connection is ending. The core then decides about all its calls, by whether each was written.
+        Err(_) => None,
+    }
+}
+
+fn is_withdrawn(error: &(dyn std::error::Error + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is_some_and(|error| error.is::<Withdrawn>())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::ReadBuf;
+
+    use super::*;
+    use crate::{core::split_registration, master::shared::tests::shared, view::NodeEvent, wire::hello::Registration};
+
+    /// A stream that panics when it is read.
+    struct PanickingStream;
+
+    impl AsyncRead for PanickingStream {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            panic!("wanted by the test");
+        }
+    }
+
+    impl AsyncWrite for PanickingStream {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_task_panics_reports_its_node_gone() {
+        let shared = shared();
+        let mut events = shared.subscribe().expect("the master lives");
+        let (link, task) = new(&shared, 65_536);
+        let registration = Registration {
+            name: "n".to_owned(),
+            instance: 1,
+            slots: 1,
+            busy: 0,
+            async_limit: 1,
+            max_message_size: 65_536,
+            labels: Vec::new(),
+            methods: Vec::new(),
+        };
+        let node = shared.with_core("a node joined", |core, now, effects| {
+            let node = core.new_node_id();
+            core.on_node_joined(
+                now,
+                node,
+                split_registration(registration, crate::security::Principal::open()),
+                ([127, 0, 0, 1], 1).into(),
+                link,
+                effects,
+            );
+            node
+        });
+        let node = node.expect("joins");
+        let run = tokio::spawn(task.run(Arc::clone(&shared), PanickingStream, node));
+        assert!(run.await.expect_err("panics").is_panic());
+        assert_eq!(shared.nodes().len(), 0);
+        assert!(matches!(events.recv().await, Ok((1, NodeEvent::Joined { .. }))));
+        match events.recv().await {
+            Ok((2, NodeEvent::Gone { reason: GoneReason::Broken(what), .. })) => {
+                assert!(what.contains("panicked"), "{what}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

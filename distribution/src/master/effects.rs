@@ -1,0 +1,86 @@
+//! Carries out what the core has decided: sends, cancels and ends calls, closes connections, and logs events.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{host::MasterHost, link::Attempt};
+use crate::{
+    core::{CallAnswer, Effect},
+    error::{CallError, FailedAttempt, GoneReason},
+    service::caller::{CallState, Failed, RawAnswer},
+    view::NodeEvent,
+    wire::{Control, Outcome},
+};
+
+/// Carries one effect out. Never called under the core's lock: it wakes tasks and runs the drops of others.
+pub(super) fn carry_out(effect: Effect<MasterHost>) {
+    match effect {
+        Effect::Send { link, call, id, attempt, granted, deadline } => {
+            let deadline = deadline.map(|deadline| link.origin + deadline);
+            // If the connection's task has ended, the node is about to be reported gone, which queues the call again.
+            let _: Result<(), mpsc::error::SendError<Attempt>> =
+                link.attempts.send(Attempt { call: Arc::clone(&call), id, attempt, granted, deadline });
+        }
+        Effect::Cancel { link, id, attempt } => link.side.send(Control::Cancel { call: id.0, attempt }),
+        Effect::End { call, end, failed_attempts } => {
+            log_end(&call, &end, &failed_attempts);
+            call.finish(end.map(raw_answer).map_err(|error| Failed { error, failed_attempts }));
+        }
+        Effect::Grant { link, id, attempt, upto } => link.side.send(Control::Granted { call: id.0, attempt, upto }),
+        Effect::Shorten { call, kept } => call.shorten(kept),
+        Effect::Retract { link } => link.side.send(Control::Retract),
+        Effect::ConfirmDrained { link } => link.side.send(Control::Drained),
+        Effect::Disconnect { link, reason } => link.close(reason),
+        Effect::Publish(event) => match &event {
+            NodeEvent::Gone { reason: GoneReason::Left | GoneReason::Shutdown, in_flight: 0, .. } => {
+                tracing::info!("{event}");
+            }
+            NodeEvent::Suspect { .. } | NodeEvent::Gone { .. } | NodeEvent::Ejected { .. } => tracing::warn!("{event}"),
+            _ => tracing::info!("{event}"),
+        },
+    }
+}
+
+/// Logs a call that did not simply end with a value: on which node each attempt was made, and how it failed.
+fn log_end(call: &CallState, end: &Result<CallAnswer, CallError>, failed_attempts: &[FailedAttempt]) {
+    if end.is_ok() && failed_attempts.is_empty() {
+        return;
+    }
+    let method = call.method.name();
+    let id = call.id().map(tracing::field::display);
+    let attempts: Vec<String> = failed_attempts.iter().map(FailedAttempt::to_string).collect();
+    let attempts = attempts.join("; ");
+    match end {
+        // No attempt at the batch failed, so this is not about a node, and each of its calls says why it ended.
+        Err(error) if failed_attempts.is_empty() && call.role.count > 1 => {
+            tracing::debug!(call = id, %method, count = call.role.count, error = ?error.to_string(), "batch failed");
+        }
+        Err(_) if call.role.count > 1 => {
+            let count = call.role.count;
+            tracing::warn!(call = id, %method, attempts, count, "a batch failed; those of its calls that may be repeated are sent again one by one");
+        }
+        Ok(ended) => {
+            tracing::info!(call = id, %method, attempts, "{} answered the call after failed attempts", ended.node)
+        }
+        // Quoted, because a handler's message may contain anything. Without a failed attempt the caller can judge the
+        // error best, and there may be very many: each call that is refused because the queue is full is one.
+        Err(error) if failed_attempts.is_empty() => {
+            tracing::debug!(call = id, %method, error = ?error.to_string(), "call failed");
+        }
+        Err(error) => tracing::warn!(call = id, %method, attempts, error = ?error.to_string(), "call failed"),
+    }
+}
+
+fn raw_answer(ended: CallAnswer) -> RawAnswer {
+    let CallAnswer { reply, node, attempts, elapsed } = ended;
+    RawAnswer {
+        is_error: reply.outcome == Outcome::Error,
+        payload: reply.payload.into_bytes(),
+        count: reply.count,
+        node,
+        attempts,
+        elapsed,
+        run: reply.run,
+    }
+}

@@ -1,0 +1,162 @@
+//! The handle of a master that programs hold.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+#[cfg(feature = "simulation")]
+use super::simulated;
+use super::{events::Events, shared::Shared};
+#[cfg(feature = "tls")]
+use crate::security::Token;
+use crate::{
+    id::NodeId,
+    security::SecurityConfig,
+    service::caller::{Caller, Dispatcher},
+    view::{NodeInfo, Stats},
+};
+
+/// Accepts nodes, keeps the registry, and sends calls to nodes.
+///
+/// A cheap handle: clones share one master. The master ends when the last handle is dropped, or by
+/// [`shutdown`](Master::shutdown). Clients do not keep it alive: their calls then end as
+/// [`CallError::Shutdown`](crate::CallError::Shutdown).
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let master = distribution::Master::bind("127.0.0.1:0").await?;
+/// println!("nodes can connect to {}", master.local_addr());
+/// assert!(master.nodes().is_empty());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+#[must_use = "a master ends when its last handle is dropped"]
+pub struct Master {
+    pub(super) shared: Arc<Shared>,
+    local_addr: SocketAddr,
+    security: Arc<SecurityConfig>,
+    /// Ends the master when the last handle is dropped.
+    _last: Arc<LastHandle>,
+}
+
+struct LastHandle(Arc<Shared>);
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        self.0.abandon();
+        self.0.end_events();
+    }
+}
+
+impl Master {
+    /// The first handle of a master that is running.
+    pub(super) fn new(shared: Arc<Shared>, local_addr: SocketAddr, security: SecurityConfig) -> Self {
+        Self { local_addr, security: Arc::new(security), _last: Arc::new(LastHandle(Arc::clone(&shared))), shared }
+    }
+
+    /// The address that the master listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The registered nodes, in the order in which they registered.
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        self.shared.nodes()
+    }
+
+    /// The nodes that are registered, and then each change.
+    ///
+    /// The stream first yields a [`NodeEvent::Present`](crate::NodeEvent::Present) for each node that is registered when
+    /// this is called, in the order in which they registered, and then the changes in the order in which they happen. No
+    /// change is missing between the two and none is told twice. A stream that is read too slowly yields
+    /// [`NodeEvent::Missed`](crate::NodeEvent::Missed) and then begins again with the nodes that are registered by then.
+    ///
+    /// ```
+    /// # use distribution::{LocalCluster, NodeEvent};
+    /// use futures::StreamExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = LocalCluster::builder().nodes(1).start().await?;
+    /// let mut events = cluster.master().events();
+    /// let first = events.next().await;
+    /// assert!(matches!(first, Some(NodeEvent::Present { node, .. }) if &*node.name == "local-1"));
+    /// # Ok(()) }
+    /// ```
+    pub fn events(&self) -> Events {
+        Events::new(&self.shared)
+    }
+
+    /// Waits until at least this many nodes are alive: registered, and neither suspect nor draining. Also returns when the
+    /// master is shut down.
+    ///
+    /// Counts all nodes, whichever services they serve. To wait for nodes that can serve the calls of a client, use
+    /// [`wait_for_service`](Self::wait_for_service).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future changes nothing.
+    pub async fn wait_for_nodes(&self, count: usize) {
+        let mut alive = self.shared.alive();
+        tokio::select! {
+            // The sender is in `self.shared`, so this cannot fail.
+            _ = alive.wait_for(|alive| *alive >= count) => {}
+            () = self.shared.closed.cancelled() => {}
+        }
+    }
+
+    /// The newest token with which nodes can register; `None` if the master has no
+    /// [token file](crate::MasterBuilder::token_file). Reads that file again if it has changed.
+    #[cfg(feature = "tls")]
+    pub fn token(&self) -> Option<Token> {
+        self.shared.admission.authenticator.token()
+    }
+
+    /// Disconnects a node, and returns whether it was registered. Its calls end or are sent to other nodes, as those of
+    /// any node that is lost; see [`GoneReason::PutOut`](crate::error::GoneReason::PutOut). The node connects again and is
+    /// let in: to keep it out, revoke its credential.
+    pub fn disconnect(&self, node: impl Into<NodeId>) -> bool {
+        self.shared.disconnect(node.into())
+    }
+
+    /// Totals since the master started.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Shuts the master down and returns when the last connection is closed.
+    ///
+    /// The master takes no more nodes and calls. Queued calls end as [`CallError::Shutdown`](crate::CallError::Shutdown);
+    /// calls in flight may finish, for 30 s unless [`shutdown_timeout`](crate::MasterBuilder::shutdown_timeout) says
+    /// otherwise, and then end with the same error. Nodes are told, and try to connect until there is a master again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the master without a listener and with its calls in flight; it does not end by itself.
+    /// Call `shutdown` again, or drop all handles.
+    pub async fn shutdown(&self) {
+        self.shared.shut_down().await;
+    }
+
+    /// What a node in the same process registers with.
+    pub(crate) fn security_config(&self) -> SecurityConfig {
+        self.security.beside()
+    }
+
+    /// Registers nodes that have no connection; see [`simulated`].
+    #[cfg(feature = "simulation")]
+    pub(crate) fn simulate_nodes(&self, offers: Vec<crate::wire::hello::MethodOffer>, count: usize) {
+        self.shared.track(simulated::run(Arc::clone(&self.shared), offers, count));
+    }
+}
+
+impl Caller for Master {
+    fn dispatcher(&self) -> Arc<dyn Dispatcher> {
+        Arc::clone(&self.shared) as Arc<dyn Dispatcher>
+    }
+}
+
+impl fmt::Debug for Master {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Master").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,324 @@
+//! What all handles, tasks and clients of a master share, and the only way to its core.
+//!
+//! An event goes to the core under one short lock; the task that brought it carries out the effects after the lock is
+//! released: a caller's task puts its call into the queue of a connection, and a connection's task gives a freed slot to
+//! the next call. The lock is a std mutex, because it is never held across an await and each critical section takes some
+//! microseconds.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, Semaphore, broadcast, mpsc::UnboundedSender, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+#[cfg(feature = "tls")]
+use super::credentials::Credentials;
+use super::{
+    admission::Admission,
+    effects::carry_out,
+    host::{MasterHost, PanicScope},
+    link::{Attempt, Link},
+    registration_policy::RegistrationPolicy,
+};
+use crate::{
+    config::Limits,
+    core::{Core, Effect, Effects, NodeSnapshot, Settings, Time},
+    error::GoneReason,
+    id::NodeId,
+    service::{caller::Labels, method::MethodId},
+    view::{NodeEvent, NodeInfo, Stats},
+    wire::{authenticator::MasterAuthenticator, budget::Budget, side::Side},
+};
+
+/// Events that a slow reader may lag behind before it misses some.
+const EVENT_BUFFER: usize = 1024;
+
+/// The state of a master.
+#[derive(Debug)]
+pub(super) struct Shared {
+    locked: Mutex<Locked>,
+    /// Threads that wait for the lock.
+    waiters: AtomicUsize,
+    /// Held by the task that compares the methods of one node with those of the others.
+    pub(super) comparing: Semaphore,
+    /// The core's time zero.
+    pub(super) origin: Instant,
+    pub(super) heartbeat: Duration,
+    pub(super) max_message_size: usize,
+    pub(super) limits: Limits,
+    /// Lends memory to large frames that are being read.
+    incoming: Arc<Budget>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) registration_policy: RegistrationPolicy,
+    #[cfg(feature = "tls")]
+    pub(super) credentials: Credentials,
+    pub(super) shutdown_timeout: Duration,
+    alive: watch::Sender<usize>,
+    /// Wakes the ticker: a timer was set that is due before the one it sleeps for.
+    pub(super) timer_set: Notify,
+    /// Wakes a shutdown: calls have ended.
+    pub(super) calls_ended: Notify,
+    /// Cancelled when the master takes no more nodes; ends the listener.
+    pub(super) closing: CancellationToken,
+    /// Cancelled when the master ends; closes the connections and ends the ticker.
+    pub(super) closed: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+/// What the lock protects.
+#[derive(Debug)]
+pub(super) struct Locked {
+    pub(super) core: Core<MasterHost>,
+    /// `None` once the master has ended.
+    events: Option<broadcast::Sender<Numbered>>,
+    /// The number of the event that was sent last.
+    last_event: u64,
+    /// When the ticker wakes up next.
+    next_tick: Time,
+    pub(super) shutting_down: bool,
+}
+
+/// An event with its number: events are numbered from 1 in the order in which they happened.
+pub(super) type Numbered = (u64, NodeEvent);
+
+/// Some nodes as they were at one moment.
+pub(super) struct NodePage {
+    pub(super) rows: Vec<NodeSnapshot>,
+    /// The last node that was looked at; `None` if there are no more.
+    pub(super) last: Option<NodeId>,
+    /// The last event that had happened by then.
+    pub(super) last_event: u64,
+}
+
+impl Shared {
+    pub(super) fn new(
+        settings: Settings,
+        max_message_size: usize,
+        limits: Limits,
+        authenticator: MasterAuthenticator,
+        registration_policy: RegistrationPolicy,
+        shutdown_timeout: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            origin: Instant::now(),
+            heartbeat: settings.heartbeat,
+            max_message_size,
+            limits,
+            incoming: Budget::new(limits.incoming_bytes),
+            admission: Admission::new(authenticator, limits),
+            registration_policy,
+            #[cfg(feature = "tls")]
+            credentials: Credentials::default(),
+            shutdown_timeout,
+            waiters: AtomicUsize::new(0),
+            comparing: Semaphore::new(1),
+            locked: Mutex::new(Locked {
+                core: Core::new(settings),
+                events: Some(broadcast::channel(EVENT_BUFFER).0),
+                last_event: 0,
+                next_tick: Time::ZERO,
+                shutting_down: false,
+            }),
+            alive: watch::channel(0).0,
+            timer_set: Notify::new(),
+            calls_ended: Notify::new(),
+            closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Runs a task that a shutdown waits for.
+    pub(super) fn track(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// A handle of a new connection, whose attempts come out at the other end of `attempts`.
+    pub(super) fn new_link(&self, attempts: UnboundedSender<Attempt>) -> Link {
+        let side = Side::new(self.limits.peer_timeouts, Some(Arc::clone(&self.incoming)));
+        Link::new(attempts, side, self.origin, self.closed.child_token())
+    }
+
+    /// Brings an event to the core and carries out its effects. `None` if the core panicked.
+    ///
+    /// Such a panic is a defect of this crate, and neither the caller nor the connection that brought the event can do
+    /// anything about it. So it ends here: the effects that the core had decided on before are carried out, because the
+    /// core has recorded them already; calls that it left in no place end with an error; and the master goes on.
+    pub(super) fn with_core<R>(
+        &self,
+        event_name: &'static str,
+        event: impl FnOnce(&mut Core<MasterHost>, Time, &mut Effects<MasterHost>) -> R,
+    ) -> Option<R> {
+        self.with_locked(event_name, |locked, now, effects| event(&mut locked.core, now, effects))
+    }
+
+    fn with_locked<R>(
+        &self,
+        event_name: &'static str,
+        event: impl FnOnce(&mut Locked, Time, &mut Effects<MasterHost>) -> R,
+    ) -> Option<R> {
+        let mut effects = Vec::new();
+        let _scope = PanicScope::enter();
+        let result = {
+            let mut locked = self.lock();
+            let now = self.origin.elapsed();
+            let result = catch_panic(event_name, || event(&mut locked, now, &mut effects));
+            if result.is_none() {
+                let lost = catch_panic("looking for lost calls", || locked.core.stranded_calls()).unwrap_or_default();
+                for id in lost {
+                    catch_panic("ending a lost call", || locked.core.on_call_stranded(id, &mut effects));
+                }
+            }
+            self.publish(&mut locked, &effects);
+            if locked.core.next_tick() < locked.next_tick {
+                self.timer_set.notify_one();
+            }
+            if locked.shutting_down {
+                self.calls_ended.notify_one();
+            }
+            result
+        };
+        let mut effects = effects.into_iter();
+        // They run wakers and subscribers of the program: if one panics, the other effects are carried out all the same.
+        while catch_panic("carrying out effects", || effects.by_ref().for_each(carry_out)).is_none() {}
+        result
+    }
+
+    /// Tells the core the time, and returns when it wants to be told again.
+    pub(super) fn tick(&self) -> Instant {
+        let after_panic = self.heartbeat / 4;
+        let next = self.with_locked("time passed", |locked, now, effects| {
+            locked.core.on_tick(now, effects);
+            locked.next_tick = locked.core.next_tick();
+            locked.next_tick
+        });
+        self.origin + next.unwrap_or_else(|| self.origin.elapsed() + after_panic)
+    }
+
+    /// Sends events under the lock, so that every subscriber sees them in the order in which they happened.
+    fn publish(&self, locked: &mut Locked, effects: &Effects<MasterHost>) {
+        let mut has_changed = false;
+        for effect in effects {
+            if let Effect::Publish(event) = effect {
+                has_changed = true;
+                locked.last_event += 1;
+                if let Some(events) = &locked.events {
+                    // Fails if there are no subscribers, which is no error.
+                    let _ = events.send((locked.last_event, event.clone()));
+                }
+            }
+        }
+        if has_changed {
+            self.alive.send_replace(locked.core.alive());
+        }
+    }
+
+    pub(super) fn nodes(&self) -> Vec<NodeInfo> {
+        self.list_nodes(None)
+    }
+
+    /// Lists nodes page by page. The lock is released between pages, so that events need not wait for a long list.
+    pub(super) fn list_nodes(&self, which: Option<(MethodId, &Labels)>) -> Vec<NodeInfo> {
+        let now = self.origin.elapsed();
+        let (mut infos, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.node_page(after, which);
+            infos.extend(page.rows.iter().map(|row| row.info(now)));
+            if page.last.is_none() {
+                return infos;
+            }
+            after = page.last;
+        }
+    }
+
+    /// The next nodes after `after` in the order in which they registered.
+    pub(super) fn node_page(&self, after: Option<NodeId>, which: Option<(MethodId, &Labels)>) -> NodePage {
+        let locked = self.lock();
+        let (rows, last) = locked.core.node_snapshots(after, which);
+        NodePage { rows, last, last_event: locked.last_event }
+    }
+
+    /// Ends the connection of a node. Returns whether the node was registered.
+    pub(super) fn disconnect(&self, node: NodeId) -> bool {
+        let disconnect = |core: &mut Core<MasterHost>, now, effects: &mut _| {
+            core.on_disconnect_requested(now, node, GoneReason::PutOut, effects)
+        };
+        self.with_core("a node is disconnected", disconnect).unwrap_or(false)
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let (turned_away, registration_bytes) = self.admission.totals();
+        Stats { turned_away, registration_bytes, ..self.lock().core.stats() }
+    }
+
+    /// Events from now on; `None` if the master has ended.
+    pub(super) fn subscribe(&self) -> Option<broadcast::Receiver<Numbered>> {
+        self.lock().events.as_ref().map(broadcast::Sender::subscribe)
+    }
+
+    /// Lets all streams of events end.
+    pub(super) fn end_events(&self) {
+        self.lock().events = None;
+    }
+
+    /// How many nodes get new calls, now and later.
+    pub(super) fn alive(&self) -> watch::Receiver<usize> {
+        self.alive.subscribe()
+    }
+
+    /// The core, for what brings no event to it.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Locked> {
+        match self.locked.try_lock() {
+            Ok(locked) => locked,
+            // No panic gets past `catch_panic`. If one did, going on would be better than failing every caller.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.waiters.fetch_add(1, Ordering::Relaxed);
+                let locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+                self.waiters.fetch_sub(1, Ordering::Relaxed);
+                locked
+            }
+        }
+    }
+
+    /// Whether other threads wait for the lock.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiters.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Runs something that should not panic; `None`, and an error in the log, if it does.
+fn catch_panic<R>(event_name: &'static str, run: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => Some(result),
+        Err(panic) => {
+            let message = panic_message(&*panic);
+            tracing::error!(
+                event = event_name,
+                message,
+                "the master's core panicked, and the master goes on; this is a bug in `distribution`, please report it"
+            );
+            // Dropping it could panic again: it may come from the program, as that of a waker does.
+            std::mem::forget(panic);
+            None
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
+}
+
+#[cfg(test)]
+pub(super) mod tests;
