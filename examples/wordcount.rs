@@ -21,7 +21,7 @@ use std::{
 use clap::{Args, Parser};
 use distribution::{Master, prelude::*};
 use distribution_examples::{Place, counted, milliseconds, nodes_of};
-use futures::stream;
+use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 type Counts = HashMap<String, u64>;

@@ -161,6 +161,19 @@ pub enum CallError<E = Infallible> {
         source: CodecError,
     },
 
+    /// The call was made with an option that may run it more than once, and its method is not declared
+    /// `#[rpc(idempotent)]`.
+    #[error(
+        "{method} was not run: `{option}` may run a call more than once, and the method is not declared #[rpc(idempotent)]"
+    )]
+    #[non_exhaustive]
+    NotIdempotent {
+        /// The method that was called.
+        method: MethodName,
+        /// The option that was set.
+        option: &'static str,
+    },
+
     /// The master is shutting down, or was dropped.
     #[error("{method} was not answered: the master is shut down ({execution})")]
     #[non_exhaustive]
@@ -183,7 +196,9 @@ impl<E> CallError<E> {
     pub fn execution(&self) -> Execution {
         match self {
             Self::Handler(_) | Self::Panicked { .. } => Execution::Ran,
-            Self::NoNode { .. } | Self::Overloaded { .. } | Self::Incompatible { .. } => Execution::NotRun,
+            Self::NoNode { .. } | Self::Overloaded { .. } | Self::Incompatible { .. } | Self::NotIdempotent { .. } => {
+                Execution::NotRun
+            }
             Self::NodeLost { .. } | Self::Poisoned { .. } => Execution::MayHaveRun,
             Self::TimedOut { stage: CallStage::Queued, .. } => Execution::NotRun,
             Self::TimedOut { .. } => Execution::MayHaveRun,
@@ -213,8 +228,47 @@ impl CallError<Infallible> {
             }
             Self::Encode { method, part, source } => CallError::Encode { method, part, source },
             Self::Decode { method, part, source } => CallError::Decode { method, part, source },
+            Self::NotIdempotent { method, option } => CallError::NotIdempotent { method, option },
             Self::Shutdown { method, execution } => CallError::Shutdown { method, execution },
         }
+    }
+}
+
+/// The error of a call that was distributed with a key.
+///
+/// `try_next`, `try_collect` and the like of [`Distributed`](crate::Distributed) return it for calls that were given as
+/// `(key, call)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyedError<K, E = Infallible> {
+    /// The key of the call.
+    pub key: K,
+    /// How the call ended.
+    pub error: CallError<E>,
+}
+
+impl<K: fmt::Debug, E> fmt::Display for KeyedError<K, E>
+where
+    CallError<E>: fmt::Display,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the call with key {:?}: {}", self.key, self.error)
+    }
+}
+
+impl<K: fmt::Debug, E: fmt::Debug> std::error::Error for KeyedError<K, E>
+where
+    CallError<E>: std::error::Error,
+{
+    /// The source of the call's error, because `Display` shows the error itself.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl<K, E> From<KeyedError<K, E>> for CallError<E> {
+    /// Drops the key.
+    fn from(keyed: KeyedError<K, E>) -> Self {
+        keyed.error
     }
 }
 

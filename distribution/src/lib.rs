@@ -109,15 +109,18 @@ pub use security::{Certificates, Token};
 pub use service::{Answer, Call, CallHandle, Caller, Service};
 pub use view::{NodeEvent, NodeInfo, NodeState, ServiceInfo, Stats};
 
-/// What brings `.distribute()` to iterators and streams, and the adaptors to go on with:
-/// `use distribution::prelude::*;`
+/// The traits that bring `.distribute()` to iterators and streams: `use distribution::prelude::*;`
 pub mod prelude {
-    pub use futures::{StreamExt, TryStreamExt};
-
     pub use crate::many::{DistributeIterator, DistributeStream};
 }
 
-/// How far many calls have come: what `.on_progress()` is told, and log lines beside the bar of `.progress()`.
+/// The types behind `.distribute()`, for signatures that name them.
+pub mod distribute {
+    pub use crate::many::{Answers, Distributable, Values, Yields};
+}
+
+/// The progress of many calls: the argument of `.on_progress()` hooks, and a writer for log lines beside the bar of
+/// `.progress()`.
 pub mod progress {
     #[cfg(feature = "progress")]
     pub use crate::many::LogWriter;

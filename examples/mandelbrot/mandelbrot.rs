@@ -165,10 +165,11 @@ async fn paint(master: &Master, picture: &Picture) -> Result<(), Box<dyn Error>>
     let mandelbrot = MandelbrotClient::new(master);
     let started = Instant::now();
     let mut shades = vec![0.0; view.width as usize * view.height as usize];
-    // Results come in the order of the calls: the first is that of the first tile.
-    let mut painted = tiles.iter().map(|tile| mandelbrot.tile(view, *tile)).distribute().progress().enumerate();
-    while let Some((index, pixels)) = painted.next().await {
-        let (tile, pixels) = (tiles[index], pixels?);
+    // The key of each call is its tile, so that results can be used in any order.
+    let calls = tiles.iter().map(|tile| (tile, mandelbrot.tile(view, *tile)));
+    let mut painted = calls.distribute().unordered().progress();
+    while let Some((tile, pixels)) = painted.next().await {
+        let pixels = pixels?;
         let rows = shades.chunks_exact_mut(view.width as usize).skip(tile.top as usize);
         for (row, line) in rows.zip(pixels.chunks_exact(tile.width as usize)) {
             row[tile.left as usize..][..line.len()].copy_from_slice(line);

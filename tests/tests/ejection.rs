@@ -11,6 +11,7 @@ use distribution::{
     prelude::*,
 };
 use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon};
+use futures::StreamExt;
 use futures::future::join_all;
 
 /// A service of which a node can be ill.

@@ -9,6 +9,7 @@ use distribution_tests::{
     impostor::{Impostor, batch, extent, frame, heartbeat, kind, number, outcome, request, signed, take_number},
     soon,
 };
+use futures::StreamExt;
 use tokio::{io::AsyncReadExt, net::TcpListener};
 
 const ADD: (&str, &str) = ("add", "fn(i64, i64) -> i64");

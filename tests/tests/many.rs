@@ -19,6 +19,7 @@ use distribution_tests::{
     process::Process,
     soon, transport,
 };
+use futures::StreamExt;
 
 /// Methods whose runs can be counted.
 #[distribution::service]

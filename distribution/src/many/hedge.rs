@@ -1,4 +1,4 @@
-//! The last calls, sent to a second node where they take far longer than the rest: the first answer counts.
+//! Hedging: late calls are sent to a second node as well, and the first answer counts.
 
 use std::{
     future::Future as _,
@@ -7,74 +7,74 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::Stream;
-
 use super::{
-    distribute::Distributed,
-    flight::{Flight, Race},
+    distributable::{Distributable, Yields},
+    in_flight::{Hedge, InFlight},
+    run_state::RunState,
 };
-use crate::service::{Call, caller::Role};
+use crate::service::caller::Role;
 
-/// A call is sent to a second node when it has taken this many times what is usual, and this long at least.
-/// By then its batch has been cut (see `node/batch.rs`), so that it is about this call alone.
+/// A call is late when it has taken this many times the mean, and at least [`HEDGE_AFTER`]. By then the node has given
+/// back the rest of its batch (see `node/batch.rs`), so that only this call is sent again.
 const HEDGE_FACTOR: u32 = 3;
 const HEDGE_AFTER: Duration = Duration::from_millis(250);
 
-impl<S: Stream<Item = Call<T, E>>, T, E> Distributed<S, T, E> {
-    /// Cancels the others of a race that is over.
-    pub(super) fn call_back(&mut self, race: &Arc<Race>) {
-        for batch in self.flights.iter_mut().filter_map(Flight::batch_mut).filter(|batch| batch.is_in(race)) {
+impl<C: Distributable, Y: Yields> RunState<C, Y> {
+    /// Cancels the other attempts of a hedge that is over.
+    pub(super) fn cancel_hedge(&mut self, hedge: &Arc<Hedge>) {
+        for batch in self.in_flight.iter_mut().filter_map(InFlight::batch_mut).filter(|batch| batch.is_in(hedge)) {
             self.bytes -= batch.state.payload.len();
-            self.pace.note_back(batch.address.method, &batch.address.options.labels, batch.out as usize);
+            let labels = &batch.destination.options.labels;
+            self.sizing.note_ended(batch.destination.method, labels, batch.counted as usize);
             batch.state.wake();
         }
     }
 
-    /// Sends what takes long to a second node, and says whether there is anything to watch.
-    fn hedge_late(&mut self) -> bool {
+    /// Sends late calls to a second node. Returns whether there are calls that may become late.
+    fn hedge_late_calls(&mut self) -> bool {
         let mut late = Vec::new();
         let mut watching = false;
         let now = Instant::now();
-        for batch in self.flights.iter_mut().filter_map(Flight::batch_mut) {
-            let address = &batch.address;
-            let options = &address.options;
-            let is_free = options.node.is_none() && options.affinity.is_none();
-            if batch.race.is_some() || !address.method.is_idempotent() || !is_free {
+        for batch in self.in_flight.iter_mut().filter_map(InFlight::batch_mut) {
+            let destination = &batch.destination;
+            let options = &destination.options;
+            let may_go_elsewhere = options.node.is_none() && options.affinity.is_none();
+            if batch.hedge.is_some() || !destination.method.is_idempotent() || !may_go_elsewhere {
                 continue;
             }
             watching = true;
-            self.pace.turn_to(address.method, &options.labels, now, || address.capacity());
-            let free = self.pace.capacity().free;
-            let Some(expected) = self.pace.expected(batch.count as usize) else { continue };
+            self.sizing.select(destination.method, &options.labels, now, || destination.capacity());
+            let free = self.sizing.capacity().free;
+            let Some(expected) = self.sizing.expected_run(batch.count as usize) else { continue };
             let taken = now.saturating_duration_since(batch.started);
             if late.len() < free && taken > (expected * HEDGE_FACTOR).max(HEDGE_AFTER) {
-                let race = Race::new(2);
-                batch.race = Some(Arc::clone(&race));
+                let hedge = Hedge::new(2);
+                batch.hedge = Some(Arc::clone(&hedge));
                 let role = Role { beside: batch.state.id(), ..Role::default() };
-                let mut parcel = batch.parcel();
-                let options = &mut parcel.address.options;
+                let mut copy = batch.copy();
+                let options = &mut copy.destination.options;
                 options.timeout = options.timeout.map(|timeout| timeout.saturating_sub(taken));
-                late.push((parcel, role, race));
+                late.push((copy, role, hedge));
             }
         }
-        for (parcel, role, race) in late {
-            self.fly(parcel, role, Some(race));
+        for (copy, role, hedge) in late {
+            self.send_batch(copy, role, Some(hedge));
         }
         watching
     }
 
-    /// Wakes this task when it is time to look for late ones again.
-    pub(super) fn watch(&mut self, cx: &mut Context<'_>) {
+    /// Hedges late calls, and wakes this task when it is time to look again.
+    pub(super) fn watch_late_calls(&mut self, cx: &mut Context<'_>) {
         loop {
-            if !self.hedge_late() {
-                self.look_again = None;
+            if !self.hedge_late_calls() {
+                self.hedge_timer = None;
                 return;
             }
-            let timer = self.look_again.get_or_insert_with(|| Box::pin(tokio::time::sleep(HEDGE_AFTER / 5)));
+            let timer = self.hedge_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(HEDGE_AFTER / 5)));
             if timer.as_mut().poll(cx).is_pending() {
                 return;
             }
-            self.look_again = None;
+            self.hedge_timer = None;
         }
     }
 }

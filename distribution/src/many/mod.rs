@@ -1,28 +1,34 @@
 //! Many calls at once, over any caller.
 //!
-//! [`distribute`] is the stream that users hold: it pulls calls, keeps as many under way as nodes can use,
-//! and yields what becomes of them. [`parcel`] packs calls into batches, [`pace`] finds out how many make
-//! one, [`flight`] is a batch under way, [`landing`] takes apart what comes back, [`hedge`] sends late calls
-//! twice, [`unserved`] knows what no node serves, [`outlet`] puts results in order, [`progress`] tells how far
-//! it is, and [`broadcast`] makes one call on every node.
+//! [`distributed`] is the stream that users hold. [`sending`] pulls calls from its input and packs them into batches
+//! ([`batch`]), whose size [`sizing`] chooses. [`in_flight`] awaits a batch that was sent, and [`finished`] handles its
+//! end. [`hedge`] sends late calls to a second node, and [`unserved`] remembers which methods no node serves. Results wait
+//! in the buffer of [`reorder`]. All of these work on the [`run_state`]. [`distributable`] says what can be distributed and
+//! what is yielded for it, [`consume`] has `next`, `collect` and the like, [`progress`] measures how far a run has come,
+//! and [`broadcast`] makes one call on every node.
 
-#[cfg(feature = "progress")]
-mod bar;
+mod batch;
 mod broadcast;
-mod distribute;
-mod flight;
+mod consume;
+mod distributable;
+mod distributed;
+mod finished;
 mod hedge;
-mod landing;
-mod outlet;
-mod pace;
-mod parcel;
+mod in_flight;
 mod progress;
+#[cfg(feature = "progress")]
+mod progress_bar;
+mod progress_timer;
+mod reorder;
+mod run_state;
+mod sending;
+mod sizing;
 #[cfg(test)]
 mod tests;
-mod ticker;
 mod unserved;
 
-#[cfg(feature = "progress")]
-pub use bar::LogWriter;
-pub use distribute::{DistributeIterator, DistributeStream, Distributed};
+pub use distributable::{Answers, Distributable, Values, Yields};
+pub use distributed::{DistributeIterator, DistributeStream, Distributed};
 pub use progress::Progress;
+#[cfg(feature = "progress")]
+pub use progress_bar::LogWriter;

@@ -1,4 +1,4 @@
-//! How far a stream of calls has come, for the person or the program that waits for it.
+//! Measures how far a run of many calls has come, and reports it to hooks and the progress bar.
 
 use std::{
     collections::BTreeMap,
@@ -6,43 +6,44 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ticker::Ticker;
+use super::progress_timer::ProgressTimer;
 use crate::id::{NodeId, NodeIdentity};
 
-/// How often a hook is called and a bar is drawn.
-const EVERY: Duration = Duration::from_millis(200);
+/// How often progress is reported.
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Nodes that are named in a line; the others are counted.
-const NODES_NAMED: usize = 8;
+/// The most nodes that the last line names; the others are counted.
+const MAX_NAMED: usize = 8;
 
-/// How far a [`Distributed`](crate::Distributed) has come: what
-/// [`on_progress`](crate::Distributed::on_progress) is told.
+/// How far a [`Distributed`](crate::Distributed) has come: the argument of the hooks that
+/// [`on_progress`](crate::Distributed::on_progress) adds.
 ///
-/// A call counts as done once it has ended, also if its result is yet to be yielded. [`Display`](fmt::Display)
-/// makes one line of it, as [`progress`](crate::Distributed::progress) shows it.
+/// A call is done once it has ended, even if its result is not yielded yet. [`Display`](fmt::Display) formats it as the
+/// line that [`progress`](crate::Distributed::progress) shows.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Progress {
     /// Calls that have ended, with a value or an error.
     pub done: u64,
-    /// Those of them that ended with an error.
+    /// Calls of `done` that ended with an error.
     pub failed: u64,
-    /// Calls that a node has: they run, or wait there for a slot. One whose node was lost, or gave it back, counts until
-    /// another has it.
+    /// Calls that were sent to a node: they run, or wait there for a slot. A call that has to be sent to another node, because
+    /// the first was lost or gave it back, still counts.
     pub running: u64,
     /// Calls that wait at the master for a node.
     pub waiting: u64,
-    /// How long ago the oldest of those that run or wait was made.
+    /// The age of the oldest call that runs or waits.
     pub oldest: Option<Duration>,
-    /// How many calls there are in all, if the input tells or has ended.
+    /// How many calls there are in all, if the input knows its length or has ended.
     pub total: Option<u64>,
-    /// Since the first call was pulled from the input.
+    /// Time since the stream was polled first.
     pub elapsed: Duration,
-    /// Calls done a second, since then.
+    /// Calls done per second, on average.
     pub rate: f64,
-    /// What the rest is expected to take at this rate; `None` while the total or the rate is unknown.
+    /// How long the other calls will take at this rate; `None` while the total or the rate is unknown.
     pub time_left: Option<Duration>,
-    /// The nodes that have answered calls, and how many each, in the order of their registration. Some may have gone.
+    /// The nodes that have answered calls, each with the number of calls, in the order of their registration. Nodes that have
+    /// left since are included.
     pub nodes: Vec<(NodeIdentity, u64)>,
 }
 
@@ -52,9 +53,9 @@ impl fmt::Display for Progress {
             Some(total) => write!(f, "{} of {total} calls", self.done)?,
             None => write!(f, "{} calls", self.done)?,
         }
-        write!(f, " in {} ({:.0}/s)", Time(self.elapsed), self.rate)?;
+        write!(f, " in {} ({:.0}/s)", HumanDuration(self.elapsed), self.rate)?;
         if let Some(left) = self.time_left.filter(|left| !left.is_zero()) {
-            write!(f, ", {} left", Time(left))?;
+            write!(f, ", {} left", HumanDuration(left))?;
         }
         if self.running > 0 {
             write!(f, ", {} running", self.running)?;
@@ -63,7 +64,7 @@ impl fmt::Display for Progress {
             write!(f, ", {} waiting", self.waiting)?;
         }
         if let Some(oldest) = self.oldest {
-            write!(f, " (oldest {})", Time(oldest))?;
+            write!(f, " (oldest {})", HumanDuration(oldest))?;
         }
         if self.failed > 0 {
             write!(f, ", {} failed", self.failed)?;
@@ -77,14 +78,14 @@ impl fmt::Display for Progress {
 }
 
 impl Progress {
-    /// The line at the end, which names the nodes.
-    #[cfg_attr(not(feature = "progress"), allow(dead_code, reason = "there is nothing to show"))]
+    /// The last line, which names the nodes.
+    #[cfg_attr(not(feature = "progress"), allow(dead_code, reason = "only the bar shows it"))]
     pub(super) fn summary(&self) -> String {
         let mut nodes: Vec<_> = self.nodes.iter().collect();
         nodes.sort_by_key(|(_, calls)| std::cmp::Reverse(*calls));
-        let named = nodes.iter().take(NODES_NAMED).map(|(node, calls)| format!("{} {calls}", node.name));
+        let named = nodes.iter().take(MAX_NAMED).map(|(node, calls)| format!("{} {calls}", node.name));
         let mut named: Vec<String> = named.collect();
-        match nodes.get(NODES_NAMED..) {
+        match nodes.get(MAX_NAMED..) {
             Some(others) if !others.is_empty() => {
                 let calls: u64 = others.iter().map(|(_, calls)| calls).sum();
                 named.push(format!("{} others {calls}", others.len()));
@@ -95,10 +96,10 @@ impl Progress {
     }
 }
 
-/// "3 m 12 s"
-struct Time(Duration);
+/// Formats a duration as "3 m 12 s".
+struct HumanDuration(Duration);
 
-impl fmt::Display for Time {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         match seconds {
@@ -112,26 +113,26 @@ impl fmt::Display for Time {
 
 type Hook = Box<dyn FnMut(&Progress) + Send>;
 
-/// The calls that were made and have not ended.
+/// The calls that were pulled and have not ended.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Out {
+pub(super) struct Outstanding {
     pub(super) running: u64,
     pub(super) waiting: u64,
-    /// When the oldest was made.
+    /// When the oldest was sent.
     pub(super) oldest: Option<Instant>,
 }
 
-/// Takes part in a stream's run and tells of it.
+/// Counts what happens in a run, and reports it.
 pub(super) struct Tracker {
     started: Instant,
     done: u64,
     failed: u64,
     nodes: BTreeMap<NodeId, (NodeIdentity, u64)>,
-    /// Started with the first call.
-    ticker: Option<Ticker>,
+    /// Started when the stream is polled first.
+    timer: Option<ProgressTimer>,
     hooks: Vec<Hook>,
     #[cfg(feature = "progress")]
-    bar: Option<super::bar::Bar>,
+    bar: Option<super::progress_bar::Bar>,
 }
 
 impl Tracker {
@@ -141,7 +142,7 @@ impl Tracker {
             done: 0,
             failed: 0,
             nodes: BTreeMap::new(),
-            ticker: None,
+            timer: None,
             hooks: Vec::new(),
             #[cfg(feature = "progress")]
             bar: None,
@@ -153,11 +154,11 @@ impl Tracker {
     }
 
     #[cfg(feature = "progress")]
-    pub(super) fn show(&mut self) {
-        self.bar = Some(super::bar::Bar::new());
+    pub(super) fn show_bar(&mut self) {
+        self.bar = Some(super::progress_bar::Bar::new());
     }
 
-    /// Calls have ended on this node.
+    /// This node has answered this many calls.
     pub(super) fn note_node(&mut self, node: &NodeIdentity, calls: u64) {
         self.nodes.entry(node.id).or_insert_with(|| (node.clone(), 0)).1 += calls;
     }
@@ -168,46 +169,46 @@ impl Tracker {
         self.failed += u64::from(!is_ok);
     }
 
-    /// Whether it is time to tell again. The first time it is asked the clock starts.
+    /// Whether it is time to report. The first question starts the clock.
     pub(super) fn is_due(&mut self) -> bool {
-        match &mut self.ticker {
-            Some(ticker) => ticker.take_due(),
+        match &mut self.timer {
+            Some(timer) => timer.take_due(),
             None => {
                 self.started = Instant::now();
-                self.ticker = Some(Ticker::new(EVERY));
+                self.timer = Some(ProgressTimer::new(REPORT_INTERVAL));
                 false
             }
         }
     }
 
-    /// This task is to be woken when it is time to tell.
+    /// Wakes this task when it is time to report.
     pub(super) fn wake_later(&self, task: &std::task::Waker) {
-        if let Some(ticker) = &self.ticker {
-            ticker.wake_later(task);
+        if let Some(timer) = &self.timer {
+            timer.wake_later(task);
         }
     }
 
-    /// How far it has come at this moment, by what the stream knows.
-    pub(super) fn look(&self, now: Instant, out: Out, total: Option<u64>) -> Progress {
+    /// The progress at this moment, with these calls outstanding.
+    pub(super) fn progress(&self, now: Instant, outstanding: Outstanding, total: Option<u64>) -> Progress {
         let elapsed = now.saturating_duration_since(self.started);
         let rate = if self.done == 0 { 0.0 } else { self.done as f64 / elapsed.as_secs_f64().max(1e-9) };
         let left = total.map(|total| total.saturating_sub(self.done)).filter(|_| rate > 0.0);
         Progress {
             done: self.done,
             failed: self.failed,
-            running: out.running,
-            waiting: out.waiting,
-            oldest: out.oldest.map(|oldest| now.saturating_duration_since(oldest)),
+            running: outstanding.running,
+            waiting: outstanding.waiting,
+            oldest: outstanding.oldest.map(|oldest| now.saturating_duration_since(oldest)),
             total,
             elapsed,
             rate,
-            // A year is as good as for ever.
+            // At most a year, as a `Duration` cannot hold every number.
             time_left: left.map(|left| Duration::from_secs_f64((left as f64 / rate).min(31_536_000.0))),
             nodes: self.nodes.values().cloned().collect(),
         }
     }
 
-    pub(super) fn tell(&mut self, progress: &Progress) {
+    pub(super) fn report(&mut self, progress: &Progress) {
         for hook in &mut self.hooks {
             hook(progress);
         }
@@ -220,7 +221,7 @@ impl Tracker {
 
 #[cfg(feature = "progress")]
 impl Tracker {
-    /// However it ended: all done, enough had, or given up.
+    /// Replaces the bar by a line that names the nodes. The run has ended, or was dropped.
     pub(super) fn end(&mut self, progress: &Progress) {
         if let Some(bar) = self.bar.take() {
             bar.end(progress);
@@ -239,38 +240,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_told_by_what_has_ended() {
+    fn the_time_left_follows_from_the_calls_that_have_ended() {
         let mut tracker = Tracker::new();
-        let began = tracker.started;
+        let started = tracker.started;
         let node = |number, name: &str| NodeIdentity::new(NodeId::new(1, number), name, ([127, 0, 0, 1], 1).into());
-        assert_eq!(tracker.look(began, Out::default(), Some(200)).time_left, None, "nothing has ended yet");
+        assert_eq!(
+            tracker.progress(started, Outstanding::default(), Some(200)).time_left,
+            None,
+            "no call has ended yet"
+        );
         for number in 0..199 {
             tracker.note_result(number % 100 != 7);
         }
         tracker.note_node(&node(1, "a"), 100);
         tracker.note_node(&node(2, "b"), 98);
         tracker.note_node(&node(2, "b"), 1);
-        let now = began + Duration::from_secs(100);
-        let out = Out { running: 1, waiting: 0, oldest: Some(began + Duration::from_secs(28)) };
-        let progress = tracker.look(now, out, Some(200));
+        let now = started + Duration::from_secs(100);
+        let outstanding = Outstanding { running: 1, waiting: 0, oldest: Some(started + Duration::from_secs(28)) };
+        let progress = tracker.progress(now, outstanding, Some(200));
         assert_eq!((progress.done, progress.failed, progress.rate), (199, 2, 1.99));
         assert_eq!(
             progress.to_string(),
             "199 of 200 calls in 1 m 40 s (2/s), 0.5 s left, 1 running (oldest 1 m 12 s), 2 failed, answered by 2 nodes"
         );
         assert!(progress.summary().ends_with("answered by 2 nodes: a 100, b 99"), "{}", progress.summary());
-        let progress = tracker.look(now, Out { waiting: 3, ..out }, Some(200)).to_string();
+        let progress = tracker.progress(now, Outstanding { waiting: 3, ..outstanding }, Some(200)).to_string();
         assert!(progress.contains(", 1 running, 3 waiting (oldest 1 m 12 s)"), "{progress}");
     }
 
     #[test]
-    fn many_nodes_are_counted_behind_those_with_most_calls() {
+    fn the_last_line_names_the_nodes_with_most_calls_and_counts_the_others() {
         let mut tracker = Tracker::new();
         for number in 1..=12 {
             let node = NodeIdentity::new(NodeId::new(1, number), &format!("n{number}"), ([127, 0, 0, 1], 1).into());
             tracker.note_node(&node, u64::from(number));
         }
-        let summary = tracker.look(tracker.started, Out::default(), None).summary();
+        let summary = tracker.progress(tracker.started, Outstanding::default(), None).summary();
         assert!(summary.ends_with(": n12 12, n11 11, n10 10, n9 9, n8 8, n7 7, n6 6, n5 5, 4 others 10"), "{summary}");
     }
 }

@@ -1,6 +1,7 @@
-//! Streams of calls over a caller that does what the test says, and over a master without nodes.
+//! Tests of `.distribute()` over a scripted caller, and over a master without nodes.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -10,14 +11,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use futures::{FutureExt as _, Stream as _, future::BoxFuture};
 use tokio::sync::watch;
 
 use super::{DistributeIterator, Distributed, Progress};
 use crate::{
     Caller, Master,
     config::ValueLimits,
-    error::CallError,
+    error::{CallError, Execution},
     id::{CallId, NodeId, NodeIdentity},
     service::{
         Call, Method, RawClient,
@@ -27,9 +28,10 @@ use crate::{
 };
 
 static METHOD: Method = Method::new("Test", 1, "method", "fn(u64) -> Bytes", false);
+static REPEATABLE: Method = Method::new("Test", 1, "repeatable", "fn(u64) -> Bytes", true);
 static OTHER: Method = Method::new("Test", 1, "other", "fn(u64) -> Bytes", false);
 
-/// Takes calls and keeps them until the test ends them.
+/// A dispatcher that keeps calls until the test answers them.
 #[derive(Debug)]
 struct Scripted {
     calls: Mutex<Vec<Arc<CallState>>>,
@@ -82,7 +84,7 @@ impl Scripted {
         self.lock().len()
     }
 
-    /// Answers a call with this, unless it has an answer.
+    /// Answers a call, unless it has an answer already.
     fn answer(&self, call: usize, payload: &Bytes) {
         let node = NodeIdentity::new(NodeId::new(1, 1), "a", ([127, 0, 0, 1], 1).into());
         let (payload, run) = (payload.clone(), Duration::from_millis(1));
@@ -91,20 +93,20 @@ impl Scripted {
     }
 }
 
-struct Through(Arc<Scripted>);
+struct ScriptedCaller(Arc<Scripted>);
 
-impl Caller for Through {
+impl Caller for ScriptedCaller {
     fn dispatcher(&self) -> Arc<dyn Dispatcher> {
         Arc::clone(&self.0) as _
     }
 }
 
 fn calls<C: Caller>(caller: &C, method: &'static Method, count: u64) -> impl Iterator<Item = Call<Bytes>> + use<C> {
-    let stub = RawClient::new(caller);
-    (0..count).map(move |number| stub.call(method, &(number,)))
+    let client = RawClient::new(caller);
+    (0..count).map(move |number| client.call(method, &(number,)))
 }
 
-/// A value of this many bytes, as it travels.
+/// The encoding of a value of this many bytes.
 fn value(size: usize) -> Bytes {
     let mut encoder = crate::wire::codec::Encoder::new(ValueLimits::of_bytes(usize::MAX));
     encoder.put(&Bytes::from(vec![1; size])).expect("encodes");
@@ -112,22 +114,20 @@ fn value(size: usize) -> Bytes {
 }
 
 fn is_pending<S: futures::Stream + Unpin>(stream: &mut S) -> bool {
-    stream.next().now_or_never().is_none()
+    futures::StreamExt::next(stream).now_or_never().is_none()
 }
 
-/// Polls a stream without a tokio runtime, and woken by nothing but itself, until its hook has been told this.
-fn told<I>(
-    mut stream: Distributed<futures::stream::Iter<I>, Bytes>,
-    wanted: impl Fn(&[Progress]) -> bool,
-) -> Vec<Progress>
+/// Polls a stream until the reports to its hook are as wanted. There is no tokio runtime, and only the stream itself
+/// wakes the task.
+fn reports<I>(mut stream: Distributed<futures::stream::Iter<I>>, wanted: impl Fn(&[Progress]) -> bool) -> Vec<Progress>
 where
     I: Iterator<Item = Call<Bytes>>,
 {
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&seen);
-    stream = stream.on_progress(move |progress| told.lock().expect("lives").push(progress.clone()));
+    let reported = Arc::clone(&seen);
+    stream = stream.on_progress(move |progress| reported.lock().expect("lives").push(progress.clone()));
     futures::executor::block_on(std::future::poll_fn(|cx| {
-        assert!(stream.poll_next_unpin(cx).is_pending());
+        assert!(Pin::new(&mut stream).poll_next(cx).is_pending());
         if wanted(&seen.lock().expect("lives")) { Poll::Ready(()) } else { Poll::Pending }
     }));
     drop(stream);
@@ -135,13 +135,13 @@ where
 }
 
 #[test]
-fn one_stuck_call_of_an_ordered_stream_hides_none_of_those_that_are_done() {
+fn progress_counts_calls_whose_results_wait_behind_a_stuck_call() {
     let scripted = Scripted::new(200);
-    let mut stream = calls(&Through(Arc::clone(&scripted)), &METHOD, 200).distribute();
+    let mut stream = calls(&ScriptedCaller(Arc::clone(&scripted)), &METHOD, 200).distribute();
     assert!(is_pending(&mut stream));
     assert_eq!(scripted.sent(), 200);
     (1..200).for_each(|call| scripted.answer(call, &value(1)));
-    let last = told(stream, |seen| !seen.is_empty()).pop().expect("was told");
+    let last = reports(stream, |seen| !seen.is_empty()).pop().expect("a report");
     assert_eq!((last.done, last.running, last.waiting, last.total, last.failed), (199, 0, 1, Some(200), 0));
     assert!(last.oldest.is_some() && last.time_left.is_some());
     let nodes: Vec<_> = last.nodes.iter().map(|(node, calls)| (&*node.name, *calls)).collect();
@@ -149,24 +149,24 @@ fn one_stuck_call_of_an_ordered_stream_hides_none_of_those_that_are_done() {
 }
 
 #[test]
-fn it_is_told_again_while_nothing_ends() {
+fn progress_is_reported_while_no_call_ends() {
     let scripted = Scripted::new(4);
-    let mut stream = calls(&Through(Arc::clone(&scripted)), &METHOD, 10).distribute();
+    let mut stream = calls(&ScriptedCaller(Arc::clone(&scripted)), &METHOD, 10).distribute();
     assert!(is_pending(&mut stream));
     scripted.lock()[2].attempt.open(1);
-    let seen = told(stream, |seen| seen.len() == 3);
-    assert!(seen.iter().all(|progress| progress.waiting == 3), "one is with a node: {seen:?}");
+    let seen = reports(stream, |seen| seen.len() == 3);
+    assert!(seen.iter().all(|progress| progress.waiting == 3), "a node has the fourth: {seen:?}");
     assert!(seen.iter().all(|progress| progress.done == 0 && progress.running == 1 && progress.time_left.is_none()));
     assert!(seen.is_sorted_by(|before, after| before.oldest < after.oldest), "{seen:?}");
 }
 
 #[test]
-fn a_consumer_that_stops_finds_no_more_than_it_was_promised() {
+fn a_consumer_that_stops_holds_at_most_the_documented_bytes() {
     const MIB: usize = 1024 * 1024;
     let scripted = Scripted::new(1);
-    let mut stream = calls(&Through(Arc::clone(&scripted)), &METHOD, 10_000).distribute().unordered();
+    let mut stream = calls(&ScriptedCaller(Arc::clone(&scripted)), &METHOD, 10_000).distribute().unordered();
     assert!(is_pending(&mut stream));
-    // The first tells how large they are. Then there is room for a thousand at once.
+    // The first result shows how large results are. Then a thousand slots become free.
     let value = value(4 * MIB);
     scripted.slots.store(1000, Ordering::Relaxed);
     scripted.changed.send_replace(());
@@ -175,21 +175,20 @@ fn a_consumer_that_stops_finds_no_more_than_it_was_promised() {
     assert!(is_pending(&mut stream));
     let mut answered = 1;
     for _ in 0..10 {
-        // All that is under way comes back while the consumer is away, and it takes one of them.
+        // All calls in flight are answered while the consumer is away; then it takes one result.
         (answered..scripted.sent()).for_each(|call| scripted.answer(call, &value));
         answered = scripted.sent();
         assert!(stream.next().now_or_never().is_some());
-        assert!(stream.held <= (64 + 4) * MIB, "{} MiB wait", stream.held / MIB);
+        assert!(stream.state.held <= (64 + 4) * MIB, "{} MiB wait", stream.state.held / MIB);
     }
-    assert!(answered > 16, "it went on all the same");
+    assert!(answered > 16, "the stream goes on");
 }
 
-/// Ends all calls of a method that no node serves in about the time that one waits for a node.
 #[tokio::test(start_paused = true)]
-async fn what_no_node_serves_ends_at_once_when_one_has_waited() {
+async fn calls_that_no_node_serves_fail_together_after_one_wait() {
     const WAIT: Duration = Duration::from_secs(5);
     let master = Master::builder().no_node_timeout(WAIT).bind("127.0.0.1:0").await.expect("binds");
-    let began = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let mut of_two = calls(&master, &METHOD, 1000).zip(calls(&master, &OTHER, 1000));
     let mixed = std::iter::from_fn(|| of_two.next()).flat_map(|(one, other)| [one, other]);
     let results: Vec<_> = mixed.distribute().collect().await;
@@ -197,8 +196,92 @@ async fn what_no_node_serves_ends_at_once_when_one_has_waited() {
     for result in results {
         assert!(matches!(result, Err(CallError::NoNode { .. })), "{result:?}");
     }
-    let took = began.elapsed();
+    let took = started.elapsed();
     assert!(took < WAIT * 2, "2,000 calls to two methods took {took:?}");
     let stats = master.stats();
     assert_eq!((stats.queued, stats.in_flight), (0, 0));
+}
+
+#[test]
+fn results_that_arrive_in_any_order_keep_the_keys_of_their_calls() {
+    let scripted = Scripted::new(100);
+    let keyed = calls(&ScriptedCaller(Arc::clone(&scripted)), &METHOD, 100).enumerate();
+    let mut results = keyed.map(|(number, call)| (format!("key {number}"), call)).distribute().unordered();
+    assert!(is_pending(&mut results));
+    let mut keys = Vec::new();
+    for call in (0..100).rev() {
+        scripted.answer(call, &value(call));
+        let (key, result) = results.next().now_or_never().flatten().expect("is there");
+        assert_eq!(result.map(|bytes| bytes.len()), Ok(call));
+        keys.push(key);
+    }
+    assert_eq!(keys, (0..100).rev().map(|number| format!("key {number}")).collect::<Vec<_>>());
+    assert!(results.state.keys.is_empty(), "no key is kept longer than its call");
+    assert_eq!(results.next().now_or_never(), Some(None));
+}
+
+#[test]
+fn the_error_of_a_keyed_call_has_its_key() {
+    let scripted = Scripted::new(10);
+    let keyed = calls(&ScriptedCaller(Arc::clone(&scripted)), &METHOD, 2).zip(["a", "b"]);
+    let mut results = keyed.map(|(call, key)| (key, call)).distribute();
+    assert!(is_pending(&mut results));
+    scripted.answer(0, &value(1));
+    assert_eq!(results.try_next().now_or_never(), Some(Ok(Some(("a", Bytes::from_static(&[1]))))));
+    scripted.answer(1, &Bytes::new());
+    let error = results.try_next().now_or_never().expect("is there").expect_err("cannot be decoded");
+    assert!(matches!(error.error, CallError::Decode { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "the call with key \"b\": the reply of Test.method could not be decoded");
+    assert!(std::error::Error::source(&error).is_some());
+    assert_eq!(error.key, "b");
+}
+
+#[test]
+fn answers_say_how_values_came_about() {
+    let scripted = Scripted::new(10);
+    let keyed = calls(&ScriptedCaller(Arc::clone(&scripted)), &METHOD, 2).enumerate();
+    // Settings that were made before are kept.
+    let mut answers = keyed.distribute().unordered().in_flight(2).answers();
+    assert!(is_pending(&mut answers));
+    scripted.answer(1, &value(1));
+    let (key, answer) = answers.next().now_or_never().flatten().expect("is there");
+    let answer = answer.expect("a value");
+    assert_eq!((key, answer.value.len(), &*answer.node.name, answer.attempts), (1, 1, "a", 1));
+    assert_eq!(answer.run, Duration::from_millis(1));
+}
+
+#[tokio::test]
+async fn a_hedged_call_of_a_method_that_is_not_idempotent_fails_and_is_not_sent() {
+    let scripted = Scripted::new(10);
+    let caller = ScriptedCaller(Arc::clone(&scripted));
+    let both = calls(&caller, &METHOD, 2).zip(calls(&caller, &REPEATABLE, 2)).flat_map(|(one, other)| [one, other]);
+    let mut results = both.distribute().hedge().unordered();
+    for _ in 0..2 {
+        let error = results.next().now_or_never().flatten().expect("at once").expect_err("is refused");
+        let CallError::NotIdempotent { option, .. } = &error else { panic!("{error:?}") };
+        assert_eq!((*option, error.execution()), ("hedge", Execution::NotRun));
+    }
+    assert!(is_pending(&mut results));
+    assert_eq!(scripted.sent(), 2);
+    assert!(scripted.lock().iter().all(|call| call.method.name() == REPEATABLE.name()));
+}
+
+#[test]
+#[should_panic(expected = "`in_flight` cannot be 0")]
+fn in_flight_of_zero_panics() {
+    let _ = std::iter::empty::<Call<Bytes>>().distribute().in_flight(0);
+}
+
+#[test]
+#[should_panic(expected = "`batch` cannot be 0")]
+fn batch_of_zero_panics() {
+    let _ = std::iter::empty::<Call<Bytes>>().distribute().batch(0);
+}
+
+#[test]
+#[should_panic(expected = "after the stream was polled")]
+fn answers_of_a_stream_that_was_polled_panics() {
+    let mut stream = calls(&ScriptedCaller(Scripted::new(1)), &METHOD, 2).distribute();
+    assert!(is_pending(&mut stream));
+    let _ = stream.answers();
 }

@@ -1,5 +1,5 @@
-//! Methods that no node serves, as a stream of calls has found out: the others of its calls to them end at
-//! once with the same error, instead of waiting for a node one after the other.
+//! Remembers which methods no node serves, so that the other calls of a run to such a method fail at once, with the same
+//! error, instead of each waiting for a node.
 
 use std::sync::Arc;
 
@@ -11,26 +11,26 @@ use crate::{
     },
 };
 
-/// Found out since nodes last came or went.
+/// The methods for which no node came in time, since nodes last joined or left.
 #[derive(Debug, Default)]
-pub(super) struct Unserved(Vec<Finding>);
+pub(super) struct Unserved(Vec<UnservedMethod>);
 
 #[derive(Debug)]
-struct Finding {
-    /// Whose calls they are.
+struct UnservedMethod {
+    /// The address of the dispatcher in memory.
     dispatcher: usize,
     method: &'static Method,
     labels: Labels,
     error: CallError,
 }
 
-/// Tells masters apart.
-fn address(dispatcher: &Arc<dyn Dispatcher>) -> usize {
+/// Distinguishes dispatchers.
+fn identity(dispatcher: &Arc<dyn Dispatcher>) -> usize {
     Arc::as_ptr(dispatcher).cast::<()>().addr()
 }
 
-/// Whether a call that ended like this has waited for any node with its labels, and none came. `failed_attempts` says
-/// whether a node had it before.
+/// Whether a call that ended with this error waited for any node with its labels, and none came. `failed_attempts` says
+/// whether it was sent to a node before.
 pub(super) fn is_unserved(error: &CallError, options: &CallOptions, failed_attempts: bool) -> bool {
     let unserved = matches!(error, CallError::NoNode { .. } | CallError::Incompatible { .. });
     unserved && options.node.is_none() && !failed_attempts
@@ -45,31 +45,31 @@ impl Unserved {
         error: CallError,
     ) {
         if self.find(dispatcher, method, options).is_none() {
-            let dispatcher = address(dispatcher);
-            self.0.push(Finding { dispatcher, method, labels: options.labels.clone(), error });
+            let dispatcher = identity(dispatcher);
+            self.0.push(UnservedMethod { dispatcher, method, labels: options.labels.clone(), error });
         }
     }
 
-    /// How a call that has not been sent ends without being sent.
+    /// The error with which a call ends without being sent.
     pub(super) fn find(
         &self,
         dispatcher: &Arc<dyn Dispatcher>,
         method: &'static Method,
         options: &CallOptions,
     ) -> Option<&CallError> {
-        let same = |finding: &&Finding| {
-            std::ptr::eq(finding.method, method)
-                && finding.labels == options.labels
-                && finding.dispatcher == address(dispatcher)
+        let same = |unserved: &&UnservedMethod| {
+            std::ptr::eq(unserved.method, method)
+                && unserved.labels == options.labels
+                && unserved.dispatcher == identity(dispatcher)
         };
-        self.0.iter().filter(|_| options.node.is_none()).find(same).map(|finding| &finding.error)
+        self.0.iter().filter(|_| options.node.is_none()).find(same).map(|unserved| &unserved.error)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Nodes have come or gone.
+    /// Nodes have joined or left.
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }

@@ -1,4 +1,4 @@
-//! Calls that are to be sent together: of one method, with the same options, one behind the other.
+//! A batch: consecutive calls of one method with the same options, which are sent as one request.
 
 use std::sync::Arc;
 
@@ -15,34 +15,35 @@ use crate::{
     wire::{Payload, batch},
 };
 
-/// With so many bytes of arguments a batch is full. A call that has as many goes alone, and is not copied.
+/// A batch with this many bytes of arguments is full. A call whose own arguments are as large is sent alone, and its
+/// arguments are not copied.
 const FULL: usize = 256 * 1024;
 
-/// Calls, not sent yet.
-pub(super) struct Parcel<T, E> {
-    pub(super) address: Address<T, E>,
-    /// Which call the first is, as they came in; the others follow it.
+/// Calls that are not sent yet. A batch of one call is an ordinary call.
+pub(super) struct Batch<T, E> {
+    pub(super) destination: Destination<T, E>,
+    /// The number of the first call in the input; the others follow it.
     pub(super) first: u64,
     pub(super) count: u32,
     content: Content,
 }
 
-/// What calls must have in common to travel together.
-pub(super) struct Address<T, E> {
+/// What calls must have in common to be in one batch.
+pub(super) struct Destination<T, E> {
     pub(super) dispatcher: Arc<dyn Dispatcher>,
     pub(super) method: &'static Method,
     pub(super) options: CallOptions,
     pub(super) decode: DecodeReply<T, E>,
 }
 
-impl<T, E> Address<T, E> {
-    /// Where these calls can go.
+impl<T, E> Destination<T, E> {
+    /// The nodes that these calls can be sent to at this moment.
     pub(super) fn capacity(&self) -> Capacity {
         self.dispatcher.capacity(self.method, &self.options)
     }
 }
 
-impl<T, E> Clone for Address<T, E> {
+impl<T, E> Clone for Destination<T, E> {
     fn clone(&self) -> Self {
         Self { dispatcher: Arc::clone(&self.dispatcher), options: self.options.clone(), ..*self }
     }
@@ -51,23 +52,28 @@ impl<T, E> Clone for Address<T, E> {
 enum Content {
     /// The arguments of the only call.
     One(Payload),
-    /// Those of several, as they travel.
+    /// The arguments of several calls, encoded as a batch.
     Many(Vec<u8>),
-    /// The same, from a batch that was sent before.
-    Again(Bytes),
+    /// The same, shared with a batch that was sent before.
+    Shared(Bytes),
 }
 
-impl<T, E> Parcel<T, E> {
-    /// Begins one with this call; gives an error that it carries already.
+impl<T, E> Batch<T, E> {
+    /// Begins a batch with this call.
+    ///
+    /// # Errors
+    ///
+    /// The error that the call already carries, for example because its arguments could not be encoded.
     pub(super) fn new(call: Call<T, E>, number: u64) -> Result<Self, CallError> {
         let Call { dispatcher, method, payload, options, decode } = call;
         let content = Content::One(payload?);
-        Ok(Self { address: Address { dispatcher, method, options, decode }, first: number, count: 1, content })
+        let destination = Destination { dispatcher, method, options, decode };
+        Ok(Self { destination, first: number, count: 1, content })
     }
 
-    /// Adds a call; gives one back that does not belong here or has no room.
+    /// Adds a call; gives it back if it has another destination or there is no room for it.
     pub(super) fn add(&mut self, call: Call<T, E>) -> Option<Call<T, E>> {
-        let Address { dispatcher, method, options, .. } = &self.address;
+        let Destination { dispatcher, method, options, .. } = &self.destination;
         let belongs = std::ptr::eq(*method, call.method)
             && *options == call.options
             && std::ptr::addr_eq(Arc::as_ptr(dispatcher), Arc::as_ptr(&call.dispatcher));
@@ -82,7 +88,7 @@ impl<T, E> Parcel<T, E> {
                 batch::append_call(&mut content, &first);
                 content
             }
-            Content::Again(content) => content.to_vec(),
+            Content::Shared(content) => content.to_vec(),
         };
         batch::append_call(&mut content, payload);
         self.content = Content::Many(content);
@@ -90,50 +96,50 @@ impl<T, E> Parcel<T, E> {
         None
     }
 
-    /// Calls of a batch that was sent, and did not run.
-    pub(super) fn again(address: Address<T, E>, first: u64, count: u32, content: Bytes) -> Self {
-        Self { address, first, count, content: Content::Again(content) }
+    /// Calls of a batch that was sent before, to be sent again.
+    pub(super) fn resend(destination: Destination<T, E>, first: u64, count: u32, content: Bytes) -> Self {
+        Self { destination, first, count, content: Content::Shared(content) }
     }
 
-    /// A single call that was sent.
-    pub(super) fn one(address: Address<T, E>, first: u64, payload: Payload) -> Self {
-        Self { address, first, count: 1, content: Content::One(payload) }
+    /// A single call that was sent before, to be sent again.
+    pub(super) fn resend_one(destination: Destination<T, E>, first: u64, payload: Payload) -> Self {
+        Self { destination, first, count: 1, content: Content::One(payload) }
     }
 
-    /// Takes the first `count` calls off, which must be fewer than there are.
+    /// Takes the first `count` calls off, which must be fewer than the batch has.
     pub(super) fn split(&mut self, count: u32) -> Self {
         let content = match &self.content {
-            Content::Again(content) => content.clone(),
+            Content::Shared(content) => content.clone(),
             Content::Many(content) => Bytes::copy_from_slice(content),
             Content::One(payload) => payload.clone().into_bytes(),
         };
         let at = batch::skip(&content, count);
-        let head = Self::again(self.address.clone(), self.first, count, content.slice(..at));
-        self.content = Content::Again(content.slice(at..));
+        let head = Self::resend(self.destination.clone(), self.first, count, content.slice(..at));
+        self.content = Content::Shared(content.slice(at..));
         self.first += u64::from(count);
         self.count -= count;
         head
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         match &self.content {
             Content::One(payload) => payload.len(),
             Content::Many(content) => content.len(),
-            Content::Again(content) => content.len(),
+            Content::Shared(content) => content.len(),
         }
     }
 
-    /// Puts it into the form in which it is sent.
-    pub(super) fn pack(self, role: Role) -> (Address<T, E>, u64, Arc<CallState>) {
+    /// Turns the batch into one call as a dispatcher takes it.
+    pub(super) fn into_state(self, role: Role) -> (Destination<T, E>, u64, Arc<CallState>) {
         let payload = match self.content {
             Content::One(payload) => payload,
             Content::Many(content) => Bytes::from(content).into(),
-            Content::Again(content) if self.count == 1 => batch::only(&content).into(),
-            Content::Again(content) => content.into(),
+            Content::Shared(content) if self.count == 1 => batch::only(&content).into(),
+            Content::Shared(content) => content.into(),
         };
-        let Address { method, options, .. } = &self.address;
+        let Destination { method, options, .. } = &self.destination;
         let role = Role { count: self.count, patient: true, ..role };
         let state = Arc::new(CallState::new(method, payload, options.clone(), role));
-        (self.address, self.first, state)
+        (self.destination, self.first, state)
     }
 }

@@ -1,5 +1,5 @@
-//! Wakes a task every so often, with or without a tokio runtime, so that it can look at the clock also while
-//! nothing else happens.
+//! Wakes a task at regular intervals, with or without a tokio runtime, so that progress is reported also while no call
+//! ends.
 
 use std::{
     sync::{
@@ -14,12 +14,12 @@ use std::{
 
 use futures::task::AtomicWaker;
 
-/// A thread that sleeps most of the time, and ends with this.
+/// A thread that wakes the task. It ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Ticker {
+pub(super) struct ProgressTimer {
     shared: Arc<Shared>,
-    every: Duration,
-    /// Where no thread could be started, the task looks at the clock as it comes by.
+    interval: Duration,
+    /// Used if no thread could be started: the task then looks at the clock whenever it is polled.
     looked: Instant,
     /// Dropped to end the thread.
     stop: Option<mpsc::Sender<()>>,
@@ -32,36 +32,36 @@ struct Shared {
     task: AtomicWaker,
 }
 
-impl Ticker {
-    pub(super) fn new(every: Duration) -> Self {
+impl ProgressTimer {
+    pub(super) fn new(interval: Duration) -> Self {
         let shared = Arc::new(Shared::default());
         let (stop, stopped) = mpsc::channel();
         let thread = {
             let shared = Arc::clone(&shared);
             let tick = move || {
-                while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                     shared.is_due.store(true, Ordering::Release);
                     shared.task.wake();
                 }
             };
             thread::Builder::new().name("progress".to_owned()).spawn(tick).ok()
         };
-        Self { shared, every, looked: Instant::now(), stop: Some(stop), thread }
+        Self { shared, interval, looked: Instant::now(), stop: Some(stop), thread }
     }
 
-    /// Whether it is time again; once for each time.
+    /// Whether an interval has passed; true once for each interval.
     pub(super) fn take_due(&mut self) -> bool {
         if self.thread.is_some() {
             return self.shared.is_due.load(Ordering::Relaxed) && self.shared.is_due.swap(false, Ordering::Acquire);
         }
-        let is_due = self.looked.elapsed() >= self.every;
+        let is_due = self.looked.elapsed() >= self.interval;
         if is_due {
             self.looked = Instant::now();
         }
         is_due
     }
 
-    /// This task is to be woken when it is time. It has looked before, so it may be time already.
+    /// Wakes this task when an interval has passed, which may be so already.
     pub(super) fn wake_later(&self, task: &Waker) {
         self.shared.task.register(task);
         if self.shared.is_due.load(Ordering::Acquire) {
@@ -70,11 +70,11 @@ impl Ticker {
     }
 }
 
-impl Drop for Ticker {
+impl Drop for ProgressTimer {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // It is on its way out, and never panics.
+            // It ends at once, and never panics.
             let _ = thread.join();
         }
     }

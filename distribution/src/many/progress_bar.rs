@@ -1,4 +1,4 @@
-//! A progress bar on a terminal, plain lines elsewhere, and log lines that do not meet the bar.
+//! The progress bar on a terminal, plain lines elsewhere, and a writer for log lines that do not overwrite the bar.
 
 use std::{
     fmt,
@@ -11,27 +11,27 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::progress::Progress;
 
-/// How often a line is printed where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How often a line is printed if there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// All bars of this process, because there is one terminal, and what writes to it has to know of them.
+/// All bars of this process: there is one terminal, and each writer has to know all bars on it.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Standard error for log lines, beside the bars of `.progress()`: a bar steps aside while a line is written, so
-/// that neither garbles the other. Without a bar it is standard error and nothing else.
+/// Writes log lines to standard error without overwriting the bars of `.progress()`: each bar is hidden while a line is
+/// written. Without a bar this is just standard error.
 ///
 /// ```ignore
 /// tracing_subscriber::fmt().with_writer(distribution::progress::LogWriter::new).init();
 /// writeln!(LogWriter::new(), "a result: {result}")?;
 /// ```
 ///
-/// Lines that a program writes past this, with `eprintln!`, can end up behind the bar's; they are not lost.
+/// Lines that a program writes in another way, for example with `eprintln!`, can end up on the same line as the bar.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LogWriter;
 
 impl LogWriter {
-    /// Writes to standard error.
+    /// A writer to standard error.
     pub fn new() -> Self {
         Self
     }
@@ -46,7 +46,7 @@ impl Write for LogWriter {
         BARS.suspend(|| io::stderr().write_all(bytes))
     }
 
-    /// All of it together: with the bar drawn between two pieces a line would be torn.
+    /// Writes all pieces at once: the bar must not be drawn between two of them.
     fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> io::Result<()> {
         self.write_all(arguments.to_string().as_bytes())
     }
@@ -56,10 +56,10 @@ impl Write for LogWriter {
     }
 }
 
-/// What a stream shows on standard error.
+/// The bar of one stream.
 pub(super) struct Bar {
     bars: MultiProgress,
-    /// Begun with the first look.
+    /// Added when progress is reported first.
     bar: Option<ProgressBar>,
     is_terminal: bool,
     printed: Instant,
@@ -73,13 +73,13 @@ impl Bar {
     pub(super) fn draw(&mut self, progress: &Progress) {
         if !self.is_terminal {
             let is_over = progress.total == Some(progress.done);
-            if self.printed.elapsed() >= LINE_EVERY && !is_over {
+            if self.printed.elapsed() >= LINE_INTERVAL && !is_over {
                 self.printed = Instant::now();
                 print(&progress.to_string());
             }
             return;
         }
-        let bar = self.bar.get_or_insert_with(|| self.bars.add(begin(progress.total)));
+        let bar = self.bar.get_or_insert_with(|| self.bars.add(new_bar(progress.total)));
         bar.set_position(progress.done);
         if let Some(total) = progress.total {
             bar.set_length(total);
@@ -87,7 +87,7 @@ impl Bar {
         bar.set_message(progress.to_string());
     }
 
-    /// Takes the bar away and leaves a line.
+    /// Replaces the bar by a line.
     pub(super) fn end(mut self, progress: &Progress) {
         let bars = self.bars.clone();
         if let Some(bar) = self.bar.take() {
@@ -98,14 +98,14 @@ impl Bar {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "this is what was asked for")]
+#[allow(clippy::print_stderr, reason = "the user has asked for it")]
 fn print(line: &str) {
     eprintln!("{line}");
 }
 
-fn begin(total: Option<u64>) -> ProgressBar {
+fn new_bar(total: Option<u64>) -> ProgressBar {
     let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
-    // The templates are ours and well formed; a plain bar is good enough otherwise.
+    // The templates are constants and well formed; a plain bar would do otherwise.
     match ProgressStyle::with_template(if total.is_some() { "{bar:20} {wide_msg}" } else { "{spinner} {wide_msg}" }) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,

@@ -1,0 +1,185 @@
+//! An in-flight batch: one that was sent and whose end is awaited. It may hold a single call.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use super::batch::{Batch, Destination};
+use crate::{
+    service::caller::{CallState, Failed, RawAnswer},
+    wire::batch,
+};
+
+/// A future for the end of a batch that was sent. Dropping it cancels the batch.
+pub(super) struct InFlight<T, E> {
+    /// `None` once the future has ended, or its batch was taken.
+    batch: Option<InFlightBatch<T, E>>,
+}
+
+/// A batch that was sent.
+pub(super) struct InFlightBatch<T, E> {
+    pub(super) destination: Destination<T, E>,
+    pub(super) state: Arc<CallState>,
+    /// The number of the first call in the input; the others follow it.
+    pub(super) first: u64,
+    /// How many of its calls are still to be answered by it.
+    pub(super) count: u32,
+    /// How many of its calls the batch sizing still counts as sent.
+    pub(super) counted: u32,
+    pub(super) started: Instant,
+    /// Shared with the same batch on another node.
+    pub(super) hedge: Option<Arc<Hedge>>,
+}
+
+impl<T, E> InFlightBatch<T, E> {
+    /// Whether it is one of the attempts of this hedge.
+    pub(super) fn is_in(&self, hedge: &Arc<Hedge>) -> bool {
+        self.hedge.as_ref().is_some_and(|own| Arc::ptr_eq(own, hedge))
+    }
+
+    /// The calls that it is still to answer, to be sent again.
+    pub(super) fn copy(&self) -> Batch<T, E> {
+        match self.state.role.count {
+            1 => Batch::resend_one(self.destination.clone(), self.first, self.state.payload.clone()),
+            _ => self.slice(0, self.count),
+        }
+    }
+
+    /// The first calls of a batch of several, each as a batch of its own.
+    pub(super) fn singles(&self, count: u32) -> Vec<Batch<T, E>> {
+        let content = self.state.payload.clone().into_bytes();
+        let mut at = 0;
+        let one = |place: u32| {
+            let end = at + batch::skip(&content[at..], 1);
+            let first = self.first + u64::from(place);
+            let single = Batch::resend(self.destination.clone(), first, 1, content.slice(at..end));
+            at = end;
+            single
+        };
+        (0..count).map(one).collect()
+    }
+
+    /// Some calls of a batch of several, to be sent again.
+    pub(super) fn slice(&self, from: u32, to: u32) -> Batch<T, E> {
+        let content = self.state.payload.clone().into_bytes();
+        let (start, end) = (batch::skip(&content, from), batch::skip(&content, to));
+        let first = self.first + u64::from(from);
+        Batch::resend(self.destination.clone(), first, to - from, content.slice(start..end))
+    }
+}
+
+/// What the attempts of one batch on several nodes share: the first that succeeds counts.
+#[derive(Debug)]
+pub(super) struct Hedge {
+    pub(super) is_over: AtomicBool,
+    /// Attempts that have not ended.
+    pub(super) attempts: AtomicU32,
+    /// How one attempt failed while others had not ended.
+    failed: Mutex<Option<Failed>>,
+}
+
+impl Hedge {
+    pub(super) fn new(attempts: u32) -> Arc<Self> {
+        Arc::new(Self { is_over: AtomicBool::new(false), attempts: AtomicU32::new(attempts), failed: Mutex::default() })
+    }
+
+    /// Keeps how an attempt failed while others have not ended.
+    pub(super) fn note_failure(&self, failed: Failed) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+    }
+
+    /// The failure to report where the last attempt did not run: an earlier one may have.
+    pub(super) fn failure(&self, last: Failed) -> Failed {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(last)
+    }
+}
+
+/// What an [`InFlight`] resolves to.
+pub(super) enum Finished<T, E> {
+    /// The batch has ended.
+    Ended(InFlightBatch<T, E>, Result<RawAnswer, Failed>),
+    /// The node starts only this many of its calls. The batch is still to end with these.
+    Shortened(InFlightBatch<T, E>, u32),
+    /// Its result does not count any more: another attempt has ended first, or the batch was taken.
+    Superseded,
+}
+
+impl<T, E> InFlight<T, E> {
+    /// Sends the batch.
+    pub(super) fn send(
+        destination: Destination<T, E>,
+        first: u64,
+        state: Arc<CallState>,
+        hedge: Option<Arc<Hedge>>,
+    ) -> Self {
+        destination.dispatcher.submit(Arc::clone(&state));
+        let count = state.role.count;
+        let started = Instant::now();
+        Self { batch: Some(InFlightBatch { destination, state, first, count, counted: count, started, hedge }) }
+    }
+
+    /// Awaits a batch that was shortened.
+    pub(super) fn resume(batch: InFlightBatch<T, E>) -> Self {
+        Self { batch: Some(batch) }
+    }
+
+    pub(super) fn batch(&self) -> Option<&InFlightBatch<T, E>> {
+        self.batch.as_ref()
+    }
+
+    pub(super) fn batch_mut(&mut self) -> Option<&mut InFlightBatch<T, E>> {
+        self.batch.as_mut()
+    }
+
+    /// Takes the batch; this future then resolves to [`Finished::Superseded`].
+    pub(super) fn take(&mut self) -> Option<InFlightBatch<T, E>> {
+        let batch = self.batch.take()?;
+        batch.state.wake();
+        Some(batch)
+    }
+}
+
+impl<T, E> Future for InFlight<T, E> {
+    type Output = Finished<T, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished<T, E>> {
+        let Some(batch) = &mut self.batch else { return Poll::Ready(Finished::Superseded) };
+        if batch.hedge.as_ref().is_some_and(|hedge| hedge.is_over.load(Ordering::Acquire)) {
+            return Poll::Ready(Finished::Superseded);
+        }
+        let ended = batch.state.poll_end(cx);
+        if ended.is_pending() {
+            if let Some(kept) = batch.state.kept().filter(|kept| *kept < batch.count) {
+                if let Some(batch) = self.batch.take() {
+                    return Poll::Ready(Finished::Shortened(batch, kept));
+                }
+            }
+        }
+        let ended = ready!(ended);
+        Poll::Ready(self.batch.take().map_or(Finished::Superseded, |batch| Finished::Ended(batch, ended)))
+    }
+}
+
+impl<T, E> Drop for InFlight<T, E> {
+    fn drop(&mut self) {
+        if let Some(batch) = &self.batch {
+            batch.destination.dispatcher.cancel(&batch.state);
+        }
+    }
+}
+
+impl<T, E> Unpin for InFlight<T, E> {}
+
+impl<T, E> fmt::Debug for InFlight<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InFlight")
+    }
+}

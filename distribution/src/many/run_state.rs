@@ -1,0 +1,160 @@
+//! The state of a `Distributed`, apart from its input.
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Context, time::Instant};
+
+use futures::{FutureExt, future::BoxFuture, stream::FuturesUnordered};
+
+use super::{
+    batch::{Batch, Destination},
+    distributable::{Distributable, Keys, Yields},
+    in_flight::{Hedge, InFlight},
+    progress::{Outstanding, Progress, Tracker},
+    reorder::ReorderBuffer,
+    sizing::Sizing,
+    unserved::Unserved,
+};
+use crate::{error::CallError, service::caller::Role};
+
+/// A result of at least this many bytes is large: few of them are held, and they stop more calls from being pulled.
+const LARGE: usize = 4096;
+
+/// What is yielded for a call.
+pub(super) type Item<C, Y> = <C as Distributable>::Item<<Y as Yields>::Of<<C as Distributable>::Value>>;
+
+/// Calls on their way from the input to the consumer.
+pub(super) struct RunState<C: Distributable, Y: Yields> {
+    /// Calls pulled so far.
+    pub(super) pulled: u64,
+    /// Calls pulled and not yielded yet.
+    pub(super) pending: usize,
+    /// A call that was pulled and did not fit into the batch before. It has no number yet.
+    pub(super) next: Option<Call<C>>,
+    /// The keys of pending calls that have not ended.
+    pub(super) keys: C::Keys,
+    /// Batches to send again, before anything new is pulled.
+    pub(super) again: VecDeque<(Batch<C::Value, C::Error>, Role)>,
+    /// Calls in `again`.
+    pub(super) again_calls: usize,
+    /// Where the newest batch was sent.
+    pub(super) last: Option<Destination<C::Value, C::Error>>,
+    /// Ready when nodes have joined or left.
+    pub(super) nodes_changed: Option<BoxFuture<'static, ()>>,
+    pub(super) in_flight: FuturesUnordered<InFlight<C::Value, C::Error>>,
+    /// Bytes of arguments in flight.
+    pub(super) bytes: usize,
+    /// Items to yield, each with the bytes of its reply.
+    pub(super) results: ReorderBuffer<(Item<C, Y>, usize)>,
+    /// Bytes of replies whose items are not yielded yet.
+    pub(super) held: usize,
+    pub(super) sizing: Sizing,
+    pub(super) hedge: bool,
+    /// When to look for late calls again.
+    pub(super) hedge_timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// How many items may be yielded before the in-flight batches are polled again.
+    pub(super) unpolled: u32,
+    /// Methods that no node serves.
+    pub(super) unserved: Unserved,
+    /// Measures progress, if the user has asked for it.
+    pub(super) tracker: Option<Box<Tracker>>,
+}
+
+type Call<C> = crate::service::Call<<C as Distributable>::Value, <C as Distributable>::Error>;
+
+impl<C: Distributable, Y: Yields> RunState<C, Y> {
+    pub(super) fn new() -> Self {
+        Self {
+            pulled: 0,
+            pending: 0,
+            next: None,
+            keys: C::Keys::default(),
+            again: VecDeque::new(),
+            again_calls: 0,
+            last: None,
+            nodes_changed: None,
+            in_flight: FuturesUnordered::new(),
+            bytes: 0,
+            results: ReorderBuffer::ordered(),
+            held: 0,
+            sizing: Sizing::default(),
+            hedge: false,
+            hedge_timer: None,
+            unpolled: 0,
+            unserved: Unserved::default(),
+            tracker: None,
+        }
+    }
+
+    /// Sends a batch.
+    pub(super) fn send_batch(&mut self, batch: Batch<C::Value, C::Error>, role: Role, hedge: Option<Arc<Hedge>>) {
+        let (method, labels) = (batch.destination.method, &batch.destination.options.labels);
+        self.sizing.note_sent(method, labels, batch.count as usize);
+        let (destination, first, state) = batch.into_state(role);
+        self.bytes += state.payload.len();
+        self.in_flight.push(InFlight::send(destination, first, state, hedge));
+    }
+
+    /// Adds the result of a call to those that are to be yielded. `size` is the size of its reply in bytes.
+    pub(super) fn keep(&mut self, call: u64, result: Result<Y::Of<C::Value>, CallError<C::Error>>, size: usize) {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.note_result(result.is_ok());
+        }
+        // Each call has its key until its one result is here.
+        let Some(key) = self.keys.remove(call) else { return };
+        self.held += size;
+        self.results.push(call, (C::item(key, result), size));
+    }
+
+    /// The next item to yield, if it is there.
+    pub(super) fn take_item(&mut self) -> Option<Item<C, Y>> {
+        let (item, size) = self.results.pop()?;
+        self.held -= size;
+        self.pending -= 1;
+        if size >= LARGE {
+            self.unpolled = 0;
+        }
+        Some(item)
+    }
+
+    /// Whether nodes have joined or left since the last look. What is known of the nodes is then forgotten.
+    pub(super) fn poll_nodes_changed(&mut self, cx: &mut Context<'_>) -> bool {
+        let changed = self.nodes_changed.as_mut().is_some_and(|changed| changed.poll_unpin(cx).is_ready());
+        if changed {
+            self.nodes_changed = self.last.as_ref().map(|destination| destination.dispatcher.nodes_changed());
+            self.sizing.forget_nodes();
+            self.unserved.forget();
+        }
+        changed
+    }
+
+    /// The progress at this moment, for this many calls in all.
+    pub(super) fn progress(&self, tracker: &Tracker, total: Option<u64>) -> Progress {
+        let mut outstanding = Outstanding::default();
+        for batch in self.in_flight.iter().filter_map(InFlight::batch) {
+            let is_sent = batch.state.attempt.is_out();
+            let calls = if is_sent { &mut outstanding.running } else { &mut outstanding.waiting };
+            *calls += u64::from(batch.counted);
+            let oldest = outstanding.oldest.map_or(batch.started, |oldest: Instant| oldest.min(batch.started));
+            outstanding.oldest = Some(oldest);
+        }
+        tracker.progress(Instant::now(), outstanding, total)
+    }
+
+    /// Reports progress to the hooks and the bar.
+    pub(super) fn report_progress(&mut self, total: Option<u64>) {
+        let Some(mut tracker) = self.tracker.take() else { return };
+        let progress = self.progress(&tracker, total);
+        tracker.report(&progress);
+        self.tracker = Some(tracker);
+    }
+
+    /// Stops measuring progress. The bar is replaced by a line that says how far the run came.
+    #[cfg_attr(not(feature = "progress"), expect(unused_variables, reason = "there is no bar"))]
+    pub(super) fn end_progress(&mut self, total: Option<u64>) {
+        #[cfg(feature = "progress")]
+        if let Some(mut tracker) = self.tracker.take() {
+            let progress = self.progress(&tracker, total);
+            tracker.end(&progress);
+        }
+        self.tracker = None;
+    }
+}
