@@ -19,6 +19,13 @@ pub(crate) const fn hash_on(before: u64, bytes: &[u8]) -> u64 {
     hash
 }
 
+/// Spreads the bits of a number (the finalizer of splitmix64: Steele, Lea and Flood, 2014).
+pub(crate) const fn mix(mut number: u64) -> u64 {
+    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
 /// A key for [`keyed`], made of a secret.
 pub(crate) fn key_of(secret: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(b"distribution: a key for hashes of names").chain_update(secret).finalize().into()

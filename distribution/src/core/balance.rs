@@ -1,85 +1,90 @@
-//! The balancing rule: what a node's load is, what it takes, and which node a call goes to.
+//! The balancing rule: the load of a node, what a node takes, and which node a call goes to.
 //!
-//! A call goes to the node with the smallest load among those that take it. The load is the share of a node's slots (for
-//! async calls: of its async limit) that is taken. A node takes a call if a slot is free. It is sent compute calls ahead
-//! of that only while all that it has is expected to be done soon, and is small.
+//! A call goes to the node with the smallest load among those that can take it. The load is the share of a node's slots (for
+//! async calls: of its async limit) that is taken. A node can take a call if a slot is free. It is sent compute calls ahead
+//! of a free slot only while all that it has is expected to be done soon, and is small. Calls with the same affinity key go
+//! to the same node.
+//!
+//! The whole rule is here: indexes, queues and events only ask it. How much a new node gets is in
+//! [`slow_start`](super::slow_start), and how much a failing node gets in [`health`](super::health).
 
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use super::{
-    Host, Labels,
-    group::{Group, Standing, View},
-    mix,
-    registry::{Node, Registry},
+    avoidance::{AvoidedNodes, avoided_nodes},
+    call::CallEntry,
+    group::{Group, IndexEntry, View},
+    host::{Host, Time},
+    node::{CallCost, Node},
+    per_kind::{KINDS, PerKind},
+    queues::{Queue, Scope},
+    registration::NodeProfile,
+    registry::Registry,
     ring,
+    state::Core,
 };
 use crate::{
-    id::NodeId,
+    hash::mix,
+    id::{CallId, NodeId},
     security::Source,
     service::{
-        caller::Capacity,
+        caller::Labels,
         method::{MethodId, MethodKind},
     },
     view::NodeState,
 };
 
-/// A node is sent more compute calls than it has slots only while all that it has then is expected to
-/// take less than this, per slot. It hides the way to the master and back for tiny calls, and keeps a
-/// long call from waiting behind another while a slot elsewhere gets free.
-pub(super) const PREFETCH_TIME: Duration = Duration::from_millis(10);
+/// A node is sent compute calls ahead of a free slot only while all that it has then is expected to take less than this per
+/// slot. It hides the way to the master and back for tiny calls, and keeps a call from waiting behind a long one while a slot
+/// elsewhere gets free.
+const PREFETCH_TIME: Duration = Duration::from_millis(10);
 
-/// However tiny the calls are, no more of them than this wait on a node. 2 slots turn over some
-/// hundred calls in the time that a message takes to the master and back on one machine.
-pub(super) const PREFETCH_MOST: u32 = 512;
+/// No more calls than this wait on a node, however tiny they are. On one machine, 2 slots run some hundred calls in the time
+/// that a message takes to the master and back.
+const PREFETCH_MOST: u32 = 512;
 
-/// However tiny and few the calls are, the arguments of all that a node has been sent ahead are no larger than this: they
-/// fill its memory while they wait.
-pub(super) const PREFETCH_BYTES: usize = 4 * 1024 * 1024;
+/// The arguments of all compute calls of a node that was sent some ahead are no larger than this in all: they take its memory
+/// while they wait.
+const PREFETCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// A node that has calls waiting and ends none for this long was misjudged; it is asked to give them
-/// back. Ten times what they were expected to take.
-pub(super) const RETRACT_AFTER: Duration = PREFETCH_TIME.saturating_mul(10);
+/// A node that has calls waiting and ends none for this long was misjudged, and is asked to give them back. Ten times what
+/// they were expected to take.
+const RETRACT_AFTER: Duration = PREFETCH_TIME.saturating_mul(10);
 
-/// What a call of a method that has never been timed is taken to need: too long to be prefetched.
-pub(super) const UNKNOWN_RUN_TIME: Duration = Duration::from_secs(3600);
+/// The expected run time of a method that has never been timed: too long to be sent ahead.
+const UNKNOWN_RUN_TIME: Duration = Duration::from_secs(3600);
 
-/// How many nodes of each group are looked at for one of another source than those with which a call was lost.
+/// One new run time is this part (one in) of the new mean.
+const MEAN_OVER: u32 = 8;
+
+/// How many nodes of each group are looked at to find one of another source than those where a call was lost.
 const MOST_TRIED: usize = 32;
 
-/// Of the nodes that rest, how many are looked at where there are no others.
-const MOST_LOOKED_AT: usize = 64;
+/// How many ejected nodes are looked at where there are no others.
+const MOST_EJECTED_TRIED: usize = 64;
 
-/// What a call, or a batch, asks of a node.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Need {
-    /// How long it is expected to run.
-    pub(super) time: Duration,
-    /// Bytes of its arguments.
-    pub(super) bytes: usize,
+/// How long a call of a method is expected to run, by the mean run times of methods.
+pub(super) fn expected_run_time(run_times: &FxHashMap<MethodId, Duration>, method: MethodId) -> Duration {
+    run_times.get(&method).copied().unwrap_or(UNKNOWN_RUN_TIME)
 }
 
-impl Need {
-    /// The least that any call can need.
-    pub(super) const NOTHING: Self = Self { time: Duration::ZERO, bytes: 0 };
-}
-
-/// Which nodes a call can go to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Search<'a> {
-    pub(super) labels: &'a Labels,
-    /// None of these.
-    pub(super) avoid: &'a [NodeId],
-    /// And none of these sources, if another takes the call.
-    pub(super) sources: &'a [Source],
-    /// Whether views of the labels are being filled: what they have so far is enough.
-    pub(super) is_filling: bool,
+/// How many requests of each kind a node with this profile has in flight at most that could also go elsewhere.
+pub(super) fn most_in_flight(profile: &NodeProfile) -> PerKind<u32> {
+    PerKind {
+        compute: profile.limit(MethodKind::Compute).saturating_add(PREFETCH_MOST),
+        asynchronous: profile.limit(MethodKind::Async),
+    }
 }
 
 impl<H: Host> Node<H> {
+    /// How many calls it runs at once.
     pub(super) fn limit(&self, kind: MethodKind) -> u32 {
-        self.card.limit(kind)
+        self.profile.limit(kind)
     }
 
+    /// How much of that is taken.
     pub(super) fn taken(&self, kind: MethodKind) -> u32 {
         match kind {
             MethodKind::Compute => self.counts[kind].saturating_add(self.busy),
@@ -96,42 +101,112 @@ impl<H: Host> Node<H> {
         self.taken(kind) < self.limit(kind)
     }
 
-    /// Whether one more call may be sent that was made for this node.
-    pub(super) fn takes(&self, kind: MethodKind, need: Need) -> bool {
+    /// Whether it can be sent one more call that is for this node.
+    pub(super) fn takes(&self, kind: MethodKind, cost: CallCost) -> bool {
         self.state == NodeState::Alive
             && (self.has_free_slot(kind)
                 || kind == MethodKind::Compute
                     && !self.stuck
                     && self.busy == 0
                     && self.counts[kind] < self.limit(kind) + PREFETCH_MOST
-                    && self.backlog.bytes.saturating_add(need.bytes) <= PREFETCH_BYTES
-                    && self.backlog.time.saturating_add(need.time) <= PREFETCH_TIME * self.limit(kind))
+                    && self.backlog.bytes.saturating_add(cost.bytes) <= PREFETCH_BYTES
+                    && self.backlog.time.saturating_add(cost.time) <= PREFETCH_TIME * self.limit(kind))
     }
 
-    /// Whether one more call may be sent that could also go elsewhere. A node whose calls failed gets fewer of these, and
-    /// so does a newcomer.
-    pub(super) fn takes_any(&self, kind: MethodKind, need: Need) -> bool {
+    /// Whether it can be sent one more call that could also go elsewhere. A node whose calls failed gets fewer of these, and
+    /// so does a new node.
+    pub(super) fn takes_any(&self, kind: MethodKind, cost: CallCost) -> bool {
         self.health.allows(self.counts.compute + self.counts.asynchronous)
             && self.window.left(kind, self.counts[kind]) > 0
-            && self.takes(kind, need)
+            && self.takes(kind, cost)
+    }
+
+    /// Whether it may find a call in the queues of its group. An ejected node gets the calls that no other node can take.
+    pub(super) fn may_take_from_group(&self, kind: MethodKind) -> bool {
+        self.takes_any(kind, CallCost::ZERO) || self.health.is_ejected()
+    }
+
+    /// What the indexes of its group should have of it now.
+    pub(super) fn current_index_entry(&self) -> IndexEntry {
+        let serving = self.state != NodeState::Draining;
+        let mut entry = IndexEntry { serving, ejected: serving && self.health.is_ejected(), ..IndexEntry::default() };
+        for kind in KINDS {
+            if serving {
+                entry.limit[kind] = self.limit(kind);
+            }
+            if self.state == NodeState::Alive {
+                let left = self.limit(kind).saturating_sub(self.taken(kind));
+                entry.free[kind] = left.min(self.window.left(kind, self.counts[kind]));
+            }
+            entry.load[kind] = self.takes_any(kind, CallCost::ZERO).then(|| self.load(kind));
+        }
+        entry
+    }
+
+    /// Whether it has calls beyond its slots and has ended none for so long that these should be given back.
+    pub(super) fn is_stuck(&self, now: Time) -> bool {
+        !self.stuck
+            && self.counts.compute > self.limit(MethodKind::Compute)
+            && now.saturating_sub(self.last_progress) > RETRACT_AFTER
+    }
+
+    /// Checks the entry that the indexes have against the definition of load and free slots, and not with the functions that
+    /// made the entry.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn check_index_entry(&self) -> Result<(), String> {
+        let (name, entry) = (&self.identity, &self.index_entry);
+        for kind in KINDS {
+            let taken = self.counts[kind] + if kind == MethodKind::Compute { self.busy } else { 0 };
+            let load = u64::from(taken) * (1 << 32) / u64::from(self.limit(kind));
+            if entry.load[kind].is_some_and(|listed| listed != load) {
+                return Err(format!(
+                    "{name} is listed with load {:?}, and its load is {load} ({kind:?})",
+                    entry.load[kind]
+                ));
+            }
+            if entry.load[kind].is_some() != self.takes_any(kind, CallCost::ZERO) {
+                return Err(format!("{name} is listed wrongly as to whether it takes {kind:?} calls"));
+            }
+            let left = self.limit(kind).saturating_sub(taken).min(self.window.left(kind, self.counts[kind]));
+            let free = if self.state == NodeState::Alive { left } else { 0 };
+            if entry.free[kind] != free {
+                return Err(format!("{name} is listed with {} free slots and has {free} ({kind:?})", entry.free[kind]));
+            }
+        }
+        if entry.serving != (self.state != NodeState::Draining) {
+            return Err(format!("{name} is listed wrongly as to whether it serves"));
+        }
+        Ok(())
     }
 }
 
+/// Which nodes a call can go to.
+#[derive(Clone, Copy, Debug)]
+struct Search<'a> {
+    labels: &'a Labels,
+    /// Nodes that it must not go to.
+    avoid: &'a [NodeId],
+    /// Sources that it should not go to if a node of another source takes it.
+    sources: &'a [Source],
+    /// Whether the views of the labels are still being filled. The nodes that they have so far are enough then.
+    is_filling: bool,
+}
+
 impl Search<'_> {
-    /// The members of a group that the call can go to, as far as they are known.
+    /// The members of a group with the labels, as far as they are known.
     fn view<'g>(&self, group: &'g Group) -> Option<&'g View> {
         if self.is_filling { group.view_so_far(self.labels) } else { group.view(self.labels) }
     }
 }
 
 impl<H: Host> Registry<H> {
-    /// The least loaded node that can take a call of the method now; of another source, if one of the first has it. `salt`
-    /// decides between equals.
-    pub(super) fn least_loaded(
+    /// The least loaded node that can take a call of the method now, preferably of another source. `salt` decides between
+    /// nodes of the same load.
+    fn least_loaded(
         &self,
         method: MethodId,
         search: Search<'_>,
-        need: Need,
+        cost: CallCost,
         salt: u64,
     ) -> Option<(NodeId, MethodKind)> {
         let Search { labels, avoid, sources, is_filling } = search;
@@ -139,9 +214,9 @@ impl<H: Host> Registry<H> {
             let group = self.group(id)?;
             let kind = group.kind_of(method)?;
             let fits = |(_, id): &(u64, NodeId)| !avoid.contains(id);
-            // Of another source and full is no better than of the same.
+            // A full node of another source is no better than a node of the same source.
             let is_elsewhere = |id| {
-                let takes = |node: &Node<H>| !sources.contains(&node.source) && node.takes_any(kind, need);
+                let takes = |node: &Node<H>| !sources.contains(&node.source) && node.takes_any(kind, cost);
                 sources.is_empty() || self.node(id).is_some_and(takes)
             };
             let ranked = |(load, id)| (!is_elsewhere(id), load, id);
@@ -153,7 +228,7 @@ impl<H: Host> Registry<H> {
                 }
                 None if is_filling => return None,
                 None => {
-                    let ready = self.labelled(group, labels).filter_map(|node| self.ready_load(node, kind));
+                    let ready = self.labelled(group, labels).filter_map(|node| ready_load(node, kind));
                     ready.filter(fits).map(ranked).min()?
                 }
             };
@@ -164,84 +239,140 @@ impl<H: Host> Registry<H> {
             if is_filling {
                 return None;
             }
-            return self.resting_that_takes(method, labels, need, avoid);
+            return self.ejected_that_takes(method, labels, cost, avoid);
         };
-        // With the least loaded one full, all are: only its backlog can tell it from the others, and
-        // that by less than the prefetch.
-        self.node(node)?.takes_any(kind, need).then_some((node, kind))
+        // If the least loaded node is full, all are. Nodes of the same load differ in their backlog only, and by less than
+        // is prefetched.
+        self.node(node)?.takes_any(kind, cost).then_some((node, kind))
     }
 
-    /// A node that is given a rest, where all that serve the method are.
-    fn resting_that_takes(
+    /// An ejected node, if all nodes that serve the method are ejected.
+    fn ejected_that_takes(
         &self,
         method: MethodId,
         labels: &Labels,
-        need: Need,
+        cost: CallCost,
         avoid: &[NodeId],
     ) -> Option<(NodeId, MethodKind)> {
-        if !self.all_rest(method, labels) {
+        if !self.all_ejected(method, labels) {
             return None;
         }
         let serves = |id: &NodeId| {
             let node = self.node(*id).filter(|node| !avoid.contains(id) && self.is_serving(node, method, labels))?;
             let kind = self.kind_on(*id, method)?;
-            node.takes(kind, need).then_some((*id, kind))
+            node.takes(kind, cost).then_some((*id, kind))
         };
-        self.resting.iter().take(MOST_LOOKED_AT).find_map(serves)
+        self.ejected.iter().take(MOST_EJECTED_TRIED).find_map(serves)
     }
 
-    fn ready_load(&self, node: &Node<H>, kind: MethodKind) -> Option<(u64, NodeId)> {
-        node.standing.load[kind].map(|load| (load, node.identity.id))
-    }
-
-    /// The node to which calls with this affinity go, of those that are not given a rest.
-    pub(super) fn closest(&self, key: u64, method: MethodId, search: Search<'_>) -> Option<NodeId> {
-        let rests = |id| !self.resting.is_empty() && self.resting.contains(&id);
-        self.closest_without(key, method, search, |id| search.avoid.contains(&id) || rests(id))
-    }
-
-    fn closest_without(
-        &self,
-        key: u64,
-        method: MethodId,
-        search: Search<'_>,
-        skip: impl Fn(NodeId) -> bool,
-    ) -> Option<NodeId> {
+    /// The node to which calls with this affinity key go. Ejected nodes are left out.
+    fn closest(&self, key: u64, method: MethodId, search: Search<'_>) -> Option<NodeId> {
+        let is_ejected = |id| !self.ejected.is_empty() && self.ejected.contains(&id);
+        let skip = |id| search.avoid.contains(&id) || is_ejected(id);
         let groups = self.providers(method).iter().filter_map(|id| self.group(*id));
         if search.is_filling || groups.clone().all(|group| search.view(group).is_some()) {
             let views = groups.filter_map(|group| search.view(group));
             return ring::closest(views.map(|view| &view.ring), key, skip);
         }
-        // There are too many combinations of labels for a view of each.
+        // There are too many combinations of labels to keep a view of each.
         let labelled = groups.flat_map(|group| self.labelled(group, search.labels));
-        let serving = labelled.filter(|node| node.standing.serving && !skip(node.identity.id));
+        let serving = labelled.filter(|node| node.index_entry.serving && !skip(node.identity.id));
         ring::closest_of(serving.map(|node| (node.place, node.identity.id)), key)
     }
+}
 
-    /// Where calls of the method can go. While the view of the labels is being filled, at least that.
-    pub(super) fn capacity(&self, method: MethodId, labels: &Labels) -> Capacity {
-        let mut capacity = Capacity::default();
-        for group in self.providers(method).iter().filter_map(|id| self.group(*id)) {
-            let Some(kind) = group.kind_of(method) else { continue };
-            let counted = group.view(labels).or_else(|| group.view_so_far(labels).filter(|view| view.serving > 0));
-            let (nodes, slots, free) = match counted {
-                Some(view) => (view.serving, view.limit[kind], view.free[kind]),
-                None => self.labelled(group, labels).filter(|node| node.standing.serving).fold(
-                    (0, 0, 0),
-                    |(nodes, slots, free), node| {
-                        let Standing { limit, free: left, .. } = &node.standing;
-                        (nodes + 1, slots + u64::from(limit[kind]), free + u64::from(left[kind]))
-                    },
-                ),
-            };
-            if nodes == 0 {
-                continue;
-            }
-            capacity.compute = kind == MethodKind::Compute && (capacity.compute || capacity.nodes == 0);
-            capacity.nodes += nodes;
-            capacity.slots = capacity.slots.saturating_add(usize::try_from(slots).unwrap_or(usize::MAX));
-            capacity.free = capacity.free.saturating_add(usize::try_from(free).unwrap_or(usize::MAX));
+fn ready_load<H: Host>(node: &Node<H>, kind: MethodKind) -> Option<(u64, NodeId)> {
+    node.index_entry.load[kind].map(|load| (load, node.identity.id))
+}
+
+impl<H: Host> Core<H> {
+    /// The least loaded node that can take the call now and is not to be avoided, preferably of a source where the call was
+    /// not lost.
+    pub(super) fn choose(&self, id: CallId, labels: &Labels, avoid: &[NodeId]) -> Option<(NodeId, MethodKind)> {
+        let call = self.calls.get(&id)?;
+        let method = call.method.id();
+        // Made from the seed and the call's number: random to an observer, and the same in each run.
+        let salt = self.settings.seed ^ id.0;
+        let sources: Vec<Source> =
+            call.failed_attempts.iter().filter_map(|failed_attempt| failed_attempt.source).collect();
+        let search = Search { labels, avoid, sources: &sources, is_filling: self.is_filling(method, labels) };
+        self.registry.least_loaded(method, search, self.cost(call), salt)
+    }
+
+    /// The one node that the call has to go to, if there is one, and whether the caller named it.
+    pub(super) fn find_target(&self, id: CallId) -> Option<(NodeId, bool)> {
+        let call = self.calls.get(&id)?;
+        if let Some(node) = call.demand.node {
+            return Some((node, true));
         }
-        capacity
+        let (method, labels, avoid) = (call.method.id(), &call.demand.labels, self.to_avoid(call));
+        let key = call.demand.affinity?;
+        let avoid = self.still_avoided(method, labels, &avoid);
+        let search = Search { labels, avoid, sources: &[], is_filling: self.is_filling(method, labels) };
+        self.registry.closest(key, method, search).map(|node| (node, false))
+    }
+
+    /// Whether a node that serves the method may take the calls of a queue, apart from their cost.
+    pub(super) fn may_take(&self, node: &Node<H>, kind: MethodKind, queue: &Queue) -> bool {
+        match &queue.scope {
+            Scope::Node { exact: true, .. } => true,
+            Scope::Node { exact: false, .. } => node.takes_any(kind, CallCost::ZERO),
+            // A queue is listed only where nodes look that have its labels and are not avoided.
+            Scope::Any { labels, .. } => {
+                node.takes_any(kind, CallCost::ZERO)
+                    || node.health.is_ejected() && self.registry.all_ejected(queue.method.id(), labels)
+            }
+        }
+    }
+
+    /// How many calls a node may be sent ahead at a time: its share of all that wait, so that the nodes which get a free slot
+    /// next find calls too.
+    pub(super) fn prefetch_share(&self) -> usize {
+        self.queues.waiting.div_ceil(self.registry.len().max(1))
+    }
+
+    /// The expected cost of a call. A call that was lost before is not sent ahead of a free slot: it may be the cause, and
+    /// calls that wait behind it would be lost as well.
+    pub(super) fn cost(&self, call: &CallEntry<H>) -> CallCost {
+        let time = if call.may_have_run() { UNKNOWN_RUN_TIME } else { self.expected_run_time(call.method.id()) };
+        CallCost { time: time.saturating_mul(call.demand.count), bytes: call.demand.size }
+    }
+
+    /// How long a call of a method is expected to run.
+    pub(super) fn expected_run_time(&self, method: MethodId) -> Duration {
+        expected_run_time(&self.run_times, method)
+    }
+
+    /// Adds a run time to the mean of its method.
+    pub(super) fn note_run_time(&mut self, method: MethodId, run: Duration) {
+        // Bounded, so that no sum of them can overflow.
+        let run = run.min(UNKNOWN_RUN_TIME);
+        let mean = self.run_times.entry(method).or_insert(run);
+        *mean = *mean - *mean / MEAN_OVER + run / MEAN_OVER;
+    }
+
+    /// The nodes that the call should not go to: those that it has tried, and the one where the call that it hedges is.
+    pub(super) fn to_avoid(&self, call: &CallEntry<H>) -> AvoidedNodes {
+        if call.failed_attempts.is_empty() && call.hedged_on.is_none() {
+            return None;
+        }
+        let tried = call.failed_attempts.iter().map(|failed_attempt| failed_attempt.node.id).chain(call.hedged_on);
+        let labels = &call.demand.labels;
+        let serving = tried.filter_map(|id| {
+            let node = self.registry.node(id)?;
+            self.registry.is_serving(node, call.method.id(), labels).then_some(id)
+        });
+        avoided_nodes(serving.collect())
+    }
+
+    /// Those of the nodes to avoid that are still avoided: none, if no other node serves the method.
+    pub(super) fn still_avoided<'a>(&self, method: MethodId, labels: &Labels, avoid: &'a AvoidedNodes) -> &'a [NodeId] {
+        avoid.as_deref().filter(|_| !self.registry.lapses(method, labels, avoid)).unwrap_or_default()
+    }
+
+    /// Whether there is another node for a call that a node would not take.
+    pub(super) fn has_alternative(&self, call: &CallEntry<H>) -> bool {
+        let avoid = self.to_avoid(call);
+        !self.registry.lapses(call.method.id(), &call.demand.labels, &avoid)
     }
 }

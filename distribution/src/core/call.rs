@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    Host, HostCall as _, Labels, Time,
-    queues::{QueueId, Seq, ServiceId, Waiting},
+    host::{Host, HostCall as _, Time},
+    queue_ids::{QueueId, Seq, ServiceId},
+    queues::Waiting,
 };
 use crate::{
     error::{CallError, Cause, Execution, FailedAttempt, GoneReason},
     id::{CallId, NodeId, NodeIdentity},
-    service::method::Method,
+    service::{caller::Labels, method::Method},
 };
 
 /// What is asked of a call.
@@ -37,9 +38,9 @@ pub(crate) struct Demand {
 
 /// Where a call is.
 #[derive(Debug)]
-pub(super) enum Stage {
+pub(super) enum CallLocation {
     /// In no queue yet, or no more.
-    Between,
+    Unplaced,
     /// In this queue.
     Queued(QueueId),
     /// It was lost, and is queued again at this time.
@@ -58,7 +59,7 @@ pub(super) struct CallEntry<H: Host> {
     pub(super) queued: Time,
     /// Kept over all attempts, so that a call that was lost goes before those made after it.
     pub(super) seq: Seq,
-    pub(super) stage: Stage,
+    pub(super) location: CallLocation,
     /// The node that the same call is on already.
     pub(super) hedged_on: Option<NodeId>,
     /// How many calls of a batch its node has kept, if it has given the others back.
@@ -148,7 +149,7 @@ pub(super) fn last_failure<H: Host>(call: &CallEntry<H>) -> CallError {
 }
 
 pub(super) fn shutdown_error<H: Host>(call: &CallEntry<H>) -> CallError {
-    let is_sent = matches!(call.stage, Stage::InFlight(_)) && !call.handle.withdraw(call.attempt);
+    let is_sent = matches!(call.location, CallLocation::InFlight(_)) && !call.handle.withdraw(call.attempt);
     let execution = if is_sent || call.may_have_run() { Execution::MayHaveRun } else { Execution::NotRun };
     CallError::Shutdown { method: call.method.name(), execution }
 }

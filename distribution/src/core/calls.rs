@@ -5,8 +5,8 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Host, call::CallEntry, mix};
-use crate::id::CallId;
+use super::{call::CallEntry, host::Host};
+use crate::{hash::mix, id::CallId};
 
 /// Tables: with a million calls each finds some thousand, and grows in tens of microseconds.
 const SHARDS: usize = 512;
@@ -62,14 +62,14 @@ impl<H: Host> Calls<H> {
 
 /// A walk over all calls that can stop anywhere and go on later. Calls that come meanwhile may be missed.
 #[derive(Debug, Default)]
-pub(super) struct Walk {
+pub(super) struct CallCursor {
     /// The table that comes next.
     shard: usize,
     /// What is left of the one before.
     ids: Vec<CallId>,
 }
 
-impl Walk {
+impl CallCursor {
     /// A call that was there not long ago; `None` for ever once all were met.
     pub(super) fn next<H: Host>(&mut self, calls: &Calls<H>) -> Option<CallId> {
         while self.ids.is_empty() {

@@ -3,31 +3,26 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Core, Effects, Host, Labels, Time, Timer,
-    avoid::But,
-    call::{Stage, last_failure},
-    chores::Chore,
+    avoidance::Except,
+    call::{CallLocation, last_failure},
+    deferred::DeferredTask,
+    effect::Effects,
+    host::{Host, Time},
+    node::Node,
     per_kind::KINDS,
-    queues::{QueueId, Scope, Unserved},
-    registry::Node,
+    queue_ids::QueueId,
+    queues::Scope,
+    state::{Core, Timer},
+    unserved::{Unserved, UnservedReason},
 };
 use crate::{
     error::CallError,
     id::{CallId, NodeId},
-    service::{compatibility::Incompatibility, method::Method},
+    service::{caller::Labels, compatibility::Incompatibility, method::Method},
 };
 
 /// Reasons that are kept until a node comes or goes.
 const MOST_REASONS: usize = 256;
-
-/// Why calls of a queue cannot run, found out once for all of them.
-#[derive(Debug)]
-pub(super) enum Why {
-    /// Nodes serve the service, and no method that is the same.
-    Incompatible(Incompatibility),
-    /// No node does, and what there is instead.
-    NoNode(String),
-}
 
 impl<H: Host> Core<H> {
     /// Notes that no node serves what a queue waits for.
@@ -63,10 +58,10 @@ impl<H: Host> Core<H> {
     /// The queues that may lose their last node with this one.
     pub(super) fn served_by(&self, node: &Node<H>) -> Vec<QueueId> {
         let Some(group) = self.registry.group(node.group) else { return Vec::new() };
-        if group.everyone.serving > 1 && node.card.labels.is_empty() {
+        if group.everyone.serving > 1 && node.profile.labels.is_empty() {
             return Vec::new();
         }
-        KINDS.iter().flat_map(|kind| group.work[*kind].queues_for_labels(&node.card.labels)).collect()
+        KINDS.iter().flat_map(|kind| group.heads[*kind].queues_for_labels(&node.profile.labels)).collect()
     }
 
     /// Notes which of these queues no node serves any more.
@@ -74,7 +69,7 @@ impl<H: Host> Core<H> {
         for id in queues {
             let Some(queue) = self.queues.get(*id) else { continue };
             let Scope::Any { labels, .. } = &queue.scope else { continue };
-            if !self.registry.serves(queue.method.id(), labels, But::NOTHING) {
+            if !self.registry.serves(queue.method.id(), labels, Except::NONE) {
                 self.mark_unserved(now, *id);
             }
         }
@@ -87,7 +82,7 @@ impl<H: Host> Core<H> {
             let Some(queue) = self.queues.get_mut(id) else { return };
             let Some(unserved) = &mut queue.unserved else { return };
             if *budget == 0 {
-                self.chores.push_front(Chore::Expire(id));
+                self.deferred.push_front(DeferredTask::ExpireQueue(id));
                 return;
             }
             *budget -= 1;
@@ -126,8 +121,8 @@ impl<H: Host> Core<H> {
     /// Ends a call that no node serves, and says what there is instead.
     pub(super) fn fail_unserved(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.calls.get(&id) else { return };
-        let queue = match call.stage {
-            Stage::Queued(queue) => Some(queue),
+        let queue = match call.location {
+            CallLocation::Queued(queue) => Some(queue),
             _ => None,
         };
         let known = queue.and_then(|queue| self.queues.get(queue)?.unserved.as_ref()?.why.clone());
@@ -141,11 +136,11 @@ impl<H: Host> Core<H> {
             match &*why {
                 // It may have run on the node it was lost with, so it must not be said that it did not.
                 _ if call.may_have_run() => last_failure(call),
-                Why::Incompatible(Incompatibility { expected, found, difference }) => {
+                UnservedReason::Incompatible(Incompatibility { expected, found, difference }) => {
                     let (expected, found, difference) = (expected.clone(), found.clone(), difference.clone());
                     CallError::Incompatible { method, expected, found, difference }
                 }
-                Why::NoNode(wanted) => {
+                UnservedReason::NoNode(wanted) => {
                     let waited = now.saturating_sub(call.submitted);
                     CallError::NoNode { method, wanted: wanted.clone(), waited }
                 }
@@ -154,28 +149,28 @@ impl<H: Host> Core<H> {
     }
 
     /// What calls of a method are told that no node serves, kept until a node comes or goes.
-    fn reason(&mut self, method: &'static Method, node: Option<NodeId>, labels: Labels) -> Arc<Why> {
+    fn reason(&mut self, method: &'static Method, node: Option<NodeId>, labels: Labels) -> Arc<UnservedReason> {
         let key = (method.id(), node, labels);
-        if let Some(why) = self.reasons.get(&key) {
+        if let Some(why) = self.unserved_reasons.get(&key) {
             return Arc::clone(why);
         }
         let why = Arc::new(self.why_unserved(method, node, &key.2));
-        if self.reasons.len() < MOST_REASONS {
-            self.reasons.insert(key, Arc::clone(&why));
+        if self.unserved_reasons.len() < MOST_REASONS {
+            self.unserved_reasons.insert(key, Arc::clone(&why));
         }
         why
     }
 
     /// What calls of a method are told that no node serves.
-    fn why_unserved(&self, method: &'static Method, node: Option<NodeId>, labels: &Labels) -> Why {
+    fn why_unserved(&self, method: &'static Method, node: Option<NodeId>, labels: &Labels) -> UnservedReason {
         let others = self.registry.serving(method.id());
         if labels.is_none() || others == 0 {
             if let Some(incompatibility) = self.registry.incompatibility(method, node) {
-                return Why::Incompatible(incompatibility);
+                return UnservedReason::Incompatible(incompatibility);
             }
         }
         if let Some(node) = node {
-            return Why::NoNode(format!("it was to run on node {node}, which does not serve it"));
+            return UnservedReason::NoNode(format!("it was to run on node {node}, which does not serve it"));
         }
         let known: Vec<&str> = self.registry.nodes().map(|node| &*node.identity.name).take(8).collect();
         let what = match (labels, self.registry.len()) {
@@ -190,7 +185,7 @@ impl<H: Host> Core<H> {
             (_, count) => format!("none of the {count} registered nodes serves it ({})", known.join(", ")),
         };
         let wait = self.settings.no_node_timeout;
-        Why::NoNode(if wait.is_zero() {
+        UnservedReason::NoNode(if wait.is_zero() {
             format!(
                 "{what}. Start a node that serves it first: calls do not wait for one, because `no_node_timeout` is zero"
             )

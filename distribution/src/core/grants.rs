@@ -6,7 +6,11 @@
 
 use std::time::Duration;
 
-use super::{Core, Effect, Effects, Host, balance::UNKNOWN_RUN_TIME};
+use super::{
+    effect::{Effect, Effects},
+    host::Host,
+    state::Core,
+};
 use crate::{
     id::{CallId, NodeId},
     service::method::MethodId,
@@ -20,7 +24,7 @@ impl<H: Host> Core<H> {
     /// How many calls of a batch a node is granted at first, and by how many more each time at least. A quarter at
     /// least, so that a node asks a few times at most, whatever the calls take.
     pub(super) fn grant(&self, method: MethodId, count: u32) -> u32 {
-        let each = self.run_times.get(&method).copied().unwrap_or(UNKNOWN_RUN_TIME);
+        let each = self.expected_run_time(method);
         let calls = GRANT_TIME.as_nanos() / each.as_nanos().max(1);
         u32::try_from(calls).unwrap_or(u32::MAX).clamp(count.div_ceil(4), count)
     }

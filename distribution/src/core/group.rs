@@ -15,18 +15,20 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    Labels,
-    card::MethodSet,
     per_kind::{KINDS, PerKind},
-    queues::Work,
+    queue_heads::QueueHeads,
     ready::Ready,
+    registration::MethodSet,
     ring::Ring,
 };
 use crate::{
     id::NodeId,
     security::Principal,
     security::Source,
-    service::method::{MethodId, MethodKind},
+    service::{
+        caller::Labels,
+        method::{MethodId, MethodKind},
+    },
 };
 
 /// Views that a group keeps; one bit each in [`Views`].
@@ -40,11 +42,11 @@ pub(super) struct GroupId(pub(super) u64);
 
 /// What a node counts for in the views it is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct IndexEntry {
     /// Whether it may get calls now or later: it is registered and not draining.
     pub(super) serving: bool,
     /// Whether it serves and is given a rest.
-    pub(super) rests: bool,
+    pub(super) ejected: bool,
     /// What it runs at once.
     pub(super) limit: PerKind<u32>,
     /// How much of that is free.
@@ -58,7 +60,7 @@ pub(super) struct Standing {
 pub(super) struct View {
     pub(super) serving: usize,
     /// Those of them that are given a rest.
-    pub(super) resting: usize,
+    pub(super) ejected: usize,
     pub(super) limit: PerKind<u64>,
     pub(super) free: PerKind<u64>,
     pub(super) ready: PerKind<Ready>,
@@ -78,7 +80,7 @@ pub(super) struct Member {
 
 impl View {
     /// Replaces what a node counted for by what it counts for now.
-    fn set(&mut self, member: Member, before: &Standing, after: &Standing) {
+    fn set(&mut self, member: Member, before: &IndexEntry, after: &IndexEntry) {
         let Member { node, place, source } = member;
         match (before.serving, after.serving) {
             (false, true) => {
@@ -98,7 +100,7 @@ impl View {
             }
             _ => {}
         }
-        self.resting = self.resting - usize::from(before.rests) + usize::from(after.rests);
+        self.ejected = self.ejected - usize::from(before.ejected) + usize::from(after.ejected);
         for kind in KINDS {
             self.limit[kind] = self.limit[kind] - u64::from(before.limit[kind]) + u64::from(after.limit[kind]);
             self.free[kind] = self.free[kind] - u64::from(before.free[kind]) + u64::from(after.free[kind]);
@@ -111,18 +113,18 @@ impl View {
 
 /// The view of the members with some labels.
 #[derive(Debug)]
-pub(super) struct Labelled {
+pub(super) struct LabelView {
     pub(super) labels: Arc<[(String, String)]>,
     pub(super) view: View,
     used: u64,
-    pub(super) stage: ViewStage,
+    pub(super) stage: ViewState,
     /// The member that was dealt with last, in a stage that deals with one after the other.
     after: Option<NodeId>,
 }
 
 /// How far a view has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ViewStage {
+pub(super) enum ViewState {
     /// All members with the labels are in it.
     Whole,
     /// Members are being taken in.
@@ -148,40 +150,40 @@ pub(super) struct ViewStep {
 
 #[derive(Debug)]
 pub(super) struct Group {
-    pub(super) catalogue: Arc<MethodSet>,
+    pub(super) method_set: Arc<MethodSet>,
     /// The first node of the group came by this credential.
-    pub(super) brought_by: Principal,
+    pub(super) first_principal: Principal,
     pub(super) members: usize,
     pub(super) everyone: View,
-    labelled: Vec<Labelled>,
+    labelled: Vec<LabelView>,
     /// Counts the uses of views.
     uses: u64,
     /// The members with each label.
     by_label: FxHashMap<(String, String), BTreeSet<NodeId>>,
     /// Queues that any member may take from.
-    pub(super) work: PerKind<Work>,
+    pub(super) heads: PerKind<QueueHeads>,
 }
 
 /// Which of a group's labelled views a node is in, a bit each.
 pub(super) type Views = u64;
 
 impl Group {
-    pub(super) fn new(catalogue: Arc<MethodSet>, brought_by: Principal) -> Self {
+    pub(super) fn new(method_set: Arc<MethodSet>, first_principal: Principal) -> Self {
         Self {
-            catalogue,
-            brought_by,
+            method_set,
+            first_principal,
             members: 0,
             everyone: View::default(),
             labelled: Vec::new(),
             uses: 0,
             by_label: FxHashMap::default(),
-            work: PerKind::default(),
+            heads: PerKind::default(),
         }
     }
 
     /// How its members run a method; `None` if they do not serve it.
     pub(super) fn kind_of(&self, method: MethodId) -> Option<MethodKind> {
-        self.catalogue.methods.get(&method).copied()
+        self.method_set.methods.get(&method).copied()
     }
 
     /// One of the members that serve, to name the group by.
@@ -220,7 +222,7 @@ impl Group {
     }
 
     /// Replaces what a node counted for in all its views.
-    pub(super) fn set(&mut self, member: Member, views: Views, before: &Standing, after: &Standing) {
+    pub(super) fn set(&mut self, member: Member, views: Views, before: &IndexEntry, after: &IndexEntry) {
         self.everyone.set(member, before, after);
         let mut left = views;
         while left != 0 {
@@ -240,7 +242,7 @@ impl Group {
     pub(super) fn view(&self, labels: &Labels) -> Option<&View> {
         let Some(labels) = labels else { return Some(&self.everyone) };
         let labelled = &self.labelled[self.position(labels)?];
-        (labelled.stage == ViewStage::Whole).then_some(&labelled.view)
+        (labelled.stage == ViewState::Whole).then_some(&labelled.view)
     }
 
     /// Those of the members with these labels that their view has so far, whole or not.
@@ -275,11 +277,11 @@ impl Group {
             Some(at) => at,
             None => self.begin_view(labels)?,
         };
-        let Labelled { labels, stage, after, .. } = &self.labelled[at];
+        let LabelView { labels, stage, after, .. } = &self.labelled[at];
         let fills = match stage {
-            ViewStage::Filling => true,
-            ViewStage::Clearing => false,
-            ViewStage::Whole | ViewStage::Vacant => {
+            ViewState::Filling => true,
+            ViewState::Clearing => false,
+            ViewState::Whole | ViewState::Vacant => {
                 self.labelled[at].used = self.uses;
                 return None;
             }
@@ -290,7 +292,7 @@ impl Group {
         labelled.used = self.uses;
         let is_over = members.len() < most;
         if is_over {
-            labelled.stage = if fills { ViewStage::Whole } else { ViewStage::Vacant };
+            labelled.stage = if fills { ViewState::Whole } else { ViewState::Vacant };
         }
         labelled.after = members.last().copied().or(labelled.after);
         Some(ViewStep { bit: at as u32, fills, labels, members, is_last: fills && is_over })
@@ -298,17 +300,22 @@ impl Group {
 
     /// Begins an empty view, or makes room for it, and says where. `None` while all that are there are in use.
     fn begin_view(&mut self, labels: &Arc<[(String, String)]>) -> Option<usize> {
-        let begun =
-            |stage| Labelled { labels: Arc::clone(labels), view: View::default(), used: self.uses, stage, after: None };
-        if let Some(at) = self.labelled.iter().position(|view| view.stage == ViewStage::Vacant) {
-            self.labelled[at] = begun(ViewStage::Filling);
+        let begun = |stage| LabelView {
+            labels: Arc::clone(labels),
+            view: View::default(),
+            used: self.uses,
+            stage,
+            after: None,
+        };
+        if let Some(at) = self.labelled.iter().position(|view| view.stage == ViewState::Vacant) {
+            self.labelled[at] = begun(ViewState::Filling);
             return Some(at);
         }
         if self.labelled.len() < MOST_VIEWS {
-            self.labelled.push(begun(ViewStage::Filling));
+            self.labelled.push(begun(ViewState::Filling));
             return Some(self.labelled.len() - 1);
         }
-        if let Some(at) = self.labelled.iter().position(|view| view.stage == ViewStage::Clearing) {
+        if let Some(at) = self.labelled.iter().position(|view| view.stage == ViewState::Clearing) {
             return Some(at);
         }
         let oldest = (0..MOST_VIEWS).min_by_key(|at| self.labelled[*at].used)?;
@@ -316,27 +323,27 @@ impl Group {
             return None;
         }
         let cleared = Arc::clone(&self.labelled[oldest].labels);
-        self.labelled[oldest] = Labelled { labels: cleared, ..begun(ViewStage::Clearing) };
+        self.labelled[oldest] = LabelView { labels: cleared, ..begun(ViewState::Clearing) };
         Some(oldest)
     }
 
     /// Takes a node into the view with this bit.
-    pub(super) fn add_to_view(&mut self, bit: u32, member: Member, standing: &Standing) {
+    pub(super) fn add_to_view(&mut self, bit: u32, member: Member, entry: &IndexEntry) {
         if let Some(labelled) = self.labelled.get_mut(bit as usize) {
-            labelled.view.set(member, &Standing::default(), standing);
+            labelled.view.set(member, &IndexEntry::default(), entry);
         }
     }
 
     /// All views, by their bits, for the sanity check.
     #[cfg(any(test, feature = "simulation"))]
-    pub(super) fn views(&self) -> impl Iterator<Item = (usize, &Labelled)> {
+    pub(super) fn views(&self) -> impl Iterator<Item = (usize, &LabelView)> {
         self.labelled.iter().enumerate()
     }
 }
 
-impl Labelled {
+impl LabelView {
     /// Whether it follows what its members count for.
     fn is_kept(&self) -> bool {
-        matches!(self.stage, ViewStage::Whole | ViewStage::Filling)
+        matches!(self.stage, ViewState::Whole | ViewState::Filling)
     }
 }

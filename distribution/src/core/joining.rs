@@ -1,9 +1,11 @@
 //! Whether a node may join: what it claims, held against the nodes that are here.
 
 use super::{
-    Core, Effects, Host, Time,
-    card::{MethodSet, NodeProfile},
-    chores::Chore,
+    deferred::DeferredTask,
+    effect::Effects,
+    host::{Host, Time},
+    registration::{MethodSet, NodeProfile},
+    state::Core,
 };
 use crate::{error::GoneReason, id::NodeId};
 
@@ -35,10 +37,13 @@ impl<H: Host> Core<H> {
     /// # Errors
     ///
     /// Why it may not, for now.
-    pub(crate) fn may_join(&self, (card, catalogue): (&NodeProfile, &MethodSet)) -> Result<Vec<NodeId>, JoinRefused> {
-        let displaced = self.displaced_by(card)?;
+    pub(crate) fn may_join(
+        &self,
+        (profile, method_set): (&NodeProfile, &MethodSet),
+    ) -> Result<Vec<NodeId>, JoinRefused> {
+        let displaced = self.displaced_by(profile)?;
         // A process that comes again takes its own place.
-        let comes_again = usize::from(self.is_here(card));
+        let comes_again = usize::from(self.is_here(profile));
         let most = self.settings.max_nodes;
         if self.registry.len() - comes_again - displaced.len() >= most {
             return Err(
@@ -47,16 +52,16 @@ impl<H: Host> Core<H> {
         }
         let most = self.settings.max_nodes_per_credential;
         // Those that are displaced came by others.
-        if self.registry.registered_with(&card.principal) - comes_again >= most {
+        if self.registry.nodes_with(&profile.principal) - comes_again >= most {
             return Err(format!(
                 "{most} nodes are registered by {}, which is as many as the master's `max_nodes_per_credential` allows",
-                card.principal
+                profile.principal
             )
             .into());
         }
-        if !self.registry.knows(catalogue) {
-            let own = self.registry.catalogues_with(&card.principal) + catalogue.size;
-            let all = self.registry.catalogues() + catalogue.size;
+        if !self.registry.knows(method_set) {
+            let own = self.registry.method_bytes_with(&profile.principal) + method_set.size;
+            let all = self.registry.method_bytes() + method_set.size;
             let full = [
                 ("that nodes brought by the same credential", own, CATALOGUES_LIMIT_PER_CREDENTIAL),
                 ("of all nodes", all, CATALOGUES_LIMIT),
@@ -73,12 +78,12 @@ impl<H: Host> Core<H> {
         Ok(displaced)
     }
 
-    fn displaced_by(&self, card: &NodeProfile) -> Result<Vec<NodeId>, JoinRefused> {
-        let (name, principal) = (&card.name, &card.principal);
+    fn displaced_by(&self, profile: &NodeProfile) -> Result<Vec<NodeId>, JoinRefused> {
+        let (name, principal) = (&profile.name, &profile.principal);
         // A process that comes again may have a new credential by now.
-        let itself = self.registry.registered_by(card.instance);
+        let itself = self.registry.node_of_process(profile.instance);
         let mut displaced = Vec::new();
-        for (other, nodes) in self.registry.named(name) {
+        for (other, nodes) in self.registry.nodes_named(name) {
             if other.may_share(principal, name) {
                 continue;
             }
@@ -101,13 +106,15 @@ impl<H: Host> Core<H> {
     /// Puts nodes out whose name another has by a credential that is for it: some now, and the others soon.
     pub(crate) fn on_nodes_displaced(&mut self, now: Time, nodes: Vec<NodeId>, effects: &mut Effects<H>) {
         if !nodes.is_empty() {
-            self.chores.extend(nodes.into_iter().map(|node| Chore::CutOff(node, GoneReason::Displaced)));
-            self.do_chores(now, effects);
+            for node in nodes {
+                self.deferred.push(DeferredTask::CutOff(node, GoneReason::Displaced));
+            }
+            self.run_deferred(now, effects);
         }
     }
 
-    fn is_here(&self, card: &NodeProfile) -> bool {
-        let registered = self.registry.registered_by(card.instance);
-        registered.and_then(|id| self.registry.node(id)).is_some_and(|node| node.card.principal == card.principal)
+    fn is_here(&self, profile: &NodeProfile) -> bool {
+        let registered = self.registry.node_of_process(profile.instance);
+        registered.and_then(|id| self.registry.node(id)).is_some_and(|node| node.profile.principal == profile.principal)
     }
 }

@@ -1,8 +1,14 @@
-//! Which nodes are dead: those that are silent, unless it is the master that was deaf.
+//! Which nodes are dead: those that are silent, unless the master itself was stalled.
 //!
-//! All nodes are looked at four times a heartbeat, a slice of them at a time, so that many nodes do not hold the lock.
+//! All nodes are looked at four times in a heartbeat, some at a time, so that many nodes do not hold the lock for long.
 
-use super::{Core, Effect, Effects, Host, HostLink, Time, balance::UNKNOWN_RUN_TIME, chores::Chore};
+use super::{
+    balance::expected_run_time,
+    deferred::DeferredTask,
+    effect::{Effect, Effects},
+    host::{Host, HostLink as _, Time},
+    state::Core,
+};
 use crate::{
     error::GoneReason,
     id::NodeId,
@@ -17,22 +23,6 @@ pub(crate) const GONE_AFTER: u32 = 6;
 
 /// A look at all nodes takes this part of a heartbeat to come round again.
 const ROUNDS: u32 = 4;
-
-/// What is remembered between two looks.
-#[derive(Debug, Default)]
-pub(super) struct Watch {
-    last_tick: Time,
-    /// When the next round begins.
-    next_round: Time,
-    /// Whether a round is under way, and the last node it has looked at.
-    cursor: Option<Option<NodeId>>,
-    /// Nodes of this round that keep to the protocol.
-    total: usize,
-    /// Those of them that were found silent.
-    silent: Vec<NodeId>,
-    /// Silence before this does not count: the master itself was stalled then.
-    stall_grace: Time,
-}
 
 impl<H: Host> Core<H> {
     /// Looks at how long some nodes have been silent, and whether they get on with what they have.
@@ -78,7 +68,7 @@ impl<H: Host> Core<H> {
     fn look_at(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node_mut(id) else { return };
         if let Some(violation) = node.link.violation(self.liveness.stall_grace) {
-            self.chores.push_back(Chore::CutOff(id, GoneReason::Violation(violation.into())));
+            self.deferred.push(DeferredTask::CutOff(id, GoneReason::Violation(violation.into())));
             return;
         }
         self.liveness.total += 1;
@@ -92,10 +82,10 @@ impl<H: Host> Core<H> {
         }
         let Some(node) = self.registry.node_mut(id) else { return };
         let is_heard = node.state == NodeState::Alive && silent_for < self.settings.heartbeat * SUSPECT_AFTER;
-        let takes = |method| self.run_times.get(&method).copied().unwrap_or(UNKNOWN_RUN_TIME);
-        if is_heard && node.window.look(now, self.settings.heartbeat, node.counts, &node.card, takes) {
+        let run_time = |method| expected_run_time(&self.run_times, method);
+        if is_heard && node.window.on_look(now, self.settings.heartbeat, node.counts, run_time) {
             self.registry.reindex(id);
-            self.chores.push_back(Chore::Feed(id));
+            self.deferred.push(DeferredTask::Feed(id));
         }
         let Some(node) = self.registry.node(id) else { return };
         if silent_for >= self.settings.heartbeat * SUSPECT_AFTER {
@@ -107,7 +97,7 @@ impl<H: Host> Core<H> {
         } else if node.state == NodeState::Suspect {
             effects.push(Effect::Publish(NodeEvent::Recovered { node: node.identity.clone() }));
             self.registry.set_state(id, NodeState::Alive);
-            self.chores.push_back(Chore::Feed(id));
+            self.deferred.push(DeferredTask::Feed(id));
         }
     }
 
@@ -122,14 +112,8 @@ impl<H: Host> Core<H> {
             let Some(node) = self.registry.node(id) else { continue };
             let silent_for = now.saturating_sub(node.link.heard().max(node.joined).max(self.liveness.stall_grace));
             if silent_for >= window {
-                self.chores.push_back(Chore::CutOff(id, GoneReason::Silent(silent_for)));
+                self.deferred.push(DeferredTask::CutOff(id, GoneReason::Silent(silent_for)));
             }
         }
-    }
-
-    pub(super) fn cut_off(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) {
-        let Some(node) = self.registry.node(id) else { return };
-        effects.push(Effect::Disconnect { link: node.link.clone(), reason: reason.clone() });
-        self.on_node_gone(now, id, reason, effects);
     }
 }

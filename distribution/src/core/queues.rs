@@ -1,9 +1,8 @@
-//! Calls that wait.
+//! The calls that wait.
 //!
-//! Calls that wait for the same lie in one queue, in the order they were made: the same method, and either any node (with
-//! some labels, but for some nodes) or one node. So a node that gets free can take the first call of a queue or none of
-//! it, and never looks at the others. Nodes, and groups of nodes, keep the heads of the queues they may take from in a
-//! [`Work`] each.
+//! Calls that wait for the same thing are in one queue, in the order they were made: those of one method, for either any node
+//! (with certain labels, except certain nodes) or one node. A node with a free slot takes the first call of a queue or none
+//! of it, and never looks at the others. It finds the first calls in its [`QueueHeads`](super::queue_heads::QueueHeads).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,37 +11,25 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::{Labels, Time, avoid::Avoid, avoiding::Avoiding, expiry::Why};
+use super::{
+    avoidance::AvoidedNodes,
+    queue_heads::{HeadChange, Place, TakenBy},
+    queue_ids::{QueueId, Seq, ServiceId},
+    unserved::Unserved,
+};
 use crate::{
     id::{CallId, NodeId},
-    service::method::{Method, MethodId},
+    service::{
+        caller::Labels,
+        method::{Method, MethodId},
+    },
 };
-
-/// A place in the queues: calls are taken in this order.
-pub(super) type Seq = u64;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct QueueId(u64);
-
-impl QueueId {
-    /// The id of no queue.
-    pub(super) const NONE: Self = Self(u64::MAX);
-    pub(super) const FIRST: Self = Self(0);
-
-    pub(super) fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
-    }
-}
-
-/// A service, for taking turns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct ServiceId(u32);
 
 /// What the calls of a queue wait for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scope {
     /// Any node that has the labels and is not avoided.
-    Any { labels: Labels, avoid: Avoid },
+    Any { labels: Labels, avoid: AvoidedNodes },
     /// This node: asked for by name if it is `exact`, else chosen by the affinity of the calls.
     Node { node: NodeId, exact: bool },
 }
@@ -63,141 +50,27 @@ pub(super) struct Queue {
     pub(super) closed: Option<Arc<str>>,
 }
 
-/// Since when a queue has no node, and which calls have come since.
-#[derive(Debug)]
-pub(super) struct Unserved {
-    pub(super) since: Time,
-    /// Calls made since have this place or one behind it.
-    pub(super) made_since: Seq,
-    /// Of those made before, these and the ones behind are still to be looked at.
-    pub(super) first: Seq,
-    /// Calls that were queued later than that, in the order of time. Some may have gone. No array, which would be copied
-    /// as it grows.
-    pub(super) later: BTreeSet<(Time, Seq)>,
-    /// What the calls are told, once the first of them was.
-    pub(super) why: Option<Arc<Why>>,
-}
+impl Queue {
+    pub(super) fn head(&self) -> Option<Seq> {
+        self.calls.first_key_value().map(|(seq, _)| *seq)
+    }
 
-/// How the head of a queue has changed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct HeadChange {
-    pub(super) before: Option<Seq>,
-    pub(super) after: Option<Seq>,
-}
-
-/// Labels with their values.
-type LabelSet = Arc<[(String, String)]>;
-
-/// Queues by all their labels.
-type ByLabels = FxHashMap<LabelSet, Heads>;
-
-/// Queues by service.
-type Heads = Vec<(ServiceId, Lines)>;
-
-/// Queues of one service, the one with the oldest call first.
-#[derive(Debug, Default)]
-pub(super) struct Lines {
-    /// Those that avoid nobody.
-    pub(super) open: BTreeSet<(Seq, QueueId)>,
-    pub(super) avoiding: BTreeMap<MethodId, Avoiding>,
-}
-
-/// The heads of the queues that a node, or each node of a group, may take calls of one kind from.
-#[derive(Debug, Default)]
-pub(super) struct Work {
-    /// Queues without labels, by service; few services have calls that wait.
-    plain: Heads,
-    /// Those with labels, by the first of them and then by all: a node looks at those of its own labels only.
-    labelled: FxHashMap<String, FxHashMap<String, ByLabels>>,
-}
-
-impl Work {
-    pub(super) fn change(&mut self, place: &Place, queue: QueueId, change: HeadChange) {
-        let Some((labels, (key, value))) = place.labels() else {
-            return change_heads(&mut self.plain, place, queue, change);
+    /// Where nodes look for its head.
+    pub(super) fn place(&self) -> Place {
+        let (taken_by, labels, avoid) = match &self.scope {
+            _ if self.closed.is_some() => (TakenBy::Nobody, None, None),
+            Scope::Node { node, .. } => (TakenBy::Node(*node), None, None),
+            Scope::Any { labels, avoid } => (TakenBy::Groups, labels.clone(), avoid.clone()),
         };
-        let values = self.labelled.entry(key.clone()).or_default();
-        let sets = values.entry(value.clone()).or_default();
-        let heads = sets.entry(Arc::clone(labels)).or_default();
-        change_heads(heads, place, queue, change);
-        if heads.is_empty() {
-            sets.remove(labels);
-            if sets.is_empty() {
-                values.remove(value);
-                if values.is_empty() {
-                    self.labelled.remove(key);
-                }
-            }
+        Place { method: self.method.id(), service: self.service, labels, avoid, lapsed: self.lapsed, taken_by }
+    }
+
+    /// The nodes that its calls are not for.
+    pub(super) fn avoided(&self) -> &[NodeId] {
+        match &self.scope {
+            Scope::Any { avoid: Some(avoid), .. } if !self.lapsed => avoid,
+            Scope::Any { .. } | Scope::Node { .. } => &[],
         }
-    }
-
-    /// For each service, and each set of labels, the queues that a node with these labels may take from.
-    pub(super) fn for_labels<'a>(
-        &'a self,
-        labels: &'a BTreeMap<String, String>,
-    ) -> impl Iterator<Item = (ServiceId, &'a Lines)> {
-        let own = labels.iter().filter(|_| !self.labelled.is_empty());
-        let sets = own.filter_map(|(key, value)| self.labelled.get(key)?.get(value)).flatten();
-        let has = |(key, value): &(String, String)| labels.get(key) == Some(value);
-        let labelled = sets.filter(move |(set, _)| set.iter().all(has)).flat_map(|(_, heads)| heads);
-        self.plain.iter().chain(labelled).map(|(service, lines)| (*service, lines))
-    }
-
-    /// The queues that lose a node with these labels.
-    pub(super) fn queues_for_labels<'a>(
-        &'a self,
-        labels: &'a BTreeMap<String, String>,
-    ) -> impl Iterator<Item = QueueId> + 'a {
-        self.for_labels(labels).flat_map(|(_, lines)| lines.iter()).map(|(_, queue)| queue)
-    }
-
-    /// All queues.
-    pub(super) fn queues(&self) -> impl Iterator<Item = QueueId> {
-        let labelled = self.labelled.values().flat_map(FxHashMap::values).flat_map(FxHashMap::values).flatten();
-        self.plain.iter().chain(labelled).flat_map(|(_, lines)| lines.iter()).map(|(_, queue)| queue)
-    }
-}
-
-impl Lines {
-    /// All heads.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Seq, QueueId)> {
-        self.open.iter().copied().chain(self.avoiding.values().flat_map(Avoiding::iter))
-    }
-
-    fn change(&mut self, place: &Place, queue: QueueId, change: HeadChange) {
-        let avoided = place.avoided();
-        if avoided.is_empty() {
-            if let Some(before) = change.before {
-                self.open.remove(&(before, queue));
-            }
-            if let Some(after) = change.after {
-                self.open.insert((after, queue));
-            }
-            return;
-        }
-        let avoiding = self.avoiding.entry(place.method).or_default();
-        if let Some(before) = change.before {
-            avoiding.remove((before, queue), avoided);
-        }
-        if let Some(after) = change.after {
-            avoiding.insert((after, queue), avoided);
-        }
-        if avoiding.is_empty() {
-            self.avoiding.remove(&place.method);
-        }
-    }
-}
-
-fn change_heads(services: &mut Heads, place: &Place, queue: QueueId, change: HeadChange) {
-    let known = services.iter().position(|(id, _)| *id == place.service);
-    let at = known.unwrap_or_else(|| {
-        services.push((place.service, Lines::default()));
-        services.len() - 1
-    });
-    let lines = &mut services[at].1;
-    lines.change(place, queue, change);
-    if lines.open.is_empty() && lines.avoiding.is_empty() {
-        services.swap_remove(at);
     }
 }
 
@@ -372,64 +245,6 @@ impl Queues {
         // Another may have taken its place since it was closed.
         if self.by_scope.get(&key) == Some(&id) {
             self.by_scope.remove(&key);
-        }
-    }
-}
-
-/// Where the head of a queue is listed.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) method: MethodId,
-    pub(super) service: ServiceId,
-    labels: Labels,
-    avoid: Avoid,
-    lapsed: bool,
-    pub(super) taken_by: TakenBy,
-}
-
-impl Place {
-    /// The labels, and the first of them.
-    fn labels(&self) -> Option<(&LabelSet, &(String, String))> {
-        let labels = self.labels.as_ref()?;
-        Some((labels, labels.first()?))
-    }
-
-    /// The nodes that its calls are not for.
-    fn avoided(&self) -> &[NodeId] {
-        self.avoid.as_deref().filter(|_| !self.lapsed).unwrap_or_default()
-    }
-}
-
-/// In whose [`Work`] a queue is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TakenBy {
-    /// In that of each group that serves the method.
-    Groups,
-    Node(NodeId),
-    /// In none: it is closed.
-    Nobody,
-}
-
-impl Queue {
-    pub(super) fn head(&self) -> Option<Seq> {
-        self.calls.first_key_value().map(|(seq, _)| *seq)
-    }
-
-    /// Where nodes look for its head.
-    pub(super) fn place(&self) -> Place {
-        let (taken_by, labels, avoid) = match &self.scope {
-            _ if self.closed.is_some() => (TakenBy::Nobody, None, None),
-            Scope::Node { node, .. } => (TakenBy::Node(*node), None, None),
-            Scope::Any { labels, avoid } => (TakenBy::Groups, labels.clone(), avoid.clone()),
-        };
-        Place { method: self.method.id(), service: self.service, labels, avoid, lapsed: self.lapsed, taken_by }
-    }
-
-    /// The nodes that its calls are not for.
-    pub(super) fn avoided(&self) -> &[NodeId] {
-        match &self.scope {
-            Scope::Any { avoid: Some(avoid), .. } if !self.lapsed => avoid,
-            Scope::Any { .. } | Scope::Node { .. } => &[],
         }
     }
 }

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-use super::mix;
-use crate::id::NodeId;
+use crate::{hash::mix, id::NodeId};
 
 #[derive(Debug, Default)]
 pub(super) struct Ready {

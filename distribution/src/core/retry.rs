@@ -8,9 +8,11 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::{
-    Core, Effect, Effects, Host, HostCall as _, Time, Timer,
-    avoid::But,
-    call::{CallEntry, Stage, last_failure, shutdown_error},
+    avoidance::Except,
+    call::{CallEntry, CallLocation, last_failure, shutdown_error},
+    effect::{Effect, Effects},
+    host::{Host, HostCall as _, Time},
+    state::{Core, Timer},
 };
 use crate::{
     error::{CallError, Cause, FailedAttempt, GoneReason},
@@ -94,7 +96,7 @@ impl<H: Host> Core<H> {
         let losses = Losses::of(call);
         let counts_once = losses.sources.len() < losses.all
             && losses.all < LOSSES
-            && self.registry.serves(call.method.id(), &call.demand.labels, But::Sources(&losses.sources));
+            && self.registry.serves(call.method.id(), &call.demand.labels, Except::Sources(&losses.sources));
         let (repeated, deaths) = match counts_once {
             true => (losses.all - losses.sources.len(), losses.sources_of_deaths),
             false => (0, losses.deaths),
@@ -161,7 +163,7 @@ impl<H: Host> Core<H> {
         let wait = FIRST_WAIT.saturating_mul(1 << times.saturating_sub(1).min(10)).min(LONGEST_WAIT);
         let until = now + wait.mul_f64(self.rng.random_range(0.8..1.2));
         if let Some(call) = self.calls.get_mut(&id) {
-            call.stage = Stage::BackingOff(until);
+            call.location = CallLocation::BackingOff(until);
             self.backing_off += 1;
             self.timers.insert((until, Timer::Retry(id)));
         }

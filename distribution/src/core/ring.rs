@@ -11,8 +11,7 @@
 
 use std::collections::BTreeSet;
 
-use super::mix;
-use crate::id::NodeId;
+use crate::{hash::mix, id::NodeId};
 
 /// How often each key is hashed.
 const PROBES: u64 = 21;

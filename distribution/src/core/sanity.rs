@@ -3,19 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Core, Host, Labels, Registry, Timer,
-    avoid::Avoid,
-    balance::Need,
-    call::{CallEntry, Stage},
-    chores::Chore,
-    group::{Group, GroupId, Labelled, Standing, View, ViewStage},
+    avoidance::AvoidedNodes,
+    call::{CallEntry, CallLocation},
+    group::{Group, GroupId, IndexEntry, LabelView, View, ViewState},
+    host::Host,
+    node::{CallCost, Node},
     per_kind::{KINDS, PerKind},
-    queues::{Amount, Queue, QueueId, Scope},
-    registry::{Backlog, Node},
+    queue_heads::QueueHeads,
+    queue_ids::QueueId,
+    queues::{Amount, Queue, Scope},
+    registry::Registry,
+    state::{Core, Timer},
 };
-#[cfg(test)]
-use crate::service::method::MethodId;
-use crate::{id::NodeId, service::method::MethodKind, view::NodeState};
+use crate::{
+    id::NodeId,
+    service::{caller::Labels, method::MethodKind},
+    view::NodeState,
+};
 
 type Checked = Result<(), String>;
 
@@ -37,26 +41,20 @@ impl<H: Host> Core<H> {
             let (Timer::Deadline(id) | Timer::Retry(id)) = timer else { continue };
             must(self.calls.contains(id), || format!("a timer ({timer:?} at {at:?}) is for a call that has ended"))?;
         }
-        for id in &self.registry.resting {
-            let is_due = self.timers.iter().any(|(_, timer)| *timer == Timer::Rest(*id));
+        for id in &self.registry.ejected {
+            let is_due = self.timers.iter().any(|(_, timer)| *timer == Timer::EndEjection(*id));
             must(is_due, || format!("{id} rests and no timer ends that"))?;
         }
         Ok(())
-    }
-
-    /// Whether each group that serves the method has a whole view of these labels.
-    #[cfg(test)]
-    pub(super) fn has_view(&self, method: MethodId, labels: &super::Labels) -> bool {
-        self.registry.has_views(method, labels)
     }
 
     fn check_calls(&self) -> Checked {
         let mut limited = Amount::default();
         let (mut waiting, mut backing_off) = (0, 0);
         for (id, call) in self.calls.iter() {
-            match call.stage {
-                Stage::Between => return Err(format!("call {id} is nowhere")),
-                Stage::Queued(queue) => {
+            match call.location {
+                CallLocation::Unplaced => return Err(format!("call {id} is nowhere")),
+                CallLocation::Queued(queue) => {
                     waiting += 1;
                     if !call.demand.exempt_from_limits {
                         limited.calls += 1;
@@ -68,13 +66,13 @@ impl<H: Host> Core<H> {
                         format!("call {id} ({}) waits while {node} has a free slot", call.method.name())
                     })?;
                 }
-                Stage::BackingOff(until) => {
+                CallLocation::BackingOff(until) => {
                     backing_off += 1;
                     must(self.timers.contains(&(until, Timer::Retry(*id))), || {
                         format!("call {id} backs off and no timer ends that")
                     })?;
                 }
-                Stage::InFlight(node) => {
+                CallLocation::InFlight(node) => {
                     let is_booked = match self.registry.node(node) {
                         Some(node) => node.in_flight.contains_key(&(*id, call.attempt)),
                         None => self.departed.contains_key(&node),
@@ -108,7 +106,7 @@ impl<H: Host> Core<H> {
                 "the list of queues that no node serves is wrong".to_owned()
             })?;
             if queue.closed.is_some() {
-                must(self.has_chores(), || "nothing moves the calls out of a closed queue".to_owned())?;
+                must(!self.deferred.is_empty(), || "nothing moves the calls out of a closed queue".to_owned())?;
                 continue;
             }
             if let Scope::Any { labels, avoid } = &queue.scope {
@@ -125,15 +123,14 @@ impl<H: Host> Core<H> {
                     "the list of queues for which it does not count what they avoid is wrong".to_owned()
                 })?;
                 let lapses = self.count_lapses(queue, labels, avoid);
-                must(self.has_chores() || queue.lapsed == lapses, || {
+                must(!self.deferred.is_empty() || queue.lapsed == lapses, || {
                     format!("a queue that avoids {avoid:?} is wrong about whether there are others")
                 })?;
             }
             self.registry.check_head(id, queue)?;
         }
-        for views in &self.filling {
-            let is_chore = |chore: &Chore| matches!(chore, Chore::FillViews(filled) if filled == views);
-            must(self.view_chores.iter().any(is_chore), || "nothing fills a view".to_owned())?;
+        for views in &self.deferred.filling {
+            must(self.deferred.has_task_for(views), || "nothing fills a view".to_owned())?;
         }
         must(listed == self.queues.waiting, || format!("{listed} are in queues, {} wait", self.queues.waiting))?;
         let heads = self.registry.listed_heads();
@@ -142,7 +139,7 @@ impl<H: Host> Core<H> {
     }
 
     /// Whether there are no nodes but those that calls avoid, by a look at all of them.
-    fn count_lapses(&self, queue: &Queue, labels: &Labels, avoid: &Avoid) -> bool {
+    fn count_lapses(&self, queue: &Queue, labels: &Labels, avoid: &AvoidedNodes) -> bool {
         let Some(avoid) = avoid else { return false };
         let mut serving =
             self.registry.nodes().filter(|node| self.registry.is_serving(node, queue.method.id(), labels));
@@ -152,20 +149,20 @@ impl<H: Host> Core<H> {
     /// That no node could take the queued call; else the name of one that could.
     fn waits_for_good_reason(&self, call: &CallEntry<H>, queue: &Queue) -> Checked {
         // What is left of an event may still place it.
-        if self.has_chores() || queue.closed.is_some() {
+        if !self.deferred.is_empty() || queue.closed.is_some() {
             return Ok(());
         }
         for node in self.registry.nodes() {
             let Some(kind) = self.registry.kind_on(node.identity.id, call.method.id()) else { continue };
             let is_for_it = match &queue.scope {
                 Scope::Node { node: target, exact } => {
-                    *target == node.identity.id && (*exact || node.takes_any(kind, Need::NOTHING))
+                    *target == node.identity.id && (*exact || node.takes_any(kind, CallCost::ZERO))
                 }
                 Scope::Any { labels, .. } => {
                     self.registry.is_serving(node, call.method.id(), labels)
                         && !queue.avoided().contains(&node.identity.id)
-                        && (node.takes_any(kind, Need::NOTHING)
-                            || node.health.rests() && self.registry.all_rest(call.method.id(), labels))
+                        && (node.takes_any(kind, CallCost::ZERO)
+                            || node.health.is_ejected() && self.registry.all_ejected(call.method.id(), labels))
                 }
             };
             if is_for_it && node.state == NodeState::Alive && node.has_free_slot(kind) {
@@ -173,36 +170,6 @@ impl<H: Host> Core<H> {
             }
         }
         Ok(())
-    }
-
-    /// Where the calls are that have not ended.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn describe_unfinished(&self) -> String {
-        let describe = |(id, call): (&crate::id::CallId, &CallEntry<H>)| {
-            let scope = match call.stage {
-                Stage::Queued(queue) => self.queues.get(queue).map(|queue| (&queue.scope, &queue.unserved)),
-                _ => None,
-            };
-            format!(
-                "{id} {} {:?} {scope:?} after {:?}; chores {:?}",
-                call.method.name(),
-                call.stage,
-                call.failed_attempts,
-                self.chores
-            )
-        };
-        let nodes = self.registry.nodes().map(|node| {
-            let Node { identity, state, health, busy, counts, .. } = node;
-            format!("{identity}: {state:?} {health:?} {busy} busy, {counts:?}")
-        });
-        self.calls.iter().take(8).map(describe).chain(nodes).collect::<Vec<_>>().join("; ")
-    }
-
-    /// Whether any call has a deadline that has passed; to be asked after a tick.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn overdue(&self, now: super::Time) -> Option<String> {
-        let late = self.calls.iter().find(|(_, call)| call.deadline().is_some_and(|deadline| deadline <= now));
-        late.map(|(id, _)| format!("call {id} has outlived its deadline"))
     }
 }
 
@@ -223,7 +190,7 @@ impl<H: Host> Registry<H> {
         for (id, members) in groups {
             let group = self.group(id).ok_or_else(|| "a node is in a group that is not there".to_owned())?;
             check_group(group, &members)?;
-            for method in group.catalogue.methods.keys() {
+            for method in group.method_set.methods.keys() {
                 let listed = self.providers(*method).iter().filter(|provider| **provider == id).count();
                 must(listed == 1, || format!("a group is listed {listed} times for a method that it serves"))?;
             }
@@ -238,7 +205,7 @@ impl<H: Host> Registry<H> {
             Scope::Any { labels: Some(labels), .. } => labels.iter().cloned().collect(),
             _ => BTreeMap::new(),
         };
-        let is_in = |work: &super::queues::Work| {
+        let is_in = |work: &QueueHeads| {
             work.for_labels(&labels).any(|(service, lines)| {
                 service == queue.service && lines.iter().any(|(seq, queue)| (Some(seq), queue) == head)
             })
@@ -249,12 +216,12 @@ impl<H: Host> Registry<H> {
                 for group in self.providers(method).iter().filter_map(|id| self.group(*id)) {
                     let kind =
                         group.kind_of(method).ok_or_else(|| "a group is listed for a method in vain".to_owned())?;
-                    must(is_in(&group.work[kind]), || "a group does not know the head of a queue".to_owned())?;
+                    must(is_in(&group.heads[kind]), || "a group does not know the head of a queue".to_owned())?;
                 }
             }
             Scope::Node { node, .. } => {
                 let kind = self.kind_on(*node, method).ok_or_else(|| "calls wait for a node in vain".to_owned())?;
-                let is_known = self.node(*node).is_some_and(|node| is_in(&node.work[kind]));
+                let is_known = self.node(*node).is_some_and(|node| is_in(&node.heads[kind]));
                 must(is_known, || "a node does not know the head of its queue".to_owned())?;
             }
         }
@@ -262,8 +229,8 @@ impl<H: Host> Registry<H> {
     }
 
     fn listed_heads(&self) -> BTreeSet<QueueId> {
-        let groups = self.groups().map(|group| &group.work);
-        let works = groups.chain(self.nodes().map(|node| &node.work));
+        let groups = self.groups().map(|group| &group.heads);
+        let works = groups.chain(self.nodes().map(|node| &node.heads));
         works.flat_map(|work| KINDS.into_iter().flat_map(move |kind| work[kind].queues())).collect()
     }
 }
@@ -272,36 +239,20 @@ impl<H: Host> Registry<H> {
 fn check_node<H: Host>(node: &Node<H>) -> Result<usize, String> {
     let name = &node.identity;
     let mut counts = PerKind::<u32>::default();
-    let mut backlog = Backlog::default();
-    for booking in node.in_flight.values() {
-        counts[booking.kind] += 1;
-        if booking.kind == MethodKind::Compute {
-            backlog.time += booking.need.time;
-            backlog.bytes += booking.need.bytes;
+    let mut backlog = CallCost::default();
+    for attempt in node.in_flight.values() {
+        counts[attempt.kind] += 1;
+        if attempt.kind == MethodKind::Compute {
+            backlog += attempt.cost;
         }
     }
-    let calls = node.in_flight.values().map(|booking| booking.count as usize).sum();
+    let calls = node.in_flight.values().map(|attempt| attempt.count as usize).sum();
     must(counts == node.counts, || format!("{name}: {:?} in the books, {counts:?} counted", node.counts))?;
     must(backlog == node.backlog, || format!("{name}: {:?} in the books, {backlog:?} counted", node.backlog))?;
     must(calls == node.calls, || format!("{name}: {} calls in the books, {calls} counted", node.calls))?;
-    // The load by its definition, and not by the function that fills the index.
-    for kind in KINDS {
-        let taken = counts[kind] + if kind == MethodKind::Compute { node.busy } else { 0 };
-        let load = u64::from(taken) * (1 << 32) / u64::from(node.limit(kind));
-        let stored = node.standing.load[kind];
-        must(stored.is_none_or(|stored| stored == load), || {
-            format!("{name} lies at load {stored:?} in the index, and {load} is counted for {kind:?}")
-        })?;
-        let free = node.limit(kind).saturating_sub(taken).min(node.window.left(kind, counts[kind]));
-        let expected = if node.state == NodeState::Alive { free } else { 0 };
-        must(node.standing.free[kind] == expected, || format!("{name} is wrong about its free slots"))?;
-        must(stored.is_some() == node.takes_any(kind, Need::NOTHING), || {
-            format!("{name}: the index is wrong about whether it takes {kind:?} calls")
-        })?;
-    }
+    node.check_index_entry()?;
     let is_serving = node.state != NodeState::Draining;
-    must(node.standing.serving == is_serving, || format!("{name} is wrong about whether it serves"))?;
-    let waits = KINDS.into_iter().any(|kind| node.work[kind].queues().next().is_some());
+    let waits = KINDS.into_iter().any(|kind| node.heads[kind].queues().next().is_some());
     must(is_serving || !waits, || format!("{name} is leaving, and calls wait for it"))?;
     Ok(calls)
 }
@@ -309,17 +260,19 @@ fn check_node<H: Host>(node: &Node<H>) -> Result<usize, String> {
 fn check_group<H: Host>(group: &Group, members: &[&Node<H>]) -> Checked {
     must(group.members == members.len(), || "a group is wrong about how many members it has".to_owned())?;
     check_view(&group.everyone, members)?;
-    for (bit, Labelled { labels, stage, view, .. }) in group.views() {
-        let labelled = members.iter().filter(|node| node.card.has_labels(labels)).count();
+    for (bit, LabelView { labels, stage, view, .. }) in group.views() {
+        let labelled = members.iter().filter(|node| node.profile.has_labels(labels)).count();
         let listed: Vec<&Node<H>> = members.iter().filter(|node| node.views & (1 << bit) != 0).copied().collect();
-        must(listed.iter().all(|node| node.card.has_labels(labels)), || format!("a node has no label of {labels:?}"))?;
+        must(listed.iter().all(|node| node.profile.has_labels(labels)), || {
+            format!("a node has no label of {labels:?}")
+        })?;
         let is_right = match stage {
-            ViewStage::Whole => listed.len() == labelled,
-            ViewStage::Filling | ViewStage::Clearing => true,
-            ViewStage::Vacant => listed.is_empty(),
+            ViewState::Whole => listed.len() == labelled,
+            ViewState::Filling | ViewState::Clearing => true,
+            ViewState::Vacant => listed.is_empty(),
         };
         must(is_right, || format!("{} nodes are in the view of {labels:?}, which is {stage:?}", listed.len()))?;
-        if *stage != ViewStage::Clearing {
+        if *stage != ViewState::Clearing {
             check_view(view, &listed)?;
         }
     }
@@ -327,26 +280,29 @@ fn check_group<H: Host>(group: &Group, members: &[&Node<H>]) -> Checked {
 }
 
 fn check_view<H: Host>(view: &View, members: &[&Node<H>]) -> Checked {
-    let standings = members.iter().map(|node| &node.standing);
-    let serving = standings.clone().filter(|standing| standing.serving).count();
-    let resting = standings.clone().filter(|standing| standing.rests).count();
-    must(view.resting == resting, || format!("{} rest in the books, {resting} counted", view.resting))?;
+    let entries = members.iter().map(|node| &node.index_entry);
+    let serving = entries.clone().filter(|entry| entry.serving).count();
+    let resting = entries.clone().filter(|entry| entry.ejected).count();
+    must(view.ejected == resting, || format!("{} rest in the books, {resting} counted", view.ejected))?;
     let mut sources = BTreeMap::<_, usize>::new();
-    members.iter().filter(|node| node.standing.serving).for_each(|node| *sources.entry(node.source).or_default() += 1);
+    members
+        .iter()
+        .filter(|node| node.index_entry.serving)
+        .for_each(|node| *sources.entry(node.source).or_default() += 1);
     must(view.sources.clone().into_iter().collect::<BTreeMap<_, _>>() == sources, || {
         "a view is wrong about the sources of its nodes".to_owned()
     })?;
     must(view.serving == serving, || format!("{} serve in the books, {serving} counted", view.serving))?;
     for kind in KINDS {
-        let sum = |part: fn(&Standing) -> PerKind<u32>| -> u64 {
-            standings.clone().map(|standing| u64::from(part(standing)[kind])).sum()
+        let sum = |part: fn(&IndexEntry) -> PerKind<u32>| -> u64 {
+            entries.clone().map(|entry| u64::from(part(entry)[kind])).sum()
         };
-        must(view.limit[kind] == sum(|standing| standing.limit), || "a view is wrong about its slots".to_owned())?;
-        must(view.free[kind] == sum(|standing| standing.free), || "a view is wrong about its free slots".to_owned())?;
+        must(view.limit[kind] == sum(|entry| entry.limit), || "a view is wrong about its slots".to_owned())?;
+        must(view.free[kind] == sum(|entry| entry.free), || "a view is wrong about its free slots".to_owned())?;
         view.ready[kind].check()?;
         let listed: BTreeSet<(u64, NodeId)> = view.ready[kind].iter(0).collect();
         let expected: BTreeSet<(u64, NodeId)> =
-            members.iter().filter_map(|node| Some((node.standing.load[kind]?, node.identity.id))).collect();
+            members.iter().filter_map(|node| Some((node.index_entry.load[kind]?, node.identity.id))).collect();
         must(listed == expected, || format!("the index of {kind:?} nodes is {listed:?} and not {expected:?}"))?;
     }
     Ok(())

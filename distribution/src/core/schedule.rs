@@ -1,97 +1,35 @@
 //! Which call goes to which node, and which waits.
 //!
-//! A call goes to the least loaded node that serves its method and can take it. If none can, it waits in a queue (see
-//! [`super::queues`]), and a node that gets free takes from the queues it serves: from the service that was served longest
-//! ago, the oldest call first. Calls that are for one node only take part in that order like all others.
+//! A call goes to the node that [`balance`](super::balance) chooses. If no node can take it, it waits in a queue (see
+//! [`queues`](super::queues)). A node with a free slot takes from the queues that it serves: from the service that was
+//! served longest ago, the oldest call first. Calls for one node only take part in that order like all others.
 
 use super::{
-    Core, Effect, Effects, Host, HostCall as _, Labels, Time, Timer,
-    avoid::{Avoid, But, avoid},
-    balance::{Need, Search, UNKNOWN_RUN_TIME},
-    call::{CallEntry, Demand, Stage, shutdown_error},
-    chores::Chore,
+    avoidance::Except,
+    call::{CallEntry, CallLocation, shutdown_error},
+    deferred::DeferredTask,
+    effect::{Effect, Effects},
+    host::{Host, HostCall as _, Time},
+    node::{CallCost, InFlightAttempt, Node},
     per_kind::{KINDS, PerKind},
-    queues::{HeadChange, Queue, QueueId, Scope, Seq},
-    registry::{Booking, Node},
+    queue_heads::QueueHeads,
+    queue_ids::{QueueId, Seq},
+    queues::Scope,
+    state::Core,
 };
 use crate::{
-    error::{CallError, Cause, FailedAttempt, QueueUnit},
+    error::{CallError, QueueUnit},
     id::{CallId, NodeId},
-    security::Source,
-    service::method::{Method, MethodId, MethodKind},
+    service::method::MethodKind,
     view::NodeState,
 };
 
-/// A new run time counts this much (one part in) towards the mean.
-const MEAN_OVER: u32 = 8;
-
 impl<H: Host> Core<H> {
-    /// Takes a call and says by which number it is known; a batch has as many numbers as calls, from that
-    /// one. `failed_attempts` are what has befallen it as part of a batch.
-    pub(crate) fn on_call_submitted(
-        &mut self,
-        now: Time,
-        handle: H::Call,
-        method: &'static Method,
-        demand: Demand,
-        failed_attempts: Vec<FailedAttempt>,
-        effects: &mut Effects<H>,
-    ) -> CallId {
-        let id = CallId(self.next_call);
-        self.next_call = self.next_call.wrapping_add(demand.count.into());
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        let hedged_on = demand.hedge_of.and_then(|twin| match self.calls.get(&twin)?.stage {
-            Stage::InFlight(node) => Some(node),
-            _ => None,
-        });
-        let call = CallEntry {
-            handle,
-            method,
-            service: self.queues.service(method.name().service),
-            demand,
-            submitted: now,
-            queued: now,
-            seq,
-            stage: Stage::Between,
-            hedged_on,
-            kept: None,
-            granted: 0,
-            attempt: failed_attempts.last().map_or(0, |failed_attempt| failed_attempt.attempt),
-            sent: failed_attempts
-                .iter()
-                .map(|failed_attempt| u32::from(!matches!(failed_attempt.cause, Cause::Refused(_))))
-                .sum(),
-            in_batch: failed_attempts.len(),
-            failed_attempts,
-            returned: 0,
-        };
-        if let Some(deadline) = call.deadline() {
-            self.timers.insert((deadline, Timer::Deadline(id)));
-        }
-        self.called.entry(method.id()).or_insert(method);
-        let was_sent = call.may_have_run();
-        self.calls.insert(id, call);
-        if self.shutting_down {
-            self.end_with(id, effects, shutdown_error);
-        } else if was_sent {
-            // It was lost, or panicked, as part of a batch. Its own first repetition need not wait: the batch is not
-            // repeated, so it comes once.
-            if self.may_repeat(id, effects) {
-                self.enqueue_or_place(now, id, effects);
-            }
-        } else {
-            self.enqueue_or_place(now, id, effects);
-            self.refuse_if_full(id, effects);
-        }
-        id
-    }
-
     /// Finds a call that is in no queue its place: a node, a queue, or its end.
     pub(super) fn enqueue_or_place(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.queued = now;
-        call.stage = Stage::Between;
+        call.location = CallLocation::Unplaced;
         let method = call.method.id();
         if let Some(labels) = call.demand.labels.clone().filter(|_| call.demand.node.is_none()) {
             self.prepare_views(method, &labels);
@@ -110,7 +48,7 @@ impl<H: Host> Core<H> {
                 }
                 let queue = self.push(now, id, Scope::Any { labels: labels.clone(), avoid });
                 // Whether a view that is being filled has nodes is known once it is whole.
-                if !self.is_filling(method, &labels) && !self.registry.serves(method, &labels, But::NOTHING) {
+                if !self.is_filling(method, &labels) && !self.registry.serves(method, &labels, Except::NONE) {
                     self.mark_unserved(now, queue);
                     if self.settings.no_node_timeout.is_zero() {
                         return self.fail_unserved(now, id, effects);
@@ -151,7 +89,7 @@ impl<H: Host> Core<H> {
             Scope::Node { .. } => false,
         };
         let (queue, place, change) = self.queues.push(method, service, scope, waiting, lapses);
-        call.stage = Stage::Queued(queue);
+        call.location = CallLocation::Queued(queue);
         if let Some(unserved) = self.queues.get_mut(queue).and_then(|queue| queue.unserved.as_mut()) {
             unserved.later.insert((now, waiting.seq));
         }
@@ -164,63 +102,15 @@ impl<H: Host> Core<H> {
     /// Takes a call out of the queue it is in.
     pub(super) fn unqueue(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let Stage::Queued(queue) = std::mem::replace(&mut call.stage, Stage::Between) else { return };
+        let CallLocation::Queued(queue) = std::mem::replace(&mut call.location, CallLocation::Unplaced) else { return };
         let waiting = call.waiting(id);
         if let Some((place, change)) = self.queues.remove(queue, waiting) {
             self.registry.change_head(queue, &place, change);
         }
     }
 
-    /// What a call asks of a node. One that was lost before is not sent ahead of a free slot: it may be what ends its
-    /// nodes, and calls that wait beside it would be lost as well.
-    fn need(&self, call: &CallEntry<H>) -> Need {
-        let time = match call.may_have_run() {
-            true => UNKNOWN_RUN_TIME,
-            false => self.run_times.get(&call.method.id()).copied().unwrap_or(UNKNOWN_RUN_TIME),
-        };
-        Need { time: time.saturating_mul(call.demand.count), bytes: call.demand.size }
-    }
-
-    /// The least loaded node that can take the call now, none of those to avoid; of a source with which the call was not
-    /// lost, if there is one.
-    fn choose(&self, id: CallId, labels: &Labels, avoid: &[NodeId]) -> Option<(NodeId, MethodKind)> {
-        let call = self.calls.get(&id)?;
-        let method = call.method.id();
-        // Drawn from the seed by the call's own number: random to an observer, and the same in each run.
-        let salt = self.settings.seed ^ id.0;
-        let sources: Vec<Source> =
-            call.failed_attempts.iter().filter_map(|failed_attempt| failed_attempt.source).collect();
-        let search = Search { labels, avoid, sources: &sources, is_filling: self.is_filling(method, labels) };
-        self.registry.least_loaded(method, search, self.need(call), salt)
-    }
-
-    /// Where the call should not go: to nodes that it has tried, and to the one that has the same call.
-    fn to_avoid(&self, call: &CallEntry<H>) -> Avoid {
-        if call.failed_attempts.is_empty() && call.hedged_on.is_none() {
-            return None;
-        }
-        let tried = call.failed_attempts.iter().map(|failed_attempt| failed_attempt.node.id).chain(call.hedged_on);
-        let labels = &call.demand.labels;
-        let serving = tried.filter_map(|id| {
-            let node = self.registry.node(id)?;
-            self.registry.is_serving(node, call.method.id(), labels).then_some(id)
-        });
-        avoid(serving.collect())
-    }
-
-    /// Those of the nodes to avoid that still count: none, if there are no others.
-    fn still_avoided<'a>(&self, method: MethodId, labels: &Labels, avoid: &'a Avoid) -> &'a [NodeId] {
-        avoid.as_deref().filter(|_| !self.registry.lapses(method, labels, avoid)).unwrap_or_default()
-    }
-
-    /// Whether a call that a node would not take has another to go to.
-    pub(super) fn has_elsewhere(&self, call: &CallEntry<H>) -> bool {
-        let avoid = self.to_avoid(call);
-        !self.registry.lapses(call.method.id(), &call.demand.labels, &avoid)
-    }
-
     /// Ends a call that has just been queued where nothing took it and the queue is full.
-    fn refuse_if_full(&mut self, id: CallId, effects: &mut Effects<H>) {
+    pub(super) fn refuse_if_full(&mut self, id: CallId, effects: &mut Effects<H>) {
         let waiting = self.queues.limited;
         let (queued, limit, unit) = if waiting.calls > self.settings.max_queued_calls {
             (waiting.calls - 1, self.settings.max_queued_calls, QueueUnit::Calls)
@@ -230,7 +120,7 @@ impl<H: Host> Core<H> {
         } else {
             return;
         };
-        let Some(CallEntry { stage: Stage::Queued(queue), demand, .. }) = self.calls.get(&id) else { return };
+        let Some(CallEntry { location: CallLocation::Queued(queue), demand, .. }) = self.calls.get(&id) else { return };
         // While a view is being filled, it is not known yet whether the call has to wait.
         if !demand.exempt_from_limits && !self.may_soon_find_one(*queue) {
             self.end_with(id, effects, |call| CallError::Overloaded {
@@ -245,7 +135,7 @@ impl<H: Host> Core<H> {
     /// Gives a node as much of what waits as it can take: its free slots' worth, and of what may be
     /// prefetched its share, so that the nodes which get free next find something too.
     pub(super) fn feed(&mut self, now: Time, node: NodeId, effects: &mut Effects<H>) {
-        let mut share = self.queues.waiting.div_ceil(self.registry.len().max(1));
+        let mut share = self.prefetch_share();
         // Kinds of which the node takes no more.
         let mut full = PerKind::<bool>::default();
         let mut left = self.settings.slice;
@@ -259,7 +149,7 @@ impl<H: Host> Core<H> {
             if !room.has_free_slot(kind) {
                 // The call whose turn it is may be too long to be prefetched. Then the node gets none of
                 // its kind until a slot is free: others that are short must not overtake it for ever.
-                if share == 0 || !room.takes(kind, self.need(call)) {
+                if share == 0 || !room.takes(kind, self.cost(call)) {
                     full[kind] = true;
                     continue;
                 }
@@ -269,7 +159,7 @@ impl<H: Host> Core<H> {
             self.unqueue(id);
             self.send(now, id, node, kind, effects);
         }
-        self.chores.push_back(Chore::Feed(node));
+        self.deferred.push(DeferredTask::Feed(node));
     }
 
     /// The call whose turn it is on this node, among those of a kind that is not full.
@@ -278,27 +168,25 @@ impl<H: Host> Core<H> {
         let group = self.registry.group(node.group)?;
         let mut best: Option<((u64, Seq), CallId, MethodKind)> = None;
         for kind in KINDS {
-            if full[kind] || !node.takes(kind, Need::NOTHING) {
+            if full[kind] || !node.takes(kind, CallCost::ZERO) {
                 continue;
             }
-            let takes_any = node.takes_any(kind, Need::NOTHING);
-            for (work, is_own) in [(&node.work[kind], true), (&group.work[kind], false)] {
-                // One that rests takes what no other node can take, and one that is full of such nothing at all.
-                if !is_own && !takes_any && !node.health.rests() {
+            for (heads, is_own) in [(&node.heads[kind], true), (&group.heads[kind], false)] {
+                if !is_own && !node.may_take_from_group(kind) {
                     continue;
                 }
-                for (service, lines) in work.for_labels(&node.card.labels) {
+                for (service, heads) in heads.for_labels(&node.profile.labels) {
                     let turn = self.queues.turn(service);
-                    let is_barred = |queue| self.queues.get(queue).is_some_and(|queue| queue.avoided().contains(&id));
+                    let is_excluded = |queue| self.queues.get(queue).is_some_and(|queue| queue.avoided().contains(&id));
                     // Of each method that has such, the first that does not avoid this node.
-                    let firsts = lines.avoiding.values().filter_map(|avoiding| avoiding.first_for(id, is_barred));
+                    let firsts = heads.avoiding.values().filter_map(|avoiding| avoiding.first_for(id, is_excluded));
                     for (seq, queue) in firsts {
                         let is_before = best.is_none_or(|(order, ..)| (turn, seq) < order);
                         if let Some(call) = self.first_call(node, kind, queue).filter(|_| is_before) {
                             best = Some(((turn, seq), call, kind));
                         }
                     }
-                    for (seq, queue) in &lines.open {
+                    for (seq, queue) in &heads.open {
                         if best.is_some_and(|(order, ..)| order < (turn, *seq)) {
                             break;
                         }
@@ -319,34 +207,21 @@ impl<H: Host> Core<H> {
         queue.calls.first_key_value().map(|(_, call)| *call)
     }
 
-    /// Whether a node that serves the method may take the calls of a queue, as far as a slot is free.
-    fn may_take(&self, node: &Node<H>, kind: MethodKind, queue: &Queue) -> bool {
-        match &queue.scope {
-            Scope::Node { exact: true, .. } => true,
-            Scope::Node { exact: false, .. } => node.takes_any(kind, Need::NOTHING),
-            // It is listed where only nodes look that have its labels and are not avoided.
-            Scope::Any { labels, .. } => {
-                node.takes_any(kind, Need::NOTHING)
-                    || node.health.rests() && self.registry.all_rest(queue.method.id(), labels)
-            }
-        }
-    }
-
     /// Books a call that is in no queue onto a node.
     fn send(&mut self, now: Time, id: CallId, node: NodeId, kind: MethodKind, effects: &mut Effects<H>) {
         let Some(call) = self.calls.get(&id) else { return };
-        let (need, granted) = (self.need(call), self.grant(call.method.id(), call.demand.count));
+        let (cost, granted) = (self.cost(call), self.grant(call.method.id(), call.demand.count));
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.granted = granted;
-        call.stage = Stage::InFlight(node);
+        call.location = CallLocation::InFlight(node);
         call.attempt += 1;
         call.sent += 1;
         let (handle, attempt, deadline) = (call.handle.clone(), call.attempt, call.deadline());
         handle.open(attempt);
         self.queues.end_turn(call.service);
         let method = call.method.id();
-        let booking = Booking { call: id, attempt, method, kind, count: call.demand.count, need, sent: now };
-        self.registry.start(node, booking);
+        let count = call.demand.count;
+        self.registry.start(node, InFlightAttempt { call: id, attempt, method, kind, count, cost, sent: now });
         if let Some(node) = self.registry.node(node) {
             effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, granted, deadline });
         }
@@ -364,60 +239,13 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// The node that the call is for, if it is for one, and whether the caller named it.
-    fn find_target(&self, id: CallId) -> Option<(NodeId, bool)> {
-        let call = self.calls.get(&id)?;
-        if let Some(node) = call.demand.node {
-            return Some((node, true));
-        }
-        let (method, labels, avoid) = (call.method.id(), &call.demand.labels, self.to_avoid(call));
-        let key = call.demand.affinity?;
-        let avoid = self.still_avoided(method, labels, &avoid);
-        let search = Search { labels, avoid, sources: &[], is_filling: self.is_filling(method, labels) };
-        self.registry.closest(key, method, search).map(|node| (node, false))
-    }
-
     /// Closes the queues of a node that takes no more calls, and sees to those that are in them.
-    pub(super) fn close_queues(&mut self, work: &PerKind<super::queues::Work>, why: &str) {
+    pub(super) fn close_queues(&mut self, work: &PerKind<QueueHeads>, why: &str) {
         for kind in KINDS {
             for queue in work[kind].queues() {
                 self.queues.close(queue, why.into());
-                self.chores.push_back(Chore::Empty(queue));
+                self.deferred.push(DeferredTask::EmptyQueue(queue));
             }
-        }
-    }
-
-    /// Looks again for nodes for calls that avoid some, and may not need to any more.
-    pub(super) fn place_avoiding(&mut self) {
-        // One that is under way goes on and round once more: departures in a row do not pile up, and if it began anew
-        // with each, the last queues would never have their turn.
-        if self.place_from.is_some() {
-            self.place_again = true;
-        } else {
-            self.place_from = Some(QueueId::FIRST);
-            self.chores.push_back(Chore::PlaceAvoiding);
-        }
-    }
-
-    /// Looks again at calls for which it does not count what they avoid: others may have come.
-    pub(super) fn review_lapsed(&mut self) {
-        if self.queues.lapsed.is_empty() {
-            return;
-        }
-        let is_under_way = self.review_from.replace(QueueId::FIRST).is_some();
-        if !is_under_way {
-            self.chores.push_back(Chore::ReviewLapsed);
-        }
-    }
-
-    /// Lists the head of a queue by whether it counts now what its calls avoid.
-    pub(super) fn review(&mut self, id: QueueId) {
-        let Some(queue) = self.queues.get(id) else { return };
-        let Scope::Any { labels, avoid } = &queue.scope else { return };
-        let lapses = self.registry.lapses(queue.method.id(), labels, avoid);
-        if let Some((before, after, head)) = self.queues.set_lapsed(id, lapses) {
-            self.registry.change_head(id, &before, HeadChange { before: head, after: None });
-            self.registry.change_head(id, &after, HeadChange { before: None, after: head });
         }
     }
 
@@ -437,12 +265,5 @@ impl<H: Host> Core<H> {
         let Scope::Any { labels, .. } = &queue.scope else { return None };
         let (_, id) = queue.calls.first_key_value()?;
         self.choose(*id, labels, queue.avoided()).map(|(node, _)| node)
-    }
-
-    pub(super) fn note_run_time(&mut self, method: MethodId, run: std::time::Duration) {
-        // Bounded, so that no sum of them can overflow.
-        let run = run.min(UNKNOWN_RUN_TIME);
-        let mean = self.run_times.entry(method).or_insert(run);
-        *mean = *mean - *mean / MEAN_OVER + run / MEAN_OVER;
     }
 }

@@ -1,6 +1,6 @@
 //! Long work is done some at a time, and nothing is lost in between.
 
-use super::{super::queues::QueueId, *};
+use super::{super::queue_ids::QueueId, *};
 use crate::{error::Cause, id::NodeIdentity};
 
 fn sliced(slice: usize) -> Table {
@@ -353,7 +353,7 @@ fn a_view_that_nobody_uses_makes_room_for_another() {
     }
     table.pass(Duration::ZERO);
     let rack = |number: usize| Some([("rack".to_owned(), format!("{number}"))].into());
-    let mut counted = |rack: &super::super::Labels, again: usize| {
+    let mut counted = |rack: &crate::service::caller::Labels, again: usize| {
         let mut nodes = 0;
         for _ in 0..again {
             // Only the last is followed by a recount, which takes long.
@@ -403,7 +403,7 @@ fn all_calls_that_avoid_nodes_have_their_turn_while_nodes_leave_in_a_row() {
     let mut furthest = QueueId::FIRST;
     for number in 0..40 {
         table.drain(&format!("e{number}"));
-        furthest = furthest.max(table.core.place_from.unwrap_or(last));
+        furthest = furthest.max(table.core.deferred.place_from.unwrap_or(last));
     }
     assert!(furthest >= last, "it came as far as {furthest:?} of {last:?}");
     ticks(&mut table);

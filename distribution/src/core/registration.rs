@@ -1,5 +1,4 @@
-//! What a node says of itself as it registers, made ready once: it never changes, so nothing of it is copied or
-//! formatted under the core's lock.
+//! What a node told at registration. It never changes, so it is prepared once, outside the core's lock, and then shared.
 
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
@@ -7,14 +6,13 @@ use crate::{
     hash::hash_of_texts,
     id::MethodName,
     security::Principal,
-    service::{
-        compatibility::{Uncallable, uncallable_beside_nodes, uncallable_for_callers},
-        method::{Method, MethodId, MethodKind},
-    },
-    text::in_one_line,
+    service::method::{MethodId, MethodKind},
     view::ServiceInfo,
     wire::hello::{MethodOffer, Registration},
 };
+
+/// What a method takes beside its texts, of which there are two, in bytes.
+const SIZE_OF_METHOD: usize = 512;
 
 /// What a node said of itself.
 #[derive(Debug)]
@@ -35,7 +33,7 @@ pub(crate) struct NodeProfile {
 pub(crate) struct MethodSet {
     pub(super) methods: Arc<BTreeMap<MethodId, MethodKind>>,
     /// Hash of what is shown of types, which ids do not cover. Nodes that show another text for the same methods do not
-    /// share a catalogue, or the first of them would speak for all.
+    /// share a method_set, or the first of them would speak for all.
     pub(super) shown: u64,
     pub(super) services: Arc<[ServiceInfo]>,
     /// What it takes of the master's memory, roughly, in bytes.
@@ -50,7 +48,7 @@ pub(crate) fn split_registration(
     principal: Principal,
 ) -> (Arc<NodeProfile>, Arc<MethodSet>) {
     let Registration { name, instance, slots, busy, async_limit, labels, methods, .. } = registration;
-    let card = NodeProfile {
+    let profile = NodeProfile {
         name: name.into(),
         instance,
         slots,
@@ -59,7 +57,7 @@ pub(crate) fn split_registration(
         labels: labels.into_iter().collect(),
         principal,
     };
-    (Arc::new(card), Arc::new(MethodSet::new(methods)))
+    (Arc::new(profile), Arc::new(MethodSet::new(methods)))
 }
 
 impl NodeProfile {
@@ -75,57 +73,6 @@ impl NodeProfile {
         labels.iter().all(|(key, value)| self.labels.get(key) == Some(value))
     }
 }
-
-/// What a node serves, and what there is besides.
-#[derive(Debug)]
-pub(crate) struct CompatibilityCheck {
-    pub(super) own: Arc<MethodSet>,
-    pub(super) others: Vec<(Arc<str>, Arc<MethodSet>)>,
-    pub(super) called: Vec<&'static Method>,
-}
-
-impl CompatibilityCheck {
-    /// Which methods of the node cannot be called on it, and why: those that are called here otherwise, and those that
-    /// all other nodes have otherwise.
-    pub(crate) fn uncallable(&self, node: &str) -> Vec<String> {
-        let offers = self.own.offers();
-        let mut found = uncallable_for_callers(node, &offers[..offers.len().min(MOST_OFFERS)], &self.called);
-        for offer in self.own.offers().iter().take(MOST_OFFERS) {
-            if found.len() >= MOST_UNCALLABLE {
-                break;
-            }
-            // The callers here call it exactly as this node serves it.
-            if self.called.iter().any(|method| method.id().0 == offer.id) {
-                continue;
-            }
-            let same = self.others.iter().map(|(name, other)| (&**name, other.of(&offer.service, &offer.name)));
-            let beside = uncallable_beside_nodes(node, std::slice::from_ref(offer), same);
-            found.extend(
-                beside
-                    .into_iter()
-                    .filter(|one| !found.iter().any(|known| known.method == one.method))
-                    .collect::<Vec<_>>(),
-            );
-        }
-        found
-            .into_iter()
-            .take(MOST_UNCALLABLE)
-            .map(|Uncallable { method, why }| in_one_line(&format!("{method}: {why}"), LONGEST_UNCALLABLE))
-            .collect()
-    }
-}
-
-/// What a method takes beside its texts, of which there are two, in bytes.
-const SIZE_OF_METHOD: usize = 512;
-
-/// Methods of a node that are compared.
-const MOST_OFFERS: usize = 1024;
-
-/// Methods that a node is told of that cannot be called on it.
-const MOST_UNCALLABLE: usize = 8;
-
-/// How much is said of each, in bytes.
-const LONGEST_UNCALLABLE: usize = 1024;
 
 impl MethodSet {
     fn new(mut offers: Vec<MethodOffer>) -> Self {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::queues::{QueueId, Seq};
+use super::queue_ids::{QueueId, Seq};
 use crate::id::NodeId;
 
 /// How many bits of a place are left out in each table of counts: 64 places count together, then 64 times as many each
@@ -15,12 +15,12 @@ const SHIFTS: [u32; 5] = [6, 12, 18, 24, 32];
 
 /// How many places there are, by their leading bits.
 #[derive(Debug, Default)]
-struct Tally {
+struct PrefixCounts {
     total: u32,
     levels: [BTreeMap<u64, u32>; SHIFTS.len()],
 }
 
-impl Tally {
+impl PrefixCounts {
     fn add(&mut self, seq: Seq) {
         self.total += 1;
         for (level, shift) in self.levels.iter_mut().zip(SHIFTS) {
@@ -47,19 +47,19 @@ impl Tally {
 
 /// Heads of queues of one method.
 #[derive(Debug, Default)]
-pub(super) struct Avoiding {
+pub(super) struct AvoidingHeads {
     heads: BTreeSet<(Seq, QueueId)>,
-    all: Tally,
+    all: PrefixCounts,
     /// Those that are not for this node.
-    barred: BTreeMap<NodeId, Tally>,
+    excluded: BTreeMap<NodeId, PrefixCounts>,
 }
 
-impl Avoiding {
+impl AvoidingHeads {
     pub(super) fn insert(&mut self, head: (Seq, QueueId), avoided: &[NodeId]) {
         if self.heads.insert(head) {
             self.all.add(head.0);
             for node in avoided {
-                self.barred.entry(*node).or_default().add(head.0);
+                self.excluded.entry(*node).or_default().add(head.0);
             }
         }
     }
@@ -70,10 +70,10 @@ impl Avoiding {
         }
         self.all.remove(head.0);
         for node in avoided {
-            if let Some(tally) = self.barred.get_mut(node) {
+            if let Some(tally) = self.excluded.get_mut(node) {
                 tally.remove(head.0);
                 if tally.total == 0 {
-                    self.barred.remove(node);
+                    self.excluded.remove(node);
                 }
             }
         }
@@ -87,21 +87,21 @@ impl Avoiding {
         self.heads.iter().copied()
     }
 
-    /// The first head that is for this node, where `is_barred` says of a queue whether it is not.
-    pub(super) fn first_for(&self, node: NodeId, is_barred: impl Fn(QueueId) -> bool) -> Option<(Seq, QueueId)> {
-        let Some(barred) = self.barred.get(&node) else { return self.heads.first().copied() };
-        if barred.total >= self.all.total {
+    /// The first head that is for this node, where `is_excluded` says of a queue whether it is not.
+    pub(super) fn first_for(&self, node: NodeId, is_excluded: impl Fn(QueueId) -> bool) -> Option<(Seq, QueueId)> {
+        let Some(excluded) = self.excluded.get(&node) else { return self.heads.first().copied() };
+        if excluded.total >= self.all.total {
             return None;
         }
         let mut range = 0..=u64::MAX;
         for level in (0..SHIFTS.len()).rev() {
             let mut prefixes = self.all.levels[level].range(range);
-            let (prefix, _) = prefixes.find(|(prefix, count)| **count > barred.count(level, **prefix))?;
+            let (prefix, _) = prefixes.find(|(prefix, count)| **count > excluded.count(level, **prefix))?;
             let bits = SHIFTS[level] - if level > 0 { SHIFTS[level - 1] } else { 0 };
             range = prefix << bits..=prefix << bits | ((1 << bits) - 1);
         }
         let near = self.heads.range((*range.start(), QueueId::FIRST)..=(*range.end(), QueueId::NONE));
-        near.copied().find(|(_, queue)| !is_barred(*queue))
+        near.copied().find(|(_, queue)| !is_excluded(*queue))
     }
 }
 
@@ -119,7 +119,7 @@ mod tests {
     fn what_is_found_is_what_a_look_at_all_of_them_finds() {
         for seed in 0..20 {
             let mut rng = SmallRng::seed_from_u64(seed);
-            let mut avoiding = Avoiding::default();
+            let mut avoiding = AvoidingHeads::default();
             let mut listed: BTreeMap<(Seq, QueueId), Vec<NodeId>> = BTreeMap::new();
             for number in 0..400 {
                 let queue = (0..number).fold(QueueId::FIRST, |id, _| id.next());

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use crate::{id::NodeId, security::Source};
 
 /// The nodes that a call avoids, in order; `None` for none.
-pub(super) type Avoid = Option<Arc<[NodeId]>>;
+pub(super) type AvoidedNodes = Option<Arc<[NodeId]>>;
 
 /// The nodes that a call avoids, each once.
-pub(super) fn avoid(mut nodes: Vec<NodeId>) -> Avoid {
+pub(super) fn avoided_nodes(mut nodes: Vec<NodeId>) -> AvoidedNodes {
     nodes.sort();
     nodes.dedup();
     (!nodes.is_empty()).then(|| nodes.into())
@@ -20,13 +20,13 @@ pub(super) fn avoid(mut nodes: Vec<NodeId>) -> Avoid {
 
 /// What a call is not to go to.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum But<'a> {
+pub(super) enum Except<'a> {
     Nodes(&'a [NodeId]),
     Sources(&'a [Source]),
 }
 
-impl But<'_> {
-    pub(super) const NOTHING: Self = Self::Nodes(&[]);
+impl Except<'_> {
+    pub(super) const NONE: Self = Self::Nodes(&[]);
 
     pub(super) fn contains(&self, node: NodeId, source: Source) -> bool {
         match self {

@@ -1,0 +1,197 @@
+//! What nodes say about the attempts that they were sent.
+
+use super::{
+    call::CallLocation,
+    effect::{AttemptEnd, CallAnswer, Effect, Effects},
+    host::{Host, Time},
+    state::Core,
+};
+use crate::{
+    error::{CallError, Cause, FailedAttempt, GoneReason, Part},
+    id::{CallId, NodeId},
+    service::outcome,
+    text::{LONGEST, in_lines, in_one_line},
+    wire::{Outcome, Refusal, Reply},
+};
+
+/// Calls of one batch that count as failures of their node, however many failed.
+const MOST_NOTED: u32 = 8;
+
+/// A call that nodes gave back more often than this is taken for refused.
+const MOST_RETURNS: u32 = 10;
+
+impl<H: Host> Core<H> {
+    /// A node will not start more than the first calls of a batch.
+    pub(crate) fn on_calls_given_back(
+        &mut self,
+        node: NodeId,
+        id: CallId,
+        attempt: u32,
+        kept: u32,
+        effects: &mut Effects<H>,
+    ) {
+        if !self.is_current(id, node, attempt) {
+            return;
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        // Once, and not all of it: it answers for what it has started, which is no more than it was granted.
+        if call.kept.is_none() && (1..call.demand.count).contains(&kept) && kept <= call.granted {
+            call.kept = Some(kept);
+            effects.push(Effect::Shorten { call: call.handle.clone(), kept });
+        }
+    }
+
+    /// An attempt has ended. How many calls of a batch were started is the reply's to say.
+    pub(crate) fn on_attempt_finished(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        id: CallId,
+        attempt: u32,
+        attempted: AttemptEnd,
+        effects: &mut Effects<H>,
+    ) {
+        let ran = matches!(&attempted, AttemptEnd::Replied(reply) if !matches!(reply.outcome, Outcome::Refused(_)));
+        let mut attempted = attempted;
+        let mut count = 0;
+        if let AttemptEnd::Replied(reply) = &mut attempted {
+            // A peer's figure.
+            reply.count = reply.count.clamp(1, self.registry.booked(node, id, attempt).max(1));
+            count = if ran { reply.count } else { 0 };
+        }
+        let Some(took) = self.registry.end(now, node, (id, attempt), count) else { return };
+        if let AttemptEnd::Replied(reply) = &mut attempted {
+            // A peer's figure, by which others are judged. The calls of a batch run one after the other.
+            reply.run = reply.run.min(took);
+        }
+        if self.is_current(id, node, attempt) {
+            match attempted {
+                AttemptEnd::Replied(reply) => self.replied(now, node, id, reply, effects),
+                AttemptEnd::NotSent => self.requeue(now, id, effects),
+                AttemptEnd::TooLarge { .. } if self.may_try_elsewhere(node, id) => self.requeue(now, id, effects),
+                AttemptEnd::TooLarge { size, limit } => {
+                    self.end_with(id, effects, |call| CallError::TooLarge {
+                        method: call.method.name(),
+                        part: Part::Arguments,
+                        size,
+                        limit,
+                    });
+                }
+            }
+        } else if ran && !matches!(&attempted, AttemptEnd::Replied(Reply { outcome: Outcome::Stopped, .. })) {
+            self.stats.late += u64::from(count);
+        }
+        self.feed(now, node, effects);
+        self.tell_drained(node, effects);
+    }
+
+    /// Whether the call waits for this very attempt on this node.
+    pub(super) fn is_current(&self, call: CallId, node: NodeId, attempt: u32) -> bool {
+        self.calls.get(&call).is_some_and(|entry| {
+            entry.attempt == attempt && matches!(entry.location, CallLocation::InFlight(on) if on == node)
+        })
+    }
+
+    /// Notes that this node cannot take the call, and says whether another may.
+    fn may_try_elsewhere(&mut self, node: NodeId, id: CallId) -> bool {
+        let Some(identity) = self.registry.node(node).map(|node| node.identity.clone()) else { return false };
+        let Some(call) = self.calls.get_mut(&id) else { return false };
+        let cause = Cause::Refused("takes no arguments of that size");
+        call.failed_attempts.push(FailedAttempt { attempt: call.attempt, node: identity, source: None, cause });
+        self.calls.get(&id).is_some_and(|call| !call.is_targeted() && self.has_alternative(call))
+    }
+
+    fn replied(&mut self, now: Time, node: NodeId, id: CallId, reply: Reply, effects: &mut Effects<H>) {
+        let Some((identity, source)) = self.registry.node(node).map(|node| (node.identity.clone(), node.source)) else {
+            return;
+        };
+        let Some(call) = self.calls.get(&id) else { return };
+        let method = call.method;
+        let may_panic_elsewhere = call.demand.retry_panics && method.is_idempotent() && call.demand.count == 1;
+        match &reply.outcome {
+            Outcome::Value | Outcome::Error => {
+                // Of a batch, as many failures as make a difference, and a success if any call was one.
+                for _ in 0..reply.panicked.min(reply.count).min(MOST_NOTED) {
+                    self.note_failure(now, node, method, effects);
+                }
+                if reply.panicked < reply.count {
+                    self.note_success(node, method.id(), effects);
+                }
+            }
+            Outcome::Panicked(_)
+            | Outcome::Lost(_)
+            | Outcome::Refused(Refusal::Busy | Refusal::UnknownMethod | Refusal::Ended) => {
+                self.note_failure(now, node, method, effects);
+            }
+            _ => {}
+        }
+        if let Outcome::Panicked(message) = &reply.outcome {
+            if may_panic_elsewhere {
+                return self.panicked(now, id, identity, &in_lines(message, LONGEST), effects);
+            }
+        }
+        if let Some(error) = outcome::failure(method.name(), &identity, &reply.outcome) {
+            return self.end_with(id, effects, |_| error);
+        }
+        match reply.outcome {
+            Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| call.kept.is_some()) => {
+                let reason = GoneReason::Violation("refused a batch of which it had kept some".into());
+                self.lost(now, id, (&identity, source), &reason, effects);
+            }
+            Outcome::Value | Outcome::Error => {
+                self.note_run_time(method.id(), reply.run / reply.count.max(1));
+                if let Some(call) = self.remove(id) {
+                    self.stats.answered += u64::from(reply.count);
+                    let ended = CallAnswer {
+                        reply,
+                        node: identity,
+                        attempts: call.sent,
+                        elapsed: now.saturating_sub(call.submitted),
+                    };
+                    effects.push(Effect::End {
+                        call: call.handle,
+                        end: Ok(ended),
+                        failed_attempts: call.failed_attempts,
+                    });
+                }
+            }
+            Outcome::Refused(Refusal::UnknownMethod) => {
+                self.refused(now, id, identity, "does not know the method although it registered it", effects);
+            }
+            Outcome::Refused(Refusal::Busy) => {
+                self.refused(now, id, identity, "has more calls than it takes", effects);
+            }
+            Outcome::Refused(Refusal::Draining) => self.refused(now, id, identity, "is leaving", effects),
+            Outcome::Refused(Refusal::Ended) => {
+                self.refused(now, id, identity, "has lost the runtime of its async handlers", effects);
+            }
+            Outcome::Lost(why) => {
+                let reason = GoneReason::Dropped(in_one_line(&why, LONGEST).into());
+                self.lost(now, id, (&identity, source), &reason, effects);
+            }
+            Outcome::Refused(Refusal::Returned) => {
+                let times = self.calls.get_mut(&id).map_or(0, |call| {
+                    call.returned += 1;
+                    call.returned
+                });
+                // Some nodes would play this for ever.
+                if times > MOST_RETURNS {
+                    self.refused(now, id, identity, "gave it back too often", effects);
+                } else {
+                    self.requeue(now, id, effects);
+                }
+            }
+            // The others have just been dealt with.
+            _ => {
+                // The node's clock may be a little ahead of ours at a deadline.
+                let has_deadline = self.calls.get(&id).is_some_and(|call| call.demand.timeout.is_some());
+                if has_deadline {
+                    self.time_out(id, effects);
+                } else {
+                    let reason = GoneReason::Violation("stopped a call that nobody had cancelled".into());
+                    self.lost(now, id, (&identity, source), &reason, effects);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What callers do, and how a call ends.
+
+use super::{
+    avoidance::Except,
+    call::{CallEntry, CallLocation, Demand, goes_on_one_by_one, last_failure, shutdown_error},
+    effect::{Effect, Effects},
+    host::{Host, HostCall as _, Time},
+    state::{Core, Timer},
+};
+use crate::{
+    error::{CallError, CallStage, Cause, Execution, FailedAttempt},
+    id::{CallId, NodeId, NodeIdentity},
+    service::method::Method,
+};
+
+impl<H: Host> Core<H> {
+    /// Takes a call and says by which number it is known; a batch has as many numbers as calls, from that
+    /// one. `failed_attempts` are what has befallen it as part of a batch.
+    pub(crate) fn on_call_submitted(
+        &mut self,
+        now: Time,
+        handle: H::Call,
+        method: &'static Method,
+        demand: Demand,
+        failed_attempts: Vec<FailedAttempt>,
+        effects: &mut Effects<H>,
+    ) -> CallId {
+        let id = CallId(self.next_call);
+        self.next_call = self.next_call.wrapping_add(demand.count.into());
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let hedged_on = demand.hedge_of.and_then(|twin| match self.calls.get(&twin)?.location {
+            CallLocation::InFlight(node) => Some(node),
+            _ => None,
+        });
+        let call = CallEntry {
+            handle,
+            method,
+            service: self.queues.service(method.name().service),
+            demand,
+            submitted: now,
+            queued: now,
+            seq,
+            location: CallLocation::Unplaced,
+            hedged_on,
+            kept: None,
+            granted: 0,
+            attempt: failed_attempts.last().map_or(0, |failed_attempt| failed_attempt.attempt),
+            sent: failed_attempts
+                .iter()
+                .map(|failed_attempt| u32::from(!matches!(failed_attempt.cause, Cause::Refused(_))))
+                .sum(),
+            in_batch: failed_attempts.len(),
+            failed_attempts,
+            returned: 0,
+        };
+        if let Some(deadline) = call.deadline() {
+            self.timers.insert((deadline, Timer::Deadline(id)));
+        }
+        self.called.entry(method.id()).or_insert(method);
+        let was_sent = call.may_have_run();
+        self.calls.insert(id, call);
+        if self.shutting_down {
+            self.end_with(id, effects, shutdown_error);
+        } else if was_sent {
+            // It was lost, or panicked, as part of a batch. Its own first repetition need not wait: the batch is not
+            // repeated, so it comes once.
+            if self.may_repeat(id, effects) {
+                self.enqueue_or_place(now, id, effects);
+            }
+        } else {
+            self.enqueue_or_place(now, id, effects);
+            self.refuse_if_full(id, effects);
+        }
+        id
+    }
+
+    /// The caller wants the call no more.
+    pub(crate) fn on_call_cancelled(&mut self, id: CallId, effects: &mut Effects<H>) {
+        if let Some(call) = self.remove(id) {
+            self.stats.cancelled += u64::from(call.count());
+            self.stop(id, call, effects);
+        }
+    }
+
+    /// Takes back a call that was never sent and that no node serves; false if it is not so. Its maker has been
+    /// told of another like it that no node came.
+    pub(crate) fn take_back_unserved(&mut self, id: CallId) -> bool {
+        let is_unserved = |call: &CallEntry<H>| {
+            matches!(call.location, CallLocation::Queued(_))
+                && call.attempt == 0
+                && !self.registry.serves(call.method.id(), &call.demand.labels, Except::NONE)
+        };
+        if !self.calls.get(&id).is_some_and(is_unserved) {
+            return false;
+        }
+        if let Some(call) = self.remove(id) {
+            self.stats.failed += u64::from(call.count());
+        }
+        true
+    }
+
+    /// Tells the node that has the call, if one has.
+    fn stop(&self, id: CallId, call: CallEntry<H>, effects: &mut Effects<H>) {
+        if let CallLocation::InFlight(node) = call.location {
+            // One that is not written yet will not be, and its link says so.
+            if !call.handle.withdraw(call.attempt) {
+                if let Some(node) = self.registry.node(node) {
+                    effects.push(Effect::Cancel { link: node.link.clone(), id, attempt: call.attempt });
+                }
+            }
+        }
+    }
+
+    pub(super) fn time_out(&mut self, id: CallId, effects: &mut Effects<H>) {
+        let Some(call) = self.remove(id) else { return };
+        let stage = match &call.location {
+            CallLocation::InFlight(node) if !call.handle.withdraw(call.attempt) => {
+                self.identity_of(*node).map(CallStage::Sent)
+            }
+            _ => call.failed().next_back().map(|failed_attempt| CallStage::Retrying(failed_attempt.node.clone())),
+        };
+        let error = CallError::TimedOut {
+            method: call.method.name(),
+            timeout: call.demand.timeout.unwrap_or_default(),
+            stage: stage.unwrap_or(CallStage::Queued),
+        };
+        self.stats.failed += u64::from(call.count());
+        effects.push(Effect::End {
+            call: call.handle.clone(),
+            end: Err(error),
+            failed_attempts: call.failed_attempts.clone(),
+        });
+        self.stop(id, call, effects);
+    }
+
+    /// A node that has calls, be it still here or not.
+    fn identity_of(&self, id: NodeId) -> Option<NodeIdentity> {
+        let here = self.registry.node(id).map(|node| node.identity.clone());
+        here.or_else(|| self.departed.get(&id).map(|departed| departed.identity.clone()))
+    }
+
+    pub(super) fn fail_target(&mut self, now: Time, id: CallId, wanted: String, effects: &mut Effects<H>) {
+        self.end_with(id, effects, |call| CallError::NoNode {
+            method: call.method.name(),
+            wanted,
+            waited: now.saturating_sub(call.submitted),
+        });
+    }
+
+    /// Ends a call with an error, unless it ended before.
+    pub(super) fn end_with(
+        &mut self,
+        id: CallId,
+        effects: &mut Effects<H>,
+        error: impl FnOnce(&CallEntry<H>) -> CallError,
+    ) {
+        if let Some(call) = self.remove(id) {
+            let mut error = error(&call);
+            // Whatever came of the last attempt: an earlier one may have run.
+            if error.execution() == Execution::NotRun && call.may_have_run() {
+                error = last_failure(&call);
+            }
+            if !goes_on_one_by_one(&call, &error) {
+                self.stats.failed += u64::from(call.count());
+            }
+            effects.push(Effect::End { call: call.handle, end: Err(error), failed_attempts: call.failed_attempts });
+        }
+    }
+
+    /// Takes a call out of wherever it is; a node that has it keeps it booked until it answers.
+    pub(super) fn remove(&mut self, id: CallId) -> Option<CallEntry<H>> {
+        if matches!(self.calls.get(&id)?.location, CallLocation::Queued(_)) {
+            self.unqueue(id);
+        }
+        let call = self.calls.remove(&id)?;
+        if let CallLocation::BackingOff(until) = call.location {
+            self.timers.remove(&(until, Timer::Retry(id)));
+            self.backing_off -= 1;
+        }
+        if let Some(deadline) = call.deadline() {
+            self.timers.remove(&(deadline, Timer::Deadline(id)));
+        }
+        Some(*call)
+    }
+}

@@ -1,0 +1,115 @@
+//! Which methods cannot be called although nodes serve their service, because caller and node were built from different code.
+
+use std::sync::Arc;
+
+use super::{group::Group, host::Host, registration::MethodSet, registry::Registry, state::Core};
+use crate::{
+    id::NodeId,
+    service::{
+        compatibility::{Incompatibility, Uncallable, explain, uncallable_beside_nodes, uncallable_for_callers},
+        method::Method,
+    },
+    text::in_one_line,
+};
+
+/// Groups that the methods of a new node are compared with.
+const MOST_COMPARED: usize = 64;
+
+/// Methods of a node that are compared.
+const MOST_OFFERS: usize = 1024;
+
+/// Methods that a node is told of that cannot be called on it.
+const MOST_UNCALLABLE: usize = 8;
+
+/// How much is said of each, in bytes.
+const LONGEST_UNCALLABLE: usize = 1024;
+
+/// What a node serves, and what there is besides.
+#[derive(Debug)]
+pub(crate) struct CompatibilityCheck {
+    pub(super) own: Arc<MethodSet>,
+    pub(super) others: Vec<(Arc<str>, Arc<MethodSet>)>,
+    pub(super) called: Vec<&'static Method>,
+}
+
+impl CompatibilityCheck {
+    /// Which methods of the node cannot be called on it, and why: those that are called here otherwise, and those that
+    /// all other nodes have otherwise.
+    pub(crate) fn uncallable(&self, node: &str) -> Vec<String> {
+        let offers = self.own.offers();
+        let mut found = uncallable_for_callers(node, &offers[..offers.len().min(MOST_OFFERS)], &self.called);
+        for offer in self.own.offers().iter().take(MOST_OFFERS) {
+            if found.len() >= MOST_UNCALLABLE {
+                break;
+            }
+            // The callers here call it exactly as this node serves it.
+            if self.called.iter().any(|method| method.id().0 == offer.id) {
+                continue;
+            }
+            let same = self.others.iter().map(|(name, other)| (&**name, other.of(&offer.service, &offer.name)));
+            let beside = uncallable_beside_nodes(node, std::slice::from_ref(offer), same);
+            found.extend(
+                beside
+                    .into_iter()
+                    .filter(|one| !found.iter().any(|known| known.method == one.method))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        found
+            .into_iter()
+            .take(MOST_UNCALLABLE)
+            .map(|Uncallable { method, why }| in_one_line(&format!("{method}: {why}"), LONGEST_UNCALLABLE))
+            .collect()
+    }
+}
+
+impl<H: Host> Core<H> {
+    /// What a node that has just joined serves, what the other nodes serve, and which methods have been called here:
+    /// what it takes to find out, without the lock, which of its methods cannot be called.
+    pub(crate) fn compatibility_check(&self, id: NodeId) -> Option<CompatibilityCheck> {
+        let (own, others) = (self.registry.method_set_of(id)?, self.registry.method_sets_of_others(id));
+        Some(CompatibilityCheck { own, others, called: self.called.values().copied().collect() })
+    }
+
+    /// Notes which methods of a node cannot be called on it.
+    pub(crate) fn on_methods_checked(&mut self, id: NodeId, uncallable: Arc<[String]>) {
+        if let Some(node) = self.registry.node_mut(id) {
+            node.uncallable = uncallable;
+        }
+    }
+}
+
+impl<H: Host> Registry<H> {
+    /// Why no node can run calls of a method, or why this one cannot, although nodes serve its service.
+    pub(super) fn incompatibility(&self, method: &Method, node: Option<NodeId>) -> Option<Incompatibility> {
+        let of_group = |group: &'_ Group| group.example().and_then(|id| self.node(id)).map(|node| &*node.profile.name);
+        match node {
+            Some(id) => {
+                let (node, group) = (self.node(id)?, self.group_of(id)?);
+                explain(method, [(&*node.profile.name, 1, group.method_set.beside(method.name()))])
+            }
+            None => {
+                let groups = self.groups().filter_map(|group| {
+                    Some((of_group(group)?, group.members, group.method_set.beside(method.name())))
+                });
+                explain(method, groups)
+            }
+        }
+    }
+
+    /// What a node serves.
+    pub(super) fn method_set_of(&self, id: NodeId) -> Option<Arc<MethodSet>> {
+        self.group_of(id).map(|group| Arc::clone(&group.method_set))
+    }
+
+    /// What the nodes of other groups serve, each group with the name of one of them.
+    pub(super) fn method_sets_of_others(&self, id: NodeId) -> Vec<(Arc<str>, Arc<MethodSet>)> {
+        let own = self.node(id).map(|node| node.group);
+        let others = self.groups.iter().filter(|(id, _)| Some(**id) != own).map(|(_, group)| group).take(MOST_COMPARED);
+        let named = |group: &Group| {
+            let example = self.node(group.example()?)?;
+            Some((Arc::clone(&example.profile.name), Arc::clone(&group.method_set)))
+        };
+        others.filter_map(named).collect()
+    }
+}

@@ -1,0 +1,164 @@
+//! Nodes whose calls fail while other nodes answer the same method get fewer calls. (Outlier ejection, as in envoy.)
+//!
+//! A node that ends its calls at once because they all fail is idle again at once, and so it is the least loaded node. Left
+//! alone, it would take all calls and fail them. So a node that fails far more often than the others at the same method is
+//! ejected for a while: it gets no calls that could go elsewhere. After that it gets one at a time. Each answer doubles the
+//! number that it may have at once, and another failure makes the next ejection twice as long.
+//!
+//! Where all nodes fail alike, the calls are at fault, and no node is ejected.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use super::{
+    deferred::DeferredTask,
+    effect::{Effect, Effects},
+    health::CRASHES_FORGOTTEN,
+    host::{Host, Time},
+    node::Node,
+    per_kind::KINDS,
+    queue_heads::HeadChange,
+    queue_ids::QueueId,
+    queues::{Queue, Scope},
+    state::{Core, Timer},
+};
+use crate::{
+    error::GoneReason,
+    id::NodeId,
+    service::method::{Method, MethodId, MethodKind},
+    view::NodeEvent,
+};
+
+/// A node that fails less often than this is left alone: three failures in a row reach it.
+const SICK: f64 = 0.3;
+
+/// The first rest; it doubles with each one that follows without recovery.
+const FIRST_EJECTION: Duration = Duration::from_millis(100);
+
+const LONGEST_EJECTION: Duration = Duration::from_secs(30);
+
+/// A process that ended this often while it had calls, and came back under the same name, begins with a rest.
+const CRASHES: u32 = 3;
+
+/// By what a process that comes back is known.
+fn whose<H: Host>(node: &Node<H>) -> (Arc<str>, IpAddr) {
+    (Arc::clone(&node.profile.name), node.identity.addr.ip())
+}
+
+impl<H: Host> Core<H> {
+    /// A handler has answered.
+    pub(super) fn note_success(&mut self, id: NodeId, method: MethodId, effects: &mut Effects<H>) {
+        let Some(node) = self.registry.node_mut(id) else { return };
+        if node.health.is_healthy() {
+            return;
+        }
+        let most = node.limit(MethodKind::Compute);
+        if node.health.crashes > 0 {
+            node.health.crashes = 0;
+            self.failures.crashed.remove(&whose(node));
+        }
+        if self.failures.count_success(method, id) {
+            node.health.failing.retain(|failing| *failing != method);
+        }
+        if let Some(allowance) = node.health.allowance.filter(|_| !node.health.is_ejected) {
+            let allowance = allowance.saturating_mul(2);
+            node.health.allowance = (allowance < most).then_some(allowance);
+            if node.health.allowance.is_none() {
+                node.health.ejections = 0;
+                effects.push(Effect::Publish(NodeEvent::Restored { node: node.identity.clone() }));
+            }
+            self.registry.reindex(id);
+        }
+    }
+
+    /// A call has failed in a way that may be the node's fault.
+    pub(super) fn note_failure(&mut self, now: Time, id: NodeId, method: &'static Method, effects: &mut Effects<H>) {
+        let Some(node) = self.registry.node_mut(id) else { return };
+        if !node.health.failing.contains(&method.id()) {
+            node.health.failing.push(method.id());
+        }
+        let (rate, others_rates) = self.failures.count(method.id(), id);
+        let serving = self.registry.serving(method.id());
+        if rate < SICK || serving < 2 || others_rates / (serving - 1) as f64 * 2.0 > rate {
+            return;
+        }
+        let why = format!("its calls to {} fail, and those on other nodes do not", method.name());
+        self.eject(now, id, why, effects);
+    }
+
+    /// The process of a node that had calls has ended, or was cut off.
+    pub(super) fn note_crash(&mut self, now: Time, node: &Node<H>, reason: &GoneReason) {
+        for method in &node.health.failing {
+            self.failures.forget(*method, node.identity.id);
+        }
+        if node.calls > 0 && reason.is_death() {
+            self.failures.count_crash(now, whose(node), node.health.crashes);
+        }
+    }
+
+    /// Has a node begin with a rest if processes of its name ended with calls again and again.
+    pub(super) fn remember_crashes(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
+        let Some(node) = self.registry.node_mut(id) else { return };
+        let Some(crashes) = self.failures.crashed.get(&whose(node)) else { return };
+        if now.saturating_sub(crashes.last) >= CRASHES_FORGOTTEN {
+            self.failures.crashed.remove(&whose(node));
+            return;
+        }
+        let count = crashes.count;
+        node.health.crashes = count;
+        if count >= CRASHES {
+            node.health.ejections = count - CRASHES;
+            self.eject(now, id, format!("its process has ended {count} times while it had calls"), effects);
+        }
+    }
+
+    /// Gives a node a rest, unless it has one or most of its group have.
+    fn eject(&mut self, now: Time, id: NodeId, why: String, effects: &mut Effects<H>) {
+        let Some(node) = self.registry.node(id) else { return };
+        let Some(group) = self.registry.group(node.group) else { return };
+        // Its methods may be served by another group too, as those of another release of the same program are.
+        let others = group.method_set.methods.keys().next().map_or(0, |method| self.registry.serving(*method));
+        if node.health.is_ejected || (group.everyone.ejected + 1) * 2 > others.max(group.everyone.serving) {
+            return;
+        }
+        let Some(node) = self.registry.node_mut(id) else { return };
+        let rest = FIRST_EJECTION.saturating_mul(1 << node.health.ejections.min(16)).min(LONGEST_EJECTION);
+        node.health.is_ejected = true;
+        node.health.ejections = node.health.ejections.saturating_add(1);
+        let identity = node.identity.clone();
+        self.registry.ejected.insert(id);
+        self.registry.reindex(id);
+        self.timers.insert((now + rest, Timer::EndEjection(id)));
+        effects.push(Effect::Publish(NodeEvent::Ejected { node: identity, rest, why: why.into() }));
+        self.move_affine(id);
+        self.feed_ejected();
+    }
+
+    /// Lets the calls that an affinity key has brought to a node that rests find another.
+    fn move_affine(&mut self, id: NodeId) {
+        let Some(node) = self.registry.node(id) else { return };
+        let queues = KINDS.into_iter().flat_map(|kind| node.heads[kind].queues());
+        let is_affine = |queue: &Queue| matches!(queue.scope, Scope::Node { exact: false, .. });
+        let affine: Vec<QueueId> = queues.filter(|queue| self.queues.get(*queue).is_some_and(is_affine)).collect();
+        for queue in affine {
+            let Some((place, head)) = self.queues.get(queue).map(|queue| (queue.place(), queue.head())) else {
+                continue;
+            };
+            self.registry.change_head(queue, &place, HeadChange { before: head, after: None });
+            self.queues.close(queue, "its node is given a rest".into());
+            self.deferred.push(DeferredTask::EmptyQueue(queue));
+        }
+    }
+
+    /// A node's rest is over.
+    pub(super) fn end_ejection(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
+        if !self.registry.ejected.remove(&id) {
+            return;
+        }
+        if let Some(node) = self.registry.node_mut(id) {
+            node.health.is_ejected = false;
+            node.health.allowance = Some(1);
+            self.registry.reindex(id);
+            self.feed(now, id, effects);
+        }
+    }
+}

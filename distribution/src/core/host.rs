@@ -1,0 +1,34 @@
+//! What surrounds the core: time, and calls and connections that it passes on without looking inside.
+
+use std::time::Duration;
+
+/// Time since the master started.
+pub(crate) type Time = Duration;
+
+/// The types of calls and links that a core works with: the master's, or those of a simulation.
+pub(crate) trait Host {
+    /// A call: its payload, and where its result goes.
+    type Call: HostCall;
+    /// The driver of a node's connection.
+    type Link: HostLink;
+}
+
+/// A call as the core sees it.
+pub(crate) trait HostCall: Clone {
+    /// Allows this attempt to be written to its connection, and no earlier one.
+    fn open(&self, attempt: u32);
+    /// Prevents this attempt from being written, while its connection stays up. `false` if writing has begun.
+    fn withdraw(&self, attempt: u32) -> bool;
+    /// Prevents this attempt from being written completely, as its connection is given up. `false` if all of it was
+    /// written.
+    fn abandon(&self, attempt: u32) -> bool;
+}
+
+/// A link as the core sees it.
+pub(crate) trait HostLink: Clone {
+    /// When the last byte came from the node.
+    fn heard(&self) -> Time;
+    /// The protocol violation for which the connection has to be closed, if there is one. Before `stall_grace` the master
+    /// itself was stalled, so the node gets the time again that it had no chance to use.
+    fn violation(&self, stall_grace: Time) -> Option<&'static str>;
+}

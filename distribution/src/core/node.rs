@@ -1,0 +1,112 @@
+//! A registered node, and the attempts that are in flight on it.
+
+use std::{
+    ops::{AddAssign, SubAssign},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    group::{GroupId, IndexEntry, Member, Views},
+    health::Health,
+    host::{Host, Time},
+    per_kind::PerKind,
+    queue_heads::QueueHeads,
+    registration::NodeProfile,
+    slow_start::Window,
+};
+use crate::{
+    id::{CallId, NodeIdentity},
+    security::Source,
+    service::method::{MethodId, MethodKind},
+    view::NodeState,
+};
+
+/// What a call, or a batch, is expected to cost its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CallCost {
+    /// How long it is expected to run.
+    pub(super) time: Duration,
+    /// Bytes of its arguments.
+    pub(super) bytes: usize,
+}
+
+impl CallCost {
+    /// The least that a call can cost.
+    pub(super) const ZERO: Self = Self { time: Duration::ZERO, bytes: 0 };
+}
+
+impl AddAssign for CallCost {
+    fn add_assign(&mut self, other: Self) {
+        self.time += other.time;
+        self.bytes += other.bytes;
+    }
+}
+
+impl SubAssign for CallCost {
+    fn sub_assign(&mut self, other: Self) {
+        self.time -= other.time;
+        self.bytes -= other.bytes;
+    }
+}
+
+/// An attempt of a call, or of a batch, that a node has been sent and has not answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlightAttempt {
+    pub(super) call: CallId,
+    pub(super) attempt: u32,
+    pub(super) method: MethodId,
+    pub(super) kind: MethodKind,
+    /// How many calls it is.
+    pub(super) count: u32,
+    pub(super) cost: CallCost,
+    pub(super) sent: Time,
+}
+
+/// A registered node.
+pub(super) struct Node<H: Host> {
+    pub(super) identity: NodeIdentity,
+    pub(super) profile: Arc<NodeProfile>,
+    /// Hash of its name, which places it on the ring of affinity keys.
+    pub(super) place: u64,
+    pub(super) source: Source,
+    pub(super) link: H::Link,
+    pub(super) state: NodeState,
+    pub(super) in_flight: FxHashMap<(CallId, u32), InFlightAttempt>,
+    /// Calls in flight, counting each call of a batch.
+    pub(super) calls: usize,
+    /// Heads of the queues for this node alone.
+    pub(super) heads: PerKind<QueueHeads>,
+    pub(super) joined: Time,
+    pub(super) silent_for: Duration,
+    /// Slots that handlers of an earlier connection hold.
+    pub(super) busy: u32,
+    pub(super) answered: u64,
+    /// Which of its methods cannot be called on it, and why. Found out soon after it has joined.
+    pub(super) uncallable: Arc<[String]>,
+    /// How often an async handler of it has blocked its thread.
+    pub(super) blocked_async: u32,
+    pub(super) health: Health,
+    /// How many requests it may have in flight that could also go elsewhere.
+    pub(super) window: Window,
+    pub(super) group: GroupId,
+    pub(super) views: Views,
+    /// Requests in flight.
+    pub(super) counts: PerKind<u32>,
+    /// What all compute calls in flight are expected to cost.
+    pub(super) backlog: CallCost,
+    /// When a compute call ended here last, or the first of those in flight was sent.
+    pub(super) last_progress: Time,
+    /// Whether its calls take longer than was expected. It is sent nothing ahead of a free slot until one of them ends.
+    pub(super) stuck: bool,
+    /// What the indexes of its group have of it.
+    pub(super) index_entry: IndexEntry,
+}
+
+impl<H: Host> Node<H> {
+    pub(super) fn member(&self) -> Member {
+        Member { node: self.identity.id, place: self.place, source: self.source }
+    }
+}

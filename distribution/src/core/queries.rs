@@ -1,0 +1,27 @@
+//! What others ask about the core's state.
+
+use super::{host::Host, state::Core};
+use crate::service::{
+    caller::{Capacity, Labels},
+    method::MethodId,
+};
+
+impl<H: Host> Core<H> {
+    /// Calls that have not ended.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Nodes that get new calls.
+    pub(crate) fn alive(&self) -> usize {
+        self.registry.alive
+    }
+
+    /// Where calls of this method can go.
+    pub(crate) fn capacity(&mut self, method: MethodId, labels: &Labels) -> Capacity {
+        if let Some(labels) = labels {
+            self.prepare_views(method, labels);
+        }
+        self.registry.capacity(method, labels)
+    }
+}

@@ -1,0 +1,75 @@
+//! What tests and simulations ask of the core, or do to it.
+
+use super::{
+    call::{CallEntry, CallLocation},
+    host::{Host, Time},
+    node::Node,
+    state::Core,
+};
+use crate::id::{CallId, NodeId};
+#[cfg(test)]
+use crate::service::{caller::Labels, method::MethodId};
+
+impl<H: Host> Core<H> {
+    /// Where a call is in flight.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn node_of(&self, id: CallId) -> Option<NodeId> {
+        match self.calls.get(&id)?.location {
+            CallLocation::InFlight(node) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Has an attempt be sent earlier than it was.
+    pub(crate) fn backdate(&mut self, node: NodeId, attempt: (CallId, u32), sent: Time) {
+        let node = self.registry.node_mut(node);
+        if let Some(booking) = node.and_then(|node| node.in_flight.get_mut(&attempt)) {
+            booking.sent = booking.sent.min(sent);
+        }
+    }
+
+    /// Makes a call astray, as a panic may.
+    #[cfg(test)]
+    pub(crate) fn strand(&mut self, id: CallId) {
+        if let Some(mut call) = self.remove(id) {
+            call.location = CallLocation::Unplaced;
+            self.calls.insert(id, call);
+        }
+    }
+
+    /// Whether each group that serves the method has a whole view of these labels.
+    #[cfg(test)]
+    pub(super) fn has_view(&self, method: MethodId, labels: &Labels) -> bool {
+        self.registry.has_views(method, labels)
+    }
+
+    /// Where the calls are that have not ended.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn describe_unfinished(&self) -> String {
+        let describe = |(id, call): (&CallId, &CallEntry<H>)| {
+            let scope = match call.location {
+                CallLocation::Queued(queue) => self.queues.get(queue).map(|queue| (&queue.scope, &queue.unserved)),
+                _ => None,
+            };
+            format!(
+                "{id} {} {:?} {scope:?} after {:?}; chores {:?}",
+                call.method.name(),
+                call.location,
+                call.failed_attempts,
+                self.deferred
+            )
+        };
+        let nodes = self.registry.nodes().map(|node| {
+            let Node { identity, state, health, busy, counts, .. } = node;
+            format!("{identity}: {state:?} {health:?} {busy} busy, {counts:?}")
+        });
+        self.calls.iter().take(8).map(describe).chain(nodes).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Whether any call has a deadline that has passed; to be asked after a tick.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn overdue(&self, now: super::host::Time) -> Option<String> {
+        let late = self.calls.iter().find(|(_, call)| call.deadline().is_some_and(|deadline| deadline <= now));
+        late.map(|(id, _)| format!("call {id} has outlived its deadline"))
+    }
+}

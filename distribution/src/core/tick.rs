@@ -1,0 +1,43 @@
+//! Time: timers, and when the core wants to be ticked.
+
+use super::{
+    deferred::DeferredTask,
+    effect::Effects,
+    host::{Host, Time},
+    state::{Core, Timer},
+};
+
+impl<H: Host> Core<H> {
+    /// Time has passed.
+    pub(crate) fn on_tick(&mut self, now: Time, effects: &mut Effects<H>) {
+        // Whatever became of the last time.
+        self.deferred.is_running = false;
+        let mut left = self.settings.slice;
+        while let Some((at, timer)) = self.timers.first().copied() {
+            if at > now || left == 0 {
+                break;
+            }
+            left -= 1;
+            self.timers.pop_first();
+            match timer {
+                Timer::Deadline(id) => self.time_out(id, effects),
+                Timer::Retry(id) => {
+                    self.backing_off -= 1;
+                    self.enqueue_or_place(now, id, effects);
+                }
+                Timer::Unserved(queue) => self.deferred.push(DeferredTask::ExpireQueue(queue)),
+                Timer::EndEjection(node) => self.end_ejection(now, node, effects),
+            }
+        }
+        self.watch(now, effects);
+        self.run_deferred(now, effects);
+    }
+
+    /// When the next [`on_tick`](Self::on_tick) has something to do; the past if it should come at once.
+    pub(crate) fn next_tick(&self) -> Time {
+        if !self.deferred.is_empty() {
+            return Time::ZERO;
+        }
+        self.timers.first().map_or(Time::MAX, |(at, _)| *at).min(self.next_watch())
+    }
+}
