@@ -10,6 +10,7 @@ pub mod meeting;
 pub mod network;
 pub mod process;
 pub mod soak;
+pub mod sources;
 pub mod storm;
 pub mod transport;
 pub mod trust;

@@ -1,0 +1,58 @@
+//! Each file has one subject: it opens by saying which, and is short enough to be read at once.
+
+use std::fmt::Write as _;
+
+use distribution_tests::sources::{files, short, text};
+
+/// Folders of the repository with Rust sources. The cases of the macro's tests (`tests/ui`) are not among them.
+const RUST: [&str; 10] = [
+    "distribution/src",
+    "distribution-macros/src",
+    "tests/src",
+    "tests/tests",
+    "tests/loom",
+    "tests/ui/src",
+    "tests/ui/tests",
+    "examples",
+    "benches",
+    "fuzz",
+];
+
+/// Lines of a file of the library.
+const LONGEST: usize = 500;
+
+#[test]
+fn every_file_opens_by_saying_what_it_is_for() {
+    let mut found = 0;
+    let mut wrong = String::new();
+    for folder in RUST {
+        for path in files(folder, &[".rs"]) {
+            found += 1;
+            if !text(&path).starts_with("//!") {
+                let _ = writeln!(wrong, "{}", short(&path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "these files do not open with `//!`:\n{wrong}");
+    assert!(found > 100, "only {found} files were found");
+}
+
+#[test]
+fn no_file_of_the_library_is_too_long() {
+    let mut wrong = String::new();
+    for path in files("distribution/src", &[".rs"]) {
+        let lines = text(&path).lines().count();
+        if lines > LONGEST {
+            let _ = writeln!(wrong, "{}: {lines} lines", short(&path));
+        }
+    }
+    assert!(wrong.is_empty(), "these files have more than {LONGEST} lines; split them by subject:\n{wrong}");
+}
+
+#[test]
+fn bincode_is_known_to_one_module() {
+    for path in files("distribution/src", &[".rs"]) {
+        let named = text(&path).lines().any(|line| !line.trim_start().starts_with("//") && line.contains("bincode::"));
+        assert!(!named || path.ends_with("wire/codec.rs"), "{} names bincode", short(&path));
+    }
+}

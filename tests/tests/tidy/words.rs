@@ -1,0 +1,1 @@
+//! Words that must not come back.
