@@ -4,20 +4,6 @@ use std::fmt::Write as _;
 
 use distribution_tests::sources::{files, short, text};
 
-/// Folders of the repository with Rust sources. The cases of the macro's tests (`tests/ui`) are not among them.
-const RUST: [&str; 10] = [
-    "distribution/src",
-    "distribution-macros/src",
-    "tests/src",
-    "tests/tests",
-    "tests/loom",
-    "tests/ui/src",
-    "tests/ui/tests",
-    "examples",
-    "benches",
-    "fuzz",
-];
-
 /// Lines of a file of the library.
 const LONGEST: usize = 500;
 
@@ -25,12 +11,10 @@ const LONGEST: usize = 500;
 fn every_file_opens_by_saying_what_it_is_for() {
     let mut found = 0;
     let mut wrong = String::new();
-    for folder in RUST {
-        for path in files(folder, &[".rs"]) {
-            found += 1;
-            if !text(&path).starts_with("//!") {
-                let _ = writeln!(wrong, "{}", short(&path));
-            }
+    for path in files("", &[".rs"]) {
+        found += 1;
+        if !text(&path).starts_with("//!") {
+            let _ = writeln!(wrong, "{}", short(&path));
         }
     }
     assert!(wrong.is_empty(), "these files do not open with `//!`:\n{wrong}");
