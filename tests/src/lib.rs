@@ -14,6 +14,7 @@ pub mod sources;
 pub mod storm;
 pub mod transport;
 pub mod trust;
+pub mod words;
 
 use std::{convert::Infallible, future::IntoFuture, net::SocketAddr, time::Duration};
 

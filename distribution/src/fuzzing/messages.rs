@@ -1,0 +1,159 @@
+//! A sample of each error, event and reason that users read, for the test that lists all messages.
+
+use std::{fmt::Display, io, iter, time::Duration};
+
+use crate::{
+    error::{self, CallStage, CodecError, Endpoint, Error, Execution, GoneReason, Part, QueueUnit},
+    id::{CallId, MethodName, NodeId, NodeIdentity},
+    security::{Access, Principal},
+    view::{NodeEvent, NodeState},
+};
+
+/// A sample of what is printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The type and the variant: `CallError::Overloaded`.
+    pub name: &'static str,
+    /// What it prints, with its sources.
+    pub text: String,
+}
+
+impl Message {
+    fn of(name: &'static str, value: &dyn Display) -> Self {
+        Self { name, text: value.to_string() }
+    }
+
+    /// As a program prints it that prints an error with its sources.
+    fn with_sources(name: &'static str, error: &dyn std::error::Error) -> Self {
+        let sources = iter::successors(error.source(), |&source| source.source());
+        let text = iter::once(error.to_string()).chain(sources.map(ToString::to_string)).collect::<Vec<_>>().join(": ");
+        Self { name, text }
+    }
+}
+
+/// Names a value by its type and variant, as they are written.
+macro_rules! samples {
+    ($make:path: $($type:ident::$variant:ident $(($($value:expr),*))? $({$($fields:tt)*})?),* $(,)?) => {
+        [$($make(
+            concat!(stringify!($type), "::", stringify!($variant)),
+            &$type::$variant $(($($value),*))? $({$($fields)*})?,
+        )),*]
+    };
+}
+
+/// A sample of each variant of the public types that print as text.
+pub fn messages() -> Vec<Message> {
+    let mut all = Vec::new();
+    all.extend(call_errors());
+    all.extend(errors());
+    all.extend(samples![Message::of:
+        CallStage::Queued, CallStage::Retrying(node(1)), CallStage::Sent(node(1)),
+        Execution::NotRun, Execution::MayHaveRun, Execution::Ran,
+        QueueUnit::Calls, QueueUnit::Bytes,
+        Part::Arguments, Part::Reply,
+        NodeState::Alive, NodeState::Suspect, NodeState::Draining,
+        Access::Nodes, Access::Callers, Access::Admins,
+    ]);
+    all.extend(gone_reasons());
+    all.extend(node_events());
+    all.push(Message::of("NodeIdentity", &node(1)));
+    all.push(Message::of("MethodName", &method()));
+    all.push(Message::of("CallId", &CallId::first(0x91_c2a7)));
+    all.push(Message::of("CodecError", &codec_error()));
+    all.extend("n1".parse::<NodeId>().err().map(|error| Message::of("ParseNodeIdError", &error)));
+    all.extend("n1".parse::<CallId>().err().map(|error| Message::of("ParseCallIdError", &error)));
+    all
+}
+
+fn method() -> MethodName {
+    MethodName { service: "Arith", method: "sum" }
+}
+
+fn node(number: u32) -> NodeIdentity {
+    NodeIdentity::new(NodeId::new(0x5f3a_91c2, number), &format!("n{number}"), ([10, 0, 0, 2], 41_312).into())
+}
+
+fn codec_error() -> CodecError {
+    CodecError::new("unexpected end of the bytes")
+}
+
+fn io_error() -> io::Error {
+    io::Error::from(io::ErrorKind::PermissionDenied)
+}
+
+fn call_errors() -> impl IntoIterator<Item = Message> {
+    type CallError = error::CallError<String>;
+    let second = Duration::from_secs(1);
+    samples![Message::with_sources:
+        CallError::Handler("the key `k1` does not exist".into()),
+        CallError::Panicked { method: method(), node: node(1), message: "index out of bounds".into() },
+        CallError::NoNode { method: method(), wanted: "no registered node serves it".into(), waited: second },
+        CallError::Overloaded { method: method(), queued: 10_000, limit: 10_000, unit: QueueUnit::Calls },
+        CallError::TimedOut { method: method(), timeout: second, stage: CallStage::Sent(node(1)) },
+        CallError::NodeLost { method: method(), node: node(1), attempts: 2, reason: GoneReason::Disconnected },
+        CallError::Poisoned { method: method(), nodes: vec![node(1), node(2), node(3)] },
+        CallError::TooLarge { method: method(), part: Part::Arguments, size: 70_000_000, limit: 67_108_864 },
+        CallError::Incompatible {
+            method: method(),
+            expected: "fn(Vec<i64>) -> i64, version 1".into(),
+            found: "fn(Vec<i64>) -> i64, version 2".into(),
+            difference: "version 1 here, version 2 on n1".into(),
+        },
+        CallError::Encode { method: method(), part: Part::Reply, source: codec_error() },
+        CallError::Decode { method: method(), part: Part::Arguments, source: codec_error() },
+        CallError::Shutdown { method: method(), execution: Execution::MayHaveRun },
+    ]
+}
+
+fn errors() -> impl IntoIterator<Item = Message> {
+    let master = || "10.0.0.1:3000".to_owned();
+    let all = samples![Message::with_sources:
+        Error::Bind { addr: "10.0.0.1:80".into(), source: io_error() },
+        Error::Setting { name: "slots", value: "0".into(), reason: "a node needs at least one" },
+        Error::Node { reason: "its name is longer than 256 bytes".into() },
+        Error::ServedTwice { service: "Arith", method: "sum" },
+        Error::Refused { master: master(), reason: "the master is shutting down".into() },
+        Error::Protocol { master: master(), reason: "it does not speak this protocol: it began with HTTP".into() },
+        Error::Insecure { end: Endpoint::Master, addr: master() },
+        Error::Token { place: "DISTRIBUTION_TOKEN", reason: "its last characters are missing".into() },
+        Error::TokenFile { file: "cluster.token".into(), reason: "it does not exist".into() },
+        Error::Certificates { file: "node.pem".into(), reason: "it has no certificate in it".into() },
+        Error::Untrusted { master: master(), reason: "its certificate has expired".into() },
+        Error::RuntimeEnded {},
+        Error::Thread { what: "slot threads", source: io_error() },
+    ];
+    let at_node = Error::Insecure { end: Endpoint::Node, addr: master() };
+    all.into_iter().chain([Message::with_sources("Error::Insecure", &at_node)])
+}
+
+fn gone_reasons() -> impl IntoIterator<Item = Message> {
+    samples![Message::of:
+        GoneReason::Disconnected,
+        GoneReason::Broken("connection reset by peer".into()),
+        GoneReason::Silent(Duration::from_millis(6_200)),
+        GoneReason::Left,
+        GoneReason::Violation("a reply to a call that it was not sent".into()),
+        GoneReason::Replaced,
+        GoneReason::Revoked,
+        GoneReason::Expired,
+        GoneReason::Displaced,
+        GoneReason::PutOut,
+        GoneReason::Shutdown,
+        GoneReason::Dropped("the runtime that its async handlers ran on has ended".into()),
+    ]
+}
+
+fn node_events() -> impl IntoIterator<Item = Message> {
+    samples![Message::of:
+        NodeEvent::Joined { node: node(1), principal: Principal::open() },
+        NodeEvent::Suspect { node: node(1), silent_for: Duration::from_secs(3) },
+        NodeEvent::Recovered { node: node(1) },
+        NodeEvent::Draining { node: node(1) },
+        NodeEvent::Gone { node: node(1), reason: GoneReason::Left, in_flight: 0 },
+        NodeEvent::Gone { node: node(1), reason: GoneReason::Disconnected, in_flight: 1 },
+        NodeEvent::Gone { node: node(1), reason: GoneReason::Silent(Duration::from_secs(6)), in_flight: 12 },
+        NodeEvent::Ejected { node: node(1), rest: Duration::from_secs(10), why: "Arith.sum panics there".into() },
+        NodeEvent::Restored { node: node(1) },
+        NodeEvent::Missed(12),
+    ]
+}
