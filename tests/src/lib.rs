@@ -3,15 +3,12 @@
 
 #![allow(rustdoc::private_intra_doc_links, reason = "its documentation is read beside its source")]
 
-pub mod chaos;
 pub mod impostor;
+pub mod line;
 pub mod log;
 pub mod meeting;
-pub mod network;
 pub mod process;
-pub mod soak;
 pub mod sources;
-pub mod storm;
 pub mod transport;
 pub mod trust;
 pub mod words;

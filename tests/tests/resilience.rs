@@ -1,24 +1,14 @@
 //! What the promises say about queues, fairness and restarts, where one process or a short run can show it.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use distribution::{
     CallError, LocalCluster, Master, Node,
     error::{Execution, QueueUnit},
 };
-use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, process::Process, soon};
+use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon};
 use futures::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{io::AsyncReadExt, net::TcpStream, runtime::Runtime};
-
-#[tokio::test]
-async fn a_rolling_restart_under_load_loses_no_call() {
-    let rolling = Path::new(env!("CARGO_BIN_EXE_rolling"));
-    let mut run =
-        Process::start(rolling, &["--rate", "500", "--rounds", "1", "--pause-ms", "50", "--handler-seconds", "0"]);
-    let line = run.rest().await.pop().expect("a line");
-    assert!(run.ended().await.success(), "{line}");
-    assert!(line.contains("\"restarts\": 4,") && line.contains("\"failed\": 0,"), "{line}");
-}
 
 /// A second service, to compete with `Probe`.
 #[distribution::service]

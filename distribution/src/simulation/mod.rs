@@ -3,7 +3,7 @@
 //!
 //! A seed makes one history: the world plays nodes and links, the rules are looked at after
 //! every step. No clock, socket or thread takes part, so a seed gives the same history each time.
-//! Not part of the public API; `cargo run --release -p distribution-tests --bin simulate` is.
+//! Not part of the public API; `cargo run --release -p distribution-instruments --bin simulate` is.
 
 pub mod growth;
 mod rules;

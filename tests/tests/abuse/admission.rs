@@ -7,7 +7,7 @@ use std::{
 };
 
 use distribution::{Master, MasterBuilder, Node};
-use distribution_tests::{ProbeServer, Prober, log::Log, soon, storm::Line, trust::client_hello};
+use distribution_tests::{ProbeServer, Prober, line::Line, log::Log, soon, trust::client_hello};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use distribution_tests::network::{self, Kind, Lossy, Network, Outcome, Plan};
+use distribution_instruments::network::{self, Kind, Lossy, Network, Outcome, Plan};
 use futures::{StreamExt, stream};
 use serde::Serialize;
 

@@ -1,10 +1,10 @@
 //! Kills, freezes and restarts real processes while calls run, and proves from their ledgers what became
-//! of each call. What is judged, and how, is in `distribution_tests::chaos`.
+//! of each call. What is judged, and how, is in `distribution_instruments::chaos`.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use distribution_tests::chaos::{self, Options, Role};
+use distribution_instruments::chaos::{self, Options, Role};
 
 /// Ledger under chaos: the last line of standard output is the result as JSON; the exit code is 1 if
 /// `lost`, `unexpected` or `duplicates` in it is not 0.

@@ -1,11 +1,11 @@
 //! Connections that never register, thousands of them, against a master at work: how much slower are its
 //! callers, and how much memory does it take?
 //!
-//! `cargo run --release -p distribution-tests --bin flood`
+//! `cargo run --release -p distribution-instruments --bin flood`
 //!
 //! And how long does a node at a distance take to register while 1,000 connections a second come from 8 addresses?
 //!
-//! `cargo run --release -p distribution-tests --bin flood -- distant`
+//! `cargo run --release -p distribution-instruments --bin flood -- distant`
 #![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
 
 #[path = "flood/distant.rs"]

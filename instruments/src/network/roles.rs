@@ -14,7 +14,7 @@ use super::{
     lines::{Asked, Line, Told, now},
     lossy::load,
 };
-use crate::{ProbeClient, ProbeServer, Prober};
+use distribution_tests::{ProbeClient, ProbeServer, Prober};
 
 /// Serves `Probe` at this master until told to end, or until nobody holds the other end of standard input.
 ///

@@ -1,7 +1,7 @@
 //! Shows that faults of the core are found: plants one after the other in a copy of the library, and has the core's tests
 //! and, if they find nothing, the simulator look for it. Ends with code 1 if one is not caught.
 //!
-//! `cargo run --release -p distribution-tests --bin mutations` builds the library below `target/mutations` once for each
+//! `cargo run --release -p distribution-instruments --bin mutations` builds the library below `target/mutations` once for each
 //! fault, and a second time for those that the tests do not catch; about 15 s apiece. `--check` builds nothing and says
 //! whether each fault can still be planted.
 #![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]

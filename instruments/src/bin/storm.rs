@@ -1,17 +1,15 @@
 //! Many nodes behind one address that register at once, over TLS and with a token, each message delayed: how long until
 //! all are registered, and how often did they have to try?
 //!
-//! `cargo run --release -p distribution-tests --bin storm`
+//! `cargo run --release -p distribution-instruments --bin storm`
 #![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
 
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use distribution::{Master, Node};
-use distribution_tests::{
-    ProbeServer, Prober,
-    storm::{Line, storm},
-};
+use distribution_instruments::storm::storm;
+use distribution_tests::{ProbeServer, Prober, line::Line};
 
 /// Registers many nodes at once.
 #[derive(Parser)]

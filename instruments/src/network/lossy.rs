@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{Asked, Network, Peer, Rough, Told, Weather, roles::millis_since};
-use crate::ProbeClient;
+use distribution_tests::ProbeClient;
 
 /// 5 % loss and 100 ms ± 20 ms, each way.
 const ROUGH: Rough = Rough { loss: 0.05, delay: Duration::from_millis(100), jitter: Duration::from_millis(20) };

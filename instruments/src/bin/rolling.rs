@@ -1,7 +1,7 @@
 //! Restarts every node in order, one after the other, under load: no call may fail. Then one node is told
 //! to end while a handler has yet long to run on it: it ends when the handler has, and the call is answered.
 //!
-//! `cargo run --release -p distribution-tests --bin rolling -- --rate 2000 --rounds 3`
+//! `cargo run --release -p distribution-instruments --bin rolling -- --rate 2000 --rounds 3`
 #![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
 
 use std::{

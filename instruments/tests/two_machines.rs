@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use distribution_instruments::network::Network;
 use distribution_tests::{
-    network::Network,
     process::{Process, example},
     soon,
 };

@@ -1,9 +1,9 @@
 //! Nodes that are cut off from their master by the network, in namespaces: noticed, and at work again once it heals.
-//! `cargo run --release -p distribution-tests --bin partitions` does the same at length and with the default heartbeat.
+//! `cargo run --release -p distribution-instruments --bin partitions` does the same at length and with the default heartbeat.
 
 use std::{path::Path, time::Duration};
 
-use distribution_tests::network::{self, Kind, Network, Outcome, Plan};
+use distribution_instruments::network::{self, Kind, Network, Outcome, Plan};
 
 /// So that a test takes seconds.
 const HEARTBEAT: Duration = Duration::from_millis(200);

@@ -13,7 +13,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use distribution::{Master, Node};
-use distribution_tests::{ProbeServer, Prober, process::Process, storm::Line, trust::client_hello};
+use distribution_tests::{ProbeServer, Prober, line::Line, process::Process, trust::client_hello};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},

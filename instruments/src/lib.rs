@@ -1,0 +1,8 @@
+//! What the instruments are made of. README.md says what each shows, and when to run it.
+
+#![allow(rustdoc::private_intra_doc_links, reason = "its documentation is read beside its source")]
+
+pub mod chaos;
+pub mod network;
+pub mod soak;
+pub mod storm;
