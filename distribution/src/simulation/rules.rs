@@ -1,7 +1,7 @@
 //! What must be true of a history, whatever happens in it.
 //!
 //! The core's own books are recounted elsewhere (`core/sanity.rs`). Here is what a caller and a node
-//! are promised: each call ends exactly once, and its end says nothing that the world knows to be untrue.
+//! are promised: each call ends exactly once, and its end says nothing that the simulation knows to be untrue.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::world::{CallRecord, HEARTBEAT, METHODS, SimulatedNode};
+use super::model::{CallRecord, HEARTBEAT, METHODS, SimulatedNode};
 use crate::{
     core::{CallAnswer, GONE_AFTER, HostLink, Settings, Time},
     error::{CallError, Cause, Execution, FailedAttempt, GoneReason},
@@ -24,7 +24,7 @@ pub(super) struct Rules {
     joined: BTreeMap<NodeId, Time>,
     gone: BTreeSet<NodeId>,
     /// Those that were cut off for what they did.
-    rude: BTreeSet<NodeId>,
+    misbehaved: BTreeSet<NodeId>,
     /// Those that are given a rest, and until when.
     resting: BTreeMap<NodeId, Time>,
     /// Those that were gone when the tick began.
@@ -37,9 +37,9 @@ pub(super) struct Rules {
     failed: u64,
 }
 
-type Verdict = Result<(), String>;
+type Checked = Result<(), String>;
 
-fn must(holds: bool, what: impl FnOnce() -> String) -> Verdict {
+fn check(holds: bool, what: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { Err(what()) }
 }
 
@@ -50,7 +50,7 @@ impl Rules {
             states: BTreeMap::new(),
             joined: BTreeMap::new(),
             gone: BTreeSet::new(),
-            rude: BTreeSet::new(),
+            misbehaved: BTreeSet::new(),
             resting: BTreeMap::new(),
             gone_before: BTreeSet::new(),
             stall_grace: Time::ZERO,
@@ -78,18 +78,18 @@ impl Rules {
         call: &mut CallRecord,
         (attempt, granted): (u32, u32),
         deadline: Option<Time>,
-    ) -> Verdict {
+    ) -> Checked {
         let node = &nodes[at];
         let state = self.states.get(&node.id).copied();
-        must(state == Some(NodeState::Alive), || format!("a call was sent to {}, which is {state:?}", node.id))?;
-        must(node.serves.contains(&call.method), || {
+        check(state == Some(NodeState::Alive), || format!("a call was sent to {}, which is {state:?}", node.id))?;
+        check(node.serves.contains(&call.method), || {
             format!("a call was sent to {}, which does not serve it", node.id)
         })?;
-        must(call.demand.node.is_none_or(|target| target == node.id), || {
+        check(call.demand.node.is_none_or(|target| target == node.id), || {
             "a call was sent to another node than it is for".to_owned()
         })?;
         let zone = call.demand.labels.as_ref().map(|labels| &*labels[0].1);
-        must(call.demand.node.is_some() || zone.is_none_or(|zone| zone == node.zone), || {
+        check(call.demand.node.is_some() || zone.is_none_or(|zone| zone == node.zone), || {
             "a call was sent to a node without its label".to_owned()
         })?;
         let rests = |node: &SimulatedNode| self.resting.get(&node.id).is_some_and(|until| *until > now);
@@ -101,37 +101,39 @@ impl Rules {
                 && zone_of_call.is_none_or(|zone| zone == other.zone)
         };
         let all_rest = nodes.iter().filter(could).all(rests);
-        must(call.demand.node.is_some() || !rests(node) || all_rest, || {
+        check(call.demand.node.is_some() || !rests(node) || all_rest, || {
             format!("a call that could go elsewhere was sent to {}, which rests", node.id)
         })?;
-        must(call.kept.is_none(), || "a batch was sent again, of which calls had been given back".to_owned())?;
-        must(call.ends == 0 && !call.cancelled, || "a call was sent that had ended".to_owned())?;
+        check(call.kept.is_none(), || "a batch was sent again, of which calls had been given back".to_owned())?;
+        check(call.ends == 0 && !call.cancelled, || "a call was sent that had ended".to_owned())?;
         let expected = call.demand.timeout.map(|timeout| call.submitted + timeout);
-        must(deadline == expected, || format!("a call was sent with deadline {deadline:?} and not {expected:?}"))?;
-        must(call.current.is_none_or(|(_, last)| attempt > last), || "an attempt has no number of its own".to_owned())?;
-        must((1..=call.demand.count).contains(&granted), || format!("{granted} calls of {} are granted", call.id))?;
+        check(deadline == expected, || format!("a call was sent with deadline {deadline:?} and not {expected:?}"))?;
+        check(call.current.is_none_or(|(_, last)| attempt > last), || {
+            "an attempt has no number of its own".to_owned()
+        })?;
+        check((1..=call.demand.count).contains(&granted), || format!("{granted} calls of {} are granted", call.id))?;
         call.current = Some((node.id, attempt));
         (call.granted, call.begun) = (granted, 0);
         Ok(())
     }
 
     /// A batch may go on where it runs, by what it was not granted yet.
-    pub(super) fn granted(&self, node: NodeId, call: Option<&mut CallRecord>, attempt: u32, upto: u32) -> Verdict {
+    pub(super) fn granted(&self, node: NodeId, call: Option<&mut CallRecord>, attempt: u32, upto: u32) -> Checked {
         let Some(call) = call else { return Err("a call was granted that nobody has made".to_owned()) };
-        must(call.current == Some((node, attempt)), || format!("call {} was granted where it is not", call.id))?;
-        must(call.ends == 0 && !call.cancelled, || format!("call {} was granted after its end", call.id))?;
-        must(call.kept.is_none(), || format!("call {} was granted what was given back", call.id))?;
-        must(call.granted < upto && upto <= call.demand.count, || {
+        check(call.current == Some((node, attempt)), || format!("call {} was granted where it is not", call.id))?;
+        check(call.ends == 0 && !call.cancelled, || format!("call {} was granted after its end", call.id))?;
+        check(call.kept.is_none(), || format!("call {} was granted what was given back", call.id))?;
+        check(call.granted < upto && upto <= call.demand.count, || {
             format!("call {} was granted {upto} after {} of {}", call.id, call.granted, call.demand.count)
         })?;
         call.granted = upto;
         Ok(())
     }
 
-    pub(super) fn started(&self, call: &CallRecord) -> Verdict {
+    pub(super) fn started(&self, call: &CallRecord) -> Checked {
         let idempotent = METHODS[call.method].is_idempotent();
         let repeated = idempotent && call.demand.count == 1;
-        must(repeated || call.starts <= 1, || format!("call {} was started twice, and is not idempotent", call.id))
+        check(repeated || call.starts <= 1, || format!("call {} was started twice, and is not idempotent", call.id))
     }
 
     /// Counts the replies that the core has to drop.
@@ -143,17 +145,17 @@ impl Rules {
     }
 
     /// A batch is shortened once, and never to nothing.
-    pub(super) fn shortened(&mut self, call: &mut CallRecord, kept: u32) -> Verdict {
-        must(call.ends == 0 && !call.cancelled, || format!("call {} was shortened after its end", call.id))?;
-        must(call.kept.is_none(), || format!("call {} was shortened twice", call.id))?;
-        must((1..call.demand.count).contains(&kept), || format!("call {} was shortened to {kept}", call.id))?;
-        must(kept <= call.granted, || format!("call {} kept {kept} of {} that were granted", call.id, call.granted))?;
+    pub(super) fn shortened(&mut self, call: &mut CallRecord, kept: u32) -> Checked {
+        check(call.ends == 0 && !call.cancelled, || format!("call {} was shortened after its end", call.id))?;
+        check(call.kept.is_none(), || format!("call {} was shortened twice", call.id))?;
+        check((1..call.demand.count).contains(&kept), || format!("call {} was shortened to {kept}", call.id))?;
+        check(kept <= call.granted, || format!("call {} kept {kept} of {} that were granted", call.id, call.granted))?;
         call.kept = Some(kept);
         Ok(())
     }
 
-    pub(super) fn late(&self, counted: u64) -> Verdict {
-        must(counted == self.late, || format!("{} replies came late, and {counted} were counted", self.late))
+    pub(super) fn late(&self, counted: u64) -> Checked {
+        check(counted == self.late, || format!("{} replies came late, and {counted} were counted", self.late))
     }
 
     /// A call ends once, and its end is true.
@@ -164,26 +166,26 @@ impl Rules {
         end: &Result<CallAnswer, CallError>,
         failed_attempts: &[FailedAttempt],
         hosts: &BTreeSet<IpAddr>,
-    ) -> Verdict {
+    ) -> Checked {
         call.ends += 1;
-        must(call.ends == 1, || format!("call {} ended twice", call.id))?;
-        must(!call.cancelled, || format!("call {} ended after it was cancelled", call.id))?;
+        check(call.ends == 1, || format!("call {} ended twice", call.id))?;
+        check(!call.cancelled, || format!("call {} ended after it was cancelled", call.id))?;
         call.lost.clear();
         call.lost_on.clear();
         call.ran_in_vain = 0;
         let mut last = 0;
         for FailedAttempt { attempt, node, cause, .. } in failed_attempts {
-            must(*attempt > last, || format!("call {} tells of its attempts out of order", call.id))?;
+            check(*attempt > last, || format!("call {} tells of its attempts out of order", call.id))?;
             last = *attempt;
             call.ran_in_vain += u32::from(!matches!(cause, Cause::Refused(_)));
             if let Cause::Lost(reason) = cause {
                 call.lost.push(node.id);
                 call.lost_on.push(node.addr.ip());
                 let lives = !self.gone.contains(&node.id) && !matches!(reason, GoneReason::Violation(_));
-                must(!lives, || format!("call {} blames {node}, which lives", call.id))?;
+                check(!lives, || format!("call {} blames {node}, which lives", call.id))?;
                 // Those of a batch are the batch's.
                 let whole = call.handle.whole.borrow().contains(attempt);
-                must(whole || call.failed_attempts.iter().any(|own| own.attempt == *attempt), || {
+                check(whole || call.failed_attempts.iter().any(|own| own.attempt == *attempt), || {
                     format!("call {} may have run on {node}, which never had all of it", call.id)
                 })?;
             }
@@ -201,33 +203,33 @@ impl Rules {
         }
     }
 
-    fn answered(&mut self, call: &CallRecord, ended: &CallAnswer) -> Verdict {
+    fn answered(&mut self, call: &CallRecord, ended: &CallAnswer) -> Checked {
         self.answered += u64::from(ended.reply.count);
-        must((1..=call.demand.count).contains(&ended.reply.count), || "more was answered than asked".to_owned())?;
+        check((1..=call.demand.count).contains(&ended.reply.count), || "more was answered than asked".to_owned())?;
         let Some((node, attempt)) = call.current else {
             return Err("a call that was never sent was answered".to_owned());
         };
         let mut expected = call.id.0.to_le_bytes().to_vec();
         expected.extend_from_slice(&attempt.to_le_bytes());
-        must(ended.reply.payload.clone().into_bytes() == expected, || {
+        check(ended.reply.payload.clone().into_bytes() == expected, || {
             format!("call {} got the answer of another attempt", call.id)
         })?;
-        must(ended.node.id == node, || "an answer names another node than it came from".to_owned())?;
-        must(matches!(ended.reply.outcome, Outcome::Value | Outcome::Error), || {
+        check(ended.node.id == node, || "an answer names another node than it came from".to_owned())?;
+        check(matches!(ended.reply.outcome, Outcome::Value | Outcome::Error), || {
             "no answer was taken for one".to_owned()
         })?;
-        must(call.starts > 0, || "an answer came of a call that was never started".to_owned())
+        check(call.starts > 0, || "an answer came of a call that was never started".to_owned())
     }
 
-    fn failed(&self, now: Time, call: &CallRecord, error: &CallError, hosts: &BTreeSet<IpAddr>) -> Verdict {
+    fn failed(&self, now: Time, call: &CallRecord, error: &CallError, hosts: &BTreeSet<IpAddr>) -> Checked {
         let served = !hosts.is_empty();
         let idempotent = METHODS[call.method].is_idempotent();
         match error.execution() {
             Execution::NotRun => {
-                must(call.starts == 0, || format!("call {} ended as not run, and was started: {error}", call.id))?;
+                check(call.starts == 0, || format!("call {} ended as not run, and was started: {error}", call.id))?;
             }
             Execution::Ran => {
-                must(call.completed > 0, || format!("call {} ended as run, and was not: {error}", call.id))?
+                check(call.completed > 0, || format!("call {} ended as run, and was not: {error}", call.id))?
             }
             Execution::MayHaveRun => {
                 // What has begun to be written is finished while the connection lives, so it may yet run.
@@ -235,7 +237,7 @@ impl Rules {
                     CallError::TimedOut { .. } | CallError::Shutdown { .. } => call.handle.begun.get() > 0,
                     _ => call.handle.sent.get() > 0,
                 };
-                must(sent || !call.failed_attempts.is_empty(), || {
+                check(sent || !call.failed_attempts.is_empty(), || {
                     format!("call {} may have run, and was never sent: {error}", call.id)
                 })?;
             }
@@ -247,22 +249,22 @@ impl Rules {
         let spared = if call.demand.attempts.is_some() { 0 } else { before as u32 };
         match error {
             CallError::TimedOut { timeout, .. } => {
-                must(now >= call.submitted + *timeout, || format!("call {} timed out too soon", call.id))
+                check(now >= call.submitted + *timeout, || format!("call {} timed out too soon", call.id))
             }
             CallError::NodeLost { .. } => {
-                must(!call.lost.is_empty(), || format!("call {} was lost with no node", call.id))?;
+                check(!call.lost.is_empty(), || format!("call {} was lost with no node", call.id))?;
                 // Of a batch, those behind this one are said not to have run.
                 let lost = call.kept.unwrap_or(call.demand.count);
                 let batch = call.demand.count > 1;
-                must(!batch || lost <= call.granted, || {
+                check(!batch || lost <= call.granted, || {
                     format!("{lost} calls of {} are lost, of which {} were granted", call.id, call.granted)
                 })?;
-                must(!batch || call.lied || call.begun <= lost, || {
+                check(!batch || call.misreported || call.begun <= lost, || {
                     format!("{} calls of {} were started, and {lost} are said to be lost", call.begun, call.id)
                 })?;
                 let final_loss =
                     !idempotent || batch || call.demand.node.is_some() || call.ran_in_vain >= most + spared || !served;
-                must(final_loss, || format!("call {} could have been sent again: {error}", call.id))
+                check(final_loss, || format!("call {} could have been sent again: {error}", call.id))
             }
             CallError::Panicked { .. } => {
                 let is_final = !call.demand.retry_panics
@@ -271,24 +273,24 @@ impl Rules {
                     || call.demand.node.is_some()
                     || call.ran_in_vain >= most + spared
                     || !served;
-                must(is_final, || format!("the panic of call {} could have been tried elsewhere", call.id))
+                check(is_final, || format!("the panic of call {} could have been tried elsewhere", call.id))
             }
             CallError::Poisoned { nodes, .. } => {
-                must(nodes.len() >= 3 + before, || format!("call {} is poisoned by {} nodes", call.id, nodes.len()))?;
+                check(nodes.len() >= 3 + before, || format!("call {} is poisoned by {} nodes", call.id, nodes.len()))?;
                 let own = &call.lost_on[before..];
                 let poisonous: BTreeSet<IpAddr> = own.iter().copied().collect();
                 let others = hosts.difference(&poisonous).count();
-                must(poisonous.len() >= 3 || others == 0 || own.len() >= 10, || {
+                check(poisonous.len() >= 3 || others == 0 || own.len() >= 10, || {
                     format!("call {} is poisoned by {poisonous:?}, and others serve it", call.id)
                 })
             }
             CallError::NoNode { .. } if call.demand.node.is_none() => {
                 let waited = now.saturating_sub(call.submitted) >= self.no_node_timeout;
-                must(waited, || format!("call {} did not wait for a node", call.id))
+                check(waited, || format!("call {} did not wait for a node", call.id))
             }
             CallError::Incompatible { .. } => {
                 let same = |at: &usize| METHODS[*at].name().service == METHODS[call.method].name().service;
-                must((0..METHODS.len()).filter(same).count() > 1, || "an only method is incompatible".to_owned())
+                check((0..METHODS.len()).filter(same).count() > 1, || "an only method is incompatible".to_owned())
             }
             _ => Ok(()),
         }
@@ -302,7 +304,7 @@ impl Rules {
         self.gone_before.clone_from(&self.gone);
     }
 
-    /// Only the silent and the rude are cut off, and not when the master itself was deaf.
+    /// Only the silent and the misbehaved are cut off, and not when the master itself was deaf.
     pub(super) fn cut_off(
         &mut self,
         now: Time,
@@ -310,15 +312,15 @@ impl Rules {
         nodes: &[SimulatedNode],
         at: usize,
         reason: &GoneReason,
-    ) -> Verdict {
+    ) -> Checked {
         if matches!(reason, GoneReason::Violation(_)) {
-            self.rude.insert(nodes[at].id);
+            self.misbehaved.insert(nodes[at].id);
             return Ok(());
         }
         if matches!(reason, GoneReason::Replaced) {
-            self.rude.insert(nodes[at].id);
+            self.misbehaved.insert(nodes[at].id);
             let again = nodes[at + 1..].iter().any(|node| node.instance == nodes[at].instance);
-            return must(again, || format!("{} was replaced, and nobody has come in its place", nodes[at].id));
+            return check(again, || format!("{} was replaced, and nobody has come in its place", nodes[at].id));
         }
         let silence = |node: &SimulatedNode| {
             let joined = self.joined.get(&node.id).copied().unwrap_or_default();
@@ -326,45 +328,45 @@ impl Rules {
         };
         let window = HEARTBEAT * GONE_AFTER;
         let silent = silence(&nodes[at]);
-        must(silent >= window, || format!("{} was given up after {silent:?} of silence", nodes[at].id))?;
-        must(last_tick.is_zero() || now - last_tick <= HEARTBEAT, || {
+        check(silent >= window, || format!("{} was given up after {silent:?} of silence", nodes[at].id))?;
+        check(last_tick.is_zero() || now - last_tick <= HEARTBEAT, || {
             "a node was given up as the master woke".to_owned()
         })?;
         // Those that this very look gives up have left the registry one by one, and count all the same.
         let here = |node: &&SimulatedNode| {
-            !self.rude.contains(&node.id) && (!node.gone || !self.gone_before.contains(&node.id))
+            !self.misbehaved.contains(&node.id) && (!node.gone || !self.gone_before.contains(&node.id))
         };
         let total = nodes.iter().filter(here).count();
         let quiet = nodes.iter().filter(here).filter(|node| silence(node) >= HEARTBEAT * 3).count();
         let most = total >= 3 && quiet * 2 > total;
-        must(!most || silent >= window * 2, || {
+        check(!most || silent >= window * 2, || {
             format!("{quiet} of {total} fell silent together, and one was given up after {silent:?}")
         })
     }
 
-    pub(super) fn event(&mut self, now: Time, event: &NodeEvent) -> Verdict {
+    pub(super) fn event(&mut self, now: Time, event: &NodeEvent) -> Checked {
         self.resting.retain(|_, until| *until > now);
         let state = |node: &NodeIdentity| self.states.get(&node.id).copied();
         match event {
             NodeEvent::Suspect { node, silent_for } => {
-                must(state(node) == Some(NodeState::Alive), || format!("{node} is suspect and was not alive"))?;
-                must(*silent_for >= HEARTBEAT * 3, || format!("{node} is suspect after {silent_for:?}"))?;
+                check(state(node) == Some(NodeState::Alive), || format!("{node} is suspect and was not alive"))?;
+                check(*silent_for >= HEARTBEAT * 3, || format!("{node} is suspect after {silent_for:?}"))?;
                 self.states.insert(node.id, NodeState::Suspect);
             }
             NodeEvent::Recovered { node } => {
-                must(state(node) == Some(NodeState::Suspect), || format!("{node} recovered and was not suspect"))?;
+                check(state(node) == Some(NodeState::Suspect), || format!("{node} recovered and was not suspect"))?;
                 self.states.insert(node.id, NodeState::Alive);
             }
             NodeEvent::Gone { node, .. } => {
-                must(self.gone.insert(node.id), || format!("{node} is gone twice"))?;
+                check(self.gone.insert(node.id), || format!("{node} is gone twice"))?;
                 self.states.remove(&node.id);
             }
             NodeEvent::Ejected { node, rest, .. } => {
-                must(!self.resting.contains_key(&node.id), || format!("{node} rests, and was given a rest"))?;
+                check(!self.resting.contains_key(&node.id), || format!("{node} rests, and was given a rest"))?;
                 self.resting.insert(node.id, now + *rest);
             }
             NodeEvent::Restored { node } => {
-                must(!self.resting.contains_key(&node.id), || format!("{node} was restored as it rests"))?;
+                check(!self.resting.contains_key(&node.id), || format!("{node} was restored as it rests"))?;
             }
             NodeEvent::Present { .. }
             | NodeEvent::Joined { .. }
@@ -375,13 +377,13 @@ impl Rules {
     }
 
     /// At the end, with all quiet.
-    pub(super) fn all_ended(&self, calls: &[CallRecord], stats: Stats) -> Verdict {
+    pub(super) fn all_ended(&self, calls: &[CallRecord], stats: Stats) -> Checked {
         for call in calls {
-            must(call.ends == u32::from(!call.cancelled), || format!("call {} ended {} times", call.id, call.ends))?;
+            check(call.ends == u32::from(!call.cancelled), || format!("call {} ended {} times", call.id, call.ends))?;
         }
-        must(stats.queued == 0 && stats.in_flight == 0, || format!("something is left over: {stats:?}"))?;
+        check(stats.queued == 0 && stats.in_flight == 0, || format!("something is left over: {stats:?}"))?;
         let counted = (stats.answered, stats.failed, stats.late);
         let known = (self.answered, self.failed, self.late);
-        must(counted == known, || format!("answered, failed and late: {known:?}, and counted {counted:?}"))
+        check(counted == known, || format!("answered, failed and late: {known:?}, and counted {counted:?}"))
     }
 }

@@ -1,0 +1,162 @@
+//! The fault plan: which event comes next, and what goes wrong. Drawn from the seed.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{cluster::SimulatedCluster, time::TICK};
+use crate::{error::GoneReason, wire::Load};
+
+impl SimulatedCluster {
+    pub(super) fn run(&mut self) -> Result<(), String> {
+        for _ in 0..self.rng.random_range(1..4) {
+            self.join()?;
+        }
+        for _ in 0..self.rng.random_range(100..500) {
+            self.step()?;
+        }
+        self.settle()
+    }
+
+    /// Whatever happens next.
+    fn step(&mut self) -> Result<(), String> {
+        match self.rng.random_range(0..100) {
+            0..25 => self.submit(),
+            25..40 => self.write(),
+            40..50 => self.start(),
+            50..52 => self.give_back(),
+            52..55 => self.request_grant(),
+            55..58 => self.start_more(),
+            58..66 => self.finish_one(),
+            66..76 => self.deliver(),
+            76..79 => self.cancel(),
+            79..80 => self.send_heartbeat(),
+            80..92 => self.pass(),
+            92..93 => self.stall(),
+            93..95 => self.join(),
+            95..96 => self.die(),
+            96..97 => self.freeze(),
+            97..98 => self.thaw(),
+            98..99 => self.drain(),
+            _ => self.rare(),
+        }
+    }
+
+    fn rare(&mut self) -> Result<(), String> {
+        match self.rng.random_range(0..6) {
+            0 => self.freeze_most(),
+            1 => self.violate_protocol(),
+            2 => self.close(),
+            3 if !self.has_shut_down && self.rng.random_bool(0.1) => {
+                self.has_shut_down = true;
+                self.apply("shut down", |core, _, effects| while core.on_shutdown(effects) {})
+            }
+            _ => self.submit(),
+        }
+    }
+
+    /// Trouble ends, and every call has to as well.
+    fn settle(&mut self) -> Result<(), String> {
+        self.faults_ended = true;
+        self.note("from here on all is well".to_owned());
+        self.thaw()?;
+        for at in 0..self.nodes.len() {
+            if !self.nodes[at].running {
+                self.end_connection(at, GoneReason::Disconnected)?;
+            }
+        }
+        for id in self.nodes.iter().map(|node| node.id).collect::<Vec<_>>() {
+            self.apply("load", |core, now, effects| core.on_heartbeat(now, id, Load::default(), effects))?;
+        }
+        for _ in 0..4_000 {
+            if self.core.unfinished() == 0 && self.core.stats().in_flight == 0 {
+                return self.rules.all_ended(&self.calls, self.core.stats());
+            }
+            self.write()?;
+            self.write()?;
+            self.start()?;
+            self.start()?;
+            self.finish_one()?;
+            self.finish_one()?;
+            self.deliver()?;
+            self.deliver()?;
+            if self.rng.random_bool(0.2) {
+                self.advance(TICK)?;
+            }
+        }
+        let left = self.core.describe_unfinished();
+        Err(format!(
+            "{} calls never end, {} are in flight: {left}",
+            self.core.unfinished(),
+            self.core.stats().in_flight
+        ))
+    }
+
+    /// A process dies; the master hears of it at once, or never.
+    fn die(&mut self) -> Result<(), String> {
+        let Some(at) = self.pick_node(|node| node.running) else { return Ok(()) };
+        self.nodes[at].running = false;
+        self.nodes[at].reachable = false;
+        if self.rng.random_bool(0.8) { self.end_connection(at, GoneReason::Disconnected) } else { Ok(()) }
+    }
+
+    /// A connection breaks, and the node lives.
+    fn close(&mut self) -> Result<(), String> {
+        let Some(at) = self.pick_node(|node| !node.gone) else { return Ok(()) };
+        self.end_connection(at, GoneReason::Broken("reset".into()))
+    }
+
+    pub(super) fn end_connection(&mut self, at: usize, reason: GoneReason) -> Result<(), String> {
+        if self.nodes[at].gone {
+            return Ok(());
+        }
+        let node = &mut self.nodes[at];
+        node.gone = true;
+        node.attempts.clear();
+        node.replies.clear();
+        let id = node.id;
+        self.apply(&format!("gone {id}"), |core, now, effects| core.on_node_gone(now, id, reason, effects))
+    }
+
+    fn freeze(&mut self) -> Result<(), String> {
+        if let Some(at) = self.pick_node(|node| node.running && !node.frozen) {
+            self.note(format!("freeze {}", self.nodes[at].id));
+            self.nodes[at].frozen = true;
+            self.nodes[at].reachable = false;
+        }
+        Ok(())
+    }
+
+    /// The master's own network goes down: nothing is heard of most.
+    fn freeze_most(&mut self) -> Result<(), String> {
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].running && self.rng.random_bool(0.8) {
+                self.nodes[at].reachable = false;
+            }
+        }
+        Ok(())
+    }
+
+    fn thaw(&mut self) -> Result<(), String> {
+        for node in &mut self.nodes {
+            if node.running {
+                node.frozen = false;
+                node.reachable = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn violate_protocol(&mut self) -> Result<(), String> {
+        if let Some(at) = self.pick_node(|node| !node.gone) {
+            self.nodes[at].link.violated_at.set(Some(self.now));
+        }
+        Ok(())
+    }
+
+    /// The master sleeps for some seconds, and so do all its timers.
+    fn stall(&mut self) -> Result<(), String> {
+        self.now += Duration::from_secs(self.rng.random_range(2..30));
+        self.tick()
+    }
+}

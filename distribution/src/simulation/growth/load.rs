@@ -1,0 +1,192 @@
+//! What is measured: calls, nodes, time, and the worst cases.
+
+use std::net::SocketAddr;
+
+use super::driver::{Growth, HEARTBEAT, NO_NODE_TIMEOUT, OTHERWISE, SERVED, SLOTS, Target, UNSERVED, offer};
+use crate::{
+    core::SLICE,
+    error::{Cause, FailedAttempt},
+    id::NodeIdentity,
+    service::caller::Labels,
+    wire::Load,
+};
+
+/// As many methods as a node may have, and as many nodes as have room for theirs at a master.
+const VERBOSE_METHODS: u64 = 1024;
+
+const VERBOSE_NODES: u64 = 46;
+
+impl Growth {
+    /// Takes half of the slots, or all, and has this many calls wait: one in four for each kind.
+    pub(super) fn fill(&mut self, waiting: usize) {
+        let slots = self.nodes.len() * SLOTS as usize;
+        let running = if waiting == 0 { slots / 2 } else { slots };
+        for _ in 0..running {
+            self.submit("submit, as slots fill", Target::Any);
+        }
+        for number in 0..waiting {
+            let target = [Target::Any, Target::Affinity, Target::Label, Target::Node][number % 4];
+            self.submit("submit, as the queue fills", target);
+        }
+    }
+
+    pub(super) fn calls(&mut self) {
+        let kinds = [
+            ("submit", Target::Any),
+            ("submit, affinity", Target::Affinity),
+            ("submit, label", Target::Label),
+            ("submit, label of all", Target::Common),
+            ("submit, on a node", Target::Node),
+        ];
+        for _ in 0..self.rounds {
+            for _ in 0..self.operations {
+                for (what, target) in kinds {
+                    self.submit(what, target);
+                    self.finish("finish");
+                }
+                let id = self.submit("submit", Target::Any);
+                self.apply("cancel", 1, |core, _, effects| core.on_call_cancelled(id, effects));
+                self.finish("finish");
+            }
+            self.end_round();
+        }
+    }
+
+    pub(super) fn nodes(&mut self) {
+        for _ in 0..self.rounds {
+            for _ in 0..self.operations {
+                let id = self.join("join");
+                self.leave("leave", id);
+                let at = self.draw(self.nodes.len());
+                let id = self.nodes[at];
+                for stale in [1, 0] {
+                    let load = Load { stale, ..Load::default() };
+                    self.apply("heartbeat", 1, |core, now, effects| core.on_heartbeat(now, id, load, effects));
+                }
+                let labels: Labels = Some([("zone".to_owned(), "zone-1".to_owned())].into());
+                self.apply("capacity, label", 1, |core, _, _| core.capacity(SERVED.id(), &labels));
+            }
+            let (mut left, mut last) = (self.nodes.len(), None);
+            while left > 0 {
+                let count = left.min(SLICE);
+                left -= count;
+                last = self.apply("nodes(), each", count as u32, |core, _, _| core.node_snapshots(last, None)).1;
+            }
+            self.end_round();
+        }
+    }
+
+    pub(super) fn time(&mut self) {
+        for _ in 0..self.rounds {
+            for _ in 0..self.operations {
+                self.submit_this("submit, no node", &UNSERVED, |demand| demand, None);
+                self.now += NO_NODE_TIMEOUT;
+                self.tick("expire");
+            }
+            self.now += HEARTBEAT / 4;
+            let mut count = self.nodes.len() as u32;
+            while self.core.next_tick() <= self.now {
+                self.apply("look at all nodes, each", std::mem::take(&mut count), |core, now, effects| {
+                    core.on_tick(now, effects);
+                });
+            }
+            self.end_round();
+        }
+    }
+
+    pub(super) fn shut_down(&mut self) {
+        while self.apply("shut down, each slice", 1, |core, _, effects| core.on_shutdown(effects)) {}
+    }
+
+    /// Nodes that say as much about themselves as they may, each of them something else.
+    pub(super) fn verbose_nodes(&mut self) {
+        let signature = format!("fn() -> {}", "x".repeat(400));
+        for node in 0..VERBOSE_NODES {
+            let id = |method| (node + 1) << 32 | method;
+            let methods = (0..VERBOSE_METHODS).map(|method| offer(id(method), format!("m{method}"), &signature));
+            self.join_with("join, with 1,024 methods", methods.collect());
+        }
+        for _ in 0..self.rounds {
+            self.apply("nodes(), with 1,024 methods", 1, |core, _, _| core.node_snapshots(None, None));
+            self.submit_this("submit, no node", &OTHERWISE, |demand| demand, None);
+            self.now += NO_NODE_TIMEOUT;
+            // What was found out before holds until nodes come or go.
+            let id = self.join("join, beside verbose nodes");
+            self.leave("leave, beside verbose nodes", id);
+            self.tick("expire, with 1,024 methods to tell of");
+            self.end_round();
+        }
+        let id = self.nodes[0];
+        self.leave("leave, with 1,024 methods", id);
+    }
+
+    /// All that waits is for one node, which leaves.
+    pub(super) fn many_wait_for_one_node(&mut self, waiting: usize) {
+        for _ in 0..waiting {
+            self.submit_this("submit, on one node", &SERVED, |demand| demand, Some(0));
+        }
+        self.costs.clear();
+        let id = self.nodes[0];
+        let what = "leave, with all that waits";
+        self.leave(what, id);
+        self.tick_until_done(what, waiting);
+    }
+
+    /// All that waits is served by no node, and its time is up.
+    pub(super) fn many_expire(&mut self, waiting: usize) {
+        for _ in 0..waiting {
+            self.submit_this("submit, no node", &UNSERVED, |demand| demand, None);
+        }
+        self.costs.clear();
+        self.now += NO_NODE_TIMEOUT;
+        let what = "expire, all that waits";
+        self.tick_until_done(what, waiting);
+    }
+
+    /// All that waits avoids one node, which says again and again that it is busy, and then that it is not.
+    pub(super) fn many_avoid_one_node(&mut self, waiting: usize) {
+        for _ in 0..self.nodes.len() * SLOTS as usize {
+            self.submit("submit, as slots fill", Target::Any);
+        }
+        let loud = self.nodes[0];
+        for _ in 0..waiting {
+            // Each avoids two others as well, so that few wait for the same.
+            let others = [(); 2].map(|()| self.draw(self.nodes.len())).map(|at| self.nodes[at]);
+            let failed_attempts = [loud, others[0], others[1]].map(|id| FailedAttempt {
+                attempt: 0,
+                node: NodeIdentity { id, name: "node".into(), addr: SocketAddr::from(([127, 0, 0, 1], 1)) },
+                source: None,
+                cause: Cause::Refused("is loud"),
+            });
+            self.submit_after("submit, avoiding nodes", &SERVED, |demand| demand, None, failed_attempts.to_vec());
+        }
+        // Its slots get free, one after the other.
+        while let Some(at) = self.running.iter().position(|(node, ..)| *node == loud) {
+            let first = self.running.remove(at).into_iter();
+            first.for_each(|running| self.running.push_front(running));
+            self.finish("finish, on the node that all avoid");
+        }
+        for _ in 0..self.rounds {
+            for _ in 0..self.operations {
+                for stale in [SLOTS, 0] {
+                    let load = Load { stale, ..Load::default() };
+                    let what = "heartbeat, all avoid its node";
+                    self.apply(what, 1, |core, now, effects| core.on_heartbeat(now, loud, load, effects));
+                }
+            }
+            self.end_round();
+        }
+    }
+
+    /// Ticks until nothing is left to do, and shares the time out among the calls that it was for.
+    fn tick_until_done(&mut self, what: &'static str, calls: usize) {
+        while self.core.next_tick() <= self.now {
+            self.apply(what, 0, |core, now, effects| core.on_tick(now, effects));
+        }
+        for (_, rounds) in &mut self.costs {
+            for round in rounds {
+                round.count = calls as u32;
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The nodes, links, attempts and calls of a simulated cluster, as far as the core can tell them from real ones.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
+
+use crate::{
+    core::{Demand, Host, HostCall, HostLink, Time},
+    error::FailedAttempt,
+    id::{CallId, NodeId},
+    service::method::Method,
+    wire::{Reply, hello::MethodOffer},
+};
+
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What calls are made to: two services, one of them in two versions.
+pub(super) static METHODS: [Method; 6] = [
+    Method::new("A", 1, "compute", "fn() -> ()", false),
+    Method::new("A", 1, "compute_again", "fn() -> ()", true),
+    Method::new("A", 1, "wait", "fn() -> ()", false),
+    Method::new("A", 1, "wait_again", "fn() -> ()", true),
+    Method::new("A", 2, "compute", "fn(u8) -> ()", true),
+    Method::new("B", 1, "compute", "fn() -> ()", true),
+];
+
+pub(super) const ASYNC: [bool; 6] = [false, false, true, true, false, false];
+
+/// Values of the label that each node has.
+pub(super) const ZONES: [&str; 2] = ["east", "west"];
+
+/// What a node may serve: all, one version, the other, one service.
+pub(super) const PROFILES: [&[usize]; 4] = [&[0, 1, 2, 3, 5], &[0, 1, 2, 3], &[4], &[5]];
+
+#[derive(Debug)]
+pub(super) struct SimulatedHost;
+
+impl Host for SimulatedHost {
+    type Call = Rc<SimulatedCall>;
+    type Link = Rc<SimulatedLink>;
+}
+
+#[derive(Debug)]
+pub(super) struct SimulatedCall {
+    /// Its place in the world's list.
+    pub(super) at: usize,
+    /// The newest attempt that was written to its end.
+    pub(super) sent: Cell<u32>,
+    /// All that were.
+    pub(super) whole: RefCell<BTreeSet<u32>>,
+    /// The newest attempt of which some was written.
+    pub(super) begun: Cell<u32>,
+    /// The attempt that may be written.
+    pub(super) open: Cell<u32>,
+}
+
+impl HostCall for Rc<SimulatedCall> {
+    fn open(&self, attempt: u32) {
+        self.open.set(attempt);
+    }
+
+    fn withdraw(&self, attempt: u32) -> bool {
+        self.begun.get() < attempt && self.abandon(attempt)
+    }
+
+    fn abandon(&self, attempt: u32) -> bool {
+        let unsent = self.sent.get() < attempt;
+        if unsent && self.open.get() == attempt {
+            self.open.set(0);
+        }
+        unsent
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct SimulatedLink {
+    pub(super) at: usize,
+    pub(super) heard: Cell<Time>,
+    /// When the node did something that ends its connection.
+    pub(super) violated_at: Cell<Option<Time>>,
+}
+
+impl HostLink for Rc<SimulatedLink> {
+    fn heard(&self) -> Time {
+        self.heard.get()
+    }
+
+    fn violation(&self, stall_grace: Time) -> Option<&'static str> {
+        self.violated_at.get().filter(|at| *at > stall_grace).map(|_| "it does not read")
+    }
+}
+
+/// Where an attempt is, between the core and the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AttemptState {
+    /// In the link's queue at the master.
+    Queued,
+    /// Some of it was written to the connection.
+    Writing,
+    /// On its way, or waiting for a slot on the node.
+    Sent,
+    /// Its handler runs.
+    Running,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct SimulatedAttempt {
+    pub(super) call: Rc<SimulatedCall>,
+    pub(super) id: CallId,
+    pub(super) number: u32,
+    pub(super) state: AttemptState,
+    pub(super) cancelled: bool,
+    /// How many calls of a batch the node has kept, if it has given the others back.
+    pub(super) kept: Option<u32>,
+    /// How many calls of a batch the node may start, and how many it has started.
+    pub(super) granted: u32,
+    pub(super) begun: u32,
+}
+
+/// A registration of a node, from its joining on.
+#[derive(Debug)]
+pub(super) struct SimulatedNode {
+    pub(super) id: NodeId,
+    pub(super) link: Rc<SimulatedLink>,
+    pub(super) serves: &'static [usize],
+    pub(super) slots: u32,
+    /// The value of its only label.
+    pub(super) zone: &'static str,
+    pub(super) instance: u128,
+    pub(super) addr: SocketAddr,
+    /// All its handlers panic.
+    pub(super) failing: bool,
+    /// The process lives and runs.
+    pub(super) running: bool,
+    pub(super) frozen: bool,
+    /// Its frames reach the master.
+    pub(super) reachable: bool,
+    pub(super) drain_sent: bool,
+    /// The master has been told that the connection ended.
+    pub(super) gone: bool,
+    pub(super) attempts: VecDeque<SimulatedAttempt>,
+    /// Replies on their way to the master.
+    pub(super) replies: VecDeque<(CallId, u32, Reply)>,
+}
+
+/// A call, and what the rules need to know of it.
+#[derive(Debug)]
+pub(super) struct CallRecord {
+    pub(super) handle: Rc<SimulatedCall>,
+    pub(super) id: CallId,
+    pub(super) method: usize,
+    pub(super) demand: Demand,
+    /// What had befallen it as part of a batch.
+    pub(super) failed_attempts: Vec<FailedAttempt>,
+    pub(super) kept: Option<u32>,
+    /// How many calls of a batch the newest attempt may start, and how many it has started.
+    pub(super) granted: u32,
+    pub(super) begun: u32,
+    /// Its node has said something about it that is not true.
+    pub(super) misreported: bool,
+    pub(super) submitted: Time,
+    pub(super) cancelled: bool,
+    pub(super) ends: u32,
+    pub(super) starts: u32,
+    /// Handlers that ran to their end.
+    pub(super) completed: u32,
+    /// The node of each attempt that was sent and whose node was lost.
+    pub(super) lost: Vec<NodeId>,
+    pub(super) lost_on: Vec<IpAddr>,
+    /// Attempts that came to nothing and ran, or may have.
+    pub(super) ran_in_vain: u32,
+    /// The newest attempt: on which node, and which number.
+    pub(super) current: Option<(NodeId, u32)>,
+}
+
+pub(super) fn offer(at: usize) -> MethodOffer {
+    let method = &METHODS[at];
+    MethodOffer {
+        id: method.id().0,
+        service: method.name().service.to_owned(),
+        version: method.version(),
+        name: method.name().method.to_owned(),
+        signature: method.signature().to_owned(),
+        types: method.types(),
+        structure: method.definitions().to_vec(),
+        compute: !ASYNC[at],
+    }
+}
