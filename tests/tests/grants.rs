@@ -146,7 +146,7 @@ async fn questions_and_answers_go_one_way() {
     let gone = soon("the node to be cut off", async {
         loop {
             let event = events.next().await.expect("the master lives").to_string();
-            if event.contains("master's control frame") {
+            if event.contains("only a master may send") {
                 return event;
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use distribution::{
-    CallError, LocalCluster, Master, Node,
+    CallError, LocalCluster, Master, Node, NodeEvent,
     error::{Execution, QueueUnit},
 };
 use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon};
@@ -79,6 +79,7 @@ async fn async_handlers_that_block_hold_up_no_others() {
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
     let mut events = master.events();
+    assert!(matches!(events.next().await, Some(NodeEvent::Present { .. })));
     let mut blocked = Vec::new();
     // Each blocks a thread, the first of them one of the connection's own. As many as leave the node's runtime some.
     for number in 0..4 {
@@ -108,6 +109,7 @@ async fn an_async_handler_that_blocks_keeps_no_other_answer_back() {
         let probe = ProbeClient::new(&master);
         let mut meeting = Meeting::new().await;
         let mut events = master.events();
+        assert!(matches!(events.next().await, Some(NodeEvent::Present { .. })));
         // Made together, so that they arrive together: one that waits, many that are done at once, and one
         // that blocks behind them.
         let waiting = probe.wait(meeting.addr(), "waits".to_owned()).send();

@@ -235,7 +235,7 @@ async fn receive(
         }
         let access = admitted.credential.access;
         if !access.may(Operation::Register) {
-            let reason = format!("this release of the master accepts nodes only, and the credential is for a {access}");
+            let reason = format!("it registers as a {access}, and this release of the master accepts only nodes");
             // Without reading its registration. It may be gone already, and then it needs no answer.
             let _ = answer(&mut admitted.channel, &Verdict::Refused { reason, for_good: true }).await;
             return Err(TurnedAway { error: HelloError::NotServed(access), channel: Some(admitted.channel) });

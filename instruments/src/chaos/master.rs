@@ -159,15 +159,11 @@ async fn watch(master: Master, ledger: Arc<Ledger>) {
         say(&Said::Joined { name: node.name.to_string() });
     };
     let mut events = master.events();
-    // Those that were quicker than this; one may be told of twice.
-    for node in master.nodes() {
-        joined(&node.identity());
-    }
     // Its tasks end with the process, but it must not be this that keeps the master going.
     drop(master);
     while let Some(event) = events.next().await {
         match event {
-            NodeEvent::Joined { node, .. } => joined(&node),
+            NodeEvent::Present { node, .. } | NodeEvent::Joined { node, .. } => joined(&node),
             NodeEvent::Draining { node, .. } => note(What::Leaving { node: who(&node) }),
             NodeEvent::Gone { node, reason, .. } => {
                 let reason = match reason {

@@ -42,7 +42,9 @@ pub async fn master(heartbeat: Duration) -> Result<(), Error> {
 async fn tell_events(mut events: Events) {
     while let Some(event) = events.next().await {
         tell(match event {
-            NodeEvent::Joined { node, .. } => Told::Joined { node: node.name.to_string() },
+            NodeEvent::Present { node, .. } | NodeEvent::Joined { node, .. } => {
+                Told::Joined { node: node.name.to_string() }
+            }
             NodeEvent::Suspect { node, .. } => Told::Suspect { node: node.name.to_string() },
             NodeEvent::Gone { node, reason, .. } => Told::Gone {
                 node: node.name.to_string(),

@@ -28,7 +28,7 @@ async fn a_node_that_floods_heartbeats_is_put_out_and_calls_go_on() {
     let calls = async {
         let reason = gone(&mut events).await;
         let GoneReason::Violation(why) = &reason else { panic!("{reason:?}") };
-        assert!(why.contains("sends heartbeats more often"), "{why}");
+        assert!(why.contains("it sent heartbeats more often"), "{why}");
         for number in 0..100 {
             assert_eq!(probe.add(number, 1).await, Ok(number + 1));
         }

@@ -149,7 +149,7 @@ async fn labels_that_only_some_nodes_may_have() {
     let claims = |name: &str, token: &Token| node().name(name).token(token.expose()).label("zone", "trusted");
     for (name, token) in [("n1", &shared), ("n2", &other)] {
         let text = refusal(claims(name, token), master.local_addr()).await;
-        tells(&text, &["the label zone=trusted is for nodes", "Start the node without the label"]);
+        tells(&text, &["the label zone=trusted only to nodes", "Start the node without the label"]);
     }
     soon("a node", node().token(shared.expose()).label("zone", "other").spawn(master.local_addr()))
         .await
@@ -305,7 +305,7 @@ async fn names_of_a_label_that_is_restricted_twice_add_up() {
     for at in [0, 1] {
         soon("the node", claims(at).spawn(master.local_addr())).await.expect("is let in");
     }
-    tells(&refusal(claims(2), master.local_addr()).await, &["the label zone=trusted is for nodes"]);
+    tells(&refusal(claims(2), master.local_addr()).await, &["the label zone=trusted only to nodes"]);
 }
 
 #[tokio::test]

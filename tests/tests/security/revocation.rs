@@ -49,7 +49,7 @@ async fn a_token_that_is_rotated_out_puts_its_nodes_out() {
     let text = log.text();
     for (node, token) in [("thief", &first), ("honest", &second)] {
         assert!(
-            text.contains(&format!("{node} (")) && text.contains(&format!("joined by token {}", token.id())),
+            text.contains(&format!("{node} (")) && text.contains(&format!("registered with token {}", token.id())),
             "{text}"
         );
     }
@@ -155,7 +155,7 @@ async fn the_last_token_can_be_taken_back() {
     turned_away(&hold.master, before.turned_away + 2).await;
     assert_eq!(hold.master.stats().registration_bytes, before.registration_bytes);
     let text = log.text();
-    tells(&text, &["no token is left in the token file", &format!("principal=token {} nodes=2", token.id())]);
+    tells(&text, &["the token file has no token any more", &format!("principal=token {} nodes=2", token.id())]);
     assert_eq!(text.matches("disconnecting nodes").count(), 1, "{text}");
     // No master starts so; the one that runs goes on with the next token.
     let error = Master::builder().token_file(&hold.file).bind("127.0.0.1:0").await.expect_err("nobody could join");
