@@ -590,6 +590,33 @@ pub enum Error {
         reason: String,
     },
 
+    /// The node was not registered within its [`connect_timeout`](crate::NodeBuilder::connect_timeout).
+    #[error(
+        "the node was not registered at the master at {master} within {timeout:?}: {last_failure}; check the address, and whether the master runs there"
+    )]
+    #[non_exhaustive]
+    ConnectTimeout {
+        /// The master's address as it was given.
+        master: String,
+        /// The timeout that was set.
+        timeout: Duration,
+        /// Why the last attempt failed.
+        last_failure: String,
+    },
+
+    /// The master of a node with [`end_with_master`](crate::NodeBuilder::end_with_master) was away for longer than its
+    /// [`master_timeout`](crate::NodeBuilder::master_timeout).
+    #[error("the node ended because the master at {master} was away for longer than {timeout:?}: {last_failure}")]
+    #[non_exhaustive]
+    MasterLost {
+        /// The master's address as it was given.
+        master: String,
+        /// The timeout that was set.
+        timeout: Duration,
+        /// Why the last attempt to register again failed, or why the connection was lost.
+        last_failure: String,
+    },
+
     /// The runtime that the node was started from, and that its async handlers ran on, has ended while the node went
     /// on. The node took no new calls and left; calls whose handlers had not been started went elsewhere.
     #[error(

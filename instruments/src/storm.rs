@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use distribution::{
     Master,
-    simulation::{LightNode, LightNodes},
+    simulation::{IdleNode, IdleNodes},
 };
 use distribution_tests::line::Line;
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -18,7 +18,7 @@ pub struct Storm {
     /// How often they dialled, all together.
     pub tries: u32,
     /// They leave with this.
-    pub nodes: Vec<LightNode>,
+    pub nodes: Vec<IdleNode>,
     // What they are connected over.
     _line: Line,
 }
@@ -31,7 +31,7 @@ pub struct Storm {
 /// If one is refused for good.
 pub async fn storm(master: &Master, token: Option<&str>, count: usize, round_trip: Duration, limit: Duration) -> Storm {
     let line = Line::to(master.local_addr(), round_trip).await;
-    let nodes = LightNodes::new(line.addr(), token).expect("they can be made");
+    let nodes = IdleNodes::new(line.addr(), token).expect("they can be made");
     let begin = Instant::now();
     let mut tries: FuturesUnordered<_> = (0..count)
         .map(|number| {

@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{current::CurrentCall, extent::Extent};
+use super::{batch_window::BatchWindow, current::CurrentCall};
 use crate::{
     config::{ValueLimits, from_micros, to_micros},
     error::CodecError,
@@ -53,14 +53,14 @@ const USUAL_TIME: Duration = Duration::from_millis(10);
 /// The batches of a connection that run at this moment, for those who grant more to them or stop them.
 #[derive(Debug, Default)]
 pub(super) struct Batches {
-    running: Mutex<HashMap<(u64, u32), Arc<Running>>>,
+    running: Mutex<HashMap<(u64, u32), Arc<RunningBatch>>>,
     /// Microseconds that a question takes to the master and its answer back.
     round_trip: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Running {
-    extent: Extent,
+struct RunningBatch {
+    window: BatchWindow,
     /// When the last question went out, until it is answered.
     asked: Mutex<Option<Instant>>,
 }
@@ -69,8 +69,8 @@ impl Batches {
     /// Takes a batch in until the guard is dropped.
     pub(super) fn enter(self: &Arc<Self>, key: (u64, u32), count: u32, granted: u32, side: &Arc<Side>) -> BatchGuard {
         // A master that grants nothing at first would wait for a question that comes with the first call.
-        let extent = Extent::new(count, granted.max(1));
-        let running = Arc::new(Running { extent, asked: Mutex::default() });
+        let window = BatchWindow::new(count, granted.max(1));
+        let running = Arc::new(RunningBatch { window, asked: Mutex::default() });
         self.lock().insert(key, Arc::clone(&running));
         BatchGuard {
             batches: Arc::clone(self),
@@ -89,13 +89,13 @@ impl Batches {
         if let Some(asked) = asked {
             self.note_round_trip(asked.elapsed());
         }
-        running.extent.grant(upto);
+        running.window.grant(upto);
     }
 
     /// Nobody waits for this batch any more.
     pub(super) fn close(&self, call: u64, attempt: u32) {
         if let Some(running) = self.find((call, attempt)) {
-            running.extent.close();
+            running.window.close();
         }
     }
 
@@ -103,14 +103,14 @@ impl Batches {
     /// batch which begins meanwhile sees one or the other.
     pub(super) fn close_all(&self) {
         for running in self.lock().values() {
-            running.extent.close();
+            running.window.close();
         }
     }
 
     /// Ends a batch behind the calls that it has started, and says how many these are; `None` if there are
     /// no others.
     pub(super) fn cut(&self, key: (u64, u32)) -> Option<u32> {
-        self.find(key)?.extent.cut()
+        self.find(key)?.window.cut()
     }
 
     fn note_round_trip(&self, measured: Duration) {
@@ -121,11 +121,11 @@ impl Batches {
         self.round_trip.store(mean, Ordering::Relaxed);
     }
 
-    fn find(&self, key: (u64, u32)) -> Option<Arc<Running>> {
+    fn find(&self, key: (u64, u32)) -> Option<Arc<RunningBatch>> {
         self.lock().get(&key).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(u64, u32), Arc<Running>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(u64, u32), Arc<RunningBatch>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -136,7 +136,7 @@ pub(super) struct BatchGuard {
     key: (u64, u32),
     count: u32,
     granted: u32,
-    running: Arc<Running>,
+    running: Arc<RunningBatch>,
     side: Arc<Side>,
 }
 
@@ -217,7 +217,7 @@ pub(super) fn run(
     let round_trip = || from_micros(guard.batches.round_trip.load(Ordering::Relaxed));
     let mut credit = Credit::new(guard.count, guard.granted, round_trip());
     while values.size() <= most && !call.is_cancelled() {
-        let Some(begun) = guard.running.extent.start_next() else { break };
+        let Some(begun) = guard.running.window.start_next() else { break };
         if begun >= credit.ask_at {
             if let Some(upto) = credit.next(begun, round_trip(), || started.elapsed()) {
                 guard.ask(upto);
@@ -286,13 +286,13 @@ mod tests {
 
     #[test]
     fn a_cut_keeps_what_is_started() {
-        let extent = Extent::new(4, 3);
-        assert_eq!(extent.cut(), None, "nothing is started, so it must not answer for nothing");
-        assert_eq!((extent.start_next(), extent.start_next()), (Some(1), Some(2)));
-        assert_eq!(extent.cut(), Some(2));
-        extent.grant(4);
-        assert_eq!(extent.start_next(), None);
-        assert_eq!(extent.cut(), None);
+        let window = BatchWindow::new(4, 3);
+        assert_eq!(window.cut(), None, "nothing is started, so it must not answer for nothing");
+        assert_eq!((window.start_next(), window.start_next()), (Some(1), Some(2)));
+        assert_eq!(window.cut(), Some(2));
+        window.grant(4);
+        assert_eq!(window.start_next(), None);
+        assert_eq!(window.cut(), None);
     }
 
     #[test]

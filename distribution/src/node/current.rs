@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::flag::Flag;
+use super::latch::Latch;
 use crate::id::CallId;
 
 thread_local! {
@@ -38,7 +38,7 @@ pub struct CurrentCall {
 /// What a call's handler and its connection tell each other.
 #[derive(Debug, Default)]
 struct Shared {
-    cancelled: Flag,
+    cancelled: Latch,
     /// Whether its async handler was polled.
     was_started: AtomicBool,
 }

@@ -1,16 +1,16 @@
 //! Runs async handlers where their calls arrive, as far as they need not wait.
 //!
-//! A handler belongs on the user's runtime, and the way there and back wakes two threads, which takes
-//! longer than most handlers. So one task on the link's own runtime, the runner, takes calls as they come
-//! and polls each handler once, inside the user's runtime: what it spawns and waits for are the user's.
+//! A handler belongs on the handler runtime, and the way there and back wakes two threads, which takes
+//! longer than most handlers. So one task on the node's own runtime, the runner, takes calls as they come
+//! and polls each handler once, inside the handler runtime: what it spawns and waits for are the user's.
 //! One that is not done by then moves there. So do those that would keep others waiting: of a method whose
 //! handlers take long over their first poll, or together longer than it takes to wake another thread.
 //!
-//! A handler that blocks, as none should, holds up the runner. The supervisor notices, gives that runner up
-//! and starts another on the user's runtime; the connection has a thread of its own in any case.
+//! A handler that blocks, as none should, holds up the runner. The watchdog notices, gives that runner up
+//! and starts another on the handler runtime; the connection has a thread of its own in any case.
 //!
-//! The user's runtime may end before the node. What was not started then is refused and goes elsewhere, what
-//! was is lost, and the node leaves (see [`super::users`]).
+//! The handler runtime may end before the node. What was not started then is refused and goes elsewhere, what
+//! was is lost, and the node leaves (see [`super::handler_runtime`]).
 
 use std::{
     fmt,
@@ -28,12 +28,12 @@ use tokio::{
 };
 
 use super::{
+    active_calls::ActiveCallGuard,
+    answer::{Completed, answer},
     current::CurrentCall,
-    running::RunningGuard,
-    serve::answer,
-    supervise::Alarm,
-    turns::{Labelled, Look, Next, Pushed, Turn, Turns},
-    users::Users,
+    handler_runtime::HandlerRuntime,
+    runner_queue::{Labelled, Look, Pushed, RunnerQueue, RunnerRole, RunnerStep},
+    waker::WatchdogWaker,
 };
 use crate::{
     id::{CallId, MethodName},
@@ -45,7 +45,7 @@ use crate::{
 const IN_A_ROW: usize = 64;
 
 /// A handler whose first poll takes longer must not keep others waiting.
-const SHORT: Duration = Duration::from_micros(100);
+const LONG_POLL: Duration = Duration::from_micros(100);
 
 /// Nor must a queue that takes longer than this: it is about what waking another thread takes, twice.
 const QUEUE_MOST: Duration = Duration::from_micros(50);
@@ -57,10 +57,10 @@ const HAND_OVER: Duration = Duration::from_micros(5);
 const RUNTIME_ENDED: &str = "the runtime that its async handlers run on has ended";
 
 /// A call whose handler is to be run.
-pub(super) struct Job {
+pub(super) struct AsyncCall {
     pub(super) request: InFlightRequest<Incoming, Reply>,
     pub(super) call: CurrentCall,
-    pub(super) guard: RunningGuard,
+    pub(super) guard: ActiveCallGuard,
     pub(super) handler: BoxFuture<'static, Reply>,
     pub(super) method: MethodName,
     /// What is known of the method.
@@ -74,7 +74,7 @@ pub(super) struct Label {
     pub(super) call: CallId,
 }
 
-impl Labelled for Job {
+impl Labelled for AsyncCall {
     type Label = Label;
 
     fn label(&self) -> Label {
@@ -82,91 +82,96 @@ impl Labelled for Job {
     }
 }
 
-type Done = (InFlightRequest<Incoming, Reply>, Reply);
-
 pub(super) struct Runner {
-    turns: Arc<Turns<Job, Done>>,
-    users: Arc<Users>,
-    alarm: Arc<Alarm>,
+    queue: Arc<RunnerQueue<AsyncCall, Completed>>,
+    handler_runtime: Arc<HandlerRuntime>,
+    waker: Arc<WatchdogWaker>,
 }
 
 /// Whose threads a runner is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Link,
-    Users,
+enum RunsOn {
+    NodeThreads,
+    HandlerRuntime,
 }
 
 impl Runner {
-    pub(super) fn new(users: Arc<Users>, alarm: Arc<Alarm>) -> Self {
-        Self { turns: Arc::default(), users, alarm }
+    pub(super) fn new(handler_runtime: Arc<HandlerRuntime>, waker: Arc<WatchdogWaker>) -> Self {
+        Self { queue: Arc::default(), handler_runtime, waker }
     }
 
-    /// Takes a call, and gives it to a runner. Called on the link's runtime.
-    pub(super) fn push(self: &Arc<Self>, job: Job) {
-        let link = Handle::current();
-        if self.users.have_ended() {
-            return self.end(&link, Some(job));
+    /// Takes a call, and gives it to a runner. Called on the node's runtime.
+    pub(super) fn push(self: &Arc<Self>, job: AsyncCall) {
+        let node_runtime = Handle::current();
+        if self.handler_runtime.has_ended() {
+            return self.end(&node_runtime, Some(job));
         }
         if job.pace.is_long() {
-            return self.hand_over(job, &link);
+            return self.hand_over(job, &node_runtime);
         }
-        match self.turns.push(job) {
+        match self.queue.push(job) {
             Pushed::Waits => {}
-            Pushed::Appointed(turn) => {
+            Pushed::Appointed(role) => {
                 // With one thread of the link's blocked already, the other is the connection's.
-                let place = if self.turns.is_one_stuck() { Place::Users } else { Place::Link };
-                self.start(turn, place, &link);
+                let runs_on = if self.queue.is_one_stuck() { RunsOn::HandlerRuntime } else { RunsOn::NodeThreads };
+                self.start(role, runs_on, &node_runtime);
             }
-            Pushed::Ended(job) => return self.end(&link, Some(job)),
+            Pushed::Ended(job) => return self.end(&node_runtime, Some(job)),
         }
-        self.alarm.raise();
+        self.waker.wake();
     }
 
-    /// Gives up a runner that stands still while calls wait, and starts another on the user's runtime. Says which
+    /// Gives up a runner that stands still while calls wait, and starts another on the handler runtime. Says which
     /// call has been running since the last look, once for each.
-    pub(super) fn look(self: &Arc<Self>, link: &Handle) -> Option<Label> {
-        let Look { blocked, relief } = self.turns.look();
-        if let Some(turn) = relief {
-            self.start(turn, Place::Users, link);
+    pub(super) fn look(self: &Arc<Self>, node_runtime: &Handle) -> Option<Label> {
+        let Look { blocked, relief } = self.queue.look();
+        if let Some(role) = relief {
+            self.start(role, RunsOn::HandlerRuntime, node_runtime);
         }
         blocked
     }
 
     /// Whether there is nothing to look at.
     pub(super) fn is_idle(&self) -> bool {
-        self.turns.is_idle()
+        self.queue.is_idle()
     }
 
-    fn start(self: &Arc<Self>, turn: Turn<Job, Done>, place: Place, link: &Handle) {
+    fn start(self: &Arc<Self>, role: RunnerRole<AsyncCall, Completed>, runs_on: RunsOn, node_runtime: &Handle) {
         // Made here and not in the task, so that it also counts one out that never begins.
-        let run = Run { runner: Arc::clone(self), turn, place, link: link.clone(), due: Vec::new(), owes_way: false };
-        match place {
-            Place::Link => drop(link.spawn(run.run())),
-            Place::Users => drop(self.users.spawn(run.run())),
+        let run = RunnerTask {
+            runner: Arc::clone(self),
+            role,
+            runs_on,
+            node_runtime: node_runtime.clone(),
+            due: Vec::new(),
+            owes_way: false,
+        };
+        match runs_on {
+            RunsOn::NodeThreads => drop(node_runtime.spawn(run.run())),
+            RunsOn::HandlerRuntime => drop(self.handler_runtime.spawn(run.run())),
         }
     }
 
-    /// Runs a handler on the user's runtime.
-    fn hand_over(&self, job: Job, link: &Handle) {
-        let Job { request, call, guard, handler, .. } = job;
-        let handling = self.users.handling();
-        let task = self.users.spawn(call.scope(handler));
-        // The request stays on the link's runtime, so that it is answered also if the handler panics as it
+    /// Runs a handler on the handler runtime.
+    fn hand_over(&self, job: AsyncCall, node_runtime: &Handle) {
+        let AsyncCall { request, call, guard, handler, .. } = job;
+        let handling = self.handler_runtime.handling();
+        let task = self.handler_runtime.spawn(call.scope(handler));
+        // The request stays on the node's runtime, so that it is answered also if the handler panics as it
         // is dropped, or its runtime ends.
-        link.spawn(async move {
+        node_runtime.spawn(async move {
             let reply = wait(&call, task).await;
             drop((guard, handling));
             answer(request, reply).await;
         });
-        self.alarm.raise();
+        self.waker.wake();
     }
 
-    /// The user's runtime has ended: refuses what waits for it, and this job.
-    fn end(&self, link: &Handle, job: Option<Job>) {
-        for Job { request, guard, .. } in self.turns.end().into_iter().chain(job) {
+    /// The handler runtime has ended: refuses what waits for it, and this job.
+    fn end(&self, node_runtime: &Handle, job: Option<AsyncCall>) {
+        for AsyncCall { request, guard, .. } in self.queue.end().into_iter().chain(job) {
             drop(guard);
-            link.spawn(answer(request, Reply::refused(Refusal::Ended)));
+            node_runtime.spawn(answer(request, Reply::refused(Refusal::Ended)));
         }
     }
 }
@@ -177,33 +182,33 @@ fn keeps_waiting(mean: Duration, waiting: usize) -> bool {
 }
 
 /// One runner at work.
-struct Run {
+struct RunnerTask {
     runner: Arc<Runner>,
-    turn: Turn<Job, Done>,
-    place: Place,
-    link: Handle,
+    role: RunnerRole<AsyncCall, Completed>,
+    runs_on: RunsOn,
+    node_runtime: Handle,
     /// What it is about to answer.
-    due: Vec<Done>,
+    due: Vec<Completed>,
     /// It has woken the connection, maybe on this thread and for no other. So the connection goes before the next
     /// handler, which may block; where there is none, to yield would wake another thread for nothing.
     owes_way: bool,
 }
 
-impl Run {
+impl RunnerTask {
     async fn run(mut self) {
         let mut left = None;
         loop {
-            match self.turn.next(left.take(), IN_A_ROW, self.owes_way) {
-                Next::GiveWay => {
+            match self.role.next(left.take(), IN_A_ROW, self.owes_way) {
+                RunnerStep::GiveWay => {
                     self.owes_way = false;
                     tokio::task::yield_now().await;
                 }
-                Next::Start(job, waiting) => {
+                RunnerStep::Start(job, waiting) => {
                     if job.call.is_cancelled() {
                         left = Some((job.request, Reply::refused(Refusal::Stopped)));
                         continue;
                     }
-                    if self.runner.users.have_ended() {
+                    if self.runner.handler_runtime.has_ended() {
                         left = Some((job.request, Reply::refused(Refusal::Ended)));
                         continue;
                     }
@@ -212,22 +217,22 @@ impl Run {
                         continue;
                     }
                     let started = Instant::now();
-                    match job.poll(&self.runner.users) {
+                    match job.poll(&self.runner.handler_runtime) {
                         Ok(done) => left = Some(done),
                         Err(job) => self.hand_over(job).await,
                     }
-                    if started.elapsed() > SHORT {
+                    if started.elapsed() > LONG_POLL {
                         self.answer(left.take()).await;
                     }
                 }
-                Next::Answer => self.answer(None).await,
-                Next::Nothing => return,
+                RunnerStep::Answer => self.answer(None).await,
+                RunnerStep::Nothing => return,
             }
         }
     }
 
-    async fn hand_over(&mut self, job: Job) {
-        self.runner.hand_over(job, &self.link);
+    async fn hand_over(&mut self, job: AsyncCall) {
+        self.runner.hand_over(job, &self.node_runtime);
         self.owes_way = false;
         // The task that was just spawned may be next on this thread and on no other, so it goes before the next
         // handler, which may block.
@@ -235,54 +240,54 @@ impl Run {
     }
 
     /// Answers all that have run, and this one.
-    async fn answer(&mut self, left: Option<Done>) {
-        self.turn.take_done(&mut self.due);
+    async fn answer(&mut self, left: Option<Completed>) {
+        self.role.take_done(&mut self.due);
         self.due.extend(left);
         for (request, reply) in self.due.drain(..) {
-            match self.place {
-                Place::Link => answer(request, reply).await,
+            match self.runs_on {
+                RunsOn::NodeThreads => answer(request, reply).await,
                 // This task may be dropped while it waits, and the answer must not.
-                Place::Users => answer_from_elsewhere(&self.link, request, reply),
+                RunsOn::HandlerRuntime => answer_from_elsewhere(&self.node_runtime, request, reply),
             }
         }
         self.owes_way = true;
     }
 }
 
-impl Drop for Run {
+impl Drop for RunnerTask {
     fn drop(&mut self) {
-        let was_active = self.turn.leave();
+        let was_active = self.role.leave();
         // It panicked, or its runtime has ended. If that is the link's, so have the connection and its calls.
-        if self.place == Place::Users {
+        if self.runs_on == RunsOn::HandlerRuntime {
             for (request, reply) in self.due.drain(..) {
-                answer_from_elsewhere(&self.link, request, reply);
+                answer_from_elsewhere(&self.node_runtime, request, reply);
             }
-            if was_active && self.runner.users.have_ended() {
-                self.turn.take_done(&mut self.due);
+            if was_active && self.runner.handler_runtime.has_ended() {
+                self.role.take_done(&mut self.due);
                 for (request, reply) in self.due.drain(..) {
-                    answer_from_elsewhere(&self.link, request, reply);
+                    answer_from_elsewhere(&self.node_runtime, request, reply);
                 }
-                self.runner.end(&self.link, None);
+                self.runner.end(&self.node_runtime, None);
             }
         }
     }
 }
 
 /// Answers a call from a task that is not the link's.
-fn answer_from_elsewhere(link: &Handle, request: InFlightRequest<Incoming, Reply>, reply: Reply) {
+fn answer_from_elsewhere(node_runtime: &Handle, request: InFlightRequest<Incoming, Reply>, reply: Reply) {
     let mut answer = Box::pin(answer(request, reply));
     if answer.as_mut().now_or_never().is_none() {
-        link.spawn(answer);
+        node_runtime.spawn(answer);
     }
 }
 
-impl Job {
+impl AsyncCall {
     /// Polls the handler once; gives the job back if it is not done.
     #[allow(clippy::result_large_err, reason = "the job comes back as it went in")]
-    fn poll(mut self, users: &Users) -> Result<Done, Self> {
+    fn poll(mut self, handler_runtime: &HandlerRuntime) -> Result<Completed, Self> {
         let started = Instant::now();
         let polled = {
-            let _inside = users.enter();
+            let _inside = handler_runtime.enter();
             // The one that is woken is the runner, for nothing. Wherever the handler goes on, it is
             // polled first.
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -291,7 +296,7 @@ impl Job {
                 Poll::Ready(Reply::without_payload(Outcome::Panicked(message), started.elapsed()))
             })
         };
-        self.pace.note(started.elapsed(), SHORT);
+        self.pace.note(started.elapsed(), LONG_POLL);
         match polled {
             Poll::Pending => Err(self),
             Poll::Ready(reply) => {
@@ -299,7 +304,7 @@ impl Job {
                 let handler = self.handler;
                 let _ = panics::caught(AssertUnwindSafe(|| drop(handler)));
                 // It may have made its value of the errors that all sockets and timers of its runtime give.
-                Ok(match users.have_ended() {
+                Ok(match handler_runtime.has_ended() {
                     true => (self.request, lost(&self.call)),
                     false => (self.request, reply),
                 })

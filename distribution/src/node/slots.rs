@@ -1,4 +1,4 @@
-//! The hand-over of slots: which thread runs which of the waiting jobs, and when one more thread is needed.
+//! The handoff of slots: which thread runs which of the waiting jobs, and when one more thread is needed.
 //!
 //! A worker is a thread that holds a slot. It runs the jobs that wait, one after the other, looks around for
 //! more for a moment, and leaves. Waking a thread takes longer than a short job, so at most one worker is on
@@ -24,13 +24,13 @@ struct State<J, D> {
     workers: usize,
     /// Whether one of them will look for a job: it is on its way, or looks around.
     is_one_free: bool,
-    /// Jobs taken so far, and as of the last look of the supervisor.
+    /// Jobs taken so far, and as of the last look of the watchdog.
     taken: u64,
     seen: u64,
 }
 
 /// What a worker does next.
-pub(crate) enum Next<J, D> {
+pub(crate) enum WorkerStep<J, D> {
     /// Run this job, and before that start this worker if there is one.
     Run(J, Option<Worker<J, D>>),
     /// Look again soon: there is no job at the moment.
@@ -106,7 +106,7 @@ impl<J, D> Worker<J, D> {
         may_hold: impl FnOnce(usize) -> bool,
         due: &mut Vec<D>,
         is_last: bool,
-    ) -> Next<J, D> {
+    ) -> WorkerStep<J, D> {
         let mut state = self.slots.lock();
         state.held.extend(left);
         if state.jobs.is_empty() || !may_hold(state.held.len()) {
@@ -119,19 +119,19 @@ impl<J, D> Worker<J, D> {
             Some(job) => {
                 state.taken += 1;
                 let another = self.slots.one_more(&mut state);
-                Next::Run(job, another)
+                WorkerStep::Run(job, another)
             }
             // One that looks around is enough.
             None if !is_last && !state.is_one_free => {
                 state.is_one_free = true;
                 self.is_free = true;
-                Next::Look
+                WorkerStep::Look
             }
             None => {
                 // At once, so that a job which comes next finds a free slot.
                 state.workers -= 1;
                 self.has_left = true;
-                Next::Leave
+                WorkerStep::Leave
             }
         }
     }

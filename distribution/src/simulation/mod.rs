@@ -23,4 +23,4 @@ pub use register::register;
 pub use run::run;
 pub use summary::{Summary, Violation};
 
-pub use crate::node::light::{LightNode, LightNodes};
+pub use crate::node::idle::{IdleNode, IdleNodes};

@@ -18,18 +18,18 @@ mod sync {
 
 #[path = "../../../distribution/src/service/attempt.rs"]
 mod attempt;
-#[path = "../../../distribution/src/node/extent.rs"]
-mod extent;
+#[path = "../../../distribution/src/node/batch_window.rs"]
+mod batch_window;
+#[path = "../../../distribution/src/node/runner_queue.rs"]
+mod runner_queue;
 #[path = "../../../distribution/src/node/slots.rs"]
 mod slots;
-#[path = "../../../distribution/src/node/turns.rs"]
-mod turns;
 
 #[cfg(test)]
 mod attempt_model;
 #[cfg(test)]
-mod batch_extent;
+mod batch_window_model;
+#[cfg(test)]
+mod runner_queue_model;
 #[cfg(test)]
 mod slots_model;
-#[cfg(test)]
-mod turns_model;

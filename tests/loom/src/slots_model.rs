@@ -7,7 +7,7 @@ use std::sync::{
 
 use loom::thread;
 
-use crate::slots::{Next, Slots, Worker};
+use crate::slots::{Slots, Worker, WorkerStep};
 
 /// What is counted while a model runs. The standard library's, so that the counts order nothing.
 #[derive(Default)]
@@ -28,7 +28,7 @@ fn work(mut worker: Worker<u32, u32>, counts: &Arc<Counts>, most: usize) {
         let next = worker.next(left.take(), |_| true, &mut due, has_looked);
         counts.answered.fetch_add(due.drain(..).count(), Ordering::Relaxed);
         match next {
-            Next::Run(job, another) => {
+            WorkerStep::Run(job, another) => {
                 others.extend(another.map(|another| start(another, Arc::clone(counts), most)));
                 let running = counts.running.fetch_add(1, Ordering::Relaxed) + 1;
                 assert!(running <= most, "{running} jobs in {most} slots");
@@ -37,8 +37,8 @@ fn work(mut worker: Worker<u32, u32>, counts: &Arc<Counts>, most: usize) {
                 counts.ran.fetch_add(1, Ordering::Relaxed);
                 (left, has_looked) = (Some(job), false);
             }
-            Next::Look => has_looked = true,
-            Next::Leave => break,
+            WorkerStep::Look => has_looked = true,
+            WorkerStep::Leave => break,
         }
     }
     others.into_iter().for_each(|other| other.join().expect("runs"));
@@ -102,7 +102,7 @@ fn two_slots_are_in_use_at_once_although_one_thread_is_woken_at_a_time() {
         let meeting = Arc::new((loom::sync::Mutex::new(0), loom::sync::Condvar::new()));
         fn work(mut worker: Worker<u32, u32>, meeting: Arc<(loom::sync::Mutex<i32>, loom::sync::Condvar)>) {
             let (mut due, mut others) = (Vec::new(), Vec::new());
-            while let Next::Run(_, another) = worker.next(None, |_| true, &mut due, true) {
+            while let WorkerStep::Run(_, another) = worker.next(None, |_| true, &mut due, true) {
                 if let Some(another) = another {
                     let meeting = Arc::clone(&meeting);
                     others.push(thread::spawn(move || work(another, meeting)));

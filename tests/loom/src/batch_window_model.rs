@@ -1,4 +1,4 @@
-//! The extent of a batch: one thread runs it, one extends it, one cuts or closes it.
+//! The window of a batch: one thread runs it, one extends it, one cuts or closes it.
 
 use loom::{
     sync::{
@@ -8,13 +8,13 @@ use loom::{
     thread,
 };
 
-use crate::extent::Extent;
+use crate::batch_window::BatchWindow;
 
 /// Runs the batch to its end; gives how many calls were started, having checked each against what was granted
 /// at that moment.
-fn run(extent: &Extent, granted: &AtomicU32) -> u32 {
+fn run(window: &BatchWindow, granted: &AtomicU32) -> u32 {
     let mut count = 0;
-    while let Some(started) = extent.start_next() {
+    while let Some(started) = window.start_next() {
         count += 1;
         assert_eq!(started, count, "each call is started once, in their order");
         assert!(started <= granted.load(Ordering::SeqCst), "{started} was not granted");
@@ -25,19 +25,19 @@ fn run(extent: &Extent, granted: &AtomicU32) -> u32 {
 #[test]
 fn a_batch_that_waits_for_its_grant_gets_it() {
     loom::model(|| {
-        let extent = Arc::new(Extent::new(3, 1));
+        let window = Arc::new(BatchWindow::new(3, 1));
         let granted = Arc::new(AtomicU32::new(1));
         let granting = {
-            let (extent, granted) = (Arc::clone(&extent), Arc::clone(&granted));
+            let (window, granted) = (Arc::clone(&window), Arc::clone(&granted));
             thread::spawn(move || {
                 for upto in [2, 3] {
                     granted.store(upto, Ordering::SeqCst);
-                    extent.grant(upto);
+                    window.grant(upto);
                 }
             })
         };
         // A wake-up that is missed would leave it waiting, which loom reports.
-        assert_eq!(run(&extent, &granted), 3);
+        assert_eq!(run(&window, &granted), 3);
         granting.join().expect("ends");
     });
 }
@@ -48,35 +48,35 @@ fn a_cut_agrees_with_the_thread_that_runs_the_batch() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        let extent = Arc::new(Extent::new(2, 1));
+        let window = Arc::new(BatchWindow::new(2, 1));
         let running = {
-            let extent = Arc::clone(&extent);
-            thread::spawn(move || std::iter::from_fn(|| extent.start_next()).count())
+            let window = Arc::clone(&window);
+            thread::spawn(move || std::iter::from_fn(|| window.start_next()).count())
         };
         let granting = {
-            let extent = Arc::clone(&extent);
-            thread::spawn(move || extent.grant(2))
+            let window = Arc::clone(&window);
+            thread::spawn(move || window.grant(2))
         };
-        let kept = extent.cut();
+        let kept = window.cut();
         granting.join().expect("ends");
         let started = running.join().expect("ends");
         // No call is in both parts, and none in neither: what is kept is what was started.
         assert_eq!(started, kept.map_or(2, |kept| kept as usize));
         assert!(kept.is_none_or(|kept| kept == 1), "{kept:?}");
-        assert_eq!(extent.cut(), None, "a batch is cut once");
+        assert_eq!(window.cut(), None, "a batch is cut once");
     });
 }
 
 #[test]
 fn a_batch_that_waits_for_a_grant_is_ended_by_a_cut() {
     loom::model(|| {
-        let extent = Arc::new(Extent::new(3, 1));
-        assert_eq!(extent.start_next(), Some(1));
+        let window = Arc::new(BatchWindow::new(3, 1));
+        assert_eq!(window.start_next(), Some(1));
         let cutting = {
-            let extent = Arc::clone(&extent);
-            thread::spawn(move || extent.cut())
+            let window = Arc::clone(&window);
+            thread::spawn(move || window.cut())
         };
-        assert_eq!(extent.start_next(), None, "its master does not answer");
+        assert_eq!(window.start_next(), None, "its master does not answer");
         assert_eq!(cutting.join().expect("ends"), Some(1));
     });
 }
@@ -84,19 +84,19 @@ fn a_batch_that_waits_for_a_grant_is_ended_by_a_cut() {
 #[test]
 fn nothing_is_started_once_a_batch_is_closed() {
     loom::model(|| {
-        let extent = Arc::new(Extent::new(3, 1));
+        let window = Arc::new(BatchWindow::new(3, 1));
         let granted = Arc::new(AtomicU32::new(2));
         let running = {
-            let (extent, granted) = (Arc::clone(&extent), Arc::clone(&granted));
-            thread::spawn(move || run(&extent, &granted))
+            let (window, granted) = (Arc::clone(&window), Arc::clone(&granted));
+            thread::spawn(move || run(&window, &granted))
         };
         let granting = {
-            let extent = Arc::clone(&extent);
-            thread::spawn(move || extent.grant(2))
+            let window = Arc::clone(&window);
+            thread::spawn(move || window.grant(2))
         };
-        extent.close();
+        window.close();
         // By now another may be under way, and none follows.
-        let closed = extent.start_next();
+        let closed = window.start_next();
         granting.join().expect("ends");
         let started = running.join().expect("it does not wait for more");
         assert!(closed.is_none() && started <= 2, "{started}");

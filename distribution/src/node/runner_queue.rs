@@ -1,4 +1,4 @@
-//! The hand-over of the runner: who takes the async calls that wait, and who goes on if that one is stuck.
+//! The handoff of the runner: who takes the async calls that wait, and who goes on if that one is stuck.
 //!
 //! One runner at a time is the active one. One that stands still is given up and another is appointed; the
 //! first is counted as stuck until it comes out of its handler, and takes nothing more.
@@ -9,7 +9,7 @@ use std::{collections::VecDeque, mem};
 
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A job, as far as the hand-over needs to know it.
+/// A job, as far as the handoff needs to know it.
 pub(crate) trait Labelled {
     /// Says which job it is, for people.
     type Label: Copy;
@@ -17,11 +17,11 @@ pub(crate) trait Labelled {
 }
 
 /// The jobs that wait for the runner. Each becomes a `D`, which is answered.
-pub(crate) struct Turns<J: Labelled, D> {
-    queue: Mutex<Queue<J, D>>,
+pub(crate) struct RunnerQueue<J: Labelled, D> {
+    queue: Mutex<State<J, D>>,
 }
 
-struct Queue<J: Labelled, D> {
+struct State<J: Labelled, D> {
     jobs: VecDeque<J>,
     /// Jobs that have run, and are answered together: each answer by itself would wake the connection.
     done: Vec<D>,
@@ -52,7 +52,7 @@ pub(crate) enum Pushed<J: Labelled, D> {
     /// The active runner will come to it.
     Waits,
     /// It waits for this runner, which must be started.
-    Appointed(Turn<J, D>),
+    Appointed(RunnerRole<J, D>),
     /// Not taken.
     Ended(J),
 }
@@ -62,11 +62,11 @@ pub(crate) struct Look<J: Labelled, D> {
     /// The job that has been running since the last look, if it was not seen before.
     pub(crate) blocked: Option<J::Label>,
     /// A runner that takes over, and must be started.
-    pub(crate) relief: Option<Turn<J, D>>,
+    pub(crate) relief: Option<RunnerRole<J, D>>,
 }
 
 /// What a runner does next.
-pub(crate) enum Next<J> {
+pub(crate) enum RunnerStep<J> {
     /// Run this job; this many wait behind it.
     Start(J, usize),
     /// Let others on this thread go first: another job waits.
@@ -78,16 +78,16 @@ pub(crate) enum Next<J> {
 }
 
 /// One runner's turn; counted out when dropped.
-pub(crate) struct Turn<J: Labelled, D> {
-    turns: Arc<Turns<J, D>>,
+pub(crate) struct RunnerRole<J: Labelled, D> {
+    queue: Arc<RunnerQueue<J, D>>,
     number: u64,
     /// Whether it has found nothing more to do.
     is_over: bool,
 }
 
-impl<J: Labelled, D> Default for Turns<J, D> {
+impl<J: Labelled, D> Default for RunnerQueue<J, D> {
     fn default() -> Self {
-        let queue = Queue {
+        let queue = State {
             jobs: VecDeque::new(),
             done: Vec::new(),
             active: None,
@@ -102,7 +102,7 @@ impl<J: Labelled, D> Default for Turns<J, D> {
     }
 }
 
-impl<J: Labelled, D> Turns<J, D> {
+impl<J: Labelled, D> RunnerQueue<J, D> {
     /// Adds a job.
     pub(crate) fn push(self: &Arc<Self>, job: J) -> Pushed<J, D> {
         let mut queue = self.lock();
@@ -158,57 +158,57 @@ impl<J: Labelled, D> Turns<J, D> {
         self.lock().stuck > 0
     }
 
-    fn appoint(self: &Arc<Self>, queue: &mut Queue<J, D>) -> Turn<J, D> {
+    fn appoint(self: &Arc<Self>, queue: &mut State<J, D>) -> RunnerRole<J, D> {
         queue.newest += 1;
         queue.active = Some(Active { number: queue.newest, has_begun: false, inside: None });
-        Turn { turns: Arc::clone(self), number: queue.newest, is_over: false }
+        RunnerRole { queue: Arc::clone(self), number: queue.newest, is_over: false }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue<J, D>> {
+    fn lock(&self) -> MutexGuard<'_, State<J, D>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<J: Labelled, D> Turn<J, D> {
+impl<J: Labelled, D> RunnerRole<J, D> {
     /// Leaves what came of the last job, if it was run to its end here, and says what is next. No more than
     /// `most` jobs are run before they are answered. One that owes others way takes no job before it has given it.
-    pub(crate) fn next(&mut self, left: Option<D>, most: usize, owes_way: bool) -> Next<J> {
-        let mut queue = self.turns.lock();
+    pub(crate) fn next(&mut self, left: Option<D>, most: usize, owes_way: bool) -> RunnerStep<J> {
+        let mut queue = self.queue.lock();
         let queue = &mut *queue;
         // The runner that is active now answers it.
         queue.done.extend(left);
         let Some(active) = queue.active.as_mut().filter(|active| active.number == self.number) else {
             // This one was given up. With nobody active there is nobody else to answer.
             if queue.active.is_none() && !queue.done.is_empty() {
-                return Next::Answer;
+                return RunnerStep::Answer;
             }
-            return Next::Nothing;
+            return RunnerStep::Nothing;
         };
         active.has_begun = true;
         active.inside = None;
         if queue.done.len() >= most || queue.jobs.is_empty() && !queue.done.is_empty() {
-            return Next::Answer;
+            return RunnerStep::Answer;
         }
         if owes_way && !queue.jobs.is_empty() {
-            return Next::GiveWay;
+            return RunnerStep::GiveWay;
         }
         match queue.jobs.pop_front() {
             Some(job) => {
                 active.inside = Some(job.label());
                 queue.taken += 1;
-                Next::Start(job, queue.jobs.len())
+                RunnerStep::Start(job, queue.jobs.len())
             }
             None => {
                 queue.active = None;
                 self.is_over = true;
-                Next::Nothing
+                RunnerStep::Nothing
             }
         }
     }
 
     /// Takes what has run, to be answered.
     pub(crate) fn take_done(&self, due: &mut Vec<D>) {
-        due.append(&mut self.turns.lock().done);
+        due.append(&mut self.queue.lock().done);
     }
 
     /// Counts this runner out, and says whether it was the active one and had not come to its end: the runtime
@@ -217,7 +217,7 @@ impl<J: Labelled, D> Turn<J, D> {
         if mem::replace(&mut self.is_over, true) {
             return false;
         }
-        let mut queue = self.turns.lock();
+        let mut queue = self.queue.lock();
         match &queue.active {
             Some(active) if active.number == self.number => {
                 queue.active = None;
@@ -232,7 +232,7 @@ impl<J: Labelled, D> Turn<J, D> {
     }
 }
 
-impl<J: Labelled, D> Drop for Turn<J, D> {
+impl<J: Labelled, D> Drop for RunnerRole<J, D> {
     fn drop(&mut self) {
         self.leave();
     }

@@ -1,4 +1,4 @@
-//! A flag that is set once, for those who ask and those who wait.
+//! A latch: it is set once, and can be tested and awaited.
 
 use std::{
     pin::pin,
@@ -8,28 +8,28 @@ use std::{
 use tokio::sync::Notify;
 
 #[derive(Debug, Default)]
-pub(super) struct Flag {
+pub(super) struct Latch {
     is_set: AtomicBool,
-    news: Notify,
+    changed: Notify,
 }
 
-impl Flag {
+impl Latch {
     pub(super) fn set(&self) {
         self.is_set.store(true, Ordering::Release);
-        self.news.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     pub(super) fn is_set(&self) -> bool {
         self.is_set.load(Ordering::Acquire)
     }
 
-    /// Waits until it is set.
+    /// Waits until the latch is set.
     pub(super) async fn wait(&self) {
-        let mut news = pin!(self.news.notified());
-        // Listening before looking, so that what happens in between is heard.
-        news.as_mut().enable();
+        let mut changed = pin!(self.changed.notified());
+        // Registered before the test, so that a `set` between the two is not missed.
+        changed.as_mut().enable();
         if !self.is_set() {
-            news.await;
+            changed.await;
         }
     }
 }

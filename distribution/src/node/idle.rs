@@ -1,7 +1,7 @@
-//! Nodes that register as all do and run nothing: a thousand of them for the price of a thousand connections.
+//! Idle nodes: they register and run nothing, so that thousands of them cost no more than their connections.
 //!
-//! For tests of what a master bears. They dial, prove, introduce themselves and wait between tries by the very functions
-//! that a [`Node`](crate::Node) uses.
+//! For load tests of a master. They connect, register and wait between attempts with the functions that a
+//! [`Node`](crate::Node) uses.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,7 +13,8 @@ use tokio::{
 
 use super::{
     backoff::Backoff,
-    register::{Failure, Registered, dial, register_as},
+    connect::{RegisterError, connect},
+    register::{Registered, register},
 };
 #[cfg(feature = "tls")]
 use crate::security::TokenText;
@@ -24,61 +25,61 @@ use crate::{
     wire::{Control, Load, authenticator::NodeAuthenticator, hello::Registration},
 };
 
-/// What light nodes have in common: where they register and with what.
+/// What idle nodes share: the master that they register at, and their credential.
 #[derive(Clone)]
-pub struct LightNodes {
+pub struct IdleNodes {
     authenticator: Arc<NodeAuthenticator>,
     master: String,
 }
 
-impl fmt::Debug for LightNodes {
+impl fmt::Debug for IdleNodes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LightNodes").field("master", &self.master).finish_non_exhaustive()
+        f.debug_struct("IdleNodes").field("master", &self.master).finish_non_exhaustive()
     }
 }
 
-/// One that is registered. It leaves when it is dropped.
+/// An idle node that is registered. Dropping it closes its connection.
 #[derive(Debug)]
-pub struct LightNode {
-    /// How often it dialled.
+pub struct IdleNode {
+    /// How many attempts its registration took.
     pub tries: u32,
     beats: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for LightNode {
+impl Drop for IdleNode {
     fn drop(&mut self) {
         self.beats.abort();
     }
 }
 
-impl LightNodes {
-    /// For nodes that register at this master, with a token of its if one is given.
+impl IdleNodes {
+    /// For nodes that register at this master, by this token if one is given.
     ///
     /// # Errors
     ///
-    /// As of a node's builder.
+    /// Those of [`NodeBuilder::spawn`](crate::NodeBuilder::spawn) about the token.
     pub fn new(master: impl fmt::Display, token: Option<&str>) -> Result<Self, Error> {
         #[cfg(feature = "tls")]
-        let choices =
+        let security =
             SecurityConfig { token: token.map(|token| TokenText::new(token.to_owned())), ..SecurityConfig::default() };
         #[cfg(not(feature = "tls"))]
-        let choices = {
+        let security = {
             let _ = token;
             SecurityConfig::default()
         };
-        Ok(Self { authenticator: Arc::new(NodeAuthenticator::new(&choices, "")?), master: master.to_string() })
+        Ok(Self { authenticator: Arc::new(NodeAuthenticator::new(&security, "")?), master: master.to_string() })
     }
 
-    /// Registers a node of this name, however often it has to try.
+    /// Registers a node of this name, in as many attempts as it takes.
     ///
     /// # Errors
     ///
-    /// Why the master refuses it for good.
+    /// The reason, if the master refuses the node for good.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up.
-    pub async fn register(&self, name: String) -> Result<LightNode, String> {
+    /// Dropping the future ends the attempt; no node is registered.
+    pub async fn register(&self, name: String) -> Result<IdleNode, String> {
         let registration = Registration {
             instance: rand::random(),
             name,
@@ -93,25 +94,25 @@ impl LightNodes {
         let mut tries = 0;
         loop {
             tries += 1;
-            let tried = match dial(&self.authenticator, &self.master).await {
-                Ok(channel) => register_as(&registration, channel, &self.authenticator).await,
+            let tried = match connect(&self.authenticator, &self.master).await {
+                Ok(channel) => register(&registration, channel, &self.authenticator).await,
                 Err(failure) => Err(failure),
             };
             match tried {
-                Ok(registered) => return Ok(LightNode { tries, beats: tokio::spawn(beat(registered)) }),
-                Err(failure @ Failure::Final { .. }) => return Err(failure.to_string()),
-                Err(Failure::Busy(again)) => sleep(backoff.next(Some(again))).await,
-                Err(Failure::Passing(_)) => sleep(backoff.next(None)).await,
+                Ok(registered) => return Ok(IdleNode { tries, beats: tokio::spawn(beat(registered)) }),
+                Err(failure @ RegisterError::Permanent { .. }) => return Err(failure.to_string()),
+                Err(RegisterError::Busy(again)) => sleep(backoff.next(Some(again))).await,
+                Err(RegisterError::Passing(_) | RegisterError::NoAnswer(_)) => sleep(backoff.next(None)).await,
             }
         }
     }
 }
 
-/// Says that the node lives, and reads what the master says, until the connection ends.
+/// Sends heartbeats and reads what the master sends, until the connection ends.
 async fn beat(registered: Registered) {
     let Registered { mut channel, heartbeat, .. } = registered;
     let mut frame = BytesMut::new();
-    // A plain frame, whose encoding cannot fail.
+    // The encoding of a heartbeat cannot fail.
     let _ = Control::Heartbeat(Load::default()).encode(&mut frame);
     let mut beats = tokio::time::interval(heartbeat.max(Duration::from_millis(1)));
     let mut read = [0; 1024];

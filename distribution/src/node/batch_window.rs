@@ -11,7 +11,7 @@ use crate::sync::{
 };
 
 #[derive(Debug)]
-pub(crate) struct Extent {
+pub(crate) struct BatchWindow {
     /// How many calls are started, and how many may be: `granted`, but `end` at most. In one word, because
     /// each call is started by one step that takes no lock, and such a step must not fall on either side of
     /// a cut. The second number changes only under the lock, so that a thread which waits for it to change
@@ -29,7 +29,7 @@ struct Bounds {
     closed: bool,
 }
 
-impl Extent {
+impl BatchWindow {
     /// A batch of `count` calls, of which the first `granted` may be started.
     pub(crate) fn new(count: u32, granted: u32) -> Self {
         let granted = granted.min(count);

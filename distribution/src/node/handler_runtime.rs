@@ -14,34 +14,34 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
-use super::flag::Flag;
+use super::latch::Latch;
 
 /// A runtime that does not come to a task for this long is blocked.
 pub(super) const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
-/// The user's runtime. It may end before the node does.
+/// The handler runtime. It may end before the node does.
 #[derive(Debug)]
-pub(super) struct Users {
+pub(super) struct HandlerRuntime {
     handle: Handle,
-    ended: Arc<Flag>,
-    sentinel: AbortHandle,
+    ended: Arc<Latch>,
+    end_watch: AbortHandle,
     /// Handlers that run there.
     handlers: Arc<AtomicUsize>,
-    probe: Mutex<Option<Probe>>,
+    pending_check: Mutex<Option<PendingCheck>>,
 }
 
 /// A task that is to find out how long the runtime takes to come to it.
 #[derive(Debug)]
-struct Probe {
+struct PendingCheck {
     since: Instant,
     has_run: Arc<AtomicBool>,
     is_noticed: bool,
 }
 
 /// Says that the runtime has ended when it is dropped.
-struct Sentinel(Arc<Flag>);
+struct SetOnDrop(Arc<Latch>);
 
-impl Drop for Sentinel {
+impl Drop for SetOnDrop {
     fn drop(&mut self) {
         self.0.set();
     }
@@ -49,19 +49,25 @@ impl Drop for Sentinel {
 
 /// Counts one handler for as long as it runs.
 #[derive(Debug)]
-pub(super) struct Handling(Arc<AtomicUsize>);
+pub(super) struct HandlerGuard(Arc<AtomicUsize>);
 
-impl Users {
+impl HandlerRuntime {
     pub(super) fn new(handle: Handle) -> Self {
-        let ended = Arc::new(Flag::default());
+        let ended = Arc::new(Latch::default());
         // A runtime that ends drops its tasks before it shuts its sockets and timers down. So a handler that has
         // met the errors of those, on whatever thread, can see that the runtime has ended.
-        let guard = Sentinel(Arc::clone(&ended));
-        let sentinel = handle.spawn(async move {
+        let guard = SetOnDrop(Arc::clone(&ended));
+        let end_watch = handle.spawn(async move {
             let _guard = guard;
             std::future::pending::<()>().await;
         });
-        Self { handle, ended, sentinel: sentinel.abort_handle(), handlers: Arc::default(), probe: Mutex::default() }
+        Self {
+            handle,
+            ended,
+            end_watch: end_watch.abort_handle(),
+            handlers: Arc::default(),
+            pending_check: Mutex::default(),
+        }
     }
 
     /// Enters it, so that what is made on this thread uses its sockets, timers and threads.
@@ -77,7 +83,7 @@ impl Users {
         self.handle.spawn(task)
     }
 
-    pub(super) fn have_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.ended.is_set()
     }
 
@@ -87,24 +93,24 @@ impl Users {
     }
 
     /// Counts a handler that goes there.
-    pub(super) fn handling(&self) -> Handling {
+    pub(super) fn handling(&self) -> HandlerGuard {
         self.handlers.fetch_add(1, Ordering::SeqCst);
-        Handling(Arc::clone(&self.handlers))
+        HandlerGuard(Arc::clone(&self.handlers))
     }
 
     /// Whether handlers run there.
-    pub(super) fn are_handling(&self) -> bool {
+    pub(super) fn has_handlers(&self) -> bool {
         self.handlers.load(Ordering::SeqCst) > 0
     }
 
     /// Looks how it gets on, and sends a task to find out the next time. Says once how long it has not come to
     /// the last one, if that is too long.
     pub(super) fn look(&self) -> Option<Duration> {
-        let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *probe {
+        let mut pending_check = self.pending_check.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *pending_check {
             Some(sent) if !sent.has_run.load(Ordering::Acquire) => {
                 let delay = sent.since.elapsed();
-                let is_news = delay >= BLOCKED_AFTER && !sent.is_noticed && !self.have_ended();
+                let is_news = delay >= BLOCKED_AFTER && !sent.is_noticed && !self.has_ended();
                 sent.is_noticed |= is_news;
                 is_news.then_some(delay)
             }
@@ -112,20 +118,20 @@ impl Users {
                 let has_run = Arc::new(AtomicBool::new(false));
                 let mark = Arc::clone(&has_run);
                 self.handle.spawn(async move { mark.store(true, Ordering::Release) });
-                *probe = Some(Probe { since: Instant::now(), has_run, is_noticed: false });
+                *pending_check = Some(PendingCheck { since: Instant::now(), has_run, is_noticed: false });
                 None
             }
         }
     }
 }
 
-impl Drop for Users {
+impl Drop for HandlerRuntime {
     fn drop(&mut self) {
-        self.sentinel.abort();
+        self.end_watch.abort();
     }
 }
 
-impl Drop for Handling {
+impl Drop for HandlerGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }

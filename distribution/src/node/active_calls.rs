@@ -14,7 +14,7 @@ use crate::wire::Load;
 
 /// By call and attempt, so that the master can cancel them.
 #[derive(Debug, Default)]
-pub(super) struct Running {
+pub(super) struct ActiveCalls {
     calls: Mutex<Calls>,
     waiting: AtomicU32,
     computing: AtomicU32,
@@ -38,14 +38,14 @@ pub(super) enum Phase {
     Asynchronous,
 }
 
-impl Running {
+impl ActiveCalls {
     /// For a new connection of a node that counts its stale handlers there.
     pub(super) fn new(stale: Arc<AtomicU32>) -> Arc<Self> {
         Arc::new(Self { stale, ..Self::default() })
     }
 
     /// Books a call in until the guard is dropped; `None` if this very attempt is here already.
-    pub(super) fn enter(self: &Arc<Self>, call: CurrentCall, phase: Phase) -> Option<RunningGuard> {
+    pub(super) fn enter(self: &Arc<Self>, call: CurrentCall, phase: Phase) -> Option<ActiveCallGuard> {
         let key = call.key();
         let mut calls = self.lock();
         match calls.by_key.entry(key) {
@@ -54,7 +54,7 @@ impl Running {
         };
         self.count_over(&calls, None, Some(phase));
         drop(calls);
-        Some(RunningGuard { running: Arc::clone(self), key, phase })
+        Some(ActiveCallGuard { running: Arc::clone(self), key, phase })
     }
 
     /// Tells the handler of this attempt, if it is here, that nobody waits for it. One that is not here
@@ -130,13 +130,13 @@ impl Running {
 }
 
 /// Books its call out when dropped.
-pub(super) struct RunningGuard {
-    running: Arc<Running>,
+pub(super) struct ActiveCallGuard {
+    running: Arc<ActiveCalls>,
     key: (u64, u32),
     phase: Phase,
 }
 
-impl RunningGuard {
+impl ActiveCallGuard {
     /// The call goes on to do something else.
     pub(super) fn set_phase(&mut self, phase: Phase) {
         self.running.count_over(&self.running.lock(), Some(self.phase), Some(phase));
@@ -144,7 +144,7 @@ impl RunningGuard {
     }
 }
 
-impl Drop for RunningGuard {
+impl Drop for ActiveCallGuard {
     fn drop(&mut self) {
         let mut calls = self.running.lock();
         self.running.count_over(&calls, Some(self.phase), None);
@@ -152,8 +152,8 @@ impl Drop for RunningGuard {
     }
 }
 
-impl fmt::Debug for RunningGuard {
+impl fmt::Debug for ActiveCallGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RunningGuard").field(&self.key).finish()
+        f.debug_tuple("ActiveCallGuard").field(&self.key).finish()
     }
 }

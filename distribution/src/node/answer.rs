@@ -1,0 +1,12 @@
+//! Answers the request of a call.
+
+use tarpc::server::{self, InFlightRequest};
+
+use crate::wire::{Reply, transport::Incoming};
+
+/// A call that has ended, and the reply to send to the master.
+pub(super) type Completed = (InFlightRequest<Incoming, Reply>, Reply);
+
+pub(super) async fn answer(request: InFlightRequest<Incoming, Reply>, reply: Reply) {
+    request.execute(server::serve(|_, _| std::future::ready(Ok(reply)))).await;
+}

@@ -1,0 +1,202 @@
+//! The life of a node on its own threads: connect, register, serve, and begin again when the connection is lost.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::Receiver,
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::{
+    connect::{RegisterError, connect},
+    outage::Outage,
+    register::{Registered, register},
+    serve::{ServeOutcome, serve},
+    state::{DesiredState, EndReason, NodeShared, Status},
+    waker::{WatchdogMessage, WatchdogWaker},
+    watchdog::Watchdog,
+};
+use crate::{error::Error, wire::hello::Registration};
+
+/// Worker threads of the node's runtime: one for the connection, and one that may be inside an async handler (see
+/// `runner.rs`).
+const CONNECTION_THREADS: usize = 2;
+
+/// Threads for blocking work that the node's runtime may have beside one for each slot: name lookups and file reads run
+/// on them.
+const BLOCKING_RESERVE: usize = 16;
+
+/// Starts the node's threads. They end by themselves once the node has ended.
+pub(super) fn start_threads(
+    node: NodeShared,
+    messages: Receiver<WatchdogMessage>,
+    desired: watch::Receiver<DesiredState>,
+) -> Result<(), Error> {
+    let failed = |source| Error::Thread { what: "threads", source };
+    let (started, start) = std::sync::mpsc::channel();
+    std::thread::Builder::new()
+        .name("node-watchdog".to_owned())
+        .spawn(move || {
+            // Made on this thread, because a runtime must not be dropped inside another one, as the caller's.
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(CONNECTION_THREADS)
+                .max_blocking_threads(node.registration.slots as usize + BLOCKING_RESERVE)
+                .thread_name_fn(thread_names())
+                .enable_all()
+                .build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            let _ = started.send(Ok(()));
+            let watchdog = Watchdog::new(&node);
+            let lifecycle = runtime.spawn(async move {
+                // Dropped also if what follows panics.
+                let _end = EndWatchdogOnDrop(Arc::clone(&node.waker));
+                live(node, desired).await;
+            });
+            watchdog.run(&messages, runtime.handle());
+            // A handler may still block one of the threads; it must not keep this one.
+            drop(lifecycle);
+            runtime.shutdown_background();
+        })
+        .map_err(failed)?;
+    start.recv().unwrap_or_else(|_| Err(std::io::Error::other("the first one ended at once"))).map_err(failed)
+}
+
+/// Names the threads of a node's runtime by what they do. tokio starts its worker threads first.
+fn thread_names() -> impl Fn() -> String + Send + Sync + 'static {
+    let started = AtomicUsize::new(0);
+    move || match started.fetch_add(1, Ordering::Relaxed) {
+        0..CONNECTION_THREADS => "node-connection".to_owned(),
+        _ => "node-compute".to_owned(),
+    }
+}
+
+/// Ends the watchdog when the node has ended.
+struct EndWatchdogOnDrop(Arc<WatchdogWaker>);
+
+impl Drop for EndWatchdogOnDrop {
+    fn drop(&mut self) {
+        self.0.node_ended();
+    }
+}
+
+/// Why an attempt to register did not lead to a registration.
+enum Unregistered {
+    Failed(RegisterError),
+    End(Option<EndReason>),
+}
+
+/// Keeps the node registered until it ends.
+async fn live(node: NodeShared, mut desired: watch::Receiver<DesiredState>) {
+    let (name, master) = (node.registration.name.as_str(), node.master.as_str());
+    tracing::info!(node = name, master, "dialling {master}");
+    let mut outage = Outage::at_start(&node.timeouts);
+    let end = loop {
+        let wait = match attempt(&node, &outage, &mut desired).await {
+            Ok(registered) => {
+                tracing::info!(node = name, id = %registered.id, master, "registered");
+                node.id.store(registered.id.to_bits(), Ordering::Release);
+                node.status.send_replace(Status::Registered);
+                let outcome = serve(&node, registered, &mut desired).await;
+                let wanted = *desired.borrow();
+                match outcome {
+                    _ if wanted == DesiredState::Serve && node.handler_runtime.has_ended() => {
+                        break Some(EndReason::RuntimeEnded);
+                    }
+                    ServeOutcome::Left => break None,
+                    // The master may end at the same time as the owner ends the node.
+                    ServeOutcome::Lost { .. } if wanted == DesiredState::Stop => break None,
+                    ServeOutcome::Lost { reason, said_goodbye } => {
+                        node.status.send_replace(Status::Connecting);
+                        tracing::warn!(node = name, master, %reason, "lost the master; dialling again");
+                        outage = Outage::after_loss(&node.timeouts, reason, said_goodbye);
+                        outage.first_wait()
+                    }
+                }
+            }
+            Err(Unregistered::End(reason)) => break reason,
+            Err(Unregistered::Failed(failure)) if outage.is_end_of_master(&failure) => {
+                tracing::info!(node = name, master, "the master has shut down; the node ends with it");
+                break None;
+            }
+            Err(Unregistered::Failed(RegisterError::Permanent { reason, first_only }))
+                if outage.is_permanent(&RegisterError::Permanent { reason: reason.clone(), first_only }) =>
+            {
+                break Some(reason);
+            }
+            Err(Unregistered::Failed(failure)) => outage.failed(&failure, name, master),
+        };
+        if let Err(reason) = pause(wait, &node, &outage, &mut desired).await {
+            break reason;
+        }
+    };
+    if let Some(reason) = &end {
+        tracing::error!(node = name, master, %reason, "the node has ended");
+    }
+    node.status.send_replace(Status::Ended(end));
+}
+
+/// Connects to the master and registers there.
+async fn attempt(
+    node: &NodeShared,
+    outage: &Outage,
+    desired: &mut watch::Receiver<DesiredState>,
+) -> Result<Registered, Unregistered> {
+    let channel = tokio::select! {
+        connected = connect(&node.authenticator, &node.master) => connected.map_err(Unregistered::Failed)?,
+        () = end_wanted(desired) => return Err(Unregistered::End(None)),
+        () = node.handler_runtime.ended() => return Err(Unregistered::End(Some(EndReason::RuntimeEnded))),
+        reason = outage.expired() => return Err(Unregistered::End(Some(reason))),
+    };
+    let registration = Registration { busy: node.stale.load(Ordering::Relaxed), ..node.registration.clone() };
+    // Once registered, the master may send calls, which a drain has to finish: only a stop drops the connection.
+    tokio::select! {
+        registered = register(&registration, channel, &node.authenticator) => registered.map_err(Unregistered::Failed),
+        () = stop_wanted(desired) => Err(Unregistered::End(None)),
+        reason = outage.expired() => Err(Unregistered::End(Some(reason))),
+    }
+}
+
+/// Waits before the next attempt. An error ends the node.
+async fn pause(
+    wait: Duration,
+    node: &NodeShared,
+    outage: &Outage,
+    desired: &mut watch::Receiver<DesiredState>,
+) -> Result<(), Option<EndReason>> {
+    tokio::select! {
+        () = tokio::time::sleep(wait) => Ok(()),
+        () = end_wanted(desired) => Err(None),
+        () = node.handler_runtime.ended() => Err(Some(EndReason::RuntimeEnded)),
+        reason = outage.expired() => Err(Some(reason)),
+    }
+}
+
+/// Waits until the owner wants the node to end. A node that is not registered has nothing to drain.
+async fn end_wanted(desired: &mut watch::Receiver<DesiredState>) {
+    // An error means that the owner is gone, which also ends the node.
+    let _ = desired.wait_for(|desired| *desired != DesiredState::Serve).await;
+}
+
+async fn stop_wanted(desired: &mut watch::Receiver<DesiredState>) {
+    let _ = desired.wait_for(|desired| *desired == DesiredState::Stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_named_by_what_they_do_and_names_fit_into_what_linux_shows() {
+        let name = thread_names();
+        let names: Vec<_> = (0..CONNECTION_THREADS + 2).map(|_| name()).collect();
+        assert_eq!(names, ["node-connection", "node-connection", "node-compute", "node-compute"]);
+        assert!(names.iter().all(|name| name.len() <= 15), "{names:?}");
+    }
+}

@@ -1,0 +1,140 @@
+//! Starts the call of each request that a connection brings.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use tarpc::server::InFlightRequest;
+
+use super::{
+    active_calls::{ActiveCalls, Phase},
+    answer::answer,
+    batch::{self, Batches, GIVE_BACK_AFTER},
+    compute::JobAction,
+    current::CurrentCall,
+    runner::AsyncCall,
+    state::NodeShared,
+};
+use crate::{
+    config::ValueLimits,
+    id::CallId,
+    service::router::{Arguments, ComputeHandler, Handler},
+    wire::{Control, Outcome, Refusal, Reply, codec::Encoder, side::Side, transport::Incoming},
+};
+
+/// Compute calls that may wait for a slot, besides one for each slot. A master sends fewer ahead.
+const MAX_WAITING: u32 = 1024;
+
+/// What the requests of a connection need.
+pub(super) struct Requests<'a> {
+    pub(super) node: &'a NodeShared,
+    pub(super) active: Arc<ActiveCalls>,
+    pub(super) batches: Arc<Batches>,
+    pub(super) side: Arc<Side>,
+    /// The limits of a reply; arguments may be nested as deeply.
+    pub(super) reply_limits: ValueLimits,
+}
+
+impl Requests<'_> {
+    pub(super) fn run(&self, request: InFlightRequest<Incoming, Reply>) {
+        let limits = self.reply_limits;
+        let message = &request.get().message;
+        let (count, granted, payload) = (message.count, message.granted, message.take_payload());
+        let call = CurrentCall::new(CallId(message.call), message.attempt, message.timeout);
+        let route = self.node.router.route(message.method);
+        match route.map(|route| (route.method.name(), route.handler.clone())) {
+            None => {
+                tokio::spawn(answer(request, Reply::refused(Refusal::UnknownMethod)));
+            }
+            Some((_, Handler::Compute(handler))) => {
+                let guard = match self.active.waiting() < max_waiting(self.node.registration.slots) {
+                    true => self.active.enter(call.clone(), Phase::Waiting),
+                    false => None,
+                };
+                let Some(mut guard) = guard else { return refuse(request) };
+                let (node_runtime, side) = (tokio::runtime::Handle::current(), Arc::clone(&self.side));
+                let batches = Arc::clone(&self.batches);
+                self.node.compute_pool.run(move |action| {
+                    let reply = match action {
+                        JobAction::GiveBack => Reply::refused(Refusal::Returned),
+                        JobAction::Run if call.is_cancelled() => Reply::refused(Refusal::Stopped),
+                        JobAction::Run => {
+                            guard.set_phase(Phase::Computing);
+                            match count {
+                                0 | 1 => compute(&call, &handler, payload, limits),
+                                count => {
+                                    let batch = batches.enter(call.key(), count, granted, &side);
+                                    let late = node_runtime.spawn(give_back_late(batches, side, call.key()));
+                                    let reply = batch::run(&call, &batch, &handler, &payload, limits);
+                                    late.abort();
+                                    reply
+                                }
+                            }
+                        }
+                    };
+                    drop(guard);
+                    (request, reply)
+                });
+            }
+            Some((_, Handler::Async(..))) if count > 1 => {
+                let reason = "async calls do not travel in batches".to_owned();
+                tokio::spawn(answer(request, Reply::refused(Refusal::Decode(reason))));
+            }
+            Some((method, Handler::Async(handler, pace))) => {
+                let guard = match self.active.asynchronous() < self.node.registration.async_limit {
+                    true => self.active.enter(call.clone(), Phase::Asynchronous),
+                    false => None,
+                };
+                let Some(guard) = guard else { return refuse(request) };
+                let handler = handler(payload, limits);
+                self.node.runner.push(AsyncCall { request, call, guard, handler, method, pace });
+            }
+        }
+    }
+}
+
+/// Gives back the calls that a batch has not started in time.
+async fn give_back_late(batches: Arc<Batches>, side: Arc<Side>, (call, attempt): (u64, u32)) {
+    loop {
+        tokio::time::sleep(GIVE_BACK_AFTER).await;
+        // There is nothing to give back before the first call is started, or after the last one is.
+        if let Some(kept) = batches.cut((call, attempt)) {
+            side.send(Control::GaveBack { call, attempt, kept });
+            return;
+        }
+    }
+}
+
+/// Runs one compute call.
+fn compute(call: &CurrentCall, handler: &ComputeHandler, arguments: Bytes, limits: ValueLimits) -> Reply {
+    let started = Instant::now();
+    let mut value = Encoder::new(limits);
+    let outcome = call.compute(|| handler(Arguments::Whole(arguments), &mut value));
+    // A handler that sees that its deadline has passed returns any value, and on the master's clock it may not have passed.
+    match call.is_late() {
+        true => Reply::without_payload(Outcome::Stopped, started.elapsed()),
+        false => Reply::new(outcome, started.elapsed(), value),
+    }
+}
+
+/// How many compute calls may wait here: all that a master sends at once, before the first has a slot.
+fn max_waiting(slots: u32) -> u32 {
+    slots.saturating_add(MAX_WAITING)
+}
+
+/// RunnerQueue away what a master that keeps its books would not have sent.
+fn refuse(request: InFlightRequest<Incoming, Reply>) {
+    tokio::spawn(answer(request, Reply::refused(Refusal::Busy)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_calls_that_a_master_sends_ahead_find_room_with_any_number_of_slots() {
+        // One for each slot, and 512 more.
+        for slots in [1, 2, 512, 513, 1000, 65_536] {
+            assert!(max_waiting(slots) >= slots + 512);
+        }
+    }
+}
