@@ -33,6 +33,20 @@ pub async fn soon<T>(what: &str, future: impl IntoFuture<Output = T>) -> T {
     }
 }
 
+/// Waits until something is so that no event tells of.
+///
+/// # Panics
+///
+/// When it has not become so after a time that only a hang explains.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let looked = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(what, looked).await;
+}
+
 /// How a held call went on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Held {
@@ -63,7 +77,7 @@ pub trait Probe {
     /// Panics, asynchronously.
     async fn panic_async(&self, message: String);
 
-    /// Gives so many bytes back.
+    /// Gives this many bytes back.
     fn bytes(&self, count: u64) -> Vec<u8>;
 
     /// Takes bytes and says how many.
@@ -126,7 +140,7 @@ impl Probe for Prober {
     }
 
     fn divide(&self, a: i64, b: i64) -> Result<i64, String> {
-        a.checked_div(b).ok_or_else(|| format!("{a} / {b} is no number"))
+        a.checked_div(b).ok_or_else(|| format!("{a} / {b} has no value"))
     }
 
     async fn divide_async(&self, a: i64, b: i64) -> Result<i64, String> {

@@ -1,8 +1,10 @@
 //! Real processes: started, read line by line, signalled, and never left behind.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::LazyLock,
 };
 
 use tokio::{
@@ -10,7 +12,7 @@ use tokio::{
     process::{Child, ChildStderr, ChildStdout, Command},
 };
 
-use crate::{soon, transport};
+use crate::{soon, sources::workspace, transport};
 
 /// A child process whose output the test reads. Killed when dropped.
 #[derive(Debug)]
@@ -139,15 +141,38 @@ impl Process {
     }
 }
 
-/// Where an example was built, beside the tests.
+/// Builds the examples, unless they are built, and says where this one is.
+///
+/// All of the workspace's examples, so that their dependencies have the features that they have when the whole
+/// workspace is tested: then this finds nothing to do, and takes a fraction of a second.
 ///
 /// # Panics
 ///
-/// If it was not.
+/// If it cannot be built, or there is no such example.
 pub fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let folder = test.ancestors().find(|folder| folder.join("examples").is_dir()).expect("examples are built");
-    let path = folder.join("examples").join(name);
-    assert!(path.is_file(), "{} is not built; run `cargo test --workspace`", path.display());
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(build_examples);
+    let path = FOLDER.join(name);
+    assert!(path.is_file(), "there is no example {}", path.display());
     path
+}
+
+/// Builds them with the profile and in the folder of the test that this is.
+fn build_examples() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    // `target/debug/deps/test-0123456789abcdef`
+    let profile_folder = test.ancestors().nth(2).expect("a folder of a profile");
+    let profile = match profile_folder.file_name().and_then(OsStr::to_str) {
+        Some("debug") => "dev",
+        Some(name) => name,
+        None => panic!("{} names no profile", profile_folder.display()),
+    };
+    let built = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--workspace", "--examples", "--quiet", "--locked", "--profile", profile])
+        .arg("--target-dir")
+        .arg(profile_folder.parent().expect("a folder of builds"))
+        .current_dir(workspace())
+        .output()
+        .expect("cargo starts");
+    assert!(built.status.success(), "the examples do not build: {}", String::from_utf8_lossy(&built.stderr));
+    profile_folder.join("examples")
 }

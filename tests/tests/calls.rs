@@ -6,14 +6,44 @@ use distribution::{
     CallError, LocalCluster, Master, NodeEvent,
     error::{CallStage, Execution, Part},
 };
-use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon, transport};
+use distribution_tests::{
+    Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, over_tcp_and_tls, soon, transport::Transport,
+    until,
+};
 use futures::{StreamExt, future::join_all};
 
-async fn cluster(nodes: usize, slots: usize) -> (LocalCluster, ProbeClient) {
+over_tcp_and_tls! {
+    values_and_errors_of_both_kinds_of_methods_come_back,
+    an_answer_names_its_node_and_attempts,
+    a_panic_comes_back_with_its_message_and_the_node_goes_on,
+    nothing_is_sent_until_a_call_is_awaited_or_spawned,
+    compute_calls_take_slots_and_async_calls_do_not,
+    the_least_loaded_node_gets_the_call,
+    a_node_that_joins_late_gets_the_waiting_calls_at_once,
+    a_timeout_ends_a_call_wherever_it_is,
+    dropping_a_call_cancels_it,
+    a_cancelled_compute_call_keeps_its_slot_until_it_returns,
+    a_detached_call_runs_to_its_end,
+    what_is_too_large_fails_that_call_only,
+    a_node_with_a_smaller_limit_gets_nothing_larger,
+    large_values_travel_whole,
+    without_a_node_a_call_waits_and_then_says_what_is_missing,
+    a_call_goes_only_to_nodes_with_its_signature,
+    several_services_live_on_one_node_and_none_is_served_twice,
+    a_full_queue_says_so_at_once,
+    a_call_on_a_node_that_is_not_there_says_so,
+    a_shutdown_lets_calls_in_flight_end_and_turns_others_away,
+    a_dropped_master_ends_its_calls,
+    a_drained_node_finishes_what_it_has,
+    a_handler_knows_its_call,
+    an_async_handler_that_blocks_costs_no_heartbeat,
+}
+
+async fn cluster(transport: &Transport, nodes: usize, slots: usize) -> (LocalCluster, ProbeClient) {
     let cluster = LocalCluster::builder()
         .nodes(nodes)
         .slots(slots)
-        .master(transport::master())
+        .master(transport.master())
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await;
@@ -24,17 +54,11 @@ async fn cluster(nodes: usize, slots: usize) -> (LocalCluster, ProbeClient) {
 
 /// Waits until the master has no call anywhere.
 async fn quiet(master: &Master) {
-    soon("all calls to end on the nodes", async {
-        while master.stats().in_flight + master.stats().queued > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("all calls have ended on the nodes", || master.stats().in_flight + master.stats().queued == 0).await;
 }
 
-#[tokio::test]
-async fn values_and_errors_of_both_kinds_of_methods_come_back() {
-    let (_cluster, probe) = cluster(2, 1).await;
+async fn values_and_errors_of_both_kinds_of_methods_come_back(transport: &Transport) {
+    let (_cluster, probe) = cluster(transport, 2, 1).await;
     assert_eq!(probe.add(2, 3).await, Ok(5));
     assert_eq!(probe.add_async(2, 3).await, Ok(5));
     assert_eq!(probe.divide(6, 3).await, Ok(2));
@@ -45,9 +69,8 @@ async fn values_and_errors_of_both_kinds_of_methods_come_back() {
     assert_eq!(probe.divide_async(1, 0).await, Err(error));
 }
 
-#[tokio::test]
-async fn an_answer_names_its_node_and_attempts() {
-    let (cluster, probe) = cluster(3, 1).await;
+async fn an_answer_names_its_node_and_attempts(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 3, 1).await;
     for node in cluster.nodes() {
         let answer = probe.add(1, 1).on(node.id()).answer().await.expect("answers");
         assert_eq!(answer.value, 2);
@@ -58,9 +81,8 @@ async fn an_answer_names_its_node_and_attempts() {
     }
 }
 
-#[tokio::test]
-async fn a_panic_comes_back_with_its_message_and_the_node_goes_on() {
-    let (cluster, probe) = cluster(1, 1).await;
+async fn a_panic_comes_back_with_its_message_and_the_node_goes_on(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 1, 1).await;
     for call in [probe.panic("out of cheese".to_owned()), probe.panic_async("out of cheese".to_owned())] {
         let error = failure(soon("the panic to come back", call.into_future()).await);
         let CallError::Panicked { message, node, .. } = &error else { panic!("{error:?}") };
@@ -76,9 +98,8 @@ async fn a_panic_comes_back_with_its_message_and_the_node_goes_on() {
 
 use std::future::IntoFuture;
 
-#[tokio::test]
-async fn nothing_is_sent_until_a_call_is_awaited_or_spawned() {
-    let (cluster, probe) = cluster(1, 1).await;
+async fn nothing_is_sent_until_a_call_is_awaited_or_spawned(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 1, 1).await;
     let mut meeting = Meeting::new().await;
     let call = probe.hold(meeting.addr(), "later".to_owned());
     assert_eq!(probe.add(1, 1).await, Ok(2));
@@ -89,9 +110,8 @@ async fn nothing_is_sent_until_a_call_is_awaited_or_spawned() {
     assert_eq!(pending.await, Ok(Held::Released));
 }
 
-#[tokio::test]
-async fn compute_calls_take_slots_and_async_calls_do_not() {
-    let (cluster, probe) = cluster(1, 2).await;
+async fn compute_calls_take_slots_and_async_calls_do_not(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 1, 2).await;
     let mut meeting = Meeting::new().await;
     let holding: Vec<_> = (0..4).map(|at| probe.hold(meeting.addr(), format!("hold {at}")).send()).collect();
     let first = [meeting.next().await, meeting.next().await];
@@ -116,9 +136,8 @@ async fn compute_calls_take_slots_and_async_calls_do_not() {
     }
 }
 
-#[tokio::test]
-async fn the_least_loaded_node_gets_the_call() {
-    let (cluster, probe) = cluster(4, 2).await;
+async fn the_least_loaded_node_gets_the_call(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 4, 2).await;
     let mut meeting = Meeting::new().await;
     let calls: Vec<_> = (0..8).map(|at| probe.hold(meeting.addr(), at.to_string()).send()).collect();
     let mut guests = Vec::new();
@@ -137,12 +156,11 @@ async fn the_least_loaded_node_gets_the_call() {
     }
 }
 
-#[tokio::test]
-async fn a_node_that_joins_late_gets_the_waiting_calls_at_once() {
-    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
+async fn a_node_that_joins_late_gets_the_waiting_calls_at_once(transport: &Transport) {
+    let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let node =
-        |name: &str| transport::node().serve(ProbeServer::new(Prober)).name(name).slots(1).spawn(master.local_addr());
+        |name: &str| transport.node().serve(ProbeServer::new(Prober)).name(name).slots(1).spawn(master.local_addr());
     let mut meeting = Meeting::new().await;
     let early = node("early").await.expect("registers");
     let calls = [0, 1].map(|at| probe.hold(meeting.addr(), at.to_string()).answer());
@@ -160,9 +178,8 @@ async fn a_node_that_joins_late_gets_the_waiting_calls_at_once() {
     assert_eq!(nodes, expected);
 }
 
-#[tokio::test]
-async fn a_timeout_ends_a_call_wherever_it_is() {
-    let (cluster, probe) = cluster(1, 1).await;
+async fn a_timeout_ends_a_call_wherever_it_is(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 1, 1).await;
     let mut meeting = Meeting::new().await;
     let holding = probe.hold(meeting.addr(), "holding".to_owned()).send();
     let guest = meeting.guest("holding").await;
@@ -183,9 +200,8 @@ async fn a_timeout_ends_a_call_wherever_it_is() {
     assert_eq!(probe.add(1, 1).timeout(Duration::MAX).await, Ok(2));
 }
 
-#[tokio::test]
-async fn dropping_a_call_cancels_it() {
-    let (cluster, probe) = cluster(1, 1).await;
+async fn dropping_a_call_cancels_it(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 1, 1).await;
     let mut meeting = Meeting::new().await;
     let running = probe.hold(meeting.addr(), "compute".to_owned()).send();
     let compute = meeting.guest("compute").await;
@@ -205,9 +221,8 @@ async fn dropping_a_call_cancels_it() {
     assert!(meeting.is_empty());
 }
 
-#[tokio::test]
-async fn a_cancelled_compute_call_keeps_its_slot_until_it_returns() {
-    let (cluster, probe) = cluster(1, 1).await;
+async fn a_cancelled_compute_call_keeps_its_slot_until_it_returns(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 1, 1).await;
     let mut meeting = Meeting::new().await;
     // `block` is async to the node, but the point is the same for a handler that does not look up.
     let running = probe.hold(meeting.addr(), "first".to_owned()).send();
@@ -221,9 +236,8 @@ async fn a_cancelled_compute_call_keeps_its_slot_until_it_returns() {
     assert_eq!(second.await, Ok(Held::Released));
 }
 
-#[tokio::test]
-async fn a_detached_call_runs_to_its_end() {
-    let (cluster, probe) = cluster(1, 1).await;
+async fn a_detached_call_runs_to_its_end(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 1, 1).await;
     let mut meeting = Meeting::new().await;
     probe.hold(meeting.addr(), "detached".to_owned()).send().detach();
     meeting.guest("detached").await.release().await;
@@ -231,12 +245,11 @@ async fn a_detached_call_runs_to_its_end() {
     assert_eq!(cluster.master().stats().answered, 1);
 }
 
-#[tokio::test]
-async fn what_is_too_large_fails_that_call_only() {
+async fn what_is_too_large_fails_that_call_only(transport: &Transport) {
     const LIMIT: usize = 1024 * 1024;
     let cluster = LocalCluster::builder()
         .nodes(1)
-        .master(transport::master().max_message_size(LIMIT))
+        .master(transport.master().max_message_size(LIMIT))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await
@@ -257,10 +270,9 @@ async fn what_is_too_large_fails_that_call_only() {
     assert_eq!(cluster.nodes()[0].id(), node);
 }
 
-#[tokio::test]
-async fn a_node_with_a_smaller_limit_gets_nothing_larger() {
-    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
-    let node = transport::node().serve(ProbeServer::new(Prober)).max_message_size(64 * 1024);
+async fn a_node_with_a_smaller_limit_gets_nothing_larger(transport: &Transport) {
+    let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
+    let node = transport.node().serve(ProbeServer::new(Prober)).max_message_size(64 * 1024);
     let _node = node.spawn(master.local_addr()).await.expect("registers");
     let probe = ProbeClient::new(&master);
     let error = failure(probe.length(vec![0; 100_000]).await);
@@ -268,9 +280,8 @@ async fn a_node_with_a_smaller_limit_gets_nothing_larger() {
     assert_eq!(probe.length(vec![0; 1000]).await, Ok(1000));
 }
 
-#[tokio::test]
-async fn large_values_travel_whole() {
-    let (_cluster, probe) = cluster(2, 1).await;
+async fn large_values_travel_whole(transport: &Transport) {
+    let (_cluster, probe) = cluster(transport, 2, 1).await;
     let calls = (1..=6u64).map(|size| {
         let probe = &probe;
         async move {
@@ -283,9 +294,8 @@ async fn large_values_travel_whole() {
     join_all(calls).await;
 }
 
-#[tokio::test]
-async fn without_a_node_a_call_waits_and_then_says_what_is_missing() {
-    let master = transport::master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+async fn without_a_node_a_call_waits_and_then_says_what_is_missing(transport: &Transport) {
+    let master = transport.master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let error = failure(probe.add(1, 1).await);
     assert!(matches!(error, CallError::NoNode { .. }), "{error:?}");
@@ -293,10 +303,10 @@ async fn without_a_node_a_call_waits_and_then_says_what_is_missing() {
     assert_eq!(error.execution(), Execution::NotRun);
     drop(master);
 
-    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
+    let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let waiting = probe.add(1, 1).send();
-    let _node = transport::node().serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await.expect("registers");
+    let _node = transport.node().serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await.expect("registers");
     assert_eq!(waiting.await, Ok(2));
 }
 
@@ -320,10 +330,10 @@ mod other {
     }
 }
 
-#[tokio::test]
-async fn a_call_goes_only_to_nodes_with_its_signature() {
-    let master = transport::master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
-    let _other = transport::node()
+async fn a_call_goes_only_to_nodes_with_its_signature(transport: &Transport) {
+    let master = transport.master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let _other = transport
+        .node()
         .serve(other::ProbeServer::new(other::Other))
         .spawn(master.local_addr())
         .await
@@ -337,17 +347,16 @@ async fn a_call_goes_only_to_nodes_with_its_signature() {
     );
     assert_eq!(expected, "fn(i64, i64) -> i64");
     assert_eq!(found, "fn(i64, i64, i64) -> i64 (version 2)");
-    let node = transport::node().serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await.expect("registers");
+    let node = transport.node().serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await.expect("registers");
     for _ in 0..10 {
         assert_eq!(probe.add(1, 1).answer().await.expect("answers").node, node.id());
         assert_eq!(others.add(1, 1, 1).await, Ok(3));
     }
 }
 
-#[tokio::test]
-async fn several_services_live_on_one_node_and_none_is_served_twice() {
-    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
-    let twice = transport::node().serve(ProbeServer::new(Prober)).serve(ProbeServer::new(Prober));
+async fn several_services_live_on_one_node_and_none_is_served_twice(transport: &Transport) {
+    let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
+    let twice = transport.node().serve(ProbeServer::new(Prober)).serve(ProbeServer::new(Prober));
     let error = twice.spawn(master.local_addr()).await.expect_err("served twice");
     assert!(error.to_string().contains("`Probe` is served twice"), "{error}");
 
@@ -362,7 +371,7 @@ async fn several_services_live_on_one_node_and_none_is_served_twice() {
             format!("Hello, {name}")
         }
     }
-    let node = transport::node().serve(ProbeServer::new(Prober)).serve(GreeterServer::new(Prober)).name("both");
+    let node = transport.node().serve(ProbeServer::new(Prober)).serve(GreeterServer::new(Prober)).name("both");
     let _node = node.label("zone", "eu").spawn(master.local_addr()).await.expect("registers");
     assert_eq!(GreeterClient::new(&master).greet("you".to_owned()).await, Ok("Hello, you".to_owned()));
     assert_eq!(ProbeClient::new(&master).add(1, 2).await, Ok(3));
@@ -372,12 +381,11 @@ async fn several_services_live_on_one_node_and_none_is_served_twice() {
     assert_eq!(info.labels.get("zone").map(String::as_str), Some("eu"));
 }
 
-#[tokio::test]
-async fn a_full_queue_says_so_at_once() {
+async fn a_full_queue_says_so_at_once(transport: &Transport) {
     let cluster = LocalCluster::builder()
         .nodes(1)
         .slots(1)
-        .master(transport::master().max_queued_calls(2))
+        .master(transport.master().max_queued_calls(2))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await
@@ -395,9 +403,8 @@ async fn a_full_queue_says_so_at_once() {
     assert_eq!(join_all(queued).await, [Ok(2), Ok(4)]);
 }
 
-#[tokio::test]
-async fn a_call_on_a_node_that_is_not_there_says_so() {
-    let (cluster, probe) = cluster(2, 1).await;
+async fn a_call_on_a_node_that_is_not_there_says_so(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 2, 1).await;
     let gone = cluster.nodes()[0].id();
     cluster.nodes()[0].drain().await;
     let mut events = cluster.master().events();
@@ -410,9 +417,8 @@ async fn a_call_on_a_node_that_is_not_there_says_so() {
     assert_eq!(probe.add(1, 1).on(cluster.nodes()[1].id()).await, Ok(2));
 }
 
-#[tokio::test]
-async fn a_shutdown_lets_calls_in_flight_end_and_turns_others_away() {
-    let (cluster, probe) = cluster(1, 1).await;
+async fn a_shutdown_lets_calls_in_flight_end_and_turns_others_away(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 1, 1).await;
     let mut meeting = Meeting::new().await;
     let running = probe.hold(meeting.addr(), "running".to_owned()).send();
     let guest = meeting.guest("running").await;
@@ -429,10 +435,9 @@ async fn a_shutdown_lets_calls_in_flight_end_and_turns_others_away() {
     assert!(cluster.master().nodes().is_empty());
 }
 
-#[tokio::test]
-async fn a_dropped_master_ends_its_calls() {
-    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
-    let _node = transport::node().serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await.expect("registers");
+async fn a_dropped_master_ends_its_calls(transport: &Transport) {
+    let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
+    let _node = transport.node().serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await.expect("registers");
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
     let running = probe.hold(meeting.addr(), "running".to_owned()).send();
@@ -444,9 +449,8 @@ async fn a_dropped_master_ends_its_calls() {
     guest.gone().await;
 }
 
-#[tokio::test]
-async fn a_drained_node_finishes_what_it_has() {
-    let (cluster, probe) = cluster(2, 1).await;
+async fn a_drained_node_finishes_what_it_has(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 2, 1).await;
     let mut events = cluster.master().events();
     let mut meeting = Meeting::new().await;
     let node = &cluster.nodes()[0];
@@ -467,26 +471,25 @@ async fn a_drained_node_finishes_what_it_has() {
     node.wait().await.expect("ended in order");
 }
 
-#[tokio::test]
-async fn a_handler_knows_its_call() {
-    let (_cluster, probe) = cluster(1, 1).await;
+async fn a_handler_knows_its_call(transport: &Transport) {
+    let (_cluster, probe) = cluster(transport, 1, 1).await;
     let (first, attempt, deadline) = probe.current().await.expect("answers");
     assert_eq!((attempt, deadline), (1, false));
     let (second, _, deadline) = probe.current().timeout(Duration::from_secs(60)).await.expect("answers");
     assert!(second > first && deadline);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_async_handler_that_blocks_costs_no_heartbeat() {
+async fn an_async_handler_that_blocks_costs_no_heartbeat(transport: &Transport) {
     // The node's own runtime has one thread, which the handler blocks for many windows of silence.
-    let master = transport::master().heartbeat(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
+    let master = transport.master().heartbeat(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
     let addr = master.local_addr();
+    let node = transport.node().serve(ProbeServer::new(Prober));
     let mut events = master.events();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let node = transport::node().serve(ProbeServer::new(Prober)).spawn(addr).await.expect("registers");
+            let node = node.spawn(addr).await.expect("registers");
             let _ = stopped.await;
             node.drain().await;
         });
@@ -498,10 +501,12 @@ async fn an_async_handler_that_blocks_costs_no_heartbeat() {
     let guest = meeting.guest("blocking").await;
     // Heartbeats are seen to come for three times as long as silence may last.
     let began = master.nodes()[0].registered_for;
-    while master.nodes()[0].registered_for < began + Duration::from_millis(900) {
-        assert!(master.nodes()[0].silent_for < Duration::from_millis(300));
-        tokio::task::yield_now().await;
-    }
+    until("heartbeats have come for that long", || {
+        let node = &master.nodes()[0];
+        assert!(node.silent_for < Duration::from_millis(300));
+        node.registered_for >= began + Duration::from_millis(900)
+    })
+    .await;
     assert_eq!(probe.add(1, 1).await, Ok(2));
     guest.release().await;
     assert_eq!(blocking.await, Ok(Held::Released));
@@ -514,9 +519,4 @@ async fn an_async_handler_that_blocks_costs_no_heartbeat() {
             _ => {}
         }
     }
-}
-
-#[test]
-fn all_of_this_over_tls() {
-    transport::run_all_over_tls("all_of_this_over_tls");
 }

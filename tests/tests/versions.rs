@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use distribution::{CallError, Master, Node, error::Execution};
-use distribution_tests::{soon, transport};
+use distribution::{CallError, Master, Node, NodeEvent, error::Execution};
+use distribution_tests::{soon, until};
+use futures::{StreamExt, future};
 
 mod before {
     //! As it was.
@@ -17,7 +18,7 @@ mod before {
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    pub(crate) enum Verdict {
+    pub(crate) enum Quality {
         Bad,
         Good,
     }
@@ -28,7 +29,7 @@ mod before {
         /// The rate.
         fn rate(&self, params: Params) -> f64;
         /// A judgement.
-        async fn judge(&self, good: bool) -> Result<Verdict, Verdict>;
+        async fn judge(&self, good: bool) -> Result<Quality, Quality>;
         /// Changed by nobody.
         fn same(&self, number: u64) -> u64;
     }
@@ -39,8 +40,8 @@ mod before {
         fn rate(&self, params: Params) -> f64 {
             params.rate
         }
-        async fn judge(&self, good: bool) -> Result<Verdict, Verdict> {
-            if good { Ok(Verdict::Good) } else { Err(Verdict::Bad) }
+        async fn judge(&self, good: bool) -> Result<Quality, Quality> {
+            if good { Ok(Quality::Good) } else { Err(Quality::Bad) }
         }
         fn same(&self, number: u64) -> u64 {
             number
@@ -60,7 +61,7 @@ mod after {
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    pub(crate) enum Verdict {
+    pub(crate) enum Quality {
         Good,
         Bad,
     }
@@ -71,7 +72,7 @@ mod after {
         /// The rate.
         fn rate(&self, params: Params) -> f64;
         /// A judgement.
-        async fn judge(&self, good: bool) -> Result<Verdict, Verdict>;
+        async fn judge(&self, good: bool) -> Result<Quality, Quality>;
         /// Changed by nobody.
         fn same(&self, number: u64) -> u64;
         /// New.
@@ -100,8 +101,8 @@ mod next {
 
 /// A master that tells at once that nobody serves a method, and a node with the service as it was.
 async fn master_and_old_node() -> (Master, Node) {
-    let master = transport::master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
-    let node = transport::node().serve(before::TrainServer::new(before::Trainer)).name("node-3");
+    let master = Master::builder().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let node = Node::builder().serve(before::TrainServer::new(before::Trainer)).name("node-3");
     let node = node.spawn(master.local_addr()).await.expect("registers");
     (master, node)
 }
@@ -125,10 +126,10 @@ async fn an_enum_whose_variants_changed_order_is_not_decoded_wrongly() {
     let (master, _node) = master_and_old_node().await;
     let error = after::TrainClient::new(&master).judge(true).await.expect_err("differs");
     let CallError::Incompatible { difference, .. } = error else { panic!("{error:?}") };
-    assert_eq!(difference, "`Verdict`: enum { Good, Bad } here, enum { Bad, Good } on node-3");
+    assert_eq!(difference, "`Quality`: enum { Good, Bad } here, enum { Bad, Good } on node-3");
     let old = before::TrainClient::new(&master);
-    assert_eq!(old.judge(true).await, Ok(before::Verdict::Good));
-    assert_eq!(old.judge(false).await, Err(CallError::Handler(before::Verdict::Bad)));
+    assert_eq!(old.judge(true).await, Ok(before::Quality::Good));
+    assert_eq!(old.judge(false).await, Err(CallError::Handler(before::Quality::Bad)));
 }
 
 #[tokio::test]
@@ -148,24 +149,16 @@ async fn a_method_that_the_nodes_service_lacks_is_incompatible() {
 
 #[tokio::test]
 async fn a_node_that_serves_what_nobody_here_can_call_says_so_in_its_row() {
-    let master = transport::master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let master = Master::builder().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
     let caller = after::TrainClient::new(&master);
     let error = caller.rate(after::Params { rate: 0.5, l2: 9.0 }).await.expect_err("there is no node");
     assert!(matches!(error, CallError::NoNode { .. }), "{error:?}");
     let error = caller.same(7).await.expect_err("there is no node");
     assert!(matches!(error, CallError::NoNode { .. }), "{error:?}");
-    let node = transport::node().serve(before::TrainServer::new(before::Trainer)).name("node-3");
+    let node = Node::builder().serve(before::TrainServer::new(before::Trainer)).name("node-3");
     let _node = node.spawn(master.local_addr()).await.expect("registers");
-    let uncallable = soon("the row to say it", async {
-        loop {
-            let uncallable = master.nodes().remove(0).uncallable;
-            if !uncallable.is_empty() {
-                return uncallable;
-            }
-            tokio::task::yield_now().await;
-        }
-    });
-    let uncallable = uncallable.await;
+    until("the row says it", || !master.nodes()[0].uncallable.is_empty()).await;
+    let uncallable = master.nodes().remove(0).uncallable;
     let [reason] = &uncallable[..] else { panic!("only `rate` differs of those that were called: {uncallable:?}") };
     assert!(reason.contains("rate") && reason.contains("{ rate: f64, l2: f64 }"), "{reason}");
     assert_eq!(caller.same(7).await, Ok(7));
@@ -174,7 +167,7 @@ async fn a_node_that_serves_what_nobody_here_can_call_says_so_in_its_row() {
 #[tokio::test]
 async fn a_node_serves_two_versions_during_a_rolling_upgrade() {
     let (master, old_node) = master_and_old_node().await;
-    let both = transport::node()
+    let both = Node::builder()
         .serve(before::TrainServer::new(before::Trainer))
         .serve(next::TrainServer::new(next::Trainer))
         .name("both")
@@ -185,10 +178,10 @@ async fn a_node_serves_two_versions_during_a_rolling_upgrade() {
     let params = || after::Params { rate: 0.5, l2: 9.0 };
     let answer = new.rate(params()).answer().await.expect("answers");
     assert_eq!((answer.value, answer.node.id), (0.5, both.id()));
+    let mut events = master.events();
     drop(old_node);
-    while master.nodes().len() > 1 {
-        tokio::task::yield_now().await;
-    }
+    let gone = events.by_ref().any(|event| future::ready(matches!(event, NodeEvent::Gone { .. })));
+    assert!(soon("the old node to be gone", gone).await);
     assert_eq!(old.rate(before::Params { rate: 0.25, l2: 9.0 }).await, Ok(0.25));
     assert_eq!(new.rate(params()).await, Ok(0.5));
     let versions: Vec<_> = master.nodes()[0].services.iter().map(|of| (of.name.clone(), of.version)).collect();
