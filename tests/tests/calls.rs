@@ -63,7 +63,7 @@ async fn values_and_errors_of_both_kinds_of_methods_come_back(transport: &Transp
     assert_eq!(probe.add_async(2, 3).await, Ok(5));
     assert_eq!(probe.divide(6, 3).await, Ok(2));
     assert_eq!(probe.divide_async(6, 3).await, Ok(2));
-    let error = CallError::Handler("1 / 0 is no number".to_owned());
+    let error = CallError::Handler("1 / 0 has no value".to_owned());
     assert_eq!(error.execution(), Execution::Ran);
     assert_eq!(probe.divide(1, 0).await, Err(error.clone()));
     assert_eq!(probe.divide_async(1, 0).await, Err(error));
