@@ -57,23 +57,26 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault(
         "a node takes calls that avoid it from the queue",
-        "Avoiding::first_for",
-        &[("$near.copied().find(|(_, $queue)| !is_barred(*$queue))", "{ let _ = is_barred; $near.copied().next() }")],
+        "AvoidingHeads::first_for",
+        &[(
+            "$near.copied().find(|(_, $queue)| !is_excluded(*$queue))",
+            "{ let _ = is_excluded; $near.copied().next() }",
+        )],
     ),
     fault(
-        "patient calls count against the limits",
+        "calls that are exempt from the limits count against them",
         "CallEntry::waiting",
         &[("is_limited: !self.demand.exempt_from_limits", "is_limited: true")],
     ),
     fault(
         "what is left of a closed queue's calls is forgotten after a slice",
         "Core::empty",
-        &[("self.chores.push_front(Chore::Empty($queue));", "")],
+        &[("self.deferred.push_front(DeferredTask::EmptyQueue($queue));", "")],
     ),
     fault(
         "what waits for a view is not placed once it is whole",
         "Core::fill_views",
-        &[("if $is_served { self.view_chores.push_back(Chore::Place($queue)); }", "if $is_served {}")],
+        &[("if $is_served { self.deferred.push_view(DeferredTask::PlaceQueue($queue)); }", "if $is_served {}")],
     ),
     fault(
         "a view is not filled on after a slice",
@@ -83,12 +86,12 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "what is left of a lost node's calls is forgotten after a slice",
         "Core::lose",
-        &[("self.chores.push_front(Chore::Lose { $calls, $from });", "")],
+        &[("self.deferred.push_front(DeferredTask::HandleLost { $calls, $from });", "")],
     ),
     fault(
         "what is left of the calls to expire is forgotten after a slice",
         "Core::expire",
-        &[("self.chores.push_front(Chore::Expire($id));", "")],
+        &[("self.deferred.push_front(DeferredTask::ExpireQueue($id));", "")],
     ),
     fault(
         "a node may start calls of a batch that are not in the books as granted",
@@ -108,7 +111,7 @@ pub(crate) const FAULTS: &[Fault] = &[
             "$labelled.view.set($member, $before, &Standing { free: $before.free, ..*$after });",
         )],
     ),
-    fault("a node that rests gets calls", "Health::allows", &[("!self.is_resting &&", "")]),
+    fault("a node that is ejected gets calls", "Health::allows", &[("!self.is_ejected &&", "")]),
     fault(
         "silence counts although the master was stalled",
         "Core::watch",
@@ -168,16 +171,19 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "a call waits for ever for a node that serves it",
         "Core::on_tick",
-        &[("Timer::Unserved($queue) => self.chores.push_back(Chore::Expire($queue)),", "Timer::Unserved(_) => {}")],
+        &[(
+            "Timer::Unserved($queue) => self.deferred.push(DeferredTask::ExpireQueue($queue)),",
+            "Timer::Unserved(_) => {}",
+        )],
     ),
     fault(
-        "a rest never ends",
+        "an ejection never ends",
         "Core::on_tick",
-        &[("Timer::Rest($node) => self.end_rest($now, $node, $effects),", "Timer::Rest(_) => {}")],
+        &[("Timer::EndEjection($node) => self.end_ejection($now, $node, $effects),", "Timer::EndEjection(_) => {}")],
     ),
     fault(
         "labels are not looked at where a node takes from a queue",
-        "Work::for_labels",
+        "QueueHeads::for_labels",
         &[("$set.iter().all($has)", "{ let _ = &$has; let _ = $set; true }")],
     ),
     fault("services do not take turns", "Queues::end_turn", &[("*$turn = self.turn;", "*$turn = 0;")]),
@@ -195,13 +201,13 @@ pub(crate) const FAULTS: &[Fault] = &[
         "a call avoids the nodes it has tried also where there are no others",
         "Registry::lapses",
         &[(
-            "$avoid.as_deref().is_some_and(|$avoid| !self.serves($method, $labels, But::Nodes($avoid)))",
+            "$avoid.as_deref().is_some_and(|$avoid| !self.serves($method, $labels, Except::Nodes($avoid)))",
             "{ let _ = ($method, $labels, $avoid); false }",
         )],
     ),
     fault(
         "a newcomer's newest request says whether it is late",
-        "Window::sent",
+        "Window::on_sent",
         &[(
             "self.first[$kind].get_or_insert(($now, $method, $count));",
             "self.first[$kind] = Some(($now, $method, $count));",
@@ -209,8 +215,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault(
         "a newcomer's window doubles also where its calls are short",
-        "Window::look",
-        &[("$takes >= $heartbeat * LONG &&", "")],
+        "Window::on_look",
+        &[("$expected >= $heartbeat * LONG_HEARTBEATS &&", "")],
     ),
     fault(
         "a node says how long a call ran, and is believed",
@@ -220,11 +226,11 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "an answer does not widen a newcomer's window",
         "Registry::end",
-        &[("$node.window.answered($booking.kind, &$node.card);", "")],
+        &[("$node.window.on_answered($booking.kind);", "")],
     ),
     fault(
-        "all rest and nobody is given calls",
-        "Registry::all_rest",
+        "all are ejected and none is given calls",
+        "Registry::all_ejected",
         &[("$serving > 0 && $serving == $resting", "false")],
     ),
     fault(
@@ -284,7 +290,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "that calls avoid nodes where there are others again is not noticed",
         "Core::review_lapsed",
-        &[("self.chores.push_back(Chore::ReviewLapsed);", "")],
+        &[("self.deferred.push(DeferredTask::ReviewLapsed);", "")],
     ),
     fault(
         "a call that was let in is turned away as it comes again",
@@ -304,12 +310,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         "Core::feed",
         &[("$full[$kind] = true; continue;", "return;")],
     ),
-    fault("a node is not fed on after a slice", "Core::feed", &[("self.chores.push_back(Chore::Feed($node));", "")]),
+    fault(
+        "a node is not fed on after a slice",
+        "Core::feed",
+        &[("self.deferred.push(DeferredTask::Feed($node));", "")],
+    ),
     fault("a batch's first grant is not recorded", "Core::send", &[("$call.granted = $granted;", "")]),
     fault(
         "a closed queue's calls are left in it",
         "Core::close_queues",
-        &[("self.chores.push_back(Chore::Empty($queue));", "")],
+        &[("self.deferred.push(DeferredTask::EmptyQueue($queue));", "")],
     ),
     fault(
         "a call whose turn another took does not look for another node",
