@@ -507,14 +507,13 @@ pub enum Error {
 
     /// Two services of one node have the same method of the same name and version.
     #[error(
-        "the service `{service}` is served twice by this node (method `{method}`); serve it once, or give one another name with #[service(name = \"..\")]"
+        "this node serves `{}` twice (its method `{}`); serve it once, or give one of the two another name with \
+         #[service(name = \"..\")]", .method.service(), .method.method()
     )]
     #[non_exhaustive]
     ServedTwice {
-        /// The service's name on the wire.
-        service: &'static str,
         /// The first method that clashes.
-        method: &'static str,
+        method: MethodName,
     },
 
     /// The master turned the node away for good; redialling would not help.

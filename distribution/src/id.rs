@@ -139,19 +139,46 @@ impl PartialEq<NodeIdentity> for NodeId {
     }
 }
 
-/// A method of a service, as errors and logs name it: `Arith.sum`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
+/// A method of a service, as errors and logs name it: `Arith.sum`. A clone is cheap.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MethodName {
+    /// `service.method`.
+    text: Arc<str>,
+    /// Where the dot between the two is. A service's name may have dots of its own.
+    dot: u32,
+}
+
+impl MethodName {
+    pub(crate) fn new(service: &str, method: &str) -> Self {
+        // Names are at most a few hundred bytes: longer ones are refused where they come from.
+        Self { text: format!("{service}.{method}").into(), dot: service.len() as u32 }
+    }
+
     /// The service's name on the wire.
-    pub service: &'static str,
+    pub fn service(&self) -> &str {
+        &self.text[..self.dot as usize]
+    }
+
     /// The method's name.
-    pub method: &'static str,
+    pub fn method(&self) -> &str {
+        &self.text[self.dot as usize + 1..]
+    }
+
+    /// Both, with a dot between them: `Arith.sum`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
 }
 
 impl fmt::Display for MethodName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.service, self.method)
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for MethodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -68,7 +68,6 @@ fn routes(service: &Service) -> TokenStream {
     let server = service.server();
     let parameter = service.parameter();
     let item = &service.item.ident;
-    let name = service.name();
     let handlers = service.methods.iter().map(|method| handler(service, method));
     // Locals are hygienic here: a constant of the user's with one of these names is not matched against.
     quote_spanned! {Span::mixed_site()=>
@@ -78,7 +77,7 @@ fn routes(service: &Service) -> TokenStream {
         impl<#parameter: #item> ::distribution::__private::Service for #server<#parameter> {
             fn routes(self) -> ::distribution::__private::Routes {
                 let __distribution_implementation = ::std::sync::Arc::new(self.implementation);
-                let mut __distribution_routes = ::distribution::__private::Routes::new(#name);
+                let mut __distribution_routes = ::distribution::__private::Routes::new();
                 #(#handlers)*
                 __distribution_routes
             }

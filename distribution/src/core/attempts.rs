@@ -71,7 +71,7 @@ impl<H: Host> Core<H> {
                 AttemptEnd::TooLarge { .. } if self.may_try_elsewhere(node, id) => self.requeue(now, id, effects),
                 AttemptEnd::TooLarge { size, limit } => {
                     self.end_with(id, effects, |call| CallError::TooLarge {
-                        method: call.method.name(),
+                        method: call.method.name().clone(),
                         part: Part::Arguments,
                         size,
                         limit,
@@ -106,8 +106,9 @@ impl<H: Host> Core<H> {
             return;
         };
         let Some(call) = self.calls.get(&id) else { return };
-        let method = call.method;
-        let may_panic_elsewhere = call.demand.retry_panics && method.is_idempotent() && call.demand.count == 1;
+        let method = call.method.id();
+        let failure = outcome::failure(call.method.name(), &identity, &reply.outcome);
+        let may_panic_elsewhere = call.demand.retry_panics && call.method.is_idempotent() && call.demand.count == 1;
         match &reply.outcome {
             Outcome::Value | Outcome::Error => {
                 // Of a batch, as many failures as make a difference, and a success if any call was one.
@@ -115,7 +116,7 @@ impl<H: Host> Core<H> {
                     self.note_failure(now, node, method, effects);
                 }
                 if reply.panicked < reply.count {
-                    self.note_success(node, method.id(), effects);
+                    self.note_success(node, method, effects);
                 }
             }
             Outcome::Panicked(_)
@@ -130,7 +131,7 @@ impl<H: Host> Core<H> {
                 return self.panicked(now, id, identity, &in_lines(message, LONGEST), effects);
             }
         }
-        if let Some(error) = outcome::failure(method.name(), &identity, &reply.outcome) {
+        if let Some(error) = failure {
             return self.end_with(id, effects, |_| error);
         }
         match reply.outcome {
@@ -139,7 +140,7 @@ impl<H: Host> Core<H> {
                 self.lost(now, id, (&identity, source), &reason, effects);
             }
             Outcome::Value | Outcome::Error => {
-                self.note_run_time(method.id(), reply.run / reply.count.max(1));
+                self.note_run_time(method, reply.run / reply.count.max(1));
                 if let Some(call) = self.remove(id) {
                     self.stats.answered += u64::from(reply.count);
                     let ended = CallAnswer {

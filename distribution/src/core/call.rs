@@ -1,6 +1,6 @@
 //! A call as the core keeps it, and the errors that are made of one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     host::{Host, HostCall as _, Time},
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::{CallError, Cause, Execution, FailedAttempt, GoneReason},
     id::{CallId, NodeId, NodeIdentity},
-    service::{caller::Labels, method::Method},
+    service::{caller::Labels, method::MethodInfo},
 };
 
 /// What is asked of a call.
@@ -51,7 +51,7 @@ pub(super) enum CallLocation {
 
 pub(super) struct CallEntry<H: Host> {
     pub(super) handle: H::Call,
-    pub(super) method: &'static Method,
+    pub(super) method: Arc<MethodInfo>,
     pub(super) service: ServiceId,
     pub(super) demand: Demand,
     pub(super) submitted: Time,
@@ -133,7 +133,7 @@ pub(super) fn goes_on_one_by_one<H: Host>(call: &CallEntry<H>, error: &CallError
 
 /// The end of a call that ran before, or may have, and cannot be tried again: that of its last such attempt.
 pub(super) fn last_failure<H: Host>(call: &CallEntry<H>) -> CallError {
-    let method = call.method.name();
+    let method = call.method.name().clone();
     for FailedAttempt { node, cause, .. } in call.failed_attempts.iter().rev() {
         match cause {
             Cause::Lost(reason) => {
@@ -151,5 +151,5 @@ pub(super) fn last_failure<H: Host>(call: &CallEntry<H>) -> CallError {
 pub(super) fn shutdown_error<H: Host>(call: &CallEntry<H>) -> CallError {
     let is_sent = matches!(call.location, CallLocation::InFlight(_)) && !call.handle.withdraw(call.attempt);
     let execution = if is_sent || call.may_have_run() { Execution::MayHaveRun } else { Execution::NotRun };
-    CallError::Shutdown { method: call.method.name(), execution }
+    CallError::Shutdown { method: call.method.name().clone(), execution }
 }

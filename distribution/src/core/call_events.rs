@@ -1,16 +1,19 @@
 //! What callers do, and how a call ends.
 
+use std::sync::Arc;
+
 use super::{
     avoidance::Except,
     call::{CallEntry, CallLocation, Demand, goes_on_one_by_one, last_failure, shutdown_error},
     effect::{Effect, Effects},
     host::{Host, HostCall as _, Time},
+    queue_ids::ServiceId,
     state::{Core, Timer},
 };
 use crate::{
     error::{CallError, CallStage, Cause, Execution, FailedAttempt},
     id::{CallId, NodeId, NodeIdentity},
-    service::method::Method,
+    service::method::MethodInfo,
 };
 
 impl<H: Host> Core<H> {
@@ -20,7 +23,7 @@ impl<H: Host> Core<H> {
         &mut self,
         now: Time,
         handle: H::Call,
-        method: &'static Method,
+        method: &Arc<MethodInfo>,
         demand: Demand,
         failed_attempts: Vec<FailedAttempt>,
         effects: &mut Effects<H>,
@@ -33,10 +36,11 @@ impl<H: Host> Core<H> {
             CallLocation::InFlight(node) => Some(node),
             _ => None,
         });
+        let service = self.service_of(method);
         let call = CallEntry {
             handle,
-            method,
-            service: self.queues.service(method.name().service),
+            method: Arc::clone(method),
+            service,
             demand,
             submitted: now,
             queued: now,
@@ -57,7 +61,6 @@ impl<H: Host> Core<H> {
         if let Some(deadline) = call.deadline() {
             self.timers.insert((deadline, Timer::Deadline(id)));
         }
-        self.called.entry(method.id()).or_insert(method);
         let was_sent = call.may_have_run();
         self.calls.insert(id, call);
         if self.shutting_down {
@@ -73,6 +76,16 @@ impl<H: Host> Core<H> {
             self.refuse_if_full(id, effects);
         }
         id
+    }
+
+    /// The service whose turns a call takes, found by the method's id and not by its name.
+    fn service_of(&mut self, method: &Arc<MethodInfo>) -> ServiceId {
+        if let Some((_, service)) = self.called.get(&method.id()) {
+            return *service;
+        }
+        let service = self.queues.service(method.name().service());
+        self.called.insert(method.id(), (Arc::clone(method), service));
+        service
     }
 
     /// The caller wants the call no more.
@@ -121,7 +134,7 @@ impl<H: Host> Core<H> {
             _ => call.failed().next_back().map(|failed_attempt| CallStage::Retrying(failed_attempt.node.clone())),
         };
         let error = CallError::TimedOut {
-            method: call.method.name(),
+            method: call.method.name().clone(),
             timeout: call.demand.timeout.unwrap_or_default(),
             stage: stage.unwrap_or(CallStage::Queued),
         };
@@ -142,7 +155,7 @@ impl<H: Host> Core<H> {
 
     pub(super) fn fail_target(&mut self, now: Time, id: CallId, wanted: String, effects: &mut Effects<H>) {
         self.end_with(id, effects, |call| CallError::NoNode {
-            method: call.method.name(),
+            method: call.method.name().clone(),
             wanted,
             waited: now.saturating_sub(call.submitted),
         });

@@ -7,7 +7,7 @@ use crate::{
     id::NodeId,
     service::{
         compatibility::{Incompatibility, Uncallable, explain, uncallable_beside_nodes, uncallable_for_callers},
-        method::Method,
+        method::MethodInfo,
     },
     text::in_one_line,
 };
@@ -29,7 +29,7 @@ const LONGEST_UNCALLABLE: usize = 1024;
 pub(crate) struct CompatibilityCheck {
     pub(super) own: Arc<MethodSet>,
     pub(super) others: Vec<(Arc<str>, Arc<MethodSet>)>,
-    pub(super) called: Vec<&'static Method>,
+    pub(super) called: Vec<Arc<MethodInfo>>,
 }
 
 impl CompatibilityCheck {
@@ -68,7 +68,11 @@ impl<H: Host> Core<H> {
     /// what it takes to find out, without the lock, which of its methods cannot be called.
     pub(crate) fn compatibility_check(&self, id: NodeId) -> Option<CompatibilityCheck> {
         let (own, others) = (self.registry.method_set_of(id)?, self.registry.method_sets_of_others(id));
-        Some(CompatibilityCheck { own, others, called: self.called.values().copied().collect() })
+        Some(CompatibilityCheck {
+            own,
+            others,
+            called: self.called.values().map(|(method, _)| Arc::clone(method)).collect(),
+        })
     }
 
     /// Notes which methods of a node cannot be called on it.
@@ -81,7 +85,7 @@ impl<H: Host> Core<H> {
 
 impl<H: Host> Registry<H> {
     /// Why no node can run calls of a method, or why this one cannot, although nodes serve its service.
-    pub(super) fn incompatibility(&self, method: &Method, node: Option<NodeId>) -> Option<Incompatibility> {
+    pub(super) fn incompatibility(&self, method: &MethodInfo, node: Option<NodeId>) -> Option<Incompatibility> {
         let of_group = |group: &'_ Group| group.example().and_then(|id| self.node(id)).map(|node| &*node.profile.name);
         match node {
             Some(id) => {

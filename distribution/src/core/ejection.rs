@@ -24,7 +24,7 @@ use super::{
 use crate::{
     error::GoneReason,
     id::NodeId,
-    service::method::{Method, MethodId, MethodKind},
+    service::method::{MethodId, MethodKind},
     view::NodeEvent,
 };
 
@@ -71,17 +71,18 @@ impl<H: Host> Core<H> {
     }
 
     /// A call has failed in a way that may be the node's fault.
-    pub(super) fn note_failure(&mut self, now: Time, id: NodeId, method: &'static Method, effects: &mut Effects<H>) {
+    pub(super) fn note_failure(&mut self, now: Time, id: NodeId, method: MethodId, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node_mut(id) else { return };
-        if !node.health.failing.contains(&method.id()) {
-            node.health.failing.push(method.id());
+        if !node.health.failing.contains(&method) {
+            node.health.failing.push(method);
         }
-        let (rate, others_rates) = self.failures.count(method.id(), id);
-        let serving = self.registry.serving(method.id());
+        let (rate, others_rates) = self.failures.count(method, id);
+        let serving = self.registry.serving(method);
         if rate < SICK || serving < 2 || others_rates / (serving - 1) as f64 * 2.0 > rate {
             return;
         }
-        let why = format!("its calls to {} fail, and those on other nodes do not", method.name());
+        let name = self.called.get(&method).map(|(method, _)| method.name().as_str()).unwrap_or_default();
+        let why = format!("its calls to {name} fail, and those on other nodes do not");
         self.eject(now, id, why, effects);
     }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::CallError,
     id::{CallId, NodeId},
-    service::{caller::Labels, compatibility::Incompatibility, method::Method},
+    service::{caller::Labels, compatibility::Incompatibility, method::MethodInfo},
 };
 
 /// Reasons that are kept until a node comes or goes.
@@ -126,13 +126,13 @@ impl<H: Host> Core<H> {
             _ => None,
         };
         let known = queue.and_then(|queue| self.queues.get(queue)?.unserved.as_ref()?.why.clone());
-        let (method, node, labels) = (call.method, call.demand.node, call.demand.labels.clone());
-        let why = known.unwrap_or_else(|| self.reason(method, node, labels));
+        let (method, node, labels) = (Arc::clone(&call.method), call.demand.node, call.demand.labels.clone());
+        let why = known.unwrap_or_else(|| self.reason(&method, node, labels));
         if let Some(unserved) = queue.and_then(|queue| self.queues.get_mut(queue)?.unserved.as_mut()) {
             unserved.why = Some(Arc::clone(&why));
         }
         self.end_with(id, effects, |call| {
-            let method = call.method.name();
+            let method = call.method.name().clone();
             match &*why {
                 // It may have run on the node it was lost with, so it must not be said that it did not.
                 _ if call.may_have_run() => last_failure(call),
@@ -149,7 +149,7 @@ impl<H: Host> Core<H> {
     }
 
     /// What calls of a method are told that no node serves, kept until a node comes or goes.
-    fn reason(&mut self, method: &'static Method, node: Option<NodeId>, labels: Labels) -> Arc<UnservedReason> {
+    fn reason(&mut self, method: &Arc<MethodInfo>, node: Option<NodeId>, labels: Labels) -> Arc<UnservedReason> {
         let key = (method.id(), node, labels);
         if let Some(why) = self.unserved_reasons.get(&key) {
             return Arc::clone(why);
@@ -162,7 +162,7 @@ impl<H: Host> Core<H> {
     }
 
     /// What calls of a method are told that no node serves.
-    fn why_unserved(&self, method: &'static Method, node: Option<NodeId>, labels: &Labels) -> UnservedReason {
+    fn why_unserved(&self, method: &Arc<MethodInfo>, node: Option<NodeId>, labels: &Labels) -> UnservedReason {
         let others = self.registry.serving(method.id());
         if labels.is_none() || others == 0 {
             if let Some(incompatibility) = self.registry.incompatibility(method, node) {

@@ -21,7 +21,7 @@ use crate::{
     id::{CallId, NodeId},
     service::{
         caller::Labels,
-        method::{Method, MethodId},
+        method::{MethodId, MethodInfo},
     },
 };
 
@@ -37,7 +37,7 @@ pub(super) enum Scope {
 /// Calls of one method that wait for the same.
 #[derive(Debug)]
 pub(super) struct Queue {
-    pub(super) method: &'static Method,
+    pub(super) method: Arc<MethodInfo>,
     pub(super) service: ServiceId,
     pub(super) scope: Scope,
     /// Whether it does not count what its calls avoid, because there are no other nodes. Looked at again when nodes come
@@ -81,7 +81,7 @@ pub(super) struct Queues {
     queues: BTreeMap<QueueId, Box<Queue>>,
     by_scope: BTreeMap<(MethodId, Scope), QueueId>,
     next_queue: u64,
-    services: FxHashMap<&'static str, ServiceId>,
+    services: FxHashMap<Box<str>, ServiceId>,
     /// When each service was served last, for fairness between them.
     turns: Vec<u64>,
     turn: u64,
@@ -115,8 +115,8 @@ pub(super) struct Waiting {
 }
 
 impl Queues {
-    pub(super) fn service(&mut self, name: &'static str) -> ServiceId {
-        *self.services.entry(name).or_insert_with(|| {
+    pub(super) fn service(&mut self, name: &str) -> ServiceId {
+        *self.services.entry(name.into()).or_insert_with(|| {
             self.turns.push(0);
             ServiceId(self.turns.len() as u32 - 1)
         })
@@ -151,7 +151,7 @@ impl Queues {
     /// of a new queue avoid.
     pub(super) fn push(
         &mut self,
-        method: &'static Method,
+        method: &Arc<MethodInfo>,
         service: ServiceId,
         scope: Scope,
         call: Waiting,
@@ -169,6 +169,7 @@ impl Queues {
                 self.lapsed.insert(id);
             }
             let calls = BTreeMap::new();
+            let method = Arc::clone(method);
             let queue = Queue { method, service, scope, lapsed, calls, unserved: None, closed: None };
             self.queues.insert(id, Box::new(queue));
             id

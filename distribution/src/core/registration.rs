@@ -97,10 +97,10 @@ impl MethodSet {
 
     /// What may be compared with a method that calls name: what is served under its name, or else any other method that
     /// shows that its service is there.
-    pub(crate) fn beside(&self, name: MethodName) -> &[MethodOffer] {
-        match self.of(name.service, name.method) {
+    pub(crate) fn beside(&self, name: &MethodName) -> &[MethodOffer] {
+        match self.of(name.service(), name.method()) {
             [] => {
-                let service = self.slice(|offer| offer.service.as_str().cmp(name.service));
+                let service = self.slice(|offer| offer.service.as_str().cmp(name.service()));
                 &service[..service.len().min(1)]
             }
             same => same,

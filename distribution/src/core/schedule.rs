@@ -82,7 +82,7 @@ impl<H: Host> Core<H> {
     /// Puts a call into a queue.
     fn push(&mut self, now: Time, id: CallId, scope: Scope) -> QueueId {
         let Some(call) = self.calls.get_mut(&id) else { return QueueId::NONE };
-        let (method, service, waiting) = (call.method, call.service, call.waiting(id));
+        let (method, service, waiting) = (&call.method, call.service, call.waiting(id));
         let registry = &self.registry;
         let lapses = |scope: &Scope| match scope {
             Scope::Any { labels, avoid } => registry.lapses(method.id(), labels, avoid),
@@ -124,7 +124,7 @@ impl<H: Host> Core<H> {
         // While a view is being filled, it is not known yet whether the call has to wait.
         if !demand.exempt_from_limits && !self.may_soon_find_one(*queue) {
             self.end_with(id, effects, |call| CallError::Overloaded {
-                method: call.method.name(),
+                method: call.method.name().clone(),
                 queued,
                 limit,
                 unit,

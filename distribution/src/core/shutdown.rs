@@ -64,6 +64,6 @@ impl<H: Host> Core<H> {
     /// Ends such a call, of which nobody knows how far it came.
     pub(crate) fn on_call_stranded(&mut self, id: CallId, effects: &mut Effects<H>) {
         let execution = Execution::MayHaveRun;
-        self.end_with(id, effects, |call| CallError::Shutdown { method: call.method.name(), execution });
+        self.end_with(id, effects, |call| CallError::Shutdown { method: call.method.name().clone(), execution });
     }
 }

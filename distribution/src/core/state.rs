@@ -11,7 +11,7 @@ use super::{
     health::Failures,
     host::{Host, Time},
     liveness_scan::LivenessScan,
-    queue_ids::{QueueId, Seq},
+    queue_ids::{QueueId, Seq, ServiceId},
     queues::Queues,
     registry::Registry,
     settings::Settings,
@@ -21,7 +21,7 @@ use crate::{
     id::{CallId, NodeId},
     service::{
         caller::Labels,
-        method::{Method, MethodId},
+        method::{MethodId, MethodInfo},
     },
     view::Stats,
 };
@@ -47,8 +47,8 @@ pub(crate) struct Core<H: Host> {
     pub(super) queues: Queues,
     /// Calls that are queued again after a while.
     pub(super) backing_off: usize,
-    /// Methods that have been called.
-    pub(super) called: FxHashMap<MethodId, &'static Method>,
+    /// Methods that have been called, each with its service.
+    pub(super) called: FxHashMap<MethodId, (Arc<MethodInfo>, ServiceId)>,
     /// Mean run time of each method, by its replies.
     pub(super) run_times: FxHashMap<MethodId, Duration>,
     pub(super) timers: BTreeSet<(Time, Timer)>,

@@ -53,7 +53,7 @@ impl<H: Host> Core<H> {
             };
             format!(
                 "{id} {} {:?} {scope:?} after {:?}; chores {:?}",
-                call.method.name(),
+                call.method.name().clone(),
                 call.location,
                 call.failed_attempts,
                 self.deferred

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{SPLITS, assert_fit_for_a_log, memory::Memory};
 use crate::{
     config::{LONGEST_TIME, PeerTimeouts, SMALLEST_MESSAGE_LIMIT, from_micros},
+    id::MethodName,
     wire::{
         Control, Load, Outcome, Refusal, Reply,
         frame::Trace,
@@ -316,7 +317,7 @@ fn outgoing(content: &Content) -> Option<ClientMessage<Outgoing>> {
         granted,
         deadline,
         payload: payload.into(),
-        name: "fuzzed",
+        name: MethodName::new("Fuzzed", "method"),
         permit: Arc::new(Always),
     };
     Some(ClientMessage::Request(Request { context, id: request, message }))

@@ -66,7 +66,7 @@ pub fn messages() -> Vec<Message> {
 }
 
 fn method() -> MethodName {
-    MethodName { service: "Arith", method: "sum" }
+    MethodName::new("Arith", "sum")
 }
 
 fn node(number: u32) -> NodeIdentity {
@@ -111,7 +111,7 @@ fn errors() -> impl IntoIterator<Item = Message> {
         Error::Bind { addr: "10.0.0.1:80".into(), source: io_error() },
         Error::Setting { name: "slots", value: "0".into(), reason: "a node needs at least one" },
         Error::Node { reason: "its name is longer than 256 bytes".into() },
-        Error::ServedTwice { service: "Arith", method: "sum" },
+        Error::ServedTwice { method: method() },
         Error::Refused { master: master(), reason: "the master is shutting down".into() },
         Error::Protocol { master: master(), reason: "it does not speak this protocol: it began with HTTP".into() },
         Error::Insecure { end: Endpoint::Master, addr: master() },

@@ -10,7 +10,7 @@ use crate::{
         Call,
         call::DecodeReply,
         caller::{CallOptions, CallState, Capacity, Dispatcher, Role},
-        method::Method,
+        method::MethodInfo,
     },
     wire::{Payload, batch},
 };
@@ -31,7 +31,7 @@ pub(super) struct Batch<T, E> {
 /// What calls must have in common to be in one batch.
 pub(super) struct Destination<T, E> {
     pub(super) dispatcher: Arc<dyn Dispatcher>,
-    pub(super) method: &'static Method,
+    pub(super) method: Arc<MethodInfo>,
     pub(super) options: CallOptions,
     pub(super) decode: DecodeReply<T, E>,
 }
@@ -39,13 +39,18 @@ pub(super) struct Destination<T, E> {
 impl<T, E> Destination<T, E> {
     /// The nodes that these calls can be sent to at this moment.
     pub(super) fn capacity(&self) -> Capacity {
-        self.dispatcher.capacity(self.method, &self.options)
+        self.dispatcher.capacity(&self.method, &self.options)
     }
 }
 
 impl<T, E> Clone for Destination<T, E> {
     fn clone(&self) -> Self {
-        Self { dispatcher: Arc::clone(&self.dispatcher), options: self.options.clone(), ..*self }
+        Self {
+            dispatcher: Arc::clone(&self.dispatcher),
+            method: Arc::clone(&self.method),
+            options: self.options.clone(),
+            decode: self.decode,
+        }
     }
 }
 
@@ -74,7 +79,7 @@ impl<T, E> Batch<T, E> {
     /// Adds a call; gives it back if it has another destination or there is no room for it.
     pub(super) fn add(&mut self, call: Call<T, E>) -> Option<Call<T, E>> {
         let Destination { dispatcher, method, options, .. } = &self.destination;
-        let belongs = std::ptr::eq(*method, call.method)
+        let belongs = Arc::ptr_eq(method, &call.method)
             && *options == call.options
             && std::ptr::addr_eq(Arc::as_ptr(dispatcher), Arc::as_ptr(&call.dispatcher));
         let Ok(payload) = &call.payload else { return Some(call) };
@@ -139,7 +144,7 @@ impl<T, E> Batch<T, E> {
         };
         let Destination { method, options, .. } = &self.destination;
         let role = Role { count: self.count, patient: true, ..role };
-        let state = Arc::new(CallState::new(method, payload, options.clone(), role));
+        let state = Arc::new(CallState::new(Arc::clone(method), payload, options.clone(), role));
         (self.destination, self.first, state)
     }
 }

@@ -53,7 +53,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
         batch.count = kept;
         let given_back = batch.counted - kept;
         batch.counted = kept;
-        self.sizing.note_ended(batch.destination.method, &batch.destination.options.labels, given_back as usize);
+        self.sizing.note_ended(&batch.destination.method, &batch.destination.options.labels, given_back as usize);
         // Another node may have the same batch. The calls that are sent again are not expected of it any more.
         if let Some(hedge) = &batch.hedge {
             let others = self.in_flight.iter_mut().filter_map(InFlight::batch_mut);
@@ -75,8 +75,8 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
     /// The answer to a batch of one call.
     fn on_answer(&mut self, batch: &BatchOf<C>, answer: &RawAnswer) {
         let labels = &batch.destination.options.labels;
-        self.sizing.note_run(batch.destination.method, labels, 1, answer.run);
-        self.sizing.note_reply(batch.destination.method, labels, 1, answer.payload.len());
+        self.sizing.note_run(&batch.destination.method, labels, 1, answer.run);
+        self.sizing.note_reply(&batch.destination.method, labels, 1, answer.payload.len());
         self.note_node(&answer.node, 1);
         let max_depth = batch.destination.dispatcher.argument_limits().depth;
         let result = decode::<C, Y>(batch, answer, answer.is_error, Decoder::new(&answer.payload, max_depth));
@@ -86,8 +86,8 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
     /// The answer to a batch of several calls. Calls that it has no result for were not started.
     fn on_batch_answer(&mut self, batch: &BatchOf<C>, answer: &RawAnswer) {
         let (labels, count) = (&batch.destination.options.labels, answer.count as usize);
-        self.sizing.note_run(batch.destination.method, labels, count, answer.run);
-        self.sizing.note_reply(batch.destination.method, labels, count, answer.payload.len());
+        self.sizing.note_run(&batch.destination.method, labels, count, answer.run);
+        self.sizing.note_reply(&batch.destination.method, labels, count, answer.payload.len());
         let mut next = 0;
         let max_depth = batch.destination.dispatcher.argument_limits().depth;
         // Without the calls that the node gave back before: those were sent again.
@@ -106,7 +106,11 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
             // A correct node never ends a batch like this. Sent again, the batch could go round for ever.
             let method = batch.destination.method.name();
             let source = CodecError::new("the reply to a batch holds no result");
-            self.fail_calls(batch, batch.count, &CallError::Decode { method, part: Part::Reply, source });
+            self.fail_calls(
+                batch,
+                batch.count,
+                &CallError::Decode { method: method.clone(), part: Part::Reply, source },
+            );
             return;
         }
         self.note_node(&answer.node, next.into());
@@ -118,7 +122,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
     fn on_failure(&mut self, batch: &BatchOf<C>, failed: Failed) {
         let Failed { error, failed_attempts } = failed;
         let many = batch.state.role.count > 1;
-        let method = batch.destination.method;
+        let method = &batch.destination.method;
         match &error {
             CallError::NodeLost { .. } if many => {
                 let kept = batch.state.kept().unwrap_or(batch.count).min(batch.count);
@@ -153,7 +157,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
 
     /// No node serves this method: fails the other calls to it that wait for a node.
     fn fail_unserved(&mut self, first: &BatchOf<C>, error: &CallError) {
-        let (method, options) = (first.destination.method, &first.destination.options);
+        let (method, options) = (&first.destination.method, &first.destination.options);
         // A node may have joined since this call ended. `nodes_changed` tells of a node that joins from here on.
         if first.destination.capacity().nodes > 0 {
             return;
@@ -163,7 +167,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
         for in_flight in self.in_flight.iter_mut() {
             let waits = in_flight.batch().is_some_and(|batch| {
                 let other = &batch.destination;
-                let same = std::ptr::eq(other.method, method)
+                let same = Arc::ptr_eq(&other.method, method)
                     && other.options.labels == options.labels
                     && Arc::ptr_eq(&other.dispatcher, &first.destination.dispatcher);
                 same && other.options.node.is_none()
@@ -232,7 +236,7 @@ fn decode<C: Distributable, Y: Yields>(
     payload: Decoder<'_>,
 ) -> ResultOf<C, Y> {
     let RawAnswer { node, attempts, elapsed, run, count, .. } = answer;
-    let value = batch.destination.decode.decode_one(batch.destination.method.name(), is_error, payload)?;
+    let value = batch.destination.decode.decode_one(&batch.destination.method, is_error, payload)?;
     Ok(Y::of(value, ReplyInfo { node, attempts: *attempts, elapsed: *elapsed, run: *run / (*count).max(1) }))
 }
 
@@ -243,7 +247,7 @@ fn result<C: Distributable, Y: Yields>(
     item: Result<(Outcome, Decoder<'_>), CodecError>,
 ) -> ResultOf<C, Y> {
     let method = batch.destination.method.name();
-    let undecodable = |source| CallError::Decode { method, part: Part::Reply, source };
+    let undecodable = |source| CallError::Decode { method: method.clone(), part: Part::Reply, source };
     let (outcome, payload) = item.map_err(undecodable)?;
     match outcome {
         Outcome::Value => decode::<C, Y>(batch, answer, false, payload),

@@ -25,7 +25,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
         for batch in self.in_flight.iter_mut().filter_map(InFlight::batch_mut).filter(|batch| batch.is_in(hedge)) {
             self.bytes -= batch.state.payload.len();
             let labels = &batch.destination.options.labels;
-            self.sizing.note_ended(batch.destination.method, labels, batch.counted as usize);
+            self.sizing.note_ended(&batch.destination.method, labels, batch.counted as usize);
             batch.state.wake();
         }
     }
@@ -43,7 +43,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
                 continue;
             }
             watching = true;
-            self.sizing.select(destination.method, &options.labels, now, || destination.capacity());
+            self.sizing.select(&destination.method, &options.labels, now, || destination.capacity());
             let free = self.sizing.capacity().free;
             let Some(expected) = self.sizing.expected_run(batch.count as usize) else { continue };
             let taken = now.saturating_duration_since(batch.started);

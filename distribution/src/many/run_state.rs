@@ -86,7 +86,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
 
     /// Sends a batch.
     pub(super) fn send_batch(&mut self, batch: Batch<C::Value, C::Error>, role: Role, hedge: Option<Arc<Hedge>>) {
-        let (method, labels) = (batch.destination.method, &batch.destination.options.labels);
+        let (method, labels) = (&batch.destination.method, &batch.destination.options.labels);
         self.sizing.note_sent(method, labels, batch.count as usize);
         let (destination, first, state) = batch.into_state(role);
         self.bytes += state.payload.len();

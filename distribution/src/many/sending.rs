@@ -49,7 +49,7 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
     pub(super) fn send(&mut self, cx: &mut Context<'_>) {
         let state = &mut self.state;
         if let Some(last) = &state.last {
-            state.sizing.select(last.method, &last.options.labels, Instant::now(), || last.capacity());
+            state.sizing.select(&last.method, &last.options.labels, Instant::now(), || last.capacity());
         }
         loop {
             let state = &self.state;
@@ -76,7 +76,9 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
         let left = self.left_to_send().unwrap_or(0).saturating_add(batch.count as usize);
         let state = &mut self.state;
         let destination = &batch.destination;
-        state.sizing.select(destination.method, &destination.options.labels, Instant::now(), || destination.capacity());
+        state
+            .sizing
+            .select(&destination.method, &destination.options.labels, Instant::now(), || destination.capacity());
         let size = state.sizing.batch_size(Some(left), destination.options.timeout);
         let size = u32::try_from(size).unwrap_or(u32::MAX);
         if batch.count > size {
@@ -129,7 +131,7 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
                     Ok(new) => {
                         let destination = &new.destination;
                         let labels = &destination.options.labels;
-                        state.sizing.select(destination.method, labels, Instant::now(), || destination.capacity());
+                        state.sizing.select(&destination.method, labels, Instant::now(), || destination.capacity());
                         if state.nodes_changed.is_none() {
                             state.nodes_changed = Some(destination.dispatcher.nodes_changed());
                         }
@@ -192,6 +194,6 @@ impl<C: Distributable, Y: Yields> super::run_state::RunState<C, Y> {
         if self.hedge && !call.method.is_idempotent() {
             return Some(CallError::NotIdempotent { method: call.method(), option: "hedge" });
         }
-        self.unserved.find(&call.dispatcher, call.method, &call.options).cloned()
+        self.unserved.find(&call.dispatcher, &call.method, &call.options).cloned()
     }
 }

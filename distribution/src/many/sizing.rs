@@ -4,11 +4,14 @@
 //! show; in longer ones a call could wait for others while another node is free. How long calls take is measured: each
 //! reply says how long its calls ran.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::service::{
     caller::{Capacity, Labels},
-    method::Method,
+    method::MethodInfo,
 };
 
 /// How long a node is to take for a batch.
@@ -54,7 +57,7 @@ pub(super) struct Sizing {
 /// What was measured of the calls of one method to nodes with the same labels.
 #[derive(Debug)]
 struct Measured {
-    method: &'static Method,
+    method: Arc<MethodInfo>,
     labels: Labels,
     /// The mean time of a call, in seconds.
     mean: Option<f64>,
@@ -89,15 +92,15 @@ impl Sizing {
         self.in_flight = Some(calls);
     }
 
-    fn index(&mut self, method: &'static Method, labels: &Labels) -> usize {
+    fn index(&mut self, method: &Arc<MethodInfo>, labels: &Labels) -> usize {
         let known = self
             .measured
             .iter()
-            .position(|measured| std::ptr::eq(measured.method, method) && measured.labels == *labels);
+            .position(|measured| Arc::ptr_eq(&measured.method, method) && measured.labels == *labels);
         known.unwrap_or_else(|| {
             let (labels, capacity) = (labels.clone(), Capacity::default());
             self.measured.push(Measured {
-                method,
+                method: Arc::clone(method),
                 labels,
                 mean: None,
                 largest: 0,
@@ -111,7 +114,7 @@ impl Sizing {
     }
 
     /// The node took this long for this many calls.
-    pub(super) fn note_run(&mut self, method: &'static Method, labels: &Labels, calls: usize, run: Duration) {
+    pub(super) fn note_run(&mut self, method: &Arc<MethodInfo>, labels: &Labels, calls: usize, run: Duration) {
         let seconds = run.as_secs_f64() / calls.max(1) as f64;
         let index = self.index(method, labels);
         let measured = &mut self.measured[index];
@@ -120,19 +123,19 @@ impl Sizing {
     }
 
     /// This many calls were sent.
-    pub(super) fn note_sent(&mut self, method: &'static Method, labels: &Labels, calls: usize) {
+    pub(super) fn note_sent(&mut self, method: &Arc<MethodInfo>, labels: &Labels, calls: usize) {
         let index = self.index(method, labels);
         self.measured[index].sent += calls;
     }
 
     /// This many calls that were sent have ended, or their end is not awaited any more.
-    pub(super) fn note_ended(&mut self, method: &'static Method, labels: &Labels, calls: usize) {
+    pub(super) fn note_ended(&mut self, method: &Arc<MethodInfo>, labels: &Labels, calls: usize) {
         let index = self.index(method, labels);
         self.measured[index].sent -= calls;
     }
 
     /// The reply to this number of calls took this many bytes.
-    pub(super) fn note_reply(&mut self, method: &'static Method, labels: &Labels, calls: usize, bytes: usize) {
+    pub(super) fn note_reply(&mut self, method: &Arc<MethodInfo>, labels: &Labels, calls: usize, bytes: usize) {
         let index = self.index(method, labels);
         let reply = &mut self.measured[index].reply;
         let each = bytes / calls.max(1);
@@ -150,7 +153,7 @@ impl Sizing {
     /// Selects the method and labels that the next batch belongs to. Looks at the nodes if the last look is too old.
     pub(super) fn select(
         &mut self,
-        method: &'static Method,
+        method: &Arc<MethodInfo>,
         labels: &Labels,
         now: Instant,
         capacity: impl FnOnce() -> Capacity,
@@ -219,12 +222,18 @@ impl Sizing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::Method;
 
     static METHOD: Method = Method::new("A", 1, "a", "fn() -> ()", false);
 
     fn sizing(slots: usize) -> Sizing {
         let mut sizing = Sizing::default();
-        sizing.select(&METHOD, &None, Instant::now(), || Capacity { nodes: 1, slots, free: slots, compute: true });
+        sizing.select(METHOD.info(), &None, Instant::now(), || Capacity {
+            nodes: 1,
+            slots,
+            free: slots,
+            compute: true,
+        });
         sizing
     }
 
@@ -236,7 +245,7 @@ mod tests {
         for _ in 0..6 {
             let calls = sizing.batch_size(None, None);
             sizes.push(calls);
-            sizing.note_run(&METHOD, &None, calls, Duration::from_micros(10) * calls as u32);
+            sizing.note_run(METHOD.info(), &None, calls, Duration::from_micros(10) * calls as u32);
         }
         assert_eq!(sizes, [1, 8, 64, 512, 1000, 1000]);
         assert_eq!(sizing.batch_size(None, Some(Duration::from_secs(20))), 1, "a call with a timeout is sent alone");
@@ -245,10 +254,10 @@ mod tests {
     #[test]
     fn long_calls_are_sent_alone_and_the_last_calls_in_small_batches() {
         let mut sizing = sizing(2);
-        sizing.note_run(&METHOD, &None, 1, Duration::from_millis(20));
+        sizing.note_run(METHOD.info(), &None, 1, Duration::from_millis(20));
         assert_eq!(sizing.batch_size(None, None), 1);
         let mut sizing = self::sizing(2);
-        sizing.note_run(&METHOD, &None, 8192, Duration::from_micros(8192));
+        sizing.note_run(METHOD.info(), &None, 8192, Duration::from_micros(8192));
         assert_eq!(sizing.batch_size(None, None), 8192);
         assert_eq!(sizing.batch_size(Some(1000), None), 250);
         assert_eq!(sizing.batch_size(Some(3), None), 1);
@@ -262,9 +271,9 @@ mod tests {
         sizing.set_in_flight(10);
         assert_eq!((sizing.window(), sizing.batch_size(None, None)), (10, 10));
         let mut other = self::sizing(1);
-        other.note_run(&METHOD, &None, 8192, Duration::from_millis(1));
+        other.note_run(METHOD.info(), &None, 8192, Duration::from_millis(1));
         static OTHER: Method = Method::new("A", 1, "b", "fn() -> ()", false);
-        other.select(&OTHER, &None, Instant::now(), || Capacity { nodes: 1, slots: 1, free: 1, compute: true });
+        other.select(OTHER.info(), &None, Instant::now(), || Capacity { nodes: 1, slots: 1, free: 1, compute: true });
         assert_eq!(other.batch_size(None, None), 1, "nothing was measured of this method yet");
     }
 }

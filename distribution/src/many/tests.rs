@@ -23,6 +23,7 @@ use crate::{
     service::{
         Call, Method, RawClient,
         caller::{CallOptions, CallState, Capacity, Dispatcher, RawAnswer},
+        method::MethodInfo,
     },
     view::NodeInfo,
 };
@@ -56,7 +57,7 @@ impl Dispatcher for Scripted {
         false
     }
 
-    fn capacity(&self, _: &'static Method, _: &CallOptions) -> Capacity {
+    fn capacity(&self, _: &MethodInfo, _: &CallOptions) -> Capacity {
         let slots = self.slots.load(Ordering::Relaxed);
         Capacity { nodes: 1, slots, free: slots, compute: false }
     }
@@ -66,7 +67,7 @@ impl Dispatcher for Scripted {
         async move { changed.changed().await.unwrap_or(()) }.boxed()
     }
 
-    fn serving(&self, _: &'static Method, _: &CallOptions) -> Vec<NodeInfo> {
+    fn serving(&self, _: &MethodInfo, _: &CallOptions) -> Vec<NodeInfo> {
         Vec::new()
     }
 }
@@ -263,7 +264,7 @@ async fn a_hedged_call_of_a_method_that_is_not_idempotent_fails_and_is_not_sent(
     }
     assert!(is_pending(&mut results));
     assert_eq!(scripted.sent(), 2);
-    assert!(scripted.lock().iter().all(|call| call.method.name() == REPEATABLE.name()));
+    assert!(scripted.lock().iter().all(|call| call.method.name() == REPEATABLE.info().name()));
 }
 
 #[test]

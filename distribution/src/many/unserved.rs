@@ -7,7 +7,7 @@ use crate::{
     error::CallError,
     service::{
         caller::{CallOptions, Dispatcher, Labels},
-        method::Method,
+        method::MethodInfo,
     },
 };
 
@@ -19,7 +19,7 @@ pub(super) struct Unserved(Vec<UnservedMethod>);
 struct UnservedMethod {
     /// The address of the dispatcher in memory.
     dispatcher: usize,
-    method: &'static Method,
+    method: Arc<MethodInfo>,
     labels: Labels,
     error: CallError,
 }
@@ -40,13 +40,18 @@ impl Unserved {
     pub(super) fn note(
         &mut self,
         dispatcher: &Arc<dyn Dispatcher>,
-        method: &'static Method,
+        method: &Arc<MethodInfo>,
         options: &CallOptions,
         error: CallError,
     ) {
         if self.find(dispatcher, method, options).is_none() {
             let dispatcher = identity(dispatcher);
-            self.0.push(UnservedMethod { dispatcher, method, labels: options.labels.clone(), error });
+            self.0.push(UnservedMethod {
+                dispatcher,
+                method: Arc::clone(method),
+                labels: options.labels.clone(),
+                error,
+            });
         }
     }
 
@@ -54,11 +59,11 @@ impl Unserved {
     pub(super) fn find(
         &self,
         dispatcher: &Arc<dyn Dispatcher>,
-        method: &'static Method,
+        method: &Arc<MethodInfo>,
         options: &CallOptions,
     ) -> Option<&CallError> {
         let same = |unserved: &&UnservedMethod| {
-            std::ptr::eq(unserved.method, method)
+            Arc::ptr_eq(&unserved.method, method)
                 && unserved.labels == options.labels
                 && unserved.dispatcher == identity(dispatcher)
         };

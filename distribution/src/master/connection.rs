@@ -303,7 +303,7 @@ impl Driver<'_> {
             granted,
             deadline,
             payload: call.payload.clone(),
-            name: call.method.name().method,
+            name: call.method.name().clone(),
             permit: call,
         };
         Ok(Box::pin(async move {

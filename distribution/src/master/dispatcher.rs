@@ -10,7 +10,7 @@ use crate::{
     core::Demand,
     service::{
         caller::{CallOptions, CallState, Capacity, Dispatcher, Role},
-        method::Method,
+        method::MethodInfo,
     },
     view::NodeInfo,
     wire::frame::BODY_HEADER_LIMIT,
@@ -39,8 +39,14 @@ impl Dispatcher for Shared {
             size,
         };
         self.with_core("a call was submitted", |core, now, effects| {
-            let id =
-                core.on_call_submitted(now, HeldCall(Arc::clone(&call)), call.method, demand, failed_attempts, effects);
+            let id = core.on_call_submitted(
+                now,
+                HeldCall(Arc::clone(&call)),
+                &call.method,
+                demand,
+                failed_attempts,
+                effects,
+            );
             call.set_id(id);
         });
     }
@@ -56,7 +62,7 @@ impl Dispatcher for Shared {
         call.id().and_then(take_back).unwrap_or(false)
     }
 
-    fn capacity(&self, method: &'static Method, options: &CallOptions) -> Capacity {
+    fn capacity(&self, method: &MethodInfo, options: &CallOptions) -> Capacity {
         let capacity = self.with_core("a look at the nodes", |core, _, _| core.capacity(method.id(), &options.labels));
         capacity.unwrap_or_default()
     }
@@ -71,7 +77,7 @@ impl Dispatcher for Shared {
         })
     }
 
-    fn serving(&self, method: &'static Method, options: &CallOptions) -> Vec<NodeInfo> {
+    fn serving(&self, method: &MethodInfo, options: &CallOptions) -> Vec<NodeInfo> {
         self.list_nodes(Some((method.id(), &options.labels)))
     }
 }

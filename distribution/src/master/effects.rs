@@ -47,7 +47,7 @@ fn log_end(call: &CallState, end: &Result<CallAnswer, CallError>, failed_attempt
     if end.is_ok() && failed_attempts.is_empty() {
         return;
     }
-    let method = call.method.name();
+    let method = call.method.name().clone();
     let id = call.id().map(tracing::field::display);
     let attempts: Vec<String> = failed_attempts.iter().map(FailedAttempt::to_string).collect();
     let attempts = attempts.join("; ");

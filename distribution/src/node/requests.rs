@@ -86,7 +86,7 @@ impl Requests<'_> {
                 };
                 let Some(guard) = guard else { return refuse(request) };
                 let handler = handler(payload, limits);
-                self.node.runner.push(AsyncCall { request, call, guard, handler, method, pace });
+                self.node.runner.push(AsyncCall { request, call, guard, handler, method: method.clone(), pace });
             }
         }
     }

@@ -68,7 +68,7 @@ pub(super) struct AsyncCall {
 }
 
 /// A method and a call of it, for people.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Label {
     pub(super) method: MethodName,
     pub(super) call: CallId,
@@ -78,7 +78,7 @@ impl Labelled for AsyncCall {
     type Label = Label;
 
     fn label(&self) -> Label {
-        Label { method: self.method, call: self.call.id() }
+        Label { method: self.method.clone(), call: self.call.id() }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A job, as far as the handoff needs to know it.
 pub(crate) trait Labelled {
     /// Says which job it is, for people.
-    type Label: Copy;
+    type Label: Clone;
     fn label(&self) -> Self::Label;
 }
 
@@ -123,7 +123,7 @@ impl<J: Labelled, D> RunnerQueue<J, D> {
         let stands_still = queue.taken == queue.seen;
         queue.seen = queue.taken;
         let waits = !queue.jobs.is_empty() || !queue.done.is_empty();
-        let inside = queue.active.as_ref().and_then(|active| active.inside);
+        let inside = queue.active.as_ref().and_then(|active| active.inside.clone());
         let blocked = inside.filter(|_| stands_still && queue.noticed != queue.taken);
         if blocked.is_some() {
             queue.noticed = queue.taken;

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     caller::{CallOptions, CallState, Dispatcher, RawAnswer, Role},
-    method::Method,
+    method::MethodInfo,
     panics::decoded,
 };
 use crate::{
@@ -50,7 +50,7 @@ use crate::{
 #[must_use = "a call does nothing until it is awaited or spawned"]
 pub struct Call<T, E = Infallible> {
     pub(crate) dispatcher: Arc<dyn Dispatcher>,
-    pub(crate) method: &'static Method,
+    pub(crate) method: Arc<MethodInfo>,
     pub(crate) payload: Result<Payload, CallError>,
     pub(crate) options: CallOptions,
     pub(crate) decode: DecodeReply<T, E>,
@@ -59,7 +59,7 @@ pub struct Call<T, E = Infallible> {
 impl<T, E> Call<T, E> {
     pub(crate) fn new(
         dispatcher: Arc<dyn Dispatcher>,
-        method: &'static Method,
+        method: Arc<MethodInfo>,
         payload: Result<Payload, CallError>,
         decode: DecodeReply<T, E>,
     ) -> Self {
@@ -70,15 +70,16 @@ impl<T, E> Call<T, E> {
     pub(crate) fn again(&self) -> Self {
         Self {
             dispatcher: Arc::clone(&self.dispatcher),
+            method: Arc::clone(&self.method),
             payload: self.payload.clone(),
             options: self.options.clone(),
-            ..*self
+            decode: self.decode,
         }
     }
 
     /// The method it calls.
     pub fn method(&self) -> MethodName {
-        self.method.name()
+        self.method.name().clone()
     }
 
     /// Gives the call up after `time`, counted from when it is awaited or spawned: queueing, every
@@ -256,13 +257,13 @@ impl<T, E> CallHandle<T, E> {
         }
         let Some(submitted) = &self.state else { panic!("a call was polled after it had ended") };
         let end = ready!(submitted.state.poll_end(cx));
-        let method = submitted.state.method.name();
         let max_depth = submitted.dispatcher.argument_limits().depth;
-        self.state = None;
-        Poll::Ready(match end {
-            Ok(raw) => self.decode.decode(method, raw, max_depth),
+        let result = match end {
+            Ok(raw) => self.decode.decode(&submitted.state.method, raw, max_depth),
             Err(failed) => Err(failed.error.widen()),
-        })
+        };
+        self.state = None;
+        Poll::Ready(result)
     }
 }
 
@@ -332,11 +333,11 @@ impl<T, E> DecodeReply<T, E> {
     /// A value, or the method's own error. Runs in the caller's own poll, and does not panic.
     pub(crate) fn decode_one(
         &self,
-        method: MethodName,
+        method: &MethodInfo,
         is_error: bool,
         payload: Decoder<'_>,
     ) -> Result<T, CallError<E>> {
-        let failed = |source| CallError::Decode { method, part: Part::Reply, source };
+        let failed = |source| CallError::Decode { method: method.name().clone(), part: Part::Reply, source };
         if is_error {
             let decode = self.error.ok_or_else(|| {
                 failed(crate::error::CodecError::new("the node sent an error, and the method declares none"))
@@ -346,7 +347,7 @@ impl<T, E> DecodeReply<T, E> {
         decoded(|| (self.value)(payload)).map_err(failed)
     }
 
-    fn decode(&self, method: MethodName, raw: RawAnswer, max_depth: u16) -> Result<Answer<T>, CallError<E>> {
+    fn decode(&self, method: &MethodInfo, raw: RawAnswer, max_depth: u16) -> Result<Answer<T>, CallError<E>> {
         let value = self.decode_one(method, raw.is_error, Decoder::new(&raw.payload, max_depth))?;
         Ok(Answer { value, node: raw.node, attempts: raw.attempts, elapsed: raw.elapsed, run: raw.run })
     }

@@ -19,7 +19,7 @@ use super::{
     arguments::{EncodeArguments, RecordArguments},
     attempt::AttemptWord,
     call::{Call, DecodeReply},
-    method::{Method, Side},
+    method::{Method, MethodInfo, Usage},
     structure::Structure,
 };
 use crate::{
@@ -60,13 +60,13 @@ pub trait Dispatcher: fmt::Debug + Send + Sync {
     fn take_back_unserved(&self, call: &CallState) -> bool;
 
     /// Where calls of this method with these options can go at this moment.
-    fn capacity(&self, method: &'static Method, options: &CallOptions) -> Capacity;
+    fn capacity(&self, method: &MethodInfo, options: &CallOptions) -> Capacity;
 
     /// Waits until nodes have come or gone.
     fn nodes_changed(&self) -> BoxFuture<'static, ()>;
 
     /// The nodes that serve this method with these options at this moment.
-    fn serving(&self, method: &'static Method, options: &CallOptions) -> Vec<NodeInfo>;
+    fn serving(&self, method: &MethodInfo, options: &CallOptions) -> Vec<NodeInfo>;
 }
 
 /// Labels that a node must have, each with its value; `None` for any node.
@@ -122,7 +122,7 @@ pub struct Capacity {
 /// that sends it, which asks leave as it writes.
 #[derive(Debug)]
 pub struct CallState {
-    pub(crate) method: &'static Method,
+    pub(crate) method: Arc<MethodInfo>,
     pub(crate) payload: Payload,
     pub(crate) options: CallOptions,
     pub(crate) role: Role,
@@ -163,7 +163,7 @@ pub(crate) struct RawAnswer {
 }
 
 impl CallState {
-    pub(crate) fn new(method: &'static Method, payload: Payload, options: CallOptions, role: Role) -> Self {
+    pub(crate) fn new(method: Arc<MethodInfo>, payload: Payload, options: CallOptions, role: Role) -> Self {
         Self {
             method,
             payload,
@@ -281,7 +281,7 @@ impl RawClient {
         A: EncodeArguments + RecordArguments,
         T: DeserializeOwned + 'static,
     {
-        method.find(Side::Calls, Structure::plain::<A, T>);
+        let method = method.recorded(Usage::Called, Structure::plain::<A, T>);
         self.make(method, arguments, DecodeReply::plain())
     }
 
@@ -292,13 +292,13 @@ impl RawClient {
         T: DeserializeOwned + 'static,
         E: DeserializeOwned + 'static,
     {
-        method.find(Side::Calls, Structure::fallible::<A, T, E>);
+        let method = method.recorded(Usage::Called, Structure::fallible::<A, T, E>);
         self.make(method, arguments, DecodeReply::fallible())
     }
 
     fn make<A: EncodeArguments, T, E>(
         &self,
-        method: &'static Method,
+        method: &Arc<MethodInfo>,
         arguments: &A,
         decode: DecodeReply<T, E>,
     ) -> Call<T, E> {
@@ -306,13 +306,16 @@ impl RawClient {
         let mut encoder = Encoder::new(limits);
         let encoded = arguments.encode(&mut encoder).map_err(EncodePayloadError::Codec);
         let payload = encoded.and_then(|()| encoder.finish()).map_err(|error| match error {
-            EncodePayloadError::TooLarge(size) => {
-                CallError::TooLarge { method: method.name(), part: Part::Arguments, size, limit: limits.bytes as u64 }
-            }
+            EncodePayloadError::TooLarge(size) => CallError::TooLarge {
+                method: method.name().clone(),
+                part: Part::Arguments,
+                size,
+                limit: limits.bytes as u64,
+            },
             EncodePayloadError::Codec(source) => {
-                CallError::Encode { method: method.name(), part: Part::Arguments, source }
+                CallError::Encode { method: method.name().clone(), part: Part::Arguments, source }
             }
         });
-        Call::new(Arc::clone(&self.dispatcher), method, payload, decode)
+        Call::new(Arc::clone(&self.dispatcher), Arc::clone(method), payload, decode)
     }
 }

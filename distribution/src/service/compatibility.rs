@@ -3,11 +3,10 @@
 //! Pure functions over what registrations say. A peer wrote that, so each text is cut; registrations with control
 //! characters were refused before.
 
-use super::method::Method;
-use crate::{
-    id::MethodName,
-    wire::hello::{Definition, MethodOffer},
-};
+use std::sync::Arc;
+
+use super::method::MethodInfo;
+use crate::wire::hello::{Definition, MethodOffer};
 
 /// How many nodes or differences one text tells of.
 const MOST_ENTRIES: usize = 8;
@@ -44,8 +43,8 @@ struct Told<'a> {
     structure: &'a [Definition],
 }
 
-impl<'a> From<&'a Method> for Told<'a> {
-    fn from(method: &'a Method) -> Self {
+impl<'a> From<&'a MethodInfo> for Told<'a> {
+    fn from(method: &'a MethodInfo) -> Self {
         Self { version: method.version(), signature: method.signature(), structure: method.definitions() }
     }
 }
@@ -60,10 +59,10 @@ impl<'a> From<&'a MethodOffer> for Told<'a> {
 /// `None` where none of them serves the service, or those that do have exactly this method, so that something else is the
 /// matter.
 pub(crate) fn explain<'a>(
-    method: &Method,
+    method: &MethodInfo,
     nodes: impl IntoIterator<Item = (&'a str, usize, &'a [MethodOffer])>,
 ) -> Option<Incompatibility> {
-    let MethodName { service, method: name } = method.name();
+    let (service, name) = (method.name().service(), method.name().method());
     let mut others = Several::<&MethodOffer>::default();
     let mut without = Several::<()>::default();
     for (node, count, offers) in nodes {
@@ -109,17 +108,21 @@ pub(crate) fn explain<'a>(
 
 /// Which methods of a node none of these can call, which are called at this master: each is called with another
 /// version, signature or structure, and none of them as this node has it.
-pub(crate) fn uncallable_for_callers(node: &str, offers: &[MethodOffer], called: &[&Method]) -> Vec<Uncallable> {
+pub(crate) fn uncallable_for_callers(
+    node: &str,
+    offers: &[MethodOffer],
+    called: &[Arc<MethodInfo>],
+) -> Vec<Uncallable> {
     let mut found = Vec::new();
     for offer in offers {
         let mut of_name = called
             .iter()
-            .filter(|method| method.name().service == offer.service && method.name().method == offer.name)
+            .filter(|method| method.name().service() == offer.service && method.name().method() == offer.name)
             .peekable();
         let Some(first) = of_name.peek().copied() else { continue };
         if !of_name.any(|method| method.id().0 == offer.id) {
             let differences =
-                compare((*first).into(), offer.into(), "by the callers here", &format!("on {}", cut(node)));
+                compare((&**first).into(), offer.into(), "by the callers here", &format!("on {}", cut(node)));
             push(&mut found, offer, differences);
         }
     }
@@ -271,6 +274,7 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::method::Method;
 
     static METHOD: Method = Method::new("Train", 1, "fit", "fn(Params) -> f64", false);
 
@@ -326,7 +330,7 @@ mod tests {
     fn nodes_with_the_same_difference_are_told_of_once() {
         let old = [offer(1, 1, "fit", "fn(u8) -> f64", OLD)];
         let names: Vec<String> = (1..=30).map(|number| format!("node-{number}")).collect();
-        let told = explain(&METHOD, names.iter().map(|name| (name.as_str(), 1, &old[..]))).expect("differs");
+        let told = explain(METHOD.info(), names.iter().map(|name| (name.as_str(), 1, &old[..]))).expect("differs");
         assert_eq!(told.difference, "`fn(Params) -> f64` here, `fn(u8) -> f64` on node-1 and 29 others");
         assert_eq!((told.expected.as_str(), told.found.as_str()), ("fn(Params) -> f64", "fn(u8) -> f64"));
     }
@@ -334,12 +338,12 @@ mod tests {
     #[test]
     fn a_method_that_the_service_lacks_is_named() {
         let others = [offer(1, 1, "predict", SIGNATURE, OLD)];
-        let told = explain(&METHOD, [("node-1", 1, &others[..]), ("node-2", 3, &others[..])]).expect("lacks it");
+        let told = explain(METHOD.info(), [("node-1", 1, &others[..]), ("node-2", 3, &others[..])]).expect("lacks it");
         assert_eq!(told.difference, "the nodes serve `Train` without `fit` (node-1, node-2 and 2 more)");
         assert_eq!(told.found, "`Train` without `fit`");
-        assert_eq!(explain(&METHOD, [("node-1", 1, &[][..])]), None, "the service is not there at all");
-        let same = [offer(METHOD.id().0, 1, "fit", SIGNATURE, NEW)];
-        assert_eq!(explain(&METHOD, [("node-1", 1, &same[..])]), None, "it is there");
+        assert_eq!(explain(METHOD.info(), [("node-1", 1, &[][..])]), None, "the service is not there at all");
+        let same = [offer(METHOD.info().id().0, 1, "fit", SIGNATURE, NEW)];
+        assert_eq!(explain(METHOD.info(), [("node-1", 1, &same[..])]), None, "it is there");
     }
 
     #[test]
@@ -347,7 +351,7 @@ mod tests {
         let long = "x".repeat(60_000);
         let offers: Vec<[MethodOffer; 1]> =
             (0..1000).map(|id| [offer(id, 1, "fit", &format!("{id}{long}"), OLD)]).collect();
-        let told = explain(&METHOD, offers.iter().map(|offer| (long.as_str(), 1, &offer[..]))).expect("differs");
+        let told = explain(METHOD.info(), offers.iter().map(|offer| (long.as_str(), 1, &offer[..]))).expect("differs");
         assert!(told.difference.len() < 6_000 && told.found.len() < 2_000, "{}", told.difference.len());
         assert!(told.difference.ends_with("and 992 more differences"), "{}", told.difference);
     }
@@ -355,11 +359,11 @@ mod tests {
     #[test]
     fn a_node_whose_methods_nobody_can_call_is_told_why() {
         let old = [offer(7, 1, "fit", SIGNATURE, OLD)];
-        let told = uncallable_for_callers("node-3", &old, &[&METHOD]);
+        let told = uncallable_for_callers("node-3", &old, &[Arc::clone(METHOD.info())]);
         assert_eq!(told[0].method, "Train.fit");
         assert!(told[0].why.contains("on node-3"), "{told:?}");
-        let same = [offer(METHOD.id().0, 1, "fit", SIGNATURE, NEW)];
-        assert_eq!(uncallable_for_callers("node-3", &same, &[&METHOD]), []);
+        let same = [offer(METHOD.info().id().0, 1, "fit", SIGNATURE, NEW)];
+        assert_eq!(uncallable_for_callers("node-3", &same, &[Arc::clone(METHOD.info())]), []);
 
         let new = [offer(8, 1, "fit", SIGNATURE, NEW)];
         let told = uncallable_beside_nodes("node-3", &old, [("node-1", &new[..])].into_iter());

@@ -1,28 +1,37 @@
-//! A method as both sides know it, and the hash by which they tell that they mean the same.
+//! A method as both ends know it: [`Method`] in generated code, [`MethodInfo`] at run time.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::structure::Structure;
 use crate::{hash::method_id, id::MethodName, wire::hello::Definition};
 
-/// A method of a service: what a stub calls and a node serves.
+/// A method of a service, as generated code names it.
 ///
-/// The macro makes one for each method, at compile time. The structure of its types is found when it is first served
-/// or called, and kept.
+/// The macro makes a static of it for each method, at compile time. Its [`MethodInfo`] is made when the method is first
+/// served or called, because it takes the structure of the method's types.
 #[derive(Debug)]
 pub struct Method {
-    name: MethodName,
+    service: &'static str,
     version: u32,
+    name: &'static str,
     signature: &'static str,
     idempotent: bool,
-    found: OnceLock<Found>,
+    info: OnceLock<Arc<MethodInfo>>,
 }
 
-/// What is known of a method's types at run time.
+/// What the runtime knows of a method. It needs none of the user's types, so a master can pass on calls whose types it
+/// does not know.
 #[derive(Debug)]
-struct Found {
+pub struct MethodInfo {
     id: MethodId,
-    structure: Structure,
+    name: MethodName,
+    version: u32,
+    signature: Box<str>,
+    idempotent: bool,
+    /// Hash of the structure of its types.
+    types: u64,
+    /// The structure of its types, as text.
+    definitions: Box<[Definition]>,
 }
 
 /// Hash of service, version, method, signature, and the structure of all types in it. Calls name their method by it, so
@@ -48,83 +57,106 @@ impl Method {
         signature: &'static str,
         idempotent: bool,
     ) -> Self {
-        let name = MethodName { service, method: name };
-        Self { name, version, signature, idempotent, found: OnceLock::new() }
+        Self { service, version, name, signature, idempotent, info: OnceLock::new() }
     }
 
-    /// Finds the structure of the method's types, the first time.
+    /// The method at run time. The first use finds the structure of its types, and logs a warning if a part of them is
+    /// hidden.
     ///
-    /// Runs the `Deserialize` of each of them some times, so no lock may be held. Says so if something is hidden.
-    pub(crate) fn find(&self, side: Side, structure: fn() -> Structure) {
-        if self.found.get().is_some() {
-            return;
+    /// Runs the `Deserialize` of each type several times, so no lock may be held.
+    pub(crate) fn recorded(&self, usage: Usage, structure: fn() -> Structure) -> &Arc<MethodInfo> {
+        if let Some(info) = self.info.get() {
+            return info;
         }
-        // Outside of the cell: the user's code may come back here. Two threads may both do it, to the same end.
+        // Outside of the cell: the user's code may come back here. Two threads may both do it, with the same result.
         let structure = structure();
         let partly = structure.partly_seen().join(", ");
-        if self.found.set(self.found_with(structure)).is_ok() && !partly.is_empty() {
-            let method = self.name;
-            match side {
-                Side::Serves => tracing::warn!(
+        if self.info.set(Arc::new(self.with_structure(&structure))).is_ok() && !partly.is_empty() {
+            let method = format_args!("{}.{}", self.service, self.name);
+            match usage {
+                Usage::Served => tracing::warn!(
                     %method,
-                    "this node serves {method}, of whose types not everything could be seen ({partly}). If their fields \
-                     change, raise the service's version: old and new programs cannot tell by themselves"
+                    "this node serves {method}, and a part of its types could not be seen ({partly}). If their fields \
+                     change, raise the service's version: old and new programs cannot notice the change by themselves"
                 ),
-                Side::Calls => tracing::warn!(
+                Usage::Called => tracing::warn!(
                     %method,
-                    "{method} is called, of whose types not everything could be seen ({partly}). If their fields change, \
-                     raise the service's version: old and new programs cannot tell by themselves"
+                    "this program calls {method}, and a part of its types could not be seen ({partly}). If their fields \
+                     change, raise the service's version: old and new programs cannot notice the change by themselves"
                 ),
             }
         }
+        self.info()
     }
 
-    fn found_with(&self, structure: Structure) -> Found {
-        let MethodName { service, method } = self.name;
-        Found { id: MethodId(method_id(service, self.version, method, self.signature, structure.hash())), structure }
+    /// The method at run time; its types are unknown if none were recorded, which only happens to methods that no macro
+    /// made.
+    pub(crate) fn info(&self) -> &Arc<MethodInfo> {
+        self.info.get_or_init(|| Arc::new(self.with_structure(&Structure::unknown())))
     }
 
-    fn found(&self) -> &Found {
-        // Stubs and routes find it before anything else. Only methods that no macro made are here without it.
-        self.found.get_or_init(|| self.found_with(Structure::unknown()))
+    fn with_structure(&self, structure: &Structure) -> MethodInfo {
+        MethodInfo::new(
+            MethodName::new(self.service, self.name),
+            self.version,
+            self.signature,
+            self.idempotent,
+            structure.hash(),
+            structure.definitions(),
+        )
+    }
+}
+
+impl MethodInfo {
+    pub(crate) fn new(
+        name: MethodName,
+        version: u32,
+        signature: &str,
+        idempotent: bool,
+        types: u64,
+        definitions: &[Definition],
+    ) -> Self {
+        let id = MethodId(method_id(name.service(), version, name.method(), signature, types));
+        Self { id, name, version, signature: signature.into(), idempotent, types, definitions: definitions.into() }
     }
 
-    /// Hash of the structure of its types.
-    pub(crate) fn types(&self) -> u64 {
-        self.found().structure.hash()
+    pub(crate) fn id(&self) -> MethodId {
+        self.id
     }
 
-    /// The structure of its types, as text.
-    pub(crate) fn definitions(&self) -> &[Definition] {
-        self.found().structure.definitions()
-    }
-
-    pub(crate) fn name(&self) -> MethodName {
-        self.name
+    pub(crate) fn name(&self) -> &MethodName {
+        &self.name
     }
 
     pub(crate) fn version(&self) -> u32 {
         self.version
     }
 
-    pub(crate) fn signature(&self) -> &'static str {
-        self.signature
+    pub(crate) fn signature(&self) -> &str {
+        &self.signature
     }
 
+    /// Whether a call may be run again after a node was lost with it. Not part of the id: only callers decide by it.
     pub(crate) fn is_idempotent(&self) -> bool {
         self.idempotent
     }
 
-    pub(crate) fn id(&self) -> MethodId {
-        self.found().id
+    /// Hash of the structure of its types.
+    pub(crate) fn types(&self) -> u64 {
+        self.types
+    }
+
+    /// The structure of its types, as text.
+    pub(crate) fn definitions(&self) -> &[Definition] {
+        &self.definitions
     }
 }
 
-/// Who wants to know a method's structure.
+/// What a program does with a method; decides how it words a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Serves,
-    Calls,
+pub(crate) enum Usage {
+    Served,
+    Called,
 }
 
 #[cfg(test)]
@@ -132,8 +164,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whether_a_caller_may_repeat_a_call_is_its_own_affair() {
-        let id = |idempotent| Method::new("A", 1, "f", "fn() -> ()", idempotent).id();
+    fn idempotence_is_no_part_of_a_methods_id() {
+        let id = |idempotent| Method::new("A", 1, "f", "fn() -> ()", idempotent).info().id();
         assert_eq!(id(true), id(false));
+    }
+
+    #[test]
+    fn a_method_makes_its_info_once() {
+        let method = Method::new("A", 1, "f", "fn() -> ()", false);
+        assert!(Arc::ptr_eq(method.info(), method.recorded(Usage::Called, Structure::unknown)));
     }
 }

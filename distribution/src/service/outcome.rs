@@ -9,17 +9,19 @@ use crate::{
 
 /// The error that ends a call with this outcome. `None` for one that does not: a value, the method's own
 /// error, or a refusal after which the call goes elsewhere.
-pub(crate) fn failure(method: MethodName, node: &NodeIdentity, outcome: &Outcome) -> Option<CallError> {
+pub(crate) fn failure(method: &MethodName, node: &NodeIdentity, outcome: &Outcome) -> Option<CallError> {
     Some(match outcome {
         Outcome::Panicked(message) => {
-            CallError::Panicked { method, node: node.clone(), message: in_lines(message, LONGEST) }
+            CallError::Panicked { method: method.clone(), node: node.clone(), message: in_lines(message, LONGEST) }
         }
         Outcome::Refused(Refusal::Decode(message)) => {
-            CallError::Decode { method, part: Part::Arguments, source: CodecError::new(message) }
+            CallError::Decode { method: method.clone(), part: Part::Arguments, source: CodecError::new(message) }
         }
-        Outcome::Encode(message) => CallError::Encode { method, part: Part::Reply, source: CodecError::new(message) },
+        Outcome::Encode(message) => {
+            CallError::Encode { method: method.clone(), part: Part::Reply, source: CodecError::new(message) }
+        }
         Outcome::TooLarge { size, limit } => {
-            CallError::TooLarge { method, part: Part::Reply, size: *size, limit: *limit }
+            CallError::TooLarge { method: method.clone(), part: Part::Reply, size: *size, limit: *limit }
         }
         Outcome::Value | Outcome::Error | Outcome::Stopped | Outcome::Lost(_) | Outcome::Refused(_) => return None,
     })

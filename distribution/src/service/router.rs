@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     arguments::DecodeArguments,
-    method::{Method, MethodId, MethodKind, Side},
+    method::{Method, MethodId, MethodInfo, MethodKind, Usage},
     panics::{caught, cut, decoded, message},
     structure::Structure,
 };
@@ -41,16 +41,15 @@ pub trait Service: Send + Sync + 'static {
 }
 
 /// The methods of one service, each with its handler. Filled by generated code.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Routes {
-    service: &'static str,
     routes: Vec<Route>,
 }
 
 impl Routes {
     /// No methods yet.
-    pub fn new(service: &'static str) -> Self {
-        Self { service, routes: Vec::new() }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Adds a `fn` that returns a plain value.
@@ -59,7 +58,7 @@ impl Routes {
         A: DecodeArguments,
         T: Serialize + DeserializeOwned + 'static,
     {
-        method.find(Side::Serves, Structure::plain::<A, T>);
+        let method = method.recorded(Usage::Served, Structure::plain::<A, T>);
         self.add_compute(method, handler, encode_value);
     }
 
@@ -73,7 +72,7 @@ impl Routes {
         T: Serialize + DeserializeOwned + 'static,
         E: Serialize + DeserializeOwned + 'static,
     {
-        method.find(Side::Serves, Structure::fallible::<A, T, E>);
+        let method = method.recorded(Usage::Served, Structure::fallible::<A, T, E>);
         self.add_compute(method, handler, encode_result);
     }
 
@@ -84,7 +83,7 @@ impl Routes {
         T: Serialize + DeserializeOwned + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        method.find(Side::Serves, Structure::plain::<A, T>);
+        let method = method.recorded(Usage::Served, Structure::plain::<A, T>);
         self.add_asynchronous(method, handler, encode_value);
     }
 
@@ -99,13 +98,13 @@ impl Routes {
         E: Serialize + DeserializeOwned + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        method.find(Side::Serves, Structure::fallible::<A, T, E>);
+        let method = method.recorded(Usage::Served, Structure::fallible::<A, T, E>);
         self.add_asynchronous(method, handler, encode_result);
     }
 
     fn add_compute<A, R>(
         &mut self,
-        method: &'static Method,
+        method: &Arc<MethodInfo>,
         handler: impl Fn(A) -> R + Send + Sync + 'static,
         encode: fn(R, &mut Encoder) -> Outcome,
     ) where
@@ -126,12 +125,12 @@ impl Routes {
             }
             outcome
         };
-        self.routes.push(Route { method, handler: Handler::Compute(Arc::new(handler)) });
+        self.routes.push(Route { method: Arc::clone(method), handler: Handler::Compute(Arc::new(handler)) });
     }
 
     fn add_asynchronous<A, R, F>(
         &mut self,
-        method: &'static Method,
+        method: &Arc<MethodInfo>,
         handler: impl Fn(A) -> F + Send + Sync + 'static,
         encode: fn(R, &mut Encoder) -> Outcome,
     ) where
@@ -167,7 +166,8 @@ impl Routes {
             }
             .boxed()
         };
-        self.routes.push(Route { method, handler: Handler::Async(Arc::new(handler), Arc::default()) });
+        self.routes
+            .push(Route { method: Arc::clone(method), handler: Handler::Async(Arc::new(handler), Arc::default()) });
     }
 }
 
@@ -217,7 +217,7 @@ fn encode_as<T: Serialize + 'static>(outcome: Outcome, value: &T, reply: &mut En
 
 /// A method and what runs it.
 pub(crate) struct Route {
-    pub(crate) method: &'static Method,
+    pub(crate) method: Arc<MethodInfo>,
     pub(crate) handler: Handler,
 }
 
@@ -320,9 +320,9 @@ impl Router {
         let mut names = std::collections::HashSet::new();
         for service in services {
             for route in service.routes {
-                let (name, version) = (route.method.name(), route.method.version());
-                if !names.insert((name, version)) || router.routes.insert(route.method.id(), route).is_some() {
-                    return Err(Error::ServedTwice { service: service.service, method: name.method });
+                let (name, version) = (route.method.name().clone(), route.method.version());
+                if !names.insert((name.clone(), version)) || router.routes.insert(route.method.id(), route).is_some() {
+                    return Err(Error::ServedTwice { method: name });
                 }
             }
         }
@@ -340,9 +340,9 @@ impl Router {
             .values()
             .map(|route| MethodOffer {
                 id: route.method.id().0,
-                service: route.method.name().service.to_owned(),
+                service: route.method.name().service().to_owned(),
                 version: route.method.version(),
-                name: route.method.name().method.to_owned(),
+                name: route.method.name().method().to_owned(),
                 signature: route.method.signature().to_owned(),
                 types: route.method.types(),
                 structure: route.method.definitions().to_vec(),

@@ -73,9 +73,9 @@ impl SimulatedCluster {
             ran_in_vain: 0,
             current: None,
         });
-        let name = METHODS[method].name();
+        let name = METHODS[method].info().name();
         let id = self.apply(&format!("submit {name} {demand:?}"), |core, now, effects| {
-            core.on_call_submitted(now, handle, &METHODS[method], demand, failed_attempts, effects)
+            core.on_call_submitted(now, handle, METHODS[method].info(), demand, failed_attempts, effects)
         })?;
         self.calls[at].id = id;
         self.by_id.insert(id, at);

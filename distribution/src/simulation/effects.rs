@@ -53,7 +53,7 @@ impl SimulatedCluster {
                 let zone = demand.labels.as_ref().map(|labels| labels[0].1.clone());
                 if let (Err(CallError::NodeLost { .. }), 2.., None) = (&end, demand.count, demand.node) {
                     let kept = self.calls[call.at].kept.unwrap_or(demand.count);
-                    if METHODS[method].is_idempotent() {
+                    if METHODS[method].info().is_idempotent() {
                         let single = Demand { count: 1, ..demand.clone() };
                         for _ in 0..kept {
                             self.lost.push_back((method, single.clone(), failed_attempts.clone()));

@@ -178,12 +178,12 @@ pub(super) struct CallRecord {
 }
 
 pub(super) fn offer(at: usize) -> MethodOffer {
-    let method = &METHODS[at];
+    let method = METHODS[at].info();
     MethodOffer {
         id: method.id().0,
-        service: method.name().service.to_owned(),
+        service: method.name().service().to_owned(),
         version: method.version(),
-        name: method.name().method.to_owned(),
+        name: method.name().method().to_owned(),
         signature: method.signature().to_owned(),
         types: method.types(),
         structure: method.definitions().to_vec(),

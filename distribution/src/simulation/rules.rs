@@ -131,7 +131,7 @@ impl Rules {
     }
 
     pub(super) fn started(&self, call: &CallRecord) -> Checked {
-        let idempotent = METHODS[call.method].is_idempotent();
+        let idempotent = METHODS[call.method].info().is_idempotent();
         let repeated = idempotent && call.demand.count == 1;
         check(repeated || call.starts <= 1, || format!("call {} was started twice, and is not idempotent", call.id))
     }
@@ -194,7 +194,7 @@ impl Rules {
             Ok(ended) => self.answered(call, ended),
             Err(error) => {
                 // The calls of a batch that was lost are made again one by one, where they may be.
-                let method = &METHODS[call.method];
+                let method = METHODS[call.method].info();
                 let lost = matches!(error, CallError::NodeLost { .. });
                 let again = lost && call.demand.count > 1 && method.is_idempotent() && call.demand.node.is_none();
                 self.failed += if again { 0 } else { u64::from(call.kept.unwrap_or(call.demand.count)) };
@@ -223,7 +223,7 @@ impl Rules {
 
     fn failed(&self, now: Time, call: &CallRecord, error: &CallError, hosts: &BTreeSet<IpAddr>) -> Checked {
         let served = !hosts.is_empty();
-        let idempotent = METHODS[call.method].is_idempotent();
+        let idempotent = METHODS[call.method].info().is_idempotent();
         match error.execution() {
             Execution::NotRun => {
                 check(call.starts == 0, || format!("call {} ended as not run, and was started: {error}", call.id))?;
@@ -289,7 +289,8 @@ impl Rules {
                 check(waited, || format!("call {} did not wait for a node", call.id))
             }
             CallError::Incompatible { .. } => {
-                let same = |at: &usize| METHODS[*at].name().service == METHODS[call.method].name().service;
+                let same =
+                    |at: &usize| METHODS[*at].info().name().service() == METHODS[call.method].info().name().service();
                 check((0..METHODS.len()).filter(same).count() > 1, || "an only method is incompatible".to_owned())
             }
             _ => Ok(()),

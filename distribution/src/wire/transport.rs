@@ -37,6 +37,7 @@ use super::{
 use crate::{
     config::{LONGEST_TIME, from_micros, to_micros},
     error::CodecError,
+    id::MethodName,
 };
 
 /// One read asks for this much, unless a larger frame has begun.
@@ -72,13 +73,13 @@ pub(crate) struct Outgoing {
     pub(crate) deadline: Option<Instant>,
     pub(crate) payload: Payload,
     /// Names the method in traces.
-    pub(crate) name: &'static str,
+    pub(crate) name: MethodName,
     pub(crate) permit: Arc<dyn SendPermit>,
 }
 
 impl RequestName for Outgoing {
     fn name(&self) -> &str {
-        self.name
+        self.name.method()
     }
 }
 

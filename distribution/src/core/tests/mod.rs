@@ -354,7 +354,7 @@ impl Table {
         let mut id = CallId(0);
         let given = Rc::clone(&handle);
         let lines = self.bring(|core, now, effects| {
-            id = core.on_call_submitted(now, given, method, demand, failed_attempts, effects)
+            id = core.on_call_submitted(now, given, method.info(), demand, failed_attempts, effects)
         });
         self.calls.insert(name.to_owned(), (id, handle));
         lines
@@ -474,13 +474,13 @@ fn brief(error: &CallError) -> String {
 
 fn offer(method: &'static Method) -> MethodOffer {
     MethodOffer {
-        id: method.id().0,
-        service: method.name().service.to_owned(),
-        version: method.version(),
-        name: method.name().method.to_owned(),
-        signature: method.signature().to_owned(),
-        types: method.types(),
-        structure: method.definitions().to_vec(),
+        id: method.info().id().0,
+        service: method.info().name().service().to_owned(),
+        version: method.info().version(),
+        name: method.info().name().method().to_owned(),
+        signature: method.info().signature().to_owned(),
+        types: method.info().types(),
+        structure: method.info().definitions().to_vec(),
         compute: !std::ptr::eq(method, &WAIT),
     }
 }

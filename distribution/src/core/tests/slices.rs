@@ -151,7 +151,7 @@ fn nodes_that_are_cut_off_together_are_cut_off_one_after_the_other() {
 
 /// Whether calls for nodes with this label find them without looking at all.
 fn is_whole(table: &Table, key: &str, value: &str) -> bool {
-    table.core.has_view(COMPUTE.id(), &Some([(key.to_owned(), value.to_owned())].into()))
+    table.core.has_view(COMPUTE.info().id(), &Some([(key.to_owned(), value.to_owned())].into()))
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_view_of_labels_fills_some_nodes_at_a_time_while_others_come_and_go() {
     let labels = Some([("zone".to_owned(), "east".to_owned())].into());
     let capacity = |table: &mut Table| {
         let mut nodes = 0;
-        table.bring(|core, _, _| nodes = core.capacity(COMPUTE.id(), &labels).nodes);
+        table.bring(|core, _, _| nodes = core.capacity(COMPUTE.info().id(), &labels).nodes);
         nodes
     };
     assert_eq!(capacity(&mut table), 2, "those that the view has so far");
@@ -357,9 +357,9 @@ fn a_view_that_nobody_uses_makes_room_for_another() {
         let mut nodes = 0;
         for _ in 0..again {
             // Only the last is followed by a recount, which takes long.
-            nodes = table.core.capacity(COMPUTE.id(), rack).nodes;
+            nodes = table.core.capacity(COMPUTE.info().id(), rack).nodes;
         }
-        table.bring(|core, _, _| nodes = core.capacity(COMPUTE.id(), rack).nodes.min(nodes));
+        table.bring(|core, _, _| nodes = core.capacity(COMPUTE.info().id(), rack).nodes.min(nodes));
         nodes
     };
     for number in 0..70 {

@@ -106,7 +106,7 @@ fn a_node_cannot_say_that_a_call_ran_longer_than_it_was_away() {
         table.lie(&name, Outcome::Value, HOUR);
         table.sent.remove(&name);
     }
-    let mean = table.core.run_times[&COMPUTE.id()];
+    let mean = table.core.run_times[&COMPUTE.info().id()];
     assert!(mean <= Duration::from_millis(10), "{mean:?}");
     let held_before = held(&table, "liar");
     table.pass(SECOND * 10);

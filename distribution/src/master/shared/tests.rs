@@ -35,7 +35,7 @@ pub(in crate::master) fn shared() -> Arc<Shared> {
 }
 
 fn call() -> Arc<CallState> {
-    Arc::new(CallState::new(&METHOD, Payload::EMPTY, CallOptions::default(), Role::default()))
+    Arc::new(CallState::new(Arc::clone(METHOD.info()), Payload::EMPTY, CallOptions::default(), Role::default()))
 }
 
 fn end(call: &CallState) -> Option<CallError> {
@@ -46,7 +46,7 @@ fn end(call: &CallState) -> Option<CallError> {
 }
 
 fn shutdown() -> CallError {
-    CallError::Shutdown { method: METHOD.name(), execution: Execution::MayHaveRun }
+    CallError::Shutdown { method: METHOD.info().name().clone(), execution: Execution::MayHaveRun }
 }
 
 #[tokio::test]
@@ -56,7 +56,11 @@ async fn a_panic_of_the_core_takes_nothing_along_that_was_decided() {
     shared.submit(Arc::clone(&waiting));
     let taken = HeldCall(Arc::clone(&dropped));
     let result: Option<()> = shared.with_core("a test", |_, _, effects| {
-        let error = CallError::NoNode { method: METHOD.name(), wanted: "decided".to_owned(), waited: Duration::ZERO };
+        let error = CallError::NoNode {
+            method: METHOD.info().name().clone(),
+            wanted: "decided".to_owned(),
+            waited: Duration::ZERO,
+        };
         effects.push(Effect::End {
             call: HeldCall(Arc::clone(&decided)),
             end: Err(error),
@@ -95,7 +99,7 @@ async fn a_call_that_a_panic_left_nowhere_ends() {
             retry_panics: false,
             size: 0,
         };
-        let id = core.on_call_submitted(now, HeldCall(Arc::clone(&astray)), &METHOD, demand, Vec::new(), effects);
+        let id = core.on_call_submitted(now, HeldCall(Arc::clone(&astray)), METHOD.info(), demand, Vec::new(), effects);
         core.strand(id);
         panic!("wanted by the test");
     });
@@ -117,7 +121,11 @@ async fn a_waker_that_panics_takes_no_other_effect_along() {
     assert!(first.poll_end(&mut Context::from_waker(&panicking)).is_pending());
     let ended = shared.with_core("a test", |_, _, effects| {
         for call in [&first, &second] {
-            let error = CallError::NoNode { method: METHOD.name(), wanted: String::new(), waited: Duration::ZERO };
+            let error = CallError::NoNode {
+                method: METHOD.info().name().clone(),
+                wanted: String::new(),
+                waited: Duration::ZERO,
+            };
             effects.push(Effect::End {
                 call: HeldCall(Arc::clone(call)),
                 end: Err(error),

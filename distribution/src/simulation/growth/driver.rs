@@ -219,7 +219,7 @@ impl Growth {
 
     pub(super) fn join(&mut self, what: &'static str) -> NodeId {
         let others = (0..OTHERS).map(|other| offer(other, format!("other{other}"), "fn() -> ()"));
-        self.join_with(what, others.chain([offer(SERVED.id().0, "served".to_owned(), "fn() -> ()")]).collect())
+        self.join_with(what, others.chain([offer(SERVED.info().id().0, "served".to_owned(), "fn() -> ()")]).collect())
     }
 
     pub(super) fn join_with(&mut self, what: &'static str, methods: Vec<MethodOffer>) -> NodeId {
@@ -304,7 +304,7 @@ impl Growth {
         let demand = Demand { node: node.map(|at| self.nodes[at]), ..demand };
         let call = StubCall(Rc::new(()));
         let id = self.apply(what, 1, |core, now, effects| {
-            core.on_call_submitted(now, call, method, demand, failed_attempts, effects)
+            core.on_call_submitted(now, call, method.info(), demand, failed_attempts, effects)
         });
         self.tick_while_due("fill views, each slice");
         id

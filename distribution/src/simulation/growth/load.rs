@@ -64,7 +64,7 @@ impl Growth {
                     self.apply("heartbeat", 1, |core, now, effects| core.on_heartbeat(now, id, load, effects));
                 }
                 let labels: Labels = Some([("zone".to_owned(), "zone-1".to_owned())].into());
-                self.apply("capacity, label", 1, |core, _, _| core.capacity(SERVED.id(), &labels));
+                self.apply("capacity, label", 1, |core, _, _| core.capacity(SERVED.info().id(), &labels));
             }
             let (mut left, mut last) = (self.nodes.len(), None);
             while left > 0 {
