@@ -206,7 +206,7 @@ async fn with_a_token_that_was_rotated_out() {
     let text = refusal(node().token(first.expose()), hold.addr()).await;
     tells(&text, &["was rotated out", "The valid ones are in the master's token file"]);
     assert_eq!(hold.master.stats().registration_bytes, decoded);
-    soon("the node", node().token(second.expose()).spawn(hold.addr())).await.expect("is let in");
+    drop(soon("the node", node().token(second.expose()).spawn(hold.addr())).await.expect("is let in"));
 }
 
 #[tokio::test]
@@ -400,7 +400,7 @@ async fn with_a_certificate_for_another_name() {
     tells(&text, &["has not proven", "not valid for", "Certificates::peer_name"]);
     hold.held_against(2).await;
     let named = node().certificates(good.peer_name("localhost"));
-    soon("the node", named.spawn(hold.addr())).await.expect("is let in");
+    drop(soon("the node", named.spawn(hold.addr())).await.expect("is let in"));
 }
 
 #[tokio::test]
@@ -716,7 +716,7 @@ async fn a_token_that_is_taken_out_of_the_file_is_worth_nothing() {
     .await;
     assert_eq!(hold.master.stats().registration_bytes, before.registration_bytes);
     fs::write(&hold.file, text).expect("writes");
-    soon("the node", waiting).await.expect("is let in, once the file is whole");
+    drop(soon("the node", waiting).await.expect("is let in, once the file is whole"));
 }
 
 #[tokio::test]
@@ -800,7 +800,7 @@ async fn only_so_many_may_wait_at_the_door_whatever_their_addresses() {
     for stream in &mut silent[3..] {
         assert_told_to_come_again(stream).await;
     }
-    soon("a node", node().token(token.expose()).spawn(master.local_addr())).await.expect("is let in");
+    drop(soon("a node", node().token(token.expose()).spawn(master.local_addr())).await.expect("is let in"));
 }
 
 #[tokio::test]
@@ -900,9 +900,11 @@ async fn an_address_that_fails_has_to_wait() {
     // 100, 200 and 400 ms; a machine that is busy only makes it more.
     let least = [0, 0, 100, 200, 400].map(Duration::from_millis);
     assert!(times.iter().zip(least).all(|(time, least)| *time >= least), "{times:?}");
-    soon("an honest node", node().token(token.expose()).spawn(master.local_addr()))
-        .await
-        .expect("waits, and is let in");
+    drop(
+        soon("an honest node", node().token(token.expose()).spawn(master.local_addr()))
+            .await
+            .expect("waits, and is let in"),
+    );
 }
 
 #[tokio::test]

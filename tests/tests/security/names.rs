@@ -82,10 +82,12 @@ async fn a_name_that_is_taken_under_another_credential() {
     .await;
     assert_eq!(hold.master.nodes().len(), 1);
     // With the same token a second one is as good as the first, and under another name anybody is.
-    soon("a node", node().token(other.expose()).name("database").spawn(hold.addr())).await.expect("is let in");
-    soon("a node", node().token(hold.token().expose()).name("other").spawn(hold.addr())).await.expect("is let in");
+    drop(soon("a node", node().token(other.expose()).name("database").spawn(hold.addr())).await.expect("is let in"));
+    drop(
+        soon("a node", node().token(hold.token().expose()).name("other").spawn(hold.addr())).await.expect("is let in"),
+    );
     first.drain().await;
-    soon("the one that waits", waiting).await.expect("is let in once the name is free");
+    drop(soon("the one that waits", waiting).await.expect("is let in once the name is free"));
 }
 
 #[tokio::test]
@@ -94,11 +96,15 @@ async fn a_token_that_was_issued_for_one_node() {
     let token = Token::issue_for_node(&hold.file, "worker-1").expect("writes");
     let text = refusal(node().token(token.expose()).name("worker-2"), hold.addr()).await;
     tells(&text, &["was issued for the node `worker-1`", "called `worker-2`", "Give it that name"]);
-    soon("the node", node().token(token.expose()).name("worker-1").spawn(hold.addr())).await.expect("is let in");
+    drop(soon("the node", node().token(token.expose()).name("worker-1").spawn(hold.addr())).await.expect("is let in"));
     // The one before it stays valid, those of others too.
     let second = Token::issue_for_node(&hold.file, "worker-1").expect("writes");
     for token in [&token, &second] {
-        soon("the node", node().token(token.expose()).name("worker-1").spawn(hold.addr())).await.expect("is let in");
+        drop(
+            soon("the node", node().token(token.expose()).name("worker-1").spawn(hold.addr()))
+                .await
+                .expect("is let in"),
+        );
     }
     assert!(Token::issue_for_node(&hold.file, " ").is_err());
     assert_eq!(hold.token().access(), Access::Nodes);
@@ -114,7 +120,7 @@ async fn names_that_must_be_bound_to_a_credential() {
     let master = Master::builder().bind_names().token_file(&file).bind("127.0.0.1:0").await.expect("binds");
     let text = refusal(node().token(shared.expose()).name("n1"), master.local_addr()).await;
     tells(&text, &["whose token was issued for their name", "`Token::issue_for_node`"]);
-    soon("the node", node().token(own.expose()).name("n1").spawn(master.local_addr())).await.expect("is let in");
+    drop(soon("the node", node().token(own.expose()).name("n1").spawn(master.local_addr())).await.expect("is let in"));
 }
 
 #[tokio::test]
@@ -134,7 +140,7 @@ async fn names_of_certificates() {
     );
     // A renewed certificate is for the same names, and so the same node's.
     let renewed = authority.issue("n1", Purpose::Client, &["n1", "n1.cluster"]);
-    soon("the node", node().certificates(renewed).name("n1.cluster").spawn(&host)).await.expect("is let in");
+    drop(soon("the node", node().certificates(renewed).name("n1.cluster").spawn(&host)).await.expect("is let in"));
     drop(first);
 }
 
@@ -151,9 +157,11 @@ async fn labels_that_only_some_nodes_may_have() {
         let text = refusal(claims(name, token), master.local_addr()).await;
         tells(&text, &["the label zone=trusted only to nodes", "Start the node without the label"]);
     }
-    soon("a node", node().token(shared.expose()).label("zone", "other").spawn(master.local_addr()))
-        .await
-        .expect("is let in");
+    drop(
+        soon("a node", node().token(shared.expose()).label("zone", "other").spawn(master.local_addr()))
+            .await
+            .expect("is let in"),
+    );
     let _trusted = soon("the node", claims("n1", &trusted).spawn(master.local_addr())).await.expect("is let in");
     let probe = ProbeClient::new(&master);
     let answer = probe.add(2, 3).label("zone", "trusted").answer().await.expect("is answered");
@@ -182,7 +190,7 @@ async fn more_nodes_than_a_credential_may_have() {
     .await;
     assert_eq!(master.nodes().len(), 2);
     first.drain().await;
-    soon("the third", third).await.expect("is let in once there is room");
+    drop(soon("the third", third).await.expect("is let in once there is room"));
 }
 
 #[tokio::test]
@@ -213,7 +221,7 @@ async fn a_name_that_a_token_was_issued_for_is_kept_for_its_node() {
     first.drain().await;
     let text = refusal(node().token(shared.expose()).name("database"), hold.addr()).await;
     tells(&text, &["the name `database` is kept for the node", "Give the node that token"]);
-    soon("the node", node().token(own.expose()).name("database").spawn(hold.addr())).await.expect("is let in");
+    drop(soon("the node", node().token(own.expose()).name("database").spawn(hold.addr())).await.expect("is let in"));
 }
 
 #[tokio::test]
@@ -303,7 +311,7 @@ async fn names_of_a_label_that_is_restricted_twice_add_up() {
         node().name(name).token(tokens[at].expose()).label("zone", "trusted")
     };
     for at in [0, 1] {
-        soon("the node", claims(at).spawn(master.local_addr())).await.expect("is let in");
+        drop(soon("the node", claims(at).spawn(master.local_addr())).await.expect("is let in"));
     }
     tells(&refusal(claims(2), master.local_addr()).await, &["the label zone=trusted only to nodes"]);
 }
@@ -317,5 +325,5 @@ async fn tokens_are_issued_for_names_that_nodes_can_have() {
     }
     let longest = "x".repeat(128);
     let token = Token::issue_for_node(&hold.file, &longest).expect("writes");
-    soon("the node", node().name(&longest).token(token.expose()).spawn(hold.addr())).await.expect("is let in");
+    drop(soon("the node", node().name(&longest).token(token.expose()).spawn(hold.addr())).await.expect("is let in"));
 }

@@ -77,7 +77,7 @@ async fn a_damaged_token_file_puts_nobody_out() {
     .await;
     assert_eq!(hold.master.nodes().len(), 1);
     fs::write(&hold.file, text).expect("writes");
-    soon("the other", other).await.expect("is let in");
+    drop(soon("the other", other).await.expect("is let in"));
     assert_eq!(hold.master.nodes().len(), 2);
 }
 
@@ -161,7 +161,7 @@ async fn the_last_token_can_be_taken_back() {
     let error = Master::builder().token_file(&hold.file).bind("127.0.0.1:0").await.expect_err("nobody could join");
     tells(&error.to_string(), &["there is no token in it"]);
     let next = Token::issue(&hold.file, Access::Nodes).expect("writes");
-    soon("a node", node().token(next.expose()).spawn(hold.addr())).await.expect("is let in");
+    drop(soon("a node", node().token(next.expose()).spawn(hold.addr())).await.expect("is let in"));
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn an_authority_that_is_replaced_counts_whatever_becomes_of_the_masters_ow
     .await;
     assert_eq!(hold.master.nodes().len(), 1);
     fs::copy(other.file(), authority.file()).expect("copies");
-    soon("the other", waiting).await.expect("is let in once the file is whole");
+    drop(soon("the other", waiting).await.expect("is let in once the file is whole"));
 }
 
 #[tokio::test]
