@@ -1,4 +1,4 @@
-//! What nodes say about the attempts that they were sent.
+//! What nodes report about the attempts that they were sent.
 
 use super::{
     call::CallLocation,
@@ -14,14 +14,14 @@ use crate::{
     wire::{Outcome, Refusal, Reply},
 };
 
-/// Calls of one batch that count as failures of their node, however many failed.
+/// Of one batch, at most this many failed calls count as failures of the node.
 const MOST_NOTED: u32 = 8;
 
-/// A call that nodes gave back more often than this is taken for refused.
+/// A call that nodes have given back more often than this counts as refused.
 const MOST_RETURNS: u32 = 10;
 
 impl<H: Host> Core<H> {
-    /// A node will not start more than the first calls of a batch.
+    /// A node will not start more than the first `kept` calls of a batch.
     pub(crate) fn on_calls_given_back(
         &mut self,
         node: NodeId,
@@ -34,14 +34,15 @@ impl<H: Host> Core<H> {
             return;
         }
         let Some(call) = self.calls.get_mut(&id) else { return };
-        // Once, and not all of it: it answers for what it has started, which is no more than it was granted.
+        // Only once, and not the whole batch: the node still answers the calls that it has started, and these are no
+        // more than it was granted.
         if call.kept.is_none() && (1..call.demand.count).contains(&kept) && kept <= call.granted {
             call.kept = Some(kept);
             effects.push(Effect::Shorten { call: call.handle.clone(), kept });
         }
     }
 
-    /// An attempt has ended. How many calls of a batch were started is the reply's to say.
+    /// An attempt has ended. The reply says how many calls of a batch were started.
     pub(crate) fn on_attempt_finished(
         &mut self,
         now: Time,
@@ -55,13 +56,14 @@ impl<H: Host> Core<H> {
         let mut attempted = attempted;
         let mut count = 0;
         if let AttemptEnd::Replied(reply) = &mut attempted {
-            // A peer's figure.
-            reply.count = reply.count.clamp(1, self.registry.booked(node, id, attempt).max(1));
+            // The peer says this number.
+            reply.count = reply.count.clamp(1, self.registry.calls_in_flight(node, id, attempt).max(1));
             count = if ran { reply.count } else { 0 };
         }
         let Some(took) = self.registry.end(now, node, (id, attempt), count) else { return };
         if let AttemptEnd::Replied(reply) = &mut attempted {
-            // A peer's figure, by which others are judged. The calls of a batch run one after the other.
+            // The peer says this time, and it affects where other calls go. The calls of a batch run one after the
+            // other.
             reply.run = reply.run.min(took);
         }
         if self.is_current(id, node, attempt) {
@@ -85,18 +87,18 @@ impl<H: Host> Core<H> {
         self.tell_drained(node, effects);
     }
 
-    /// Whether the call waits for this very attempt on this node.
+    /// Whether this attempt on this node is the one that the call waits for.
     pub(super) fn is_current(&self, call: CallId, node: NodeId, attempt: u32) -> bool {
         self.calls.get(&call).is_some_and(|entry| {
             entry.attempt == attempt && matches!(entry.location, CallLocation::InFlight(on) if on == node)
         })
     }
 
-    /// Notes that this node cannot take the call, and says whether another may.
+    /// Notes that this node cannot take the call, and says whether another node may.
     fn may_try_elsewhere(&mut self, node: NodeId, id: CallId) -> bool {
         let Some(identity) = self.registry.node(node).map(|node| node.identity.clone()) else { return false };
         let Some(call) = self.calls.get_mut(&id) else { return false };
-        let cause = Cause::Refused("takes no arguments of that size");
+        let cause = Cause::Refused("does not accept arguments of that size");
         call.failed_attempts.push(FailedAttempt { attempt: call.attempt, node: identity, source: None, cause });
         self.calls.get(&id).is_some_and(|call| !call.is_targeted() && self.has_alternative(call))
     }
@@ -111,7 +113,7 @@ impl<H: Host> Core<H> {
         let may_panic_elsewhere = call.demand.retry_panics && call.method.is_idempotent() && call.demand.count == 1;
         match &reply.outcome {
             Outcome::Value | Outcome::Error => {
-                // Of a batch, as many failures as make a difference, and a success if any call was one.
+                // Of a batch, as many failures as make a difference, and one success if any call succeeded.
                 for _ in 0..reply.panicked.min(reply.count).min(MOST_NOTED) {
                     self.note_failure(now, node, method, effects);
                 }
@@ -136,7 +138,7 @@ impl<H: Host> Core<H> {
         }
         match reply.outcome {
             Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| call.kept.is_some()) => {
-                let reason = GoneReason::Violation("refused a batch of which it had kept some".into());
+                let reason = GoneReason::Violation("refused a batch after it had kept some of its calls".into());
                 self.lost(now, id, (&identity, source), &reason, effects);
             }
             Outcome::Value | Outcome::Error => {
@@ -160,7 +162,7 @@ impl<H: Host> Core<H> {
                 self.refused(now, id, identity, "does not know the method although it registered it", effects);
             }
             Outcome::Refused(Refusal::Busy) => {
-                self.refused(now, id, identity, "has more calls than it takes", effects);
+                self.refused(now, id, identity, "is full", effects);
             }
             Outcome::Refused(Refusal::Draining) => self.refused(now, id, identity, "is leaving", effects),
             Outcome::Refused(Refusal::Ended) => {
@@ -175,16 +177,16 @@ impl<H: Host> Core<H> {
                     call.returned += 1;
                     call.returned
                 });
-                // Some nodes would play this for ever.
+                // A node could do this without end.
                 if times > MOST_RETURNS {
                     self.refused(now, id, identity, "gave it back too often", effects);
                 } else {
                     self.requeue(now, id, effects);
                 }
             }
-            // The others have just been dealt with.
+            // `outcome::failure` has made an error of all others.
             _ => {
-                // The node's clock may be a little ahead of ours at a deadline.
+                // With a deadline, the node has stopped the call by its own clock, which may be slightly ahead of ours.
                 let has_deadline = self.calls.get(&id).is_some_and(|call| call.demand.timeout.is_some());
                 if has_deadline {
                     self.time_out(id, effects);

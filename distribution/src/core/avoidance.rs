@@ -1,24 +1,25 @@
-//! Where a call should not go, and where it had better not go.
+//! Which nodes a call avoids.
 //!
-//! A call avoids the nodes that it was lost with or refused by as long as there is another. And nodes of one source may be
-//! one program that takes calls and hangs up, so a lost call goes to another source if a node there can take it now; else
-//! to any other node. It does not wait for another source: what is there may be busy for an hour, or never answer.
+//! A call avoids the nodes where it was lost and those that refused it, as long as another node serves its method.
+//! Nodes of one source may be one program that takes calls and disconnects. So a lost call goes to a node of another
+//! source if one can take it now, and otherwise to any other node. It does not wait for another source: the nodes there
+//! may be busy for an hour, or never answer.
 
 use std::sync::Arc;
 
 use crate::{id::NodeId, security::Source};
 
-/// The nodes that a call avoids, in order; `None` for none.
+/// The nodes that a call avoids, sorted; `None` if it avoids none.
 pub(super) type AvoidedNodes = Option<Arc<[NodeId]>>;
 
-/// The nodes that a call avoids, each once.
+/// Sorts the nodes that a call avoids and removes duplicates.
 pub(super) fn avoided_nodes(mut nodes: Vec<NodeId>) -> AvoidedNodes {
     nodes.sort();
     nodes.dedup();
     (!nodes.is_empty()).then(|| nodes.into())
 }
 
-/// What a call is not to go to.
+/// Nodes that are left out where nodes are looked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Except<'a> {
     Nodes(&'a [NodeId]),

@@ -1,19 +1,19 @@
-//! The heads of queues whose calls avoid nodes, found by the node that asks.
+//! The heads of queues whose calls avoid some nodes. A node finds the first head that does not avoid it.
 //!
-//! A million calls may wait that all avoid the same node. When it gets free, the first call that does not avoid it is found
-//! without a look at each of them: heads are counted by the leading bits of their places, in all and for each node that
-//! they avoid. Where both counts are the same, there is nothing for that node.
+//! A million calls may wait that all avoid the same node. When that node has a free slot, the first call that does not
+//! avoid it has to be found without looking at each of them. So heads are counted by the leading bits of their places:
+//! all heads, and those that avoid a certain node. Where both counts are equal, there is nothing for that node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::queue_ids::{QueueId, Seq};
 use crate::id::NodeId;
 
-/// How many bits of a place are left out in each table of counts: 64 places count together, then 64 times as many each
-/// time. The last is wide enough for all calls that ever wait together.
+/// How many low bits of a place each table of counts leaves out: the first table counts 64 places together, and each
+/// further one 64 times as many. One entry of the last is wide enough for all calls that ever wait at the same time.
 const SHIFTS: [u32; 5] = [6, 12, 18, 24, 32];
 
-/// How many places there are, by their leading bits.
+/// Counts places by their leading bits.
 #[derive(Debug, Default)]
 struct PrefixCounts {
     total: u32,
@@ -45,12 +45,12 @@ impl PrefixCounts {
     }
 }
 
-/// Heads of queues of one method.
+/// The heads of the queues of one method.
 #[derive(Debug, Default)]
 pub(super) struct AvoidingHeads {
     heads: BTreeSet<(Seq, QueueId)>,
     all: PrefixCounts,
-    /// Those that are not for this node.
+    /// Counts of the heads that avoid each node.
     excluded: BTreeMap<NodeId, PrefixCounts>,
 }
 
@@ -87,7 +87,7 @@ impl AvoidingHeads {
         self.heads.iter().copied()
     }
 
-    /// The first head that is for this node, where `is_excluded` says of a queue whether it is not.
+    /// The first head that does not avoid this node. `is_excluded` says whether a queue avoids it.
     pub(super) fn first_for(&self, node: NodeId, is_excluded: impl Fn(QueueId) -> bool) -> Option<(Seq, QueueId)> {
         let Some(excluded) = self.excluded.get(&node) else { return self.heads.first().copied() };
         if excluded.total >= self.all.total {

@@ -1,4 +1,4 @@
-//! A call as the core keeps it, and the errors that are made of one.
+//! A call as the core keeps it, and the errors that it can end with.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,24 +13,24 @@ use crate::{
     service::{caller::Labels, method::MethodInfo},
 };
 
-/// What is asked of a call.
+/// What the caller asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Demand {
-    /// How many calls it is: more than one for a batch, which is sent once and never repeated as a whole.
+    /// The number of calls: more than one for a batch, which is sent once and never repeated as a whole.
     pub(crate) count: u32,
     pub(crate) timeout: Option<Duration>,
     pub(crate) node: Option<NodeId>,
     pub(crate) labels: Labels,
-    /// Hash of the key whose calls are to go to the same node.
+    /// Hash of the affinity key. Calls with the same key go to the same node.
     pub(crate) affinity: Option<u64>,
-    /// A call whose node this one must not run on: it is made a second time for that call.
+    /// The call that this one hedges: it must not run on the same node.
     pub(crate) hedge_of: Option<CallId>,
-    /// Whether it may wait although the queue is full, because its maker makes no more meanwhile. It does not count
-    /// against the queue's limits either.
+    /// Whether it may wait even if the limits of the queue are reached, and does not count towards them: its caller
+    /// makes no more calls until it has ended.
     pub(crate) exempt_from_limits: bool,
-    /// How often it may be sent, if it may be repeated at all.
+    /// How often it may be sent, if its method is idempotent.
     pub(crate) attempts: Option<u32>,
-    /// Whether a panic may be tried elsewhere, if the method is idempotent.
+    /// Whether it is tried on another node after a panic, if its method is idempotent.
     pub(crate) retry_panics: bool,
     /// Bytes of its arguments.
     pub(crate) size: usize,
@@ -39,11 +39,11 @@ pub(crate) struct Demand {
 /// Where a call is.
 #[derive(Debug)]
 pub(super) enum CallLocation {
-    /// In no queue yet, or no more.
+    /// Not in a queue, and not on a node: it is being moved.
     Unplaced,
     /// In this queue.
     Queued(QueueId),
-    /// It was lost, and is queued again at this time.
+    /// It failed, and is queued again at this time.
     BackingOff(Time),
     /// This node has it.
     InFlight(NodeId),
@@ -55,24 +55,24 @@ pub(super) struct CallEntry<H: Host> {
     pub(super) service: ServiceId,
     pub(super) demand: Demand,
     pub(super) submitted: Time,
-    /// When it was queued last, from which it waits for a node to come.
+    /// When it was last queued. Its time to wait for a node begins there.
     pub(super) queued: Time,
-    /// Kept over all attempts, so that a call that was lost goes before those made after it.
+    /// The same for all attempts, so that a call that was lost goes before calls that were made later.
     pub(super) seq: Seq,
     pub(super) location: CallLocation,
-    /// The node that the same call is on already.
+    /// The node where the call is that this one hedges.
     pub(super) hedged_on: Option<NodeId>,
-    /// How many calls of a batch its node has kept, if it has given the others back.
+    /// How many calls of a batch the node has kept, if it has given back the others.
     pub(super) kept: Option<u32>,
-    /// How many calls of a batch its node may have started: it was told to start no more.
+    /// How many calls of a batch the node may have started. It was not allowed to start more.
     pub(super) granted: u32,
     /// How often it was given to a link.
     pub(super) attempt: u32,
-    /// How often it was sent, as far as anybody knows.
+    /// How often it was sent, without attempts that certainly did not start.
     pub(super) sent: u32,
-    /// The attempts that came to nothing, in order.
+    /// Its failed attempts, in order.
     pub(super) failed_attempts: Vec<FailedAttempt>,
-    /// How many of these it suffered as part of a batch, before it was a call by itself.
+    /// How many of these were attempts of a batch that it was part of.
     pub(super) in_batch: usize,
     /// How often a node gave it back.
     pub(super) returned: u32,
@@ -83,12 +83,12 @@ impl<H: Host> CallEntry<H> {
         self.demand.timeout.map(|timeout| self.submitted.saturating_add(timeout))
     }
 
-    /// How many calls it is still about.
+    /// The number of calls that have not been given back.
     pub(super) fn count(&self) -> u32 {
         self.kept.unwrap_or(self.demand.count)
     }
 
-    /// The nodes it was lost with, in order.
+    /// The nodes where it was lost, in order.
     pub(super) fn lost(&self) -> impl DoubleEndedIterator<Item = (&NodeIdentity, &GoneReason)> {
         self.failed_attempts.iter().filter_map(|failed_attempt| match &failed_attempt.cause {
             Cause::Lost(reason) => Some((&failed_attempt.node, reason)),
@@ -96,17 +96,17 @@ impl<H: Host> CallEntry<H> {
         })
     }
 
-    /// How often a node would not run it.
+    /// How often a node refused it.
     pub(super) fn refusals(&self) -> usize {
         self.failed_attempts.iter().filter(|failed_attempt| matches!(failed_attempt.cause, Cause::Refused(_))).count()
     }
 
-    /// The attempts that came to nothing and ran, or may have, in order.
+    /// The failed attempts that ran or may have run, in order.
     pub(super) fn failed(&self) -> impl DoubleEndedIterator<Item = &FailedAttempt> {
         self.failed_attempts.iter().filter(|failed_attempt| !matches!(failed_attempt.cause, Cause::Refused(_)))
     }
 
-    /// Whether it has run, or may have.
+    /// Whether it has run, or may have run.
     pub(super) fn may_have_run(&self) -> bool {
         self.failed().next().is_some()
     }
@@ -115,13 +115,13 @@ impl<H: Host> CallEntry<H> {
         Waiting { seq: self.seq, id, size: self.demand.size, is_limited: !self.demand.exempt_from_limits }
     }
 
-    /// Whether it goes to one node only, which the caller named.
+    /// Whether the caller named the one node where it has to run.
     pub(super) fn is_targeted(&self) -> bool {
         self.demand.node.is_some()
     }
 }
 
-/// Whether the calls of a batch that ends with this error are made again, each by itself.
+/// Whether the calls of a batch that ends with this error are made again, each on its own.
 pub(super) fn goes_on_one_by_one<H: Host>(call: &CallEntry<H>, error: &CallError) -> bool {
     call.demand.count > 1
         && match error {
@@ -131,7 +131,7 @@ pub(super) fn goes_on_one_by_one<H: Host>(call: &CallEntry<H>, error: &CallError
         }
 }
 
-/// The end of a call that ran before, or may have, and cannot be tried again: that of its last such attempt.
+/// The error of a call that ran or may have run, and cannot be tried again: that of its last such attempt.
 pub(super) fn last_failure<H: Host>(call: &CallEntry<H>) -> CallError {
     let method = call.method.name().clone();
     for FailedAttempt { node, cause, .. } in call.failed_attempts.iter().rev() {

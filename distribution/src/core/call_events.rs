@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl<H: Host> Core<H> {
-    /// Takes a call and says by which number it is known; a batch has as many numbers as calls, from that
-    /// one. `failed_attempts` are what has befallen it as part of a batch.
+    /// A caller has submitted a call. Returns its id; a batch uses as many ids as it has calls, starting with this one.
+    /// `failed_attempts` are those of a batch that the call was part of.
     pub(crate) fn on_call_submitted(
         &mut self,
         now: Time,
@@ -32,7 +32,7 @@ impl<H: Host> Core<H> {
         self.next_call = self.next_call.wrapping_add(demand.count.into());
         let seq = self.next_seq;
         self.next_seq += 1;
-        let hedged_on = demand.hedge_of.and_then(|twin| match self.calls.get(&twin)?.location {
+        let hedged_on = demand.hedge_of.and_then(|hedged| match self.calls.get(&hedged)?.location {
             CallLocation::InFlight(node) => Some(node),
             _ => None,
         });
@@ -66,8 +66,8 @@ impl<H: Host> Core<H> {
         if self.shutting_down {
             self.end_with(id, effects, shutdown_error);
         } else if was_sent {
-            // It was lost, or panicked, as part of a batch. Its own first repetition need not wait: the batch is not
-            // repeated, so it comes once.
+            // It was lost or panicked as part of a batch. Its first attempt on its own need not back off: the batch
+            // itself is not repeated.
             if self.may_repeat(id, effects) {
                 self.enqueue_or_place(now, id, effects);
             }
@@ -88,7 +88,7 @@ impl<H: Host> Core<H> {
         service
     }
 
-    /// The caller wants the call no more.
+    /// The caller does not want the call any more.
     pub(crate) fn on_call_cancelled(&mut self, id: CallId, effects: &mut Effects<H>) {
         if let Some(call) = self.remove(id) {
             self.stats.cancelled += u64::from(call.count());
@@ -96,8 +96,8 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Takes back a call that was never sent and that no node serves; false if it is not so. Its maker has been
-    /// told of another like it that no node came.
+    /// Withdraws a call if it was never sent and no node serves it; otherwise returns `false`. The caller knows from
+    /// another call like it that no node joined in time.
     pub(crate) fn take_back_unserved(&mut self, id: CallId) -> bool {
         let is_unserved = |call: &CallEntry<H>| {
             matches!(call.location, CallLocation::Queued(_))
@@ -116,7 +116,7 @@ impl<H: Host> Core<H> {
     /// Tells the node that has the call, if one has.
     fn stop(&self, id: CallId, call: CallEntry<H>, effects: &mut Effects<H>) {
         if let CallLocation::InFlight(node) = call.location {
-            // One that is not written yet will not be, and its link says so.
+            // If the attempt is not written yet, it will not be, and the link reports that.
             if !call.handle.withdraw(call.attempt) {
                 if let Some(node) = self.registry.node(node) {
                     effects.push(Effect::Cancel { link: node.link.clone(), id, attempt: call.attempt });
@@ -147,7 +147,7 @@ impl<H: Host> Core<H> {
         self.stop(id, call, effects);
     }
 
-    /// A node that has calls, be it still here or not.
+    /// A node that has calls, whether it is still registered or not.
     fn identity_of(&self, id: NodeId) -> Option<NodeIdentity> {
         let here = self.registry.node(id).map(|node| node.identity.clone());
         here.or_else(|| self.departed.get(&id).map(|departed| departed.identity.clone()))
@@ -161,7 +161,7 @@ impl<H: Host> Core<H> {
         });
     }
 
-    /// Ends a call with an error, unless it ended before.
+    /// Ends a call with an error, unless it has ended already.
     pub(super) fn end_with(
         &mut self,
         id: CallId,
@@ -170,7 +170,7 @@ impl<H: Host> Core<H> {
     ) {
         if let Some(call) = self.remove(id) {
             let mut error = error(&call);
-            // Whatever came of the last attempt: an earlier one may have run.
+            // Even if the last attempt did not run, an earlier one may have.
             if error.execution() == Execution::NotRun && call.may_have_run() {
                 error = last_failure(&call);
             }
@@ -181,7 +181,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Takes a call out of wherever it is; a node that has it keeps it booked until it answers.
+    /// Removes a call. If a node has it, the attempt stays in flight there until the node answers.
     pub(super) fn remove(&mut self, id: CallId) -> Option<CallEntry<H>> {
         if matches!(self.calls.get(&id)?.location, CallLocation::Queued(_)) {
             self.unqueue(id);

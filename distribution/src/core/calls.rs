@@ -1,18 +1,18 @@
-//! The calls that have not ended, by number.
+//! The calls that have not ended, by id.
 //!
-//! They are found by many small tables and not by one, and do not lie in these themselves. A table that grows moves all
-//! that is in it, which for a million calls would hold the core's lock for hundreds of milliseconds.
+//! There are many small tables, and these do not hold the calls themselves. A table that grows moves all its entries.
+//! With a single table of a million calls, that would hold the core's lock for hundreds of milliseconds.
 
 use rustc_hash::FxHashMap;
 
 use super::{call::CallEntry, host::Host};
 use crate::{hash::mix, id::CallId};
 
-/// Tables: with a million calls each finds some thousand, and grows in tens of microseconds.
+/// The number of tables. With a million calls, each has some thousand, and grows in tens of microseconds.
 const SHARDS: usize = 512;
 
 pub(super) struct Calls<H: Host> {
-    /// Numbered by ourselves, so that no stronger hash is needed.
+    /// The master makes the ids, so a fast hash is safe.
     shards: Vec<FxHashMap<CallId, Box<CallEntry<H>>>>,
     count: usize,
 }
@@ -22,7 +22,8 @@ impl<H: Host> Calls<H> {
         Self { shards: (0..SHARDS).map(|_| FxHashMap::default()).collect(), count: 0 }
     }
 
-    /// The numbers of batches have gaps of a kind, so they are mixed.
+    /// A batch uses many ids and is stored under the first, so that ids may have regular gaps. Mixed, they still spread
+    /// evenly.
     fn shard(id: CallId) -> usize {
         (mix(id.0) % SHARDS as u64) as usize
     }
@@ -60,17 +61,17 @@ impl<H: Host> Calls<H> {
     }
 }
 
-/// A walk over all calls that can stop anywhere and go on later. Calls that come meanwhile may be missed.
+/// A cursor over all calls that can stop anywhere and go on later. Calls that are added meanwhile may be missed.
 #[derive(Debug, Default)]
 pub(super) struct CallCursor {
     /// The table that comes next.
     shard: usize,
-    /// What is left of the one before.
+    /// What is left of the current table.
     ids: Vec<CallId>,
 }
 
 impl CallCursor {
-    /// A call that was there not long ago; `None` for ever once all were met.
+    /// The next call, which may have ended meanwhile. `None` once all were visited.
     pub(super) fn next<H: Host>(&mut self, calls: &Calls<H>) -> Option<CallId> {
         while self.ids.is_empty() {
             self.ids.extend(calls.shards.get(self.shard)?.keys());

@@ -21,10 +21,11 @@ const MOST_OFFERS: usize = 1024;
 /// Methods that a node is told of that cannot be called on it.
 const MOST_UNCALLABLE: usize = 8;
 
-/// How much is said of each, in bytes.
+/// Bytes of text about each of them.
 const LONGEST_UNCALLABLE: usize = 1024;
 
-/// What a node serves, and what there is besides.
+/// What it takes to find the methods of a node that cannot be called: its own methods, those of other nodes, and those
+/// that have been called here.
 #[derive(Debug)]
 pub(crate) struct CompatibilityCheck {
     pub(super) own: Arc<MethodSet>,
@@ -33,8 +34,8 @@ pub(crate) struct CompatibilityCheck {
 }
 
 impl CompatibilityCheck {
-    /// Which methods of the node cannot be called on it, and why: those that are called here otherwise, and those that
-    /// all other nodes have otherwise.
+    /// Which methods of the node cannot be called on it, and why: those that callers here have in another form, and
+    /// those that all other nodes have in another form.
     pub(crate) fn uncallable(&self, node: &str) -> Vec<String> {
         let offers = self.own.offers();
         let mut found = uncallable_for_callers(node, &offers[..offers.len().min(MOST_OFFERS)], &self.called);
@@ -42,14 +43,14 @@ impl CompatibilityCheck {
             if found.len() >= MOST_UNCALLABLE {
                 break;
             }
-            // The callers here call it exactly as this node serves it.
+            // The callers here have it in exactly this form.
             if self.called.iter().any(|method| method.id().0 == offer.id) {
                 continue;
             }
-            let same = self.others.iter().map(|(name, other)| (&**name, other.of(&offer.service, &offer.name)));
-            let beside = uncallable_beside_nodes(node, std::slice::from_ref(offer), same);
+            let same = self.others.iter().map(|(name, other)| (&**name, other.named(&offer.service, &offer.name)));
+            let uncallable = uncallable_beside_nodes(node, std::slice::from_ref(offer), same);
             found.extend(
-                beside
+                uncallable
                     .into_iter()
                     .filter(|one| !found.iter().any(|known| known.method == one.method))
                     .collect::<Vec<_>>(),
@@ -64,8 +65,7 @@ impl CompatibilityCheck {
 }
 
 impl<H: Host> Core<H> {
-    /// What a node that has just joined serves, what the other nodes serve, and which methods have been called here:
-    /// what it takes to find out, without the lock, which of its methods cannot be called.
+    /// The check of a node that has just joined, to be run without the lock.
     pub(crate) fn compatibility_check(&self, id: NodeId) -> Option<CompatibilityCheck> {
         let (own, others) = (self.registry.method_set_of(id)?, self.registry.method_sets_of_others(id));
         Some(CompatibilityCheck {
@@ -75,7 +75,7 @@ impl<H: Host> Core<H> {
         })
     }
 
-    /// Notes which methods of a node cannot be called on it.
+    /// The check has found which methods of a node cannot be called on it.
     pub(crate) fn on_methods_checked(&mut self, id: NodeId, uncallable: Arc<[String]>) {
         if let Some(node) = self.registry.node_mut(id) {
             node.uncallable = uncallable;
@@ -84,29 +84,29 @@ impl<H: Host> Core<H> {
 }
 
 impl<H: Host> Registry<H> {
-    /// Why no node can run calls of a method, or why this one cannot, although nodes serve its service.
+    /// Why no node, or not this node, can run calls of a method, although nodes serve its service.
     pub(super) fn incompatibility(&self, method: &MethodInfo, node: Option<NodeId>) -> Option<Incompatibility> {
         let of_group = |group: &'_ Group| group.example().and_then(|id| self.node(id)).map(|node| &*node.profile.name);
         match node {
             Some(id) => {
                 let (node, group) = (self.node(id)?, self.group_of(id)?);
-                explain(method, [(&*node.profile.name, 1, group.method_set.beside(method.name()))])
+                explain(method, [(&*node.profile.name, 1, group.method_set.similar_to(method.name()))])
             }
             None => {
                 let groups = self.groups().filter_map(|group| {
-                    Some((of_group(group)?, group.members, group.method_set.beside(method.name())))
+                    Some((of_group(group)?, group.members, group.method_set.similar_to(method.name())))
                 });
                 explain(method, groups)
             }
         }
     }
 
-    /// What a node serves.
+    /// The methods of a node.
     pub(super) fn method_set_of(&self, id: NodeId) -> Option<Arc<MethodSet>> {
         self.group_of(id).map(|group| Arc::clone(&group.method_set))
     }
 
-    /// What the nodes of other groups serve, each group with the name of one of them.
+    /// The methods of other groups, each with the name of one of its nodes.
     pub(super) fn method_sets_of_others(&self, id: NodeId) -> Vec<(Arc<str>, Arc<MethodSet>)> {
         let own = self.node(id).map(|node| node.group);
         let others = self.groups.iter().filter(|(id, _)| Some(**id) != own).map(|(_, group)| group).take(MOST_COMPARED);

@@ -28,18 +28,18 @@ use crate::{
     view::NodeEvent,
 };
 
-/// A node that fails less often than this is left alone: three failures in a row reach it.
-const SICK: f64 = 0.3;
+/// A node with a lower failure rate is left alone. Three failures in a row reach it.
+const EJECTION_RATE: f64 = 0.3;
 
-/// The first rest; it doubles with each one that follows without recovery.
+/// How long the first ejection lasts. Each further one without recovery takes twice as long.
 const FIRST_EJECTION: Duration = Duration::from_millis(100);
 
 const LONGEST_EJECTION: Duration = Duration::from_secs(30);
 
-/// A process that ended this often while it had calls, and came back under the same name, begins with a rest.
+/// A process that has ended this often while it had calls, and registers again with the same name, begins ejected.
 const CRASHES: u32 = 3;
 
-/// By what a process that comes back is known.
+/// How a process is recognised when it registers again.
 fn whose<H: Host>(node: &Node<H>) -> (Arc<str>, IpAddr) {
     (Arc::clone(&node.profile.name), node.identity.addr.ip())
 }
@@ -70,7 +70,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// A call has failed in a way that may be the node's fault.
+    /// A call has failed, and the node may be the cause.
     pub(super) fn note_failure(&mut self, now: Time, id: NodeId, method: MethodId, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node_mut(id) else { return };
         if !node.health.failing.contains(&method) {
@@ -78,15 +78,15 @@ impl<H: Host> Core<H> {
         }
         let (rate, others_rates) = self.failures.count(method, id);
         let serving = self.registry.serving(method);
-        if rate < SICK || serving < 2 || others_rates / (serving - 1) as f64 * 2.0 > rate {
+        if rate < EJECTION_RATE || serving < 2 || others_rates / (serving - 1) as f64 * 2.0 > rate {
             return;
         }
         let name = self.called.get(&method).map(|(method, _)| method.name().as_str()).unwrap_or_default();
-        let why = format!("its calls to {name} fail, and those on other nodes do not");
+        let why = format!("calls of {name} fail on it, and not on other nodes");
         self.eject(now, id, why, effects);
     }
 
-    /// The process of a node that had calls has ended, or was cut off.
+    /// A node is gone. Counts a crash if its process ended, or was disconnected, while it had calls.
     pub(super) fn note_crash(&mut self, now: Time, node: &Node<H>, reason: &GoneReason) {
         for method in &node.health.failing {
             self.failures.forget(*method, node.identity.id);
@@ -96,7 +96,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Has a node begin with a rest if processes of its name ended with calls again and again.
+    /// Ejects a node that has just joined if processes of its name have ended again and again while they had calls.
     pub(super) fn remember_crashes(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node_mut(id) else { return };
         let Some(crashes) = self.failures.crashed.get(&whose(node)) else { return };
@@ -112,29 +112,29 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Gives a node a rest, unless it has one or most of its group have.
+    /// Ejects a node, unless it is ejected already or half of the nodes like it would be.
     fn eject(&mut self, now: Time, id: NodeId, why: String, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node(id) else { return };
         let Some(group) = self.registry.group(node.group) else { return };
-        // Its methods may be served by another group too, as those of another release of the same program are.
+        // Another group may serve its methods too, for example another release of the same program.
         let others = group.method_set.methods.keys().next().map_or(0, |method| self.registry.serving(*method));
         if node.health.is_ejected || (group.everyone.ejected + 1) * 2 > others.max(group.everyone.serving) {
             return;
         }
         let Some(node) = self.registry.node_mut(id) else { return };
-        let rest = FIRST_EJECTION.saturating_mul(1 << node.health.ejections.min(16)).min(LONGEST_EJECTION);
+        let time = FIRST_EJECTION.saturating_mul(1 << node.health.ejections.min(16)).min(LONGEST_EJECTION);
         node.health.is_ejected = true;
         node.health.ejections = node.health.ejections.saturating_add(1);
         let identity = node.identity.clone();
         self.registry.ejected.insert(id);
         self.registry.reindex(id);
-        self.timers.insert((now + rest, Timer::EndEjection(id)));
-        effects.push(Effect::Publish(NodeEvent::Ejected { node: identity, rest, why: why.into() }));
+        self.timers.insert((now + time, Timer::EndEjection(id)));
+        effects.push(Effect::Publish(NodeEvent::Ejected { node: identity, rest: time, why: why.into() }));
         self.move_affine(id);
         self.feed_ejected();
     }
 
-    /// Lets the calls that an affinity key has brought to a node that rests find another.
+    /// Moves the calls that wait for an ejected node because of their affinity key.
     fn move_affine(&mut self, id: NodeId) {
         let Some(node) = self.registry.node(id) else { return };
         let queues = KINDS.into_iter().flat_map(|kind| node.heads[kind].queues());
@@ -145,12 +145,12 @@ impl<H: Host> Core<H> {
                 continue;
             };
             self.registry.change_head(queue, &place, HeadChange { before: head, after: None });
-            self.queues.close(queue, "its node is given a rest".into());
+            self.queues.close(queue, "its node is ejected".into());
             self.deferred.push(DeferredTask::EmptyQueue(queue));
         }
     }
 
-    /// A node's rest is over.
+    /// The time of an ejection is over.
     pub(super) fn end_ejection(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
         if !self.registry.ejected.remove(&id) {
             return;

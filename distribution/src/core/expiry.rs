@@ -1,4 +1,4 @@
-//! Calls that no node serves: how long they wait for one, and what they are told.
+//! Calls that no node serves: how long they wait for one, and which error they end with.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -21,11 +21,11 @@ use crate::{
     service::{caller::Labels, compatibility::Incompatibility, method::MethodInfo},
 };
 
-/// Reasons that are kept until a node comes or goes.
+/// How many reasons are kept until a node joins or leaves.
 const MOST_REASONS: usize = 256;
 
 impl<H: Host> Core<H> {
-    /// Notes that no node serves what a queue waits for.
+    /// Notes that no node serves the calls of a queue.
     pub(super) fn mark_unserved(&mut self, now: Time, id: QueueId) {
         let Some(queue) = self.queues.get_mut(id) else { return };
         if queue.unserved.is_some() || queue.closed.is_some() {
@@ -37,7 +37,7 @@ impl<H: Host> Core<H> {
         self.timers.insert((now + self.settings.no_node_timeout, Timer::Unserved(id)));
     }
 
-    /// Notes which queues a node that has come serves.
+    /// Notes which queues a node that has joined serves.
     pub(super) fn mark_served_by(&mut self, id: NodeId) {
         let Some(node) = self.registry.node(id) else { return };
         let served = |id: &&QueueId| {
@@ -75,7 +75,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Ends the calls of a queue that have waited long enough for a node to come.
+    /// Ends the calls of a queue that have waited long enough for a node to join.
     pub(super) fn expire(&mut self, now: Time, id: QueueId, budget: &mut usize, effects: &mut Effects<H>) {
         let wait = self.settings.no_node_timeout;
         loop {
@@ -95,7 +95,7 @@ impl<H: Host> Core<H> {
                 let next =
                     queue.calls.range(unserved.first..unserved.made_since).next().map(|(seq, call)| (*seq, *call));
                 unserved.first = next.map_or(unserved.made_since, |(seq, _)| seq + 1);
-                // One that was queued again since then has its own time.
+                // A call that was queued again later has a later end of its own.
                 if let Some((_, call)) =
                     next.filter(|(_, call)| self.calls.get(call).is_some_and(|call| call.queued <= since))
                 {
@@ -110,7 +110,7 @@ impl<H: Host> Core<H> {
             }
             unserved.later.pop_first();
             if let Some(call) = queue.calls.get(&seq).copied() {
-                // One that left the queue and came back is there once more, with its new time.
+                // A call that left the queue and came back is listed a second time, with its new time.
                 if self.calls.get(&call).is_some_and(|entry| entry.queued == queued) {
                     self.fail_unserved(now, call, effects);
                 }
@@ -118,7 +118,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Ends a call that no node serves, and says what there is instead.
+    /// Ends a call that no node serves, with an error that says which nodes there are.
     pub(super) fn fail_unserved(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.calls.get(&id) else { return };
         let queue = match call.location {
@@ -134,7 +134,7 @@ impl<H: Host> Core<H> {
         self.end_with(id, effects, |call| {
             let method = call.method.name().clone();
             match &*why {
-                // It may have run on the node it was lost with, so it must not be said that it did not.
+                // It may have run where it was lost, so the error must not say that it did not.
                 _ if call.may_have_run() => last_failure(call),
                 UnservedReason::Incompatible(Incompatibility { expected, found, difference }) => {
                     let (expected, found, difference) = (expected.clone(), found.clone(), difference.clone());
@@ -148,7 +148,7 @@ impl<H: Host> Core<H> {
         });
     }
 
-    /// What calls of a method are told that no node serves, kept until a node comes or goes.
+    /// The reason why no node serves the calls of a method, kept until a node joins or leaves.
     fn reason(&mut self, method: &Arc<MethodInfo>, node: Option<NodeId>, labels: Labels) -> Arc<UnservedReason> {
         let key = (method.id(), node, labels);
         if let Some(why) = self.unserved_reasons.get(&key) {
@@ -161,7 +161,7 @@ impl<H: Host> Core<H> {
         why
     }
 
-    /// What calls of a method are told that no node serves.
+    /// The reason why no node serves the calls of a method.
     fn why_unserved(&self, method: &Arc<MethodInfo>, node: Option<NodeId>, labels: &Labels) -> UnservedReason {
         let others = self.registry.serving(method.id());
         if labels.is_none() || others == 0 {
@@ -170,7 +170,7 @@ impl<H: Host> Core<H> {
             }
         }
         if let Some(node) = node {
-            return UnservedReason::NoNode(format!("it was to run on node {node}, which does not serve it"));
+            return UnservedReason::NoNode(format!("it has to run on node {node}, which does not serve it"));
         }
         let known: Vec<&str> = self.registry.nodes().map(|node| &*node.identity.name).take(8).collect();
         let what = match (labels, self.registry.len()) {

@@ -1,10 +1,10 @@
 //! Nodes that serve exactly the same methods, and views of them by label.
 //!
-//! A group keeps its members by load and on a ring, so that choosing one does not look at all of them. For calls that ask
-//! for labels it keeps the same once more for the members that have these labels, from the first such calls on. These
-//! views are a cache: one that is not there is made, some members at a time, and where there are too many the one used
-//! longest ago goes. While a view is made, calls use what it has so far. While all that are there are in use, calls for
-//! labels that have none look at each member that has the rarest of these labels.
+//! A group has its members in an index by load and on a ring, so that choosing one does not look at all of them. For
+//! calls that ask for labels, it has another such view of the members with these labels, from the first such call on.
+//! These views are a cache. A missing view is filled, some members at a time; if there are too many views, the one that
+//! was used longest ago is removed. While a view is being filled, calls use the members that it has so far. If there is
+//! no view and all others are in use, a call looks at each member that has the rarest of its labels.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,41 +31,41 @@ use crate::{
     },
 };
 
-/// Views that a group keeps; one bit each in [`Views`].
+/// How many labelled views a group has at most: one bit each in [`Views`].
 const MOST_VIEWS: usize = 64;
 
-/// A view that was used among the last uses of any, as many as this, is not replaced: to make one looks at every member.
+/// A view is kept if it was among this many last uses of any view, because filling another one looks at every member.
 const KEPT_FOR: u64 = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct GroupId(pub(super) u64);
 
-/// What a node counts for in the views it is in.
+/// What a node adds to the views that it is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct IndexEntry {
-    /// Whether it may get calls now or later: it is registered and not draining.
+    /// Whether it may get calls, now or later: it is registered and not draining.
     pub(super) serving: bool,
-    /// Whether it serves and is given a rest.
+    /// Whether it serves and is ejected.
     pub(super) ejected: bool,
-    /// What it runs at once.
+    /// How many calls it runs at once.
     pub(super) limit: PerKind<u32>,
     /// How much of that is free.
     pub(super) free: PerKind<u32>,
-    /// Its load, where it takes one more call.
+    /// Its load, if it can take one more call.
     pub(super) load: PerKind<Option<u64>>,
 }
 
-/// Some nodes of a group, by load and on a ring.
+/// Some members of a group, by load and on a ring.
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) serving: usize,
-    /// Those of them that are given a rest.
+    /// Those of them that are ejected.
     pub(super) ejected: usize,
     pub(super) limit: PerKind<u64>,
     pub(super) free: PerKind<u64>,
     pub(super) ready: PerKind<Ready>,
     pub(super) ring: Ring,
-    /// How many of those that serve are of each source.
+    /// How many of the nodes that serve are of each source.
     pub(super) sources: FxHashMap<Source, usize>,
 }
 
@@ -79,7 +79,7 @@ pub(super) struct Member {
 }
 
 impl View {
-    /// Replaces what a node counted for by what it counts for now.
+    /// Replaces what a node added before by what it adds now.
     fn set(&mut self, member: Member, before: &IndexEntry, after: &IndexEntry) {
         let Member { node, place, source } = member;
         match (before.serving, after.serving) {
@@ -117,8 +117,8 @@ pub(super) struct LabelView {
     pub(super) labels: Arc<[(String, String)]>,
     pub(super) view: View,
     used: u64,
-    pub(super) stage: ViewState,
-    /// The member that was dealt with last, in a stage that deals with one after the other.
+    pub(super) state: ViewState,
+    /// The last member that was dealt with, while the view is filled or cleared.
     after: Option<NodeId>,
 }
 
@@ -127,22 +127,22 @@ pub(super) struct LabelView {
 pub(super) enum ViewState {
     /// All members with the labels are in it.
     Whole,
-    /// Members are being taken in.
+    /// Members are being added.
     Filling,
-    /// It is used no more, and its members are being told.
+    /// It is not used any more, and is being removed from its members.
     Clearing,
-    /// No member is in it: others may have its bit.
+    /// No member is in it: another view may take its bit.
     Vacant,
 }
 
-/// Some members that a view has to deal with.
+/// A step of filling or clearing a view: the members to deal with.
 #[derive(Debug)]
 pub(super) struct ViewStep {
     pub(super) bit: u32,
-    /// Whether they come into the view or go.
+    /// Whether they are added or removed.
     pub(super) fills: bool,
     pub(super) labels: Arc<[(String, String)]>,
-    /// All members that have to are among these.
+    /// The members, and perhaps some that lack a label.
     pub(super) members: Vec<NodeId>,
     /// Whether the view is whole after it.
     pub(super) is_last: bool,
@@ -151,7 +151,7 @@ pub(super) struct ViewStep {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) method_set: Arc<MethodSet>,
-    /// The first node of the group came by this credential.
+    /// Who the first node of the group authenticated as.
     pub(super) first_principal: Principal,
     pub(super) members: usize,
     pub(super) everyone: View,
@@ -160,11 +160,11 @@ pub(super) struct Group {
     uses: u64,
     /// The members with each label.
     by_label: FxHashMap<(String, String), BTreeSet<NodeId>>,
-    /// Queues that any member may take from.
+    /// Heads of the queues that any member may take calls from.
     pub(super) heads: PerKind<QueueHeads>,
 }
 
-/// Which of a group's labelled views a node is in, a bit each.
+/// The labelled views of its group that a node is in, a bit each.
 pub(super) type Views = u64;
 
 impl Group {
@@ -191,7 +191,7 @@ impl Group {
         self.everyone.ring.first()
     }
 
-    /// Takes a node in, with nothing to count for yet, and says which views it is in.
+    /// Adds a node that has no index entry yet, and returns the views that it is in.
     pub(super) fn join(&mut self, node: NodeId, labels: &BTreeMap<String, String>) -> Views {
         self.members += 1;
         for (key, value) in labels {
@@ -207,7 +207,7 @@ impl Group {
         views
     }
 
-    /// Takes a node out that counts for nothing any more.
+    /// Removes a node that has no index entry any more.
     pub(super) fn leave(&mut self, node: NodeId, labels: &BTreeMap<String, String>) {
         self.members -= 1;
         for (key, value) in labels {
@@ -221,7 +221,7 @@ impl Group {
         }
     }
 
-    /// Replaces what a node counted for in all its views.
+    /// Replaces what a node added to all its views.
     pub(super) fn set(&mut self, member: Member, views: Views, before: &IndexEntry, after: &IndexEntry) {
         self.everyone.set(member, before, after);
         let mut left = views;
@@ -242,16 +242,16 @@ impl Group {
     pub(super) fn view(&self, labels: &Labels) -> Option<&View> {
         let Some(labels) = labels else { return Some(&self.everyone) };
         let labelled = &self.labelled[self.position(labels)?];
-        (labelled.stage == ViewState::Whole).then_some(&labelled.view)
+        (labelled.state == ViewState::Whole).then_some(&labelled.view)
     }
 
-    /// Those of the members with these labels that their view has so far, whole or not.
+    /// Those of the members with these labels that their view has so far, even if it is not whole.
     pub(super) fn view_so_far(&self, labels: &Labels) -> Option<&View> {
         let Some(labels) = labels else { return Some(&self.everyone) };
         Some(&self.labelled[self.position(labels)?].view)
     }
 
-    /// The members with the rarest of these labels: those with all of them are among these.
+    /// The members with the rarest of these labels. Those that have all of them are among these.
     pub(super) fn with_rarest(&self, labels: &[(String, String)]) -> impl Iterator<Item = NodeId> + '_ {
         self.with_rarest_after(labels, None)
     }
@@ -263,22 +263,22 @@ impl Group {
         after: Option<NodeId>,
     ) -> impl Iterator<Item = NodeId> + '_ {
         let sets = labels.iter().map(|label| self.by_label.get(label));
-        // A label that no member has decides, and leaves nothing.
+        // If no member has one of the labels, the set is empty.
         let rarest = sets.min_by_key(|set| set.map_or(0, BTreeSet::len)).flatten();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         rarest.into_iter().flat_map(move |set| set.range((from, Bound::Unbounded))).copied()
     }
 
-    /// Notes that the view of these labels is used, and brings it nearer to being whole: says what to do with up to
-    /// `most` members, of which the group knows the labels only. `None` once it is whole, and while all views are in use.
+    /// Notes that the view of these labels is used, and returns the next step to fill it: what to do with up to `most`
+    /// members. `None` if it is whole, or if there is no room for it while all other views are in use.
     pub(super) fn use_view(&mut self, labels: &Arc<[(String, String)]>, most: usize) -> Option<ViewStep> {
         self.uses += 1;
         let at = match self.position(labels) {
             Some(at) => at,
             None => self.begin_view(labels)?,
         };
-        let LabelView { labels, stage, after, .. } = &self.labelled[at];
-        let fills = match stage {
+        let LabelView { labels, state, after, .. } = &self.labelled[at];
+        let fills = match state {
             ViewState::Filling => true,
             ViewState::Clearing => false,
             ViewState::Whole | ViewState::Vacant => {
@@ -292,22 +292,22 @@ impl Group {
         labelled.used = self.uses;
         let is_over = members.len() < most;
         if is_over {
-            labelled.stage = if fills { ViewState::Whole } else { ViewState::Vacant };
+            labelled.state = if fills { ViewState::Whole } else { ViewState::Vacant };
         }
         labelled.after = members.last().copied().or(labelled.after);
         Some(ViewStep { bit: at as u32, fills, labels, members, is_last: fills && is_over })
     }
 
-    /// Begins an empty view, or makes room for it, and says where. `None` while all that are there are in use.
+    /// Begins an empty view, or makes room for it, and returns its index. `None` while all views are in use.
     fn begin_view(&mut self, labels: &Arc<[(String, String)]>) -> Option<usize> {
-        let begun = |stage| LabelView {
+        let begun = |state| LabelView {
             labels: Arc::clone(labels),
             view: View::default(),
             used: self.uses,
-            stage,
+            state,
             after: None,
         };
-        if let Some(at) = self.labelled.iter().position(|view| view.stage == ViewState::Vacant) {
+        if let Some(at) = self.labelled.iter().position(|view| view.state == ViewState::Vacant) {
             self.labelled[at] = begun(ViewState::Filling);
             return Some(at);
         }
@@ -315,7 +315,7 @@ impl Group {
             self.labelled.push(begun(ViewState::Filling));
             return Some(self.labelled.len() - 1);
         }
-        if let Some(at) = self.labelled.iter().position(|view| view.stage == ViewState::Clearing) {
+        if let Some(at) = self.labelled.iter().position(|view| view.state == ViewState::Clearing) {
             return Some(at);
         }
         let oldest = (0..MOST_VIEWS).min_by_key(|at| self.labelled[*at].used)?;
@@ -327,7 +327,7 @@ impl Group {
         Some(oldest)
     }
 
-    /// Takes a node into the view with this bit.
+    /// Adds a node to the view with this bit.
     pub(super) fn add_to_view(&mut self, bit: u32, member: Member, entry: &IndexEntry) {
         if let Some(labelled) = self.labelled.get_mut(bit as usize) {
             labelled.view.set(member, &IndexEntry::default(), entry);
@@ -342,8 +342,8 @@ impl Group {
 }
 
 impl LabelView {
-    /// Whether it follows what its members count for.
+    /// Whether it is kept up to date.
     fn is_kept(&self) -> bool {
-        matches!(self.stage, ViewState::Whole | ViewState::Filling)
+        matches!(self.state, ViewState::Whole | ViewState::Filling)
     }
 }

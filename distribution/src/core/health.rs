@@ -1,4 +1,4 @@
-//! How often the calls of each node fail lately.
+//! How often the calls of each node have failed lately.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -7,45 +7,45 @@ use rustc_hash::FxHashMap;
 use super::host::Time;
 use crate::{id::NodeId, service::method::MethodId};
 
-/// The part that each new call has in the rate of failures.
+/// How much a new call counts in the failure rate.
 const WEIGHT: f64 = 1.0 / 8.0;
 
-/// A rate below this is forgotten.
-const WELL: f64 = 0.05;
+/// A failure rate below this is forgotten.
+const FORGOTTEN_RATE: f64 = 0.05;
 
-/// A process that has not crashed for this long starts anew.
+/// Crashes are forgotten after this time without another.
 pub(super) const CRASHES_FORGOTTEN: Duration = Duration::from_secs(300);
 
-/// Names whose crashes are remembered.
+/// How many processes' crashes are remembered.
 const MOST_CRASHED: usize = 1024;
 
 /// How a node's calls have ended lately.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Whether it gets no calls at all that could go elsewhere.
+    /// Whether it gets no calls that could go elsewhere.
     pub(super) is_ejected: bool,
-    /// How many requests it may have at once after a rest; `None` for as many as it takes.
+    /// How many requests it may have at once after an ejection; `None` for as many as it takes.
     pub(super) allowance: Option<u32>,
-    /// Rests since it was last well.
+    /// Ejections since it last recovered.
     pub(super) ejections: u32,
-    /// Methods at which it has failed lately.
+    /// Methods whose calls have failed on it lately.
     pub(super) failing: Vec<MethodId>,
-    /// How often its process ended while it had calls, before it came back under this name.
+    /// How often processes of its name have ended while they had calls.
     pub(super) crashes: u32,
 }
 
 impl Health {
-    /// Whether it may have one more than these in flight.
+    /// Whether it may have one more request than this in flight.
     pub(super) fn allows(&self, in_flight: u32) -> bool {
         !self.is_ejected && self.allowance.is_none_or(|most| in_flight < most)
     }
 
-    /// Whether it is given a rest.
+    /// Whether it is ejected.
     pub(super) fn is_ejected(&self) -> bool {
         self.is_ejected
     }
 
-    /// What it is given of the calls that it could take: 1 if all.
+    /// Its share of the calls that it could take: 1 for all of them.
     pub(super) fn share(&self, slots: u32) -> f64 {
         match self.allowance {
             _ if self.is_ejected => 0.0,
@@ -59,7 +59,7 @@ impl Health {
     }
 }
 
-/// How often calls fail, by method and node; nodes that never fail take no place.
+/// How often calls fail, by method and node. Nodes that never fail take no memory.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     pub(super) methods: FxHashMap<MethodId, Rates>,
@@ -80,7 +80,7 @@ pub(super) struct Crashes {
 }
 
 impl Failures {
-    /// Counts a failure, and says how often the node fails now, and all others together.
+    /// Counts a failure, and returns the failure rate of the node and the sum of the rates of all others.
     pub(super) fn count(&mut self, method: MethodId, node: NodeId) -> (f64, f64) {
         let rates = self.methods.entry(method).or_default();
         let rate = rates.nodes.entry(node).or_default();
@@ -90,18 +90,18 @@ impl Failures {
         (*rate, (rates.sum - *rate).max(0.0))
     }
 
-    /// Counts a success, and says whether the node's failures are forgotten by now.
+    /// Counts a success, and says whether the node's failures are forgotten now.
     pub(super) fn count_success(&mut self, method: MethodId, node: NodeId) -> bool {
         let Some(rates) = self.methods.get_mut(&method) else { return true };
         let Some(rate) = rates.nodes.get_mut(&node) else { return true };
         let change = *rate * WEIGHT;
         *rate -= change;
         rates.sum -= change;
-        let is_well = *rate < WELL;
-        if is_well {
+        let is_forgotten = *rate < FORGOTTEN_RATE;
+        if is_forgotten {
             self.forget(method, node);
         }
-        is_well
+        is_forgotten
     }
 
     pub(super) fn forget(&mut self, method: MethodId, node: NodeId) {

@@ -1,4 +1,4 @@
-//! Whether a node may join: what it claims, held against the nodes that are here.
+//! Whether a node may join: its claims are checked against the nodes that are registered.
 
 use super::{
     deferred::DeferredTask,
@@ -9,18 +9,18 @@ use super::{
 };
 use crate::{error::GoneReason, id::NodeId};
 
-/// How much memory the methods of all nodes may take, those of nodes that serve the same ones counted once, in bytes.
-const CATALOGUES_LIMIT: usize = 64 * 1024 * 1024;
+/// Bytes of memory that the methods of all nodes may take. Nodes that serve the same methods share them.
+const METHOD_BYTES: usize = 64 * 1024 * 1024;
 
-/// And how much those that nodes bring by one credential: room for a thousand sets of twenty methods.
-const CATALOGUES_LIMIT_PER_CREDENTIAL: usize = CATALOGUES_LIMIT / 4;
+/// The same for nodes with one credential: room for a thousand sets of twenty methods.
+const METHOD_BYTES_PER_CREDENTIAL: usize = METHOD_BYTES / 4;
 
-/// Why a node may not join as long as nothing changes.
+/// Why a node may not join now.
 #[derive(Debug)]
 pub(crate) struct JoinRefused {
     /// For the node to read.
     pub(crate) reason: String,
-    /// Which node has its name, and by what: for the log alone.
+    /// The node that has its name and who it authenticated as, only for the log.
     pub(crate) taken_by: Option<String>,
 }
 
@@ -31,30 +31,30 @@ impl From<String> for JoinRefused {
 }
 
 impl<H: Host> Core<H> {
-    /// Whether a node may join, and which nodes have to go once it has: those that have its name by a credential that is
-    /// not for it, where the newcomer's is.
+    /// Whether a node may join. Returns the nodes that it displaces: those that have its name although their credential
+    /// is not for that name, if the credential of the new node is.
     ///
     /// # Errors
     ///
-    /// Why it may not, for now.
+    /// The reason why it may not join now.
     pub(crate) fn may_join(
         &self,
         (profile, method_set): (&NodeProfile, &MethodSet),
     ) -> Result<Vec<NodeId>, JoinRefused> {
         let displaced = self.displaced_by(profile)?;
-        // A process that comes again takes its own place.
-        let comes_again = usize::from(self.is_here(profile));
+        // A process that registers again takes its own place.
+        let registered_before = usize::from(self.is_here(profile));
         let most = self.settings.max_nodes;
-        if self.registry.len() - comes_again - displaced.len() >= most {
+        if self.registry.len() - registered_before - displaced.len() >= most {
             return Err(
                 format!("{most} nodes are registered, which is as many as the master's `max_nodes` allows. Set it higher, or wait until one leaves").into()
             );
         }
         let most = self.settings.max_nodes_per_credential;
-        // Those that are displaced came by others.
-        if self.registry.nodes_with(&profile.principal) - comes_again >= most {
+        // The displaced nodes have other credentials.
+        if self.registry.nodes_with(&profile.principal) - registered_before >= most {
             return Err(format!(
-                "{most} nodes are registered by {}, which is as many as the master's `max_nodes_per_credential` allows",
+                "{most} nodes are registered with {}, which is as many as the master's `max_nodes_per_credential` allows",
                 profile.principal
             )
             .into());
@@ -63,12 +63,12 @@ impl<H: Host> Core<H> {
             let own = self.registry.method_bytes_with(&profile.principal) + method_set.size;
             let all = self.registry.method_bytes() + method_set.size;
             let full = [
-                ("that nodes brought by the same credential", own, CATALOGUES_LIMIT_PER_CREDENTIAL),
-                ("of all nodes", all, CATALOGUES_LIMIT),
+                ("of nodes with the same credential", own, METHOD_BYTES_PER_CREDENTIAL),
+                ("of all nodes", all, METHOD_BYTES),
             ];
             if let Some((whose, _, limit)) = full.into_iter().find(|(_, size, limit)| size > limit) {
                 return Err(format!(
-                    "the methods {whose} take the {} MiB of memory that the master has for them, and no other node serves \
+                    "the methods {whose} would take more than the {} MiB of memory that the master has for them, and no other node serves \
                      the same methods as this one. Nodes that serve the same methods share that memory",
                     limit >> 20
                 )
@@ -80,7 +80,7 @@ impl<H: Host> Core<H> {
 
     fn displaced_by(&self, profile: &NodeProfile) -> Result<Vec<NodeId>, JoinRefused> {
         let (name, principal) = (&profile.name, &profile.principal);
-        // A process that comes again may have a new credential by now.
+        // A process that registers again may have a new credential.
         let itself = self.registry.node_of_process(profile.instance);
         let mut displaced = Vec::new();
         for (other, nodes) in self.registry.nodes_named(name) {
@@ -93,7 +93,7 @@ impl<H: Host> Core<H> {
             } else if let Some(node) = nodes.next().and_then(|id| self.registry.node(id)) {
                 return Err(JoinRefused {
                     reason: format!(
-                        "a node called `{name}` is registered by another credential, and this one came by {principal}. \
+                        "a node called `{name}` is registered by another credential than this one ({principal}). \
                          Give it another name; if it has taken the other's place, it is let in once the other is gone"
                     ),
                     taken_by: Some(format!("{}, by {other}", node.identity)),
@@ -103,7 +103,7 @@ impl<H: Host> Core<H> {
         Ok(displaced)
     }
 
-    /// Puts nodes out whose name another has by a credential that is for it: some now, and the others soon.
+    /// Another node has a right to the name of these nodes. Disconnects some of them now, and the others soon.
     pub(crate) fn on_nodes_displaced(&mut self, now: Time, nodes: Vec<NodeId>, effects: &mut Effects<H>) {
         if !nodes.is_empty() {
             for node in nodes {

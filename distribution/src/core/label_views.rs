@@ -15,7 +15,7 @@ use super::{
 use crate::service::{caller::Labels, method::MethodId};
 
 impl<H: Host> Core<H> {
-    /// Sees to it that nodes with these labels are found without looking at all, soon if not yet.
+    /// Begins or continues to fill the views of these labels, and lets deferred work fill the rest.
     pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>) {
         let is_left = self.registry.prepare_views(method, labels, self.settings.slice);
         let views = (method, Arc::clone(labels));
@@ -24,14 +24,14 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Whether views of these labels are being filled. Until they are whole, calls go to the nodes that the views have so
-    /// far, or wait: to look at all nodes for each of them would hold everybody up.
+    /// Whether views of these labels are being filled. Until they are whole, calls go to the nodes that the views have
+    /// so far, or wait: a look at all nodes for each of these calls would hold the lock for too long.
     pub(super) fn is_filling(&self, method: MethodId, labels: &Labels) -> bool {
         let Some(labels) = labels.as_ref().filter(|_| !self.deferred.filling.is_empty()) else { return false };
         self.deferred.filling.contains(&(method, Arc::clone(labels)))
     }
 
-    /// Whether the queue that a call is in may have a node for it that is not known yet.
+    /// Whether there may be a node for the calls of a queue that a view does not have yet.
     pub(super) fn may_soon_find_one(&self, queue: QueueId) -> bool {
         let Some(queue) = self.queues.get(queue) else { return false };
         let Scope::Any { labels, .. } = &queue.scope else { return false };
@@ -39,7 +39,7 @@ impl<H: Host> Core<H> {
         self.is_filling(method, labels) && !self.registry.has_views(method, labels)
     }
 
-    /// Fills views a little more. Once they are whole, sees to the calls that wait for nodes in them.
+    /// Adds more nodes to views. Once the views are whole, places the calls that wait for nodes in them.
     pub(super) fn fill_views(&mut self, now: Time, (method, labels): ViewKey) {
         self.deferred.filling.remove(&(method, Arc::clone(&labels)));
         self.prepare_views(method, &labels);
@@ -60,8 +60,7 @@ impl<H: Host> Core<H> {
 }
 
 impl<H: Host> Registry<H> {
-    /// Sees to it that nodes with these labels are found without looking at all. Deals with up to `most` nodes of each
-    /// group, and says whether more are left.
+    /// Adds up to `most` nodes of each group to the views of these labels, and says whether more are left.
     pub(super) fn prepare_views(&mut self, method: MethodId, labels: &Arc<[(String, String)]>, most: usize) -> bool {
         let mut is_left = false;
         for at in 0..self.providers(method).len() {
@@ -81,7 +80,7 @@ impl<H: Host> Registry<H> {
             if !fills {
                 node.views &= !(1 << bit);
             } else if node.views & (1 << bit) == 0 && node.profile.has_labels(&labels) {
-                // It has come since the view was begun otherwise, and is in it.
+                // A node that joined after the view was begun is in it already.
                 node.views |= 1 << bit;
                 group.add_to_view(bit, node.member(), &node.index_entry);
             }

@@ -18,18 +18,17 @@ use crate::{
 /// A node that has missed this many heartbeats gets no new calls.
 pub(crate) const SUSPECT_AFTER: u32 = 3;
 
-/// A node that has missed this many is gone.
+/// A node that has missed this many heartbeats is gone.
 pub(crate) const GONE_AFTER: u32 = 6;
 
-/// A look at all nodes takes this part of a heartbeat to come round again.
+/// All nodes are looked at this many times in a heartbeat.
 const ROUNDS: u32 = 4;
 
 impl<H: Host> Core<H> {
-    /// Looks at how long some nodes have been silent, and whether they get on with what they have.
+    /// Looks at how long some of the nodes have been silent, and whether they make progress with their calls.
     pub(super) fn watch(&mut self, now: Time, effects: &mut Effects<H>) {
         let heartbeat = self.settings.heartbeat;
-        // A tick that comes a whole heartbeat late was held up, and so was the reading of what the nodes
-        // sent meanwhile.
+        // If a tick is a whole heartbeat late, the master was stalled, and has not read what nodes sent meanwhile.
         if now.saturating_sub(self.liveness.last_tick) > heartbeat {
             self.liveness.stall_grace = now;
         }
@@ -101,10 +100,10 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Gives up the nodes that this round has found silent for too long.
+    /// Disconnects the nodes that this round has found silent for too long.
     fn cut_off_silent(&mut self, now: Time) {
-        // More than half of at least three silent together speaks against the master or its network, so
-        // that they are given one window more.
+        // If more than half of at least three nodes are silent at the same time, the cause may be the master or its
+        // network. Then they get twice the time.
         let total = self.liveness.total;
         let most = total >= 3 && self.liveness.silent.len() * 2 > total;
         let window = self.settings.heartbeat * if most { GONE_AFTER * 2 } else { GONE_AFTER };

@@ -1,4 +1,4 @@
-//! What nodes do: they join, send heartbeats, drain and go.
+//! Events of nodes: they join, send heartbeats, drain and go.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -20,13 +20,13 @@ use crate::{
 };
 
 impl<H: Host> Core<H> {
-    /// A node id that was never given out before.
+    /// A node id that was never used before.
     pub(crate) fn new_node_id(&mut self) -> NodeId {
         self.next_node += 1;
         NodeId::new(self.settings.epoch, self.next_node)
     }
 
-    /// A node has registered under the id it was given. If its process has another registration here, that one ends.
+    /// A node has registered, with this id. If its process is registered already, the old registration ends.
     pub(crate) fn on_node_joined(
         &mut self,
         now: Time,
@@ -49,7 +49,7 @@ impl<H: Host> Core<H> {
         self.mark_served_by(id);
         self.remember_crashes(now, id, effects);
         self.review_lapsed();
-        // After it has joined, so that the calls of the old registration find the new one.
+        // Only now, so that the calls of the old registration find the new one.
         if let Some(old) = old {
             self.cut_off(now, old, GoneReason::Replaced, effects);
         }
@@ -59,7 +59,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// A node told how busy it is.
+    /// A node has sent a heartbeat, with its load.
     pub(crate) fn on_heartbeat(&mut self, now: Time, id: NodeId, load: Load, effects: &mut Effects<H>) {
         if let Some(node) = self.registry.node_mut(id) {
             node.blocked_async = load.blocked;
@@ -77,16 +77,16 @@ impl<H: Host> Core<H> {
             return;
         }
         let identity = node.identity.clone();
-        let work = std::mem::take(&mut node.heads);
+        let heads = std::mem::take(&mut node.heads);
         effects.push(Effect::Publish(NodeEvent::Draining { node: identity.clone() }));
         let served = self.registry.node(id).map(|node| self.served_by(node)).unwrap_or_default();
         self.registry.set_state(id, NodeState::Draining);
-        self.close_queues(&work, &format!("it was to run on {identity}, which is leaving"));
+        self.close_queues(&heads, &format!("it has to run on {identity}, which is leaving"));
         self.after_departure(now, &served, effects);
         self.tell_drained(id, effects);
     }
 
-    /// A node is to go, for this reason; `false` if it is not here.
+    /// A node is to be disconnected, for this reason. `false` if it is not registered.
     pub(crate) fn on_disconnect_requested(
         &mut self,
         now: Time,
@@ -116,10 +116,10 @@ impl<H: Host> Core<H> {
             reason: reason.clone(),
             in_flight,
         }));
-        self.close_queues(&node.heads, &format!("it was to run on {}, which {reason}", node.identity));
+        self.close_queues(&node.heads, &format!("it has to run on {}, which {reason}", node.identity));
         let mut calls: Vec<_> = node.in_flight.keys().copied().collect();
         if !calls.is_empty() {
-            // From the last to the first, because they are taken off the end.
+            // In reverse order, because they are taken from the end.
             calls.sort_unstable_by(|a, b| b.cmp(a));
             let from = Arc::new(DepartedNode { identity: node.identity.clone(), source: node.source, reason });
             self.departed.insert(id, Arc::clone(&from));
@@ -128,7 +128,8 @@ impl<H: Host> Core<H> {
         self.after_departure(now, &served, effects);
     }
 
-    /// A node takes no more calls: what waits may have lost its last node, or may use those it has avoided.
+    /// After a node stopped taking calls: calls that wait may have lost their last node, or may now go to nodes that
+    /// they avoid.
     fn after_departure(&mut self, now: Time, served: &[QueueId], effects: &mut Effects<H>) {
         self.unserved_reasons.clear();
         self.mark_unserved_of(now, served);

@@ -1,4 +1,4 @@
-//! One of something for each kind of method.
+//! A value for each kind of method.
 
 use std::ops::{Index, IndexMut};
 

@@ -1,4 +1,4 @@
-//! What others ask about the core's state.
+//! Queries: they do not change anything, apart from filling views.
 
 use super::{host::Host, state::Core};
 use crate::service::{

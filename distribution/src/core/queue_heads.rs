@@ -27,7 +27,7 @@ pub(super) struct HeadChange {
     pub(super) after: Option<Seq>,
 }
 
-/// Labels with their values.
+/// Labels and their values.
 type LabelSet = Arc<[(String, String)]>;
 
 /// Queues by all their labels.
@@ -39,7 +39,7 @@ type Heads = Vec<(ServiceId, ServiceHeads)>;
 /// Queues of one service, the one with the oldest call first.
 #[derive(Debug, Default)]
 pub(super) struct ServiceHeads {
-    /// Those that avoid nobody.
+    /// Those whose calls avoid no node.
     pub(super) open: BTreeSet<(Seq, QueueId)>,
     pub(super) avoiding: BTreeMap<MethodId, AvoidingHeads>,
 }
@@ -47,9 +47,9 @@ pub(super) struct ServiceHeads {
 /// The heads of the queues that a node, or each node of a group, may take calls of one kind from.
 #[derive(Debug, Default)]
 pub(super) struct QueueHeads {
-    /// Queues without labels, by service; few services have calls that wait.
+    /// Queues without labels, by service. Few services have calls that wait.
     plain: Heads,
-    /// Those with labels, by the first of them and then by all: a node looks at those of its own labels only.
+    /// Queues with labels, by their first label and then by all. A node only looks at queues for its own labels.
     labelled: FxHashMap<String, FxHashMap<String, ByLabels>>,
 }
 
@@ -82,21 +82,21 @@ impl QueueHeads {
         let sets = own.filter_map(|(key, value)| self.labelled.get(key)?.get(value)).flatten();
         let has = |(key, value): &(String, String)| labels.get(key) == Some(value);
         let labelled = sets.filter(move |(set, _)| set.iter().all(has)).flat_map(|(_, heads)| heads);
-        self.plain.iter().chain(labelled).map(|(service, lines)| (*service, lines))
+        self.plain.iter().chain(labelled).map(|(service, heads)| (*service, heads))
     }
 
-    /// The queues that lose a node with these labels.
+    /// The queues that a node with these labels may take calls from.
     pub(super) fn queues_for_labels<'a>(
         &'a self,
         labels: &'a BTreeMap<String, String>,
     ) -> impl Iterator<Item = QueueId> + 'a {
-        self.for_labels(labels).flat_map(|(_, lines)| lines.iter()).map(|(_, queue)| queue)
+        self.for_labels(labels).flat_map(|(_, heads)| heads.iter()).map(|(_, queue)| queue)
     }
 
     /// All queues.
     pub(super) fn queues(&self) -> impl Iterator<Item = QueueId> {
         let labelled = self.labelled.values().flat_map(FxHashMap::values).flat_map(FxHashMap::values).flatten();
-        self.plain.iter().chain(labelled).flat_map(|(_, lines)| lines.iter()).map(|(_, queue)| queue)
+        self.plain.iter().chain(labelled).flat_map(|(_, heads)| heads.iter()).map(|(_, queue)| queue)
     }
 }
 
@@ -136,9 +136,9 @@ fn change_heads(services: &mut Heads, place: &Place, queue: QueueId, change: Hea
         services.push((place.service, ServiceHeads::default()));
         services.len() - 1
     });
-    let lines = &mut services[at].1;
-    lines.change(place, queue, change);
-    if lines.open.is_empty() && lines.avoiding.is_empty() {
+    let heads = &mut services[at].1;
+    heads.change(place, queue, change);
+    if heads.open.is_empty() && heads.avoiding.is_empty() {
         services.swap_remove(at);
     }
 }
@@ -155,24 +155,24 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The labels, and the first of them.
+    /// The labels, and the first one.
     fn labels(&self) -> Option<(&LabelSet, &(String, String))> {
         let labels = self.labels.as_ref()?;
         Some((labels, labels.first()?))
     }
 
-    /// The nodes that its calls are not for.
+    /// The nodes that its calls avoid.
     fn avoided(&self) -> &[NodeId] {
         self.avoid.as_deref().filter(|_| !self.lapsed).unwrap_or_default()
     }
 }
 
-/// In whose [`QueueHeads`] a queue is.
+/// Which [`QueueHeads`] a queue is listed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TakenBy {
-    /// In that of each group that serves the method.
+    /// Those of each group that serves the method.
     Groups,
     Node(NodeId),
-    /// In none: it is closed.
+    /// None: the queue is closed.
     Nobody,
 }

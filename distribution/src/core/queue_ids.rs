@@ -1,6 +1,6 @@
-//! The names of queues, services and places in a queue.
+//! Ids of queues and services, and places in the order of calls.
 
-/// A place in the queues: calls are taken in this order.
+/// The place of a call in the order in which calls are taken.
 pub(super) type Seq = u64;
 
 /// A queue. Queues that were created later have greater ids.
@@ -17,6 +17,6 @@ impl QueueId {
     }
 }
 
-/// A service, as services take turns.
+/// A service. Services take turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ServiceId(pub(super) u32);

@@ -10,7 +10,7 @@ use super::{
 use crate::id::NodeId;
 
 impl<H: Host> Registry<H> {
-    /// Notes a change of the head of a queue of calls that any node may take.
+    /// Lists the new head of a queue in place of the old one.
     pub(super) fn change_head(&mut self, queue: QueueId, place: &Place, change: HeadChange) {
         if change.before == change.after {
             return;
@@ -36,7 +36,7 @@ impl<H: Host> Registry<H> {
         }
     }
 
-    /// Gives the new group of a node the queues that it may take from.
+    /// Lists the heads of all queues that the new group of a node may take calls from.
     pub(super) fn list_queues_for(&mut self, id: NodeId, queues: &Queues) {
         let Some(group) = self.nodes.get(&id).map(|node| node.group) else { return };
         let Some(group) = self.groups.get_mut(&group) else { return };

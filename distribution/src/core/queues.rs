@@ -28,25 +28,25 @@ use crate::{
 /// What the calls of a queue wait for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scope {
-    /// Any node that has the labels and is not avoided.
+    /// Any node that has the labels, except those to avoid.
     Any { labels: Labels, avoid: AvoidedNodes },
-    /// This node: asked for by name if it is `exact`, else chosen by the affinity of the calls.
+    /// This node: named by the caller if `exact`, otherwise chosen by the affinity key of the calls.
     Node { node: NodeId, exact: bool },
 }
 
-/// Calls of one method that wait for the same.
+/// Calls of one method that wait for the same thing.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) method: Arc<MethodInfo>,
     pub(super) service: ServiceId,
     pub(super) scope: Scope,
-    /// Whether it does not count what its calls avoid, because there are no other nodes. Looked at again when nodes come
-    /// or go, soon if not at once.
+    /// Whether its calls may go to the nodes that they avoid, because no other node serves them. Reviewed as nodes join
+    /// and leave, by deferred work.
     pub(super) lapsed: bool,
     pub(super) calls: BTreeMap<Seq, CallId>,
-    /// Set while no node serves what the calls wait for.
+    /// Set while no node serves the calls.
     pub(super) unserved: Option<Unserved>,
-    /// Why the node that the calls are for takes no more. They are being moved out, some at a time.
+    /// Why the node of these calls takes no more. Deferred work moves them out.
     pub(super) closed: Option<Arc<str>>,
 }
 
@@ -74,26 +74,27 @@ impl Queue {
     }
 }
 
-/// All queues, and what waits in them.
+/// All queues, and the calls that wait in them.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    /// No tables of hashes, which move all that is in them as they grow: calls that avoid nodes may each have a queue.
+    /// Not a hash table, which moves all its entries as it grows: each call that avoids nodes may have a queue of its
+    /// own.
     queues: BTreeMap<QueueId, Box<Queue>>,
     by_scope: BTreeMap<(MethodId, Scope), QueueId>,
     next_queue: u64,
     services: FxHashMap<Box<str>, ServiceId>,
-    /// When each service was served last, for fairness between them.
+    /// When each service was served last, so that services take turns.
     turns: Vec<u64>,
     turn: u64,
     /// Queues whose calls avoid some nodes.
     pub(super) avoiding: BTreeSet<QueueId>,
-    /// Those of them for which it does not count what they avoid.
+    /// Those of them that are [`lapsed`](Queue::lapsed).
     pub(super) lapsed: BTreeSet<QueueId>,
     /// Queues that no node serves.
     pub(super) unserved: BTreeSet<QueueId>,
-    /// All that waits.
+    /// All calls that wait.
     pub(super) waiting: usize,
-    /// Without what streams of calls have waiting.
+    /// The calls that count towards the limits.
     pub(super) limited: Amount,
 }
 
@@ -104,13 +105,13 @@ pub(super) struct Amount {
     pub(super) bytes: usize,
 }
 
-/// What the books need to know of a call that waits.
+/// What a queue needs to know of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
     pub(super) seq: Seq,
     pub(super) id: CallId,
     pub(super) size: usize,
-    /// Whether it counts against the limits of the queue.
+    /// Whether it counts towards the limits of the queue.
     pub(super) is_limited: bool,
 }
 
@@ -122,7 +123,7 @@ impl Queues {
         })
     }
 
-    /// A service gives way to the others: it has just been served.
+    /// Notes that a service was served, so that all others come first.
     pub(super) fn end_turn(&mut self, service: ServiceId) {
         self.turn += 1;
         if let Some(turn) = self.turns.get_mut(service.0 as usize) {
@@ -147,8 +148,8 @@ impl Queues {
         self.queues.iter().map(|(id, queue)| (*id, &**queue))
     }
 
-    /// Puts a call into the queue for its method and scope. `lapses` says whether it does not count what the calls
-    /// of a new queue avoid.
+    /// Puts a call into the queue for its method and scope. `lapses` says whether a new queue is
+    /// [`lapsed`](Queue::lapsed).
     pub(super) fn push(
         &mut self,
         method: &Arc<MethodInfo>,
@@ -190,7 +191,8 @@ impl Queues {
         (id, place, change)
     }
 
-    /// Takes a call out. A queue that is empty then is gone; what it was comes back with the change of its head.
+    /// Removes a call, and its queue if that is empty then. Returns where the head of the queue was listed, and its
+    /// change.
     pub(super) fn remove(&mut self, id: QueueId, call: Waiting) -> Option<(Place, HeadChange)> {
         let queue = self.queues.get_mut(&id)?;
         let before = queue.head();
@@ -218,8 +220,8 @@ impl Queues {
         self.by_scope.get(&(method, scope)).copied()
     }
 
-    /// Notes whether it counts now what the calls of a queue avoid. Says where its head was listed and where it belongs,
-    /// unless that is the same.
+    /// Sets [`Queue::lapsed`]. Returns where its head was listed and where it has to be listed now, if that has
+    /// changed.
     pub(super) fn set_lapsed(&mut self, id: QueueId, lapsed: bool) -> Option<(Place, Place, Option<Seq>)> {
         let queue = self.queues.get_mut(&id).filter(|queue| queue.lapsed != lapsed)?;
         let before = queue.place();
@@ -232,7 +234,7 @@ impl Queues {
         Some((before, queue.place(), queue.head()))
     }
 
-    /// Lets no more calls into a queue: its node takes no more. Those that come are told so.
+    /// Closes a queue whose node takes no more calls. New calls go to another queue.
     pub(super) fn close(&mut self, id: QueueId, why: Arc<str>) {
         if let Some(mut queue) = self.queues.remove(&id) {
             queue.closed = Some(why);
@@ -243,7 +245,7 @@ impl Queues {
 
     fn forget(&mut self, id: QueueId, queue: &Queue) {
         let key = (queue.method.id(), queue.scope.clone());
-        // Another may have taken its place since it was closed.
+        // Another queue may have taken its place since it was closed.
         if self.by_scope.get(&key) == Some(&id) {
             self.by_scope.remove(&key);
         }

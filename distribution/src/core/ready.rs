@@ -1,7 +1,7 @@
 //! The nodes that can take one more call, least loaded first.
 //!
-//! Nodes of the same load lie together in no order, so that to put one in or take it out costs the
-//! logarithm of the number of different loads, which is small however many nodes there are.
+//! Nodes of the same load are kept together without an order. So adding or removing a node costs the logarithm of the
+//! number of different loads, which is small however many nodes there are.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::{hash::mix, id::NodeId};
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     levels: BTreeMap<u64, Vec<NodeId>>,
-    /// Where each node is: its load, and its place among those of the same.
+    /// Where each node is: its load, and its place among the nodes of that load.
     places: FxHashMap<NodeId, (u64, usize)>,
-    /// An empty level, kept for its memory: the only node of a level leaves it with each call.
+    /// An empty level, kept for its memory: often a level has a single node, which leaves it with each call.
     spare: Vec<NodeId>,
 }
 
 impl Ready {
-    /// Puts a node where its load belongs; with `None` it is taken out.
+    /// Sets the load of a node; `None` removes the node.
     pub(super) fn set(&mut self, node: NodeId, load: Option<u64>) {
         if self.load(node) == load {
             return;
@@ -32,7 +32,7 @@ impl Ready {
         }
     }
 
-    /// The load under which a node is here.
+    /// The load of a node, if it is listed.
     pub(super) fn load(&self, node: NodeId) -> Option<u64> {
         self.places.get(&node).map(|(load, _)| *load)
     }
@@ -50,8 +50,8 @@ impl Ready {
         }
     }
 
-    /// All of them with their loads, least loaded first. Among equals `salt` says where to begin, so that
-    /// different salts choose different nodes.
+    /// All nodes with their loads, least loaded first. Among nodes of the same load, `salt` says which one comes first,
+    /// so that different salts choose different nodes.
     pub(super) fn iter(&self, salt: u64) -> impl Iterator<Item = (u64, NodeId)> {
         self.levels.iter().flat_map(move |(load, level)| {
             let start = (mix(salt) % level.len().max(1) as u64) as usize;
@@ -60,7 +60,7 @@ impl Ready {
         })
     }
 
-    /// Compares the two halves of the books.
+    /// Checks that both tables agree.
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn check(&self) -> Result<(), String> {
         for (node, (load, place)) in &self.places {

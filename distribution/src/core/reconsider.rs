@@ -6,10 +6,10 @@ use super::{
 use crate::id::NodeId;
 
 impl<H: Host> Core<H> {
-    /// Looks again for nodes for calls that avoid some, and may not need to any more.
+    /// Looks again for nodes for the calls that avoid some, because they may go to these now.
     pub(super) fn place_avoiding(&mut self) {
-        // One that is under way goes on and round once more: departures in a row do not pile up, and if it began anew
-        // with each, the last queues would never have their turn.
+        // If this is under way already, it goes on and then starts again. So it runs once for several departures. If it
+        // started again with each departure, the last queues would never get their turn.
         if self.deferred.place_from.is_some() {
             self.deferred.place_again = true;
         } else {
@@ -18,7 +18,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Looks again at calls for which it does not count what they avoid: others may have come.
+    /// Reviews the queues that are lapsed: there may be other nodes now.
     pub(super) fn review_lapsed(&mut self) {
         if self.queues.lapsed.is_empty() {
             return;
@@ -29,7 +29,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Lists the head of a queue by whether it counts now what its calls avoid.
+    /// Finds out whether a queue is lapsed, and lists its head accordingly.
     pub(super) fn review(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get(id) else { return };
         let Scope::Any { labels, avoid } = &queue.scope else { return };
@@ -40,12 +40,12 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Looks again for calls that only nodes can take which rest: the last one that did not may just have gone.
+    /// Looks again for calls that only ejected nodes can take: the last node that was not ejected may have gone.
     pub(super) fn feed_ejected(&mut self) {
         if self.registry.ejected.is_empty() {
             return;
         }
-        // One that is under way begins anew, so that departures in a row do not pile up.
+        // If this is under way already, it starts again, so that it runs once for several departures.
         let is_under_way = self.deferred.feed_ejected_from.replace(NodeId::from_bits(0)).is_some();
         if !is_under_way {
             self.deferred.push(DeferredTask::FeedEjected);

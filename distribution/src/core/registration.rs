@@ -11,38 +11,38 @@ use crate::{
     wire::hello::{MethodOffer, Registration},
 };
 
-/// What a method takes beside its texts, of which there are two, in bytes.
+/// Bytes that a method takes in addition to its texts, which are kept twice.
 const SIZE_OF_METHOD: usize = 512;
 
-/// What a node said of itself.
+/// What a node says about itself.
 #[derive(Debug)]
 pub(crate) struct NodeProfile {
     pub(super) name: Arc<str>,
     pub(super) instance: u128,
     pub(super) slots: u32,
     pub(super) async_limit: u32,
-    /// Slots that were taken by handlers of an earlier connection.
+    /// Slots that handlers of an earlier connection hold.
     pub(super) busy: u32,
     pub(super) labels: BTreeMap<String, String>,
-    /// By what it was let in.
+    /// Who it authenticated as.
     pub(super) principal: Principal,
 }
 
-/// The methods that a node serves, and their texts. Nodes that serve the same share one.
+/// The methods that a node serves. Nodes that serve the same methods share one set.
 #[derive(Debug)]
 pub(crate) struct MethodSet {
     pub(super) methods: Arc<BTreeMap<MethodId, MethodKind>>,
-    /// Hash of what is shown of types, which ids do not cover. Nodes that show another text for the same methods do not
-    /// share a method_set, or the first of them would speak for all.
-    pub(super) shown: u64,
+    /// Hash of the texts about types, which method ids do not cover. Nodes with other texts for the same methods do not
+    /// share a set; otherwise the texts of the first node would be structure_hash for all.
+    pub(super) structure_hash: u64,
     pub(super) services: Arc<[ServiceInfo]>,
-    /// What it takes of the master's memory, roughly, in bytes.
+    /// About how many bytes of the master's memory it takes.
     pub(super) size: usize,
-    /// By service, name and version.
+    /// Sorted by service, name and version.
     offers: Vec<MethodOffer>,
 }
 
-/// Sorts what the registration of a peer says.
+/// Splits a registration into what is the node's own and what it may share with others.
 pub(crate) fn split_registration(
     registration: Registration,
     principal: Principal,
@@ -87,18 +87,24 @@ impl MethodSet {
         let info = |((name, version), methods)| ServiceInfo { name, version, methods };
         let size = offers.iter().map(|offer| 2 * offer.size() + SIZE_OF_METHOD).sum();
         let texts = offers.iter().flat_map(|offer| &offer.structure).flat_map(|one| [&*one.name, &*one.text]);
-        let shown = hash_of_texts(texts);
-        Self { methods: Arc::new(ids), shown, size, services: services.into_iter().map(info).collect(), offers }
+        let structure_hash = hash_of_texts(texts);
+        Self {
+            methods: Arc::new(ids),
+            structure_hash,
+            size,
+            services: services.into_iter().map(info).collect(),
+            offers,
+        }
     }
 
     pub(crate) fn offers(&self) -> &[MethodOffer] {
         &self.offers
     }
 
-    /// What may be compared with a method that calls name: what is served under its name, or else any other method that
-    /// shows that its service is there.
-    pub(crate) fn beside(&self, name: &MethodName) -> &[MethodOffer] {
-        match self.of(name.service(), name.method()) {
+    /// What a method that callers name can be compared with: what is served under its name, or any other method, which
+    /// shows that its service is served.
+    pub(crate) fn similar_to(&self, name: &MethodName) -> &[MethodOffer] {
+        match self.named(name.service(), name.method()) {
             [] => {
                 let service = self.slice(|offer| offer.service.as_str().cmp(name.service()));
                 &service[..service.len().min(1)]
@@ -108,7 +114,7 @@ impl MethodSet {
     }
 
     /// What is served under this name of a service and a method, in all versions and signatures.
-    pub(crate) fn of(&self, service: &str, method: &str) -> &[MethodOffer] {
+    pub(crate) fn named(&self, service: &str, method: &str) -> &[MethodOffer] {
         self.slice(|offer| (offer.service.as_str(), offer.name.as_str()).cmp(&(service, method)))
     }
 

@@ -30,18 +30,18 @@ use crate::{
     view::NodeState,
 };
 
-/// What nodes of one group have in common: their methods, and what they show of them.
+/// What the nodes of one group have in common: their methods, and the hash of the texts about types.
 type Served = (Arc<BTreeMap<MethodId, MethodKind>>, u64);
 
 fn served(method_set: &MethodSet) -> Served {
-    (Arc::clone(&method_set.methods), method_set.shown)
+    (Arc::clone(&method_set.methods), method_set.structure_hash)
 }
 
-/// What nodes that came by one credential take of the registry.
+/// What the nodes with one credential take up.
 #[derive(Debug, Default)]
 pub(super) struct CredentialUsage {
     nodes: usize,
-    /// Of the methods that nobody served before: bytes.
+    /// Bytes of those methods that no node served before.
     method_bytes: usize,
 }
 
@@ -50,10 +50,9 @@ fn credential(principal: &Principal) -> (PrincipalKind, CredentialId) {
 }
 
 pub(super) struct Registry<H: Host> {
-    /// Found by a hash, since each call looks several times. Numbered by ourselves, so no stronger hash is
-    /// needed.
+    /// A hash table, because each call looks several times. The master makes the ids, so a fast hash is safe.
     pub(super) nodes: FxHashMap<NodeId, Box<Node<H>>>,
-    /// Their ids, in the order they came.
+    /// Their ids, in the order they joined.
     pub(super) order: BTreeSet<NodeId>,
     pub(super) groups: BTreeMap<GroupId, Group>,
     pub(super) by_methods: BTreeMap<Served, GroupId>,
@@ -61,20 +60,20 @@ pub(super) struct Registry<H: Host> {
     pub(super) providers: FxHashMap<MethodId, Vec<GroupId>>,
     /// Which node each process registered last.
     pub(super) instances: BTreeMap<u128, NodeId>,
-    /// The nodes of each name, by what they came by: ten thousand of one name mostly came by one credential.
+    /// The nodes of each name, by who they authenticated as: ten thousand nodes of one name mostly have one credential.
     pub(super) names: BTreeMap<Arc<str>, FxHashMap<Principal, BTreeSet<NodeId>>>,
-    /// What nodes hold by each credential.
+    /// What the nodes with each credential take up.
     pub(super) credentials: FxHashMap<(PrincipalKind, CredentialId), CredentialUsage>,
     pub(super) next_group: u64,
-    /// Known to nobody else: a node that could foresee places would choose its name to be given another node's keys.
+    /// Secret: a node that could compute places on the ring could choose a name that gets another node's keys.
     pub(super) ring_key: [u8; 32],
-    /// What the groups' catalogues take, in bytes.
+    /// Bytes that the methods of all groups take.
     pub(super) method_bytes: usize,
     /// Calls in flight, over all nodes.
     pub(super) in_flight: usize,
     /// Nodes that get new calls.
     pub(super) alive: usize,
-    /// Nodes that are given a rest after failures.
+    /// Nodes that are ejected after failures.
     pub(super) ejected: BTreeSet<NodeId>,
 }
 
@@ -106,12 +105,12 @@ impl<H: Host> Registry<H> {
         self.nodes.get_mut(&id).map(Box::as_mut)
     }
 
-    /// All nodes, in the order they came.
+    /// All nodes, in the order they joined.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Node<H>> {
         self.order.iter().filter_map(|id| self.node(*id))
     }
 
-    /// The nodes that came after this one, in the order they came.
+    /// The nodes that joined after this one, in the order they joined.
     pub(super) fn nodes_after(&self, after: Option<NodeId>) -> impl Iterator<Item = &Node<H>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.order.range((from, Bound::Unbounded)).filter_map(|id| self.node(*id))
@@ -143,37 +142,37 @@ impl<H: Host> Registry<H> {
         self.group_of(id)?.kind_of(method)
     }
 
-    /// The node that this process has registered, if it is here still.
+    /// The node that this process has registered, if it is still registered.
     pub(super) fn node_of_process(&self, instance: u128) -> Option<NodeId> {
         self.instances.get(&instance).copied()
     }
 
-    /// The nodes of this name, by what they came by.
+    /// The nodes of this name, by who they authenticated as.
     pub(super) fn nodes_named(&self, name: &str) -> impl Iterator<Item = (&Principal, &BTreeSet<NodeId>)> {
         self.names.get(name).into_iter().flatten()
     }
 
-    /// How many nodes are registered by the credential of this principal.
+    /// How many nodes are registered with the credential of this principal.
     pub(super) fn nodes_with(&self, principal: &Principal) -> usize {
-        self.credentials.get(&credential(principal)).map_or(0, |holding| holding.nodes)
+        self.credentials.get(&credential(principal)).map_or(0, |usage| usage.nodes)
     }
 
-    /// Whether nodes are here that serve the same.
+    /// Whether registered nodes serve the same methods.
     pub(super) fn knows(&self, method_set: &MethodSet) -> bool {
         self.by_methods.contains_key(&served(method_set))
     }
 
-    /// What the methods of all nodes take, in bytes.
+    /// Bytes that the methods of all nodes take.
     pub(super) fn method_bytes(&self) -> usize {
         self.method_bytes
     }
 
-    /// And those that nodes brought by the credential of this principal.
+    /// Bytes that the methods take which nodes with this principal's credential brought.
     pub(super) fn method_bytes_with(&self, principal: &Principal) -> usize {
-        self.credentials.get(&credential(principal)).map_or(0, |holding| holding.method_bytes)
+        self.credentials.get(&credential(principal)).map_or(0, |usage| usage.method_bytes)
     }
 
-    /// Takes a node in, and says whether its group is new.
+    /// Adds a node, and says whether its group is new.
     pub(super) fn join(
         &mut self,
         now: Time,
@@ -236,9 +235,9 @@ impl<H: Host> Registry<H> {
         known.is_none()
     }
 
-    /// Takes a node out, with all that was in flight on it or waited for it.
+    /// Removes a node, with all that was in flight on it or waited for it.
     pub(super) fn leave(&mut self, id: NodeId) -> Option<Node<H>> {
-        // Draining first: then it counts for nothing any more.
+        // Draining first: then no index has an entry of it.
         self.set_state(id, NodeState::Draining);
         let node = *self.nodes.remove(&id)?;
         self.order.remove(&id);
@@ -257,7 +256,7 @@ impl<H: Host> Registry<H> {
                 self.names.remove(&node.profile.name);
             }
         }
-        self.take_back(&node.profile.principal, |holding| holding.nodes -= 1);
+        self.reduce_usage(&node.profile.principal, |usage| usage.nodes -= 1);
         self.in_flight -= node.calls;
         if let Some(group) = self.groups.get_mut(&node.group) {
             group.leave(id, &node.profile.labels);
@@ -268,11 +267,11 @@ impl<H: Host> Registry<H> {
         Some(node)
     }
 
-    fn take_back(&mut self, principal: &Principal, change: impl FnOnce(&mut CredentialUsage)) {
+    fn reduce_usage(&mut self, principal: &Principal, change: impl FnOnce(&mut CredentialUsage)) {
         let credential = credential(principal);
-        let Some(holding) = self.credentials.get_mut(&credential) else { return };
-        change(holding);
-        if holding.nodes == 0 && holding.method_bytes == 0 {
+        let Some(usage) = self.credentials.get_mut(&credential) else { return };
+        change(usage);
+        if usage.nodes == 0 && usage.method_bytes == 0 {
             self.credentials.remove(&credential);
         }
     }
@@ -281,7 +280,7 @@ impl<H: Host> Registry<H> {
         let Some(group) = self.groups.remove(&id) else { return };
         self.by_methods.remove(&served(&group.method_set));
         self.method_bytes -= group.method_set.size;
-        self.take_back(&group.first_principal, |holding| holding.method_bytes -= group.method_set.size);
+        self.reduce_usage(&group.first_principal, |usage| usage.method_bytes -= group.method_set.size);
         for method in group.method_set.methods.keys() {
             if let Some(providers) = self.providers.get_mut(method) {
                 providers.retain(|provider| *provider != id);
@@ -300,7 +299,7 @@ impl<H: Host> Registry<H> {
         self.reindex(id);
     }
 
-    /// Books the slots that a node says are taken by what is not in the books; whether it has changed.
+    /// Sets how many slots handlers of an earlier connection hold, as the node says. Returns whether it has changed.
     pub(super) fn set_busy(&mut self, id: NodeId, busy: u32) -> bool {
         let Some(node) = self.nodes.get_mut(&id) else { return false };
         let busy = busy.min(node.profile.slots);
@@ -312,7 +311,7 @@ impl<H: Host> Registry<H> {
         changed
     }
 
-    /// Books a call onto a node.
+    /// Notes that a node is sent an attempt.
     pub(super) fn start(&mut self, id: NodeId, in_flight: InFlightAttempt) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let InFlightAttempt { call, attempt, method, kind, count, cost, sent: now } = in_flight;
@@ -330,12 +329,13 @@ impl<H: Host> Registry<H> {
         self.reindex(id);
     }
 
-    /// How many calls this is in flight there.
-    pub(super) fn booked(&self, id: NodeId, call: CallId, attempt: u32) -> u32 {
+    /// How many calls this attempt is, if it is in flight there; otherwise 0.
+    pub(super) fn calls_in_flight(&self, id: NodeId, call: CallId, attempt: u32) -> u32 {
         self.nodes.get(&id).and_then(|node| node.in_flight.get(&(call, attempt))).map_or(0, |attempt| attempt.count)
     }
 
-    /// Books it off again, and how many handlers ran. Says how long ago it was sent; `None` if it was not there.
+    /// Notes that an attempt has ended, after `ran` handlers were run. Returns how long ago it was sent; `None` if it
+    /// was not in flight.
     pub(super) fn end(&mut self, now: Time, id: NodeId, (call, attempt): (CallId, u32), ran: u32) -> Option<Duration> {
         let node = self.nodes.get_mut(&id)?;
         let ended = node.in_flight.remove(&(call, attempt))?;
@@ -357,7 +357,7 @@ impl<H: Host> Registry<H> {
         Some(now.saturating_sub(ended.sent))
     }
 
-    /// Brings the indexes of a node's group up to what the node is now.
+    /// Brings the indexes of a node's group up to date.
     pub(super) fn reindex(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let after = node.current_index_entry();

@@ -1,7 +1,7 @@
-//! What becomes of a call whose node was lost, or would not run it.
+//! What happens to a call whose node was lost, or refused it.
 //!
-//! What is known decides alone. Not written to the connection: it did not run, and goes elsewhere.
-//! Written: it may have run, so it goes elsewhere only if its method is idempotent.
+//! An attempt that was not written to the connection did not run, so the call goes to another node. An attempt that was
+//! written may have run, so the call goes to another node only if its method is idempotent.
 
 use std::time::Duration;
 
@@ -20,21 +20,21 @@ use crate::{
     security::Source,
 };
 
-/// How often an idempotent call is sent in all, unless the caller says otherwise.
+/// How often an idempotent call is sent, unless the caller says otherwise.
 const ATTEMPTS: u32 = 3;
 
 /// The wait before the second attempt; it doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// A call that this many nodes would not run is given up: there is something wrong with them.
+/// A call that nodes have refused this often ends with an error: something is wrong with these nodes.
 const REFUSALS: usize = 10;
 
-/// A call that this many nodes died over, one after the other, is poisoned: nodes of as many sources, where there are as
-/// many.
+/// A call is poisoned if this many nodes in a row died while they had it. They must be of different sources, if the
+/// method is served by other sources too.
 const DEATHS: usize = 3;
 
-/// A call that was lost this often is given up, from whatever sources its nodes were.
+/// A call that was lost this often ends with an error, whatever the sources of its nodes are.
 const LOSSES: usize = 10;
 
 impl<H: Host> Core<H> {
@@ -51,7 +51,7 @@ impl<H: Host> Core<H> {
         if call.handle.abandon(call.attempt) {
             return self.requeue(now, id, effects);
         }
-        // A batch goes only as far as its node was granted: what lies behind was not started.
+        // Calls of a batch that were not granted were not started.
         if call.kept.is_none() && call.granted < call.demand.count {
             call.kept = Some(call.granted);
             effects.push(Effect::Shorten { call: call.handle.clone(), kept: call.granted });
@@ -66,7 +66,7 @@ impl<H: Host> Core<H> {
         self.repeat(now, id, effects);
     }
 
-    /// The handler panicked, and the caller wants that to be tried elsewhere.
+    /// The handler panicked, and the caller wants the call to be tried on another node.
     pub(super) fn panicked(
         &mut self,
         now: Time,
@@ -81,7 +81,7 @@ impl<H: Host> Core<H> {
         self.repeat(now, id, effects);
     }
 
-    /// Repeats a call after a while, or ends it.
+    /// Repeats a call after a delay, or ends it.
     fn repeat(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         if self.may_repeat(id, effects) {
             let attempts = self.calls.get(&id).map_or(1, |call| call.sent);
@@ -92,7 +92,7 @@ impl<H: Host> Core<H> {
     /// Whether a call that may have run is to be repeated; ends it if not.
     pub(super) fn may_repeat(&mut self, id: CallId, effects: &mut Effects<H>) -> bool {
         let Some(call) = self.calls.get(&id) else { return false };
-        // Nodes of one source that hang up, one after the other, count once as long as there are others.
+        // Losses on nodes of one source count once, as long as other sources serve the method.
         let losses = Losses::of(call);
         let counts_once = losses.sources.len() < losses.all
             && losses.all < LOSSES
@@ -103,15 +103,15 @@ impl<H: Host> Core<H> {
         };
         let repeated = u32::try_from(repeated).unwrap_or(u32::MAX);
         let is_poisoned = deaths >= DEATHS;
-        // A batch that was lost was lost by one of its calls at most: it does not use up the attempts of the
-        // others, unless their maker has said how often they may be sent. A call that ends its nodes costs
-        // its batch's and three by itself, where it is alone on its slot.
+        // At most one call of a lost batch is the cause. So the loss does not use up attempts of the others, unless the
+        // caller has set how often they may be sent. A call that kills its nodes kills the one of its batch, and three
+        // more on its own, where nothing waits behind it.
         let (attempts, most) = match call.demand.attempts {
             Some(most) => (call.sent, most),
             None => (call.sent.saturating_sub(in_batch(call)).saturating_sub(repeated), ATTEMPTS),
         };
-        // A batch ends: each of its calls goes on by itself, so that one which kills its nodes takes no
-        // others with it.
+        // A batch is not repeated. Each of its calls goes on alone, so that a call that kills its nodes takes no others
+        // with it.
         let is_batch = call.demand.count > 1;
         let is_final = !call.method.is_idempotent() || call.is_targeted() || is_batch;
         if is_final || (attempts >= most && !is_poisoned) {
@@ -139,7 +139,7 @@ impl<H: Host> Core<H> {
         effects: &mut Effects<H>,
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let wanted = format!("nodes that serve it would not take it, {node} last, which {why}");
+        let last = format!("the last one, {node}, {why}");
         call.failed_attempts.push(FailedAttempt {
             attempt: call.attempt,
             node,
@@ -149,7 +149,7 @@ impl<H: Host> Core<H> {
         call.sent -= 1;
         let refusals = call.refusals();
         if refusals >= REFUSALS {
-            let wanted = format!("{refusals} times {wanted}");
+            let wanted = format!("nodes that serve it refused it {refusals} times; {last}");
             return self.fail_target(now, id, wanted, effects);
         }
         if self.shutting_down {
@@ -158,7 +158,7 @@ impl<H: Host> Core<H> {
         self.back_off(now, id, u32::try_from(refusals).unwrap_or(u32::MAX));
     }
 
-    /// Queues the call again after a while that grows with each time and differs from call to call.
+    /// Queues the call again after a delay that grows with each attempt and differs from call to call.
     fn back_off(&mut self, now: Time, id: CallId, times: u32) {
         let wait = FIRST_WAIT.saturating_mul(1 << times.saturating_sub(1).min(10)).min(LONGEST_WAIT);
         let until = now + wait.mul_f64(self.rng.random_range(0.8..1.2));
@@ -180,12 +180,12 @@ fn in_batch<H: Host>(call: &CallEntry<H>) -> u32 {
     u32::try_from(lost.count()).unwrap_or(u32::MAX)
 }
 
-/// What a call by itself was lost with.
+/// The losses of a call, without those of its batch.
 struct Losses {
     all: usize,
-    /// Those over which a node died; those that said goodbye do not count.
+    /// Those where the node died, and did not close its connection gracefully.
     deaths: usize,
-    /// The sources of all, each once, and how many are those of deaths.
+    /// The different sources of all losses, and how many different sources the deaths have.
     sources: Vec<Source>,
     sources_of_deaths: usize,
 }

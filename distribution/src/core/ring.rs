@@ -49,7 +49,7 @@ impl Ring {
     }
 }
 
-/// The node for this key, over several rings, without those that are to be skipped.
+/// The node for this key, over several rings, leaving out nodes to skip.
 pub(super) fn closest<'a>(
     rings: impl Iterator<Item = &'a Ring> + Clone,
     key: u64,
@@ -58,7 +58,7 @@ pub(super) fn closest<'a>(
     probes(key).filter_map(|at| rings.clone().filter_map(|ring| ring.next(at, &skip)).min()).min().map(|(_, node)| node)
 }
 
-/// The node for this key, of nodes that lie on no ring, each with the hash of its name. Looks at all of them.
+/// The node for this key among nodes that are on no ring, each with the hash of its name. Looks at all of them.
 pub(super) fn closest_of(nodes: impl Iterator<Item = (u64, NodeId)>, key: u64) -> Option<NodeId> {
     let probes: Vec<u64> = probes(key).collect();
     let distance = |name| points(name).flat_map(|point| probes.iter().map(move |at| point.wrapping_sub(*at))).min();
@@ -162,7 +162,8 @@ mod tests {
             newcomer.into_iter().for_each(|name| ring.insert(place_of(key, name), NodeId::new(1, 99)));
             (0..2000).filter(|key| closest([&ring].into_iter(), mix(*key), |_| false) == Some(victim)).count()
         };
-        // The name whose points lie closest before the victim's, chosen by somebody who knows the key of the hash.
+        // The name whose points are closest before the victim's, as somebody would choose it who knows the key of the
+        // hash.
         let targets: Vec<u64> = points(place_of(7, "node-3")).collect();
         let distance = |name: &str| {
             let points: Vec<u64> = points(place_of(7, name)).collect();

@@ -1,4 +1,4 @@
-//! What must hold of the core after every event, found out the slow way: by counting it all anew.
+//! Checks what must hold after every event, by counting everything again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,27 +23,29 @@ use crate::{
 
 type Checked = Result<(), String>;
 
-fn must(holds: bool, what: impl FnOnce() -> String) -> Checked {
+fn check(holds: bool, what: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { Err(what()) }
 }
 
 impl<H: Host> Core<H> {
-    /// Recounts what the core keeps books of.
+    /// Counts again what the core keeps counts and indexes of.
     ///
     /// # Errors
     ///
-    /// The first thing that is not as it must be.
+    /// The first thing that is wrong.
     pub(crate) fn sanity_check(&self) -> Checked {
         self.registry.sanity_check()?;
         self.check_calls()?;
         self.check_queues()?;
         for (at, timer) in &self.timers {
             let (Timer::Deadline(id) | Timer::Retry(id)) = timer else { continue };
-            must(self.calls.contains(id), || format!("a timer ({timer:?} at {at:?}) is for a call that has ended"))?;
+            check(self.calls.contains(id), || {
+                format!("a timer ({timer:?} at {at:?}) belongs to a call that has ended")
+            })?;
         }
         for id in &self.registry.ejected {
             let is_due = self.timers.iter().any(|(_, timer)| *timer == Timer::EndEjection(*id));
-            must(is_due, || format!("{id} rests and no timer ends that"))?;
+            check(is_due, || format!("{id} is ejected, and no timer ends that"))?;
         }
         Ok(())
     }
@@ -53,7 +55,7 @@ impl<H: Host> Core<H> {
         let (mut waiting, mut backing_off) = (0, 0);
         for (id, call) in self.calls.iter() {
             match call.location {
-                CallLocation::Unplaced => return Err(format!("call {id} is nowhere")),
+                CallLocation::Unplaced => return Err(format!("call {id} is in no queue and on no node")),
                 CallLocation::Queued(queue) => {
                     waiting += 1;
                     if !call.demand.exempt_from_limits {
@@ -61,39 +63,37 @@ impl<H: Host> Core<H> {
                         limited.bytes += call.demand.size;
                     }
                     let queue = self.queues.get(queue).filter(|queue| queue.calls.get(&call.seq) == Some(id));
-                    let queue = queue.ok_or_else(|| format!("call {id} is not in the queue that it says it is in"))?;
+                    let queue = queue.ok_or_else(|| format!("call {id} is not in its queue"))?;
                     self.waits_for_good_reason(call, queue).map_err(|node| {
                         format!("call {id} ({}) waits while {node} has a free slot", call.method.name())
                     })?;
                 }
                 CallLocation::BackingOff(until) => {
                     backing_off += 1;
-                    must(self.timers.contains(&(until, Timer::Retry(*id))), || {
-                        format!("call {id} backs off and no timer ends that")
+                    check(self.timers.contains(&(until, Timer::Retry(*id))), || {
+                        format!("call {id} backs off, and no timer ends that")
                     })?;
                 }
                 CallLocation::InFlight(node) => {
-                    let is_booked = match self.registry.node(node) {
+                    let is_listed = match self.registry.node(node) {
                         Some(node) => node.in_flight.contains_key(&(*id, call.attempt)),
                         None => self.departed.contains_key(&node),
                     };
-                    must(is_booked, || format!("call {id} is in flight and not in the books of its node"))?;
+                    check(is_listed, || format!("call {id} is in flight, and its node does not have it"))?;
                 }
             }
             if let Some(deadline) = call.deadline() {
-                must(self.timers.contains(&(deadline, Timer::Deadline(*id))), || {
+                check(self.timers.contains(&(deadline, Timer::Deadline(*id))), || {
                     format!("call {id} has a deadline and no timer")
                 })?;
             }
         }
-        must(self.queues.waiting == waiting, || {
-            format!("{} wait in the books, {waiting} counted", self.queues.waiting)
+        check(self.queues.waiting == waiting, || format!("waiting: {} noted, {waiting} counted", self.queues.waiting))?;
+        check(self.queues.limited == limited, || {
+            format!("towards the limits: {:?} noted, {limited:?} counted", self.queues.limited)
         })?;
-        must(self.queues.limited == limited, || {
-            format!("{:?} count against the limits in the books, {limited:?} counted", self.queues.limited)
-        })?;
-        must(self.backing_off == backing_off, || {
-            format!("{} back off in the books, {backing_off} counted", self.backing_off)
+        check(self.backing_off == backing_off, || {
+            format!("backing off: {} noted, {backing_off} counted", self.backing_off)
         })
     }
 
@@ -101,44 +101,46 @@ impl<H: Host> Core<H> {
         let mut listed = 0;
         for (id, queue) in self.queues.iter() {
             listed += queue.calls.len();
-            must(!queue.calls.is_empty(), || "an empty queue is kept".to_owned())?;
-            must(self.queues.unserved.contains(&id) == queue.unserved.is_some(), || {
-                "the list of queues that no node serves is wrong".to_owned()
+            check(!queue.calls.is_empty(), || "an empty queue is kept".to_owned())?;
+            check(self.queues.unserved.contains(&id) == queue.unserved.is_some(), || {
+                "the list of unserved queues is wrong".to_owned()
             })?;
             if queue.closed.is_some() {
-                must(!self.deferred.is_empty(), || "nothing moves the calls out of a closed queue".to_owned())?;
+                check(!self.deferred.is_empty(), || "nothing moves the calls out of a closed queue".to_owned())?;
                 continue;
             }
             if let Scope::Any { labels, avoid } = &queue.scope {
                 let is_served =
                     self.registry.nodes().any(|node| self.registry.is_serving(node, queue.method.id(), labels));
                 let is_known = !self.is_filling(queue.method.id(), labels);
-                must(!is_known || queue.unserved.is_none() == is_served, || {
-                    "a queue is wrong about being served".to_owned()
+                check(!is_known || queue.unserved.is_none() == is_served, || {
+                    "a queue is wrongly marked as served or unserved".to_owned()
                 })?;
-                must(self.queues.avoiding.contains(&id) == avoid.is_some(), || {
+                check(self.queues.avoiding.contains(&id) == avoid.is_some(), || {
                     "the list of queues whose calls avoid nodes is wrong".to_owned()
                 })?;
-                must(self.queues.lapsed.contains(&id) == queue.lapsed, || {
-                    "the list of queues for which it does not count what they avoid is wrong".to_owned()
+                check(self.queues.lapsed.contains(&id) == queue.lapsed, || {
+                    "the list of lapsed queues is wrong".to_owned()
                 })?;
                 let lapses = self.count_lapses(queue, labels, avoid);
-                must(!self.deferred.is_empty() || queue.lapsed == lapses, || {
-                    format!("a queue that avoids {avoid:?} is wrong about whether there are others")
+                check(!self.deferred.is_empty() || queue.lapsed == lapses, || {
+                    format!("a queue that avoids {avoid:?} is wrongly marked as lapsed or not lapsed")
                 })?;
             }
             self.registry.check_head(id, queue)?;
         }
         for views in &self.deferred.filling {
-            must(self.deferred.has_task_for(views), || "nothing fills a view".to_owned())?;
+            check(self.deferred.has_task_for(views), || "nothing fills a view".to_owned())?;
         }
-        must(listed == self.queues.waiting, || format!("{listed} are in queues, {} wait", self.queues.waiting))?;
+        check(listed == self.queues.waiting, || {
+            format!("waiting: {} noted, {listed} are in queues", self.queues.waiting)
+        })?;
         let heads = self.registry.listed_heads();
         let stale = heads.iter().find(|id| self.queues.get(**id).is_none_or(|queue| queue.closed.is_some()));
-        must(stale.is_none(), || format!("{stale:?} is listed as work and is not there"))
+        check(stale.is_none(), || format!("{stale:?} is listed and does not exist"))
     }
 
-    /// Whether there are no nodes but those that calls avoid, by a look at all of them.
+    /// Whether only nodes serve the calls that these avoid, found by looking at all nodes.
     fn count_lapses(&self, queue: &Queue, labels: &Labels, avoid: &AvoidedNodes) -> bool {
         let Some(avoid) = avoid else { return false };
         let mut serving =
@@ -146,9 +148,9 @@ impl<H: Host> Core<H> {
         serving.all(|node| avoid.contains(&node.identity.id))
     }
 
-    /// That no node could take the queued call; else the name of one that could.
+    /// Checks that no node could take the queued call. The error is a node that could.
     fn waits_for_good_reason(&self, call: &CallEntry<H>, queue: &Queue) -> Checked {
-        // What is left of an event may still place it.
+        // Deferred work may still place it.
         if !self.deferred.is_empty() || queue.closed.is_some() {
             return Ok(());
         }
@@ -181,48 +183,49 @@ impl<H: Host> Registry<H> {
             in_flight += check_node(node)?;
             groups.entry(node.group).or_default().push(node);
         }
-        must(in_flight == self.in_flight, || {
-            format!("in flight: {} in the books, {in_flight} counted", self.in_flight)
-        })?;
+        check(in_flight == self.in_flight, || format!("in flight: {} noted, {in_flight} counted", self.in_flight))?;
         let alive = self.nodes().filter(|node| node.state == NodeState::Alive).count();
-        must(alive == self.alive, || format!("alive: {} in the books, {alive} counted", self.alive))?;
-        must(groups.len() == self.groups().count(), || "a group without members is kept".to_owned())?;
+        check(alive == self.alive, || format!("alive: {} noted, {alive} counted", self.alive))?;
+        check(groups.len() == self.groups().count(), || "a group without members is kept".to_owned())?;
         for (id, members) in groups {
-            let group = self.group(id).ok_or_else(|| "a node is in a group that is not there".to_owned())?;
+            let group = self.group(id).ok_or_else(|| "a node is in a group that does not exist".to_owned())?;
             check_group(group, &members)?;
             for method in group.method_set.methods.keys() {
                 let listed = self.providers(*method).iter().filter(|provider| **provider == id).count();
-                must(listed == 1, || format!("a group is listed {listed} times for a method that it serves"))?;
+                check(listed == 1, || format!("a group is listed {listed} times for a method that it serves"))?;
             }
         }
         Ok(())
     }
 
-    /// The head of a queue is where nodes look for it.
+    /// Checks that the head of a queue is listed where nodes look for it.
     fn check_head(&self, id: QueueId, queue: &Queue) -> Checked {
         let head = (queue.head(), id);
         let labels = match &queue.scope {
             Scope::Any { labels: Some(labels), .. } => labels.iter().cloned().collect(),
             _ => BTreeMap::new(),
         };
-        let is_in = |work: &QueueHeads| {
-            work.for_labels(&labels).any(|(service, lines)| {
-                service == queue.service && lines.iter().any(|(seq, queue)| (Some(seq), queue) == head)
+        let is_in = |listed: &QueueHeads| {
+            listed.for_labels(&labels).any(|(service, heads)| {
+                service == queue.service && heads.iter().any(|(seq, queue)| (Some(seq), queue) == head)
             })
         };
         let method = queue.method.id();
         match &queue.scope {
             Scope::Any { .. } => {
                 for group in self.providers(method).iter().filter_map(|id| self.group(*id)) {
-                    let kind =
-                        group.kind_of(method).ok_or_else(|| "a group is listed for a method in vain".to_owned())?;
-                    must(is_in(&group.heads[kind]), || "a group does not know the head of a queue".to_owned())?;
+                    let kind = group
+                        .kind_of(method)
+                        .ok_or_else(|| "a group is listed for a method that it does not serve".to_owned())?;
+                    check(is_in(&group.heads[kind]), || "the head of a queue is not listed at a group".to_owned())?;
                 }
             }
             Scope::Node { node, .. } => {
-                let kind = self.kind_on(*node, method).ok_or_else(|| "calls wait for a node in vain".to_owned())?;
+                let kind = self
+                    .kind_on(*node, method)
+                    .ok_or_else(|| "calls wait for a node that does not serve them".to_owned())?;
                 let is_known = self.node(*node).is_some_and(|node| is_in(&node.heads[kind]));
-                must(is_known, || "a node does not know the head of its queue".to_owned())?;
+                check(is_known, || "the head of a queue is not listed at its node".to_owned())?;
             }
         }
         Ok(())
@@ -230,12 +233,12 @@ impl<H: Host> Registry<H> {
 
     fn listed_heads(&self) -> BTreeSet<QueueId> {
         let groups = self.groups().map(|group| &group.heads);
-        let works = groups.chain(self.nodes().map(|node| &node.heads));
-        works.flat_map(|work| KINDS.into_iter().flat_map(move |kind| work[kind].queues())).collect()
+        let all = groups.chain(self.nodes().map(|node| &node.heads));
+        all.flat_map(|heads| KINDS.into_iter().flat_map(move |kind| heads[kind].queues())).collect()
     }
 }
 
-/// Recounts a node's books, and says how many calls it has.
+/// Counts again what a node has in flight, and returns how many calls that is.
 fn check_node<H: Host>(node: &Node<H>) -> Result<usize, String> {
     let name = &node.identity;
     let mut counts = PerKind::<u32>::default();
@@ -247,32 +250,37 @@ fn check_node<H: Host>(node: &Node<H>) -> Result<usize, String> {
         }
     }
     let calls = node.in_flight.values().map(|attempt| attempt.count as usize).sum();
-    must(counts == node.counts, || format!("{name}: {:?} in the books, {counts:?} counted", node.counts))?;
-    must(backlog == node.backlog, || format!("{name}: {:?} in the books, {backlog:?} counted", node.backlog))?;
-    must(calls == node.calls, || format!("{name}: {} calls in the books, {calls} counted", node.calls))?;
+    check(counts == node.counts, || format!("{name}: {:?} noted, {counts:?} counted", node.counts))?;
+    check(backlog == node.backlog, || format!("{name}: {:?} noted, {backlog:?} counted", node.backlog))?;
+    check(calls == node.calls, || format!("{name}: {} calls noted, {calls} counted", node.calls))?;
     node.check_index_entry()?;
     let is_serving = node.state != NodeState::Draining;
     let waits = KINDS.into_iter().any(|kind| node.heads[kind].queues().next().is_some());
-    must(is_serving || !waits, || format!("{name} is leaving, and calls wait for it"))?;
+    check(is_serving || !waits, || format!("{name} is leaving, and calls wait for it"))?;
     Ok(calls)
 }
 
 fn check_group<H: Host>(group: &Group, members: &[&Node<H>]) -> Checked {
-    must(group.members == members.len(), || "a group is wrong about how many members it has".to_owned())?;
+    check(group.members == members.len(), || "a group has a wrong number of members".to_owned())?;
     check_view(&group.everyone, members)?;
-    for (bit, LabelView { labels, stage, view, .. }) in group.views() {
+    for (bit, LabelView { labels, state, view, .. }) in group.views() {
         let labelled = members.iter().filter(|node| node.profile.has_labels(labels)).count();
         let listed: Vec<&Node<H>> = members.iter().filter(|node| node.views & (1 << bit) != 0).copied().collect();
-        must(listed.iter().all(|node| node.profile.has_labels(labels)), || {
-            format!("a node has no label of {labels:?}")
+        check(listed.iter().all(|node| node.profile.has_labels(labels)), || {
+            format!("a node is in the view of {labels:?} and lacks a label")
         })?;
-        let is_right = match stage {
+        let is_right = match state {
             ViewState::Whole => listed.len() == labelled,
             ViewState::Filling | ViewState::Clearing => true,
             ViewState::Vacant => listed.is_empty(),
         };
-        must(is_right, || format!("{} nodes are in the view of {labels:?}, which is {stage:?}", listed.len()))?;
-        if *stage != ViewState::Clearing {
+        check(is_right, || {
+            format!(
+                "{} nodes are in the view of {labels:?}, which is {state:?}; {labelled} have the labels",
+                listed.len()
+            )
+        })?;
+        if *state != ViewState::Clearing {
             check_view(view, &listed)?;
         }
     }
@@ -282,28 +290,28 @@ fn check_group<H: Host>(group: &Group, members: &[&Node<H>]) -> Checked {
 fn check_view<H: Host>(view: &View, members: &[&Node<H>]) -> Checked {
     let entries = members.iter().map(|node| &node.index_entry);
     let serving = entries.clone().filter(|entry| entry.serving).count();
-    let resting = entries.clone().filter(|entry| entry.ejected).count();
-    must(view.ejected == resting, || format!("{} rest in the books, {resting} counted", view.ejected))?;
+    let ejected = entries.clone().filter(|entry| entry.ejected).count();
+    check(view.ejected == ejected, || format!("ejected in a view: {} noted, {ejected} counted", view.ejected))?;
     let mut sources = BTreeMap::<_, usize>::new();
     members
         .iter()
         .filter(|node| node.index_entry.serving)
         .for_each(|node| *sources.entry(node.source).or_default() += 1);
-    must(view.sources.clone().into_iter().collect::<BTreeMap<_, _>>() == sources, || {
-        "a view is wrong about the sources of its nodes".to_owned()
+    check(view.sources.clone().into_iter().collect::<BTreeMap<_, _>>() == sources, || {
+        "a view has wrong sources".to_owned()
     })?;
-    must(view.serving == serving, || format!("{} serve in the books, {serving} counted", view.serving))?;
+    check(view.serving == serving, || format!("serving in a view: {} noted, {serving} counted", view.serving))?;
     for kind in KINDS {
         let sum = |part: fn(&IndexEntry) -> PerKind<u32>| -> u64 {
             entries.clone().map(|entry| u64::from(part(entry)[kind])).sum()
         };
-        must(view.limit[kind] == sum(|entry| entry.limit), || "a view is wrong about its slots".to_owned())?;
-        must(view.free[kind] == sum(|entry| entry.free), || "a view is wrong about its free slots".to_owned())?;
+        check(view.limit[kind] == sum(|entry| entry.limit), || "a view has a wrong number of slots".to_owned())?;
+        check(view.free[kind] == sum(|entry| entry.free), || "a view has a wrong number of free slots".to_owned())?;
         view.ready[kind].check()?;
         let listed: BTreeSet<(u64, NodeId)> = view.ready[kind].iter(0).collect();
         let expected: BTreeSet<(u64, NodeId)> =
             members.iter().filter_map(|node| Some((node.index_entry.load[kind]?, node.identity.id))).collect();
-        must(listed == expected, || format!("the index of {kind:?} nodes is {listed:?} and not {expected:?}"))?;
+        check(listed == expected, || format!("the index of {kind:?} nodes is {listed:?} and not {expected:?}"))?;
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl<H: Host> Core<H> {
-    /// Finds a call that is in no queue its place: a node, a queue, or its end.
+    /// Sends a call to a node, puts it into a queue, or ends it.
     pub(super) fn enqueue_or_place(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.queued = now;
@@ -39,7 +39,7 @@ impl<H: Host> Core<H> {
             None => {
                 let Some(call) = self.calls.get(&id) else { return };
                 let (labels, avoid) = (call.demand.labels.clone(), self.to_avoid(call));
-                // With nothing waiting there is nothing to overtake, and the queue is passed by.
+                // If nothing waits, there is nothing to overtake, and the call need not be queued.
                 if self.queues.waiting == 0 {
                     let avoided = self.still_avoided(method, &labels, &avoid);
                     if let Some((node, kind)) = self.choose(id, &labels, avoided) {
@@ -47,7 +47,7 @@ impl<H: Host> Core<H> {
                     }
                 }
                 let queue = self.push(now, id, Scope::Any { labels: labels.clone(), avoid });
-                // Whether a view that is being filled has nodes is known once it is whole.
+                // It is not known whether a view has nodes until it is whole.
                 if !self.is_filling(method, &labels) && !self.registry.serves(method, &labels, Except::NONE) {
                     self.mark_unserved(now, queue);
                     if self.settings.no_node_timeout.is_zero() {
@@ -59,16 +59,16 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Puts a call into the queue of the one node that it is for, or ends it.
+    /// Puts a call into the queue of the one node that it has to go to, or ends it.
     fn enqueue_for(&mut self, now: Time, id: CallId, target: NodeId, exact: bool, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node(target) else {
             let wanted = format!(
-                "it was to run on node {target}, and there is no such node (a node that comes back has a new id)"
+                "it has to run on node {target}, and there is no such node (a node that registers again has a new id)"
             );
             return self.fail_target(now, id, wanted, effects);
         };
         if node.state == NodeState::Draining {
-            let wanted = format!("it was to run on {}, which is leaving", node.identity);
+            let wanted = format!("it has to run on {}, which is leaving", node.identity);
             return self.fail_target(now, id, wanted, effects);
         }
         let Some(method) = self.calls.get(&id).map(|call| call.method.id()) else { return };
@@ -99,7 +99,7 @@ impl<H: Host> Core<H> {
         queue
     }
 
-    /// Takes a call out of the queue it is in.
+    /// Removes a call from its queue.
     pub(super) fn unqueue(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let CallLocation::Queued(queue) = std::mem::replace(&mut call.location, CallLocation::Unplaced) else { return };
@@ -109,7 +109,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Ends a call that has just been queued where nothing took it and the queue is full.
+    /// Ends a call that has just been queued, if no node has taken it and the queue is full.
     pub(super) fn refuse_if_full(&mut self, id: CallId, effects: &mut Effects<H>) {
         let waiting = self.queues.limited;
         let (queued, limit, unit) = if waiting.calls > self.settings.max_queued_calls {
@@ -132,11 +132,10 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Gives a node as much of what waits as it can take: its free slots' worth, and of what may be
-    /// prefetched its share, so that the nodes which get free next find something too.
+    /// Sends a node calls that wait: as many as it has free slots, and ahead of these no more than its share.
     pub(super) fn feed(&mut self, now: Time, node: NodeId, effects: &mut Effects<H>) {
         let mut share = self.prefetch_share();
-        // Kinds of which the node takes no more.
+        // The kinds of calls that the node takes no more of.
         let mut full = PerKind::<bool>::default();
         let mut left = self.settings.slice;
         while left > 0 {
@@ -147,8 +146,8 @@ impl<H: Host> Core<H> {
             let Some(call) = self.calls.get(&id) else { return };
             let Some(room) = self.registry.node(node) else { return };
             if !room.has_free_slot(kind) {
-                // The call whose turn it is may be too long to be prefetched. Then the node gets none of
-                // its kind until a slot is free: others that are short must not overtake it for ever.
+                // The next call may be too long to be sent ahead. Then the node gets no calls of this kind until a slot
+                // is free: short calls must not overtake a long one for ever.
                 if share == 0 || !room.takes(kind, self.cost(call)) {
                     full[kind] = true;
                     continue;
@@ -162,7 +161,7 @@ impl<H: Host> Core<H> {
         self.deferred.push(DeferredTask::Feed(node));
     }
 
-    /// The call whose turn it is on this node, among those of a kind that is not full.
+    /// The next call for this node, of a kind that the node can take more of.
     fn next_for(&self, id: NodeId, full: PerKind<bool>) -> Option<(CallId, MethodKind)> {
         let node = self.registry.node(id)?;
         let group = self.registry.group(node.group)?;
@@ -178,7 +177,7 @@ impl<H: Host> Core<H> {
                 for (service, heads) in heads.for_labels(&node.profile.labels) {
                     let turn = self.queues.turn(service);
                     let is_excluded = |queue| self.queues.get(queue).is_some_and(|queue| queue.avoided().contains(&id));
-                    // Of each method that has such, the first that does not avoid this node.
+                    // For each method, the first call that avoids nodes but not this one.
                     let firsts = heads.avoiding.values().filter_map(|avoiding| avoiding.first_for(id, is_excluded));
                     for (seq, queue) in firsts {
                         let is_before = best.is_none_or(|(order, ..)| (turn, seq) < order);
@@ -207,7 +206,7 @@ impl<H: Host> Core<H> {
         queue.calls.first_key_value().map(|(_, call)| *call)
     }
 
-    /// Books a call that is in no queue onto a node.
+    /// Sends a call that is in no queue to a node.
     fn send(&mut self, now: Time, id: CallId, node: NodeId, kind: MethodKind, effects: &mut Effects<H>) {
         let Some(call) = self.calls.get(&id) else { return };
         let (cost, granted) = (self.cost(call), self.grant(call.method.id(), call.demand.count));
@@ -227,7 +226,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Puts back a call that certainly did not run.
+    /// Queues a call again that certainly did not run.
     pub(super) fn requeue(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         if let Some(call) = self.calls.get_mut(&id) {
             call.sent -= 1;
@@ -239,17 +238,17 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Closes the queues of a node that takes no more calls, and sees to those that are in them.
-    pub(super) fn close_queues(&mut self, work: &PerKind<QueueHeads>, why: &str) {
+    /// Closes the queues of a node that takes no more calls. Deferred work moves or ends the calls in them.
+    pub(super) fn close_queues(&mut self, heads: &PerKind<QueueHeads>, why: &str) {
         for kind in KINDS {
-            for queue in work[kind].queues() {
+            for queue in heads[kind].queues() {
                 self.queues.close(queue, why.into());
                 self.deferred.push(DeferredTask::EmptyQueue(queue));
             }
         }
     }
 
-    /// Feeds nodes that could take the first call of a queue until none gets further.
+    /// Feeds the nodes that can take the first call of a queue, as long as that takes any call.
     pub(super) fn place_queued(&mut self, now: Time, queue: QueueId, effects: &mut Effects<H>) {
         while let Some(node) = self.choose_for_queue(queue) {
             let before = self.queues.waiting;

@@ -1,4 +1,4 @@
-//! Which nodes can get calls of a method: by labels, except those that a call avoids.
+//! Which nodes can get calls of a method, by labels and without those that a call avoids.
 
 use super::{
     avoidance::{AvoidedNodes, Except},
@@ -13,28 +13,30 @@ use crate::service::{
 };
 
 impl<H: Host> Registry<H> {
-    /// The members of a group with these labels. Looks at each that has the rarest of them.
+    /// The members of a group with these labels. Looks at each member that has the rarest of them.
     pub(super) fn labelled<'a>(&'a self, group: &'a Group, labels: &'a Labels) -> impl Iterator<Item = &'a Node<H>> {
         let labels = labels.as_deref().unwrap_or_default();
         let rarest = group.with_rarest(labels).filter_map(|id| self.node(id));
         rarest.filter(move |node| node.profile.has_labels(labels))
     }
 
-    /// How many nodes may get calls of the method, busy and suspect ones included.
+    /// How many nodes serve the method, including busy and suspect ones.
     pub(super) fn serving(&self, method: MethodId) -> usize {
         self.providers(method).iter().filter_map(|id| self.group(*id)).map(|group| group.everyone.serving).sum()
     }
 
-    /// Whether it does not count what calls of the method with these labels avoid, because there are no other nodes.
+    /// Whether calls of the method with these labels may go to the nodes that they avoid, because no other node serves
+    /// them.
     pub(super) fn lapses(&self, method: MethodId, labels: &Labels, avoid: &AvoidedNodes) -> bool {
         avoid.as_deref().is_some_and(|avoid| !self.serves(method, labels, Except::Nodes(avoid)))
     }
 
-    /// Whether any node may get calls of the method with these labels, be it busy or suspect, but for some.
+    /// Whether any node serves calls of the method with these labels, busy and suspect nodes included and some
+    /// excepted.
     pub(super) fn serves(&self, method: MethodId, labels: &Labels, but: Except<'_>) -> bool {
         let does_serve = |id: &GroupId| {
             let group = self.group(*id)?;
-            // A view that is being filled may have one already.
+            // A view that is being filled may have such a node already.
             if let Some(view) = group.view_so_far(labels) {
                 let excepted: usize = match but {
                     Except::Nodes(nodes) => {
@@ -56,39 +58,39 @@ impl<H: Host> Registry<H> {
         self.providers(method).iter().any(|id| does_serve(id).is_some())
     }
 
-    /// Whether all nodes that serve the method are given a rest.
+    /// Whether all nodes that serve the method are ejected.
     pub(super) fn all_ejected(&self, method: MethodId, labels: &Labels) -> bool {
         if self.ejected.is_empty() {
             return false;
         }
         let groups = self.providers(method).iter().filter_map(|id| self.group(*id));
-        // One that does not rest decides, and is mostly found without looking at all.
+        // One node that is not ejected decides, and a view mostly shows that there is one.
         if groups.clone().filter_map(|group| group.view_so_far(labels)).any(|view| view.serving > view.ejected) {
             return false;
         }
-        let (mut serving, mut resting) = (0, 0);
+        let (mut serving, mut ejected) = (0, 0);
         for group in groups {
             match group.view(labels) {
-                Some(view) => (serving, resting) = (serving + view.serving, resting + view.ejected),
+                Some(view) => (serving, ejected) = (serving + view.serving, ejected + view.ejected),
                 None => {
                     for node in self.labelled(group, labels) {
                         serving += usize::from(node.index_entry.serving);
-                        resting += usize::from(node.index_entry.ejected);
+                        ejected += usize::from(node.index_entry.ejected);
                     }
                 }
             }
         }
-        serving > 0 && serving == resting
+        serving > 0 && serving == ejected
     }
 
-    /// Whether a node may get calls of the method with these labels, be it busy or suspect.
+    /// Whether a node serves calls of the method with these labels, even if it is busy or suspect.
     pub(super) fn is_serving(&self, node: &Node<H>, method: MethodId, labels: &Labels) -> bool {
         node.index_entry.serving
             && labels.as_ref().is_none_or(|labels| node.profile.has_labels(labels))
             && self.group(node.group).is_some_and(|group| group.kind_of(method).is_some())
     }
 
-    /// Where calls of the method can go. While the view of the labels is being filled, at least that.
+    /// Where calls of the method can go. While the view of the labels is being filled, this is what it has so far.
     pub(super) fn capacity(&self, method: MethodId, labels: &Labels) -> Capacity {
         let mut capacity = Capacity::default();
         for group in self.providers(method).iter().filter_map(|id| self.group(*id)) {

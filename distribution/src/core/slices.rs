@@ -26,7 +26,8 @@ impl<H: Host> Core<H> {
     }
 
     fn do_slice(&mut self, now: Time, effects: &mut Effects<H>) {
-        // A chore costs one, and so does each of its calls: with less than two, none would ever be dealt with.
+        // A task costs one, and so does each call that it deals with: with a budget of one, no call would ever be dealt
+        // with.
         let mut budget = self.settings.slice.max(2);
         while budget > 0 {
             let Some(task) = self.deferred.pop() else { return };
@@ -34,7 +35,7 @@ impl<H: Host> Core<H> {
             match task {
                 DeferredTask::Feed(node) => {
                     self.feed(now, node, effects);
-                    // It has a limit of its own, and is the longest of all.
+                    // It has a limit of its own, and takes longer than all other tasks.
                     return;
                 }
                 DeferredTask::FeedEjected => {
@@ -72,7 +73,7 @@ impl<H: Host> Core<H> {
                     }
                 }
                 DeferredTask::EmptyQueue(queue) => self.empty(now, queue, &mut budget, effects),
-                // Each of these makes an error with texts of its own.
+                // Each of these calls gets an error with texts of its own, which takes longer.
                 DeferredTask::ExpireQueue(queue) => {
                     let mut fewer = budget.div_ceil(2);
                     self.expire(now, queue, &mut fewer, effects);
@@ -102,7 +103,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Decides about calls whose node was lost; those for which there is no time now are left for later.
+    /// Decides about calls whose node was lost, as many as the budget allows.
     fn lose(
         &mut self,
         now: Time,
@@ -125,7 +126,7 @@ impl<H: Host> Core<H> {
         self.departed.remove(&from.identity.id);
     }
 
-    /// Takes calls out of a closed queue.
+    /// Moves or ends the calls of a closed queue.
     fn empty(&mut self, now: Time, queue: QueueId, budget: &mut usize, effects: &mut Effects<H>) {
         while let Some((id, why)) = self.queues.get(queue).and_then(|queue| {
             let (_, id) = queue.calls.first_key_value()?;

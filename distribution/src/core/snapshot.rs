@@ -33,13 +33,13 @@ pub(crate) struct NodeSnapshot {
 }
 
 impl NodeSnapshot {
-    /// What a new subscriber to events is told of it.
+    /// The event that a new subscriber gets for it.
     pub(crate) fn present(&self) -> NodeEvent {
         let principal = self.profile.principal.clone();
         NodeEvent::Present { node: self.identity.clone(), principal, state: self.state }
     }
 
-    /// What people see of it.
+    /// The node as users see it.
     pub(crate) fn info(&self, now: Time) -> NodeInfo {
         NodeInfo {
             id: self.identity.id,
@@ -62,8 +62,8 @@ impl NodeSnapshot {
 }
 
 impl<H: Host> Core<H> {
-    /// Some nodes, in the order they came: those behind `after`, as many as can be listed in one go. With a method and
-    /// labels, only those that its calls can go to.
+    /// The next nodes after `after`, in the order they joined, as many as can be listed under one hold of the lock.
+    /// With a method and labels, only those that serve such calls. Also returns where to go on.
     pub(crate) fn node_snapshots(
         &self,
         after: Option<NodeId>,
@@ -82,7 +82,7 @@ impl<H: Host> Core<H> {
 }
 
 impl<H: Host> Registry<H> {
-    /// A node as people see it, but for the copying.
+    /// A snapshot of a node.
     pub(super) fn row(&self, node: &Node<H>) -> NodeSnapshot {
         NodeSnapshot {
             identity: node.identity.clone(),

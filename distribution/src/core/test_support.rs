@@ -1,4 +1,4 @@
-//! What tests and simulations ask of the core, or do to it.
+//! Queries and changes for tests and simulations only.
 
 use super::{
     call::{CallEntry, CallLocation},
@@ -11,7 +11,7 @@ use crate::id::{CallId, NodeId};
 use crate::service::{caller::Labels, method::MethodId};
 
 impl<H: Host> Core<H> {
-    /// Where a call is in flight.
+    /// The node where a call is in flight.
     #[cfg(feature = "simulation")]
     pub(crate) fn node_of(&self, id: CallId) -> Option<NodeId> {
         match self.calls.get(&id)?.location {
@@ -20,15 +20,15 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Has an attempt be sent earlier than it was.
+    /// Makes an attempt look as if it was sent earlier.
     pub(crate) fn backdate(&mut self, node: NodeId, attempt: (CallId, u32), sent: Time) {
         let node = self.registry.node_mut(node);
-        if let Some(booking) = node.and_then(|node| node.in_flight.get_mut(&attempt)) {
-            booking.sent = booking.sent.min(sent);
+        if let Some(in_flight) = node.and_then(|node| node.in_flight.get_mut(&attempt)) {
+            in_flight.sent = in_flight.sent.min(sent);
         }
     }
 
-    /// Makes a call astray, as a panic may.
+    /// Strands a call, as a panic may.
     #[cfg(test)]
     pub(crate) fn strand(&mut self, id: CallId) {
         if let Some(mut call) = self.remove(id) {
@@ -43,7 +43,7 @@ impl<H: Host> Core<H> {
         self.registry.has_views(method, labels)
     }
 
-    /// Where the calls are that have not ended.
+    /// Describes some calls that have not ended, and all nodes.
     #[cfg(feature = "simulation")]
     pub(crate) fn describe_unfinished(&self) -> String {
         let describe = |(id, call): (&CallId, &CallEntry<H>)| {
@@ -52,7 +52,7 @@ impl<H: Host> Core<H> {
                 _ => None,
             };
             format!(
-                "{id} {} {:?} {scope:?} after {:?}; chores {:?}",
+                "{id} {} {:?} {scope:?} after {:?}; deferred {:?}",
                 call.method.name().clone(),
                 call.location,
                 call.failed_attempts,
@@ -66,10 +66,10 @@ impl<H: Host> Core<H> {
         self.calls.iter().take(8).map(describe).chain(nodes).collect::<Vec<_>>().join("; ")
     }
 
-    /// Whether any call has a deadline that has passed; to be asked after a tick.
+    /// A call whose deadline has passed, if there is one. To be called after a tick.
     #[cfg(feature = "simulation")]
     pub(crate) fn overdue(&self, now: super::host::Time) -> Option<String> {
         let late = self.calls.iter().find(|(_, call)| call.deadline().is_some_and(|deadline| deadline <= now));
-        late.map(|(id, _)| format!("call {id} has outlived its deadline"))
+        late.map(|(id, _)| format!("call {id} has not ended at its deadline"))
     }
 }

@@ -1,4 +1,4 @@
-//! Time: timers, and when the core wants to be ticked.
+//! Timers, and when the core needs its next tick.
 
 use super::{
     deferred::DeferredTask,
@@ -10,7 +10,7 @@ use super::{
 impl<H: Host> Core<H> {
     /// Time has passed.
     pub(crate) fn on_tick(&mut self, now: Time, effects: &mut Effects<H>) {
-        // Whatever became of the last time.
+        // A panic may have ended the last slice.
         self.deferred.is_running = false;
         let mut left = self.settings.slice;
         while let Some((at, timer)) = self.timers.first().copied() {
@@ -33,7 +33,7 @@ impl<H: Host> Core<H> {
         self.run_deferred(now, effects);
     }
 
-    /// When the next [`on_tick`](Self::on_tick) has something to do; the past if it should come at once.
+    /// When [`on_tick`](Self::on_tick) has something to do next; zero if it should be called at once.
     pub(crate) fn next_tick(&self) -> Time {
         if !self.deferred.is_empty() {
             return Time::ZERO;

@@ -1,30 +1,30 @@
-//! What a queue keeps while no node serves its calls.
+//! What is known about a queue while no node serves its calls.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{host::Time, queue_ids::Seq};
 use crate::service::compatibility::Incompatibility;
 
-/// Since when a queue has no node, and which calls have come since.
+/// Since when no node serves a queue, and which calls have been added since.
 #[derive(Debug)]
 pub(super) struct Unserved {
     pub(super) since: Time,
-    /// Calls made since have this place or one behind it.
+    /// Calls made since then have this place or a later one.
     pub(super) made_since: Seq,
-    /// Of those made before, these and the ones behind are still to be looked at.
+    /// Calls before this place have been looked at. Of those made before `since`, only the later ones are left.
     pub(super) first: Seq,
-    /// Calls that were queued later than that, in the order of time. Some may have gone. No array, which would be copied
-    /// as it grows.
+    /// Calls that were queued later, in the order of time; some may have left. Not an array, which would be copied as
+    /// it grows.
     pub(super) later: BTreeSet<(Time, Seq)>,
-    /// What the calls are told, once the first of them was.
+    /// Why no node serves the calls, once the first of them has ended for it.
     pub(super) why: Option<Arc<UnservedReason>>,
 }
 
-/// Why calls of a queue cannot run, found out once for all of them.
+/// Why no node serves calls, found out once for all calls of a queue.
 #[derive(Debug)]
 pub(super) enum UnservedReason {
-    /// Nodes serve the service, and no method that is the same.
+    /// Nodes serve the service, but not this method in the same form.
     Incompatible(Incompatibility),
-    /// No node does, and what there is instead.
+    /// No node serves the service; the text says which nodes there are.
     NoNode(String),
 }

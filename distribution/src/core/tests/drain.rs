@@ -22,7 +22,7 @@ fn it_gets_no_new_calls() {
     assert_eq!(table.submit("a", call(&COMPUTE)), NOTHING);
     let lines = table.submit("b", call(&COMPUTE).on("n1"));
     assert!(
-        lines[0].starts_with("end b: no node: it was to run on node n1 (") && lines[0].ends_with("which is leaving")
+        lines[0].starts_with("end b: no node: it has to run on node n1 (") && lines[0].ends_with("which is leaving")
     );
     assert_eq!(table.answer("x"), ["end x: value from n2", "send a#1 to n2"]);
 }
@@ -40,7 +40,7 @@ fn what_waits_for_it_ends_or_moves() {
     let lines = table.drain("n1");
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(
-        lines[1].starts_with("end on: no node: it was to run on node n1 (") && lines[1].ends_with("which is leaving")
+        lines[1].starts_with("end on: no node: it has to run on node n1 (") && lines[1].ends_with("which is leaving")
     );
     assert_eq!(table.answer("any"), ["end any: value from n2", "send affinity#1 to n2"]);
 }

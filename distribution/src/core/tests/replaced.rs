@@ -51,7 +51,7 @@ fn what_was_to_run_on_the_old_registration_ends() {
     table.submit("x", call(&COMPUTE));
     table.submit("on", call(&COMPUTE).on("old"));
     let lines = table.join("new", slots(1).instance(5));
-    assert_eq!(only(&lines, "end on: no node: it was to run on node old").len(), 1, "{lines:?}");
+    assert_eq!(only(&lines, "end on: no node: it has to run on node old").len(), 1, "{lines:?}");
 }
 
 #[test]

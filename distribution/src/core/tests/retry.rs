@@ -94,7 +94,7 @@ fn a_call_that_ten_nodes_would_not_run_is_given_up() {
         assert_eq!(only(&table.pass(SECOND * 2), "send").len(), 1);
     }
     let lines = table.refuse("a", Refusal::Draining);
-    assert!(lines[0].starts_with("end a: no node: 10 times nodes that serve it would not take it"), "{lines:?}");
+    assert!(lines[0].starts_with("end a: no node: nodes that serve it refused it 10 times; the last one"), "{lines:?}");
 }
 
 #[test]
