@@ -10,7 +10,8 @@ fn the_node_with_the_smaller_share_of_its_slots_taken_gets_the_call() {
     table.submit("a", call(&COMPUTE).on("small"));
     table.submit("b", call(&COMPUTE).on("large"));
     table.submit("c", call(&COMPUTE).on("large"));
-    // By calls, the small one has fewer; by the share of slots the large one, up to its fourth.
+    // The small node has fewer calls, but the large one has the smaller share of its slots taken, up to its fourth
+    // call.
     assert_eq!(table.submit("d", call(&COMPUTE)), ["send d#1 to large"]);
     assert_eq!(table.submit("e", call(&COMPUTE).on("large")), ["send e#1 to large"]);
     assert_eq!(table.submit("f", call(&COMPUTE).on("large")), ["send f#1 to large"]);
@@ -66,7 +67,7 @@ fn async_calls_and_compute_calls_do_not_count_as_each_other() {
     table.submit("d", call(&COMPUTE).on("computes"));
     assert_eq!(table.submit("e", call(&COMPUTE)), ["send e#1 to waits"]);
     assert_eq!(table.submit("f", call(&WAIT)), ["send f#1 to computes"]);
-    // Full of one kind, it takes the other.
+    // A node that is full of one kind of calls takes the other kind.
     table.submit("g", call(&WAIT).on("waits"));
     assert_eq!(table.submit("h", call(&WAIT).on("waits")), NOTHING);
     assert_eq!(table.submit("i", call(&COMPUTE).on("waits")), ["send i#1 to waits"]);
@@ -79,12 +80,12 @@ fn slots_that_handlers_of_an_earlier_connection_hold_count() {
     table.join("other", slots(4));
     table.submit("a", call(&COMPUTE).on("other"));
     assert_eq!(table.submit("b", call(&COMPUTE)), ["send b#1 to other"]);
-    assert_eq!(table.stale("busy", 0), NOTHING);
+    assert_eq!(table.report_stale("busy", 0), NOTHING);
     assert_eq!(table.submit("c", call(&COMPUTE)), ["send c#1 to busy"]);
-    // More than it has slots: it takes none, and what was in flight stays.
-    assert_eq!(table.stale("busy", 9), NOTHING);
+    // More than it has slots: it takes no calls, and those in flight stay.
+    assert_eq!(table.report_stale("busy", 9), NOTHING);
     assert_eq!(table.submit("d", call(&COMPUTE).on("busy")), NOTHING);
-    assert_eq!(table.stale("busy", 2), ["send d#1 to busy"]);
+    assert_eq!(table.report_stale("busy", 2), ["send d#1 to busy"]);
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn calls_go_to_nodes_with_their_labels_only() {
     assert_eq!(table.submit("g", call(&COMPUTE).label("zone", "east")), NOTHING, "the others are free");
     assert_eq!(table.submit("h", call(&COMPUTE).label("gpu", "a100")), ["send h#1 to west2"]);
     assert_eq!(table.answer("e"), ["end e: value from east", "send g#1 to east"]);
-    // One that comes later is found as well.
+    // A node that joins later is found as well.
     table.join("east2", slots(1).label("zone", "east"));
     assert_eq!(table.submit("i", call(&COMPUTE).label("zone", "east")), ["send i#1 to east2"]);
 }
@@ -114,8 +115,8 @@ fn a_node_that_refused_a_call_is_avoided_while_there_are_others() {
     table.submit("a", call(&COMPUTE).on("n2"));
     assert_eq!(table.submit("b", call(&COMPUTE)), ["send b#1 to n1"]);
     assert_eq!(table.refuse("b", Refusal::Busy), NOTHING);
-    assert_eq!(table.pass(BACKED_OFF), NOTHING, "n1 is idle, and it is n2 that it waits for");
-    assert_eq!(table.submit("c", call(&COMPUTE)), ["send c#1 to n1"], "others do not wait with it");
+    assert_eq!(table.pass(BACKED_OFF), NOTHING, "n1 is idle, but the call waits for n2");
+    assert_eq!(table.submit("c", call(&COMPUTE)), ["send c#1 to n1"], "other calls do not wait");
     assert_eq!(table.answer("a"), ["end a: value from n2", "send b#2 to n2"]);
 }
 
@@ -147,7 +148,7 @@ fn calls_with_one_affinity_go_to_one_node_and_wait_for_it() {
     assert_eq!(table.submit("b", call(&COMPUTE).affinity(5)), NOTHING, "the others are free");
     assert_eq!(table.answer("a"), [format!("end a: value from {node}"), format!("send b#1 to {node}")]);
     assert_eq!(table.submit("c", call(&COMPUTE).affinity(5)), NOTHING);
-    // The keys of a node that leaves move on, with what waits.
+    // The keys of a node that leaves move to others, with the calls that wait.
     let lines = table.drain(&node);
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[1].starts_with("send c#1 to n") && !lines[1].ends_with(&node), "{lines:?}");

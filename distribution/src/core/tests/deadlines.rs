@@ -1,14 +1,14 @@
-//! A call's time covers all that becomes of it.
+//! The timeout of a call covers queueing, all attempts and the reply.
 
 use super::*;
 
-const HALF: Duration = Duration::from_millis(500);
+const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
 #[test]
 fn a_call_times_out_in_the_queue() {
     let mut table = Table::new().joined(&[("n1", 1)]);
     table.submit("x", call(&COMPUTE));
-    table.submit("a", call(&COMPUTE).timeout(HALF));
+    table.submit("a", call(&COMPUTE).timeout(HALF_A_SECOND));
     assert_eq!(table.pass(Duration::from_millis(499)), NOTHING);
     assert_eq!(table.pass(Duration::from_millis(1)), ["end a: timed out, queued"]);
     assert_eq!(table.answer("x"), ["end x: value from n1"]);
@@ -17,9 +17,9 @@ fn a_call_times_out_in_the_queue() {
 #[test]
 fn a_call_times_out_on_its_node_which_is_told() {
     let mut table = Table::new().joined(&[("n1", 1)]);
-    table.submit("a", call(&COMPUTE).timeout(HALF));
+    table.submit("a", call(&COMPUTE).timeout(HALF_A_SECOND));
     table.submit("b", call(&COMPUTE));
-    assert_eq!(table.pass(HALF), ["end a: timed out on n1", "cancel a#1 on n1"]);
+    assert_eq!(table.pass(HALF_A_SECOND), ["end a: timed out on n1", "cancel a#1 on n1"]);
     // Its slot is taken until the node says otherwise.
     assert_eq!(table.answer("a"), ["send b#1 to n1"]);
     assert_eq!(table.core.stats().late, 1);
@@ -29,17 +29,17 @@ fn a_call_times_out_on_its_node_which_is_told() {
 fn a_call_that_was_not_written_yet_did_not_run() {
     let mut table = Table::new().joined(&[("n1", 1)]);
     table.writes = false;
-    table.submit("a", call(&COMPUTE).timeout(HALF));
-    assert_eq!(table.pass(HALF), ["end a: timed out, queued"]);
+    table.submit("a", call(&COMPUTE).timeout(HALF_A_SECOND));
+    assert_eq!(table.pass(HALF_A_SECOND), ["end a: timed out, queued"]);
     assert_eq!(table.ended("a", AttemptEnd::NotSent), NOTHING);
 }
 
 #[test]
 fn a_call_times_out_before_it_is_repeated() {
     let mut table = Table::new().joined(&[("n1", 1)]);
-    table.submit("a", call(&AGAIN).timeout(HALF));
+    table.submit("a", call(&AGAIN).timeout(HALF_A_SECOND));
     table.dies("n1");
-    assert_eq!(table.pass(HALF), ["end a: timed out, to be repeated after n1"]);
+    assert_eq!(table.pass(HALF_A_SECOND), ["end a: timed out, to be repeated after n1"]);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_call_with_no_time_left_is_ended_by_the_next_tick() {
 #[test]
 fn a_call_that_has_ended_has_no_deadline_any_more() {
     let mut table = Table::new().joined(&[("n1", 1)]);
-    table.submit("a", call(&COMPUTE).timeout(HALF));
+    table.submit("a", call(&COMPUTE).timeout(HALF_A_SECOND));
     assert_eq!(table.answer("a"), ["end a: value from n1"]);
     assert_eq!(table.pass(SECOND), NOTHING);
 }
@@ -64,8 +64,8 @@ fn a_cancelled_call_is_stopped_where_it_is() {
     table.submit("a", call(&COMPUTE));
     table.submit("b", call(&COMPUTE));
     let (a, b) = (table.calls["a"].0, table.calls["b"].0);
-    assert_eq!(table.bring(|core, _, effects| core.on_call_cancelled(b, effects)), NOTHING);
-    assert_eq!(table.bring(|core, _, effects| core.on_call_cancelled(a, effects)), ["cancel a#1 on n1"]);
+    assert_eq!(table.apply(|core, _, effects| core.on_call_cancelled(b, effects)), NOTHING);
+    assert_eq!(table.apply(|core, _, effects| core.on_call_cancelled(a, effects)), ["cancel a#1 on n1"]);
     assert_eq!(table.refuse("a", Refusal::Stopped), NOTHING);
     assert_eq!((table.core.stats().cancelled, table.core.stats().queued), (2, 0));
 }

@@ -15,7 +15,7 @@ fn an_idle_node_is_drained_at_once_and_a_busy_one_with_its_last_call() {
 }
 
 #[test]
-fn it_gets_no_new_calls() {
+fn a_draining_node_gets_no_new_calls() {
     let mut table = Table::new().joined(&[("n1", 8), ("n2", 1)]);
     table.submit("x", call(&COMPUTE).on("n2"));
     table.drain("n1");
@@ -28,14 +28,14 @@ fn it_gets_no_new_calls() {
 }
 
 #[test]
-fn what_waits_for_it_ends_or_moves() {
+fn calls_that_wait_for_a_draining_node_end_or_move() {
     let mut table = Table::new().joined(&[("n1", 1)]);
     table.submit("x", call(&COMPUTE));
     table.submit("on", call(&COMPUTE).on("n1"));
     table.submit("affinity", call(&COMPUTE).affinity(1));
     table.submit("any", call(&COMPUTE));
     table.join("n2", slots(1).serves(&[&AGAIN, &COMPUTE, &WAIT, &OTHER]));
-    // It took the one that is for nobody.
+    // It took the call that may go to any node.
     assert_eq!(table.sent["any"].0, "n2");
     let lines = table.drain("n1");
     assert_eq!(lines.len(), 2, "{lines:?}");
@@ -46,7 +46,7 @@ fn what_waits_for_it_ends_or_moves() {
 }
 
 #[test]
-fn what_it_has_yet_is_lost_only_if_it_goes() {
+fn calls_of_a_draining_node_are_lost_only_if_it_goes() {
     let mut table = Table::new().joined(&[("n1", 1)]);
     table.submit("a", call(&COMPUTE));
     table.drain("n1");

@@ -1,18 +1,18 @@
-//! A node whose calls fail while others answer gets fewer of them.
+//! A node whose calls fail while other nodes answer gets fewer calls.
 
 use super::*;
 
 /// Two nodes of four slots, the first of which has failed three times in a row.
-fn sick() -> Table {
-    let mut table = Table::new().joined(&[("sick", 4), ("well", 4)]);
+fn failing() -> Table {
+    let mut table = Table::new().joined(&[("failing", 4), ("healthy", 4)]);
     for times in 1..=3 {
         let name = format!("p{times}");
-        table.submit(&name, call(&COMPUTE).on("sick"));
+        table.submit(&name, call(&COMPUTE).on("failing"));
         let lines = table.panic(&name);
-        assert_eq!(lines.last(), Some(&format!("end {name}: panicked on sick")));
+        assert_eq!(lines.last(), Some(&format!("end {name}: panicked on failing")));
         assert_eq!(
-            only(&lines, "sick rests"),
-            if times < 3 { vec![] } else { vec!["sick rests for 100ms"] },
+            only(&lines, "failing ejected"),
+            if times < 3 { vec![] } else { vec!["failing ejected for 100ms"] },
             "{times}"
         );
     }
@@ -20,45 +20,50 @@ fn sick() -> Table {
 }
 
 #[test]
-fn it_gets_no_calls_that_could_go_elsewhere() {
-    let mut table = sick();
+fn an_ejected_node_gets_no_calls_that_could_go_elsewhere() {
+    let mut table = failing();
     for name in ["a", "b", "c", "d"] {
-        assert_eq!(table.submit(name, call(&COMPUTE)), [format!("send {name}#1 to well")]);
+        assert_eq!(table.submit(name, call(&COMPUTE)), [format!("send {name}#1 to healthy")]);
     }
-    assert_eq!(table.submit("e", call(&COMPUTE)), NOTHING, "though the sick one is idle");
-    assert_eq!(table.submit("f", call(&COMPUTE).on("sick")), ["send f#1 to sick"], "its caller wants it there");
+    assert_eq!(table.submit("e", call(&COMPUTE)), NOTHING, "although the failing node is idle");
+    assert_eq!(table.submit("f", call(&COMPUTE).on("failing")), ["send f#1 to failing"], "its caller named the node");
     for key in 0..20 {
         table.submit(&format!("k{key}"), call(&WAIT).affinity(key));
     }
-    assert!(table.sent.iter().filter(|(name, _)| name.starts_with('k')).all(|(_, (node, _))| node == "well"));
+    assert!(table.sent.iter().filter(|(name, _)| name.starts_with('k')).all(|(_, (node, _))| node == "healthy"));
 }
 
 #[test]
-fn after_its_rest_it_gets_one_and_with_each_answer_twice_as_many() {
-    let mut table = sick();
+fn a_node_gets_one_call_after_its_ejection_and_twice_as_many_with_each_answer() {
+    let mut table = failing();
     for name in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] {
         table.submit(name, call(&COMPUTE));
     }
-    assert_eq!(table.pass(Duration::from_millis(100)), ["send e#1 to sick"]);
-    assert_eq!(table.answer("e"), ["end e: value from sick", "send f#1 to sick", "send g#1 to sick"]);
-    let restored =
-        ["sick restored", "end f: value from sick", "send h#1 to sick", "send i#1 to sick", "send j#1 to sick"];
+    assert_eq!(table.pass(Duration::from_millis(100)), ["send e#1 to failing"]);
+    assert_eq!(table.answer("e"), ["end e: value from failing", "send f#1 to failing", "send g#1 to failing"]);
+    let restored = [
+        "failing restored",
+        "end f: value from failing",
+        "send h#1 to failing",
+        "send i#1 to failing",
+        "send j#1 to failing",
+    ];
     assert_eq!(table.answer("f"), restored);
 }
 
 #[test]
-fn each_rest_is_twice_as_long() {
-    let mut table = sick();
+fn each_ejection_takes_twice_as_long() {
+    let mut table = failing();
     for rest in [200, 400, 800] {
         assert_eq!(table.pass(Duration::from_millis(rest / 2)), NOTHING);
-        table.submit("p", call(&COMPUTE).on("sick"));
-        let rests = format!("sick rests for {rest}ms");
-        assert_eq!(table.panic("p"), [rests, "end p: panicked on sick".to_owned()]);
+        table.submit("p", call(&COMPUTE).on("failing"));
+        let rests = format!("failing ejected for {rest}ms");
+        assert_eq!(table.panic("p"), [rests, "end p: panicked on failing".to_owned()]);
     }
 }
 
 #[test]
-fn where_all_fail_alike_nobody_rests() {
+fn no_node_is_ejected_where_all_fail_alike() {
     let mut table = Table::new().joined(&[("n1", 1), ("n2", 1)]);
     for _ in 0..10 {
         for node in ["n1", "n2"] {
@@ -69,7 +74,7 @@ fn where_all_fail_alike_nobody_rests() {
 }
 
 #[test]
-fn the_only_node_does_not_rest() {
+fn the_only_node_is_not_ejected() {
     let mut table = Table::new().joined(&[("n1", 1)]);
     for _ in 0..10 {
         table.submit("a", call(&COMPUTE));
@@ -78,32 +83,32 @@ fn the_only_node_does_not_rest() {
 }
 
 #[test]
-fn the_rest_of_the_last_node_ends_at_once() {
-    let mut table = sick();
-    assert_eq!(table.drain("well"), ["well draining", "drained well"]);
-    assert_eq!(table.submit("a", call(&COMPUTE)), ["send a#1 to sick"]);
+fn an_ejected_node_gets_calls_at_once_if_all_others_leave() {
+    let mut table = failing();
+    assert_eq!(table.drain("healthy"), ["healthy draining", "drained healthy"]);
+    assert_eq!(table.submit("a", call(&COMPUTE)), ["send a#1 to failing"]);
 }
 
 #[test]
-fn errors_of_handlers_are_answers() {
+fn errors_of_handlers_do_not_count_as_failures_of_the_node() {
     let mut table = Table::new().joined(&[("n1", 1), ("n2", 1)]);
     for _ in 0..10 {
         table.submit("a", call(&COMPUTE).on("n1"));
-        assert_eq!(table.reply("a", Outcome::Error, LONG), ["end a: value from n1"]);
+        assert_eq!(table.reply("a", Outcome::Error, LONG_RUN), ["end a: value from n1"]);
     }
 }
 
 #[test]
-fn a_process_that_crashes_again_and_again_begins_with_a_rest() {
-    let mut table = Table::new().joined(&[("well", 1)]);
+fn a_process_that_crashes_again_and_again_begins_ejected() {
+    let mut table = Table::new().joined(&[("healthy", 1)]);
     for times in 0..3 {
         assert_eq!(table.join("crashes", slots(1)), ["crashes joined"], "after {times}");
         table.submit("a", call(&COMPUTE).on("crashes"));
         table.dies("crashes");
     }
-    assert_eq!(table.join("crashes", slots(1)), ["crashes joined", "crashes rests for 100ms"]);
+    assert_eq!(table.join("crashes", slots(1)), ["crashes joined", "crashes ejected for 100ms"]);
     assert_eq!(table.join("another", slots(1)), ["another joined"]);
-    // An answer clears its name.
+    // After an answer, its crashes are forgotten.
     table.submit("b", call(&COMPUTE).on("crashes"));
     table.answer("b");
     table.dies("crashes");

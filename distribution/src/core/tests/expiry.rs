@@ -5,7 +5,7 @@ use super::*;
 const NONE: &str = "no node: no node is registered at this master, and no such node joined within 5s. Start one, or set a longer `no_node_timeout`";
 
 #[test]
-fn they_wait_for_a_node_as_long_as_each_may() {
+fn each_unserved_call_waits_for_a_node_for_the_full_timeout() {
     let mut table = Table::new();
     table.submit("a", call(&COMPUTE));
     table.pass(SECOND * 2);
@@ -17,18 +17,18 @@ fn they_wait_for_a_node_as_long_as_each_may() {
 }
 
 #[test]
-fn a_node_that_comes_gets_them() {
+fn a_node_that_joins_gets_the_unserved_calls() {
     let mut table = Table::new();
     table.submit("a", call(&COMPUTE));
     table.submit("b", call(&COMPUTE));
     table.pass(SECOND * 4);
     assert_eq!(table.join("n1", slots(1)), ["n1 joined", "send a#1 to n1"]);
-    assert_eq!(table.pass(SECOND * 60), NOTHING, "one node serves them now, however busy");
+    assert_eq!(table.pass(SECOND * 60), NOTHING, "a busy node serves them now");
     assert_eq!(table.answer("a"), ["end a: value from n1", "send b#1 to n1"]);
 }
 
 #[test]
-fn with_the_last_node_the_wait_begins_anew() {
+fn the_wait_for_a_node_begins_when_the_last_one_leaves() {
     let mut table = Table::new().joined(&[("n1", 1)]);
     table.submit("x", call(&COMPUTE));
     table.submit("a", call(&COMPUTE));
@@ -40,7 +40,7 @@ fn with_the_last_node_the_wait_begins_anew() {
 }
 
 #[test]
-fn the_text_is_made_once_for_all_of_a_queue() {
+fn the_reason_is_found_once_for_all_calls_of_a_queue() {
     let mut table = Table::new().joined(&[("n1", 1)]);
     table.submit("a", call(&RARE));
     table.pass(SECOND);
@@ -48,8 +48,8 @@ fn the_text_is_made_once_for_all_of_a_queue() {
     let text = "no node: none of the 1 registered nodes serves it (n1), and no such node joined within 5s. Start one, or set a longer `no_node_timeout`";
     assert_eq!(table.pass(SECOND * 4), [format!("end a: {text}")]);
     table.join("n2", slots(1));
-    assert_eq!(table.pass(SECOND), [format!("end b: {text}")], "as the first was told");
-    // With the queue empty it is made anew.
+    assert_eq!(table.pass(SECOND), [format!("end b: {text}")], "with the same reason as the first");
+    // Once the queue has been empty, the text is made again.
     table.submit("c", call(&RARE));
     let lines = table.pass(SECOND * 5);
     assert!(lines[0].contains("none of the 2 registered nodes serves it (n1, n2)"), "{lines:?}");
@@ -67,7 +67,7 @@ fn a_label_that_no_node_has_is_named() {
 }
 
 #[test]
-fn with_no_wait_they_end_at_once() {
+fn unserved_calls_end_at_once_if_the_timeout_is_zero() {
     let mut table = Table::with(|settings| settings.no_node_timeout = Duration::ZERO);
     let lines = table.submit("a", call(&COMPUTE));
     assert!(lines[0].starts_with("end a: no node: no node is registered at this master. Start a node"), "{lines:?}");

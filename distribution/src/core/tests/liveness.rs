@@ -1,4 +1,4 @@
-//! Silent nodes are noticed, and a deaf master takes nobody for dead.
+//! Silent nodes are noticed, and a master that was stalled does not take nodes for dead.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn a_suspect_node_gets_no_calls_until_it_is_heard() {
 }
 
 #[test]
-fn nodes_that_fall_silent_together_are_given_twice_the_time() {
+fn nodes_that_fall_silent_together_get_twice_the_time() {
     let mut table = Table::new().joined(&[("n1", 1), ("n2", 1), ("n3", 1)]);
     table.silent = vec!["n1", "n2"];
     assert_eq!(only(&table.pass(SECOND * 11), "cut off"), NOTHING);
@@ -40,7 +40,7 @@ fn nodes_that_fall_silent_together_are_given_twice_the_time() {
 fn silence_does_not_count_while_the_master_was_stalled() {
     let mut table = Table::new().joined(&[("n1", 1)]);
     table.pass(SECOND);
-    // It wakes, and has not read yet what has come meanwhile.
+    // The master wakes, and has not read yet what nodes sent meanwhile.
     table.now += SECOND * 60;
     assert_eq!(table.tick(), NOTHING);
     table.silent = vec!["n1"];

@@ -1,5 +1,5 @@
-//! What the core does, as tables: nodes with slots and load, an event, and the exact effects of it as short lines of
-//! text. After each event the books are recounted.
+//! What the core does, as tables: nodes with slots and load, an event, and its exact effects as short lines of text.
+//! After each event, all counts and indexes are checked.
 
 mod balance;
 mod deadlines;
@@ -35,7 +35,7 @@ use crate::{
 static COMPUTE: Method = Method::new("A", 1, "compute", "fn() -> ()", false);
 /// Runs on a slot, and may be repeated.
 static AGAIN: Method = Method::new("A", 1, "again", "fn() -> ()", true);
-/// An async one.
+/// An async method.
 static WAIT: Method = Method::new("A", 1, "wait", "fn() -> ()", false);
 /// Of another service.
 static OTHER: Method = Method::new("B", 1, "compute", "fn() -> ()", false);
@@ -46,7 +46,7 @@ const USUAL: [&Method; 4] = [&COMPUTE, &AGAIN, &WAIT, &OTHER];
 /// No effect.
 const NOTHING: [&str; 0] = [];
 /// Too long to be sent ahead of a free slot.
-const LONG: Duration = Duration::from_secs(1);
+const LONG_RUN: Duration = Duration::from_secs(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// When tests begin: later than any call of them runs.
@@ -99,7 +99,7 @@ impl HostLink for Rc<TableLink> {
     }
 }
 
-/// What a node says of itself.
+/// What a node says about itself.
 #[derive(Clone)]
 struct Node {
     slots: u32,
@@ -144,16 +144,16 @@ impl Node {
     }
 }
 
-/// A call as its maker asks for it.
+/// A call to submit.
 #[derive(Clone)]
-struct Ask {
+struct Submission {
     method: &'static Method,
     demand: Demand,
     on: Option<&'static str>,
     failed_attempts: Vec<FailedAttempt>,
 }
 
-fn call(method: &'static Method) -> Ask {
+fn call(method: &'static Method) -> Submission {
     let demand = Demand {
         count: 1,
         timeout: None,
@@ -166,10 +166,10 @@ fn call(method: &'static Method) -> Ask {
         retry_panics: false,
         size: 10,
     };
-    Ask { method, demand, on: None, failed_attempts: Vec::new() }
+    Submission { method, demand, on: None, failed_attempts: Vec::new() }
 }
 
-impl Ask {
+impl Submission {
     fn with(mut self, change: impl FnOnce(&mut Demand)) -> Self {
         change(&mut self.demand);
         self
@@ -195,7 +195,7 @@ impl Ask {
         self.with(|demand| demand.timeout = Some(timeout))
     }
 
-    fn patient(self) -> Self {
+    fn exempt_from_limits(self) -> Self {
         self.with(|demand| demand.exempt_from_limits = true)
     }
 
@@ -220,11 +220,11 @@ struct Table {
     calls: BTreeMap<String, (CallId, Rc<TableCall>)>,
     /// The newest attempt of each call that was sent.
     sent: BTreeMap<String, (String, u32)>,
-    /// What befell calls that have ended.
+    /// The failed attempts of calls that have ended.
     failed_attempts: BTreeMap<String, Vec<FailedAttempt>>,
-    /// Links write what they are sent at once.
+    /// Whether links write calls at once.
     writes: bool,
-    /// Nodes of which nothing is heard.
+    /// Nodes that send nothing.
     silent: Vec<&'static str>,
 }
 
@@ -260,8 +260,8 @@ impl Table {
         }
     }
 
-    /// Brings an event to the core and says what it wants done.
-    fn bring(&mut self, event: impl FnOnce(&mut Core<TableHost>, Time, &mut Effects<TableHost>)) -> Vec<String> {
+    /// Applies an event to the core and returns its effects.
+    fn apply(&mut self, event: impl FnOnce(&mut Core<TableHost>, Time, &mut Effects<TableHost>)) -> Vec<String> {
         let mut effects = Vec::new();
         event(&mut self.core, self.now, &mut effects);
         if let Err(what) = self.core.sanity_check() {
@@ -308,7 +308,7 @@ impl Table {
                 NodeEvent::Recovered { node } => format!("{} recovered", node.name),
                 NodeEvent::Draining { node } => format!("{} draining", node.name),
                 NodeEvent::Gone { node, in_flight, .. } => format!("{} gone with {in_flight}", node.name),
-                NodeEvent::Ejected { node, rest, .. } => format!("{} rests for {rest:?}", node.name),
+                NodeEvent::Ejected { node, rest, .. } => format!("{} ejected for {rest:?}", node.name),
                 NodeEvent::Restored { node } => format!("{} restored", node.name),
                 NodeEvent::Missed(count) => format!("missed {count}"),
             },
@@ -330,12 +330,12 @@ impl Table {
             methods: node.serves.iter().map(|method| offer(method)).collect(),
         };
         let addr = SocketAddr::from(([10, 0, 0, node.host], 1));
-        self.bring(|core, now, effects| {
+        self.apply(|core, now, effects| {
             core.on_node_joined(now, id, split_registration(registration, Principal::open()), addr, link, effects)
         })
     }
 
-    /// Nodes with these names and slots.
+    /// Joins nodes with these names and slots.
     fn joined(mut self, nodes: &[(&str, u32)]) -> Self {
         for (name, count) in nodes {
             self.join(name, slots(*count));
@@ -347,58 +347,59 @@ impl Table {
         self.nodes[name].0
     }
 
-    fn submit(&mut self, name: &str, ask: Ask) -> Vec<String> {
-        let Ask { method, mut demand, on, failed_attempts } = ask;
+    fn submit(&mut self, name: &str, submission: Submission) -> Vec<String> {
+        let Submission { method, mut demand, on, failed_attempts } = submission;
         demand.node = on.map(|node| self.node(node));
         let handle = Rc::new(TableCall { name: name.to_owned(), count: demand.count, sent: Cell::new(0) });
         let mut id = CallId(0);
         let given = Rc::clone(&handle);
-        let lines = self.bring(|core, now, effects| {
+        let lines = self.apply(|core, now, effects| {
             id = core.on_call_submitted(now, given, method.info(), demand, failed_attempts, effects)
         });
         self.calls.insert(name.to_owned(), (id, handle));
         lines
     }
 
-    /// The node's answer to the newest attempt of a call, which was sent as long ago as it says that it ran.
+    /// The node's answer to the newest attempt of a call. The attempt was sent as long ago as the node says that it
+    /// ran.
     fn reply(&mut self, name: &str, outcome: Outcome, run: Duration) -> Vec<String> {
         let (node, attempt) = self.sent[name].clone();
         self.core.backdate(self.node(&node), (self.calls[name].0, attempt), self.now.saturating_sub(run));
-        self.lie(name, outcome, run)
+        self.reply_claiming(name, outcome, run)
     }
 
-    /// And one that says what it likes.
-    fn lie(&mut self, name: &str, outcome: Outcome, run: Duration) -> Vec<String> {
+    /// The same without the guarantee that the run time is possible.
+    fn reply_claiming(&mut self, name: &str, outcome: Outcome, run: Duration) -> Vec<String> {
         self.ended(name, AttemptEnd::Replied(Reply::without_payload(outcome, run)))
     }
 
     fn ended(&mut self, name: &str, attempted: AttemptEnd) -> Vec<String> {
         let (node, attempt) = self.sent[name].clone();
         let (node, id) = (self.node(&node), self.calls[name].0);
-        self.bring(|core, now, effects| core.on_attempt_finished(now, node, id, attempt, attempted, effects))
+        self.apply(|core, now, effects| core.on_attempt_finished(now, node, id, attempt, attempted, effects))
     }
 
     fn answer(&mut self, name: &str) -> Vec<String> {
-        self.reply(name, Outcome::Value, LONG)
+        self.reply(name, Outcome::Value, LONG_RUN)
     }
 
     fn panic(&mut self, name: &str) -> Vec<String> {
-        self.reply(name, Outcome::Panicked("oh".to_owned()), LONG)
+        self.reply(name, Outcome::Panicked("oh".to_owned()), LONG_RUN)
     }
 
     fn refuse(&mut self, name: &str, refusal: Refusal) -> Vec<String> {
         self.reply(name, Outcome::Refused(refusal), Duration::ZERO)
     }
 
-    /// Lets the core know how long a method runs.
-    fn teach(&mut self, method: &'static Method, run: Duration) {
-        self.submit("lesson", call(method));
-        self.reply("lesson", Outcome::Value, run);
+    /// Makes the core expect this run time of a method.
+    fn expect_run_time(&mut self, method: &'static Method, run: Duration) {
+        self.submit("timed", call(method));
+        self.reply("timed", Outcome::Value, run);
     }
 
     fn gone(&mut self, name: &str, reason: GoneReason) -> Vec<String> {
         let id = self.node(name);
-        self.bring(|core, now, effects| core.on_node_gone(now, id, reason, effects))
+        self.apply(|core, now, effects| core.on_node_gone(now, id, reason, effects))
     }
 
     fn dies(&mut self, name: &str) -> Vec<String> {
@@ -407,32 +408,32 @@ impl Table {
 
     fn drain(&mut self, name: &str) -> Vec<String> {
         let id = self.node(name);
-        self.bring(|core, now, effects| core.on_node_draining(now, id, effects))
+        self.apply(|core, now, effects| core.on_node_draining(now, id, effects))
     }
 
-    fn stale(&mut self, name: &str, stale: u32) -> Vec<String> {
+    fn report_stale(&mut self, name: &str, stale: u32) -> Vec<String> {
         let id = self.node(name);
         let load = Load { stale, ..Load::default() };
-        self.bring(|core, now, effects| core.on_heartbeat(now, id, load, effects))
+        self.apply(|core, now, effects| core.on_heartbeat(now, id, load, effects))
     }
 
-    fn wants(&mut self, name: &str, upto: u32) -> Vec<String> {
+    fn request_grant(&mut self, name: &str, upto: u32) -> Vec<String> {
         let (node, attempt) = self.sent[name].clone();
         let (node, id) = (self.node(&node), self.calls[name].0);
-        self.bring(|core, _, effects| core.on_grant_requested(node, id, attempt, upto, effects))
+        self.apply(|core, _, effects| core.on_grant_requested(node, id, attempt, upto, effects))
     }
 
-    fn gives_back(&mut self, name: &str, kept: u32) -> Vec<String> {
+    fn give_back(&mut self, name: &str, kept: u32) -> Vec<String> {
         let (node, attempt) = self.sent[name].clone();
         let (node, id) = (self.node(&node), self.calls[name].0);
-        self.bring(|core, _, effects| core.on_calls_given_back(node, id, attempt, kept, effects))
+        self.apply(|core, _, effects| core.on_calls_given_back(node, id, attempt, kept, effects))
     }
 
     fn tick(&mut self) -> Vec<String> {
-        self.bring(|core, now, effects| core.on_tick(now, effects))
+        self.apply(|core, now, effects| core.on_tick(now, effects))
     }
 
-    /// Time goes by, with a tick whenever the core wants one.
+    /// Lets time pass, with a tick whenever the core wants one.
     fn pass(&mut self, time: Duration) -> Vec<String> {
         let end = self.now + time;
         let mut lines = Vec::new();
@@ -451,7 +452,7 @@ impl Table {
     }
 }
 
-/// The lines that begin so.
+/// The lines that begin with `start`.
 fn only<'a>(lines: &'a [String], start: &str) -> Vec<&'a str> {
     lines.iter().map(String::as_str).filter(|line| line.starts_with(start)).collect()
 }

@@ -9,7 +9,7 @@ fn taken() -> Table {
     table
 }
 
-/// Ends one call after the other, and says in which order they were sent.
+/// Ends one call after the other, and returns the order in which they were sent.
 fn order(table: &mut Table, first: &str) -> Vec<String> {
     let (mut order, mut running) = (Vec::new(), first.to_owned());
     loop {
@@ -22,7 +22,7 @@ fn order(table: &mut Table, first: &str) -> Vec<String> {
 }
 
 #[test]
-fn of_one_service_the_oldest_call_goes_first_whatever_its_method() {
+fn the_oldest_call_of_a_service_goes_first_whatever_its_method() {
     let mut table = taken();
     for (name, method) in [("a", &COMPUTE), ("b", &AGAIN), ("c", &COMPUTE), ("d", &AGAIN)] {
         assert_eq!(table.submit(name, call(method)), NOTHING);
@@ -40,7 +40,7 @@ fn services_take_turns() {
 }
 
 #[test]
-fn calls_for_one_node_take_part_in_the_order_of_all_others() {
+fn calls_for_one_node_are_taken_in_the_same_order_as_all_others() {
     let mut table = taken();
     table.submit("a", call(&COMPUTE));
     table.submit("on", call(&COMPUTE).on("n1"));
@@ -95,7 +95,7 @@ fn the_queue_is_bounded_in_calls() {
     }
     assert_eq!(table.submit("c", call(&COMPUTE)), ["end c: overloaded: 2 of 2 calls"]);
     assert_eq!(table.submit("d", call(&COMPUTE).on("n1")), ["end d: overloaded: 2 of 2 calls"]);
-    assert_eq!(table.submit("e", call(&WAIT)), ["send e#1 to n1"], "what need not wait is taken");
+    assert_eq!(table.submit("e", call(&WAIT)), ["send e#1 to n1"], "a call that need not wait is taken");
     table.answer("x");
     assert_eq!(table.submit("f", call(&COMPUTE)), NOTHING);
 }
@@ -110,16 +110,16 @@ fn the_queue_is_bounded_in_bytes() {
 }
 
 #[test]
-fn patient_calls_do_not_count_against_the_limits() {
+fn exempt_calls_do_not_count_towards_the_limits() {
     let limits = |settings: &mut Settings| (settings.max_queued_calls, settings.max_queued_bytes) = (1, 100);
     let mut table = Table::with(limits).joined(&[("n1", 1)]);
     table.submit("x", call(&COMPUTE));
     for name in ["p1", "p2", "p3"] {
-        assert_eq!(table.submit(name, call(&COMPUTE).patient().size(90)), NOTHING);
+        assert_eq!(table.submit(name, call(&COMPUTE).exempt_from_limits().size(90)), NOTHING);
     }
-    assert_eq!(table.submit("a", call(&COMPUTE).size(90)), NOTHING, "nobody else waits who counts");
+    assert_eq!(table.submit("a", call(&COMPUTE).size(90)), NOTHING, "no other call that waits counts");
     assert_eq!(table.submit("b", call(&COMPUTE)), ["end b: overloaded: 1 of 1 calls"]);
-    assert_eq!(table.submit("p4", call(&COMPUTE).patient()), NOTHING);
+    assert_eq!(table.submit("p4", call(&COMPUTE).exempt_from_limits()), NOTHING);
     assert_eq!(order(&mut table, "x"), ["p1", "p2", "p3", "a", "p4"]);
 }
 
@@ -131,7 +131,7 @@ fn a_call_that_was_given_back_goes_before_those_made_after_it() {
     let given_back = table.refuse("x", Refusal::Returned);
     assert_eq!(given_back, ["send x#2 to n1"]);
     table.submit("b", call(&COMPUTE).on("n1"));
-    assert_eq!(table.core.stats().queued, 1, "b was turned away");
+    assert_eq!(table.core.stats().queued, 1, "b was refused");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_call_that_may_have_run_is_let_into_a_full_queue() {
 fn a_compute_call_that_is_too_long_to_be_sent_ahead_does_not_keep_async_ones_waiting() {
     let mut table = Table::new();
     table.join("n1", slots(1).async_limit(1));
-    table.teach(&AGAIN, Duration::from_millis(1));
+    table.expect_run_time(&AGAIN, Duration::from_millis(1));
     for (name, method) in [("x", &AGAIN), ("w", &WAIT), ("a", &COMPUTE), ("b", &WAIT)] {
         table.submit(name, call(method));
     }

@@ -18,7 +18,7 @@ fn the_old_registration_ends_and_its_calls_find_the_new_one() {
             "send a#2 to new"
         ]
     );
-    // That its connection ends then is no news.
+    // The end of its connection has no effect any more.
     assert_eq!(table.dies("old"), NOTHING);
     let again = table.join("newest", slots(1).instance(5));
     assert_eq!(again[1], "cut off new: it registered again, over another connection");
@@ -45,7 +45,7 @@ fn other_processes_are_left_alone() {
 }
 
 #[test]
-fn what_was_to_run_on_the_old_registration_ends() {
+fn calls_for_the_old_registration_end() {
     let mut table = Table::new();
     table.join("old", slots(1).instance(5));
     table.submit("x", call(&COMPUTE));
@@ -55,7 +55,7 @@ fn what_was_to_run_on_the_old_registration_ends() {
 }
 
 #[test]
-fn nodes_whose_name_is_anothers_are_displaced_in_slices() {
+fn displaced_nodes_are_disconnected_in_slices() {
     let mut table = Table::with(|settings| settings.slice = 16);
     for number in 0..40 {
         table.join("worker", slots(1).instance(number));
@@ -76,8 +76,8 @@ fn nodes_whose_name_is_anothers_are_displaced_in_slices() {
     let (card, catalogue) = split_registration(registration, of_it);
     let displaced = table.core.may_join((&card, &catalogue)).expect("the name is its own");
     assert_eq!(displaced.len(), 40);
-    let lines = table.bring(|core, now, effects| core.on_nodes_displaced(now, displaced, effects));
-    assert!((1..40).contains(&only(&lines, "cut off").len()), "some at once: {lines:?}");
+    let lines = table.apply(|core, now, effects| core.on_nodes_displaced(now, displaced, effects));
+    assert!((1..40).contains(&only(&lines, "cut off").len()), "some are disconnected at once: {lines:?}");
     table.pass(Duration::ZERO);
-    assert_eq!(table.core.alive(), 0, "and the others soon");
+    assert_eq!(table.core.alive(), 0, "and the others soon after");
 }

@@ -1,4 +1,4 @@
-//! What becomes of a call whose node was lost, or would not run it.
+//! What happens to a call whose node was lost, or refused it.
 
 use super::*;
 
@@ -33,11 +33,11 @@ fn an_idempotent_call_is_repeated_elsewhere_after_a_while() {
     assert_eq!(table.failed_attempts["a"].len(), 1);
 }
 
-/// Loses a call again and again, and says how it ends.
-fn lose(ask: Ask, reason: &GoneReason) -> (u32, Vec<String>) {
+/// Loses a call again and again, and returns how it ends.
+fn lose(submission: Submission, reason: &GoneReason) -> (u32, Vec<String>) {
     let mut table = Table::new();
     table.join("n1", slots(1));
-    table.submit("a", ask);
+    table.submit("a", submission);
     for times in 1..20 {
         table.join(&format!("n{}", times + 1), slots(1));
         let lines = table.gone(&format!("n{times}"), reason.clone());
@@ -46,7 +46,7 @@ fn lose(ask: Ask, reason: &GoneReason) -> (u32, Vec<String>) {
         }
         assert_eq!(only(&table.pass(SECOND * 2), "send").len(), 1);
     }
-    panic!("it goes on for ever");
+    panic!("it never ends");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_call_over_which_three_nodes_died_is_poisoned() {
 }
 
 #[test]
-fn nodes_that_said_goodbye_do_not_poison_a_call_but_use_up_its_attempts() {
+fn nodes_that_left_gracefully_do_not_poison_a_call_but_use_up_its_attempts() {
     let (times, end) = lose(call(&AGAIN), &GoneReason::Left);
     assert_eq!((times, end), (3, vec!["end a: lost with n3, attempts 3".to_owned()]));
     let (times, _) = lose(call(&AGAIN).attempts(7), &GoneReason::Left);
@@ -68,14 +68,14 @@ fn nodes_that_said_goodbye_do_not_poison_a_call_but_use_up_its_attempts() {
 #[test]
 fn a_call_that_was_lost_with_its_batch_has_all_its_attempts() {
     let mut table = Table::new().joined(&[("n1", 1)]);
-    table.teach(&AGAIN, Duration::from_micros(10));
+    table.expect_run_time(&AGAIN, Duration::from_micros(10));
     assert_eq!(table.submit("batch", call(&AGAIN).batch(2)), ["send batch#1 to n1"]);
     table.join("n2", slots(1));
     assert_eq!(table.dies("n1"), ["n1 gone with 2", "end batch: lost with n1, attempts 1"]);
     assert_eq!(table.core.stats().failed, 0, "its calls are made again");
     let failed_attempts = table.failed_attempts["batch"].clone();
-    let single = Ask { failed_attempts, ..call(&AGAIN) };
-    assert_eq!(table.submit("a", single), ["send a#2 to n2"], "at once, for the batch is not repeated");
+    let single = Submission { failed_attempts, ..call(&AGAIN) };
+    assert_eq!(table.submit("a", single), ["send a#2 to n2"], "at once, because the batch is not repeated");
     for (node, next) in [("n2", "n3"), ("n3", "n4")] {
         table.join(next, slots(1));
         assert_eq!(table.dies(node), [format!("{node} gone with 1")]);
@@ -86,7 +86,7 @@ fn a_call_that_was_lost_with_its_batch_has_all_its_attempts() {
 }
 
 #[test]
-fn a_call_that_ten_nodes_would_not_run_is_given_up() {
+fn a_call_that_was_refused_ten_times_ends() {
     let mut table = Table::new().joined(&[("n1", 1)]);
     table.submit("a", call(&COMPUTE));
     for _ in 1..10 {
@@ -98,7 +98,7 @@ fn a_call_that_ten_nodes_would_not_run_is_given_up() {
 }
 
 #[test]
-fn a_node_that_gives_a_call_back_without_end_is_taken_to_refuse_it() {
+fn a_call_that_is_given_back_again_and_again_counts_as_refused() {
     let mut table = Table::new().joined(&[("n1", 1)]);
     table.submit("a", call(&COMPUTE));
     for times in 2..12 {
@@ -110,14 +110,14 @@ fn a_node_that_gives_a_call_back_without_end_is_taken_to_refuse_it() {
 
 #[test]
 fn a_panic_is_tried_elsewhere_only_if_that_is_asked_for_and_allowed() {
-    for (ask, again) in [
+    for (submission, again) in [
         (call(&AGAIN), false),
         (call(&COMPUTE).retry_panics(), false),
         (call(&AGAIN).retry_panics().attempts(1), false),
         (call(&AGAIN).retry_panics(), true),
     ] {
         let mut table = Table::new().joined(&[("n1", 1)]);
-        table.submit("a", ask);
+        table.submit("a", submission);
         table.join("n2", slots(1));
         let lines = table.panic("a");
         if again {

@@ -1,4 +1,4 @@
-//! Long work is done some at a time, and nothing is lost in between.
+//! Long work is done in slices, and nothing is lost in between.
 
 use super::{super::queue_ids::QueueId, *};
 use crate::{error::Cause, id::NodeIdentity};
@@ -7,12 +7,12 @@ fn sliced(slice: usize) -> Table {
     Table::with(|settings| settings.slice = slice)
 }
 
-/// Does what is left, and says how many calls ended or were sent by each tick.
+/// Does all deferred work, and returns how many effects each tick had.
 fn ticks(table: &mut Table) -> Vec<usize> {
     let mut counts = Vec::new();
     while table.core.next_tick() <= table.now {
         counts.push(table.tick().len());
-        assert!(counts.len() < 1000, "it goes on for ever");
+        assert!(counts.len() < 1000, "it never ends");
     }
     counts
 }
@@ -42,7 +42,7 @@ fn a_call_is_cancelled_or_answered_late_between_two_slices() {
     }
     table.dies("n1");
     let last = table.calls["c4"].0;
-    assert_eq!(table.bring(|core, _, effects| core.on_call_cancelled(last, effects)), NOTHING);
+    assert_eq!(table.apply(|core, _, effects| core.on_call_cancelled(last, effects)), NOTHING);
     ticks(&mut table);
     assert_eq!(table.core.unfinished(), 0);
     assert_eq!(table.core.stats().cancelled + table.core.stats().failed, 5);
@@ -77,11 +77,11 @@ fn calls_that_no_node_serves_expire_in_slices_and_a_node_may_come_in_between() {
     let ended = lines.len();
     let joined = table.join("n1", slots(30));
     table.pass(Duration::ZERO);
-    assert_eq!(table.sent.len() + ended, 20, "the others are run: {joined:?}");
+    assert_eq!(table.sent.len() + ended, 20, "the others run: {joined:?}");
 }
 
 #[test]
-fn where_no_node_comes_all_of_them_expire() {
+fn all_unserved_calls_expire_if_no_node_joins() {
     let mut table = sliced(4);
     for number in 0..20 {
         table.submit(&format!("c{number}"), call(&COMPUTE));
@@ -124,7 +124,7 @@ fn a_shutdown_ends_calls_in_slices() {
     let mut more = true;
     let mut ended = 0;
     while more {
-        let lines = table.bring(|core, _, effects| more = core.on_shutdown(effects));
+        let lines = table.apply(|core, _, effects| more = core.on_shutdown(effects));
         assert!(lines.len() <= 3);
         ended += lines.len();
     }
@@ -133,8 +133,9 @@ fn a_shutdown_ends_calls_in_slices() {
 }
 
 #[test]
-fn nodes_that_are_cut_off_together_are_cut_off_one_after_the_other() {
-    // As many levels as nodes would not fit on this stack: an event that a chore brings does no chores itself.
+fn many_nodes_are_disconnected_without_recursion() {
+    // One level of recursion for each node would not fit on this stack: an event that deferred work causes does no
+    // deferred work itself.
     let small = std::thread::Builder::new().stack_size(512 * 1024);
     let test = small.spawn(|| {
         let names: Vec<&'static str> = (0..400).map(|at| &*format!("n{at}").leak()).collect();
@@ -149,7 +150,7 @@ fn nodes_that_are_cut_off_together_are_cut_off_one_after_the_other() {
     test.expect("a thread").join().expect("the stack is large enough");
 }
 
-/// Whether calls for nodes with this label find them without looking at all.
+/// Whether the view of this label is whole.
 fn is_whole(table: &Table, key: &str, value: &str) -> bool {
     table.core.has_view(COMPUTE.info().id(), &Some([(key.to_owned(), value.to_owned())].into()))
 }
@@ -165,12 +166,12 @@ fn a_view_of_labels_fills_some_nodes_at_a_time_while_others_come_and_go() {
     let labels = Some([("zone".to_owned(), "east".to_owned())].into());
     let capacity = |table: &mut Table| {
         let mut nodes = 0;
-        table.bring(|core, _, _| nodes = core.capacity(COMPUTE.info().id(), &labels).nodes);
+        table.apply(|core, _, _| nodes = core.capacity(COMPUTE.info().id(), &labels).nodes);
         nodes
     };
-    assert_eq!(capacity(&mut table), 2, "those that the view has so far");
+    assert_eq!(capacity(&mut table), 2, "the nodes that the view has so far");
     assert!(!is_whole(&table, "zone", "east"));
-    // One that the view has, one that it has yet to meet, and one that comes behind all of them.
+    // A node that the view has, one that it does not have yet, and one that joins after all of them.
     table.dies("n0");
     table.dies("n10");
     table.join("late", slots(1).label("zone", "east"));
@@ -181,7 +182,7 @@ fn a_view_of_labels_fills_some_nodes_at_a_time_while_others_come_and_go() {
         (0..5).flat_map(|number| table.submit(&format!("c{number}"), call(&COMPUTE).label("zone", "east"))).collect();
     assert_eq!(only(&sent, "send").len(), 5);
     assert!(sent.iter().any(|line| line.ends_with("to late")), "{sent:?}");
-    assert_eq!(table.submit("waits", call(&COMPUTE).label("zone", "east")), NOTHING, "it takes no node twice");
+    assert_eq!(table.submit("waits", call(&COMPUTE).label("zone", "east")), NOTHING, "no node gets two calls");
 }
 
 /// Nine nodes of one slot with one label, of which the first two are busy, and no call may wait.
@@ -224,7 +225,7 @@ fn calls_that_wait_while_their_view_is_filled_go_in_the_order_they_were_made() {
         assert_eq!(table.submit(name, labelled.clone()), NOTHING);
     }
     let given_up = table.calls["b"].0;
-    table.bring(|core, _, effects| core.on_call_cancelled(given_up, effects));
+    table.apply(|core, _, effects| core.on_call_cancelled(given_up, effects));
     let mut lines = Vec::new();
     while table.core.next_tick() <= table.now {
         lines.extend(table.tick());
@@ -240,7 +241,7 @@ fn views_of_several_labels_are_filled_in_turn() {
         table.join(&format!("n{number}"), node);
     }
     table.pass(Duration::ZERO);
-    // A new one comes before the one before is whole.
+    // A new view is begun before the last one is whole.
     for label in 0..8 {
         table.submit(&format!("c{label}"), call(&COMPUTE).label(&format!("l{label}"), "yes"));
         for _ in 0..3 {
@@ -261,15 +262,15 @@ fn a_key_has_its_node_among_those_with_the_labels_once_all_are_known() {
     }
     table.pass(Duration::ZERO);
     let labelled = call(&COMPUTE).label("os", "linux").affinity(5);
-    assert_eq!(only(&table.submit("first", labelled.clone()), "send").len(), 1, "to one of those that are known");
+    assert_eq!(only(&table.submit("first", labelled.clone()), "send").len(), 1, "to one of the nodes that are known");
     ticks(&mut table);
-    // The nodes with the label are all nodes, so the key has the node that it has without labels.
+    // All nodes have the label, so the key has the same node as without labels.
     let sent = table.submit("plain", call(&COMPUTE).affinity(5));
     assert_eq!(table.submit("second", labelled), [sent[0].replace("plain", "second")]);
 }
 
 #[test]
-fn calls_for_labels_that_no_node_has_together_are_told_so_once_that_is_known() {
+fn calls_for_labels_that_no_single_node_has_end_once_that_is_known() {
     let mut table = Table::with(|settings| (settings.slice, settings.no_node_timeout) = (2, Duration::ZERO));
     for number in 0..8 {
         let node = slots(1).label("gpu", if number % 2 == 0 { "yes" } else { "no" });
@@ -277,11 +278,11 @@ fn calls_for_labels_that_no_node_has_together_are_told_so_once_that_is_known() {
     }
     table.pass(Duration::ZERO);
     let labels = [("gpu".to_owned(), "yes".to_owned()), ("zone".to_owned(), "west".to_owned())];
-    let ask = call(&COMPUTE).with(|demand| demand.labels = Some(labels.into()));
-    assert_eq!(table.submit("c", ask.clone()), NOTHING);
+    let submission = call(&COMPUTE).with(|demand| demand.labels = Some(labels.into()));
+    assert_eq!(table.submit("c", submission.clone()), NOTHING);
     let ended = table.pass(Duration::ZERO);
     assert!(ended[0].starts_with("end c: no node: none of the 8 nodes that serve it has the label"), "{ended:?}");
-    assert_eq!(table.submit("d", ask).len(), 1, "from then on at once");
+    assert_eq!(table.submit("d", submission).len(), 1, "from then on, such calls end at once");
 }
 
 #[test]
@@ -322,11 +323,11 @@ fn a_view_is_filled_while_a_node_leaves_that_many_calls_wait_for() {
         table.tick();
     }
     assert!(is_whole(&table, "os", "linux") && table.sent.contains_key("a"));
-    assert!(ticks(&mut table).len() > 50, "the others had their turns and are not all done");
+    assert!(ticks(&mut table).len() > 50, "the other work got its turns, and was not all done before");
 }
 
 #[test]
-fn once_a_view_is_whole_the_queue_is_as_long_as_it_may_be() {
+fn the_queue_limit_holds_again_once_a_view_is_whole() {
     let mut table = Table::with(|settings| (settings.slice, settings.max_queued_calls) = (2, 0));
     for name in ["n0", "n1", "n2"] {
         table.join(name, slots(1).label("os", "linux"));
@@ -356,16 +357,16 @@ fn a_view_that_nobody_uses_makes_room_for_another() {
     let mut counted = |rack: &crate::service::caller::Labels, again: usize| {
         let mut nodes = 0;
         for _ in 0..again {
-            // Only the last is followed by a recount, which takes long.
+            // Only the last one is followed by a check, which takes long.
             nodes = table.core.capacity(COMPUTE.info().id(), rack).nodes;
         }
-        table.bring(|core, _, _| nodes = core.capacity(COMPUTE.info().id(), rack).nodes.min(nodes));
+        table.apply(|core, _, _| nodes = core.capacity(COMPUTE.info().id(), rack).nodes.min(nodes));
         nodes
     };
     for number in 0..70 {
         assert_eq!(counted(&rack(number), 3), if number < 10 { 2 } else { 1 });
     }
-    // The first ones are used no more: each of these takes the place of one of them.
+    // The first views are not used any more: each new one takes the place of one of them.
     for round in 0..20 {
         for number in 60..70 {
             assert_eq!(counted(&rack(number), 600), 1, "in round {round}");
@@ -375,11 +376,11 @@ fn a_view_that_nobody_uses_makes_room_for_another() {
     ticks(&mut table);
     let whole = (0..70).filter(|number| is_whole(&table, "rack", &format!("{number}"))).count();
     assert_eq!(whole, 64);
-    assert!((64..70).all(|number| is_whole(&table, "rack", &format!("{number}"))), "those that are used");
+    assert!((64..70).all(|number| is_whole(&table, "rack", &format!("{number}"))), "the views that are used are kept");
 }
 
 #[test]
-fn all_calls_that_avoid_nodes_have_their_turn_while_nodes_leave_in_a_row() {
+fn all_queues_that_avoid_nodes_get_their_turn_while_nodes_leave_in_a_row() {
     let mut table = sliced(2);
     for number in 0..10 {
         table.join(&format!("n{number}"), slots(1));
@@ -389,13 +390,13 @@ fn all_calls_that_avoid_nodes_have_their_turn_while_nodes_leave_in_a_row() {
         table.join(&format!("e{number}"), slots(1));
         table.submit(&format!("short{number}"), call(&COMPUTE));
     }
-    // Each avoids another node, and so waits in a queue of its own.
+    // Each call avoids a different node, and so waits in a queue of its own.
     for number in 0..10 {
         let name = format!("n{number}");
         let addr = SocketAddr::from(([10, 0, 0, 1], 1));
         let node = NodeIdentity { id: table.node(&name), name: name.into(), addr };
         let failed_attempts = vec![FailedAttempt { attempt: 1, node, source: None, cause: Cause::Refused("is busy") }];
-        table.submit(&format!("c{number}"), Ask { failed_attempts, ..call(&COMPUTE) });
+        table.submit(&format!("c{number}"), Submission { failed_attempts, ..call(&COMPUTE) });
     }
     ticks(&mut table);
     let last = *table.core.queues.avoiding.last().expect("they wait");

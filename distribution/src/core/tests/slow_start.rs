@@ -1,4 +1,4 @@
-//! A newcomer gets few calls until it has answered some.
+//! A new node gets few calls until it has answered some.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn starting_with(width: u32) -> Table {
     Table::with(|settings| settings.slow_start = width)
 }
 
-/// Submits this many calls, and says how many of them were sent.
+/// Submits this many calls, and returns how many of them were sent.
 fn submit(table: &mut Table, from: usize, count: usize, method: &'static Method) -> usize {
     let mut lines = Vec::new();
     for number in from..from + count {
@@ -52,12 +52,12 @@ fn a_node_that_answers_nothing_holds_few_calls_whatever_it_claims() {
 }
 
 #[test]
-fn it_holds_few_calls_however_long_these_run_elsewhere() {
+fn a_node_that_answers_little_holds_few_calls_however_long_these_run_elsewhere() {
     for (millis, seconds) in [(10, 10), (400, 10), (600, 10), (1000, 10), (5000, 30)] {
         for answers in [false, true] {
             let mut table = Table::with(|settings| (settings.slow_start, settings.max_queued_calls) = (16, 5000));
             table.join("n1", slots(4));
-            table.teach(&COMPUTE, Duration::from_millis(millis));
+            table.expect_run_time(&COMPUTE, Duration::from_millis(millis));
             table.join("liar", slots(1024));
             submit(&mut table, 0, 150, &COMPUTE);
             for _ in 0..seconds {
@@ -77,14 +77,14 @@ fn it_holds_few_calls_however_long_these_run_elsewhere() {
 }
 
 #[test]
-fn one_whose_calls_take_long_gets_one_at_a_time_once_it_is_late() {
+fn a_late_node_gets_long_calls_one_at_a_time() {
     let mut table = starting_with(1).joined(&[("n1", 4)]);
-    table.teach(&COMPUTE, SECOND * 10);
+    table.expect_run_time(&COMPUTE, SECOND * 10);
     table.dies("n1");
     table.join("liar", slots(1024));
     submit(&mut table, 0, 2, &COMPUTE);
     table.pass(SECOND * 21);
-    // It took both, as its window had doubled, and there was no more to fill it with.
+    // It took both, because its window had doubled and there were no other calls.
     submit(&mut table, 2, 100, &COMPUTE);
     let before = held(&table, "liar");
     assert!((2..=4).contains(&before), "{before}");
@@ -94,16 +94,16 @@ fn one_whose_calls_take_long_gets_one_at_a_time_once_it_is_late() {
 }
 
 #[test]
-fn a_node_cannot_say_that_a_call_ran_longer_than_it_was_away() {
+fn a_node_cannot_claim_a_run_time_longer_than_the_call_was_in_flight() {
     let mut table = starting_with(16).joined(&[("n1", 2)]);
-    table.teach(&COMPUTE, Duration::from_millis(1));
+    table.expect_run_time(&COMPUTE, Duration::from_millis(1));
     table.join("liar", slots(1024));
     submit(&mut table, 0, 100, &COMPUTE);
     for _ in 0..10 {
         let first = table.sent.iter().find(|(_, (node, _))| node == "liar").map(|(name, _)| name.clone());
         let name = first.expect("it has some");
         table.now += Duration::from_millis(1);
-        table.lie(&name, Outcome::Value, HOUR);
+        table.reply_claiming(&name, Outcome::Value, HOUR);
         table.sent.remove(&name);
     }
     let mean = table.core.run_times[&COMPUTE.info().id()];
@@ -114,12 +114,12 @@ fn a_node_cannot_say_that_a_call_ran_longer_than_it_was_away() {
 }
 
 #[test]
-fn async_calls_count_by_themselves() {
+fn async_calls_have_a_window_of_their_own() {
     let mut table = starting_with(4);
     table.join("n1", slots(8).async_limit(100));
     assert_eq!(submit(&mut table, 0, 20, &WAIT), 4);
     assert_eq!(submit(&mut table, 20, 20, &COMPUTE), 4);
-    // An answer makes room for two: its own place, and one more.
+    // An answer makes room for two calls: it frees its own place, and widens the window by one.
     assert_eq!(only(&table.answer("c0"), "send"), ["send c4#1 to n1", "send c5#1 to n1"]);
     assert_eq!(only(&table.answer("c20"), "send"), ["send c24#1 to n1", "send c25#1 to n1"]);
 }
@@ -129,10 +129,10 @@ fn a_node_whose_calls_take_an_hour_is_full_after_some_heartbeats() {
     let mut table = starting_with(16).joined(&[("n1", 64)]);
     assert_eq!(submit(&mut table, 0, 64, &COMPUTE), 16);
     assert_eq!(only(&table.pass(SECOND * 3), "send").len(), 48);
-    // As many as can be claimed take a few heartbeats more.
+    // With the most slots that a node can claim, it takes a few more heartbeats.
     let mut table =
         Table::with(|settings| (settings.slow_start, settings.max_queued_calls) = (16, 2000)).joined(&[("n1", 1024)]);
-    table.teach(&COMPUTE, HOUR);
+    table.expect_run_time(&COMPUTE, HOUR);
     submit(&mut table, 0, 1024, &COMPUTE);
     table.pass(SECOND * 8);
     assert_eq!(held(&table, "n1"), 1024);
@@ -141,11 +141,11 @@ fn a_node_whose_calls_take_an_hour_is_full_after_some_heartbeats() {
 #[test]
 fn a_node_whose_calls_take_longer_than_expected_gets_one_with_each_heartbeat() {
     let mut table = starting_with(4).joined(&[("n1", 64)]);
-    table.teach(&COMPUTE, Duration::from_millis(10));
-    assert_eq!(submit(&mut table, 0, 64, &COMPUTE), 5, "four, and one for its answer");
+    table.expect_run_time(&COMPUTE, Duration::from_millis(10));
+    assert_eq!(submit(&mut table, 0, 64, &COMPUTE), 5, "four, and one more after an answer");
     let sent = only(&table.pass(SECOND * 10), "send").len();
     assert!((8..=10).contains(&sent), "{sent}");
-    // One that is silent gets none.
+    // A silent node gets none.
     table.silent.push("n1");
     table.pass(SECOND * 3);
     assert_eq!(only(&table.pass(SECOND), "send"), NOTHING);
@@ -160,7 +160,7 @@ fn calls_for_one_node_do_not_wait_for_its_window() {
 }
 
 #[test]
-fn a_node_that_comes_back_begins_anew() {
+fn a_node_that_registers_again_starts_with_a_small_window() {
     let mut table = starting_with(2).joined(&[("n1", 8)]);
     submit(&mut table, 0, 20, &AGAIN);
     (0..6).for_each(|number| _ = table.answer(&format!("c{number}")));

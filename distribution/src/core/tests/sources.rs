@@ -1,9 +1,9 @@
-//! Nodes of one source that take calls and hang up, while there are others.
+//! Nodes of one source that take calls and disconnect, while there are others.
 
 use super::*;
 
-/// Nodes of one host that hang up, and one of another that does not.
-fn with_honest() -> Table {
+/// Four nodes of one host that will disconnect, and one of another host that stays.
+fn four_unreliable_and_one_reliable() -> Table {
     let mut table = Table::new();
     for name in ["bad1", "bad2", "bad3", "bad4"] {
         table.join(name, slots(4).host(1));
@@ -20,19 +20,19 @@ fn held_by(table: &Table, name: &str) -> Vec<String> {
 #[test]
 fn a_call_that_was_lost_goes_to_another_source() {
     for good_slots in [1, 16] {
-        let mut table = with_honest();
+        let mut table = four_unreliable_and_one_reliable();
         table.dies("good");
         table.join("good", slots(good_slots).host(2));
-        // Short enough that others may be sent ahead; a lost call may not.
-        table.teach(&COMPUTE, Duration::from_millis(1));
+        // Short enough to be sent ahead of a free slot, which a lost call is not.
+        table.expect_run_time(&COMPUTE, Duration::from_millis(1));
         table.submit("busy", call(&COMPUTE).on("good"));
         table.submit("a", call(&AGAIN));
         let bad = table.sent["a"].0.clone();
-        assert_ne!(bad, "good", "it has more to do");
+        assert_ne!(bad, "good", "it has the higher load");
         assert_eq!(table.dies(&bad), [format!("{bad} gone with 1")]);
         let lines = table.pass(SECOND);
         let to = &table.sent["a"].0;
-        assert_eq!(only(&lines, "send").len(), 1, "it waits for nobody: {lines:?}");
+        assert_eq!(only(&lines, "send").len(), 1, "it does not wait: {lines:?}");
         assert_eq!(to == "good", good_slots > 1, "to {to}: to another source that has a free slot, else to any other");
     }
 }
@@ -63,7 +63,7 @@ fn a_node_that_answers_nothing_takes_few_of_the_calls_lost_elsewhere() {
         table.join(&format!("n{number}"), slots(4).host(1));
     }
     table.join("liar", slots(1024).host(2));
-    table.teach(&AGAIN, Duration::from_millis(10));
+    table.expect_run_time(&AGAIN, Duration::from_millis(10));
     for number in 0..200 {
         table.submit(&format!("c{number}"), call(&AGAIN));
     }
@@ -84,7 +84,7 @@ fn a_node_that_answers_nothing_takes_few_of_the_calls_lost_elsewhere() {
     assert_eq!(lost.len(), 32);
     assert_eq!(table.core.stats().queued, 0, "none of them waits for the liar");
     let held = held_by(&table, "liar").len();
-    assert!(held <= 16 + 10, "no more than it was given in any case: {held}");
+    assert!(held <= 16 + 10, "no more than a node that answers nothing gets: {held}");
 }
 
 #[test]
@@ -103,12 +103,12 @@ fn a_call_that_kills_all_nodes_of_one_source_ends_where_the_other_is_never_free(
         }
         assert_eq!(table.pass(SECOND * 2), [format!("send a#{} to bad{times}", times + 1)]);
     }
-    panic!("it goes on for ever");
+    panic!("it never ends");
 }
 
 #[test]
 fn nodes_of_one_source_poison_a_call_where_there_is_no_other() {
-    let mut table = with_honest();
+    let mut table = four_unreliable_and_one_reliable();
     table.dies("good");
     table.submit("a", call(&AGAIN));
     for times in 1..=3 {
@@ -134,7 +134,7 @@ fn few_nodes_are_looked_at_for_another_source() {
     let node = table.sent["a"].0.clone();
     table.dies(&node);
     table.pass(SECOND);
-    assert_ne!(table.sent["a"].0, "far", "it lies behind 99 others");
+    assert_ne!(table.sent["a"].0, "far", "99 other nodes come before it");
 }
 
 #[test]
@@ -172,12 +172,12 @@ fn a_call_that_ends_its_nodes_is_poisoned_by_three_sources() {
 }
 
 #[test]
-fn a_call_is_given_up_in_the_end_however_others_come_and_go() {
+fn a_call_is_poisoned_in_the_end_although_other_sources_come_and_go() {
     let mut table = Table::new();
     table.join("n1", slots(1).host(1));
     table.submit("a", call(&AGAIN));
     for times in 1..20 {
-        // One of another source is there while it is decided, and is gone before the call is sent again.
+        // A node of another source is registered while the core decides, and is gone before the call is sent again.
         table.join("other", slots(1).host(2));
         let lines = table.dies(&format!("n{times}"));
         table.drain("other");
@@ -189,7 +189,7 @@ fn a_call_is_given_up_in_the_end_however_others_come_and_go() {
         table.join(&format!("n{}", times + 1), slots(1).host(1));
         assert_eq!(only(&table.pass(SECOND * 2), "send").len(), 1);
     }
-    panic!("it goes on for ever");
+    panic!("it never ends");
 }
 
 #[test]
@@ -198,9 +198,9 @@ fn a_call_avoids_a_node_again_once_there_is_another() {
     table.submit("a", call(&COMPUTE));
     table.submit("b", call(&COMPUTE).on("n1"));
     assert_eq!(table.refuse("a", Refusal::Busy), ["send b#1 to n1"]);
-    assert_eq!(table.pass(BACKED_OFF), NOTHING, "it waits for n1, since there is no other");
-    // The other is no better yet, and n1 is left alone all the same.
+    assert_eq!(table.pass(BACKED_OFF), NOTHING, "it waits for n1, because there is no other node");
+    // The other node has no free slot yet. Still, n1 is avoided now.
     table.join("n2", slots(1).busy(1));
     assert_eq!(table.answer("b"), ["end b: value from n1"]);
-    assert_eq!(table.stale("n2", 0), ["send a#2 to n2"]);
+    assert_eq!(table.report_stale("n2", 0), ["send a#2 to n2"]);
 }
