@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{MOST_ADDRESSES, bounded_map::BoundedMap};
+use super::{bounded_map::BoundedMap, origin::MOST_ADDRESSES};
 
 /// The first delay of an address that has failed too often; it doubles with each further failure.
 const FIRST_DELAY: Duration = Duration::from_millis(100);

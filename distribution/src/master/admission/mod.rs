@@ -41,9 +41,6 @@ use crate::{
     wire::{authenticator::MasterAuthenticator, hello::HelloError},
 };
 
-/// How many addresses each rule remembers. Beyond that, the oldest is dropped for a new one.
-const MOST_ADDRESSES: usize = 4096;
-
 /// How many registrations a minute from one address may be refused for now before further ones count as failures. A node
 /// that waits until it is let in tries six times a minute.
 const REFUSED_FOR_NOW: u32 = 30;

@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// How many addresses each rule of admission control remembers. Beyond that, the oldest is dropped for a new one.
+pub(super) const MOST_ADDRESSES: usize = 4096;
+
 /// What places and failures are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Origin {

@@ -6,9 +6,8 @@ use std::{net::IpAddr, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    MOST_ADDRESSES,
     bounded_map::BoundedMap,
-    origin::Origin,
+    origin::{MOST_ADDRESSES, Origin},
     pending::{Entry, Pending},
 };
 use crate::config::Limits;

@@ -7,7 +7,7 @@ use std::{net::IpAddr, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{MOST_ADDRESSES, bounded_map::BoundedMap};
+use super::{bounded_map::BoundedMap, origin::MOST_ADDRESSES};
 
 /// How long a handshake is taken to last before the first one has ended. Rather too long: if it were too short, handshakes
 /// would be evicted before any could end.
