@@ -130,5 +130,5 @@ pub mod progress {
 /// Not public API: what generated code names.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::service::{Method, RawClient, Routes, Service};
+    pub use crate::service::{ClientMethods, Method, RawClient, Routes, Service, ServiceClient};
 }

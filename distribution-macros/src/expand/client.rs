@@ -1,6 +1,6 @@
 //! The client: a stub whose methods make calls.
 
-use proc_macro2::{Delimiter, Group, Ident, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 
 use super::{documented_name, method_constant};
@@ -12,7 +12,46 @@ pub(super) fn expand(service: &Service) -> TokenStream {
     let methods = service.methods.iter().map(|method| self::method(service, method));
     let structure = structure(service);
     let implementation = implementation(service, methods);
-    quote!(#structure #implementation)
+    let described = described(service, service.methods.iter().map(|method| description(service, method)));
+    quote!(#structure #implementation #described)
+}
+
+/// The list of the client's methods, for callers that wait for nodes which serve them.
+pub(super) fn described(service: &Service, descriptions: impl Iterator<Item = TokenStream>) -> TokenStream {
+    let attributes = attributes::for_implementation(&service.item.attrs);
+    let client = service.client();
+    // Locals are hygienic here: a constant of the user's with this name is not matched against.
+    quote_spanned! {Span::mixed_site()=>
+        #(#attributes)*
+        #[automatically_derived]
+        #[allow(deprecated, unused_mut)]
+        impl ::distribution::__private::ServiceClient for #client {
+            fn methods() -> ::distribution::__private::ClientMethods {
+                let mut __distribution_methods = ::distribution::__private::ClientMethods::new();
+                #(#descriptions)*
+                __distribution_methods
+            }
+        }
+    }
+}
+
+/// The statement that adds a method to the list.
+fn description(service: &Service, method: &Method) -> TokenStream {
+    let conditions = attributes::conditions(&method.item.attrs);
+    let kinds = method.arguments.iter().map(|argument| &argument.kind);
+    let value = &method.output.value;
+    let error = method.output.error.as_ref().map(|error| quote!(, #error));
+    let add = if method.output.error.is_some() { "add_fallible" } else { "add" };
+    let place = Span::mixed_site().located_at(method.output.place());
+    let add = Ident::new(add, place);
+    let constant = method_constant(service, method);
+    quote_spanned! {place=>
+        #(#conditions)*
+        ::distribution::__private::ClientMethods::#add::<(#(#kinds,)*), #value #error>(
+            &mut __distribution_methods,
+            #constant,
+        );
+    }
 }
 
 /// The type itself. What `derive` would write is written out, so that it is never mistaken for the user's methods.

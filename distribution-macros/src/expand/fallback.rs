@@ -95,7 +95,8 @@ fn plain_client(service: &Service) -> TokenStream {
     let structure = client::structure(service);
     let methods = unrepeated(service).filter_map(|method| client_method(service, method));
     let implementation = client::implementation(service, methods);
-    quote!(#structure #implementation)
+    let described = client::described(service, std::iter::empty());
+    quote!(#structure #implementation #described)
 }
 
 /// A method for those who call it; where its types say nothing to a client, any argument will do.

@@ -3,7 +3,8 @@
 use super::{host::Host, state::Core};
 use crate::service::{
     caller::{Capacity, Labels},
-    method::MethodId,
+    compatibility::Incompatibility,
+    method::{MethodId, MethodInfo},
 };
 
 impl<H: Host> Core<H> {
@@ -15,6 +16,16 @@ impl<H: Host> Core<H> {
     /// Nodes that get new calls.
     pub(crate) fn alive(&self) -> usize {
         self.registry.alive
+    }
+
+    /// How many nodes serve all of these methods and are not draining.
+    pub(crate) fn serving_all(&self, methods: &[MethodId]) -> usize {
+        self.registry.serving_all(methods)
+    }
+
+    /// What differs between a caller's method and those that nodes serve under its name.
+    pub(crate) fn incompatibility(&self, method: &MethodInfo) -> Option<Incompatibility> {
+        self.registry.incompatibility(method, None)
     }
 
     /// Where calls of this method can go.

@@ -25,6 +25,15 @@ impl<H: Host> Registry<H> {
         self.providers(method).iter().filter_map(|id| self.group(*id)).map(|group| group.everyone.serving).sum()
     }
 
+    /// How many nodes may get calls of all these methods, busy and suspect ones included.
+    pub(super) fn serving_all(&self, methods: &[MethodId]) -> usize {
+        // Without a method any node will do.
+        let Some(first) = methods.first() else { return self.alive };
+        let groups = self.providers(*first).iter().filter_map(|id| self.group(*id));
+        let of_all = groups.filter(|group| methods.iter().all(|method| group.kind_of(*method).is_some()));
+        of_all.map(|group| group.everyone.serving).sum()
+    }
+
     /// Whether calls of the method with these labels may go to the nodes that they avoid, because no other node serves
     /// them.
     pub(super) fn lapses(&self, method: MethodId, labels: &Labels, avoid: &AvoidedNodes) -> bool {

@@ -10,7 +10,10 @@ use crate::security::Token;
 use crate::{
     id::NodeId,
     security::SecurityConfig,
-    service::caller::{Caller, Dispatcher},
+    service::{
+        ServiceClient,
+        caller::{Caller, Dispatcher},
+    },
     view::{NodeInfo, Stats},
 };
 
@@ -102,6 +105,44 @@ impl Master {
             _ = alive.wait_for(|alive| *alive >= count) => {}
             () = self.shared.closed.cancelled() => {}
         }
+    }
+
+    /// Waits until at least this many nodes can serve all calls of a client: nodes that are registered, are not draining,
+    /// and serve each method of the client with the same version, signature and structure of types. Also returns when the
+    /// master is shut down.
+    ///
+    /// [`wait_for_nodes`](Self::wait_for_nodes) counts nodes that serve other services, or other versions of this one, as
+    /// well. After 5 s, and then once a minute, a warning in the log says how many nodes serve the client, and how the
+    /// methods of other nodes differ.
+    ///
+    /// ```
+    /// # use distribution::{Master, Node, service};
+    /// # #[service]
+    /// # pub trait Arith {
+    /// #     fn sum(&self, values: Vec<i64>) -> i64;
+    /// # }
+    /// # struct Calculator;
+    /// # impl Arith for Calculator {
+    /// #     fn sum(&self, values: Vec<i64>) -> i64 {
+    /// #         values.iter().sum()
+    /// #     }
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let master = Master::bind("127.0.0.1:0").await?;
+    /// # let _node = Node::spawn(master.local_addr(), ArithServer::new(Calculator)).await?;
+    /// master.wait_for_service::<ArithClient>(1).await;
+    /// let arith = ArithClient::new(&master);
+    /// assert_eq!(arith.sum(vec![2, 4, 6]).await?, 12);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future changes nothing.
+    pub async fn wait_for_service<C: ServiceClient>(&self, count: usize) {
+        let methods = C::methods().into_vec();
+        self.shared.wait_for_methods(&methods, count).await;
     }
 
     /// The newest token with which nodes can register; `None` if the master has no

@@ -29,6 +29,7 @@ mod shutdown;
 mod simulated;
 mod tick;
 mod uncallable;
+mod wait_for_service;
 
 pub use builder::MasterBuilder;
 pub use events::Events;

@@ -79,6 +79,8 @@ impl Method {
                     "this node serves {method}, and a part of its types could not be seen ({partly}). If their fields \
                      change, raise the service's version: old and new programs cannot notice the change by themselves"
                 ),
+                // The client logs it when it makes its first call.
+                Usage::WaitedFor => {}
                 Usage::Called => tracing::warn!(
                     %method,
                     "this program calls {method}, and a part of its types could not be seen ({partly}). If their fields \
@@ -157,6 +159,8 @@ impl MethodInfo {
 pub(crate) enum Usage {
     Served,
     Called,
+    /// A caller waits for nodes that serve it, before it makes calls.
+    WaitedFor,
 }
 
 #[cfg(test)]

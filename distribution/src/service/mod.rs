@@ -4,6 +4,7 @@ mod arguments;
 mod attempt;
 pub(crate) mod call;
 pub(crate) mod caller;
+pub(crate) mod client_methods;
 pub(crate) mod compatibility;
 pub(crate) mod method;
 pub(crate) mod outcome;
@@ -13,5 +14,6 @@ pub(crate) mod structure;
 
 pub use call::{Answer, Call, CallHandle};
 pub use caller::{Caller, RawClient};
+pub use client_methods::{ClientMethods, ServiceClient};
 pub use method::Method;
 pub use router::{Routes, Service};
