@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use distribution::{CallError, Error, LocalCluster, Master, Node, NodeEvent, error::Execution};
+use distribution::{CallError, Error, LocalCluster, Master, Node, NodeBuilder, NodeEvent, NodeState, error::Execution};
 use distribution_tests::{
     Held, ProbeClient, ProbeServer, Prober, failure,
     log::Log,
@@ -209,7 +209,7 @@ async fn a_master_that_was_stalled_keeps_its_nodes() {
     let line = master.line_with("listening ").await;
     let addr = line.trim_start_matches("listening ").to_owned();
     let node = Node::builder().serve(ProbeServer::new(Prober)).name("patient").spawn(&addr).await.expect("registers");
-    master.line_with("joined").await;
+    master.line_with("registered").await;
     let id = node.id();
     // Nine heartbeats: half as many again as a node may be silent for, and less than a master may be.
     master.signal("STOP").await;
@@ -261,4 +261,157 @@ async fn a_call_that_failed_is_logged_with_what_came_of_each_attempt() {
     {
         assert!(line.contains(part), "{part}: {line}");
     }
+}
+
+/// An address on which nothing listens.
+async fn free_address() -> String {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let addr = master.local_addr().to_string();
+    master.shutdown().await;
+    addr
+}
+
+fn batch_node() -> NodeBuilder {
+    Node::builder().serve(ProbeServer::new(Prober)).end_with_master()
+}
+
+/// A master in a process of its own, which can be killed.
+async fn master_process(addr: &str) -> (Process, String) {
+    let mut master = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["master", addr]);
+    let line = master.line_with("listening ").await;
+    (master, line.trim_start_matches("listening ").to_owned())
+}
+
+#[tokio::test]
+async fn a_node_that_is_run_until_an_event_answers_its_calls_before_it_ends() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let node = Node::builder().serve(ProbeServer::new(Prober)).run_until(master.local_addr(), stopped);
+    let node = tokio::spawn(node);
+    let mut meeting = Meeting::new().await;
+    let call = ProbeClient::new(&master).hold(meeting.addr(), "running".to_owned()).send();
+    let guest = meeting.guest("running").await;
+    drop(stop);
+    soon("the drain", async {
+        while master.nodes()[0].state != NodeState::Draining {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    guest.release().await;
+    assert_eq!(soon("the call", call).await, Ok(Held::Released));
+    soon("the node", node).await.expect("runs").expect("ends in order");
+}
+
+#[tokio::test]
+async fn a_node_that_waits_for_its_master_can_be_told_to_end() {
+    let node = Node::builder().serve(ProbeServer::new(Prober)).run_until(free_address().await, std::future::ready(()));
+    soon("the node", node).await.expect("ends in order");
+}
+
+#[tokio::test]
+async fn a_node_with_a_connect_timeout_ends_and_says_what_failed() {
+    let timeout = Duration::from_millis(300);
+    let addr = free_address().await;
+    let node = Node::builder().serve(ProbeServer::new(Prober)).connect_timeout(timeout);
+    let error = soon("the node", node.spawn(&addr)).await.expect_err("nobody is there");
+    let Error::ConnectTimeout { master, timeout: told, last_failure, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((master, *told), (&addr, timeout));
+    assert!(last_failure.contains("Connection refused"), "{last_failure}");
+    for part in [&addr, "300ms", "Connection refused", "check the address"] {
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
+    // Accepts connections, as any program does, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let node = Node::builder().serve(ProbeServer::new(Prober)).connect_timeout(timeout);
+    let node = node.run(silent.local_addr().expect("bound"));
+    let error = soon("the node", node).await.expect_err("it is no master");
+    assert!(matches!(error, Error::ConnectTimeout { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_registered_node_does_not_end_by_its_connect_timeout() {
+    let (mut master, addr) = master_process("127.0.0.1:0").await;
+    let node = Node::builder().serve(ProbeServer::new(Prober)).connect_timeout(Duration::from_secs(30));
+    let node = node.spawn(&addr).await.expect("registers");
+    let first = node.id();
+    master.kill().await;
+    let (mut master, _) = master_process(&addr).await;
+    master.line_with("registered").await;
+    soon("the registration", async {
+        while node.id() == first {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_says_that_it_dials_and_then_that_it_waits() {
+    let addr = free_address().await;
+    let mut node = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["node", &addr, "early"]);
+    let line = node.log_with("dialling").await;
+    assert!(line.contains("INFO") && line.contains(&addr) && line.contains("early"), "{line}");
+    let line = node.log_with("cannot register yet").await;
+    assert!(line.contains("WARN") && line.contains(&addr) && line.contains("Connection refused"), "{line}");
+}
+
+#[tokio::test]
+async fn a_node_of_a_batch_job_ends_in_order_when_its_master_shuts_down() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let addr = master.local_addr().to_string();
+    let mut process =
+        Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["node", &addr, "process", "--end-with-master"]);
+    let node = batch_node().spawn(&addr).await.expect("registers");
+    soon("both nodes", master.wait_for_nodes(2)).await;
+    master.shutdown().await;
+    soon("the node", node.wait()).await.expect("ends in order");
+    assert!(process.ended().await.success());
+    assert_eq!(process.rest().await, ["ended in order"]);
+}
+
+#[tokio::test]
+async fn a_node_of_a_batch_job_ends_with_an_error_when_its_master_stays_away() {
+    let (mut master, addr) = master_process("127.0.0.1:0").await;
+    let timeout = Duration::from_millis(500);
+    let node = batch_node().master_timeout(timeout).spawn(&addr).await.expect("registers");
+    master.kill().await;
+    let error = soon("the node", node.wait()).await.expect_err("the master did not shut down");
+    let Error::MasterLost { master, timeout: told, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((master, *told), (&addr, timeout));
+    assert!(error.to_string().contains("500ms"), "{error}");
+}
+
+#[tokio::test]
+async fn a_node_of_a_batch_job_goes_on_with_a_master_that_comes_back_in_time() {
+    let (mut master, addr) = master_process("127.0.0.1:0").await;
+    let node = batch_node().master_timeout(Duration::from_secs(60)).spawn(&addr).await.expect("registers");
+    let first = node.id();
+    master.kill().await;
+    let (mut master, _) = master_process(&addr).await;
+    master.line_with("registered").await;
+    soon("the registration", async {
+        while node.id() == first {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(node.is_registered());
+    node.drain().await;
+    soon("the node", node.wait()).await.expect("ends in order");
+}
+
+#[tokio::test]
+async fn a_node_of_a_batch_job_that_its_master_disconnects_comes_back() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let node = batch_node().spawn(master.local_addr()).await.expect("registers");
+    let first = node.id();
+    assert!(master.disconnect(first));
+    soon("the node to come back", async {
+        while node.id() == first {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(ProbeClient::new(&master).add(1, 1).await, Ok(2));
 }

@@ -89,7 +89,7 @@ async fn arith_answers_over_http() {
     let start = |name| Process::start(&arith, &["node", "--master", nodes_addr, "--name", name]);
     let mut nodes = ["n1", "n2", "n3", "n4"].map(start);
     for _ in &nodes {
-        master.log_with("joined").await;
+        master.log_with("registered").await;
     }
     assert_eq!(get(http, "/palindromes?n=2000").await, (200, "Binary palindromes up to 2000: 93\n".to_owned()));
     let (_, list) = get(http, "/nodes").await;

@@ -140,7 +140,7 @@ async fn nodes_wait_for_a_master_and_come_back_to_one_that_was_killed() {
         let started = Instant::now();
         let mut master = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["master", &addr]);
         for _ in 0..2 {
-            master.line_with("joined").await;
+            master.line_with("registered").await;
         }
         let took = started.elapsed();
         assert!(took < Duration::from_secs(11), "round {round} took {took:?}");

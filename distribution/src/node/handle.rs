@@ -34,7 +34,6 @@ use crate::{error::Error, id::NodeId};
 /// node.drain().await;
 /// # Ok(()) }
 /// ```
-#[must_use = "dropping a `Node` ends it; keep it, or `wait` for its end"]
 pub struct Node {
     name: String,
     master: String,

@@ -16,6 +16,8 @@ enum Role {
         name: String,
         #[arg(default_value_t = 2)]
         slots: usize,
+        #[arg(long)]
+        end_with_master: bool,
     },
     /// Prints its address and every event.
     Master {
@@ -33,8 +35,10 @@ async fn main() -> Result<(), Error> {
         .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
         .init();
     match Role::parse() {
-        Role::Node { master, name, slots } => {
-            Node::builder().serve(ProbeServer::new(Prober)).name(name).slots(slots).run(master).await?;
+        Role::Node { master, name, slots, end_with_master } => {
+            let node = Node::builder().serve(ProbeServer::new(Prober)).name(name).slots(slots);
+            let node = if end_with_master { node.end_with_master() } else { node };
+            node.run(master).await?;
             println!("ended in order");
         }
         Role::Master { listen, heartbeat_ms } => {
