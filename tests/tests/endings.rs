@@ -330,23 +330,6 @@ async fn a_node_with_a_connect_timeout_ends_and_says_what_failed() {
 }
 
 #[tokio::test]
-async fn a_registered_node_does_not_end_by_its_connect_timeout() {
-    let (mut master, addr) = master_process("127.0.0.1:0").await;
-    let node = Node::builder().serve(ProbeServer::new(Prober)).connect_timeout(Duration::from_secs(30));
-    let node = node.spawn(&addr).await.expect("registers");
-    let first = node.id();
-    master.kill().await;
-    let (mut master, _) = master_process(&addr).await;
-    master.line_with("registered").await;
-    soon("the registration", async {
-        while node.id() == first {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn a_node_says_that_it_dials_and_then_that_it_waits() {
     let addr = free_address().await;
     let mut node = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["node", &addr, "early"]);
