@@ -119,8 +119,18 @@ fn errors() -> impl IntoIterator<Item = Message> {
         Error::TokenFile { file: "cluster.token".into(), reason: "it does not exist".into() },
         Error::Certificates { file: "node.pem".into(), reason: "it has no certificate in it".into() },
         Error::Untrusted { master: master(), reason: "its certificate has expired".into() },
+        Error::ConnectTimeout {
+            master: master(),
+            timeout: Duration::from_secs(60),
+            last_failure: "cannot connect: Connection refused (os error 111)".into(),
+        },
+        Error::MasterLost {
+            master: master(),
+            timeout: Duration::from_secs(30),
+            last_failure: "cannot connect: Connection refused (os error 111)".into(),
+        },
         Error::RuntimeEnded {},
-        Error::Thread { what: "slot threads", source: io_error() },
+        Error::Thread { what: "threads", source: io_error() },
     ];
     let at_node = Error::Insecure { end: Endpoint::Node, addr: master() };
     all.into_iter().chain([Message::with_sources("Error::Insecure", &at_node)])

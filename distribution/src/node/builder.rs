@@ -1,14 +1,11 @@
-//! `NodeBuilder`: the settings of a node, their checks, and its start.
+//! `NodeBuilder`: the settings of a node, and its start.
 
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -20,32 +17,23 @@ use super::{
     handler_runtime::HandlerRuntime,
     lifecycle::start_threads,
     runner::Runner,
+    settings::{MAX_SLOTS, TimeoutSettings, check_async_limit, check_master, check_slots, default_name},
     signals::Signals,
-    state::{DesiredState, NodeShared, Status, Timeouts},
+    state::{DesiredState, NodeShared, Status},
     waker::WatchdogWaker,
 };
 #[cfg(feature = "tls")]
 use crate::security::{Certificates, TokenText};
 use crate::{
-    config::{LONGEST_TIME, MAX_DEPTH, MAX_MESSAGE_SIZE, check_max_depth, check_max_message_size},
+    config::{MAX_DEPTH, MAX_MESSAGE_SIZE, check_max_depth, check_max_message_size},
     error::Error,
     security::SecurityConfig,
     service::{Routes, Service, router::Router},
-    text::is_shown,
     wire::{authenticator::NodeAuthenticator, hello::Registration},
 };
 
 /// The default of `async_limit`: high, because async handlers mostly wait, and low enough to bound their memory.
 const ASYNC_LIMIT: usize = 1024;
-
-/// The largest `slots`.
-const MAX_SLOTS: usize = 65_536;
-
-/// The default of `drain_timeout`.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The default of `master_timeout`: a master that is started again after a crash or an upgrade is back by then.
-const MASTER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Configures and starts a node. Made by [`Node::builder`].
 #[derive(Debug, Default)]
@@ -57,10 +45,7 @@ pub struct NodeBuilder {
     async_limit: Option<usize>,
     max_message_size: Option<usize>,
     max_depth: Option<u16>,
-    connect_timeout: Option<Duration>,
-    drain_timeout: Option<Duration>,
-    end_with_master: bool,
-    master_timeout: Option<Duration>,
+    timeouts: TimeoutSettings,
     labels: BTreeMap<String, String>,
     security: SecurityConfig,
 }
@@ -156,13 +141,13 @@ impl NodeBuilder {
     /// # Ok(()) }
     /// ```
     pub fn connect_timeout(mut self, time: Duration) -> Self {
-        self.connect_timeout = Some(time);
+        self.timeouts.connect_timeout = Some(time);
         self
     }
 
     /// How long a node that drains waits for running calls: up to a year, and 30 s by default. Zero does not wait.
     pub fn drain_timeout(mut self, time: Duration) -> Self {
-        self.drain_timeout = Some(time);
+        self.timeouts.drain_timeout = Some(time);
         self
     }
 
@@ -196,7 +181,7 @@ impl NodeBuilder {
     /// # }
     /// ```
     pub fn end_with_master(mut self) -> Self {
-        self.end_with_master = true;
+        self.timeouts.end_with_master = true;
         self
     }
 
@@ -204,7 +189,7 @@ impl NodeBuilder {
     /// to a year, and 30 s by default. The time begins when the connection is lost. It is an error to set it without
     /// `end_with_master`.
     pub fn master_timeout(mut self, time: Duration) -> Self {
-        self.master_timeout = Some(time);
+        self.timeouts.master_timeout = Some(time);
         self
     }
 
@@ -366,7 +351,7 @@ impl NodeBuilder {
 
     fn start(self, master: String) -> Result<Node, Error> {
         check_master(&master)?;
-        let timeouts = self.timeouts()?;
+        let timeouts = self.timeouts.check()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = check_slots(self.slots.unwrap_or(cores.min(MAX_SLOTS)))?;
         let async_limit = check_async_limit(self.async_limit.unwrap_or(ASYNC_LIMIT))?;
@@ -418,95 +403,12 @@ impl NodeBuilder {
         start_threads(shared, messages, desired)?;
         Ok(Node::new(name, master, desired_sender, status, id))
     }
-
-    fn timeouts(&self) -> Result<Timeouts, Error> {
-        let above_zero = |name, time: Option<Duration>| match time {
-            Some(Duration::ZERO) => {
-                Err(Error::setting(name, "zero", "it must be above zero; leave it out for the default"))
-            }
-            time => at_most_a_year(name, time),
-        };
-        let connect = above_zero("connect_timeout", self.connect_timeout)?;
-        let master = above_zero("master_timeout", self.master_timeout)?;
-        if let (Some(time), false) = (master, self.end_with_master) {
-            let reason = "it has no effect without `end_with_master`; set both or neither";
-            return Err(Error::setting("master_timeout", format_args!("{time:?}"), reason));
-        }
-        Ok(Timeouts {
-            connect,
-            master: self.end_with_master.then(|| master.unwrap_or(MASTER_TIMEOUT)),
-            drain: at_most_a_year("drain_timeout", self.drain_timeout)?.unwrap_or(DRAIN_TIMEOUT),
-        })
-    }
-}
-
-fn at_most_a_year(name: &'static str, time: Option<Duration>) -> Result<Option<Duration>, Error> {
-    match time {
-        Some(long) if long > LONGEST_TIME => {
-            Err(Error::setting(name, format_args!("{long:?}"), "it must be a year at most"))
-        }
-        time => Ok(time),
-    }
-}
-
-fn check_slots(slots: usize) -> Result<u32, Error> {
-    match u32::try_from(slots) {
-        Ok(fits) if (1..=MAX_SLOTS).contains(&slots) => Ok(fits),
-        _ => Err(Error::setting("slots", slots, "it must lie between 1 and 65,536")),
-    }
-}
-
-fn check_async_limit(calls: usize) -> Result<u32, Error> {
-    match u32::try_from(calls) {
-        Ok(fits @ 1..) => Ok(fits),
-        _ => Err(Error::setting("async_limit", calls, "it must lie between 1 and 4,294,967,295")),
-    }
-}
-
-/// `host-process`, and a count for all but the first node of a process.
-fn default_name() -> String {
-    static STARTED: AtomicUsize = AtomicUsize::new(0);
-    let host: String =
-        gethostname::gethostname().to_string_lossy().chars().filter(|c| is_shown(*c) && *c != ' ').take(64).collect();
-    let host = if host.is_empty() { "node" } else { &host };
-    let process = std::process::id();
-    match STARTED.fetch_add(1, Ordering::Relaxed) {
-        0 => format!("{host}-{process}"),
-        nth => format!("{host}-{process}-{nth}"),
-    }
-}
-
-/// Refuses what is not an address: no connection to it can ever succeed, so the node must not wait for a master there.
-fn check_master(addr: &str) -> Result<(), Error> {
-    let is_host = |host: &str| match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        // A zone may follow, as in `fe80::1%2`.
-        Some(host) => host.split('%').next().is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok()),
-        None => !host.is_empty() && !host.contains([':', '/', '@', '[', ']']) && !host.contains(char::is_whitespace),
-    };
-    let fits = |(host, port): (&str, &str)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    if addr.rsplit_once(':').is_some_and(fits) {
-        return Ok(());
-    }
-    let reason = "a node dials a `host:port`, such as 10.0.0.1:3000, [fd00::1]:3000 or master.example:3000";
-    Err(Error::setting("master", format_args!("{addr:?}"), reason))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_that_is_not_host_and_port_is_refused() {
-        for addr in ["10.0.0.1:3000", "localhost:1", "[::1]:65535", "[fe80::1%2]:3000", "a-b.example:80"] {
-            assert!(check_master(addr).is_ok(), "{addr}");
-        }
-        let wrong =
-            ["", ":", "hello", "127.0.0.1", "127.0.0.1:", ":3000", "127.0.0.1:99999", "127.0.0.1:0", "::1:3000"];
-        for addr in wrong.into_iter().chain(["http://10.0.0.1:3000", "[::1:3000", "a b:3000", "10.0.0.1:3000/"]) {
-            let error = check_master(addr).expect_err(addr).to_string();
-            assert!(error.contains(&format!("{addr:?}")) && error.contains("`host:port`"), "{error}");
-        }
-    }
+    use crate::config::LONGEST_TIME;
 
     #[tokio::test]
     async fn a_setting_that_cannot_work_is_an_error_that_names_it() {
@@ -531,16 +433,5 @@ mod tests {
             assert!(matches!(error, Error::Setting { name: named, .. } if named == name), "{name}: {error}");
             assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
         }
-    }
-
-    #[test]
-    fn a_node_waits_for_ever_unless_told_otherwise() {
-        let Timeouts { connect, master, drain } = Node::builder().timeouts().expect("the defaults are valid");
-        assert_eq!((connect, master, drain), (None, None, DRAIN_TIMEOUT));
-        let batch = Node::builder().end_with_master().timeouts().expect("valid");
-        assert_eq!(batch.master, Some(MASTER_TIMEOUT));
-        let batch = Node::builder().end_with_master().master_timeout(LONGEST_TIME).drain_timeout(Duration::ZERO);
-        let batch = batch.timeouts().expect("valid");
-        assert_eq!((batch.master, batch.drain), (Some(LONGEST_TIME), Duration::ZERO));
     }
 }

@@ -28,6 +28,7 @@ mod retry_log;
 mod runner;
 mod runner_queue;
 mod serve;
+mod settings;
 mod signals;
 mod slots;
 mod state;
