@@ -44,9 +44,9 @@ async fn two_machines_take_two_commands() {
     asked.line_with("Reply from node").await;
     // Without the token, nobody gets in; nor does a master without one start.
     let bare = second.split_once(' ').expect("the token comes first").1;
-    let mut stranger = type_in(&network.node(0), other.path(), bare);
-    stranger.log_with("without security").await;
-    assert!(!soon("the stranger", stranger.ended()).await.success());
+    let mut tokenless = type_in(&network.node(0), other.path(), bare);
+    tokenless.log_with("without security").await;
+    assert!(!soon("the node without a token", tokenless.ended()).await.success());
     let open = first.replace("10.0.0.1:3000", &network.master_addr(0, 3009)).replace("--token-file cluster.token", "");
     let mut open = type_in(&network.master(), one.path(), &open);
     open.log_with("There are three ways on").await;

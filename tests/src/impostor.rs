@@ -282,12 +282,12 @@ impl Impostor {
         soon("the master's preface", stream.read_exact(&mut theirs)).await.expect("reads");
         assert_eq!(theirs, *preface(1, 0));
         let mut length = [0; 4];
-        soon("the verdict", stream.read_exact(&mut length)).await.expect("reads");
-        let mut verdict = vec![0; u32::from_le_bytes(length) as usize];
-        soon("the verdict", stream.read_exact(&mut verdict)).await.expect("reads");
-        match verdict[0] {
+        soon("the answer", stream.read_exact(&mut length)).await.expect("reads");
+        let mut answer = vec![0; u32::from_le_bytes(length) as usize];
+        soon("the answer", stream.read_exact(&mut answer)).await.expect("reads");
+        match answer[0] {
             0 => Ok(Self { stream }),
-            _ => Err(String::from_utf8_lossy(&verdict[2..]).into_owned()),
+            _ => Err(String::from_utf8_lossy(&answer[2..]).into_owned()),
         }
     }
 
@@ -317,18 +317,18 @@ impl Impostor {
     pub async fn master(listener: &TcpListener, heartbeat: Duration, silence: Duration) -> Self {
         let mut master = Self::master_that_hears(listener).await;
         let micros = |time: Duration| number(time.as_micros() as u64);
-        let verdict = [number(0), number(7), micros(heartbeat), micros(silence), number(1 << 20)].concat();
-        master.send_verdict(&verdict).await;
+        let answer = [number(0), number(7), micros(heartbeat), micros(silence), number(1 << 20)].concat();
+        master.send_answer(&answer).await;
         master
     }
 
-    /// Sends the verdict on a registration, with its length.
+    /// Sends the answer to a registration, with its length.
     ///
     /// # Panics
     ///
     /// If the node is gone.
-    pub async fn send_verdict(&mut self, verdict: &[u8]) {
-        self.send(&[&(verdict.len() as u32).to_le_bytes()[..], verdict].concat()).await;
+    pub async fn send_answer(&mut self, answer: &[u8]) {
+        self.send(&[&(answer.len() as u32).to_le_bytes()[..], answer].concat()).await;
     }
 
     /// Sends bytes as they are.

@@ -350,9 +350,9 @@ impl Joiner {
     pub async fn show(&mut self, answer: &[u8]) -> u8 {
         let registration = registration("joiner", &[("add", "fn(i64, i64) -> i64")]);
         self.stream.write_all(&[answer, &registration].concat()).await.expect("sends");
-        let mut verdict = [0; 33];
-        soon("the verdict", self.stream.read_exact(&mut verdict)).await.expect("reads");
-        verdict[0]
+        let mut answer = [0; 33];
+        soon("the answer", self.stream.read_exact(&mut answer)).await.expect("reads");
+        answer[0]
     }
 }
 

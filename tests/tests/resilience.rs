@@ -162,17 +162,17 @@ async fn a_queue_is_bounded_in_bytes_too() {
 }
 
 #[tokio::test]
-async fn strangers_keep_no_node_from_registering() {
+async fn unauthenticated_connections_keep_no_node_from_registering() {
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
-    let mut strangers = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..300 {
-        strangers.push(TcpStream::connect(master.local_addr()).await.expect("connects"));
+        connections.push(TcpStream::connect(master.local_addr()).await.expect("connects"));
     }
     let node = soon("a node", Node::spawn(master.local_addr(), ProbeServer::new(Prober))).await.expect("registers");
     assert_eq!(ProbeClient::new(&master).add(1, 1).answer().await.expect("answers").node, node.id());
     // All but those that have the places of one address were told to come again, and closed.
-    let closed = strangers.into_iter().map(|mut stranger| async move {
-        let _ = stranger.read_to_end(&mut Vec::new()).await;
+    let closed = connections.into_iter().map(|mut connection| async move {
+        let _ = connection.read_to_end(&mut Vec::new()).await;
     });
     let closed = closed.collect::<FuturesUnordered<_>>().take(268).count();
     assert_eq!(soon("the others to be closed", closed).await, 268);

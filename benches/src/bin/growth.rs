@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     // The first run warms the allocator and the caches.
     measure(10, 0, options.rounds, options.operations, thread_time);
     let mut violations = Vec::new();
-    // Growth is told by nodes and by waiting calls apart: what a call that waits costs at all is no growth.
+    // Growth is told by nodes and by waiting calls apart: what a waiting call costs by itself is not growth.
     let mut fewest_calls: BTreeMap<(usize, &'static str), Duration> = BTreeMap::new();
     for waiting in &options.waiting {
         let mut fewest_nodes: BTreeMap<&'static str, Duration> = BTreeMap::new();

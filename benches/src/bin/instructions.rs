@@ -130,7 +130,7 @@ fn compare(record: bool) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Instructions of a whole run with so many calls.
+/// Instructions of a whole run with this many calls.
 fn count(calls: u64) -> Result<u64, Box<dyn Error>> {
     let program: PathBuf = std::env::current_exe()?;
     let output = Command::new("valgrind")

@@ -23,7 +23,7 @@ use distribution_tests::{ProbeClient, ProbeServer, Prober, process::Process};
 use futures::future::join_all;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-/// Measures callers before and under a flood of strangers.
+/// Measures callers before and under a flood of unauthenticated connections.
 #[derive(Parser)]
 struct Options {
     /// Connections that say nothing.
@@ -53,7 +53,7 @@ enum Role {
     #[command(hide = true)]
     Attackers { master: SocketAddr, kind: distant::Kind, rate: u32, sources: Vec<IpAddr> },
     #[command(hide = true)]
-    Strangers {
+    Unauthenticated {
         addr: String,
         silent: usize,
         trickling: usize,
@@ -74,8 +74,8 @@ async fn main() -> ExitCode {
             distant::attack(master, kind, rate, sources).await;
             return ExitCode::SUCCESS;
         }
-        Some(Role::Strangers { addr, silent, trickling, again }) => {
-            strangers(&addr, silent, trickling, again).await;
+        Some(Role::Unauthenticated { addr, silent, trickling, again }) => {
+            unauthenticated(&addr, silent, trickling, again).await;
             return ExitCode::SUCCESS;
         }
         None => {}
@@ -90,7 +90,7 @@ async fn main() -> ExitCode {
     let (silent, trickling) = (options.silent.to_string(), options.trickling.to_string());
     let addr = master.local_addr().to_string();
     let again = if options.again { "true" } else { "false" };
-    let mut flood = Process::start(&program, &["strangers", &addr, &silent, &trickling, again]);
+    let mut flood = Process::start(&program, &["unauthenticated", &addr, &silent, &trickling, again]);
     flood.line_with("connected").await;
     let (flooded, grown) = (measure(&probe, time).await, resident().saturating_sub(memory));
     // In the thick of it a node registers all the same.
@@ -134,7 +134,7 @@ fn resident() -> u64 {
 }
 
 /// Connects, and says nothing or too little, until killed.
-async fn strangers(addr: &str, silent: usize, trickling: usize, again: bool) {
+async fn unauthenticated(addr: &str, silent: usize, trickling: usize, again: bool) {
     let mut tasks = Vec::new();
     for number in 0..silent + trickling {
         let addr = addr.to_owned();

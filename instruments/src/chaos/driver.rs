@@ -1,4 +1,4 @@
-//! The driver: starts the processes, releases calls, strikes, and keeps its own record of what it did.
+//! The driver: starts the processes, releases calls, injects faults, and keeps its own record of what it did.
 
 use std::{
     collections::HashSet,
@@ -18,15 +18,15 @@ use tokio::{
 
 use super::{
     Options,
+    call_plan::keys_for,
     child::Child,
-    history::{Generation, Harm, History},
-    ledger::{self, Made, Reason, What, now},
+    fault_plan::{self, Fault, PlannedFault},
+    history::{Generation, History, InjectedFault},
+    ledger::{self, MasterEntry, MasterEvent, Reason, now},
     master::{Order, Said},
-    plan::keys_for,
+    node_process::{Found, NodeProcess},
     report,
-    seat::{Found, Seat},
-    strikes::{self, Blow, Strike},
-    verdict::longest_life,
+    rules::longest_life,
 };
 
 /// How often the driver looks at its processes.
@@ -39,10 +39,10 @@ const NEWS: Duration = Duration::from_secs(5);
 /// that the master waits when most nodes fall silent together.
 const FREEZE: std::ops::Range<f64> = 6.5..16.0;
 
-/// How long a seat stays empty after a kill, at most.
-const EMPTY: Duration = Duration::from_millis(200);
+/// The longest that it takes until a killed process is replaced.
+const VACANT: Duration = Duration::from_millis(200);
 
-/// Nodes that are left well, where there are so many: then a call always has somewhere to go.
+/// Nodes that are left alone, so that a call always has somewhere to go.
 const SPARED: u32 = 2;
 
 /// Ports from which one is chosen. Not where the system takes those of outgoing connections from: while
@@ -79,28 +79,30 @@ pub(super) async fn run(options: Options) -> io::Result<ExitCode> {
     };
     driver.clear().await;
     if !ended? {
-        news("interrupted; nothing was judged");
+        news("interrupted; nothing was checked");
         if options.folder.is_none() {
             std::fs::remove_dir_all(&folder)?;
         }
         return Ok(ExitCode::from(130));
     }
     let count = driver.count;
-    let verdict = driver.into_history()?.judge();
-    for (what, findings) in
-        [("lost", &verdict.lost), ("unexpected", &verdict.unexpected), ("started more than once", &verdict.duplicates)]
-    {
+    let findings = driver.into_history()?.check();
+    for (what, findings) in [
+        ("lost", &findings.lost),
+        ("unexpected", &findings.unexpected),
+        ("started more than once", &findings.duplicates),
+    ] {
         for finding in findings.iter().take(20) {
             news(&format!("{what}: {finding}"));
         }
     }
-    if options.folder.is_none() && verdict.is_clean() {
+    if options.folder.is_none() && findings.is_clean() {
         std::fs::remove_dir_all(&folder)?;
     } else {
         news(&format!("ledgers and logs are in {}", folder.display()));
     }
-    report::print(&options, seed, count, &verdict, started.elapsed());
-    Ok(if verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    report::print(&options, seed, count, &findings, started.elapsed());
+    Ok(if findings.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 #[allow(clippy::print_stderr, reason = "a person watches")]
@@ -131,17 +133,17 @@ struct Driver {
     released: u64,
     /// Released to a master that died before it made them.
     returned: Vec<(u64, u64)>,
-    strikes: std::vec::IntoIter<Strike>,
-    next: Option<Strike>,
+    faults: std::vec::IntoIter<PlannedFault>,
+    next: Option<PlannedFault>,
     master: Option<Master>,
     generations: Vec<Generation>,
     /// When to start a master, while there is none.
-    vacant_until: Instant,
+    restart_master_at: Instant,
     /// Calls that were made by masters that are dead.
     ended_before: u64,
-    seats: Vec<Seat>,
+    nodes: Vec<NodeProcess>,
     names: Vec<String>,
-    harms: Vec<Harm>,
+    injected: Vec<InjectedFault>,
     violations: Vec<String>,
     count: Count,
     moved: Instant,
@@ -151,11 +153,11 @@ impl Driver {
     fn new(options: Options, seed: u64, folder: PathBuf) -> io::Result<Self> {
         let mut rng = SmallRng::seed_from_u64(seed);
         let keys = keys_for(options.calls);
-        let mut strikes = strikes::plan(&options, keys, &mut rng).into_iter();
-        let next = strikes.next();
+        let mut faults = fault_plan::draw(&options, keys, &mut rng).into_iter();
+        let next = faults.next();
         Ok(Self {
             addr: free_address()?,
-            seats: (0..options.nodes).map(Seat::new).collect(),
+            nodes: (0..options.nodes).map(NodeProcess::new).collect(),
             options,
             seed,
             folder,
@@ -163,14 +165,14 @@ impl Driver {
             keys,
             released: 0,
             returned: Vec::new(),
-            strikes,
+            faults,
             next,
             master: None,
             generations: Vec::new(),
-            vacant_until: Instant::now(),
+            restart_master_at: Instant::now(),
             ended_before: 0,
             names: Vec::new(),
-            harms: Vec::new(),
+            injected: Vec::new(),
             violations: Vec::new(),
             count: Count::default(),
             moved: Instant::now(),
@@ -217,7 +219,7 @@ impl Driver {
     }
 
     fn all_well(&mut self) -> bool {
-        self.seats.iter_mut().all(Seat::is_well)
+        self.nodes.iter_mut().all(NodeProcess::is_well)
     }
 
     /// How many calls have ended, those that died with their master included.
@@ -240,7 +242,7 @@ impl Driver {
     async fn on_line(&mut self, line: Option<String>) -> io::Result<()> {
         let Some(line) = line else {
             self.violations.push("the master ended by itself".to_owned());
-            return self.bury_master(None).await;
+            return self.collect_master(None).await;
         };
         self.moved = Instant::now();
         let said = serde_json::from_str(&line).map_err(|error| io::Error::other(format!("{error}: {line}")))?;
@@ -264,21 +266,21 @@ impl Driver {
     }
 
     fn set_registered(&mut self, name: &str, registered: bool) {
-        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.name() == name) {
-            seat.set_registered(registered);
+        if let Some(node) = self.nodes.iter_mut().find(|node| node.name() == name) {
+            node.set_registered(registered);
         }
     }
 
     /// Does what is due.
     async fn look(&mut self) -> io::Result<()> {
-        for seat in &mut self.seats {
-            let name = seat.name();
-            match seat.look(&self.addr, self.options.slots, &self.folder).await? {
+        for node in &mut self.nodes {
+            let name = node.name();
+            match node.look(&self.addr, self.options.slots, &self.folder).await? {
                 Found::Nothing => continue,
                 Found::Started(name) => self.names.push(name),
                 Found::Thawed => {
-                    if let Some(harm) = self.harms.iter_mut().rev().find(|harm| harm.name == name) {
-                        harm.until = Some(now());
+                    if let Some(injected) = self.injected.iter_mut().rev().find(|injected| injected.name == name) {
+                        injected.until = Some(now());
                     }
                 }
                 Found::Left => {}
@@ -287,7 +289,7 @@ impl Driver {
             self.moved = Instant::now();
         }
         let Some(master) = &self.master else {
-            if self.vacant_until <= Instant::now() {
+            if self.restart_master_at <= Instant::now() {
                 self.start_master()?;
             }
             return Ok(());
@@ -298,14 +300,14 @@ impl Driver {
         for (from, to) in std::mem::take(&mut self.returned) {
             self.give(from, to).await?;
         }
-        let until = self.next.map_or(self.keys, |strike| strike.released);
+        let until = self.next.map_or(self.keys, |planned| planned.released);
         if self.released < until {
             let from = std::mem::replace(&mut self.released, until);
             self.give(from, until).await?;
         }
-        if let Some(strike) = self.next {
-            if self.ended() >= strike.ended && self.strike(strike.blow).await? {
-                self.next = self.strikes.next();
+        if let Some(planned) = self.next {
+            if self.ended() >= planned.ended && self.inject(planned.fault).await? {
+                self.next = self.faults.next();
                 self.moved = Instant::now();
             }
         }
@@ -356,32 +358,32 @@ impl Driver {
         self.order(&Order::Go { from, to }).await
     }
 
-    /// Strikes if there is something to strike at, which is alive and registered, and enough is left.
-    async fn strike(&mut self, blow: Blow) -> io::Result<bool> {
-        let well: Vec<usize> = (0..self.seats.len()).filter(|seat| self.seats[*seat].is_well()).collect();
+    /// Injects a fault, if there is a process for it that is alive and registered, and enough others are left. Says whether it did.
+    async fn inject(&mut self, fault: Fault) -> io::Result<bool> {
+        let well: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_well()).collect();
         if well.len() as u32 <= SPARED.min(self.options.nodes - 1) {
             return Ok(false);
         }
-        if blow == Blow::KillMaster {
+        if fault == Fault::KillMaster {
             return self.kill_master().await.map(|()| true);
         }
         let heartbeat = self.heartbeat();
-        let Some(seat) = well.choose(&mut self.rng).map(|seat| &mut self.seats[*seat]) else { return Ok(false) };
-        self.harms.push(Harm { name: seat.name(), blow, from: now(), until: None });
-        match blow {
-            Blow::Kill => {
-                seat.kill(EMPTY.mul_f64(self.rng.random_range(0.0..1.0))).await?;
+        let Some(node) = well.choose(&mut self.rng).map(|node| &mut self.nodes[*node]) else { return Ok(false) };
+        self.injected.push(InjectedFault { name: node.name(), fault, from: now(), until: None });
+        match fault {
+            Fault::Kill => {
+                node.kill(VACANT.mul_f64(self.rng.random_range(0.0..1.0))).await?;
                 self.count.kills += 1;
             }
-            Blow::Freeze => {
-                seat.freeze(heartbeat.mul_f64(self.rng.random_range(FREEZE))).await?;
+            Fault::Freeze => {
+                node.freeze(heartbeat.mul_f64(self.rng.random_range(FREEZE))).await?;
                 self.count.freezes += 1;
             }
-            Blow::Terminate => {
-                seat.terminate().await?;
+            Fault::Terminate => {
+                node.terminate().await?;
                 self.count.terminates += 1;
             }
-            Blow::KillMaster => {}
+            Fault::KillMaster => {}
         }
         Ok(true)
     }
@@ -392,11 +394,11 @@ impl Driver {
             master.child.kill().await?;
         }
         self.count.master_kills += 1;
-        self.bury_master(Some(killed)).await
+        self.collect_master(Some(killed)).await
     }
 
     /// Reads what a dead master has made, and takes back what it had not yet.
-    async fn bury_master(&mut self, killed: Option<u64>) -> io::Result<()> {
+    async fn collect_master(&mut self, killed: Option<u64>) -> io::Result<()> {
         let Some(mut master) = self.master.take() else { return Ok(()) };
         master.child.kill().await?;
         let Some(generation) = self.generations.last_mut() else { return Ok(()) };
@@ -410,10 +412,10 @@ impl Driver {
                 _ => self.returned.push((key, key + 1)),
             }
         }
-        for seat in &mut self.seats {
-            seat.set_registered(false);
+        for node in &mut self.nodes {
+            node.set_registered(false);
         }
-        self.vacant_until = Instant::now() + EMPTY.mul_f64(self.rng.random_range(0.0..2.0));
+        self.restart_master_at = Instant::now() + VACANT.mul_f64(self.rng.random_range(0.0..2.0));
         self.moved = Instant::now();
         Ok(())
     }
@@ -424,12 +426,12 @@ impl Driver {
             // One that cannot be killed has ended.
             let _ = master.child.kill().await;
         }
-        for seat in &mut self.seats {
-            seat.clear().await;
+        for node in &mut self.nodes {
+            node.clear().await;
         }
     }
 
-    /// What there is to judge. For when all processes have ended.
+    /// What there is to check. For when all processes have ended.
     fn into_history(self) -> io::Result<History> {
         let heartbeat = self.heartbeat();
         let read = |mut generation: Generation| {
@@ -446,15 +448,15 @@ impl Driver {
             heartbeat,
             masters: self.generations.into_iter().map(read).collect::<io::Result<_>>()?,
             nodes: nodes.map(|read: io::Result<_>| read.map(|(ran, name)| (name, ran))).collect::<io::Result<_>>()?,
-            harms: self.harms,
+            injected: self.injected,
             violations: self.violations,
         })
     }
 }
 
-fn submitted(entry: &Made) -> Option<u64> {
+fn submitted(entry: &MasterEntry) -> Option<u64> {
     match entry.what {
-        What::Submit { key } => Some(key),
+        MasterEvent::Submit { key } => Some(key),
         _ => None,
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    ledger::{Made, Ran},
-    strikes::Blow,
+    fault_plan::Fault,
+    ledger::{MasterEntry, NodeEntry},
 };
 
 #[derive(Clone, Debug)]
@@ -16,8 +16,8 @@ pub(super) struct History {
     pub(super) heartbeat: Duration,
     pub(super) masters: Vec<Generation>,
     /// Each node's name and ledger.
-    pub(super) nodes: Vec<(String, Vec<Ran>)>,
-    pub(super) harms: Vec<Harm>,
+    pub(super) nodes: Vec<(String, Vec<NodeEntry>)>,
+    pub(super) injected: Vec<InjectedFault>,
     /// What the driver itself found wrong.
     pub(super) violations: Vec<String>,
 }
@@ -26,16 +26,16 @@ pub(super) struct History {
 #[derive(Clone, Debug)]
 pub(super) struct Generation {
     pub(super) name: String,
-    pub(super) entries: Vec<Made>,
+    pub(super) entries: Vec<MasterEntry>,
     /// When the driver killed it, if it did.
     pub(super) killed: Option<u64>,
 }
 
 /// What was done to a node, from when to when (for good, if it was not a freeze that ended).
 #[derive(Clone, Debug)]
-pub(super) struct Harm {
+pub(super) struct InjectedFault {
     pub(super) name: String,
-    pub(super) blow: Blow,
+    pub(super) fault: Fault,
     pub(super) from: u64,
     pub(super) until: Option<u64>,
 }

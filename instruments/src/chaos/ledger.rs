@@ -1,4 +1,4 @@
-//! What processes write down, so that it outlives them: one line each, appended by one `write`.
+//! The lines that processes write down, so that it outlives them: one line each, appended by one `write`.
 
 use std::{
     fs::{File, OpenOptions},
@@ -21,7 +21,7 @@ pub(super) fn path(folder: &Path, process: &str) -> PathBuf {
 
 /// A line of a node's ledger: what became of one attempt at a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ran {
+pub(super) struct NodeEntry {
     pub(super) key: u64,
     pub(super) attempt: u32,
     pub(super) step: Step,
@@ -39,18 +39,18 @@ pub(super) enum Step {
 
 /// A line of a master's ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Made {
+pub(super) struct MasterEntry {
     pub(super) at: u64,
-    pub(super) what: What,
+    pub(super) what: MasterEvent,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum What {
+pub(super) enum MasterEvent {
     /// The call is about to be made.
     Submit {
         key: u64,
     },
-    /// Its caller has its end, after so many microseconds.
+    /// Its caller has its end, after this many microseconds.
     End {
         key: u64,
         elapsed: u64,
@@ -61,20 +61,20 @@ pub(super) enum What {
         key: u64,
     },
     Joined {
-        node: Who,
+        node: Registration,
     },
     Leaving {
-        node: Who,
+        node: Registration,
     },
     Gone {
-        node: Who,
+        node: Registration,
         reason: Reason,
     },
 }
 
 /// A registration of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct Who {
+pub(super) struct Registration {
     pub(super) name: String,
     pub(super) id: String,
 }
@@ -96,7 +96,7 @@ pub(super) enum Outcome {
     /// With a value, of which this is the digest.
     Value {
         digest: u64,
-        node: Who,
+        node: Registration,
         attempts: u32,
     },
     /// With the handler's own error.
@@ -113,11 +113,11 @@ pub(super) enum Outcome {
 /// Which error it was, with what rules ask of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Kind {
-    Panicked { node: Who },
+    Panicked { node: Registration },
     NoNode { waited: u64 },
     TimedOut,
-    NodeLost { node: Who, attempts: u32 },
-    Poisoned { nodes: Vec<Who> },
+    NodeLost { node: Registration, attempts: u32 },
+    Poisoned { nodes: Vec<Registration> },
     Other,
 }
 

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{
+    call_plan::{CallPlan, Declined, Method, Output},
     child,
-    ledger::{Execution, Kind, Ledger, Made, Outcome, Reason, What, Who, now},
-    plan::{Declined, Done, Method, Plan},
+    ledger::{Execution, Kind, Ledger, MasterEntry, MasterEvent, Outcome, Reason, Registration, now},
     service::{AgainClient, OnceClient},
 };
 
@@ -66,7 +66,7 @@ pub(super) enum Said {
         name: String,
         reason: Reason,
     },
-    /// So many of its calls have ended.
+    /// This many of its calls have ended.
     Progress {
         ended: u64,
     },
@@ -153,9 +153,9 @@ async fn report(caller: Arc<Caller>) {
 
 /// Writes down which nodes come and go, and tells the driver.
 async fn watch(master: Master, ledger: Arc<Ledger>) {
-    let note = |what| ledger.write(&Made { at: now(), what });
+    let note = |what| ledger.write(&MasterEntry { at: now(), what });
     let joined = |node: &NodeIdentity| {
-        note(What::Joined { node: who(node) });
+        note(MasterEvent::Joined { node: who(node) });
         say(&Said::Joined { name: node.name.to_string() });
     };
     let mut events = master.events();
@@ -164,7 +164,7 @@ async fn watch(master: Master, ledger: Arc<Ledger>) {
     while let Some(event) = events.next().await {
         match event {
             NodeEvent::Present { node, .. } | NodeEvent::Joined { node, .. } => joined(&node),
-            NodeEvent::Draining { node, .. } => note(What::Leaving { node: who(&node) }),
+            NodeEvent::Draining { node, .. } => note(MasterEvent::Leaving { node: who(&node) }),
             NodeEvent::Gone { node, reason, .. } => {
                 let reason = match reason {
                     GoneReason::Disconnected | GoneReason::Broken(_) => Reason::Cut,
@@ -173,7 +173,7 @@ async fn watch(master: Master, ledger: Arc<Ledger>) {
                     GoneReason::Shutdown => Reason::Shutdown,
                     _ => Reason::Other,
                 };
-                note(What::Gone { node: who(&node), reason });
+                note(MasterEvent::Gone { node: who(&node), reason });
                 say(&Said::Gone { name: node.name.to_string(), reason });
             }
             _ => {}
@@ -191,7 +191,7 @@ struct Caller {
 
 impl Caller {
     async fn call(&self, key: u64) {
-        let plan = Plan::new(self.seed, key);
+        let plan = CallPlan::new(self.seed, key);
         let call = match (plan.idempotent, plan.method) {
             (false, Method::Quick) => self.once.quick(plan.work),
             (false, Method::Compute) => self.once.compute(plan.work),
@@ -208,7 +208,7 @@ impl Caller {
             Some(attempts) => call.attempts(attempts),
             None => call,
         };
-        self.note(What::Submit { key });
+        self.note(MasterEvent::Submit { key });
         let started = Instant::now();
         let result = match plan.given_up {
             Some(after) => tokio::time::timeout(after, call.answer()).await.ok(),
@@ -216,22 +216,22 @@ impl Caller {
         };
         let elapsed = started.elapsed().as_micros() as u64;
         self.note(match result {
-            Some(result) => What::End { key, elapsed, outcome: outcome(result) },
-            None => What::GivenUp { key },
+            Some(result) => MasterEvent::End { key, elapsed, outcome: outcome(result) },
+            None => MasterEvent::GivenUp { key },
         });
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn note(&self, what: What) {
-        self.ledger.write(&Made { at: now(), what });
+    fn note(&self, what: MasterEvent) {
+        self.ledger.write(&MasterEntry { at: now(), what });
     }
 }
 
-fn who(node: &NodeIdentity) -> Who {
-    Who { name: node.name.to_string(), id: node.id.to_string() }
+fn who(node: &NodeIdentity) -> Registration {
+    Registration { name: node.name.to_string(), id: node.id.to_string() }
 }
 
-fn outcome(result: Result<Answer<Done>, CallError<Declined>>) -> Outcome {
+fn outcome(result: Result<Answer<Output>, CallError<Declined>>) -> Outcome {
     let error = match result {
         Ok(answer) => {
             let (node, attempts) = (who(&answer.node), answer.attempts);

@@ -1,13 +1,13 @@
 //! Ledger under chaos: real processes are killed, frozen, terminated and restarted while calls run, and
 //! afterwards the ledgers they kept are compared with what was done to them.
 //!
-//! # Who is who
+//! # Processes
 //!
 //! All are processes of one program, `chaos`. The **driver** is the one that a person starts. It starts
 //! **nodes**, which serve [`service`]'s methods and append every start and end of a call to a ledger file
 //! of their own, and a **master**, which makes the calls and appends every submission and end. The driver
-//! releases the calls to the master in portions, one for each strike, and strikes in the midst of each
-//! portion; so strikes are spread over the run, and each finds calls running.
+//! releases the calls to the master in portions, one for each fault, and injects the fault amid each
+//! portion; so faults are spread over the run, and each meets running calls.
 //!
 //! A ledger's line is one `write` to a file opened for appending, so it survives `kill -9` of its
 //! process. A line is written before what it announces is done and after what it reports was done; a
@@ -15,7 +15,7 @@
 //!
 //! # Calls
 //!
-//! A call has a key, and all about it follows from the seed and the key ([`plan`]): at most once or
+//! A call has a key, and all about it follows from the seed and the key ([`call_plan`]): at most once or
 //! idempotent, quick, compute or async, how long it takes, how much it carries, whether its handler is to
 //! return a value, an error of its own or to panic, whether it has a timeout. `calls` of them are awaited
 //! to their end. One in twenty is made on top of these and dropped by its caller after a while; those are
@@ -24,7 +24,7 @@
 //! A call that was unanswered when its master was killed died with it. It counts as `failed` (and
 //! `died_with_master`), not as lost, and is not made again: a new call with a new key would be no
 //! different from the calls that follow anyway. But one that had been on its way for longer than
-//! [`verdict::longest_life`] by then had been hanging, and is lost.
+//! [`rules::longest_life`] by then had been hanging, and is lost.
 //!
 //! # Rules
 //!
@@ -39,8 +39,8 @@
 //!   with both start and end;
 //! - `NotRun` for a call that has a start; `Ran` for one that has not, or has no end;
 //! - `MayHaveRun` for a call that cannot have been hit: `NodeLost` names a node that was neither killed
-//!   nor frozen while it was registered under that id, before the call ended. Having been terminated is
-//!   no excuse, because draining loses nothing;
+//!   nor frozen while it was registered under that id, before the call ended. Having been terminated does
+//!   not explain it, because draining loses nothing;
 //! - `TimedOut` for a call without a timeout, before it, or long after it;
 //! - `NoNode`, if any node was registered while the call waited for one;
 //! - `NodeLost` of an idempotent call with attempts left (of three, or of what the call was given by
@@ -55,24 +55,24 @@
 //! - a process that ended by itself, or not in order when terminated; calls still in the master's books
 //!   when all have ended; a run that stands still.
 //!
-//! Each rule has a test that breaks it in a made-up history (`verdict_tests`).
+//! Each rule has a test that breaks it in a made-up history (`rules_tests`).
 
-mod attendance;
-mod case;
+mod call_plan;
+mod call_record;
 pub mod child;
 mod driver;
+mod fault_plan;
 mod history;
 mod ledger;
 mod master;
+mod member_list;
 mod node;
-mod plan;
+mod node_process;
 mod report;
-mod seat;
-mod service;
-mod strikes;
-mod verdict;
+mod rules;
 #[cfg(test)]
-mod verdict_tests;
+mod rules_tests;
+mod service;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -106,7 +106,7 @@ pub struct Options {
     /// The master's heartbeat; a node that is silent for six of these is gone
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(10..=10_000))]
     pub heartbeat_ms: u64,
-    /// Seed of calls and strikes; drawn and printed unless given. What meets what depends on timing all the same
+    /// Seed of calls and faults; drawn and printed unless given. Which call meets which fault still depends on timing
     #[arg(long)]
     pub seed: Option<u64>,
     /// Where ledgers and logs go, and stay; unless given, a temporary folder that stays only if something is wrong

@@ -25,7 +25,7 @@ pub struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> io::Result<()> {
     super::master::log();
-    // Handlers panic as calls ask them to; that is no news.
+    // Handlers panic as calls ask them to; that is expected.
     std::panic::set_hook(Box::new(|_| {}));
     child::end_with_parent(|_| {});
     let worker = Worker(Arc::new(Ledger::create(&arguments.folder, &arguments.name)?));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Options, driver::Count, verdict::Verdict};
+use super::{Options, driver::Count, rules::Findings};
 
 #[derive(Serialize)]
 struct Report {
@@ -49,15 +49,15 @@ struct Report {
 }
 
 #[allow(clippy::print_stdout, reason = "it is what the program is for")]
-pub(super) fn print(options: &Options, seed: u64, count: Count, verdict: &Verdict, elapsed: Duration) {
-    let tally = verdict.tally;
+pub(super) fn print(options: &Options, seed: u64, count: Count, findings: &Findings, elapsed: Duration) {
+    let tally = findings.tally;
     let report = Report {
         calls: tally.calls,
         answered: tally.answered,
         failed: tally.failed,
-        lost: verdict.lost.len(),
-        unexpected: verdict.unexpected.len(),
-        duplicates: verdict.duplicates.len(),
+        lost: findings.lost.len(),
+        unexpected: findings.unexpected.len(),
+        duplicates: findings.duplicates.len(),
         given_up: tally.given_up,
         kills: count.kills,
         freezes: count.freezes,

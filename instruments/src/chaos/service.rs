@@ -3,30 +3,30 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    ledger::{Ledger, Ran, Step, now},
-    plan::{Declined, Done, Fate, Work},
+    call_plan::{Declined, HandlerEnd, Output, Work},
+    ledger::{Ledger, NodeEntry, Step, now},
 };
 
 /// Methods that run at most once.
 #[distribution::service]
 pub(super) trait Once {
     /// Keeps a slot, mostly for a moment.
-    fn quick(&self, work: Work) -> Result<Done, Declined>;
+    fn quick(&self, work: Work) -> Result<Output, Declined>;
     /// Keeps a slot.
-    fn compute(&self, work: Work) -> Result<Done, Declined>;
+    fn compute(&self, work: Work) -> Result<Output, Declined>;
     /// Waits without one.
-    async fn wait(&self, work: Work) -> Result<Done, Declined>;
+    async fn wait(&self, work: Work) -> Result<Output, Declined>;
 }
 
 /// The same, but they may be run again elsewhere.
 #[distribution::service(idempotent)]
 pub(super) trait Again {
     /// Keeps a slot, mostly for a moment.
-    fn quick(&self, work: Work) -> Result<Done, Declined>;
+    fn quick(&self, work: Work) -> Result<Output, Declined>;
     /// Keeps a slot.
-    fn compute(&self, work: Work) -> Result<Done, Declined>;
+    fn compute(&self, work: Work) -> Result<Output, Declined>;
     /// Waits without one.
-    async fn wait(&self, work: Work) -> Result<Done, Declined>;
+    async fn wait(&self, work: Work) -> Result<Output, Declined>;
 }
 
 /// Does what calls ask for.
@@ -34,13 +34,13 @@ pub(super) trait Again {
 pub(super) struct Worker(pub(super) Arc<Ledger>);
 
 impl Worker {
-    fn compute(&self, work: &Work) -> Result<Done, Declined> {
+    fn compute(&self, work: &Work) -> Result<Output, Declined> {
         let trace = Trace::start(&self.0, work.key);
         std::thread::sleep(Duration::from_micros(work.nap));
         finish(work, trace)
     }
 
-    async fn wait(&self, work: Work) -> Result<Done, Declined> {
+    async fn wait(&self, work: Work) -> Result<Output, Declined> {
         let trace = Trace::start(&self.0, work.key);
         tokio::time::sleep(Duration::from_micros(work.nap)).await;
         finish(&work, trace)
@@ -48,40 +48,40 @@ impl Worker {
 }
 
 impl Once for Worker {
-    fn quick(&self, work: Work) -> Result<Done, Declined> {
+    fn quick(&self, work: Work) -> Result<Output, Declined> {
         self.compute(&work)
     }
 
-    fn compute(&self, work: Work) -> Result<Done, Declined> {
+    fn compute(&self, work: Work) -> Result<Output, Declined> {
         self.compute(&work)
     }
 
-    async fn wait(&self, work: Work) -> Result<Done, Declined> {
+    async fn wait(&self, work: Work) -> Result<Output, Declined> {
         self.wait(work).await
     }
 }
 
 impl Again for Worker {
-    fn quick(&self, work: Work) -> Result<Done, Declined> {
+    fn quick(&self, work: Work) -> Result<Output, Declined> {
         self.compute(&work)
     }
 
-    fn compute(&self, work: Work) -> Result<Done, Declined> {
+    fn compute(&self, work: Work) -> Result<Output, Declined> {
         self.compute(&work)
     }
 
-    async fn wait(&self, work: Work) -> Result<Done, Declined> {
+    async fn wait(&self, work: Work) -> Result<Output, Declined> {
         self.wait(work).await
     }
 }
 
-fn finish(work: &Work, trace: Trace<'_>) -> Result<Done, Declined> {
-    let done = work.done();
+fn finish(work: &Work, trace: Trace<'_>) -> Result<Output, Declined> {
+    let done = work.output();
     trace.end();
-    match work.fate {
-        Fate::Value => Ok(done),
-        Fate::Error => Err(Declined { value: work.value() }),
-        Fate::Panic => panic!("call {} was to panic", work.key),
+    match work.end {
+        HandlerEnd::Value => Ok(done),
+        HandlerEnd::Error => Err(Declined { value: work.value() }),
+        HandlerEnd::Panic => panic!("call {} was to panic", work.key),
     }
 }
 
@@ -105,7 +105,7 @@ impl<'a> Trace<'a> {
     }
 
     fn write(&self, step: Step) {
-        self.ledger.write(&Ran { key: self.key, attempt: self.attempt, step, at: now() });
+        self.ledger.write(&NodeEntry { key: self.key, attempt: self.attempt, step, at: now() });
     }
 }
 

@@ -20,7 +20,7 @@ const ROUGH: Rough = Rough { loss: 0.05, delay: Duration::from_millis(100), jitt
 const CALLERS: usize = 24;
 
 /// How many violations are worth reading.
-const COMPLAINTS: usize = 5;
+const VIOLATIONS_SHOWN: usize = 5;
 
 /// What came of a time in rough weather.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -61,7 +61,7 @@ impl Lossy {
 ///
 /// Says what did not happen.
 pub async fn lossy(network: &Network, nodes: usize, program: &Path, seconds: u64) -> io::Result<Lossy> {
-    let late = |what: &str| io::Error::new(io::ErrorKind::TimedOut, format!("waited in vain for {what}"));
+    let late = |what: &str| io::Error::new(io::ErrorKind::TimedOut, format!("{what} did not come in time"));
     for number in 0..nodes {
         network.wire(number).set(Weather::Rough(ROUGH), Weather::Rough(ROUGH));
     }
@@ -120,7 +120,7 @@ pub(super) async fn load(probe: &ProbeClient, time: Duration, callers: usize) ->
         sum.slowest = sum.slowest.max(tally.slowest);
         sum.violations.extend(tally.violations);
     }
-    sum.violations.truncate(COMPLAINTS);
+    sum.violations.truncate(VIOLATIONS_SHOWN);
     let Tally { answered, wrong, failed, slowest, violations } = sum;
     Told::Loaded { answered, wrong, failed, slowest, violations }
 }
@@ -142,7 +142,7 @@ impl Tally {
             Ok(_) => self.wrong += 1,
             Err(error) => {
                 self.failed += 1;
-                if self.violations.len() < COMPLAINTS {
+                if self.violations.len() < VIOLATIONS_SHOWN {
                     self.violations.push(error.to_string());
                 }
             }

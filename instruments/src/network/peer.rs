@@ -72,7 +72,7 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// If it has ended, or says what is no such line.
+    /// If it has ended, or prints another line.
     ///
     /// # Cancel safety
     ///

@@ -14,7 +14,7 @@ const RST: u8 = 4;
 const ACK: u8 = 16;
 
 /// The resets that a frame from a tap provokes: one back to its sender and one on to its receiver, each with the
-/// sequence number that makes TCP believe it. `None` for what is no TCP over IPv4, or a reset itself.
+/// sequence number that makes TCP believe it. `None` unless it is TCP over IPv4, and for a reset itself.
 pub(super) fn resets(frame: &[u8]) -> Option<[Vec<u8>; 2]> {
     let ethernet = frame.get(TAP_HEADER..TAP_HEADER + ETHERNET)?;
     let ip = frame.get(TAP_HEADER + ETHERNET..)?;

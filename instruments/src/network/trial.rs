@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Longer than anything here takes when all is well; what is late but comes is measured, not missed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a node and its master are parted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,7 +107,7 @@ impl Cluster {
         let heartbeat = plan.heartbeat.as_millis().to_string();
         let mut master = Peer::start(&network.master(), program, &["master", &heartbeat])?;
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the master does not start");
-        let Told::Listening { port } = timeout(PATIENCE, master.told()).await.map_err(late)??.told else {
+        let Told::Listening { port } = timeout(TIMEOUT, master.told()).await.map_err(late)??.told else {
             return Err(io::Error::other("the master's first line is not its port"));
         };
         let nodes = (0..plan.nodes)
@@ -190,7 +190,7 @@ impl Cluster {
 
     /// The first thing that the master tells and `pick` takes.
     async fn until<T>(&mut self, what: &str, pick: impl Fn(&Line) -> Option<T>) -> Result<T, String> {
-        let waited = timeout(PATIENCE, async {
+        let waited = timeout(TIMEOUT, async {
             loop {
                 let line = self.master.told().await.map_err(|error| format!("the master does not talk: {error}"))?;
                 let picked = pick(&line);
@@ -200,7 +200,7 @@ impl Cluster {
                 }
             }
         });
-        waited.await.unwrap_or_else(|_| Err(format!("waited {PATIENCE:?} in vain for {what}")))
+        waited.await.unwrap_or_else(|_| Err(format!("{what} did not come within {TIMEOUT:?}")))
     }
 
     /// Lets time pass in which no node comes or goes.

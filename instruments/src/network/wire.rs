@@ -85,7 +85,7 @@ impl Wire {
                 from: Arc::clone(from),
                 to: Arc::clone(to),
                 under_way: BinaryHeap::new(),
-                // Which frames are lost is no part of what a failing test can repeat: when they are sent is not.
+                // A failing test cannot repeat which frames are lost, since it cannot repeat when they are sent.
                 rng: SmallRng::seed_from_u64(rand::rng().random()),
             };
             tokio::spawn(relay.run())

@@ -20,7 +20,7 @@ pub struct Arguments {
 
 /// The role of a node: serves until told to end.
 pub(super) async fn serve(arguments: Arguments) -> io::Result<()> {
-    // Handlers panic as calls ask them to; that is no news.
+    // Handlers panic as calls ask them to; that is expected.
     std::panic::set_hook(Box::new(|_| {}));
     child::end_with_parent(|_| {});
     let node = Node::builder().serve(MixedServer::new(Worker)).name(arguments.name).slots(arguments.slots);

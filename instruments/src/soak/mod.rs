@@ -20,7 +20,7 @@
 //!   than in the second (medians of samples). Only in runs of [`FAIR`] and more: in shorter ones the
 //!   allocator is still finding its size, and 5 % is noise;
 //! - descriptors or tasks are not back to what they were before the load, within [`SETTLING`] of its end;
-//! - any call ended otherwise than it was to. Restarts in order are no excuse.
+//! - any call ended otherwise than it was to. Restarts in order do not explain it.
 
 mod fleet;
 mod gauge;

@@ -9,11 +9,11 @@ pub(super) trait Mixed {
     fn sum(&self, bytes: Vec<u8>) -> u64;
     /// The same, asynchronously.
     async fn sum_async(&self, bytes: Vec<u8>) -> u64;
-    /// So many bytes.
+    /// This many bytes.
     fn bytes(&self, count: u64) -> Vec<u8>;
-    /// Keeps a slot for so many milliseconds.
+    /// Keeps a slot for this many milliseconds.
     fn nap(&self, millis: u64);
-    /// Waits so many milliseconds without a slot.
+    /// Waits this many milliseconds without a slot.
     async fn doze(&self, millis: u64);
     /// Returns an error.
     fn decline(&self, reason: String) -> Result<(), String>;

@@ -296,7 +296,7 @@ async fn what_a_master_says_can_forge_no_line() {
     for for_good in [0, 1] {
         let mut master = Impostor::master_that_hears(&listener).await;
         let reason = format!("no\x1b[2J\nWARN forged \u{202e}{}", "x".repeat(6_000));
-        master.send_verdict(&[&number(1), &text(&reason), &[for_good][..]].concat()).await;
+        master.send_answer(&[&number(1), &text(&reason), &[for_good][..]].concat()).await;
     }
     assert!(!node.ended().await.success());
     let log = node.log().await;

@@ -43,7 +43,7 @@ pub(crate) enum Case {
     Distributed,
     /// Compute calls a second of many callers over the same nodes.
     DistributedOneByOne,
-    /// Calls a second of many callers over this crate and so many simulated nodes.
+    /// Calls a second of many callers over this crate and this many simulated nodes.
     Light(usize),
     /// Memory of a master for each idle node, in KiB.
     IdleNode,

@@ -1,4 +1,4 @@
-//! Why the comparison could not be made, in words for whoever ran it.
+//! Why the comparison could not be made, in words for the person who ran it.
 
 use std::fmt;
 

@@ -40,7 +40,7 @@ const BEAT: u8 = 4;
 const SERVICE: &str = "Echo";
 const METHOD: &str = "asynchronous";
 
-/// Registers so many nodes and plays them until the first of them is turned away.
+/// Registers this many nodes and plays them until the first of them is turned away.
 pub(crate) async fn serve(master: &str, count: usize) -> Result<(), Failure> {
     let method = method()?;
     let streams: Vec<TcpStream> = stream::iter(0..count)
@@ -151,13 +151,13 @@ async fn register(master: &str, number: usize, method: &fuzzing::MethodKey) -> R
     let mut preface = [0; 32];
     stream.read_exact(&mut preface).await.during(REACHED)?;
     let length = stream.read_u32_le().await.during(REACHED)? as usize;
-    let mut verdict = vec![0; length];
-    stream.read_exact(&mut verdict).await.during(REACHED)?;
-    match verdict.first() {
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await.during(REACHED)?;
+    match answer.first() {
         Some(0) => Ok(stream),
         _ => Err(Failure::new(format!(
             "the master refused a light node: {}; bring light_nodes.rs up to date with distribution/src/wire/",
-            verdict.escape_ascii()
+            answer.escape_ascii()
         ))),
     }
 }

@@ -156,7 +156,7 @@ async fn compare(options: &Options, open_files: Option<u64>) -> Result<(), Failu
                 values.push(value);
             }
         }
-        // Whoever came first in this round comes last in the next, so that neither gains from the order.
+        // The peer that came first in this round comes last in the next, so that none gains from the order.
         cases.reverse();
         let result = |wanted: Case| {
             results.iter().find(|(case, _)| *case == wanted).map_or(f64::NAN, |(_, values)| table::median(values))

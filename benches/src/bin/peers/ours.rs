@@ -71,7 +71,7 @@ fn work() {
     }
 }
 
-/// A node of so many slots (as many as cores unless told otherwise), until the process ends.
+/// A node of this many slots (as many as cores unless told otherwise), until the process ends.
 pub(crate) async fn serve(master: &str, slots: Option<usize>, token_file: Option<PathBuf>) -> Result<(), Failure> {
     let builder = Node::builder().serve(EchoServer::new(Parrot));
     let builder = slots.into_iter().fold(builder, distribution::NodeBuilder::slots);
@@ -90,7 +90,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a master and so many node processes.
+    /// Starts a master and this many node processes.
     pub(crate) async fn start(nodes: usize, slots: Option<usize>) -> Result<Self, Failure> {
         let cluster = Self::without_nodes(Master::builder()).await?;
         cluster.with_processes(nodes, slots, &[]).await
@@ -122,7 +122,7 @@ impl Cluster {
         Ok(self)
     }
 
-    /// Starts a master with so many nodes whose calls go over no wire.
+    /// Starts a master with this many nodes whose calls go over no wire.
     pub(crate) async fn start_simulated(nodes: usize) -> Result<Self, Failure> {
         let cluster = Self::without_nodes(Master::builder()).await?;
         simulation::register(&cluster.master, EchoServer::new(Parrot), nodes).during("nodes cannot be simulated")?;

@@ -17,7 +17,7 @@ use tokio::{
 use crate::failure::{During, Failure};
 
 /// How long a server may take until it says something that is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a server's lines of standard output begin with.
 const WORD: &str = "ready";
@@ -50,9 +50,9 @@ impl ServerProcess {
 
     /// Waits for the next [`announce`] of the process and returns its text.
     pub(crate) async fn announced(&mut self) -> Result<String, Failure> {
-        let line = timeout(PATIENCE, self.lines.next_line())
+        let line = timeout(ANSWER_TIMEOUT, self.lines.next_line())
             .await
-            .map_err(|_| Failure::new(format!("`{}` said nothing for {PATIENCE:?}", self.role)))?
+            .map_err(|_| Failure::new(format!("`{}` said nothing for {ANSWER_TIMEOUT:?}", self.role)))?
             .during(&format!("the output of `{}` cannot be read", self.role))?;
         line.as_deref()
             .and_then(|line| line.strip_prefix(WORD))

@@ -91,7 +91,7 @@ fn source(options: &Options, spread: Spread, number: u8) -> IpAddr {
     }
 }
 
-/// Runs the floods once more where there are addresses of IPv6. Says whether they held; a machine where this cannot be is
+/// Runs the floods again where there are addresses of IPv6. Says whether they held; a machine where this cannot be is
 /// told so.
 async fn over_ipv6(options: &Options) -> bool {
     let inside = Options { inside: true, ..*options };

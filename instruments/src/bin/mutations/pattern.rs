@@ -15,7 +15,7 @@ pub(crate) struct Token {
 /// What the names of a fault's patterns stand for.
 pub(crate) type Names = BTreeMap<String, String>;
 
-/// All tokens, those in groups included. Comments and formatting are no tokens.
+/// All tokens, those in groups included. Comments and formatting leave none.
 pub(crate) fn tokens(stream: TokenStream) -> Vec<Token> {
     let mut tokens = Vec::new();
     collect(stream, &mut tokens);

@@ -1,12 +1,12 @@
-//! What each call is to be. All of it follows from the seed and the call's key, so the master, which
-//! makes the call, and the verdict, which judges it, agree without telling each other.
+//! The plan of each call. All of it follows from the seed and the call's key, so the master, which
+//! makes the call, and the rules, which check it, agree without telling each other.
 
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
-/// One call in so many is given up by its caller.
+/// One call in this many is given up by its caller.
 const GIVEN_UP_EVERY: u64 = 20;
 
 /// How many keys it takes to have this many calls that are awaited to their end.
@@ -19,7 +19,7 @@ const ATTEMPTS: u32 = 3;
 
 /// A call as it is to be made.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct CallPlan {
     pub(super) idempotent: bool,
     pub(super) method: Method,
     pub(super) timeout: Option<Duration>,
@@ -51,7 +51,7 @@ pub(super) struct Work {
     /// Time in which a handler sleeps, in microseconds. It stands for work, and lets a machine with few
     /// cores run many nodes.
     pub(super) nap: u64,
-    pub(super) fate: Fate,
+    pub(super) end: HandlerEnd,
     /// Bytes that come along.
     pub(super) payload: Vec<u8>,
     /// Bytes that are to go back.
@@ -60,7 +60,7 @@ pub(super) struct Work {
 
 /// How a handler is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Fate {
+pub(super) enum HandlerEnd {
     Value,
     Error,
     Panic,
@@ -68,7 +68,7 @@ pub(super) enum Fate {
 
 /// A call's value.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Done {
+pub(super) struct Output {
     value: u64,
     filler: Vec<u8>,
 }
@@ -79,7 +79,7 @@ pub(super) struct Declined {
     pub(super) value: u64,
 }
 
-impl Plan {
+impl CallPlan {
     pub(super) fn new(seed: u64, key: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(mix(seed ^ mix(key)));
         let percent: [u32; 4] = rng.random::<[u32; 4]>().map(|number| number % 100);
@@ -94,10 +94,10 @@ impl Plan {
             (_, 0..10) => rng.random_range(8_000..50_000),
             _ => rng.random_range(0..8_000),
         };
-        let fate = match percent[1] {
-            0..3 => Fate::Error,
-            3..5 => Fate::Panic,
-            _ => Fate::Value,
+        let end = match percent[1] {
+            0..3 => HandlerEnd::Error,
+            3..5 => HandlerEnd::Panic,
+            _ => HandlerEnd::Value,
         };
         let mut size = |percent| match percent {
             0..85 => rng.random_range(0..64),
@@ -117,7 +117,7 @@ impl Plan {
                 key,
                 rounds: rng.random_range(0..20_000),
                 nap,
-                fate,
+                end,
                 payload: vec![key as u8; payload as usize],
                 reply,
             },
@@ -125,7 +125,7 @@ impl Plan {
     }
 }
 
-impl Plan {
+impl CallPlan {
     /// How often a handler may start it at the very most.
     pub(super) fn most_starts(&self) -> u32 {
         if self.idempotent { self.attempts.unwrap_or(ATTEMPTS) } else { 1 }
@@ -139,12 +139,12 @@ impl Work {
         (0..self.rounds).fold(start, |value, _| mix(value))
     }
 
-    pub(super) fn done(&self) -> Done {
-        Done { value: self.value(), filler: vec![!(self.key as u8); self.reply as usize] }
+    pub(super) fn output(&self) -> Output {
+        Output { value: self.value(), filler: vec![!(self.key as u8); self.reply as usize] }
     }
 }
 
-impl Done {
+impl Output {
     /// A number in place of the whole, for the ledger.
     pub(super) fn digest(&self) -> u64 {
         self.filler.iter().fold(self.value, |value, byte| value.rotate_left(5) ^ u64::from(*byte))
@@ -166,14 +166,14 @@ mod tests {
     #[test]
     fn there_are_exactly_as_many_awaited_calls_as_were_asked_for() {
         for calls in [0, 1, 18, 19, 20, 37, 38, 5000, 100_000] {
-            let awaited = (0..keys_for(calls)).filter(|key| Plan::new(1, *key).given_up.is_none()).count();
+            let awaited = (0..keys_for(calls)).filter(|key| CallPlan::new(1, *key).given_up.is_none()).count();
             assert_eq!(awaited as u64, calls);
         }
     }
 
     #[test]
     fn the_same_key_is_the_same_call_and_others_differ() {
-        let text = |seed, key| format!("{:?}", Plan::new(seed, key));
+        let text = |seed, key| format!("{:?}", CallPlan::new(seed, key));
         assert_eq!(text(1, 2), text(1, 2));
         assert_ne!(text(1, 2), text(1, 3));
         assert_ne!(text(1, 2), text(2, 2));

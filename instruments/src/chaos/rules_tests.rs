@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    history::{Generation, Harm, History},
-    ledger::{Execution, Kind, Made, Outcome, Ran, Reason, Step, What, Who},
-    plan::{Fate, Plan},
-    strikes::Blow,
-    verdict::Verdict,
+    call_plan::{CallPlan, HandlerEnd},
+    fault_plan::Fault,
+    history::{Generation, History, InjectedFault},
+    ledger::{Execution, Kind, MasterEntry, MasterEvent, NodeEntry, Outcome, Reason, Registration, Step},
+    rules::Findings,
 };
 
 const SEED: u64 = 5;
@@ -15,30 +15,30 @@ const SEED: u64 = 5;
 /// Far from any limit.
 const SECOND: u64 = 1_000_000;
 
-fn who() -> Who {
-    Who { name: "node-0.1".to_owned(), id: "1-1".to_owned() }
+fn who() -> Registration {
+    Registration { name: "node-0.1".to_owned(), id: "1-1".to_owned() }
 }
 
-fn made(at: u64, what: What) -> Made {
-    Made { at, what }
+fn made(at: u64, what: MasterEvent) -> MasterEntry {
+    MasterEntry { at, what }
 }
 
-fn ran(key: u64, attempt: u32, step: Step) -> Ran {
-    Ran { key, attempt, step, at: 2 * SECOND }
+fn ran(key: u64, attempt: u32, step: Step) -> NodeEntry {
+    NodeEntry { key, attempt, step, at: 2 * SECOND }
 }
 
 /// A key whose call is as the test needs it: awaited, without a timeout, to return a value.
 fn key(idempotent: bool) -> u64 {
-    let fits = |plan: Plan| {
+    let fits = |plan: CallPlan| {
         plan.idempotent == idempotent
-            && plan.work.fate == Fate::Value
+            && plan.work.end == HandlerEnd::Value
             && (plan.timeout, plan.given_up, plan.attempts) == (None, None, None)
     };
-    (0..1000).find(|key| fits(Plan::new(SEED, *key))).expect("one of a thousand")
+    (0..1000).find(|key| fits(CallPlan::new(SEED, *key))).expect("one of a thousand")
 }
 
 fn value(key: u64, attempts: u32) -> Outcome {
-    Outcome::Value { digest: Plan::new(SEED, key).work.done().digest(), node: who(), attempts }
+    Outcome::Value { digest: CallPlan::new(SEED, key).work.output().digest(), node: who(), attempts }
 }
 
 fn error(kind: Kind, execution: Execution) -> Outcome {
@@ -49,17 +49,17 @@ fn lost(attempts: u32) -> Outcome {
     error(Kind::NodeLost { node: who(), attempts }, Execution::MayHaveRun)
 }
 
-fn ended(key: u64, outcome: Outcome) -> Made {
-    made(3 * SECOND, What::End { key, elapsed: SECOND, outcome })
+fn ended(key: u64, outcome: Outcome) -> MasterEntry {
+    made(3 * SECOND, MasterEvent::End { key, elapsed: SECOND, outcome })
 }
 
-fn killed() -> Harm {
-    Harm { name: who().name, blow: Blow::Kill, from: 2 * SECOND, until: None }
+fn killed() -> InjectedFault {
+    InjectedFault { name: who().name, fault: Fault::Kill, from: 2 * SECOND, until: None }
 }
 
 /// One node, and one call with this end and these steps.
 fn history(key: u64, end: Option<Outcome>, steps: &[(u32, Step)]) -> History {
-    let mut entries = vec![made(0, What::Joined { node: who() }), made(SECOND, What::Submit { key })];
+    let mut entries = vec![made(0, MasterEvent::Joined { node: who() }), made(SECOND, MasterEvent::Submit { key })];
     entries.extend(end.map(|outcome| ended(key, outcome)));
     History {
         seed: SEED,
@@ -67,7 +67,7 @@ fn history(key: u64, end: Option<Outcome>, steps: &[(u32, Step)]) -> History {
         heartbeat: Duration::from_millis(100),
         masters: vec![Generation { name: "master-0".to_owned(), entries, killed: None }],
         nodes: vec![(who().name, steps.iter().map(|(attempt, step)| ran(key, *attempt, *step)).collect())],
-        harms: Vec::new(),
+        injected: Vec::new(),
         violations: Vec::new(),
     }
 }
@@ -76,21 +76,21 @@ const ONCE: &[(u32, Step)] = &[(1, Step::Start), (1, Step::End)];
 
 /// How many were lost, unexpected and duplicates.
 fn found(history: &History) -> (usize, usize, usize) {
-    let Verdict { lost, unexpected, duplicates, .. } = history.judge();
+    let Findings { lost, unexpected, duplicates, .. } = history.check();
     (lost.len(), unexpected.len(), duplicates.len())
 }
 
 #[track_caller]
 fn clean(history: &History) {
-    let verdict = history.judge();
-    assert!(verdict.is_clean(), "{verdict:?}");
+    let findings = history.check();
+    assert!(findings.is_clean(), "{findings:?}");
 }
 
 #[track_caller]
 fn unexpected(history: &History, words: &str) {
-    let verdict = history.judge();
-    assert_eq!(found(history), (0, 1, 0), "{verdict:?}");
-    assert!(verdict.unexpected[0].contains(words), "{verdict:?}");
+    let findings = history.check();
+    assert_eq!(found(history), (0, 1, 0), "{findings:?}");
+    assert!(findings.unexpected[0].contains(words), "{findings:?}");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_right_answer_with_start_and_end_is_right() {
     let key = key(false);
     let history = history(key, Some(value(key, 1)), ONCE);
     clean(&history);
-    let tally = history.judge().tally;
+    let tally = history.check().tally;
     assert_eq!((tally.calls, tally.answered, tally.failed, tally.starts), (1, 1, 0, 1));
 }
 
@@ -108,7 +108,7 @@ fn a_call_that_never_ended_is_lost_unless_its_master_was_killed_soon() {
     assert_eq!(found(&history), (1, 0, 0));
     history.masters[0].killed = Some(2 * SECOND);
     clean(&history);
-    assert_eq!(history.judge().tally.died_with_master, 1);
+    assert_eq!(history.check().tally.died_with_master, 1);
     history.masters[0].killed = Some(100 * SECOND);
     assert_eq!(found(&history), (1, 0, 0));
 }
@@ -117,12 +117,12 @@ fn a_call_that_never_ended_is_lost_unless_its_master_was_killed_soon() {
 fn a_second_start_is_a_duplicate_of_an_at_most_once_call_alone() {
     let twice = &[(1, Step::Start), (2, Step::Start), (2, Step::End)];
     let once = key(false);
-    let mut case = history(once, Some(value(once, 1)), twice);
-    assert_eq!(found(&case).2, 1);
+    let mut record = history(once, Some(value(once, 1)), twice);
+    assert_eq!(found(&record).2, 1);
     // Also where the master died before the end.
-    case = history(once, None, twice);
-    case.masters[0].killed = Some(2 * SECOND);
-    assert_eq!(found(&case), (0, 0, 1));
+    record = history(once, None, twice);
+    record.masters[0].killed = Some(2 * SECOND);
+    assert_eq!(found(&record), (0, 0, 1));
     let again = key(true);
     clean(&history(again, Some(value(again, 2)), twice));
 }
@@ -174,90 +174,93 @@ fn no_node_needs_that_there_was_none() {
 #[test]
 fn a_lost_call_needs_a_node_that_was_hit_while_it_was_registered() {
     let key = key(false);
-    let mut case = history(key, Some(lost(1)), &ONCE[..1]);
-    unexpected(&case, "not hit");
-    case.harms = vec![killed()];
-    clean(&case);
+    let mut record = history(key, Some(lost(1)), &ONCE[..1]);
+    unexpected(&record, "not hit");
+    record.injected = vec![killed()];
+    clean(&record);
     // Draining loses nothing.
-    case.harms = vec![Harm { blow: Blow::Terminate, ..killed() }];
-    unexpected(&case, "not hit");
+    record.injected = vec![InjectedFault { fault: Fault::Terminate, ..killed() }];
+    unexpected(&record, "not hit");
     // After the call had ended.
-    case.harms = vec![Harm { from: 4 * SECOND, ..killed() }];
-    unexpected(&case, "not hit");
+    record.injected = vec![InjectedFault { from: 4 * SECOND, ..killed() }];
+    unexpected(&record, "not hit");
     // Before the node had registered again.
-    case.harms = vec![Harm { blow: Blow::Freeze, from: SECOND / 2, until: Some(SECOND), ..killed() }];
-    clean(&case);
-    case.masters[0].entries[0].at = SECOND + 1;
-    unexpected(&case, "not hit");
+    record.injected = vec![InjectedFault { fault: Fault::Freeze, from: SECOND / 2, until: Some(SECOND), ..killed() }];
+    clean(&record);
+    record.masters[0].entries[0].at = SECOND + 1;
+    unexpected(&record, "not hit");
 }
 
 #[test]
 fn an_idempotent_call_is_lost_only_after_all_attempts() {
     let key = key(true);
-    let mut case = history(key, Some(lost(2)), ONCE);
-    case.harms = vec![killed()];
-    unexpected(&case, "not tried again");
-    case.masters[0].entries[2] = ended(key, lost(3));
-    clean(&case);
+    let mut record = history(key, Some(lost(2)), ONCE);
+    record.injected = vec![killed()];
+    unexpected(&record, "not tried again");
+    record.masters[0].entries[2] = ended(key, lost(3));
+    clean(&record);
     // Or where there was no other node.
-    case.masters[0].entries[2] = made(9 * SECOND, What::End { key, elapsed: 8 * SECOND, outcome: lost(1) });
-    case.masters[0].entries.push(made(3 * SECOND, What::Gone { node: who(), reason: Reason::Cut }));
-    clean(&case);
+    record.masters[0].entries[2] = made(9 * SECOND, MasterEvent::End { key, elapsed: 8 * SECOND, outcome: lost(1) });
+    record.masters[0].entries.push(made(3 * SECOND, MasterEvent::Gone { node: who(), reason: Reason::Cut }));
+    clean(&record);
 }
 
 #[test]
 fn poison_needs_three_nodes_that_were_hit() {
-    let nodes: Vec<Who> = (1..=3).map(|n| Who { name: format!("node-{n}.1"), id: format!("1-{n}") }).collect();
-    let poisoned = |nodes: &[Who]| Some(error(Kind::Poisoned { nodes: nodes.to_vec() }, Execution::MayHaveRun));
-    let harms: Vec<Harm> = nodes.iter().map(|node| Harm { name: node.name.clone(), ..killed() }).collect();
-    let mut case = history(key(true), poisoned(&nodes), &[]);
-    case.harms = harms.clone();
-    clean(&case);
-    case.harms.pop();
-    unexpected(&case, "not by three nodes");
+    let nodes: Vec<Registration> =
+        (1..=3).map(|n| Registration { name: format!("node-{n}.1"), id: format!("1-{n}") }).collect();
+    let poisoned =
+        |nodes: &[Registration]| Some(error(Kind::Poisoned { nodes: nodes.to_vec() }, Execution::MayHaveRun));
+    let injected: Vec<InjectedFault> =
+        nodes.iter().map(|node| InjectedFault { name: node.name.clone(), ..killed() }).collect();
+    let mut record = history(key(true), poisoned(&nodes), &[]);
+    record.injected = injected.clone();
+    clean(&record);
+    record.injected.pop();
+    unexpected(&record, "not by three nodes");
     let mut same = history(key(true), poisoned(&[nodes[0].clone(), nodes[0].clone(), nodes[1].clone()]), &[]);
-    same.harms = harms.clone();
+    same.injected = injected.clone();
     unexpected(&same, "not by three nodes");
     let mut once = history(key(false), poisoned(&nodes), &[]);
-    once.harms = harms;
+    once.injected = injected;
     unexpected(&once, "at most once, and poisoned");
 }
 
 #[test]
 fn time_outs_come_in_time_and_to_those_that_have_one() {
     unexpected(&history(key(false), Some(error(Kind::TimedOut, Execution::MayHaveRun)), &[]), "before its time");
-    let timed = (0..1000).find(|key| Plan::new(SEED, *key).timeout.is_some()).expect("one of a thousand");
-    let mut case = history(timed, Some(error(Kind::TimedOut, Execution::MayHaveRun)), &[]);
-    clean(&case);
+    let timed = (0..1000).find(|key| CallPlan::new(SEED, *key).timeout.is_some()).expect("one of a thousand");
+    let mut record = history(timed, Some(error(Kind::TimedOut, Execution::MayHaveRun)), &[]);
+    clean(&record);
     let outcome = error(Kind::TimedOut, Execution::MayHaveRun);
-    case.masters[0].entries[2] = made(9 * SECOND, What::End { key: timed, elapsed: 8 * SECOND, outcome });
-    unexpected(&case, "the most that is expected");
+    record.masters[0].entries[2] = made(9 * SECOND, MasterEvent::End { key: timed, elapsed: 8 * SECOND, outcome });
+    unexpected(&record, "the most that is expected");
 }
 
 #[test]
 fn nodes_go_only_for_a_reason_that_was_given_them() {
     let key = key(false);
-    let mut case = history(key, Some(value(key, 1)), ONCE);
-    let silent = made(3 * SECOND, What::Gone { node: who(), reason: Reason::Silent });
-    case.masters[0].entries.push(silent);
-    unexpected(&case, "nothing like it");
-    case.harms = vec![killed()];
-    unexpected(&case, "nothing like it");
-    case.harms = vec![Harm { blow: Blow::Freeze, ..killed() }];
-    clean(&case);
+    let mut record = history(key, Some(value(key, 1)), ONCE);
+    let silent = made(3 * SECOND, MasterEvent::Gone { node: who(), reason: Reason::Silent });
+    record.masters[0].entries.push(silent);
+    unexpected(&record, "nothing like it");
+    record.injected = vec![killed()];
+    unexpected(&record, "nothing like it");
+    record.injected = vec![InjectedFault { fault: Fault::Freeze, ..killed() }];
+    clean(&record);
 }
 
 #[test]
 fn ledgers_that_contradict_each_other_are_unexpected() {
     let key = key(false);
-    let mut case = history(key, Some(value(key, 1)), ONCE);
-    case.masters[0].entries.push(ended(key, value(key, 1)));
-    unexpected(&case, "ended twice");
-    case.masters[0].entries.pop();
-    case.masters[0].entries.push(made(SECOND, What::Submit { key }));
-    unexpected(&case, "made twice");
-    case.masters[0].entries = Vec::new();
-    unexpected(&case, "never made");
+    let mut record = history(key, Some(value(key, 1)), ONCE);
+    record.masters[0].entries.push(ended(key, value(key, 1)));
+    unexpected(&record, "ended twice");
+    record.masters[0].entries.pop();
+    record.masters[0].entries.push(made(SECOND, MasterEvent::Submit { key }));
+    unexpected(&record, "made twice");
+    record.masters[0].entries = Vec::new();
+    unexpected(&record, "never made");
     unexpected(&history(key, Some(error(Kind::Other, Execution::NotRun)), &[]), "nothing here causes");
     let mut violation = history(key, Some(value(key, 1)), ONCE);
     violation.violations.push("a process ended by itself".to_owned());

@@ -1,4 +1,4 @@
-//! A node as the driver keeps it: a seat that one process after another takes.
+//! A node that the driver keeps running: one process after another.
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ const LEAVING: Duration = Duration::from_secs(20);
 
 /// Where one process after another serves as a node. Each has a name of its own.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct NodeProcess {
     number: u32,
     starts: u32,
     /// What the master has told last.
@@ -30,7 +30,7 @@ enum State {
     Leaving { child: Child, since: Instant },
 }
 
-/// What a look at a seat has found.
+/// What a look at a node has found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
@@ -44,7 +44,7 @@ pub(super) enum Found {
     Wrong(String),
 }
 
-impl Seat {
+impl NodeProcess {
     pub(super) fn new(number: u32) -> Self {
         Self { number, starts: 0, registered: false, state: State::Empty { until: Instant::now() } }
     }
@@ -67,7 +67,7 @@ impl Seat {
         self.registered = registered;
     }
 
-    /// Kills the process, and leaves the seat empty for a while.
+    /// Kills the process, and starts none for a while.
     pub(super) async fn kill(&mut self, empty: Duration) -> io::Result<()> {
         self.child_mut().ok_or_else(nobody)?.kill().await?;
         self.state = State::Empty { until: Instant::now() + empty };
@@ -161,5 +161,5 @@ impl Seat {
 }
 
 fn nobody() -> io::Error {
-    io::Error::other("there is no process in this seat")
+    io::Error::other("no process of this node is running")
 }

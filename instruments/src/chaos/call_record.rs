@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use super::{
     history::{Generation, History},
-    ledger::{Made, Outcome, Ran, Step, What},
+    ledger::{MasterEntry, MasterEvent, NodeEntry, Outcome, Step},
 };
 
 #[derive(Debug, Default)]
-pub(super) struct Case<'a> {
+pub(super) struct CallRecord<'a> {
     /// By which master, and when.
     pub(super) submitted: Option<(&'a Generation, u64)>,
     pub(super) end: Option<End<'a>>,
     /// By which node, in each ledger's order.
-    ran: Vec<(&'a str, &'a Ran)>,
+    ran: Vec<(&'a str, &'a NodeEntry)>,
 }
 
 /// How a call ended for its caller.
@@ -27,48 +27,50 @@ pub(super) struct End<'a> {
 }
 
 /// All calls by their keys, and what is wrong already as they are put together.
-pub(super) fn collect(history: &History) -> (Vec<Case<'_>>, Vec<String>) {
-    let mut cases: Vec<Case<'_>> = (0..history.keys).map(|_| Case::default()).collect();
+pub(super) fn collect(history: &History) -> (Vec<CallRecord<'_>>, Vec<String>) {
+    let mut records: Vec<CallRecord<'_>> = (0..history.keys).map(|_| CallRecord::default()).collect();
     let mut wrong = Vec::new();
     let unknown = |key: u64| format!("call {key} is in a ledger, and there is no such call");
     for master in &history.masters {
-        for Made { at, what } in &master.entries {
+        for MasterEntry { at, what } in &master.entries {
             let at = *at;
             let (key, end) = match what {
-                What::Submit { key } => (*key, None),
-                What::End { key, elapsed, outcome } => {
+                MasterEvent::Submit { key } => (*key, None),
+                MasterEvent::End { key, elapsed, outcome } => {
                     let elapsed = Duration::from_micros(*elapsed);
                     (*key, Some(End { master, at, elapsed, outcome: Some(outcome) }))
                 }
-                What::GivenUp { key } => (*key, Some(End { master, at, elapsed: Duration::ZERO, outcome: None })),
-                What::Joined { .. } | What::Leaving { .. } | What::Gone { .. } => continue,
+                MasterEvent::GivenUp { key } => {
+                    (*key, Some(End { master, at, elapsed: Duration::ZERO, outcome: None }))
+                }
+                MasterEvent::Joined { .. } | MasterEvent::Leaving { .. } | MasterEvent::Gone { .. } => continue,
             };
-            let Some(case) = cases.get_mut(key as usize) else {
+            let Some(record) = records.get_mut(key as usize) else {
                 wrong.push(unknown(key));
                 continue;
             };
             match end {
-                None if case.submitted.replace((master, at)).is_some() => {
+                None if record.submitted.replace((master, at)).is_some() => {
                     wrong.push(format!("call {key} was made twice"))
                 }
-                Some(end) if case.end.replace(end).is_some() => wrong.push(format!("call {key} ended twice")),
+                Some(end) if record.end.replace(end).is_some() => wrong.push(format!("call {key} ended twice")),
                 _ => {}
             }
         }
     }
     for (name, ledger) in &history.nodes {
         for ran in ledger {
-            match cases.get_mut(ran.key as usize) {
-                Some(case) => case.ran.push((name, ran)),
+            match records.get_mut(ran.key as usize) {
+                Some(record) => record.ran.push((name, ran)),
                 None => wrong.push(unknown(ran.key)),
             }
         }
     }
-    (cases, wrong)
+    (records, wrong)
 }
 
-impl Case<'_> {
-    fn started(&self) -> impl Iterator<Item = &(&str, &Ran)> {
+impl CallRecord<'_> {
+    fn started(&self) -> impl Iterator<Item = &(&str, &NodeEntry)> {
         self.ran.iter().filter(|(_, ran)| ran.step == Step::Start)
     }
 
