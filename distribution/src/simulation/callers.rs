@@ -70,7 +70,7 @@ impl SimulatedCluster {
             completed: 0,
             lost: Vec::new(),
             lost_on: Vec::new(),
-            ran_in_vain: 0,
+            failed_runs: 0,
             current: None,
         });
         let name = METHODS[method].info().name();

@@ -23,7 +23,7 @@ const MAX_QUEUED_CALLS: usize = 24;
 
 const MAX_QUEUED_BYTES: usize = 2400;
 
-/// Some hundred times what any world takes.
+/// Some hundred times as many events as any seed takes.
 const MOST_EVENTS: u64 = 200_000;
 
 pub(super) struct SimulatedCluster {
@@ -35,11 +35,11 @@ pub(super) struct SimulatedCluster {
     pub(super) calls: Vec<CallRecord>,
     pub(super) by_id: BTreeMap<CallId, usize>,
     pub(super) rules: Rules,
-    /// Addresses that nodes come from.
+    /// The number of addresses that nodes connect from.
     pub(super) hosts: u8,
-    /// Calls of batches that were lost, to be made again one by one.
+    /// Calls of lost batches, to be made again one by one.
     pub(super) lost: VecDeque<(usize, Demand, Vec<FailedAttempt>)>,
-    /// No more trouble: the world ends well.
+    /// Whether the faults are over, so that all calls have to end.
     pub(super) faults_ended: bool,
     pub(super) has_shut_down: bool,
     pub(super) events: u64,
@@ -106,7 +106,7 @@ impl SimulatedCluster {
         self.lines.push_back(line);
     }
 
-    /// Brings an event to the core, carries its effects out, and looks at the rules.
+    /// Applies an event to the core, carries out its effects, and checks the rules.
     pub(super) fn apply<R>(
         &mut self,
         what: &str,
@@ -114,7 +114,7 @@ impl SimulatedCluster {
     ) -> Result<R, String> {
         self.events += 1;
         if self.events > MOST_EVENTS {
-            return Err("the core asks to be looked at without end".to_owned());
+            return Err("the core asks for ticks without end".to_owned());
         }
         self.note(format!("{:?} {what}", self.now));
         let mut effects = Vec::new();

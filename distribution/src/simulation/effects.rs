@@ -80,7 +80,7 @@ impl SimulatedCluster {
             Effect::ConfirmDrained { link } => {
                 let node = &mut self.nodes[link.at];
                 if !node.drain_sent || !node.attempts.is_empty() || !node.replies.is_empty() {
-                    return Err(format!("{} was told that it is drained, and is not", node.id));
+                    return Err(format!("{} was told that it is drained, although it is not", node.id));
                 }
             }
             Effect::Retract { link } => {

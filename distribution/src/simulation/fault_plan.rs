@@ -18,7 +18,7 @@ impl SimulatedCluster {
         self.settle()
     }
 
-    /// Whatever happens next.
+    /// Lets the next event happen.
     fn step(&mut self) -> Result<(), String> {
         match self.rng.random_range(0..100) {
             0..25 => self.submit(),
@@ -55,10 +55,10 @@ impl SimulatedCluster {
         }
     }
 
-    /// Trouble ends, and every call has to as well.
+    /// Ends all faults. Every call has to end too then.
     fn settle(&mut self) -> Result<(), String> {
         self.faults_ended = true;
-        self.note("from here on all is well".to_owned());
+        self.note("no more faults from here on".to_owned());
         self.thaw()?;
         for at in 0..self.nodes.len() {
             if !self.nodes[at].running {
@@ -86,13 +86,13 @@ impl SimulatedCluster {
         }
         let left = self.core.describe_unfinished();
         Err(format!(
-            "{} calls never end, {} are in flight: {left}",
+            "{} calls do not end, {} are in flight: {left}",
             self.core.unfinished(),
             self.core.stats().in_flight
         ))
     }
 
-    /// A process dies; the master hears of it at once, or never.
+    /// A process dies. The master notices it at once, or never.
     fn die(&mut self) -> Result<(), String> {
         let Some(at) = self.pick_node(|node| node.running) else { return Ok(()) };
         self.nodes[at].running = false;
@@ -100,7 +100,7 @@ impl SimulatedCluster {
         if self.rng.random_bool(0.8) { self.end_connection(at, GoneReason::Disconnected) } else { Ok(()) }
     }
 
-    /// A connection breaks, and the node lives.
+    /// A connection breaks, while its node lives.
     fn close(&mut self) -> Result<(), String> {
         let Some(at) = self.pick_node(|node| !node.gone) else { return Ok(()) };
         self.end_connection(at, GoneReason::Broken("reset".into()))
@@ -127,7 +127,7 @@ impl SimulatedCluster {
         Ok(())
     }
 
-    /// The master's own network goes down: nothing is heard of most.
+    /// The master's own network fails: most nodes are not heard.
     fn freeze_most(&mut self) -> Result<(), String> {
         for at in 0..self.nodes.len() {
             if self.nodes[at].running && self.rng.random_bool(0.8) {
@@ -154,7 +154,7 @@ impl SimulatedCluster {
         Ok(())
     }
 
-    /// The master sleeps for some seconds, and so do all its timers.
+    /// The master is stalled for some seconds, with all its timers.
     fn stall(&mut self) -> Result<(), String> {
         self.now += Duration::from_secs(self.rng.random_range(2..30));
         self.tick()

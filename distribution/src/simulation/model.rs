@@ -18,7 +18,7 @@ use crate::{
 
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// What calls are made to: two services, one of them in two versions.
+/// The methods that are called: of two services, one of them in two versions.
 pub(super) static METHODS: [Method; 6] = [
     Method::new("A", 1, "compute", "fn() -> ()", false),
     Method::new("A", 1, "compute_again", "fn() -> ()", true),
@@ -46,13 +46,13 @@ impl Host for SimulatedHost {
 
 #[derive(Debug)]
 pub(super) struct SimulatedCall {
-    /// Its place in the world's list.
+    /// Its place in the list of the cluster.
     pub(super) at: usize,
     /// The newest attempt that was written to its end.
     pub(super) sent: Cell<u32>,
-    /// All that were.
+    /// All attempts that were.
     pub(super) whole: RefCell<BTreeSet<u32>>,
-    /// The newest attempt of which some was written.
+    /// The newest attempt of which a part was written.
     pub(super) begun: Cell<u32>,
     /// The attempt that may be written.
     pub(super) open: Cell<u32>,
@@ -80,7 +80,7 @@ impl HostCall for Rc<SimulatedCall> {
 pub(super) struct SimulatedLink {
     pub(super) at: usize,
     pub(super) heard: Cell<Time>,
-    /// When the node did something that ends its connection.
+    /// When the node violated the protocol.
     pub(super) violated_at: Cell<Option<Time>>,
 }
 
@@ -114,14 +114,14 @@ pub(super) struct SimulatedAttempt {
     pub(super) number: u32,
     pub(super) state: AttemptState,
     pub(super) cancelled: bool,
-    /// How many calls of a batch the node has kept, if it has given the others back.
+    /// How many calls of a batch the node has kept, if it has given back the others.
     pub(super) kept: Option<u32>,
     /// How many calls of a batch the node may start, and how many it has started.
     pub(super) granted: u32,
     pub(super) begun: u32,
 }
 
-/// A registration of a node, from its joining on.
+/// A registration of a node.
 #[derive(Debug)]
 pub(super) struct SimulatedNode {
     pub(super) id: NodeId,
@@ -134,13 +134,13 @@ pub(super) struct SimulatedNode {
     pub(super) addr: SocketAddr,
     /// All its handlers panic.
     pub(super) failing: bool,
-    /// The process lives and runs.
+    /// Whether the process runs.
     pub(super) running: bool,
     pub(super) frozen: bool,
-    /// Its frames reach the master.
+    /// Whether its frames reach the master.
     pub(super) reachable: bool,
     pub(super) drain_sent: bool,
-    /// The master has been told that the connection ended.
+    /// Whether the master knows that the connection has ended.
     pub(super) gone: bool,
     pub(super) attempts: VecDeque<SimulatedAttempt>,
     /// Replies on their way to the master.
@@ -154,13 +154,13 @@ pub(super) struct CallRecord {
     pub(super) id: CallId,
     pub(super) method: usize,
     pub(super) demand: Demand,
-    /// What had befallen it as part of a batch.
+    /// Failed attempts of the batch that it was part of.
     pub(super) failed_attempts: Vec<FailedAttempt>,
     pub(super) kept: Option<u32>,
     /// How many calls of a batch the newest attempt may start, and how many it has started.
     pub(super) granted: u32,
     pub(super) begun: u32,
-    /// Its node has said something about it that is not true.
+    /// Whether its node has reported something untrue about it.
     pub(super) misreported: bool,
     pub(super) submitted: Time,
     pub(super) cancelled: bool,
@@ -171,9 +171,9 @@ pub(super) struct CallRecord {
     /// The node of each attempt that was sent and whose node was lost.
     pub(super) lost: Vec<NodeId>,
     pub(super) lost_on: Vec<IpAddr>,
-    /// Attempts that came to nothing and ran, or may have.
-    pub(super) ran_in_vain: u32,
-    /// The newest attempt: on which node, and which number.
+    /// Failed attempts that ran or may have run.
+    pub(super) failed_runs: u32,
+    /// The newest attempt: its node and its number.
     pub(super) current: Option<(NodeId, u32)>,
 }
 

@@ -1,4 +1,4 @@
-//! What the nodes of a simulated cluster and their links do while all is well, apart from wrong reports.
+//! What the nodes of a simulated cluster and their links do. Some of what nodes report is wrong.
 
 use std::{cell::Cell, collections::VecDeque, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -26,7 +26,7 @@ impl SimulatedCluster {
         let zone = if self.rng.random_bool(0.7) { ZONES[0] } else { ZONES[1] };
         let at = self.nodes.len();
         let link = Rc::new(SimulatedLink { at, heard: Cell::new(self.now), violated_at: Cell::new(None) });
-        // Now and then a process registers again whose connection the master takes for well.
+        // Sometimes a process registers again while the master still has its old connection.
         let again = self.rng.random_bool(0.1).then(|| self.pick_node(|_| true)).flatten();
         let instance = again.map_or(at as u128, |old| self.nodes[old].instance);
         let failing = self.rng.random_bool(0.1);
@@ -66,7 +66,7 @@ impl SimulatedCluster {
         })
     }
 
-    /// A link writes the oldest attempt that it has, or some of it, or finds that it was withdrawn.
+    /// A link writes its oldest attempt, or a part of it, or finds that the attempt was withdrawn.
     pub(super) fn write(&mut self) -> Result<(), String> {
         let unwritten =
             |attempt: &SimulatedAttempt| matches!(attempt.state, AttemptState::Queued | AttemptState::Writing);
@@ -75,13 +75,13 @@ impl SimulatedCluster {
         };
         let stops = !self.faults_ended && self.rng.random_bool(0.2);
         let node = &mut self.nodes[at];
-        // The one that was begun goes on before any other.
+        // An attempt of which a part was written comes first.
         let begun = node.attempts.iter().position(|attempt| attempt.state == AttemptState::Writing);
         let Some(place) = begun.or_else(|| node.attempts.iter().position(unwritten)) else {
             return Ok(());
         };
         let attempt = &mut node.attempts[place];
-        // What was begun and has lost its leave can only be an attempt that was given up with its connection.
+        // If a part was written and the rest may not be, the attempt was given up with its connection.
         if attempt.state == AttemptState::Writing && attempt.call.open.get() != attempt.number {
             return self.end_connection(at, GoneReason::Broken("given up while it was written".into()));
         }
@@ -123,7 +123,7 @@ impl SimulatedCluster {
             }
             return Ok(());
         }
-        // Now and then a node says that it will not.
+        // Sometimes a node refuses.
         if !self.faults_ended && self.rng.random_bool(0.05) {
             if let Some(attempt) = node.attempts.remove(place) {
                 node.replies.push_back((attempt.id, attempt.number, Reply::refused(Refusal::Busy)));
@@ -141,7 +141,7 @@ impl SimulatedCluster {
         self.rules.started(call)
     }
 
-    /// Picks a batch that a node is at, by node and place.
+    /// Picks a batch that a node has; returns the node and the place there.
     fn pick_batch(&mut self, fits: impl Fn(&SimulatedNode, &SimulatedAttempt) -> bool) -> Option<(usize, usize)> {
         let calls = &self.calls;
         let is_batch = |attempt: &SimulatedAttempt| {
@@ -159,7 +159,7 @@ impl SimulatedCluster {
         (!batches.is_empty()).then(|| batches[self.rng.random_range(0..batches.len())])
     }
 
-    /// A node starts more calls of a batch that it runs: as many as it may, at most.
+    /// A node starts more calls of a batch that it runs, at most as many as were granted.
     pub(super) fn start_more(&mut self) -> Result<(), String> {
         let can = |node: &SimulatedNode, attempt: &SimulatedAttempt| {
             !node.frozen
@@ -178,7 +178,7 @@ impl SimulatedCluster {
         Ok(())
     }
 
-    /// A node wants to start more calls of a batch than it may, or asks for what makes no sense.
+    /// A node asks to start more calls of a batch, or asks for something that makes no sense.
     pub(super) fn request_grant(&mut self) -> Result<(), String> {
         let Some((at, place)) = self.pick_batch(|node, _| node.reachable && !node.frozen) else { return Ok(()) };
         let attempt = &self.nodes[at].attempts[place];
@@ -196,7 +196,7 @@ impl SimulatedCluster {
         })
     }
 
-    /// A node gives the end of a batch back that it runs, or says what makes no sense.
+    /// A node gives back the end of a batch that it runs, or reports something that makes no sense.
     pub(super) fn give_back(&mut self) -> Result<(), String> {
         let Some((at, place)) = self.pick_batch(|node, _| node.reachable) else { return Ok(()) };
         let attempt = &self.nodes[at].attempts[place];
@@ -210,7 +210,7 @@ impl SimulatedCluster {
         } else {
             self.calls[self.nodes[at].attempts[place].call.at].misreported = true;
         }
-        self.apply(&format!("{node} gives {id}#{number} back but for {kept}"), |core, _, effects| {
+        self.apply(&format!("{node} gives {id}#{number} back except the first {kept}"), |core, _, effects| {
             core.on_calls_given_back(node, id, number, kept, effects);
         })
     }
@@ -239,7 +239,7 @@ impl SimulatedCluster {
         let run = if self.rng.random_bool(0.7) { Duration::from_micros(50) } else { Duration::from_secs(2) };
         let mut payload = attempt.id.0.to_le_bytes().to_vec();
         payload.extend_from_slice(&attempt.number.to_le_bytes());
-        // What it has started of a batch, and sometimes a lie.
+        // How many calls it has started, or sometimes a wrong number.
         let count = attempt.begun;
         let count = if self.rng.random_bool(0.9) { count } else { self.rng.random_range(0..12) };
         let panicked = if self.rng.random_bool(0.05) { self.rng.random_range(0..12) } else { 0 };

@@ -1,7 +1,7 @@
-//! What must be true of a history, whatever happens in it.
+//! The rules that every history keeps.
 //!
-//! The core's own books are recounted elsewhere (`core/sanity.rs`). Here is what a caller and a node
-//! are promised: each call ends exactly once, and its end says nothing that the simulation knows to be untrue.
+//! The core's own counts and indexes are checked in `core/sanity.rs`. The rules here are the promises to callers and
+//! nodes: each call ends exactly once, and its result says nothing that the simulation knows to be untrue.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,11 +23,11 @@ pub(super) struct Rules {
     states: BTreeMap<NodeId, NodeState>,
     joined: BTreeMap<NodeId, Time>,
     gone: BTreeSet<NodeId>,
-    /// Those that were cut off for what they did.
+    /// Nodes that were disconnected for what they did.
     misbehaved: BTreeSet<NodeId>,
-    /// Those that are given a rest, and until when.
-    resting: BTreeMap<NodeId, Time>,
-    /// Those that were gone when the tick began.
+    /// Nodes that are ejected, and until when.
+    ejected: BTreeMap<NodeId, Time>,
+    /// Nodes that were gone when the tick began.
     gone_before: BTreeSet<NodeId>,
     /// Silence before this does not count.
     stall_grace: Time,
@@ -51,7 +51,7 @@ impl Rules {
             joined: BTreeMap::new(),
             gone: BTreeSet::new(),
             misbehaved: BTreeSet::new(),
-            resting: BTreeMap::new(),
+            ejected: BTreeMap::new(),
             gone_before: BTreeSet::new(),
             stall_grace: Time::ZERO,
             last_tick: Time::ZERO,
@@ -70,7 +70,7 @@ impl Rules {
         self.states.insert(id, NodeState::Draining);
     }
 
-    /// Calls go to nodes that are well, serve the method, and are the ones asked for.
+    /// A call goes to a node that is alive, serves the method, and is the one that was asked for.
     pub(super) fn sent(
         &self,
         now: Time,
@@ -92,7 +92,7 @@ impl Rules {
         check(call.demand.node.is_some() || zone.is_none_or(|zone| zone == node.zone), || {
             "a call was sent to a node without its label".to_owned()
         })?;
-        let rests = |node: &SimulatedNode| self.resting.get(&node.id).is_some_and(|until| *until > now);
+        let is_ejected = |node: &SimulatedNode| self.ejected.get(&node.id).is_some_and(|until| *until > now);
         let zone_of_call = call.demand.labels.as_ref().map(|labels| &*labels[0].1);
         let could = |other: &&SimulatedNode| {
             !other.gone
@@ -100,16 +100,16 @@ impl Rules {
                 && other.serves.contains(&call.method)
                 && zone_of_call.is_none_or(|zone| zone == other.zone)
         };
-        let all_rest = nodes.iter().filter(could).all(rests);
-        check(call.demand.node.is_some() || !rests(node) || all_rest, || {
-            format!("a call that could go elsewhere was sent to {}, which rests", node.id)
+        let all_ejected = nodes.iter().filter(could).all(is_ejected);
+        check(call.demand.node.is_some() || !is_ejected(node) || all_ejected, || {
+            format!("a call that could go elsewhere was sent to {}, which is ejected", node.id)
         })?;
-        check(call.kept.is_none(), || "a batch was sent again, of which calls had been given back".to_owned())?;
-        check(call.ends == 0 && !call.cancelled, || "a call was sent that had ended".to_owned())?;
+        check(call.kept.is_none(), || "a batch was sent again although calls of it had been given back".to_owned())?;
+        check(call.ends == 0 && !call.cancelled, || "a call was sent after its end".to_owned())?;
         let expected = call.demand.timeout.map(|timeout| call.submitted + timeout);
         check(deadline == expected, || format!("a call was sent with deadline {deadline:?} and not {expected:?}"))?;
         check(call.current.is_none_or(|(_, last)| attempt > last), || {
-            "an attempt has no number of its own".to_owned()
+            "the number of an attempt was used before".to_owned()
         })?;
         check((1..=call.demand.count).contains(&granted), || format!("{granted} calls of {} are granted", call.id))?;
         call.current = Some((node.id, attempt));
@@ -117,12 +117,14 @@ impl Rules {
         Ok(())
     }
 
-    /// A batch may go on where it runs, by what it was not granted yet.
+    /// More calls of a batch are granted only where it runs, and only those that were not granted before.
     pub(super) fn granted(&self, node: NodeId, call: Option<&mut CallRecord>, attempt: u32, upto: u32) -> Checked {
-        let Some(call) = call else { return Err("a call was granted that nobody has made".to_owned()) };
-        check(call.current == Some((node, attempt)), || format!("call {} was granted where it is not", call.id))?;
+        let Some(call) = call else { return Err("calls were granted of a batch that does not exist".to_owned()) };
+        check(call.current == Some((node, attempt)), || {
+            format!("call {} was granted on a node that does not have it", call.id)
+        })?;
         check(call.ends == 0 && !call.cancelled, || format!("call {} was granted after its end", call.id))?;
-        check(call.kept.is_none(), || format!("call {} was granted what was given back", call.id))?;
+        check(call.kept.is_none(), || format!("call {} was granted calls that had been given back", call.id))?;
         check(call.granted < upto && upto <= call.demand.count, || {
             format!("call {} was granted {upto} after {} of {}", call.id, call.granted, call.demand.count)
         })?;
@@ -144,7 +146,7 @@ impl Rules {
         }
     }
 
-    /// A batch is shortened once, and never to nothing.
+    /// A batch is shortened once only, and never to nothing.
     pub(super) fn shortened(&mut self, call: &mut CallRecord, kept: u32) -> Checked {
         check(call.ends == 0 && !call.cancelled, || format!("call {} was shortened after its end", call.id))?;
         check(call.kept.is_none(), || format!("call {} was shortened twice", call.id))?;
@@ -155,10 +157,10 @@ impl Rules {
     }
 
     pub(super) fn late(&self, counted: u64) -> Checked {
-        check(counted == self.late, || format!("{} replies came late, and {counted} were counted", self.late))
+        check(counted == self.late, || format!("{} late replies, and {counted} were counted", self.late))
     }
 
-    /// A call ends once, and its end is true.
+    /// A call ends once only, and its result is true.
     pub(super) fn ended(
         &mut self,
         now: Time,
@@ -172,28 +174,28 @@ impl Rules {
         check(!call.cancelled, || format!("call {} ended after it was cancelled", call.id))?;
         call.lost.clear();
         call.lost_on.clear();
-        call.ran_in_vain = 0;
+        call.failed_runs = 0;
         let mut last = 0;
         for FailedAttempt { attempt, node, cause, .. } in failed_attempts {
-            check(*attempt > last, || format!("call {} tells of its attempts out of order", call.id))?;
+            check(*attempt > last, || format!("call {} lists its attempts out of order", call.id))?;
             last = *attempt;
-            call.ran_in_vain += u32::from(!matches!(cause, Cause::Refused(_)));
+            call.failed_runs += u32::from(!matches!(cause, Cause::Refused(_)));
             if let Cause::Lost(reason) = cause {
                 call.lost.push(node.id);
                 call.lost_on.push(node.addr.ip());
                 let lives = !self.gone.contains(&node.id) && !matches!(reason, GoneReason::Violation(_));
-                check(!lives, || format!("call {} blames {node}, which lives", call.id))?;
-                // Those of a batch are the batch's.
+                check(!lives, || format!("call {} is reported as lost on {node}, which lives", call.id))?;
+                // Attempts of a batch may be listed too.
                 let whole = call.handle.whole.borrow().contains(attempt);
                 check(whole || call.failed_attempts.iter().any(|own| own.attempt == *attempt), || {
-                    format!("call {} may have run on {node}, which never had all of it", call.id)
+                    format!("call {} is reported as lost on {node}, which never got all of it", call.id)
                 })?;
             }
         }
         match end {
             Ok(ended) => self.answered(call, ended),
             Err(error) => {
-                // The calls of a batch that was lost are made again one by one, where they may be.
+                // The calls of a lost batch are made again one by one, if they may be repeated.
                 let method = METHODS[call.method].info();
                 let lost = matches!(error, CallError::NodeLost { .. });
                 let again = lost && call.demand.count > 1 && method.is_idempotent() && call.demand.node.is_none();
@@ -205,7 +207,9 @@ impl Rules {
 
     fn answered(&mut self, call: &CallRecord, ended: &CallAnswer) -> Checked {
         self.answered += u64::from(ended.reply.count);
-        check((1..=call.demand.count).contains(&ended.reply.count), || "more was answered than asked".to_owned())?;
+        check((1..=call.demand.count).contains(&ended.reply.count), || {
+            "more calls were answered than made".to_owned()
+        })?;
         let Some((node, attempt)) = call.current else {
             return Err("a call that was never sent was answered".to_owned());
         };
@@ -214,11 +218,11 @@ impl Rules {
         check(ended.reply.payload.clone().into_bytes() == expected, || {
             format!("call {} got the answer of another attempt", call.id)
         })?;
-        check(ended.node.id == node, || "an answer names another node than it came from".to_owned())?;
+        check(ended.node.id == node, || "an answer names the wrong node".to_owned())?;
         check(matches!(ended.reply.outcome, Outcome::Value | Outcome::Error), || {
-            "no answer was taken for one".to_owned()
+            "something that is not an answer ended a call as answered".to_owned()
         })?;
-        check(call.starts > 0, || "an answer came of a call that was never started".to_owned())
+        check(call.starts > 0, || "a call that was never started was answered".to_owned())
     }
 
     fn failed(&self, now: Time, call: &CallRecord, error: &CallError, hosts: &BTreeSet<IpAddr>) -> Checked {
@@ -226,24 +230,25 @@ impl Rules {
         let idempotent = METHODS[call.method].info().is_idempotent();
         match error.execution() {
             Execution::NotRun => {
-                check(call.starts == 0, || format!("call {} ended as not run, and was started: {error}", call.id))?;
+                check(call.starts == 0, || format!("call {} ended as not run, but was started: {error}", call.id))?;
             }
             Execution::Ran => {
-                check(call.completed > 0, || format!("call {} ended as run, and was not: {error}", call.id))?
+                check(call.completed > 0, || format!("call {} ended as run, but was not: {error}", call.id))?
             }
             Execution::MayHaveRun => {
-                // What has begun to be written is finished while the connection lives, so it may yet run.
+                // An attempt of which a part was written is written completely while the connection lives, so it may
+                // still run.
                 let sent = match error {
                     CallError::TimedOut { .. } | CallError::Shutdown { .. } => call.handle.begun.get() > 0,
                     _ => call.handle.sent.get() > 0,
                 };
                 check(sent || !call.failed_attempts.is_empty(), || {
-                    format!("call {} may have run, and was never sent: {error}", call.id)
+                    format!("call {} ended as maybe run, but was never sent: {error}", call.id)
                 })?;
             }
         }
         let most = call.demand.attempts.unwrap_or(3);
-        // What it suffered as part of a batch counts only if its maker counts.
+        // Losses of its batch count only if the caller has set how often it may be sent.
         let before =
             call.failed_attempts.iter().filter(|failed_attempt| matches!(failed_attempt.cause, Cause::Lost(_))).count();
         let spared = if call.demand.attempts.is_some() { 0 } else { before as u32 };
@@ -252,18 +257,18 @@ impl Rules {
                 check(now >= call.submitted + *timeout, || format!("call {} timed out too soon", call.id))
             }
             CallError::NodeLost { .. } => {
-                check(!call.lost.is_empty(), || format!("call {} was lost with no node", call.id))?;
-                // Of a batch, those behind this one are said not to have run.
+                check(!call.lost.is_empty(), || format!("call {} ended as lost, but no node was lost", call.id))?;
+                // The calls of a batch after these are reported as not run.
                 let lost = call.kept.unwrap_or(call.demand.count);
                 let batch = call.demand.count > 1;
                 check(!batch || lost <= call.granted, || {
                     format!("{lost} calls of {} are lost, of which {} were granted", call.id, call.granted)
                 })?;
                 check(!batch || call.misreported || call.begun <= lost, || {
-                    format!("{} calls of {} were started, and {lost} are said to be lost", call.begun, call.id)
+                    format!("{} calls of {} were started, and {lost} are reported as lost", call.begun, call.id)
                 })?;
                 let final_loss =
-                    !idempotent || batch || call.demand.node.is_some() || call.ran_in_vain >= most + spared || !served;
+                    !idempotent || batch || call.demand.node.is_some() || call.failed_runs >= most + spared || !served;
                 check(final_loss, || format!("call {} could have been sent again: {error}", call.id))
             }
             CallError::Panicked { .. } => {
@@ -271,9 +276,9 @@ impl Rules {
                     || !idempotent
                     || call.demand.count > 1
                     || call.demand.node.is_some()
-                    || call.ran_in_vain >= most + spared
+                    || call.failed_runs >= most + spared
                     || !served;
-                check(is_final, || format!("the panic of call {} could have been tried elsewhere", call.id))
+                check(is_final, || format!("the panic of call {} could have been tried on another node", call.id))
             }
             CallError::Poisoned { nodes, .. } => {
                 check(nodes.len() >= 3 + before, || format!("call {} is poisoned by {} nodes", call.id, nodes.len()))?;
@@ -281,17 +286,19 @@ impl Rules {
                 let poisonous: BTreeSet<IpAddr> = own.iter().copied().collect();
                 let others = hosts.difference(&poisonous).count();
                 check(poisonous.len() >= 3 || others == 0 || own.len() >= 10, || {
-                    format!("call {} is poisoned by {poisonous:?}, and others serve it", call.id)
+                    format!("call {} is poisoned by {poisonous:?}, although other hosts serve it", call.id)
                 })
             }
             CallError::NoNode { .. } if call.demand.node.is_none() => {
                 let waited = now.saturating_sub(call.submitted) >= self.no_node_timeout;
-                check(waited, || format!("call {} did not wait for a node", call.id))
+                check(waited, || format!("call {} did not wait long enough for a node", call.id))
             }
             CallError::Incompatible { .. } => {
                 let same =
                     |at: &usize| METHODS[*at].info().name().service() == METHODS[call.method].info().name().service();
-                check((0..METHODS.len()).filter(same).count() > 1, || "an only method is incompatible".to_owned())
+                check((0..METHODS.len()).filter(same).count() > 1, || {
+                    "the only method of a service is incompatible".to_owned()
+                })
             }
             _ => Ok(()),
         }
@@ -305,7 +312,7 @@ impl Rules {
         self.gone_before.clone_from(&self.gone);
     }
 
-    /// Only the silent and the misbehaved are cut off, and not when the master itself was deaf.
+    /// Only nodes that are silent or violate the protocol are disconnected, and not if the master itself was stalled.
     pub(super) fn cut_off(
         &mut self,
         now: Time,
@@ -321,7 +328,7 @@ impl Rules {
         if matches!(reason, GoneReason::Replaced) {
             self.misbehaved.insert(nodes[at].id);
             let again = nodes[at + 1..].iter().any(|node| node.instance == nodes[at].instance);
-            return check(again, || format!("{} was replaced, and nobody has come in its place", nodes[at].id));
+            return check(again, || format!("{} was replaced, but its process has not registered again", nodes[at].id));
         }
         let silence = |node: &SimulatedNode| {
             let joined = self.joined.get(&node.id).copied().unwrap_or_default();
@@ -329,11 +336,11 @@ impl Rules {
         };
         let window = HEARTBEAT * GONE_AFTER;
         let silent = silence(&nodes[at]);
-        check(silent >= window, || format!("{} was given up after {silent:?} of silence", nodes[at].id))?;
+        check(silent >= window, || format!("{} was disconnected after {silent:?} of silence", nodes[at].id))?;
         check(last_tick.is_zero() || now - last_tick <= HEARTBEAT, || {
-            "a node was given up as the master woke".to_owned()
+            "a node was disconnected right after the master was stalled".to_owned()
         })?;
-        // Those that this very look gives up have left the registry one by one, and count all the same.
+        // Nodes that this tick disconnects have left the registry one by one, but still count.
         let here = |node: &&SimulatedNode| {
             !self.misbehaved.contains(&node.id) && (!node.gone || !self.gone_before.contains(&node.id))
         };
@@ -341,21 +348,21 @@ impl Rules {
         let quiet = nodes.iter().filter(here).filter(|node| silence(node) >= HEARTBEAT * 3).count();
         let most = total >= 3 && quiet * 2 > total;
         check(!most || silent >= window * 2, || {
-            format!("{quiet} of {total} fell silent together, and one was given up after {silent:?}")
+            format!("{quiet} of {total} fell silent together, and one was disconnected after {silent:?}")
         })
     }
 
     pub(super) fn event(&mut self, now: Time, event: &NodeEvent) -> Checked {
-        self.resting.retain(|_, until| *until > now);
+        self.ejected.retain(|_, until| *until > now);
         let state = |node: &NodeIdentity| self.states.get(&node.id).copied();
         match event {
             NodeEvent::Suspect { node, silent_for } => {
-                check(state(node) == Some(NodeState::Alive), || format!("{node} is suspect and was not alive"))?;
+                check(state(node) == Some(NodeState::Alive), || format!("{node} is suspect, but was not alive"))?;
                 check(*silent_for >= HEARTBEAT * 3, || format!("{node} is suspect after {silent_for:?}"))?;
                 self.states.insert(node.id, NodeState::Suspect);
             }
             NodeEvent::Recovered { node } => {
-                check(state(node) == Some(NodeState::Suspect), || format!("{node} recovered and was not suspect"))?;
+                check(state(node) == Some(NodeState::Suspect), || format!("{node} recovered, but was not suspect"))?;
                 self.states.insert(node.id, NodeState::Alive);
             }
             NodeEvent::Gone { node, .. } => {
@@ -363,11 +370,11 @@ impl Rules {
                 self.states.remove(&node.id);
             }
             NodeEvent::Ejected { node, rest, .. } => {
-                check(!self.resting.contains_key(&node.id), || format!("{node} rests, and was given a rest"))?;
-                self.resting.insert(node.id, now + *rest);
+                check(!self.ejected.contains_key(&node.id), || format!("{node} was ejected while it was ejected"))?;
+                self.ejected.insert(node.id, now + *rest);
             }
             NodeEvent::Restored { node } => {
-                check(!self.resting.contains_key(&node.id), || format!("{node} was restored as it rests"))?;
+                check(!self.ejected.contains_key(&node.id), || format!("{node} was restored while it was ejected"))?;
             }
             NodeEvent::Present { .. }
             | NodeEvent::Joined { .. }
@@ -377,12 +384,12 @@ impl Rules {
         Ok(())
     }
 
-    /// At the end, with all quiet.
+    /// At the end, after all faults are over.
     pub(super) fn all_ended(&self, calls: &[CallRecord], stats: Stats) -> Checked {
         for call in calls {
             check(call.ends == u32::from(!call.cancelled), || format!("call {} ended {} times", call.id, call.ends))?;
         }
-        check(stats.queued == 0 && stats.in_flight == 0, || format!("something is left over: {stats:?}"))?;
+        check(stats.queued == 0 && stats.in_flight == 0, || format!("something is left: {stats:?}"))?;
         let counted = (stats.answered, stats.failed, stats.late);
         let known = (self.answered, self.failed, self.late);
         check(counted == known, || format!("answered, failed and late: {known:?}, and counted {counted:?}"))

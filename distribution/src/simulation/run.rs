@@ -9,7 +9,7 @@ use super::{
 ///
 /// # Errors
 ///
-/// The first rule that is broken, with what led there.
+/// The first rule that is broken, with the events before it.
 pub fn run(seed: u64) -> Result<Summary, Box<Violation>> {
     let mut world = SimulatedCluster::new(seed);
     match world.run() {

@@ -3,7 +3,7 @@
 /// What a seed led to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Events that were brought to the core.
+    /// Events that were applied to the core.
     pub events: u64,
     /// Calls that were made.
     pub calls: u64,
@@ -20,9 +20,9 @@ pub struct Summary {
 pub struct Violation {
     /// The seed that shows it.
     pub seed: u64,
-    /// At which step.
+    /// The number of the event.
     pub step: u64,
-    /// Which rule.
+    /// What is wrong.
     pub what: String,
     /// The last events and effects before it, oldest first.
     pub history: Vec<String>,

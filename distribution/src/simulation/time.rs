@@ -18,7 +18,7 @@ impl SimulatedCluster {
         self.advance(time)
     }
 
-    /// Time goes by in steps as the ticker takes them, and reachable nodes are heard.
+    /// Time passes in steps, as with a master's ticker, and nodes that are reachable are heard.
     pub(super) fn advance(&mut self, time: Duration) -> Result<(), String> {
         let end = self.now + time;
         while self.now < end {
@@ -40,16 +40,16 @@ impl SimulatedCluster {
         self.rules.before_tick(self.now);
         self.apply("tick", |core, now, effects| core.on_tick(now, effects))?;
         self.last_tick = self.now;
-        // What the core has cut off is gone for good; what was on it is lost.
+        // A node that the core has disconnected is gone, with all that it had.
         for node in &mut self.nodes {
             if node.gone {
                 node.attempts.clear();
                 node.replies.clear();
             }
         }
-        // What does not fit into a slice follows at once, and other events may come in between.
+        // Work that does not fit into a slice follows at once, and other events may come in between.
         while self.core.next_tick() <= self.now && self.rng.random_bool(0.7) {
-            self.apply("tick on", |core, now, effects| core.on_tick(now, effects))?;
+            self.apply("tick again", |core, now, effects| core.on_tick(now, effects))?;
         }
         if self.core.next_tick() <= self.now { Ok(()) } else { self.core.overdue(self.now).map_or(Ok(()), Err) }
     }

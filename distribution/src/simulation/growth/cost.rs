@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What one kind of event has cost.
 #[derive(Clone, Debug)]
 pub struct Cost {
-    /// Which.
+    /// The kind of event.
     pub what: &'static str,
     /// Time per operation: the median over all rounds of each round's mean.
     pub each: Duration,
@@ -13,7 +13,7 @@ pub struct Cost {
     pub longest: Duration,
 }
 
-/// The sum and the most of one round.
+/// The sum and the longest time of one round.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sample {
     pub(super) count: u32,

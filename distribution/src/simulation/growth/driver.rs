@@ -1,4 +1,4 @@
-//! A core with stubs around it, and the time that each event takes.
+//! A core without real nodes and callers, and the time that each event takes.
 
 use std::{
     collections::VecDeque,
@@ -27,33 +27,33 @@ pub(super) const SLOTS: u32 = 4;
 
 pub(super) const ZONES: usize = 10;
 
-/// Methods that nodes serve beside the one that is called.
+/// How many methods nodes serve besides the one that is called.
 pub(super) const OTHERS: u64 = 20;
 
 pub(super) const NO_NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// So long that nodes are looked at only where that is what is timed.
+/// So long that nodes are looked at only when that is measured.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(1_000_000);
 
-/// A call that takes less than this was hardly interrupted.
+/// An event that takes less time than this was hardly interrupted by other threads.
 pub(super) const UNINTERRUPTED: Duration = Duration::from_micros(100);
 
 pub(super) static SERVED: Method = Method::new("Growth", 1, "served", "fn() -> ()", false);
 
 pub(super) static UNSERVED: Method = Method::new("Elsewhere", 1, "unserved", "fn() -> ()", false);
 
-/// Wordy nodes have another signature of it.
+/// Verbose nodes have another signature of it.
 pub(super) static OTHERWISE: Method = Method::new("Growth", 1, "m0", "fn() -> ()", false);
 
 /// A master with some nodes and some waiting calls.
 pub(super) struct Growth {
-    pub(super) core: Core<StubHost>,
+    pub(super) core: Core<BareHost>,
     pub(super) now: Time,
-    /// How long this thread has run, so that time in which others ran does not count.
+    /// How long this thread has run, so that the time of other threads does not count.
     pub(super) clock: fn() -> Duration,
     pub(super) nodes: Vec<NodeId>,
     pub(super) joined: usize,
-    /// What runs, the oldest first.
+    /// The attempts in flight, the oldest first.
     pub(super) running: VecDeque<(NodeId, CallId, u32)>,
     pub(super) rounds: u32,
     /// Operations in a round.
@@ -63,20 +63,20 @@ pub(super) struct Growth {
 }
 
 #[derive(Debug)]
-pub(super) struct StubHost;
+pub(super) struct BareHost;
 
 #[derive(Clone, Debug)]
-pub(super) struct StubCall(#[expect(dead_code, reason = "held, as a call is")] Rc<()>);
+pub(super) struct BareCall(#[expect(dead_code, reason = "held, as a call is")] Rc<()>);
 
 #[derive(Clone, Debug)]
-pub(super) struct StubLink(NodeId);
+pub(super) struct BareLink(NodeId);
 
-impl Host for StubHost {
-    type Call = StubCall;
-    type Link = StubLink;
+impl Host for BareHost {
+    type Call = BareCall;
+    type Link = BareLink;
 }
 
-impl HostCall for StubCall {
+impl HostCall for BareCall {
     fn open(&self, _: u32) {}
 
     fn withdraw(&self, _: u32) -> bool {
@@ -88,7 +88,7 @@ impl HostCall for StubCall {
     }
 }
 
-impl HostLink for StubLink {
+impl HostLink for BareLink {
     fn heard(&self) -> Time {
         Time::MAX
     }
@@ -158,12 +158,13 @@ impl Growth {
         growth
     }
 
-    /// Times one call into the core. What it wants done is done behind the lock, and not timed.
+    /// Applies an event to the core and measures the time. Effects are carried out without the lock, so they are not
+    /// measured.
     pub(super) fn apply<R>(
         &mut self,
         what: &'static str,
         count: u32,
-        event: impl FnOnce(&mut Core<StubHost>, Time, &mut Effects<StubHost>) -> R,
+        event: impl FnOnce(&mut Core<BareHost>, Time, &mut Effects<BareHost>) -> R,
     ) -> R {
         let mut effects = Vec::new();
         let ran = (self.clock)();
@@ -174,7 +175,7 @@ impl Growth {
             took = took.min((self.clock)().saturating_sub(ran));
         }
         for effect in effects {
-            if let Effect::Send { link: StubLink(node), id, attempt, .. } = effect {
+            if let Effect::Send { link: BareLink(node), id, attempt, .. } = effect {
                 self.running.push_back((node, id, attempt));
             }
         }
@@ -198,7 +199,7 @@ impl Growth {
         }
     }
 
-    /// What was measured since the last time.
+    /// What was measured since the last call of this.
     pub(super) fn costs(&mut self) -> Vec<Cost> {
         let cost = |(what, rounds): (&'static str, Vec<Sample>)| {
             let rounds = rounds.iter().filter(|round| round.count > 0);
@@ -241,7 +242,7 @@ impl Growth {
         let card = split_registration(registration, Principal::open());
         let id = self.core.new_node_id();
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
-        self.apply(what, 1, |core, now, effects| core.on_node_joined(now, id, card, addr, StubLink(id), effects));
+        self.apply(what, 1, |core, now, effects| core.on_node_joined(now, id, card, addr, BareLink(id), effects));
         self.nodes.push(id);
         id
     }
@@ -280,7 +281,7 @@ impl Growth {
         self.submit_after(what, method, change, node, Vec::new())
     }
 
-    /// The same for a call that has been tried in vain.
+    /// The same for a call with failed attempts.
     pub(super) fn submit_after(
         &mut self,
         what: &'static str,
@@ -302,7 +303,7 @@ impl Growth {
             size: 100,
         });
         let demand = Demand { node: node.map(|at| self.nodes[at]), ..demand };
-        let call = StubCall(Rc::new(()));
+        let call = BareCall(Rc::new(()));
         let id = self.apply(what, 1, |core, now, effects| {
             core.on_call_submitted(now, call, method.info(), demand, failed_attempts, effects)
         });
@@ -310,7 +311,7 @@ impl Growth {
         id
     }
 
-    /// The handler that runs longest comes to its end.
+    /// Ends the handler that has run longest.
     pub(super) fn finish(&mut self, what: &'static str) {
         let Some((node, id, attempt)) = self.running.pop_front() else { return };
         let run = Duration::from_secs(1);
@@ -328,7 +329,7 @@ impl Growth {
         }
     }
 
-    /// As a master does, which ticks until the core has no more work.
+    /// Ticks until the core has no more work, as a master does.
     fn tick_while_due(&mut self, what: &'static str) {
         while self.core.next_tick() <= self.now {
             self.apply(what, 1, |core, now, effects| core.on_tick(now, effects));

@@ -11,13 +11,13 @@ use crate::{
     wire::Load,
 };
 
-/// As many methods as a node may have, and as many nodes as have room for theirs at a master.
+/// As many methods as a node may have, and as many nodes as a master has memory for with these.
 const VERBOSE_METHODS: u64 = 1024;
 
 const VERBOSE_NODES: u64 = 46;
 
 impl Growth {
-    /// Takes half of the slots, or all, and has this many calls wait: one in four for each kind.
+    /// Fills half of the slots, or all of them, and lets this many calls wait, a quarter for each target.
     pub(super) fn fill(&mut self, waiting: usize) {
         let slots = self.nodes.len() * SLOTS as usize;
         let running = if waiting == 0 { slots / 2 } else { slots };
@@ -98,7 +98,7 @@ impl Growth {
         while self.apply("shut down, each slice", 1, |core, _, effects| core.on_shutdown(effects)) {}
     }
 
-    /// Nodes that say as much about themselves as they may, each of them something else.
+    /// Nodes whose registrations are as large as allowed, each of them different.
     pub(super) fn verbose_nodes(&mut self) {
         let signature = format!("fn() -> {}", "x".repeat(400));
         for node in 0..VERBOSE_NODES {
@@ -110,9 +110,9 @@ impl Growth {
             self.apply("nodes(), with 1,024 methods", 1, |core, _, _| core.node_snapshots(None, None));
             self.submit_this("submit, no node", &OTHERWISE, |demand| demand, None);
             self.now += NO_NODE_TIMEOUT;
-            // What was found out before holds until nodes come or go.
-            let id = self.join("join, beside verbose nodes");
-            self.leave("leave, beside verbose nodes", id);
+            // A reason that was found before stays valid until nodes join or leave.
+            let id = self.join("join, with verbose nodes");
+            self.leave("leave, with verbose nodes", id);
             self.tick("expire, with 1,024 methods to tell of");
             self.end_round();
         }
@@ -120,7 +120,7 @@ impl Growth {
         self.leave("leave, with 1,024 methods", id);
     }
 
-    /// All that waits is for one node, which leaves.
+    /// All calls that wait are for one node, which leaves.
     pub(super) fn many_wait_for_one_node(&mut self, waiting: usize) {
         for _ in 0..waiting {
             self.submit_this("submit, on one node", &SERVED, |demand| demand, Some(0));
@@ -132,7 +132,7 @@ impl Growth {
         self.tick_until_done(what, waiting);
     }
 
-    /// All that waits is served by no node, and its time is up.
+    /// No node serves the calls that wait, and their time is up.
     pub(super) fn many_expire(&mut self, waiting: usize) {
         for _ in 0..waiting {
             self.submit_this("submit, no node", &UNSERVED, |demand| demand, None);
@@ -143,25 +143,25 @@ impl Growth {
         self.tick_until_done(what, waiting);
     }
 
-    /// All that waits avoids one node, which says again and again that it is busy, and then that it is not.
+    /// All calls that wait avoid one node, which reports again and again that it is busy, and then that it is not.
     pub(super) fn many_avoid_one_node(&mut self, waiting: usize) {
         for _ in 0..self.nodes.len() * SLOTS as usize {
             self.submit("submit, as slots fill", Target::Any);
         }
-        let loud = self.nodes[0];
+        let busy_node = self.nodes[0];
         for _ in 0..waiting {
-            // Each avoids two others as well, so that few wait for the same.
+            // Each call avoids two other nodes as well, so that few calls share a queue.
             let others = [(); 2].map(|()| self.draw(self.nodes.len())).map(|at| self.nodes[at]);
-            let failed_attempts = [loud, others[0], others[1]].map(|id| FailedAttempt {
+            let failed_attempts = [busy_node, others[0], others[1]].map(|id| FailedAttempt {
                 attempt: 0,
                 node: NodeIdentity { id, name: "node".into(), addr: SocketAddr::from(([127, 0, 0, 1], 1)) },
                 source: None,
-                cause: Cause::Refused("is loud"),
+                cause: Cause::Refused("is busy"),
             });
             self.submit_after("submit, avoiding nodes", &SERVED, |demand| demand, None, failed_attempts.to_vec());
         }
-        // Its slots get free, one after the other.
-        while let Some(at) = self.running.iter().position(|(node, ..)| *node == loud) {
+        // Its slots get free one after the other.
+        while let Some(at) = self.running.iter().position(|(node, ..)| *node == busy_node) {
             let first = self.running.remove(at).into_iter();
             first.for_each(|running| self.running.push_front(running));
             self.finish("finish, on the node that all avoid");
@@ -171,14 +171,14 @@ impl Growth {
                 for stale in [SLOTS, 0] {
                     let load = Load { stale, ..Load::default() };
                     let what = "heartbeat, all avoid its node";
-                    self.apply(what, 1, |core, now, effects| core.on_heartbeat(now, loud, load, effects));
+                    self.apply(what, 1, |core, now, effects| core.on_heartbeat(now, busy_node, load, effects));
                 }
             }
             self.end_round();
         }
     }
 
-    /// Ticks until nothing is left to do, and shares the time out among the calls that it was for.
+    /// Ticks until nothing is left to do, and divides the time by the number of calls.
     fn tick_until_done(&mut self, what: &'static str, calls: usize) {
         while self.core.next_tick() <= self.now {
             self.apply(what, 0, |core, now, effects| core.on_tick(now, effects));
