@@ -130,5 +130,7 @@ pub mod progress {
 /// Not public API: what generated code names.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::service::{ClientMethods, Method, RawClient, Routes, Service, ServiceClient};
+    pub use crate::service::{
+        AnyTypes, ClientMethods, FallibleTypes, Method, PlainTypes, RawClient, Routes, Service, ServiceClient,
+    };
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use distribution::{CallError, Master, Node, NodeEvent, error::Execution};
 use distribution_tests::{soon, until};
-use futures::{StreamExt, future};
+use futures::{FutureExt, StreamExt, future};
 
 mod before {
     //! As it was.
@@ -162,6 +162,23 @@ async fn a_node_that_serves_what_nobody_here_can_call_says_so_in_its_row() {
     let [reason] = &uncallable[..] else { panic!("only `rate` differs of those that were called: {uncallable:?}") };
     assert!(reason.contains("rate") && reason.contains("{ rate: f64, l2: f64 }"), "{reason}");
     assert_eq!(caller.same(7).await, Ok(7));
+}
+
+#[tokio::test]
+async fn waiting_for_a_service_counts_only_nodes_that_can_serve_its_client() {
+    let (master, _old_node) = master_and_old_node().await;
+    master.wait_for_nodes(1).await;
+    master.wait_for_service::<before::TrainClient>(1).await;
+    let other_types = master.wait_for_service::<after::TrainClient>(1);
+    assert!(other_types.now_or_never().is_none(), "the types of the node are others");
+    let mut wait = Box::pin(master.wait_for_service::<next::TrainClient>(1));
+    assert!((&mut wait).now_or_never().is_none(), "the version of the node is another");
+    let node = Node::builder().serve(next::TrainServer::new(next::Trainer)).name("new");
+    let node = node.spawn(master.local_addr()).await.expect("registers");
+    soon("a node that serves the client", wait).await;
+    let caller = next::TrainClient::new(&master);
+    let answer = caller.rate(after::Params { rate: 0.5, l2: 9.0 }).answer().await.expect("answers");
+    assert_eq!(answer.node.id, node.id());
 }
 
 #[tokio::test]

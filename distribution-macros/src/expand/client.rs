@@ -24,9 +24,10 @@ pub(super) fn described(service: &Service, descriptions: impl Iterator<Item = To
     quote_spanned! {Span::mixed_site()=>
         #(#attributes)*
         #[automatically_derived]
-        #[allow(deprecated, unused_mut)]
+        #[allow(deprecated, unused_imports, unused_mut)]
         impl ::distribution::__private::ServiceClient for #client {
             fn methods() -> ::distribution::__private::ClientMethods {
+                use ::distribution::__private::AnyTypes as _;
                 let mut __distribution_methods = ::distribution::__private::ClientMethods::new();
                 #(#descriptions)*
                 __distribution_methods
@@ -41,15 +42,15 @@ fn description(service: &Service, method: &Method) -> TokenStream {
     let kinds = method.arguments.iter().map(|argument| &argument.kind);
     let value = &method.output.value;
     let error = method.output.error.as_ref().map(|error| quote!(, #error));
-    let add = if method.output.error.is_some() { "add_fallible" } else { "add" };
-    let place = Span::mixed_site().located_at(method.output.place());
-    let add = Ident::new(add, place);
+    let types = if method.output.error.is_some() { "FallibleTypes" } else { "PlainTypes" };
+    let types = Ident::new(types, Span::mixed_site());
     let constant = method_constant(service, method);
-    quote_spanned! {place=>
+    quote_spanned! {Span::mixed_site()=>
         #(#conditions)*
-        ::distribution::__private::ClientMethods::#add::<(#(#kinds,)*), #value #error>(
+        ::distribution::__private::ClientMethods::add(
             &mut __distribution_methods,
             #constant,
+            ::distribution::__private::#types::<(#(#kinds,)*), #value #error>::STRUCTURE,
         );
     }
 }

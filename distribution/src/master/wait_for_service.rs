@@ -42,29 +42,130 @@ impl Shared {
         self.with_core("counting nodes of a service", |core, _, _| core.serving_all(&ids)).unwrap_or(0)
     }
 
-    /// Logs how many nodes are missing, and how the nodes that are registered differ from the client.
     fn warn_of_missing(&self, methods: &[Arc<MethodInfo>], count: usize, serving: usize) {
-        let Some(first) = methods.first() else { return };
-        let service = first.name().service();
+        let service = methods.first().map_or("", |method| method.name().service());
+        match self.differences(methods) {
+            None => tracing::warn!(
+                service,
+                "still waiting for {count} nodes that serve `{service}`: {serving} are registered"
+            ),
+            Some(differences) => tracing::warn!(
+                service,
+                "still waiting for {count} nodes that serve `{service}` as it is called here: {serving} are registered. \
+                 Other nodes were built from different code: {differences}"
+            ),
+        }
+    }
+
+    /// How the methods of registered nodes differ from these; `None` if they do not.
+    fn differences(&self, methods: &[Arc<MethodInfo>]) -> Option<String> {
         let mut differences = Vec::new();
         for method in methods {
             let found = self.with_core("comparing methods", |core, _, _| core.incompatibility(method));
             differences.extend(found.flatten().map(|found| format!("{}: {}", method.name(), found.difference)));
         }
-        if differences.is_empty() {
-            let registered = self.alive().borrow().to_owned();
-            tracing::warn!(
-                service,
-                "still waiting for {count} nodes that serve `{service}`: {serving} of the {registered} nodes that get \
-                 calls serve it"
-            );
-        } else {
-            let differences = differences.join("; ");
-            tracing::warn!(
-                service,
-                "still waiting for {count} nodes that serve `{service}` as this program calls it: {serving} do. Other \
-                 nodes were built from different code: {differences}"
-            );
+        (!differences.is_empty()).then(|| differences.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::{
+        core::split_registration,
+        id::NodeId,
+        master::{connection, shared::tests::shared},
+        security::Principal,
+        service::method::Method,
+        wire::hello::{MethodOffer, Registration},
+    };
+
+    const ADD: &str = "fn(i64, i64) -> i64";
+    const SUM: &str = "fn(Vec<i64>) -> i64";
+
+    fn methods() -> [Arc<MethodInfo>; 2] {
+        static METHODS: [Method; 2] =
+            [Method::new("Arith", 1, "add", ADD, false), Method::new("Arith", 1, "sum", SUM, false)];
+        [0, 1].map(|at: usize| Arc::clone(METHODS[at].info()))
+    }
+
+    fn offer(method: &MethodInfo, signature: &str) -> MethodOffer {
+        let is_same = signature == method.signature();
+        MethodOffer {
+            id: if is_same { method.id().0 } else { 1 },
+            service: method.name().service().to_owned(),
+            version: 1,
+            name: method.name().method().to_owned(),
+            signature: signature.to_owned(),
+            types: 0,
+            structure: Vec::new(),
+            compute: true,
         }
+    }
+
+    fn join(shared: &Arc<Shared>, name: &str, methods: Vec<MethodOffer>) -> NodeId {
+        let registration = Registration {
+            name: name.to_owned(),
+            instance: rand::random(),
+            slots: 1,
+            busy: 0,
+            async_limit: 1,
+            max_message_size: 65_536,
+            labels: Vec::new(),
+            methods,
+        };
+        let (link, _connection) = connection::new(shared, 65_536);
+        let node = shared.with_core("a node joined", |core, now, effects| {
+            let node = core.new_node_id();
+            let registration = split_registration(registration, Principal::open());
+            core.on_node_joined(now, node, registration, ([127, 0, 0, 1], 1).into(), link, effects);
+            node
+        });
+        node.expect("joins")
+    }
+
+    #[tokio::test]
+    async fn only_nodes_that_serve_each_method_as_it_is_called_count() {
+        let shared = shared();
+        let methods = methods();
+        let [add, sum] = &methods;
+        let mut wait = Box::pin(shared.wait_for_methods(&methods, 2));
+        assert_eq!((&mut wait).now_or_never(), None);
+        let both = || vec![offer(add, ADD), offer(sum, SUM)];
+        let first = join(&shared, "first", both());
+        join(&shared, "lacks sum", vec![offer(add, ADD)]);
+        join(&shared, "old", vec![offer(add, ADD), offer(sum, "fn(Vec<i32>) -> i64")]);
+        assert_eq!((&mut wait).now_or_never(), None);
+        shared.with_core("a node drains", |core, now, effects| core.on_node_draining(now, first, effects));
+        join(&shared, "second", both());
+        assert_eq!((&mut wait).now_or_never(), None, "a draining node does not count");
+        join(&shared, "third", both());
+        assert_eq!((&mut wait).now_or_never(), Some(()));
+        assert_eq!(shared.wait_for_methods(&methods, 2).now_or_never(), Some(()));
+        assert_eq!(shared.wait_for_methods(&methods, 3).now_or_never(), None);
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_with_the_master() {
+        let shared = shared();
+        let methods = methods();
+        let mut wait = Box::pin(shared.wait_for_methods(&methods, 1));
+        assert_eq!((&mut wait).now_or_never(), None);
+        shared.abandon();
+        assert_eq!((&mut wait).now_or_never(), Some(()));
+    }
+
+    #[tokio::test]
+    async fn what_differs_on_other_nodes_is_described() {
+        let shared = shared();
+        let [add, sum] = methods();
+        assert_eq!(shared.differences(&[Arc::clone(&add), Arc::clone(&sum)]), None, "there are no nodes");
+        join(&shared, "old", vec![offer(&add, ADD), offer(&sum, "fn(Vec<i32>) -> i64")]);
+        assert_eq!(
+            shared.differences(&[add, sum]).as_deref(),
+            Some("Arith.sum: `fn(Vec<i64>) -> i64` here, `fn(Vec<i32>) -> i64` on old")
+        );
     }
 }

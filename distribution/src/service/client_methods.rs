@@ -1,6 +1,6 @@
 //! Which methods a generated client calls, for programs that wait for nodes before they make calls.
 
-use std::sync::Arc;
+use std::{marker::PhantomData, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
@@ -26,28 +26,47 @@ impl ClientMethods {
         Self::default()
     }
 
-    /// Adds a method that has no error of its own.
-    pub fn add<A, T>(&mut self, method: &'static Method)
-    where
-        A: RecordArguments,
-        T: DeserializeOwned + 'static,
-    {
-        let info = method.recorded(Usage::WaitedFor, Structure::plain::<A, T>);
-        self.0.push(Arc::clone(info));
-    }
-
-    /// Adds a method that returns a `Result`.
-    pub fn add_fallible<A, T, E>(&mut self, method: &'static Method)
-    where
-        A: RecordArguments,
-        T: DeserializeOwned + 'static,
-        E: DeserializeOwned + 'static,
-    {
-        let info = method.recorded(Usage::WaitedFor, Structure::fallible::<A, T, E>);
-        self.0.push(Arc::clone(info));
+    /// Adds a method whose types have this structure.
+    pub fn add(&mut self, method: &'static Method, structure: FindStructure) {
+        self.0.push(Arc::clone(method.recorded(Usage::WaitedFor, structure.0.unwrap_or(Structure::unknown))));
     }
 
     pub(crate) fn into_vec(self) -> Vec<Arc<MethodInfo>> {
         self.0
     }
 }
+
+/// Finds the structure of a method's types.
+///
+/// `None` for types that are not what serde needs. Such a client does not compile, because its methods need them, and rustc
+/// says so there. Without this the list of methods would need them too, and each such error would come twice.
+#[derive(Clone, Copy, Debug)]
+pub struct FindStructure(Option<fn() -> Structure>);
+
+/// The types of a method that has no error of its own.
+#[derive(Debug)]
+pub struct PlainTypes<A, T>(PhantomData<(A, T)>);
+
+/// The types of a method that returns a `Result`.
+#[derive(Debug)]
+pub struct FallibleTypes<A, T, E>(PhantomData<(A, T, E)>);
+
+// Of an inherent constant and one of a trait, rustc takes the inherent one if its bounds hold.
+impl<A: RecordArguments, T: DeserializeOwned + 'static> PlainTypes<A, T> {
+    /// The structure of these types.
+    pub const STRUCTURE: FindStructure = FindStructure(Some(Structure::plain::<A, T>));
+}
+
+impl<A: RecordArguments, T: DeserializeOwned + 'static, E: DeserializeOwned + 'static> FallibleTypes<A, T, E> {
+    /// The structure of these types.
+    pub const STRUCTURE: FindStructure = FindStructure(Some(Structure::fallible::<A, T, E>));
+}
+
+/// Types that may not be what serde needs.
+pub trait AnyTypes {
+    /// No structure.
+    const STRUCTURE: FindStructure = FindStructure(None);
+}
+
+impl<A, T> AnyTypes for PlainTypes<A, T> {}
+impl<A, T, E> AnyTypes for FallibleTypes<A, T, E> {}

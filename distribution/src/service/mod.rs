@@ -14,6 +14,6 @@ pub(crate) mod structure;
 
 pub use call::{Answer, Call, CallHandle};
 pub use caller::{Caller, RawClient};
-pub use client_methods::{ClientMethods, ServiceClient};
+pub use client_methods::{AnyTypes, ClientMethods, FallibleTypes, PlainTypes, ServiceClient};
 pub use method::Method;
 pub use router::{Routes, Service};
