@@ -1,4 +1,4 @@
-//! The calls that a connection has brought and that are not answered yet.
+//! The calls of a connection that are not answered yet.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -12,21 +12,21 @@ use std::{
 use super::current::CurrentCall;
 use crate::wire::Load;
 
-/// By call and attempt, so that the master can cancel them.
+/// The calls by id and attempt, so that the master can cancel them, and how many are in which phase.
 #[derive(Debug, Default)]
 pub(super) struct ActiveCalls {
     calls: Mutex<Calls>,
     waiting: AtomicU32,
     computing: AtomicU32,
     asynchronous: AtomicU32,
-    /// Compute handlers, of all connections of this node, that have outlived theirs.
+    /// Compute handlers, of all connections of this node, that have outlived their connection.
     stale: Arc<AtomicU32>,
 }
 
 #[derive(Debug, Default)]
 struct Calls {
     by_key: HashMap<(u64, u32), CurrentCall>,
-    /// Whether the connection is gone. Its handlers that compute still are stale from then on.
+    /// Whether the connection has ended. Its compute handlers that still run are stale from then on.
     is_over: bool,
 }
 
@@ -39,12 +39,12 @@ pub(super) enum Phase {
 }
 
 impl ActiveCalls {
-    /// For a new connection of a node that counts its stale handlers there.
+    /// For a new connection. Counts handlers that outlive it in `stale`.
     pub(super) fn new(stale: Arc<AtomicU32>) -> Arc<Self> {
         Arc::new(Self { stale, ..Self::default() })
     }
 
-    /// Books a call in until the guard is dropped; `None` if this very attempt is here already.
+    /// Adds a call until the guard is dropped; `None` if this attempt is here already.
     pub(super) fn enter(self: &Arc<Self>, call: CurrentCall, phase: Phase) -> Option<ActiveCallGuard> {
         let key = call.key();
         let mut calls = self.lock();
@@ -57,15 +57,14 @@ impl ActiveCalls {
         Some(ActiveCallGuard { running: Arc::clone(self), key, phase })
     }
 
-    /// Tells the handler of this attempt, if it is here, that nobody waits for it. One that is not here
-    /// has been answered already.
+    /// Cancels this attempt. If it is not here, it has been answered already.
     pub(super) fn cancel(&self, call: u64, attempt: u32) {
         if let Some(call) = self.lock().by_key.get(&(call, attempt)) {
             call.cancel();
         }
     }
 
-    /// Tells all: the connection is gone, and so is everybody who waited.
+    /// Cancels all calls, because the connection has ended.
     pub(super) fn end(&self) {
         let mut calls = self.lock();
         calls.is_over = true;
@@ -75,7 +74,7 @@ impl ActiveCalls {
         }
     }
 
-    /// What is here; `blocked` is how often a handler was seen to block.
+    /// The counts for a heartbeat; `blocked` is how often a handler was seen to block.
     pub(super) fn load(&self, blocked: u32) -> Load {
         Load {
             computing: self.computing.load(Ordering::Relaxed),
@@ -86,7 +85,7 @@ impl ActiveCalls {
         }
     }
 
-    /// Whether there is one call at most.
+    /// Whether there is at most one call.
     pub(super) fn is_alone(&self) -> bool {
         let computing = self.computing.load(Ordering::Relaxed);
         computing.saturating_add(self.waiting()).saturating_add(self.asynchronous()) <= 1
@@ -108,7 +107,7 @@ impl ActiveCalls {
         }
     }
 
-    /// Counts a call out of one phase and into another. Under the lock, as the end of the connection counts too.
+    /// Moves a call from one phase to another. Takes the locked calls, because the end of the connection counts too.
     fn count_over(&self, calls: &Calls, from: Option<Phase>, to: Option<Phase>) {
         if let Some(from) = from {
             self.count(from).fetch_sub(1, Ordering::Relaxed);
@@ -129,7 +128,7 @@ impl ActiveCalls {
     }
 }
 
-/// Books its call out when dropped.
+/// Removes its call when dropped.
 pub(super) struct ActiveCallGuard {
     running: Arc<ActiveCalls>,
     key: (u64, u32),
@@ -137,7 +136,7 @@ pub(super) struct ActiveCallGuard {
 }
 
 impl ActiveCallGuard {
-    /// The call goes on to do something else.
+    /// Moves the call to another phase.
     pub(super) fn set_phase(&mut self, phase: Phase) {
         self.running.count_over(&self.running.lock(), Some(self.phase), Some(phase));
         self.phase = phase;

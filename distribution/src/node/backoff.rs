@@ -9,18 +9,18 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const GROWTH: f64 = 1.6;
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// What a wait is multiplied with, at random, so that nodes that lost their master together do not
-/// come back together.
+/// The factor, drawn at random, of each wait: nodes that lost their master at the same time must not come back at the
+/// same time.
 const JITTER: std::ops::Range<f64> = 0.5..1.5;
 
-/// The same for a wait that the master asked for. It asks each node for another one, so little is enough; and never
-/// less, or those that it asked for later would meet those that it asked for earlier.
+/// The factor of a wait that the master asked for. The master asks each node for a different wait, so a small range is
+/// enough. It is never below 1, or nodes that were asked to come later would meet those that were asked to come earlier.
 const ASKED_JITTER: std::ops::Range<f64> = 1.0..1.1;
 
-/// A master that asks for more is not believed: who asks may be somebody on the way.
+/// The longest wait that the node accepts: an attacker on the network may have sent the request for it.
 const LONGEST_ASKED: Duration = Duration::from_secs(40);
 
-/// The waits of a node from the loss of its master on.
+/// The waits between the attempts of a node to register.
 #[derive(Debug)]
 pub(super) struct Backoff(Duration);
 
@@ -31,7 +31,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The next wait, where the master `asked` for that long if it did.
+    /// The next wait; near the time that the master `asked` for, if it did.
     pub(super) fn next(&mut self, asked: Option<Duration>) -> Duration {
         if let Some(asked) = asked {
             return asked.min(LONGEST_ASKED).mul_f64(rand::rng().random_range(ASKED_JITTER));
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_master_asks_for_is_heeded_and_costs_no_patience() {
+    fn a_wait_that_the_master_asks_for_does_not_change_the_next_wait() {
         let mut backoff = Backoff::default();
         for asked in [1, 30].map(Duration::from_secs) {
             let waits: Vec<_> = (0..100).map(|_| backoff.next(Some(asked))).collect();

@@ -1,10 +1,10 @@
-//! A batch: compute calls of one method that came in one request, run one after the other in one slot.
+//! Runs a batch: compute calls of one method that came in one request, one after the other in one slot.
 //!
-//! It was made to take some milliseconds. If one of its calls takes far longer than the others, those
-//! behind it are given back, so that they need not wait for it.
+//! The master sizes a batch to take some milliseconds. If one of its calls takes far longer, the node gives the calls
+//! behind it back, so that they do not wait.
 //!
-//! The node starts only the calls that the master has granted, and asks for more before it needs them. So
-//! the master knows of the others that they were not started, whatever becomes of the node.
+//! The node starts only calls that the master has granted, and asks for more before it needs them. So the master knows that
+//! the other calls were not started, even if the node is lost.
 
 use std::{
     collections::HashMap,
@@ -31,44 +31,43 @@ use crate::{
     },
 };
 
-/// A batch that runs for longer gives back what it has not started: ten times what a batch is made to
-/// take. A batch whose grants do not come ends by this as well.
+/// A batch that runs for longer gives back the calls that it has not started. It is ten times what a batch is sized to
+/// take. It also ends a batch whose grants do not come.
 pub(super) const GIVE_BACK_AFTER: Duration = Duration::from_millis(100);
 
-/// With this many bytes of values a batch ends, so that they do not make a frame that is too large
-/// together. What is left of it is given back.
-const VALUES_MOST: u64 = 1024 * 1024;
+/// A batch ends when its values have this many bytes, so that together they do not exceed the size of a frame. The
+/// remaining calls are given back.
+const MAX_VALUES: u64 = 1024 * 1024;
 
-/// A node asks for a quarter of the batch at a time, and while it has an eighth left: three questions and
-/// three answers for a batch of some 10 ms, of which at most three eighths are granted and not started.
-/// An eighth is 1.25 ms, which hides the way to the master and back on most networks. Where it takes
-/// longer, as measured, the node asks for more and earlier. A batch of 2.5 ms is granted whole, see
-/// `core/mod.rs`.
+/// A node asks for a quarter of the batch at a time, when an eighth of the batch is granted and not started: that makes
+/// three requests for a batch of about 10 ms, and at most three eighths are granted and not started. An eighth is 1.25 ms,
+/// which is longer than the round trip to the master on most networks. If the measured round trip is longer, the node asks
+/// for more and earlier. The core grants a batch of 2.5 ms whole.
 const STEP_PARTS: u32 = 4;
 const LEAD_PARTS: u32 = 8;
 
-/// What a batch is taken to need before any of it has been timed: what the master sizes batches by.
+/// The assumed time of a batch until its first call has been timed: what the master sizes batches for.
 const USUAL_TIME: Duration = Duration::from_millis(10);
 
-/// The batches of a connection that run at this moment, for those who grant more to them or stop them.
+/// The batches of a connection that are running, so that the master can grant them more calls or end them.
 #[derive(Debug, Default)]
 pub(super) struct Batches {
     running: Mutex<HashMap<(u64, u32), Arc<RunningBatch>>>,
-    /// Microseconds that a question takes to the master and its answer back.
+    /// The mean time between a request for more calls and its grant, in microseconds.
     round_trip: AtomicU64,
 }
 
 #[derive(Debug)]
 struct RunningBatch {
     window: BatchWindow,
-    /// When the last question went out, until it is answered.
+    /// When the last request for more calls was sent, until it is granted.
     asked: Mutex<Option<Instant>>,
 }
 
 impl Batches {
-    /// Takes a batch in until the guard is dropped.
+    /// Adds a batch, until the guard is dropped.
     pub(super) fn enter(self: &Arc<Self>, key: (u64, u32), count: u32, granted: u32, side: &Arc<Side>) -> BatchGuard {
-        // A master that grants nothing at first would wait for a question that comes with the first call.
+        // The node asks for more when it starts a call, so without a first grant both ends would wait for each other.
         let window = BatchWindow::new(count, granted.max(1));
         let running = Arc::new(RunningBatch { window, asked: Mutex::default() });
         self.lock().insert(key, Arc::clone(&running));
@@ -82,7 +81,7 @@ impl Batches {
         }
     }
 
-    /// The master lets a batch go on. One that is not here has ended meanwhile.
+    /// The master has granted more calls of a batch. If the batch is not here, it has ended meanwhile.
     pub(super) fn grant(&self, call: u64, attempt: u32, upto: u32) {
         let Some(running) = self.find((call, attempt)) else { return };
         let asked = running.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -92,29 +91,28 @@ impl Batches {
         running.window.grant(upto);
     }
 
-    /// Nobody waits for this batch any more.
+    /// Ends a batch whose caller is gone.
     pub(super) fn close(&self, call: u64, attempt: u32) {
         if let Some(running) = self.find((call, attempt)) {
             running.window.close();
         }
     }
 
-    /// The connection is gone. To be called after the calls were told that they are cancelled, so that a
-    /// batch which begins meanwhile sees one or the other.
+    /// Ends all batches, because the connection is gone. Call it after the calls were cancelled, so that a batch that
+    /// begins meanwhile sees one or the other.
     pub(super) fn close_all(&self) {
         for running in self.lock().values() {
             running.window.close();
         }
     }
 
-    /// Ends a batch behind the calls that it has started, and says how many these are; `None` if there are
-    /// no others.
+    /// Ends a batch after the calls that it has started, and returns how many these are; `None` if nothing is left to cut.
     pub(super) fn cut(&self, key: (u64, u32)) -> Option<u32> {
         self.find(key)?.window.cut()
     }
 
     fn note_round_trip(&self, measured: Duration) {
-        // Racing answers may each overwrite the other's share, which does no harm.
+        // Of two concurrent grants one may overwrite the other's measurement, which is harmless.
         let before = self.round_trip.load(Ordering::Relaxed);
         let measured = to_micros(measured);
         let mean = if before == 0 { measured } else { before - before / 4 + measured / 4 };
@@ -130,7 +128,7 @@ impl Batches {
     }
 }
 
-/// A batch that runs; takes it out again when dropped.
+/// A running batch; removed when dropped.
 pub(super) struct BatchGuard {
     batches: Arc<Batches>,
     key: (u64, u32),
@@ -142,7 +140,7 @@ pub(super) struct BatchGuard {
 
 impl BatchGuard {
     fn ask(&self, upto: u32) {
-        // Noted first, because the answer may be here before this thread goes on.
+        // Stored first, because the grant may come before this thread goes on.
         *self.running.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let (call, attempt) = self.key;
         self.side.send(Control::Wants { call, attempt, upto });
@@ -161,12 +159,12 @@ impl fmt::Debug for BatchGuard {
     }
 }
 
-/// When a batch asks for more.
+/// Decides when a batch asks the master for more calls.
 struct Credit {
     count: u32,
-    /// How far it was allowed, or has asked, to go.
+    /// How many calls are granted or asked for.
     upto: u32,
-    /// With this many calls started it asks again.
+    /// When this many calls are started, it asks again.
     ask_at: u32,
 }
 
@@ -177,19 +175,19 @@ impl Credit {
         credit
     }
 
-    /// Calls that run in the time of a question and its answer, with a margin.
+    /// How many calls run during a round trip, with a margin.
     fn lead(&self, round_trip: Duration, each: Duration) -> u32 {
         let lead = round_trip.as_secs_f64() * 1.5 / each.as_secs_f64().max(1e-9);
-        // A float beyond the range becomes the largest number there is.
+        // A float that is too large becomes the largest `u32`.
         (lead as u32).max(self.count / LEAD_PARTS).max(1)
     }
 
-    /// How far to ask to go, if it is time to ask. A batch that has run for `elapsed` has started this many.
+    /// How many calls to ask for in all, if it is time to ask: the batch has `started` this many in `elapsed`.
     fn next(&mut self, started: u32, round_trip: Duration, elapsed: impl FnOnce() -> Duration) -> Option<u32> {
         if started < self.ask_at || self.upto >= self.count {
             return None;
         }
-        // The one that was started just now is still to run.
+        // The last one has only just been started.
         let done = started.saturating_sub(1);
         let each = if done > 0 { elapsed() / done } else { USUAL_TIME / self.count };
         let lead = self.lead(round_trip, each);
@@ -200,8 +198,7 @@ impl Credit {
     }
 }
 
-/// Runs a batch until its end, or until nobody waits for it. The reply holds what became of each call
-/// that was started.
+/// Runs a batch until its end, or until it is cancelled. The reply contains the outcome of each call that was started.
 pub(super) fn run(
     call: &CurrentCall,
     guard: &BatchGuard,
@@ -212,7 +209,7 @@ pub(super) fn run(
     let started = Instant::now();
     let mut calls = Decoder::new(payload, limits.depth);
     let mut values = Encoder::new(limits);
-    let most = VALUES_MOST.min(limits.bytes as u64 / 2);
+    let most = MAX_VALUES.min(limits.bytes as u64 / 2);
     let (mut count, mut panicked) = (0, 0);
     let round_trip = || from_micros(guard.batches.round_trip.load(Ordering::Relaxed));
     let mut credit = Credit::new(guard.count, guard.granted, round_trip());
@@ -248,7 +245,7 @@ fn next<'a>(calls: &mut Decoder<'a>) -> Result<Decoder<'a>, CodecError> {
 fn end(placed: Placed, values: &mut Encoder, outcome: Outcome) {
     batch::end(placed, values, &outcome);
     if !values.is_within_limit() {
-        // Its value alone would fit; with those before it, it does not.
+        // The value would fit alone, but not together with those before it.
         let (size, limit) = (values.size(), values.limit());
         placed.forget(values);
         let again = batch::begin(values);
@@ -262,7 +259,7 @@ mod tests {
 
     const NEAR: Duration = Duration::from_micros(100);
 
-    /// How far a batch asks to go, with how many calls started.
+    /// The requests of a batch: how many calls are started, and how many it asks for in all.
     fn questions(count: u32, granted: u32, round_trip: Duration, each: Duration) -> Vec<(u32, u32)> {
         let mut credit = Credit::new(count, granted, round_trip);
         let ask = |started| Some((started, credit.next(started, round_trip, || each * (started - 1))?));
@@ -280,14 +277,14 @@ mod tests {
                 assert!(started <= granted && upto > granted, "{count}: {started} started, {granted} granted, {upto}");
                 granted = upto;
             }
-            assert_eq!(granted, count, "it comes to its end");
+            assert_eq!(granted, count, "the batch comes to its end");
         }
     }
 
     #[test]
-    fn a_cut_keeps_what_is_started() {
+    fn a_cut_keeps_the_calls_that_are_started() {
         let window = BatchWindow::new(4, 3);
-        assert_eq!(window.cut(), None, "nothing is started, so it must not answer for nothing");
+        assert_eq!(window.cut(), None, "nothing is started");
         assert_eq!((window.start_next(), window.start_next()), (Some(1), Some(2)));
         assert_eq!(window.cut(), Some(2));
         window.grant(4);
@@ -298,6 +295,6 @@ mod tests {
     #[test]
     fn a_batch_far_from_its_master_asks_for_more_and_earlier() {
         let questions = questions(1000, 250, Duration::from_millis(4), Duration::from_micros(10));
-        assert_eq!(questions, [(1, 1000)], "1.5 times the way there and back are 600 calls");
+        assert_eq!(questions, [(1, 1000)], "1.5 round trips are 600 calls");
     }
 }

@@ -1,9 +1,9 @@
-//! Which calls of a batch are started, and how far it may go on: one thread runs the batch, another
-//! extends it as the master grants more, and a third cuts it.
+//! The window of a batch: how many of its calls are started, and how many may be. One thread runs the batch, another
+//! extends the window when the master grants more, and a third cuts it.
 //!
-//! Three numbers bound a batch. `started` calls are started. `granted` calls the master has allowed, so
-//! that it knows which ones cannot have been started if the node dies. `end` is the number of calls there
-//! are, until a cut makes it the number of those that are started.
+//! Three numbers bound a batch. `started` calls are started. `granted` calls may be started: if the node is lost, the master
+//! knows that the others were not. `end` is the number of calls in the batch, until a cut makes it the number of those that
+//! are started.
 
 use crate::sync::{
     Condvar, Mutex, MutexGuard, PoisonError,
@@ -12,10 +12,9 @@ use crate::sync::{
 
 #[derive(Debug)]
 pub(crate) struct BatchWindow {
-    /// How many calls are started, and how many may be: `granted`, but `end` at most. In one word, because
-    /// each call is started by one step that takes no lock, and such a step must not fall on either side of
-    /// a cut. The second number changes only under the lock, so that a thread which waits for it to change
-    /// misses nothing.
+    /// How many calls are started, and how many may be: `granted`, and `end` at most. Both are in one word, because a call
+    /// is started without the lock, in one atomic step that a cut must not divide. The second number changes only under
+    /// the lock, so that a thread that waits for a change misses none.
     word: AtomicU64,
     bounds: Mutex<Bounds>,
     changed: Condvar,
@@ -25,7 +24,7 @@ pub(crate) struct BatchWindow {
 struct Bounds {
     granted: u32,
     end: u32,
-    /// Nobody waits for the batch any more.
+    /// The caller of the batch is gone.
     closed: bool,
 }
 
@@ -40,10 +39,10 @@ impl BatchWindow {
         }
     }
 
-    /// Starts the next call, and says how many are started then. Waits while there is a next call that is
-    /// not granted yet; `None` if there is none, or the batch was cut or closed.
+    /// Starts the next call, and returns how many are started then. Waits while the next call is not granted yet; `None` if
+    /// no call is left, or the batch was cut or closed.
     ///
-    /// The caller has asked for more before it comes to that.
+    /// The thread that runs the batch has asked for more before it has to wait here.
     pub(crate) fn start_next(&self) -> Option<u32> {
         loop {
             let next = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
@@ -67,7 +66,7 @@ impl BatchWindow {
         }
     }
 
-    /// Allows the first `upto` calls. Less than before changes nothing.
+    /// Grants the first `upto` calls. Has no effect if that is not more than before.
     pub(crate) fn grant(&self, upto: u32) {
         let mut bounds = self.lock();
         if bounds.closed || upto <= bounds.granted {
@@ -79,8 +78,8 @@ impl BatchWindow {
         self.changed.notify_one();
     }
 
-    /// Ends the batch behind the calls that are started, and says how many these are; `None` if none is, as
-    /// a node must not answer for nothing, or if there are no others.
+    /// Ends the batch after the calls that are started, and returns how many these are. `None` if no call is started,
+    /// because a reply needs at least one, or if all are.
     pub(crate) fn cut(&self) -> Option<u32> {
         let mut bounds = self.lock();
         let end = bounds.end;
@@ -90,7 +89,7 @@ impl BatchWindow {
         Some(kept)
     }
 
-    /// Nobody waits for the batch any more: no further call is started.
+    /// Ends the batch, because its caller is gone: no further call is started.
     pub(crate) fn close(&self) {
         let mut bounds = self.lock();
         bounds.closed = true;
@@ -98,8 +97,8 @@ impl BatchWindow {
         self.changed.notify_one();
     }
 
-    /// Sets how many calls may be started, by how many are, and says how many that was. Only to be called
-    /// under the lock.
+    /// Sets how many calls may be started, computed from how many are, and returns how many are. Call it only under the
+    /// lock.
     fn set_limit(&self, limit: impl Fn(u32) -> Option<u32>) -> Option<u32> {
         let before = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
             let (started, _) = unpack(word);

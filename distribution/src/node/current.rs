@@ -1,4 +1,4 @@
-//! What a handler can ask about the call it is running.
+//! `CurrentCall`: what a handler can learn about the call that it runs.
 
 use std::{
     cell::RefCell,
@@ -23,10 +23,10 @@ tokio::task_local! {
     static ASYNCHRONOUS: CurrentCall;
 }
 
-/// The call that the current thread or task is running; see [`current`].
+/// The call that the current thread or task runs; see [`current`].
 ///
-/// A cheap clone. Take it at the beginning of a handler and move clones into what the handler spawns,
-/// rayon's parallel iterators included: those run on other threads, where [`current`] knows nothing.
+/// Clones are cheap. Take it at the beginning of a handler, and move clones into the tasks, threads and parallel iterators
+/// that the handler starts: on other threads [`current`] does not find the call.
 #[derive(Clone, Debug)]
 pub struct CurrentCall {
     id: CallId,
@@ -35,7 +35,7 @@ pub struct CurrentCall {
     shared: Arc<Shared>,
 }
 
-/// What a call's handler and its connection tell each other.
+/// What the handler of a call and its connection share.
 #[derive(Debug, Default)]
 struct Shared {
     cancelled: Latch,
@@ -43,10 +43,10 @@ struct Shared {
     was_started: AtomicBool,
 }
 
-/// The call whose handler asks.
+/// The call whose handler this is called in.
 ///
-/// Outside a handler, as in a unit test that calls the trait's method directly, it is a call that nobody
-/// cancels and that has no deadline.
+/// Outside a handler, as in a unit test that calls the trait's method directly, it returns a call that is never cancelled
+/// and has no deadline.
 ///
 /// ```
 /// # let (from, to) = (0u64, 10);
@@ -54,7 +54,7 @@ struct Shared {
 /// let mut sum = 0;
 /// for number in from..to {
 ///     if call.is_cancelled() {
-///         break; // nobody waits for the value any more
+///         break; // the caller no longer waits for the value
 ///     }
 ///     sum += number;
 /// }
@@ -74,35 +74,35 @@ impl CurrentCall {
         Self { id, attempt, deadline, shared: Arc::default() }
     }
 
-    /// The call, as its master counts them; the same in each attempt at it. A call of a `.distribute()`
-    /// whose batch was lost or cut is made anew, under a new number.
+    /// The call's id, which is the same in each attempt. A call of a `.distribute()` whose batch was lost or cut is made
+    /// again, with a new id.
     pub fn id(&self) -> CallId {
         self.id
     }
 
-    /// Which attempt at the call this is, from 1.
+    /// The number of this attempt at the call, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// When the caller gives up, if ever.
+    /// When the call's timeout passes; `None` if it has none.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// Whether nobody waits for the value any more: the caller gave up, its time is over, or the
-    /// connection to the master is lost. A compute handler that runs for long should ask now and then,
-    /// and return anything at all when it is so.
+    /// Whether the value is no longer needed: the caller has dropped the call, its deadline has passed, or the connection
+    /// to the master is lost. A compute handler that runs for long should check this now and then, and return early, with
+    /// any value.
     pub fn is_cancelled(&self) -> bool {
         self.shared.cancelled.is_set() || self.is_late()
     }
 
-    /// Whether its time is over.
+    /// Whether its deadline has passed.
     pub(super) fn is_late(&self) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// The call that comes so many behind this one, the first of a batch.
+    /// The call at this index of a batch, of which this call is the first.
     pub(super) fn nth(&self, index: u64) -> Self {
         Self { id: CallId(self.id.0.saturating_add(index)), ..self.clone() }
     }
@@ -115,7 +115,7 @@ impl CurrentCall {
         self.shared.cancelled.set();
     }
 
-    /// Waits until it is cancelled or its time is over.
+    /// Waits until it is cancelled, or its deadline has passed.
     pub(super) async fn stopped(&self) {
         let late = async {
             match self.deadline {
@@ -142,7 +142,7 @@ impl CurrentCall {
         run()
     }
 
-    /// Whether its async handler was ever polled.
+    /// Whether its async handler has been polled.
     pub(super) fn was_started(&self) -> bool {
         self.shared.was_started.load(Ordering::Acquire)
     }

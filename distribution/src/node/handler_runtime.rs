@@ -1,5 +1,5 @@
-//! The runtime that the node was started from, on which async handlers run: whether it is still there, and
-//! whether it gets on.
+//! The runtime that the node was started from, on which async handlers run: whether it has ended, and whether its threads
+//! are blocked.
 
 use std::{
     sync::{
@@ -16,8 +16,8 @@ use tokio::{
 
 use super::latch::Latch;
 
-/// A runtime that does not come to a task for this long is blocked.
-pub(super) const BLOCKED_AFTER: Duration = Duration::from_secs(1);
+/// A runtime that does not run a new task for this long is blocked.
+const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
 /// The handler runtime. It may end before the node does.
 #[derive(Debug)]
@@ -25,20 +25,21 @@ pub(super) struct HandlerRuntime {
     handle: Handle,
     ended: Arc<Latch>,
     end_watch: AbortHandle,
-    /// Handlers that run there.
+    /// How many handlers run on it.
     handlers: Arc<AtomicUsize>,
     pending_check: Mutex<Option<PendingCheck>>,
 }
 
-/// A task that is to find out how long the runtime takes to come to it.
+/// A task that was spawned to measure how long the runtime takes to run it.
 #[derive(Debug)]
 struct PendingCheck {
     since: Instant,
     has_run: Arc<AtomicBool>,
-    is_noticed: bool,
+    /// Whether the delay was reported.
+    is_reported: bool,
 }
 
-/// Says that the runtime has ended when it is dropped.
+/// Sets the latch when the runtime drops the task that owns this.
 struct SetOnDrop(Arc<Latch>);
 
 impl Drop for SetOnDrop {
@@ -54,8 +55,8 @@ pub(super) struct HandlerGuard(Arc<AtomicUsize>);
 impl HandlerRuntime {
     pub(super) fn new(handle: Handle) -> Self {
         let ended = Arc::new(Latch::default());
-        // A runtime that ends drops its tasks before it shuts its sockets and timers down. So a handler that has
-        // met the errors of those, on whatever thread, can see that the runtime has ended.
+        // A runtime that ends drops its tasks before it shuts down its sockets and timers. So when a handler gets errors
+        // from these, on any thread, the latch is set already.
         let guard = SetOnDrop(Arc::clone(&ended));
         let end_watch = handle.spawn(async move {
             let _guard = guard;
@@ -70,12 +71,12 @@ impl HandlerRuntime {
         }
     }
 
-    /// Enters it, so that what is made on this thread uses its sockets, timers and threads.
+    /// Enters the runtime, so that tasks, sockets and timers made on this thread belong to it.
     pub(super) fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
         self.handle.enter()
     }
 
-    /// Runs a task on it. If it has ended, the task is dropped at once.
+    /// Spawns a task on the runtime. If it has ended, the task is dropped at once.
     pub(super) fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
@@ -87,38 +88,38 @@ impl HandlerRuntime {
         self.ended.is_set()
     }
 
-    /// Waits for its end.
+    /// Waits until the runtime has ended.
     pub(super) async fn ended(&self) {
         self.ended.wait().await;
     }
 
-    /// Counts a handler that goes there.
+    /// Counts a handler that runs on it, until the guard is dropped.
     pub(super) fn handling(&self) -> HandlerGuard {
         self.handlers.fetch_add(1, Ordering::SeqCst);
         HandlerGuard(Arc::clone(&self.handlers))
     }
 
-    /// Whether handlers run there.
+    /// Whether handlers run on it.
     pub(super) fn has_handlers(&self) -> bool {
         self.handlers.load(Ordering::SeqCst) > 0
     }
 
-    /// Looks how it gets on, and sends a task to find out the next time. Says once how long it has not come to
-    /// the last one, if that is too long.
+    /// Checks whether the last check task was run, and spawns the next one. If the runtime has not run it for too long,
+    /// returns for how long, once for each blockage.
     pub(super) fn look(&self) -> Option<Duration> {
         let mut pending_check = self.pending_check.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *pending_check {
             Some(sent) if !sent.has_run.load(Ordering::Acquire) => {
                 let delay = sent.since.elapsed();
-                let is_news = delay >= BLOCKED_AFTER && !sent.is_noticed && !self.has_ended();
-                sent.is_noticed |= is_news;
-                is_news.then_some(delay)
+                let is_new = delay >= BLOCKED_AFTER && !sent.is_reported && !self.has_ended();
+                sent.is_reported |= is_new;
+                is_new.then_some(delay)
             }
             _ => {
                 let has_run = Arc::new(AtomicBool::new(false));
                 let mark = Arc::clone(&has_run);
                 self.handle.spawn(async move { mark.store(true, Ordering::Release) });
-                *pending_check = Some(PendingCheck { since: Instant::now(), has_run, is_noticed: false });
+                *pending_check = Some(PendingCheck { since: Instant::now(), has_run, is_reported: false });
                 None
             }
         }

@@ -1,16 +1,16 @@
-//! The handoff of slots: which thread runs which of the waiting jobs, and when one more thread is needed.
+//! Slots: which thread runs which of the waiting jobs, and when one more thread is needed.
 //!
-//! A worker is a thread that holds a slot. It runs the jobs that wait, one after the other, looks around for
-//! more for a moment, and leaves. Waking a thread takes longer than a short job, so at most one worker is on
-//! its way at a time: it takes a job first, and then asks for the next worker if jobs are left.
+//! A worker is a thread that holds a slot. It runs waiting jobs, one after the other, looks for more for a moment, and
+//! leaves. Waking a thread takes longer than a short job, so at most one worker is being started at a time: it takes a job
+//! first, and then asks for the next worker if jobs are left.
 //!
-//! Nothing but `crate::sync` is imported, so that loom can check it (`tests/loom`).
+//! Imports `crate::sync` only, so that loom can check it (`tests/loom`).
 
 use std::{collections::VecDeque, mem};
 
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The waiting jobs, and the workers that take them. A job leaves a `D` behind.
+/// The waiting jobs, and the workers that take them. Each job produces a `D`.
 pub(crate) struct Slots<J, D> {
     state: Mutex<State<J, D>>,
     most: usize,
@@ -18,31 +18,31 @@ pub(crate) struct Slots<J, D> {
 
 struct State<J, D> {
     jobs: VecDeque<J>,
-    /// What jobs have left behind and is kept for the next ones' to go with it.
+    /// Results of jobs, held back to be sent together with those of the next jobs.
     held: Vec<D>,
-    /// Workers there are, the one on its way included. Never more than there are slots.
+    /// The number of workers, with the one that is being started. Never more than slots.
     workers: usize,
-    /// Whether one of them will look for a job: it is on its way, or looks around.
+    /// Whether a worker is about to look for a job: it is being started, or looks already.
     is_one_free: bool,
-    /// Jobs taken so far, and as of the last look of the watchdog.
+    /// Jobs taken so far, now and at the watchdog's last look.
     taken: u64,
     seen: u64,
 }
 
 /// What a worker does next.
 pub(crate) enum WorkerStep<J, D> {
-    /// Run this job, and before that start this worker if there is one.
+    /// Start this worker, if there is one, and then run this job.
     Run(J, Option<Worker<J, D>>),
-    /// Look again soon: there is no job at the moment.
+    /// Look again soon: no job waits at the moment.
     Look,
-    /// Give the thread back. The slot is free already.
+    /// Return from the thread. The slot is free already.
     Leave,
 }
 
 /// The right to run jobs in one slot. Dropping it gives the slot back.
 pub(crate) struct Worker<J, D> {
     slots: Arc<Slots<J, D>>,
-    /// Whether this is the one that [`State::is_one_free`] speaks of.
+    /// Whether this is the worker that [`State::is_one_free`] is about.
     is_free: bool,
     has_left: bool,
 }
@@ -55,7 +55,7 @@ impl<J, D> Slots<J, D> {
         Self { state: Mutex::new(state), most }
     }
 
-    /// Adds a job. The worker that comes of it, if one does, must be started.
+    /// Adds a job. If it returns a worker, the caller must start it.
     pub(crate) fn push(self: &Arc<Self>, job: J) -> Option<Worker<J, D>> {
         let mut state = self.lock();
         state.jobs.push_back(job);
@@ -67,12 +67,12 @@ impl<J, D> Slots<J, D> {
         mem::take(&mut self.lock().jobs)
     }
 
-    /// Whether something is held that may have to be taken off the workers.
+    /// Whether results are held back.
     pub(crate) fn is_holding(&self) -> bool {
         !self.lock().held.is_empty()
     }
 
-    /// Takes what is held, if no job was taken since the last look.
+    /// Takes the results that are held back, if no job was taken since the last look.
     pub(crate) fn take_overdue(&self) -> Vec<D> {
         let mut state = self.lock();
         let stands_still = state.taken == state.seen;
@@ -80,7 +80,7 @@ impl<J, D> Slots<J, D> {
         if stands_still { mem::take(&mut state.held) } else { Vec::new() }
     }
 
-    /// A worker for the jobs, if some wait, none is free already and a slot is.
+    /// A worker for the waiting jobs, if there are any, no other worker is free, and a slot is.
     fn one_more(self: &Arc<Self>, state: &mut State<J, D>) -> Option<Worker<J, D>> {
         if state.jobs.is_empty() || state.is_one_free || state.workers >= self.most {
             return None;
@@ -96,10 +96,10 @@ impl<J, D> Slots<J, D> {
 }
 
 impl<J, D> Worker<J, D> {
-    /// Leaves behind what came of the last job, and takes the next one.
+    /// Stores the result of the last job, and takes the next job.
     ///
-    /// `due` gets all that is held if there is no next job, or `may_hold` does not allow for as much. A worker
-    /// that has looked around for long enough (`is_last`) and finds nothing leaves.
+    /// Moves the results that are held back to `due` if there is no next job, or `may_hold` allows no more. A worker that has
+    /// looked for long enough (`is_last`) and finds nothing leaves.
     pub(crate) fn next(
         &mut self,
         left: Option<D>,
@@ -121,14 +121,14 @@ impl<J, D> Worker<J, D> {
                 let another = self.slots.one_more(&mut state);
                 WorkerStep::Run(job, another)
             }
-            // One that looks around is enough.
+            // One worker that looks is enough.
             None if !is_last && !state.is_one_free => {
                 state.is_one_free = true;
                 self.is_free = true;
                 WorkerStep::Look
             }
             None => {
-                // At once, so that a job which comes next finds a free slot.
+                // At once, so that the next job finds a free slot.
                 state.workers -= 1;
                 self.has_left = true;
                 WorkerStep::Leave
