@@ -1,16 +1,16 @@
-//! Runs async handlers where their calls arrive, as far as they need not wait.
+//! Runs async handlers, without a change of thread where they do not wait.
 //!
-//! A handler belongs on the handler runtime, and the way there and back wakes two threads, which takes
-//! longer than most handlers. So one task on the node's own runtime, the runner, takes calls as they come
-//! and polls each handler once, inside the handler runtime: what it spawns and waits for are the user's.
-//! One that is not done by then moves there. So do those that would keep others waiting: of a method whose
-//! handlers take long over their first poll, or together longer than it takes to wake another thread.
+//! Moving a handler to the handler runtime and its reply back wakes two threads, which takes longer than most handlers. So
+//! a task on the node's own runtime, the runner, takes calls as they come and polls each handler once. It enters the handler
+//! runtime for that, so the handler's tasks and sockets belong there. A handler that is pending after this poll moves to the
+//! handler runtime. So does one that would delay others: because the first poll of its method takes long, or because all
+//! waiting handlers together take longer than waking another thread.
 //!
-//! A handler that blocks, as none should, holds up the runner. The watchdog notices, gives that runner up
-//! and starts another on the handler runtime; the connection has a thread of its own in any case.
+//! A handler that blocks, which none should, holds up the runner. The watchdog then replaces the runner by another one on
+//! the handler runtime. The connection has a thread of its own in any case.
 //!
-//! The handler runtime may end before the node. What was not started then is refused and goes elsewhere, what
-//! was is lost, and the node leaves (see [`super::handler_runtime`]).
+//! The handler runtime may end before the node. Then calls whose handlers were not started are refused and go to other
+//! nodes, calls that were started are lost, and the node ends (see [`super::handler_runtime`]).
 
 use std::{
     fmt,
@@ -41,19 +41,19 @@ use crate::{
     wire::{Outcome, Refusal, Reply, transport::Incoming},
 };
 
-/// This many calls are run before any of them is answered, if as many are there.
+/// How many calls are run before their answers are sent together.
 const IN_A_ROW: usize = 64;
 
-/// A handler whose first poll takes longer must not keep others waiting.
+/// A handler whose first poll takes longer than this must not delay others.
 const LONG_POLL: Duration = Duration::from_micros(100);
 
-/// Nor must a queue that takes longer than this: it is about what waking another thread takes, twice.
-const QUEUE_MOST: Duration = Duration::from_micros(50);
+/// A queue may take this long in all: about twice the time that waking another thread takes.
+const MAX_QUEUE_TIME: Duration = Duration::from_micros(50);
 
-/// What it takes to hand a call over. A handler that is faster than that is run, however many wait.
-const HAND_OVER: Duration = Duration::from_micros(5);
+/// The time that moving a call to the handler runtime takes. A handler that is faster is run here, however many wait.
+const MOVE_TIME: Duration = Duration::from_micros(5);
 
-/// Why calls were lost.
+/// The reason of calls that are lost.
 const RUNTIME_ENDED: &str = "the runtime that its async handlers run on has ended";
 
 /// A call whose handler is to be run.
@@ -63,11 +63,11 @@ pub(super) struct AsyncCall {
     pub(super) guard: ActiveCallGuard,
     pub(super) handler: BoxFuture<'static, Reply>,
     pub(super) method: MethodName,
-    /// What is known of the method.
+    /// How long the first polls of the method take.
     pub(super) pace: Arc<Pace>,
 }
 
-/// A method and a call of it, for people.
+/// The method and id of a call, for log lines.
 #[derive(Clone, Debug)]
 pub(super) struct Label {
     pub(super) method: MethodName,
@@ -88,7 +88,7 @@ pub(super) struct Runner {
     waker: Arc<WatchdogWaker>,
 }
 
-/// Whose threads a runner is on.
+/// Which threads a runner is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RunsOn {
     NodeThreads,
@@ -100,19 +100,19 @@ impl Runner {
         Self { queue: Arc::default(), handler_runtime, waker }
     }
 
-    /// Takes a call, and gives it to a runner. Called on the node's runtime.
+    /// Gives a call to a runner. Must be called on the node's runtime.
     pub(super) fn push(self: &Arc<Self>, job: AsyncCall) {
         let node_runtime = Handle::current();
         if self.handler_runtime.has_ended() {
             return self.end(&node_runtime, Some(job));
         }
         if job.pace.is_long() {
-            return self.hand_over(job, &node_runtime);
+            return self.move_to_handler_runtime(job, &node_runtime);
         }
         match self.queue.push(job) {
             Pushed::Waits => {}
             Pushed::Appointed(role) => {
-                // With one thread of the link's blocked already, the other is the connection's.
+                // If a runner is stuck, it blocks one of the node's threads, and the connection needs the other.
                 let runs_on = if self.queue.is_one_stuck() { RunsOn::HandlerRuntime } else { RunsOn::NodeThreads };
                 self.start(role, runs_on, &node_runtime);
             }
@@ -121,30 +121,30 @@ impl Runner {
         self.waker.wake();
     }
 
-    /// Gives up a runner that stands still while calls wait, and starts another on the handler runtime. Says which
-    /// call has been running since the last look, once for each.
+    /// Replaces a runner that makes no progress while calls wait by another one on the handler runtime. Returns the call
+    /// whose handler has run since the last look, once for each call.
     pub(super) fn look(self: &Arc<Self>, node_runtime: &Handle) -> Option<Label> {
-        let Look { blocked, relief } = self.queue.look();
-        if let Some(role) = relief {
+        let Look { blocked, replacement } = self.queue.look();
+        if let Some(role) = replacement {
             self.start(role, RunsOn::HandlerRuntime, node_runtime);
         }
         blocked
     }
 
-    /// Whether there is nothing to look at.
+    /// Whether the watchdog has nothing to look at here.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_idle()
     }
 
     fn start(self: &Arc<Self>, role: RunnerRole<AsyncCall, Completed>, runs_on: RunsOn, node_runtime: &Handle) {
-        // Made here and not in the task, so that it also counts one out that never begins.
+        // Made here and not in the task, so that its `Drop` also runs if the task never does.
         let run = RunnerTask {
             runner: Arc::clone(self),
             role,
             runs_on,
             node_runtime: node_runtime.clone(),
             due: Vec::new(),
-            owes_way: false,
+            must_yield: false,
         };
         match runs_on {
             RunsOn::NodeThreads => drop(node_runtime.spawn(run.run())),
@@ -153,12 +153,12 @@ impl Runner {
     }
 
     /// Runs a handler on the handler runtime.
-    fn hand_over(&self, job: AsyncCall, node_runtime: &Handle) {
+    fn move_to_handler_runtime(&self, job: AsyncCall, node_runtime: &Handle) {
         let AsyncCall { request, call, guard, handler, .. } = job;
         let handling = self.handler_runtime.handling();
         let task = self.handler_runtime.spawn(call.scope(handler));
-        // The request stays on the node's runtime, so that it is answered also if the handler panics as it
-        // is dropped, or its runtime ends.
+        // The request stays on the node's runtime, so that it is answered even if the handler panics when it is dropped, or
+        // its runtime ends.
         node_runtime.spawn(async move {
             let reply = wait(&call, task).await;
             drop((guard, handling));
@@ -167,7 +167,7 @@ impl Runner {
         self.waker.wake();
     }
 
-    /// The handler runtime has ended: refuses what waits for it, and this job.
+    /// The handler runtime has ended: refuses the calls that wait for it, and this one.
     fn end(&self, node_runtime: &Handle, job: Option<AsyncCall>) {
         for AsyncCall { request, guard, .. } in self.queue.end().into_iter().chain(job) {
             drop(guard);
@@ -176,31 +176,31 @@ impl Runner {
     }
 }
 
-/// Whether a handler that takes this long on average keeps this many that are like it waiting for too long.
-fn keeps_waiting(mean: Duration, waiting: usize) -> bool {
-    mean > HAND_OVER && mean.saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX)) > QUEUE_MOST
+/// Whether a handler with this mean time delays this many waiting ones like it for too long.
+fn delays_others(mean: Duration, waiting: usize) -> bool {
+    mean > MOVE_TIME && mean.saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX)) > MAX_QUEUE_TIME
 }
 
-/// One runner at work.
+/// The task of a runner.
 struct RunnerTask {
     runner: Arc<Runner>,
     role: RunnerRole<AsyncCall, Completed>,
     runs_on: RunsOn,
     node_runtime: Handle,
-    /// What it is about to answer.
+    /// Answers that it is about to send.
     due: Vec<Completed>,
-    /// It has woken the connection, maybe on this thread and for no other. So the connection goes before the next
-    /// handler, which may block; where there is none, to yield would wake another thread for nothing.
-    owes_way: bool,
+    /// It has woken the connection's task, which may be queued on this thread. So it has to yield before the next handler,
+    /// which may block. Without a next handler it does not yield, because that could wake another thread for nothing.
+    must_yield: bool,
 }
 
 impl RunnerTask {
     async fn run(mut self) {
         let mut left = None;
         loop {
-            match self.role.next(left.take(), IN_A_ROW, self.owes_way) {
-                RunnerStep::GiveWay => {
-                    self.owes_way = false;
+            match self.role.next(left.take(), IN_A_ROW, self.must_yield) {
+                RunnerStep::Yield => {
+                    self.must_yield = false;
                     tokio::task::yield_now().await;
                 }
                 RunnerStep::Start(job, waiting) => {
@@ -212,14 +212,14 @@ impl RunnerTask {
                         left = Some((job.request, Reply::refused(Refusal::Ended)));
                         continue;
                     }
-                    if keeps_waiting(job.pace.mean(), waiting) {
-                        self.hand_over(job).await;
+                    if delays_others(job.pace.mean(), waiting) {
+                        self.move_to_handler_runtime(job).await;
                         continue;
                     }
                     let started = Instant::now();
                     match job.poll(&self.runner.handler_runtime) {
                         Ok(done) => left = Some(done),
-                        Err(job) => self.hand_over(job).await,
+                        Err(job) => self.move_to_handler_runtime(job).await,
                     }
                     if started.elapsed() > LONG_POLL {
                         self.answer(left.take()).await;
@@ -231,33 +231,33 @@ impl RunnerTask {
         }
     }
 
-    async fn hand_over(&mut self, job: AsyncCall) {
-        self.runner.hand_over(job, &self.node_runtime);
-        self.owes_way = false;
-        // The task that was just spawned may be next on this thread and on no other, so it goes before the next
-        // handler, which may block.
+    async fn move_to_handler_runtime(&mut self, job: AsyncCall) {
+        self.runner.move_to_handler_runtime(job, &self.node_runtime);
+        self.must_yield = false;
+        // The task that was just spawned may be queued on this thread, so it has to run before the next handler, which may
+        // block.
         tokio::task::yield_now().await;
     }
 
-    /// Answers all that have run, and this one.
+    /// Sends the answers of all calls that have run, and this one.
     async fn answer(&mut self, left: Option<Completed>) {
         self.role.take_done(&mut self.due);
         self.due.extend(left);
         for (request, reply) in self.due.drain(..) {
             match self.runs_on {
                 RunsOn::NodeThreads => answer(request, reply).await,
-                // This task may be dropped while it waits, and the answer must not.
+                // This task may be dropped while it waits, and the answer must not be lost.
                 RunsOn::HandlerRuntime => answer_from_elsewhere(&self.node_runtime, request, reply),
             }
         }
-        self.owes_way = true;
+        self.must_yield = true;
     }
 }
 
 impl Drop for RunnerTask {
     fn drop(&mut self) {
         let was_active = self.role.leave();
-        // It panicked, or its runtime has ended. If that is the link's, so have the connection and its calls.
+        // The runner panicked, or its runtime has ended. If that is the node's, the connection and its calls have ended too.
         if self.runs_on == RunsOn::HandlerRuntime {
             for (request, reply) in self.due.drain(..) {
                 answer_from_elsewhere(&self.node_runtime, request, reply);
@@ -273,7 +273,7 @@ impl Drop for RunnerTask {
     }
 }
 
-/// Answers a call from a task that is not the link's.
+/// Answers a call from a task on another runtime than the node's.
 fn answer_from_elsewhere(node_runtime: &Handle, request: InFlightRequest<Incoming, Reply>, reply: Reply) {
     let mut answer = Box::pin(answer(request, reply));
     if answer.as_mut().now_or_never().is_none() {
@@ -282,14 +282,13 @@ fn answer_from_elsewhere(node_runtime: &Handle, request: InFlightRequest<Incomin
 }
 
 impl AsyncCall {
-    /// Polls the handler once; gives the job back if it is not done.
-    #[allow(clippy::result_large_err, reason = "the job comes back as it went in")]
+    /// Polls the handler once; returns the call if the handler is pending.
+    #[allow(clippy::result_large_err, reason = "the call is returned as it came")]
     fn poll(mut self, handler_runtime: &HandlerRuntime) -> Result<Completed, Self> {
         let started = Instant::now();
         let polled = {
             let _inside = handler_runtime.enter();
-            // The one that is woken is the runner, for nothing. Wherever the handler goes on, it is
-            // polled first.
+            // Waking the runner would be useless: if the handler is pending, it is polled again on the handler runtime.
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
             let poll = AssertUnwindSafe(|| self.call.poll_in(&mut context, self.handler.as_mut()));
             panics::caught(poll).unwrap_or_else(|message| {
@@ -300,10 +299,10 @@ impl AsyncCall {
         match polled {
             Poll::Pending => Err(self),
             Poll::Ready(reply) => {
-                // What the handler has left behind may panic as it goes; its value is there all the same.
+                // The drop of the handler's captured values may panic; the reply is complete all the same.
                 let handler = self.handler;
                 let _ = panics::caught(AssertUnwindSafe(|| drop(handler)));
-                // It may have made its value of the errors that all sockets and timers of its runtime give.
+                // The reply may come from the errors that the sockets and timers of an ended runtime give.
                 Ok(match handler_runtime.has_ended() {
                     true => (self.request, lost(&self.call)),
                     false => (self.request, reply),
@@ -313,7 +312,7 @@ impl AsyncCall {
     }
 }
 
-/// Waits for a handler's task, and no longer than its caller does.
+/// Waits for a handler's task; aborts it if the call is cancelled.
 async fn wait(call: &CurrentCall, mut task: JoinHandle<Reply>) -> Reply {
     tokio::select! {
         biased;
@@ -328,12 +327,12 @@ async fn wait(call: &CurrentCall, mut task: JoinHandle<Reply>) -> Reply {
 fn without_value(call: &CurrentCall, error: JoinError) -> Reply {
     match error.try_into_panic() {
         Ok(panic) => Reply::without_payload(Outcome::Panicked(panics::message(panic)), Duration::ZERO),
-        // Nobody else has the task's handle, so that only its runtime can have cancelled it.
+        // Nobody else has the task's handle, so only the end of its runtime can have cancelled it.
         Err(_) => lost(call),
     }
 }
 
-/// What becomes of a call with the runtime of its handler.
+/// The reply to a call whose handler's runtime has ended.
 fn lost(call: &CurrentCall) -> Reply {
     match call.was_started() {
         true => Reply::without_payload(Outcome::Lost(RUNTIME_ENDED.to_owned()), Duration::ZERO),
@@ -352,11 +351,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handlers_that_calculate_are_handed_over_once_they_keep_others_waiting() {
+    fn handlers_that_calculate_move_once_they_delay_others() {
         let busy = Duration::from_micros(80);
-        assert!(!keeps_waiting(busy, 0), "alone it is done soonest here");
-        assert!(keeps_waiting(busy, 1));
-        assert!(!keeps_waiting(busy / 4, 2) && keeps_waiting(busy / 4, 3));
-        assert!(!keeps_waiting(Duration::from_nanos(300), 1000), "to hand it over takes longer");
+        assert!(!delays_others(busy, 0), "alone it ends soonest here");
+        assert!(delays_others(busy, 1));
+        assert!(!delays_others(busy / 4, 2) && delays_others(busy / 4, 3));
+        assert!(!delays_others(Duration::from_nanos(300), 1000), "moving it takes longer");
     }
 }

@@ -1,41 +1,41 @@
-//! The handoff of the runner: who takes the async calls that wait, and who goes on if that one is stuck.
+//! The queue of async calls, and which runner takes them.
 //!
-//! One runner at a time is the active one. One that stands still is given up and another is appointed; the
-//! first is counted as stuck until it comes out of its handler, and takes nothing more.
+//! One runner at a time is active. If it makes no progress, another one replaces it; the first counts as stuck until its
+//! handler returns, and takes no more calls.
 //!
-//! Nothing but `crate::sync` is imported, so that loom can check it (`tests/loom`).
+//! Imports `crate::sync` only, so that loom can check it (`tests/loom`).
 
 use std::{collections::VecDeque, mem};
 
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A job, as far as the handoff needs to know it.
+/// What the queue has to know of a job.
 pub(crate) trait Labelled {
-    /// Says which job it is, for people.
+    /// Identifies the job in log lines.
     type Label: Clone;
     fn label(&self) -> Self::Label;
 }
 
-/// The jobs that wait for the runner. Each becomes a `D`, which is answered.
+/// The jobs that wait for the runner. Each produces a `D`, which is then answered.
 pub(crate) struct RunnerQueue<J: Labelled, D> {
     queue: Mutex<State<J, D>>,
 }
 
 struct State<J: Labelled, D> {
     jobs: VecDeque<J>,
-    /// Jobs that have run, and are answered together: each answer by itself would wake the connection.
+    /// Results of jobs, to be answered together: each answer alone would wake the connection.
     done: Vec<D>,
     active: Option<Active<J::Label>>,
-    /// The number of the runner that was appointed last.
+    /// The number of the newest runner.
     newest: u64,
-    /// Runners that were given up and are inside a handler still.
+    /// How many runners were replaced and are still inside a handler.
     stuck: usize,
-    /// Jobs taken so far, and as of the last look.
+    /// Jobs taken so far, now and at the last look.
     taken: u64,
     seen: u64,
-    /// The job, by its number, that was seen to block.
-    noticed: u64,
-    /// No job is taken any more.
+    /// The number of the job that was last reported to block.
+    reported: u64,
+    /// No more jobs are taken.
     has_ended: bool,
 }
 
@@ -43,45 +43,45 @@ struct State<J: Labelled, D> {
 struct Active<L> {
     number: u64,
     has_begun: bool,
-    /// The job that it is inside of.
+    /// The job that it runs.
     inside: Option<L>,
 }
 
-/// What has become of a job that was pushed.
+/// What happened to a job that was pushed.
 pub(crate) enum Pushed<J: Labelled, D> {
-    /// The active runner will come to it.
+    /// It waits for the active runner.
     Waits,
-    /// It waits for this runner, which must be started.
+    /// It waits for this new runner, which the caller must start.
     Appointed(RunnerRole<J, D>),
-    /// Not taken.
+    /// It was not taken.
     Ended(J),
 }
 
-/// What a look has found.
+/// The result of a look.
 pub(crate) struct Look<J: Labelled, D> {
-    /// The job that has been running since the last look, if it was not seen before.
+    /// The job that has run since the last look, if it was not reported before.
     pub(crate) blocked: Option<J::Label>,
-    /// A runner that takes over, and must be started.
-    pub(crate) relief: Option<RunnerRole<J, D>>,
+    /// A new runner that replaces the active one; the caller must start it.
+    pub(crate) replacement: Option<RunnerRole<J, D>>,
 }
 
 /// What a runner does next.
 pub(crate) enum RunnerStep<J> {
-    /// Run this job; this many wait behind it.
+    /// Run this job; this many wait after it.
     Start(J, usize),
-    /// Let others on this thread go first: another job waits.
-    GiveWay,
-    /// Answer what has run.
+    /// Yield to the other tasks of this thread, because another job waits.
+    Yield,
+    /// Send the answers of the jobs that have run.
     Answer,
-    /// End.
+    /// End: no job is left, or another runner has replaced this one.
     Nothing,
 }
 
-/// One runner's turn; counted out when dropped.
+/// The right of one runner to take jobs while it is active. Dropping it gives the right back.
 pub(crate) struct RunnerRole<J: Labelled, D> {
     queue: Arc<RunnerQueue<J, D>>,
     number: u64,
-    /// Whether it has found nothing more to do.
+    /// Whether it has found no more jobs.
     is_over: bool,
 }
 
@@ -95,7 +95,7 @@ impl<J: Labelled, D> Default for RunnerQueue<J, D> {
             stuck: 0,
             taken: 0,
             seen: 0,
-            noticed: 0,
+            reported: 0,
             has_ended: false,
         };
         Self { queue: Mutex::new(queue) }
@@ -116,44 +116,44 @@ impl<J: Labelled, D> RunnerQueue<J, D> {
         }
     }
 
-    /// Looks whether the active runner stands still, and relieves it if it keeps others waiting. One that has
-    /// not begun is waiting for a thread, and another would as well.
+    /// Checks whether the active runner has made progress since the last look, and replaces it if it has not and jobs wait.
+    /// A runner that has not begun waits for a thread; a new one would wait as well.
     pub(crate) fn look(self: &Arc<Self>) -> Look<J, D> {
         let mut queue = self.lock();
         let stands_still = queue.taken == queue.seen;
         queue.seen = queue.taken;
         let waits = !queue.jobs.is_empty() || !queue.done.is_empty();
         let inside = queue.active.as_ref().and_then(|active| active.inside.clone());
-        let blocked = inside.filter(|_| stands_still && queue.noticed != queue.taken);
+        let blocked = inside.filter(|_| stands_still && queue.reported != queue.taken);
         if blocked.is_some() {
-            queue.noticed = queue.taken;
+            queue.reported = queue.taken;
         }
-        let relief = match &queue.active {
+        let replacement = match &queue.active {
             Some(active) if active.has_begun && stands_still && waits => {
                 queue.stuck += 1;
                 Some(self.appoint(&mut queue))
             }
-            // The last one panicked, which it should not.
+            // The last runner panicked, which it should not.
             None if waits => Some(self.appoint(&mut queue)),
             _ => None,
         };
-        Look { blocked, relief }
+        Look { blocked, replacement }
     }
 
-    /// Takes no more jobs, and gives back those that wait.
+    /// Ends the queue, and returns the jobs that wait.
     pub(crate) fn end(&self) -> VecDeque<J> {
         let mut queue = self.lock();
         queue.has_ended = true;
         mem::take(&mut queue.jobs)
     }
 
-    /// Whether a look would find nothing now and later, until something is pushed.
+    /// Whether looks find nothing until a job is pushed.
     pub(crate) fn is_idle(&self) -> bool {
         let queue = self.lock();
         queue.active.is_none() && queue.jobs.is_empty() && queue.done.is_empty()
     }
 
-    /// Whether a runner was given up and is inside a handler still.
+    /// Whether a runner was replaced and is still inside a handler.
     pub(crate) fn is_one_stuck(&self) -> bool {
         self.lock().stuck > 0
     }
@@ -170,15 +170,15 @@ impl<J: Labelled, D> RunnerQueue<J, D> {
 }
 
 impl<J: Labelled, D> RunnerRole<J, D> {
-    /// Leaves what came of the last job, if it was run to its end here, and says what is next. No more than
-    /// `most` jobs are run before they are answered. One that owes others way takes no job before it has given it.
-    pub(crate) fn next(&mut self, left: Option<D>, most: usize, owes_way: bool) -> RunnerStep<J> {
+    /// Stores the result of the last job, if it ended here, and returns the next step. At most `most` jobs run before they
+    /// are answered. With `must_yield`, the runner yields before it takes a job.
+    pub(crate) fn next(&mut self, left: Option<D>, most: usize, must_yield: bool) -> RunnerStep<J> {
         let mut queue = self.queue.lock();
         let queue = &mut *queue;
-        // The runner that is active now answers it.
+        // The active runner will answer it.
         queue.done.extend(left);
         let Some(active) = queue.active.as_mut().filter(|active| active.number == self.number) else {
-            // This one was given up. With nobody active there is nobody else to answer.
+            // This runner was replaced. If none is active, it has to answer itself.
             if queue.active.is_none() && !queue.done.is_empty() {
                 return RunnerStep::Answer;
             }
@@ -189,8 +189,8 @@ impl<J: Labelled, D> RunnerRole<J, D> {
         if queue.done.len() >= most || queue.jobs.is_empty() && !queue.done.is_empty() {
             return RunnerStep::Answer;
         }
-        if owes_way && !queue.jobs.is_empty() {
-            return RunnerStep::GiveWay;
+        if must_yield && !queue.jobs.is_empty() {
+            return RunnerStep::Yield;
         }
         match queue.jobs.pop_front() {
             Some(job) => {
@@ -206,13 +206,13 @@ impl<J: Labelled, D> RunnerRole<J, D> {
         }
     }
 
-    /// Takes what has run, to be answered.
+    /// Takes the results that are to be answered.
     pub(crate) fn take_done(&self, due: &mut Vec<D>) {
         due.append(&mut self.queue.lock().done);
     }
 
-    /// Counts this runner out, and says whether it was the active one and had not come to its end: the runtime
-    /// that it was on has ended, or it panicked.
+    /// Gives the right back. Returns whether the runner was active and had not ended by itself: its runtime has ended, or it
+    /// panicked.
     pub(crate) fn leave(&mut self) -> bool {
         if mem::replace(&mut self.is_over, true) {
             return false;
@@ -223,7 +223,7 @@ impl<J: Labelled, D> RunnerRole<J, D> {
                 queue.active = None;
                 true
             }
-            // It was given up, and is out of its handler at last.
+            // It was replaced, and its handler has returned.
             _ => {
                 queue.stuck -= 1;
                 false

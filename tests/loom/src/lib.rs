@@ -1,5 +1,5 @@
-//! The files of the library in which threads hand things to each other, with loom's synchronisation in the place
-//! of the standard library's. The models are in `tests`, one file for each.
+//! The files of the library in which threads pass work to each other, compiled with loom's synchronisation types in place
+//! of the standard library's. Each has a file of models beside this one.
 
 #![allow(
     missing_debug_implementations,
@@ -10,7 +10,7 @@
 )]
 
 mod sync {
-    // Counting references is the standard library's affair; its `Arc` may also be the type of a `self`.
+    // The standard library's `Arc`, because reference counts need no check, and because it can be the type of `self`.
     pub(crate) use std::sync::{Arc, PoisonError};
 
     pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard, atomic};

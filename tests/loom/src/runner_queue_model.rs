@@ -1,4 +1,4 @@
-//! Models of the hand-over of the runner.
+//! Models of the queue of async calls and its runners.
 
 use std::sync::{
     Arc,
@@ -27,16 +27,16 @@ struct Counts {
 }
 
 fn run(mut role: RunnerRole<Job, u32>, counts: &Counts) {
-    let (mut left, mut due, mut owes_way) = (None, Vec::new(), false);
+    let (mut left, mut due, mut must_yield) = (None, Vec::new(), false);
     loop {
-        match role.next(left.take(), 2, owes_way) {
-            RunnerStep::GiveWay => owes_way = false,
+        match role.next(left.take(), 2, must_yield) {
+            RunnerStep::Yield => must_yield = false,
             RunnerStep::Start(job, _) => {
                 counts.ran.fetch_add(1, Ordering::Relaxed);
                 left = Some(job.0);
             }
             RunnerStep::Answer => {
-                owes_way = true;
+                must_yield = true;
                 role.take_done(&mut due);
                 counts.answered.fetch_add(due.drain(..).count(), Ordering::Relaxed);
             }
@@ -57,7 +57,7 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
 }
 
 #[test]
-fn every_job_is_run_once_and_answered_whoever_is_given_up_meanwhile() {
+fn every_job_is_run_once_and_answered_although_a_runner_is_replaced() {
     check(|| {
         let queue: Arc<RunnerQueue<Job, u32>> = Arc::default();
         let counts = Arc::new(Counts::default());
@@ -66,8 +66,8 @@ fn every_job_is_run_once_and_answered_whoever_is_given_up_meanwhile() {
             let (queue, counts) = (Arc::clone(&queue), Arc::clone(&counts));
             thread::spawn(move || {
                 for _ in 0..2 {
-                    if let Some(relief) = queue.look().relief {
-                        run(relief, &counts);
+                    if let Some(replacement) = queue.look().replacement {
+                        run(replacement, &counts);
                     }
                 }
             })
@@ -127,7 +127,7 @@ fn a_runner_that_never_begins_is_counted_out_and_another_takes_over() {
         };
         dropper.join().expect("drops");
         // The supervisor's next look finds that nobody is active.
-        match appointed.or_else(|| queue.look().relief) {
+        match appointed.or_else(|| queue.look().replacement) {
             Some(role) => run(role, &counts),
             None => panic!("two jobs wait and nobody takes them"),
         }
