@@ -1,4 +1,4 @@
-//! An attempt that is written while the core gives it up, and the one after it.
+//! Models of an attempt that is written while the core abandons it, and of the attempt after it.
 
 use loom::{
     sync::{
@@ -18,8 +18,8 @@ enum Written {
     Whole,
 }
 
-/// Writes an attempt as a connection does. `taken` says whether the socket takes the last byte; a connection of which it
-/// does not ends.
+/// Writes an attempt as a connection does. `taken` is whether the socket takes the last byte; if it does not, the
+/// connection ends.
 fn write(word: &AttemptWord, attempt: u32, taken: bool) -> Written {
     if !word.begin(attempt) {
         return Written::Nothing;
@@ -34,9 +34,9 @@ fn write(word: &AttemptWord, attempt: u32, taken: bool) -> Written {
     Written::Whole
 }
 
-/// While the connection lives, what the core takes back is never written, and what it does not is finished.
+/// While the connection is open, an attempt that the core withdraws is never written, and any other is written to its end.
 #[test]
-fn what_is_withdrawn_is_not_written() {
+fn an_attempt_that_is_withdrawn_is_not_written() {
     loom::model(|| {
         let word = Arc::new(AttemptWord::new());
         word.open(1);
@@ -52,9 +52,10 @@ fn what_is_withdrawn_is_not_written() {
     });
 }
 
-/// A core that gives a node up while its connection still writes: what it takes for not run never gets there whole.
+/// The core abandons an attempt while its connection still writes: an attempt that counts as not run is never written to
+/// its end.
 #[test]
-fn what_is_abandoned_is_not_written_to_its_end() {
+fn an_attempt_that_is_abandoned_is_not_written_to_its_end() {
     for taken in [true, false] {
         loom::model(move || {
             let word = Arc::new(AttemptWord::new());
@@ -74,9 +75,9 @@ fn what_is_abandoned_is_not_written_to_its_end() {
     }
 }
 
-/// Once the connection has ended, an attempt is not run exactly if its last byte was not taken.
+/// Once the connection has ended, an attempt counts as not run if, and only if, its last byte was not taken.
 #[test]
-fn what_a_connection_left_unfinished_is_not_run_and_nothing_else() {
+fn an_attempt_is_not_run_exactly_if_its_connection_left_it_unfinished() {
     for taken in [true, false] {
         loom::model(move || {
             let word = Arc::new(AttemptWord::new());
@@ -91,10 +92,10 @@ fn what_a_connection_left_unfinished_is_not_run_and_nothing_else() {
     }
 }
 
-/// The core abandons an attempt and opens the next, which another connection writes, while the first still writes: of
-/// one that is not idempotent at most one gets to a node whole, and the first has no say in the second.
+/// The core abandons an attempt and opens the next one, which another connection writes, while the first still writes. If
+/// the method is not idempotent, at most one of them is written to its end, and the first does not affect the second.
 #[test]
-fn of_two_attempts_one_at_most_is_whole() {
+fn at_most_one_of_two_attempts_is_written_to_its_end() {
     for taken in [true, false] {
         loom::model(move || {
             let word = Arc::new(AttemptWord::new());
@@ -130,7 +131,7 @@ fn of_two_attempts_one_at_most_is_whole() {
             first.join().expect("ends");
             second.join().expect("ends");
             assert!(whole.load(Ordering::Relaxed) <= 1);
-            // The second that was opened and not begun is still to be written, whatever the first did.
+            // The second attempt was opened and not begun: it is still to be written, whatever the first did.
             if elsewhere && whole.load(Ordering::Relaxed) == 0 {
                 assert_eq!(write(&word, 2, true), Written::Whole);
             }

@@ -1,4 +1,4 @@
-//! The window of a batch: one thread runs it, one extends it, one cuts or closes it.
+//! Models of the window of a batch: one thread runs the batch, one extends the window, one cuts or closes it.
 
 use loom::{
     sync::{
@@ -10,8 +10,7 @@ use loom::{
 
 use crate::batch_window::BatchWindow;
 
-/// Runs the batch to its end; gives how many calls were started, having checked each against what was granted
-/// at that moment.
+/// Runs the batch to its end, checks that each call was granted when it was started, and returns how many were.
 fn run(window: &BatchWindow, granted: &AtomicU32) -> u32 {
     let mut count = 0;
     while let Some(started) = window.start_next() {
@@ -36,7 +35,7 @@ fn a_batch_that_waits_for_its_grant_gets_it() {
                 }
             })
         };
-        // A wake-up that is missed would leave it waiting, which loom reports.
+        // If it missed a wake-up it would wait for ever, which loom reports.
         assert_eq!(run(&window, &granted), 3);
         granting.join().expect("ends");
     });
@@ -44,7 +43,7 @@ fn a_batch_that_waits_for_its_grant_gets_it() {
 
 #[test]
 fn a_cut_agrees_with_the_thread_that_runs_the_batch() {
-    // Four threads have more orders than can be tried: those with up to three preemptions show what there is.
+    // Four threads have too many orders to try all: this tries those with up to three preemptions.
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
@@ -60,7 +59,7 @@ fn a_cut_agrees_with_the_thread_that_runs_the_batch() {
         let kept = window.cut();
         granting.join().expect("ends");
         let started = running.join().expect("ends");
-        // No call is in both parts, and none in neither: what is kept is what was started.
+        // Each call is in exactly one part: the calls that are kept are those that were started.
         assert_eq!(started, kept.map_or(2, |kept| kept as usize));
         assert!(kept.is_none_or(|kept| kept == 1), "{kept:?}");
         assert_eq!(window.cut(), None, "a batch is cut once");
@@ -82,7 +81,7 @@ fn a_batch_that_waits_for_a_grant_is_ended_by_a_cut() {
 }
 
 #[test]
-fn nothing_is_started_once_a_batch_is_closed() {
+fn a_batch_that_is_closed_starts_no_more_calls() {
     loom::model(|| {
         let window = Arc::new(BatchWindow::new(3, 1));
         let granted = Arc::new(AtomicU32::new(2));
@@ -95,7 +94,7 @@ fn nothing_is_started_once_a_batch_is_closed() {
             thread::spawn(move || window.grant(2))
         };
         window.close();
-        // By now another may be under way, and none follows.
+        // One more call may have been started meanwhile, and no other follows.
         let closed = window.start_next();
         granting.join().expect("ends");
         let started = running.join().expect("it does not wait for more");

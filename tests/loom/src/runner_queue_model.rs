@@ -19,7 +19,7 @@ impl Labelled for Job {
     }
 }
 
-/// What is counted while a model runs. The standard library's, so that the counts order nothing.
+/// Counts of one run of a model. They are the standard library's atomics, so that loom does not take them for order.
 #[derive(Default)]
 struct Counts {
     ran: AtomicUsize,
@@ -61,7 +61,7 @@ fn every_job_is_run_once_and_answered_although_a_runner_is_replaced() {
     check(|| {
         let queue: Arc<RunnerQueue<Job, u32>> = Arc::default();
         let counts = Arc::new(Counts::default());
-        // Looks at any moment: what it gives up may be about to end, and what it appoints may find nothing.
+        // Looks at any moment: the runner that it replaces may be about to end, and the new one may find no job.
         let supervisor = {
             let (queue, counts) = (Arc::clone(&queue), Arc::clone(&counts));
             thread::spawn(move || {
@@ -90,7 +90,7 @@ fn every_job_is_run_once_and_answered_although_a_runner_is_replaced() {
 }
 
 #[test]
-fn what_waits_at_the_end_is_run_or_given_back() {
+fn a_job_that_waits_when_the_queue_ends_is_run_or_given_back() {
     check(|| {
         let queue: Arc<RunnerQueue<Job, u32>> = Arc::default();
         let counts = Arc::new(Counts::default());
@@ -115,7 +115,7 @@ fn what_waits_at_the_end_is_run_or_given_back() {
 }
 
 #[test]
-fn a_runner_that_never_begins_is_counted_out_and_another_takes_over() {
+fn a_runner_that_never_begins_is_replaced() {
     check(|| {
         let queue: Arc<RunnerQueue<Job, u32>> = Arc::default();
         let counts = Arc::new(Counts::default());
@@ -126,7 +126,7 @@ fn a_runner_that_never_begins_is_counted_out_and_another_takes_over() {
             _ => None,
         };
         dropper.join().expect("drops");
-        // The supervisor's next look finds that nobody is active.
+        // The watchdog's next look finds no active runner.
         match appointed.or_else(|| queue.look().replacement) {
             Some(role) => run(role, &counts),
             None => panic!("two jobs wait and nobody takes them"),

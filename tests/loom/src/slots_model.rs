@@ -1,4 +1,4 @@
-//! Models of the hand-over of slots.
+//! Models of slots and their workers.
 
 use std::sync::{
     Arc,
@@ -9,7 +9,7 @@ use loom::thread;
 
 use crate::slots::{Slots, Worker, WorkerStep};
 
-/// What is counted while a model runs. The standard library's, so that the counts order nothing.
+/// Counts of one run of a model. They are the standard library's atomics, so that loom does not take them for order.
 #[derive(Default)]
 struct Counts {
     running: AtomicUsize,
@@ -17,7 +17,7 @@ struct Counts {
     answered: AtomicUsize,
 }
 
-/// Runs a worker on a thread, and those it asks for. Each looks around once before it leaves.
+/// Runs a worker on a thread, and those that it asks for. Each looks for a job once more before it leaves.
 fn start(worker: Worker<u32, u32>, counts: Arc<Counts>, most: usize) -> thread::JoinHandle<()> {
     thread::spawn(move || work(worker, &counts, most))
 }
@@ -73,7 +73,7 @@ fn two_slots_run_every_job_and_two_at_a_time() {
 }
 
 #[test]
-fn what_is_given_back_is_not_run_and_what_is_run_is_not_given_back() {
+fn each_job_is_either_run_or_given_back() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
@@ -96,7 +96,7 @@ fn what_is_given_back_is_not_run_and_what_is_run_is_not_given_back() {
 
 #[test]
 fn two_slots_are_in_use_at_once_although_one_thread_is_woken_at_a_time() {
-    // Jobs that wait for each other: they would never end in one slot.
+    // The jobs wait for each other, so they would never end in one slot.
     loom::model(|| {
         let slots = Arc::new(Slots::<u32, u32>::new(2));
         let meeting = Arc::new((loom::sync::Mutex::new(0), loom::sync::Condvar::new()));
