@@ -1,8 +1,8 @@
 //! What the examples share. Run each as `cargo run --release --example palindromes`. Those that need a large dependency
 //! are packages of their own, in folders beside this file; the others are files beside it.
 //!
-//! `palindromes` and `arith` spell out how a master, a node and a local cluster are started. The others leave that to
-//! [`run`], so that they hold nothing but their subject.
+//! `palindromes` and `arith` start their master, nodes and local cluster themselves. The others leave that to [`run`], and
+//! contain their subject only.
 
 use std::{error::Error, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -12,7 +12,7 @@ use distribution::{
 };
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Where the work is done: in this process, or on nodes elsewhere.
+/// Where the work runs: in this process, or on nodes in other processes.
 #[derive(Args, Debug)]
 pub struct Place {
     /// Nodes of the local cluster.
@@ -23,14 +23,14 @@ pub struct Place {
     role: Option<Role>,
 }
 
-/// What keeps strangers out. On this machine alone nothing has to.
+/// How master and nodes check each other. On loopback no security is needed.
 #[derive(Args, Debug)]
 pub struct Security {
-    /// Join token: a master makes this file if it is not there, and prints the line that a node needs; a node takes a
-    /// file with that line (also by DISTRIBUTION_TOKEN_FILE), or the line as DISTRIBUTION_TOKEN.
+    /// Join token. A master creates this file if it does not exist, and prints the line that a node needs. A node reads
+    /// that line from this file, from the file in DISTRIBUTION_TOKEN_FILE, or from DISTRIBUTION_TOKEN.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["authority", "insecure"])]
     token_file: Option<PathBuf>,
-    /// Certificates of your own, in PEM: the authority that the other side's must be from.
+    /// Certificates of your own, in PEM: the authority that issued the other side's certificate.
     #[arg(long, value_name = "FILE", requires_all = ["certificate", "key"], conflicts_with = "insecure")]
     authority: Option<PathBuf>,
     /// This side's certificate.
@@ -39,7 +39,7 @@ pub struct Security {
     /// The key of this side's certificate.
     #[arg(long, value_name = "FILE", requires = "authority")]
     key: Option<PathBuf>,
-    /// No security, on a network that is yours alone.
+    /// No security, for a network that only you use.
     #[arg(long)]
     insecure: bool,
 }
@@ -49,7 +49,7 @@ impl Security {
         Some(Certificates::new(self.authority.clone()?, self.certificate.clone()?, self.key.clone()?))
     }
 
-    /// A master that is set up so.
+    /// A builder of a master with these settings.
     pub fn master(&self) -> MasterBuilder {
         let master = Master::builder();
         match (&self.token_file, self.certificates()) {
@@ -60,7 +60,7 @@ impl Security {
         }
     }
 
-    /// A node that is set up so.
+    /// A builder of a node with these settings.
     pub fn node(&self) -> NodeBuilder {
         let node = Node::builder();
         match (&self.token_file, self.certificates()) {
@@ -72,7 +72,7 @@ impl Security {
     }
 }
 
-/// What a master is started with that has one job and ends.
+/// Options of a master that does one job and ends.
 #[derive(Args, Debug)]
 pub struct MasterOptions {
     /// Where nodes register.
@@ -81,27 +81,27 @@ pub struct MasterOptions {
     /// How many nodes to wait for before the work begins.
     #[arg(long, default_value_t = 1)]
     pub wait: usize,
-    /// What keeps strangers out.
+    /// How master and nodes check each other.
     #[command(flatten)]
     pub security: Security,
 }
 
-/// What a node is started with.
+/// Options of a node.
 #[derive(Args, Debug)]
 pub struct NodeOptions {
-    /// The master's address. It need not be up yet.
+    /// The master's address. The master may be started later.
     #[arg(long, default_value = "127.0.0.1:3000")]
     pub master: String,
-    /// The node's name; host name and process number unless given.
+    /// The node's name; host name and process number by default.
     #[arg(long)]
     pub name: Option<String>,
-    /// What keeps strangers out.
+    /// How master and nodes check each other.
     #[command(flatten)]
     pub security: Security,
 }
 
 impl NodeOptions {
-    /// A node that is set up so.
+    /// A builder of a node with these settings.
     pub fn node(&self) -> NodeBuilder {
         let node = self.security.node();
         self.name.iter().fold(node, NodeBuilder::name)
@@ -110,20 +110,20 @@ impl NodeOptions {
 
 #[derive(Subcommand, Debug)]
 enum Role {
-    /// Waits for nodes, has them do the work, and ends.
+    /// Waits for nodes, distributes the work over them, and ends.
     Master(MasterOptions),
     /// Registers at a master and works for it until SIGTERM or ctrl-c.
     Node(NodeOptions),
 }
 
-/// What is left of a program after its options: is a node of this service, or gives the job a master whose nodes serve
-/// it. Prints the job's error.
+/// Runs a program as its options say: as a node that serves this service, or as a master that does the job on such nodes.
+/// Prints the error if the job fails.
 pub async fn run<S: Service>(
     place: Place,
     service: impl Fn() -> S + Send + Sync + 'static,
     job: impl AsyncFnOnce(&Master) -> Result<(), Box<dyn Error>>,
 ) -> ExitCode {
-    // In one process the nodes' comings and goings are no news.
+    // In one process, messages that nodes join and leave would be noise.
     start_logs(if place.role.is_none() { "warn" } else { "warn,distribution=info" });
     match run_at(place, service, job).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -144,7 +144,7 @@ async fn run_at<S: Service>(
         None => {
             let cluster = LocalCluster::builder().nodes(usize::from(place.nodes)).serve(service).start().await?;
             let done = job(cluster.master()).await;
-            // Also after an error, so that the nodes end in order and have nothing to complain about.
+            // Also after an error, so that the nodes end in order and log no warnings.
             cluster.shutdown().await;
             done?;
         }
@@ -202,7 +202,7 @@ pub fn report(error: &(dyn Error + 'static)) {
 ///
 /// # Errors
 ///
-/// What is wrong with it, for clap to print.
+/// The reason, for clap to print.
 pub fn above_zero(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(number),

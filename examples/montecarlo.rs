@@ -1,6 +1,6 @@
-//! How far apart are two points of a cube, on average? An integral in six dimensions, found by trying. Shows an endless
-//! stream of calls: nobody knows beforehand how many it takes, so each call brings the next batch of samples, and once
-//! the mean is known well enough the stream is dropped, which cancels what is still under way.
+//! Estimates the mean distance of two points in a cube, an integral in six dimensions, by random samples. Shows an endless
+//! stream of calls: the number of samples that is needed is not known beforehand, so each call returns the next batch of
+//! samples. Once the mean is known well enough, the stream is dropped, which cancels the remaining calls.
 //!
 //! `cargo run --release --example montecarlo` runs it in one process. Over several:
 //!
@@ -18,14 +18,14 @@ use distribution_examples::{Place, above_zero, counted, milliseconds, nodes_of};
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde::{Deserialize, Serialize};
 
-/// What the nodes do.
+/// What the nodes calculate.
 #[distribution::service(idempotent)]
 pub trait Distances {
-    /// Distances of so many random pairs of points. The same seed gives the same pairs, wherever and whenever.
+    /// Distances of `pairs` random pairs of points. The same seed gives the same pairs on each machine.
     fn sample(&self, seed: u64, pairs: u64) -> Sums;
 }
 
-/// All that mean and standard error need to know of some numbers.
+/// What the mean and the standard error of some numbers are calculated from.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Sums {
     count: u64,
@@ -46,7 +46,7 @@ impl Sums {
         self.sum / self.count as f64
     }
 
-    /// The standard error of the mean. Of a few samples it says little: two may agree by chance.
+    /// The standard error of the mean. Of a few samples it means little: two may be equal by chance.
     fn error(&self) -> f64 {
         let variance = self.squares / self.count as f64 - self.mean().powi(2);
         (variance.max(0.0) / self.count as f64).sqrt()
@@ -57,8 +57,7 @@ struct Sampler;
 
 impl Distances for Sampler {
     fn sample(&self, seed: u64, pairs: u64) -> Sums {
-        // A generator by name: what `StdRng` is differs from one release of `rand` to the next, and `SmallRng` from one
-        // machine to the next.
+        // A named generator, because `StdRng` differs between releases of `rand`, and `SmallRng` between machines.
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut point = || [0; 3].map(|_| random.random::<f64>());
         Sums::of((0..pairs).map(|_| distance(point(), point())))
@@ -69,7 +68,7 @@ fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
 }
 
-/// What comes out with infinitely many samples: the integral can be solved, with patience.
+/// The exact value: the integral has a closed form.
 fn exact() -> f64 {
     let (two, three) = (2f64.sqrt(), 3f64.sqrt());
     let logarithms = 21.0 * two.ln_1p() + 42.0 * (2.0 + three).ln();
@@ -102,7 +101,7 @@ struct Job {
     seed: u64,
 }
 
-/// Samples without which a standard error is not believed.
+/// The number of samples below which a standard error is not trusted.
 const LEAST_SAMPLES: u64 = 1000;
 
 #[tokio::main]
@@ -112,14 +111,14 @@ async fn main() -> ExitCode {
         .await
 }
 
-/// Has the nodes sample until the standard error is small enough, and prints what came out.
+/// Samples on the nodes until the standard error is small enough, and prints the result.
 async fn estimate(master: &Master, job: &Job) -> Result<(), Box<dyn Error>> {
     let distances = DistancesClient::new(master);
     let started = Instant::now();
     let mut total = Sums::default();
     let mut batches = 0;
-    // Any batch is as good as another, so they are taken as they come. Which ones make it before the end is chance, and
-    // with it the last digits: in order, the same seed would give the same digits each time.
+    // All batches are equally good, so they are taken in the order in which they end. That order is random, so the last
+    // digits differ from run to run; taken in the order of the calls, the same seed would give the same digits.
     let mut samples =
         (0..).map(|batch: u64| distances.sample(job.seed.wrapping_add(batch), job.batch)).distribute().unordered();
     while total.count < LEAST_SAMPLES || total.error() > job.error {
@@ -127,7 +126,7 @@ async fn estimate(master: &Master, job: &Job) -> Result<(), Box<dyn Error>> {
         total = total.and(sums);
         batches += 1;
     }
-    // Cancels the batches that nobody needs any more.
+    // Cancels the batches that are no longer needed.
     drop(samples);
     let elapsed = started.elapsed();
 

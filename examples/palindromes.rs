@@ -1,4 +1,4 @@
-//! Counts the numbers whose binary form reads the same both ways, over as many nodes as there are.
+//! Counts the numbers whose binary form reads the same in both directions, distributed over nodes.
 //!
 //! `cargo run --release --example palindromes` runs it in one process. Over several:
 //!
@@ -15,7 +15,7 @@ use distribution::{Answer, CallError, LocalCluster, Master};
 use distribution_examples::{MasterOptions, NodeOptions, counted};
 use futures::{StreamExt, TryStreamExt, stream};
 
-/// What the nodes do.
+/// What the nodes calculate.
 #[distribution::service(idempotent)]
 pub trait Palindromes {
     /// Counts binary palindromes from `from` to `to`, both included.
@@ -30,7 +30,7 @@ impl Palindromes for Counter {
     }
 }
 
-/// Whether the number's binary form, without leading zeros, reads the same both ways. Zero does.
+/// Whether the number's binary form, without leading zeros, reads the same in both directions. Zero does.
 fn is_palindrome(number: u64) -> bool {
     number == 0 || number == number.reverse_bits() >> number.leading_zeros()
 }
@@ -70,7 +70,7 @@ enum Role {
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    // In one process the nodes' comings and goings are no news.
+    // In one process, messages that nodes join and leave would be noise.
     distribution_examples::start_logs(if options.role.is_none() { "warn" } else { "warn,distribution=info" });
     match run(options).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -105,12 +105,12 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Splits the numbers into ranges, has the nodes count them, and prints who did what.
+/// Splits the numbers into ranges, counts them on the nodes, and prints how many each node counted.
 async fn count(master: &Master, up_to: u64) -> Result<(), CallError> {
     let palindromes = PalindromesClient::new(master);
     let slots: u64 = master.nodes().iter().map(|node| u64::from(node.slots)).sum();
-    // Several ranges for each slot, so that no node is left with the last long one; few enough that a
-    // range is worth the message.
+    // Several ranges for each slot, so that all nodes end at about the same time; few enough that a range takes longer
+    // than the message about it.
     let parts = (slots * 8).max(1);
     let started = Instant::now();
     let answers: Vec<Answer<u64>> = stream::iter(split(up_to, parts))
@@ -138,6 +138,6 @@ fn split(up_to: u64, parts: u64) -> impl Iterator<Item = (u64, u64)> {
     let numbers = u128::from(up_to) + 1;
     let parts = u128::from(parts).min(numbers);
     let bound = move |part: u128| (numbers * part / parts) as u64;
-    // The end of the last part may be 2^64, so each end is reached from the next one's beginning.
+    // The last part may end at 2^64 - 1, and one more would not fit: each part ends before the next one begins.
     (0..parts).map(move |part| (bound(part), if part + 1 == parts { up_to } else { bound(part + 1) - 1 }))
 }

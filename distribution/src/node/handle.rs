@@ -34,6 +34,7 @@ use crate::{error::Error, id::NodeId};
 /// node.drain().await;
 /// # Ok(()) }
 /// ```
+#[must_use = "dropping a node ends it; keep it, or `wait` for its end"]
 pub struct Node {
     name: String,
     master: String,
