@@ -358,7 +358,7 @@ async fn several_services_live_on_one_node_and_none_is_served_twice(transport: &
     let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
     let twice = transport.node().serve(ProbeServer::new(Prober)).serve(ProbeServer::new(Prober));
     let error = twice.spawn(master.local_addr()).await.expect_err("served twice");
-    assert!(error.to_string().contains("`Probe` is served twice"), "{error}");
+    assert!(error.to_string().contains("serves `Probe` twice"), "{error}");
 
     /// Another one.
     #[distribution::service]

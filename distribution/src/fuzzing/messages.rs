@@ -3,8 +3,9 @@
 use std::{fmt::Display, io, iter, time::Duration};
 
 use crate::{
-    error::{self, CallStage, CodecError, Endpoint, Error, Execution, GoneReason, Part, QueueUnit},
+    error::{self, CallStage, CodecError, Endpoint, Error, Execution, GoneReason, KeyedError, Part, QueueUnit},
     id::{CallId, MethodName, NodeId, NodeIdentity},
+    many::Progress,
     security::{Access, Principal},
     view::{NodeEvent, NodeState},
 };
@@ -56,7 +57,13 @@ pub fn messages() -> Vec<Message> {
     ]);
     all.extend(gone_reasons());
     all.extend(node_events());
+    all.push(Message::of("NodeId", &node(1).id));
     all.push(Message::of("NodeIdentity", &node(1)));
+    all.push(Message::of("Principal", &Principal::open()));
+    let keyed =
+        KeyedError { key: "north", error: error::CallError::<String>::Handler("the key `k1` does not exist".into()) };
+    all.push(Message::with_sources("KeyedError", &keyed));
+    all.push(Message::of("Progress", &progress()));
     all.push(Message::of("MethodName", &method()));
     all.push(Message::of("CallId", &CallId::first(0x91_c2a7)));
     all.push(Message::of("CodecError", &codec_error()));
@@ -81,6 +88,21 @@ fn io_error() -> io::Error {
     io::Error::from(io::ErrorKind::PermissionDenied)
 }
 
+fn progress() -> Progress {
+    Progress {
+        done: 120,
+        failed: 2,
+        running: 8,
+        waiting: 70,
+        oldest: Some(Duration::from_millis(2_500)),
+        total: Some(200),
+        elapsed: Duration::from_secs(6),
+        rate: 20.0,
+        time_left: Some(Duration::from_secs(4)),
+        nodes: vec![(node(1), 80), (node(2), 40)],
+    }
+}
+
 fn call_errors() -> impl IntoIterator<Item = Message> {
     type CallError = error::CallError<String>;
     let second = Duration::from_secs(1);
@@ -101,6 +123,7 @@ fn call_errors() -> impl IntoIterator<Item = Message> {
         },
         CallError::Encode { method: method(), part: Part::Reply, source: codec_error() },
         CallError::Decode { method: method(), part: Part::Arguments, source: codec_error() },
+        CallError::NotIdempotent { method: method(), option: "attempts" },
         CallError::Shutdown { method: method(), execution: Execution::MayHaveRun },
     ]
 }

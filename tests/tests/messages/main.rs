@@ -14,7 +14,7 @@ use distribution_tests::{
     sources::{files, short, text},
     words::broken,
 };
-use texts::{Enum, Log, Text};
+use texts::{Log, Printed, Text};
 
 /// Letters of a message, of each line if it has several.
 const LONGEST: usize = 300;
@@ -91,12 +91,13 @@ fn all_messages_are_listed_and_keep_the_rules() {
 
     let named: BTreeSet<&str> = samples.iter().map(|sample| sample.name).collect();
     for (file, source) in &sources {
-        for Enum { name, variants } in texts::printed_enums(source) {
-            for variant in variants {
-                let variant = format!("{name}::{variant}");
-                if !named.contains(variant.as_str()) {
-                    let _ = writeln!(wrong, "{file}: `fuzzing::messages` has no sample of {variant}");
-                }
+        for Printed { name, variants } in texts::printed_types(source) {
+            let values = match variants.is_empty() {
+                true => vec![name],
+                false => variants.iter().map(|variant| format!("{name}::{variant}")).collect(),
+            };
+            for value in values.iter().filter(|value| !named.contains(value.as_str())) {
+                let _ = writeln!(wrong, "{file}: `fuzzing::messages` has no sample of {value}");
             }
         }
     }

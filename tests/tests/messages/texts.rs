@@ -1,4 +1,4 @@
-//! The texts in a source: log lines, the enums that print as text, and all other string literals that read as sentences.
+//! The texts in a source: log lines, the types that print as text, and all other string literals that read as sentences.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
@@ -19,8 +19,8 @@ pub(crate) struct Text {
     pub(crate) text: String,
 }
 
-/// An enum that users can name or be shown, and that prints as text.
-pub(crate) struct Enum {
+/// A public type that prints as text.
+pub(crate) struct Printed {
     pub(crate) name: String,
     pub(crate) variants: Vec<String>,
 }
@@ -125,8 +125,8 @@ fn literal_text(literal: &proc_macro2::Literal) -> Option<String> {
     syn::parse_str::<syn::LitStr>(&literal.to_string()).ok().map(|literal| literal.value())
 }
 
-/// The enums of a source that are not private, and implement `Display` or derive `thiserror::Error`, if they are public.
-pub(crate) fn printed_enums(source: &File) -> Vec<Enum> {
+/// The public types of a source that implement `Display` or derive `thiserror::Error`. A struct has no variants.
+pub(crate) fn printed_types(source: &File) -> Vec<Printed> {
     let is_printed = |name: &syn::Ident, attributes: &[syn::Attribute]| {
         let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
         let mut derives = derives.map(|attribute| attribute.meta.to_token_stream().to_string());
@@ -144,14 +144,17 @@ pub(crate) fn printed_enums(source: &File) -> Vec<Enum> {
             })
     };
     items(source)
-        .filter_map(|item| match item {
-            Item::Enum(item) => Some(item),
-            _ => None,
-        })
-        .filter(|item| matches!(item.vis, Visibility::Public(_)) && is_printed(&item.ident, &item.attrs))
-        .map(|item| Enum {
-            name: item.ident.to_string(),
-            variants: item.variants.iter().map(|variant| variant.ident.to_string()).collect(),
+        .filter_map(|item| {
+            let (visibility, name, attributes, variants) = match item {
+                Item::Enum(item) => {
+                    let variants = item.variants.iter().map(|variant| variant.ident.to_string()).collect();
+                    (&item.vis, &item.ident, &item.attrs, variants)
+                }
+                Item::Struct(item) => (&item.vis, &item.ident, &item.attrs, Vec::new()),
+                _ => return None,
+            };
+            let is_shown = matches!(visibility, Visibility::Public(_)) && is_printed(name, attributes);
+            is_shown.then(|| Printed { name: name.to_string(), variants })
         })
         .collect()
 }
