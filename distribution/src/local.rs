@@ -14,11 +14,11 @@ use crate::{
     },
 };
 
-/// A whole cluster in one process, for a first run, for tests and for notebooks.
+/// A master and its nodes in one process, for a first run, for tests and for notebooks.
 ///
-/// Its nodes are real ones: they dial the master over loopback TCP, each on threads of its own and
-/// with slots of its own. Master and async handlers share the runtime it is started from, so that here an
-/// async handler which blocks, as none should, may hold up the master. Dropping it ends them all at once.
+/// The nodes connect to the master over TCP on the loopback interface. Each has its own threads and slots. The master and
+/// all async handlers share the runtime on which the cluster was started, so an async handler that blocks can delay the
+/// master. Dropping the cluster ends master and nodes at once. Without sockets there is [`InProcess`](crate::InProcess).
 ///
 /// ```
 /// # use distribution::{LocalCluster, service};
@@ -44,24 +44,25 @@ use crate::{
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it ends the master and the nodes"]
 pub struct LocalCluster {
-    // Declared, and so dropped, before the master: nodes that see it go first would complain.
+    // Dropped before the master, because the nodes would log a warning if they lost it.
     nodes: Vec<Node>,
     master: Master,
 }
 
 impl LocalCluster {
-    /// A builder for one node per core, with no services yet.
+    /// A builder for a cluster of one node per core, without services yet.
     pub fn builder() -> LocalClusterBuilder {
         LocalClusterBuilder::default()
     }
 
-    /// The master; what stubs are made with.
+    /// The master. Clients can be made with it, or with the cluster itself.
     pub fn master(&self) -> &Master {
         &self.master
     }
 
-    /// The nodes, in the order they were named.
+    /// The nodes, in the order of their names.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
@@ -70,7 +71,7 @@ impl LocalCluster {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends everything at once.
+    /// Not cancel safe: dropping the future ends master and nodes at once.
     pub async fn shutdown(self) {
         self.shut_down().await;
     }
@@ -108,34 +109,34 @@ impl Default for LocalClusterBuilder {
 }
 
 impl LocalClusterBuilder {
-    /// How many nodes, named `local-1` and so on; one per core unless set.
+    /// The number of nodes, which are named `local-1` and so on; one per core by default. With 0 there are none, and nodes may
+    /// be added by [`NodeBuilder::spawn`].
     pub fn nodes(mut self, count: usize) -> Self {
         self.nodes = Some(count);
         self
     }
 
-    /// Slots of each node; unless set, the cores are shared out among the nodes, at least one to each.
+    /// The slots of each node, at least 1. By default the cores are divided among the nodes, with at least one slot each.
     pub fn slots(mut self, slots: usize) -> Self {
         self.slots = Some(slots);
         self
     }
 
-    /// Settings of the master, in place of the defaults. If it has a token file or certificates, the nodes register by
-    /// them too; a certificate must then be good for clients, and be for 127.0.0.1 or its own
-    /// [`peer_name`](crate::Certificates::peer_name).
+    /// The settings of the master. If it has a token file or certificates, the nodes use them too. A certificate must then
+    /// be valid for clients, and be for 127.0.0.1 or its own [`peer_name`](crate::Certificates::peer_name).
     pub fn master(mut self, master: MasterBuilder) -> Self {
         self.master = master;
         self
     }
 
-    /// Serves what `service` makes; it is called once for each node.
+    /// Serves the service that `service` returns; it is called once for each node.
     pub fn serve<S: Service>(mut self, service: impl Fn() -> S + Send + Sync + 'static) -> Self {
         self.equip.push(Arc::new(move |node: NodeBuilder| node.serve(service())));
         self
     }
 
-    /// Starts master and nodes on a port of loopback that the system chooses, and returns when all
-    /// nodes are registered.
+    /// Starts the master on a port of the loopback interface that the system chooses, starts the nodes, and returns when
+    /// all nodes are registered.
     ///
     /// # Errors
     ///
@@ -143,7 +144,7 @@ impl LocalClusterBuilder {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends what was started.
+    /// Not cancel safe: dropping the future ends the master and the nodes that were started.
     pub async fn start(self) -> Result<LocalCluster, Error> {
         self.started().await
     }

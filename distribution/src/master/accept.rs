@@ -23,6 +23,7 @@ use crate::{
     wire::{
         authenticator::{Admitted, TurnedAway},
         channel::Channel,
+        credential::Credential,
         hello::{HelloError, Registration, Verdict, answer, read_registration},
     },
 };
@@ -102,7 +103,7 @@ async fn register(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStr
         }
         () = shared.closing.cancelled() => return,
     };
-    let (Admitted { channel: mut stream, credential }, registration) = match received {
+    let (Admitted { channel: stream, credential }, registration) = match received {
         Ok(received) => received,
         Err(TurnedAway { error, channel }) => {
             log_not_registered(&shared, peer, &error);
@@ -121,6 +122,17 @@ async fn register(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStr
     };
     pending.on_registration_read();
     drop(pending);
+    join(shared, stream, credential, registration, peer).await;
+}
+
+/// Registers the node that sent this registration, if it may register, and runs its connection.
+pub(super) async fn join(
+    shared: Arc<Shared>,
+    mut stream: Channel,
+    credential: Credential,
+    registration: Registration,
+    peer: SocketAddr,
+) {
     let checked = registration
         .check()
         .and_then(|()| shared.registration_policy.check(&registration, &credential))

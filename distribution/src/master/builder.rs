@@ -12,6 +12,7 @@ use super::revocation;
 use super::{
     accept,
     handle::Master,
+    in_process::IN_PROCESS,
     registration_policy::RegistrationPolicy,
     settings::{MAX_QUEUED_BYTES, MAX_QUEUED_CALLS, Values},
     shared::Shared,
@@ -370,17 +371,7 @@ impl MasterBuilder {
     ///
     /// If the future is dropped, the master does not start. The files of a new token may have been written.
     pub async fn bind(self, addr: impl fmt::Display) -> Result<Master, Error> {
-        let Values {
-            heartbeat,
-            no_node_timeout,
-            max_message_size,
-            limits,
-            shutdown_timeout,
-            max_slots_per_node,
-            max_nodes,
-            max_nodes_per_credential,
-            ..
-        } = self.values.check()?;
+        let values = self.values.clone().check()?;
         let addr = addr.to_string();
         let failed = |source: io::Error| Error::Bind { addr: addr.clone(), source };
         let addrs: Vec<SocketAddr> = tokio::net::lookup_host(&addr).await.map_err(failed)?.collect();
@@ -399,6 +390,44 @@ impl MasterBuilder {
                 "listening without security because of `.insecure()`: anyone who can reach this port can register a node"
             );
         }
+        let security = authenticator.name();
+        let master = self.start(values, authenticator, Some(listener), local_addr);
+        tracing::info!(%local_addr, security, "listening for nodes");
+        Ok(master)
+    }
+
+    /// Starts the master without a listener and without security. Nodes in this process register through
+    /// [`Master::connector`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if a setting has a value that cannot work.
+    pub(crate) fn start_in_process(self) -> Result<Master, Error> {
+        let values = self.values.clone().check()?;
+        let authenticator = MasterAuthenticator::new(&self.security)?;
+        Ok(self.start(values, authenticator, None, IN_PROCESS))
+    }
+
+    /// Not in the `async fn` above, because the body of one is compiled again in each program that awaits it, and the
+    /// tasks that are started here are most of the master's code.
+    fn start(
+        self,
+        values: Values,
+        authenticator: MasterAuthenticator,
+        listener: Option<TcpListener>,
+        local_addr: SocketAddr,
+    ) -> Master {
+        let Values {
+            heartbeat,
+            no_node_timeout,
+            max_message_size,
+            limits,
+            shutdown_timeout,
+            max_slots_per_node,
+            max_nodes,
+            max_nodes_per_credential,
+            ..
+        } = values;
         let mut rng = rand::rng();
         let placing = self.seed.map(|seed| key_of(&seed.to_le_bytes())).or_else(|| authenticator.placing());
         let settings = Settings {
@@ -419,21 +448,15 @@ impl MasterBuilder {
             restricted_labels: self.restricted_labels,
             max_slots: max_slots_per_node,
         };
-        let security = authenticator.name();
         let shared = Shared::new(settings, max_message_size, limits, authenticator, policy, shutdown_timeout);
-        start_tasks(&shared, listener);
-        tracing::info!(%local_addr, security, "listening for nodes");
-        Ok(Master::new(shared, local_addr, self.security))
-    }
-}
-
-/// Starts the master's tasks. Not in the `async fn` above, because the body of one is compiled again in each program that
-/// awaits it, and these tasks are most of the master's code.
-fn start_tasks(shared: &Arc<Shared>, listener: TcpListener) {
-    shared.track(accept::run(Arc::clone(shared), listener));
-    shared.track(tick::run(Arc::clone(shared)));
-    #[cfg(feature = "tls")]
-    if shared.admission.authenticator.demands_proof() {
-        shared.track(revocation::run(Arc::clone(shared)));
+        if let Some(listener) = listener {
+            shared.track(accept::run(Arc::clone(&shared), listener));
+        }
+        shared.track(tick::run(Arc::clone(&shared)));
+        #[cfg(feature = "tls")]
+        if shared.admission.authenticator.demands_proof() {
+            shared.track(revocation::run(Arc::clone(&shared)));
+        }
+        Master::new(shared, local_addr, self.security)
     }
 }

@@ -4,7 +4,8 @@
 //! [`admission`] control, checks registrations against the [`registration_policy`], and hands each node's connection to
 //! [`connection`], which drives it. [`tick`] lets time pass, and `revocation` disconnects nodes whose credentials are not
 //! valid any more. All of these, and the [`dispatcher`] of the clients, bring their events through [`shared`] to the
-//! [core](crate::core), which decides; [`effects`] carries out what it decided.
+//! [core](crate::core), which decides; [`effects`] carries out what it decided. Nodes of the same process may connect
+//! through memory ([`in_process`]).
 
 mod accept;
 mod admission;
@@ -18,6 +19,7 @@ mod events;
 mod handle;
 mod heartbeat_limit;
 mod host;
+mod in_process;
 mod link;
 mod registration_policy;
 #[cfg(feature = "tls")]

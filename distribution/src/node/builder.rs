@@ -29,7 +29,7 @@ use crate::{
     error::Error,
     security::SecurityConfig,
     service::{Routes, Service, router::Router},
-    wire::{authenticator::NodeAuthenticator, hello::Registration},
+    wire::{authenticator::NodeAuthenticator, channel::Connector, hello::Registration},
 };
 
 /// The default of `async_limit`: high, because async handlers mostly wait, and low enough to bound their memory.
@@ -48,6 +48,7 @@ pub struct NodeBuilder {
     timeouts: TimeoutSettings,
     labels: BTreeMap<String, String>,
     security: SecurityConfig,
+    pub(super) connector: Option<Connector>,
 }
 
 impl Node {
@@ -349,8 +350,10 @@ impl NodeBuilder {
         self.start(master.to_string())?.drain_after(shutdown).await
     }
 
-    fn start(self, master: String) -> Result<Node, Error> {
-        check_master(&master)?;
+    pub(super) fn start(self, master: String) -> Result<Node, Error> {
+        if self.connector.is_none() {
+            check_master(&master)?;
+        }
         let timeouts = self.timeouts.check()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = check_slots(self.slots.unwrap_or(cores.min(MAX_SLOTS)))?;
@@ -385,6 +388,7 @@ impl NodeBuilder {
         let id = Arc::new(AtomicU64::new(0));
         let shared = NodeShared {
             master: master.clone(),
+            connector: self.connector,
             authenticator,
             registration,
             router,

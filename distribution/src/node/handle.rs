@@ -109,7 +109,7 @@ impl Node {
     }
 
     /// Waits until the node is registered, or has ended.
-    pub(super) async fn wait_until_registered(&self) -> Result<(), Error> {
+    pub(crate) async fn wait_until_registered(&self) -> Result<(), Error> {
         self.wait_until(|status| *status == Status::Registered).await
     }
 

@@ -20,7 +20,10 @@ use super::{
     waker::{WatchdogMessage, WatchdogWaker},
     watchdog::Watchdog,
 };
-use crate::{error::Error, wire::hello::Registration};
+use crate::{
+    error::Error,
+    wire::{channel::Channel, hello::Registration},
+};
 
 /// Worker threads of the node's runtime: one for the connection, and one that may be inside an async handler (see
 /// `runner.rs`).
@@ -83,6 +86,14 @@ struct EndWatchdogOnDrop(Arc<WatchdogWaker>);
 impl Drop for EndWatchdogOnDrop {
     fn drop(&mut self) {
         self.0.node_ended();
+    }
+}
+
+/// Connects to the master: through memory if it is in this process, or over the network.
+async fn connect_to_master(node: &NodeShared) -> Result<Channel, RegisterError> {
+    match &node.connector {
+        Some(connector) => Ok(connector.connect()),
+        None => connect(&node.authenticator, &node.master).await,
     }
 }
 
@@ -149,7 +160,7 @@ async fn attempt(
     desired: &mut watch::Receiver<DesiredState>,
 ) -> Result<Registered, Unregistered> {
     let channel = tokio::select! {
-        connected = connect(&node.authenticator, &node.master) => connected.map_err(Unregistered::Failed)?,
+        connected = connect_to_master(node) => connected.map_err(Unregistered::Failed)?,
         () = end_wanted(desired) => return Err(Unregistered::End(None)),
         () = node.handler_runtime.ended() => return Err(Unregistered::End(Some(EndReason::RuntimeEnded))),
         reason = outage.expired() => return Err(Unregistered::End(Some(reason))),

@@ -3,7 +3,7 @@
 //! The connection has threads of its own ([`lifecycle`]: [`connect`], [`register`], [`serve`]), so that no handler can
 //! delay a heartbeat. Compute handlers run on further threads of the node ([`compute`], [`slots`]). Async handlers run on
 //! the runtime that the node was started from ([`handler_runtime`]), unless they end without waiting ([`runner`],
-//! [`runner_queue`]). The [`watchdog`] looks for handlers that hold up others.
+//! [`runner_queue`]). A node in the same process as its master connects through memory ([`in_process`]). The [`watchdog`] looks for handlers that hold up others.
 
 mod active_calls;
 mod answer;
@@ -19,6 +19,7 @@ mod handle;
 mod handler_runtime;
 #[cfg(feature = "simulation")]
 pub(crate) mod idle;
+mod in_process;
 mod latch;
 mod lifecycle;
 mod outage;

@@ -15,7 +15,7 @@ use super::{compute::ComputePool, handler_runtime::HandlerRuntime, runner::Runne
 use crate::{
     error::{Endpoint, Error},
     service::router::Router,
-    wire::{authenticator::NodeAuthenticator, hello::Registration},
+    wire::{authenticator::NodeAuthenticator, channel::Connector, hello::Registration},
 };
 
 /// What the owner wants of the node's threads.
@@ -109,6 +109,8 @@ pub(super) struct Timeouts {
 pub(super) struct NodeShared {
     /// The master's address as it was given.
     pub(super) master: String,
+    /// For a master in the same process.
+    pub(super) connector: Option<Connector>,
     pub(super) authenticator: NodeAuthenticator,
     pub(super) registration: Registration,
     pub(super) router: Router,

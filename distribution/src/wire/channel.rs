@@ -1,13 +1,15 @@
-//! What bytes travel over: TCP, as it is or within TLS.
+//! What bytes travel over: TCP, as it is or within TLS, or memory.
 
 use std::{
+    fmt,
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     net::TcpStream,
 };
 
@@ -15,8 +17,41 @@ use tokio::{
 #[derive(Debug)]
 pub(crate) enum Channel {
     Open(TcpStream),
+    /// To a peer in this process.
+    Memory(DuplexStream),
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
+}
+
+/// Bytes that a channel in memory holds before its writer waits.
+const MEMORY_BUFFER: usize = 64 * 1024;
+
+impl Channel {
+    /// The two ends of a channel in memory.
+    pub(crate) fn in_memory() -> (Self, Self) {
+        let (one, other) = duplex(MEMORY_BUFFER);
+        (Self::Memory(one), Self::Memory(other))
+    }
+}
+
+/// Opens channels in memory to a peer in this process.
+#[derive(Clone)]
+pub(crate) struct Connector(Arc<dyn Fn() -> Channel + Send + Sync>);
+
+impl Connector {
+    pub(crate) fn new(connect: impl Fn() -> Channel + Send + Sync + 'static) -> Self {
+        Self(Arc::new(connect))
+    }
+
+    pub(crate) fn connect(&self) -> Channel {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector")
+    }
 }
 
 /// Does the same with whichever it is.
@@ -24,6 +59,7 @@ macro_rules! either {
     ($channel:expr, $stream:ident => $done:expr) => {
         match $channel {
             Channel::Open($stream) => $done,
+            Channel::Memory($stream) => $done,
             #[cfg(feature = "tls")]
             Channel::Tls($stream) => $done,
         }
@@ -34,6 +70,7 @@ impl AsyncRead for Channel {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Channel::Open(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Channel::Memory(stream) => Pin::new(stream).poll_read(cx, buffer),
             #[cfg(feature = "tls")]
             Channel::Tls(stream) => match Pin::new(stream).poll_read(cx, buffer) {
                 // The peer has ended without saying so within TLS, as one does that is killed. Nothing here takes the end

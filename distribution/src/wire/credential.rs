@@ -35,7 +35,7 @@ pub(crate) struct Credential {
 pub(super) type Shown = Option<Arc<[CertificateDer<'static>]>>;
 
 impl Credential {
-    pub(super) fn open(access: Access) -> Self {
+    pub(crate) fn open(access: Access) -> Self {
         Self {
             access,
             principal: Principal::open(),

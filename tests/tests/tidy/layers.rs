@@ -12,7 +12,7 @@ fn layer(module: &str) -> Option<u32> {
         "service" => 2,
         "many" | "core" => 3,
         "node" | "master" => 4,
-        "local" | "fuzzing" | "simulation" | "guide" => 5,
+        "local" | "in_process" | "fuzzing" | "simulation" | "guide" => 5,
         "lib" => 6,
         _ => return None,
     })
