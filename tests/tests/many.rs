@@ -596,3 +596,21 @@ async fn calls_that_wait_for_a_node_do_not_hold_up_the_others_of_their_stream() 
     let rest = soon("the rest", results.collect::<Vec<_>>()).await;
     assert!(rest.len() == 40 && rest.iter().all(Result::is_ok), "{rest:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_no_node_serves_fail_together_after_one_wait() {
+    const NO_NODE_TIMEOUT: Duration = Duration::from_secs(5);
+    let master = Master::builder().no_node_timeout(NO_NODE_TIMEOUT).bind("127.0.0.1:0").await.expect("binds");
+    let tally = TallyClient::new(&master);
+    let started = tokio::time::Instant::now();
+    let calls = (0..1000).flat_map(|number| [tally.double(number), tally.double_again(number)]);
+    let results: Vec<_> = calls.distribute().collect().await;
+    assert_eq!(results.len(), 2000);
+    for result in results {
+        assert!(matches!(result, Err(CallError::NoNode { .. })), "{result:?}");
+    }
+    // In paused time, so that this does not depend on the speed of the machine.
+    assert!(started.elapsed() < NO_NODE_TIMEOUT * 2, "2,000 calls to two methods took {:?}", started.elapsed());
+    let stats = master.stats();
+    assert_eq!((stats.queued, stats.in_flight), (0, 0));
+}

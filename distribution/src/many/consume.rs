@@ -12,6 +12,7 @@ use super::{
 
 type Success<C, Y> = <C as Distributable>::Success<<Y as Yields>::Of<<C as Distributable>::Value>>;
 type Failure<C> = <C as Distributable>::Failure;
+type NextValue<C, Y> = Result<Option<Success<C, Y>>, Failure<C>>;
 
 impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
     /// Waits for the next result; `None` after the last one.
@@ -44,6 +45,7 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
     /// }
     /// # Ok(()) }
     /// ```
+    #[expect(clippy::should_implement_trait, reason = "the name that every asynchronous stream has")]
     pub fn next(&mut self) -> impl Future<Output = Option<Item<S::Item, Y>>> + Unpin {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
     }
@@ -76,7 +78,7 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
     /// }
     /// # Ok(()) }
     /// ```
-    pub fn try_next(&mut self) -> impl Future<Output = Result<Option<Success<S::Item, Y>>, Failure<S::Item>>> + Unpin {
+    pub fn try_next(&mut self) -> impl Future<Output = NextValue<S::Item, Y>> + Unpin {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx).map(|item| item.map(S::Item::into_result).transpose()))
     }
 

@@ -10,8 +10,9 @@ use futures::{Stream, StreamExt, stream};
 
 use super::{
     distributable::{Answers, Distributable, Values, Yields},
-    progress::{Progress, Tracker},
+    progress::Progress,
     run_state::{Item, RunState},
+    tracker::Tracker,
 };
 
 /// How many items are yielded at most before the in-flight batches are polled again.

@@ -4,8 +4,8 @@
 //! ([`batch`]), whose size [`sizing`] chooses. [`in_flight`] awaits a batch that was sent, and [`finished`] handles its
 //! end. [`hedge`] sends late calls to a second node, and [`unserved`] remembers which methods no node serves. Results wait
 //! in the buffer of [`reorder`]. All of these work on the [`run_state`]. [`distributable`] says what can be distributed and
-//! what is yielded for it, [`consume`] has `next`, `collect` and the like, [`progress`] measures how far a run has come,
-//! and [`broadcast`] makes one call on every node.
+//! what is yielded for it, [`consume`] has `next`, `collect` and the like, [`tracker`] measures the [`progress`] of a run
+//! and reports it, and [`broadcast`] makes one call on every node.
 
 mod batch;
 mod broadcast;
@@ -25,6 +25,7 @@ mod sending;
 mod sizing;
 #[cfg(test)]
 mod tests;
+mod tracker;
 mod unserved;
 
 pub use distributable::{Answers, Distributable, Values, Yields};

@@ -8,9 +8,10 @@ use super::{
     batch::{Batch, Destination},
     distributable::{Distributable, Keys, Yields},
     in_flight::{Hedge, InFlight},
-    progress::{Outstanding, Progress, Tracker},
+    progress::Progress,
     reorder::ReorderBuffer,
     sizing::Sizing,
+    tracker::{Outstanding, Tracker},
     unserved::Unserved,
 };
 use crate::{error::CallError, service::caller::Role};
@@ -32,7 +33,7 @@ pub(super) struct RunState<C: Distributable, Y: Yields> {
     /// The keys of pending calls that have not ended.
     pub(super) keys: C::Keys,
     /// Batches to send again, before anything new is pulled.
-    pub(super) again: VecDeque<(Batch<C::Value, C::Error>, Role)>,
+    pub(super) again: VecDeque<Again<C>>,
     /// Calls in `again`.
     pub(super) again_calls: usize,
     /// Where the newest batch was sent.
@@ -57,6 +58,9 @@ pub(super) struct RunState<C: Distributable, Y: Yields> {
     /// Measures progress, if the user has asked for it.
     pub(super) tracker: Option<Box<Tracker>>,
 }
+
+/// A batch to send again, with what is known of its earlier attempts.
+type Again<C> = (Batch<<C as Distributable>::Value, <C as Distributable>::Error>, Role);
 
 type Call<C> = crate::service::Call<<C as Distributable>::Value, <C as Distributable>::Error>;
 

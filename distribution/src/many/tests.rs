@@ -1,4 +1,4 @@
-//! Tests of `.distribute()` over a scripted caller, and over a master without nodes.
+//! Tests of `.distribute()` over a scripted caller.
 
 use std::{
     pin::Pin,
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{DistributeIterator, Distributed, Progress};
 use crate::{
-    Caller, Master,
+    Caller,
     config::ValueLimits,
     error::{CallError, Execution},
     id::{CallId, NodeId, NodeIdentity},
@@ -30,7 +30,6 @@ use crate::{
 
 static METHOD: Method = Method::new("Test", 1, "method", "fn(u64) -> Bytes", false);
 static REPEATABLE: Method = Method::new("Test", 1, "repeatable", "fn(u64) -> Bytes", true);
-static OTHER: Method = Method::new("Test", 1, "other", "fn(u64) -> Bytes", false);
 
 /// A dispatcher that keeps calls until the test answers them.
 #[derive(Debug)]
@@ -183,24 +182,6 @@ fn a_consumer_that_stops_holds_at_most_the_documented_bytes() {
         assert!(stream.state.held <= (64 + 4) * MIB, "{} MiB wait", stream.state.held / MIB);
     }
     assert!(answered > 16, "the stream goes on");
-}
-
-#[tokio::test(start_paused = true)]
-async fn calls_that_no_node_serves_fail_together_after_one_wait() {
-    const WAIT: Duration = Duration::from_secs(5);
-    let master = Master::builder().no_node_timeout(WAIT).bind("127.0.0.1:0").await.expect("binds");
-    let started = tokio::time::Instant::now();
-    let mut of_two = calls(&master, &METHOD, 1000).zip(calls(&master, &OTHER, 1000));
-    let mixed = std::iter::from_fn(|| of_two.next()).flat_map(|(one, other)| [one, other]);
-    let results: Vec<_> = mixed.distribute().collect().await;
-    assert_eq!(results.len(), 2000);
-    for result in results {
-        assert!(matches!(result, Err(CallError::NoNode { .. })), "{result:?}");
-    }
-    let took = started.elapsed();
-    assert!(took < WAIT * 2, "2,000 calls to two methods took {took:?}");
-    let stats = master.stats();
-    assert_eq!((stats.queued, stats.in_flight), (0, 0));
 }
 
 #[test]
