@@ -1,5 +1,5 @@
-//! Peers that make no sense of how far a batch may go: the other side does a bounded amount of work for them,
-//! keeps its promises, and goes on.
+//! Peers that misuse the frames which say how many calls of a batch may be started: they cost a bounded amount of work,
+//! and affect no other calls.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -21,27 +21,31 @@ fn numbers<const N: usize>(body: &[u8]) -> [u64; N] {
 }
 
 #[tokio::test]
-async fn a_node_that_asks_without_end_is_answered_a_few_times() {
+async fn a_node_that_asks_for_grants_without_end_is_answered_a_few_times() {
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
-    let mut peer = Impostor::node(master.local_addr(), "greedy", &[ADD]).await.expect("is taken in");
+    let mut peer = Impostor::node(master.local_addr(), "greedy", &[ADD]).await.expect("registers");
     let run = tokio::spawn((0..8).map(move |number| probe.add(number, 1)).distribute().batch(8).collect::<Vec<_>>());
     let [_, _, call, attempt, count, granted] = numbers(&peer.receive(kind::REQUEST).await);
     assert_eq!((attempt, count, granted), (1, 8, 2), "a quarter is granted");
-    // Of other calls, of another attempt, less than it has: none of this is answered.
+    // Requests for other calls, for another attempt, and for less than it has are not answered.
     for (call, attempt, upto) in [(call + 1, 1, 8), (u64::MAX, 1, 8), (call, 2, 8), (call, 0, 8)] {
         peer.send(&extent(kind::WANTS, call, attempt, upto)).await;
     }
     peer.send(&extent(kind::WANTS, call, attempt, 0)).await;
-    assert_eq!(numbers(&peer.receive(kind::GRANTED).await), [call, attempt, 4], "a quarter more, whatever it asked");
-    // A million questions, and as many as there are calls are granted, once.
+    assert_eq!(
+        numbers(&peer.receive(kind::GRANTED).await),
+        [call, attempt, 4],
+        "a quarter more, however much it asked for"
+    );
+    // A million requests: all calls of the batch are granted, once.
     let questions = extent(kind::WANTS, call, attempt, u64::from(u32::MAX)).repeat(10_000);
     for _ in 0..100 {
         peer.send(&questions).await;
     }
     peer.send(&heartbeat([0; 5])).await;
     assert_eq!(numbers(&peer.receive(kind::GRANTED).await), [call, attempt, 8]);
-    // It dies: all eight may have run.
+    // It leaves with all eight calls, which may have run.
     peer.send(&frame(6, &[])).await;
     drop(peer);
     let results = soon("the results", run).await.expect("ends");
@@ -49,10 +53,10 @@ async fn a_node_that_asks_without_end_is_answered_a_few_times() {
 }
 
 #[tokio::test]
-async fn a_node_that_says_to_have_kept_more_than_it_was_granted_is_not_believed() {
+async fn a_node_cannot_keep_more_calls_than_it_was_granted() {
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
-    let mut peer = Impostor::node(master.local_addr(), "liar", &[ADD]).await.expect("is taken in");
+    let mut peer = Impostor::node(master.local_addr(), "liar", &[ADD]).await.expect("registers");
     let run = tokio::spawn((0..8).map(move |number| probe.add(number, 1)).distribute().batch(8).collect::<Vec<_>>());
     let [_, _, call, attempt, _, granted] = numbers(&peer.receive(kind::REQUEST).await);
     peer.send(&extent(kind::GAVE_BACK, call, attempt, 5)).await;
@@ -64,7 +68,7 @@ async fn a_node_that_says_to_have_kept_more_than_it_was_granted_is_not_believed(
     assert_eq!(results[2..], (2..8).map(|number| Ok(number + 1)).collect::<Vec<_>>());
 }
 
-/// A node, and its master, which is ours.
+/// A node, and the test as its master.
 async fn node() -> (Node, Impostor) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let addr: SocketAddr = listener.local_addr().expect("has one");
@@ -78,24 +82,24 @@ fn sums(count: i64) -> Vec<Vec<u8>> {
     (0..count).map(|number| [signed(number), signed(1)].concat()).collect()
 }
 
-/// How many calls the next response is about.
+/// The first numbers of the next response: request, outcome and count of calls.
 async fn answered(peer: &mut Impostor) -> [u64; 3] {
     numbers(&peer.receive(kind::RESPONSE).await)
 }
 
 #[tokio::test]
-async fn a_node_starts_what_it_was_granted_and_no_more() {
+async fn a_node_starts_no_more_calls_than_it_was_granted() {
     let (_node, mut peer) = node().await;
     peer.send(&batch(1, 10, 2, ADD, &sums(8))).await;
     let [call, attempt, upto] = numbers(&peer.receive(kind::WANTS).await);
     assert_eq!((call, attempt), (10, 1));
     assert!((3..=8).contains(&upto), "it asks for {upto}");
-    // Grants that nobody asked for, of calls that are not there, and for less than before.
+    // Grants that it did not ask for, for calls that it does not have, and for less than before.
     for (call, attempt, upto) in [(11, 1, 8), (10, 2, 8), (10, 1, 0), (10, 1, 1), (u64::MAX, 0, u64::from(u32::MAX))] {
         peer.send(&extent(kind::GRANTED, call, attempt, upto)).await;
     }
-    // None comes, so it gives up what it may not start, and its slot is free.
-    // The one that cuts the batch short tells of it beside the thread that answers for what was started.
+    // No grant comes, so it gives back the calls that it may not start, and its slot is free. Two threads send the two
+    // frames, so they come in any order.
     for _ in 0..2 {
         let (kind, body) = peer.receive_one_of(&[kind::GAVE_BACK, kind::RESPONSE]).await;
         match numbers::<3>(&body) {
@@ -103,7 +107,7 @@ async fn a_node_starts_what_it_was_granted_and_no_more() {
             [request, _, count] => assert_eq!((request, count), (1, 2)),
         }
     }
-    // Beyond the count, at once and later, is as good as all.
+    // A grant of more calls than the batch has, at once or later, is a grant of all.
     peer.send(&batch(2, 20, u64::from(u32::MAX), ADD, &sums(8))).await;
     let [request, _, count] = answered(&mut peer).await;
     assert_eq!((request, count), (2, 8));
@@ -115,10 +119,10 @@ async fn a_node_starts_what_it_was_granted_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_batch_that_waits_for_its_grant_can_be_cancelled() {
+async fn a_batch_that_waits_for_a_grant_can_be_cancelled() {
     let (_node, mut peer) = node().await;
     let mut stopped = 0;
-    // Of one call for each batch, so that it waits at once.
+    // One call of each batch is granted, so that it waits at once.
     for id in 1..=20 {
         peer.send(&batch(id, id * 10, 1, ADD, &sums(3))).await;
         peer.receive(kind::WANTS).await;
@@ -127,23 +131,23 @@ async fn a_batch_that_waits_for_its_grant_can_be_cancelled() {
         assert_eq!(u64::from(body[0]), id);
         stopped += usize::from(body[body.len() - 1] == 6);
     }
-    // Where this machine is slow, it has given up what it was not granted before it heard of it.
+    // On a slow machine, the node may have given back its calls before the cancel arrived.
     assert!(stopped > 0);
     peer.send(&request(99, 9000, None, ADD, &[signed(20), signed(22)].concat())).await;
     assert_eq!(peer.receive_response().await, (99, [outcome::VALUE, &signed(42)].concat()));
 }
 
 #[tokio::test]
-async fn questions_and_answers_go_one_way() {
+async fn a_grant_is_sent_by_masters_only_and_a_request_for_it_by_nodes_only() {
     let (_node, mut peer) = node().await;
     peer.send(&extent(kind::WANTS, 1, 1, 1)).await;
     soon("the node to leave", peer.stream.read_to_end(&mut Vec::new())).await.expect("it closes");
 
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let mut events = master.events();
-    let mut peer = Impostor::node(master.local_addr(), "confused", &[ADD]).await.expect("is taken in");
+    let mut peer = Impostor::node(master.local_addr(), "confused", &[ADD]).await.expect("registers");
     peer.send(&extent(kind::GRANTED, 1, 1, 1)).await;
-    let gone = soon("the node to be cut off", async {
+    let gone = soon("the node to be disconnected", async {
         loop {
             let event = events.next().await.expect("the master lives").to_string();
             if event.contains("only a master may send") {

@@ -1,4 +1,4 @@
-//! Many calls at once: `.distribute()` and its kin, over nodes of this process and over others.
+//! Many calls at once: `.distribute()` and `.broadcast()`, over nodes in this process and in others.
 
 use std::{
     collections::HashSet,
@@ -21,28 +21,28 @@ use distribution_tests::{
 };
 use futures::StreamExt;
 
-/// Methods whose runs can be counted.
+/// A service that counts how often its handlers run.
 #[distribution::service]
 trait Tally {
-    /// Doubles; counts.
+    /// Doubles.
     fn double(&self, number: u64) -> u64;
-    /// The same, and may be repeated.
+    /// Doubles, and may be repeated.
     #[rpc(idempotent)]
     fn double_again(&self, number: u64) -> u64;
-    /// Doubles what is not divisible by ten, panics at what is by a hundred, and is declined else.
+    /// Doubles a number that is not divisible by ten, panics if it is divisible by a hundred, and fails otherwise.
     fn picky(&self, number: u64) -> Result<u64, String>;
     /// Doubles without a slot.
     async fn double_async(&self, number: u64) -> u64;
     /// The name of the node it runs on.
     fn place(&self) -> String;
-    /// So many bytes.
+    /// This many bytes.
     fn bytes(&self, count: u64) -> Vec<u8>;
-    /// The call's number.
+    /// The id of the call.
     fn id(&self) -> String;
-    /// Doubles; at this number it stays until the test lets it go.
+    /// Doubles; the call for the number `held` waits until the test releases it.
     #[rpc(idempotent)]
     fn held_at(&self, number: u64, held: u64, at: SocketAddr) -> u64;
-    /// Doubles; ends the process at this number.
+    /// Doubles; the call for the number `deadly` ends the process.
     #[rpc(idempotent)]
     fn deadly_at(&self, number: u64, deadly: u64) -> u64;
 }
@@ -129,7 +129,7 @@ async fn cluster(names: &[&str], slots: usize) -> Cluster {
 }
 
 #[tokio::test]
-async fn results_come_in_order_whatever_the_size_of_batches() {
+async fn results_come_in_the_order_of_the_calls_for_any_batch_size() {
     let cluster = cluster(&["a", "b"], 2).await;
     let tally = &cluster.tally;
     let expected: Vec<u64> = (0..5000).map(|number| number * 2).collect();
@@ -154,7 +154,7 @@ async fn results_come_in_order_whatever_the_size_of_batches() {
 }
 
 #[tokio::test]
-async fn one_that_fails_fails_alone() {
+async fn a_failed_call_does_not_affect_the_others() {
     let cluster = cluster(&["a"], 1).await;
     for batch in [1, 64] {
         let calls = (1..=300).map(|number| cluster.tally.picky(number));
@@ -175,7 +175,7 @@ async fn one_that_fails_fails_alone() {
 }
 
 #[tokio::test]
-async fn the_input_is_pulled_as_it_is_needed_and_no_further() {
+async fn the_stream_pulls_no_more_calls_than_in_flight_allows() {
     let cluster = cluster(&["a"], 1).await;
     let pulled = AtomicUsize::new(0);
     let endless = (0u64..).inspect(|_| {
@@ -188,7 +188,7 @@ async fn the_input_is_pulled_as_it_is_needed_and_no_further() {
         assert!(ahead <= 101, "{ahead} calls ahead of their consumer");
     }
     drop(results);
-    soon("all to be quiet", async {
+    soon("all calls to be cancelled", async {
         while cluster.master.stats().in_flight > 0 || cluster.master.stats().queued > 0 {
             tokio::task::yield_now().await;
         }
@@ -197,7 +197,7 @@ async fn the_input_is_pulled_as_it_is_needed_and_no_further() {
 }
 
 #[tokio::test]
-async fn dropping_it_cancels_what_is_under_way() {
+async fn dropping_the_stream_cancels_its_calls() {
     let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
     let node = transport::node().serve(ProbeServer::new(Prober)).slots(2).spawn(master.local_addr());
     let _node = node.await.expect("registers");
@@ -208,7 +208,7 @@ async fn dropping_it_cancels_what_is_under_way() {
     assert!(futures::poll!(results.next()).is_pending());
     let (first, second) = (meeting.next().await, meeting.next().await);
     drop(results);
-    // The handlers notice.
+    // The handlers see that their calls are cancelled.
     first.gone().await;
     second.gone().await;
     assert_eq!(probe.add(1, 1).await, Ok(2));
@@ -216,14 +216,14 @@ async fn dropping_it_cancels_what_is_under_way() {
 }
 
 #[tokio::test]
-async fn a_stream_is_taken_as_it_comes() {
+async fn calls_of_a_stream_are_sent_before_the_next_one_arrives() {
     let cluster = cluster(&["a"], 1).await;
     let (sender, receiver) = futures::channel::mpsc::unbounded();
     let tally = cluster.tally.clone();
     let mut results = receiver.map(move |number: u64| tally.double(number)).distribute();
     for number in 0..10 {
         sender.unbounded_send(number).expect("is received");
-        // Though nobody knows whether more will come.
+        // Although it is not known whether more calls follow.
         assert_eq!(soon("a result", results.next()).await, Some(Ok(number * 2)));
     }
     assert!(matches!(futures::poll!(results.next()), Poll::Pending));
@@ -232,7 +232,7 @@ async fn a_stream_is_taken_as_it_comes() {
 }
 
 #[tokio::test]
-async fn calls_of_several_methods_and_errors_before_sending_keep_their_places() {
+async fn results_of_several_methods_and_of_calls_that_cannot_be_sent_come_in_order() {
     let cluster = LocalCluster::builder()
         .nodes(1)
         .master(transport::master().max_message_size(20_000))
@@ -256,7 +256,7 @@ async fn calls_of_several_methods_and_errors_before_sending_keep_their_places() 
 }
 
 #[tokio::test]
-async fn each_call_of_a_batch_has_a_number_of_its_own() {
+async fn each_call_of_a_batch_has_its_own_id() {
     let cluster = cluster(&["a"], 1).await;
     let ids: Vec<String> =
         (0..500).map(|_| cluster.tally.id()).distribute().batch(50).try_collect().await.expect("all are answered");
@@ -264,24 +264,24 @@ async fn each_call_of_a_batch_has_a_number_of_its_own() {
 }
 
 #[tokio::test]
-async fn values_that_are_large_together_come_all_the_same() {
+async fn a_batch_whose_values_are_large_together_is_answered() {
     let cluster = cluster(&["a"], 1).await;
-    // Forty megabytes in one batch, of which a frame would take them, and a node's patience would not.
+    // Forty megabytes in one batch. They would fit into one message, but a node ends a batch long before.
     let calls = (0..40).map(|_| cluster.tally.bytes(1_000_000));
     let results: Vec<Vec<u8>> = soon("the results", calls.distribute().batch(40).try_collect()).await.expect("come");
     assert!(results.len() == 40 && results.iter().all(|bytes| bytes.len() == 1_000_000));
 }
 
 #[tokio::test]
-async fn what_waits_behind_a_long_call_in_its_batch_is_run_elsewhere() {
+async fn calls_that_wait_behind_a_long_call_of_their_batch_run_on_another_node() {
     let cluster = cluster(&["a", "b"], 1).await;
     let mut meeting = Meeting::new().await;
     let at = meeting.addr();
     let mut results = (0..64).map(|number| cluster.tally.held_at(number, 3, at)).distribute().batch(64).unordered();
     let mut behind = Vec::new();
-    // Those behind it are given back and come while it is held; those before it come with it.
+    // The calls behind it are given back and end while it is held; those before it end with it.
     while behind.len() < 60 {
-        behind.push(soon("a result", results.next()).await.expect("one more").expect("is answered") / 2);
+        behind.push(soon("a result", results.next()).await.expect("a result").expect("is answered") / 2);
     }
     assert!(behind.iter().all(|number| *number > 3), "{behind:?}");
     meeting.guest("held").await.release().await;
@@ -291,10 +291,9 @@ async fn what_waits_behind_a_long_call_in_its_batch_is_run_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_late_item_is_sent_to_an_idle_node_as_well() {
+async fn hedging_sends_a_late_call_to_an_idle_node_as_well() {
     let cluster = cluster(&["a", "b"], 1).await;
     let slow = AtomicU64::new(0);
-    // Held on whichever node has it first.
     let mut meeting = Meeting::new().await;
     let master = &cluster.master;
     let mut probes = Vec::new();
@@ -315,7 +314,7 @@ async fn a_late_item_is_sent_to_an_idle_node_as_well() {
         let second = meeting.guest("2").await;
         second.release().await;
         slow.fetch_add(1, Ordering::Relaxed);
-        // Nobody waits for the first any more.
+        // The first attempt is cancelled.
         first.gone().await;
     };
     let (results, ()) = soon("the results", async { tokio::join!(run, meet) }).await;
@@ -324,7 +323,7 @@ async fn a_late_item_is_sent_to_an_idle_node_as_well() {
 }
 
 #[tokio::test]
-async fn what_is_lost_with_a_node_is_repeated_if_it_may_be_and_reported_if_not() {
+async fn calls_that_are_lost_with_a_node_are_repeated_only_if_they_are_idempotent() {
     let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
     let addr = master.local_addr().to_string();
     let program = Path::new(env!("CARGO_BIN_EXE_probe"));
@@ -335,11 +334,11 @@ async fn what_is_lost_with_a_node_is_repeated_if_it_may_be_and_reported_if_not()
     let mut meeting = Meeting::new().await;
     let at = meeting.addr();
 
-    // Two batches, each of which has got to its first call as its node dies.
+    // Two batches, each of which runs its first call when its node is killed.
     let calls = (0..8).map(|number| probe.hold(at, number.to_string())).distribute().batch(4);
     let run = calls.collect::<Vec<_>>();
     let kill = async {
-        // Kept, because a guest that is dropped lets its handler go.
+        // Kept, because dropping a guest releases its handler.
         let _guests = [meeting.guest("0").await, meeting.guest("4").await];
         for node in &mut nodes {
             node.kill().await;
@@ -349,10 +348,7 @@ async fn what_is_lost_with_a_node_is_repeated_if_it_may_be_and_reported_if_not()
     assert_eq!(results.len(), 8);
     for result in results {
         let error = result.expect_err("nothing was released");
-        assert!(
-            matches!(error, CallError::NodeLost { .. } | CallError::NoNode { .. }),
-            "what was given back in time was not run: {error:?}"
-        );
+        assert!(matches!(error, CallError::NodeLost { .. } | CallError::NoNode { .. }), "{error:?}");
     }
 
     let mut nodes = vec![start("c"), start("d")];
@@ -365,7 +361,7 @@ async fn what_is_lost_with_a_node_is_repeated_if_it_may_be_and_reported_if_not()
         nodes[1].kill().await;
         first.gone().await;
         nodes = vec![start("e"), start("f")];
-        // Those of the nodes that died may be among them.
+        // Handlers of the killed nodes may be among them.
         loop {
             meeting.next().await.release_if_there().await;
         }
@@ -373,7 +369,7 @@ async fn what_is_lost_with_a_node_is_repeated_if_it_may_be_and_reported_if_not()
     let results = soon("the results", async {
         tokio::select! {
             results = run => results,
-            () = kill => unreachable!("it goes on for ever"),
+            () = kill => unreachable!("it never ends"),
         }
     })
     .await;
@@ -381,7 +377,7 @@ async fn what_is_lost_with_a_node_is_repeated_if_it_may_be_and_reported_if_not()
 }
 
 #[tokio::test]
-async fn one_call_that_kills_its_nodes_takes_no_other_with_it() {
+async fn a_call_that_kills_its_nodes_does_not_affect_the_others() {
     let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
     let addr = master.local_addr().to_string();
     let program = std::env::current_exe().expect("this test");
@@ -400,18 +396,18 @@ async fn one_call_that_kills_its_nodes_takes_no_other_with_it() {
     for (number, result) in results.into_iter().enumerate() {
         match (number, result) {
             (42, Err(CallError::Poisoned { nodes, .. })) => {
-                assert_eq!(nodes.len(), 4, "its batch's, and three by itself")
+                assert_eq!(nodes.len(), 4, "the node of its batch, and three that ran it alone")
             }
             (number, result) => assert_eq!(result, Ok(2 * number as u64)),
         }
     }
-    assert!((2..=3).contains(&master.nodes().len()), "four died, or three");
+    assert!((2..=3).contains(&master.nodes().len()), "three or four of six died");
     for node in &mut nodes {
         let _ = node.kill().await;
     }
 }
 
-/// Not a test: the node of the one above, when it is run for that.
+/// Not a test, but the node process of the test above.
 #[tokio::test]
 async fn serves_as_a_node() {
     let Ok(place) = std::env::var("TALLY_NODE") else { return };
@@ -421,7 +417,7 @@ async fn serves_as_a_node() {
 }
 
 #[tokio::test]
-async fn without_a_node_each_call_says_so() {
+async fn without_a_node_each_call_ends_as_no_node() {
     let master = transport::master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
     let tally = TallyClient::new(&master);
     let results: Vec<_> = (0..1000).map(|number| tally.double(number)).distribute().collect().await;
@@ -441,7 +437,7 @@ async fn a_broadcast_runs_once_on_each_node() {
 }
 
 #[tokio::test]
-async fn a_label_chooses_among_nodes() {
+async fn calls_with_a_label_run_only_on_nodes_with_that_label() {
     let master =
         transport::master().no_node_timeout(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
     let start = |name: &'static str, zone: &'static str| {
@@ -465,7 +461,7 @@ async fn a_label_chooses_among_nodes() {
 }
 
 #[tokio::test]
-async fn affinity_keeps_a_key_on_its_node_and_moves_few() {
+async fn keys_stay_on_their_nodes_when_another_node_leaves() {
     let mut cluster = cluster(&["a", "b", "c", "d"], 1).await;
     let place = |tally: TallyClient| async move {
         let calls = (0..200).map(|key| tally.place().affinity(&key));
@@ -481,18 +477,18 @@ async fn affinity_keeps_a_key_on_its_node_and_moves_few() {
     gone.drain().await;
     let after = place(cluster.tally.clone()).await;
     for (before, after) in before.iter().zip(&after) {
-        assert!(before == after || before == "a", "a key moved from {before}, which lives, to {after}");
+        assert!(before == after || before == "a", "a key moved from {before}, which is still registered, to {after}");
     }
     assert!(!after.contains(&"a".to_owned()));
 }
 
 #[tokio::test]
-async fn async_calls_travel_alone_whatever_is_known_when_they_are_made() {
+async fn async_calls_that_were_queued_as_batches_are_answered() {
     let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
     let tally = TallyClient::new(&master);
     let calls = (0..500).map(|number| tally.double_async(number)).distribute().batch(100);
     let late = async {
-        // Some are queued by now, as batches or not.
+        // Some are queued by now, before it is known that the method is async.
         while master.stats().queued == 0 {
             tokio::task::yield_now().await;
         }
@@ -504,7 +500,7 @@ async fn async_calls_travel_alone_whatever_is_known_when_they_are_made() {
 }
 
 #[tokio::test]
-async fn a_node_that_joins_gets_a_share_of_a_run_that_waits() {
+async fn a_node_that_joins_gets_calls_of_a_run_in_progress() {
     let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
     let node = |slots| transport::node().serve(ProbeServer::new(Prober)).slots(slots).spawn(master.local_addr());
     let _first = node(1).await.expect("registers");
@@ -515,7 +511,7 @@ async fn a_node_that_joins_gets_a_share_of_a_run_that_waits() {
     let join = async {
         let mut guests = vec![meeting.next().await];
         let second = node(20).await.expect("registers");
-        // Far more than were under way for the first node, and none of them has come back.
+        // Far more calls than were in flight for the first node, and none of them has ended.
         while guests.len() < 21 {
             guests.push(meeting.next().await);
         }
@@ -532,7 +528,7 @@ async fn a_node_that_joins_gets_a_share_of_a_run_that_waits() {
 }
 
 #[tokio::test]
-async fn large_results_that_nobody_takes_are_bounded() {
+async fn the_number_of_large_results_that_wait_is_bounded() {
     let cluster = cluster(&["a"], 2).await;
     let pulled = AtomicUsize::new(0);
     let endless = (0u64..).inspect(|_| {
@@ -547,12 +543,12 @@ async fn large_results_that_nobody_takes_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_range_without_end_has_no_sum_that_overflows() {
+async fn an_input_of_the_largest_length_does_not_overflow() {
     let cluster = cluster(&["a", "b"], 1).await;
     let tally = &cluster.tally;
     let mut meeting = Meeting::new().await;
     let at = meeting.addr();
-    // With an exact length of usize::MAX, and a batch of which the end is given back.
+    // Its length is exactly usize::MAX, and the end of one batch is given back.
     let mut results = (0..u64::MAX).map(|number| tally.held_at(number, 3, at)).distribute().batch(64);
     let take = async {
         for number in 0..1000 {
@@ -561,7 +557,7 @@ async fn a_range_without_end_has_no_sum_that_overflows() {
     };
     let release = async {
         let guest = meeting.guest("held").await;
-        // More than the three before it and the whole batch of the other node: the end was given back.
+        // More than the three calls before it and the whole batch of the other node: the end of its batch was given back.
         while cluster.runs.load(Ordering::Relaxed) < 128 {
             tokio::task::yield_now().await;
         }
@@ -571,12 +567,12 @@ async fn a_range_without_end_has_no_sum_that_overflows() {
 }
 
 #[test]
-fn all_of_this_over_tls() {
-    transport::run_all_over_tls("all_of_this_over_tls");
+fn the_whole_suite_passes_over_tls() {
+    transport::run_all_over_tls("the_whole_suite_passes_over_tls");
 }
 
 #[tokio::test]
-async fn calls_that_wait_for_a_node_do_not_hold_up_the_others_of_their_stream() {
+async fn calls_that_wait_for_a_node_do_not_delay_the_others_of_their_stream() {
     let master =
         transport::master().no_node_timeout(Duration::from_secs(3600)).bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
@@ -590,7 +586,7 @@ async fn calls_that_wait_for_a_node_do_not_hold_up_the_others_of_their_stream() 
     for _ in 0..360 {
         soon("a result", results.next()).await.expect("the stream goes on").expect("answers");
     }
-    assert!(futures::FutureExt::now_or_never(results.next()).is_none(), "the others wait for a node to come");
+    assert!(futures::FutureExt::now_or_never(results.next()).is_none(), "the others wait for a node");
     let tpu = transport::node().serve(ProbeServer::new(Prober)).label("tpu", "yes").spawn(master.local_addr());
     let _tpu = tpu.await.expect("registers");
     let rest = soon("the rest", results.collect::<Vec<_>>()).await;
