@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_is_what_a_look_at_all_of_them_finds() {
+    fn the_first_head_for_a_node_is_what_a_search_of_all_heads_finds() {
         for seed in 0..20 {
             let mut rng = SmallRng::seed_from_u64(seed);
             let mut avoiding = AvoidingHeads::default();

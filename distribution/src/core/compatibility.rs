@@ -12,13 +12,13 @@ use crate::{
     text::in_one_line,
 };
 
-/// Groups that the methods of a new node are compared with.
+/// How many groups the methods of a new node are compared with.
 const MOST_COMPARED: usize = 64;
 
-/// Methods of a node that are compared.
+/// How many methods of a node are compared.
 const MOST_OFFERS: usize = 1024;
 
-/// Methods that a node is told of that cannot be called on it.
+/// How many methods that cannot be called a node is told about.
 const MOST_UNCALLABLE: usize = 8;
 
 /// Bytes of text about each of them.

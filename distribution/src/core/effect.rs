@@ -1,4 +1,4 @@
-//! What the core wants done, and how it is told of the end of an attempt.
+//! What the core wants done, and how it learns of the end of an attempt.
 
 use std::time::Duration;
 

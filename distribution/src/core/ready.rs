@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_loaded_come_first_and_equals_by_chance() {
+    fn the_least_loaded_nodes_come_first_and_the_salt_decides_between_equals() {
         let node = |number| NodeId::new(1, number);
         let mut ready = Ready::default();
         for (number, load) in [(1, 5), (2, 7), (3, 0), (4, 5), (5, 0), (2, 0)] {

@@ -5,7 +5,7 @@
 //! be built, and a lookup costs the logarithm of the number of nodes. (Multi-probe consistent hashing: Appleton and
 //! O'Reilly, 2015, who measured that 21 probes keep the busiest node within 5 % of the mean.)
 //!
-//! Probes bound the share of the busiest node, not that of the idlest: a node whose only point lies just behind another
+//! Probes bound the share of the busiest node, not that of the idlest: a node whose only point is just after another
 //! one gets almost no keys. With one point, the idlest of 4 nodes had 0.03 of its fair share in the worst of 150 draws of
 //! the hash's key, and 0.34 in one of twenty; with eight, 0.75 and 0.83.
 
@@ -41,11 +41,11 @@ impl Ring {
         self.points.first().map(|(_, node)| *node)
     }
 
-    /// The first point at or behind `at`, and how far it is.
+    /// The first point at or after `at`, and how far it is.
     fn next(&self, at: u64, skip: &impl Fn(NodeId) -> bool) -> Option<(u64, NodeId)> {
         let first = (at, NodeId::from_bits(0));
-        let behind = self.points.range(first..).chain(self.points.range(..first));
-        behind.map(|(point, node)| (point.wrapping_sub(at), *node)).find(|(_, node)| !skip(*node))
+        let after = self.points.range(first..).chain(self.points.range(..first));
+        after.map(|(point, node)| (point.wrapping_sub(at), *node)).find(|(_, node)| !skip(*node))
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn off_the_ring_a_key_has_the_same_node() {
+    fn a_key_has_the_same_node_without_a_ring() {
         let rings = [ring(0..100)];
         let nodes = || (0..100).map(|number| (place_of(&format!("node-{number}")), NodeId::new(1, number)));
         for key in 0..1000 {
@@ -153,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn even_a_chosen_name_takes_few_of_a_nodes_keys() {
+    fn a_chosen_name_takes_few_of_a_nodes_keys() {
         let victim = NodeId::new(1, 3);
         let place_of = |key: u8, name: &str| keyed(&[key; 32], name);
-        let keys_of_the_victim = |key: u8, newcomer: Option<&str>| {
+        let keys_of_the_victim = |key: u8, new_node: Option<&str>| {
             let mut ring = Ring::default();
             (0..10).for_each(|number| ring.insert(place_of(key, &format!("node-{number}")), NodeId::new(1, number)));
-            newcomer.into_iter().for_each(|name| ring.insert(place_of(key, name), NodeId::new(1, 99)));
+            new_node.into_iter().for_each(|name| ring.insert(place_of(key, name), NodeId::new(1, 99)));
             (0..2000).filter(|key| closest([&ring].into_iter(), mix(*key), |_| false) == Some(victim)).count()
         };
         // The name whose points are closest before the victim's, as somebody would choose it who knows the key of the
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_nodes_with_one_name_the_first_gets_the_keys() {
+    fn the_first_of_two_nodes_with_one_name_gets_the_keys() {
         let mut ring = ring(0..2);
         ring.insert(place_of("node-0"), NodeId::new(1, 7));
         let rings = [ring];

@@ -1,4 +1,4 @@
-//! What a core is told once, as it starts.
+//! What a core is given once, as it starts.
 
 use std::time::Duration;
 
