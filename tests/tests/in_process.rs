@@ -269,7 +269,7 @@ fn serving_after_a_client_was_made_panics() {
 }
 
 #[test]
-#[should_panic(expected = "served twice")]
+#[should_panic(expected = "serves `Echo` twice")]
 fn serving_a_service_twice_panics_when_a_client_is_made() {
     let direct = InProcess::new().serve(EchoServer::new(Mirror)).serve(EchoServer::new(Mirror));
     let _ = EchoClient::new(&direct);
