@@ -1,5 +1,5 @@
-//! What a test needs to be trusted or to be refused: tokens of any kind, an authority of its own, and a peer that speaks
-//! TLS and shows proofs by hand.
+//! What tests of security need: tokens of any kind, a certificate authority, and a peer that speaks TLS and sends proofs by
+//! hand.
 
 use std::{
     fs,
@@ -38,21 +38,21 @@ use crate::{
     soon,
 };
 
-/// What is in a token: the secret, and the fingerprint of the master's certificate.
+/// The contents of a token: the secret, and the fingerprint of the master's certificate.
 #[derive(Clone, Copy, Debug)]
-pub struct Inside {
-    /// What only members know.
+pub struct TokenContents {
+    /// The secret of the cluster.
     pub secret: [u8; 32],
     /// SHA-256 of the master's certificate.
     pub fingerprint: [u8; 32],
 }
 
-impl Inside {
-    /// Takes a token apart.
+impl TokenContents {
+    /// Decodes a token.
     ///
     /// # Panics
     ///
-    /// If it is none.
+    /// If it is not a token.
     pub fn of(token: &str) -> Self {
         let encoded = token.trim().rsplit_once('_').map(|_| token.trim().splitn(3, '_').nth(2).expect("three parts"));
         let bytes = Base64UrlUnpadded::decode_vec(encoded.expect("a token")).expect("base64");
@@ -60,7 +60,7 @@ impl Inside {
         Self { secret: part(0), fingerprint: part(32) }
     }
 
-    /// Puts one together that looks in order.
+    /// Encodes a token with a valid checksum.
     pub fn token(&self, access: &str) -> String {
         let bytes = [self.secret, self.fingerprint].concat();
         let check = Sha256::new().chain_update("dtok1_").chain_update(access).chain_update(&bytes).finalize();
@@ -69,12 +69,12 @@ impl Inside {
     }
 }
 
-/// What a certificate is good for.
+/// What a certificate may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To be dialled.
+    /// By a server.
     Server,
-    /// To dial.
+    /// By a client.
     Client,
 }
 
@@ -175,11 +175,11 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Believes any certificate.
+/// Accepts any certificate.
 #[derive(Debug)]
-struct Gullible(Arc<CryptoProvider>);
+struct TrustAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Gullible {
+impl ServerCertVerifier for TrustAnyCertificate {
     fn verify_server_cert(
         &self,
         _certificate: &CertificateDer<'_>,
@@ -223,19 +223,19 @@ pub async fn dial(
     addr: SocketAddr,
     version: &'static SupportedProtocolVersion,
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let config = gullible(version).with_no_client_auth();
+    let config = config_trusting_any(version).with_no_client_auth();
     let stream = TcpStream::connect(addr).await?;
     let name = ServerName::try_from("localhost").expect("a name");
     soon("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
 }
 
-/// What a peer begins TLS 1.3 with, from one that does not go on.
+/// The first bytes that a peer sends in TLS 1.3, of one that sends nothing more.
 ///
 /// # Panics
 ///
 /// Never.
 pub fn client_hello() -> Vec<u8> {
-    let config = gullible(&rustls::version::TLS13).with_no_client_auth();
+    let config = config_trusting_any(&rustls::version::TLS13).with_no_client_auth();
     let name = ServerName::try_from("localhost").expect("a name");
     let mut connection = ClientConnection::new(Arc::new(config), name).expect("a configuration");
     let mut bytes = Vec::new();
@@ -252,18 +252,21 @@ pub async fn dial_as(holder: &str, authority: &Authority, addr: SocketAddr) -> T
     let read = |kind| fs::read(authority.path(holder, kind)).expect("was issued");
     let certificate = CertificateDer::from_pem_slice(&read("pem")).expect("a certificate");
     let key = PrivateKeyDer::from_pem_slice(&read("key")).expect("a key");
-    let config = gullible(&rustls::version::TLS13).with_client_auth_cert(vec![certificate], key).expect("fits");
+    let config =
+        config_trusting_any(&rustls::version::TLS13).with_client_auth_cert(vec![certificate], key).expect("fits");
     let stream = TcpStream::connect(addr).await.expect("connects");
     let name = ServerName::try_from("localhost").expect("a name");
     soon("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await.expect("speaks TLS")
 }
 
-fn gullible(version: &'static SupportedProtocolVersion) -> rustls::ConfigBuilder<ClientConfig, WantsClientCert> {
+fn config_trusting_any(
+    version: &'static SupportedProtocolVersion,
+) -> rustls::ConfigBuilder<ClientConfig, WantsClientCert> {
     ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[version])
         .expect("the version is there")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Gullible(provider())))
+        .with_custom_certificate_verifier(Arc::new(TrustAnyCertificate(provider())))
 }
 
 /// The server's end of TLS of this version with the key of a master's token file.
@@ -288,7 +291,7 @@ pub fn server_of(token_file: &Path, version: &'static SupportedProtocolVersion) 
 /// A peer that joins a master with a token file step by step, so that it can go wrong at each.
 #[derive(Debug)]
 pub struct Joiner {
-    /// For what no method here does.
+    /// The connection, for tests that send other bytes.
     pub stream: TlsStream<TcpStream>,
     binding: [u8; 32],
     role: u8,
@@ -341,18 +344,18 @@ impl Joiner {
         proof(secret, role, self.binding, masters, nodes)
     }
 
-    /// Sends a nonce and a proof with a registration right behind them, and hears what the master makes of the proof: 0
-    /// if it lets the peer in.
+    /// Sends a nonce and a proof, followed by a registration, and returns the master's answer to the proof: 0 if it accepts
+    /// the peer.
     ///
     /// # Panics
     ///
-    /// If it says nothing.
+    /// If it sends nothing.
     pub async fn show(&mut self, answer: &[u8]) -> u8 {
         let registration = registration("joiner", &[("add", "fn(i64, i64) -> i64")]);
         self.stream.write_all(&[answer, &registration].concat()).await.expect("sends");
-        let mut answer = [0; 33];
-        soon("the answer", self.stream.read_exact(&mut answer)).await.expect("reads");
-        answer[0]
+        let mut theirs = [0; 33];
+        soon("the answer", self.stream.read_exact(&mut theirs)).await.expect("reads");
+        theirs[0]
     }
 }
 

@@ -213,7 +213,7 @@ impl Shared {
                 has_changed = true;
                 locked.last_event += 1;
                 if let Some(events) = &locked.events {
-                    // Fails if there are no subscribers, which is no error.
+                    // Fails if there are no subscribers, which is not an error.
                     let _ = events.send((locked.last_event, event.clone()));
                 }
             }

@@ -17,13 +17,13 @@ use tokio::{
 };
 
 /// A master with a token.
-struct Fort {
+struct TokenMaster {
     master: Master,
     token: String,
     _folder: TempDir,
 }
 
-impl Fort {
+impl TokenMaster {
     async fn new(master: MasterBuilder) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let master = master.token_file(folder.path().join("token")).bind("127.0.0.1:0").await.expect("binds");
@@ -48,7 +48,7 @@ async fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.expect("connects")
 }
 
-/// Has the master make its part of a TLS handshake, and then closes. What the master said to it first, if it did.
+/// Has the master do its part of a TLS handshake, and then closes. Returns the first byte that the master sent, if any.
 async fn begin_and_close(from: Ipv4Addr, to: SocketAddr) -> Option<u8> {
     let mut stream = connect(from, to).await;
     stream.write_all(&client_hello()).await.ok()?;
@@ -57,21 +57,21 @@ async fn begin_and_close(from: Ipv4Addr, to: SocketAddr) -> Option<u8> {
     Some(kind[0])
 }
 
-/// What a record begins with in which a handshake goes on.
+/// The first byte of a TLS record that continues a handshake.
 const HANDSHAKE: u8 = 22;
 
 const OWN: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 #[tokio::test]
 async fn who_has_the_master_sign_and_closes_has_to_wait() {
-    let fort = Fort::new(Master::builder().max_handshake_failures(2)).await;
+    let secure = TokenMaster::new(Master::builder().max_handshake_failures(2)).await;
     let mut times = Vec::new();
     for number in 1..=5 {
         let started = Instant::now();
-        assert_eq!(begin_and_close(OWN, fort.addr()).await, Some(HANDSHAKE));
+        assert_eq!(begin_and_close(OWN, secure.addr()).await, Some(HANDSHAKE));
         times.push(started.elapsed());
         soon("it to be noticed", async {
-            while fort.master.stats().turned_away < number {
+            while secure.master.stats().turned_away < number {
                 tokio::task::yield_now().await;
             }
         })
@@ -81,24 +81,24 @@ async fn who_has_the_master_sign_and_closes_has_to_wait() {
     let least = [0, 0, 100, 200, 400].map(Duration::from_millis);
     assert!(times.iter().zip(least).all(|(time, least)| *time >= least), "{times:?}");
     // With them a node waits that has the same address, and then it is in.
-    let _node = fort.let_a_node_in(fort.addr()).await;
+    let _node = secure.let_a_node_in(secure.addr()).await;
 }
 
 #[tokio::test]
-async fn who_says_nothing_does_not_have_to_wait() {
-    let fort = Fort::new(Master::builder().max_handshake_failures(0)).await;
+async fn a_connection_that_sends_nothing_causes_no_delay() {
+    let secure = TokenMaster::new(Master::builder().max_handshake_failures(0)).await;
     // As a load balancer does that looks whether the port is open.
     for number in 1..=20 {
-        drop(connect(OWN, fort.addr()).await);
+        drop(connect(OWN, secure.addr()).await);
         soon("it to be noticed", async {
-            while fort.master.stats().turned_away < number {
+            while secure.master.stats().turned_away < number {
                 tokio::task::yield_now().await;
             }
         })
         .await;
     }
     let started = Instant::now();
-    assert_eq!(begin_and_close(OWN, fort.addr()).await, Some(HANDSHAKE));
+    assert_eq!(begin_and_close(OWN, secure.addr()).await, Some(HANDSHAKE));
     // Each that counted would have made it wait, these all together for 5 s.
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
@@ -106,17 +106,17 @@ async fn who_says_nothing_does_not_have_to_wait() {
 #[tokio::test]
 async fn many_that_fail_are_worth_a_few_lines() {
     let (log, _guard) = Log::gather();
-    let fort = Fort::new(Master::builder().max_handshake_failures(10_000)).await;
+    let secure = TokenMaster::new(Master::builder().max_handshake_failures(10_000)).await;
     for _ in 0..100 {
-        assert_eq!(begin_and_close(OWN, fort.addr()).await, Some(HANDSHAKE));
+        assert_eq!(begin_and_close(OWN, secure.addr()).await, Some(HANDSHAKE));
     }
     for _ in 0..100 {
-        let mut stream = connect(OWN, fort.addr()).await;
+        let mut stream = connect(OWN, secure.addr()).await;
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sends");
         let _ = soon("the end", stream.read_to_end(&mut Vec::new())).await;
     }
     soon("all to be turned away", async {
-        while fort.master.stats().turned_away < 200 {
+        while secure.master.stats().turned_away < 200 {
             tokio::task::yield_now().await;
         }
     })
@@ -130,20 +130,21 @@ async fn many_that_fail_are_worth_a_few_lines() {
 }
 
 #[tokio::test]
-async fn handshakes_are_rationed_over_all_addresses_and_peers_that_are_known_come_first() {
+async fn the_rate_of_handshakes_is_limited_over_all_addresses_and_a_part_is_reserved_for_known_ones() {
     const PER_SECOND: u32 = 8;
-    const STRANGERS: u8 = 60;
-    let fort =
-        Fort::new(Master::builder().max_handshakes_per_second(PER_SECOND).handshake_timeout(Duration::from_secs(60)))
-            .await;
+    const UNKNOWN: u8 = 60;
+    let secure = TokenMaster::new(
+        Master::builder().max_handshakes_per_second(PER_SECOND).handshake_timeout(Duration::from_secs(60)),
+    )
+    .await;
     // From now on its address is known.
-    drop(fort.let_a_node_in(fort.addr()).await);
-    let all_wait = Arc::new(Barrier::new(usize::from(STRANGERS) + 1));
+    drop(secure.let_a_node_in(secure.addr()).await);
+    let all_wait = Arc::new(Barrier::new(usize::from(UNKNOWN) + 1));
     let started = Instant::now();
-    let mut strangers = JoinSet::new();
-    for number in 0..STRANGERS {
-        let (addr, all_wait) = (fort.addr(), Arc::clone(&all_wait));
-        strangers.spawn(async move {
+    let mut unknown = JoinSet::new();
+    for number in 0..UNKNOWN {
+        let (addr, all_wait) = (secure.addr(), Arc::clone(&all_wait));
+        unknown.spawn(async move {
             let mut stream = connect(Ipv4Addr::new(127, 0, 1, number + 1), addr).await;
             stream.write_all(&client_hello()).await.expect("sends");
             all_wait.wait().await;
@@ -154,17 +155,17 @@ async fn handshakes_are_rationed_over_all_addresses_and_peers_that_are_known_com
         });
     }
     all_wait.wait().await;
-    let _node = fort.let_a_node_in(fort.addr()).await;
+    let _node = secure.let_a_node_in(secure.addr()).await;
     let mut served = 0;
-    while let Some(stranger) = strangers.try_join_next() {
-        assert_eq!(stranger.expect("runs").1, HANDSHAKE);
+    while let Some(peer) = unknown.try_join_next() {
+        assert_eq!(peer.expect("runs").1, HANDSHAKE);
         served += 1;
     }
-    assert!(served < usize::from(STRANGERS), "the node did not have to wait for all of them");
-    while let Some(stranger) = strangers.join_next().await {
-        assert_eq!(stranger.expect("runs").1, HANDSHAKE);
+    assert!(served < usize::from(UNKNOWN), "the node did not have to wait for all of them");
+    while let Some(peer) = unknown.join_next().await {
+        assert_eq!(peer.expect("runs").1, HANDSHAKE);
     }
-    // Six a second are for strangers, and six at once.
+    // Addresses that are not known have six a second, and a burst of six.
     assert!(started.elapsed() >= Duration::from_secs(8), "{:?}", started.elapsed());
 }
 
@@ -173,11 +174,11 @@ async fn silent_connections_keep_no_distant_node_out() {
     // Few, so that it is full soon; the node needs some 0.6 s.
     let master =
         Master::builder().max_handshakes(16).max_handshakes_per_address(4).handshake_timeout(Duration::from_secs(60));
-    let fort = Fort::new(master).await;
-    let line = Line::to(fort.addr(), Duration::from_millis(120)).await;
+    let secure = TokenMaster::new(master).await;
+    let line = Line::to(secure.addr(), Duration::from_millis(120)).await;
     let mut flood = JoinSet::new();
     for attacker in 2..10 {
-        let addr = fort.addr();
+        let addr = secure.addr();
         flood.spawn(async move {
             let mut held = Vec::new();
             for stream in 0.. {
@@ -191,18 +192,18 @@ async fn silent_connections_keep_no_distant_node_out() {
         });
     }
     soon("the flood to be refused", async {
-        while fort.master.stats().turned_away < 100 {
+        while secure.master.stats().turned_away < 100 {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    let _node = fort.let_a_node_in(line.addr()).await;
-    assert!(!flood.is_empty() && fort.master.stats().turned_away > 100);
+    let _node = secure.let_a_node_in(line.addr()).await;
+    assert!(!flood.is_empty() && secure.master.stats().turned_away > 100);
     flood.shutdown().await;
 }
 
 #[tokio::test]
-async fn no_limit_can_be_nothing() {
+async fn a_limit_of_zero_is_an_error() {
     let refused = async |master: MasterBuilder, name: &str| {
         let error = master.bind("127.0.0.1:0").await.expect_err("cannot be").to_string();
         assert!(error.contains(name) && error.contains("at least 1"), "{error}");

@@ -49,7 +49,7 @@ async fn what_nodes_say_is_bounded_for_each_and_in_all() {
         }
         assert!(nodes.len() < 1000, "there is no end to it");
     };
-    assert!(refused.contains("16 MiB") && refused.contains("by the same credential"), "{refused}");
+    assert!(refused.contains("16 MiB") && refused.contains("with the same credential"), "{refused}");
     // One that serves what others serve still comes in.
     let methods = shown(0, 1024, 400);
     let registration = registration_that_shows(1 << 41, "like-n0", 1, &[], &methods);

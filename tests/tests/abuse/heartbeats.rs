@@ -11,12 +11,12 @@ use tokio::io::AsyncWriteExt;
 use super::{ADD, gone, master};
 
 #[tokio::test]
-async fn a_node_that_floods_heartbeats_is_put_out_and_calls_go_on() {
+async fn a_node_that_floods_heartbeats_is_disconnected_and_calls_go_on() {
     let (master, probe) = master().await;
     let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
     let mut events = master.events();
     let mut peer = Impostor::node(master.local_addr(), "flood", &[ADD]).await.expect("is taken in");
-    // What gathers while a master is stalled is no flood.
+    // As many heartbeats as come together while a master is stalled are accepted.
     let beats = |count: u64| (0..count).flat_map(|number| heartbeat([0, 0, 0, number % 2, 0])).collect::<Vec<u8>>();
     peer.send(&beats(30)).await;
     peer.receive(kind::HEARTBEAT_SEEN).await;

@@ -329,7 +329,7 @@ async fn a_master_that_breaks_the_rules_gets_each_request_answered_once() {
         let (id, outcome) = master.receive_response().await;
         assert_eq!((id, &outcome[..2]), (4, &[3, 3][..]), "refused, because it cannot be decoded");
     }
-    // A handler that sees that its time is over returns something, and that is no value.
+    // A handler that sees that its time is over returns something, which must not count as the value.
     let mut meeting = distribution_tests::meeting::Meeting::new().await;
     let place = |tag| [vec![0], addr_bytes(meeting.addr()), text(tag)].concat();
     let hold = ("hold", "fn(SocketAddr, String) -> Held");

@@ -15,7 +15,7 @@ use distribution_tests::{
 use futures::StreamExt;
 use tempfile::TempDir;
 
-use super::{Stronghold, node, refusal, tells};
+use super::{SecureMaster, node, refusal, tells};
 
 /// `nobody`, who plants files here.
 const INTRUDER: u32 = 65534;
@@ -153,7 +153,7 @@ async fn an_authority_that_anybody_may_write_lets_nobody_in() {
 
     // Nor under a master that runs: it lets in nobody until the file is in order.
     set_mode(&authority.file(), 0o644);
-    let hold = Stronghold { master: start(&own).await.expect("starts"), file: PathBuf::new(), _folder: None };
+    let secure = SecureMaster { master: start(&own).await.expect("starts"), file: PathBuf::new(), _folder: None };
     set_mode(&authority.file(), 0o666);
     fs::copy(intruders.file(), authority.file()).expect("copies");
     set_mode(&authority.file(), 0o666);
@@ -162,9 +162,9 @@ async fn an_authority_that_anybody_may_write_lets_nobody_in() {
     fs::write(trusted.file(), authority.pem()).expect("writes");
     intruders.issue("intruder", Purpose::Client, &["intruder"]);
     let shown = Certificates::new(trusted.file(), intruders.path("intruder", "pem"), intruders.path("intruder", "key"));
-    let mut intruder = Box::pin(refusal(node().certificates(shown), hold.host()));
+    let mut intruder = Box::pin(refusal(node().certificates(shown), secure.host()));
     soon("it to be turned away", async {
-        while hold.master.stats().turned_away == 0 {
+        while secure.master.stats().turned_away == 0 {
             tokio::select! {
                 text = &mut intruder => panic!("nobody is told anything: {text}"),
                 () = tokio::task::yield_now() => {}
@@ -175,22 +175,22 @@ async fn an_authority_that_anybody_may_write_lets_nobody_in() {
     fs::write(authority.file(), authority.pem()).expect("writes");
     set_mode(&authority.file(), 0o644);
     tells(&soon("the refusal", intruder).await, &["does not know the authority"]);
-    assert_eq!(hold.master.stats().registration_bytes, 0);
+    assert_eq!(secure.master.stats().registration_bytes, 0);
 }
 
 #[tokio::test]
 async fn a_token_file_that_the_environment_names() {
-    let hold = Stronghold::with_token().await;
-    let (program, file) = (example("arith"), hold.file.display().to_string());
+    let secure = SecureMaster::with_token().await;
+    let (program, file) = (example("arith"), secure.file.display().to_string());
     let run = |environment: &[&str]| {
-        let address = hold.addr().to_string();
+        let address = secure.addr().to_string();
         let program = program.to_str().expect("plain");
         let arguments = [program, "node", "--master", &address, "--name", "by-file"];
         Process::start(Path::new("env"), &[environment, &arguments].concat())
     };
     let by_file = |file: &str| format!("DISTRIBUTION_TOKEN_FILE={file}");
     let _node = run(&[&by_file(&file)]);
-    soon("the node", hold.master.wait_for_nodes(1)).await;
+    soon("the node", secure.master.wait_for_nodes(1)).await;
     // As a script sets them whose secret was not there.
     for empty in ["DISTRIBUTION_TOKEN=", "DISTRIBUTION_TOKEN= ", "DISTRIBUTION_TOKEN_FILE="] {
         let mut node = run(&[empty]);
@@ -198,7 +198,7 @@ async fn a_token_file_that_the_environment_names() {
         tells(&node.log_with("error").await, &[&format!("`{name}` cannot be empty"), "unset it, or give it"]);
         assert!(!soon("its end", node.ended()).await.success());
     }
-    let mut both = run(&[&by_file(&file), &format!("DISTRIBUTION_TOKEN={}", hold.token().expose())]);
+    let mut both = run(&[&by_file(&file), &format!("DISTRIBUTION_TOKEN={}", secure.token().expose())]);
     tells(&both.log_with("error").await, &["DISTRIBUTION_TOKEN_FILE", "beside `DISTRIBUTION_TOKEN`", "choose"]);
     assert!(!soon("its end", both.ended()).await.success());
     let mut none = run(&[&by_file(&format!("{file}.none"))]);
@@ -223,21 +223,21 @@ async fn certificates_of_another_user_are_not_used() {
 
 #[tokio::test]
 async fn a_token_that_is_replaced_by_one_of_the_same_length_and_time_is_worth_nothing() {
-    let hold = Stronghold::with_token().await;
-    let mut events = hold.master.events();
-    let first = hold.token();
-    let text = fs::read_to_string(&hold.file).expect("reads");
-    let modified = fs::metadata(&hold.file).and_then(|metadata| metadata.modified()).expect("has a time");
+    let secure = SecureMaster::with_token().await;
+    let mut events = secure.master.events();
+    let first = secure.token();
+    let text = fs::read_to_string(&secure.file).expect("reads");
+    let modified = fs::metadata(&secure.file).and_then(|metadata| metadata.modified()).expect("has a time");
     let _thief =
-        soon("the thief", node().name("thief").token(first.expose()).spawn(hold.addr())).await.expect("is let in");
+        soon("the thief", node().name("thief").token(first.expose()).spawn(secure.addr())).await.expect("is let in");
     // Another token of the same key, made beside it.
-    let beside = hold.file.with_file_name("beside.token");
-    fs::copy(&hold.file, &beside).expect("copies");
-    fs::copy(key_of(&hold.file), key_of(&beside)).expect("copies");
+    let beside = secure.file.with_file_name("beside.token");
+    fs::copy(&secure.file, &beside).expect("copies");
+    fs::copy(key_of(&secure.file), key_of(&beside)).expect("copies");
     let second = Token::issue(&beside, Access::Nodes).expect("writes");
     // Into the same file, so that length, time and number of it stay as they were.
-    fs::write(&hold.file, text.replace(first.expose(), second.expose())).expect("writes");
-    let file = fs::File::options().write(true).open(&hold.file).expect("opens");
+    fs::write(&secure.file, text.replace(first.expose(), second.expose())).expect("writes");
+    let file = fs::File::options().write(true).open(&secure.file).expect("opens");
     file.set_modified(modified).expect("sets it");
     assert_eq!(file.metadata().expect("is there").len(), text.len() as u64);
     soon("the thief to be put out", async {
@@ -249,8 +249,8 @@ async fn a_token_that_is_replaced_by_one_of_the_same_length_and_time_is_worth_no
         }
     })
     .await;
-    tells(&refusal(node().token(first.expose()), hold.addr()).await, &["rotated out"]);
-    let _node = soon("a node", node().token(second.expose()).spawn(hold.addr())).await.expect("is let in");
+    tells(&refusal(node().token(first.expose()), secure.addr()).await, &["rotated out"]);
+    let _node = soon("a node", node().token(second.expose()).spawn(secure.addr())).await.expect("is let in");
 }
 
 #[tokio::test]

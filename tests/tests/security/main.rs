@@ -28,7 +28,7 @@ use distribution_tests::{
     meeting::Meeting,
     process::{Process, example},
     soon,
-    trust::{Authority, Inside, Joiner, Purpose, dial, proof, server_of},
+    trust::{Authority, Joiner, Purpose, TokenContents, dial, proof, server_of},
 };
 use futures::StreamExt;
 use rustls::version::{TLS12, TLS13};
@@ -40,15 +40,15 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A master that only members of its cluster may join.
-struct Stronghold {
+/// A master with security: only peers with a token or a certificate of its cluster can register.
+struct SecureMaster {
     master: Master,
     /// Its token file; none with certificates.
     file: PathBuf,
     _folder: Option<TempDir>,
 }
 
-impl Stronghold {
+impl SecureMaster {
     async fn with_token() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("cluster.token");
@@ -66,7 +66,7 @@ impl Stronghold {
         self.master.local_addr()
     }
 
-    /// As a certificate names it.
+    /// The address by the name that its certificate is for.
     fn host(&self) -> String {
         format!("localhost:{}", self.addr().port())
     }
@@ -75,20 +75,20 @@ impl Stronghold {
         self.master.token().expect("has one")
     }
 
-    fn inside(&self) -> Inside {
-        Inside::of(self.token().expose())
+    fn contents(&self) -> TokenContents {
+        TokenContents::of(self.token().expose())
     }
 
-    /// So many were turned away, and not a byte of what they would register was decoded.
-    async fn held_against(&self, strangers: u64) {
+    /// Waits until this many peers were turned away; no byte of their registrations may have been decoded.
+    async fn assert_turned_away(&self, peers: u64) {
         soon("all to be turned away", async {
-            while self.master.stats().turned_away < strangers {
+            while self.master.stats().turned_away < peers {
                 tokio::task::yield_now().await;
             }
         })
         .await;
         let stats = self.master.stats();
-        assert_eq!((stats.turned_away, stats.registration_bytes), (strangers, 0));
+        assert_eq!((stats.turned_away, stats.registration_bytes), (peers, 0));
         assert!(self.master.nodes().is_empty());
     }
 }
@@ -97,7 +97,7 @@ fn node() -> NodeBuilder {
     Node::builder().serve(ProbeServer::new(Prober))
 }
 
-/// Why a node is not let in.
+/// Why a node is refused.
 async fn refusal(node: NodeBuilder, master: impl std::fmt::Display) -> String {
     let error = soon("a refusal", node.spawn(master)).await.expect_err("must not be let in");
     let text = error.to_string();
@@ -105,7 +105,7 @@ async fn refusal(node: NodeBuilder, master: impl std::fmt::Display) -> String {
     text
 }
 
-/// What is told must name a way on.
+/// The text must contain all these parts.
 #[track_caller]
 fn tells(text: &str, parts: &[&str]) {
     for part in parts {
@@ -117,69 +117,69 @@ fn tells(text: &str, parts: &[&str]) {
 
 #[tokio::test]
 async fn the_right_token_is_let_in_and_its_registration_counted() {
-    let hold = Stronghold::with_token().await;
+    let secure = SecureMaster::with_token().await;
     for node in [
-        node().token(hold.token().expose()),
-        node().token(format!("DISTRIBUTION_TOKEN={}\n", hold.token().expose())),
-        node().token_file(&hold.file),
+        node().token(secure.token().expose()),
+        node().token(format!("DISTRIBUTION_TOKEN={}\n", secure.token().expose())),
+        node().token_file(&secure.file),
     ] {
-        let node = soon("the node", node.spawn(hold.addr())).await.expect("is let in");
-        assert_eq!(ProbeClient::new(&hold.master).add(2, 3).on(node.id()).await, Ok(5));
+        let node = soon("the node", node.spawn(secure.addr())).await.expect("is let in");
+        assert_eq!(ProbeClient::new(&secure.master).add(2, 3).on(node.id()).await, Ok(5));
     }
-    let stats = hold.master.stats();
+    let stats = secure.master.stats();
     assert!(stats.registration_bytes > 300 && stats.turned_away == 0, "{stats:?}");
 }
 
 #[tokio::test]
 async fn without_a_token_in_plain_text_to_a_tls_port() {
-    let hold = Stronghold::with_token().await;
-    let text = refusal(node(), hold.addr()).await;
+    let secure = SecureMaster::with_token().await;
+    let text = refusal(node(), secure.addr()).await;
     tells(&text, &["it speaks TLS", "DISTRIBUTION_TOKEN", ".token_file(..)", "printed at its first start"]);
-    hold.held_against(1).await;
+    secure.assert_turned_away(1).await;
 }
 
 #[tokio::test]
 async fn other_protocols_to_a_tls_port() {
-    let hold = Stronghold::with_token().await;
+    let secure = SecureMaster::with_token().await;
     let plain = [impostor::preface(2, 0), impostor::registration("plain", &[])].concat();
     for bytes in [&plain[..], &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0xff; 64], b"\x16\x03\x01\xff\xff"] {
-        let mut stream = TcpStream::connect(hold.addr()).await.expect("connects");
+        let mut stream = TcpStream::connect(secure.addr()).await.expect("connects");
         stream.write_all(bytes).await.expect("sends");
         stream.shutdown().await.expect("sends");
         let mut answer = Vec::new();
         soon("the end", stream.read_to_end(&mut answer)).await.expect("reads");
         assert!(answer.len() < 16, "an alert at most: {answer:?}");
     }
-    hold.held_against(4).await;
+    secure.assert_turned_away(4).await;
 }
 
 #[tokio::test]
 async fn with_a_wrong_token() {
-    let hold = Stronghold::with_token().await;
-    let wrong = Inside { secret: [1; 32], ..hold.inside() };
-    let text = refusal(node().token(wrong.token("node")), hold.addr()).await;
+    let secure = SecureMaster::with_token().await;
+    let wrong = TokenContents { secret: [1; 32], ..secure.contents() };
+    let text = refusal(node().token(wrong.token("node")), secure.addr()).await;
     tells(
         &text,
         &["refused this node", "none of the master's", "of another cluster, or was rotated out", "token file"],
     );
-    hold.held_against(1).await;
+    secure.assert_turned_away(1).await;
 }
 
 #[tokio::test]
 async fn with_a_truncated_token() {
-    let hold = Stronghold::with_token().await;
-    let token = hold.token();
+    let secure = SecureMaster::with_token().await;
+    let token = secure.token();
     for end in [20, 60, token.expose().len() - 1] {
-        let text = refusal(node().token(&token.expose()[..end]), hold.addr()).await;
+        let text = refusal(node().token(&token.expose()[..end]), secure.addr()).await;
         tells(&text, &["`.token(..)`", "it is not whole", "Take the line that the master printed"]);
     }
     // And one who sends the proof of half a secret, or half a proof.
-    let secret = hold.inside().secret;
-    let mut joiner = Joiner::greet(hold.addr()).await;
+    let secret = secure.contents().secret;
+    let mut joiner = Joiner::greet(secure.addr()).await;
     let challenge = joiner.challenge().await;
     let proof = joiner.proof(&secret[..16], challenge, [3; 32]);
     assert_eq!(joiner.show(&[&[3; 32], &proof[..]].concat()).await, 1);
-    let mut joiner = Joiner::greet(hold.addr()).await;
+    let mut joiner = Joiner::greet(secure.addr()).await;
     let challenge = joiner.challenge().await;
     let proof = joiner.proof(&secret, challenge, [3; 32]);
     joiner.stream.write_all(&[&[3; 32], &proof[..31]].concat()).await.expect("sends");
@@ -187,105 +187,105 @@ async fn with_a_truncated_token() {
     let mut answer = Vec::new();
     let _ = soon("the end", joiner.stream.read_to_end(&mut answer)).await;
     assert!(answer.is_empty(), "{answer:?}");
-    hold.held_against(2).await;
+    secure.assert_turned_away(2).await;
 }
 
 #[tokio::test]
 async fn with_a_token_that_was_rotated_out() {
-    let hold = Stronghold::with_token().await;
-    let first = hold.token();
-    let second = Token::issue(&hold.file, Access::Nodes).expect("writes");
+    let secure = SecureMaster::with_token().await;
+    let first = secure.token();
+    let second = Token::issue(&secure.file, Access::Nodes).expect("writes");
     // Two are valid at once.
     for token in [&first, &second] {
-        let node = soon("the node", node().token(token.expose()).spawn(hold.addr())).await.expect("is let in");
+        let node = soon("the node", node().token(token.expose()).spawn(secure.addr())).await.expect("is let in");
         node.drain().await;
     }
-    let decoded = hold.master.stats().registration_bytes;
-    assert_eq!(hold.token().id(), second.id());
-    Token::issue(&hold.file, Access::Nodes).expect("writes");
-    let text = refusal(node().token(first.expose()), hold.addr()).await;
+    let decoded = secure.master.stats().registration_bytes;
+    assert_eq!(secure.token().id(), second.id());
+    Token::issue(&secure.file, Access::Nodes).expect("writes");
+    let text = refusal(node().token(first.expose()), secure.addr()).await;
     tells(&text, &["was rotated out", "The valid ones are in the master's token file"]);
-    assert_eq!(hold.master.stats().registration_bytes, decoded);
-    drop(soon("the node", node().token(second.expose()).spawn(hold.addr())).await.expect("is let in"));
+    assert_eq!(secure.master.stats().registration_bytes, decoded);
+    drop(soon("the node", node().token(second.expose()).spawn(secure.addr())).await.expect("is let in"));
 }
 
 #[tokio::test]
 async fn with_a_token_for_callers() {
-    let hold = Stronghold::with_token().await;
-    let caller = Token::issue(&hold.file, Access::Callers).expect("writes");
-    let text = refusal(node().token(caller.expose()), hold.addr()).await;
+    let secure = SecureMaster::with_token().await;
+    let caller = Token::issue(&secure.file, Access::Callers).expect("writes");
+    let text = refusal(node().token(caller.expose()), secure.addr()).await;
     tells(&text, &["`.token(..)`", "for callers", "a node cannot register with it"]);
     // One that says of itself that it is for nodes: what it is for is for the master to know.
-    let forged = Inside::of(caller.expose()).token("node");
-    let text = refusal(node().token(forged), hold.addr()).await;
+    let forged = TokenContents::of(caller.expose()).token("node");
+    let text = refusal(node().token(forged), secure.addr()).await;
     tells(&text, &["for another role", "`Token::issue` makes a token for nodes"]);
-    hold.held_against(1).await;
+    secure.assert_turned_away(1).await;
 }
 
 #[tokio::test]
 async fn with_a_hello_that_is_replayed() {
-    let hold = Stronghold::with_token().await;
-    let secret = hold.inside().secret;
-    let mut member = Joiner::greet(hold.addr()).await;
+    let secure = SecureMaster::with_token().await;
+    let secret = secure.contents().secret;
+    let mut member = Joiner::greet(secure.addr()).await;
     let challenge = member.challenge().await;
     let recorded = [&[7; 32], &member.proof(&secret, challenge, [7; 32])[..]].concat();
     assert_eq!(member.show(&recorded).await, 0, "the first time it is good");
-    soon("it to be registered", hold.master.wait_for_nodes(1)).await;
+    soon("it to be registered", secure.master.wait_for_nodes(1)).await;
     drop(member);
-    let decoded = hold.master.stats().registration_bytes;
+    let decoded = secure.master.stats().registration_bytes;
     assert!(decoded > 20, "the counter counts: {decoded}");
-    let mut replayer = Joiner::greet(hold.addr()).await;
+    let mut replayer = Joiner::greet(secure.addr()).await;
     replayer.challenge().await;
     assert_eq!(replayer.show(&recorded).await, 1);
-    let stats = hold.master.stats();
+    let stats = secure.master.stats();
     assert_eq!((stats.turned_away, stats.registration_bytes), (1, decoded));
 }
 
 #[tokio::test]
 async fn with_a_whole_connection_that_is_replayed() {
-    let hold = Stronghold::with_token().await;
-    let relay = Relay::to(hold.addr()).await;
-    let member = node().token(hold.token().expose()).spawn(relay.addr).await.expect("is let in");
+    let secure = SecureMaster::with_token().await;
+    let relay = Relay::to(secure.addr()).await;
+    let member = node().token(secure.token().expose()).spawn(relay.addr).await.expect("is let in");
     member.drain().await;
-    let decoded = hold.master.stats().registration_bytes;
+    let decoded = secure.master.stats().registration_bytes;
     let recorded = relay.to_master.lock().await.clone();
-    let mut replayer = TcpStream::connect(hold.addr()).await.expect("connects");
+    let mut replayer = TcpStream::connect(secure.addr()).await.expect("connects");
     replayer.write_all(&recorded).await.expect("sends");
     replayer.shutdown().await.expect("sends");
     let _ = soon("the end", replayer.read_to_end(&mut Vec::new())).await;
     soon("it to be turned away", async {
-        while hold.master.stats().turned_away == 0 {
+        while secure.master.stats().turned_away == 0 {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    assert_eq!(hold.master.stats().registration_bytes, decoded);
-    assert!(hold.master.nodes().is_empty());
+    assert_eq!(secure.master.stats().registration_bytes, decoded);
+    assert!(secure.master.nodes().is_empty());
 }
 
 #[tokio::test]
 async fn with_the_masters_challenge_reflected() {
-    let hold = Stronghold::with_token().await;
-    let mut reflector = Joiner::greet(hold.addr()).await;
+    let secure = SecureMaster::with_token().await;
+    let mut reflector = Joiner::greet(secure.addr()).await;
     let challenge = reflector.challenge().await;
     assert_eq!(reflector.show(&[challenge, challenge].concat()).await, 1);
     // A proof of the right secret, but made as the master makes its own.
-    let mut reflector = Joiner::greet(hold.addr()).await;
+    let mut reflector = Joiner::greet(secure.addr()).await;
     let challenge = reflector.challenge().await;
     let label = b"EXPORTER-distribution-proof";
     let binding = reflector.stream.get_ref().1.export_keying_material([0; 32], label, None).expect("exports");
-    let masters_own = proof(&hold.inside().secret, 1, binding, challenge, challenge);
+    let masters_own = proof(&secure.contents().secret, 1, binding, challenge, challenge);
     assert_eq!(reflector.show(&[&challenge[..], &masters_own].concat()).await, 1);
-    hold.held_against(2).await;
+    secure.assert_turned_away(2).await;
 }
 
 #[tokio::test]
 async fn a_master_that_reflects_the_nodes_proof_is_not_believed() {
     // It has the master's key, but not the secret.
-    let hold = Stronghold::with_token().await;
+    let secure = SecureMaster::with_token().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let addr = listener.local_addr().expect("is bound");
-    let acceptor = TlsAcceptor::from(server_of(&hold.file, &TLS13));
+    let acceptor = TlsAcceptor::from(server_of(&secure.file, &TLS13));
     let thief = async {
         let (stream, _) = listener.accept().await.expect("accepts");
         let mut stream = acceptor.accept(stream).await.expect("speaks TLS");
@@ -298,42 +298,42 @@ async fn a_master_that_reflects_the_nodes_proof_is_not_believed() {
         let _ = stream.read_to_end(&mut rest).await;
         assert!(rest.is_empty(), "the node must say no more: {rest:?}");
     };
-    let (text, ()) = tokio::join!(refusal(node().token(hold.token().expose()), addr), thief);
+    let (text, ()) = tokio::join!(refusal(node().token(secure.token().expose()), addr), thief);
     tells(&text, &["has not proven", "does not know the secret"]);
 }
 
 #[tokio::test]
 async fn a_master_with_another_fingerprint_is_not_believed() {
-    let (hold, other) = (Stronghold::with_token().await, Stronghold::with_token().await);
-    let token = Inside { fingerprint: other.inside().fingerprint, ..hold.inside() };
-    let text = refusal(node().token(token.token("node")), hold.addr()).await;
+    let (secure, other) = (SecureMaster::with_token().await, SecureMaster::with_token().await);
+    let token = TokenContents { fingerprint: other.contents().fingerprint, ..secure.contents() };
+    let text = refusal(node().token(token.token("node")), secure.addr()).await;
     tells(&text, &["has not proven", "not the one that this node's token was made for", "take the token from there"]);
-    hold.held_against(1).await;
+    secure.assert_turned_away(1).await;
 }
 
 #[tokio::test]
 async fn with_tls_1_2() {
-    let hold = Stronghold::with_token().await;
-    let error = dial(hold.addr(), &TLS12).await.expect_err("is refused").to_string();
+    let secure = SecureMaster::with_token().await;
+    let error = dial(secure.addr(), &TLS12).await.expect_err("is refused").to_string();
     tells(&error, &["ProtocolVersion"]);
-    hold.held_against(1).await;
+    secure.assert_turned_away(1).await;
     // Nor does a node take a master that knows no better.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let addr = listener.local_addr().expect("is bound");
-    let acceptor = TlsAcceptor::from(server_of(&hold.file, &TLS12));
+    let acceptor = TlsAcceptor::from(server_of(&secure.file, &TLS12));
     let old = async {
         let (stream, _) = listener.accept().await.expect("accepts");
         acceptor.accept(stream).await.expect_err("is refused")
     };
-    let (text, _) = tokio::join!(refusal(node().token(hold.token().expose()), addr), old);
+    let (text, _) = tokio::join!(refusal(node().token(secure.token().expose()), addr), old);
     tells(&text, &["no TLS 1.3 in common"]);
 }
 
 #[tokio::test]
 async fn with_tls_to_a_plain_port() {
-    let hold = Stronghold::with_token().await;
+    let secure = SecureMaster::with_token().await;
     let open = Master::bind("127.0.0.1:0").await.expect("binds");
-    let text = refusal(node().token(hold.token().expose()), open.local_addr()).await;
+    let text = refusal(node().token(secure.token().expose()), open.local_addr()).await;
     tells(&text, &["does not speak TLS", "Start the master with .token_file(..)", "is DISTRIBUTION_TOKEN set?"]);
     let stats = open.stats();
     assert_eq!((stats.registration_bytes, open.nodes().len()), (0, 0));
@@ -344,10 +344,10 @@ async fn with_tls_to_a_plain_port() {
 #[tokio::test]
 async fn certificates_of_one_authority_let_in() {
     let authority = Authority::new("ours");
-    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     let certificates = authority.issue("node", Purpose::Client, &["node.test"]);
-    let _node = soon("the node", node().certificates(certificates).spawn(hold.host())).await.expect("is let in");
-    assert_eq!(ProbeClient::new(&hold.master).add(2, 3).await, Ok(5));
+    let _node = soon("the node", node().certificates(certificates).spawn(secure.host())).await.expect("is let in");
+    assert_eq!(ProbeClient::new(&secure.master).add(2, 3).await, Ok(5));
 }
 
 #[tokio::test]
@@ -355,99 +355,100 @@ async fn with_a_certificate_of_another_authority() {
     // The second calls itself as the first does, so that only its signature tells them apart.
     for name in ["theirs", "ours"] {
         let (ours, theirs) = (Authority::new("ours"), Authority::new(name));
-        let hold = Stronghold::with_certificates(ours.issue("master", Purpose::Server, &["localhost"])).await;
+        let secure = SecureMaster::with_certificates(ours.issue("master", Purpose::Server, &["localhost"])).await;
         // The node trusts the right authority and is of another.
         theirs.issue("node", Purpose::Client, &["node.test"]);
         let mixed = Certificates::new(ours.file(), theirs.path("node", "pem"), theirs.path("node", "key"));
-        let text = refusal(node().certificates(mixed), hold.host()).await;
+        let text = refusal(node().certificates(mixed), secure.host()).await;
         tells(&text, &["does not know the authority of this node's certificate", "Give master and node the same one"]);
         // The node is of the right authority and trusts another.
         ours.issue("node", Purpose::Client, &["node.test"]);
         let mixed = Certificates::new(theirs.file(), ours.path("node", "pem"), ours.path("node", "key"));
-        let text = refusal(node().certificates(mixed), hold.host()).await;
+        let text = refusal(node().certificates(mixed), secure.host()).await;
         tells(&text, &["has not proven", "not from the authority that this node trusts"]);
-        hold.held_against(2).await;
+        secure.assert_turned_away(2).await;
     }
 }
 
 #[tokio::test]
 async fn with_an_expired_certificate() {
     let authority = Authority::new("ours");
-    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     let expired = authority.issue_until("node", Purpose::Client, &["node.test"], 2001);
-    let text = refusal(node().certificates(expired), hold.host()).await;
+    let text = refusal(node().certificates(expired), secure.host()).await;
     tells(&text, &["this node's certificate has expired", "Put a new one in its place"]);
-    hold.held_against(1).await;
-    let old = Stronghold::with_certificates(authority.issue_until("old", Purpose::Server, &["localhost"], 2001)).await;
+    secure.assert_turned_away(1).await;
+    let old =
+        SecureMaster::with_certificates(authority.issue_until("old", Purpose::Server, &["localhost"], 2001)).await;
     let good = authority.issue("node", Purpose::Client, &["node.test"]);
     let text = refusal(node().certificates(good), old.host()).await;
     tells(&text, &["has not proven", "expired", "Give the master a new one"]);
-    old.held_against(1).await;
+    old.assert_turned_away(1).await;
 }
 
 #[tokio::test]
 async fn with_a_certificate_for_another_name() {
     let authority = Authority::new("ours");
     let demanding = authority.issue("master", Purpose::Server, &["localhost"]).peer_name("node.test");
-    let hold = Stronghold::with_certificates(demanding).await;
+    let secure = SecureMaster::with_certificates(demanding).await;
     let other = authority.issue("other", Purpose::Client, &["other.test"]);
-    let text = refusal(node().certificates(other), hold.host()).await;
+    let text = refusal(node().certificates(other), secure.host()).await;
     tells(&text, &["refused this node", "for another name than the master's `Certificates::peer_name`"]);
-    hold.held_against(1).await;
+    secure.assert_turned_away(1).await;
     let good = authority.issue("node", Purpose::Client, &["node.test"]);
     // The same master, dialled by a name that it has no certificate for.
-    let text = refusal(node().certificates(good.clone()), hold.addr()).await;
+    let text = refusal(node().certificates(good.clone()), secure.addr()).await;
     tells(&text, &["has not proven", "not valid for", "Certificates::peer_name"]);
-    hold.held_against(2).await;
+    secure.assert_turned_away(2).await;
     let named = node().certificates(good.peer_name("localhost"));
-    drop(soon("the node", named.spawn(hold.addr())).await.expect("is let in"));
+    drop(soon("the node", named.spawn(secure.addr())).await.expect("is let in"));
 }
 
 #[tokio::test]
 async fn with_a_certificate_for_servers() {
     let authority = Authority::new("ours");
-    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     let servers = authority.issue("server", Purpose::Server, &["node.test"]);
-    let text = refusal(node().certificates(servers), hold.host()).await;
+    let text = refusal(node().certificates(servers), secure.host()).await;
     tells(&text, &["not good for clients", "clientAuth"]);
-    hold.held_against(1).await;
+    secure.assert_turned_away(1).await;
 }
 
 #[tokio::test]
 async fn without_a_client_certificate() {
     let authority = Authority::new("ours");
-    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
-    let mut stream = dial(hold.addr(), &TLS13).await.expect("the client's part of the handshake ends first");
+    let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let mut stream = dial(secure.addr(), &TLS13).await.expect("the client's part of the handshake ends first");
     let hello = [impostor::preface(2, 2), impostor::registration("bare", &[])].concat();
     // It may have been closed by now.
     let _ = stream.write_all(&hello).await;
     let error = soon("an answer", stream.read(&mut [0; 1])).await.expect_err("is refused");
     assert_eq!(error.kind(), ErrorKind::InvalidData);
     tells(&error.to_string(), &["CertificateRequired"]);
-    hold.held_against(1).await;
+    secure.assert_turned_away(1).await;
     // A node with a token has none either, and does not know this master.
-    let token = Stronghold::with_token().await.token();
-    let text = refusal(node().token(token.expose()), hold.host()).await;
+    let token = SecureMaster::with_token().await.token();
+    let text = refusal(node().token(token.expose()), secure.host()).await;
     tells(&text, &["has not proven", "not the one that this node's token was made for", ".certificates(..)"]);
-    hold.held_against(2).await;
+    secure.assert_turned_away(2).await;
 }
 
 #[tokio::test]
 async fn without_tls_to_a_port_that_wants_certificates() {
     let authority = Authority::new("ours");
-    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
-    let text = refusal(node(), hold.host()).await;
+    let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let text = refusal(node(), secure.host()).await;
     tells(&text, &["it speaks TLS", ".certificates(..)"]);
-    hold.held_against(1).await;
+    secure.assert_turned_away(1).await;
 }
 
 #[tokio::test]
 async fn certificates_are_renewed_under_a_running_cluster() {
     let (first, second) = (Authority::new("first"), Authority::new("second"));
     let certificates = first.issue("master", Purpose::Server, &["localhost"]);
-    let hold = Stronghold::with_certificates(certificates).await;
+    let secure = SecureMaster::with_certificates(certificates).await;
     let old = first.issue("node", Purpose::Client, &["node.test"]);
-    let stays = node().certificates(old.clone()).name("stays").spawn(hold.host()).await.expect("is let in");
+    let stays = node().certificates(old.clone()).name("stays").spawn(secure.host()).await.expect("is let in");
     let id = stays.id();
     // All three files in their places, as a tool that renews them does it.
     second.issue("master", Purpose::Server, &["localhost"]);
@@ -456,41 +457,41 @@ async fn certificates_are_renewed_under_a_running_cluster() {
     }
     fs::copy(second.file(), first.file()).expect("copies");
     let new = second.issue("node", Purpose::Client, &["node.test"]);
-    let _joins = soon("a node", node().certificates(new).spawn(hold.host())).await.expect("is let in");
-    let text = refusal(node().certificates(old), hold.host()).await;
+    let _joins = soon("a node", node().certificates(new).spawn(secure.host())).await.expect("is let in");
+    let text = refusal(node().certificates(old), secure.host()).await;
     tells(&text, &["does not know the authority"]);
     assert_eq!((stays.id(), stays.is_registered()), (id, true), "no connection was dropped");
-    assert_eq!(ProbeClient::new(&hold.master).add(2, 3).on(id).await, Ok(5));
+    assert_eq!(ProbeClient::new(&secure.master).add(2, 3).on(id).await, Ok(5));
 }
 
 #[tokio::test]
 async fn certificates_that_are_replaced_one_by_one_do_no_harm() {
     let authority = Authority::new("ours");
-    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     let good = authority.issue("node", Purpose::Client, &["node.test"]);
     let key = fs::read(authority.path("master", "key")).expect("reads");
     authority.issue("master", Purpose::Server, &["localhost"]);
     let new_key = fs::read(authority.path("master", "key")).expect("reads");
     // The new certificate is there, and its key not yet.
     fs::write(authority.path("master", "key"), key).expect("writes");
-    let _first = soon("a node", node().certificates(good.clone()).spawn(hold.host())).await.expect("is let in");
+    let _first = soon("a node", node().certificates(good.clone()).spawn(secure.host())).await.expect("is let in");
     fs::write(authority.path("master", "key"), new_key).expect("writes");
-    let _second = soon("a node", node().certificates(good).spawn(hold.host())).await.expect("is let in");
+    let _second = soon("a node", node().certificates(good).spawn(secure.host())).await.expect("is let in");
 }
 
 #[tokio::test]
 async fn a_node_takes_up_the_certificates_that_it_is_given() {
     let (first, second) = (Authority::new("first"), Authority::new("second"));
-    let hold = Stronghold::with_certificates(first.issue("master", Purpose::Server, &["localhost"])).await;
+    let secure = SecureMaster::with_certificates(first.issue("master", Purpose::Server, &["localhost"])).await;
     let certificates = first.issue("node", Purpose::Client, &["node.test"]);
-    let member = soon("the node", node().certificates(certificates).spawn(hold.host())).await.expect("is let in");
-    let addr = hold.addr();
+    let member = soon("the node", node().certificates(certificates).spawn(secure.host())).await.expect("is let in");
+    let addr = secure.addr();
     second.issue("node", Purpose::Client, &["node.test"]);
     for kind in ["pem", "key"] {
         fs::copy(second.path("node", kind), first.path("node", kind)).expect("copies");
     }
     fs::copy(second.file(), first.file()).expect("copies");
-    hold.master.shutdown().await;
+    secure.master.shutdown().await;
     let certificates = second.issue("master", Purpose::Server, &["localhost"]);
     let master = Master::builder().certificates(certificates).bind(addr).await.expect("binds");
     soon("the node to come back", master.wait_for_nodes(1)).await;
@@ -552,23 +553,23 @@ async fn who_wants_no_security_is_warned_at_each_start() {
 
 #[tokio::test]
 async fn no_secret_is_logged_or_shown() {
-    let hold = Stronghold::with_token().await;
-    let builder = node().token(hold.token().expose());
-    let mut shown = format!("{builder:?} {:?} {:?}", hold.master, hold.token());
+    let secure = SecureMaster::with_token().await;
+    let builder = node().token(secure.token().expose());
+    let mut shown = format!("{builder:?} {:?} {:?}", secure.master, secure.token());
     // Processes, so that it is all that any of their threads says.
     let arith = example("arith");
-    let wrong = Inside { secret: [1; 32], ..hold.inside() }.token("node");
+    let wrong = TokenContents { secret: [1; 32], ..secure.contents() }.token("node");
     let run = |token: &str, arguments: &[&str]| {
         let program = arith.to_str().expect("plain");
         let token = format!("DISTRIBUTION_TOKEN={token}");
         Process::start(Path::new("env"), &[&["RUST_LOG=trace", &token, program], arguments].concat())
     };
-    let file = hold.file.to_str().expect("plain");
+    let file = secure.file.to_str().expect("plain");
     let free = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
     let mut master = run("", &[&["master", "--token-file", file][..], &free].concat());
     let line = master.line_with("Nodes: ").await;
     let addr = line.split(&[' ', ';'][..]).nth(1).expect("an address");
-    let mut member = run(hold.token().expose(), &["node", "--master", addr]);
+    let mut member = run(secure.token().expose(), &["node", "--master", addr]);
     shown += &member.log_with("registered").await;
     for (token, told) in [(&wrong[..], "rotated out"), (&wrong[..90], "not whole")] {
         let mut refused = run(token, &["node", "--master", addr]);
@@ -582,12 +583,12 @@ async fn no_secret_is_logged_or_shown() {
         assert!(process.ended().await.success());
         shown += &process.log().await;
     }
-    assert!(shown.contains(&hold.token().id()), "it is named by its id: {shown}");
-    let key = fs::read_to_string(hold.file.with_extension("token.key")).expect("reads");
-    let secret = hold.inside().secret;
+    assert!(shown.contains(&secure.token().id()), "it is named by its id: {shown}");
+    let key = fs::read_to_string(secure.file.with_extension("token.key")).expect("reads");
+    let secret = secure.contents().secret;
     let hex: String = secret[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     let list = format!("{:?}", &secret[..4]);
-    for kept in [&hold.token().expose()[11..31], &wrong[11..31], &key[40..60], &hex, list.trim_end_matches(']')] {
+    for kept in [&secure.token().expose()[11..31], &wrong[11..31], &key[40..60], &hex, list.trim_end_matches(']')] {
         assert!(!shown.to_lowercase().contains(&kept.to_lowercase()), "{kept} is in: {shown}");
     }
 }
@@ -642,10 +643,10 @@ fn holds(haystack: &[u8], needle: &[u8]) -> bool {
 #[tokio::test]
 async fn the_traffic_of_a_session_holds_neither_the_secret_nor_an_argument() {
     let argument = b"an argument that nobody else is to read".to_vec();
-    let hold = Stronghold::with_token().await;
+    let secure = SecureMaster::with_token().await;
     let open = Master::bind("127.0.0.1:0").await.expect("binds");
     let mut traffic = Vec::new();
-    for (master, node) in [(&hold.master, node().token(hold.token().expose())), (&open, node())] {
+    for (master, node) in [(&secure.master, node().token(secure.token().expose())), (&open, node())] {
         let relay = Relay::to(master.local_addr()).await;
         let node = soon("the node", node.spawn(relay.addr)).await.expect("is let in");
         let probe = ProbeClient::new(master);
@@ -657,8 +658,8 @@ async fn the_traffic_of_a_session_holds_neither_the_secret_nor_an_argument() {
     let (secured, open) = (&traffic[0], &traffic[1]);
     assert!(holds(open, &argument) && holds(open, b"Probe"), "the record would show it");
     assert!(secured.len() > open.len(), "all of it was recorded");
-    let inside = hold.inside();
-    let text = hold.token();
+    let inside = secure.contents();
+    let text = secure.token();
     for kept in [&argument[..], &argument[..12], b"Probe", b"DISTRIB", &inside.secret, &inside.secret[..8]] {
         assert!(!holds(secured, kept), "{kept:?}");
     }
@@ -669,19 +670,19 @@ async fn the_traffic_of_a_session_holds_neither_the_secret_nor_an_argument() {
 
 #[tokio::test]
 async fn a_node_takes_up_the_token_that_its_file_is_given() {
-    let hold = Stronghold::with_token().await;
+    let secure = SecureMaster::with_token().await;
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("token");
-    fs::copy(&hold.file, &copy).expect("copies");
-    let addr = hold.addr();
+    fs::copy(&secure.file, &copy).expect("copies");
+    let addr = secure.addr();
     let node = soon("the node", node().token_file(&copy).spawn(addr)).await.expect("is let in");
     // The master is restarted with the tokens rotated twice, so that the node's first one is not valid any more.
-    hold.master.shutdown().await;
+    secure.master.shutdown().await;
     for _ in 0..2 {
-        Token::issue(&hold.file, Access::Nodes).expect("writes");
+        Token::issue(&secure.file, Access::Nodes).expect("writes");
     }
-    fs::copy(&hold.file, &copy).expect("copies");
-    let master = Master::builder().token_file(&hold.file).bind(addr).await.expect("binds");
+    fs::copy(&secure.file, &copy).expect("copies");
+    let master = Master::builder().token_file(&secure.file).bind(addr).await.expect("binds");
     soon("the node to come back", master.wait_for_nodes(1)).await;
     assert!(soon("the call", ProbeClient::new(&master).add(1, 1).into_future()).await.is_ok());
     drop(node);
@@ -689,24 +690,24 @@ async fn a_node_takes_up_the_token_that_its_file_is_given() {
 
 #[tokio::test]
 async fn a_token_that_is_taken_out_of_the_file_is_worth_nothing() {
-    let hold = Stronghold::with_token().await;
-    let leaked = hold.token();
-    let other = Token::issue(&hold.file, Access::Nodes).expect("writes");
-    let text = fs::read_to_string(&hold.file).expect("reads");
+    let secure = SecureMaster::with_token().await;
+    let leaked = secure.token();
+    let other = Token::issue(&secure.file, Access::Nodes).expect("writes");
+    let text = fs::read_to_string(&secure.file).expect("reads");
     let kept: Vec<_> = text.lines().filter(|line| !line.starts_with(leaked.expose())).collect();
-    fs::write(&hold.file, kept.join("\n")).expect("writes");
-    tells(&refusal(node().token(leaked.expose()), hold.addr()).await, &["rotated out"]);
+    fs::write(&secure.file, kept.join("\n")).expect("writes");
+    tells(&refusal(node().token(leaked.expose()), secure.addr()).await, &["rotated out"]);
     // The last one, so that the file cannot be used: nobody gets in, and nobody is turned away for good either.
-    let text = fs::read_to_string(&hold.file).expect("reads");
-    fs::write(&hold.file, text.replace(other.expose(), "dtok1_node_damaged")).expect("writes");
-    let before = hold.master.stats();
+    let text = fs::read_to_string(&secure.file).expect("reads");
+    fs::write(&secure.file, text.replace(other.expose(), "dtok1_node_damaged")).expect("writes");
+    let before = secure.master.stats();
     for _ in 0..2 {
-        dial(hold.addr(), &TLS13).await.expect_err("is closed");
+        dial(secure.addr(), &TLS13).await.expect_err("is closed");
     }
-    assert!(hold.master.token().is_none());
-    let mut waiting = std::pin::pin!(node().token(other.expose()).spawn(hold.addr()));
+    assert!(secure.master.token().is_none());
+    let mut waiting = std::pin::pin!(node().token(other.expose()).spawn(secure.addr()));
     soon("a node to try", async {
-        while hold.master.stats().turned_away < before.turned_away + 4 {
+        while secure.master.stats().turned_away < before.turned_away + 4 {
             tokio::select! {
                 ended = &mut waiting => panic!("must not be let in, nor give up: {ended:?}"),
                 () = tokio::task::yield_now() => {}
@@ -714,20 +715,20 @@ async fn a_token_that_is_taken_out_of_the_file_is_worth_nothing() {
         }
     })
     .await;
-    assert_eq!(hold.master.stats().registration_bytes, before.registration_bytes);
-    fs::write(&hold.file, text).expect("writes");
+    assert_eq!(secure.master.stats().registration_bytes, before.registration_bytes);
+    fs::write(&secure.file, text).expect("writes");
     drop(soon("the node", waiting).await.expect("is let in, once the file is whole"));
 }
 
 #[tokio::test]
 async fn a_node_that_is_killed_is_noticed_over_tls_as_without() {
-    let hold = Stronghold::with_token().await;
-    let mut events = hold.master.events();
+    let secure = SecureMaster::with_token().await;
+    let mut events = secure.master.events();
     let probe = env!("CARGO_BIN_EXE_probe");
-    let token = format!("DISTRIBUTION_TOKEN={}", hold.token().expose());
-    let addr = hold.addr().to_string();
+    let token = format!("DISTRIBUTION_TOKEN={}", secure.token().expose());
+    let addr = secure.addr().to_string();
     let mut process = Process::start(Path::new("env"), &[&token, probe, "node", &addr, "mortal"]);
-    soon("the node", hold.master.wait_for_nodes(1)).await;
+    soon("the node", secure.master.wait_for_nodes(1)).await;
     process.kill().await;
     let reason = soon("the node to go", async {
         loop {
@@ -741,7 +742,7 @@ async fn a_node_that_is_killed_is_noticed_over_tls_as_without() {
 }
 
 #[tokio::test]
-async fn only_so_many_may_wait_at_the_door() {
+async fn the_number_of_pending_handshakes_of_an_address_is_limited() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("cluster.token");
     let token = Token::issue(&file, Access::Nodes).expect("writes");
@@ -751,16 +752,16 @@ async fn only_so_many_may_wait_at_the_door() {
     for _ in 0..5 {
         silent.push(TcpStream::connect(master.local_addr()).await.expect("connects"));
     }
-    // The two that came last are told to come again.
+    // The two that came last are told to try again later.
     for stream in &mut silent[3..] {
-        assert_told_to_come_again(stream).await;
+        assert_told_to_try_again(stream).await;
     }
-    // A node comes again until those that are silent have had their time.
+    // A node tries again until the silent connections are overdue.
     let _node = soon("a node", node().token(token.expose()).spawn(master.local_addr())).await.expect("is let in");
-    // One that is slow in the middle of the hello is a stranger too.
+    // A peer that is slow in the middle of the handshake is not authenticated either.
     let mut joiner = Joiner::greet(master.local_addr()).await;
     joiner.challenge().await;
-    // It goes when it is the oldest and others come.
+    // It is evicted when it is the oldest and others come.
     let mut crowd = Vec::new();
     let gather = async {
         loop {
@@ -777,17 +778,17 @@ async fn only_so_many_may_wait_at_the_door() {
     assert_eq!(master.nodes().len(), 1);
 }
 
-/// A TLS alert of those that have no meaning to others, and the end.
-async fn assert_told_to_come_again(stream: &mut TcpStream) {
+/// Expects a TLS alert of the range for private use, and then the end.
+async fn assert_told_to_try_again(stream: &mut TcpStream) {
     let mut told = Vec::new();
     soon("the end", stream.read_to_end(&mut told)).await.expect("in order");
     assert!(matches!(told[..], [21, 3, 3, 0, 2, 2, alert] if alert >= 192), "{told:?}");
 }
 
 #[tokio::test]
-async fn only_so_many_may_wait_at_the_door_whatever_their_addresses() {
-    let hold = tempfile::tempdir().expect("a folder");
-    let file = hold.path().join("cluster.token");
+async fn the_number_of_pending_handshakes_is_limited_over_all_addresses() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cluster.token");
     let token = Token::issue(&file, Access::Nodes).expect("writes");
     let master = Master::builder().token_file(&file).max_handshakes(3).handshake_timeout(Duration::from_secs(3600));
     let master = master.bind("127.0.0.1:0").await.expect("binds");
@@ -798,13 +799,13 @@ async fn only_so_many_may_wait_at_the_door_whatever_their_addresses() {
         silent.push(socket.connect(master.local_addr()).await.expect("connects"));
     }
     for stream in &mut silent[3..] {
-        assert_told_to_come_again(stream).await;
+        assert_told_to_try_again(stream).await;
     }
     drop(soon("a node", node().token(token.expose()).spawn(master.local_addr())).await.expect("is let in"));
 }
 
 #[tokio::test]
-async fn whoever_takes_too_long_at_the_door_is_sent_away() {
+async fn a_peer_that_does_not_register_in_time_is_disconnected() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("cluster.token");
     Token::issue(&file, Access::Nodes).expect("writes");
@@ -820,15 +821,15 @@ async fn whoever_takes_too_long_at_the_door_is_sent_away() {
 }
 
 #[tokio::test]
-async fn a_node_that_was_in_is_refused_for_good_by_its_master_alone() {
-    let hold = Stronghold::with_token().await;
-    let (addr, token) = (hold.addr(), hold.token());
+async fn only_its_own_master_can_refuse_a_node_for_good() {
+    let secure = SecureMaster::with_token().await;
+    let (addr, token) = (secure.addr(), secure.token());
     let member = soon("the node", node().token(token.expose()).spawn(addr)).await.expect("is let in");
-    hold.master.shutdown().await;
-    // Somebody else has the port: the node does not believe it, and goes on trying.
-    let stranger = Stronghold::with_token().await;
+    secure.master.shutdown().await;
+    // Another master has the port: the node does not believe its refusal, and goes on trying.
+    let foreign = SecureMaster::with_token().await;
     let other =
-        Master::builder().token_file(&stranger.file).max_handshake_failures(1000).bind(addr).await.expect("binds");
+        Master::builder().token_file(&foreign.file).max_handshake_failures(1000).bind(addr).await.expect("binds");
     soon("the node to try", async {
         while other.stats().turned_away == 0 {
             tokio::task::yield_now().await;
@@ -836,14 +837,14 @@ async fn a_node_that_was_in_is_refused_for_good_by_its_master_alone() {
     })
     .await;
     other.shutdown().await;
-    let again = Master::builder().token_file(&hold.file).bind(addr).await.expect("binds");
+    let again = Master::builder().token_file(&secure.file).bind(addr).await.expect("binds");
     soon("the node to come back", again.wait_for_nodes(1)).await;
-    // The master itself, which has its token no more, is believed.
+    // It believes its own master, which does not have its token any more.
     again.shutdown().await;
     for _ in 0..2 {
-        Token::issue(&hold.file, Access::Nodes).expect("writes");
+        Token::issue(&secure.file, Access::Nodes).expect("writes");
     }
-    let _changed = Master::builder().token_file(&hold.file).bind(addr).await.expect("binds");
+    let _changed = Master::builder().token_file(&secure.file).bind(addr).await.expect("binds");
     let error = soon("the node to give up", member.wait()).await.expect_err("is refused");
     tells(&error.to_string(), &["was rotated out"]);
 }
@@ -890,7 +891,7 @@ async fn an_address_that_fails_has_to_wait() {
     let token = Token::issue(&file, Access::Nodes).expect("writes");
     let master =
         Master::builder().max_handshake_failures(2).token_file(&file).bind("127.0.0.1:0").await.expect("binds");
-    let wrong = Inside { secret: [1; 32], ..Inside::of(token.expose()) }.token("node");
+    let wrong = TokenContents { secret: [1; 32], ..TokenContents::of(token.expose()) }.token("node");
     let mut times = Vec::new();
     for _ in 0..5 {
         let started = std::time::Instant::now();

@@ -8,12 +8,12 @@ use distribution_tests::{
     impostor::{Impostor, Shown, registration, registration_that_shows},
     log::Log,
     soon,
-    trust::{Authority, Inside, Joiner, Purpose},
+    trust::{Authority, Joiner, Purpose, TokenContents},
 };
 use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Stronghold, node, refusal, tells};
+use super::{SecureMaster, node, refusal, tells};
 
 const ADD: (&str, &str) = ("add", "fn(i64, i64) -> i64");
 
@@ -62,17 +62,17 @@ async fn keys_of_affinity_stay_where_they_are_when_a_node_of_the_same_name_comes
 
 #[tokio::test]
 async fn a_name_that_is_taken_under_another_credential() {
-    let hold = Stronghold::with_token().await;
-    let other = hold.token();
-    let first = soon("the node", node().token(other.expose()).name("database").spawn(hold.addr())).await;
+    let secure = SecureMaster::with_token().await;
+    let other = secure.token();
+    let first = soon("the node", node().token(other.expose()).name("database").spawn(secure.addr())).await;
     let first = first.expect("is let in");
-    Token::issue(&hold.file, Access::Nodes).expect("writes");
-    let [info] = &hold.master.nodes()[..] else { panic!("one is registered") };
+    Token::issue(&secure.file, Access::Nodes).expect("writes");
+    let [info] = &secure.master.nodes()[..] else { panic!("one is registered") };
     assert_eq!((info.principal.kind, &*info.principal.credential), (PrincipalKind::Token, &*other.id()));
     // One with another token tries on, and is told why.
-    let mut waiting = Box::pin(node().token(hold.token().expose()).name("database").spawn(hold.addr()));
+    let mut waiting = Box::pin(node().token(secure.token().expose()).name("database").spawn(secure.addr()));
     soon("it to be refused", async {
-        while hold.master.stats().turned_away == 0 {
+        while secure.master.stats().turned_away == 0 {
             tokio::select! {
                 ended = &mut waiting => panic!("must not be let in, nor give up: {ended:?}"),
                 () = tokio::task::yield_now() => {}
@@ -80,11 +80,13 @@ async fn a_name_that_is_taken_under_another_credential() {
         }
     })
     .await;
-    assert_eq!(hold.master.nodes().len(), 1);
+    assert_eq!(secure.master.nodes().len(), 1);
     // With the same token a second one is as good as the first, and under another name anybody is.
-    drop(soon("a node", node().token(other.expose()).name("database").spawn(hold.addr())).await.expect("is let in"));
+    drop(soon("a node", node().token(other.expose()).name("database").spawn(secure.addr())).await.expect("is let in"));
     drop(
-        soon("a node", node().token(hold.token().expose()).name("other").spawn(hold.addr())).await.expect("is let in"),
+        soon("a node", node().token(secure.token().expose()).name("other").spawn(secure.addr()))
+            .await
+            .expect("is let in"),
     );
     first.drain().await;
     drop(soon("the one that waits", waiting).await.expect("is let in once the name is free"));
@@ -92,23 +94,25 @@ async fn a_name_that_is_taken_under_another_credential() {
 
 #[tokio::test]
 async fn a_token_that_was_issued_for_one_node() {
-    let hold = Stronghold::with_token().await;
-    let token = Token::issue_for_node(&hold.file, "worker-1").expect("writes");
-    let text = refusal(node().token(token.expose()).name("worker-2"), hold.addr()).await;
+    let secure = SecureMaster::with_token().await;
+    let token = Token::issue_for_node(&secure.file, "worker-1").expect("writes");
+    let text = refusal(node().token(token.expose()).name("worker-2"), secure.addr()).await;
     tells(&text, &["was issued for the node `worker-1`", "called `worker-2`", "Give it that name"]);
-    drop(soon("the node", node().token(token.expose()).name("worker-1").spawn(hold.addr())).await.expect("is let in"));
+    drop(
+        soon("the node", node().token(token.expose()).name("worker-1").spawn(secure.addr())).await.expect("is let in"),
+    );
     // The one before it stays valid, those of others too.
-    let second = Token::issue_for_node(&hold.file, "worker-1").expect("writes");
+    let second = Token::issue_for_node(&secure.file, "worker-1").expect("writes");
     for token in [&token, &second] {
         drop(
-            soon("the node", node().token(token.expose()).name("worker-1").spawn(hold.addr()))
+            soon("the node", node().token(token.expose()).name("worker-1").spawn(secure.addr()))
                 .await
                 .expect("is let in"),
         );
     }
-    assert!(Token::issue_for_node(&hold.file, " ").is_err());
-    assert_eq!(hold.token().access(), Access::Nodes);
-    assert_eq!(hold.token().name(), None, "not the one of a single node");
+    assert!(Token::issue_for_node(&secure.file, " ").is_err());
+    assert_eq!(secure.token().access(), Access::Nodes);
+    assert_eq!(secure.token().name(), None, "not the one of a single node");
 }
 
 #[tokio::test]
@@ -195,14 +199,14 @@ async fn more_nodes_than_a_credential_may_have() {
 
 #[tokio::test]
 async fn a_name_that_a_token_was_issued_for_is_kept_for_its_node() {
-    let hold = Stronghold::with_token().await;
-    let mut events = hold.master.events();
-    let shared = hold.token();
-    let squatter = soon("a node", node().token(shared.expose()).name("database").spawn(hold.addr())).await;
+    let secure = SecureMaster::with_token().await;
+    let mut events = secure.master.events();
+    let shared = secure.token();
+    let squatter = soon("a node", node().token(shared.expose()).name("database").spawn(secure.addr())).await;
     let squatter = squatter.expect("is let in, since the name is nobody's yet");
-    let own = Token::issue_for_node(&hold.file, "database").expect("writes");
+    let own = Token::issue_for_node(&secure.file, "database").expect("writes");
     assert!(squatter.is_registered(), "the node of the name is not here");
-    let first = soon("the node", node().token(own.expose()).name("database").spawn(hold.addr())).await;
+    let first = soon("the node", node().token(own.expose()).name("database").spawn(secure.addr())).await;
     let first = first.expect("is let in");
     soon("the squatter to go", async {
         loop {
@@ -213,30 +217,30 @@ async fn a_name_that_a_token_was_issued_for_is_kept_for_its_node() {
         }
     })
     .await;
-    let [info] = &hold.master.nodes()[..] else { panic!("one is registered") };
+    let [info] = &secure.master.nodes()[..] else { panic!("one is registered") };
     assert_eq!(info.id, first.id());
     let error = soon("the squatter's end", squatter.wait()).await.expect_err("is refused").to_string();
     tells(&error, &["the name `database` is kept for the node", "another name"]);
     // Nor while the node is away.
     first.drain().await;
-    let text = refusal(node().token(shared.expose()).name("database"), hold.addr()).await;
+    let text = refusal(node().token(shared.expose()).name("database"), secure.addr()).await;
     tells(&text, &["the name `database` is kept for the node", "Give the node that token"]);
-    drop(soon("the node", node().token(own.expose()).name("database").spawn(hold.addr())).await.expect("is let in"));
+    drop(soon("the node", node().token(own.expose()).name("database").spawn(secure.addr())).await.expect("is let in"));
 }
 
 #[tokio::test]
 async fn nodes_with_one_file_take_the_tokens_that_are_theirs() {
-    let hold = Stronghold::with_token().await;
-    let spawn = |name: &str| node().name(name).token_file(&hold.file).spawn(hold.addr());
+    let secure = SecureMaster::with_token().await;
+    let spawn = |name: &str| node().name(name).token_file(&secure.file).spawn(secure.addr());
     let first = soon("a node", spawn("a")).await.expect("is let in");
-    Token::issue_for_node(&hold.file, "database").expect("writes");
+    Token::issue_for_node(&secure.file, "database").expect("writes");
     let other = soon("another", spawn("b")).await.expect("is let in");
     // One that was there dials again, and finds the token of another first in the file.
-    hold.master.disconnect(first.id());
+    secure.master.disconnect(first.id());
     let own = soon("the node", spawn("database")).await.expect("is let in");
-    soon("all to be there", hold.master.wait_for_nodes(3)).await;
+    soon("all to be there", secure.master.wait_for_nodes(3)).await;
     let bound = |name: &str| {
-        let nodes = hold.master.nodes();
+        let nodes = secure.master.nodes();
         let node = nodes.iter().find(|node| &*node.name == name).expect("is here");
         node.principal.names.to_vec()
     };
@@ -247,10 +251,10 @@ async fn nodes_with_one_file_take_the_tokens_that_are_theirs() {
 #[tokio::test]
 async fn who_has_a_certificate_for_a_name_takes_it_from_who_has_not() {
     let authority = Authority::new("names");
-    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
-    let mut events = hold.master.events();
+    let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let mut events = secure.master.events();
     let certificate = |name: &str| authority.issue(name, Purpose::Client, &[name]);
-    let spawn = |holder: &str| node().name("database").certificates(certificate(holder)).spawn(hold.host());
+    let spawn = |holder: &str| node().name("database").certificates(certificate(holder)).spawn(secure.host());
     let squatters = [soon("a node", spawn("web")).await.expect("no names are bound")];
     let own = soon("the node", spawn("database")).await.expect("is let in");
     soon("the squatter to go", async {
@@ -262,14 +266,14 @@ async fn who_has_a_certificate_for_a_name_takes_it_from_who_has_not() {
         }
     })
     .await;
-    let before = hold.master.stats().turned_away;
+    let before = secure.master.stats().turned_away;
     soon("it to be refused", async {
-        while hold.master.stats().turned_away == before {
+        while secure.master.stats().turned_away == before {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    let [info] = &hold.master.nodes()[..] else { panic!("one is registered") };
+    let [info] = &secure.master.nodes()[..] else { panic!("one is registered") };
     assert_eq!(info.id, own.id());
     drop(squatters);
 }
@@ -277,15 +281,15 @@ async fn who_has_a_certificate_for_a_name_takes_it_from_who_has_not() {
 #[tokio::test]
 async fn what_is_told_of_a_name_that_is_taken() {
     let (log, _guard) = Log::gather();
-    let hold = Stronghold::with_token().await;
-    let first = hold.token();
-    let honest = soon("the node", node().token(first.expose()).name("database").spawn(hold.addr())).await;
+    let secure = SecureMaster::with_token().await;
+    let first = secure.token();
+    let honest = soon("the node", node().token(first.expose()).name("database").spawn(secure.addr())).await;
     let _honest = honest.expect("is let in");
-    let second = Token::issue(&hold.file, Access::Nodes).expect("writes");
-    let [info] = &hold.master.nodes()[..] else { panic!("one is registered") };
-    let mut insider = Joiner::greet(hold.addr()).await;
+    let second = Token::issue(&secure.file, Access::Nodes).expect("writes");
+    let [info] = &secure.master.nodes()[..] else { panic!("one is registered") };
+    let mut insider = Joiner::greet(secure.addr()).await;
     let challenge = insider.challenge().await;
-    let proof = insider.proof(&Inside::of(second.expose()).secret, challenge, [5; 32]);
+    let proof = insider.proof(&TokenContents::of(second.expose()).secret, challenge, [5; 32]);
     let registration = registration("database", &[("add", "fn(i64, i64) -> i64")]);
     insider.stream.write_all(&[&[5; 32], &proof[..], &registration].concat()).await.expect("sends");
     let mut told = Vec::new();
@@ -318,12 +322,12 @@ async fn names_of_a_label_that_is_restricted_twice_add_up() {
 
 #[tokio::test]
 async fn tokens_are_issued_for_names_that_nodes_can_have() {
-    let hold = Stronghold::with_token().await;
+    let secure = SecureMaster::with_token().await;
     for name in ["x".repeat(129), "x".repeat(300), String::new(), " x".to_owned(), "x\u{202e}".to_owned()] {
-        let error = Token::issue_for_node(&hold.file, &name).expect_err("no node has it");
+        let error = Token::issue_for_node(&secure.file, &name).expect_err("no node has it");
         assert!(matches!(error, Error::Setting { name: "name", .. }), "{error}");
     }
     let longest = "x".repeat(128);
-    let token = Token::issue_for_node(&hold.file, &longest).expect("writes");
-    drop(soon("the node", node().name(&longest).token(token.expose()).spawn(hold.addr())).await.expect("is let in"));
+    let token = Token::issue_for_node(&secure.file, &longest).expect("writes");
+    drop(soon("the node", node().name(&longest).token(token.expose()).spawn(secure.addr())).await.expect("is let in"));
 }

@@ -14,7 +14,7 @@ use distribution_tests::{
 use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Stronghold, node, refusal, tells};
+use super::{SecureMaster, node, refusal, tells};
 
 async fn gone(events: &mut Events) -> (String, GoneReason) {
     soon("a node to go", async {
@@ -30,22 +30,22 @@ async fn gone(events: &mut Events) -> (String, GoneReason) {
 #[tokio::test]
 async fn a_token_that_is_rotated_out_puts_its_nodes_out() {
     let (log, _guard) = Log::gather();
-    let hold = Stronghold::with_token().await;
-    let first = hold.token();
-    let mut events = hold.master.events();
+    let secure = SecureMaster::with_token().await;
+    let first = secure.token();
+    let mut events = secure.master.events();
     let thief =
-        soon("the thief", node().name("thief").token(first.expose()).spawn(hold.addr())).await.expect("is let in");
-    let second = Token::issue(&hold.file, Access::Nodes).expect("writes");
+        soon("the thief", node().name("thief").token(first.expose()).spawn(secure.addr())).await.expect("is let in");
+    let second = Token::issue(&secure.file, Access::Nodes).expect("writes");
     let honest =
-        soon("a node", node().name("honest").token(second.expose()).spawn(hold.addr())).await.expect("is let in");
-    let probe = ProbeClient::new(&hold.master);
+        soon("a node", node().name("honest").token(second.expose()).spawn(secure.addr())).await.expect("is let in");
+    let probe = ProbeClient::new(&secure.master);
     assert_eq!(probe.add(1, 2).on(thief.id()).await, Ok(3));
-    Token::issue(&hold.file, Access::Nodes).expect("writes");
+    Token::issue(&secure.file, Access::Nodes).expect("writes");
     assert_eq!(gone(&mut events).await, ("thief".to_owned(), GoneReason::Revoked));
     let error = soon("the thief's end", thief.wait()).await.expect_err("is not let in again").to_string();
     assert!(error.contains("was rotated out"), "{error}");
     assert_eq!(probe.add(1, 2).await, Ok(3), "the honest node goes on");
-    assert_eq!(hold.master.nodes().len(), 1);
+    assert_eq!(secure.master.nodes().len(), 1);
     let text = log.text();
     for (node, token) in [("thief", &first), ("honest", &second)] {
         assert!(
@@ -59,15 +59,15 @@ async fn a_token_that_is_rotated_out_puts_its_nodes_out() {
 
 #[tokio::test]
 async fn a_damaged_token_file_puts_nobody_out() {
-    let hold = Stronghold::with_token().await;
-    let _node = soon("a node", node().token(hold.token().expose()).spawn(hold.addr())).await.expect("is let in");
-    let text = fs::read_to_string(&hold.file).expect("reads");
-    fs::write(&hold.file, "dtok1_node_damaged\n").expect("writes");
-    let refused = hold.master.stats().turned_away;
+    let secure = SecureMaster::with_token().await;
+    let _node = soon("a node", node().token(secure.token().expose()).spawn(secure.addr())).await.expect("is let in");
+    let text = fs::read_to_string(&secure.file).expect("reads");
+    fs::write(&secure.file, "dtok1_node_damaged\n").expect("writes");
+    let refused = secure.master.stats().turned_away;
     let token = text.lines().find(|line| line.starts_with("dtok1_node_")).expect("one for nodes");
-    let mut other = Box::pin(node().token(token).spawn(hold.addr()));
+    let mut other = Box::pin(node().token(token).spawn(secure.addr()));
     soon("the damage to be seen", async {
-        while hold.master.stats().turned_away < refused + 2 {
+        while secure.master.stats().turned_away < refused + 2 {
             tokio::select! {
                 ended = &mut other => panic!("must not be let in: {ended:?}"),
                 () = tokio::task::yield_now() => {}
@@ -75,19 +75,19 @@ async fn a_damaged_token_file_puts_nobody_out() {
         }
     })
     .await;
-    assert_eq!(hold.master.nodes().len(), 1);
-    fs::write(&hold.file, text).expect("writes");
+    assert_eq!(secure.master.nodes().len(), 1);
+    fs::write(&secure.file, text).expect("writes");
     drop(soon("the other", other).await.expect("is let in"));
-    assert_eq!(hold.master.nodes().len(), 2);
+    assert_eq!(secure.master.nodes().len(), 2);
 }
 
 #[tokio::test]
 async fn both_ends_tell_of_a_file_that_cannot_be_used() {
     let (log, _guard) = Log::gather();
-    let hold = Stronghold::with_token().await;
-    let token = format!("DISTRIBUTION_TOKEN={}", hold.token().expose());
-    fs::write(&hold.file, "dtok1_node_damaged\n").expect("writes");
-    let (program, address) = (example("arith"), hold.addr().to_string());
+    let secure = SecureMaster::with_token().await;
+    let token = format!("DISTRIBUTION_TOKEN={}", secure.token().expose());
+    fs::write(&secure.file, "dtok1_node_damaged\n").expect("writes");
+    let (program, address) = (example("arith"), secure.addr().to_string());
     let program = program.to_str().expect("plain");
     let mut node = Process::start(Path::new("env"), &[&token, program, "node", "--master", &address]);
     let told = node.log_with("closed the connection before the TLS handshake").await;
@@ -98,10 +98,10 @@ async fn both_ends_tell_of_a_file_that_cannot_be_used() {
 #[tokio::test]
 async fn an_authority_that_is_replaced_puts_out_whom_it_vouched_for() {
     let authority = Authority::new("old");
-    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
-    let mut events = hold.master.events();
+    let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let mut events = secure.master.events();
     let own = authority.issue("n1", Purpose::Client, &["n1"]);
-    let _node = soon("the node", node().name("n1").certificates(own).spawn(hold.host())).await.expect("is let in");
+    let _node = soon("the node", node().name("n1").certificates(own).spawn(secure.host())).await.expect("is let in");
     let other = Authority::new("new");
     other.issue("master", Purpose::Server, &["localhost"]);
     for kind in ["key", "pem"] {
@@ -113,17 +113,17 @@ async fn an_authority_that_is_replaced_puts_out_whom_it_vouched_for() {
 
 #[tokio::test]
 async fn a_node_that_is_put_out_by_hand_may_come_again() {
-    let hold = Stronghold::with_token().await;
-    let mut events = hold.master.events();
+    let secure = SecureMaster::with_token().await;
+    let mut events = secure.master.events();
     let node =
-        soon("a node", node().name("n").token(hold.token().expose()).spawn(hold.addr())).await.expect("is let in");
+        soon("a node", node().name("n").token(secure.token().expose()).spawn(secure.addr())).await.expect("is let in");
     let id = node.id();
-    assert!(hold.master.disconnect(id));
+    assert!(secure.master.disconnect(id));
     assert_eq!(gone(&mut events).await, ("n".to_owned(), GoneReason::PutOut));
-    assert!(!hold.master.disconnect(id), "it is not there any more");
-    soon("it to come again", hold.master.wait_for_nodes(1)).await;
-    assert_eq!(ProbeClient::new(&hold.master).add(1, 2).await, Ok(3));
-    let error = ProbeClient::new(&hold.master).add(1, 2).on(id).await.expect_err("an id is given once");
+    assert!(!secure.master.disconnect(id), "it is not there any more");
+    soon("it to come again", secure.master.wait_for_nodes(1)).await;
+    assert_eq!(ProbeClient::new(&secure.master).add(1, 2).await, Ok(3));
+    let error = ProbeClient::new(&secure.master).add(1, 2).on(id).await.expect_err("an id is given once");
     assert!(matches!(error, CallError::NoNode { .. }), "{error:?}");
 }
 
@@ -140,49 +140,49 @@ async fn turned_away(master: &Master, count: u64) {
 #[tokio::test]
 async fn the_last_token_can_be_taken_back() {
     let (log, _guard) = Log::gather();
-    let hold = Stronghold::with_token().await;
-    let mut events = hold.master.events();
-    let token = hold.token();
-    let spawn = |name: &str| node().name(name).token(token.expose()).spawn(hold.addr());
+    let secure = SecureMaster::with_token().await;
+    let mut events = secure.master.events();
+    let token = secure.token();
+    let spawn = |name: &str| node().name(name).token(token.expose()).spawn(secure.addr());
     let _thieves = [spawn("a").await.expect("is let in"), spawn("b").await.expect("is let in")];
-    fs::write(&hold.file, "# All are taken out.\n").expect("writes");
+    fs::write(&secure.file, "# All are taken out.\n").expect("writes");
     for _ in 0..2 {
         assert_eq!(gone(&mut events).await.1, GoneReason::Revoked);
     }
-    assert!(hold.master.token().is_none());
+    assert!(secure.master.token().is_none());
     // They dial again, and nobody hears them.
-    let before = hold.master.stats();
-    turned_away(&hold.master, before.turned_away + 2).await;
-    assert_eq!(hold.master.stats().registration_bytes, before.registration_bytes);
+    let before = secure.master.stats();
+    turned_away(&secure.master, before.turned_away + 2).await;
+    assert_eq!(secure.master.stats().registration_bytes, before.registration_bytes);
     let text = log.text();
     tells(&text, &["the token file has no token any more", &format!("principal=token {} nodes=2", token.id())]);
     assert_eq!(text.matches("disconnecting nodes").count(), 1, "{text}");
     // No master starts so; the one that runs goes on with the next token.
-    let error = Master::builder().token_file(&hold.file).bind("127.0.0.1:0").await.expect_err("nobody could join");
+    let error = Master::builder().token_file(&secure.file).bind("127.0.0.1:0").await.expect_err("nobody could join");
     tells(&error.to_string(), &["there is no token in it"]);
-    let next = Token::issue(&hold.file, Access::Nodes).expect("writes");
-    drop(soon("a node", node().token(next.expose()).spawn(hold.addr())).await.expect("is let in"));
+    let next = Token::issue(&secure.file, Access::Nodes).expect("writes");
+    drop(soon("a node", node().token(next.expose()).spawn(secure.addr())).await.expect("is let in"));
 }
 
 #[tokio::test]
 async fn a_node_whose_file_is_renewed_later_than_the_masters_comes_back() {
-    let hold = Stronghold::with_token().await;
-    let mut events = hold.master.events();
+    let secure = SecureMaster::with_token().await;
+    let mut events = secure.master.events();
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("token");
-    fs::copy(&hold.file, &copy).expect("copies");
-    let node = soon("the node", node().name("n1").token_file(&copy).spawn(hold.addr())).await.expect("is let in");
+    fs::copy(&secure.file, &copy).expect("copies");
+    let node = soon("the node", node().name("n1").token_file(&copy).spawn(secure.addr())).await.expect("is let in");
     for _ in 0..2 {
-        Token::issue(&hold.file, Access::Nodes).expect("writes");
+        Token::issue(&secure.file, Access::Nodes).expect("writes");
     }
     assert_eq!(gone(&mut events).await, ("n1".to_owned(), GoneReason::Revoked));
     // It dials with the old token and is refused.
-    let before = hold.master.stats().turned_away;
-    turned_away(&hold.master, before + 1).await;
+    let before = secure.master.stats().turned_away;
+    turned_away(&secure.master, before + 1).await;
     // One that was never in ends with an error by the same file.
-    tells(&refusal(super::node().token_file(&copy), hold.addr()).await, &["was rotated out"]);
-    fs::copy(&hold.file, &copy).expect("copies");
-    soon("it to come back", hold.master.wait_for_nodes(1)).await;
+    tells(&refusal(super::node().token_file(&copy), secure.addr()).await, &["was rotated out"]);
+    fs::copy(&secure.file, &copy).expect("copies");
+    soon("it to come back", secure.master.wait_for_nodes(1)).await;
     drop(node);
 }
 
@@ -202,30 +202,30 @@ async fn lets_in(holder: &str, authority: &Authority, master: &Master) -> bool {
 #[tokio::test]
 async fn an_authority_that_is_replaced_counts_whatever_becomes_of_the_masters_own_certificate() {
     let (authority, other) = (Authority::new("old"), Authority::new("new"));
-    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     authority.issue("n1", Purpose::Client, &["n1"]);
     other.issue("n2", Purpose::Client, &["n2"]);
-    let mut events = hold.master.events();
-    assert!(lets_in("n1", &authority, &hold.master).await);
+    let mut events = secure.master.events();
+    assert!(lets_in("n1", &authority, &secure.master).await);
     // It has been in, and is no more.
     assert_eq!(gone(&mut events).await.0, "n1");
     // The new authority, a certificate of it, and the old key still.
     other.issue("master", Purpose::Server, &["localhost"]);
     fs::copy(other.path("master", "pem"), authority.path("master", "pem")).expect("copies");
     fs::copy(other.file(), authority.file()).expect("copies");
-    assert!(!lets_in("n1", &authority, &hold.master).await, "it is the old authority's");
-    assert!(lets_in("n2", &other, &hold.master).await, "it is the new one's");
+    assert!(!lets_in("n1", &authority, &secure.master).await, "it is the old authority's");
+    assert!(lets_in("n2", &other, &secure.master).await, "it is the new one's");
     // While the authority itself is damaged, nobody is let in and nobody is put out.
     assert_eq!(gone(&mut events).await.0, "n2");
     fs::copy(other.path("master", "key"), authority.path("master", "key")).expect("copies");
     let own = other.issue("n3", Purpose::Client, &["n3"]);
-    let _node = soon("a node", node().name("n3").certificates(own).spawn(hold.host())).await.expect("is let in");
+    let _node = soon("a node", node().name("n3").certificates(own).spawn(secure.host())).await.expect("is let in");
     fs::write(authority.file(), &other.pem()[..100]).expect("writes");
-    let before = hold.master.stats().turned_away;
+    let before = secure.master.stats().turned_away;
     let newcomer = other.issue("n4", Purpose::Client, &["n4"]);
-    let mut waiting = Box::pin(node().certificates(newcomer).spawn(hold.host()));
+    let mut waiting = Box::pin(node().certificates(newcomer).spawn(secure.host()));
     soon("a node to try", async {
-        while hold.master.stats().turned_away < before + 3 {
+        while secure.master.stats().turned_away < before + 3 {
             tokio::select! {
                 ended = &mut waiting => panic!("must not be let in, nor give up: {ended:?}"),
                 () = tokio::task::yield_now() => {}
@@ -233,7 +233,7 @@ async fn an_authority_that_is_replaced_counts_whatever_becomes_of_the_masters_ow
         }
     })
     .await;
-    assert_eq!(hold.master.nodes().len(), 1);
+    assert_eq!(secure.master.nodes().len(), 1);
     fs::copy(other.file(), authority.file()).expect("copies");
     drop(soon("the other", waiting).await.expect("is let in once the file is whole"));
 }

@@ -5,14 +5,14 @@ use distribution::{Access, Master, Token};
 use distribution_tests::{
     impostor::{preface, registration},
     soon,
-    trust::{Authority, Inside, Joiner, Purpose, dial_as},
+    trust::{Authority, Joiner, Purpose, TokenContents, dial_as},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use super::Stronghold;
+use super::SecureMaster;
 
 /// The roles as the wire numbers them, and numbers that are no roles of peers.
 const NODE: u8 = 2;
@@ -67,13 +67,13 @@ async fn without_security_a_peer_has_the_rights_of_the_role_it_names() {
 
 #[tokio::test]
 async fn a_token_is_for_one_role() {
-    let hold = Stronghold::with_token().await;
-    let tokens = PEERS.map(|(_, access)| Token::issue(&hold.file, access).expect("writes"));
+    let secure = SecureMaster::with_token().await;
+    let tokens = PEERS.map(|(_, access)| Token::issue(&secure.file, access).expect("writes"));
     for (role, access) in PEERS {
         for token in &tokens {
-            let mut peer = Joiner::greet_as(role, hold.addr()).await;
+            let mut peer = Joiner::greet_as(role, secure.addr()).await;
             let challenge = peer.challenge().await;
-            let proof = peer.proof(&Inside::of(token.expose()).secret, challenge, [5; 32]);
+            let proof = peer.proof(&TokenContents::of(token.expose()).secret, challenge, [5; 32]);
             let admission = peer.show(&[&[5; 32], &proof[..]].concat()).await;
             match token.access() == access {
                 true => {
@@ -91,10 +91,10 @@ async fn a_token_is_for_one_role() {
 
 #[tokio::test]
 async fn a_proof_for_one_role_is_none_for_another() {
-    let hold = Stronghold::with_token().await;
-    let caller = Token::issue(&hold.file, Access::Callers).expect("writes");
-    let secret = Inside::of(caller.expose()).secret;
-    let mut peer = Joiner::greet_as(3, hold.addr()).await;
+    let secure = SecureMaster::with_token().await;
+    let caller = Token::issue(&secure.file, Access::Callers).expect("writes");
+    let secret = TokenContents::of(caller.expose()).secret;
+    let mut peer = Joiner::greet_as(3, secure.addr()).await;
     let challenge = peer.challenge().await;
     let as_node = peer.proof_as(2, &secret, challenge, [5; 32]);
     assert_eq!(peer.show(&[&[5; 32], &as_node[..]].concat()).await, 1, "it proves nothing");
@@ -103,10 +103,10 @@ async fn a_proof_for_one_role_is_none_for_another() {
 #[tokio::test]
 async fn a_certificate_is_for_nodes() {
     let authority = Authority::new("roles");
-    let hold = Stronghold::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
+    let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     authority.issue("peer", Purpose::Client, &["peer"]);
     for (role, access) in PEERS {
-        let mut stream = dial_as("peer", &authority, hold.addr()).await;
+        let mut stream = dial_as("peer", &authority, secure.addr()).await;
         stream.write_all(&[preface(role, 2), registration("peer", &[])].concat()).await.expect("sends");
         let mut answer = [0; 33];
         soon("preface and admission", stream.read_exact(&mut answer)).await.expect("reads");
