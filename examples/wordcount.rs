@@ -1,5 +1,5 @@
-//! Counts the words of text files, by map and reduce. Shows a *stream* of calls, which is as lazy as an iterator of
-//! them: files are read as nodes have use for them, so that they may be many.
+//! Counts the words of text files, by map and reduce. Shows a *stream* of calls, which is as lazy as an iterator: a file is
+//! read when a node is ready for it, so that any number of files fits into memory.
 //!
 //! `cargo run --release --example wordcount` runs it in one process. Over several, where only the master reads files:
 //!
@@ -26,23 +26,23 @@ use serde::{Deserialize, Serialize};
 
 type Counts = HashMap<String, u64>;
 
-/// What the nodes do.
+/// What the nodes calculate.
 #[distribution::service(idempotent)]
 pub trait WordCount {
-    /// Counts the words of a text. They come in so many parts, and a word is always in the same one, so that each part
-    /// can be summed up without the others.
+    /// Counts the words of a text. The counts are split into `parts` parts. A word is in the same part for each text, so
+    /// that each part can be summed up without the others.
     fn map(&self, text: String, parts: u64) -> Vec<Counts>;
 
-    /// Sums up one part of all texts.
+    /// Sums up one part of the counts of all texts.
     fn reduce(&self, counts: Vec<Counts>, top: u64) -> Summary;
 }
 
-/// What is worth knowing of many counts.
+/// A summary of counts.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Summary {
     words: u64,
     different: u64,
-    /// The most frequent ones, most frequent first, in the order of the alphabet where they are equal.
+    /// The most frequent words, most frequent first; words with equal counts in alphabetical order.
     top: Vec<(String, u64)>,
 }
 
@@ -68,7 +68,7 @@ impl WordCount for Counter {
     }
 }
 
-/// Letters and digits in a row are a word, with apostrophes between them, in lower case.
+/// The words of a text in lower case: sequences of letters and digits, with apostrophes between them.
 fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|character: char| !character.is_alphanumeric() && character != '\'')
         .map(|word| word.trim_matches('\''))
@@ -76,7 +76,7 @@ fn words(text: &str) -> impl Iterator<Item = String> {
         .map(str::to_lowercase)
 }
 
-/// FNV-1a. Nodes must agree on it, and the standard library's hash may change with the compiler.
+/// FNV-1a. All nodes must use the same hash, and the standard library's may change with the compiler.
 fn hash(word: &str) -> u64 {
     word.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
@@ -102,13 +102,13 @@ struct Options {
 
 #[derive(Args)]
 struct Job {
-    /// Files, and folders with all that is in them but hidden files and caches; the *.md and *.rs files of this project
-    /// unless given. They stand before the command, if there is one; a file called `node` is `./node`.
+    /// Files, and folders with all files in them except hidden files and caches; by default the *.md and *.rs files of this
+    /// project. They come before the command, if there is one. Write `./node` for a file called `node`.
     paths: Vec<PathBuf>,
     /// How many of the most frequent words to print.
     #[arg(long, default_value_t = 10, global = true)]
     top: u64,
-    /// About how many bytes of text to a call.
+    /// About how many bytes of text each call gets.
     #[arg(long, default_value_t = 64 * 1024, global = true, value_parser = clap::value_parser!(u64).range(1..=16 * 1024 * 1024))]
     chunk: u64,
 }
@@ -119,14 +119,14 @@ async fn main() -> ExitCode {
     distribution_examples::run(place, || WordCountServer::new(Counter), async |master| count(master, &job).await).await
 }
 
-/// Has the nodes count and sum up the words of the files, and prints what came out.
+/// Counts and sums up the words of the files on the nodes, and prints the result.
 async fn count(master: &Master, job: &Job) -> Result<(), Box<dyn Error>> {
     let found = find(&job.paths);
     let client = WordCountClient::new(master);
     let started = Instant::now();
 
-    // A part for each slot, so that each has something to sum up; more where the text is long, because what a call
-    // takes has to fit into one message, and all counts of a part are arguments of one call.
+    // One part for each slot, so that each has something to sum up. More parts for a long text, because all counts of a part
+    // are arguments of one call, and have to fit into one message.
     let slots: u64 = master.nodes().iter().map(|node| u64::from(node.slots)).sum();
     let size: u64 = found.iter().filter_map(|path| fs::metadata(path).ok()).map(|about| about.len()).sum();
     let parts = slots.max(size / (8 * 1024 * 1024)).max(1);
@@ -175,27 +175,27 @@ async fn count(master: &Master, job: &Job) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Lines are not cut, and a longer one might not fit into a message.
+/// Lines are not split, and a longer one might not fit into a message.
 const LONGEST_LINE: usize = 32 * 1024 * 1024;
 
-/// The text of a file. One that has none is named and left out.
+/// The text of a file. If the file is not text, prints that and returns `None`.
 async fn read(path: PathBuf) -> Option<String> {
     let reason = match tokio::fs::read(&path).await.map(String::from_utf8) {
         Ok(Ok(text)) if text.lines().all(|line| line.len() <= LONGEST_LINE) => return Some(text),
         Ok(Ok(_)) => "it has a line beyond 32 MiB".to_owned(),
-        Ok(Err(error)) => format!("it is no text: {error}"),
+        Ok(Err(error)) => format!("it is not text: {error}"),
         Err(error) => error.to_string(),
     };
     skip(&path, &reason);
     None
 }
 
-#[allow(clippy::print_stderr, reason = "the place for what is no result")]
+#[allow(clippy::print_stderr, reason = "messages that are not part of the result")]
 fn skip(path: &Path, reason: &dyn fmt::Display) {
     eprintln!("skipped {}: {reason}", path.display());
 }
 
-/// Cuts a text at ends of lines, into pieces of this size or less unless a line is longer.
+/// Splits a text at ends of lines, into pieces of at most this size unless a line is longer.
 fn split(text: &str, size: usize) -> Vec<String> {
     let mut chunks: Vec<String> = Vec::new();
     for line in text.split_inclusive('\n') {
@@ -207,7 +207,7 @@ fn split(text: &str, size: usize) -> Vec<String> {
     chunks
 }
 
-/// The files that are meant by what was named on the command line.
+/// The files that the arguments name.
 fn find(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in paths {
@@ -220,19 +220,19 @@ fn find(paths: &[PathBuf]) -> Vec<PathBuf> {
     found
 }
 
-/// Adds the files in a folder and in those below it.
+/// Adds the files in a folder and its subfolders.
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     let mut entries = match fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
         Ok(entries) => entries,
         Err(error) => return skip(folder, &error),
     };
-    // So a folder says that it holds nothing which cannot be made again, as cargo's target does.
+    // A folder with this file, as cargo's target, contains only files that can be made again.
     if entries.iter().any(|entry| entry.file_name() == "CACHEDIR.TAG") {
         return;
     }
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries.iter().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".")) {
-        // Links are not followed: they might go round in a circle.
+        // Links are not followed, because they can form a circle.
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => walk(&entry.path(), found),
             Ok(kind) if kind.is_file() => found.push(entry.path()),

@@ -1,27 +1,27 @@
-//! The classic demonstration: a master that serves HTTP, and any number of nodes that calculate.
+//! A master that serves HTTP, and any number of nodes that calculate.
 //!
 //! ```text
 //! arith master --listen 127.0.0.1:3000 --http 127.0.0.1:3001
-//! arith node --master 127.0.0.1:3000          # as often as you like, before or after
+//! arith node --master 127.0.0.1:3000          # as often as you like, before or after the master
 //! curl localhost:3001/sum
 //! curl 'localhost:3001/sum?values=1,2,3'
 //! curl 'localhost:3001/palindromes?n=2000'
 //! curl localhost:3001/nodes
 //! ```
 //!
-//! On two machines it takes two commands, of which the first prints what the second needs:
+//! On two machines, the first command prints the token that the second one needs:
 //!
 //! ```text
 //! arith master --listen 10.0.0.1:3000 --token-file cluster.token
 //! DISTRIBUTION_TOKEN=dtok1_node_… arith node --master 10.0.0.1:3000
 //! ```
 //!
-//! HTTP has no password, so it is served on this machine alone unless `--http` says otherwise. A request must name this
-//! machine in its `Host`: else a page on the web could give its own name this machine's address, and ask through the
-//! browser of somebody who looks at it. Behind a proxy, `--http-name` adds the name that it is asked by.
+//! HTTP has no password, so it is served on loopback only, unless `--http` gives another address. A request must name this
+//! machine in its `Host` header. Otherwise a web page whose own name resolves to this machine's address could send requests
+//! through the browser of a user (DNS rebinding). Behind a proxy, `--http-name` adds the name in the proxy's requests.
 //!
-//! `arith token --token-file cluster.token` changes the token: it prints a new one, with which nodes can join at once,
-//! and the one before it stays valid until the next.
+//! `arith token --token-file cluster.token` changes the token: it prints a new token, which nodes can use at once. The
+//! token before it stays valid until the next change.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
 
 use std::{
@@ -45,14 +45,14 @@ use distribution::{Access, CallError, Master, NodeInfo, Token};
 use distribution_examples::{NodeOptions, Security};
 use serde::Deserialize;
 
-/// What the nodes do.
+/// What the nodes calculate.
 #[distribution::service]
 pub trait Arith {
-    /// Sum of `values`, or why there is none. Takes a second, to stand for long work.
+    /// Sum of `values`, or an error if it overflows. Takes a second, as an example of long work.
     #[rpc(idempotent)]
     fn sum(&self, values: Vec<i64>) -> Result<i64, String>;
 
-    /// How many numbers from 0 to `n` read the same both ways in binary.
+    /// How many numbers from 0 to `n` read the same in both directions in binary.
     #[rpc(idempotent)]
     fn palindromes(&self, n: u64) -> u64;
 }
@@ -89,10 +89,10 @@ enum Role {
         /// Where nodes register.
         #[arg(long, default_value = "127.0.0.1:3000")]
         listen: String,
-        /// Where HTTP is served: /sum, /palindromes and /nodes. Anybody who reaches it can have the nodes work.
+        /// Where HTTP is served: /sum, /palindromes and /nodes. Anybody who can connect to it can run calls on the nodes.
         #[arg(long, default_value = "127.0.0.1:3001")]
         http: String,
-        /// A name that HTTP is asked by, besides the address that it is served on and localhost. May be repeated.
+        /// A host name that HTTP requests may have, besides the address that it is served on and localhost. May be repeated.
         #[arg(long, value_name = "NAME")]
         http_name: Vec<String>,
         #[command(flatten)]
@@ -106,7 +106,7 @@ enum Role {
         #[arg(long, default_value_t = 1)]
         slots: usize,
     },
-    /// Makes a new join token, and prints the line that a node needs. The newest one before it stays valid.
+    /// Makes a new join token, and prints the line that a node needs. The token before it stays valid.
     Token {
         /// The master's token file.
         #[arg(long, default_value = "cluster.token")]
@@ -173,15 +173,15 @@ struct App {
     arith: ArithClient,
 }
 
-/// What a request may name as its host. A page on the web can have its name resolve to this machine, but not have the
-/// browser say another name than that.
+/// The hosts that a request may name. A web page can have its name resolve to this machine, but the browser still sends
+/// that name.
 struct Hosts {
     addr: SocketAddr,
     names: Vec<String>,
 }
 
 impl Hosts {
-    /// Whether a request with these headers means this machine.
+    /// Whether the `Host` header names this machine.
     fn mean(&self, headers: &HeaderMap) -> bool {
         let mut hosts = headers.get_all(header::HOST).iter();
         match (hosts.next(), hosts.next()) {
@@ -207,8 +207,8 @@ async fn check_host(State(hosts): State<Arc<Hosts>>, request: Request, next: Nex
     if hosts.mean(request.headers()) {
         return next.run(request).await;
     }
-    let sentence = "This is served under the address that it listens on. If it is to be asked by another name, start the \
-                    master with --http-name and that name.\n";
+    let sentence = "The `Host` of this request is not the address of this server. To allow another name, start the master \
+                    with --http-name and that name.\n";
     (StatusCode::FORBIDDEN, sentence).into_response()
 }
 
@@ -218,7 +218,7 @@ fn routes(master: &Master, hosts: Arc<Hosts>) -> Router {
         .route("/sum", get(sum))
         .route("/palindromes", get(palindromes))
         .route("/nodes", get(nodes))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "There are /sum, /palindromes and /nodes.\n") })
+        .fallback(|| async { (StatusCode::NOT_FOUND, "The paths are /sum, /palindromes and /nodes.\n") })
         .with_state(app)
         .layer(middleware::from_fn_with_state(hosts, check_host))
 }
@@ -243,7 +243,7 @@ async fn sum(State(app): State<App>, Query(query): Query<SumQuery>) -> Response 
 /// Whole numbers between commas.
 fn parse_values(text: &str) -> Result<Vec<i64>, String> {
     let parse =
-        |value: &str| value.trim().parse().map_err(|error| format!("`{value}` is no 64-bit whole number: {error}"));
+        |value: &str| value.trim().parse().map_err(|error| format!("`{value}` is not a 64-bit integer: {error}"));
     text.split(',').map(parse).collect()
 }
 
@@ -253,11 +253,11 @@ struct PalindromesQuery {
 }
 
 async fn palindromes(State(app): State<App>, Query(query): Query<PalindromesQuery>) -> Response {
-    let Some(text) = query.n else { return bad_request("say up to which number: /palindromes?n=2000") };
+    let Some(text) = query.n else { return bad_request("`n` is missing: /palindromes?n=2000") };
     let n = match text.trim().parse() {
         Ok(n) if n <= LARGEST_N => n,
         Ok(_) => return bad_request(&format!("n may be {LARGEST_N} at most")),
-        Err(error) => return bad_request(&format!("`{text}` is no whole number from 0: {error}")),
+        Err(error) => return bad_request(&format!("`{text}` is not an integer from 0: {error}")),
     };
     match app.arith.palindromes(n).await {
         Ok(count) => format!("Binary palindromes up to {n}: {count}\n").into_response(),
@@ -273,7 +273,7 @@ fn bad_request(sentence: &str) -> Response {
     (StatusCode::BAD_REQUEST, format!("{sentence}\n")).into_response()
 }
 
-/// 503 where calling again later may help, else 500.
+/// 503 if a later request may succeed, else 500.
 fn failed<E: std::fmt::Display>(error: &CallError<E>) -> Response {
     let status = match error {
         CallError::NoNode { .. }

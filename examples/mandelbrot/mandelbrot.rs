@@ -1,6 +1,6 @@
-//! Paints the Mandelbrot set. Shows `.distribute()` where the pieces of a job differ: a tile inside the set takes
-//! thousands of times as long as one far outside, and still no node waits while another has tiles left. `.progress()`
-//! shows how far it has come.
+//! Paints the Mandelbrot set. Shows `.distribute()` with calls of different lengths: a tile inside the set takes thousands
+//! of times as long as one far outside, and still no node is idle while another has tiles left. `.progress()` shows a
+//! progress bar.
 //!
 //! `cargo run --release --example mandelbrot` runs it in one process. Over several:
 //!
@@ -29,14 +29,14 @@ use distribution::{Master, prelude::*};
 use distribution_examples::{Place, above_zero, counted, milliseconds, nodes_of};
 use serde::{Deserialize, Serialize};
 
-/// What the nodes do.
+/// What the nodes calculate.
 #[distribution::service(idempotent)]
 pub trait Mandelbrot {
-    /// How long each pixel of the tile withstands, row by row: from 0, gone at once, to 1, in the set.
+    /// How long the point of each pixel stays near zero, row by row: from 0, not at all, to 1, in the set.
     fn tile(&self, view: View, tile: Tile) -> Vec<f32>;
 }
 
-/// The whole picture: which part of the plane it is, and in how many pixels.
+/// The whole picture: its part of the plane, and its size in pixels.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct View {
     width: u32,
@@ -82,11 +82,11 @@ impl View {
         (sum / POINTS.len() as f64) as f32
     }
 
-    /// How long the point stays near zero under `z -> z * z + c`, on a scale where twice the steps are everywhere the
-    /// same way to go: there is as much to see between 10 and 20 steps as between 100 and 200.
+    /// How long the point stays near zero under `z -> z * z + c`, on a logarithmic scale: from 10 to 20 steps is as far as
+    /// from 100 to 200.
     fn withstands(&self, x: f64, y: f64) -> f64 {
-        // Beyond 2 it never returns. Waiting until it is far beyond lets the steps be counted in fractions, because
-        // from there on each step does next to nothing but square the distance.
+        // Beyond 2 it never returns. Far beyond, each step does little more than square the distance, so that steps can be
+        // counted in fractions.
         const FAR: f64 = 65_536.0;
         let (mut re, mut im) = (0.0_f64, 0.0_f64);
         for step in 0..self.iterations {
@@ -137,7 +137,7 @@ struct Picture {
     /// Where in the plane the middle of the picture is, from bottom to top.
     #[arg(long, default_value_t = 0.0, global = true, allow_negative_numbers = true)]
     centre_y: f64,
-    /// How many times to magnify; at 1 the whole set is to be seen.
+    /// How many times to magnify; 1 shows the whole set.
     #[arg(long, default_value_t = 1.0, global = true, value_parser = above_zero)]
     zoom: f64,
 }
@@ -145,7 +145,7 @@ struct Picture {
 impl Picture {
     fn view(&self) -> View {
         let Self { width, height, centre_x, centre_y, iterations, .. } = *self;
-        // The set is 2.5 wide and 2.3 high, and is given some room.
+        // The set is 2.5 wide and 2.3 high, and gets a margin.
         let pixel = (3.2 / f64::from(width)).max(2.6 / f64::from(height)) / self.zoom;
         View { width, height, centre_x, centre_y, pixel, iterations }
     }
@@ -158,7 +158,7 @@ async fn main() -> ExitCode {
         .await
 }
 
-/// Has the nodes paint the tiles, puts them together, and writes the file.
+/// Paints the tiles on the nodes, puts them together, and writes the file.
 async fn paint(master: &Master, picture: &Picture) -> Result<(), Box<dyn Error>> {
     let view = picture.view();
     let tiles = tiles(view, picture.tile);
@@ -199,9 +199,9 @@ fn tiles(view: View, size: u32) -> Vec<Tile> {
         .collect()
 }
 
-/// Writes the picture with a palette, which takes a third of the space of free colours.
+/// Writes the picture with a palette, which takes a third of the space of full colours.
 fn write(path: &Path, view: View, shades: &[f32]) -> Result<(), png::EncodingError> {
-    // The nearer to the set, the longer even the first pixel withstands: all colours go to what is to be seen.
+    // The nearer to the set, the higher even the lowest value: the colours are spread over the values that occur.
     let least = shades.iter().copied().fold(1.0, f32::min);
     let range = (1.0 - least).max(f32::EPSILON);
     let colours: Vec<u8> = shades.iter().map(|shade| 255 - ((1.0 - shade) / range * 255.0).round() as u8).collect();
@@ -215,9 +215,10 @@ fn write(path: &Path, view: View, shades: &[f32]) -> Result<(), png::EncodingErr
     writer.finish()
 }
 
-/// 256 colours, from the outside to the set, three bytes each. None returns, so that the mean of two is between them.
+/// 256 colours, from the outside to the set, three bytes each. No colour appears twice, so that a mean lies between its two
+/// colours.
 fn palette() -> Vec<u8> {
-    /// Where on the way which colour is.
+    /// Positions of the colours, from 0 to 1.
     const STOPS: [(f64, [f64; 3]); 7] = [
         (0.0, [10.0, 14.0, 52.0]),
         (0.1, [24.0, 66.0, 138.0]),

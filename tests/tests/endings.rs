@@ -1,5 +1,4 @@
-//! What ends before its time: runtimes, futures, masters and connections; each call still ends, and each
-//! slot is still counted.
+//! Runtimes, futures, masters, nodes and connections that end: each call still ends, and each slot is still counted.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -14,14 +13,14 @@ use distribution_tests::{
 use futures::StreamExt;
 use tokio::runtime::Runtime;
 
-/// Handlers that make it hard to end them.
+/// Handlers that do not end when they should.
 #[distribution::service]
 trait Awkward {
-    /// Is in two places at once, on two threads of the node's pool.
+    /// Meets the test twice, on two threads of rayon's pool.
     fn spread(&self, at: SocketAddr, left: String, right: String) -> ();
     /// Keeps its slot until the test lets it go, cancelled or not.
     fn stubborn(&self, at: SocketAddr, tag: String) -> ();
-    /// Panics as it is dropped.
+    /// Panics when it is dropped.
     async fn sore(&self, at: SocketAddr, tag: String) -> ();
     /// Adds.
     fn add(&self, a: i64, b: i64) -> i64;
@@ -37,7 +36,7 @@ impl Awkward for Clumsy {
     }
 
     fn stubborn(&self, at: SocketAddr, tag: String) {
-        // On a thread of its own, where nothing knows of the call and its end.
+        // On another thread, which does not see that the call is cancelled.
         let _ = std::thread::spawn(move || meeting::hold(at, &tag)).join();
     }
 
@@ -75,14 +74,14 @@ async fn a_handler_that_waits_for_its_parts_runs_no_other_call_meanwhile() {
     let other = awkward.stubborn(meeting.addr(), "other".to_owned()).send();
     assert_eq!(awkward.add_async(1, 1).await, Ok(2), "the node has the call before this one");
     right.release().await;
-    // Run by the thread that waits, the other call would have to end first.
+    // If the waiting thread ran the other call, that would have to end first.
     assert_eq!(soon("the handler in two parts", spread).await, Ok(()));
     meeting.guest("other").await.release().await;
     assert_eq!(soon("the other", other).await, Ok(()));
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_as_it_is_dropped_gives_its_place_back() {
+async fn a_handler_that_panics_when_it_is_dropped_frees_its_place() {
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let node = Node::builder().serve(AwkwardServer::new(Clumsy)).async_limit(1);
     let _node = node.spawn(master.local_addr()).await.expect("registers");
@@ -111,14 +110,14 @@ fn calls_end_although_the_runtime_of_their_handlers_has() {
         let running = probe.wait(meeting.addr(), "running".to_owned()).send();
         let _guest = meeting.guest("running").await;
         theirs.shutdown_background();
-        // Its sockets give errors from then on, and what the handler makes of them is not a value.
+        // Its sockets return errors from then on. What the handler makes of these is not a value.
         let error = failure(soon("the running call", running).await);
         assert_eq!(error.execution(), Execution::MayHaveRun, "{error:?}");
         assert!(matches!(&error, CallError::NodeLost { .. }), "{error:?}");
         assert!(error.to_string().contains("has ended"), "{error}");
-        let error = soon("the node to leave", node.wait()).await.expect_err("not as its owner wished");
+        let error = soon("the node to leave", node.wait()).await.expect_err("its owner did not end it");
         assert!(matches!(error, Error::RuntimeEnded { .. }), "{error}");
-        // What is not started is not lost.
+        // A call that was not started is not lost.
         let late = probe.wait(meeting.addr(), "late".to_owned()).send();
         let _other = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
         meeting.guest("late").await.release().await;
@@ -191,12 +190,12 @@ async fn a_node_that_comes_back_with_a_slot_taken_gets_no_call_for_it() {
 
 #[tokio::test]
 async fn sigterm_ends_a_node_that_no_master_has_answered() {
-    // Taken, so that nobody else gets it, and never accepted from.
+    // A port that is in use, whose connections are never accepted.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     let addr = nobody.local_addr().expect("bound").to_string();
     let mut node = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["node", &addr, "waiting"]);
     let (mut dialled, _) = nobody.accept().expect("the node dials");
-    // It has sent its preface, and so its signals are caught.
+    // It has sent its preface, so it catches signals by now.
     std::io::Read::read_exact(&mut dialled, &mut [0; 32]).expect("reads");
     node.signal("TERM").await;
     assert!(node.ended().await.success());
@@ -211,7 +210,7 @@ async fn a_master_that_was_stalled_keeps_its_nodes() {
     let node = Node::builder().serve(ProbeServer::new(Prober)).name("patient").spawn(&addr).await.expect("registers");
     master.line_with("registered").await;
     let id = node.id();
-    // Nine heartbeats: half as many again as a node may be silent for, and less than a master may be.
+    // Nine heartbeats: more than the six that a node may be silent for, and fewer than a master may.
     master.signal("STOP").await;
     tokio::time::sleep(Duration::from_millis(1_800)).await;
     master.signal("CONT").await;
@@ -230,16 +229,16 @@ async fn a_master_without_descriptors_goes_on_once_it_has_some() {
     let mut master = Process::start(Path::new("/bin/sh"), &["-c", &program]);
     let line = master.line_with("listening ").await;
     let addr = line.trim_start_matches("listening ").to_owned();
-    let strangers: Vec<_> = (0..60).map(|_| std::net::TcpStream::connect(&addr).expect("connects")).collect();
+    let clients: Vec<_> = (0..60).map(|_| std::net::TcpStream::connect(&addr).expect("connects")).collect();
     master.log_with("cannot accept connections").await;
-    drop(strangers);
+    drop(clients);
     let node = Node::builder().serve(ProbeServer::new(Prober)).name("late");
     let _node = soon("the node", node.spawn(&addr)).await.expect("registers");
     master.line_with("node late").await;
 }
 
 #[tokio::test]
-async fn a_call_that_failed_is_logged_with_what_came_of_each_attempt() {
+async fn a_call_that_failed_is_logged_with_the_reason_of_each_attempt() {
     let (log, _guard) = Log::gather();
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
@@ -321,11 +320,11 @@ async fn a_node_with_a_connect_timeout_ends_and_says_what_failed() {
     for part in [&addr, "300ms", "Connection refused", "check the address"] {
         assert!(error.to_string().contains(part), "{part}: {error}");
     }
-    // Accepts connections, as any program does, and says nothing.
+    // A program that accepts connections and sends nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     let node = Node::builder().serve(ProbeServer::new(Prober)).connect_timeout(timeout);
     let node = node.run(silent.local_addr().expect("bound"));
-    let error = soon("the node", node).await.expect_err("it is no master");
+    let error = soon("the node", node).await.expect_err("it is not a master");
     assert!(matches!(error, Error::ConnectTimeout { .. }), "{error}");
 }
 

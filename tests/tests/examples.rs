@@ -1,4 +1,4 @@
-//! The examples as their users run them: as processes.
+//! The examples, run as processes, as their users run them.
 
 use std::{
     fs,
@@ -52,7 +52,7 @@ async fn get(addr: SocketAddr, path: &str) -> (u16, String) {
     get_with(addr, path, "Host: localhost\r\n").await
 }
 
-/// The same with these headers, each with its line break.
+/// Status and body of a request with these headers, each with its line break.
 async fn get_with(addr: SocketAddr, path: &str, headers: &str) -> (u16, String) {
     let request = async {
         let mut stream = TcpStream::connect(addr).await.expect("connects");
@@ -132,13 +132,13 @@ async fn arith_answers_to_its_own_names_alone() {
         let headers = format!("Host: {host}\r\n");
         async move { get_with(http, "/nodes", &headers).await }
     };
-    // A forwarded port has another number here, and is a name of this machine all the same.
+    // Any port is accepted, because a forwarded port has another number.
     for own in
         ["localhost", "LocalHost.:80", "127.0.0.1", &http.to_string(), "[::1]:3001", "arith.example", "ARITH.example:1"]
     {
         assert_eq!(with(own).await, (200, "[]".to_owned()), "{own}");
     }
-    // A page at rebound.example whose name resolves to 127.0.0.1 by now.
+    // As from a page at rebound.example whose name was made to resolve to 127.0.0.1.
     for foreign in [
         "rebound.example",
         "rebound.example:3001",
@@ -192,7 +192,7 @@ async fn mandelbrot_paints_the_same_with_any_number_of_nodes() {
     let mut pictures = Vec::new();
     for nodes in ["1", "3"] {
         let output = folder.join(format!("{nodes}.png"));
-        // No multiples of each other, so that tiles at the edges are smaller.
+        // Not multiples of the tile, so that tiles at the edges are smaller.
         let size = ["--width", "50", "--height", "30", "--tile", "16", "--iterations", "100"];
         let mut run = Process::start(
             &example("mandelbrot"),
@@ -223,7 +223,7 @@ async fn mandelbrot_says_where_it_cannot_write() {
 
 #[tokio::test]
 async fn montecarlo_ends_with_a_good_estimate() {
-    // Batches far smaller than what is needed, and one far larger.
+    // Batches far smaller than the number of samples that is needed, and one far larger.
     for batch in ["100", "200000"] {
         let arguments = ["--error", "0.001", "--batch", batch, "--nodes", "3", "--seed", "7"];
         let mut run = Process::start(&example("montecarlo"), &arguments);
@@ -235,7 +235,7 @@ async fn montecarlo_ends_with_a_good_estimate() {
         assert!(error > 0.0 && error <= 0.001, "{lines:?}");
         assert!((mean - 0.661_707_182).abs() < 6.0 * error, "{lines:?}");
         let samples: u64 = lines[0].split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
-        // The variance is 0.5 less the mean squared.
+        // The variance is 0.5 minus the square of the mean.
         assert!((50_000..=400_000).contains(&samples), "{lines:?}");
     }
 }
@@ -249,7 +249,7 @@ async fn montecarlo_refuses_an_error_that_is_never_reached() {
     }
 }
 
-/// A folder with 600 words in three files and nothing else that counts: 300 times `the`, 200 times `straße`, 99 times
+/// A folder with 600 words in three files, and files that are not counted: 300 times `the`, 200 times `straße`, 99 times
 /// `don't` and once `zebra`.
 fn texts(name: &str) -> PathBuf {
     let folder = folder(name);
@@ -257,7 +257,7 @@ fn texts(name: &str) -> PathBuf {
     fs::create_dir_all(folder.join("cache")).expect("creates");
     fs::write(folder.join("one.txt"), "The THE (the)\n".repeat(100)).expect("writes");
     fs::write(folder.join("below/two"), "Straße, STRAßE -- 'don't'\r\n".repeat(99)).expect("writes");
-    // All on one line, which has no end.
+    // On one line without a line break.
     fs::write(folder.join("below/three.md"), "zebra straße/straße").expect("writes");
     fs::write(folder.join("empty"), "").expect("writes");
     fs::write(folder.join(".hidden"), "hidden").expect("writes");
@@ -291,7 +291,7 @@ async fn wordcount_names_what_it_cannot_read() {
     fs::write(&data, b"one \xff").expect("writes");
     let mut run = Process::start(&example("wordcount"), &[utf8(&missing), utf8(&data), utf8(&text)]);
     assert!(run.log_with("skipped ").await.starts_with(&format!("skipped {}: ", missing.display())));
-    assert!(run.log_with("skipped ").await.starts_with(&format!("skipped {}: it is no text: ", data.display())));
+    assert!(run.log_with("skipped ").await.starts_with(&format!("skipped {}: it is not text: ", data.display())));
     let lines = run.rest().await;
     assert!(run.ended().await.success());
     assert!(lines[2].starts_with("3 words, 2 different, in 1 file"), "{lines:?}");

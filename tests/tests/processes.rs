@@ -1,4 +1,4 @@
-//! Masters and nodes as processes of their own, and what becomes of calls when these are killed.
+//! Masters and nodes as processes of their own, and the calls on processes that are killed.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ async fn cluster(names: &[&str]) -> (Master, ProbeClient, HashMap<String, Proces
     (master, probe, nodes)
 }
 
-/// Waits for the next node to be gone, and says its name.
+/// Waits for the next node to be gone, and returns its name.
 async fn next_gone(events: &mut Events) -> String {
     loop {
         if let NodeEvent::Gone { node, .. } = soon("a node to be gone", events.next()).await.expect("the master lives")
@@ -87,7 +87,7 @@ async fn an_idempotent_call_goes_to_another_node() {
     let mut meeting = Meeting::new().await;
     let call = tokio::spawn(probe.hold_again(meeting.addr(), "again".to_owned()).answer());
     let first = meeting.guest("again").await;
-    // Whichever it is on is not known from outside, so it is asked for the other.
+    // Finds the node that has the call.
     let on = soon("the node with the call", async {
         loop {
             if let Some(node) = _master.nodes().into_iter().find(|node| node.in_flight == 1) {
@@ -124,7 +124,7 @@ async fn a_call_that_three_nodes_died_of_is_poisoned() {
 
 #[tokio::test]
 async fn nodes_wait_for_a_master_and_come_back_to_one_that_was_killed() {
-    // A port that is free now, and that the master gets later.
+    // A port that is free now, and that the master uses later.
     let addr = {
         let master = Master::bind("127.0.0.1:0").await.expect("binds");
         let addr = master.local_addr().to_string();

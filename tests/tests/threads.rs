@@ -1,4 +1,4 @@
-//! On which threads handlers run, and that they take nothing from each other.
+//! On which threads handlers run, and that they do not delay each other.
 
 use std::{
     net::SocketAddr,
@@ -26,19 +26,19 @@ use tokio::{net::TcpListener, runtime::Runtime};
 
 #[distribution::service]
 trait Places {
-    /// Meets the test in three parts, on three threads of rayon's; one of them waits for another.
+    /// Meets the test three times, on three threads of rayon's pool; one of them waits for another.
     fn spread(&self, at: SocketAddr) -> ();
     /// Keeps its slot until the test lets it go.
     fn hold(&self, at: SocketAddr) -> ();
     /// The runtime that the handler's thread belongs to.
     fn runtime(&self) -> String;
-    /// Panics with something that panics as it goes.
+    /// Panics with a value that panics when it is dropped.
     fn sore(&self) -> ();
     /// The same.
     async fn sore_async(&self) -> ();
-    /// Returns something, and what the handler leaves behind panics as it goes.
+    /// Returns a value, and drops another one that panics.
     async fn trap(&self) -> u8;
-    /// Waits a little, and notes that the call of this number was started.
+    /// Notes that the call of this number was started, and waits a little.
     async fn nap(&self, number: usize) -> ();
     /// The same, and may be repeated.
     #[rpc(idempotent)]
@@ -49,7 +49,7 @@ trait Places {
 #[derive(Clone)]
 struct Started(Arc<[AtomicU32]>);
 
-/// Panics as it is dropped, with another of its kind.
+/// Panics when it is dropped, with another value of this type.
 struct Sore;
 
 impl Drop for Sore {
@@ -103,7 +103,7 @@ fn server(calls: usize) -> (Started, impl Fn() -> PlacesServer<Started>) {
 }
 
 #[tokio::test]
-async fn a_handler_in_parallel_parts_takes_up_no_other_call() {
+async fn a_handler_in_parallel_parts_runs_no_other_call() {
     static THREADS: Once = Once::new();
     THREADS.call_once(|| rayon::ThreadPoolBuilder::new().num_threads(3).build_global().expect("the first"));
     let cluster = LocalCluster::builder().nodes(1).slots(3).serve(server(0).1).start().await.expect("starts");
@@ -111,14 +111,14 @@ async fn a_handler_in_parallel_parts_takes_up_no_other_call() {
     let mut meeting = Meeting::new().await;
     let spread = places.spread(meeting.addr()).send();
     let (a, b, c) = (meeting.guest("a").await, meeting.guest("b").await, meeting.guest("c").await);
-    // The thread of b then waits for c, and may run what else there is meanwhile: parts of handlers, and no calls.
+    // The thread of b then waits for c, and may run other parts of handlers meanwhile, but no calls.
     b.release().await;
     let held = [places.hold(meeting.addr()).send(), places.hold(meeting.addr()).send()];
     let guests = [meeting.guest("held").await, meeting.guest("held").await];
     c.release().await;
     a.release().await;
     assert_eq!(soon("the handler in parts", spread).await, Ok(()));
-    // Either may have come first.
+    // The two may come in any order.
     for guest in guests {
         guest.release().await;
     }
@@ -135,21 +135,21 @@ async fn a_compute_handler_is_inside_the_runtime_that_its_node_was_started_from(
 }
 
 #[tokio::test]
-async fn what_panics_as_it_is_dropped_takes_neither_call_nor_thread_with_it() {
+async fn a_value_that_panics_when_it_is_dropped_ends_its_call_alone() {
     let cluster = LocalCluster::builder().nodes(1).slots(1).serve(server(0).1).start().await.expect("starts");
     let places = PlacesClient::new(&cluster);
     for _ in 0..3 {
         for call in [places.sore(), places.sore_async()] {
-            let error = failure(soon("a call that panics sorely", call).await);
+            let error = failure(soon("a call that panics twice", call).await);
             assert!(matches!(error, CallError::Panicked { .. }), "{error:?}");
         }
-        let error = failure(soon("a call that leaves a trap", places.trap()).await);
+        let error = failure(soon("a call whose drop panics", places.trap()).await);
         assert!(matches!(error, CallError::Panicked { .. }), "{error:?}");
         assert!(places.runtime().await.is_ok(), "the slot is there");
     }
 }
 
-/// Ends the runtime of a node under its calls, in either way, while another node is there to take over.
+/// Ends the runtime of a node while it has calls, by either way to end one, and then starts another node.
 fn the_runtime_of_a_node_ends(trial: usize) {
     const CALLS: usize = 300;
     let ours = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("starts");
@@ -164,7 +164,7 @@ fn the_runtime_of_a_node_ends(trial: usize) {
         let places = PlacesClient::new(&master);
         let once: Vec<_> = (0..CALLS).map(|number| places.nap(number).send()).collect();
         let again: Vec<_> = (CALLS..2 * CALLS).map(|number| places.nap_again(number).send()).collect();
-        // At another moment in each trial.
+        // At a different moment in each trial.
         while started.0.iter().filter(|calls| calls.load(Ordering::SeqCst) > 0).count() < trial * 20 % CALLS {
             tokio::task::yield_now().await;
         }
@@ -190,7 +190,7 @@ fn the_runtime_of_a_node_ends(trial: usize) {
         for result in soon("the calls that may be repeated", join_all(again)).await {
             assert_eq!(result, Ok(()));
         }
-        let error = soon("the node to leave", sick.wait()).await.expect_err("not as its owner wished");
+        let error = soon("the node to leave", sick.wait()).await.expect_err("its owner did not end it");
         assert!(matches!(error, Error::RuntimeEnded { .. }), "{error}");
     });
 }
@@ -218,7 +218,7 @@ async fn a_handler_that_blocks_is_counted_once() {
         blocked
     };
     while blocked(master.receive(kind::HEARTBEAT).await) == 0 {}
-    // It is not counted a second time, however long it goes on.
+    // It is not counted a second time, however long it blocks.
     for _ in 0..5 {
         assert_eq!(blocked(master.receive(kind::HEARTBEAT).await), 1);
     }
@@ -248,11 +248,11 @@ async fn a_runtime_whose_threads_are_all_blocked_is_noticed() {
     theirs.shutdown_background();
 }
 
-/// A number that Linux tells of a process or thread.
+/// A number in the status file of a process or thread.
 #[cfg(target_os = "linux")]
 fn status(file: &str, name: &str) -> u64 {
-    let text = std::fs::read_to_string(file).expect("there is one");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("it is told");
+    let text = std::fs::read_to_string(file).expect("the file exists");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the line exists");
     line.trim_start_matches(':').split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
@@ -266,14 +266,14 @@ async fn node_process(master: &Master) -> Process {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn an_argument_is_there_once_while_its_handler_runs() {
+async fn a_node_holds_an_argument_once_while_its_handler_runs() {
     const SIZE: usize = 48 << 20;
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let node = node_process(&master).await;
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
     let file = format!("/proc/{}/status", node.id());
-    // No connection has a buffer of that size, and no allocator keeps one, before the first has come and gone.
+    // Two rounds, because buffers and the allocator may keep memory after the first call.
     for round in 0..2 {
         for asynchronous in [false, true] {
             let text = "x".repeat(SIZE);
@@ -299,11 +299,11 @@ async fn an_argument_is_there_once_while_its_handler_runs() {
 #[tokio::test]
 async fn an_idle_node_sleeps() {
     const WATCHED: Duration = Duration::from_secs(2);
-    // Seldom enough to be left out of the count.
+    // So rare that they do not count.
     let master = Master::builder().heartbeat(Duration::from_secs(30)).bind("127.0.0.1:0").await.expect("binds");
     let node = node_process(&master).await;
     let probe = ProbeClient::new(&master);
-    // Everything has been in use.
+    // Each part of the node has been used.
     join_all((0..100).map(|number| probe.add(number, 1).send())).await;
     join_all((0..100).map(|number| probe.add_async(number, 1).send())).await;
     let switches = || -> u64 {
@@ -316,7 +316,7 @@ async fn an_idle_node_sleeps() {
         loop {
             let before = switches();
             tokio::time::sleep(WATCHED).await;
-            // Threads that have ended since then take their count with them.
+            // The counts of threads that have ended since then are missing.
             let wakes = switches().saturating_sub(before);
             if wakes <= 5 * WATCHED.as_secs() {
                 break;
