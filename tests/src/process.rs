@@ -12,7 +12,7 @@ use tokio::{
     process::{Child, ChildStderr, ChildStdout, Command},
 };
 
-use crate::{soon, sources::workspace, transport};
+use crate::{soon, sources::workspace, transport::Transport};
 
 /// A child process whose output the test reads. Killed when dropped.
 #[derive(Debug)]
@@ -30,12 +30,21 @@ impl Process {
     ///
     /// If it cannot be started.
     pub fn start(program: &Path, arguments: &[&str]) -> Self {
+        Self::start_over(&Transport::Tcp, program, arguments)
+    }
+
+    /// Starts a program whose node connects over this transport.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn start_over(transport: &Transport, program: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(program)
             .args(arguments)
             .env_remove("RUST_LOG")
             .env_remove("DISTRIBUTION_TOKEN_FILE")
             .env_remove("DISTRIBUTION_TOKEN")
-            .envs(transport::token_for_children())
+            .envs(transport.environment())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,8 +1,6 @@
 //! The same tests over plain TCP and over TLS: a test takes the [`Transport`] it is to use, and
 //! [`over_tcp_and_tls`](crate::over_tcp_and_tls) makes two tests of it.
 
-use std::{process::Command, sync::LazyLock};
-
 use distribution::{Access, Master, MasterBuilder, Node, NodeBuilder, Token};
 use tempfile::TempDir;
 
@@ -72,39 +70,4 @@ macro_rules! over_tcp_and_tls {
             $(#[::tokio::test] async fn $name() { super::$name(&$crate::transport::Transport::tls()).await; })*
         }
     };
-}
-
-const VARIABLE: &str = "DISTRIBUTION_TEST_OVER_TLS";
-
-static TOKEN: LazyLock<Option<Transport>> = LazyLock::new(|| std::env::var_os(VARIABLE).map(|_| Transport::tls()));
-
-/// A master over what is tested.
-pub fn master() -> MasterBuilder {
-    TOKEN.as_ref().unwrap_or(&Transport::Tcp).master()
-}
-
-/// A node over what is tested.
-pub fn node() -> NodeBuilder {
-    TOKEN.as_ref().unwrap_or(&Transport::Tcp).node()
-}
-
-/// What the environment of a process has to say, so that its nodes may join.
-pub fn token_for_children() -> Option<(&'static str, &'static str)> {
-    TOKEN.as_ref().and_then(Transport::environment)
-}
-
-/// Runs all tests of this program but the one that asks for it, over TLS.
-///
-/// # Panics
-///
-/// If one of them fails, with what they print.
-pub fn run_all_over_tls(but: &str) {
-    if TOKEN.is_some() {
-        return;
-    }
-    let program = std::env::current_exe().expect("a test has a path");
-    let ran = Command::new(program).args(["--skip", but]).env(VARIABLE, "yes").output().expect("starts");
-    let printed = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success(), "{printed}{}", String::from_utf8_lossy(&ran.stderr));
-    assert!(!printed.contains(" 0 passed"), "{printed}");
 }

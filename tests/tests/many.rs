@@ -16,10 +16,36 @@ use distribution::{CallError, LocalCluster, Master, Node, error::Execution, prel
 use distribution_tests::{
     Held, ProbeClient, ProbeServer, Prober,
     meeting::{self, Meeting},
+    over_tcp_and_tls,
     process::Process,
-    soon, transport,
+    soon,
+    transport::Transport,
 };
 use futures::StreamExt;
+
+over_tcp_and_tls! {
+    results_come_in_the_order_of_the_calls_for_any_batch_size,
+    a_failed_call_does_not_affect_the_others,
+    the_stream_pulls_no_more_calls_than_in_flight_allows,
+    dropping_the_stream_cancels_its_calls,
+    calls_of_a_stream_are_sent_before_the_next_one_arrives,
+    results_of_several_methods_and_of_calls_that_cannot_be_sent_come_in_order,
+    each_call_of_a_batch_has_its_own_id,
+    a_batch_whose_values_are_large_together_is_answered,
+    calls_that_wait_behind_a_long_call_of_their_batch_run_on_another_node,
+    hedging_sends_a_late_call_to_an_idle_node_as_well,
+    calls_that_are_lost_with_a_node_are_repeated_only_if_they_are_idempotent,
+    a_call_that_kills_its_nodes_does_not_affect_the_others,
+    without_a_node_each_call_ends_as_no_node,
+    a_broadcast_runs_once_on_each_node,
+    calls_with_a_label_run_only_on_nodes_with_that_label,
+    keys_stay_on_their_nodes_when_another_node_leaves,
+    async_calls_that_were_queued_as_batches_are_answered,
+    a_node_that_joins_gets_calls_of_a_run_in_progress,
+    the_number_of_large_results_that_wait_is_bounded,
+    an_input_of_the_largest_length_does_not_overflow,
+    calls_that_wait_for_a_node_do_not_delay_the_others_of_their_stream,
+}
 
 /// A service that counts how often its handlers run.
 #[distribution::service]
@@ -115,22 +141,21 @@ struct Cluster {
     tally: TallyClient,
 }
 
-async fn cluster(names: &[&str], slots: usize) -> Cluster {
-    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
+async fn cluster(transport: &Transport, names: &[&str], slots: usize) -> Cluster {
+    let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
     let runs = Arc::new(AtomicU64::new(0));
     let mut nodes = Vec::new();
     for name in names {
         let counter = Counter { name: (*name).to_owned(), runs: Arc::clone(&runs) };
-        let node = transport::node().serve(TallyServer::new(counter)).name(*name).slots(slots);
+        let node = transport.node().serve(TallyServer::new(counter)).name(*name).slots(slots);
         nodes.push(node.label("name", *name).spawn(master.local_addr()).await.expect("registers"));
     }
     let tally = TallyClient::new(&master);
     Cluster { master, nodes, runs, tally }
 }
 
-#[tokio::test]
-async fn results_come_in_the_order_of_the_calls_for_any_batch_size() {
-    let cluster = cluster(&["a", "b"], 2).await;
+async fn results_come_in_the_order_of_the_calls_for_any_batch_size(transport: &Transport) {
+    let cluster = cluster(transport, &["a", "b"], 2).await;
     let tally = &cluster.tally;
     let expected: Vec<u64> = (0..5000).map(|number| number * 2).collect();
     let calls = || (0..5000).map(|number| tally.double(number));
@@ -153,9 +178,8 @@ async fn results_come_in_the_order_of_the_calls_for_any_batch_size() {
     assert_eq!(cluster.master.nodes().iter().map(|node| node.answered).sum::<u64>(), 30_000);
 }
 
-#[tokio::test]
-async fn a_failed_call_does_not_affect_the_others() {
-    let cluster = cluster(&["a"], 1).await;
+async fn a_failed_call_does_not_affect_the_others(transport: &Transport) {
+    let cluster = cluster(transport, &["a"], 1).await;
     for batch in [1, 64] {
         let calls = (1..=300).map(|number| cluster.tally.picky(number));
         let results: Vec<_> = soon("the results", calls.distribute().batch(batch).collect::<Vec<_>>()).await;
@@ -174,9 +198,8 @@ async fn a_failed_call_does_not_affect_the_others() {
     }
 }
 
-#[tokio::test]
-async fn the_stream_pulls_no_more_calls_than_in_flight_allows() {
-    let cluster = cluster(&["a"], 1).await;
+async fn the_stream_pulls_no_more_calls_than_in_flight_allows(transport: &Transport) {
+    let cluster = cluster(transport, &["a"], 1).await;
     let pulled = AtomicUsize::new(0);
     let endless = (0u64..).inspect(|_| {
         pulled.fetch_add(1, Ordering::Relaxed);
@@ -196,10 +219,9 @@ async fn the_stream_pulls_no_more_calls_than_in_flight_allows() {
     .await;
 }
 
-#[tokio::test]
-async fn dropping_the_stream_cancels_its_calls() {
-    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
-    let node = transport::node().serve(ProbeServer::new(Prober)).slots(2).spawn(master.local_addr());
+async fn dropping_the_stream_cancels_its_calls(transport: &Transport) {
+    let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
+    let node = transport.node().serve(ProbeServer::new(Prober)).slots(2).spawn(master.local_addr());
     let _node = node.await.expect("registers");
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
@@ -215,9 +237,8 @@ async fn dropping_the_stream_cancels_its_calls() {
     assert!(meeting.is_empty(), "the others were never started");
 }
 
-#[tokio::test]
-async fn calls_of_a_stream_are_sent_before_the_next_one_arrives() {
-    let cluster = cluster(&["a"], 1).await;
+async fn calls_of_a_stream_are_sent_before_the_next_one_arrives(transport: &Transport) {
+    let cluster = cluster(transport, &["a"], 1).await;
     let (sender, receiver) = futures::channel::mpsc::unbounded();
     let tally = cluster.tally.clone();
     let mut results = receiver.map(move |number: u64| tally.double(number)).distribute();
@@ -231,11 +252,10 @@ async fn calls_of_a_stream_are_sent_before_the_next_one_arrives() {
     assert_eq!(soon("the end", results.next()).await, None);
 }
 
-#[tokio::test]
-async fn results_of_several_methods_and_of_calls_that_cannot_be_sent_come_in_order() {
+async fn results_of_several_methods_and_of_calls_that_cannot_be_sent_come_in_order(transport: &Transport) {
     let cluster = LocalCluster::builder()
         .nodes(1)
-        .master(transport::master().max_message_size(20_000))
+        .master(transport.master().max_message_size(20_000))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await
@@ -255,26 +275,23 @@ async fn results_of_several_methods_and_of_calls_that_cannot_be_sent_come_in_ord
     }
 }
 
-#[tokio::test]
-async fn each_call_of_a_batch_has_its_own_id() {
-    let cluster = cluster(&["a"], 1).await;
+async fn each_call_of_a_batch_has_its_own_id(transport: &Transport) {
+    let cluster = cluster(transport, &["a"], 1).await;
     let ids: Vec<String> =
         (0..500).map(|_| cluster.tally.id()).distribute().batch(50).try_collect().await.expect("all are answered");
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 500);
 }
 
-#[tokio::test]
-async fn a_batch_whose_values_are_large_together_is_answered() {
-    let cluster = cluster(&["a"], 1).await;
+async fn a_batch_whose_values_are_large_together_is_answered(transport: &Transport) {
+    let cluster = cluster(transport, &["a"], 1).await;
     // Forty megabytes in one batch. They would fit into one message, but a node ends a batch long before.
     let calls = (0..40).map(|_| cluster.tally.bytes(1_000_000));
     let results: Vec<Vec<u8>> = soon("the results", calls.distribute().batch(40).try_collect()).await.expect("come");
     assert!(results.len() == 40 && results.iter().all(|bytes| bytes.len() == 1_000_000));
 }
 
-#[tokio::test]
-async fn calls_that_wait_behind_a_long_call_of_their_batch_run_on_another_node() {
-    let cluster = cluster(&["a", "b"], 1).await;
+async fn calls_that_wait_behind_a_long_call_of_their_batch_run_on_another_node(transport: &Transport) {
+    let cluster = cluster(transport, &["a", "b"], 1).await;
     let mut meeting = Meeting::new().await;
     let at = meeting.addr();
     let mut results = (0..64).map(|number| cluster.tally.held_at(number, 3, at)).distribute().batch(64).unordered();
@@ -290,15 +307,14 @@ async fn calls_that_wait_behind_a_long_call_of_their_batch_run_on_another_node()
     assert_eq!(cluster.runs.load(Ordering::Relaxed), 64, "each ran once");
 }
 
-#[tokio::test]
-async fn hedging_sends_a_late_call_to_an_idle_node_as_well() {
-    let cluster = cluster(&["a", "b"], 1).await;
+async fn hedging_sends_a_late_call_to_an_idle_node_as_well(transport: &Transport) {
+    let cluster = cluster(transport, &["a", "b"], 1).await;
     let slow = AtomicU64::new(0);
     let mut meeting = Meeting::new().await;
     let master = &cluster.master;
     let mut probes = Vec::new();
     for name in ["c", "d"] {
-        let node = transport::node().serve(ProbeServer::new(Prober)).name(name).slots(1).spawn(master.local_addr());
+        let node = transport.node().serve(ProbeServer::new(Prober)).name(name).slots(1).spawn(master.local_addr());
         probes.push(node.await.expect("registers"));
     }
     let probe = ProbeClient::new(master);
@@ -322,12 +338,11 @@ async fn hedging_sends_a_late_call_to_an_idle_node_as_well() {
     assert_eq!(slow.into_inner(), 1);
 }
 
-#[tokio::test]
-async fn calls_that_are_lost_with_a_node_are_repeated_only_if_they_are_idempotent() {
-    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
+async fn calls_that_are_lost_with_a_node_are_repeated_only_if_they_are_idempotent(transport: &Transport) {
+    let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
     let addr = master.local_addr().to_string();
     let program = Path::new(env!("CARGO_BIN_EXE_probe"));
-    let start = |name: &str| Process::start(program, &["node", &addr, name, "1"]);
+    let start = |name: &str| Process::start_over(transport, program, &["node", &addr, name, "1"]);
     let mut nodes = vec![start("a"), start("b")];
     soon("the nodes", master.wait_for_nodes(2)).await;
     let probe = ProbeClient::new(&master);
@@ -376,15 +391,14 @@ async fn calls_that_are_lost_with_a_node_are_repeated_only_if_they_are_idempoten
     assert_eq!(results.into_iter().collect::<Result<Vec<_>, _>>(), Ok(vec![Held::Released; 8]));
 }
 
-#[tokio::test]
-async fn a_call_that_kills_its_nodes_does_not_affect_the_others() {
-    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
+async fn a_call_that_kills_its_nodes_does_not_affect_the_others(transport: &Transport) {
+    let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
     let addr = master.local_addr().to_string();
     let program = std::env::current_exe().expect("this test");
     let start = |number: usize| {
         let mut command = tokio::process::Command::new(&program);
         command.args(["--exact", "serves_as_a_node", "--nocapture"]).env("TALLY_NODE", format!("{addr} n{number}"));
-        command.env_remove("DISTRIBUTION_TOKEN").envs(transport::token_for_children());
+        command.env_remove("DISTRIBUTION_TOKEN").envs(transport.environment());
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         command.kill_on_drop(true).spawn().expect("starts")
     };
@@ -416,18 +430,16 @@ async fn serves_as_a_node() {
     node.run(addr).await.expect("serves");
 }
 
-#[tokio::test]
-async fn without_a_node_each_call_ends_as_no_node() {
-    let master = transport::master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+async fn without_a_node_each_call_ends_as_no_node(transport: &Transport) {
+    let master = transport.master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
     let tally = TallyClient::new(&master);
     let results: Vec<_> = (0..1000).map(|number| tally.double(number)).distribute().collect().await;
     assert_eq!(results.len(), 1000);
     assert!(results.iter().all(|result| matches!(result, Err(CallError::NoNode { .. }))));
 }
 
-#[tokio::test]
-async fn a_broadcast_runs_once_on_each_node() {
-    let cluster = cluster(&["a", "b", "c"], 1).await;
+async fn a_broadcast_runs_once_on_each_node(transport: &Transport) {
+    let cluster = cluster(transport, &["a", "b", "c"], 1).await;
     let results = soon("the results", cluster.tally.place().broadcast()).await;
     let names: Vec<_> = results.into_iter().map(|(node, result)| (node.name.to_string(), result)).collect();
     assert_eq!(names, ["a", "b", "c"].map(|name| (name.to_owned(), Ok(name.to_owned()))));
@@ -436,14 +448,13 @@ async fn a_broadcast_runs_once_on_each_node() {
     assert!(soon("nothing", cluster.tally.place().label("name", "x").broadcast()).await.is_empty());
 }
 
-#[tokio::test]
-async fn calls_with_a_label_run_only_on_nodes_with_that_label() {
+async fn calls_with_a_label_run_only_on_nodes_with_that_label(transport: &Transport) {
     let master =
-        transport::master().no_node_timeout(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
+        transport.master().no_node_timeout(Duration::from_millis(50)).bind("127.0.0.1:0").await.expect("binds");
     let start = |name: &'static str, zone: &'static str| {
         let counter = Counter { name: name.to_owned(), ..Counter::default() };
         let node =
-            transport::node().serve(TallyServer::new(counter)).name(name).label("zone", zone).label("disk", "ssd");
+            transport.node().serve(TallyServer::new(counter)).name(name).label("zone", zone).label("disk", "ssd");
         node.spawn(master.local_addr())
     };
     let _nodes = [start("a", "eu").await.expect("registers"), start("b", "us").await.expect("registers")];
@@ -460,9 +471,8 @@ async fn calls_with_a_label_run_only_on_nodes_with_that_label() {
     assert!(text.contains("none of the 2 nodes that serve it has the label zone=mars"), "{text}");
 }
 
-#[tokio::test]
-async fn keys_stay_on_their_nodes_when_another_node_leaves() {
-    let mut cluster = cluster(&["a", "b", "c", "d"], 1).await;
+async fn keys_stay_on_their_nodes_when_another_node_leaves(transport: &Transport) {
+    let mut cluster = cluster(transport, &["a", "b", "c", "d"], 1).await;
     let place = |tally: TallyClient| async move {
         let calls = (0..200).map(|key| tally.place().affinity(&key));
         calls.distribute().batch(10).try_collect::<Vec<String>>().await.expect("all are answered")
@@ -482,9 +492,8 @@ async fn keys_stay_on_their_nodes_when_another_node_leaves() {
     assert!(!after.contains(&"a".to_owned()));
 }
 
-#[tokio::test]
-async fn async_calls_that_were_queued_as_batches_are_answered() {
-    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
+async fn async_calls_that_were_queued_as_batches_are_answered(transport: &Transport) {
+    let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
     let tally = TallyClient::new(&master);
     let calls = (0..500).map(|number| tally.double_async(number)).distribute().batch(100);
     let late = async {
@@ -492,17 +501,16 @@ async fn async_calls_that_were_queued_as_batches_are_answered() {
         while master.stats().queued == 0 {
             tokio::task::yield_now().await;
         }
-        let node = transport::node().serve(TallyServer::new(Counter::default()));
+        let node = transport.node().serve(TallyServer::new(Counter::default()));
         node.spawn(master.local_addr()).await.expect("registers")
     };
     let (results, _node) = soon("the results", async { tokio::join!(calls.try_collect::<Vec<_>>(), late) }).await;
     assert_eq!(results, Ok((0..500).map(|number| number * 2).collect::<Vec<u64>>()));
 }
 
-#[tokio::test]
-async fn a_node_that_joins_gets_calls_of_a_run_in_progress() {
-    let master = transport::master().bind("127.0.0.1:0").await.expect("binds");
-    let node = |slots| transport::node().serve(ProbeServer::new(Prober)).slots(slots).spawn(master.local_addr());
+async fn a_node_that_joins_gets_calls_of_a_run_in_progress(transport: &Transport) {
+    let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
+    let node = |slots| transport.node().serve(ProbeServer::new(Prober)).slots(slots).spawn(master.local_addr());
     let _first = node(1).await.expect("registers");
     let probe = ProbeClient::new(&master);
     let mut meeting = Meeting::new().await;
@@ -527,9 +535,8 @@ async fn a_node_that_joins_gets_calls_of_a_run_in_progress() {
     assert_eq!(results, Ok(vec![Held::Released; 40]));
 }
 
-#[tokio::test]
-async fn the_number_of_large_results_that_wait_is_bounded() {
-    let cluster = cluster(&["a"], 2).await;
+async fn the_number_of_large_results_that_wait_is_bounded(transport: &Transport) {
+    let cluster = cluster(transport, &["a"], 2).await;
     let pulled = AtomicUsize::new(0);
     let endless = (0u64..).inspect(|_| {
         pulled.fetch_add(1, Ordering::Relaxed);
@@ -542,9 +549,8 @@ async fn the_number_of_large_results_that_wait_is_bounded() {
     }
 }
 
-#[tokio::test]
-async fn an_input_of_the_largest_length_does_not_overflow() {
-    let cluster = cluster(&["a", "b"], 1).await;
+async fn an_input_of_the_largest_length_does_not_overflow(transport: &Transport) {
+    let cluster = cluster(transport, &["a", "b"], 1).await;
     let tally = &cluster.tally;
     let mut meeting = Meeting::new().await;
     let at = meeting.addr();
@@ -566,17 +572,11 @@ async fn an_input_of_the_largest_length_does_not_overflow() {
     soon("the results", async { tokio::join!(take, release) }).await;
 }
 
-#[test]
-fn the_whole_suite_passes_over_tls() {
-    transport::run_all_over_tls("the_whole_suite_passes_over_tls");
-}
-
-#[tokio::test]
-async fn calls_that_wait_for_a_node_do_not_delay_the_others_of_their_stream() {
+async fn calls_that_wait_for_a_node_do_not_delay_the_others_of_their_stream(transport: &Transport) {
     let master =
-        transport::master().no_node_timeout(Duration::from_secs(3600)).bind("127.0.0.1:0").await.expect("binds");
+        transport.master().no_node_timeout(Duration::from_secs(3600)).bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
-    let node = transport::node().serve(ProbeServer::new(Prober)).spawn(master.local_addr());
+    let node = transport.node().serve(ProbeServer::new(Prober)).spawn(master.local_addr());
     let _node = node.await.expect("registers");
     let calls = (0..400).map(|number| {
         let call = probe.add(number, 1);
@@ -587,7 +587,7 @@ async fn calls_that_wait_for_a_node_do_not_delay_the_others_of_their_stream() {
         soon("a result", results.next()).await.expect("the stream goes on").expect("answers");
     }
     assert!(futures::FutureExt::now_or_never(results.next()).is_none(), "the others wait for a node");
-    let tpu = transport::node().serve(ProbeServer::new(Prober)).label("tpu", "yes").spawn(master.local_addr());
+    let tpu = transport.node().serve(ProbeServer::new(Prober)).label("tpu", "yes").spawn(master.local_addr());
     let _tpu = tpu.await.expect("registers");
     let rest = soon("the rest", results.collect::<Vec<_>>()).await;
     assert!(rest.len() == 40 && rest.iter().all(Result::is_ok), "{rest:?}");
