@@ -201,7 +201,9 @@ def refusal(why):
     return response(b"\3" + why)
 
 
-SEEN, DRAIN, DRAINED, GOODBYE, RETRACT = (frame(kind) for kind in (5, 6, 7, 8, 9))
+MASTER_HEARTBEAT, DRAIN, DRAINED, RETRACT = (frame(kind) for kind in (5, 6, 7, 9))
+GOODBYE = frame(8, text(""))
+UNKNOWN_OPTIONAL = 200
 
 
 def cancel(call, attempt):
@@ -222,7 +224,7 @@ put(
         + refusal(b"\2")
         + GOODBYE,
         "life_of_a_master": request()
-        + SEEN
+        + MASTER_HEARTBEAT
         + request(id=2, call=10)
         + cancel(9, 1)
         + RETRACT
@@ -250,11 +252,11 @@ put(
         "response_unknown_outcome": response(b"\7"),
         "request_batch": request(count=2, payload=b"\2\0\0\0\2\4\2\0\0\0\2\6"),
         "response_batch": response(b"\0", b"\2\0\0\0\0\7\1\0\0\0\1", count=2),
-        "gave_back": frame(10, numbers(300, 1, 2)),
-        "wants": frame(11, numbers(300, 1, 2)),
-        "wants_beyond_u32": frame(11, numbers(300, 1, 2**33)),
-        "granted": frame(12, numbers(300, 1, 2)),
-        "granted_cut": frame(12, numbers(300, 1)),
+        "give_back": frame(10, numbers(300, 1, 2)),
+        "request_grant": frame(11, numbers(300, 1, 2)),
+        "request_grant_beyond_u32": frame(11, numbers(300, 1, 2**33)),
+        "grant": frame(12, numbers(300, 1, 2)),
+        "grant_cut": frame(12, numbers(300, 1)),
         "response_run_of_extremes": response(b"\0", run=U64),
         "response_text_claims_2_62": response(b"\2" + number(1 << 62)),
         "response_text_claims_1_mib": response(b"\2" + number(1 << 20)),
@@ -267,15 +269,22 @@ put(
         "heartbeat_with_more": frame(4, numbers(1, 1, 1, 0, 0) + bytes(20)),
         "heartbeat_with_less": heartbeat(1, 1, 1),
         "heartbeats": heartbeat(1, 1, 1, 0, 0) * 40,
-        "heartbeat_seen": SEEN,
+        "master_heartbeat": MASTER_HEARTBEAT,
         "drain": DRAIN,
         "drained": DRAINED,
         "retract": RETRACT,
         "goodbye": GOODBYE,
-        "goodbye_with_a_body": frame(8, b"and thanks"),
+        "goodbye_empty": frame(8),
+        "goodbye_with_a_reason": frame(8, text("the node was put out")),
+        "goodbye_with_control_characters": frame(8, text("a\nforged line\x1b[31m")),
+        "goodbye_claims_1_gib": frame(8, number(1 << 30)),
+        "goodbye_with_more": frame(8, text("why") + b"and thanks"),
         "calls_behind_goodbye": GOODBYE + request(),
         "unknown_kind": frame(77),
         "kind_zero": frame(0),
+        "unknown_optional": frame(UNKNOWN_OPTIONAL, b"body") + DRAIN + frame(UNKNOWN_OPTIONAL),
+        "unknown_optional_at_the_limit": struct.pack("<IB", 16384, UNKNOWN_OPTIONAL),
+        "unknown_optional_too_long": struct.pack("<IB", 16385, UNKNOWN_OPTIONAL),
         "claims_4_gib": b"\xff\xff\xff\xff\2",
         "claims_one_too_many": struct.pack("<IB", 16385, 1),
         "claims_the_limit": struct.pack("<IB", 16384, 1),

@@ -17,10 +17,13 @@ pub mod kind {
     pub const RESPONSE: u8 = 2;
     pub const CANCEL: u8 = 3;
     pub const HEARTBEAT: u8 = 4;
-    pub const HEARTBEAT_SEEN: u8 = 5;
-    pub const GAVE_BACK: u8 = 10;
-    pub const WANTS: u8 = 11;
-    pub const GRANTED: u8 = 12;
+    pub const MASTER_HEARTBEAT: u8 = 5;
+    pub const GOODBYE: u8 = 8;
+    pub const GIVE_BACK: u8 = 10;
+    pub const REQUEST_GRANT: u8 = 11;
+    pub const GRANT: u8 = 12;
+    /// Optional, and of no release yet.
+    pub const UNKNOWN_OPTIONAL: u8 = 200;
 }
 
 /// How a call ended on a node, as the wire numbers it, without what follows.

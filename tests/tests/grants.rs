@@ -30,21 +30,21 @@ async fn a_node_that_asks_for_grants_without_end_is_answered_a_few_times() {
     assert_eq!((attempt, count, granted), (1, 8, 2), "a quarter is granted");
     // Requests for other calls, for another attempt, and for less than it has are not answered.
     for (call, attempt, upto) in [(call + 1, 1, 8), (u64::MAX, 1, 8), (call, 2, 8), (call, 0, 8)] {
-        peer.send(&extent(kind::WANTS, call, attempt, upto)).await;
+        peer.send(&extent(kind::REQUEST_GRANT, call, attempt, upto)).await;
     }
-    peer.send(&extent(kind::WANTS, call, attempt, 0)).await;
+    peer.send(&extent(kind::REQUEST_GRANT, call, attempt, 0)).await;
     assert_eq!(
-        numbers(&peer.receive(kind::GRANTED).await),
+        numbers(&peer.receive(kind::GRANT).await),
         [call, attempt, 4],
         "a quarter more, however much it asked for"
     );
     // A million requests: all calls of the batch are granted, once.
-    let questions = extent(kind::WANTS, call, attempt, u64::from(u32::MAX)).repeat(10_000);
+    let questions = extent(kind::REQUEST_GRANT, call, attempt, u64::from(u32::MAX)).repeat(10_000);
     for _ in 0..100 {
         peer.send(&questions).await;
     }
     peer.send(&heartbeat([0; 5])).await;
-    assert_eq!(numbers(&peer.receive(kind::GRANTED).await), [call, attempt, 8]);
+    assert_eq!(numbers(&peer.receive(kind::GRANT).await), [call, attempt, 8]);
     // It leaves with all eight calls, which may have run.
     peer.send(&frame(6, &[])).await;
     drop(peer);
@@ -59,7 +59,7 @@ async fn a_node_cannot_keep_more_calls_than_it_was_granted() {
     let mut peer = Impostor::node(master.local_addr(), "liar", &[ADD]).await.expect("registers");
     let run = tokio::spawn((0..8).map(move |number| probe.add(number, 1)).distribute().batch(8).collect::<Vec<_>>());
     let [_, _, call, attempt, _, granted] = numbers(&peer.receive(kind::REQUEST).await);
-    peer.send(&extent(kind::GAVE_BACK, call, attempt, 5)).await;
+    peer.send(&extent(kind::GIVE_BACK, call, attempt, 5)).await;
     drop(peer);
     let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
     let results = soon("the results", run).await.expect("ends");
@@ -91,19 +91,19 @@ async fn answered(peer: &mut Impostor) -> [u64; 3] {
 async fn a_node_starts_no_more_calls_than_it_was_granted() {
     let (_node, mut peer) = node().await;
     peer.send(&batch(1, 10, 2, ADD, &sums(8))).await;
-    let [call, attempt, upto] = numbers(&peer.receive(kind::WANTS).await);
+    let [call, attempt, upto] = numbers(&peer.receive(kind::REQUEST_GRANT).await);
     assert_eq!((call, attempt), (10, 1));
     assert!((3..=8).contains(&upto), "it asks for {upto}");
     // Grants that it did not ask for, for calls that it does not have, and for less than before.
     for (call, attempt, upto) in [(11, 1, 8), (10, 2, 8), (10, 1, 0), (10, 1, 1), (u64::MAX, 0, u64::from(u32::MAX))] {
-        peer.send(&extent(kind::GRANTED, call, attempt, upto)).await;
+        peer.send(&extent(kind::GRANT, call, attempt, upto)).await;
     }
     // No grant comes, so it gives back the calls that it may not start, and its slot is free. Two threads send the two
     // frames, so they come in any order.
     for _ in 0..2 {
-        let (kind, body) = peer.receive_one_of(&[kind::GAVE_BACK, kind::RESPONSE]).await;
+        let (kind, body) = peer.receive_one_of(&[kind::GIVE_BACK, kind::RESPONSE]).await;
         match numbers::<3>(&body) {
-            told if kind == kind::GAVE_BACK => assert_eq!(told, [10, 1, 2]),
+            told if kind == kind::GIVE_BACK => assert_eq!(told, [10, 1, 2]),
             [request, _, count] => assert_eq!((request, count), (1, 2)),
         }
     }
@@ -112,8 +112,8 @@ async fn a_node_starts_no_more_calls_than_it_was_granted() {
     let [request, _, count] = answered(&mut peer).await;
     assert_eq!((request, count), (2, 8));
     peer.send(&batch(3, 30, 1, ADD, &sums(8))).await;
-    peer.receive(kind::WANTS).await;
-    peer.send(&extent(kind::GRANTED, 30, 1, u64::from(u32::MAX))).await;
+    peer.receive(kind::REQUEST_GRANT).await;
+    peer.send(&extent(kind::GRANT, 30, 1, u64::from(u32::MAX))).await;
     let [request, _, count] = answered(&mut peer).await;
     assert_eq!((request, count), (3, 8));
 }
@@ -125,7 +125,7 @@ async fn a_batch_that_waits_for_a_grant_can_be_cancelled() {
     // One call of each batch is granted, so that it waits at once.
     for id in 1..=20 {
         peer.send(&batch(id, id * 10, 1, ADD, &sums(3))).await;
-        peer.receive(kind::WANTS).await;
+        peer.receive(kind::REQUEST_GRANT).await;
         peer.send(&frame(kind::CANCEL, &[number(id * 10), number(1)].concat())).await;
         let body = peer.receive(kind::RESPONSE).await;
         assert_eq!(u64::from(body[0]), id);
@@ -140,17 +140,17 @@ async fn a_batch_that_waits_for_a_grant_can_be_cancelled() {
 #[tokio::test]
 async fn a_grant_is_sent_by_masters_only_and_a_request_for_it_by_nodes_only() {
     let (_node, mut peer) = node().await;
-    peer.send(&extent(kind::WANTS, 1, 1, 1)).await;
+    peer.send(&extent(kind::REQUEST_GRANT, 1, 1, 1)).await;
     soon("the node to leave", peer.stream.read_to_end(&mut Vec::new())).await.expect("it closes");
 
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let mut events = master.events();
     let mut peer = Impostor::node(master.local_addr(), "confused", &[ADD]).await.expect("registers");
-    peer.send(&extent(kind::GRANTED, 1, 1, 1)).await;
+    peer.send(&extent(kind::GRANT, 1, 1, 1)).await;
     let gone = soon("the node to be disconnected", async {
         loop {
             let event = events.next().await.expect("the master lives").to_string();
-            if event.contains("only a master may send") {
+            if event.contains("a `grant` frame, which only the other end") {
                 return event;
             }
         }

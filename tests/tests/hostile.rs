@@ -79,11 +79,12 @@ async fn a_registered_peer_that_breaks_the_protocol_is_cut_off_alone() {
     let probe = ProbeClient::new(&master);
     // name "x", instance 9, one slot, none busy, async limit 1, frame limit 65536, no labels, no methods
     let registration = [1, b'x', 9, 1, 0, 1, 252, 0, 0, 1, 0, 0, 0];
-    let cases: [(&str, &[u8], &str); 5] = [
-        ("a frame that claims 4 GiB", &[255, 255, 255, 255, 2], "claims 4294967295 bytes"),
-        ("a frame of no known kind", &[0, 0, 0, 0, 77], "unknown kind 77"),
-        ("a master's control frame", &[0, 0, 0, 0, 7], "a control frame that only a master may send"),
-        ("a request", &[1, 0, 0, 0, 1, 0], "came the wrong way"),
+    let cases: [(&str, &[u8], &str); 6] = [
+        ("a frame that claims 4 GiB", &[255, 255, 255, 255, 2], "announced a frame of 4294967295 bytes"),
+        ("a frame of no known kind", &[0, 0, 0, 0, 77], "kind 77, which this release does not know"),
+        ("a control frame of 16 MiB", &[0, 0, 0, 1, 4], "a `heartbeat` frame of 16777216 bytes"),
+        ("a master's control frame", &[0, 0, 0, 0, 7], "a `drained` frame, which only the other end"),
+        ("a request", &[1, 0, 0, 0, 1, 0], "a `request` frame, which only the other end"),
         ("a response that is none", &[2, 0, 0, 0, 2, 255, 255], "broke the protocol"),
     ];
     for (what, frame, reason) in cases {

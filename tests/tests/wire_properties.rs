@@ -165,7 +165,7 @@ proptest! {
         let claim = [&((limit + over) as u32).to_le_bytes()[..], &[kind]].concat();
         let reading = read(end, &claim, &[], limit);
         prop_assert!(reading.frames.is_empty());
-        prop_assert!(reading.end.is_err_and(|reason| reason.contains("is the limit that was agreed on")));
+        prop_assert!(reading.end.is_err_and(|reason| reason.contains("the agreed limit is")));
     }
 
     #[test]

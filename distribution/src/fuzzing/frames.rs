@@ -19,11 +19,10 @@ use crate::{
     config::{LONGEST_TIME, PeerTimeouts, SMALLEST_MESSAGE_LIMIT, from_micros},
     id::MethodName,
     wire::{
-        Control, Load, Outcome, Refusal, Reply,
-        frame::Trace,
-        side::Side,
-        transport::{Incoming, MasterTransport, NodeTransport, OnControl, Outgoing},
-        unfinished::SendPermit,
+        CloseReason, Control, Load, Outcome, Refusal, Reply,
+        connection_state::ConnectionState,
+        frame::call::Trace,
+        transport::{IncomingRequest, MasterTransport, NodeTransport, OnControl, OutgoingRequest, SendPermit},
     },
 };
 
@@ -124,21 +123,23 @@ impl Frame {
     pub fn control(how: u8, call: u64, [first, second, third, fourth]: [u32; 4]) -> Self {
         Self(Content::Control(match how % 10 {
             0 => Control::Cancel { call, attempt: first },
-            1 => Control::Heartbeat(Load {
-                computing: first,
-                waiting: second,
-                asynchronous: third,
-                stale: fourth,
-                blocked: first ^ fourth,
-            }),
-            2 => Control::HeartbeatSeen,
+            1 => Control::Heartbeat {
+                load: Load {
+                    computing: first,
+                    waiting: second,
+                    asynchronous: third,
+                    stale: fourth,
+                    blocked: first ^ fourth,
+                },
+            },
+            2 => Control::MasterHeartbeat,
             3 => Control::Drain,
             4 => Control::Drained,
             5 => Control::Retract,
-            6 => Control::GaveBack { call, attempt: first, kept: second },
-            7 => Control::Wants { call, attempt: first, upto: second },
-            8 => Control::Granted { call, attempt: first, upto: second },
-            _ => Control::Goodbye,
+            6 => Control::GiveBack { call, attempt: first, kept: second },
+            7 => Control::RequestGrant { call, attempt: first, upto: second },
+            8 => Control::Grant { call, attempt: first, upto: second },
+            _ => Control::Goodbye { reason: CloseReason::new(if call % 2 == 0 { "" } else { "put out" }) },
         }))
     }
 
@@ -188,15 +189,21 @@ pub fn read(end: End, bytes: &[u8], pieces: &[usize], limit: usize) -> Reading {
         match end {
             End::Master => {
                 collect(
-                    MasterTransport::new(memory, Side::new(PeerTimeouts::default(), None), limit, on_control),
+                    MasterTransport::new(
+                        memory,
+                        ConnectionState::new(PeerTimeouts::default(), None),
+                        limit,
+                        on_control,
+                    ),
                     |it| see(response(it)),
                 )
                 .await
             }
             End::Node => {
-                collect(NodeTransport::new(memory, Side::new(PeerTimeouts::default(), None), limit, on_control), |it| {
-                    see(request(it))
-                })
+                collect(
+                    NodeTransport::new(memory, ConnectionState::new(PeerTimeouts::default(), None), limit, on_control),
+                    |it| see(request(it)),
+                )
                 .await
             }
         }
@@ -216,12 +223,12 @@ fn response(Response { request_id, message }: Response<Reply>) -> Content {
     Content::Response { request: request_id, reply: message.expect("the transport makes no errors of tarpc's") }
 }
 
-fn request(message: ClientMessage<Incoming>) -> Content {
+fn request(message: ClientMessage<IncomingRequest>) -> Content {
     let ClientMessage::Request(Request { context, id, message }) = message else {
         panic!("the transport makes no cancellations of tarpc's");
     };
     let payload = message.take_payload();
-    let Incoming { method, call, attempt, count, granted, timeout, .. } = message;
+    let IncomingRequest { method, call, attempt, count, granted, timeout, .. } = message;
     let trace = context.trace_context;
     let trace = (!trace.trace_id.is_none()).then(|| Trace {
         trace: trace.trace_id.into(),
@@ -234,7 +241,7 @@ fn request(message: ClientMessage<Incoming>) -> Content {
 /// The bytes that one end of a connection sends for these frames, without those that only the other sends.
 pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
     let mut memory = Memory::new(&[], pieces);
-    let side = Side::new(PeerTimeouts::default(), None);
+    let side = ConnectionState::new(PeerTimeouts::default(), None);
     let ignored: OnControl = Box::new(|_| Ok(()));
     let written = block_on(async {
         match end {
@@ -254,7 +261,7 @@ pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
 
 async fn send<M>(
     mut transport: impl Sink<M, Error = io::Error> + Unpin,
-    side: &Side,
+    side: &ConnectionState,
     frames: &[Frame],
     message: fn(&Content) -> Option<M>,
 ) -> io::Result<()> {
@@ -282,7 +289,7 @@ async fn room<M>(transport: &mut (impl Sink<M, Error = io::Error> + Unpin)) -> i
     .await
 }
 
-fn outgoing(content: &Content) -> Option<ClientMessage<Outgoing>> {
+fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
     #[derive(Debug)]
     struct Always;
     impl SendPermit for Always {
@@ -309,7 +316,7 @@ fn outgoing(content: &Content) -> Option<ClientMessage<Outgoing>> {
             if sampled { trace::SamplingDecision::Sampled } else { trace::SamplingDecision::Unsampled };
     }
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let message = Outgoing {
+    let message = OutgoingRequest {
         method,
         call,
         attempt,

@@ -33,12 +33,14 @@ use crate::{
     error::GoneReason,
     id::{CallId, NodeId},
     wire::{
-        Control, Reply,
-        again::Again,
-        frame::BODY_HEADER_LIMIT,
-        quiet::{Failure, Quiet},
-        side::Side,
-        transport::{MasterTransport, OnControl, Outgoing, Withdrawn},
+        CloseReason, Control, Reply,
+        connection_state::ConnectionState,
+        frame::layout::BODY_HEADER_LIMIT,
+        repoller::Repoller,
+        transport::{
+            AttemptGivenUp, MasterTransport, OnControl, OutgoingRequest,
+            end_on_error::{EndOnError, ErrorSlot},
+        },
     },
 };
 
@@ -79,10 +81,10 @@ impl Connection {
         // The interval that the node was told when it registered.
         let heartbeats = Arc::new(Mutex::new(HeartbeatLimit::new(shared.heartbeat / 2)));
         let on_control =
-            on_control(Arc::clone(&shared), Arc::clone(&link.side), Arc::clone(&left), Arc::clone(&heartbeats), node);
-        let transport = MasterTransport::new(stream, Arc::clone(&link.side), shared.max_message_size, on_control);
-        let failure = Failure::default();
-        let transport = Quiet::new(transport, failure.clone());
+            on_control(Arc::clone(&shared), Arc::clone(&link.state), Arc::clone(&left), Arc::clone(&heartbeats), node);
+        let transport = MasterTransport::new(stream, Arc::clone(&link.state), shared.max_message_size, on_control);
+        let error = ErrorSlot::default();
+        let transport = EndOnError::new(transport, error.clone());
         let mut config = client::Config::default();
         // The core bounds what is in flight, so tarpc need not.
         config.max_in_flight_requests = usize::MAX;
@@ -101,16 +103,16 @@ impl Connection {
             has_yielded: false,
             in_flight: FuturesUnordered::new(),
         };
-        let again = Again::new();
+        let repoller = Repoller::new();
         let mut beats = tokio::time::interval(shared.heartbeat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         report.reason = Some(loop {
             tokio::select! {
-            _ = beats.tick() => link.side.send(Control::HeartbeatSeen),
-            _ = std::future::poll_fn(|cx| again.poll(cx, |inner| {
+            _ = beats.tick() => link.state.send(Control::MasterHeartbeat),
+            _ = std::future::poll_fn(|cx| repoller.poll(cx, |inner| {
                 let polled = driver.poll(cx, inner, dispatch.as_mut());
                 (polled, driver.is_alone())
-            })) => break match failure.take() {
+            })) => break match error.take() {
                 Some(error) if is_violation(&error) => reason_of(&error),
                 // A node that has said goodbye may close while something is unread, which looks like a reset.
                 _ if left.load(Ordering::Acquire) => GoneReason::Left,
@@ -120,7 +122,7 @@ impl Connection {
             reason = link.closed() => {
                 // Once every sender is dropped, tarpc's client writes what is left, the goodbye included, and ends.
                 drop(driver);
-                link.side.send(Control::Goodbye);
+                link.state.send(Control::Goodbye { reason: close_reason(&reason) });
                 let _ = timeout(GOODBYE_TIMEOUT, dispatch).await;
                 break reason;
             }
@@ -150,40 +152,40 @@ impl Drop for GoneReport<'_> {
 
 fn on_control(
     shared: Arc<Shared>,
-    side: Arc<Side>,
+    state: Arc<ConnectionState>,
     left: Arc<AtomicBool>,
     heartbeats: Arc<Mutex<HeartbeatLimit>>,
     node: NodeId,
 ) -> OnControl {
     Box::new(move |control| {
         match control {
-            Control::Heartbeat(load) => {
-                heartbeats.lock().unwrap_or_else(PoisonError::into_inner).on_heartbeat(load, side.waited())?;
+            Control::Heartbeat { load } => {
+                heartbeats.lock().unwrap_or_else(PoisonError::into_inner).on_heartbeat(load, state.memory_wait())?;
             }
             Control::Drain => {
                 shared.with_core("a node drains", |core, now, effects| core.on_node_draining(now, node, effects));
             }
-            Control::GaveBack { call, attempt, kept } => {
+            Control::GiveBack { call, attempt, kept } => {
                 shared.with_core("a node gave calls back", |core, _, effects| {
                     core.on_calls_given_back(node, CallId(call), attempt, kept, effects);
                 });
             }
-            Control::Wants { call, attempt, upto } => {
+            Control::RequestGrant { call, attempt, upto } => {
                 shared.with_core("a node wants to start more of a batch", |core, _, effects| {
                     core.on_grant_requested(node, CallId(call), attempt, upto, effects);
                 });
             }
-            Control::Goodbye => left.store(true, Ordering::Release),
-            Control::Cancel { .. }
-            | Control::HeartbeatSeen
-            | Control::Drained
-            | Control::Retract
-            | Control::Granted { .. } => {
-                return Err("it sent a control frame that only a master may send".to_owned());
-            }
+            // It drained, or its owner dropped it: `GoneReason::Left` says as much.
+            Control::Goodbye { .. } => left.store(true, Ordering::Release),
+            other => return Err(other.unhandled()),
         }
         Ok(())
     })
+}
+
+/// What the node is told when this end closes the connection.
+fn close_reason(reason: &GoneReason) -> CloseReason {
+    CloseReason::new(format_args!("the node {reason}"))
 }
 
 fn is_violation(error: &io::Error) -> bool {
@@ -208,7 +210,7 @@ struct Driver<'a> {
     shared: &'a Arc<Shared>,
     node: NodeId,
     attempts: UnboundedReceiver<Attempt>,
-    client: client::Channel<Outgoing, Reply>,
+    client: client::Channel<OutgoingRequest, Reply>,
     context: tarpc::context::Context,
     argument_limit: usize,
     heartbeats: Arc<Mutex<HeartbeatLimit>>,
@@ -295,7 +297,7 @@ impl Driver<'_> {
         // The core keeps deadlines: it cancels the call, and the node answers. tarpc's own deadline would forget the call
         // while it still holds a slot of the node.
         context.deadline = std::time::Instant::now() + LONGEST_TIME;
-        let outgoing = Outgoing {
+        let outgoing = OutgoingRequest {
             method: call.method.id().0,
             call: id.0,
             attempt,
@@ -317,15 +319,15 @@ impl Driver<'_> {
 fn attempted(result: Result<Reply, RpcError>) -> Option<AttemptEnd> {
     match result {
         Ok(reply) => Some(AttemptEnd::Replied(reply)),
-        Err(RpcError::Send(error)) if is_withdrawn(&*error) => Some(AttemptEnd::NotSent),
+        Err(RpcError::Send(error)) if is_given_up(&*error) => Some(AttemptEnd::NotSent),
         // The connection is ending. The core then decides about all its calls, by whether each was written.
         Err(_) => None,
     }
 }
 
-fn is_withdrawn(error: &(dyn std::error::Error + 'static)) -> bool {
+fn is_given_up(error: &(dyn std::error::Error + 'static)) -> bool {
     let error = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.is_some_and(|error| error.is::<Withdrawn>())
+    error.is_some_and(|error| error.is::<AttemptGivenUp>())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{
         method::MethodInfo,
     },
     view::NodeInfo,
-    wire::frame::BODY_HEADER_LIMIT,
+    wire::frame::layout::BODY_HEADER_LIMIT,
 };
 
 impl Dispatcher for Shared {

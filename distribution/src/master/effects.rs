@@ -22,15 +22,15 @@ pub(super) fn carry_out(effect: Effect<MasterHost>) {
             let _: Result<(), mpsc::error::SendError<Attempt>> =
                 link.attempts.send(Attempt { call: Arc::clone(&call), id, attempt, granted, deadline });
         }
-        Effect::Cancel { link, id, attempt } => link.side.send(Control::Cancel { call: id.0, attempt }),
+        Effect::Cancel { link, id, attempt } => link.state.send(Control::Cancel { call: id.0, attempt }),
         Effect::End { call, end, failed_attempts } => {
             log_end(&call, &end, &failed_attempts);
             call.finish(end.map(raw_answer).map_err(|error| Failed { error, failed_attempts }));
         }
-        Effect::Grant { link, id, attempt, upto } => link.side.send(Control::Granted { call: id.0, attempt, upto }),
+        Effect::Grant { link, id, attempt, upto } => link.state.send(Control::Grant { call: id.0, attempt, upto }),
         Effect::Shorten { call, kept } => call.shorten(kept),
-        Effect::Retract { link } => link.side.send(Control::Retract),
-        Effect::ConfirmDrained { link } => link.side.send(Control::Drained),
+        Effect::Retract { link } => link.state.send(Control::Retract),
+        Effect::ConfirmDrained { link } => link.state.send(Control::Drained),
         Effect::Disconnect { link, reason } => link.close(reason),
         Effect::Publish(event) => match &event {
             NodeEvent::Gone { reason: GoneReason::Left | GoneReason::Shutdown, in_flight: 0, .. } => {

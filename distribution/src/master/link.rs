@@ -10,7 +10,7 @@ use crate::{
     error::GoneReason,
     id::CallId,
     service::caller::CallState,
-    wire::side::Side,
+    wire::connection_state::ConnectionState,
 };
 
 /// A handle of the connection to a node. Clones are cheap and mean the same connection.
@@ -19,7 +19,7 @@ pub(super) struct Link {
     /// Bounded by what the core sends to one node: its slots and a little more, and its async limit.
     pub(super) attempts: UnboundedSender<Attempt>,
     /// The connection's state and its outgoing control frames.
-    pub(super) side: Arc<Side>,
+    pub(super) state: Arc<ConnectionState>,
     /// The core's time zero.
     pub(super) origin: Instant,
     close_reason: Arc<Mutex<Option<GoneReason>>>,
@@ -30,11 +30,11 @@ impl Link {
     /// Attempts come out at the other end of `attempts`. `closed` also ends when the master does.
     pub(super) fn new(
         attempts: UnboundedSender<Attempt>,
-        side: Arc<Side>,
+        state: Arc<ConnectionState>,
         origin: Instant,
         closed: CancellationToken,
     ) -> Self {
-        Self { attempts, side, origin, close_reason: Arc::default(), closed }
+        Self { attempts, state, origin, close_reason: Arc::default(), closed }
     }
 
     /// Ends the connection for this reason.
@@ -58,11 +58,11 @@ impl Link {
 
 impl HostLink for Link {
     fn heard(&self) -> Time {
-        self.side.heard().saturating_duration_since(self.origin)
+        self.state.heard().saturating_duration_since(self.origin)
     }
 
     fn violation(&self, stall_grace: Time) -> Option<&'static str> {
-        self.side.violation(self.origin + stall_grace)
+        self.state.violation(self.origin + stall_grace)
     }
 }
 

@@ -37,7 +37,7 @@ use crate::{
     id::NodeId,
     service::{caller::Labels, method::MethodId},
     view::{NodeEvent, NodeInfo, Stats},
-    wire::{authenticator::MasterAuthenticator, budget::Budget, side::Side},
+    wire::{authenticator::MasterAuthenticator, connection_state::ConnectionState, incoming_memory::IncomingMemory},
 };
 
 /// Events that a slow reader may lag behind before it misses some.
@@ -57,7 +57,7 @@ pub(super) struct Shared {
     pub(super) max_message_size: usize,
     pub(super) limits: Limits,
     /// Lends memory to large frames that are being read.
-    incoming: Arc<Budget>,
+    incoming: Arc<IncomingMemory>,
     pub(super) admission: Arc<Admission>,
     pub(super) registration_policy: RegistrationPolicy,
     #[cfg(feature = "tls")]
@@ -114,7 +114,7 @@ impl Shared {
             heartbeat: settings.heartbeat,
             max_message_size,
             limits,
-            incoming: Budget::new(limits.incoming_bytes),
+            incoming: IncomingMemory::new(limits.incoming_bytes),
             admission: Admission::new(authenticator, limits),
             registration_policy,
             #[cfg(feature = "tls")]
@@ -145,7 +145,7 @@ impl Shared {
 
     /// A handle of a new connection, whose attempts come out at the other end of `attempts`.
     pub(super) fn new_link(&self, attempts: UnboundedSender<Attempt>) -> Link {
-        let side = Side::new(self.limits.peer_timeouts, Some(Arc::clone(&self.incoming)));
+        let side = ConnectionState::new(self.limits.peer_timeouts, Some(Arc::clone(&self.incoming)));
         Link::new(attempts, side, self.origin, self.closed.child_token())
     }
 

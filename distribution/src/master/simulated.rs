@@ -14,7 +14,7 @@ use crate::{
     wire::{
         Outcome, Reply,
         hello::{MethodOffer, Registration},
-        unfinished::SendPermit,
+        transport::SendPermit,
     },
 };
 
@@ -38,7 +38,7 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
         };
         let link = shared.new_link(sender.clone());
         // It sends nothing, and must not count as silent.
-        link.side.hear_forever();
+        link.state.hear_forever();
         let registration = split_registration(registration, Principal::open());
         shared.with_core("a simulated node joined", |core, now, effects| {
             let node = core.new_node_id();

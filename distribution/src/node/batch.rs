@@ -27,7 +27,7 @@ use crate::{
         Control, Outcome, Refusal, Reply,
         batch::{self, Placed},
         codec::{Decoder, Encoder},
-        side::Side,
+        connection_state::ConnectionState,
     },
 };
 
@@ -66,7 +66,13 @@ struct RunningBatch {
 
 impl Batches {
     /// Adds a batch, until the guard is dropped.
-    pub(super) fn enter(self: &Arc<Self>, key: (u64, u32), count: u32, granted: u32, side: &Arc<Side>) -> BatchGuard {
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        key: (u64, u32),
+        count: u32,
+        granted: u32,
+        side: &Arc<ConnectionState>,
+    ) -> BatchGuard {
         // The node asks for more when it starts a call, so without a first grant both ends would wait for each other.
         let window = BatchWindow::new(count, granted.max(1));
         let running = Arc::new(RunningBatch { window, asked: Mutex::default() });
@@ -135,7 +141,7 @@ pub(super) struct BatchGuard {
     count: u32,
     granted: u32,
     running: Arc<RunningBatch>,
-    side: Arc<Side>,
+    side: Arc<ConnectionState>,
 }
 
 impl BatchGuard {
@@ -143,7 +149,7 @@ impl BatchGuard {
         // Stored first, because the grant may come before this thread goes on.
         *self.running.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let (call, attempt) = self.key;
-        self.side.send(Control::Wants { call, attempt, upto });
+        self.side.send(Control::RequestGrant { call, attempt, upto });
     }
 }
 

@@ -113,7 +113,7 @@ async fn beat(registered: Registered) {
     let Registered { mut channel, heartbeat, .. } = registered;
     let mut frame = BytesMut::new();
     // The encoding of a heartbeat cannot fail.
-    let _ = Control::Heartbeat(Load::default()).encode(&mut frame);
+    let _ = Control::Heartbeat { load: Load::default() }.encode(&mut frame);
     let mut beats = tokio::time::interval(heartbeat.max(Duration::from_millis(1)));
     let mut read = [0; 1024];
     loop {

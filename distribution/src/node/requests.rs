@@ -18,7 +18,9 @@ use crate::{
     config::ValueLimits,
     id::CallId,
     service::router::{Arguments, ComputeHandler, Handler},
-    wire::{Control, Outcome, Refusal, Reply, codec::Encoder, side::Side, transport::Incoming},
+    wire::{
+        Control, Outcome, Refusal, Reply, codec::Encoder, connection_state::ConnectionState, transport::IncomingRequest,
+    },
 };
 
 /// Compute calls that may wait for a slot, besides one for each slot. A master sends fewer ahead.
@@ -29,13 +31,13 @@ pub(super) struct Requests<'a> {
     pub(super) node: &'a NodeShared,
     pub(super) active: Arc<ActiveCalls>,
     pub(super) batches: Arc<Batches>,
-    pub(super) side: Arc<Side>,
+    pub(super) side: Arc<ConnectionState>,
     /// The limits of a reply; arguments may be nested as deeply.
     pub(super) reply_limits: ValueLimits,
 }
 
 impl Requests<'_> {
-    pub(super) fn run(&self, request: InFlightRequest<Incoming, Reply>) {
+    pub(super) fn run(&self, request: InFlightRequest<IncomingRequest, Reply>) {
         let limits = self.reply_limits;
         let message = &request.get().message;
         let (count, granted, payload) = (message.count, message.granted, message.take_payload());
@@ -93,12 +95,12 @@ impl Requests<'_> {
 }
 
 /// Gives back the calls that a batch has not started in time.
-async fn give_back_late(batches: Arc<Batches>, side: Arc<Side>, (call, attempt): (u64, u32)) {
+async fn give_back_late(batches: Arc<Batches>, side: Arc<ConnectionState>, (call, attempt): (u64, u32)) {
     loop {
         tokio::time::sleep(GIVE_BACK_AFTER).await;
         // There is nothing to give back before the first call is started, or after the last one is.
         if let Some(kept) = batches.cut((call, attempt)) {
-            side.send(Control::GaveBack { call, attempt, kept });
+            side.send(Control::GiveBack { call, attempt, kept });
             return;
         }
     }
@@ -122,7 +124,7 @@ fn max_waiting(slots: u32) -> u32 {
 }
 
 /// RunnerQueue away what a master that keeps its books would not have sent.
-fn refuse(request: InFlightRequest<Incoming, Reply>) {
+fn refuse(request: InFlightRequest<IncomingRequest, Reply>) {
     tokio::spawn(answer(request, Reply::refused(Refusal::Busy)));
 }
 

@@ -38,7 +38,7 @@ use super::{
 use crate::{
     id::{CallId, MethodName},
     service::{panics, router::Pace},
-    wire::{Outcome, Refusal, Reply, transport::Incoming},
+    wire::{Outcome, Refusal, Reply, transport::IncomingRequest},
 };
 
 /// How many calls are run before their answers are sent together.
@@ -58,7 +58,7 @@ const RUNTIME_ENDED: &str = "the runtime that its async handlers run on has ende
 
 /// A call whose handler is to be run.
 pub(super) struct AsyncCall {
-    pub(super) request: InFlightRequest<Incoming, Reply>,
+    pub(super) request: InFlightRequest<IncomingRequest, Reply>,
     pub(super) call: CurrentCall,
     pub(super) guard: ActiveCallGuard,
     pub(super) handler: BoxFuture<'static, Reply>,
@@ -274,7 +274,7 @@ impl Drop for RunnerTask {
 }
 
 /// Answers a call from a task on another runtime than the node's.
-fn answer_from_elsewhere(node_runtime: &Handle, request: InFlightRequest<Incoming, Reply>, reply: Reply) {
+fn answer_from_elsewhere(node_runtime: &Handle, request: InFlightRequest<IncomingRequest, Reply>, reply: Reply) {
     let mut answer = Box::pin(answer(request, reply));
     if answer.as_mut().now_or_never().is_none() {
         node_runtime.spawn(answer);

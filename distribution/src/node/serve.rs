@@ -2,10 +2,7 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -26,12 +23,11 @@ use super::{
 use crate::{
     config::{PeerTimeouts, ValueLimits},
     wire::{
-        Control, Reply,
-        again::Again,
-        channel,
-        frame::BODY_HEADER_LIMIT,
-        side::Side,
-        transport::{Incoming, NodeTransport},
+        CloseReason, Control, Reply, channel,
+        connection_state::ConnectionState,
+        frame::layout::BODY_HEADER_LIMIT,
+        repoller::Repoller,
+        transport::{IncomingRequest, NodeTransport},
     },
 };
 
@@ -57,7 +53,7 @@ pub(super) enum ServeOutcome {
     },
 }
 
-type ServerRequests = server::Requests<BaseChannel<Incoming, Reply, NodeTransport<channel::Channel>>>;
+type ServerRequests = server::Requests<BaseChannel<IncomingRequest, Reply, NodeTransport<channel::Channel>>>;
 
 /// Serves the calls of one connection until it ends, or the owner wants the node to end.
 pub(super) async fn serve(
@@ -66,14 +62,14 @@ pub(super) async fn serve(
     desired: &mut watch::Receiver<DesiredState>,
 ) -> ServeOutcome {
     let Registered { channel, heartbeat, silence, reply_limit, .. } = registered;
-    let side = Side::new(peer_timeouts(silence), None);
+    let side = ConnectionState::new(peer_timeouts(silence), None);
     let active = ActiveCalls::new(Arc::clone(&node.stale));
     let batches = Arc::new(Batches::default());
     let _cancel = CancelCallsOnDrop { active: Arc::clone(&active), batches: Arc::clone(&batches) };
     let drained = Arc::new(Notify::new());
-    let said_goodbye = Arc::new(AtomicBool::new(false));
+    let goodbye = Arc::new(OnceLock::new());
     let on_control = {
-        let (active, drained, said_goodbye) = (Arc::clone(&active), Arc::clone(&drained), Arc::clone(&said_goodbye));
+        let (active, drained, goodbye) = (Arc::clone(&active), Arc::clone(&drained), Arc::clone(&goodbye));
         let (compute_pool, batches) = (Arc::clone(&node.compute_pool), Arc::clone(&batches));
         Box::new(move |control| {
             match control {
@@ -81,14 +77,13 @@ pub(super) async fn serve(
                     active.cancel(call, attempt);
                     batches.close(call, attempt);
                 }
-                Control::Granted { call, attempt, upto } => batches.grant(call, attempt, upto),
-                Control::HeartbeatSeen => {}
+                Control::Grant { call, attempt, upto } => batches.grant(call, attempt, upto),
+                Control::MasterHeartbeat => {}
                 Control::Retract => compute_pool.give_back(),
                 Control::Drained => drained.notify_one(),
-                Control::Goodbye => said_goodbye.store(true, Ordering::Release),
-                Control::Heartbeat(_) | Control::Drain | Control::GaveBack { .. } | Control::Wants { .. } => {
-                    return Err("the master sent a control frame that only nodes send".to_owned());
-                }
+                // The first one counts.
+                Control::Goodbye { reason } => _ = goodbye.set(reason),
+                other => return Err(other.unhandled()),
             }
             Ok(())
         })
@@ -103,19 +98,16 @@ pub(super) async fn serve(
         side: Arc::clone(&side),
         reply_limits: ValueLimits { bytes: reply_limit.saturating_sub(BODY_HEADER_LIMIT), depth: node.max_depth },
     };
-    let lost = |reason: String| ServeOutcome::Lost { reason, said_goodbye: said_goodbye.load(Ordering::Acquire) };
-    let closed = || match said_goodbye.load(Ordering::Acquire) {
-        true => lost("the master said goodbye".to_owned()),
-        false => lost("the master closed the connection".to_owned()),
-    };
+    let lost = |reason: String| ServeOutcome::Lost { reason, said_goodbye: goodbye.get().is_some() };
+    let closed = || lost(why_closed(goodbye.get()));
 
     let mut beats = interval(heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let again = Again::new();
+    let repoller = Repoller::new();
     let mut drain_deadline: Option<Instant> = None;
     loop {
         tokio::select! {
-            request = again.next(server.as_mut(), || active.is_alone()) => match request {
+            request = repoller.next(server.as_mut(), || active.is_alone()) => match request {
                 Some(Ok(request)) => requests.run(request),
                 Some(Err(error)) => break lost(with_sources(&error)),
                 None => break closed(),
@@ -128,7 +120,7 @@ pub(super) async fn serve(
                 if silent > silence {
                     break lost(format!("the master was silent for {:.1} s", silent.as_secs_f64()));
                 }
-                side.send(Control::Heartbeat(active.load(node.blocked.load(Ordering::Relaxed))));
+                side.send(Control::Heartbeat { load: active.load(node.blocked.load(Ordering::Relaxed)) });
             }
             desired = next_desired(desired, drain_deadline.is_some()) => match desired {
                 DesiredState::Stop => break close(&mut server, &side).await,
@@ -141,7 +133,7 @@ pub(super) async fn serve(
                 );
                 drain_deadline = Some(begin_drain(node, &side));
             }
-            () = side.ended() => break closed(),
+            () = side.peer_closed() => break closed(),
             () = drained.notified(), if drain_deadline.is_some() => break close(&mut server, &side).await,
             () = sleep_until(drain_deadline.unwrap_or_else(Instant::now)), if drain_deadline.is_some() => {
                 let left = active.load(0);
@@ -185,17 +177,26 @@ async fn next_desired(desired: &mut watch::Receiver<DesiredState>, draining: boo
 }
 
 /// Asks the master for no more calls, and returns when the node ends at the latest.
-fn begin_drain(node: &NodeShared, side: &Side) -> Instant {
+fn begin_drain(node: &NodeShared, side: &ConnectionState) -> Instant {
     side.send(Control::Drain);
     Instant::now() + node.timeouts.drain
 }
 
 /// Says goodbye and closes the connection.
-async fn close(server: &mut Pin<&mut ServerRequests>, side: &Side) -> ServeOutcome {
-    side.send(Control::Goodbye);
+async fn close(server: &mut Pin<&mut ServerRequests>, side: &ConnectionState) -> ServeOutcome {
+    side.send(Control::Goodbye { reason: CloseReason::default() });
     // A master that reads nothing any more will notice the closed connection instead.
     let _ = timeout(GRACEFUL_CLOSE_TIMEOUT, server.channel_pin_mut().close()).await;
     ServeOutcome::Left
+}
+
+/// Why the master closed the connection, for a log line.
+fn why_closed(goodbye: Option<&CloseReason>) -> String {
+    match goodbye.map(CloseReason::shown) {
+        Some(Some(reason)) => format!("the master closed the connection: {reason}"),
+        Some(None) => "the master said goodbye, without a reason".to_owned(),
+        None => "the master closed the connection without a goodbye".to_owned(),
+    }
 }
 
 /// An error with its sources, for a log line.
@@ -213,6 +214,18 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_says_why_the_master_closed_the_connection() {
+        for (goodbye, expected) in [
+            (None, "without a goodbye"),
+            (Some(CloseReason::default()), "said goodbye, without a reason"),
+            (Some(CloseReason::new("the node was\nput out")), ": the node was\\nput out"),
+        ] {
+            let reason = why_closed(goodbye.as_ref());
+            assert!(reason.ends_with(expected), "{reason}");
+        }
+    }
 
     #[test]
     fn a_master_may_stall_for_as_long_as_it_may_be_silent() {

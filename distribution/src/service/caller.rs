@@ -30,7 +30,7 @@ use crate::{
     wire::{
         Payload,
         codec::{EncodePayloadError, Encoder},
-        unfinished::SendPermit,
+        transport::SendPermit,
     },
 };
 

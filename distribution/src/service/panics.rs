@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, UnwindSafe, catch_unwind},
 };
 
-use crate::{error::CodecError, wire::frame::BODY_HEADER_LIMIT};
+use crate::{error::CodecError, wire::frame::layout::BODY_HEADER_LIMIT};
 
 /// How many payloads in a row may panic as they are dropped.
 const PAYLOADS_MOST: usize = 8;

@@ -19,7 +19,7 @@ async fn a_node_that_floods_heartbeats_is_disconnected_and_calls_go_on() {
     // As many heartbeats as come together while a master is stalled are accepted.
     let beats = |count: u64| (0..count).flat_map(|number| heartbeat([0, 0, 0, number % 2, 0])).collect::<Vec<u8>>();
     peer.send(&beats(30)).await;
-    peer.receive(kind::HEARTBEAT_SEEN).await;
+    peer.receive(kind::MASTER_HEARTBEAT).await;
     let flood = beats(1000);
     let flood = async {
         // Until the master closes.

@@ -127,6 +127,19 @@ async fn a_node_that_is_put_out_by_hand_may_come_again() {
     assert!(matches!(error, CallError::NoNode { .. }), "{error:?}");
 }
 
+#[tokio::test]
+async fn a_node_that_is_put_out_logs_the_reason() {
+    let hold = Stronghold::with_token().await;
+    let token = format!("DISTRIBUTION_TOKEN={}", hold.token().expose());
+    let (program, address) = (example("arith"), hold.addr().to_string());
+    let program = program.to_str().expect("plain");
+    let mut node = Process::start(Path::new("env"), &[&token, program, "node", "--master", &address]);
+    soon("a node", hold.master.wait_for_nodes(1)).await;
+    assert!(hold.master.disconnect(hold.master.nodes()[0].id));
+    let line = node.log_with("closed the connection").await;
+    tells(&line, &["lost the master", &format!("the master closed the connection: the node {}", GoneReason::PutOut)]);
+}
+
 /// Waits until the master has turned this many away in all.
 async fn turned_away(master: &Master, count: u64) {
     soon("them to be turned away", async {

@@ -1,4 +1,4 @@
-//! A large frame while it comes in: memory is taken as bytes arrive, and not because they were announced.
+//! A large frame that is being read: its memory grows with the bytes that arrive, and not by what was announced.
 
 use std::{
     fmt, io,
@@ -11,80 +11,79 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-use super::{
-    budget::{Budget, LENT_ABOVE, Loan, Wait},
-    frame::{FRAME_HEADER, Kind},
+use crate::wire::{
+    frame::layout::FRAME_HEADER,
+    incoming_memory::{IncomingMemory, PendingReservation, RESERVED_ABOVE, Reservation},
 };
 
-/// A buffer grows by this much at least.
+/// A buffer grows by at least this much.
 const STEP: usize = 64 * 1024;
 
-/// A frame in memory of its own, so that nothing else comes to lie behind it.
-pub(crate) struct Large {
-    kind: Kind,
-    /// Bytes of the frame, header included.
+/// A frame that carries a call, in memory of its own, so that nothing else is read behind it.
+pub(super) struct LargeFrame {
+    /// Bytes of the frame, its header included.
     whole: usize,
     bytes: Vec<u8>,
-    loan: Credit,
+    memory: Memory,
 }
 
-/// What a frame has to have before it grows beyond its first step.
-enum Credit {
+/// The reservation that a frame needs before it grows beyond its first step.
+enum Memory {
     NotNeeded,
-    Needed(Arc<Budget>),
-    Awaited(Wait),
-    Lent(#[allow(dead_code, reason = "held to be dropped")] Loan),
+    Needed(Arc<IncomingMemory>),
+    Pending(PendingReservation),
+    Reserved(#[allow(dead_code, reason = "held to be dropped")] Reservation),
 }
 
-/// What comes of a try to read more.
-pub(crate) enum Read {
-    /// This many bytes came; none at the end of the connection.
+/// The result of reading more of a frame.
+pub(super) enum Read {
+    /// This many bytes came; 0 at the end of the connection.
     Came(usize),
-    /// The memory that it waited for is there.
+    /// The memory that the frame waited for is reserved.
     MayGoOn,
 }
 
-impl Large {
-    /// A frame that begins with these bytes.
-    pub(crate) fn new(kind: Kind, whole: usize, begun: &BytesMut, budget: Option<&Arc<Budget>>) -> Self {
+impl LargeFrame {
+    /// A frame of `whole` bytes that begins with these.
+    pub(super) fn new(whole: usize, begun: &BytesMut, memory: Option<&Arc<IncomingMemory>>) -> Self {
         let mut bytes = Vec::new();
         bytes.reserve_exact(room(begun.len(), whole));
         bytes.extend_from_slice(begun);
-        let loan = match budget {
-            Some(budget) if whole > LENT_ABOVE => Credit::Needed(Arc::clone(budget)),
-            _ => Credit::NotNeeded,
+        let memory = match memory {
+            Some(memory) if whole > RESERVED_ABOVE => Memory::Needed(Arc::clone(memory)),
+            _ => Memory::NotNeeded,
         };
-        Self { kind, whole, bytes, loan }
+        Self { whole, bytes, memory }
     }
 
-    pub(crate) fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.bytes.len() == self.whole
     }
 
     /// Bytes that have arrived.
-    pub(crate) fn arrived(&self) -> usize {
+    pub(super) fn arrived(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether it waits for memory that others have.
-    pub(crate) fn waits(&self) -> bool {
-        matches!(self.loan, Credit::Awaited(_))
+    /// Whether it waits for memory that other frames have reserved.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.memory, Memory::Pending(_))
     }
 
-    /// Whether it has memory that others may wait for.
-    pub(crate) fn has_loan(&self) -> bool {
-        matches!(self.loan, Credit::Lent(_))
+    /// Whether it has reserved memory that other frames may wait for.
+    pub(super) fn has_reservation(&self) -> bool {
+        matches!(self.memory, Memory::Reserved(_))
     }
 
-    /// Reads some of what is left, and nothing beyond.
-    pub(crate) fn poll_read<Io: AsyncRead + Unpin>(
+    /// Reads some of the rest of the frame, and nothing behind it.
+    pub(super) fn poll_read<Io: AsyncRead + Unpin>(
         &mut self,
         io: &mut Io,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Read>> {
         if self.bytes.len() == self.bytes.capacity() {
             let waited = self.waits();
-            ready!(self.poll_loan(cx));
+            ready!(self.poll_memory(cx));
             self.bytes.reserve_exact(room(self.bytes.len(), self.whole) - self.bytes.len());
             if waited {
                 return Poll::Ready(Ok(Read::MayGoOn));
@@ -95,39 +94,39 @@ impl Large {
         poll_read_buf(Pin::new(io), cx, &mut (&mut self.bytes).limit(left)).map_ok(Read::Came)
     }
 
-    fn poll_loan(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_memory(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            self.loan = match &mut self.loan {
-                Credit::NotNeeded | Credit::Lent(_) => return Poll::Ready(()),
-                Credit::Needed(budget) => {
-                    // Of its body, so that as many fit as the settings say.
+            self.memory = match &mut self.memory {
+                Memory::NotNeeded | Memory::Reserved(_) => return Poll::Ready(()),
+                Memory::Needed(memory) => {
+                    // Without the header, so that as many frames of the largest size fit as the settings say.
                     let bytes = self.whole - FRAME_HEADER;
-                    match budget.lend(bytes) {
-                        Some(loan) => Credit::Lent(loan),
-                        None => Credit::Awaited(budget.wait(bytes)),
+                    match memory.try_reserve(bytes) {
+                        Some(reservation) => Memory::Reserved(reservation),
+                        None => Memory::Pending(memory.reserve(bytes)),
                     }
                 }
-                Credit::Awaited(wait) => Credit::Lent(ready!(wait.poll(cx))),
+                Memory::Pending(pending) => Memory::Reserved(ready!(pending.poll(cx))),
             };
         }
     }
 
     /// The body of the frame, which is complete.
-    pub(crate) fn into_body(self) -> (Kind, Bytes) {
+    pub(super) fn into_body(self) -> Bytes {
         let mut frame = Bytes::from(self.bytes);
         frame.advance(FRAME_HEADER);
-        (self.kind, frame)
+        frame
     }
 }
 
-impl fmt::Debug for Large {
+impl fmt::Debug for LargeFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (arrived, whole) = (self.arrived(), self.whole);
-        f.debug_struct("Large").field("arrived", &arrived).field("whole", &whole).finish_non_exhaustive()
+        f.debug_struct("LargeFrame").field("arrived", &arrived).field("whole", &whole).finish_non_exhaustive()
     }
 }
 
-/// The memory for a frame of which this much has arrived: twice that, or a step more, and never more than the frame.
+/// The memory of a frame of which this much has arrived: twice as much or a step more, and never more than the frame.
 fn room(arrived: usize, whole: usize) -> usize {
     whole.min(arrived.saturating_mul(2).max(arrived.saturating_add(STEP)))
 }
@@ -157,13 +156,13 @@ mod tests {
         }
     }
 
-    /// Reads until nothing comes any more.
-    fn read(large: &mut Large, peer: &mut Peer) {
+    /// Reads until nothing more comes.
+    fn read(large: &mut LargeFrame, peer: &mut Peer) {
         while !large.is_complete() && large.poll_read(peer, &mut Context::from_waker(Waker::noop())).is_ready() {}
     }
 
     #[test]
-    fn room_is_made_for_what_arrived_and_a_step_more() {
+    fn a_buffer_has_room_for_what_arrived_and_a_step_more() {
         for (arrived, whole, expected) in [
             (5, 64 << 20, STEP + 5),
             (5, 70_000, STEP + 5),
@@ -178,9 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn memory_grows_with_what_arrives() {
+    fn the_memory_of_a_large_frame_grows_with_what_arrives() {
         let whole = 64 << 20;
-        let mut large = Large::new(Kind::Response, whole, &BytesMut::from(&[0; FRAME_HEADER][..]), None);
+        let mut large = LargeFrame::new(whole, &BytesMut::from(&[0; FRAME_HEADER][..]), None);
         let mut peer = Peer(0);
         for more in [1, 1000, STEP, 1 << 20, 10 << 20, 30 << 20, whole] {
             peer.0 = more;
@@ -190,26 +189,26 @@ mod tests {
         }
         assert!(large.is_complete());
         assert!(peer.0 > 0, "what lies behind the frame was not read");
-        assert_eq!(large.into_body().1.len(), whole - FRAME_HEADER);
+        assert_eq!(large.into_body().len(), whole - FRAME_HEADER);
     }
 
     #[test]
-    fn a_large_frame_stops_at_its_first_step_until_there_is_memory_for_all_of_it() {
-        let (budget, whole) = (Budget::new(64 << 20), 40 << 20);
+    fn a_large_frame_stops_at_its_first_step_until_memory_for_all_of_it_is_reserved() {
+        let (memory, whole) = (IncomingMemory::new(64 << 20), 40 << 20);
         let begun = BytesMut::from(&[0; FRAME_HEADER][..]);
-        let mut frames: Vec<_> = (0..2).map(|_| Large::new(Kind::Response, whole, &begun, Some(&budget))).collect();
+        let mut frames: Vec<_> = (0..2).map(|_| LargeFrame::new(whole, &begun, Some(&memory))).collect();
         let mut second = frames.pop().expect("there are two");
         let mut first = frames.pop().expect("there are two");
         read(&mut first, &mut Peer(30 << 20));
         read(&mut second, &mut Peer(30 << 20));
-        assert_eq!((first.arrived(), first.has_loan()), ((30 << 20) + FRAME_HEADER, true));
+        assert_eq!((first.arrived(), first.has_reservation()), ((30 << 20) + FRAME_HEADER, true));
         assert!(second.waits() && second.bytes.capacity() <= STEP + FRAME_HEADER);
-        // One that is small goes on meanwhile.
-        let mut small = Large::new(Kind::Response, LENT_ABOVE, &begun, Some(&budget));
+        // A small frame goes on meanwhile.
+        let mut small = LargeFrame::new(RESERVED_ABOVE, &begun, Some(&memory));
         read(&mut small, &mut Peer(usize::MAX));
         assert!(small.is_complete());
         drop(first);
         read(&mut second, &mut Peer(usize::MAX));
-        assert!(second.is_complete() && second.has_loan());
+        assert!(second.is_complete() && second.has_reservation());
     }
 }

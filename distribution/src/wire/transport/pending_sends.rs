@@ -1,25 +1,25 @@
-//! The requests whose frames a connection has not written to the end, and the leave that it asks of each.
+//! The requests that a connection has not written to the end, and the permission that it asks for each.
 
 use std::{collections::VecDeque, fmt, io, sync::Arc};
 
-/// Leave to send an attempt at a call, asked of the side that can give it up.
+/// The permission to send an attempt at a call. It is asked of the part that can give the attempt up.
 pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
-    /// The attempt goes into the write buffer; false if it was given up before, in which case it must not.
+    /// Asked before the attempt goes into the write buffer. False if it was given up: it must not be written.
     fn begin(&self, attempt: u32) -> bool;
 
-    /// The next write may hand the frame's last byte over; false if the attempt was given up meanwhile, in which case
-    /// it must not.
+    /// Asked before a write that may take the frame's last byte. False if the attempt was given up meanwhile: the last byte
+    /// must not be written.
     fn complete(&self, attempt: u32) -> bool;
 
-    /// The connection has ended before the last byte was taken.
+    /// The connection has ended before the last byte was written.
     fn cut_short(&self, attempt: u32);
 }
 
-/// Requests in the write buffer, by where their frames end. All places are counted in bytes since the connection began.
+/// Requests in the write buffer, by where their frames end. Places are counted in bytes since the connection began.
 #[derive(Debug, Default)]
-pub(super) struct Unfinished {
+pub(super) struct PendingSends {
     requests: VecDeque<Request>,
-    /// How many of them, from the first, have leave to be written to the end.
+    /// How many of them, from the first, have permission to be written to the end.
     complete: usize,
 }
 
@@ -30,17 +30,17 @@ struct Request {
     permit: Arc<dyn SendPermit>,
 }
 
-impl Unfinished {
-    /// A request whose frame ends there, behind all others.
+impl PendingSends {
+    /// Adds a request whose frame ends at `end`, behind all others.
     pub(super) fn push(&mut self, end: u64, attempt: u32, permit: Arc<dyn SendPermit>) {
         self.requests.push_back(Request { end, attempt, permit });
     }
 
-    /// Asks leave for all frames that a write up to there would complete.
+    /// Asks the permission of all frames that a write up to there would complete.
     ///
     /// # Errors
     ///
-    /// One of them was given up. Part of the stream is out, so the connection has to end without that write.
+    /// If one of them was given up. Part of its frame is written, so the connection has to end without that write.
     pub(super) fn complete(&mut self, up_to: u64) -> io::Result<()> {
         while let Some(request) = self.requests.get(self.complete).filter(|request| request.end <= up_to) {
             if !request.permit.complete(request.attempt) {
@@ -51,7 +51,7 @@ impl Unfinished {
         Ok(())
     }
 
-    /// So much was written.
+    /// Everything up to there was written.
     pub(super) fn written(&mut self, up_to: u64) {
         while self.requests.front().is_some_and(|request| request.end <= up_to) {
             self.requests.pop_front();
@@ -60,8 +60,8 @@ impl Unfinished {
     }
 }
 
-impl Drop for Unfinished {
-    /// What had leave and was not taken is not whole, and never will be: nothing writes here any more.
+impl Drop for PendingSends {
+    /// Nothing writes here any more, so requests that had permission and were not written to the end never will be.
     fn drop(&mut self) {
         for request in self.requests.iter().take(self.complete) {
             request.permit.cut_short(request.attempt);

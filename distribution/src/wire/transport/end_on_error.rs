@@ -1,8 +1,7 @@
-//! A transport whose failure tarpc's client takes for an ordinary end.
+//! A transport that keeps its error for the connection's owner, so that tarpc's client sees an ordinary end.
 //!
-//! For a connection that fails tarpc logs one warning per call in flight, which says nothing that the master's own
-//! line about the lost node does not. One that merely ends is not worth a line to it. So the failure is kept for
-//! the owner of the connection, and tarpc sees the end.
+//! When a connection fails, tarpc logs a warning for each call in flight, which says nothing that the master's own line about
+//! the lost node does not say. When a connection ends, it logs nothing.
 
 use std::{
     fmt, io,
@@ -13,21 +12,21 @@ use std::{
 
 use futures::{Sink, Stream};
 
-/// Why a [`Quiet`] transport ended, if it did not simply end.
+/// The error with which an [`EndOnError`] transport ended, if any. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Failure(Arc<Mutex<Option<io::Error>>>);
+pub(crate) struct ErrorSlot(Arc<Mutex<Option<io::Error>>>);
 
-impl Failure {
-    /// Takes what went wrong, if anything did.
+impl ErrorSlot {
+    /// Takes the error.
     pub(crate) fn take(&self) -> Option<io::Error> {
         self.lock().take()
     }
 
-    fn has_come(&self) -> bool {
+    fn is_set(&self) -> bool {
         self.lock().is_some()
     }
 
-    /// Keeps the first one, from which others follow.
+    /// Keeps the first error, because later ones follow from it.
     fn keep(&self, error: io::Error) {
         self.lock().get_or_insert(error);
     }
@@ -37,24 +36,23 @@ impl Failure {
     }
 }
 
-/// Ends where the transport in it fails.
-pub(crate) struct Quiet<T> {
+/// Ends when the transport in it fails.
+pub(crate) struct EndOnError<T> {
     transport: T,
-    failure: Failure,
+    error: ErrorSlot,
 }
 
-impl<T> Quiet<T> {
-    pub(crate) fn new(transport: T, failure: Failure) -> Self {
-        Self { transport, failure }
+impl<T> EndOnError<T> {
+    pub(crate) fn new(transport: T, error: ErrorSlot) -> Self {
+        Self { transport, error }
     }
 
-    /// What a step of the sink comes to. One that fails never ends: the stream does, as soon as the task looks at it
-    /// again.
+    /// The result of a step of the sink. A step that fails stays pending, and the stream ends when the task polls it again.
     fn outcome(&self, cx: &Context<'_>, result: io::Result<()>) -> Poll<io::Result<()>> {
         match result {
             Ok(()) => Poll::Ready(Ok(())),
             Err(error) => {
-                self.failure.keep(error);
+                self.error.keep(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -62,25 +60,25 @@ impl<T> Quiet<T> {
     }
 }
 
-impl<T> fmt::Debug for Quiet<T> {
+impl<T> fmt::Debug for EndOnError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Quiet").field("failure", &self.failure).finish_non_exhaustive()
+        f.debug_struct("EndOnError").field("error", &self.error).finish_non_exhaustive()
     }
 }
 
-impl<T, I> Stream for Quiet<T>
+impl<T, I> Stream for EndOnError<T>
 where
     T: Stream<Item = io::Result<I>> + Unpin,
 {
     type Item = io::Result<I>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.failure.has_come() {
+        if self.error.is_set() {
             return Poll::Ready(None);
         }
         Poll::Ready(match ready!(Pin::new(&mut self.transport).poll_next(cx)) {
             Some(Err(error)) => {
-                self.failure.keep(error);
+                self.error.keep(error);
                 None
             }
             item => item,
@@ -88,7 +86,7 @@ where
     }
 }
 
-impl<T, M> Sink<M> for Quiet<T>
+impl<T, M> Sink<M> for EndOnError<T>
 where
     T: Sink<M, Error = io::Error> + Unpin,
 {
@@ -99,13 +97,13 @@ where
         self.outcome(cx, result)
     }
 
-    /// The one step whose failure is told: it is about this message, and the connection is well.
+    /// The one step whose error is returned: it is about this message, and the connection still works.
     fn start_send(mut self: Pin<&mut Self>, message: M) -> io::Result<()> {
         Pin::new(&mut self.transport).start_send(message)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.failure.has_come() {
+        if self.error.is_set() {
             return Poll::Pending;
         }
         let result = ready!(Pin::new(&mut self.transport).poll_flush(cx));
@@ -113,7 +111,7 @@ where
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.failure.has_come() {
+        if self.error.is_set() {
             return Poll::Pending;
         }
         let result = ready!(Pin::new(&mut self.transport).poll_close(cx));

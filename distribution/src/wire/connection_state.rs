@@ -1,0 +1,349 @@
+//! The state of a connection that its owner and its transport share: control frames to be sent, and whether the peer keeps
+//! its timeouts.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use futures::task::AtomicWaker;
+use tokio::{sync::Notify, time::Instant};
+
+use super::{frame::kind::Control, incoming_memory::IncomingMemory};
+#[cfg(feature = "simulation")]
+use crate::config::LONGEST_TIME;
+use crate::config::{PeerTimeouts, to_micros};
+
+/// A frame that has begun must bring this many bytes a second, or its rest, within each
+/// [`read_timeout`](PeerTimeouts::read_timeout). A sixth of a slow line of 100 KiB/s, so that several connections may share
+/// one, and it may fail for a while.
+const SLOWEST_RATE: u64 = 16 * 1024;
+
+/// While other frames wait for the memory that a frame has reserved, the time for its progress is divided by this.
+const CONTENDED_DIVISOR: u32 = 3;
+
+/// And it may keep the memory for this many times [`read_timeout`](PeerTimeouts::read_timeout) in all.
+const LONGEST_RESERVATION: u32 = 4;
+
+/// The state of a connection that its owner and its transport share.
+#[derive(Debug)]
+pub(crate) struct ConnectionState {
+    opened: Instant,
+    peer_timeouts: PeerTimeouts,
+    /// Where large frames reserve their memory; `None` if they need no reservation.
+    incoming_memory: Option<Arc<IncomingMemory>>,
+    /// When the last byte was read.
+    heard: AtomicTime,
+    /// Since when the frame that is being read has made too little progress. Never while no frame is, or while it waits for
+    /// memory.
+    slow_since: AtomicTime,
+    /// Since when that frame has reserved memory.
+    reserved_since: AtomicTime,
+    /// Since when it waits for memory, so that nothing is read.
+    waits_since: AtomicTime,
+    /// How long frames have waited for memory, in microseconds.
+    waited: AtomicU64,
+    /// Since when the peer has read nothing of what is written to it. Never while nothing is.
+    unread_since: AtomicTime,
+    outbox: Mutex<Vec<Control>>,
+    /// Notified when the peer has closed the connection; tarpc's server does not report that while it has requests.
+    peer_closed: Notify,
+    writer: AtomicWaker,
+}
+
+/// A time that several threads may set and read: microseconds since the connection was opened; 0 is never.
+#[derive(Debug, Default)]
+struct AtomicTime(AtomicU64);
+
+impl AtomicTime {
+    fn set(&self, since_opened: Duration) {
+        self.0.store(to_micros(since_opened).max(1), Ordering::Relaxed);
+    }
+
+    fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn after(&self, opened: Instant) -> Option<Instant> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(opened + Duration::from_micros(micros)),
+        }
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+}
+
+impl ConnectionState {
+    pub(crate) fn new(peer_timeouts: PeerTimeouts, incoming_memory: Option<Arc<IncomingMemory>>) -> Arc<Self> {
+        Arc::new(Self {
+            opened: Instant::now(),
+            peer_timeouts,
+            incoming_memory,
+            heard: AtomicTime::default(),
+            slow_since: AtomicTime::default(),
+            reserved_since: AtomicTime::default(),
+            waits_since: AtomicTime::default(),
+            waited: AtomicU64::new(0),
+            unread_since: AtomicTime::default(),
+            outbox: Mutex::default(),
+            peer_closed: Notify::new(),
+            writer: AtomicWaker::new(),
+        })
+    }
+
+    /// Sends a control frame with the next write.
+    pub(crate) fn send(&self, control: Control) {
+        let mut outbox = self.outbox();
+        // A heartbeat replaces one that waits. So a peer that does not read for a while costs no memory, and is not sent many
+        // at once afterwards. The number of all other frames is bounded by what is in flight.
+        let is_heartbeat = |control: &Control| matches!(control, Control::Heartbeat { .. } | Control::MasterHeartbeat);
+        match outbox.iter_mut().find(|waiting| is_heartbeat(waiting) && is_heartbeat(&control)) {
+            Some(waiting) => *waiting = control,
+            None => outbox.push(control),
+        }
+        drop(outbox);
+        self.writer.wake();
+    }
+
+    /// Waits until the peer has closed the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub(crate) async fn peer_closed(&self) {
+        self.peer_closed.notified().await;
+    }
+
+    pub(super) fn on_peer_closed(&self) {
+        self.peer_closed.notify_one();
+    }
+
+    /// Has `waker` woken when a control frame is to be sent.
+    pub(super) fn register_writer(&self, waker: &Waker) {
+        self.writer.register(waker);
+    }
+
+    pub(super) fn take_outbox(&self) -> Vec<Control> {
+        std::mem::take(&mut *self.outbox())
+    }
+
+    pub(super) fn incoming_memory(&self) -> Option<&Arc<IncomingMemory>> {
+        self.incoming_memory.as_ref()
+    }
+
+    fn outbox(&self) -> std::sync::MutexGuard<'_, Vec<Control>> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The protocol violation of a peer that does not go on with a frame that it has begun, or does not read. The time for
+    /// either is counted from `since` at the earliest.
+    pub(crate) fn violation(&self, since: Instant) -> Option<&'static str> {
+        let PeerTimeouts { read_timeout, write_timeout } = self.peer_timeouts;
+        let now = Instant::now();
+        let past = |from: Instant, time: Duration| now.saturating_duration_since(from.max(since)) >= time;
+        let time = |time: &AtomicTime| time.after(self.opened);
+        if time(&self.unread_since).is_some_and(|from| past(from, write_timeout)) {
+            return Some("it does not read what it is sent");
+        }
+        let slow = time(&self.slow_since)?;
+        if past(slow, read_timeout) {
+            return Some("it has begun a frame and neither finishes it nor sends 16 KiB of it a second");
+        }
+        let reserved = time(&self.reserved_since)?;
+        let contended = self.incoming_memory.as_ref()?.contended_since()?;
+        if past(slow.max(contended), read_timeout / CONTENDED_DIVISOR) {
+            Some(
+                "it has begun a large frame and neither finishes it nor sends 48 KiB of it a second, while others wait for the memory",
+            )
+        } else if past(reserved.max(contended), read_timeout.saturating_mul(LONGEST_RESERVATION)) {
+            Some("it has begun a large frame and does not finish it, and others have waited too long for the memory")
+        } else {
+            None
+        }
+    }
+
+    /// The peer has read something, or has nothing to read.
+    pub(super) fn on_write_progress(&self) {
+        self.unread_since.clear();
+    }
+
+    /// A write waits for the peer to read.
+    pub(super) fn on_write_blocked(&self) {
+        if !self.unread_since.is_set() {
+            self.unread_since.set(self.opened.elapsed());
+        }
+    }
+
+    /// A frame has begun, or has brought [`least_progress`](Self::least_progress).
+    pub(super) fn on_frame_progress(&self) {
+        self.slow_since.set(self.opened.elapsed());
+    }
+
+    /// How many bytes a frame must bring before its time begins anew.
+    pub(super) fn least_progress(&self) -> u64 {
+        let bytes = self.peer_timeouts.read_timeout.as_millis().saturating_mul(u128::from(SLOWEST_RATE)) / 1000;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
+    /// The frame that is being read waits for memory, and nothing is read. Meanwhile no timeout of the peer runs.
+    pub(super) fn on_memory_wait(&self) {
+        self.slow_since.clear();
+        if !self.waits_since.is_set() {
+            self.waits_since.set(self.opened.elapsed());
+        }
+    }
+
+    /// The frame that is being read has reserved its memory.
+    pub(super) fn on_memory_reserved(&self) {
+        self.reserved_since.set(self.opened.elapsed());
+        if let Some(since) = self.waits_since.after(self.opened) {
+            self.waited.fetch_add(to_micros(since.elapsed()), Ordering::Relaxed);
+            self.on_read();
+            self.on_frame_progress();
+            self.waits_since.clear();
+        }
+    }
+
+    /// For how long in all nothing was read because memory was missing. What the peer sent in that time is read at once
+    /// afterwards.
+    pub(crate) fn memory_wait(&self) -> Duration {
+        Duration::from_micros(self.waited.load(Ordering::Relaxed))
+    }
+
+    /// The frame that was being read is complete.
+    pub(super) fn on_frame_complete(&self) {
+        self.slow_since.clear();
+        self.reserved_since.clear();
+    }
+
+    /// When the connection was opened.
+    pub(crate) fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// When the last byte of the peer was read. Now, while this end does not read because memory is missing.
+    pub(crate) fn heard(&self) -> Instant {
+        match self.waits_since.is_set() {
+            true => Instant::now(),
+            false => self.heard.after(self.opened).unwrap_or(self.opened),
+        }
+    }
+
+    /// For a simulated peer, from which nothing ever comes.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn hear_forever(&self) {
+        self.heard.set(LONGEST_TIME);
+    }
+
+    pub(super) fn on_read(&self) {
+        self.heard.set(self.opened.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::wire::Load;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Begins a frame and brings this many bytes of it each second. Returns after how many seconds there is a violation, if
+    /// there is one within ten minutes.
+    async fn violation_after(state: &ConnectionState, each_second: u64) -> Option<(u32, &'static str)> {
+        let mut since_progress = 0;
+        state.on_frame_progress();
+        for seconds in 1..600 {
+            advance(SECOND).await;
+            since_progress += each_second;
+            if since_progress >= state.least_progress() {
+                since_progress = 0;
+                state.on_frame_progress();
+            }
+            if let Some(violation) = state.violation(state.opened()) {
+                return Some((seconds, violation));
+            }
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_may_be_slow_and_must_make_progress() {
+        let state = ConnectionState::new(PeerTimeouts::default(), None);
+        for rate in [17 * 1024, 100 * 1024, 100 << 20] {
+            assert_eq!(violation_after(&state, rate).await, None, "{rate} bytes a second");
+        }
+        for rate in [0, 1, 15 * 1024] {
+            let (seconds, violation) = violation_after(&state, rate).await.expect("is too slow");
+            assert_eq!(seconds, 30, "{rate} bytes a second");
+            assert!(violation.contains("neither finishes it"), "{violation}");
+        }
+        state.on_frame_complete();
+        advance(3600 * SECOND).await;
+        assert_eq!(state.violation(state.opened()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_must_be_quicker_while_others_wait_for_its_memory() {
+        let memory = IncomingMemory::new(1 << 20);
+        let state = ConnectionState::new(PeerTimeouts::default(), Some(Arc::clone(&memory)));
+        // The frame has reserved no memory that others could wait for.
+        let wait = memory.reserve(1);
+        assert_eq!(violation_after(&state, 20 * 1024).await, None);
+        drop(wait);
+        state.on_frame_progress();
+        state.on_memory_reserved();
+        assert_eq!(violation_after(&state, 20 * 1024).await, None);
+        let wait = memory.reserve(1);
+        let (seconds, violation) = violation_after(&state, 20 * 1024).await.expect("is too slow");
+        assert_eq!(seconds, 10);
+        assert!(violation.contains("while others wait"), "{violation}");
+        drop(wait);
+        let _wait = memory.reserve(1);
+        let (seconds, violation) = violation_after(&state, 100 * 1024).await.expect("takes too long");
+        assert_eq!(seconds, 120);
+        assert!(violation.contains("have waited too long"), "{violation}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_waits_for_memory_or_for_a_stalled_master_is_not_late() {
+        let memory = IncomingMemory::new(1 << 20);
+        let state = ConnectionState::new(PeerTimeouts::default(), Some(memory));
+        state.on_frame_progress();
+        advance(29 * SECOND).await;
+        state.on_memory_wait();
+        advance(3600 * SECOND).await;
+        assert_eq!(state.violation(state.opened()), None);
+        assert_eq!(state.heard(), Instant::now(), "this end does not read");
+        state.on_memory_reserved();
+        assert_eq!(state.violation(state.opened()), None);
+        assert_eq!((state.heard(), state.memory_wait()), (Instant::now(), 3600 * SECOND));
+        advance(29 * SECOND).await;
+        assert_eq!(state.violation(state.opened()), None);
+        advance(SECOND).await;
+        assert!(state.violation(state.opened()).is_some());
+        // The master itself was stalled until now.
+        let stalled_until = Instant::now();
+        assert_eq!(state.violation(stalled_until), None);
+        advance(30 * SECOND).await;
+        assert!(state.violation(stalled_until).is_some());
+    }
+
+    #[test]
+    fn one_heartbeat_waits_to_be_sent_at_a_time() {
+        let state = ConnectionState::new(PeerTimeouts::default(), None);
+        let load = |computing| Control::Heartbeat { load: Load { computing, ..Load::default() } };
+        for control in [load(1), Control::Drain, load(2), load(3)] {
+            state.send(control);
+        }
+        assert_eq!(state.take_outbox(), [load(3), Control::Drain]);
+    }
+}

@@ -1,0 +1,55 @@
+//! What control frames carry, apart from plain numbers: a node's load, and why a connection is closed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::text::in_one_line;
+
+/// What a node says about its work with each heartbeat. The master acts on `stale` and `blocked` only, and a false value
+/// harms nothing but the node's own share of the work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Load {
+    /// Compute handlers that are running.
+    pub(crate) computing: u32,
+    /// Compute calls that wait for a slot on the node.
+    pub(crate) waiting: u32,
+    /// Async handlers that are running.
+    pub(crate) asynchronous: u32,
+    /// Compute handlers that still run for an earlier connection, and hold slots.
+    pub(crate) stale: u32,
+    /// How often an async handler was seen to block its thread since the node was started.
+    pub(crate) blocked: u32,
+}
+
+/// Why an end closes the connection, in a sentence for people. Empty if it does not say.
+///
+/// It is a text and not an enum, so that a peer of an older release can show the reasons of a newer one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CloseReason(String);
+
+impl CloseReason {
+    /// The most bytes of it that are sent and shown.
+    const LONGEST: usize = 256;
+
+    pub(crate) fn new(text: impl std::fmt::Display) -> Self {
+        Self(in_one_line(&text.to_string(), Self::LONGEST))
+    }
+
+    /// What a log may show of it; `None` if the peer gave no reason. The peer may have sent anything.
+    pub(crate) fn shown(&self) -> Option<String> {
+        (!self.0.is_empty()).then(|| in_one_line(&self.0, Self::LONGEST))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_reason_is_shown_escaped_and_cut() {
+        assert_eq!(CloseReason::default().shown(), None);
+        assert_eq!(CloseReason("put\nout\x1b[2J".to_owned()).shown().as_deref(), Some("put\\nout\\u{1b}[2J"));
+        let long = CloseReason("x".repeat(10_000)).shown().expect("a reason");
+        assert!(long.len() < CloseReason::LONGEST + 10, "{}", long.len());
+        assert_eq!(CloseReason::new("it was put out").shown().as_deref(), Some("it was put out"));
+    }
+}

@@ -1,0 +1,20 @@
+//! A connection as tarpc sees it: a stream and a sink of its messages, over our frames.
+//!
+//! Requests and responses pass through to tarpc. Control frames do not: those that arrive go to a callback at once, in
+//! order; those to be sent wait in the [`ConnectionState`](super::connection_state::ConnectionState) and travel with the
+//! next write. A payload is written from the memory that it was encoded into, and handed on in the memory that it was read
+//! into, so only the kernel copies it.
+
+pub(crate) mod end_on_error;
+mod frame_stream;
+mod large_frame;
+pub(crate) mod master;
+pub(crate) mod node;
+pub(crate) mod pending_sends;
+
+pub(crate) use self::{
+    frame_stream::OnControl,
+    master::{AttemptGivenUp, MasterTransport, OutgoingRequest},
+    node::{IncomingRequest, NodeTransport},
+    pending_sends::SendPermit,
+};

@@ -1,0 +1,194 @@
+//! The node's end of a connection: receives requests and sends responses.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{Sink, Stream};
+use tarpc::{ClientMessage, Request, RequestName, Response, trace};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::frame_stream::{FrameStream, OnControl, invalid};
+use crate::{
+    config::{LONGEST_TIME, from_micros, to_micros},
+    error::Endpoint,
+    wire::{
+        codec::encode_header,
+        connection_state::ConnectionState,
+        frame::{
+            call::{Outcome, Reply, RequestHeader, ResponseHeader},
+            kind::FrameKind,
+            layout::split_body,
+        },
+    },
+};
+
+/// A request as the node receives it from tarpc.
+#[derive(Debug)]
+pub(crate) struct IncomingRequest {
+    pub(crate) method: u64,
+    pub(crate) call: u64,
+    pub(crate) attempt: u32,
+    pub(crate) count: u32,
+    pub(crate) granted: u32,
+    pub(crate) timeout: Option<Duration>,
+    payload: Mutex<Bytes>,
+}
+
+impl IncomingRequest {
+    /// Takes the payload; the second time it is empty. tarpc keeps the request until it is answered, and would keep the
+    /// memory of the frame as well.
+    pub(crate) fn take_payload(&self) -> Bytes {
+        std::mem::take(&mut *self.payload.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl RequestName for IncomingRequest {
+    fn name(&self) -> &str {
+        "distribution call"
+    }
+}
+
+/// The node's end of a connection: receives requests, sends responses.
+pub(crate) struct NodeTransport<Io> {
+    frames: FrameStream<Io>,
+    /// The context of all requests, apart from trace and deadline.
+    context: tarpc::context::Context,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> NodeTransport<Io> {
+    /// Receives frames with bodies of up to `max_message_size` bytes.
+    pub(crate) fn new(io: Io, state: Arc<ConnectionState>, max_message_size: usize, on_control: OnControl) -> Self {
+        let frames = FrameStream::new(io, Endpoint::Node, state, max_message_size, on_control);
+        Self { frames, context: tarpc::context::current() }
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
+    type Item = io::Result<ClientMessage<IncomingRequest>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(ready!(self.frames.poll_call_frame(cx)).map(|body| {
+            let (header, payload) = split_body::<RequestHeader>(body?).map_err(invalid)?;
+            let mut context = self.context;
+            // The node's own timer ends a call at its deadline, so that it is answered. tarpc's would drop it without an
+            // answer.
+            context.deadline = std::time::Instant::now() + LONGEST_TIME;
+            if let Some(trace) = header.trace {
+                context.trace_context.trace_id = trace.trace.into();
+                context.trace_context.span_id = trace.span.into();
+                context.trace_context.sampling_decision =
+                    if trace.sampled { trace::SamplingDecision::Sampled } else { trace::SamplingDecision::Unsampled };
+            }
+            let message = IncomingRequest {
+                method: header.method,
+                call: header.call,
+                attempt: header.attempt,
+                count: header.count,
+                granted: header.granted,
+                timeout: header.timeout.map(from_micros),
+                payload: Mutex::new(payload),
+            };
+            Ok(ClientMessage::Request(Request { context, id: header.request, message }))
+        }))
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<Reply>> for NodeTransport<Io> {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.frames.poll_ready()
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, response: Response<Reply>) -> io::Result<()> {
+        // Only tarpc's throttling makes an `Err` here, and it is never turned on.
+        let reply = response
+            .message
+            .unwrap_or_else(|error| Reply::without_payload(Outcome::Panicked(error.detail), Duration::ZERO));
+        let header = ResponseHeader {
+            request: response.request_id,
+            run: to_micros(reply.run),
+            count: reply.count,
+            panicked: reply.panicked,
+            outcome: reply.outcome,
+        };
+        self.frames.queue(FrameKind::Response, reply.payload, |body| encode_header(&header, body)).map_err(invalid)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.frames.poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.frames.poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::{
+        config::PeerTimeouts,
+        wire::{
+            frame::layout::{FRAME_HEADER, encode_frame},
+            transport::frame_stream::LARGE_FRAME,
+        },
+    };
+    use bytes::BytesMut;
+
+    fn request(payload: usize) -> Vec<u8> {
+        let header = RequestHeader {
+            request: 1,
+            method: 2,
+            call: 3,
+            attempt: 1,
+            count: 1,
+            granted: 1,
+            timeout: None,
+            trace: None,
+        };
+        let mut frame = BytesMut::new();
+        encode_frame(&mut frame, FrameKind::Request as u8, payload, |body| encode_header(&header, body))
+            .expect("encodes");
+        frame.resize(frame.len() + payload, 7);
+        frame.to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_small_frame_does_not_keep_the_memory_of_a_large_one() {
+        const LARGE: usize = 8 << 20;
+        let sizes = [20_000, LARGE, 20_000, 20_000, 70_000, LARGE, 100, 20_000];
+        let stream: Vec<u8> = sizes.iter().flat_map(|size| request(*size)).collect();
+        let state = ConnectionState::new(PeerTimeouts::default(), None);
+        let mut transport =
+            NodeTransport::new(Cursor::new(stream), state, LARGE + FRAME_HEADER + 100, Box::new(|_| Ok(())));
+        let mut kept = Vec::new();
+        for size in sizes {
+            let message = transport.next().await.expect("another").expect("is read");
+            let ClientMessage::Request(Request { message, .. }) = message else { panic!("a request was sent") };
+            let payload = message.take_payload();
+            assert_eq!(payload.len(), size);
+            if size < LARGE {
+                kept.push(payload);
+            }
+        }
+        drop(transport);
+        for payload in kept {
+            let length = payload.len();
+            // A payload that shares its memory is looked at when it is the only one left.
+            if let Ok(memory) = payload.try_into_mut() {
+                assert!(memory.capacity() <= 4 * LARGE_FRAME, "{length} bytes keep {}", memory.capacity());
+            }
+        }
+    }
+}
