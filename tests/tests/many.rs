@@ -211,12 +211,7 @@ async fn the_stream_pulls_no_more_calls_than_in_flight_allows(transport: &Transp
         assert!(ahead <= 101, "{ahead} calls ahead of their consumer");
     }
     drop(results);
-    soon("all calls to be cancelled", async {
-        while cluster.master.stats().in_flight > 0 || cluster.master.stats().queued > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("all calls are cancelled", || cluster.master.stats().in_flight + cluster.master.stats().queued == 0).await;
 }
 
 async fn dropping_the_stream_cancels_its_calls(transport: &Transport) {
@@ -498,9 +493,7 @@ async fn async_calls_that_were_queued_as_batches_are_answered(transport: &Transp
     let calls = (0..500).map(|number| tally.double_async(number)).distribute().batch(100);
     let late = async {
         // Some are queued by now, before it is known that the method is async.
-        while master.stats().queued == 0 {
-            tokio::task::yield_now().await;
-        }
+        until("calls are queued", || master.stats().queued > 0).await;
         let node = transport.node().serve(TallyServer::new(Counter::default()));
         node.spawn(master.local_addr()).await.expect("registers")
     };
@@ -564,9 +557,7 @@ async fn an_input_of_the_largest_length_does_not_overflow(transport: &Transport)
     let release = async {
         let guest = meeting.guest("held").await;
         // More than the three calls before it and the whole batch of the other node: the end of its batch was given back.
-        while cluster.runs.load(Ordering::Relaxed) < 128 {
-            tokio::task::yield_now().await;
-        }
+        until("the other node has run them", || cluster.runs.load(Ordering::Relaxed) >= 128).await;
         guest.release().await;
     };
     soon("the results", async { tokio::join!(take, release) }).await;
