@@ -20,6 +20,7 @@ use distribution_tests::{
     process::Process,
     soon,
     transport::Transport,
+    until,
 };
 use futures::StreamExt;
 

@@ -129,7 +129,7 @@ async fn a_node_that_is_put_out_by_hand_may_come_again() {
 
 #[tokio::test]
 async fn a_node_that_is_put_out_logs_the_reason() {
-    let hold = ::with_token().await;
+    let hold = SecureMaster::with_token().await;
     let token = format!("DISTRIBUTION_TOKEN={}", hold.token().expose());
     let (program, address) = (example("arith"), hold.addr().to_string());
     let program = program.to_str().expect("plain");
