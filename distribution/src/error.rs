@@ -3,8 +3,10 @@
 pub use crate::id::{ParseCallIdError, ParseNodeIdError};
 use std::{convert::Infallible, fmt, io, path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    id::{MethodName, NodeIdentity},
+    id::{CallId, MethodName, NodeIdentity},
     security::Source,
     text::{LONGEST, in_one_line},
 };
@@ -22,11 +24,11 @@ pub enum CallError<E = Infallible> {
     Handler(E),
 
     /// The method panicked on the node; the node goes on serving. Never retried.
-    #[error("{method} panicked on {node}: {message}")]
+    #[error("{call} panicked on {node}: {message}")]
     #[non_exhaustive]
     Panicked {
-        /// The method that was called.
-        method: MethodName,
+        /// The call.
+        call: CallIdentity,
         /// Where it ran.
         node: NodeIdentity,
         /// The panic's message.
@@ -34,11 +36,11 @@ pub enum CallError<E = Infallible> {
     },
 
     /// No registered node serves the method (or the node that was asked for is not there).
-    #[error("{method} was not run: {wanted}")]
+    #[error("{call} was not run: {wanted}")]
     #[non_exhaustive]
     NoNode {
-        /// The method that was called.
-        method: MethodName,
+        /// The call.
+        call: CallIdentity,
         /// What was looked for, and what is there instead.
         wanted: String,
         /// How long the call waited for a node to come.
@@ -47,12 +49,12 @@ pub enum CallError<E = Infallible> {
 
     /// The queue at the master is full.
     #[error(
-        "{method} was not run: {queued} {unit} wait at the master, and its queue takes {limit}; call again later, or call less at once"
+        "{call} was not run: the queue at the master is full ({queued} {unit} wait, and the limit is {limit}); call again later, or make fewer calls at a time"
     )]
     #[non_exhaustive]
     Overloaded {
-        /// The method that was called.
-        method: MethodName,
+        /// The call.
+        call: CallIdentity,
         /// What waited at that moment.
         queued: usize,
         /// The limit that was met.
@@ -62,11 +64,11 @@ pub enum CallError<E = Infallible> {
     },
 
     /// The call's own `.timeout()` passed, or the master's [`default_timeout`](crate::MasterBuilder::default_timeout).
-    #[error("{method} had no answer within {timeout:?}: {stage}")]
+    #[error("{call} had no answer within {timeout:?}: {stage}")]
     #[non_exhaustive]
     TimedOut {
-        /// The method that was called.
-        method: MethodName,
+        /// The call.
+        call: CallIdentity,
         /// The timeout that was set, for the call or for all.
         timeout: Duration,
         /// How far the call had come.
@@ -74,11 +76,11 @@ pub enum CallError<E = Infallible> {
     },
 
     /// The node was lost while it had the call, and the method is not idempotent (or no attempt is left).
-    #[error("{method} was lost with {node}, which {reason}; it may have run ({})", tries(*.attempts))]
+    #[error("{call} was lost with {node}, which {reason}; it may have run ({})", tries(*.attempts))]
     #[non_exhaustive]
     NodeLost {
-        /// The method that was called.
-        method: MethodName,
+        /// The call.
+        call: CallIdentity,
         /// The node that had the call last.
         node: NodeIdentity,
         /// How often the call was sent to a node.
@@ -88,23 +90,23 @@ pub enum CallError<E = Infallible> {
     },
 
     /// Three nodes died, one after the other, while this call was running on them.
-    #[error("{method} is given up as poisoned: each of these died while running it: {}", list(.nodes))]
+    #[error("{call} was given up as poisoned: each of these nodes died while it ran the call: {}", list(.nodes))]
     #[non_exhaustive]
     Poisoned {
-        /// The method that was called.
-        method: MethodName,
+        /// The call.
+        call: CallIdentity,
         /// The nodes that died, in order.
         nodes: Vec<NodeIdentity>,
     },
 
     /// The arguments or the reply are larger than a frame may be.
     #[error(
-        "the {part} of {method} is too large: {size} bytes, and {limit} is the limit; send less, or raise `max_message_size` on master and nodes"
+        "the {part} of {call} is too large: it has {size} bytes, and the limit is {limit}; send less, or raise `max_message_size` on master and nodes"
     )]
     #[non_exhaustive]
     TooLarge {
-        /// The method that was called.
-        method: MethodName,
+        /// The call.
+        call: CallIdentity,
         /// Which of the two it was.
         part: Part,
         /// Its encoded size in bytes.
@@ -115,11 +117,11 @@ pub enum CallError<E = Infallible> {
 
     /// Nodes serve the method's service, but not this method as the caller was built for it: its version, its signature
     /// or the structure of a type in it is another one, or it is not there.
-    #[error("{method} was not run: caller and nodes were built from different code: {difference}")]
+    #[error("{call} was not run, because caller and nodes were built from different code: {difference}")]
     #[non_exhaustive]
     Incompatible {
-        /// The method that was called.
-        method: MethodName,
+        /// The call.
+        call: CallIdentity,
         /// The caller's signature, with the service's version.
         expected: String,
         /// The nodes' signatures.
@@ -131,11 +133,11 @@ pub enum CallError<E = Infallible> {
 
     /// A value could not be turned into bytes: its `Serialize` failed, or it is nested too deeply (see
     /// [`max_depth`](crate::MasterBuilder::max_depth)).
-    #[error("the {part} of {method} could not be encoded")]
+    #[error("the {part} of {call} could not be encoded")]
     #[non_exhaustive]
     Encode {
-        /// The method that was called.
-        method: MethodName,
+        /// The call.
+        call: CallIdentity,
         /// Which value it was.
         part: Part,
         /// What serde said.
@@ -150,11 +152,11 @@ pub enum CallError<E = Infallible> {
     /// 256 MiB, or 16 times these bytes, however much it is. It is an estimate: texts and collections that are not empty
     /// count 32 bytes more than what is in them, the first entry of a map counts eleven times, and a box around a number
     /// not at all. The sender does not count it, since `Serialize` does not say of which types the parts of a value are.
-    #[error("the {part} of {method} could not be decoded")]
+    #[error("the {part} of {call} could not be decoded")]
     #[non_exhaustive]
     Decode {
-        /// The method that was called.
-        method: MethodName,
+        /// The call.
+        call: CallIdentity,
         /// Which value it was.
         part: Part,
         /// What serde said.
@@ -164,28 +166,96 @@ pub enum CallError<E = Infallible> {
     /// The call was made with an option that may run it more than once, and its method is not declared
     /// `#[rpc(idempotent)]`.
     #[error(
-        "{method} was not run: `{option}` may run a call more than once, and the method is not declared #[rpc(idempotent)]"
+        "{call} was not run: `.{option}()` may run a call more than once, and the method is not idempotent; declare it \
+         #[rpc(idempotent)] if it may be run again, or leave the option out"
     )]
     #[non_exhaustive]
     NotIdempotent {
-        /// The method that was called.
-        method: MethodName,
+        /// The call.
+        call: CallIdentity,
         /// The option that was set.
         option: &'static str,
     },
 
+    /// An option of the call has a value that cannot work.
+    #[error("{call} was not run: `.{option}({value})` cannot be: {reason}")]
+    #[non_exhaustive]
+    InvalidOption {
+        /// The call.
+        call: CallIdentity,
+        /// The option's name.
+        option: &'static str,
+        /// The value that was given.
+        value: String,
+        /// Why it cannot work, and which values can.
+        reason: &'static str,
+    },
+
     /// The master is shutting down, or was dropped.
-    #[error("{method} was not answered: the master is shut down ({execution})")]
+    #[error("{call} was not answered: the master has shut down ({execution})")]
     #[non_exhaustive]
     Shutdown {
-        /// The method that was called.
-        method: MethodName,
+        /// The call.
+        call: CallIdentity,
         /// Whether the call had been sent to a node.
         execution: Execution,
     },
 }
 
 impl<E> CallError<E> {
+    /// The number of the call at its master, by which logs name it too.
+    ///
+    /// `None` if the call was refused before it was submitted, and for [`CallError::Handler`], which holds the method's
+    /// own error and nothing else; [`CallHandle::id`](crate::CallHandle::id) has the number in every case.
+    pub fn id(&self) -> Option<CallId> {
+        self.call()?.id()
+    }
+
+    /// The method that was called. `None` for [`CallError::Handler`], which holds the method's own error and nothing else.
+    pub fn method(&self) -> Option<&MethodName> {
+        Some(self.call()?.method())
+    }
+
+    fn call(&self) -> Option<&CallIdentity> {
+        match self {
+            Self::Handler(_) => None,
+            Self::Panicked { call, .. }
+            | Self::NoNode { call, .. }
+            | Self::Overloaded { call, .. }
+            | Self::TimedOut { call, .. }
+            | Self::NodeLost { call, .. }
+            | Self::Poisoned { call, .. }
+            | Self::TooLarge { call, .. }
+            | Self::Incompatible { call, .. }
+            | Self::Encode { call, .. }
+            | Self::Decode { call, .. }
+            | Self::NotIdempotent { call, .. }
+            | Self::InvalidOption { call, .. }
+            | Self::Shutdown { call, .. } => Some(call),
+        }
+    }
+
+    /// The same error, of the call with this number.
+    pub(crate) fn with_id(mut self, number: Option<CallId>) -> Self {
+        match &mut self {
+            Self::Handler(_) => {}
+            Self::Panicked { call, .. }
+            | Self::NoNode { call, .. }
+            | Self::Overloaded { call, .. }
+            | Self::TimedOut { call, .. }
+            | Self::NodeLost { call, .. }
+            | Self::Poisoned { call, .. }
+            | Self::TooLarge { call, .. }
+            | Self::Incompatible { call, .. }
+            | Self::Encode { call, .. }
+            | Self::Decode { call, .. }
+            | Self::NotIdempotent { call, .. }
+            | Self::InvalidOption { call, .. }
+            | Self::Shutdown { call, .. } => call.id = number,
+        }
+        self
+    }
+
     /// Whether the handler ran: the one question that decides if calling again is safe.
     ///
     /// ```
@@ -196,9 +266,11 @@ impl<E> CallError<E> {
     pub fn execution(&self) -> Execution {
         match self {
             Self::Handler(_) | Self::Panicked { .. } => Execution::Ran,
-            Self::NoNode { .. } | Self::Overloaded { .. } | Self::Incompatible { .. } | Self::NotIdempotent { .. } => {
-                Execution::NotRun
-            }
+            Self::NoNode { .. }
+            | Self::Overloaded { .. }
+            | Self::Incompatible { .. }
+            | Self::NotIdempotent { .. }
+            | Self::InvalidOption { .. } => Execution::NotRun,
             Self::NodeLost { .. } | Self::Poisoned { .. } => Execution::MayHaveRun,
             Self::TimedOut { stage: CallStage::Queued, .. } => Execution::NotRun,
             Self::TimedOut { .. } => Execution::MayHaveRun,
@@ -216,20 +288,62 @@ impl CallError<Infallible> {
     pub(crate) fn widen<E>(self) -> CallError<E> {
         match self {
             Self::Handler(never) => match never {},
-            Self::Panicked { method, node, message } => CallError::Panicked { method, node, message },
-            Self::NoNode { method, wanted, waited } => CallError::NoNode { method, wanted, waited },
-            Self::Overloaded { method, queued, limit, unit } => CallError::Overloaded { method, queued, limit, unit },
-            Self::TimedOut { method, timeout, stage } => CallError::TimedOut { method, timeout, stage },
-            Self::NodeLost { method, node, attempts, reason } => CallError::NodeLost { method, node, attempts, reason },
-            Self::Poisoned { method, nodes } => CallError::Poisoned { method, nodes },
-            Self::TooLarge { method, part, size, limit } => CallError::TooLarge { method, part, size, limit },
-            Self::Incompatible { method, expected, found, difference } => {
-                CallError::Incompatible { method, expected, found, difference }
+            Self::Panicked { call, node, message } => CallError::Panicked { call, node, message },
+            Self::NoNode { call, wanted, waited } => CallError::NoNode { call, wanted, waited },
+            Self::Overloaded { call, queued, limit, unit } => CallError::Overloaded { call, queued, limit, unit },
+            Self::TimedOut { call, timeout, stage } => CallError::TimedOut { call, timeout, stage },
+            Self::NodeLost { call, node, attempts, reason } => CallError::NodeLost { call, node, attempts, reason },
+            Self::Poisoned { call, nodes } => CallError::Poisoned { call, nodes },
+            Self::TooLarge { call, part, size, limit } => CallError::TooLarge { call, part, size, limit },
+            Self::Incompatible { call, expected, found, difference } => {
+                CallError::Incompatible { call, expected, found, difference }
             }
-            Self::Encode { method, part, source } => CallError::Encode { method, part, source },
-            Self::Decode { method, part, source } => CallError::Decode { method, part, source },
-            Self::NotIdempotent { method, option } => CallError::NotIdempotent { method, option },
-            Self::Shutdown { method, execution } => CallError::Shutdown { method, execution },
+            Self::Encode { call, part, source } => CallError::Encode { call, part, source },
+            Self::Decode { call, part, source } => CallError::Decode { call, part, source },
+            Self::NotIdempotent { call, option } => CallError::NotIdempotent { call, option },
+            Self::InvalidOption { call, option, value, reason } => {
+                CallError::InvalidOption { call, option, value, reason }
+            }
+            Self::Shutdown { call, execution } => CallError::Shutdown { call, execution },
+        }
+    }
+}
+
+/// Which call an error is about: `call 91c2a7-12 of Arith.sum`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CallIdentity {
+    id: Option<CallId>,
+    method: MethodName,
+}
+
+impl CallIdentity {
+    pub(crate) fn new(id: Option<CallId>, method: MethodName) -> Self {
+        Self { id, method }
+    }
+
+    /// The call's number at its master; `None` if it was refused before it was submitted.
+    pub fn id(&self) -> Option<CallId> {
+        self.id
+    }
+
+    /// The method that was called.
+    pub fn method(&self) -> &MethodName {
+        &self.method
+    }
+}
+
+impl From<&MethodName> for CallIdentity {
+    /// A call without a number, until it is known.
+    fn from(method: &MethodName) -> Self {
+        Self { id: None, method: method.clone() }
+    }
+}
+
+impl fmt::Display for CallIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id {
+            Some(id) => write!(f, "call {id} of {}", self.method),
+            None => write!(f, "the call of {}", self.method),
         }
     }
 }
@@ -410,7 +524,8 @@ impl fmt::Display for FailedAttempt {
 }
 
 /// Why a node is no longer registered. Prints as what the node did: `closed its connection`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GoneReason {
     /// The connection ended without a goodbye: the process died, or was cut off with a reset.
@@ -418,7 +533,7 @@ pub enum GoneReason {
     /// Reading from or writing to the connection failed.
     Broken(Box<str>),
     /// Nothing was heard of it for this long.
-    Silent(Duration),
+    Silent(#[serde(with = "crate::seconds")] Duration),
     /// It said goodbye: it drained, or its `Node` was dropped.
     Left,
     /// It sent something that breaks the protocol.
@@ -507,7 +622,7 @@ pub enum Error {
 
     /// Two services of one node have the same method of the same name and version.
     #[error(
-        "this node serves `{}` twice (its method `{}`); serve it once, or give one of the two another name with \
+        "the service `{}` is served twice by this node (its method `{}`); serve it once, or give one of the two another name with \
          #[service(name = \"..\")]", .method.service(), .method.method()
     )]
     #[non_exhaustive]

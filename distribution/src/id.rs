@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for NodeId {
 /// Which node something happened on: its id with the name and the address a person knows it by.
 ///
 /// Compares equal to its own [`NodeId`], and turns into it wherever an id is asked for.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NodeIdentity {
     /// The registration.
@@ -142,26 +142,23 @@ impl PartialEq<NodeIdentity> for NodeId {
 /// A method of a service, as errors and logs name it: `Arith.sum`. A clone is cheap.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MethodName {
-    /// `service.method`.
+    /// `service.method`. Only a service's name may have dots of its own.
     text: Arc<str>,
-    /// Where the dot between the two is. A service's name may have dots of its own.
-    dot: u32,
 }
 
 impl MethodName {
     pub(crate) fn new(service: &str, method: &str) -> Self {
-        // Names are at most a few hundred bytes: longer ones are refused where they come from.
-        Self { text: format!("{service}.{method}").into(), dot: service.len() as u32 }
+        Self { text: format!("{service}.{method}").into() }
     }
 
     /// The service's name on the wire.
     pub fn service(&self) -> &str {
-        &self.text[..self.dot as usize]
+        self.text.rsplit_once('.').map_or("", |(service, _)| service)
     }
 
     /// The method's name.
     pub fn method(&self) -> &str {
-        &self.text[self.dot as usize + 1..]
+        self.text.rsplit_once('.').map_or(&*self.text, |(_, method)| method)
     }
 
     /// Both, with a dot between them: `Arith.sum`.
@@ -207,11 +204,22 @@ impl CallId {
     pub(crate) fn first(epoch: u32) -> Self {
         Self(u64::from(epoch) << Self::COUNT_BITS)
     }
+
+    /// How many calls the master had taken before this one: what the id prints after its `-`.
+    ///
+    /// ```
+    /// let id: distribution::CallId = "91c2a7-12".parse()?;
+    /// assert_eq!(id.number(), 12);
+    /// # Ok::<(), distribution::error::ParseCallIdError>(())
+    /// ```
+    pub fn number(self) -> u64 {
+        self.0 & ((1 << Self::COUNT_BITS) - 1)
+    }
 }
 
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:06x}-{}", self.0 >> Self::COUNT_BITS, self.0 & ((1 << Self::COUNT_BITS) - 1))
+        write!(f, "{:06x}-{}", self.0 >> Self::COUNT_BITS, self.number())
     }
 }
 
@@ -263,6 +271,12 @@ impl<'de> Deserialize<'de> for CallId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::ValueLimits,
+        wire::codec::{Decoder, Encoder},
+    };
+
+    const LIMITS: ValueLimits = ValueLimits { bytes: 100, depth: 8 };
 
     #[test]
     fn a_node_id_prints_and_parses_back() {
@@ -272,6 +286,19 @@ mod tests {
         for wrong in ["", "7", "-", "xyz-1", "1-", "1-99999999999", "100000000-1"] {
             assert!(wrong.parse::<NodeId>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn ids_are_text_in_json_and_numbers_in_binary_formats() {
+        let (call, node) = (CallId(CallId::first(0x5f91_c2a7).0 + 12), NodeId::new(0x5f3a_91c2, 7));
+        let json = serde_json::to_string(&(call, node)).expect("can be written");
+        assert_eq!(json, r#"["91c2a7-12","5f3a91c2-7"]"#);
+        assert_eq!(serde_json::from_str::<(CallId, NodeId)>(&json).expect("can be read"), (call, node));
+        assert!(serde_json::from_str::<CallId>("12").is_err());
+        let mut encoder = Encoder::new(LIMITS);
+        encoder.put(&(call, node)).expect("can be written");
+        let bytes = encoder.finish().expect("fits").into_bytes();
+        assert_eq!(Decoder::new(&bytes, LIMITS.depth).only::<(CallId, NodeId)>(), Ok((call, node)));
     }
 
     #[test]

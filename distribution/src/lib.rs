@@ -84,6 +84,7 @@ mod local;
 mod many;
 mod master;
 mod node;
+mod seconds;
 mod security;
 mod service;
 #[cfg(feature = "simulation")]

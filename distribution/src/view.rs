@@ -2,18 +2,19 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::GoneReason,
     id::{NodeId, NodeIdentity},
+    seconds,
     security::{Principal, PrincipalKind},
 };
 
 /// A registered node, as it was when [`Master::nodes`](crate::Master::nodes) was called.
 ///
 /// It is serialised with the same fields, so that a list of nodes can be shown as JSON.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NodeInfo {
     /// This registration.
@@ -47,10 +48,10 @@ pub struct NodeInfo {
     /// `fn`, or do the work in `tokio::task::spawn_blocking`. The node's log names the methods.
     pub blocked_async: u32,
     /// Time since it registered.
-    #[serde(serialize_with = "seconds")]
+    #[serde(with = "seconds")]
     pub registered_for: Duration,
     /// Time since it last sent anything, as of the last check (there are several a second).
-    #[serde(serialize_with = "seconds")]
+    #[serde(with = "seconds")]
     pub silent_for: Duration,
 }
 
@@ -67,12 +68,8 @@ impl From<&NodeInfo> for NodeId {
     }
 }
 
-fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(time.as_secs_f64())
-}
-
 /// A service that a node serves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServiceInfo {
     /// Its name on the wire.
@@ -84,7 +81,7 @@ pub struct ServiceInfo {
 }
 
 /// Whether a node gets new calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum NodeState {
@@ -107,7 +104,11 @@ impl fmt::Display for NodeState {
 }
 
 /// What a master's [`events`](crate::Master::events) tell: which nodes are registered, and each change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// It can be serialised and deserialised: `{"gone":{"node":..,"reason":"left","in_flight":0}}` in JSON, with times in
+/// seconds. What the master alone tells credentials apart by is not part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum NodeEvent {
     /// A node was registered already when the stream began, or when it began again after [`Missed`](Self::Missed).
@@ -134,6 +135,7 @@ pub enum NodeEvent {
         /// The node.
         node: NodeIdentity,
         /// How long it has been silent.
+        #[serde(with = "seconds")]
         silent_for: Duration,
     },
     /// A suspect node has sent something again, and gets calls again.
@@ -165,6 +167,7 @@ pub enum NodeEvent {
         /// The node.
         node: NodeIdentity,
         /// For how long it gets no calls.
+        #[serde(with = "seconds")]
         rest: Duration,
         /// Which calls fail.
         why: Box<str>,
@@ -247,7 +250,7 @@ impl fmt::Display for Registered<'_> {
 }
 
 /// Totals of a master.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Calls that wait at the master.
@@ -269,4 +272,50 @@ pub struct Stats {
     pub turned_away: u64,
     /// Bytes of registrations that were decoded. If the master has security, peers that are not authenticated add none.
     pub registration_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reasons() -> Vec<GoneReason> {
+        vec![
+            GoneReason::Disconnected,
+            GoneReason::Broken("reset".into()),
+            GoneReason::Silent(Duration::from_micros(6_200_001)),
+            GoneReason::Left,
+            GoneReason::Violation("a reply to nothing".into()),
+            GoneReason::Replaced,
+            GoneReason::Revoked,
+            GoneReason::Expired,
+            GoneReason::Displaced,
+            GoneReason::PutOut,
+            GoneReason::Shutdown,
+            GoneReason::Dropped("its runtime has ended".into()),
+        ]
+    }
+
+    #[test]
+    fn events_and_reasons_can_be_written_and_read_again() {
+        let node = || NodeIdentity::new(NodeId::new(0x5f3a_91c2, 7), "n1", ([127, 0, 0, 1], 4000).into());
+        let (principal, time) = (Principal::open(), Duration::from_millis(3_100));
+        let mut events = vec![
+            NodeEvent::Present { node: node(), principal: principal.clone(), state: NodeState::Suspect },
+            NodeEvent::Joined { node: node(), principal },
+            NodeEvent::Suspect { node: node(), silent_for: time },
+            NodeEvent::Recovered { node: node() },
+            NodeEvent::Draining { node: node() },
+            NodeEvent::Ejected { node: node(), rest: time, why: "its calls fail".into() },
+            NodeEvent::Restored { node: node() },
+            NodeEvent::Missed(12),
+        ];
+        events.extend(reasons().into_iter().map(|reason| NodeEvent::Gone { node: node(), reason, in_flight: 2 }));
+        let json = serde_json::to_string(&events).expect("can be written");
+        assert_eq!(serde_json::from_str::<Vec<NodeEvent>>(&json).expect("can be read"), events);
+        assert!(json.contains(
+            r#"{"suspect":{"node":{"id":"5f3a91c2-7","name":"n1","addr":"127.0.0.1:4000"},"silent_for":3.1}}"#
+        ));
+        assert!(json.contains(r#""reason":{"silent":6.200001}"#), "{json}");
+        assert!(serde_json::from_str::<GoneReason>(r#"{"silent":-1.0}"#).is_err(), "no such time");
+    }
 }

@@ -193,10 +193,7 @@ impl Probe for Prober {
 
     fn current(&self) -> (u64, u32, bool) {
         let call = distribution::current();
-        // Behind the number that the master drew.
-        let id = call.id().to_string();
-        let count = id.split_once('-').and_then(|(_, count)| count.parse().ok());
-        (count.unwrap_or(0), call.attempt(), call.deadline().is_some())
+        (call.id().number(), call.attempt(), call.deadline().is_some())
     }
 
     fn chain(&self, chain: Chain) -> Chain {

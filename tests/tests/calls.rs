@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use distribution::prelude::*;
 use distribution::{
     CallError, LocalCluster, Master, NodeEvent,
     error::{CallStage, Execution, Part},
@@ -24,6 +25,10 @@ over_tcp_and_tls! {
     dropping_a_call_cancels_it,
     a_cancelled_compute_call_keeps_its_slot_until_it_returns,
     a_detached_call_runs_to_its_end,
+    an_error_names_its_call,
+    an_option_that_may_repeat_a_call_is_refused_where_the_method_is_not_idempotent,
+    a_handle_has_the_calls_number_and_tells_whether_it_has_ended,
+    waiting_for_a_call_blocks_the_thread_until_it_has_ended,
     what_is_too_large_fails_that_call_only,
     a_node_with_a_smaller_limit_gets_nothing_larger,
     large_values_travel_whole,
@@ -243,6 +248,82 @@ async fn a_detached_call_runs_to_its_end(transport: &Transport) {
     meeting.guest("detached").await.release().await;
     quiet(cluster.master()).await;
     assert_eq!(cluster.master().stats().answered, 1);
+}
+
+async fn an_error_names_its_call(transport: &Transport) {
+    let (_cluster, probe) = cluster(transport, 1, 1).await;
+    let mut handle = probe.panic("out of cheese".to_owned()).send();
+    let id = handle.id().expect("was submitted");
+    let error = failure(soon("the panic to come back", &mut handle).await);
+    assert_eq!((error.id(), handle.id()), (Some(id), Some(id)));
+    assert_eq!(error.method().map(ToString::to_string).as_deref(), Some("Probe.panic"));
+    assert!(error.to_string().starts_with(&format!("call {id} of Probe.panic panicked on node ")), "{error}");
+    // Each call of a batch has a number of its own.
+    let calls = (0..3).map(|_| probe.panic("of a batch".to_owned()));
+    let mut ids: Vec<_> = calls.distribute().batch(3).map(|result| failure(result).id().expect("sent")).collect().await;
+    ids.push(id);
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 4, "{ids:?}");
+    // Only a call that was never submitted has none.
+    let handle = probe.length(vec![0; 100 << 20]).send();
+    assert_eq!((handle.id(), handle.is_finished()), (None, true));
+    let error = failure(handle.await);
+    assert_eq!(error.id(), None);
+    assert!(error.to_string().starts_with("the argument list of the call of Probe.length is too large"), "{error}");
+}
+
+async fn an_option_that_may_repeat_a_call_is_refused_where_the_method_is_not_idempotent(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 1, 1).await;
+    for (call, option) in [(probe.add(1, 1).attempts(2), "attempts"), (probe.add(1, 1).retry_panics(), "retry_panics")]
+    {
+        let error = failure(call.await);
+        let CallError::NotIdempotent { option: named, .. } = &error else { panic!("{error:?}") };
+        assert_eq!((*named, error.execution()), (option, Execution::NotRun));
+        assert!(error.to_string().contains("#[rpc(idempotent)]"), "{error}");
+    }
+    let mut meeting = Meeting::new().await;
+    let held = probe.hold_again(meeting.addr(), "again".to_owned()).attempts(2).retry_panics().send();
+    meeting.guest("again").await.release().await;
+    assert_eq!(held.await, Ok(Held::Released));
+    let error = failure(probe.hold_again(meeting.addr(), "never".to_owned()).attempts(0).await);
+    assert!(matches!(error, CallError::InvalidOption { option: "attempts", .. }), "{error:?}");
+    assert_eq!(error.execution(), Execution::NotRun);
+    assert_eq!(cluster.master().stats().answered, 1, "the others were not sent");
+}
+
+async fn a_handle_has_the_calls_number_and_tells_whether_it_has_ended(transport: &Transport) {
+    let (cluster, probe) = cluster(transport, 1, 1).await;
+    let mut meeting = Meeting::new().await;
+    let held = probe.hold(meeting.addr(), "held".to_owned()).send();
+    let guest = meeting.guest("held").await;
+    assert!(!held.is_finished());
+    guest.release().await;
+    until("the call has ended", || held.is_finished()).await;
+    assert_eq!(held.answer().await.map(|answer| answer.attempts), Ok(1));
+    let mut current = probe.current().send();
+    let (number, ..) = soon("the call's own number", &mut current).await.expect("answers");
+    assert_eq!(current.id().map(|id| id.number()), Some(number));
+
+    let cancelled = probe.hold(meeting.addr(), "cancelled".to_owned()).send();
+    let guest = meeting.guest("cancelled").await;
+    cancelled.cancel();
+    guest.gone().await;
+    quiet(cluster.master()).await;
+    assert_eq!(cluster.master().stats().cancelled, 1);
+}
+
+async fn waiting_for_a_call_blocks_the_thread_until_it_has_ended(transport: &Transport) {
+    let (_cluster, probe) = cluster(transport, 1, 1).await;
+    let mut meeting = Meeting::new().await;
+    let held = probe.hold(meeting.addr(), "held".to_owned()).send();
+    let waiting = tokio::task::spawn_blocking(move || held.wait());
+    meeting.guest("held").await.release().await;
+    assert_eq!(soon("the thread to go on", waiting).await.expect("does not panic"), Ok(Held::Released));
+    let plain = std::thread::spawn(move || probe.divide(1, 0).wait());
+    until("the thread has ended", || plain.is_finished()).await;
+    let error = CallError::Handler("1 / 0 has no value".to_owned());
+    assert_eq!(plain.join().expect("does not panic"), Err(error));
 }
 
 async fn what_is_too_large_fails_that_call_only(transport: &Transport) {

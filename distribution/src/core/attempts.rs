@@ -73,7 +73,7 @@ impl<H: Host> Core<H> {
                 AttemptEnd::TooLarge { .. } if self.may_try_elsewhere(node, id) => self.requeue(now, id, effects),
                 AttemptEnd::TooLarge { size, limit } => {
                     self.end_with(id, effects, |call| CallError::TooLarge {
-                        method: call.method.name().clone(),
+                        call: call.method.name().into(),
                         part: Part::Arguments,
                         size,
                         limit,

@@ -133,14 +133,19 @@ pub(super) fn goes_on_one_by_one<H: Host>(call: &CallEntry<H>, error: &CallError
 
 /// The error of a call that ran or may have run, and cannot be tried again: that of its last such attempt.
 pub(super) fn last_failure<H: Host>(call: &CallEntry<H>) -> CallError {
-    let method = call.method.name().clone();
+    let identity = || call.method.name().into();
     for FailedAttempt { node, cause, .. } in call.failed_attempts.iter().rev() {
         match cause {
             Cause::Lost(reason) => {
-                return CallError::NodeLost { method, node: node.clone(), attempts: call.sent, reason: reason.clone() };
+                return CallError::NodeLost {
+                    call: identity(),
+                    node: node.clone(),
+                    attempts: call.sent,
+                    reason: reason.clone(),
+                };
             }
             Cause::Panicked(message) => {
-                return CallError::Panicked { method, node: node.clone(), message: message.to_string() };
+                return CallError::Panicked { call: identity(), node: node.clone(), message: message.to_string() };
             }
             Cause::Refused(_) => {}
         }
@@ -151,5 +156,5 @@ pub(super) fn last_failure<H: Host>(call: &CallEntry<H>) -> CallError {
 pub(super) fn shutdown_error<H: Host>(call: &CallEntry<H>) -> CallError {
     let is_sent = matches!(call.location, CallLocation::InFlight(_)) && !call.handle.withdraw(call.attempt);
     let execution = if is_sent || call.may_have_run() { Execution::MayHaveRun } else { Execution::NotRun };
-    CallError::Shutdown { method: call.method.name().clone(), execution }
+    CallError::Shutdown { call: call.method.name().into(), execution }
 }

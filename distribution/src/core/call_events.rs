@@ -134,7 +134,7 @@ impl<H: Host> Core<H> {
             _ => call.failed().next_back().map(|failed_attempt| CallStage::Retrying(failed_attempt.node.clone())),
         };
         let error = CallError::TimedOut {
-            method: call.method.name().clone(),
+            call: call.method.name().into(),
             timeout: call.demand.timeout.unwrap_or_default(),
             stage: stage.unwrap_or(CallStage::Queued),
         };
@@ -155,7 +155,7 @@ impl<H: Host> Core<H> {
 
     pub(super) fn fail_target(&mut self, now: Time, id: CallId, wanted: String, effects: &mut Effects<H>) {
         self.end_with(id, effects, |call| CallError::NoNode {
-            method: call.method.name().clone(),
+            call: call.method.name().into(),
             wanted,
             waited: now.saturating_sub(call.submitted),
         });
@@ -177,7 +177,8 @@ impl<H: Host> Core<H> {
             if !goes_on_one_by_one(&call, &error) {
                 self.stats.failed += u64::from(call.count());
             }
-            effects.push(Effect::End { call: call.handle, end: Err(error), failed_attempts: call.failed_attempts });
+            let end = Err(error.with_id(Some(id)));
+            effects.push(Effect::End { call: call.handle, end, failed_attempts: call.failed_attempts });
         }
     }
 

@@ -132,17 +132,17 @@ impl<H: Host> Core<H> {
             unserved.why = Some(Arc::clone(&why));
         }
         self.end_with(id, effects, |call| {
-            let method = call.method.name().clone();
+            let identity = call.method.name().into();
             match &*why {
                 // It may have run where it was lost, so the error must not say that it did not.
                 _ if call.may_have_run() => last_failure(call),
                 UnservedReason::Incompatible(Incompatibility { expected, found, difference }) => {
                     let (expected, found, difference) = (expected.clone(), found.clone(), difference.clone());
-                    CallError::Incompatible { method, expected, found, difference }
+                    CallError::Incompatible { call: identity, expected, found, difference }
                 }
                 UnservedReason::NoNode(wanted) => {
                     let waited = now.saturating_sub(call.submitted);
-                    CallError::NoNode { method, wanted: wanted.clone(), waited }
+                    CallError::NoNode { call: identity, wanted: wanted.clone(), waited }
                 }
             }
         });

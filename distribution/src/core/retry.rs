@@ -118,7 +118,7 @@ impl<H: Host> Core<H> {
             self.end_with(id, effects, last_failure);
         } else if is_poisoned {
             self.end_with(id, effects, |call| CallError::Poisoned {
-                method: call.method.name().clone(),
+                call: call.method.name().into(),
                 nodes: call.lost().map(|(node, _)| node.clone()).collect(),
             });
         } else if self.shutting_down {

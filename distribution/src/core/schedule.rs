@@ -124,7 +124,7 @@ impl<H: Host> Core<H> {
         // While a view is being filled, it is not known yet whether the call has to wait.
         if !demand.exempt_from_limits && !self.may_soon_find_one(*queue) {
             self.end_with(id, effects, |call| CallError::Overloaded {
-                method: call.method.name().clone(),
+                call: call.method.name().into(),
                 queued,
                 limit,
                 unit,

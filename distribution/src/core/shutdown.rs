@@ -67,6 +67,6 @@ impl<H: Host> Core<H> {
     /// A call is stranded. Ends it; nobody knows whether it ran.
     pub(crate) fn on_call_stranded(&mut self, id: CallId, effects: &mut Effects<H>) {
         let execution = Execution::MayHaveRun;
-        self.end_with(id, effects, |call| CallError::Shutdown { method: call.method.name().clone(), execution });
+        self.end_with(id, effects, |call| CallError::Shutdown { call: call.method.name().into(), execution });
     }
 }

@@ -72,6 +72,10 @@ pub fn messages() -> Vec<Message> {
     all
 }
 
+fn call() -> error::CallIdentity {
+    error::CallIdentity::new(Some(CallId::first(0x91_c2a7)), method())
+}
+
 fn method() -> MethodName {
     MethodName::new("Arith", "sum")
 }
@@ -108,23 +112,24 @@ fn call_errors() -> impl IntoIterator<Item = Message> {
     let second = Duration::from_secs(1);
     samples![Message::with_sources:
         CallError::Handler("the key `k1` does not exist".into()),
-        CallError::Panicked { method: method(), node: node(1), message: "index out of bounds".into() },
-        CallError::NoNode { method: method(), wanted: "no registered node serves it".into(), waited: second },
-        CallError::Overloaded { method: method(), queued: 10_000, limit: 10_000, unit: QueueUnit::Calls },
-        CallError::TimedOut { method: method(), timeout: second, stage: CallStage::Sent(node(1)) },
-        CallError::NodeLost { method: method(), node: node(1), attempts: 2, reason: GoneReason::Disconnected },
-        CallError::Poisoned { method: method(), nodes: vec![node(1), node(2), node(3)] },
-        CallError::TooLarge { method: method(), part: Part::Arguments, size: 70_000_000, limit: 67_108_864 },
+        CallError::Panicked { call: call(), node: node(1), message: "index out of bounds".into() },
+        CallError::NoNode { call: call(), wanted: "no registered node serves it".into(), waited: second },
+        CallError::Overloaded { call: call(), queued: 10_000, limit: 10_000, unit: QueueUnit::Calls },
+        CallError::TimedOut { call: call(), timeout: second, stage: CallStage::Sent(node(1)) },
+        CallError::NodeLost { call: call(), node: node(1), attempts: 2, reason: GoneReason::Disconnected },
+        CallError::Poisoned { call: call(), nodes: vec![node(1), node(2), node(3)] },
+        CallError::TooLarge { call: call(), part: Part::Arguments, size: 70_000_000, limit: 67_108_864 },
         CallError::Incompatible {
-            method: method(),
+            call: call(),
             expected: "fn(Vec<i64>) -> i64, version 1".into(),
             found: "fn(Vec<i64>) -> i64, version 2".into(),
             difference: "version 1 here, version 2 on n1".into(),
         },
-        CallError::Encode { method: method(), part: Part::Reply, source: codec_error() },
-        CallError::Decode { method: method(), part: Part::Arguments, source: codec_error() },
-        CallError::NotIdempotent { method: method(), option: "attempts" },
-        CallError::Shutdown { method: method(), execution: Execution::MayHaveRun },
+        CallError::Encode { call: call(), part: Part::Reply, source: codec_error() },
+        CallError::Decode { call: call(), part: Part::Arguments, source: codec_error() },
+        CallError::NotIdempotent { call: call(), option: "attempts" },
+        CallError::InvalidOption { call: call(), option: "attempts", value: "0".into(), reason: "a call needs at least one" },
+        CallError::Shutdown { call: call(), execution: Execution::MayHaveRun },
     ]
 }
 

@@ -79,7 +79,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
         self.sizing.note_reply(&batch.destination.method, labels, 1, answer.payload.len());
         self.note_node(&answer.node, 1);
         let max_depth = batch.destination.dispatcher.argument_limits().depth;
-        let result = decode::<C, Y>(batch, answer, answer.is_error, Decoder::new(&answer.payload, max_depth));
+        let result = decode::<C, Y>(batch, 0, answer, answer.is_error, Decoder::new(&answer.payload, max_depth));
         self.keep(batch.first, result, answer.payload.len());
     }
 
@@ -98,19 +98,15 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
                 next += 1;
                 continue;
             }
-            let result = result::<C, Y>(batch, answer, item);
+            let result = result::<C, Y>(batch, next, answer, item);
             self.keep(batch.first + u64::from(next), result, size);
             next += 1;
         }
         if next == 0 {
             // A correct node never ends a batch like this. Sent again, the batch could go round for ever.
-            let method = batch.destination.method.name();
             let source = CodecError::new("the reply to a batch holds no result");
-            self.fail_calls(
-                batch,
-                batch.count,
-                &CallError::Decode { method: method.clone(), part: Part::Reply, source },
-            );
+            let call = batch.state.identity();
+            self.fail_calls(batch, batch.count, &CallError::Decode { call, part: Part::Reply, source });
             return;
         }
         self.note_node(&answer.node, next.into());
@@ -193,7 +189,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
 
     fn fail_calls(&mut self, batch: &BatchOf<C>, count: u32, error: &CallError) {
         for place in 0..count {
-            self.keep(batch.first + u64::from(place), Err(error.clone().widen()), 0);
+            self.keep(batch.first + u64::from(place), Err(error.clone().with_id(batch.state.id_at(place)).widen()), 0);
         }
     }
 
@@ -231,30 +227,32 @@ type ResultOf<C, Y> = Result<<Y as Yields>::Of<<C as Distributable>::Value>, Cal
 /// Decodes the value of a call, or its method's own error.
 fn decode<C: Distributable, Y: Yields>(
     batch: &BatchOf<C>,
+    place: u32,
     answer: &RawAnswer,
     is_error: bool,
     payload: Decoder<'_>,
 ) -> ResultOf<C, Y> {
     let RawAnswer { node, attempts, elapsed, run, count, .. } = answer;
-    let value = batch.destination.decode.decode_one(&batch.destination.method, is_error, payload)?;
+    let value = batch.destination.decode.decode_one(|| batch.state.identity_at(place), is_error, payload)?;
     Ok(Y::of(value, ReplyInfo { node, attempts: *attempts, elapsed: *elapsed, run: *run / (*count).max(1) }))
 }
 
 /// The result of one call of a batch.
 fn result<C: Distributable, Y: Yields>(
     batch: &BatchOf<C>,
+    place: u32,
     answer: &RawAnswer,
     item: Result<(Outcome, Decoder<'_>), CodecError>,
 ) -> ResultOf<C, Y> {
     let method = batch.destination.method.name();
-    let undecodable = |source| CallError::Decode { method: method.clone(), part: Part::Reply, source };
+    let undecodable = |source| CallError::Decode { call: batch.state.identity_at(place), part: Part::Reply, source };
     let (outcome, payload) = item.map_err(undecodable)?;
     match outcome {
-        Outcome::Value => decode::<C, Y>(batch, answer, false, payload),
-        Outcome::Error => decode::<C, Y>(batch, answer, true, payload),
+        Outcome::Value => decode::<C, Y>(batch, place, answer, false, payload),
+        Outcome::Error => decode::<C, Y>(batch, place, answer, true, payload),
         other => Err(outcome::failure(method, &answer.node, &other).map_or_else(
             || undecodable(CodecError::new("a call of a batch ended in a way that only a whole request can")),
-            CallError::widen,
+            |error| error.with_id(batch.state.id_at(place)).widen(),
         )),
     }
 }

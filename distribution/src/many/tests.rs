@@ -213,7 +213,10 @@ fn the_error_of_a_keyed_call_has_its_key() {
     scripted.answer(1, &Bytes::new());
     let error = results.try_next().now_or_never().expect("is there").expect_err("cannot be decoded");
     assert!(matches!(error.error, CallError::Decode { .. }), "{error:?}");
-    assert_eq!(error.to_string(), "the call with key \"b\": the reply of Test.method could not be decoded");
+    assert_eq!(
+        error.to_string(),
+        "the call with key \"b\": the reply of call 000000-1 of Test.method could not be decoded"
+    );
     assert!(std::error::Error::source(&error).is_some());
     assert_eq!(error.key, "b");
 }

@@ -35,7 +35,7 @@ impl Drop for HeldCall {
     fn drop(&mut self) {
         if std::thread::panicking() && !WAS_PANICKING.get() {
             // If the call has ended or was cancelled, this does nothing: the first end counts.
-            let error = CallError::Shutdown { method: self.method.name().clone(), execution: Execution::MayHaveRun };
+            let error = CallError::Shutdown { call: self.identity(), execution: Execution::MayHaveRun };
             self.finish(Err(Failed { error, failed_attempts: Vec::new() }));
         }
     }

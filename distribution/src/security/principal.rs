@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Who a peer is, as far as it has proven it: the credential by which its master let it in.
 ///
 /// Prints `token 1a2b3c4d` or `certificate 5e6f7a8b`; `no credential` where the master asks for none.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Principal {
     /// What kind of credential it is.
@@ -25,7 +25,7 @@ pub struct Principal {
 }
 
 /// How a peer has proven that it may come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PrincipalKind {
     /// Not at all: the master has no security.
@@ -37,7 +37,7 @@ pub enum PrincipalKind {
 }
 
 /// SHA-256 of what makes a credential: a token's secret, or the public key of a certificate.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) struct CredentialId([u8; 32]);
 
 impl CredentialId {

@@ -17,15 +17,17 @@ use super::{
     caller::{CallOptions, CallState, Dispatcher, RawAnswer, Role},
     method::MethodInfo,
     panics::decoded,
+    wait::block_on,
 };
 use crate::{
-    error::{CallError, Part},
+    error::{CallError, CallIdentity, Part},
     hash,
-    id::{MethodName, NodeId, NodeIdentity},
+    id::{CallId, MethodName, NodeId, NodeIdentity},
     wire::{Payload, codec::Decoder},
 };
 
-/// One method with its arguments, ready to be sent. Nothing is sent until it is awaited or spawned.
+/// One method with its arguments, ready to be sent. Nothing is sent until it is awaited, or given to
+/// [`send`](Self::send) or [`wait`](Self::wait).
 ///
 /// `T` is the method's value and `E` its own error type, `Infallible` for a method that returns no
 /// `Result`. Made by the client that `#[distribution::service]` generates.
@@ -47,7 +49,7 @@ use crate::{
 /// println!("{} from {}", answer.value, answer.node);
 /// # Ok(()) }
 /// ```
-#[must_use = "a call does nothing until it is awaited or spawned"]
+#[must_use = "a call does nothing until it is sent: await it, or use `send` or `wait`"]
 pub struct Call<T, E = Infallible> {
     pub(crate) dispatcher: Arc<dyn Dispatcher>,
     pub(crate) method: Arc<MethodInfo>,
@@ -82,7 +84,7 @@ impl<T, E> Call<T, E> {
         self.method.name().clone()
     }
 
-    /// Gives the call up after `time`, counted from when it is awaited or spawned: queueing, every
+    /// Gives the call up after `time`, counted from when it is sent: queueing, every
     /// attempt and the reply included. The node gets what is left of it. Without this a call has no
     /// deadline, because liveness covers death and calculations are long. Clamped to a year.
     pub fn timeout(mut self, time: Duration) -> Self {
@@ -126,37 +128,98 @@ impl<T, E> Call<T, E> {
         self
     }
 
-    /// How often the call may be sent in all, if its method is idempotent and nodes are lost while they
-    /// have it; 3 unless set, at least 1. Without meaning for other methods: those are sent once. To be lost
-    /// as part of a batch of `.distribute()` counts only where this is set.
+    /// How often the call may be sent in all, if nodes are lost while they have it; 3 unless set, at least 1. An attempt
+    /// that was lost as part of a batch of `.distribute()` counts only where this is set.
+    ///
+    /// Only for methods that are declared `#[rpc(idempotent)]`. A call of another method is not sent and ends as
+    /// [`CallError::NotIdempotent`], and one with 0 attempts as [`CallError::InvalidOption`].
     pub fn attempts(mut self, most: u32) -> Self {
-        self.options.attempts = Some(most.max(1));
+        if most == 0 {
+            let reason = "a call needs at least one attempt";
+            let call = self.identity();
+            self.refuse(CallError::InvalidOption { call, option: "attempts", value: most.to_string(), reason });
+        }
+        self.options.attempts = Some(most);
+        self.require_idempotence("attempts");
         self
     }
 
-    /// Lets a panic of the handler be tried on another node, as often as [`attempts`](Self::attempts) says; for methods
-    /// that are `#[rpc(idempotent)]`, and without meaning for others. Without this a panic ends the call, because most
-    /// come from the arguments and would come again. If the last attempt panics as well, the call ends as
-    /// [`CallError::Panicked`].
+    /// Sends the call to another node if its handler panics, as often as [`attempts`](Self::attempts) says. Without this a
+    /// panic ends the call, because most panics come from the arguments and would come again. If the last attempt panics
+    /// as well, the call ends as [`CallError::Panicked`].
+    ///
+    /// Only for methods that are declared `#[rpc(idempotent)]`. A call of another method is not sent and ends as
+    /// [`CallError::NotIdempotent`].
     pub fn retry_panics(mut self) -> Self {
         self.options.retry_panics = true;
+        self.require_idempotence("retry_panics");
         self
     }
 
-    /// Sends the call now. What is returned is a future for its value; dropping that cancels the call.
+    /// Makes the call end with an error at once, unless it has one already.
+    fn refuse(&mut self, error: CallError) {
+        if self.payload.is_ok() {
+            self.payload = Err(error);
+        }
+    }
+
+    fn require_idempotence(&mut self, option: &'static str) {
+        if !self.method.is_idempotent() {
+            self.refuse(CallError::NotIdempotent { call: self.identity(), option });
+        }
+    }
+
+    /// What errors call it before it has a number.
+    fn identity(&self) -> CallIdentity {
+        self.method.name().into()
+    }
+
+    /// Sends the call now, and returns a handle that is a future for its value. Dropping the handle cancels the call.
     pub fn send(self) -> CallHandle<T, E> {
-        match self.payload {
+        let progress = match self.payload {
             Ok(payload) => {
                 let state = Arc::new(CallState::new(self.method, payload, self.options, Role::default()));
                 self.dispatcher.submit(Arc::clone(&state));
-                CallHandle {
-                    state: Some(Submitted { state, dispatcher: self.dispatcher, detached: false }),
-                    refused: None,
-                    decode: self.decode,
-                }
+                Progress::Submitted(Submitted { state, dispatcher: self.dispatcher, detached: false })
             }
-            Err(error) => CallHandle { state: None, refused: Some(error), decode: self.decode },
-        }
+            Err(error) => Progress::Refused(Box::new(error)),
+        };
+        CallHandle { progress, decode: self.decode }
+    }
+
+    /// Sends the call and blocks the current thread until it has ended; for code that is not async.
+    ///
+    /// A compute handler may use it: the handler keeps its slot while it waits. On a worker thread of a multi-thread
+    /// runtime, the worker's other tasks move to another thread first.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call.
+    ///
+    /// # Panics
+    ///
+    /// On the thread of a current-thread runtime (as of `#[tokio::main(flavor = "current_thread")]`) and in a `LocalSet`,
+    /// because the value could never arrive while that thread blocks. The call is not sent then. Await the call there, or
+    /// wait inside [`tokio::task::spawn_blocking`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use distribution::{LocalCluster, service};
+    /// # #[service]
+    /// # pub trait Arith { fn sum(&self, values: Vec<i64>) -> i64; }
+    /// # struct Calculator;
+    /// # impl Arith for Calculator { fn sum(&self, values: Vec<i64>) -> i64 { values.iter().sum() } }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = tokio::runtime::Runtime::new()?;
+    /// let cluster = LocalCluster::builder().nodes(2).serve(|| ArithServer::new(Calculator)).start();
+    /// let cluster = runtime.block_on(cluster)?;
+    /// assert_eq!(ArithClient::new(&cluster).sum(vec![2, 4, 6]).wait()?, 12);
+    /// # Ok(()) }
+    /// ```
+    #[track_caller]
+    pub fn wait(self) -> Result<T, CallError<E>> {
+        block_on(async { self.send().await })
     }
 
     /// Like awaiting the call, but tells with the value how it came about.
@@ -203,15 +266,21 @@ impl<T, E> fmt::Debug for Call<T, E> {
 
 /// A call that was sent: a future for its value.
 ///
-/// The call makes its way whether this is polled or not. Dropping it cancels the call: a queued one is
-/// removed, a running one is told ([`CallHandle::detach`] lets it run instead).
-#[must_use = "dropping it cancels the call; await it, or detach it"]
+/// The call goes on whether the handle is polled or not. Dropping the handle cancels the call: a queued call is removed
+/// from the queue, and the node that runs a call is told. [`detach`](Self::detach) lets the call run to its end instead.
+#[must_use = "dropping the handle cancels the call; await it, or detach it"]
 pub struct CallHandle<T, E = Infallible> {
-    /// `None` once the end was taken, or if the call was never sent.
-    state: Option<Submitted>,
-    /// Why the call was not sent at all.
-    refused: Option<CallError>,
+    progress: Progress,
     decode: DecodeReply<T, E>,
+}
+
+/// How far a call has come for the holder of its handle.
+enum Progress {
+    /// It was not submitted, because of this error.
+    Refused(Box<CallError>),
+    Submitted(Submitted),
+    /// The value or error was taken.
+    Taken(Option<CallId>),
 }
 
 /// Cancels its call when dropped before the end.
@@ -231,14 +300,37 @@ impl Drop for Submitted {
 }
 
 impl<T, E> CallHandle<T, E> {
+    /// The call's number at its master, by which logs and [`CallError`] name it. `None` only for a call that was refused
+    /// before it was submitted, for instance because its arguments are too large.
+    pub fn id(&self) -> Option<CallId> {
+        match &self.progress {
+            Progress::Refused(_) => None,
+            Progress::Submitted(submitted) => submitted.state.id(),
+            Progress::Taken(id) => *id,
+        }
+    }
+
+    /// Whether the call has ended, so that awaiting the handle returns at once.
+    pub fn is_finished(&self) -> bool {
+        match &self.progress {
+            Progress::Submitted(submitted) => submitted.state.has_ended(),
+            Progress::Refused(_) | Progress::Taken(_) => true,
+        }
+    }
+
+    /// Cancels the call, as dropping the handle does. A queued call never runs; the node that runs a call is told, and
+    /// the handler can ask [`CurrentCall::is_cancelled`](crate::CurrentCall::is_cancelled). A call that has ended is not
+    /// affected.
+    pub fn cancel(self) {}
+
     /// Lets the call run to its end with nobody waiting for it.
     pub fn detach(mut self) {
-        if let Some(submitted) = &mut self.state {
+        if let Progress::Submitted(submitted) = &mut self.progress {
             submitted.detached = true;
         }
     }
 
-    /// Waits for the value and how it came about.
+    /// Waits for the value, and returns it with the node that it came from, the number of attempts and the times.
     ///
     /// # Errors
     ///
@@ -251,19 +343,35 @@ impl<T, E> CallHandle<T, E> {
         std::future::poll_fn(|cx| self.poll_answer(cx)).await
     }
 
+    /// Blocks the current thread until the call has ended; for code that is not async. See [`Call::wait`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the call.
+    ///
+    /// # Panics
+    ///
+    /// On the thread of a current-thread runtime and in a `LocalSet`, as [`Call::wait`] does. The call is cancelled then.
+    #[track_caller]
+    pub fn wait(self) -> Result<T, CallError<E>> {
+        block_on(self)
+    }
+
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer<T>, CallError<E>>> {
-        if let Some(error) = self.refused.take() {
-            return Poll::Ready(Err(error.widen()));
+        if let Progress::Submitted(submitted) = &self.progress {
+            let end = ready!(submitted.state.poll_end(cx));
+            let (call, max_depth) = (submitted.state.identity(), submitted.dispatcher.argument_limits().depth);
+            // What was sent is freed before the reply is decoded.
+            self.progress = Progress::Taken(call.id());
+            return Poll::Ready(match end {
+                Ok(raw) => self.decode.decode(&call, raw, max_depth),
+                Err(failed) => Err(failed.error.widen()),
+            });
         }
-        let Some(submitted) = &self.state else { panic!("a call was polled after it had ended") };
-        let end = ready!(submitted.state.poll_end(cx));
-        let max_depth = submitted.dispatcher.argument_limits().depth;
-        let result = match end {
-            Ok(raw) => self.decode.decode(&submitted.state.method, raw, max_depth),
-            Err(failed) => Err(failed.error.widen()),
-        };
-        self.state = None;
-        Poll::Ready(result)
+        match std::mem::replace(&mut self.progress, Progress::Taken(None)) {
+            Progress::Refused(error) => Poll::Ready(Err(error.widen())),
+            Progress::Submitted(_) | Progress::Taken(_) => panic!("a call was polled after it had ended"),
+        }
     }
 }
 
@@ -279,8 +387,10 @@ impl<T, E> Unpin for CallHandle<T, E> {}
 
 impl<T, E> fmt::Debug for CallHandle<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let method = self.state.as_ref().map(|submitted| submitted.state.method.name());
-        f.debug_struct("CallHandle").field("method", &method).finish_non_exhaustive()
+        f.debug_struct("CallHandle")
+            .field("id", &self.id())
+            .field("is_finished", &self.is_finished())
+            .finish_non_exhaustive()
     }
 }
 
@@ -294,7 +404,7 @@ pub struct Answer<T> {
     pub node: NodeIdentity,
     /// How often it was sent to a node: 1 unless nodes were lost.
     pub attempts: u32,
-    /// From being awaited or spawned until the reply was here.
+    /// From being sent until the reply was here.
     pub elapsed: Duration,
     /// How long the handler ran on the node.
     pub run: Duration,
@@ -333,11 +443,11 @@ impl<T, E> DecodeReply<T, E> {
     /// A value, or the method's own error. Runs in the caller's own poll, and does not panic.
     pub(crate) fn decode_one(
         &self,
-        method: &MethodInfo,
+        call: impl Fn() -> CallIdentity,
         is_error: bool,
         payload: Decoder<'_>,
     ) -> Result<T, CallError<E>> {
-        let failed = |source| CallError::Decode { method: method.name().clone(), part: Part::Reply, source };
+        let failed = |source| CallError::Decode { call: call(), part: Part::Reply, source };
         if is_error {
             let decode = self.error.ok_or_else(|| {
                 failed(crate::error::CodecError::new("the node sent an error, and the method declares none"))
@@ -347,8 +457,8 @@ impl<T, E> DecodeReply<T, E> {
         decoded(|| (self.value)(payload)).map_err(failed)
     }
 
-    fn decode(&self, method: &MethodInfo, raw: RawAnswer, max_depth: u16) -> Result<Answer<T>, CallError<E>> {
-        let value = self.decode_one(method, raw.is_error, Decoder::new(&raw.payload, max_depth))?;
+    fn decode(&self, call: &CallIdentity, raw: RawAnswer, max_depth: u16) -> Result<Answer<T>, CallError<E>> {
+        let value = self.decode_one(|| call.clone(), raw.is_error, Decoder::new(&raw.payload, max_depth))?;
         Ok(Answer { value, node: raw.node, attempts: raw.attempts, elapsed: raw.elapsed, run: raw.run })
     }
 }

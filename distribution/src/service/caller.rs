@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config::ValueLimits,
-    error::{CallError, FailedAttempt, Part},
+    error::{CallError, CallIdentity, FailedAttempt, Part},
     id::{CallId, NodeId, NodeIdentity},
     view::NodeInfo,
     wire::{
@@ -181,6 +181,21 @@ impl CallState {
         self.id.get().copied()
     }
 
+    /// What errors call it.
+    pub(crate) fn identity(&self) -> CallIdentity {
+        CallIdentity::new(self.id(), self.method.name().clone())
+    }
+
+    /// What errors call the call at this place of a batch.
+    pub(crate) fn identity_at(&self, place: u32) -> CallIdentity {
+        CallIdentity::new(self.id_at(place), self.method.name().clone())
+    }
+
+    /// The number of the call at this place of a batch: a batch has consecutive numbers.
+    pub(crate) fn id_at(&self, place: u32) -> Option<CallId> {
+        self.id().map(|first| CallId(first.0.wrapping_add(place.into())))
+    }
+
     pub(crate) fn set_id(&self, id: CallId) {
         // Set once, by the one that took the call over.
         let _ = self.id.set(id);
@@ -307,13 +322,13 @@ impl RawClient {
         let encoded = arguments.encode(&mut encoder).map_err(EncodePayloadError::Codec);
         let payload = encoded.and_then(|()| encoder.finish()).map_err(|error| match error {
             EncodePayloadError::TooLarge(size) => CallError::TooLarge {
-                method: method.name().clone(),
+                call: method.name().into(),
                 part: Part::Arguments,
                 size,
                 limit: limits.bytes as u64,
             },
             EncodePayloadError::Codec(source) => {
-                CallError::Encode { method: method.name().clone(), part: Part::Arguments, source }
+                CallError::Encode { call: method.name().into(), part: Part::Arguments, source }
             }
         });
         Call::new(Arc::clone(&self.dispatcher), Arc::clone(method), payload, decode)

@@ -11,6 +11,7 @@ pub(crate) mod outcome;
 pub(crate) mod panics;
 pub(crate) mod router;
 pub(crate) mod structure;
+mod wait;
 
 pub use call::{Answer, Call, CallHandle};
 pub use caller::{Caller, RawClient};

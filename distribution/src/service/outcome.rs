@@ -12,16 +12,16 @@ use crate::{
 pub(crate) fn failure(method: &MethodName, node: &NodeIdentity, outcome: &Outcome) -> Option<CallError> {
     Some(match outcome {
         Outcome::Panicked(message) => {
-            CallError::Panicked { method: method.clone(), node: node.clone(), message: in_lines(message, LONGEST) }
+            CallError::Panicked { call: method.into(), node: node.clone(), message: in_lines(message, LONGEST) }
         }
         Outcome::Refused(Refusal::Decode(message)) => {
-            CallError::Decode { method: method.clone(), part: Part::Arguments, source: CodecError::new(message) }
+            CallError::Decode { call: method.into(), part: Part::Arguments, source: CodecError::new(message) }
         }
         Outcome::Encode(message) => {
-            CallError::Encode { method: method.clone(), part: Part::Reply, source: CodecError::new(message) }
+            CallError::Encode { call: method.into(), part: Part::Reply, source: CodecError::new(message) }
         }
         Outcome::TooLarge { size, limit } => {
-            CallError::TooLarge { method: method.clone(), part: Part::Reply, size: *size, limit: *limit }
+            CallError::TooLarge { call: method.into(), part: Part::Reply, size: *size, limit: *limit }
         }
         Outcome::Value | Outcome::Error | Outcome::Stopped | Outcome::Lost(_) | Outcome::Refused(_) => return None,
     })

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     core::Demand,
     error::{CallError, Execution},
+    id::CallId,
     master::host::HeldCall,
     service::{
         caller::{CallOptions, CallState, Dispatcher, Role},
@@ -46,7 +47,7 @@ fn end(call: &CallState) -> Option<CallError> {
 }
 
 fn shutdown() -> CallError {
-    CallError::Shutdown { method: METHOD.info().name().clone(), execution: Execution::MayHaveRun }
+    CallError::Shutdown { call: METHOD.info().name().into(), execution: Execution::MayHaveRun }
 }
 
 #[tokio::test]
@@ -57,7 +58,7 @@ async fn a_panic_of_the_core_takes_nothing_along_that_was_decided() {
     let taken = HeldCall(Arc::clone(&dropped));
     let result: Option<()> = shared.with_core("a test", |_, _, effects| {
         let error = CallError::NoNode {
-            method: METHOD.info().name().clone(),
+            call: METHOD.info().name().into(),
             wanted: "decided".to_owned(),
             waited: Duration::ZERO,
         };
@@ -103,7 +104,7 @@ async fn a_call_that_a_panic_left_nowhere_ends() {
         core.strand(id);
         panic!("wanted by the test");
     });
-    assert_eq!(end(&astray), Some(shutdown()));
+    assert_eq!(end(&astray), Some(shutdown().with_id(Some(CallId::first(1)))));
     assert_eq!(shared.stats().queued, 0);
 }
 
@@ -121,11 +122,8 @@ async fn a_waker_that_panics_takes_no_other_effect_along() {
     assert!(first.poll_end(&mut Context::from_waker(&panicking)).is_pending());
     let ended = shared.with_core("a test", |_, _, effects| {
         for call in [&first, &second] {
-            let error = CallError::NoNode {
-                method: METHOD.info().name().clone(),
-                wanted: String::new(),
-                waited: Duration::ZERO,
-            };
+            let error =
+                CallError::NoNode { call: METHOD.info().name().into(), wanted: String::new(), waited: Duration::ZERO };
             effects.push(Effect::End {
                 call: HeldCall(Arc::clone(call)),
                 end: Err(error),
