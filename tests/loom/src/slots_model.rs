@@ -17,7 +17,7 @@ struct Counts {
     answered: AtomicUsize,
 }
 
-/// Runs a worker on a thread, and those that it asks for. Each looks for a job once more before it leaves.
+/// Runs a worker on a thread, and those that it asks for. Each looks for a job a second time before it leaves.
 fn start(worker: Worker<u32, u32>, counts: Arc<Counts>, most: usize) -> thread::JoinHandle<()> {
     thread::spawn(move || work(worker, &counts, most))
 }
