@@ -2,7 +2,7 @@
 """Writes the corpus files that have names: well-formed messages, and ones that are wrong in one point each.
 
 To be run again when the wire changes; `cargo test -p distribution-tests --test corpus` fails where the
-well-formed ones are not understood any more. Files that fuzzing found are named by a hash, and stay.
+well-formed ones are not understood any more. Files that fuzzing found are named by a hash and are kept.
 """
 
 import struct
@@ -49,7 +49,7 @@ def text(t):
 NONE, SOME = b"\0", b"\1"
 
 
-# Hellos.
+# Handshakes.
 
 
 def preface(role, version=1, security=0, codec=b"bincode2"):
@@ -69,11 +69,14 @@ def method_id(service, version, name, signature):
     return int.from_bytes(digest[:8], "big")
 
 
-def method(service, version, name, signature, compute):
-    return (method_id(service, version, name, signature), service, version, name, signature, compute)
+COMPUTE, ASYNC = 0, 1
 
 
-METHOD = method("Arith", 1, "sum", "fn(Vec<i64>) -> i64", 1)
+def method(service, version, name, signature, kind):
+    return (method_id(service, version, name, signature), service, version, name, signature, kind)
+
+
+METHOD = method("Arith", 1, "sum", "fn(Vec<i64>) -> i64", COMPUTE)
 TYPES = (("", "fn(Params) -> i64"), ("Params", "{ rate: f64, l2: f64 }"))
 MASTER, NODE = preface(1), preface(2)
 
@@ -92,9 +95,9 @@ def registration(
     body = text(name) + numbers(instance, slots, busy, async_limit, max_message_size, len(labels))
     body += b"".join(text(key) + text(value) for key, value in labels)
     body += number(len(methods))
-    for id, service, version, method, signature, compute in methods:
+    for id, service, version, method, signature, kind in methods:
         body += number(id) + text(service) + number(version) + text(method) + text(signature)
-        body += number(STRUCTURE) + number(len(types)) + b"".join(text(name) + text(shape) for name, shape in types) + bytes([compute])
+        body += number(STRUCTURE) + number(len(types)) + b"".join(text(name) + text(shape) for name, shape in types) + number(kind)
     return body
 
 
@@ -149,7 +152,7 @@ put(
         "name_not_utf8": b"\2\xff\xfe" + PLAIN[3:],
         "name_turns_right_to_left": registration("a\u202eb\u2028c"),
         "name_claims_2_62": number(1 << 62),
-        "signature_with_a_line": registration(methods=[method("A", 1, "f", "fn(\n)", 0)]),
+        "signature_with_a_line": registration(methods=[method("A", 1, "f", "fn(\n)", ASYNC)]),
         "types_none": registration(types=()),
         "types_with_a_line": registration(types=[("", "fn(\n)")]),
         "types_claim_2_60": PLAIN[: PLAIN.index(b"fn(V") - 1] + text("fn()") + number(1 << 60),
@@ -162,7 +165,7 @@ put(
         "max_message_size_small": registration(max_message_size=3),
         "max_message_size_of_extremes": registration(max_message_size=U64),
         "labels_claim_2_60": UP_TO_LABELS + number(1 << 60),
-        "compute_is_no_bool": PLAIN[:-1] + b"\2",
+        "kind_unknown": PLAIN[:-1] + b"\2",
         "bytes_left_over": PLAIN + b"\0",
         "cut": PLAIN[:-5],
     },

@@ -112,7 +112,7 @@ pub fn batch(id: u64, call: u64, granted: u64, (name, signature): (&str, &str), 
     frame(kind::REQUEST, &[head, arguments.iter().flat_map(each).collect()].concat())
 }
 
-/// A question of a node, or an answer of a master: how far a batch goes.
+/// A request for a grant or a grant: how many calls of a batch may be started.
 pub fn extent(kind: u8, call: u64, attempt: u64, upto: u64) -> Vec<u8> {
     frame(kind, &[number(call), number(attempt), number(upto)].concat())
 }
@@ -122,7 +122,7 @@ pub fn heartbeat(loads: [u64; 5]) -> Vec<u8> {
     frame(kind::HEARTBEAT, &loads.map(number).concat())
 }
 
-/// What calls of the first version of a method of `Probe` name it by. It need not have it.
+/// The id of the first version of a method of `Probe`, which need not have the method.
 ///
 /// # Panics
 ///
@@ -192,7 +192,8 @@ pub fn registration_that_shows(
     registration.extend(number(methods.len() as u64));
     for Shown { id, service, name, signature, types } in methods {
         registration.extend([number(*id), text(service), number(1), text(name), text(signature)].concat());
-        registration.extend([number(*types), number(0), vec![1]].concat());
+        // No structure for people, and compute.
+        registration.extend([number(*types), number(0), number(0)].concat());
     }
     let length = (registration.len() as u32).to_le_bytes().to_vec();
     [length, registration].concat()
@@ -270,7 +271,7 @@ impl Impostor {
         Self::register_over(stream, registration).await
     }
 
-    /// The same over a connection that is there already.
+    /// The same over a connection that exists already.
     ///
     /// # Errors
     ///
@@ -294,7 +295,7 @@ impl Impostor {
         }
     }
 
-    /// Hears the registration of the next node that dials this port, as its master.
+    /// Reads the registration of the next node that dials this port, as its master.
     ///
     /// # Panics
     ///
@@ -311,8 +312,8 @@ impl Impostor {
         Self { stream }
     }
 
-    /// Takes the next node that dials this port in, as its master, with these times between heartbeats
-    /// and of silence.
+    /// Registers the next node that dials this port, as its master, with this interval of heartbeats and this limit of
+    /// silence.
     ///
     /// # Panics
     ///
@@ -343,7 +344,7 @@ impl Impostor {
         soon("bytes to be taken", self.stream.write_all(bytes)).await.expect("the peer is there");
     }
 
-    /// The body of the next frame of this kind; others are passed over.
+    /// The body of the next frame of this kind; others are skipped.
     ///
     /// # Panics
     ///
@@ -352,7 +353,7 @@ impl Impostor {
         self.receive_one_of(&[wanted]).await.1
     }
 
-    /// The kind and the body of the next frame of one of these kinds; others are passed over.
+    /// The kind and the body of the next frame of one of these kinds; others are skipped.
     ///
     /// # Panics
     ///

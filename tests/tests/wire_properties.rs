@@ -93,7 +93,7 @@ proptest! {
     fn a_hello_that_is_almost_right_holds_the_laws(
         told in registration(), changes in vec(any::<(Index, u8)>(), 0..4), cut in any::<Option<Index>>(),
     ) {
-        let hello = told.hello();
+        let hello = told.handshake();
         fuzzing::preface(&spoil(hello.clone(), &changes, cut));
         // Behind the preface of 32 bytes and the length of four.
         fuzzing::registration(&spoil(hello[36..].to_vec(), &changes, cut));
@@ -111,7 +111,7 @@ proptest! {
 
     #[test]
     fn any_registration_arrives_as_it_was(told in registration(), pieces in pieces()) {
-        let hello = told.hello();
+        let hello = told.handshake();
         let (received, written) = receive(&hello, &pieces);
         prop_assert_eq!(received, Ok(told.clone()));
         prop_assert_eq!(written.len(), 32);
@@ -120,7 +120,7 @@ proptest! {
 
     #[test]
     fn a_hello_that_is_cut_off_is_refused(told in registration(), cut in any::<Index>(), pieces in pieces()) {
-        let hello = told.hello();
+        let hello = told.handshake();
         let (received, _) = receive(&hello[..cut.index(hello.len())], &pieces);
         prop_assert!(received.is_err_and(|reason| reason.contains("closed the connection before")));
     }
@@ -265,7 +265,7 @@ fn a_claimed_length_reserves_no_memory() {
         growth(&SMALL, &LARGE, |claim| refuse_all(&length(claim), &[&[1], &length(claim)[..]].concat()));
     assert!(reserved <= 4 * MIB && used <= 4 * MIB, "payload: {reserved} KiB reserved, {used} KiB used");
 
-    let preface = &Registration::new(String::new(), [0; 3], 0, Vec::new(), Vec::new()).hello()[..32];
+    let preface = &Registration::new(String::new(), [0; 3], 0, Vec::new(), Vec::new()).handshake()[..32];
     let (reserved, used) = growth(&SMALL, &LARGE, |claim| {
         // In turn the length of the name, of the labels, of the methods and of the whole.
         for body in [&[][..], &[1, b'x', 1, 0, 1, 1], &[1, b'x', 1, 0, 1, 1, 0]] {

@@ -8,7 +8,7 @@ use crate::{
     security::Principal,
     service::method::{MethodId, MethodKind},
     view::ServiceInfo,
-    wire::hello::{MethodOffer, Registration},
+    wire::handshake::{MethodOffer, Registration},
 };
 
 /// Bytes that a method takes in addition to its texts, which are kept twice.
@@ -77,8 +77,7 @@ impl NodeProfile {
 impl MethodSet {
     fn new(mut offers: Vec<MethodOffer>) -> Self {
         offers.sort_by(|a, b| (&a.service, &a.name, a.version).cmp(&(&b.service, &b.name, b.version)));
-        let kind = |offer: &MethodOffer| if offer.compute { MethodKind::Compute } else { MethodKind::Async };
-        let ids = offers.iter().map(|offer| (MethodId(offer.id), kind(offer))).collect();
+        let ids = offers.iter().map(|offer| (MethodId(offer.id), offer.kind)).collect();
         let mut services: BTreeMap<(String, u32), Vec<String>> = BTreeMap::new();
         for offer in &offers {
             let texts = services.entry((offer.service.clone(), offer.version)).or_default();

@@ -1,8 +1,8 @@
 //! The decoders behind the network, for fuzzing and for tests from outside. Not public API: the module
 //! exists with the feature `fuzzing` only.
 //!
-//! `receive`, `introduce`, `read` and `decode` take bytes as a peer might send them and bring back
-//! what they come to; beside each stands what makes such bytes. `preface`, `registration`, `frames`
+//! `receive`, `introduce`, `read` and `decode` take bytes as a peer might send them, and return what they mean; beside
+//! each is a function that makes such bytes. `preface`, `registration`, `frames`
 //! and `payload` are laws, that is, what holds for any bytes whatsoever: they panic where it does not.
 //! The fuzz targets are these four, and the tests replay the targets' corpora through them. `messages` gives a sample
 //! of each error, event and reason that users read.
@@ -10,14 +10,14 @@
 use crate::text::is_plain;
 
 mod frames;
-mod hello;
+mod handshake;
 mod memory;
 mod messages;
 mod payload;
 mod structure;
 
 pub use frames::{End, Frame, Reading, frames, read, write};
-pub use hello::{MethodKey, Offer, Registration, introduce, method_id, method_ids, preface, receive, registration};
+pub use handshake::{MethodKey, Offer, Registration, introduce, method_id, method_ids, preface, receive, registration};
 pub use messages::{Message, messages};
 pub use payload::{Library, Numbers, Shape, decode, encode, payload};
 pub use structure::{Seen, structure};

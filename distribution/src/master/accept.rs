@@ -21,10 +21,10 @@ use crate::{
     error::GoneReason,
     security::Operation,
     wire::{
-        authenticator::{Admitted, TurnedAway},
+        authenticator::{AuthenticatedPeer, RefusedPeer},
         channel::Channel,
         credential::Credential,
-        hello::{HelloError, Registration, Verdict, answer, read_registration},
+        handshake::{HandshakeError, Registration, RegistrationReply, read_registration, send_reply},
     },
 };
 
@@ -103,9 +103,9 @@ async fn register(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStr
         }
         () = shared.closing.cancelled() => return,
     };
-    let (Admitted { channel: stream, credential }, registration) = match received {
+    let (AuthenticatedPeer { channel: stream, credential }, registration) = match received {
         Ok(received) => received,
-        Err(TurnedAway { error, channel }) => {
+        Err(RefusedPeer { error, channel }) => {
             log_not_registered(&shared, peer, &error);
             // If this process was stalled, the peer may have done all it could.
             let began = pending.has_begun() && deadline.elapsed() < STALLED;
@@ -142,7 +142,7 @@ pub(super) async fn join(
             tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a registration");
         }
         // It may be gone already, and then it needs no answer.
-        let _ = answer(&mut stream, &Verdict::Refused { reason, for_good: true }).await;
+        let _ = send_reply(&mut stream, &RegistrationReply::Refused { reason, for_good: true }).await;
         shared.admission.turn_away(peer.ip(), true);
         return;
     }
@@ -172,7 +172,7 @@ pub(super) async fn join(
                 );
             }
             // It may be gone already, and then it needs no answer.
-            let _ = answer(&mut stream, &Verdict::Refused { reason, for_good: false }).await;
+            let _ = send_reply(&mut stream, &RegistrationReply::Refused { reason, for_good: false }).await;
             shared.admission.refuse_for_now(peer.ip());
             return;
         }
@@ -183,7 +183,7 @@ pub(super) async fn join(
     let _watch = CredentialWatch::new(&shared, node, credential);
     // A node waits longer for the master than the master for a node: it must not give up a master that was stalled and
     // did not count that as silence of its nodes, or that waits longer because most nodes are silent.
-    let welcome = Verdict::Welcome {
+    let welcome = RegistrationReply::Accepted {
         node: node.to_bits(),
         // Twice in each interval that the master counts. If the network fails just after a heartbeat, that must still be
         // noticed within seven intervals.
@@ -191,7 +191,7 @@ pub(super) async fn join(
         silence: to_micros(shared.heartbeat * (GONE_AFTER * 2 + SUSPECT_AFTER)),
         max_message_size: shared.max_message_size as u64,
     };
-    match answer(&mut stream, &welcome).await {
+    match send_reply(&mut stream, &welcome).await {
         Ok(()) => {
             shared.look_for_uncallable(node, name);
             connection.run(Arc::clone(&shared), stream, node).await;
@@ -210,7 +210,7 @@ fn handshake_timeout(shared: &Shared) -> Duration {
 }
 
 /// Waits until the peer's delay is over and it has sent something, and returns when it must have registered.
-async fn first_byte(shared: &Shared, stream: &TcpStream, peer: SocketAddr) -> Result<Instant, HelloError> {
+async fn first_byte(shared: &Shared, stream: &TcpStream, peer: SocketAddr) -> Result<Instant, HandshakeError> {
     // Before a byte is read, so that guessing a token costs time for the peer and nothing for the master.
     sleep(shared.admission.delay(peer.ip())).await;
     let deadline = Instant::now() + handshake_timeout(shared);
@@ -222,14 +222,14 @@ async fn first_byte(shared: &Shared, stream: &TcpStream, peer: SocketAddr) -> Re
 }
 
 /// Logs that a connection was closed, unless there were too many such lines recently.
-fn log_not_registered(shared: &Shared, peer: SocketAddr, error: &HelloError) {
+fn log_not_registered(shared: &Shared, peer: SocketAddr, error: &HandshakeError) {
     if let Some(suppressed) = shared.admission.should_log(LogKind::not_registered(error), peer.ip()) {
         tracing::warn!(%peer, reason = %error, suppressed, "closed a connection that did not register");
     }
 }
 
-fn late(shared: &Shared) -> HelloError {
-    HelloError::Late { what: "hello", time: handshake_timeout(shared) }
+fn late(shared: &Shared) -> HandshakeError {
+    HandshakeError::Late { what: "hello", time: handshake_timeout(shared) }
 }
 
 /// Reads what a peer sends, up to and including its registration.
@@ -238,10 +238,10 @@ async fn receive(
     pending: &PendingHandshake,
     stream: TcpStream,
     deadline: Instant,
-) -> Result<(Admitted, Registration), TurnedAway> {
+) -> Result<(AuthenticatedPeer, Registration), RefusedPeer> {
     let admission = &shared.admission;
     let received = timeout_at(deadline, async {
-        let mut admitted = admission.authenticator.admit(stream, pending.may_begin()).await?;
+        let mut admitted = admission.authenticator.authenticate(stream, pending.may_begin()).await?;
         if admission.authenticator.demands_proof() {
             pending.on_proved();
         }
@@ -249,15 +249,15 @@ async fn receive(
         if !access.may(Operation::Register) {
             let reason = format!("it registers as a {access}, and this release of the master accepts only nodes");
             // Without reading its registration. It may be gone already, and then it needs no answer.
-            let _ = answer(&mut admitted.channel, &Verdict::Refused { reason, for_good: true }).await;
-            return Err(TurnedAway { error: HelloError::NotServed(access), channel: Some(admitted.channel) });
+            let _ = send_reply(&mut admitted.channel, &RegistrationReply::Refused { reason, for_good: true }).await;
+            return Err(RefusedPeer { error: HandshakeError::NotServed(access), channel: Some(admitted.channel) });
         }
         match read_registration(&mut admitted.channel, |size| admission.decoding(size)).await {
             Ok(registration) => Ok((admitted, registration)),
-            Err(error) => Err(TurnedAway { error, channel: Some(admitted.channel) }),
+            Err(error) => Err(RefusedPeer { error, channel: Some(admitted.channel) }),
         }
     });
-    received.await.unwrap_or_else(|_| Err(TurnedAway { error: late(shared), channel: None }))
+    received.await.unwrap_or_else(|_| Err(RefusedPeer { error: late(shared), channel: None }))
 }
 
 /// Tells a peer of which nothing was read that there is no room, and when to try again.

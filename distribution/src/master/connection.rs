@@ -335,7 +335,9 @@ mod tests {
     use tokio::io::ReadBuf;
 
     use super::*;
-    use crate::{core::split_registration, master::shared::tests::shared, view::NodeEvent, wire::hello::Registration};
+    use crate::{
+        core::split_registration, master::shared::tests::shared, view::NodeEvent, wire::handshake::Registration,
+    };
 
     /// A stream that panics when it is read.
     struct PanickingStream;

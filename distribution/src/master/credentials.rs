@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     id::NodeId,
-    wire::credential::{Credential, Generation, Invalid},
+    wire::credential::{Credential, CredentialSet, Invalid},
 };
 
 /// The credential of each registered node.
@@ -19,7 +19,7 @@ pub(super) struct Credentials(Mutex<Locked>);
 struct Locked {
     by_node: HashMap<NodeId, Arc<Credential>>,
     /// The contents of the files that `by_node` was last checked against.
-    enforced: Option<Generation>,
+    enforced: Option<CredentialSet>,
 }
 
 impl fmt::Debug for Credentials {
@@ -34,7 +34,7 @@ impl Credentials {
     }
 
     /// Adds a node, and returns what all nodes before it were last checked against. The next check finds this node too.
-    pub(super) fn insert(&self, node: NodeId, credential: Arc<Credential>) -> Option<Generation> {
+    pub(super) fn insert(&self, node: NodeId, credential: Arc<Credential>) -> Option<CredentialSet> {
         let mut locked = self.lock();
         locked.by_node.insert(node, credential);
         locked.enforced.clone()
@@ -45,7 +45,7 @@ impl Credentials {
     }
 
     /// Checks all nodes against these files, and returns those whose credentials are not valid any more. May take long.
-    pub(super) fn enforce(&self, files: Generation) -> Vec<(NodeId, Arc<Credential>, Invalid)> {
+    pub(super) fn enforce(&self, files: CredentialSet) -> Vec<(NodeId, Arc<Credential>, Invalid)> {
         let mut locked = self.lock();
         locked.enforced = Some(files.clone());
         let all = locked.by_node.iter().map(|(node, credential)| (*node, Arc::clone(credential))).collect();

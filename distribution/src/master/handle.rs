@@ -185,7 +185,7 @@ impl Master {
 
     /// Registers nodes that have no connection; see [`simulated`].
     #[cfg(feature = "simulation")]
-    pub(crate) fn simulate_nodes(&self, offers: Vec<crate::wire::hello::MethodOffer>, count: usize) {
+    pub(crate) fn simulate_nodes(&self, offers: Vec<crate::wire::handshake::MethodOffer>, count: usize) {
         self.shared.track(simulated::run(Arc::clone(&self.shared), offers, count));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     wire::{
         channel::{Channel, Connector},
         credential::Credential,
-        hello::read_registration,
+        handshake::read_registration,
     },
 };
 

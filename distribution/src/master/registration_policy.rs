@@ -1,6 +1,6 @@
 //! Checks what a node claims in its registration against its credential and the master's settings.
 
-use crate::wire::{credential::Credential, hello::Registration};
+use crate::wire::{credential::Credential, handshake::Registration};
 
 /// What nodes may claim.
 #[derive(Clone, Debug)]

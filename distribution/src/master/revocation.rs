@@ -11,7 +11,7 @@ use super::shared::Shared;
 use crate::{
     error::GoneReason,
     id::NodeId,
-    wire::credential::{Credential, Generation, Invalid},
+    wire::credential::{Credential, CredentialSet, Invalid},
 };
 
 /// Nodes that are disconnected in one hold of the core's lock: each may have a thousand calls.
@@ -34,7 +34,7 @@ impl CredentialWatch {
         // The files may have changed after the node proved itself, and `run` may have checked all nodes before this one
         // was inserted. If it has, the node is checked here. The files can also be newer than what `run` has enforced, and
         // let the node in, so it must be invalid by both.
-        let passes = |files: &Generation| files.check(&credential);
+        let passes = |files: &CredentialSet| files.check(&credential);
         if let Some(Err(invalid)) = enforced.as_ref().map(passes) {
             if shared.admission.authenticator.current().is_some_and(|files| passes(&files).is_err()) {
                 log_disconnect(&credential, invalid, 1);
@@ -70,17 +70,17 @@ fn disconnect(shared: &Shared, nodes: &[(NodeId, Invalid)]) {
 /// The contents of the files, accepted only when two reads in a row have found them: a file that is being written in
 /// place is incomplete for a moment.
 struct ConfirmedFiles {
-    enforced: Option<Generation>,
+    enforced: Option<CredentialSet>,
     /// What the last read found, if it differs from `enforced`.
-    candidate: Option<Generation>,
+    candidate: Option<CredentialSet>,
 }
 
 impl ConfirmedFiles {
     /// Takes what a read has found; `None` if the files cannot be used. Returns whether this is the second read in a row
     /// that found the same change, which is to be enforced now.
-    fn on_read(&mut self, found: Option<Generation>) -> bool {
+    fn on_read(&mut self, found: Option<CredentialSet>) -> bool {
         let is_same =
-            |one: &Option<Generation>| one.as_ref().zip(found.as_ref()).is_some_and(|(one, found)| one.is(found));
+            |one: &Option<CredentialSet>| one.as_ref().zip(found.as_ref()).is_some_and(|(one, found)| one.is(found));
         if is_same(&self.enforced) {
             self.candidate = None;
             return false;
@@ -127,7 +127,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-async fn enforce(shared: &Arc<Shared>, files: Generation) {
+async fn enforce(shared: &Arc<Shared>, files: CredentialSet) {
     let checking = Arc::clone(shared);
     let Ok(invalid) = spawn_blocking(move || checking.credentials.enforce(files)).await else { return };
     let mut counts = HashMap::new();

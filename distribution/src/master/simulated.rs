@@ -13,7 +13,7 @@ use crate::{
     security::Principal,
     wire::{
         Outcome, Reply,
-        hello::{MethodOffer, Registration},
+        handshake::{MethodOffer, Registration},
         transport::SendPermit,
     },
 };

@@ -79,7 +79,7 @@ mod tests {
         master::{connection, shared::tests::shared},
         security::Principal,
         service::method::Method,
-        wire::hello::{MethodOffer, Registration},
+        wire::handshake::{MethodKind, MethodOffer, Registration},
     };
 
     const ADD: &str = "fn(i64, i64) -> i64";
@@ -101,7 +101,7 @@ mod tests {
             signature: signature.to_owned(),
             types: 0,
             structure: Vec::new(),
-            compute: true,
+            kind: MethodKind::Compute,
         }
     }
 

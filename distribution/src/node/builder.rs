@@ -29,7 +29,7 @@ use crate::{
     error::Error,
     security::SecurityConfig,
     service::{Routes, Service, router::Router},
-    wire::{authenticator::NodeAuthenticator, channel::Connector, hello::Registration},
+    wire::{authenticator::NodeAuthenticator, channel::Connector, handshake::Registration},
 };
 
 /// The default of `async_limit`: high, because async handlers mostly wait, and low enough to bound their memory.

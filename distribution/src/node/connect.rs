@@ -11,7 +11,7 @@ use super::state::EndReason;
 use crate::wire::{
     authenticator::NodeAuthenticator,
     channel::Channel,
-    hello::{Concern, Finality, HelloError},
+    handshake::{ErrorSubject, HandshakeError, RetryPolicy},
 };
 
 /// How long one connection attempt may take; a host that drops packets would hold it up for minutes.
@@ -54,7 +54,7 @@ pub(super) async fn connect(authenticator: &NodeAuthenticator, master: &str) -> 
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
-    authenticator.join(stream, host(master)).await.map_err(|error| classify(&error, authenticator))
+    authenticator.authenticate(stream, host(master)).await.map_err(|error| classify(&error, authenticator))
 }
 
 async fn open(authenticator: &NodeAuthenticator, master: &str) -> Result<TcpStream, RegisterError> {
@@ -78,30 +78,30 @@ fn host(address: &str) -> &str {
 /// Until a master has proven its identity, anybody who got its port may have sent the answer, so it does not end a node
 /// that has been registered before. Nor does the refusal of a credential that is in a file: the node's file may be replaced
 /// later than the master's.
-pub(super) fn classify(error: &HelloError, authenticator: &NodeAuthenticator) -> RegisterError {
+pub(super) fn classify(error: &HandshakeError, authenticator: &NodeAuthenticator) -> RegisterError {
     #[cfg(feature = "tls")]
-    if let HelloError::Busy(again) = error {
+    if let HandshakeError::Busy(again) = error {
         return RegisterError::Busy(*again);
     }
     let text = match error {
-        HelloError::Late { time, .. } => format!(
+        HandshakeError::Late { time, .. } => format!(
             "the connection was accepted, but the master's part of the handshake did not come within {time:?}; check that \
              the port is the master's and not another program's, and that the master is not stopped or overloaded"
         ),
         error => error.to_string(),
     };
-    let first_only = match error.finality() {
-        Finality::Ever => {
+    let first_only = match error.retry_policy() {
+        RetryPolicy::Never => {
             !authenticator.knows_master()
-                || (authenticator.may_change() && matches!(error.is_about(), Concern::Admission))
+                || (authenticator.may_change() && matches!(error.subject(), ErrorSubject::Credential))
         }
-        Finality::AtFirst => true,
-        Finality::Passing => return RegisterError::Passing(text),
+        RetryPolicy::RetryIfRegistered => true,
+        RetryPolicy::Retry => return RegisterError::Passing(text),
     };
-    let reason = match error.is_about() {
-        Concern::Trust => EndReason::Untrusted(text),
-        Concern::Admission => EndReason::Refused(text),
-        Concern::Protocol => EndReason::Protocol(text),
+    let reason = match error.subject() {
+        ErrorSubject::Trust => EndReason::Untrusted(text),
+        ErrorSubject::Credential => EndReason::Refused(text),
+        ErrorSubject::Protocol => EndReason::Protocol(text),
     };
     RegisterError::Permanent { reason, first_only }
 }
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_late_handshake_says_what_to_check() {
         let authenticator = NodeAuthenticator::new(&SecurityConfig::default(), "n").expect("loopback needs nothing");
-        let error = HelloError::Late { what: "hello", time: Duration::from_secs(10) };
+        let error = HandshakeError::Late { what: "hello", time: Duration::from_secs(10) };
         let text = classify(&error, &authenticator).to_string();
         assert!(text.contains("within 10s") && text.contains("check that the port is the master's"), "{text}");
     }

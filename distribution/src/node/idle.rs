@@ -22,7 +22,7 @@ use crate::{
     config::MAX_MESSAGE_SIZE,
     error::Error,
     security::SecurityConfig,
-    wire::{Control, Load, authenticator::NodeAuthenticator, hello::Registration},
+    wire::{Control, Load, authenticator::NodeAuthenticator, handshake::Registration},
 };
 
 /// What idle nodes share: the master that they register at, and their credential.

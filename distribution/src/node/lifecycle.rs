@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    wire::{channel::Channel, hello::Registration},
+    wire::{channel::Channel, handshake::Registration},
 };
 
 /// Worker threads of the node's runtime: one for the connection, and one that may be inside an async handler (see

@@ -13,7 +13,7 @@ use crate::{
     wire::{
         authenticator::NodeAuthenticator,
         channel::Channel,
-        hello::{HelloError, Registration, Verdict, introduce},
+        handshake::{HandshakeError, Registration, RegistrationReply, register as send_registration},
     },
 };
 
@@ -34,8 +34,8 @@ pub(super) async fn register(
     mut channel: Channel,
     authenticator: &NodeAuthenticator,
 ) -> Result<Registered, RegisterError> {
-    match introduce(&mut channel, registration).await {
-        Ok(Verdict::Welcome { node, heartbeat, silence, max_message_size }) => Ok(Registered {
+    match send_registration(&mut channel, registration).await {
+        Ok(RegistrationReply::Accepted { node, heartbeat, silence, max_message_size }) => Ok(Registered {
             channel,
             id: NodeId::from_bits(node),
             heartbeat: from_micros(heartbeat).max(Duration::from_millis(1)),
@@ -45,16 +45,16 @@ pub(super) async fn register(
                 .unwrap_or(usize::MAX)
                 .min(crate::config::LARGEST_MESSAGE_LIMIT),
         }),
-        Ok(Verdict::Refused { reason, for_good: true }) => {
+        Ok(RegistrationReply::Refused { reason, for_good: true }) => {
             let reason = EndReason::Refused(in_one_line(&reason, LONGEST));
             let first_only = !authenticator.knows_master() || authenticator.may_change();
             Err(RegisterError::Permanent { reason, first_only })
         }
-        Ok(Verdict::Busy { retry_after }) => Err(RegisterError::Busy(from_micros(retry_after))),
-        Ok(Verdict::Refused { reason, for_good: false }) => {
+        Ok(RegistrationReply::Busy { retry_after }) => Err(RegisterError::Busy(from_micros(retry_after))),
+        Ok(RegistrationReply::Refused { reason, for_good: false }) => {
             Err(RegisterError::Passing(format!("the master says: {}", in_one_line(&reason, LONGEST))))
         }
-        Err(error @ HelloError::TooLong { what: "registration", .. }) => {
+        Err(error @ HandshakeError::TooLong { what: "registration", .. }) => {
             let reason = EndReason::Protocol(format!("this node's own registration is too long: {error}"));
             Err(RegisterError::Permanent { reason, first_only: false })
         }

@@ -15,7 +15,7 @@ use super::{compute::ComputePool, handler_runtime::HandlerRuntime, runner::Runne
 use crate::{
     error::{Endpoint, Error},
     service::router::Router,
-    wire::{authenticator::NodeAuthenticator, channel::Connector, hello::Registration},
+    wire::{authenticator::NodeAuthenticator, channel::Connector, handshake::Registration},
 };
 
 /// What the owner wants of the node's threads.

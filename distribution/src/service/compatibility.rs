@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::method::MethodInfo;
-use crate::wire::hello::{Definition, MethodOffer};
+use crate::wire::handshake::{Definition, MethodOffer};
 
 /// How many nodes or differences one text tells of.
 const MOST_ENTRIES: usize = 8;
@@ -289,7 +289,7 @@ mod tests {
             signature: signature.to_owned(),
             types: 0,
             structure: structure.iter().map(definition).collect(),
-            compute: true,
+            kind: crate::wire::handshake::MethodKind::Compute,
         }
     }
 

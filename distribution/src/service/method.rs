@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use super::structure::Structure;
-use crate::{hash::method_id, id::MethodName, wire::hello::Definition};
+pub(crate) use crate::wire::handshake::MethodKind;
+use crate::{hash::method_id, id::MethodName, wire::handshake::Definition};
 
 /// A method of a service, as generated code names it.
 ///
@@ -38,15 +39,6 @@ pub struct MethodInfo {
 /// a call for one signature or structure can never reach a handler with another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MethodId(pub(crate) u64);
-
-/// Whether a method holds one of the node's slots while it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum MethodKind {
-    /// A `fn`: runs on the compute pool, one slot each.
-    Compute,
-    /// An `async fn`: runs on the async runtime, up to the node's async limit.
-    Async,
-}
 
 impl Method {
     /// Describes a method; `signature` is its argument types and its return type as they are written.

@@ -28,7 +28,7 @@ use crate::{
     wire::{
         Outcome, Refusal, Reply,
         codec::{Decoder, Encoder},
-        hello::{Definition, MethodOffer, STRUCTURES_LIMIT},
+        handshake::{Definition, MethodOffer, STRUCTURES_LIMIT},
     },
 };
 
@@ -346,7 +346,7 @@ impl Router {
                 signature: route.method.signature().to_owned(),
                 types: route.method.types(),
                 structure: route.method.definitions().to_vec(),
-                compute: route.kind() == MethodKind::Compute,
+                kind: route.kind(),
             })
             .collect();
         offers.sort_by(|a, b| (&a.service, a.version, &a.name).cmp(&(&b.service, b.version, &b.name)));

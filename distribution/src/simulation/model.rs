@@ -13,7 +13,10 @@ use crate::{
     error::FailedAttempt,
     id::{CallId, NodeId},
     service::method::Method,
-    wire::{Reply, hello::MethodOffer},
+    wire::{
+        Reply,
+        handshake::{MethodKind, MethodOffer},
+    },
 };
 
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -187,6 +190,6 @@ pub(super) fn offer(at: usize) -> MethodOffer {
         signature: method.signature().to_owned(),
         types: method.types(),
         structure: method.definitions().to_vec(),
-        compute: !ASYNC[at],
+        kind: if ASYNC[at] { MethodKind::Async } else { MethodKind::Compute },
     }
 }

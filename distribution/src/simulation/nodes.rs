@@ -13,7 +13,7 @@ use crate::{
     core::{AttemptEnd, split_registration},
     error::GoneReason,
     security::Principal,
-    wire::{Load, Outcome, Refusal, Reply, hello::Registration},
+    wire::{Load, Outcome, Refusal, Reply, handshake::Registration},
 };
 
 impl SimulatedCluster {

@@ -1,4 +1,4 @@
-//! By what a peer was let in, and whether that still holds by what the master's files say.
+//! The credential of a peer, and whether it is still valid by the master's files.
 
 #[cfg(feature = "tls")]
 use std::{
@@ -21,18 +21,18 @@ use crate::{
     security::{CredentialId, Token},
 };
 
-/// By what a peer was let in, and as what. It is looked at again while its connection lasts.
+/// The credential and the role with which a peer has authenticated itself. It is checked again while the connection lasts.
 #[derive(Clone, Debug)]
 pub(crate) struct Credential {
     pub(crate) access: Access,
     pub(crate) principal: Principal,
     #[cfg(feature = "tls")]
-    certificates: Shown,
+    certificates: PeerCertificates,
 }
 
 /// Certificates that a peer showed, in the order of TLS.
 #[cfg(feature = "tls")]
-pub(super) type Shown = Option<Arc<[CertificateDer<'static>]>>;
+pub(super) type PeerCertificates = Option<Arc<[CertificateDer<'static>]>>;
 
 impl Credential {
     pub(crate) fn open(access: Access) -> Self {
@@ -53,25 +53,25 @@ impl Credential {
 
     /// By certificates that TLS has verified.
     #[cfg(feature = "tls")]
-    pub(super) fn of_certificates(access: Access, shown: Shown) -> Self {
+    pub(super) fn of_certificates(access: Access, shown: PeerCertificates) -> Self {
         let principal = match shown.as_deref().and_then(<[_]>::first) {
             Some(own) => Principal::new(PrincipalKind::Certificate, tls::id_of(own), tls::names_of(own)),
-            // TLS lets in nobody without.
+            // TLS requires one.
             None => Principal::open(),
         };
         Self { access, principal, certificates: shown }
     }
 
-    /// Whether a node may register with it under this name.
+    /// Checks whether a node may register with it under this name.
     ///
     /// # Errors
     ///
-    /// Why not, for the node to read.
+    /// Why not, as a sentence for the node.
     pub(crate) fn check_name(&self, name: &str, must_be_bound: bool) -> Result<(), String> {
         let Principal { kind, names, .. } = &self.principal;
         match kind {
             PrincipalKind::Token if names.is_empty() && must_be_bound => Err(format!(
-                "the master takes nodes whose token was issued for their name, and {} is for any name. \
+                "the master requires tokens that were issued for the node's name, and {} is for any name. \
                  `Token::issue_for_node` makes one for `{name}`",
                 self.principal
             )),
@@ -81,29 +81,29 @@ impl Credential {
                 names.join("`, `")
             )),
             PrincipalKind::Certificate if must_be_bound && !self.principal.is_for(name) => Err(format!(
-                "the master takes nodes by the names of their certificates, and {} is not for `{name}`. Give the node a \
+                "the master requires certificates that are for the node's name, and {} is not for `{name}`. Give the node a \
                  name that its certificate is for",
                 self.principal
             )),
             PrincipalKind::Open if must_be_bound => {
-                Err("the master takes nodes whose names are in their credentials, and has no security".to_owned())
+                Err("the master requires names that are in the nodes' credentials, and has no security".to_owned())
             }
             _ => Ok(()),
         }
     }
 }
 
-/// What a line of the file says beside the token: what it is for, and for which node.
+/// What a line of the file says about its token: the role that it is for, and the node.
 #[cfg(feature = "tls")]
 type Line = (Access, Option<Arc<str>>);
 
-/// What is made of a master's token file.
+/// The TLS side and the tokens of a master's token file.
 #[cfg(feature = "tls")]
 pub(crate) struct TokenServer {
     config: Arc<ServerConfig>,
     tokens: Vec<Token>,
     placing: [u8; 32],
-    /// For nodes that are looked up by the thousand.
+    /// Indexed, because thousands of nodes may be checked at once.
     ids: HashMap<CredentialId, Vec<Line>>,
     /// Names of nodes that tokens were issued for.
     names: HashSet<Arc<str>>,
@@ -117,7 +117,7 @@ impl TokenServer {
         for token in &tokens {
             let name = token.name().map(Arc::<str>::from);
             names.extend(name.clone().filter(|_| token.access() == Access::Nodes));
-            // Somebody may have written the same token twice, for two names.
+            // The same token may be in two lines, for two names.
             ids.entry(token.credential_id()).or_default().push((token.access(), name));
         }
         Self { config: Arc::new(config), tokens, placing, ids, names }
@@ -150,21 +150,21 @@ impl TokenServer {
     }
 }
 
-/// What a master's files held at a time.
+/// The credentials that a master's files hold at one time.
 #[cfg(feature = "tls")]
 #[derive(Clone)]
-pub(crate) enum Generation {
+pub(crate) enum CredentialSet {
     Token(Arc<TokenServer>),
     Certificates(Arc<tls::Authority>),
 }
 
-/// What has become of a credential that does not hold any more.
+/// Why a credential is not valid any more.
 #[cfg(feature = "tls")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Invalid {
-    /// The files do not vouch for it.
+    /// The files do not hold it, or its authority, any more.
     Revoked,
-    /// Its certificate, or one that vouches for it, is past its time.
+    /// Its certificate, or one above it, has expired.
     Expired,
 }
 
@@ -179,7 +179,7 @@ impl From<Invalid> for GoneReason {
 }
 
 #[cfg(feature = "tls")]
-impl Generation {
+impl CredentialSet {
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Token(one), Self::Token(other)) => Arc::ptr_eq(one, other),
@@ -188,21 +188,21 @@ impl Generation {
         }
     }
 
-    /// Whether nobody can come in by it.
+    /// Whether no peer can authenticate itself with it.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Token(server) if server.tokens.is_empty())
     }
 
-    /// Whether what holds now may cease to by itself.
+    /// Whether a credential may become invalid without a change of the files.
     pub(crate) fn expires(&self) -> bool {
         matches!(self, Self::Certificates(_))
     }
 
-    /// Whether a peer that was let in by this may still come in; what has become of it if not.
+    /// Checks whether a credential is still valid.
     ///
     /// # Errors
     ///
-    /// What has become of it.
+    /// Why it is not.
     pub(crate) fn check(&self, credential: &Credential) -> Result<(), Invalid> {
         match self {
             Self::Token(server) => server.has(credential).then_some(()).ok_or(Invalid::Revoked),
@@ -213,8 +213,8 @@ impl Generation {
                 let mut time = UnixTime::now();
                 loop {
                     match authority.verify_client_cert(own, between, time) {
-                        // Valid when it was let in, so that the clock was set back since. All else must hold still, and is
-                        // looked at only for a time at which it is valid.
+                        // It was valid when the peer connected, so the clock was set back since. Everything else is checked
+                        // at a time at which the certificate is valid.
                         Err(TlsError::InvalidCertificate(CertificateError::NotValidYetContext {
                             not_before, ..
                         })) if not_before > time => time = not_before,
@@ -232,8 +232,8 @@ impl Generation {
         }
     }
 
-    /// Those that do not hold any more. Takes a signature's verification, some 0.1 ms, for each certificate, so not for a
-    /// thread that others wait for.
+    /// Those that are not valid any more. It verifies a signature for each certificate, which takes some 0.1 ms each, so it
+    /// must not run on a thread of the runtime.
     pub(crate) fn invalid<K>(&self, open: Vec<(K, Arc<Credential>)>) -> Vec<(K, Arc<Credential>, Invalid)> {
         let mut known = HashMap::new();
         let mut check = |credential: &Credential| match &credential.certificates {
@@ -264,8 +264,8 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_nodes_with_thousands_of_tokens_are_looked_through_at_once() {
-        // Compared each with each, these took 12 s.
+    fn thousands_of_nodes_with_thousands_of_tokens_are_checked_at_once() {
+        // Comparing each with each took 12 s.
         let name = |number: usize| Some(format!("n{number}"));
         let tokens: Vec<_> = (0..10_000)
             .map(|number| Token::new(Access::Nodes, [7; 32]).expect("random").for_node(name(number).as_deref()))
@@ -273,13 +273,13 @@ mod tests {
         let open =
             tokens.iter().map(|token| Arc::new(Credential::of_token(Access::Nodes, token))).enumerate().collect();
         let server = server(tokens.into_iter().skip(3).collect());
-        let invalid = Generation::Token(Arc::new(server)).invalid(open);
+        let invalid = CredentialSet::Token(Arc::new(server)).invalid(open);
         let invalid: Vec<_> = invalid.into_iter().map(|(number, _, invalid)| (number, invalid)).collect();
         assert_eq!(invalid, [0, 1, 2].map(|number| (number, Invalid::Revoked)));
     }
 
     #[test]
-    fn a_clock_that_is_set_back_takes_no_certificate_back() {
+    fn a_clock_that_is_set_back_revokes_no_certificate() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("ca.pem");
         let authority = || {
@@ -294,7 +294,7 @@ mod tests {
             let contents = Certificates::new(&file, &file, &file).read_authority().expect("reads");
             (
                 Issuer::new(params, key),
-                Generation::Certificates(Arc::new(tls::authority(&contents[0]).expect("is one"))),
+                CredentialSet::Certificates(Arc::new(tls::authority(&contents[0]).expect("is one"))),
             )
         };
         let ((old, by_old), (_, by_new)) = (authority(), authority());
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_holds_for_the_access_and_the_name_of_its_line() {
+    fn a_token_is_valid_for_the_access_and_the_name_of_its_line() {
         let token = Token::new(Access::Nodes, [7; 32]).expect("random");
         let credential = |access, name: Option<&str>| Credential::of_token(access, &token.clone().for_node(name));
         let lines = [None, Some("n1")].map(|name| token.clone().for_node(name)).to_vec();

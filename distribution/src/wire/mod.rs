@@ -1,6 +1,6 @@
 //! Bytes to frames and back: everything about the wire, and nothing else.
 //!
-//! A connection ([`channel`]) opens with a handshake ([`hello`]) and with what the [`authenticator`] requires: TLS, and a
+//! A connection ([`channel`]) opens with a handshake ([`handshake`]) and with what the [`authenticator`] requires: TLS, and a
 //! [`proof`] of the secret that both ends have. Then frames follow ([`frame`]): tarpc's requests and responses, carried by a
 //! [`transport`], and the control frames that manage the connection. Only [`codec`] knows how values become bytes.
 
@@ -12,7 +12,7 @@ pub(crate) mod codec;
 pub(crate) mod connection_state;
 pub(crate) mod credential;
 pub(crate) mod frame;
-pub(crate) mod hello;
+pub(crate) mod handshake;
 pub(crate) mod incoming_memory;
 pub(crate) mod payload;
 #[cfg(feature = "tls")]

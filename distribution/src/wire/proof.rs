@@ -1,4 +1,4 @@
-//! How two ends that share a secret prove it to each other without showing it.
+//! How two ends prove to each other that they have the same secret, without sending it.
 //!
 //! Inside TLS, after the prefaces:
 //!
@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | master | 32 | a nonce |
 //! | peer | 32 + 32 | a nonce, and its proof |
-//! | master | 1 + 32 | [admission](Admission), and its proof, or zeros where it does not admit |
+//! | master | 1 + 32 | [result](AuthenticationResult), and its proof, or zeros if it refuses the peer |
 //!
 //! A proof is HMAC-SHA256 by the secret over a label, the role of the end that proves, what binds it to this TLS
 //! session (RFC 5705 exported keying material) and both nonces. So one that is replayed, reflected, or carried over from another
@@ -17,13 +17,17 @@ use rand::{TryRng, rngs::SysRng};
 use sha2::Sha256;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::hello::{Admission, HelloError, Role, read_exact};
+use super::handshake::{
+    HandshakeError,
+    codes::{AuthenticationResult, Role},
+    message::read_exact,
+};
 use crate::security::{Access, Secret, Token};
 
-/// What ties a proof to one TLS session.
+/// Binds a proof to one TLS session.
 pub(crate) type Binding = [u8; 32];
 
-/// What keying material is exported by: both ends have to name the same.
+/// The label by which keying material is exported; it must be the same at both ends.
 pub(crate) const BINDING_LABEL: &[u8] = b"EXPORTER-distribution-proof";
 
 const LABEL: &[u8] = b"distribution proof 1";
@@ -32,21 +36,26 @@ const PROOF: usize = 32;
 
 type Nonce = [u8; NONCE];
 
-fn nonce() -> Result<Nonce, HelloError> {
+fn nonce() -> Result<Nonce, HandshakeError> {
     let mut nonce = [0; NONCE];
-    SysRng.try_fill_bytes(&mut nonce).map_err(|error| HelloError::Io(error.into()))?;
+    SysRng.try_fill_bytes(&mut nonce).map_err(|error| HandshakeError::Io(error.into()))?;
     Ok(nonce)
 }
 
-/// What a proof is made from; its owner ends it as a proof, or compares it with one in constant time.
+/// The message authentication code that a proof is. The caller finishes it, or compares it with a proof in constant time.
 fn mac(secret: &Secret, role: Role, binding: &Binding, masters: &Nonce, nodes: &Nonce) -> Hmac<Sha256> {
     // HMAC takes keys of any length.
     let Ok(mac) = Hmac::<Sha256>::new_from_slice(secret.bytes()) else { unreachable!("HMAC refused a key") };
     mac.chain_update(LABEL).chain_update([role.byte()]).chain_update(binding).chain_update(masters).chain_update(nodes)
 }
 
-/// The side of a peer that comes in this role.
-pub(crate) async fn prove<Io>(io: &mut Io, access: Access, secret: &Secret, binding: &Binding) -> Result<(), HelloError>
+/// Proves the secret to a master, as a peer in this role, and has the master prove it too.
+pub(crate) async fn prove<Io>(
+    io: &mut Io,
+    access: Access,
+    secret: &Secret,
+    binding: &Binding,
+) -> Result<(), HandshakeError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -57,59 +66,59 @@ where
     answer[..NONCE].copy_from_slice(&nodes);
     answer[NONCE..]
         .copy_from_slice(&mac(secret, Role::Peer(access), binding, &masters, &nodes).finalize().into_bytes());
-    io.write_all(&answer).await.map_err(HelloError::Io)?;
-    io.flush().await.map_err(HelloError::Io)?;
-    let mut verdict = [0; 1 + PROOF];
-    read_exact(io, &mut verdict, "admission").await?;
-    match Admission::from_byte(verdict[0]) {
-        Admission::Admitted => mac(secret, Role::Master, binding, &masters, &nodes)
-            .verify_slice(&verdict[1..])
-            .map_err(|_| HelloError::MasterUnproven),
-        refused => Err(HelloError::NotAdmitted(refused)),
+    io.write_all(&answer).await.map_err(HandshakeError::Io)?;
+    io.flush().await.map_err(HandshakeError::Io)?;
+    let mut reply = [0; 1 + PROOF];
+    read_exact(io, &mut reply, "reply to the proof").await?;
+    match AuthenticationResult::from_byte(reply[0]) {
+        AuthenticationResult::Accepted => mac(secret, Role::Master, binding, &masters, &nodes)
+            .verify_slice(&reply[1..])
+            .map_err(|_| HandshakeError::MasterUnproven),
+        refused => Err(HandshakeError::NotAuthenticated(refused)),
     }
 }
 
-/// The master's side: which of its tokens the peer has, which has to be for the role in which it comes.
+/// Has a peer in this role prove a secret, and proves it to the peer too. Returns the token that the peer has.
 pub(crate) async fn demand<'a, Io>(
     io: &mut Io,
     access: Access,
     tokens: &'a [Token],
     binding: &Binding,
-) -> Result<&'a Token, HelloError>
+) -> Result<&'a Token, HandshakeError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
     let masters = nonce()?;
-    io.write_all(&masters).await.map_err(HelloError::Io)?;
-    io.flush().await.map_err(HelloError::Io)?;
+    io.write_all(&masters).await.map_err(HandshakeError::Io)?;
+    io.flush().await.map_err(HandshakeError::Io)?;
     let mut answer = [0; NONCE + PROOF];
     read_exact(io, &mut answer, "proof").await?;
     let mut nodes = [0; NONCE];
     nodes.copy_from_slice(&answer[..NONCE]);
     let mut proven = None;
-    // All are tried, so that the time tells nothing of which one it was.
+    // All are tried, so that the time does not tell which one it was.
     for token in tokens {
         let expected = mac(token.secret(), Role::Peer(access), binding, &masters, &nodes);
         if expected.verify_slice(&answer[NONCE..]).is_ok() {
             proven = Some(token);
         }
     }
-    let admission = match proven {
-        Some(token) if token.access() == access => Admission::Admitted,
-        Some(_) => Admission::WrongAccess,
-        None => Admission::Unproven,
+    let result = match proven {
+        Some(token) if token.access() == access => AuthenticationResult::Accepted,
+        Some(_) => AuthenticationResult::WrongRole,
+        None => AuthenticationResult::UnknownToken,
     };
-    let mut verdict = [0; 1 + PROOF];
-    verdict[0] = admission as u8;
-    if let (Admission::Admitted, Some(token)) = (admission, proven) {
+    let mut reply = [0; 1 + PROOF];
+    reply[0] = result as u8;
+    if let (AuthenticationResult::Accepted, Some(token)) = (result, proven) {
         let proof = mac(token.secret(), Role::Master, binding, &masters, &nodes).finalize().into_bytes();
-        verdict[1..].copy_from_slice(&proof);
+        reply[1..].copy_from_slice(&proof);
     }
-    io.write_all(&verdict).await.map_err(HelloError::Io)?;
-    io.flush().await.map_err(HelloError::Io)?;
+    io.write_all(&reply).await.map_err(HandshakeError::Io)?;
+    io.flush().await.map_err(HandshakeError::Io)?;
     match proven {
-        Some(token) if admission == Admission::Admitted => Ok(token),
-        _ => Err(HelloError::NotAdmitted(admission)),
+        Some(token) if result == AuthenticationResult::Accepted => Ok(token),
+        _ => Err(HandshakeError::NotAuthenticated(result)),
     }
 }
 
@@ -127,7 +136,7 @@ mod tests {
         Token::new(access, [0; 32]).expect("random bytes")
     }
 
-    /// What either end makes of the other.
+    /// The results of both ends.
     async fn meet(node: &Token, nodes: Binding, tokens: &[Token]) -> (Result<(), String>, Result<String, String>) {
         meet_as(Access::Nodes, node, nodes, tokens).await
     }
@@ -169,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_other_is() {
+    async fn no_other_token_is_taken() {
         let tokens = [token(Access::Nodes), token(Access::Callers)];
         let (node, master) = meet(&token(Access::Nodes), HERE, &tokens).await;
         assert!(node.expect_err("is refused").contains("rotated out"));
@@ -200,10 +209,13 @@ mod tests {
         let reflect = async {
             reflector.write_all(&[9; 32]).await.expect("takes");
             let answer: [u8; 64] = read(&mut reflector).await;
-            reflector.write_all(&[&[Admission::Admitted as u8], &answer[32..]].concat()).await.expect("takes");
+            reflector
+                .write_all(&[&[AuthenticationResult::Accepted as u8], &answer[32..]].concat())
+                .await
+                .expect("takes");
         };
         let (node, ()) = tokio::join!(prove(&mut at_node, Access::Nodes, token.secret(), &HERE), reflect);
-        assert!(matches!(node, Err(HelloError::MasterUnproven)), "{node:?}");
+        assert!(matches!(node, Err(HandshakeError::MasterUnproven)), "{node:?}");
     }
 
     #[tokio::test]

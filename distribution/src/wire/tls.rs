@@ -18,7 +18,7 @@ use rustls::{
     version::TLS13,
 };
 
-use super::hello::HelloError;
+use super::handshake::HandshakeError;
 use crate::{
     error::Error,
     hash::key_of,
@@ -26,13 +26,13 @@ use crate::{
 };
 
 const NO_TLS_1_3: &str =
-    "the two have no TLS 1.3 in common; something between them, or in place of the master, knows no better";
+    "the two ends have no TLS 1.3 in common; something between them, or in place of the master, is too old";
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// A master's end that anybody may speak TLS to, and who has a token proves it then.
+/// A master's end with tokens: any peer may open TLS, and then has to prove a token.
 pub(super) fn token_server(
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
@@ -48,7 +48,7 @@ fn without_resumption(mut config: ServerConfig) -> ServerConfig {
     config
 }
 
-/// A node's end that knows the master's certificate by its fingerprint.
+/// A node's end with a token: it knows the master's certificate by the fingerprint.
 pub(super) fn token_client(fingerprint: Fingerprint) -> Result<ClientConfig, TlsError> {
     let provider = provider();
     let verifier = Pinned { fingerprint, algorithms: provider.signature_verification_algorithms };
@@ -60,7 +60,7 @@ pub(super) fn token_client(fingerprint: Fingerprint) -> Result<ClientConfig, Tls
     Ok(config)
 }
 
-/// Takes one certificate and no other, by whoever has its key.
+/// Accepts one certificate, from the owner of its key.
 #[derive(Debug)]
 struct Pinned {
     fingerprint: Fingerprint,
@@ -107,10 +107,10 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Whom a master takes: those that its authority vouches for.
+/// Verifies the certificates of peers, by the authority that the master trusts.
 pub(super) type Authority = Arc<dyn ClientCertVerifier>;
 
-/// What a master shows of itself.
+/// The certificate and the key of a master.
 pub(super) struct OwnCertificate {
     pair: Arc<SingleCertAndKey>,
     /// See [`MasterAuthenticator::placing`](super::authenticator::MasterAuthenticator::placing).
@@ -130,7 +130,7 @@ pub(super) fn own_certificate(certificates: &Certificates, contents: &[Contents;
     Ok(OwnCertificate { pair: Arc::new(pair.into()), placing })
 }
 
-/// A master's end that takes whom this authority vouches for. Costs little: what is expensive was made before.
+/// A master's end with certificates: it accepts those of this authority. Cheap, because the expensive parts were made before.
 pub(super) fn certificate_server(authority: &Authority, own: &OwnCertificate) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13])?;
     Ok(without_resumption(builder.with_client_cert_verifier(Arc::clone(authority)).with_cert_resolver(Arc::<
@@ -140,7 +140,7 @@ pub(super) fn certificate_server(authority: &Authority, own: &OwnCertificate) ->
     ))))
 }
 
-/// A node's end that takes a master its authority vouches for, and shows its own certificate.
+/// A node's end with certificates: it accepts a master whose certificate is of its authority, and shows its own.
 pub(super) fn certificate_client(certificates: &Certificates, contents: &[Contents; 3]) -> Result<ClientConfig, Error> {
     let [authority, certificate, key] = contents;
     let (chain, key) = security::own_pair([certificate, key])?;
@@ -162,13 +162,13 @@ pub(super) fn is_for(certificates: Option<&[CertificateDer<'_>]>, name: &ServerN
     rustls::client::verify_server_name(&parsed, name).is_ok()
 }
 
-/// The DNS names that a certificate is for, those with a `*` left out: they are no names of nodes.
+/// The DNS names that a certificate is for, without those with a `*`, which cannot be names of nodes.
 pub(super) fn names_of(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return Vec::new() };
     certificate.valid_dns_names().filter(|name| !name.starts_with("*.")).map(str::to_owned).collect()
 }
 
-/// What tells a certificate that was verified from those of others.
+/// Identifies the owner of a certificate that was verified.
 pub(super) fn id_of(certificate: &CertificateDer<'_>) -> CredentialId {
     match webpki::EndEntityCert::try_from(certificate) {
         Ok(parsed) => id_of_key(&parsed.subject_public_key_info()),
@@ -176,19 +176,19 @@ pub(super) fn id_of(certificate: &CertificateDer<'_>) -> CredentialId {
     }
 }
 
-/// The TLS error behind an I/O error, if one is.
+/// The TLS error in an I/O error, if any.
 fn tls_error(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }
 
-/// The first of the alerts, of those that TLS gives no meaning, by which a master says that it has no room. The one that
-/// is this many behind it asks the node to come again after [`SHORTEST_BUSY`] times [`BUSY_STEP`] to that power.
+/// The first of the alert numbers, unused by TLS, by which a master asks a node to come again later. The number `n` above it
+/// asks for [`SHORTEST_BUSY`] times [`BUSY_STEP`] to the power of `n`.
 const FIRST_BUSY: u8 = 192;
 const SHORTEST_BUSY: Duration = Duration::from_millis(100);
 const BUSY_STEP: f64 = 1.1;
 
-/// A TLS record, in the clear as a handshake begins, with a fatal alert that asks the node to come again after this time,
-/// or a little more.
+/// A TLS record, in the clear because the handshake begins, with a fatal alert that asks the node to come again after this
+/// time or a little more.
 pub(super) fn busy_alert(after: Duration) -> [u8; 7] {
     let steps = (after.as_secs_f64() / SHORTEST_BUSY.as_secs_f64()).max(1.0).log(BUSY_STEP).ceil();
     // The last one of all is 40 s.
@@ -202,19 +202,19 @@ fn busy_time(alert: u8) -> Option<Duration> {
     Some(SHORTEST_BUSY.mul_f64(BUSY_STEP.powi(steps.into())))
 }
 
-/// What an error means to a node that dialled, by what it was given, and what it can do.
-pub(super) fn at_node(error: HelloError, has_token: bool) -> HelloError {
-    let HelloError::Io(io) = &error else { return error };
+/// Explains an error to a node that dialled, and what can be done.
+pub(super) fn at_node(error: HandshakeError, has_token: bool) -> HandshakeError {
+    let HandshakeError::Io(io) = &error else { return error };
     let Some(tls) = tls_error(io) else { return error };
     match tls {
-        TlsError::InvalidMessage(_) => HelloError::NoTls,
-        TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => HelloError::Untrusted(
+        TlsError::InvalidMessage(_) => HandshakeError::NoTls,
+        TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => HandshakeError::Untrusted(
             "its certificate is not the one that this node's token was made for. If the master has made new token \
              files, take the token from there; if it takes certificates and no tokens, give this node .certificates(..); \
              if neither, something else answers there"
                 .to_owned(),
         ),
-        TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) if !has_token => HelloError::Untrusted(
+        TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) if !has_token => HandshakeError::Untrusted(
             "its certificate is not from the authority that this node trusts. Give master and node the same one, the \
              first file of `Certificates::new`; if they have it, something else answers there"
                 .to_owned(),
@@ -232,12 +232,12 @@ pub(super) fn at_node(error: HelloError, has_token: bool) -> HelloError {
                 }
                 _ => "Give the master one that is good for servers",
             };
-            HelloError::Untrusted(format!("its certificate was not accepted: {reason}. {way_on}"))
+            HandshakeError::Untrusted(format!("its certificate was not accepted: {reason}. {way_on}"))
         }
         TlsError::AlertReceived(AlertDescription::Unknown(alert)) if busy_time(*alert).is_some() => {
-            HelloError::Busy(busy_time(*alert).unwrap_or(SHORTEST_BUSY))
+            HandshakeError::Busy(busy_time(*alert).unwrap_or(SHORTEST_BUSY))
         }
-        TlsError::AlertReceived(alert) => HelloError::TlsRefused(match alert {
+        TlsError::AlertReceived(alert) => HandshakeError::TlsRefused(match alert {
             AlertDescription::UnknownCA | AlertDescription::DecryptError => {
                 "it does not know the authority of this node's certificate. Give master and node the same one, the first \
                  file of `Certificates::new`"
@@ -255,19 +255,19 @@ pub(super) fn at_node(error: HelloError, has_token: bool) -> HelloError {
             alert => format!("TLS alert {alert:?}; the master's log says more"),
         }),
         TlsError::PeerIncompatible(reason) => {
-            HelloError::TlsRefused(format!("{NO_TLS_1_3} ({reason:?})"))
+            HandshakeError::TlsRefused(format!("{NO_TLS_1_3} ({reason:?})"))
         }
-        other => HelloError::Tls(other.to_string()),
+        other => HandshakeError::Tls(other.to_string()),
     }
 }
 
-/// What an error means to a master that was dialled.
-pub(super) fn at_master(error: io::Error) -> HelloError {
+/// Explains an error to a master that was dialled.
+pub(super) fn at_master(error: io::Error) -> HandshakeError {
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        return HelloError::Closed("TLS handshake");
+        return HandshakeError::Closed("TLS handshake");
     }
-    let Some(tls) = tls_error(&error) else { return HelloError::Io(error) };
-    HelloError::Tls(match tls {
+    let Some(tls) = tls_error(&error) else { return HandshakeError::Io(error) };
+    HandshakeError::Tls(match tls {
         TlsError::InvalidMessage(_) => {
             "it does not speak TLS; a node needs the token or a certificate to join here".to_owned()
         }
@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_is_told_apart_by_its_key() {
+    fn a_certificate_is_identified_by_its_key() {
         let [key, other] = [(); 2].map(|()| KeyPair::generate().expect("a key"));
         let certificate = |name: &str, key: &KeyPair| {
             let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
@@ -306,7 +306,7 @@ mod tests {
         }
         assert_eq!(busy_alert(Duration::from_secs(3600))[6], u8::MAX);
         assert_eq!(busy_alert(Duration::ZERO), [21, 3, 3, 0, 2, 2, 192]);
-        // All that TLS knows lie below.
+        // All alerts of TLS are below.
         assert_eq!(busy_time(u8::from(AlertDescription::NoApplicationProtocol)), None);
         assert!(matches!(AlertDescription::from(FIRST_BUSY), AlertDescription::Unknown(_)));
     }

@@ -1,7 +1,7 @@
-//! Many nodes for the price of few: a process that opens many connections to a master, speaks this crate's wire by hand,
-//! and answers each request at once with the value that it carries.
+//! Many nodes in one process: it opens many connections to a master, speaks this crate's wire by hand, and answers each
+//! request at once with the value that it carries.
 //!
-//! So the numbers are those of the master, and not of as many node processes that fight over the cores. The wire itself
+//! So the figures are those of the master, and not of many node processes that compete for the cores. The wire itself
 //! is described in `distribution/src/wire/`.
 
 use std::{io, time::Duration};
@@ -24,7 +24,7 @@ use crate::{
 /// How often each node is heard: half of what a master asks for by default.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// Connections that register at the same time; a master bears 32 from one address.
+/// Connections that register at the same time; a master allows 32 from one address.
 const REGISTERING: usize = 16;
 
 /// Length and kind.
@@ -130,24 +130,24 @@ fn registration(number: usize, method: &fuzzing::MethodKey) -> BytesMut {
     put_text(&mut body, METHOD);
     put_text(&mut body, &method.signature);
     put_number(&mut body, method.types);
-    // No text of its types, and not a compute method.
-    body.put_bytes(0, 2);
+    // No structure for people, and an async method.
+    body.put_slice(&[0, 1]);
     body
 }
 
-/// Connects, says hello, and registers.
+/// Connects and registers.
 async fn register(master: &str, number: usize, method: &fuzzing::MethodKey) -> Result<TcpStream, Failure> {
     const REACHED: &str = "a light node cannot register";
     let mut stream = TcpStream::connect(master).await.during(REACHED)?;
     stream.set_nodelay(true).during(REACHED)?;
-    let mut hello = BytesMut::new();
+    let mut handshake = BytesMut::new();
     // Magic, protocol version 1, role node, no security, the codec, and zeros.
-    hello.put_slice(b"\x89DISTRIB\x01\x00\x02\x00bincode2");
-    hello.put_bytes(0, 12);
+    handshake.put_slice(b"\x89DISTRIB\x01\x00\x02\x00bincode2");
+    handshake.put_bytes(0, 12);
     let registration = registration(number, method);
-    hello.put_u32_le(registration.len() as u32);
-    hello.put_slice(&registration);
-    stream.write_all(&hello).await.during(REACHED)?;
+    handshake.put_u32_le(registration.len() as u32);
+    handshake.put_slice(&registration);
+    stream.write_all(&handshake).await.during(REACHED)?;
     let mut preface = [0; 32];
     stream.read_exact(&mut preface).await.during(REACHED)?;
     let length = stream.read_u32_le().await.during(REACHED)? as usize;

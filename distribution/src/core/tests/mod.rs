@@ -27,7 +27,7 @@ use crate::{
     view::NodeEvent,
     wire::{
         Load, Outcome, Refusal, Reply,
-        hello::{MethodOffer, Registration},
+        handshake::{MethodKind, MethodOffer, Registration},
     },
 };
 
@@ -482,6 +482,6 @@ fn offer(method: &'static Method) -> MethodOffer {
         signature: method.info().signature().to_owned(),
         types: method.info().types(),
         structure: method.info().definitions().to_vec(),
-        compute: !std::ptr::eq(method, &WAIT),
+        kind: if std::ptr::eq(method, &WAIT) { MethodKind::Async } else { MethodKind::Compute },
     }
 }

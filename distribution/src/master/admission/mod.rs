@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Limits,
-    wire::{authenticator::MasterAuthenticator, hello::HelloError},
+    wire::{authenticator::MasterAuthenticator, handshake::HandshakeError},
 };
 
 /// How many registrations a minute from one address may be refused for now before further ones count as failures. A node
@@ -69,7 +69,7 @@ pub(super) struct Admission {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum LogKind {
     /// A connection ended before it registered, with an error of this kind.
-    NotRegistered(Discriminant<HelloError>),
+    NotRegistered(Discriminant<HandshakeError>),
     /// A connection was evicted for a new one.
     Evicted,
     /// A registration was refused because of its contents.
@@ -79,7 +79,7 @@ pub(super) enum LogKind {
 }
 
 impl LogKind {
-    pub(super) fn not_registered(error: &HelloError) -> Self {
+    pub(super) fn not_registered(error: &HandshakeError) -> Self {
         Self::NotRegistered(std::mem::discriminant(error))
     }
 }

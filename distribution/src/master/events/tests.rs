@@ -10,7 +10,7 @@ use crate::{
     master::{connection, shared::tests::shared},
     security::Principal,
     view::NodeState,
-    wire::hello::Registration,
+    wire::handshake::Registration,
 };
 
 fn join(shared: &Arc<Shared>, name: &str) -> NodeId {

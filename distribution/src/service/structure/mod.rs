@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 
 use self::{recorder::Recorder, shape::Shape};
 use super::arguments::RecordArguments;
-use crate::wire::hello::Definition;
+use crate::wire::handshake::Definition;
 
 /// The structure of a method's arguments, value and error.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::shape::{Kind, Shape};
-use crate::wire::hello::Definition;
+use crate::wire::handshake::Definition;
 
 /// How long the text of one type may be, in bytes. A longer one is replaced by its hash.
 const LONGEST_DEFINITION: usize = 1024;

@@ -19,7 +19,7 @@ use crate::{
     service::{caller::Labels, method::Method},
     wire::{
         Outcome, Reply,
-        hello::{MethodOffer, Registration},
+        handshake::{MethodKind, MethodOffer, Registration},
     },
 };
 
@@ -108,7 +108,7 @@ pub(super) fn offer(id: u64, name: String, signature: &str) -> MethodOffer {
         signature: signature.to_owned(),
         types: 0,
         structure: Vec::new(),
-        compute: true,
+        kind: MethodKind::Compute,
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a connection opens, at both ends: preface, registration, verdict.
+//! The handshake at both ends: preface, registration, reply.
 
 use std::fmt;
 
@@ -13,7 +13,10 @@ use crate::{
     error::CodecError,
     security::Access,
     text::is_plain,
-    wire::hello::{self, Definition, HelloError, MethodOffer, Security},
+    wire::handshake::{
+        self, Definition, HandshakeError, MethodKind, MethodOffer, Security,
+        preface::{answer_preface, send_preface},
+    },
 };
 
 /// A master's preface.
@@ -21,7 +24,7 @@ const MASTER: &[u8] = b"\x89DISTRIB\x01\0\x01\0bincode2\0\0\0\0\0\0\0\0\0\0\0\0"
 
 /// A node's registration.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Registration(hello::Registration);
+pub struct Registration(handshake::Registration);
 
 /// What a service's methods are named by on the wire: name, signature, and id.
 ///
@@ -75,10 +78,10 @@ impl Registration {
                 signature,
                 types,
                 structure: structure.into_iter().map(|(name, text)| Definition { name, text }).collect(),
-                compute,
+                kind: if compute { MethodKind::Compute } else { MethodKind::Async },
             })
             .collect();
-        Self(hello::Registration { name, instance: 0, slots, busy, async_limit, max_message_size, labels, methods })
+        Self(handshake::Registration { name, instance: 0, slots, busy, async_limit, max_message_size, labels, methods })
     }
 
     /// Decodes the body of a registration.
@@ -99,11 +102,11 @@ impl Registration {
         self.0.check()
     }
 
-    /// All that a node with this registration sends before the verdict.
-    pub fn hello(&self) -> Vec<u8> {
+    /// Everything that a node with this registration sends before the master's reply.
+    pub fn handshake(&self) -> Vec<u8> {
         let mut master = Memory::new(MASTER, &[]);
         let missed = run(open(&mut master, &self.0));
-        assert!(matches!(missed, Err(HelloError::Closed("verdict"))), "{missed:?}");
+        assert!(matches!(missed, Err(HandshakeError::Closed("reply to the registration"))), "{missed:?}");
         master.written
     }
 }
@@ -114,36 +117,36 @@ impl fmt::Debug for Registration {
     }
 }
 
-/// What a master makes of a stranger's bytes, and what it writes to the stranger meanwhile.
+/// The registration that a master reads from the bytes of an unauthenticated peer, and what it writes to the peer.
 ///
 /// # Errors
 ///
-/// Why the stranger is turned away, as the log says it.
+/// Why the peer is refused, as the log says it.
 pub fn receive(bytes: &[u8], pieces: &[usize]) -> (Result<Registration, String>, Vec<u8>) {
-    let mut stranger = Memory::new(bytes, pieces);
+    let mut peer = Memory::new(bytes, pieces);
     let received = run(async {
-        hello::welcome(&mut stranger, Security::Open).await?;
-        hello::read_registration(&mut stranger, |_| ()).await
+        answer_preface(&mut peer, Security::Open).await?;
+        handshake::read_registration(&mut peer, |_| ()).await
     });
     let received = received.map(Registration).map_err(explain);
-    (received, stranger.written)
+    (received, peer.written)
 }
 
-/// What a node makes of the bytes of what should be its master: the verdict, as text.
+/// The reply that a node reads from the bytes of what should be its master, as text.
 ///
 /// # Errors
 ///
 /// Why the node tries again or gives up, as the log says it.
 pub fn introduce(bytes: &[u8], pieces: &[usize]) -> Result<String, String> {
     let own = Registration::new("n1".to_owned(), [1, 0, 1], 65_536, Vec::new(), Vec::new());
-    let mut stranger = Memory::new(bytes, pieces);
-    let verdict = run(open(&mut stranger, &own.0)).map_err(explain)?;
-    assert_eq!(round_trip(&verdict, bytes.len()), verdict);
-    Ok(format!("{verdict:?}"))
+    let mut peer = Memory::new(bytes, pieces);
+    let reply = run(open(&mut peer, &own.0)).map_err(explain)?;
+    assert_eq!(round_trip(&reply, bytes.len()), reply);
+    Ok(format!("{reply:?}"))
 }
 
-/// The law for any bytes in place of a hello: at both ends they come to a registration, a verdict or a
-/// reason, and how they are cut up makes no difference.
+/// The law for any bytes in place of a handshake: at both ends they are a registration, a reply or an error, and how they
+/// are cut up makes no difference.
 pub fn preface(bytes: &[u8]) {
     let (received, written) = receive(bytes, SPLITS[0]);
     let heard = introduce(bytes, SPLITS[0]);
@@ -154,17 +157,21 @@ pub fn preface(bytes: &[u8]) {
     }
     let speaks_ours = bytes.len() >= MASTER.len() && bytes.starts_with(b"\x89DISTRIB");
     let speaks_tls = bytes.starts_with(b"\x16\x03");
-    assert_eq!(written, if speaks_ours || speaks_tls { MASTER } else { &[] }, "only strangers are told nothing");
-    assert!(received.is_err() || heard.is_err(), "nobody is both a node and a master");
+    assert_eq!(
+        written,
+        if speaks_ours || speaks_tls { MASTER } else { &[] },
+        "only ends that speak another protocol are told nothing"
+    );
+    assert!(received.is_err() || heard.is_err(), "an end is not both a node and a master");
 }
 
-/// The law for any bytes as a registration: what is decoded survives another journey, through the whole
-/// hello, and what passes the check can be shown to people.
+/// The law for any bytes as a registration: what is decoded survives another handshake, and what passes the
+/// check can be shown to people.
 pub fn registration(bytes: &[u8]) {
     let Ok(registration) = Registration::decode(bytes) else { return };
     let told = &registration.0;
     assert_eq!(&round_trip(told, bytes.len()), told);
-    let (received, written) = receive(&registration.hello(), SPLITS[0]);
+    let (received, written) = receive(&registration.handshake(), SPLITS[0]);
     assert_eq!((received.as_ref(), &written[..]), (Ok(&registration), MASTER));
     match registration.check() {
         Ok(()) => {
@@ -180,20 +187,23 @@ pub fn registration(bytes: &[u8]) {
     }
 }
 
-/// The node's side of the hello.
-async fn open(master: &mut Memory<'_>, registration: &hello::Registration) -> Result<hello::Verdict, HelloError> {
-    hello::greet(master, Access::Nodes, Security::Open).await?;
-    hello::introduce(master, registration).await
+/// The node's end of the handshake.
+async fn open(
+    master: &mut Memory<'_>,
+    registration: &handshake::Registration,
+) -> Result<handshake::RegistrationReply, HandshakeError> {
+    send_preface(master, Access::Nodes, Security::Open).await?;
+    handshake::register(master, registration).await
 }
 
-fn explain(error: HelloError) -> String {
-    assert!(!matches!(error, HelloError::Late { .. }), "nothing here waits");
+fn explain(error: HandshakeError) -> String {
+    assert!(!matches!(error, HandshakeError::Late { .. }), "nothing here waits");
     let text = error.to_string();
     assert_fit_for_a_log(&text);
     text
 }
 
-/// The reason without a stranger's first bytes: how many there are to show depends on how they came.
+/// The reason without the peer's first bytes: how many are shown depends on how they came.
 fn kind(mut reason: String) -> String {
     if let Some(at) = reason.find(": it began with") {
         reason.truncate(at);
@@ -201,11 +211,11 @@ fn kind(mut reason: String) -> String {
     reason
 }
 
-/// Runs a hello, whose time limit needs a clock.
-fn run<T>(hello: impl Future<Output = T>) -> T {
+/// Runs a handshake, whose time limit needs a clock.
+fn run<T>(handshake: impl Future<Output = T>) -> T {
     thread_local! {
-        // Kept, because making one takes a hundred times longer than a hello.
+        // Kept, because making one takes a hundred times longer than a handshake.
         static RUNTIME: Runtime = Builder::new_current_thread().enable_time().build().expect("takes nothing scarce");
     }
-    RUNTIME.with(|runtime| runtime.block_on(hello))
+    RUNTIME.with(|runtime| runtime.block_on(handshake))
 }

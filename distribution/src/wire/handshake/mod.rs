@@ -1,0 +1,18 @@
+//! How a connection opens: a preface from each end, then what the [`authenticator`](super::authenticator) requires, then the
+//! node's registration and the master's reply.
+
+pub(crate) mod codes;
+mod error;
+mod exchange;
+pub(crate) mod limits;
+pub(crate) mod message;
+pub(crate) mod preface;
+mod registration;
+
+pub(crate) use self::{
+    codes::Security,
+    error::{ErrorSubject, HandshakeError, RetryPolicy},
+    exchange::{busy, read_registration, register, send_reply},
+    limits::STRUCTURES_LIMIT,
+    registration::{Definition, MethodKind, MethodOffer, Registration, RegistrationReply},
+};

@@ -1,0 +1,139 @@
+//! The preface: 32 bytes from each end, which say what it speaks and who it is.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 8 | magic, `\x89DISTRIB` (the first byte tells it from any text protocol) |
+//! | 2 | protocol version, little endian |
+//! | 1 | role: 1 master, 2 node, 3 caller, 4 administrator |
+//! | 1 | security: 0 open, 1 join token, 2 certificates |
+//! | 8 | codec, by name and major version |
+//! | 12 | zero, reserved for later versions |
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{
+    codes::{PROTOCOL_VERSION, Role, Security},
+    error::HandshakeError,
+    message::read_exact,
+};
+use crate::{security::Access, wire::codec::CODEC_NAME};
+
+const MAGIC: [u8; 8] = *b"\x89DISTRIB";
+const PREFACE: usize = 32;
+
+/// Exchanges prefaces with a master, as a peer that comes in this role.
+pub(crate) async fn send_preface<Io>(io: &mut Io, access: Access, security: Security) -> Result<(), HandshakeError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    io.write_all(&preface(Role::Peer(access), security)).await.map_err(HandshakeError::Io)?;
+    io.flush().await.map_err(HandshakeError::Io)?;
+    read_preface(io, false, security).await.map(drop)
+}
+
+/// Exchanges prefaces with a peer, as the master, and returns the role of the peer.
+///
+/// The master sends its preface also if the peer's does not match, so that the peer can report the mismatch too. It sends
+/// nothing if the other end does not speak this protocol.
+pub(crate) async fn answer_preface<Io>(io: &mut Io, security: Security) -> Result<Access, HandshakeError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let read = read_preface(io, true, security).await;
+    if !matches!(read, Err(HandshakeError::OtherProtocol(_) | HandshakeError::Closed(_) | HandshakeError::Io(_))) {
+        io.write_all(&preface(Role::Master, security)).await.map_err(HandshakeError::Io)?;
+        io.flush().await.map_err(HandshakeError::Io)?;
+    }
+    match read? {
+        Role::Peer(access) => Ok(access),
+        Role::Master => Err(HandshakeError::Role { theirs: Role::Master.byte(), expected: "a node" }),
+    }
+}
+
+/// The preface of an end with this role and this security.
+pub(super) fn preface(role: Role, security: Security) -> [u8; PREFACE] {
+    let mut bytes = [0; PREFACE];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..10].copy_from_slice(&PROTOCOL_VERSION.to_le_bytes());
+    bytes[10] = role.byte();
+    bytes[11] = security as u8;
+    bytes[12..20].copy_from_slice(&CODEC_NAME);
+    bytes
+}
+
+async fn read_preface<Io: AsyncRead + Unpin>(
+    io: &mut Io,
+    at_master: bool,
+    security: Security,
+) -> Result<Role, HandshakeError> {
+    let mut magic = [0; 8];
+    let mut filled = 0;
+    // Checked as the bytes come, so that an end that sends three wrong bytes and waits is refused at once, and not when the
+    // time is up.
+    while filled < magic.len() {
+        let read = io.read(&mut magic[filled..]).await.map_err(HandshakeError::Io)?;
+        if read == 0 {
+            return Err(HandshakeError::Closed("preface"));
+        }
+        filled += read;
+        if magic[..filled] != MAGIC[..filled] {
+            return Err(match magic[..filled] {
+                // A record of a handshake, or an alert.
+                [0x15 | 0x16, 0x03, ..] if !at_master => HandshakeError::MasterSpeaksTls,
+                [0x16, 0x03, ..] => HandshakeError::NodeSpeaksTls,
+                // The next byte decides whether it is TLS.
+                [0x15 | 0x16] => continue,
+                _ => HandshakeError::OtherProtocol(describe(&magic[..filled])),
+            });
+        }
+    }
+    let mut rest = [0; PREFACE - 8];
+    read_exact(io, &mut rest, "preface").await?;
+    let theirs = u16::from_le_bytes([rest[0], rest[1]]);
+    if theirs != PROTOCOL_VERSION {
+        return Err(HandshakeError::Version { theirs });
+    }
+    let role = match Role::from_byte(rest[2]) {
+        Some(role) if (role != Role::Master) == at_master => role,
+        _ => {
+            let expected = if at_master { "a node" } else { "a master" };
+            return Err(HandshakeError::Role { theirs: rest[2], expected });
+        }
+    };
+    if rest[3] != security as u8 {
+        return Err(HandshakeError::Security { theirs: rest[3], ours: security });
+    }
+    if rest[4..12] != CODEC_NAME {
+        return Err(HandshakeError::Codec { theirs: rest[4..12].escape_ascii().to_string() });
+    }
+    Ok(role)
+}
+
+/// The first bytes of an end that speaks another protocol, for people.
+fn describe(bytes: &[u8]) -> String {
+    const METHODS: [&[u8]; 6] = [b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"PRI "];
+    let shown = bytes.escape_ascii();
+    if METHODS.iter().any(|method| bytes.starts_with(method)) {
+        format!("\"{shown}\", which looks like HTTP")
+    } else {
+        format!("\"{shown}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_preface_has_these_bytes() {
+        assert_eq!(
+            hex(&preface(Role::Peer(Access::Nodes), Security::Open)),
+            "8944495354524942010002006269_6e636f646532000000000000000000000000".replace('_', "")
+        );
+        assert_eq!(hex(&preface(Role::Master, Security::Open))[20..22], *"01");
+    }
+}
