@@ -55,7 +55,7 @@ fn what_is_well_formed_in_it_is_understood() {
     let registration = Registration::decode(&file("registration/plain")).expect(stale);
     assert_eq!(received.as_ref(), Ok(&registration), "{stale}");
     assert_eq!(registration.check(), Ok(()), "{stale}");
-    assert!(introduce(&file("preface/master_welcome"), &[]).expect(stale).starts_with("Welcome"));
+    assert!(introduce(&file("preface/master_welcome"), &[]).expect(stale).starts_with("Accepted"));
     for (end, name, count) in [(End::Node, "frames/life_of_a_master", 7), (End::Master, "frames/life_of_a_node", 6)] {
         let reading = read(end, &file(name), &[], 16_384);
         assert_eq!((reading.frames.len(), reading.end), (count, Ok(())), "{stale}");

@@ -45,7 +45,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 /// A frame that this end sends.
 fn frame(from: End) -> BoxedStrategy<Frame> {
     let control = (any::<u8>(), any::<u64>(), any::<[u32; 4]>());
-    let control = control.prop_map(|(how, call, numbers)| Frame::control(how, call, numbers));
+    let control = control.prop_map(move |(how, call, numbers)| Frame::control(from, how, call, numbers));
     let trace = option::of(any::<(u128, u64, bool)>());
     let call = match from {
         End::Master => (any::<(u64, u32)>(), any::<(u64, u64, u32, u32)>(), any::<Option<u64>>(), trace, body())

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{SPLITS, assert_fit_for_a_log, memory::Memory};
 use crate::{
     config::{LONGEST_TIME, PeerTimeouts, SMALLEST_MESSAGE_LIMIT, from_micros},
+    error::Endpoint,
     id::MethodName,
     wire::{
         CloseReason, Control, Load, Outcome, Refusal, Reply,
@@ -119,28 +120,29 @@ impl Frame {
         Self(Content::Response { request, reply })
     }
 
-    /// A control frame: `how` picks which, and it takes what it needs of the numbers.
-    pub fn control(how: u8, call: u64, [first, second, third, fourth]: [u32; 4]) -> Self {
-        Self(Content::Control(match how % 10 {
-            0 => Control::Cancel { call, attempt: first },
-            1 => Control::Heartbeat {
-                load: Load {
-                    computing: first,
-                    waiting: second,
-                    asynchronous: third,
-                    stale: fourth,
-                    blocked: first ^ fourth,
-                },
-            },
-            2 => Control::MasterHeartbeat,
-            3 => Control::Drain,
-            4 => Control::Drained,
-            5 => Control::Retract,
-            6 => Control::GiveBack { call, attempt: first, kept: second },
-            7 => Control::RequestGrant { call, attempt: first, upto: second },
-            8 => Control::Grant { call, attempt: first, upto: second },
-            _ => Control::Goodbye { reason: CloseReason::new(if call % 2 == 0 { "" } else { "put out" }) },
-        }))
+    /// A control frame that this end sends: `how` picks which, and it takes what it needs of the numbers.
+    pub fn control(from: End, how: u8, call: u64, [first, second, third, fourth]: [u32; 4]) -> Self {
+        let load =
+            Load { computing: first, waiting: second, asynchronous: third, stale: fourth, blocked: first ^ fourth };
+        let reason = CloseReason::new(if call % 2 == 0 { "" } else { "the node was put out" });
+        let mut controls = vec![
+            Control::Cancel { call, attempt: first },
+            Control::Heartbeat { load },
+            Control::MasterHeartbeat,
+            Control::Drain,
+            Control::Drained,
+            Control::Retract,
+            Control::GiveBack { call, attempt: first, kept: second },
+            Control::RequestGrant { call, attempt: first, upto: second },
+            Control::Grant { call, attempt: first, upto: second },
+            Control::Goodbye { reason },
+        ];
+        let receiver = match from {
+            End::Master => Endpoint::Node,
+            End::Node => Endpoint::Master,
+        };
+        controls.retain(|control| control.kind().is_for(receiver));
+        Self(Content::Control(controls.swap_remove(usize::from(how) % controls.len())))
     }
 
     /// Whether `other` is this frame after a journey, on which time goes by.

@@ -156,6 +156,13 @@ frames! {
     }
 }
 
+impl FrameKind {
+    /// Whether the frames of this kind are for this end.
+    pub(crate) fn is_for(self, receiver: Endpoint) -> bool {
+        self.direction().leads_to(receiver)
+    }
+}
+
 impl Control {
     /// Appends the whole frame to `buffer`.
     pub(crate) fn encode(&self, buffer: &mut BytesMut) -> Result<(), CodecError> {
@@ -188,7 +195,7 @@ pub(crate) enum FrameError {
 pub(crate) fn check(receiver: Endpoint, byte: u8, length: usize) -> Result<Option<FrameKind>, FrameError> {
     let kind = FrameKind::from_byte(byte);
     match kind {
-        Some(kind) if !kind.direction().leads_to(receiver) => return Err(FrameError::WrongDirection(kind)),
+        Some(kind) if !kind.is_for(receiver) => return Err(FrameError::WrongDirection(kind)),
         None if byte & OPTIONAL == 0 => return Err(FrameError::Unknown(byte)),
         _ => {}
     }
