@@ -10,7 +10,7 @@ use crate::{
     node::{Node, NodeBuilder},
     service::{
         Service,
-        caller::{Caller, Dispatcher},
+        dispatcher::{Caller, Dispatcher},
     },
 };
 

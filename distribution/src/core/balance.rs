@@ -30,8 +30,8 @@ use crate::{
     id::{CallId, NodeId},
     security::Source,
     service::{
-        caller::Labels,
         method::{MethodId, MethodKind},
+        options::Labels,
     },
     view::NodeState,
 };

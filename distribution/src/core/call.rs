@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::{CallError, Cause, Execution, FailedAttempt, GoneReason},
     id::{CallId, NodeId, NodeIdentity},
-    service::{caller::Labels, method::MethodInfo},
+    service::{method::MethodInfo, options::Labels},
 };
 
 /// What the caller asks for.

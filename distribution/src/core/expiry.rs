@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::CallError,
     id::{CallId, NodeId},
-    service::{caller::Labels, compatibility::Incompatibility, method::MethodInfo},
+    service::{compatibility::Incompatibility, method::MethodInfo, options::Labels},
 };
 
 /// How many reasons are kept until a node joins or leaves.

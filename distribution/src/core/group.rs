@@ -26,8 +26,8 @@ use crate::{
     security::Principal,
     security::Source,
     service::{
-        caller::Labels,
         method::{MethodId, MethodKind},
+        options::Labels,
     },
 };
 

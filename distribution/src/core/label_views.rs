@@ -12,7 +12,7 @@ use super::{
     registry::Registry,
     state::Core,
 };
-use crate::service::{caller::Labels, method::MethodId};
+use crate::service::{method::MethodId, options::Labels};
 
 impl<H: Host> Core<H> {
     /// Begins or continues to fill the views of these labels, and lets deferred work fill the rest.

@@ -2,9 +2,10 @@
 
 use super::{host::Host, state::Core};
 use crate::service::{
-    caller::{Capacity, Labels},
     compatibility::Incompatibility,
+    dispatcher::Capacity,
     method::{MethodId, MethodInfo},
+    options::Labels,
 };
 
 impl<H: Host> Core<H> {

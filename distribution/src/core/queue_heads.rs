@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     id::NodeId,
-    service::{caller::Labels, method::MethodId},
+    service::{method::MethodId, options::Labels},
 };
 
 /// How the head of a queue has changed.

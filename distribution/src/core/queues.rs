@@ -20,8 +20,8 @@ use super::{
 use crate::{
     id::{CallId, NodeId},
     service::{
-        caller::Labels,
         method::{MethodId, MethodInfo},
+        options::Labels,
     },
 };
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     id::NodeId,
-    service::{caller::Labels, method::MethodKind},
+    service::{method::MethodKind, options::Labels},
     view::NodeState,
 };
 

@@ -8,8 +8,9 @@ use super::{
     registry::Registry,
 };
 use crate::service::{
-    caller::{Capacity, Labels},
+    dispatcher::Capacity,
     method::{MethodId, MethodKind},
+    options::Labels,
 };
 
 impl<H: Host> Registry<H> {

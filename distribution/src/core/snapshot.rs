@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     id::{NodeId, NodeIdentity},
-    service::{caller::Labels, method::MethodId},
+    service::{method::MethodId, options::Labels},
     view::{NodeEvent, NodeInfo, NodeState, ServiceInfo},
 };
 

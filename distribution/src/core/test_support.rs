@@ -8,7 +8,7 @@ use super::{
 };
 use crate::id::{CallId, NodeId};
 #[cfg(test)]
-use crate::service::{caller::Labels, method::MethodId};
+use crate::service::{method::MethodId, options::Labels};
 
 impl<H: Host> Core<H> {
     /// The node where a call is in flight.

@@ -8,9 +8,11 @@ use crate::{
     error::CallError,
     service::{
         Call,
-        call::DecodeReply,
-        caller::{CallOptions, CallState, Capacity, Dispatcher, Role},
+        dispatcher::{Capacity, Dispatcher},
         method::MethodInfo,
+        options::{CallOptions, SubmitOptions},
+        reply::DecodeReply,
+        state::CallState,
     },
     wire::{Payload, batch},
 };
@@ -135,7 +137,7 @@ impl<T, E> Batch<T, E> {
     }
 
     /// Turns the batch into one call as a dispatcher takes it.
-    pub(super) fn into_state(self, role: Role) -> (Destination<T, E>, u64, Arc<CallState>) {
+    pub(super) fn into_state(self, submit_options: SubmitOptions) -> (Destination<T, E>, u64, Arc<CallState>) {
         let payload = match self.content {
             Content::One(payload) => payload,
             Content::Many(content) => Bytes::from(content).into(),
@@ -143,8 +145,8 @@ impl<T, E> Batch<T, E> {
             Content::Shared(content) => content.into(),
         };
         let Destination { method, options, .. } = &self.destination;
-        let role = Role { count: self.count, patient: true, ..role };
-        let state = Arc::new(CallState::new(Arc::clone(method), payload, options.clone(), role));
+        let submit_options = SubmitOptions { count: self.count, exempt_from_limits: true, ..submit_options };
+        let state = Arc::new(CallState::new(Arc::clone(method), payload, options.clone(), submit_options));
         (self.destination, self.first, state)
     }
 }

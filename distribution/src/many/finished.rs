@@ -13,8 +13,9 @@ use crate::{
     error::{CallError, Cause, CodecError, Execution, FailedAttempt, Part},
     id::NodeIdentity,
     service::{
-        caller::{Failed, RawAnswer, Role},
+        options::SubmitOptions,
         outcome,
+        state::{CallFailure, RawAnswer},
     },
     text::{LONGEST, in_lines},
     wire::{Outcome, batch::Outcomes, codec::Decoder},
@@ -64,9 +65,9 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
         self.in_flight.push(InFlight::resume(batch));
     }
 
-    fn on_ended(&mut self, batch: &BatchOf<C>, ended: Result<RawAnswer, Failed>) {
+    fn on_ended(&mut self, batch: &BatchOf<C>, ended: Result<RawAnswer, CallFailure>) {
         match ended {
-            Ok(answer) if batch.state.role.count == 1 => self.on_answer(batch, &answer),
+            Ok(answer) if batch.state.submit_options.count == 1 => self.on_answer(batch, &answer),
             Ok(answer) => self.on_batch_answer(batch, &answer),
             Err(failed) => self.on_failure(batch, failed),
         }
@@ -115,9 +116,9 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
         }
     }
 
-    fn on_failure(&mut self, batch: &BatchOf<C>, failed: Failed) {
-        let Failed { error, failed_attempts } = failed;
-        let many = batch.state.role.count > 1;
+    fn on_failure(&mut self, batch: &BatchOf<C>, failed: CallFailure) {
+        let CallFailure { error, failed_attempts } = failed;
+        let many = batch.state.submit_options.count > 1;
         let method = &batch.destination.method;
         match &error {
             CallError::NodeLost { .. } if many => {
@@ -197,21 +198,25 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
     fn send_again(&mut self, batch: &BatchOf<C>, from: u32, to: u32) {
         let batch = batch.slice(from, to);
         self.again_calls += batch.count as usize;
-        self.again.push_back((batch, Role::default()));
+        self.again.push_back((batch, SubmitOptions::default()));
     }
 
     /// Sends one call of a batch again, with a record of its failed attempt.
     fn send_one_again(&mut self, batch: &BatchOf<C>, place: u32, failed_attempt: FailedAttempt) {
         self.again_calls += 1;
         let one = batch.slice(place, place + 1);
-        self.again.push_back((one, Role { failed_attempts: vec![failed_attempt], ..Role::default() }));
+        self.again
+            .push_back((one, SubmitOptions { failed_attempts: vec![failed_attempt], ..SubmitOptions::default() }));
     }
 
     /// Sends the first calls of a batch again, each alone and with a record of the failed attempts.
     fn send_one_by_one(&mut self, batch: &BatchOf<C>, count: u32, failed_attempts: &[FailedAttempt]) {
         self.again_calls += count as usize;
         for one in batch.singles(count) {
-            self.again.push_back((one, Role { failed_attempts: failed_attempts.to_vec(), ..Role::default() }));
+            self.again.push_back((
+                one,
+                SubmitOptions { failed_attempts: failed_attempts.to_vec(), ..SubmitOptions::default() },
+            ));
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
     in_flight::{Hedge, InFlight},
     run_state::RunState,
 };
-use crate::service::caller::Role;
+use crate::service::options::SubmitOptions;
 
 /// A call is late when it has taken this many times the mean, and at least [`HEDGE_AFTER`]. By then the node has given
 /// back the rest of its batch (see `node/batch.rs`), so that only this call is sent again.
@@ -50,15 +50,15 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
             if late.len() < free && taken > (expected * HEDGE_FACTOR).max(HEDGE_AFTER) {
                 let hedge = Hedge::new(2);
                 batch.hedge = Some(Arc::clone(&hedge));
-                let role = Role { beside: batch.state.id(), ..Role::default() };
+                let submit_options = SubmitOptions { hedge_of: batch.state.id(), ..SubmitOptions::default() };
                 let mut copy = batch.copy();
                 let options = &mut copy.destination.options;
                 options.timeout = options.timeout.map(|timeout| timeout.saturating_sub(taken));
-                late.push((copy, role, hedge));
+                late.push((copy, submit_options, hedge));
             }
         }
-        for (copy, role, hedge) in late {
-            self.send_batch(copy, role, Some(hedge));
+        for (copy, submit_options, hedge) in late {
+            self.send_batch(copy, submit_options, Some(hedge));
         }
         watching
     }

@@ -14,7 +14,7 @@ use std::{
 
 use super::batch::{Batch, Destination};
 use crate::{
-    service::caller::{CallState, Failed, RawAnswer},
+    service::state::{CallFailure, CallState, RawAnswer},
     wire::batch,
 };
 
@@ -47,7 +47,7 @@ impl<T, E> InFlightBatch<T, E> {
 
     /// The calls that it is still to answer, to be sent again.
     pub(super) fn copy(&self) -> Batch<T, E> {
-        match self.state.role.count {
+        match self.state.submit_options.count {
             1 => Batch::resend_one(self.destination.clone(), self.first, self.state.payload.clone()),
             _ => self.slice(0, self.count),
         }
@@ -83,7 +83,7 @@ pub(super) struct Hedge {
     /// Attempts that have not ended.
     pub(super) attempts: AtomicU32,
     /// How one attempt failed while others had not ended.
-    failed: Mutex<Option<Failed>>,
+    failed: Mutex<Option<CallFailure>>,
 }
 
 impl Hedge {
@@ -92,12 +92,12 @@ impl Hedge {
     }
 
     /// Keeps how an attempt failed while others have not ended.
-    pub(super) fn note_failure(&self, failed: Failed) {
+    pub(super) fn note_failure(&self, failed: CallFailure) {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
     }
 
     /// The failure to report where the last attempt did not run: an earlier one may have.
-    pub(super) fn failure(&self, last: Failed) -> Failed {
+    pub(super) fn failure(&self, last: CallFailure) -> CallFailure {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(last)
     }
 }
@@ -105,7 +105,7 @@ impl Hedge {
 /// What an [`InFlight`] resolves to.
 pub(super) enum Finished<T, E> {
     /// The batch has ended.
-    Ended(InFlightBatch<T, E>, Result<RawAnswer, Failed>),
+    Ended(InFlightBatch<T, E>, Result<RawAnswer, CallFailure>),
     /// The node starts only this many of its calls. The batch is still to end with these.
     Shortened(InFlightBatch<T, E>, u32),
     /// Its result does not count any more: another attempt has ended first, or the batch was taken.
@@ -121,7 +121,7 @@ impl<T, E> InFlight<T, E> {
         hedge: Option<Arc<Hedge>>,
     ) -> Self {
         destination.dispatcher.submit(Arc::clone(&state));
-        let count = state.role.count;
+        let count = state.submit_options.count;
         let started = Instant::now();
         Self { batch: Some(InFlightBatch { destination, state, first, count, counted: count, started, hedge }) }
     }

@@ -14,7 +14,7 @@ use super::{
     tracker::{Outstanding, Tracker},
     unserved::Unserved,
 };
-use crate::{error::CallError, service::caller::Role};
+use crate::{error::CallError, service::options::SubmitOptions};
 
 /// A result of at least this many bytes is large: few of them are held, and they stop more calls from being pulled.
 const LARGE: usize = 4096;
@@ -60,7 +60,7 @@ pub(super) struct RunState<C: Distributable, Y: Yields> {
 }
 
 /// A batch to send again, with what is known of its earlier attempts.
-type Again<C> = (Batch<<C as Distributable>::Value, <C as Distributable>::Error>, Role);
+type Again<C> = (Batch<<C as Distributable>::Value, <C as Distributable>::Error>, SubmitOptions);
 
 type Call<C> = crate::service::Call<<C as Distributable>::Value, <C as Distributable>::Error>;
 
@@ -89,10 +89,15 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
     }
 
     /// Sends a batch.
-    pub(super) fn send_batch(&mut self, batch: Batch<C::Value, C::Error>, role: Role, hedge: Option<Arc<Hedge>>) {
+    pub(super) fn send_batch(
+        &mut self,
+        batch: Batch<C::Value, C::Error>,
+        submit_options: SubmitOptions,
+        hedge: Option<Arc<Hedge>>,
+    ) {
         let (method, labels) = (&batch.destination.method, &batch.destination.options.labels);
         self.sizing.note_sent(method, labels, batch.count as usize);
-        let (destination, first, state) = batch.into_state(role);
+        let (destination, first, state) = batch.into_state(submit_options);
         self.bytes += state.payload.len();
         self.in_flight.push(InFlight::send(destination, first, state, hedge));
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::CallError,
-    service::{Call, caller::Role},
+    service::{Call, options::SubmitOptions},
 };
 
 /// While this many bytes of arguments are in flight, no more calls are pulled, unless a slot is free. While this many
@@ -62,16 +62,20 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
                 return;
             }
             let next = match self.state.again.pop_front() {
-                Some((batch, role)) => Some(self.cut_to_size(batch, role)),
-                None => self.next_batch(cx).map(|batch| (batch, Role::default())),
+                Some((batch, submit_options)) => Some(self.cut_to_size(batch, submit_options)),
+                None => self.next_batch(cx).map(|batch| (batch, SubmitOptions::default())),
             };
-            let Some((batch, role)) = next else { return };
-            self.state.send_batch(batch, role, None);
+            let Some((batch, submit_options)) = next else { return };
+            self.state.send_batch(batch, submit_options, None);
         }
     }
 
     /// Splits a batch that is sent again if it is too large by now, and keeps the rest for later.
-    fn cut_to_size(&mut self, mut batch: BatchOf<S::Item>, role: Role) -> (BatchOf<S::Item>, Role) {
+    fn cut_to_size(
+        &mut self,
+        mut batch: BatchOf<S::Item>,
+        submit_options: SubmitOptions,
+    ) -> (BatchOf<S::Item>, SubmitOptions) {
         self.state.again_calls -= batch.count as usize;
         let left = self.left_to_send().unwrap_or(0).saturating_add(batch.count as usize);
         let state = &mut self.state;
@@ -84,10 +88,10 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
         if batch.count > size {
             let head = batch.split(size);
             state.again_calls += batch.count as usize;
-            state.again.push_front((batch, role.clone()));
+            state.again.push_front((batch, submit_options.clone()));
             batch = head;
         }
-        (batch, role)
+        (batch, submit_options)
     }
 
     /// Makes a batch of new calls, if any may be pulled.

@@ -9,10 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::service::{
-    caller::{Capacity, Labels},
-    method::MethodInfo,
-};
+use crate::service::{dispatcher::Capacity, method::MethodInfo, options::Labels};
 
 /// How long a node is to take for a batch.
 const BATCH_TIME: Duration = Duration::from_millis(10);

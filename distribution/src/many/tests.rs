@@ -22,8 +22,10 @@ use crate::{
     id::{CallId, NodeId, NodeIdentity},
     service::{
         Call, Method, RawClient,
-        caller::{CallOptions, CallState, Capacity, Dispatcher, RawAnswer},
+        dispatcher::{Capacity, Dispatcher},
         method::MethodInfo,
+        options::CallOptions,
+        state::{CallState, RawAnswer},
     },
     view::NodeInfo,
 };

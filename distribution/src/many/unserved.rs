@@ -6,8 +6,9 @@ use std::sync::Arc;
 use crate::{
     error::CallError,
     service::{
-        caller::{CallOptions, Dispatcher, Labels},
+        dispatcher::Dispatcher,
         method::MethodInfo,
+        options::{CallOptions, Labels},
     },
 };
 

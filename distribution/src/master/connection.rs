@@ -301,7 +301,7 @@ impl Driver<'_> {
             method: call.method.id().0,
             call: id.0,
             attempt,
-            count: call.role.count,
+            count: call.submit_options.count,
             granted,
             deadline,
             payload: call.payload.clone(),

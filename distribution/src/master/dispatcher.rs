@@ -9,8 +9,10 @@ use crate::{
     config::ValueLimits,
     core::Demand,
     service::{
-        caller::{CallOptions, CallState, Capacity, Dispatcher, Role},
+        dispatcher::{Capacity, Dispatcher},
         method::MethodInfo,
+        options::{CallOptions, SubmitOptions},
+        state::CallState,
     },
     view::NodeInfo,
     wire::frame::layout::BODY_HEADER_LIMIT,
@@ -23,7 +25,7 @@ impl Dispatcher for Shared {
 
     fn submit(&self, call: Arc<CallState>) {
         let CallOptions { timeout, node, attempts, labels, affinity, retry_panics } = call.options.clone();
-        let Role { count, patient, beside, failed_attempts } = call.role.clone();
+        let SubmitOptions { count, exempt_from_limits, hedge_of, failed_attempts } = call.submit_options.clone();
         let size = call.payload.len();
         let timeout = timeout.or(self.limits.default_timeout);
         let demand = Demand {
@@ -32,8 +34,8 @@ impl Dispatcher for Shared {
             node,
             labels,
             affinity,
-            hedge_of: beside,
-            exempt_from_limits: patient,
+            hedge_of,
+            exempt_from_limits,
             attempts,
             retry_panics,
             size,

@@ -8,7 +8,7 @@ use super::{host::MasterHost, link::Attempt};
 use crate::{
     core::{CallAnswer, Effect},
     error::{CallError, FailedAttempt, GoneReason},
-    service::caller::{CallState, Failed, RawAnswer},
+    service::state::{CallFailure, CallState, RawAnswer},
     view::NodeEvent,
     wire::{Control, Outcome},
 };
@@ -25,7 +25,7 @@ pub(super) fn carry_out(effect: Effect<MasterHost>) {
         Effect::Cancel { link, id, attempt } => link.state.send(Control::Cancel { call: id.0, attempt }),
         Effect::End { call, end, failed_attempts } => {
             log_end(&call, &end, &failed_attempts);
-            call.finish(end.map(raw_answer).map_err(|error| Failed { error, failed_attempts }));
+            call.finish(end.map(raw_answer).map_err(|error| CallFailure { error, failed_attempts }));
         }
         Effect::Grant { link, id, attempt, upto } => link.state.send(Control::Grant { call: id.0, attempt, upto }),
         Effect::Shorten { call, kept } => call.shorten(kept),
@@ -53,11 +53,11 @@ fn log_end(call: &CallState, end: &Result<CallAnswer, CallError>, failed_attempt
     let attempts = attempts.join("; ");
     match end {
         // No attempt at the batch failed, so this is not about a node, and each of its calls says why it ended.
-        Err(error) if failed_attempts.is_empty() && call.role.count > 1 => {
-            tracing::debug!(call = id, %method, count = call.role.count, error = ?error.to_string(), "batch failed");
+        Err(error) if failed_attempts.is_empty() && call.submit_options.count > 1 => {
+            tracing::debug!(call = id, %method, count = call.submit_options.count, error = ?error.to_string(), "batch failed");
         }
-        Err(_) if call.role.count > 1 => {
-            let count = call.role.count;
+        Err(_) if call.submit_options.count > 1 => {
+            let count = call.submit_options.count;
             tracing::warn!(call = id, %method, attempts, count, "a batch failed; those of its calls that may be repeated are sent again one by one");
         }
         Ok(ended) => {

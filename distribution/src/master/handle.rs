@@ -12,7 +12,7 @@ use crate::{
     security::SecurityConfig,
     service::{
         ServiceClient,
-        caller::{Caller, Dispatcher},
+        dispatcher::{Caller, Dispatcher},
     },
     view::{NodeInfo, Stats},
 };

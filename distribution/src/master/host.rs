@@ -6,7 +6,7 @@ use super::link::Link;
 use crate::{
     core::{Host, HostCall},
     error::{CallError, Execution},
-    service::caller::{CallState, Failed},
+    service::state::{CallFailure, CallState},
 };
 
 /// Names the master's calls and links to the core.
@@ -36,7 +36,7 @@ impl Drop for HeldCall {
         if std::thread::panicking() && !WAS_PANICKING.get() {
             // If the call has ended or was cancelled, this does nothing: the first end counts.
             let error = CallError::Shutdown { call: self.identity(), execution: Execution::MayHaveRun };
-            self.finish(Err(Failed { error, failed_attempts: Vec::new() }));
+            self.finish(Err(CallFailure { error, failed_attempts: Vec::new() }));
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     core::{HostLink, Time},
     error::GoneReason,
     id::CallId,
-    service::caller::CallState,
+    service::state::CallState,
     wire::connection_state::ConnectionState,
 };
 

@@ -35,7 +35,7 @@ use crate::{
     core::{Core, Effect, Effects, NodeSnapshot, Settings, Time},
     error::GoneReason,
     id::NodeId,
-    service::{caller::Labels, method::MethodId},
+    service::{method::MethodId, options::Labels},
     view::{NodeEvent, NodeInfo, Stats},
     wire::{authenticator::MasterAuthenticator, connection_state::ConnectionState, incoming_memory::IncomingMemory},
 };

@@ -81,14 +81,14 @@ impl Requests<'_> {
                 let reason = "async calls do not travel in batches".to_owned();
                 tokio::spawn(answer(request, Reply::refused(Refusal::Decode(reason))));
             }
-            Some((method, Handler::Async(handler, pace))) => {
+            Some((method, Handler::Async(handler, first_poll))) => {
                 let guard = match self.active.asynchronous() < self.node.registration.async_limit {
                     true => self.active.enter(call.clone(), Phase::Asynchronous),
                     false => None,
                 };
                 let Some(guard) = guard else { return refuse(request) };
                 let handler = handler(payload, limits);
-                self.node.runner.push(AsyncCall { request, call, guard, handler, method: method.clone(), pace });
+                self.node.runner.push(AsyncCall { request, call, guard, handler, method: method.clone(), first_poll });
             }
         }
     }

@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     id::{CallId, MethodName},
-    service::{panics, router::Pace},
+    service::{first_poll::FirstPollTime, panics},
     wire::{Outcome, Refusal, Reply, transport::IncomingRequest},
 };
 
@@ -64,7 +64,7 @@ pub(super) struct AsyncCall {
     pub(super) handler: BoxFuture<'static, Reply>,
     pub(super) method: MethodName,
     /// How long the first polls of the method take.
-    pub(super) pace: Arc<Pace>,
+    pub(super) first_poll: Arc<FirstPollTime>,
 }
 
 /// The method and id of a call, for log lines.
@@ -106,7 +106,7 @@ impl Runner {
         if self.handler_runtime.has_ended() {
             return self.end(&node_runtime, Some(job));
         }
-        if job.pace.is_long() {
+        if job.first_poll.is_long() {
             return self.move_to_handler_runtime(job, &node_runtime);
         }
         match self.queue.push(job) {
@@ -212,7 +212,7 @@ impl RunnerTask {
                         left = Some((job.request, Reply::refused(Refusal::Ended)));
                         continue;
                     }
-                    if delays_others(job.pace.mean(), waiting) {
+                    if delays_others(job.first_poll.mean(), waiting) {
                         self.move_to_handler_runtime(job).await;
                         continue;
                     }
@@ -295,7 +295,7 @@ impl AsyncCall {
                 Poll::Ready(Reply::without_payload(Outcome::Panicked(message), started.elapsed()))
             })
         };
-        self.pace.note(started.elapsed(), LONG_POLL);
+        self.first_poll.note(started.elapsed(), LONG_POLL);
         match polled {
             Poll::Pending => Err(self),
             Poll::Ready(reply) => {

@@ -5,7 +5,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::structure::Recording;
+use super::structure::{RecordArguments, Recording};
 use crate::{
     error::CodecError,
     wire::codec::{Decoder, Encoder},
@@ -15,12 +15,6 @@ use crate::{
 pub trait EncodeArguments {
     /// Appends them.
     fn encode(&self, encoder: &mut Encoder) -> Result<(), CodecError>;
-}
-
-/// Arguments whose structure can be found.
-pub trait RecordArguments {
-    /// Records them, one by one.
-    fn record(recording: &mut Recording<'_>);
 }
 
 /// Arguments that can be received.

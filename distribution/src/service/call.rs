@@ -1,29 +1,28 @@
-//! A call as its maker holds it: a value that does nothing, then a future, then an answer.
+//! A call that was not sent yet, with its options.
 
 use std::{
     convert::Infallible,
     fmt,
-    future::{Future, IntoFuture},
+    future::IntoFuture,
     hash::{Hash, Hasher},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use serde::de::DeserializeOwned;
-
 use super::{
-    caller::{CallOptions, CallState, Dispatcher, RawAnswer, Role},
+    dispatcher::Dispatcher,
+    handle::CallHandle,
     method::MethodInfo,
-    panics::decoded,
+    options::{CallOptions, SubmitOptions},
+    reply::{Answer, DecodeReply},
+    state::CallState,
     wait::block_on,
 };
 use crate::{
-    error::{CallError, CallIdentity, Part},
+    error::{CallError, CallIdentity},
     hash,
-    id::{CallId, MethodName, NodeId, NodeIdentity},
-    wire::{Payload, codec::Decoder},
+    id::{MethodName, NodeId},
+    wire::Payload,
 };
 
 /// One method with its arguments, ready to be sent. Nothing is sent until it is awaited, or given to
@@ -176,15 +175,14 @@ impl<T, E> Call<T, E> {
 
     /// Sends the call now, and returns a handle that is a future for its value. Dropping the handle cancels the call.
     pub fn send(self) -> CallHandle<T, E> {
-        let progress = match self.payload {
+        match self.payload {
             Ok(payload) => {
-                let state = Arc::new(CallState::new(self.method, payload, self.options, Role::default()));
+                let state = Arc::new(CallState::new(self.method, payload, self.options, SubmitOptions::default()));
                 self.dispatcher.submit(Arc::clone(&state));
-                Progress::Submitted(Submitted { state, dispatcher: self.dispatcher, detached: false })
+                CallHandle::submitted(state, self.dispatcher, self.decode)
             }
-            Err(error) => Progress::Refused(Box::new(error)),
-        };
-        CallHandle { progress, decode: self.decode }
+            Err(error) => CallHandle::refused(error, self.decode),
+        }
     }
 
     /// Sends the call and blocks the current thread until it has ended; for code that is not async.
@@ -261,204 +259,5 @@ impl<T, E> IntoFuture for Call<T, E> {
 impl<T, E> fmt::Debug for Call<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").field("method", &self.method()).field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-/// A call that was sent: a future for its value.
-///
-/// The call goes on whether the handle is polled or not. Dropping the handle cancels the call: a queued call is removed
-/// from the queue, and the node that runs a call is told. [`detach`](Self::detach) lets the call run to its end instead.
-#[must_use = "dropping the handle cancels the call; await it, or detach it"]
-pub struct CallHandle<T, E = Infallible> {
-    progress: Progress,
-    decode: DecodeReply<T, E>,
-}
-
-/// How far a call has come for the holder of its handle.
-enum Progress {
-    /// It was not submitted, because of this error.
-    Refused(Box<CallError>),
-    Submitted(Submitted),
-    /// The value or error was taken.
-    Taken(Option<CallId>),
-}
-
-/// Cancels its call when dropped before the end.
-struct Submitted {
-    state: Arc<CallState>,
-    dispatcher: Arc<dyn Dispatcher>,
-    detached: bool,
-}
-
-impl Drop for Submitted {
-    fn drop(&mut self) {
-        // An end that comes between the question and the cancelling is simply dropped with the state.
-        if !self.detached && !self.state.has_ended() {
-            self.dispatcher.cancel(&self.state);
-        }
-    }
-}
-
-impl<T, E> CallHandle<T, E> {
-    /// The call's number at its master, by which logs and [`CallError`] name it. `None` only for a call that was refused
-    /// before it was submitted, for instance because its arguments are too large.
-    pub fn id(&self) -> Option<CallId> {
-        match &self.progress {
-            Progress::Refused(_) => None,
-            Progress::Submitted(submitted) => submitted.state.id(),
-            Progress::Taken(id) => *id,
-        }
-    }
-
-    /// Whether the call has ended, so that awaiting the handle returns at once.
-    pub fn is_finished(&self) -> bool {
-        match &self.progress {
-            Progress::Submitted(submitted) => submitted.state.has_ended(),
-            Progress::Refused(_) | Progress::Taken(_) => true,
-        }
-    }
-
-    /// Cancels the call, as dropping the handle does. A queued call never runs; the node that runs a call is told, and
-    /// the handler can ask [`CurrentCall::is_cancelled`](crate::CurrentCall::is_cancelled). A call that has ended is not
-    /// affected.
-    pub fn cancel(self) {}
-
-    /// Lets the call run to its end with nobody waiting for it.
-    pub fn detach(mut self) {
-        if let Progress::Submitted(submitted) = &mut self.progress {
-            submitted.detached = true;
-        }
-    }
-
-    /// Waits for the value, and returns it with the node that it came from, the number of attempts and the times.
-    ///
-    /// # Errors
-    ///
-    /// Those of the call.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future cancels the call.
-    pub async fn answer(mut self) -> Result<Answer<T>, CallError<E>> {
-        std::future::poll_fn(|cx| self.poll_answer(cx)).await
-    }
-
-    /// Blocks the current thread until the call has ended; for code that is not async. See [`Call::wait`].
-    ///
-    /// # Errors
-    ///
-    /// Those of the call.
-    ///
-    /// # Panics
-    ///
-    /// On the thread of a current-thread runtime and in a `LocalSet`, as [`Call::wait`] does. The call is cancelled then.
-    #[track_caller]
-    pub fn wait(self) -> Result<T, CallError<E>> {
-        block_on(self)
-    }
-
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer<T>, CallError<E>>> {
-        if let Progress::Submitted(submitted) = &self.progress {
-            let end = ready!(submitted.state.poll_end(cx));
-            let (call, max_depth) = (submitted.state.identity(), submitted.dispatcher.argument_limits().depth);
-            // What was sent is freed before the reply is decoded.
-            self.progress = Progress::Taken(call.id());
-            return Poll::Ready(match end {
-                Ok(raw) => self.decode.decode(&call, raw, max_depth),
-                Err(failed) => Err(failed.error.widen()),
-            });
-        }
-        match std::mem::replace(&mut self.progress, Progress::Taken(None)) {
-            Progress::Refused(error) => Poll::Ready(Err(error.widen())),
-            Progress::Submitted(_) | Progress::Taken(_) => panic!("a call was polled after it had ended"),
-        }
-    }
-}
-
-impl<T, E> Future for CallHandle<T, E> {
-    type Output = Result<T, CallError<E>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_answer(cx).map_ok(|answer| answer.value)
-    }
-}
-
-impl<T, E> Unpin for CallHandle<T, E> {}
-
-impl<T, E> fmt::Debug for CallHandle<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallHandle")
-            .field("id", &self.id())
-            .field("is_finished", &self.is_finished())
-            .finish_non_exhaustive()
-    }
-}
-
-/// A call's value, with how it came about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Answer<T> {
-    /// What the method returned.
-    pub value: T,
-    /// The node it ran on.
-    pub node: NodeIdentity,
-    /// How often it was sent to a node: 1 unless nodes were lost.
-    pub attempts: u32,
-    /// From being sent until the reply was here.
-    pub elapsed: Duration,
-    /// How long the handler ran on the node.
-    pub run: Duration,
-}
-
-type Decode<T> = for<'a> fn(Decoder<'a>) -> Result<T, crate::error::CodecError>;
-
-/// How a reply becomes typed again. Function pointers, so that a call needs no bounds on its types.
-#[derive(Debug)]
-pub(crate) struct DecodeReply<T, E> {
-    value: Decode<T>,
-    error: Option<Decode<E>>,
-}
-
-impl<T, E> Clone for DecodeReply<T, E> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T, E> Copy for DecodeReply<T, E> {}
-
-impl<T: DeserializeOwned + 'static> DecodeReply<T, Infallible> {
-    pub(crate) fn plain() -> Self {
-        Self { value: |decoder| decoder.only(), error: None }
-    }
-}
-
-impl<T: DeserializeOwned + 'static, E: DeserializeOwned + 'static> DecodeReply<T, E> {
-    pub(crate) fn fallible() -> Self {
-        Self { value: |decoder| decoder.only(), error: Some(|decoder| decoder.only()) }
-    }
-}
-
-impl<T, E> DecodeReply<T, E> {
-    /// A value, or the method's own error. Runs in the caller's own poll, and does not panic.
-    pub(crate) fn decode_one(
-        &self,
-        call: impl Fn() -> CallIdentity,
-        is_error: bool,
-        payload: Decoder<'_>,
-    ) -> Result<T, CallError<E>> {
-        let failed = |source| CallError::Decode { call: call(), part: Part::Reply, source };
-        if is_error {
-            let decode = self.error.ok_or_else(|| {
-                failed(crate::error::CodecError::new("the node sent an error, and the method declares none"))
-            })?;
-            return Err(decoded(|| decode(payload)).map_or_else(failed, CallError::Handler));
-        }
-        decoded(|| (self.value)(payload)).map_err(failed)
-    }
-
-    fn decode(&self, call: &CallIdentity, raw: RawAnswer, max_depth: u16) -> Result<Answer<T>, CallError<E>> {
-        let value = self.decode_one(|| call.clone(), raw.is_error, Decoder::new(&raw.payload, max_depth))?;
-        Ok(Answer { value, node: raw.node, attempts: raw.attempts, elapsed: raw.elapsed, run: raw.run })
     }
 }

@@ -5,9 +5,8 @@ use std::{marker::PhantomData, sync::Arc};
 use serde::de::DeserializeOwned;
 
 use super::{
-    arguments::RecordArguments,
     method::{Method, MethodInfo, Usage},
-    structure::Structure,
+    structure::{RecordArguments, Structure},
 };
 
 /// A client that `#[service]` generated.

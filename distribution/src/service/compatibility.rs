@@ -37,19 +37,19 @@ pub(crate) struct Uncallable {
 
 /// What one side says of a method.
 #[derive(Clone, Copy)]
-struct Told<'a> {
+struct MethodView<'a> {
     version: u32,
     signature: &'a str,
     structure: &'a [Definition],
 }
 
-impl<'a> From<&'a MethodInfo> for Told<'a> {
+impl<'a> From<&'a MethodInfo> for MethodView<'a> {
     fn from(method: &'a MethodInfo) -> Self {
         Self { version: method.version(), signature: method.signature(), structure: method.definitions() }
     }
 }
 
-impl<'a> From<&'a MethodOffer> for Told<'a> {
+impl<'a> From<&'a MethodOffer> for MethodView<'a> {
     fn from(offer: &'a MethodOffer) -> Self {
         Self { version: offer.version, signature: &offer.signature, structure: &offer.structure }
     }
@@ -63,8 +63,8 @@ pub(crate) fn explain<'a>(
     nodes: impl IntoIterator<Item = (&'a str, usize, &'a [MethodOffer])>,
 ) -> Option<Incompatibility> {
     let (service, name) = (method.name().service(), method.name().method());
-    let mut others = Several::<&MethodOffer>::default();
-    let mut without = Several::<()>::default();
+    let mut others = Grouped::<&MethodOffer>::default();
+    let mut without = Grouped::<()>::default();
     for (node, count, offers) in nodes {
         let mut of_service = offers.iter().filter(|offer| offer.service == service).peekable();
         if of_service.peek().is_none() {
@@ -166,9 +166,9 @@ pub(crate) fn describe_signature(signature: &str, version: u32) -> String {
 }
 
 /// What differs between two, the plainest first.
-fn compare(one: Told<'_>, other: Told<'_>, here: &str, there: &str) -> Vec<String> {
+fn compare(one: MethodView<'_>, other: MethodView<'_>, here: &str, there: &str) -> Vec<String> {
     if one.signature != other.signature {
-        let [one, other] = [one, other].map(|told| cut(&describe_signature(told.signature, told.version)));
+        let [one, other] = [one, other].map(|view| cut(&describe_signature(view.signature, view.version)));
         return vec![format!("`{one}` {here}, `{other}` {there}")];
     }
     if one.version != other.version {
@@ -200,13 +200,13 @@ fn compare(one: Told<'_>, other: Told<'_>, here: &str, there: &str) -> Vec<Strin
 }
 
 /// What was met, each once with the nodes that have it.
-struct Several<T> {
+struct Grouped<T> {
     entries: Vec<Entry<T>>,
     /// Kinds beyond those.
     more: usize,
 }
 
-impl<T> Default for Several<T> {
+impl<T> Default for Grouped<T> {
     fn default() -> Self {
         Self { entries: Vec::new(), more: 0 }
     }
@@ -214,23 +214,23 @@ impl<T> Default for Several<T> {
 
 struct Entry<T> {
     what: T,
-    nodes: Nodes,
+    nodes: NodeNames,
 }
 
 #[derive(Default)]
-struct Nodes {
+struct NodeNames {
     names: Vec<String>,
     count: usize,
 }
 
-impl<T> Several<T> {
+impl<T> Grouped<T> {
     fn add(&mut self, what: T, (node, count): (&str, usize), is_same: impl Fn(&T) -> bool) {
         let known = self.entries.iter().position(|entry| is_same(&entry.what));
         let at = match known {
             Some(at) => at,
             None if self.entries.len() == MOST_ENTRIES => return self.more += 1,
             None => {
-                self.entries.push(Entry { what, nodes: Nodes::default() });
+                self.entries.push(Entry { what, nodes: NodeNames::default() });
                 self.entries.len() - 1
             }
         };
@@ -242,7 +242,7 @@ impl<T> Several<T> {
     }
 }
 
-impl Nodes {
+impl NodeNames {
     fn list(&self) -> String {
         match self.count - self.names.len() {
             0 => self.names.join(", "),
@@ -297,7 +297,7 @@ mod tests {
     const OLD: &[(&str, &str)] = &[("", "fn(Params) -> f64"), ("Params", "{ l2: f64, rate: f64 }"), ("Same", "(u8)")];
     const NEW: &[(&str, &str)] = &[("", "fn(Params) -> f64"), ("Params", "{ rate: f64, l2: f64 }"), ("Same", "(u8)")];
 
-    fn told<'a>(offer: &'a MethodOffer) -> Told<'a> {
+    fn view<'a>(offer: &'a MethodOffer) -> MethodView<'a> {
         offer.into()
     }
 
@@ -305,7 +305,7 @@ mod tests {
     fn a_type_that_differs_is_shown_as_it_is_on_both_sides() {
         let (old, new) = (offer(1, 1, "fit", SIGNATURE, OLD), offer(2, 1, "fit", SIGNATURE, NEW));
         assert_eq!(
-            compare(told(&new), told(&old), "here", "on node-3"),
+            compare(view(&new), view(&old), "here", "on node-3"),
             ["`Params`: { rate: f64, l2: f64 } here, { l2: f64, rate: f64 } on node-3"]
         );
     }
@@ -314,15 +314,15 @@ mod tests {
     fn signature_version_and_nameless_types_are_told_apart() {
         let one = offer(1, 1, "fit", SIGNATURE, &[("", "fn((u8, u16)) -> f64")]);
         let other = offer(2, 1, "fit", SIGNATURE, &[("", "fn((u16, u8)) -> f64")]);
-        let differences = compare(told(&one), told(&other), "here", "there");
+        let differences = compare(view(&one), view(&other), "here", "there");
         assert_eq!(differences, ["fn((u8, u16)) -> f64 here, fn((u16, u8)) -> f64 there"]);
         let later = offer(2, 2, "fit", SIGNATURE, OLD);
-        assert_eq!(compare(told(&one), told(&later), "here", "there"), ["version 1 here, version 2 there"]);
+        assert_eq!(compare(view(&one), view(&later), "here", "there"), ["version 1 here, version 2 there"]);
         let longer = offer(2, 2, "fit", "fn(u8) -> f64", OLD);
-        let differences = compare(told(&one), told(&longer), "here", "there");
+        let differences = compare(view(&one), view(&longer), "here", "there");
         assert_eq!(differences, ["`fn(Params) -> f64` here, `fn(u8) -> f64 (version 2)` there"]);
         let nothing_to_see = offer(2, 1, "fit", SIGNATURE, &[("", "fn((u8, u16)) -> f64")]);
-        let differences = compare(told(&one), told(&nothing_to_see), "here", "there");
+        let differences = compare(view(&one), view(&nothing_to_see), "here", "there");
         assert_eq!(differences, ["types of `fn(Params) -> f64` differ here and there"]);
     }
 

@@ -59,14 +59,14 @@ mod tests {
 
     #[test]
     fn a_payload_that_panics_as_it_is_dropped_is_disposed_of() {
-        struct Sore(u32);
-        impl Drop for Sore {
+        struct PanicsOnDrop(u32);
+        impl Drop for PanicsOnDrop {
             fn drop(&mut self) {
                 std::panic::panic_any(Self(self.0.saturating_sub(1)));
             }
         }
         for depth in [0, 3, u32::MAX] {
-            let said = caught(|| std::panic::panic_any(Sore(depth)));
+            let said = caught(|| std::panic::panic_any(PanicsOnDrop(depth)));
             assert_eq!(said.expect_err("panics"), "(the panic carried no text)");
         }
         assert_eq!(caught(|| panic!("oh")).map(|()| 1), Err("oh".to_owned()));

@@ -1,16 +1,6 @@
 //! The node's side of a service: from a method's id to the handler that decodes, runs and encodes.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    future::Future,
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, fmt, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
@@ -18,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     arguments::DecodeArguments,
+    first_poll::FirstPollTime,
     method::{Method, MethodId, MethodInfo, MethodKind, Usage},
     panics::{caught, cut, decoded, message},
     structure::Structure,
@@ -238,53 +229,7 @@ pub(crate) type ComputeHandler = Arc<dyn Fn(Arguments<'_>, &mut Encoder) -> Outc
 #[derive(Clone)]
 pub(crate) enum Handler {
     Compute(ComputeHandler),
-    Async(Arc<dyn Fn(Bytes, ValueLimits) -> BoxFuture<'static, Reply> + Send + Sync>, Arc<Pace>),
-}
-
-/// How long an async method's handlers take until they first wait.
-#[derive(Debug, Default)]
-pub(crate) struct Pace {
-    /// How many of the next ones are taken for long.
-    long: AtomicU32,
-    /// The moving mean, in nanoseconds.
-    mean: AtomicU32,
-}
-
-/// How many calls are taken for long after one that was.
-const LONG_FOR: u32 = 256;
-
-/// The share of the newest in the mean is one of this many.
-const MEMORY: u32 = 8;
-
-// Racing threads may lose one of each other's notes, which does no harm.
-impl Pace {
-    /// One took this long, and is long from `short` on.
-    pub(crate) fn note(&self, time: Duration, short: Duration) {
-        if time > short {
-            self.long.store(LONG_FOR, Ordering::Relaxed);
-        }
-        let time = u32::try_from(time.as_nanos()).unwrap_or(u32::MAX).max(MEMORY);
-        let mean = match self.mean.load(Ordering::Relaxed) {
-            0 => time,
-            // One that was kept off its core says little about the others.
-            mean => mean - mean / MEMORY + time.min(mean.saturating_mul(4)) / MEMORY,
-        };
-        self.mean.store(mean, Ordering::Relaxed);
-    }
-
-    /// Whether the next one is to be taken for long.
-    pub(crate) fn is_long(&self) -> bool {
-        let left = self.long.load(Ordering::Relaxed);
-        if left > 0 {
-            self.long.store(left - 1, Ordering::Relaxed);
-        }
-        left > 0
-    }
-
-    /// What they take on average; nothing before the first.
-    pub(crate) fn mean(&self) -> Duration {
-        Duration::from_nanos(self.mean.load(Ordering::Relaxed).into())
-    }
+    Async(Arc<dyn Fn(Bytes, ValueLimits) -> BoxFuture<'static, Reply> + Send + Sync>, Arc<FirstPollTime>),
 }
 
 impl Route {
@@ -360,25 +305,5 @@ impl Router {
             }
         }
         offers
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mean_follows_the_many_and_not_the_one() {
-        let (pace, short) = (Pace::default(), Duration::from_micros(100));
-        let usual = Duration::from_micros(10);
-        for _ in 0..50 {
-            pace.note(usual, short);
-        }
-        pace.note(Duration::from_secs(1), short);
-        assert!(pace.mean() < usual * 2, "{:?}", pace.mean());
-        for _ in 0..50 {
-            pace.note(usual * 8, short);
-        }
-        assert!(pace.mean() > usual * 7, "{:?}", pace.mean());
     }
 }

@@ -354,7 +354,7 @@ fn a_view_that_nobody_uses_makes_room_for_another() {
     }
     table.pass(Duration::ZERO);
     let rack = |number: usize| Some([("rack".to_owned(), format!("{number}"))].into());
-    let mut counted = |rack: &crate::service::caller::Labels, again: usize| {
+    let mut counted = |rack: &crate::service::options::Labels, again: usize| {
         let mut nodes = 0;
         for _ in 0..again {
             // Only the last one is followed by a check, which takes long.

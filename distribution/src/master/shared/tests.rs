@@ -9,8 +9,10 @@ use crate::{
     id::CallId,
     master::host::HeldCall,
     service::{
-        caller::{CallOptions, CallState, Dispatcher, Role},
+        dispatcher::Dispatcher,
         method::Method,
+        options::{CallOptions, SubmitOptions},
+        state::CallState,
     },
     wire::Payload,
 };
@@ -36,7 +38,12 @@ pub(in crate::master) fn shared() -> Arc<Shared> {
 }
 
 fn call() -> Arc<CallState> {
-    Arc::new(CallState::new(Arc::clone(METHOD.info()), Payload::EMPTY, CallOptions::default(), Role::default()))
+    Arc::new(CallState::new(
+        Arc::clone(METHOD.info()),
+        Payload::EMPTY,
+        CallOptions::default(),
+        SubmitOptions::default(),
+    ))
 }
 
 fn end(call: &CallState) -> Option<CallError> {

@@ -23,8 +23,13 @@ mod text;
 use serde::de::DeserializeOwned;
 
 use self::{recorder::Recorder, shape::Shape};
-use super::arguments::RecordArguments;
 use crate::wire::handshake::Definition;
+
+/// Arguments whose structure can be found.
+pub trait RecordArguments {
+    /// Records them, one by one.
+    fn record(recording: &mut Recording<'_>);
+}
 
 /// The structure of a method's arguments, value and error.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use crate::{
     error::{FailedAttempt, GoneReason},
     id::{CallId, NodeId},
     security::Principal,
-    service::{caller::Labels, method::Method},
+    service::{method::Method, options::Labels},
     wire::{
         Outcome, Reply,
         handshake::{MethodKind, MethodOffer, Registration},

@@ -7,7 +7,7 @@ use crate::{
     core::SLICE,
     error::{Cause, FailedAttempt},
     id::NodeIdentity,
-    service::caller::Labels,
+    service::options::Labels,
     wire::Load,
 };
 

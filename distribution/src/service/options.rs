@@ -1,0 +1,42 @@
+//! How a call is to be made: what its caller asks for, and what `.distribute()` adds.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    error::FailedAttempt,
+    id::{CallId, NodeId},
+};
+
+/// Labels that a node must have, each with its value; `None` for any node.
+pub(crate) type Labels = Option<Arc<[(String, String)]>>;
+
+/// What the caller of a call asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[doc(hidden)]
+pub struct CallOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) node: Option<NodeId>,
+    pub(crate) attempts: Option<u32>,
+    pub(crate) labels: Labels,
+    pub(crate) affinity: Option<u64>,
+    pub(crate) retry_panics: bool,
+}
+
+/// What `.distribute()` adds to a call that it submits.
+#[derive(Clone, Debug)]
+pub(crate) struct SubmitOptions {
+    /// How many calls the payload holds: more than one is a batch.
+    pub(crate) count: u32,
+    /// Whether the call may wait although the queue is full.
+    pub(crate) exempt_from_limits: bool,
+    /// The call that this one is a hedge of.
+    pub(crate) hedge_of: Option<CallId>,
+    /// The attempts that failed while it was part of a batch.
+    pub(crate) failed_attempts: Vec<FailedAttempt>,
+}
+
+impl Default for SubmitOptions {
+    fn default() -> Self {
+        Self { count: 1, exempt_from_limits: false, hedge_of: None, failed_attempts: Vec::new() }
+    }
+}

@@ -1,0 +1,191 @@
+//! The state of a call that was submitted, shared between its caller and whatever carries it.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{
+    attempt::AttemptWord,
+    method::MethodInfo,
+    options::{CallOptions, SubmitOptions},
+};
+use crate::{
+    error::{CallError, CallIdentity, FailedAttempt},
+    id::{CallId, NodeIdentity},
+    wire::{Payload, transport::SendPermit},
+};
+
+/// A call that was submitted: what to send, and where its result is left.
+///
+/// Shared by the caller's handle, which waits for the result; the master's core, which decides what happens to the call;
+/// and the connection that sends it, which asks for permission as it writes.
+#[derive(Debug)]
+pub struct CallState {
+    pub(crate) method: Arc<MethodInfo>,
+    pub(crate) payload: Payload,
+    pub(crate) options: CallOptions,
+    pub(crate) submit_options: SubmitOptions,
+    /// How many calls of a batch its node has kept; 0 if it has given none back.
+    kept: AtomicU32,
+    id: std::sync::OnceLock<CallId>,
+    /// The newest attempt, and how far it has come on its way to a node.
+    pub(crate) attempt: AttemptWord,
+    result: Mutex<CallResult>,
+}
+
+#[derive(Debug)]
+enum CallResult {
+    /// With the waker of the one that waits.
+    Pending(Option<Waker>),
+    Ready(Result<RawAnswer, CallFailure>),
+    Taken,
+}
+
+/// How a call failed, and the attempts that failed before.
+#[derive(Debug)]
+pub(crate) struct CallFailure {
+    pub(crate) error: CallError,
+    pub(crate) failed_attempts: Vec<FailedAttempt>,
+}
+
+/// A reply whose value is still bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct RawAnswer {
+    /// Whether the payload is the method's own error.
+    pub(crate) is_error: bool,
+    pub(crate) payload: Bytes,
+    /// How many calls of a batch were started.
+    pub(crate) count: u32,
+    pub(crate) node: NodeIdentity,
+    pub(crate) attempts: u32,
+    pub(crate) elapsed: Duration,
+    pub(crate) run: Duration,
+}
+
+impl CallState {
+    pub(crate) fn new(
+        method: Arc<MethodInfo>,
+        payload: Payload,
+        options: CallOptions,
+        submit_options: SubmitOptions,
+    ) -> Self {
+        Self {
+            method,
+            payload,
+            options,
+            submit_options,
+            kept: AtomicU32::new(0),
+            id: std::sync::OnceLock::new(),
+            attempt: AttemptWord::new(),
+            result: Mutex::new(CallResult::Pending(None)),
+        }
+    }
+
+    /// The call's number at its master, once it has been submitted.
+    pub(crate) fn id(&self) -> Option<CallId> {
+        self.id.get().copied()
+    }
+
+    /// What errors call it.
+    pub(crate) fn identity(&self) -> CallIdentity {
+        CallIdentity::new(self.id(), self.method.name().clone())
+    }
+
+    /// What errors call the call at this place of a batch.
+    pub(crate) fn identity_at(&self, place: u32) -> CallIdentity {
+        CallIdentity::new(self.id_at(place), self.method.name().clone())
+    }
+
+    /// The number of the call at this place of a batch: a batch has consecutive numbers.
+    pub(crate) fn id_at(&self, place: u32) -> Option<CallId> {
+        self.id().map(|first| CallId(first.0.wrapping_add(place.into())))
+    }
+
+    pub(crate) fn set_id(&self, id: CallId) {
+        // Set once, by the dispatcher that took the call over.
+        let _ = self.id.set(id);
+    }
+
+    /// Ends the call. Only the first result counts.
+    pub(crate) fn finish(&self, result: Result<RawAnswer, CallFailure>) {
+        let waker = {
+            let mut end = self.lock();
+            match &mut *end {
+                CallResult::Pending(waker) => {
+                    let waker = waker.take();
+                    *end = CallResult::Ready(result);
+                    waker
+                }
+                CallResult::Ready(_) | CallResult::Taken => None,
+            }
+        };
+        // Outside of the lock, because the woken task may run at once and take the result.
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The node has given calls of this batch back, and has kept this many.
+    pub(crate) fn shorten(&self, kept: u32) {
+        self.kept.store(kept, Ordering::Release);
+        self.wake();
+    }
+
+    /// Wakes the one that waits, so that it looks at the call again.
+    pub(crate) fn wake(&self) {
+        let waker = match &mut *self.lock() {
+            CallResult::Pending(waker) => waker.take(),
+            CallResult::Ready(_) | CallResult::Taken => None,
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// How many calls of the batch its node has kept; `None` while it has given none back.
+    pub(crate) fn kept(&self) -> Option<u32> {
+        Some(self.kept.load(Ordering::Acquire)).filter(|kept| *kept > 0)
+    }
+
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Result<RawAnswer, CallFailure>> {
+        let mut end = self.lock();
+        match std::mem::replace(&mut *end, CallResult::Taken) {
+            CallResult::Ready(result) => Poll::Ready(result),
+            CallResult::Pending(_) => {
+                *end = CallResult::Pending(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+            CallResult::Taken => panic!("a call was polled after it had ended"),
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        !matches!(*self.lock(), CallResult::Pending(_))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, CallResult> {
+        // Nothing panics while the lock is held, so it is never poisoned; going on would be right all the same.
+        self.result.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SendPermit for CallState {
+    fn begin(&self, attempt: u32) -> bool {
+        self.attempt.begin(attempt)
+    }
+
+    fn complete(&self, attempt: u32) -> bool {
+        self.attempt.complete(attempt)
+    }
+
+    fn cut_short(&self, attempt: u32) {
+        self.attempt.cut_short(attempt);
+    }
+}
