@@ -73,6 +73,7 @@
 mod config;
 mod core;
 pub mod error;
+mod failed_attempt;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

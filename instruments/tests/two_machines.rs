@@ -49,7 +49,7 @@ async fn two_machines_take_two_commands() {
     assert!(!soon("the node without a token", tokenless.ended()).await.success());
     let open = first.replace("10.0.0.1:3000", &network.master_addr(0, 3009)).replace("--token-file cluster.token", "");
     let mut open = type_in(&network.master(), one.path(), &open);
-    open.log_with("There are three ways on").await;
+    open.log_with("There are three ways to go on").await;
     open.log_with("Here these are --token-file").await;
     assert!(!soon("the open master", open.ended()).await.success());
     node.signal("TERM").await;

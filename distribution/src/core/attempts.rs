@@ -7,7 +7,8 @@ use super::{
     state::Core,
 };
 use crate::{
-    error::{CallError, Cause, FailedAttempt, GoneReason, Part},
+    error::{CallError, GoneReason, Part},
+    failed_attempt::{Cause, FailedAttempt},
     id::{CallId, NodeId},
     service::outcome,
     text::{LONGEST, in_lines, in_one_line},

@@ -8,7 +8,8 @@ use super::{
     queues::Waiting,
 };
 use crate::{
-    error::{CallError, Cause, Execution, FailedAttempt, GoneReason},
+    error::{CallError, Execution, GoneReason},
+    failed_attempt::{Cause, FailedAttempt},
     id::{CallId, NodeId, NodeIdentity},
     service::{method::MethodInfo, options::Labels},
 };

@@ -11,7 +11,8 @@ use super::{
     state::{Core, Timer},
 };
 use crate::{
-    error::{CallError, CallStage, Cause, Execution, FailedAttempt},
+    error::{CallError, CallStage, Execution},
+    failed_attempt::{Cause, FailedAttempt},
     id::{CallId, NodeId, NodeIdentity},
     service::method::MethodInfo,
 };

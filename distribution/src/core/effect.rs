@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::host::{Host, Time};
 use crate::{
-    error::{CallError, FailedAttempt, GoneReason},
+    error::{CallError, GoneReason},
+    failed_attempt::FailedAttempt,
     id::{CallId, NodeIdentity},
     view::NodeEvent,
     wire::Reply,

@@ -15,7 +15,8 @@ use super::{
     state::{Core, Timer},
 };
 use crate::{
-    error::{CallError, Cause, FailedAttempt, GoneReason},
+    error::{CallError, GoneReason},
+    failed_attempt::{Cause, FailedAttempt},
     id::{CallId, NodeIdentity},
     security::Source,
 };

@@ -10,7 +10,8 @@ use super::{
     unserved::is_unserved,
 };
 use crate::{
-    error::{CallError, Cause, CodecError, Execution, FailedAttempt, Part},
+    error::{CallError, CodecError, Execution, Part},
+    failed_attempt::{Cause, FailedAttempt},
     id::NodeIdentity,
     service::{
         options::SubmitOptions,

@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 use super::{host::MasterHost, link::Attempt};
 use crate::{
     core::{CallAnswer, Effect},
-    error::{CallError, FailedAttempt, GoneReason},
+    error::{CallError, GoneReason},
+    failed_attempt::FailedAttempt,
     service::state::{CallFailure, CallState, RawAnswer},
     view::NodeEvent,
     wire::{Control, Outcome},

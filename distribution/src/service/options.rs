@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    error::FailedAttempt,
+    failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
 };
 

@@ -17,7 +17,8 @@ use super::{
     options::{CallOptions, SubmitOptions},
 };
 use crate::{
-    error::{CallError, CallIdentity, FailedAttempt},
+    error::{CallError, CallIdentity},
+    failed_attempt::FailedAttempt,
     id::{CallId, NodeIdentity},
     wire::{Payload, transport::SendPermit},
 };

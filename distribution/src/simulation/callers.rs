@@ -12,7 +12,7 @@ use super::{
     cluster::SimulatedCluster,
     model::{ASYNC, CallRecord, METHODS, SimulatedCall, ZONES},
 };
-use crate::{core::Demand, error::FailedAttempt, id::CallId};
+use crate::{core::Demand, failed_attempt::FailedAttempt, id::CallId};
 
 impl SimulatedCluster {
     pub(super) fn submit(&mut self) -> Result<(), String> {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     core::{Core, Demand, Effects, Settings, Time},
-    error::FailedAttempt,
+    failed_attempt::FailedAttempt,
     id::CallId,
 };
 

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     core::{Demand, Host, HostCall, HostLink, Time},
-    error::FailedAttempt,
+    failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
     service::method::Method,
     wire::{

@@ -12,7 +12,8 @@ use std::{
 use super::model::{CallRecord, HEARTBEAT, METHODS, SimulatedNode};
 use crate::{
     core::{CallAnswer, GONE_AFTER, HostLink, Settings, Time},
-    error::{CallError, Cause, Execution, FailedAttempt, GoneReason},
+    error::{CallError, Execution, GoneReason},
+    failed_attempt::{Cause, FailedAttempt},
     id::{NodeId, NodeIdentity},
     view::{NodeEvent, NodeState, Stats},
     wire::Outcome,

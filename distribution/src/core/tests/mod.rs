@@ -20,7 +20,8 @@ use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Dura
 
 use super::{AttemptEnd, Core, Demand, Effect, Effects, Host, HostCall, HostLink, Settings, Time, split_registration};
 use crate::{
-    error::{CallError, CallStage, FailedAttempt, GoneReason},
+    error::{CallError, CallStage, GoneReason},
+    failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
     security::Principal,
     service::method::Method,

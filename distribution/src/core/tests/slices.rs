@@ -1,7 +1,7 @@
 //! Long work is done in slices, and nothing is lost in between.
 
 use super::{super::queue_ids::QueueId, *};
-use crate::{error::Cause, id::NodeIdentity};
+use crate::{failed_attempt::Cause, id::NodeIdentity};
 
 fn sliced(slice: usize) -> Table {
     Table::with(|settings| settings.slice = slice)

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::driver::{Growth, HEARTBEAT, NO_NODE_TIMEOUT, OTHERWISE, SERVED, SLOTS, Target, UNSERVED, offer};
 use crate::{
     core::SLICE,
-    error::{Cause, FailedAttempt},
+    failed_attempt::{Cause, FailedAttempt},
     id::NodeIdentity,
     service::options::Labels,
     wire::Load,

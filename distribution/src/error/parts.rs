@@ -1,0 +1,102 @@
+//! What several errors of calls have in common: whether the handler ran, how far a call had come, and which value it was.
+
+use std::fmt;
+
+use crate::{
+    id::NodeIdentity,
+    text::{LONGEST, in_one_line},
+};
+
+/// Whether a call's handler ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Execution {
+    /// It did not run. It is safe to make the call again.
+    NotRun,
+    /// The call was sent, and nothing is known of it. It is safe to make the call again if its method is idempotent.
+    MayHaveRun,
+    /// It ran.
+    Ran,
+}
+
+impl fmt::Display for Execution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotRun => "it did not run",
+            Self::MayHaveRun => "it may have run",
+            Self::Ran => "it ran",
+        })
+    }
+}
+
+/// How far a call had come when its timeout passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallStage {
+    /// It was queued at the master, and was never sent to a node.
+    Queued,
+    /// Its last attempt was lost or panicked on this node, and it waited to be sent to another.
+    Retrying(NodeIdentity),
+    /// It had been sent to this node.
+    Sent(NodeIdentity),
+}
+
+impl fmt::Display for CallStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queued => f.write_str("it was still queued at the master, so it did not run"),
+            Self::Retrying(node) => {
+                write!(f, "its attempt on {node} failed and it was waiting for another node, so it may have run")
+            }
+            Self::Sent(node) => write!(f, "it had been sent to {node}, so it may have run"),
+        }
+    }
+}
+
+/// Which limit of the master's queue was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QueueUnit {
+    /// The number of calls: [`max_queued_calls`](crate::MasterBuilder::max_queued_calls).
+    Calls,
+    /// The bytes of their arguments: [`max_queued_bytes`](crate::MasterBuilder::max_queued_bytes).
+    Bytes,
+}
+
+impl fmt::Display for QueueUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Calls => "calls",
+            Self::Bytes => "bytes of arguments",
+        })
+    }
+}
+
+/// Which of a call's two values an error is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// What the caller sends. The handler did not run.
+    Arguments,
+    /// What the handler returned. The handler ran.
+    Reply,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Arguments => "argument list",
+            Self::Reply => "reply",
+        })
+    }
+}
+
+/// Why serialisation failed, here or on the node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CodecError {
+    message: String,
+}
+
+impl CodecError {
+    pub(crate) fn new(message: impl fmt::Display) -> Self {
+        Self { message: in_one_line(&message.to_string(), LONGEST) }
+    }
+}
