@@ -45,9 +45,9 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// A text that is no [`NodeId`].
+/// A text that is not a [`NodeId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no node id: one looks like `5f3a91c2-7`")]
+#[error("`{text}` is not a node id: one looks like `5f3a91c2-7`")]
 pub struct ParseNodeIdError {
     text: String,
 }
@@ -271,12 +271,6 @@ impl<'de> Deserialize<'de> for CallId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        config::ValueLimits,
-        wire::codec::{Decoder, Encoder},
-    };
-
-    const LIMITS: ValueLimits = ValueLimits { bytes: 100, depth: 8 };
 
     #[test]
     fn a_node_id_prints_and_parses_back() {
@@ -289,16 +283,12 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_text_in_json_and_numbers_in_binary_formats() {
+    fn ids_are_text_in_json() {
         let (call, node) = (CallId(CallId::first(0x5f91_c2a7).0 + 12), NodeId::new(0x5f3a_91c2, 7));
         let json = serde_json::to_string(&(call, node)).expect("can be written");
         assert_eq!(json, r#"["91c2a7-12","5f3a91c2-7"]"#);
         assert_eq!(serde_json::from_str::<(CallId, NodeId)>(&json).expect("can be read"), (call, node));
         assert!(serde_json::from_str::<CallId>("12").is_err());
-        let mut encoder = Encoder::new(LIMITS);
-        encoder.put(&(call, node)).expect("can be written");
-        let bytes = encoder.finish().expect("fits").into_bytes();
-        assert_eq!(Decoder::new(&bytes, LIMITS.depth).only::<(CallId, NodeId)>(), Ok((call, node)));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub enum Error {
 
     /// Two services of one node have the same method of the same name and version.
     #[error(
-        "the service `{}` is served twice by this node (its method `{}`); serve it once, or give one of the two another name with \
+        "this node serves `{}` twice (its method `{}`); serve it once, or give one of the two another name with \
          #[service(name = \"..\")]", .method.service(), .method.method()
     )]
     #[non_exhaustive]

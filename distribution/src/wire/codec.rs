@@ -399,6 +399,17 @@ pub(crate) fn encode_header<T: Serialize>(header: &T, buffer: &mut BytesMut) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{CallId, NodeId};
+
+    #[test]
+    fn ids_travel_as_numbers() {
+        let ids = (CallId::first(0x5f91_c2a7), NodeId::new(0x5f3a_91c2, 7));
+        let mut encoder = Encoder::new(ValueLimits { bytes: 100, depth: 8 });
+        encoder.put(&ids).expect("can be encoded");
+        let bytes = encoder.finish().expect("fits").into_bytes();
+        assert!(bytes.len() <= 18, "two numbers, in {} bytes", bytes.len());
+        assert_eq!(Decoder::new(&bytes, 8).only::<(CallId, NodeId)>(), Ok(ids));
+    }
 
     #[test]
     fn what_is_encoded_is_decoded() {

@@ -205,8 +205,9 @@ impl Caller {
             None => call,
         };
         let call = match plan.attempts {
-            Some(attempts) => call.attempts(attempts),
-            None => call,
+            // Refused for a call that may run only once.
+            Some(attempts) if plan.idempotent => call.attempts(attempts),
+            _ => call,
         };
         self.note(MasterEvent::Submit { key });
         let started = Instant::now();

@@ -82,7 +82,7 @@ async fn forty_frames_that_drip_end_their_connections_and_hold_nobody_up() {
     let ends = async {
         for _ in 0..40 {
             let reason = gone(&mut events).await;
-            assert!(matches!(&reason, GoneReason::Violation(what) if what.contains("does not finish it")), "{reason}");
+            assert!(matches!(&reason, GoneReason::Violation(what) if what.contains("neither finishes it")), "{reason}");
         }
     };
     let calls = async {

@@ -65,7 +65,7 @@ async fn a_frame_that_does_not_end_ends_its_connection() {
     let (reason, ()) = tokio::join!(gone(&mut events), async {
         let _ = tokio::time::timeout(LONG, drip).await;
     });
-    assert!(matches!(&reason, GoneReason::Violation(what) if what.contains("does not finish it")), "{reason}");
+    assert!(matches!(&reason, GoneReason::Violation(what) if what.contains("neither finishes it")), "{reason}");
 }
 
 #[tokio::test]

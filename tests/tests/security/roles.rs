@@ -23,23 +23,23 @@ const OTHERS: [u8; 5] = [0, 1, 5, 6, 255];
 const ADMITTED: u8 = 0;
 const WRONG_ROLE: u8 = 2;
 
-/// The master's word on a registration; `None` if the connection ends without one.
-async fn verdict(io: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+/// The master's reply to a registration; `None` if the connection ends without one.
+async fn reply(io: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let mut length = [0; 4];
-    soon("a verdict", io.read_exact(&mut length)).await.ok()?;
-    let mut verdict = vec![0; u32::from_le_bytes(length) as usize];
-    soon("a verdict", io.read_exact(&mut verdict)).await.expect("is whole");
-    Some(verdict)
+    soon("a reply", io.read_exact(&mut length)).await.ok()?;
+    let mut reply = vec![0; u32::from_le_bytes(length) as usize];
+    soon("a reply", io.read_exact(&mut reply)).await.expect("is whole");
+    Some(reply)
 }
 
 /// Only a node is welcome; other peers are told that they are not served, for good.
-fn assert_only_nodes_register(role: u8, access: Access, verdict: Option<Vec<u8>>) {
-    let verdict = verdict.expect("the peer is told");
+fn assert_only_nodes_register(role: u8, access: Access, reply: Option<Vec<u8>>) {
+    let reply = reply.expect("the peer is told");
     if role == NODE {
-        return assert_eq!(verdict[0], 0, "a node is welcome");
+        return assert_eq!(reply[0], 0, "a node is welcome");
     }
-    let told = String::from_utf8_lossy(&verdict[2..]).into_owned();
-    assert_eq!((verdict[0], verdict.last()), (1, Some(&1)), "{told}");
+    let told = String::from_utf8_lossy(&reply[2..]).into_owned();
+    assert_eq!((reply[0], reply.last()), (1, Some(&1)), "{told}");
     assert!(told.contains(&format!("as a {access}")), "{told}");
 }
 
@@ -51,11 +51,11 @@ async fn without_security_a_peer_has_the_rights_of_the_role_it_names() {
         stream.write_all(&[preface(role, 0), registration("peer", &[])].concat()).await.expect("sends");
         let mut theirs = [0; 32];
         soon("the master's preface", stream.read_exact(&mut theirs)).await.expect("reads");
-        (verdict(&mut stream).await, stream)
+        (reply(&mut stream).await, stream)
     };
     for (role, access) in PEERS {
-        let (verdict, _stream) = dial(role).await;
-        assert_only_nodes_register(role, access, verdict);
+        let (reply, _stream) = dial(role).await;
+        assert_only_nodes_register(role, access, reply);
         assert_eq!(master.nodes().len(), usize::from(role == NODE));
     }
     let decoded = master.stats().registration_bytes;
@@ -78,11 +78,11 @@ async fn a_token_is_for_one_role() {
             match token.access() == access {
                 true => {
                     assert_eq!(admission, ADMITTED, "{access} with its own token");
-                    assert_only_nodes_register(role, access, verdict(&mut peer.stream).await);
+                    assert_only_nodes_register(role, access, reply(&mut peer.stream).await);
                 }
                 false => {
                     assert_eq!(admission, WRONG_ROLE, "{access} with a token for {}", token.access());
-                    assert_eq!(verdict(&mut peer.stream).await, None);
+                    assert_eq!(reply(&mut peer.stream).await, None);
                 }
             }
         }
@@ -112,10 +112,10 @@ async fn a_certificate_is_for_nodes() {
         soon("preface and admission", stream.read_exact(&mut answer)).await.expect("reads");
         if role == NODE {
             assert_eq!(answer[32], ADMITTED);
-            assert_only_nodes_register(role, access, verdict(&mut stream).await);
+            assert_only_nodes_register(role, access, reply(&mut stream).await);
         } else {
             assert_eq!(answer[32], WRONG_ROLE);
-            assert_eq!(verdict(&mut stream).await, None);
+            assert_eq!(reply(&mut stream).await, None);
         }
     }
 }
