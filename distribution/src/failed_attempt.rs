@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{error::GoneReason, id::NodeIdentity, security::Source};
+use crate::{error::GoneReason, id::NodeIdentity, source::Source};
 
 /// An attempt at a call that failed, and why.
 #[derive(Clone, Debug, PartialEq)]

@@ -91,6 +91,7 @@ mod service;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
+mod source;
 mod sync;
 mod text;
 mod view;

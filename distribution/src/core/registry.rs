@@ -203,7 +203,7 @@ impl<H: Host> Registry<H> {
         self.alive += 1;
         let views = self.groups.get_mut(&group).map_or(0, |group| group.join(id, &profile.labels));
         let busy = profile.busy;
-        let source = Source::of(&profile.principal, identity.addr.ip());
+        let source = Source::of(&profile.principal.names, identity.addr.ip());
         let node = Node {
             identity,
             place: keyed(&self.ring_key, &profile.name),

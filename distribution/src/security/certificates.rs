@@ -1,4 +1,4 @@
-//! Certificates of one's own: where their files are, and what is in them.
+//! Certificates: where their files are, and what is in them.
 
 use std::path::{Path, PathBuf};
 
@@ -16,13 +16,13 @@ use crate::error::Error;
 /// The PEM files by which master and nodes know each other, for mutual TLS with an authority of one's own.
 ///
 /// Both sides need three: the certificates of the authority that they trust, their own certificate (with the
-/// intermediate ones behind it), and its key. The files are looked at with each new connection, so a certificate is
-/// renewed by putting another in its place; connections that are open stay.
+/// intermediate ones behind it), and its key. The files are read again with each new connection if they have changed, so a
+/// certificate is renewed by putting another in its place; open connections stay.
 ///
-/// A master looks at the authority by itself: another one counts as soon as it can be read, be the master's own
-/// certificate replaced or not. Nodes that it does not vouch for are disconnected within a heartbeat, and nodes whose
-/// certificate expires within a minute. While the authority's file is damaged nobody new is let in. A certificate and a
-/// key that do not fit each other yet change nothing.
+/// A master looks at the authority by itself: another one counts as soon as it can be read, whether the master's own
+/// certificate was replaced or not. Nodes whose certificates it did not issue are disconnected within a heartbeat, and nodes
+/// whose certificate expires within a minute. While the authority's file is damaged, no new node can register. A certificate
+/// and a key that do not belong together yet change nothing.
 ///
 /// All three must be regular files that belong to the process's user or to root, and so must each folder down to them. Nobody
 /// else may be able to write to a file, or to a folder unless it is one like `/tmp` (with the sticky bit), or what is
@@ -75,7 +75,7 @@ impl Certificates {
     pub(crate) fn checked_peer_name(&self) -> Result<Option<ServerName<'static>>, Error> {
         let name = self.peer_name.as_ref().map(|name| {
             ServerName::try_from(name.clone()).map_err(|_| {
-                Error::setting("peer_name", format_args!("`{name}`"), "it is no DNS name and no IP address")
+                Error::setting("peer_name", format_args!("`{name}`"), "it must be a DNS name or an IP address")
             })
         });
         name.transpose()
@@ -135,15 +135,15 @@ fn certificates(contents: &Contents) -> Result<Vec<CertificateDer<'static>>, Err
     Ok(certificates)
 }
 
-/// What is wrong with a PEM file, in words of our own: the library's show lines of it, and a line may be a key.
+/// What is wrong with a PEM file. The library's own errors show lines of it, and a line may be a key.
 pub(super) fn pem_fault(error: &pem::Error) -> &'static str {
     match error {
-        pem::Error::NoItemsFound => "what belongs there is not in it",
+        pem::Error::NoItemsFound => "the section that belongs there is missing",
         pem::Error::MissingSectionEnd { .. } => {
             "a section has no `-----END` line of its own; were its line breaks lost?"
         }
         pem::Error::IllegalSectionStart { .. } => "a `-----BEGIN` line is damaged",
-        pem::Error::Base64Decode(_) => "what stands between `-----BEGIN` and `-----END` is damaged",
+        pem::Error::Base64Decode(_) => "the text between `-----BEGIN` and `-----END` is damaged",
         _ => "it cannot be read as PEM",
     }
 }

@@ -1,13 +1,12 @@
-//! What keeps strangers out, as people set it up: join tokens and certificates, and the rule that nothing but this
-//! machine is reached without either.
+//! Security as people set it up: join tokens and certificates, and the rule that without either only this machine is
+//! reached.
 //!
-//! How it is done on a connection is `wire/authenticator.rs`'s business.
+//! `wire/authenticator/` applies it to connections.
 
 #[cfg(feature = "tls")]
 mod certificates;
 mod policy;
 mod principal;
-mod source;
 #[cfg(feature = "tls")]
 mod token;
 #[cfg(feature = "tls")]
@@ -37,22 +36,24 @@ pub use self::{
     policy::Access,
     principal::{Principal, PrincipalKind},
 };
-pub(crate) use self::{policy::Operation, principal::CredentialId, source::Source};
+pub(crate) use self::{policy::Operation, principal::CredentialId};
 use crate::error::Error;
+pub(crate) use crate::source::Source;
 
-/// Where a node finds its token if it is given nothing else.
+/// The environment variable with a node's token, if nothing else is set.
 #[cfg(feature = "tls")]
 pub(crate) const TOKEN_VARIABLE: &str = "DISTRIBUTION_TOKEN";
 
-/// Where a node finds the path of its token file. Processes that it starts are given the path, and not what is in the file.
+/// The environment variable with the path of a node's token file. Processes that the node starts inherit the path, and not the
+/// token.
 #[cfg(feature = "tls")]
 const TOKEN_FILE_VARIABLE: &str = "DISTRIBUTION_TOKEN_FILE";
 
-/// What a builder was told.
+/// What a builder was told about tokens and certificates.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SecurityConfig {
     pub(crate) insecure: bool,
-    /// It is for a cluster in one process, which the environment is not about.
+    /// It is for a cluster in one process, to which the environment's token does not apply.
     pub(crate) local: bool,
     #[cfg(feature = "tls")]
     pub(crate) token: Option<TokenText>,
@@ -63,7 +64,7 @@ pub(crate) struct SecurityConfig {
 }
 
 impl SecurityConfig {
-    /// Which were made, by the names of their setters.
+    /// What was set, by the names of the setters.
     fn made(&self) -> impl Iterator<Item = &'static str> {
         [
             ("insecure", self.insecure),
@@ -78,27 +79,25 @@ impl SecurityConfig {
         .filter_map(|(name, is_made)| is_made.then_some(name))
     }
 
-    /// Refuses two at once: whoever sets them does not know which one holds.
+    /// Refuses two at once, because their owner could not know which one counts.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let mut made = self.made();
         match (made.next(), made.next()) {
             (Some(first), Some(second)) => Err(Error::setting(
                 second,
                 format_args!("set beside `{first}`"),
-                "one kind of security is enough: choose",
+                "only one kind of security can be set",
             )),
             _ => Ok(()),
         }
     }
 
-    /// What a node registers with in the process of a master that was told this.
+    /// The config of a node in the same process, for a master with this one.
     pub(crate) fn beside(&self) -> Self {
-        let mut choices = self.clone();
-        (choices.local, choices.insecure) = (true, false);
-        choices
+        Self { local: true, insecure: false, ..self.clone() }
     }
 
-    /// Whether anything was chosen.
+    /// Whether anything was set.
     pub(crate) fn is_made(&self) -> bool {
         self.made().next().is_some()
     }
@@ -113,7 +112,7 @@ impl SecurityConfig {
             (Some(file), Some(_)) => Err(Error::setting(
                 TOKEN_FILE_VARIABLE,
                 format_args!("set to {file:?} beside `{TOKEN_VARIABLE}`"),
-                "one of the two is enough: choose",
+                "only one of the two can be set",
             )),
             (file, _) => Ok(file.map(PathBuf::from)),
         }
@@ -126,7 +125,7 @@ impl SecurityConfig {
             Some(text) => (Some(text.clone()), "what `.token(..)` was given"),
             None if self.local => (None, TOKEN_VARIABLE),
             None => {
-                // What is no text is no token either, and says so there.
+                // What is not a text is not a token either; the error of the token says so.
                 let set = variable(TOKEN_VARIABLE)?.map(|text| text.to_string_lossy().into_owned());
                 (set.map(TokenText::new), TOKEN_VARIABLE)
             }
@@ -142,25 +141,25 @@ impl SecurityConfig {
     }
 }
 
-/// What a variable of the environment is set to. One that is set to nothing comes from a script that failed to fill it, and
-/// must not make a node that has no security of one that was to have some.
+/// The value of an environment variable. An empty one is an error: it comes from a script that failed to fill it, and the node
+/// must not run without security because of that.
 #[cfg(feature = "tls")]
 fn variable(name: &'static str) -> Result<Option<OsString>, Error> {
     match std::env::var_os(name) {
         Some(text) if text.to_string_lossy().trim().is_empty() => {
-            let reason = "it is set in the environment, and to nothing; unset it, or give it what belongs there";
+            let reason = "it is set to nothing in the environment; unset it or give it a value";
             Err(Error::setting(name, "empty", reason))
         }
         set => Ok(set),
     }
 }
 
-/// Finds among addresses one that other machines can reach, or that is one.
+/// The first address that is not a loopback address: other machines reach it, or it is another machine.
 pub(crate) fn beyond_loopback(addrs: &[SocketAddr]) -> Option<SocketAddr> {
     addrs.iter().copied().find(|addr| !addr.ip().to_canonical().is_loopback())
 }
 
-/// What is taken for a token and was not looked at yet.
+/// The text of a token, before it is parsed.
 #[cfg(feature = "tls")]
 #[derive(Clone)]
 pub(crate) struct TokenText(Arc<Zeroizing<String>>);
@@ -171,7 +170,7 @@ impl TokenText {
         Self(Arc::new(Zeroizing::new(text)))
     }
 
-    /// Reads it; `place` says where it is from.
+    /// Parses it; `place` says where it is from.
     fn parse(&self, place: &'static str) -> Result<Token, Error> {
         Token::parse(&self.0).map_err(|reason| Error::Token { place, reason })
     }
@@ -189,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_known_in_all_its_forms() {
+    fn loopback_addresses_are_known_in_all_forms() {
         let far = |addr: &str| beyond_loopback(&[addr.parse().expect("an address")]).is_some();
         for addr in ["127.0.0.1:1", "127.9.8.7:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
             assert!(!far(addr), "{addr}");
@@ -201,7 +200,7 @@ mod tests {
 
     #[cfg(feature = "tls")]
     #[test]
-    fn one_kind_of_security_is_enough() {
+    fn two_kinds_of_security_at_once_are_an_error() {
         let both = SecurityConfig {
             insecure: true,
             token: Some(TokenText::new("secret".to_owned())),

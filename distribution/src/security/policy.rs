@@ -1,31 +1,30 @@
-//! What each role may do. This is the one place that says so; what it does not allow is denied.
+//! What each role may do. Only this file decides it, and everything that it does not allow is denied.
 
 use std::fmt;
 
-/// The role in which a peer comes, and what a [`Token`](crate::Token) is for. A peer names it as its connection opens, and
-/// its credential has to be for the same: each role has secrets of its own.
+/// The role of a peer, and of a [`Token`](crate::Token). A peer names its role when it connects, and its credential has to be
+/// for the same role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Access {
-    /// To register as a node, be given calls, and answer them.
+    /// To register as a node, receive calls, and answer them.
     Nodes,
-    /// To make calls. No release takes callers from elsewhere yet; such a token is for one that will, and is good
-    /// for nothing before.
+    /// To make calls. This release does not accept callers from other processes yet, so such a token cannot be used yet.
     Callers,
-    /// To look at a cluster and change it, and to make calls. As of callers, no release takes them yet.
+    /// To look at a cluster and change it, and to make calls. This release does not accept them yet either.
     Admins,
 }
 
-/// What peers do at a master.
+/// What a peer may want to do at a master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Operation {
-    /// Register as a node, be given calls with their arguments, and answer them.
+    /// Register as a node, receive calls with their arguments, and answer them.
     Register,
     /// Make calls, and cancel one's own.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no release takes callers from elsewhere yet"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "callers from other processes are not accepted yet"))]
     Call,
     /// List nodes and calls, cancel the calls of others, drain nodes.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no release takes administrators from elsewhere yet"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "administrators from other processes are not accepted yet"))]
     Administer,
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// Who a peer is, as far as it has proven it: the credential by which its master let it in.
+/// Who a peer is, as far as it has proven it: the credential with which it authenticated itself to its master.
 ///
 /// Prints `token 1a2b3c4d` or `certificate 5e6f7a8b`; `no credential` where the master asks for none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct Principal {
     pub names: Arc<[String]>,
 }
 
-/// How a peer has proven that it may come in.
+/// How a peer has authenticated itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PrincipalKind {
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_shared_by_those_that_are_the_same_as_far_as_anybody_knows() {
+    fn nodes_may_share_a_name_if_their_credentials_show_the_same_owner() {
         let certificate = |id: u8, names: &[&str]| {
             let names = names.iter().map(|name| (*name).to_owned()).collect();
             Principal::new(PrincipalKind::Certificate, CredentialId::new([id; 32]), names)

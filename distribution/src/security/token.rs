@@ -6,16 +6,16 @@
 //! |---|---|
 //! | 32 | the secret |
 //! | 32 | SHA-256 of the master's certificate |
-//! | 4 | the first of SHA-256 of the text before and the bytes above: a slip of the hand shows at once |
+//! | 4 | the first of SHA-256 of the text before and the bytes above, so that a typing error is found at once |
 
-use std::{fmt, path::Path, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use rand::{TryRng, rngs::SysRng};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{policy::Access, principal::CredentialId, token_file};
+use super::{policy::Access, principal::CredentialId};
 use crate::error::Error;
 
 const PREFIX: &str = "dtok1_";
@@ -47,9 +47,9 @@ impl Secret {
 
 /// What a peer needs to join a cluster: a secret, and the fingerprint of the master's certificate.
 ///
-/// A master makes one at its first start ([`MasterBuilder::token_file`](crate::MasterBuilder::token_file)). Whoever
-/// has it can join, so it is neither printed nor logged by accident: only [`expose`](Token::expose) shows it, and its
-/// memory is wiped when the last clone goes.
+/// A master makes one at its first start ([`MasterBuilder::token_file`](crate::MasterBuilder::token_file)). Anyone
+/// who has it can join the cluster. So it is not printed or logged by accident: only [`expose`](Token::expose) shows it, and
+/// its memory is wiped when the last clone is dropped.
 ///
 /// ```
 /// use distribution::{Access, Token};
@@ -79,40 +79,7 @@ pub(super) const ID: &str = "id=";
 pub(super) const NAME: &str = "name=";
 
 impl Token {
-    /// Puts a new token into a master's token file, which is made where there is none. The newest one before it for
-    /// the same access stays valid, and any older ones are dropped: so two are valid at a time, and nodes can be given
-    /// the new one before the old one ends.
-    ///
-    /// A running master takes the new token with the next connection. Nodes that came by one that was dropped are
-    /// disconnected within a heartbeat. Those that were given it as text
-    /// ([`NodeBuilder::token`](crate::NodeBuilder::token) or `DISTRIBUTION_TOKEN`) then end with an error; those that read
-    /// it from a file go on trying until the file holds a valid one. Nodes that came by a token that is still valid stay.
-    /// So give every node the new token before you issue another.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::TokenFile`] where the file cannot be read or written, holds something else, or could be another user's
-    /// (see [`MasterBuilder::token_file`](crate::MasterBuilder::token_file)): who issues tokens has to be the user that the
-    /// master runs as, or root in folders of root's.
-    pub fn issue(file: impl AsRef<Path>, access: Access) -> Result<Self, Error> {
-        token_file::issue(file.as_ref(), access, None)
-    }
-
-    /// Does the same for the node of this name alone: the master takes a node that registers with this token under no
-    /// other name, and from now on no node with another token under this one. One that has the name already is put out once
-    /// a node with this token comes. The newest token before it for the same name stays valid.
-    ///
-    /// The name stands behind the token in the master's file, and not in the token.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`issue`](Self::issue), and [`Error::Setting`] for a name that no node can have: it has 1 to 128 bytes,
-    /// neither control nor invisible characters, and no blanks.
-    pub fn issue_for_node(file: impl AsRef<Path>, name: &str) -> Result<Self, Error> {
-        token_file::issue(file.as_ref(), Access::Nodes, Some(name))
-    }
-
-    /// The node that it is for, as the line of the master's file says that this was read from.
+    /// The name of the node that it is for, as the line of the master's file says.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
@@ -122,28 +89,28 @@ impl Token {
         Self { name: name.map(Arc::from), ..self }
     }
 
-    /// What it is good for.
+    /// The role that it is for.
     pub fn access(&self) -> Access {
         self.access
     }
 
-    /// Eight characters that tell tokens apart and reveal nothing: what logs name it by.
+    /// Eight characters that identify the token in logs and reveal nothing of it.
     pub fn id(&self) -> String {
         self.credential_id().short()
     }
 
-    /// The whole of it.
+    /// The whole hash of which [`id`](Self::id) is the beginning.
     pub(crate) fn credential_id(&self) -> CredentialId {
         let digest = Sha256::new().chain_update(b"token id").chain_update(self.secret.bytes()).finalize();
         CredentialId::new(digest.into())
     }
 
-    /// The token itself, for a peer that is to join. Keep it as you keep a password.
+    /// The token itself, for a peer that is to join. Keep it like a password.
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// A new one, with bytes from the system's own source.
+    /// A new token, with random bytes of the operating system.
     pub(crate) fn new(access: Access, fingerprint: Fingerprint) -> Result<Self, rand::rngs::SysError> {
         let mut bytes = Zeroizing::new([0; BYTES]);
         SysRng.try_fill_bytes(&mut bytes[..SECRET])?;
@@ -151,7 +118,7 @@ impl Token {
         let check = check(access, &bytes);
         bytes[SECRET + FINGERPRINT..].copy_from_slice(&check);
         let encoded = Zeroizing::new(Base64UrlUnpadded::encode_string(&bytes[..]));
-        // Made as large as it gets, so that no part of it is left where it was before it grew.
+        // Allocated in full at first: if it grew, a part of the secret would stay in the old memory.
         let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 8 + encoded.len()));
         for part in [PREFIX, access.name(), "_", &encoded] {
             text.push_str(part);
@@ -185,20 +152,20 @@ impl Token {
             Some((access, encoded))
         });
         let Some((access, encoded)) = known else {
-            return Err(format!("after `{PREFIX}` belongs `node_`, `caller_` or `admin_`"));
+            return Err(format!("after `{PREFIX}` it must have `node_`, `caller_` or `admin_`"));
         };
         if encoded.len() != CHARACTERS {
             return Err(format!(
-                "it has {} characters after `{PREFIX}{access}_`, and {CHARACTERS} belong there: it is not whole, or two \
-                 ran together",
+                "it has {} characters after `{PREFIX}{access}_` instead of {CHARACTERS}: it is not whole, or two tokens ran \
+                 together",
                 encoded.len()
             ));
         }
         let mut bytes = Zeroizing::new([0; BYTES]);
         Base64UrlUnpadded::decode(encoded, &mut bytes[..])
-            .map_err(|_| "a character in it belongs into no token".to_owned())?;
+            .map_err(|_| "it has a character that no token has".to_owned())?;
         if bytes[SECRET + FINGERPRINT..] != check(access, &bytes) {
-            return Err("it was changed on the way: its check does not fit".to_owned());
+            return Err("its checksum is wrong: a character of it was changed".to_owned());
         }
         Ok(Self::from_parts(access, &bytes, Zeroizing::new(text.to_owned())).for_node(name))
     }
@@ -223,8 +190,7 @@ fn name_behind(text: &str) -> Result<Option<&str>, String> {
         Some(name) if !name.is_empty() => Ok(Some(name)),
         None if text.is_empty() => Ok(None),
         _ => Err(format!(
-            "behind the token, `{ID}` with its id and `{NAME}` with the name of a node may stand, in this order, and \
-             nothing else"
+            "behind the token only `{ID}` with its id and `{NAME}` with the name of a node may follow, in this order"
         )),
     }
 }
@@ -242,8 +208,8 @@ pub(crate) fn fingerprint_of(certificate: &[u8]) -> Fingerprint {
     Sha256::digest(certificate).into()
 }
 
-/// What a certificate is told apart by: its public key. A signature can be written in two ways by anybody, and so makes
-/// another certificate of the same holder's.
+/// Identifies a certificate by its public key. The bytes of the certificate do not: anybody can write its signature in another
+/// valid way.
 pub(crate) fn id_of_key(public_key: &[u8]) -> CredentialId {
     CredentialId::new(Sha256::digest(public_key).into())
 }
@@ -257,7 +223,7 @@ impl FromStr for Token {
     }
 }
 
-/// Shows what it is good for and its id, and nothing secret.
+/// Shows the role and the id, and nothing secret.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token").field("access", &self.access).field("id", &self.id()).finish_non_exhaustive()
@@ -316,7 +282,7 @@ mod tests {
             let reason = Token::parse(&whole[..end]).expect_err("is not whole");
             assert!(end < 11 || reason.contains("not whole"), "{reason}");
         }
-        assert!(Token::parse(&format!("{whole}{whole}")).expect_err("two").contains("two ran together"));
+        assert!(Token::parse(&format!("{whole}{whole}")).expect_err("two").contains("two tokens ran together"));
     }
 
     #[test]

@@ -23,8 +23,8 @@ use crate::{error::Error, text::check_node_name};
 const VALID: usize = 2;
 
 const HEADING: &str = "\
-# Join tokens of a `distribution` master, newest first. Whoever has one can join the cluster.
-# Take a line out, and its token is not valid any more: nodes that came by it are put out within a heartbeat.
+# Join tokens of a `distribution` master, newest first. Anyone who has one can join the cluster.
+# Remove a line to make its token invalid: its nodes are disconnected within a heartbeat.
 # `id=` behind a token is what logs and `NodeInfo::principal` call it: it is not secret.
 # `name=` behind that says which node it is for.
 ";
@@ -121,7 +121,43 @@ pub(crate) fn keys([token_text, key_text]: &[Contents; 2]) -> Result<Keys, Error
     Ok(keys)
 }
 
-/// The error of a master that is started with such a file. Of one that runs, its owner has taken the last token out.
+impl Token {
+    /// Puts a new token into a master's token file, which is made where there is none. The newest one before it for
+    /// the same access stays valid, and any older ones are dropped: so two are valid at a time, and nodes can be given
+    /// the new one before the old one ends.
+    ///
+    /// A running master takes the new token with the next connection. Nodes that came by one that was dropped are
+    /// disconnected within a heartbeat. Those that were given it as text
+    /// ([`NodeBuilder::token`](crate::NodeBuilder::token) or `DISTRIBUTION_TOKEN`) then end with an error; those that read
+    /// it from a file go on trying until the file holds a valid one. Nodes that came by a token that is still valid stay.
+    /// So give every node the new token before you issue another.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenFile`] where the file cannot be read or written, holds something else, or could be another user's
+    /// (see [`MasterBuilder::token_file`](crate::MasterBuilder::token_file)): tokens have to be issued by the user that the
+    /// master runs as, or by root in folders of root's.
+    pub fn issue(file: impl AsRef<Path>, access: Access) -> Result<Self, Error> {
+        issue(file.as_ref(), access, None)
+    }
+
+    /// Does the same for the node of this name alone: the master takes a node that registers with this token under no
+    /// other name, and from now on no node with another token under this one. One that has the name already is put out once
+    /// a node with this token comes. The newest token before it for the same name stays valid.
+    ///
+    /// The name stands behind the token in the master's file, and not in the token.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`issue`](Self::issue), and [`Error::Setting`] for a name that no node can have: it has 1 to 128 bytes,
+    /// neither control nor invisible characters, and no blanks.
+    pub fn issue_for_node(file: impl AsRef<Path>, name: &str) -> Result<Self, Error> {
+        issue(file.as_ref(), Access::Nodes, Some(name))
+    }
+}
+
+/// The error of a master that is started with a token file without tokens. While a master runs, its owner may remove the last
+/// token.
 pub(crate) fn without_tokens(file: &Path) -> Error {
     invalid(file, "there is no token in it, so nobody could join; remove it, and a new one is made".to_owned())
 }
@@ -411,7 +447,7 @@ mod tests {
         for (path, mode) in [(file.clone(), 0o620), (key_path(&file), 0o602)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changes");
             let why = load(&file).err().expect("could be anybody's").to_string();
-            assert!(why.contains("others than its owner can write to it") && why.contains("chmod go-w"), "{why}");
+            assert!(why.contains("users other than its owner can write to it") && why.contains("chmod go-w"), "{why}");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changes");
         }
         load(&file).expect("is well again");

@@ -1,10 +1,10 @@
-//! Something that is made of files, and made anew when they change.
+//! A value that is made from files, and made again when they change.
 //!
-//! Whether they have changed is seen by what they hold: who may write to a file can set its length and times as well. They
-//! are read whole at each look, and small.
+//! Whether they have changed is decided by their contents, because a user who may write to a file can also set its length and
+//! times. The files are small and read whole.
 //!
-//! Connections of anybody's cause looks, and a file may be on a network that is slow or hangs. So one look serves all that
-//! wait for one, the next begins only when it has ended, and there are at most a hundred a second.
+//! Any connection causes a read, and a file may be on a network file system that is slow or hangs. So one read serves all
+//! connections that wait for one, the next begins only when it has ended, and there are at most a hundred a second.
 
 use std::{
     path::PathBuf,
@@ -26,14 +26,14 @@ use crate::error::Error;
 type Held = [u8; 32];
 
 /// The time from the beginning of one look to that of the next.
-const PACE: Duration = Duration::from_millis(10);
+const INTERVAL: Duration = Duration::from_millis(10);
 
-/// What holds while the files cannot be used.
+/// What is used while the files cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnTrouble {
-    /// What was there before: files that belong together are replaced one by one.
+    /// The value from before: files that belong together are replaced one by one.
     Keep,
-    /// Nothing: what was taken out of a file must not go on by the damage of another line.
+    /// Nothing: a credential that was removed from a file must not stay valid because another line is damaged.
     Fail,
 }
 
@@ -105,7 +105,7 @@ impl<T> Watched<T> {
         match (self.read)(seen.held) {
             Ok(None) => {
                 if !std::mem::take(&mut seen.complained).is_empty() {
-                    tracing::info!(files = ?self.files, "these files can be used again, and hold what they did");
+                    tracing::info!(files = ?self.files, "these files can be used again, and have the contents from before");
                 }
                 Ok(self.current())
             }
@@ -121,8 +121,10 @@ impl<T> Watched<T> {
                 let violation = error.to_string();
                 if violation != seen.complained {
                     let until_then = match self.on_trouble {
-                        OnTrouble::Keep => "What they held before stays in force",
-                        OnTrouble::Fail => "Nobody new is let in until they can; nodes that are registered stay",
+                        OnTrouble::Keep => "Their contents from before stay in use",
+                        OnTrouble::Fail => {
+                            "No new node can register until they can be used; nodes that are registered stay"
+                        }
                     };
                     tracing::error!(files = ?self.files, "these files cannot be used: {error}. {until_then}");
                     seen.complained = violation;
@@ -176,7 +178,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
     async fn take_turn(self: Arc<Self>, found: watch::Sender<Option<Looked<T>>>) {
         let mut turn = self.turn.lock().await;
         if let Some(begun) = *turn {
-            sleep_until(begun + PACE).await;
+            sleep_until(begun + INTERVAL).await;
         }
         *turn = Some(Instant::now());
         // Who comes from here on may know of something that this look will not see.

@@ -120,7 +120,7 @@ async fn a_folder_that_others_can_write_to_has_no_secrets() {
     fs::create_dir(folder.path().join("below")).expect("makes");
     set_mode(folder.path(), 0o777);
     let advice = format!("`chmod go-w {}`", folder.path().display());
-    tells(&not_taken_up(&file).await, &["others than its owner can write to the folder", &advice]);
+    tells(&not_taken_up(&file).await, &["other than its owner can write to the folder", &advice]);
     assert!(!file.exists() && !key_of(&file).exists());
     set_mode(folder.path(), 0o755);
     let _master = Master::builder().token_file(&file).bind("127.0.0.1:0").await.expect("starts once that is mended");
@@ -144,11 +144,11 @@ async fn an_authority_that_anybody_may_write_lets_nobody_in() {
     set_mode(&authority.file(), 0o666);
     let start = |certificates: &Certificates| Master::builder().certificates(certificates.clone()).bind("localhost:0");
     let error = start(&own).await.expect_err("anybody could have written it").to_string();
-    tells(&error, &["ca.pem", "others than its owner can write to it", "`chmod go-w "]);
+    tells(&error, &["ca.pem", "other than its owner can write to it", "`chmod go-w "]);
     let mine = authority.issue("n", Purpose::Client, &["n"]);
     tells(
         &refusal(node().certificates(mine), "localhost:1").await,
-        &["ca.pem", "others than its owner can write to it"],
+        &["ca.pem", "other than its owner can write to it"],
     );
 
     // Nor under a master that runs: it lets in nobody until the file is in order.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::FileError;
+use super::error::FileError;
 
 /// Where a path leads, and the file there if there is one.
 pub(super) struct Place {

@@ -2,12 +2,14 @@
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     os::unix::{
         ffi::OsStrExt,
         fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},
         net::{UnixListener, UnixStream},
     },
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -16,7 +18,7 @@ use rustix::{
 };
 use tempfile::TempDir;
 
-use super::*;
+use super::{access::LARGEST, unix as system, *};
 
 /// `nobody`, who plants files here.
 const OTHER: u32 = 65534;
@@ -111,7 +113,7 @@ fn a_file_that_others_can_write_to_is_refused() {
     fs::write(&file, "secret").expect("writes");
     for mode in [0o620, 0o602, 0o666] {
         set_mode(&file, mode);
-        assert_refused(&file, &["others than its owner can write to it", "`chmod go-w ", "/secret`"]);
+        assert_refused(&file, &["other than its owner can write to it", "`chmod go-w ", "/secret`"]);
     }
 }
 
@@ -125,7 +127,7 @@ fn a_folder_that_others_can_write_to_is_refused() {
         for mode in [0o777, 0o775, 0o757] {
             set_mode(&path, mode);
             let advice = format!("`chmod go-w {}`", path.display());
-            assert_refused(&file, &["others than its owner can write to the folder", &advice]);
+            assert_refused(&file, &["other than its owner can write to the folder", &advice]);
         }
         // As /tmp is: others can put files there, and not touch this one.
         set_mode(&path, 0o1777);
@@ -201,7 +203,7 @@ fn links_are_followed_where_nobody_else_had_a_hand_in_them() {
     assert_read(&root.path().join("absolute/../secret"));
     // What they lead to is judged like the rest.
     set_mode(&versions, 0o777);
-    assert_refused(&root.path().join("secret"), &["others than its owner can write to the folder", "..2024_01`"]);
+    assert_refused(&root.path().join("secret"), &["other than its owner can write to the folder", "..2024_01`"]);
     // In a circle.
     symlink("circle", root.path().join("circle")).expect("links");
     read(&root.path().join("circle")).err().expect("leads nowhere");

@@ -24,7 +24,7 @@ use rustix::{
     process::geteuid,
 };
 
-use super::FileError;
+use super::error::FileError;
 
 /// As many as Linux follows.
 const LINKS: u32 = 40;
@@ -205,7 +205,7 @@ impl Folder {
         }
         if metadata.mode() & OTHERS_WRITE != 0 {
             return Err(FileError::Refused(format!(
-                "others than its owner can write to it; if you know what is in it, `chmod go-w {}`",
+                "users other than its owner can write to it; if you know what is in it, `chmod go-w {}`",
                 path.display()
             )));
         }
@@ -295,7 +295,7 @@ fn others_can_write(folders: &[PathBuf]) -> FileError {
     let what =
         if folders.len() > 1 { "their owners can write to the folders" } else { "its owner can write to the folder" };
     FileError::Refused(format!(
-        "others than {what} {}, and put another file in its place; `chmod go-w {}`, or keep the file elsewhere",
+        "users other than {what} {}, and put another file in its place; `chmod go-w {}`, or keep the file elsewhere",
         list(" and "),
         list(" ")
     ))
