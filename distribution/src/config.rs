@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use crate::error::Error;
 
-/// Body of the largest frame either side takes unless told otherwise.
+/// The default limit of a frame's body at both ends.
 pub(crate) const MAX_MESSAGE_SIZE: usize = 64 * 1024 * 1024;
 
-/// Below this not even headers and error messages fit.
+/// With less, headers and error messages would not fit.
 pub(crate) const SMALLEST_MESSAGE_LIMIT: usize = 16 * 1024;
 
-/// What a frame's length field can state; where an address has 32 bits, half of what there is.
+/// The largest number of the length field of a frame; with 32-bit addresses, half of the address space.
 pub(crate) const LARGEST_MESSAGE_LIMIT: usize =
     if usize::BITS > 32 { u32::MAX as usize } else { (u32::MAX / 2) as usize };
 
-/// What large frames that are coming in may take together at a master unless told otherwise: sixteen of the largest.
+/// The default limit of memory for large frames that a master is reading: sixteen of the largest.
 pub(crate) const INCOMING_BYTES: usize = 16 * MAX_MESSAGE_SIZE;
 
 /// The longest time that any timer is set for.
@@ -23,7 +23,7 @@ pub(crate) const INCOMING_BYTES: usize = 16 * MAX_MESSAGE_SIZE;
 /// clamped to this on both sides, also one that a peer sends.
 pub(crate) const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// What a master bears from its peers.
+/// What a master allows its peers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Connections that have not registered yet, in all and from one address.
@@ -33,10 +33,10 @@ pub(crate) struct Limits {
     pub(crate) handshake_timeout: Duration,
     /// How many TLS handshakes are begun in a second, over all addresses.
     pub(crate) max_handshakes_per_second: u32,
-    /// How many from one address may fail to show that they may come in before the next ones wait.
+    /// How many connections from one address may fail to authenticate themselves before the next ones wait.
     pub(crate) max_handshake_failures: u32,
     pub(crate) peer_timeouts: PeerTimeouts,
-    /// What large frames that are coming in may take together.
+    /// The memory for all large frames that are being read.
     pub(crate) incoming_bytes: usize,
     /// How deeply a value may be nested.
     pub(crate) max_depth: u16,
@@ -60,12 +60,12 @@ impl Default for Limits {
     }
 }
 
-/// How long a registered peer may keep a connection waiting.
+/// How long a registered peer may delay a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerTimeouts {
-    /// Until a frame that has begun is complete, or has brought enough that its time begins anew.
+    /// For a frame that has begun to be complete, or to bring enough bytes for its time to begin again.
     pub(crate) read_timeout: Duration,
-    /// Until it takes some of what it is sent.
+    /// For the peer to read some of what is written to it.
     pub(crate) write_timeout: Duration,
 }
 
@@ -75,14 +75,13 @@ impl Default for PeerTimeouts {
     }
 }
 
-/// Levels of sequences, maps, structs, enums and options that a value may have unless told otherwise; serde_json has the
-/// same number.
+/// The default limit of a value's levels of sequences, maps, structs, enums and options; serde_json has the same.
 pub(crate) const MAX_DEPTH: u16 = 128;
 
-/// The largest such limit: each level takes stack while a value is encoded or decoded, and threads have 2 MiB of it.
+/// The largest limit that can be set: each level takes stack while a value is encoded or decoded, and threads have 2 MiB of it.
 const LARGEST_MAX_DEPTH: u16 = 512;
 
-/// What one value may have.
+/// The limits of one value.
 #[derive(Clone, Copy, Debug)]
 pub struct ValueLimits {
     pub(crate) bytes: usize,
@@ -91,7 +90,7 @@ pub struct ValueLimits {
 }
 
 impl ValueLimits {
-    /// For a value of this crate's own, which is not nested.
+    /// For a value of this crate, which is not nested deeply.
     pub(crate) fn of_bytes(bytes: usize) -> Self {
         Self { bytes, depth: MAX_DEPTH }
     }
@@ -106,7 +105,7 @@ pub(crate) fn check_max_depth(levels: u16) -> Result<u16, Error> {
     }
 }
 
-/// Checks what large frames that are coming in may take together; where it is not set, four of the largest find room.
+/// Checks the memory for large frames that are being read. The default has room for four of the largest.
 pub(crate) fn check_incoming_bytes(bytes: Option<usize>, max_message_size: usize) -> Result<usize, Error> {
     match bytes {
         None => Ok(INCOMING_BYTES.max(max_message_size.saturating_mul(4))),
@@ -114,7 +113,7 @@ pub(crate) fn check_incoming_bytes(bytes: Option<usize>, max_message_size: usize
         Some(bytes) => Err(Error::setting(
             "max_incoming_bytes",
             bytes,
-            "it must be max_message_size at least, so that each frame finds room",
+            "it must be at least max_message_size, so that each frame finds room",
         )),
     }
 }

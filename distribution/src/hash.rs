@@ -2,12 +2,12 @@
 
 use sha2::{Digest, Sha256};
 
-/// A fast hash of bytes, for what nobody gains by making two inputs collide.
+/// A fast hash of bytes, for inputs where nobody gains by a collision.
 pub(crate) const fn hash(bytes: &[u8]) -> u64 {
     hash_on(0xcbf2_9ce4_8422_2325, bytes)
 }
 
-/// Goes on from the hash of what came before: the 64-bit FNV-1a hash (Fowler, Noll, Vo; offset basis and prime as
+/// Continues a hash with more bytes: the 64-bit FNV-1a hash (Fowler, Noll, Vo; offset basis and prime as
 /// published).
 pub(crate) const fn hash_on(before: u64, bytes: &[u8]) -> u64 {
     let mut hash = before;
@@ -31,7 +31,7 @@ pub(crate) fn key_of(secret: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(b"distribution: a key for hashes of names").chain_update(secret).finalize().into()
 }
 
-/// A hash that nobody can foresee who does not have the key: the first 64 bits of SHA-256 over key and text.
+/// A hash that cannot be predicted without the key: the first 64 bits of SHA-256 over key and text.
 pub(crate) fn keyed(key: &[u8; 32], text: &str) -> u64 {
     first_64_bits(Sha256::new().chain_update(key).chain_update(text))
 }
@@ -44,7 +44,7 @@ pub(crate) fn hash_of_texts<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
 fn digest_of<'a>(texts: impl Iterator<Item = &'a str>) -> Sha256 {
     let mut digest = Sha256::new();
     for text in texts {
-        // With a byte that no UTF-8 text contains, so that neighbours cannot run into one another.
+        // With a byte that no UTF-8 text contains, so that two texts cannot be split in another way.
         digest.update(text);
         digest.update([0xff]);
     }
@@ -55,11 +55,11 @@ fn first_64_bits(digest: Sha256) -> u64 {
     digest.finalize().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-/// What calls name a method by: the first 64 bits of SHA-256 over all that caller and node must agree on. `types` is the
+/// The id of a method: the first 64 bits of SHA-256 over everything that caller and node must agree on. `types` is the
 /// hash of the structure of its types.
 ///
-/// A master checks ids that nodes claim against the names that they show. So this hash has to resist a node that chooses
-/// its names, or the hash of its types, to meet the id of another service's method.
+/// A master checks the ids of a node's methods against their names. So a node must not be able to choose names, or the hash of
+/// its types, that give the id of another service's method.
 pub(crate) fn method_id(service: &str, version: u32, method: &str, signature: &str, types: u64) -> u64 {
     let mut digest = digest_of([service, method, signature].into_iter());
     digest.update(version.to_le_bytes());
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_both_sides_must_agree_on_changes_a_methods_id() {
+    fn everything_that_both_ends_must_agree_on_changes_a_methods_id() {
         let ids = [
             method_id("A", 1, "f", "fn() -> ()", 1),
             method_id("B", 1, "f", "fn() -> ()", 1),

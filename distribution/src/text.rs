@@ -1,17 +1,17 @@
-//! Text that a peer wrote, made fit for a log or a terminal.
+//! Text of a peer, made safe for a log or a terminal.
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// The most that is shown of a text that a peer may make as long as it likes, in bytes.
+/// The most bytes that are shown of a text whose length a peer chooses.
 pub(crate) const LONGEST: usize = 4096;
 
-/// Whether a text shows all that it holds: it has no control characters or line breaks, no invisible characters (which can
-/// hide, reorder or join what stands beside them), and no blanks but the usual one.
+/// Whether a text shows everything that it contains: it has no control characters or line breaks, no invisible characters
+/// (which can hide, reorder or join the text beside them), and no spaces but the usual one.
 pub(crate) fn is_plain(text: &str) -> bool {
     text.chars().all(is_shown)
 }
 
-/// Whether a character is one that [`is_plain`] lets a text have.
+/// Whether [`is_plain`] allows this character.
 pub(crate) fn is_shown(character: char) -> bool {
     use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator, SpaceSeparator, Unassigned};
     match character {
@@ -34,23 +34,23 @@ pub(crate) fn is_shown(character: char) -> bool {
     }
 }
 
-/// Whether a text can be the name of a node.
+/// Checks whether a text can be the name of a node.
 ///
 /// # Errors
 ///
-/// What it must be.
+/// The rule that it breaks.
 pub(crate) fn check_node_name(name: &str) -> Result<(), &'static str> {
     if !(1..=128).contains(&name.len()) || !is_plain(name) || name.trim() != name {
-        return Err("must have 1 to 128 bytes, no blank at its ends, and no control characters or invisible ones");
+        return Err("must have 1 to 128 bytes, no spaces at its ends, and no control or invisible characters");
     }
-    // It stands in sentences, and could go on with one.
+    // It is printed in sentences, and could pretend to be the rest of one.
     if name.contains(' ') {
-        return Err("must have no blanks");
+        return Err("must have no spaces");
     }
     Ok(())
 }
 
-/// The text on one line: what is not plain is escaped as in a Rust literal, and what goes beyond `most` bytes is cut off.
+/// The text on one line: characters that are not plain are escaped as in a Rust literal, and it is cut after `most` bytes.
 pub(crate) fn in_one_line(text: &str, most: usize) -> String {
     escape(text, most, |_| false)
 }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped() {
+    fn control_sequences_of_terminals_are_escaped() {
         for (text, shown) in [
             ("two\nlines", "two\\nlines"),
             ("\x1b[2J\r", "\\u{1b}[2J\\r"),

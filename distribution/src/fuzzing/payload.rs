@@ -37,7 +37,7 @@ pub fn encode<T: Serialize + 'static>(value: &T, limit: usize) -> Result<Bytes, 
 ///
 /// # Errors
 ///
-/// [`CodecError`] where the bytes are no such value.
+/// [`CodecError`] if the bytes are not such a value.
 pub fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, CodecError> {
     Decoder::new(&Bytes::copy_from_slice(bytes), MAX_DEPTH).only()
 }

@@ -150,7 +150,7 @@ impl Token {
     /// # Errors
     ///
     /// Those of [`issue`](Self::issue), and [`Error::Setting`] for a name that no node can have: it has 1 to 128 bytes,
-    /// neither control nor invisible characters, and no blanks.
+    /// neither control nor invisible characters, and no spaces.
     pub fn issue_for_node(file: impl AsRef<Path>, name: &str) -> Result<Self, Error> {
         issue(file.as_ref(), Access::Nodes, Some(name))
     }

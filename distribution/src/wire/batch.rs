@@ -5,7 +5,7 @@
 //! | of a request | length in four bytes, arguments |
 //! | of a response | length in four bytes, outcome in bincode, value or error |
 //!
-//! A response has as many as were started, in the order of the request.
+//! A response has the outcomes of the calls that were started, in the order of the request.
 
 use bytes::Bytes;
 
@@ -17,17 +17,17 @@ use crate::error::CodecError;
 
 /// Appends a call to the payload of a request.
 pub(crate) fn append_call(payload: &mut Vec<u8>, arguments: &Payload) {
-    // Bounded by the frame limit, which fits.
+    // Bounded by the limit of frames, which fits into 32 bits.
     payload.extend_from_slice(&(arguments.len() as u32).to_le_bytes());
     arguments.append_to(payload);
 }
 
-/// Where the call behind so many others begins in the payload of a request.
+/// Where the call behind `count` others begins in the payload of a request.
 pub(crate) fn skip(calls: &[u8], count: u32) -> usize {
     let mut at = 0;
     for _ in 0..count {
         let length = calls.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |length| u32::from_le_bytes(*length));
-        // What does not fit is beyond the end as well.
+        // A length that does not fit is beyond the end.
         at = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(4).saturating_add(at);
     }
     at.min(calls.len())
@@ -43,7 +43,7 @@ pub(crate) fn only(calls: &Bytes) -> Bytes {
 pub(crate) struct Placed(Mark);
 
 impl Placed {
-    /// Takes it all back.
+    /// Removes it and everything behind it.
     pub(crate) fn forget(self, values: &mut Encoder) {
         values.rewind(self.0);
     }
@@ -56,7 +56,7 @@ pub(crate) fn begin(values: &mut Encoder) -> Placed {
     Placed(mark)
 }
 
-/// Fills the room in.
+/// Writes the outcome into that room.
 pub(crate) fn end(placed: Placed, values: &mut Encoder, outcome: &Outcome) {
     let length = |values: &Encoder| (values.size_since(placed.0) - 4) as u32;
     let place = placed.0;
@@ -66,7 +66,7 @@ pub(crate) fn end(placed: Placed, values: &mut Encoder, outcome: &Outcome) {
             values.replace(place, &[a, b, c, d, u8::from(*outcome == Outcome::Error)]);
         }
         other => {
-            // Without a value, and with a header of another length.
+            // It has no value, and its header has another length.
             values.rewind(place);
             values.put_raw(&[0; 4]);
             // A plain enum, whose encoding cannot fail.
@@ -89,7 +89,7 @@ impl<'a> Outcomes<'a> {
         let length = self.0.take_u32()?;
         let mut item = self.0.split_off(length as usize)?;
         let outcome = match item.rest().first() {
-            // The usual ones, by the way that is short.
+            // The most frequent ones, without the decoder.
             Some(0) => Outcome::Value,
             Some(1) => Outcome::Error,
             _ => {
@@ -119,7 +119,7 @@ mod tests {
     };
 
     #[test]
-    fn outcomes_have_these_bytes_and_come_back() {
+    fn outcomes_have_these_bytes_and_are_decoded() {
         let mut values = Encoder::new(ValueLimits::of_bytes(1000));
         let outcomes = [
             (Outcome::Value, Some(7u8), "020000000007"),

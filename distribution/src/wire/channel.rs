@@ -1,4 +1,4 @@
-//! What bytes travel over: TCP, as it is or within TLS, or memory.
+//! The byte stream of a connection: TCP, alone or with TLS, or memory.
 
 use std::{
     fmt,
@@ -54,7 +54,7 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// Does the same with whichever it is.
+/// Does the same with any of the streams.
 macro_rules! either {
     ($channel:expr, $stream:ident => $done:expr) => {
         match $channel {
@@ -73,8 +73,8 @@ impl AsyncRead for Channel {
             Channel::Memory(stream) => Pin::new(stream).poll_read(cx, buffer),
             #[cfg(feature = "tls")]
             Channel::Tls(stream) => match Pin::new(stream).poll_read(cx, buffer) {
-                // The peer has ended without saying so within TLS, as one does that is killed. Nothing here takes the end
-                // of a connection for the end of a message, so somebody who cuts it gains no more than by a reset.
+                // The peer has closed the connection without TLS's own end, as a process that is killed does. The end of a
+                // connection never ends a message here, so an attacker who cuts it gains no more than by a reset.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
                 read => read,
             },

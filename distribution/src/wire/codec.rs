@@ -1,7 +1,7 @@
-//! Values to bytes and back. The only module that knows bincode.
+//! Values to bytes and back. Only this module knows bincode.
 //!
-//! bincode 2 with its standard settings (little endian, variable-length integers). The crate is frozen,
-//! so its name and version travel in the preface of each connection, where a successor would show.
+//! bincode 2 with its standard settings (little endian, variable-length integers). The crate is frozen, so its name and
+//! version are in the preface of each connection, and a successor can be told from it.
 
 use std::{any::Any, cell::RefCell, marker::PhantomData, ops::Range};
 
@@ -38,34 +38,32 @@ pub(crate) enum EncodePayloadError {
     Codec(CodecError),
 }
 
-/// Encodes one of our own messages, or a value in one piece.
+/// Encodes a message of this crate, or a value in one piece.
 pub(crate) fn encode_payload<T: Serialize + 'static>(value: &T, limit: usize) -> Result<Payload, EncodePayloadError> {
     let mut encoder = Encoder::new(ValueLimits::of_bytes(limit));
     encoder.put(value).map_err(EncodePayloadError::Codec)?;
     encoder.finish()
 }
 
-/// Bytes of at least this length are not copied on their way: they are written from the memory they are
-/// in, and, where they are most of their frame, handed on in the memory they were read into.
+/// `Bytes` of at least this length are not copied: they are written from the memory that they are in, and, if they are most of
+/// their frame, handed on in the memory that they were read into.
 const APART: usize = 8 * 1024;
 
 thread_local! {
-    /// Where values are encoded until it is known how many bytes they take, so that a small one costs no
-    /// memory of its own.
+    /// The buffer in which values are encoded until their size is known, so that a small value allocates no memory.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Encodes values one behind the other.
 ///
-/// [`Bytes`] and vectors of floats and bytes take a short way: serde would pass each element by itself.
-/// What is written is the same. It holds for a value as a whole and not for parts of one.
+/// [`Bytes`] and vectors of floats and bytes are copied whole, because serde would pass each element by itself. The bytes are
+/// the same. This is only so if they are the whole value, and not a part of one.
 ///
-/// Never holds more bytes than its limit: past that the rest is only counted, so that the error can name
-/// the size.
+/// It never holds more bytes than its limit. Beyond it bytes are only counted, so that the error can name the size.
 #[derive(Debug)]
 pub struct Encoder {
     buffer: Vec<u8>,
-    /// What goes behind so many bytes of the buffer, in order.
+    /// Bytes that are not in the buffer, each with the place in the buffer where it belongs, in order.
     apart: Vec<(usize, Bytes)>,
     size: u64,
     limits: ValueLimits,
@@ -148,12 +146,12 @@ impl Encoder {
         self.size - mark.size
     }
 
-    /// Where it is.
+    /// The current state.
     pub(crate) fn mark(&self) -> Mark {
         Mark { buffer: self.buffer.len(), apart: self.apart.len(), size: self.size }
     }
 
-    /// Forgets what came after the mark.
+    /// Removes everything behind the mark.
     pub(crate) fn rewind(&mut self, mark: Mark) {
         self.buffer.truncate(mark.buffer);
         self.apart.truncate(mark.apart);
@@ -168,14 +166,18 @@ impl Encoder {
         }
     }
 
-    /// Puts other bytes in the place of those behind the mark.
+    /// Overwrites the bytes behind the mark.
     pub(crate) fn replace(&mut self, mark: Mark, bytes: &[u8]) {
         if let Some(place) = self.buffer.get_mut(mark.buffer..mark.buffer + bytes.len()) {
             place.copy_from_slice(bytes);
         }
     }
 
-    /// What was encoded, unless it was too much.
+    /// The encoded values.
+    ///
+    /// # Errors
+    ///
+    /// If they are larger than the limit.
     pub(crate) fn finish(mut self) -> Result<Payload, EncodePayloadError> {
         if !self.is_within_limit() {
             return Err(EncodePayloadError::TooLarge(self.size));
@@ -187,7 +189,7 @@ impl Encoder {
 
 impl Drop for Encoder {
     fn drop(&mut self) {
-        // Only a small one goes back: a thread shall not keep the memory of its largest value.
+        // Only a small buffer is kept, so that a thread does not keep the memory of its largest value.
         if (1..=APART).contains(&self.buffer.capacity()) {
             self.buffer.clear();
             let _ = SCRATCH.try_with(|scratch| scratch.replace(std::mem::take(&mut self.buffer)));
@@ -217,12 +219,12 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Takes values off that may be nested as deeply as this.
+    /// Decodes values that may be nested up to this depth.
     pub(crate) fn new(bytes: &'a Bytes, max_depth: u16) -> Self {
         Self { bytes, at: 0, end: bytes.len(), budget: Budget::for_message(bytes.len()), max_depth }
     }
 
-    /// The only value that is left.
+    /// Decodes a value and checks that nothing is left over.
     pub(crate) fn only<T: DeserializeOwned + 'static>(mut self) -> Result<T, CodecError> {
         let value = self.take()?;
         self.finish()?;
@@ -272,7 +274,11 @@ impl<'a> Decoder<'a> {
         Ok(numbers)
     }
 
-    /// Takes a length off, and as many elements of `size` bytes: none that are not there.
+    /// Takes a length and as many elements of `size` bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the length is larger than the bytes that are left.
     fn take_range(&mut self, size: usize) -> Result<Range<usize>, CodecError> {
         let (length, read) = decode_prefix::<u64>(self.rest())?;
         self.at += read;
@@ -280,18 +286,18 @@ impl<'a> Decoder<'a> {
         let bytes = usize::try_from(length).ok().and_then(|length| length.checked_mul(size));
         let Some(bytes) = bytes.filter(|bytes| *bytes <= there) else {
             return Err(CodecError::new(format_args!(
-                "{length} elements of {size} bytes are claimed, and {there} bytes are there"
+                "{length} elements of {size} bytes are claimed, and {there} bytes are left"
             )));
         };
         self.at += bytes;
         Ok(self.at - bytes..self.at)
     }
 
-    /// The next bytes as a decoder of their own.
+    /// A decoder of its own for the next bytes.
     pub(crate) fn split_off(&mut self, length: usize) -> Result<Self, CodecError> {
         let there = self.end - self.at;
         if length > there {
-            return Err(CodecError::new(format_args!("{length} bytes are claimed, and {there} are there")));
+            return Err(CodecError::new(format_args!("{length} bytes are claimed, and {there} are left")));
         }
         self.at += length;
         let budget = self.budget.for_part(length);
@@ -311,7 +317,7 @@ impl<'a> Decoder<'a> {
         &self.bytes[self.at..self.end]
     }
 
-    /// Insists that nothing is left over.
+    /// Checks that nothing is left over.
     pub(crate) fn finish(&self) -> Result<(), CodecError> {
         match self.end - self.at {
             0 => Ok(()),
@@ -320,7 +326,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Decodes one of our own messages.
+/// Decodes a message of this crate.
 pub(crate) fn decode_payload<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, read) = decode_prefix(bytes)?;
     if read != bytes.len() {
@@ -329,24 +335,23 @@ pub(crate) fn decode_payload<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Cod
     Ok(value)
 }
 
-/// Decodes the value that `bytes` begin with, and says how many of them it took. One of our own.
+/// Decodes a value of this crate at the beginning of `bytes`, and returns how many bytes it took.
 pub(crate) fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
     decode_bounded(bytes, &Budget::for_message(bytes.len()), MAX_DEPTH)
 }
 
-/// A value whose type may be recursive, and which may be larger than what it is sent in.
+/// Decodes a value whose type may be recursive, and which may take more memory than its bytes.
 fn decode_bounded<T: DeserializeOwned>(
     bytes: &[u8],
     budget: &Budget,
     max_depth: u16,
 ) -> Result<(T, usize), CodecError> {
     let seed = Within { bounds: Bounds::new(budget, max_depth), value: PhantomData };
-    // Without a limit of the codec's own: it would reserve no memory but for texts, and those are lent.
+    // Without bincode's own limit: it reserves memory for texts only, and those are borrowed.
     bincode::serde::seed_decode_from_slice(seed, bytes, standard()).map_err(undecodable)
 }
 
-/// Keeps the plain message of an error that serde or the value's type raised: bincode's own `Display` prints it as
-/// `OtherString("..")`.
+/// Takes the plain message out of an error of serde or of the value's type: bincode prints it as `OtherString("..")`.
 fn undecodable(error: DecodeError) -> CodecError {
     match error {
         DecodeError::OtherString(why) => CodecError::new(why),
@@ -355,7 +360,7 @@ fn undecodable(error: DecodeError) -> CodecError {
     }
 }
 
-/// The same of a value that is to be sent.
+/// The same for encoding.
 fn unencodable(error: EncodeError) -> CodecError {
     match error {
         EncodeError::OtherString(why) => CodecError::new(why),
@@ -379,7 +384,7 @@ impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Within<'_, T> {
     }
 }
 
-/// Encodes one of our own headers onto the end of `buffer`.
+/// Appends a header of this crate to `buffer`.
 ///
 /// # Errors
 ///

@@ -1,15 +1,13 @@
-//! The bytes of a value on their way: few of them in place, many in the memory they were made in.
+//! The bytes of a value between codec and connection: a small one in place, a large one in the memory that it was made in.
 
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
-/// A payload of up to so many bytes is kept in place: as many as fit beside the tag in the space that
-/// [`Bytes`] takes anyway.
+/// A payload of up to this many bytes is kept in place. They fit beside the tag into the space that [`Bytes`] takes anyway.
 const SMALL: usize = 38;
 
-/// Encoded values that are to be written to a connection, or were read from one. A clone copies no more
-/// than [`SMALL`] bytes.
+/// Encoded values that are to be written to a connection, or were read from one. A clone copies at most [`SMALL`] bytes.
 #[derive(Clone)]
 pub(crate) struct Payload(Repr);
 
@@ -30,8 +28,7 @@ enum Repr {
 impl Payload {
     pub(crate) const EMPTY: Self = Self(Repr::Small { length: 0, bytes: [0; SMALL] });
 
-    /// Takes what `buffer` holds, with each of the others in at its place: behind so many bytes of the
-    /// buffer. The places are in order.
+    /// Takes the bytes of `buffer`, with those of `apart` inserted. Each is given with its place in the buffer, in order.
     pub(super) fn assemble(buffer: &mut Vec<u8>, apart: Vec<(usize, Bytes)>) -> Self {
         if apart.is_empty() {
             if let Some(small) = Self::small(buffer) {
@@ -67,7 +64,7 @@ impl Payload {
         }
     }
 
-    /// Gives each part in turn to one of the two: those that are bytes in place, and those in memory of
+    /// Calls one of the two functions with each part in turn: `in_place` with bytes in place, `apart` with those in memory of
     /// their own.
     pub(crate) fn each_part<C>(self, context: &mut C, in_place: fn(&mut C, &[u8]), apart: fn(&mut C, Bytes)) {
         match self.0 {
@@ -77,7 +74,7 @@ impl Payload {
         }
     }
 
-    /// All of it in one piece. Copies what is in several.
+    /// All bytes in one piece. Copies them if they are in several.
     pub(crate) fn into_bytes(self) -> Bytes {
         match self.0 {
             Repr::Small { length, bytes } => Bytes::copy_from_slice(&bytes[..usize::from(length)]),
@@ -86,7 +83,7 @@ impl Payload {
         }
     }
 
-    /// Appends all of it.
+    /// Appends all bytes.
     pub(crate) fn append_to(&self, buffer: &mut Vec<u8>) {
         self.clone().each_part(
             buffer,
@@ -123,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_lie_where_they_were_put() {
+    fn parts_are_in_their_places() {
         let large = Bytes::from_static(b"LARGE");
         for (places, expected) in
             [(vec![], "abcd"), (vec![0], "LARGEabcd"), (vec![2, 2], "abLARGELARGEcd"), (vec![1, 4], "aLARGEbcdLARGE")]
@@ -139,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn few_bytes_are_kept_in_place() {
+    fn a_small_payload_is_kept_in_place() {
         assert_eq!(size_of::<Payload>(), 40);
         for length in [0, 1, SMALL, SMALL + 1] {
             let bytes: Vec<u8> = (0..length as u8).collect();

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_challenge_that_is_reflected_is_no_proof() {
+    async fn a_challenge_that_is_reflected_is_not_a_proof() {
         // The reflector lets a real node answer the master's challenge as if it were a master itself, gets the
         // node's proof, and gives it back to the node as the master's.
         let token = token(Access::Nodes);

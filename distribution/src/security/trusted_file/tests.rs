@@ -84,7 +84,7 @@ fn a_file_that_is_not_there_is_told_from_one_that_must_not_be_used() {
     }
     assert!(!exists(&folder.path().join("none")).expect("may be there"));
     fs::write(folder.path().join("file"), "secret").expect("writes");
-    let error = read(&folder.path().join("file/below")).err().expect("is no folder");
+    let error = read(&folder.path().join("file/below")).err().expect("is not a folder");
     assert_eq!(error.kind(), Some(io::ErrorKind::NotADirectory), "{error}");
 }
 
@@ -163,7 +163,7 @@ fn what_is_missing_is_told() {
     assert_eq!(why("link"), format!("there is no such file: a link leads to {}", target.display()));
     symlink("target/file", root.path().join("deeper")).expect("links");
     for name in ["target/file", "deeper"] {
-        let expected = format!("there is no folder {}", target.display());
+        let expected = format!("there is not a folder {}", target.display());
         assert_eq!(why(name), expected);
         let told = exists(&root.path().join(name)).expect_err("nowhere to make it").to_string();
         assert_eq!(told, format!("{expected}; make the folder first"));
@@ -244,7 +244,7 @@ fn only_regular_files_are_read_and_nothing_is_waited_for() {
     mknodat(CWD, at("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("makes");
     // A FIFO that is swapped in after the first look must not be waited for either, and is seen once it is open.
     let system::Place { folder: parent, .. } = system::Place::find(&at("none")).expect("may be there");
-    let error = parent.open("fifo".as_ref()).expect_err("is no regular file").to_string();
+    let error = parent.open("fifo".as_ref()).expect_err("is not a regular file").to_string();
     assert!(error.contains("it must be a regular file"), "{error}");
     let _socket = UnixListener::bind(at("socket")).expect("binds");
     fs::create_dir(at("folder")).expect("makes");
@@ -270,7 +270,7 @@ fn what_proc_calls_a_link_is_followed_by_name_and_not_to_what_is_open() {
     fs::remove_file(&file).expect("removes");
     read(&by_number(opened.as_raw_fd())).err().expect("has no name");
     let (socket, _other) = UnixStream::pair().expect("sockets");
-    read(&by_number(socket.as_raw_fd())).err().expect("is no file");
+    read(&by_number(socket.as_raw_fd())).err().expect("is not a file");
 }
 
 #[test]
@@ -354,6 +354,6 @@ fn a_path_is_any_bytes() {
     let file = folder.path().join(std::ffi::OsStr::from_bytes(b"s\xffcret"));
     create(&file, b"secret").expect("writes");
     assert_read(&file);
-    read(&folder.path().join(std::ffi::OsStr::from_bytes(b"a\0b"))).err().expect("is no name");
-    read(Path::new("")).err().expect("is no path");
+    read(&folder.path().join(std::ffi::OsStr::from_bytes(b"a\0b"))).err().expect("is not a name");
+    read(Path::new("")).err().expect("is not a path");
 }

@@ -67,7 +67,7 @@ impl<'b, D> Bounded<'b, D> {
     /// An element of this collection, if there is one more.
     #[inline]
     fn element<S, E: Error>(&self, inner: S, size: usize, left: Option<usize>) -> Result<Bounded<'b, S>, E> {
-        // The codec is asked once more when all are read.
+        // The codec is asked again when all elements are read.
         if left == Some(0) { Ok(Bounded { counted: size, ..self.around(inner) }) } else { self.part(inner, size) }
     }
 
