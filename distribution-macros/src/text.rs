@@ -8,7 +8,7 @@ use quote::ToTokens;
 use syn::visit_mut::{self, VisitMut};
 use syn::{AngleBracketedGenericArguments, ParenthesizedGenericArguments, PathArguments, PathSegment, Type, TypeTuple};
 
-/// `fn(Vec<i64>) -> i64`, for `fn` and `async fn` alike: how an implementation runs is no business of its callers.
+/// `fn(Vec<i64>) -> i64`, for `fn` and `async fn` alike: callers need not know how an implementation runs.
 pub(crate) fn signature<'a>(arguments: impl Iterator<Item = &'a Type>, output: &Type) -> String {
     let arguments: Vec<String> = arguments.map(of_type).collect();
     format!("fn({}) -> {}", arguments.join(", "), of_type(output))

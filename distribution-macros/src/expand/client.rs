@@ -1,9 +1,9 @@
-//! The client: a stub whose methods make calls.
+//! The client, whose methods make calls.
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 
-use super::{documented_name, method_constant};
+use super::names::{documented_name, method_constant};
 use crate::attributes;
 use crate::model::{Method, Service};
 
@@ -67,11 +67,11 @@ pub(super) fn structure(service: &Service) -> TokenStream {
         #(#type_attributes)*
         #[doc = #documentation]
         ///
-        /// Each method takes the arguments of the trait's and returns a [`Call`](::distribution::Call), of which nothing
-        /// is sent until it is awaited or spawned. A clone is cheap and calls through the same caller.
+        /// Each method takes the arguments of the trait's and returns a [`Call`](::distribution::Call), which is
+        /// sent when it is awaited, or by `send` or `wait`. A clone is cheap and calls through the same caller.
         #[allow(dead_code, non_camel_case_types)]
         #visibility struct #client {
-            stub: ::distribution::__private::RawClient,
+            client: ::distribution::__private::RawClient,
         }
 
         #(#attributes)*
@@ -79,7 +79,7 @@ pub(super) fn structure(service: &Service) -> TokenStream {
         #[allow(deprecated)]
         impl ::core::clone::Clone for #client {
             fn clone(&self) -> Self {
-                Self { stub: ::core::clone::Clone::clone(&self.stub) }
+                Self { client: ::core::clone::Clone::clone(&self.client) }
             }
         }
 
@@ -90,8 +90,8 @@ pub(super) fn structure(service: &Service) -> TokenStream {
             fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 ::core::fmt::DebugStruct::finish(::core::fmt::DebugStruct::field(
                     &mut ::core::fmt::Formatter::debug_struct(formatter, #name),
-                    "stub",
-                    &self.stub,
+                    "client",
+                    &self.client,
                 ))
             }
         }
@@ -106,10 +106,10 @@ pub(super) fn implementation(service: &Service, methods: impl Iterator<Item = To
         #(#attributes)*
         #[allow(dead_code, deprecated)]
         impl #client {
-            /// Makes a stub whose calls go through `caller`, for instance a master.
+            /// Makes a client whose calls go through `caller`, for instance a master.
             #[must_use]
             pub fn new(caller: &impl ::distribution::Caller) -> Self {
-                Self { stub: ::distribution::__private::RawClient::new(caller) }
+                Self { client: ::distribution::__private::RawClient::new(caller) }
             }
 
             #(#methods)*
@@ -145,7 +145,7 @@ fn method(service: &Service, method: &Method) -> TokenStream {
     let arguments = arguments(method);
     // Here rustc says that an answer is not what serde needs, so it is to be the answer's place.
     let body = quote_spanned! {place=>
-        ::distribution::__private::RawClient::#call(&self.stub, #constant, #arguments)
+        ::distribution::__private::RawClient::#call(&self.client, #constant, #arguments)
     };
     quote! {
         #attributes

@@ -1,8 +1,8 @@
 //! What a refused service expands to: its errors, and items that let the code around it compile.
 //!
-//! A refused trait is used elsewhere: implemented, served, called. If it were missing, or rustc refused it once more,
-//! errors that say nothing new would bury the ones that do. So the trait is handed on with as little changed as makes it
-//! plain Rust, and the types beside it accept what those of a sound service would; none of it ever runs.
+//! A refused trait is used elsewhere: implemented, served, called. If it were missing, or if rustc refused it again, errors
+//! that say nothing new would hide the ones that do. So the trait is passed on with as few changes as make it plain Rust,
+//! and the types beside it accept what those of a valid service would. None of this code ever runs.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,11 @@ use syn::{
     Type, parse_quote,
 };
 
-use super::{client, server, trait_item, trait_method};
+use super::{
+    client,
+    item::{trait_item, trait_method},
+    server,
+};
 use crate::attributes;
 use crate::check::{is_sendable, owned};
 use crate::model::{Argument, Method, Service};

@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 
-use super::{documented_name, method_constant};
+use super::names::{documented_name, method_constant};
 use crate::attributes;
 use crate::model::{Method, Service};
 

@@ -65,6 +65,7 @@ pub fn messages() -> Vec<Message> {
     all.push(Message::with_sources("KeyedError", &keyed));
     all.push(Message::of("Progress", &progress()));
     all.push(Message::of("MethodName", &method()));
+    all.push(Message::of("CallIdentity", &call()));
     all.push(Message::of("CallId", &CallId::first(0x91_c2a7)));
     all.push(Message::of("CodecError", &codec_error()));
     all.extend("n1".parse::<NodeId>().err().map(|error| Message::of("ParseNodeIdError", &error)));

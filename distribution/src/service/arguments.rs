@@ -70,3 +70,24 @@ tuples! {
     (A B C D E F G H I J K L M N O)
     (A B C D E F G H I J K L M N O P)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::ValueLimits,
+        id::{CallId, NodeId},
+    };
+
+    #[test]
+    fn ids_travel_as_numbers() {
+        let ids = (CallId::first(7), NodeId::from_bits(9));
+        let limits = ValueLimits { bytes: 100, depth: 8 };
+        let mut encoder = Encoder::new(limits);
+        EncodeArguments::encode(&ids, &mut encoder).expect("can be written");
+        let bytes = encoder.finish().expect("fits").into_bytes();
+        assert!(bytes.len() <= 18, "{}", bytes.len());
+        let decoded = <(CallId, NodeId)>::decode(&mut Decoder::new(&bytes, limits.depth));
+        assert_eq!(decoded, Ok(ids));
+    }
+}

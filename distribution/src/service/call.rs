@@ -67,7 +67,7 @@ impl<T, E> Call<T, E> {
         Self { dispatcher, method, payload, options: CallOptions::default(), decode }
     }
 
-    /// The same call once more, not sent either.
+    /// The same call again, not sent either.
     pub(crate) fn again(&self) -> Self {
         Self {
             dispatcher: Arc::clone(&self.dispatcher),

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn idempotence_is_no_part_of_a_methods_id() {
+    fn idempotence_is_not_part_of_a_methods_id() {
         let id = |idempotent| Method::new("A", 1, "f", "fn() -> ()", idempotent).info().id();
         assert_eq!(id(true), id(false));
     }

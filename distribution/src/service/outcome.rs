@@ -1,4 +1,4 @@
-//! What a node's outcome is to a caller, where it is no value.
+//! The error with which a call ends, for each outcome on a node that is not a value.
 
 use crate::{
     error::{CallError, CodecError, Part},
@@ -7,8 +7,8 @@ use crate::{
     wire::{Outcome, Refusal},
 };
 
-/// The error that ends a call with this outcome. `None` for one that does not: a value, the method's own
-/// error, or a refusal after which the call goes elsewhere.
+/// The error that ends a call with this outcome. `None` for an outcome that does not: a value, the method's own error, or
+/// a refusal after which the call goes to another node.
 pub(crate) fn failure(method: &MethodName, node: &NodeIdentity, outcome: &Outcome) -> Option<CallError> {
     Some(match outcome {
         Outcome::Panicked(message) => {

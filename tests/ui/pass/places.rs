@@ -64,7 +64,7 @@ mod outer {
     }
 }
 
-/// Services that nobody uses are no dead code: a node needs no client, and a master no server.
+/// Services that nobody uses are not dead code: a node needs no client, and a master no server.
 mod unused {
     #[distribution::service]
     trait Unused {

@@ -3,7 +3,7 @@
 //! Run with `TRYBUILD=overwrite` after a message has changed, and read the difference: every error is to stand at the
 //! smallest place that is wrong, and nothing is to follow from it.
 //!
-//! In a package of its own, because trybuild builds all that its package depends on once more.
+//! In a package of its own, because trybuild builds all that its package depends on again.
 
 use std::process::Command;
 

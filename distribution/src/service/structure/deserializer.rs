@@ -3,42 +3,29 @@
 //! As the codec, it is not human-readable, gives structs by position and variants by number, and cannot say what comes
 //! next (`deserialize_any`), as there is nothing in the bytes that does.
 
-use std::{any::TypeId, fmt};
+use std::any::TypeId;
 
 use serde::de::{
-    self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
-    value::U32Deserializer,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
+    Visitor, value::U32Deserializer,
 };
 
 use super::{
     probes,
     recorder::{Key, Place, Reason, Recorder},
     shape::{Kind, Leaf},
+    stop::Stop,
 };
 
-/// A run came to its end too early. The recorder knows why.
-#[derive(Debug)]
-pub(super) struct Stop;
-
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the structure is not seen to its end")
-    }
-}
-
-impl std::error::Error for Stop {}
-
-impl de::Error for Stop {
-    // Not formatted: it would be the user's code, run for nothing.
-    fn custom<T: fmt::Display>(_: T) -> Self {
-        Self
-    }
+/// Records a type as the next of a method's types.
+pub(super) fn record<T: DeserializeOwned>(recorder: &mut Recorder) {
+    recorder.record(&mut |recorder, place| T::deserialize(At { recorder, place }).map(drop));
 }
 
 /// Deserializes one part of a node.
-pub(super) struct At<'r> {
-    pub(super) recorder: &'r mut Recorder,
-    pub(super) place: Place,
+struct At<'r> {
+    recorder: &'r mut Recorder,
+    place: Place,
 }
 
 impl At<'_> {

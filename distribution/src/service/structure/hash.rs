@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_is_written_down_once_more_is_the_same() {
+    fn a_ring_that_is_written_down_again_is_the_same() {
         assert_eq!(hash_of::<Ring17>(), hash_of::<Again17>());
     }
 }

@@ -7,22 +7,26 @@
 //! | file | what it does |
 //! |---|---|
 //! | `shape.rs` | the table of nodes that a structure is |
-//! | `recorder.rs` | runs a type until all of it was seen |
-//! | `deserializer.rs` | answers the type's questions |
+//! | `search.rs`, `pending.rs` | runs a type until all of it was seen; what was not seen yet |
+//! | `recorder.rs` | what is known of the types |
+//! | `deserializer.rs`, `stop.rs` | answers the type's questions; the error that ends a run |
 //! | `probes.rs` | the values it answers with |
 //! | `hash.rs` | the hash that both sides must have alike |
 //! | `text.rs` | the text for people and the registration |
 
 mod deserializer;
 mod hash;
+mod pending;
 mod probes;
 mod recorder;
+mod search;
 mod shape;
+mod stop;
 mod text;
 
 use serde::de::DeserializeOwned;
 
-use self::{recorder::Recorder, shape::Shape};
+use self::{deserializer::record, recorder::Recorder, shape::Shape};
 use crate::wire::handshake::Definition;
 
 /// Arguments whose structure can be found.
@@ -44,7 +48,7 @@ impl Structure {
     pub(crate) fn plain<A: RecordArguments, T: DeserializeOwned>() -> Self {
         let mut recorder = Recorder::new();
         A::record(&mut Recording(&mut recorder));
-        recorder.record::<T>();
+        record::<T>(&mut recorder);
         Self::new(recorder, false)
     }
 
@@ -52,8 +56,8 @@ impl Structure {
     pub(crate) fn fallible<A: RecordArguments, T: DeserializeOwned, E: DeserializeOwned>() -> Self {
         let mut recorder = Recorder::new();
         A::record(&mut Recording(&mut recorder));
-        recorder.record::<T>();
-        recorder.record::<E>();
+        record::<T>(&mut recorder);
+        record::<E>(&mut recorder);
         Self::new(recorder, true)
     }
 
@@ -100,7 +104,7 @@ impl std::fmt::Debug for Recorder {
 impl Recording<'_> {
     /// Records the next argument.
     pub(crate) fn argument<T: DeserializeOwned>(&mut self) {
-        self.0.record::<T>();
+        record::<T>(self.0);
     }
 }
 

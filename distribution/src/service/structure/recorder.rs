@@ -1,27 +1,16 @@
-//! Finds a type's structure by running its `Deserialize` again and again, each time with values that show more of it.
+//! What is known of a method's types, and how it answers when a type asks for a value.
 //!
-//! One run shows one variant of an enum and nothing behind a value that the type refuses. So the recorder goes on:
-//! with the next variant until all were seen, with the next value where one was refused. A run that fails is laid to
-//! the value that was read last; when all values have failed there, the innermost thing that need not be (the content of
-//! an option, an element, a variant) is given up, and the others are looked at.
-//!
-//! A type that comes up inside itself is entered again, but only to get a value of it: options are empty there, lists
-//! too, and of the variants the cheapest one that has worked is taken.
-//!
-//! Both ends must come to the same result, so everything is bounded in counts, nothing in time.
+//! A type that occurs inside itself is entered again, but only to get a value of it: there, options and lists are empty, and
+//! the cheapest variant that has worked is taken. `search.rs` decides what each run shows.
 
-use std::{
-    any::TypeId,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-};
+use std::{any::TypeId, panic::resume_unwind};
 
 use rustc_hash::FxHashMap;
-use serde::de::DeserializeOwned;
 
 use super::{
-    deserializer::{At, Stop},
     probes,
     shape::{Kind, Leaf, Shape},
+    stop::Stop,
 };
 
 /// How deep types may be in one another. Each level is some frames of the user's code on this thread's stack.
@@ -33,15 +22,6 @@ const MOST_NODES: usize = 4096;
 /// How many questions a method's types may ask in all runs together.
 const MOST_QUESTIONS: u32 = 100_000;
 
-/// Runs for one argument, value or error.
-const MOST_RUNS: u32 = 5_000;
-
-/// Runs that may fail in a row at one place.
-const MOST_TRIES: u32 = 200;
-
-/// How many of the values read last are changed when a run fails.
-const MOST_CHANGED: usize = 12;
-
 /// Fields or variants that are told apart.
 const MOST_PARTS: usize = 1024;
 
@@ -52,7 +32,7 @@ const MOST_ELEMENTS: usize = 64;
 const MOST_IN_LIST: usize = 16;
 
 /// The node whose parts are what was recorded.
-const ROOT: usize = 0;
+pub(super) const ROOT: usize = 0;
 
 /// A part of a node.
 #[derive(Clone, Copy, Debug)]
@@ -71,43 +51,43 @@ pub(super) struct Key {
     pub(super) length: usize,
 }
 
-struct Node {
-    shape: Shape,
+pub(super) struct Node {
+    pub(super) shape: Shape,
     /// `None` for what is told apart by its place.
-    key: Option<Key>,
+    pub(super) key: Option<Key>,
     /// How often it is entered and not left.
-    open: u32,
+    pub(super) open: u32,
     /// Which value is tried, counted from the first one that was.
-    first: usize,
-    tried: usize,
+    pub(super) first: usize,
+    pub(super) tried: usize,
     /// It has refused a value on the spot.
-    refused: bool,
+    pub(super) refused: bool,
     /// An option, list or map that stays empty.
-    empty: bool,
-    variants: Vec<Variant>,
+    pub(super) empty: bool,
+    pub(super) variants: Vec<Variant>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Variant {
+pub(super) struct Variant {
     /// Questions asked by a run through it, the cheapest.
-    cost: Option<u32>,
-    given_up: bool,
+    pub(super) cost: Option<u32>,
+    pub(super) given_up: bool,
     /// It needs a value of a type that had none yet, when this many things had worked.
-    deferred: Option<u32>,
+    pub(super) deferred: Option<u32>,
 }
 
 #[derive(Clone, Copy)]
-struct Step {
-    node: usize,
-    choice: Choice,
+pub(super) struct Step {
+    pub(super) node: usize,
+    pub(super) choice: Choice,
     /// The node was open already.
-    again: bool,
+    pub(super) again: bool,
     /// Questions before it.
-    from: u32,
+    pub(super) from: u32,
 }
 
 #[derive(Clone, Copy)]
-enum Choice {
+pub(super) enum Choice {
     None,
     /// Something in an option, list or map.
     Content,
@@ -128,34 +108,34 @@ pub(super) enum Reason {
     Exhausted,
 }
 
-struct Failure {
-    reason: Reason,
-    path: Vec<Step>,
+pub(super) struct Failure {
+    pub(super) reason: Reason,
+    pub(super) path: Vec<Step>,
 }
 
 /// Records the structure of one method's types.
 pub(super) struct Recorder {
-    nodes: Vec<Node>,
-    known: FxHashMap<(TypeId, Kind, usize), Vec<usize>>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) known: FxHashMap<(TypeId, Kind, usize), Vec<usize>>,
     /// The value that a visitor took after it had refused others.
-    liked: FxHashMap<TypeId, usize>,
-    questions: u32,
+    pub(super) liked: FxHashMap<TypeId, usize>,
+    pub(super) questions: u32,
     /// Things that have worked for the first time.
-    successes: u32,
+    pub(super) successes: u32,
     /// Of each node before this run: whether something in it is still to be seen.
-    pending: Vec<bool>,
-    path: Vec<Step>,
+    pub(super) pending: Vec<bool>,
+    pub(super) path: Vec<Step>,
     /// How many of the path are entered again.
-    again: u32,
-    failure: Option<Failure>,
+    pub(super) again: u32,
+    pub(super) failure: Option<Failure>,
     /// Nodes whose values can be changed, in the order they were read.
-    read: Vec<usize>,
+    pub(super) read: Vec<usize>,
     /// Whether this run has shown anything.
-    progress: bool,
+    pub(super) progress: bool,
     /// Of each part of the root: whether no run through it came to its end.
-    unsure: Vec<bool>,
+    pub(super) unsure: Vec<bool>,
     /// The one that is being recorded.
-    part_recorded: usize,
+    pub(super) part_recorded: usize,
 }
 
 impl Recorder {
@@ -182,241 +162,6 @@ impl Recorder {
     /// The nodes, and which of the types recorded may hide something. The first node's parts are these types, in order.
     pub(super) fn finish(self) -> (Vec<Shape>, Vec<bool>) {
         (self.nodes.into_iter().map(|node| node.shape).collect(), self.unsure)
-    }
-
-    /// Records a type.
-    pub(super) fn record<T: DeserializeOwned>(&mut self) {
-        let part = self.nodes[ROOT].shape.parts.len();
-        self.nodes[ROOT].shape.parts.push(None);
-        self.nodes[ROOT].shape.length = part + 1;
-        self.unsure.push(false);
-        self.part_recorded = part;
-        let place = Place { node: ROOT, part };
-        self.explore(place, &mut |recorder| T::deserialize(At { recorder, place }).map(drop));
-    }
-
-    fn explore(&mut self, place: Place, run: &mut dyn FnMut(&mut Self) -> Result<(), Stop>) {
-        let mut tries = 0;
-        for _ in 0..MOST_RUNS {
-            self.begin();
-            // A user's `Deserialize` may panic, and so may the `Drop` of what it makes.
-            let ran = catch_unwind(AssertUnwindSafe(|| run(self)));
-            if self.progress {
-                tries = 0;
-            }
-            let go_on = match ran {
-                Ok(Ok(())) => {
-                    self.look_for_pending();
-                    self.progress && self.nodes[ROOT].shape.parts[place.part].is_none_or(|root| self.pending[root])
-                }
-                Ok(Err(Stop)) => {
-                    tries += 1;
-                    let failure = self.failure.take();
-                    let failure = failure.unwrap_or(Failure { reason: Reason::Refused, path: Vec::new() });
-                    self.learn(&failure, tries)
-                }
-                Err(panic) => {
-                    let path = std::mem::take(&mut self.path);
-                    for step in &path {
-                        self.nodes[step.node].open = 0;
-                    }
-                    let exhausted = panic.is::<Exhausted>();
-                    // What a panic carries may panic when it is dropped.
-                    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-                        std::mem::forget(again);
-                    }
-                    let reason = if exhausted { Reason::Exhausted } else { Reason::Hopeless };
-                    self.learn(&Failure { reason, path }, tries)
-                }
-            };
-            if !go_on {
-                return;
-            }
-        }
-        self.unsure[self.part_recorded] = true;
-    }
-
-    fn begin(&mut self) {
-        for step in self.path.drain(..) {
-            self.nodes[step.node].open = 0;
-        }
-        self.again = 0;
-        self.failure = None;
-        self.read.clear();
-        self.progress = false;
-    }
-
-    /// Changes something after a failed run; whether another one makes sense.
-    fn learn(&mut self, failure: &Failure, tries: u32) -> bool {
-        let change = match failure.reason {
-            Reason::Exhausted => {
-                self.unsure[self.part_recorded] = true;
-                return false;
-            }
-            Reason::NoValue => return self.defer(failure),
-            Reason::Hopeless => false,
-            Reason::RefusedValue(node) => self.next_value(node),
-            Reason::Refused => tries <= MOST_TRIES && self.change_values(),
-        };
-        let go_on = change || self.give_up(failure);
-        // What is pending may have changed with it.
-        self.look_for_pending();
-        go_on
-    }
-
-    fn change_values(&mut self) -> bool {
-        let mut seen: Vec<usize> = Vec::with_capacity(MOST_CHANGED);
-        for node in std::mem::take(&mut self.read).into_iter().rev() {
-            if seen.contains(&node) {
-                continue;
-            }
-            if seen.len() == MOST_CHANGED {
-                break;
-            }
-            seen.push(node);
-            if self.next_value(node) {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Turns to the node's next value; `false` after the last one, when it is back at the first.
-    fn next_value(&mut self, node: usize) -> bool {
-        let node = &mut self.nodes[node];
-        node.tried += 1;
-        if node.tried < values(node.shape.kind) {
-            return true;
-        }
-        node.tried = 0;
-        false
-    }
-
-    /// Goes on without what is around the failure and need not be there.
-    fn give_up(&mut self, failure: &Failure) -> bool {
-        self.progress = true;
-        for step in failure.path.iter().rev() {
-            let node = &mut self.nodes[step.node];
-            match step.choice {
-                Choice::None => continue,
-                Choice::Content if node.empty => continue,
-                Choice::Content => node.empty = true,
-                Choice::Variant(variant) if node.variants[variant].given_up => continue,
-                Choice::Variant(variant) => node.variants[variant].given_up = true,
-            }
-            node.shape.unsure = true;
-            return true;
-        }
-        self.unsure[self.part_recorded] = true;
-        false
-    }
-
-    /// Leaves out what needs a value of a recursive type, until there is one.
-    fn defer(&mut self, failure: &Failure) -> bool {
-        self.look_for_pending();
-        for step in failure.path.iter().rev() {
-            let node = &mut self.nodes[step.node];
-            match step.choice {
-                Choice::Content if !node.empty => {
-                    // Not unsure: what is in it is the type that it is in.
-                    node.empty = true;
-                    self.successes += 1;
-                    return true;
-                }
-                Choice::Variant(variant) if !node.variants[variant].given_up => {
-                    if node.variants[variant].deferred == Some(self.successes) {
-                        node.variants[variant].given_up = true;
-                        node.shape.unsure = true;
-                    }
-                    node.variants[variant].deferred = Some(self.successes);
-                    return true;
-                }
-                _ => {}
-            }
-        }
-        self.unsure[self.part_recorded] = true;
-        false
-    }
-
-    fn is_selectable(&self, variant: &Variant) -> bool {
-        !variant.given_up && variant.deferred.is_none_or(|then| self.successes > then)
-    }
-
-    /// Whether this variant has something that was not seen, as of before this run.
-    fn is_variant_pending(&self, node: usize, variant: usize) -> bool {
-        let payload = self.nodes[node].shape.parts[variant];
-        let state = &self.nodes[node].variants[variant];
-        self.is_selectable(state)
-            && (state.cost.is_none()
-                || payload.is_none_or(|payload| self.pending.get(payload).copied().unwrap_or(false)))
-    }
-
-    /// Whether something that was not seen can be reached through this variant without entering anything again, where
-    /// only the cheapest is taken.
-    fn leads_on(&self, node: usize, variant: usize) -> bool {
-        let mut met = vec![false; self.nodes.len()];
-        let mut ahead: Vec<usize> = self.nodes[node].shape.parts[variant].into_iter().collect();
-        while let Some(index) = ahead.pop() {
-            let node = &self.nodes[index];
-            let is_pending = self.pending.get(index).copied().unwrap_or(false);
-            if node.open > 0 || !is_pending || std::mem::replace(&mut met[index], true) {
-                continue;
-            }
-            if self.is_new_in(node) {
-                return true;
-            }
-            if node.shape.kind == Kind::Enum {
-                let selectable = node.variants.iter().zip(&node.shape.parts);
-                ahead.extend(
-                    selectable.filter(|(variant, _)| self.is_selectable(variant)).filter_map(|(_, part)| *part),
-                );
-            } else {
-                ahead.extend(node.shape.parts.iter().flatten());
-            }
-        }
-        false
-    }
-
-    /// Whether something in the node itself was not seen.
-    fn is_new_in(&self, node: &Node) -> bool {
-        match node.shape.kind {
-            Kind::Option | Kind::List | Kind::Map => !node.empty && node.shape.parts.iter().any(Option::is_none),
-            Kind::Enum => node.variants.iter().any(|variant| self.is_selectable(variant) && variant.cost.is_none()),
-            _ => false,
-        }
-    }
-
-    /// Works out anew what is pending. Parts mostly come behind what they are in, so few rounds are needed.
-    fn look_for_pending(&mut self) {
-        let mut pending = std::mem::take(&mut self.pending);
-        pending.clear();
-        pending.resize(self.nodes.len(), false);
-        self.pending = pending;
-        loop {
-            let mut changed = false;
-            for index in (0..self.nodes.len()).rev() {
-                if !self.pending[index] && self.is_pending(index) {
-                    self.pending[index] = true;
-                    changed = true;
-                }
-            }
-            if !changed {
-                return;
-            }
-        }
-    }
-
-    fn is_pending(&self, index: usize) -> bool {
-        let node = &self.nodes[index];
-        let parts = &node.shape.parts;
-        match node.shape.kind {
-            Kind::Leaf(_) => false,
-            Kind::Option | Kind::List | Kind::Map => {
-                !node.empty && parts.iter().any(|part| part.is_none_or(|part| self.pending[part]))
-            }
-            Kind::Enum => (0..node.variants.len()).any(|variant| self.is_variant_pending(index, variant)),
-            Kind::Tuple | Kind::Newtype | Kind::Struct => parts.iter().flatten().any(|part| self.pending[*part]),
-        }
     }
 
     /// Counts a question.
@@ -634,7 +379,7 @@ impl Recorder {
 }
 
 /// How many values there are to try.
-fn values(kind: Kind) -> usize {
+pub(super) fn values(kind: Kind) -> usize {
     match kind {
         Kind::Leaf(Leaf::Unit) => 1,
         Kind::Leaf(Leaf::Bool) => 2,
@@ -649,4 +394,4 @@ fn values(kind: Kind) -> usize {
 }
 
 /// What ends a type that goes on asking.
-struct Exhausted;
+pub(super) struct Exhausted;

@@ -1,0 +1,30 @@
+//! What server and client both write: the static of a method, and the trait's name in documentation.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::ext::IdentExt;
+
+use crate::model::{Method, Service};
+
+/// An expression of type `&'static Method`. Its static is in a block of its own, so that it meets no name of the user's.
+pub(super) fn method_constant(service: &Service, method: &Method) -> TokenStream {
+    let service_name = service.name();
+    let version = service.version();
+    let name = method.name();
+    let signature = method.signature();
+    let idempotent = service.options.idempotent || method.idempotent;
+    quote! {
+        {
+            static __DISTRIBUTION_METHOD: ::distribution::__private::Method =
+                ::distribution::__private::Method::new(#service_name, #version, #name, #signature, #idempotent);
+            &__DISTRIBUTION_METHOD
+        }
+    }
+}
+
+/// The trait's name for documentation, linked where rustdoc can follow.
+pub(super) fn documented_name(service: &Service) -> String {
+    let written = service.item.ident.to_string();
+    let name = service.item.ident.unraw().to_string();
+    if written == name { format!("[`{name}`](trait@{name})") } else { format!("`{name}`") }
+}
