@@ -14,7 +14,7 @@ use tokio::{
 
 use super::SecureMaster;
 
-/// The roles as the wire numbers them, and numbers that are no roles of peers.
+/// The roles as the wire numbers them, and numbers that do not name a role.
 const NODE: u8 = 2;
 const PEERS: [(u8, Access); 3] = [(NODE, Access::Nodes), (3, Access::Callers), (4, Access::Admins)];
 const OTHERS: [u8; 5] = [0, 1, 5, 6, 255];
@@ -60,7 +60,7 @@ async fn without_security_a_peer_has_the_rights_of_the_role_it_names() {
     }
     let decoded = master.stats().registration_bytes;
     for role in OTHERS {
-        assert_eq!(dial(role).await.0, None, "{role} is no role of a peer");
+        assert_eq!(dial(role).await.0, None, "{role} is not the role of a peer");
     }
     assert_eq!(master.stats().registration_bytes, decoded);
 }
