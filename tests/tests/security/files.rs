@@ -195,11 +195,14 @@ async fn a_token_file_that_the_environment_names() {
     for empty in ["DISTRIBUTION_TOKEN=", "DISTRIBUTION_TOKEN= ", "DISTRIBUTION_TOKEN_FILE="] {
         let mut node = run(&[empty]);
         let name = empty.split('=').next().expect("a name");
-        tells(&node.log_with("error").await, &[&format!("`{name}` cannot be empty"), "unset it, or give it"]);
+        tells(&node.log_with("error").await, &[&format!("`{name}` cannot be empty"), "unset it or give it a value"]);
         assert!(!soon("its end", node.ended()).await.success());
     }
     let mut both = run(&[&by_file(&file), &format!("DISTRIBUTION_TOKEN={}", secure.token().expose())]);
-    tells(&both.log_with("error").await, &["DISTRIBUTION_TOKEN_FILE", "beside `DISTRIBUTION_TOKEN`", "choose"]);
+    tells(
+        &both.log_with("error").await,
+        &["DISTRIBUTION_TOKEN_FILE", "beside `DISTRIBUTION_TOKEN`", "only one of the two"],
+    );
     assert!(!soon("its end", both.ended()).await.success());
     let mut none = run(&[&by_file(&format!("{file}.none"))]);
     tells(&none.log_with("error").await, &["cluster.token.none", "there is no such file"]);

@@ -123,7 +123,7 @@ async fn names_that_must_be_bound_to_a_credential() {
     let own = Token::issue_for_node(&file, "n1").expect("writes");
     let master = Master::builder().bind_names().token_file(&file).bind("127.0.0.1:0").await.expect("binds");
     let text = refusal(node().token(shared.expose()).name("n1"), master.local_addr()).await;
-    tells(&text, &["whose token was issued for their name", "`Token::issue_for_node`"]);
+    tells(&text, &["requires tokens that were issued for the node", "`Token::issue_for_node`"]);
     drop(soon("the node", node().token(own.expose()).name("n1").spawn(master.local_addr())).await.expect("is let in"));
 }
 
@@ -135,7 +135,7 @@ async fn names_of_certificates() {
     let host = format!("localhost:{}", master.local_addr().port());
     let own = authority.issue("n1", Purpose::Client, &["n1", "n1.cluster"]);
     let text = refusal(node().certificates(own.clone()).name("n2"), &host).await;
-    tells(&text, &["by the names of their certificates", "is not for `n2`"]);
+    tells(&text, &["requires certificates that are for the node's name", "is not for `n2`"]);
     let first = soon("the node", node().certificates(own).name("n1.cluster").spawn(&host)).await.expect("is let in");
     let [info] = &master.nodes()[..] else { panic!("one is registered") };
     assert_eq!(
@@ -220,11 +220,11 @@ async fn a_name_that_a_token_was_issued_for_is_kept_for_its_node() {
     let [info] = &secure.master.nodes()[..] else { panic!("one is registered") };
     assert_eq!(info.id, first.id());
     let error = soon("the squatter's end", squatter.wait()).await.expect_err("is refused").to_string();
-    tells(&error, &["the name `database` is kept for the node", "another name"]);
+    tells(&error, &["a token was issued for the name `database`", "another name"]);
     // Nor while the node is away.
     first.drain().await;
     let text = refusal(node().token(shared.expose()).name("database"), secure.addr()).await;
-    tells(&text, &["the name `database` is kept for the node", "Give the node that token"]);
+    tells(&text, &["a token was issued for the name `database`", "Give the node that token"]);
     drop(soon("the node", node().token(own.expose()).name("database").spawn(secure.addr())).await.expect("is let in"));
 }
 

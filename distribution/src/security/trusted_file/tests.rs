@@ -163,7 +163,7 @@ fn what_is_missing_is_told() {
     assert_eq!(why("link"), format!("there is no such file: a link leads to {}", target.display()));
     symlink("target/file", root.path().join("deeper")).expect("links");
     for name in ["target/file", "deeper"] {
-        let expected = format!("there is not a folder {}", target.display());
+        let expected = format!("there is no folder {}", target.display());
         assert_eq!(why(name), expected);
         let told = exists(&root.path().join(name)).expect_err("nowhere to make it").to_string();
         assert_eq!(told, format!("{expected}; make the folder first"));
