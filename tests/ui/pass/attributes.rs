@@ -137,7 +137,7 @@ impl Advice for Implementation {
     fn blocks(&self) {}
 }
 
-/// What each method of the stubs returns; it is compiled and not run.
+/// What each method of the clients returns; it is compiled and not run.
 fn calls(somewhere: &SomewhereClient, advice: &AdviceClient) {
     let _: Call<u8> = somewhere.either(1);
     let _: Call<u8> = advice.must_use();

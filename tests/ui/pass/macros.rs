@@ -126,7 +126,7 @@ impl Hygienic for Implementation {
     }
 }
 
-/// What each method of the stubs returns; it is compiled and not run.
+/// What each method of the clients returns; it is compiled and not run.
 fn calls(pieces: &PiecesClient, whole: &WholeClient, floats: &FloatsClient, bytes: &BytesClient) {
     let _: Call<i64, String> = pieces.sum(vec![1], None);
     let _: Call<u64> = pieces.count(1);

@@ -34,9 +34,9 @@ pub trait Methods {
     fn poll(&self, context: u8) -> u8;
     /// As `Default` has it.
     fn default(&self) -> u8;
-    /// As a stub has it.
+    /// As the generated client has it.
     fn call(&self, method: u8, arguments: u8) -> u8;
-    /// As a stub has it.
+    /// As the generated client has it.
     fn call_fallible(&self) -> Result<u8, u8>;
     /// As a builder has it.
     fn serve(&self, node: u8) -> u8;
@@ -46,9 +46,9 @@ pub trait Methods {
     fn routes(&self, routes: u8) -> u8;
     /// As a server has it.
     fn implementation(&self, implementation: u8) -> u8;
-    /// As a client has it.
-    fn stub(&self, stub: u8) -> u8;
-    /// As a client has it.
+    /// As the generated client has it.
+    fn client(&self, client: u8) -> u8;
+    /// As the generated client has it.
     fn caller(&self, caller: u8) -> u8;
     /// Almost the receiver.
     fn self_(&self, self_: u8) -> u8;
@@ -63,7 +63,7 @@ pub trait Arguments {
     /// All at once.
     fn sync(&self, self_: u8, call: u8, caller: u8, clone: u8, name: u8, serve: u8, poll: u8, default: u8) -> u8;
     /// All at once, later.
-    async fn later(&self, node: u8, payload: u8, request: u8, stub: u8, implementation: u8, routes: u8) -> u8;
+    async fn later(&self, node: u8, payload: u8, request: u8, client: u8, implementation: u8, routes: u8) -> u8;
     /// The rest of them.
     async fn rest(&self, method: u8, arguments: u8, service: u8, handler: u8, formatter: u8) -> Result<u8, u8>;
     /// No name at all, beside the name that stands for it.
@@ -175,8 +175,8 @@ impl Arguments for Implementation {
     fn sync(&self, self_: u8, call: u8, caller: u8, clone: u8, name: u8, serve: u8, poll: u8, default: u8) -> u8 {
         self_ + call + caller + clone + name + serve + poll + default
     }
-    async fn later(&self, node: u8, payload: u8, request: u8, stub: u8, implementation: u8, routes: u8) -> u8 {
-        node + payload + request + stub + implementation + routes
+    async fn later(&self, node: u8, payload: u8, request: u8, client: u8, implementation: u8, routes: u8) -> u8 {
+        node + payload + request + client + implementation + routes
     }
     async fn rest(&self, method: u8, arguments: u8, service: u8, handler: u8, formatter: u8) -> Result<u8, u8> {
         Err(method + arguments + service + handler + formatter)
@@ -186,7 +186,7 @@ impl Arguments for Implementation {
     }
 }
 
-/// What each method of the stubs returns; it is compiled and not run.
+/// What each method of the clients returns; it is compiled and not run.
 fn calls(
     keywords: &KeywordsClient,
     methods: &MethodsClient,

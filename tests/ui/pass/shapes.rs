@@ -159,7 +159,7 @@ impl Arith for Calculator {
     }
 }
 
-/// What each method of the stub returns; it is compiled and not run.
+/// What each method of the client returns; it is compiled and not run.
 fn calls(arith: &ArithClient) {
     let _: Call<i64> = arith.sum(vec![2, 4, 6]);
     let _: Call<Vec<u8>, FetchError> = arith.fetch(String::new());
