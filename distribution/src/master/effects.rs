@@ -48,7 +48,7 @@ fn log_end(call: &CallState, end: &Result<CallAnswer, CallError>, failed_attempt
     if end.is_ok() && failed_attempts.is_empty() {
         return;
     }
-    let method = call.method.name().clone();
+    let method = call.method.name();
     let id = call.id().map(tracing::field::display);
     let attempts: Vec<String> = failed_attempts.iter().map(FailedAttempt::to_string).collect();
     let attempts = attempts.join("; ");
@@ -68,6 +68,10 @@ fn log_end(call: &CallState, end: &Result<CallAnswer, CallError>, failed_attempt
         // error best, and there may be very many: each call that is refused because the queue is full is one.
         Err(error) if failed_attempts.is_empty() => {
             tracing::debug!(call = id, %method, error = ?error.to_string(), "call failed");
+        }
+        // The error is that of the only attempt, and says all of it.
+        Err(error @ (CallError::NodeLost { .. } | CallError::Panicked { .. })) if failed_attempts.len() == 1 => {
+            tracing::warn!(call = id, %method, error = ?error.to_string(), "call failed");
         }
         Err(error) => tracing::warn!(call = id, %method, attempts, error = ?error.to_string(), "call failed"),
     }

@@ -8,11 +8,11 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// May be written.
 const OPEN: u64 = 0;
-/// In the write buffer; its node cannot have all of it.
+/// In the write buffer. The node cannot have received all of it.
 const WRITING: u64 = 1;
-/// Handed to the socket to its last byte, or about to be: its node may run it.
+/// All of it was given to the socket, or is about to be. The node may run it.
 const SENT: u64 = 2;
-/// Must not reach its node whole.
+/// Must not reach the node completely.
 const REVOKED: u64 = 3;
 
 /// The number of the newest attempt times four, plus its state.
@@ -25,43 +25,44 @@ impl AttemptWord {
         Self(AtomicU64::new(REVOKED))
     }
 
-    /// From now on this attempt may be written, and none before it.
+    /// Allows this attempt to be written, and no earlier one.
     pub(crate) fn open(&self, attempt: u32) {
         self.0.store(word(attempt, OPEN), Ordering::Release);
     }
 
-    /// For the connection: takes the attempt into the write buffer. False if it was given up before, in which case it
-    /// must not be written.
+    /// For the connection: the attempt goes into the write buffer. False if it was given up before; then it must not be
+    /// written.
     pub(crate) fn begin(&self, attempt: u32) -> bool {
         self.step(attempt, OPEN, WRITING)
     }
 
-    /// For the connection, before the write that may hand the last byte to the socket. False if the attempt was given
-    /// up meanwhile: then that write must not happen, and since half of the frame is out, no other either.
+    /// For the connection, before the write that may give the last byte to the socket. False if the attempt was given up
+    /// meanwhile. Then that write must not happen, and no other either, because a part of the frame was already written.
     pub(crate) fn complete(&self, attempt: u32) -> bool {
         self.step(attempt, WRITING, SENT)
     }
 
-    /// For the connection that has ended: the last byte was not taken after all.
+    /// For a connection that has ended: the socket did not take the last byte after all.
     pub(crate) fn cut_short(&self, attempt: u32) {
-        // Fails if the core has judged the attempt as sent, or given it up, and opened another; both stand.
+        // Fails if the core has already counted the attempt as sent, or has given it up, and has opened another. Then that
+        // decision stays.
         let _ = self.step(attempt, SENT, WRITING);
     }
 
-    /// For the core, while the connection goes on: keeps the attempt from being written, unless that has begun. What
-    /// has begun will be finished, so it counts as sent: false.
+    /// For the core, while the connection goes on: prevents the attempt from being written, unless writing has begun. What
+    /// has begun will be finished, so then it counts as sent, and this returns false.
     pub(crate) fn withdraw(&self, attempt: u32) -> bool {
         self.step(attempt, OPEN, REVOKED) || self.is(attempt, REVOKED)
     }
 
-    /// For the core, once the connection is given up: keeps the attempt from being written to its end. False if it was
-    /// sent, so that its node may run it.
+    /// For the core, once the connection is given up: prevents the attempt from being written completely. False if it was
+    /// sent, so that the node may run it.
     pub(crate) fn abandon(&self, attempt: u32) -> bool {
         // The connection may take it from open to writing between the two.
         self.step(attempt, OPEN, REVOKED) || self.step(attempt, WRITING, REVOKED) || self.is(attempt, REVOKED)
     }
 
-    /// Whether a node has the call, or is about to get it.
+    /// Whether a node has the call, or will get it.
     pub(crate) fn is_out(&self) -> bool {
         self.0.load(Ordering::Relaxed) & 3 != REVOKED
     }

@@ -78,32 +78,35 @@ impl<T, E> Call<T, E> {
         }
     }
 
-    /// The method it calls.
+    /// The method that is called.
     pub fn method(&self) -> MethodName {
         self.method.name().clone()
     }
 
-    /// Gives the call up after `time`, counted from when it is sent: queueing, every
-    /// attempt and the reply included. The node gets what is left of it. Without this a call has no
-    /// deadline, because liveness covers death and calculations are long. Clamped to a year.
+    /// Ends the call as [`CallError::TimedOut`] if it takes longer than `time`, counted from when it is sent: queueing, all
+    /// attempts and the reply included. The node is told how much of it is left. More than a year counts as a year.
+    ///
+    /// Unless this or [`default_timeout`](crate::MasterBuilder::default_timeout) is set, a call has no deadline: the
+    /// loss of a node is noticed without one, and calculations may be long.
     pub fn timeout(mut self, time: Duration) -> Self {
         self.options.timeout = Some(time.min(crate::config::LONGEST_TIME));
         self
     }
 
-    /// Sends the call to this node and to no other. It waits for a slot there as long as it takes; if the
-    /// node is not registered, or leaves before, it ends as [`CallError::NoNode`] at once, because an id is
-    /// never given to a node again.
+    /// Sends the call to this node and to no other. The call waits until a slot is free there. If the node is not
+    /// registered, or leaves before the call is sent, the call ends as [`CallError::NoNode`] at once, because an id is never
+    /// given to a node again.
     pub fn on(mut self, node: impl Into<NodeId>) -> Self {
         self.options.node = Some(node.into());
         self
     }
 
     /// Sends the call only to nodes that were started with this label (see
-    /// [`NodeBuilder::label`](crate::NodeBuilder::label)); with several of these, to nodes that have all.
-    /// Without meaning beside [`on`](Self::on).
+    /// [`NodeBuilder::label`](crate::NodeBuilder::label)); if this is called several times, to nodes that have all these
+    /// labels. It has no effect together with [`on`](Self::on).
     ///
-    /// With no such node the call waits for one, and then ends as [`CallError::NoNode`].
+    /// If no node has them, the call waits for one for the master's
+    /// [`no_node_timeout`](crate::MasterBuilder::no_node_timeout), and then ends as [`CallError::NoNode`].
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         let mut labels = self.options.labels.map_or_else(Vec::new, |labels| labels.to_vec());
         labels.push((key.into(), value.into()));
@@ -113,14 +116,15 @@ impl<T, E> Call<T, E> {
         self
     }
 
-    /// Sends calls with the same key to the same node, as long as that node lives; for handlers that keep
-    /// something between calls. A node that comes or goes moves only the keys that are its own. The call
-    /// waits for a slot there, also while others are free. Nodes are told apart by their names, so that one
-    /// which registers again under its name has its keys back; at a master that has a token file or certificates also
-    /// after the master was started again. With labels that more than 128 nodes have, the first
-    /// calls that ask for these labels may go to other nodes.
+    /// Sends calls with the same key to the same node, as long as that node is registered; for handlers that keep something
+    /// between calls. The call waits for a slot of that node, even while other nodes are free.
+    ///
+    /// A node that joins or leaves moves only its own keys. Nodes are told apart by their names, so a node that registers
+    /// again under its name gets its keys back, even after the master was restarted if the master has a token file or
+    /// certificates. With labels that more than 128 nodes have, the first calls that ask for these labels may go to other
+    /// nodes.
     pub fn affinity(mut self, key: &(impl Hash + ?Sized)) -> Self {
-        // Fixed keys, so that each master and each run sends a key the same way.
+        // The hash is the same in each process, so that each master and each run sends a key the same way.
         let mut hasher = StableHasher(hash::hash(&[]));
         key.hash(&mut hasher);
         self.options.affinity = Some(hasher.finish());
@@ -220,7 +224,7 @@ impl<T, E> Call<T, E> {
         block_on(async { self.send().await })
     }
 
-    /// Like awaiting the call, but tells with the value how it came about.
+    /// Like awaiting the call, but returns the value with the node that it came from, the number of attempts and the times.
     ///
     /// # Errors
     ///

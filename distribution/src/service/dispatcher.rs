@@ -7,10 +7,10 @@ use futures::future::BoxFuture;
 use super::{method::MethodInfo, options::CallOptions, state::CallState};
 use crate::{config::ValueLimits, view::NodeInfo};
 
-/// Something that calls can be sent through: a [`Master`](crate::Master), or a
-/// [`LocalCluster`](crate::LocalCluster) by its own master.
+/// What calls can be made through: a [`Master`](crate::Master), a [`LocalCluster`](crate::LocalCluster) or an
+/// [`InProcess`](crate::InProcess).
 ///
-/// A client is made with one: `ArithClient::new(&master)`. Implemented by this crate alone.
+/// A client is made with it: `ArithClient::new(&master)`. Only types of this crate implement it.
 pub trait Caller {
     #[doc(hidden)]
     fn dispatcher(&self) -> Arc<dyn Dispatcher>;
@@ -32,25 +32,25 @@ pub trait Dispatcher: fmt::Debug + Send + Sync {
     /// or a node serves it, and then nothing has changed.
     fn take_back_unserved(&self, call: &CallState) -> bool;
 
-    /// Where calls of this method with these options can go at this moment.
+    /// How many calls of this method with these options can run now.
     fn capacity(&self, method: &MethodInfo, options: &CallOptions) -> Capacity;
 
     /// Waits until a node joins or leaves.
     fn nodes_changed(&self) -> BoxFuture<'static, ()>;
 
-    /// The nodes that serve this method with these options at this moment.
+    /// The nodes that serve this method with these options now.
     fn serving(&self, method: &MethodInfo, options: &CallOptions) -> Vec<NodeInfo>;
 }
 
-/// Where calls of a method can go at this moment.
+/// How many calls of a method can run now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capacity {
-    /// Nodes that serve it.
+    /// The number of nodes that serve the method.
     pub(crate) nodes: usize,
-    /// What they run of it at once, all together.
+    /// How many calls of it they can run at once, all together.
     pub(crate) slots: usize,
-    /// How much of that is free.
+    /// How many of these slots are free.
     pub(crate) free: usize,
-    /// Whether it is compute everywhere, so that its calls may travel in batches.
+    /// Whether it is a compute method on all of them, so that its calls may travel in batches.
     pub(crate) compute: bool,
 }

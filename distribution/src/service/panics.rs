@@ -10,20 +10,20 @@ use crate::{error::CodecError, wire::frame::layout::BODY_HEADER_LIMIT};
 /// How many payloads in a row may panic as they are dropped.
 const PAYLOADS_MOST: usize = 8;
 
-/// Runs this, and says what it said if it panicked.
+/// Runs this. If it panics, the panic's message is the error.
 pub(crate) fn caught<T>(run: impl FnOnce() -> T + UnwindSafe) -> Result<T, String> {
     catch_unwind(run).map_err(message)
 }
 
-/// Decodes this. A user's `Deserialize` that panics is an error like any other that it gives: what it panicked over came
-/// from a peer.
+/// Decodes this. A panic of the user's `Deserialize` is an error like those that it returns, because its input came from a
+/// peer.
 pub(crate) fn decoded<T>(decode: impl FnOnce() -> Result<T, CodecError>) -> Result<T, CodecError> {
     // What it leaves behind is what it has made so far, of which nobody else knows.
     caught(AssertUnwindSafe(decode))
         .unwrap_or_else(|message| Err(CodecError::new(format_args!("its `Deserialize` panicked: {message}"))))
 }
 
-/// What a panic said, as far as it is text. Disposes of its payload, which may itself panic as it goes.
+/// The message of a panic, if it is text. Drops the panic's payload, which may panic itself when it is dropped.
 pub(crate) fn message(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let text = cut(text.unwrap_or("(the panic carried no text)").to_owned());
@@ -42,7 +42,7 @@ fn dispose(mut panic: Box<dyn Any + Send>) {
     std::mem::forget(panic);
 }
 
-/// Shortens a message to what may stand in a reply's header.
+/// Shortens a message to what fits into a reply's header.
 pub(crate) fn cut(mut text: String) -> String {
     const MOST: usize = BODY_HEADER_LIMIT / 2;
     if text.len() > MOST {

@@ -23,8 +23,8 @@ use crate::{
     },
 };
 
-/// A service that a node can serve: what `#[distribution::service]` makes of a trait and an
-/// implementation, `ArithServer::new(implementation)`.
+/// A service that a node can serve: `ArithServer::new(implementation)`, where `#[distribution::service]` generates
+/// `ArithServer` from the trait `Arith`.
 pub trait Service: Send + Sync + 'static {
     /// The service's methods with their handlers.
     #[doc(hidden)]
@@ -104,7 +104,7 @@ impl Routes {
     {
         let handler = move |arguments: Arguments<'_>, reply: &mut Encoder| {
             let mark = reply.mark();
-            // A user's `Deserialize` and `Serialize` are no less likely to panic than the handler.
+            // A user's `Deserialize` and `Serialize` may panic as well as the handler.
             let outcome = match decode_arguments::<A>(arguments, reply.max_depth()) {
                 Ok(arguments) => {
                     caught(AssertUnwindSafe(|| encode(handler(arguments), reply))).unwrap_or_else(Outcome::Panicked)
@@ -162,8 +162,8 @@ impl Routes {
     }
 }
 
-/// Arguments of at least this many bytes are decoded on the runtime of the handler. It may take milliseconds, and the
-/// threads that serve connections must not wait for it.
+/// Arguments of at least this many bytes are decoded on the runtime of the handler, because that may take milliseconds,
+/// for which the threads that serve connections must not wait.
 const LARGE: usize = 256 * 1024;
 
 /// Decodes the arguments and makes the handler's future; a panic in making it is caught as well.
@@ -172,7 +172,7 @@ fn start<A: DecodeArguments, F>(payload: Bytes, max_depth: u16, handler: &impl F
     caught(AssertUnwindSafe(|| handler(arguments))).map_err(Outcome::Panicked)
 }
 
-/// Decodes the arguments, and lets go of the frame they came in if they had it to themselves.
+/// Decodes the arguments, and frees their frame if nothing else is in it.
 fn decode_arguments<A: DecodeArguments>(arguments: Arguments<'_>, max_depth: u16) -> Result<A, Outcome> {
     let decode = |mut decoder: Decoder<'_>| -> Result<A, CodecError> {
         let arguments = A::decode(&mut decoder)?;
@@ -214,9 +214,10 @@ pub(crate) struct Route {
 
 /// The encoded arguments of a call.
 pub(crate) enum Arguments<'a> {
-    /// In a frame of their own. It is freed once they are decoded, so that a large argument is not there twice.
+    /// In a frame of their own, which is freed once they are decoded, so that a large argument does not take its memory
+    /// twice.
     Whole(Bytes),
-    /// Among those of other calls.
+    /// In a batch, with those of other calls.
     Part(Decoder<'a>),
 }
 
@@ -224,8 +225,8 @@ pub(crate) type ComputeHandler = Arc<dyn Fn(Arguments<'_>, &mut Encoder) -> Outc
 
 /// Runs a method on encoded arguments.
 ///
-/// A compute handler leaves its value or error with the encoder, whose limit is its own, and says which it
-/// is. An async handler makes the whole reply, with a value within the limits.
+/// A compute handler encodes its value or error, within the limit of the encoder, and returns which of the two it is. An
+/// async handler makes the whole reply, with a value within the limits.
 #[derive(Clone)]
 pub(crate) enum Handler {
     Compute(ComputeHandler),
@@ -254,12 +255,12 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// Puts the services of a node together. A service may be there in several versions.
+    /// Collects the services of a node. A service may be served in several versions.
     ///
     /// # Errors
     ///
-    /// [`Error::ServedTwice`] where two have the same method of the same name and version, or methods cannot be told
-    /// apart because their ids collide.
+    /// [`Error::ServedTwice`] if two services have a method of the same name and version, or if the ids of two methods
+    /// collide.
     pub(crate) fn new(services: impl IntoIterator<Item = Routes>) -> Result<Self, Error> {
         let mut router = Self::default();
         let mut names = std::collections::HashSet::new();
@@ -278,7 +279,7 @@ impl Router {
         self.routes.get(&MethodId(method))
     }
 
-    /// What a registration says of the methods, in the order of their services, versions and names.
+    /// The methods as a registration lists them, sorted by service, version and name.
     pub(crate) fn offers(&self) -> Vec<MethodOffer> {
         let mut offers: Vec<_> = self
             .routes
