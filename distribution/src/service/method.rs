@@ -8,7 +8,7 @@ use crate::{hash::method_id, id::MethodName, wire::handshake::Definition};
 
 /// A method of a service, as generated code names it.
 ///
-/// The macro makes a static of it for each method, at compile time. Its [`MethodInfo`] is made when the method is first
+/// The macro makes a static of it for each method, at compile time. Its `MethodInfo` is made when the method is first
 /// served or called, because it takes the structure of the method's types.
 #[derive(Debug)]
 pub struct Method {
