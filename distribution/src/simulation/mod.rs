@@ -1,6 +1,6 @@
 //! The randomised simulation of the master's decisions, and measurements of what they cost.
 //!
-//! [`run`] takes thousands of small clusters through events drawn from a seed: calls come, expire and are cancelled, while
+//! `run` takes thousands of small clusters through events drawn from a seed: calls come, expire and are cancelled, while
 //! nodes die, fall silent, come back, drain and answer late. After every event, the rules that must always hold are checked.
 //! There is no clock, socket or thread in it, so a seed always gives the same history.
 //!
