@@ -54,6 +54,7 @@ const TOKEN_FILE_VARIABLE: &str = "DISTRIBUTION_TOKEN_FILE";
 pub(crate) struct SecurityConfig {
     pub(crate) insecure: bool,
     /// It is for a cluster in one process, to which the environment's token does not apply.
+    #[cfg(feature = "tls")]
     pub(crate) local: bool,
     #[cfg(feature = "tls")]
     pub(crate) token: Option<TokenText>,
@@ -94,7 +95,13 @@ impl SecurityConfig {
 
     /// The config of a node in the same process, for a master with this one.
     pub(crate) fn beside(&self) -> Self {
-        Self { local: true, insecure: false, ..self.clone() }
+        let mut config = self.clone();
+        config.insecure = false;
+        #[cfg(feature = "tls")]
+        {
+            config.local = true;
+        }
+        config
     }
 
     /// Whether anything was set.
