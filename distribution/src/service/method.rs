@@ -64,7 +64,7 @@ impl Method {
         let structure = structure();
         let partly = structure.partly_seen().join(", ");
         if self.info.set(Arc::new(self.with_structure(&structure))).is_ok() && !partly.is_empty() {
-            let method = format_args!("{}.{}", self.service, self.name);
+            let method = format!("{}.{}", self.service, self.name);
             match usage {
                 Usage::Served => tracing::warn!(
                     %method,
