@@ -252,7 +252,7 @@ put(
         "response_encode": response(b"\4" + text("why")),
         "response_too_large": response(b"\5" + numbers(U64, 5)),
         "response_stopped": response(b"\6"),
-        "response_unknown_outcome": response(b"\7"),
+        "response_unknown_outcome": response(b"\x63"),
         "request_batch": request(count=2, payload=b"\2\0\0\0\2\4\2\0\0\0\2\6"),
         "response_batch": response(b"\0", b"\2\0\0\0\0\7\1\0\0\0\1", count=2),
         "give_back": frame(10, numbers(300, 1, 2)),

@@ -1,4 +1,4 @@
-//! Any bytes in place of a hello, at the master and at the node.
+//! Any bytes in place of a handshake, at the master and at the node.
 
 #![no_main]
 

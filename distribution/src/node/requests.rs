@@ -123,7 +123,7 @@ fn max_waiting(slots: u32) -> u32 {
     slots.saturating_add(MAX_WAITING)
 }
 
-/// RunnerQueue away what a master that keeps its books would not have sent.
+/// Refuses a call that a master would not have sent if it counted its calls right.
 fn refuse(request: InFlightRequest<IncomingRequest, Reply>) {
     tokio::spawn(answer(request, Reply::refused(Refusal::Busy)));
 }

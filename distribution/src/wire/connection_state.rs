@@ -102,7 +102,8 @@ impl ConnectionState {
     pub(crate) fn send(&self, control: Control) {
         let mut outbox = self.outbox();
         // A heartbeat replaces one that waits. So a peer that does not read for a while costs no memory, and is not sent many
-        // at once afterwards. The number of all other frames is bounded by what is in flight.
+        // at once afterwards. The number of all other frames is bounded by what is in flight: a frame of which that is not
+        // true must replace one that waits, as heartbeats do.
         let is_heartbeat = |control: &Control| matches!(control, Control::Heartbeat { .. } | Control::MasterHeartbeat);
         match outbox.iter_mut().find(|waiting| is_heartbeat(waiting) && is_heartbeat(&control)) {
             Some(waiting) => *waiting = control,

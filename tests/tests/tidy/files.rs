@@ -40,3 +40,27 @@ fn bincode_is_known_to_one_module() {
         assert!(!named || path.ends_with("wire/codec.rs"), "{} names bincode", short(&path));
     }
 }
+
+/// `core/balance.rs` in a document is the end of a file's path, so that documents follow when files move.
+#[test]
+fn documents_name_only_files_that_exist() {
+    let all: Vec<String> =
+        files("", &[".rs", ".md", ".txt", ".toml", ".py", ".svg"]).iter().map(|path| short(path)).collect();
+    let mut named = 0;
+    let mut wrong = String::new();
+    for path in files("", &[".md"]) {
+        let text = text(&path);
+        // Every second piece between backticks is code.
+        for code in text.split('`').skip(1).step_by(2) {
+            if !code.contains('/') || !code.ends_with(".rs") || code.contains(char::is_whitespace) {
+                continue;
+            }
+            named += 1;
+            if !all.iter().any(|file| file == code || file.ends_with(&format!("/{code}"))) {
+                let _ = writeln!(wrong, "{} names `{code}`", short(&path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "no such files:\n{wrong}");
+    assert!(named > 40, "only {named} files were named");
+}
