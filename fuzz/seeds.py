@@ -205,7 +205,7 @@ def refusal(why):
 
 
 MASTER_HEARTBEAT, DRAIN, DRAINED, RETRACT = (frame(kind) for kind in (5, 6, 7, 9))
-GOODBYE = frame(8, text(""))
+GOODBYE = frame(8, text("") + b"\0")
 UNKNOWN_OPTIONAL = 200
 
 
@@ -278,10 +278,11 @@ put(
         "retract": RETRACT,
         "goodbye": GOODBYE,
         "goodbye_empty": frame(8),
-        "goodbye_with_a_reason": frame(8, text("the node was put out")),
-        "goodbye_with_control_characters": frame(8, text("a\nforged line\x1b[31m")),
+        "goodbye_with_a_reason": frame(8, text("the node was put out") + b"\0"),
+        "goodbye_with_control_characters": frame(8, text("a\nforged line\x1b[31m") + b"\1"),
         "goodbye_claims_1_gib": frame(8, number(1 << 30)),
-        "goodbye_with_more": frame(8, text("why") + b"and thanks"),
+        "goodbye_with_more": frame(8, text("why") + b"\1and thanks"),
+        "goodbye_is_shutdown_not_a_bool": frame(8, text("why") + b"\7"),
         "calls_behind_goodbye": GOODBYE + request(),
         "unknown_kind": frame(77),
         "kind_zero": frame(0),

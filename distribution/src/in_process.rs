@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -79,6 +82,7 @@ pub struct InProcess {
     /// Taken when the first client is made.
     node: Mutex<NodeBuilder>,
     running: OnceLock<Running>,
+    was_started: AtomicBool,
 }
 
 /// Dropped in this order. The master ends the calls, before the node could report itself lost with them.
@@ -119,6 +123,11 @@ impl InProcess {
     }
 
     fn start(&self) -> Running {
+        // Here for a second time only if the first has panicked, and has taken the services.
+        assert!(
+            !self.was_started.swap(true, Ordering::Relaxed),
+            "`InProcess` could not start: the first panic says why"
+        );
         let node = std::mem::take(&mut *self.node.lock().unwrap_or_else(PoisonError::into_inner));
         let handlers = Handle::try_current().ok();
         // On a thread of its own, because this one may belong to a runtime, and then must not wait for another.

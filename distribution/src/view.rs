@@ -120,6 +120,8 @@ pub enum NodeEvent {
         principal: Principal,
         /// Whether it gets new calls.
         state: NodeState,
+        /// Whether it gets fewer calls because calls fail on it: see [`Ejected`](Self::Ejected).
+        is_ejected: bool,
     },
     /// A node registered and gets calls from now on.
     #[non_exhaustive]
@@ -203,8 +205,10 @@ impl NodeEvent {
 impl fmt::Display for NodeEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Present { node, principal, state } => {
-                write!(f, "{node} is registered {} and is {state}", Registered(principal))
+            Self::Present { node, principal, state, is_ejected } => {
+                let ejected =
+                    if *is_ejected { ", and ejected: it gets few calls because calls fail on it" } else { "" };
+                write!(f, "{node} is registered {} and is {state}{ejected}", Registered(principal))
             }
             Self::Joined { node, principal } => write!(f, "{node} registered {}", Registered(principal)),
             Self::Suspect { node, silent_for } => {
@@ -300,7 +304,12 @@ mod tests {
         let node = || NodeIdentity::new(NodeId::new(0x5f3a_91c2, 7), "n1", ([127, 0, 0, 1], 4000).into());
         let (principal, time) = (Principal::open(), Duration::from_millis(3_100));
         let mut events = vec![
-            NodeEvent::Present { node: node(), principal: principal.clone(), state: NodeState::Suspect },
+            NodeEvent::Present {
+                node: node(),
+                principal: principal.clone(),
+                state: NodeState::Suspect,
+                is_ejected: true,
+            },
             NodeEvent::Joined { node: node(), principal },
             NodeEvent::Suspect { node: node(), silent_for: time },
             NodeEvent::Recovered { node: node() },

@@ -190,6 +190,7 @@ async fn a_timeout_ends_a_call_wherever_it_is(transport: &Transport) {
     let guest = meeting.guest("holding").await;
     let error = failure(probe.add(1, 1).timeout(Duration::from_millis(50)).await);
     assert!(matches!(error, CallError::TimedOut { stage: CallStage::Queued, .. }), "{error}");
+    assert!(error.id().is_some(), "it was submitted: {error}");
     assert_eq!(error.execution(), Execution::NotRun);
     guest.release().await;
     assert_eq!(holding.await, Ok(Held::Released));

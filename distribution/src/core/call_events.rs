@@ -142,7 +142,7 @@ impl<H: Host> Core<H> {
         self.stats.failed += u64::from(call.count());
         effects.push(Effect::End {
             call: call.handle.clone(),
-            end: Err(error),
+            end: Err(error.with_id(Some(id))),
             failed_attempts: call.failed_attempts.clone(),
         });
         self.stop(id, call, effects);

@@ -36,7 +36,7 @@ impl NodeSnapshot {
     /// The event that a new subscriber gets for it.
     pub(crate) fn present(&self) -> NodeEvent {
         let principal = self.profile.principal.clone();
-        NodeEvent::Present { node: self.identity.clone(), principal, state: self.state }
+        NodeEvent::Present { node: self.identity.clone(), principal, state: self.state, is_ejected: self.share < 1.0 }
     }
 
     /// The node as users see it.

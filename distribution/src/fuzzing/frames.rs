@@ -135,7 +135,7 @@ impl Frame {
             Control::GiveBack { call, attempt: first, kept: second },
             Control::RequestGrant { call, attempt: first, upto: second },
             Control::Grant { call, attempt: first, upto: second },
-            Control::Goodbye { reason },
+            Control::Goodbye { reason, is_shutdown: call % 3 == 0 },
         ];
         let receiver = match from {
             End::Master => Endpoint::Node,

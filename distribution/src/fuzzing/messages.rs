@@ -184,7 +184,8 @@ fn gone_reasons() -> impl IntoIterator<Item = Message> {
 
 fn node_events() -> impl IntoIterator<Item = Message> {
     samples![Message::of:
-        NodeEvent::Present { node: node(1), principal: Principal::open(), state: NodeState::Alive },
+        NodeEvent::Present { node: node(1), principal: Principal::open(), state: NodeState::Alive, is_ejected: false },
+        NodeEvent::Present { node: node(1), principal: Principal::open(), state: NodeState::Alive, is_ejected: true },
         NodeEvent::Joined { node: node(1), principal: Principal::open() },
         NodeEvent::Suspect { node: node(1), silent_for: Duration::from_secs(3) },
         NodeEvent::Recovered { node: node(1) },

@@ -122,7 +122,8 @@ impl Connection {
             reason = link.closed() => {
                 // Once every sender is dropped, tarpc's client writes what is left, the goodbye included, and ends.
                 drop(driver);
-                link.state.send(Control::Goodbye { reason: close_reason(&reason) });
+                let is_shutdown = matches!(reason, GoneReason::Shutdown);
+                link.state.send(Control::Goodbye { reason: close_reason(&reason), is_shutdown });
                 let _ = timeout(GOODBYE_TIMEOUT, dispatch).await;
                 break reason;
             }

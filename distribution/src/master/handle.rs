@@ -103,7 +103,8 @@ impl Master {
         tokio::select! {
             // The sender is in `self.shared`, so this cannot fail.
             _ = alive.wait_for(|alive| *alive >= count) => {}
-            () = self.shared.closed.cancelled() => {}
+            // No node can register any more.
+            () = self.shared.closing.cancelled() => {}
         }
     }
 

@@ -32,7 +32,7 @@ impl Shared {
                     self.warn_of_missing(methods, count, serving);
                     warning = Instant::now() + NEXT_WARNING;
                 }
-                () = self.closed.cancelled() => return,
+                () = self.closing.cancelled() => return,
             }
         }
     }

@@ -123,19 +123,19 @@ async fn live(node: NodeShared, mut desired: watch::Receiver<DesiredState>) {
                     ServeOutcome::Left => break None,
                     // The master may end at the same time as the owner ends the node.
                     ServeOutcome::Lost { .. } if wanted == DesiredState::Stop => break None,
-                    ServeOutcome::Lost { reason, said_goodbye } => {
+                    ServeOutcome::Lost { master_shut_down: true, .. } if node.timeouts.master.is_some() => {
+                        tracing::info!(node = name, master, "the master has shut down; the node ends with it");
+                        break None;
+                    }
+                    ServeOutcome::Lost { reason, .. } => {
                         node.status.send_replace(Status::Connecting);
                         tracing::warn!(node = name, master, %reason, "lost the master; dialling again");
-                        outage = Outage::after_loss(&node.timeouts, reason, said_goodbye);
+                        outage = Outage::after_loss(&node.timeouts, reason);
                         outage.first_wait()
                     }
                 }
             }
             Err(Unregistered::End(reason)) => break reason,
-            Err(Unregistered::Failed(failure)) if outage.is_end_of_master(&failure) => {
-                tracing::info!(node = name, master, "the master has shut down; the node ends with it");
-                break None;
-            }
             Err(Unregistered::Failed(RegisterError::Permanent { reason, first_only }))
                 if outage.is_permanent(&RegisterError::Permanent { reason: reason.clone(), first_only }) =>
             {

@@ -19,8 +19,6 @@ pub(super) struct Outage {
     is_first: bool,
     /// How long it may last.
     timeout: Option<Duration>,
-    /// Whether the node ends with its master, and the master has said goodbye.
-    ends_with_master: bool,
     last_failure: String,
     backoff: Backoff,
     log: RetryLog,
@@ -29,30 +27,23 @@ pub(super) struct Outage {
 impl Outage {
     /// The node starts.
     pub(super) fn at_start(timeouts: &Timeouts) -> Self {
-        Self::new(true, timeouts.connect, false, "the first connection attempt had no answer".to_owned())
+        Self::new(true, timeouts.connect, "the first connection attempt had no answer".to_owned())
     }
 
-    /// The connection to the master was lost; the master may have `said_goodbye` before.
-    pub(super) fn after_loss(timeouts: &Timeouts, reason: String, said_goodbye: bool) -> Self {
-        Self::new(false, timeouts.master, said_goodbye && timeouts.master.is_some(), reason)
+    /// The connection to the master was lost.
+    pub(super) fn after_loss(timeouts: &Timeouts, reason: String) -> Self {
+        Self::new(false, timeouts.master, reason)
     }
 
-    fn new(is_first: bool, timeout: Option<Duration>, ends_with_master: bool, last_failure: String) -> Self {
+    fn new(is_first: bool, timeout: Option<Duration>, last_failure: String) -> Self {
         Self {
             began: Instant::now(),
             is_first,
             timeout,
-            ends_with_master,
             last_failure,
             backoff: Backoff::default(),
             log: RetryLog::default(),
         }
-    }
-
-    /// Whether this failure means that the master has shut down, and the node ends with it. A master also says goodbye to
-    /// a node that it disconnects; then it still listens.
-    pub(super) fn is_end_of_master(&self, failure: &RegisterError) -> bool {
-        self.ends_with_master && matches!(failure, RegisterError::NoAnswer(_))
     }
 
     /// Whether this failure ends the node.
@@ -117,7 +108,7 @@ mod tests {
         assert_eq!(outage.expired().await, EndReason::ConnectTimeout { timeout, last_failure });
         assert_eq!(began.elapsed(), timeout);
 
-        let outage = Outage::after_loss(&TIMEOUTS, "the master was silent".to_owned(), false);
+        let outage = Outage::after_loss(&TIMEOUTS, "the master was silent".to_owned());
         let (timeout, last_failure) = (Duration::from_secs(30), "the master was silent".to_owned());
         let began = Instant::now();
         assert_eq!(outage.expired().await, EndReason::MasterLost { timeout, last_failure });
@@ -127,25 +118,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_outage_without_a_timeout_does_not_expire() {
         let timeouts = Timeouts { connect: None, master: None, ..TIMEOUTS };
-        for outage in [Outage::at_start(&timeouts), Outage::after_loss(&timeouts, String::new(), true)] {
+        for outage in [Outage::at_start(&timeouts), Outage::after_loss(&timeouts, String::new())] {
             let year = Duration::from_secs(365 * 24 * 3600);
             assert!(tokio::time::timeout(year, outage.expired()).await.is_err());
-            assert!(!outage.is_end_of_master(&no_answer()));
         }
-    }
-
-    #[test]
-    fn a_master_has_ended_if_it_said_goodbye_and_nothing_listens() {
-        let lost = |said_goodbye| Outage::after_loss(&TIMEOUTS, String::new(), said_goodbye);
-        assert!(lost(true).is_end_of_master(&no_answer()));
-        assert!(!lost(false).is_end_of_master(&no_answer()), "it may have crashed, and be started again");
-        assert!(!lost(true).is_end_of_master(&RegisterError::Busy(Duration::ZERO)), "it has disconnected the node");
     }
 
     #[test]
     fn what_only_an_unregistered_node_takes_as_permanent_does_not_end_one_that_was_registered() {
         let permanent = |first_only| RegisterError::Permanent { reason: EndReason::RuntimeEnded, first_only };
-        let lost = Outage::after_loss(&TIMEOUTS, String::new(), false);
+        let lost = Outage::after_loss(&TIMEOUTS, String::new());
         assert!(Outage::at_start(&TIMEOUTS).is_permanent(&permanent(true)));
         assert!(!lost.is_permanent(&permanent(true)) && lost.is_permanent(&permanent(false)));
         assert!(!lost.is_permanent(&no_answer()));

@@ -48,8 +48,8 @@ pub(super) enum ServeOutcome {
     /// The connection was lost.
     Lost {
         reason: String,
-        /// Whether the master closed it in order.
-        said_goodbye: bool,
+        /// Whether the master said that it shuts down.
+        master_shut_down: bool,
     },
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn serve(
                 Control::Retract => compute_pool.give_back(),
                 Control::Drained => drained.notify_one(),
                 // The first one counts.
-                Control::Goodbye { reason } => _ = goodbye.set(reason),
+                Control::Goodbye { reason, is_shutdown } => _ = goodbye.set((reason, is_shutdown)),
                 other => return Err(other.unhandled()),
             }
             Ok(())
@@ -98,8 +98,11 @@ pub(super) async fn serve(
         side: Arc::clone(&side),
         reply_limits: ValueLimits { bytes: reply_limit.saturating_sub(BODY_HEADER_LIMIT), depth: node.max_depth },
     };
-    let lost = |reason: String| ServeOutcome::Lost { reason, said_goodbye: goodbye.get().is_some() };
-    let closed = || lost(why_closed(goodbye.get()));
+    let lost = |reason: String| ServeOutcome::Lost {
+        reason,
+        master_shut_down: goodbye.get().is_some_and(|(_, is_shutdown)| *is_shutdown),
+    };
+    let closed = || lost(why_closed(goodbye.get().map(|(reason, _)| reason)));
 
     let mut beats = interval(heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -137,12 +140,15 @@ pub(super) async fn serve(
             () = drained.notified(), if drain_deadline.is_some() => break close(&mut server, &side).await,
             () = sleep_until(drain_deadline.unwrap_or_else(Instant::now)), if drain_deadline.is_some() => {
                 let left = active.load(0);
-                tracing::warn!(
-                    node = node.registration.name,
-                    calls = left.computing + left.waiting + left.asynchronous,
-                    "the drain timeout of {:?} has passed; the node ends with calls unanswered",
-                    node.timeouts.drain
-                );
+                let calls = left.computing + left.waiting + left.asynchronous;
+                if calls > 0 {
+                    tracing::warn!(
+                        node = node.registration.name,
+                        calls,
+                        "the drain timeout of {:?} has passed; the node ends with calls unanswered",
+                        node.timeouts.drain
+                    );
+                }
                 break close(&mut server, &side).await;
             }
         }
@@ -184,7 +190,7 @@ fn begin_drain(node: &NodeShared, side: &ConnectionState) -> Instant {
 
 /// Says goodbye and closes the connection.
 async fn close(server: &mut Pin<&mut ServerRequests>, side: &ConnectionState) -> ServeOutcome {
-    side.send(Control::Goodbye { reason: CloseReason::default() });
+    side.send(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false });
     // A master that reads nothing any more will notice the closed connection instead.
     let _ = timeout(GRACEFUL_CLOSE_TIMEOUT, server.channel_pin_mut().close()).await;
     ServeOutcome::Left

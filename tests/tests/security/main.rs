@@ -875,7 +875,7 @@ async fn nobody_takes_over_another_nodes_id() {
     }
     impostor.send(&impostor::frame(10, &[number(1), number(1), number(0)].concat())).await;
     // Nor does its goodbye end the other.
-    impostor.send(&impostor::frame(8, &[])).await;
+    impostor.send(&impostor::frame(8, &[0, 0])).await;
     drop(impostor);
     let gone = soon("the impostor to go", async {
         loop {

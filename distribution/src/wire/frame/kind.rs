@@ -143,7 +143,7 @@ frames! {
         /// No call of the node is in flight any more, and none follows.
         Drained = 7, "drained", MasterToNode;
         /// The sender closes the connection on purpose.
-        Goodbye { reason: CloseReason } = 8, "goodbye", Both;
+        Goodbye { reason: CloseReason, is_shutdown: bool } = 8, "goodbye", Both;
         /// Answer the calls that are not started yet with [`Refusal::Returned`](super::call::Refusal::Returned).
         Retract = 9, "retract", MasterToNode;
         /// Of this batch the node starts the first `kept` calls only, and its response has `kept` outcomes.
@@ -228,8 +228,8 @@ mod tests {
         assert_eq!(bytes(Control::MasterHeartbeat), "0000000005");
         assert_eq!(bytes(Control::Drain), "0000000006");
         assert_eq!(bytes(Control::Drained), "0000000007");
-        assert_eq!(bytes(Control::Goodbye { reason: CloseReason::default() }), "010000000800");
-        assert_eq!(bytes(Control::Goodbye { reason: CloseReason::new("oh") }), "0300000008026f68");
+        assert_eq!(bytes(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false }), "02000000080000");
+        assert_eq!(bytes(Control::Goodbye { reason: CloseReason::new("oh"), is_shutdown: true }), "0400000008026f6801");
         assert_eq!(bytes(Control::Retract), "0000000009");
         assert_eq!(bytes(Control::GiveBack { call: 300, attempt: 2, kept: 7 }), "050000000afb2c010207");
         assert_eq!(bytes(Control::RequestGrant { call: 300, attempt: 2, upto: 7 }), "050000000bfb2c010207");

@@ -446,7 +446,9 @@ mod tests {
         ];
         assert_eq!(read(stream.concat()).await, Ok((vec![FrameKind::Retract], 1)));
         let mut goodbye = BytesMut::new();
-        Control::Goodbye { reason: CloseReason::new("put out") }.encode(&mut goodbye).expect("encodes");
+        Control::Goodbye { reason: CloseReason::new("put out"), is_shutdown: false }
+            .encode(&mut goodbye)
+            .expect("encodes");
         let stream = [frame(UNKNOWN, b"z"), goodbye.to_vec()];
         assert_eq!(read(stream.concat()).await, Ok((vec![FrameKind::Goodbye], 0)));
     }
