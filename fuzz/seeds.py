@@ -282,7 +282,6 @@ put(
         "goodbye_with_control_characters": frame(8, text("a\nforged line\x1b[31m") + b"\1"),
         "goodbye_claims_1_gib": frame(8, number(1 << 30)),
         "goodbye_with_more": frame(8, text("why") + b"\1and thanks"),
-        "goodbye_is_shutdown_not_a_bool": frame(8, text("why") + b"\7"),
         "calls_behind_goodbye": GOODBYE + request(),
         "unknown_kind": frame(77),
         "kind_zero": frame(0),
