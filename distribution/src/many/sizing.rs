@@ -36,7 +36,7 @@ const MAX_WINDOW: usize = 256 * 1024;
 /// The most async calls in flight, however many the nodes would take.
 const MAX_ASYNC: usize = 16 * 1024;
 
-/// The most batches in flight while no node serves the method: enough to find out soon that none does.
+/// The most batches in flight while no node serves the method. When the first of them ends without a node, so do the others.
 const WITHOUT_NODES: usize = 256;
 
 #[derive(Debug, Default)]
