@@ -154,14 +154,18 @@ impl Copy {
 
 /// The workspace's manifest, without the members that the copy has not.
 fn with_members(manifest: &str) -> io::Result<String> {
-    let unknown = || io::Error::other("the workspace's manifest has no list of members");
-    let start = manifest.find("\nmembers").ok_or_else(unknown)?;
-    let open = start + manifest[start..].find('[').ok_or_else(unknown)?;
-    let close = open + manifest[open..].find(']').ok_or_else(unknown)?;
-    let members = manifest[open + 1..close].split(',').map(|member| member.trim().trim_matches('"'));
-    let kept = members.filter(|member| KEPT.contains(member)).chain(["simulate"]);
-    let kept: Vec<String> = kept.map(|member| format!("\"{member}\"")).collect();
-    Ok(format!("{}[{}]{}", &manifest[..open], kept.join(", "), &manifest[close + 1..]))
+    let manifest = with_list(manifest, "members", &[&KEPT[..], &["simulate"]].concat())?;
+    with_list(&manifest, "default-members", &KEPT)
+}
+
+/// A manifest in which the list of this name has these entries.
+fn with_list(manifest: &str, name: &str, entries: &[&str]) -> io::Result<String> {
+    let unknown = || io::Error::other(format!("the workspace's manifest has no list of {name}"));
+    let start = manifest.find(&format!("\n{name} =")).ok_or_else(unknown)?;
+    let open = manifest[start..].find('[').ok_or_else(unknown)? + start;
+    let close = manifest[open..].find(']').ok_or_else(unknown)? + open;
+    let entries: Vec<String> = entries.iter().map(|entry| format!("\"{entry}\"")).collect();
+    Ok(format!("{}{}{}", &manifest[..=open], entries.join(", "), &manifest[close..]))
 }
 
 fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
