@@ -86,7 +86,7 @@ use crate::report::Report;
 /// pub struct ArithClient { .. }
 ///
 /// impl ArithClient {
-///     pub fn new(caller: &impl distribution::Caller) -> Self { .. }
+///     pub fn new(caller: &(impl distribution::Caller + ?Sized)) -> Self { .. }
 ///
 ///     /// Sum of `values`.
 ///     pub fn sum(&self, values: Vec<i64>) -> Call<i64> { .. }

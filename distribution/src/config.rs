@@ -42,6 +42,8 @@ pub(crate) struct Limits {
     pub(crate) max_depth: u16,
     /// The timeout of calls without one of their own.
     pub(crate) default_timeout: Option<Duration>,
+    /// Whether callers in other processes are told the addresses of nodes.
+    pub(crate) expose_node_addresses: bool,
 }
 
 impl Default for Limits {
@@ -56,6 +58,7 @@ impl Default for Limits {
             incoming_bytes: INCOMING_BYTES,
             max_depth: MAX_DEPTH,
             default_timeout: None,
+            expose_node_addresses: false,
         }
     }
 }

@@ -93,9 +93,12 @@ pub struct NodeIdentity {
     pub id: NodeId,
     /// The node's own name for itself.
     pub name: Arc<str>,
-    /// Where its connection to the master comes from.
+    /// Where its connection to the master comes from; `0.0.0.0:0` where a caller in another process is not told.
     pub addr: SocketAddr,
 }
+
+/// Stands for an address that is not told.
+pub(crate) const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 impl NodeIdentity {
     pub(crate) fn new(id: NodeId, name: &str, addr: SocketAddr) -> Self {
@@ -105,7 +108,10 @@ impl NodeIdentity {
 
 impl fmt::Display for NodeIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node {} ({} from {})", self.name, self.id, self.addr)
+        match self.addr == NO_ADDRESS {
+            true => write!(f, "node {} ({})", self.name, self.id),
+            false => write!(f, "node {} ({} from {})", self.name, self.id, self.addr),
+        }
     }
 }
 
@@ -167,6 +173,19 @@ impl MethodName {
     }
 }
 
+impl Serialize for MethodName {
+    /// As text: `Arith.sum`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for MethodName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { text: String::deserialize(deserializer)?.into() })
+    }
+}
+
 impl fmt::Display for MethodName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -214,6 +233,42 @@ impl CallId {
     /// ```
     pub fn number(self) -> u64 {
         self.0 & ((1 << Self::COUNT_BITS) - 1)
+    }
+}
+
+impl CallId {
+    /// What the ids of its master, or of its caller, begin with: 24 bits.
+    pub(crate) fn prefix(self) -> u32 {
+        (self.0 >> Self::COUNT_BITS) as u32
+    }
+
+    /// The prefix before this one, in a circle.
+    pub(crate) fn prefix_before(prefix: u32) -> u32 {
+        prefix.wrapping_sub(1) & ((1 << (64 - Self::COUNT_BITS)) - 1)
+    }
+
+    /// Whether it is one of the ids that this caller was given.
+    pub(crate) fn is_of(self, caller: CallerId) -> bool {
+        CallerId::of_prefix(self.prefix()) == caller
+    }
+}
+
+/// A caller at a master: the master's own process, or a connection of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CallerId(pub(crate) u64);
+
+impl CallerId {
+    /// The program in whose process the master is.
+    pub(crate) const MASTER: Self = Self(0);
+
+    /// The caller whose calls have ids with this prefix.
+    pub(crate) fn of_prefix(prefix: u32) -> Self {
+        Self(u64::from(prefix) + 1)
+    }
+
+    /// The id of its first call.
+    pub(crate) fn first_call(self) -> CallId {
+        CallId::first(u32::try_from(self.0.saturating_sub(1)).unwrap_or(u32::MAX))
     }
 }
 

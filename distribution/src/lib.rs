@@ -70,6 +70,7 @@
 //! (`Vec<Vec<u8>>`, a field) a `Vec<u8>` goes element by element, and such a call costs 8 to 11 times one of `Bytes`: use
 //! `Bytes`, `serde_bytes::ByteBuf`, or `#[serde(with = "serde_bytes")]`.
 
+mod cluster;
 mod config;
 mod core;
 pub mod error;
@@ -85,6 +86,7 @@ mod local;
 mod many;
 mod master;
 mod node;
+mod process_name;
 mod seconds;
 mod security;
 mod service;
@@ -97,6 +99,7 @@ mod text;
 mod view;
 mod wire;
 
+pub use cluster::{Cluster, ClusterBuilder};
 pub use distribution_macros::service;
 pub use error::{CallError, Error};
 pub use id::{CallId, MethodName, NodeId, NodeIdentity};

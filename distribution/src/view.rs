@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::GoneReason,
-    id::{NodeId, NodeIdentity},
+    id::{NO_ADDRESS, NodeId, NodeIdentity},
     seconds,
     security::{Principal, PrincipalKind},
 };
@@ -59,6 +59,11 @@ impl NodeInfo {
     /// The part of this that errors and answers carry too.
     pub fn identity(&self) -> NodeIdentity {
         NodeIdentity::new(self.id, &self.name, self.addr)
+    }
+
+    /// The same, for a caller that is not told addresses.
+    pub(crate) fn without_address(self) -> Self {
+        Self { addr: NO_ADDRESS, ..self }
     }
 }
 

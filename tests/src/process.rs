@@ -30,7 +30,7 @@ impl Process {
     ///
     /// If it cannot be started.
     pub fn start(program: &Path, arguments: &[&str]) -> Self {
-        Self::start_over(&Transport::Tcp, program, arguments)
+        Self::start_over(&Transport::tcp(), program, arguments)
     }
 
     /// Starts a program whose node connects over this transport.

@@ -150,7 +150,7 @@ async fn a_grant_is_sent_by_masters_only_and_a_request_for_it_by_nodes_only() {
     let gone = soon("the node to be disconnected", async {
         loop {
             let event = events.next().await.expect("the master lives").to_string();
-            if event.contains("a `grant` frame, which only the other end") {
+            if event.contains("a `grant` frame, which its end") {
                 return event;
             }
         }

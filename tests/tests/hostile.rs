@@ -83,8 +83,8 @@ async fn a_registered_peer_that_breaks_the_protocol_is_cut_off_alone() {
         ("a frame that claims 4 GiB", &[255, 255, 255, 255, 2], "announced a frame of 4294967295 bytes"),
         ("a frame of no known kind", &[0, 0, 0, 0, 77], "kind 77, which this release does not know"),
         ("a control frame of 16 MiB", &[0, 0, 0, 1, 4], "a `heartbeat` frame of 16777216 bytes"),
-        ("a master's control frame", &[0, 0, 0, 0, 7], "a `drained` frame, which only the other end"),
-        ("a request", &[1, 0, 0, 0, 1, 0], "a `request` frame, which only the other end"),
+        ("a master's control frame", &[0, 0, 0, 0, 7], "a `drained` frame, which its end"),
+        ("a request", &[1, 0, 0, 0, 1, 0], "a `request` frame, which its end"),
         ("a response that is none", &[2, 0, 0, 0, 2, 255, 255], "broke the protocol"),
     ];
     for (what, frame, reason) in cases {

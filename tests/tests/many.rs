@@ -16,7 +16,7 @@ use distribution::{CallError, LocalCluster, Master, Node, error::Execution, prel
 use distribution_tests::{
     Held, ProbeClient, ProbeServer, Prober,
     meeting::{self, Meeting},
-    over_tcp_and_tls,
+    over_tcp_tls_and_from_elsewhere,
     process::Process,
     soon,
     transport::Transport,
@@ -24,7 +24,7 @@ use distribution_tests::{
 };
 use futures::StreamExt;
 
-over_tcp_and_tls! {
+over_tcp_tls_and_from_elsewhere! {
     results_come_in_the_order_of_the_calls_for_any_batch_size,
     a_failed_call_does_not_affect_the_others,
     the_stream_pulls_no_more_calls_than_in_flight_allows,
@@ -151,7 +151,7 @@ async fn cluster(transport: &Transport, names: &[&str], slots: usize) -> Cluster
         let node = transport.node().serve(TallyServer::new(counter)).name(*name).slots(slots);
         nodes.push(node.label("name", *name).spawn(master.local_addr()).await.expect("registers"));
     }
-    let tally = TallyClient::new(&master);
+    let tally = TallyClient::new(&*transport.caller(&master).await);
     Cluster { master, nodes, runs, tally }
 }
 
@@ -219,7 +219,7 @@ async fn dropping_the_stream_cancels_its_calls(transport: &Transport) {
     let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
     let node = transport.node().serve(ProbeServer::new(Prober)).slots(2).spawn(master.local_addr());
     let _node = node.await.expect("registers");
-    let probe = ProbeClient::new(&master);
+    let probe = ProbeClient::new(&*transport.caller(&master).await);
     let mut meeting = Meeting::new().await;
     let addr = meeting.addr();
     let mut results = (0..10).map(|number| probe.hold(addr, number.to_string())).distribute();
@@ -256,7 +256,7 @@ async fn results_of_several_methods_and_of_calls_that_cannot_be_sent_come_in_ord
         .start()
         .await
         .expect("starts");
-    let probe = ProbeClient::new(&cluster);
+    let probe = ProbeClient::new(&*transport.caller(cluster.master()).await);
     let calls = (0..100).map(|number| match number % 3 {
         0 => probe.length(vec![0; number]),
         1 => probe.length(vec![0; 30_000]),
@@ -313,7 +313,7 @@ async fn hedging_sends_a_late_call_to_an_idle_node_as_well(transport: &Transport
         let node = transport.node().serve(ProbeServer::new(Prober)).name(name).slots(1).spawn(master.local_addr());
         probes.push(node.await.expect("registers"));
     }
-    let probe = ProbeClient::new(master);
+    let probe = ProbeClient::new(&*transport.caller(master).await);
     let addr = meeting.addr();
     let run = async {
         let calls = (0..3).map(|number| probe.hold_again(addr, number.to_string()));
@@ -341,7 +341,7 @@ async fn calls_that_are_lost_with_a_node_are_repeated_only_if_they_are_idempoten
     let start = |name: &str| Process::start_over(transport, program, &["node", &addr, name, "1"]);
     let mut nodes = vec![start("a"), start("b")];
     soon("the nodes", master.wait_for_nodes(2)).await;
-    let probe = ProbeClient::new(&master);
+    let probe = ProbeClient::new(&*transport.caller(&master).await);
     let mut meeting = Meeting::new().await;
     let at = meeting.addr();
 
@@ -400,7 +400,7 @@ async fn a_call_that_kills_its_nodes_does_not_affect_the_others(transport: &Tran
     };
     let mut nodes: Vec<_> = (0..6).map(start).collect();
     soon("the nodes", master.wait_for_nodes(6)).await;
-    let tally = TallyClient::new(&master);
+    let tally = TallyClient::new(&*transport.caller(&master).await);
     let calls = (0..100).map(|number| tally.deadly_at(number, 42)).distribute().batch(20);
     let results: Vec<_> = soon("the results", calls.collect::<Vec<_>>()).await;
     for (number, result) in results.into_iter().enumerate() {
@@ -428,7 +428,7 @@ async fn serves_as_a_node() {
 
 async fn without_a_node_each_call_ends_as_no_node(transport: &Transport) {
     let master = transport.master().no_node_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
-    let tally = TallyClient::new(&master);
+    let tally = TallyClient::new(&*transport.caller(&master).await);
     let results: Vec<_> = (0..1000).map(|number| tally.double(number)).distribute().collect().await;
     assert_eq!(results.len(), 1000);
     assert!(results.iter().all(|result| matches!(result, Err(CallError::NoNode { .. }))));
@@ -454,7 +454,7 @@ async fn calls_with_a_label_run_only_on_nodes_with_that_label(transport: &Transp
         node.spawn(master.local_addr())
     };
     let _nodes = [start("a", "eu").await.expect("registers"), start("b", "us").await.expect("registers")];
-    let tally = TallyClient::new(&master);
+    let tally = TallyClient::new(&*transport.caller(&master).await);
     for _ in 0..20 {
         assert_eq!(tally.place().label("zone", "us").await, Ok("b".to_owned()));
         assert_eq!(tally.place().label("zone", "eu").label("disk", "ssd").await, Ok("a".to_owned()));
@@ -490,7 +490,7 @@ async fn keys_stay_on_their_nodes_when_another_node_leaves(transport: &Transport
 
 async fn async_calls_that_were_queued_as_batches_are_answered(transport: &Transport) {
     let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
-    let tally = TallyClient::new(&master);
+    let tally = TallyClient::new(&*transport.caller(&master).await);
     let calls = (0..500).map(|number| tally.double_async(number)).distribute().batch(100);
     let late = async {
         // Some are queued by now, before it is known that the method is async.
@@ -506,7 +506,7 @@ async fn a_node_that_joins_gets_calls_of_a_run_in_progress(transport: &Transport
     let master = transport.master().bind("127.0.0.1:0").await.expect("binds");
     let node = |slots| transport.node().serve(ProbeServer::new(Prober)).slots(slots).spawn(master.local_addr());
     let _first = node(1).await.expect("registers");
-    let probe = ProbeClient::new(&master);
+    let probe = ProbeClient::new(&*transport.caller(&master).await);
     let mut meeting = Meeting::new().await;
     let addr = meeting.addr();
     let run = (0..40).map(|number| probe.hold(addr, number.to_string())).distribute().try_collect::<Vec<_>>();
@@ -567,7 +567,7 @@ async fn an_input_of_the_largest_length_does_not_overflow(transport: &Transport)
 async fn calls_that_wait_for_a_node_do_not_delay_the_others_of_their_stream(transport: &Transport) {
     let master =
         transport.master().no_node_timeout(Duration::from_secs(3600)).bind("127.0.0.1:0").await.expect("binds");
-    let probe = ProbeClient::new(&master);
+    let probe = ProbeClient::new(&*transport.caller(&master).await);
     let node = transport.node().serve(ProbeServer::new(Prober)).spawn(master.local_addr());
     let _node = node.await.expect("registers");
     let calls = (0..400).map(|number| {

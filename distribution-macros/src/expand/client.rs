@@ -108,7 +108,7 @@ pub(super) fn implementation(service: &Service, methods: impl Iterator<Item = To
         impl #client {
             /// Makes a client whose calls go through `caller`, for instance a master.
             #[must_use]
-            pub fn new(caller: &impl ::distribution::Caller) -> Self {
+            pub fn new(caller: &(impl ::distribution::Caller + ?::core::marker::Sized)) -> Self {
                 Self { client: ::distribution::__private::RawClient::new(caller) }
             }
 

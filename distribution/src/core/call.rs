@@ -10,13 +10,17 @@ use super::{
 use crate::{
     error::{CallError, Execution, GoneReason},
     failed_attempt::{Cause, FailedAttempt},
-    id::{CallId, NodeId, NodeIdentity},
+    id::{CallId, CallerId, NodeId, NodeIdentity},
     service::{method::MethodInfo, options::Labels},
 };
 
 /// What the caller asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Demand {
+    /// Who makes the call.
+    pub(crate) caller: CallerId,
+    /// The id that a caller elsewhere gave the call, among those that are its own.
+    pub(crate) id: Option<CallId>,
     /// The number of calls: more than one for a batch, which is sent once and never repeated as a whole.
     pub(crate) count: u32,
     pub(crate) timeout: Option<Duration>,

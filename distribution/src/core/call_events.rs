@@ -29,8 +29,10 @@ impl<H: Host> Core<H> {
         failed_attempts: Vec<FailedAttempt>,
         effects: &mut Effects<H>,
     ) -> CallId {
-        let id = CallId(self.next_call);
-        self.next_call = self.next_call.wrapping_add(demand.count.into());
+        let id = demand.id.unwrap_or(CallId(self.next_call));
+        if demand.id.is_none() {
+            self.next_call = self.next_call.wrapping_add(demand.count.into());
+        }
         let seq = self.next_seq;
         self.next_seq += 1;
         let hedged_on = demand.hedge_of.and_then(|hedged| match self.calls.get(&hedged)?.location {

@@ -3,7 +3,10 @@
 //! There are many small tables, and these do not hold the calls themselves. A table that grows moves all its entries.
 //! With a single table of a million calls, that would hold the core's lock for hundreds of milliseconds.
 
-use rustc_hash::FxHashMap;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hasher},
+};
 
 use super::{call::CallEntry, host::Host};
 use crate::{hash::mix, id::CallId};
@@ -12,28 +15,32 @@ use crate::{hash::mix, id::CallId};
 const SHARDS: usize = 512;
 
 pub(super) struct Calls<H: Host> {
-    /// The master makes the ids, so a fast hash is safe.
-    shards: Vec<FxHashMap<CallId, Box<CallEntry<H>>>>,
+    /// Callers elsewhere choose a part of their ids, so the hash depends on a number that they do not know.
+    shards: Vec<HashMap<CallId, Box<CallEntry<H>>, SeededHash>>,
+    seed: SeededHash,
     count: usize,
 }
 
 impl<H: Host> Calls<H> {
-    pub(super) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| FxHashMap::default()).collect(), count: 0 }
+    pub(super) fn new(seed: u64) -> Self {
+        let seed = SeededHash(seed);
+        Self { shards: (0..SHARDS).map(|_| HashMap::with_hasher(seed)).collect(), seed, count: 0 }
     }
 
     /// A batch uses many ids and is stored under the first, so that ids may have regular gaps. Mixed, they still spread
     /// evenly.
-    fn shard(id: CallId) -> usize {
-        (mix(id.0) % SHARDS as u64) as usize
+    fn shard(&self, id: CallId) -> usize {
+        // By the upper bits: a table takes its places from the lower ones.
+        (mix(id.0 ^ self.seed.0) >> 32) as usize % SHARDS
     }
 
     pub(super) fn get(&self, id: &CallId) -> Option<&CallEntry<H>> {
-        self.shards[Self::shard(*id)].get(id).map(Box::as_ref)
+        self.shards[self.shard(*id)].get(id).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, id: &CallId) -> Option<&mut CallEntry<H>> {
-        self.shards[Self::shard(*id)].get_mut(id).map(Box::as_mut)
+        let shard = self.shard(*id);
+        self.shards[shard].get_mut(id).map(Box::as_mut)
     }
 
     #[cfg(any(test, feature = "simulation"))]
@@ -42,12 +49,14 @@ impl<H: Host> Calls<H> {
     }
 
     pub(super) fn insert(&mut self, id: CallId, call: CallEntry<H>) {
-        let before = self.shards[Self::shard(id)].insert(id, Box::new(call));
+        let shard = self.shard(id);
+        let before = self.shards[shard].insert(id, Box::new(call));
         self.count += usize::from(before.is_none());
     }
 
     pub(super) fn remove(&mut self, id: &CallId) -> Option<Box<CallEntry<H>>> {
-        let call = self.shards[Self::shard(*id)].remove(id)?;
+        let shard = self.shard(*id);
+        let call = self.shards[shard].remove(id)?;
         self.count -= 1;
         Some(call)
     }
@@ -58,6 +67,34 @@ impl<H: Host> Calls<H> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&CallId, &CallEntry<H>)> {
         self.shards.iter().flatten().map(|(id, call)| (id, &**call))
+    }
+}
+
+/// A fast hash of ids that depends on a seed.
+#[derive(Clone, Copy, Debug)]
+struct SeededHash(u64);
+
+impl BuildHasher for SeededHash {
+    type Hasher = SeededHasher;
+
+    fn build_hasher(&self) -> SeededHasher {
+        SeededHasher(self.0)
+    }
+}
+
+struct SeededHasher(u64);
+
+impl Hasher for SeededHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = mix(self.0 ^ number);
     }
 }
 

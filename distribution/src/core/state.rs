@@ -77,8 +77,8 @@ impl<H: Host> Core<H> {
         Self {
             rng: SmallRng::seed_from_u64(settings.seed),
             registry: Registry::new(settings.ring_key),
+            calls: Calls::new(settings.seed),
             settings,
-            calls: Calls::new(),
             queues: Queues::default(),
             backing_off: 0,
             called: FxHashMap::default(),

@@ -1,20 +1,25 @@
 //! How a call can end without a value.
 
-use std::{convert::Infallible, time::Duration};
+use std::{borrow::Cow, convert::Infallible, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     gone::GoneReason,
     identity::CallIdentity,
     parts::{CallStage, CodecError, Execution, Part, QueueUnit},
 };
-use crate::id::{CallId, MethodName, NodeIdentity};
+use crate::id::{CallId, MethodName, NO_ADDRESS, NodeIdentity};
 
 /// How a call can end without a value.
 ///
 /// `E` is the error type that the method declares; for a method that returns no `Result` it is `Infallible`.
 /// [`CallError::execution`] says whether the handler may have run, and with that whether it is safe to make the call again.
 /// [`CallError::id`] and [`CallError::method`] say which call it was.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+///
+/// It can be serialised and deserialised if `E` can, with times in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CallError<E = Infallible> {
     /// The method ran and returned this error. Never retried.
@@ -42,6 +47,7 @@ pub enum CallError<E = Infallible> {
         /// What was looked for, and what is there instead.
         wanted: String,
         /// How long the call waited for a node to come.
+        #[serde(with = "crate::seconds")]
         waited: Duration,
     },
 
@@ -68,6 +74,7 @@ pub enum CallError<E = Infallible> {
         /// The call.
         call: CallIdentity,
         /// The timeout that was set, for the call or for all.
+        #[serde(with = "crate::seconds")]
         timeout: Duration,
         /// How far the call had come.
         stage: CallStage,
@@ -173,7 +180,7 @@ pub enum CallError<E = Infallible> {
         /// The call.
         call: CallIdentity,
         /// The option that was set.
-        option: &'static str,
+        option: Cow<'static, str>,
     },
 
     /// An option of the call has a value that cannot work.
@@ -183,11 +190,11 @@ pub enum CallError<E = Infallible> {
         /// The call.
         call: CallIdentity,
         /// The option's name.
-        option: &'static str,
+        option: Cow<'static, str>,
         /// The value that was given.
         value: String,
         /// Why it cannot work, and which values can.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
 
     /// The master is shutting down, or was dropped.
@@ -198,6 +205,31 @@ pub enum CallError<E = Infallible> {
         call: CallIdentity,
         /// Whether the call had been sent to a node.
         execution: Execution,
+    },
+
+    /// The master that had the call was lost: its process ended, or it could not be reached for longer than
+    /// [`reconnect_timeout`](crate::ClusterBuilder::reconnect_timeout). Only callers outside the master's process see this.
+    #[error("{call} was not answered: the master at {master} was lost ({execution}): {reason}")]
+    #[non_exhaustive]
+    MasterLost {
+        /// The call.
+        call: CallIdentity,
+        /// The master's address as it was given.
+        master: String,
+        /// How the master was lost.
+        reason: String,
+        /// Whether the call had been sent to the master.
+        execution: Execution,
+    },
+
+    /// The master does not allow the call.
+    #[error("{call} was not run: the master does not allow it: {reason}")]
+    #[non_exhaustive]
+    Denied {
+        /// The call.
+        call: CallIdentity,
+        /// What is not allowed, and to whom.
+        reason: String,
     },
 }
 
@@ -215,7 +247,7 @@ impl<E> CallError<E> {
         Some(self.call()?.method())
     }
 
-    fn call(&self) -> Option<&CallIdentity> {
+    pub(crate) fn call(&self) -> Option<&CallIdentity> {
         match self {
             Self::Handler(_) => None,
             Self::Panicked { call, .. }
@@ -230,7 +262,9 @@ impl<E> CallError<E> {
             | Self::Decode { call, .. }
             | Self::NotIdempotent { call, .. }
             | Self::InvalidOption { call, .. }
-            | Self::Shutdown { call, .. } => Some(call),
+            | Self::Shutdown { call, .. }
+            | Self::MasterLost { call, .. }
+            | Self::Denied { call, .. } => Some(call),
         }
     }
 
@@ -250,7 +284,9 @@ impl<E> CallError<E> {
             | Self::Decode { call, .. }
             | Self::NotIdempotent { call, .. }
             | Self::InvalidOption { call, .. }
-            | Self::Shutdown { call, .. } => call.id = number,
+            | Self::Shutdown { call, .. }
+            | Self::MasterLost { call, .. }
+            | Self::Denied { call, .. } => call.id = number,
         }
         self
     }
@@ -269,7 +305,8 @@ impl<E> CallError<E> {
             | Self::Overloaded { .. }
             | Self::Incompatible { .. }
             | Self::NotIdempotent { .. }
-            | Self::InvalidOption { .. } => Execution::NotRun,
+            | Self::InvalidOption { .. }
+            | Self::Denied { .. } => Execution::NotRun,
             Self::NodeLost { .. } | Self::Poisoned { .. } => Execution::MayHaveRun,
             Self::TimedOut { stage: CallStage::Queued, .. } => Execution::NotRun,
             Self::TimedOut { .. } => Execution::MayHaveRun,
@@ -277,16 +314,16 @@ impl<E> CallError<E> {
                 Part::Arguments => Execution::NotRun,
                 Part::Reply => Execution::Ran,
             },
-            Self::Shutdown { execution, .. } => *execution,
+            Self::Shutdown { execution, .. } | Self::MasterLost { execution, .. } => *execution,
         }
     }
 }
 
-impl CallError<Infallible> {
-    /// The same error for a method that has an error type of its own.
-    pub(crate) fn widen<E>(self) -> CallError<E> {
-        match self {
-            Self::Handler(never) => match never {},
+impl<E> CallError<E> {
+    /// The same error, with the method's own error changed.
+    pub(crate) fn try_map<F, X>(self, change: impl FnOnce(E) -> Result<F, X>) -> Result<CallError<F>, X> {
+        Ok(match self {
+            Self::Handler(error) => CallError::Handler(change(error)?),
             Self::Panicked { call, node, message } => CallError::Panicked { call, node, message },
             Self::NoNode { call, wanted, waited } => CallError::NoNode { call, wanted, waited },
             Self::Overloaded { call, queued, limit, unit } => CallError::Overloaded { call, queued, limit, unit },
@@ -304,7 +341,33 @@ impl CallError<Infallible> {
                 CallError::InvalidOption { call, option, value, reason }
             }
             Self::Shutdown { call, execution } => CallError::Shutdown { call, execution },
+            Self::MasterLost { call, master, reason, execution } => {
+                CallError::MasterLost { call, master, reason, execution }
+            }
+            Self::Denied { call, reason } => CallError::Denied { call, reason },
+        })
+    }
+}
+
+impl<E> CallError<E> {
+    /// The same error, for a caller that is not told the addresses of nodes.
+    pub(crate) fn without_addresses(mut self) -> Self {
+        let hide = |node: &mut NodeIdentity| node.addr = NO_ADDRESS;
+        match &mut self {
+            Self::Panicked { node, .. } | Self::NodeLost { node, .. } => hide(node),
+            Self::TimedOut { stage: CallStage::Retrying(node) | CallStage::Sent(node), .. } => hide(node),
+            Self::Poisoned { nodes, .. } => nodes.iter_mut().for_each(hide),
+            _ => {}
         }
+        self
+    }
+}
+
+impl CallError<Infallible> {
+    /// The same error for a method that has an error type of its own.
+    pub(crate) fn widen<E>(self) -> CallError<E> {
+        let Ok(error) = self.try_map(|never| -> Result<E, Infallible> { match never {} });
+        error
     }
 }
 

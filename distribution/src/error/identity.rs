@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::{CallId, MethodName};
 
 /// Which call an error is about: `call 91c2a7-12 of Arith.sum`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CallIdentity {
     pub(super) id: Option<CallId>,
     method: MethodName,

@@ -2,13 +2,16 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     id::NodeIdentity,
     text::{LONGEST, in_one_line},
 };
 
 /// Whether a call's handler ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Execution {
     /// It did not run. It is safe to make the call again.
     NotRun,
@@ -29,7 +32,8 @@ impl fmt::Display for Execution {
 }
 
 /// How far a call had come when its timeout passed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CallStage {
     /// It was queued at the master, and was never sent to a node.
@@ -38,6 +42,8 @@ pub enum CallStage {
     Retrying(NodeIdentity),
     /// It had been sent to this node.
     Sent(NodeIdentity),
+    /// A caller in another process had sent it to the master, which did not say how far it came: the connection was lost.
+    AtMaster,
 }
 
 impl fmt::Display for CallStage {
@@ -47,13 +53,15 @@ impl fmt::Display for CallStage {
             Self::Retrying(node) => {
                 write!(f, "its attempt on {node} failed and it was waiting for another node, so it may have run")
             }
+            Self::AtMaster => f.write_str("it had been sent to the master, which did not answer, so it may have run"),
             Self::Sent(node) => write!(f, "it had been sent to {node}, so it may have run"),
         }
     }
 }
 
 /// Which limit of the master's queue was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum QueueUnit {
     /// The number of calls: [`max_queued_calls`](crate::MasterBuilder::max_queued_calls).
     Calls,
@@ -71,7 +79,8 @@ impl fmt::Display for QueueUnit {
 }
 
 /// Which of a call's two values an error is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Part {
     /// What the caller sends. The handler did not run.
     Arguments,
@@ -89,7 +98,7 @@ impl fmt::Display for Part {
 }
 
 /// Why serialisation failed, here or on the node.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct CodecError {
     message: String,

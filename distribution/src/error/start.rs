@@ -1,10 +1,10 @@
-//! Why a master or a node could not start, or a node had to stop.
+//! Why a master, a node or a caller could not start, or had to stop.
 
-use std::{fmt, io, path::PathBuf, time::Duration};
+use std::{borrow::Cow, fmt, io, path::PathBuf, time::Duration};
 
 use crate::id::MethodName;
 
-/// Why a master or a node could not start, or a node had to stop for good.
+/// Why a master, a node or a caller could not start, or had to stop for good.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -27,7 +27,7 @@ pub enum Error {
         /// The value that was given.
         value: String,
         /// Why it cannot work, and which values can.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
 
     /// The node's name, labels or services are such that every master would refuse it.
@@ -49,10 +49,12 @@ pub enum Error {
         method: MethodName,
     },
 
-    /// The master refused the node for good. Connecting again would not help.
-    #[error("the master at {master} refused this node: {reason}")]
+    /// The master refused the node or the caller for good. Connecting again would not help.
+    #[error("the master at {master} refused this {end}: {reason}")]
     #[non_exhaustive]
     Refused {
+        /// Which end was refused.
+        end: Endpoint,
         /// The master's address as it was given.
         master: String,
         /// The master's reason.
@@ -60,9 +62,11 @@ pub enum Error {
     },
 
     /// Master and node speak different versions of the protocol, or the peer is not a master.
-    #[error("{master} cannot be this node's master: {reason}")]
+    #[error("{master} cannot be this {end}'s master: {reason}")]
     #[non_exhaustive]
     Protocol {
+        /// Which end found that.
+        end: Endpoint,
         /// The master's address as it was given.
         master: String,
         /// What was received instead.
@@ -113,21 +117,27 @@ pub enum Error {
     },
 
     /// The peer at the master's address has not proven that it is the master.
-    #[error("the peer at {master} has not proven that it is this node's master: {reason}")]
+    #[error("the peer at {master} has not proven that it is this {end}'s master: {reason}")]
     #[non_exhaustive]
     Untrusted {
+        /// Which end found that.
+        end: Endpoint,
         /// The master's address as it was given.
         master: String,
         /// What it showed instead, and what to do.
         reason: String,
     },
 
-    /// The node was not registered within its [`connect_timeout`](crate::NodeBuilder::connect_timeout).
+    /// The node was not registered within its [`connect_timeout`](crate::NodeBuilder::connect_timeout), or the caller was not
+    /// connected within [its own](crate::ClusterBuilder::connect_timeout).
     #[error(
-        "the node was not registered at the master at {master} within {timeout:?}: {last_failure}; check the address, and whether the master runs there"
+        "the {end} was not {} the master at {master} within {timeout:?}: {last_failure}; check the address, and whether the master runs there",
+        joined(*.end)
     )]
     #[non_exhaustive]
     ConnectTimeout {
+        /// Which end it was.
+        end: Endpoint,
         /// The master's address as it was given.
         master: String,
         /// The timeout that was set.
@@ -170,7 +180,7 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn setting(name: &'static str, value: impl fmt::Display, reason: &'static str) -> Self {
-        Self::Setting { name, value: value.to_string(), reason }
+        Self::Setting { name, value: value.to_string(), reason: reason.into() }
     }
 }
 
@@ -181,6 +191,25 @@ pub enum Endpoint {
     Master,
     /// A node, which connects to the master.
     Node,
+    /// A caller in another process, which connects to the master.
+    Caller,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Master => "master",
+            Self::Node => "node",
+            Self::Caller => "caller",
+        })
+    }
+}
+
+fn joined(end: Endpoint) -> &'static str {
+    match end {
+        Endpoint::Node => "registered at",
+        Endpoint::Master | Endpoint::Caller => "connected to",
+    }
 }
 
 /// What could happen without security, and what to do.
@@ -200,6 +229,14 @@ fn without_security(end: Endpoint, addr: &str) -> String {
             ),
             "DISTRIBUTION_TOKEN, .token(..) or .token_file(..), with the line that the master printed at its first start",
             "Node::builder().certificates(Certificates::new(\"ca.pem\", \"node.pem\", \"node.key\"))",
+            "connect to 127.0.0.1 or [::1], with a master on this machine",
+        ),
+        Endpoint::Caller => (
+            format!(
+                "will not connect to {addr} without security: any program that answers there could read the arguments of calls and make up their results"
+            ),
+            "DISTRIBUTION_TOKEN, .token(..) or .token_file(..), with a token for callers: Token::issue(\"cluster.token\", Access::Callers)",
+            "Cluster::builder().certificates(Certificates::new(\"ca.pem\", \"caller.pem\", \"caller.key\"))",
             "connect to 127.0.0.1 or [::1], with a master on this machine",
         ),
     };

@@ -17,12 +17,11 @@ use tokio::time::Instant;
 use super::{SPLITS, assert_fit_for_a_log, memory::Memory};
 use crate::{
     config::{LONGEST_TIME, PeerTimeouts, SMALLEST_MESSAGE_LIMIT, from_micros},
-    error::Endpoint,
     id::MethodName,
     wire::{
         CloseReason, Control, Load, Outcome, Refusal, Reply,
         connection_state::ConnectionState,
-        frame::call::Trace,
+        frame::{call::Trace, kind::Direction},
         transport::{IncomingRequest, MasterTransport, NodeTransport, OnControl, OutgoingRequest, SendPermit},
     },
 };
@@ -137,11 +136,11 @@ impl Frame {
             Control::Grant { call, attempt: first, upto: second },
             Control::Goodbye { reason, is_shutdown: call % 3 == 0 },
         ];
-        let receiver = match from {
-            End::Master => Endpoint::Node,
-            End::Node => Endpoint::Master,
+        let direction = match from {
+            End::Master => Direction::MasterToNode,
+            End::Node => Direction::NodeToMaster,
         };
-        controls.retain(|control| control.kind().is_for(receiver));
+        controls.retain(|control| control.kind().travels(direction));
         Self(Content::Control(controls.swap_remove(usize::from(how) % controls.len())))
     }
 

@@ -128,8 +128,15 @@ fn call_errors() -> impl IntoIterator<Item = Message> {
         },
         CallError::Encode { call: call(), part: Part::Reply, source: codec_error() },
         CallError::Decode { call: call(), part: Part::Arguments, source: codec_error() },
-        CallError::NotIdempotent { call: call(), option: "attempts" },
-        CallError::InvalidOption { call: call(), option: "attempts", value: "0".into(), reason: "a call needs at least one" },
+        CallError::NotIdempotent { call: call(), option: "attempts".into() },
+        CallError::MasterLost {
+            call: call(),
+            master: "10.0.0.1:3000".to_owned(),
+            reason: "it closed the connection without a goodbye".to_owned(),
+            execution: Execution::MayHaveRun,
+        },
+        CallError::Denied { call: call(), reason: "token 1a2b3c4d is for nodes, and only callers and admins may make calls".to_owned() },
+        CallError::InvalidOption { call: call(), option: "attempts".into(), value: "0".into(), reason: "a call needs at least one".into() },
         CallError::Shutdown { call: call(), execution: Execution::MayHaveRun },
     ]
 }
@@ -138,17 +145,18 @@ fn errors() -> impl IntoIterator<Item = Message> {
     let master = || "10.0.0.1:3000".to_owned();
     let all = samples![Message::with_sources:
         Error::Bind { addr: "10.0.0.1:80".into(), source: io_error() },
-        Error::Setting { name: "slots", value: "0".into(), reason: "a node needs at least one" },
+        Error::Setting { name: "slots", value: "0".into(), reason: "a node needs at least one".into() },
         Error::Node { reason: "its name is longer than 256 bytes".into() },
         Error::ServedTwice { method: method() },
-        Error::Refused { master: master(), reason: "the master is shutting down".into() },
-        Error::Protocol { master: master(), reason: "it does not speak this protocol: it began with HTTP".into() },
+        Error::Refused { end: Endpoint::Node, master: master(), reason: "the master is shutting down".into() },
+        Error::Protocol { end: Endpoint::Node, master: master(), reason: "it does not speak this protocol: it began with HTTP".into() },
         Error::Insecure { end: Endpoint::Master, addr: master() },
         Error::Token { place: "DISTRIBUTION_TOKEN", reason: "its last characters are missing".into() },
         Error::TokenFile { file: "cluster.token".into(), reason: "it does not exist".into() },
         Error::Certificates { file: "node.pem".into(), reason: "it has no certificate in it".into() },
-        Error::Untrusted { master: master(), reason: "its certificate has expired".into() },
+        Error::Untrusted { end: Endpoint::Node, master: master(), reason: "its certificate has expired".into() },
         Error::ConnectTimeout {
+            end: Endpoint::Node,
             master: master(),
             timeout: Duration::from_secs(60),
             last_failure: "cannot connect: Connection refused (os error 111)".into(),
@@ -161,8 +169,22 @@ fn errors() -> impl IntoIterator<Item = Message> {
         Error::RuntimeEnded {},
         Error::Thread { what: "threads", source: io_error() },
     ];
-    let at_node = Error::Insecure { end: Endpoint::Node, addr: master() };
-    all.into_iter().chain([Message::with_sources("Error::Insecure", &at_node)])
+    let end = Endpoint::Caller;
+    let elsewhere = [
+        ("Error::Insecure", Error::Insecure { end: Endpoint::Node, addr: master() }),
+        ("Error::Insecure", Error::Insecure { end, addr: master() }),
+        ("Error::Refused", Error::Refused { end, master: master(), reason: "10000 callers are connected already".into() }),
+        (
+            "Error::ConnectTimeout",
+            Error::ConnectTimeout {
+                end,
+                master: master(),
+                timeout: Duration::from_secs(30),
+                last_failure: "cannot connect: Connection refused (os error 111)".into(),
+            },
+        ),
+    ];
+    all.into_iter().chain(elsewhere.map(|(name, error)| Message::with_sources(name, &error)))
 }
 
 fn gone_reasons() -> impl IntoIterator<Item = Message> {

@@ -118,7 +118,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
     }
 
     fn on_failure(&mut self, batch: &BatchOf<C>, failed: CallFailure) {
-        let CallFailure { error, failed_attempts } = failed;
+        let CallFailure { error, failed_attempts, was_tried } = failed;
         let many = batch.state.submit_options.count > 1;
         let method = &batch.destination.method;
         match &error {
@@ -154,7 +154,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
                     self.note_node(node, 1);
                 }
                 self.fail_calls(batch, batch.count, error);
-                if is_unserved(error, &batch.destination.options, !failed_attempts.is_empty()) {
+                if is_unserved(error, &batch.destination.options, was_tried) {
                     self.fail_unserved(batch, error);
                 }
             }

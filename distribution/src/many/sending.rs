@@ -196,7 +196,7 @@ impl<C: Distributable, Y: Yields> super::run_state::RunState<C, Y> {
             return None;
         }
         if self.hedge && !call.method.is_idempotent() {
-            return Some(CallError::NotIdempotent { call: call.method.name().into(), option: "hedge" });
+            return Some(CallError::NotIdempotent { call: call.method.name().into(), option: "hedge".into() });
         }
         self.unserved.find(&call.dispatcher, &call.method, &call.options).map(|error| error.clone().with_id(None))
     }

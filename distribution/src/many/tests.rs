@@ -68,8 +68,10 @@ impl Dispatcher for Scripted {
         async move { changed.changed().await.unwrap_or(()) }.boxed()
     }
 
-    fn serving(&self, _: &MethodInfo, _: &CallOptions) -> Vec<NodeInfo> {
-        Vec::new()
+    fn detach(&self, _: &CallState) {}
+
+    fn serving(&self, _: &MethodInfo, _: &CallOptions) -> BoxFuture<'static, Vec<NodeInfo>> {
+        Box::pin(std::future::ready(Vec::new()))
     }
 }
 
@@ -246,7 +248,7 @@ async fn a_hedged_call_of_a_method_that_is_not_idempotent_fails_and_is_not_sent(
     for _ in 0..2 {
         let error = results.next().now_or_never().flatten().expect("at once").expect_err("is refused");
         let CallError::NotIdempotent { option, .. } = &error else { panic!("{error:?}") };
-        assert_eq!((*option, error.execution()), ("hedge", Execution::NotRun));
+        assert_eq!((&**option, error.execution()), ("hedge", Execution::NotRun));
     }
     assert!(is_pending(&mut results));
     assert_eq!(scripted.sent(), 2);

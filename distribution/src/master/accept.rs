@@ -1,4 +1,4 @@
-//! Accepts connections: has each peer prove that it may register, reads its registration, and refuses all others.
+//! Accepts connections: has each peer prove that it may come in, reads what it opens with, and refuses all others.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
 use super::revocation::CredentialWatch;
 use super::{
     admission::{LogKind, NoRoom, PendingHandshake},
-    connection,
+    callers, connection,
     shared::Shared,
 };
 use crate::{
@@ -24,7 +24,9 @@ use crate::{
         authenticator::{AuthenticatedPeer, RefusedPeer},
         channel::Channel,
         credential::Credential,
-        handshake::{HandshakeError, Registration, RegistrationReply, read_registration, send_reply},
+        handshake::{
+            CallerHello, HandshakeError, Registration, RegistrationReply, read_hello, read_registration, send_reply,
+        },
     },
 };
 
@@ -103,7 +105,7 @@ async fn register(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStr
         }
         () = shared.closing.cancelled() => return,
     };
-    let (AuthenticatedPeer { channel: stream, credential }, registration) = match received {
+    let (AuthenticatedPeer { channel: stream, credential }, opening) = match received {
         Ok(received) => received,
         Err(RefusedPeer { error, channel }) => {
             log_not_registered(&shared, peer, &error);
@@ -122,7 +124,16 @@ async fn register(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStr
     };
     pending.on_registration_read();
     drop(pending);
-    join(shared, stream, credential, registration, peer).await;
+    match opening {
+        Opening::Node(registration) => join(shared, stream, credential, registration, peer).await,
+        Opening::Caller(hello) => callers::join(shared, stream, credential, hello, peer).await,
+    }
+}
+
+/// What a peer that has authenticated itself sends first.
+enum Opening {
+    Node(Registration),
+    Caller(CallerHello),
 }
 
 /// Registers the node that sent this registration, if it may register, and runs its connection.
@@ -180,7 +191,7 @@ pub(super) async fn join(
     };
     let _registered = shared.admission.on_registered(peer.ip());
     #[cfg(feature = "tls")]
-    let _watch = CredentialWatch::new(&shared, node, credential);
+    let _watch = CredentialWatch::of_node(&shared, node, credential);
     // A node waits longer for the master than the master for a node: it must not give up a master that was stalled and
     // did not count that as silence of its nodes, or that waits longer because most nodes are silent.
     let welcome = RegistrationReply::Accepted {
@@ -232,28 +243,27 @@ fn late(shared: &Shared) -> HandshakeError {
     HandshakeError::Late { what: "hello", time: handshake_timeout(shared) }
 }
 
-/// Reads what a peer sends, up to and including its registration.
+/// Reads what a peer sends, up to and including its registration, or its hello if it is a caller.
 async fn receive(
     shared: &Shared,
     pending: &PendingHandshake,
     stream: TcpStream,
     deadline: Instant,
-) -> Result<(AuthenticatedPeer, Registration), RefusedPeer> {
+) -> Result<(AuthenticatedPeer, Opening), RefusedPeer> {
     let admission = &shared.admission;
     let received = timeout_at(deadline, async {
         let mut admitted = admission.authenticator.authenticate(stream, pending.may_begin()).await?;
         if admission.authenticator.demands_proof() {
             pending.on_proved();
         }
-        let access = admitted.credential.access;
-        if !access.may(Operation::Register) {
-            let reason = format!("it registers as a {access}, and this release of the master accepts only nodes");
-            // Without reading its registration. It may be gone already, and then it needs no answer.
-            let _ = send_reply(&mut admitted.channel, &RegistrationReply::Refused { reason, for_good: true }).await;
-            return Err(RefusedPeer { error: HandshakeError::NotServed(access), channel: Some(admitted.channel) });
-        }
-        match read_registration(&mut admitted.channel, |size| admission.decoding(size)).await {
-            Ok(registration) => Ok((admitted, registration)),
+        let opening = match admitted.credential.access.may(Operation::Register) {
+            true => {
+                read_registration(&mut admitted.channel, |size| admission.decoding(size)).await.map(Opening::Node)
+            }
+            false => read_hello(&mut admitted.channel, |size| admission.decoding(size)).await.map(Opening::Caller),
+        };
+        match opening {
+            Ok(opening) => Ok((admitted, opening)),
             Err(error) => Err(RefusedPeer { error, channel: Some(admitted.channel) }),
         }
     });

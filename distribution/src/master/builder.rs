@@ -349,6 +349,13 @@ impl MasterBuilder {
         self
     }
 
+    /// Tells callers in other processes the addresses of nodes, in answers, errors and lists. Without it they see the
+    /// nodes' names and ids only. The master's own process always sees them.
+    pub fn expose_node_addresses(mut self) -> Self {
+        self.values.limits.expose_node_addresses = true;
+        self
+    }
+
     /// Seeds the random choice between equally loaded nodes, and the place of each node's name among the keys of
     /// [`affinity`](crate::Call::affinity), so that a run can be repeated. Without it each master draws its own seed; places
     /// are then derived from the private key, if the master has one. A node that knows the seed can choose a name with

@@ -1,4 +1,4 @@
-//! The credentials with which the registered nodes came in, for as long as they are registered.
+//! The credentials with which nodes and callers came in, for as long as they are connected.
 
 use std::{
     collections::HashMap,
@@ -7,24 +7,31 @@ use std::{
 };
 
 use crate::{
-    id::NodeId,
+    id::{CallerId, NodeId},
     wire::credential::{Credential, CredentialSet, Invalid},
 };
 
-/// The credential of each registered node.
+/// A peer with a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum PeerId {
+    Node(NodeId),
+    Caller(CallerId),
+}
+
+/// The credential of each node and caller.
 #[derive(Default)]
 pub(super) struct Credentials(Mutex<Locked>);
 
 #[derive(Default)]
 struct Locked {
-    by_node: HashMap<NodeId, Arc<Credential>>,
-    /// The contents of the files that `by_node` was last checked against.
+    by_peer: HashMap<PeerId, Arc<Credential>>,
+    /// The contents of the files that `by_peer` was last checked against.
     enforced: Option<CredentialSet>,
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Credentials").field(&self.lock().by_node).finish()
+        f.debug_tuple("Credentials").field(&self.lock().by_peer).finish()
     }
 }
 
@@ -33,22 +40,22 @@ impl Credentials {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a node, and returns what all nodes before it were last checked against. The next check finds this node too.
-    pub(super) fn insert(&self, node: NodeId, credential: Arc<Credential>) -> Option<CredentialSet> {
+    /// Adds a peer, and returns what all peers before it were last checked against. The next check finds this one too.
+    pub(super) fn insert(&self, peer: PeerId, credential: Arc<Credential>) -> Option<CredentialSet> {
         let mut locked = self.lock();
-        locked.by_node.insert(node, credential);
+        locked.by_peer.insert(peer, credential);
         locked.enforced.clone()
     }
 
-    pub(super) fn remove(&self, node: NodeId) {
-        self.lock().by_node.remove(&node);
+    pub(super) fn remove(&self, peer: PeerId) {
+        self.lock().by_peer.remove(&peer);
     }
 
-    /// Checks all nodes against these files, and returns those whose credentials are not valid any more. May take long.
-    pub(super) fn enforce(&self, files: CredentialSet) -> Vec<(NodeId, Arc<Credential>, Invalid)> {
+    /// Checks all peers against these files, and returns those whose credentials are not valid any more. May take long.
+    pub(super) fn enforce(&self, files: CredentialSet) -> Vec<(PeerId, Arc<Credential>, Invalid)> {
         let mut locked = self.lock();
         locked.enforced = Some(files.clone());
-        let all = locked.by_node.iter().map(|(node, credential)| (*node, Arc::clone(credential))).collect();
+        let all = locked.by_peer.iter().map(|(peer, credential)| (*peer, Arc::clone(credential))).collect();
         drop(locked);
         files.invalid(all)
     }

@@ -1,4 +1,4 @@
-//! How clients in the master's process submit their calls: the master as a [`Dispatcher`].
+//! How calls are submitted: the master as the [`Dispatcher`] of clients in its process, and for callers elsewhere.
 
 use std::sync::Arc;
 
@@ -8,10 +8,11 @@ use super::{host::HeldCall, shared::Shared};
 use crate::{
     config::ValueLimits,
     core::Demand,
+    id::CallerId,
     service::{
         dispatcher::{Capacity, Dispatcher},
-        method::MethodInfo,
-        options::{CallOptions, SubmitOptions},
+        method::{MethodId, MethodInfo},
+        options::{CallOptions, Labels, SubmitOptions},
         state::CallState,
     },
     view::NodeInfo,
@@ -24,11 +25,51 @@ impl Dispatcher for Shared {
     }
 
     fn submit(&self, call: Arc<CallState>) {
+        self.submit_for(CallerId::MASTER, call);
+    }
+
+    fn cancel(&self, call: &CallState) {
+        if let Some(id) = call.id() {
+            self.with_core("a call was cancelled", |core, _, effects| core.on_call_cancelled(id, effects));
+        }
+    }
+
+    fn detach(&self, _: &CallState) {}
+
+    fn take_back_unserved(&self, call: &CallState) -> bool {
+        let take_back = |id| self.with_core("a call is taken back", |core, _, _| core.take_back_unserved(id));
+        call.id().and_then(take_back).unwrap_or(false)
+    }
+
+    fn capacity(&self, method: &MethodInfo, options: &CallOptions) -> Capacity {
+        self.capacity_of(method.id(), &options.labels)
+    }
+
+    fn nodes_changed(&self) -> BoxFuture<'static, ()> {
+        let mut alive = self.alive();
+        Box::pin(async move {
+            if alive.changed().await.is_err() {
+                // The master has ended, and so do all its calls.
+                std::future::pending().await
+            }
+        })
+    }
+
+    fn serving(&self, method: &MethodInfo, options: &CallOptions) -> BoxFuture<'static, Vec<NodeInfo>> {
+        Box::pin(std::future::ready(self.list_nodes(Some((method.id(), &options.labels)))))
+    }
+}
+
+impl Shared {
+    /// Takes over a call of this caller. A call that has an id already keeps it.
+    pub(super) fn submit_for(&self, caller: CallerId, call: Arc<CallState>) {
         let CallOptions { timeout, node, attempts, labels, affinity, retry_panics } = call.options.clone();
         let SubmitOptions { count, exempt_from_limits, hedge_of, failed_attempts } = call.submit_options.clone();
         let size = call.payload.len();
         let timeout = timeout.or(self.limits.default_timeout);
         let demand = Demand {
+            caller,
+            id: call.id(),
             count,
             timeout,
             node,
@@ -53,33 +94,8 @@ impl Dispatcher for Shared {
         });
     }
 
-    fn cancel(&self, call: &CallState) {
-        if let Some(id) = call.id() {
-            self.with_core("a call was cancelled", |core, _, effects| core.on_call_cancelled(id, effects));
-        }
-    }
-
-    fn take_back_unserved(&self, call: &CallState) -> bool {
-        let take_back = |id| self.with_core("a call is taken back", |core, _, _| core.take_back_unserved(id));
-        call.id().and_then(take_back).unwrap_or(false)
-    }
-
-    fn capacity(&self, method: &MethodInfo, options: &CallOptions) -> Capacity {
-        let capacity = self.with_core("a look at the nodes", |core, _, _| core.capacity(method.id(), &options.labels));
-        capacity.unwrap_or_default()
-    }
-
-    fn nodes_changed(&self) -> BoxFuture<'static, ()> {
-        let mut alive = self.alive();
-        Box::pin(async move {
-            if alive.changed().await.is_err() {
-                // The master has ended, and so do all its calls.
-                std::future::pending().await
-            }
-        })
-    }
-
-    fn serving(&self, method: &MethodInfo, options: &CallOptions) -> Vec<NodeInfo> {
-        self.list_nodes(Some((method.id(), &options.labels)))
+    /// How many calls of a method can run now.
+    pub(super) fn capacity_of(&self, method: MethodId, labels: &Labels) -> Capacity {
+        self.with_core("a look at the nodes", |core, _, _| core.capacity(method, labels)).unwrap_or_default()
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn carry_out(effect: Effect<MasterHost>) {
         Effect::Cancel { link, id, attempt } => link.state.send(Control::Cancel { call: id.0, attempt }),
         Effect::End { call, end, failed_attempts } => {
             log_end(&call, &end, &failed_attempts);
-            call.finish(end.map(raw_answer).map_err(|error| CallFailure { error, failed_attempts }));
+            call.finish(end.map(raw_answer).map_err(|error| CallFailure::after(failed_attempts, error)));
         }
         Effect::Grant { link, id, attempt, upto } => link.state.send(Control::Grant { call: id.0, attempt, upto }),
         Effect::Shorten { call, kept } => call.shorten(kept),

@@ -36,7 +36,7 @@ impl Drop for HeldCall {
         if std::thread::panicking() && !WAS_PANICKING.get() {
             // If the call has ended or was cancelled, this does nothing: the first end counts.
             let error = CallError::Shutdown { call: self.identity(), execution: Execution::MayHaveRun };
-            self.finish(Err(CallFailure { error, failed_attempts: Vec::new() }));
+            self.finish(Err(CallFailure::after(Vec::new(), error)));
         }
     }
 }

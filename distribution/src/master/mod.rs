@@ -10,6 +10,7 @@
 mod accept;
 mod admission;
 mod builder;
+mod callers;
 mod connection;
 #[cfg(feature = "tls")]
 mod credentials;

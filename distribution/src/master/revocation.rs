@@ -1,4 +1,4 @@
-//! Disconnects nodes whose credential was revoked or has expired.
+//! Disconnects nodes and callers whose credential was revoked or has expired.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -7,10 +7,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::shared::Shared;
+use super::{credentials::PeerId, shared::Shared};
 use crate::{
     error::GoneReason,
-    id::NodeId,
+    id::{CallerId, NodeId},
     wire::credential::{Credential, CredentialSet, Invalid},
 };
 
@@ -20,17 +20,25 @@ const SLICE: usize = 16;
 /// How often certificates are checked for having expired, unless sixty heartbeats take less.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Has the credential of a node checked until it is dropped.
+/// Has the credential of a node or caller checked until it is dropped.
 #[must_use = "the credential is checked until this is dropped"]
 pub(super) struct CredentialWatch {
     shared: Arc<Shared>,
-    node: NodeId,
+    peer: PeerId,
 }
 
 impl CredentialWatch {
-    pub(super) fn new(shared: &Arc<Shared>, node: NodeId, credential: Credential) -> Self {
+    pub(super) fn of_node(shared: &Arc<Shared>, node: NodeId, credential: Credential) -> Self {
+        Self::new(shared, PeerId::Node(node), credential)
+    }
+
+    pub(super) fn of_caller(shared: &Arc<Shared>, caller: CallerId, credential: Credential) -> Self {
+        Self::new(shared, PeerId::Caller(caller), credential)
+    }
+
+    fn new(shared: &Arc<Shared>, peer: PeerId, credential: Credential) -> Self {
         let credential = Arc::new(credential);
-        let enforced = shared.credentials.insert(node, Arc::clone(&credential));
+        let enforced = shared.credentials.insert(peer, Arc::clone(&credential));
         // The files may have changed after the node proved itself, and `run` may have checked all nodes before this one
         // was inserted. If it has, the node is checked here. The files can also be newer than what `run` has enforced, and
         // let the node in, so it must be invalid by both.
@@ -38,33 +46,40 @@ impl CredentialWatch {
         if let Some(Err(invalid)) = enforced.as_ref().map(passes) {
             if shared.admission.authenticator.current().is_some_and(|files| passes(&files).is_err()) {
                 log_disconnect(&credential, invalid, 1);
-                disconnect(shared, &[(node, invalid)]);
+                disconnect(shared, &[(peer, invalid)]);
             }
         }
-        Self { shared: Arc::clone(shared), node }
+        Self { shared: Arc::clone(shared), peer }
     }
 }
 
 impl Drop for CredentialWatch {
     fn drop(&mut self) {
-        self.shared.credentials.remove(self.node);
+        self.shared.credentials.remove(self.peer);
     }
 }
 
-fn log_disconnect(credential: &Credential, invalid: Invalid, nodes: usize) {
+fn log_disconnect(credential: &Credential, invalid: Invalid, peers: usize) {
     let principal = &credential.principal;
     match invalid {
-        Invalid::Revoked => tracing::warn!(%principal, nodes, "disconnecting nodes: their credential was revoked"),
-        Invalid::Expired => tracing::warn!(%principal, nodes, "disconnecting nodes: their certificate has expired"),
+        Invalid::Revoked => tracing::warn!(%principal, peers, "disconnecting nodes and callers: their credential was revoked"),
+        Invalid::Expired => tracing::warn!(%principal, peers, "disconnecting nodes and callers: their certificate has expired"),
     }
 }
 
-fn disconnect(shared: &Shared, nodes: &[(NodeId, Invalid)]) {
+fn disconnect(shared: &Shared, peers: &[(PeerId, Invalid)]) {
     shared.with_core("credentials have become invalid", |core, now, effects| {
-        for (node, invalid) in nodes {
-            core.on_disconnect_requested(now, *node, GoneReason::from(*invalid), effects);
+        for (peer, invalid) in peers {
+            if let PeerId::Node(node) = peer {
+                core.on_disconnect_requested(now, *node, GoneReason::from(*invalid), effects);
+            }
         }
     });
+    for (peer, invalid) in peers {
+        if let PeerId::Caller(caller) = peer {
+            shared.callers.close(*caller, GoneReason::from(*invalid));
+        }
+    }
 }
 
 /// The contents of the files, accepted only when two reads in a row have found them: a file that is being written in
@@ -118,7 +133,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let has_changed = files.on_read(found);
         let Some(enforced) = &files.enforced else { continue };
         if has_changed && enforced.is_empty() {
-            tracing::warn!("the token file has no token any more: all nodes are disconnected, and none can register");
+            tracing::warn!("the token file has no token any more: all nodes and callers are disconnected, and none can connect");
         }
         if has_changed || (enforced.expires() && expiry_checked_at.elapsed() >= every) {
             expiry_checked_at = Instant::now();
@@ -134,11 +149,11 @@ async fn enforce(shared: &Arc<Shared>, files: CredentialSet) {
     for (_, credential, invalid) in &invalid {
         counts.entry((credential.principal.id, *invalid)).or_insert((credential, 0)).1 += 1;
     }
-    for ((_, invalid), (credential, nodes)) in counts {
-        log_disconnect(credential, invalid, nodes);
+    for ((_, invalid), (credential, peers)) in counts {
+        log_disconnect(credential, invalid, peers);
     }
-    let nodes: Vec<_> = invalid.iter().map(|(node, _, invalid)| (*node, *invalid)).collect();
-    for slice in nodes.chunks(SLICE) {
+    let peers: Vec<_> = invalid.iter().map(|(peer, _, invalid)| (*peer, *invalid)).collect();
+    for slice in peers.chunks(SLICE) {
         disconnect(shared, slice);
         yield_now().await;
     }

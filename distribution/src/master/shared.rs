@@ -25,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::credentials::Credentials;
 use super::{
     admission::Admission,
+    callers::Callers,
     effects::carry_out,
     host::{MasterHost, PanicScope},
     link::{Attempt, Link},
@@ -60,6 +61,8 @@ pub(super) struct Shared {
     incoming: Arc<IncomingMemory>,
     pub(super) admission: Arc<Admission>,
     pub(super) registration_policy: RegistrationPolicy,
+    /// Callers in other processes.
+    pub(super) callers: Callers,
     #[cfg(feature = "tls")]
     pub(super) credentials: Credentials,
     pub(super) shutdown_timeout: Duration,
@@ -117,6 +120,7 @@ impl Shared {
             incoming: IncomingMemory::new(limits.incoming_bytes),
             admission: Admission::new(authenticator, limits),
             registration_policy,
+            callers: Callers::new(settings.epoch),
             #[cfg(feature = "tls")]
             credentials: Credentials::default(),
             shutdown_timeout,
@@ -145,8 +149,17 @@ impl Shared {
 
     /// A handle of a new connection, whose attempts come out at the other end of `attempts`.
     pub(super) fn new_link(&self, attempts: UnboundedSender<Attempt>) -> Link {
-        let side = ConnectionState::new(self.limits.peer_timeouts, Some(Arc::clone(&self.incoming)));
-        Link::new(attempts, side, self.origin, self.closed.child_token())
+        Link::new(attempts, self.new_connection_state(), self.origin, self.closed.child_token())
+    }
+
+    /// The state of a new connection.
+    pub(super) fn new_connection_state(&self) -> Arc<ConnectionState> {
+        ConnectionState::new(self.limits.peer_timeouts, Some(Arc::clone(&self.incoming)))
+    }
+
+    /// Whether callers in other processes are told the addresses of nodes.
+    pub(super) fn shows_addresses(&self) -> bool {
+        self.limits.expose_node_addresses
     }
 
     /// Brings an event to the core and carries out its effects. `None` if the core panicked.

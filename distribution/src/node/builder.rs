@@ -17,7 +17,7 @@ use super::{
     handler_runtime::HandlerRuntime,
     lifecycle::start_threads,
     runner::Runner,
-    settings::{MAX_SLOTS, TimeoutSettings, check_async_limit, check_master, check_slots, default_name},
+    settings::{MAX_SLOTS, TimeoutSettings, check_async_limit, check_slots},
     signals::Signals,
     state::{DesiredState, NodeShared, Status},
     waker::WatchdogWaker,
@@ -27,9 +27,10 @@ use crate::security::{Certificates, TokenText};
 use crate::{
     config::{MAX_DEPTH, MAX_MESSAGE_SIZE, check_max_depth, check_max_message_size},
     error::Error,
-    security::SecurityConfig,
+    process_name::default_name,
+    security::{Access, SecurityConfig},
     service::{Routes, Service, router::Router},
-    wire::{authenticator::NodeAuthenticator, channel::Connector, handshake::Registration},
+    wire::{authenticator::PeerAuthenticator, channel::Connector, dial::check_address, handshake::Registration},
 };
 
 /// The default of `async_limit`: high, because async handlers mostly wait, and low enough to bound their memory.
@@ -352,7 +353,7 @@ impl NodeBuilder {
 
     pub(super) fn start(self, master: String) -> Result<Node, Error> {
         if self.connector.is_none() {
-            check_master(&master)?;
+            check_address(&master, "a node")?;
         }
         let timeouts = self.timeouts.check()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -361,7 +362,7 @@ impl NodeBuilder {
         let max_message_size = check_max_message_size(self.max_message_size.unwrap_or(MAX_MESSAGE_SIZE))?;
         let max_depth = check_max_depth(self.max_depth.unwrap_or(MAX_DEPTH))?;
         let router = Router::new(self.services)?;
-        let name = self.name.unwrap_or_else(default_name);
+        let name = self.name.unwrap_or_else(|| default_name("node"));
         let registration = Registration {
             name: name.clone(),
             instance: rand::random(),
@@ -373,7 +374,7 @@ impl NodeBuilder {
             methods: router.offers(),
         };
         registration.check().map_err(|reason| Error::Node { reason })?;
-        let authenticator = NodeAuthenticator::new(&self.security, &name)?;
+        let authenticator = PeerAuthenticator::new(&self.security, &name, &[Access::Nodes])?;
         if self.security.insecure {
             tracing::warn!(
                 node = name,

@@ -12,7 +12,6 @@ use tokio::{
 };
 
 use super::{
-    backoff::Backoff,
     connect::{RegisterError, connect},
     register::{Registered, register},
 };
@@ -21,14 +20,14 @@ use crate::security::TokenText;
 use crate::{
     config::MAX_MESSAGE_SIZE,
     error::Error,
-    security::SecurityConfig,
-    wire::{Control, Load, authenticator::NodeAuthenticator, handshake::Registration},
+    security::{Access, SecurityConfig},
+    wire::{Control, Load, authenticator::PeerAuthenticator, dial::Backoff, handshake::Registration},
 };
 
 /// What idle nodes share: the master that they register at, and their credential.
 #[derive(Clone)]
 pub struct IdleNodes {
-    authenticator: Arc<NodeAuthenticator>,
+    authenticator: Arc<PeerAuthenticator>,
     master: String,
 }
 
@@ -67,7 +66,7 @@ impl IdleNodes {
             let _ = token;
             SecurityConfig::default()
         };
-        Ok(Self { authenticator: Arc::new(NodeAuthenticator::new(&security, "")?), master: master.to_string() })
+        Ok(Self { authenticator: Arc::new(PeerAuthenticator::new(&security, "", &[Access::Nodes])?), master: master.to_string() })
     }
 
     /// Registers a node of this name, in as many attempts as it takes.

@@ -8,7 +8,6 @@
 mod active_calls;
 mod answer;
 mod arrival_gaps;
-mod backoff;
 mod batch;
 mod batch_window;
 mod builder;
@@ -25,7 +24,6 @@ mod lifecycle;
 mod outage;
 mod register;
 mod requests;
-mod retry_log;
 mod runner;
 mod runner_queue;
 mod serve;

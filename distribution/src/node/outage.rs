@@ -5,11 +5,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    backoff::Backoff,
     connect::RegisterError,
-    retry_log::RetryLog,
     state::{EndReason, Timeouts},
 };
+use crate::wire::dial::{Backoff, RetryLog};
 
 /// From the start of the node, or the loss of its master, until it is registered.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::{
     id::NodeId,
     text::{LONGEST, in_one_line},
     wire::{
-        authenticator::NodeAuthenticator,
+        authenticator::PeerAuthenticator,
         channel::Channel,
         handshake::{HandshakeError, Registration, RegistrationReply, register as send_registration},
     },
@@ -32,7 +32,7 @@ pub(super) struct Registered {
 pub(super) async fn register(
     registration: &Registration,
     mut channel: Channel,
-    authenticator: &NodeAuthenticator,
+    authenticator: &PeerAuthenticator,
 ) -> Result<Registered, RegisterError> {
     match send_registration(&mut channel, registration).await {
         Ok(RegistrationReply::Accepted { node, heartbeat, silence, max_message_size }) => Ok(Registered {

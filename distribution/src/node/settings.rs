@@ -1,12 +1,9 @@
 //! Checks the settings of a node: a value that cannot work is an error that names the setting.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::state::Timeouts;
-use crate::{config::LONGEST_TIME, error::Error, text::is_shown};
+use crate::{config::LONGEST_TIME, error::Error};
 
 /// The largest `slots`.
 pub(super) const MAX_SLOTS: usize = 65_536;
@@ -72,50 +69,9 @@ pub(super) fn check_async_limit(calls: usize) -> Result<u32, Error> {
     }
 }
 
-/// `host-process`, and a count for all but the first node of a process.
-pub(super) fn default_name() -> String {
-    static STARTED: AtomicUsize = AtomicUsize::new(0);
-    let host: String =
-        gethostname::gethostname().to_string_lossy().chars().filter(|c| is_shown(*c) && *c != ' ').take(64).collect();
-    let host = if host.is_empty() { "node" } else { &host };
-    let process = std::process::id();
-    match STARTED.fetch_add(1, Ordering::Relaxed) {
-        0 => format!("{host}-{process}"),
-        nth => format!("{host}-{process}-{nth}"),
-    }
-}
-
-/// Refuses what is not an address: no connection to it can ever succeed, so the node must not wait for a master there.
-pub(super) fn check_master(addr: &str) -> Result<(), Error> {
-    let is_host = |host: &str| match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        // A zone may follow, as in `fe80::1%2`.
-        Some(host) => host.split('%').next().is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok()),
-        None => !host.is_empty() && !host.contains([':', '/', '@', '[', ']']) && !host.contains(char::is_whitespace),
-    };
-    let fits = |(host, port): (&str, &str)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    if addr.rsplit_once(':').is_some_and(fits) {
-        return Ok(());
-    }
-    let reason = "a node dials a `host:port`, such as 10.0.0.1:3000, [fd00::1]:3000 or master.example:3000";
-    Err(Error::setting("master", format_args!("{addr:?}"), reason))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_that_is_not_host_and_port_is_refused() {
-        for addr in ["10.0.0.1:3000", "localhost:1", "[::1]:65535", "[fe80::1%2]:3000", "a-b.example:80"] {
-            assert!(check_master(addr).is_ok(), "{addr}");
-        }
-        let wrong =
-            ["", ":", "hello", "127.0.0.1", "127.0.0.1:", ":3000", "127.0.0.1:99999", "127.0.0.1:0", "::1:3000"];
-        for addr in wrong.into_iter().chain(["http://10.0.0.1:3000", "[::1:3000", "a b:3000", "10.0.0.1:3000/"]) {
-            let error = check_master(addr).expect_err(addr).to_string();
-            assert!(error.contains(&format!("{addr:?}")) && error.contains("`host:port`"), "{error}");
-        }
-    }
 
     #[test]
     fn a_node_waits_for_ever_unless_told_otherwise() {

@@ -15,7 +15,7 @@ use super::{compute::ComputePool, handler_runtime::HandlerRuntime, runner::Runne
 use crate::{
     error::{Endpoint, Error},
     service::router::Router,
-    wire::{authenticator::NodeAuthenticator, channel::Connector, handshake::Registration},
+    wire::{authenticator::PeerAuthenticator, channel::Connector, handshake::Registration},
 };
 
 /// What the owner wants of the node's threads.
@@ -62,14 +62,14 @@ pub(super) enum EndReason {
 impl EndReason {
     /// The error for the owner of the node.
     pub(super) fn into_error(self, master: &str) -> Error {
-        let master = master.to_owned();
+        let (master, end) = (master.to_owned(), Endpoint::Node);
         match self {
-            Self::Refused(reason) => Error::Refused { master, reason },
-            Self::Protocol(reason) => Error::Protocol { master, reason },
-            Self::Untrusted(reason) => Error::Untrusted { master, reason },
-            Self::Insecure(addr) => Error::Insecure { end: Endpoint::Node, addr },
+            Self::Refused(reason) => Error::Refused { end, master, reason },
+            Self::Protocol(reason) => Error::Protocol { end, master, reason },
+            Self::Untrusted(reason) => Error::Untrusted { end, master, reason },
+            Self::Insecure(addr) => Error::Insecure { end, addr },
             Self::RuntimeEnded => Error::RuntimeEnded {},
-            Self::ConnectTimeout { timeout, last_failure } => Error::ConnectTimeout { master, timeout, last_failure },
+            Self::ConnectTimeout { timeout, last_failure } => Error::ConnectTimeout { end, master, timeout, last_failure },
             Self::MasterLost { timeout, last_failure } => Error::MasterLost { master, timeout, last_failure },
         }
     }
@@ -111,7 +111,7 @@ pub(super) struct NodeShared {
     pub(super) master: String,
     /// For a master in the same process.
     pub(super) connector: Option<Connector>,
-    pub(super) authenticator: NodeAuthenticator,
+    pub(super) authenticator: PeerAuthenticator,
     pub(super) registration: Registration,
     pub(super) router: Router,
     pub(super) compute_pool: Arc<ComputePool>,

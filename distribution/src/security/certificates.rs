@@ -10,7 +10,10 @@ use rustls::{
     },
 };
 
-use super::trusted_file::{self, Contents};
+use super::{
+    policy::Access,
+    trusted_file::{self, Contents},
+};
 use crate::error::Error;
 
 /// The PEM files by which master and nodes know each other, for mutual TLS with an authority of one's own.
@@ -45,12 +48,21 @@ pub struct Certificates {
     certificate: PathBuf,
     key: PathBuf,
     peer_name: Option<String>,
+    callers: Vec<String>,
+    admins: Vec<String>,
 }
 
 impl Certificates {
     /// Files in PEM: the authority's certificates, one's own with those between it and the authority, and its key.
     pub fn new(authority: impl Into<PathBuf>, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        Self { authority: authority.into(), certificate: certificate.into(), key: key.into(), peer_name: None }
+        Self {
+            authority: authority.into(),
+            certificate: certificate.into(),
+            key: key.into(),
+            peer_name: None,
+            callers: Vec::new(),
+            admins: Vec::new(),
+        }
     }
 
     /// A name (DNS name or IP address) that the other side's certificate must be for. On a node it takes the place of
@@ -58,6 +70,31 @@ impl Certificates {
     pub fn peer_name(mut self, name: impl Into<String>) -> Self {
         self.peer_name = Some(name.into());
         self
+    }
+
+    /// At a master: accepts peers with a certificate for this DNS name as callers. `*.callers.internal` stands for all names
+    /// that end with `.callers.internal`. May be set several times. Without it no caller is accepted. A certificate with
+    /// such a name is not accepted from a node.
+    pub fn callers(mut self, name: impl Into<String>) -> Self {
+        self.callers.push(name.into());
+        self
+    }
+
+    /// At a master: accepts peers with a certificate for this DNS name as administrators. As [`callers`](Self::callers)
+    /// otherwise.
+    pub fn admins(mut self, name: impl Into<String>) -> Self {
+        self.admins.push(name.into());
+        self
+    }
+
+    /// Whether a peer whose certificate is for these names may come in this role.
+    pub(crate) fn allow(&self, role: Access, names: &[String]) -> bool {
+        let any = |patterns: &[String]| patterns.iter().any(|pattern| names.iter().any(|name| matches(pattern, name)));
+        match role {
+            Access::Callers => any(&self.callers),
+            Access::Admins => any(&self.admins),
+            Access::Nodes => !any(&self.callers) && !any(&self.admins),
+        }
     }
 
     pub(crate) fn files(&self) -> Vec<PathBuf> {
@@ -99,6 +136,18 @@ impl Certificates {
     /// What went wrong with one's own certificate and key, which is not about one file alone.
     pub(crate) fn mismatch(&self, reason: impl std::fmt::Display) -> Error {
         failed(&self.certificate, format_args!("with the key in {}: {reason}", self.key.display()))
+    }
+}
+
+/// Whether a pattern stands for this name. DNS names have no case.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(end) if end.starts_with('.') => {
+            name.len() > end.len() && name.is_char_boundary(name.len() - end.len()) && {
+                name[name.len() - end.len()..].eq_ignore_ascii_case(end)
+            }
+        }
+        _ => pattern.eq_ignore_ascii_case(name),
     }
 }
 
@@ -150,4 +199,29 @@ pub(super) fn pem_fault(error: &pem::Error) -> &'static str {
 
 pub(crate) fn failed(file: &Path, reason: impl std::fmt::Display) -> Error {
     Error::Certificates { file: file.to_owned(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_for_the_roles_that_its_names_are_listed_for() {
+        let files = Certificates::new("a", "b", "c").callers("*.callers.internal").callers("web").admins("ops.internal");
+        let roles = |name: &str| {
+            [Access::Nodes, Access::Callers, Access::Admins].map(|role| files.allow(role, &[name.to_owned()]))
+        };
+        assert_eq!(roles("n1.internal"), [true, false, false]);
+        assert_eq!(roles("a.callers.internal"), [false, true, false]);
+        assert_eq!(roles("A.B.Callers.Internal"), [false, true, false]);
+        assert_eq!(roles("callers.internal"), [true, false, false]);
+        assert_eq!(roles("evilcallers.internal"), [true, false, false]);
+        assert_eq!(roles("web"), [false, true, false]);
+        assert_eq!(roles("ops.internal"), [false, false, true]);
+        assert_eq!(roles("ü"), [true, false, false]);
+        let both = ["web".to_owned(), "ops.internal".to_owned()];
+        assert!(files.allow(Access::Callers, &both) && files.allow(Access::Admins, &both));
+        let none = Certificates::new("a", "b", "c");
+        assert!(!none.allow(Access::Callers, &both) && !none.allow(Access::Admins, &both) && none.allow(Access::Nodes, &both));
+    }
 }

@@ -36,6 +36,8 @@ pub use self::{
     policy::Access,
     principal::{Principal, PrincipalKind},
 };
+#[cfg(feature = "tls")]
+use self::policy::in_words;
 pub(crate) use self::{policy::Operation, principal::CredentialId};
 use crate::error::Error;
 pub(crate) use crate::source::Source;
@@ -125,9 +127,9 @@ impl SecurityConfig {
         }
     }
 
-    /// The token that was set, or else that of the environment.
+    /// The token that was set, or else that of the environment; for one of these roles.
     #[cfg(feature = "tls")]
-    pub(crate) fn given_token(&self) -> Result<Option<Token>, Error> {
+    pub(crate) fn given_token(&self, roles: &[Access]) -> Result<Option<Token>, Error> {
         let (text, place) = match &self.token {
             Some(text) => (Some(text.clone()), "what `.token(..)` was given"),
             None if self.local => (None, TOKEN_VARIABLE),
@@ -139,8 +141,8 @@ impl SecurityConfig {
         };
         let token = text.map(|text| text.parse(place)).transpose()?;
         match &token {
-            Some(token) if token.access() != Access::Nodes => {
-                let reason = format!("it is for {}s, and a node cannot register with it", token.access());
+            Some(token) if !roles.contains(&token.access()) => {
+                let reason = format!("it is for {}s, and a token for {} is needed here", token.access(), in_words(roles));
                 Err(Error::Token { place, reason })
             }
             _ => Ok(token),

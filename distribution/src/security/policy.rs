@@ -9,9 +9,9 @@ use std::fmt;
 pub enum Access {
     /// To register as a node, receive calls, and answer them.
     Nodes,
-    /// To make calls. This release does not accept callers from other processes yet, so such a token cannot be used yet.
+    /// To make calls through a [`Cluster`](crate::Cluster), and to cancel its own.
     Callers,
-    /// To look at a cluster and change it, and to make calls. This release does not accept them yet either.
+    /// To look at a cluster and change it through the admin service. Not to make other calls.
     Admins,
 }
 
@@ -21,10 +21,8 @@ pub(crate) enum Operation {
     /// Register as a node, receive calls with their arguments, and answer them.
     Register,
     /// Make calls, and cancel one's own.
-    #[cfg_attr(not(test), expect(dead_code, reason = "callers from other processes are not accepted yet"))]
     Call,
     /// List nodes and calls, cancel the calls of others, drain nodes.
-    #[cfg_attr(not(test), expect(dead_code, reason = "administrators from other processes are not accepted yet"))]
     Administer,
 }
 
@@ -37,10 +35,10 @@ impl Access {
         match (self, operation) {
             (Self::Nodes, Operation::Register)
             | (Self::Callers, Operation::Call)
-            | (Self::Admins, Operation::Call | Operation::Administer) => true,
+            | (Self::Admins, Operation::Administer) => true,
             (Self::Nodes, Operation::Call | Operation::Administer)
             | (Self::Callers, Operation::Register | Operation::Administer)
-            | (Self::Admins, Operation::Register) => false,
+            | (Self::Admins, Operation::Register | Operation::Call) => false,
         }
     }
 
@@ -52,6 +50,12 @@ impl Access {
             Self::Admins => "admin",
         }
     }
+}
+
+/// Roles in a sentence: `callers or admins`.
+#[cfg(feature = "tls")]
+pub(crate) fn in_words(roles: &[Access]) -> String {
+    roles.iter().map(|role| format!("{role}s")).collect::<Vec<_>>().join(" or ")
 }
 
 /// Prints `node`, `caller` or `admin`, as it stands in a token.
@@ -71,6 +75,6 @@ mod tests {
         let allowed = |access: Access| [Register, Call, Administer].map(|operation| access.may(operation));
         assert_eq!(allowed(Access::Nodes), [true, false, false]);
         assert_eq!(allowed(Access::Callers), [false, true, false]);
-        assert_eq!(allowed(Access::Admins), [false, true, true]);
+        assert_eq!(allowed(Access::Admins), [false, false, true]);
     }
 }

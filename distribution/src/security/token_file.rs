@@ -13,7 +13,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     certificates::pem_fault,
-    policy::Access,
+    policy::{Access, in_words},
     token::{ID, NAME, Token, fingerprint_of},
     trusted_file::{self, Contents, FileError},
 };
@@ -164,14 +164,14 @@ pub(crate) fn without_tokens(file: &Path) -> Error {
 
 /// The token with which the node of this name registers: the first one that was issued for it, or else the first one that
 /// is for any node.
-pub(crate) fn node_token(contents: &Contents, name: &str) -> Result<Token, Error> {
+pub(crate) fn own_token(contents: &Contents, name: &str, roles: &[Access]) -> Result<Token, Error> {
     let mut tokens = tokens(contents)?;
-    tokens.retain(|token| token.access() == Access::Nodes);
+    tokens.retain(|token| roles.contains(&token.access()));
     let is_empty = tokens.is_empty();
     let own = tokens.iter().position(|token| token.name() == Some(name));
     match own.or_else(|| tokens.iter().position(|token| token.name().is_none())) {
         Some(at) => Ok(tokens.swap_remove(at)),
-        None if is_empty => Err(invalid(contents.file(), "there is no token for nodes in it".to_owned())),
+        None if is_empty => Err(invalid(contents.file(), format!("there is no token for {} in it", in_words(roles)))),
         None => Err(invalid(
             contents.file(),
             format!(
@@ -287,7 +287,7 @@ mod tests {
     }
 
     fn for_nodes(file: &Path) -> Token {
-        node_token(&read_tokens(file).expect("reads"), "n1").expect("one for nodes")
+        own_token(&read_tokens(file).expect("reads"), "n1", &[Access::Nodes]).expect("one for nodes")
     }
 
     fn ids(file: &Path) -> Vec<String> {
@@ -399,7 +399,7 @@ mod tests {
     fn a_node_takes_the_token_that_is_for_it() {
         let folder = folder();
         let file = folder.path().join("cluster.token");
-        let for_node = |name: &str| node_token(&read_tokens(&file).expect("reads"), name);
+        let for_node = |name: &str| own_token(&read_tokens(&file).expect("reads"), name, &[Access::Nodes]);
         let other = Token::issue_for_node(&file, "n2").expect("writes");
         let why = for_node("n1").expect_err("is for another").to_string();
         assert!(why.contains("issued for others than `n1`"), "{why}");

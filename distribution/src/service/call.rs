@@ -140,7 +140,7 @@ impl<T, E> Call<T, E> {
         if most == 0 {
             let reason = "a call needs at least one attempt";
             let call = self.identity();
-            self.refuse(CallError::InvalidOption { call, option: "attempts", value: most.to_string(), reason });
+            self.refuse(CallError::InvalidOption { call, option: "attempts".into(), value: most.to_string(), reason: reason.into() });
         }
         self.options.attempts = Some(most);
         self.require_idempotence("attempts");
@@ -168,7 +168,7 @@ impl<T, E> Call<T, E> {
 
     fn require_idempotence(&mut self, option: &'static str) {
         if !self.method.is_idempotent() {
-            self.refuse(CallError::NotIdempotent { call: self.identity(), option });
+            self.refuse(CallError::NotIdempotent { call: self.identity(), option: option.into() });
         }
     }
 

@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 use super::{method::MethodInfo, options::CallOptions, state::CallState};
 use crate::{config::ValueLimits, view::NodeInfo};
 
-/// What calls can be made through: a [`Master`](crate::Master), a [`LocalCluster`](crate::LocalCluster) or an
-/// [`InProcess`](crate::InProcess).
+/// What calls can be made through: a [`Master`](crate::Master), a [`Cluster`](crate::Cluster), a
+/// [`LocalCluster`](crate::LocalCluster) or an [`InProcess`](crate::InProcess).
 ///
 /// A client is made with it: `ArithClient::new(&master)`. Only types of this crate implement it.
 pub trait Caller {
@@ -28,6 +28,9 @@ pub trait Dispatcher: fmt::Debug + Send + Sync {
     /// Cancels a call. Its result is not wanted any more.
     fn cancel(&self, call: &CallState);
 
+    /// The call runs to its end even if this process ends.
+    fn detach(&self, call: &CallState);
+
     /// Takes back a call that was never sent and that no node serves; the caller then ends it. False if the call was sent
     /// or a node serves it, and then nothing has changed.
     fn take_back_unserved(&self, call: &CallState) -> bool;
@@ -39,7 +42,7 @@ pub trait Dispatcher: fmt::Debug + Send + Sync {
     fn nodes_changed(&self) -> BoxFuture<'static, ()>;
 
     /// The nodes that serve this method with these options now.
-    fn serving(&self, method: &MethodInfo, options: &CallOptions) -> Vec<NodeInfo>;
+    fn serving(&self, method: &MethodInfo, options: &CallOptions) -> BoxFuture<'static, Vec<NodeInfo>>;
 }
 
 /// How many calls of a method can run now.

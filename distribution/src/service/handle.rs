@@ -88,6 +88,7 @@ impl<T, E> CallHandle<T, E> {
     pub fn detach(mut self) {
         if let CallProgress::Submitted(submitted) = &mut self.progress {
             submitted.detached = true;
+            submitted.dispatcher.detach(&submitted.state);
         }
     }
 

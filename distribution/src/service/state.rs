@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -35,7 +35,8 @@ pub struct CallState {
     pub(crate) submit_options: SubmitOptions,
     /// How many calls of a batch its node has kept; 0 if it has given none back.
     kept: AtomicU32,
-    id: std::sync::OnceLock<CallId>,
+    /// [`NO_ID`] before it has one.
+    id: AtomicU64,
     /// The newest attempt, and how far it has come on its way to a node.
     pub(crate) attempt: AttemptWord,
     result: Mutex<CallResult>,
@@ -53,7 +54,17 @@ enum CallResult {
 #[derive(Debug)]
 pub(crate) struct CallFailure {
     pub(crate) error: CallError,
+    /// In the master's process only.
     pub(crate) failed_attempts: Vec<FailedAttempt>,
+    /// Whether an attempt at it failed.
+    pub(crate) was_tried: bool,
+}
+
+impl CallFailure {
+    /// A call that failed after these attempts.
+    pub(crate) fn after(failed_attempts: Vec<FailedAttempt>, error: CallError) -> Self {
+        Self { error, was_tried: !failed_attempts.is_empty(), failed_attempts }
+    }
 }
 
 /// A reply whose value is still bytes.
@@ -70,6 +81,9 @@ pub(crate) struct RawAnswer {
     pub(crate) run: Duration,
 }
 
+/// The id of a call that has none: the last one that a master could give.
+const NO_ID: u64 = u64::MAX;
+
 impl CallState {
     pub(crate) fn new(
         method: Arc<MethodInfo>,
@@ -83,7 +97,7 @@ impl CallState {
             options,
             submit_options,
             kept: AtomicU32::new(0),
-            id: std::sync::OnceLock::new(),
+            id: AtomicU64::new(NO_ID),
             attempt: AttemptWord::new(),
             result: Mutex::new(CallResult::Pending(None)),
         }
@@ -91,7 +105,7 @@ impl CallState {
 
     /// The call's number at its master, once it has been submitted.
     pub(crate) fn id(&self) -> Option<CallId> {
-        self.id.get().copied()
+        Some(self.id.load(Ordering::Relaxed)).filter(|id| *id != NO_ID).map(CallId)
     }
 
     /// What errors call it.
@@ -109,9 +123,9 @@ impl CallState {
         self.id().map(|first| CallId(first.0.wrapping_add(place.into())))
     }
 
+    /// Set by the dispatcher that took the call over; again, if the master was lost and another one takes the call.
     pub(crate) fn set_id(&self, id: CallId) {
-        // Set once, by the dispatcher that took the call over.
-        let _ = self.id.set(id);
+        self.id.store(id.0, Ordering::Relaxed);
     }
 
     /// Ends the call. Only the first result counts.
@@ -153,6 +167,11 @@ impl CallState {
     /// How many calls of the batch its node has kept; `None` while it has given none back.
     pub(crate) fn kept(&self) -> Option<u32> {
         Some(self.kept.load(Ordering::Acquire)).filter(|kept| *kept > 0)
+    }
+
+    /// How many calls of the batch its node has kept, if that has not been taken before.
+    pub(crate) fn take_kept(&self) -> Option<u32> {
+        Some(self.kept.swap(0, Ordering::AcqRel)).filter(|kept| *kept > 0)
     }
 
     pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Result<RawAnswer, CallFailure>> {

@@ -12,7 +12,7 @@ use super::{
     cluster::SimulatedCluster,
     model::{ASYNC, CallRecord, METHODS, SimulatedCall, ZONES},
 };
-use crate::{core::Demand, failed_attempt::FailedAttempt, id::CallId};
+use crate::{core::Demand, failed_attempt::FailedAttempt, id::{CallId, CallerId}};
 
 impl SimulatedCluster {
     pub(super) fn submit(&mut self) -> Result<(), String> {
@@ -24,6 +24,8 @@ impl SimulatedCluster {
         let zone = if self.rng.random_bool(0.7) { ZONES[0] } else { ZONES[1] };
         let batch = !ASYNC[method] && self.rng.random_bool(0.25);
         let demand = Demand {
+            caller: CallerId::MASTER,
+            id: None,
             count: if batch { self.rng.random_range(2..9) } else { 1 },
             labels: self.rng.random_bool(0.1).then(|| [("zone".to_owned(), zone.to_owned())].into()),
             affinity: self.rng.random_bool(0.1).then(|| self.rng.random_range(0..5)),

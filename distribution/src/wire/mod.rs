@@ -11,6 +11,7 @@ pub(crate) mod channel;
 pub(crate) mod codec;
 pub(crate) mod connection_state;
 pub(crate) mod credential;
+pub(crate) mod dial;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 pub(crate) mod incoming_memory;
@@ -25,7 +26,8 @@ pub(crate) mod transport;
 pub(crate) use self::{
     frame::{
         call::{Outcome, Refusal, Reply},
-        control::{CloseReason, Load},
+        caller::{CallRequest, CallerEnd, CallerRequestBody},
+        control::{CloseReason, Load, WatchedCapacity},
         kind::Control,
     },
     payload::Payload,

@@ -219,7 +219,7 @@ async fn with_a_token_for_callers() {
     let secure = SecureMaster::with_token().await;
     let caller = Token::issue(&secure.file, Access::Callers).expect("writes");
     let text = refusal(node().token(caller.expose()), secure.addr()).await;
-    tells(&text, &["`.token(..)`", "for callers", "a node cannot register with it"]);
+    tells(&text, &["`.token(..)`", "for callers", "a token for nodes is needed here"]);
     // One that says of itself that it is for nodes: what it is for is for the master to know.
     let forged = TokenContents::of(caller.expose()).token("node");
     let text = refusal(node().token(forged), secure.addr()).await;

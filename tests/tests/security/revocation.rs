@@ -53,7 +53,7 @@ async fn a_token_that_is_rotated_out_puts_its_nodes_out() {
             "{text}"
         );
     }
-    assert!(text.contains("disconnecting nodes: their credential was revoked"), "{text}");
+    assert!(text.contains("disconnecting nodes and callers: their credential was revoked"), "{text}");
     drop(honest);
 }
 
@@ -169,7 +169,7 @@ async fn the_last_token_can_be_taken_back() {
     assert_eq!(secure.master.stats().registration_bytes, before.registration_bytes);
     let text = log.text();
     tells(&text, &["the token file has no token any more", &format!("principal=token {} nodes=2", token.id())]);
-    assert_eq!(text.matches("disconnecting nodes").count(), 1, "{text}");
+    assert_eq!(text.matches("disconnecting nodes and callers").count(), 1, "{text}");
     // No master starts so; the one that runs goes on with the next token.
     let error = Master::builder().token_file(&secure.file).bind("127.0.0.1:0").await.expect_err("nobody could join");
     tells(&error.to_string(), &["there is no token in it"]);
@@ -268,7 +268,7 @@ async fn a_certificate_that_expires_while_its_node_is_there() {
         if let Ok(_short) = soon("a node", node().name("short").certificates(own).spawn(&host)).await {
             assert_eq!(gone(&mut events).await, ("short".to_owned(), GoneReason::Expired));
             assert_eq!(master.nodes().len(), 1);
-            tells(&log.text(), &["disconnecting nodes: their certificate has expired"]);
+            tells(&log.text(), &["disconnecting nodes and callers: their certificate has expired"]);
             return;
         }
     }

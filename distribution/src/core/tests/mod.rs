@@ -22,7 +22,7 @@ use super::{AttemptEnd, Core, Demand, Effect, Effects, Host, HostCall, HostLink,
 use crate::{
     error::{CallError, CallStage, GoneReason},
     failed_attempt::FailedAttempt,
-    id::{CallId, NodeId},
+    id::{CallId, CallerId, NodeId},
     security::Principal,
     service::method::Method,
     view::NodeEvent,
@@ -156,6 +156,8 @@ struct Submission {
 
 fn call(method: &'static Method) -> Submission {
     let demand = Demand {
+        caller: CallerId::MASTER,
+        id: None,
         count: 1,
         timeout: None,
         node: None,
@@ -468,6 +470,7 @@ fn brief(error: &CallError) -> String {
             CallStage::Queued => "timed out, queued".to_owned(),
             CallStage::Retrying(node) => format!("timed out, to be repeated after {}", node.name),
             CallStage::Sent(node) => format!("timed out on {}", node.name),
+            CallStage::AtMaster => "timed out at the master".to_owned(),
         },
         CallError::Poisoned { nodes, .. } => format!("poisoned by {} nodes", nodes.len()),
         other => other.to_string(),

@@ -96,6 +96,8 @@ async fn a_call_that_a_panic_left_nowhere_ends() {
     let astray = call();
     let _: Option<()> = shared.with_core("a test", |core, now, effects| {
         let demand = Demand {
+            caller: crate::id::CallerId::MASTER,
+            id: None,
             count: 1,
             timeout: None,
             node: None,

@@ -15,7 +15,7 @@ use crate::{
     },
     error::GoneReason,
     failed_attempt::FailedAttempt,
-    id::{CallId, NodeId},
+    id::{CallId, CallerId, NodeId},
     security::Principal,
     service::{method::Method, options::Labels},
     wire::{
@@ -292,6 +292,8 @@ impl Growth {
         failed_attempts: Vec<FailedAttempt>,
     ) -> CallId {
         let demand = change(Demand {
+            caller: CallerId::MASTER,
+            id: None,
             count: 1,
             timeout: None,
             node: None,

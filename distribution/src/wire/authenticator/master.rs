@@ -55,6 +55,8 @@ pub(crate) struct CertificateFiles {
     authority: Arc<Watched<tls::Authority>>,
     /// Certificate and key are two files that are replaced one by one.
     own: Arc<Watched<tls::OwnCertificate>>,
+    /// What the owner has set, for the roles of peers.
+    settings: Certificates,
 }
 
 #[cfg(feature = "tls")]
@@ -74,7 +76,7 @@ impl CertificateFiles {
             move || read.read_own(),
             move |contents| tls::own_certificate(&load, contents),
         )?;
-        Ok(Self { authority: Arc::new(authority), own: Arc::new(own) })
+        Ok(Self { authority: Arc::new(authority), own: Arc::new(own), settings: certificates.clone() })
     }
 }
 
@@ -243,10 +245,13 @@ impl MasterAuthenticator {
                 let (mut channel, _, shown) = accept(Arc::new(config), stream, may_sign).await?;
                 let named = async {
                     let access = answer_preface(&mut channel, Security::Certificates).await?;
+                    let names = shown.as_deref().and_then(<[_]>::first).map(tls::names_of).unwrap_or_default();
                     let admission = match name {
-                        // Certificates are for nodes only: they do not say yet which of them are for other roles.
-                        _ if access != Access::Nodes => AuthenticationResult::WrongRole,
-                        Some(name) if !tls::is_for(shown.as_deref(), name) => AuthenticationResult::WrongName,
+                        _ if !files.settings.allow(access, &names) => AuthenticationResult::WrongRole,
+                        // The names of other peers are those that they are listed by.
+                        Some(name) if access == Access::Nodes && !tls::is_for(shown.as_deref(), name) => {
+                            AuthenticationResult::WrongName
+                        }
                         _ => AuthenticationResult::Accepted,
                     };
                     channel.write_all(&[admission as u8]).await.map_err(HandshakeError::Io)?;

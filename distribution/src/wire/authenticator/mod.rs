@@ -4,9 +4,9 @@
 #[cfg(feature = "tls")]
 mod files;
 mod master;
-mod node;
+mod peer;
 
 pub(crate) use self::{
     master::{AuthenticatedPeer, MasterAuthenticator, RefusedPeer},
-    node::NodeAuthenticator,
+    peer::PeerAuthenticator,
 };

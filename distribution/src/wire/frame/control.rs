@@ -20,6 +20,19 @@ pub(crate) struct Load {
     pub(crate) blocked: u32,
 }
 
+/// How many calls of a method can run, as a master tells it to a caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WatchedCapacity {
+    /// Nodes that serve the method.
+    pub(crate) nodes: u32,
+    /// Calls of it that these can run at once.
+    pub(crate) slots: u32,
+    /// How many of these slots are free.
+    pub(crate) free: u32,
+    /// Whether it is a compute method on all of them.
+    pub(crate) compute: bool,
+}
+
 /// Why an end closes the connection, in a sentence for people. Empty if it does not say.
 ///
 /// It is a text and not an enum, so that a peer of an older release can show the reasons of a newer one.

@@ -7,33 +7,27 @@
 use bytes::BytesMut;
 
 use super::{
-    control::{CloseReason, Load},
+    control::{CloseReason, Load, WatchedCapacity},
     layout::{CONTROL_LIMIT, encode_frame},
 };
 use crate::{
-    error::{CodecError, Endpoint},
-    wire::codec::{decode_prefix, encode_header},
+    error::CodecError,
+    wire::{
+        codec::{decode_prefix, encode_header},
+        handshake::MethodOffer,
+    },
 };
 
 /// Set in the number of a kind that a receiver may skip if it does not know it.
 const OPTIONAL: u8 = 0x80;
 
-/// Which end sends frames of a kind.
+/// Between which ends frames travel, and which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
+pub(crate) enum Direction {
     MasterToNode,
     NodeToMaster,
-    Both,
-}
-
-impl Direction {
-    fn leads_to(self, receiver: Endpoint) -> bool {
-        match self {
-            Self::MasterToNode => receiver == Endpoint::Node,
-            Self::NodeToMaster => receiver == Endpoint::Master,
-            Self::Both => true,
-        }
-    }
+    MasterToCaller,
+    CallerToMaster,
 }
 
 /// Makes [`FrameKind`] and [`Control`] of the table below: number, name, direction and, of control frames, the fields, which
@@ -43,7 +37,7 @@ macro_rules! frames {
         calls { $($(#[$call_doc:meta])* $call:ident = $call_number:literal, $call_name:literal, $call_direction:ident;)* }
         control {
             $($(#[$doc:meta])*
-            $kind:ident $({ $($field:ident: $type:ty),* })? = $number:literal, $name:literal, $direction:ident;)*
+            $kind:ident $({ $($field:ident: $type:ty),* })? = $number:literal, $name:literal, [$($direction:ident),*];)*
         }
     ) => {
         /// The fifth byte of a frame.
@@ -74,10 +68,17 @@ macro_rules! frames {
                 }
             }
 
-            fn direction(self) -> Direction {
+            fn directions(self) -> &'static [Direction] {
                 match self {
-                    $(Self::$call => Direction::$call_direction,)*
-                    $(Self::$kind => Direction::$direction,)*
+                    $(Self::$call => &[Direction::$call_direction],)*
+                    $(Self::$kind => &[$(Direction::$direction),*],)*
+                }
+            }
+
+            /// The kind of the frames that carry calls, or their ends, this way.
+            pub(crate) fn of_calls(direction: Direction) -> Self {
+                match direction {
+                    $(Direction::$call_direction => Self::$call,)*
                 }
             }
 
@@ -129,37 +130,57 @@ frames! {
         Request = 1, "request", MasterToNode;
         /// How a request ended.
         Response = 2, "response", NodeToMaster;
+        /// A call or a batch of calls, to be sent to a node; or a question.
+        CallerRequest = 13, "caller's request", CallerToMaster;
+        /// How a caller's request ended.
+        CallerResponse = 14, "response to a caller", MasterToCaller;
     }
     control {
         /// Stop this call. Its response is still awaited.
-        Cancel { call: u64, attempt: u32 } = 3, "cancel", MasterToNode;
+        Cancel { call: u64, attempt: u32 } = 3, "cancel", [MasterToNode];
         /// The node is alive, and this is its load.
-        Heartbeat { load: Load } = 4, "heartbeat", NodeToMaster;
-        /// The master is alive. It does not answer the node's heartbeats: it sends its own at the same interval, so that
+        Heartbeat { load: Load } = 4, "heartbeat", [NodeToMaster];
+        /// The master is alive. It does not answer the heartbeats of others: it sends its own at the same interval, so that
         /// one comes also while a long response is under way to it.
-        MasterHeartbeat = 5, "master heartbeat", MasterToNode;
+        MasterHeartbeat = 5, "master heartbeat", [MasterToNode, MasterToCaller];
         /// The node takes no new calls.
-        Drain = 6, "drain", NodeToMaster;
+        Drain = 6, "drain", [NodeToMaster];
         /// No call of the node is in flight any more, and none follows.
-        Drained = 7, "drained", MasterToNode;
+        Drained = 7, "drained", [MasterToNode];
         /// The sender closes the connection on purpose.
-        Goodbye { reason: CloseReason, is_shutdown: bool } = 8, "goodbye", Both;
+        Goodbye { reason: CloseReason, is_shutdown: bool } = 8, "goodbye",
+            [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
         /// Answer the calls that are not started yet with [`Refusal::Returned`](super::call::Refusal::Returned).
-        Retract = 9, "retract", MasterToNode;
-        /// Of this batch the node starts the first `kept` calls only, and its response has `kept` outcomes.
-        GiveBack { call: u64, attempt: u32, kept: u32 } = 10, "give back", NodeToMaster;
+        Retract = 9, "retract", [MasterToNode];
+        /// Of this batch the node starts the first `kept` calls only, and its response has `kept` outcomes. A master passes
+        /// that on to the caller.
+        GiveBack { call: u64, attempt: u32, kept: u32 } = 10, "give back", [NodeToMaster, MasterToCaller];
         /// The node asks to start the calls of this batch up to this number.
-        RequestGrant { call: u64, attempt: u32, upto: u32 } = 11, "request grant", NodeToMaster;
+        RequestGrant { call: u64, attempt: u32, upto: u32 } = 11, "request grant", [NodeToMaster];
         /// The node may start the calls of this batch up to this number. If it dies, it is known that those behind were not
         /// started.
-        Grant { call: u64, attempt: u32, upto: u32 } = 12, "grant", MasterToNode;
+        Grant { call: u64, attempt: u32, upto: u32 } = 12, "grant", [MasterToNode];
+        /// The caller is alive.
+        CallerHeartbeat = 15, "caller's heartbeat", [CallerToMaster];
+        /// A method that the caller is about to call. Comes once, before its first call.
+        Declare { method: MethodOffer } = 16, "declare", [CallerToMaster];
+        /// The caller does not want this call any more. Its response is still awaited.
+        CancelCall { call: u64 } = 17, "cancel call", [CallerToMaster];
+        /// This call runs to its end even if its caller leaves.
+        Detach { call: u64 } = 18, "detach", [CallerToMaster];
+        /// Tell how many calls of a method can run, now and whenever it changes.
+        Watch { watch: u32, method: u64, labels: Vec<(String, String)> } = 19, "watch", [CallerToMaster];
+        /// Tell it no more.
+        Unwatch { watch: u32 } = 20, "unwatch", [CallerToMaster];
+        /// How many calls of a watched method can run.
+        Capacity { watch: u32, capacity: WatchedCapacity } = 21, "capacity", [MasterToCaller];
     }
 }
 
 impl FrameKind {
-    /// Whether the frames of this kind are for this end.
-    pub(crate) fn is_for(self, receiver: Endpoint) -> bool {
-        self.direction().leads_to(receiver)
+    /// Whether frames of this kind travel this way.
+    pub(crate) fn travels(self, direction: Direction) -> bool {
+        self.directions().contains(&direction)
     }
 }
 
@@ -181,21 +202,22 @@ impl Control {
 pub(crate) enum FrameError {
     #[error("it sent a frame of kind {0}, which this release does not know and may not skip")]
     Unknown(u8),
-    #[error("it sent a `{}` frame, which only the other end of a connection may send", .0.name())]
+    #[error("it sent a `{}` frame, which its end of the connection may not send", .0.name())]
     WrongDirection(FrameKind),
     #[error("it announced a `{name}` frame of {length} bytes; the limit of control frames is {CONTROL_LIMIT}")]
     TooLong { name: &'static str, length: usize },
 }
 
-/// The kind of a frame that `receiver` is about to read; `None` if it must read the frame and drop it.
+/// The kind of a frame that is about to be read from a connection on which frames travel this way; `None` if it must be read
+/// and dropped.
 ///
 /// # Errors
 ///
 /// If the sender breaks the protocol with it.
-pub(crate) fn check(receiver: Endpoint, byte: u8, length: usize) -> Result<Option<FrameKind>, FrameError> {
+pub(crate) fn check(direction: Direction, byte: u8, length: usize) -> Result<Option<FrameKind>, FrameError> {
     let kind = FrameKind::from_byte(byte);
     match kind {
-        Some(kind) if !kind.is_for(receiver) => return Err(FrameError::WrongDirection(kind)),
+        Some(kind) if !kind.travels(direction) => return Err(FrameError::WrongDirection(kind)),
         None if byte & OPTIONAL == 0 => return Err(FrameError::Unknown(byte)),
         _ => {}
     }
@@ -208,7 +230,7 @@ pub(crate) fn check(receiver: Endpoint, byte: u8, length: usize) -> Result<Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::frame::layout::FRAME_HEADER;
+    use crate::wire::{frame::layout::FRAME_HEADER, handshake::MethodKind};
 
     /// The bytes of a control frame, which it survives.
     fn bytes(control: Control) -> String {
@@ -234,26 +256,54 @@ mod tests {
         assert_eq!(bytes(Control::GiveBack { call: 300, attempt: 2, kept: 7 }), "050000000afb2c010207");
         assert_eq!(bytes(Control::RequestGrant { call: 300, attempt: 2, upto: 7 }), "050000000bfb2c010207");
         assert_eq!(bytes(Control::Grant { call: 300, attempt: 2, upto: 7 }), "050000000cfb2c010207");
+        assert_eq!(bytes(Control::CallerHeartbeat), "000000000f");
+        let method = MethodOffer {
+            id: 7,
+            service: "A".to_owned(),
+            version: 1,
+            name: "f".to_owned(),
+            signature: "fn()".to_owned(),
+            types: 2,
+            structure: Vec::new(),
+            kind: MethodKind::Async,
+        };
+        assert_eq!(bytes(Control::Declare { method }), "0e0000001007014101016604666e2829020001");
+        assert_eq!(bytes(Control::CancelCall { call: 300 }), "0300000011fb2c01");
+        assert_eq!(bytes(Control::Detach { call: 300 }), "0300000012fb2c01");
+        let labels = vec![("zone".to_owned(), "eu".to_owned())];
+        assert_eq!(bytes(Control::Watch { watch: 3, method: 7, labels }), "0b00000013030701047a6f6e65026575");
+        assert_eq!(bytes(Control::Unwatch { watch: 3 }), "010000001403");
+        let capacity = WatchedCapacity { nodes: 2, slots: 8, free: 1, compute: true };
+        assert_eq!(bytes(Control::Capacity { watch: 3, capacity }), "05000000150302080101");
     }
 
+    const DIRECTIONS: [Direction; 4] =
+        [Direction::MasterToNode, Direction::NodeToMaster, Direction::MasterToCaller, Direction::CallerToMaster];
+
     #[test]
-    fn each_kind_may_come_from_its_sender_only() {
-        let at_both = |kind: &FrameKind| [Endpoint::Master, Endpoint::Node].map(|end| check(end, *kind as u8, 0));
-        let mut refused = Vec::new();
+    fn each_kind_may_come_from_its_senders_only() {
         for kind in FrameKind::ALL {
-            let [at_master, at_node] = at_both(kind);
-            match (at_master, at_node) {
-                (Ok(Some(one)), Ok(Some(other))) => assert_eq!([one, other], [*kind; 2]),
-                (Ok(Some(known)), Err(error)) | (Err(error), Ok(Some(known))) => {
-                    assert_eq!((known, error), (*kind, FrameError::WrongDirection(*kind)));
-                    assert!(error.to_string().contains(&format!("a `{}` frame", kind.name())), "{error}");
-                    refused.push(*kind);
+            let mut accepted = Vec::new();
+            for direction in DIRECTIONS {
+                match check(direction, *kind as u8, 0) {
+                    Ok(known) => {
+                        assert_eq!(known, Some(*kind));
+                        accepted.push(direction);
+                    }
+                    Err(error) => {
+                        assert_eq!(error, FrameError::WrongDirection(*kind));
+                        assert!(error.to_string().contains(&format!("a `{}` frame", kind.name())), "{error}");
+                    }
                 }
-                other => panic!("{kind:?} is refused at both ends: {other:?}"),
             }
+            let expected: &[Direction] = match kind {
+                FrameKind::Goodbye => &DIRECTIONS,
+                FrameKind::MasterHeartbeat => &[Direction::MasterToNode, Direction::MasterToCaller],
+                FrameKind::GiveBack => &[Direction::NodeToMaster, Direction::MasterToCaller],
+                _ => &accepted[..1],
+            };
+            assert_eq!(accepted, expected, "{kind:?}");
         }
-        assert_eq!(refused.len(), FrameKind::ALL.len() - 1, "a goodbye may come from both");
-        assert!(!refused.contains(&FrameKind::Goodbye));
     }
 
     #[test]
@@ -262,9 +312,9 @@ mod tests {
             if FrameKind::from_byte(byte).is_some() {
                 continue;
             }
-            for receiver in [Endpoint::Master, Endpoint::Node] {
+            for direction in DIRECTIONS {
                 let expected = if byte < 128 { Err(FrameError::Unknown(byte)) } else { Ok(None) };
-                assert_eq!(check(receiver, byte, CONTROL_LIMIT), expected);
+                assert_eq!(check(direction, byte, CONTROL_LIMIT), expected);
             }
         }
     }
@@ -272,10 +322,10 @@ mod tests {
     #[test]
     fn only_requests_and_responses_may_be_long() {
         for kind in FrameKind::ALL {
-            let checked = [Endpoint::Master, Endpoint::Node].map(|end| check(end, *kind as u8, CONTROL_LIMIT + 1));
+            let checked = DIRECTIONS.map(|direction| check(direction, *kind as u8, CONTROL_LIMIT + 1));
             assert_eq!(checked.iter().any(Result::is_ok), !kind.is_control(), "{kind:?}");
         }
-        let error = check(Endpoint::Node, 200, CONTROL_LIMIT + 1).expect_err("is too long").to_string();
+        let error = check(Direction::MasterToNode, 200, CONTROL_LIMIT + 1).expect_err("is too long").to_string();
         assert!(error.contains("`unknown` frame of 16385 bytes"), "{error}");
     }
 

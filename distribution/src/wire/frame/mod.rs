@@ -13,6 +13,7 @@
 //! cancelled, because the response frees its slot at the master.
 
 pub(crate) mod call;
+pub(crate) mod caller;
 pub(crate) mod control;
 pub(crate) mod kind;
 pub(crate) mod layout;

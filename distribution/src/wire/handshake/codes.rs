@@ -59,7 +59,8 @@ impl std::fmt::Display for AuthenticationResult {
                  the master's token file"
             }
             Self::WrongRole => {
-                "the credential is for another role. `Token::issue` makes a token for nodes, in the master's token file"
+                "the credential is for another role. A token is for the role that it was issued for (`Token::issue`), and a \
+                 certificate for the one that the master's `Certificates` list its name for"
             }
             Self::WrongName => {
                 "the node's certificate is for another name than the master's `Certificates::peer_name`"

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{
     error::CodecError,
-    security::Access,
     text::{LONGEST, in_one_line},
     wire::codec::CODEC_NAME,
 };
@@ -84,9 +83,6 @@ pub(crate) enum HandshakeError {
         "it has the master's key and does not know the secret of the token: somebody has copied the key. Make new token files"
     )]
     MasterUnproven,
-    /// At a master.
-    #[error("it comes as a {0}; this release of the master accepts nodes only")]
-    NotServed(Access),
     #[error("it encodes values with `{theirs}` and this end with `{}`", CODEC_NAME.escape_ascii())]
     Codec { theirs: String },
     #[error("its {what} claims {size} bytes; the limit is {REGISTRATION_LIMIT}")]

@@ -1,6 +1,7 @@
 //! How a connection opens: a preface from each end, then what the [`authenticator`](super::authenticator) requires, then the
 //! node's registration and the master's reply.
 
+mod caller;
 pub(crate) mod codes;
 mod error;
 mod exchange;
@@ -10,6 +11,7 @@ pub(crate) mod preface;
 mod registration;
 
 pub(crate) use self::{
+    caller::{CallerHello, CallerWelcome, greet, read_hello, send_welcome},
     codes::Security,
     error::{ErrorSubject, HandshakeError, RetryPolicy},
     exchange::{busy, read_registration, register, send_reply},

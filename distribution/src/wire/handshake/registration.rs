@@ -74,6 +74,36 @@ pub(crate) struct Definition {
 }
 
 impl MethodOffer {
+    /// Checks what a peer says of a method.
+    ///
+    /// # Errors
+    ///
+    /// What a correct peer never sends, as a sentence for its log.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        const LONGEST_SIGNATURE: usize = 8 * 1024;
+        const MOST_TYPES: usize = 1024;
+        let Self { id, service, version, name, signature, types, structure, .. } = self;
+        short("service name", service, LONGEST_NAME)?;
+        short("method name", name, LONGEST_NAME * 2)?;
+        short("signature", signature, LONGEST_SIGNATURE)?;
+        if method_id(service, *version, name, signature, *types) != *id {
+            return Err(format!(
+                "the id of {service}.{name} is not that of its name, version, signature and types; calls would reach \
+                 another method than the peer shows"
+            ));
+        }
+        if structure.iter().map(Definition::size).sum::<usize>() > STRUCTURE_LIMIT || structure.len() > MOST_TYPES {
+            return Err(format!("a structure of more than {STRUCTURE_LIMIT} bytes or {MOST_TYPES} types"));
+        }
+        for definition in structure {
+            if !definition.name.is_empty() {
+                short("type's name", &definition.name, STRUCTURE_LIMIT)?;
+            }
+            short("type's structure", &definition.text, STRUCTURE_LIMIT)?;
+        }
+        Ok(())
+    }
+
     /// The size of its texts in bytes.
     pub(crate) fn size(&self) -> usize {
         let structure: usize = self.structure.iter().map(Definition::size).sum();
@@ -100,20 +130,7 @@ impl Registration {
     ///
     /// What a correct node never sends, as a sentence for the node's log.
     pub(crate) fn check(&self) -> Result<(), String> {
-        const LONGEST_NAME: usize = 128;
-        const LONGEST_SIGNATURE: usize = 8 * 1024;
         const MOST_LABELS: usize = 64;
-        const MOST_TYPES: usize = 1024;
-        let short = |what: &str, text: &str, most: usize| {
-            if text.is_empty() || text.len() > most || !is_plain(text) || text.trim() != text {
-                let shown = in_one_line(text, 40);
-                return Err(format!(
-                    "the {what} `{shown}` must have 1 to {most} bytes, no spaces at its ends, and no control or invisible \
-                     characters"
-                ));
-            }
-            Ok(())
-        };
         check_node_name(&self.name)
             .map_err(|reason| format!("the node name `{}` {reason}", in_one_line(&self.name, 40)))?;
         if self.slots == 0 || self.slots > 65_536 {
@@ -151,30 +168,24 @@ impl Registration {
                 let (service, name) = (in_one_line(&method.service, 40), in_one_line(&method.name, 40));
                 return Err(format!("{service}.{name} is there twice, or in more than {MOST_VERSIONS} versions"));
             }
-            short("service name", &method.service, LONGEST_NAME)?;
-            short("method name", &method.name, LONGEST_NAME * 2)?;
-            short("signature", &method.signature, LONGEST_SIGNATURE)?;
-            let MethodOffer { id, service, version, name, signature, types, .. } = method;
-            if method_id(service, *version, name, signature, *types) != *id {
-                return Err(format!(
-                    "the id of {service}.{name} is not that of its name, version, signature and types; calls would reach \
-                     another method than the node shows"
-                ));
-            }
-            if method.structure.iter().map(Definition::size).sum::<usize>() > STRUCTURE_LIMIT
-                || method.structure.len() > MOST_TYPES
-            {
-                return Err(format!("a structure of more than {STRUCTURE_LIMIT} bytes or {MOST_TYPES} types"));
-            }
-            for definition in &method.structure {
-                if !definition.name.is_empty() {
-                    short("type's name", &definition.name, STRUCTURE_LIMIT)?;
-                }
-                short("type's structure", &definition.text, STRUCTURE_LIMIT)?;
-            }
+            method.check()?;
         }
         Ok(())
     }
+}
+
+/// The most bytes of the name of a service or a label.
+const LONGEST_NAME: usize = 128;
+
+/// Checks a text of a peer: what it is, and how long it may be.
+fn short(what: &str, text: &str, most: usize) -> Result<(), String> {
+    if text.is_empty() || text.len() > most || !is_plain(text) || text.trim() != text {
+        let shown = in_one_line(text, 40);
+        return Err(format!(
+            "the {what} `{shown}` must have 1 to {most} bytes, no spaces at its ends, and no control or invisible characters"
+        ));
+    }
+    Ok(())
 }
 
 /// The master's reply to a registration.

@@ -22,11 +22,11 @@ use super::{
     pending_sends::{PendingSends, SendPermit},
 };
 use crate::{
-    error::{CodecError, Endpoint},
+    error::CodecError,
     wire::{
         connection_state::ConnectionState,
         frame::{
-            kind::{self, Control, FrameKind},
+            kind::{self, Control, Direction, FrameKind},
             layout::{FRAME_HEADER, encode_frame},
         },
         payload::Payload,
@@ -67,7 +67,8 @@ pub(crate) type OnControl = Box<dyn FnMut(Control) -> Result<(), String> + Send>
 /// on it.
 pub(super) struct FrameStream<Io> {
     io: Io,
-    receiver: Endpoint,
+    /// Which way the frames travel that are read here.
+    incoming_direction: Direction,
     /// The kind of the frames that carry calls to this end.
     call: FrameKind,
     state: Arc<ConnectionState>,
@@ -126,19 +127,15 @@ enum Frame {
 impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
     pub(super) fn new(
         io: Io,
-        receiver: Endpoint,
+        incoming_direction: Direction,
         state: Arc<ConnectionState>,
         max_message_size: usize,
         on_control: OnControl,
     ) -> Self {
-        let call = match receiver {
-            Endpoint::Master => FrameKind::Response,
-            Endpoint::Node => FrameKind::Request,
-        };
         Self {
             io,
-            receiver,
-            call,
+            incoming_direction,
+            call: FrameKind::of_calls(incoming_direction),
             state,
             on_control,
             incoming: BytesMut::new(),
@@ -238,7 +235,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         }
         let kind = match byte == self.call as u8 {
             true => Some(self.call),
-            false => kind::check(self.receiver, byte, length).map_err(invalid)?,
+            false => kind::check(self.incoming_direction, byte, length).map_err(invalid)?,
         };
         let whole = FRAME_HEADER.saturating_add(length);
         if self.incoming.len() < whole {
@@ -287,10 +284,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         }
         let controls = self.state.take_outbox();
         for control in controls {
-            let before = self.tail.len();
-            control.encode(&mut self.tail).map_err(invalid)?;
-            self.unwritten += self.tail.len() - before;
+            self.queue_control(&control).map_err(invalid)?;
         }
+        Ok(())
+    }
+
+    /// Appends a control frame to the write buffer, for one that must not come behind the frames that are queued next.
+    pub(super) fn queue_control(&mut self, control: &Control) -> Result<(), CodecError> {
+        let before = self.tail.len();
+        control.encode(&mut self.tail)?;
+        self.unwritten += self.tail.len() - before;
         Ok(())
     }
 
@@ -416,7 +419,7 @@ mod tests {
             })
         };
         let state = ConnectionState::new(PeerTimeouts::default(), None);
-        let mut frames = FrameStream::new(Cursor::new(bytes), Endpoint::Node, state, 1 << 20, on_control);
+        let mut frames = FrameStream::new(Cursor::new(bytes), Direction::MasterToNode, state, 1 << 20, on_control);
         let mut requests = 0;
         while let Some(body) = poll_fn(|cx| frames.poll_call_frame(cx)).await {
             body.map_err(|error| error.to_string())?;
@@ -460,7 +463,7 @@ mod tests {
         let error = read(frame(UNKNOWN, &vec![7; CONTROL_LIMIT + 1])).await.expect_err("is too long");
         assert!(error.contains("the limit of control frames is 16384"), "{error}");
         let error = read(frame(FrameKind::Drain as u8, b"")).await.expect_err("comes from a master");
-        assert!(error.contains("a `drain` frame, which only the other end"), "{error}");
+        assert!(error.contains("a `drain` frame, which its end"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

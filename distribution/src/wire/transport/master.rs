@@ -21,14 +21,13 @@ use super::{
 };
 use crate::{
     config::to_micros,
-    error::Endpoint,
     id::MethodName,
     wire::{
         codec::encode_header,
         connection_state::ConnectionState,
         frame::{
             call::{Reply, RequestHeader, ResponseHeader, Trace},
-            kind::FrameKind,
+            kind::{Direction, FrameKind},
             layout::split_body,
         },
         payload::Payload,
@@ -70,7 +69,7 @@ pub(crate) struct MasterTransport<Io> {
 impl<Io: AsyncRead + AsyncWrite + Unpin> MasterTransport<Io> {
     /// Receives frames with bodies of up to `max_message_size` bytes.
     pub(crate) fn new(io: Io, state: Arc<ConnectionState>, max_message_size: usize, on_control: OnControl) -> Self {
-        Self { frames: FrameStream::new(io, Endpoint::Master, state, max_message_size, on_control) }
+        Self { frames: FrameStream::new(io, Direction::NodeToMaster, state, max_message_size, on_control) }
     }
 }
 

@@ -5,6 +5,8 @@
 //! next write. A payload is written from the memory that it was encoded into, and handed on in the memory that it was read
 //! into, so only the kernel copies it.
 
+pub(crate) mod caller;
+pub(crate) mod caller_at_master;
 pub(crate) mod end_on_error;
 mod frame_stream;
 mod large_frame;
@@ -13,6 +15,8 @@ pub(crate) mod node;
 pub(crate) mod pending_sends;
 
 pub(crate) use self::{
+    caller::{CallerReply, CallerTransport, Describe, ONLY_ATTEMPT, OutgoingCallerRequest},
+    caller_at_master::{CallerAtMasterTransport, IncomingCallerRequest, OutgoingCallerReply},
     frame_stream::OnControl,
     master::{AttemptGivenUp, MasterTransport, OutgoingRequest},
     node::{IncomingRequest, NodeTransport},

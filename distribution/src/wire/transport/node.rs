@@ -16,13 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::frame_stream::{FrameStream, OnControl, invalid};
 use crate::{
     config::{LONGEST_TIME, from_micros, to_micros},
-    error::Endpoint,
     wire::{
         codec::encode_header,
         connection_state::ConnectionState,
         frame::{
             call::{Outcome, Reply, RequestHeader, ResponseHeader},
-            kind::FrameKind,
+            kind::{Direction, FrameKind},
             layout::split_body,
         },
     },
@@ -64,7 +63,7 @@ pub(crate) struct NodeTransport<Io> {
 impl<Io: AsyncRead + AsyncWrite + Unpin> NodeTransport<Io> {
     /// Receives frames with bodies of up to `max_message_size` bytes.
     pub(crate) fn new(io: Io, state: Arc<ConnectionState>, max_message_size: usize, on_control: OnControl) -> Self {
-        let frames = FrameStream::new(io, Endpoint::Node, state, max_message_size, on_control);
+        let frames = FrameStream::new(io, Direction::MasterToNode, state, max_message_size, on_control);
         Self { frames, context: tarpc::context::current() }
     }
 }

@@ -13,7 +13,7 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(120);
 
 /// The warnings of one outage, which begins when the node starts or loses its master.
 #[derive(Debug)]
-pub(super) struct RetryLog {
+pub(crate) struct RetryLog {
     next: Duration,
     /// The newest warning, and its time since the outage began.
     last: Option<(String, Duration)>,
@@ -29,7 +29,7 @@ impl RetryLog {
     /// Whether to warn of a failure that happened this long after the outage began. A master that does not answer is
     /// given some time first; a failure after it has `answered` is worth a warning at once, and so is a new reason, but
     /// not more than one each few seconds.
-    pub(super) fn should_warn(&mut self, elapsed: Duration, reason: &str, answered: bool) -> bool {
+    pub(crate) fn should_warn(&mut self, elapsed: Duration, reason: &str, answered: bool) -> bool {
         let is_due = elapsed >= self.next;
         let is_new = match &self.last {
             None => answered,

@@ -1,4 +1,4 @@
-//! How long a node waits before it dials again.
+//! How long a node or a caller waits before it dials again.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ const ASKED_JITTER: std::ops::Range<f64> = 1.0..1.1;
 /// The longest wait that the node accepts: an attacker on the network may have sent the request for it.
 const LONGEST_ASKED: Duration = Duration::from_secs(40);
 
-/// The waits between the attempts of a node to register.
+/// The waits between the attempts to reach a master.
 #[derive(Debug)]
-pub(super) struct Backoff(Duration);
+pub(crate) struct Backoff(Duration);
 
 impl Default for Backoff {
     fn default() -> Self {
@@ -32,7 +32,7 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The next wait; near the time that the master `asked` for, if it did.
-    pub(super) fn next(&mut self, asked: Option<Duration>) -> Duration {
+    pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
         if let Some(asked) = asked {
             return asked.min(LONGEST_ASKED).mul_f64(rand::rng().random_range(ASKED_JITTER));
         }

@@ -1,4 +1,5 @@
-//! The node's authenticator: proves its token or certificate to the master, and has the master prove that it is the master.
+//! The authenticator of a node or a caller: proves its token or certificate to the master, and has the master prove that it is
+//! the master.
 
 use std::net::SocketAddr;
 #[cfg(feature = "tls")]
@@ -30,8 +31,15 @@ use crate::{
     },
 };
 
-/// Authenticates a node to its master, and the master to the node.
-pub(crate) enum NodeAuthenticator {
+/// Authenticates a node or a caller to its master, and the master to it.
+pub(crate) struct PeerAuthenticator {
+    proof: Proof,
+    /// The role in which a peer comes whose credential does not say it.
+    access: Access,
+}
+
+/// What the peer proves, and what it requires of the master.
+enum Proof {
     /// Proves nothing and requires nothing: on this machine only, unless the owner wants otherwise.
     Open { insecure: bool },
     #[cfg(feature = "tls")]
@@ -56,13 +64,19 @@ impl TokenClient {
     }
 }
 
-impl NodeAuthenticator {
+impl PeerAuthenticator {
     /// Reads what the security config names, or else the environment.
     ///
-    /// `name` is the node's name: a file may hold a token for it.
+    /// `roles` are those in which the peer may come. A token says for which role it is, and otherwise the peer comes in the
+    /// first. `name` is a node's name: a file may hold a token for it.
     #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "no token is for a name then"))]
-    pub(crate) fn new(config: &SecurityConfig, name: &str) -> Result<Self, Error> {
+    pub(crate) fn new(config: &SecurityConfig, name: &str, roles: &'static [Access]) -> Result<Self, Error> {
         config.check()?;
+        Ok(Self { proof: Self::proof(config, name, roles)?, access: roles.first().copied().unwrap_or(Access::Nodes) })
+    }
+
+    #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "no token is for a name then"))]
+    fn proof(config: &SecurityConfig, name: &str, roles: &'static [Access]) -> Result<Proof, Error> {
         #[cfg(feature = "tls")]
         if !config.insecure {
             if let Some(certificates) = &config.certificates {
@@ -74,7 +88,7 @@ impl NodeAuthenticator {
                     move || read.read(),
                     move |contents| tls::certificate_client(&load, contents).map(Arc::new),
                 )?;
-                return Ok(Self::Certificates(Arc::new(watched), name));
+                return Ok(Proof::Certificates(Arc::new(watched), name));
             }
             if let Some(file) = config.given_token_file()? {
                 let read_from = file.clone();
@@ -82,42 +96,42 @@ impl NodeAuthenticator {
                 let name = name.to_owned();
                 let load = move |contents: &[Contents; 1]| {
                     contents.iter().for_each(Contents::warn_if_readable);
-                    TokenClient::new(token_file::node_token(&contents[0], &name)?)
+                    TokenClient::new(token_file::own_token(&contents[0], &name, roles)?)
                 };
-                return Ok(Self::Token(Arc::new(Watched::new(vec![file], OnTrouble::Keep, read, load)?)));
+                return Ok(Proof::Token(Arc::new(Watched::new(vec![file], OnTrouble::Keep, read, load)?)));
             }
-            if let Some(token) = config.given_token()? {
+            if let Some(token) = config.given_token(roles)? {
                 let load = move |_: &[Contents; 0]| TokenClient::new(token.clone());
-                return Ok(Self::Token(Arc::new(Watched::new(Vec::new(), OnTrouble::Keep, || Ok([]), load)?)));
+                return Ok(Proof::Token(Arc::new(Watched::new(Vec::new(), OnTrouble::Keep, || Ok([]), load)?)));
             }
         }
-        Ok(Self::Open { insecure: config.insecure })
+        Ok(Proof::Open { insecure: config.insecure })
     }
 
     /// Whether the other end has to prove that it is the master.
     pub(crate) fn knows_master(&self) -> bool {
-        !matches!(self, Self::Open { .. })
+        !matches!(self.proof, Proof::Open { .. })
     }
 
-    /// Whether the node may have another credential the next time, because it is in a file.
+    /// Whether the peer may have another credential the next time, because it is in a file.
     pub(crate) fn may_change(&self) -> bool {
-        match self {
-            Self::Open { .. } => false,
+        match &self.proof {
+            Proof::Open { .. } => false,
             #[cfg(feature = "tls")]
-            Self::Token(watched) => watched.may_change(),
+            Proof::Token(watched) => watched.may_change(),
             #[cfg(feature = "tls")]
-            Self::Certificates(watched, _) => watched.may_change(),
+            Proof::Certificates(watched, _) => watched.may_change(),
         }
     }
 
-    /// Checks whether the node may dial these addresses.
+    /// Checks whether the peer may dial these addresses.
     ///
     /// # Errors
     ///
     /// The address that it must not dial without security.
     pub(crate) fn check_addresses(&self, addrs: &[SocketAddr]) -> Result<(), SocketAddr> {
-        match self {
-            Self::Open { insecure: false } => beyond_loopback(addrs).map_or(Ok(()), Err),
+        match self.proof {
+            Proof::Open { insecure: false } => beyond_loopback(addrs).map_or(Ok(()), Err),
             _ => Ok(()),
         }
     }
@@ -133,26 +147,26 @@ impl NodeAuthenticator {
 
     #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "no certificate is for a host then"))]
     async fn authenticate_unlimited(&self, stream: TcpStream, host: &str) -> Result<Channel, HandshakeError> {
-        match self {
-            Self::Open { .. } => {
+        match &self.proof {
+            Proof::Open { .. } => {
                 let mut channel = Channel::Open(stream);
-                send_preface(&mut channel, Access::Nodes, Security::Open).await?;
+                send_preface(&mut channel, self.access, Security::Open).await?;
                 Ok(channel)
             }
             #[cfg(feature = "tls")]
-            Self::Token(watched) => {
+            Proof::Token(watched) => {
                 let client = look(watched).await?;
                 let joined = async {
                     let unnamed = ServerName::from(std::net::Ipv4Addr::UNSPECIFIED);
                     let (mut channel, binding) = connect(&client.config, unnamed, stream).await?;
-                    send_preface(&mut channel, Access::Nodes, Security::Token).await?;
-                    proof::prove(&mut channel, Access::Nodes, client.token.secret(), &binding).await?;
+                    send_preface(&mut channel, client.token.access(), Security::Token).await?;
+                    proof::prove(&mut channel, client.token.access(), client.token.secret(), &binding).await?;
                     Ok(channel)
                 };
                 joined.await.map_err(|error| tls::at_node(error, true))
             }
             #[cfg(feature = "tls")]
-            Self::Certificates(watched, name) => {
+            Proof::Certificates(watched, name) => {
                 let config = look(watched).await?;
                 let name = match name {
                     Some(name) => name.clone(),
@@ -164,7 +178,7 @@ impl NodeAuthenticator {
                 };
                 let joined = async {
                     let (mut channel, _) = connect(&config, name, stream).await?;
-                    send_preface(&mut channel, Access::Nodes, Security::Certificates).await?;
+                    send_preface(&mut channel, self.access, Security::Certificates).await?;
                     let mut admission = [0];
                     read_exact(&mut channel, &mut admission, "admission").await?;
                     match AuthenticationResult::from_byte(admission[0]) {

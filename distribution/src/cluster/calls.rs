@@ -1,0 +1,301 @@
+//! The calls of a caller that have not ended, and what becomes of them when the master is lost.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tokio::{
+    sync::mpsc::UnboundedSender,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::{CallError, CallStage, Execution, QueueUnit},
+    id::CallId,
+    service::state::{CallFailure, CallState},
+    wire::{Control, connection_state::ConnectionState, transport::ONLY_ATTEMPT},
+};
+
+/// The most calls, and bytes of arguments, that wait while there is no connection.
+const MOST_WAITING: usize = 65_536;
+const MOST_WAITING_BYTES: usize = 256 * 1024 * 1024;
+
+/// How long after a call's timeout the caller waits for the master to say so, while they are connected: the master knows how
+/// far the call had come.
+const TIMEOUT_GRACE: Duration = Duration::from_secs(1);
+
+/// The calls that have not ended.
+#[derive(Debug)]
+pub(super) struct Calls {
+    /// The id of the next call.
+    next: CallId,
+    /// The newest last.
+    unfinished: BTreeMap<CallId, UnfinishedCall>,
+    /// When the caller itself ends calls that have a timeout.
+    deadlines: BTreeSet<(Instant, CallId)>,
+    place: Place,
+}
+
+#[derive(Debug)]
+struct UnfinishedCall {
+    state: Arc<CallState>,
+    submitted: Instant,
+    deadline: Option<Instant>,
+    detached: bool,
+}
+
+/// Where calls go.
+#[derive(Debug)]
+enum Place {
+    /// To this connection.
+    Connected(Connection),
+    /// They wait for one.
+    Away {
+        since: Instant,
+        reason: String,
+        /// How many wait, and their bytes.
+        waiting: (usize, usize),
+    },
+    /// They end at once, because the caller has ended.
+    Ended { reason: String },
+}
+
+/// The way into a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    pub(super) calls: UnboundedSender<Outgoing>,
+    pub(super) state: Arc<ConnectionState>,
+}
+
+/// A call on its way to the master.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) id: CallId,
+    pub(super) state: Arc<CallState>,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// A call that has ended, and its end. Finished outside of the lock, because that wakes its caller.
+pub(super) type Ended = (Arc<CallState>, CallError);
+
+pub(super) fn finish(ended: impl IntoIterator<Item = Ended>) {
+    for (state, error) in ended {
+        let error = error.with_id(state.id());
+        state.finish(Err(CallFailure::after(Vec::new(), error)));
+    }
+}
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        let place = Place::Away { since: Instant::now(), reason: "it was never connected".to_owned(), waiting: (0, 0) };
+        Self { next: CallId(0), unfinished: BTreeMap::new(), deadlines: BTreeSet::new(), place }
+    }
+
+    /// Takes a call over. An error ends it at once.
+    pub(super) fn submit(&mut self, master: &str, patience: Duration, state: &Arc<CallState>) -> Result<(), CallError> {
+        let call = || state.method.name().into();
+        let lost = |reason: &str| CallError::MasterLost {
+            call: call(),
+            master: master.to_owned(),
+            reason: reason.to_owned(),
+            execution: Execution::NotRun,
+        };
+        let size = state.payload.len();
+        match &mut self.place {
+            Place::Connected(_) => {}
+            Place::Ended { reason } => return Err(lost(reason)),
+            Place::Away { since, reason, .. } if since.elapsed() >= patience => return Err(lost(reason)),
+            Place::Away { waiting: (calls, bytes), .. } => {
+                let full = if *calls >= MOST_WAITING {
+                    Some((*calls, MOST_WAITING, QueueUnit::Calls))
+                } else if *calls > 0 && *bytes + size > MOST_WAITING_BYTES {
+                    Some((*bytes, MOST_WAITING_BYTES, QueueUnit::Bytes))
+                } else {
+                    None
+                };
+                if let Some((queued, limit, unit)) = full {
+                    return Err(CallError::Overloaded { call: call(), queued, limit, unit });
+                }
+                (*calls, *bytes) = (*calls + 1, *bytes + size);
+            }
+        }
+        let now = Instant::now();
+        let deadline = state.options.timeout.map(|timeout| now + timeout);
+        self.insert(UnfinishedCall { state: Arc::clone(state), submitted: now, deadline, detached: false });
+        Ok(())
+    }
+
+    /// Gives a call its id, and sends it if there is a connection.
+    fn insert(&mut self, call: UnfinishedCall) {
+        let id = self.next;
+        self.next = CallId(id.0.wrapping_add(call.state.submit_options.count.into()));
+        call.state.set_id(id);
+        if let Some(deadline) = call.deadline {
+            self.deadlines.insert((self.ends_at(deadline), id));
+        }
+        // Also while there is no connection that could write it: from here on the word says whether it was sent.
+        call.state.attempt.open(ONLY_ATTEMPT);
+        if let Place::Connected(connection) = &self.place {
+            // If the connection's task has ended, it is about to say so, and then the call waits for the next one.
+            let _ = connection.calls.send(Outgoing { id, state: Arc::clone(&call.state), deadline: call.deadline });
+            if call.detached {
+                connection.state.send(Control::Detach { call: id.0 });
+            }
+        }
+        self.unfinished.insert(id, call);
+    }
+
+    /// When the caller itself ends a call with this deadline.
+    fn ends_at(&self, deadline: Instant) -> Instant {
+        match self.place {
+            Place::Connected(_) => deadline + TIMEOUT_GRACE,
+            _ => deadline,
+        }
+    }
+
+    /// There is a connection, on which calls have ids from `first` on. Sends the calls that wait.
+    pub(super) fn on_connected(&mut self, connection: Connection, first: CallId) {
+        self.place = Place::Connected(connection);
+        self.next = first;
+        self.deadlines.clear();
+        for call in std::mem::take(&mut self.unfinished).into_values() {
+            self.insert(call);
+        }
+    }
+
+    /// The connection has ended. Calls that the master may have sent to a node end, unless they may be repeated.
+    pub(super) fn on_disconnected(&mut self, master: &str, reason: &str) -> Vec<Ended> {
+        let mut waiting = (0, 0);
+        let mut ended = Vec::new();
+        self.unfinished.retain(|_, call| {
+            let stays = call.state.attempt.abandon(ONLY_ATTEMPT) || call.state.method.is_idempotent();
+            if stays {
+                waiting = (waiting.0 + 1, waiting.1 + call.state.payload.len());
+            } else {
+                let error = CallError::MasterLost {
+                    call: call.state.identity(),
+                    master: master.to_owned(),
+                    reason: reason.to_owned(),
+                    execution: Execution::MayHaveRun,
+                };
+                ended.push((Arc::clone(&call.state), error));
+            }
+            stays
+        });
+        self.place = Place::Away { since: Instant::now(), reason: reason.to_owned(), waiting };
+        let deadlines = self.unfinished.iter().filter_map(|(id, call)| Some((call.deadline?, *id)));
+        self.deadlines = deadlines.collect();
+        ended
+    }
+
+    /// The master could not be reached again; `reason` is the newest failure.
+    pub(super) fn on_still_away(&mut self, reason: &str) {
+        if let Place::Away { reason: last, .. } = &mut self.place {
+            reason.clone_into(last);
+        }
+    }
+
+    /// Ends all calls: the master was away for too long, or (with `for_good`) the caller has ended.
+    pub(super) fn give_up(&mut self, master: &str, reason: &str, for_good: bool) -> Vec<Ended> {
+        let calls = std::mem::take(&mut self.unfinished);
+        self.deadlines.clear();
+        match &mut self.place {
+            place if for_good => *place = Place::Ended { reason: reason.to_owned() },
+            Place::Away { waiting, .. } => *waiting = (0, 0),
+            _ => {}
+        }
+        let end = |call: UnfinishedCall| {
+            let execution = match call.state.attempt.abandon(ONLY_ATTEMPT) {
+                true => Execution::NotRun,
+                false => Execution::MayHaveRun,
+            };
+            let (master, reason) = (master.to_owned(), reason.to_owned());
+            (Arc::clone(&call.state), CallError::MasterLost { call: call.state.identity(), master, reason, execution })
+        };
+        calls.into_values().map(end).collect()
+    }
+
+    /// Takes a call that the master has answered, with the time since it was submitted. `None` if nobody waits for it.
+    pub(super) fn answered(&mut self, id: CallId) -> Option<(Arc<CallState>, Duration)> {
+        let call = self.remove(id)?;
+        Some((call.state, call.submitted.elapsed()))
+    }
+
+    fn remove(&mut self, id: CallId) -> Option<UnfinishedCall> {
+        let call = self.unfinished.remove(&id)?;
+        if let Some(deadline) = call.deadline {
+            self.deadlines.remove(&(self.ends_at(deadline), id));
+        }
+        if let Place::Away { waiting: (calls, bytes), .. } = &mut self.place {
+            (*calls, *bytes) = (calls.saturating_sub(1), bytes.saturating_sub(call.state.payload.len()));
+        }
+        Some(call)
+    }
+
+    /// A call is not wanted any more.
+    pub(super) fn cancel(&mut self, id: CallId) {
+        let Some(call) = self.remove(id) else { return };
+        if !call.state.attempt.withdraw(ONLY_ATTEMPT) {
+            if let Place::Connected(connection) = &self.place {
+                connection.state.send(Control::CancelCall { call: id.0 });
+            }
+        }
+    }
+
+    /// A call runs to its end even if this process ends.
+    pub(super) fn detach(&mut self, id: CallId) {
+        let Some(call) = self.unfinished.get_mut(&id) else { return };
+        call.detached = true;
+        if let Place::Connected(connection) = &self.place {
+            connection.state.send(Control::Detach { call: id.0 });
+        }
+    }
+
+    /// The node of a batch has kept this many of its calls.
+    pub(super) fn shorten(&self, id: CallId, kept: u32) {
+        if let Some(call) = self.unfinished.get(&id) {
+            call.state.shorten(kept);
+        }
+    }
+
+    /// Ends the calls whose time is up.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            self.deadlines.remove(&(at, id));
+            let Some(call) = self.remove(id) else { continue };
+            let stage = match call.state.attempt.withdraw(ONLY_ATTEMPT) {
+                true => CallStage::Queued,
+                false => CallStage::AtMaster,
+            };
+            let timeout = call.state.options.timeout.unwrap_or_default();
+            if let (Place::Connected(connection), CallStage::AtMaster) = (&self.place, &stage) {
+                connection.state.send(Control::CancelCall { call: id.0 });
+            }
+            ended.push((Arc::clone(&call.state), CallError::TimedOut { call: call.state.identity(), timeout, stage }));
+        }
+        ended
+    }
+
+    /// When [`expire`](Self::expire) has something to do next.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// The connection, if there is one.
+    pub(super) fn connection(&self) -> Option<&Connection> {
+        match &self.place {
+            Place::Connected(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// Since when there is no connection; `None` while there is one.
+    pub(super) fn away_since(&self) -> Option<Instant> {
+        match &self.place {
+            Place::Away { since, .. } => Some(*since),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! One connection to the master: sends calls, and brings their ends to the caller.
+//!
+//! One task drives the queue of calls, tarpc's client, and the responses that are awaited. It takes all calls that are
+//! queued before it lets tarpc write, so that calls which are made together travel together.
+
+use std::{
+    pin::{Pin, pin},
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{Stream, future::BoxFuture, stream::FuturesUnordered};
+use tarpc::client::{self, NewClient};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{
+    calls::{Connection, Outgoing},
+    shared::{ClusterShared, Question},
+};
+use crate::{
+    config::{LONGEST_TIME, PeerTimeouts, ValueLimits, from_micros},
+    id::CallId,
+    service::{method::MethodInfo, state::CallState},
+    wire::{
+        CallRequest, CallerEnd, CloseReason, Control,
+        channel::Channel,
+        codec::Decoder,
+        connection_state::ConnectionState,
+        frame::layout::BODY_HEADER_LIMIT,
+        handshake::{CallerWelcome, Definition, MethodKind, MethodOffer},
+        repoller::Repoller,
+        transport::{
+            CallerReply, CallerTransport, Describe, OutgoingCallerRequest,
+            end_on_error::{EndOnError, ErrorSlot},
+        },
+    },
+};
+
+/// Requests that tarpc's client queues before it writes them.
+const REQUEST_BUFFER: usize = 1024;
+
+/// How long the last frames, the goodbye among them, may take to be written.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The most bytes of the structure of a method that a caller declares, beside its names: both must fit into a control frame.
+const DECLARED_STRUCTURE: usize = 4 * 1024;
+
+/// What the master said when it accepted the caller.
+pub(super) struct Accepted {
+    pub(super) first_call: CallId,
+    pub(super) heartbeat: Duration,
+    pub(super) silence: Duration,
+    pub(super) limits: ValueLimits,
+}
+
+impl Accepted {
+    /// Reads what the master said; `own_limit` is the largest frame that this end sends.
+    pub(super) fn new(welcome: &CallerWelcome, own_limit: u64) -> Option<Self> {
+        let CallerWelcome::Accepted { first_call, heartbeat, silence, max_message_size, max_depth } = welcome else {
+            return None;
+        };
+        let heartbeat = from_micros(*heartbeat).max(Duration::from_millis(1));
+        let bytes = usize::try_from((*max_message_size).min(own_limit)).unwrap_or(usize::MAX);
+        Some(Self {
+            first_call: CallId(*first_call),
+            heartbeat,
+            // Less than two heartbeats would not be silence.
+            silence: from_micros(*silence).max(heartbeat.saturating_mul(2)),
+            limits: ValueLimits { bytes: bytes.saturating_sub(BODY_HEADER_LIMIT), depth: *max_depth },
+        })
+    }
+}
+
+/// Drives a connection until it ends, and returns why it did.
+pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted: &Accepted) -> String {
+    let silence = accepted.silence;
+    let PeerTimeouts { read_timeout, write_timeout } = PeerTimeouts::default();
+    // A master that is stalled neither reads nor ends a frame, and is tolerated for as long as it may be silent.
+    let timeouts =
+        PeerTimeouts { read_timeout: read_timeout.max(silence), write_timeout: write_timeout.max(silence) };
+    let state = ConnectionState::new(timeouts, None);
+    let goodbye = Arc::new(OnceLock::new());
+    let on_control = {
+        let (shared, goodbye) = (Arc::clone(shared), Arc::clone(&goodbye));
+        Box::new(move |control| match control {
+            Control::MasterHeartbeat => Ok(()),
+            Control::Goodbye { reason, .. } => {
+                let _ = goodbye.set(reason);
+                Ok(())
+            }
+            other => shared.on_control(other),
+        })
+    };
+    let limit = usize::try_from(shared.hello.max_message_size).unwrap_or(usize::MAX);
+    let error = ErrorSlot::default();
+    let transport =
+        EndOnError::new(CallerTransport::new(channel, Arc::clone(&state), limit, on_control), error.clone());
+    let mut config = client::Config::default();
+    // The master bounds what is in flight, so tarpc need not.
+    config.max_in_flight_requests = usize::MAX;
+    config.pending_request_buffer = REQUEST_BUFFER;
+    let NewClient { client, dispatch } = client::new(config, transport);
+    let mut dispatch = pin!(dispatch);
+    let (calls, outgoing) = unbounded_channel();
+    let (questions, asked) = unbounded_channel();
+    let mut driver = Driver {
+        shared,
+        outgoing,
+        asked,
+        client,
+        context: tarpc::context::current(),
+        replies: Vec::new(),
+        has_yielded: false,
+        in_flight: FuturesUnordered::new(),
+    };
+    let connection = Connection { calls, state: Arc::clone(&state) };
+    shared.on_connected(connection, questions, accepted.first_call, accepted.limits);
+    let repoller = Repoller::new();
+    let mut beats = interval(accepted.heartbeat);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = std::future::poll_fn(|cx| repoller.poll(cx, |inner| {
+                let polled = driver.poll(cx, inner, dispatch.as_mut());
+                (polled, driver.is_alone())
+            })) => break match (error.take(), goodbye.get().map(CloseReason::shown)) {
+                (_, Some(Some(reason))) => format!("the master closed the connection: {reason}"),
+                (_, Some(None)) => "the master said goodbye".to_owned(),
+                (Some(error), None) => error.to_string(),
+                (None, None) => "the master closed the connection without a goodbye".to_owned(),
+            },
+            _ = beats.tick() => {
+                let silent = state.heard().elapsed();
+                if let Some(violation) = state.violation(state.opened()) {
+                    break format!("the master broke the protocol: {violation}");
+                }
+                if silent > silence {
+                    break format!("the master was silent for {:.1} s", silent.as_secs_f64());
+                }
+                state.send(Control::CallerHeartbeat);
+            }
+            () = shared.closed.cancelled() => {
+                // Once every sender is dropped, tarpc's client writes what is left, the goodbye included, and ends.
+                drop(driver);
+                state.send(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false });
+                let _ = timeout(GOODBYE_TIMEOUT, dispatch).await;
+                break "the program dropped its `Cluster`".to_owned();
+            }
+        }
+    }
+}
+
+/// What a request was for.
+enum Finished {
+    Call(CallId, CallerReply),
+    /// Its answer has gone where it belongs, or the connection is ending.
+    Nothing,
+}
+
+/// Moves calls to the master, and responses to the callers.
+struct Driver<'a> {
+    shared: &'a Arc<ClusterShared>,
+    outgoing: UnboundedReceiver<Outgoing>,
+    asked: UnboundedReceiver<Question>,
+    client: client::Channel<OutgoingCallerRequest, CallerReply>,
+    context: tarpc::context::Context,
+    /// Responses that have come and were not handed on. Kept between polls for its memory.
+    replies: Vec<(CallId, CallerReply)>,
+    /// Whether other tasks of this thread have run since the last calls came.
+    has_yielded: bool,
+    in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
+}
+
+impl Driver<'_> {
+    /// Moves everything that can move; ready when tarpc's client has ended. What is polled wakes `cx`; `task` is woken
+    /// when this task only lets others run.
+    fn poll<D>(&mut self, task: &Context<'_>, cx: &mut Context<'_>, mut dispatch: Pin<&mut D>) -> Poll<D::Output>
+    where
+        D: Future,
+    {
+        let mut came = false;
+        while let Poll::Ready(Some(call)) = self.outgoing.poll_recv(cx) {
+            came = true;
+            self.start(call);
+        }
+        while let Poll::Ready(Some(question)) = self.asked.poll_recv(cx) {
+            self.ask(question);
+        }
+        // Tasks that are ready to make calls make them before anything is written, so that all travel in one write.
+        self.has_yielded = came && !self.has_yielded && !self.is_alone();
+        if self.has_yielded {
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // Before tarpc's client is polled, so that it finds all new requests at once and writes them together; and after
+        // it, for the responses that it has just read.
+        self.collect(cx);
+        let ended = dispatch.as_mut().poll(cx);
+        self.collect(cx);
+        self.shared.on_replies(&mut self.replies);
+        ended
+    }
+
+    /// Whether at most one call is in flight, so that its caller waits for this task and for nothing else.
+    fn is_alone(&self) -> bool {
+        self.in_flight.len() <= 1
+    }
+
+    fn collect(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(finished)) = Pin::new(&mut self.in_flight).poll_next(cx) {
+            if let Finished::Call(id, reply) = finished {
+                self.replies.push((id, reply));
+            }
+        }
+    }
+
+    fn request_context(&self) -> tarpc::context::Context {
+        let mut context = self.context;
+        // Timeouts are the master's and the caller's own. tarpc's would forget a call that still runs.
+        context.deadline = std::time::Instant::now() + LONGEST_TIME;
+        context
+    }
+
+    fn start(&mut self, call: Outgoing) {
+        let Outgoing { id, state, deadline } = call;
+        let (client, context) = (self.client.clone(), self.request_context());
+        let method = Arc::clone(&state.method);
+        let request = OutgoingCallerRequest::Call {
+            request: request(id, &state),
+            deadline,
+            payload: state.payload.clone(),
+            name: method.name().clone(),
+            describe: Describe(Box::new(move || offer(&method))),
+            permit: state,
+        };
+        self.in_flight.push(Box::pin(async move {
+            match client.call(context, request).await {
+                Ok(reply) => Finished::Call(id, reply),
+                // It was withdrawn before it was written, or the connection is ending: what becomes of its calls is decided
+                // by whether each was written.
+                Err(_) => Finished::Nothing,
+            }
+        }));
+    }
+
+    fn ask(&mut self, question: Question) {
+        let (client, context) = (self.client.clone(), self.request_context());
+        let Question { method, labels, answer } = question;
+        let request = OutgoingCallerRequest::Serving { method, labels: labels.map_or_else(Vec::new, |labels| labels.to_vec()) };
+        self.in_flight.push(Box::pin(async move {
+            if let Ok(CallerReply { end: CallerEnd::Nodes, payload }) = client.call(context, request).await {
+                match Decoder::new(&payload, crate::config::MAX_DEPTH).only() {
+                    // Nobody may wait for it any more.
+                    Ok(nodes) => drop(answer.send(nodes)),
+                    Err(error) => tracing::warn!(%error, "the master's list of nodes cannot be read"),
+                }
+            }
+            Finished::Nothing
+        }));
+    }
+}
+
+/// A call as the master is asked for it.
+fn request(id: CallId, state: &CallState) -> CallRequest {
+    let (options, submit_options) = (&state.options, &state.submit_options);
+    CallRequest {
+        method: state.method.id().0,
+        call: id.0,
+        count: submit_options.count,
+        idempotent: state.method.is_idempotent(),
+        timeout: options.timeout.map(|timeout| (0, crate::config::to_micros(timeout))),
+        node: options.node.map(crate::id::NodeId::to_bits),
+        attempts: options.attempts,
+        labels: options.labels.as_ref().map_or_else(Vec::new, |labels| labels.to_vec()),
+        affinity: options.affinity,
+        retry_panics: options.retry_panics,
+        hedge_of: submit_options.hedge_of.map(|call| call.0),
+        trace: None,
+    }
+}
+
+/// What the master has to know of a method before its first call.
+fn offer(method: &MethodInfo) -> MethodOffer {
+    let structure = method.definitions();
+    let size: usize = structure.iter().map(Definition::size).sum();
+    MethodOffer {
+        id: method.id().0,
+        service: method.name().service().to_owned(),
+        version: method.version(),
+        name: method.name().method().to_owned(),
+        signature: method.signature().to_owned(),
+        types: method.types(),
+        structure: if size > DECLARED_STRUCTURE { vec![Definition::left_out()] } else { structure.to_vec() },
+        // Only nodes know how a method runs.
+        kind: MethodKind::Compute,
+    }
+}

@@ -1,0 +1,229 @@
+//! The connection of a caller in another process: accepts it, and serves its requests until it ends.
+
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{SinkExt, StreamExt, stream::FuturesUnordered};
+use tarpc::server::{self, BaseChannel, Channel as _};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::{
+    requests::{Answering, CallerRequests},
+    table::ConnectedCaller,
+};
+#[cfg(feature = "tls")]
+use crate::master::revocation::CredentialWatch;
+use crate::{
+    config::to_micros,
+    core::{GONE_AFTER, SUSPECT_AFTER},
+    error::GoneReason,
+    security::Access,
+    master::{admission::LogKind, heartbeat_limit::HeartbeatLimit, shared::Shared},
+    wire::{
+        CloseReason, Control, Load,
+        channel::Channel,
+        credential::Credential,
+        handshake::{CallerHello, CallerWelcome, send_welcome},
+        repoller::Repoller,
+        transport::CallerAtMasterTransport,
+    },
+};
+
+/// Responses that may wait for the connection.
+const REPLY_BUFFER: usize = 1024;
+
+/// How long the last frames, the goodbye among them, may take to be written before the connection is closed anyway.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often a caller with calls under way is told how many slots are free.
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Callers that may be connected at a time, in all and with one credential.
+const MOST_CALLERS: usize = 10_000;
+
+/// Accepts a caller that has authenticated itself, and serves it until its connection ends.
+pub(in crate::master) async fn join(
+    shared: Arc<Shared>,
+    mut channel: Channel,
+    credential: Credential,
+    hello: CallerHello,
+    peer: SocketAddr,
+) {
+    let checked = hello.check().map_err(|reason| (reason, true)).and_then(|()| {
+        let (connected, _) = shared.callers.count(&credential.principal);
+        match connected < MOST_CALLERS {
+            true => Ok(()),
+            false => Err((format!("{MOST_CALLERS} callers are connected already"), false)),
+        }
+    });
+    if let Err((reason, for_good)) = checked {
+        if let Some(suppressed) = shared.admission.should_log(LogKind::Refused, peer.ip()) {
+            tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a caller");
+        }
+        // It may be gone already, and then it needs no answer.
+        let _ = send_welcome(&mut channel, &CallerWelcome::Refused { reason, for_good }).await;
+        shared.admission.turn_away(peer.ip(), for_good);
+        return;
+    }
+    let principal = credential.principal.clone();
+    let caller = shared.callers.insert(hello.name.clone(), peer, principal, shared.closed.child_token());
+    let _leave = LeaveOnDrop { shared: &shared, caller: &caller };
+    let _registered = shared.admission.on_registered(peer.ip());
+    #[cfg(feature = "tls")]
+    let _watch = CredentialWatch::of_caller(&shared, caller.id, credential.clone());
+    let silence = shared.heartbeat * (GONE_AFTER * 2 + SUSPECT_AFTER);
+    let welcome = CallerWelcome::Accepted {
+        first_call: caller.first_call().0,
+        heartbeat: to_micros(shared.heartbeat / 2),
+        silence: to_micros(silence),
+        max_message_size: shared.max_message_size as u64,
+        max_depth: shared.limits.max_depth,
+    };
+    if let Err(error) = send_welcome(&mut channel, &welcome).await {
+        tracing::debug!(%peer, %error, "a caller left before it was accepted");
+        return;
+    }
+    tracing::info!(caller = caller.name, addr = %caller.addr, principal = %caller.principal, "a caller connected");
+    let reason = serve(&shared, channel, &caller, credential.access, hello.max_message_size).await;
+    match reason {
+        GoneReason::Left | GoneReason::Shutdown => {
+            tracing::info!(caller = caller.name, addr = %caller.addr, "the caller {reason}");
+        }
+        _ => tracing::warn!(caller = caller.name, addr = %caller.addr, "the caller {reason}"),
+    }
+}
+
+/// Takes a caller off the list when its connection has ended, however it ended.
+struct LeaveOnDrop<'a> {
+    shared: &'a Shared,
+    caller: &'a ConnectedCaller,
+}
+
+impl Drop for LeaveOnDrop<'_> {
+    fn drop(&mut self) {
+        self.shared.callers.remove(self.caller.id);
+    }
+}
+
+/// Cancels the calls of a caller when its connection has ended, however it ended.
+struct CancelOnDrop(Arc<CallerRequests>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.on_gone();
+    }
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    channel: Channel,
+    caller: &Arc<ConnectedCaller>,
+    access: Access,
+    reply_limit: u64,
+) -> GoneReason {
+    let state = shared.new_connection_state();
+    let requests = CallerRequests::new(Arc::clone(shared), Arc::clone(caller), Arc::clone(&state), access, reply_limit);
+    let _cancel = CancelOnDrop(Arc::clone(&requests));
+    let goodbye = Arc::new(std::sync::OnceLock::new());
+    let heartbeats = Mutex::new(HeartbeatLimit::new(shared.heartbeat / 2));
+    let on_control = {
+        let (requests, state, goodbye) = (Arc::clone(&requests), Arc::clone(&state), Arc::clone(&goodbye));
+        Box::new(move |control| match control {
+            Control::CallerHeartbeat => {
+                let mut heartbeats = heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
+                heartbeats.on_heartbeat(Load::default(), state.memory_wait())
+            }
+            Control::Goodbye { .. } => {
+                let _ = goodbye.set(());
+                Ok(())
+            }
+            other => requests.on_control(other),
+        })
+    };
+    let transport = CallerAtMasterTransport::new(channel, Arc::clone(&state), shared.max_message_size, on_control);
+    let config = server::Config { pending_response_buffer: REPLY_BUFFER };
+    let mut server = pin!(BaseChannel::new(config, transport).requests());
+    let mut answering: FuturesUnordered<Answering> = FuturesUnordered::new();
+    let mut beats = interval(shared.heartbeat);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch_ticks = interval(WATCH_INTERVAL);
+    watch_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut alive = shared.alive();
+    let repoller = Repoller::new();
+    let mut last_beat = Instant::now();
+    // Silence counts from here, because this process read nothing before.
+    let mut awake_since = Instant::now();
+    let closed = || match goodbye.get() {
+        Some(()) => GoneReason::Left,
+        None => GoneReason::Disconnected,
+    };
+    loop {
+        let in_flight = answering.len();
+        tokio::select! {
+            // Those that have ended are answered while the next requests are read.
+            Some(()) = answering.next(), if in_flight > 0 => {}
+            request = repoller.next(server.as_mut(), || in_flight <= 1) => match request {
+                Some(Ok(request)) => match requests.start(request) {
+                    Ok(answer) => answering.push(answer),
+                    Err(violation) => break GoneReason::Violation(violation.into()),
+                },
+                Some(Err(error)) => break reason_of(&error),
+                None => break closed(),
+            },
+            _ = beats.tick() => {
+                if last_beat.elapsed() > shared.heartbeat * 2 {
+                    awake_since = Instant::now();
+                }
+                last_beat = Instant::now();
+                let heard = state.heard().max(awake_since);
+                if let Some(violation) = state.violation(awake_since) {
+                    break GoneReason::Violation(violation.into());
+                }
+                if heard.elapsed() > shared.heartbeat * GONE_AFTER {
+                    break GoneReason::Silent(heard.elapsed());
+                }
+                state.send(Control::MasterHeartbeat);
+            }
+            _ = watch_ticks.tick(), if in_flight > 0 => requests.tell_watches(),
+            Ok(()) = alive.changed() => requests.tell_watches(),
+            () = state.peer_closed() => break closed(),
+            reason = caller.closed() => {
+                let is_shutdown = matches!(reason, GoneReason::Shutdown);
+                // What has ended already is answered first.
+                let answered = async { while answering.next().await.is_some() {} };
+                if is_shutdown {
+                    let _ = timeout(GOODBYE_TIMEOUT, async {
+                        tokio::select! {
+                            () = answered => {}
+                            _ = async { while let Some(Ok(_)) = server.next().await {} } => {}
+                        }
+                    }).await;
+                }
+                let text = CloseReason::new(format_args!("the caller {reason}"));
+                state.send(Control::Goodbye { reason: text, is_shutdown });
+                let _ = timeout(GOODBYE_TIMEOUT, server.channel_pin_mut().close()).await;
+                break reason;
+            }
+        }
+    }
+}
+
+/// Why a caller is gone whose connection failed with this error.
+fn reason_of(error: &(dyn std::error::Error + 'static)) -> GoneReason {
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return match error.kind() {
+                std::io::ErrorKind::InvalidData => GoneReason::Violation(error.to_string().into()),
+                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => GoneReason::Disconnected,
+                _ => GoneReason::Broken(error.to_string().into()),
+            };
+        }
+        source = error.source();
+    }
+    GoneReason::Broken(error.to_string().into())
+}

@@ -1,0 +1,13 @@
+//! Callers in other processes: their connections, the calls that they make, and what they are told of the nodes.
+//!
+//! A caller's connection is the mirror of a node's: the caller runs tarpc's client, and the master its server. The master
+//! knows none of the caller's types. It takes each request to the core as a call like those of its own process
+//! ([`requests`]), and passes arguments and results on as bytes.
+
+mod connection;
+mod declared;
+mod requests;
+mod table;
+mod watches;
+
+pub(super) use self::{connection::join, table::Callers};

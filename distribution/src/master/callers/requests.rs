@@ -1,0 +1,317 @@
+//! The requests of one caller: each becomes a call in the core, and its end a response.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+};
+
+use futures::future::BoxFuture;
+use tarpc::server::{self, InFlightRequest};
+
+use super::{declared::DeclaredMethods, table::ConnectedCaller, watches::Watches};
+use crate::{
+    config::{LONGEST_TIME, from_micros, to_micros},
+    error::{CallError, CallIdentity, Execution, Part},
+    id::{CallId, NodeId},
+    master::shared::Shared,
+    security::{Access, Operation},
+    service::{
+        dispatcher::Dispatcher,
+        method::{MethodId, MethodInfo},
+        options::{CallOptions, Labels, SubmitOptions},
+        state::{CallFailure, CallState, RawAnswer},
+    },
+    view::NodeInfo,
+    wire::{
+        CallRequest, CallerEnd, CallerRequestBody, Control, Payload,
+        codec::encode_payload,
+        connection_state::ConnectionState,
+        frame::layout::BODY_HEADER_LIMIT,
+        transport::{IncomingCallerRequest, OutgoingCallerReply},
+    },
+};
+
+/// A request whose end is awaited.
+pub(super) type Answering = BoxFuture<'static, ()>;
+
+type Request = InFlightRequest<IncomingCallerRequest, OutgoingCallerReply>;
+
+/// What the requests and the control frames of one caller share.
+#[derive(Debug)]
+pub(super) struct CallerRequests {
+    shared: Arc<Shared>,
+    caller: Arc<ConnectedCaller>,
+    state: Arc<ConnectionState>,
+    /// The role in which the caller came.
+    access: Access,
+    /// The largest frame body that the caller accepts, in bytes.
+    reply_limit: usize,
+    locked: Mutex<Locked>,
+}
+
+#[derive(Debug, Default)]
+struct Locked {
+    methods: DeclaredMethods,
+    watches: Watches,
+    /// The calls that have not ended, by their numbers.
+    calls: HashMap<CallId, UnfinishedCall>,
+}
+
+#[derive(Debug)]
+struct UnfinishedCall {
+    state: Arc<CallState>,
+    /// Whether it runs to its end even if the caller leaves.
+    detached: bool,
+}
+
+impl CallerRequests {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        caller: Arc<ConnectedCaller>,
+        state: Arc<ConnectionState>,
+        access: Access,
+        max_message_size: u64,
+    ) -> Arc<Self> {
+        let reply_limit = usize::try_from(max_message_size).unwrap_or(usize::MAX);
+        Arc::new(Self { shared, caller, state, access, reply_limit, locked: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Locked> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts what a request asks for.
+    ///
+    /// # Errors
+    ///
+    /// What a correct caller never sends, as the reason why the connection is closed.
+    pub(super) fn start(self: &Arc<Self>, request: Request) -> Result<Answering, String> {
+        let message = &request.get().message;
+        match &message.body {
+            CallerRequestBody::Call(call) => {
+                if !self.access.may(Operation::Call) {
+                    let error = self.denied(call)?;
+                    return Ok(Box::pin(answer(request, self.failure(&error, false))));
+                }
+                let state = self.call(call, message.take_payload().into())?;
+                let requests = Arc::clone(self);
+                Ok(Box::pin(async move {
+                    // The core holds the call and ends it, whatever happens to this future.
+                    let end = std::future::poll_fn(|cx| state.poll_progress(cx, &requests)).await;
+                    requests.forget(&state);
+                    answer(request, requests.reply(&state, end)).await;
+                }))
+            }
+            CallerRequestBody::Serving { method, labels } => {
+                let labels = labels_of(labels)?;
+                // A method that was never declared is one that no call was made of, and its nodes are listed all the same.
+                let nodes = self.shared.list_nodes(Some((MethodId(*method), &labels)));
+                let reply = self.list(nodes);
+                Ok(Box::pin(answer(request, reply)))
+            }
+        }
+    }
+
+    /// Brings a call to the core.
+    fn call(&self, call: &CallRequest, payload: Payload) -> Result<Arc<CallState>, String> {
+        let CallRequest { method, call: number, count, idempotent, .. } = call;
+        let number = CallId(*number);
+        if *count == 0 || !number.is_of(self.caller.id) || !CallId(number.0.wrapping_add((*count - 1).into())).is_of(self.caller.id)
+        {
+            return Err(format!("it sent {count} calls from number {number} on, which are not numbers that it was given"));
+        }
+        let state = {
+            let mut locked = self.lock();
+            let Some(method) = locked.methods.get(*method, *idempotent).map(Arc::clone) else {
+                return Err("it called a method that it had not declared".to_owned());
+            };
+            let state = Arc::new(call_state(method, payload, call)?);
+            state.set_id(number);
+            let unfinished = UnfinishedCall { state: Arc::clone(&state), detached: false };
+            if locked.calls.insert(number, unfinished).is_some() {
+                return Err(format!("it sent another call with the number {number}, which has not ended"));
+            }
+            state
+        };
+        self.shared.submit_for(self.caller.id, Arc::clone(&state));
+        Ok(state)
+    }
+
+    /// The error of a call that the caller may not make.
+    fn denied(&self, call: &CallRequest) -> Result<CallError, String> {
+        let locked = self.lock();
+        let method = locked.methods.get(call.method, call.idempotent).ok_or("it called a method that it had not declared")?;
+        let reason = format!(
+            "{} is for {}s, and calls are made with a token or certificate for callers",
+            self.caller.principal, self.access
+        );
+        Ok(CallError::Denied { call: CallIdentity::new(Some(CallId(call.call)), method.name().clone()), reason })
+    }
+
+    fn forget(&self, state: &CallState) {
+        if let Some(id) = state.id() {
+            self.lock().calls.remove(&id);
+        }
+    }
+
+    /// A control frame has come.
+    ///
+    /// # Errors
+    ///
+    /// What a correct caller never sends, as the reason why the connection is closed.
+    pub(super) fn on_control(&self, control: Control) -> Result<(), String> {
+        match control {
+            Control::Declare { method } => self.lock().methods.declare(method)?,
+            Control::CancelCall { call } => {
+                // It may have ended at the same time.
+                let state = self.lock().calls.get(&CallId(call)).map(|call| Arc::clone(&call.state));
+                if let Some(state) = state {
+                    self.cancel(&state);
+                }
+            }
+            Control::Detach { call } => {
+                if let Some(call) = self.lock().calls.get_mut(&CallId(call)) {
+                    call.detached = true;
+                }
+            }
+            Control::Watch { watch, method, labels } => {
+                let labels = labels_of(&labels)?;
+                let mut locked = self.lock();
+                locked.watches.watch(watch, MethodId(method), labels)?;
+                locked.watches.tell(&self.shared, &self.state);
+            }
+            Control::Unwatch { watch } => self.lock().watches.unwatch(watch),
+            other => return Err(other.unhandled()),
+        }
+        Ok(())
+    }
+
+    /// Tells the caller what has changed of what it watches.
+    pub(super) fn tell_watches(&self) {
+        self.lock().watches.tell(&self.shared, &self.state);
+    }
+
+    /// Cancels a call, and ends it for the caller, which does not want its result.
+    fn cancel(&self, state: &CallState) {
+        self.shared.cancel(state);
+        let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
+        state.finish(Err(CallFailure::after(Vec::new(), error)));
+    }
+
+    /// The caller is gone: cancels its calls, apart from those that it has detached.
+    pub(super) fn on_gone(&self) {
+        let calls = std::mem::take(&mut self.lock().calls);
+        for UnfinishedCall { state, detached } in calls.into_values() {
+            if !detached {
+                self.cancel(&state);
+            }
+        }
+    }
+
+    fn reply(&self, state: &CallState, end: Result<RawAnswer, CallFailure>) -> OutgoingCallerReply {
+        let limit = self.reply_limit.saturating_sub(BODY_HEADER_LIMIT);
+        match end {
+            Ok(answer) if answer.payload.len() > limit => {
+                let (size, limit) = (answer.payload.len() as u64, limit as u64);
+                self.failure(&CallError::TooLarge { call: state.identity(), part: Part::Reply, size, limit }, false)
+            }
+            Ok(RawAnswer { is_error, payload, count, node, attempts, elapsed, run }) => OutgoingCallerReply {
+                end: CallerEnd::Answered {
+                    is_error,
+                    count,
+                    node: (node.id.to_bits(), node.name.to_string()),
+                    addr: self.shared.shows_addresses().then_some(node.addr),
+                    attempts,
+                    elapsed: to_micros(elapsed),
+                    run: to_micros(run),
+                },
+                payload: payload.into(),
+            },
+            Err(CallFailure { error, was_tried, .. }) => self.failure(&error, was_tried),
+        }
+    }
+
+    fn failure(&self, error: &CallError, was_tried: bool) -> OutgoingCallerReply {
+        let limit = self.reply_limit.saturating_sub(BODY_HEADER_LIMIT);
+        let sent = error.clone().widen::<()>();
+        let sent = if self.shared.shows_addresses() { sent } else { sent.without_addresses() };
+        // An error is far smaller than the smallest limit of a message. If it were not, the caller is told the same of the
+        // call by the error that takes its place.
+        let payload = encode_payload(&sent, limit).unwrap_or_else(|_| {
+            let short = error.call().map(|call| CallError::<()>::Shutdown { call: call.clone(), execution: error.execution() });
+            short.and_then(|short| encode_payload(&short, limit).ok()).unwrap_or(Payload::EMPTY)
+        });
+        OutgoingCallerReply { end: CallerEnd::Failed { failed_attempts: u32::from(was_tried) }, payload }
+    }
+
+    fn list(&self, nodes: Vec<NodeInfo>) -> OutgoingCallerReply {
+        let nodes: Vec<NodeInfo> = match self.shared.shows_addresses() {
+            true => nodes,
+            false => nodes.into_iter().map(NodeInfo::without_address).collect(),
+        };
+        let limit = self.reply_limit.saturating_sub(BODY_HEADER_LIMIT);
+        match encode_payload(&nodes, limit) {
+            Ok(payload) => OutgoingCallerReply { end: CallerEnd::Nodes, payload },
+            Err(error) => {
+                tracing::warn!(caller = self.caller.name, ?error, "the list of nodes is too long for a caller");
+                OutgoingCallerReply { end: CallerEnd::Nodes, payload: Payload::EMPTY }
+            }
+        }
+    }
+}
+
+impl CallState {
+    /// Waits for the end of a caller's call, and passes on meanwhile how many calls of a batch its node has kept.
+    fn poll_progress(
+        &self,
+        cx: &mut std::task::Context<'_>,
+        requests: &CallerRequests,
+    ) -> Poll<Result<RawAnswer, CallFailure>> {
+        let polled = self.poll_end(cx);
+        if polled.is_pending() {
+            if let (Some(kept), Some(id)) = (self.take_kept(), self.id()) {
+                requests.state.send(Control::GiveBack { call: id.0, attempt: 0, kept });
+            }
+        }
+        polled
+    }
+}
+
+/// What the core knows of a caller's call. Nothing of it that is the master's to decide comes from the caller.
+fn call_state(method: Arc<MethodInfo>, payload: Payload, call: &CallRequest) -> Result<CallState, String> {
+    let options = CallOptions {
+        timeout: call.timeout.map(|(left, _)| from_micros(left).min(LONGEST_TIME)),
+        node: call.node.map(NodeId::from_bits),
+        attempts: call.attempts,
+        labels: labels_of(&call.labels)?,
+        affinity: call.affinity,
+        retry_panics: call.retry_panics,
+    };
+    let submit_options =
+        SubmitOptions { count: call.count, hedge_of: call.hedge_of.map(CallId), ..SubmitOptions::default() };
+    Ok(CallState::new(method, payload, options, submit_options))
+}
+
+/// The most labels that a call may ask for, and the most bytes of a label.
+const MOST_LABELS: usize = 64;
+const LONGEST_LABEL: usize = 256;
+
+fn labels_of(labels: &[(String, String)]) -> Result<Labels, String> {
+    let is_long = |(key, value): &(String, String)| key.len() > LONGEST_LABEL || value.len() > LONGEST_LABEL;
+    if labels.len() > MOST_LABELS || labels.iter().any(is_long) {
+        return Err(format!("it asked for more than {MOST_LABELS} labels, or for one of more than {LONGEST_LABEL} bytes"));
+    }
+    if labels.is_empty() {
+        return Ok(None);
+    }
+    let mut labels = labels.to_vec();
+    // The order in which `Call::label` keeps them.
+    labels.sort();
+    labels.dedup();
+    Ok(Some(labels.into()))
+}
+
+async fn answer(request: Request, reply: OutgoingCallerReply) {
+    request.execute(server::serve(|_, _| std::future::ready(Ok(reply)))).await;
+}

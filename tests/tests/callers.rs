@@ -1,0 +1,112 @@
+//! Callers in other processes than the master's, over a connection.
+
+use std::time::Duration;
+
+use distribution::{
+    CallError, Cluster, Error, Master, Node,
+    error::{CallStage, Execution},
+    prelude::*,
+};
+use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon, until};
+use futures::StreamExt;
+
+async fn cluster(nodes: usize) -> (Master, Vec<Node>, Cluster) {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let mut started = Vec::new();
+    for _ in 0..nodes {
+        let node = Node::builder().slots(1).serve(ProbeServer::new(Prober)).spawn(master.local_addr()).await;
+        started.push(node.expect("registers"));
+    }
+    let cluster = Cluster::connect(master.local_addr()).await.expect("connects");
+    (master, started, cluster)
+}
+
+#[tokio::test]
+async fn a_caller_elsewhere_gets_values_errors_and_panics() {
+    let (_master, _nodes, cluster) = cluster(2).await;
+    let probe = ProbeClient::new(&cluster);
+    assert_eq!(probe.add(1, 2).await, Ok(3));
+    assert_eq!(probe.divide(1, 0).await, Err(CallError::Handler("1 / 0 has no value".to_owned())));
+    let error = failure(probe.panic("oh".to_owned()).await);
+    assert!(matches!(&error, CallError::Panicked { message, .. } if message == "oh"), "{error:?}");
+    assert!(!error.to_string().contains("127.0.0.1"), "it is not told addresses: {error}");
+}
+
+#[tokio::test]
+async fn a_distributed_run_of_a_caller_elsewhere_travels_in_batches() {
+    let (master, _nodes, cluster) = cluster(2).await;
+    let probe = ProbeClient::new(&cluster);
+    let sums: Vec<_> = (0..100_000).map(|n| probe.add(n, 1)).distribute().collect().await;
+    assert!(sums.into_iter().zip(1..).all(|(sum, expected)| sum == Ok(expected)));
+    assert_eq!(master.stats().answered, 100_000);
+}
+
+#[tokio::test]
+async fn a_master_that_comes_back_gets_the_calls_that_waited() {
+    let (master, nodes, cluster) = cluster(1).await;
+    let probe = ProbeClient::new(&cluster);
+    let addr = master.local_addr();
+    let mut meeting = Meeting::new().await;
+    let running = probe.hold(meeting.addr(), "running".to_owned()).send();
+    let guest = meeting.guest("running").await;
+    drop(master);
+    until("the caller has noticed", || !cluster.is_connected()).await;
+    let error = failure(soon("the call that ran", running).await);
+    let CallError::MasterLost { execution, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*execution, Execution::MayHaveRun);
+    let waiting = probe.add(2, 3).send();
+    assert!(!waiting.is_finished());
+    let master = Master::bind(addr).await.expect("binds");
+    assert_eq!(soon("the call that waited", waiting).await, Ok(5));
+    drop((guest, nodes, master));
+}
+
+#[tokio::test]
+async fn a_master_that_stays_away_ends_the_calls_that_wait() {
+    let (master, _nodes, first) = cluster(1).await;
+    let cluster = Cluster::builder().reconnect_timeout(Duration::ZERO).connect(master.local_addr()).await;
+    let cluster = cluster.expect("connects");
+    drop(first);
+    drop(master);
+    until("the caller has noticed", || !cluster.is_connected()).await;
+    let error = failure(soon("the call", ProbeClient::new(&cluster).add(1, 2)).await);
+    assert!(matches!(&error, CallError::MasterLost { execution: Execution::NotRun, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_address_ends_the_attempt_to_connect() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let addr = socket.local_addr().expect("has one");
+    drop(socket);
+    let error = Cluster::builder().connect_timeout(Duration::from_millis(300)).connect(addr).await;
+    let error = error.expect_err("nobody is there");
+    assert!(matches!(error, Error::ConnectTimeout { .. }), "{error:?}");
+    assert!(error.to_string().contains("the caller was not connected to the master"), "{error}");
+}
+
+#[tokio::test]
+async fn the_calls_of_a_caller_that_leaves_are_cancelled_unless_they_are_detached() {
+    let (master, _nodes, cluster) = cluster(2).await;
+    let probe = ProbeClient::new(&cluster);
+    let mut meeting = Meeting::new().await;
+    probe.hold(meeting.addr(), "detached".to_owned()).send().detach();
+    let detached = meeting.guest("detached").await;
+    let cancelled = probe.hold(meeting.addr(), "cancelled".to_owned()).send();
+    let guest = meeting.guest("cancelled").await;
+    cluster.close().await;
+    let error = failure(soon("the call", cancelled).await);
+    assert!(matches!(error, CallError::MasterLost { .. }), "{error:?}");
+    soon("the cancelled handler notices", guest.gone()).await;
+    detached.release().await;
+    until("both have ended", || master.nodes().iter().all(|node| node.in_flight == 0)).await;
+}
+
+#[tokio::test]
+async fn a_timeout_is_kept_while_the_master_is_away() {
+    let (master, _nodes, cluster) = cluster(1).await;
+    let probe = ProbeClient::new(&cluster);
+    drop(master);
+    until("the caller has noticed", || !cluster.is_connected()).await;
+    let error = failure(soon("the call", probe.add(1, 2).timeout(Duration::from_millis(50))).await);
+    assert!(matches!(&error, CallError::TimedOut { stage: CallStage::Queued, .. }), "{error:?}");
+}
