@@ -52,7 +52,7 @@ async fn a_master_that_comes_back_gets_the_calls_that_waited() {
     drop(master);
     until("the caller has noticed", || !cluster.is_connected()).await;
     let error = failure(soon("the call that ran", running).await);
-    let CallError::MasterLost { execution, .. } = &error else { panic!("{error:?}") };
+    let CallError::Shutdown { execution, .. } = &error else { panic!("{error:?}") };
     assert_eq!(*execution, Execution::MayHaveRun);
     let waiting = probe.add(2, 3).send();
     assert!(!waiting.is_finished());

@@ -1,7 +1,7 @@
 //! How many calls of each method can run, as the master has told it last.
 //!
-//! `.distribute()` asks before it sizes batches. The first question about a method subscribes to it and is answered with
-//! nothing; the master's answer then counts as a change of the nodes, so that the question is asked again.
+//! `.distribute()` asks before it sizes batches. The first question about a method subscribes to it, and the capacity is not
+//! known yet. The master's answer then counts as a change of the nodes, so that the question is asked again.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -28,6 +28,8 @@ pub(super) struct Capacities {
     /// Counts questions, to find what was not asked for the longest time.
     uses: u64,
     changed: watch::Sender<()>,
+    /// Whether the master has been away for too long, so that there is no point in waiting for what it tells.
+    is_given_up: bool,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,7 @@ impl Capacities {
             next_id: 0,
             uses: 0,
             changed: watch::channel(()).0,
+            is_given_up: false,
         }
     }
 
@@ -56,10 +59,11 @@ impl Capacities {
         connection: Option<&ConnectionState>,
     ) -> Capacity {
         self.uses += 1;
+        let unknown = Capacity { is_known: self.is_given_up, ..Capacity::default() };
         let key = (method.id(), labels.clone());
         if let Some(watched) = self.watched.get_mut(&key) {
             watched.used = self.uses;
-            return watched.capacity.unwrap_or_default();
+            return watched.capacity.unwrap_or(unknown);
         }
         if self.watched.len() >= MOST_WATCHED {
             let oldest = self.watched.iter().min_by_key(|(_, watched)| watched.used).map(|(key, _)| key.clone());
@@ -77,14 +81,15 @@ impl Capacities {
             connection.send(watch(id, &key));
         }
         self.watched.insert(key, Watched { id, capacity: None, used: self.uses });
-        Capacity::default()
+        unknown
     }
 
     /// The master has told a capacity.
     pub(super) fn on_told(&mut self, id: u32, told: WatchedCapacity) {
         let Some(watched) = self.by_id.get(&id).and_then(|key| self.watched.get_mut(key)) else { return };
         let WatchedCapacity { nodes, slots, free, compute } = told;
-        let capacity = Capacity { nodes: nodes as usize, slots: slots as usize, free: free as usize, compute };
+        let capacity =
+            Capacity { is_known: true, nodes: nodes as usize, slots: slots as usize, free: free as usize, compute };
         let before = watched.capacity.replace(capacity);
         // A slot that is taken or free is no change of the nodes.
         if before.is_none_or(|before| Capacity { free: 0, ..before } != Capacity { free: 0, ..capacity }) {
@@ -92,8 +97,16 @@ impl Capacities {
         }
     }
 
+    /// The master has been away for too long. Calls are not held back any more, and end.
+    pub(super) fn on_given_up(&mut self) {
+        self.is_given_up = true;
+        self.watched.values_mut().for_each(|watched| watched.capacity = None);
+        self.changed.send_replace(());
+    }
+
     /// There is a new connection, at whose other end nothing is watched yet.
     pub(super) fn on_connected(&mut self, connection: &ConnectionState) {
+        self.is_given_up = false;
         for (key, watched) in &mut self.watched {
             watched.capacity = None;
             connection.send(watch(watched.id, key));

@@ -279,6 +279,7 @@ fn request(id: CallId, state: &CallState) -> CallRequest {
         affinity: options.affinity,
         retry_panics: options.retry_panics,
         hedge_of: submit_options.hedge_of.map(|call| call.0),
+        continues: submit_options.continues.map(|call| call.0),
         trace: None,
     }
 }

@@ -144,7 +144,11 @@ impl ClusterShared {
 
     /// Ends the calls that wait: the master was away for too long, or (with `for_good`) the caller has ended.
     pub(super) fn give_up(&self, reason: &str, for_good: bool) {
-        let ended = self.lock().calls.give_up(&self.master, reason, for_good);
+        let ended = {
+            let mut locked = self.lock();
+            locked.capacities.on_given_up();
+            locked.calls.give_up(&self.master, reason, for_good)
+        };
         finish(ended);
     }
 

@@ -102,7 +102,7 @@ impl<H: Host> Registry<H> {
 
     /// Where calls of the method can go. While the view of the labels is being filled, this is what it has so far.
     pub(super) fn capacity(&self, method: MethodId, labels: &Labels) -> Capacity {
-        let mut capacity = Capacity::default();
+        let mut capacity = Capacity { is_known: true, ..Capacity::default() };
         for group in self.providers(method).iter().filter_map(|id| self.group(*id)) {
             let Some(kind) = group.kind_of(method) else { continue };
             let counted = group.view(labels).or_else(|| group.view_so_far(labels).filter(|view| view.serving > 0));

@@ -221,11 +221,10 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
     /// Sends the first calls of a batch again, each alone and with a record of the failed attempts.
     fn send_one_by_one(&mut self, batch: &BatchOf<C>, count: u32, failed_attempts: &[FailedAttempt]) {
         self.again_calls += count as usize;
-        for one in batch.singles(count) {
-            self.again.push_back((
-                one,
-                SubmitOptions { failed_attempts: failed_attempts.to_vec(), ..SubmitOptions::default() },
-            ));
+        for (place, one) in (0..).zip(batch.singles(count)) {
+            let continues = batch.state.id_at(place);
+            let failed_attempts = failed_attempts.to_vec();
+            self.again.push_back((one, SubmitOptions { failed_attempts, continues, ..SubmitOptions::default() }));
         }
     }
 

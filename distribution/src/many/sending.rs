@@ -130,6 +130,10 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
                 state.pulled += 1;
                 continue;
             }
+            if batch.is_none() && !state.knows_nodes_for(&call) {
+                state.next = Some(call);
+                break;
+            }
             match &mut batch {
                 None => match Batch::new(call, state.pulled) {
                     Ok(new) => {
@@ -189,6 +193,23 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
 }
 
 impl<C: Distributable, Y: Yields> super::run_state::RunState<C, Y> {
+    /// Whether it is known how many of this call and its like can run at once. If not, this task is woken when it is.
+    fn knows_nodes_for(&mut self, call: &CallOf<C>) -> bool {
+        let capacity = || call.dispatcher.capacity(&call.method, &call.options);
+        self.sizing.select(&call.method, &call.options.labels, Instant::now(), capacity);
+        let is_known = self.sizing.capacity().is_known;
+        if !is_known {
+            self.nodes_changed = Some(call.dispatcher.nodes_changed());
+            // It may have become known in between.
+            self.sizing.forget_nodes();
+            self.sizing.select(&call.method, &call.options.labels, Instant::now(), capacity);
+            let is_known = self.sizing.capacity().is_known;
+            self.sizing.forget_nodes();
+            return is_known;
+        }
+        is_known
+    }
+
     /// Why a call is not sent at all: it may not be hedged, or no node serves its method.
     fn cannot_be_sent(&self, call: &CallOf<C>) -> Option<CallError> {
         // An error that the call already carries says more.

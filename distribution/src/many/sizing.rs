@@ -226,6 +226,7 @@ mod tests {
     fn sizing(slots: usize) -> Sizing {
         let mut sizing = Sizing::default();
         sizing.select(METHOD.info(), &None, Instant::now(), || Capacity {
+            is_known: true,
             nodes: 1,
             slots,
             free: slots,
@@ -270,7 +271,7 @@ mod tests {
         let mut other = self::sizing(1);
         other.note_run(METHOD.info(), &None, 8192, Duration::from_millis(1));
         static OTHER: Method = Method::new("A", 1, "b", "fn() -> ()", false);
-        other.select(OTHER.info(), &None, Instant::now(), || Capacity { nodes: 1, slots: 1, free: 1, compute: true });
+        other.select(OTHER.info(), &None, Instant::now(), || Capacity { is_known: true, nodes: 1, slots: 1, free: 1, compute: true });
         assert_eq!(other.batch_size(None, None), 1, "nothing was measured of this method yet");
     }
 }

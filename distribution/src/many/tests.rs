@@ -60,7 +60,7 @@ impl Dispatcher for Scripted {
 
     fn capacity(&self, _: &MethodInfo, _: &CallOptions) -> Capacity {
         let slots = self.slots.load(Ordering::Relaxed);
-        Capacity { nodes: 1, slots, free: slots, compute: false }
+        Capacity { is_known: true, nodes: 1, slots, free: slots, compute: false }
     }
 
     fn nodes_changed(&self) -> BoxFuture<'static, ()> {

@@ -64,7 +64,8 @@ impl Shared {
     /// Takes over a call of this caller. A call that has an id already keeps it.
     pub(super) fn submit_for(&self, caller: CallerId, call: Arc<CallState>) {
         let CallOptions { timeout, node, attempts, labels, affinity, retry_panics } = call.options.clone();
-        let SubmitOptions { count, exempt_from_limits, hedge_of, failed_attempts } = call.submit_options.clone();
+        let SubmitOptions { count, exempt_from_limits, hedge_of, failed_attempts, continues: _ } =
+            call.submit_options.clone();
         let size = call.payload.len();
         let timeout = timeout.or(self.limits.default_timeout);
         let demand = Demand {
@@ -96,6 +97,7 @@ impl Shared {
 
     /// How many calls of a method can run now.
     pub(super) fn capacity_of(&self, method: MethodId, labels: &Labels) -> Capacity {
-        self.with_core("a look at the nodes", |core, _, _| core.capacity(method, labels)).unwrap_or_default()
+        self.with_core("a look at the nodes", |core, _, _| core.capacity(method, labels))
+            .unwrap_or(Capacity { is_known: true, ..Capacity::default() })
     }
 }

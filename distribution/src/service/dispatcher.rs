@@ -48,6 +48,9 @@ pub trait Dispatcher: fmt::Debug + Send + Sync {
 /// How many calls of a method can run now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capacity {
+    /// Whether the other fields are known. A caller elsewhere asks its master, and is told of the answer as of a change of
+    /// the nodes.
+    pub(crate) is_known: bool,
     /// The number of nodes that serve the method.
     pub(crate) nodes: usize,
     /// How many calls of it they can run at once, all together.

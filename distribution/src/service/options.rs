@@ -33,10 +33,12 @@ pub(crate) struct SubmitOptions {
     pub(crate) hedge_of: Option<CallId>,
     /// The attempts that failed while it was part of a batch.
     pub(crate) failed_attempts: Vec<FailedAttempt>,
+    /// The id that it had as a part of that batch. A caller elsewhere does not know the attempts, but its master does.
+    pub(crate) continues: Option<CallId>,
 }
 
 impl Default for SubmitOptions {
     fn default() -> Self {
-        Self { count: 1, exempt_from_limits: false, hedge_of: None, failed_attempts: Vec::new() }
+        Self { count: 1, exempt_from_limits: false, hedge_of: None, failed_attempts: Vec::new(), continues: None }
     }
 }

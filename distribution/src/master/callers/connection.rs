@@ -4,10 +4,11 @@ use std::{
     net::SocketAddr,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
-use futures::{SinkExt, StreamExt, stream::FuturesUnordered};
+use futures::{SinkExt, Stream as _, StreamExt, stream::FuturesUnordered};
 use tarpc::server::{self, BaseChannel, Channel as _};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -193,15 +194,15 @@ async fn serve(
             () = state.peer_closed() => break closed(),
             reason = caller.closed() => {
                 let is_shutdown = matches!(reason, GoneReason::Shutdown);
-                // What has ended already is answered first.
-                let answered = async { while answering.next().await.is_some() {} };
                 if is_shutdown {
-                    let _ = timeout(GOODBYE_TIMEOUT, async {
-                        tokio::select! {
-                            () = answered => {}
-                            _ = async { while let Some(Ok(_)) = server.next().await {} } => {}
-                        }
-                    }).await;
+                    // All calls have ended, and are answered first.
+                    let all_answered = std::future::poll_fn(|cx| {
+                        while let Poll::Ready(Some(())) = answering.poll_next_unpin(cx) {}
+                        // What this writes was left to tarpc before. New requests are not answered any more.
+                        while let Poll::Ready(Some(Ok(_))) = server.as_mut().poll_next(cx) {}
+                        if answering.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+                    });
+                    let _ = timeout(GOODBYE_TIMEOUT, all_answered).await;
                 }
                 let text = CloseReason::new(format_args!("the caller {reason}"));
                 state.send(Control::Goodbye { reason: text, is_shutdown });

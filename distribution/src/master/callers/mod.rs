@@ -6,6 +6,7 @@
 
 mod connection;
 mod declared;
+mod lost_batches;
 mod requests;
 mod table;
 mod watches;

@@ -9,10 +9,11 @@ use std::{
 use futures::future::BoxFuture;
 use tarpc::server::{self, InFlightRequest};
 
-use super::{declared::DeclaredMethods, table::ConnectedCaller, watches::Watches};
+use super::{declared::DeclaredMethods, lost_batches::LostBatches, table::ConnectedCaller, watches::Watches};
 use crate::{
     config::{LONGEST_TIME, from_micros, to_micros},
     error::{CallError, CallIdentity, Execution, Part},
+    failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
     master::shared::Shared,
     security::{Access, Operation},
@@ -56,6 +57,7 @@ struct Locked {
     watches: Watches,
     /// The calls that have not ended, by their numbers.
     calls: HashMap<CallId, UnfinishedCall>,
+    lost: LostBatches,
 }
 
 #[derive(Debug)]
@@ -126,7 +128,9 @@ impl CallerRequests {
             let Some(method) = locked.methods.get(*method, *idempotent).map(Arc::clone) else {
                 return Err("it called a method that it had not declared".to_owned());
             };
-            let state = Arc::new(call_state(method, payload, call)?);
+            let failed_attempts =
+                call.continues.map(|call| locked.lost.attempts_of(CallId(call))).unwrap_or_default();
+            let state = Arc::new(call_state(method, payload, call, failed_attempts)?);
             state.set_id(number);
             let unfinished = UnfinishedCall { state: Arc::clone(&state), detached: false };
             if locked.calls.insert(number, unfinished).is_some() {
@@ -228,7 +232,12 @@ impl CallerRequests {
                 },
                 payload: payload.into(),
             },
-            Err(CallFailure { error, was_tried, .. }) => self.failure(&error, was_tried),
+            Err(CallFailure { error, was_tried, failed_attempts }) => {
+                if let Some(first) = state.id().filter(|_| was_tried && state.submit_options.count > 1) {
+                    self.lock().lost.note(first, state.submit_options.count, failed_attempts);
+                }
+                self.failure(&error, was_tried)
+            }
         }
     }
 
@@ -279,7 +288,12 @@ impl CallState {
 }
 
 /// What the core knows of a caller's call. Nothing of it that is the master's to decide comes from the caller.
-fn call_state(method: Arc<MethodInfo>, payload: Payload, call: &CallRequest) -> Result<CallState, String> {
+fn call_state(
+    method: Arc<MethodInfo>,
+    payload: Payload,
+    call: &CallRequest,
+    failed_attempts: Vec<FailedAttempt>,
+) -> Result<CallState, String> {
     let options = CallOptions {
         timeout: call.timeout.map(|(left, _)| from_micros(left).min(LONGEST_TIME)),
         node: call.node.map(NodeId::from_bits),
@@ -288,8 +302,12 @@ fn call_state(method: Arc<MethodInfo>, payload: Payload, call: &CallRequest) -> 
         affinity: call.affinity,
         retry_panics: call.retry_panics,
     };
-    let submit_options =
-        SubmitOptions { count: call.count, hedge_of: call.hedge_of.map(CallId), ..SubmitOptions::default() };
+    let submit_options = SubmitOptions {
+            count: call.count,
+            hedge_of: call.hedge_of.map(CallId),
+            failed_attempts,
+            ..SubmitOptions::default()
+        };
     Ok(CallState::new(method, payload, options, submit_options))
 }
 

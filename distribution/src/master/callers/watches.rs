@@ -58,6 +58,6 @@ impl Watches {
 
 fn told(capacity: Capacity) -> WatchedCapacity {
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let Capacity { nodes, slots, free, compute } = capacity;
+    let Capacity { nodes, slots, free, compute, is_known: _ } = capacity;
     WatchedCapacity { nodes: number(nodes), slots: number(slots), free: number(free), compute }
 }

@@ -56,6 +56,8 @@ pub(crate) struct CallRequest {
     pub(crate) retry_panics: bool,
     /// The call that it is a second copy of.
     pub(crate) hedge_of: Option<u64>,
+    /// The number that it had as a part of a batch that was lost. The master knows the attempts that failed.
+    pub(crate) continues: Option<u64>,
     /// The trace that it belongs to, if any.
     pub(crate) trace: Option<Trace>,
 }
@@ -128,10 +130,11 @@ mod tests {
             affinity: None,
             retry_panics: false,
             hedge_of: None,
+            continues: None,
             trace: None,
         };
         let request = |body| CallerRequestHeader { request: 1, body };
-        assert_eq!(header(&request(CallerRequestBody::Call(call.clone()))), "01000709010100000000000000" .to_owned() + "00");
+        assert_eq!(header(&request(CallerRequestBody::Call(call.clone()))), "010007090101000000000000000000");
         let full = CallRequest {
             timeout: Some((200, 250)),
             node: Some(5),
@@ -140,11 +143,12 @@ mod tests {
             affinity: Some(3),
             retry_panics: true,
             hedge_of: Some(8),
+            continues: Some(6),
             ..call
         };
         assert_eq!(
             header(&request(CallerRequestBody::Call(full))),
-            "010007090101" .to_owned() + "01c8fa" + "01050102" + "0101610162" + "010301" + "010800"
+            "010007090101" .to_owned() + "01c8fa" + "01050102" + "0101610162" + "010301" + "0108" + "0106" + "00"
         );
         let serving = CallerRequestBody::Serving { method: 7, labels: Vec::new() };
         assert_eq!(header(&request(serving)), "01010700");
