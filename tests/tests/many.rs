@@ -224,12 +224,12 @@ async fn dropping_the_stream_cancels_its_calls(transport: &Transport) {
     let addr = meeting.addr();
     let mut results = (0..10).map(|number| probe.hold(addr, number.to_string())).distribute();
     assert!(futures::poll!(results.next()).is_pending());
-    let mut both = std::pin::pin!(async { (meeting.next().await, meeting.next().await) });
+    let both = async { (meeting.next().await, meeting.next().await) };
     let (first, second) = match transport.is_in_process() {
         true => both.await,
         // A caller elsewhere asks for the nodes first, and then has to be polled again.
         false => tokio::select! {
-            guests = &mut both => guests,
+            guests = both => guests,
             result = results.next() => panic!("nothing was released: {result:?}"),
         },
     };

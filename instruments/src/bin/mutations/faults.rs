@@ -108,7 +108,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "Group::set",
         &[(
             "$labelled.view.set($member, $before, $after);",
-            "$labelled.view.set($member, $before, &Standing { free: $before.free, ..*$after });",
+            "$labelled.view.set($member, $before, &IndexEntry { free: $before.free, ..*$after });",
         )],
     ),
     fault("a node that is ejected gets calls", "Health::allows", &[("!self.is_ejected &&", "")]),
