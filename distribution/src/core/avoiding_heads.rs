@@ -10,14 +10,15 @@ use super::queue_ids::{QueueId, Seq};
 use crate::id::NodeId;
 
 /// How many low bits of a place each table of counts leaves out: the first table counts 64 places together, and each
-/// further one 64 times as many. One entry of the last is wide enough for all calls that ever wait at the same time.
-const SHIFTS: [u32; 5] = [6, 12, 18, 24, 32];
+/// further one 64 times as many. From 64 bits on, only turns are left. One entry of the last table is wide enough for all
+/// turns of calls that ever wait at the same time.
+const SHIFTS: [u32; 11] = [6, 12, 18, 24, 32, 64, 70, 76, 82, 88, 94];
 
 /// Counts places by their leading bits.
 #[derive(Debug, Default)]
 struct PrefixCounts {
     total: u32,
-    levels: [BTreeMap<u64, u32>; SHIFTS.len()],
+    levels: [BTreeMap<Seq, u32>; SHIFTS.len()],
 }
 
 impl PrefixCounts {
@@ -40,7 +41,7 @@ impl PrefixCounts {
         }
     }
 
-    fn count(&self, level: usize, prefix: u64) -> u32 {
+    fn count(&self, level: usize, prefix: Seq) -> u32 {
         self.levels[level].get(&prefix).copied().unwrap_or(0)
     }
 }
@@ -93,7 +94,7 @@ impl AvoidingHeads {
         if excluded.total >= self.all.total {
             return None;
         }
-        let mut range = 0..=u64::MAX;
+        let mut range = 0..=Seq::MAX;
         for level in (0..SHIFTS.len()).rev() {
             let mut prefixes = self.all.levels[level].range(range);
             let (prefix, _) = prefixes.find(|(prefix, count)| **count > excluded.count(level, **prefix))?;
@@ -123,7 +124,10 @@ mod tests {
             let mut listed: BTreeMap<(Seq, QueueId), Vec<NodeId>> = BTreeMap::new();
             for number in 0..400 {
                 let queue = (0..number).fold(QueueId::FIRST, |id, _| id.next());
-                let seq = rng.random::<u64>() >> [20, 40, 56][rng.random_range(0..3)];
+                // Few or many turns, and in each few or many calls.
+                let turn = rng.random::<u64>() >> [20, 40, 60][rng.random_range(0..3)];
+                let number = rng.random::<u64>() >> [20, 40, 56][rng.random_range(0..3)];
+                let seq = Seq::from(turn) << 64 | Seq::from(number);
                 // Nodes 1 and 3 are avoided by most.
                 let odds = |number| if [1, 3].contains(&number) { 0.9 } else { 0.1 };
                 let avoided: Vec<NodeId> = (0..7).filter(|number| rng.random_bool(odds(*number))).map(node).collect();

@@ -21,6 +21,8 @@ pub(crate) struct Demand {
     pub(crate) caller: CallerId,
     /// The id that a caller elsewhere gave the call, among those that are its own.
     pub(crate) id: Option<CallId>,
+    /// The call whose handler makes this one; for a call of a batch, the first one of the batch.
+    pub(crate) parent: Option<CallId>,
     /// The number of calls: more than one for a batch, which is sent once and never repeated as a whole.
     pub(crate) count: u32,
     pub(crate) timeout: Option<Duration>,
@@ -62,8 +64,14 @@ pub(super) struct CallEntry<H: Host> {
     pub(super) submitted: Time,
     /// When it was last queued. Its time to wait for a node begins there.
     pub(super) queued: Time,
+    /// How many calls were submitted before it.
+    pub(super) number: u64,
     /// The same for all attempts, so that a call that was lost goes before calls that were made later.
     pub(super) seq: Seq,
+    /// Whether that is its place for good: it is nested, was sent, or was queued.
+    pub(super) has_turn: bool,
+    /// Whether a call made it that had not ended.
+    pub(super) is_nested: bool,
     pub(super) location: CallLocation,
     /// The node where the call is that this one hedges.
     pub(super) hedged_on: Option<NodeId>,
@@ -117,7 +125,9 @@ impl<H: Host> CallEntry<H> {
     }
 
     pub(super) fn waiting(&self, id: CallId) -> Waiting {
-        Waiting { seq: self.seq, id, size: self.demand.size, is_limited: !self.demand.exempt_from_limits }
+        let caller = self.demand.caller;
+        let is_limited = !self.demand.exempt_from_limits && !self.is_nested;
+        Waiting { seq: self.seq, id, size: self.demand.size, caller, is_nested: self.is_nested, is_limited }
     }
 
     /// Whether the caller named the one node where it has to run.

@@ -33,13 +33,18 @@ impl<H: Host> Core<H> {
         if demand.id.is_none() {
             self.next_call = self.next_call.wrapping_add(demand.count.into());
         }
-        let seq = self.next_seq;
-        self.next_seq += 1;
+        let number = self.submitted;
+        self.submitted += 1;
         let hedged_on = demand.hedge_of.and_then(|hedged| match self.calls.get(&hedged)?.location {
             CallLocation::InFlight(node) => Some(node),
             _ => None,
         });
         let service = self.service_of(method);
+        let parent = demand.parent.and_then(|parent| self.calls.get(&parent)).map(|call| (call.service, call.seq));
+        let seq = match parent {
+            Some(parent) => self.queues.callers.place_of_nested(service, number, parent),
+            None => self.queues.callers.place_of_taken(service, number),
+        };
         let call = CallEntry {
             handle,
             method: Arc::clone(method),
@@ -47,7 +52,10 @@ impl<H: Host> Core<H> {
             demand,
             submitted: now,
             queued: now,
+            number,
             seq,
+            has_turn: parent.is_some(),
+            is_nested: parent.is_some(),
             location: CallLocation::Unplaced,
             hedged_on,
             kept: None,

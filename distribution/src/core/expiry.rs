@@ -31,8 +31,8 @@ impl<H: Host> Core<H> {
         if queue.unserved.is_some() || queue.closed.is_some() {
             return;
         }
-        queue.unserved =
-            Some(Unserved { since: now, first: 0, made_since: self.next_seq, later: BTreeSet::new(), why: None });
+        let last = queue.calls.last_key_value().map_or(0, |(seq, _)| *seq);
+        queue.unserved = Some(Unserved { since: now, first: 0, last, later: BTreeSet::new(), why: None });
         self.queues.unserved.insert(id);
         self.timers.insert((now + self.settings.no_node_timeout, Timer::Unserved(id)));
     }
@@ -87,14 +87,13 @@ impl<H: Host> Core<H> {
             }
             *budget -= 1;
             let since = unserved.since;
-            if unserved.first < unserved.made_since {
+            if unserved.first <= unserved.last {
                 if since + wait > now {
                     self.timers.insert((since + wait, Timer::Unserved(id)));
                     return;
                 }
-                let next =
-                    queue.calls.range(unserved.first..unserved.made_since).next().map(|(seq, call)| (*seq, *call));
-                unserved.first = next.map_or(unserved.made_since, |(seq, _)| seq + 1);
+                let next = queue.calls.range(unserved.first..=unserved.last).next().map(|(seq, call)| (*seq, *call));
+                unserved.first = next.map_or(unserved.last, |(seq, _)| seq) + 1;
                 // A call that was queued again later has a later end of its own.
                 if let Some((_, call)) =
                     next.filter(|(_, call)| self.calls.get(call).is_some_and(|call| call.queued <= since))

@@ -10,7 +10,7 @@
 //! | events | [`node_events`], [`joining`], [`call_events`], [`attempts`], [`grants`] (how many calls of a batch a node may start), [`tick`], [`shutdown`]; [`queries`] |
 //! | nodes | [`registry`], [`node`], [`registration`], [`group`] (nodes that serve the same methods), [`serving`], [`label_views`], [`compatibility`], [`snapshot`] |
 //! | which node gets a call | [`balance`] (the whole rule), [`slow_start`] (what a new node gets), [`health`] and [`ejection`] (what a failing node gets); the indexes [`ready`] and [`ring`] |
-//! | calls that wait | [`queues`], [`queue_heads`] and [`avoiding_heads`] (where nodes look for them), [`queue_listing`], [`schedule`] (which call goes where), [`reconsider`], [`avoidance`] |
+//! | calls that wait | [`queues`], [`turns`] (the order in which they are taken), [`queue_heads`] and [`avoiding_heads`] (where nodes look for them), [`queue_listing`], [`schedule`] (which call goes where), [`reconsider`], [`avoidance`] |
 //! | calls that cannot go on | [`retry`] (their node was lost), [`expiry`] and [`unserved`] (no node serves them), [`liveness`] (silent nodes) |
 //! | long work | [`deferred`], [`slices`] |
 //! | checks | `sanity`, `test_support` |
@@ -64,6 +64,7 @@ mod test_support;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod turns;
 mod unserved;
 
 pub(crate) use call::Demand;

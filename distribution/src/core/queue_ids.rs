@@ -1,7 +1,8 @@
 //! Ids of queues and services, and places in the order of calls.
 
-/// The place of a call in the order in which calls are taken.
-pub(super) type Seq = u64;
+/// The place of a call in the order in which the calls of a service are taken: its turn, and then the order of
+/// submission. See [`turns`](super::turns).
+pub(super) type Seq = u128;
 
 /// A queue. Queues that were created later have greater ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

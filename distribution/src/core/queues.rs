@@ -1,6 +1,6 @@
 //! The calls that wait.
 //!
-//! Calls that wait for the same thing are in one queue, in the order they were made: those of one method, for either any node
+//! Calls that wait for the same thing are in one queue, in the order in which they are taken: those of one method, for either any node
 //! (with certain labels, except certain nodes) or one node. A node with a free slot takes the first call of a queue or none
 //! of it, and never looks at the others. It finds the first calls in its [`QueueHeads`](super::queue_heads::QueueHeads).
 
@@ -15,10 +15,11 @@ use super::{
     avoidance::AvoidedNodes,
     queue_heads::{HeadChange, Place, TakenBy},
     queue_ids::{QueueId, Seq, ServiceId},
+    turns::CallerTurns,
     unserved::Unserved,
 };
 use crate::{
-    id::{CallId, NodeId},
+    id::{CallId, CallerId, NodeId},
     service::{
         method::{MethodId, MethodInfo},
         options::Labels,
@@ -86,6 +87,8 @@ pub(super) struct Queues {
     /// When each service was served last, so that services take turns.
     turns: Vec<u64>,
     turn: u64,
+    /// The turns of callers.
+    pub(super) callers: CallerTurns,
     /// Queues whose calls avoid some nodes.
     pub(super) avoiding: BTreeSet<QueueId>,
     /// Those of them that are [`lapsed`](Queue::lapsed).
@@ -111,6 +114,8 @@ pub(super) struct Waiting {
     pub(super) seq: Seq,
     pub(super) id: CallId,
     pub(super) size: usize,
+    pub(super) caller: CallerId,
+    pub(super) is_nested: bool,
     /// Whether it counts towards the limits of the queue.
     pub(super) is_limited: bool,
 }
@@ -176,6 +181,9 @@ impl Queues {
             id
         });
         self.waiting += 1;
+        if !call.is_nested {
+            self.callers.on_queued(service, call.caller);
+        }
         if call.is_limited {
             self.limited.calls += 1;
             self.limited.bytes += call.size;
@@ -199,6 +207,9 @@ impl Queues {
         queue.calls.remove(&call.seq)?;
         let after = queue.head();
         self.waiting -= 1;
+        if !call.is_nested {
+            self.callers.on_unqueued(queue.service, call.caller);
+        }
         if call.is_limited {
             self.limited.calls -= 1;
             self.limited.bytes -= call.size;

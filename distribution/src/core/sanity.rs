@@ -10,13 +10,14 @@ use super::{
     node::{CallCost, Node},
     per_kind::{KINDS, PerKind},
     queue_heads::QueueHeads,
-    queue_ids::QueueId,
+    queue_ids::{QueueId, ServiceId},
     queues::{Amount, Queue, Scope},
     registry::Registry,
     state::{Core, Timer},
+    turns::{WaitingLine, turn_of},
 };
 use crate::{
-    id::NodeId,
+    id::{CallerId, NodeId},
     service::{method::MethodKind, options::Labels},
     view::NodeState,
 };
@@ -53,12 +54,18 @@ impl<H: Host> Core<H> {
     fn check_calls(&self) -> Checked {
         let mut limited = Amount::default();
         let (mut waiting, mut backing_off) = (0, 0);
+        let mut lines = BTreeMap::<(ServiceId, CallerId), WaitingLine>::new();
         for (id, call) in self.calls.iter() {
             match call.location {
                 CallLocation::Unplaced => return Err(format!("call {id} is in no queue and on no node")),
                 CallLocation::Queued(queue) => {
                     waiting += 1;
-                    if !call.demand.exempt_from_limits {
+                    if !call.is_nested {
+                        let line = lines.entry((call.service, call.demand.caller)).or_default();
+                        line.waiting += 1;
+                        line.last = line.last.max(turn_of(call.seq));
+                    }
+                    if call.waiting(*id).is_limited {
                         limited.calls += 1;
                         limited.bytes += call.demand.size;
                     }
@@ -89,12 +96,29 @@ impl<H: Host> Core<H> {
             }
         }
         check(self.queues.waiting == waiting, || format!("waiting: {} noted, {waiting} counted", self.queues.waiting))?;
+        self.check_turns(&lines)?;
         check(self.queues.limited == limited, || {
             format!("towards the limits: {:?} noted, {limited:?} counted", self.queues.limited)
         })?;
         check(self.backing_off == backing_off, || {
             format!("backing off: {} noted, {backing_off} counted", self.backing_off)
         })
+    }
+
+    /// Checks how many calls each caller has in the queues of each service, and that no turn is given out twice.
+    fn check_turns(&self, counted: &BTreeMap<(ServiceId, CallerId), WaitingLine>) -> Checked {
+        let noted: BTreeMap<(ServiceId, CallerId), WaitingLine> = self.queues.callers.lines().collect();
+        check(noted.keys().eq(counted.keys()), || {
+            format!("callers with calls in queues: {noted:?} noted, {counted:?} counted")
+        })?;
+        for (key, line) in &noted {
+            let virtual_time = self.queues.callers.virtual_time(key.0);
+            let is_right = counted
+                .get(key)
+                .is_some_and(|counted| counted.waiting == line.waiting && counted.last <= line.last.max(virtual_time));
+            check(is_right, || format!("the turns of {key:?}: {line:?} noted, {counted:?} counted"))?;
+        }
+        Ok(())
     }
 
     fn check_queues(&self) -> Checked {

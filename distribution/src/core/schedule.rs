@@ -2,7 +2,8 @@
 //!
 //! A call goes to the node that [`balance`](super::balance) chooses. If no node can take it, it waits in a queue (see
 //! [`queues`](super::queues)). A node with a free slot takes from the queues that it serves: from the service that was
-//! served longest ago, the oldest call first. Calls for one node only take part in that order like all others.
+//! served longest ago, the first call in the order of [`turns`](super::turns). Calls for one node only take part in that
+//! order like all others.
 
 use super::{
     avoidance::Except,
@@ -82,6 +83,9 @@ impl<H: Host> Core<H> {
     /// Puts a call into a queue.
     fn push(&mut self, now: Time, id: CallId, scope: Scope) -> QueueId {
         let Some(call) = self.calls.get_mut(&id) else { return QueueId::NONE };
+        if !std::mem::replace(&mut call.has_turn, true) {
+            call.seq = self.queues.callers.take_turn(call.service, call.demand.caller, call.number);
+        }
         let (method, service, waiting) = (&call.method, call.service, call.waiting(id));
         let registry = &self.registry;
         let lapses = |scope: &Scope| match scope {
@@ -155,6 +159,7 @@ impl<H: Host> Core<H> {
                 share -= 1;
             }
             left -= 1;
+            self.queues.callers.on_taken(call.service, call.seq);
             self.unqueue(id);
             self.send(now, id, node, kind, effects);
         }
@@ -215,6 +220,7 @@ impl<H: Host> Core<H> {
         call.location = CallLocation::InFlight(node);
         call.attempt += 1;
         call.sent += 1;
+        call.has_turn = true;
         let (handle, attempt, deadline) = (call.handle.clone(), call.attempt, call.deadline());
         handle.open(attempt);
         self.queues.end_turn(call.service);

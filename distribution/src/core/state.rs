@@ -11,7 +11,7 @@ use super::{
     health::Failures,
     host::{Host, Time},
     liveness_scan::LivenessScan,
-    queue_ids::{QueueId, Seq, ServiceId},
+    queue_ids::{QueueId, ServiceId},
     queues::Queues,
     registry::Registry,
     settings::Settings,
@@ -63,7 +63,8 @@ pub(crate) struct Core<H: Host> {
     pub(super) rng: SmallRng,
     pub(super) next_call: u64,
     pub(super) next_node: u32,
-    pub(super) next_seq: Seq,
+    /// How many calls have been submitted.
+    pub(super) submitted: u64,
     pub(super) stats: Stats,
     pub(super) shutting_down: bool,
     /// How far a shutdown has come with the calls that wait, and then with all others.
@@ -91,7 +92,7 @@ impl<H: Host> Core<H> {
             failures: Failures::default(),
             next_call: first.0,
             next_node: 0,
-            next_seq: 0,
+            submitted: 0,
             stats: Stats::default(),
             shutting_down: false,
             end_waiting: CallCursor::default(),

@@ -9,9 +9,9 @@ use crate::service::compatibility::Incompatibility;
 #[derive(Debug)]
 pub(super) struct Unserved {
     pub(super) since: Time,
-    /// Calls made since then have this place or a later one.
-    pub(super) made_since: Seq,
-    /// Calls before this place have been looked at. Of those made before `since`, only the later ones are left.
+    /// The last place in the queue at that time. Calls that were queued later may have places before it.
+    pub(super) last: Seq,
+    /// Calls before this place have been looked at. Of those queued until `since`, only the later ones are left.
     pub(super) first: Seq,
     /// Calls that were queued later, in the order of time; some may have left. Not an array, which would be copied as
     /// it grows.

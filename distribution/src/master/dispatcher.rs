@@ -71,6 +71,7 @@ impl Shared {
         let demand = Demand {
             caller,
             id: call.id(),
+            parent: None,
             count,
             timeout,
             node,

@@ -12,7 +12,11 @@ use super::{
     cluster::SimulatedCluster,
     model::{ASYNC, CallRecord, METHODS, SimulatedCall, ZONES},
 };
-use crate::{core::Demand, failed_attempt::FailedAttempt, id::{CallId, CallerId}};
+use crate::{
+    core::Demand,
+    failed_attempt::FailedAttempt,
+    id::{CallId, CallerId},
+};
 
 impl SimulatedCluster {
     pub(super) fn submit(&mut self) -> Result<(), String> {
@@ -26,6 +30,7 @@ impl SimulatedCluster {
         let demand = Demand {
             caller: CallerId::MASTER,
             id: None,
+            parent: None,
             count: if batch { self.rng.random_range(2..9) } else { 1 },
             labels: self.rng.random_bool(0.1).then(|| [("zone".to_owned(), zone.to_owned())].into()),
             affinity: self.rng.random_bool(0.1).then(|| self.rng.random_range(0..5)),

@@ -15,6 +15,7 @@ mod retry;
 mod slices;
 mod slow_start;
 mod sources;
+mod turns;
 
 use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -158,6 +159,7 @@ fn call(method: &'static Method) -> Submission {
     let demand = Demand {
         caller: CallerId::MASTER,
         id: None,
+        parent: None,
         count: 1,
         timeout: None,
         node: None,
@@ -176,6 +178,14 @@ impl Submission {
     fn with(mut self, change: impl FnOnce(&mut Demand)) -> Self {
         change(&mut self.demand);
         self
+    }
+
+    fn by(self, caller: u64) -> Self {
+        self.with(|demand| demand.caller = CallerId(caller))
+    }
+
+    fn in_handler_of(self, parent: CallId) -> Self {
+        self.with(|demand| demand.parent = Some(parent))
     }
 
     fn on(self, node: &'static str) -> Self {
@@ -361,6 +371,15 @@ impl Table {
         });
         self.calls.insert(name.to_owned(), (id, handle));
         lines
+    }
+
+    fn id(&self, name: &str) -> CallId {
+        self.calls[name].0
+    }
+
+    fn cancel(&mut self, name: &str) -> Vec<String> {
+        let id = self.id(name);
+        self.apply(|core, _, effects| core.on_call_cancelled(id, effects))
     }
 
     /// The node's answer to the newest attempt of a call. The attempt was sent as long ago as the node says that it

@@ -10,7 +10,7 @@ fn taken() -> Table {
 }
 
 /// Ends one call after the other, and returns the order in which they were sent.
-fn order(table: &mut Table, first: &str) -> Vec<String> {
+pub(super) fn order(table: &mut Table, first: &str) -> Vec<String> {
     let (mut order, mut running) = (Vec::new(), first.to_owned());
     loop {
         let lines = table.answer(&running);

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     core::Demand,
     error::{CallError, Execution},
-    id::CallId,
+    id::{CallId, CallerId},
     master::host::HeldCall,
     service::{
         dispatcher::Dispatcher,
@@ -98,6 +98,7 @@ async fn a_call_that_a_panic_left_nowhere_ends() {
         let demand = Demand {
             caller: crate::id::CallerId::MASTER,
             id: None,
+            parent: None,
             count: 1,
             timeout: None,
             node: None,

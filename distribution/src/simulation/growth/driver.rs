@@ -294,6 +294,7 @@ impl Growth {
         let demand = change(Demand {
             caller: CallerId::MASTER,
             id: None,
+            parent: None,
             count: 1,
             timeout: None,
             node: None,
