@@ -99,6 +99,8 @@ pub(super) struct Queues {
     pub(super) waiting: usize,
     /// The calls that count towards the limits.
     pub(super) limited: Amount,
+    /// Those of them that each caller in another process has made, for callers that have any.
+    pub(super) limited_of: FxHashMap<CallerId, Amount>,
 }
 
 /// A number of calls, and the bytes of their arguments.
@@ -106,6 +108,18 @@ pub(super) struct Queues {
 pub(super) struct Amount {
     pub(super) calls: usize,
     pub(super) bytes: usize,
+}
+
+impl Amount {
+    pub(super) fn add(&mut self, size: usize) {
+        self.calls += 1;
+        self.bytes += size;
+    }
+
+    fn subtract(&mut self, size: usize) {
+        self.calls -= 1;
+        self.bytes -= size;
+    }
 }
 
 /// What a queue needs to know of a call.
@@ -185,8 +199,10 @@ impl Queues {
             self.callers.on_queued(service, call.caller);
         }
         if call.is_limited {
-            self.limited.calls += 1;
-            self.limited.bytes += call.size;
+            self.limited.add(call.size);
+            if call.caller != CallerId::MASTER {
+                self.limited_of.entry(call.caller).or_default().add(call.size);
+            }
         }
         let mut change = HeadChange { before: None, after: None };
         let mut place = None;
@@ -211,8 +227,8 @@ impl Queues {
             self.callers.on_unqueued(queue.service, call.caller);
         }
         if call.is_limited {
-            self.limited.calls -= 1;
-            self.limited.bytes -= call.size;
+            self.limited.subtract(call.size);
+            free_share(&mut self.limited_of, call);
         }
         let removed = queue.place();
         if after.is_none() {
@@ -259,6 +275,16 @@ impl Queues {
         // Another queue may have taken its place since it was closed.
         if self.by_scope.get(&key) == Some(&id) {
             self.by_scope.remove(&key);
+        }
+    }
+}
+
+/// A call does not wait any more that counted towards the limits.
+fn free_share(shares: &mut FxHashMap<CallerId, Amount>, call: Waiting) {
+    if let Some(share) = shares.get_mut(&call.caller) {
+        share.subtract(call.size);
+        if share.calls == 0 {
+            shares.remove(&call.caller);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rustc_hash::FxHashMap;
+
 use super::{
     avoidance::AvoidedNodes,
     call::{CallEntry, CallLocation},
@@ -53,6 +55,7 @@ impl<H: Host> Core<H> {
 
     fn check_calls(&self) -> Checked {
         let mut limited = Amount::default();
+        let mut limited_of = FxHashMap::<CallerId, Amount>::default();
         let (mut waiting, mut backing_off) = (0, 0);
         let mut lines = BTreeMap::<(ServiceId, CallerId), WaitingLine>::new();
         for (id, call) in self.calls.iter() {
@@ -66,8 +69,10 @@ impl<H: Host> Core<H> {
                         line.last = line.last.max(turn_of(call.seq));
                     }
                     if call.waiting(*id).is_limited {
-                        limited.calls += 1;
-                        limited.bytes += call.demand.size;
+                        limited.add(call.demand.size);
+                        if call.demand.caller != CallerId::MASTER {
+                            limited_of.entry(call.demand.caller).or_default().add(call.demand.size);
+                        }
                     }
                     let queue = self.queues.get(queue).filter(|queue| queue.calls.get(&call.seq) == Some(id));
                     let queue = queue.ok_or_else(|| format!("call {id} is not in its queue"))?;
@@ -99,6 +104,9 @@ impl<H: Host> Core<H> {
         self.check_turns(&lines)?;
         check(self.queues.limited == limited, || {
             format!("towards the limits: {:?} noted, {limited:?} counted", self.queues.limited)
+        })?;
+        check(self.queues.limited_of == limited_of, || {
+            format!("towards the limits of callers: {:?} noted, {limited_of:?} counted", self.queues.limited_of)
         })?;
         check(self.backing_off == backing_off, || {
             format!("backing off: {} noted, {backing_off} counted", self.backing_off)

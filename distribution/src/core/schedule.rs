@@ -16,11 +16,12 @@ use super::{
     queue_heads::QueueHeads,
     queue_ids::{QueueId, Seq},
     queues::Scope,
+    settings::Settings,
     state::Core,
 };
 use crate::{
-    error::{CallError, QueueUnit},
-    id::{CallId, NodeId},
+    error::{CallError, LimitOf, QueueUnit},
+    id::{CallId, CallerId, NodeId},
     service::method::MethodKind,
     view::NodeState,
 };
@@ -113,27 +114,48 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Ends a call that has just been queued, if no node has taken it and the queue is full.
+    /// Ends a call that has just been queued, if no node has taken it and the queue is full, or its caller's share of it.
     pub(super) fn refuse_if_full(&mut self, id: CallId, effects: &mut Effects<H>) {
-        let waiting = self.queues.limited;
-        let (queued, limit, unit) = if waiting.calls > self.settings.max_queued_calls {
-            (waiting.calls - 1, self.settings.max_queued_calls, QueueUnit::Calls)
-        } else if waiting.bytes > self.settings.max_queued_bytes {
-            let others = self.calls.get(&id).map_or(0, |call| call.demand.size);
-            (waiting.bytes.saturating_sub(others), self.settings.max_queued_bytes, QueueUnit::Bytes)
-        } else {
+        let Some(CallEntry { location: CallLocation::Queued(queue), demand, is_nested, .. }) = self.calls.get(&id)
+        else {
             return;
         };
-        let Some(CallEntry { location: CallLocation::Queued(queue), demand, .. }) = self.calls.get(&id) else { return };
+        let exceeded = self.exceeded_limit(demand.caller, demand.size);
+        let Some((limit_of, queued, limit, unit)) = exceeded.filter(|_| !demand.exempt_from_limits && !is_nested)
+        else {
+            return;
+        };
         // While a view is being filled, it is not known yet whether the call has to wait.
-        if !demand.exempt_from_limits && !self.may_soon_find_one(*queue) {
+        if !self.may_soon_find_one(*queue) {
             self.end_with(id, effects, |call| CallError::Overloaded {
                 call: call.method.name().into(),
+                limit_of,
                 queued,
                 limit,
                 unit,
             });
         }
+    }
+
+    /// The limit that is exceeded with a call of this caller and this size, and what waits besides that call.
+    fn exceeded_limit(&self, caller: CallerId, size: usize) -> Option<(LimitOf, usize, usize, QueueUnit)> {
+        let Settings { max_queued_calls, max_queued_bytes, .. } = self.settings;
+        let Settings { max_queued_calls_per_caller, max_queued_bytes_per_caller, .. } = self.settings;
+        let of_caller = self
+            .queues
+            .limited_of
+            .get(&caller)
+            .map(|share| (LimitOf::Caller, *share, max_queued_calls_per_caller, max_queued_bytes_per_caller));
+        let of_all = (LimitOf::Master, self.queues.limited, max_queued_calls, max_queued_bytes);
+        of_caller.into_iter().chain([of_all]).find_map(|(limit_of, waiting, calls, bytes)| {
+            if waiting.calls > calls {
+                Some((limit_of, waiting.calls - 1, calls, QueueUnit::Calls))
+            } else if waiting.bytes > bytes {
+                Some((limit_of, waiting.bytes.saturating_sub(size), bytes, QueueUnit::Bytes))
+            } else {
+                None
+            }
+        })
     }
 
     /// Sends a node calls that wait: as many as it has free slots, and ahead of these no more than its share.

@@ -10,6 +10,9 @@ pub(crate) struct Settings {
     /// Calls that may wait, and bytes of their arguments.
     pub(crate) max_queued_calls: usize,
     pub(crate) max_queued_bytes: usize,
+    /// The same for each caller in another process.
+    pub(crate) max_queued_calls_per_caller: usize,
+    pub(crate) max_queued_bytes_per_caller: usize,
     /// Nodes that may be registered, in all and with one credential.
     pub(crate) max_nodes: usize,
     pub(crate) max_nodes_per_credential: usize,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     gone::GoneReason,
     identity::CallIdentity,
-    parts::{CallStage, CodecError, Execution, Part, QueueUnit},
+    parts::{CallStage, CodecError, Execution, LimitOf, Part, QueueUnit},
 };
 use crate::id::{CallId, MethodName, NO_ADDRESS, NodeIdentity};
 
@@ -51,15 +51,17 @@ pub enum CallError<E = Infallible> {
         waited: Duration,
     },
 
-    /// The queue at the master is full.
+    /// The queue at the master is full, or the caller's share of it.
     #[error(
-        "{call} was not run: the queue at the master is full ({queued} {unit} wait, and the limit is {limit}); call again later, or make fewer calls at a time"
+        "{call} was not run: {limit_of} ({queued} {unit} wait, and the limit is {limit}); call again later, or make fewer calls at a time"
     )]
     #[non_exhaustive]
     Overloaded {
         /// The call.
         call: CallIdentity,
-        /// What waited at that moment.
+        /// Whether the caller's own limit was met, or that of all callers together.
+        limit_of: LimitOf,
+        /// What waited at that moment: of this caller, or of all.
         queued: usize,
         /// The limit that was met.
         limit: usize,
@@ -326,7 +328,9 @@ impl<E> CallError<E> {
             Self::Handler(error) => CallError::Handler(change(error)?),
             Self::Panicked { call, node, message } => CallError::Panicked { call, node, message },
             Self::NoNode { call, wanted, waited } => CallError::NoNode { call, wanted, waited },
-            Self::Overloaded { call, queued, limit, unit } => CallError::Overloaded { call, queued, limit, unit },
+            Self::Overloaded { call, limit_of, queued, limit, unit } => {
+                CallError::Overloaded { call, limit_of, queued, limit, unit }
+            }
             Self::TimedOut { call, timeout, stage } => CallError::TimedOut { call, timeout, stage },
             Self::NodeLost { call, node, attempts, reason } => CallError::NodeLost { call, node, attempts, reason },
             Self::Poisoned { call, nodes } => CallError::Poisoned { call, nodes },

@@ -15,7 +15,7 @@ pub use call::CallError;
 pub use gone::GoneReason;
 pub use identity::CallIdentity;
 pub use keyed::KeyedError;
-pub use parts::{CallStage, CodecError, Execution, Part, QueueUnit};
+pub use parts::{CallStage, CodecError, Execution, LimitOf, Part, QueueUnit};
 pub use start::{Endpoint, Error};
 
 pub use crate::id::{ParseCallIdError, ParseNodeIdError};

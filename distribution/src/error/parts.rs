@@ -78,6 +78,27 @@ impl fmt::Display for QueueUnit {
     }
 }
 
+/// Whose limit of waiting calls was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LimitOf {
+    /// That of the caller: [`max_queued_calls_per_caller`](crate::MasterBuilder::max_queued_calls_per_caller) or
+    /// [`max_queued_bytes_per_caller`](crate::MasterBuilder::max_queued_bytes_per_caller). Other callers may still make
+    /// calls.
+    Caller,
+    /// That of all callers together: [`max_queued_calls`](crate::MasterBuilder::max_queued_calls) or
+    /// [`max_queued_bytes`](crate::MasterBuilder::max_queued_bytes).
+    Master,
+}
+
+impl fmt::Display for LimitOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Caller => "its caller's share of the queue at the master is full",
+            Self::Master => "the queue at the master is full",
+        })
+    }
+}
+
 /// Which of a call's two values an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

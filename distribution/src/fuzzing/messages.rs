@@ -3,7 +3,9 @@
 use std::{fmt::Display, io, iter, time::Duration};
 
 use crate::{
-    error::{self, CallStage, CodecError, Endpoint, Error, Execution, GoneReason, KeyedError, Part, QueueUnit},
+    error::{
+        self, CallStage, CodecError, Endpoint, Error, Execution, GoneReason, KeyedError, LimitOf, Part, QueueUnit,
+    },
     id::{CallId, MethodName, NodeId, NodeIdentity},
     many::Progress,
     security::{Access, Principal},
@@ -51,6 +53,7 @@ pub fn messages() -> Vec<Message> {
         CallStage::Queued, CallStage::Retrying(node(1)), CallStage::Sent(node(1)),
         Execution::NotRun, Execution::MayHaveRun, Execution::Ran,
         QueueUnit::Calls, QueueUnit::Bytes,
+        LimitOf::Caller, LimitOf::Master,
         Part::Arguments, Part::Reply,
         NodeState::Alive, NodeState::Suspect, NodeState::Draining,
         Access::Nodes, Access::Callers, Access::Admins,
@@ -115,7 +118,20 @@ fn call_errors() -> impl IntoIterator<Item = Message> {
         CallError::Handler("the key `k1` does not exist".into()),
         CallError::Panicked { call: call(), node: node(1), message: "index out of bounds".into() },
         CallError::NoNode { call: call(), wanted: "no registered node serves it".into(), waited: second },
-        CallError::Overloaded { call: call(), queued: 10_000, limit: 10_000, unit: QueueUnit::Calls },
+        CallError::Overloaded {
+            call: call(),
+            limit_of: LimitOf::Master,
+            queued: 10_000,
+            limit: 10_000,
+            unit: QueueUnit::Calls,
+        },
+        CallError::Overloaded {
+            call: call(),
+            limit_of: LimitOf::Caller,
+            queued: 250_000_000,
+            limit: 268_435_456,
+            unit: QueueUnit::Bytes,
+        },
         CallError::TimedOut { call: call(), timeout: second, stage: CallStage::Sent(node(1)) },
         CallError::NodeLost { call: call(), node: node(1), attempts: 2, reason: GoneReason::Disconnected },
         CallError::Poisoned { call: call(), nodes: vec![node(1), node(2), node(3)] },

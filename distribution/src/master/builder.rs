@@ -14,7 +14,7 @@ use super::{
     handle::Master,
     in_process::IN_PROCESS,
     registration_policy::RegistrationPolicy,
-    settings::{MAX_QUEUED_BYTES, MAX_QUEUED_CALLS, Values},
+    settings::{CALLERS_AT_THE_LIMIT, MAX_QUEUED_BYTES, MAX_QUEUED_CALLS, Values},
     shared::Shared,
     tick,
 };
@@ -57,6 +57,8 @@ pub struct MasterBuilder {
     values: Values,
     max_queued_calls: usize,
     max_queued_bytes: usize,
+    max_queued_calls_per_caller: Option<usize>,
+    max_queued_bytes_per_caller: Option<usize>,
     seed: Option<u64>,
     security: SecurityConfig,
     bind_names: bool,
@@ -69,6 +71,8 @@ impl Default for MasterBuilder {
             values: Values::default(),
             max_queued_calls: MAX_QUEUED_CALLS,
             max_queued_bytes: MAX_QUEUED_BYTES,
+            max_queued_calls_per_caller: None,
+            max_queued_bytes_per_caller: None,
             seed: None,
             security: SecurityConfig::default(),
             bind_names: false,
@@ -105,6 +109,26 @@ impl MasterBuilder {
     /// [`CallError::Overloaded`](crate::CallError::Overloaded). With 0 no call that has arguments waits.
     pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
         self.max_queued_bytes = bytes;
+        self
+    }
+
+    /// How many calls of one caller in another process may wait at the master; by default a quarter of
+    /// [`max_queued_calls`](Self::max_queued_calls), rounded up. One more ends at once as
+    /// [`CallError::Overloaded`](crate::CallError::Overloaded), so that no caller can fill the queue for others. With 0 none
+    /// waits; a value above `max_queued_calls` does not matter. Calls that are made in the master's own process, and calls
+    /// that a handler makes, do not count.
+    pub fn max_queued_calls_per_caller(mut self, calls: usize) -> Self {
+        self.max_queued_calls_per_caller = Some(calls);
+        self
+    }
+
+    /// How many bytes of arguments of one caller in another process may wait at the master; by default a quarter of
+    /// [`max_queued_bytes`](Self::max_queued_bytes), rounded up. A call beyond that ends at once as
+    /// [`CallError::Overloaded`](crate::CallError::Overloaded). With 0 no call that has arguments waits; a value above
+    /// `max_queued_bytes` does not matter. Calls that are made in the master's own process, and calls that a handler makes,
+    /// do not count.
+    pub fn max_queued_bytes_per_caller(mut self, bytes: usize) -> Self {
+        self.max_queued_bytes_per_caller = Some(bytes);
         self
     }
 
@@ -442,6 +466,12 @@ impl MasterBuilder {
             no_node_timeout,
             max_queued_calls: self.max_queued_calls,
             max_queued_bytes: self.max_queued_bytes,
+            max_queued_calls_per_caller: self
+                .max_queued_calls_per_caller
+                .unwrap_or(self.max_queued_calls.div_ceil(CALLERS_AT_THE_LIMIT)),
+            max_queued_bytes_per_caller: self
+                .max_queued_bytes_per_caller
+                .unwrap_or(self.max_queued_bytes.div_ceil(CALLERS_AT_THE_LIMIT)),
             max_nodes,
             max_nodes_per_credential: max_nodes_per_credential.unwrap_or(max_nodes),
             slow_start: SLOW_START,

@@ -18,6 +18,9 @@ pub(super) const MAX_QUEUED_CALLS: usize = 65_536;
 
 pub(super) const MAX_QUEUED_BYTES: usize = 1024 * 1024 * 1024;
 
+/// This many callers together fill the queue, if no limit is set for each.
+pub(super) const CALLERS_AT_THE_LIMIT: usize = 4;
+
 /// Half as many again as the master is measured with.
 pub(super) const MAX_NODES: usize = 16_384;
 
@@ -187,6 +190,8 @@ mod tests {
                     .shutdown_timeout(wait)
                     .max_queued_calls(count)
                     .max_queued_bytes(count)
+                    .max_queued_calls_per_caller(count)
+                    .max_queued_bytes_per_caller(count)
                     .max_handshake_failures(u32::try_from(count).unwrap_or(u32::MAX))
                     .max_nodes(count.max(1))
                     .max_nodes_per_credential(count.max(1))

@@ -55,6 +55,8 @@ impl SimulatedCluster {
             no_node_timeout: if rng.random_bool(0.1) { Duration::ZERO } else { Duration::from_secs(5) },
             max_queued_calls: MAX_QUEUED_CALLS,
             max_queued_bytes: MAX_QUEUED_BYTES,
+            max_queued_calls_per_caller: MAX_QUEUED_CALLS.div_ceil(4),
+            max_queued_bytes_per_caller: MAX_QUEUED_BYTES.div_ceil(4),
             max_nodes: usize::MAX,
             max_nodes_per_credential: usize::MAX,
             slow_start: [1, 2, 16][rng.random_range(0..3)],

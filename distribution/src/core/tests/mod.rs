@@ -21,7 +21,7 @@ use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Dura
 
 use super::{AttemptEnd, Core, Demand, Effect, Effects, Host, HostCall, HostLink, Settings, Time, split_registration};
 use crate::{
-    error::{CallError, CallStage, GoneReason},
+    error::{CallError, CallStage, GoneReason, LimitOf},
     failed_attempt::FailedAttempt,
     id::{CallId, CallerId, NodeId},
     security::Principal,
@@ -252,6 +252,8 @@ impl Table {
             no_node_timeout: Duration::from_secs(5),
             max_queued_calls: 1000,
             max_queued_bytes: 1 << 30,
+            max_queued_calls_per_caller: 1000,
+            max_queued_bytes_per_caller: 1 << 30,
             max_nodes: usize::MAX,
             max_nodes_per_credential: usize::MAX,
             slow_start: u32::MAX,
@@ -484,7 +486,10 @@ fn brief(error: &CallError) -> String {
         CallError::NodeLost { node, attempts, .. } => format!("lost with {}, attempts {attempts}", node.name),
         CallError::Panicked { node, .. } => format!("panicked on {}", node.name),
         CallError::NoNode { wanted, .. } => format!("no node: {wanted}"),
-        CallError::Overloaded { queued, limit, unit, .. } => format!("overloaded: {queued} of {limit} {unit}"),
+        CallError::Overloaded { limit_of, queued, limit, unit, .. } => {
+            let whose = if *limit_of == LimitOf::Caller { " of its caller" } else { "" };
+            format!("overloaded: {queued} of {limit} {unit}{whose}")
+        }
         CallError::TimedOut { stage, .. } => match stage {
             CallStage::Queued => "timed out, queued".to_owned(),
             CallStage::Retrying(node) => format!("timed out, to be repeated after {}", node.name),

@@ -1,4 +1,4 @@
-//! Callers take turns, and nested calls have the places of the calls that made them.
+//! Callers take turns and have limits of their own; nested calls have the places of the calls that made them.
 
 use super::{queues::order, *};
 
@@ -166,4 +166,63 @@ fn a_call_whose_parent_is_unknown_is_an_ordinary_one() {
     let gone = CallId(table.id("a1").0 + 1000);
     table.submit("c", call(&COMPUTE).by(1).in_handler_of(gone));
     assert_eq!(order(&mut table, "x"), ["a1", "c"]);
+}
+
+/// The same node, for callers that may each have two calls and 100 bytes waiting, out of four calls for all.
+fn limited() -> Table {
+    let mut table = Table::with(|settings| {
+        (settings.max_queued_calls, settings.max_queued_calls_per_caller) = (4, 2);
+        settings.max_queued_bytes_per_caller = 100;
+    });
+    table.join("n1", slots(1));
+    table.submit("x", call(&COMPUTE).by(9));
+    table
+}
+
+#[test]
+fn a_caller_cannot_fill_the_queue_for_others() {
+    let mut table = limited();
+    submit_all(&mut table, 1, &["a1", "a2"]);
+    let refused = table.submit("a3", call(&COMPUTE).by(1));
+    assert_eq!(refused, ["end a3: overloaded: 2 of 2 calls of its caller"]);
+    assert_eq!(table.submit("a4", call(&OTHER).by(1)), ["end a4: overloaded: 2 of 2 calls of its caller"]);
+    submit_all(&mut table, 2, &["b1", "b2"]);
+    assert_eq!(table.submit("c1", call(&COMPUTE).by(3)), ["end c1: overloaded: 4 of 4 calls"]);
+    table.answer("x");
+    assert_eq!(table.submit("a5", call(&COMPUTE).by(1)), NOTHING, "a1 does not wait any more");
+    table.cancel("a2");
+    assert_eq!(table.submit("a6", call(&COMPUTE).by(1)), NOTHING);
+    assert_eq!(table.submit("a7", call(&COMPUTE).by(1)), ["end a7: overloaded: 2 of 2 calls of its caller"]);
+}
+
+#[test]
+fn the_bytes_of_a_caller_are_bounded() {
+    let mut table = limited();
+    assert_eq!(table.submit("a1", call(&COMPUTE).by(1).size(60)), NOTHING);
+    let refused = table.submit("a2", call(&COMPUTE).by(1).size(50));
+    assert_eq!(refused, ["end a2: overloaded: 60 of 100 bytes of arguments of its caller"]);
+    assert_eq!(table.submit("b1", call(&COMPUTE).by(2).size(50)), NOTHING);
+    assert_eq!(table.submit("a3", call(&COMPUTE).by(1).size(40)), NOTHING);
+}
+
+#[test]
+fn the_masters_own_calls_are_bound_only_by_the_limit_of_all() {
+    let mut table = limited();
+    submit_all(&mut table, 0, &["m1", "m2", "m3", "m4"]);
+    assert_eq!(table.submit("m5", call(&COMPUTE)), ["end m5: overloaded: 4 of 4 calls"]);
+}
+
+#[test]
+fn nested_calls_count_towards_no_limit() {
+    let mut table = limited();
+    submit_all(&mut table, 1, &["a1", "a2"]);
+    submit_all(&mut table, 2, &["b1", "b2"]);
+    for name in ["c1", "c2", "c3"] {
+        assert_eq!(table.submit(name, call(&COMPUTE).by(1).in_handler_of(table.id("x"))), NOTHING);
+    }
+    table.cancel("b2");
+    assert_eq!(table.submit("b3", call(&COMPUTE).by(2)), NOTHING);
+    let unknown = CallId(table.id("x").0 + 1000);
+    let refused = table.submit("c4", call(&COMPUTE).by(1).in_handler_of(unknown));
+    assert_eq!(refused, ["end c4: overloaded: 2 of 2 calls of its caller"]);
 }

@@ -25,6 +25,8 @@ pub(in crate::master) fn shared() -> Arc<Shared> {
         no_node_timeout: Duration::from_secs(5),
         max_queued_calls: 100,
         max_queued_bytes: 100,
+        max_queued_calls_per_caller: 100,
+        max_queued_bytes_per_caller: 100,
         max_nodes: usize::MAX,
         max_nodes_per_credential: usize::MAX,
         slow_start: u32::MAX,

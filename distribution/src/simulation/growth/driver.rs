@@ -131,6 +131,8 @@ impl Growth {
             no_node_timeout: NO_NODE_TIMEOUT,
             max_queued_calls: usize::MAX,
             max_queued_bytes: usize::MAX,
+            max_queued_calls_per_caller: usize::MAX,
+            max_queued_bytes_per_caller: usize::MAX,
             max_nodes: usize::MAX,
             max_nodes_per_credential: usize::MAX,
             slow_start: SLOW_START,
