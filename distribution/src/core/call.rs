@@ -72,6 +72,8 @@ pub(super) struct CallEntry<H: Host> {
     pub(super) has_turn: bool,
     /// Whether a call made it that had not ended.
     pub(super) is_nested: bool,
+    /// Whether it goes on without its caller, and without the call that made it.
+    pub(super) is_detached: bool,
     pub(super) location: CallLocation,
     /// The node where the call is that this one hedges.
     pub(super) hedged_on: Option<NodeId>,
@@ -130,6 +132,11 @@ impl<H: Host> CallEntry<H> {
         Waiting { seq: self.seq, id, size: self.demand.size, caller, is_nested: self.is_nested, is_limited }
     }
 
+    /// The call that made it, if that had not ended.
+    pub(super) fn parent(&self) -> Option<CallId> {
+        self.demand.parent.filter(|_| self.is_nested)
+    }
+
     /// Whether the caller named the one node where it has to run.
     pub(super) fn is_targeted(&self) -> bool {
         self.demand.node.is_some()
@@ -169,7 +176,11 @@ pub(super) fn last_failure<H: Host>(call: &CallEntry<H>) -> CallError {
 }
 
 pub(super) fn shutdown_error<H: Host>(call: &CallEntry<H>) -> CallError {
+    CallError::Shutdown { call: call.method.name().into(), execution: execution_so_far(call) }
+}
+
+/// Whether a call that ends now has run. Withdraws its attempt if that is not written yet.
+pub(super) fn execution_so_far<H: Host>(call: &CallEntry<H>) -> Execution {
     let is_sent = matches!(call.location, CallLocation::InFlight(_)) && !call.handle.withdraw(call.attempt);
-    let execution = if is_sent || call.may_have_run() { Execution::MayHaveRun } else { Execution::NotRun };
-    CallError::Shutdown { call: call.method.name().into(), execution }
+    if is_sent || call.may_have_run() { Execution::MayHaveRun } else { Execution::NotRun }
 }

@@ -56,6 +56,7 @@ impl<H: Host> Core<H> {
             seq,
             has_turn: parent.is_some(),
             is_nested: parent.is_some(),
+            is_detached: false,
             location: CallLocation::Unplaced,
             hedged_on,
             kept: None,
@@ -73,6 +74,7 @@ impl<H: Host> Core<H> {
             self.timers.insert((deadline, Timer::Deadline(id)));
         }
         let was_sent = call.may_have_run();
+        self.dependents.insert(id, call.demand.caller, call.parent());
         self.calls.insert(id, call);
         if self.shutting_down {
             self.end_with(id, effects, shutdown_error);
@@ -99,11 +101,12 @@ impl<H: Host> Core<H> {
         service
     }
 
-    /// The caller does not want the call any more.
+    /// The caller does not want the call any more, and so nobody wants the calls that its handler has made.
     pub(crate) fn on_call_cancelled(&mut self, id: CallId, effects: &mut Effects<H>) {
         if let Some(call) = self.remove(id) {
             self.stats.cancelled += u64::from(call.count());
             self.stop(id, call, effects);
+            self.defer_nested(id);
         }
     }
 
@@ -125,7 +128,7 @@ impl<H: Host> Core<H> {
     }
 
     /// Tells the node that has the call, if one has.
-    fn stop(&self, id: CallId, call: CallEntry<H>, effects: &mut Effects<H>) {
+    pub(super) fn stop(&self, id: CallId, call: CallEntry<H>, effects: &mut Effects<H>) {
         if let CallLocation::InFlight(node) = call.location {
             // If the attempt is not written yet, it will not be, and the link reports that.
             if !call.handle.withdraw(call.attempt) {
@@ -156,6 +159,7 @@ impl<H: Host> Core<H> {
             failed_attempts: call.failed_attempts.clone(),
         });
         self.stop(id, call, effects);
+        self.defer_nested(id);
     }
 
     /// A node that has calls, whether it is still registered or not.
@@ -199,6 +203,7 @@ impl<H: Host> Core<H> {
             self.unqueue(id);
         }
         let call = self.calls.remove(&id)?;
+        self.dependents.remove(id, call.demand.caller, call.parent());
         if let CallLocation::BackingOff(until) = call.location {
             self.timers.remove(&(until, Timer::Retry(id)));
             self.backing_off -= 1;

@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 use super::queue_ids::QueueId;
 use crate::{
     error::GoneReason,
-    id::{CallId, NodeId, NodeIdentity},
+    id::{CallId, CallerId, NodeId, NodeIdentity},
     security::Source,
     service::method::MethodId,
 };
@@ -29,6 +29,10 @@ pub(super) enum DeferredTask {
     ExpireQueue(QueueId),
     /// Decide about the calls that a lost node had, the last one first.
     HandleLost { calls: Vec<(CallId, u32)>, from: Arc<DepartedNode> },
+    /// Cancel the calls of a caller that is gone.
+    CancelCallsOf(CallerId),
+    /// Cancel the calls that the handler of a call has made before this one.
+    CancelNested { parent: CallId, before: CallId },
     /// Disconnect a node.
     CutOff(NodeId, GoneReason),
     /// Add more nodes to views.

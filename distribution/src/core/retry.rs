@@ -52,6 +52,8 @@ impl<H: Host> Core<H> {
         if call.handle.abandon(call.attempt) {
             return self.requeue(now, id, effects);
         }
+        self.defer_nested(id);
+        let Some(call) = self.calls.get_mut(&id) else { return };
         // Calls of a batch that were not granted were not started.
         if call.kept.is_none() && call.granted < call.demand.count {
             call.kept = Some(call.granted);

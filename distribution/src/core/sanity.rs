@@ -39,6 +39,7 @@ impl<H: Host> Core<H> {
     pub(crate) fn sanity_check(&self) -> Checked {
         self.registry.sanity_check()?;
         self.check_calls()?;
+        self.check_dependents()?;
         self.check_queues()?;
         for (at, timer) in &self.timers {
             let (Timer::Deadline(id) | Timer::Retry(id)) = timer else { continue };
@@ -111,6 +112,17 @@ impl<H: Host> Core<H> {
         check(self.backing_off == backing_off, || {
             format!("backing off: {} noted, {backing_off} counted", self.backing_off)
         })
+    }
+
+    /// Checks that the calls are listed that end with their caller, or with the call that made them.
+    fn check_dependents(&self) -> Checked {
+        let (of_callers, of_calls) = self.dependents.listed();
+        let dependent = || self.calls.iter().filter(|(_, call)| !call.is_detached);
+        let callers = dependent().map(|(id, call)| (call.demand.caller, *id));
+        let callers: BTreeSet<_> = callers.filter(|(caller, _)| *caller != CallerId::MASTER).collect();
+        check(*of_callers == callers, || format!("calls by caller: {of_callers:?} noted, {callers:?} counted"))?;
+        let parents: BTreeSet<_> = dependent().filter_map(|(id, call)| Some((call.parent()?, *id))).collect();
+        check(*of_calls == parents, || format!("nested calls: {of_calls:?} noted, {parents:?} counted"))
     }
 
     /// Checks how many calls each caller has in the queues of each service, and that no turn is given out twice.

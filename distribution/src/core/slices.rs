@@ -79,6 +79,16 @@ impl<H: Host> Core<H> {
                     self.expire(now, queue, &mut fewer, effects);
                     budget = fewer;
                 }
+                DeferredTask::CancelCallsOf(caller) => {
+                    let mut fewer = budget.div_ceil(2);
+                    self.cancel_calls_of(caller, &mut fewer, effects);
+                    budget = fewer;
+                }
+                DeferredTask::CancelNested { parent, before } => {
+                    let mut fewer = budget.div_ceil(2);
+                    self.cancel_nested(parent, before, &mut fewer, effects);
+                    budget = fewer;
+                }
                 DeferredTask::HandleLost { calls, from } => self.lose(now, calls, from, &mut budget, effects),
                 DeferredTask::FillViews(views) => {
                     self.fill_views(now, views);

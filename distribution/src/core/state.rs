@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use super::{
     calls::{CallCursor, Calls},
     deferred::{DeferredWork, DepartedNode},
+    dependents::Dependents,
     health::Failures,
     host::{Host, Time},
     liveness_scan::LivenessScan,
@@ -45,6 +46,7 @@ pub(crate) struct Core<H: Host> {
     pub(super) registry: Registry<H>,
     pub(super) calls: Calls<H>,
     pub(super) queues: Queues,
+    pub(super) dependents: Dependents,
     /// Calls that are queued again after a while.
     pub(super) backing_off: usize,
     /// Methods that have been called, each with its service.
@@ -81,6 +83,7 @@ impl<H: Host> Core<H> {
             calls: Calls::new(settings.seed),
             settings,
             queues: Queues::default(),
+            dependents: Dependents::default(),
             backing_off: 0,
             called: FxHashMap::default(),
             run_times: FxHashMap::default(),

@@ -199,6 +199,19 @@ pub enum CallError<E = Infallible> {
         reason: Cow<'static, str>,
     },
 
+    /// What made the call is gone: its caller ended without detaching it, or the call whose handler made it was cancelled,
+    /// timed out, or was lost with its node.
+    #[error(
+        "{call} was cancelled together with what made it: its caller, or the call that it is a part of ({execution})"
+    )]
+    #[non_exhaustive]
+    Cancelled {
+        /// The call.
+        call: CallIdentity,
+        /// Whether the call had been sent to a node.
+        execution: Execution,
+    },
+
     /// The master is shutting down, or was dropped.
     #[error("{call} was not answered: the master has shut down ({execution})")]
     #[non_exhaustive]
@@ -264,6 +277,7 @@ impl<E> CallError<E> {
             | Self::Decode { call, .. }
             | Self::NotIdempotent { call, .. }
             | Self::InvalidOption { call, .. }
+            | Self::Cancelled { call, .. }
             | Self::Shutdown { call, .. }
             | Self::MasterLost { call, .. }
             | Self::Denied { call, .. } => Some(call),
@@ -286,6 +300,7 @@ impl<E> CallError<E> {
             | Self::Decode { call, .. }
             | Self::NotIdempotent { call, .. }
             | Self::InvalidOption { call, .. }
+            | Self::Cancelled { call, .. }
             | Self::Shutdown { call, .. }
             | Self::MasterLost { call, .. }
             | Self::Denied { call, .. } => call.id = number,
@@ -316,7 +331,9 @@ impl<E> CallError<E> {
                 Part::Arguments => Execution::NotRun,
                 Part::Reply => Execution::Ran,
             },
-            Self::Shutdown { execution, .. } | Self::MasterLost { execution, .. } => *execution,
+            Self::Cancelled { execution, .. }
+            | Self::Shutdown { execution, .. }
+            | Self::MasterLost { execution, .. } => *execution,
         }
     }
 }
@@ -344,6 +361,7 @@ impl<E> CallError<E> {
             Self::InvalidOption { call, option, value, reason } => {
                 CallError::InvalidOption { call, option, value, reason }
             }
+            Self::Cancelled { call, execution } => CallError::Cancelled { call, execution },
             Self::Shutdown { call, execution } => CallError::Shutdown { call, execution },
             Self::MasterLost { call, master, reason, execution } => {
                 CallError::MasterLost { call, master, reason, execution }

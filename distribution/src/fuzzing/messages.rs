@@ -153,6 +153,7 @@ fn call_errors() -> impl IntoIterator<Item = Message> {
         },
         CallError::Denied { call: call(), reason: "token 1a2b3c4d is for nodes, and only callers and admins may make calls".to_owned() },
         CallError::InvalidOption { call: call(), option: "attempts".into(), value: "0".into(), reason: "a call needs at least one".into() },
+        CallError::Cancelled { call: call(), execution: Execution::NotRun },
         CallError::Shutdown { call: call(), execution: Execution::MayHaveRun },
     ]
 }

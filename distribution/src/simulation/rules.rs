@@ -240,7 +240,9 @@ impl Rules {
                 // An attempt of which a part was written is written completely while the connection lives, so it may
                 // still run.
                 let sent = match error {
-                    CallError::TimedOut { .. } | CallError::Shutdown { .. } => call.handle.begun.get() > 0,
+                    CallError::TimedOut { .. } | CallError::Cancelled { .. } | CallError::Shutdown { .. } => {
+                        call.handle.begun.get() > 0
+                    }
                     _ => call.handle.sent.get() > 0,
                 };
                 check(sent || !call.failed_attempts.is_empty(), || {

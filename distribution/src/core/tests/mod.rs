@@ -3,6 +3,7 @@
 
 mod balance;
 mod deadlines;
+mod dependents;
 mod drain;
 mod ejection;
 mod expiry;
@@ -496,6 +497,10 @@ fn brief(error: &CallError) -> String {
             CallStage::Sent(node) => format!("timed out on {}", node.name),
             CallStage::AtMaster => "timed out at the master".to_owned(),
         },
+        CallError::Cancelled { execution, .. } => {
+            let text = execution.to_string();
+            format!("cancelled, {}", text.trim_start_matches("it "))
+        }
         CallError::Poisoned { nodes, .. } => format!("poisoned by {} nodes", nodes.len()),
         other => other.to_string(),
     }

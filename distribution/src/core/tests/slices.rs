@@ -8,7 +8,7 @@ fn sliced(slice: usize) -> Table {
 }
 
 /// Does all deferred work, and returns how many effects each tick had.
-fn ticks(table: &mut Table) -> Vec<usize> {
+pub(super) fn ticks(table: &mut Table) -> Vec<usize> {
     let mut counts = Vec::new();
     while table.core.next_tick() <= table.now {
         counts.push(table.tick().len());
