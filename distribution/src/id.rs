@@ -284,15 +284,6 @@ impl fmt::Debug for CallId {
     }
 }
 
-/// Identifies who makes calls at one master.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct CallerId(pub(crate) u64);
-
-impl CallerId {
-    /// The master's own process.
-    pub(crate) const MASTER: Self = Self(0);
-}
-
 /// A text that is not a [`CallId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a call id: one looks like `91c2a7-12`")]

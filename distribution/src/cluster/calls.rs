@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    error::{CallError, CallStage, Execution, QueueUnit},
+    error::{CallError, CallStage, Execution, LimitOf, QueueUnit},
     id::CallId,
     service::state::{CallFailure, CallState},
     wire::{Control, connection_state::ConnectionState, transport::ONLY_ATTEMPT},
@@ -115,7 +115,7 @@ impl Calls {
                     None
                 };
                 if let Some((queued, limit, unit)) = full {
-                    return Err(CallError::Overloaded { call: call(), queued, limit, unit });
+                    return Err(CallError::Overloaded { call: call(), queued, limit, unit, limit_of: LimitOf::Caller });
                 }
                 (*calls, *bytes) = (*calls + 1, *bytes + size);
             }

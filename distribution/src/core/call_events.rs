@@ -74,7 +74,7 @@ impl<H: Host> Core<H> {
             self.timers.insert((deadline, Timer::Deadline(id)));
         }
         let was_sent = call.may_have_run();
-        self.dependents.insert(id, call.demand.caller, call.parent());
+        self.dependents.insert(id, call.number, call.demand.caller, call.parent());
         self.calls.insert(id, call);
         if self.shutting_down {
             self.end_with(id, effects, shutdown_error);
@@ -203,7 +203,7 @@ impl<H: Host> Core<H> {
             self.unqueue(id);
         }
         let call = self.calls.remove(&id)?;
-        self.dependents.remove(id, call.demand.caller, call.parent());
+        self.dependents.remove(id, call.number, call.demand.caller, call.parent());
         if let CallLocation::BackingOff(until) = call.location {
             self.timers.remove(&(until, Timer::Retry(id)));
             self.backing_off -= 1;

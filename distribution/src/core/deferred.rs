@@ -32,7 +32,7 @@ pub(super) enum DeferredTask {
     /// Cancel the calls of a caller that is gone.
     CancelCallsOf(CallerId),
     /// Cancel the calls that the handler of a call has made before this one.
-    CancelNested { parent: CallId, before: CallId },
+    CancelNested { parent: CallId, before: u64 },
     /// Disconnect a node.
     CutOff(NodeId, GoneReason),
     /// Add more nodes to views.

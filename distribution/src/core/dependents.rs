@@ -26,27 +26,27 @@ const LAST_CALL: CallId = CallId(u64::MAX);
 pub(super) struct Dependents {
     /// The calls of callers in other processes.
     of_callers: BTreeSet<(CallerId, CallId)>,
-    /// Nested calls, by the call that made them.
-    of_calls: BTreeSet<(CallId, CallId)>,
+    /// Nested calls, by the call that made them and in the order of submission: ids of different callers have no order.
+    of_calls: BTreeSet<(CallId, u64, CallId)>,
 }
 
 impl Dependents {
-    /// Adds a call of this caller, made by the handler of that call.
-    pub(super) fn insert(&mut self, id: CallId, caller: CallerId, parent: Option<CallId>) {
+    /// Adds a call of this caller, made by the handler of that call. `number` is its place in the order of submission.
+    pub(super) fn insert(&mut self, id: CallId, number: u64, caller: CallerId, parent: Option<CallId>) {
         if caller != CallerId::MASTER {
             self.of_callers.insert((caller, id));
         }
         if let Some(parent) = parent {
-            self.of_calls.insert((parent, id));
+            self.of_calls.insert((parent, number, id));
         }
     }
 
-    pub(super) fn remove(&mut self, id: CallId, caller: CallerId, parent: Option<CallId>) {
+    pub(super) fn remove(&mut self, id: CallId, number: u64, caller: CallerId, parent: Option<CallId>) {
         if caller != CallerId::MASTER {
             self.of_callers.remove(&(caller, id));
         }
         if let Some(parent) = parent {
-            self.of_calls.remove(&(parent, id));
+            self.of_calls.remove(&(parent, number, id));
         }
     }
 
@@ -55,44 +55,36 @@ impl Dependents {
     }
 
     /// The first nested call of this one that was made before that one.
-    fn first_of_call(&self, parent: CallId, before: CallId) -> Option<CallId> {
-        self.of_calls.range((parent, FIRST_CALL)..(parent, before)).next().map(|(_, id)| *id)
+    fn first_of_call(&self, parent: CallId, before: u64) -> Option<CallId> {
+        self.of_calls.range((parent, 0, FIRST_CALL)..(parent, before, FIRST_CALL)).next().map(|(.., id)| *id)
     }
 
     /// All calls that are listed, for the sanity check.
     #[cfg(any(test, feature = "simulation"))]
-    pub(super) fn listed(&self) -> (&BTreeSet<(CallerId, CallId)>, &BTreeSet<(CallId, CallId)>) {
+    pub(super) fn listed(&self) -> (&BTreeSet<(CallerId, CallId)>, &BTreeSet<(CallId, u64, CallId)>) {
         (&self.of_callers, &self.of_calls)
     }
 }
 
 impl<H: Host> Core<H> {
     /// A caller in another process is gone for good: cancels its calls, except those that were detached.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "all callers are in the master's process until they have connections")
-    )]
     pub(crate) fn on_caller_gone(&mut self, now: Time, caller: CallerId, effects: &mut Effects<H>) {
         self.deferred.push(DeferredTask::CancelCallsOf(caller));
         self.run_deferred(now, effects);
     }
 
     /// A call goes on without its caller, and without the call whose handler made it.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "all callers are in the master's process until they have connections")
-    )]
     pub(crate) fn on_call_detached(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.is_detached = true;
-        let (caller, parent) = (call.demand.caller, call.parent());
-        self.dependents.remove(id, caller, parent);
+        let (number, caller, parent) = (call.number, call.demand.caller, call.parent());
+        self.dependents.remove(id, number, caller, parent);
     }
 
     /// A call was cancelled, timed out, or was lost with its node: has the calls cancelled that its handler has made. A
     /// later attempt may make others.
     pub(super) fn defer_nested(&mut self, parent: CallId) {
-        let before = CallId(self.next_call);
+        let before = self.submitted;
         if self.dependents.first_of_call(parent, before).is_some() {
             self.deferred.push(DeferredTask::CancelNested { parent, before });
         }
@@ -114,7 +106,7 @@ impl<H: Host> Core<H> {
     pub(super) fn cancel_nested(
         &mut self,
         parent: CallId,
-        before: CallId,
+        before: u64,
         budget: &mut usize,
         effects: &mut Effects<H>,
     ) {

@@ -79,7 +79,8 @@ impl fmt::Display for QueueUnit {
 }
 
 /// Whose limit of waiting calls was met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LimitOf {
     /// That of the caller: [`max_queued_calls_per_caller`](crate::MasterBuilder::max_queued_calls_per_caller) or
     /// [`max_queued_bytes_per_caller`](crate::MasterBuilder::max_queued_bytes_per_caller). Other callers may still make

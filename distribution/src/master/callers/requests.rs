@@ -56,15 +56,8 @@ struct Locked {
     methods: DeclaredMethods,
     watches: Watches,
     /// The calls that have not ended, by their numbers.
-    calls: HashMap<CallId, UnfinishedCall>,
+    calls: HashMap<CallId, Arc<CallState>>,
     lost: LostBatches,
-}
-
-#[derive(Debug)]
-struct UnfinishedCall {
-    state: Arc<CallState>,
-    /// Whether it runs to its end even if the caller leaves.
-    detached: bool,
 }
 
 impl CallerRequests {
@@ -132,8 +125,7 @@ impl CallerRequests {
                 call.continues.map(|call| locked.lost.attempts_of(CallId(call))).unwrap_or_default();
             let state = Arc::new(call_state(method, payload, call, failed_attempts)?);
             state.set_id(number);
-            let unfinished = UnfinishedCall { state: Arc::clone(&state), detached: false };
-            if locked.calls.insert(number, unfinished).is_some() {
+            if locked.calls.insert(number, Arc::clone(&state)).is_some() {
                 return Err(format!("it sent another call with the number {number}, which has not ended"));
             }
             state
@@ -169,14 +161,14 @@ impl CallerRequests {
             Control::Declare { method } => self.lock().methods.declare(method)?,
             Control::CancelCall { call } => {
                 // It may have ended at the same time.
-                let state = self.lock().calls.get(&CallId(call)).map(|call| Arc::clone(&call.state));
+                let state = self.lock().calls.get(&CallId(call)).map(Arc::clone);
                 if let Some(state) = state {
                     self.cancel(&state);
                 }
             }
             Control::Detach { call } => {
-                if let Some(call) = self.lock().calls.get_mut(&CallId(call)) {
-                    call.detached = true;
+                if self.lock().calls.contains_key(&CallId(call)) {
+                    self.shared.with_core("a call is detached", |core, _, _| core.on_call_detached(CallId(call)));
                 }
             }
             Control::Watch { watch, method, labels } => {
@@ -205,12 +197,9 @@ impl CallerRequests {
 
     /// The caller is gone: cancels its calls, apart from those that it has detached.
     pub(super) fn on_gone(&self) {
-        let calls = std::mem::take(&mut self.lock().calls);
-        for UnfinishedCall { state, detached } in calls.into_values() {
-            if !detached {
-                self.cancel(&state);
-            }
-        }
+        self.lock().calls.clear();
+        let caller = self.caller.id;
+        self.shared.with_core("a caller is gone", |core, now, effects| core.on_caller_gone(now, caller, effects));
     }
 
     fn reply(&self, state: &CallState, end: Result<RawAnswer, CallFailure>) -> OutgoingCallerReply {

@@ -98,7 +98,7 @@ async fn a_call_that_a_panic_left_nowhere_ends() {
     let astray = call();
     let _: Option<()> = shared.with_core("a test", |core, now, effects| {
         let demand = Demand {
-            caller: crate::id::CallerId::MASTER,
+            caller: CallerId::MASTER,
             id: None,
             parent: None,
             count: 1,
