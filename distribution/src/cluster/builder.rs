@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The default of `connect_timeout` and `reconnect_timeout`.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The roles in which a caller may come.
 const CALLER: &[Access] = &[Access::Callers, Access::Admins];
@@ -164,7 +164,7 @@ impl ClusterBuilder {
         check_address(&master, "a caller")?;
         let name = self.name.unwrap_or_else(|| default_name("caller"));
         let max_message_size = check_max_message_size(self.max_message_size)? as u64;
-        let hello = CallerHello { name, max_message_size };
+        let hello = CallerHello { name, max_message_size, node: None };
         hello.check().map_err(|_| {
             Error::setting("name", format_args!("{:?}", hello.name), "it must have 1 to 128 bytes without blanks")
         })?;
@@ -182,7 +182,7 @@ impl ClusterBuilder {
             );
         }
         let shared =
-            ClusterShared::new(master, hello, authenticator, connect_timeout, reconnect_timeout, MAX_DEPTH);
+            ClusterShared::new(master, hello, authenticator, connect_timeout, reconnect_timeout, MAX_DEPTH, None);
         tokio::spawn(session::run(std::sync::Arc::clone(&shared)));
         Ok(Cluster::new(shared))
     }

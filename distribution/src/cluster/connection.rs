@@ -280,6 +280,7 @@ fn request(id: CallId, state: &CallState) -> CallRequest {
         retry_panics: options.retry_panics,
         hedge_of: submit_options.hedge_of.map(|call| call.0),
         continues: submit_options.continues.map(|call| call.0),
+        parent: state.parent().map(|call| call.0),
         trace: None,
     }
 }

@@ -9,9 +9,11 @@ mod calls;
 mod capacities;
 mod connection;
 mod handle;
+mod nested;
 mod session;
 mod shared;
 mod status;
 
 pub use builder::ClusterBuilder;
 pub use handle::Cluster;
+pub(crate) use nested::{NestedCaller, NestedCallerSetup};

@@ -15,7 +15,7 @@ use crate::{
     wire::{
         channel::Channel,
         dial::{Backoff, DialError, RetryLog, dial},
-        handshake::{CallerWelcome, ErrorSubject, greet},
+        handshake::{CallerWelcome, ErrorSubject, Purpose, greet},
     },
 };
 
@@ -109,25 +109,28 @@ async fn pause(
     reason: String,
 ) -> Result<(), EndReason> {
     shared.on_still_away(&reason);
-    let limit = if is_first { shared.connect_timeout } else { shared.reconnect_timeout };
-    let end = if is_first { began } else { shared.away_since().unwrap_or(began) } + limit;
-    if Instant::now() + wait < end {
-        sleep(wait).await;
-        return Ok(());
+    let next = Instant::now() + wait;
+    let calls_end = shared.away_since().unwrap_or(began) + shared.reconnect_timeout;
+    if calls_end <= next {
+        sleep_until(calls_end).await;
+        shared.give_up(&format!("it was away for longer than {:?}: {reason}", shared.reconnect_timeout), false);
     }
-    sleep_until(end).await;
-    if is_first {
-        return Err(EndReason::ConnectTimeout { timeout: limit, last_failure: reason });
+    let timeout = shared.connect_timeout;
+    if is_first && began + timeout <= next {
+        sleep_until(began + timeout).await;
+        return Err(EndReason::ConnectTimeout { timeout, last_failure: reason });
     }
-    shared.give_up(&format!("it was away for longer than {limit:?}: {reason}"), false);
-    sleep(wait).await;
+    sleep_until(next).await;
     Ok(())
 }
 
 /// Dials the master and says hello.
 async fn connect(shared: &ClusterShared) -> Result<(Channel, Accepted), DialError> {
     let authenticator = &shared.authenticator;
-    let mut channel = dial(authenticator, &shared.master).await?;
+    let mut channel = match &shared.connector {
+        Some(connector) => connector.connect(Purpose::NestedCalls),
+        None => dial(authenticator, &shared.master).await?,
+    };
     let welcome = greet(&mut channel, &shared.hello).await;
     let welcome = welcome.map_err(|error| DialError::of_handshake(&error, authenticator))?;
     match welcome {

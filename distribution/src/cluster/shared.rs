@@ -31,6 +31,7 @@ use crate::{
     wire::{
         CallerEnd, Control,
         authenticator::PeerAuthenticator,
+        channel::Connector,
         codec::Decoder,
         frame::layout::BODY_HEADER_LIMIT,
         handshake::CallerHello,
@@ -51,6 +52,8 @@ pub(super) struct ClusterShared {
     pub(super) master: String,
     pub(super) hello: CallerHello,
     pub(super) authenticator: PeerAuthenticator,
+    /// For a master in the same process.
+    pub(super) connector: Option<Connector>,
     pub(super) connect_timeout: Duration,
     pub(super) reconnect_timeout: Duration,
     /// What one value may take, by the limits of the master that is or was connected.
@@ -84,12 +87,14 @@ impl ClusterShared {
         connect_timeout: Duration,
         reconnect_timeout: Duration,
         max_depth: u16,
+        connector: Option<Connector>,
     ) -> Arc<Self> {
         let argument_bytes = usize::try_from(hello.max_message_size).unwrap_or(usize::MAX);
         Arc::new(Self {
             master,
             hello,
             authenticator,
+            connector,
             connect_timeout,
             reconnect_timeout,
             argument_bytes: AtomicUsize::new(argument_bytes.saturating_sub(BODY_HEADER_LIMIT)),

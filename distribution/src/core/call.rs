@@ -74,6 +74,8 @@ pub(super) struct CallEntry<H: Host> {
     pub(super) is_nested: bool,
     /// Whether it goes on without its caller, and without the call that made it.
     pub(super) is_detached: bool,
+    /// How many calls it is nested in.
+    pub(super) depth: u32,
     pub(super) location: CallLocation,
     /// The node where the call is that this one hedges.
     pub(super) hedged_on: Option<NodeId>,

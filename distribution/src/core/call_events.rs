@@ -17,6 +17,9 @@ use crate::{
     service::method::MethodInfo,
 };
 
+/// How deep calls may be nested, each made by the handler of the one before.
+const MAX_NESTING: u32 = 256;
+
 impl<H: Host> Core<H> {
     /// A caller has submitted a call. Returns its id; a batch uses as many ids as it has calls, starting with this one.
     /// `failed_attempts` are those of a batch that the call was part of.
@@ -25,7 +28,7 @@ impl<H: Host> Core<H> {
         now: Time,
         handle: H::Call,
         method: &Arc<MethodInfo>,
-        demand: Demand,
+        mut demand: Demand,
         failed_attempts: Vec<FailedAttempt>,
         effects: &mut Effects<H>,
     ) -> CallId {
@@ -40,7 +43,13 @@ impl<H: Host> Core<H> {
             _ => None,
         });
         let service = self.service_of(method);
-        let parent = demand.parent.and_then(|parent| self.calls.get(&parent)).map(|call| (call.service, call.seq));
+        let caller_of = demand.parent.and_then(|parent| self.calls.get(&parent));
+        let depth = caller_of.map_or(0, |caller| caller.depth.saturating_add(1));
+        if let Some(deadline) = caller_of.and_then(CallEntry::deadline) {
+            let left = deadline.saturating_sub(now);
+            demand.timeout = Some(demand.timeout.map_or(left, |timeout| timeout.min(left)));
+        }
+        let parent = caller_of.map(|call| (call.service, call.seq));
         let seq = match parent {
             Some(parent) => self.queues.callers.place_of_nested(service, number, parent),
             None => self.queues.callers.place_of_taken(service, number),
@@ -57,6 +66,7 @@ impl<H: Host> Core<H> {
             has_turn: parent.is_some(),
             is_nested: parent.is_some(),
             is_detached: false,
+            depth,
             location: CallLocation::Unplaced,
             hedged_on,
             kept: None,
@@ -78,6 +88,8 @@ impl<H: Host> Core<H> {
         self.calls.insert(id, call);
         if self.shutting_down {
             self.end_with(id, effects, shutdown_error);
+        } else if depth > MAX_NESTING {
+            self.end_with(id, effects, |call| CallError::TooDeep { call: call.method.name().into(), limit: MAX_NESTING });
         } else if was_sent {
             // It was lost or panicked as part of a batch. Its first attempt on its own need not back off: the batch
             // itself is not repeated.

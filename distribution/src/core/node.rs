@@ -63,6 +63,8 @@ pub(super) struct InFlightAttempt {
     pub(super) count: u32,
     pub(super) cost: CallCost,
     pub(super) sent: Time,
+    /// Whether its handler waits for a nested call, and takes no slot meanwhile.
+    pub(super) is_lent: bool,
 }
 
 /// A registered node.
@@ -93,9 +95,11 @@ pub(super) struct Node<H: Host> {
     pub(super) window: Window,
     pub(super) group: GroupId,
     pub(super) views: Views,
-    /// Requests in flight.
+    /// Requests in flight, without those whose handlers wait for nested calls.
     pub(super) counts: PerKind<u32>,
-    /// What all compute calls in flight are expected to cost.
+    /// How many of its handlers wait for nested calls.
+    pub(super) lent: u32,
+    /// What all compute calls in flight are expected to cost, without those whose handlers wait.
     pub(super) backlog: CallCost,
     /// When a compute call ended here last, or the first of those in flight was sent.
     pub(super) last_progress: Time,
@@ -106,6 +110,22 @@ pub(super) struct Node<H: Host> {
 }
 
 impl<H: Host> Node<H> {
+    /// An attempt takes a slot.
+    pub(super) fn put_on(&mut self, attempt: &InFlightAttempt) {
+        self.counts[attempt.kind] += 1;
+        if attempt.kind == MethodKind::Compute {
+            self.backlog += attempt.cost;
+        }
+    }
+
+    /// An attempt takes no slot any more.
+    pub(super) fn take_off(&mut self, attempt: &InFlightAttempt) {
+        self.counts[attempt.kind] -= 1;
+        if attempt.kind == MethodKind::Compute {
+            self.backlog -= attempt.cost;
+        }
+    }
+
     pub(super) fn member(&self) -> Member {
         Member { node: self.identity.id, place: self.place, source: self.source }
     }

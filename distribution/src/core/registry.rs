@@ -77,6 +77,9 @@ pub(super) struct Registry<H: Host> {
     pub(super) ejected: BTreeSet<NodeId>,
 }
 
+/// How many handlers of a node may have lent their slots. As many as a node lets wait, and some that have just begun.
+const MOST_LENT: u32 = 2048;
+
 impl<H: Host> Registry<H> {
     pub(super) fn new(ring_key: [u8; 32]) -> Self {
         Self {
@@ -212,6 +215,7 @@ impl<H: Host> Registry<H> {
             link,
             state: NodeState::Alive,
             in_flight: FxHashMap::default(),
+            lent: 0,
             calls: 0,
             heads: PerKind::default(),
             joined: now,
@@ -314,16 +318,13 @@ impl<H: Host> Registry<H> {
     /// Notes that a node is sent an attempt.
     pub(super) fn start(&mut self, id: NodeId, in_flight: InFlightAttempt) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        let InFlightAttempt { call, attempt, method, kind, count, cost, sent: now } = in_flight;
+        let InFlightAttempt { call, attempt, method, kind, count, sent: now, .. } = in_flight;
         node.in_flight.insert((call, attempt), in_flight);
-        node.counts[kind] += 1;
+        node.put_on(&in_flight);
         node.calls += count as usize;
         node.window.on_sent(now, kind, method, count);
-        if kind == MethodKind::Compute {
-            node.backlog += cost;
-            if node.counts[kind] == 1 {
-                node.last_progress = now;
-            }
+        if kind == MethodKind::Compute && node.counts[kind] == 1 {
+            node.last_progress = now;
         }
         self.in_flight += count as usize;
         self.reindex(id);
@@ -339,14 +340,14 @@ impl<H: Host> Registry<H> {
     pub(super) fn end(&mut self, now: Time, id: NodeId, (call, attempt): (CallId, u32), ran: u32) -> Option<Duration> {
         let node = self.nodes.get_mut(&id)?;
         let ended = node.in_flight.remove(&(call, attempt))?;
-        node.counts[ended.kind] -= 1;
         node.calls -= ended.count as usize;
-        if ended.kind == MethodKind::Compute {
-            node.backlog -= ended.cost;
-            if ran > 0 {
-                node.last_progress = now;
-                node.stuck = false;
-            }
+        match ended.is_lent {
+            true => node.lent -= 1,
+            false => node.take_off(&ended),
+        }
+        if ended.kind == MethodKind::Compute && ran > 0 {
+            node.last_progress = now;
+            node.stuck = false;
         }
         if ran > 0 {
             node.window.on_answered(ended.kind);
@@ -355,6 +356,35 @@ impl<H: Host> Registry<H> {
         self.in_flight -= ended.count as usize;
         self.reindex(id);
         Some(now.saturating_sub(ended.sent))
+    }
+
+    /// The handler of an attempt waits, and takes no slot any more. Returns whether that is so.
+    pub(super) fn lend(&mut self, now: Time, id: NodeId, key: (CallId, u32)) -> bool {
+        let Some(node) = self.nodes.get_mut(&id) else { return false };
+        // A node that claims that ever more of its handlers wait would get ever more calls.
+        if node.lent >= MOST_LENT {
+            return false;
+        }
+        let Some(attempt) = node.in_flight.get_mut(&key).filter(|attempt| !attempt.is_lent) else { return false };
+        attempt.is_lent = true;
+        let attempt = *attempt;
+        node.take_off(&attempt);
+        node.lent += 1;
+        // What it runs next has its time from here on.
+        node.last_progress = now;
+        self.reindex(id);
+        true
+    }
+
+    /// The handler of an attempt takes a slot again.
+    pub(super) fn resume(&mut self, id: NodeId, key: (CallId, u32)) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(attempt) = node.in_flight.get_mut(&key).filter(|attempt| attempt.is_lent) else { return };
+        attempt.is_lent = false;
+        let attempt = *attempt;
+        node.put_on(&attempt);
+        node.lent -= 1;
+        self.reindex(id);
     }
 
     /// Brings the indexes of a node's group up to date.

@@ -287,7 +287,12 @@ fn check_node<H: Host>(node: &Node<H>) -> Result<usize, String> {
     let name = &node.identity;
     let mut counts = PerKind::<u32>::default();
     let mut backlog = CallCost::default();
+    let mut lent = 0;
     for attempt in node.in_flight.values() {
+        if attempt.is_lent {
+            lent += 1;
+            continue;
+        }
         counts[attempt.kind] += 1;
         if attempt.kind == MethodKind::Compute {
             backlog += attempt.cost;
@@ -295,6 +300,7 @@ fn check_node<H: Host>(node: &Node<H>) -> Result<usize, String> {
     }
     let calls = node.in_flight.values().map(|attempt| attempt.count as usize).sum();
     check(counts == node.counts, || format!("{name}: {:?} noted, {counts:?} counted", node.counts))?;
+    check(lent == node.lent, || format!("{name}: {} lent noted, {lent} counted", node.lent))?;
     check(backlog == node.backlog, || format!("{name}: {:?} noted, {backlog:?} counted", node.backlog))?;
     check(calls == node.calls, || format!("{name}: {} calls noted, {calls} counted", node.calls))?;
     node.check_index_entry()?;

@@ -237,6 +237,30 @@ pub enum CallError<E = Infallible> {
         execution: Execution,
     },
 
+    /// Calls are nested too deep: each was made by the handler of the one before. Mostly a circle of calls.
+    #[error(
+        "{call} was not run: calls are nested {limit} deep already, each made by the handler of the one before, and that is the limit; look for a circle of calls"
+    )]
+    #[non_exhaustive]
+    TooDeep {
+        /// The call.
+        call: CallIdentity,
+        /// How deep calls may be nested.
+        limit: u32,
+    },
+
+    /// Too many compute handlers of the node wait for nested calls. Each of them holds a thread.
+    #[error(
+        "{call} was not run: {limit} compute handlers of this node wait for nested calls, and that is the limit; make the method that calls it an `async fn`, which waits without a thread"
+    )]
+    #[non_exhaustive]
+    TooManyWaiting {
+        /// The call.
+        call: CallIdentity,
+        /// How many compute handlers of a node may wait.
+        limit: u32,
+    },
+
     /// The master does not allow the call.
     #[error("{call} was not run: the master does not allow it: {reason}")]
     #[non_exhaustive]
@@ -280,6 +304,8 @@ impl<E> CallError<E> {
             | Self::Cancelled { call, .. }
             | Self::Shutdown { call, .. }
             | Self::MasterLost { call, .. }
+            | Self::TooDeep { call, .. }
+            | Self::TooManyWaiting { call, .. }
             | Self::Denied { call, .. } => Some(call),
         }
     }
@@ -303,6 +329,8 @@ impl<E> CallError<E> {
             | Self::Cancelled { call, .. }
             | Self::Shutdown { call, .. }
             | Self::MasterLost { call, .. }
+            | Self::TooDeep { call, .. }
+            | Self::TooManyWaiting { call, .. }
             | Self::Denied { call, .. } => call.id = number,
         }
         self
@@ -323,6 +351,8 @@ impl<E> CallError<E> {
             | Self::Incompatible { .. }
             | Self::NotIdempotent { .. }
             | Self::InvalidOption { .. }
+            | Self::TooDeep { .. }
+            | Self::TooManyWaiting { .. }
             | Self::Denied { .. } => Execution::NotRun,
             Self::NodeLost { .. } | Self::Poisoned { .. } => Execution::MayHaveRun,
             Self::TimedOut { stage: CallStage::Queued, .. } => Execution::NotRun,
@@ -366,6 +396,8 @@ impl<E> CallError<E> {
             Self::MasterLost { call, master, reason, execution } => {
                 CallError::MasterLost { call, master, reason, execution }
             }
+            Self::TooDeep { call, limit } => CallError::TooDeep { call, limit },
+            Self::TooManyWaiting { call, limit } => CallError::TooManyWaiting { call, limit },
             Self::Denied { call, reason } => CallError::Denied { call, reason },
         })
     }

@@ -14,7 +14,7 @@ use crate::{
     security::Access,
     text::is_plain,
     wire::handshake::{
-        self, Definition, HandshakeError, MethodKind, MethodOffer, Security,
+        self, Definition, HandshakeError, MethodKind, MethodOffer, Purpose, Security,
         preface::{answer_preface, send_preface},
     },
 };
@@ -192,7 +192,7 @@ async fn open(
     master: &mut Memory<'_>,
     registration: &handshake::Registration,
 ) -> Result<handshake::RegistrationReply, HandshakeError> {
-    send_preface(master, Access::Nodes, Security::Open).await?;
+    send_preface(master, Access::Nodes, Purpose::OfRole, Security::Open).await?;
     handshake::register(master, registration).await
 }
 

@@ -151,6 +151,8 @@ fn call_errors() -> impl IntoIterator<Item = Message> {
             reason: "it closed the connection without a goodbye".to_owned(),
             execution: Execution::MayHaveRun,
         },
+        CallError::TooDeep { call: call(), limit: 256 },
+        CallError::TooManyWaiting { call: call(), limit: 1024 },
         CallError::Denied { call: call(), reason: "token 1a2b3c4d is for nodes, and only callers and admins may make calls".to_owned() },
         CallError::InvalidOption { call: call(), option: "attempts".into(), value: "0".into(), reason: "a call needs at least one".into() },
         CallError::Cancelled { call: call(), execution: Execution::NotRun },

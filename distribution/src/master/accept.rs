@@ -25,7 +25,7 @@ use crate::{
         channel::Channel,
         credential::Credential,
         handshake::{
-            CallerHello, HandshakeError, Registration, RegistrationReply, read_hello, read_registration, send_reply,
+            CallerHello, HandshakeError, Purpose, Registration, RegistrationReply, read_hello, read_registration, send_reply,
         },
     },
 };
@@ -105,7 +105,7 @@ async fn register(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStr
         }
         () = shared.closing.cancelled() => return,
     };
-    let (AuthenticatedPeer { channel: stream, credential }, opening) = match received {
+    let (AuthenticatedPeer { channel: stream, credential, .. }, opening) = match received {
         Ok(received) => received,
         Err(RefusedPeer { error, channel }) => {
             log_not_registered(&shared, peer, &error);
@@ -256,11 +256,14 @@ async fn receive(
         if admission.authenticator.demands_proof() {
             pending.on_proved();
         }
-        let opening = match admitted.credential.access.may(Operation::Register) {
-            true => {
+        let access = admitted.credential.access;
+        let opening = match admitted.purpose {
+            Purpose::OfRole if access.may(Operation::Register) => {
                 read_registration(&mut admitted.channel, |size| admission.decoding(size)).await.map(Opening::Node)
             }
-            false => read_hello(&mut admitted.channel, |size| admission.decoding(size)).await.map(Opening::Caller),
+            Purpose::OfRole | Purpose::NestedCalls => {
+                read_hello(&mut admitted.channel, |size| admission.decoding(size)).await.map(Opening::Caller)
+            }
         };
         match opening {
             Ok(opening) => Ok((admitted, opening)),

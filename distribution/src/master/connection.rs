@@ -176,6 +176,14 @@ fn on_control(
                     core.on_grant_requested(node, CallId(call), attempt, upto, effects);
                 });
             }
+            Control::Lend { call, attempt } => {
+                shared.with_core("a handler waits for a nested call", |core, now, effects| {
+                    core.on_slot_lent(now, node, CallId(call), attempt, effects);
+                });
+            }
+            Control::Resume { call, attempt } => {
+                shared.with_core("a handler goes on", |core, _, _| core.on_slot_resumed(node, CallId(call), attempt));
+            }
             // It drained, or its owner dropped it: `GoneReason::Left` says as much.
             Control::Goodbye { .. } => left.store(true, Ordering::Release),
             other => return Err(other.unhandled()),

@@ -7,7 +7,8 @@ use futures::future::BoxFuture;
 use super::{host::HeldCall, shared::Shared};
 use crate::{
     config::ValueLimits,
-    core::Demand,
+    core::{Demand, Effect},
+    error::{CallError, Execution},
     id::CallerId,
     service::{
         dispatcher::{Capacity, Dispatcher},
@@ -25,7 +26,7 @@ impl Dispatcher for Shared {
     }
 
     fn submit(&self, call: Arc<CallState>) {
-        self.submit_for(CallerId::MASTER, call);
+        self.submit_for(CallerId::MASTER, None, call);
     }
 
     fn cancel(&self, call: &CallState) {
@@ -61,8 +62,8 @@ impl Dispatcher for Shared {
 }
 
 impl Shared {
-    /// Takes over a call of this caller. A call that has an id already keeps it.
-    pub(super) fn submit_for(&self, caller: CallerId, call: Arc<CallState>) {
+    /// Takes over a call of this caller, or of a handler in this process of a node. A call that has an id already keeps it.
+    pub(super) fn submit_for(&self, caller: CallerId, process: Option<u128>, call: Arc<CallState>) {
         let CallOptions { timeout, node, attempts, labels, affinity, retry_panics } = call.options.clone();
         let SubmitOptions { count, exempt_from_limits, hedge_of, failed_attempts, continues: _ } =
             call.submit_options.clone();
@@ -71,7 +72,7 @@ impl Shared {
         let demand = Demand {
             caller,
             id: call.id(),
-            parent: None,
+            parent: call.parent(),
             count,
             timeout,
             node,
@@ -84,6 +85,15 @@ impl Shared {
             size,
         };
         self.with_core("a call was submitted", |core, now, effects| {
+            if let Some(process) = process {
+                // The node may claim any parent, and it may have been cancelled meanwhile.
+                let node = core.node_of_process(process);
+                if !demand.parent.zip(node).is_some_and(|(parent, node)| core.runs_on(parent, node)) {
+                    let error = CallError::Cancelled { call: call.identity(), execution: Execution::NotRun };
+                    effects.push(Effect::End { call: HeldCall(call), end: Err(error), failed_attempts: Vec::new() });
+                    return;
+                }
+            }
             let id = core.on_call_submitted(
                 now,
                 HeldCall(Arc::clone(&call)),

@@ -7,13 +7,13 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::{accept, handle::Master, shared::Shared};
+use super::{accept, callers, handle::Master, shared::Shared};
 use crate::{
     security::Access,
     wire::{
         channel::{Channel, Connector},
         credential::Credential,
-        handshake::read_registration,
+        handshake::{Purpose, read_hello, read_registration},
     },
 };
 
@@ -25,10 +25,13 @@ impl Master {
     /// connection, whatever thread the connection is opened on.
     pub(crate) fn connector(&self) -> Connector {
         let (shared, runtime) = (Arc::clone(&self.shared), Handle::current());
-        Connector::new(move || {
+        Connector::new(move |purpose| {
             let (ours, theirs) = Channel::in_memory();
             let _inside = runtime.enter();
-            shared.track(register(Arc::clone(&shared), ours));
+            match purpose {
+                Purpose::OfRole => shared.track(register(Arc::clone(&shared), ours)),
+                Purpose::NestedCalls => shared.track(take_calls(Arc::clone(&shared), ours)),
+            }
             theirs
         })
     }
@@ -41,5 +44,13 @@ async fn register(shared: Arc<Shared>, mut channel: Channel) {
             accept::join(shared, channel, Credential::open(Access::Nodes), registration, IN_PROCESS).await;
         }
         Err(error) => tracing::debug!(%error, "a node in this process left before it had registered"),
+    }
+}
+
+/// Serves the nested calls of the node at the other end.
+async fn take_calls(shared: Arc<Shared>, mut channel: Channel) {
+    match read_hello(&mut channel, |_| ()).await {
+        Ok(hello) => callers::join(shared, channel, Credential::open(Access::Nodes), hello, IN_PROCESS).await,
+        Err(error) => tracing::debug!(%error, "a node in this process left before it could make nested calls"),
     }
 }

@@ -36,6 +36,7 @@ use crate::{
     core::{Core, Effect, Effects, NodeSnapshot, Settings, Time},
     error::GoneReason,
     id::NodeId,
+    security::Principal,
     service::{method::MethodId, options::Labels},
     view::{NodeEvent, NodeInfo, Stats},
     wire::{authenticator::MasterAuthenticator, connection_state::ConnectionState, incoming_memory::IncomingMemory},
@@ -155,6 +156,17 @@ impl Shared {
     /// The state of a new connection.
     pub(super) fn new_connection_state(&self) -> Arc<ConnectionState> {
         ConnectionState::new(self.limits.peer_timeouts, Some(Arc::clone(&self.incoming)))
+    }
+
+    /// Checks that a node may make nested calls: that it is registered, with the same credential.
+    pub(super) fn check_calling_node(&self, instance: u128, principal: &Principal) -> Result<(), String> {
+        let locked = self.lock();
+        let node = locked.core.node_of_process(instance).and_then(|node| locked.core.principal_of(node));
+        match node {
+            Some(registered) if registered.id == principal.id => Ok(()),
+            Some(_) => Err("its node registered with another credential".to_owned()),
+            None => Err("its node is not registered, and only handlers of a registered node make nested calls".to_owned()),
+        }
     }
 
     /// Whether callers in other processes are told the addresses of nodes.

@@ -25,9 +25,17 @@ pub(super) struct ActiveCalls {
 
 #[derive(Debug, Default)]
 struct Calls {
-    by_key: HashMap<(u64, u32), CurrentCall>,
+    by_key: HashMap<(u64, u32), ActiveCall>,
     /// Whether the connection has ended. Its compute handlers that still run are stale from then on.
     is_over: bool,
+}
+
+#[derive(Debug)]
+struct ActiveCall {
+    call: CurrentCall,
+    phase: Phase,
+    /// Whether its handler waits for nested calls, and is not counted meanwhile.
+    is_lent: bool,
 }
 
 /// What a call is doing, as heartbeats count it.
@@ -36,6 +44,13 @@ pub(super) enum Phase {
     Waiting,
     Computing,
     Asynchronous,
+}
+
+impl ActiveCall {
+    /// The phase that it is counted in.
+    fn counted(&self) -> Option<Phase> {
+        (!self.is_lent).then_some(self.phase)
+    }
 }
 
 impl ActiveCalls {
@@ -50,17 +65,17 @@ impl ActiveCalls {
         let mut calls = self.lock();
         match calls.by_key.entry(key) {
             Entry::Occupied(_) => return None,
-            Entry::Vacant(place) => place.insert(call),
+            Entry::Vacant(place) => place.insert(ActiveCall { call, phase, is_lent: false }),
         };
         self.count_over(&calls, None, Some(phase));
         drop(calls);
-        Some(ActiveCallGuard { running: Arc::clone(self), key, phase })
+        Some(ActiveCallGuard { running: Arc::clone(self), key })
     }
 
     /// Cancels this attempt. If it is not here, it has been answered already.
     pub(super) fn cancel(&self, call: u64, attempt: u32) {
-        if let Some(call) = self.lock().by_key.get(&(call, attempt)) {
-            call.cancel();
+        if let Some(active) = self.lock().by_key.get(&(call, attempt)) {
+            active.call.cancel();
         }
     }
 
@@ -69,9 +84,28 @@ impl ActiveCalls {
         let mut calls = self.lock();
         calls.is_over = true;
         self.stale.fetch_add(self.computing.load(Ordering::Relaxed), Ordering::Relaxed);
-        for call in calls.by_key.values() {
-            call.cancel();
+        for active in calls.by_key.values() {
+            active.call.cancel();
         }
+    }
+
+    /// The handler of this attempt waits for nested calls, or (if not `lent`) goes on. Returns whether that has changed.
+    pub(super) fn set_lent(&self, key: (u64, u32), lent: bool) -> bool {
+        let mut has_changed = false;
+        self.change(key, |active| {
+            has_changed = active.is_lent != lent;
+            active.is_lent = lent;
+        });
+        has_changed
+    }
+
+    fn change(&self, key: (u64, u32), change: impl FnOnce(&mut ActiveCall)) {
+        let mut calls = self.lock();
+        let Some(active) = calls.by_key.get_mut(&key) else { return };
+        let before = active.counted();
+        change(active);
+        let after = active.counted();
+        self.count_over(&calls, before, after);
     }
 
     /// The counts for a heartbeat; `blocked` is how often a handler was seen to block.
@@ -132,22 +166,21 @@ impl ActiveCalls {
 pub(super) struct ActiveCallGuard {
     running: Arc<ActiveCalls>,
     key: (u64, u32),
-    phase: Phase,
 }
 
 impl ActiveCallGuard {
     /// Moves the call to another phase.
     pub(super) fn set_phase(&mut self, phase: Phase) {
-        self.running.count_over(&self.running.lock(), Some(self.phase), Some(phase));
-        self.phase = phase;
+        self.running.change(self.key, |active| active.phase = phase);
     }
 }
 
 impl Drop for ActiveCallGuard {
     fn drop(&mut self) {
         let mut calls = self.running.lock();
-        self.running.count_over(&calls, Some(self.phase), None);
-        calls.by_key.remove(&self.key);
+        if let Some(active) = calls.by_key.remove(&self.key) {
+            self.running.count_over(&calls, active.counted(), None);
+        }
     }
 }
 

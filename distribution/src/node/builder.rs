@@ -16,8 +16,9 @@ use super::{
     handle::Node,
     handler_runtime::HandlerRuntime,
     lifecycle::start_threads,
+    nested::NestedCalls,
     runner::Runner,
-    settings::{MAX_SLOTS, TimeoutSettings, check_async_limit, check_slots},
+    settings::{MAX_SLOTS, TimeoutSettings, check_async_limit, check_max_waiting, check_slots},
     signals::Signals,
     state::{DesiredState, NodeShared, Status},
     waker::WatchdogWaker,
@@ -25,6 +26,7 @@ use super::{
 #[cfg(feature = "tls")]
 use crate::security::{Certificates, TokenText};
 use crate::{
+    cluster::{NestedCaller, NestedCallerSetup},
     config::{MAX_DEPTH, MAX_MESSAGE_SIZE, check_max_depth, check_max_message_size},
     error::Error,
     process_name::default_name,
@@ -36,6 +38,9 @@ use crate::{
 /// The default of `async_limit`: high, because async handlers mostly wait, and low enough to bound their memory.
 const ASYNC_LIMIT: usize = 1024;
 
+/// The default of `max_waiting_handlers`: each is a thread that waits, with its stack.
+const MAX_WAITING_HANDLERS: usize = 1024;
+
 /// Configures and starts a node. Made by [`Node::builder`].
 #[derive(Debug, Default)]
 #[must_use = "a builder does nothing until `spawn` or `run`"]
@@ -44,6 +49,7 @@ pub struct NodeBuilder {
     name: Option<String>,
     slots: Option<usize>,
     async_limit: Option<usize>,
+    max_waiting_handlers: Option<usize>,
     max_message_size: Option<usize>,
     max_depth: Option<u16>,
     timeouts: TimeoutSettings,
@@ -101,6 +107,14 @@ impl NodeBuilder {
     /// How many async calls run at a time: at least 1, and 1,024 by default.
     pub fn async_limit(mut self, calls: usize) -> Self {
         self.async_limit = Some(calls);
+        self
+    }
+
+    /// How many compute handlers may wait for [nested calls](crate::CurrentCall#impl-Caller-for-CurrentCall) at a time: from 0
+    /// to 65,536, and 1,024 by default. Each of them holds a thread. A nested call beyond that ends as
+    /// [`CallError::TooManyWaiting`](crate::CallError::TooManyWaiting).
+    pub fn max_waiting_handlers(mut self, handlers: usize) -> Self {
+        self.max_waiting_handlers = Some(handlers);
         self
     }
 
@@ -359,6 +373,7 @@ impl NodeBuilder {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = check_slots(self.slots.unwrap_or(cores.min(MAX_SLOTS)))?;
         let async_limit = check_async_limit(self.async_limit.unwrap_or(ASYNC_LIMIT))?;
+        let max_waiting = check_max_waiting(self.max_waiting_handlers.unwrap_or(MAX_WAITING_HANDLERS))?;
         let max_message_size = check_max_message_size(self.max_message_size.unwrap_or(MAX_MESSAGE_SIZE))?;
         let max_depth = check_max_depth(self.max_depth.unwrap_or(MAX_DEPTH))?;
         let router = Router::new(self.services)?;
@@ -382,6 +397,16 @@ impl NodeBuilder {
                 "`.insecure()` is set: any program at the master's address can run calls on this node"
             );
         }
+        let setup = NestedCallerSetup {
+            master: master.clone(),
+            name: name.clone(),
+            instance: registration.instance,
+            max_message_size: registration.max_message_size,
+            max_depth,
+            authenticator: authenticator.clone(),
+            connector: self.connector.clone(),
+        };
+        let nested = NestedCalls::new(move |runtime| NestedCaller::open(&setup, runtime), max_waiting);
         let (waker, messages) = WatchdogWaker::new();
         let handler_runtime = Arc::new(HandlerRuntime::new(tokio::runtime::Handle::current()));
         let (desired_sender, desired) = watch::channel(DesiredState::Serve);
@@ -399,6 +424,8 @@ impl NodeBuilder {
             waker,
             blocked: Arc::default(),
             stale: Arc::default(),
+            nested: Arc::new(nested),
+            max_waiting: max_waiting as usize,
             max_message_size,
             max_depth,
             timeouts,

@@ -6,19 +6,27 @@
 use std::{
     fmt,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
 use futures::FutureExt;
+use tokio::runtime::Handle;
 
 use super::{
     answer::{Completed, answer},
     arrival_gaps::ArrivalGaps,
+    current::CurrentCall,
     handler_runtime::HandlerRuntime,
     slots::{Slots, Worker, WorkerStep},
     waker::WatchdogWaker,
 };
+use crate::service::wait::{Lend, holding};
+
 /// Runs one call from beginning to end, or gives it back to the master.
 type ComputeJob = Box<dyn FnOnce(JobAction) -> Completed + Send>;
 
@@ -67,7 +75,10 @@ impl ComputePool {
 
     fn start(self: &Arc<Self>, worker: Worker<ComputeJob, Completed>) {
         let pool = Arc::clone(self);
-        tokio::task::spawn_blocking(move || pool.work(worker));
+        tokio::task::spawn_blocking(move || {
+            let lender = Arc::new(SlotLender { pool: Arc::clone(&pool), node_runtime: Handle::current() });
+            holding(lender, || pool.work(worker));
+        });
     }
 
     /// Runs jobs in one slot while there are any.
@@ -127,6 +138,40 @@ impl ComputePool {
         for job in self.slots.take_waiting() {
             let (request, reply) = job(JobAction::GiveBack);
             tokio::spawn(answer(request, reply));
+        }
+    }
+}
+
+/// Lends the slot of a thread while the handler on it waits for a call, as `Call::wait` does.
+struct SlotLender {
+    pool: Arc<ComputePool>,
+    node_runtime: Handle,
+}
+
+impl Lend for SlotLender {
+    fn lend(&self) {
+        CurrentCall::with_computing(|call| call.on_waits());
+        if let Some(worker) = self.pool.slots.lend() {
+            // The handler is inside the user's runtime.
+            let _inside = self.node_runtime.enter();
+            self.pool.start(worker);
+        }
+    }
+
+    fn take_back(&self) {
+        CurrentCall::with_computing(|call| call.on_goes_on());
+        let granted = Arc::new(AtomicBool::new(false));
+        let grant = {
+            let (granted, thread) = (Arc::clone(&granted), thread::current());
+            Box::new(move || {
+                granted.store(true, Ordering::Release);
+                thread.unpark();
+            })
+        };
+        if !self.pool.slots.take_back(grant) {
+            while !granted.load(Ordering::Acquire) {
+                thread::park();
+            }
         }
     }
 }

@@ -5,15 +5,18 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use super::latch::Latch;
-use crate::id::CallId;
+use super::{latch::Latch, nested::Nesting};
+use crate::{
+    id::CallId,
+    service::dispatcher::{Caller, Dispatcher},
+};
 
 thread_local! {
     static COMPUTING: RefCell<Option<CurrentCall>> = const { RefCell::new(None) };
@@ -30,9 +33,13 @@ tokio::task_local! {
 #[derive(Clone, Debug)]
 pub struct CurrentCall {
     id: CallId,
+    /// The id of the request that brought it: of a batch, that of its first call.
+    request: CallId,
     attempt: u32,
     deadline: Option<Instant>,
     shared: Arc<Shared>,
+    /// What makes nested calls; `None` outside a handler.
+    nesting: Option<Arc<Nesting>>,
 }
 
 /// What the handler of a call and its connection share.
@@ -41,6 +48,8 @@ struct Shared {
     cancelled: Latch,
     /// Whether its async handler was polled.
     was_started: AtomicBool,
+    /// Nested calls of an async handler that have not ended.
+    nested: Mutex<usize>,
 }
 
 /// The call whose handler this is called in.
@@ -65,13 +74,92 @@ pub fn current() -> CurrentCall {
         .try_with(Clone::clone)
         .ok()
         .or_else(|| COMPUTING.with_borrow(Clone::clone))
-        .unwrap_or_else(|| CurrentCall::new(CallId(0), 1, None))
+        .unwrap_or_else(|| CurrentCall::new(CallId(0), 1, None, None))
+}
+
+/// Makes nested calls, as parts of this call: `ArithClient::new(&distribution::current())`.
+///
+/// A nested call goes through the master like any other. It ends at the latest with this call: it inherits the deadline,
+/// and is cancelled when this call is cancelled or times out. Its place in the queue is that of the call that all of this
+/// began with, so that work that was begun is finished first. Calls can be nested 256 deep; the next one ends as
+/// [`CallError::TooDeep`](crate::CallError::TooDeep).
+///
+/// A compute handler that blocks in [`wait`](crate::Call::wait) lends its slot to other calls, and takes one back, before new
+/// calls do, when the result is there. An `async fn` that awaits nested calls does not count towards the node's
+/// [`async_limit`](crate::NodeBuilder::async_limit). So no depth of nesting leaves all slots with handlers that wait for each
+/// other.
+///
+/// Only while the call runs: once its handler has returned, and outside a handler, calls end as
+/// [`CallError::Cancelled`](crate::CallError::Cancelled) or [`CallError::NoNode`](crate::CallError::NoNode).
+impl Caller for CurrentCall {
+    fn dispatcher(&self) -> Arc<dyn Dispatcher> {
+        Nesting::dispatcher(self)
+    }
 }
 
 impl CurrentCall {
-    pub(super) fn new(id: CallId, attempt: u32, timeout: Option<Duration>) -> Self {
+    pub(super) fn new(
+        id: CallId,
+        attempt: u32,
+        timeout: Option<Duration>,
+        nesting: Option<Arc<Nesting>>,
+    ) -> Self {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Self { id, attempt, deadline, shared: Arc::default() }
+        Self { id, request: id, attempt, deadline, shared: Arc::default(), nesting }
+    }
+
+    /// The id of the request that brought the call.
+    pub(super) fn request(&self) -> CallId {
+        self.request
+    }
+
+    pub(super) fn nesting(&self) -> Option<&Arc<Nesting>> {
+        self.nesting.as_ref()
+    }
+
+    /// Looks at the call whose compute handler runs on this thread.
+    pub(super) fn with_computing(look: impl FnOnce(&Self)) {
+        if let Some(call) = COMPUTING.with_borrow(Clone::clone) {
+            look(&call);
+        }
+    }
+
+    /// Whether its handler is async.
+    pub(super) fn is_asynchronous(&self) -> bool {
+        self.was_started()
+    }
+
+    /// The compute handler waits, and lends its slot.
+    pub(super) fn on_waits(&self) {
+        if let Some(nesting) = &self.nesting {
+            nesting.on_waits(self);
+        }
+    }
+
+    /// The compute handler goes on, and needs its slot.
+    pub(super) fn on_goes_on(&self) {
+        if let Some(nesting) = &self.nesting {
+            nesting.on_goes_on(self);
+        }
+    }
+
+    /// The async handler has made a nested call: with the first it counts as waiting.
+    pub(super) fn on_nested_begun(&self) {
+        let mut nested = self.shared.nested.lock().unwrap_or_else(PoisonError::into_inner);
+        *nested += 1;
+        // Under the lock, so that the master hears of both in the order in which they happen.
+        if let (1, Some(nesting)) = (*nested, &self.nesting) {
+            nesting.lend(self);
+        }
+    }
+
+    /// A nested call of the async handler has ended.
+    pub(super) fn on_nested_ended(&self) {
+        let mut nested = self.shared.nested.lock().unwrap_or_else(PoisonError::into_inner);
+        *nested = nested.saturating_sub(1);
+        if let (0, Some(nesting)) = (*nested, &self.nesting) {
+            nesting.resume(self);
+        }
     }
 
     /// The call's id, which is the same in each attempt. A call of a `.distribute()` whose batch was lost or cut is made
@@ -108,7 +196,7 @@ impl CurrentCall {
     }
 
     pub(super) fn key(&self) -> (u64, u32) {
-        (self.id.0, self.attempt)
+        (self.request.0, self.attempt)
     }
 
     pub(super) fn cancel(&self) {

@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     error::Error,
-    wire::{channel::Channel, handshake::Registration},
+    wire::{
+        channel::Channel,
+        handshake::{Purpose, Registration},
+    },
 };
 
 /// Worker threads of the node's runtime: one for the connection, and one that may be inside an async handler (see
@@ -47,7 +50,7 @@ pub(super) fn start_threads(
             // Made on this thread, because a runtime must not be dropped inside another one, as the caller's.
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(CONNECTION_THREADS)
-                .max_blocking_threads(node.registration.slots as usize + BLOCKING_RESERVE)
+                .max_blocking_threads(2 * node.registration.slots as usize + node.max_waiting + BLOCKING_RESERVE)
                 .thread_name_fn(thread_names())
                 .enable_all()
                 .build();
@@ -92,7 +95,7 @@ impl Drop for EndWatchdogOnDrop {
 /// Connects to the master: through memory if it is in this process, or over the network.
 async fn connect_to_master(node: &NodeShared) -> Result<Channel, RegisterError> {
     match &node.connector {
-        Some(connector) => Ok(connector.connect()),
+        Some(connector) => Ok(connector.connect(Purpose::OfRole)),
         None => connect(&node.authenticator, &node.master).await,
     }
 }
@@ -150,6 +153,7 @@ async fn live(node: NodeShared, mut desired: watch::Receiver<DesiredState>) {
     if let Some(reason) = &end {
         tracing::error!(node = name, master, %reason, "the node has ended");
     }
+    node.nested.close();
     node.status.send_replace(Status::Ended(end));
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod idle;
 mod in_process;
 mod latch;
 mod lifecycle;
+mod nested;
 mod outage;
 mod register;
 mod requests;

@@ -11,6 +11,7 @@ use super::{
     batch::{self, Batches, GIVE_BACK_AFTER},
     compute::JobAction,
     current::CurrentCall,
+    nested::Nesting,
     runner::AsyncCall,
     state::NodeShared,
 };
@@ -31,6 +32,7 @@ pub(super) struct Requests<'a> {
     pub(super) node: &'a NodeShared,
     pub(super) active: Arc<ActiveCalls>,
     pub(super) batches: Arc<Batches>,
+    pub(super) nesting: Arc<Nesting>,
     pub(super) side: Arc<ConnectionState>,
     /// The limits of a reply; arguments may be nested as deeply.
     pub(super) reply_limits: ValueLimits,
@@ -41,7 +43,12 @@ impl Requests<'_> {
         let limits = self.reply_limits;
         let message = &request.get().message;
         let (count, granted, payload) = (message.count, message.granted, message.take_payload());
-        let call = CurrentCall::new(CallId(message.call), message.attempt, message.timeout);
+        let call = CurrentCall::new(
+            CallId(message.call),
+            message.attempt,
+            message.timeout,
+            Some(Arc::clone(&self.nesting)),
+        );
         let route = self.node.router.route(message.method);
         match route.map(|route| (route.method.name(), route.handler.clone())) {
             None => {

@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     active_calls::ActiveCalls,
     batch::Batches,
+    nested::Nesting,
     register::Registered,
     requests::Requests,
     state::{DesiredState, NodeShared},
@@ -95,6 +96,7 @@ pub(super) async fn serve(
         node,
         active: Arc::clone(&active),
         batches: Arc::clone(&batches),
+        nesting: Nesting::new(&node.nested, &active, &side),
         side: Arc::clone(&side),
         reply_limits: ValueLimits { bytes: reply_limit.saturating_sub(BODY_HEADER_LIMIT), depth: node.max_depth },
     };

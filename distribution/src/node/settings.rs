@@ -62,6 +62,13 @@ pub(super) fn check_slots(slots: usize) -> Result<u32, Error> {
     }
 }
 
+pub(super) fn check_max_waiting(handlers: usize) -> Result<u32, Error> {
+    match u32::try_from(handlers) {
+        Ok(fits) if fits <= 65_536 => Ok(fits),
+        _ => Err(Error::setting("max_waiting_handlers", handlers, "it must be 65,536 at most")),
+    }
+}
+
 pub(super) fn check_async_limit(calls: usize) -> Result<u32, Error> {
     match u32::try_from(calls) {
         Ok(fits @ 1..) => Ok(fits),

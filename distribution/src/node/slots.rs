@@ -24,10 +24,15 @@ struct State<J, D> {
     workers: usize,
     /// Whether a worker is about to look for a job: it is being started, or looks already.
     is_one_free: bool,
+    /// Workers that have lent their slot and want it back. They come before waiting jobs.
+    returning: VecDeque<Grant>,
     /// Jobs taken so far, now and at the watchdog's last look.
     taken: u64,
     seen: u64,
 }
+
+/// Called when a worker has its slot back.
+pub(crate) type Grant = Box<dyn FnOnce() + Send>;
 
 /// What a worker does next.
 pub(crate) enum WorkerStep<J, D> {
@@ -50,8 +55,15 @@ pub(crate) struct Worker<J, D> {
 impl<J, D> Slots<J, D> {
     /// For at most `most` workers at a time.
     pub(crate) fn new(most: usize) -> Self {
-        let state =
-            State { jobs: VecDeque::new(), held: Vec::new(), workers: 0, is_one_free: false, taken: 0, seen: 0 };
+        let state = State {
+            jobs: VecDeque::new(),
+            held: Vec::new(),
+            workers: 0,
+            is_one_free: false,
+            returning: VecDeque::new(),
+            taken: 0,
+            seen: 0,
+        };
         Self { state: Mutex::new(state), most }
     }
 
@@ -60,6 +72,24 @@ impl<J, D> Slots<J, D> {
         let mut state = self.lock();
         state.jobs.push_back(job);
         self.one_more(&mut state)
+    }
+
+    /// A worker waits within its job, and lends its slot. If this returns a worker, the caller must start it.
+    pub(crate) fn lend(self: &Arc<Self>) -> Option<Worker<J, D>> {
+        let mut state = self.lock();
+        state.give_up_slot();
+        self.one_more(&mut state)
+    }
+
+    /// A worker that has lent its slot wants it back. Returns whether it has it; otherwise `grant` is called when it has.
+    pub(crate) fn take_back(&self, grant: Grant) -> bool {
+        let mut state = self.lock();
+        if state.workers < self.most && state.returning.is_empty() {
+            state.workers += 1;
+            return true;
+        }
+        state.returning.push_back(grant);
+        false
     }
 
     /// Takes the jobs that no worker has taken.
@@ -95,6 +125,17 @@ impl<J, D> Slots<J, D> {
     }
 }
 
+impl<J, D> State<J, D> {
+    /// A worker gives its slot up: to one that wants its own back, if there is any.
+    fn give_up_slot(&mut self) {
+        match self.returning.pop_front() {
+            // Under the lock, which is short: it wakes a thread.
+            Some(grant) => grant(),
+            None => self.workers -= 1,
+        }
+    }
+}
+
 impl<J, D> Worker<J, D> {
     /// Stores the result of the last job, and takes the next job.
     ///
@@ -109,11 +150,17 @@ impl<J, D> Worker<J, D> {
     ) -> WorkerStep<J, D> {
         let mut state = self.slots.lock();
         state.held.extend(left);
-        if state.jobs.is_empty() || !may_hold(state.held.len()) {
+        let must_leave = !state.returning.is_empty();
+        if must_leave || state.jobs.is_empty() || !may_hold(state.held.len()) {
             due.append(&mut state.held);
         }
         if mem::take(&mut self.is_free) {
             state.is_one_free = false;
+        }
+        if must_leave {
+            state.give_up_slot();
+            self.has_left = true;
+            return WorkerStep::Leave;
         }
         match state.jobs.pop_front() {
             Some(job) => {
@@ -143,7 +190,7 @@ impl<J, D> Drop for Worker<J, D> {
             return;
         }
         let mut state = self.slots.lock();
-        state.workers -= 1;
+        state.give_up_slot();
         if self.is_free {
             state.is_one_free = false;
         }

@@ -11,7 +11,9 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{compute::ComputePool, handler_runtime::HandlerRuntime, runner::Runner, waker::WatchdogWaker};
+use super::{
+    compute::ComputePool, handler_runtime::HandlerRuntime, nested::NestedCalls, runner::Runner, waker::WatchdogWaker,
+};
 use crate::{
     error::{Endpoint, Error},
     service::router::Router,
@@ -123,6 +125,10 @@ pub(super) struct NodeShared {
     pub(super) blocked: Arc<AtomicU32>,
     /// Compute handlers that have outlived their connection, and still hold slots.
     pub(super) stale: Arc<AtomicU32>,
+    /// What handlers make nested calls with.
+    pub(super) nested: Arc<NestedCalls>,
+    /// How many compute handlers may wait for nested calls, each with a thread.
+    pub(super) max_waiting: usize,
     pub(super) max_message_size: usize,
     pub(super) max_depth: u16,
     pub(super) timeouts: Timeouts,

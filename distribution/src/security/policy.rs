@@ -20,6 +20,8 @@ pub enum Access {
 pub(crate) enum Operation {
     /// Register as a node, receive calls with their arguments, and answer them.
     Register,
+    /// Make calls of handlers that run on one's own node, as parts of the calls that these run.
+    CallNested,
     /// Make calls, and cancel one's own.
     Call,
     /// List nodes and calls, cancel the calls of others, drain nodes.
@@ -33,12 +35,12 @@ impl Access {
     /// Whether a peer in this role may do this.
     pub(crate) fn may(self, operation: Operation) -> bool {
         match (self, operation) {
-            (Self::Nodes, Operation::Register)
+            (Self::Nodes, Operation::Register | Operation::CallNested)
             | (Self::Callers, Operation::Call)
             | (Self::Admins, Operation::Administer) => true,
             (Self::Nodes, Operation::Call | Operation::Administer)
-            | (Self::Callers, Operation::Register | Operation::Administer)
-            | (Self::Admins, Operation::Register | Operation::Call) => false,
+            | (Self::Callers, Operation::Register | Operation::CallNested | Operation::Administer)
+            | (Self::Admins, Operation::Register | Operation::CallNested | Operation::Call) => false,
         }
     }
 
@@ -71,10 +73,10 @@ mod tests {
 
     #[test]
     fn each_role_may_do_its_own_and_no_more() {
-        use Operation::{Administer, Call, Register};
-        let allowed = |access: Access| [Register, Call, Administer].map(|operation| access.may(operation));
-        assert_eq!(allowed(Access::Nodes), [true, false, false]);
-        assert_eq!(allowed(Access::Callers), [false, true, false]);
-        assert_eq!(allowed(Access::Admins), [false, false, true]);
+        use Operation::{Administer, Call, CallNested, Register};
+        let allowed = |access: Access| [Register, CallNested, Call, Administer].map(|operation| access.may(operation));
+        assert_eq!(allowed(Access::Nodes), [true, true, false, false]);
+        assert_eq!(allowed(Access::Callers), [false, false, true, false]);
+        assert_eq!(allowed(Access::Admins), [false, false, false, true]);
     }
 }

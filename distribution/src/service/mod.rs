@@ -31,7 +31,7 @@ pub(crate) mod reply;
 pub(crate) mod router;
 pub(crate) mod state;
 pub(crate) mod structure;
-mod wait;
+pub(crate) mod wait;
 
 pub use call::Call;
 pub use client::RawClient;

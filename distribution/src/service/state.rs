@@ -37,6 +37,8 @@ pub struct CallState {
     kept: AtomicU32,
     /// [`NO_ID`] before it has one.
     id: AtomicU64,
+    /// The call whose handler makes this one.
+    parent: std::sync::OnceLock<Box<Parent>>,
     /// The newest attempt, and how far it has come on its way to a node.
     pub(crate) attempt: AttemptWord,
     result: Mutex<CallResult>,
@@ -48,6 +50,18 @@ enum CallResult {
     Pending(Option<Waker>),
     Ready(Result<RawAnswer, CallFailure>),
     Taken,
+}
+
+/// The call whose handler makes a nested call.
+struct Parent {
+    call: CallId,
+    on_end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Parent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.call.fmt(f)
+    }
 }
 
 /// How a call failed, and the attempts that failed before.
@@ -98,6 +112,7 @@ impl CallState {
             submit_options,
             kept: AtomicU32::new(0),
             id: AtomicU64::new(NO_ID),
+            parent: std::sync::OnceLock::new(),
             attempt: AttemptWord::new(),
             result: Mutex::new(CallResult::Pending(None)),
         }
@@ -106,6 +121,25 @@ impl CallState {
     /// The call's number at its master, once it has been submitted.
     pub(crate) fn id(&self) -> Option<CallId> {
         Some(self.id.load(Ordering::Relaxed)).filter(|id| *id != NO_ID).map(CallId)
+    }
+
+    /// The call whose handler makes this one, if it is a nested call.
+    pub(crate) fn parent(&self) -> Option<CallId> {
+        self.parent.get().map(|parent| parent.call)
+    }
+
+    /// Makes it a nested call, before it is submitted. `on_end` is run once, when it has ended or is not wanted any more.
+    pub(crate) fn set_parent(&self, call: CallId, on_end: Option<Box<dyn FnOnce() + Send>>) {
+        let _ = self.parent.set(Box::new(Parent { call, on_end: Mutex::new(on_end) }));
+    }
+
+    /// Tells what made it that it has ended, or is not wanted any more.
+    pub(crate) fn on_end(&self) {
+        let Some(parent) = self.parent.get() else { return };
+        let on_end = parent.on_end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(on_end) = on_end {
+            on_end();
+        }
     }
 
     /// What errors call it.
@@ -141,6 +175,7 @@ impl CallState {
                 CallResult::Ready(_) | CallResult::Taken => None,
             }
         };
+        self.on_end();
         // Outside of the lock, because the woken task may run at once and take the result.
         if let Some(waker) = waker {
             waker.wake();

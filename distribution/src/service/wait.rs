@@ -1,6 +1,7 @@
 //! Blocking the current thread until a future has ended.
 
 use std::{
+    cell::RefCell,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
@@ -43,11 +44,62 @@ fn park_until_ended<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
+    let mut lent = None;
     loop {
         match future.as_mut().poll(&mut context) {
             Poll::Ready(output) => return output,
-            // It returns at once if the future has woken this thread since the poll.
-            Poll::Pending => thread::park(),
+            Poll::Pending => {
+                lent.get_or_insert_with(Lent::new);
+                // It returns at once if the future has woken this thread since the poll.
+                thread::park();
+            }
+        }
+    }
+}
+
+/// What the current thread holds that others can use while it waits.
+pub(crate) trait Lend {
+    /// The thread begins to wait.
+    fn lend(&self);
+
+    /// The thread goes on. Blocks it until it has again what it lent.
+    fn take_back(&self);
+}
+
+thread_local! {
+    static HELD: RefCell<Option<Arc<dyn Lend>>> = const { RefCell::new(None) };
+}
+
+/// Runs something on a thread that lends this whenever it waits for a call.
+pub(crate) fn holding<T>(held: Arc<dyn Lend>, run: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Arc<dyn Lend>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            HELD.set(self.0.take());
+        }
+    }
+    let _restore = Restore(HELD.replace(Some(held)));
+    run()
+}
+
+/// While this lives, what the thread holds is lent. Taken back also while a panic unwinds, because handlers go on then too:
+/// their destructors run.
+struct Lent(Option<Arc<dyn Lend>>);
+
+impl Lent {
+    fn new() -> Self {
+        let held = HELD.with_borrow(Clone::clone);
+        if let Some(held) = &held {
+            held.lend();
+        }
+        Self(held)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(held) = &self.0 {
+            held.take_back();
         }
     }
 }

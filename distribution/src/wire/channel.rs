@@ -13,6 +13,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::handshake::Purpose;
+
 /// A connection to a peer.
 #[derive(Debug)]
 pub(crate) enum Channel {
@@ -36,15 +38,15 @@ impl Channel {
 
 /// Opens channels in memory to a peer in this process.
 #[derive(Clone)]
-pub(crate) struct Connector(Arc<dyn Fn() -> Channel + Send + Sync>);
+pub(crate) struct Connector(Arc<dyn Fn(Purpose) -> Channel + Send + Sync>);
 
 impl Connector {
-    pub(crate) fn new(connect: impl Fn() -> Channel + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(connect: impl Fn(Purpose) -> Channel + Send + Sync + 'static) -> Self {
         Self(Arc::new(connect))
     }
 
-    pub(crate) fn connect(&self) -> Channel {
-        (self.0)()
+    pub(crate) fn connect(&self, purpose: Purpose) -> Channel {
+        (self.0)(purpose)
     }
 }
 

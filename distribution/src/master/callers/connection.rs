@@ -22,7 +22,7 @@ use crate::{
     config::to_micros,
     core::{GONE_AFTER, SUSPECT_AFTER},
     error::GoneReason,
-    security::Access,
+    security::{Access, Operation},
     master::{admission::LogKind, heartbeat_limit::HeartbeatLimit, shared::Shared},
     wire::{
         CloseReason, Control, Load,
@@ -54,7 +54,19 @@ pub(in crate::master) async fn join(
     hello: CallerHello,
     peer: SocketAddr,
 ) {
+    let may_come = credential.access.may(match hello.node {
+        Some(_) => Operation::CallNested,
+        None if credential.access == Access::Admins => Operation::Administer,
+        None => Operation::Call,
+    });
     let checked = hello.check().map_err(|reason| (reason, true)).and_then(|()| {
+        if !may_come {
+            let reason = format!("{} is for {}s, and they make no calls of their own", credential.principal, credential.access);
+            return Err((reason, true));
+        }
+        if let Some(node) = hello.node {
+            shared.check_calling_node(node.instance, &credential.principal).map_err(|reason| (reason, false))?;
+        }
         let (connected, _) = shared.callers.count(&credential.principal);
         match connected < MOST_CALLERS {
             true => Ok(()),
@@ -89,7 +101,7 @@ pub(in crate::master) async fn join(
         return;
     }
     tracing::info!(caller = caller.name, addr = %caller.addr, principal = %caller.principal, "a caller connected");
-    let reason = serve(&shared, channel, &caller, credential.access, hello.max_message_size).await;
+    let reason = serve(&shared, channel, &caller, credential.access, &hello).await;
     match reason {
         GoneReason::Left | GoneReason::Shutdown => {
             tracing::info!(caller = caller.name, addr = %caller.addr, "the caller {reason}");
@@ -124,10 +136,11 @@ async fn serve(
     channel: Channel,
     caller: &Arc<ConnectedCaller>,
     access: Access,
-    reply_limit: u64,
+    hello: &CallerHello,
 ) -> GoneReason {
     let state = shared.new_connection_state();
-    let requests = CallerRequests::new(Arc::clone(shared), Arc::clone(caller), Arc::clone(&state), access, reply_limit);
+    let process = hello.node.map(|node| node.instance);
+    let requests = CallerRequests::new(Arc::clone(shared), Arc::clone(caller), Arc::clone(&state), access, process, hello.max_message_size);
     let _cancel = CancelOnDrop(Arc::clone(&requests));
     let goodbye = Arc::new(std::sync::OnceLock::new());
     let heartbeats = Mutex::new(HeartbeatLimit::new(shared.heartbeat / 2));

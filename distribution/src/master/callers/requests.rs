@@ -46,6 +46,8 @@ pub(super) struct CallerRequests {
     state: Arc<ConnectionState>,
     /// The role in which the caller came.
     access: Access,
+    /// The process of the node whose handlers make the calls, if they are nested calls.
+    process: Option<u128>,
     /// The largest frame body that the caller accepts, in bytes.
     reply_limit: usize,
     locked: Mutex<Locked>,
@@ -66,10 +68,11 @@ impl CallerRequests {
         caller: Arc<ConnectedCaller>,
         state: Arc<ConnectionState>,
         access: Access,
+        process: Option<u128>,
         max_message_size: u64,
     ) -> Arc<Self> {
         let reply_limit = usize::try_from(max_message_size).unwrap_or(usize::MAX);
-        Arc::new(Self { shared, caller, state, access, reply_limit, locked: Mutex::default() })
+        Arc::new(Self { shared, caller, state, access, process, reply_limit, locked: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Locked> {
@@ -85,7 +88,8 @@ impl CallerRequests {
         let message = &request.get().message;
         match &message.body {
             CallerRequestBody::Call(call) => {
-                if !self.access.may(Operation::Call) {
+                let operation = if self.process.is_some() { Operation::CallNested } else { Operation::Call };
+                if !self.access.may(operation) {
                     let error = self.denied(call)?;
                     return Ok(Box::pin(answer(request, self.failure(&error, false))));
                 }
@@ -123,14 +127,20 @@ impl CallerRequests {
             };
             let failed_attempts =
                 call.continues.map(|call| locked.lost.attempts_of(CallId(call))).unwrap_or_default();
+            if let (Some(_), None) = (self.process, call.parent) {
+                return Err("it made a nested call without saying of which call it is a part".to_owned());
+            }
             let state = Arc::new(call_state(method, payload, call, failed_attempts)?);
             state.set_id(number);
+            if let Some(parent) = call.parent.filter(|_| self.process.is_some()) {
+                state.set_parent(CallId(parent), None);
+            }
             if locked.calls.insert(number, Arc::clone(&state)).is_some() {
                 return Err(format!("it sent another call with the number {number}, which has not ended"));
             }
             state
         };
-        self.shared.submit_for(self.caller.id, Arc::clone(&state));
+        self.shared.submit_for(self.caller.id, self.process, Arc::clone(&state));
         Ok(state)
     }
 

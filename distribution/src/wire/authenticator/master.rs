@@ -23,7 +23,7 @@ use crate::{
     wire::{
         channel::Channel,
         credential::Credential,
-        handshake::{HandshakeError, Security, busy, preface::answer_preface},
+        handshake::{HandshakeError, Purpose, Security, busy, preface::answer_preface},
     },
 };
 #[cfg(feature = "tls")]
@@ -90,6 +90,8 @@ impl fmt::Debug for MasterAuthenticator {
 pub(crate) struct AuthenticatedPeer {
     pub(crate) channel: Channel,
     pub(crate) credential: Credential,
+    /// What it comes for.
+    pub(crate) purpose: Purpose,
 }
 
 /// A peer that has not authenticated itself, and the connection to it if something remains to be sent.
@@ -218,7 +220,7 @@ impl MasterAuthenticator {
             Self::Open => {
                 let mut channel = Channel::Open(stream);
                 let welcomed = answer_preface(&mut channel, Security::Open).await;
-                done(welcomed.map(Credential::open), channel)
+                done(welcomed.map(|(access, purpose)| (Credential::open(access), purpose)), channel)
             }
             #[cfg(feature = "tls")]
             Self::Token(watched) => {
@@ -230,9 +232,9 @@ impl MasterAuthenticator {
                 }
                 let (mut channel, binding, _) = accept(server.config(), stream, may_sign).await?;
                 let proven = async {
-                    let access = answer_preface(&mut channel, Security::Token).await?;
+                    let (access, purpose) = answer_preface(&mut channel, Security::Token).await?;
                     let token = proof::demand(&mut channel, access, server.tokens(), &binding).await?;
-                    Ok(Credential::of_token(access, token))
+                    Ok((Credential::of_token(access, token), purpose))
                 };
                 let proven = proven.await;
                 done(proven, channel)
@@ -244,7 +246,7 @@ impl MasterAuthenticator {
                 let config = config.map_err(|error| HandshakeError::NotReady(error.to_string()))?;
                 let (mut channel, _, shown) = accept(Arc::new(config), stream, may_sign).await?;
                 let named = async {
-                    let access = answer_preface(&mut channel, Security::Certificates).await?;
+                    let (access, purpose) = answer_preface(&mut channel, Security::Certificates).await?;
                     let names = shown.as_deref().and_then(<[_]>::first).map(tls::names_of).unwrap_or_default();
                     let admission = match name {
                         _ if !files.settings.allow(access, &names) => AuthenticationResult::WrongRole,
@@ -257,7 +259,7 @@ impl MasterAuthenticator {
                     channel.write_all(&[admission as u8]).await.map_err(HandshakeError::Io)?;
                     channel.flush().await.map_err(HandshakeError::Io)?;
                     match admission {
-                        AuthenticationResult::Accepted => Ok(Credential::of_certificates(access, shown)),
+                        AuthenticationResult::Accepted => Ok((Credential::of_certificates(access, shown), purpose)),
                         refused => Err(HandshakeError::NotAuthenticated(refused)),
                     }
                 };
@@ -308,9 +310,9 @@ impl MasterAuthenticator {
     }
 }
 
-fn done(passed: Result<Credential, HandshakeError>, channel: Channel) -> Result<AuthenticatedPeer, RefusedPeer> {
+fn done(passed: Result<(Credential, Purpose), HandshakeError>, channel: Channel) -> Result<AuthenticatedPeer, RefusedPeer> {
     match passed {
-        Ok(credential) => Ok(AuthenticatedPeer { channel, credential }),
+        Ok((credential, purpose)) => Ok(AuthenticatedPeer { channel, credential, purpose }),
         Err(error) => Err(RefusedPeer { error, channel: Some(channel) }),
     }
 }

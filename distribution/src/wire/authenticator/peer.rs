@@ -18,7 +18,7 @@ use crate::{
     security::{Access, SecurityConfig, beyond_loopback},
     wire::{
         channel::Channel,
-        handshake::{HandshakeError, Security, limits::NODE_TIMEOUT, message::within, preface::send_preface},
+        handshake::{HandshakeError, Purpose, Security, limits::NODE_TIMEOUT, message::within, preface::send_preface},
     },
 };
 #[cfg(feature = "tls")]
@@ -32,13 +32,16 @@ use crate::{
 };
 
 /// Authenticates a node or a caller to its master, and the master to it.
+#[derive(Clone)]
 pub(crate) struct PeerAuthenticator {
     proof: Proof,
     /// The role in which a peer comes whose credential does not say it.
     access: Access,
+    purpose: Purpose,
 }
 
 /// What the peer proves, and what it requires of the master.
+#[derive(Clone)]
 enum Proof {
     /// Proves nothing and requires nothing: on this machine only, unless the owner wants otherwise.
     Open { insecure: bool },
@@ -72,7 +75,12 @@ impl PeerAuthenticator {
     #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "no token is for a name then"))]
     pub(crate) fn new(config: &SecurityConfig, name: &str, roles: &'static [Access]) -> Result<Self, Error> {
         config.check()?;
-        Ok(Self { proof: Self::proof(config, name, roles)?, access: roles.first().copied().unwrap_or(Access::Nodes) })
+        Ok(Self { proof: Self::proof(config, name, roles)?, access: roles.first().copied().unwrap_or(Access::Nodes), purpose: Purpose::OfRole })
+    }
+
+    /// For the second connection of a node, on which its handlers make nested calls.
+    pub(crate) fn for_nested_calls(self) -> Self {
+        Self { purpose: Purpose::NestedCalls, ..self }
     }
 
     #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "no token is for a name then"))]
@@ -150,7 +158,7 @@ impl PeerAuthenticator {
         match &self.proof {
             Proof::Open { .. } => {
                 let mut channel = Channel::Open(stream);
-                send_preface(&mut channel, self.access, Security::Open).await?;
+                send_preface(&mut channel, self.access, self.purpose, Security::Open).await?;
                 Ok(channel)
             }
             #[cfg(feature = "tls")]
@@ -159,7 +167,7 @@ impl PeerAuthenticator {
                 let joined = async {
                     let unnamed = ServerName::from(std::net::Ipv4Addr::UNSPECIFIED);
                     let (mut channel, binding) = connect(&client.config, unnamed, stream).await?;
-                    send_preface(&mut channel, client.token.access(), Security::Token).await?;
+                    send_preface(&mut channel, client.token.access(), self.purpose, Security::Token).await?;
                     proof::prove(&mut channel, client.token.access(), client.token.secret(), &binding).await?;
                     Ok(channel)
                 };
@@ -178,7 +186,7 @@ impl PeerAuthenticator {
                 };
                 let joined = async {
                     let (mut channel, _) = connect(&config, name, stream).await?;
-                    send_preface(&mut channel, self.access, Security::Certificates).await?;
+                    send_preface(&mut channel, self.access, self.purpose, Security::Certificates).await?;
                     let mut admission = [0];
                     read_exact(&mut channel, &mut admission, "admission").await?;
                     match AuthenticationResult::from_byte(admission[0]) {

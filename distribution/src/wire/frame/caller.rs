@@ -58,6 +58,8 @@ pub(crate) struct CallRequest {
     pub(crate) hedge_of: Option<u64>,
     /// The number that it had as a part of a batch that was lost. The master knows the attempts that failed.
     pub(crate) continues: Option<u64>,
+    /// The call whose handler makes it, on a connection for nested calls.
+    pub(crate) parent: Option<u64>,
     /// The trace that it belongs to, if any.
     pub(crate) trace: Option<Trace>,
 }
@@ -131,10 +133,11 @@ mod tests {
             retry_panics: false,
             hedge_of: None,
             continues: None,
+            parent: None,
             trace: None,
         };
         let request = |body| CallerRequestHeader { request: 1, body };
-        assert_eq!(header(&request(CallerRequestBody::Call(call.clone()))), "010007090101000000000000000000");
+        assert_eq!(header(&request(CallerRequestBody::Call(call.clone()))), "01000709010100000000000000000000");
         let full = CallRequest {
             timeout: Some((200, 250)),
             node: Some(5),
@@ -144,11 +147,12 @@ mod tests {
             retry_panics: true,
             hedge_of: Some(8),
             continues: Some(6),
+            parent: Some(4),
             ..call
         };
         assert_eq!(
             header(&request(CallerRequestBody::Call(full))),
-            "010007090101" .to_owned() + "01c8fa" + "01050102" + "0101610162" + "010301" + "0108" + "0106" + "00"
+            "010007090101" .to_owned() + "01c8fa" + "01050102" + "0101610162" + "010301" + "0108" + "0106" + "0104" + "00"
         );
         let serving = CallerRequestBody::Serving { method: 7, labels: Vec::new() };
         assert_eq!(header(&request(serving)), "01010700");

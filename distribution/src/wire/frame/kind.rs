@@ -172,6 +172,10 @@ frames! {
         Watch { watch: u32, method: u64, labels: Vec<(String, String)> } = 19, "watch", [CallerToMaster];
         /// Tell it no more.
         Unwatch { watch: u32 } = 20, "unwatch", [CallerToMaster];
+        /// The handler of this call waits for a nested call, and its slot is free for another call.
+        Lend { call: u64, attempt: u32 } = 22, "lend", [NodeToMaster];
+        /// The handler of this call goes on, and needs its slot again.
+        Resume { call: u64, attempt: u32 } = 23, "resume", [NodeToMaster];
         /// How many calls of a watched method can run.
         Capacity { watch: u32, capacity: WatchedCapacity } = 21, "capacity", [MasterToCaller];
     }
@@ -273,6 +277,8 @@ mod tests {
         let labels = vec![("zone".to_owned(), "eu".to_owned())];
         assert_eq!(bytes(Control::Watch { watch: 3, method: 7, labels }), "0b00000013030701047a6f6e65026575");
         assert_eq!(bytes(Control::Unwatch { watch: 3 }), "010000001403");
+        assert_eq!(bytes(Control::Lend { call: 300, attempt: 2 }), "0400000016fb2c0102");
+        assert_eq!(bytes(Control::Resume { call: 300, attempt: 2 }), "0400000017fb2c0102");
         let capacity = WatchedCapacity { nodes: 2, slots: 8, free: 1, compute: true };
         assert_eq!(bytes(Control::Capacity { watch: 3, capacity }), "05000000150302080101");
     }

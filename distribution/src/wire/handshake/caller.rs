@@ -17,6 +17,15 @@ pub(crate) struct CallerHello {
     pub(crate) name: String,
     /// The largest frame body that it accepts, in bytes.
     pub(crate) max_message_size: u64,
+    /// The node whose handlers make the calls, on a connection for nested calls.
+    pub(crate) node: Option<CallingNode>,
+}
+
+/// A node whose handlers make nested calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CallingNode {
+    /// The random number of its process, by which it registered.
+    pub(crate) instance: u128,
 }
 
 impl CallerHello {
@@ -95,7 +104,9 @@ mod tests {
             let bytes = encode_payload(value, 1000).expect("encodes").into_bytes();
             bytes.iter().map(|byte| format!("{byte:02x}")).collect()
         }
-        assert_eq!(hex(&CallerHello { name: "c1".to_owned(), max_message_size: 65_536 }), "026331fc00000100");
+        assert_eq!(hex(&CallerHello { name: "c1".to_owned(), max_message_size: 65_536, node: None }), "026331fc0000010000");
+        let node = Some(CallingNode { instance: 7 });
+        assert_eq!(hex(&CallerHello { name: "n1".to_owned(), max_message_size: 65_536, node }), "026e31fc000001000107");
         let accepted = CallerWelcome::Accepted {
             first_call: 7,
             heartbeat: 250,
@@ -110,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_hello_that_no_caller_sends_is_refused() {
-        let hello = |name: &str, max_message_size| CallerHello { name: name.to_owned(), max_message_size };
+        let hello = |name: &str, max_message_size| CallerHello { name: name.to_owned(), max_message_size, node: None };
         assert_eq!(hello("c1", 65_536).check(), Ok(()));
         assert!(hello("a\nb", 65_536).check().is_err());
         assert!(hello("c1", 1).check().is_err());

@@ -70,6 +70,22 @@ impl std::fmt::Display for AuthenticationResult {
     }
 }
 
+/// What a connection of a peer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Purpose {
+    /// What the role says: to be a node, or to make calls.
+    OfRole = 0,
+    /// The second connection of a node, on which its handlers make nested calls.
+    NestedCalls = 1,
+}
+
+impl Purpose {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+        [Self::OfRole, Self::NestedCalls].into_iter().find(|purpose| *purpose as u8 == byte)
+    }
+}
+
 /// The role in which an end of a connection comes, as its preface says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {

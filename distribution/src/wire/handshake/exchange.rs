@@ -69,6 +69,7 @@ mod tests {
     use crate::{
         security::Access,
         wire::handshake::{
+            codes::Purpose,
             preface::{answer_preface, send_preface},
             registration::tests::registration,
         },
@@ -90,7 +91,7 @@ mod tests {
         let told = registration();
         let (heard, received) = tokio::join!(
             async {
-                send_preface(&mut node, Access::Nodes, Security::Open).await.expect("exchanges prefaces");
+                send_preface(&mut node, Access::Nodes, Purpose::OfRole, Security::Open).await.expect("exchanges prefaces");
                 register(&mut node, &told).await
             },
             async {

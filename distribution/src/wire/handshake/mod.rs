@@ -11,8 +11,8 @@ pub(crate) mod preface;
 mod registration;
 
 pub(crate) use self::{
-    caller::{CallerHello, CallerWelcome, greet, read_hello, send_welcome},
-    codes::Security,
+    caller::{CallerHello, CallerWelcome, CallingNode, greet, read_hello, send_welcome},
+    codes::{Purpose, Security},
     error::{ErrorSubject, HandshakeError, RetryPolicy},
     exchange::{busy, read_registration, register, send_reply},
     limits::STRUCTURES_LIMIT,

@@ -7,12 +7,13 @@
 //! | 1 | role: 1 master, 2 node, 3 caller, 4 administrator |
 //! | 1 | security: 0 open, 1 join token, 2 certificates |
 //! | 8 | codec, by name and major version |
-//! | 12 | zero, reserved for later versions |
+//! | 1 | what the connection is for: 0 what the role says, 1 the nested calls of a node |
+//! | 11 | zero, reserved for later versions |
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{
-    codes::{PROTOCOL_VERSION, Role, Security},
+    codes::{PROTOCOL_VERSION, Purpose, Role, Security},
     error::HandshakeError,
     message::read_exact,
 };
@@ -21,21 +22,31 @@ use crate::{security::Access, wire::codec::CODEC_NAME};
 const MAGIC: [u8; 8] = *b"\x89DISTRIB";
 const PREFACE: usize = 32;
 
-/// Exchanges prefaces with a master, as a peer that comes in this role.
-pub(crate) async fn send_preface<Io>(io: &mut Io, access: Access, security: Security) -> Result<(), HandshakeError>
+/// The place of the byte that says what the connection is for.
+const PURPOSE: usize = 20;
+
+/// Exchanges prefaces with a master, as a peer that comes in this role and for this.
+pub(crate) async fn send_preface<Io>(
+    io: &mut Io,
+    access: Access,
+    purpose: Purpose,
+    security: Security,
+) -> Result<(), HandshakeError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    io.write_all(&preface(Role::Peer(access), security)).await.map_err(HandshakeError::Io)?;
+    let mut own = preface(Role::Peer(access), security);
+    own[PURPOSE] = purpose as u8;
+    io.write_all(&own).await.map_err(HandshakeError::Io)?;
     io.flush().await.map_err(HandshakeError::Io)?;
     read_preface(io, false, security).await.map(drop)
 }
 
-/// Exchanges prefaces with a peer, as the master, and returns the role of the peer.
+/// Exchanges prefaces with a peer, as the master, and returns the role of the peer and what it comes for.
 ///
 /// The master sends its preface also if the peer's does not match, so that the peer can report the mismatch too. It sends
 /// nothing if the other end does not speak this protocol.
-pub(crate) async fn answer_preface<Io>(io: &mut Io, security: Security) -> Result<Access, HandshakeError>
+pub(crate) async fn answer_preface<Io>(io: &mut Io, security: Security) -> Result<(Access, Purpose), HandshakeError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -45,8 +56,8 @@ where
         io.flush().await.map_err(HandshakeError::Io)?;
     }
     match read? {
-        Role::Peer(access) => Ok(access),
-        Role::Master => Err(HandshakeError::Role { theirs: Role::Master.byte(), expected: "a node" }),
+        (Role::Peer(access), purpose) => Ok((access, purpose)),
+        (Role::Master, _) => Err(HandshakeError::Role { theirs: Role::Master.byte(), expected: "a node" }),
     }
 }
 
@@ -65,7 +76,7 @@ async fn read_preface<Io: AsyncRead + Unpin>(
     io: &mut Io,
     at_master: bool,
     security: Security,
-) -> Result<Role, HandshakeError> {
+) -> Result<(Role, Purpose), HandshakeError> {
     let mut magic = [0; 8];
     let mut filled = 0;
     // Checked as the bytes come, so that an end that sends three wrong bytes and waits is refused at once, and not when the
@@ -106,7 +117,9 @@ async fn read_preface<Io: AsyncRead + Unpin>(
     if rest[4..12] != CODEC_NAME {
         return Err(HandshakeError::Codec { theirs: rest[4..12].escape_ascii().to_string() });
     }
-    Ok(role)
+    // A purpose of a later release is that of the role: the master cannot serve what it does not know.
+    let purpose = Purpose::from_byte(rest[PURPOSE - 8]).unwrap_or(Purpose::OfRole);
+    Ok((role, purpose))
 }
 
 /// The first bytes of an end that speaks another protocol, for people.

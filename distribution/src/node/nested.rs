@@ -1,0 +1,226 @@
+//! Nested calls: what handlers make calls with, and what the master is told of handlers that wait.
+//!
+//! The calls go over a second connection to the master, which the node opens when a handler first needs it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use futures::future::BoxFuture;
+use tokio::runtime::Handle;
+
+use super::{active_calls::ActiveCalls, current::CurrentCall};
+use crate::{
+    cluster::NestedCaller,
+    config::{MAX_DEPTH, MAX_MESSAGE_SIZE, ValueLimits},
+    error::{CallError, Execution},
+    service::{
+        dispatcher::{Capacity, Dispatcher},
+        method::MethodInfo,
+        options::CallOptions,
+        state::{CallFailure, CallState},
+    },
+    view::NodeInfo,
+    wire::{Control, connection_state::ConnectionState, frame::layout::BODY_HEADER_LIMIT},
+};
+
+/// What all connections of a node need for nested calls.
+pub(super) struct NestedCalls {
+    caller: Mutex<CallerPlace>,
+    /// Compute handlers that wait, each with a thread.
+    waiting: AtomicU32,
+    max_waiting: u32,
+}
+
+/// The caller that nested calls go through.
+enum CallerPlace {
+    /// No handler has needed it yet. Opens the connection.
+    Unopened(Box<dyn Fn(&Handle) -> NestedCaller + Send>),
+    Open(NestedCaller),
+    /// The node has ended.
+    Closed,
+}
+
+impl NestedCalls {
+    /// `open` opens the connection, on this runtime.
+    pub(super) fn new(open: impl Fn(&Handle) -> NestedCaller + Send + 'static, max_waiting: u32) -> Self {
+        Self { caller: Mutex::new(CallerPlace::Unopened(Box::new(open))), waiting: AtomicU32::new(0), max_waiting }
+    }
+
+    fn caller(&self, node_runtime: &Handle) -> Option<Arc<dyn Dispatcher>> {
+        let mut place = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        if let CallerPlace::Unopened(open) = &*place {
+            *place = CallerPlace::Open(open(node_runtime));
+        }
+        match &*place {
+            CallerPlace::Open(caller) => Some(caller.dispatcher()),
+            CallerPlace::Unopened(_) | CallerPlace::Closed => None,
+        }
+    }
+
+    /// Ends the connection, and the nested calls that have not ended: the node has ended.
+    pub(super) fn close(&self) {
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = CallerPlace::Closed;
+    }
+}
+
+impl fmt::Debug for NestedCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NestedCalls").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
+
+/// What the calls of one connection need for nested calls.
+#[derive(Debug)]
+pub(super) struct Nesting {
+    calls: Arc<NestedCalls>,
+    active: Arc<ActiveCalls>,
+    connection: Arc<ConnectionState>,
+    node_runtime: Handle,
+}
+
+impl Nesting {
+    /// Must be called on the node's runtime.
+    pub(super) fn new(calls: &Arc<NestedCalls>, active: &Arc<ActiveCalls>, connection: &Arc<ConnectionState>) -> Arc<Self> {
+        Arc::new(Self {
+            calls: Arc::clone(calls),
+            active: Arc::clone(active),
+            connection: Arc::clone(connection),
+            node_runtime: Handle::current(),
+        })
+    }
+
+    /// What clients make calls with that are parts of `call`.
+    pub(super) fn dispatcher(call: &CurrentCall) -> Arc<dyn Dispatcher> {
+        let caller = call.nesting().and_then(|nesting| nesting.calls.caller(&nesting.node_runtime));
+        Arc::new(NestedDispatcher { call: call.clone(), caller })
+    }
+
+    /// A compute handler waits.
+    pub(super) fn on_waits(&self, call: &CurrentCall) {
+        self.calls.waiting.fetch_add(1, Ordering::Relaxed);
+        self.lend(call);
+    }
+
+    /// A compute handler goes on.
+    pub(super) fn on_goes_on(&self, call: &CurrentCall) {
+        self.calls.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.resume(call);
+    }
+
+    /// Tells the master that the handler of a call waits, so that the node can run another.
+    pub(super) fn lend(&self, call: &CurrentCall) {
+        let (request, attempt) = call.key();
+        if self.active.set_lent((request, attempt), true) {
+            self.connection.send(Control::Lend { call: request, attempt });
+        }
+    }
+
+    /// Tells the master that the handler goes on.
+    pub(super) fn resume(&self, call: &CurrentCall) {
+        let (request, attempt) = call.key();
+        if self.active.set_lent((request, attempt), false) {
+            self.connection.send(Control::Resume { call: request, attempt });
+        }
+    }
+}
+
+/// Submits calls as parts of a call.
+#[derive(Debug)]
+struct NestedDispatcher {
+    call: CurrentCall,
+    /// `None` outside a handler, and after the node has ended.
+    caller: Option<Arc<dyn Dispatcher>>,
+}
+
+impl NestedDispatcher {
+    /// Why a call cannot be made, if it cannot.
+    fn refusal(&self, call: &CallState) -> Option<CallError> {
+        let identity = || call.method.name().into();
+        if self.call.is_cancelled() {
+            return Some(CallError::Cancelled { call: identity(), execution: Execution::NotRun });
+        }
+        let (Some(_), Some(nesting)) = (&self.caller, self.call.nesting()) else {
+            let wanted = "it was made with `distribution::current()` outside a handler, or on a node that has ended. Make \
+                 the client of a `Cluster`, a `Master` or an `InProcess` there"
+                .to_owned();
+            return Some(CallError::NoNode { call: identity(), wanted, waited: std::time::Duration::ZERO });
+        };
+        let limit = nesting.calls.max_waiting;
+        let is_full = !self.call.is_asynchronous() && nesting.calls.waiting.load(Ordering::Relaxed) >= limit;
+        is_full.then(|| CallError::TooManyWaiting { call: identity(), limit })
+    }
+}
+
+impl Dispatcher for NestedDispatcher {
+    fn argument_limits(&self) -> ValueLimits {
+        match &self.caller {
+            Some(caller) => caller.argument_limits(),
+            None => ValueLimits { bytes: MAX_MESSAGE_SIZE - BODY_HEADER_LIMIT, depth: MAX_DEPTH },
+        }
+    }
+
+    fn submit(&self, call: Arc<CallState>) {
+        let caller = match (self.refusal(&call), &self.caller) {
+            (None, Some(caller)) => caller,
+            (error, _) => {
+                // Without a caller there is an error.
+                let error = error.unwrap_or(CallError::Cancelled {
+                    call: call.method.name().into(),
+                    execution: Execution::NotRun,
+                });
+                return call.finish(Err(CallFailure::after(Vec::new(), error)));
+            }
+        };
+        let on_end = self.call.is_asynchronous().then(|| {
+                    self.call.on_nested_begun();
+                    let parent = self.call.clone();
+                    Box::new(move || parent.on_nested_ended()) as Box<dyn FnOnce() + Send>
+                });
+        call.set_parent(self.call.request(), on_end);
+        caller.submit(call);
+    }
+
+    fn cancel(&self, call: &CallState) {
+        if let Some(caller) = &self.caller {
+            caller.cancel(call);
+        }
+        call.on_end();
+    }
+
+    fn detach(&self, call: &CallState) {
+        if let Some(caller) = &self.caller {
+            caller.detach(call);
+        }
+        call.on_end();
+    }
+
+    fn take_back_unserved(&self, call: &CallState) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.take_back_unserved(call))
+    }
+
+    fn capacity(&self, method: &MethodInfo, options: &CallOptions) -> Capacity {
+        match &self.caller {
+            Some(caller) => caller.capacity(method, options),
+            None => Capacity { is_known: true, ..Capacity::default() },
+        }
+    }
+
+    fn nodes_changed(&self) -> BoxFuture<'static, ()> {
+        match &self.caller {
+            Some(caller) => caller.nodes_changed(),
+            None => Box::pin(std::future::pending()),
+        }
+    }
+
+    fn serving(&self, method: &MethodInfo, options: &CallOptions) -> BoxFuture<'static, Vec<NodeInfo>> {
+        match &self.caller {
+            Some(caller) => caller.serving(method, options),
+            None => Box::pin(std::future::ready(Vec::new())),
+        }
+    }
+}
