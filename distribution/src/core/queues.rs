@@ -196,7 +196,7 @@ impl Queues {
         });
         self.waiting += 1;
         if !call.is_nested {
-            self.callers.on_queued(service, call.caller);
+            self.callers.on_queued(service, call.caller, call.seq);
         }
         if call.is_limited {
             self.limited.add(call.size);

@@ -85,7 +85,7 @@ impl<H: Host> Core<H> {
     fn push(&mut self, now: Time, id: CallId, scope: Scope) -> QueueId {
         let Some(call) = self.calls.get_mut(&id) else { return QueueId::NONE };
         if !std::mem::replace(&mut call.has_turn, true) {
-            call.seq = self.queues.callers.take_turn(call.service, call.demand.caller, call.number);
+            call.seq = self.queues.callers.next_place(call.service, call.demand.caller, call.number);
         }
         let (method, service, waiting) = (&call.method, call.service, call.waiting(id));
         let registry = &self.registry;

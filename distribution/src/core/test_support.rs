@@ -1,5 +1,7 @@
 //! Queries and changes for tests and simulations only.
 
+#[cfg(test)]
+use super::queues::Scope;
 use super::{
     call::{CallEntry, CallLocation},
     host::{Host, Time},
@@ -17,6 +19,16 @@ impl<H: Host> Core<H> {
         match self.calls.get(&id)?.location {
             CallLocation::InFlight(node) => Some(node),
             _ => None,
+        }
+    }
+
+    /// The node that a call in a queue waits for.
+    #[cfg(test)]
+    pub(super) fn waits_for(&self, id: CallId) -> Option<NodeId> {
+        let CallLocation::Queued(queue) = self.calls.get(&id)?.location else { return None };
+        match self.queues.get(queue)?.scope {
+            Scope::Node { node, .. } => Some(node),
+            Scope::Any { .. } => None,
         }
     }
 

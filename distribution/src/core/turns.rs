@@ -51,7 +51,7 @@ impl Default for ServiceTurns {
 /// The calls of one caller in the queues of one service, except nested calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct WaitingLine {
-    /// The last turn that was given out, if that was while calls waited.
+    /// The last turn of a call that was queued since none waited.
     pub(super) last: Turn,
     pub(super) waiting: usize,
 }
@@ -87,23 +87,23 @@ impl CallerTurns {
     }
 
     /// The place of a call that is queued for the first time.
-    pub(super) fn take_turn(&mut self, service: ServiceId, caller: CallerId, number: u64) -> Seq {
-        let turns = self.service(service);
-        let virtual_time = turns.virtual_time;
-        let line = turns.line(caller);
-        line.last = line.last.max(virtual_time) + 1;
-        place(line.last * 2, number)
+    pub(super) fn next_place(&self, service: ServiceId, caller: CallerId, number: u64) -> Seq {
+        let turns = self.services.get(service.0 as usize);
+        let last = turns.and_then(|turns| turns.line(caller)).map_or(0, |line| line.last);
+        place((last.max(self.virtual_time(service)) + 1) * 2, number)
     }
 
-    /// A call that is not nested is in a queue now.
-    pub(super) fn on_queued(&mut self, service: ServiceId, caller: CallerId) {
-        self.service(service).line(caller).waiting += 1;
+    /// A call that is not nested is in a queue now. It may have been in another one before, with the same place.
+    pub(super) fn on_queued(&mut self, service: ServiceId, caller: CallerId, seq: Seq) {
+        let line = self.service(service).line_mut(caller);
+        line.waiting += 1;
+        line.last = line.last.max(turn_of(seq));
     }
 
     /// It is not any more. The turns of calls that left without being taken are not counted once none is left.
     pub(super) fn on_unqueued(&mut self, service: ServiceId, caller: CallerId) {
         let turns = self.service(service);
-        let line = turns.line(caller);
+        let line = turns.line_mut(caller);
         line.waiting -= 1;
         if line.waiting == 0 {
             *line = WaitingLine::default();
@@ -113,9 +113,8 @@ impl CallerTurns {
 
     /// A call with this place was taken from a queue.
     pub(super) fn on_taken(&mut self, service: ServiceId, seq: Seq) {
-        let turn = ((seq >> TURN_SHIFT) as u64).div_ceil(2);
         let turns = self.service(service);
-        turns.virtual_time = turns.virtual_time.max(turn);
+        turns.virtual_time = turns.virtual_time.max(turn_of(seq));
     }
 
     /// All callers that have calls in queues.
@@ -131,7 +130,11 @@ impl CallerTurns {
 }
 
 impl ServiceTurns {
-    fn line(&mut self, caller: CallerId) -> &mut WaitingLine {
+    fn line(&self, caller: CallerId) -> Option<&WaitingLine> {
+        if caller == CallerId::MASTER { Some(&self.own) } else { self.others.get(&caller) }
+    }
+
+    fn line_mut(&mut self, caller: CallerId) -> &mut WaitingLine {
         if caller == CallerId::MASTER { &mut self.own } else { self.others.entry(caller).or_default() }
     }
 }
@@ -140,8 +143,7 @@ fn place(doubled: u64, number: u64) -> Seq {
     Seq::from(doubled) << TURN_SHIFT | Seq::from(number)
 }
 
-/// The turn of a place that is not that of a nested call.
-#[cfg(any(test, feature = "simulation"))]
+/// The turn of a place, also of a nested call.
 pub(super) fn turn_of(seq: Seq) -> Turn {
-    (seq >> TURN_SHIFT) as u64 / 2
+    ((seq >> TURN_SHIFT) as u64).div_ceil(2)
 }

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     rc::Rc,
     time::Duration,
 };
@@ -10,7 +11,7 @@ use rand::RngExt;
 
 use super::{
     cluster::SimulatedCluster,
-    model::{ASYNC, CallRecord, METHODS, SimulatedCall, ZONES},
+    model::{ASYNC, AttemptState, CallRecord, METHODS, SimulatedCall, ZONES},
 };
 use crate::{
     core::Demand,
@@ -20,17 +21,71 @@ use crate::{
 
 impl SimulatedCluster {
     pub(super) fn submit(&mut self) -> Result<(), String> {
-        if let Some((method, demand, failed_attempts)) = self.lost.pop_front() {
-            return self.submit_this(method, demand, failed_attempts);
+        while let Some((method, demand, failed_attempts)) = self.lost.pop_front() {
+            if self.callers.contains(&demand.caller) {
+                return self.submit_this(method, demand, failed_attempts);
+            }
         }
+        let caller = self.pick_caller();
+        self.submit_one(caller)
+    }
+
+    /// Some callers make many calls, others few.
+    fn pick_caller(&mut self) -> CallerId {
+        let at = (0..self.callers.len() - 1).find(|_| self.rng.random_bool(0.5));
+        self.callers[at.unwrap_or(self.callers.len() - 1)]
+    }
+
+    /// One caller makes many calls at once.
+    pub(super) fn flood(&mut self) -> Result<(), String> {
+        let caller = self.pick_caller();
+        for _ in 0..self.rng.random_range(3..12) {
+            self.submit_one(caller)?;
+        }
+        Ok(())
+    }
+
+    /// A caller leaves, and another one comes.
+    pub(super) fn leave(&mut self) -> Result<(), String> {
+        let at = self.rng.random_range(1..self.callers.len());
+        let next = self.callers.iter().max().map_or(1, |last| last.0 + 1);
+        let gone = std::mem::replace(&mut self.callers[at], CallerId(next));
+        for call in &mut self.calls {
+            if call.demand.caller == gone && call.is_open() && !call.is_detached {
+                call.is_doomed = true;
+            }
+        }
+        self.apply(&format!("{gone:?} leaves"), |core, now, effects| core.on_caller_gone(now, gone, effects))
+    }
+
+    pub(super) fn detach(&mut self) -> Result<(), String> {
+        let open: Vec<usize> =
+            (0..self.calls.len()).filter(|at| self.calls[*at].is_open() && !self.calls[*at].is_doomed).collect();
+        let Some(at) = self.pick(&open) else { return Ok(()) };
+        let id = self.calls[at].id;
+        self.calls[at].is_detached = true;
+        self.apply(&format!("detach {id}"), |core, _, _| core.on_call_detached(id))
+    }
+
+    /// A call whose handler runs, whether the master still counts on it or not.
+    fn pick_running(&mut self) -> Option<CallId> {
+        let nodes = self.nodes.iter().filter(|node| node.running && !node.gone);
+        let attempts = nodes.flat_map(|node| &node.attempts);
+        let running: Vec<usize> =
+            attempts.filter(|attempt| attempt.state == AttemptState::Running).map(|attempt| attempt.call.at).collect();
+        self.pick(&running).map(|at| self.calls[at].id)
+    }
+
+    fn submit_one(&mut self, caller: CallerId) -> Result<(), String> {
+        let parent = if self.rng.random_bool(0.15) { self.pick_running() } else { None };
         let method = self.rng.random_range(0..METHODS.len());
         let target = self.rng.random_bool(0.05) && !self.nodes.is_empty();
         let zone = if self.rng.random_bool(0.7) { ZONES[0] } else { ZONES[1] };
         let batch = !ASYNC[method] && self.rng.random_bool(0.25);
         let demand = Demand {
-            caller: CallerId::MASTER,
+            caller,
             id: None,
-            parent: None,
+            parent,
             count: if batch { self.rng.random_range(2..9) } else { 1 },
             labels: self.rng.random_bool(0.1).then(|| [("zone".to_owned(), zone.to_owned())].into()),
             affinity: self.rng.random_bool(0.1).then(|| self.rng.random_range(0..5)),
@@ -53,6 +108,12 @@ impl SimulatedCluster {
         failed_attempts: Vec<FailedAttempt>,
     ) -> Result<(), String> {
         let at = self.calls.len();
+        let parent = demand.parent.and_then(|parent| self.by_id.get(&parent)).copied();
+        let nested_in = parent.filter(|parent| self.calls[*parent].is_open());
+        let turns_ahead = match nested_in {
+            Some(_) => 0,
+            None => self.turns_ahead(demand.caller, METHODS[method].info().name().service()),
+        };
         let handle = Rc::new(SimulatedCall {
             at,
             sent: Cell::new(0),
@@ -71,6 +132,12 @@ impl SimulatedCluster {
             begun: 0,
             misreported: false,
             submitted: self.now,
+            nested_in,
+            is_detached: false,
+            is_doomed: false,
+            turns_ahead,
+            overtaken: BTreeMap::new(),
+            first_sent: None,
             cancelled: false,
             ends: 0,
             starts: 0,
@@ -90,11 +157,11 @@ impl SimulatedCluster {
     }
 
     pub(super) fn cancel(&mut self) -> Result<(), String> {
-        let open: Vec<usize> =
-            (0..self.calls.len()).filter(|at| self.calls[*at].ends == 0 && !self.calls[*at].cancelled).collect();
+        let open: Vec<usize> = (0..self.calls.len()).filter(|at| self.calls[*at].is_open()).collect();
         let Some(at) = self.pick(&open) else { return Ok(()) };
         let id = self.calls[at].id;
         self.calls[at].cancelled = true;
+        self.doom_nested(at);
         self.apply(&format!("cancel {id}"), |core, _, effects| core.on_call_cancelled(id, effects))
     }
 }

@@ -16,12 +16,15 @@ use super::{
 use crate::{
     core::{Core, Demand, Effects, Settings, Time},
     failed_attempt::FailedAttempt,
-    id::CallId,
+    id::{CallId, CallerId},
 };
 
 const MAX_QUEUED_CALLS: usize = 24;
 
 const MAX_QUEUED_BYTES: usize = 2400;
+
+/// Callers in other processes.
+const OTHER_CALLERS: u64 = 3;
 
 /// Some hundred times as many events as any seed takes.
 const MOST_EVENTS: u64 = 200_000;
@@ -34,6 +37,10 @@ pub(super) struct SimulatedCluster {
     pub(super) nodes: Vec<SimulatedNode>,
     pub(super) calls: Vec<CallRecord>,
     pub(super) by_id: BTreeMap<CallId, usize>,
+    /// Who makes calls now, the master's own process first.
+    pub(super) callers: Vec<CallerId>,
+    /// How many calls each caller has made of each service since none of them waited.
+    pub(super) made_since_idle: BTreeMap<(CallerId, &'static str), usize>,
     pub(super) rules: Rules,
     /// The number of addresses that nodes connect from.
     pub(super) hosts: u8,
@@ -75,6 +82,8 @@ impl SimulatedCluster {
             nodes: Vec::new(),
             calls: Vec::new(),
             by_id: BTreeMap::new(),
+            callers: (0..=OTHER_CALLERS).map(CallerId).collect(),
+            made_since_idle: BTreeMap::new(),
             rules,
             hosts,
             lost: VecDeque::new(),
@@ -125,6 +134,7 @@ impl SimulatedCluster {
             self.carry_out(effect)?;
         }
         self.core.sanity_check()?;
+        self.check_doomed()?;
         Ok(result)
     }
 

@@ -20,6 +20,9 @@ impl SimulatedCluster {
         match effect {
             Effect::Send { link, call, id, attempt, granted, deadline } => {
                 self.note(format!("  send {id}#{attempt} to {}", self.nodes[link.at].id));
+                self.check_order(call.at)?;
+                let made = self.calls.len();
+                self.calls[call.at].first_sent.get_or_insert(made);
                 let (nodes, record) = ((&self.nodes[..], link.at), &mut self.calls[call.at]);
                 self.rules.sent(self.now, nodes, record, (attempt, granted), deadline)?;
                 self.by_id.insert(id, call.at);
@@ -63,6 +66,9 @@ impl SimulatedCluster {
                         let rest = Demand { count: demand.count - kept, ..demand.clone() };
                         self.lost.push_back((method, rest, Vec::new()));
                     }
+                }
+                if matches!(&end, Err(CallError::TimedOut { .. } | CallError::Cancelled { .. })) {
+                    self.doom_nested(call.at);
                 }
                 let serving = self.nodes.iter().filter(|node| {
                     !node.gone

@@ -21,7 +21,9 @@ impl SimulatedCluster {
     /// Lets the next event happen.
     fn step(&mut self) -> Result<(), String> {
         match self.rng.random_range(0..100) {
-            0..25 => self.submit(),
+            0..23 => self.submit(),
+            23..24 => self.flood(),
+            24..25 => self.detach(),
             25..40 => self.write(),
             40..50 => self.start(),
             50..52 => self.give_back(),
@@ -43,7 +45,7 @@ impl SimulatedCluster {
     }
 
     fn rare(&mut self) -> Result<(), String> {
-        match self.rng.random_range(0..6) {
+        match self.rng.random_range(0..8) {
             0 => self.freeze_most(),
             1 => self.violate_protocol(),
             2 => self.close(),
@@ -51,6 +53,7 @@ impl SimulatedCluster {
                 self.has_shut_down = true;
                 self.apply("shut down", |core, _, effects| while core.on_shutdown(effects) {})
             }
+            3 | 4 => self.leave(),
             _ => self.submit(),
         }
     }

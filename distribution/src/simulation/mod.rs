@@ -1,7 +1,7 @@
 //! The randomised simulation of the master's decisions, and measurements of what they cost.
 //!
-//! `run` takes thousands of small clusters through events drawn from a seed: calls come, expire and are cancelled, while
-//! nodes die, fall silent, come back, drain and answer late. After every event, the rules that must always hold are checked.
+//! `run` takes thousands of small clusters through events drawn from a seed: calls come, make others, expire and are
+//! cancelled, callers leave, while nodes die, fall silent, come back, drain and answer late. After every event, the rules that must always hold are checked.
 //! There is no clock, socket or thread in it, so a seed always gives the same history.
 //!
 //! Not part of the public API; use it with `cargo run --release -p distribution-instruments --bin simulate`.
@@ -18,6 +18,7 @@ mod rules;
 mod run;
 mod summary;
 mod time;
+mod turns;
 
 pub use register::register;
 pub use run::run;

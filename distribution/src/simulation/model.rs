@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
     rc::Rc,
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 use crate::{
     core::{Demand, Host, HostCall, HostLink, Time},
     failed_attempt::FailedAttempt,
-    id::{CallId, NodeId},
+    id::{CallId, CallerId, NodeId},
     service::method::Method,
     wire::{
         Reply,
@@ -166,6 +166,17 @@ pub(super) struct CallRecord {
     /// Whether its node has reported something untrue about it.
     pub(super) misreported: bool,
     pub(super) submitted: Time,
+    /// The call whose handler made it, if that had not ended; its place in the list of the cluster.
+    pub(super) nested_in: Option<usize>,
+    pub(super) is_detached: bool,
+    /// Whether it is to be cancelled with its caller, or with the call that made it.
+    pub(super) is_doomed: bool,
+    /// How many turns its caller has to take before it.
+    pub(super) turns_ahead: usize,
+    /// How often calls of each other caller that were made later were sent before it.
+    pub(super) overtaken: BTreeMap<CallerId, usize>,
+    /// How many calls had been made when it was first sent.
+    pub(super) first_sent: Option<usize>,
     pub(super) cancelled: bool,
     pub(super) ends: u32,
     pub(super) starts: u32,

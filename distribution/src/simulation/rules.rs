@@ -12,9 +12,9 @@ use std::{
 use super::model::{CallRecord, HEARTBEAT, METHODS, SimulatedNode};
 use crate::{
     core::{CallAnswer, GONE_AFTER, HostLink, Settings, Time},
-    error::{CallError, Execution, GoneReason},
+    error::{CallError, Execution, GoneReason, LimitOf},
     failed_attempt::{Cause, FailedAttempt},
-    id::{NodeId, NodeIdentity},
+    id::{CallerId, NodeId, NodeIdentity},
     view::{NodeEvent, NodeState, Stats},
     wire::Outcome,
 };
@@ -200,7 +200,8 @@ impl Rules {
                 let method = METHODS[call.method].info();
                 let lost = matches!(error, CallError::NodeLost { .. });
                 let again = lost && call.demand.count > 1 && method.is_idempotent() && call.demand.node.is_none();
-                self.failed += if again { 0 } else { u64::from(call.kept.unwrap_or(call.demand.count)) };
+                let cancelled = matches!(error, CallError::Cancelled { .. });
+                self.failed += if again || cancelled { 0 } else { u64::from(call.kept.unwrap_or(call.demand.count)) };
                 self.failed(now, call, error, hosts)
             }
         }
@@ -295,6 +296,18 @@ impl Rules {
             CallError::NoNode { .. } if call.demand.node.is_none() => {
                 let waited = now.saturating_sub(call.submitted) >= self.no_node_timeout;
                 check(waited, || format!("call {} did not wait long enough for a node", call.id))
+            }
+            CallError::Overloaded { limit_of, .. } => {
+                let is_limited = call.nested_in.is_none() && !call.demand.exempt_from_limits;
+                check(is_limited, || format!("call {} was refused, and does not count: {error}", call.id))?;
+                check(*limit_of == LimitOf::Master || call.demand.caller != CallerId::MASTER, || {
+                    format!("call {} of the master itself met the limit of a caller", call.id)
+                })
+            }
+            CallError::Cancelled { .. } => {
+                // It may also have been cancelled with an attempt of the call that made it, which was lost.
+                let is_wanted = !call.is_detached && (call.is_doomed || call.nested_in.is_some());
+                check(is_wanted, || format!("call {} was cancelled, and what made it is not gone", call.id))
             }
             CallError::Incompatible { .. } => {
                 let same =

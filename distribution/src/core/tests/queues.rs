@@ -9,12 +9,16 @@ fn taken() -> Table {
     table
 }
 
-/// Ends one call after the other, and returns the order in which they were sent.
+/// Ends one call after the other on n1, and returns the order in which they were sent.
 pub(super) fn order(table: &mut Table, first: &str) -> Vec<String> {
+    order_on(table, "n1", first)
+}
+
+pub(super) fn order_on(table: &mut Table, node: &str, first: &str) -> Vec<String> {
     let (mut order, mut running) = (Vec::new(), first.to_owned());
     loop {
         let lines = table.answer(&running);
-        assert_eq!(lines[0], format!("end {running}: value from n1"));
+        assert_eq!(lines[0], format!("end {running}: value from {node}"));
         let Some(sent) = lines.get(1) else { return order };
         running = sent["send ".len()..].split('#').next().expect("a call").to_owned();
         order.push(running.clone());

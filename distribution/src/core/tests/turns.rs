@@ -1,6 +1,9 @@
 //! Callers take turns and have limits of their own; nested calls have the places of the calls that made them.
 
-use super::{queues::order, *};
+use super::{
+    queues::{order, order_on},
+    *,
+};
 
 /// One node whose only slot is taken by the call `x` of caller 9.
 fn taken() -> Table {
@@ -83,6 +86,30 @@ fn a_call_keeps_its_turn_when_it_is_queued_again() {
     table.answer("x");
     assert_eq!(table.refuse("a1", Refusal::Returned), ["send a1#2 to n1"]);
     assert_eq!(order(&mut table, "a1"), ["b1", "a2"]);
+}
+
+#[test]
+fn calls_that_move_to_another_queue_keep_their_turns_and_later_ones_of_their_caller_go_behind() {
+    let mut table = Table::new().joined(&[("n1", 1), ("n2", 1)]);
+    table.submit("x", call(&COMPUTE).on("n1"));
+    table.submit("y", call(&COMPUTE).on("n2"));
+    let key = (0..).find(|key| {
+        table.submit("probe", call(&COMPUTE).affinity(*key));
+        let id = table.id("probe");
+        let is_for_n1 = table.core.waits_for(id) == Some(table.node("n1"));
+        table.cancel("probe");
+        is_for_n1
+    });
+    for name in ["a1", "a2", "a3"] {
+        table.submit(name, call(&COMPUTE).by(1).affinity(key.expect("there is one")));
+    }
+    table.cancel("a1");
+    table.cancel("a2");
+    assert_eq!(only(&table.drain("n1"), "send"), [""; 0]);
+    for (name, caller) in [("b1", 2), ("a4", 1)] {
+        table.submit(name, call(&COMPUTE).by(caller));
+    }
+    assert_eq!(order_on(&mut table, "n2", "y"), ["b1", "a3", "a4"]);
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "calls that are exempt from the limits count against them",
         "CallEntry::waiting",
-        &[("is_limited: !self.demand.exempt_from_limits", "is_limited: true")],
+        &[("!self.demand.exempt_from_limits && !self.is_nested", "!self.is_nested")],
     ),
     fault(
         "what is left of a closed queue's calls is forgotten after a slice",
@@ -189,8 +189,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("services do not take turns", "Queues::end_turn", &[("*$turn = self.turn;", "*$turn = 0;")]),
     fault(
         "bytes that no longer wait are still counted",
-        "Queues::remove",
-        &[("self.limited.bytes -= $call.size;", "")],
+        "Amount::subtract",
+        &[("self.bytes -= $size;", "let _ = $size;")],
     ),
     fault(
         "the slot of a call that has ended is not given back",
@@ -303,7 +303,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "a call is turned away while a view may have a node for it",
         "Core::refuse_if_full",
-        &[("&& !self.may_soon_find_one(*$queue)", "")],
+        &[("!self.may_soon_find_one(*$queue)", "{ let _ = $queue; true }")],
     ),
     fault(
         "a kind of which a node is full keeps the other kind from it",
@@ -325,5 +325,89 @@ pub(crate) const FAULTS: &[Fault] = &[
         "a call whose turn another took does not look for another node",
         "Core::place_queued",
         &[("if self.queues.waiting == $before { break; }", "let _ = $before; break;")],
+    ),
+    fault(
+        "turn: a caller's calls all get the same one",
+        "CallerTurns::on_queued",
+        &[("$line.last = $line.last.max(turn_of($seq));", "let _ = $seq;")],
+    ),
+    fault(
+        "turn: a caller that comes late gets those of the time before",
+        "CallerTurns::next_place",
+        &[("$last.max(self.virtual_time($service))", "$last")],
+    ),
+    fault(
+        "turn: virtual time stands still",
+        "CallerTurns::on_taken",
+        &[("$turns.virtual_time = $turns.virtual_time.max(turn_of($seq));", "let _ = ($turns, $seq);")],
+    ),
+    fault(
+        "turn: those of calls that were cancelled count",
+        "CallerTurns::on_unqueued",
+        &[("*$line = WaitingLine::default();", "")],
+    ),
+    fault(
+        "turn: a call that is queued again gets another one",
+        "Core::push",
+        &[("!std::mem::replace(&mut $call.has_turn, true)", "!$call.is_nested")],
+    ),
+    fault(
+        "turn: a nested call waits behind new roots",
+        "Core::on_call_submitted",
+        &[("has_turn: $parent.is_some(),", "has_turn: false,")],
+    ),
+    fault(
+        "turn: a nested call gets that of its own service although its parent waited for another",
+        "CallerTurns::place_of_nested",
+        &[("if $of == $service", "if { let _ = ($of, $service); true }")],
+    ),
+    fault(
+        "limit: a nested call counts",
+        "CallEntry::waiting",
+        &[("!self.demand.exempt_from_limits && !self.is_nested", "!self.demand.exempt_from_limits")],
+    ),
+    fault("limit: that of a caller is not freed", "free_share", &[("$share.subtract($call.size);", "")]),
+    fault(
+        "limit: that of a caller is not looked at",
+        "Core::exceeded_limit",
+        &[("$of_caller.into_iter().chain([$of_all])", "{ let _ = $of_caller; [$of_all].into_iter() }")],
+    ),
+    fault(
+        "limit: the master's own calls have one as callers have",
+        "Queues::push",
+        &[("if $call.caller != CallerId::MASTER", "if true")],
+    ),
+    fault(
+        "gone: the calls of a caller that is gone are kept",
+        "Core::on_caller_gone",
+        &[("self.deferred.push(DeferredTask::CancelCallsOf($caller));", "let _ = $caller;")],
+    ),
+    fault(
+        "gone: the rest of a caller's calls is forgotten after a slice",
+        "Core::cancel_calls_of",
+        &[("self.deferred.push_front(DeferredTask::CancelCallsOf($caller));", "")],
+    ),
+    fault(
+        "gone: a detached call is cancelled",
+        "Core::on_call_detached",
+        &[("self.dependents.remove($id, $caller, $parent);", "let _ = ($caller, $parent);")],
+    ),
+    fault(
+        "gone: the node of a nested call is not told",
+        "Core::cancel_dependent",
+        &[("self.stop($id, $call, $effects);", "let _ = $call;")],
+    ),
+    fault(
+        "gone: what a cancelled call has made goes on",
+        "Core::on_call_cancelled",
+        &[("self.defer_nested($id);", "")],
+    ),
+    fault("gone: what a call has made that timed out goes on", "Core::time_out", &[("self.defer_nested($id);", "")]),
+    fault("gone: what a lost call has made goes on", "Core::lost", &[("self.defer_nested($id);", "")]),
+    fault("gone: what a nested call has made goes on", "Core::cancel_dependent", &[("self.defer_nested($id);", "")]),
+    fault(
+        "gone: what a later attempt has made is cancelled",
+        "Dependents::first_of_call",
+        &[("..($parent, $before)", "..=($parent, { let _ = $before; LAST_CALL })")],
     ),
 ];
