@@ -18,6 +18,7 @@ pub mod kind {
     pub const CANCEL: u8 = 3;
     pub const HEARTBEAT: u8 = 4;
     pub const MASTER_HEARTBEAT: u8 = 5;
+    pub const DRAIN: u8 = 6;
     pub const GOODBYE: u8 = 8;
     pub const GIVE_BACK: u8 = 10;
     pub const REQUEST_GRANT: u8 = 11;

@@ -5,13 +5,14 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use distribution::{CallError, Error, LocalCluster, Master, Node, NodeBuilder, NodeEvent, NodeState, error::Execution};
 use distribution_tests::{
     Held, ProbeClient, ProbeServer, Prober, failure,
+    impostor::{Impostor, kind},
     log::Log,
     meeting::{self, Meeting},
     process::Process,
     soon,
 };
 use futures::StreamExt;
-use tokio::runtime::Runtime;
+use tokio::{net::TcpListener, runtime::Runtime};
 
 /// Handlers that do not end when they should.
 #[distribution::service]
@@ -396,4 +397,38 @@ async fn a_node_of_a_batch_job_that_its_master_disconnects_comes_back() {
     })
     .await;
     assert_eq!(ProbeClient::new(&master).add(1, 1).await, Ok(2));
+}
+
+#[tokio::test]
+async fn a_node_of_a_batch_job_ends_although_a_master_registers_it_and_drops_it_at_once_again_and_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let timeout = Duration::from_millis(500);
+    let node = batch_node().master_timeout(timeout).run(listener.local_addr().expect("bound"));
+    let registers_and_drops = async {
+        loop {
+            drop(Impostor::master(&listener, Duration::from_secs(1), Duration::from_secs(15)).await);
+        }
+    };
+    let ended = tokio::select! {
+        ended = soon("the node", node) => ended,
+        () = registers_and_drops => unreachable!("it goes on and on"),
+    };
+    let error = ended.expect_err("the master did not shut down");
+    let Error::MasterLost { timeout: told, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*told, timeout);
+}
+
+#[tokio::test]
+async fn a_draining_node_that_loses_its_master_says_that_it_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let addr = listener.local_addr().expect("bound").to_string();
+    let mut node = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["node", &addr, "drains"]);
+    let mut master = Impostor::master(&listener, Duration::from_secs(1), Duration::from_secs(15)).await;
+    node.log_with("registered").await;
+    node.signal("TERM").await;
+    master.receive(kind::DRAIN).await;
+    drop(master);
+    let line = node.log_with("lost the master").await;
+    assert!(line.contains("lost the master while draining; the node ends"), "{line}");
+    assert!(node.ended().await.success());
 }

@@ -202,7 +202,9 @@ impl NodeBuilder {
     }
 
     /// How long the master may be away before a node with [`end_with_master`](Self::end_with_master) ends: above zero, up
-    /// to a year, and 30 s by default. The time begins when the connection is lost. It is an error to set it without
+    /// to a year, and 30 s by default. The time begins when the connection is lost, and stops while the node
+    /// is registered. It begins anew once the node has been registered for 15 heartbeats of the master: one that registers
+    /// the node and drops it at once does not keep it for ever. It is an error to set it without
     /// `end_with_master`.
     pub fn master_timeout(mut self, time: Duration) -> Self {
         self.timeouts.master_timeout = Some(time);

@@ -117,6 +117,7 @@ async fn live(node: NodeShared, mut desired: watch::Receiver<DesiredState>) {
                 tracing::info!(node = name, id = %registered.id, master, "registered");
                 node.id.store(registered.id.to_bits(), Ordering::Release);
                 node.status.send_replace(Status::Registered);
+                let silence = registered.silence;
                 let outcome = serve(&node, registered, &mut desired).await;
                 let wanted = *desired.borrow();
                 match outcome {
@@ -130,11 +131,15 @@ async fn live(node: NodeShared, mut desired: watch::Receiver<DesiredState>) {
                         tracing::info!(node = name, master, "the master has shut down; the node ends with it");
                         break None;
                     }
-                    ServeOutcome::Lost { reason, .. } => {
+                    ServeOutcome::Lost { reason, .. } if wanted == DesiredState::Drain => {
+                        tracing::warn!(node = name, master, %reason, "lost the master while draining; the node ends");
+                        break None;
+                    }
+                    ServeOutcome::Lost { reason, lasted, .. } => {
                         node.status.send_replace(Status::Connecting);
                         tracing::warn!(node = name, master, %reason, "lost the master; dialling again");
-                        outage = Outage::after_loss(&node.timeouts, reason);
-                        outage.first_wait()
+                        outage.on_loss(&node.timeouts, reason, lasted, silence);
+                        outage.next_wait()
                     }
                 }
             }

@@ -10,9 +10,13 @@ use super::{
 };
 use crate::wire::dial::{Backoff, RetryLog};
 
-/// From the start of the node, or the loss of its master, until it is registered.
+/// From the start of the node, or the loss of its master, until it is registered to stay.
+///
+/// A registration that is lost soon does not end an outage: the time away goes on where it stopped, and so does the backoff.
+/// Otherwise a master that registers the node and drops it at once would keep it for ever.
 #[derive(Debug)]
 pub(super) struct Outage {
+    /// When it began, without the time for which the node was registered meanwhile.
     began: Instant,
     /// Whether the node has not been registered before.
     is_first: bool,
@@ -29,9 +33,19 @@ impl Outage {
         Self::new(true, timeouts.connect, "the first connection attempt had no answer".to_owned())
     }
 
-    /// The connection to the master was lost.
-    pub(super) fn after_loss(timeouts: &Timeouts, reason: String) -> Self {
+    fn after_loss(timeouts: &Timeouts, reason: String) -> Self {
         Self::new(false, timeouts.master, reason)
+    }
+
+    /// The connection to the master was lost after the node had heard from it for `lasted`. If that is less than `silence`,
+    /// this outage goes on.
+    pub(super) fn on_loss(&mut self, timeouts: &Timeouts, reason: String, lasted: Duration, silence: Duration) {
+        if self.is_first || lasted >= silence {
+            *self = Self::after_loss(timeouts, reason);
+        } else {
+            self.began += lasted;
+            self.last_failure = reason;
+        }
     }
 
     fn new(is_first: bool, timeout: Option<Duration>, last_failure: String) -> Self {
@@ -66,8 +80,8 @@ impl Outage {
         })
     }
 
-    /// The wait before the first attempt after a loss.
-    pub(super) fn first_wait(&mut self) -> Duration {
+    /// The wait before the first attempt after a loss; longer with each registration that was lost soon.
+    pub(super) fn next_wait(&mut self) -> Duration {
         self.backoff.next(None)
     }
 
@@ -121,6 +135,54 @@ mod tests {
             let year = Duration::from_secs(365 * 24 * 3600);
             assert!(tokio::time::timeout(year, outage.expired()).await.is_err());
         }
+    }
+
+    const SILENCE: Duration = Duration::from_secs(15);
+
+    #[tokio::test(start_paused = true)]
+    async fn short_registrations_do_not_restart_the_clock_and_the_time_of_them_does_not_count() {
+        let mut outage = Outage::at_start(&TIMEOUTS);
+        let lasted = SILENCE - Duration::from_secs(1);
+        let mut away = Duration::ZERO;
+        // Not registered before, so that the time until then is none of this.
+        tokio::time::advance(Duration::from_secs(5)).await;
+        outage.on_loss(&TIMEOUTS, "dropped".to_owned(), Duration::ZERO, SILENCE);
+        while away < Duration::from_secs(28) {
+            tokio::time::advance(Duration::from_secs(2)).await;
+            away += Duration::from_secs(2);
+            tokio::time::advance(lasted).await;
+            outage.on_loss(&TIMEOUTS, "dropped again".to_owned(), lasted, SILENCE);
+        }
+        let began = Instant::now();
+        let expected =
+            EndReason::MasterLost { timeout: Duration::from_secs(30), last_failure: "dropped again".to_owned() };
+        assert_eq!(outage.expired().await, expected);
+        assert_eq!(began.elapsed(), Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registration_that_lasted_ends_the_outage() {
+        let mut outage = Outage::at_start(&TIMEOUTS);
+        outage.on_loss(&TIMEOUTS, String::new(), Duration::ZERO, SILENCE);
+        tokio::time::advance(Duration::from_secs(29)).await;
+        outage.on_loss(&TIMEOUTS, String::new(), SILENCE, SILENCE);
+        let began = Instant::now();
+        outage.expired().await;
+        assert_eq!(began.elapsed(), Duration::from_secs(30));
+    }
+
+    #[tokio::test]
+    async fn waits_grow_over_short_registrations() {
+        let mut outage = Outage::at_start(&TIMEOUTS);
+        let waits: Vec<_> = (0..20)
+            .map(|_| {
+                outage.on_loss(&TIMEOUTS, String::new(), Duration::ZERO, SILENCE);
+                outage.next_wait()
+            })
+            .collect();
+        assert!(waits[0] < Duration::from_secs(1) && waits[19] >= Duration::from_secs(5), "{waits:?}");
+        outage.on_loss(&TIMEOUTS, String::new(), SILENCE, SILENCE);
+        assert!(outage.next_wait() < Duration::from_secs(1));
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub(super) enum ServeOutcome {
         reason: String,
         /// Whether the master said that it shuts down.
         master_shut_down: bool,
+        /// From the registration until the master was last heard.
+        lasted: Duration,
     },
 }
 
@@ -103,6 +105,7 @@ pub(super) async fn serve(
     let lost = |reason: String| ServeOutcome::Lost {
         reason,
         master_shut_down: goodbye.get().is_some_and(|(_, is_shutdown)| *is_shutdown),
+        lasted: side.heard().saturating_duration_since(side.opened()),
     };
     let closed = || lost(why_closed(goodbye.get().map(|(reason, _)| reason)));
 
