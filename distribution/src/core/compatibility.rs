@@ -2,7 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{group::Group, host::Host, registration::MethodSet, registry::Registry, state::Core};
+use super::{
+    group::{Group, GroupId},
+    host::Host,
+    node::Node,
+    registration::MethodSet,
+    registry::Registry,
+    state::Core,
+};
 use crate::{
     id::NodeId,
     service::{
@@ -64,7 +71,37 @@ impl CompatibilityCheck {
     }
 }
 
+/// What the nodes of one group serve, to be compared without the lock.
+#[derive(Debug)]
+pub(crate) struct Served {
+    /// The name of one of the nodes.
+    node: Arc<str>,
+    /// How many nodes they are.
+    count: usize,
+    methods: Arc<MethodSet>,
+}
+
+/// What differs between a caller's method and those that these nodes serve under its name; `None` if no node differs.
+pub(crate) fn incompatibility(method: &MethodInfo, served: &[Served]) -> Option<Incompatibility> {
+    let groups = served.iter().map(|group| (&*group.node, group.count, group.methods.similar_to(method.name())));
+    explain(method, groups)
+}
+
 impl<H: Host> Core<H> {
+    /// The next groups after `after`, as many as can be listed under one hold of the lock. Also returns where to go on.
+    pub(crate) fn served(&self, after: Option<GroupId>) -> (Vec<Served>, Option<GroupId>) {
+        let mut page = Vec::new();
+        let mut last = None;
+        for (id, group) in self.registry.groups_after(after).take(self.settings.slice) {
+            last = Some(id);
+            if let Some(node) = self.registry.example_of(group) {
+                let methods = Arc::clone(&group.method_set);
+                page.push(Served { node: Arc::clone(&node.profile.name), count: group.members, methods });
+            }
+        }
+        (page, last)
+    }
+
     /// The check of a node that has just joined, to be run without the lock.
     pub(crate) fn compatibility_check(&self, id: NodeId) -> Option<CompatibilityCheck> {
         let (own, others) = (self.registry.method_set_of(id)?, self.registry.method_sets_of_others(id));
@@ -86,7 +123,6 @@ impl<H: Host> Core<H> {
 impl<H: Host> Registry<H> {
     /// Why no node, or not this node, can run calls of a method, although nodes serve its service.
     pub(super) fn incompatibility(&self, method: &MethodInfo, node: Option<NodeId>) -> Option<Incompatibility> {
-        let of_group = |group: &'_ Group| group.example().and_then(|id| self.node(id)).map(|node| &*node.profile.name);
         match node {
             Some(id) => {
                 let (node, group) = (self.node(id)?, self.group_of(id)?);
@@ -94,11 +130,17 @@ impl<H: Host> Registry<H> {
             }
             None => {
                 let groups = self.groups().filter_map(|group| {
-                    Some((of_group(group)?, group.members, group.method_set.similar_to(method.name())))
+                    let node = self.example_of(group)?;
+                    Some((&*node.profile.name, group.members, group.method_set.similar_to(method.name())))
                 });
                 explain(method, groups)
             }
         }
+    }
+
+    /// One of the nodes of a group, to name it by.
+    fn example_of(&self, group: &Group) -> Option<&Node<H>> {
+        self.node(group.example()?)
     }
 
     /// The methods of a node.
@@ -111,7 +153,7 @@ impl<H: Host> Registry<H> {
         let own = self.node(id).map(|node| node.group);
         let others = self.groups.iter().filter(|(id, _)| Some(**id) != own).map(|(_, group)| group).take(MOST_COMPARED);
         let named = |group: &Group| {
-            let example = self.node(group.example()?)?;
+            let example = self.example_of(group)?;
             Some((Arc::clone(&example.profile.name), Arc::clone(&group.method_set)))
         };
         others.filter_map(named).collect()

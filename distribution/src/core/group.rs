@@ -38,7 +38,7 @@ const MOST_VIEWS: usize = 64;
 const KEPT_FOR: u64 = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct GroupId(pub(super) u64);
+pub(crate) struct GroupId(pub(super) u64);
 
 /// What a node adds to the views that it is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

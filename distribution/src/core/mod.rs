@@ -70,6 +70,7 @@ mod turns;
 mod unserved;
 
 pub(crate) use call::Demand;
+pub(crate) use compatibility::{Served, incompatibility};
 pub(crate) use effect::{AttemptEnd, CallAnswer, Effect, Effects};
 pub(crate) use host::{Host, HostCall, HostLink, Time};
 pub(crate) use joining::JoinRefused;

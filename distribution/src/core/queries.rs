@@ -1,12 +1,7 @@
 //! Queries: they do not change anything, apart from filling views.
 
 use super::{host::Host, state::Core};
-use crate::service::{
-    compatibility::Incompatibility,
-    dispatcher::Capacity,
-    method::{MethodId, MethodInfo},
-    options::Labels,
-};
+use crate::service::{dispatcher::Capacity, method::MethodId, options::Labels};
 
 impl<H: Host> Core<H> {
     /// Calls that have not ended.
@@ -22,11 +17,6 @@ impl<H: Host> Core<H> {
     /// How many nodes serve all of these methods and are not draining.
     pub(crate) fn serving_all(&self, methods: &[MethodId]) -> usize {
         self.registry.serving_all(methods)
-    }
-
-    /// What differs between a caller's method and those that nodes serve under its name.
-    pub(crate) fn incompatibility(&self, method: &MethodInfo) -> Option<Incompatibility> {
-        self.registry.incompatibility(method, None)
     }
 
     /// Where calls of this method can go.

@@ -131,6 +131,12 @@ impl<H: Host> Registry<H> {
         self.groups.values()
     }
 
+    /// The groups after `after`, in a fixed order.
+    pub(super) fn groups_after(&self, after: Option<GroupId>) -> impl Iterator<Item = (GroupId, &Group)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.groups.range((from, Bound::Unbounded)).map(|(id, group)| (*id, group))
+    }
+
     pub(super) fn group_of(&self, id: NodeId) -> Option<&Group> {
         self.group(self.node(id)?.group)
     }

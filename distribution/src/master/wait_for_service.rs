@@ -5,13 +5,23 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 use super::shared::Shared;
-use crate::service::method::MethodInfo;
+use crate::{
+    core::{Served, incompatibility},
+    service::method::MethodInfo,
+    text::in_one_line,
+};
 
 /// A wait that lasts longer than this logs why: at start-up, nodes of the right version are there by then.
 const FIRST_WARNING: Duration = Duration::from_secs(5);
 
 /// The time between two further warnings.
 const NEXT_WARNING: Duration = Duration::from_secs(60);
+
+/// How many methods a warning describes.
+const MOST_DESCRIBED: usize = 4;
+
+/// Bytes of text about each of them.
+const LONGEST_DESCRIPTION: usize = 1024;
 
 impl Shared {
     /// Waits until this many nodes serve all of these methods, or the master ends.
@@ -29,7 +39,7 @@ impl Shared {
                 // Fails only if the sender is dropped, and `self` holds it.
                 _ = changes.changed() => {}
                 () = sleep_until(warning) => {
-                    self.warn_of_missing(methods, count, serving);
+                    self.warn_of_missing(methods, count, serving).await;
                     warning = Instant::now() + NEXT_WARNING;
                 }
                 () = self.closing.cancelled() => return,
@@ -42,9 +52,9 @@ impl Shared {
         self.with_core("counting nodes of a service", |core, _, _| core.serving_all(&ids)).unwrap_or(0)
     }
 
-    fn warn_of_missing(&self, methods: &[Arc<MethodInfo>], count: usize, serving: usize) {
+    async fn warn_of_missing(&self, methods: &[Arc<MethodInfo>], count: usize, serving: usize) {
         let service = methods.first().map_or("", |method| method.name().service());
-        match self.differences(methods) {
+        match self.differences(methods).await {
             None => tracing::warn!(
                 service,
                 "still waiting for {count} nodes that serve `{service}`: {serving} are registered"
@@ -58,13 +68,38 @@ impl Shared {
     }
 
     /// How the methods of registered nodes differ from these; `None` if they do not.
-    fn differences(&self, methods: &[Arc<MethodInfo>]) -> Option<String> {
-        let mut differences = Vec::new();
+    async fn differences(&self, methods: &[Arc<MethodInfo>]) -> Option<String> {
+        let served = self.served();
+        let (mut described, mut more) = (Vec::new(), 0);
         for method in methods {
-            let found = self.with_core("comparing methods", |core, _, _| core.incompatibility(method));
-            differences.extend(found.flatten().map(|found| format!("{}: {}", method.name(), found.difference)));
+            match incompatibility(method, &served) {
+                Some(found) if described.len() < MOST_DESCRIBED => {
+                    let text = format!("{}: {}", method.name(), found.difference);
+                    described.push(in_one_line(&text, LONGEST_DESCRIPTION));
+                }
+                Some(_) => more += 1,
+                None => {}
+            }
+            // A comparison looks at all groups of nodes, and other tasks of this thread wait for it.
+            tokio::task::yield_now().await;
         }
-        (!differences.is_empty()).then(|| differences.join("; "))
+        if more > 0 {
+            described.push(format!("and {more} more methods"));
+        }
+        (!described.is_empty()).then(|| described.join("; "))
+    }
+
+    /// What nodes serve. The lock is released between pages, and nothing is compared under it.
+    fn served(&self) -> Vec<Served> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let (page, last) = self.lock().core.served(after);
+            all.extend(page);
+            if last.is_none() {
+                return all;
+            }
+            after = last;
+        }
     }
 }
 
@@ -161,11 +196,57 @@ mod tests {
     async fn what_differs_on_other_nodes_is_described() {
         let shared = shared();
         let [add, sum] = methods();
-        assert_eq!(shared.differences(&[Arc::clone(&add), Arc::clone(&sum)]), None, "there are no nodes");
+        assert_eq!(shared.differences(&[Arc::clone(&add), Arc::clone(&sum)]).await, None, "there are no nodes");
         join(&shared, "old", vec![offer(&add, ADD), offer(&sum, "fn(Vec<i32>) -> i64")]);
         assert_eq!(
-            shared.differences(&[add, sum]).as_deref(),
+            shared.differences(&[add, sum]).await.as_deref(),
             Some("Arith.sum: `fn(Vec<i64>) -> i64` here, `fn(Vec<i32>) -> i64` on old")
         );
+    }
+
+    #[tokio::test]
+    async fn a_node_that_serves_the_right_version_too_is_not_named() {
+        let shared = shared();
+        let [add, sum] = methods();
+        join(&shared, "both", vec![offer(&add, ADD), offer(&sum, SUM), offer(&sum, "fn(Vec<i32>) -> i64")]);
+        assert_eq!(shared.differences(&[add, sum]).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_description_is_bounded_however_many_nodes_and_methods_differ() {
+        static METHODS: [Method; 6] = [
+            Method::new("Arith", 1, "a", ADD, false),
+            Method::new("Arith", 1, "b", ADD, false),
+            Method::new("Arith", 1, "c", ADD, false),
+            Method::new("Arith", 1, "d", ADD, false),
+            Method::new("Arith", 1, "e", ADD, false),
+            Method::new("Arith", 1, "f", ADD, false),
+        ];
+        let shared = shared();
+        let methods = METHODS.each_ref().map(|method| Arc::clone(method.info()));
+        // More groups than one page has.
+        for node in 0..100 {
+            let signature = format!("fn({}) -> {node}", "i64, ".repeat(100));
+            let offers = methods.iter().enumerate();
+            let offers =
+                offers.map(|(at, method)| MethodOffer { id: 1000 * node + at as u64, ..offer(method, &signature) });
+            join(&shared, &format!("{node}-{}", "n".repeat(120)), offers.collect());
+        }
+        let text = shared.differences(&methods).await.expect("they differ");
+        assert!(text.ends_with("; and 2 more methods"), "{text}");
+        assert!(text.len() < (MOST_DESCRIBED + 1) * (LONGEST_DESCRIPTION + 16), "{} bytes", text.len());
+    }
+
+    #[tokio::test]
+    async fn a_node_on_a_later_page_is_compared_too() {
+        let shared = shared();
+        let [add, sum] = methods();
+        for version in 2..100 {
+            let right = MethodOffer { version, id: u64::from(version), ..offer(&add, SUM) };
+            join(&shared, &format!("fits-{version}"), vec![offer(&add, ADD), offer(&sum, SUM), right]);
+        }
+        join(&shared, "old", vec![offer(&add, ADD), offer(&sum, "fn(Vec<i32>) -> i64")]);
+        let text = shared.differences(&[add, sum]).await.expect("one differs");
+        assert!(text.ends_with("on old"), "{text}");
     }
 }

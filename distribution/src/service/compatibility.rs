@@ -70,12 +70,15 @@ pub(crate) fn explain<'a>(
         if of_service.peek().is_none() {
             continue;
         }
+        let of_name = of_service.filter(|offer| offer.name == name);
+        // It can be called there, whatever else the node serves under this name.
+        if of_name.clone().any(|offer| offer.id == method.id().0) {
+            continue;
+        }
         let mut has_it = false;
-        for offer in of_service.filter(|offer| offer.name == name) {
+        for offer in of_name {
             has_it = true;
-            if offer.id != method.id().0 {
-                others.add(offer, (node, count), |known| known.id == offer.id);
-            }
+            others.add(offer, (node, count), |known| known.id == offer.id);
         }
         if !has_it {
             without.add((), (node, count), |()| true);
