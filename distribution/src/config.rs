@@ -130,6 +130,10 @@ pub(crate) fn check_max_message_size(bytes: usize) -> Result<usize, Error> {
     }
 }
 
+/// A node may send at most this many frames about each batch that it gets. It sends six at most: five requests for grants,
+/// and one that gives calls back.
+pub(crate) const BATCH_FRAMES: u32 = 16;
+
 /// Microseconds of a duration, as the wire carries times; what does not fit is the largest.
 pub(crate) fn to_micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)

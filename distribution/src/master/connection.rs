@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use super::{
+    batch_frame_limit::BatchFrameLimit,
     heartbeat_limit::HeartbeatLimit,
     link::{Attempt, Link},
     shared::Shared,
@@ -80,8 +81,15 @@ impl Connection {
         let left = Arc::new(AtomicBool::new(false));
         // The interval that the node was told when it registered.
         let heartbeats = Arc::new(Mutex::new(HeartbeatLimit::new(shared.heartbeat / 2)));
-        let on_control =
-            on_control(Arc::clone(&shared), Arc::clone(&link.state), Arc::clone(&left), Arc::clone(&heartbeats), node);
+        let batch_frames = Arc::new(Mutex::new(BatchFrameLimit::new()));
+        let on_control = on_control(
+            Arc::clone(&shared),
+            Arc::clone(&link.state),
+            Arc::clone(&left),
+            Arc::clone(&heartbeats),
+            Arc::clone(&batch_frames),
+            node,
+        );
         let transport = MasterTransport::new(stream, Arc::clone(&link.state), shared.max_message_size, on_control);
         let error = ErrorSlot::default();
         let transport = EndOnError::new(transport, error.clone());
@@ -99,6 +107,7 @@ impl Connection {
             context: tarpc::context::current(),
             argument_limit,
             heartbeats,
+            batch_frames,
             finished: Vec::new(),
             has_yielded: false,
             in_flight: FuturesUnordered::new(),
@@ -156,9 +165,13 @@ fn on_control(
     state: Arc<ConnectionState>,
     left: Arc<AtomicBool>,
     heartbeats: Arc<Mutex<HeartbeatLimit>>,
+    batch_frames: Arc<Mutex<BatchFrameLimit>>,
     node: NodeId,
 ) -> OnControl {
     Box::new(move |control| {
+        if let Control::Drain | Control::GiveBack { .. } | Control::RequestGrant { .. } = &control {
+            batch_frames.lock().unwrap_or_else(PoisonError::into_inner).on_frame()?;
+        }
         match control {
             Control::Heartbeat { load } => {
                 heartbeats.lock().unwrap_or_else(PoisonError::into_inner).on_heartbeat(load, state.memory_wait())?;
@@ -223,6 +236,7 @@ struct Driver<'a> {
     context: tarpc::context::Context,
     argument_limit: usize,
     heartbeats: Arc<Mutex<HeartbeatLimit>>,
+    batch_frames: Arc<Mutex<BatchFrameLimit>>,
     /// Attempts that have ended and of which the core has not been told. Kept between polls for its memory.
     finished: Vec<FinishedAttempt>,
     /// Whether other tasks of this thread have run since the last attempts came.
@@ -300,6 +314,10 @@ impl Driver<'_> {
         if size > self.argument_limit {
             let (size, limit) = (size as u64, self.argument_limit as u64);
             return Err((id, attempt, AttemptEnd::TooLarge { size, limit }));
+        }
+        if call.submit_options.count > 1 {
+            let mut batch_frames = self.batch_frames.lock().unwrap_or_else(PoisonError::into_inner);
+            batch_frames.on_batch(self.in_flight.len());
         }
         let client = self.client.clone();
         let mut context = self.context;

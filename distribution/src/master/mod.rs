@@ -9,6 +9,7 @@
 
 mod accept;
 mod admission;
+mod batch_frame_limit;
 mod builder;
 mod callers;
 mod connection;

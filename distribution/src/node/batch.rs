@@ -288,6 +288,19 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_sends_far_fewer_frames_than_the_master_allows() {
+        for count in 2..2000u32 {
+            for granted in [1, 2, count.div_ceil(4)] {
+                for (round_trip, each) in [(0, 1), (100, 10), (100, 1), (4000, 10), (4000, 0), (0, 10_000)] {
+                    let [round_trip, each] = [round_trip, each].map(Duration::from_micros);
+                    let asked = questions(count, granted.min(count), round_trip, each).len();
+                    assert!(asked <= 5, "{asked} times for {count} calls, {granted} granted");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_cut_keeps_the_calls_that_are_started() {
         let window = BatchWindow::new(4, 3);
         assert_eq!(window.cut(), None, "nothing is started");

@@ -1,6 +1,7 @@
 //! Peers that have registered, or been registered at, and do not behave.
 
 mod admission;
+mod batch_frames;
 mod capture;
 mod catalogues;
 mod decoding;
