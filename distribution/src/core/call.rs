@@ -43,6 +43,27 @@ pub(crate) struct Demand {
     pub(crate) size: usize,
 }
 
+impl Default for Demand {
+    /// One call without options and arguments.
+    fn default() -> Self {
+        Self {
+            caller: CallerId::MASTER,
+            id: None,
+            parent: None,
+            count: 1,
+            timeout: None,
+            node: None,
+            labels: None,
+            affinity: None,
+            hedge_of: None,
+            exempt_from_limits: false,
+            attempts: None,
+            retry_panics: false,
+            size: 0,
+        }
+    }
+}
+
 /// Where a call is.
 #[derive(Debug)]
 pub(super) enum CallLocation {

@@ -157,21 +157,7 @@ struct Submission {
 }
 
 fn call(method: &'static Method) -> Submission {
-    let demand = Demand {
-        caller: CallerId::MASTER,
-        id: None,
-        parent: None,
-        count: 1,
-        timeout: None,
-        node: None,
-        labels: None,
-        affinity: None,
-        hedge_of: None,
-        exempt_from_limits: false,
-        attempts: None,
-        retry_panics: false,
-        size: 10,
-    };
+    let demand = Demand { size: 10, ..Demand::default() };
     Submission { method, demand, on: None, failed_attempts: Vec::new() }
 }
 

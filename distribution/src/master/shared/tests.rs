@@ -97,21 +97,7 @@ async fn a_call_that_a_panic_left_nowhere_ends() {
     let shared = shared();
     let astray = call();
     let _: Option<()> = shared.with_core("a test", |core, now, effects| {
-        let demand = Demand {
-            caller: CallerId::MASTER,
-            id: None,
-            parent: None,
-            count: 1,
-            timeout: None,
-            node: None,
-            labels: None,
-            affinity: None,
-            hedge_of: None,
-            exempt_from_limits: false,
-            attempts: None,
-            retry_panics: false,
-            size: 0,
-        };
+        let demand = Demand::default();
         let id = core.on_call_submitted(now, HeldCall(Arc::clone(&astray)), METHOD.info(), demand, Vec::new(), effects);
         core.strand(id);
         panic!("wanted by the test");

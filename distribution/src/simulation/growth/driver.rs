@@ -293,21 +293,7 @@ impl Growth {
         node: Option<usize>,
         failed_attempts: Vec<FailedAttempt>,
     ) -> CallId {
-        let demand = change(Demand {
-            caller: CallerId::MASTER,
-            id: None,
-            parent: None,
-            count: 1,
-            timeout: None,
-            node: None,
-            labels: None,
-            affinity: None,
-            hedge_of: None,
-            exempt_from_limits: false,
-            attempts: None,
-            retry_panics: false,
-            size: 100,
-        });
+        let demand = change(Demand { size: 100, ..Demand::default() });
         let demand = Demand { node: node.map(|at| self.nodes[at]), ..demand };
         let call = BareCall(Rc::new(()));
         let id = self.apply(what, 1, |core, now, effects| {
