@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, Seq
 
 use super::{ALLOCATION, Budget, EMPTY_ELEMENT, FIRST_ENTRIES, Stack, TooDeep, TooMuchStack};
 
-/// What holds for all of a value.
+/// The limits of one value.
 pub(crate) struct Bounds<'b> {
     budget: &'b Budget,
     most_levels: u16,
@@ -14,37 +14,36 @@ pub(crate) struct Bounds<'b> {
 }
 
 impl<'b> Bounds<'b> {
-    /// For a value whose decoding begins here, on this thread's stack.
+    /// Call it where decoding begins: the stack is measured from here.
     #[inline]
     pub(crate) fn new(budget: &'b Budget, most_levels: u16) -> Self {
         Self { budget, most_levels, stack: Stack::here() }
     }
 
-    /// Wraps a value's deserializer. The value itself is put where its type is known; what is counted is what it holds
-    /// elsewhere.
+    /// Wraps the deserializer of a value. Only what the value holds elsewhere is counted: its own size has a place already.
     #[inline]
     pub(crate) fn around<T, D>(&self, inner: D) -> Bounded<'_, D> {
         Bounded { inner, bounds: self, levels: self.most_levels, counted: size_of::<T>(), each: PARTS }
     }
 }
 
-/// What deserializers, accesses and visitors are wrapped in on the way down into a value.
+/// Wraps deserializers, accesses and visitors on the way down into a value.
 pub(crate) struct Bounded<'b, D> {
     inner: D,
     bounds: &'b Bounds<'b>,
-    /// How many more levels it may have.
+    /// How many levels may follow.
     levels: u16,
-    /// Bytes that have been counted for the value that comes next, as part of what it lies in.
+    /// How many bytes have been counted for the next value, as part of the value around it.
     counted: usize,
-    /// How often what it holds is counted: [`PARTS`] not at all, [`ELEMENTS`] once, the first entry of a map as
-    /// [`FIRST_ENTRIES`].
+    /// How many times the size of each part or element is counted: [`PARTS`], [`ELEMENTS`], or [`FIRST_ENTRIES`] for the
+    /// first entry of a map.
     each: u8,
 }
 
-/// Parts of a value are covered by its own size.
+/// The parts of a value are not counted: its own size includes them.
 const PARTS: u8 = 0;
 
-/// Of elements there are as many as the message says.
+/// Elements are counted: the message says how many there are.
 const ELEMENTS: u8 = 1;
 
 impl<'b, D> Bounded<'b, D> {
@@ -54,7 +53,7 @@ impl<'b, D> Bounded<'b, D> {
         Bounded { inner, bounds, levels, counted, each }
     }
 
-    /// A part or an element of this value.
+    /// Counts a part or an element of this value, and wraps it.
     #[inline]
     fn part<S, E: Error>(&self, inner: S, size: usize) -> Result<Bounded<'b, S>, E> {
         if self.each != PARTS {
@@ -64,15 +63,15 @@ impl<'b, D> Bounded<'b, D> {
         Ok(Bounded { counted: size, ..self.around(inner) })
     }
 
-    /// An element of this collection, if there is one more.
+    /// Counts an element of this collection, if one is left, and wraps it.
     #[inline]
     fn element<S, E: Error>(&self, inner: S, size: usize, left: Option<usize>) -> Result<Bounded<'b, S>, E> {
-        // The codec is asked again when all elements are read.
+        // serde asks for one element more than there are.
         if left == Some(0) { Ok(Bounded { counted: size, ..self.around(inner) }) } else { self.part(inner, size) }
     }
 
-    /// One level down, into a value of a type of this size. If it does not fit where it is to be put, it is somewhere
-    /// else, in a box, and its memory was not counted.
+    /// Goes one level down, into a value of this size. If that is more than was counted for it, it is in a box, whose
+    /// memory is counted here.
     #[inline]
     fn descend<I, E: Error>(&self, inner: I, size: usize, each: u8) -> Result<Bounded<'b, I>, E> {
         let Some(levels) = self.levels.checked_sub(1) else {
@@ -87,7 +86,7 @@ impl<'b, D> Bounded<'b, D> {
         Ok(Bounded { levels, counted: size, each, ..self.around(inner) })
     }
 
-    /// Elements follow, unless it is known that there are none. A collection without any has allocated nothing.
+    /// Counts the allocation of a collection, unless it is known to be empty.
     #[inline]
     fn begin<E: Error>(&self, elements: Option<usize>) -> Result<(), E> {
         if self.each == PARTS || elements == Some(0) { Ok(()) } else { self.bounds.budget.take(ALLOCATION) }
@@ -95,12 +94,12 @@ impl<'b, D> Bounded<'b, D> {
 
     #[inline]
     fn hint(&self, elements: Option<usize>) -> Option<usize> {
-        // The number of parts comes from their type, and not from the message.
+        // The number of parts comes from the type, not from the message.
         if self.each == PARTS { elements } else { elements.map(|claimed| self.bounds.budget.hint(claimed)) }
     }
 }
 
-/// Numbers and the like hold nothing, and cost nothing beyond where they are put.
+/// For numbers and the like, which hold nothing elsewhere.
 macro_rules! pass {
     ($($name:ident)*) => { $(
         #[inline]
@@ -120,8 +119,8 @@ macro_rules! descend {
     )* };
 }
 
-/// The codec would reserve as much memory for a text of the visitor's own as the message claims. For one that is only
-/// lent it looks first whether it is there, and reads the same bytes.
+/// Asks the codec for a borrowed text or borrowed bytes, even if the visitor wants its own. For owned ones the codec would
+/// reserve as much memory as the message claims; for borrowed ones it first checks that the bytes are there.
 macro_rules! lend {
     ($($name:ident: $lent:ident $is_owned:literal)*) => { $(
         #[inline]
@@ -162,7 +161,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
     #[inline]
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Self::Error> {
         let size = size_of::<V::Value>();
-        // What has more parts than bytes does not hold them in itself.
+        // A value with more parts than bytes holds them elsewhere.
         let visitor = self.descend(visitor, size, if length > size { ELEMENTS } else { PARTS })?;
         self.inner.deserialize_tuple(length, visitor)
     }
@@ -253,8 +252,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
     }
 }
 
-/// What the visitor of a text or of bytes is wrapped in. They are there, in the message: it takes them from there, or
-/// gets a copy if it asked for one of its own.
+/// Wraps the visitor of a text or of bytes. The visitor borrows them from the message, or gets a copy if it asked for its
+/// own.
 struct Lent<'b, V, const IS_OWNED: bool> {
     inner: V,
     budget: &'b Budget,

@@ -1,4 +1,4 @@
-//! The serializer that counts levels, and the stack that they take.
+//! The serializer that counts levels and the stack that they take.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use serde::ser::{
 
 use super::{Stack, TooDeep, TooMuchStack};
 
-/// What serializers and values are wrapped in on the way down into a value.
+/// Wraps serializers and values on the way down into a value.
 #[derive(Clone, Copy)]
 pub(crate) struct Leveled<I> {
     inner: I,
     stack: Stack,
     most_levels: u16,
-    /// How many more levels it may have.
+    /// How many levels may follow.
     levels: u16,
 }
 
 impl<I> Leveled<I> {
-    /// For a value whose encoding begins here, on this thread's stack.
+    /// Call it where encoding begins: the stack is measured from here.
     pub(crate) fn new(inner: I, most_levels: u16) -> Self {
         Self { inner, stack: Stack::here(), most_levels, levels: most_levels }
     }
@@ -30,7 +30,7 @@ impl<I> Leveled<I> {
         Leveled { inner, stack: self.stack, most_levels: self.most_levels, levels: self.levels }
     }
 
-    /// One level down.
+    /// Goes one level down.
     #[inline]
     fn descend<J, E: Error>(&self, inner: J) -> Result<Leveled<J>, E> {
         match self.levels.checked_sub(1) {
@@ -40,7 +40,7 @@ impl<I> Leveled<I> {
         }
     }
 
-    /// What was begun is a level.
+    /// Begins a sequence, a map or the like, which is a level.
     #[inline]
     fn begun<J, E: Error>(self, begin: impl FnOnce(I) -> Result<J, E>) -> Result<Leveled<J>, E> {
         let within = self.descend::<_, E>(())?;

@@ -1,4 +1,4 @@
-//! Values that cost more than they seem to.
+//! Values that take more memory or stack than their bytes suggest.
 
 use std::{
     borrow::Cow,
@@ -33,7 +33,7 @@ fn decode<T: DeserializeOwned + 'static>(bytes: impl Into<Bytes>) -> Result<T, C
     Decoder::new(&bytes.into(), MAX_DEPTH).only()
 }
 
-/// As a length is written that needs eight bytes.
+/// The encoding of a length in eight bytes.
 fn length(of: u64) -> Vec<u8> {
     [&[253][..], &of.to_le_bytes()].concat()
 }
@@ -69,7 +69,7 @@ fn a_thread_has_the_stack_for_the_largest_depth() {
         let tree = tree(256);
         let bytes = encode_within(&tree, depth).expect("the sender lets it go");
         assert!(encode_within(&tree, depth - 2).is_err(), "it has 511 levels");
-        // Without optimisation each level takes several times the stack, and it is the stack that bounds them.
+        // Without optimisation each level takes several times the stack, and the limit of the stack comes first.
         match Decoder::new(&bytes, depth).only::<Tree>() {
             Err(error) if cfg!(debug_assertions) => {
                 assert!(error.to_string().contains("too deeply for the stack"), "{error}");
@@ -145,7 +145,7 @@ fn a_few_bytes_do_not_stand_for_memory_without_end() {
     let too_much = |error: CodecError| assert!(error.to_string().contains("bytes of memory"), "{error}");
     too_much(decode::<Vec<Option<Large>>>(zeros(100_000)).expect_err("a kilobyte for each"));
     too_much(decode::<Vec<Box<Option<Large>>>>(zeros(100_000)).expect_err("as well, in a box"));
-    // A map of which each entry has the same key keeps one, and costs what it costs to read.
+    // Each entry has the same key, so the map keeps one; the time to read them all is what counts.
     too_much(decode::<HashMap<(), [u64; 0]>>(length(1 << 62)).expect_err("entries cost something"));
 }
 
@@ -175,7 +175,7 @@ fn parts_of_a_message_share_what_it_may_take() {
         let error = decoder.split_off(part.len()).expect("it is there").only::<Vec<Option<Large>>>().expect_err("4 MB");
         assert!(error.to_string().contains("bytes of memory"), "{error}");
     }
-    // Of 64 MB as of parts of them: a part has no more than its share of what all may take.
+    // In a message of 64 MB too, each part may take its share and no more.
     let zeros = |count: usize| [length(count as u64), vec![0; count]].concat();
     let part = zeros(4_000_000);
     decode::<Vec<Option<u128>>>(part.clone()).expect("alone it may take 64 times its bytes");
@@ -195,7 +195,7 @@ fn the_smallest_of_many_results_may_hold_a_little_each() {
         let part = decoder.split_off(part.len()).expect("it is there");
         assert_eq!(part.only::<BTreeMap<String, String>>().expect("it is one of 10,000"), one);
     }
-    // The value itself has its place already.
+    // The size of the value itself is not counted.
     let message = Bytes::from(vec![0; 10_000]);
     let mut decoder = Decoder::new(&message, MAX_DEPTH);
     for _ in 0..10_000 {
@@ -204,7 +204,7 @@ fn the_smallest_of_many_results_may_hold_a_little_each() {
     }
 }
 
-/// Reserves what it is told of, as types of some crates do.
+/// Reserves memory for as many elements as the size hint says, as types of some crates do.
 #[derive(Debug)]
 struct Trusting<T>(Vec<T>);
 
@@ -240,7 +240,7 @@ fn a_number_of_elements_that_is_claimed_reserves_little() {
     assert_eq!(decode::<Trusting<u64>>(honest).expect("decodes").0.len(), 10_000);
 }
 
-/// Asks for bytes of its own, and takes no others.
+/// Asks for owned bytes, and takes no borrowed ones.
 #[derive(Debug, PartialEq)]
 struct Blob(Vec<u8>);
 
@@ -289,10 +289,10 @@ fn what_allocations_take_beside_is_counted() {
     too_much::<Vec<u8>>(b"\x01a", 8 << 20);
     too_much::<BTreeMap<u8, Option<[u64; 4]>>>(b"\x01\0\0", 4 << 20);
     too_much::<BTreeMap<u8, Option<[u64; 4]>>>(b"\x01\0\0", 100_000);
-    // What an audit found: 1.4 GiB of 60 MB (a third of that is enough), and 7.9 GiB of 8 MB.
+    // An audit found values like these: 60 MB became 1.4 GiB (a third of them is enough here), and 8 MB became 7.9 GiB.
     too_much::<String>(&[0], 20_000_000);
     too_much::<Option<Large>>(&[0], 8_000_000);
-    // Sixteen KB, of which forty at a time held 626 MB.
+    // Sixteen KB: forty such messages at a time held 626 MB.
     too_much::<Option<Large>>(&[0], 16_000);
 }
 
@@ -317,7 +317,7 @@ fn values_that_are_mostly_empty_are_taken() {
     taken(vec![Cell::Number(0.5), Cell::Text("text".to_owned()), Cell::Empty], 100_000);
     let row: BTreeMap<String, f64> = [("temperature".to_owned(), 0.5)].into();
     taken(row, 300_000);
-    // Short ones: a B-tree has room for eleven, and is sent in five bytes.
+    // Short maps: a B-tree has room for eleven entries, and this one is five bytes on the wire.
     taken(BTreeMap::from([("a".to_owned(), "b".to_owned())]), 10_000);
 }
 
@@ -340,14 +340,14 @@ fn collections_without_elements_cost_nothing_but_their_place() {
         taken(BTreeMap::<String, u32>::new(), count);
         taken(Vec::<[u64; 27]>::new(), count);
     }
-    // As a part of a batch as well.
+    // In a part of a batch too.
     let message = Bytes::from(vec![0; 2000]);
     let mut decoder = Decoder::new(&message, MAX_DEPTH);
     let part = decoder.split_off(1).expect("it is there");
     assert_eq!(part.only::<Vec<[[u64; 32]; 32]>>().expect("it is empty").len(), 0);
 }
 
-/// Takes as much stack on each level as it has numbers, and several times that if it is built without optimisation.
+/// Each level takes as much stack as its numbers have bytes, and several times that without optimisation.
 #[derive(Debug, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "this is what the test is about")]
 enum Wide {
@@ -355,7 +355,7 @@ enum Wide {
     Deep([[u64; 32]; 8], Box<Self>),
 }
 
-/// Runs this on as much stack as tokio's threads have, and Rust's.
+/// Runs this on a thread with the default stack of Rust and tokio.
 fn on_usual_stack(test: impl FnOnce() + Send + 'static) {
     let usual = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
     usual.spawn(test).expect("a thread").join().expect("the stack was large enough");
@@ -369,7 +369,7 @@ fn few_levels_that_take_much_stack_are_an_error_and_no_end_of_the_process() {
         assert!(decode::<Wide>(wide(2)).is_ok());
         for (levels, depth) in [(120, MAX_DEPTH), (120, 512), (500, 512)] {
             let bytes = Bytes::from(wide(levels));
-            // Optimised, a level takes little more than its numbers.
+            // With optimisation a level takes little more than its numbers.
             match Decoder::new(&bytes, depth).only::<Wide>() {
                 Ok(_) => assert!(!cfg!(debug_assertions) && levels < 200, "{levels} levels are taken"),
                 Err(error) => assert!(error.to_string().contains("too deeply for the stack"), "{error}"),
@@ -380,7 +380,7 @@ fn few_levels_that_take_much_stack_are_an_error_and_no_end_of_the_process() {
 
 #[test]
 fn the_sender_has_the_error_if_levels_take_much_stack() {
-    /// Encodes itself with as much of the stack as this.
+    /// Takes 64 KiB of stack on each of this many levels.
     struct Greedy(u32);
     impl Serialize for Greedy {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
