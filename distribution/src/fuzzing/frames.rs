@@ -242,17 +242,17 @@ fn request(message: ClientMessage<IncomingRequest>) -> Content {
 /// The bytes that one end of a connection sends for these frames, without those that only the other sends.
 pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
     let mut memory = Memory::new(&[], pieces);
-    let side = ConnectionState::new(PeerTimeouts::default(), None);
+    let state = ConnectionState::new(PeerTimeouts::default(), None);
     let ignored: OnControl = Box::new(|_| Ok(()));
     let written = block_on(async {
         match end {
             End::Master => {
-                let transport = MasterTransport::new(&mut memory, Arc::clone(&side), SMALLEST_MESSAGE_LIMIT, ignored);
-                send(transport, &side, frames, outgoing).await
+                let transport = MasterTransport::new(&mut memory, Arc::clone(&state), SMALLEST_MESSAGE_LIMIT, ignored);
+                send(transport, &state, frames, outgoing).await
             }
             End::Node => {
-                let transport = NodeTransport::new(&mut memory, Arc::clone(&side), SMALLEST_MESSAGE_LIMIT, ignored);
-                send(transport, &side, frames, reply).await
+                let transport = NodeTransport::new(&mut memory, Arc::clone(&state), SMALLEST_MESSAGE_LIMIT, ignored);
+                send(transport, &state, frames, reply).await
             }
         }
     });
@@ -262,13 +262,13 @@ pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
 
 async fn send<M>(
     mut transport: impl Sink<M, Error = io::Error> + Unpin,
-    side: &ConnectionState,
+    state: &ConnectionState,
     frames: &[Frame],
     message: fn(&Content) -> Option<M>,
 ) -> io::Result<()> {
     for Frame(content) in frames {
         if let Content::Control(control) = content {
-            side.send(control.clone());
+            state.send(control.clone());
             // Else it would travel with the next write, behind calls that come later.
             transport.flush().await?;
         } else if let Some(message) = message(content) {

@@ -71,7 +71,7 @@ impl Batches {
         key: (u64, u32),
         count: u32,
         granted: u32,
-        side: &Arc<ConnectionState>,
+        connection: &Arc<ConnectionState>,
     ) -> BatchGuard {
         // The node asks for more when it starts a call, so without a first grant both ends would wait for each other.
         let window = BatchWindow::new(count, granted.max(1));
@@ -83,7 +83,7 @@ impl Batches {
             count,
             granted: granted.clamp(1, count),
             running,
-            side: Arc::clone(side),
+            connection: Arc::clone(connection),
         }
     }
 
@@ -141,7 +141,7 @@ pub(super) struct BatchGuard {
     count: u32,
     granted: u32,
     running: Arc<RunningBatch>,
-    side: Arc<ConnectionState>,
+    connection: Arc<ConnectionState>,
 }
 
 impl BatchGuard {
@@ -149,7 +149,7 @@ impl BatchGuard {
         // Stored first, because the grant may come before this thread goes on.
         *self.running.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let (call, attempt) = self.key;
-        self.side.send(Control::RequestGrant { call, attempt, upto });
+        self.connection.send(Control::RequestGrant { call, attempt, upto });
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Requests<'a> {
     pub(super) active: Arc<ActiveCalls>,
     pub(super) batches: Arc<Batches>,
     pub(super) nesting: Arc<Nesting>,
-    pub(super) side: Arc<ConnectionState>,
+    pub(super) connection: Arc<ConnectionState>,
     /// The limits of a reply; arguments may be nested as deeply.
     pub(super) reply_limits: ValueLimits,
 }
@@ -60,7 +60,7 @@ impl Requests<'_> {
                     false => None,
                 };
                 let Some(mut guard) = guard else { return refuse(request) };
-                let (node_runtime, side) = (tokio::runtime::Handle::current(), Arc::clone(&self.side));
+                let (node_runtime, connection) = (tokio::runtime::Handle::current(), Arc::clone(&self.connection));
                 let batches = Arc::clone(&self.batches);
                 self.node.compute_pool.run(move |action| {
                     let reply = match action {
@@ -71,8 +71,8 @@ impl Requests<'_> {
                             match count {
                                 0 | 1 => compute(&call, &handler, payload, limits),
                                 count => {
-                                    let batch = batches.enter(call.key(), count, granted, &side);
-                                    let late = node_runtime.spawn(give_back_late(batches, side, call.key()));
+                                    let batch = batches.enter(call.key(), count, granted, &connection);
+                                    let late = node_runtime.spawn(give_back_late(batches, connection, call.key()));
                                     let reply = batch::run(&call, &batch, &handler, &payload, limits);
                                     late.abort();
                                     reply
@@ -102,12 +102,12 @@ impl Requests<'_> {
 }
 
 /// Gives back the calls that a batch has not started in time.
-async fn give_back_late(batches: Arc<Batches>, side: Arc<ConnectionState>, (call, attempt): (u64, u32)) {
+async fn give_back_late(batches: Arc<Batches>, connection: Arc<ConnectionState>, (call, attempt): (u64, u32)) {
     loop {
         tokio::time::sleep(GIVE_BACK_AFTER).await;
         // There is nothing to give back before the first call is started, or after the last one is.
         if let Some(kept) = batches.cut((call, attempt)) {
-            side.send(Control::GiveBack { call, attempt, kept });
+            connection.send(Control::GiveBack { call, attempt, kept });
             return;
         }
     }

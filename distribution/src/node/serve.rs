@@ -65,7 +65,7 @@ pub(super) async fn serve(
     desired: &mut watch::Receiver<DesiredState>,
 ) -> ServeOutcome {
     let Registered { channel, heartbeat, silence, reply_limit, .. } = registered;
-    let side = ConnectionState::new(peer_timeouts(silence), None);
+    let connection = ConnectionState::new(peer_timeouts(silence), None);
     let active = ActiveCalls::new(Arc::clone(&node.stale));
     let batches = Arc::new(Batches::default());
     let _cancel = CancelCallsOnDrop { active: Arc::clone(&active), batches: Arc::clone(&batches) };
@@ -91,21 +91,21 @@ pub(super) async fn serve(
             Ok(())
         })
     };
-    let transport = NodeTransport::new(channel, Arc::clone(&side), node.max_message_size, on_control);
+    let transport = NodeTransport::new(channel, Arc::clone(&connection), node.max_message_size, on_control);
     let config = server::Config { pending_response_buffer: REPLY_BUFFER };
     let mut server = pin!(BaseChannel::new(config, transport).requests());
     let requests = Requests {
         node,
         active: Arc::clone(&active),
         batches: Arc::clone(&batches),
-        nesting: Nesting::new(&node.nested, &active, &side),
-        side: Arc::clone(&side),
+        nesting: Nesting::new(&node.nested, &active, &connection),
+        connection: Arc::clone(&connection),
         reply_limits: ValueLimits { bytes: reply_limit.saturating_sub(BODY_HEADER_LIMIT), depth: node.max_depth },
     };
     let lost = |reason: String| ServeOutcome::Lost {
         reason,
         master_shut_down: goodbye.get().is_some_and(|(_, is_shutdown)| *is_shutdown),
-        lasted: side.heard().saturating_duration_since(side.opened()),
+        lasted: connection.heard().saturating_duration_since(connection.opened()),
     };
     let closed = || lost(why_closed(goodbye.get().map(|(reason, _)| reason)));
 
@@ -121,28 +121,28 @@ pub(super) async fn serve(
                 None => break closed(),
             },
             _ = beats.tick() => {
-                let silent = side.heard().elapsed();
-                if let Some(violation) = side.violation(side.opened()) {
+                let silent = connection.heard().elapsed();
+                if let Some(violation) = connection.violation(connection.opened()) {
                     break lost(format!("the master broke the protocol: {violation}"));
                 }
                 if silent > silence {
                     break lost(format!("the master was silent for {:.1} s", silent.as_secs_f64()));
                 }
-                side.send(Control::Heartbeat { load: active.load(node.blocked.load(Ordering::Relaxed)) });
+                connection.send(Control::Heartbeat { load: active.load(node.blocked.load(Ordering::Relaxed)) });
             }
             desired = next_desired(desired, drain_deadline.is_some()) => match desired {
-                DesiredState::Stop => break close(&mut server, &side).await,
-                _ => drain_deadline = Some(begin_drain(node, &side)),
+                DesiredState::Stop => break close(&mut server, &connection).await,
+                _ => drain_deadline = Some(begin_drain(node, &connection)),
             },
             () = node.handler_runtime.ended(), if drain_deadline.is_none() => {
                 tracing::error!(
                     node = node.registration.name,
                     "the runtime that the async handlers run on has ended; the node drains and ends"
                 );
-                drain_deadline = Some(begin_drain(node, &side));
+                drain_deadline = Some(begin_drain(node, &connection));
             }
-            () = side.peer_closed() => break closed(),
-            () = drained.notified(), if drain_deadline.is_some() => break close(&mut server, &side).await,
+            () = connection.peer_closed() => break closed(),
+            () = drained.notified(), if drain_deadline.is_some() => break close(&mut server, &connection).await,
             () = sleep_until(drain_deadline.unwrap_or_else(Instant::now)), if drain_deadline.is_some() => {
                 let left = active.load(0);
                 let calls = left.computing + left.waiting + left.asynchronous;
@@ -154,7 +154,7 @@ pub(super) async fn serve(
                         node.timeouts.drain
                     );
                 }
-                break close(&mut server, &side).await;
+                break close(&mut server, &connection).await;
             }
         }
     }
@@ -188,14 +188,14 @@ async fn next_desired(desired: &mut watch::Receiver<DesiredState>, draining: boo
 }
 
 /// Asks the master for no more calls, and returns when the node ends at the latest.
-fn begin_drain(node: &NodeShared, side: &ConnectionState) -> Instant {
-    side.send(Control::Drain);
+fn begin_drain(node: &NodeShared, connection: &ConnectionState) -> Instant {
+    connection.send(Control::Drain);
     Instant::now() + node.timeouts.drain
 }
 
 /// Says goodbye and closes the connection.
-async fn close(server: &mut Pin<&mut ServerRequests>, side: &ConnectionState) -> ServeOutcome {
-    side.send(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false });
+async fn close(server: &mut Pin<&mut ServerRequests>, connection: &ConnectionState) -> ServeOutcome {
+    connection.send(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false });
     // A master that reads nothing any more will notice the closed connection instead.
     let _ = timeout(GRACEFUL_CLOSE_TIMEOUT, server.channel_pin_mut().close()).await;
     ServeOutcome::Left
