@@ -63,7 +63,7 @@ const HANDSHAKE: u8 = 22;
 const OWN: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 #[tokio::test]
-async fn who_has_the_master_sign_and_closes_has_to_wait() {
+async fn a_peer_that_has_the_master_sign_and_closes_has_to_wait() {
     let secure = TokenMaster::new(Master::builder().max_handshake_failures(2)).await;
     let mut times = Vec::new();
     for number in 1..=5 {
@@ -104,7 +104,7 @@ async fn a_connection_that_sends_nothing_causes_no_delay() {
 }
 
 #[tokio::test]
-async fn many_that_fail_are_worth_a_few_lines() {
+async fn many_failed_handshakes_are_worth_a_few_lines() {
     let (log, _guard) = Log::gather();
     let secure = TokenMaster::new(Master::builder().max_handshake_failures(10_000)).await;
     for _ in 0..100 {

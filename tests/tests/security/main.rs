@@ -116,7 +116,7 @@ fn tells(text: &str, parts: &[&str]) {
 // With tokens.
 
 #[tokio::test]
-async fn the_right_token_is_let_in_and_its_registration_counted() {
+async fn nodes_with_the_right_token_are_let_in_and_their_registrations_counted() {
     let secure = SecureMaster::with_token().await;
     for node in [
         node().token(secure.token().expose()),
@@ -131,7 +131,7 @@ async fn the_right_token_is_let_in_and_its_registration_counted() {
 }
 
 #[tokio::test]
-async fn without_a_token_in_plain_text_to_a_tls_port() {
+async fn a_node_without_a_token_that_speaks_plain_text_to_a_tls_port_is_told_to_use_one() {
     let secure = SecureMaster::with_token().await;
     let text = refusal(node(), secure.addr()).await;
     tells(&text, &["it speaks TLS", "DISTRIBUTION_TOKEN", ".token_file(..)", "printed at its first start"]);
@@ -139,7 +139,7 @@ async fn without_a_token_in_plain_text_to_a_tls_port() {
 }
 
 #[tokio::test]
-async fn other_protocols_to_a_tls_port() {
+async fn peers_that_speak_other_protocols_to_a_tls_port_are_turned_away() {
     let secure = SecureMaster::with_token().await;
     let plain = [impostor::preface(2, 0), impostor::registration("plain", &[])].concat();
     for bytes in [&plain[..], &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0xff; 64], b"\x16\x03\x01\xff\xff"] {
@@ -154,7 +154,7 @@ async fn other_protocols_to_a_tls_port() {
 }
 
 #[tokio::test]
-async fn with_a_wrong_token() {
+async fn a_node_with_a_wrong_token_is_refused() {
     let secure = SecureMaster::with_token().await;
     let wrong = TokenContents { secret: [1; 32], ..secure.contents() };
     let text = refusal(node().token(wrong.token("node")), secure.addr()).await;
@@ -171,7 +171,7 @@ async fn with_a_wrong_token() {
 }
 
 #[tokio::test]
-async fn with_a_truncated_token() {
+async fn a_node_with_a_truncated_token_does_not_start_and_half_a_proof_is_refused() {
     let secure = SecureMaster::with_token().await;
     let token = secure.token();
     for end in [20, 60, token.expose().len() - 1] {
@@ -196,7 +196,7 @@ async fn with_a_truncated_token() {
 }
 
 #[tokio::test]
-async fn with_a_token_that_was_rotated_out() {
+async fn a_node_with_a_token_that_was_rotated_out_is_refused() {
     let secure = SecureMaster::with_token().await;
     let first = secure.token();
     let second = Token::issue(&secure.file, Access::Nodes).expect("writes");
@@ -215,7 +215,7 @@ async fn with_a_token_that_was_rotated_out() {
 }
 
 #[tokio::test]
-async fn with_a_token_for_callers() {
+async fn a_node_with_a_token_for_callers_is_refused() {
     let secure = SecureMaster::with_token().await;
     let caller = Token::issue(&secure.file, Access::Callers).expect("writes");
     let text = refusal(node().token(caller.expose()), secure.addr()).await;
@@ -228,7 +228,7 @@ async fn with_a_token_for_callers() {
 }
 
 #[tokio::test]
-async fn with_a_hello_that_is_replayed() {
+async fn a_peer_that_replays_a_hello_is_refused() {
     let secure = SecureMaster::with_token().await;
     let secret = secure.contents().secret;
     let mut member = Joiner::greet(secure.addr()).await;
@@ -247,7 +247,7 @@ async fn with_a_hello_that_is_replayed() {
 }
 
 #[tokio::test]
-async fn with_a_whole_connection_that_is_replayed() {
+async fn a_peer_that_replays_a_whole_connection_is_turned_away() {
     let secure = SecureMaster::with_token().await;
     let relay = Relay::to(secure.addr()).await;
     let member = node().token(secure.token().expose()).spawn(relay.addr).await.expect("is let in");
@@ -269,7 +269,7 @@ async fn with_a_whole_connection_that_is_replayed() {
 }
 
 #[tokio::test]
-async fn with_the_masters_challenge_reflected() {
+async fn a_peer_that_reflects_the_masters_challenge_is_refused() {
     let secure = SecureMaster::with_token().await;
     let mut reflector = Joiner::greet(secure.addr()).await;
     let challenge = reflector.challenge().await;
@@ -317,7 +317,7 @@ async fn a_master_with_another_fingerprint_is_not_believed() {
 }
 
 #[tokio::test]
-async fn with_tls_1_2() {
+async fn peers_that_speak_tls_1_2_are_refused() {
     let secure = SecureMaster::with_token().await;
     let error = dial(secure.addr(), &TLS12).await.expect_err("is refused").to_string();
     tells(&error, &["ProtocolVersion"]);
@@ -335,7 +335,7 @@ async fn with_tls_1_2() {
 }
 
 #[tokio::test]
-async fn with_tls_to_a_plain_port() {
+async fn a_node_that_speaks_tls_to_a_plain_port_is_told_what_to_do() {
     let secure = SecureMaster::with_token().await;
     let open = Master::bind("127.0.0.1:0").await.expect("binds");
     let text = refusal(node().token(secure.token().expose()), open.local_addr()).await;
@@ -347,7 +347,7 @@ async fn with_tls_to_a_plain_port() {
 // With certificates.
 
 #[tokio::test]
-async fn certificates_of_one_authority_let_in() {
+async fn a_node_with_a_certificate_of_the_masters_authority_is_let_in() {
     let authority = Authority::new("ours");
     let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     let certificates = authority.issue("node", Purpose::Client, &["node.test"]);
@@ -356,7 +356,7 @@ async fn certificates_of_one_authority_let_in() {
 }
 
 #[tokio::test]
-async fn with_a_certificate_of_another_authority() {
+async fn nodes_and_masters_with_a_certificate_of_another_authority_are_refused() {
     // The second calls itself as the first does, so that only its signature tells them apart.
     for name in ["theirs", "ours"] {
         let (ours, theirs) = (Authority::new("ours"), Authority::new(name));
@@ -376,7 +376,7 @@ async fn with_a_certificate_of_another_authority() {
 }
 
 #[tokio::test]
-async fn with_an_expired_certificate() {
+async fn nodes_and_masters_with_an_expired_certificate_are_refused() {
     let authority = Authority::new("ours");
     let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     let expired = authority.issue_until("node", Purpose::Client, &["node.test"], 2001);
@@ -392,7 +392,7 @@ async fn with_an_expired_certificate() {
 }
 
 #[tokio::test]
-async fn with_a_certificate_for_another_name() {
+async fn nodes_and_masters_with_a_certificate_for_another_name_are_refused() {
     let authority = Authority::new("ours");
     let demanding = authority.issue("master", Purpose::Server, &["localhost"]).peer_name("node.test");
     let secure = SecureMaster::with_certificates(demanding).await;
@@ -410,7 +410,7 @@ async fn with_a_certificate_for_another_name() {
 }
 
 #[tokio::test]
-async fn with_a_certificate_for_servers() {
+async fn a_node_with_a_certificate_for_servers_is_refused() {
     let authority = Authority::new("ours");
     let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     let servers = authority.issue("server", Purpose::Server, &["node.test"]);
@@ -420,7 +420,7 @@ async fn with_a_certificate_for_servers() {
 }
 
 #[tokio::test]
-async fn without_a_client_certificate() {
+async fn a_peer_without_a_client_certificate_is_refused() {
     let authority = Authority::new("ours");
     let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     let mut stream = dial(secure.addr(), &TLS13).await.expect("the client's part of the handshake ends first");
@@ -439,7 +439,7 @@ async fn without_a_client_certificate() {
 }
 
 #[tokio::test]
-async fn without_tls_to_a_port_that_wants_certificates() {
+async fn a_node_that_speaks_plain_text_to_a_port_that_wants_certificates_is_told_what_to_do() {
     let authority = Authority::new("ours");
     let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     let text = refusal(node(), secure.host()).await;
@@ -527,7 +527,7 @@ async fn files_that_cannot_be_used_are_named_at_the_start() {
 // What no security means.
 
 #[tokio::test]
-async fn nothing_beyond_loopback_without_security() {
+async fn masters_and_nodes_do_not_go_beyond_loopback_without_security() {
     for addr in ["0.0.0.0:0", "[::]:0"] {
         let error = Master::bind(addr).await.expect_err("must not");
         assert!(matches!(error, Error::Insecure { .. }), "{error:?}");
@@ -548,7 +548,7 @@ async fn nothing_beyond_loopback_without_security() {
 }
 
 #[tokio::test]
-async fn who_wants_no_security_is_warned_at_each_start() {
+async fn masters_and_nodes_without_security_log_a_warning_at_each_start() {
     let (log, _guard) = Log::gather();
     for start in 1..=2 {
         let master = Master::builder().insecure().bind("0.0.0.0:0").await.expect("binds");
