@@ -7,7 +7,7 @@ const RESERVE: u64 = 64;
 
 /// The frames of one connection that ask for grants, give calls back, or drain.
 ///
-/// Each batch that is sent to the node allows it [`BATCH_FRAMES`] more. This is no rate: a node that sends them all at once
+/// Each batch that is sent to the node allows it [`BATCH_FRAMES`] more. This is not a rate: a node that sends them all at once
 /// after a stall of its own or of the master stays below it.
 #[derive(Debug)]
 pub(super) struct BatchFrameLimit {

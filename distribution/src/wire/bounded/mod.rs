@@ -2,7 +2,7 @@
 //!
 //! Each level of a recursive type takes stack, and a stack overflow ends the process. And a few bytes can become much
 //! memory: an empty string is one byte on the wire and 24 in memory, a missing `Option<[u8; 1024]>` is one byte and 1,025,
-//! and a million of `()` are no bytes at all. So a deserializer between serde and the codec counts levels, stack and memory.
+//! and a million of `()` take none at all. So a deserializer between serde and the codec counts levels, stack and memory.
 //! The sender counts levels and stack too, so that it gets the error before it sends anything. It cannot count memory:
 //! `Serialize` gets a reference to each element, often a reference to a reference, and never its type.
 //!
