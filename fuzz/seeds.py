@@ -278,7 +278,7 @@ put(
         "retract": RETRACT,
         "goodbye": GOODBYE,
         "goodbye_empty": frame(8),
-        "goodbye_with_a_reason": frame(8, text("the node was put out") + b"\0"),
+        "goodbye_with_a_reason": frame(8, text("the node was disconnected") + b"\0"),
         "goodbye_with_control_characters": frame(8, text("a\nforged line\x1b[31m") + b"\1"),
         "goodbye_claims_1_gib": frame(8, number(1 << 30)),
         "goodbye_with_more": frame(8, text("why") + b"\1and thanks"),

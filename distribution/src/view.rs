@@ -298,7 +298,7 @@ mod tests {
             GoneReason::Revoked,
             GoneReason::Expired,
             GoneReason::Displaced,
-            GoneReason::PutOut,
+            GoneReason::DisconnectedByMaster,
             GoneReason::Shutdown,
             GoneReason::Dropped("its runtime has ended".into()),
         ]
@@ -330,6 +330,7 @@ mod tests {
             r#"{"suspect":{"node":{"id":"5f3a91c2-7","name":"n1","addr":"127.0.0.1:4000"},"silent_for":3.1}}"#
         ));
         assert!(json.contains(r#""reason":{"silent":6.200001}"#), "{json}");
+        assert!(json.contains(r#""reason":"disconnected_by_master""#), "{json}");
         assert!(serde_json::from_str::<GoneReason>(r#"{"silent":-1.0}"#).is_err(), "no such time");
     }
 }

@@ -55,6 +55,8 @@ pub const RULES: &[Rule] = &[
     rule("floor", "`layer`"),
     rule("lane*", "`batch sizing`"),
     rule("outlet*", "`reorder buffer`"),
+    rule("put out", "`disconnected`, and by whom"),
+    rule("puts out", "`disconnects`"),
     rule("pace", "`batch sizing`"),
     rule("parcel*", "`batch`"),
     rule("patience", "`peer timeouts`"),

@@ -28,7 +28,7 @@ pub enum GoneReason {
     /// Another node registered whose credential is for this name, and this node's credential is not.
     Displaced,
     /// The master's program called [`Master::disconnect`](crate::Master::disconnect).
-    PutOut,
+    DisconnectedByMaster,
     /// The master shut down.
     Shutdown,
     /// The node is still there, but gave the call up, because the runtime of its async handlers has ended.
@@ -60,7 +60,7 @@ impl fmt::Display for GoneReason {
             Self::Displaced => {
                 f.write_str("was disconnected because a node registered whose credential is for this name")
             }
-            Self::PutOut => f.write_str("was disconnected by the master's program"),
+            Self::DisconnectedByMaster => f.write_str("was disconnected by the master's program"),
             Self::Shutdown => f.write_str("was disconnected because the master shut down"),
             Self::Dropped(what) => write!(f, "gave the call up: {what}"),
         }

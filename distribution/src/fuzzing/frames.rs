@@ -123,7 +123,7 @@ impl Frame {
     pub fn control(from: End, how: u8, call: u64, [first, second, third, fourth]: [u32; 4]) -> Self {
         let load =
             Load { computing: first, waiting: second, asynchronous: third, stale: fourth, blocked: first ^ fourth };
-        let reason = CloseReason::new(if call % 2 == 0 { "" } else { "the node was put out" });
+        let reason = CloseReason::new(if call % 2 == 0 { "" } else { "the node was disconnected" });
         let mut controls = vec![
             Control::Cancel { call, attempt: first },
             Control::Heartbeat { load },

@@ -217,7 +217,7 @@ fn gone_reasons() -> impl IntoIterator<Item = Message> {
         GoneReason::Revoked,
         GoneReason::Expired,
         GoneReason::Displaced,
-        GoneReason::PutOut,
+        GoneReason::DisconnectedByMaster,
         GoneReason::Shutdown,
         GoneReason::Dropped("the runtime that its async handlers ran on has ended".into()),
     ]

@@ -154,8 +154,8 @@ impl Master {
     }
 
     /// Disconnects a node, and returns whether it was registered. Its calls end or are sent to other nodes, as those of
-    /// any node that is lost; see [`GoneReason::PutOut`](crate::error::GoneReason::PutOut). The node connects again and is
-    /// let in: to keep it out, revoke its credential.
+    /// any node that is lost; see [`GoneReason::DisconnectedByMaster`](crate::error::GoneReason::DisconnectedByMaster). The
+    /// node connects again and is let in: to keep it out, revoke its credential.
     pub fn disconnect(&self, node: impl Into<NodeId>) -> bool {
         self.shared.disconnect(node.into())
     }

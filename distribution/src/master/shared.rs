@@ -276,7 +276,7 @@ impl Shared {
     /// Ends the connection of a node. Returns whether the node was registered.
     pub(super) fn disconnect(&self, node: NodeId) -> bool {
         let disconnect = |core: &mut Core<MasterHost>, now, effects: &mut _| {
-            core.on_disconnect_requested(now, node, GoneReason::PutOut, effects)
+            core.on_disconnect_requested(now, node, GoneReason::DisconnectedByMaster, effects)
         };
         self.with_core("a node is disconnected", disconnect).unwrap_or(false)
     }

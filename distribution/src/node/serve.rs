@@ -231,7 +231,7 @@ mod tests {
         for (goodbye, expected) in [
             (None, "without a goodbye"),
             (Some(CloseReason::default()), "said goodbye, without a reason"),
-            (Some(CloseReason::new("the node was\nput out")), ": the node was\\nput out"),
+            (Some(CloseReason::new("the node was\nrevoked")), ": the node was\\nrevoked"),
         ] {
             let reason = why_closed(goodbye.as_ref());
             assert!(reason.ends_with(expected), "{reason}");

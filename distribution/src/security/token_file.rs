@@ -142,8 +142,8 @@ impl Token {
     }
 
     /// Does the same for the node of this name alone: the master takes a node that registers with this token under no
-    /// other name, and from now on no node with another token under this one. One that has the name already is put out once
-    /// a node with this token comes. The newest token before it for the same name stays valid.
+    /// other name, and from now on no node with another token under this one. One that has the name already is disconnected
+    /// once a node with this token comes. The newest token before it for the same name stays valid.
     ///
     /// The name stands behind the token in the master's file, and not in the token.
     ///

@@ -243,7 +243,7 @@ async fn a_token_that_is_replaced_by_one_of_the_same_length_and_time_is_worth_no
     let file = fs::File::options().write(true).open(&secure.file).expect("opens");
     file.set_modified(modified).expect("sets it");
     assert_eq!(file.metadata().expect("is there").len(), text.len() as u64);
-    soon("the thief to be put out", async {
+    soon("the thief to be disconnected", async {
         loop {
             if let NodeEvent::Gone { reason, .. } = events.next().await.expect("the master lives") {
                 assert_eq!(reason, GoneReason::Revoked);

@@ -28,7 +28,7 @@ async fn gone(events: &mut Events) -> (String, GoneReason) {
 }
 
 #[tokio::test]
-async fn a_token_that_is_rotated_out_puts_its_nodes_out() {
+async fn nodes_are_disconnected_when_their_token_is_rotated_out() {
     let (log, _guard) = Log::gather();
     let secure = SecureMaster::with_token().await;
     let first = secure.token();
@@ -58,7 +58,7 @@ async fn a_token_that_is_rotated_out_puts_its_nodes_out() {
 }
 
 #[tokio::test]
-async fn a_damaged_token_file_puts_nobody_out() {
+async fn a_damaged_token_file_disconnects_nobody() {
     let secure = SecureMaster::with_token().await;
     let _node = soon("a node", node().token(secure.token().expose()).spawn(secure.addr())).await.expect("is let in");
     let text = fs::read_to_string(&secure.file).expect("reads");
@@ -96,7 +96,7 @@ async fn both_ends_tell_of_a_file_that_cannot_be_used() {
 }
 
 #[tokio::test]
-async fn an_authority_that_is_replaced_puts_out_whom_it_vouched_for() {
+async fn nodes_are_disconnected_when_their_authority_is_replaced() {
     let authority = Authority::new("old");
     let secure = SecureMaster::with_certificates(authority.issue("master", Purpose::Server, &["localhost"])).await;
     let mut events = secure.master.events();
@@ -112,14 +112,14 @@ async fn an_authority_that_is_replaced_puts_out_whom_it_vouched_for() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_put_out_by_hand_may_come_again() {
+async fn a_node_that_the_program_disconnects_may_come_again() {
     let secure = SecureMaster::with_token().await;
     let mut events = secure.master.events();
     let node =
         soon("a node", node().name("n").token(secure.token().expose()).spawn(secure.addr())).await.expect("is let in");
     let id = node.id();
     assert!(secure.master.disconnect(id));
-    assert_eq!(gone(&mut events).await, ("n".to_owned(), GoneReason::PutOut));
+    assert_eq!(gone(&mut events).await, ("n".to_owned(), GoneReason::DisconnectedByMaster));
     assert!(!secure.master.disconnect(id), "it is not there any more");
     soon("it to come again", secure.master.wait_for_nodes(1)).await;
     assert_eq!(ProbeClient::new(&secure.master).add(1, 2).await, Ok(3));
@@ -128,7 +128,7 @@ async fn a_node_that_is_put_out_by_hand_may_come_again() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_put_out_logs_the_reason() {
+async fn a_node_that_is_disconnected_logs_the_reason() {
     let hold = SecureMaster::with_token().await;
     let token = format!("DISTRIBUTION_TOKEN={}", hold.token().expose());
     let (program, address) = (example("arith"), hold.addr().to_string());
@@ -137,7 +137,13 @@ async fn a_node_that_is_put_out_logs_the_reason() {
     soon("a node", hold.master.wait_for_nodes(1)).await;
     assert!(hold.master.disconnect(hold.master.nodes()[0].id));
     let line = node.log_with("closed the connection").await;
-    tells(&line, &["lost the master", &format!("the master closed the connection: the node {}", GoneReason::PutOut)]);
+    tells(
+        &line,
+        &[
+            "lost the master",
+            &format!("the master closed the connection: the node {}", GoneReason::DisconnectedByMaster),
+        ],
+    );
 }
 
 /// Waits until the master has turned this many away in all.
@@ -228,7 +234,7 @@ async fn an_authority_that_is_replaced_counts_whatever_becomes_of_the_masters_ow
     fs::copy(other.file(), authority.file()).expect("copies");
     assert!(!lets_in("n1", &authority, &secure.master).await, "it is the old authority's");
     assert!(lets_in("n2", &other, &secure.master).await, "it is the new one's");
-    // While the authority itself is damaged, nobody is let in and nobody is put out.
+    // While the authority itself is damaged, nobody is let in and nobody is disconnected.
     assert_eq!(gone(&mut events).await.0, "n2");
     fs::copy(other.path("master", "key"), authority.path("master", "key")).expect("copies");
     let own = other.issue("n3", Purpose::Client, &["n3"]);
@@ -252,7 +258,7 @@ async fn an_authority_that_is_replaced_counts_whatever_becomes_of_the_masters_ow
 }
 
 #[tokio::test]
-async fn a_certificate_that_expires_while_its_node_is_there() {
+async fn a_node_is_disconnected_when_its_certificate_expires() {
     let (log, _guard) = Log::gather();
     let authority = Authority::new("ours");
     let certificates = authority.issue("master", Purpose::Server, &["localhost"]);

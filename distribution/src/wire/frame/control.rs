@@ -63,6 +63,6 @@ mod tests {
         assert_eq!(CloseReason("put\nout\x1b[2J".to_owned()).shown().as_deref(), Some("put\\nout\\u{1b}[2J"));
         let long = CloseReason("x".repeat(10_000)).shown().expect("a reason");
         assert!(long.len() < CloseReason::LONGEST + 10, "{}", long.len());
-        assert_eq!(CloseReason::new("it was put out").shown().as_deref(), Some("it was put out"));
+        assert_eq!(CloseReason::new("it was disconnected").shown().as_deref(), Some("it was disconnected"));
     }
 }

@@ -449,7 +449,7 @@ mod tests {
         ];
         assert_eq!(read(stream.concat()).await, Ok((vec![FrameKind::Retract], 1)));
         let mut goodbye = BytesMut::new();
-        Control::Goodbye { reason: CloseReason::new("put out"), is_shutdown: false }
+        Control::Goodbye { reason: CloseReason::new("revoked"), is_shutdown: false }
             .encode(&mut goodbye)
             .expect("encodes");
         let stream = [frame(UNKNOWN, b"z"), goodbye.to_vec()];
