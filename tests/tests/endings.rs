@@ -432,3 +432,23 @@ async fn a_draining_node_that_loses_its_master_says_that_it_ends() {
     assert!(line.contains("lost the master while draining; the node ends"), "{line}");
     assert!(node.ended().await.success());
 }
+
+#[tokio::test]
+async fn a_shutdown_warns_once_of_the_calls_that_it_ends() {
+    let (log, _guard) = Log::gather();
+    let master = Master::builder().shutdown_timeout(Duration::ZERO).bind("127.0.0.1:0").await.expect("binds");
+    let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
+    let mut meeting = Meeting::new().await;
+    let call = ProbeClient::new(&master).hold(meeting.addr(), "running".to_owned()).send();
+    let _guest = meeting.guest("running").await;
+    master.shutdown().await;
+    let error = failure(soon("the call", call).await);
+    assert!(matches!(error, CallError::Shutdown { .. }), "{error:?}");
+    let text = log.text();
+    let warnings: Vec<_> = text.lines().filter(|line| line.contains(" WARN ")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("the shutdown timeout of 0ns has passed"), "{warnings:?}");
+    assert!(
+        text.contains("is gone with 1 call unanswered: it was disconnected because the master shut down"),
+        "{text}"
+    );
+}

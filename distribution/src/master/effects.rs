@@ -34,9 +34,9 @@ pub(super) fn carry_out(effect: Effect<MasterHost>) {
         Effect::ConfirmDrained { link } => link.state.send(Control::Drained),
         Effect::Disconnect { link, reason } => link.close(reason),
         Effect::Publish(event) => match &event {
-            NodeEvent::Gone { reason: GoneReason::Left | GoneReason::Shutdown, in_flight: 0, .. } => {
-                tracing::info!("{event}");
-            }
+            // A shutdown has ended the calls that a node still has, and has warned of them.
+            NodeEvent::Gone { reason: GoneReason::Shutdown, .. }
+            | NodeEvent::Gone { reason: GoneReason::Left, in_flight: 0, .. } => tracing::info!("{event}"),
             NodeEvent::Suspect { .. } | NodeEvent::Gone { .. } | NodeEvent::Ejected { .. } => tracing::warn!("{event}"),
             _ => tracing::info!("{event}"),
         },
