@@ -30,7 +30,7 @@ pub(crate) struct Demand {
     pub(crate) labels: Labels,
     /// Hash of the affinity key. Calls with the same key go to the same node.
     pub(crate) affinity: Option<u64>,
-    /// The call that this one hedges: it must not run on the same node.
+    /// The call that this one hedges. This one avoids its node, as long as there is another.
     pub(crate) hedge_of: Option<CallId>,
     /// Whether it may wait even if the limits of the queue are reached, and does not count towards them: its caller
     /// makes no more calls until it has ended.

@@ -26,7 +26,8 @@ pub enum CallError<E = Infallible> {
     #[error("{0}")]
     Handler(E),
 
-    /// The method panicked on the node; the node goes on serving. Never retried.
+    /// The method panicked on the node; the node goes on serving. Not retried, unless the call has
+    /// [`retry_panics`](crate::Call::retry_panics).
     #[error("{call} panicked on {node}: {message}")]
     #[non_exhaustive]
     Panicked {

@@ -128,7 +128,7 @@ impl<S: Stream<Item: Distributable>> Distributed<S> {
     ///
     /// # Panics
     ///
-    /// If the stream was polled before.
+    /// If a call was pulled from the input already. So set it before the stream is polled.
     ///
     /// ```
     /// # use distribution::{LocalCluster, service};
@@ -208,8 +208,9 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
     }
 
     /// Sends late calls to a second node as well, and takes the first answer. A call is late if all calls are sent, it
-    /// has taken three times the mean and at least 250 ms, and a slot is free on another node. Needs a tokio runtime with
-    /// time.
+    /// has taken three times the mean and at least 250 ms, and a slot is free on a node that serves its method. The copy
+    /// does not go to the node that has the call, unless no other node serves the method. If those other nodes have no
+    /// free slot, it waits for one. Needs a tokio runtime with time.
     ///
     /// Only calls of idempotent methods may run twice. A call of any other method ends as
     /// [`CallError::NotIdempotent`](crate::CallError::NotIdempotent) and is not sent.
