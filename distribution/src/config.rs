@@ -17,6 +17,9 @@ pub(crate) const LARGEST_MESSAGE_LIMIT: usize =
 /// The default limit of memory for large frames that a master is reading: sixteen of the largest.
 pub(crate) const INCOMING_BYTES: usize = 16 * MAX_MESSAGE_SIZE;
 
+/// The most slots that a node can have.
+pub(crate) const MAX_SLOTS: u32 = 65_536;
+
 /// The longest time that any timer is set for.
 ///
 /// tarpc keeps deadlines in a timer queue that panics beyond about 2.18 years, so every deadline is
@@ -99,12 +102,56 @@ impl ValueLimits {
     }
 }
 
+/// Which times a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimeRange {
+    /// Below 10 ms, timers are too coarse for a heartbeat, and a time limit would cut off peers that do nothing wrong.
+    FromTenMillis,
+    /// In less time no call reaches a node and returns.
+    FromOneMilli,
+    AboveZero,
+    FromZero,
+    /// From zero, and the longest [`Duration`] means that there is no limit; timers can be set for [`LONGEST_TIME`], which
+    /// the documentation of these settings says.
+    FromZeroOrNoLimit,
+}
+
+/// Checks the time of a setting.
+///
+/// # Errors
+///
+/// If it is out of the range. Here and in the other checks of this file is what the errors of all builders say.
+pub(crate) fn check_time(name: &'static str, time: Duration, range: TimeRange) -> Result<Duration, Error> {
+    let (shortest, reason) = match range {
+        TimeRange::FromTenMillis => (Duration::from_millis(10), "it must be from 10 ms to 365 days"),
+        TimeRange::FromOneMilli => (Duration::from_millis(1), "it must be from 1 ms to 365 days"),
+        TimeRange::AboveZero => (Duration::from_nanos(1), "it must be above zero and at most 365 days"),
+        TimeRange::FromZero => (Duration::ZERO, "it must be at most 365 days"),
+        TimeRange::FromZeroOrNoLimit if time == Duration::MAX => return Ok(LONGEST_TIME),
+        TimeRange::FromZeroOrNoLimit => {
+            (Duration::ZERO, "it must be at most 365 days, or `Duration::MAX` for no limit")
+        }
+    };
+    match (shortest..=LONGEST_TIME).contains(&time) {
+        true => Ok(time),
+        false => Err(Error::setting(name, format_args!("{time:?}"), reason)),
+    }
+}
+
+/// Checks how many slots a node has, or may have.
+pub(crate) fn check_slots(name: &'static str, slots: usize) -> Result<u32, Error> {
+    match u32::try_from(slots) {
+        Ok(fits @ 1..=MAX_SLOTS) => Ok(fits),
+        _ => Err(Error::setting(name, slots, "it must be from 1 to 65,536")),
+    }
+}
+
 /// Checks how deeply a value may be nested.
 pub(crate) fn check_max_depth(levels: u16) -> Result<u16, Error> {
     if (1..=LARGEST_MAX_DEPTH).contains(&levels) {
         Ok(levels)
     } else {
-        Err(Error::setting("max_depth", levels, "it must lie between 1 and 512: each level takes stack"))
+        Err(Error::setting("max_depth", levels, "it must be from 1 to 512: each level takes stack"))
     }
 }
 
@@ -126,7 +173,7 @@ pub(crate) fn check_max_message_size(bytes: usize) -> Result<usize, Error> {
     if (SMALLEST_MESSAGE_LIMIT..=LARGEST_MESSAGE_LIMIT).contains(&bytes) {
         Ok(bytes)
     } else {
-        Err(Error::setting("max_message_size", bytes, "it must lie between 16 KiB and 4 GiB - 1"))
+        Err(Error::setting("max_message_size", bytes, "it must be from 16 KiB to 4 GiB - 1"))
     }
 }
 
@@ -142,4 +189,35 @@ pub(crate) fn to_micros(time: Duration) -> u64 {
 /// A time that a peer sent, clamped to [`LONGEST_TIME`].
 pub(crate) fn from_micros(micros: u64) -> Duration {
     Duration::from_micros(micros).min(LONGEST_TIME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_accepted_within_its_range_and_an_error_beyond_it() {
+        let ns = Duration::from_nanos(1);
+        let ms = Duration::from_millis(1);
+        for (range, shortest) in [
+            (TimeRange::FromTenMillis, 10 * ms),
+            (TimeRange::FromOneMilli, ms),
+            (TimeRange::AboveZero, ns),
+            (TimeRange::FromZero, Duration::ZERO),
+            (TimeRange::FromZeroOrNoLimit, Duration::ZERO),
+        ] {
+            let check = |time| check_time("a_timeout", time, range);
+            assert_eq!(check(shortest).expect("the shortest"), shortest);
+            assert_eq!(check(LONGEST_TIME).expect("the longest"), LONGEST_TIME);
+            let too_long = check(LONGEST_TIME + ns).expect_err("is too long").to_string();
+            assert!(too_long.contains("`a_timeout`") && too_long.contains("365 days"), "{too_long}");
+            if let Some(shorter) = shortest.checked_sub(ns) {
+                check(shorter).expect_err("is too short");
+            }
+            match check(Duration::MAX) {
+                Ok(time) => assert_eq!((time, range), (LONGEST_TIME, TimeRange::FromZeroOrNoLimit)),
+                Err(_) => assert_ne!(range, TimeRange::FromZeroOrNoLimit),
+            }
+        }
+    }
 }

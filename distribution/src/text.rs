@@ -50,6 +50,15 @@ pub(crate) fn check_node_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// The most bytes of the key of a label, and of its value.
+pub(crate) const LONGEST_LABEL: usize = 128;
+
+/// Whether a text can be a label, or the name of something else: it is not empty, has this many bytes at most, no spaces at
+/// its ends, and no control or invisible characters.
+pub(crate) fn is_short(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && is_plain(text) && text.trim() == text
+}
+
 /// The text on one line: characters that are not plain are escaped as in a Rust literal, and it is cut after `most` bytes.
 pub(crate) fn in_one_line(text: &str, most: usize) -> String {
     escape(text, most, |_| false)

@@ -14,7 +14,7 @@ use super::{
     handle::Master,
     in_process::IN_PROCESS,
     registration_policy::RegistrationPolicy,
-    settings::{CALLERS_AT_THE_LIMIT, MAX_QUEUED_BYTES, MAX_QUEUED_CALLS, Values},
+    settings::{CALLERS_AT_THE_LIMIT, MAX_QUEUED_BYTES, MAX_QUEUED_CALLS, Values, check_restricted_label},
     shared::Shared,
     tick,
 };
@@ -291,7 +291,9 @@ impl MasterBuilder {
 
     /// Allows a label only to nodes whose credential is for one of these names, as [`bind_names`](Self::bind_names)
     /// describes. Use it for labels that keep calls to trusted nodes. If it is called several times for the same label and
-    /// value, all the names are allowed. Other labels, and other values of this label, are allowed to all nodes.
+    /// value, all the names are allowed. Other labels, and other values of this label, are allowed to all nodes. A key or a
+    /// value that no node can have as a label is an error: each has 1 to 128 bytes, no spaces at its ends, and no control or
+    /// invisible characters.
     pub fn restrict_label(
         mut self,
         key: impl Into<String>,
@@ -402,7 +404,7 @@ impl MasterBuilder {
     ///
     /// If the future is dropped, the master does not start. The files of a new token may have been written.
     pub async fn bind(self, addr: impl fmt::Display) -> Result<Master, Error> {
-        let values = self.values.clone().check()?;
+        let values = self.check()?;
         let addr = addr.to_string();
         let failed = |source: io::Error| Error::Bind { addr: addr.clone(), source };
         let addrs: Vec<SocketAddr> = tokio::net::lookup_host(&addr).await.map_err(failed)?.collect();
@@ -434,9 +436,16 @@ impl MasterBuilder {
     ///
     /// [`Error::Setting`] if a setting has a value that cannot work.
     pub(crate) fn start_in_process(self) -> Result<Master, Error> {
-        let values = self.values.clone().check()?;
+        let values = self.check()?;
         let authenticator = MasterAuthenticator::new(&self.security)?;
         Ok(self.start(values, authenticator, None, IN_PROCESS))
+    }
+
+    fn check(&self) -> Result<Values, Error> {
+        for (key, value, _) in &self.restricted_labels {
+            check_restricted_label(key, value)?;
+        }
+        self.values.clone().check()
     }
 
     /// Not in the `async fn` above, because the body of one is compiled again in each program that awaits it, and the

@@ -5,8 +5,11 @@
 use std::time::Duration;
 
 use crate::{
-    config::{LONGEST_TIME, Limits, check_incoming_bytes, check_max_depth, check_max_message_size},
+    config::{
+        Limits, TimeRange, check_incoming_bytes, check_max_depth, check_max_message_size, check_slots, check_time,
+    },
     error::Error,
+    text::{LONGEST_LABEL, in_one_line, is_short},
 };
 
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -28,15 +31,6 @@ pub(super) const MAX_NODES: usize = 16_384;
 pub(super) const MAX_SLOTS_PER_NODE: u32 = 1024;
 
 pub(super) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The most slots that a registration may state.
-const LARGEST_MAX_SLOTS: u32 = 65_536;
-
-/// Below 10 ms, timers are too coarse for a heartbeat, and a time limit would cut off peers that do nothing wrong.
-const SHORTEST_LIMIT: Duration = Duration::from_millis(10);
-
-/// In less time no call reaches a node and returns.
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// The values that are checked when a master starts.
 #[derive(Clone, Debug)]
@@ -78,18 +72,16 @@ impl Values {
             ("read_timeout", peer_timeouts.read_timeout),
             ("write_timeout", peer_timeouts.write_timeout),
         ] {
-            if !(SHORTEST_LIMIT..=LONGEST_TIME).contains(&time) {
-                return Err(Error::setting(name, format!("{time:?}"), "it must be from 10 ms to 365 days"));
-            }
+            check_time(name, time, TimeRange::FromTenMillis)?;
         }
         if let Some(time) = self.limits.default_timeout {
-            if !(SHORTEST_TIMEOUT..=LONGEST_TIME).contains(&time) {
-                let reason = "it must be from 1 ms to 365 days; without this setting calls have no timeout";
-                return Err(Error::setting("default_timeout", format!("{time:?}"), reason));
-            }
+            check_time("default_timeout", time, TimeRange::FromOneMilli)?;
         }
-        self.no_node_timeout = check_wait("no_node_timeout", self.no_node_timeout)?;
-        self.shutdown_timeout = check_wait("shutdown_timeout", self.shutdown_timeout)?;
+        for (name, time) in
+            [("no_node_timeout", &mut self.no_node_timeout), ("shutdown_timeout", &mut self.shutdown_timeout)]
+        {
+            *time = check_time(name, *time, TimeRange::FromZeroOrNoLimit)?;
+        }
         check_max_message_size(self.max_message_size)?;
         self.limits.incoming_bytes = check_incoming_bytes(self.max_incoming_bytes, self.max_message_size)?;
         check_max_depth(self.limits.max_depth)?;
@@ -104,25 +96,21 @@ impl Values {
                 return Err(Error::setting(name, count, "no node could register; it must be at least 1"));
             }
         }
-        if !(1..=LARGEST_MAX_SLOTS).contains(&self.max_slots_per_node) {
-            let slots = self.max_slots_per_node;
-            return Err(Error::setting("max_slots_per_node", slots, "it must be from 1 to 65,536"));
-        }
+        check_slots("max_slots_per_node", self.max_slots_per_node.try_into().unwrap_or(usize::MAX))?;
         Ok(self)
     }
 }
 
-/// Checks how long something may be waited for. Any time from zero is valid, and the longest [`Duration`] means that there
-/// is no limit; timers can be set for [`LONGEST_TIME`], which the documentation of these settings says.
-fn check_wait(name: &'static str, time: Duration) -> Result<Duration, Error> {
-    match time {
-        Duration::MAX => Ok(LONGEST_TIME),
-        time if time <= LONGEST_TIME => Ok(time),
-        time => {
-            let reason = "it must be at most 365 days, or `Duration::MAX` for no limit";
-            Err(Error::setting(name, format!("{time:?}"), reason))
-        }
+/// Checks a label that is restricted: no node can have one that breaks the rules of labels, so the restriction would have
+/// no effect.
+pub(super) fn check_restricted_label(key: &str, value: &str) -> Result<(), Error> {
+    if [key, value].iter().all(|text| is_short(text, LONGEST_LABEL)) {
+        return Ok(());
     }
+    let reason = "the key and the value of a label must each have 1 to 128 bytes, no spaces at their ends, and no control \
+                  or invisible characters";
+    let [key, value] = [key, value].map(|text| in_one_line(text, LONGEST_LABEL));
+    Err(Error::setting("restrict_label", format_args!("`{key}={value}`"), reason))
 }
 
 #[cfg(test)]

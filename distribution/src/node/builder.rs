@@ -18,7 +18,7 @@ use super::{
     lifecycle::start_threads,
     nested::NestedCalls,
     runner::Runner,
-    settings::{MAX_SLOTS, TimeoutSettings, check_async_limit, check_max_waiting, check_slots},
+    settings::{TimeoutSettings, check_async_limit, check_max_waiting},
     signals::Signals,
     state::{DesiredState, NodeShared, Status},
     waker::WatchdogWaker,
@@ -27,7 +27,7 @@ use super::{
 use crate::security::{Certificates, TokenText};
 use crate::{
     cluster::{NestedCaller, NestedCallerSetup},
-    config::{MAX_DEPTH, MAX_MESSAGE_SIZE, check_max_depth, check_max_message_size},
+    config::{MAX_DEPTH, MAX_MESSAGE_SIZE, MAX_SLOTS, check_max_depth, check_max_message_size, check_slots},
     error::Error,
     process_name::default_name,
     security::{Access, SecurityConfig},
@@ -373,7 +373,7 @@ impl NodeBuilder {
         }
         let timeouts = self.timeouts.check()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let slots = check_slots(self.slots.unwrap_or(cores.min(MAX_SLOTS)))?;
+        let slots = check_slots("slots", self.slots.unwrap_or(cores.min(MAX_SLOTS as usize)))?;
         let async_limit = check_async_limit(self.async_limit.unwrap_or(ASYNC_LIMIT))?;
         let max_waiting = check_max_waiting(self.max_waiting_handlers.unwrap_or(MAX_WAITING_HANDLERS))?;
         let max_message_size = check_max_message_size(self.max_message_size.unwrap_or(MAX_MESSAGE_SIZE))?;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::state::Timeouts;
-use crate::{config::LONGEST_TIME, error::Error};
-
-/// The largest `slots`.
-pub(super) const MAX_SLOTS: usize = 65_536;
+use crate::{
+    config::{TimeRange, check_time},
+    error::Error,
+};
 
 /// The default of `drain_timeout`.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,14 +26,10 @@ pub(super) struct TimeoutSettings {
 impl TimeoutSettings {
     /// The timeouts, if each can work.
     pub(super) fn check(&self) -> Result<Timeouts, Error> {
-        let above_zero = |name, time: Option<Duration>| match time {
-            Some(Duration::ZERO) => {
-                Err(Error::setting(name, "zero", "it must be above zero; leave it out for the default"))
-            }
-            time => at_most_a_year(name, time),
-        };
-        let connect = above_zero("connect_timeout", self.connect_timeout)?;
-        let master = above_zero("master_timeout", self.master_timeout)?;
+        let check = |name, time: Option<Duration>, range| time.map(|time| check_time(name, time, range)).transpose();
+        let connect = check("connect_timeout", self.connect_timeout, TimeRange::AboveZero)?;
+        let master = check("master_timeout", self.master_timeout, TimeRange::AboveZero)?;
+        let drain = check("drain_timeout", self.drain_timeout, TimeRange::FromZero)?;
         if let (Some(time), false) = (master, self.end_with_master) {
             let reason = "it has no effect without `end_with_master`; set both or neither";
             return Err(Error::setting("master_timeout", format_args!("{time:?}"), reason));
@@ -41,44 +37,29 @@ impl TimeoutSettings {
         Ok(Timeouts {
             connect,
             master: self.end_with_master.then(|| master.unwrap_or(MASTER_TIMEOUT)),
-            drain: at_most_a_year("drain_timeout", self.drain_timeout)?.unwrap_or(DRAIN_TIMEOUT),
+            drain: drain.unwrap_or(DRAIN_TIMEOUT),
         })
-    }
-}
-
-fn at_most_a_year(name: &'static str, time: Option<Duration>) -> Result<Option<Duration>, Error> {
-    match time {
-        Some(long) if long > LONGEST_TIME => {
-            Err(Error::setting(name, format_args!("{long:?}"), "it must be a year at most"))
-        }
-        time => Ok(time),
-    }
-}
-
-pub(super) fn check_slots(slots: usize) -> Result<u32, Error> {
-    match u32::try_from(slots) {
-        Ok(fits) if (1..=MAX_SLOTS).contains(&slots) => Ok(fits),
-        _ => Err(Error::setting("slots", slots, "it must lie between 1 and 65,536")),
     }
 }
 
 pub(super) fn check_max_waiting(handlers: usize) -> Result<u32, Error> {
     match u32::try_from(handlers) {
         Ok(fits) if fits <= 65_536 => Ok(fits),
-        _ => Err(Error::setting("max_waiting_handlers", handlers, "it must be 65,536 at most")),
+        _ => Err(Error::setting("max_waiting_handlers", handlers, "it must be from 0 to 65,536")),
     }
 }
 
 pub(super) fn check_async_limit(calls: usize) -> Result<u32, Error> {
     match u32::try_from(calls) {
         Ok(fits @ 1..) => Ok(fits),
-        _ => Err(Error::setting("async_limit", calls, "it must lie between 1 and 4,294,967,295")),
+        _ => Err(Error::setting("async_limit", calls, "it must be from 1 to 4,294,967,295")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LONGEST_TIME;
 
     #[test]
     fn a_node_waits_for_ever_unless_told_otherwise() {

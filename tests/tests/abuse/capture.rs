@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use distribution::{CallError, LocalCluster, Master, MasterBuilder, Node, prelude::*};
+use distribution::{CallError, Error, LocalCluster, Master, MasterBuilder, Node, NodeBuilder, prelude::*};
 use distribution_tests::{LONG, ProbeClient, ProbeServer, Prober, failure, impostor::Impostor, soon};
 use futures::{StreamExt, stream::FuturesUnordered};
 
@@ -85,7 +85,45 @@ async fn settings_that_cannot_be_are_errors_that_name_them() {
     for slots in [0, 65_537] {
         refused("max_slots_per_node", Master::builder().max_slots_per_node(slots)).await;
     }
+    for (key, value) in [("", "a"), ("zone ", "a"), ("zo\nne", "a"), ("zone", ""), ("zone", &"x".repeat(129))] {
+        refused(
+            "restrict_label",
+            Master::builder().restrict_label("fine", "a", ["n1"]).restrict_label(key, value, ["n1"]),
+        )
+        .await;
+    }
+    let error = Master::builder().restrict_label("zo\nne", "eu", ["n1"]).bind("127.0.0.1:0").await.expect_err("no key");
+    assert!(error.to_string().contains(r"`zo\nne=eu`"), "{error}");
     for timeout in [Duration::ZERO, Duration::MAX] {
         refused("default_timeout", Master::builder().default_timeout(timeout)).await;
+    }
+}
+
+#[tokio::test]
+async fn master_and_node_say_the_same_of_the_same_rule() {
+    let reason = |error: Error| match error {
+        Error::Setting { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    };
+    let master = async |builder: MasterBuilder| reason(builder.bind("127.0.0.1:0").await.expect_err("cannot be set"));
+    let node = async |builder: NodeBuilder| reason(builder.spawn("127.0.0.1:1").await.expect_err("cannot be set"));
+    let slots = master(Master::builder().max_slots_per_node(0)).await;
+    assert_eq!((slots, node(Node::builder().slots(0)).await), ("it must be from 1 to 65,536", slots));
+    let depth = master(Master::builder().max_depth(0)).await;
+    assert_eq!(node(Node::builder().max_depth(0)).await, depth);
+    let size = master(Master::builder().max_message_size(1)).await;
+    assert_eq!(node(Node::builder().max_message_size(1)).await, size);
+    let long = Duration::from_secs(366 * 24 * 3600);
+    for reason in [
+        slots,
+        depth,
+        size,
+        master(Master::builder().heartbeat(long)).await,
+        master(Master::builder().shutdown_timeout(long)).await,
+        node(Node::builder().drain_timeout(long)).await,
+        node(Node::builder().connect_timeout(long)).await,
+        node(Node::builder().async_limit(0)).await,
+    ] {
+        assert!(reason.starts_with("it must be from ") || reason.contains("at most 365 days"), "{reason}");
     }
 }

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{STRUCTURE_LIMIT, STRUCTURES_LIMIT};
 use crate::{
+    config::MAX_SLOTS,
     hash::method_id,
-    text::{check_node_name, in_one_line, is_plain},
+    text::{LONGEST_LABEL, check_node_name, in_one_line, is_short},
 };
 
 /// The most methods that a node may serve.
@@ -133,8 +134,8 @@ impl Registration {
         const MOST_LABELS: usize = 64;
         check_node_name(&self.name)
             .map_err(|reason| format!("the node name `{}` {reason}", in_one_line(&self.name, 40)))?;
-        if self.slots == 0 || self.slots > 65_536 {
-            return Err(format!("{} slots: a node has 1 to 65536", self.slots));
+        if !(1..=MAX_SLOTS).contains(&self.slots) {
+            return Err(format!("{} slots: a node has from 1 to 65,536", self.slots));
         }
         if self.async_limit == 0 {
             return Err("an async limit of 0: at least one call must fit".to_owned());
@@ -150,8 +151,8 @@ impl Registration {
             return Err(format!("{labels} bytes of labels, and {LABELS_LIMIT} is the limit"));
         }
         for (key, value) in &self.labels {
-            short("label", key, LONGEST_NAME)?;
-            short("label value", value, LONGEST_NAME)?;
+            short("label", key, LONGEST_LABEL)?;
+            short("label value", value, LONGEST_LABEL)?;
         }
         let texts: usize = self.methods.iter().map(MethodOffer::size).sum();
         if texts > TEXTS_LIMIT {
