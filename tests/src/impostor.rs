@@ -142,7 +142,8 @@ fn types(name: &str, signature: &str) -> u64 {
 
 /// The preface of an end with this role and this security.
 pub fn preface(role: u8, security: u8) -> Vec<u8> {
-    let mut bytes = [b"\x89DISTRIB\x01\x00", &[role, security][..], b"bincode2"].concat();
+    let version = fuzzing::PROTOCOL_VERSION.to_le_bytes();
+    let mut bytes = [&b"\x89DISTRIB"[..], &version, &[role, security], b"bincode2"].concat();
     bytes.resize(32, 0);
     bytes
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use distribution::{Master, Node};
-use distribution_tests::{ProbeClient, ProbeServer, Prober, process::Process, soon};
+use distribution_tests::{ProbeClient, ProbeServer, Prober, impostor, process::Process, soon};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,11 +20,9 @@ async fn closed_after(addr: &str, bytes: &[u8]) -> Duration {
     began.elapsed()
 }
 
-/// A node's preface; `registration` follows it, without its length.
+/// The preface of a node without security.
 fn preface() -> Vec<u8> {
-    let mut bytes = b"\x89DISTRIB\x01\x00\x02\x00bincode2".to_vec();
-    bytes.resize(32, 0);
-    bytes
+    impostor::preface(2, 0)
 }
 
 #[tokio::test]

@@ -15,12 +15,15 @@ use crate::{
     text::is_plain,
     wire::handshake::{
         self, Definition, HandshakeError, MethodKind, MethodOffer, Purpose, Security,
+        codes::Role,
         preface::{answer_preface, send_preface},
     },
 };
 
-/// A master's preface.
-const MASTER: &[u8] = b"\x89DISTRIB\x01\0\x01\0bincode2\0\0\0\0\0\0\0\0\0\0\0\0";
+/// The preface of a master without security.
+fn master_preface() -> [u8; 32] {
+    handshake::preface::preface(Role::Master, Security::Open)
+}
 
 /// A node's registration.
 #[derive(Clone, PartialEq, Eq)]
@@ -104,7 +107,8 @@ impl Registration {
 
     /// Everything that a node with this registration sends before the master's reply.
     pub fn handshake(&self) -> Vec<u8> {
-        let mut master = Memory::new(MASTER, &[]);
+        let preface = master_preface();
+        let mut master = Memory::new(&preface, &[]);
         let missed = run(open(&mut master, &self.0));
         assert!(matches!(missed, Err(HandshakeError::Closed("reply to the registration"))), "{missed:?}");
         master.written
@@ -155,11 +159,11 @@ pub fn preface(bytes: &[u8]) {
         assert_eq!((again.map_err(kind), &written_again), (received.clone().map_err(kind), &written));
         assert_eq!(introduce(bytes, pieces).map_err(kind), heard.clone().map_err(kind));
     }
-    let speaks_ours = bytes.len() >= MASTER.len() && bytes.starts_with(b"\x89DISTRIB");
+    let speaks_ours = bytes.len() >= master_preface().len() && bytes.starts_with(b"\x89DISTRIB");
     let speaks_tls = bytes.starts_with(b"\x16\x03");
     assert_eq!(
         written,
-        if speaks_ours || speaks_tls { MASTER } else { &[] },
+        if speaks_ours || speaks_tls { master_preface().to_vec() } else { Vec::new() },
         "only ends that speak another protocol are told nothing"
     );
     assert!(received.is_err() || heard.is_err(), "an end is not both a node and a master");
@@ -172,7 +176,7 @@ pub fn registration(bytes: &[u8]) {
     let told = &registration.0;
     assert_eq!(&round_trip(told, bytes.len()), told);
     let (received, written) = receive(&registration.handshake(), SPLITS[0]);
-    assert_eq!((received.as_ref(), &written[..]), (Ok(&registration), MASTER));
+    assert_eq!((received.as_ref(), &written[..]), (Ok(&registration), &master_preface()[..]));
     match registration.check() {
         Ok(()) => {
             let labels = told.labels.iter().flat_map(|(key, value)| [key, value]);

@@ -9,6 +9,9 @@
 
 use crate::text::is_plain;
 
+/// The version of the protocol, as it stands in the preface.
+pub const PROTOCOL_VERSION: u16 = crate::wire::handshake::codes::PROTOCOL_VERSION;
+
 mod frames;
 mod handshake;
 mod memory;

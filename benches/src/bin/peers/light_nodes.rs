@@ -141,8 +141,10 @@ async fn register(master: &str, number: usize, method: &fuzzing::MethodKey) -> R
     let mut stream = TcpStream::connect(master).await.during(REACHED)?;
     stream.set_nodelay(true).during(REACHED)?;
     let mut handshake = BytesMut::new();
-    // Magic, protocol version 1, role node, no security, the codec, and zeros.
-    handshake.put_slice(b"\x89DISTRIB\x01\x00\x02\x00bincode2");
+    // Magic, protocol version, role node, no security, the codec, and zeros.
+    handshake.put_slice(b"\x89DISTRIB");
+    handshake.put_u16_le(fuzzing::PROTOCOL_VERSION);
+    handshake.put_slice(b"\x02\x00bincode2");
     handshake.put_bytes(0, 12);
     let registration = registration(number, method);
     handshake.put_u32_le(registration.len() as u32);

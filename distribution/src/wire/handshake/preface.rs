@@ -62,7 +62,7 @@ where
 }
 
 /// The preface of an end with this role and this security.
-pub(super) fn preface(role: Role, security: Security) -> [u8; PREFACE] {
+pub(crate) fn preface(role: Role, security: Security) -> [u8; PREFACE] {
     let mut bytes = [0; PREFACE];
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..10].copy_from_slice(&PROTOCOL_VERSION.to_le_bytes());

@@ -180,7 +180,7 @@ const LONGEST_NAME: usize = 128;
 
 /// Checks a text of a peer: what it is, and how long it may be.
 fn short(what: &str, text: &str, most: usize) -> Result<(), String> {
-    if text.is_empty() || text.len() > most || !is_plain(text) || text.trim() != text {
+    if !is_short(text, most) {
         let shown = in_one_line(text, 40);
         return Err(format!(
             "the {what} `{shown}` must have 1 to {most} bytes, no spaces at its ends, and no control or invisible characters"
