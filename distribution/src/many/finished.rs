@@ -10,7 +10,7 @@ use super::{
     unserved::is_unserved,
 };
 use crate::{
-    error::{CallError, CodecError, Execution, Part},
+    error::{CallError, CodecError, Part},
     failed_attempt::{Cause, FailedAttempt},
     id::NodeIdentity,
     service::{
@@ -36,8 +36,8 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
                     let others = hedge.attempts.fetch_sub(1, Ordering::AcqRel) > 1;
                     let ended = match ended {
                         Err(failed) if others => return hedge.note_failure(failed),
-                        // This attempt certainly did not run, but an earlier one may have.
-                        Err(failed) if failed.error.execution() == Execution::NotRun => Err(hedge.failure(failed)),
+                        // If this attempt did not run, an earlier one may have.
+                        Err(failed) => Err(hedge.failure(failed)),
                         ended => ended,
                     };
                     hedge.is_over.store(true, Ordering::Release);

@@ -1,11 +1,8 @@
 //! Hedging: late calls are sent to a second node as well, and the first answer counts.
 
-use std::{
-    future::Future as _,
-    sync::Arc,
-    task::Context,
-    time::{Duration, Instant},
-};
+use std::{future::Future as _, sync::Arc, task::Context, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{
     distributable::{Distributable, Yields},
@@ -43,7 +40,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
                 continue;
             }
             watching = true;
-            self.sizing.select(&destination.method, &options.labels, now, || destination.capacity());
+            self.sizing.select(&destination.method, &options.labels, now.into_std(), || destination.capacity());
             let free = self.sizing.capacity().free;
             let Some(expected) = self.sizing.expected_run(batch.count as usize) else { continue };
             let taken = now.saturating_duration_since(batch.started);

@@ -9,11 +9,13 @@ use std::{
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Instant,
 };
+
+use tokio::time::Instant;
 
 use super::batch::{Batch, Destination};
 use crate::{
+    error::Execution,
     service::state::{CallFailure, CallState, RawAnswer},
     wire::batch,
 };
@@ -93,13 +95,31 @@ impl Hedge {
 
     /// Keeps how an attempt failed while others have not ended.
     pub(super) fn note_failure(&self, failed: CallFailure) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+        let mut kept = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(match kept.take() {
+            Some(earlier) => more_telling(earlier, failed),
+            None => failed,
+        });
     }
 
-    /// The failure to report where the last attempt did not run: an earlier one may have.
+    /// The failure to report once the last attempt has failed.
     pub(super) fn failure(&self, last: CallFailure) -> CallFailure {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(last)
+        match self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(earlier) => more_telling(earlier, last),
+            None => last,
+        }
     }
+}
+
+/// Of two failed attempts at one call, the one that says more of what ran: the call has run if one of them has, and may have
+/// run if one of them may have. The later one if both say the same.
+fn more_telling(earlier: CallFailure, later: CallFailure) -> CallFailure {
+    let rank = |failed: &CallFailure| match failed.error.execution() {
+        Execution::NotRun => 0,
+        Execution::MayHaveRun => 1,
+        Execution::Ran => 2,
+    };
+    if rank(&earlier) > rank(&later) { earlier } else { later }
 }
 
 /// What an [`InFlight`] resolves to.

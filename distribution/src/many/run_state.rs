@@ -142,7 +142,8 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
             let is_sent = batch.state.attempt.is_out();
             let calls = if is_sent { &mut outstanding.running } else { &mut outstanding.waiting };
             *calls += u64::from(batch.counted);
-            let oldest = outstanding.oldest.map_or(batch.started, |oldest: Instant| oldest.min(batch.started));
+            let started = batch.started.into_std();
+            let oldest = outstanding.oldest.map_or(started, |oldest: Instant| oldest.min(started));
             outstanding.oldest = Some(oldest);
         }
         tracker.progress(Instant::now(), outstanding, total)

@@ -18,14 +18,14 @@ use super::{DistributeIterator, Distributed, Progress};
 use crate::{
     Caller,
     config::ValueLimits,
-    error::{CallError, Execution},
+    error::{CallError, CallStage, Execution},
     id::{CallId, NodeId, NodeIdentity},
     service::{
         Call, Method, RawClient,
         dispatcher::{Capacity, Dispatcher},
         method::MethodInfo,
         options::CallOptions,
-        state::{CallState, RawAnswer},
+        state::{CallFailure, CallState, RawAnswer},
     },
     view::NodeInfo,
 };
@@ -94,6 +94,11 @@ impl Scripted {
         let (payload, run) = (payload.clone(), Duration::from_millis(1));
         let answer = RawAnswer { is_error: false, payload, count: 1, node, attempts: 1, elapsed: run, run };
         self.lock()[call].finish(Ok(answer));
+    }
+
+    /// Ends a call with this error.
+    fn fail(&self, call: usize, error: CallError) {
+        self.lock()[call].finish(Err(CallFailure { error, failed_attempts: Vec::new() }));
     }
 }
 
@@ -253,6 +258,43 @@ async fn a_hedged_call_of_a_method_that_is_not_idempotent_fails_and_is_not_sent(
     assert!(is_pending(&mut results));
     assert_eq!(scripted.sent(), 2);
     assert!(scripted.lock().iter().all(|call| call.method.name() == REPEATABLE.info().name()));
+}
+
+/// A hedged stream whose first call is answered, and whose second has just been sent a second time, as the third call.
+async fn hedged(scripted: &Arc<Scripted>) -> Distributed<impl futures::Stream<Item = Call<Bytes>> + use<>> {
+    let mut results = calls(&ScriptedCaller(Arc::clone(scripted)), &REPEATABLE, 2).distribute().hedge();
+    assert!(is_pending(&mut results));
+    scripted.answer(0, &value(0));
+    assert_eq!(results.next().await, Some(Ok(Bytes::new())));
+    tokio::time::timeout(Duration::from_millis(400), results.next()).await.expect_err("nothing has ended");
+    assert_eq!(scripted.sent(), 3, "the second call is late");
+    results
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedged_call_that_fails_says_what_its_attempts_ran() {
+    let call = || REPEATABLE.info().name().into();
+    let node = || NodeIdentity::new(NodeId::new(1, 1), "a", ([127, 0, 0, 1], 1).into());
+    let timed_out = |stage| CallError::TimedOut { call: call(), timeout: Duration::from_secs(1), stage };
+    let waited = || timed_out(CallStage::Queued);
+    let sent = || timed_out(CallStage::Sent(node()));
+    let panicked = || CallError::Panicked { call: call(), node: node(), message: "oh".to_owned() };
+    let no_node = || CallError::NoNode { call: call(), wanted: "none".to_owned(), waited: Duration::ZERO };
+    for (first, second, reported) in [
+        (sent(), waited(), sent()),
+        (waited(), sent(), sent()),
+        (panicked(), sent(), panicked()),
+        (sent(), panicked(), panicked()),
+        (no_node(), waited(), waited()),
+    ] {
+        let scripted = Scripted::new(10);
+        let mut results = hedged(&scripted).await;
+        scripted.fail(1, first.clone());
+        assert!(is_pending(&mut results), "the other attempt goes on");
+        scripted.fail(2, second.clone());
+        let error = results.next().await.expect("ends").expect_err("failed");
+        assert_eq!(error.with_id(None), reported.with_id(None), "after {first:?} and {second:?}");
+    }
 }
 
 #[test]
