@@ -164,7 +164,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
     /// No node serves this method: fails the other calls to it that wait for a node.
     fn fail_unserved(&mut self, first: &BatchOf<C>, error: &CallError) {
         let (method, options) = (&first.destination.method, &first.destination.options);
-        // A node may have joined since this call ended. `nodes_changed` tells of a node that joins from here on.
+        // A node may have joined since this call ended. The watch tells of a node that joins from here on.
         if first.destination.capacity().nodes > 0 {
             return;
         }

@@ -2,7 +2,8 @@
 //!
 //! [`distributed`] is the stream that users hold. [`sending`] pulls calls from its input and packs them into batches
 //! ([`batch`]), whose size [`sizing`] chooses. [`in_flight`] awaits a batch that was sent, and [`finished`] handles its
-//! end. [`hedge`] sends late calls to a second node, and [`unserved`] remembers which methods no node serves. Results wait
+//! end. [`hedge`] sends late calls to a second node, and [`unserved`] remembers which methods no node serves, until
+//! [`node_watch`] sees nodes join or leave. Results wait
 //! in the buffer of [`reorder`]. All of these work on the [`run_state`]. [`distributable`] says what can be distributed and
 //! what is yielded for it, [`consume`] has `next`, `collect` and the like, [`tracker`] measures the [`progress`] of a run
 //! and reports it, and [`broadcast`] makes one call on every node.
@@ -15,6 +16,7 @@ mod distributed;
 mod finished;
 mod hedge;
 mod in_flight;
+mod node_watch;
 mod progress;
 #[cfg(feature = "progress")]
 mod progress_bar;

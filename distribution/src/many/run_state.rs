@@ -2,12 +2,13 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Context, time::Instant};
 
-use futures::{FutureExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::stream::FuturesUnordered;
 
 use super::{
     batch::{Batch, Destination},
     distributable::{Distributable, Keys, Yields},
     in_flight::{Hedge, InFlight},
+    node_watch::NodeWatches,
     progress::Progress,
     reorder::ReorderBuffer,
     sizing::Sizing,
@@ -38,8 +39,7 @@ pub(super) struct RunState<C: Distributable, Y: Yields> {
     pub(super) again_calls: usize,
     /// Where the newest batch was sent.
     pub(super) last: Option<Destination<C::Value, C::Error>>,
-    /// Ready when nodes have joined or left.
-    pub(super) nodes_changed: Option<BoxFuture<'static, ()>>,
+    pub(super) node_watches: NodeWatches,
     pub(super) in_flight: FuturesUnordered<InFlight<C::Value, C::Error>>,
     /// Bytes of arguments in flight.
     pub(super) bytes: usize,
@@ -74,7 +74,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
             again: VecDeque::new(),
             again_calls: 0,
             last: None,
-            nodes_changed: None,
+            node_watches: NodeWatches::default(),
             in_flight: FuturesUnordered::new(),
             bytes: 0,
             results: ReorderBuffer::ordered(),
@@ -124,14 +124,16 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
         Some(item)
     }
 
-    /// Whether nodes have joined or left since the last look. What is known of the nodes is then forgotten.
+    /// Whether nodes of any master have joined or left since the last look. What is known of the nodes of that master is
+    /// then forgotten.
     pub(super) fn poll_nodes_changed(&mut self, cx: &mut Context<'_>) -> bool {
-        let changed = self.nodes_changed.as_mut().is_some_and(|changed| changed.poll_unpin(cx).is_ready());
-        if changed {
-            self.nodes_changed = self.last.as_ref().map(|destination| destination.dispatcher.nodes_changed());
-            self.sizing.forget_nodes();
-            self.unserved.forget();
-        }
+        let (sizing, unserved) = (&mut self.sizing, &mut self.unserved);
+        let mut changed = false;
+        self.node_watches.poll(cx, |dispatcher| {
+            changed = true;
+            sizing.forget_nodes();
+            unserved.forget(dispatcher);
+        });
         changed
     }
 

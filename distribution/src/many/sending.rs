@@ -140,9 +140,7 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
                         let destination = &new.destination;
                         let labels = &destination.options.labels;
                         state.sizing.select(&destination.method, labels, Instant::now(), || destination.capacity());
-                        if state.nodes_changed.is_none() {
-                            state.nodes_changed = Some(destination.dispatcher.nodes_changed());
-                        }
+                        state.node_watches.watch(&destination.dispatcher);
                         size = state.sizing.batch_size(left, destination.options.timeout);
                         batch = Some(new);
                         state.pulled += 1;

@@ -37,6 +37,7 @@ static REPEATABLE: Method = Method::new("Test", 1, "repeatable", "fn(u64) -> Byt
 #[derive(Debug)]
 struct Scripted {
     calls: Mutex<Vec<Arc<CallState>>>,
+    nodes: AtomicUsize,
     slots: AtomicUsize,
     changed: watch::Sender<()>,
 }
@@ -60,7 +61,8 @@ impl Dispatcher for Scripted {
 
     fn capacity(&self, _: &MethodInfo, _: &CallOptions) -> Capacity {
         let slots = self.slots.load(Ordering::Relaxed);
-        Capacity { is_known: true, nodes: 1, slots, free: slots, compute: false }
+        let nodes = self.nodes.load(Ordering::Relaxed);
+        Capacity { is_known: true, nodes, slots, free: slots, compute: false }
     }
 
     fn nodes_changed(&self) -> BoxFuture<'static, ()> {
@@ -77,7 +79,8 @@ impl Dispatcher for Scripted {
 
 impl Scripted {
     fn new(slots: usize) -> Arc<Self> {
-        Arc::new(Self { calls: Mutex::default(), slots: AtomicUsize::new(slots), changed: watch::channel(()).0 })
+        let (nodes, slots, changed) = (AtomicUsize::new(1), AtomicUsize::new(slots), watch::channel(()).0);
+        Arc::new(Self { calls: Mutex::default(), nodes, slots, changed })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<CallState>>> {
@@ -258,6 +261,30 @@ async fn a_hedged_call_of_a_method_that_is_not_idempotent_fails_and_is_not_sent(
     assert!(is_pending(&mut results));
     assert_eq!(scripted.sent(), 2);
     assert!(scripted.lock().iter().all(|call| call.method.name() == REPEATABLE.info().name()));
+}
+
+#[test]
+fn what_a_master_does_not_serve_is_known_until_its_own_nodes_change() {
+    let [one, other] = [(); 2].map(|()| Scripted::new(1));
+    other.nodes.store(0, Ordering::Relaxed);
+    let calls_of = |scripted, count| calls(&ScriptedCaller(Arc::clone(scripted)), &METHOD, count);
+    // One call after the other: the first at one master, the rest at the other.
+    let mut results = calls_of(&one, 1).chain(calls_of(&other, 4)).distribute().in_flight(1);
+    assert!(is_pending(&mut results));
+    one.answer(0, &value(0));
+    assert_eq!(results.next().now_or_never(), Some(Some(Ok(Bytes::new()))));
+    assert!(is_pending(&mut results));
+    let error =
+        CallError::NoNode { call: METHOD.info().name().into(), wanted: "none".to_owned(), waited: Duration::ZERO };
+    other.fail(0, error);
+    assert!(matches!(results.next().now_or_never(), Some(Some(Err(CallError::NoNode { .. })))));
+    assert!(matches!(results.next().now_or_never(), Some(Some(Err(CallError::NoNode { .. })))), "at once");
+    one.changed.send_replace(());
+    assert!(matches!(results.next().now_or_never(), Some(Some(Err(CallError::NoNode { .. })))), "of another master");
+    assert_eq!(other.sent(), 1, "the others were not sent");
+    other.changed.send_replace(());
+    assert!(is_pending(&mut results));
+    assert_eq!(other.sent(), 2, "the new nodes may serve it");
 }
 
 /// A hedged stream whose first call is answered, and whose second has just been sent a second time, as the third call.

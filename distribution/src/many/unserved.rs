@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::node_watch::{WeakDispatcher, is_same};
 use crate::{
     error::CallError,
     service::{
@@ -12,22 +13,16 @@ use crate::{
     },
 };
 
-/// The methods for which no node came in time, since nodes last joined or left.
+/// The methods for which no node of a master came in time, since nodes of it last joined or left.
 #[derive(Debug, Default)]
 pub(super) struct Unserved(Vec<UnservedMethod>);
 
 #[derive(Debug)]
 struct UnservedMethod {
-    /// The address of the dispatcher in memory.
-    dispatcher: usize,
+    dispatcher: WeakDispatcher,
     method: Arc<MethodInfo>,
     labels: Labels,
     error: CallError,
-}
-
-/// Distinguishes dispatchers.
-fn identity(dispatcher: &Arc<dyn Dispatcher>) -> usize {
-    Arc::as_ptr(dispatcher).cast::<()>().addr()
 }
 
 /// Whether a call that ended with this error waited for any node with its labels, and none came. `failed_attempts` says
@@ -46,9 +41,8 @@ impl Unserved {
         error: CallError,
     ) {
         if self.find(dispatcher, method, options).is_none() {
-            let dispatcher = identity(dispatcher);
             self.0.push(UnservedMethod {
-                dispatcher,
+                dispatcher: Arc::downgrade(dispatcher),
                 method: Arc::clone(method),
                 labels: options.labels.clone(),
                 error,
@@ -66,7 +60,7 @@ impl Unserved {
         let same = |unserved: &&UnservedMethod| {
             Arc::ptr_eq(&unserved.method, method)
                 && unserved.labels == options.labels
-                && unserved.dispatcher == identity(dispatcher)
+                && is_same(&unserved.dispatcher, dispatcher)
         };
         self.0.iter().filter(|_| options.node.is_none()).find(same).map(|unserved| &unserved.error)
     }
@@ -76,7 +70,7 @@ impl Unserved {
     }
 
     /// Nodes have joined or left.
-    pub(super) fn forget(&mut self) {
-        self.0.clear();
+    pub(super) fn forget(&mut self, dispatcher: &Arc<dyn Dispatcher>) {
+        self.0.retain(|unserved| !is_same(&unserved.dispatcher, dispatcher));
     }
 }
