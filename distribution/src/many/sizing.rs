@@ -39,14 +39,20 @@ const MAX_ASYNC: usize = 16 * 1024;
 /// The most batches in flight while no node serves the method. When the first of them ends without a node, so do the others.
 const WITHOUT_NODES: usize = 256;
 
+/// How many methods and sets of labels are remembered of which no call is in flight. A stream whose labels never come again,
+/// as of one job each, must not remember all of them.
+const MOST_MEASURED: usize = 64;
+
 #[derive(Debug, Default)]
 pub(super) struct Sizing {
     /// The size that the user has set.
     batch: Option<usize>,
     /// The window that the user has set.
     in_flight: Option<usize>,
-    /// One for each method and set of labels; these are few.
+    /// One for each method and set of labels that is in flight or was of late.
     measured: Vec<Measured>,
+    /// Counts the uses of `measured`.
+    uses: u64,
     /// The one that the next batch belongs to.
     current: usize,
 }
@@ -66,6 +72,8 @@ struct Measured {
     sent: usize,
     /// The expected size of the reply to a call, in bytes: that of a large one of late.
     reply: usize,
+    /// Which use of all was its last.
+    used: u64,
 }
 
 impl Measured {
@@ -89,25 +97,45 @@ impl Sizing {
         self.in_flight = Some(calls);
     }
 
+    /// Where the method with these labels is, now at the latest.
     fn index(&mut self, method: &Arc<MethodInfo>, labels: &Labels) -> usize {
+        self.uses += 1;
         let known = self
             .measured
             .iter()
             .position(|measured| Arc::ptr_eq(&measured.method, method) && measured.labels == *labels);
-        known.unwrap_or_else(|| {
-            let (labels, capacity) = (labels.clone(), Capacity::default());
-            self.measured.push(Measured {
-                method: Arc::clone(method),
-                labels,
-                mean: None,
-                largest: 0,
-                capacity,
-                looked: None,
-                sent: 0,
-                reply: 0,
-            });
-            self.measured.len() - 1
-        })
+        if let Some(known) = known {
+            self.measured[known].used = self.uses;
+            return known;
+        }
+        let new = Measured {
+            method: Arc::clone(method),
+            labels: labels.clone(),
+            mean: None,
+            largest: 0,
+            capacity: Capacity::default(),
+            looked: None,
+            sent: 0,
+            reply: 0,
+            used: self.uses,
+        };
+        if let Some(index) = self.replaceable() {
+            self.measured[index] = new;
+            return index;
+        }
+        self.measured.push(new);
+        self.measured.len() - 1
+    }
+
+    /// The one that was not in use for the longest time, if there are enough. What is in flight stays, as its calls are
+    /// counted, and so does the selected one.
+    fn replaceable(&self) -> Option<usize> {
+        if self.measured.len() < MOST_MEASURED {
+            return None;
+        }
+        let idle =
+            self.measured.iter().enumerate().filter(|(index, measured)| measured.sent == 0 && *index != self.current);
+        idle.min_by_key(|(_, measured)| measured.used).map(|(index, _)| index)
     }
 
     /// The node took this long for this many calls.
@@ -259,6 +287,30 @@ mod tests {
         assert_eq!(sizing.batch_size(None, None), 8192);
         assert_eq!(sizing.batch_size(Some(1000), None), 250);
         assert_eq!(sizing.batch_size(Some(3), None), 1);
+    }
+
+    #[test]
+    fn labels_that_never_come_again_are_forgotten() {
+        let job = |number: usize| -> Labels { Some([("job".to_owned(), number.to_string())].into()) };
+        let capacity = || Capacity { nodes: 1, slots: 1, free: 1, compute: true };
+        let mut sizing = sizing(1);
+        let (busy, usual) = (job(1_000_000), None);
+        sizing.note_run(METHOD.info(), &usual, 8192, Duration::from_millis(1));
+        sizing.note_run(METHOD.info(), &busy, 1, Duration::from_secs(1));
+        sizing.note_sent(METHOD.info(), &busy, 3);
+        for number in 0..1000 {
+            sizing.select(METHOD.info(), &job(number), Instant::now(), capacity);
+            sizing.note_sent(METHOD.info(), &job(number), 1);
+            sizing.note_ended(METHOD.info(), &job(number), 1);
+            sizing.note_run(METHOD.info(), &job(number), 1, Duration::from_millis(1));
+            sizing.select(METHOD.info(), &usual, Instant::now(), capacity);
+            assert_eq!(sizing.batch_size(None, None), 8192, "it is used all the time");
+        }
+        assert_eq!(sizing.measured.len(), MOST_MEASURED);
+        sizing.note_ended(METHOD.info(), &busy, 3);
+        sizing.select(METHOD.info(), &busy, Instant::now(), capacity);
+        assert_eq!(sizing.expected_run(1), Some(Duration::from_secs(1)), "it was in flight");
+        assert_eq!(sizing.expected_bytes(), 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, Stream as _, future::BoxFuture};
 use tokio::sync::watch;
 
-use super::{DistributeIterator, Distributed, Progress};
+use super::{DistributeIterator, Distributed, Progress, unserved::Unserved};
 use crate::{
     Caller,
     config::ValueLimits,
@@ -285,6 +285,22 @@ fn what_a_master_does_not_serve_is_known_until_its_own_nodes_change() {
     other.changed.send_replace(());
     assert!(is_pending(&mut results));
     assert_eq!(other.sent(), 2, "the new nodes may serve it");
+}
+
+#[test]
+fn labels_that_no_node_has_are_forgotten_once_there_are_too_many() {
+    let dispatcher: Arc<dyn Dispatcher> = Scripted::new(1);
+    let labelled = |number: usize| CallOptions {
+        labels: Some([("job".to_owned(), number.to_string())].into()),
+        ..CallOptions::default()
+    };
+    let method = METHOD.info();
+    let error = || CallError::NoNode { call: method.name().into(), wanted: "none".to_owned(), waited: Duration::ZERO };
+    let mut unserved = Unserved::default();
+    (0..1000).for_each(|number| unserved.note(&dispatcher, method, &labelled(number), error()));
+    let known: Vec<_> =
+        (0..1000).filter(|number| unserved.find(&dispatcher, method, &labelled(*number)).is_some()).collect();
+    assert_eq!(known, (1000 - 256..1000).collect::<Vec<_>>(), "the newest");
 }
 
 /// A hedged stream whose first call is answered, and whose second has just been sent a second time, as the third call.

@@ -1,7 +1,7 @@
 //! Remembers which methods no node serves, so that the other calls of a run to such a method fail at once, with the same
 //! error, instead of each waiting for a node.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::node_watch::{WeakDispatcher, is_same};
 use crate::{
@@ -13,9 +13,12 @@ use crate::{
     },
 };
 
+/// How many methods and sets of labels are remembered. A stream may ask for labels without end.
+const MOST: usize = 256;
+
 /// The methods for which no node of a master came in time, since nodes of it last joined or left.
 #[derive(Debug, Default)]
-pub(super) struct Unserved(Vec<UnservedMethod>);
+pub(super) struct Unserved(VecDeque<UnservedMethod>);
 
 #[derive(Debug)]
 struct UnservedMethod {
@@ -41,7 +44,10 @@ impl Unserved {
         error: CallError,
     ) {
         if self.find(dispatcher, method, options).is_none() {
-            self.0.push(UnservedMethod {
+            if self.0.len() >= MOST {
+                self.0.pop_front();
+            }
+            self.0.push_back(UnservedMethod {
                 dispatcher: Arc::downgrade(dispatcher),
                 method: Arc::clone(method),
                 labels: options.labels.clone(),
