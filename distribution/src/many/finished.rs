@@ -1,6 +1,6 @@
 //! What happens when a batch has finished: its results are kept, and calls that did not run are sent again or fail.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use super::{
     batch::Destination,
@@ -28,23 +28,21 @@ type FinishedOf<C> = Finished<<C as Distributable>::Value, <C as Distributable>:
 impl<C: Distributable, Y: Yields> RunState<C, Y> {
     pub(super) fn on_finished(&mut self, finished: FinishedOf<C>) {
         match finished {
-            Finished::Superseded => {}
+            Finished::Taken => {}
+            Finished::Superseded(batch) => {
+                batch.destination.dispatcher.cancel(&batch.state);
+                self.release(&batch);
+            }
             Finished::Shortened(batch, kept) => self.on_shortened(batch, kept),
             Finished::Ended(batch, ended) => {
                 self.release(&batch);
-                if let Some(hedge) = &batch.hedge {
-                    let others = hedge.attempts.fetch_sub(1, Ordering::AcqRel) > 1;
-                    let ended = match ended {
-                        Err(failed) if others => return hedge.note_failure(failed),
-                        // If this attempt did not run, an earlier one may have.
-                        Err(failed) => Err(hedge.failure(failed)),
-                        ended => ended,
-                    };
-                    hedge.is_over.store(true, Ordering::Release);
-                    self.cancel_hedge(hedge);
-                    return self.on_ended(&batch, ended);
+                let ended = match &batch.hedge {
+                    Some(hedge) => hedge.end(ended),
+                    None => Some(ended),
+                };
+                if let Some(ended) = ended {
+                    self.on_ended(&batch, ended);
                 }
-                self.on_ended(&batch, ended);
             }
         }
     }
@@ -58,10 +56,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
         self.sizing.note_ended(&batch.destination.method, &batch.destination.options.labels, given_back as usize);
         // Another node may have the same batch. The calls that are sent again are not expected of it any more.
         if let Some(hedge) = &batch.hedge {
-            let others = self.in_flight.iter_mut().filter_map(InFlight::batch_mut);
-            for other in others.filter(|other| other.is_in(hedge)) {
-                other.count = other.count.min(kept);
-            }
+            hedge.shorten(kept);
         }
         self.in_flight.push(InFlight::resume(batch));
     }

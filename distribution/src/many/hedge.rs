@@ -16,36 +16,30 @@ use crate::service::options::SubmitOptions;
 const HEDGE_FACTOR: u32 = 3;
 const HEDGE_AFTER: Duration = Duration::from_millis(250);
 
-impl<C: Distributable, Y: Yields> RunState<C, Y> {
-    /// Cancels the other attempts of a hedge that is over.
-    pub(super) fn cancel_hedge(&mut self, hedge: &Arc<Hedge>) {
-        for batch in self.in_flight.iter_mut().filter_map(InFlight::batch_mut).filter(|batch| batch.is_in(hedge)) {
-            self.bytes -= batch.state.payload.len();
-            let labels = &batch.destination.options.labels;
-            self.sizing.note_ended(&batch.destination.method, labels, batch.counted as usize);
-            batch.state.wake();
-        }
-    }
+/// How long after one look for late calls the next one is, at least. The free slots are not known any better.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-    /// Sends late calls to a second node. Returns whether there are calls that may become late.
-    fn hedge_late_calls(&mut self) -> bool {
+/// A look goes through all calls in flight, so the next one is after this many times as long as it took.
+const LOOK_SHARE: u32 = 20;
+
+impl<C: Distributable, Y: Yields> RunState<C, Y> {
+    /// Sends late calls to a second node.
+    fn hedge_late_calls(&mut self, now: Instant) {
         let mut late = Vec::new();
-        let mut watching = false;
-        let now = Instant::now();
         for batch in self.in_flight.iter_mut().filter_map(InFlight::batch_mut) {
             let destination = &batch.destination;
             let options = &destination.options;
             let may_go_elsewhere = options.node.is_none() && options.affinity.is_none();
-            if batch.hedge.is_some() || !destination.method.is_idempotent() || !may_go_elsewhere {
+            let taken = now.saturating_duration_since(batch.started);
+            let may_be_late = taken > HEDGE_AFTER && destination.method.is_idempotent() && may_go_elsewhere;
+            if batch.hedge.is_some() || !may_be_late {
                 continue;
             }
-            watching = true;
             self.sizing.select(&destination.method, &options.labels, now.into_std(), || destination.capacity());
             let free = self.sizing.capacity().free;
             let Some(expected) = self.sizing.expected_run(batch.count as usize) else { continue };
-            let taken = now.saturating_duration_since(batch.started);
-            if late.len() < free && taken > (expected * HEDGE_FACTOR).max(HEDGE_AFTER) {
-                let hedge = Hedge::new(2);
+            if late.len() < free && taken > expected * HEDGE_FACTOR {
+                let hedge = Hedge::of(&batch.state);
                 batch.hedge = Some(Arc::clone(&hedge));
                 let submit_options = SubmitOptions { hedge_of: batch.state.id(), ..SubmitOptions::default() };
                 let mut copy = batch.copy();
@@ -57,21 +51,19 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
         for (copy, submit_options, hedge) in late {
             self.send_batch(copy, submit_options, Some(hedge));
         }
-        watching
     }
 
-    /// Hedges late calls, and wakes this task when it is time to look again.
+    /// Hedges late calls if it is time to look for them, and wakes this task when it is time again. Not at each poll: with
+    /// many calls in flight, each of which wakes this task as it ends, that would be a look at all of them for each of them.
     pub(super) fn watch_late_calls(&mut self, cx: &mut Context<'_>) {
         loop {
-            if !self.hedge_late_calls() {
-                self.hedge_timer = None;
+            if self.hedge_timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_pending()) {
                 return;
             }
-            let timer = self.hedge_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(HEDGE_AFTER / 5)));
-            if timer.as_mut().poll(cx).is_pending() {
-                return;
-            }
-            self.hedge_timer = None;
+            let began = Instant::now();
+            self.hedge_late_calls(began);
+            let wait = LOOK_AGAIN.max(began.elapsed() * LOOK_SHARE);
+            self.hedge_timer = Some(Box::pin(tokio::time::sleep(wait)));
         }
     }
 }

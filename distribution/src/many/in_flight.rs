@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, ready},
@@ -42,11 +42,6 @@ pub(super) struct InFlightBatch<T, E> {
 }
 
 impl<T, E> InFlightBatch<T, E> {
-    /// Whether it is one of the attempts of this hedge.
-    pub(super) fn is_in(&self, hedge: &Arc<Hedge>) -> bool {
-        self.hedge.as_ref().is_some_and(|own| Arc::ptr_eq(own, hedge))
-    }
-
     /// The calls that it is still to answer, to be sent again.
     pub(super) fn copy(&self) -> Batch<T, E> {
         match self.state.submit_options.count {
@@ -81,33 +76,72 @@ impl<T, E> InFlightBatch<T, E> {
 /// What the attempts of one batch on several nodes share: the first that succeeds counts.
 #[derive(Debug)]
 pub(super) struct Hedge {
-    pub(super) is_over: AtomicBool,
-    /// Attempts that have not ended.
-    pub(super) attempts: AtomicU32,
-    /// How one attempt failed while others had not ended.
-    failed: Mutex<Option<CallFailure>>,
+    is_over: AtomicBool,
+    /// How many calls of the batch are expected of it; the others were given back, and were sent again.
+    count: AtomicU32,
+    attempts: Mutex<Attempts>,
+}
+
+#[derive(Debug, Default)]
+struct Attempts {
+    /// All of them.
+    states: Vec<Arc<CallState>>,
+    /// How many have ended.
+    ended: usize,
+    /// How one failed while others had not ended.
+    failed: Option<CallFailure>,
 }
 
 impl Hedge {
-    pub(super) fn new(attempts: u32) -> Arc<Self> {
-        Arc::new(Self { is_over: AtomicBool::new(false), attempts: AtomicU32::new(attempts), failed: Mutex::default() })
+    /// A hedge with this attempt.
+    pub(super) fn of(first: &Arc<CallState>) -> Arc<Self> {
+        let attempts = Attempts { states: vec![Arc::clone(first)], ..Attempts::default() };
+        Arc::new(Self {
+            is_over: AtomicBool::new(false),
+            count: AtomicU32::new(u32::MAX),
+            attempts: Mutex::new(attempts),
+        })
     }
 
-    /// Keeps how an attempt failed while others have not ended.
-    pub(super) fn note_failure(&self, failed: CallFailure) {
-        let mut kept = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept = Some(match kept.take() {
-            Some(earlier) => more_telling(earlier, failed),
-            None => failed,
-        });
+    /// Adds an attempt.
+    fn add(&self, state: &Arc<CallState>) {
+        self.lock().states.push(Arc::clone(state));
     }
 
-    /// The failure to report once the last attempt has failed.
-    pub(super) fn failure(&self, last: CallFailure) -> CallFailure {
-        match self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(earlier) => more_telling(earlier, last),
-            None => last,
-        }
+    /// A node has given back all calls but the first `kept`.
+    pub(super) fn shorten(&self, kept: u32) {
+        self.count.fetch_min(kept, Ordering::AcqRel);
+    }
+
+    /// Notes the end of an attempt. Returns how the call ends, and cancels the other attempts; `None` if the attempt has
+    /// failed and others have not ended.
+    pub(super) fn end(&self, ended: Result<RawAnswer, CallFailure>) -> Option<Result<RawAnswer, CallFailure>> {
+        let mut attempts = self.lock();
+        attempts.ended += 1;
+        let result = match ended {
+            Ok(answer) => Ok(answer),
+            Err(failed) => {
+                let failed = match attempts.failed.take() {
+                    Some(earlier) => more_telling(earlier, failed),
+                    None => failed,
+                };
+                if attempts.ended < attempts.states.len() {
+                    attempts.failed = Some(failed);
+                    return None;
+                }
+                Err(failed)
+            }
+        };
+        self.is_over.store(true, Ordering::Release);
+        let states = std::mem::take(&mut attempts.states);
+        drop(attempts);
+        // Each then sees that its result does not count any more.
+        states.iter().for_each(|state| state.wake());
+        Some(result)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,8 +162,10 @@ pub(super) enum Finished<T, E> {
     Ended(InFlightBatch<T, E>, Result<RawAnswer, CallFailure>),
     /// The node starts only this many of its calls. The batch is still to end with these.
     Shortened(InFlightBatch<T, E>, u32),
-    /// Its result does not count any more: another attempt has ended first, or the batch was taken.
-    Superseded,
+    /// Its result does not count any more, because another attempt has ended first.
+    Superseded(InFlightBatch<T, E>),
+    /// The batch was taken.
+    Taken,
 }
 
 impl<T, E> InFlight<T, E> {
@@ -141,6 +177,9 @@ impl<T, E> InFlight<T, E> {
         hedge: Option<Arc<Hedge>>,
     ) -> Self {
         destination.dispatcher.submit(Arc::clone(&state));
+        if let Some(hedge) = &hedge {
+            hedge.add(&state);
+        }
         let count = state.submit_options.count;
         let started = Instant::now();
         Self { batch: Some(InFlightBatch { destination, state, first, count, counted: count, started, hedge }) }
@@ -159,7 +198,7 @@ impl<T, E> InFlight<T, E> {
         self.batch.as_mut()
     }
 
-    /// Takes the batch; this future then resolves to [`Finished::Superseded`].
+    /// Takes the batch; this future then resolves to [`Finished::Taken`].
     pub(super) fn take(&mut self) -> Option<InFlightBatch<T, E>> {
         let batch = self.batch.take()?;
         batch.state.wake();
@@ -171,9 +210,12 @@ impl<T, E> Future for InFlight<T, E> {
     type Output = Finished<T, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished<T, E>> {
-        let Some(batch) = &mut self.batch else { return Poll::Ready(Finished::Superseded) };
-        if batch.hedge.as_ref().is_some_and(|hedge| hedge.is_over.load(Ordering::Acquire)) {
-            return Poll::Ready(Finished::Superseded);
+        let Some(batch) = &mut self.batch else { return Poll::Ready(Finished::Taken) };
+        if let Some(hedge) = &batch.hedge {
+            if hedge.is_over.load(Ordering::Acquire) {
+                return Poll::Ready(self.batch.take().map_or(Finished::Taken, Finished::Superseded));
+            }
+            batch.count = batch.count.min(hedge.count.load(Ordering::Acquire));
         }
         let ended = batch.state.poll_end(cx);
         if ended.is_pending() {
@@ -184,7 +226,7 @@ impl<T, E> Future for InFlight<T, E> {
             }
         }
         let ended = ready!(ended);
-        Poll::Ready(self.batch.take().map_or(Finished::Superseded, |batch| Finished::Ended(batch, ended)))
+        Poll::Ready(self.batch.take().map_or(Finished::Taken, |batch| Finished::Ended(batch, ended)))
     }
 }
 

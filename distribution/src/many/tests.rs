@@ -39,6 +39,8 @@ struct Scripted {
     calls: Mutex<Vec<Arc<CallState>>>,
     nodes: AtomicUsize,
     slots: AtomicUsize,
+    /// How often it was asked for its capacity.
+    looks: AtomicUsize,
     changed: watch::Sender<()>,
 }
 
@@ -60,6 +62,7 @@ impl Dispatcher for Scripted {
     }
 
     fn capacity(&self, _: &MethodInfo, _: &CallOptions) -> Capacity {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         let slots = self.slots.load(Ordering::Relaxed);
         let nodes = self.nodes.load(Ordering::Relaxed);
         Capacity { is_known: true, nodes, slots, free: slots, compute: false }
@@ -80,7 +83,7 @@ impl Dispatcher for Scripted {
 impl Scripted {
     fn new(slots: usize) -> Arc<Self> {
         let (nodes, slots, changed) = (AtomicUsize::new(1), AtomicUsize::new(slots), watch::channel(()).0);
-        Arc::new(Self { calls: Mutex::default(), nodes, slots, changed })
+        Arc::new(Self { calls: Mutex::default(), nodes, slots, looks: AtomicUsize::new(0), changed })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<CallState>>> {
@@ -338,6 +341,29 @@ async fn a_hedged_call_that_fails_says_what_its_attempts_ran() {
         let error = results.next().await.expect("ends").expect_err("failed");
         assert_eq!(error.with_id(None), reported.with_id(None), "after {first:?} and {second:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_calls_are_not_looked_for_each_time_a_call_ends() {
+    const CALLS: usize = 200;
+    let scripted = Scripted::new(CALLS);
+    // Each has its own label, so that a look at one is seen at the dispatcher once the nodes have changed.
+    let calls = calls(&ScriptedCaller(Arc::clone(&scripted)), &REPEATABLE, CALLS as u64).enumerate();
+    let calls = calls.map(|(number, call)| call.label("job", number.to_string()));
+    let mut results = calls.distribute().hedge().unordered();
+    assert!(is_pending(&mut results));
+    assert_eq!(scripted.sent(), CALLS, "all are in flight");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let before = scripted.looks.load(Ordering::Relaxed);
+    for call in 0..CALLS {
+        scripted.changed.send_replace(());
+        scripted.answer(call, &value(0));
+        assert_eq!(results.next().now_or_never(), Some(Some(Ok(Bytes::new()))));
+        assert!(call + 1 == CALLS || is_pending(&mut results));
+        tokio::task::yield_now().await;
+    }
+    let looks = scripted.looks.load(Ordering::Relaxed) - before;
+    assert!((CALLS..CALLS * 10).contains(&looks), "{looks} looks at the nodes for {CALLS} calls");
 }
 
 #[test]
