@@ -34,6 +34,7 @@ over_tcp_tls_and_from_elsewhere! {
     each_call_of_a_batch_has_its_own_id,
     a_batch_whose_values_are_large_together_is_answered,
     calls_that_wait_behind_a_long_call_of_their_batch_run_on_another_node,
+    only_the_call_that_takes_too_long_ends_at_the_timeout_of_the_master,
     hedging_sends_a_late_call_to_an_idle_node_as_well,
     calls_that_are_lost_with_a_node_are_repeated_only_if_they_are_idempotent,
     a_call_that_kills_its_nodes_does_not_affect_the_others,
@@ -309,6 +310,29 @@ async fn calls_that_wait_behind_a_long_call_of_their_batch_run_on_another_node(t
     let rest: Vec<u64> = soon("the rest", results.try_collect()).await.expect("are answered");
     assert_eq!(rest, [0, 2, 4, 6]);
     assert_eq!(cluster.runs.load(Ordering::Relaxed), 64, "each ran once");
+}
+
+async fn only_the_call_that_takes_too_long_ends_at_the_timeout_of_the_master(transport: &Transport) {
+    let counter = Counter::default();
+    let cluster = LocalCluster::builder()
+        .nodes(2)
+        .master(transport.master().default_timeout(Duration::from_secs(2)))
+        .serve(move || TallyServer::new(counter.clone()))
+        .start()
+        .await
+        .expect("starts");
+    let tally = TallyClient::new(&cluster);
+    let mut meeting = Meeting::new().await;
+    let at = meeting.addr();
+    let calls = (0..8).map(|number| tally.held_at(number, 3, at)).distribute().batch(8);
+    let results = soon("the results", calls.collect::<Vec<_>>()).await;
+    let _held = meeting.guest("held").await;
+    for (number, result) in (0..).zip(results) {
+        match number {
+            3 => assert!(matches!(result, Err(CallError::TimedOut { .. })), "{result:?}"),
+            _ => assert_eq!(result, Ok(number * 2), "it had ended long before"),
+        }
+    }
 }
 
 async fn hedging_sends_a_late_call_to_an_idle_node_as_well(transport: &Transport) {

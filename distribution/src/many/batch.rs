@@ -1,6 +1,6 @@
 //! A batch: consecutive calls of one method with the same options, which are sent as one request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -42,6 +42,11 @@ impl<T, E> Destination<T, E> {
     /// The nodes that these calls can be sent to at this moment.
     pub(super) fn capacity(&self) -> Capacity {
         self.dispatcher.capacity(&self.method, &self.options)
+    }
+
+    /// When each of these calls ends at the latest, counted from when it is sent: its own timeout, or the master's.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.options.timeout.or_else(|| self.dispatcher.default_timeout())
     }
 }
 

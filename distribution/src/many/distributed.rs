@@ -97,7 +97,9 @@ impl<S: Stream> DistributeStream for S {}
 ///
 /// Compute calls of the same method with the same options are sent in batches. The size of a batch is measured: it is to
 /// take a node about ten milliseconds. So short calls cost little, and long calls are sent alone. If a batch takes far
-/// longer than expected, the calls that it has not started go to other nodes. Calls with a timeout are sent alone.
+/// longer than expected, the calls that it has not started go to other nodes. Calls with a timeout are sent alone, so that
+/// each has a deadline of its own; so are all calls of a master with a
+/// [`default_timeout`](crate::MasterBuilder::default_timeout), which makes short ones slower.
 ///
 /// Batches do not change the results: a call that fails does not affect the others, and a call whose node is lost is
 /// repeated or reported by the same rules as a single call. There are two differences. A result arrives when its batch

@@ -83,7 +83,7 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
         state
             .sizing
             .select(&destination.method, &destination.options.labels, Instant::now(), || destination.capacity());
-        let size = state.sizing.batch_size(Some(left), destination.options.timeout);
+        let size = state.sizing.batch_size(Some(left), destination.timeout());
         let size = u32::try_from(size).unwrap_or(u32::MAX);
         if batch.count > size {
             let head = batch.split(size);
@@ -141,7 +141,7 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
                         let labels = &destination.options.labels;
                         state.sizing.select(&destination.method, labels, Instant::now(), || destination.capacity());
                         state.node_watches.watch(&destination.dispatcher);
-                        size = state.sizing.batch_size(left, destination.options.timeout);
+                        size = state.sizing.batch_size(left, destination.timeout());
                         batch = Some(new);
                         state.pulled += 1;
                     }

@@ -210,7 +210,8 @@ impl Sizing {
     /// Polychronopoulos and Kuck, 1987).
     pub(super) fn batch_size(&self, left: Option<usize>, timeout: Option<Duration>) -> usize {
         let Some(measured) = self.measured.get(self.current) else { return 1 };
-        // Each call has its own deadline, but a batch ends as a whole.
+        // Each call has its own deadline, but a batch ends as a whole: with a call that takes too long it would take the
+        // results of those that have ended.
         if !measured.capacity.compute || timeout.is_some() {
             return 1;
         }

@@ -49,6 +49,10 @@ impl Dispatcher for Scripted {
         ValueLimits::of_bytes(1 << 20)
     }
 
+    fn default_timeout(&self) -> Option<Duration> {
+        None
+    }
+
     fn submit(&self, call: Arc<CallState>) {
         let mut calls = self.lock();
         call.set_id(CallId(calls.len() as u64));

@@ -1,6 +1,6 @@
 //! How calls are submitted: the master as the [`Dispatcher`] of clients in its process, and for callers elsewhere.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
@@ -23,6 +23,10 @@ use crate::{
 impl Dispatcher for Shared {
     fn argument_limits(&self) -> ValueLimits {
         ValueLimits { bytes: self.max_message_size - BODY_HEADER_LIMIT, depth: self.limits.max_depth }
+    }
+
+    fn default_timeout(&self) -> Option<Duration> {
+        self.limits.default_timeout
     }
 
     fn submit(&self, call: Arc<CallState>) {
@@ -68,7 +72,7 @@ impl Shared {
         let SubmitOptions { count, exempt_from_limits, hedge_of, failed_attempts, continues: _ } =
             call.submit_options.clone();
         let size = call.payload.len();
-        let timeout = timeout.or(self.limits.default_timeout);
+        let timeout = timeout.or(self.default_timeout());
         let demand = Demand {
             caller,
             id: call.id(),

@@ -1,6 +1,6 @@
 //! What a client sends its calls through.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
@@ -21,6 +21,9 @@ pub trait Caller {
 pub trait Dispatcher: fmt::Debug + Send + Sync {
     /// The most bytes and the deepest nesting that the arguments of a call may have. The depth is that of replies too.
     fn argument_limits(&self) -> ValueLimits;
+
+    /// The timeout of calls that have none of their own.
+    fn default_timeout(&self) -> Option<Duration>;
 
     /// Takes a call over, sets its id, and sooner or later ends it through its state.
     fn submit(&self, call: Arc<CallState>);
