@@ -149,7 +149,7 @@ impl<H: Host> Core<H> {
                     let ended = CallAnswer {
                         reply,
                         node: identity,
-                        attempts: call.sent,
+                        attempts: call.attempts(),
                         elapsed: now.saturating_sub(call.submitted),
                     };
                     effects.push(Effect::End {

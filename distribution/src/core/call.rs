@@ -11,7 +11,10 @@ use crate::{
     error::{CallError, Execution, GoneReason},
     failed_attempt::{Cause, FailedAttempt},
     id::{CallId, CallerId, NodeId, NodeIdentity},
-    service::{method::MethodInfo, options::Labels},
+    service::{
+        method::MethodInfo,
+        options::{Hedged, Labels},
+    },
 };
 
 /// What the caller asks for.
@@ -31,7 +34,7 @@ pub(crate) struct Demand {
     /// Hash of the affinity key. Calls with the same key go to the same node.
     pub(crate) affinity: Option<u64>,
     /// The call that this one hedges. This one avoids its node, as long as there is another.
-    pub(crate) hedge_of: Option<CallId>,
+    pub(crate) hedge_of: Option<Hedged>,
     /// Whether it may wait even if the limits of the queue are reached, and does not count towards them: its caller
     /// makes no more calls until it has ended.
     pub(crate) exempt_from_limits: bool,
@@ -82,6 +85,7 @@ pub(super) struct CallEntry<H: Host> {
     pub(super) method: Arc<MethodInfo>,
     pub(super) service: ServiceId,
     pub(super) demand: Demand,
+    /// When its caller submitted it: where it hedges another call, when that was submitted.
     pub(super) submitted: Time,
     /// When it was last queued. Its time to wait for a node begins there.
     pub(super) queued: Time,
@@ -100,6 +104,8 @@ pub(super) struct CallEntry<H: Host> {
     pub(super) location: CallLocation,
     /// The node where the call is that this one hedges.
     pub(super) hedged_on: Option<NodeId>,
+    /// How often the call that this one hedges had been sent. For the caller both are one call.
+    pub(super) hedged_sent: u32,
     /// How many calls of a batch the node has kept, if it has given back the others.
     pub(super) kept: Option<u32>,
     /// How many calls of a batch the node may have started. It was not allowed to start more.
@@ -119,6 +125,11 @@ pub(super) struct CallEntry<H: Host> {
 impl<H: Host> CallEntry<H> {
     pub(super) fn deadline(&self) -> Option<Time> {
         self.demand.timeout.map(|timeout| self.submitted.saturating_add(timeout))
+    }
+
+    /// How often it was sent, as its caller sees it.
+    pub(super) fn attempts(&self) -> u32 {
+        self.hedged_sent.saturating_add(self.sent)
     }
 
     /// The number of calls that have not been given back.
@@ -185,7 +196,7 @@ pub(super) fn last_failure<H: Host>(call: &CallEntry<H>) -> CallError {
                 return CallError::NodeLost {
                     call: identity(),
                     node: node.clone(),
-                    attempts: call.sent,
+                    attempts: call.attempts(),
                     reason: reason.clone(),
                 };
             }

@@ -1,6 +1,6 @@
 //! What callers do, and how a call ends.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     avoidance::Except,
@@ -38,10 +38,14 @@ impl<H: Host> Core<H> {
         }
         let number = self.submitted;
         self.submitted += 1;
-        let hedged_on = demand.hedge_of.and_then(|hedged| match self.calls.get(&hedged)?.location {
+        // It may have ended meanwhile, before its caller has seen that.
+        let hedged = demand.hedge_of.and_then(|hedged| self.calls.get(&hedged.id));
+        let hedged_on = hedged.and_then(|hedged| match hedged.location {
             CallLocation::InFlight(node) => Some(node),
             _ => None,
         });
+        let hedged_sent = hedged.map_or(0, CallEntry::attempts);
+        let elapsed = demand.hedge_of.map_or(Duration::ZERO, |hedged| hedged.elapsed);
         let service = self.service_of(method);
         let caller_of = demand.parent.and_then(|parent| self.calls.get(&parent));
         let depth = caller_of.map_or(0, |caller| caller.depth.saturating_add(1));
@@ -59,7 +63,7 @@ impl<H: Host> Core<H> {
             method: Arc::clone(method),
             service,
             demand,
-            submitted: now,
+            submitted: now.saturating_sub(elapsed),
             queued: now,
             number,
             seq,
@@ -69,6 +73,7 @@ impl<H: Host> Core<H> {
             depth,
             location: CallLocation::Unplaced,
             hedged_on,
+            hedged_sent,
             kept: None,
             granted: 0,
             attempt: failed_attempts.last().map_or(0, |failed_attempt| failed_attempt.attempt),

@@ -9,7 +9,7 @@ use super::{
     in_flight::{Hedge, InFlight},
     run_state::RunState,
 };
-use crate::service::options::SubmitOptions;
+use crate::service::options::{Hedged, SubmitOptions};
 
 /// A call is late when it has taken this many times the mean, and at least [`HEDGE_AFTER`]. By then the node has given
 /// back the rest of its batch (see `node/batch.rs`), so that only this call is sent again.
@@ -41,11 +41,8 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
             if late.len() < free && taken > expected * HEDGE_FACTOR {
                 let hedge = Hedge::of(&batch.state);
                 batch.hedge = Some(Arc::clone(&hedge));
-                let submit_options = SubmitOptions { hedge_of: batch.state.id(), ..SubmitOptions::default() };
-                let mut copy = batch.copy();
-                let options = &mut copy.destination.options;
-                options.timeout = options.timeout.map(|timeout| timeout.saturating_sub(taken));
-                late.push((copy, submit_options, hedge));
+                let hedge_of = batch.state.id().map(|id| Hedged { id, elapsed: taken });
+                late.push((batch.copy(), SubmitOptions { hedge_of, ..SubmitOptions::default() }, hedge));
             }
         }
         for (copy, submit_options, hedge) in late {

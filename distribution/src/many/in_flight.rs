@@ -176,12 +176,12 @@ impl<T, E> InFlight<T, E> {
         state: Arc<CallState>,
         hedge: Option<Arc<Hedge>>,
     ) -> Self {
+        let started = Instant::now();
         destination.dispatcher.submit(Arc::clone(&state));
         if let Some(hedge) = &hedge {
             hedge.add(&state);
         }
         let count = state.submit_options.count;
-        let started = Instant::now();
         Self { batch: Some(InFlightBatch { destination, state, first, count, counted: count, started, hedge }) }
     }
 

@@ -310,15 +310,31 @@ fn labels_that_no_node_has_are_forgotten_once_there_are_too_many() {
     assert_eq!(known, (1000 - 256..1000).collect::<Vec<_>>(), "the newest");
 }
 
+/// The timeout of hedged calls.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A hedged stream whose first call is answered, and whose second has just been sent a second time, as the third call.
 async fn hedged(scripted: &Arc<Scripted>) -> Distributed<impl futures::Stream<Item = Call<Bytes>> + use<>> {
-    let mut results = calls(&ScriptedCaller(Arc::clone(scripted)), &REPEATABLE, 2).distribute().hedge();
+    let calls = calls(&ScriptedCaller(Arc::clone(scripted)), &REPEATABLE, 2).map(|call| call.timeout(TIMEOUT));
+    let mut results = calls.distribute().hedge();
     assert!(is_pending(&mut results));
     scripted.answer(0, &value(0));
     assert_eq!(results.next().await, Some(Ok(Bytes::new())));
     tokio::time::timeout(Duration::from_millis(400), results.next()).await.expect_err("nothing has ended");
     assert_eq!(scripted.sent(), 3, "the second call is late");
     results
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_has_the_timeout_of_the_call_that_it_hedges_and_knows_how_long_that_has_taken() {
+    let scripted = Scripted::new(10);
+    let began = tokio::time::Instant::now();
+    let results = hedged(&scripted).await;
+    let second = Arc::clone(&scripted.lock()[2]);
+    let hedged = second.submit_options.hedge_of.expect("is a hedge");
+    assert_eq!((hedged.id, second.options.timeout), (CallId(1), Some(TIMEOUT)));
+    assert!(hedged.elapsed > Duration::from_millis(250) && hedged.elapsed <= began.elapsed(), "{hedged:?}");
+    drop(results);
 }
 
 #[tokio::test(start_paused = true)]

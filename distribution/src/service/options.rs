@@ -30,11 +30,19 @@ pub(crate) struct SubmitOptions {
     /// Whether the call may wait although the queue is full.
     pub(crate) exempt_from_limits: bool,
     /// The call that this one is a hedge of.
-    pub(crate) hedge_of: Option<CallId>,
+    pub(crate) hedge_of: Option<Hedged>,
     /// The attempts that failed while it was part of a batch.
     pub(crate) failed_attempts: Vec<FailedAttempt>,
     /// The id that it had as a part of that batch. A caller elsewhere does not know the attempts, but its master does.
     pub(crate) continues: Option<CallId>,
+}
+
+/// A call that is sent a second time, as another call. For its caller both are one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hedged {
+    pub(crate) id: CallId,
+    /// How long ago it was submitted. The timeout of the second one counts from there too.
+    pub(crate) elapsed: Duration,
 }
 
 impl Default for SubmitOptions {

@@ -19,7 +19,8 @@ pub struct Answer<T> {
     pub value: T,
     /// The node it ran on.
     pub node: NodeIdentity,
-    /// How often it was sent to a node: 1 unless nodes were lost.
+    /// How often it was sent to a node: 1 unless nodes were lost, or the answer came from the second node of a call that
+    /// [`hedge`](crate::Distributed::hedge) had sent to two.
     pub attempts: u32,
     /// From being sent until the reply was here.
     pub elapsed: Duration,

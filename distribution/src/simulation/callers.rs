@@ -17,6 +17,7 @@ use crate::{
     core::Demand,
     failed_attempt::FailedAttempt,
     id::{CallId, CallerId},
+    service::options::Hedged,
 };
 
 impl SimulatedCluster {
@@ -90,7 +91,8 @@ impl SimulatedCluster {
             labels: self.rng.random_bool(0.1).then(|| [("zone".to_owned(), zone.to_owned())].into()),
             affinity: self.rng.random_bool(0.1).then(|| self.rng.random_range(0..5)),
             hedge_of: (!self.calls.is_empty() && self.rng.random_bool(0.03))
-                .then(|| self.calls[self.rng.random_range(0..self.calls.len())].id),
+                .then(|| self.calls[self.rng.random_range(0..self.calls.len())].id)
+                .map(|id| Hedged { id, elapsed: Duration::from_millis(self.rng.random_range(0..5000)) }),
             exempt_from_limits: self.rng.random_bool(0.05),
             timeout: self.rng.random_bool(0.2).then(|| Duration::from_millis(self.rng.random_range(0..20_000))),
             node: target.then(|| self.nodes[self.rng.random_range(0..self.nodes.len())].id),
@@ -114,6 +116,7 @@ impl SimulatedCluster {
             Some(_) => 0,
             None => self.turns_ahead(demand.caller, METHODS[method].info().name().service()),
         };
+        let elapsed = demand.hedge_of.map_or(Duration::ZERO, |hedged| hedged.elapsed);
         let handle = Rc::new(SimulatedCall {
             at,
             sent: Cell::new(0),
@@ -131,7 +134,7 @@ impl SimulatedCluster {
             granted: 0,
             begun: 0,
             misreported: false,
-            submitted: self.now,
+            submitted: self.now.saturating_sub(elapsed),
             nested_in,
             is_detached: false,
             is_doomed: false,

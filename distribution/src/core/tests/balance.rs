@@ -136,8 +136,32 @@ fn a_second_call_for_the_same_goes_to_another_node() {
     table.submit("x", call(&COMPUTE).on("n2"));
     assert_eq!(table.submit("a", call(&AGAIN)), ["send a#1 to n1"]);
     let first = table.calls["a"].0;
-    assert_eq!(table.submit("b", call(&AGAIN).with(|demand| demand.hedge_of = Some(first))), NOTHING);
+    assert_eq!(table.submit("b", call(&AGAIN).hedge_of(first, Duration::ZERO)), NOTHING);
     assert_eq!(table.answer("x"), ["end x: value from n2", "send b#1 to n2"]);
+}
+
+#[test]
+fn a_hedge_counts_its_time_and_attempts_from_those_of_the_call_that_it_hedges() {
+    let mut table = Table::new().joined(&[("n1", 8), ("n2", 8)]);
+    table.submit("a", call(&AGAIN).timeout(SECOND * 10));
+    let (first, sent_to) = (table.calls["a"].0, table.sent["a"].0.clone());
+    assert_eq!(table.pass(SECOND * 3), NOTHING);
+    let lines = table.submit("b", call(&AGAIN).timeout(SECOND * 10).hedge_of(first, SECOND * 3));
+    assert!(lines.len() == 1 && !lines[0].ends_with(&sent_to), "{lines:?}");
+    assert_eq!(table.pass(SECOND), NOTHING);
+    table.answer("b");
+    assert_eq!(table.answered["b"], (2, SECOND * 4));
+}
+
+#[test]
+fn a_hedge_times_out_with_the_call_that_it_hedges() {
+    let mut table = Table::new().joined(&[("n1", 8), ("n2", 8)]);
+    table.submit("a", call(&AGAIN).timeout(SECOND * 10));
+    let first = table.calls["a"].0;
+    table.pass(SECOND * 3);
+    table.submit("b", call(&AGAIN).timeout(SECOND * 10).hedge_of(first, SECOND * 3));
+    let ended: Vec<String> = table.pass(SECOND * 7).into_iter().filter(|line| line.starts_with("end")).collect();
+    assert!(ended.len() == 2 && ended.iter().all(|line| line.contains(": timed out on n")), "{ended:?}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::{
     failed_attempt::FailedAttempt,
     id::{CallId, CallerId, NodeId},
     security::Principal,
-    service::method::Method,
+    service::{method::Method, options::Hedged},
     view::NodeEvent,
     wire::{
         Load, Outcome, Refusal, Reply,
@@ -207,6 +207,11 @@ impl Submission {
         self.with(|demand| demand.attempts = Some(attempts))
     }
 
+    /// Hedges this call, which was submitted this long ago.
+    fn hedge_of(self, id: CallId, elapsed: Duration) -> Self {
+        self.with(|demand| demand.hedge_of = Some(Hedged { id, elapsed }))
+    }
+
     fn retry_panics(self) -> Self {
         self.with(|demand| demand.retry_panics = true)
     }
@@ -220,6 +225,8 @@ struct Table {
     calls: BTreeMap<String, (CallId, Rc<TableCall>)>,
     /// The newest attempt of each call that was sent.
     sent: BTreeMap<String, (String, u32)>,
+    /// The attempts and the time of each call that was answered.
+    answered: BTreeMap<String, (u32, Duration)>,
     /// The failed attempts of calls that have ended.
     failed_attempts: BTreeMap<String, Vec<FailedAttempt>>,
     /// Whether links write calls at once.
@@ -256,6 +263,7 @@ impl Table {
             nodes: BTreeMap::new(),
             calls: BTreeMap::new(),
             sent: BTreeMap::new(),
+            answered: BTreeMap::new(),
             failed_attempts: BTreeMap::new(),
             writes: true,
             silent: Vec::new(),
@@ -293,6 +301,9 @@ impl Table {
             Effect::Cancel { link, id, attempt } => format!("cancel {}#{attempt} on {}", self.name(id), link.name),
             Effect::End { call, end, failed_attempts } => {
                 self.failed_attempts.insert(call.name.clone(), failed_attempts);
+                if let Ok(end) = &end {
+                    self.answered.insert(call.name.clone(), (end.attempts, end.elapsed));
+                }
                 format!(
                     "end {}: {}",
                     call.name,

@@ -275,6 +275,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         &[("$call.failed_attempts.is_empty() && $call.hedged_on.is_none()", "true")],
     ),
     fault(
+        "a hedge counts its time from its own start",
+        "Core::on_call_submitted",
+        &[("$now.saturating_sub($elapsed)", "$now")],
+    ),
+    fault(
+        "a hedge does not count the attempts of the call that it hedges",
+        "CallEntry::attempts",
+        &[("self.hedged_sent.saturating_add(self.sent)", "self.sent")],
+    ),
+    fault(
         "a call may go back to the source that it was lost with",
         "Core::choose",
         &[(
