@@ -18,6 +18,10 @@ use super::{
 /// How many items are yielded at most before the in-flight batches are polled again.
 const POLL_EVERY: u32 = 256;
 
+/// After this many items in a row the stream lets other tasks run once. With calls that fail at once, it would have an item at
+/// each poll for as long as its input lasts.
+const YIELD_EVERY: u32 = 1024;
+
 /// Brings `.distribute()` to iterators.
 pub trait DistributeIterator: Iterator + Sized {
     /// Makes the calls on all nodes and yields their results: see [`Distributed`].
@@ -273,7 +277,26 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Stream for Distributed<S, Y> {
     type Item = Item<S::Item, Y>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
+        if self.state.in_a_row >= YIELD_EVERY {
+            self.state.in_a_row = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = self.poll_item(cx);
+        self.state.in_a_row = if polled.is_ready() { self.state.in_a_row + 1 } else { 0 };
+        polled
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let (low, high) = self.input.as_ref().map_or((0, Some(0)), |input| input.size_hint());
+        let pending = self.state.pending;
+        (low.saturating_add(pending), high.and_then(|high| high.checked_add(pending)))
+    }
+}
+
+impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item<S::Item, Y>>> {
+        let this = self;
         if this.state.tracker.as_mut().is_some_and(|tracker| tracker.is_due()) {
             this.state.report_progress(this.total());
         }
@@ -323,12 +346,6 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Stream for Distributed<S, Y> {
             this.state.unpolled = 0;
             return Poll::Pending;
         }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let (low, high) = self.input.as_ref().map_or((0, Some(0)), |input| input.size_hint());
-        let pending = self.state.pending;
-        (low.saturating_add(pending), high.and_then(|high| high.checked_add(pending)))
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct RunState<C: Distributable, Y: Yields> {
     pub(super) hedge_timer: Option<Pin<Box<tokio::time::Sleep>>>,
     /// How many items may be yielded before the in-flight batches are polled again.
     pub(super) unpolled: u32,
+    /// How many items were yielded since the task that polls has last waited.
+    pub(super) in_a_row: u32,
     /// Methods that no node serves.
     pub(super) unserved: Unserved,
     /// Measures progress, if the user has asked for it.
@@ -83,6 +85,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
             hedge: false,
             hedge_timer: None,
             unpolled: 0,
+            in_a_row: 0,
             unserved: Unserved::default(),
             tracker: None,
         }

@@ -21,6 +21,9 @@ use crate::{
 /// bytes of results wait for the consumer or are expected, none are pulled either, unless nothing is in flight.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// The most calls that are pulled and refused before the others, and other tasks, get a turn.
+const MOST_REFUSED: u32 = 1024;
+
 type CallOf<C> = Call<<C as Distributable>::Value, <C as Distributable>::Error>;
 type BatchOf<C> = Batch<<C as Distributable>::Value, <C as Distributable>::Error>;
 
@@ -117,7 +120,13 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
         }
         let mut batch: Option<BatchOf<S::Item>> = None;
         let mut size = 0;
+        let mut refused = 0;
         while self.state.next.is_some() || self.state.pending < self.state.sizing.window() {
+            if refused >= MOST_REFUSED {
+                // Nothing else may wake this task to pull the next ones.
+                cx.waker().wake_by_ref();
+                break;
+            }
             let Some(call) = self.pull(cx) else { break };
             let state = &mut self.state;
             if let Some(error) = state.cannot_be_sent(&call) {
@@ -128,6 +137,7 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
                 }
                 state.keep(state.pulled, Err(error.widen()), 0);
                 state.pulled += 1;
+                refused += 1;
                 continue;
             }
             if batch.is_none() && !state.knows_nodes_for(&call) {
@@ -148,6 +158,7 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
                     Err(error) => {
                         state.keep(state.pulled, Err(error.widen()), 0);
                         state.pulled += 1;
+                        refused += 1;
                         continue;
                     }
                 },

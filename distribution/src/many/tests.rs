@@ -310,6 +310,35 @@ fn labels_that_no_node_has_are_forgotten_once_there_are_too_many() {
     assert_eq!(known, (1000 - 256..1000).collect::<Vec<_>>(), "the newest");
 }
 
+/// Calls that fail at once, without end, and how many of them were pulled.
+fn refused(pulled: &AtomicUsize) -> impl Iterator<Item = Call<Bytes>> + use<'_> {
+    let call = calls(&ScriptedCaller(Scripted::new(1)), &METHOD, 1).next().expect("one").attempts(2);
+    std::iter::repeat_with(move || {
+        pulled.fetch_add(1, Ordering::Relaxed);
+        call.again()
+    })
+}
+
+#[tokio::test]
+async fn calls_that_fail_at_once_let_other_tasks_run() {
+    let pulled = AtomicUsize::new(0);
+    let mut results = refused(&pulled).distribute();
+    let other = tokio::spawn(async {});
+    for _ in 0..10_000 {
+        let result = results.next().await;
+        assert!(matches!(result, Some(Err(CallError::NotIdempotent { .. }))), "{result:?}");
+    }
+    assert!(other.is_finished());
+}
+
+#[test]
+fn a_poll_pulls_a_bounded_number_of_calls_that_fail_at_once() {
+    let pulled = AtomicUsize::new(0);
+    let mut results = refused(&pulled).distribute().in_flight(1_000_000);
+    assert!(matches!(results.next().now_or_never(), Some(Some(Err(_)))));
+    assert!(pulled.load(Ordering::Relaxed) <= 2048, "{} were pulled", pulled.load(Ordering::Relaxed));
+}
+
 /// The timeout of hedged calls.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
