@@ -33,6 +33,7 @@ over_tcp_tls_and_from_elsewhere! {
     results_of_several_methods_and_of_calls_that_cannot_be_sent_come_in_order,
     each_call_of_a_batch_has_its_own_id,
     a_batch_whose_values_are_large_together_is_answered,
+    a_value_that_fits_alone_is_answered_behind_others_in_a_batch,
     calls_that_wait_behind_a_long_call_of_their_batch_run_on_another_node,
     only_the_call_that_takes_too_long_ends_at_the_timeout_of_the_master,
     hedging_sends_a_late_call_to_an_idle_node_as_well,
@@ -293,6 +294,28 @@ async fn a_batch_whose_values_are_large_together_is_answered(transport: &Transpo
     let calls = (0..40).map(|_| cluster.tally.bytes(1_000_000));
     let results: Vec<Vec<u8>> = soon("the results", calls.distribute().batch(40).try_collect()).await.expect("come");
     assert!(results.len() == 40 && results.iter().all(|bytes| bytes.len() == 1_000_000));
+}
+
+async fn a_value_that_fits_alone_is_answered_behind_others_in_a_batch(transport: &Transport) {
+    let cluster = LocalCluster::builder()
+        .nodes(1)
+        .master(transport.master().max_message_size(65_536))
+        .serve(|| ProbeServer::new(Prober))
+        .start()
+        .await
+        .expect("starts");
+    let probe = ProbeClient::new(&cluster);
+    // The limit is 57,344 bytes for a value. Together, those that fit do not.
+    let calls = [25_000, 57_000, 25_000, 57_341, 25_000, 57_342].map(|count| probe.bytes(count));
+    let results = soon("the results", calls.into_iter().distribute().batch(2).collect::<Vec<_>>()).await;
+    let lengths: Vec<_> = results.iter().map(|result| result.as_ref().map(Vec::len).ok()).collect();
+    assert_eq!(lengths, [Some(25_000), Some(57_000), Some(25_000), Some(57_341), Some(25_000), None]);
+    let Some(Err(CallError::TooLarge { size, limit, .. })) = results.last() else { panic!("{results:?}") };
+    assert_eq!((*size, *limit), (57_345, 57_344), "it is too large by itself");
+    // Arguments that do not fit together.
+    let calls = [30_000, 40_000, 57_000].map(|count| probe.length(vec![0; count]));
+    let lengths = soon("the results", calls.into_iter().distribute().batch(3).try_collect::<Vec<_>>()).await;
+    assert_eq!(lengths, Ok(vec![30_000, 40_000, 57_000]));
 }
 
 async fn calls_that_wait_behind_a_long_call_of_their_batch_run_on_another_node(transport: &Transport) {

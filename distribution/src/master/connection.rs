@@ -34,7 +34,7 @@ use crate::{
     error::GoneReason,
     id::{CallId, NodeId},
     wire::{
-        CloseReason, Control, Reply,
+        CloseReason, Control, Reply, batch,
         connection_state::ConnectionState,
         frame::layout::BODY_HEADER_LIMIT,
         repoller::Repoller,
@@ -90,7 +90,8 @@ impl Connection {
             Arc::clone(&batch_frames),
             node,
         );
-        let transport = MasterTransport::new(stream, Arc::clone(&link.state), shared.max_message_size, on_control);
+        let limit = batch::response_limit(shared.max_message_size);
+        let transport = MasterTransport::new(stream, Arc::clone(&link.state), limit, on_control);
         let error = ErrorSlot::default();
         let transport = EndOnError::new(transport, error.clone());
         let mut config = client::Config::default();

@@ -24,8 +24,7 @@ use crate::{
     error::CodecError,
     service::router::{Arguments, ComputeHandler},
     wire::{
-        Control, Outcome, Refusal, Reply,
-        batch::{self, Placed},
+        Control, Outcome, Refusal, Reply, batch,
         codec::{Decoder, Encoder},
         connection_state::ConnectionState,
     },
@@ -34,10 +33,6 @@ use crate::{
 /// A batch that runs for longer gives back the calls that it has not started. It is ten times what a batch is sized to
 /// take. It also ends a batch whose grants do not come.
 pub(super) const GIVE_BACK_AFTER: Duration = Duration::from_millis(100);
-
-/// A batch ends when its values have this many bytes, so that together they do not exceed the size of a frame. The
-/// remaining calls are given back.
-const MAX_VALUES: u64 = 1024 * 1024;
 
 /// A node asks for a quarter of the batch at a time, when an eighth of the batch is granted and not started: that makes
 /// three requests for a batch of about 10 ms, and at most three eighths are granted and not started. An eighth is 1.25 ms,
@@ -215,7 +210,7 @@ pub(super) fn run(
     let started = Instant::now();
     let mut calls = Decoder::new(payload, limits.depth);
     let mut values = Encoder::new(limits);
-    let most = MAX_VALUES.min(limits.bytes as u64 / 2);
+    let most = batch::gathered(limits.bytes) as u64;
     let (mut count, mut panicked) = (0, 0);
     let round_trip = || from_micros(guard.batches.round_trip.load(Ordering::Relaxed));
     let mut credit = Credit::new(guard.count, guard.granted, round_trip());
@@ -226,13 +221,13 @@ pub(super) fn run(
                 guard.ask(upto);
             }
         }
-        let placed = batch::begin(&mut values);
+        let placed = batch::begin(&mut values, limits.bytes);
         let outcome = match next(&mut calls) {
             Ok(arguments) => call.nth(count.into()).compute(|| handler(Arguments::Part(arguments), &mut values)),
             Err(error) => Outcome::Refused(Refusal::Decode(error.to_string())),
         };
         panicked += u32::from(matches!(outcome, Outcome::Panicked(_)));
-        end(placed, &mut values, outcome);
+        batch::end(placed, &mut values, &outcome);
         count = begun;
     }
     match count {
@@ -246,17 +241,6 @@ pub(super) fn run(
 fn next<'a>(calls: &mut Decoder<'a>) -> Result<Decoder<'a>, CodecError> {
     let length = calls.take_u32()?;
     calls.split_off(length as usize)
-}
-
-fn end(placed: Placed, values: &mut Encoder, outcome: Outcome) {
-    batch::end(placed, values, &outcome);
-    if !values.is_within_limit() {
-        // The value would fit alone, but not together with those before it.
-        let (size, limit) = (values.size(), values.limit());
-        placed.forget(values);
-        let again = batch::begin(values);
-        batch::end(again, values, &Outcome::TooLarge { size, limit });
-    }
 }
 
 #[cfg(test)]

@@ -201,7 +201,7 @@ fn encode_as<T: Serialize + 'static>(outcome: Outcome, value: &T, reply: &mut En
     let before = reply.size();
     match reply.put(value) {
         Ok(()) if reply.is_within_limit() => outcome,
-        Ok(()) => Outcome::TooLarge { size: reply.size() - before, limit: reply.limit() },
+        Ok(()) => Outcome::TooLarge { size: reply.size() - before, limit: reply.limit() - before },
         Err(error) => Outcome::Encode(cut(error.to_string())),
     }
 }

@@ -12,8 +12,27 @@ use bytes::Bytes;
 use super::{
     Outcome, Payload,
     codec::{Decoder, Encoder, Mark, decode_prefix},
+    frame::layout::BODY_HEADER_LIMIT,
 };
 use crate::error::CodecError;
+
+/// A node starts no more calls of a batch once their outcomes take this many bytes, so that a batch takes little memory
+/// however small its calls are said to be. The remaining calls are given back.
+const MOST_GATHERED: usize = 1024 * 1024;
+
+/// The bytes in front of a value.
+const PLACE: usize = 5;
+
+/// How many bytes the outcomes of a batch may take before another call is started, where one value may take `limit`.
+pub(crate) fn gathered(limit: usize) -> usize {
+    MOST_GATHERED.min(limit / 2)
+}
+
+/// The largest response, where one with a single value may take `max_message_size`. Behind the outcomes that it has gathered, a
+/// batch may have one more value of any size that is allowed: its handler has run, so the value cannot be had otherwise.
+pub(crate) fn response_limit(max_message_size: usize) -> usize {
+    max_message_size.saturating_add(gathered(max_message_size) + PLACE)
+}
 
 /// Appends a call to the payload of a request.
 pub(crate) fn append_call(payload: &mut Vec<u8>, arguments: &Payload) {
@@ -42,17 +61,14 @@ pub(crate) fn only(calls: &Bytes) -> Bytes {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed(Mark);
 
-impl Placed {
-    /// Removes it and everything behind it.
-    pub(crate) fn forget(self, values: &mut Encoder) {
-        values.rewind(self.0);
-    }
-}
-
-/// Makes room for an outcome, whose value or error follows.
-pub(crate) fn begin(values: &mut Encoder) -> Placed {
+/// Makes room for an outcome, whose value or error follows and may take up to `limit` bytes.
+pub(crate) fn begin(values: &mut Encoder, limit: usize) -> Placed {
     let mark = values.mark();
-    values.put_raw(&[0; 5]);
+    values.allow(PLACE);
+    values.put_raw(&[0; PLACE]);
+    // A frame says its length in 32 bits, and has a header too.
+    let left = u64::from(u32::MAX).saturating_sub(values.size() + BODY_HEADER_LIMIT as u64);
+    values.allow(limit.min(usize::try_from(left).unwrap_or(usize::MAX)));
     Placed(mark)
 }
 
@@ -129,7 +145,7 @@ mod tests {
         ];
         let mut expected = String::new();
         for (outcome, value, bytes) in &outcomes {
-            let placed = begin(&mut values);
+            let placed = begin(&mut values, 100);
             if let Some(value) = value {
                 values.put(value).expect("encodes");
             }

@@ -132,6 +132,11 @@ impl Encoder {
         self.limits.bytes as u64
     }
 
+    /// Limits what follows to this many bytes, whatever the limit was.
+    pub(crate) fn allow(&mut self, more: usize) {
+        self.limits.bytes = usize::try_from(self.size).unwrap_or(usize::MAX).saturating_add(more);
+    }
+
     /// How deeply a value may be nested.
     pub(crate) fn max_depth(&self) -> u16 {
         self.limits.depth
