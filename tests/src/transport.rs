@@ -80,7 +80,9 @@ impl Transport {
     pub fn master(&self) -> MasterBuilder {
         match &self.security {
             Security::Tcp => Master::builder(),
-            Security::Tls(Credential { folder, .. }) => Master::builder().token_file(folder.path().join("cluster.token")),
+            Security::Tls(Credential { folder, .. }) => {
+                Master::builder().token_file(folder.path().join("cluster.token"))
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use distribution::{
     error::{CallStage, Execution, Part},
 };
 use distribution_tests::{
-    Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, over_tcp_tls_and_from_elsewhere, soon, transport::Transport,
-    until,
+    Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, over_tcp_tls_and_from_elsewhere, soon,
+    transport::Transport, until,
 };
 use futures::{StreamExt, future::join_all};
 
@@ -420,7 +420,10 @@ async fn a_call_goes_only_to_nodes_with_its_signature(transport: &Transport) {
         .spawn(master.local_addr())
         .await
         .expect("registers");
-    let (probe, others) = (ProbeClient::new(&*transport.caller(&master).await), other::ProbeClient::new(&*transport.caller(&master).await));
+    let (probe, others) = (
+        ProbeClient::new(&*transport.caller(&master).await),
+        other::ProbeClient::new(&*transport.caller(&master).await),
+    );
     let error = failure(probe.add(1, 1).await);
     let CallError::Incompatible { expected, found, difference, .. } = &error else { panic!("{error:?}") };
     assert!(
@@ -455,7 +458,10 @@ async fn several_services_live_on_one_node_and_none_is_served_twice(transport: &
     }
     let node = transport.node().serve(ProbeServer::new(Prober)).serve(GreeterServer::new(Prober)).name("both");
     let _node = node.label("zone", "eu").spawn(master.local_addr()).await.expect("registers");
-    assert_eq!(GreeterClient::new(&*transport.caller(&master).await).greet("you".to_owned()).await, Ok("Hello, you".to_owned()));
+    assert_eq!(
+        GreeterClient::new(&*transport.caller(&master).await).greet("you".to_owned()).await,
+        Ok("Hello, you".to_owned())
+    );
     assert_eq!(ProbeClient::new(&*transport.caller(&master).await).add(1, 2).await, Ok(3));
     let info = &master.nodes()[0];
     let services: Vec<_> = info.services.iter().map(|service| service.name.as_str()).collect();

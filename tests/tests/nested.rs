@@ -73,7 +73,8 @@ impl Family for Relatives {
 }
 
 async fn cluster(nodes: usize, slots: usize) -> (LocalCluster, FamilyClient) {
-    let cluster = LocalCluster::builder().nodes(nodes).slots(slots).serve(|| FamilyServer::new(Relatives)).start().await;
+    let cluster =
+        LocalCluster::builder().nodes(nodes).slots(slots).serve(|| FamilyServer::new(Relatives)).start().await;
     let cluster = cluster.expect("starts");
     let family = FamilyClient::new(&cluster);
     (cluster, family)

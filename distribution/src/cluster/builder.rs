@@ -4,12 +4,7 @@
 use std::path::PathBuf;
 use std::{fmt, time::Duration};
 
-use super::{
-    handle::Cluster,
-    session,
-    shared::ClusterShared,
-    status::Status,
-};
+use super::{handle::Cluster, session, shared::ClusterShared, status::Status};
 #[cfg(feature = "tls")]
 use crate::security::{Certificates, TokenText};
 use crate::{

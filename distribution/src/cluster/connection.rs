@@ -27,6 +27,7 @@ use crate::{
     service::{method::MethodInfo, state::CallState},
     wire::{
         CallRequest, CallerEnd, CloseReason, Control,
+        batch::response_limit,
         channel::Channel,
         codec::Decoder,
         connection_state::ConnectionState,
@@ -55,12 +56,16 @@ pub(super) struct Accepted {
     pub(super) heartbeat: Duration,
     pub(super) silence: Duration,
     pub(super) limits: ValueLimits,
+    /// The timeout of calls without one of their own.
+    pub(super) default_timeout: Option<Duration>,
 }
 
 impl Accepted {
     /// Reads what the master said; `own_limit` is the largest frame that this end sends.
     pub(super) fn new(welcome: &CallerWelcome, own_limit: u64) -> Option<Self> {
-        let CallerWelcome::Accepted { first_call, heartbeat, silence, max_message_size, max_depth } = welcome else {
+        let CallerWelcome::Accepted { first_call, heartbeat, silence, max_message_size, max_depth, default_timeout } =
+            welcome
+        else {
             return None;
         };
         let heartbeat = from_micros(*heartbeat).max(Duration::from_millis(1));
@@ -71,6 +76,7 @@ impl Accepted {
             // Less than two heartbeats would not be silence.
             silence: from_micros(*silence).max(heartbeat.saturating_mul(2)),
             limits: ValueLimits { bytes: bytes.saturating_sub(BODY_HEADER_LIMIT), depth: *max_depth },
+            default_timeout: default_timeout.map(from_micros),
         })
     }
 }
@@ -80,8 +86,7 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
     let silence = accepted.silence;
     let PeerTimeouts { read_timeout, write_timeout } = PeerTimeouts::default();
     // A master that is stalled neither reads nor ends a frame, and is tolerated for as long as it may be silent.
-    let timeouts =
-        PeerTimeouts { read_timeout: read_timeout.max(silence), write_timeout: write_timeout.max(silence) };
+    let timeouts = PeerTimeouts { read_timeout: read_timeout.max(silence), write_timeout: write_timeout.max(silence) };
     let state = ConnectionState::new(timeouts, None);
     let goodbye = Arc::new(OnceLock::new());
     let on_control = {
@@ -97,8 +102,10 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
     };
     let limit = usize::try_from(shared.hello.max_message_size).unwrap_or(usize::MAX);
     let error = ErrorSlot::default();
-    let transport =
-        EndOnError::new(CallerTransport::new(channel, Arc::clone(&state), limit, on_control), error.clone());
+    let transport = EndOnError::new(
+        CallerTransport::new(channel, Arc::clone(&state), response_limit(limit), on_control),
+        error.clone(),
+    );
     let mut config = client::Config::default();
     // The master bounds what is in flight, so tarpc need not.
     config.max_in_flight_requests = usize::MAX;
@@ -118,7 +125,7 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
         in_flight: FuturesUnordered::new(),
     };
     let connection = Connection { calls, state: Arc::clone(&state) };
-    shared.on_connected(connection, questions, accepted.first_call, accepted.limits);
+    shared.on_connected(connection, questions, accepted);
     let repoller = Repoller::new();
     let mut beats = interval(accepted.heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -250,7 +257,8 @@ impl Driver<'_> {
     fn ask(&mut self, question: Question) {
         let (client, context) = (self.client.clone(), self.request_context());
         let Question { method, labels, answer } = question;
-        let request = OutgoingCallerRequest::Serving { method, labels: labels.map_or_else(Vec::new, |labels| labels.to_vec()) };
+        let request =
+            OutgoingCallerRequest::Serving { method, labels: labels.map_or_else(Vec::new, |labels| labels.to_vec()) };
         self.in_flight.push(Box::pin(async move {
             if let Ok(CallerReply { end: CallerEnd::Nodes, payload }) = client.call(context, request).await {
                 match Decoder::new(&payload, crate::config::MAX_DEPTH).only() {
@@ -278,7 +286,7 @@ fn request(id: CallId, state: &CallState) -> CallRequest {
         labels: options.labels.as_ref().map_or_else(Vec::new, |labels| labels.to_vec()),
         affinity: options.affinity,
         retry_panics: options.retry_panics,
-        hedge_of: submit_options.hedge_of.map(|call| call.0),
+        hedge_of: submit_options.hedge_of.map(|hedged| (hedged.id.0, crate::config::to_micros(hedged.elapsed))),
         continues: submit_options.continues.map(|call| call.0),
         parent: state.parent().map(|call| call.0),
         trace: None,

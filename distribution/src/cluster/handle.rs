@@ -4,11 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{
-    builder::ClusterBuilder,
-    shared::ClusterShared,
-    status::Status,
-};
+use super::{builder::ClusterBuilder, shared::ClusterShared, status::Status};
 use crate::{
     error::Error,
     service::dispatcher::{Caller, Dispatcher},

@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     calls::{Calls, Connection, finish},
     capacities::Capacities,
+    connection::Accepted,
     status::Status,
 };
 use crate::{
     config::ValueLimits,
     error::CallError,
-    id::{CallId, NodeId, NodeIdentity, NO_ADDRESS},
+    id::{CallId, NO_ADDRESS, NodeId, NodeIdentity},
     service::{
         dispatcher::{Capacity, Dispatcher},
         method::MethodInfo,
@@ -29,13 +30,8 @@ use crate::{
     },
     view::NodeInfo,
     wire::{
-        CallerEnd, Control,
-        authenticator::PeerAuthenticator,
-        channel::Connector,
-        codec::Decoder,
-        frame::layout::BODY_HEADER_LIMIT,
-        handshake::CallerHello,
-        transport::CallerReply,
+        CallerEnd, Control, authenticator::PeerAuthenticator, channel::Connector, codec::Decoder,
+        frame::layout::BODY_HEADER_LIMIT, handshake::CallerHello, transport::CallerReply,
     },
 };
 
@@ -71,6 +67,8 @@ struct Locked {
     calls: Calls,
     capacities: Capacities,
     questions: Option<UnboundedSender<Question>>,
+    /// That of the master that is or was connected.
+    default_timeout: Option<Duration>,
 }
 
 impl std::fmt::Debug for ClusterShared {
@@ -99,7 +97,12 @@ impl ClusterShared {
             reconnect_timeout,
             argument_bytes: AtomicUsize::new(argument_bytes.saturating_sub(BODY_HEADER_LIMIT)),
             max_depth: AtomicU16::new(max_depth),
-            locked: Mutex::new(Locked { calls: Calls::new(), capacities: Capacities::new(), questions: None }),
+            locked: Mutex::new(Locked {
+                calls: Calls::new(),
+                capacities: Capacities::new(),
+                questions: None,
+                default_timeout: None,
+            }),
             deadline_set: Notify::new(),
             status: watch::channel(Status::Connecting).0,
             closed: CancellationToken::new(),
@@ -111,21 +114,22 @@ impl ClusterShared {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There is a connection to a master with these limits, on which calls have ids from `first` on.
+    /// There is a connection, on which the master has said this.
     pub(super) fn on_connected(
         &self,
         connection: Connection,
         questions: UnboundedSender<Question>,
-        first: CallId,
-        limits: ValueLimits,
+        accepted: &Accepted,
     ) {
+        let Accepted { first_call, limits, default_timeout, .. } = accepted;
         self.argument_bytes.store(limits.bytes, Ordering::Relaxed);
         self.max_depth.store(limits.depth, Ordering::Relaxed);
         let mut locked = self.lock();
         let state = Arc::clone(&connection.state);
-        locked.calls.on_connected(connection, first);
+        locked.calls.on_connected(connection, *first_call);
         locked.capacities.on_connected(&state);
         locked.questions = Some(questions);
+        locked.default_timeout = *default_timeout;
         drop(locked);
         self.deadline_set.notify_one();
         self.status.send_replace(Status::Connected);
@@ -250,6 +254,10 @@ impl Dispatcher for ClusterShared {
         }
     }
 
+    fn default_timeout(&self) -> Option<Duration> {
+        self.lock().default_timeout
+    }
+
     fn submit(&self, call: Arc<CallState>) {
         let (submitted, is_earliest) = {
             let mut locked = self.lock();
@@ -307,7 +315,10 @@ impl Dispatcher for ClusterShared {
             match answered.await {
                 Ok(nodes) if sent => nodes,
                 _ => {
-                    tracing::warn!(master, "the master cannot be asked for its nodes, because there is no connection to it");
+                    tracing::warn!(
+                        master,
+                        "the master cannot be asked for its nodes, because there is no connection to it"
+                    );
                     Vec::new()
                 }
             }

@@ -26,7 +26,10 @@ pub(super) enum EndReason {
     /// The address, which is not on loopback.
     Insecure(String),
     /// The first connection took longer than `connect_timeout`.
-    ConnectTimeout { timeout: Duration, last_failure: String },
+    ConnectTimeout {
+        timeout: Duration,
+        last_failure: String,
+    },
 }
 
 impl EndReason {

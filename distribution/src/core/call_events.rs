@@ -94,7 +94,10 @@ impl<H: Host> Core<H> {
         if self.shutting_down {
             self.end_with(id, effects, shutdown_error);
         } else if depth > MAX_NESTING {
-            self.end_with(id, effects, |call| CallError::TooDeep { call: call.method.name().into(), limit: MAX_NESTING });
+            self.end_with(id, effects, |call| CallError::TooDeep {
+                call: call.method.name().into(),
+                limit: MAX_NESTING,
+            });
         } else if was_sent {
             // It was lost or panicked as part of a batch. Its first attempt on its own need not back off: the batch
             // itself is not repeated.

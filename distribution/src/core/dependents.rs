@@ -103,13 +103,7 @@ impl<H: Host> Core<H> {
     }
 
     /// Cancels nested calls, as many as the budget allows.
-    pub(super) fn cancel_nested(
-        &mut self,
-        parent: CallId,
-        before: u64,
-        budget: &mut usize,
-        effects: &mut Effects<H>,
-    ) {
+    pub(super) fn cancel_nested(&mut self, parent: CallId, before: u64, budget: &mut usize, effects: &mut Effects<H>) {
         while let Some(id) = self.dependents.first_of_call(parent, before) {
             if *budget == 0 {
                 self.deferred.push_front(DeferredTask::CancelNested { parent, before });

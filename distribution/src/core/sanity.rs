@@ -121,7 +121,8 @@ impl<H: Host> Core<H> {
         let callers = dependent().map(|(id, call)| (call.demand.caller, *id));
         let callers: BTreeSet<_> = callers.filter(|(caller, _)| *caller != CallerId::MASTER).collect();
         check(*of_callers == callers, || format!("calls by caller: {of_callers:?} noted, {callers:?} counted"))?;
-        let parents: BTreeSet<_> = dependent().filter_map(|(id, call)| Some((call.parent()?, call.number, *id))).collect();
+        let parents: BTreeSet<_> =
+            dependent().filter_map(|(id, call)| Some((call.parent()?, call.number, *id))).collect();
         check(*of_calls == parents, || format!("nested calls: {of_calls:?} noted, {parents:?} counted"))
     }
 

@@ -248,7 +248,8 @@ impl<H: Host> Core<H> {
         self.queues.end_turn(call.service);
         let method = call.method.id();
         let count = call.demand.count;
-        self.registry.start(node, InFlightAttempt { call: id, attempt, method, kind, count, cost, sent: now, is_lent: false });
+        self.registry
+            .start(node, InFlightAttempt { call: id, attempt, method, kind, count, cost, sent: now, is_lent: false });
         if let Some(node) = self.registry.node(node) {
             effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, granted, deadline });
         }

@@ -192,7 +192,10 @@ fn errors() -> impl IntoIterator<Item = Message> {
     let elsewhere = [
         ("Error::Insecure", Error::Insecure { end: Endpoint::Node, addr: master() }),
         ("Error::Insecure", Error::Insecure { end, addr: master() }),
-        ("Error::Refused", Error::Refused { end, master: master(), reason: "10000 callers are connected already".into() }),
+        (
+            "Error::Refused",
+            Error::Refused { end, master: master(), reason: "10000 callers are connected already".into() },
+        ),
         (
             "Error::ConnectTimeout",
             Error::ConnectTimeout {

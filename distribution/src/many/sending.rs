@@ -147,11 +147,7 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
             match &mut batch {
                 None => match Batch::new(call, state.pulled) {
                     Ok(new) => {
-                        let destination = &new.destination;
-                        let labels = &destination.options.labels;
-                        state.sizing.select(&destination.method, labels, Instant::now(), || destination.capacity());
-                        state.node_watches.watch(&destination.dispatcher);
-                        size = state.sizing.batch_size(left, destination.timeout());
+                        size = state.sizing.batch_size(left, new.destination.timeout());
                         batch = Some(new);
                         state.pulled += 1;
                     }
@@ -204,17 +200,13 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
 impl<C: Distributable, Y: Yields> super::run_state::RunState<C, Y> {
     /// Whether it is known how many of this call and its like can run at once. If not, this task is woken when it is.
     fn knows_nodes_for(&mut self, call: &CallOf<C>) -> bool {
+        // Before the look, so that no change is missed.
+        self.node_watches.watch(&call.dispatcher);
         let capacity = || call.dispatcher.capacity(&call.method, &call.options);
         self.sizing.select(&call.method, &call.options.labels, Instant::now(), capacity);
         let is_known = self.sizing.capacity().is_known;
         if !is_known {
-            self.nodes_changed = Some(call.dispatcher.nodes_changed());
-            // It may have become known in between.
             self.sizing.forget_nodes();
-            self.sizing.select(&call.method, &call.options.labels, Instant::now(), capacity);
-            let is_known = self.sizing.capacity().is_known;
-            self.sizing.forget_nodes();
-            return is_known;
         }
         is_known
     }

@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn labels_that_never_come_again_are_forgotten() {
         let job = |number: usize| -> Labels { Some([("job".to_owned(), number.to_string())].into()) };
-        let capacity = || Capacity { nodes: 1, slots: 1, free: 1, compute: true };
+        let capacity = || Capacity { is_known: true, nodes: 1, slots: 1, free: 1, compute: true };
         let mut sizing = sizing(1);
         let (busy, usual) = (job(1_000_000), None);
         sizing.note_run(METHOD.info(), &usual, 8192, Duration::from_millis(1));
@@ -324,7 +324,13 @@ mod tests {
         let mut other = self::sizing(1);
         other.note_run(METHOD.info(), &None, 8192, Duration::from_millis(1));
         static OTHER: Method = Method::new("A", 1, "b", "fn() -> ()", false);
-        other.select(OTHER.info(), &None, Instant::now(), || Capacity { is_known: true, nodes: 1, slots: 1, free: 1, compute: true });
+        other.select(OTHER.info(), &None, Instant::now(), || Capacity {
+            is_known: true,
+            nodes: 1,
+            slots: 1,
+            free: 1,
+            compute: true,
+        });
         assert_eq!(other.batch_size(None, None), 1, "nothing was measured of this method yet");
     }
 }

@@ -108,7 +108,7 @@ impl Scripted {
 
     /// Ends a call with this error.
     fn fail(&self, call: usize, error: CallError) {
-        self.lock()[call].finish(Err(CallFailure { error, failed_attempts: Vec::new() }));
+        self.lock()[call].finish(Err(CallFailure::after(Vec::new(), error)));
     }
 }
 

@@ -25,7 +25,8 @@ use crate::{
         channel::Channel,
         credential::Credential,
         handshake::{
-            CallerHello, HandshakeError, Purpose, Registration, RegistrationReply, read_hello, read_registration, send_reply,
+            CallerHello, HandshakeError, Purpose, Registration, RegistrationReply, read_hello, read_registration,
+            send_reply,
         },
     },
 };

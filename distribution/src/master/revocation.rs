@@ -62,8 +62,12 @@ impl Drop for CredentialWatch {
 fn log_disconnect(credential: &Credential, invalid: Invalid, peers: usize) {
     let principal = &credential.principal;
     match invalid {
-        Invalid::Revoked => tracing::warn!(%principal, peers, "disconnecting nodes and callers: their credential was revoked"),
-        Invalid::Expired => tracing::warn!(%principal, peers, "disconnecting nodes and callers: their certificate has expired"),
+        Invalid::Revoked => {
+            tracing::warn!(%principal, peers, "disconnecting nodes and callers: their credential was revoked")
+        }
+        Invalid::Expired => {
+            tracing::warn!(%principal, peers, "disconnecting nodes and callers: their certificate has expired")
+        }
     }
 }
 
@@ -133,7 +137,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let has_changed = files.on_read(found);
         let Some(enforced) = &files.enforced else { continue };
         if has_changed && enforced.is_empty() {
-            tracing::warn!("the token file has no token any more: all nodes and callers are disconnected, and none can connect");
+            tracing::warn!(
+                "the token file has no token any more: all nodes and callers are disconnected, and none can connect"
+            );
         }
         if has_changed || (enforced.expires() && expiry_checked_at.elapsed() >= every) {
             expiry_checked_at = Instant::now();

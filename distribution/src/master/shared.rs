@@ -165,7 +165,9 @@ impl Shared {
         match node {
             Some(registered) if registered.id == principal.id => Ok(()),
             Some(_) => Err("its node registered with another credential".to_owned()),
-            None => Err("its node is not registered, and only handlers of a registered node make nested calls".to_owned()),
+            None => {
+                Err("its node is not registered, and only handlers of a registered node make nested calls".to_owned())
+            }
         }
     }
 

@@ -98,12 +98,7 @@ impl Caller for CurrentCall {
 }
 
 impl CurrentCall {
-    pub(super) fn new(
-        id: CallId,
-        attempt: u32,
-        timeout: Option<Duration>,
-        nesting: Option<Arc<Nesting>>,
-    ) -> Self {
+    pub(super) fn new(id: CallId, attempt: u32, timeout: Option<Duration>, nesting: Option<Arc<Nesting>>) -> Self {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Self { id, request: id, attempt, deadline, shared: Arc::default(), nesting }
     }

@@ -66,7 +66,10 @@ impl IdleNodes {
             let _ = token;
             SecurityConfig::default()
         };
-        Ok(Self { authenticator: Arc::new(PeerAuthenticator::new(&security, "", &[Access::Nodes])?), master: master.to_string() })
+        Ok(Self {
+            authenticator: Arc::new(PeerAuthenticator::new(&security, "", &[Access::Nodes])?),
+            master: master.to_string(),
+        })
     }
 
     /// Registers a node of this name, in as many attempts as it takes.

@@ -85,7 +85,11 @@ pub(super) struct Nesting {
 
 impl Nesting {
     /// Must be called on the node's runtime.
-    pub(super) fn new(calls: &Arc<NestedCalls>, active: &Arc<ActiveCalls>, connection: &Arc<ConnectionState>) -> Arc<Self> {
+    pub(super) fn new(
+        calls: &Arc<NestedCalls>,
+        active: &Arc<ActiveCalls>,
+        connection: &Arc<ConnectionState>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             calls: Arc::clone(calls),
             active: Arc::clone(active),
@@ -145,9 +149,10 @@ impl NestedDispatcher {
             return Some(CallError::Cancelled { call: identity(), execution: Execution::NotRun });
         }
         let (Some(_), Some(nesting)) = (&self.caller, self.call.nesting()) else {
-            let wanted = "it was made with `distribution::current()` outside a handler, or on a node that has ended. Make \
+            let wanted =
+                "it was made with `distribution::current()` outside a handler, or on a node that has ended. Make \
                  the client of a `Cluster`, a `Master` or an `InProcess` there"
-                .to_owned();
+                    .to_owned();
             return Some(CallError::NoNode { call: identity(), wanted, waited: std::time::Duration::ZERO });
         };
         let limit = nesting.calls.max_waiting;
@@ -164,23 +169,25 @@ impl Dispatcher for NestedDispatcher {
         }
     }
 
+    fn default_timeout(&self) -> Option<std::time::Duration> {
+        self.caller.as_ref().and_then(|caller| caller.default_timeout())
+    }
+
     fn submit(&self, call: Arc<CallState>) {
         let caller = match (self.refusal(&call), &self.caller) {
             (None, Some(caller)) => caller,
             (error, _) => {
                 // Without a caller there is an error.
-                let error = error.unwrap_or(CallError::Cancelled {
-                    call: call.method.name().into(),
-                    execution: Execution::NotRun,
-                });
+                let error = error
+                    .unwrap_or(CallError::Cancelled { call: call.method.name().into(), execution: Execution::NotRun });
                 return call.finish(Err(CallFailure::after(Vec::new(), error)));
             }
         };
         let on_end = self.call.is_asynchronous().then(|| {
-                    self.call.on_nested_begun();
-                    let parent = self.call.clone();
-                    Box::new(move || parent.on_nested_ended()) as Box<dyn FnOnce() + Send>
-                });
+            self.call.on_nested_begun();
+            let parent = self.call.clone();
+            Box::new(move || parent.on_nested_ended()) as Box<dyn FnOnce() + Send>
+        });
         call.set_parent(self.call.request(), on_end);
         caller.submit(call);
     }

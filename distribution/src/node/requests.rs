@@ -43,12 +43,8 @@ impl Requests<'_> {
         let limits = self.reply_limits;
         let message = &request.get().message;
         let (count, granted, payload) = (message.count, message.granted, message.take_payload());
-        let call = CurrentCall::new(
-            CallId(message.call),
-            message.attempt,
-            message.timeout,
-            Some(Arc::clone(&self.nesting)),
-        );
+        let call =
+            CurrentCall::new(CallId(message.call), message.attempt, message.timeout, Some(Arc::clone(&self.nesting)));
         let route = self.node.router.route(message.method);
         match route.map(|route| (route.method.name(), route.handler.clone())) {
             None => {

@@ -71,7 +71,9 @@ impl EndReason {
             Self::Untrusted(reason) => Error::Untrusted { end, master, reason },
             Self::Insecure(addr) => Error::Insecure { end, addr },
             Self::RuntimeEnded => Error::RuntimeEnded {},
-            Self::ConnectTimeout { timeout, last_failure } => Error::ConnectTimeout { end, master, timeout, last_failure },
+            Self::ConnectTimeout { timeout, last_failure } => {
+                Error::ConnectTimeout { end, master, timeout, last_failure }
+            }
             Self::MasterLost { timeout, last_failure } => Error::MasterLost { master, timeout, last_failure },
         }
     }

@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_certificate_is_for_the_roles_that_its_names_are_listed_for() {
-        let files = Certificates::new("a", "b", "c").callers("*.callers.internal").callers("web").admins("ops.internal");
+        let files =
+            Certificates::new("a", "b", "c").callers("*.callers.internal").callers("web").admins("ops.internal");
         let roles = |name: &str| {
             [Access::Nodes, Access::Callers, Access::Admins].map(|role| files.allow(role, &[name.to_owned()]))
         };
@@ -222,6 +223,10 @@ mod tests {
         let both = ["web".to_owned(), "ops.internal".to_owned()];
         assert!(files.allow(Access::Callers, &both) && files.allow(Access::Admins, &both));
         let none = Certificates::new("a", "b", "c");
-        assert!(!none.allow(Access::Callers, &both) && !none.allow(Access::Admins, &both) && none.allow(Access::Nodes, &both));
+        assert!(
+            !none.allow(Access::Callers, &both)
+                && !none.allow(Access::Admins, &both)
+                && none.allow(Access::Nodes, &both)
+        );
     }
 }

@@ -24,6 +24,8 @@ use std::{ffi::OsString, fmt, path::PathBuf, sync::Arc};
 use zeroize::Zeroizing;
 
 #[cfg(feature = "tls")]
+use self::policy::in_words;
+#[cfg(feature = "tls")]
 pub use self::{certificates::Certificates, token::Token};
 #[cfg(feature = "tls")]
 pub(crate) use self::{
@@ -36,8 +38,6 @@ pub use self::{
     policy::Access,
     principal::{Principal, PrincipalKind},
 };
-#[cfg(feature = "tls")]
-use self::policy::in_words;
 pub(crate) use self::{policy::Operation, principal::CredentialId};
 use crate::error::Error;
 pub(crate) use crate::source::Source;
@@ -142,7 +142,8 @@ impl SecurityConfig {
         let token = text.map(|text| text.parse(place)).transpose()?;
         match &token {
             Some(token) if !roles.contains(&token.access()) => {
-                let reason = format!("it is for {}s, and a token for {} is needed here", token.access(), in_words(roles));
+                let reason =
+                    format!("it is for {}s, and a token for {} is needed here", token.access(), in_words(roles));
                 Err(Error::Token { place, reason })
             }
             _ => Ok(token),

@@ -140,7 +140,12 @@ impl<T, E> Call<T, E> {
         if most == 0 {
             let reason = "a call needs at least one attempt";
             let call = self.identity();
-            self.refuse(CallError::InvalidOption { call, option: "attempts".into(), value: most.to_string(), reason: reason.into() });
+            self.refuse(CallError::InvalidOption {
+                call,
+                option: "attempts".into(),
+                value: most.to_string(),
+                reason: reason.into(),
+            });
         }
         self.options.attempts = Some(most);
         self.require_idempotence("attempts");

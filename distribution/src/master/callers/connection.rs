@@ -22,8 +22,8 @@ use crate::{
     config::to_micros,
     core::{GONE_AFTER, SUSPECT_AFTER},
     error::GoneReason,
-    security::{Access, Operation},
     master::{admission::LogKind, heartbeat_limit::HeartbeatLimit, shared::Shared},
+    security::{Access, Operation},
     wire::{
         CloseReason, Control, Load,
         channel::Channel,
@@ -61,7 +61,8 @@ pub(in crate::master) async fn join(
     });
     let checked = hello.check().map_err(|reason| (reason, true)).and_then(|()| {
         if !may_come {
-            let reason = format!("{} is for {}s, and they make no calls of their own", credential.principal, credential.access);
+            let reason =
+                format!("{} is for {}s, and they make no calls of their own", credential.principal, credential.access);
             return Err((reason, true));
         }
         if let Some(node) = hello.node {
@@ -95,6 +96,7 @@ pub(in crate::master) async fn join(
         silence: to_micros(silence),
         max_message_size: shared.max_message_size as u64,
         max_depth: shared.limits.max_depth,
+        default_timeout: shared.limits.default_timeout.map(to_micros),
     };
     if let Err(error) = send_welcome(&mut channel, &welcome).await {
         tracing::debug!(%peer, %error, "a caller left before it was accepted");
@@ -140,7 +142,14 @@ async fn serve(
 ) -> GoneReason {
     let state = shared.new_connection_state();
     let process = hello.node.map(|node| node.instance);
-    let requests = CallerRequests::new(Arc::clone(shared), Arc::clone(caller), Arc::clone(&state), access, process, hello.max_message_size);
+    let requests = CallerRequests::new(
+        Arc::clone(shared),
+        Arc::clone(caller),
+        Arc::clone(&state),
+        access,
+        process,
+        hello.max_message_size,
+    );
     let _cancel = CancelOnDrop(Arc::clone(&requests));
     let goodbye = Arc::new(std::sync::OnceLock::new());
     let heartbeats = Mutex::new(HeartbeatLimit::new(shared.heartbeat / 2));

@@ -2,11 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{
-    id::MethodName,
-    service::method::MethodInfo,
-    wire::handshake::MethodOffer,
-};
+use crate::{id::MethodName, service::method::MethodInfo, wire::handshake::MethodOffer};
 
 /// The most methods that a caller may declare on one connection, and the bytes of all their texts.
 const MOST_METHODS: usize = 1024;

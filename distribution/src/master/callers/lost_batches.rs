@@ -53,7 +53,9 @@ mod tests {
         let mut lost = LostBatches::default();
         lost.note(CallId(100), 10, attempt(1));
         lost.note(CallId(110), 5, attempt(2));
-        for (call, expected) in [(99, None), (100, Some(1)), (109, Some(1)), (110, Some(2)), (114, Some(2)), (115, None)] {
+        for (call, expected) in
+            [(99, None), (100, Some(1)), (109, Some(1)), (110, Some(2)), (114, Some(2)), (115, None)]
+        {
             assert_eq!(lost.attempts_of(CallId(call)), expected.map(attempt).unwrap_or_default(), "{call}");
         }
         for first in 0..MOST_BATCHES as u64 {

@@ -20,12 +20,13 @@ use crate::{
     service::{
         dispatcher::Dispatcher,
         method::{MethodId, MethodInfo},
-        options::{CallOptions, Labels, SubmitOptions},
+        options::{CallOptions, Hedged, Labels, SubmitOptions},
         state::{CallFailure, CallState, RawAnswer},
     },
     view::NodeInfo,
     wire::{
         CallRequest, CallerEnd, CallerRequestBody, Control, Payload,
+        batch::response_limit,
         codec::encode_payload,
         connection_state::ConnectionState,
         frame::layout::BODY_HEADER_LIMIT,
@@ -116,17 +117,20 @@ impl CallerRequests {
     fn call(&self, call: &CallRequest, payload: Payload) -> Result<Arc<CallState>, String> {
         let CallRequest { method, call: number, count, idempotent, .. } = call;
         let number = CallId(*number);
-        if *count == 0 || !number.is_of(self.caller.id) || !CallId(number.0.wrapping_add((*count - 1).into())).is_of(self.caller.id)
+        if *count == 0
+            || !number.is_of(self.caller.id)
+            || !CallId(number.0.wrapping_add((*count - 1).into())).is_of(self.caller.id)
         {
-            return Err(format!("it sent {count} calls from number {number} on, which are not numbers that it was given"));
+            return Err(format!(
+                "it sent {count} calls from number {number} on, which are not numbers that it was given"
+            ));
         }
         let state = {
             let mut locked = self.lock();
             let Some(method) = locked.methods.get(*method, *idempotent).map(Arc::clone) else {
                 return Err("it called a method that it had not declared".to_owned());
             };
-            let failed_attempts =
-                call.continues.map(|call| locked.lost.attempts_of(CallId(call))).unwrap_or_default();
+            let failed_attempts = call.continues.map(|call| locked.lost.attempts_of(CallId(call))).unwrap_or_default();
             if let (Some(_), None) = (self.process, call.parent) {
                 return Err("it made a nested call without saying of which call it is a part".to_owned());
             }
@@ -147,7 +151,8 @@ impl CallerRequests {
     /// The error of a call that the caller may not make.
     fn denied(&self, call: &CallRequest) -> Result<CallError, String> {
         let locked = self.lock();
-        let method = locked.methods.get(call.method, call.idempotent).ok_or("it called a method that it had not declared")?;
+        let method =
+            locked.methods.get(call.method, call.idempotent).ok_or("it called a method that it had not declared")?;
         let reason = format!(
             "{} is for {}s, and calls are made with a token or certificate for callers",
             self.caller.principal, self.access
@@ -213,7 +218,8 @@ impl CallerRequests {
     }
 
     fn reply(&self, state: &CallState, end: Result<RawAnswer, CallFailure>) -> OutgoingCallerReply {
-        let limit = self.reply_limit.saturating_sub(BODY_HEADER_LIMIT);
+        let single = self.reply_limit.saturating_sub(BODY_HEADER_LIMIT);
+        let limit = if state.submit_options.count > 1 { response_limit(single) } else { single };
         match end {
             Ok(answer) if answer.payload.len() > limit => {
                 let (size, limit) = (answer.payload.len() as u64, limit as u64);
@@ -247,7 +253,8 @@ impl CallerRequests {
         // An error is far smaller than the smallest limit of a message. If it were not, the caller is told the same of the
         // call by the error that takes its place.
         let payload = encode_payload(&sent, limit).unwrap_or_else(|_| {
-            let short = error.call().map(|call| CallError::<()>::Shutdown { call: call.clone(), execution: error.execution() });
+            let short =
+                error.call().map(|call| CallError::<()>::Shutdown { call: call.clone(), execution: error.execution() });
             short.and_then(|short| encode_payload(&short, limit).ok()).unwrap_or(Payload::EMPTY)
         });
         OutgoingCallerReply { end: CallerEnd::Failed { failed_attempts: u32::from(was_tried) }, payload }
@@ -302,11 +309,11 @@ fn call_state(
         retry_panics: call.retry_panics,
     };
     let submit_options = SubmitOptions {
-            count: call.count,
-            hedge_of: call.hedge_of.map(CallId),
-            failed_attempts,
-            ..SubmitOptions::default()
-        };
+        count: call.count,
+        hedge_of: call.hedge_of.map(|(id, elapsed)| Hedged { id: CallId(id), elapsed: from_micros(elapsed) }),
+        failed_attempts,
+        ..SubmitOptions::default()
+    };
     Ok(CallState::new(method, payload, options, submit_options))
 }
 
@@ -317,7 +324,9 @@ const LONGEST_LABEL: usize = 256;
 fn labels_of(labels: &[(String, String)]) -> Result<Labels, String> {
     let is_long = |(key, value): &(String, String)| key.len() > LONGEST_LABEL || value.len() > LONGEST_LABEL;
     if labels.len() > MOST_LABELS || labels.iter().any(is_long) {
-        return Err(format!("it asked for more than {MOST_LABELS} labels, or for one of more than {LONGEST_LABEL} bytes"));
+        return Err(format!(
+            "it asked for more than {MOST_LABELS} labels, or for one of more than {LONGEST_LABEL} bytes"
+        ));
     }
     if labels.is_empty() {
         return Ok(None);

@@ -66,8 +66,7 @@ impl Callers {
         }
         locked.last = Some(prefix);
         let id = CallerId::of_prefix(prefix);
-        let caller =
-            Arc::new(ConnectedCaller { id, name, addr, principal, closed, close_reason: Mutex::default() });
+        let caller = Arc::new(ConnectedCaller { id, name, addr, principal, closed, close_reason: Mutex::default() });
         locked.connected.insert(id, Arc::clone(&caller));
         caller
     }

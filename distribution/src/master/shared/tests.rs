@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     core::Demand,
     error::{CallError, Execution},
-    id::{CallId, CallerId},
+    id::CallId,
     master::host::HeldCall,
     service::{
         dispatcher::Dispatcher,

@@ -15,7 +15,7 @@ use crate::{
     },
     error::GoneReason,
     failed_attempt::FailedAttempt,
-    id::{CallId, CallerId, NodeId},
+    id::{CallId, NodeId},
     security::Principal,
     service::{method::Method, options::Labels},
     wire::{

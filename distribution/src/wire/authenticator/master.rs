@@ -310,7 +310,10 @@ impl MasterAuthenticator {
     }
 }
 
-fn done(passed: Result<(Credential, Purpose), HandshakeError>, channel: Channel) -> Result<AuthenticatedPeer, RefusedPeer> {
+fn done(
+    passed: Result<(Credential, Purpose), HandshakeError>,
+    channel: Channel,
+) -> Result<AuthenticatedPeer, RefusedPeer> {
     match passed {
         Ok((credential, purpose)) => Ok(AuthenticatedPeer { channel, credential, purpose }),
         Err(error) => Err(RefusedPeer { error, channel: Some(channel) }),

@@ -75,7 +75,11 @@ impl PeerAuthenticator {
     #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "no token is for a name then"))]
     pub(crate) fn new(config: &SecurityConfig, name: &str, roles: &'static [Access]) -> Result<Self, Error> {
         config.check()?;
-        Ok(Self { proof: Self::proof(config, name, roles)?, access: roles.first().copied().unwrap_or(Access::Nodes), purpose: Purpose::OfRole })
+        Ok(Self {
+            proof: Self::proof(config, name, roles)?,
+            access: roles.first().copied().unwrap_or(Access::Nodes),
+            purpose: Purpose::OfRole,
+        })
     }
 
     /// For the second connection of a node, on which its handlers make nested calls.

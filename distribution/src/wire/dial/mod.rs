@@ -42,7 +42,9 @@ impl fmt::Display for DialError {
             Self::NoAnswer(text) | Self::Passing(text) | Self::Permanent { text, .. } => f.write_str(text),
             // Without the time, which differs with each attempt.
             Self::Busy(_) => f.write_str("the master is busy with other connections"),
-            Self::Insecure(addr) => write!(f, "the master's address {addr} is not on loopback, and there are no security settings"),
+            Self::Insecure(addr) => {
+                write!(f, "the master's address {addr} is not on loopback, and there are no security settings")
+            }
         }
     }
 }
@@ -95,7 +97,10 @@ pub(crate) async fn dial(authenticator: &PeerAuthenticator, master: &str) -> Res
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
-    authenticator.authenticate(stream, host(master)).await.map_err(|error| DialError::of_handshake(&error, authenticator))
+    authenticator
+        .authenticate(stream, host(master))
+        .await
+        .map_err(|error| DialError::of_handshake(&error, authenticator))
 }
 
 async fn open(authenticator: &PeerAuthenticator, master: &str) -> Result<TcpStream, DialError> {
@@ -128,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_late_handshake_says_what_to_check() {
-        let authenticator = PeerAuthenticator::new(&SecurityConfig::default(), "n", &[Access::Nodes]).expect("loopback needs nothing");
+        let authenticator =
+            PeerAuthenticator::new(&SecurityConfig::default(), "n", &[Access::Nodes]).expect("loopback needs nothing");
         let error = HandshakeError::Late { what: "hello", time: Duration::from_secs(10) };
         let text = DialError::of_handshake(&error, &authenticator).to_string();
         assert!(text.contains("within 10s") && text.contains("check that the port is the master's"), "{text}");

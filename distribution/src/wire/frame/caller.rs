@@ -54,8 +54,8 @@ pub(crate) struct CallRequest {
     pub(crate) affinity: Option<u64>,
     /// Whether it is tried again after a panic.
     pub(crate) retry_panics: bool,
-    /// The call that it is a second copy of.
-    pub(crate) hedge_of: Option<u64>,
+    /// The call that it is a second copy of, and the time since that was made in microseconds.
+    pub(crate) hedge_of: Option<(u64, u64)>,
     /// The number that it had as a part of a batch that was lost. The master knows the attempts that failed.
     pub(crate) continues: Option<u64>,
     /// The call whose handler makes it, on a connection for nested calls.
@@ -145,14 +145,22 @@ mod tests {
             labels: vec![("a".to_owned(), "b".to_owned())],
             affinity: Some(3),
             retry_panics: true,
-            hedge_of: Some(8),
+            hedge_of: Some((8, 3)),
             continues: Some(6),
             parent: Some(4),
             ..call
         };
         assert_eq!(
             header(&request(CallerRequestBody::Call(full))),
-            "010007090101" .to_owned() + "01c8fa" + "01050102" + "0101610162" + "010301" + "0108" + "0106" + "0104" + "00"
+            "010007090101".to_owned()
+                + "01c8fa"
+                + "01050102"
+                + "0101610162"
+                + "010301"
+                + "010803"
+                + "0106"
+                + "0104"
+                + "00"
         );
         let serving = CallerRequestBody::Serving { method: 7, labels: Vec::new() };
         assert_eq!(header(&request(serving)), "01010700");

@@ -58,6 +58,8 @@ pub(crate) enum CallerWelcome {
         max_message_size: u64,
         /// How deeply values may be nested.
         max_depth: u16,
+        /// The timeout of calls without one of their own, in microseconds.
+        default_timeout: Option<u64>,
     },
     /// The caller is not accepted: for now or for good, and why.
     Refused { reason: String, for_good: bool },
@@ -104,7 +106,10 @@ mod tests {
             let bytes = encode_payload(value, 1000).expect("encodes").into_bytes();
             bytes.iter().map(|byte| format!("{byte:02x}")).collect()
         }
-        assert_eq!(hex(&CallerHello { name: "c1".to_owned(), max_message_size: 65_536, node: None }), "026331fc0000010000");
+        assert_eq!(
+            hex(&CallerHello { name: "c1".to_owned(), max_message_size: 65_536, node: None }),
+            "026331fc0000010000"
+        );
         let node = Some(CallingNode { instance: 7 });
         assert_eq!(hex(&CallerHello { name: "n1".to_owned(), max_message_size: 65_536, node }), "026e31fc000001000107");
         let accepted = CallerWelcome::Accepted {
@@ -113,8 +118,9 @@ mod tests {
             silence: 20,
             max_message_size: 30,
             max_depth: 128,
+            default_timeout: Some(9),
         };
-        assert_eq!(hex(&accepted), "0007fa141e80");
+        assert_eq!(hex(&accepted), "0007fa141e800109");
         assert_eq!(hex(&CallerWelcome::Refused { reason: "no".to_owned(), for_good: true }), "01026e6f01");
         assert_eq!(hex(&CallerWelcome::Busy { retry_after: 9 }), "0209");
     }

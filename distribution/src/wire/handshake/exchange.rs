@@ -91,7 +91,9 @@ mod tests {
         let told = registration();
         let (heard, received) = tokio::join!(
             async {
-                send_preface(&mut node, Access::Nodes, Purpose::OfRole, Security::Open).await.expect("exchanges prefaces");
+                send_preface(&mut node, Access::Nodes, Purpose::OfRole, Security::Open)
+                    .await
+                    .expect("exchanges prefaces");
                 register(&mut node, &told).await
             },
             async {

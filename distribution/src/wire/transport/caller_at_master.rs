@@ -96,7 +96,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<OutgoingCallerReply>> for
         // Only tarpc's throttling makes an `Err` here, and it is never turned on.
         let reply = response.message.map_err(|error| io::Error::other(error.detail))?;
         let header = CallerResponseHeader { request: response.request_id, end: reply.end };
-        self.frames.queue(FrameKind::CallerResponse, reply.payload, |body| encode_header(&header, body)).map_err(invalid)
+        self.frames
+            .queue(FrameKind::CallerResponse, reply.payload, |body| encode_header(&header, body))
+            .map_err(invalid)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
