@@ -7,8 +7,7 @@ use distribution::{
     error::{CallStage, Execution},
     prelude::*,
 };
-use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon, until};
-use futures::StreamExt;
+use distribution_tests::{ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon, until};
 
 async fn cluster(nodes: usize) -> (Master, Vec<Node>, Cluster) {
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
