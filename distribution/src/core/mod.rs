@@ -11,7 +11,7 @@
 //! | nodes | [`registry`], [`node`], [`registration`], [`group`] (nodes that serve the same methods), [`serving`], [`label_views`], [`compatibility`], [`snapshot`] |
 //! | which node gets a call | [`balance`] (the whole rule), [`slow_start`] (what a new node gets), [`health`] and [`ejection`] (what a failing node gets); the indexes [`ready`] and [`ring`] |
 //! | calls that wait | [`queues`], [`turns`] (the order in which they are taken), [`queue_heads`] and [`avoiding_heads`] (where nodes look for them), [`queue_listing`], [`schedule`] (which call goes where), [`reconsider`], [`avoidance`] |
-//! | calls that cannot go on | [`retry`] (their node was lost), [`expiry`] and [`unserved`] (no node serves them), [`liveness`] (silent nodes), [`dependents`] (what made them is gone) |
+//! | calls that cannot go on | [`retry`] (their node was lost), [`expiry`] and [`unserved`] (no node serves them), [`liveness`] (silent nodes), [`dependents`] and [`cancellation`] (what made them is gone) |
 //! | long work | [`deferred`], [`slices`] |
 //! | checks | `sanity`, `test_support` |
 
@@ -22,6 +22,7 @@ mod balance;
 mod call;
 mod call_events;
 mod calls;
+mod cancellation;
 mod compatibility;
 mod deferred;
 mod dependents;

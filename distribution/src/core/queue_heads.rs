@@ -36,7 +36,7 @@ type ByLabels = FxHashMap<LabelSet, Heads>;
 /// Queues by service.
 type Heads = Vec<(ServiceId, ServiceHeads)>;
 
-/// Queues of one service, the one with the oldest call first.
+/// Queues of one service, in the order of their first calls.
 #[derive(Debug, Default)]
 pub(super) struct ServiceHeads {
     /// Those whose calls avoid no node.

@@ -116,7 +116,7 @@ impl<H: Host> Core<H> {
 
     /// Checks that the calls are listed that end with their caller, or with the call that made them.
     fn check_dependents(&self) -> Checked {
-        let (of_callers, of_calls) = self.dependents.listed();
+        let (of_callers, of_calls) = (self.dependents.of_callers(), self.dependents.of_calls());
         let dependent = || self.calls.iter().filter(|(_, call)| !call.is_detached);
         let callers = dependent().map(|(id, call)| (call.demand.caller, *id));
         let callers: BTreeSet<_> = callers.filter(|(caller, _)| *caller != CallerId::MASTER).collect();

@@ -116,6 +116,12 @@ impl<H: Host> Core<H> {
 
     /// Ends a call that has just been queued, if no node has taken it and the queue is full, or its caller's share of it.
     pub(super) fn refuse_if_full(&mut self, id: CallId, effects: &mut Effects<H>) {
+        let (waiting, settings) = (self.queues.limited, &self.settings);
+        let is_within = waiting.calls <= settings.max_queued_calls && waiting.bytes <= settings.max_queued_bytes;
+        // Most calls are sent at once and need not be looked up.
+        if is_within && self.queues.limited_of.is_empty() {
+            return;
+        }
         let Some(CallEntry { location: CallLocation::Queued(queue), demand, is_nested, .. }) = self.calls.get(&id)
         else {
             return;

@@ -16,17 +16,19 @@ mod retry;
 mod slices;
 mod slow_start;
 mod sources;
+mod submission;
 mod turns;
 
 use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Duration};
 
-use super::{AttemptEnd, Core, Demand, Effect, Effects, Host, HostCall, HostLink, Settings, Time, split_registration};
+use self::submission::{Submission, call};
+use super::{AttemptEnd, Core, Effect, Effects, Host, HostCall, HostLink, Settings, Time, split_registration};
 use crate::{
     error::{CallError, CallStage, GoneReason, LimitOf},
     failed_attempt::FailedAttempt,
     id::{CallId, CallerId, NodeId},
     security::Principal,
-    service::{method::Method, options::Hedged},
+    service::method::Method,
     view::NodeEvent,
     wire::{
         Load, Outcome, Refusal, Reply,
@@ -144,76 +146,6 @@ impl Node {
 
     fn instance(self, instance: u128) -> Self {
         Self { instance: Some(instance), ..self }
-    }
-}
-
-/// A call to submit.
-#[derive(Clone)]
-struct Submission {
-    method: &'static Method,
-    demand: Demand,
-    on: Option<&'static str>,
-    failed_attempts: Vec<FailedAttempt>,
-}
-
-fn call(method: &'static Method) -> Submission {
-    let demand = Demand { size: 10, ..Demand::default() };
-    Submission { method, demand, on: None, failed_attempts: Vec::new() }
-}
-
-impl Submission {
-    fn with(mut self, change: impl FnOnce(&mut Demand)) -> Self {
-        change(&mut self.demand);
-        self
-    }
-
-    fn by(self, caller: u64) -> Self {
-        self.with(|demand| demand.caller = CallerId(caller))
-    }
-
-    fn in_handler_of(self, parent: CallId) -> Self {
-        self.with(|demand| demand.parent = Some(parent))
-    }
-
-    fn on(self, node: &'static str) -> Self {
-        Self { on: Some(node), ..self }
-    }
-
-    fn label(self, key: &str, value: &str) -> Self {
-        self.with(|demand| demand.labels = Some([(key.to_owned(), value.to_owned())].into()))
-    }
-
-    fn affinity(self, key: u64) -> Self {
-        self.with(|demand| demand.affinity = Some(key))
-    }
-
-    fn batch(self, count: u32) -> Self {
-        self.with(|demand| demand.count = count)
-    }
-
-    fn timeout(self, timeout: Duration) -> Self {
-        self.with(|demand| demand.timeout = Some(timeout))
-    }
-
-    fn exempt_from_limits(self) -> Self {
-        self.with(|demand| demand.exempt_from_limits = true)
-    }
-
-    fn size(self, size: usize) -> Self {
-        self.with(|demand| demand.size = size)
-    }
-
-    fn attempts(self, attempts: u32) -> Self {
-        self.with(|demand| demand.attempts = Some(attempts))
-    }
-
-    /// Hedges this call, which was submitted this long ago.
-    fn hedge_of(self, id: CallId, elapsed: Duration) -> Self {
-        self.with(|demand| demand.hedge_of = Some(Hedged { id, elapsed }))
-    }
-
-    fn retry_panics(self) -> Self {
-        self.with(|demand| demand.retry_panics = true)
     }
 }
 
