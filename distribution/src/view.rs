@@ -33,6 +33,8 @@ pub struct NodeInfo {
     pub slots: u32,
     /// Whether it gets new calls.
     pub state: NodeState,
+    /// Whether an administrator has [cordoned](crate::Master::cordon) it: then it gets no new calls, whatever its state.
+    pub is_cordoned: bool,
     /// The part of its slots that is given calls, from 0 to 1. It is 1 unless its calls failed while those on other nodes did
     /// not: then it is 0 for a while and grows with each call that it answers. See [`NodeEvent::Ejected`].
     pub share: f64,
@@ -90,7 +92,7 @@ pub struct ServiceInfo {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum NodeState {
-    /// The node gets new calls.
+    /// The node gets new calls, unless it is [cordoned](NodeInfo::is_cordoned).
     Alive,
     /// The node has missed heartbeats, and gets no new calls until it sends something again.
     Suspect,
@@ -127,6 +129,8 @@ pub enum NodeEvent {
         state: NodeState,
         /// Whether it gets fewer calls because calls fail on it: see [`Ejected`](Self::Ejected).
         is_ejected: bool,
+        /// Whether it gets no calls because it is cordoned: see [`Cordoned`](Self::Cordoned).
+        is_cordoned: bool,
     },
     /// A node registered and gets calls from now on.
     #[non_exhaustive]
@@ -185,6 +189,19 @@ pub enum NodeEvent {
         /// The node.
         node: NodeIdentity,
     },
+    /// An administrator has [cordoned](crate::Master::cordon) a node, or a node registered whose process is cordoned: it
+    /// gets no new calls, and keeps those that it has.
+    #[non_exhaustive]
+    Cordoned {
+        /// The node.
+        node: NodeIdentity,
+    },
+    /// An administrator has [uncordoned](crate::Master::uncordon) a node: it gets new calls again.
+    #[non_exhaustive]
+    Uncordoned {
+        /// The node.
+        node: NodeIdentity,
+    },
     /// The stream was read too slowly, and missed this many events. It begins again: a [`Present`](Self::Present) follows
     /// for each node that is registered now. A node that is not among these is gone.
     Missed(u64),
@@ -201,7 +218,9 @@ impl NodeEvent {
             | Self::Draining { node }
             | Self::Gone { node, .. }
             | Self::Ejected { node, .. }
-            | Self::Restored { node } => Some(node),
+            | Self::Restored { node }
+            | Self::Cordoned { node }
+            | Self::Uncordoned { node } => Some(node),
             Self::Missed(_) => None,
         }
     }
@@ -210,10 +229,11 @@ impl NodeEvent {
 impl fmt::Display for NodeEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Present { node, principal, state, is_ejected } => {
+            Self::Present { node, principal, state, is_ejected, is_cordoned } => {
                 let ejected =
                     if *is_ejected { ", and ejected: it gets few calls because calls fail on it" } else { "" };
-                write!(f, "{node} is registered {} and is {state}{ejected}", Registered(principal))
+                let cordoned = if *is_cordoned { ", and cordoned: it gets no new calls" } else { "" };
+                write!(f, "{node} is registered {} and is {state}{ejected}{cordoned}", Registered(principal))
             }
             Self::Joined { node, principal } => write!(f, "{node} registered {}", Registered(principal)),
             Self::Suspect { node, silent_for } => {
@@ -236,6 +256,10 @@ impl fmt::Display for NodeEvent {
                 write!(f, "{node} is ejected and gets no calls for {:.1} s: {why}", rest.as_secs_f64())
             }
             Self::Restored { node } => write!(f, "{node} answers its calls again and is no longer ejected"),
+            Self::Cordoned { node } => {
+                write!(f, "{node} is cordoned: it gets no new calls and keeps those that it has")
+            }
+            Self::Uncordoned { node } => write!(f, "{node} is uncordoned and gets new calls again"),
             Self::Missed(count) => {
                 write!(
                     f,
@@ -299,6 +323,7 @@ mod tests {
             GoneReason::Expired,
             GoneReason::Displaced,
             GoneReason::DisconnectedByMaster,
+            GoneReason::Kicked,
             GoneReason::Shutdown,
             GoneReason::Dropped("its runtime has ended".into()),
         ]
@@ -314,6 +339,7 @@ mod tests {
                 principal: principal.clone(),
                 state: NodeState::Suspect,
                 is_ejected: true,
+                is_cordoned: true,
             },
             NodeEvent::Joined { node: node(), principal },
             NodeEvent::Suspect { node: node(), silent_for: time },
@@ -321,6 +347,8 @@ mod tests {
             NodeEvent::Draining { node: node() },
             NodeEvent::Ejected { node: node(), rest: time, why: "its calls fail".into() },
             NodeEvent::Restored { node: node() },
+            NodeEvent::Cordoned { node: node() },
+            NodeEvent::Uncordoned { node: node() },
             NodeEvent::Missed(12),
         ];
         events.extend(reasons().into_iter().map(|reason| NodeEvent::Gone { node: node(), reason, in_flight: 2 }));

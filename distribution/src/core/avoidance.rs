@@ -27,8 +27,6 @@ pub(super) enum Except<'a> {
 }
 
 impl Except<'_> {
-    pub(super) const NONE: Self = Self::Nodes(&[]);
-
     pub(super) fn contains(&self, node: NodeId, source: Source) -> bool {
         match self {
             Self::Nodes(nodes) => nodes.contains(&node),

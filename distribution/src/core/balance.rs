@@ -103,7 +103,7 @@ impl<H: Host> Node<H> {
 
     /// Whether it can be sent one more call that is for this node.
     pub(super) fn takes(&self, kind: MethodKind, cost: CallCost) -> bool {
-        self.state == NodeState::Alive
+        self.is_open()
             && (self.has_free_slot(kind)
                 || kind == MethodKind::Compute
                     && !self.stuck
@@ -129,12 +129,13 @@ impl<H: Host> Node<H> {
     /// What the indexes of its group should have of it now.
     pub(super) fn current_index_entry(&self) -> IndexEntry {
         let serving = self.state != NodeState::Draining;
-        let mut entry = IndexEntry { serving, ejected: serving && self.health.is_ejected(), ..IndexEntry::default() };
+        let mut entry = IndexEntry { serving, cordoned: serving && self.is_cordoned, ..IndexEntry::default() };
+        entry.ejected = entry.is_open() && self.health.is_ejected();
         for kind in KINDS {
-            if serving {
+            if entry.is_open() {
                 entry.limit[kind] = self.limit(kind);
             }
-            if self.state == NodeState::Alive {
+            if self.is_open() {
                 let left = self.limit(kind).saturating_sub(self.taken(kind));
                 entry.free[kind] = left.min(self.window.left(kind, self.counts[kind]));
             }
@@ -168,13 +169,16 @@ impl<H: Host> Node<H> {
                 return Err(format!("{name} is listed wrongly as to whether it takes {kind:?} calls"));
             }
             let left = self.limit(kind).saturating_sub(taken).min(self.window.left(kind, self.counts[kind]));
-            let free = if self.state == NodeState::Alive { left } else { 0 };
+            let free = if self.state == NodeState::Alive && !self.is_cordoned { left } else { 0 };
             if entry.free[kind] != free {
                 return Err(format!("{name} is listed with {} free slots and has {free} ({kind:?})", entry.free[kind]));
             }
         }
         if entry.serving != (self.state != NodeState::Draining) {
             return Err(format!("{name} is listed wrongly as to whether it serves"));
+        }
+        if entry.cordoned != (entry.serving && self.is_cordoned) {
+            return Err(format!("{name} is listed wrongly as to whether it is cordoned"));
         }
         Ok(())
     }
@@ -246,7 +250,7 @@ impl<H: Host> Registry<H> {
         self.node(node)?.takes_any(kind, cost).then_some((node, kind))
     }
 
-    /// An ejected node, if all nodes that serve the method are ejected.
+    /// An ejected node, if all open nodes that serve the method are ejected.
     fn ejected_that_takes(
         &self,
         method: MethodId,
@@ -265,10 +269,12 @@ impl<H: Host> Registry<H> {
         self.ejected.iter().take(MOST_EJECTED_TRIED).find_map(serves)
     }
 
-    /// The node to which calls with this affinity key go. Ejected nodes are left out.
+    /// The node to which calls with this affinity key go. Ejected and cordoned nodes are left out.
     fn closest(&self, key: u64, method: MethodId, search: Search<'_>) -> Option<NodeId> {
         let is_ejected = |id| !self.ejected.is_empty() && self.ejected.contains(&id);
-        let skip = |id| search.avoid.contains(&id) || is_ejected(id);
+        let is_cordoned =
+            |id| !self.cordoned_processes.is_empty() && self.node(id).is_some_and(|node| node.is_cordoned);
+        let skip = |id| search.avoid.contains(&id) || is_ejected(id) || is_cordoned(id);
         let groups = self.providers(method).iter().filter_map(|id| self.group(*id));
         if search.is_filling || groups.clone().all(|group| search.view(group).is_some()) {
             let views = groups.filter_map(|group| search.view(group));

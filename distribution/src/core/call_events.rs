@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    avoidance::Except,
     call::{CallEntry, CallLocation, Demand, goes_on_one_by_one, last_failure, shutdown_error},
     effect::{Effect, Effects},
     host::{Host, HostCall as _, Time},
@@ -136,7 +135,7 @@ impl<H: Host> Core<H> {
         let is_unserved = |call: &CallEntry<H>| {
             matches!(call.location, CallLocation::Queued(_))
                 && call.attempt == 0
-                && !self.registry.serves(call.method.id(), &call.demand.labels, Except::NONE)
+                && !self.registry.serves(call.method.id(), &call.demand.labels)
         };
         if !self.calls.get(&id).is_some_and(is_unserved) {
             return false;

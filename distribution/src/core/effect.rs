@@ -25,6 +25,8 @@ pub(crate) enum Effect<H: Host> {
     Shorten { call: H::Call, kept: u32 },
     /// Ask the node to give back the calls that it has not started.
     Retract { link: H::Link },
+    /// Tell the node to drain and end.
+    RequestDrain { link: H::Link },
     /// Tell the draining node that it has no calls left.
     ConfirmDrained { link: H::Link },
     /// Close the link.

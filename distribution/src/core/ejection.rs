@@ -130,12 +130,12 @@ impl<H: Host> Core<H> {
         self.registry.reindex(id);
         self.timers.insert((now + time, Timer::EndEjection(id)));
         effects.push(Effect::Publish(NodeEvent::Ejected { node: identity, rest: time, why: why.into() }));
-        self.move_affine(id);
+        self.move_affine(id, "its node is ejected");
         self.feed_ejected();
     }
 
-    /// Moves the calls that wait for an ejected node because of their affinity key.
-    fn move_affine(&mut self, id: NodeId) {
+    /// Moves the calls that wait for a node because of their affinity key, as it gets no calls that could go elsewhere.
+    pub(super) fn move_affine(&mut self, id: NodeId, why: &str) {
         let Some(node) = self.registry.node(id) else { return };
         let queues = KINDS.into_iter().flat_map(|kind| node.heads[kind].queues());
         let is_affine = |queue: &Queue| matches!(queue.scope, Scope::Node { exact: false, .. });
@@ -145,7 +145,7 @@ impl<H: Host> Core<H> {
                 continue;
             };
             self.registry.change_head(queue, &place, HeadChange { before: head, after: None });
-            self.queues.close(queue, "its node is ejected".into());
+            self.queues.close(queue, why.into());
             self.deferred.push(DeferredTask::EmptyQueue(queue));
         }
     }

@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    avoidance::Except,
     call::{CallLocation, last_failure},
     deferred::DeferredTask,
     effect::Effects,
@@ -69,7 +68,7 @@ impl<H: Host> Core<H> {
         for id in queues {
             let Some(queue) = self.queues.get(*id) else { continue };
             let Scope::Any { labels, .. } = &queue.scope else { continue };
-            if !self.registry.serves(queue.method.id(), labels, Except::NONE) {
+            if !self.registry.serves(queue.method.id(), labels) {
                 self.mark_unserved(now, *id);
             }
         }

@@ -43,9 +43,11 @@ pub(crate) struct GroupId(pub(super) u64);
 /// What a node adds to the views that it is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct IndexEntry {
-    /// Whether it may get calls, now or later: it is registered and not draining.
+    /// Whether calls may wait for it: it is registered and not draining.
     pub(super) serving: bool,
-    /// Whether it serves and is ejected.
+    /// Whether it serves and is cordoned.
+    pub(super) cordoned: bool,
+    /// Whether it is open and ejected.
     pub(super) ejected: bool,
     /// How many calls it runs at once.
     pub(super) limit: PerKind<u32>,
@@ -55,17 +57,26 @@ pub(super) struct IndexEntry {
     pub(super) load: PerKind<Option<u64>>,
 }
 
+impl IndexEntry {
+    /// Whether it may get calls, now or later, without being uncordoned first.
+    pub(super) fn is_open(&self) -> bool {
+        self.serving && !self.cordoned
+    }
+}
+
 /// Some members of a group, by load and on a ring.
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) serving: usize,
-    /// Those of them that are ejected.
+    /// Those of them that are cordoned. The others are open.
+    pub(super) cordoned: usize,
+    /// Those of the open ones that are ejected.
     pub(super) ejected: usize,
     pub(super) limit: PerKind<u64>,
     pub(super) free: PerKind<u64>,
     pub(super) ready: PerKind<Ready>,
     pub(super) ring: Ring,
-    /// How many of the nodes that serve are of each source.
+    /// How many of the open nodes are of each source.
     pub(super) sources: FxHashMap<Source, usize>,
 }
 
@@ -79,6 +90,11 @@ pub(super) struct Member {
 }
 
 impl View {
+    /// How many members may get calls, now or later, without being uncordoned first.
+    pub(super) fn open(&self) -> usize {
+        self.serving - self.cordoned
+    }
+
     /// Replaces what a node added before by what it adds now.
     fn set(&mut self, member: Member, before: &IndexEntry, after: &IndexEntry) {
         let Member { node, place, source } = member;
@@ -86,11 +102,16 @@ impl View {
             (false, true) => {
                 self.serving += 1;
                 self.ring.insert(place, node);
-                *self.sources.entry(source).or_default() += 1;
             }
             (true, false) => {
                 self.serving -= 1;
                 self.ring.remove(place, node);
+            }
+            _ => {}
+        }
+        match (before.is_open(), after.is_open()) {
+            (false, true) => *self.sources.entry(source).or_default() += 1,
+            (true, false) => {
                 if let Some(count) = self.sources.get_mut(&source) {
                     *count -= 1;
                     if *count == 0 {
@@ -100,6 +121,7 @@ impl View {
             }
             _ => {}
         }
+        self.cordoned = self.cordoned - usize::from(before.cordoned) + usize::from(after.cordoned);
         self.ejected = self.ejected - usize::from(before.ejected) + usize::from(after.ejected);
         for kind in KINDS {
             self.limit[kind] = self.limit[kind] - u64::from(before.limit[kind]) + u64::from(after.limit[kind]);

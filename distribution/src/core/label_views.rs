@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{
-    avoidance::Except,
     deferred::{DeferredTask, ViewKey},
     group::{GroupId, ViewStep},
     host::{Host, Time},
@@ -47,7 +46,7 @@ impl<H: Host> Core<H> {
         if self.is_filling(method, &labels) {
             return;
         }
-        let is_served = self.registry.serves(method, &labels, Except::NONE);
+        let is_served = self.registry.serves(method, &labels);
         if let Some(queue) = self.queues.find(method, Scope::Any { labels, avoid: None }) {
             if is_served {
                 self.deferred.push_view(DeferredTask::PlaceQueue(queue));

@@ -8,6 +8,7 @@
 //! | subject | files |
 //! |---|---|
 //! | events | [`node_events`], [`joining`], [`call_events`], [`attempts`], [`grants`] (how many calls of a batch a node may start), [`lending`] (slots of handlers that wait), [`tick`], [`shutdown`]; [`queries`] |
+//! | administration | [`administration`] (cordon, drain, kick) |
 //! | nodes | [`registry`], [`node`], [`registration`], [`group`] (nodes that serve the same methods), [`serving`], [`label_views`], [`compatibility`], [`snapshot`] |
 //! | which node gets a call | [`balance`] (the whole rule), [`slow_start`] (what a new node gets), [`health`] and [`ejection`] (what a failing node gets); the indexes [`ready`] and [`ring`] |
 //! | calls that wait | [`queues`], [`turns`] (the order in which they are taken), [`queue_heads`] and [`avoiding_heads`] (where nodes look for them), [`queue_listing`], [`schedule`] (which call goes where), [`reconsider`], [`avoidance`] |
@@ -15,6 +16,7 @@
 //! | long work | [`deferred`], [`slices`] |
 //! | checks | `sanity`, `test_support` |
 
+mod administration;
 mod attempts;
 mod avoidance;
 mod avoiding_heads;

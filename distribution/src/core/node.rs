@@ -76,6 +76,8 @@ pub(super) struct Node<H: Host> {
     pub(super) source: Source,
     pub(super) link: H::Link,
     pub(super) state: NodeState,
+    /// Whether an administrator wants it to get no new calls.
+    pub(super) is_cordoned: bool,
     pub(super) in_flight: FxHashMap<(CallId, u32), InFlightAttempt>,
     /// Calls in flight, counting each call of a batch.
     pub(super) calls: usize,
@@ -124,6 +126,11 @@ impl<H: Host> Node<H> {
         if attempt.kind == MethodKind::Compute {
             self.backlog -= attempt.cost;
         }
+    }
+
+    /// Whether it gets new calls.
+    pub(super) fn is_open(&self) -> bool {
+        self.state == NodeState::Alive && !self.is_cordoned
     }
 
     pub(super) fn member(&self) -> Member {

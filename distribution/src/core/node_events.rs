@@ -45,7 +45,11 @@ impl<H: Host> Core<H> {
         if is_new_group {
             self.registry.list_queues_for(id, &self.queues);
         }
-        effects.push(Effect::Publish(NodeEvent::Joined { node: identity, principal }));
+        let is_cordoned = self.registry.node(id).is_some_and(|node| node.is_cordoned);
+        effects.push(Effect::Publish(NodeEvent::Joined { node: identity.clone(), principal }));
+        if is_cordoned {
+            effects.push(Effect::Publish(NodeEvent::Cordoned { node: identity }));
+        }
         self.mark_served_by(id);
         self.remember_crashes(now, id, effects);
         self.review_lapsed();

@@ -37,6 +37,9 @@ fn served(method_set: &MethodSet) -> Served {
     (Arc::clone(&method_set.methods), method_set.structure_hash)
 }
 
+/// How many processes stay cordoned while they are not registered.
+const MOST_CORDONED: usize = 4096;
+
 /// What the nodes with one credential take up.
 #[derive(Debug, Default)]
 pub(super) struct CredentialUsage {
@@ -75,6 +78,8 @@ pub(super) struct Registry<H: Host> {
     pub(super) alive: usize,
     /// Nodes that are ejected after failures.
     pub(super) ejected: BTreeSet<NodeId>,
+    /// Processes whose nodes are cordoned, whether they are registered at the moment or not.
+    pub(super) cordoned_processes: BTreeSet<u128>,
 }
 
 /// How many handlers of a node may have lent their slots. As many as a node lets wait, and some that have just begun.
@@ -97,6 +102,7 @@ impl<H: Host> Registry<H> {
             in_flight: 0,
             alive: 0,
             ejected: BTreeSet::new(),
+            cordoned_processes: BTreeSet::new(),
         }
     }
 
@@ -209,7 +215,8 @@ impl<H: Host> Registry<H> {
         let named = self.names.entry(Arc::clone(&profile.name)).or_default();
         named.entry(profile.principal.clone()).or_default().insert(id);
         self.credentials.entry(credential(&profile.principal)).or_default().nodes += 1;
-        self.alive += 1;
+        let is_cordoned = self.cordoned_processes.contains(&profile.instance);
+        self.alive += usize::from(!is_cordoned);
         let views = self.groups.get_mut(&group).map_or(0, |group| group.join(id, &profile.labels));
         let busy = profile.busy;
         let source = Source::of(&profile.principal.names, identity.addr.ip());
@@ -220,6 +227,7 @@ impl<H: Host> Registry<H> {
             source,
             link,
             state: NodeState::Alive,
+            is_cordoned,
             in_flight: FxHashMap::default(),
             lent: 0,
             calls: 0,
@@ -302,10 +310,38 @@ impl<H: Host> Registry<H> {
     }
 
     pub(super) fn set_state(&mut self, id: NodeId, state: NodeState) {
+        self.change_openness(id, |node| node.state = state);
+    }
+
+    /// Cordons a node, or takes that back, for all later registrations of its process too.
+    pub(super) fn set_cordoned(&mut self, id: NodeId, is_cordoned: bool) {
+        let Some(instance) = self.node(id).map(|node| node.profile.instance) else { return };
+        if is_cordoned {
+            self.forget_cordoned();
+            self.cordoned_processes.insert(instance);
+        } else {
+            self.cordoned_processes.remove(&instance);
+        }
+        self.change_openness(id, |node| node.is_cordoned = is_cordoned);
+    }
+
+    /// Makes room for one more cordoned process: forgets one that is not registered if there are too many.
+    fn forget_cordoned(&mut self) {
+        if self.cordoned_processes.len() < MOST_CORDONED {
+            return;
+        }
+        let gone = self.cordoned_processes.iter().find(|process| !self.instances.contains_key(process)).copied();
+        if let Some(gone) = gone {
+            self.cordoned_processes.remove(&gone);
+        }
+    }
+
+    /// Makes a change after which a node may get calls or not.
+    fn change_openness(&mut self, id: NodeId, change: impl FnOnce(&mut Node<H>)) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        self.alive -= usize::from(node.state == NodeState::Alive);
-        self.alive += usize::from(state == NodeState::Alive);
-        node.state = state;
+        self.alive -= usize::from(node.is_open());
+        change(node);
+        self.alive += usize::from(node.is_open());
         self.reindex(id);
     }
 

@@ -31,7 +31,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A call that nodes have refused this often ends with an error: something is wrong with these nodes.
 const REFUSALS: usize = 10;
 
-/// A call is poisoned if this many nodes in a row died while they had it. They must be of different sources, if the
+/// A call is poisoned if this many nodes in a row died or were kicked while they had it. They must be of different sources, if the
 /// method is served by other sources too.
 const DEATHS: usize = 3;
 
@@ -99,7 +99,7 @@ impl<H: Host> Core<H> {
         let losses = Losses::of(call);
         let counts_once = losses.sources.len() < losses.all
             && losses.all < LOSSES
-            && self.registry.serves(call.method.id(), &call.demand.labels, Except::Sources(&losses.sources));
+            && self.registry.is_open_besides(call.method.id(), &call.demand.labels, Except::Sources(&losses.sources));
         let (repeated, deaths) = match counts_once {
             true => (losses.all - losses.sources.len(), losses.sources_of_deaths),
             false => (0, losses.deaths),
@@ -186,7 +186,7 @@ fn in_batch<H: Host>(call: &CallEntry<H>) -> u32 {
 /// The losses of a call, without those of its batch.
 struct Losses {
     all: usize,
-    /// Those where the node died, and did not close its connection gracefully.
+    /// Those where the node died or was kicked, and did not close its connection gracefully.
     deaths: usize,
     /// The different sources of all losses, and how many different sources the deaths have.
     sources: Vec<Source>,
@@ -196,7 +196,7 @@ struct Losses {
 impl Losses {
     fn of<H: Host>(call: &CallEntry<H>) -> Self {
         let lost = call.failed_attempts.iter().filter_map(|failed_attempt| match &failed_attempt.cause {
-            Cause::Lost(reason) => Some((failed_attempt.source?, reason.is_death())),
+            Cause::Lost(reason) => Some((failed_attempt.source?, reason.may_be_by_call())),
             Cause::Refused(_) | Cause::Panicked(_) => None,
         });
         let lost: Vec<(Source, bool)> = lost.skip(in_batch(call) as usize).collect();
@@ -205,7 +205,8 @@ impl Losses {
             sources.dedup();
             sources
         };
-        let deaths: Vec<Source> = lost.iter().filter(|(_, died)| *died).map(|(source, _)| *source).collect();
+        let deaths: Vec<Source> =
+            lost.iter().filter(|(_, may_be_by_call)| *may_be_by_call).map(|(source, _)| *source).collect();
         Self {
             all: lost.len(),
             deaths: deaths.len(),

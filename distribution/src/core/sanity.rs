@@ -188,9 +188,8 @@ impl<H: Host> Core<H> {
     /// Whether only nodes serve the calls that these avoid, found by looking at all nodes.
     fn count_lapses(&self, queue: &Queue, labels: &Labels, avoid: &AvoidedNodes) -> bool {
         let Some(avoid) = avoid else { return false };
-        let mut serving =
-            self.registry.nodes().filter(|node| self.registry.is_serving(node, queue.method.id(), labels));
-        serving.all(|node| avoid.contains(&node.identity.id))
+        let serving = self.registry.nodes().filter(|node| self.registry.is_serving(node, queue.method.id(), labels));
+        serving.filter(|node| !node.is_cordoned).all(|node| avoid.contains(&node.identity.id))
     }
 
     /// Checks that no node could take the queued call. The error is a node that could.
@@ -212,7 +211,7 @@ impl<H: Host> Core<H> {
                             || node.health.is_ejected() && self.registry.all_ejected(call.method.id(), labels))
                 }
             };
-            if is_for_it && node.state == NodeState::Alive && node.has_free_slot(kind) {
+            if is_for_it && node.state == NodeState::Alive && !node.is_cordoned && node.has_free_slot(kind) {
                 return Err(node.identity.to_string());
             }
         }
@@ -229,7 +228,12 @@ impl<H: Host> Registry<H> {
             groups.entry(node.group).or_default().push(node);
         }
         check(in_flight == self.in_flight, || format!("in flight: {} noted, {in_flight} counted", self.in_flight))?;
-        let alive = self.nodes().filter(|node| node.state == NodeState::Alive).count();
+        for node in self.nodes() {
+            check(node.is_cordoned == self.cordoned_processes.contains(&node.profile.instance), || {
+                format!("{} is cordoned, and its process is not, or the other way round", node.identity)
+            })?;
+        }
+        let alive = self.nodes().filter(|node| node.state == NodeState::Alive && !node.is_cordoned).count();
         check(alive == self.alive, || format!("alive: {} noted, {alive} counted", self.alive))?;
         check(groups.len() == self.groups().count(), || "a group without members is kept".to_owned())?;
         for (id, members) in groups {
@@ -342,11 +346,13 @@ fn check_view<H: Host>(view: &View, members: &[&Node<H>]) -> Checked {
     let entries = members.iter().map(|node| &node.index_entry);
     let serving = entries.clone().filter(|entry| entry.serving).count();
     let ejected = entries.clone().filter(|entry| entry.ejected).count();
+    let cordoned = entries.clone().filter(|entry| entry.cordoned).count();
+    check(view.cordoned == cordoned, || format!("cordoned in a view: {} noted, {cordoned} counted", view.cordoned))?;
     check(view.ejected == ejected, || format!("ejected in a view: {} noted, {ejected} counted", view.ejected))?;
     let mut sources = BTreeMap::<_, usize>::new();
     members
         .iter()
-        .filter(|node| node.index_entry.serving)
+        .filter(|node| node.index_entry.serving && !node.is_cordoned)
         .for_each(|node| *sources.entry(node.source).or_default() += 1);
     check(view.sources.clone().into_iter().collect::<BTreeMap<_, _>>() == sources, || {
         "a view has wrong sources".to_owned()

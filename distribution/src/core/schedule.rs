@@ -6,7 +6,6 @@
 //! order like all others.
 
 use super::{
-    avoidance::Except,
     call::{CallEntry, CallLocation, shutdown_error},
     deferred::DeferredTask,
     effect::{Effect, Effects},
@@ -50,7 +49,7 @@ impl<H: Host> Core<H> {
                 }
                 let queue = self.push(now, id, Scope::Any { labels: labels.clone(), avoid });
                 // It is not known whether a view has nodes until it is whole.
-                if !self.is_filling(method, &labels) && !self.registry.serves(method, &labels, Except::NONE) {
+                if !self.is_filling(method, &labels) && !self.registry.serves(method, &labels) {
                     self.mark_unserved(now, queue);
                     if self.settings.no_node_timeout.is_zero() {
                         return self.fail_unserved(now, id, effects);

@@ -26,24 +26,40 @@ impl<H: Host> Registry<H> {
         self.providers(method).iter().filter_map(|id| self.group(*id)).map(|group| group.everyone.serving).sum()
     }
 
-    /// How many nodes may get calls of all these methods, busy and suspect ones included.
+    /// How many nodes may get calls of all these methods, busy and suspect ones included, and cordoned ones not.
     pub(super) fn serving_all(&self, methods: &[MethodId]) -> usize {
         // Without a method any node will do.
         let Some(first) = methods.first() else { return self.alive };
         let groups = self.providers(*first).iter().filter_map(|id| self.group(*id));
         let of_all = groups.filter(|group| methods.iter().all(|method| group.kind_of(*method).is_some()));
-        of_all.map(|group| group.everyone.serving).sum()
+        of_all.map(|group| group.everyone.open()).sum()
     }
 
-    /// Whether calls of the method with these labels may go to the nodes that they avoid, because no other node serves
-    /// them.
+    /// Whether calls of the method with these labels may go to the nodes that they avoid, because no other open node
+    /// serves them.
     pub(super) fn lapses(&self, method: MethodId, labels: &Labels, avoid: &AvoidedNodes) -> bool {
-        avoid.as_deref().is_some_and(|avoid| !self.serves(method, labels, Except::Nodes(avoid)))
+        avoid.as_deref().is_some_and(|avoid| !self.is_open_besides(method, labels, Except::Nodes(avoid)))
     }
 
-    /// Whether any node serves calls of the method with these labels, busy and suspect nodes included and some
-    /// excepted.
-    pub(super) fn serves(&self, method: MethodId, labels: &Labels, but: Except<'_>) -> bool {
+    /// Whether calls of the method with these labels can wait for a node: any serves them, busy, suspect and cordoned
+    /// nodes included.
+    pub(super) fn serves(&self, method: MethodId, labels: &Labels) -> bool {
+        let does_serve = |id: &GroupId| {
+            let group = self.group(*id)?;
+            // A view that is being filled may have such a node already.
+            if group.view_so_far(labels).is_some_and(|view| view.serving > 0) {
+                return Some(());
+            }
+            if group.view(labels).is_some() {
+                return None;
+            }
+            self.labelled(group, labels).find(|node| node.index_entry.serving).map(drop)
+        };
+        self.providers(method).iter().any(|id| does_serve(id).is_some())
+    }
+
+    /// Whether any open node but these serves calls of the method with these labels, busy and suspect nodes included.
+    pub(super) fn is_open_besides(&self, method: MethodId, labels: &Labels, but: Except<'_>) -> bool {
         let does_serve = |id: &GroupId| {
             let group = self.group(*id)?;
             // A view that is being filled may have such a node already.
@@ -51,11 +67,11 @@ impl<H: Host> Registry<H> {
                 let excepted: usize = match but {
                     Except::Nodes(nodes) => {
                         let nodes = nodes.iter().filter_map(|id| self.node(*id)).filter(|node| node.group == *id);
-                        nodes.filter(|node| self.is_serving(node, method, labels)).count()
+                        nodes.filter(|node| self.is_serving(node, method, labels) && !node.is_cordoned).count()
                     }
                     Except::Sources(sources) => sources.iter().filter_map(|source| view.sources.get(source)).sum(),
                 };
-                if view.serving > excepted {
+                if view.open() > excepted {
                     return Some(());
                 }
             }
@@ -63,37 +79,37 @@ impl<H: Host> Registry<H> {
                 return None;
             }
             let mut labelled = self.labelled(group, labels);
-            labelled.find(|node| node.index_entry.serving && !but.contains(node.identity.id, node.source)).map(drop)
+            labelled.find(|node| node.index_entry.is_open() && !but.contains(node.identity.id, node.source)).map(drop)
         };
         self.providers(method).iter().any(|id| does_serve(id).is_some())
     }
 
-    /// Whether all nodes that serve the method are ejected.
+    /// Whether all open nodes that serve the method are ejected.
     pub(super) fn all_ejected(&self, method: MethodId, labels: &Labels) -> bool {
         if self.ejected.is_empty() {
             return false;
         }
         let groups = self.providers(method).iter().filter_map(|id| self.group(*id));
         // One node that is not ejected decides, and a view mostly shows that there is one.
-        if groups.clone().filter_map(|group| group.view_so_far(labels)).any(|view| view.serving > view.ejected) {
+        if groups.clone().filter_map(|group| group.view_so_far(labels)).any(|view| view.open() > view.ejected) {
             return false;
         }
-        let (mut serving, mut ejected) = (0, 0);
+        let (mut open, mut ejected) = (0, 0);
         for group in groups {
             match group.view(labels) {
-                Some(view) => (serving, ejected) = (serving + view.serving, ejected + view.ejected),
+                Some(view) => (open, ejected) = (open + view.open(), ejected + view.ejected),
                 None => {
                     for node in self.labelled(group, labels) {
-                        serving += usize::from(node.index_entry.serving);
+                        open += usize::from(node.index_entry.is_open());
                         ejected += usize::from(node.index_entry.ejected);
                     }
                 }
             }
         }
-        serving > 0 && serving == ejected
+        open > 0 && open == ejected
     }
 
-    /// Whether a node serves calls of the method with these labels, even if it is busy or suspect.
+    /// Whether a node serves calls of the method with these labels, even if it is busy, suspect or cordoned.
     pub(super) fn is_serving(&self, node: &Node<H>, method: MethodId, labels: &Labels) -> bool {
         node.index_entry.serving
             && labels.as_ref().is_none_or(|labels| node.profile.has_labels(labels))

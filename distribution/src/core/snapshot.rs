@@ -23,6 +23,7 @@ pub(crate) struct NodeSnapshot {
     pub(super) profile: Arc<NodeProfile>,
     pub(super) services: Arc<[ServiceInfo]>,
     pub(super) state: NodeState,
+    pub(super) is_cordoned: bool,
     pub(super) share: f64,
     pub(super) in_flight: usize,
     pub(super) answered: u64,
@@ -36,7 +37,8 @@ impl NodeSnapshot {
     /// The event that a new subscriber gets for it.
     pub(crate) fn present(&self) -> NodeEvent {
         let principal = self.profile.principal.clone();
-        NodeEvent::Present { node: self.identity.clone(), principal, state: self.state, is_ejected: self.share < 1.0 }
+        let (state, is_cordoned) = (self.state, self.is_cordoned);
+        NodeEvent::Present { node: self.identity.clone(), principal, state, is_ejected: self.share < 1.0, is_cordoned }
     }
 
     /// The node as users see it.
@@ -50,6 +52,7 @@ impl NodeSnapshot {
             principal: self.profile.principal.clone(),
             slots: self.profile.slots,
             state: self.state,
+            is_cordoned: self.is_cordoned,
             share: self.share,
             in_flight: self.in_flight,
             answered: self.answered,
@@ -63,7 +66,7 @@ impl NodeSnapshot {
 
 impl<H: Host> Core<H> {
     /// The next nodes after `after`, in the order they joined, as many as can be listed under one hold of the lock.
-    /// With a method and labels, only those that serve such calls. Also returns where to go on.
+    /// With a method and labels, only those that may get such calls. Also returns where to go on.
     pub(crate) fn node_snapshots(
         &self,
         after: Option<NodeId>,
@@ -73,7 +76,8 @@ impl<H: Host> Core<H> {
         let mut last = None;
         for node in self.registry.nodes_after(after).take(self.settings.slice) {
             last = Some(node.identity.id);
-            if which.is_none_or(|(method, labels)| self.registry.is_serving(node, method, labels)) {
+            let may_get = |(method, labels)| self.registry.is_serving(node, method, labels) && !node.is_cordoned;
+            if which.is_none_or(may_get) {
                 rows.push(self.registry.row(node));
             }
         }
@@ -89,6 +93,7 @@ impl<H: Host> Registry<H> {
             profile: Arc::clone(&node.profile),
             services: self.group(node.group).map(|group| Arc::clone(&group.method_set.services)).unwrap_or_default(),
             state: node.state,
+            is_cordoned: node.is_cordoned,
             share: node.health.share(node.profile.slots),
             in_flight: node.calls,
             answered: node.answered,

@@ -97,13 +97,13 @@ pub enum CallError<E = Infallible> {
         reason: GoneReason,
     },
 
-    /// Three nodes died, one after the other, while they ran this call.
-    #[error("{call} was given up as poisoned: each of these nodes died while it ran the call: {}", list(.nodes))]
+    /// Three nodes died or were [kicked](crate::Master::kick), one after the other, while they ran this call.
+    #[error("{call} was given up as poisoned: each of these nodes died, or was kicked, while it ran the call: {}", list(.nodes))]
     #[non_exhaustive]
     Poisoned {
         /// The call.
         call: CallIdentity,
-        /// The nodes that died, in order.
+        /// These nodes, in order.
         nodes: Vec<NodeIdentity>,
     },
 

@@ -29,6 +29,8 @@ pub enum GoneReason {
     Displaced,
     /// The master's program called [`Master::disconnect`](crate::Master::disconnect).
     DisconnectedByMaster,
+    /// An administrator called [`Master::kick`](crate::Master::kick).
+    Kicked,
     /// The master shut down.
     Shutdown,
     /// The node is still there, but gave the call up, because the runtime of its async handlers has ended.
@@ -39,6 +41,11 @@ impl GoneReason {
     /// Whether the node's process may have died. A node that said goodbye or registered again lives.
     pub(crate) fn is_death(&self) -> bool {
         matches!(self, Self::Disconnected | Self::Broken(_) | Self::Silent(_))
+    }
+
+    /// Whether a call that the node had may be the cause. An administrator kicks a node that a call has made useless.
+    pub(crate) fn may_be_by_call(&self) -> bool {
+        self.is_death() || matches!(self, Self::Kicked)
     }
 }
 
@@ -61,6 +68,7 @@ impl fmt::Display for GoneReason {
                 f.write_str("was disconnected because a node registered whose credential is for this name")
             }
             Self::DisconnectedByMaster => f.write_str("was disconnected by the master's program"),
+            Self::Kicked => f.write_str("was kicked by an administrator"),
             Self::Shutdown => f.write_str("was disconnected because the master shut down"),
             Self::Dropped(what) => write!(f, "gave the call up: {what}"),
         }

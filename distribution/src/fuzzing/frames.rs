@@ -130,6 +130,7 @@ impl Frame {
             Control::MasterHeartbeat,
             Control::Drain,
             Control::Drained,
+            Control::RequestDrain,
             Control::Retract,
             Control::GiveBack { call, attempt: first, kept: second },
             Control::RequestGrant { call, attempt: first, upto: second },

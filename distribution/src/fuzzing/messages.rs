@@ -4,7 +4,7 @@ use std::{fmt::Display, io, iter, time::Duration};
 
 use crate::{
     error::{
-        self, CallStage, CodecError, Endpoint, Error, Execution, GoneReason, KeyedError, LimitOf, Part, QueueUnit,
+        self, AdminError, CallStage, CodecError, Endpoint, Error, Execution, GoneReason, KeyedError, LimitOf, Part, QueueUnit,
     },
     id::{CallId, MethodName, NodeId, NodeIdentity},
     many::Progress,
@@ -58,6 +58,7 @@ pub fn messages() -> Vec<Message> {
         NodeState::Alive, NodeState::Suspect, NodeState::Draining,
         Access::Nodes, Access::Callers, Access::Admins,
     ]);
+    all.extend(admin_errors());
     all.extend(gone_reasons());
     all.extend(node_events());
     all.push(Message::of("NodeId", &node(1).id));
@@ -209,6 +210,13 @@ fn errors() -> impl IntoIterator<Item = Message> {
     all.into_iter().chain(elsewhere.map(|(name, error)| Message::with_sources(name, &error)))
 }
 
+fn admin_errors() -> impl IntoIterator<Item = Message> {
+    samples![Message::with_sources:
+        AdminError::UnknownNode { node: node(1).id },
+        AdminError::Failed,
+    ]
+}
+
 fn gone_reasons() -> impl IntoIterator<Item = Message> {
     samples![Message::of:
         GoneReason::Disconnected,
@@ -221,6 +229,7 @@ fn gone_reasons() -> impl IntoIterator<Item = Message> {
         GoneReason::Expired,
         GoneReason::Displaced,
         GoneReason::DisconnectedByMaster,
+        GoneReason::Kicked,
         GoneReason::Shutdown,
         GoneReason::Dropped("the runtime that its async handlers ran on has ended".into()),
     ]
@@ -228,8 +237,8 @@ fn gone_reasons() -> impl IntoIterator<Item = Message> {
 
 fn node_events() -> impl IntoIterator<Item = Message> {
     samples![Message::of:
-        NodeEvent::Present { node: node(1), principal: Principal::open(), state: NodeState::Alive, is_ejected: false },
-        NodeEvent::Present { node: node(1), principal: Principal::open(), state: NodeState::Alive, is_ejected: true },
+        NodeEvent::Present { node: node(1), principal: Principal::open(), state: NodeState::Alive, is_ejected: false, is_cordoned: false },
+        NodeEvent::Present { node: node(1), principal: Principal::open(), state: NodeState::Alive, is_ejected: true, is_cordoned: true },
         NodeEvent::Joined { node: node(1), principal: Principal::open() },
         NodeEvent::Suspect { node: node(1), silent_for: Duration::from_secs(3) },
         NodeEvent::Recovered { node: node(1) },
@@ -239,6 +248,8 @@ fn node_events() -> impl IntoIterator<Item = Message> {
         NodeEvent::Gone { node: node(1), reason: GoneReason::Silent(Duration::from_secs(6)), in_flight: 12 },
         NodeEvent::Ejected { node: node(1), rest: Duration::from_secs(10), why: "Arith.sum panics there".into() },
         NodeEvent::Restored { node: node(1) },
+        NodeEvent::Cordoned { node: node(1) },
+        NodeEvent::Uncordoned { node: node(1) },
         NodeEvent::Missed(12),
     ]
 }

@@ -31,6 +31,7 @@ pub(super) fn carry_out(effect: Effect<MasterHost>) {
         Effect::Grant { link, id, attempt, upto } => link.state.send(Control::Grant { call: id.0, attempt, upto }),
         Effect::Shorten { call, kept } => call.shorten(kept),
         Effect::Retract { link } => link.state.send(Control::Retract),
+        Effect::RequestDrain { link } => link.state.send(Control::RequestDrain),
         Effect::ConfirmDrained { link } => link.state.send(Control::Drained),
         Effect::Disconnect { link, reason } => link.close(reason),
         Effect::Publish(event) => match &event {

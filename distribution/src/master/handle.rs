@@ -8,6 +8,7 @@ use super::{events::Events, shared::Shared};
 #[cfg(feature = "tls")]
 use crate::security::Token;
 use crate::{
+    error::AdminError,
     id::NodeId,
     security::SecurityConfig,
     service::{
@@ -89,7 +90,7 @@ impl Master {
         Events::new(&self.shared)
     }
 
-    /// Waits until at least this many nodes are alive: registered, and neither suspect nor draining. Also returns when the
+    /// Waits until at least this many nodes are alive: registered, and neither suspect, draining nor cordoned. Also returns when the
     /// master is shut down.
     ///
     /// Counts all nodes, whichever services they serve. To wait for nodes that can serve the calls of a client, use
@@ -108,7 +109,7 @@ impl Master {
         }
     }
 
-    /// Waits until at least this many nodes can serve all calls of a client: nodes that are registered, are not draining,
+    /// Waits until at least this many nodes can serve all calls of a client: nodes that are registered, are neither draining nor cordoned,
     /// and serve each method of the client with the same version, signature and structure of types. Also returns when the
     /// master is shut down.
     ///
@@ -158,6 +159,58 @@ impl Master {
     /// node connects again and is let in: to keep it out, revoke its credential.
     pub fn disconnect(&self, node: impl Into<NodeId>) -> bool {
         self.shared.disconnect(node.into())
+    }
+
+    /// Gives a node no new calls. It keeps those that it has, and stays registered; [`nodes`](Self::nodes) shows that it is
+    /// cordoned.
+    ///
+    /// Calls that only cordoned nodes could take wait, without a limit of time of their own, until one is
+    /// [uncordoned](Self::uncordon) or another node joins. A node that registers again stays cordoned as long as its
+    /// process lives. A process that was started again is not cordoned. Cordoning a cordoned node changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::UnknownNode`] if no such node is registered.
+    pub fn cordon(&self, node: impl Into<NodeId>) -> Result<(), AdminError> {
+        self.shared.set_cordoned(node.into(), true)
+    }
+
+    /// Gives a node that was [cordoned](Self::cordon) new calls again. If it is not cordoned, this changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::UnknownNode`] if no such node is registered.
+    pub fn uncordon(&self, node: impl Into<NodeId>) -> Result<(), AdminError> {
+        self.shared.set_cordoned(node.into(), false)
+    }
+
+    /// Tells a node to drain, as [`Node::drain`](crate::Node::drain) does: it gets no new calls, finishes those that it
+    /// has, and ends without an error. Returns at once; [`NodeEvent::Gone`](crate::NodeEvent::Gone) says when it has
+    /// ended. If its calls take longer than its own [`drain_timeout`](crate::NodeBuilder::drain_timeout), it ends without
+    /// them. If it drains already, this changes nothing. If its connection breaks before the request arrives, it
+    /// registers again and has to be told again.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::UnknownNode`] if no such node is registered.
+    pub fn drain(&self, node: impl Into<NodeId>) -> Result<(), AdminError> {
+        self.shared.drain(node.into())
+    }
+
+    /// Ends the connection and the registration of a node at once. The node is told why. Its process goes on: it may
+    /// register again, and is given calls then. [Cordon](Self::cordon) it first to prevent that.
+    ///
+    /// Calls that it had and that may have run go to other nodes only if their method is idempotent, and end as
+    /// [`CallError::NodeLost`](crate::CallError::NodeLost) otherwise. For a call, a kick is a loss like any other: a call
+    /// over which three nodes were kicked or died is [`Poisoned`](crate::CallError::Poisoned), so that a call that makes
+    /// nodes useless does not take one after the other. [`disconnect`](Self::disconnect) is for nodes that are in no
+    /// trouble: it does not count towards that.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::UnknownNode`] if no such node is registered.
+    pub fn kick(&self, node: impl Into<NodeId>) -> Result<(), AdminError> {
+        self.shared.kick(node.into())
     }
 
     /// Totals since the master started.

@@ -431,6 +431,7 @@ impl NodeBuilder {
             max_message_size,
             max_depth,
             timeouts,
+            drain_requested: Arc::default(),
             status: status_sender,
             id: Arc::clone(&id),
         };

@@ -125,8 +125,11 @@ async fn live(node: NodeShared, mut desired: watch::Receiver<DesiredState>) {
                         break Some(EndReason::RuntimeEnded);
                     }
                     ServeOutcome::Left => break None,
-                    // The master may end at the same time as the owner ends the node.
-                    ServeOutcome::Lost { .. } if wanted == DesiredState::Stop => break None,
+                    // The master may end at the same time as the owner ends the node. A node that drains does not register
+                    // again.
+                    ServeOutcome::Lost { .. } if wanted == DesiredState::Stop || node.drain_requested.is_set() => {
+                        break None;
+                    }
                     ServeOutcome::Lost { master_shut_down: true, .. } if node.timeouts.master.is_some() => {
                         tracing::info!(node = name, master, "the master has shut down; the node ends with it");
                         break None;

@@ -74,6 +74,7 @@ pub(super) async fn serve(
     let on_control = {
         let (active, drained, goodbye) = (Arc::clone(&active), Arc::clone(&drained), Arc::clone(&goodbye));
         let (compute_pool, batches) = (Arc::clone(&node.compute_pool), Arc::clone(&batches));
+        let drain_requested = Arc::clone(&node.drain_requested);
         Box::new(move |control| {
             match control {
                 Control::Cancel { call, attempt } => {
@@ -83,6 +84,7 @@ pub(super) async fn serve(
                 Control::Grant { call, attempt, upto } => batches.grant(call, attempt, upto),
                 Control::MasterHeartbeat => {}
                 Control::Retract => compute_pool.give_back(),
+                Control::RequestDrain => drain_requested.set(),
                 Control::Drained => drained.notify_one(),
                 // The first one counts.
                 Control::Goodbye { reason, is_shutdown } => _ = goodbye.set((reason, is_shutdown)),
@@ -138,6 +140,13 @@ pub(super) async fn serve(
                 tracing::error!(
                     node = node.registration.name,
                     "the runtime that the async handlers run on has ended; the node drains and ends"
+                );
+                drain_deadline = Some(begin_drain(node, &connection));
+            }
+            () = node.drain_requested.wait(), if drain_deadline.is_none() => {
+                tracing::info!(
+                    node = node.registration.name,
+                    "the master asks the node to drain: it finishes its calls and ends"
                 );
                 drain_deadline = Some(begin_drain(node, &connection));
             }

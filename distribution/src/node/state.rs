@@ -12,7 +12,8 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    compute::ComputePool, handler_runtime::HandlerRuntime, nested::NestedCalls, runner::Runner, waker::WatchdogWaker,
+    compute::ComputePool, handler_runtime::HandlerRuntime, latch::Latch, nested::NestedCalls, runner::Runner,
+    waker::WatchdogWaker,
 };
 use crate::{
     error::{Endpoint, Error},
@@ -134,6 +135,8 @@ pub(super) struct NodeShared {
     pub(super) max_message_size: usize,
     pub(super) max_depth: u16,
     pub(super) timeouts: Timeouts,
+    /// Set when the master asks the node to drain, on whichever connection.
+    pub(super) drain_requested: Arc<Latch>,
     pub(super) status: watch::Sender<Status>,
     /// Bits of the node id of the newest registration.
     pub(super) id: Arc<AtomicU64>,

@@ -73,6 +73,7 @@ impl SimulatedCluster {
                 let serving = self.nodes.iter().filter(|node| {
                     !node.gone
                         && !node.drain_sent
+                        && !node.cordoned
                         && node.serves.contains(&method)
                         && zone.as_ref().is_none_or(|zone| *zone == node.zone)
                 });
@@ -83,6 +84,7 @@ impl SimulatedCluster {
                 self.note(format!("  shorten {} to {kept}", self.calls[call.at].id));
                 self.rules.shortened(&mut self.calls[call.at], kept)?;
             }
+            Effect::RequestDrain { link } => self.note(format!("  ask {} to drain", self.nodes[link.at].id)),
             Effect::ConfirmDrained { link } => {
                 let node = &mut self.nodes[link.at];
                 if !node.drain_sent || !node.attempts.is_empty() || !node.replies.is_empty() {

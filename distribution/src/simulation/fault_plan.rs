@@ -45,10 +45,13 @@ impl SimulatedCluster {
     }
 
     fn rare(&mut self) -> Result<(), String> {
-        match self.rng.random_range(0..8) {
+        match self.rng.random_range(0..14) {
             0 => self.freeze_most(),
             1 => self.violate_protocol(),
             2 => self.close(),
+            5..7 => self.cordon(),
+            7..9 => self.uncordon(),
+            9 => self.kick(),
             3 if !self.has_shut_down && self.rng.random_bool(0.1) => {
                 self.has_shut_down = true;
                 self.apply("shut down", |core, _, effects| while core.on_shutdown(effects) {})
@@ -63,6 +66,9 @@ impl SimulatedCluster {
         self.faults_ended = true;
         self.note("no more faults from here on".to_owned());
         self.thaw()?;
+        while let Some(at) = self.pick_node(|node| node.cordoned) {
+            self.set_cordoned(at, false)?;
+        }
         for at in 0..self.nodes.len() {
             if !self.nodes[at].running {
                 self.end_connection(at, GoneReason::Disconnected)?;

@@ -6,6 +6,7 @@
 //!
 //! Not part of the public API; use it with `cargo run --release -p distribution-instruments --bin simulate`.
 
+mod administration;
 mod callers;
 mod cluster;
 mod effects;

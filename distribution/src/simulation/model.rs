@@ -143,6 +143,10 @@ pub(super) struct SimulatedNode {
     /// Whether its frames reach the master.
     pub(super) reachable: bool,
     pub(super) drain_sent: bool,
+    /// Whether an administrator has cordoned its process.
+    pub(super) cordoned: bool,
+    /// Whether an administrator has kicked it.
+    pub(super) kicked: bool,
     /// Whether the master knows that the connection has ended.
     pub(super) gone: bool,
     pub(super) attempts: VecDeque<SimulatedAttempt>,

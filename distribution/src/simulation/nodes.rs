@@ -30,6 +30,8 @@ impl SimulatedCluster {
         let again = self.rng.random_bool(0.1).then(|| self.pick_node(|_| true)).flatten();
         let instance = again.map_or(at as u128, |old| self.nodes[old].instance);
         let failing = self.rng.random_bool(0.1);
+        // A process that registers again is still cordoned.
+        let cordoned = self.nodes.iter().any(|node| node.instance == instance && node.cordoned);
         let registration = Registration {
             name: format!("n{}", if self.rng.random_bool(0.5) { at } else { at % 3 }),
             instance,
@@ -56,6 +58,8 @@ impl SimulatedCluster {
             frozen: false,
             reachable: true,
             drain_sent: false,
+            cordoned,
+            kicked: false,
             gone: false,
             attempts: VecDeque::new(),
             replies: VecDeque::new(),
@@ -274,11 +278,16 @@ impl SimulatedCluster {
         self.apply("load", |core, now, effects| core.on_heartbeat(now, id, lie, effects))
     }
 
+    /// A node wants to leave, or an administrator wants it to.
     pub(super) fn drain(&mut self) -> Result<(), String> {
         let Some(at) = self.pick_node(|node| !node.gone && node.running && !node.drain_sent) else { return Ok(()) };
         self.nodes[at].drain_sent = true;
         let id = self.nodes[at].id;
         self.rules.draining(id);
-        self.apply(&format!("drain {id}"), |core, now, effects| core.on_node_draining(now, id, effects))
+        if self.rng.random_bool(0.5) {
+            self.apply(&format!("drain {id}"), |core, now, effects| core.on_node_draining(now, id, effects))
+        } else {
+            self.ask(&format!("admin drains {id}"), |core, now, effects| core.on_drain_requested(now, id, effects))
+        }
     }
 }

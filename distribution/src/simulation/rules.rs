@@ -81,6 +81,7 @@ impl Rules {
         deadline: Option<Time>,
     ) -> Checked {
         let node = &nodes[at];
+        check(!node.cordoned, || format!("a call was sent to {}, which is cordoned", node.id))?;
         let state = self.states.get(&node.id).copied();
         check(state == Some(NodeState::Alive), || format!("a call was sent to {}, which is {state:?}", node.id))?;
         check(node.serves.contains(&call.method), || {
@@ -98,6 +99,7 @@ impl Rules {
         let could = |other: &&SimulatedNode| {
             !other.gone
                 && !other.drain_sent
+                && !other.cordoned
                 && other.serves.contains(&call.method)
                 && zone_of_call.is_none_or(|zone| zone == other.zone)
         };
@@ -341,6 +343,10 @@ impl Rules {
             self.misbehaved.insert(nodes[at].id);
             return Ok(());
         }
+        if matches!(reason, GoneReason::Kicked) {
+            self.misbehaved.insert(nodes[at].id);
+            return check(nodes[at].kicked, || format!("{} was kicked, and nobody wanted that", nodes[at].id));
+        }
         if matches!(reason, GoneReason::Replaced) {
             self.misbehaved.insert(nodes[at].id);
             let again = nodes[at + 1..].iter().any(|node| node.instance == nodes[at].instance);
@@ -392,6 +398,7 @@ impl Rules {
             NodeEvent::Restored { node } => {
                 check(!self.ejected.contains_key(&node.id), || format!("{node} was restored while it was ejected"))?;
             }
+            NodeEvent::Cordoned { .. } | NodeEvent::Uncordoned { .. } => {}
             NodeEvent::Present { .. }
             | NodeEvent::Joined { .. }
             | NodeEvent::Draining { .. }

@@ -1,7 +1,9 @@
 //! What the core does, as tables: nodes with slots and load, an event, and its exact effects as short lines of text.
 //! After each event, all counts and indexes are checked.
 
+mod administration;
 mod balance;
+mod brief;
 mod deadlines;
 mod dependents;
 mod drain;
@@ -21,10 +23,12 @@ mod turns;
 
 use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Duration};
 
+use brief::brief;
+
 use self::submission::{Submission, call};
 use super::{AttemptEnd, Core, Effect, Effects, Host, HostCall, HostLink, Settings, Time, split_registration};
 use crate::{
-    error::{CallError, CallStage, GoneReason, LimitOf},
+    error::GoneReason,
     failed_attempt::FailedAttempt,
     id::{CallId, CallerId, NodeId},
     security::Principal,
@@ -244,6 +248,7 @@ impl Table {
             }
             Effect::Shorten { call, kept } => format!("shorten {} to {kept}", call.name),
             Effect::Retract { link } => format!("retract from {}", link.name),
+            Effect::RequestDrain { link } => format!("ask {} to drain", link.name),
             Effect::ConfirmDrained { link } => format!("drained {}", link.name),
             Effect::Disconnect { link, reason } => format!("cut off {}: it {reason}", link.name),
             Effect::Publish(event) => match event {
@@ -255,6 +260,8 @@ impl Table {
                 NodeEvent::Gone { node, in_flight, .. } => format!("{} gone with {in_flight}", node.name),
                 NodeEvent::Ejected { node, rest, .. } => format!("{} ejected for {rest:?}", node.name),
                 NodeEvent::Restored { node } => format!("{} restored", node.name),
+                NodeEvent::Cordoned { node } => format!("{} cordoned", node.name),
+                NodeEvent::Uncordoned { node } => format!("{} uncordoned", node.name),
                 NodeEvent::Missed(count) => format!("missed {count}"),
             },
         }
@@ -409,30 +416,6 @@ impl Table {
 /// The lines that begin with `start`.
 fn only<'a>(lines: &'a [String], start: &str) -> Vec<&'a str> {
     lines.iter().map(String::as_str).filter(|line| line.starts_with(start)).collect()
-}
-
-fn brief(error: &CallError) -> String {
-    match error {
-        CallError::NodeLost { node, attempts, .. } => format!("lost with {}, attempts {attempts}", node.name),
-        CallError::Panicked { node, .. } => format!("panicked on {}", node.name),
-        CallError::NoNode { wanted, .. } => format!("no node: {wanted}"),
-        CallError::Overloaded { limit_of, queued, limit, unit, .. } => {
-            let whose = if *limit_of == LimitOf::Caller { " of its caller" } else { "" };
-            format!("overloaded: {queued} of {limit} {unit}{whose}")
-        }
-        CallError::TimedOut { stage, .. } => match stage {
-            CallStage::Queued => "timed out, queued".to_owned(),
-            CallStage::Retrying(node) => format!("timed out, to be repeated after {}", node.name),
-            CallStage::Sent(node) => format!("timed out on {}", node.name),
-            CallStage::AtMaster => "timed out at the master".to_owned(),
-        },
-        CallError::Cancelled { execution, .. } => {
-            let text = execution.to_string();
-            format!("cancelled, {}", text.trim_start_matches("it "))
-        }
-        CallError::Poisoned { nodes, .. } => format!("poisoned by {} nodes", nodes.len()),
-        other => other.to_string(),
-    }
 }
 
 fn offer(method: &'static Method) -> MethodOffer {

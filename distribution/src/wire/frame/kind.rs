@@ -178,6 +178,9 @@ frames! {
         Resume { call: u64, attempt: u32 } = 23, "resume", [NodeToMaster];
         /// How many calls of a watched method can run.
         Capacity { watch: u32, capacity: WatchedCapacity } = 21, "capacity", [MasterToCaller];
+        /// An administrator wants the node to drain and end. A node of an older release skips it: it is drained, and stays
+        /// connected.
+        RequestDrain = 128, "drain request", [MasterToNode];
     }
 }
 
@@ -254,6 +257,7 @@ mod tests {
         assert_eq!(bytes(Control::MasterHeartbeat), "0000000005");
         assert_eq!(bytes(Control::Drain), "0000000006");
         assert_eq!(bytes(Control::Drained), "0000000007");
+        assert_eq!(bytes(Control::RequestDrain), "0000000080");
         assert_eq!(bytes(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false }), "02000000080000");
         assert_eq!(bytes(Control::Goodbye { reason: CloseReason::new("oh"), is_shutdown: true }), "0400000008026f6801");
         assert_eq!(bytes(Control::Retract), "0000000009");

@@ -33,7 +33,46 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "a suspect node gets calls",
         "Node::takes",
-        &[("self.state == NodeState::Alive", "self.state != NodeState::Draining")],
+        &[("self.is_open()", "self.state != NodeState::Draining && !self.is_cordoned")],
+    ),
+    fault("a cordoned node gets calls", "Node::is_open", &[("&& !self.is_cordoned", "")]),
+    fault(
+        "calls for any node wait for a cordoned node because of their affinity key",
+        "Core::on_cordon_requested",
+        &[("self.move_affine($id, \"its node is cordoned\");", "")],
+    ),
+    fault(
+        "a node that is uncordoned is not given what waits",
+        "Core::on_cordon_requested",
+        &[("self.feed($now, $id, $effects);", "")],
+    ),
+    fault(
+        "calls keep avoiding a node if all others are cordoned",
+        "Core::on_cordon_requested",
+        &[("self.place_avoiding();", "")],
+    ),
+    fault(
+        "a process that registers again is not cordoned any more",
+        "Registry::join",
+        &[("let $cordoned = self.cordoned_processes.contains(&$profile.instance);", "let $cordoned = false;")],
+    ),
+    fault(
+        "a node that an administrator drains is not asked to end",
+        "Core::on_drain_requested",
+        &[("$effects.push(Effect::RequestDrain { link: $node.link.clone() });", "let _ = $node;")],
+    ),
+    fault(
+        "a kick does not count towards poisoning",
+        "Losses::of",
+        &[("$reason.may_be_by_call()", "$reason.is_death()")],
+    ),
+    fault(
+        "a call is repeated after a kick although it may not be",
+        "Core::lost",
+        &[(
+            "$call.handle.abandon($call.attempt)",
+            "$call.handle.abandon($call.attempt) || *$reason == GoneReason::Kicked",
+        )],
     ),
     fault(
         "bytes sent ahead are unbounded",
@@ -201,7 +240,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "a call avoids the nodes it has tried also where there are no others",
         "Registry::lapses",
         &[(
-            "$avoid.as_deref().is_some_and(|$avoid| !self.serves($method, $labels, Except::Nodes($avoid)))",
+            "$avoid.as_deref().is_some_and(|$avoid| !self.is_open_besides($method, $labels, Except::Nodes($avoid)))",
             "{ let _ = ($method, $labels, $avoid); false }",
         )],
     ),

@@ -1,0 +1,140 @@
+//! What an operator does with a running cluster: cordon, drain and kick nodes.
+
+use distribution::{
+    CallError, LocalCluster, Master, Node, NodeEvent, NodeId,
+    error::{AdminError, GoneReason},
+};
+use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon, until};
+use futures::StreamExt;
+
+async fn cluster(nodes: usize) -> (LocalCluster, ProbeClient) {
+    let cluster = LocalCluster::builder().nodes(nodes).slots(1).serve(|| ProbeServer::new(Prober)).start().await;
+    let cluster = cluster.expect("starts");
+    let probe = ProbeClient::new(&cluster);
+    (cluster, probe)
+}
+
+async fn node(master: &Master) -> Node {
+    Node::builder().serve(ProbeServer::new(Prober)).slots(1).spawn(master.local_addr()).await.expect("registers")
+}
+
+/// The next departure.
+async fn gone(events: &mut distribution::Events) -> (NodeId, GoneReason) {
+    soon("a node to go", async {
+        loop {
+            if let NodeEvent::Gone { node, reason, .. } = events.next().await.expect("the master lives") {
+                return (node.id, reason);
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_cordoned_node_keeps_its_call_and_its_registration_and_gets_no_other() {
+    let (cluster, probe) = cluster(2).await;
+    let (master, cordoned) = (cluster.master(), cluster.nodes()[0].id());
+    let mut meeting = Meeting::new().await;
+    let running = probe.hold(meeting.addr(), "running".to_owned()).on(cordoned).send();
+    let guest = meeting.guest("running").await;
+
+    master.cordon(cordoned).expect("is registered");
+    assert_eq!(master.nodes().iter().map(|node| node.is_cordoned).collect::<Vec<_>>(), [true, false]);
+    guest.release().await;
+    assert_eq!(running.await, Ok(Held::Released));
+    for _ in 0..5 {
+        assert_eq!(probe.add(1, 1).answer().await.expect("answers").node, cluster.nodes()[1].id());
+    }
+    let spread = probe.add(1, 1).broadcast().await;
+    assert_eq!(spread.len(), 1, "a broadcast leaves it out");
+
+    let waiting = probe.add(1, 2).on(cordoned).send();
+    master.uncordon(cordoned).expect("is registered");
+    assert_eq!(soon("the call", waiting).await, Ok(3));
+    assert!(!master.nodes()[0].is_cordoned);
+}
+
+#[tokio::test]
+async fn a_process_that_registers_again_is_still_cordoned() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let node = node(&master).await;
+    let before = node.id();
+    master.cordon(before).expect("is registered");
+    assert!(master.disconnect(before));
+    until("it registers again", || node.id() != before && master.nodes().len() == 1).await;
+    assert!(master.nodes()[0].is_cordoned);
+    let call = ProbeClient::new(&master).add(1, 2).send();
+    master.uncordon(node.id()).expect("is registered");
+    assert_eq!(soon("the call", call).await, Ok(3));
+}
+
+#[tokio::test]
+async fn a_node_that_the_master_drains_finishes_its_call_and_ends_in_order() {
+    let (cluster, probe) = cluster(2).await;
+    let node = &cluster.nodes()[0];
+    let mut meeting = Meeting::new().await;
+    let running = probe.hold(meeting.addr(), "running".to_owned()).on(node.id()).send();
+    let guest = meeting.guest("running").await;
+    let mut events = cluster.master().events();
+    cluster.master().drain(node.id()).expect("is registered");
+    for _ in 0..5 {
+        assert_eq!(probe.add(1, 1).answer().await.expect("answers").node, cluster.nodes()[1].id());
+    }
+    guest.release().await;
+    assert_eq!(running.await, Ok(Held::Released));
+    soon("the node", node.wait()).await.expect("ends in order");
+    assert_eq!(gone(&mut events).await, (node.id(), GoneReason::Left));
+}
+
+#[tokio::test]
+async fn a_program_that_runs_a_node_ends_when_the_master_drains_it() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let node = Node::builder().serve(ProbeServer::new(Prober)).run(master.local_addr().to_string());
+    let node = tokio::spawn(node);
+    soon("the node", master.wait_for_nodes(1)).await;
+    master.drain(&master.nodes()[0]).expect("is registered");
+    soon("the program", node).await.expect("runs").expect("ends in order");
+}
+
+#[tokio::test]
+async fn a_kicked_node_loses_its_call_and_may_register_again() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let node = node(&master).await;
+    let mut events = master.events();
+    let mut meeting = Meeting::new().await;
+    let running = ProbeClient::new(&master).hold(meeting.addr(), "running".to_owned()).send();
+    let guest = meeting.guest("running").await;
+    let kicked = node.id();
+    master.kick(kicked).expect("is registered");
+    match failure(soon("the call", running).await) {
+        CallError::NodeLost { node, reason, .. } => assert_eq!((node.id, reason), (kicked, GoneReason::Kicked)),
+        error => panic!("{error:?}"),
+    }
+    assert_eq!(gone(&mut events).await, (kicked, GoneReason::Kicked));
+    // The handler notices that nobody waits for it.
+    guest.gone().await;
+    soon("it to come again", master.wait_for_nodes(1)).await;
+    assert_eq!(soon("a call", ProbeClient::new(&master).add(1, 2)).await, Ok(3));
+    let error = master.kick(kicked).expect_err("its id is not used again");
+    assert!(matches!(error, AdminError::UnknownNode { node, .. } if node == kicked), "{error}");
+}
+
+#[tokio::test]
+async fn a_call_does_not_eat_one_node_after_another_if_each_is_kicked() {
+    let (cluster, probe) = cluster(4).await;
+    let mut meeting = Meeting::new().await;
+    let call = probe.hold_again(meeting.addr(), "greedy".to_owned()).attempts(10).send();
+    let mut kicked = Vec::new();
+    for _ in 0..3 {
+        let _guest = meeting.guest("greedy").await;
+        let node = cluster.master().nodes().into_iter().find(|node| node.in_flight > 0).expect("a node runs it");
+        cluster.master().kick(&node).expect("is registered");
+        kicked.push(node.id);
+    }
+    match failure(soon("the call", call).await) {
+        CallError::Poisoned { nodes, .. } => {
+            assert_eq!(nodes.iter().map(|node| node.id).collect::<Vec<_>>(), kicked);
+        }
+        error => panic!("{error:?}"),
+    }
+}
