@@ -70,6 +70,7 @@
 //! (`Vec<Vec<u8>>`, a field) a `Vec<u8>` goes element by element, and such a call costs 8 to 11 times one of `Bytes`: use
 //! `Bytes`, `serde_bytes::ByteBuf`, or `#[serde(with = "serde_bytes")]`.
 
+pub mod administration;
 mod cluster;
 mod config;
 mod core;
@@ -99,6 +100,7 @@ mod text;
 mod view;
 mod wire;
 
+pub use administration::{CallFilter, CallInfo};
 pub use cluster::{Cluster, ClusterBuilder};
 pub use distribution_macros::service;
 pub use error::{CallError, Error};

@@ -297,6 +297,9 @@ pub struct Stats {
     pub failed: u64,
     /// Calls that were cancelled.
     pub cancelled: u64,
+    /// Handlers that went on for 10 s or longer after their call was cancelled or its time was up. Each is logged, and
+    /// listed by [`Master::calls`](crate::Master::calls) until it ends.
+    pub overdue: u64,
     /// Replies that came after their call had ended, and were dropped. Replies that a node still had when it was lost are
     /// not counted.
     pub late: u64,

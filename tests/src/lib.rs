@@ -86,7 +86,10 @@ pub trait Probe {
     /// Holds a slot until the test at this address lets it go.
     fn hold(&self, at: SocketAddr, tag: String) -> Held;
 
-    /// The same, and may be repeated elsewhere.
+    /// Holds a slot until the test at this address lets it go, whether or not it is cancelled.
+    fn ignore(&self, at: SocketAddr);
+
+    /// Holds a slot until the test at this address lets it go, and may be repeated elsewhere.
     #[rpc(idempotent)]
     fn hold_again(&self, at: SocketAddr, tag: String) -> Held;
 
@@ -165,6 +168,10 @@ impl Probe for Prober {
 
     fn hold(&self, at: SocketAddr, tag: String) -> Held {
         meeting::hold(at, &tag)
+    }
+
+    fn ignore(&self, at: SocketAddr) {
+        meeting::ignore(at);
     }
 
     fn hold_again(&self, at: SocketAddr, tag: String) -> Held {

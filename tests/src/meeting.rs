@@ -160,6 +160,16 @@ pub fn hold(at: SocketAddr, tag: &str) -> Held {
     met().unwrap_or_else(|error| panic!("the meeting at {at} failed: {error}"))
 }
 
+/// Comes to a meeting and blocks the thread until released, whether or not it is cancelled.
+pub fn ignore(at: SocketAddr) {
+    let met = || -> io::Result<usize> {
+        let mut stream = std::net::TcpStream::connect(at)?;
+        writeln!(stream, "stubborn")?;
+        stream.read(&mut [0])
+    };
+    met().unwrap_or_else(|error| panic!("the meeting at {at} failed: {error}"));
+}
+
 /// Comes to a meeting and waits until released; being dropped shows there as well.
 pub async fn wait(at: SocketAddr, tag: &str) -> Held {
     let mut stream = TcpStream::connect(at).await.expect("the meeting is there");

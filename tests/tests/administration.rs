@@ -1,8 +1,12 @@
-//! What an operator does with a running cluster: cordon, drain and kick nodes.
+//! What an operator does with a running cluster: lists and cancels calls, and cordons, drains and kicks nodes.
+
+use std::str::FromStr;
 
 use distribution::{
-    CallError, LocalCluster, Master, Node, NodeEvent, NodeId,
-    error::{AdminError, GoneReason},
+    CallError, CallFilter, CallId, LocalCluster, Master, Node, NodeEvent, NodeId,
+    administration::{CallPage, CallStatus, WaitReason},
+    error::{AdminError, Execution, GoneReason},
+    prelude::*,
 };
 use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon, until};
 use futures::StreamExt;
@@ -136,5 +140,98 @@ async fn a_call_does_not_eat_one_node_after_another_if_each_is_kicked() {
             assert_eq!(nodes.iter().map(|node| node.id).collect::<Vec<_>>(), kicked);
         }
         error => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn calls_are_listed_with_what_they_do_and_can_be_cancelled_by_anybody() {
+    let (cluster, probe) = cluster(1).await;
+    let master = cluster.master();
+    let mut meeting = Meeting::new().await;
+    let running = probe.hold(meeting.addr(), "running".to_owned()).send();
+    let guest = meeting.guest("running").await;
+    let waiting = probe.add(1, 1).send();
+
+    let page = master.calls(CallFilter::default());
+    assert_eq!(page.next, None);
+    let seen: Vec<_> = page.calls.iter().map(|call| (Some(call.id), call.method.as_str())).collect();
+    assert_eq!(seen, [(running.id(), "Probe.hold"), (waiting.id(), "Probe.add")]);
+    assert!(matches!(&page.calls[0].status, CallStatus::Running { attempt: 1, .. }), "{page:?}");
+    assert!(matches!(&page.calls[1].status, CallStatus::Waiting { why: WaitReason::AllBusy { nodes: 1, .. }, .. }));
+    let json = serde_json::to_string(&page).expect("can be written");
+    assert_eq!(serde_json::from_str::<CallPage>(&json).expect("can be read"), page);
+
+    let first = master.calls(CallFilter::default().limit(1));
+    assert_eq!(first.calls.len(), 1);
+    let rest = master.calls(CallFilter::default().limit(1).after(first.next.expect("there are more")));
+    assert_eq!(rest.calls[0].id, page.calls[1].id);
+
+    master.cancel(page.calls[1].id).expect("waits");
+    match failure(soon("the call", waiting).await) {
+        CallError::Cancelled { by, execution, .. } => {
+            assert_eq!((&*by, execution), ("an administrator at the master", Execution::NotRun));
+        }
+        error => panic!("{error:?}"),
+    }
+    master.cancel(page.calls[0].id).expect("runs");
+    let error = failure(soon("the call", running).await);
+    assert!(matches!(error, CallError::Cancelled { execution: Execution::MayHaveRun, .. }), "{error:?}");
+    guest.gone().await;
+    until("its handler is stopped", || master.calls(CallFilter::default()).calls.is_empty()).await;
+    let error = master.cancel(page.calls[0].id).expect_err("has ended");
+    assert!(matches!(error, AdminError::UnknownCall { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_handler_that_goes_on_after_its_call_was_cancelled_is_listed_as_stopping() {
+    let (cluster, probe) = cluster(1).await;
+    let master = cluster.master();
+    let mut meeting = Meeting::new().await;
+    let stubborn = probe.ignore(meeting.addr()).send();
+    let id = stubborn.id().expect("was submitted");
+    let guest = meeting.next().await;
+    drop(stubborn);
+    let page = master.calls(CallFilter::default());
+    assert!(matches!(&page.calls[..], [call] if matches!(call.status, CallStatus::Stopping { .. })), "{page:?}");
+    let error = master.cancel(id).expect_err("has ended");
+    assert!(matches!(error, AdminError::AlreadyEnded { .. }), "{error}");
+    guest.release().await;
+    until("it has ended", || master.calls(CallFilter::default()).calls.is_empty()).await;
+}
+
+#[tokio::test]
+async fn the_calls_of_a_batch_are_cancelled_together_and_others_of_the_stream_go_on() {
+    let (cluster, probe) = cluster(1).await;
+    let master = cluster.master();
+    let mut meeting = Meeting::new().await;
+    let blocker = probe.hold(meeting.addr(), "blocker".to_owned()).send();
+    let guest = meeting.guest("blocker").await;
+    let mut sums = (0..8).map(move |number| probe.add(number, 0)).distribute().batch(4);
+    let results = tokio::spawn(async move {
+        let mut results = Vec::new();
+        while let Some(result) = sums.next().await {
+            results.push(result);
+        }
+        results
+    });
+    until("both batches wait", || master.calls(CallFilter::default()).calls.len() == 3).await;
+    let batch = master.calls(CallFilter::default()).calls.remove(1);
+    assert_eq!(batch.count, 4);
+    let within = CallId::from_str(&format!(
+        "{}-{}",
+        batch.id.to_string().split('-').next().expect("an epoch"),
+        batch.id.number() + 1
+    ));
+    let error = master.cancel(within.expect("an id")).expect_err("is within a batch");
+    assert!(matches!(error, AdminError::InBatch { batch: of, count: 4, .. } if of == batch.id), "{error}");
+    master.cancel(batch.id).expect("waits");
+    guest.release().await;
+    assert_eq!(soon("the blocker", blocker).await, Ok(Held::Released));
+    let results = soon("the stream", results).await.expect("runs");
+    for (number, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(sum) => assert!(number >= 4 && sum == number as i64, "{number}: {sum}"),
+            Err(error) => assert!(number < 4 && matches!(error, CallError::Cancelled { .. }), "{number}: {error}"),
+        }
     }
 }

@@ -1,17 +1,18 @@
-//! What an administrator does with nodes: cordon, uncordon, drain and kick.
+//! What an administrator does: cordons, uncordons, drains and kicks nodes, and cancels calls.
 //!
 //! A cordoned node gets no new calls, and keeps those that it has. Calls that only cordoned nodes could take wait: an
 //! administrator who cordons a node is expected to uncordon it, or to start another. So a cordoned node still *serves*;
 //! where a call could go to an *open* node, cordoned nodes do not count.
 
 use super::{
+    call::CallLocation,
     effect::{Effect, Effects},
-    host::{Host, Time},
+    host::{Host, HostCall as _, Time},
     state::Core,
 };
 use crate::{
-    error::{AdminError, GoneReason},
-    id::{NodeId, NodeIdentity},
+    error::{AdminError, CallError, Execution, GoneReason},
+    id::{CallId, NodeId, NodeIdentity},
     view::{NodeEvent, NodeState},
 };
 
@@ -81,6 +82,42 @@ impl<H: Host> Core<H> {
         self.registered(id)?;
         self.cut_off(now, id, GoneReason::Kicked, effects);
         Ok(())
+    }
+
+    /// A call is to end, by the will of this administrator.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended, or is a part of a batch. The calls of a batch share one handler's thread and one reply, so one of
+    /// them cannot be stopped without the others.
+    pub(crate) fn on_cancel_requested(
+        &mut self,
+        now: Time,
+        id: CallId,
+        by: &str,
+        effects: &mut Effects<H>,
+    ) -> Result<(), AdminError> {
+        let Some(call) = self.remove(id) else { return Err(self.why_not_cancelled(id)) };
+        let is_sent = matches!(call.location, CallLocation::InFlight(_)) && !call.handle.withdraw(call.attempt);
+        let execution = if is_sent || call.may_have_run() { Execution::MayHaveRun } else { Execution::NotRun };
+        let error = CallError::Cancelled { call: call.method.name().into(), by: by.into(), execution };
+        self.stats.cancelled += u64::from(call.count());
+        effects.push(Effect::End {
+            call: call.handle.clone(),
+            end: Err(error.with_id(Some(id))),
+            failed_attempts: call.failed_attempts.clone(),
+        });
+        self.stop(now, id, &call, effects);
+        Ok(())
+    }
+
+    fn why_not_cancelled(&self, call: CallId) -> AdminError {
+        let stopping = self.stopping.get(call).and_then(|stopping| self.identity_of(stopping.node));
+        match (stopping, self.calls.containing(call)) {
+            (Some(node), _) => AdminError::AlreadyEnded { call, node },
+            (None, Some((batch, entry))) => AdminError::InBatch { call, batch, count: entry.count() },
+            (None, None) => AdminError::UnknownCall { call },
+        }
     }
 
     fn registered(&self, id: NodeId) -> Result<NodeIdentity, AdminError> {

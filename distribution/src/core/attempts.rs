@@ -62,6 +62,7 @@ impl<H: Host> Core<H> {
             count = if ran { reply.count } else { 0 };
         }
         let Some(took) = self.registry.end(now, node, (id, attempt), count) else { return };
+        self.note_stopped(id, node, attempt);
         if let AttemptEnd::Replied(reply) = &mut attempted {
             // The peer says this time, and it affects where other calls go. The calls of a batch run one after the
             // other.
@@ -190,7 +191,7 @@ impl<H: Host> Core<H> {
                 // With a deadline, the node has stopped the call by its own clock, which may be slightly ahead of ours.
                 let has_deadline = self.calls.get(&id).is_some_and(|call| call.demand.timeout.is_some());
                 if has_deadline {
-                    self.time_out(id, effects);
+                    self.time_out(now, id, effects);
                 } else {
                     let reason = GoneReason::Violation("stopped a call that nobody had cancelled".into());
                     self.lost(now, id, (&identity, source), &reason, effects);

@@ -121,10 +121,10 @@ impl<H: Host> Core<H> {
     }
 
     /// The caller does not want the call any more, and so nobody wants the calls that its handler has made.
-    pub(crate) fn on_call_cancelled(&mut self, id: CallId, effects: &mut Effects<H>) {
+    pub(crate) fn on_call_cancelled(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         if let Some(call) = self.remove(id) {
             self.stats.cancelled += u64::from(call.count());
-            self.stop(id, call, effects);
+            self.stop(now, id, &call, effects);
             self.defer_nested(id);
         }
     }
@@ -146,19 +146,7 @@ impl<H: Host> Core<H> {
         true
     }
 
-    /// Tells the node that has the call, if one has.
-    pub(super) fn stop(&self, id: CallId, call: CallEntry<H>, effects: &mut Effects<H>) {
-        if let CallLocation::InFlight(node) = call.location {
-            // If the attempt is not written yet, it will not be, and the link reports that.
-            if !call.handle.withdraw(call.attempt) {
-                if let Some(node) = self.registry.node(node) {
-                    effects.push(Effect::Cancel { link: node.link.clone(), id, attempt: call.attempt });
-                }
-            }
-        }
-    }
-
-    pub(super) fn time_out(&mut self, id: CallId, effects: &mut Effects<H>) {
+    pub(super) fn time_out(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.remove(id) else { return };
         let stage = match &call.location {
             CallLocation::InFlight(node) if !call.handle.withdraw(call.attempt) => {
@@ -177,12 +165,12 @@ impl<H: Host> Core<H> {
             end: Err(error.with_id(Some(id))),
             failed_attempts: call.failed_attempts.clone(),
         });
-        self.stop(id, call, effects);
+        self.stop(now, id, &call, effects);
         self.defer_nested(id);
     }
 
     /// A node that has calls, whether it is still registered or not.
-    fn identity_of(&self, id: NodeId) -> Option<NodeIdentity> {
+    pub(super) fn identity_of(&self, id: NodeId) -> Option<NodeIdentity> {
         let here = self.registry.node(id).map(|node| node.identity.clone());
         here.or_else(|| self.departed.get(&id).map(|departed| departed.identity.clone()))
     }

@@ -2,10 +2,14 @@
 //!
 //! There are many small tables, and these do not hold the calls themselves. A table that grows moves all its entries.
 //! With a single table of a million calls, that would hold the core's lock for hundreds of milliseconds.
+//!
+//! The ids are kept in order beside the tables, so that calls can be listed from the oldest on, and the batch that a call
+//! is part of can be found.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::{BuildHasher, Hasher},
+    ops::Bound,
 };
 
 use super::{call::CallEntry, host::Host};
@@ -18,13 +22,15 @@ pub(super) struct Calls<H: Host> {
     /// Callers elsewhere choose a part of their ids, so the hash depends on a number that they do not know.
     shards: Vec<HashMap<CallId, Box<CallEntry<H>>, SeededHash>>,
     seed: SeededHash,
-    count: usize,
+    /// All their ids.
+    order: BTreeSet<CallId>,
 }
 
 impl<H: Host> Calls<H> {
     pub(super) fn new(seed: u64) -> Self {
         let seed = SeededHash(seed);
-        Self { shards: (0..SHARDS).map(|_| HashMap::with_hasher(seed)).collect(), seed, count: 0 }
+        let shards = (0..SHARDS).map(|_| HashMap::with_hasher(seed)).collect();
+        Self { shards, seed, order: BTreeSet::new() }
     }
 
     /// A batch uses many ids and is stored under the first, so that ids may have regular gaps. Mixed, they still spread
@@ -50,19 +56,40 @@ impl<H: Host> Calls<H> {
 
     pub(super) fn insert(&mut self, id: CallId, call: CallEntry<H>) {
         let shard = self.shard(id);
-        let before = self.shards[shard].insert(id, Box::new(call));
-        self.count += usize::from(before.is_none());
+        self.shards[shard].insert(id, Box::new(call));
+        self.order.insert(id);
     }
 
     pub(super) fn remove(&mut self, id: &CallId) -> Option<Box<CallEntry<H>>> {
         let shard = self.shard(*id);
         let call = self.shards[shard].remove(id)?;
-        self.count -= 1;
+        self.order.remove(id);
         Some(call)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.count
+        self.order.len()
+    }
+
+    /// The ids of the calls after this one, in order.
+    pub(super) fn after(&self, after: Option<CallId>) -> impl Iterator<Item = CallId> + '_ {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.order.range((from, Bound::Unbounded)).copied()
+    }
+
+    /// The call or batch that this id is in: the last one with the same id or an earlier one, if it is long enough.
+    pub(super) fn containing(&self, id: CallId) -> Option<(CallId, &CallEntry<H>)> {
+        let first = *self.order.range(..=id).next_back()?;
+        let call = self.get(&first)?;
+        (id.0 - first.0 < u64::from(call.demand.count)).then_some((first, call))
+    }
+
+    /// Checks that the ids in order are those in the tables.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn check_order(&self) -> Result<(), String> {
+        let listed = self.shards.iter().map(HashMap::len).sum::<usize>();
+        let is_right = listed == self.order.len() && self.order.iter().all(|id| self.contains(id));
+        if is_right { Ok(()) } else { Err("the order of the calls is wrong".to_owned()) }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&CallId, &CallEntry<H>)> {

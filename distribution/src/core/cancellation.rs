@@ -11,7 +11,7 @@ use super::{
     state::Core,
 };
 use crate::{
-    error::CallError,
+    error::{CallError, ITS_MAKER},
     id::{CallId, CallerId},
 };
 
@@ -40,20 +40,27 @@ impl<H: Host> Core<H> {
     }
 
     /// Cancels the calls of a caller, as many as the budget allows.
-    pub(super) fn cancel_calls_of(&mut self, caller: CallerId, budget: &mut usize, effects: &mut Effects<H>) {
+    pub(super) fn cancel_calls_of(
+        &mut self,
+        now: Time,
+        caller: CallerId,
+        budget: &mut usize,
+        effects: &mut Effects<H>,
+    ) {
         while let Some(id) = self.dependents.first_of_caller(caller) {
             if *budget == 0 {
                 self.deferred.push_front(DeferredTask::CancelCallsOf(caller));
                 return;
             }
             *budget -= 1;
-            self.cancel_dependent(id, effects);
+            self.cancel_dependent(now, id, effects);
         }
     }
 
     /// Cancels nested calls, as many as the budget allows.
     pub(super) fn cancel_nested(
         &mut self,
+        now: Time,
         parent: CallId,
         before: u64,
         budget: &mut usize,
@@ -65,20 +72,24 @@ impl<H: Host> Core<H> {
                 return;
             }
             *budget -= 1;
-            self.cancel_dependent(id, effects);
+            self.cancel_dependent(now, id, effects);
         }
     }
 
-    fn cancel_dependent(&mut self, id: CallId, effects: &mut Effects<H>) {
+    fn cancel_dependent(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.remove(id) else { return };
         self.stats.cancelled += u64::from(call.count());
-        let error = CallError::Cancelled { call: call.method.name().into(), execution: execution_so_far(&call) };
+        let error = CallError::Cancelled {
+            call: call.method.name().into(),
+            by: ITS_MAKER.into(),
+            execution: execution_so_far(&call),
+        };
         effects.push(Effect::End {
             call: call.handle.clone(),
             end: Err(error.with_id(Some(id))),
             failed_attempts: call.failed_attempts.clone(),
         });
-        self.stop(id, call, effects);
+        self.stop(now, id, &call, effects);
         self.defer_nested(id);
     }
 }

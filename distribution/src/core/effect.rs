@@ -1,12 +1,13 @@
 //! What the core wants done, and how it learns of the end of an attempt.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::host::{Host, Time};
 use crate::{
     error::{CallError, GoneReason},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeIdentity},
+    service::method::MethodInfo,
     view::NodeEvent,
     wire::Reply,
 };
@@ -31,6 +32,8 @@ pub(crate) enum Effect<H: Host> {
     ConfirmDrained { link: H::Link },
     /// Close the link.
     Disconnect { link: H::Link, reason: GoneReason },
+    /// Report a handler that goes on although it was told to stop this long ago.
+    ReportOverdue { node: NodeIdentity, method: Arc<MethodInfo>, id: CallId, stopping_for: Duration },
     /// Tell those who follow the master's events.
     Publish(NodeEvent),
 }

@@ -49,6 +49,8 @@ pub(super) struct IndexEntry {
     pub(super) cordoned: bool,
     /// Whether it is open and ejected.
     pub(super) ejected: bool,
+    /// Whether it is open and suspect, and not ejected.
+    pub(super) suspect: bool,
     /// How many calls it runs at once.
     pub(super) limit: PerKind<u32>,
     /// How much of that is free.
@@ -72,6 +74,8 @@ pub(super) struct View {
     pub(super) cordoned: usize,
     /// Those of the open ones that are ejected.
     pub(super) ejected: usize,
+    /// Those of the open ones that are suspect and not ejected.
+    pub(super) suspect: usize,
     pub(super) limit: PerKind<u64>,
     pub(super) free: PerKind<u64>,
     pub(super) ready: PerKind<Ready>,
@@ -123,6 +127,7 @@ impl View {
         }
         self.cordoned = self.cordoned - usize::from(before.cordoned) + usize::from(after.cordoned);
         self.ejected = self.ejected - usize::from(before.ejected) + usize::from(after.ejected);
+        self.suspect = self.suspect - usize::from(before.suspect) + usize::from(after.suspect);
         for kind in KINDS {
             self.limit[kind] = self.limit[kind] - u64::from(before.limit[kind]) + u64::from(after.limit[kind]);
             self.free[kind] = self.free[kind] - u64::from(before.free[kind]) + u64::from(after.free[kind]);

@@ -8,21 +8,23 @@
 //! | subject | files |
 //! |---|---|
 //! | events | [`node_events`], [`joining`], [`call_events`], [`attempts`], [`grants`] (how many calls of a batch a node may start), [`lending`] (slots of handlers that wait), [`tick`], [`shutdown`]; [`queries`] |
-//! | administration | [`administration`] (cordon, drain, kick) |
+//! | administration | [`administration`] (cordon, drain, kick, cancel), [`call_listing`] and [`availability`] (what calls do, and what they wait for), [`stopping`] and [`stopping_calls`] (handlers that go on after their call has ended) |
 //! | nodes | [`registry`], [`node`], [`registration`], [`group`] (nodes that serve the same methods), [`serving`], [`label_views`], [`compatibility`], [`snapshot`] |
 //! | which node gets a call | [`balance`] (the whole rule), [`slow_start`] (what a new node gets), [`health`] and [`ejection`] (what a failing node gets); the indexes [`ready`] and [`ring`] |
 //! | calls that wait | [`queues`], [`turns`] (the order in which they are taken), [`queue_heads`] and [`avoiding_heads`] (where nodes look for them), [`queue_listing`], [`schedule`] (which call goes where), [`reconsider`], [`avoidance`] |
 //! | calls that cannot go on | [`retry`] (their node was lost), [`expiry`] and [`unserved`] (no node serves them), [`liveness`] (silent nodes), [`dependents`] and [`cancellation`] (what made them is gone) |
 //! | long work | [`deferred`], [`slices`] |
-//! | checks | `sanity`, `test_support` |
+//! | checks | `sanity`, `sanity_of_listing`, `test_support` |
 
 mod administration;
 mod attempts;
+mod availability;
 mod avoidance;
 mod avoiding_heads;
 mod balance;
 mod call;
 mod call_events;
+mod call_listing;
 mod calls;
 mod cancellation;
 mod compatibility;
@@ -56,6 +58,8 @@ mod retry;
 mod ring;
 #[cfg(any(test, feature = "simulation"))]
 mod sanity;
+#[cfg(any(test, feature = "simulation"))]
+mod sanity_of_listing;
 mod schedule;
 mod serving;
 mod settings;
@@ -64,6 +68,8 @@ mod slices;
 mod slow_start;
 mod snapshot;
 mod state;
+mod stopping;
+mod stopping_calls;
 #[cfg(any(test, feature = "simulation"))]
 mod test_support;
 #[cfg(test)]

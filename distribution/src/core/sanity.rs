@@ -41,12 +41,22 @@ impl<H: Host> Core<H> {
         self.check_calls()?;
         self.check_dependents()?;
         self.check_queues()?;
+        self.check_listing()?;
         for (at, timer) in &self.timers {
             let (Timer::Deadline(id) | Timer::Retry(id)) = timer else { continue };
             check(self.calls.contains(id), || {
                 format!("a timer ({timer:?} at {at:?}) belongs to a call that has ended")
             })?;
         }
+        for (id, call) in self.stopping.iter() {
+            check(!self.calls.contains(&id), || format!("call {id} is being stopped, and has not ended"))?;
+            let is_there = match self.registry.node(call.node) {
+                Some(node) => node.in_flight.contains_key(&(id, call.attempt)),
+                None => self.departed.contains_key(&call.node),
+            };
+            check(is_there, || format!("call {id} is being stopped, and its node does not have it"))?;
+        }
+        self.calls.check_order()?;
         for id in &self.registry.ejected {
             let is_due = self.timers.iter().any(|(_, timer)| *timer == Timer::EndEjection(*id));
             check(is_due, || format!("{id} is ejected, and no timer ends that"))?;
@@ -348,6 +358,10 @@ fn check_view<H: Host>(view: &View, members: &[&Node<H>]) -> Checked {
     let ejected = entries.clone().filter(|entry| entry.ejected).count();
     let cordoned = entries.clone().filter(|entry| entry.cordoned).count();
     check(view.cordoned == cordoned, || format!("cordoned in a view: {} noted, {cordoned} counted", view.cordoned))?;
+    let is_suspect =
+        |node: &&&Node<H>| node.state == NodeState::Suspect && !node.is_cordoned && !node.health.is_ejected();
+    let suspect = members.iter().filter(is_suspect).count();
+    check(view.suspect == suspect, || format!("suspect in a view: {} noted, {suspect} counted", view.suspect))?;
     check(view.ejected == ejected, || format!("ejected in a view: {} noted, {ejected} counted", view.ejected))?;
     let mut sources = BTreeMap::<_, usize>::new();
     members

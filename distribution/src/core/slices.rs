@@ -81,12 +81,12 @@ impl<H: Host> Core<H> {
                 }
                 DeferredTask::CancelCallsOf(caller) => {
                     let mut fewer = budget.div_ceil(2);
-                    self.cancel_calls_of(caller, &mut fewer, effects);
+                    self.cancel_calls_of(now, caller, &mut fewer, effects);
                     budget = fewer;
                 }
                 DeferredTask::CancelNested { parent, before } => {
                     let mut fewer = budget.div_ceil(2);
-                    self.cancel_nested(parent, before, &mut fewer, effects);
+                    self.cancel_nested(now, parent, before, &mut fewer, effects);
                     budget = fewer;
                 }
                 DeferredTask::HandleLost { calls, from } => self.lose(now, calls, from, &mut budget, effects),
@@ -131,6 +131,8 @@ impl<H: Host> Core<H> {
             *budget -= 1;
             if self.is_current(call, from.identity.id, attempt) {
                 self.lost(now, call, (&from.identity, from.source), &from.reason, effects);
+            } else {
+                self.note_stopped(call, from.identity.id, attempt);
             }
         }
         self.departed.remove(&from.identity.id);

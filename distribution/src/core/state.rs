@@ -16,6 +16,7 @@ use super::{
     queues::Queues,
     registry::Registry,
     settings::Settings,
+    stopping_calls::Stopping,
     unserved::UnservedReason,
 };
 use crate::{
@@ -38,6 +39,8 @@ pub(super) enum Timer {
     Unserved(QueueId),
     /// A node gets calls again.
     EndEjection(NodeId),
+    /// A handler has had long enough to stop.
+    Overdue(CallId),
 }
 
 /// The state machine.
@@ -45,6 +48,8 @@ pub(crate) struct Core<H: Host> {
     pub(super) settings: Settings,
     pub(super) registry: Registry<H>,
     pub(super) calls: Calls<H>,
+    /// Calls that have ended, and whose handlers run.
+    pub(super) stopping: Stopping,
     pub(super) queues: Queues,
     pub(super) dependents: Dependents,
     /// Calls that are queued again after a while.
@@ -82,6 +87,7 @@ impl<H: Host> Core<H> {
             registry: Registry::new(settings.ring_key),
             calls: Calls::new(settings.seed),
             settings,
+            stopping: Stopping::default(),
             queues: Queues::default(),
             dependents: Dependents::default(),
             backing_off: 0,

@@ -20,12 +20,13 @@ impl<H: Host> Core<H> {
             left -= 1;
             self.timers.pop_first();
             match timer {
-                Timer::Deadline(id) => self.time_out(id, effects),
+                Timer::Deadline(id) => self.time_out(now, id, effects),
                 Timer::Retry(id) => {
                     self.backing_off -= 1;
                     self.enqueue_or_place(now, id, effects);
                 }
                 Timer::Unserved(queue) => self.deferred.push(DeferredTask::ExpireQueue(queue)),
+                Timer::Overdue(call) => self.report_overdue(now, call, effects),
                 Timer::EndEjection(node) => self.end_ejection(now, node, effects),
             }
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::NodeId;
+use crate::id::{CallId, NodeId, NodeIdentity};
 
 /// Why a master did not do what an administrator asked for. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -17,6 +17,38 @@ pub enum AdminError {
     UnknownNode {
         /// The id that was given.
         node: NodeId,
+    },
+
+    /// No call with this id waits or runs.
+    #[error(
+        "no call {call} waits or runs: it has ended, or another master gave out that id; list the calls to see those that have not ended"
+    )]
+    #[non_exhaustive]
+    UnknownCall {
+        /// The id that was given.
+        call: CallId,
+    },
+
+    /// The call has ended already, and a node has not stopped its handler yet.
+    #[error("call {call} has ended already, and its handler goes on on {node}; kick the node to get rid of it")]
+    #[non_exhaustive]
+    AlreadyEnded {
+        /// The id that was given.
+        call: CallId,
+        /// Where its handler runs.
+        node: NodeIdentity,
+    },
+
+    /// The call travels in a batch with others, which can only be cancelled together.
+    #[error("call {call} is one of {count} that travel as batch {batch}; cancel {batch} to end all of them")]
+    #[non_exhaustive]
+    InBatch {
+        /// The id that was given.
+        call: CallId,
+        /// The id of the batch, which is that of its first call.
+        batch: CallId,
+        /// How many calls the batch is.
+        count: u32,
     },
 
     /// The master failed at it, which is a bug in this crate.

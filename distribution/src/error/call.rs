@@ -200,15 +200,16 @@ pub enum CallError<E = Infallible> {
         reason: Cow<'static, str>,
     },
 
-    /// What made the call is gone: its caller ended without detaching it, or the call whose handler made it was cancelled,
-    /// timed out, or was lost with its node.
-    #[error(
-        "{call} was cancelled together with what made it: its caller, or the call that it is a part of ({execution})"
-    )]
+    /// Somebody other than its caller cancelled the call: an administrator (see [`Master::cancel`](crate::Master::cancel)).
+    /// Or what made it is gone: its caller ended without detaching it, or the call whose handler made it was cancelled, timed
+    /// out, or was lost with its node. It is not repeated.
+    #[error("{call} was cancelled by {by} ({execution})")]
     #[non_exhaustive]
     Cancelled {
         /// The call.
         call: CallIdentity,
+        /// Who cancelled it: `an administrator at the master`.
+        by: Box<str>,
         /// Whether the call had been sent to a node.
         execution: Execution,
     },
@@ -392,7 +393,7 @@ impl<E> CallError<E> {
             Self::InvalidOption { call, option, value, reason } => {
                 CallError::InvalidOption { call, option, value, reason }
             }
-            Self::Cancelled { call, execution } => CallError::Cancelled { call, execution },
+            Self::Cancelled { call, by, execution } => CallError::Cancelled { call, by, execution },
             Self::Shutdown { call, execution } => CallError::Shutdown { call, execution },
             Self::MasterLost { call, master, reason, execution } => {
                 CallError::MasterLost { call, master, reason, execution }

@@ -17,6 +17,7 @@ pub use call::CallError;
 pub use gone::GoneReason;
 pub use identity::CallIdentity;
 pub use keyed::KeyedError;
+pub(crate) use parts::ITS_MAKER;
 pub use parts::{CallStage, CodecError, Execution, LimitOf, Part, QueueUnit};
 pub use start::{Endpoint, Error};
 

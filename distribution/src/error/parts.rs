@@ -131,3 +131,6 @@ impl CodecError {
         Self { message: in_one_line(&message.to_string(), LONGEST) }
     }
 }
+
+/// Who has cancelled a call that ends because what made it is gone.
+pub(crate) const ITS_MAKER: &str = "the end of what made it: its caller, or the call that it is a part of";

@@ -3,8 +3,10 @@
 use std::{fmt::Display, io, iter, time::Duration};
 
 use crate::{
+    administration::WaitReason,
     error::{
-        self, AdminError, CallStage, CodecError, Endpoint, Error, Execution, GoneReason, KeyedError, LimitOf, Part, QueueUnit,
+        self, AdminError, CallStage, CodecError, Endpoint, Error, Execution, GoneReason, KeyedError, LimitOf, Part,
+        QueueUnit,
     },
     id::{CallId, MethodName, NodeId, NodeIdentity},
     many::Progress,
@@ -59,6 +61,7 @@ pub fn messages() -> Vec<Message> {
         Access::Nodes, Access::Callers, Access::Admins,
     ]);
     all.extend(admin_errors());
+    all.extend(wait_reasons());
     all.extend(gone_reasons());
     all.extend(node_events());
     all.push(Message::of("NodeId", &node(1).id));
@@ -156,7 +159,12 @@ fn call_errors() -> impl IntoIterator<Item = Message> {
         CallError::TooManyWaiting { call: call(), limit: 1024 },
         CallError::Denied { call: call(), reason: "token 1a2b3c4d is for nodes, and only callers and admins may make calls".to_owned() },
         CallError::InvalidOption { call: call(), option: "attempts".into(), value: "0".into(), reason: "a call needs at least one".into() },
-        CallError::Cancelled { call: call(), execution: Execution::NotRun },
+        CallError::Cancelled {
+            call: call(),
+            by: "an administrator at the master".into(),
+            execution: Execution::MayHaveRun,
+        },
+        CallError::Cancelled { call: call(), by: crate::error::ITS_MAKER.into(), execution: Execution::NotRun },
         CallError::Shutdown { call: call(), execution: Execution::MayHaveRun },
     ]
 }
@@ -213,7 +221,30 @@ fn errors() -> impl IntoIterator<Item = Message> {
 fn admin_errors() -> impl IntoIterator<Item = Message> {
     samples![Message::with_sources:
         AdminError::UnknownNode { node: node(1).id },
+        AdminError::UnknownCall { call: CallId::first(0x91_c2a7) },
+        AdminError::AlreadyEnded { call: CallId::first(0x91_c2a7), node: node(1) },
+        AdminError::InBatch { call: CallId(CallId::first(0x91_c2a7).0 + 12), batch: CallId::first(0x91_c2a7), count: 40 },
         AdminError::Failed,
+    ]
+}
+
+fn wait_reasons() -> impl IntoIterator<Item = Message> {
+    let labels = [("gpu".to_owned(), "a100".to_owned())];
+    samples![Message::of:
+        WaitReason::NoNode,
+        WaitReason::NoLabel { labels: labels.clone().into(), nodes: 1 },
+        WaitReason::NoLabel { labels: labels.into(), nodes: 4 },
+        WaitReason::AllBusy { nodes: 1 },
+        WaitReason::AllBusy { nodes: 4 },
+        WaitReason::AllCordoned { nodes: 1 },
+        WaitReason::AllCordoned { nodes: 4 },
+        WaitReason::NoneTakesIt { busy: 2, suspect: 1, cordoned: 1, ejected: 0, avoided: 1 },
+        WaitReason::NoneTakesIt { busy: 0, suspect: 1, cordoned: 0, ejected: 0, avoided: 0 },
+        WaitReason::NodeBusy { node: node(1) },
+        WaitReason::NodeSuspect { node: node(1) },
+        WaitReason::NodeCordoned { node: node(1) },
+        WaitReason::BackingOff { attempt: 2, node: node(1), left: Duration::from_millis(300) },
+        WaitReason::Placing,
     ]
 }
 

@@ -129,6 +129,14 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
                     self.fail_calls(batch, kept, &error);
                 }
             }
+            CallError::Cancelled { .. } if many => {
+                // The node may have given calls back of which the batch has not been told yet. They did not run.
+                let kept = batch.state.kept().unwrap_or(batch.count).min(batch.count);
+                if kept < batch.count {
+                    self.send_again(batch, kept, batch.count);
+                }
+                self.fail_calls(batch, kept, &error);
+            }
             // Nothing was started. Arguments that are too large together may be small enough one by one; and a node
             // whose method is async takes no batches.
             CallError::TooLarge { part: Part::Arguments, .. } | CallError::Decode { part: Part::Arguments, .. }

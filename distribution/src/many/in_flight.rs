@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::batch::{Batch, Destination};
 use crate::{
-    error::Execution,
+    error::{CallError, Execution},
     service::state::{CallFailure, CallState, RawAnswer},
     wire::batch,
 };
@@ -120,6 +120,11 @@ impl Hedge {
         attempts.ended += 1;
         let result = match ended {
             Ok(answer) => Ok(answer),
+            // An administrator who cancels one attempt means the call. Hedged calls were sent before.
+            Err(CallFailure { error: CallError::Cancelled { call, by, .. }, failed_attempts, was_tried }) => {
+                let error = CallError::Cancelled { call, by, execution: Execution::MayHaveRun };
+                Err(CallFailure { error, failed_attempts, was_tried })
+            }
             Err(failed) => {
                 let failed = match attempts.failed.take() {
                     Some(earlier) => more_telling(earlier, failed),

@@ -1,9 +1,49 @@
 //! What administrators ask of a master, brought to its core.
 
 use super::shared::Shared;
-use crate::{error::AdminError, id::NodeId};
+use crate::{
+    administration::{CallFilter, CallPage},
+    error::AdminError,
+    id::{CallId, NodeId},
+};
+
+/// The most calls on a page.
+const MOST_LISTED: usize = 10_000;
+
+/// The most calls that are looked at for one page, so that a caller who lists few of a million is not held up for long.
+const MOST_LOOKED_AT: usize = 100_000;
 
 impl Shared {
+    /// Lists calls. The lock is released again and again, so that events need not wait for a long list.
+    pub(super) fn calls(&self, mut filter: CallFilter) -> CallPage {
+        let limit = filter.limit.clamp(1, MOST_LISTED);
+        let (mut calls, mut looked_at) = (Vec::new(), 0);
+        loop {
+            let slice = {
+                let locked = self.lock();
+                locked.core.call_infos(self.origin.elapsed(), &filter, limit - calls.len())
+            };
+            calls.extend(slice.calls);
+            looked_at += slice.looked_at;
+            if slice.last.is_none() || calls.len() == limit || looked_at >= MOST_LOOKED_AT {
+                return CallPage { calls, next: slice.last };
+            }
+            filter.after = slice.last;
+        }
+    }
+
+    pub(super) fn cancel_call(&self, call: CallId, by: &str) -> Result<(), AdminError> {
+        let cancelled = self
+            .with_core("an administrator cancels a call", |core, now, effects| {
+                core.on_cancel_requested(now, call, by, effects)
+            })
+            .unwrap_or(Err(AdminError::Failed));
+        if cancelled.is_ok() {
+            tracing::info!(%call, by, "the call was cancelled");
+        }
+        cancelled
+    }
+
     pub(super) fn set_cordoned(&self, node: NodeId, is_cordoned: bool) -> Result<(), AdminError> {
         let event_name = if is_cordoned { "a node is cordoned" } else { "a node is uncordoned" };
         self.with_core(event_name, |core, now, effects| core.on_cordon_requested(now, node, is_cordoned, effects))

@@ -8,7 +8,7 @@ use super::{host::HeldCall, shared::Shared};
 use crate::{
     config::ValueLimits,
     core::{Demand, Effect},
-    error::{CallError, Execution},
+    error::{CallError, Execution, ITS_MAKER},
     id::CallerId,
     service::{
         dispatcher::{Capacity, Dispatcher},
@@ -35,7 +35,7 @@ impl Dispatcher for Shared {
 
     fn cancel(&self, call: &CallState) {
         if let Some(id) = call.id() {
-            self.with_core("a call was cancelled", |core, _, effects| core.on_call_cancelled(id, effects));
+            self.with_core("a call was cancelled", |core, now, effects| core.on_call_cancelled(now, id, effects));
         }
     }
 
@@ -93,7 +93,11 @@ impl Shared {
                 // The node may claim any parent, and it may have been cancelled meanwhile.
                 let node = core.node_of_process(process);
                 if !demand.parent.zip(node).is_some_and(|(parent, node)| core.runs_on(parent, node)) {
-                    let error = CallError::Cancelled { call: call.identity(), execution: Execution::NotRun };
+                    let error = CallError::Cancelled {
+                        call: call.identity(),
+                        by: ITS_MAKER.into(),
+                        execution: Execution::NotRun,
+                    };
                     effects.push(Effect::End { call: HeldCall(call), end: Err(error), failed_attempts: Vec::new() });
                     return;
                 }

@@ -34,6 +34,14 @@ pub(super) fn carry_out(effect: Effect<MasterHost>) {
         Effect::RequestDrain { link } => link.state.send(Control::RequestDrain),
         Effect::ConfirmDrained { link } => link.state.send(Control::Drained),
         Effect::Disconnect { link, reason } => link.close(reason),
+        Effect::ReportOverdue { node, method, id, stopping_for } => tracing::warn!(
+            call = %id,
+            method = %method.name(),
+            %node,
+            "a handler goes on {:.0} s after its call was cancelled or its time was up, and holds its slot; kick the node \
+             if it does not end",
+            stopping_for.as_secs_f64()
+        ),
         Effect::Publish(event) => match &event {
             // A shutdown has ended the calls that a node still has, and has warned of them.
             NodeEvent::Gone { reason: GoneReason::Shutdown, .. }

@@ -8,8 +8,9 @@ use super::{events::Events, shared::Shared};
 #[cfg(feature = "tls")]
 use crate::security::Token;
 use crate::{
+    administration::{CallFilter, CallPage},
     error::AdminError,
-    id::NodeId,
+    id::{CallId, NodeId},
     security::SecurityConfig,
     service::{
         ServiceClient,
@@ -159,6 +160,45 @@ impl Master {
     /// node connects again and is let in: to keep it out, revoke its credential.
     pub fn disconnect(&self, node: impl Into<NodeId>) -> bool {
         self.shared.disconnect(node.into())
+    }
+
+    /// Lists calls that have not ended, or whose handlers have not been stopped yet, the oldest first: what each does, and
+    /// what it waits for. One page of them; [`CallPage::next`] says where to go on.
+    ///
+    /// ```
+    /// # use distribution::{CallFilter, LocalCluster, administration::StatusFilter};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = LocalCluster::builder().nodes(1).start().await?;
+    /// let master = cluster.master();
+    /// let mut filter = CallFilter::default().status(StatusFilter::Waiting);
+    /// loop {
+    ///     let page = master.calls(filter.clone());
+    ///     for call in &page.calls {
+    ///         println!("{} {} for {:.1} s", call.id, call.method, call.age.as_secs_f64());
+    ///     }
+    ///     let Some(next) = page.next else { break };
+    ///     filter = filter.after(next);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn calls(&self, filter: CallFilter) -> CallPage {
+        self.shared.calls(filter)
+    }
+
+    /// Cancels a call of any caller. It ends as [`CallError::Cancelled`](crate::CallError::Cancelled) and is not
+    /// repeated. If a node has it, its handler is told, as when a caller drops its call. A handler that goes on holds its
+    /// slot; [`calls`](Self::calls) lists it, and after 10 s a warning in the log names it.
+    ///
+    /// The calls of a batch, which `.distribute()` makes, can only be cancelled together, with the id of the batch. Calls
+    /// that a node has given back are not part of it any more. Of a call that is
+    /// [hedged](crate::Distributed::hedge), both copies end.
+    ///
+    /// # Errors
+    ///
+    /// If the call has ended, or is a part of a batch. The error says what to do.
+    pub fn cancel(&self, call: CallId) -> Result<(), AdminError> {
+        self.shared.cancel_call(call, "an administrator at the master")
     }
 
     /// Gives a node no new calls. It keeps those that it has, and stays registered; [`nodes`](Self::nodes) shows that it is

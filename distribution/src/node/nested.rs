@@ -17,7 +17,7 @@ use super::{active_calls::ActiveCalls, current::CurrentCall};
 use crate::{
     cluster::NestedCaller,
     config::{MAX_DEPTH, MAX_MESSAGE_SIZE, ValueLimits},
-    error::{CallError, Execution},
+    error::{CallError, Execution, ITS_MAKER},
     service::{
         dispatcher::{Capacity, Dispatcher},
         method::MethodInfo,
@@ -146,7 +146,7 @@ impl NestedDispatcher {
     fn refusal(&self, call: &CallState) -> Option<CallError> {
         let identity = || call.method.name().into();
         if self.call.is_cancelled() {
-            return Some(CallError::Cancelled { call: identity(), execution: Execution::NotRun });
+            return Some(CallError::Cancelled { call: identity(), by: ITS_MAKER.into(), execution: Execution::NotRun });
         }
         let (Some(_), Some(nesting)) = (&self.caller, self.call.nesting()) else {
             let wanted =
@@ -178,8 +178,11 @@ impl Dispatcher for NestedDispatcher {
             (None, Some(caller)) => caller,
             (error, _) => {
                 // Without a caller there is an error.
-                let error = error
-                    .unwrap_or(CallError::Cancelled { call: call.method.name().into(), execution: Execution::NotRun });
+                let error = error.unwrap_or(CallError::Cancelled {
+                    call: call.method.name().into(),
+                    by: ITS_MAKER.into(),
+                    execution: Execution::NotRun,
+                });
                 return call.finish(Err(CallFailure::after(Vec::new(), error)));
             }
         };

@@ -36,6 +36,22 @@ impl SimulatedCluster {
         self.ask(&format!("{what} {id}"), |core, now, effects| core.on_cordon_requested(now, id, is_cordoned, effects))
     }
 
+    /// Cancels a call of any caller. It ends at once.
+    pub(super) fn cancel_by_admin(&mut self) -> Result<(), String> {
+        let open: Vec<usize> =
+            (0..self.calls.len()).filter(|at| self.calls[*at].ends == 0 && !self.calls[*at].cancelled).collect();
+        let Some(at) = self.pick(&open) else { return Ok(()) };
+        let id = self.calls[at].id;
+        self.calls[at].ended_by_admin = true;
+        self.ask(&format!("admin cancels {id}"), |core, now, effects| {
+            core.on_cancel_requested(now, id, "an administrator", effects)
+        })?;
+        match self.calls[at].ends {
+            1 => Ok(()),
+            ends => Err(format!("call {id} ended {ends} times when an administrator cancelled it")),
+        }
+    }
+
     pub(super) fn kick(&mut self) -> Result<(), String> {
         let Some(at) = self.pick_node(|_| true) else { return Ok(()) };
         self.nodes[at].kicked = true;

@@ -142,6 +142,7 @@ impl SimulatedCluster {
             overtaken: BTreeMap::new(),
             first_sent: None,
             cancelled: false,
+            ended_by_admin: false,
             ends: 0,
             starts: 0,
             completed: 0,
@@ -165,6 +166,6 @@ impl SimulatedCluster {
         let id = self.calls[at].id;
         self.calls[at].cancelled = true;
         self.doom_nested(at);
-        self.apply(&format!("cancel {id}"), |core, _, effects| core.on_call_cancelled(id, effects))
+        self.apply(&format!("cancel {id}"), |core, now, effects| core.on_call_cancelled(now, id, effects))
     }
 }

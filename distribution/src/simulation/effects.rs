@@ -108,6 +108,7 @@ impl SimulatedCluster {
                 self.nodes[link.at].gone = true;
                 self.nodes[link.at].running = false;
             }
+            Effect::ReportOverdue { node, id, .. } => self.note(format!("  {id} goes on on {node}")),
             Effect::Publish(event) => {
                 self.note(format!("  {event}"));
                 self.rules.event(self.now, &event)?;

@@ -182,6 +182,8 @@ pub(super) struct CallRecord {
     /// How many calls had been made when it was first sent.
     pub(super) first_sent: Option<usize>,
     pub(super) cancelled: bool,
+    /// Whether an administrator has cancelled it.
+    pub(super) ended_by_admin: bool,
     pub(super) ends: u32,
     pub(super) starts: u32,
     /// Handlers that ran to their end.

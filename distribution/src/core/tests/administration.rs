@@ -4,7 +4,7 @@ use super::*;
 use crate::error::AdminError;
 
 impl Table {
-    fn cordon(&mut self, name: &str, is_cordoned: bool) -> Vec<String> {
+    pub(super) fn cordon(&mut self, name: &str, is_cordoned: bool) -> Vec<String> {
         let id = self.node(name);
         self.apply(|core, now, effects| core.on_cordon_requested(now, id, is_cordoned, effects).expect("is registered"))
     }

@@ -17,10 +17,7 @@ pub(super) fn brief(error: &CallError) -> String {
             CallStage::Sent(node) => format!("timed out on {}", node.name),
             CallStage::AtMaster => "timed out at the master".to_owned(),
         },
-        CallError::Cancelled { execution, .. } => {
-            let text = execution.to_string();
-            format!("cancelled, {}", text.trim_start_matches("it "))
-        }
+        CallError::Cancelled { by, execution, .. } => format!("cancelled by {by}, {execution}"),
         CallError::Poisoned { nodes, .. } => format!("poisoned by {} nodes", nodes.len()),
         other => other.to_string(),
     }

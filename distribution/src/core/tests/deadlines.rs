@@ -64,8 +64,8 @@ fn a_cancelled_call_is_stopped_where_it_is() {
     table.submit("a", call(&COMPUTE));
     table.submit("b", call(&COMPUTE));
     let (a, b) = (table.calls["a"].0, table.calls["b"].0);
-    assert_eq!(table.apply(|core, _, effects| core.on_call_cancelled(b, effects)), NOTHING);
-    assert_eq!(table.apply(|core, _, effects| core.on_call_cancelled(a, effects)), ["cancel a#1 on n1"]);
+    assert_eq!(table.apply(|core, now, effects| core.on_call_cancelled(now, b, effects)), NOTHING);
+    assert_eq!(table.apply(|core, now, effects| core.on_call_cancelled(now, a, effects)), ["cancel a#1 on n1"]);
     assert_eq!(table.refuse("a", Refusal::Stopped), NOTHING);
     assert_eq!((table.core.stats().cancelled, table.core.stats().queued), (2, 0));
 }

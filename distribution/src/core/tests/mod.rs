@@ -4,6 +4,8 @@
 mod administration;
 mod balance;
 mod brief;
+mod call_listing;
+mod cancel;
 mod deadlines;
 mod dependents;
 mod drain;
@@ -251,6 +253,9 @@ impl Table {
             Effect::RequestDrain { link } => format!("ask {} to drain", link.name),
             Effect::ConfirmDrained { link } => format!("drained {}", link.name),
             Effect::Disconnect { link, reason } => format!("cut off {}: it {reason}", link.name),
+            Effect::ReportOverdue { node, id, stopping_for, .. } => {
+                format!("{} goes on on {} for {stopping_for:?}", self.name(id), node.name)
+            }
             Effect::Publish(event) => match event {
                 NodeEvent::Present { node, .. } => format!("{} present", node.name),
                 NodeEvent::Joined { node, .. } => format!("{} joined", node.name),
@@ -318,7 +323,7 @@ impl Table {
 
     fn cancel(&mut self, name: &str) -> Vec<String> {
         let id = self.id(name);
-        self.apply(|core, _, effects| core.on_call_cancelled(id, effects))
+        self.apply(|core, now, effects| core.on_call_cancelled(now, id, effects))
     }
 
     /// The node's answer to the newest attempt of a call. The attempt was sent as long ago as the node says that it

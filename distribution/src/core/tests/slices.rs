@@ -42,7 +42,7 @@ fn a_call_is_cancelled_or_answered_late_between_two_slices() {
     }
     table.dies("n1");
     let last = table.calls["c4"].0;
-    assert_eq!(table.apply(|core, _, effects| core.on_call_cancelled(last, effects)), NOTHING);
+    assert_eq!(table.apply(|core, now, effects| core.on_call_cancelled(now, last, effects)), NOTHING);
     ticks(&mut table);
     assert_eq!(table.core.unfinished(), 0);
     assert_eq!(table.core.stats().cancelled + table.core.stats().failed, 5);
@@ -225,7 +225,7 @@ fn calls_that_wait_while_their_view_is_filled_go_in_the_order_they_were_made() {
         assert_eq!(table.submit(name, labelled.clone()), NOTHING);
     }
     let given_up = table.calls["b"].0;
-    table.apply(|core, _, effects| core.on_call_cancelled(given_up, effects));
+    table.apply(|core, now, effects| core.on_call_cancelled(now, given_up, effects));
     let mut lines = Vec::new();
     while table.core.next_tick() <= table.now {
         lines.extend(table.tick());

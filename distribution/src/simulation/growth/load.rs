@@ -45,7 +45,7 @@ impl Growth {
                     self.finish("finish");
                 }
                 let id = self.submit("submit", Target::Any);
-                self.apply("cancel", 1, |core, _, effects| core.on_call_cancelled(id, effects));
+                self.apply("cancel", 1, |core, now, effects| core.on_call_cancelled(now, id, effects));
                 self.finish("finish");
             }
             self.end_round();

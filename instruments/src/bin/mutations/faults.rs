@@ -67,6 +67,57 @@ pub(crate) const FAULTS: &[Fault] = &[
         &[("$reason.may_be_by_call()", "$reason.is_death()")],
     ),
     fault(
+        "a call that an administrator cancels goes on on its node",
+        "Core::on_cancel_requested",
+        &[("self.stop($now, $id, &$call, $effects);", "")],
+    ),
+    fault(
+        "a call that an administrator cancels is always said not to have run",
+        "Core::on_cancel_requested",
+        &[("if $sent || $call.may_have_run() { Execution::MayHaveRun }", "if false { Execution::MayHaveRun }")],
+    ),
+    fault(
+        "a call within a batch cannot be told from one that does not exist",
+        "Calls::containing",
+        &[("$id.0 - $first.0 < u64::from($call.demand.count)", "$id == $first")],
+    ),
+    fault(
+        "a handler that has stopped is still listed",
+        "Core::on_attempt_finished",
+        &[("self.note_stopped($id, $node, $attempt);", "")],
+    ),
+    fault(
+        "handlers of a node that is gone are still listed",
+        "Core::lose",
+        &[("self.note_stopped($call, $from.identity.id, $attempt);", "")],
+    ),
+    fault(
+        "a handler that goes on is reported again and again",
+        "Core::report_overdue",
+        &[("self.stats.overdue += 1;", "self.timers.insert(($now + OVERDUE_AFTER, Timer::Overdue($id)));")],
+    ),
+    fault(
+        "a page of calls begins with the last one of the page before",
+        "Calls::after",
+        &[("$after.map_or(Bound::Unbounded, Bound::Excluded)", "$after.map_or(Bound::Unbounded, Bound::Included)")],
+    ),
+    fault("a page of calls looks at all of them", "Core::call_infos", &[("$left -= 1;", "")]),
+    fault(
+        "cordoned nodes are said to be busy",
+        "Availability::add_view",
+        &[("self.cordoned += $view.cordoned;", "self.busy += $view.cordoned;")],
+    ),
+    fault(
+        "nodes that a call avoids are not told apart",
+        "Registry::availability",
+        &[("$found.avoided += 1;", "$found.busy += 1;")],
+    ),
+    fault(
+        "a call that waits for a cordoned node is said to wait for a busy one",
+        "Core::why_waiting",
+        &[("_ if $node.is_cordoned => WaitReason::NodeCordoned { node: $identity },", "")],
+    ),
+    fault(
         "a call is repeated after a kick although it may not be",
         "Core::lost",
         &[(

@@ -1,0 +1,12 @@
+//! What administrators see of calls and methods, and how they ask for it.
+//!
+//! [`CallFilter`] says which calls are listed, [`CallPage`] has some of them, and a [`CallInfo`] says of each what it
+//! does: it waits, for a [`WaitReason`], or runs on a node.
+
+mod calls;
+mod filter;
+mod wait_reason;
+
+pub use calls::{CallInfo, CallPage, CallStatus};
+pub use filter::{CallFilter, StatusFilter};
+pub use wait_reason::WaitReason;

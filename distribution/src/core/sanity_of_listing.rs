@@ -1,0 +1,59 @@
+//! Checks what is told about calls: each call is listed once, in order, and what it waits for is true.
+
+use super::{
+    availability::Availability,
+    host::{Host, Time},
+    queues::Scope,
+    state::Core,
+};
+use crate::{administration::CallFilter, id::CallId};
+
+type Checked = Result<(), String>;
+
+impl<H: Host> Core<H> {
+    /// Lists all calls as an administrator does, and looks at all nodes to find out why they wait.
+    pub(super) fn check_listing(&self) -> Checked {
+        self.check_ids()?;
+        for (_, queue) in self.queues.iter().filter(|(_, queue)| queue.closed.is_none()) {
+            let Scope::Any { labels, .. } = &queue.scope else { continue };
+            let method = queue.method.id();
+            if self.is_filling(method, labels) {
+                continue;
+            }
+            let mut counted = Availability::default();
+            let may_run = |node: &&_| self.registry.is_serving(node, method, labels);
+            for node in self.registry.nodes().filter(may_run) {
+                counted.count(node, queue.avoided());
+            }
+            let found = self.registry.availability(method, labels, queue.avoided());
+            if !found.counts_as(&counted) {
+                return Err(format!("calls are said to wait for {found:?}, and there are {counted:?}"));
+            }
+            if found.has_free_slot() && self.deferred.is_empty() {
+                return Err(format!("calls are said to be placed, and nothing places them ({found:?})"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ids(&self) -> Checked {
+        let mut filter = CallFilter::default();
+        let mut listed: Vec<CallId> = Vec::new();
+        loop {
+            let slice = self.call_infos(Time::MAX, &filter, 5);
+            if slice.calls.len() > 5 {
+                return Err(format!("{} calls were listed at a time", slice.calls.len()));
+            }
+            listed.extend(slice.calls.iter().map(|call| call.id));
+            if slice.last.is_none() {
+                break;
+            }
+            filter.after = slice.last;
+        }
+        let all = self.calls.len() + self.stopping.iter().count();
+        match listed.len() == all && listed.is_sorted_by(|one, next| one < next) {
+            true => Ok(()),
+            false => Err(format!("{all} calls have not ended or are being stopped, and {listed:?} are listed")),
+        }
+    }
+}
