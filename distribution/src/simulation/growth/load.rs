@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::driver::{Growth, HEARTBEAT, NO_NODE_TIMEOUT, OTHERWISE, SERVED, SLOTS, Target, UNSERVED, offer};
 use crate::{
+    administration::CallFilter,
     core::SLICE,
     failed_attempt::{Cause, FailedAttempt},
     id::NodeIdentity,
@@ -89,6 +90,25 @@ impl Growth {
                 self.apply("look at all nodes, each", std::mem::take(&mut count), |core, now, effects| {
                     core.on_tick(now, effects);
                 });
+            }
+            self.end_round();
+        }
+    }
+
+    /// Lists all calls, and looks for some that do not exist among all calls.
+    pub(super) fn listing(&mut self) {
+        let all = CallFilter::default();
+        let none = CallFilter::default().method("Nobody");
+        for _ in 0..self.rounds {
+            for (what, filter) in [("calls(), each slice", &all), ("calls(), each slice of others", &none)] {
+                let mut filter = filter.clone();
+                loop {
+                    let slice = self.apply(what, 1, |core, now, _| core.call_infos(now, &filter, usize::MAX));
+                    if slice.last.is_none() {
+                        break;
+                    }
+                    filter.after = slice.last;
+                }
             }
             self.end_round();
         }

@@ -11,6 +11,7 @@ pub fn measure(nodes: usize, waiting: usize, rounds: u32, operations: u32, clock
     growth.calls();
     growth.nodes();
     growth.time();
+    growth.listing();
     let mut costs = growth.costs();
     if waiting == 0 {
         let mut growth = Growth::new(0, rounds, operations, clock);

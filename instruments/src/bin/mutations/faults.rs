@@ -256,7 +256,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "deadlines pass unnoticed",
         "Core::on_tick",
-        &[("Timer::Deadline($id) => self.time_out($id, $effects),", "Timer::Deadline(_) => {}")],
+        &[("Timer::Deadline($id) => self.time_out($now, $id, $effects),", "Timer::Deadline(_) => {}")],
     ),
     fault(
         "a call waits for ever for a node that serves it",
