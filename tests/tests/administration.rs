@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use distribution::{
     CallError, CallFilter, CallId, LocalCluster, Master, Node, NodeEvent, NodeId,
-    administration::{CallPage, CallStatus, WaitReason},
+    administration::{CallPage, CallStatus, MethodKind, MethodSummary, WaitReason},
     error::{AdminError, Execution, GoneReason},
     prelude::*,
 };
@@ -233,5 +233,29 @@ async fn the_calls_of_a_batch_are_cancelled_together_and_others_of_the_stream_go
             Ok(sum) => assert!(number >= 4 && sum == number as i64, "{number}: {sum}"),
             Err(error) => assert!(number < 4 && matches!(error, CallError::Cancelled { .. }), "{number}: {error}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn methods_are_listed_with_the_nodes_that_serve_them_and_their_calls() {
+    let (cluster, probe) = cluster(2).await;
+    let mut meeting = Meeting::new().await;
+    let running: Vec<_> = (0..3).map(|_| probe.hold(meeting.addr(), "running".to_owned()).send()).collect();
+    let guests = [meeting.guest("running").await, meeting.guest("running").await];
+    let methods = cluster.master().methods();
+    let hold = methods.iter().find(|method| method.name == "hold").expect("is served");
+    assert_eq!((&*hold.service, hold.version, hold.kind), ("Probe", 1, Some(MethodKind::Compute)));
+    assert_eq!((hold.nodes, hold.running, hold.waiting), (2, 2, 1));
+    assert!(hold.signature.starts_with("fn(SocketAddr, String)"), "{}", hold.signature);
+    let wait = methods.iter().find(|method| method.name == "wait").expect("is served");
+    assert_eq!((wait.kind, wait.nodes, wait.running, wait.waiting), (Some(MethodKind::Async), 2, 0, 0));
+    let json = serde_json::to_string(&methods).expect("can be written");
+    assert_eq!(serde_json::from_str::<Vec<MethodSummary>>(&json).expect("can be read"), methods);
+    for guest in guests {
+        guest.release().await;
+    }
+    meeting.guest("running").await.release().await;
+    for call in running {
+        assert_eq!(soon("a call", call).await, Ok(Held::Released));
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! [`CallFilter`] says which calls are listed, [`CallPage`] has some of them, and a [`CallInfo`] says of each what it
 //! does: it waits, for a [`WaitReason`], or runs on a node.
+//! [`MethodSummary`] says who serves a method, and how many calls of it there are.
 
 mod calls;
 mod filter;
+mod methods;
 mod wait_reason;
 
 pub use calls::{CallInfo, CallPage, CallStatus};
 pub use filter::{CallFilter, StatusFilter};
+pub use methods::{MethodKind, MethodSummary};
 pub use wait_reason::WaitReason;

@@ -38,7 +38,7 @@ impl<H: Host> Core<H> {
         // Only once, and not the whole batch: the node still answers the calls that it has started, and these are no
         // more than it was granted.
         if call.kept.is_none() && (1..call.demand.count).contains(&kept) && kept <= call.granted {
-            call.kept = Some(kept);
+            self.called.keep(call, kept);
             effects.push(Effect::Shorten { call: call.handle.clone(), kept });
         }
     }

@@ -89,6 +89,7 @@ impl<H: Host> Core<H> {
         }
         let was_sent = call.may_have_run();
         self.dependents.insert(id, call.number, call.demand.caller, call.parent());
+        self.called.add(&call);
         self.calls.insert(id, call);
         if self.shutting_down {
             self.end_with(id, effects, shutdown_error);
@@ -112,11 +113,11 @@ impl<H: Host> Core<H> {
 
     /// The service whose turns a call takes, found by the method's id and not by its name.
     fn service_of(&mut self, method: &Arc<MethodInfo>) -> ServiceId {
-        if let Some((_, service)) = self.called.get(&method.id()) {
-            return *service;
+        if let Some(service) = self.called.service(method.id()) {
+            return service;
         }
         let service = self.queues.service(method.name().service());
-        self.called.insert(method.id(), (Arc::clone(method), service));
+        self.called.insert(method, service);
         service
     }
 
@@ -211,6 +212,7 @@ impl<H: Host> Core<H> {
         }
         let call = self.calls.remove(&id)?;
         self.dependents.remove(id, call.number, call.demand.caller, call.parent());
+        self.called.remove(&call);
         if let CallLocation::BackingOff(until) = call.location {
             self.timers.remove(&(until, Timer::Retry(id)));
             self.backing_off -= 1;

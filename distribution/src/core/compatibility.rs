@@ -108,7 +108,7 @@ impl<H: Host> Core<H> {
         Some(CompatibilityCheck {
             own,
             others,
-            called: self.called.values().map(|(method, _)| Arc::clone(method)).collect(),
+            called: self.called.iter().map(|(method, _)| Arc::clone(method)).collect(),
         })
     }
 

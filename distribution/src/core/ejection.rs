@@ -81,7 +81,7 @@ impl<H: Host> Core<H> {
         if rate < EJECTION_RATE || serving < 2 || others_rates / (serving - 1) as f64 * 2.0 > rate {
             return;
         }
-        let name = self.called.get(&method).map(|(method, _)| method.name().as_str()).unwrap_or_default();
+        let name = self.called.info(method).map(|method| method.name().as_str()).unwrap_or_default();
         let why = format!("calls of {name} fail on it, and not on other nodes");
         self.eject(now, id, why, effects);
     }

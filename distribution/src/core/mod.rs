@@ -8,7 +8,7 @@
 //! | subject | files |
 //! |---|---|
 //! | events | [`node_events`], [`joining`], [`call_events`], [`attempts`], [`grants`] (how many calls of a batch a node may start), [`lending`] (slots of handlers that wait), [`tick`], [`shutdown`]; [`queries`] |
-//! | administration | [`administration`] (cordon, drain, kick, cancel), [`call_listing`] and [`availability`] (what calls do, and what they wait for), [`stopping`] and [`stopping_calls`] (handlers that go on after their call has ended) |
+//! | administration | [`administration`] (cordon, drain, kick, cancel), [`call_listing`] and [`availability`] (what calls do, and what they wait for), [`method_listing`] and [`called_methods`] (methods, and how many of their calls there are), [`stopping`] and [`stopping_calls`] (handlers that go on after their call has ended) |
 //! | nodes | [`registry`], [`node`], [`registration`], [`group`] (nodes that serve the same methods), [`serving`], [`label_views`], [`compatibility`], [`snapshot`] |
 //! | which node gets a call | [`balance`] (the whole rule), [`slow_start`] (what a new node gets), [`health`] and [`ejection`] (what a failing node gets); the indexes [`ready`] and [`ring`] |
 //! | calls that wait | [`queues`], [`turns`] (the order in which they are taken), [`queue_heads`] and [`avoiding_heads`] (where nodes look for them), [`queue_listing`], [`schedule`] (which call goes where), [`reconsider`], [`avoidance`] |
@@ -25,6 +25,7 @@ mod balance;
 mod call;
 mod call_events;
 mod call_listing;
+mod called_methods;
 mod calls;
 mod cancellation;
 mod compatibility;
@@ -42,6 +43,7 @@ mod label_views;
 mod lending;
 mod liveness;
 mod liveness_scan;
+mod method_listing;
 mod node;
 mod node_events;
 mod per_kind;
@@ -84,6 +86,7 @@ pub(crate) use effect::{AttemptEnd, CallAnswer, Effect, Effects};
 pub(crate) use host::{Host, HostCall, HostLink, Time};
 pub(crate) use joining::JoinRefused;
 pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
+pub(crate) use method_listing::MethodList;
 pub(crate) use registration::split_registration;
 pub(crate) use settings::{SLICE, Settings};
 pub(crate) use slow_start::SLOW_START;

@@ -137,7 +137,7 @@ impl<H: Host> Registry<H> {
         self.groups.values()
     }
 
-    /// The groups after `after`, in a fixed order.
+    /// The groups that were formed after this one, in that order.
     pub(super) fn groups_after(&self, after: Option<GroupId>) -> impl Iterator<Item = (GroupId, &Group)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.groups.range((from, Bound::Unbounded)).map(|(id, group)| (*id, group))

@@ -56,7 +56,8 @@ impl<H: Host> Core<H> {
         let Some(call) = self.calls.get_mut(&id) else { return };
         // Calls of a batch that were not granted were not started.
         if call.kept.is_none() && call.granted < call.demand.count {
-            call.kept = Some(call.granted);
+            let granted = call.granted;
+            self.called.keep(call, granted);
             effects.push(Effect::Shorten { call: call.handle.clone(), kept: call.granted });
         }
         let cause = Cause::Lost(reason.clone());
@@ -166,7 +167,7 @@ impl<H: Host> Core<H> {
         let wait = FIRST_WAIT.saturating_mul(1 << times.saturating_sub(1).min(10)).min(LONGEST_WAIT);
         let until = now + wait.mul_f64(self.rng.random_range(0.8..1.2));
         if let Some(call) = self.calls.get_mut(&id) {
-            call.location = CallLocation::BackingOff(until);
+            self.called.relocate(call, CallLocation::BackingOff(until));
             self.backing_off += 1;
             self.timers.insert((until, Timer::Retry(id)));
         }

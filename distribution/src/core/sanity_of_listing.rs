@@ -1,12 +1,16 @@
 //! Checks what is told about calls: each call is listed once, in order, and what it waits for is true.
 
+use std::collections::BTreeMap;
+
 use super::{
     availability::Availability,
+    call::CallLocation,
+    called_methods::Tally,
     host::{Host, Time},
     queues::Scope,
     state::Core,
 };
-use crate::{administration::CallFilter, id::CallId};
+use crate::{administration::CallFilter, id::CallId, service::method::MethodId};
 
 type Checked = Result<(), String>;
 
@@ -14,6 +18,7 @@ impl<H: Host> Core<H> {
     /// Lists all calls as an administrator does, and looks at all nodes to find out why they wait.
     pub(super) fn check_listing(&self) -> Checked {
         self.check_ids()?;
+        self.check_tallies()?;
         for (_, queue) in self.queues.iter().filter(|(_, queue)| queue.closed.is_none()) {
             let Scope::Any { labels, .. } = &queue.scope else { continue };
             let method = queue.method.id();
@@ -34,6 +39,25 @@ impl<H: Host> Core<H> {
             }
         }
         Ok(())
+    }
+
+    /// Counts the calls of each method again.
+    fn check_tallies(&self) -> Checked {
+        let mut counted: BTreeMap<MethodId, Tally> = BTreeMap::new();
+        for (_, call) in self.calls.iter() {
+            let tally = counted.entry(call.method.id()).or_default();
+            match call.location {
+                CallLocation::InFlight(_) => tally.running += call.count() as usize,
+                _ => tally.waiting += call.count() as usize,
+            }
+        }
+        for (method, tally) in self.called.iter() {
+            let counted = counted.remove(&method.id()).unwrap_or_default();
+            if tally != counted {
+                return Err(format!("calls of {}: {tally:?} noted, {counted:?} counted", method.name()));
+            }
+        }
+        if counted.is_empty() { Ok(()) } else { Err("a method was called and is not known".to_owned()) }
     }
 
     fn check_ids(&self) -> Checked {

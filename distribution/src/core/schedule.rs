@@ -30,7 +30,7 @@ impl<H: Host> Core<H> {
     pub(super) fn enqueue_or_place(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.queued = now;
-        call.location = CallLocation::Unplaced;
+        self.called.relocate(call, CallLocation::Unplaced);
         let method = call.method.id();
         if let Some(labels) = call.demand.labels.clone().filter(|_| call.demand.node.is_none()) {
             self.prepare_views(method, &labels);
@@ -244,7 +244,7 @@ impl<H: Host> Core<H> {
         let (cost, granted) = (self.cost(call), self.grant(call.method.id(), call.demand.count));
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.granted = granted;
-        call.location = CallLocation::InFlight(node);
+        self.called.relocate(call, CallLocation::InFlight(node));
         call.attempt += 1;
         call.sent += 1;
         call.has_turn = true;

@@ -6,13 +6,14 @@ use rand::{SeedableRng, rngs::SmallRng};
 use rustc_hash::FxHashMap;
 
 use super::{
+    called_methods::CalledMethods,
     calls::{CallCursor, Calls},
     deferred::{DeferredWork, DepartedNode},
     dependents::Dependents,
     health::Failures,
     host::{Host, Time},
     liveness_scan::LivenessScan,
-    queue_ids::{QueueId, ServiceId},
+    queue_ids::QueueId,
     queues::Queues,
     registry::Registry,
     settings::Settings,
@@ -21,10 +22,7 @@ use super::{
 };
 use crate::{
     id::{CallId, NodeId},
-    service::{
-        method::{MethodId, MethodInfo},
-        options::Labels,
-    },
+    service::{method::MethodId, options::Labels},
     view::Stats,
 };
 
@@ -54,8 +52,8 @@ pub(crate) struct Core<H: Host> {
     pub(super) dependents: Dependents,
     /// Calls that are queued again after a while.
     pub(super) backing_off: usize,
-    /// Methods that have been called, each with its service.
-    pub(super) called: FxHashMap<MethodId, (Arc<MethodInfo>, ServiceId)>,
+    /// Methods that have been called, each with its service and the number of its calls.
+    pub(super) called: CalledMethods,
     /// Mean run time of each method, by its replies.
     pub(super) run_times: FxHashMap<MethodId, Duration>,
     pub(super) timers: BTreeSet<(Time, Timer)>,
@@ -91,7 +89,7 @@ impl<H: Host> Core<H> {
             queues: Queues::default(),
             dependents: Dependents::default(),
             backing_off: 0,
-            called: FxHashMap::default(),
+            called: CalledMethods::default(),
             run_times: FxHashMap::default(),
             timers: BTreeSet::new(),
             deferred: DeferredWork::default(),

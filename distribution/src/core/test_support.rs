@@ -45,6 +45,7 @@ impl<H: Host> Core<H> {
     pub(crate) fn strand(&mut self, id: CallId) {
         if let Some(mut call) = self.remove(id) {
             call.location = CallLocation::Unplaced;
+            self.called.add(&call);
             self.calls.insert(id, call);
         }
     }

@@ -2,7 +2,8 @@
 
 use super::shared::Shared;
 use crate::{
-    administration::{CallFilter, CallPage},
+    administration::{CallFilter, CallPage, MethodSummary},
+    core::MethodList,
     error::AdminError,
     id::{CallId, NodeId},
 };
@@ -30,6 +31,22 @@ impl Shared {
             }
             filter.after = slice.last;
         }
+    }
+
+    /// Lists methods, some nodes' at a time. What has changed meanwhile may be listed as it was before or after.
+    pub(super) fn methods(&self) -> Vec<MethodSummary> {
+        let (mut list, mut after) = (MethodList::default(), None);
+        loop {
+            let slice = self.lock().core.served_methods(after);
+            list.add_served(&slice);
+            if slice.last.is_none() {
+                break;
+            }
+            after = slice.last;
+        }
+        let called = self.lock().core.called_methods();
+        list.add_called(&called);
+        list.into_rows()
     }
 
     pub(super) fn cancel_call(&self, call: CallId, by: &str) -> Result<(), AdminError> {

@@ -8,7 +8,7 @@ use super::{events::Events, shared::Shared};
 #[cfg(feature = "tls")]
 use crate::security::Token;
 use crate::{
-    administration::{CallFilter, CallPage},
+    administration::{CallFilter, CallPage, MethodSummary},
     error::AdminError,
     id::{CallId, NodeId},
     security::SecurityConfig,
@@ -184,6 +184,12 @@ impl Master {
     /// ```
     pub fn calls(&self, filter: CallFilter) -> CallPage {
         self.shared.calls(filter)
+    }
+
+    /// The methods that registered nodes serve or that calls wait for, by service, name and version: how many nodes serve
+    /// each, and how many calls of it wait and run.
+    pub fn methods(&self) -> Vec<MethodSummary> {
+        self.shared.methods()
     }
 
     /// Cancels a call of any caller. It ends as [`CallError::Cancelled`](crate::CallError::Cancelled) and is not

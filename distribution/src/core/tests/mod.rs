@@ -13,6 +13,7 @@ mod ejection;
 mod expiry;
 mod grants;
 mod liveness;
+mod method_listing;
 mod prefetch;
 mod queues;
 mod replaced;

@@ -118,6 +118,20 @@ pub(crate) const FAULTS: &[Fault] = &[
         &[("_ if $node.is_cordoned => WaitReason::NodeCordoned { node: $identity },", "")],
     ),
     fault(
+        "calls that wait for their next attempt count as running",
+        "Core::back_off",
+        &[(
+            "self.called.relocate($call, CallLocation::BackingOff($until));",
+            "$call.location = CallLocation::BackingOff($until);",
+        )],
+    ),
+    fault("calls that a node has given back are still counted", "CalledMethods::keep", &[("self.remove($call);", "")]),
+    fault(
+        "the methods of some nodes are not listed",
+        "Core::served_methods",
+        &[("$groups.len() == $most", "$groups.len() > $most")],
+    ),
+    fault(
         "a call is repeated after a kick although it may not be",
         "Core::lost",
         &[(

@@ -1,0 +1,93 @@
+//! The methods that were called, and how many of their calls wait and run.
+
+use std::{mem, sync::Arc};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    call::{CallEntry, CallLocation},
+    host::Host,
+    queue_ids::ServiceId,
+};
+use crate::service::method::{MethodId, MethodInfo};
+
+/// Methods that were called, each with its service and the number of its calls.
+#[derive(Debug, Default)]
+pub(super) struct CalledMethods(FxHashMap<MethodId, CalledMethod>);
+
+#[derive(Debug)]
+struct CalledMethod {
+    info: Arc<MethodInfo>,
+    service: ServiceId,
+    tally: Tally,
+}
+
+/// How many calls of a method there are. Each call of a batch counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) waiting: usize,
+    pub(crate) running: usize,
+}
+
+impl Tally {
+    /// The number that a call at this place counts in.
+    fn at(&mut self, location: &CallLocation) -> &mut usize {
+        if is_running(location) { &mut self.running } else { &mut self.waiting }
+    }
+}
+
+fn is_running(location: &CallLocation) -> bool {
+    matches!(location, CallLocation::InFlight(_))
+}
+
+impl CalledMethods {
+    pub(super) fn insert(&mut self, info: &Arc<MethodInfo>, service: ServiceId) {
+        let (info, tally) = (Arc::clone(info), Tally::default());
+        self.0.insert(info.id(), CalledMethod { info, service, tally });
+    }
+
+    /// The service of a method, if it was called before.
+    pub(super) fn service(&self, method: MethodId) -> Option<ServiceId> {
+        Some(self.0.get(&method)?.service)
+    }
+
+    /// A method, if it was called.
+    pub(super) fn info(&self, method: MethodId) -> Option<&Arc<MethodInfo>> {
+        Some(&self.0.get(&method)?.info)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<MethodInfo>, Tally)> {
+        self.0.values().map(|called| (&called.info, called.tally))
+    }
+
+    /// Counts a call that is new.
+    pub(super) fn add<H: Host>(&mut self, call: &CallEntry<H>) {
+        if let Some(called) = self.0.get_mut(&call.method.id()) {
+            *called.tally.at(&call.location) += call.count() as usize;
+        }
+    }
+
+    /// Counts a call no more.
+    pub(super) fn remove<H: Host>(&mut self, call: &CallEntry<H>) {
+        if let Some(called) = self.0.get_mut(&call.method.id()) {
+            *called.tally.at(&call.location) -= call.count() as usize;
+        }
+    }
+
+    /// Moves a call from one place to another.
+    pub(super) fn relocate<H: Host>(&mut self, call: &mut CallEntry<H>, to: CallLocation) {
+        let is_other = is_running(&call.location) != is_running(&to);
+        let from = mem::replace(&mut call.location, to);
+        if let Some(called) = self.0.get_mut(&call.method.id()).filter(|_| is_other) {
+            *called.tally.at(&from) -= call.count() as usize;
+            *called.tally.at(&call.location) += call.count() as usize;
+        }
+    }
+
+    /// Shortens a batch to the calls that its node has kept.
+    pub(super) fn keep<H: Host>(&mut self, call: &mut CallEntry<H>, kept: u32) {
+        self.remove(call);
+        call.kept = Some(kept);
+        self.add(call);
+    }
+}
