@@ -275,6 +275,8 @@ put(
         "master_heartbeat": MASTER_HEARTBEAT,
         "drain": DRAIN,
         "drained": DRAINED,
+        "request_drain": frame(128),
+        "request_drain_with_more": frame(128, b"soon") + DRAINED,
         "retract": RETRACT,
         "goodbye": GOODBYE,
         "goodbye_empty": frame(8),
