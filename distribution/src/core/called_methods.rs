@@ -76,9 +76,11 @@ impl CalledMethods {
 
     /// Moves a call from one place to another.
     pub(super) fn relocate<H: Host>(&mut self, call: &mut CallEntry<H>, to: CallLocation) {
-        let is_other = is_running(&call.location) != is_running(&to);
         let from = mem::replace(&mut call.location, to);
-        if let Some(called) = self.0.get_mut(&call.method.id()).filter(|_| is_other) {
+        if is_running(&from) == is_running(&call.location) {
+            return;
+        }
+        if let Some(called) = self.0.get_mut(&call.method.id()) {
             *called.tally.at(&from) -= call.count() as usize;
             *called.tally.at(&call.location) += call.count() as usize;
         }

@@ -18,11 +18,15 @@ use crate::{hash::mix, id::CallId};
 /// The number of tables. With a million calls, each has some thousand, and grows in tens of microseconds.
 const SHARDS: usize = 512;
 
+/// An id that no call gets. It is always in the order, because a set that gets empty with each single call gives its memory
+/// back, and takes it again with the next one.
+const NO_CALL: CallId = CallId(u64::MAX);
+
 pub(super) struct Calls<H: Host> {
     /// Callers elsewhere choose a part of their ids, so the hash depends on a number that they do not know.
     shards: Vec<HashMap<CallId, Box<CallEntry<H>>, SeededHash>>,
     seed: SeededHash,
-    /// All their ids.
+    /// All their ids, and behind them [`NO_CALL`].
     order: BTreeSet<CallId>,
 }
 
@@ -30,7 +34,7 @@ impl<H: Host> Calls<H> {
     pub(super) fn new(seed: u64) -> Self {
         let seed = SeededHash(seed);
         let shards = (0..SHARDS).map(|_| HashMap::with_hasher(seed)).collect();
-        Self { shards, seed, order: BTreeSet::new() }
+        Self { shards, seed, order: BTreeSet::from([NO_CALL]) }
     }
 
     /// A batch uses many ids and is stored under the first, so that ids may have regular gaps. Mixed, they still spread
@@ -68,13 +72,15 @@ impl<H: Host> Calls<H> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.order.len()
+        self.order.len() - 1
     }
 
     /// The ids of the calls after this one, in order.
     pub(super) fn after(&self, after: Option<CallId>) -> impl Iterator<Item = CallId> + '_ {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.order.range((from, Bound::Unbounded)).copied()
+        // Not as the end of the range: a range that begins behind its end panics, and anybody may ask for what comes after
+        // the last id.
+        self.order.range((from, Bound::Unbounded)).copied().take_while(|id| *id != NO_CALL)
     }
 
     /// The call or batch that this id is in: the last one with the same id or an earlier one, if it is long enough.
@@ -88,7 +94,7 @@ impl<H: Host> Calls<H> {
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn check_order(&self) -> Result<(), String> {
         let listed = self.shards.iter().map(HashMap::len).sum::<usize>();
-        let is_right = listed == self.order.len() && self.order.iter().all(|id| self.contains(id));
+        let is_right = listed == self.len() && self.after(None).all(|id| self.contains(&id));
         if is_right { Ok(()) } else { Err("the order of the calls is wrong".to_owned()) }
     }
 

@@ -129,6 +129,7 @@ fn calls_are_listed_by_what_the_filter_wants() {
     assert_eq!(table.listed(&all().older_than(SECOND)), ["runs", "other"]);
     assert_eq!(table.listed(&all().older_than(SECOND * 2)), NOTHING);
     assert_eq!(table.listed(&all().after(table.calls["other"].0)), ["waits", "any"]);
+    assert_eq!(table.listed(&all().after(CallId(u64::MAX))), NOTHING);
     let info = &table.list(&all())[0];
     assert_eq!((info.method.as_str(), info.size, info.count, info.age), ("A.compute", 10, 1, SECOND));
 }
