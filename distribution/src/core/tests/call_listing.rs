@@ -142,8 +142,8 @@ fn pages_go_on_where_the_one_before_ended_and_look_at_few_calls() {
     }
     let (mut filter, mut listed, mut pages) = (CallFilter::default().method("B"), Vec::new(), 0);
     loop {
-        let slice = table.core.call_infos(table.now, &filter, 3);
-        assert!(slice.looked_at <= 8 * 4 && slice.calls.len() <= 3);
+        let slice = table.core.call_infos(table.now, &filter, 5);
+        assert!(slice.looked_at <= 8 * 4 && slice.calls.len() <= 5);
         listed.extend(slice.calls.iter().map(|call| table.name(call.id).to_owned()));
         pages += 1;
         if slice.last.is_none() {
@@ -152,5 +152,5 @@ fn pages_go_on_where_the_one_before_ended_and_look_at_few_calls() {
         filter.after = slice.last;
     }
     assert_eq!(listed, ["0", "10", "20", "30", "40", "50", "60", "70", "80", "90"]);
-    assert!(pages > 3, "{pages}");
+    assert!(pages > 2, "{pages}");
 }
