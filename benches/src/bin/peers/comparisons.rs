@@ -43,6 +43,14 @@ pub(crate) enum Case {
     Distributed,
     /// Compute calls a second of many callers over the same nodes.
     DistributedOneByOne,
+    /// The same as `OursUnary`, called from another process than the master's.
+    RemoteUnary,
+    /// The same as `OursMany`, called from another process than the master's.
+    RemoteMany,
+    /// The same as `OursBytes`, called from another process than the master's.
+    RemoteBytes,
+    /// The same as `Distributed`, called from another process than the master's.
+    RemoteDistributed,
     /// Calls a second of many callers over this crate and this many simulated nodes.
     Light(usize),
     /// Memory of a master for each idle node, in KiB.
@@ -57,7 +65,7 @@ impl Case {
     /// the two processes on, and stays with that for a while, so one long run is a throw of the dice.
     pub(crate) fn slices(self) -> u32 {
         match self {
-            Self::OursUnary | Self::OursUnaryCompute | Self::RawUnary => MOST_SLICES,
+            Self::OursUnary | Self::OursUnaryCompute | Self::RawUnary | Self::RemoteUnary => MOST_SLICES,
             _ => 1,
         }
     }
@@ -124,6 +132,15 @@ pub(crate) enum Measure {
     /// A million tiny compute calls, distributed over two nodes.
     #[value(name = "distribute_1m")]
     Distribute1m,
+    /// The same as `unary_p50`, called from another process than the master's.
+    CallerUnary,
+    /// The same as `unary_256`, called from another process than the master's.
+    CallerMany,
+    /// The same as `bytes_16m`, called from another process than the master's.
+    CallerBytes,
+    /// The same as `distribute_1m`, called from another process than the master's.
+    #[value(name = "caller_distribute_1m")]
+    CallerDistribute1m,
     /// Calls a second of 256 callers over 64 nodes.
     #[value(name = "nodes_64")]
     Nodes64,
@@ -187,6 +204,10 @@ impl Measure {
             Self::Tls256 => ("calls/s", Better::More, Case::TlsMany),
             Self::Tls16m => ("ms", Better::Less, Case::TlsBytes),
             Self::Distribute1m => ("items/s", Better::More, Case::Distributed),
+            Self::CallerUnary => ("us", Better::Less, Case::RemoteUnary),
+            Self::CallerMany => ("calls/s", Better::More, Case::RemoteMany),
+            Self::CallerBytes => ("ms", Better::Less, Case::RemoteBytes),
+            Self::CallerDistribute1m => ("items/s", Better::More, Case::RemoteDistributed),
             Self::Nodes64 => ("calls/s", Better::More, Case::Light(64)),
             Self::Nodes1000 => ("calls/s", Better::More, Case::Light(1000)),
             Self::IdleNode => ("KiB", Better::Less, Case::IdleNode),
@@ -207,6 +228,11 @@ impl Measure {
             Self::Tls256 => &[("ours_plain", Run(Case::OursMany), 0.8)],
             Self::Tls16m => &[("ours_plain", Run(Case::OursBytes), 0.5)],
             Self::Distribute1m => &[("ours_256", Run(Case::DistributedOneByOne), 10.0)],
+            // At most 2.2 times as long: there are twice as many connections on the way.
+            Self::CallerUnary => &[("own_process", Run(Case::OursUnary), 0.45)],
+            Self::CallerMany => &[("own_process", Run(Case::OursMany), 0.5)],
+            Self::CallerBytes => &[("own_process", Run(Case::OursBytes), 0.5)],
+            Self::CallerDistribute1m => &[("own_process", Run(Case::Distributed), 0.6)],
             Self::Nodes64 => &[("ours_2_nodes", Run(Case::Light(2)), 0.9)],
             Self::Nodes1000 => &[("ours_2_nodes", Run(Case::Light(2)), 0.8)],
             Self::IdleNode => &[("limit", Limit(32.0), 1.0)],

@@ -7,7 +7,7 @@ use distribution::prelude::*;
 use crate::{
     failure::{During, Failure},
     load,
-    ours::Cluster,
+    ours::ComputeClient,
 };
 
 /// How many node processes share the work.
@@ -20,8 +20,8 @@ pub(crate) const SLOTS: usize = 1;
 const ITEMS: u64 = 1_000_000;
 
 /// Items a second of the whole of them, from the first line to the last result.
-pub(crate) async fn items_per_second(cluster: &Cluster) -> Result<f64, Failure> {
-    let echo = cluster.computing().0;
+pub(crate) async fn items_per_second(client: &ComputeClient) -> Result<f64, Failure> {
+    let echo = &client.0;
     let began = Instant::now();
     let mut results = (0..ITEMS).map(|number| echo.compute(number)).distribute();
     let (mut count, mut sum) = (0_u64, 0_u64);
@@ -40,6 +40,6 @@ pub(crate) async fn items_per_second(cluster: &Cluster) -> Result<f64, Failure> 
 }
 
 /// Calls a second of many callers over the same nodes.
-pub(crate) async fn calls_per_second(cluster: &Cluster, time: Duration) -> Result<f64, Failure> {
-    load::rate(&cluster.computing(), time).await
+pub(crate) async fn calls_per_second(client: &ComputeClient, time: Duration) -> Result<f64, Failure> {
+    load::rate(client, time).await
 }

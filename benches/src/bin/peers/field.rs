@@ -11,7 +11,9 @@ use crate::{
     idle, load,
     ours::Cluster,
     process::ServerProcess,
-    raw, tarpc_peer, tonic_peer,
+    raw,
+    remote::RemoteCluster,
+    tarpc_peer, tonic_peer,
 };
 
 /// Bytes of a large payload.
@@ -24,6 +26,10 @@ pub(crate) struct Field {
     secured: Cluster,
     /// Two nodes with a slot each.
     pair: Cluster,
+    /// Like `ours`, but the master is in a process of its own.
+    remote: RemoteCluster,
+    /// Like `pair`, but the master is in a process of its own.
+    remote_pair: RemoteCluster,
     raw: raw::Client,
     tarpc: tarpc_peer::Client,
     tonic: tonic_peer::Client,
@@ -48,6 +54,8 @@ impl Field {
             ours: Cluster::start(1, None).await?,
             secured: Cluster::start_secured().await?,
             pair: Cluster::start(distribute::NODES, Some(distribute::SLOTS)).await?,
+            remote: RemoteCluster::start(1, None).await?,
+            remote_pair: RemoteCluster::start(distribute::NODES, Some(distribute::SLOTS)).await?,
             raw: raw::Client::connect(raw).await?,
             tarpc: tarpc_peer::Client::connect(tarpc).await?,
             tonic: tonic_peer::Client::connect(tonic).await?,
@@ -77,8 +85,12 @@ impl Field {
             Case::RawFloats => load::round_trip(&self.raw, &self.floats, time).await.map(millis),
             Case::TlsMany => load::rate(&self.secured.client(), time).await,
             Case::TlsBytes => load::round_trip(&self.secured.client(), &self.bytes, time).await.map(millis),
-            Case::Distributed => distribute::items_per_second(&self.pair).await,
-            Case::DistributedOneByOne => distribute::calls_per_second(&self.pair, time).await,
+            Case::Distributed => distribute::items_per_second(&self.pair.computing()).await,
+            Case::DistributedOneByOne => distribute::calls_per_second(&self.pair.computing(), time).await,
+            Case::RemoteUnary => load::latency(&self.remote.client(), time).await.map(micros),
+            Case::RemoteMany => load::rate(&self.remote.client(), time).await,
+            Case::RemoteBytes => load::round_trip(&self.remote.client(), &self.bytes, time).await.map(millis),
+            Case::RemoteDistributed => distribute::items_per_second(&self.remote_pair.computing()).await,
             Case::Light(nodes) => {
                 let cluster = Cluster::start_simulated(nodes).await?;
                 load::rate(&cluster.client(), time).await

@@ -18,6 +18,7 @@ mod load;
 mod ours;
 mod process;
 mod raw;
+mod remote;
 mod table;
 mod tarpc_peer;
 mod tonic_peer;
@@ -83,7 +84,10 @@ enum Role {
         count: usize,
     },
     #[command(hide = true)]
-    IdleMaster,
+    Master {
+        #[arg(long)]
+        nodes: usize,
+    },
 }
 
 #[tokio::main]
@@ -117,7 +121,7 @@ async fn serve(role: Role) -> Result<(), Failure> {
         Role::TonicServer => tonic_peer::serve().await,
         Role::Node { master, slots, token_file } => ours::serve(&master, slots, token_file).await,
         Role::LightNodes { master, count } => light_nodes::serve(&master, count).await,
-        Role::IdleMaster => idle::serve().await,
+        Role::Master { nodes } => remote::serve(nodes).await,
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use distribution::{Access, Master, MasterBuilder, Node, Token, simulation};
+use distribution::{Access, Caller, Master, MasterBuilder, Node, Token, simulation};
 use tempfile::TempDir;
 
 use crate::{
@@ -81,6 +81,22 @@ pub(crate) async fn serve(master: &str, slots: Option<usize>, token_file: Option
     node.wait().await.during("a node ended")
 }
 
+/// Starts this many node processes, which have not registered yet.
+pub(crate) fn start_nodes(
+    master: &str,
+    nodes: usize,
+    slots: Option<usize>,
+    others: &[&str],
+) -> Result<Vec<ServerProcess>, Failure> {
+    let slots = slots.map(|slots| slots.to_string());
+    let mut arguments = vec!["node", "--master", master];
+    if let Some(slots) = &slots {
+        arguments.extend(["--slots", slots]);
+    }
+    arguments.extend(others);
+    (0..nodes).map(|_| ServerProcess::start(&arguments)).collect()
+}
+
 /// A master here and its nodes elsewhere.
 pub(crate) struct Cluster {
     master: Master,
@@ -108,16 +124,7 @@ impl Cluster {
     }
 
     async fn with_processes(mut self, nodes: usize, slots: Option<usize>, others: &[&str]) -> Result<Self, Failure> {
-        let master = self.master.local_addr().to_string();
-        let slots = slots.map(|slots| slots.to_string());
-        let mut arguments = vec!["node", "--master", &master];
-        if let Some(slots) = &slots {
-            arguments.extend(["--slots", slots]);
-        }
-        arguments.extend(others);
-        for _ in 0..nodes {
-            self.processes.push(ServerProcess::start(&arguments)?);
-        }
+        self.processes = start_nodes(&self.master.local_addr().to_string(), nodes, slots, others)?;
         self.gather(nodes).await?;
         Ok(self)
     }
@@ -160,7 +167,7 @@ impl Cluster {
 
     /// Makes compute calls.
     pub(crate) fn computing(&self) -> ComputeClient {
-        ComputeClient(EchoClient::new(&self.master))
+        ComputeClient::new(&self.master)
     }
 }
 
@@ -169,9 +176,9 @@ impl Cluster {
 pub(crate) struct Client(EchoClient);
 
 impl Client {
-    /// Makes calls through this master.
-    pub(crate) fn new(master: &Master) -> Self {
-        Self(EchoClient::new(master))
+    /// Makes calls through this caller.
+    pub(crate) fn new(caller: &impl Caller) -> Self {
+        Self(EchoClient::new(caller))
     }
 }
 
@@ -196,6 +203,13 @@ impl Echoes<Vec<f64>> for Client {
 /// Calls the `fn` method.
 #[derive(Clone)]
 pub(crate) struct ComputeClient(pub(crate) EchoClient);
+
+impl ComputeClient {
+    /// Makes calls through this caller.
+    pub(crate) fn new(caller: &impl Caller) -> Self {
+        Self(EchoClient::new(caller))
+    }
+}
 
 impl Echoes<u64> for ComputeClient {
     async fn echo(&mut self, payload: u64) -> Result<u64, Failure> {

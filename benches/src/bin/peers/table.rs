@@ -49,7 +49,7 @@ impl Row {
 /// The table, a line for each comparison.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:<12} {:<13} {:>12} {:>12} {:<8} {:>7} {:>15} {:>7}\n",
+        "{:<20} {:<13} {:>12} {:>12} {:<8} {:>7} {:>15} {:>7}\n",
         "measure", "peer", "ours", "theirs", "unit", "ratio", "lowest-highest", "target"
     );
     for row in rows {
@@ -58,7 +58,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
         let (lowest, highest) =
             row.ratios.iter().fold((f64::MAX, f64::MIN), |(low, high), ratio| (low.min(*ratio), high.max(*ratio)));
         text.push_str(&format!(
-            "{:<12} {peer:<13} {:>12} {:>12} {unit:<8} {ratio:>7.2} {:>15} {target:>7.2}  {}\n",
+            "{:<20} {peer:<13} {:>12} {:>12} {unit:<8} {ratio:>7.2} {:>15} {target:>7.2}  {}\n",
             measure.name(),
             shown(median(&row.ours)),
             shown(median(&row.theirs)),
