@@ -4,10 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
-use super::{host::HeldCall, shared::Shared};
+use super::{
+    host::{HeldCall, MasterHost},
+    shared::Shared,
+};
 use crate::{
     config::ValueLimits,
-    core::{Demand, Effect},
+    core::{Core, Demand, Effect, Effects, Time},
     error::{CallError, Execution, ITS_MAKER},
     id::CallerId,
     service::{
@@ -30,7 +33,9 @@ impl Dispatcher for Shared {
     }
 
     fn submit(&self, call: Arc<CallState>) {
-        self.submit_for(CallerId::MASTER, None, call);
+        self.with_core("a call was submitted", |core, now, effects| {
+            self.submit_to(core, now, effects, CallerId::MASTER, None, call);
+        });
     }
 
     fn cancel(&self, call: &CallState) {
@@ -66,8 +71,29 @@ impl Dispatcher for Shared {
 }
 
 impl Shared {
-    /// Takes over a call of this caller, or of a handler in this process of a node. A call that has an id already keeps it.
-    pub(super) fn submit_for(&self, caller: CallerId, process: Option<u128>, call: Arc<CallState>) {
+    /// Takes over calls of a caller elsewhere, or of handlers in this process of a node, at once. They have their ids already.
+    pub(super) fn submit_all(&self, caller: CallerId, process: Option<u128>, calls: &mut Vec<Arc<CallState>>) {
+        let mut calls = calls.drain(..);
+        // The loop runs once, unless the core panics over one of them: then the others are submitted all the same.
+        while calls.len() > 0 {
+            self.with_core("calls were submitted", |core, now, effects| {
+                for call in calls.by_ref() {
+                    self.submit_to(core, now, effects, caller, process, call);
+                }
+            });
+        }
+    }
+
+    /// A call that has an id already keeps it.
+    fn submit_to(
+        &self,
+        core: &mut Core<MasterHost>,
+        now: Time,
+        effects: &mut Effects<MasterHost>,
+        caller: CallerId,
+        process: Option<u128>,
+        call: Arc<CallState>,
+    ) {
         let CallOptions { timeout, node, attempts, labels, affinity, retry_panics } = call.options.clone();
         let SubmitOptions { count, exempt_from_limits, hedge_of, failed_attempts, continues: _ } =
             call.submit_options.clone();
@@ -88,30 +114,22 @@ impl Shared {
             retry_panics,
             size,
         };
-        self.with_core("a call was submitted", |core, now, effects| {
-            if let Some(process) = process {
-                // The node may claim any parent, and it may have been cancelled meanwhile.
-                let node = core.node_of_process(process);
-                if !demand.parent.zip(node).is_some_and(|(parent, node)| core.runs_on(parent, node)) {
-                    let error = CallError::Cancelled {
-                        call: call.identity(),
-                        by: ITS_MAKER.into(),
-                        execution: Execution::NotRun,
-                    };
-                    effects.push(Effect::End { call: HeldCall(call), end: Err(error), failed_attempts: Vec::new() });
-                    return;
-                }
+        if let Some(process) = process {
+            // The node may claim any parent, and it may have been cancelled meanwhile.
+            let node = core.node_of_process(process);
+            if !demand.parent.zip(node).is_some_and(|(parent, node)| core.runs_on(parent, node)) {
+                let error = CallError::Cancelled {
+                    call: call.identity(),
+                    by: ITS_MAKER.into(),
+                    execution: Execution::NotRun,
+                };
+                effects.push(Effect::End { call: HeldCall(call), end: Err(error), failed_attempts: Vec::new() });
+                return;
             }
-            let id = core.on_call_submitted(
-                now,
-                HeldCall(Arc::clone(&call)),
-                &call.method,
-                demand,
-                failed_attempts,
-                effects,
-            );
-            call.set_id(id);
-        });
+        }
+        let id =
+            core.on_call_submitted(now, HeldCall(Arc::clone(&call)), &call.method, demand, failed_attempts, effects);
+        call.set_id(id);
     }
 
     /// How many calls of a method can run now.

@@ -1,15 +1,18 @@
 //! The connection of a caller in another process: accepts it, and serves its requests until it ends.
+//!
+//! One task drives tarpc's server and the calls whose ends are awaited. It brings all requests that have come to the core at
+//! once, and answers all calls that have ended before it lets tarpc write, so that answers travel together.
 
 use std::{
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use futures::{SinkExt, Stream as _, StreamExt, stream::FuturesUnordered};
-use tarpc::server::{self, BaseChannel, Channel as _};
+use futures::{SinkExt, Stream, StreamExt, stream::FuturesUnordered};
+use tarpc::server::{self, BaseChannel, Channel as _, InFlightRequest};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::{
@@ -24,13 +27,14 @@ use crate::{
     error::GoneReason,
     master::{admission::LogKind, heartbeat_limit::HeartbeatLimit, shared::Shared},
     security::{Access, Operation},
+    service::state::CallState,
     wire::{
         CloseReason, Control, Load,
         channel::Channel,
         credential::Credential,
         handshake::{CallerHello, CallerWelcome, send_welcome},
         repoller::Repoller,
-        transport::CallerAtMasterTransport,
+        transport::{CallerAtMasterTransport, IncomingCallerRequest, OutgoingCallerReply},
     },
 };
 
@@ -39,6 +43,9 @@ const REPLY_BUFFER: usize = 1024;
 
 /// How long the last frames, the goodbye among them, may take to be written before the connection is closed anyway.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Calls that are brought to the core at once at most, so that others need not wait for its lock.
+const MOST_AT_ONCE: usize = 256;
 
 /// How often a caller with calls under way is told how many slots are free.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
@@ -170,11 +177,13 @@ async fn serve(
     let transport = CallerAtMasterTransport::new(channel, Arc::clone(&state), shared.max_message_size, on_control);
     let config = server::Config { pending_response_buffer: REPLY_BUFFER };
     let mut server = pin!(BaseChannel::new(config, transport).requests());
-    let mut answering: FuturesUnordered<Answering> = FuturesUnordered::new();
+    let mut driver = Driver { requests: &requests, answering: FuturesUnordered::new(), calls: Vec::new() };
     let mut beats = interval(shared.heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch_ticks = interval(WATCH_INTERVAL);
     watch_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Whether the ticks are awaited, so that a caller without calls costs nothing.
+    let mut is_watching = false;
     let mut alive = shared.alive();
     let repoller = Repoller::new();
     let mut last_beat = Instant::now();
@@ -185,17 +194,21 @@ async fn serve(
         None => GoneReason::Disconnected,
     };
     loop {
-        let in_flight = answering.len();
+        let polled = std::future::poll_fn(|cx| {
+            repoller.poll(cx, |cx| {
+                let polled = driver.poll(cx, server.as_mut());
+                let polled = match polled.is_pending() && !is_watching && !driver.answering.is_empty() {
+                    true => Poll::Ready(Driven::Began),
+                    false => polled,
+                };
+                (polled, driver.answering.len() <= 1)
+            })
+        });
         tokio::select! {
-            // Those that have ended are answered while the next requests are read.
-            Some(()) = answering.next(), if in_flight > 0 => {}
-            request = repoller.next(server.as_mut(), || in_flight <= 1) => match request {
-                Some(Ok(request)) => match requests.start(request) {
-                    Ok(answer) => answering.push(answer),
-                    Err(violation) => break GoneReason::Violation(violation.into()),
-                },
-                Some(Err(error)) => break reason_of(&error),
-                None => break closed(),
+            driven = polled => match driven {
+                Driven::Began => is_watching = true,
+                Driven::Failed(reason) => break reason,
+                Driven::Ended => break closed(),
             },
             _ = beats.tick() => {
                 if last_beat.elapsed() > shared.heartbeat * 2 {
@@ -211,7 +224,10 @@ async fn serve(
                 }
                 state.send(Control::MasterHeartbeat);
             }
-            _ = watch_ticks.tick(), if in_flight > 0 => requests.tell_watches(),
+            _ = watch_ticks.tick(), if is_watching => {
+                requests.tell_watches();
+                is_watching = !driver.answering.is_empty();
+            }
             Ok(()) = alive.changed() => requests.tell_watches(),
             () = state.peer_closed() => break closed(),
             reason = caller.closed() => {
@@ -219,10 +235,10 @@ async fn serve(
                 if is_shutdown {
                     // All calls have ended, and are answered first.
                     let all_answered = std::future::poll_fn(|cx| {
-                        while let Poll::Ready(Some(())) = answering.poll_next_unpin(cx) {}
+                        driver.answer(cx);
                         // What this writes was left to tarpc before. New requests are not answered any more.
                         while let Poll::Ready(Some(Ok(_))) = server.as_mut().poll_next(cx) {}
-                        if answering.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+                        if driver.answering.is_empty() { Poll::Ready(()) } else { Poll::Pending }
                     });
                     let _ = timeout(GOODBYE_TIMEOUT, all_answered).await;
                 }
@@ -230,6 +246,67 @@ async fn serve(
                 state.send(Control::Goodbye { reason: text, is_shutdown });
                 let _ = timeout(GOODBYE_TIMEOUT, server.channel_pin_mut().close()).await;
                 break reason;
+            }
+        }
+    }
+}
+
+/// What stops a driver for a moment or for good.
+enum Driven {
+    /// Calls are under way.
+    Began,
+    /// The connection must end.
+    Failed(GoneReason),
+    /// The caller has closed the connection.
+    Ended,
+}
+
+/// Moves requests to the core, and the ends of calls to tarpc's server.
+struct Driver<'a> {
+    requests: &'a Arc<CallerRequests>,
+    answering: FuturesUnordered<Answering>,
+    /// Calls that have come and that the core was not given. Kept between polls for its memory.
+    calls: Vec<Arc<CallState>>,
+}
+
+impl Driver<'_> {
+    /// Moves everything that can move; ready when the connection is to end.
+    fn poll<S, E>(&mut self, cx: &mut Context<'_>, server: Pin<&mut S>) -> Poll<Driven>
+    where
+        S: Stream<Item = Result<InFlightRequest<IncomingCallerRequest, OutgoingCallerReply>, E>>,
+        E: std::error::Error + 'static,
+    {
+        // Before tarpc's server is polled, so that it finds all answers at once and writes them together.
+        self.answer(cx);
+        let polled = self.read(cx, server);
+        // However the connection goes on: a call that was detached before the caller left is made.
+        self.requests.submit(&mut self.calls);
+        // So that what has been started wakes this task.
+        self.answer(cx);
+        polled
+    }
+
+    fn answer(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(())) = self.answering.poll_next_unpin(cx) {}
+    }
+
+    fn read<S, E>(&mut self, cx: &mut Context<'_>, mut server: Pin<&mut S>) -> Poll<Driven>
+    where
+        S: Stream<Item = Result<InFlightRequest<IncomingCallerRequest, OutgoingCallerReply>, E>>,
+        E: std::error::Error + 'static,
+    {
+        loop {
+            match server.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(request))) => match self.requests.start(request, &mut self.calls) {
+                    Ok(answer) => self.answering.push(answer),
+                    Err(violation) => return Poll::Ready(Driven::Failed(GoneReason::Violation(violation.into()))),
+                },
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Driven::Failed(reason_of(&error))),
+                Poll::Ready(None) => return Poll::Ready(Driven::Ended),
+                Poll::Pending => return Poll::Pending,
+            }
+            if self.calls.len() >= MOST_AT_ONCE {
+                self.requests.submit(&mut self.calls);
             }
         }
     }

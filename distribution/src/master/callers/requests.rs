@@ -80,12 +80,16 @@ impl CallerRequests {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts what a request asks for.
+    /// Starts what a request asks for. A call is added to `calls`, which the core is still to be given.
     ///
     /// # Errors
     ///
     /// What a correct caller never sends, as the reason why the connection is closed.
-    pub(super) fn start(self: &Arc<Self>, request: Request) -> Result<Answering, String> {
+    pub(super) fn start(
+        self: &Arc<Self>,
+        request: Request,
+        calls: &mut Vec<Arc<CallState>>,
+    ) -> Result<Answering, String> {
         let message = &request.get().message;
         match &message.body {
             CallerRequestBody::Call(call) => {
@@ -95,6 +99,7 @@ impl CallerRequests {
                     return Ok(Box::pin(answer(request, self.failure(&error, false))));
                 }
                 let state = self.call(call, message.take_payload().into())?;
+                calls.push(Arc::clone(&state));
                 let requests = Arc::clone(self);
                 Ok(Box::pin(async move {
                     // The core holds the call and ends it, whatever happens to this future.
@@ -113,7 +118,7 @@ impl CallerRequests {
         }
     }
 
-    /// Brings a call to the core.
+    /// What the core is to know of a call.
     fn call(&self, call: &CallRequest, payload: Payload) -> Result<Arc<CallState>, String> {
         let CallRequest { method, call: number, count, idempotent, .. } = call;
         let number = CallId(*number);
@@ -144,7 +149,6 @@ impl CallerRequests {
             }
             state
         };
-        self.shared.submit_for(self.caller.id, self.process, Arc::clone(&state));
         Ok(state)
     }
 
@@ -158,6 +162,13 @@ impl CallerRequests {
             self.caller.principal, self.access
         );
         Ok(CallError::Denied { call: CallIdentity::new(Some(CallId(call.call)), method.name().clone()), reason })
+    }
+
+    /// Brings calls to the core.
+    pub(super) fn submit(&self, calls: &mut Vec<Arc<CallState>>) {
+        // A caller may cancel a call in the same moment, and then the core must not begin it.
+        calls.retain(|call| !call.has_ended());
+        self.shared.submit_all(self.caller.id, self.process, calls);
     }
 
     fn forget(&self, state: &CallState) {
