@@ -11,6 +11,12 @@ use super::{
 };
 use crate::service::method::{MethodId, MethodInfo};
 
+/// How many methods that were called are remembered, beside those that have calls. Callers elsewhere may call ever new ones.
+pub(super) const MOST_CALLED: usize = 4096;
+
+/// How many of them are looked at to find one to forget.
+const LOOKED_AT: usize = 64;
+
 /// Methods that were called, each with its service and the number of its calls.
 #[derive(Debug, Default)]
 pub(super) struct CalledMethods(FxHashMap<MethodId, CalledMethod>);
@@ -42,6 +48,13 @@ fn is_running(location: &CallLocation) -> bool {
 
 impl CalledMethods {
     pub(super) fn insert(&mut self, info: &Arc<MethodInfo>, service: ServiceId) {
+        if self.0.len() >= MOST_CALLED {
+            // Any of them that has no call: one that is called again is remembered again.
+            let idle = self.0.iter().take(LOOKED_AT).find(|(_, called)| called.tally == Tally::default());
+            if let Some(idle) = idle.map(|(id, _)| *id) {
+                self.0.remove(&idle);
+            }
+        }
         let (info, tally) = (Arc::clone(info), Tally::default());
         self.0.insert(info.id(), CalledMethod { info, service, tally });
     }
@@ -54,6 +67,11 @@ impl CalledMethods {
     /// A method, if it was called.
     pub(super) fn info(&self, method: MethodId) -> Option<&Arc<MethodInfo>> {
         Some(&self.0.get(&method)?.info)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<MethodInfo>, Tally)> {

@@ -19,12 +19,17 @@ use super::{
     unserved::Unserved,
 };
 use crate::{
+    hash::hash,
     id::{CallId, CallerId, NodeId},
     service::{
         method::{MethodId, MethodInfo},
         options::Labels,
     },
 };
+
+/// How many services take turns of their own. Callers elsewhere may name ever new services; those beyond this number share
+/// the turns of others.
+pub(super) const MOST_SERVICES: usize = 4096;
 
 /// What the calls of a queue wait for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,11 +140,19 @@ pub(super) struct Waiting {
 }
 
 impl Queues {
+    /// The turns that a service takes.
     pub(super) fn service(&mut self, name: &str) -> ServiceId {
-        *self.services.entry(name.into()).or_insert_with(|| {
-            self.turns.push(0);
-            ServiceId(self.turns.len() as u32 - 1)
-        })
+        if let Some(service) = self.services.get(name) {
+            return *service;
+        }
+        let known = self.turns.len();
+        if known >= MOST_SERVICES {
+            return ServiceId((hash(name.as_bytes()) % known as u64) as u32);
+        }
+        self.turns.push(0);
+        let service = ServiceId(known as u32);
+        self.services.insert(name.into(), service);
+        service
     }
 
     /// Notes that a service was served, so that all others come first.

@@ -1,6 +1,13 @@
 //! The order in which waiting calls are taken, and how many may wait.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::{
+    core::{called_methods::MOST_CALLED, queue_ids::ServiceId, queues::MOST_SERVICES},
+    id::MethodName,
+    service::method::MethodInfo,
+};
 
 /// One node whose only slot is taken.
 fn taken() -> Table {
@@ -186,4 +193,29 @@ fn calls_that_avoided_two_nodes_go_to_both_once_there_are_no_others() {
         assert_eq!(table.pass(SECOND), NOTHING, "it waits for n3");
     }
     assert_eq!(only(&table.drain("n3"), "send").len(), 2);
+}
+
+#[test]
+fn ever_new_methods_and_services_are_not_remembered_for_ever() {
+    let mut core = taken().core;
+    let submit = |core: &mut Core<TableHost>, service: &str, name: &str| {
+        let method = MethodInfo::new(MethodName::new(service, name), 1, "fn() -> ()", false, 0, &[]);
+        let handle = Rc::new(TableCall { name: name.to_owned(), count: 1, sent: Cell::new(0) });
+        let mut effects = Vec::new();
+        let call =
+            core.on_call_submitted(BEGIN, handle, &Arc::new(method), call(&COMPUTE).demand, Vec::new(), &mut effects);
+        core.on_call_cancelled(BEGIN, call, &mut effects);
+    };
+    for number in 0..2 * MOST_CALLED.max(MOST_SERVICES) {
+        submit(&mut core, &format!("S{number}"), "f");
+    }
+    assert_eq!(core.called.len(), MOST_CALLED);
+    let turns = |service: ServiceId| service.0 as usize;
+    let services: Vec<_> = core.called.iter().filter_map(|(method, _)| core.called.service(method.id())).collect();
+    assert!(services.into_iter().all(|service| turns(service) < MOST_SERVICES));
+    for service in ["S0", "New"] {
+        submit(&mut core, service, "f");
+        let is_remembered = core.called.iter().any(|(method, _)| method.name().service() == service);
+        assert!(is_remembered && core.called.len() == MOST_CALLED, "{service}");
+    }
 }

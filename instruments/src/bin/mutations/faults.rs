@@ -290,6 +290,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         "QueueHeads::for_labels",
         &[("$set.iter().all($has)", "{ let _ = &$has; let _ = $set; true }")],
     ),
+    fault(
+        "methods that were called are remembered for ever",
+        "Core::service_of",
+        &[("self.called.len() >= MOST_CALLED", "self.called.len() >= usize::MAX")],
+    ),
+    fault(
+        "ever new services take turns of their own",
+        "Queues::service",
+        &[("$known >= MOST_SERVICES", "$known >= usize::MAX")],
+    ),
     fault("services do not take turns", "Queues::end_turn", &[("*$turn = self.turn;", "*$turn = 0;")]),
     fault(
         "bytes that no longer wait are still counted",
