@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
     time::Duration,
@@ -29,6 +29,14 @@ const CONTENDED_DIVISOR: u32 = 3;
 /// And it may keep the memory for this many times [`read_timeout`](PeerTimeouts::read_timeout) in all.
 const LONGEST_RESERVATION: u32 = 4;
 
+/// With more than this waiting to be written for a caller, nothing more is read of it: bytes of responses, and control
+/// frames.
+const MOST_RESPONSES: usize = 64 * 1024 * 1024;
+const MOST_CONTROLS: usize = 16 * 1024;
+
+/// What a response that waits takes beside its payload.
+const RESPONSE_OVERHEAD: usize = 1024;
+
 /// The state of a connection that its owner and its transport share.
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
@@ -43,13 +51,15 @@ pub(crate) struct ConnectionState {
     slow_since: AtomicTime,
     /// Since when that frame has reserved memory.
     reserved_since: AtomicTime,
-    /// Since when it waits for memory, so that nothing is read.
+    /// Since when nothing is read: the frame waits for memory, or the peer has to read first.
     waits_since: AtomicTime,
-    /// How long frames have waited for memory, in microseconds.
+    /// For how long in all nothing was read, in microseconds.
     waited: AtomicU64,
     /// Since when the peer has read nothing of what is written to it. Never while nothing is.
     unread_since: AtomicTime,
     outbox: Mutex<Vec<Control>>,
+    /// The memory that responses take which wait for the write buffer.
+    responses: AtomicUsize,
     /// Notified when the peer has closed the connection; tarpc's server does not report that while it has requests.
     peer_closed: Notify,
     writer: AtomicWaker,
@@ -93,6 +103,7 @@ impl ConnectionState {
             waited: AtomicU64::new(0),
             unread_since: AtomicTime::default(),
             outbox: Mutex::default(),
+            responses: AtomicUsize::new(0),
             peer_closed: Notify::new(),
             writer: AtomicWaker::new(),
         })
@@ -111,6 +122,27 @@ impl ConnectionState {
         }
         drop(outbox);
         self.writer.wake();
+    }
+
+    /// A response waits for the write buffer.
+    pub(crate) fn on_response_waits(&self, payload: usize) {
+        self.responses.fetch_add(payload.saturating_add(RESPONSE_OVERHEAD), Ordering::Relaxed);
+    }
+
+    /// The write buffer has taken a response that waited.
+    pub(super) fn on_response_taken(&self, payload: usize) {
+        self.responses.fetch_sub(payload.saturating_add(RESPONSE_OVERHEAD), Ordering::Relaxed);
+    }
+
+    /// The memory that responses take which wait for the write buffer.
+    pub(crate) fn waiting_responses(&self) -> usize {
+        self.responses.load(Ordering::Relaxed)
+    }
+
+    /// Whether so much waits for the peer that nothing more is read of it, because each request brings a response, and many
+    /// a control frame another one.
+    pub(super) fn is_congested(&self) -> bool {
+        self.waiting_responses() > MOST_RESPONSES || self.outbox().len() > MOST_CONTROLS
     }
 
     /// Waits until the peer has closed the connection.
@@ -193,8 +225,9 @@ impl ConnectionState {
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
-    /// The frame that is being read waits for memory, and nothing is read. Meanwhile no timeout of the peer runs.
-    pub(super) fn on_memory_wait(&self) {
+    /// Nothing is read: the frame that is being read waits for memory, or the peer has to read first. Meanwhile no timeout
+    /// for what the peer sends runs.
+    pub(super) fn on_reading_paused(&self) {
         self.slow_since.clear();
         if !self.waits_since.is_set() {
             self.waits_since.set(self.opened.elapsed());
@@ -204,15 +237,22 @@ impl ConnectionState {
     /// The frame that is being read has reserved its memory.
     pub(super) fn on_memory_reserved(&self) {
         self.reserved_since.set(self.opened.elapsed());
+        self.on_reading_resumed(true);
+    }
+
+    /// Something is read again. `has_begun` says that a frame has begun and is not complete.
+    pub(super) fn on_reading_resumed(&self, has_begun: bool) {
         if let Some(since) = self.waits_since.after(self.opened) {
             self.waited.fetch_add(to_micros(since.elapsed()), Ordering::Relaxed);
             self.on_read();
-            self.on_frame_progress();
+            if has_begun {
+                self.on_frame_progress();
+            }
             self.waits_since.clear();
         }
     }
 
-    /// For how long in all nothing was read because memory was missing. What the peer sent in that time is read at once
+    /// For how long in all nothing was read, because memory was missing or the peer had to read first. What the peer sent in that time is read at once
     /// afterwards.
     pub(crate) fn memory_wait(&self) -> Duration {
         Duration::from_micros(self.waited.load(Ordering::Relaxed))
@@ -229,7 +269,7 @@ impl ConnectionState {
         self.opened
     }
 
-    /// When the last byte of the peer was read. Now, while this end does not read because memory is missing.
+    /// When the last byte of the peer was read. Now, while this end does not read.
     pub(crate) fn heard(&self) -> Instant {
         match self.waits_since.is_set() {
             true => Instant::now(),
@@ -320,7 +360,7 @@ mod tests {
         let state = ConnectionState::new(PeerTimeouts::default(), Some(memory));
         state.on_frame_progress();
         advance(29 * SECOND).await;
-        state.on_memory_wait();
+        state.on_reading_paused();
         advance(3600 * SECOND).await;
         assert_eq!(state.violation(state.opened()), None);
         assert_eq!(state.heard(), Instant::now(), "this end does not read");

@@ -26,7 +26,7 @@ use crate::{
     core::{GONE_AFTER, SUSPECT_AFTER},
     error::GoneReason,
     master::{admission::LogKind, heartbeat_limit::HeartbeatLimit, shared::Shared},
-    security::{Access, Operation},
+    security::{Access, Operation, PrincipalKind},
     service::state::CallState,
     wire::{
         CloseReason, Control, Load,
@@ -50,8 +50,15 @@ const MOST_AT_ONCE: usize = 256;
 /// How often a caller with calls under way is told how many slots are free.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Callers that may be connected at a time, in all and with one credential.
+/// Callers that may be connected at a time.
 const MOST_CALLERS: usize = 10_000;
+
+/// How many of them may have come by one credential, so that one that was stolen does not keep all others out.
+const MOST_OF_ONE_CREDENTIAL: usize = MOST_CALLERS / 2;
+
+/// The most bytes of responses that may wait for a caller. With far fewer nothing more is read of it; these are the
+/// responses to the calls that were already under way.
+const MOST_RESPONSES: usize = 1024 * 1024 * 1024;
 
 /// Accepts a caller that has authenticated itself, and serves it until its connection ends.
 pub(in crate::master) async fn join(
@@ -75,10 +82,16 @@ pub(in crate::master) async fn join(
         if let Some(node) = hello.node {
             shared.check_calling_node(node.instance, &credential.principal).map_err(|reason| (reason, false))?;
         }
-        let (connected, _) = shared.callers.count(&credential.principal);
-        match connected < MOST_CALLERS {
-            true => Ok(()),
-            false => Err((format!("{MOST_CALLERS} callers are connected already"), false)),
+        let (connected, same) = shared.callers.count(&credential.principal);
+        if connected >= MOST_CALLERS {
+            Err((format!("{MOST_CALLERS} callers are connected already"), false))
+        } else if same >= MOST_OF_ONE_CREDENTIAL && credential.principal.kind != PrincipalKind::Open {
+            Err((
+                format!("{MOST_OF_ONE_CREDENTIAL} callers are connected by this {} already", credential.principal),
+                false,
+            ))
+        } else {
+            Ok(())
         }
     });
     if let Err((reason, for_good)) = checked {
@@ -193,7 +206,12 @@ async fn serve(
         Some(()) => GoneReason::Left,
         None => GoneReason::Disconnected,
     };
-    loop {
+    let reason = loop {
+        if state.waiting_responses() > MOST_RESPONSES {
+            let reason =
+                format!("more than {MOST_RESPONSES} bytes of responses wait for it, because it reads them too slowly");
+            break GoneReason::Violation(reason.into());
+        }
         let polled = std::future::poll_fn(|cx| {
             repoller.poll(cx, |cx| {
                 let polled = driver.poll(cx, server.as_mut());
@@ -207,6 +225,8 @@ async fn serve(
         tokio::select! {
             driven = polled => match driven {
                 Driven::Began => is_watching = true,
+                // A caller that has said goodbye may close while something is unread, which looks like a reset.
+                Driven::Failed(_) if goodbye.get().is_some() => break closed(),
                 Driven::Failed(reason) => break reason,
                 Driven::Ended => break closed(),
             },
@@ -242,13 +262,17 @@ async fn serve(
                     });
                     let _ = timeout(GOODBYE_TIMEOUT, all_answered).await;
                 }
-                let text = CloseReason::new(format_args!("the caller {reason}"));
-                state.send(Control::Goodbye { reason: text, is_shutdown });
-                let _ = timeout(GOODBYE_TIMEOUT, server.channel_pin_mut().close()).await;
                 break reason;
             }
         }
+    };
+    if !matches!(reason, GoneReason::Left | GoneReason::Disconnected | GoneReason::Broken(_)) {
+        requests.on_gone();
+        let text = CloseReason::new(format_args!("the caller {reason}"));
+        state.send(Control::Goodbye { reason: text, is_shutdown: matches!(reason, GoneReason::Shutdown) });
+        let _ = timeout(GOODBYE_TIMEOUT, server.channel_pin_mut().close()).await;
     }
+    reason
 }
 
 /// What stops a driver for a moment or for good.
@@ -316,7 +340,9 @@ impl Driver<'_> {
 fn reason_of(error: &(dyn std::error::Error + 'static)) -> GoneReason {
     let mut source = Some(error);
     while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+        // tarpc shares the errors of a transport.
+        let shared = error.downcast_ref::<Arc<std::io::Error>>().map(|error| &**error);
+        if let Some(error) = shared.or_else(|| error.downcast_ref::<std::io::Error>()) {
             return match error.kind() {
                 std::io::ErrorKind::InvalidData => GoneReason::Violation(error.to_string().into()),
                 std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => GoneReason::Disconnected,

@@ -7,6 +7,7 @@
 mod connection;
 mod declared;
 mod lost_batches;
+mod numbers;
 mod requests;
 mod table;
 mod watches;

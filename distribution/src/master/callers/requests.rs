@@ -9,7 +9,9 @@ use std::{
 use futures::future::BoxFuture;
 use tarpc::server::{self, InFlightRequest};
 
-use super::{declared::DeclaredMethods, lost_batches::LostBatches, table::ConnectedCaller, watches::Watches};
+use super::{
+    declared::DeclaredMethods, lost_batches::LostBatches, numbers::Numbers, table::ConnectedCaller, watches::Watches,
+};
 use crate::{
     config::{LONGEST_TIME, from_micros, to_micros},
     error::{CallError, CallIdentity, Execution, Part},
@@ -54,10 +56,11 @@ pub(super) struct CallerRequests {
     locked: Mutex<Locked>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Locked {
     methods: DeclaredMethods,
     watches: Watches,
+    numbers: Numbers,
     /// The calls that have not ended, by their numbers.
     calls: HashMap<CallId, Arc<CallState>>,
     lost: LostBatches,
@@ -73,7 +76,14 @@ impl CallerRequests {
         max_message_size: u64,
     ) -> Arc<Self> {
         let reply_limit = usize::try_from(max_message_size).unwrap_or(usize::MAX);
-        Arc::new(Self { shared, caller, state, access, process, reply_limit, locked: Mutex::default() })
+        let locked = Mutex::new(Locked {
+            methods: DeclaredMethods::default(),
+            watches: Watches::default(),
+            numbers: Numbers::new(caller.id),
+            calls: HashMap::new(),
+            lost: LostBatches::default(),
+        });
+        Arc::new(Self { shared, caller, state, access, process, reply_limit, locked })
     }
 
     fn lock(&self) -> MutexGuard<'_, Locked> {
@@ -96,7 +106,7 @@ impl CallerRequests {
                 let operation = if self.process.is_some() { Operation::CallNested } else { Operation::Call };
                 if !self.access.may(operation) {
                     let error = self.denied(call)?;
-                    return Ok(Box::pin(answer(request, self.failure(&error, false))));
+                    return Ok(Box::pin(self.answer(request, self.failure(&error, false))));
                 }
                 let state = self.call(call, message.take_payload().into())?;
                 calls.push(Arc::clone(&state));
@@ -105,7 +115,7 @@ impl CallerRequests {
                     // The core holds the call and ends it, whatever happens to this future.
                     let end = std::future::poll_fn(|cx| state.poll_progress(cx, &requests)).await;
                     requests.forget(&state);
-                    answer(request, requests.reply(&state, end)).await;
+                    requests.answer(request, requests.reply(&state, end)).await;
                 }))
             }
             CallerRequestBody::Serving { method, labels } => {
@@ -113,25 +123,28 @@ impl CallerRequests {
                 // A method that was never declared is one that no call was made of, and its nodes are listed all the same.
                 let nodes = self.shared.list_nodes(Some((MethodId(*method), &labels)));
                 let reply = self.list(nodes);
-                Ok(Box::pin(answer(request, reply)))
+                Ok(Box::pin(self.answer(request, reply)))
             }
         }
+    }
+
+    /// Answers a request. From now on the response counts among those that wait for the caller.
+    fn answer(&self, request: Request, reply: OutgoingCallerReply) -> impl Future<Output = ()> + Send + use<> {
+        self.state.on_response_waits(reply.payload.len());
+        request.execute(server::serve(|_, _| std::future::ready(Ok(reply))))
     }
 
     /// What the core is to know of a call.
     fn call(&self, call: &CallRequest, payload: Payload) -> Result<Arc<CallState>, String> {
         let CallRequest { method, call: number, count, idempotent, .. } = call;
         let number = CallId(*number);
-        if *count == 0
-            || !number.is_of(self.caller.id)
-            || !CallId(number.0.wrapping_add((*count - 1).into())).is_of(self.caller.id)
-        {
-            return Err(format!(
-                "it sent {count} calls from number {number} on, which are not numbers that it was given"
-            ));
+        // Each call of a batch has at least its length.
+        if *count > 1 && payload.len() / 4 < *count as usize {
+            return Err(format!("it sent {} bytes as the arguments of {count} calls", payload.len()));
         }
         let state = {
             let mut locked = self.lock();
+            locked.numbers.take(number, *count)?;
             let Some(method) = locked.methods.get(*method, *idempotent).map(Arc::clone) else {
                 return Err("it called a method that it had not declared".to_owned());
             };
@@ -139,14 +152,15 @@ impl CallerRequests {
             if let (Some(_), None) = (self.process, call.parent) {
                 return Err("it made a nested call without saying of which call it is a part".to_owned());
             }
-            let state = Arc::new(call_state(method, payload, call, failed_attempts)?);
+            // Another caller's calls are none of its business. After a new connection it may name one of its own earlier ones.
+            let hedge_of = call.hedge_of.map(|(id, elapsed)| Hedged { id: CallId(id), elapsed: from_micros(elapsed) });
+            let hedge_of = hedge_of.filter(|hedged| hedged.id.is_of(self.caller.id));
+            let state = Arc::new(call_state(method, payload, call, hedge_of, failed_attempts)?);
             state.set_id(number);
             if let Some(parent) = call.parent.filter(|_| self.process.is_some()) {
                 state.set_parent(CallId(parent), None);
             }
-            if locked.calls.insert(number, Arc::clone(&state)).is_some() {
-                return Err(format!("it sent another call with the number {number}, which has not ended"));
-            }
+            locked.calls.insert(number, Arc::clone(&state));
             state
         };
         Ok(state)
@@ -201,7 +215,7 @@ impl CallerRequests {
                 let labels = labels_of(&labels)?;
                 let mut locked = self.lock();
                 locked.watches.watch(watch, MethodId(method), labels)?;
-                locked.watches.tell(&self.shared, &self.state);
+                locked.watches.tell_one(watch, &self.shared, &self.state);
             }
             Control::Unwatch { watch } => self.lock().watches.unwatch(watch),
             other => return Err(other.unhandled()),
@@ -309,6 +323,7 @@ fn call_state(
     method: Arc<MethodInfo>,
     payload: Payload,
     call: &CallRequest,
+    hedge_of: Option<Hedged>,
     failed_attempts: Vec<FailedAttempt>,
 ) -> Result<CallState, String> {
     let options = CallOptions {
@@ -319,12 +334,7 @@ fn call_state(
         affinity: call.affinity,
         retry_panics: call.retry_panics,
     };
-    let submit_options = SubmitOptions {
-        count: call.count,
-        hedge_of: call.hedge_of.map(|(id, elapsed)| Hedged { id: CallId(id), elapsed: from_micros(elapsed) }),
-        failed_attempts,
-        ..SubmitOptions::default()
-    };
+    let submit_options = SubmitOptions { count: call.count, hedge_of, failed_attempts, ..SubmitOptions::default() };
     Ok(CallState::new(method, payload, options, submit_options))
 }
 
@@ -347,8 +357,4 @@ fn labels_of(labels: &[(String, String)]) -> Result<Labels, String> {
     labels.sort();
     labels.dedup();
     Ok(Some(labels.into()))
-}
-
-async fn answer(request: Request, reply: OutgoingCallerReply) {
-    request.execute(server::serve(|_, _| std::future::ready(Ok(reply)))).await;
 }

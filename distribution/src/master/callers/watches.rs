@@ -46,12 +46,24 @@ impl Watches {
     /// Tells the caller what has changed since it was told last.
     pub(super) fn tell(&mut self, shared: &Arc<Shared>, state: &ConnectionState) {
         for (id, watch) in &mut self.by_id {
-            let capacity = shared.capacity_of(watch.method, &watch.labels);
-            let capacity = told(capacity);
-            if watch.told != Some(capacity) {
-                watch.told = Some(capacity);
-                state.send(Control::Capacity { watch: *id, capacity });
-            }
+            watch.tell(*id, shared, state);
+        }
+    }
+
+    /// The same of one watch, which is new.
+    pub(super) fn tell_one(&mut self, id: u32, shared: &Arc<Shared>, state: &ConnectionState) {
+        if let Some(watch) = self.by_id.get_mut(&id) {
+            watch.tell(id, shared, state);
+        }
+    }
+}
+
+impl Watch {
+    fn tell(&mut self, id: u32, shared: &Arc<Shared>, state: &ConnectionState) {
+        let capacity = told(shared.capacity_of(self.method, &self.labels));
+        if self.told != Some(capacity) {
+            self.told = Some(capacity);
+            state.send(Control::Capacity { watch: id, capacity });
         }
     }
 }

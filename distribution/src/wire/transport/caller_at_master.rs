@@ -95,6 +95,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<OutgoingCallerReply>> for
     fn start_send(mut self: Pin<&mut Self>, response: Response<OutgoingCallerReply>) -> io::Result<()> {
         // Only tarpc's throttling makes an `Err` here, and it is never turned on.
         let reply = response.message.map_err(|error| io::Error::other(error.detail))?;
+        self.frames.state.on_response_taken(reply.payload.len());
         let header = CallerResponseHeader { request: response.request_id, end: reply.end };
         self.frames
             .queue(FrameKind::CallerResponse, reply.payload, |body| encode_header(&header, body))

@@ -7,19 +7,16 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::Instant,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 use super::{
     large_frame::{LargeFrame, Read},
     pending_sends::{PendingSends, SendPermit},
+    skipped_frames::SkippedFrames,
 };
 use crate::{
     error::CodecError,
@@ -55,11 +52,6 @@ const WRITE_AT_ONCE: usize = 256 * 1024;
 /// One vectored write offers at most this many slices. Linux takes up to 1024; beyond some dozens nothing is gained.
 const WRITE_SLICES: usize = 64;
 
-/// A peer may send this many frames of unknown optional kinds in [`SKIPPED_PERIOD`]: far more than a newer release needs,
-/// also if all of a stall come at once, and few enough to cost no time.
-const MOST_SKIPPED: u32 = 10_000;
-const SKIPPED_PERIOD: Duration = Duration::from_secs(1);
-
 /// Is given each control frame that arrives; an error ends the connection as a protocol violation.
 pub(crate) type OnControl = Box<dyn FnMut(Control) -> Result<(), String> + Send>;
 
@@ -71,13 +63,15 @@ pub(super) struct FrameStream<Io> {
     incoming_direction: Direction,
     /// The kind of the frames that carry calls to this end.
     call: FrameKind,
-    state: Arc<ConnectionState>,
+    pub(super) state: Arc<ConnectionState>,
     on_control: OnControl,
     incoming: BytesMut,
     /// A large frame that has begun; `incoming` is empty meanwhile.
     large: Option<LargeFrame>,
     /// Whether a frame has begun and is not complete.
     has_begun: bool,
+    /// Whether nothing is read until the peer has read more of what waits for it.
+    is_paused: bool,
     /// How much of the frame that has begun had arrived when it last made enough progress.
     had_arrived: usize,
     max_message_size: usize,
@@ -90,29 +84,6 @@ pub(super) struct FrameStream<Io> {
     /// Bytes written since the connection began; with TLS, those that it has taken.
     written: u64,
     pending_sends: PendingSends,
-}
-
-/// Frames of unknown optional kinds that were skipped lately.
-#[derive(Default)]
-struct SkippedFrames {
-    since: Option<Instant>,
-    count: u32,
-}
-
-impl SkippedFrames {
-    fn count(&mut self) -> io::Result<()> {
-        let now = Instant::now();
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= SKIPPED_PERIOD) {
-            (self.since, self.count) = (Some(now), 0);
-        }
-        self.count += 1;
-        match self.count > MOST_SKIPPED {
-            true => Err(invalid(format_args!(
-                "it sent more than {MOST_SKIPPED} frames of unknown optional kinds within {SKIPPED_PERIOD:?}"
-            ))),
-            false => Ok(()),
-        }
-    }
 }
 
 /// A whole frame that was read.
@@ -141,6 +112,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             incoming: BytesMut::new(),
             large: None,
             has_begun: false,
+            is_paused: false,
             had_arrived: 0,
             max_message_size,
             skipped: SkippedFrames::default(),
@@ -164,12 +136,20 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                             (self.on_control)(control).map_err(invalid)?;
                         }
                     }
-                    Frame::Skipped => self.skipped.count()?,
+                    Frame::Skipped => self.skipped.count().map_err(invalid)?,
                 }
             }
             // Once, and not for each frame: it is needed before the task can go to sleep.
             if !std::mem::replace(&mut has_collected, true) {
                 self.collect_controls(cx)?;
+            }
+            if self.must_pause() {
+                self.is_paused = true;
+                self.state.on_reading_paused();
+                return Poll::Pending;
+            }
+            if std::mem::take(&mut self.is_paused) {
+                self.state.on_reading_resumed(self.has_begun);
             }
             if ready!(self.poll_read(cx))? == 0 {
                 self.state.on_peer_closed();
@@ -182,6 +162,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         }
     }
 
+    /// Whether nothing is read until the peer has read what waits for it. Only of callers: if both ends of a connection did
+    /// it, each would wait for the other.
+    fn must_pause(&self) -> bool {
+        // A large frame that has begun has its memory, and is read to its end.
+        self.incoming_direction == Direction::CallerToMaster && self.large.is_none() && self.state.is_congested()
+    }
+
     /// Reads what has come and returns how many bytes that is; 0 at the end of the connection.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let (count, arrived) = loop {
@@ -192,7 +179,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             let had_memory = large.has_reservation();
             let read = large.poll_read(&mut self.io, cx);
             if large.waits() {
-                self.state.on_memory_wait();
+                self.state.on_reading_paused();
                 return Poll::Pending;
             }
             if large.has_reservation() && !had_memory {
@@ -285,6 +272,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         let controls = self.state.take_outbox();
         for control in controls {
             self.queue_control(&control).map_err(invalid)?;
+        }
+        if self.is_paused && !self.must_pause() {
+            cx.waker().wake_by_ref();
         }
         Ok(())
     }
@@ -400,7 +390,9 @@ pub(super) fn invalid(what: impl fmt::Display) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, io::Cursor, sync::Mutex};
+    use std::{future::poll_fn, io::Cursor, sync::Mutex, time::Duration};
+
+    use tokio::time::Instant;
 
     use super::*;
     use crate::{
@@ -436,6 +428,26 @@ mod tests {
     const REQUEST: u8 = FrameKind::Request as u8;
     const RETRACT: u8 = FrameKind::Retract as u8;
     const UNKNOWN: u8 = 200;
+
+    #[tokio::test]
+    async fn a_caller_is_not_read_while_too_much_waits_for_it() {
+        let state = ConnectionState::new(PeerTimeouts::default(), None);
+        let ignored: OnControl = Box::new(|_| Ok(()));
+        let bytes = frame(FrameKind::CallerRequest as u8, b"x");
+        let mut frames =
+            FrameStream::new(Cursor::new(bytes), Direction::CallerToMaster, Arc::clone(&state), 1 << 20, ignored);
+        let mut read = || poll_fn(|cx| Poll::Ready(frames.poll_call_frame(cx)));
+        for _ in 0..2 {
+            state.on_response_waits(40 << 20);
+        }
+        assert!(read().await.is_pending());
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(state.heard(), Instant::now(), "a caller that is not read does not count as silent");
+        state.on_response_taken(40 << 20);
+        assert!(matches!(read().await, Poll::Ready(Some(Ok(body))) if body == b"x"[..]));
+        assert_eq!(state.memory_wait(), Duration::from_secs(60));
+    }
 
     #[tokio::test]
     async fn an_unknown_optional_frame_is_skipped_with_its_body() {

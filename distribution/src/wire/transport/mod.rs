@@ -13,6 +13,7 @@ mod large_frame;
 pub(crate) mod master;
 pub(crate) mod node;
 pub(crate) mod pending_sends;
+mod skipped_frames;
 
 pub(crate) use self::{
     caller::{CallerReply, CallerTransport, Describe, ONLY_ATTEMPT, OutgoingCallerRequest},
