@@ -85,7 +85,7 @@ impl Default for PeerTimeouts {
 pub(crate) const MAX_DEPTH: u16 = 128;
 
 /// The largest limit that can be set: each level takes stack while a value is encoded or decoded, and threads have 2 MiB of it.
-const LARGEST_MAX_DEPTH: u16 = 512;
+pub(crate) const LARGEST_MAX_DEPTH: u16 = 512;
 
 /// The limits of one value.
 #[derive(Clone, Copy, Debug)]

@@ -25,6 +25,11 @@ const MOST_WAITING_BYTES: usize = 256 * 1024 * 1024;
 /// far the call had come.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(1);
 
+/// A call that may be repeated is not sent again when this many connections in a row were lost soon after it was sent on
+/// them: it may be the cause, and would take all other calls with it each time.
+const MOST_LOSSES: u8 = 3;
+const SOON: Duration = Duration::from_secs(10);
+
 /// The calls that have not ended.
 #[derive(Debug)]
 pub(super) struct Calls {
@@ -42,7 +47,10 @@ struct UnfinishedCall {
     state: Arc<CallState>,
     submitted: Instant,
     deadline: Option<Instant>,
-    detached: bool,
+    /// When it was sent on this connection, or began to wait for one.
+    placed: Instant,
+    /// How many connections in a row were lost soon after it was sent on them.
+    losses: u8,
 }
 
 /// Where calls go.
@@ -88,7 +96,8 @@ pub(super) fn finish(ended: impl IntoIterator<Item = Ended>) {
 
 impl Calls {
     pub(super) fn new() -> Self {
-        let place = Place::Away { since: Instant::now(), reason: "it was never connected".to_owned(), waiting: (0, 0) };
+        let reason = "the first attempt to connect had not ended".to_owned();
+        let place = Place::Away { since: Instant::now(), reason, waiting: (0, 0) };
         Self { next: CallId(0), unfinished: BTreeMap::new(), deadlines: BTreeSet::new(), place }
     }
 
@@ -122,7 +131,8 @@ impl Calls {
         }
         let now = Instant::now();
         let deadline = state.options.timeout.map(|timeout| now + timeout);
-        self.insert(UnfinishedCall { state: Arc::clone(state), submitted: now, deadline, detached: false });
+        let state = Arc::clone(state);
+        self.insert(UnfinishedCall { state, submitted: now, deadline, placed: now, losses: 0 });
         Ok(())
     }
 
@@ -139,9 +149,6 @@ impl Calls {
         if let Place::Connected(connection) = &self.place {
             // If the connection's task has ended, it is about to say so, and then the call waits for the next one.
             let _ = connection.calls.send(Outgoing { id, state: Arc::clone(&call.state), deadline: call.deadline });
-            if call.detached {
-                connection.state.send(Control::Detach { call: id.0 });
-            }
         }
         self.unfinished.insert(id, call);
     }
@@ -159,8 +166,9 @@ impl Calls {
         self.place = Place::Connected(connection);
         self.next = first;
         self.deadlines.clear();
+        let now = Instant::now();
         for call in std::mem::take(&mut self.unfinished).into_values() {
-            self.insert(call);
+            self.insert(UnfinishedCall { placed: now, ..call });
         }
     }
 
@@ -169,7 +177,11 @@ impl Calls {
         let mut waiting = (0, 0);
         let mut ended = Vec::new();
         self.unfinished.retain(|_, call| {
-            let stays = call.state.attempt.abandon(ONLY_ATTEMPT) || call.state.method.is_idempotent();
+            let was_sent = !call.state.attempt.abandon(ONLY_ATTEMPT);
+            if was_sent {
+                call.losses = if call.placed.elapsed() < SOON { call.losses + 1 } else { 0 };
+            }
+            let stays = !was_sent || (call.state.method.is_idempotent() && call.losses < MOST_LOSSES);
             if stays {
                 waiting = (waiting.0 + 1, waiting.1 + call.state.payload.len());
             } else {
@@ -194,6 +206,17 @@ impl Calls {
         if let Place::Away { reason: last, .. } = &mut self.place {
             reason.clone_into(last);
         }
+    }
+
+    /// Ends the calls that wait if the master has been away for this long.
+    pub(super) fn give_up_after(&mut self, master: &str, patience: Duration) -> Option<Vec<Ended>> {
+        let reason = match &self.place {
+            Place::Away { since, reason, .. } if since.elapsed() >= patience => {
+                format!("it was away for longer than {patience:?}: {reason}")
+            }
+            _ => return None,
+        };
+        Some(self.give_up(master, &reason, false))
     }
 
     /// Ends all calls: the master was away for too long, or (with `for_good`) the caller has ended.
@@ -245,18 +268,32 @@ impl Calls {
 
     /// A call runs to its end even if this process ends.
     pub(super) fn detach(&mut self, id: CallId) {
-        let Some(call) = self.unfinished.get_mut(&id) else { return };
-        call.detached = true;
+        let Some(call) = self.unfinished.get(&id) else { return };
+        // First. If the request is written at the same time, its writer sees this, or the frame below comes behind it.
+        call.state.set_detached();
         if let Place::Connected(connection) = &self.place {
             connection.state.send(Control::Detach { call: id.0 });
         }
     }
 
+    /// Whether a call that runs to its end even if this process ends was not written yet.
+    pub(super) fn has_unsent_detached(&self) -> bool {
+        self.unfinished.values().any(|call| call.state.is_detached() && !call.state.attempt.is_sent(ONLY_ATTEMPT))
+    }
+
     /// The node of a batch has kept this many of its calls.
-    pub(super) fn shorten(&self, id: CallId, kept: u32) {
-        if let Some(call) = self.unfinished.get(&id) {
-            call.state.shorten(kept);
+    ///
+    /// # Errors
+    ///
+    /// What a correct master never sends, as the reason why the connection is closed.
+    pub(super) fn shorten(&self, id: CallId, kept: u32) -> Result<(), String> {
+        let Some(call) = self.unfinished.get(&id) else { return Ok(()) };
+        let count = call.state.submit_options.count;
+        if !(1..count).contains(&kept) {
+            return Err(format!("it gave back all but {kept} of {count} calls"));
         }
+        call.state.shorten(kept);
+        Ok(())
     }
 
     /// Ends the calls whose time is up.
@@ -291,11 +328,128 @@ impl Calls {
         }
     }
 
-    /// Since when there is no connection; `None` while there is one.
-    pub(super) fn away_since(&self) -> Option<Instant> {
+    /// Since when there is no connection, and the newest failure; `None` while there is one.
+    pub(super) fn absence(&self) -> Option<(Instant, &str)> {
         match &self.place {
-            Place::Away { since, .. } => Some(*since),
+            Place::Away { since, reason, .. } => Some((*since, reason)),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::{
+        config::PeerTimeouts,
+        service::{
+            method::Method,
+            options::{CallOptions, SubmitOptions},
+        },
+        wire::Payload,
+    };
+
+    static ONCE: Method = Method::new("A", 1, "once", "fn() -> ()", false);
+    static AGAIN: Method = Method::new("A", 1, "again", "fn() -> ()", true);
+
+    fn call(method: &'static Method, count: u32) -> Arc<CallState> {
+        let submit_options = SubmitOptions { count, ..SubmitOptions::default() };
+        Arc::new(CallState::new(Arc::clone(method.info()), Payload::EMPTY, CallOptions::default(), submit_options))
+    }
+
+    /// Connects, so that calls have ids from `first` on.
+    fn connect(calls: &mut Calls, first: u64) -> (Arc<ConnectionState>, UnboundedReceiver<Outgoing>) {
+        let (sender, outgoing) = unbounded_channel();
+        let state = ConnectionState::new(PeerTimeouts::default(), None);
+        calls.on_connected(Connection { calls: sender, state: Arc::clone(&state) }, CallId(first));
+        (state, outgoing)
+    }
+
+    fn submit(calls: &mut Calls, call: &Arc<CallState>) {
+        calls.submit("m", Duration::from_secs(30), call).expect("is taken");
+    }
+
+    fn send(call: &CallState) {
+        assert!(call.attempt.begin(ONLY_ATTEMPT) && call.attempt.complete(ONLY_ATTEMPT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_connections_are_lost_with_is_not_sent_for_ever() {
+        let mut calls = Calls::new();
+        let (cause, waiting, slow) = (call(&AGAIN, 1), call(&AGAIN, 1), call(&AGAIN, 1));
+        for one in [&cause, &waiting, &slow] {
+            submit(&mut calls, one);
+        }
+        for loss in 1..=u64::from(MOST_LOSSES) {
+            let (_state, mut outgoing) = connect(&mut calls, 100 * loss);
+            for _ in 0..3 {
+                outgoing.try_recv().expect("all are sent again");
+            }
+            send(&cause);
+            if loss == 1 {
+                send(&slow);
+                tokio::time::advance(SOON).await;
+            }
+            let ended = calls.on_disconnected("m", "lost");
+            // The first connection lasted long enough.
+            assert_eq!(ended.len(), 0, "{loss}");
+        }
+        connect(&mut calls, 1000);
+        send(&cause);
+        let ended = calls.on_disconnected("m", "lost");
+        assert!(
+            matches!(&ended[..], [(state, CallError::MasterLost { execution: Execution::MayHaveRun, .. })]
+            if Arc::ptr_eq(state, &cause)),
+            "{ended:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_was_sent_is_repeated_only_if_it_may_be() {
+        let mut calls = Calls::new();
+        let (once, again, unsent) = (call(&ONCE, 1), call(&AGAIN, 1), call(&ONCE, 1));
+        let (_state, _outgoing) = connect(&mut calls, 1);
+        for one in [&once, &again, &unsent] {
+            submit(&mut calls, one);
+        }
+        send(&once);
+        send(&again);
+        let ended = calls.on_disconnected("m", "lost");
+        assert!(matches!(&ended[..], [(state, _)] if Arc::ptr_eq(state, &once)), "{ended:?}");
+        let (_state, mut outgoing) = connect(&mut calls, 1);
+        let sent: Vec<_> = std::iter::from_fn(|| outgoing.try_recv().ok()).map(|call| call.id).collect();
+        assert_eq!(sent, [CallId(1), CallId(2)], "they have new ids");
+        assert_eq!([again.id(), unsent.id()], [Some(CallId(1)), Some(CallId(2))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_detached_call_is_known_until_it_is_sent() {
+        let mut calls = Calls::new();
+        let (state, _outgoing) = connect(&mut calls, 7);
+        let detached = call(&ONCE, 1);
+        submit(&mut calls, &detached);
+        assert!(!calls.has_unsent_detached());
+        calls.detach(CallId(7));
+        assert!(calls.has_unsent_detached() && detached.is_detached());
+        assert_eq!(state.take_outbox(), [Control::Detach { call: 7 }]);
+        send(&detached);
+        assert!(!calls.has_unsent_detached());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_calls_of_a_batch_that_were_not_kept_are_given_back() {
+        let mut calls = Calls::new();
+        let (_state, _outgoing) = connect(&mut calls, 7);
+        let (one, batch) = (call(&ONCE, 1), call(&ONCE, 10));
+        submit(&mut calls, &one);
+        submit(&mut calls, &batch);
+        for (id, kept) in [(7, 0), (7, 1), (8, 0), (8, 10), (8, 11)] {
+            let error = calls.shorten(CallId(id), kept).expect_err("is wrong");
+            assert!(error.contains(&format!("all but {kept} of")), "{error}");
+        }
+        assert_eq!((calls.shorten(CallId(8), 4), batch.kept()), (Ok(()), Some(4)));
+        assert_eq!(calls.shorten(CallId(99), 0), Ok(()), "it has ended");
     }
 }

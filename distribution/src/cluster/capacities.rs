@@ -66,7 +66,13 @@ impl Capacities {
             return watched.capacity.unwrap_or(unknown);
         }
         if self.watched.len() >= MOST_WATCHED {
-            let oldest = self.watched.iter().min_by_key(|(_, watched)| watched.used).map(|(key, _)| key.clone());
+            let oldest = self.watched.iter().min_by_key(|(_, watched)| watched.used);
+            if oldest.is_some_and(|(_, watched)| watched.capacity.is_none()) {
+                // All of them wait for their first answer. If one went to make room, nobody would ever see an answer, so this
+                // method's batches are sized as if no node served it yet.
+                return Capacity { is_known: true, ..Capacity::default() };
+            }
+            let oldest = oldest.map(|(key, _)| key.clone());
             if let Some(watched) = oldest.and_then(|oldest| self.watched.remove(&oldest)) {
                 self.by_id.remove(&watched.id);
                 if let Some(connection) = connection {

@@ -14,6 +14,7 @@ use futures::{Stream, future::BoxFuture, stream::FuturesUnordered};
 use tarpc::client::{self, NewClient};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::unconstrained,
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -22,7 +23,7 @@ use super::{
     shared::{ClusterShared, Question},
 };
 use crate::{
-    config::{LONGEST_TIME, PeerTimeouts, ValueLimits, from_micros},
+    config::{LARGEST_MAX_DEPTH, LONGEST_TIME, PeerTimeouts, ValueLimits, from_micros},
     id::CallId,
     service::{method::MethodInfo, state::CallState},
     wire::{
@@ -75,7 +76,11 @@ impl Accepted {
             heartbeat,
             // Less than two heartbeats would not be silence.
             silence: from_micros(*silence).max(heartbeat.saturating_mul(2)),
-            limits: ValueLimits { bytes: bytes.saturating_sub(BODY_HEADER_LIMIT), depth: *max_depth },
+            limits: ValueLimits {
+                bytes: bytes.saturating_sub(BODY_HEADER_LIMIT),
+                // A deeper value could overflow the stack here.
+                depth: (*max_depth).min(LARGEST_MAX_DEPTH),
+            },
             default_timeout: default_timeout.map(from_micros),
         })
     }
@@ -151,6 +156,15 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
                 state.send(Control::CallerHeartbeat);
             }
             () = shared.closed.cancelled() => {
+                // Calls that were detached just before run to their end all the same, so they are written first.
+                let detached_are_written = std::future::poll_fn(|cx| {
+                    let polled = driver.poll(&Context::from_waker(cx.waker()), cx, dispatch.as_mut());
+                    match polled.is_ready() || !shared.has_unsent_detached() {
+                        true => Poll::Ready(()),
+                        false => Poll::Pending,
+                    }
+                });
+                let _ = timeout(GOODBYE_TIMEOUT, detached_are_written).await;
                 // Once every sender is dropped, tarpc's client writes what is left, the goodbye included, and ends.
                 drop(driver);
                 state.send(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false });
@@ -244,14 +258,16 @@ impl Driver<'_> {
             describe: Describe(Box::new(move || offer(&method))),
             permit: state,
         };
-        self.in_flight.push(Box::pin(async move {
+        // Calls reach tarpc in the order in which they were made. If the budget of tokio's task ran out in between, those
+        // that had to wait for it would come behind all others.
+        self.in_flight.push(Box::pin(unconstrained(async move {
             match client.call(context, request).await {
                 Ok(reply) => Finished::Call(id, reply),
                 // It was withdrawn before it was written, or the connection is ending: what becomes of its calls is decided
                 // by whether each was written.
                 Err(_) => Finished::Nothing,
             }
-        }));
+        })));
     }
 
     fn ask(&mut self, question: Question) {

@@ -1,8 +1,8 @@
 //! Keeps a caller connected: dials the master, drives the connection, and begins again when it is lost.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
     connection::{self, Accepted},
@@ -21,21 +21,37 @@ use crate::{
 
 /// Runs until the caller ends.
 pub(super) async fn run(shared: Arc<ClusterShared>) {
-    let end = tokio::select! {
-        end = live(&shared) => Some(end),
+    let mut end = EndOnDrop { shared: &shared, reason: None };
+    let ended = tokio::select! {
+        reason = live(&shared) => Some(reason),
         () = expire(&shared) => None,
+        () = give_up_absent(&shared) => None,
         // A connection that is open says goodbye first.
         () = closed_while_away(&shared) => None,
     };
-    let reason = match &end {
-        Some(reason) => reason.to_string(),
-        None => "the program dropped its `Cluster`".to_owned(),
-    };
-    if let Some(reason) = &end {
+    if let Some(reason) = &ended {
         tracing::error!(caller = shared.hello.name, master = shared.master, %reason, "the caller has ended");
     }
-    shared.give_up(&reason, true);
-    shared.status.send_replace(Status::Ended(end));
+    end.reason = Some(ended);
+}
+
+/// Ends the caller with its task, however the task ends: nobody else would end its calls.
+struct EndOnDrop<'a> {
+    shared: &'a ClusterShared,
+    /// Why it has ended: `None` within if its owner ended it, and `None` if the task was dropped.
+    reason: Option<Option<EndReason>>,
+}
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        let reason = match &self.reason {
+            Some(Some(reason)) => reason.to_string(),
+            Some(None) => "the program dropped its `Cluster`".to_owned(),
+            None if std::thread::panicking() => "the task of its connection panicked".to_owned(),
+            None => "the runtime on which the program had connected it has ended".to_owned(),
+        };
+        self.shared.end(&reason, self.reason.take().flatten());
+    }
 }
 
 /// Waits until the caller is to end, and is not connected.
@@ -56,72 +72,76 @@ async fn expire(shared: &ClusterShared) {
     }
 }
 
+/// Ends the calls that wait when the master has been away for too long, also while an attempt to reach it is under way.
+async fn give_up_absent(shared: &ClusterShared) {
+    let mut status = shared.status.subscribe();
+    loop {
+        // Nested calls may also wait for the first connection.
+        let is_away = matches!(*status.borrow_and_update(), Status::Away | Status::Connecting);
+        let end = shared.away_since().filter(|_| is_away).map(|since| since + shared.reconnect_timeout);
+        tokio::select! {
+            () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
+                shared.give_up_absent();
+                // Calls that are made from now on end at once, until there has been another connection.
+                let _ = status.changed().await;
+            }
+            _ = status.changed() => {}
+        }
+    }
+}
+
 /// Keeps the caller connected, and returns why it must end.
 async fn live(shared: &Arc<ClusterShared>) -> EndReason {
     let (name, master) = (shared.hello.name.as_str(), shared.master.as_str());
-    let mut is_first = true;
+    let limit = shared.connect_timeout;
+    let first = timeout(limit, reach(shared, true)).await;
+    let mut reached = first
+        .unwrap_or_else(|_| Err(EndReason::ConnectTimeout { timeout: limit, last_failure: shared.last_failure() }));
     loop {
-        let began = Instant::now();
-        let mut backoff = Backoff::default();
-        let mut log = RetryLog::default();
-        if !is_first {
-            sleep(backoff.next(None)).await;
-        }
-        let (channel, accepted) = loop {
-            let failure = match connect(shared).await {
-                Ok(connected) => break connected,
-                Err(failure) => failure,
-            };
-            if let Some(reason) = EndReason::of_failure(&failure, is_first) {
-                return reason;
-            }
-            let (reason, elapsed) = (failure.to_string(), began.elapsed());
-            if log.should_warn(elapsed, &reason, !matches!(failure, DialError::NoAnswer(_))) {
-                tracing::warn!(caller = name, master, %reason, "cannot connect yet after {:.0} s; trying again", elapsed.as_secs_f64());
-            } else {
-                tracing::debug!(caller = name, master, %reason, "cannot connect yet");
-            }
-            let wait = backoff.next(match failure {
-                DialError::Busy(again) => Some(again),
-                _ => None,
-            });
-            if let Err(reason) = pause(shared, wait, began, is_first, reason).await {
-                return reason;
-            }
+        let (channel, accepted) = match reached {
+            Ok(connected) => connected,
+            Err(reason) => return reason,
         };
         tracing::info!(caller = name, master, "connected");
-        is_first = false;
         let reason = connection::run(shared, channel, &accepted).await;
         shared.on_disconnected(&reason);
         if !shared.closed.is_cancelled() {
             tracing::warn!(caller = name, master, %reason, "lost the master; dialling again");
         }
+        reached = reach(shared, false).await;
     }
 }
 
-/// Waits before the next attempt. An error ends the caller. If the master has been away for too long, the calls that wait
-/// for it end.
-async fn pause(
-    shared: &ClusterShared,
-    wait: Duration,
-    began: Instant,
-    is_first: bool,
-    reason: String,
-) -> Result<(), EndReason> {
-    shared.on_still_away(&reason);
-    let next = Instant::now() + wait;
-    let calls_end = shared.away_since().unwrap_or(began) + shared.reconnect_timeout;
-    if calls_end <= next {
-        sleep_until(calls_end).await;
-        shared.give_up(&format!("it was away for longer than {:?}: {reason}", shared.reconnect_timeout), false);
+/// Dials the master until it accepts the caller, or until there is a reason why the caller must end.
+async fn reach(shared: &Arc<ClusterShared>, is_first: bool) -> Result<(Channel, Accepted), EndReason> {
+    let (name, master) = (shared.hello.name.as_str(), shared.master.as_str());
+    let began = Instant::now();
+    let mut backoff = Backoff::default();
+    let mut log = RetryLog::default();
+    if !is_first {
+        sleep(backoff.next(None)).await;
     }
-    let timeout = shared.connect_timeout;
-    if is_first && began + timeout <= next {
-        sleep_until(began + timeout).await;
-        return Err(EndReason::ConnectTimeout { timeout, last_failure: reason });
+    loop {
+        let failure = match connect(shared).await {
+            Ok(connected) => return Ok(connected),
+            Err(failure) => failure,
+        };
+        if let Some(reason) = EndReason::of_failure(&failure, is_first) {
+            return Err(reason);
+        }
+        let (reason, elapsed) = (failure.to_string(), began.elapsed());
+        if log.should_warn(elapsed, &reason, !matches!(failure, DialError::NoAnswer(_))) {
+            tracing::warn!(caller = name, master, %reason, "cannot connect yet after {:.0} s; trying again", elapsed.as_secs_f64());
+        } else {
+            tracing::debug!(caller = name, master, %reason, "cannot connect yet");
+        }
+        shared.on_still_away(&reason);
+        let wait = backoff.next(match failure {
+            DialError::Busy(again) => Some(again),
+            _ => None,
+        });
+        sleep(wait).await;
     }
-    sleep_until(next).await;
-    Ok(())
 }
 
 /// Dials the master and says hello.

@@ -16,10 +16,10 @@ use super::{
     calls::{Calls, Connection, finish},
     capacities::Capacities,
     connection::Accepted,
-    status::Status,
+    status::{EndReason, Status},
 };
 use crate::{
-    config::ValueLimits,
+    config::{ValueLimits, from_micros},
     error::CallError,
     id::{CallId, NO_ADDRESS, NodeId, NodeIdentity},
     service::{
@@ -141,7 +141,7 @@ impl ClusterShared {
         locked.questions = None;
         let ended = locked.calls.on_disconnected(&self.master, reason);
         drop(locked);
-        self.status.send_replace(Status::Connecting);
+        self.status.send_replace(Status::Away);
         self.deadline_set.notify_one();
         finish(ended);
     }
@@ -151,14 +151,30 @@ impl ClusterShared {
         self.lock().calls.on_still_away(reason);
     }
 
-    /// Ends the calls that wait: the master was away for too long, or (with `for_good`) the caller has ended.
-    pub(super) fn give_up(&self, reason: &str, for_good: bool) {
-        let ended = {
-            let mut locked = self.lock();
+    /// Ends the calls that wait if the master has been away for too long.
+    pub(super) fn give_up_absent(&self) {
+        let mut locked = self.lock();
+        if let Some(ended) = locked.calls.give_up_after(&self.master, self.reconnect_timeout) {
             locked.capacities.on_given_up();
-            locked.calls.give_up(&self.master, reason, for_good)
-        };
+            drop(locked);
+            finish(ended);
+        }
+    }
+
+    /// The caller has ended, and with it all its calls.
+    pub(super) fn end(&self, reason: &str, end: Option<EndReason>) {
+        let mut locked = self.lock();
+        locked.questions = None;
+        locked.capacities.on_given_up();
+        let ended = locked.calls.give_up(&self.master, reason, true);
+        drop(locked);
+        self.status.send_replace(Status::Ended(end));
         finish(ended);
+    }
+
+    /// Whether a detached call was not written yet.
+    pub(super) fn has_unsent_detached(&self) -> bool {
+        self.lock().calls.has_unsent_detached()
     }
 
     /// Responses have come.
@@ -185,18 +201,22 @@ impl ClusterShared {
             CallerEnd::Answered { is_error, count, node: (id, name), addr, attempts, run, .. } => Ok(RawAnswer {
                 is_error,
                 payload,
-                count,
+                count: count.clamp(1, state.submit_options.count.max(1)),
                 node: NodeIdentity::new(NodeId::from_bits(id), &name, addr.unwrap_or(NO_ADDRESS)),
                 attempts,
                 elapsed,
-                run: crate::config::from_micros(run),
+                run: from_micros(run).min(elapsed),
             }),
             CallerEnd::Failed { failed_attempts } => {
                 let error = Decoder::new(&payload, self.max_depth.load(Ordering::Relaxed)).only::<CallError<()>>();
                 let error = error.map_err(|source| source.to_string()).and_then(|error| {
                     error.try_map(|()| Err("the master sent an error that only a handler can have".to_owned()))
                 });
-                let error = error.unwrap_or_else(|reason| self.protocol_error(state, &reason));
+                let mut error = error.unwrap_or_else(|reason| self.protocol_error(state, &reason));
+                // The master was told how much of the timeout was left.
+                if let (CallError::TimedOut { timeout, .. }, Some(set)) = (&mut error, state.options.timeout) {
+                    *timeout = set;
+                }
                 Err(CallFailure { error, failed_attempts: Vec::new(), was_tried: failed_attempts > 0 })
             }
             CallerEnd::Nodes => {
@@ -223,7 +243,7 @@ impl ClusterShared {
     /// What a correct master never sends, as the reason why the connection is closed.
     pub(super) fn on_control(&self, control: Control) -> Result<(), String> {
         match control {
-            Control::GiveBack { call, kept, .. } => self.lock().calls.shorten(CallId(call), kept),
+            Control::GiveBack { call, kept, .. } => self.lock().calls.shorten(CallId(call), kept)?,
             Control::Capacity { watch, capacity } => self.lock().capacities.on_told(watch, capacity),
             other => return Err(other.unhandled()),
         }
@@ -242,7 +262,12 @@ impl ClusterShared {
 
     /// Since when there is no connection; `None` while there is one.
     pub(super) fn away_since(&self) -> Option<tokio::time::Instant> {
-        self.lock().calls.away_since()
+        self.lock().calls.absence().map(|(since, _)| since)
+    }
+
+    /// Why there is no connection yet.
+    pub(super) fn last_failure(&self) -> String {
+        self.lock().calls.absence().map_or_else(String::new, |(_, reason)| reason.to_owned())
     }
 }
 
@@ -274,14 +299,17 @@ impl Dispatcher for ClusterShared {
     }
 
     fn cancel(&self, call: &CallState) {
+        let mut locked = self.lock();
+        // Under the lock: a new connection gives calls other ids.
         if let Some(id) = call.id() {
-            self.lock().calls.cancel(id);
+            locked.calls.cancel(id);
         }
     }
 
     fn detach(&self, call: &CallState) {
+        let mut locked = self.lock();
         if let Some(id) = call.id() {
-            self.lock().calls.detach(id);
+            locked.calls.detach(id);
         }
     }
 

@@ -10,9 +10,11 @@ use crate::{
 /// How a caller stands with its master.
 #[derive(Clone, Debug)]
 pub(super) enum Status {
-    /// Not connected: not yet, or not at the moment.
+    /// Not connected yet.
     Connecting,
     Connected,
+    /// It was connected, and is not at the moment.
+    Away,
     /// It has ended; with a reason unless its owner ended it.
     Ended(Option<EndReason>),
 }

@@ -304,6 +304,10 @@ fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
         }
 
         fn cut_short(&self, _: u32) {}
+
+        fn is_detached(&self) -> bool {
+            false
+        }
     }
     let Content::Request { request, names: (method, call, attempt, count), granted, timeout, trace, payload } =
         content.clone()

@@ -62,6 +62,11 @@ impl AttemptWord {
         self.step(attempt, OPEN, REVOKED) || self.step(attempt, WRITING, REVOKED) || self.is(attempt, REVOKED)
     }
 
+    /// Whether the last byte of this attempt was given to the socket, or is about to be.
+    pub(crate) fn is_sent(&self, attempt: u32) -> bool {
+        self.is(attempt, SENT)
+    }
+
     /// Whether a node has the call, or will get it.
     pub(crate) fn is_out(&self) -> bool {
         self.0.load(Ordering::Relaxed) & 3 != REVOKED

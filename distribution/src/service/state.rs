@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -39,6 +39,8 @@ pub struct CallState {
     id: AtomicU64,
     /// The call whose handler makes this one.
     parent: std::sync::OnceLock<Box<Parent>>,
+    /// Whether it runs to its end even if its caller's process ends. Only callers elsewhere say so.
+    detached: AtomicBool,
     /// The newest attempt, and how far it has come on its way to a node.
     pub(crate) attempt: AttemptWord,
     result: Mutex<CallResult>,
@@ -113,6 +115,7 @@ impl CallState {
             kept: AtomicU32::new(0),
             id: AtomicU64::new(NO_ID),
             parent: std::sync::OnceLock::new(),
+            detached: AtomicBool::new(false),
             attempt: AttemptWord::new(),
             result: Mutex::new(CallResult::Pending(None)),
         }
@@ -160,6 +163,15 @@ impl CallState {
     /// Set by the dispatcher that took the call over; again, if the master was lost and another one takes the call.
     pub(crate) fn set_id(&self, id: CallId) {
         self.id.store(id.0, Ordering::Relaxed);
+    }
+
+    /// The call runs to its end even if its caller's process ends.
+    pub(crate) fn set_detached(&self) {
+        self.detached.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Acquire)
     }
 
     /// Ends the call. Only the first result counts.
@@ -242,5 +254,9 @@ impl SendPermit for CallState {
 
     fn cut_short(&self, attempt: u32) {
         self.attempt.cut_short(attempt);
+    }
+
+    fn is_detached(&self) -> bool {
+        CallState::is_detached(self)
     }
 }

@@ -144,13 +144,19 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
                     span: trace.span_id.into(),
                     sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
                 });
-                (CallerRequestBody::Call(request), payload, Some(permit))
+                let call = request.call;
+                (CallerRequestBody::Call(request), payload, Some((call, permit)))
             }
         };
         let header = CallerRequestHeader { request: id, body };
         self.frames.queue(FrameKind::CallerRequest, payload, |body| encode_header(&header, body)).map_err(invalid)?;
-        if let Some(permit) = permit {
-            self.frames.ask_before_last_byte(ONLY_ATTEMPT, permit);
+        if let Some((call, permit)) = permit {
+            self.frames.ask_before_last_byte(ONLY_ATTEMPT, Arc::clone(&permit));
+            // Looked at once the request is in the buffer: a frame that says so before may have overtaken it, and one that
+            // says so later comes behind it.
+            if permit.is_detached() {
+                self.frames.queue_control(&Control::Detach { call }).map_err(invalid)?;
+            }
         }
         Ok(())
     }

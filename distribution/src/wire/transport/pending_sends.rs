@@ -13,6 +13,9 @@ pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
 
     /// The connection has ended before the last byte was written.
     fn cut_short(&self, attempt: u32);
+
+    /// Whether the call runs to its end even if its caller's process ends.
+    fn is_detached(&self) -> bool;
 }
 
 /// Requests in the write buffer, by where their frames end. Places are counted in bytes since the connection began.
