@@ -1,13 +1,17 @@
 //! Callers in other processes than the master's, over a connection.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use distribution::{
     CallError, Cluster, Error, Master, Node,
     error::{CallStage, Execution},
     prelude::*,
 };
-use distribution_tests::{ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon, until};
+use distribution_tests::{
+    Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, rogue_caller::rogue_master, soon, until,
+};
+use futures::StreamExt;
+use tokio::net::TcpListener;
 
 async fn cluster(nodes: usize) -> (Master, Vec<Node>, Cluster) {
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
@@ -108,4 +112,83 @@ async fn a_timeout_is_kept_while_the_master_is_away() {
     until("the caller has noticed", || !cluster.is_connected()).await;
     let error = failure(soon("the call", probe.add(1, 2).timeout(Duration::from_millis(50))).await);
     assert!(matches!(&error, CallError::TimedOut { stage: CallStage::Queued, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_detached_as_the_caller_closes_is_made() {
+    let (master, _nodes, _) = cluster(1).await;
+    for made in 1..=20 {
+        let cluster = Cluster::connect(master.local_addr()).await.expect("connects");
+        ProbeClient::new(&cluster).add(1, 2).send().detach();
+        cluster.close().await;
+        until("the call was made", || master.stats().answered == made).await;
+    }
+}
+
+#[tokio::test]
+async fn a_master_that_closes_each_connection_at_once_does_not_keep_connect_waiting() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let addr = listener.local_addr().expect("has one");
+    tokio::spawn(async move {
+        loop {
+            drop(rogue_master(&listener, 7 << 40, Duration::from_secs(60)).await);
+        }
+    });
+    let cluster = soon("the connection", Cluster::connect(addr)).await.expect("was connected once");
+    drop(cluster);
+}
+
+#[tokio::test]
+async fn a_peer_that_never_answers_is_not_waited_for_longer_than_was_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let addr = listener.local_addr().expect("has one");
+    let began = Instant::now();
+    let error =
+        Cluster::builder().connect_timeout(Duration::from_millis(200)).connect(addr).await.expect_err("is silent");
+    assert!(matches!(&error, Error::ConnectTimeout { .. }), "{error:?}");
+    // A handshake alone may take ten seconds.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let silent = listener.accept().await.expect("was dialled");
+    let connect = Cluster::builder().reconnect_timeout(Duration::from_millis(200)).connect(addr);
+    let (cluster, master) = tokio::join!(connect, rogue_master(&listener, 7 << 40, Duration::from_secs(60)));
+    let cluster = cluster.expect("connects");
+    drop(master);
+    until("the caller has noticed", || !cluster.is_connected()).await;
+    let began = Instant::now();
+    let error = failure(soon("the call", ProbeClient::new(&cluster).add(1, 2)).await);
+    assert!(matches!(&error, CallError::MasterLost { execution: Execution::NotRun, .. }), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    drop(silent);
+}
+
+#[tokio::test]
+async fn calls_end_with_the_runtime_of_their_connection() {
+    let (master, _nodes, _) = cluster(1).await;
+    let mut meeting = Meeting::new().await;
+    let addr = master.local_addr();
+    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("starts");
+    let connected = other.spawn(Cluster::connect(addr)).await.expect("runs").expect("connects");
+    let probe = ProbeClient::new(&connected);
+    let call = probe.hold(meeting.addr(), "held".to_owned()).send();
+    let _guest = meeting.guest("held").await;
+    other.shutdown_background();
+    for call in [call, probe.hold(meeting.addr(), "later".to_owned()).send()] {
+        let error = failure(soon("the call", call).await);
+        assert!(matches!(&error, CallError::MasterLost { reason, .. } if reason.contains("runtime")), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_timeout_is_named_as_it_was_set() {
+    let (_master, _nodes, cluster) = cluster(1).await;
+    let mut meeting = Meeting::new().await;
+    let set = Duration::from_millis(200);
+    let call = ProbeClient::new(&cluster).hold(meeting.addr(), "held".to_owned()).timeout(set).send();
+    let guest = meeting.guest("held").await;
+    let error = failure(soon("the call", call).await);
+    assert!(
+        matches!(&error, CallError::TimedOut { timeout, stage: CallStage::Sent(_), .. } if *timeout == set),
+        "{error:?}"
+    );
+    drop(guest);
 }

@@ -1,0 +1,137 @@
+//! A caller that speaks the wire by hand, so that it can break its rules; and a master that does the same to callers.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    impostor::{Impostor, Shown, frame, number, preface, take_number, text},
+    soon,
+};
+
+/// Kinds of frames, as the wire numbers them.
+pub mod kind {
+    #![allow(missing_docs, reason = "the names say it")]
+    pub const REQUEST: u8 = 13;
+    pub const RESPONSE: u8 = 14;
+    pub const HEARTBEAT: u8 = 15;
+    pub const DECLARE: u8 = 16;
+    pub const CANCEL: u8 = 17;
+    pub const DETACH: u8 = 18;
+    pub const WATCH: u8 = 19;
+    pub const CAPACITY: u8 = 21;
+}
+
+/// How a request ended, as the wire numbers it.
+pub mod end {
+    #![allow(missing_docs, reason = "the names say it")]
+    pub const ANSWERED: u64 = 0;
+    pub const FAILED: u64 = 1;
+    pub const NODES: u64 = 2;
+}
+
+/// A method of `Probe` by name and signature.
+pub type Named = (&'static str, &'static str);
+
+/// The role of a caller and of an administrator in a preface.
+pub const CALLER: u8 = 3;
+/// See [`CALLER`].
+pub const ADMIN: u8 = 4;
+
+/// What a caller of this name sends behind its preface.
+pub fn hello(name: &str) -> Vec<u8> {
+    let hello = [text(name), number(64 << 20)].concat();
+    [&(hello.len() as u32).to_le_bytes()[..], &hello].concat()
+}
+
+/// A frame that declares a method.
+pub fn declare(Shown { id, service, name, signature, types }: &Shown) -> Vec<u8> {
+    let names = [number(*id), text(service), number(1), text(name), text(signature)].concat();
+    frame(kind::DECLARE, &[names, number(*types), number(0), number(0)].concat())
+}
+
+/// A request for `count` calls of a method of `Probe` with these arguments and labels, from this number on.
+pub fn call(request: u64, call: u64, count: u64, method: Named, labels: usize, arguments: &[u8]) -> Vec<u8> {
+    let method = Shown::of_probe(method.0, method.1).id;
+    let labels = [number(labels as u64), [text("k"), text("v")].concat().repeat(labels)].concat();
+    let numbers = [number(request), number(0), number(method), number(call), number(count)].concat();
+    // May not be repeated; no timeout, node, attempts; labels; no affinity, panics, hedge, earlier number, trace.
+    frame(kind::REQUEST, &[&numbers[..], &[0, 0, 0, 0], &labels, &[0, 0, 0, 0, 0], arguments].concat())
+}
+
+/// A caller whose end of the connection is ours.
+#[derive(Debug)]
+pub struct RogueCaller {
+    /// The connection.
+    pub peer: Impostor,
+    /// The number of its first call.
+    pub first: u64,
+}
+
+impl RogueCaller {
+    /// Connects to a master without security.
+    ///
+    /// # Panics
+    ///
+    /// If the master does not accept it.
+    pub async fn connect(master: SocketAddr, name: &str) -> Self {
+        let mut stream = TcpStream::connect(master).await.expect("connects");
+        stream.write_all(&[preface(CALLER, 0), hello(name)].concat()).await.expect("sends");
+        let mut theirs = [0; 32];
+        soon("the master's preface", stream.read_exact(&mut theirs)).await.expect("reads");
+        let welcome = read_message(&mut stream).await;
+        let mut rest = &welcome[..];
+        assert_eq!(take_number(&mut rest), 0, "is accepted: {welcome:?}");
+        Self { first: take_number(&mut rest), peer: Impostor { stream } }
+    }
+
+    /// The next response: the request, how it ended, and the rest.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub async fn response(&mut self) -> (u64, u64, Vec<u8>) {
+        let body = self.peer.receive(kind::RESPONSE).await;
+        let mut rest = &body[..];
+        (take_number(&mut rest), take_number(&mut rest), rest.to_vec())
+    }
+
+    /// Waits until the master has closed the connection.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub async fn closed(mut self) {
+        let _ = soon("the connection to be closed", self.peer.stream.read_to_end(&mut Vec::new())).await;
+    }
+}
+
+async fn read_message(stream: &mut TcpStream) -> Vec<u8> {
+    let mut length = [0; 4];
+    soon("a message", stream.read_exact(&mut length)).await.expect("reads");
+    let mut message = vec![0; u32::from_le_bytes(length) as usize];
+    soon("a message", stream.read_exact(&mut message)).await.expect("reads");
+    message
+}
+
+/// Accepts the next caller that dials this port, as its master, with this limit of silence. Its first call has this number.
+///
+/// # Panics
+///
+/// If none comes.
+pub async fn rogue_master(listener: &TcpListener, first_call: u64, silence: Duration) -> Impostor {
+    let (mut stream, _) = soon("a caller to dial", listener.accept()).await.expect("accepts");
+    let mut theirs = [0; 32];
+    soon("its preface", stream.read_exact(&mut theirs)).await.expect("reads");
+    assert_eq!(theirs, *preface(CALLER, 0));
+    stream.write_all(&preface(1, 0)).await.expect("sends");
+    read_message(&mut stream).await;
+    let micros = |time: Duration| number(time.as_micros() as u64);
+    let silent = [micros(silence / 3), micros(silence)].concat();
+    let mut master = Impostor { stream };
+    master.send_answer(&[&number(0)[..], &number(first_call), &silent, &number(1 << 20), &[128]].concat()).await;
+    master
+}
