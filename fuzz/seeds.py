@@ -78,7 +78,11 @@ def method(service, version, name, signature, kind):
 
 METHOD = method("Arith", 1, "sum", "fn(Vec<i64>) -> i64", COMPUTE)
 TYPES = (("", "fn(Params) -> i64"), ("Params", "{ rate: f64, l2: f64 }"))
-MASTER, NODE = preface(1), preface(2)
+MASTER, NODE, CALLER = preface(1), preface(2), preface(3)
+
+
+def hello(name="c1", max_message_size=65536):
+    return text(name) + number(max_message_size)
 
 
 def registration(
@@ -127,6 +131,15 @@ put(
         "master_welcome_of_extremes": MASTER + message(numbers(0, U64, 0, U64, 0)),
         "master_refuses": MASTER + message(b"\1" + text("no such secret") + b"\1"),
         "master_refuses_with_control_characters": MASTER + message(b"\1" + text("a\nforged line\x1b[31m") + b"\0"),
+        "caller": CALLER + message(hello()),
+        "caller_hello_cut": CALLER + message(hello())[:-1],
+        "caller_registers": CALLER + message(PLAIN),
+        "caller_name_forges_a_log_line": CALLER + message(hello("a\nWARN all is well")),
+        "caller_name_claims_1_gib": CALLER + message(number(1 << 30)),
+        "caller_max_message_size_small": CALLER + message(hello(max_message_size=3)),
+        "master_accepts_a_caller": MASTER + message(numbers(0, 7 << 40, 500_000, 15_000_000, 64 << 20, 128)),
+        "master_accepts_a_caller_of_extremes": MASTER + message(numbers(0, U64, 0, U64, 0, 2**16 - 1)),
+        "master_refuses_a_caller": MASTER + message(b"\1" + text("10000 callers are connected already") + b"\0"),
         "http": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "http2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -293,6 +306,132 @@ put(
         "claims_the_limit": struct.pack("<IB", 16384, 1),
         "header_cut": b"\3\0\0",
         "nothing": b"",
+    },
+)
+
+
+# Frames of callers, and of their masters.
+
+
+def method_declared(id=7, service="Arith", name="sum", signature="fn(Vec<i64>) -> i64", types=TYPES):
+    body = number(id) + text(service) + number(1) + text(name) + text(signature)
+    body += number(STRUCTURE) + number(len(types)) + b"".join(text(name) + text(shape) for name, shape in types)
+    return frame(16, body + number(COMPUTE))
+
+
+def labels(*all):
+    return number(len(all)) + b"".join(text(key) + text(value) for key, value in all)
+
+
+def option(value):
+    return NONE if value is None else SOME + value
+
+
+def call(
+    request=1,
+    method=7,
+    call=9,
+    count=1,
+    idempotent=b"\0",
+    timeout=None,
+    node=None,
+    attempts=None,
+    asked=(),
+    affinity=None,
+    retry_panics=b"\0",
+    hedge_of=None,
+    continues=None,
+    trace=None,
+    payload=b"\3\2\4\6",
+):
+    body = numbers(request, 0, method, call, count) + idempotent
+    body += option(timeout and numbers(*timeout)) + option(node and number(node)) + option(attempts and number(attempts))
+    body += labels(*asked) + option(affinity and number(affinity)) + retry_panics
+    body += option(hedge_of and number(hedge_of)) + option(continues and number(continues))
+    return frame(13, body + option(trace and numbers(*trace)) + payload)
+
+
+def question(request=2, asked=()):
+    return frame(13, numbers(request, 1, 7) + labels(*asked))
+
+
+def answered(request=1, addr=None, count=1, run=10, payload=b"\x0c"):
+    return frame(14, numbers(request, 0, 0, count, 5) + text("n") + option(addr) + numbers(1, 20, run) + payload)
+
+
+def failed(request=1, payload=b""):
+    return frame(14, numbers(request, 1, 2) + payload)
+
+
+CALLER_HEARTBEAT, CANCEL_CALL, DETACH = frame(15), frame(17, number(9)), frame(18, number(9))
+WATCH, UNWATCH = frame(19, numbers(3, 7) + labels(("zone", "eu"))), frame(20, number(3))
+CAPACITY = frame(21, numbers(3, 2, 8, 1, 1))
+EVERYTHING = dict(
+    timeout=(200, 250),
+    node=5,
+    attempts=2,
+    asked=(("a", "b"),),
+    affinity=3,
+    retry_panics=b"\1",
+    hedge_of=8,
+    continues=6,
+    trace=(1, 2, 1),
+)
+
+put(
+    "callers",
+    {
+        "life_of_a_caller": CALLER_HEARTBEAT
+        + WATCH
+        + method_declared()
+        + call()
+        + DETACH
+        + call(2, call=10)
+        + CANCEL_CALL
+        + question(3)
+        + UNWATCH
+        + GOODBYE,
+        "life_of_its_master": MASTER_HEARTBEAT
+        + CAPACITY
+        + answered()
+        + frame(10, numbers(10, 0, 2))
+        + failed(2)
+        + frame(14, numbers(3, 2) + b"\0")
+        + GOODBYE,
+        "call": call(),
+        "call_that_asks_for_everything": call(**EVERYTHING),
+        "call_of_extremes": call(U64, U64, U64, U32, b"\1", (U64, U64), U64, U32, (), U64, b"\1", U64, U64),
+        "call_trace_zero": call(trace=(0, 5, 1)),
+        "call_batch": call(count=2, payload=b"\2\0\0\0\2\4\2\0\0\0\2\6"),
+        "call_cut": call()[:-2],
+        "call_header_cut": frame(13, b"\1\0\xfd"),
+        "call_bool_of_2": call(idempotent=b"\2"),
+        "call_count_beyond_u32": frame(13, numbers(1, 0, 7, 9, 2**40) + bytes(9)),
+        "call_claims_2_60_labels": frame(13, numbers(1, 0, 7, 9, 1) + bytes(4) + number(1 << 60)),
+        "call_of_the_same_method_twice": call() + call(2, call=10),
+        "request_of_no_kind": frame(13, numbers(1, 2)),
+        "question": question(asked=(("zone", "eu"),)),
+        "question_with_more": question()[:-1] + b"\0",
+        "answered": answered(),
+        "answered_with_address": answered(addr=b"\0\x7f\0\0\1" + number(3000)),
+        "answered_by_ipv6": answered(addr=b"\1" + bytes(15) + b"\1" + number(3000)),
+        "answered_of_extremes": answered(U64, count=U32, run=U64),
+        "failed": failed(),
+        "end_unknown": frame(14, numbers(1, 9)),
+        "declare": method_declared(),
+        "declare_with_a_line": method_declared(name="a\nforged"),
+        "declare_cut": method_declared()[:-1],
+        "declare_claims_2_60_types": method_declared(types=())[:-2] + number(1 << 60),
+        "declare_at_the_limit": struct.pack("<IB", 16384, 16),
+        "declare_too_long": struct.pack("<IB", 16385, 16),
+        "heartbeats": CALLER_HEARTBEAT * 40,
+        "heartbeat_of_a_node": heartbeat(0, 0, 0, 0, 0),
+        "watch": WATCH,
+        "watch_claims_2_60_labels": frame(19, numbers(3, 7) + number(1 << 60)),
+        "capacity": CAPACITY,
+        "capacity_beyond_u32": frame(21, numbers(3, 2**33, 8, 1, 1)),
+        "cancel": CANCEL_CALL,
+        "cancel_empty": frame(17),
     },
 )
 

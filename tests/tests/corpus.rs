@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use distribution::fuzzing::{self, End, Library, Numbers, Registration, Shape, decode, introduce, read, receive};
+use distribution::fuzzing::{
+    self, End, Library, Numbers, Registration, Shape, decode, introduce, introduce_caller, read, receive,
+    receive_caller,
+};
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
@@ -43,6 +46,11 @@ fn the_corpus_of_frames_holds() {
 }
 
 #[test]
+fn the_corpus_of_callers_frames_holds() {
+    replay("callers", fuzzing::frames);
+}
+
+#[test]
 fn the_corpus_of_payloads_holds() {
     replay("payload", fuzzing::payload);
 }
@@ -56,7 +64,15 @@ fn what_is_well_formed_in_it_is_understood() {
     assert_eq!(received.as_ref(), Ok(&registration), "{stale}");
     assert_eq!(registration.check(), Ok(()), "{stale}");
     assert!(introduce(&file("preface/master_welcome"), &[]).expect(stale).starts_with("Accepted"));
-    for (end, name, count) in [(End::Node, "frames/life_of_a_master", 7), (End::Master, "frames/life_of_a_node", 6)] {
+    let (received, _) = receive_caller(&file("preface/caller"), &[]);
+    assert_eq!(received.expect(stale).check(), Ok(()), "{stale}");
+    assert!(introduce_caller(&file("preface/master_accepts_a_caller"), &[]).expect(stale).starts_with("Accepted"));
+    for (end, name, count) in [
+        (End::Node, "frames/life_of_a_master", 7),
+        (End::Master, "frames/life_of_a_node", 6),
+        (End::MasterOfCaller, "callers/life_of_a_caller", 10),
+        (End::Caller, "callers/life_of_its_master", 7),
+    ] {
         let reading = read(end, &file(name), &[], 16_384);
         assert_eq!((reading.frames.len(), reading.end), (count, Ok(())), "{stale}");
     }

@@ -9,7 +9,9 @@ use std::{
     time::Instant,
 };
 
-use distribution::fuzzing::{self, End, Frame, Offer, Reading, Registration, decode, encode, read, receive, write};
+use distribution::fuzzing::{
+    self, ENDS, End, Frame, Hello, Offer, Reading, Registration, decode, encode, read, receive, receive_caller, write,
+};
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 
 /// Larger than any frame here.
@@ -56,12 +58,29 @@ fn frame(from: End) -> BoxedStrategy<Frame> {
         End::Node => (any::<(u64, (u64, u32), u8)>(), any::<String>(), any::<(u64, u64)>(), body())
             .prop_map(|((id, run, how), text, sizes, payload)| Frame::response(id, run, how, text, sizes, payload))
             .boxed(),
+        End::Caller => {
+            let labels = || vec((any::<String>(), any::<String>()), 0..4);
+            let limits = any::<(Option<(u64, u64)>, Option<u32>, u8)>();
+            // Few methods, so that some are called again.
+            let names = (0u64..3, any::<u64>(), any::<u32>());
+            let call = (any::<u64>(), names, any::<[Option<u64>; 4]>(), limits, labels(), body()).prop_map(
+                |(id, names, options, limits, labels, payload)| {
+                    Frame::caller_call(id, names, options, limits, labels, payload)
+                },
+            );
+            let question = (any::<(u64, u64)>(), labels())
+                .prop_map(|((id, method), labels)| Frame::caller_question(id, method, labels));
+            prop_oneof![3 => call, 1 => question].boxed()
+        }
+        End::MasterOfCaller => (any::<(u64, (u8, u32, u32), [u64; 3])>(), any::<String>(), body())
+            .prop_map(|((id, how, numbers), name, payload)| Frame::caller_response(id, how, numbers, name, payload))
+            .boxed(),
     };
     prop_oneof![control, call].boxed()
 }
 
 fn frames() -> impl Strategy<Value = (End, Vec<Frame>)> {
-    prop_oneof![Just(End::Master), Just(End::Node)].prop_flat_map(|from| (Just(from), vec(frame(from), 0..12)))
+    prop::sample::select(&ENDS[..]).prop_flat_map(|from| (Just(from), vec(frame(from), 0..12)))
 }
 
 /// Bytes with some of them changed, and cut off at some place.
@@ -119,6 +138,19 @@ proptest! {
     }
 
     #[test]
+    fn any_hello_of_a_caller_arrives_as_it_was(
+        name in any::<String>(), size in any::<u64>(), pieces in pieces(),
+        changes in vec(any::<(Index, u8)>(), 0..4), cut in any::<Index>(),
+    ) {
+        let told = Hello::new(name, size);
+        let hello = told.handshake();
+        prop_assert_eq!(receive_caller(&hello, &pieces).0, Ok(told));
+        let (received, _) = receive_caller(&hello[..cut.index(hello.len())], &pieces);
+        prop_assert!(received.is_err_and(|reason| reason.contains("closed the connection before")));
+        fuzzing::preface(&spoil(hello, &changes, Some(cut)));
+    }
+
+    #[test]
     fn a_hello_that_is_cut_off_is_refused(told in registration(), cut in any::<Index>(), pieces in pieces()) {
         let hello = told.handshake();
         let (received, _) = receive(&hello[..cut.index(hello.len())], &pieces);
@@ -152,16 +184,15 @@ proptest! {
         bytes in vec(any::<u8>(), 0..300), (from, sent) in frames(), first in pieces(), second in pieces(),
     ) {
         let bytes = [write(from, &sent, &[]), bytes].concat();
-        for end in [End::Master, End::Node] {
+        for end in ENDS {
             prop_assert_eq!(read(end, &bytes, &first, LIMIT), read(end, &bytes, &second, LIMIT));
         }
     }
 
     #[test]
     fn a_frame_over_the_limit_is_refused_by_its_header(
-        limit in 16_384usize..1_000_000, over in 1usize..1_000_000, kind in any::<u8>(), end in 0u8..2,
+        limit in 16_384usize..1_000_000, over in 1usize..1_000_000, kind in any::<u8>(), end in prop::sample::select(&ENDS[..]),
     ) {
-        let end = if end == 0 { End::Master } else { End::Node };
         let claim = [&((limit + over) as u32).to_le_bytes()[..], &[kind]].concat();
         let reading = read(end, &claim, &[], limit);
         prop_assert!(reading.frames.is_empty());

@@ -1,4 +1,4 @@
-//! Frames through both ends of the transport.
+//! Frames through all ends of the transport.
 
 use std::{
     fmt,
@@ -14,7 +14,11 @@ use futures::{Sink, SinkExt, Stream, StreamExt, executor::block_on};
 use tarpc::{ClientMessage, Request, Response, trace};
 use tokio::time::Instant;
 
-use super::{SPLITS, assert_fit_for_a_log, memory::Memory};
+use super::{
+    SPLITS, assert_fit_for_a_log,
+    caller_frames::{self, CallerRequestFrame, CallerResponseFrame},
+    memory::Memory,
+};
 use crate::{
     config::{LONGEST_TIME, PeerTimeouts, SMALLEST_MESSAGE_LIMIT, from_micros},
     id::MethodName,
@@ -22,7 +26,10 @@ use crate::{
         CloseReason, Control, Load, Outcome, Refusal, Reply,
         connection_state::ConnectionState,
         frame::{call::Trace, kind::Direction},
-        transport::{IncomingRequest, MasterTransport, NodeTransport, OnControl, OutgoingRequest, SendPermit},
+        transport::{
+            CallerAtMasterTransport, CallerTransport, IncomingRequest, MasterTransport, NodeTransport, OnControl,
+            OutgoingRequest, SendPermit,
+        },
     },
 };
 
@@ -33,7 +40,14 @@ pub enum End {
     Master,
     /// Reads requests, writes responses.
     Node,
+    /// A caller in another process: reads responses, writes requests.
+    Caller,
+    /// The master of such a caller: reads requests, writes responses.
+    MasterOfCaller,
 }
+
+/// All ends.
+pub const ENDS: [End; 4] = [End::Master, End::Node, End::Caller, End::MasterOfCaller];
 
 impl End {
     /// The end that this one talks to.
@@ -41,6 +55,18 @@ impl End {
         match self {
             Self::Master => Self::Node,
             Self::Node => Self::Master,
+            Self::Caller => Self::MasterOfCaller,
+            Self::MasterOfCaller => Self::Caller,
+        }
+    }
+
+    /// The way that the frames travel which it writes.
+    fn direction(self) -> Direction {
+        match self {
+            Self::Master => Direction::MasterToNode,
+            Self::Node => Direction::NodeToMaster,
+            Self::Caller => Direction::CallerToMaster,
+            Self::MasterOfCaller => Direction::MasterToCaller,
         }
     }
 }
@@ -63,6 +89,8 @@ enum Content {
         request: u64,
         reply: Reply,
     },
+    CallerRequest(CallerRequestFrame),
+    CallerResponse(CallerResponseFrame),
     Control(Control),
 }
 
@@ -119,6 +147,35 @@ impl Frame {
         Self(Content::Response { request, reply })
     }
 
+    /// A call of a caller: its request; its method, number and count; its node, affinity, the call that it hedges, and its
+    /// earlier number; timeout (what is left and what was set), attempts, and flags; its labels.
+    pub fn caller_call(
+        request: u64,
+        names: (u64, u64, u32),
+        options: [Option<u64>; 4],
+        limits: (Option<(u64, u64)>, Option<u32>, u8),
+        labels: Vec<(String, String)>,
+        payload: Vec<u8>,
+    ) -> Self {
+        Self(Content::CallerRequest(CallerRequestFrame::call(request, names, options, limits, labels, payload)))
+    }
+
+    /// A caller's question for the nodes that serve a method and have these labels.
+    pub fn caller_question(request: u64, method: u64, labels: Vec<(String, String)>) -> Self {
+        Self(Content::CallerRequest(CallerRequestFrame::question(request, method, labels)))
+    }
+
+    /// A response to a caller: how the request ended, count and attempts; node, elapsed and run time; the node's name.
+    pub fn caller_response(
+        request: u64,
+        how: (u8, u32, u32),
+        numbers: [u64; 3],
+        name: String,
+        payload: Vec<u8>,
+    ) -> Self {
+        Self(Content::CallerResponse(CallerResponseFrame::new(request, how, numbers, name, payload)))
+    }
+
     /// A control frame that this end sends: `how` picks which, and it takes what it needs of the numbers.
     pub fn control(from: End, how: u8, call: u64, [first, second, third, fourth]: [u32; 4]) -> Self {
         let load =
@@ -137,16 +194,16 @@ impl Frame {
             Control::Grant { call, attempt: first, upto: second },
             Control::Goodbye { reason, is_shutdown: call % 3 == 0 },
         ];
-        let direction = match from {
-            End::Master => Direction::MasterToNode,
-            End::Node => Direction::NodeToMaster,
-        };
-        controls.retain(|control| control.kind().travels(direction));
+        controls.extend(caller_frames::controls(call, [first, second, third, fourth]));
+        controls.retain(|control| control.kind().travels(from.direction()));
         Self(Content::Control(controls.swap_remove(usize::from(how) % controls.len())))
     }
 
     /// Whether `other` is this frame after a journey, on which time goes by.
     pub fn arrived_as(&self, other: &Self) -> bool {
+        if let (Content::CallerRequest(sent), Content::CallerRequest(arrived)) = (&self.0, &other.0) {
+            return sent.arrived_as(arrived);
+        }
         let mut expected = self.clone();
         if let (Content::Request { timeout: Some(sent), .. }, Content::Request { timeout: Some(arrived), .. }) =
             (&mut expected.0, &other.0)
@@ -187,26 +244,20 @@ pub fn read(end: End, bytes: &[u8], pieces: &[usize], limit: usize) -> Reading {
             Ok(())
         })
     };
+    let state = ConnectionState::new(PeerTimeouts::default(), None);
     let end = block_on(async {
         match end {
             End::Master => {
-                collect(
-                    MasterTransport::new(
-                        memory,
-                        ConnectionState::new(PeerTimeouts::default(), None),
-                        limit,
-                        on_control,
-                    ),
-                    |it| see(response(it)),
-                )
-                .await
+                collect(MasterTransport::new(memory, state, limit, on_control), |it| see(response(it))).await
             }
-            End::Node => {
-                collect(
-                    NodeTransport::new(memory, ConnectionState::new(PeerTimeouts::default(), None), limit, on_control),
-                    |it| see(request(it)),
-                )
-                .await
+            End::Node => collect(NodeTransport::new(memory, state, limit, on_control), |it| see(request(it))).await,
+            End::Caller => {
+                let see = |it| see(Content::CallerResponse(CallerResponseFrame::read(it)));
+                collect(CallerTransport::new(memory, state, limit, on_control), see).await
+            }
+            End::MasterOfCaller => {
+                let see = |it| see(Content::CallerRequest(CallerRequestFrame::read(it)));
+                collect(CallerAtMasterTransport::new(memory, state, limit, on_control), see).await
             }
         }
     });
@@ -255,17 +306,37 @@ pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
                 let transport = NodeTransport::new(&mut memory, Arc::clone(&state), SMALLEST_MESSAGE_LIMIT, ignored);
                 send(transport, &state, frames, reply).await
             }
+            End::Caller => {
+                let transport = CallerTransport::new(&mut memory, Arc::clone(&side), SMALLEST_MESSAGE_LIMIT, ignored);
+                let message = |content: &Content| match content {
+                    Content::CallerRequest(request) => Some(request.outgoing(Arc::new(Always))),
+                    _ => None,
+                };
+                send(transport, &side, frames, message).await
+            }
+            End::MasterOfCaller => {
+                let state = Arc::clone(&side);
+                let transport = CallerAtMasterTransport::new(&mut memory, state, SMALLEST_MESSAGE_LIMIT, ignored);
+                let message = |content: &Content| match content {
+                    Content::CallerResponse(response) => Some(response.outgoing(&side)),
+                    _ => None,
+                };
+                send(transport, &side, frames, message).await
+            }
         }
     });
     written.expect("memory takes everything");
-    memory.written
+    match end {
+        End::Caller => caller_frames::without_declarations(&memory.written),
+        _ => memory.written,
+    }
 }
 
 async fn send<M>(
     mut transport: impl Sink<M, Error = io::Error> + Unpin,
     state: &ConnectionState,
     frames: &[Frame],
-    message: fn(&Content) -> Option<M>,
+    message: impl Fn(&Content) -> Option<M>,
 ) -> io::Result<()> {
     for Frame(content) in frames {
         if let Content::Control(control) = content {
@@ -291,24 +362,27 @@ async fn room<M>(transport: &mut (impl Sink<M, Error = io::Error> + Unpin)) -> i
     .await
 }
 
-fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
-    #[derive(Debug)]
-    struct Always;
-    impl SendPermit for Always {
-        fn begin(&self, _: u32) -> bool {
-            true
-        }
+/// The permission to send, which nobody takes back.
+#[derive(Debug)]
+struct Always;
 
-        fn complete(&self, _: u32) -> bool {
-            true
-        }
-
-        fn cut_short(&self, _: u32) {}
-
-        fn is_detached(&self) -> bool {
-            false
-        }
+impl SendPermit for Always {
+    fn begin(&self, _: u32) -> bool {
+        true
     }
+
+    fn complete(&self, _: u32) -> bool {
+        true
+    }
+
+    fn cut_short(&self, _: u32) {}
+
+    fn is_detached(&self) -> bool {
+        false
+    }
+}
+
+fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
     let Content::Request { request, names: (method, call, attempt, count), granted, timeout, trace, payload } =
         content.clone()
     else {
@@ -341,10 +415,10 @@ fn reply(content: &Content) -> Option<Response<Reply>> {
     Some(Response { request_id: request, message: Ok(reply) })
 }
 
-/// The law for any bytes as frames: at both ends, how they are cut up makes no difference, and what was
+/// The law for any bytes as frames: at each end, how they are cut up makes no difference, and what was
 /// read can be written and read again as it was.
 pub fn frames(bytes: &[u8]) {
-    for end in [End::Master, End::Node] {
+    for end in ENDS {
         let reading = read(end, bytes, SPLITS[0], SMALLEST_MESSAGE_LIMIT);
         for pieces in &SPLITS[1..] {
             assert_eq!(read(end, bytes, pieces, SMALLEST_MESSAGE_LIMIT), reading);

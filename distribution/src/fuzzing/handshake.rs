@@ -149,9 +149,97 @@ pub fn introduce(bytes: &[u8], pieces: &[usize]) -> Result<String, String> {
     Ok(format!("{reply:?}"))
 }
 
+/// What a caller says about itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hello(handshake::CallerHello);
+
+impl Hello {
+    /// Puts one together, unchecked.
+    pub fn new(name: String, max_message_size: u64) -> Self {
+        Self(handshake::CallerHello { name, max_message_size })
+    }
+
+    /// Checks it as the master does.
+    ///
+    /// # Errors
+    ///
+    /// What the master would tell the caller.
+    pub fn check(&self) -> Result<(), String> {
+        self.0.check()
+    }
+
+    /// Everything that a caller sends before the master's reply.
+    pub fn handshake(&self) -> Vec<u8> {
+        let mut master = Memory::new(MASTER, &[]);
+        let missed = run(greet(&mut master, &self.0));
+        assert!(matches!(missed, Err(HandshakeError::Closed("reply to the caller"))), "{missed:?}");
+        master.written
+    }
+}
+
+impl fmt::Debug for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The hello that a master reads from the bytes of what should be a caller, and what it writes to it.
+///
+/// # Errors
+///
+/// Why the peer is refused, as the log says it.
+pub fn receive_caller(bytes: &[u8], pieces: &[usize]) -> (Result<Hello, String>, Vec<u8>) {
+    let mut peer = Memory::new(bytes, pieces);
+    let received = run(async {
+        answer_preface(&mut peer, Security::Open).await?;
+        handshake::read_hello(&mut peer, |_| ()).await
+    });
+    (received.map(Hello).map_err(explain), peer.written)
+}
+
+/// The reply that a caller reads from the bytes of what should be its master, as text.
+///
+/// # Errors
+///
+/// Why the caller tries again or gives up, as the log says it.
+pub fn introduce_caller(bytes: &[u8], pieces: &[usize]) -> Result<String, String> {
+    let mut peer = Memory::new(bytes, pieces);
+    let welcome = run(greet(&mut peer, &Hello::new("c1".to_owned(), 65_536).0)).map_err(explain)?;
+    assert_eq!(round_trip(&welcome, bytes.len()), welcome);
+    Ok(format!("{welcome:?}"))
+}
+
+/// The caller's end of the handshake.
+async fn greet(
+    master: &mut Memory<'_>,
+    hello: &handshake::CallerHello,
+) -> Result<handshake::CallerWelcome, HandshakeError> {
+    send_preface(master, Access::Callers, Security::Open).await?;
+    handshake::greet(master, hello).await
+}
+
+/// The law for any bytes in place of a caller's handshake: at both ends they are a hello, a reply or an error; how they are cut
+/// up makes no difference; and what passes the check can be shown to people.
+fn caller(bytes: &[u8]) {
+    let (received, written) = receive_caller(bytes, SPLITS[0]);
+    let heard = introduce_caller(bytes, SPLITS[0]);
+    for pieces in &SPLITS[1..] {
+        let (again, written_again) = receive_caller(bytes, pieces);
+        assert_eq!((again.map_err(kind), &written_again), (received.clone().map_err(kind), &written));
+        assert_eq!(introduce_caller(bytes, pieces).map_err(kind), heard.clone().map_err(kind));
+    }
+    let Ok(hello) = received else { return };
+    assert_eq!(round_trip(&hello.0, bytes.len()), hello.0);
+    match hello.check() {
+        Ok(()) => assert!(!hello.0.name.is_empty() && is_plain(&hello.0.name), "{:?}", hello.0.name),
+        Err(reason) => assert_fit_for_a_log(&reason),
+    }
+}
+
 /// The law for any bytes in place of a handshake: at both ends they are a registration, a reply or an error, and how they
-/// are cut up makes no difference.
+/// are cut up makes no difference. And the same of a caller.
 pub fn preface(bytes: &[u8]) {
+    caller(bytes);
     let (received, written) = receive(bytes, SPLITS[0]);
     let heard = introduce(bytes, SPLITS[0]);
     for pieces in &SPLITS[1..] {

@@ -12,6 +12,7 @@ use crate::text::is_plain;
 /// The version of the protocol, as it stands in the preface.
 pub const PROTOCOL_VERSION: u16 = crate::wire::handshake::codes::PROTOCOL_VERSION;
 
+mod caller_frames;
 mod frames;
 mod handshake;
 mod memory;
@@ -19,8 +20,11 @@ mod messages;
 mod payload;
 mod structure;
 
-pub use frames::{End, Frame, Reading, frames, read, write};
-pub use handshake::{MethodKey, Offer, Registration, introduce, method_id, method_ids, preface, receive, registration};
+pub use frames::{ENDS, End, Frame, Reading, frames, read, write};
+pub use handshake::{
+    Hello, MethodKey, Offer, Registration, introduce, introduce_caller, method_id, method_ids, preface, receive,
+    receive_caller, registration,
+};
 pub use messages::{Message, messages};
 pub use payload::{Library, Numbers, Shape, decode, encode, payload};
 pub use structure::{Seen, structure};
