@@ -351,8 +351,16 @@ impl Joiner {
     ///
     /// If it sends nothing.
     pub async fn show(&mut self, answer: &[u8]) -> u8 {
-        let registration = registration("joiner", &[("add", "fn(i64, i64) -> i64")]);
-        self.stream.write_all(&[answer, &registration].concat()).await.expect("sends");
+        self.show_with(answer, &registration("joiner", &[("add", "fn(i64, i64) -> i64")])).await
+    }
+
+    /// The same with what a peer in another role says about itself.
+    ///
+    /// # Panics
+    ///
+    /// If the master sends nothing.
+    pub async fn show_with(&mut self, answer: &[u8], introduction: &[u8]) -> u8 {
+        self.stream.write_all(&[answer, introduction].concat()).await.expect("sends");
         let mut theirs = [0; 33];
         soon("the answer", self.stream.read_exact(&mut theirs)).await.expect("reads");
         theirs[0]

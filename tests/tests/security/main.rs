@@ -223,7 +223,7 @@ async fn a_node_with_a_token_for_callers_is_refused() {
     // One that says of itself that it is for nodes: what it is for is for the master to know.
     let forged = TokenContents::of(caller.expose()).token("node");
     let text = refusal(node().token(forged), secure.addr()).await;
-    tells(&text, &["for another role", "`Token::issue` makes a token for nodes"]);
+    tells(&text, &["for another role", "A token is for the role that it was issued for (`Token::issue`)"]);
     secure.assert_turned_away(1).await;
 }
 

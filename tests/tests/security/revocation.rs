@@ -174,7 +174,7 @@ async fn the_last_token_can_be_taken_back() {
     turned_away(&secure.master, before.turned_away + 2).await;
     assert_eq!(secure.master.stats().registration_bytes, before.registration_bytes);
     let text = log.text();
-    tells(&text, &["the token file has no token any more", &format!("principal=token {} nodes=2", token.id())]);
+    tells(&text, &["the token file has no token any more", &format!("principal=token {} peers=2", token.id())]);
     assert_eq!(text.matches("disconnecting nodes and callers").count(), 1, "{text}");
     // No master starts so; the one that runs goes on with the next token.
     let error = Master::builder().token_file(&secure.file).bind("127.0.0.1:0").await.expect_err("nobody could join");
