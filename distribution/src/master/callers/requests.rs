@@ -358,3 +358,60 @@ fn labels_of(labels: &[(String, String)]) -> Result<Labels, String> {
     labels.dedup();
     Ok(Some(labels.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        hash::method_id,
+        master::shared::tests::shared,
+        security::Principal,
+        wire::handshake::{MethodKind, MethodOffer},
+    };
+
+    #[tokio::test]
+    async fn a_call_that_is_cancelled_with_the_request_for_it_is_never_begun() {
+        let shared = shared();
+        let addr = ([127, 0, 0, 1], 1).into();
+        let caller = shared.callers.insert("c".to_owned(), addr, Principal::open(), CancellationToken::new());
+        let first = caller.first_call().0;
+        let state = shared.new_connection_state();
+        let requests = CallerRequests::new(Arc::clone(&shared), caller, state, Access::Callers, None, 65_536);
+        let id = method_id("S", 1, "m", "fn() -> ()", 0);
+        let method = MethodOffer {
+            id,
+            service: "S".to_owned(),
+            version: 1,
+            name: "m".to_owned(),
+            signature: "fn() -> ()".to_owned(),
+            types: 0,
+            structure: Vec::new(),
+            kind: MethodKind::Compute,
+        };
+        requests.on_control(Control::Declare { method }).expect("may be declared");
+        let call = |call| CallRequest {
+            method: id,
+            call,
+            count: 1,
+            idempotent: false,
+            timeout: None,
+            node: None,
+            attempts: None,
+            labels: Vec::new(),
+            affinity: None,
+            retry_panics: false,
+            hedge_of: None,
+            continues: None,
+            parent: None,
+            trace: None,
+        };
+        let mut calls: Vec<_> = (first..first + 2)
+            .map(|number| requests.call(&call(number), Payload::EMPTY).expect("is a call of this caller"))
+            .collect();
+        requests.on_control(Control::CancelCall { call: first }).expect("may be cancelled");
+        requests.submit(&mut calls);
+        assert_eq!(shared.stats().queued, 1, "only the other one");
+    }
+}
