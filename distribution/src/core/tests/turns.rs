@@ -177,13 +177,15 @@ fn a_call_made_by_a_nested_call_has_the_place_of_the_same_root() {
 #[test]
 fn a_nested_call_of_another_service_counts_as_begun_when_it_is_made() {
     let mut table = taken();
-    for name in ["o1", "o2"] {
+    for name in ["o1", "o2", "o3"] {
         table.submit(name, call(&OTHER).by(1));
     }
+    table.answer("x");
+    table.answer("o1");
+    assert_eq!(only(&table.answer("o2"), "send"), ["send o3#1 to n1"]);
     submit_all(&mut table, 1, &["a1", "a2"]);
-    assert_eq!(only(&table.answer("x"), "send"), ["send o1#1 to n1"]);
-    table.submit("c", call(&COMPUTE).by(7).in_handler_of(table.id("o1")));
-    assert_eq!(order(&mut table, "o1"), ["c", "o2", "a1", "a2"]);
+    table.submit("c", call(&COMPUTE).by(7).in_handler_of(table.id("o3")));
+    assert_eq!(order(&mut table, "o3"), ["c", "a1", "a2"], "the turn of o3 is one of another service");
 }
 
 #[test]
