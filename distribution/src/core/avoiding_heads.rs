@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::queue_ids::{QueueId, Seq};
 use crate::id::NodeId;
 
-/// How many low bits of a place each table of counts leaves out: the first table counts 64 places together, and each
-/// further one 64 times as many. From 64 bits on, only turns are left. One entry of the last table is wide enough for all
-/// turns of calls that ever wait at the same time.
-const SHIFTS: [u32; 11] = [6, 12, 18, 24, 32, 64, 70, 76, 82, 88, 94];
+/// How many low bits of a place each table of counts leaves out. Below 64 bits is the order of submission within a turn: the
+/// first table counts 64 places together, and the others of them 256 times as many each. Above are turns. One entry of the
+/// last table is wide enough for all turns of calls that ever wait at the same time. More tables would find a head faster,
+/// but each of them is kept up for each node that a call avoids.
+const SHIFTS: [u32; 7] = [6, 14, 22, 64, 72, 80, 88];
 
 /// Counts places by their leading bits.
 #[derive(Debug, Default)]
