@@ -71,7 +71,8 @@ impl CallerRequestFrame {
             labels,
             affinity,
             retry_panics: flags & 2 != 0,
-            hedge_of,
+            hedge_of: hedge_of.map(|call| (call, call)),
+            parent: hedge_of,
             continues,
             trace,
         };

@@ -307,21 +307,21 @@ pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
                 send(transport, &state, frames, reply).await
             }
             End::Caller => {
-                let transport = CallerTransport::new(&mut memory, Arc::clone(&side), SMALLEST_MESSAGE_LIMIT, ignored);
+                let transport = CallerTransport::new(&mut memory, Arc::clone(&state), SMALLEST_MESSAGE_LIMIT, ignored);
                 let message = |content: &Content| match content {
                     Content::CallerRequest(request) => Some(request.outgoing(Arc::new(Always))),
                     _ => None,
                 };
-                send(transport, &side, frames, message).await
+                send(transport, &state, frames, message).await
             }
             End::MasterOfCaller => {
-                let state = Arc::clone(&side);
-                let transport = CallerAtMasterTransport::new(&mut memory, state, SMALLEST_MESSAGE_LIMIT, ignored);
+                let transport =
+                    CallerAtMasterTransport::new(&mut memory, Arc::clone(&state), SMALLEST_MESSAGE_LIMIT, ignored);
                 let message = |content: &Content| match content {
-                    Content::CallerResponse(response) => Some(response.outgoing(&side)),
+                    Content::CallerResponse(response) => Some(response.outgoing(&state)),
                     _ => None,
                 };
-                send(transport, &side, frames, message).await
+                send(transport, &state, frames, message).await
             }
         }
     });

@@ -156,7 +156,7 @@ pub struct Hello(handshake::CallerHello);
 impl Hello {
     /// Puts one together, unchecked.
     pub fn new(name: String, max_message_size: u64) -> Self {
-        Self(handshake::CallerHello { name, max_message_size })
+        Self(handshake::CallerHello { name, max_message_size, node: None })
     }
 
     /// Checks it as the master does.
@@ -170,7 +170,8 @@ impl Hello {
 
     /// Everything that a caller sends before the master's reply.
     pub fn handshake(&self) -> Vec<u8> {
-        let mut master = Memory::new(MASTER, &[]);
+        let preface = master_preface();
+        let mut master = Memory::new(&preface, &[]);
         let missed = run(greet(&mut master, &self.0));
         assert!(matches!(missed, Err(HandshakeError::Closed("reply to the caller"))), "{missed:?}");
         master.written
@@ -214,7 +215,7 @@ async fn greet(
     master: &mut Memory<'_>,
     hello: &handshake::CallerHello,
 ) -> Result<handshake::CallerWelcome, HandshakeError> {
-    send_preface(master, Access::Callers, Security::Open).await?;
+    send_preface(master, Access::Callers, Purpose::OfRole, Security::Open).await?;
     handshake::greet(master, hello).await
 }
 

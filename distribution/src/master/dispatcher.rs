@@ -118,11 +118,8 @@ impl Shared {
             // The node may claim any parent, and it may have been cancelled meanwhile.
             let node = core.node_of_process(process);
             if !demand.parent.zip(node).is_some_and(|(parent, node)| core.runs_on(parent, node)) {
-                let error = CallError::Cancelled {
-                    call: call.identity(),
-                    by: ITS_MAKER.into(),
-                    execution: Execution::NotRun,
-                };
+                let error =
+                    CallError::Cancelled { call: call.identity(), by: ITS_MAKER.into(), execution: Execution::NotRun };
                 effects.push(Effect::End { call: HeldCall(call), end: Err(error), failed_attempts: Vec::new() });
                 return;
             }

@@ -163,7 +163,7 @@ impl ConnectionState {
         self.writer.register(waker);
     }
 
-    pub(super) fn take_outbox(&self) -> Vec<Control> {
+    pub(crate) fn take_outbox(&self) -> Vec<Control> {
         std::mem::take(&mut *self.outbox())
     }
 

@@ -175,9 +175,11 @@ async fn with_certificates_nodes_serve_and_callers_call() {
     let by = |certificates: &Certificates| Cluster::builder().certificates(certificates.clone());
     let _node = soon("a node", node().name("n1").certificates(nodes.clone()).spawn(secure.host())).await;
     assert_only_callers_call(by(&callers), by(&admins).admin(), &secure.host()).await;
-    for (what, builder) in
-        [("a node", by(&nodes)), ("an administrator as a caller", by(&admins)), ("a caller as one", by(&callers).admin())]
-    {
+    for (what, builder) in [
+        ("a node", by(&nodes)),
+        ("an administrator as a caller", by(&admins)),
+        ("a caller as one", by(&callers).admin()),
+    ] {
         let error = soon(what, builder.connect(secure.host())).await.expect_err(what);
         assert!(matches!(&error, Error::Refused { .. }), "{what}: {error:?}");
     }
@@ -204,7 +206,8 @@ async fn a_callers_token_that_is_removed_disconnects_the_caller() {
     let running = ProbeClient::new(&thief).hold(meeting.addr(), "held".to_owned()).send();
     let guest = meeting.guest("held").await;
     let text = fs::read_to_string(&secure.file).expect("reads");
-    let left: String = text.lines().filter(|line| !line.contains(token.expose())).map(|line| format!("{line}\n")).collect();
+    let left: String =
+        text.lines().filter(|line| !line.contains(token.expose())).map(|line| format!("{line}\n")).collect();
     fs::write(&secure.file, left).expect("writes");
     let error = failure(soon("the call", running).await);
     assert!(

@@ -395,6 +395,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::wire::transport::skipped_frames::{MOST_SKIPPED, SKIPPED_PERIOD};
     use crate::{
         config::PeerTimeouts,
         wire::frame::{control::CloseReason, layout::CONTROL_LIMIT},
@@ -436,7 +437,7 @@ mod tests {
         let bytes = frame(FrameKind::CallerRequest as u8, b"x");
         let mut frames =
             FrameStream::new(Cursor::new(bytes), Direction::CallerToMaster, Arc::clone(&state), 1 << 20, ignored);
-        let mut read = || poll_fn(|cx| Poll::Ready(frames.poll_call_frame(cx)));
+        let mut read = async || poll_fn(|cx| Poll::Ready(frames.poll_call_frame(cx))).await;
         for _ in 0..2 {
             state.on_response_waits(40 << 20);
         }

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 /// A peer may send this many frames of unknown optional kinds in [`SKIPPED_PERIOD`]: far more than a newer release needs,
 /// also if all of a stall come at once, and few enough to cost no time.
-const MOST_SKIPPED: u32 = 10_000;
-const SKIPPED_PERIOD: Duration = Duration::from_secs(1);
+pub(super) const MOST_SKIPPED: u32 = 10_000;
+pub(super) const SKIPPED_PERIOD: Duration = Duration::from_secs(1);
 
 /// Frames of unknown optional kinds that were skipped lately.
 #[derive(Default)]
