@@ -473,7 +473,7 @@ async fn a_full_queue_says_so_at_once(transport: &Transport) {
     let cluster = LocalCluster::builder()
         .nodes(1)
         .slots(1)
-        .master(transport.master().max_queued_calls(2))
+        .master(transport.master().max_queued_calls(2).max_queued_calls_per_caller(2))
         .serve(|| ProbeServer::new(Prober))
         .start()
         .await

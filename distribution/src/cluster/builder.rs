@@ -48,6 +48,27 @@ impl Default for ClusterBuilder {
     }
 }
 
+impl Cluster {
+    /// Connects to the master at this address (`host:port`), with default settings: without security on loopback, and by the
+    /// token in `DISTRIBUTION_TOKEN` anywhere.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ClusterBuilder::connect`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the attempt.
+    pub async fn connect(master: impl fmt::Display) -> Result<Self, Error> {
+        Self::builder().connect(master).await
+    }
+
+    /// A builder with default settings.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder::default()
+    }
+}
+
 impl ClusterBuilder {
     /// The caller's name in lists and logs: 1 to 128 bytes without blanks. Host name and process number by default.
     pub fn name(mut self, name: impl Into<String>) -> Self {
@@ -209,7 +230,7 @@ mod tests {
             assert!(matches!(error, Error::Setting { name: named, .. } if named == name), "{name}: {error}");
             assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
         }
-        let error = cluster().connect("nowhere").await.expect_err("is no address");
+        let error = cluster().connect("nowhere").await.expect_err("is not an address");
         assert!(error.to_string().contains("a caller dials a `host:port`"), "{error}");
     }
 }

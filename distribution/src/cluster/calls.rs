@@ -102,7 +102,12 @@ impl Calls {
     }
 
     /// Takes a call over. An error ends it at once.
-    pub(super) fn submit(&mut self, master: &str, patience: Duration, state: &Arc<CallState>) -> Result<(), CallError> {
+    pub(super) fn submit(
+        &mut self,
+        master: &str,
+        reconnect_timeout: Duration,
+        state: &Arc<CallState>,
+    ) -> Result<(), CallError> {
         let call = || state.method.name().into();
         let lost = |reason: &str| CallError::MasterLost {
             call: call(),
@@ -114,7 +119,7 @@ impl Calls {
         match &mut self.place {
             Place::Connected(_) => {}
             Place::Ended { reason } => return Err(lost(reason)),
-            Place::Away { since, reason, .. } if since.elapsed() >= patience => return Err(lost(reason)),
+            Place::Away { since, reason, .. } if since.elapsed() >= reconnect_timeout => return Err(lost(reason)),
             Place::Away { waiting: (calls, bytes), .. } => {
                 let full = if *calls >= MOST_WAITING {
                     Some((*calls, MOST_WAITING, QueueUnit::Calls))
@@ -209,10 +214,10 @@ impl Calls {
     }
 
     /// Ends the calls that wait if the master has been away for this long.
-    pub(super) fn give_up_after(&mut self, master: &str, patience: Duration) -> Option<Vec<Ended>> {
+    pub(super) fn give_up_after(&mut self, master: &str, reconnect_timeout: Duration) -> Option<Vec<Ended>> {
         let reason = match &self.place {
-            Place::Away { since, reason, .. } if since.elapsed() >= patience => {
-                format!("it was away for longer than {patience:?}: {reason}")
+            Place::Away { since, reason, .. } if since.elapsed() >= reconnect_timeout => {
+                format!("it was away for longer than {reconnect_timeout:?}: {reason}")
             }
             _ => return None,
         };

@@ -4,11 +4,8 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{builder::ClusterBuilder, shared::ClusterShared, status::Status};
-use crate::{
-    error::Error,
-    service::dispatcher::{Caller, Dispatcher},
-};
+use super::{shared::ClusterShared, status::Status};
+use crate::service::dispatcher::{Caller, Dispatcher};
 
 /// A cluster that is called from another process than its master's.
 ///
@@ -42,7 +39,7 @@ use crate::{
 /// The caller dials again by itself. Calls that were made meanwhile wait, and are sent when the master is back. Calls that
 /// were not sent completely, and those of methods that are declared `#[rpc(idempotent)]`, are sent again. Others end as
 /// `CallError::MasterLost`, because they may have run. If the master is away for longer than
-/// [`reconnect_timeout`](ClusterBuilder::reconnect_timeout), all calls that wait end so, and those that are made from then
+/// [`reconnect_timeout`](crate::ClusterBuilder::reconnect_timeout), all calls that wait end so, and those that are made from then
 /// on end at once, until the master is back.
 #[derive(Clone)]
 #[must_use = "the connection ends when the last handle is dropped"]
@@ -61,25 +58,6 @@ impl Drop for LastHandle {
 }
 
 impl Cluster {
-    /// Connects to the master at this address (`host:port`), with default settings: without security on loopback, and by the
-    /// token in `DISTRIBUTION_TOKEN` anywhere.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`ClusterBuilder::connect`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future ends the attempt.
-    pub async fn connect(master: impl fmt::Display) -> Result<Self, Error> {
-        Self::builder().connect(master).await
-    }
-
-    /// A builder with default settings.
-    pub fn builder() -> ClusterBuilder {
-        ClusterBuilder::default()
-    }
-
     pub(super) fn new(shared: Arc<ClusterShared>) -> Self {
         Self { _last: Arc::new(LastHandle(Arc::clone(&shared))), shared }
     }

@@ -52,7 +52,8 @@ pub fn messages() -> Vec<Message> {
     all.extend(call_errors());
     all.extend(errors());
     all.extend(samples![Message::of:
-        CallStage::Queued, CallStage::Retrying(node(1)), CallStage::Sent(node(1)),
+        CallStage::Queued, CallStage::Retrying(node(1)), CallStage::Sent(node(1)), CallStage::AtMaster,
+        Endpoint::Master, Endpoint::Node, Endpoint::Caller,
         Execution::NotRun, Execution::MayHaveRun, Execution::Ran,
         QueueUnit::Calls, QueueUnit::Bytes,
         LimitOf::Caller, LimitOf::Master,

@@ -1,32 +1,25 @@
-//! Sets a master up and starts it.
+//! Sets a master up.
 
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use rand::RngExt;
 use tokio::net::TcpListener;
 
-#[cfg(feature = "tls")]
-use super::revocation;
 use super::{
-    accept,
     handle::Master,
     in_process::IN_PROCESS,
-    registration_policy::RegistrationPolicy,
-    settings::{CALLERS_AT_THE_LIMIT, MAX_QUEUED_BYTES, MAX_QUEUED_CALLS, Values, check_restricted_label},
-    shared::Shared,
-    tick,
+    settings::{MAX_QUEUED_BYTES, MAX_QUEUED_CALLS, Values},
 };
 #[cfg(feature = "tls")]
 use crate::security::Certificates;
 use crate::{
-    core::{SLICE, SLOW_START, Settings},
     error::{Endpoint, Error},
-    hash::key_of,
     security::{SecurityConfig, beyond_loopback},
     wire::authenticator::MasterAuthenticator,
 };
+
+mod start;
 
 impl Master {
     /// Listens on this address of loopback (`host:port`; port 0 lets the system choose) with all settings at their
@@ -439,70 +432,5 @@ impl MasterBuilder {
         let values = self.check()?;
         let authenticator = MasterAuthenticator::new(&self.security)?;
         Ok(self.start(values, authenticator, None, IN_PROCESS))
-    }
-
-    fn check(&self) -> Result<Values, Error> {
-        for (key, value, _) in &self.restricted_labels {
-            check_restricted_label(key, value)?;
-        }
-        self.values.clone().check()
-    }
-
-    /// Not in the `async fn` above, because the body of one is compiled again in each program that awaits it, and the
-    /// tasks that are started here are most of the master's code.
-    fn start(
-        self,
-        values: Values,
-        authenticator: MasterAuthenticator,
-        listener: Option<TcpListener>,
-        local_addr: SocketAddr,
-    ) -> Master {
-        let Values {
-            heartbeat,
-            no_node_timeout,
-            max_message_size,
-            limits,
-            shutdown_timeout,
-            max_slots_per_node,
-            max_nodes,
-            max_nodes_per_credential,
-            ..
-        } = values;
-        let mut rng = rand::rng();
-        let placing = self.seed.map(|seed| key_of(&seed.to_le_bytes())).or_else(|| authenticator.placing());
-        let settings = Settings {
-            heartbeat,
-            no_node_timeout,
-            max_queued_calls: self.max_queued_calls,
-            max_queued_bytes: self.max_queued_bytes,
-            max_queued_calls_per_caller: self
-                .max_queued_calls_per_caller
-                .unwrap_or(self.max_queued_calls.div_ceil(CALLERS_AT_THE_LIMIT)),
-            max_queued_bytes_per_caller: self
-                .max_queued_bytes_per_caller
-                .unwrap_or(self.max_queued_bytes.div_ceil(CALLERS_AT_THE_LIMIT)),
-            max_nodes,
-            max_nodes_per_credential: max_nodes_per_credential.unwrap_or(max_nodes),
-            slow_start: SLOW_START,
-            slice: SLICE,
-            epoch: rng.random(),
-            ring_key: placing.unwrap_or_else(|| rng.random()),
-            seed: self.seed.unwrap_or_else(|| rng.random()),
-        };
-        let policy = RegistrationPolicy {
-            bind_names: self.bind_names,
-            restricted_labels: self.restricted_labels,
-            max_slots: max_slots_per_node,
-        };
-        let shared = Shared::new(settings, max_message_size, limits, authenticator, policy, shutdown_timeout);
-        if let Some(listener) = listener {
-            shared.track(accept::run(Arc::clone(&shared), listener));
-        }
-        shared.track(tick::run(Arc::clone(&shared)));
-        #[cfg(feature = "tls")]
-        if shared.admission.authenticator.demands_proof() {
-            shared.track(revocation::run(Arc::clone(&shared)));
-        }
-        Master::new(shared, local_addr, self.security)
     }
 }

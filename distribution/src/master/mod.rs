@@ -13,6 +13,7 @@ mod administration;
 mod admission;
 mod batch_frame_limit;
 mod builder;
+mod caller_table;
 mod callers;
 mod connection;
 #[cfg(feature = "tls")]

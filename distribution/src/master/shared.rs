@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::credentials::Credentials;
 use super::{
     admission::Admission,
-    callers::Callers,
+    caller_table::Callers,
     effects::carry_out,
     host::{MasterHost, PanicScope},
     link::{Attempt, Link},

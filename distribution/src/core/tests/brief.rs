@@ -1,6 +1,6 @@
 //! Errors of calls in few words.
 
-use crate::error::{CallError, CallStage, LimitOf};
+use crate::error::{CallError, CallStage, ITS_MAKER, LimitOf};
 
 pub(super) fn brief(error: &CallError) -> String {
     match error {
@@ -17,7 +17,13 @@ pub(super) fn brief(error: &CallError) -> String {
             CallStage::Sent(node) => format!("timed out on {}", node.name),
             CallStage::AtMaster => "timed out at the master".to_owned(),
         },
-        CallError::Cancelled { by, execution, .. } => format!("cancelled by {by}, {execution}"),
+        CallError::Cancelled { by, execution, .. } => {
+            let text = execution.to_string();
+            match &**by == ITS_MAKER {
+                true => format!("cancelled, {}", text.trim_start_matches("it ")),
+                false => format!("cancelled by {by}, {text}"),
+            }
+        }
         CallError::Poisoned { nodes, .. } => format!("poisoned by {} nodes", nodes.len()),
         other => other.to_string(),
     }

@@ -100,13 +100,13 @@ fn calls_that_a_cancelled_call_has_made_are_cancelled_and_so_is_what_these_have_
 }
 
 #[test]
-fn calls_that_were_made_by_a_call_that_timed_out_are_cancelled() {
+fn a_call_that_was_made_by_one_that_timed_out_has_the_same_deadline() {
     let mut table = two_nodes();
     table.submit("root", call(&COMPUTE).timeout(SECOND));
     table.submit("child", call(&COMPUTE).on("n2").in_handler_of(table.id("root")));
     assert_eq!(
         table.pass(SECOND),
-        ["end root: timed out on n1", "cancel root#1 on n1", "end child: cancelled, did not run"]
+        ["end root: timed out on n1", "cancel root#1 on n1", "end child: timed out, queued"]
     );
 }
 

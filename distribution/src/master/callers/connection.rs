@@ -15,17 +15,14 @@ use futures::{SinkExt, Stream, StreamExt, stream::FuturesUnordered};
 use tarpc::server::{self, BaseChannel, Channel as _, InFlightRequest};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::{
-    requests::{Answering, CallerRequests},
-    table::ConnectedCaller,
-};
+use super::requests::{Answering, CallerRequests};
 #[cfg(feature = "tls")]
 use crate::master::revocation::CredentialWatch;
 use crate::{
     config::to_micros,
     core::{GONE_AFTER, SUSPECT_AFTER},
     error::GoneReason,
-    master::{admission::LogKind, heartbeat_limit::HeartbeatLimit, shared::Shared},
+    master::{admission::LogKind, caller_table::ConnectedCaller, heartbeat_limit::HeartbeatLimit, shared::Shared},
     security::{Access, Operation, PrincipalKind},
     service::state::CallState,
     wire::{

@@ -9,7 +9,6 @@ mod declared;
 mod lost_batches;
 mod numbers;
 mod requests;
-mod table;
 mod watches;
 
-pub(super) use self::{connection::join, table::Callers};
+pub(super) use self::connection::join;

@@ -9,15 +9,13 @@ use std::{
 use futures::future::BoxFuture;
 use tarpc::server::{self, InFlightRequest};
 
-use super::{
-    declared::DeclaredMethods, lost_batches::LostBatches, numbers::Numbers, table::ConnectedCaller, watches::Watches,
-};
+use super::{declared::DeclaredMethods, lost_batches::LostBatches, numbers::Numbers, watches::Watches};
 use crate::{
     config::{LONGEST_TIME, from_micros, to_micros},
     error::{CallError, CallIdentity, Execution, Part},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
-    master::shared::Shared,
+    master::{caller_table::ConnectedCaller, shared::Shared},
     security::{Access, Operation},
     service::{
         dispatcher::Dispatcher,

@@ -16,7 +16,7 @@ use crate::{
 
 /// The callers that are connected.
 #[derive(Debug)]
-pub(in crate::master) struct Callers {
+pub(super) struct Callers {
     /// What the numbers of the master's own calls begin with.
     own: u32,
     locked: Mutex<Locked>,
@@ -31,18 +31,18 @@ struct Locked {
 
 /// A caller that is connected.
 #[derive(Debug)]
-pub(in crate::master) struct ConnectedCaller {
-    pub(in crate::master) id: CallerId,
-    pub(in crate::master) name: String,
-    pub(in crate::master) addr: SocketAddr,
-    pub(in crate::master) principal: Principal,
+pub(super) struct ConnectedCaller {
+    pub(super) id: CallerId,
+    pub(super) name: String,
+    pub(super) addr: SocketAddr,
+    pub(super) principal: Principal,
     pub(super) closed: CancellationToken,
     close_reason: Mutex<Option<GoneReason>>,
 }
 
 impl Callers {
     /// `epoch` is what the numbers of the master's own calls begin with.
-    pub(in crate::master) fn new(epoch: u32) -> Self {
+    pub(super) fn new(epoch: u32) -> Self {
         Self { own: CallId::first(epoch).prefix(), locked: Mutex::default() }
     }
 
@@ -76,7 +76,7 @@ impl Callers {
     }
 
     /// Ends the connection of a caller for this reason.
-    pub(in crate::master) fn close(&self, id: CallerId, reason: GoneReason) {
+    pub(super) fn close(&self, id: CallerId, reason: GoneReason) {
         let caller = self.lock().connected.get(&id).cloned();
         if let Some(caller) = caller {
             *caller.close_reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
