@@ -1,14 +1,15 @@
 //! What the examples share. Run each as `cargo run --release --example palindromes`. Those that need a large dependency
 //! are packages of their own, in folders beside this file; the others are files beside it.
 //!
-//! `palindromes` and `arith` start their master, nodes and local cluster themselves. The others leave that to [`run`], and
+//! `palindromes`, `fibonacci`, `pipeline` and `arith` start their master, nodes and local cluster themselves. The others leave that to [`run`], and
 //! contain their subject only.
 
 use std::{error::Error, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
 use distribution::{
-    Certificates, LocalCluster, Master, MasterBuilder, Node, NodeBuilder, Service, progress::LogWriter,
+    Certificates, Cluster, ClusterBuilder, LocalCluster, Master, MasterBuilder, Node, NodeBuilder, Service,
+    progress::LogWriter,
 };
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -23,11 +24,11 @@ pub struct Place {
     role: Option<Role>,
 }
 
-/// How master and nodes check each other. On loopback no security is needed.
+/// How a master and its nodes or callers check each other. On loopback no security is needed.
 #[derive(Args, Debug)]
 pub struct Security {
-    /// Join token. A master creates this file if it does not exist, and prints the line that a node needs. A node reads
-    /// that line from this file, from the file in DISTRIBUTION_TOKEN_FILE, or from DISTRIBUTION_TOKEN.
+    /// Join token. A master creates this file if it does not exist, and prints the line that a node needs. A node or a
+    /// caller reads its line from this file, from the file in DISTRIBUTION_TOKEN_FILE, or from DISTRIBUTION_TOKEN.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["authority", "insecure"])]
     token_file: Option<PathBuf>,
     /// Certificates of your own, in PEM: the authority that issued the other side's certificate.
@@ -68,6 +69,17 @@ impl Security {
             (None, Some(certificates)) => node.certificates(certificates),
             (None, None) if self.insecure => node.insecure(),
             (None, None) => node,
+        }
+    }
+
+    /// A builder of a caller with these settings.
+    pub fn cluster(&self) -> ClusterBuilder {
+        let cluster = Cluster::builder();
+        match (&self.token_file, self.certificates()) {
+            (Some(file), _) => cluster.token_file(file),
+            (None, Some(certificates)) => cluster.certificates(certificates),
+            (None, None) if self.insecure => cluster.insecure(),
+            (None, None) => cluster,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A master that serves HTTP, and any number of nodes that calculate.
+//! A master that serves HTTP, any number of nodes that calculate, and callers in processes of their own.
 //!
 //! ```text
 //! arith master --listen 127.0.0.1:3000 --http 127.0.0.1:3001
@@ -7,6 +7,7 @@
 //! curl 'localhost:3001/sum?values=1,2,3'
 //! curl 'localhost:3001/palindromes?n=2000'
 //! curl localhost:3001/nodes
+//! arith call --cluster 127.0.0.1:3000 1 2 3   # the same as `/sum?values=1,2,3`, without HTTP
 //! ```
 //!
 //! On two machines, the first command prints the token that the second one needs:
@@ -21,7 +22,7 @@
 //! through the browser of a user (DNS rebinding). Behind a proxy, `--http-name` adds the name in the proxy's requests.
 //!
 //! `arith token --token-file cluster.token` changes the token: it prints a new token, which nodes can use at once. The
-//! token before it stays valid until the next change.
+//! token before it stays valid until the next change. With `--role caller` the token is for `arith call`, and not for nodes.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
 
 use std::{
@@ -40,7 +41,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use distribution::{Access, CallError, Master, NodeInfo, Token};
 use distribution_examples::{NodeOptions, Security};
 use serde::Deserialize;
@@ -106,12 +107,33 @@ enum Role {
         #[arg(long, default_value_t = 1)]
         slots: usize,
     },
-    /// Makes a new join token, and prints the line that a node needs. The token before it stays valid.
+    /// Calls the cluster from a process of its own: adds numbers up, and prints which node has answered.
+    Call {
+        /// The master's address.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+        cluster: String,
+        /// The numbers.
+        #[arg(default_values_t = [2, 4, 6], allow_negative_numbers = true)]
+        values: Vec<i64>,
+        #[command(flatten)]
+        security: Security,
+    },
+    /// Makes a new join token, and prints the line that a node or a caller needs. The token before it stays valid.
     Token {
         /// The master's token file.
         #[arg(long, default_value = "cluster.token")]
         token_file: PathBuf,
+        /// What the token is for.
+        #[arg(long, default_value = "node")]
+        role: Holder,
     },
+}
+
+/// Who a token is for.
+#[derive(Clone, Copy, ValueEnum)]
+enum Holder {
+    Node,
+    Caller,
 }
 
 #[tokio::main]
@@ -149,8 +171,18 @@ async fn run(role: Role) -> Result<(), Box<dyn std::error::Error>> {
         Role::Node { options, slots } => {
             options.node().serve(ArithServer::new(Calculator)).slots(slots).run(options.master).await?;
         }
-        Role::Token { token_file } => {
-            let token = Token::issue(token_file, Access::Nodes)?;
+        Role::Call { cluster, values, security } => {
+            let cluster = security.cluster().connect(cluster).await?;
+            let answer = ArithClient::new(&cluster).sum(values).answer().await?;
+            println!("Reply from node {}: {}", answer.node.name, answer.value);
+            cluster.close().await;
+        }
+        Role::Token { token_file, role } => {
+            let access = match role {
+                Holder::Node => Access::Nodes,
+                Holder::Caller => Access::Callers,
+            };
+            let token = Token::issue(token_file, access)?;
             println!("DISTRIBUTION_TOKEN={}", token.expose());
         }
     }

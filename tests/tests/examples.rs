@@ -47,6 +47,64 @@ async fn palindromes_runs_over_processes() {
     }
 }
 
+#[tokio::test]
+async fn fibonacci_calculates_right_on_one_slot_and_on_several_nodes() {
+    // Each number from the 10th on takes two calls, and all of them wait for others.
+    for (nodes, of) in [("1", "1 node"), ("3", "3 nodes")] {
+        let arguments = ["--nodes", nodes, "--index", "20", "--alone", "10"];
+        let mut run = Process::start(&example("fibonacci"), &arguments);
+        let lines = run.rest().await;
+        assert!(run.ended().await.success());
+        let [calls, number] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(number, "Fibonacci number 20: 6765");
+        assert!(calls.starts_with(&format!("465 calls on {of} in ")), "{calls}");
+    }
+}
+
+#[tokio::test]
+async fn fibonacci_runs_over_processes() {
+    let fibonacci = example("fibonacci");
+    let arguments = ["master", "--listen", "127.0.0.1:0", "--wait", "2", "--index", "15", "--alone", "10"];
+    let mut master = Process::start(&fibonacci, &arguments);
+    let line = master.line_with("Waiting for 2 nodes at ").await;
+    let addr = line.trim_start_matches("Waiting for 2 nodes at ").to_owned();
+    let node = |name| Process::start(&fibonacci, &["node", "--master", &addr, "--name", name]);
+    let mut nodes = [node("one"), node("two")];
+    master.line_with("Fibonacci number 15: 610").await;
+    assert!(master.ended().await.success());
+    for node in &mut nodes {
+        node.signal("TERM").await;
+        assert!(node.ended().await.success());
+    }
+}
+
+#[tokio::test]
+async fn pipeline_calls_two_services_on_other_nodes() {
+    let mut run = Process::start(&example("pipeline"), &["--stations", "3"]);
+    let lines = run.rest().await;
+    assert!(run.ended().await.success());
+    let line = |station: u32| {
+        format!("Station {station}: {station}.00 +- 7.21, read on node-1, calculated on node-2, reported by node-3")
+    };
+    assert_eq!(lines, [line(1), line(2), line(3)]);
+}
+
+#[tokio::test]
+async fn pipeline_runs_over_processes() {
+    let pipeline = example("pipeline");
+    let mut master = Process::start(&pipeline, &["master", "--listen", "127.0.0.1:0", "--stations", "1"]);
+    let line = master.line_with("Waiting for nodes at ").await;
+    let addr = line.trim_start_matches("Waiting for nodes at ").to_owned();
+    let node = |service| Process::start(&pipeline, &["node", service, "--master", &addr, "--name", service]);
+    let mut nodes = ["measurements", "statistics", "reports"].map(node);
+    master.line_with("read on measurements, calculated on statistics, reported by reports").await;
+    assert!(master.ended().await.success());
+    for node in &mut nodes {
+        node.signal("TERM").await;
+        assert!(node.ended().await.success());
+    }
+}
+
 /// Status and body of an HTTP request.
 async fn get(addr: SocketAddr, path: &str) -> (u16, String) {
     get_with(addr, path, "Host: localhost\r\n").await
@@ -114,6 +172,39 @@ async fn arith_answers_over_http() {
     nodes[0].signal("TERM").await;
     assert!(nodes[0].ended().await.success());
     master.log_with("said goodbye").await;
+}
+
+#[tokio::test]
+async fn arith_is_called_from_a_process_of_its_own() {
+    let arith = example("arith");
+    let folder = folder("arith-call");
+    let file = folder.join("cluster.token");
+    let files = ["--token-file", utf8(&file)];
+    let addresses = ["master", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let mut master = Process::start(&arith, &[&addresses[..], &files].concat());
+    let line = master.line_with("Nodes: ").await;
+    let (addr, _) = line.trim_start_matches("Nodes: ").split_once(';').expect("both addresses");
+    let call = |values: &[&str]| Process::start(&arith, &[&["call", "--cluster", addr], &files[..], values].concat());
+
+    // The file has a token for nodes only.
+    let mut refused = call(&[]);
+    refused.log_with("error: ").await;
+    assert_eq!(refused.ended().await.code(), Some(1));
+
+    let mut token = Process::start(&arith, &[&["token", "--role", "caller"], &files[..]].concat());
+    assert!(token.line_with("DISTRIBUTION_TOKEN=").await.starts_with("DISTRIBUTION_TOKEN=dtok1_caller_"));
+    let mut node = Process::start(&arith, &[&["node", "--master", addr, "--name", "n1"], &files[..]].concat());
+    master.log_with("registered").await;
+    for (values, sum) in [(&[][..], 12), (&["1", "-5"], -4)] {
+        let mut call = call(values);
+        assert_eq!(call.rest().await, [format!("Reply from node n1: {sum}")]);
+        assert!(call.ended().await.success());
+    }
+    let mut failed = call(&["9223372036854775807", "1"]);
+    failed.log_with("error: the sum does not fit into 64 bits").await;
+    assert_eq!(failed.ended().await.code(), Some(1));
+    node.signal("TERM").await;
+    assert!(node.ended().await.success());
 }
 
 /// Starts a master and says where it serves HTTP.
@@ -330,7 +421,7 @@ async fn wordcount_has_something_to_count_unless_told() {
 
 #[tokio::test]
 async fn each_example_has_help() {
-    for name in ["palindromes", "arith", "mandelbrot", "montecarlo", "wordcount"] {
+    for name in ["palindromes", "fibonacci", "pipeline", "arith", "mandelbrot", "montecarlo", "wordcount"] {
         let mut run = Process::start(&example(name), &["--help"]);
         let help = run.rest().await.join("\n");
         assert!(run.ended().await.success() && help.contains("Usage:"), "{help}");
