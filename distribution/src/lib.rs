@@ -1,9 +1,10 @@
 //! Write a Rust trait, get a cluster: typed RPC for distributed calculation.
 //!
 //! Annotate a trait with [`#[service]`](service). Its implementations run on [nodes](Node), which dial
-//! a [`Master`] and register themselves. Its generated client is called where the master is: each call
-//! goes to the least loaded node that serves it, waits at the master while all are busy, and ends with a
-//! value or a [`CallError`], whatever happens to nodes and connections.
+//! a [`Master`] and register themselves. Its generated client is called where the master is, through a
+//! [`Cluster`] in any other process, and in handlers: each call goes to the least loaded node that serves
+//! it, waits at the master while all are busy, and ends with a value or a [`CallError`], whatever happens
+//! to nodes and connections.
 //!
 //! ```
 //! use distribution::{LocalCluster, service};

@@ -7,13 +7,20 @@
 //! | [errors_and_retries] | A call failed. Did it run, and may I call again? |
 //! | [many_calls] | How do I run a million calls? |
 //! | [over_machines] | How do I run nodes on other machines? |
+//! | [callers] | How do I make calls from another process than the master's? |
+//! | [nested_calls] | How does a handler make calls? |
 //! | [versions] | How do I change a service without stopping it? |
 //! | [testing] | How do I test my service, and code that calls it? |
 //! | [logging] | What does the cluster tell me, and how do I see it? |
+//! | [operating] | Something runs. How do I see what it does, and step in? |
 //! | [settings] | What can I set, and what happens at the limit? |
 //! | [troubleshooting] | Something does not work. Where do I look? |
 //!
 //! The code on these pages is compiled, and run where that needs no second machine.
+
+#[cfg_attr(feature = "tls", doc = include_str!("callers.md"))]
+#[cfg_attr(not(feature = "tls"), doc = "This page needs the feature `tls`, which is on by default.")]
+pub mod callers {}
 
 #[doc = include_str!("compute_or_async.md")]
 pub mod compute_or_async {}
@@ -29,6 +36,12 @@ pub mod logging {}
 
 #[doc = include_str!("many_calls.md")]
 pub mod many_calls {}
+
+#[doc = include_str!("nested_calls.md")]
+pub mod nested_calls {}
+
+#[doc = include_str!("operating.md")]
+pub mod operating {}
 
 #[cfg_attr(feature = "tls", doc = include_str!("over_machines.md"))]
 #[cfg_attr(not(feature = "tls"), doc = "This page needs the feature `tls`, which is on by default.")]
