@@ -40,10 +40,20 @@ pub type Named = (&'static str, &'static str);
 pub const CALLER: u8 = 3;
 /// See [`CALLER`].
 pub const ADMIN: u8 = 4;
+const NODE: u8 = 2;
+
+/// What the second connection of a node is for, in its preface.
+const NESTED_CALLS: u8 = 1;
 
 /// What a caller of this name sends behind its preface.
 pub fn hello(name: &str) -> Vec<u8> {
-    let hello = [text(name), number(64 << 20)].concat();
+    hello_of(name, None)
+}
+
+/// The same of the handlers of a node in the process with this number.
+fn hello_of(name: &str, process: Option<u64>) -> Vec<u8> {
+    let node = process.map_or_else(|| vec![0], |process| [vec![1], number(process)].concat());
+    let hello = [text(name), number(64 << 20), node].concat();
     [&(hello.len() as u32).to_le_bytes()[..], &hello].concat()
 }
 
@@ -55,11 +65,29 @@ pub fn declare(Shown { id, service, name, signature, types }: &Shown) -> Vec<u8>
 
 /// A request for `count` calls of a method of `Probe` with these arguments and labels, from this number on.
 pub fn call(request: u64, call: u64, count: u64, method: Named, labels: usize, arguments: &[u8]) -> Vec<u8> {
+    call_of(request, call, count, method, labels, None, arguments)
+}
+
+/// The same as a part of the call with this number.
+pub fn nested_call(request: u64, call: u64, parent: u64, method: Named, arguments: &[u8]) -> Vec<u8> {
+    call_of(request, call, 1, method, 0, Some(parent), arguments)
+}
+
+fn call_of(
+    request: u64,
+    call: u64,
+    count: u64,
+    method: Named,
+    labels: usize,
+    parent: Option<u64>,
+    arguments: &[u8],
+) -> Vec<u8> {
     let method = Shown::of_probe(method.0, method.1).id;
     let labels = [number(labels as u64), [text("k"), text("v")].concat().repeat(labels)].concat();
     let numbers = [number(request), number(0), number(method), number(call), number(count)].concat();
-    // May not be repeated; no timeout, node, attempts; labels; no affinity, panics, hedge, earlier number, trace.
-    frame(kind::REQUEST, &[&numbers[..], &[0, 0, 0, 0], &labels, &[0, 0, 0, 0, 0], arguments].concat())
+    let parent = parent.map_or_else(|| vec![0], |parent| [vec![1], number(parent)].concat());
+    // May not be repeated; no timeout, node, attempts; labels; no affinity, panics, hedge, earlier number; parent; no trace.
+    frame(kind::REQUEST, &[&numbers[..], &[0, 0, 0, 0], &labels, &[0, 0, 0, 0], &parent, &[0], arguments].concat())
 }
 
 /// A caller whose end of the connection is ours.
@@ -78,14 +106,35 @@ impl RogueCaller {
     ///
     /// If the master does not accept it.
     pub async fn connect(master: SocketAddr, name: &str) -> Self {
+        Self::open(master, preface(CALLER, 0), hello(name)).await.expect("is accepted")
+    }
+
+    /// Connects for the nested calls of a node in the process with this number.
+    ///
+    /// # Errors
+    ///
+    /// The reason, where the master refuses.
+    ///
+    /// # Panics
+    ///
+    /// If the master does not answer.
+    pub async fn connect_for_node(master: SocketAddr, process: u64) -> Result<Self, String> {
+        let mut preface = preface(NODE, 0);
+        preface[20] = NESTED_CALLS;
+        Self::open(master, preface, hello_of("rogue", Some(process))).await
+    }
+
+    async fn open(master: SocketAddr, preface: Vec<u8>, hello: Vec<u8>) -> Result<Self, String> {
         let mut stream = TcpStream::connect(master).await.expect("connects");
-        stream.write_all(&[preface(CALLER, 0), hello(name)].concat()).await.expect("sends");
+        stream.write_all(&[preface, hello].concat()).await.expect("sends");
         let mut theirs = [0; 32];
         soon("the master's preface", stream.read_exact(&mut theirs)).await.expect("reads");
         let welcome = read_message(&mut stream).await;
         let mut rest = &welcome[..];
-        assert_eq!(take_number(&mut rest), 0, "is accepted: {welcome:?}");
-        Self { first: take_number(&mut rest), peer: Impostor { stream } }
+        match take_number(&mut rest) {
+            0 => Ok(Self { first: take_number(&mut rest), peer: Impostor { stream } }),
+            _ => Err(String::from_utf8_lossy(rest).into_owned()),
+        }
     }
 
     /// The next response: the request, how it ended, and the rest.
@@ -132,6 +181,6 @@ pub async fn rogue_master(listener: &TcpListener, first_call: u64, silence: Dura
     let micros = |time: Duration| number(time.as_micros() as u64);
     let silent = [micros(silence / 3), micros(silence)].concat();
     let mut master = Impostor { stream };
-    master.send_answer(&[&number(0)[..], &number(first_call), &silent, &number(1 << 20), &[128]].concat()).await;
+    master.send_answer(&[&number(0)[..], &number(first_call), &silent, &number(1 << 20), &[128, 0]].concat()).await;
     master
 }

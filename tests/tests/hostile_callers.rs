@@ -3,13 +3,13 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use distribution::{CallError, Cluster, Master, Node, error::Execution};
+use distribution::{CallError, CallFilter, CallId, Cluster, Master, Node, error::Execution};
 use distribution_tests::{
     ProbeClient, ProbeServer, Prober, failure,
-    impostor::{Shown, addr_bytes, frame, number, signed, text},
+    impostor::{Impostor, Shown, addr_bytes, frame, number, signed, text},
     log::Log,
     meeting::Meeting,
-    rogue_caller::{Named, RogueCaller, call, declare, end, kind, rogue_master},
+    rogue_caller::{Named, RogueCaller, call, declare, end, kind, nested_call, rogue_master},
     soon, until,
 };
 use tokio::net::TcpListener;
@@ -157,6 +157,42 @@ async fn a_caller_may_cancel_and_detach_what_is_no_call_of_its() {
     assert_eq!(soon("the bystander's call", held).await, Ok(distribution_tests::Held::Released));
     let (request, how, rest) = rogue.response().await;
     assert_eq!((request, how, rest.last()), (7, end::ANSWERED, signed(3).last()));
+}
+
+/// A call's number as the wire has it.
+fn number_of(id: CallId) -> u64 {
+    let id = id.to_string();
+    let prefix = u64::from_str_radix(id.split('-').next().expect("has one"), 16).expect("is hexadecimal");
+    (prefix << 40) + id.split('-').nth(1).and_then(|count| count.parse::<u64>().ok()).expect("counts")
+}
+
+#[tokio::test]
+async fn nested_calls_are_taken_of_registered_nodes_only_and_as_parts_of_calls_that_they_run() {
+    let (master, _node, bystander) = cluster(Duration::from_secs(1)).await;
+    let mut meeting = Meeting::new().await;
+    let held = ProbeClient::new(&bystander).hold(meeting.addr(), "held".to_owned()).send();
+    let guest = meeting.guest("held").await;
+    let parent = number_of(held.id().expect("was sent"));
+
+    let refused = RogueCaller::connect_for_node(master.local_addr(), 7).await.expect_err("no such node is registered");
+    assert!(refused.contains("its node is not registered"), "{refused}");
+    // A node that runs nothing claims that its call is a part of one that another node runs.
+    let process = 1 << 40 | 7;
+    let _idle = Impostor::node_of_process(master.local_addr(), process, "idle", &[]).await.expect("registers");
+    let mut rogue = RogueCaller::connect_for_node(master.local_addr(), process).await.expect("its node is registered");
+    rogue.peer.send(&declare(&shown(ADD))).await;
+    rogue.peer.send(&nested_call(1, rogue.first, parent, ADD, &one_and_two())).await;
+    let (request, how, _) = rogue.response().await;
+    assert_eq!((request, how, master.stats().answered), (1, end::FAILED, 0), "it was not run");
+    // What a caller that is not a node says of a parent is not believed.
+    let mut rogue = RogueCaller::connect(master.local_addr(), "rogue").await;
+    rogue.peer.send(&declare(&shown(HOLD))).await;
+    let arguments = [vec![0], addr_bytes(meeting.addr()), text("held")].concat();
+    rogue.peer.send(&nested_call(1, rogue.first, parent, HOLD, &arguments)).await;
+    until("both are listed", || master.calls(CallFilter::default()).calls.len() == 2).await;
+    assert!(master.calls(CallFilter::default()).calls.iter().all(|call| call.parent.is_none()));
+    guest.release().await;
+    assert_eq!(soon("the call", held).await, Ok(distribution_tests::Held::Released));
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use crate::modules::Crate;
 /// The layer of a module of the first level.
 fn layer(module: &str) -> Option<u32> {
     Some(match module {
-        "administration" | "id" | "error" | "failed_attempt" | "config" | "hash" | "process_name" | "seconds" | "source"
-        | "sync" | "text" | "view" | "security" => 0,
+        "administration" | "id" | "error" | "failed_attempt" | "config" | "hash" | "process_name" | "seconds"
+        | "source" | "sync" | "text" | "view" | "security" => 0,
         "wire" => 1,
         "service" => 2,
         "many" | "core" => 3,
