@@ -200,9 +200,10 @@ impl<'de> Deserialize<'de> for MethodName {
 
 /// Identifies a call at one master.
 ///
-/// It prints as `91c2a7-12`: a number drawn when the master started, then the count of calls since, from 0. So the
-/// calls of a master that was started again have other ids than those before. A batch has as many ids, one after
-/// the other, as calls.
+/// It prints as `91c2a7-12`: a number, then the count of calls since, from 0. The number was drawn when the master
+/// started; calls from another process begin with one that the master gave to that caller's connection. So the calls of
+/// a master that was started again have other ids than those before. A batch has as many ids, one after the other, as
+/// calls.
 ///
 /// ```
 /// let id: distribution::CallId = "91c2a7-12".parse()?;
@@ -224,7 +225,8 @@ impl CallId {
         Self(u64::from(epoch) << Self::COUNT_BITS)
     }
 
-    /// How many calls the master had taken before this one: what the id prints after its `-`.
+    /// How many calls its caller (the master's process, or one connection) had made before this one: what the id prints
+    /// after its `-`.
     ///
     /// ```
     /// let id: distribution::CallId = "91c2a7-12".parse()?;
