@@ -180,7 +180,14 @@ impl CallerRequests {
     pub(super) fn submit(&self, calls: &mut Vec<Arc<CallState>>) {
         // A caller may cancel a call in the same moment, and then the core must not begin it.
         calls.retain(|call| !call.has_ended());
+        // And it may have detached a call that the core did not know yet.
+        let detached: Vec<_> = calls.iter().filter(|call| call.is_detached()).filter_map(|call| call.id()).collect();
         self.shared.submit_all(self.caller.id, self.process, calls);
+        detached.into_iter().for_each(|call| self.detach(call));
+    }
+
+    fn detach(&self, call: CallId) {
+        self.shared.with_core("a call is detached", |core, _, _| core.on_call_detached(call));
     }
 
     fn forget(&self, state: &CallState) {
@@ -205,8 +212,10 @@ impl CallerRequests {
                 }
             }
             Control::Detach { call } => {
-                if self.lock().calls.contains_key(&CallId(call)) {
-                    self.shared.with_core("a call is detached", |core, _, _| core.on_call_detached(CallId(call)));
+                let state = self.lock().calls.get(&CallId(call)).map(Arc::clone);
+                if let Some(state) = state {
+                    state.set_detached();
+                    self.detach(CallId(call));
                 }
             }
             Control::Watch { watch, method, labels } => {
