@@ -8,9 +8,8 @@ use distribution::{
     prelude::*,
 };
 use distribution_tests::{
-    Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, rogue_caller::rogue_master, soon, until,
+    ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, rogue_caller::rogue_master, soon, until,
 };
-use futures::StreamExt;
 use tokio::net::TcpListener;
 
 async fn cluster(nodes: usize) -> (Master, Vec<Node>, Cluster) {

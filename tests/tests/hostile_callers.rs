@@ -133,7 +133,7 @@ async fn half_a_frame_and_silence_end_a_caller() {
 }
 
 #[tokio::test]
-async fn a_caller_may_cancel_and_detach_what_is_no_call_of_its() {
+async fn a_caller_may_cancel_and_detach_calls_that_are_not_its_own() {
     let (master, _node, bystander) = cluster(Duration::from_secs(1)).await;
     let probe = ProbeClient::new(&bystander);
     let mut meeting = Meeting::new().await;

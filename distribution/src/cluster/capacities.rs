@@ -97,7 +97,7 @@ impl Capacities {
         let capacity =
             Capacity { is_known: true, nodes: nodes as usize, slots: slots as usize, free: free as usize, compute };
         let before = watched.capacity.replace(capacity);
-        // A slot that is taken or free is no change of the nodes.
+        // A slot that is taken or free does not change the nodes.
         if before.is_none_or(|before| Capacity { free: 0, ..before } != Capacity { free: 0, ..capacity }) {
             self.changed.send_replace(());
         }

@@ -139,7 +139,7 @@ impl ConnectionState {
         self.responses.load(Ordering::Relaxed)
     }
 
-    /// Whether so much waits for the peer that nothing more is read of it, because each request brings a response, and many
+    /// Whether too much waits for the peer, so that nothing more is read of it, because each request brings a response, and many
     /// a control frame another one.
     pub(super) fn is_congested(&self) -> bool {
         self.waiting_responses() > MOST_RESPONSES || self.outbox().len() > MOST_CONTROLS
