@@ -53,7 +53,8 @@ pub fn hello(name: &str) -> Vec<u8> {
 /// The same of the handlers of a node in the process with this number.
 fn hello_of(name: &str, process: Option<u64>) -> Vec<u8> {
     let node = process.map_or_else(|| vec![0], |process| [vec![1], number(process)].concat());
-    let hello = [text(name), number(64 << 20), node].concat();
+    // It says that it accepts messages of any size.
+    let hello = [text(name), number(u64::MAX), node].concat();
     [&(hello.len() as u32).to_le_bytes()[..], &hello].concat()
 }
 

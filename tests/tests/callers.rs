@@ -114,13 +114,17 @@ async fn a_timeout_is_kept_while_the_master_is_away() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_detached_as_the_caller_closes_is_made() {
+async fn calls_that_are_detached_as_the_caller_closes_are_made() {
     let (master, _nodes, _) = cluster(1).await;
-    for made in 1..=20 {
+    let mut made = 0;
+    // One, and more than are written at once.
+    for count in [1, 5000, 1, 5000] {
         let cluster = Cluster::connect(master.local_addr()).await.expect("connects");
-        ProbeClient::new(&cluster).add(1, 2).send().detach();
+        let probe = ProbeClient::new(&cluster);
+        (0..count).for_each(|n| probe.add(n, 2).send().detach());
         cluster.close().await;
-        until("the call was made", || master.stats().answered == made).await;
+        made += count as u64;
+        until("the calls were made", || master.stats().answered == made).await;
     }
 }
 
@@ -190,4 +194,54 @@ async fn a_timeout_is_named_as_it_was_set() {
         "{error:?}"
     );
     drop(guest);
+}
+
+#[tokio::test]
+async fn the_limit_of_a_caller_is_for_each_value_of_a_batch() {
+    let (master, _nodes, first) = cluster(1).await;
+    drop(first);
+    let cluster = Cluster::builder().max_message_size(64 * 1024).connect(master.local_addr()).await.expect("connects");
+    let probe = ProbeClient::new(&cluster);
+    let sizes = (0..100).map(|n| if n == 50 { 100_000 } else { 10_000 });
+    let values: Vec<_> =
+        soon("values", sizes.map(|size| probe.bytes(size)).distribute().batch(100).collect::<Vec<_>>()).await;
+    for (n, value) in values.into_iter().enumerate() {
+        match value {
+            Ok(value) => assert_eq!((n != 50, value.len()), (true, 10_000), "{n}"),
+            Err(error) => assert!(n == 50 && matches!(error, CallError::TooLarge { .. }), "{n}: {error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn labels_that_no_node_can_have_end_their_call_and_not_the_connection() {
+    let (_master, _nodes, cluster) = cluster(1).await;
+    let probe = ProbeClient::new(&cluster);
+    let many = (0..65).fold(probe.add(1, 2), |call, n| call.label(format!("l{n}"), "x"));
+    for call in [many, probe.add(1, 2).label("zone", "x".repeat(5000))] {
+        let error = failure(call.await);
+        assert!(matches!(&error, CallError::InvalidOption { option, .. } if option == "label"), "{error:?}");
+    }
+    let long = std::iter::once(probe.add(1, 2).label("zone", "x".repeat(5000)));
+    let values: Vec<_> = soon("the run", long.distribute().collect::<Vec<_>>()).await;
+    assert!(matches!(&values[..], [Err(CallError::InvalidOption { .. })]), "{values:?}");
+    assert!(cluster.is_connected());
+    assert_eq!(probe.add(1, 2).await, Ok(3));
+}
+
+#[tokio::test]
+async fn any_number_of_calls_may_be_made_and_dropped_at_once() {
+    let (_master, _nodes, cluster) = cluster(2).await;
+    let probe = ProbeClient::new(&cluster);
+    for _ in 0..3 {
+        let mut calls: Vec<_> = (0..20_000).map(|n| probe.add(n, 1).send()).collect();
+        let first = calls[0].id().expect("was sent");
+        // Those that were not written yet leave gaps between the numbers of the others.
+        let kept: Vec<_> = calls.drain(..).enumerate().filter(|(n, _)| n % 2 == 0).collect();
+        for (n, call) in kept {
+            assert_eq!(soon("an answer", call).await, Ok(n as i64 + 1));
+        }
+        let next = probe.add(1, 1).send().id().expect("was sent");
+        assert_eq!(next.number(), first.number() + 20_000, "it is the same connection");
+    }
 }

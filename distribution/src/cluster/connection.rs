@@ -27,8 +27,7 @@ use crate::{
     id::CallId,
     service::{method::MethodInfo, state::CallState},
     wire::{
-        CallRequest, CallerEnd, CloseReason, Control,
-        batch::response_limit,
+        CallRequest, CallerEnd, CloseReason, Control, batch,
         channel::Channel,
         codec::Decoder,
         connection_state::ConnectionState,
@@ -105,12 +104,10 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
             other => shared.on_control(other),
         })
     };
-    let limit = usize::try_from(shared.hello.max_message_size).unwrap_or(usize::MAX);
+    let limit = usize::try_from(shared.hello.max_message_size).unwrap_or(usize::MAX).saturating_add(batch::ROOM);
     let error = ErrorSlot::default();
-    let transport = EndOnError::new(
-        CallerTransport::new(channel, Arc::clone(&state), response_limit(limit), on_control),
-        error.clone(),
-    );
+    let transport =
+        EndOnError::new(CallerTransport::new(channel, Arc::clone(&state), limit, on_control), error.clone());
     let mut config = client::Config::default();
     // The master bounds what is in flight, so tarpc need not.
     config.max_in_flight_requests = usize::MAX;
@@ -160,15 +157,17 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
                 let detached_are_written = std::future::poll_fn(|cx| {
                     let polled = driver.poll(&Context::from_waker(cx.waker()), cx, dispatch.as_mut());
                     match polled.is_ready() || !shared.has_unsent_detached() {
-                        true => Poll::Ready(()),
+                        true => Poll::Ready(polled.is_ready()),
                         false => Poll::Pending,
                     }
                 });
-                let _ = timeout(GOODBYE_TIMEOUT, detached_are_written).await;
+                let has_ended = timeout(GOODBYE_TIMEOUT, detached_are_written).await.unwrap_or(false);
                 // Once every sender is dropped, tarpc's client writes what is left, the goodbye included, and ends.
                 drop(driver);
-                state.send(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false });
-                let _ = timeout(GOODBYE_TIMEOUT, dispatch).await;
+                if !has_ended {
+                    state.send(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false });
+                    let _ = timeout(GOODBYE_TIMEOUT, dispatch).await;
+                }
                 break "the program dropped its `Cluster`".to_owned();
             }
         }

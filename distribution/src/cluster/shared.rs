@@ -126,13 +126,14 @@ impl ClusterShared {
         self.max_depth.store(limits.depth, Ordering::Relaxed);
         let mut locked = self.lock();
         let state = Arc::clone(&connection.state);
-        locked.calls.on_connected(connection, *first_call);
+        let too_large = locked.calls.on_connected(connection, *first_call, limits.bytes);
         locked.capacities.on_connected(&state);
         locked.questions = Some(questions);
         locked.default_timeout = *default_timeout;
         drop(locked);
         self.deadline_set.notify_one();
         self.status.send_replace(Status::Connected);
+        finish(too_large);
     }
 
     /// The connection has ended.

@@ -13,7 +13,7 @@ use super::{
     dispatcher::Dispatcher,
     handle::CallHandle,
     method::MethodInfo,
-    options::{CallOptions, SubmitOptions},
+    options::{CallOptions, MOST_LABEL_BYTES, MOST_LABELS, SubmitOptions, are_possible},
     reply::{Answer, DecodeReply},
     state::CallState,
     wait::block_on,
@@ -22,6 +22,7 @@ use crate::{
     error::{CallError, CallIdentity},
     hash,
     id::{MethodName, NodeId},
+    text::in_one_line,
     wire::Payload,
 };
 
@@ -108,8 +109,16 @@ impl<T, E> Call<T, E> {
     /// If no node has them, the call waits for one for the master's
     /// [`no_node_timeout`](crate::MasterBuilder::no_node_timeout), and then ends as [`CallError::NoNode`].
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        let mut labels = self.options.labels.map_or_else(Vec::new, |labels| labels.to_vec());
+        let mut labels = self.options.labels.as_ref().map_or_else(Vec::new, |labels| labels.to_vec());
         labels.push((key.into(), value.into()));
+        if !are_possible(&labels) {
+            let value =
+                labels.pop().map(|(key, value)| in_one_line(&format!("{key}, {value}"), 40)).unwrap_or_default();
+            let reason = format!("no node has more than {MOST_LABELS} labels, or {MOST_LABEL_BYTES} bytes of them");
+            let call = self.identity();
+            self.refuse(CallError::InvalidOption { call, option: "label".into(), value, reason: reason.into() });
+            return self;
+        }
         labels.sort();
         labels.dedup();
         self.options.labels = Some(labels.into());

@@ -10,6 +10,16 @@ use crate::{
 /// Labels that a node must have, each with its value; `None` for any node.
 pub(crate) type Labels = Option<Arc<[(String, String)]>>;
 
+/// The most labels that a call may ask for, and the bytes of all of them: a node can have no more.
+pub(crate) const MOST_LABELS: usize = 64;
+pub(crate) const MOST_LABEL_BYTES: usize = 4 * 1024;
+
+/// Whether a node can have all these labels.
+pub(crate) fn are_possible(labels: &[(String, String)]) -> bool {
+    let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    labels.len() <= MOST_LABELS && bytes <= MOST_LABEL_BYTES
+}
+
 /// What the caller of a call asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[doc(hidden)]

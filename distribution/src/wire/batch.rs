@@ -14,7 +14,7 @@ use super::{
     codec::{Decoder, Encoder, Mark, decode_prefix},
     frame::layout::BODY_HEADER_LIMIT,
 };
-use crate::error::CodecError;
+use crate::{config::ValueLimits, error::CodecError};
 
 /// A node starts no more calls of a batch once their outcomes take this many bytes, so that a batch takes little memory
 /// however small its calls are said to be. The remaining calls are given back.
@@ -92,6 +92,31 @@ pub(crate) fn end(placed: Placed, values: &mut Encoder, outcome: &Outcome) {
     }
 }
 
+/// A caller elsewhere accepts this many bytes more in the response to a batch than in one value: results are gathered up to
+/// 1 MiB, and the last of them may have any size.
+pub(crate) const ROOM: usize = 2 * 1024 * 1024;
+
+/// The payload of a response in which each outcome of more than `limit` bytes is replaced by one that says so.
+pub(crate) fn without_large(payload: Bytes, limit: usize) -> Bytes {
+    if payload.len() <= limit {
+        return payload;
+    }
+    let mut kept = Encoder::new(ValueLimits::of_bytes(usize::MAX));
+    let mut rest = &payload[..];
+    while let Some(length) = rest.first_chunk().map(|length| u32::from_le_bytes(*length) as usize) {
+        let (outcome, behind) = rest.split_at(length.saturating_add(4).min(rest.len()));
+        rest = behind;
+        if length > limit {
+            let placed = begin(&mut kept, usize::MAX);
+            end(placed, &mut kept, &Outcome::TooLarge { size: length as u64, limit: limit as u64 });
+        } else {
+            kept.put_raw(outcome);
+        }
+    }
+    // It cannot be too large, because there was no limit.
+    kept.finish().map_or(payload, Payload::into_bytes)
+}
+
 /// The outcomes in the payload of a response.
 #[derive(Debug)]
 pub(crate) struct Outcomes<'a>(Decoder<'a>);
@@ -129,10 +154,23 @@ impl<'a> Iterator for Outcomes<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        config::{MAX_DEPTH, ValueLimits},
-        wire::Refusal,
-    };
+    use crate::{config::MAX_DEPTH, wire::Refusal};
+
+    #[test]
+    fn an_outcome_beyond_the_limit_is_replaced_alone() {
+        let mut values = Encoder::new(ValueLimits::of_bytes(1000));
+        for size in [3usize, 100, 5] {
+            let placed = begin(&mut values, 1000);
+            values.put(&vec![7u8; size]).expect("encodes");
+            end(placed, &mut values, &Outcome::Value);
+        }
+        let payload = values.finish().expect("fits").into_bytes();
+        assert_eq!(without_large(payload.clone(), payload.len()), payload);
+        let limited = without_large(payload, 50);
+        let outcomes: Vec<_> = Outcomes::new(&limited, MAX_DEPTH).map(|item| item.expect("decodes").0).collect();
+        // With the length of the list and the kind of the outcome.
+        assert_eq!(outcomes, [Outcome::Value, Outcome::TooLarge { size: 102, limit: 50 }, Outcome::Value]);
+    }
 
     #[test]
     fn outcomes_have_these_bytes_and_are_decoded() {

@@ -139,8 +139,8 @@ impl ConnectionState {
         self.responses.load(Ordering::Relaxed)
     }
 
-    /// Whether too much waits for the peer, so that nothing more is read of it, because each request brings a response, and many
-    /// a control frame another one.
+    /// Whether more waits for the peer than may. Then nothing more is read of it, because each request brings a response,
+    /// and some control frames bring others.
     pub(super) fn is_congested(&self) -> bool {
         self.waiting_responses() > MOST_RESPONSES || self.outbox().len() > MOST_CONTROLS
     }

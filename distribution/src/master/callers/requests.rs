@@ -20,13 +20,12 @@ use crate::{
     service::{
         dispatcher::Dispatcher,
         method::{MethodId, MethodInfo},
-        options::{CallOptions, Hedged, Labels, SubmitOptions},
+        options::{CallOptions, Hedged, Labels, MOST_LABEL_BYTES, MOST_LABELS, SubmitOptions, are_possible},
         state::{CallFailure, CallState, RawAnswer},
     },
     view::NodeInfo,
     wire::{
-        CallRequest, CallerEnd, CallerRequestBody, Control, Payload,
-        batch::response_limit,
+        CallRequest, CallerEnd, CallerRequestBody, Control, Payload, batch,
         codec::encode_payload,
         connection_state::ConnectionState,
         frame::layout::BODY_HEADER_LIMIT,
@@ -249,9 +248,14 @@ impl CallerRequests {
         self.shared.with_core("a caller is gone", |core, now, effects| core.on_caller_gone(now, caller, effects));
     }
 
-    fn reply(&self, state: &CallState, end: Result<RawAnswer, CallFailure>) -> OutgoingCallerReply {
-        let single = self.reply_limit.saturating_sub(BODY_HEADER_LIMIT);
-        let limit = if state.submit_options.count > 1 { response_limit(single) } else { single };
+    fn reply(&self, state: &CallState, mut end: Result<RawAnswer, CallFailure>) -> OutgoingCallerReply {
+        let limit = self.reply_limit.saturating_sub(BODY_HEADER_LIMIT);
+        let is_batch = state.submit_options.count > 1;
+        if let (Ok(answer), true) = (&mut end, is_batch) {
+            // The limit is for each value.
+            answer.payload = batch::without_large(std::mem::take(&mut answer.payload), limit);
+        }
+        let limit = if is_batch { limit.saturating_add(batch::ROOM) } else { limit };
         match end {
             Ok(answer) if answer.payload.len() > limit => {
                 let (size, limit) = (answer.payload.len() as u64, limit as u64);
@@ -345,16 +349,9 @@ fn call_state(
     Ok(CallState::new(method, payload, options, submit_options))
 }
 
-/// The most labels that a call may ask for, and the most bytes of a label.
-const MOST_LABELS: usize = 64;
-const LONGEST_LABEL: usize = 256;
-
 fn labels_of(labels: &[(String, String)]) -> Result<Labels, String> {
-    let is_long = |(key, value): &(String, String)| key.len() > LONGEST_LABEL || value.len() > LONGEST_LABEL;
-    if labels.len() > MOST_LABELS || labels.iter().any(is_long) {
-        return Err(format!(
-            "it asked for more than {MOST_LABELS} labels, or for one of more than {LONGEST_LABEL} bytes"
-        ));
+    if !are_possible(labels) {
+        return Err(format!("it asked for more than {MOST_LABELS} labels, or {MOST_LABEL_BYTES} bytes of them"));
     }
     if labels.is_empty() {
         return Ok(None);

@@ -33,13 +33,17 @@ use crate::{
             kind::{Control, Direction, FrameKind},
             layout::split_body,
         },
-        handshake::MethodOffer,
+        handshake::{Definition, MethodOffer},
         payload::Payload,
     },
 };
 
 /// The number of the only attempt that a caller makes to send a call on one connection.
 pub(crate) const ONLY_ATTEMPT: u32 = 1;
+
+/// Once the texts of all methods that were declared have this many bytes, structures are left out: they are for people, and a
+/// master accepts 512 KiB in all.
+const MOST_DECLARED: usize = 256 * 1024;
 
 /// A request as a caller gives it to tarpc.
 #[derive(Debug)]
@@ -90,15 +94,16 @@ pub(crate) struct CallerReply {
 /// The caller's end of a connection: sends requests, receives responses.
 pub(crate) struct CallerTransport<Io> {
     frames: FrameStream<Io>,
-    /// The methods that the master knows of.
+    /// The methods that the master knows of, and the bytes of all their texts.
     declared: HashSet<u64>,
+    declared_bytes: usize,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> CallerTransport<Io> {
     /// Receives frames with bodies of up to `max_message_size` bytes.
     pub(crate) fn new(io: Io, state: Arc<ConnectionState>, max_message_size: usize, on_control: OnControl) -> Self {
         let frames = FrameStream::new(io, Direction::MasterToCaller, state, max_message_size, on_control);
-        Self { frames, declared: HashSet::new() }
+        Self { frames, declared: HashSet::new(), declared_bytes: 0 }
     }
 }
 
@@ -134,7 +139,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
                     return Err(io::Error::other(AttemptGivenUp));
                 }
                 if self.declared.insert(request.method) {
-                    self.frames.queue_control(&Control::Declare { method: (describe.0)() }).map_err(invalid)?;
+                    let mut method = (describe.0)();
+                    if self.declared_bytes + method.size() > MOST_DECLARED {
+                        method.structure = vec![Definition::left_out()];
+                    }
+                    self.declared_bytes += method.size();
+                    self.frames.queue_control(&Control::Declare { method }).map_err(invalid)?;
                 }
                 let left = |at: Instant| to_micros(at.saturating_duration_since(Instant::now()));
                 request.timeout = deadline.zip(request.timeout).map(|(at, (_, set))| (left(at), set));
@@ -167,5 +177,113 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.frames.poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures::{SinkExt, StreamExt};
+
+    use super::*;
+    use crate::{
+        config::PeerTimeouts,
+        wire::{handshake::MethodKind, transport::CallerAtMasterTransport},
+    };
+
+    #[derive(Debug)]
+    struct Always;
+
+    impl SendPermit for Always {
+        fn begin(&self, _: u32) -> bool {
+            true
+        }
+
+        fn complete(&self, _: u32) -> bool {
+            true
+        }
+
+        fn cut_short(&self, _: u32) {}
+
+        fn is_detached(&self) -> bool {
+            true
+        }
+    }
+
+    fn offer(id: u64) -> MethodOffer {
+        let text = "x".repeat(4000);
+        MethodOffer {
+            id,
+            service: "S".to_owned(),
+            version: 1,
+            name: "f".to_owned(),
+            signature: "fn()".to_owned(),
+            types: 0,
+            structure: vec![Definition { name: String::new(), text }],
+            kind: MethodKind::Compute,
+        }
+    }
+
+    fn call(method: u64) -> ClientMessage<OutgoingCallerRequest> {
+        let request = CallRequest {
+            method,
+            call: 9,
+            count: 1,
+            idempotent: false,
+            timeout: None,
+            node: None,
+            attempts: None,
+            labels: Vec::new(),
+            affinity: None,
+            retry_panics: false,
+            hedge_of: None,
+            continues: None,
+            parent: None,
+            trace: None,
+        };
+        let message = OutgoingCallerRequest::Call {
+            request,
+            deadline: None,
+            payload: Payload::EMPTY,
+            name: MethodName::new("S", "f"),
+            describe: Describe(Box::new(move || offer(method))),
+            permit: Arc::new(Always),
+        };
+        ClientMessage::Request(Request { context: tarpc::context::current(), id: method, message })
+    }
+
+    #[tokio::test]
+    async fn a_method_is_declared_once_before_its_first_call_and_a_detached_call_says_so_behind_it() {
+        let (near, far) = tokio::io::duplex(16 << 20);
+        let state = || ConnectionState::new(PeerTimeouts::default(), None);
+        let mut caller = CallerTransport::new(near, state(), 1 << 20, Box::new(|_| Ok(())));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let on_control: OnControl = {
+            let seen = Arc::clone(&seen);
+            Box::new(move |control| {
+                seen.lock().expect("is whole").push(control);
+                Ok(())
+            })
+        };
+        for method in (0..200).chain(0..200) {
+            caller.start_send_unpin(call(method)).expect("is queued");
+            caller.flush().await.expect("is written");
+        }
+        drop(caller);
+        let mut master = CallerAtMasterTransport::new(far, state(), 1 << 20, on_control);
+        let mut calls = 0;
+        while let Some(request) = master.next().await {
+            request.expect("is right");
+            calls += 1;
+            let declared =
+                seen.lock().expect("is whole").iter().filter(|one| matches!(one, Control::Declare { .. })).count();
+            assert_eq!(declared, calls.min(200), "each before its first call");
+        }
+        let seen = std::mem::take(&mut *seen.lock().expect("is whole"));
+        assert_eq!((calls, seen.iter().filter(|one| **one == Control::Detach { call: 9 }).count()), (400, 400));
+        let size = |control: &Control| if let Control::Declare { method } = control { method.size() } else { 0 };
+        let bytes: usize = seen.iter().map(size).sum();
+        assert!((200 * 1024..300 * 1024).contains(&bytes), "{bytes}");
     }
 }
