@@ -71,6 +71,10 @@
 //! (`Vec<Vec<u8>>`, a field) a `Vec<u8>` goes element by element, and such a call costs 8 to 11 times one of `Bytes`: use
 //! `Bytes`, `serde_bytes::ByteBuf`, or `#[serde(with = "serde_bytes")]`.
 
+// The macro's code names this crate as a user's program does.
+extern crate self as distribution;
+
+mod admin;
 pub mod administration;
 mod cluster;
 mod config;
@@ -101,6 +105,7 @@ mod text;
 mod view;
 mod wire;
 
+pub use admin::AdminClient;
 pub use administration::{CallFilter, CallInfo};
 pub use cluster::{Cluster, ClusterBuilder};
 pub use distribution_macros::service;

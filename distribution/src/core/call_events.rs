@@ -31,10 +31,7 @@ impl<H: Host> Core<H> {
         failed_attempts: Vec<FailedAttempt>,
         effects: &mut Effects<H>,
     ) -> CallId {
-        let id = demand.id.unwrap_or(CallId(self.next_call));
-        if demand.id.is_none() {
-            self.next_call = self.next_call.wrapping_add(demand.count.into());
-        }
+        let id = demand.id.unwrap_or_else(|| self.new_call_ids(demand.count));
         let number = self.submitted;
         self.submitted += 1;
         // It may have ended meanwhile, before its caller has seen that.
@@ -109,6 +106,13 @@ impl<H: Host> Core<H> {
             self.refuse_if_full(id, effects);
         }
         id
+    }
+
+    /// Ids for this many calls, one after the other, of which this is the first.
+    pub(crate) fn new_call_ids(&mut self, count: u32) -> CallId {
+        let first = CallId(self.next_call);
+        self.next_call = self.next_call.wrapping_add(count.into());
+        first
     }
 
     /// The service whose turns a call takes, found by the method's id and not by its name.

@@ -9,6 +9,11 @@ impl<H: Host> Core<H> {
         self.calls.len()
     }
 
+    /// Nodes that are registered.
+    pub(crate) fn node_count(&self) -> usize {
+        self.registry.len()
+    }
+
     /// Nodes that get new calls.
     pub(crate) fn alive(&self) -> usize {
         self.registry.alive

@@ -1,8 +1,8 @@
 //! What administrators ask of a master, brought to its core.
 
-use super::shared::Shared;
+use super::{administrator::Administrator, shared::Shared};
 use crate::{
-    administration::{CallFilter, CallPage, MethodSummary},
+    administration::{CallFilter, CallPage, MasterStatus, MethodSummary, ServiceSummary},
     core::MethodList,
     error::AdminError,
     id::{CallId, NodeId},
@@ -49,31 +49,59 @@ impl Shared {
         list.into_rows()
     }
 
-    pub(super) fn cancel_call(&self, call: CallId, by: &str) -> Result<(), AdminError> {
+    pub(super) fn services(&self) -> Vec<ServiceSummary> {
+        ServiceSummary::of_methods(self.methods())
+    }
+
+    pub(super) fn status(&self) -> MasterStatus {
+        let (nodes, alive, is_shutting_down) = {
+            let locked = self.lock();
+            (locked.core.node_count(), locked.core.alive(), locked.shutting_down)
+        };
+        MasterStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            addr: self.local_addr,
+            security: self.admission.authenticator.security(),
+            running_for: self.origin.elapsed(),
+            nodes,
+            alive,
+            callers: self.callers.len(),
+            is_shutting_down,
+        }
+    }
+
+    pub(super) fn cancel_call(&self, by: &Administrator, call: CallId) -> Result<(), AdminError> {
+        let name = by.by();
         let cancelled = self
             .with_core("an administrator cancels a call", |core, now, effects| {
-                core.on_cancel_requested(now, call, by, effects)
+                core.on_cancel_requested(now, call, &name, effects)
             })
             .unwrap_or(Err(AdminError::Failed));
-        if cancelled.is_ok() {
-            tracing::info!(%call, by, "the call was cancelled");
-        }
-        cancelled
+        by.audit("cancel", call, cancelled)
     }
 
-    pub(super) fn set_cordoned(&self, node: NodeId, is_cordoned: bool) -> Result<(), AdminError> {
-        let event_name = if is_cordoned { "a node is cordoned" } else { "a node is uncordoned" };
-        self.with_core(event_name, |core, now, effects| core.on_cordon_requested(now, node, is_cordoned, effects))
-            .unwrap_or(Err(AdminError::Failed))
+    pub(super) fn set_cordoned(&self, by: &Administrator, node: NodeId, is_cordoned: bool) -> Result<(), AdminError> {
+        let (event_name, action) = match is_cordoned {
+            true => ("a node is cordoned", "cordon"),
+            false => ("a node is uncordoned", "uncordon"),
+        };
+        let set = self
+            .with_core(event_name, |core, now, effects| core.on_cordon_requested(now, node, is_cordoned, effects))
+            .unwrap_or(Err(AdminError::Failed));
+        by.audit(action, node, set)
     }
 
-    pub(super) fn drain(&self, node: NodeId) -> Result<(), AdminError> {
-        self.with_core("a node is drained", |core, now, effects| core.on_drain_requested(now, node, effects))
-            .unwrap_or(Err(AdminError::Failed))
+    pub(super) fn drain(&self, by: &Administrator, node: NodeId) -> Result<(), AdminError> {
+        let told = self
+            .with_core("a node is drained", |core, now, effects| core.on_drain_requested(now, node, effects))
+            .unwrap_or(Err(AdminError::Failed));
+        by.audit("drain", node, told)
     }
 
-    pub(super) fn kick(&self, node: NodeId) -> Result<(), AdminError> {
-        self.with_core("a node is kicked", |core, now, effects| core.on_kick_requested(now, node, effects))
-            .unwrap_or(Err(AdminError::Failed))
+    pub(super) fn kick(&self, by: &Administrator, node: NodeId) -> Result<(), AdminError> {
+        let kicked = self
+            .with_core("a node is kicked", |core, now, effects| core.on_kick_requested(now, node, effects))
+            .unwrap_or(Err(AdminError::Failed));
+        by.audit("kick", node, kicked)
     }
 }

@@ -91,6 +91,11 @@ impl Callers {
         (locked.connected.len(), same)
     }
 
+    /// How many callers are connected.
+    pub(in crate::master) fn len(&self) -> usize {
+        self.lock().connected.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Locked> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }

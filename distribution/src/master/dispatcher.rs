@@ -5,10 +5,12 @@ use std::{sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 
 use super::{
+    administrator::Administrator,
     host::{HeldCall, MasterHost},
     shared::Shared,
 };
 use crate::{
+    admin::{is_of_admin_service, is_served},
     config::ValueLimits,
     core::{Core, Demand, Effect, Effects, Time},
     error::{CallError, Execution, ITS_MAKER},
@@ -17,7 +19,7 @@ use crate::{
         dispatcher::{Capacity, Dispatcher},
         method::{MethodId, MethodInfo},
         options::{CallOptions, Labels, SubmitOptions},
-        state::CallState,
+        state::{CallFailure, CallState},
     },
     view::NodeInfo,
     wire::frame::layout::BODY_HEADER_LIMIT,
@@ -33,9 +35,24 @@ impl Dispatcher for Shared {
     }
 
     fn submit(&self, call: Arc<CallState>) {
-        self.with_core("a call was submitted", |core, now, effects| {
-            self.submit_to(core, now, effects, CallerId::MASTER, None, call);
-        });
+        if !is_of_admin_service(&call.method) {
+            self.with_core("a call was submitted", |core, now, effects| {
+                self.submit_to(core, now, effects, CallerId::MASTER, None, call);
+            });
+            return;
+        }
+        if let Some(id) = self.with_core("an administrator asks", |core, _, _| core.new_call_ids(1)) {
+            call.set_id(id);
+        }
+        let end = match self.this.upgrade() {
+            Some(this) => this.administer(Administrator::AtMaster, &call, self.argument_limits()),
+            // The last handle of the master is being dropped.
+            None => {
+                let error = CallError::Shutdown { call: call.identity(), execution: Execution::NotRun };
+                Err(CallFailure::after(Vec::new(), error))
+            }
+        };
+        call.finish(end);
     }
 
     fn cancel(&self, call: &CallState) {
@@ -131,6 +148,9 @@ impl Shared {
 
     /// How many calls of a method can run now.
     pub(super) fn capacity_of(&self, method: MethodId, labels: &Labels) -> Capacity {
+        if is_served(method) {
+            return Capacity { is_known: true, nodes: 1, slots: 1, free: 1, compute: false };
+        }
         self.with_core("a look at the nodes", |core, _, _| core.capacity(method, labels))
             .unwrap_or(Capacity { is_known: true, ..Capacity::default() })
     }

@@ -4,11 +4,11 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 #[cfg(feature = "simulation")]
 use super::simulated;
-use super::{events::Events, shared::Shared};
+use super::{administrator::Administrator, events::Events, shared::Shared};
 #[cfg(feature = "tls")]
 use crate::security::Token;
 use crate::{
-    administration::{CallFilter, CallPage, MethodSummary},
+    administration::{CallFilter, CallPage, MasterStatus, MethodSummary, ServiceSummary},
     error::AdminError,
     id::{CallId, NodeId},
     security::SecurityConfig,
@@ -192,6 +192,26 @@ impl Master {
         self.shared.methods()
     }
 
+    /// The services that registered nodes serve or that calls wait for, by name and version: the methods of each, how many
+    /// nodes serve it, and how many of its calls wait and run.
+    pub fn services(&self) -> Vec<ServiceSummary> {
+        self.shared.services()
+    }
+
+    /// What this master is, and how many nodes and callers are connected to it.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let master = distribution::Master::bind("127.0.0.1:0").await?;
+    /// let status = master.status();
+    /// assert_eq!((status.addr, status.nodes, status.callers), (master.local_addr(), 0, 0));
+    /// # Ok(()) }
+    /// ```
+    pub fn status(&self) -> MasterStatus {
+        self.shared.status()
+    }
+
     /// Cancels a call of any caller. It ends as [`CallError::Cancelled`](crate::CallError::Cancelled) and is not
     /// repeated. If a node has it, its handler is told, as when a caller drops its call. A handler that goes on holds its
     /// slot; [`calls`](Self::calls) lists it, and after 10 s a warning in the log names it.
@@ -204,7 +224,7 @@ impl Master {
     ///
     /// If the call has ended, or is a part of a batch. The error says what to do.
     pub fn cancel(&self, call: CallId) -> Result<(), AdminError> {
-        self.shared.cancel_call(call, "an administrator at the master")
+        self.shared.cancel_call(&Administrator::AtMaster, call)
     }
 
     /// Gives a node no new calls. It keeps those that it has, and stays registered; [`nodes`](Self::nodes) shows that it is
@@ -218,7 +238,7 @@ impl Master {
     ///
     /// [`AdminError::UnknownNode`] if no such node is registered.
     pub fn cordon(&self, node: impl Into<NodeId>) -> Result<(), AdminError> {
-        self.shared.set_cordoned(node.into(), true)
+        self.shared.set_cordoned(&Administrator::AtMaster, node.into(), true)
     }
 
     /// Gives a node that was [cordoned](Self::cordon) new calls again. If it is not cordoned, this changes nothing.
@@ -227,7 +247,7 @@ impl Master {
     ///
     /// [`AdminError::UnknownNode`] if no such node is registered.
     pub fn uncordon(&self, node: impl Into<NodeId>) -> Result<(), AdminError> {
-        self.shared.set_cordoned(node.into(), false)
+        self.shared.set_cordoned(&Administrator::AtMaster, node.into(), false)
     }
 
     /// Tells a node to drain, as [`Node::drain`](crate::Node::drain) does: it gets no new calls, finishes those that it
@@ -240,7 +260,7 @@ impl Master {
     ///
     /// [`AdminError::UnknownNode`] if no such node is registered.
     pub fn drain(&self, node: impl Into<NodeId>) -> Result<(), AdminError> {
-        self.shared.drain(node.into())
+        self.shared.drain(&Administrator::AtMaster, node.into())
     }
 
     /// Ends the connection and the registration of a node at once. The node is told why. Its process goes on: it may
@@ -256,7 +276,7 @@ impl Master {
     ///
     /// [`AdminError::UnknownNode`] if no such node is registered.
     pub fn kick(&self, node: impl Into<NodeId>) -> Result<(), AdminError> {
-        self.shared.kick(node.into())
+        self.shared.kick(&Administrator::AtMaster, node.into())
     }
 
     /// Totals since the master started.

@@ -4,12 +4,14 @@
 //! [`admission`] control, checks registrations against the [`registration_policy`], and hands each node's connection to
 //! [`connection`], which drives it. [`tick`] lets time pass, and `revocation` disconnects nodes whose credentials are not
 //! valid any more. All of these, the [`dispatcher`] of the clients and
-//! the [`administration`] bring their events through [`shared`] to the
+//! the [`administration`] (through handles, or through the service that [`admin`] answers) bring their events through [`shared`] to the
 //! [core](crate::core), which decides; [`effects`] carries out what it decided. Nodes of the same process may connect
 //! through memory ([`in_process`]).
 
 mod accept;
+mod admin;
 mod administration;
+mod administrator;
 mod admission;
 mod batch_frame_limit;
 mod builder;

@@ -1,6 +1,9 @@
 //! Checks what a node claims in its registration against its credential and the master's settings.
 
-use crate::wire::{credential::Credential, handshake::Registration};
+use crate::{
+    admin::ADMIN_SERVICE,
+    wire::{credential::Credential, handshake::Registration},
+};
 
 /// What nodes may claim.
 #[derive(Clone, Debug)]
@@ -25,6 +28,12 @@ impl RegistrationPolicy {
                 "it has {} slots, and the master's `max_slots_per_node` allows {}. Give the node fewer slots, or raise the \
                  master's limit",
                 registration.slots, self.max_slots
+            ));
+        }
+        // Calls of this service are never sent to a node, whatever nodes serve.
+        if registration.methods.iter().any(|method| method.service == ADMIN_SERVICE) {
+            return Err(format!(
+                "it serves `{ADMIN_SERVICE}`, which is the service of the master itself. Give the node's service another name"
             ));
         }
         credential.check_name(&registration.name, self.bind_names)?;

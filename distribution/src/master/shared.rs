@@ -7,9 +7,10 @@
 
 use std::{
     any::Any,
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -35,7 +36,7 @@ use crate::{
     config::Limits,
     core::{Core, Effect, Effects, NodeSnapshot, Settings, Time},
     error::GoneReason,
-    id::NodeId,
+    id::{NodeId, NodeIdentity},
     security::Principal,
     service::{method::MethodId, options::Labels},
     view::{NodeEvent, NodeInfo, Stats},
@@ -45,6 +46,9 @@ use crate::{
 /// Events that a slow reader may lag behind before it misses some.
 const EVENT_BUFFER: usize = 1024;
 
+/// Calls of the admin service that run at a time for callers in other processes.
+const MOST_ADMINISTERING: usize = 4;
+
 /// The state of a master.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -53,6 +57,8 @@ pub(super) struct Shared {
     waiters: AtomicUsize,
     /// Held by the task that compares the methods of one node with those of the others.
     pub(super) comparing: Semaphore,
+    /// Held by calls of the admin service that run, so that many of them leave threads for others.
+    pub(super) administering: Semaphore,
     /// The core's time zero.
     pub(super) origin: Instant,
     pub(super) heartbeat: Duration,
@@ -67,6 +73,12 @@ pub(super) struct Shared {
     #[cfg(feature = "tls")]
     pub(super) credentials: Credentials,
     pub(super) shutdown_timeout: Duration,
+    /// The address that it listens on.
+    pub(super) local_addr: SocketAddr,
+    /// The master itself, as the answers of the admin service name it.
+    pub(super) identity: NodeIdentity,
+    /// This, for what outlives the call that it is made in.
+    pub(super) this: Weak<Self>,
     alive: watch::Sender<usize>,
     /// Wakes the ticker: a timer was set that is due before the one it sleeps for.
     pub(super) timer_set: Notify,
@@ -112,8 +124,9 @@ impl Shared {
         authenticator: MasterAuthenticator,
         registration_policy: RegistrationPolicy,
         shutdown_timeout: Duration,
+        local_addr: SocketAddr,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
             origin: Instant::now(),
             heartbeat: settings.heartbeat,
             max_message_size,
@@ -125,8 +138,12 @@ impl Shared {
             #[cfg(feature = "tls")]
             credentials: Credentials::default(),
             shutdown_timeout,
+            local_addr,
+            identity: NodeIdentity::new(NodeId::new(settings.epoch, 0), "master", local_addr),
+            this: Weak::clone(this),
             waiters: AtomicUsize::new(0),
             comparing: Semaphore::new(1),
+            administering: Semaphore::new(MOST_ADMINISTERING),
             locked: Mutex::new(Locked {
                 core: Core::new(settings),
                 events: Some(broadcast::channel(EVENT_BUFFER).0),

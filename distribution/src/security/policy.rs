@@ -44,6 +44,15 @@ impl Access {
         }
     }
 
+    /// Whether a peer that comes in this role may do this at a master that has no security. A peer may come in
+    /// any role there, so all peers may administer if only programs on the same machine can connect, and none otherwise.
+    pub(crate) fn may_unproven(self, operation: Operation, is_on_loopback: bool) -> bool {
+        match operation {
+            Operation::Administer => is_on_loopback,
+            Operation::Register | Operation::CallNested | Operation::Call => self.may(operation),
+        }
+    }
+
     /// As it stands in a token.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -78,5 +87,18 @@ mod tests {
         assert_eq!(allowed(Access::Nodes), [true, true, false, false]);
         assert_eq!(allowed(Access::Callers), [false, false, true, false]);
         assert_eq!(allowed(Access::Admins), [false, false, false, true]);
+    }
+
+    #[test]
+    fn without_security_all_may_administer_on_loopback_and_nobody_beyond() {
+        for access in [Access::Nodes, Access::Callers, Access::Admins] {
+            assert!(access.may_unproven(Operation::Administer, true));
+            assert!(!access.may_unproven(Operation::Administer, false));
+            for operation in [Operation::Register, Operation::CallNested, Operation::Call] {
+                for is_on_loopback in [false, true] {
+                    assert_eq!(access.may_unproven(operation, is_on_loopback), access.may(operation));
+                }
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ fn layer(module: &str) -> Option<u32> {
         | "source" | "sync" | "text" | "view" | "security" => 0,
         "wire" => 1,
         "service" => 2,
-        "many" | "core" => 3,
+        "admin" | "many" | "core" => 3,
         "node" | "master" | "cluster" => 4,
         "local" | "in_process" | "fuzzing" | "simulation" | "guide" => 5,
         "lib" => 6,

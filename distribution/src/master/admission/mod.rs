@@ -76,6 +76,8 @@ pub(super) enum LogKind {
     Refused,
     /// A registration was refused for now.
     RefusedForNow,
+    /// A caller that may not administer tried to.
+    Denied,
 }
 
 impl LogKind {

@@ -77,7 +77,8 @@ impl MasterBuilder {
             restricted_labels: self.restricted_labels,
             max_slots: max_slots_per_node,
         };
-        let shared = Shared::new(settings, max_message_size, limits, authenticator, policy, shutdown_timeout);
+        let shared =
+            Shared::new(settings, max_message_size, limits, authenticator, policy, shutdown_timeout, local_addr);
         if let Some(listener) = listener {
             shared.track(accept::run(Arc::clone(&shared), listener));
         }

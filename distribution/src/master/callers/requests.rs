@@ -11,11 +11,12 @@ use tarpc::server::{self, InFlightRequest};
 
 use super::{declared::DeclaredMethods, lost_batches::LostBatches, numbers::Numbers, watches::Watches};
 use crate::{
-    config::{LONGEST_TIME, from_micros, to_micros},
+    admin::is_of_admin_service,
+    config::{LONGEST_TIME, ValueLimits, from_micros, to_micros},
     error::{CallError, CallIdentity, Execution, Part},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
-    master::{caller_table::ConnectedCaller, shared::Shared},
+    master::{administrator::Administrator, admission::LogKind, caller_table::ConnectedCaller, shared::Shared},
     security::{Access, Operation},
     service::{
         dispatcher::Dispatcher,
@@ -100,14 +101,21 @@ impl CallerRequests {
         let message = &request.get().message;
         match &message.body {
             CallerRequestBody::Call(call) => {
-                let operation = if self.process.is_some() { Operation::CallNested } else { Operation::Call };
-                if !self.access.may(operation) {
-                    let error = self.denied(call)?;
+                let operation = self.operation(call)?;
+                if !self.shared.allows(self.access, operation) {
+                    let error = self.denied(call, operation)?;
                     return Ok(Box::pin(self.answer(request, self.failure(&error, false))));
                 }
                 let state = self.call(call, message.take_payload().into())?;
-                calls.push(Arc::clone(&state));
                 let requests = Arc::clone(self);
+                if operation == Operation::Administer {
+                    return Ok(Box::pin(async move {
+                        let end = requests.administer(&state).await;
+                        requests.forget(&state);
+                        requests.answer(request, requests.reply(&state, end)).await;
+                    }));
+                }
+                calls.push(Arc::clone(&state));
                 Ok(Box::pin(async move {
                     // The core holds the call and ends it, whatever happens to this future.
                     let end = std::future::poll_fn(|cx| state.poll_progress(cx, &requests)).await;
@@ -125,6 +133,44 @@ impl CallerRequests {
         }
     }
 
+    /// What the caller wants to do by a call.
+    fn operation(&self, call: &CallRequest) -> Result<Operation, String> {
+        let method = self.method(call)?;
+        Ok(match self.process {
+            _ if is_of_admin_service(&method) => Operation::Administer,
+            Some(_) => Operation::CallNested,
+            None => Operation::Call,
+        })
+    }
+
+    fn method(&self, call: &CallRequest) -> Result<Arc<MethodInfo>, String> {
+        let method = self.lock().methods.get(call.method, call.idempotent).map(Arc::clone);
+        method.ok_or_else(|| "it called a method that it had not declared".to_owned())
+    }
+
+    /// Answers a call of the admin service. On another thread, because a list may be long.
+    async fn administer(&self, state: &Arc<CallState>) -> Result<RawAnswer, CallFailure> {
+        let by = Administrator::Elsewhere {
+            principal: self.caller.principal.clone(),
+            caller: self.caller.name.clone(),
+            addr: self.caller.addr,
+        };
+        let limits = ValueLimits {
+            bytes: self.reply_limit.min(self.shared.max_message_size).saturating_sub(BODY_HEADER_LIMIT),
+            depth: self.shared.limits.max_depth,
+        };
+        let shutdown = |_| {
+            let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
+            CallFailure::after(Vec::new(), error)
+        };
+        let (shared, call) = (Arc::clone(&self.shared), Arc::clone(state));
+        let turn = self.shared.administering.acquire().await;
+        let end = tokio::task::spawn_blocking(move || shared.administer(by, &call, limits)).await;
+        drop(turn);
+        // It panics nowhere, so it fails only if the runtime ends.
+        end.map_err(shutdown)?
+    }
+
     /// Answers a request. From now on the response counts among those that wait for the caller.
     fn answer(&self, request: Request, reply: OutgoingCallerReply) -> impl Future<Output = ()> + Send + use<> {
         self.state.on_response_waits(reply.payload.len());
@@ -133,18 +179,16 @@ impl CallerRequests {
 
     /// What the core is to know of a call.
     fn call(&self, call: &CallRequest, payload: Payload) -> Result<Arc<CallState>, String> {
-        let CallRequest { method, call: number, count, idempotent, .. } = call;
+        let CallRequest { call: number, count, .. } = call;
         let number = CallId(*number);
         // Each call of a batch has at least its length.
         if *count > 1 && payload.len() / 4 < *count as usize {
             return Err(format!("it sent {} bytes as the arguments of {count} calls", payload.len()));
         }
         let state = {
+            let method = self.method(call)?;
             let mut locked = self.lock();
             locked.numbers.take(number, *count)?;
-            let Some(method) = locked.methods.get(*method, *idempotent).map(Arc::clone) else {
-                return Err("it called a method that it had not declared".to_owned());
-            };
             let failed_attempts = call.continues.map(|call| locked.lost.attempts_of(CallId(call))).unwrap_or_default();
             if let (Some(_), None) = (self.process, call.parent) {
                 return Err("it made a nested call without saying of which call it is a part".to_owned());
@@ -164,14 +208,23 @@ impl CallerRequests {
     }
 
     /// The error of a call that the caller may not make.
-    fn denied(&self, call: &CallRequest) -> Result<CallError, String> {
-        let locked = self.lock();
-        let method =
-            locked.methods.get(call.method, call.idempotent).ok_or("it called a method that it had not declared")?;
-        let reason = format!(
-            "{} is for {}s, and calls are made with a token or certificate for callers",
-            self.caller.principal, self.access
-        );
+    fn denied(&self, call: &CallRequest, operation: Operation) -> Result<CallError, String> {
+        let method = self.method(call)?;
+        let ConnectedCaller { principal, name, addr, .. } = &*self.caller;
+        let reason = match operation {
+            Operation::Administer => {
+                let reason = self.shared.why_not_administer(principal, self.access);
+                // Any caller can ask again and again.
+                if let Some(suppressed) = self.shared.admission.should_log(LogKind::Denied, addr.ip()) {
+                    tracing::warn!(target: "distribution::audit", %principal, caller = name, %addr, method = %method.name(), reason, suppressed, "a caller may not administer");
+                }
+                reason
+            }
+            _ => format!(
+                "{principal} is for {}s, and calls are made with a token or certificate for callers",
+                self.access
+            ),
+        };
         Ok(CallError::Denied { call: CallIdentity::new(Some(CallId(call.call)), method.name().clone()), reason })
     }
 

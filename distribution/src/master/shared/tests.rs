@@ -36,7 +36,15 @@ pub(in crate::master) fn shared() -> Arc<Shared> {
         ring_key: [0; 32],
     };
     let policy = RegistrationPolicy { bind_names: false, restricted_labels: Vec::new(), max_slots: 1 };
-    Shared::new(settings, 65_536, Limits::default(), MasterAuthenticator::Open, policy, Duration::ZERO)
+    Shared::new(
+        settings,
+        65_536,
+        Limits::default(),
+        MasterAuthenticator::Open,
+        policy,
+        Duration::ZERO,
+        ([127, 0, 0, 1], 0).into(),
+    )
 }
 
 fn call() -> Arc<CallState> {

@@ -18,6 +18,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 #[cfg(feature = "tls")]
 use super::files::look;
 use crate::{
+    administration::MasterSecurity,
     error::Error,
     security::SecurityConfig,
     wire::{
@@ -185,6 +186,17 @@ impl MasterAuthenticator {
             Self::Token(watched) => Some(watched.current().placing()),
             #[cfg(feature = "tls")]
             Self::Certificates(files, _) => Some(files.own.current().placing),
+        }
+    }
+
+    /// How peers prove who they are, for administrators.
+    pub(crate) fn security(&self) -> MasterSecurity {
+        match self {
+            Self::Open => MasterSecurity::None,
+            #[cfg(feature = "tls")]
+            Self::Token(..) => MasterSecurity::Tokens,
+            #[cfg(feature = "tls")]
+            Self::Certificates(..) => MasterSecurity::Certificates,
         }
     }
 

@@ -1,0 +1,87 @@
+//! The admin service: the one service that a master itself serves.
+//!
+//! Its calls are never sent to a node. A service of a user's program may have the same name: this one has another on the
+//! wire.
+
+// The macro makes everything as public as the trait. Only the client is exported.
+#![allow(unreachable_pub)]
+
+use std::sync::LazyLock;
+
+use distribution_macros::service;
+
+use crate::{
+    administration::{CallFilter, CallPage, MasterStatus, MethodSummary, ServiceSummary},
+    error::AdminError,
+    id::{CallId, NodeId},
+    service::{
+        ServiceClient,
+        method::{MethodId, MethodInfo},
+    },
+    view::{NodeInfo, Stats},
+};
+
+/// What the service is called on the wire.
+pub(crate) const ADMIN_SERVICE: &str = "distribution.Admin";
+
+/// Looks at a cluster and changes it.
+#[service(name = "distribution.Admin")]
+pub trait Admin {
+    /// The registered nodes, in the order in which they registered, with their addresses.
+    #[rpc(idempotent)]
+    fn nodes(&self) -> Vec<NodeInfo>;
+
+    /// Some of the calls that have not ended, the oldest first: what each does, and what it waits for. See
+    /// [`Master::calls`](crate::Master::calls).
+    #[rpc(idempotent)]
+    fn calls(&self, filter: CallFilter) -> CallPage;
+
+    /// The methods that nodes serve or that calls wait for. See [`Master::methods`](crate::Master::methods).
+    #[rpc(idempotent)]
+    fn methods(&self) -> Vec<MethodSummary>;
+
+    /// The services that nodes serve or that calls wait for. See [`Master::services`](crate::Master::services).
+    #[rpc(idempotent)]
+    fn services(&self) -> Vec<ServiceSummary>;
+
+    /// Totals since the master started.
+    #[rpc(idempotent)]
+    fn stats(&self) -> Stats;
+
+    /// What the master is, and how many nodes and callers are connected to it.
+    #[rpc(idempotent)]
+    fn status(&self) -> MasterStatus;
+
+    /// Cancels a call of any caller. It ends as [`CallError::Cancelled`](crate::CallError::Cancelled), which names the
+    /// credential of the administrator. See [`Master::cancel`](crate::Master::cancel).
+    fn cancel(&self, call: CallId) -> Result<(), AdminError>;
+
+    /// Tells a node to drain. See [`Master::drain`](crate::Master::drain).
+    #[rpc(idempotent)]
+    fn drain(&self, node: NodeId) -> Result<(), AdminError>;
+
+    /// Gives a node no new calls. See [`Master::cordon`](crate::Master::cordon).
+    #[rpc(idempotent)]
+    fn cordon(&self, node: NodeId) -> Result<(), AdminError>;
+
+    /// Gives a node that was cordoned new calls again. See [`Master::uncordon`](crate::Master::uncordon).
+    #[rpc(idempotent)]
+    fn uncordon(&self, node: NodeId) -> Result<(), AdminError>;
+
+    /// Ends the registration of a node at once. See [`Master::kick`](crate::Master::kick).
+    fn kick(&self, node: NodeId) -> Result<(), AdminError>;
+}
+
+/// The methods of the service, as this version of the crate serves them.
+static METHODS: LazyLock<Vec<MethodId>> =
+    LazyLock::new(|| <AdminClient as ServiceClient>::methods().into_vec().iter().map(|method| method.id()).collect());
+
+/// Whether the master itself answers calls of the method with this id.
+pub(crate) fn is_served(method: MethodId) -> bool {
+    METHODS.contains(&method)
+}
+
+/// Whether a method is one of this service, in whatever version. Calls of it go to no node.
+pub(crate) fn is_of_admin_service(method: &MethodInfo) -> bool {
+    method.name().service() == ADMIN_SERVICE
+}

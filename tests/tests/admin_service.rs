@@ -1,0 +1,291 @@
+//! The service that a master itself serves: who may call it, from where, and what it does.
+
+use std::path::PathBuf;
+
+use distribution::{
+    Access, AdminClient, CallError, CallFilter, Cluster, LocalCluster, Master, Node, NodeId, Token, administration::*,
+    error::AdminError, prelude::*,
+};
+use distribution_tests::{ProbeClient, ProbeServer, Prober, log::Log, meeting::Meeting, soon, until};
+use serde::{Serialize, de::DeserializeOwned};
+use tempfile::TempDir;
+
+/// A master with a token file, and a node.
+struct Secure {
+    file: PathBuf,
+    caller: Token,
+    admin: Token,
+    master: Master,
+    node: Node,
+    _folder: TempDir,
+}
+
+impl Secure {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("cluster.token");
+        let [_, caller, admin] =
+            [Access::Nodes, Access::Callers, Access::Admins].map(|access| Token::issue(&file, access).expect("writes"));
+        let master = Master::builder().token_file(&file).bind("127.0.0.1:0").await.expect("binds");
+        let node = Node::builder().slots(1).serve(ProbeServer::new(Prober)).serve(MeddlerServer::new(Meddling));
+        let node = node.token_file(&file).spawn(master.local_addr()).await.expect("registers");
+        Self { file, caller, admin, master, node, _folder: folder }
+    }
+
+    async fn caller(&self) -> Cluster {
+        let builder = Cluster::builder().token(self.caller.expose());
+        builder.connect(self.master.local_addr()).await.expect("connects")
+    }
+
+    async fn admin(&self) -> Cluster {
+        let builder = Cluster::builder().token_file(&self.file).admin().name("ops");
+        builder.connect(self.master.local_addr()).await.expect("connects")
+    }
+}
+
+/// A service whose handler tries to administer.
+#[distribution::service]
+trait Meddler {
+    async fn look(&self) -> Result<usize, String>;
+}
+
+struct Meddling;
+
+impl Meddler for Meddling {
+    async fn look(&self) -> Result<usize, String> {
+        let nodes = AdminClient::new(&distribution::current()).nodes().await;
+        nodes.map(|nodes| nodes.len()).map_err(|error| error.to_string())
+    }
+}
+
+/// What an older or newer version may have.
+mod other {
+    #[distribution::service(name = "distribution.Admin")]
+    pub(crate) trait Other {
+        fn nodes(&self) -> u64;
+    }
+
+    pub(crate) struct Otherwise;
+
+    impl Other for Otherwise {
+        fn nodes(&self) -> u64 {
+            7
+        }
+    }
+}
+
+async fn open(nodes: usize) -> (LocalCluster, Cluster) {
+    let local = LocalCluster::builder().nodes(nodes).slots(1).serve(|| ProbeServer::new(Prober)).start().await;
+    let local = local.expect("starts");
+    let cluster = Cluster::builder().name("ops").connect(local.master().local_addr()).await.expect("connects");
+    (local, cluster)
+}
+
+#[track_caller]
+fn failure<T: std::fmt::Debug, E: std::fmt::Debug>(result: Result<T, CallError<E>>) -> CallError<E> {
+    result.expect_err("a call that must fail")
+}
+
+#[track_caller]
+fn round_trip<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+    let json = serde_json::to_string(value).expect("can be written");
+    assert_eq!(&serde_json::from_str::<T>(&json).expect("can be read"), value);
+}
+
+#[tokio::test]
+async fn a_program_elsewhere_sees_what_the_master_sees() {
+    let (local, cluster) = open(2).await;
+    let (master, admin) = (local.master(), AdminClient::new(&cluster));
+    let mut meeting = Meeting::new().await;
+    let running = ProbeClient::new(&local).hold(meeting.addr(), "running".to_owned()).send();
+    let guest = meeting.guest("running").await;
+
+    let nodes = admin.nodes().await.expect("answers");
+    let seen: Vec<_> = nodes.iter().map(|node| (node.id, node.addr, node.in_flight)).collect();
+    let here: Vec<_> = master.nodes().iter().map(|node| (node.id, node.addr, node.in_flight)).collect();
+    assert_eq!(seen, here, "with the addresses");
+    let page = admin.calls(CallFilter::default().method("Probe.hold")).await.expect("answers");
+    assert_eq!(page.calls.iter().map(|call| Some(call.id)).collect::<Vec<_>>(), [running.id()]);
+    assert!(matches!(page.calls[0].status, CallStatus::Running { .. }), "{page:?}");
+    assert_eq!(admin.methods().await.as_ref(), Ok(&master.methods()));
+    let services = admin.services().await.expect("answers");
+    assert_eq!(services, master.services());
+    let [probe] = &services[..] else { panic!("{services:?}") };
+    assert_eq!((&*probe.name, probe.version, probe.nodes, probe.running), ("Probe", 1, 2, 1));
+    assert!(probe.methods.iter().any(|method| method == "add: fn(i64, i64) -> i64"), "{probe:?}");
+    assert_eq!(admin.stats().await, Ok(master.stats()));
+    let answer = admin.status().answer().await.expect("answers");
+    let status = answer.value;
+    assert_eq!((status.addr, status.nodes, status.alive, status.callers), (master.local_addr(), 2, 2, 1));
+    assert_eq!((status.security, status.is_shutting_down), (MasterSecurity::None, false));
+    assert_eq!((&*answer.node.name, answer.attempts), ("master", 1));
+    round_trip(&status);
+    round_trip(&services);
+    guest.release().await;
+    assert!(soon("the call", running).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_program_elsewhere_acts_on_nodes_and_calls() {
+    let (local, cluster) = open(2).await;
+    let admin = AdminClient::new(&cluster);
+    let [first, second] = local.nodes() else { panic!("two nodes") };
+    admin.cordon(first.id()).await.expect("is registered");
+    let is_cordoned = || local.master().nodes().iter().any(|node| node.id == first.id() && node.is_cordoned);
+    assert!(is_cordoned());
+    let waiting = ProbeClient::new(&local).add(1, 2).on(first.id()).send();
+    let call = waiting.id().expect("was submitted");
+    admin.cancel(call).await.expect("waits");
+    match failure(soon("the call", waiting).await) {
+        CallError::Cancelled { by, .. } => assert_eq!(&*by, "an administrator (caller ops)"),
+        error => panic!("{error:?}"),
+    }
+    match failure(admin.cancel(call).await) {
+        CallError::Handler(AdminError::UnknownCall { call: unknown, .. }) => assert_eq!(unknown, call),
+        error => panic!("{error:?}"),
+    }
+    admin.uncordon(first.id()).await.expect("is registered");
+    assert!(!is_cordoned());
+    admin.drain(first.id()).await.expect("is registered");
+    soon("the node", first.wait()).await.expect("ends in order");
+    let kicked = second.id();
+    admin.kick(kicked).await.expect("is registered");
+    until("it registers again", || second.id() != kicked).await;
+    for failed in [admin.kick(kicked).await, admin.drain(kicked).await, admin.cordon(kicked).await] {
+        match failure(failed) {
+            CallError::Handler(AdminError::UnknownNode { node, .. }) => assert_eq!(node, kicked),
+            error => panic!("{error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_program_in_the_masters_process_calls_the_same_service() {
+    let (local, _) = open(2).await;
+    for admin in [AdminClient::new(local.master()), AdminClient::new(&local)] {
+        assert_eq!(admin.nodes().await.expect("answers").len(), 2);
+        let call = admin.stats().send();
+        assert!(call.id().is_some(), "it has a number as any call has");
+        assert_eq!(call.await.expect("answers").failed, 0);
+    }
+    soon("the service", local.master().wait_for_service::<AdminClient>(1)).await;
+    local.master().shutdown().await;
+    let error = failure(AdminClient::new(local.master()).nodes().await);
+    assert!(matches!(error, CallError::Shutdown { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn many_calls_of_it_are_made_at_once() {
+    let (local, cluster) = open(8).await;
+    let ids: Vec<NodeId> = local.nodes().iter().map(Node::id).collect();
+    for admin in [AdminClient::new(&cluster), AdminClient::new(&local)] {
+        for is_cordoned in [true, false] {
+            let calls = ids.iter().map(|id| if is_cordoned { admin.cordon(*id) } else { admin.uncordon(*id) });
+            let results: Vec<_> = soon("the calls", calls.distribute().collect()).await;
+            assert!(results.iter().all(Result::is_ok), "{results:?}");
+            assert!(local.master().nodes().iter().all(|node| node.is_cordoned == is_cordoned));
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_admins_may_call_it_where_there_are_tokens() {
+    let secure = Secure::start().await;
+    let (log, _guard) = Log::gather();
+    let (caller, ops) = (secure.caller().await, secure.admin().await);
+    match failure(AdminClient::new(&caller).kick(secure.node.id()).await) {
+        CallError::Denied { reason, .. } => {
+            assert!(reason.contains("is for callers, and the admin service is for admins"), "{reason}");
+        }
+        error => panic!("{error:?}"),
+    }
+    let refusal = log.text();
+    let refusal = refusal.lines().find(|line| line.contains("distribution::audit")).expect("is in the audit log");
+    for part in ["WARN", "principal=token ", "caller=", "distribution.Admin.kick", "may not administer"] {
+        assert!(refusal.contains(part), "`{part}` is not in: {refusal}");
+    }
+    assert_eq!(AdminClient::new(&ops).nodes().await.expect("answers").len(), 1);
+    let error = failure(ProbeClient::new(&ops).add(1, 2).await);
+    assert!(matches!(error, CallError::Denied { .. }), "admins make no other calls: {error:?}");
+    assert_eq!(ProbeClient::new(&caller).add(1, 2).await, Ok(3));
+}
+
+#[tokio::test]
+async fn a_cancelled_call_names_the_credential_of_the_administrator() {
+    let secure = Secure::start().await;
+    let (caller, ops) = (secure.caller().await, secure.admin().await);
+    let mut meeting = Meeting::new().await;
+    let held = ProbeClient::new(&caller).hold(meeting.addr(), "held".to_owned()).send();
+    let guest = meeting.guest("held").await;
+    let admin = AdminClient::new(&ops);
+    let page = admin.calls(CallFilter::default()).await.expect("answers");
+    admin.cancel(page.calls[0].id).await.expect("runs");
+    match failure(soon("the call", held).await) {
+        CallError::Cancelled { by, .. } => {
+            assert_eq!(*by, format!("an administrator with token {}", secure.admin.id()))
+        }
+        error => panic!("{error:?}"),
+    }
+    guest.gone().await;
+}
+
+#[tokio::test]
+async fn a_handler_does_not_administer_where_there_are_tokens() {
+    let secure = Secure::start().await;
+    let caller = secure.caller().await;
+    match failure(soon("the call", MeddlerClient::new(&caller).look()).await) {
+        CallError::Handler(denied) => assert!(denied.contains("is for nodes, and the admin service"), "{denied}"),
+        error => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn nobody_administers_an_open_master_that_other_machines_reach() {
+    let master = Master::builder().insecure().bind("0.0.0.0:0").await.expect("binds");
+    let addr = format!("127.0.0.1:{}", master.local_addr().port());
+    for builder in [Cluster::builder(), Cluster::builder().admin()] {
+        let cluster = builder.connect(&addr).await.expect("connects");
+        match failure(AdminClient::new(&cluster).nodes().await) {
+            CallError::Denied { reason, .. } => assert!(reason.contains("listens beyond loopback"), "{reason}"),
+            error => panic!("{error:?}"),
+        }
+    }
+    assert!(AdminClient::new(&master).nodes().await.is_ok(), "its own process may");
+}
+
+#[tokio::test]
+async fn no_node_serves_it_and_another_version_of_it_goes_to_no_node() {
+    let (local, cluster) = open(1).await;
+    let node = Node::builder().serve(other::OtherServer::new(other::Otherwise));
+    let error = soon("a refusal", node.spawn(local.master().local_addr())).await.expect_err("is refused");
+    assert!(error.to_string().contains("the service of the master itself"), "{error}");
+    for other in [other::OtherClient::new(&cluster), other::OtherClient::new(&local)] {
+        match failure(soon("the call", other.nodes()).await) {
+            CallError::Incompatible { difference, .. } => {
+                assert!(difference.contains("its admin service has no `nodes`"), "{difference}");
+            }
+            error => panic!("{error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_owner_of_the_master_does_is_in_the_audit_log_too() {
+    let (log, _guard) = Log::gather();
+    let (local, _) = open(1).await;
+    let id = local.nodes()[0].id();
+    local.master().cordon(id).expect("is registered");
+    AdminClient::new(&local).kick(id).await.expect("is registered");
+    let error = local.master().drain(id);
+    assert!(error.is_err(), "its id is not used again");
+    let log = log.text();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("distribution::audit")).collect();
+    let id = format!("on={id}");
+    for (line, parts) in lines.iter().zip([["INFO", "action=\"cordon\""], ["INFO", "\"kick\""], ["WARN", "\"drain\""]])
+    {
+        for part in parts.into_iter().chain([&*id, "the master's own process"]) {
+            assert!(line.contains(part), "`{part}` is not in: {line}");
+        }
+    }
+    assert_eq!(lines.len(), 3, "{lines:?}");
+}
