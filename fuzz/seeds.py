@@ -81,8 +81,8 @@ TYPES = (("", "fn(Params) -> i64"), ("Params", "{ rate: f64, l2: f64 }"))
 MASTER, NODE, CALLER = preface(1), preface(2), preface(3)
 
 
-def hello(name="c1", max_message_size=65536):
-    return text(name) + number(max_message_size)
+def hello(name="c1", max_message_size=65536, node=b"\0"):
+    return text(name) + number(max_message_size) + node
 
 
 def registration(
@@ -132,13 +132,14 @@ put(
         "master_refuses": MASTER + message(b"\1" + text("no such secret") + b"\1"),
         "master_refuses_with_control_characters": MASTER + message(b"\1" + text("a\nforged line\x1b[31m") + b"\0"),
         "caller": CALLER + message(hello()),
+        "node_makes_nested_calls": preface(2)[:20] + b"\1" + preface(2)[21:] + message(hello("n1", node=b"\1" + number(7))),
         "caller_hello_cut": CALLER + message(hello())[:-1],
         "caller_registers": CALLER + message(PLAIN),
         "caller_name_forges_a_log_line": CALLER + message(hello("a\nWARN all is well")),
         "caller_name_claims_1_gib": CALLER + message(number(1 << 30)),
         "caller_max_message_size_small": CALLER + message(hello(max_message_size=3)),
-        "master_accepts_a_caller": MASTER + message(numbers(0, 7 << 40, 500_000, 15_000_000, 64 << 20, 128)),
-        "master_accepts_a_caller_of_extremes": MASTER + message(numbers(0, U64, 0, U64, 0, 2**16 - 1)),
+        "master_accepts_a_caller": MASTER + message(numbers(0, 7 << 40, 500_000, 15_000_000, 64 << 20, 128, 0)),
+        "master_accepts_a_caller_of_extremes": MASTER + message(numbers(0, U64, 0, U64, 0, 2**16 - 1, 1, U64)),
         "master_refuses_a_caller": MASTER + message(b"\1" + text("10000 callers are connected already") + b"\0"),
         "http": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "http2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -341,13 +342,15 @@ def call(
     retry_panics=b"\0",
     hedge_of=None,
     continues=None,
+    parent=None,
     trace=None,
     payload=b"\3\2\4\6",
 ):
     body = numbers(request, 0, method, call, count) + idempotent
     body += option(timeout and numbers(*timeout)) + option(node and number(node)) + option(attempts and number(attempts))
     body += labels(*asked) + option(affinity and number(affinity)) + retry_panics
-    body += option(hedge_of and number(hedge_of)) + option(continues and number(continues))
+    body += option(hedge_of and numbers(*hedge_of)) + option(continues and number(continues))
+    body += option(parent and number(parent))
     return frame(13, body + option(trace and numbers(*trace)) + payload)
 
 
@@ -373,8 +376,9 @@ EVERYTHING = dict(
     asked=(("a", "b"),),
     affinity=3,
     retry_panics=b"\1",
-    hedge_of=8,
+    hedge_of=(8, 3),
     continues=6,
+    parent=4,
     trace=(1, 2, 1),
 )
 
@@ -400,13 +404,13 @@ put(
         + GOODBYE,
         "call": call(),
         "call_that_asks_for_everything": call(**EVERYTHING),
-        "call_of_extremes": call(U64, U64, U64, U32, b"\1", (U64, U64), U64, U32, (), U64, b"\1", U64, U64),
+        "call_of_extremes": call(U64, U64, U64, U32, b"\1", (U64, U64), U64, U32, (), U64, b"\1", (U64, U64), U64, U64),
         "call_trace_zero": call(trace=(0, 5, 1)),
         "call_batch": call(count=2, payload=b"\2\0\0\0\2\4\2\0\0\0\2\6"),
         "call_cut": call()[:-2],
         "call_header_cut": frame(13, b"\1\0\xfd"),
         "call_bool_of_2": call(idempotent=b"\2"),
-        "call_count_beyond_u32": frame(13, numbers(1, 0, 7, 9, 2**40) + bytes(9)),
+        "call_count_beyond_u32": frame(13, numbers(1, 0, 7, 9, 2**40) + bytes(10)),
         "call_claims_2_60_labels": frame(13, numbers(1, 0, 7, 9, 1) + bytes(4) + number(1 << 60)),
         "call_of_the_same_method_twice": call() + call(2, call=10),
         "request_of_no_kind": frame(13, numbers(1, 2)),

@@ -55,11 +55,15 @@ async fn a_caller_that_breaks_the_protocol_is_cut_off_alone_and_told_why() {
         ("a long control frame", |_| vec![0, 0, 1, 0, kind::DECLARE], "a `declare` frame of 65536 bytes"),
         ("a request that is none", |_| frame(kind::REQUEST, &[255, 255]), "broke the protocol"),
         ("a call of an unknown method", |first| call(1, first, 1, ADD, 0, b""), "a method that it had not declared"),
-        ("another's number", |first| call(1, first ^ (1 << 41), 1, ADD, 0, b""), "not numbers that it was given"),
-        ("no calls", |first| call(1, first, 0, ADD, 0, b""), "0 calls from number"),
+        (
+            "another's number",
+            |first| [declare(&shown(ADD)), call(1, first ^ (1 << 41), 1, ADD, 0, b"")].concat(),
+            "not numbers that it was given",
+        ),
+        ("no calls", |first| [declare(&shown(ADD)), call(1, first, 0, ADD, 0, b"")].concat(), "0 calls from number"),
         (
             "numbers that reach into another's",
-            |first| call(1, first + (1 << 40) - 1, 2, ADD, 0, &[0; 8]),
+            |first| [declare(&shown(ADD)), call(1, first + (1 << 40) - 1, 2, ADD, 0, &[0; 8])].concat(),
             "not numbers that it was given",
         ),
         (

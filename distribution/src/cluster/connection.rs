@@ -19,11 +19,12 @@ use tokio::{
 };
 
 use super::{
+    accepted::Accepted,
     calls::{Connection, Outgoing},
     shared::{ClusterShared, Question},
 };
 use crate::{
-    config::{LARGEST_MAX_DEPTH, LONGEST_TIME, PeerTimeouts, ValueLimits, from_micros},
+    config::{LONGEST_TIME, PeerTimeouts},
     id::CallId,
     service::{method::MethodInfo, state::CallState},
     wire::{
@@ -31,8 +32,7 @@ use crate::{
         channel::Channel,
         codec::Decoder,
         connection_state::ConnectionState,
-        frame::layout::BODY_HEADER_LIMIT,
-        handshake::{CallerWelcome, Definition, MethodKind, MethodOffer},
+        handshake::{Definition, MethodKind, MethodOffer},
         repoller::Repoller,
         transport::{
             CallerReply, CallerTransport, Describe, OutgoingCallerRequest,
@@ -49,41 +49,6 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The most bytes of the structure of a method that a caller declares, beside its names: both must fit into a control frame.
 const DECLARED_STRUCTURE: usize = 4 * 1024;
-
-/// What the master said when it accepted the caller.
-pub(super) struct Accepted {
-    pub(super) first_call: CallId,
-    pub(super) heartbeat: Duration,
-    pub(super) silence: Duration,
-    pub(super) limits: ValueLimits,
-    /// The timeout of calls without one of their own.
-    pub(super) default_timeout: Option<Duration>,
-}
-
-impl Accepted {
-    /// Reads what the master said; `own_limit` is the largest frame that this end sends.
-    pub(super) fn new(welcome: &CallerWelcome, own_limit: u64) -> Option<Self> {
-        let CallerWelcome::Accepted { first_call, heartbeat, silence, max_message_size, max_depth, default_timeout } =
-            welcome
-        else {
-            return None;
-        };
-        let heartbeat = from_micros(*heartbeat).max(Duration::from_millis(1));
-        let bytes = usize::try_from((*max_message_size).min(own_limit)).unwrap_or(usize::MAX);
-        Some(Self {
-            first_call: CallId(*first_call),
-            heartbeat,
-            // Less than two heartbeats would not be silence.
-            silence: from_micros(*silence).max(heartbeat.saturating_mul(2)),
-            limits: ValueLimits {
-                bytes: bytes.saturating_sub(BODY_HEADER_LIMIT),
-                // A deeper value could overflow the stack here.
-                depth: (*max_depth).min(LARGEST_MAX_DEPTH),
-            },
-            default_timeout: default_timeout.map(from_micros),
-        })
-    }
-}
 
 /// Drives a connection until it ends, and returns why it did.
 pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted: &Accepted) -> String {

@@ -4,6 +4,7 @@
 //! drives each connection ([`connection`]). Clients submit their calls to what all of these share ([`shared`]). It keeps
 //! the calls that have not ended ([`calls`]), and what the master tells of its nodes ([`capacities`]).
 
+mod accepted;
 mod builder;
 mod calls;
 mod capacities;

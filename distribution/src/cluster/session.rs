@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
-    connection::{self, Accepted},
+    accepted::Accepted,
+    connection,
     shared::ClusterShared,
     status::{EndReason, Status},
 };

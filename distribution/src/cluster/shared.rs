@@ -13,9 +13,9 @@ use tokio::sync::{Notify, mpsc::UnboundedSender, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    accepted::Accepted,
     calls::{Calls, Connection, finish},
     capacities::Capacities,
-    connection::Accepted,
     status::{EndReason, Status},
 };
 use crate::{
@@ -192,11 +192,11 @@ impl ClusterShared {
         }
         for (state, elapsed, reply) in ended {
             let end = self.end_of(&state, elapsed, reply);
-            state.finish(end);
+            state.finish(end.map_err(|failure| *failure));
         }
     }
 
-    fn end_of(&self, state: &CallState, elapsed: Duration, reply: CallerReply) -> Result<RawAnswer, CallFailure> {
+    fn end_of(&self, state: &CallState, elapsed: Duration, reply: CallerReply) -> Result<RawAnswer, Box<CallFailure>> {
         let CallerReply { end, payload } = reply;
         match end {
             CallerEnd::Answered { is_error, count, node: (id, name), addr, attempts, run, .. } => Ok(RawAnswer {
@@ -218,11 +218,11 @@ impl ClusterShared {
                 if let (CallError::TimedOut { timeout, .. }, Some(set)) = (&mut error, state.options.timeout) {
                     *timeout = set;
                 }
-                Err(CallFailure { error, failed_attempts: Vec::new(), was_tried: failed_attempts > 0 })
+                Err(Box::new(CallFailure { error, failed_attempts: Vec::new(), was_tried: failed_attempts > 0 }))
             }
             CallerEnd::Nodes => {
                 let error = self.protocol_error(state, "the master answered a call with a list of nodes");
-                Err(CallFailure::after(Vec::new(), error))
+                Err(Box::new(CallFailure::after(Vec::new(), error)))
             }
         }
     }

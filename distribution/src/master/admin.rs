@@ -103,9 +103,9 @@ impl Shared {
         by: Administrator,
         call: &CallState,
         limits: ValueLimits,
-    ) -> Result<RawAnswer, CallFailure> {
+    ) -> Result<RawAnswer, Box<CallFailure>> {
         let started = Instant::now();
-        let failed = |error: CallError| Err(CallFailure::after(Vec::new(), error.with_id(call.id())));
+        let failed = |error: CallError| Err(Box::new(CallFailure::after(Vec::new(), error.with_id(call.id()))));
         if self.closed.is_cancelled() {
             return failed(CallError::Shutdown { call: call.identity(), execution: Execution::NotRun });
         }

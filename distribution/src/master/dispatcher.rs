@@ -45,7 +45,10 @@ impl Dispatcher for Shared {
             call.set_id(id);
         }
         let end = match self.this.upgrade() {
-            Some(this) => this.administer(Administrator::AtMaster, &call, self.argument_limits()),
+            Some(this) => {
+                let end = this.administer(Administrator::AtMaster, &call, self.argument_limits());
+                end.map_err(|failure| *failure)
+            }
             // The last handle of the master is being dropped.
             None => {
                 let error = CallError::Shutdown { call: call.identity(), execution: Execution::NotRun };

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    fmt,
     future::Future,
     pin::Pin,
     sync::{
@@ -12,11 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{latch::Latch, nested::Nesting};
-use crate::{
-    id::CallId,
-    service::dispatcher::{Caller, Dispatcher},
-};
+use super::latch::Latch;
+use crate::{id::CallId, service::dispatcher::Dispatcher};
 
 thread_local! {
     static COMPUTING: RefCell<Option<CurrentCall>> = const { RefCell::new(None) };
@@ -39,7 +37,7 @@ pub struct CurrentCall {
     deadline: Option<Instant>,
     shared: Arc<Shared>,
     /// What makes nested calls; `None` outside a handler.
-    nesting: Option<Arc<Nesting>>,
+    nesting: Option<Arc<dyn Nesting>>,
 }
 
 /// What the handler of a call and its connection share.
@@ -77,28 +75,26 @@ pub fn current() -> CurrentCall {
         .unwrap_or_else(|| CurrentCall::new(CallId(0), 1, None, None))
 }
 
-/// Makes nested calls, as parts of this call: `ArithClient::new(&distribution::current())`.
-///
-/// A nested call goes through the master like any other. It ends at the latest with this call: it inherits the deadline,
-/// and is cancelled when this call is cancelled or times out. Its place in the queue is that of the call that all of this
-/// began with, so that work that was begun is finished first. Calls can be nested 256 deep; the next one ends as
-/// [`CallError::TooDeep`](crate::CallError::TooDeep).
-///
-/// A compute handler that blocks in [`wait`](crate::Call::wait) lends its slot to other calls, and takes one back, before new
-/// calls do, when the result is there. An `async fn` that awaits nested calls does not count towards the node's
-/// [`async_limit`](crate::NodeBuilder::async_limit). So no depth of nesting leaves all slots with handlers that wait for each
-/// other.
-///
-/// Only while the call runs: once its handler has returned, and outside a handler, calls end as
-/// [`CallError::Cancelled`](crate::CallError::Cancelled) or [`CallError::NoNode`](crate::CallError::NoNode).
-impl Caller for CurrentCall {
-    fn dispatcher(&self) -> Arc<dyn Dispatcher> {
-        Nesting::dispatcher(self)
-    }
+/// What the node does for a call that makes nested calls.
+pub(super) trait Nesting: fmt::Debug + Send + Sync {
+    /// What clients make calls with that are parts of `call`.
+    fn dispatcher(&self, call: &CurrentCall) -> Arc<dyn Dispatcher>;
+
+    /// The compute handler of a call waits, and lends its slot.
+    fn on_waits(&self, call: &CurrentCall);
+
+    /// The compute handler of a call goes on, and needs its slot.
+    fn on_goes_on(&self, call: &CurrentCall);
+
+    /// The handler of a call waits, and the node can run another one.
+    fn lend(&self, call: &CurrentCall);
+
+    /// The handler of a call goes on.
+    fn resume(&self, call: &CurrentCall);
 }
 
 impl CurrentCall {
-    pub(super) fn new(id: CallId, attempt: u32, timeout: Option<Duration>, nesting: Option<Arc<Nesting>>) -> Self {
+    pub(super) fn new(id: CallId, attempt: u32, timeout: Option<Duration>, nesting: Option<Arc<dyn Nesting>>) -> Self {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Self { id, request: id, attempt, deadline, shared: Arc::default(), nesting }
     }
@@ -108,7 +104,7 @@ impl CurrentCall {
         self.request
     }
 
-    pub(super) fn nesting(&self) -> Option<&Arc<Nesting>> {
+    pub(super) fn nesting(&self) -> Option<&Arc<dyn Nesting>> {
         self.nesting.as_ref()
     }
 

@@ -13,13 +13,16 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 
-use super::{active_calls::ActiveCalls, current::CurrentCall};
+use super::{
+    active_calls::ActiveCalls,
+    current::{CurrentCall, Nesting},
+};
 use crate::{
     cluster::NestedCaller,
     config::{MAX_DEPTH, MAX_MESSAGE_SIZE, ValueLimits},
     error::{CallError, Execution, ITS_MAKER},
     service::{
-        dispatcher::{Capacity, Dispatcher},
+        dispatcher::{Caller, Capacity, Dispatcher},
         method::MethodInfo,
         options::CallOptions,
         state::{CallFailure, CallState},
@@ -76,14 +79,14 @@ impl fmt::Debug for NestedCalls {
 
 /// What the calls of one connection need for nested calls.
 #[derive(Debug)]
-pub(super) struct Nesting {
+pub(super) struct NestingOfConnection {
     calls: Arc<NestedCalls>,
     active: Arc<ActiveCalls>,
     connection: Arc<ConnectionState>,
     node_runtime: Handle,
 }
 
-impl Nesting {
+impl NestingOfConnection {
     /// Must be called on the node's runtime.
     pub(super) fn new(
         calls: &Arc<NestedCalls>,
@@ -97,38 +100,58 @@ impl Nesting {
             node_runtime: Handle::current(),
         })
     }
+}
 
-    /// What clients make calls with that are parts of `call`.
-    pub(super) fn dispatcher(call: &CurrentCall) -> Arc<dyn Dispatcher> {
-        let caller = call.nesting().and_then(|nesting| nesting.calls.caller(&nesting.node_runtime));
+impl Nesting for NestingOfConnection {
+    fn dispatcher(&self, call: &CurrentCall) -> Arc<dyn Dispatcher> {
+        let caller = self.calls.caller(&self.node_runtime).map(|caller| (caller, Arc::clone(&self.calls)));
         Arc::new(NestedDispatcher { call: call.clone(), caller })
     }
 
-    /// A compute handler waits.
-    pub(super) fn on_waits(&self, call: &CurrentCall) {
+    fn on_waits(&self, call: &CurrentCall) {
         self.calls.waiting.fetch_add(1, Ordering::Relaxed);
         self.lend(call);
     }
 
-    /// A compute handler goes on.
-    pub(super) fn on_goes_on(&self, call: &CurrentCall) {
+    fn on_goes_on(&self, call: &CurrentCall) {
         self.calls.waiting.fetch_sub(1, Ordering::Relaxed);
         self.resume(call);
     }
 
-    /// Tells the master that the handler of a call waits, so that the node can run another.
-    pub(super) fn lend(&self, call: &CurrentCall) {
+    fn lend(&self, call: &CurrentCall) {
         let (request, attempt) = call.key();
         if self.active.set_lent((request, attempt), true) {
             self.connection.send(Control::Lend { call: request, attempt });
         }
     }
 
-    /// Tells the master that the handler goes on.
-    pub(super) fn resume(&self, call: &CurrentCall) {
+    fn resume(&self, call: &CurrentCall) {
         let (request, attempt) = call.key();
         if self.active.set_lent((request, attempt), false) {
             self.connection.send(Control::Resume { call: request, attempt });
+        }
+    }
+}
+
+/// Makes nested calls, as parts of this call: `ArithClient::new(&distribution::current())`.
+///
+/// A nested call goes through the master like any other. It ends at the latest with this call: it inherits the deadline,
+/// and is cancelled when this call is cancelled or times out. Its place in the queue is that of the call that all of this
+/// began with, so that work that was begun is finished first. Calls can be nested 256 deep; the next one ends as
+/// [`CallError::TooDeep`](crate::CallError::TooDeep).
+///
+/// A compute handler that blocks in [`wait`](crate::Call::wait) lends its slot to other calls, and takes one back, before new
+/// calls do, when the result is there. An `async fn` that awaits nested calls does not count towards the node's
+/// [`async_limit`](crate::NodeBuilder::async_limit). So no depth of nesting leaves all slots with handlers that wait for each
+/// other.
+///
+/// Only while the call runs: once its handler has returned, and outside a handler, calls end as
+/// [`CallError::Cancelled`](crate::CallError::Cancelled) or [`CallError::NoNode`](crate::CallError::NoNode).
+impl Caller for CurrentCall {
+    fn dispatcher(&self) -> Arc<dyn Dispatcher> {
+        match self.nesting() {
+            Some(nesting) => nesting.dispatcher(self),
+            None => Arc::new(NestedDispatcher { call: self.clone(), caller: None }),
         }
     }
 }
@@ -137,8 +160,8 @@ impl Nesting {
 #[derive(Debug)]
 struct NestedDispatcher {
     call: CurrentCall,
-    /// `None` outside a handler, and after the node has ended.
-    caller: Option<Arc<dyn Dispatcher>>,
+    /// What the calls go through. `None` outside a handler, and after the node has ended.
+    caller: Option<(Arc<dyn Dispatcher>, Arc<NestedCalls>)>,
 }
 
 impl NestedDispatcher {
@@ -148,15 +171,15 @@ impl NestedDispatcher {
         if self.call.is_cancelled() {
             return Some(CallError::Cancelled { call: identity(), by: ITS_MAKER.into(), execution: Execution::NotRun });
         }
-        let (Some(_), Some(nesting)) = (&self.caller, self.call.nesting()) else {
+        let Some((_, calls)) = &self.caller else {
             let wanted =
                 "it was made with `distribution::current()` outside a handler, or on a node that has ended. Make \
                  the client of a `Cluster`, a `Master` or an `InProcess` there"
                     .to_owned();
             return Some(CallError::NoNode { call: identity(), wanted, waited: std::time::Duration::ZERO });
         };
-        let limit = nesting.calls.max_waiting;
-        let is_full = !self.call.is_asynchronous() && nesting.calls.waiting.load(Ordering::Relaxed) >= limit;
+        let limit = calls.max_waiting;
+        let is_full = !self.call.is_asynchronous() && calls.waiting.load(Ordering::Relaxed) >= limit;
         is_full.then(|| CallError::TooManyWaiting { call: identity(), limit })
     }
 }
@@ -164,18 +187,18 @@ impl NestedDispatcher {
 impl Dispatcher for NestedDispatcher {
     fn argument_limits(&self) -> ValueLimits {
         match &self.caller {
-            Some(caller) => caller.argument_limits(),
+            Some((caller, _)) => caller.argument_limits(),
             None => ValueLimits { bytes: MAX_MESSAGE_SIZE - BODY_HEADER_LIMIT, depth: MAX_DEPTH },
         }
     }
 
     fn default_timeout(&self) -> Option<std::time::Duration> {
-        self.caller.as_ref().and_then(|caller| caller.default_timeout())
+        self.caller.as_ref().and_then(|(caller, _)| caller.default_timeout())
     }
 
     fn submit(&self, call: Arc<CallState>) {
         let caller = match (self.refusal(&call), &self.caller) {
-            (None, Some(caller)) => caller,
+            (None, Some((caller, _))) => caller,
             (error, _) => {
                 // Without a caller there is an error.
                 let error = error.unwrap_or(CallError::Cancelled {
@@ -196,40 +219,40 @@ impl Dispatcher for NestedDispatcher {
     }
 
     fn cancel(&self, call: &CallState) {
-        if let Some(caller) = &self.caller {
+        if let Some((caller, _)) = &self.caller {
             caller.cancel(call);
         }
         call.on_end();
     }
 
     fn detach(&self, call: &CallState) {
-        if let Some(caller) = &self.caller {
+        if let Some((caller, _)) = &self.caller {
             caller.detach(call);
         }
         call.on_end();
     }
 
     fn take_back_unserved(&self, call: &CallState) -> bool {
-        self.caller.as_ref().is_some_and(|caller| caller.take_back_unserved(call))
+        self.caller.as_ref().is_some_and(|(caller, _)| caller.take_back_unserved(call))
     }
 
     fn capacity(&self, method: &MethodInfo, options: &CallOptions) -> Capacity {
         match &self.caller {
-            Some(caller) => caller.capacity(method, options),
+            Some((caller, _)) => caller.capacity(method, options),
             None => Capacity { is_known: true, ..Capacity::default() },
         }
     }
 
     fn nodes_changed(&self) -> BoxFuture<'static, ()> {
         match &self.caller {
-            Some(caller) => caller.nodes_changed(),
+            Some((caller, _)) => caller.nodes_changed(),
             None => Box::pin(std::future::pending()),
         }
     }
 
     fn serving(&self, method: &MethodInfo, options: &CallOptions) -> BoxFuture<'static, Vec<NodeInfo>> {
         match &self.caller {
-            Some(caller) => caller.serving(method, options),
+            Some((caller, _)) => caller.serving(method, options),
             None => Box::pin(std::future::ready(Vec::new())),
         }
     }

@@ -10,8 +10,7 @@ use super::{
     answer::answer,
     batch::{self, Batches, GIVE_BACK_AFTER},
     compute::JobAction,
-    current::CurrentCall,
-    nested::Nesting,
+    current::{CurrentCall, Nesting},
     runner::AsyncCall,
     state::NodeShared,
 };
@@ -32,7 +31,7 @@ pub(super) struct Requests<'a> {
     pub(super) node: &'a NodeShared,
     pub(super) active: Arc<ActiveCalls>,
     pub(super) batches: Arc<Batches>,
-    pub(super) nesting: Arc<Nesting>,
+    pub(super) nesting: Arc<dyn Nesting>,
     pub(super) connection: Arc<ConnectionState>,
     /// The limits of a reply; arguments may be nested as deeply.
     pub(super) reply_limits: ValueLimits,

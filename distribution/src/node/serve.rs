@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     active_calls::ActiveCalls,
     batch::Batches,
-    nested::Nesting,
+    nested::NestingOfConnection,
     register::Registered,
     requests::Requests,
     state::{DesiredState, NodeShared},
@@ -100,7 +100,7 @@ pub(super) async fn serve(
         node,
         active: Arc::clone(&active),
         batches: Arc::clone(&batches),
-        nesting: Nesting::new(&node.nested, &active, &connection),
+        nesting: NestingOfConnection::new(&node.nested, &active, &connection),
         connection: Arc::clone(&connection),
         reply_limits: ValueLimits { bytes: reply_limit.saturating_sub(BODY_HEADER_LIMIT), depth: node.max_depth },
     };

@@ -159,16 +159,16 @@ impl CallerRequests {
             bytes: self.reply_limit.min(self.shared.max_message_size).saturating_sub(BODY_HEADER_LIMIT),
             depth: self.shared.limits.max_depth,
         };
-        let shutdown = |_| {
-            let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
-            CallFailure::after(Vec::new(), error)
-        };
         let (shared, call) = (Arc::clone(&self.shared), Arc::clone(state));
         let turn = self.shared.administering.acquire().await;
         let end = tokio::task::spawn_blocking(move || shared.administer(by, &call, limits)).await;
         drop(turn);
         // It panics nowhere, so it fails only if the runtime ends.
-        end.map_err(shutdown)?
+        let Ok(end) = end else {
+            let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
+            return Err(CallFailure::after(Vec::new(), error));
+        };
+        end.map_err(|failure| *failure)
     }
 
     /// Answers a request. From now on the response counts among those that wait for the caller.

@@ -47,6 +47,7 @@ const MOST_DECLARED: usize = 256 * 1024;
 
 /// A request as a caller gives it to tarpc.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are calls")]
 pub(crate) enum OutgoingCallerRequest {
     Call {
         /// Without the time that is left and the trace, which are set as it is written.
