@@ -219,6 +219,7 @@ async fn a_cancelled_call_names_the_credential_of_the_administrator() {
     let guest = meeting.guest("held").await;
     let admin = AdminClient::new(&ops);
     let page = admin.calls(CallFilter::default()).await.expect("answers");
+    assert_eq!(page.calls[0].caller.as_deref(), Some(caller.name()));
     admin.cancel(page.calls[0].id).await.expect("runs");
     match failure(soon("the call", held).await) {
         CallError::Cancelled { by, .. } => {

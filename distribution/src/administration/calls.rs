@@ -30,9 +30,10 @@ pub struct CallInfo {
     pub id: CallId,
     /// Which method it calls.
     pub method: MethodName,
-    /// Who made it; `None` if it was made in the master's process.
+    /// The name of the caller that made it, or of the node if a handler made it. `None` if it was made in the master's
+    /// process, or by a caller that has detached it and is gone.
     pub caller: Option<Arc<str>>,
-    /// The call whose handler made it.
+    /// The call whose handler made it. Not told of a call that [stops](CallStatus::Stopping).
     pub parent: Option<CallId>,
     /// Time since it was made.
     #[serde(with = "seconds")]

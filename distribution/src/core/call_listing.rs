@@ -89,8 +89,9 @@ impl<H: Host> Core<H> {
         is_wanted.then(|| CallInfo {
             id,
             method: call.method.name().clone(),
+            // The core knows callers by their numbers only.
             caller: None,
-            parent: None,
+            parent: call.parent(),
             age: now.saturating_sub(call.submitted),
             size: call.demand.size,
             count: call.count(),

@@ -27,6 +27,7 @@ impl Shared {
             calls.extend(slice.calls);
             looked_at += slice.looked_at;
             if slice.last.is_none() || calls.len() == limit || looked_at >= MOST_LOOKED_AT {
+                self.callers.name_callers_of(&mut calls);
                 return CallPage { calls, next: slice.last };
             }
             filter.after = slice.last;

@@ -9,6 +9,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    administration::CallInfo,
     error::GoneReason,
     id::{CallId, CallerId},
     security::Principal,
@@ -94,6 +95,15 @@ impl Callers {
     /// How many callers are connected.
     pub(in crate::master) fn len(&self) -> usize {
         self.lock().connected.len()
+    }
+
+    /// Fills in who made each of these calls.
+    pub(in crate::master) fn name_callers_of(&self, calls: &mut [CallInfo]) {
+        let locked = self.lock();
+        for call in calls {
+            let caller = locked.connected.get(&CallerId::of_prefix(call.id.prefix()));
+            call.caller = caller.map(|caller| caller.name.as_str().into());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Locked> {
