@@ -17,10 +17,16 @@ use super::{
     token::{ID, NAME, Token, fingerprint_of},
     trusted_file::{self, Contents, FileError},
 };
-use crate::{error::Error, text::check_node_name};
+use crate::{
+    error::Error,
+    text::{check_node_name, in_one_line},
+};
 
 /// Tokens for the same access and name that are valid at a time: the newest, and the one before it.
 const VALID: usize = 2;
+
+/// The most bytes that an error shows of an id that does not exist.
+const ID_LIMIT: usize = 64;
 
 const HEADING: &str = "\
 # Join tokens of a `distribution` master, newest first. Anyone who has one can join the cluster.
@@ -153,6 +159,31 @@ impl Token {
     /// neither control nor invisible characters, and no spaces.
     pub fn issue_for_node(file: impl AsRef<Path>, name: &str) -> Result<Self, Error> {
         issue(file.as_ref(), Access::Nodes, Some(name))
+    }
+
+    /// The tokens of a master's token file, in the order of its lines: the newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenFile`] where the file cannot be read, or could be another user's.
+    pub fn list(file: impl AsRef<Path>) -> Result<Vec<Self>, Error> {
+        tokens(&read_tokens(file.as_ref())?)
+    }
+
+    /// Removes the token with this [`id`](Self::id) from a master's token file, and returns what was removed. A running
+    /// master disconnects within a heartbeat all peers that came by it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`issue`](Self::issue), and [`Error::TokenFile`] if the file has no such token: then nothing is changed.
+    pub fn revoke(file: impl AsRef<Path>, id: &str) -> Result<Self, Error> {
+        let file = file.as_ref();
+        let (mut revoked, left) = Self::list(file)?.into_iter().partition::<Vec<_>, _>(|token| token.id() == id);
+        let Some(token) = revoked.pop() else {
+            return Err(invalid(file, format!("it has no token with the id `{}`", in_one_line(id, ID_LIMIT))));
+        };
+        write(file, &left, true).map_err(|error| unwritable(file, error))?;
+        Ok(token)
     }
 }
 
