@@ -1,0 +1,226 @@
+//! The commands that ask a master through its admin service.
+
+use std::{io::IsTerminal, time::Duration};
+
+use distribution::{AdminClient, CallFilter, CallInfo, Cluster, Error, NodeId, NodeInfo, administration::StatusFilter};
+use serde_json::json;
+
+use crate::{
+    arguments::{AdminCommand, Connection, OneNode, Status, View, WhichCalls},
+    failure::{Failure, Kind},
+    output::{print, print_json},
+    show,
+};
+
+/// Rows of a table of calls, unless the user says otherwise.
+const SHOWN_CALLS: usize = 100;
+
+/// Calls that are asked for at a time.
+const PAGE: usize = 5_000;
+
+/// Clears a terminal.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+
+/// Runs a command.
+pub(crate) async fn run(command: AdminCommand) -> Result<(), Failure> {
+    match command {
+        AdminCommand::Nodes { master, view } => {
+            watch(master, &view, async |admin| {
+                let nodes = admin.nodes().await?;
+                print_either(&view, &nodes, || show::nodes(&nodes))
+            })
+            .await
+        }
+        AdminCommand::Calls { master, view, which } => {
+            watch(master, &view, async |admin| {
+                let limit = which.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+                let limit = limit.unwrap_or(if view.json { usize::MAX } else { SHOWN_CALLS });
+                let filter = filter(admin, &which).await?;
+                let (calls, has_more) = calls(admin, filter, limit).await?;
+                print_either(&view, &json!({ "calls": &calls, "has_more": has_more }), || show::calls(&calls, has_more))
+            })
+            .await
+        }
+        AdminCommand::Methods { master, view } => {
+            watch(master, &view, async |admin| {
+                let methods = admin.methods().await?;
+                print_either(&view, &methods, || show::methods(&methods))
+            })
+            .await
+        }
+        AdminCommand::Services { master, view } => {
+            watch(master, &view, async |admin| {
+                let services = admin.services().await?;
+                print_either(&view, &services, || show::services(&services))
+            })
+            .await
+        }
+        AdminCommand::Status { master, view } => {
+            watch(master, &view, async |admin| {
+                let (status, stats) = (admin.status().await?, admin.stats().await?);
+                print_either(&view, &json!({ "master": &status, "stats": &stats }), || show::status(&status, &stats))
+            })
+            .await
+        }
+        AdminCommand::Cancel { call, master, json } => {
+            let (cluster, admin) = connect(master).await?;
+            admin.cancel(call).await?;
+            cluster.close().await;
+            match json {
+                true => print_json(&json!({ "action": "cancel", "call": call })),
+                false => print(&format!("cancelled call {call}\n")),
+            }
+        }
+        AdminCommand::Drain(node) => {
+            act(node, "drain", "told to drain", async |admin, id| Ok(admin.drain(id).await?)).await
+        }
+        AdminCommand::Cordon(node) => {
+            act(node, "cordon", "cordoned", async |admin, id| Ok(admin.cordon(id).await?)).await
+        }
+        AdminCommand::Uncordon(node) => {
+            act(node, "uncordon", "uncordoned", async |admin, id| Ok(admin.uncordon(id).await?)).await
+        }
+        AdminCommand::Kick(node) => act(node, "kick", "kicked", async |admin, id| Ok(admin.kick(id).await?)).await,
+    }
+}
+
+async fn connect(connection: Connection) -> Result<(Cluster, AdminClient), Failure> {
+    let timeout = connection.connect_timeout;
+    let has_token = connection.token_file.is_some() || std::env::var_os("DISTRIBUTION_TOKEN").is_some();
+    let has_credential = has_token || connection.certificates.is_set();
+    let mut builder = Cluster::builder().admin().connect_timeout(timeout).reconnect_timeout(timeout);
+    if let Some(file) = connection.token_file {
+        builder = builder.token_file(file);
+    }
+    if let Some(certificates) = connection.certificates.into_certificates() {
+        builder = builder.certificates(certificates);
+    }
+    if connection.insecure {
+        builder = builder.insecure();
+    }
+    let cluster = builder.connect(connection.master).await.map_err(|error| {
+        let needs_credential = matches!(error, Error::Protocol { .. }) && !has_credential;
+        let failure = Failure::from(error);
+        match needs_credential {
+            true => failure.with_advice(
+                "This program was given no token: use --token-file with a file that has one for admins, or DISTRIBUTION_TOKEN",
+            ),
+            false => failure,
+        }
+    })?;
+    let admin = AdminClient::new(&cluster);
+    Ok((cluster, admin))
+}
+
+/// Shows something once, or again and again until ctrl-c.
+async fn watch(
+    connection: Connection,
+    view: &View,
+    show: impl AsyncFn(&AdminClient) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (cluster, admin) = connect(connection).await?;
+    let Some(interval) = view.watch else {
+        show(&admin).await?;
+        cluster.close().await;
+        return Ok(());
+    };
+    let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(100)));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+        if !view.json && std::io::stdout().is_terminal() {
+            print(CLEAR)?;
+        }
+        show(&admin).await?;
+    }
+}
+
+fn print_either(view: &View, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    match view.json {
+        true => print_json(value),
+        false => print(&text()),
+    }
+}
+
+async fn filter(admin: &AdminClient, which: &WhichCalls) -> Result<CallFilter, Failure> {
+    let mut filter = CallFilter::default();
+    if let Some(method) = &which.method {
+        filter = filter.method(method);
+    }
+    if let Some(node) = &which.node {
+        filter = filter.node(find(&admin.nodes().await?, node)?.id);
+    }
+    if let Some(age) = which.older_than {
+        filter = filter.older_than(age);
+    }
+    if let Some(status) = which.status {
+        filter = filter.status(match status {
+            Status::Waiting => StatusFilter::Waiting,
+            Status::Running => StatusFilter::Running,
+            Status::Stopping => StatusFilter::Stopping,
+        });
+    }
+    Ok(filter)
+}
+
+/// Calls, page by page, and whether there are more.
+async fn calls(admin: &AdminClient, mut filter: CallFilter, limit: usize) -> Result<(Vec<CallInfo>, bool), Failure> {
+    let mut calls = Vec::new();
+    loop {
+        let page = admin.calls(filter.clone().limit(PAGE.min(limit - calls.len()))).await?;
+        calls.extend(page.calls);
+        match page.next {
+            Some(next) if calls.len() < limit => filter = filter.after(next),
+            next => return Ok((calls, next.is_some())),
+        }
+    }
+}
+
+/// Does something with a node.
+async fn act(
+    OneNode { node, master, json }: OneNode,
+    action: &str,
+    done: &str,
+    act: impl AsyncFnOnce(&AdminClient, NodeId) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (cluster, admin) = connect(master).await?;
+    let nodes = admin.nodes().await?;
+    let found = find(&nodes, &node)?;
+    act(&admin, found.id).await?;
+    cluster.close().await;
+    match json {
+        true => print_json(&json!({ "action": action, "node": found.identity() })),
+        false => print(&format!("{} is {done}\n", found.identity())),
+    }
+}
+
+/// The node with this id, or the only one with this name, or the only one whose id or name begins so.
+fn find<'a>(nodes: &'a [NodeInfo], wanted: &str) -> Result<&'a NodeInfo, Failure> {
+    let of = |is_meant: &dyn Fn(&NodeInfo) -> bool| nodes.iter().filter(|node| is_meant(node)).collect::<Vec<_>>();
+    let ways: [&dyn Fn(&NodeInfo) -> bool; 3] =
+        [&|node| node.id.to_string() == wanted, &|node| *node.name == *wanted, &|node| {
+            node.name.starts_with(wanted) || node.id.to_string().starts_with(wanted)
+        }];
+    for way in ways {
+        match &of(way)[..] {
+            [] => {}
+            [node] => return Ok(node),
+            several => {
+                let first: Vec<_> = several.iter().take(5).map(|node| format!("{} ({})", node.name, node.id)).collect();
+                let more = if several.len() > 5 { ", and others" } else { "" };
+                let sentence = format!(
+                    "{} nodes are meant by `{wanted}`: {}{more}; give the id of one",
+                    several.len(),
+                    first.join(", ")
+                );
+                return Err(Failure::new(Kind::UnknownId, sentence));
+            }
+        }
+    }
+    let sentence = format!(
+        "no node has the id or the name `{wanted}`, or one that begins so; `distribution nodes` lists those that are registered"
+    );
+    Err(Failure::new(Kind::UnknownId, sentence))
+}

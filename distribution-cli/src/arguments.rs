@@ -1,0 +1,218 @@
+//! The program's arguments.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use distribution::{CallId, Certificates};
+
+use crate::{master::MasterOptions, tokens::TokenCommand, units::parse_time};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  another failure
+  2  wrong arguments, or a setting, token or file that cannot be used
+  3  the master cannot be reached, or was lost
+  4  refused: the credential is not accepted, or is not for administrators
+  5  no such node, call or token";
+
+/// Runs a master of `distribution`, and looks at a cluster and changes it.
+#[derive(Debug, Parser)]
+#[command(name = "distribution", version, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a master until SIGTERM or ctrl-c.
+    #[command(after_help = EXIT_CODES)]
+    Master(Box<MasterOptions>),
+    #[command(flatten)]
+    Administer(AdminCommand),
+    /// Issue, list and revoke the tokens of a master's token file.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Print the completions of a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// List the nodes.
+    #[command(after_help = EXIT_CODES)]
+    Nodes {
+        #[command(flatten)]
+        master: Connection,
+        #[command(flatten)]
+        view: View,
+    },
+    /// List the calls that have not ended, the oldest first, with what each waits for or where it runs.
+    #[command(after_help = EXIT_CODES)]
+    Calls {
+        #[command(flatten)]
+        master: Connection,
+        #[command(flatten)]
+        view: View,
+        #[command(flatten)]
+        which: WhichCalls,
+    },
+    /// List the methods that nodes serve or that calls wait for.
+    #[command(after_help = EXIT_CODES)]
+    Methods {
+        #[command(flatten)]
+        master: Connection,
+        #[command(flatten)]
+        view: View,
+    },
+    /// List the services that nodes serve or that calls wait for.
+    #[command(after_help = EXIT_CODES)]
+    Services {
+        #[command(flatten)]
+        master: Connection,
+        #[command(flatten)]
+        view: View,
+    },
+    /// Show what the master is, and its totals.
+    #[command(after_help = EXIT_CODES)]
+    Status {
+        #[command(flatten)]
+        master: Connection,
+        #[command(flatten)]
+        view: View,
+    },
+    /// Cancel a call of any caller. Its caller gets an error that names your credential.
+    #[command(after_help = EXIT_CODES)]
+    Cancel {
+        /// Its id, as `distribution calls` shows it. That of a batch cancels the whole batch.
+        call: CallId,
+        #[command(flatten)]
+        master: Connection,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell a node to finish its calls and to end.
+    #[command(after_help = EXIT_CODES)]
+    Drain(OneNode),
+    /// Give a node no new calls.
+    #[command(after_help = EXIT_CODES)]
+    Cordon(OneNode),
+    /// Give a cordoned node new calls again.
+    #[command(after_help = EXIT_CODES)]
+    Uncordon(OneNode),
+    /// End the registration of a node at once. Its calls are lost, or go to other nodes if their method is idempotent.
+    #[command(after_help = EXIT_CODES)]
+    Kick(OneNode),
+}
+
+/// A node to act on.
+#[derive(Args, Debug)]
+pub(crate) struct OneNode {
+    /// Its id, its name, or the beginning of one of them, if that is the only such node.
+    pub(crate) node: String,
+    #[command(flatten)]
+    pub(crate) master: Connection,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How the master is reached.
+#[derive(Args, Debug)]
+pub(crate) struct Connection {
+    /// The master's address.
+    #[arg(long, value_name = "HOST:PORT", env = "DISTRIBUTION_MASTER", default_value = "127.0.0.1:3000")]
+    pub(crate) master: String,
+    /// A file with a token for admins. DISTRIBUTION_TOKEN may have the token itself.
+    #[arg(long, value_name = "FILE", env = "DISTRIBUTION_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) certificates: CertificateFiles,
+    /// Connect to a master on another machine without any security.
+    #[arg(long, env = "DISTRIBUTION_INSECURE")]
+    pub(crate) insecure: bool,
+    /// How long to try to connect.
+    #[arg(long, value_name = "TIME", env = "DISTRIBUTION_CONNECT_TIMEOUT", value_parser = parse_time, default_value = "5s")]
+    pub(crate) connect_timeout: Duration,
+}
+
+/// Certificates of one's own authority.
+#[derive(Args, Debug)]
+pub(crate) struct CertificateFiles {
+    /// The authority that issued the other side's certificate, in PEM.
+    #[arg(long, value_name = "FILE", env = "DISTRIBUTION_AUTHORITY", requires_all = ["certificate", "key"])]
+    authority: Option<PathBuf>,
+    /// This side's certificate, in PEM.
+    #[arg(long, value_name = "FILE", env = "DISTRIBUTION_CERTIFICATE", requires = "authority")]
+    certificate: Option<PathBuf>,
+    /// The key of this side's certificate, in PEM.
+    #[arg(long, value_name = "FILE", env = "DISTRIBUTION_KEY", requires = "authority")]
+    key: Option<PathBuf>,
+    /// The name that the other side's certificate must be for.
+    #[arg(long, value_name = "NAME", env = "DISTRIBUTION_PEER_NAME", requires = "authority")]
+    peer_name: Option<String>,
+}
+
+impl CertificateFiles {
+    pub(crate) fn is_set(&self) -> bool {
+        self.authority.is_some()
+    }
+
+    pub(crate) fn into_certificates(self) -> Option<Certificates> {
+        let certificates = Certificates::new(self.authority?, self.certificate?, self.key?);
+        Some(match self.peer_name {
+            Some(name) => certificates.peer_name(name),
+            None => certificates,
+        })
+    }
+}
+
+/// How a list is shown.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct View {
+    /// Print JSON with all that is known, on one line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show it again and again, until ctrl-c; every 2 s unless a time is given.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, num_args = 0..=1, require_equals = true, default_missing_value = "2s")]
+    pub(crate) watch: Option<Duration>,
+}
+
+/// Which calls are listed.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WhichCalls {
+    /// Only calls of this method (`Arith.sum`) or service (`Arith`).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) method: Option<String>,
+    /// Only calls that this node has, or that have to run there.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// Only calls that do this.
+    #[arg(long, value_enum)]
+    pub(crate) status: Option<Status>,
+    /// Only calls that were made at least this long ago.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) older_than: Option<Duration>,
+    /// The most calls to list; 100 by default, and all with --json.
+    #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+}
+
+/// What a call does.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Status {
+    /// It waits at the master.
+    Waiting,
+    /// A node has it.
+    Running,
+    /// It has ended, and its handler goes on.
+    Stopping,
+}

@@ -1,0 +1,168 @@
+//! What a master answers, as tables for people.
+
+use distribution::{
+    CallInfo, NodeInfo, Stats,
+    administration::{CallStatus, MasterSecurity, MasterStatus, MethodKind, MethodSummary, ServiceSummary},
+};
+
+use crate::{
+    table::Table,
+    units::{size, time},
+};
+
+pub(crate) fn nodes(nodes: &[NodeInfo]) -> String {
+    if nodes.is_empty() {
+        return "no nodes are registered\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        "ID",
+        "NAME",
+        "STATE",
+        "SLOTS>",
+        "CALLS>",
+        "ANSWERED>",
+        "SHARE>",
+        "UP>",
+        "SILENT>",
+        "ADDRESS",
+        "SERVICES",
+        "LABELS",
+    ]);
+    for node in nodes {
+        let cordoned = if node.is_cordoned { ", cordoned" } else { "" };
+        let services = node.services.iter().map(|service| match service.version {
+            1 => service.name.clone(),
+            version => format!("{} v{version}", service.name),
+        });
+        let labels: Vec<_> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        table.row([
+            node.id.to_string(),
+            node.name.to_string(),
+            format!("{}{cordoned}", node.state),
+            node.slots.to_string(),
+            node.in_flight.to_string(),
+            node.answered.to_string(),
+            format!("{:.0} %", node.share * 100.0),
+            time(node.registered_for),
+            time(node.silent_for),
+            node.addr.to_string(),
+            services.collect::<Vec<_>>().join(", "),
+            or_dash(labels.join(", ")),
+        ]);
+    }
+    table.text()
+}
+
+pub(crate) fn calls(calls: &[CallInfo], has_more: bool) -> String {
+    if calls.is_empty() {
+        return "no such calls wait or run\n".to_owned();
+    }
+    let mut table = Table::new(&["ID", "METHOD", "CALLS>", "AGE>", "SIZE>", "CALLER", "STATUS"]);
+    for call in calls {
+        let failed = match call.failed_attempts {
+            0 => String::new(),
+            1 => ", after 1 failed attempt".to_owned(),
+            failed => format!(", after {failed} failed attempts"),
+        };
+        let of = call.parent.map(|parent| format!(", made by {parent}")).unwrap_or_default();
+        table.row([
+            call.id.to_string(),
+            call.method.to_string(),
+            call.count.to_string(),
+            time(call.age),
+            size(call.size),
+            call.caller.as_deref().unwrap_or("-").to_owned(),
+            format!("{}{failed}{of}", status_of(&call.status)),
+        ]);
+    }
+    let more = if has_more { "there are more; --limit says how many are listed\n" } else { "" };
+    table.text() + more
+}
+
+fn status_of(status: &CallStatus) -> String {
+    match status {
+        CallStatus::Waiting { why, .. } => format!("waits: {why}"),
+        CallStatus::Running { node, running_for, .. } => {
+            format!("runs on {} ({}) for {}", node.name, node.id, time(*running_for))
+        }
+        CallStatus::Stopping { node, stopping_for, .. } => {
+            format!("has ended, and its handler goes on on {} ({}) for {}", node.name, node.id, time(*stopping_for))
+        }
+        _ => "does what this program does not know; a newer version of it does".to_owned(),
+    }
+}
+
+pub(crate) fn methods(methods: &[MethodSummary]) -> String {
+    if methods.is_empty() {
+        return "no methods are served or called\n".to_owned();
+    }
+    let mut table = Table::new(&["METHOD", "VERSION>", "KIND", "NODES>", "WAITING>", "RUNNING>", "SIGNATURE"]);
+    for method in methods {
+        let kind = match method.kind {
+            Some(MethodKind::Compute) => "compute",
+            Some(MethodKind::Async) => "async",
+            _ => "-",
+        };
+        table.row([
+            format!("{}.{}", method.service, method.name),
+            method.version.to_string(),
+            kind.to_owned(),
+            method.nodes.to_string(),
+            method.waiting.to_string(),
+            method.running.to_string(),
+            method.signature.clone(),
+        ]);
+    }
+    table.text()
+}
+
+pub(crate) fn services(services: &[ServiceSummary]) -> String {
+    if services.is_empty() {
+        return "no services are served or called\n".to_owned();
+    }
+    let mut table = Table::new(&["SERVICE", "VERSION>", "METHODS>", "NODES>", "WAITING>", "RUNNING>"]);
+    for service in services {
+        table.row([
+            service.name.clone(),
+            service.version.to_string(),
+            service.methods.len().to_string(),
+            service.nodes.to_string(),
+            service.waiting.to_string(),
+            service.running.to_string(),
+        ]);
+    }
+    table.text()
+}
+
+pub(crate) fn status(status: &MasterStatus, stats: &Stats) -> String {
+    let security = match status.security {
+        MasterSecurity::None => "none",
+        MasterSecurity::Tokens => "tokens",
+        MasterSecurity::Certificates => "certificates",
+        _ => "unknown to this program",
+    };
+    let state = if status.is_shutting_down { "shuts down" } else { "runs" };
+    let mut table = Table::new(&["MASTER", &status.addr.to_string()]);
+    for (name, value) in [
+        ("state", format!("{state}, for {}", time(status.running_for))),
+        ("version", status.version.clone()),
+        ("security", security.to_owned()),
+        ("nodes", format!("{}, of which {} get new calls", status.nodes, status.alive)),
+        ("callers", status.callers.to_string()),
+        ("calls that wait", stats.queued.to_string()),
+        ("calls that run", stats.in_flight.to_string()),
+        ("answered", stats.answered.to_string()),
+        ("failed", stats.failed.to_string()),
+        ("cancelled", stats.cancelled.to_string()),
+        ("overdue handlers", stats.overdue.to_string()),
+        ("late replies", stats.late.to_string()),
+        ("connections turned away", stats.turned_away.to_string()),
+    ] {
+        table.row([name.to_owned(), value]);
+    }
+    table.text()
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}

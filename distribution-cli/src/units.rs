@@ -1,0 +1,123 @@
+//! Times and sizes, as people write and read them.
+
+use std::time::Duration;
+
+/// Reads `250ms`, `5s`, `3m`, `2h`, `7d`, or `unlimited`.
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
+    if text == "unlimited" {
+        return Ok(Duration::MAX);
+    }
+    let (number, unit) = split(text);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return Err("a time is a number with a unit: 250ms, 5s, 3m, 2h or 7d; or `unlimited`".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("`{number}` is not a number"))?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| "it is too long, or negative".to_owned())
+}
+
+/// Reads `1048576`, `64MiB`, `1GiB`.
+pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
+    let (number, unit) = split(text);
+    let shift = match unit {
+        "" | "B" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        "T" | "TiB" => 40,
+        _ => return Err("a size is a number of bytes, or one with a unit: 64KiB, 16MiB, 1GiB".to_owned()),
+    };
+    let number: usize = number.parse().map_err(|_| format!("`{number}` is not a whole number"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| "it is too large".to_owned())
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let at = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    (&text[..at], text[at..].trim())
+}
+
+/// `3 m 12 s`: the two largest units.
+pub(crate) fn time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{large} {large_unit}"),
+        _ => format!("{large} {large_unit} {small} {small_unit}"),
+    };
+    match seconds {
+        0 => format!("{} ms", time.as_millis()),
+        1..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3600 => two(seconds / 60, "m", seconds % 60, "s"),
+        3600..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "m"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
+    }
+}
+
+/// `1.2 GiB`.
+pub(crate) fn size(bytes: usize) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut size = bytes as f64 / 1024.0;
+    let mut units = UNITS.into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    // What would be shown as 1024.0 is shown in the next unit.
+    for next in units {
+        if size < 1023.95 {
+            break;
+        }
+        (size, unit) = (size / 1024.0, next);
+    }
+    format!("{size:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_and_shown() {
+        let read = |text| parse_time(text).map(time);
+        for (text, shown) in [
+            ("250ms", "250 ms"),
+            ("5s", "5.0 s"),
+            ("59 s", "59 s"),
+            ("192s", "3 m 12 s"),
+            ("3m", "3 m"),
+            ("2.5h", "2 h 30 m"),
+            ("7d", "7 d"),
+            ("49h", "2 d 1 h"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(shown), "{text}");
+        }
+        assert_eq!(parse_time("unlimited"), Ok(Duration::MAX));
+        for wrong in ["", "5", "s", "-5s", "1.2.3s", "5x", "99999999999999999999d"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_and_shown() {
+        let read = |text| parse_size(text).map(size);
+        for (text, shown) in [
+            ("0", "0 B"),
+            ("1023", "1023 B"),
+            ("1024", "1.0 KiB"),
+            ("1048575", "1.0 MiB"),
+            ("64MiB", "64.0 MiB"),
+            ("1288490188", "1.2 GiB"),
+            ("2T", "2.0 TiB"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(shown), "{text}");
+        }
+        for wrong in ["", "x", "-1", "1.5MiB", "5 XiB", "99999999999TiB"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The program `distribution` as people and scripts run it: real processes, what they print, and their exit codes.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use distribution::{Access, Cluster, Node, NodeBuilder, Token};
+use distribution_tests::{
+    ProbeClient, ProbeServer, Prober,
+    meeting::Meeting,
+    process::Process,
+    soon,
+    sources::{text, workspace},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_distribution");
+
+/// A master in a process of its own.
+struct RunningMaster {
+    process: Process,
+    addr: String,
+}
+
+impl RunningMaster {
+    async fn start(options: &[&str]) -> Self {
+        let arguments = [&["master", "--listen", "127.0.0.1:0"], options].concat();
+        let mut process = Process::start(Path::new(PROGRAM), &arguments);
+        let line = process.line_with("listening on ").await;
+        Self { addr: line["listening on ".len()..].to_owned(), process }
+    }
+
+    /// Runs a command against it.
+    async fn run(&self, arguments: &[&str]) -> Ended {
+        run(&[arguments, &["--master", &self.addr]].concat()).await
+    }
+
+    /// What a command prints that must not fail.
+    async fn printed(&self, arguments: &[&str]) -> String {
+        let ended = self.run(arguments).await;
+        assert_eq!((ended.code, &*ended.stderr), (0, ""), "{arguments:?}");
+        ended.stdout
+    }
+
+    async fn json(&self, arguments: &[&str]) -> Value {
+        let printed = self.printed(&[arguments, &["--json"]].concat()).await;
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+    }
+
+    async fn node(&self, name: &str) -> Node {
+        node(name).spawn(&self.addr).await.expect("registers")
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    for name in ["DISTRIBUTION_TOKEN", "DISTRIBUTION_TOKEN_FILE", "DISTRIBUTION_MASTER"] {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+async fn output(mut command: Command) -> Ended {
+    let output = soon("a command", command.output()).await.expect("starts");
+    let text = |bytes| String::from_utf8(bytes).expect("is text");
+    Ended { code: output.status.code().expect("ends"), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+async fn run(arguments: &[&str]) -> Ended {
+    output(command(arguments)).await
+}
+
+/// Fails unless the command ends with this code and a sentence that has all these parts.
+#[track_caller]
+fn assert_fails(ended: &Ended, code: i32, parts: &[&str]) {
+    assert_eq!(ended.code, code, "{ended:?}");
+    assert_eq!(ended.stdout, "", "{ended:?}");
+    for part in parts {
+        assert!(ended.stderr.contains(part), "`{part}` is not in: {}", ended.stderr);
+    }
+}
+
+fn node(name: &str) -> NodeBuilder {
+    Node::builder().serve(ProbeServer::new(Prober)).slots(1).name(name)
+}
+
+fn folder() -> (TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cluster.token").display().to_string();
+    (folder, file)
+}
+
+/// The columns of the first row of a table.
+fn row(table: &str) -> Vec<&str> {
+    table.lines().nth(1).unwrap_or_default().split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
+}
+
+#[tokio::test]
+async fn a_master_says_what_nodes_and_callers_need_and_ends_in_order() {
+    let mut master = RunningMaster::start(&[]).await;
+    let needed = format!("DISTRIBUTION_MASTER={}", master.addr);
+    assert_eq!(master.process.line().await, Some(format!("a node needs: {needed}")));
+    assert_eq!(master.process.line().await, Some(format!("a caller needs: {needed}")));
+    let node = node("n1").end_with_master().spawn(&master.addr).await.expect("registers");
+    master.process.signal("TERM").await;
+    assert!(master.process.ended().await.success());
+    // It was told, and did not only lose its connection.
+    let _ = soon("the node", node.wait()).await;
+}
+
+#[tokio::test]
+async fn people_see_tables_and_scripts_see_all_of_it() {
+    let master = RunningMaster::start(&[]).await;
+    assert_eq!(master.printed(&["nodes"]).await, "no nodes are registered\n");
+    let node = master.node("n1").await;
+    let cluster = Cluster::builder().name("batch-job").connect(&master.addr).await.expect("connects");
+    let mut meeting = Meeting::new().await;
+    let probe = ProbeClient::new(&cluster);
+    let running = probe.hold(meeting.addr(), "running".to_owned()).send();
+    let guest = meeting.guest("running").await;
+    let waiting = probe.add(1, 2).send();
+    let found = async {
+        loop {
+            let calls = master.json(&["calls"]).await;
+            if calls["calls"].as_array().expect("a list").len() == 2 {
+                return calls;
+            }
+        }
+    };
+    let calls = soon("both calls", found).await;
+
+    let nodes = master.printed(&["nodes"]).await;
+    println!("{nodes}");
+    let id = node.id().to_string();
+    assert!(nodes.starts_with("ID "), "{nodes}");
+    assert_eq!(row(&nodes)[..5], [&*id, "n1", "alive", "1", "1"], "{nodes}");
+    let nodes = master.json(&["nodes"]).await;
+    assert_eq!((&nodes[0]["id"], &nodes[0]["slots"], &nodes[0]["is_cordoned"]), (&id.into(), &1.into(), &false.into()));
+
+    assert_eq!(calls["has_more"], false);
+    let [first, second] = [running.id(), waiting.id()].map(|id| id.expect("was submitted").to_string());
+    assert_eq!((&calls["calls"][0]["id"], &calls["calls"][1]["id"]), (&first.clone().into(), &second.clone().into()));
+    let table = master.printed(&["calls"]).await;
+    println!("{table}");
+    assert_eq!(row(&table)[..3], [&*first, "Probe.hold", "1"], "{table}");
+    assert!(table.contains("batch-job") && table.contains("runs on n1 ("), "{table}");
+    assert!(table.contains("waits: the only node that may run it is busy"), "{table}");
+    let one = master.printed(&["calls", "--limit", "1"]).await;
+    assert!(one.ends_with("there are more; --limit says how many are listed\n"), "{one}");
+    for only in [&["--status", "waiting"][..], &["--method", "Probe.add"]] {
+        let listed = master.json(&[&["calls"], only].concat()).await;
+        assert_eq!(listed["calls"].as_array().map(Vec::len), Some(1), "{only:?}");
+        assert_eq!(listed["calls"][0]["id"], *second, "{only:?}");
+    }
+    assert_eq!(master.json(&["calls", "--node", "n1"]).await["calls"][0]["id"], *first);
+    assert_eq!(master.printed(&["calls", "--older-than", "1d"]).await, "no such calls wait or run\n");
+
+    let methods = master.printed(&["methods"]).await;
+    assert!(
+        methods.lines().any(|line| line.starts_with("Probe.add ") && line.ends_with("fn(i64, i64) -> i64")),
+        "{methods}"
+    );
+    let services = master.printed(&["services"]).await;
+    assert_eq!((row(&services)[0], &row(&services)[3..]), ("Probe", &["1", "1", "1"][..]), "{services}");
+    let status = master.printed(&["status"]).await;
+    assert!(status.contains("security") && status.contains("1, of which 1 get new calls"), "{status}");
+    let status = master.json(&["status"]).await;
+    assert_eq!((&status["master"]["addr"], &status["stats"]["in_flight"]), (&master.addr.clone().into(), &1.into()));
+    guest.release().await;
+    soon("the calls", async { (running.await.expect("answers"), waiting.await.expect("answers")) }).await;
+}
+
+#[tokio::test]
+async fn nodes_and_calls_are_acted_on_and_the_masters_log_says_by_whom() {
+    let mut master = RunningMaster::start(&[]).await;
+    let (first, second) = (master.node("blue-1").await, master.node("green-1").await);
+    let said = master.printed(&["cordon", "blue-1"]).await;
+    assert!(said.starts_with("node blue-1 (") && said.ends_with(" is cordoned\n"), "{said}");
+    let nodes = master.json(&["nodes"]).await;
+    let blue = nodes.as_array().expect("a list").iter().find(|node| node["name"] == "blue-1").expect("is listed");
+    assert_eq!(blue["is_cordoned"], true);
+    let log = master.process.log_with("distribution::audit").await;
+    for part in ["action=\"cordon\"", "no credential", "caller=", &first.id().to_string()] {
+        assert!(log.contains(part), "`{part}` is not in: {log}");
+    }
+
+    let cluster = Cluster::connect(&master.addr).await.expect("connects");
+    let waiting = ProbeClient::new(&cluster).add(1, 2).on(first.id()).send();
+    let id = waiting.id().expect("was submitted").to_string();
+    let cancelled = async {
+        // It may not have arrived.
+        while master.run(&["cancel", &id]).await.code != 0 {}
+    };
+    soon("to cancel", cancelled).await;
+    let error = soon("the call", waiting).await.expect_err("is cancelled").to_string();
+    assert!(error.contains("was cancelled by an administrator (caller "), "{error}");
+    assert_fails(&master.run(&["cancel", &id]).await, 5, &["no call ", "list the calls"]);
+
+    let uncordoned = master.json(&["uncordon", "blu"]).await;
+    assert_eq!((&uncordoned["action"], &uncordoned["node"]["name"]), (&"uncordon".into(), &"blue-1".into()));
+    let kicked = second.id();
+    master.printed(&["kick", &kicked.to_string()]).await;
+    distribution_tests::until("it registers again", || second.id() != kicked).await;
+    assert_fails(&master.run(&["kick", &kicked.to_string()]).await, 5, &["no node has the id", "`distribution nodes`"]);
+    master.printed(&["drain", "green"]).await;
+    soon("the node", second.wait()).await.expect("ends in order");
+}
+
+#[tokio::test]
+async fn a_name_that_several_nodes_have_is_refused_with_their_ids() {
+    let master = RunningMaster::start(&[]).await;
+    let nodes = [master.node("n1").await, master.node("n10").await];
+    let ended = master.run(&["kick", "n"]).await;
+    let [first, second] = nodes.each_ref().map(|node| node.id().to_string());
+    assert_fails(&ended, 5, &["2 nodes are meant by `n`", &first, &second]);
+    // The whole name of one is the beginning of the other's.
+    assert!(master.printed(&["cordon", "n1"]).await.contains(&first));
+}
+
+#[tokio::test]
+async fn each_kind_of_failure_has_its_exit_code() {
+    let help = run(&["--help"]).await;
+    for code in ["1  another failure", "2  wrong", "3  the master", "4  refused", "5  no such"] {
+        assert!(help.stdout.contains(code), "{}", help.stdout);
+    }
+    assert_fails(&run(&["nodes", "--colour"]).await, 2, &["--colour"]);
+    assert_fails(&run(&["cancel", "12"]).await, 2, &["`12` is not a call id: one looks like `91c2a7-12`"]);
+    assert_fails(&run(&["nodes", "--master", "nowhere"]).await, 2, &["host:port"]);
+    assert_fails(&run(&["nodes", "--master", "192.0.2.1:3000"]).await, 2, &["not on loopback", "--token-file"]);
+    assert_fails(&run(&["nodes", "--token-file", "/nonexistent/token"]).await, 2, &["/nonexistent/token"]);
+    assert_fails(&run(&["master", "--heartbeat", "soon"]).await, 2, &["5s"]);
+    let ended = run(&["master", "--listen", "0.0.0.0:0", "--log", "off"]).await;
+    assert_fails(&ended, 2, &["can be reached from other machines", "--token-file"]);
+
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let addr = free.local_addr().expect("has one").to_string();
+    assert_fails(&run(&["master", "--listen", &addr, "--log", "off"]).await, 1, &["cannot listen on", "in use"]);
+    drop(free);
+    let ended = run(&["nodes", "--master", &addr, "--connect-timeout", "300ms"]).await;
+    assert_fails(&ended, 3, &[&addr, "check the address"]);
+
+    let (_folder, file) = folder();
+    for access in [Access::Nodes, Access::Callers] {
+        Token::issue(&file, access).expect("writes");
+    }
+    let master = RunningMaster::start(&["--token-file", &file]).await;
+    let ended = master.run(&["nodes"]).await;
+    assert_fails(&ended, 3, &["requires a join token", "--token-file with a file that has one for admins"]);
+    let ended = master.run(&["nodes", "--token-file", &file]).await;
+    assert_fails(&ended, 2, &["no token for admins"]);
+    let stranger = folder();
+    let other = Token::issue(&stranger.1, Access::Admins).expect("writes");
+    let admin = Token::issue(&file, Access::Admins).expect("writes");
+    assert_ne!(other.id(), admin.id());
+    assert_eq!(master.printed(&["nodes", "--token-file", &file]).await, "no nodes are registered\n");
+    Token::revoke(&file, &admin.id()).expect("writes");
+    let mut revoked = command(&["nodes", "--master", &master.addr]);
+    revoked.env("DISTRIBUTION_TOKEN", admin.expose());
+    assert_fails(&output(revoked).await, 4, &["refused this caller"]);
+    assert_fails(&master.run(&["kick", "n1", "--token-file", &file]).await, 2, &["no token for admins"]);
+}
+
+#[tokio::test]
+async fn nobody_administers_an_open_master_that_other_machines_reach() {
+    let mut process = Process::start(Path::new(PROGRAM), &["master", "--listen", "0.0.0.0:0", "--insecure"]);
+    let line = process.line_with("listening on ").await;
+    let port = line.rsplit_once(':').expect("an address").1;
+    let ended = run(&["nodes", "--master", &format!("127.0.0.1:{port}")]).await;
+    assert_fails(&ended, 4, &["listens beyond loopback", "token file"]);
+}
+
+#[tokio::test]
+async fn tokens_are_issued_listed_and_revoked() {
+    let (_folder, file) = folder();
+    let issue = async |role: &str| {
+        let ended = run(&["token", "issue", "--token-file", &file, "--for", role]).await;
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.stdout.trim().parse::<Token>().expect("is a token")
+    };
+    let (nodes, admins) = (issue("nodes").await, issue("admins").await);
+    assert_eq!((nodes.access(), admins.access()), (Access::Nodes, Access::Admins));
+    let named = run(&["token", "issue", "--token-file", &file, "--for", "nodes", "--node", "n1", "--json"]).await;
+    let named: Value = serde_json::from_str(&named.stdout).expect("is JSON");
+    assert_eq!((&named["for"], &named["node"]), (&"node".into(), &"n1".into()));
+    let wrong = run(&["token", "issue", "--token-file", &file, "--for", "admins", "--node", "n1"]).await;
+    assert_fails(&wrong, 2, &["--for nodes"]);
+
+    let listed = run(&["token", "list", "--token-file", &file]).await.stdout;
+    assert!(!listed.contains("dtok1_"), "no secrets: {listed}");
+    assert_eq!(row(&listed), [named["id"].as_str().expect("an id"), "nodes", "n1"]);
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+
+    let mut master = RunningMaster::start(&["--token-file", &file]).await;
+    let node_line = master.process.line().await.expect("says what a node needs");
+    assert!(node_line.contains(&format!("DISTRIBUTION_TOKEN_FILE={file}")), "{node_line}");
+    let caller_line = master.process.line().await.expect("says what a caller needs");
+    assert!(caller_line.contains("token issue") && caller_line.ends_with("--for callers"), "{caller_line}");
+    let node = node("n2").token(nodes.expose()).spawn(&master.addr).await.expect("registers");
+    let revoked = run(&["token", "revoke", "--token-file", &file, &nodes.id()]).await;
+    assert_eq!(revoked.stdout, format!("revoked {} (for nodes)\n", nodes.id()), "{revoked:?}");
+    soon("the node", node.wait()).await.expect_err("its token is not valid any more");
+    let unknown = run(&["token", "revoke", "--token-file", &file, &nodes.id()]).await;
+    assert_fails(&unknown, 5, &["`distribution token list`"]);
+    assert_eq!(master.printed(&["nodes", "--token-file", &file]).await, "no nodes are registered\n");
+}
+
+#[tokio::test]
+async fn a_watched_list_is_printed_again_and_again() {
+    let master = RunningMaster::start(&[]).await;
+    let arguments = ["nodes", "--json", "--watch=100ms", "--master", &master.addr];
+    let mut watching = Process::start(Path::new(PROGRAM), &arguments);
+    assert_eq!(watching.line().await.as_deref(), Some("[]"));
+    let _node = master.node("n1").await;
+    watching.line_with(r#""name":"n1""#).await;
+    watching.signal("INT").await;
+    assert!(watching.ended().await.success());
+}
+
+#[tokio::test]
+async fn every_setting_of_a_master_is_an_option_and_an_environment_variable() {
+    let help = run(&["master", "--help"]).await.stdout;
+    let builder = text(&workspace().join("distribution/src/master/builder.rs"));
+    let setters: Vec<_> = builder
+        .lines()
+        .filter_map(|line| line.strip_prefix("    pub fn "))
+        .filter_map(|line| line.split_once("(mut self"))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(setters.len() >= 20, "{setters:?}");
+    // The files, and what there is only one of in the builder.
+    for setter in setters.into_iter().filter(|setter| *setter != "certificates") {
+        assert!(help.contains(&format!("--{}", setter.replace('_', "-"))), "no option for `{setter}`");
+        assert!(help.contains(&format!("DISTRIBUTION_{}", setter.to_uppercase())), "no variable for `{setter}`");
+    }
+    let mut master = command(&["master", "--listen", "127.0.0.1:0", "--log", "off"]);
+    master.env("DISTRIBUTION_MAX_NODES", "0");
+    assert_fails(&output(master).await, 2, &["`max_nodes` cannot be 0"]);
+}
+
+#[tokio::test]
+async fn options_reach_the_master() {
+    let master = RunningMaster::start(&["--max-slots-per-node", "2", "--no-node-timeout", "0s"]).await;
+    let error = node("n1").slots(3).spawn(&master.addr).await.expect_err("has too many slots").to_string();
+    assert!(error.contains("`max_slots_per_node` allows 2"), "{error}");
+    let cluster = Cluster::connect(&master.addr).await.expect("connects");
+    let call = ProbeClient::new(&cluster).add(1, 2);
+    let ended = tokio::time::timeout(Duration::from_secs(4), call).await.expect("it does not wait the default 5 s");
+    assert!(ended.is_err());
+}
+
+#[tokio::test]
+async fn shells_get_completions() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completions", shell]).await.stdout;
+        assert!(script.contains("uncordon") && script.contains("token-file"), "{shell}");
+    }
+    assert_fails(&run(&["completions", "tcsh"]).await, 2, &["bash"]);
+}
