@@ -139,7 +139,6 @@ async fn people_see_tables_and_scripts_see_all_of_it() {
     let calls = soon("both calls", found).await;
 
     let nodes = master.printed(&["nodes"]).await;
-    println!("{nodes}");
     let id = node.id().to_string();
     assert!(nodes.starts_with("ID "), "{nodes}");
     assert_eq!(row(&nodes)[..5], [&*id, "n1", "alive", "1", "1"], "{nodes}");
@@ -150,7 +149,6 @@ async fn people_see_tables_and_scripts_see_all_of_it() {
     let [first, second] = [running.id(), waiting.id()].map(|id| id.expect("was submitted").to_string());
     assert_eq!((&calls["calls"][0]["id"], &calls["calls"][1]["id"]), (&first.clone().into(), &second.clone().into()));
     let table = master.printed(&["calls"]).await;
-    println!("{table}");
     assert_eq!(row(&table)[..3], [&*first, "Probe.hold", "1"], "{table}");
     assert!(table.contains("batch-job") && table.contains("runs on n1 ("), "{table}");
     assert!(table.contains("waits: the only node that may run it is busy"), "{table}");

@@ -118,7 +118,7 @@ macro_rules! over_tcp_and_tls {
     };
 }
 
-/// Makes four tests of each of these functions: those of [`over_tcp_and_tls`], and two in which the calls are made over a
+/// Makes four tests of each of these functions: those of [`over_tcp_and_tls`](crate::over_tcp_and_tls), and two in which the calls are made over a
 /// connection to the master, in the modules `elsewhere` and `elsewhere_tls`.
 #[macro_export]
 macro_rules! over_tcp_tls_and_from_elsewhere {

@@ -77,6 +77,7 @@ impl Callers {
     }
 
     /// Ends the connection of a caller for this reason.
+    #[cfg(feature = "tls")]
     pub(super) fn close(&self, id: CallerId, reason: GoneReason) {
         let caller = self.lock().connected.get(&id).cloned();
         if let Some(caller) = caller {

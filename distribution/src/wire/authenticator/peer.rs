@@ -72,7 +72,6 @@ impl PeerAuthenticator {
     ///
     /// `roles` are those in which the peer may come. A token says for which role it is, and otherwise the peer comes in the
     /// first. `name` is a node's name: a file may hold a token for it.
-    #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "no token is for a name then"))]
     pub(crate) fn new(config: &SecurityConfig, name: &str, roles: &'static [Access]) -> Result<Self, Error> {
         config.check()?;
         Ok(Self {

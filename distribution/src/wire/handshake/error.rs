@@ -157,7 +157,6 @@ pub(crate) enum ErrorSubject {
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "without TLS nothing is proven"))]
     Trust,
     /// Whether the master accepts the node's credential.
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "without TLS nothing is proven"))]
     Credential,
     /// The protocol or the settings of the two ends.
     Protocol,
