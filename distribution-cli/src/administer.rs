@@ -63,9 +63,7 @@ pub(crate) async fn run(command: AdminCommand) -> Result<(), Failure> {
             .await
         }
         AdminCommand::Cancel { call, master, json } => {
-            let (cluster, admin) = connect(master).await?;
-            admin.cancel(call).await?;
-            cluster.close().await;
+            administer(master, async |admin| Ok(admin.cancel(call).await?)).await?;
             match json {
                 true => print_json(&json!({ "action": "cancel", "call": call })),
                 false => print(&format!("cancelled call {call}\n")),
@@ -84,7 +82,18 @@ pub(crate) async fn run(command: AdminCommand) -> Result<(), Failure> {
     }
 }
 
-async fn connect(connection: Connection) -> Result<(Cluster, AdminClient), Failure> {
+/// Does something with the admin service, and takes leave of the master whatever came of it.
+async fn administer<T>(
+    connection: Connection,
+    work: impl AsyncFnOnce(&AdminClient) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let cluster = connect(connection).await?;
+    let result = work(&AdminClient::new(&cluster)).await;
+    cluster.close().await;
+    result
+}
+
+async fn connect(connection: Connection) -> Result<Cluster, Failure> {
     let timeout = connection.connect_timeout;
     let has_token = connection.token_file.is_some() || std::env::var_os("DISTRIBUTION_TOKEN").is_some();
     let has_credential = has_token || connection.certificates.is_set();
@@ -98,7 +107,7 @@ async fn connect(connection: Connection) -> Result<(Cluster, AdminClient), Failu
     if connection.insecure {
         builder = builder.insecure();
     }
-    let cluster = builder.connect(connection.master).await.map_err(|error| {
+    builder.connect(connection.master).await.map_err(|error| {
         let needs_credential = matches!(error, Error::Protocol { .. }) && !has_credential;
         let failure = Failure::from(error);
         match needs_credential {
@@ -107,9 +116,7 @@ async fn connect(connection: Connection) -> Result<(Cluster, AdminClient), Failu
             ),
             false => failure,
         }
-    })?;
-    let admin = AdminClient::new(&cluster);
-    Ok((cluster, admin))
+    })
 }
 
 /// Shows something once, or again and again until ctrl-c.
@@ -118,23 +125,23 @@ async fn watch(
     view: &View,
     show: impl AsyncFn(&AdminClient) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let (cluster, admin) = connect(connection).await?;
     let Some(interval) = view.watch else {
-        show(&admin).await?;
-        cluster.close().await;
-        return Ok(());
+        return administer(connection, show).await;
     };
-    let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(100)));
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+    administer(connection, async |admin| {
+        let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(100)));
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+            }
+            if !view.json && std::io::stdout().is_terminal() {
+                print(CLEAR)?;
+            }
+            show(admin).await?;
         }
-        if !view.json && std::io::stdout().is_terminal() {
-            print(CLEAR)?;
-        }
-        show(&admin).await?;
-    }
+    })
+    .await
 }
 
 fn print_either(view: &View, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
@@ -185,14 +192,15 @@ async fn act(
     done: &str,
     act: impl AsyncFnOnce(&AdminClient, NodeId) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let (cluster, admin) = connect(master).await?;
-    let nodes = admin.nodes().await?;
-    let found = find(&nodes, &node)?;
-    act(&admin, found.id).await?;
-    cluster.close().await;
+    let found = administer(master, async |admin| {
+        let found = find(&admin.nodes().await?, &node)?.identity();
+        act(admin, found.id).await?;
+        Ok(found)
+    })
+    .await?;
     match json {
-        true => print_json(&json!({ "action": action, "node": found.identity() })),
-        false => print(&format!("{} is {done}\n", found.identity())),
+        true => print_json(&json!({ "action": action, "node": found })),
+        false => print(&format!("{found} is {done}\n")),
     }
 }
 

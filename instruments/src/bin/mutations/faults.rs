@@ -292,8 +292,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault(
         "methods that were called are remembered for ever",
-        "Core::service_of",
-        &[("self.called.len() >= MOST_CALLED", "self.called.len() >= usize::MAX")],
+        "CalledMethods::insert",
+        &[("self.0.len() >= MOST_CALLED", "self.0.len() >= usize::MAX")],
     ),
     fault(
         "ever new services take turns of their own",
@@ -308,8 +308,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault(
         "the slot of a call that has ended is not given back",
-        "Registry::end",
-        &[("$node.counts[$booking.kind] -= 1;", "")],
+        "Node::take_off",
+        &[("self.counts[$attempt.kind] -= 1;", "")],
     ),
     fault(
         "a call avoids the nodes it has tried also where there are no others",
@@ -391,7 +391,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "a hedge counts its time from its own start",
         "Core::on_call_submitted",
-        &[("$now.saturating_sub($elapsed)", "$now")],
+        &[("submitted: $now.saturating_sub($elapsed)", "submitted: $now")],
     ),
     fault(
         "a hedge does not count the attempts of the call that it hedges",
@@ -514,12 +514,12 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "gone: a detached call is cancelled",
         "Core::on_call_detached",
-        &[("self.dependents.remove($id, $caller, $parent);", "let _ = ($caller, $parent);")],
+        &[("self.dependents.remove($id, $number, $caller, $parent);", "let _ = ($number, $caller, $parent);")],
     ),
     fault(
         "gone: the node of a nested call is not told",
         "Core::cancel_dependent",
-        &[("self.stop($id, $call, $effects);", "let _ = $call;")],
+        &[("self.stop($now, $id, &$call, $effects);", "let _ = $now;")],
     ),
     fault(
         "gone: what a cancelled call has made goes on",
@@ -532,6 +532,6 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "gone: what a later attempt has made is cancelled",
         "Dependents::first_of_call",
-        &[("..($parent, $before)", "..=($parent, { let _ = $before; LAST_CALL })")],
+        &[("..($parent, $before, FIRST_CALL)", "..=($parent, { let _ = $before; u64::MAX }, LAST_CALL)")],
     ),
 ];
