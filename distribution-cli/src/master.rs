@@ -111,7 +111,7 @@ pub(crate) struct MasterOptions {
     /// How many handshakes a minute from one address may fail before the next ones are delayed; 10 by default.
     #[arg(long, value_name = "FAILURES", env = "DISTRIBUTION_MAX_HANDSHAKE_FAILURES")]
     max_handshake_failures: Option<u32>,
-    /// Seeds the random choices, so that a run can be repeated.
+    /// Seeds all random numbers, so that a run can be repeated.
     #[arg(long, value_name = "NUMBER", env = "DISTRIBUTION_SEED")]
     seed: Option<u64>,
 }

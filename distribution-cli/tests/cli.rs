@@ -255,8 +255,8 @@ async fn each_kind_of_failure_has_its_exit_code() {
     assert_fails(&ended, 3, &["requires a join token", "--token-file with a file that has one for admins"]);
     let ended = master.run(&["nodes", "--token-file", &file]).await;
     assert_fails(&ended, 2, &["no token for admins"]);
-    let stranger = folder();
-    let other = Token::issue(&stranger.1, Access::Admins).expect("writes");
+    let elsewhere = folder();
+    let other = Token::issue(&elsewhere.1, Access::Admins).expect("writes");
     let admin = Token::issue(&file, Access::Admins).expect("writes");
     assert_ne!(other.id(), admin.id());
     assert_eq!(master.printed(&["nodes", "--token-file", &file]).await, "no nodes are registered\n");

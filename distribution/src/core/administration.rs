@@ -108,6 +108,8 @@ impl<H: Host> Core<H> {
             failed_attempts: call.failed_attempts.clone(),
         });
         self.stop(now, id, &call, effects);
+        self.defer_nested(id);
+        self.run_deferred(now, effects);
         Ok(())
     }
 

@@ -43,6 +43,7 @@ impl SimulatedCluster {
         let Some(at) = self.pick(&open) else { return Ok(()) };
         let id = self.calls[at].id;
         self.calls[at].ended_by_admin = true;
+        self.doom_nested(at);
         self.ask(&format!("admin cancels {id}"), |core, now, effects| {
             core.on_cancel_requested(now, id, "an administrator", effects)
         })?;

@@ -311,7 +311,8 @@ impl Rules {
             }
             CallError::Cancelled { .. } => {
                 // It may also have been cancelled with an attempt of the call that made it, which was lost.
-                let is_wanted = !call.is_detached && (call.is_doomed || call.nested_in.is_some());
+                let with_maker = !call.is_detached && (call.is_doomed || call.nested_in.is_some());
+                let is_wanted = call.ended_by_admin || with_maker;
                 check(is_wanted, || format!("call {} was cancelled, and what made it is not gone", call.id))
             }
             CallError::Incompatible { .. } => {

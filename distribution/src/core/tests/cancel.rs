@@ -116,3 +116,21 @@ fn a_handler_that_goes_on_is_listed_and_reported_once_after_ten_seconds() {
     table.dies("n1");
     assert_eq!(table.list(&CallFilter::default()), []);
 }
+
+#[test]
+fn a_call_that_an_administrator_cancels_takes_along_what_its_handler_has_made() {
+    let mut table = Table::new().joined(&[("n1", 2), ("n2", 1)]);
+    table.submit("root", call(&COMPUTE).on("n1"));
+    table.submit("child", call(&COMPUTE).on("n2").in_handler_of(table.id("root")));
+    table.submit("unrelated", call(&COMPUTE).on("n1"));
+    assert_eq!(
+        table.cancel_by_admin("root"),
+        [
+            "end root: cancelled by root, it may have run",
+            "cancel root#1 on n1",
+            "end child: cancelled, may have run",
+            "cancel child#1 on n2",
+        ]
+    );
+    assert_eq!(table.core.unfinished(), 1);
+}

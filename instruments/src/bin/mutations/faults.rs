@@ -526,6 +526,11 @@ pub(crate) const FAULTS: &[Fault] = &[
         "Core::on_call_cancelled",
         &[("self.defer_nested($id);", "")],
     ),
+    fault(
+        "gone: what a call has made that an administrator cancelled goes on",
+        "Core::on_cancel_requested",
+        &[("self.defer_nested($id);", "")],
+    ),
     fault("gone: what a call has made that timed out goes on", "Core::time_out", &[("self.defer_nested($id);", "")]),
     fault("gone: what a lost call has made goes on", "Core::lost", &[("self.defer_nested($id);", "")]),
     fault("gone: what a nested call has made goes on", "Core::cancel_dependent", &[("self.defer_nested($id);", "")]),
