@@ -42,11 +42,12 @@ impl<H: Host> Core<H> {
         });
         let hedged_sent = hedged.map_or(0, CallEntry::attempts);
         let elapsed = demand.hedge_of.map_or(Duration::ZERO, |hedged| hedged.elapsed);
+        let submitted = now.saturating_sub(elapsed);
         let service = self.service_of(method);
         let caller_of = demand.parent.and_then(|parent| self.calls.get(&parent));
         let depth = caller_of.map_or(0, |caller| caller.depth.saturating_add(1));
         if let Some(deadline) = caller_of.and_then(CallEntry::deadline) {
-            let left = deadline.saturating_sub(now);
+            let left = deadline.saturating_sub(submitted);
             demand.timeout = Some(demand.timeout.map_or(left, |timeout| timeout.min(left)));
         }
         let parent = caller_of.map(|call| (call.service, call.seq));
@@ -59,7 +60,7 @@ impl<H: Host> Core<H> {
             method: Arc::clone(method),
             service,
             demand,
-            submitted: now.saturating_sub(elapsed),
+            submitted,
             queued: now,
             number,
             seq,

@@ -124,17 +124,24 @@ impl SimulatedCluster {
             begun: Cell::new(0),
             open: Cell::new(0),
         });
+        let submitted = self.now.saturating_sub(elapsed);
+        // A nested call has at most the time of the call that made it.
+        let left = nested_in.and_then(|parent| {
+            let parent = &self.calls[parent];
+            parent.demand.timeout.map(|timeout| (parent.submitted + timeout).saturating_sub(submitted))
+        });
+        let timeout = [demand.timeout, left].into_iter().flatten().min();
         self.calls.push(CallRecord {
             handle: Rc::clone(&handle),
             id: CallId(u64::MAX),
             method,
-            demand: demand.clone(),
+            demand: Demand { timeout, ..demand.clone() },
             failed_attempts: failed_attempts.clone(),
             kept: None,
             granted: 0,
             begun: 0,
             misreported: false,
-            submitted: self.now.saturating_sub(elapsed),
+            submitted,
             nested_in,
             is_detached: false,
             is_doomed: false,

@@ -197,9 +197,6 @@ impl Rules {
         }
         match end {
             Ok(ended) => self.answered(call, ended),
-            Err(CallError::Cancelled { .. }) if !call.ended_by_admin => {
-                Err(format!("call {} ended as cancelled, and nobody wanted that", call.id))
-            }
             Err(error) => {
                 // The calls of a lost batch are made again one by one, if they may be repeated.
                 let method = METHODS[call.method].info();

@@ -391,7 +391,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "a hedge counts its time from its own start",
         "Core::on_call_submitted",
-        &[("submitted: $now.saturating_sub($elapsed)", "submitted: $now")],
+        &[("let submitted = $now.saturating_sub($elapsed);", "let submitted = { let _ = $elapsed; $now };")],
     ),
     fault(
         "a hedge does not count the attempts of the call that it hedges",
