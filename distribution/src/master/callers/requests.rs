@@ -448,24 +448,10 @@ mod tests {
             kind: MethodKind::Compute,
         };
         requests.on_control(Control::Declare { method }).expect("may be declared");
-        let call = |call| CallRequest {
-            method: id,
-            call,
-            count: 1,
-            idempotent: false,
-            timeout: None,
-            node: None,
-            attempts: None,
-            labels: Vec::new(),
-            affinity: None,
-            retry_panics: false,
-            hedge_of: None,
-            continues: None,
-            parent: None,
-            trace: None,
-        };
         let mut calls: Vec<_> = (first..first + 2)
-            .map(|number| requests.call(&call(number), Payload::EMPTY).expect("is a call of this caller"))
+            .map(|number| {
+                requests.call(&CallRequest::bare(id, number), Payload::EMPTY).expect("is a call of this caller")
+            })
             .collect();
         requests.on_control(Control::CancelCall { call: first }).expect("may be cancelled");
         requests.submit(&mut calls);

@@ -64,6 +64,29 @@ pub(crate) struct CallRequest {
     pub(crate) trace: Option<Trace>,
 }
 
+#[cfg(test)]
+impl CallRequest {
+    /// One call, without options.
+    pub(crate) fn bare(method: u64, call: u64) -> Self {
+        Self {
+            method,
+            call,
+            count: 1,
+            idempotent: false,
+            timeout: None,
+            node: None,
+            attempts: None,
+            labels: Vec::new(),
+            affinity: None,
+            retry_panics: false,
+            hedge_of: None,
+            continues: None,
+            parent: None,
+            trace: None,
+        }
+    }
+}
+
 /// What the response to a caller's request has before the payload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CallerResponseHeader {
@@ -120,22 +143,7 @@ mod tests {
 
     #[test]
     fn a_callers_requests_and_their_responses_have_these_bytes() {
-        let call = CallRequest {
-            method: 7,
-            call: 9,
-            count: 1,
-            idempotent: true,
-            timeout: None,
-            node: None,
-            attempts: None,
-            labels: Vec::new(),
-            affinity: None,
-            retry_panics: false,
-            hedge_of: None,
-            continues: None,
-            parent: None,
-            trace: None,
-        };
+        let call = CallRequest { idempotent: true, ..CallRequest::bare(7, 9) };
         let request = |body| CallerRequestHeader { request: 1, body };
         assert_eq!(header(&request(CallerRequestBody::Call(call.clone()))), "01000709010100000000000000000000");
         let full = CallRequest {

@@ -227,24 +227,8 @@ mod tests {
     }
 
     fn call(method: u64) -> ClientMessage<OutgoingCallerRequest> {
-        let request = CallRequest {
-            method,
-            call: 9,
-            count: 1,
-            idempotent: false,
-            timeout: None,
-            node: None,
-            attempts: None,
-            labels: Vec::new(),
-            affinity: None,
-            retry_panics: false,
-            hedge_of: None,
-            continues: None,
-            parent: None,
-            trace: None,
-        };
         let message = OutgoingCallerRequest::Call {
-            request,
+            request: CallRequest::bare(method, 9),
             deadline: None,
             payload: Payload::EMPTY,
             name: MethodName::new("S", "f"),
