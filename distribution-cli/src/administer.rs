@@ -130,15 +130,19 @@ async fn watch(
     };
     administer(connection, async |admin| {
         let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(100)));
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                _ = tokio::signal::ctrl_c() => return Ok(()),
+        let shows = async {
+            loop {
+                ticks.tick().await;
+                if !view.json && std::io::stdout().is_terminal() {
+                    print(CLEAR)?;
+                }
+                show(admin).await?;
             }
-            if !view.json && std::io::stdout().is_terminal() {
-                print(CLEAR)?;
-            }
-            show(admin).await?;
+        };
+        // One future for ctrl-c: it is also obeyed while the master does not answer.
+        tokio::select! {
+            result = shows => result,
+            _ = tokio::signal::ctrl_c() => Ok(()),
         }
     })
     .await

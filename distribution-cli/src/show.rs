@@ -86,7 +86,12 @@ fn status_of(status: &CallStatus) -> String {
             format!("runs on {} ({}) for {}", node.name, node.id, time(*running_for))
         }
         CallStatus::Stopping { node, stopping_for, .. } => {
-            format!("has ended, and its handler goes on on {} ({}) for {}", node.name, node.id, time(*stopping_for))
+            format!(
+                "has ended, and its handler has gone on for {2} on {0} ({1})",
+                node.name,
+                node.id,
+                time(*stopping_for)
+            )
         }
         _ => "does what this program does not know; a newer version of it does".to_owned(),
     }
