@@ -81,8 +81,8 @@ TYPES = (("", "fn(Params) -> i64"), ("Params", "{ rate: f64, l2: f64 }"))
 MASTER, NODE, CALLER = preface(1), preface(2), preface(3)
 
 
-def hello(name="c1", max_message_size=65536, node=b"\0"):
-    return text(name) + number(max_message_size) + node
+def hello(name="c1", max_message_size=65536, node=b"\0", session=b"\0"):
+    return text(name) + number(max_message_size) + node + session
 
 
 def registration(
@@ -95,6 +95,7 @@ def registration(
     methods=(METHOD,),
     types=TYPES,
     instance=7,
+    session=b"\0",
 ):
     body = text(name) + numbers(instance, slots, busy, async_limit, max_message_size, len(labels))
     body += b"".join(text(key) + text(value) for key, value in labels)
@@ -102,7 +103,7 @@ def registration(
     for id, service, version, method, signature, kind in methods:
         body += number(id) + text(service) + number(version) + text(method) + text(signature)
         body += number(STRUCTURE) + number(len(types)) + b"".join(text(name) + text(shape) for name, shape in types) + number(kind)
-    return body
+    return body + session
 
 
 PLAIN = registration()
@@ -127,8 +128,8 @@ put(
         "node_frames_follow": NODE + message(PLAIN) + b"\0\0\0\0\x05",
         "node_name_claims_1_gib": NODE + message(number(1 << 30)),
         "node_claims_2_60_labels": NODE + message(UP_TO_LABELS + number(1 << 60)),
-        "master_welcome": MASTER + message(numbers(0, 5, 1_000_000, 6_000_000, 64 << 20)),
-        "master_welcome_of_extremes": MASTER + message(numbers(0, U64, 0, U64, 0)),
+        "master_welcome": MASTER + message(numbers(0, 5, 1_000_000, 6_000_000, 64 << 20, 0)),
+        "master_welcome_of_extremes": MASTER + message(numbers(0, U64, 0, U64, 0, 1, 2**128 - 1, U64, 1)),
         "master_refuses": MASTER + message(b"\1" + text("no such secret") + b"\1"),
         "master_refuses_with_control_characters": MASTER + message(b"\1" + text("a\nforged line\x1b[31m") + b"\0"),
         "caller": CALLER + message(hello()),
@@ -138,8 +139,11 @@ put(
         "caller_name_forges_a_log_line": CALLER + message(hello("a\nWARN all is well")),
         "caller_name_claims_1_gib": CALLER + message(number(1 << 30)),
         "caller_max_message_size_small": CALLER + message(hello(max_message_size=3)),
-        "master_accepts_a_caller": MASTER + message(numbers(0, 7 << 40, 500_000, 15_000_000, 64 << 20, 128, 0)),
-        "master_accepts_a_caller_of_extremes": MASTER + message(numbers(0, U64, 0, U64, 0, 2**16 - 1, 1, U64)),
+        "master_accepts_a_caller": MASTER + message(numbers(0, 7 << 40, 500_000, 15_000_000, 64 << 20, 128, 0, 0)),
+        "master_resumes_a_caller": MASTER + message(numbers(0, 7 << 40, 500_000, 15_000_000, 64 << 20, 128, 0, 1, 2**127, 30_000_000, 1)),
+        "caller_resumes": CALLER + message(hello(session=b"\1" + number(2**128 - 1))),
+        "node_resumes": NODE + message(registration(session=b"\1" + number(2**128 - 1) + number(2))),
+        "master_accepts_a_caller_of_extremes": MASTER + message(numbers(0, U64, 0, U64, 0, 2**16 - 1, 1, U64, 1, 2**128 - 1, U64, 1)),
         "master_refuses_a_caller": MASTER + message(b"\1" + text("10000 callers are connected already") + b"\0"),
         "http": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "http2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -289,6 +293,7 @@ put(
         "master_heartbeat": MASTER_HEARTBEAT,
         "drain": DRAIN,
         "request_drain_and_drained": frame(128) + DRAINED,
+        "asks_again": request(count=0, granted=0, payload=b"") + frame(24, number(300)) + frame(25),
         "retract": RETRACT,
         "goodbye": GOODBYE,
         "goodbye_empty": frame(8),
@@ -402,6 +407,8 @@ put(
         + failed(2)
         + frame(14, numbers(3, 2) + b"\0")
         + GOODBYE,
+        "asks_again": frame(13, numbers(1, 2, 9)) + frame(24, number(300)) + frame(25),
+        "not_received": frame(14, numbers(1, 3)),
         "call": call(),
         "call_that_asks_for_everything": call(**EVERYTHING),
         "call_of_extremes": call(U64, U64, U64, U32, b"\1", (U64, U64), U64, U32, (), U64, b"\1", (U64, U64), U64, U64),

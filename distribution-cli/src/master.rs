@@ -53,6 +53,12 @@ pub(crate) struct MasterOptions {
     /// How long a call waits if no node serves its method; 5s by default.
     #[arg(long, value_name = "TIME", env = "DISTRIBUTION_NO_NODE_TIMEOUT", value_parser = parse_time)]
     no_node_timeout: Option<Duration>,
+    /// How long the master waits for a node with calls whose connection has broken; 2s by default.
+    #[arg(long, value_name = "TIME", env = "DISTRIBUTION_RECONNECT_GRACE", value_parser = parse_time)]
+    reconnect_grace: Option<Duration>,
+    /// How long it keeps the calls of a caller whose connection has broken; 30s by default.
+    #[arg(long, value_name = "TIME", env = "DISTRIBUTION_RESUME_TIMEOUT", value_parser = parse_time)]
+    resume_timeout: Option<Duration>,
     /// The timeout of calls that have none of their own; none by default.
     #[arg(long, value_name = "TIME", env = "DISTRIBUTION_DEFAULT_TIMEOUT", value_parser = parse_time)]
     default_timeout: Option<Duration>,
@@ -145,7 +151,7 @@ impl MasterOptions {
     fn into_builder(self) -> MasterBuilder {
         let (mut builder, options) = (Master::builder(), self);
         set!(builder, options:
-            token_file, heartbeat, no_node_timeout, default_timeout, shutdown_timeout, handshake_timeout, read_timeout,
+            token_file, heartbeat, no_node_timeout, reconnect_grace, resume_timeout, default_timeout, shutdown_timeout, handshake_timeout, read_timeout,
             write_timeout, max_queued_calls, max_queued_bytes, max_queued_calls_per_caller, max_queued_bytes_per_caller,
             max_message_size, max_incoming_bytes, max_depth, max_nodes, max_nodes_per_credential, max_slots_per_node,
             max_handshakes, max_handshakes_per_address, max_handshakes_per_second, max_handshake_failures, seed,

@@ -45,6 +45,10 @@ pub(crate) struct Limits {
     pub(crate) max_depth: u16,
     /// The timeout of calls without one of their own.
     pub(crate) default_timeout: Option<Duration>,
+    /// How long the master waits for a node with calls whose connection has broken.
+    pub(crate) reconnect_grace: Duration,
+    /// How long it waits for a caller whose connection has broken.
+    pub(crate) resume_timeout: Duration,
     /// Whether callers in other processes are told the addresses of nodes.
     pub(crate) expose_node_addresses: bool,
 }
@@ -61,6 +65,8 @@ impl Default for Limits {
             incoming_bytes: INCOMING_BYTES,
             max_depth: MAX_DEPTH,
             default_timeout: None,
+            reconnect_grace: Duration::from_secs(2),
+            resume_timeout: Duration::from_secs(30),
             expose_node_addresses: false,
         }
     }

@@ -31,6 +31,11 @@ pub(crate) fn key_of(secret: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(b"distribution: a key for hashes of names").chain_update(secret).finalize().into()
 }
 
+/// The hash of a random secret that is kept in the place of it: SHA-256.
+pub(crate) fn hash_of_secret(secret: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(b"distribution: a secret").chain_update(secret).finalize().into()
+}
+
 /// A hash that cannot be predicted without the key: the first 64 bits of SHA-256 over key and text.
 pub(crate) fn keyed(key: &[u8; 32], text: &str) -> u64 {
     first_64_bits(Sha256::new().chain_update(key).chain_update(text))

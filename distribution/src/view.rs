@@ -96,6 +96,9 @@ pub enum NodeState {
     Alive,
     /// The node has missed heartbeats, and gets no new calls until it sends something again.
     Suspect,
+    /// The node's connection has broken, and the master waits for it to come back and go on with its calls. It gets no new
+    /// ones. See [`MasterBuilder::reconnect_grace`](crate::MasterBuilder::reconnect_grace).
+    Disconnected,
     /// The node is leaving: it gets no new calls, and finishes those that it has.
     Draining,
 }
@@ -105,6 +108,7 @@ impl fmt::Display for NodeState {
         f.write_str(match self {
             Self::Alive => "alive",
             Self::Suspect => "suspect",
+            Self::Disconnected => "disconnected",
             Self::Draining => "draining",
         })
     }
@@ -154,6 +158,25 @@ pub enum NodeEvent {
     Recovered {
         /// The node.
         node: NodeIdentity,
+    },
+    /// A node's connection has broken while it had calls. Its handlers may go on, so the master waits for it for the
+    /// [`reconnect_grace`](crate::MasterBuilder::reconnect_grace). Meanwhile it gets no new calls.
+    #[non_exhaustive]
+    Disconnected {
+        /// The node.
+        node: NodeIdentity,
+        /// How the connection was lost.
+        reason: GoneReason,
+        /// How many calls it has not answered.
+        in_flight: usize,
+    },
+    /// A node has come back on another connection, goes on with its calls, and gets new ones again.
+    #[non_exhaustive]
+    Resumed {
+        /// The node.
+        node: NodeIdentity,
+        /// How many calls it has not answered.
+        in_flight: usize,
     },
     /// A node is leaving: it gets no new calls, and finishes those that it has.
     #[non_exhaustive]
@@ -215,6 +238,8 @@ impl NodeEvent {
             | Self::Joined { node, .. }
             | Self::Suspect { node, .. }
             | Self::Recovered { node }
+            | Self::Disconnected { node, .. }
+            | Self::Resumed { node, .. }
             | Self::Draining { node }
             | Self::Gone { node, .. }
             | Self::Ejected { node, .. }
@@ -244,6 +269,18 @@ impl fmt::Display for NodeEvent {
                 )
             }
             Self::Recovered { node } => write!(f, "{node} has recovered and gets new calls again"),
+            Self::Disconnected { node, reason, in_flight } => {
+                let calls = if *in_flight == 1 { "call" } else { "calls" };
+                write!(
+                    f,
+                    "{node} is disconnected with {in_flight} {calls} unanswered: it {reason}; the master waits for it \
+                     to come back"
+                )
+            }
+            Self::Resumed { node, in_flight } => {
+                let calls = if *in_flight == 1 { "call" } else { "calls" };
+                write!(f, "{node} is connected again and goes on with {in_flight} {calls}")
+            }
             Self::Draining { node } => write!(f, "{node} is draining: it finishes its calls and gets no new ones"),
             Self::Gone { node, reason, in_flight: 0 } => write!(f, "{node} is gone: it {reason}"),
             Self::Gone { node, reason, in_flight: 1 } => {

@@ -197,6 +197,8 @@ pub fn registration_that_shows(
         // No structure for people, and compute.
         registration.extend([number(*types), number(0), number(0)].concat());
     }
+    // No session.
+    registration.push(0);
     let length = (registration.len() as u32).to_le_bytes().to_vec();
     [length, registration].concat()
 }
@@ -323,7 +325,7 @@ impl Impostor {
     pub async fn master(listener: &TcpListener, heartbeat: Duration, silence: Duration) -> Self {
         let mut master = Self::master_that_hears(listener).await;
         let micros = |time: Duration| number(time.as_micros() as u64);
-        let answer = [number(0), number(7), micros(heartbeat), micros(silence), number(1 << 20)].concat();
+        let answer = [number(0), number(7), micros(heartbeat), micros(silence), number(1 << 20), number(0)].concat();
         master.send_answer(&answer).await;
         master
     }

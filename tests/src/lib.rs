@@ -8,6 +8,7 @@ pub mod line;
 pub mod log;
 pub mod meeting;
 pub mod process;
+pub mod proxy;
 pub mod rogue_caller;
 pub mod sources;
 pub mod transport;

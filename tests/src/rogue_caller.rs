@@ -31,6 +31,7 @@ pub mod end {
     pub const ANSWERED: u64 = 0;
     pub const FAILED: u64 = 1;
     pub const NODES: u64 = 2;
+    pub const NOT_RECEIVED: u64 = 3;
 }
 
 /// A method of `Probe` by name and signature.
@@ -54,7 +55,7 @@ pub fn hello(name: &str) -> Vec<u8> {
 fn hello_of(name: &str, process: Option<u64>) -> Vec<u8> {
     let node = process.map_or_else(|| vec![0], |process| [vec![1], number(process)].concat());
     // It says that it accepts messages of any size.
-    let hello = [text(name), number(u64::MAX), node].concat();
+    let hello = [text(name), number(u64::MAX), node, number(0)].concat();
     [&(hello.len() as u32).to_le_bytes()[..], &hello].concat()
 }
 
@@ -182,6 +183,6 @@ pub async fn rogue_master(listener: &TcpListener, first_call: u64, silence: Dura
     let micros = |time: Duration| number(time.as_micros() as u64);
     let silent = [micros(silence / 3), micros(silence)].concat();
     let mut master = Impostor { stream };
-    master.send_answer(&[&number(0)[..], &number(first_call), &silent, &number(1 << 20), &[128, 0]].concat()).await;
+    master.send_answer(&[&number(0)[..], &number(first_call), &silent, &number(1 << 20), &[128, 0, 0]].concat()).await;
     master
 }

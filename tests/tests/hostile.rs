@@ -75,8 +75,8 @@ async fn a_registered_peer_that_breaks_the_protocol_is_cut_off_alone() {
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
     let probe = ProbeClient::new(&master);
-    // name "x", instance 9, one slot, none busy, async limit 1, frame limit 65536, no labels, no methods
-    let registration = [1, b'x', 9, 1, 0, 1, 252, 0, 0, 1, 0, 0, 0];
+    // name "x", instance 9, one slot, none busy, async limit 1, frame limit 65536, no labels, no methods, no session
+    let registration = [1, b'x', 9, 1, 0, 1, 252, 0, 0, 1, 0, 0, 0, 0];
     let cases: [(&str, &[u8], &str); 6] = [
         ("a frame that claims 4 GiB", &[255, 255, 255, 255, 2], "announced a frame of 4294967295 bytes"),
         ("a frame of no known kind", &[0, 0, 0, 0, 77], "kind 77, which this release does not know"),

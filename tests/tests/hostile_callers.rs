@@ -279,6 +279,7 @@ async fn an_answer_that_cannot_be_one_ends_its_call_and_no_other() {
     let node = [number(5), text("n")].concat();
     let cases = [
         (number(end::NODES), "answered a call with a list of nodes"),
+        (number(end::NOT_RECEIVED), "said later that it had not"),
         ([number(end::FAILED), number(0), vec![255; 9]].concat(), "cannot be read"),
         // The value is none.
         ([&[0, 0, 1][..], &node, &[0, 1, 1, 1, 255, 255]].concat(), "could not be decoded"),

@@ -62,6 +62,12 @@ pub enum WaitReason {
         /// The node.
         node: NodeIdentity,
     },
+    /// It has to run on one node, and the connection of that node has broken. The master waits for it to come back.
+    #[non_exhaustive]
+    NodeDisconnected {
+        /// The node.
+        node: NodeIdentity,
+    },
     /// It has to run on one node, and that node is cordoned.
     #[non_exhaustive]
     NodeCordoned {
@@ -119,6 +125,9 @@ impl fmt::Display for WaitReason {
                 }
             }
             Self::NodeBusy { node } => write!(f, "it is for {node}, which is busy"),
+            Self::NodeDisconnected { node } => {
+                write!(f, "it is for {node}, whose connection has broken and which may come back")
+            }
             Self::NodeSuspect { node } => write!(f, "it is for {node}, which has missed heartbeats"),
             Self::NodeCordoned { node } => write!(f, "it is for {node}, which is cordoned"),
             Self::BackingOff { attempt, node, left } => {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use crate::{
     config::{LARGEST_MAX_DEPTH, ValueLimits, from_micros},
     id::CallId,
-    wire::{frame::layout::BODY_HEADER_LIMIT, handshake::CallerWelcome},
+    wire::{
+        frame::layout::BODY_HEADER_LIMIT,
+        handshake::{CallerWelcome, SessionOffer},
+    },
 };
 
 /// What the master said when it accepted the caller.
@@ -16,13 +19,22 @@ pub(super) struct Accepted {
     pub(super) limits: ValueLimits,
     /// The timeout of calls without one of their own.
     pub(super) default_timeout: Option<Duration>,
+    /// The session, if the master waits for callers whose connection breaks.
+    pub(super) session: Option<SessionOffer>,
 }
 
 impl Accepted {
     /// Reads what the master said; `own_limit` is the largest frame that this end sends.
     pub(super) fn new(welcome: &CallerWelcome, own_limit: u64) -> Option<Self> {
-        let CallerWelcome::Accepted { first_call, heartbeat, silence, max_message_size, max_depth, default_timeout } =
-            welcome
+        let CallerWelcome::Accepted {
+            first_call,
+            heartbeat,
+            silence,
+            max_message_size,
+            max_depth,
+            default_timeout,
+            session,
+        } = welcome
         else {
             return None;
         };
@@ -39,6 +51,7 @@ impl Accepted {
                 depth: (*max_depth).min(LARGEST_MAX_DEPTH),
             },
             default_timeout: default_timeout.map(from_micros),
+            session: *session,
         })
     }
 }

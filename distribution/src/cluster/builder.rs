@@ -180,7 +180,7 @@ impl ClusterBuilder {
         check_address(&master, "a caller")?;
         let name = self.name.unwrap_or_else(|| default_name("caller"));
         let max_message_size = check_max_message_size(self.max_message_size)? as u64;
-        let hello = CallerHello { name, max_message_size, node: None };
+        let hello = CallerHello { name, max_message_size, node: None, session: None };
         hello.check().map_err(|_| {
             Error::setting("name", format_args!("{:?}", hello.name), "it must have 1 to 128 bytes without blanks")
         })?;

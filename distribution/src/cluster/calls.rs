@@ -14,7 +14,11 @@ use crate::{
     error::{CallError, CallStage, Execution, LimitOf, Part, QueueUnit},
     id::CallId,
     service::state::{CallFailure, CallState},
-    wire::{Control, connection_state::ConnectionState, transport::ONLY_ATTEMPT},
+    wire::{
+        Control,
+        connection_state::ConnectionState,
+        transport::{AskingAgain, ONLY_ATTEMPT, SendPermit},
+    },
 };
 
 /// The most calls, and bytes of arguments, that wait while there is no connection.
@@ -49,6 +53,10 @@ struct UnfinishedCall {
     deadline: Option<Instant>,
     /// When it was sent on this connection, or began to wait for one.
     placed: Instant,
+    /// Whether it was sent on an earlier connection, so that the master may have it.
+    was_sent: bool,
+    /// Whether the master was asked for its end on this connection, and has it from an earlier one or not at all.
+    is_asked_again: bool,
     /// How many connections in a row were lost soon after it was sent on them.
     losses: u8,
 }
@@ -62,6 +70,8 @@ enum Place {
     Away {
         since: Instant,
         reason: String,
+        /// How long the master may wait for this caller; `None` if it does not.
+        session: Option<Duration>,
         /// How many wait, and their bytes.
         waiting: (usize, usize),
     },
@@ -76,12 +86,19 @@ pub(super) struct Connection {
     pub(super) state: Arc<ConnectionState>,
 }
 
-/// A call on its way to the master.
+/// What is on its way to the master.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) id: CallId,
-    pub(super) state: Arc<CallState>,
-    pub(super) deadline: Option<Instant>,
+pub(super) enum Outgoing {
+    Call {
+        id: CallId,
+        state: Arc<CallState>,
+        deadline: Option<Instant>,
+    },
+    /// Asks for the end of a call that was sent on an earlier connection.
+    AskAgain {
+        id: CallId,
+        permit: Arc<dyn SendPermit>,
+    },
 }
 
 /// A call that has ended, and its end. Finished outside of the lock, because that wakes its caller.
@@ -97,7 +114,7 @@ pub(super) fn finish(ended: impl IntoIterator<Item = Ended>) {
 impl Calls {
     pub(super) fn new() -> Self {
         let reason = "the first attempt to connect had not ended".to_owned();
-        let place = Place::Away { since: Instant::now(), reason, waiting: (0, 0) };
+        let place = Place::Away { since: Instant::now(), reason, session: None, waiting: (0, 0) };
         Self { next: CallId(0), unfinished: BTreeMap::new(), deadlines: BTreeSet::new(), place }
     }
 
@@ -137,7 +154,15 @@ impl Calls {
         let now = Instant::now();
         let deadline = state.options.timeout.map(|timeout| now + timeout);
         let state = Arc::clone(state);
-        self.insert(UnfinishedCall { state, submitted: now, deadline, placed: now, losses: 0 });
+        self.insert(UnfinishedCall {
+            state,
+            submitted: now,
+            deadline,
+            placed: now,
+            was_sent: false,
+            is_asked_again: false,
+            losses: 0,
+        });
         Ok(())
     }
 
@@ -146,6 +171,11 @@ impl Calls {
         let id = self.next;
         self.next = CallId(id.0.wrapping_add(call.state.submit_options.count.into()));
         call.state.set_id(id);
+        self.send(id, call);
+    }
+
+    /// Sends a call by this id if there is a connection, and keeps it.
+    fn send(&mut self, id: CallId, call: UnfinishedCall) {
         if let Some(deadline) = call.deadline {
             self.deadlines.insert((self.ends_at(deadline), id));
         }
@@ -153,9 +183,10 @@ impl Calls {
         call.state.attempt.open(ONLY_ATTEMPT);
         if let Place::Connected(connection) = &self.place {
             // If the connection's task has ended, it is about to say so, and then the call waits for the next one.
-            let _ = connection.calls.send(Outgoing { id, state: Arc::clone(&call.state), deadline: call.deadline });
+            let outgoing = Outgoing::Call { id, state: Arc::clone(&call.state), deadline: call.deadline };
+            let _ = connection.calls.send(outgoing);
         }
-        self.unfinished.insert(id, call);
+        self.unfinished.insert(id, UnfinishedCall { is_asked_again: false, ..call });
     }
 
     /// When the caller itself ends a call with this deadline.
@@ -166,18 +197,44 @@ impl Calls {
         }
     }
 
-    /// There is a connection, on which calls have ids from `first` on and up to `limit` bytes of arguments. Sends the calls
-    /// that wait, and returns those that are too large for it.
-    pub(super) fn on_connected(&mut self, connection: Connection, first: CallId, limit: usize) -> Vec<Ended> {
+    /// There is a connection to this master, with up to `limit` bytes of arguments. With a new session calls have ids from
+    /// `first` on; a session that is resumed goes on with its ids. Asks for the ends of calls that were sent, sends the others,
+    /// and returns those that have ended.
+    pub(super) fn on_connected(
+        &mut self,
+        connection: Connection,
+        master: &str,
+        (first, is_resumed): (CallId, bool),
+        limit: usize,
+    ) -> Vec<Ended> {
+        let mut ended = if is_resumed { Vec::new() } else { self.give_up_sent(master) };
+        let asking = AskingAgain::new(&connection.state);
+        let Connection { calls, state } = connection.clone();
         self.place = Place::Connected(connection);
-        self.next = first;
+        if !is_resumed {
+            self.next = first;
+        }
         self.deadlines.clear();
         let now = Instant::now();
-        let mut ended = Vec::new();
-        for call in std::mem::take(&mut self.unfinished).into_values() {
+        for (id, call) in std::mem::take(&mut self.unfinished) {
+            if call.was_sent {
+                self.deadlines.extend(call.deadline.map(|deadline| (self.ends_at(deadline), id)));
+                let _ = calls.send(Outgoing::AskAgain { id, permit: asking.permit() });
+                // The frame that said so may have been lost with the earlier connection.
+                if call.state.is_detached() {
+                    state.send(Control::Detach { call: id.0 });
+                }
+                self.unfinished.insert(id, UnfinishedCall { was_sent: false, is_asked_again: true, ..call });
+                continue;
+            }
             let size = call.state.payload.len();
             if size <= limit {
-                self.insert(UnfinishedCall { placed: now, ..call });
+                let call = UnfinishedCall { placed: now, ..call };
+                if is_resumed {
+                    self.send(id, call)
+                } else {
+                    self.insert(call)
+                }
                 continue;
             }
             // The limit was another one when the arguments were encoded. This master would close the connection.
@@ -185,36 +242,70 @@ impl Calls {
             let error = CallError::TooLarge { call: call.state.identity(), part: Part::Arguments, size, limit };
             ended.push((call.state, error));
         }
+        if is_resumed {
+            asking.on_last();
+        }
         ended
     }
 
-    /// The connection has ended. Calls that the master may have sent to a node end, unless they may be repeated.
-    pub(super) fn on_disconnected(&mut self, master: &str, reason: &str) -> Vec<Ended> {
+    /// The master has never received a call that it was asked for again. Returns whether it was, and is sent now.
+    pub(super) fn send_again(&mut self, id: CallId) -> bool {
+        if !self.unfinished.get(&id).is_some_and(|call| call.is_asked_again) {
+            return false;
+        }
+        if let Some(call) = self.remove(id) {
+            self.send(id, UnfinishedCall { placed: Instant::now(), is_asked_again: false, ..call });
+        }
+        true
+    }
+
+    /// The connection has ended. If the master waits for this caller, calls that were sent wait too; otherwise they end, unless
+    /// they may be repeated.
+    pub(super) fn on_disconnected(&mut self, master: &str, reason: &str, session: Option<Duration>) -> Vec<Ended> {
         let mut waiting = (0, 0);
-        let mut ended = Vec::new();
-        self.unfinished.retain(|_, call| {
-            let was_sent = !call.state.attempt.abandon(ONLY_ATTEMPT);
-            if was_sent {
-                call.losses = if call.placed.elapsed() < SOON { call.losses + 1 } else { 0 };
-            }
-            let stays = !was_sent || (call.state.method.is_idempotent() && call.losses < MOST_LOSSES);
-            if stays {
-                waiting = (waiting.0 + 1, waiting.1 + call.state.payload.len());
-            } else {
-                let error = CallError::MasterLost {
-                    call: call.state.identity(),
-                    master: master.to_owned(),
-                    reason: reason.to_owned(),
-                    execution: Execution::MayHaveRun,
-                };
-                ended.push((Arc::clone(&call.state), error));
-            }
-            stays
-        });
-        self.place = Place::Away { since: Instant::now(), reason: reason.to_owned(), waiting };
+        for call in self.unfinished.values_mut() {
+            // A call that was asked for again has its word as it was on the earlier connection.
+            call.was_sent = !call.state.attempt.abandon(ONLY_ATTEMPT);
+            waiting = (waiting.0 + 1, waiting.1 + call.state.payload.len());
+        }
+        self.place = Place::Away { since: Instant::now(), reason: reason.to_owned(), session, waiting };
         let deadlines = self.unfinished.iter().filter_map(|(id, call)| Some((call.deadline?, *id)));
         self.deadlines = deadlines.collect();
-        ended
+        if session.is_some() { Vec::new() } else { self.give_up_sent(master) }
+    }
+
+    /// When the calls of a session that could not be resumed are to be given up.
+    pub(super) fn session_ends(&self) -> Option<Instant> {
+        match &self.place {
+            Place::Away { since, session, .. } => session.map(|keep| *since + keep),
+            _ => None,
+        }
+    }
+
+    /// The session is over: ends calls that were sent, unless they may be repeated.
+    pub(super) fn give_up_sent(&mut self, master: &str) -> Vec<Ended> {
+        let Place::Away { reason, session, .. } = &mut self.place else { return Vec::new() };
+        *session = None;
+        let reason = reason.clone();
+        let mut sent = Vec::new();
+        for (id, call) in &mut self.unfinished {
+            if std::mem::take(&mut call.was_sent) {
+                call.losses = if call.placed.elapsed() < SOON { call.losses + 1 } else { 0 };
+                if !call.state.method.is_idempotent() || call.losses >= MOST_LOSSES {
+                    sent.push(*id);
+                }
+            }
+        }
+        let lost = |call: UnfinishedCall| {
+            let error = CallError::MasterLost {
+                call: call.state.identity(),
+                master: master.to_owned(),
+                reason: reason.clone(),
+                execution: Execution::MayHaveRun,
+            };
+            (call.state, error)
+        };
+        sent.into_iter().filter_map(|id| self.remove(id)).map(lost).collect()
     }
 
     /// The master could not be reached again; `reason` is the newest failure.
@@ -245,7 +336,7 @@ impl Calls {
             _ => {}
         }
         let end = |call: UnfinishedCall| {
-            let execution = match call.state.attempt.abandon(ONLY_ATTEMPT) {
+            let execution = match !call.was_sent && call.state.attempt.abandon(ONLY_ATTEMPT) {
                 true => Execution::NotRun,
                 false => Execution::MayHaveRun,
             };
@@ -379,13 +470,20 @@ mod tests {
     fn connect(calls: &mut Calls, first: u64) -> (Arc<ConnectionState>, UnboundedReceiver<Outgoing>) {
         let (sender, outgoing) = unbounded_channel();
         let state = ConnectionState::new(PeerTimeouts::default(), None);
-        let ended = calls.on_connected(Connection { calls: sender, state: Arc::clone(&state) }, CallId(first), 100);
+        let connection = Connection { calls: sender, state: Arc::clone(&state) };
+        let ended = calls.on_connected(connection, "m", (CallId(first), false), 100);
         assert_eq!(ended.len(), 0);
         (state, outgoing)
     }
 
     fn submit(calls: &mut Calls, call: &Arc<CallState>) {
         calls.submit("m", Duration::from_secs(30), call).expect("is taken");
+    }
+
+    fn id(sent: &Outgoing) -> CallId {
+        match sent {
+            Outgoing::Call { id, .. } | Outgoing::AskAgain { id, .. } => *id,
+        }
     }
 
     fn send(call: &CallState) {
@@ -409,13 +507,13 @@ mod tests {
                 send(&slow);
                 tokio::time::advance(SOON).await;
             }
-            let ended = calls.on_disconnected("m", "lost");
+            let ended = calls.on_disconnected("m", "lost", None);
             // The first connection lasted long enough.
             assert_eq!(ended.len(), 0, "{loss}");
         }
         connect(&mut calls, 1000);
         send(&cause);
-        let ended = calls.on_disconnected("m", "lost");
+        let ended = calls.on_disconnected("m", "lost", None);
         assert!(
             matches!(&ended[..], [(state, CallError::MasterLost { execution: Execution::MayHaveRun, .. })]
             if Arc::ptr_eq(state, &cause)),
@@ -433,10 +531,10 @@ mod tests {
         }
         send(&once);
         send(&again);
-        let ended = calls.on_disconnected("m", "lost");
+        let ended = calls.on_disconnected("m", "lost", None);
         assert!(matches!(&ended[..], [(state, _)] if Arc::ptr_eq(state, &once)), "{ended:?}");
         let (_state, mut outgoing) = connect(&mut calls, 1);
-        let sent: Vec<_> = std::iter::from_fn(|| outgoing.try_recv().ok()).map(|call| call.id).collect();
+        let sent: Vec<_> = std::iter::from_fn(|| outgoing.try_recv().ok()).map(|sent| id(&sent)).collect();
         assert_eq!(sent, [CallId(1), CallId(2)], "they have new ids");
         assert_eq!([again.id(), unsent.id()], [Some(CallId(1)), Some(CallId(2))]);
     }
@@ -452,13 +550,14 @@ mod tests {
         submit(&mut calls, &small);
         let (sender, mut outgoing) = unbounded_channel();
         let state = ConnectionState::new(PeerTimeouts::default(), None);
-        let ended = calls.on_connected(Connection { calls: sender, state }, CallId(1), 49);
+        let ended = calls.on_connected(Connection { calls: sender, state }, "m", (CallId(1), false), 49);
         assert!(
             matches!(&ended[..], [(state, CallError::TooLarge { size: 50, limit: 49, .. })]
             if Arc::ptr_eq(state, &large)),
             "{ended:?}"
         );
-        assert!(Arc::ptr_eq(&outgoing.try_recv().expect("is sent").state, &small));
+        let sent = outgoing.try_recv().expect("is sent");
+        assert!(matches!(&sent, Outgoing::Call { state, .. } if Arc::ptr_eq(state, &small)), "{sent:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, future::BoxFuture, stream::FuturesUnordered};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tarpc::client::{self, NewClient};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
@@ -31,6 +31,7 @@ use crate::{
         CallRequest, CallerEnd, CloseReason, Control, batch,
         channel::Channel,
         codec::Decoder,
+        confirmations::Confirmations,
         connection_state::ConnectionState,
         handshake::{Definition, MethodKind, MethodOffer},
         repoller::Repoller,
@@ -50,8 +51,8 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most bytes of the structure of a method that a caller declares, beside its names: both must fit into a control frame.
 const DECLARED_STRUCTURE: usize = 4 * 1024;
 
-/// Drives a connection until it ends, and returns why it did.
-pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted: &Accepted) -> String {
+/// Drives a connection until it ends, and returns why it did, and whether neither end has closed it on purpose.
+pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted: &Accepted) -> (String, bool) {
     let silence = accepted.silence;
     let PeerTimeouts { read_timeout, write_timeout } = PeerTimeouts::default();
     // A master that is stalled neither reads nor ends a frame, and is tolerated for as long as it may be silent.
@@ -83,6 +84,9 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
     let (questions, asked) = unbounded_channel();
     let mut driver = Driver {
         shared,
+        state: Arc::clone(&state),
+        confirmations: accepted.session.map(|_| Confirmations::default()),
+        collected: 0,
         outgoing,
         asked,
         client,
@@ -96,7 +100,7 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
     let repoller = Repoller::new();
     let mut beats = interval(accepted.heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    let reason = loop {
         tokio::select! {
             _ = std::future::poll_fn(|cx| repoller.poll(cx, |inner| {
                 let polled = driver.poll(cx, inner, dispatch.as_mut());
@@ -116,6 +120,7 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
                     break format!("the master was silent for {:.1} s", silent.as_secs_f64());
                 }
                 state.send(Control::CallerHeartbeat);
+                driver.confirm();
             }
             () = shared.closed.cancelled() => {
                 // Calls that were detached just before run to their end all the same, so they are written first.
@@ -133,22 +138,30 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
                     state.send(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false });
                     let _ = timeout(GOODBYE_TIMEOUT, dispatch).await;
                 }
-                break "the program dropped its `Cluster`".to_owned();
+                return ("the program dropped its `Cluster`".to_owned(), false);
             }
         }
-    }
+    };
+    (reason, goodbye.get().is_none())
 }
 
 /// What a request was for.
 enum Finished {
     Call(CallId, CallerReply),
-    /// Its answer has gone where it belongs, or the connection is ending.
+    /// Its answer has gone where it belongs.
+    Question,
+    /// The request was not sent, or the connection is ending.
     Nothing,
 }
 
 /// Moves calls to the master, and responses to the callers.
 struct Driver<'a> {
     shared: &'a Arc<ClusterShared>,
+    state: Arc<ConnectionState>,
+    /// Which responses have reached their callers; `None` if the master keeps none.
+    confirmations: Option<Confirmations>,
+    /// Responses that were collected.
+    collected: u64,
     outgoing: UnboundedReceiver<Outgoing>,
     asked: UnboundedReceiver<Question>,
     client: client::Channel<OutgoingCallerRequest, CallerReply>,
@@ -168,9 +181,9 @@ impl Driver<'_> {
         D: Future,
     {
         let mut came = false;
-        while let Poll::Ready(Some(call)) = self.outgoing.poll_recv(cx) {
+        while let Poll::Ready(Some(outgoing)) = self.outgoing.poll_recv(cx) {
             came = true;
-            self.start(call);
+            self.start(outgoing);
         }
         while let Poll::Ready(Some(question)) = self.asked.poll_recv(cx) {
             self.ask(question);
@@ -187,6 +200,10 @@ impl Driver<'_> {
         let ended = dispatch.as_mut().poll(cx);
         self.collect(cx);
         self.shared.on_replies(&mut self.replies);
+        let arrived = self.state.arrived();
+        if let Some(confirmations) = self.confirmations.as_mut().filter(|_| arrived.responses == self.collected) {
+            confirmations.on_dealt_with(arrived, &self.state);
+        }
         ended
     }
 
@@ -196,10 +213,22 @@ impl Driver<'_> {
     }
 
     fn collect(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Some(finished)) = Pin::new(&mut self.in_flight).poll_next(cx) {
-            if let Finished::Call(id, reply) = finished {
-                self.replies.push((id, reply));
+        // All that is ready, also if the budget of tokio's task has run out: what was read is confirmed once all of it is
+        // here.
+        while let Poll::Ready(Some(finished)) = pin!(unconstrained(self.in_flight.next())).poll(cx) {
+            match finished {
+                Finished::Call(id, reply) => self.replies.push((id, reply)),
+                Finished::Question => {}
+                Finished::Nothing => continue,
             }
+            self.collected += 1;
+        }
+    }
+
+    /// Confirms the responses that are dealt with.
+    fn confirm(&mut self) {
+        if let Some(confirmations) = &mut self.confirmations {
+            confirmations.confirm(&self.state);
         }
     }
 
@@ -210,17 +239,22 @@ impl Driver<'_> {
         context
     }
 
-    fn start(&mut self, call: Outgoing) {
-        let Outgoing { id, state, deadline } = call;
+    fn start(&mut self, outgoing: Outgoing) {
         let (client, context) = (self.client.clone(), self.request_context());
-        let method = Arc::clone(&state.method);
-        let request = OutgoingCallerRequest::Call {
-            request: request(id, &state),
-            deadline,
-            payload: state.payload.clone(),
-            name: method.name().clone(),
-            describe: Describe(Box::new(move || offer(&method))),
-            permit: state,
+        let (id, request) = match outgoing {
+            Outgoing::AskAgain { id, permit } => (id, OutgoingCallerRequest::AskAgain { call: id, permit }),
+            Outgoing::Call { id, state, deadline } => {
+                let method = Arc::clone(&state.method);
+                let request = OutgoingCallerRequest::Call {
+                    request: request(id, &state),
+                    deadline,
+                    payload: state.payload.clone(),
+                    name: method.name().clone(),
+                    describe: Describe(Box::new(move || offer(&method))),
+                    permit: state,
+                };
+                (id, request)
+            }
         };
         // Calls reach tarpc in the order in which they were made. If the budget of tokio's task ran out in between, those
         // that had to wait for it would come behind all others.
@@ -240,14 +274,17 @@ impl Driver<'_> {
         let request =
             OutgoingCallerRequest::Serving { method, labels: labels.map_or_else(Vec::new, |labels| labels.to_vec()) };
         self.in_flight.push(Box::pin(async move {
-            if let Ok(CallerReply { end: CallerEnd::Nodes, payload }) = client.call(context, request).await {
+            let Ok(CallerReply { end, payload }) = client.call(context, request).await else {
+                return Finished::Nothing;
+            };
+            if end == CallerEnd::Nodes {
                 match Decoder::new(&payload, crate::config::MAX_DEPTH).only() {
                     // Nobody may wait for it any more.
                     Ok(nodes) => drop(answer.send(nodes)),
                     Err(error) => tracing::warn!(%error, "the master's list of nodes cannot be read"),
                 }
             }
-            Finished::Nothing
+            Finished::Question
         }));
     }
 }

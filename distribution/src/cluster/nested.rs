@@ -39,6 +39,7 @@ impl NestedCaller {
             name: name.clone(),
             max_message_size: *max_message_size,
             node: Some(CallingNode { instance: *instance }),
+            session: None,
         };
         let authenticator = authenticator.clone().for_nested_calls();
         // The node itself decides how long it waits for its master.

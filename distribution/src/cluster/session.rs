@@ -16,7 +16,7 @@ use crate::{
     wire::{
         channel::Channel,
         dial::{Backoff, DialError, RetryLog, dial},
-        handshake::{CallerWelcome, ErrorSubject, Purpose, greet},
+        handshake::{CallerHello, CallerWelcome, ErrorSubject, Purpose, greet},
     },
 };
 
@@ -27,6 +27,7 @@ pub(super) async fn run(shared: Arc<ClusterShared>) {
         reason = live(&shared) => Some(reason),
         () = expire(&shared) => None,
         () = give_up_absent(&shared) => None,
+        () = give_up_session(&shared) => None,
         // A connection that is open says goodbye first.
         () = closed_while_away(&shared) => None,
     };
@@ -91,6 +92,19 @@ async fn give_up_absent(shared: &ClusterShared) {
     }
 }
 
+/// Ends the calls that were sent when the master does not wait for this caller any more.
+async fn give_up_session(shared: &ClusterShared) {
+    let mut status = shared.status.subscribe();
+    loop {
+        let is_away = matches!(*status.borrow_and_update(), Status::Away);
+        let end = shared.session_ends().filter(|_| is_away);
+        tokio::select! {
+            () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => shared.give_up_session(),
+            _ = status.changed() => {}
+        }
+    }
+}
+
 /// Keeps the caller connected, and returns why it must end.
 async fn live(shared: &Arc<ClusterShared>) -> EndReason {
     let (name, master) = (shared.hello.name.as_str(), shared.master.as_str());
@@ -104,8 +118,8 @@ async fn live(shared: &Arc<ClusterShared>) -> EndReason {
             Err(reason) => return reason,
         };
         tracing::info!(caller = name, master, "connected");
-        let reason = connection::run(shared, channel, &accepted).await;
-        shared.on_disconnected(&reason);
+        let (reason, is_broken) = connection::run(shared, channel, &accepted).await;
+        shared.on_disconnected(&reason, accepted.session.filter(|_| is_broken), accepted.silence);
         if !shared.closed.is_cancelled() {
             tracing::warn!(caller = name, master, %reason, "lost the master; dialling again");
         }
@@ -152,7 +166,8 @@ async fn connect(shared: &ClusterShared) -> Result<(Channel, Accepted), DialErro
         Some(connector) => connector.connect(Purpose::NestedCalls),
         None => dial(authenticator, &shared.master).await?,
     };
-    let welcome = greet(&mut channel, &shared.hello).await;
+    let hello = CallerHello { session: shared.session(), ..shared.hello.clone() };
+    let welcome = greet(&mut channel, &hello).await;
     let welcome = welcome.map_err(|error| DialError::of_handshake(&error, authenticator))?;
     match welcome {
         CallerWelcome::Refused { reason, for_good: true } => Err(DialError::Permanent {

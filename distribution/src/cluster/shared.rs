@@ -30,8 +30,13 @@ use crate::{
     },
     view::NodeInfo,
     wire::{
-        CallerEnd, Control, authenticator::PeerAuthenticator, channel::Connector, codec::Decoder,
-        frame::layout::BODY_HEADER_LIMIT, handshake::CallerHello, transport::CallerReply,
+        CallerEnd, Control,
+        authenticator::PeerAuthenticator,
+        channel::Connector,
+        codec::Decoder,
+        frame::layout::BODY_HEADER_LIMIT,
+        handshake::{CallerHello, SessionId, SessionOffer},
+        transport::CallerReply,
     },
 };
 
@@ -69,6 +74,8 @@ struct Locked {
     questions: Option<UnboundedSender<Question>>,
     /// That of the master that is or was connected.
     default_timeout: Option<Duration>,
+    /// What to name to go on with the session of the last connection.
+    session: Option<SessionId>,
 }
 
 impl std::fmt::Debug for ClusterShared {
@@ -102,6 +109,7 @@ impl ClusterShared {
                 capacities: Capacities::new(),
                 questions: None,
                 default_timeout: None,
+                session: None,
             }),
             deadline_set: Notify::new(),
             status: watch::channel(Status::Connecting).0,
@@ -121,29 +129,53 @@ impl ClusterShared {
         questions: UnboundedSender<Question>,
         accepted: &Accepted,
     ) {
-        let Accepted { first_call, limits, default_timeout, .. } = accepted;
+        let Accepted { first_call, limits, default_timeout, session, .. } = accepted;
+        let is_resumed = session.is_some_and(|session| session.is_resumed);
         self.argument_bytes.store(limits.bytes, Ordering::Relaxed);
         self.max_depth.store(limits.depth, Ordering::Relaxed);
         let mut locked = self.lock();
         let state = Arc::clone(&connection.state);
-        let too_large = locked.calls.on_connected(connection, *first_call, limits.bytes);
+        let ended = locked.calls.on_connected(connection, &self.master, (*first_call, is_resumed), limits.bytes);
+        locked.session = session.map(|session| session.id);
         locked.capacities.on_connected(&state);
         locked.questions = Some(questions);
         locked.default_timeout = *default_timeout;
         drop(locked);
         self.deadline_set.notify_one();
         self.status.send_replace(Status::Connected);
-        finish(too_large);
+        finish(ended);
     }
 
-    /// The connection has ended.
-    pub(super) fn on_disconnected(&self, reason: &str) {
+    /// The connection has ended. With a `session` the master may wait for this caller, and has noticed the end after `silence` at
+    /// the latest.
+    pub(super) fn on_disconnected(&self, reason: &str, session: Option<SessionOffer>, silence: Duration) {
         let mut locked = self.lock();
         locked.questions = None;
-        let ended = locked.calls.on_disconnected(&self.master, reason);
+        locked.session = session.map(|session| session.id);
+        let keep = session.map(|session| session.keep() + silence);
+        let ended = locked.calls.on_disconnected(&self.master, reason, keep);
         drop(locked);
         self.status.send_replace(Status::Away);
         self.deadline_set.notify_one();
+        finish(ended);
+    }
+
+    /// What to name to go on with the session of the last connection.
+    pub(super) fn session(&self) -> Option<SessionId> {
+        self.lock().session
+    }
+
+    /// When the master does not wait for this caller any more, if it waits now.
+    pub(super) fn session_ends(&self) -> Option<tokio::time::Instant> {
+        self.lock().calls.session_ends()
+    }
+
+    /// The master does not wait for this caller any more.
+    pub(super) fn give_up_session(&self) {
+        let mut locked = self.lock();
+        locked.session = None;
+        let ended = locked.calls.give_up_sent(&self.master);
+        drop(locked);
         finish(ended);
     }
 
@@ -184,6 +216,9 @@ impl ClusterShared {
         {
             let mut locked = self.lock();
             for (id, reply) in replies.drain(..) {
+                if reply.end == CallerEnd::NotReceived && locked.calls.send_again(id) {
+                    continue;
+                }
                 // Nobody waits for a call that was cancelled.
                 if let Some((state, elapsed)) = locked.calls.answered(id) {
                     ended.push((state, elapsed, reply));
@@ -220,9 +255,12 @@ impl ClusterShared {
                 }
                 Err(Box::new(CallFailure { error, failed_attempts: Vec::new(), was_tried: failed_attempts > 0 }))
             }
-            CallerEnd::Nodes => {
-                let error = self.protocol_error(state, "the master answered a call with a list of nodes");
-                Err(Box::new(CallFailure::after(Vec::new(), error)))
+            CallerEnd::Nodes | CallerEnd::NotReceived => {
+                let reason = match end {
+                    CallerEnd::Nodes => "the master answered a call with a list of nodes",
+                    _ => "the master had received the call, and said later that it had not",
+                };
+                Err(Box::new(CallFailure::after(Vec::new(), self.protocol_error(state, reason))))
             }
         }
     }

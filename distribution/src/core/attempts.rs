@@ -174,12 +174,12 @@ impl<H: Host> Core<H> {
                 let reason = GoneReason::Dropped(in_one_line(&why, LONGEST).into());
                 self.lost(now, id, (&identity, source), &reason, effects);
             }
-            Outcome::Refused(Refusal::Returned) => {
+            Outcome::Refused(Refusal::Returned | Refusal::NotReceived) => {
                 let times = self.calls.get_mut(&id).map_or(0, |call| {
                     call.returned += 1;
                     call.returned
                 });
-                // A node could do this without end.
+                // A node could say this without end.
                 if times > MOST_RETURNS {
                     self.refused(now, id, identity, "gave it back too often", effects);
                 } else {

@@ -68,7 +68,7 @@ impl Availability {
             _ if avoided.contains(&node.identity.id) => &mut self.avoided,
             _ if node.is_cordoned => &mut self.cordoned,
             _ if node.health.is_ejected() => &mut self.ejected,
-            NodeState::Suspect => &mut self.suspect,
+            NodeState::Suspect | NodeState::Disconnected => &mut self.suspect,
             _ => &mut self.busy,
         };
         *count += 1;

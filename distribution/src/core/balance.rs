@@ -131,7 +131,8 @@ impl<H: Host> Node<H> {
         let serving = self.state != NodeState::Draining;
         let mut entry = IndexEntry { serving, cordoned: serving && self.is_cordoned, ..IndexEntry::default() };
         entry.ejected = entry.is_open() && self.health.is_ejected();
-        entry.suspect = entry.is_open() && !entry.ejected && self.state == NodeState::Suspect;
+        entry.suspect =
+            entry.is_open() && !entry.ejected && matches!(self.state, NodeState::Suspect | NodeState::Disconnected);
         for kind in KINDS {
             if entry.is_open() {
                 entry.limit[kind] = self.limit(kind);

@@ -173,6 +173,7 @@ impl<H: Host> Core<H> {
                     match node.state {
                         _ if node.is_cordoned => WaitReason::NodeCordoned { node: identity },
                         NodeState::Suspect => WaitReason::NodeSuspect { node: identity },
+                        NodeState::Disconnected => WaitReason::NodeDisconnected { node: identity },
                         _ => WaitReason::NodeBusy { node: identity },
                     }
                 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use rustc_hash::FxHashSet;
 
-use super::queue_ids::QueueId;
+use super::{absence::NodeConnection, queue_ids::QueueId};
 use crate::{
     error::GoneReason,
     id::{CallId, CallerId, NodeId, NodeIdentity},
@@ -29,6 +29,10 @@ pub(super) enum DeferredTask {
     ExpireQueue(QueueId),
     /// Decide about the calls that a lost node had, the last one first.
     HandleLost { calls: Vec<(CallId, u32)>, from: Arc<DepartedNode> },
+    /// Of the attempts on a node whose connection has broken, keep those that it may have received; the last one first.
+    KeepSent { connection: NodeConnection, attempts: Vec<(CallId, u32)> },
+    /// Ask a node for the results of attempts that were sent on an earlier connection, the last one first.
+    AskAgain { connection: NodeConnection, attempts: Vec<(CallId, u32)> },
     /// Cancel the calls of a caller that is gone.
     CancelCallsOf(CallerId),
     /// Cancel the calls that the handler of a call has made before this one.

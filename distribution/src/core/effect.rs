@@ -7,7 +7,7 @@ use crate::{
     error::{CallError, GoneReason},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeIdentity},
-    service::method::MethodInfo,
+    service::method::{MethodId, MethodInfo},
     view::NodeEvent,
     wire::Reply,
 };
@@ -16,6 +16,10 @@ use crate::{
 pub(crate) enum Effect<H: Host> {
     /// Send the call over the link.
     Send { link: H::Link, call: H::Call, id: CallId, attempt: u32, granted: u32, deadline: Option<Time> },
+    /// Ask for the result of an attempt that was sent on an earlier connection of the node.
+    AskAgain { link: H::Link, id: CallId, attempt: u32, method: MethodId },
+    /// Tell the node that it was asked for all that is still wanted.
+    AskedAgain { link: H::Link },
     /// Allow the node to start the first `upto` calls of a batch.
     Grant { link: H::Link, id: CallId, attempt: u32, upto: u32 },
     /// Tell the node that nobody waits for this attempt any more.

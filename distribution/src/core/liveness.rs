@@ -65,7 +65,8 @@ impl<H: Host> Core<H> {
     }
 
     fn look_at(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
-        let Some(node) = self.registry.node_mut(id) else { return };
+        // It has no connection, and a time of its own.
+        let Some(node) = self.registry.node_mut(id).filter(|node| node.absence.is_none()) else { return };
         if let Some(violation) = node.link.violation(self.liveness.stall_grace) {
             self.deferred.push(DeferredTask::CutOff(id, GoneReason::Violation(violation.into())));
             return;

@@ -7,7 +7,7 @@
 //!
 //! | subject | files |
 //! |---|---|
-//! | events | [`node_events`], [`joining`], [`call_events`], [`attempts`], [`grants`] (how many calls of a batch a node may start), [`lending`] (slots of handlers that wait), [`tick`], [`shutdown`]; [`queries`] |
+//! | events | [`node_events`], [`joining`], [`absence`] (nodes whose connection has broken), [`call_events`], [`attempts`], [`grants`] (how many calls of a batch a node may start), [`lending`] (slots of handlers that wait), [`tick`], [`shutdown`]; [`queries`] |
 //! | administration | [`administration`] (cordon, drain, kick, cancel), [`call_listing`] and [`availability`] (what calls do, and what they wait for), [`method_listing`] and [`called_methods`] (methods, and how many of their calls there are), [`stopping`] and [`stopping_calls`] (handlers that go on after their call has ended) |
 //! | nodes | [`registry`], [`node`], [`registration`], [`group`] (nodes that serve the same methods), [`serving`], [`label_views`], [`compatibility`], [`snapshot`] |
 //! | which node gets a call | [`balance`] (the whole rule), [`slow_start`] (what a new node gets), [`health`] and [`ejection`] (what a failing node gets); the indexes [`ready`] and [`ring`] |
@@ -16,6 +16,7 @@
 //! | long work | [`deferred`], [`slices`] |
 //! | checks | `sanity`, `sanity_of_listing`, `test_support` |
 
+mod absence;
 mod administration;
 mod attempts;
 mod availability;
@@ -80,6 +81,7 @@ mod tick;
 mod turns;
 mod unserved;
 
+pub(crate) use absence::{NodeConnection, Resumption};
 pub(crate) use call::Demand;
 pub(crate) use compatibility::{Served, incompatibility};
 pub(crate) use effect::{AttemptEnd, CallAnswer, Effect, Effects};

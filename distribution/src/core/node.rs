@@ -9,6 +9,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
+    absence::Absence,
     group::{GroupId, IndexEntry, Member, Views},
     health::Health,
     host::{Host, Time},
@@ -22,6 +23,7 @@ use crate::{
     security::Source,
     service::method::{MethodId, MethodKind},
     view::NodeState,
+    wire::handshake::KnownSession,
 };
 
 /// What a call, or a batch, is expected to cost its node.
@@ -75,6 +77,12 @@ pub(super) struct Node<H: Host> {
     pub(super) place: u64,
     pub(super) source: Source,
     pub(super) link: H::Link,
+    /// The number of its connection; see [`absence`](super::absence).
+    pub(super) connection: u32,
+    /// What its process has to name to go on on another connection.
+    pub(super) session: Option<KnownSession>,
+    /// `Some` while it has no connection.
+    pub(super) absence: Option<Absence>,
     pub(super) state: NodeState,
     /// Whether an administrator wants it to get no new calls.
     pub(super) is_cordoned: bool,
@@ -131,6 +139,13 @@ impl<H: Host> Node<H> {
     /// Whether it gets new calls.
     pub(super) fn is_open(&self) -> bool {
         self.state == NodeState::Alive && !self.is_cordoned
+    }
+
+    /// The attempts in flight, in reverse order, because they are taken from the end.
+    pub(super) fn attempts_in_flight(&self) -> Vec<(CallId, u32)> {
+        let mut attempts: Vec<_> = self.in_flight.keys().copied().collect();
+        attempts.sort_unstable_by(|a, b| b.cmp(a));
+        attempts
     }
 
     pub(super) fn member(&self) -> Member {

@@ -57,6 +57,7 @@ impl<H: Host> Core<H> {
         if let Some(old) = old {
             self.cut_off(now, old, GoneReason::Replaced, effects);
         }
+        self.end_absences_of_predecessors(now, id, effects);
         self.feed(now, id, effects);
         if !self.queues.lapsed.is_empty() {
             self.run_deferred(now, effects);
@@ -65,6 +66,7 @@ impl<H: Host> Core<H> {
 
     /// A node has sent a heartbeat, with its load.
     pub(crate) fn on_heartbeat(&mut self, now: Time, id: NodeId, load: Load, effects: &mut Effects<H>) {
+        self.on_session_used(id);
         if let Some(node) = self.registry.node_mut(id) {
             node.blocked_async = load.blocked;
         }
@@ -112,7 +114,8 @@ impl<H: Host> Core<H> {
     /// A node's connection has ended.
     pub(crate) fn on_node_gone(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) {
         let served = self.registry.node(id).map(|node| self.served_by(node)).unwrap_or_default();
-        let Some(node) = self.registry.leave(id) else { return };
+        let Some(mut node) = self.registry.leave(id) else { return };
+        self.forget_absence(id, node.absence.take());
         self.note_crash(now, &node, &reason);
         let in_flight = node.calls;
         effects.push(Effect::Publish(NodeEvent::Gone {
@@ -121,10 +124,8 @@ impl<H: Host> Core<H> {
             in_flight,
         }));
         self.close_queues(&node.heads, &format!("it has to run on {}, which {reason}", node.identity));
-        let mut calls: Vec<_> = node.in_flight.keys().copied().collect();
+        let calls = node.attempts_in_flight();
         if !calls.is_empty() {
-            // In reverse order, because they are taken from the end.
-            calls.sort_unstable_by(|a, b| b.cmp(a));
             let from = Arc::new(DepartedNode { identity: node.identity.clone(), source: node.source, reason });
             self.departed.insert(id, Arc::clone(&from));
             self.deferred.push(DeferredTask::HandleLost { calls, from });

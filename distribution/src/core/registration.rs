@@ -28,6 +28,15 @@ pub(crate) struct NodeProfile {
     pub(super) principal: Principal,
 }
 
+impl NodeProfile {
+    /// Whether a process that says this may be the one that said the other: all but the slots that are busy is the same.
+    pub(super) fn is_same_process(&self, other: &Self) -> bool {
+        let Self { name, instance, slots, async_limit, busy: _, labels, principal } = self;
+        (name, instance, slots, async_limit, labels, principal)
+            == (&other.name, &other.instance, &other.slots, &other.async_limit, &other.labels, &other.principal)
+    }
+}
+
 /// The methods that a node serves. Nodes that serve the same methods share one set.
 #[derive(Debug)]
 pub(crate) struct MethodSet {

@@ -61,6 +61,13 @@ impl<H: Host> Core<H> {
             let is_due = self.timers.iter().any(|(_, timer)| *timer == Timer::EndEjection(*id));
             check(is_due, || format!("{id} is ejected, and no timer ends that"))?;
         }
+        for node in self.registry.nodes() {
+            let ends = node
+                .absence
+                .as_ref()
+                .is_none_or(|absence| self.timers.contains(&(absence.until(), Timer::Absent(node.identity.id))));
+            check(ends, || format!("{} is absent, and no timer ends that", node.identity))?;
+        }
         Ok(())
     }
 
@@ -319,6 +326,11 @@ fn check_node<H: Host>(node: &Node<H>) -> Result<usize, String> {
     check(backlog == node.backlog, || format!("{name}: {:?} noted, {backlog:?} counted", node.backlog))?;
     check(calls == node.calls, || format!("{name}: {} calls noted, {calls} counted", node.calls))?;
     node.check_index_entry()?;
+    let is_absent = node.absence.is_some();
+    check(
+        is_absent == (node.state == NodeState::Disconnected) || is_absent && node.state == NodeState::Draining,
+        || format!("{name} is {}, and absent: {is_absent}", node.state),
+    )?;
     let is_serving = node.state != NodeState::Draining;
     let waits = KINDS.into_iter().any(|kind| node.heads[kind].queues().next().is_some());
     check(is_serving || !waits, || format!("{name} is leaving, and calls wait for it"))?;
@@ -358,8 +370,11 @@ fn check_view<H: Host>(view: &View, members: &[&Node<H>]) -> Checked {
     let ejected = entries.clone().filter(|entry| entry.ejected).count();
     let cordoned = entries.clone().filter(|entry| entry.cordoned).count();
     check(view.cordoned == cordoned, || format!("cordoned in a view: {} noted, {cordoned} counted", view.cordoned))?;
-    let is_suspect =
-        |node: &&&Node<H>| node.state == NodeState::Suspect && !node.is_cordoned && !node.health.is_ejected();
+    let is_suspect = |node: &&&Node<H>| {
+        matches!(node.state, NodeState::Suspect | NodeState::Disconnected)
+            && !node.is_cordoned
+            && !node.health.is_ejected()
+    };
     let suspect = members.iter().filter(is_suspect).count();
     check(view.suspect == suspect, || format!("suspect in a view: {} noted, {suspect} counted", view.suspect))?;
     check(view.ejected == ejected, || format!("ejected in a view: {} noted, {ejected} counted", view.ejected))?;

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) struct Settings {
     pub(crate) heartbeat: Duration,
     pub(crate) no_node_timeout: Duration,
+    /// How long a node with calls stays registered after its connection has broken.
+    pub(crate) reconnect_grace: Duration,
     /// Calls that may wait, and bytes of their arguments.
     pub(crate) max_queued_calls: usize,
     pub(crate) max_queued_bytes: usize,

@@ -90,6 +90,12 @@ impl<H: Host> Core<H> {
                     budget = fewer;
                 }
                 DeferredTask::HandleLost { calls, from } => self.lose(now, calls, from, &mut budget, effects),
+                DeferredTask::KeepSent { connection, attempts } => {
+                    self.keep_sent(now, connection, attempts, &mut budget, effects);
+                }
+                DeferredTask::AskAgain { connection, attempts } => {
+                    self.ask_again(now, connection, attempts, &mut budget, effects);
+                }
                 DeferredTask::FillViews(views) => {
                     self.fill_views(now, views);
                     // It has a limit of its own.

@@ -33,8 +33,12 @@ impl Stopping {
 
     /// Removes a call, if this attempt on this node is the one that was told to stop.
     pub(super) fn remove(&mut self, id: CallId, node: NodeId, attempt: u32) -> Option<StoppingCall> {
-        let is_it = self.get(id).is_some_and(|call| (call.node, call.attempt) == (node, attempt));
-        if is_it { self.0.remove(&id) } else { None }
+        if self.is_stopping(id, node, attempt) { self.0.remove(&id) } else { None }
+    }
+
+    /// Whether this attempt was told to stop.
+    pub(super) fn is_stopping(&self, id: CallId, node: NodeId, attempt: u32) -> bool {
+        self.get(id).is_some_and(|call| (call.node, call.attempt) == (node, attempt))
     }
 
     pub(super) fn get(&self, id: CallId) -> Option<&StoppingCall> {

@@ -27,6 +27,7 @@ impl<H: Host> Core<H> {
                 }
                 Timer::Unserved(queue) => self.deferred.push(DeferredTask::ExpireQueue(queue)),
                 Timer::Overdue(call) => self.report_overdue(now, call, effects),
+                Timer::Absent(node) => self.end_absence(now, node, effects),
                 Timer::EndEjection(node) => self.end_ejection(now, node, effects),
             }
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::from_micros,
-    id::MethodName,
+    id::{CallId, MethodName},
     wire::{
         CallRequest, CallerEnd, CallerRequestBody, Control, Payload, WatchedCapacity,
         connection_state::ConnectionState,
@@ -45,7 +45,7 @@ impl CallerRequestFrame {
                 payload
             }
             // Nobody looks at what follows a question.
-            CallerRequestBody::Serving { .. } => Bytes::new(),
+            CallerRequestBody::Serving { .. } | CallerRequestBody::AskAgain { .. } => Bytes::new(),
         };
         Self { request, body, payload }
     }
@@ -79,8 +79,13 @@ impl CallerRequestFrame {
         Self::new(request, CallerRequestBody::Call(call), payload.into())
     }
 
+    /// A question for nodes; without labels and for an even number, for the end of an earlier call.
     pub(super) fn question(request: u64, method: u64, labels: Vec<(String, String)>) -> Self {
-        Self::new(request, CallerRequestBody::Serving { method, labels }, Bytes::new())
+        let body = match labels.is_empty() && method % 2 == 0 {
+            true => CallerRequestBody::AskAgain { call: method },
+            false => CallerRequestBody::Serving { method, labels },
+        };
+        Self::new(request, body, Bytes::new())
     }
 
     pub(super) fn read(message: ClientMessage<IncomingCallerRequest>) -> Self {
@@ -96,6 +101,7 @@ impl CallerRequestFrame {
         let mut context = tarpc::context::current();
         let message = match self.body.clone() {
             CallerRequestBody::Serving { method, labels } => OutgoingCallerRequest::Serving { method, labels },
+            CallerRequestBody::AskAgain { call } => OutgoingCallerRequest::AskAgain { call: CallId(call), permit },
             CallerRequestBody::Call(request) => {
                 if let Some(Trace { trace, span, sampled }) = request.trace {
                     context.trace_context.trace_id = trace.into();
@@ -139,7 +145,7 @@ impl CallerResponseFrame {
         name: String,
         payload: Vec<u8>,
     ) -> Self {
-        let end = match how % 3 {
+        let end = match how % 4 {
             0 => CallerEnd::Answered {
                 is_error: how & 4 != 0,
                 count,
@@ -150,7 +156,8 @@ impl CallerResponseFrame {
                 run,
             },
             1 => CallerEnd::Failed { failed_attempts: attempts },
-            _ => CallerEnd::Nodes,
+            2 => CallerEnd::Nodes,
+            _ => CallerEnd::NotReceived,
         };
         Self { request, end, payload: payload.into() }
     }
@@ -163,7 +170,8 @@ impl CallerResponseFrame {
     /// As a master gives it to tarpc.
     pub(super) fn outgoing(&self, state: &ConnectionState) -> Response<OutgoingCallerReply> {
         state.on_response_waits(self.payload.len());
-        let reply = OutgoingCallerReply { end: self.end.clone(), payload: Payload::from(self.payload.clone()) };
+        let reply =
+            OutgoingCallerReply { call: None, end: self.end.clone(), payload: Payload::from(self.payload.clone()) };
         Response { request_id: self.request, message: Ok(reply) }
     }
 }

@@ -28,7 +28,7 @@ use crate::{
         frame::{call::Trace, kind::Direction},
         transport::{
             CallerAtMasterTransport, CallerTransport, IncomingRequest, MasterTransport, NodeTransport, OnControl,
-            OutgoingRequest, SendPermit,
+            OutgoingReply, OutgoingRequest, SendPermit,
         },
     },
 };
@@ -121,7 +121,7 @@ impl Frame {
         sizes: (u64, u64),
         payload: Vec<u8>,
     ) -> Self {
-        let outcome = match how % 14 {
+        let outcome = match how % 15 {
             0 => Outcome::Value,
             1 => Outcome::Error,
             2 => Outcome::Panicked(text),
@@ -135,6 +135,7 @@ impl Frame {
             10 => Outcome::Refused(Refusal::Stopped),
             11 => Outcome::Refused(Refusal::Returned),
             12 => Outcome::Refused(Refusal::Ended),
+            13 => Outcome::Refused(Refusal::NotReceived),
             _ => Outcome::Lost(text),
         };
         let reply = Reply {
@@ -188,6 +189,8 @@ impl Frame {
             Control::Drain,
             Control::Drained,
             Control::RequestDrain,
+            Control::Received { responses: call },
+            Control::AskedAgain,
             Control::Retract,
             Control::GiveBack { call, attempt: first, kept: second },
             Control::RequestGrant { call, attempt: first, upto: second },
@@ -250,14 +253,16 @@ pub fn read(end: End, bytes: &[u8], pieces: &[usize], limit: usize) -> Reading {
             End::Master => {
                 collect(MasterTransport::new(memory, state, limit, on_control), |it| see(response(it))).await
             }
-            End::Node => collect(NodeTransport::new(memory, state, limit, on_control), |it| see(request(it))).await,
+            End::Node => {
+                collect(NodeTransport::new(memory, state, limit, None, on_control), |it| see(request(it))).await
+            }
             End::Caller => {
                 let see = |it| see(Content::CallerResponse(CallerResponseFrame::read(it)));
                 collect(CallerTransport::new(memory, state, limit, on_control), see).await
             }
             End::MasterOfCaller => {
                 let see = |it| see(Content::CallerRequest(CallerRequestFrame::read(it)));
-                collect(CallerAtMasterTransport::new(memory, state, limit, on_control), see).await
+                collect(CallerAtMasterTransport::new(memory, state, limit, None, on_control), see).await
             }
         }
     });
@@ -303,7 +308,8 @@ pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
                 send(transport, &state, frames, outgoing).await
             }
             End::Node => {
-                let transport = NodeTransport::new(&mut memory, Arc::clone(&state), SMALLEST_MESSAGE_LIMIT, ignored);
+                let transport =
+                    NodeTransport::new(&mut memory, Arc::clone(&state), SMALLEST_MESSAGE_LIMIT, None, ignored);
                 send(transport, &state, frames, reply).await
             }
             End::Caller => {
@@ -315,8 +321,13 @@ pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
                 send(transport, &state, frames, message).await
             }
             End::MasterOfCaller => {
-                let transport =
-                    CallerAtMasterTransport::new(&mut memory, Arc::clone(&state), SMALLEST_MESSAGE_LIMIT, ignored);
+                let transport = CallerAtMasterTransport::new(
+                    &mut memory,
+                    Arc::clone(&state),
+                    SMALLEST_MESSAGE_LIMIT,
+                    None,
+                    ignored,
+                );
                 let message = |content: &Content| match content {
                     Content::CallerResponse(response) => Some(response.outgoing(&state)),
                     _ => None,
@@ -410,9 +421,9 @@ fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
     Some(ClientMessage::Request(Request { context, id: request, message }))
 }
 
-fn reply(content: &Content) -> Option<Response<Reply>> {
+fn reply(content: &Content) -> Option<Response<OutgoingReply>> {
     let Content::Response { request, reply } = content.clone() else { return None };
-    Some(Response { request_id: request, message: Ok(reply) })
+    Some(Response { request_id: request, message: Ok(OutgoingReply { key: (0, 0), reply }) })
 }
 
 /// The law for any bytes as frames: at each end, how they are cut up makes no difference, and what was

@@ -14,7 +14,7 @@ use crate::{
     security::Access,
     text::is_plain,
     wire::handshake::{
-        self, Definition, HandshakeError, MethodKind, MethodOffer, Purpose, Security,
+        self, Definition, HandshakeError, MethodKind, MethodOffer, Purpose, Security, SessionId, SessionOfNode,
         codes::Role,
         preface::{answer_preface, send_preface},
     },
@@ -84,7 +84,19 @@ impl Registration {
                 kind: if compute { MethodKind::Compute } else { MethodKind::Async },
             })
             .collect();
-        Self(handshake::Registration { name, instance: 0, slots, busy, async_limit, max_message_size, labels, methods })
+        let session = (busy % 2 == 1)
+            .then(|| SessionOfNode { id: SessionId::new(u128::from(max_message_size)), computing: async_limit });
+        Self(handshake::Registration {
+            name,
+            instance: 0,
+            slots,
+            busy,
+            async_limit,
+            max_message_size,
+            labels,
+            methods,
+            session,
+        })
     }
 
     /// Decodes the body of a registration.
@@ -156,7 +168,12 @@ pub struct Hello(handshake::CallerHello);
 impl Hello {
     /// Puts one together, unchecked.
     pub fn new(name: String, max_message_size: u64) -> Self {
-        Self(handshake::CallerHello { name, max_message_size, node: None })
+        Self(handshake::CallerHello {
+            name,
+            max_message_size,
+            node: None,
+            session: (max_message_size % 2 == 1).then(|| SessionId::new(u128::from(max_message_size))),
+        })
     }
 
     /// Checks it as the master does.

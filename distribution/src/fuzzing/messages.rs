@@ -58,7 +58,7 @@ pub fn messages() -> Vec<Message> {
         QueueUnit::Calls, QueueUnit::Bytes,
         LimitOf::Caller, LimitOf::Master,
         Part::Arguments, Part::Reply,
-        NodeState::Alive, NodeState::Suspect, NodeState::Draining,
+        NodeState::Alive, NodeState::Suspect, NodeState::Disconnected, NodeState::Draining,
         Access::Nodes, Access::Callers, Access::Admins,
     ]);
     all.extend(admin_errors());
@@ -243,6 +243,7 @@ fn wait_reasons() -> impl IntoIterator<Item = Message> {
         WaitReason::NoneTakesIt { busy: 0, suspect: 1, cordoned: 0, ejected: 0, avoided: 0 },
         WaitReason::NodeBusy { node: node(1) },
         WaitReason::NodeSuspect { node: node(1) },
+        WaitReason::NodeDisconnected { node: node(1) },
         WaitReason::NodeCordoned { node: node(1) },
         WaitReason::BackingOff { attempt: 2, node: node(1), left: Duration::from_millis(300) },
         WaitReason::Placing,
@@ -271,6 +272,8 @@ fn node_events() -> impl IntoIterator<Item = Message> {
     samples![Message::of:
         NodeEvent::Present { node: node(1), principal: Principal::open(), state: NodeState::Alive, is_ejected: false, is_cordoned: false },
         NodeEvent::Present { node: node(1), principal: Principal::open(), state: NodeState::Alive, is_ejected: true, is_cordoned: true },
+        NodeEvent::Disconnected { node: node(1), reason: GoneReason::Disconnected, in_flight: 2 },
+        NodeEvent::Resumed { node: node(1), in_flight: 1 },
         NodeEvent::Joined { node: node(1), principal: Principal::open() },
         NodeEvent::Suspect { node: node(1), silent_for: Duration::from_secs(3) },
         NodeEvent::Recovered { node: node(1) },

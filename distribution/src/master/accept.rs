@@ -17,16 +17,16 @@ use super::{
 };
 use crate::{
     config::to_micros,
-    core::{GONE_AFTER, JoinRefused, SUSPECT_AFTER, split_registration},
+    core::{GONE_AFTER, JoinRefused, NodeConnection, Resumption, SUSPECT_AFTER, split_registration},
     error::GoneReason,
-    security::Operation,
+    security::{Operation, Source},
     wire::{
         authenticator::{AuthenticatedPeer, RefusedPeer},
         channel::Channel,
         credential::Credential,
         handshake::{
-            CallerHello, HandshakeError, Purpose, Registration, RegistrationReply, read_hello, read_registration,
-            send_reply,
+            CallerHello, HandshakeError, Purpose, Registration, RegistrationReply, SessionId, SessionOffer, read_hello,
+            read_registration, send_reply,
         },
     },
 };
@@ -160,18 +160,36 @@ pub(super) async fn join(
     }
     let (link, connection) = connection::new(&shared, registration.max_message_size);
     let name = registration.name.clone();
-    let registration = split_registration(registration, credential.principal.clone());
+    let (before, own_busy) = (registration.session, registration.busy);
+    // What handlers of a session hold that is not resumed.
+    let busy = own_busy.saturating_add(before.map_or(0, |session| session.computing));
+    let registration = split_registration(Registration { busy, ..registration }, credential.principal.clone());
+    let source = Source::of(&credential.principal.names, peer.ip());
+    let session = shared.keeps_sessions().then(SessionId::random);
     // Registered before it is told so, so that a node which knows that it is registered is in the list.
     let joined = shared.with_core("a node joined", |core, now, effects| {
+        let (profile, method_set) = (&*registration.0, &*registration.1);
+        let asked = before.map(|asked| Resumption { session: asked.id.digest(), profile, method_set, source });
+        let known = asked.as_ref().and_then(|asked| Some((core.session_to_resume(asked)?, asked.session)));
+        if let (Some((node, named)), Some(session)) = (known, session) {
+            let ids = (named, session.digest());
+            let resumed = core.on_node_resumed(now, node, (ids, own_busy), link.clone(), effects);
+            if let Some(connection) = resumed {
+                return Ok((connection, true));
+            }
+        }
         let displaced = core.may_join((&registration.0, &registration.1))?;
         let node = core.new_node_id();
         core.on_node_joined(now, node, registration, peer, link, effects);
         // After the node has joined, so that it can take over their calls.
         core.on_nodes_displaced(now, displaced, effects);
-        Ok(node)
+        if let Some(session) = session {
+            core.on_session_begun(node, session.digest());
+        }
+        Ok((NodeConnection::first(node), false))
     });
-    let node = match joined {
-        Some(Ok(node)) => node,
+    let (connection_id, is_resumed) = match joined {
+        Some(Ok(joined)) => joined,
         Some(Err(JoinRefused { reason, taken_by })) => {
             if let Some(suppressed) = shared.admission.should_log(LogKind::RefusedForNow, peer.ip()) {
                 tracing::warn!(
@@ -190,6 +208,7 @@ pub(super) async fn join(
         }
         None => return,
     };
+    let node = connection_id.node;
     let _registered = shared.admission.on_registered(peer.ip());
     #[cfg(feature = "tls")]
     let _watch = CredentialWatch::of_node(&shared, node, credential);
@@ -202,15 +221,18 @@ pub(super) async fn join(
         heartbeat: to_micros(shared.heartbeat / 2),
         silence: to_micros(shared.heartbeat * (GONE_AFTER * 2 + SUSPECT_AFTER)),
         max_message_size: shared.max_message_size as u64,
+        session: session.map(|id| SessionOffer::new(id, shared.limits.reconnect_grace, is_resumed)),
     };
     match send_reply(&mut stream, &welcome).await {
         Ok(()) => {
             shared.look_for_uncallable(node, name);
-            connection.run(Arc::clone(&shared), stream, node).await;
+            connection.run(Arc::clone(&shared), stream, connection_id).await;
         }
         Err(error) => {
             let reason = GoneReason::Broken(error.to_string().into());
-            shared.with_core("a node is gone", |core, now, effects| core.on_node_gone(now, node, reason, effects));
+            shared.with_core("a connection was lost", |core, now, effects| {
+                core.on_connection_lost(now, connection_id, reason, effects);
+            });
         }
     }
 }

@@ -90,6 +90,28 @@ impl MasterBuilder {
         self
     }
 
+    /// How long the master waits for a node whose connection has broken while it had calls; 2 s by default, up to 365 days.
+    ///
+    /// The node's process may live: its handlers go on, it connects again, and delivers the results. Until then its calls
+    /// count as running, and it gets no new ones. When the time is over, the node is gone, and with it the calls that it
+    /// had. So this is also the time after which the end of a node's process is noticed, if the node has calls. With zero, a
+    /// node whose connection breaks is gone at once, and its handlers are cancelled.
+    ///
+    /// A node without calls is gone at once in any case, and registers again. So is one that broke the protocol, said
+    /// goodbye, or was silent for too long.
+    pub fn reconnect_grace(mut self, time: Duration) -> Self {
+        self.values.limits.reconnect_grace = time;
+        self
+    }
+
+    /// How long the master keeps the calls of a caller in another process whose connection has broken; 30 s by default, up to
+    /// 365 days. Its calls go on, and their results wait for it, up to 64 MiB of them. When the time is over, its calls are
+    /// cancelled, apart from those that it has [detached](crate::CallHandle::detach). With zero, that happens at once.
+    pub fn resume_timeout(mut self, time: Duration) -> Self {
+        self.values.limits.resume_timeout = time;
+        self
+    }
+
     /// How many calls may wait at the master; 65,536 by default. One more ends at once as
     /// [`CallError::Overloaded`](crate::CallError::Overloaded). With 0 no call waits: one that cannot be sent to a node at
     /// once ends so.

@@ -3,16 +3,23 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use super::callers::NewConnection;
 
 use crate::{
     administration::CallInfo,
     error::GoneReason,
     id::{CallId, CallerId},
     security::Principal,
+    wire::handshake::{KnownSession, SessionDigest},
 };
 
 /// The callers that are connected.
@@ -26,6 +33,8 @@ pub(super) struct Callers {
 #[derive(Debug, Default)]
 struct Locked {
     connected: HashMap<CallerId, Arc<ConnectedCaller>>,
+    /// Who has which session.
+    sessions: HashMap<SessionDigest, CallerId>,
     /// What the numbers of the last new caller's calls begin with.
     last: Option<u32>,
 }
@@ -39,6 +48,17 @@ pub(super) struct ConnectedCaller {
     pub(super) principal: Principal,
     pub(super) closed: CancellationToken,
     close_reason: Mutex<Option<GoneReason>>,
+    /// The node whose handlers make the calls.
+    process: Option<u128>,
+    /// What it names to go on with its calls. Changed under the lock of the table.
+    session: Mutex<Option<KnownSession>>,
+    /// The connection on which it goes on.
+    next: Mutex<Option<Box<NewConnection>>>,
+    /// Wakes the session's task: a connection was handed over.
+    handed_over: Notify,
+    /// Whether it has no connection and no calls. The master has nothing to lose with it; but what the caller has sent may not
+    /// have arrived.
+    is_idle: AtomicBool,
 }
 
 impl Callers {
@@ -54,6 +74,8 @@ impl Callers {
         name: String,
         addr: SocketAddr,
         principal: Principal,
+        process: Option<u128>,
+        session: Option<SessionDigest>,
         closed: CancellationToken,
     ) -> Arc<ConnectedCaller> {
         let mut locked = self.lock();
@@ -67,13 +89,57 @@ impl Callers {
         }
         locked.last = Some(prefix);
         let id = CallerId::of_prefix(prefix);
-        let caller = Arc::new(ConnectedCaller { id, name, addr, principal, closed, close_reason: Mutex::default() });
+        let caller = Arc::new(ConnectedCaller {
+            id,
+            name,
+            addr,
+            principal,
+            closed,
+            close_reason: Mutex::default(),
+            process,
+            session: Mutex::new(session.map(KnownSession::new)),
+            next: Mutex::default(),
+            handed_over: Notify::new(),
+            is_idle: AtomicBool::new(false),
+        });
+        locked.sessions.extend(session.map(|session| (session, id)));
         locked.connected.insert(id, Arc::clone(&caller));
         caller
     }
 
     pub(super) fn remove(&self, id: CallerId) {
-        self.lock().connected.remove(&id);
+        self.lock().remove(id);
+    }
+
+    /// The caller that has this session, if it is one of this principal and, for nested calls, of this process. Its next
+    /// connection has another id.
+    pub(super) fn resume(
+        &self,
+        named: SessionDigest,
+        (principal, process): (&Principal, Option<u128>),
+        next: SessionDigest,
+    ) -> Option<Arc<ConnectedCaller>> {
+        let mut locked = self.lock();
+        let caller = Arc::clone(locked.connected.get(locked.sessions.get(&named)?)?);
+        if caller.principal != *principal || caller.process != process || caller.closed.is_cancelled() {
+            return None;
+        }
+        let known = (*caller.session())?;
+        let renewed = known.renewed(named, next);
+        *caller.session() = Some(renewed);
+        known.ids().for_each(|id| _ = locked.sessions.remove(&id));
+        locked.sessions.extend(renewed.ids().map(|id| (id, caller.id)));
+        Some(caller)
+    }
+
+    /// Something has come from a caller on its newest connection.
+    pub(super) fn on_heard(&self, caller: &ConnectedCaller) {
+        let mut locked = self.lock();
+        if let Some(known) = &mut *caller.session() {
+            let before = *known;
+            known.on_heard();
+            before.ids().filter(|id| !known.is_named(*id)).for_each(|id| _ = locked.sessions.remove(&id));
+        }
     }
 
     /// Ends the connection of a caller for this reason.
@@ -84,6 +150,20 @@ impl Callers {
             *caller.close_reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
             caller.closed.cancel();
         }
+    }
+
+    /// Makes room for another caller: ends a session that has no connection and no calls, of this credential if one is given.
+    /// Returns whether there was one.
+    pub(super) fn end_idle(&self, principal: Option<&Principal>) -> bool {
+        let mut locked = self.lock();
+        let is_idle = |caller: &&Arc<ConnectedCaller>| {
+            caller.is_idle.load(Ordering::Relaxed) && principal.is_none_or(|of| caller.principal.id == of.id)
+        };
+        let Some(caller) = locked.connected.values().find(is_idle).map(Arc::clone) else { return false };
+        locked.remove(caller.id);
+        *caller.close_reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(GoneReason::Disconnected);
+        caller.closed.cancel();
+        true
     }
 
     /// How many callers are connected, in all and with this credential.
@@ -112,10 +192,53 @@ impl Callers {
     }
 }
 
+impl Locked {
+    fn remove(&mut self, id: CallerId) {
+        if let Some(caller) = self.connected.remove(&id) {
+            for session in caller.session().iter().flat_map(KnownSession::ids) {
+                self.sessions.remove(&session);
+            }
+        }
+    }
+}
+
 impl ConnectedCaller {
+    /// It has no connection; `is_idle` if it has no calls either.
+    pub(super) fn set_idle(&self, is_idle: bool) {
+        self.is_idle.store(is_idle, Ordering::Relaxed);
+    }
+
     /// The number of its first call.
     pub(super) fn first_call(&self) -> CallId {
         self.id.first_call()
+    }
+
+    /// Gives the task of the session another connection. Of two the newer one counts.
+    pub(super) fn hand_over(&self, connection: NewConnection) {
+        *self.next() = Some(Box::new(connection));
+        self.handed_over.notify_one();
+    }
+
+    /// Waits for another connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub(super) async fn next_connection(&self) -> Box<NewConnection> {
+        loop {
+            if let Some(connection) = self.next().take() {
+                return connection;
+            }
+            self.handed_over.notified().await;
+        }
+    }
+
+    fn next(&self) -> MutexGuard<'_, Option<Box<NewConnection>>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self) -> MutexGuard<'_, Option<KnownSession>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the connection is to be closed, and returns why.
@@ -134,13 +257,14 @@ impl ConnectedCaller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::handshake::SessionId;
 
     #[test]
     fn no_two_callers_and_not_the_master_have_the_same_numbers() {
         let callers = Callers::new(0xff00_0001);
         let insert = || {
             let addr = ([127, 0, 0, 1], 1).into();
-            callers.insert("c".to_owned(), addr, Principal::open(), CancellationToken::new())
+            callers.insert("c".to_owned(), addr, Principal::open(), None, None, CancellationToken::new())
         };
         let first: Vec<_> = (0..3).map(|_| insert().first_call().to_string()).collect();
         assert_eq!(first, ["000000-0", "ffffff-0", "fffffe-0"], "downwards, beginning before the master's 000001");
@@ -150,5 +274,47 @@ mod tests {
         callers.remove(CallerId::of_prefix(0));
         callers.lock().last = Some(2);
         assert_eq!(insert().first_call().to_string(), "000000-0");
+    }
+
+    #[test]
+    fn a_session_is_resumed_once_by_who_began_it() {
+        let callers = Callers::new(1);
+        let [first, second, third, wrong] = [1, 2, 3, 4].map(|number| SessionId::new(number).digest());
+        let (open, addr) = (Principal::open(), ([127, 0, 0, 1], 1).into());
+        let insert = |process, session| {
+            let closed = CancellationToken::new();
+            callers.insert("c".to_owned(), addr, Principal::open(), process, Some(session), closed)
+        };
+        let (caller, nested) = (insert(None, first), insert(Some(7), SessionId::new(9).digest()));
+        let other = Principal { kind: crate::security::PrincipalKind::Token, ..Principal::open() };
+        assert!(callers.resume(wrong, (&open, None), second).is_none(), "nobody has it");
+        assert!(callers.resume(first, (&other, None), second).is_none(), "another credential");
+        assert!(callers.resume(first, (&open, Some(7)), second).is_none(), "not of a node");
+        assert!(callers.resume(SessionId::new(9).digest(), (&open, Some(8)), second).is_none(), "another node");
+        assert_eq!(callers.resume(first, (&open, None), second).map(|caller| caller.id), Some(caller.id));
+        // The reply may have been lost, so that the caller knows the old id only.
+        assert_eq!(callers.resume(first, (&open, None), third).map(|caller| caller.id), Some(caller.id));
+        assert!(callers.resume(second, (&open, None), wrong).is_none(), "it was never used");
+        callers.on_heard(&caller);
+        assert!(callers.resume(first, (&open, None), wrong).is_none(), "it has the next one");
+        // Its credential was revoked.
+        caller.closed.cancel();
+        assert!(callers.resume(third, (&open, None), wrong).is_none());
+        callers.remove(caller.id);
+        callers.remove(nested.id);
+        assert!(callers.lock().sessions.is_empty(), "{:?}", callers.lock().sessions);
+    }
+
+    #[test]
+    fn sessions_that_nobody_may_need_make_room() {
+        let callers = Callers::new(1);
+        let addr = ([127, 0, 0, 1], 1).into();
+        let insert = || callers.insert("c".to_owned(), addr, Principal::open(), None, None, CancellationToken::new());
+        let (busy, idle) = (insert(), insert());
+        assert!(!callers.end_idle(None), "both are connected");
+        idle.set_idle(true);
+        assert!(callers.end_idle(Some(&Principal::open())));
+        assert!(idle.closed.is_cancelled() && !busy.closed.is_cancelled());
+        assert_eq!(callers.len(), 1);
     }
 }

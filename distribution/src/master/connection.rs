@@ -14,27 +14,29 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, future::BoxFuture, stream::FuturesUnordered};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tarpc::client::{self, NewClient, RpcError};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::unconstrained,
     time::{MissedTickBehavior, timeout},
 };
 
 use super::{
     batch_frame_limit::BatchFrameLimit,
     heartbeat_limit::HeartbeatLimit,
-    link::{Attempt, Link},
+    link::{Attempt, Link, NodeRequest},
     shared::Shared,
 };
 use crate::{
     config::LONGEST_TIME,
-    core::AttemptEnd,
+    core::{AttemptEnd, NodeConnection},
     error::GoneReason,
-    id::{CallId, NodeId},
+    id::{CallId, MethodName},
     wire::{
-        CloseReason, Control, Reply, batch,
+        CloseReason, Control, Payload, Reply, batch,
+        confirmations::Confirmations,
         connection_state::ConnectionState,
         frame::layout::BODY_HEADER_LIMIT,
         repoller::Repoller,
@@ -54,7 +56,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that is yet to be run.
 #[must_use = "nothing is sent or received until the connection is run"]
 pub(super) struct Connection {
-    attempts: UnboundedReceiver<Attempt>,
+    requests: UnboundedReceiver<NodeRequest>,
     link: Link,
     /// The most bytes of arguments that the node takes.
     argument_limit: usize,
@@ -62,22 +64,22 @@ pub(super) struct Connection {
 
 /// A connection to a node that takes frames of this size, and the core's handle of it.
 pub(super) fn new(shared: &Shared, node_max_message_size: u64) -> (Link, Connection) {
-    let (sender, attempts) = unbounded_channel();
+    let (sender, requests) = unbounded_channel();
     let link = shared.new_link(sender);
     let limit = usize::try_from(node_max_message_size).unwrap_or(usize::MAX);
-    (link.clone(), Connection { attempts, link, argument_limit: limit.saturating_sub(BODY_HEADER_LIMIT) })
+    (link.clone(), Connection { requests, link, argument_limit: limit.saturating_sub(BODY_HEADER_LIMIT) })
 }
 
 impl Connection {
-    /// Drives the connection until it ends, and reports the node gone.
-    pub(super) async fn run<Io>(self, shared: Arc<Shared>, stream: Io, node: NodeId)
+    /// Drives the connection until it ends, and reports that.
+    pub(super) async fn run<Io>(self, shared: Arc<Shared>, stream: Io, connection: NodeConnection)
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let Self { attempts, link, argument_limit } = self;
+        let Self { requests, link, argument_limit } = self;
         // Dropped last: the core sends attempts that were not written to other nodes, so nothing may be written here any
         // more when it hears that the node is gone.
-        let mut report = GoneReport { shared: &shared, node, reason: None };
+        let mut report = LossReport { shared: &shared, connection, reason: None };
         let left = Arc::new(AtomicBool::new(false));
         // The interval that the node was told when it registered.
         let heartbeats = Arc::new(Mutex::new(HeartbeatLimit::new(shared.heartbeat / 2)));
@@ -88,7 +90,7 @@ impl Connection {
             Arc::clone(&left),
             Arc::clone(&heartbeats),
             Arc::clone(&batch_frames),
-            node,
+            connection,
         );
         let limit = batch::response_limit(shared.max_message_size);
         let transport = MasterTransport::new(stream, Arc::clone(&link.state), limit, on_control);
@@ -102,8 +104,11 @@ impl Connection {
         let mut dispatch = pin!(dispatch);
         let mut driver = Driver {
             shared: &shared,
-            node,
-            attempts,
+            connection,
+            state: Arc::clone(&link.state),
+            requests,
+            confirmations: shared.keeps_sessions().then(Confirmations::default),
+            replied: 0,
             client,
             context: tarpc::context::current(),
             argument_limit,
@@ -118,7 +123,10 @@ impl Connection {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         report.reason = Some(loop {
             tokio::select! {
-            _ = beats.tick() => link.state.send(Control::MasterHeartbeat),
+            _ = beats.tick() => {
+                link.state.send(Control::MasterHeartbeat);
+                driver.confirm();
+            }
             _ = std::future::poll_fn(|cx| repoller.poll(cx, |inner| {
                 let polled = driver.poll(cx, inner, dispatch.as_mut());
                 (polled, driver.is_alone())
@@ -142,22 +150,24 @@ impl Connection {
     }
 }
 
-/// Reports the node gone when it is dropped, so that it is reported whichever way its connection ends.
-struct GoneReport<'a> {
+/// Reports the connection lost when it is dropped, so that it is reported whichever way it ends.
+struct LossReport<'a> {
     shared: &'a Shared,
-    node: NodeId,
+    connection: NodeConnection,
     reason: Option<GoneReason>,
 }
 
-impl Drop for GoneReport<'_> {
+impl Drop for LossReport<'_> {
     fn drop(&mut self) {
-        let (node, reason) = (self.node, self.reason.take());
+        let reason = self.reason.take();
         let reason = reason.unwrap_or_else(|| match std::thread::panicking() {
             true => GoneReason::Broken("the task of the connection at the master panicked".into()),
             // The task was dropped because its runtime has ended.
             false => GoneReason::Shutdown,
         });
-        self.shared.with_core("a node is gone", |core, now, effects| core.on_node_gone(now, node, reason, effects));
+        self.shared.with_core("a connection was lost", |core, now, effects| {
+            core.on_connection_lost(now, self.connection, reason, effects);
+        });
     }
 }
 
@@ -167,8 +177,9 @@ fn on_control(
     left: Arc<AtomicBool>,
     heartbeats: Arc<Mutex<HeartbeatLimit>>,
     batch_frames: Arc<Mutex<BatchFrameLimit>>,
-    node: NodeId,
+    connection: NodeConnection,
 ) -> OnControl {
+    let node = connection.node;
     Box::new(move |control| {
         if let Control::Drain | Control::GiveBack { .. } | Control::RequestGrant { .. } = &control {
             batch_frames.lock().unwrap_or_else(PoisonError::into_inner).on_frame()?;
@@ -178,25 +189,29 @@ fn on_control(
                 heartbeats.lock().unwrap_or_else(PoisonError::into_inner).on_heartbeat(load, state.memory_wait())?;
             }
             Control::Drain => {
-                shared.with_core("a node drains", |core, now, effects| core.on_node_draining(now, node, effects));
+                shared.with_connection(connection, "a node drains", |core, now, effects| {
+                    core.on_node_draining(now, node, effects)
+                });
             }
             Control::GiveBack { call, attempt, kept } => {
-                shared.with_core("a node gave calls back", |core, _, effects| {
+                shared.with_connection(connection, "a node gave calls back", |core, _, effects| {
                     core.on_calls_given_back(node, CallId(call), attempt, kept, effects);
                 });
             }
             Control::RequestGrant { call, attempt, upto } => {
-                shared.with_core("a node wants to start more of a batch", |core, _, effects| {
+                shared.with_connection(connection, "a node wants to start more of a batch", |core, _, effects| {
                     core.on_grant_requested(node, CallId(call), attempt, upto, effects);
                 });
             }
             Control::Lend { call, attempt } => {
-                shared.with_core("a handler waits for a nested call", |core, now, effects| {
+                shared.with_connection(connection, "a handler waits for a nested call", |core, now, effects| {
                     core.on_slot_lent(now, node, CallId(call), attempt, effects);
                 });
             }
             Control::Resume { call, attempt } => {
-                shared.with_core("a handler goes on", |core, _, _| core.on_slot_resumed(node, CallId(call), attempt));
+                shared.with_connection(connection, "a handler goes on", |core, _, _| {
+                    core.on_slot_resumed(node, CallId(call), attempt)
+                });
             }
             // It drained, or its owner dropped it: `GoneReason::Left` says as much.
             Control::Goodbye { .. } => left.store(true, Ordering::Release),
@@ -231,8 +246,13 @@ type FinishedAttempt = (CallId, u32, AttemptEnd);
 /// Moves attempts to the node, and replies and heartbeats to the core.
 struct Driver<'a> {
     shared: &'a Arc<Shared>,
-    node: NodeId,
-    attempts: UnboundedReceiver<Attempt>,
+    connection: NodeConnection,
+    state: Arc<ConnectionState>,
+    requests: UnboundedReceiver<NodeRequest>,
+    /// Which responses the core knows; `None` if the node keeps none.
+    confirmations: Option<Confirmations>,
+    /// Responses that were collected.
+    replied: u64,
     client: client::Channel<OutgoingRequest, Reply>,
     context: tarpc::context::Context,
     argument_limit: usize,
@@ -255,9 +275,9 @@ impl Driver<'_> {
     {
         let mut finished = std::mem::take(&mut self.finished);
         let mut came = false;
-        while let Poll::Ready(Some(attempt)) = self.attempts.poll_recv(cx) {
+        while let Poll::Ready(Some(request)) = self.requests.poll_recv(cx) {
             came = true;
-            match self.start(attempt) {
+            match self.start(request) {
                 Ok(call) => self.in_flight.push(call),
                 Err(refused) => finished.push(refused),
             }
@@ -278,24 +298,44 @@ impl Driver<'_> {
         // All heartbeats that it has read count as one.
         let news = self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner).take_news();
         if let Some(load) = news {
-            self.shared.with_core("a node told its load", |core, now, effects| {
-                core.on_heartbeat(now, self.node, load, effects)
+            self.shared.with_connection(self.connection, "a node told its load", |core, now, effects| {
+                core.on_heartbeat(now, self.connection.node, load, effects)
             });
         }
         // And after it, for the replies that it has just read, which may be the last.
         self.collect(cx, &mut finished);
         let mut ends = finished.drain(..);
+        let (connection, mut is_current) = (self.connection, true);
         // The loop runs once, unless the core panics over one of them: then the others are delivered all the same.
-        while ends.len() > 0 {
-            self.shared.with_core("attempts ended", |core, now, effects| {
-                for (call, attempt, attempted) in ends.by_ref() {
-                    core.on_attempt_finished(now, self.node, call, attempt, attempted, effects);
+        while ends.len() > 0 && is_current {
+            let dealt_with = self.shared.with_core("attempts ended", |core, now, effects| {
+                // What came on a connection that is given up is asked for again on the next one.
+                if !core.is_connected(connection) {
+                    return false;
                 }
+                for (call, attempt, attempted) in ends.by_ref() {
+                    core.on_attempt_finished(now, connection.node, call, attempt, attempted, effects);
+                }
+                true
             });
+            is_current = dealt_with.unwrap_or(true);
         }
         drop(ends);
         self.finished = finished;
+        let arrived = self.state.arrived();
+        if let Some(confirmations) =
+            self.confirmations.as_mut().filter(|_| is_current && arrived.responses == self.replied)
+        {
+            confirmations.on_dealt_with(arrived, &self.state);
+        }
         ended
+    }
+
+    /// Confirms what the core knows.
+    fn confirm(&mut self) {
+        if let Some(confirmations) = &mut self.confirmations {
+            confirmations.confirm(&self.state);
+        }
     }
 
     /// Whether at most one call is in flight, so that its caller waits for this task and for nothing else.
@@ -304,13 +344,40 @@ impl Driver<'_> {
     }
 
     fn collect(&mut self, cx: &mut Context<'_>, finished: &mut Vec<FinishedAttempt>) {
-        while let Poll::Ready(Some(ended)) = Pin::new(&mut self.in_flight).poll_next(cx) {
+        // All that is ready, also if the budget of tokio's task has run out: what was read is confirmed once all of it is
+        // here.
+        while let Poll::Ready(Some(ended)) = pin!(unconstrained(self.in_flight.next())).poll(cx) {
+            self.replied += u64::from(matches!(&ended, Some((_, _, AttemptEnd::Replied(_)))));
             finished.extend(ended);
         }
     }
 
-    fn start(&self, attempt: Attempt) -> Result<BoxFuture<'static, Option<FinishedAttempt>>, FinishedAttempt> {
-        let Attempt { call, id, attempt, granted, deadline } = attempt;
+    fn start(&self, request: NodeRequest) -> Result<BoxFuture<'static, Option<FinishedAttempt>>, FinishedAttempt> {
+        let mut context = self.context;
+        // The core keeps deadlines: it cancels the call, and the node answers. tarpc's own deadline would forget the call
+        // while it still holds a slot of the node.
+        context.deadline = std::time::Instant::now() + LONGEST_TIME;
+        let client = self.client.clone();
+        let Attempt { call, id, attempt, granted, deadline } = match request {
+            NodeRequest::Attempt(attempt) => attempt,
+            NodeRequest::AskAgain { id, attempt, method, permit } => {
+                let outgoing = OutgoingRequest {
+                    method: method.0,
+                    call: id.0,
+                    attempt,
+                    count: 0,
+                    granted: 0,
+                    deadline: None,
+                    payload: Payload::EMPTY,
+                    name: MethodName::new("distribution", "asks again"),
+                    permit,
+                };
+                return Ok(Box::pin(async move {
+                    let attempted = attempted(client.call(context, outgoing).await)?;
+                    Some((id, attempt, attempted))
+                }));
+            }
+        };
         let size = call.payload.len();
         if size > self.argument_limit {
             let (size, limit) = (size as u64, self.argument_limit as u64);
@@ -320,11 +387,6 @@ impl Driver<'_> {
             let mut batch_frames = self.batch_frames.lock().unwrap_or_else(PoisonError::into_inner);
             batch_frames.on_batch(self.in_flight.len());
         }
-        let client = self.client.clone();
-        let mut context = self.context;
-        // The core keeps deadlines: it cancels the call, and the node answers. tarpc's own deadline would forget the call
-        // while it still holds a slot of the node.
-        context.deadline = std::time::Instant::now() + LONGEST_TIME;
         let outgoing = OutgoingRequest {
             method: call.method.id().0,
             call: id.0,
@@ -404,6 +466,7 @@ mod tests {
             max_message_size: 65_536,
             labels: Vec::new(),
             methods: Vec::new(),
+            session: None,
         };
         let node = shared.with_core("a node joined", |core, now, effects| {
             let node = core.new_node_id();
@@ -418,7 +481,7 @@ mod tests {
             node
         });
         let node = node.expect("joins");
-        let run = tokio::spawn(task.run(Arc::clone(&shared), PanickingStream, node));
+        let run = tokio::spawn(task.run(Arc::clone(&shared), PanickingStream, NodeConnection::first(node)));
         assert!(run.await.expect_err("panics").is_panic());
         assert_eq!(shared.nodes().len(), 0);
         assert!(matches!(events.recv().await, Ok((1, NodeEvent::Joined { .. }))));

@@ -47,8 +47,12 @@ impl Credentials {
         locked.enforced.clone()
     }
 
-    pub(super) fn remove(&self, peer: PeerId) {
-        self.lock().by_peer.remove(&peer);
+    /// Removes a peer, unless it has come again with another credential since.
+    pub(super) fn remove(&self, peer: PeerId, credential: &Arc<Credential>) {
+        let mut locked = self.lock();
+        if locked.by_peer.get(&peer).is_some_and(|known| Arc::ptr_eq(known, credential)) {
+            locked.by_peer.remove(&peer);
+        }
     }
 
     /// Checks all peers against these files, and returns those whose credentials are not valid any more. May take long.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{host::MasterHost, link::Attempt};
+use super::{
+    host::MasterHost,
+    link::{Attempt, NodeRequest},
+};
 use crate::{
     core::{CallAnswer, Effect},
     error::{CallError, GoneReason},
@@ -20,9 +23,14 @@ pub(super) fn carry_out(effect: Effect<MasterHost>) {
         Effect::Send { link, call, id, attempt, granted, deadline } => {
             let deadline = deadline.map(|deadline| link.origin + deadline);
             // If the connection's task has ended, the node is about to be reported gone, which queues the call again.
-            let _: Result<(), mpsc::error::SendError<Attempt>> =
-                link.attempts.send(Attempt { call: Arc::clone(&call), id, attempt, granted, deadline });
+            let request = NodeRequest::Attempt(Attempt { call: Arc::clone(&call), id, attempt, granted, deadline });
+            let _: Result<(), mpsc::error::SendError<NodeRequest>> = link.requests.send(request);
         }
+        Effect::AskAgain { link, id, attempt, method } => {
+            let _ =
+                link.requests.send(NodeRequest::AskAgain { id, attempt, method, permit: link.asking_again.permit() });
+        }
+        Effect::AskedAgain { link } => link.asking_again.on_last(),
         Effect::Cancel { link, id, attempt } => link.state.send(Control::Cancel { call: id.0, attempt }),
         Effect::End { call, end, failed_attempts } => {
             log_end(&call, &end, &failed_attempts);
@@ -46,7 +54,10 @@ pub(super) fn carry_out(effect: Effect<MasterHost>) {
             // A shutdown has ended the calls that a node still has, and has warned of them.
             NodeEvent::Gone { reason: GoneReason::Shutdown, .. }
             | NodeEvent::Gone { reason: GoneReason::Left, in_flight: 0, .. } => tracing::info!("{event}"),
-            NodeEvent::Suspect { .. } | NodeEvent::Gone { .. } | NodeEvent::Ejected { .. } => tracing::warn!("{event}"),
+            NodeEvent::Suspect { .. }
+            | NodeEvent::Disconnected { .. }
+            | NodeEvent::Gone { .. }
+            | NodeEvent::Ejected { .. } => tracing::warn!("{event}"),
             _ => tracing::info!("{event}"),
         },
     }

@@ -9,15 +9,20 @@ use crate::{
     core::{HostLink, Time},
     error::GoneReason,
     id::CallId,
-    service::state::CallState,
-    wire::connection_state::ConnectionState,
+    service::{method::MethodId, state::CallState},
+    wire::{
+        connection_state::ConnectionState,
+        transport::{AskingAgain, SendPermit},
+    },
 };
 
 /// A handle of the connection to a node. Clones are cheap and mean the same connection.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     /// Bounded by what the core sends to one node: its slots and a little more, and its async limit.
-    pub(super) attempts: UnboundedSender<Attempt>,
+    pub(super) requests: UnboundedSender<NodeRequest>,
+    /// What was sent on an earlier connection and is asked for again.
+    pub(super) asking_again: Arc<AskingAgain>,
     /// The connection's state and its outgoing control frames.
     pub(super) state: Arc<ConnectionState>,
     /// The core's time zero.
@@ -27,14 +32,15 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Attempts come out at the other end of `attempts`. `closed` also ends when the master does.
+    /// Requests come out at the other end of `requests`. `closed` also ends when the master does.
     pub(super) fn new(
-        attempts: UnboundedSender<Attempt>,
+        requests: UnboundedSender<NodeRequest>,
         state: Arc<ConnectionState>,
         origin: Instant,
         closed: CancellationToken,
     ) -> Self {
-        Self { attempts, state, origin, close_reason: Arc::default(), closed }
+        let asking_again = AskingAgain::new(&state);
+        Self { requests, asking_again, state, origin, close_reason: Arc::default(), closed }
     }
 
     /// Ends the connection for this reason.
@@ -64,6 +70,19 @@ impl HostLink for Link {
     fn violation(&self, stall_grace: Time) -> Option<&'static str> {
         self.state.violation(self.origin + stall_grace)
     }
+}
+
+/// A request on its way to the node.
+#[derive(Debug)]
+pub(super) enum NodeRequest {
+    Attempt(Attempt),
+    /// Asks again for the response to an attempt that was sent on an earlier connection.
+    AskAgain {
+        id: CallId,
+        attempt: u32,
+        method: MethodId,
+        permit: Arc<dyn SendPermit>,
+    },
 }
 
 /// An attempt at a call on its way to the node.

@@ -25,6 +25,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct CredentialWatch {
     shared: Arc<Shared>,
     peer: PeerId,
+    credential: Arc<Credential>,
 }
 
 impl CredentialWatch {
@@ -49,13 +50,13 @@ impl CredentialWatch {
                 disconnect(shared, &[(peer, invalid)]);
             }
         }
-        Self { shared: Arc::clone(shared), peer }
+        Self { shared: Arc::clone(shared), peer, credential }
     }
 }
 
 impl Drop for CredentialWatch {
     fn drop(&mut self) {
-        self.shared.credentials.remove(self.peer);
+        self.shared.credentials.remove(self.peer, &self.credential);
     }
 }
 

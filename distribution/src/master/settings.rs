@@ -82,6 +82,11 @@ impl Values {
         {
             *time = check_time(name, *time, TimeRange::FromZeroOrNoLimit)?;
         }
+        for (name, time) in
+            [("reconnect_grace", self.limits.reconnect_grace), ("resume_timeout", self.limits.resume_timeout)]
+        {
+            check_time(name, time, TimeRange::FromZero)?;
+        }
         check_max_message_size(self.max_message_size)?;
         self.limits.incoming_bytes = check_incoming_bytes(self.max_incoming_bytes, self.max_message_size)?;
         check_max_depth(self.limits.max_depth)?;
@@ -139,6 +144,11 @@ mod tests {
             assert_eq!(refused(new().read_timeout(time)).await, ("read_timeout", value.clone()));
             assert_eq!(refused(new().write_timeout(time)).await, ("write_timeout", value));
         }
+        for time in [year + MS, Duration::MAX] {
+            let value = format!("{time:?}");
+            assert_eq!(refused(new().reconnect_grace(time)).await, ("reconnect_grace", value.clone()));
+            assert_eq!(refused(new().resume_timeout(time)).await, ("resume_timeout", value));
+        }
         for time in [Duration::ZERO, MS / 2, year + MS, Duration::MAX] {
             assert_eq!(refused(new().default_timeout(time)).await, ("default_timeout", format!("{time:?}")));
         }
@@ -174,6 +184,8 @@ mod tests {
                     .read_timeout(limit)
                     .write_timeout(limit)
                     .default_timeout(timeout)
+                    .reconnect_grace(wait.min(year))
+                    .resume_timeout(wait.min(year))
                     .no_node_timeout(wait)
                     .shutdown_timeout(wait)
                     .max_queued_calls(count)

@@ -27,14 +27,15 @@ use super::credentials::Credentials;
 use super::{
     admission::Admission,
     caller_table::Callers,
+    callers::KeptBytes,
     effects::carry_out,
     host::{MasterHost, PanicScope},
-    link::{Attempt, Link},
+    link::{Link, NodeRequest},
     registration_policy::RegistrationPolicy,
 };
 use crate::{
     config::Limits,
-    core::{Core, Effect, Effects, NodeSnapshot, Settings, Time},
+    core::{Core, Effect, Effects, NodeConnection, NodeSnapshot, Settings, Time},
     error::GoneReason,
     id::{NodeId, NodeIdentity},
     security::Principal,
@@ -70,6 +71,8 @@ pub(super) struct Shared {
     pub(super) registration_policy: RegistrationPolicy,
     /// Callers in other processes.
     pub(super) callers: Callers,
+    /// What is kept for those whose connection may break, or has broken.
+    pub(super) kept_ends: Arc<KeptBytes>,
     #[cfg(feature = "tls")]
     pub(super) credentials: Credentials,
     pub(super) shutdown_timeout: Duration,
@@ -135,6 +138,7 @@ impl Shared {
             admission: Admission::new(authenticator, limits),
             registration_policy,
             callers: Callers::new(settings.epoch),
+            kept_ends: Arc::default(),
             #[cfg(feature = "tls")]
             credentials: Credentials::default(),
             shutdown_timeout,
@@ -165,9 +169,9 @@ impl Shared {
         self.tasks.spawn(task);
     }
 
-    /// A handle of a new connection, whose attempts come out at the other end of `attempts`.
-    pub(super) fn new_link(&self, attempts: UnboundedSender<Attempt>) -> Link {
-        Link::new(attempts, self.new_connection_state(), self.origin, self.closed.child_token())
+    /// A handle of a new connection, whose requests come out at the other end of `requests`.
+    pub(super) fn new_link(&self, requests: UnboundedSender<NodeRequest>) -> Link {
+        Link::new(requests, self.new_connection_state(), self.origin, self.closed.child_token())
     }
 
     /// The state of a new connection.
@@ -188,6 +192,16 @@ impl Shared {
         }
     }
 
+    /// Whether a node whose connection breaks may go on with its calls on another one.
+    pub(super) fn keeps_sessions(&self) -> bool {
+        !self.limits.reconnect_grace.is_zero()
+    }
+
+    /// The same of callers in other processes.
+    pub(super) fn keeps_callers(&self) -> bool {
+        !self.limits.resume_timeout.is_zero()
+    }
+
     /// Whether callers in other processes are told the addresses of nodes.
     pub(super) fn shows_addresses(&self) -> bool {
         self.limits.expose_node_addresses
@@ -204,6 +218,20 @@ impl Shared {
         event: impl FnOnce(&mut Core<MasterHost>, Time, &mut Effects<MasterHost>) -> R,
     ) -> Option<R> {
         self.with_locked(event_name, |locked, now, effects| event(&mut locked.core, now, effects))
+    }
+
+    /// The same for an event that has come on a connection of a node. Also `None` if the node goes on with another connection:
+    /// then nothing counts that still comes on this one.
+    pub(super) fn with_connection<R>(
+        &self,
+        connection: NodeConnection,
+        event_name: &'static str,
+        event: impl FnOnce(&mut Core<MasterHost>, Time, &mut Effects<MasterHost>) -> R,
+    ) -> Option<R> {
+        self.with_core(event_name, |core, now, effects| {
+            core.is_connected(connection).then(|| event(core, now, effects))
+        })
+        .flatten()
     }
 
     fn with_locked<R>(

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::shared::Shared;
+use super::{link::NodeRequest, shared::Shared};
 use crate::{
     core::{AttemptEnd, split_registration},
     security::Principal,
@@ -35,6 +35,7 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
             max_message_size: shared.max_message_size as u64,
             labels: Vec::new(),
             methods: offers.clone(),
+            session: None,
         };
         let link = shared.new_link(sender.clone());
         // It sends nothing, and must not count as silent.
@@ -56,7 +57,8 @@ pub(super) async fn run(shared: Arc<Shared>, offers: Vec<MethodOffer>, count: us
             return;
         }
         shared.with_core("attempts ended", |core, now, effects| {
-            for attempt in together.drain(..) {
+            for request in together.drain(..) {
+                let NodeRequest::Attempt(attempt) = request else { continue };
                 let Some(node) = core.node_of(attempt.id) else { continue };
                 let attempted = match attempt.call.begin(attempt.attempt) && attempt.call.complete(attempt.attempt) {
                     true => AttemptEnd::Replied(Reply {

@@ -154,6 +154,7 @@ mod tests {
             max_message_size: 65_536,
             labels: Vec::new(),
             methods,
+            session: None,
         };
         let (link, _connection) = connection::new(shared, 65_536);
         let node = shared.with_core("a node joined", |core, now, effects| {

@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{batch_window::BatchWindow, current::CurrentCall};
+use super::{batch_window::BatchWindow, current::CurrentCall, line::Line};
 use crate::{
     config::{ValueLimits, from_micros, to_micros},
     error::CodecError,
@@ -26,7 +26,6 @@ use crate::{
     wire::{
         Control, Outcome, Refusal, Reply, batch,
         codec::{Decoder, Encoder},
-        connection_state::ConnectionState,
     },
 };
 
@@ -44,7 +43,7 @@ const LEAD_PARTS: u32 = 8;
 /// The assumed time of a batch until its first call has been timed: what the master sizes batches for.
 const USUAL_TIME: Duration = Duration::from_millis(10);
 
-/// The batches of a connection that are running, so that the master can grant them more calls or end them.
+/// The batches of a session that are running, so that the master can grant them more calls or end them.
 #[derive(Debug, Default)]
 pub(super) struct Batches {
     running: Mutex<HashMap<(u64, u32), Arc<RunningBatch>>>,
@@ -61,13 +60,7 @@ struct RunningBatch {
 
 impl Batches {
     /// Adds a batch, until the guard is dropped.
-    pub(super) fn enter(
-        self: &Arc<Self>,
-        key: (u64, u32),
-        count: u32,
-        granted: u32,
-        connection: &Arc<ConnectionState>,
-    ) -> BatchGuard {
+    pub(super) fn enter(self: &Arc<Self>, key: (u64, u32), count: u32, granted: u32, line: &Arc<Line>) -> BatchGuard {
         // The node asks for more when it starts a call, so without a first grant both ends would wait for each other.
         let window = BatchWindow::new(count, granted.max(1));
         let running = Arc::new(RunningBatch { window, asked: Mutex::default() });
@@ -78,7 +71,7 @@ impl Batches {
             count,
             granted: granted.clamp(1, count),
             running,
-            connection: Arc::clone(connection),
+            line: Arc::clone(line),
         }
     }
 
@@ -99,7 +92,7 @@ impl Batches {
         }
     }
 
-    /// Ends all batches, because the connection is gone. Call it after the calls were cancelled, so that a batch that
+    /// Ends all batches, because the session has ended. Call it after the calls were cancelled, so that a batch that
     /// begins meanwhile sees one or the other.
     pub(super) fn close_all(&self) {
         for running in self.lock().values() {
@@ -136,7 +129,7 @@ pub(super) struct BatchGuard {
     count: u32,
     granted: u32,
     running: Arc<RunningBatch>,
-    connection: Arc<ConnectionState>,
+    line: Arc<Line>,
 }
 
 impl BatchGuard {
@@ -144,7 +137,7 @@ impl BatchGuard {
         // Stored first, because the grant may come before this thread goes on.
         *self.running.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let (call, attempt) = self.key;
-        self.connection.send(Control::RequestGrant { call, attempt, upto });
+        self.line.send(Control::RequestGrant { call, attempt, upto });
     }
 }
 

@@ -389,6 +389,7 @@ impl NodeBuilder {
             max_message_size: max_message_size as u64,
             labels: self.labels.into_iter().collect(),
             methods: router.offers(),
+            session: None,
         };
         registration.check().map_err(|reason| Error::Node { reason })?;
         let authenticator = PeerAuthenticator::new(&self.security, &name, &[Access::Nodes])?;

@@ -169,9 +169,10 @@ impl CurrentCall {
         self.deadline
     }
 
-    /// Whether the value is no longer needed: the caller has dropped the call, its deadline has passed, or the connection
-    /// to the master is lost. A compute handler that runs for long should check this now and then, and return early, with
-    /// any value.
+    /// Whether the value is no longer needed: the caller has dropped the call, its deadline has passed, or the master is
+    /// lost. A connection that breaks does not cancel it while the master may wait for the node (see
+    /// [`reconnect_grace`](crate::MasterBuilder::reconnect_grace)). A compute handler that runs for long should check this
+    /// now and then, and return early, with any value.
     pub fn is_cancelled(&self) -> bool {
         self.shared.cancelled.is_set() || self.is_late()
     }

@@ -91,6 +91,7 @@ impl IdleNodes {
             max_message_size: MAX_MESSAGE_SIZE as u64,
             labels: Vec::new(),
             methods: Vec::new(),
+            session: None,
         };
         let mut backoff = Backoff::default();
         let mut tries = 0;

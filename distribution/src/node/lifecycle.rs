@@ -16,6 +16,7 @@ use super::{
     outage::Outage,
     register::{Registered, register},
     serve::{ServeOutcome, serve},
+    session::Session,
     state::{DesiredState, EndReason, NodeShared, Status},
     waker::{WatchdogMessage, WatchdogWaker},
     watchdog::Watchdog,
@@ -111,34 +112,37 @@ async fn live(node: NodeShared, mut desired: watch::Receiver<DesiredState>) {
     let (name, master) = (node.registration.name.as_str(), node.master.as_str());
     tracing::info!(node = name, master, "dialling {master}");
     let mut outage = Outage::at_start(&node.timeouts);
+    // What goes on while there is no connection.
+    let mut session = None;
     let end = loop {
-        let wait = match attempt(&node, &outage, &mut desired).await {
+        let attempted = attempt(&node, &outage, &mut session, &mut desired).await;
+        let wait = match attempted {
             Ok(registered) => {
                 tracing::info!(node = name, id = %registered.id, master, "registered");
                 node.id.store(registered.id.to_bits(), Ordering::Release);
                 node.status.send_replace(Status::Registered);
                 let silence = registered.silence;
-                let outcome = serve(&node, registered, &mut desired).await;
+                let outcome = serve(&node, registered, session.take(), &mut desired).await;
                 let wanted = *desired.borrow();
                 match outcome {
                     _ if wanted == DesiredState::Serve && node.handler_runtime.has_ended() => {
                         break Some(EndReason::RuntimeEnded);
                     }
                     ServeOutcome::Left => break None,
-                    // The master may end at the same time as the owner ends the node. A node that drains does not register
-                    // again.
-                    ServeOutcome::Lost { .. } if wanted == DesiredState::Stop || node.drain_requested.is_set() => {
-                        break None;
-                    }
+                    // The master may end at the same time as the owner ends the node.
+                    ServeOutcome::Lost { .. } if wanted == DesiredState::Stop => break None,
+                    // A node that drains registers again only to deliver its results.
+                    ServeOutcome::Lost { session: None, .. } if node.drain_requested.is_set() => break None,
                     ServeOutcome::Lost { master_shut_down: true, .. } if node.timeouts.master.is_some() => {
                         tracing::info!(node = name, master, "the master has shut down; the node ends with it");
                         break None;
                     }
-                    ServeOutcome::Lost { reason, .. } if wanted == DesiredState::Drain => {
+                    ServeOutcome::Lost { reason, session: None, .. } if wanted == DesiredState::Drain => {
                         tracing::warn!(node = name, master, %reason, "lost the master while draining; the node ends");
                         break None;
                     }
-                    ServeOutcome::Lost { reason, lasted, .. } => {
+                    ServeOutcome::Lost { reason, lasted, session: broken, .. } => {
+                        session = broken;
                         node.status.send_replace(Status::Connecting);
                         tracing::warn!(node = name, master, %reason, "lost the master; dialling again");
                         outage.on_loss(&node.timeouts, reason, lasted, silence);
@@ -154,7 +158,8 @@ async fn live(node: NodeShared, mut desired: watch::Receiver<DesiredState>) {
             }
             Err(Unregistered::Failed(failure)) => outage.failed(&failure, name, master),
         };
-        if let Err(reason) = pause(wait, &node, &outage, &mut desired).await {
+        let wait = session.as_mut().map_or(wait, |session: &mut Session| session.next_wait(wait));
+        if let Err(reason) = pause(wait, &node, &outage, &mut session, &mut desired).await {
             break reason;
         }
     };
@@ -169,15 +174,21 @@ async fn live(node: NodeShared, mut desired: watch::Receiver<DesiredState>) {
 async fn attempt(
     node: &NodeShared,
     outage: &Outage,
+    session: &mut Option<Session>,
     desired: &mut watch::Receiver<DesiredState>,
 ) -> Result<Registered, Unregistered> {
+    let has_session = session.is_some();
     let channel = tokio::select! {
-        connected = connect_to_master(node) => connected.map_err(Unregistered::Failed)?,
-        () = end_wanted(desired) => return Err(Unregistered::End(None)),
+        connected = until_expiry(session, connect_to_master(node)) => connected.map_err(Unregistered::Failed)?,
+        () = end_wanted(node, has_session, desired) => return Err(Unregistered::End(None)),
         () = node.handler_runtime.ended() => return Err(Unregistered::End(Some(EndReason::RuntimeEnded))),
         reason = outage.expired() => return Err(Unregistered::End(Some(reason))),
     };
-    let registration = Registration { busy: node.stale.load(Ordering::Relaxed), ..node.registration.clone() };
+    let registration = Registration {
+        busy: node.stale.load(Ordering::Relaxed),
+        session: session.as_ref().and_then(Session::to_resume),
+        ..node.registration.clone()
+    };
     // Once registered, the master may send calls, which a drain has to finish: only a stop drops the connection.
     tokio::select! {
         registered = register(&registration, channel, &node.authenticator) => registered.map_err(Unregistered::Failed),
@@ -191,20 +202,42 @@ async fn pause(
     wait: Duration,
     node: &NodeShared,
     outage: &Outage,
+    session: &mut Option<Session>,
     desired: &mut watch::Receiver<DesiredState>,
 ) -> Result<(), Option<EndReason>> {
+    let has_session = session.is_some();
     tokio::select! {
-        () = tokio::time::sleep(wait) => Ok(()),
-        () = end_wanted(desired) => Err(None),
+        () = until_expiry(session, tokio::time::sleep(wait)) => Ok(()),
+        () = end_wanted(node, has_session, desired) => Err(None),
         () = node.handler_runtime.ended() => Err(Some(EndReason::RuntimeEnded)),
         reason = outage.expired() => Err(Some(reason)),
     }
 }
 
-/// Waits until the owner wants the node to end. A node that is not registered has nothing to drain.
-async fn end_wanted(desired: &mut watch::Receiver<DesiredState>) {
+/// Waits for something that takes a while, and ends the session meanwhile once the master does not wait for it any more.
+async fn until_expiry<T>(session: &mut Option<Session>, wait: impl Future<Output = T>) -> T {
+    let mut wait = std::pin::pin!(wait);
+    loop {
+        let Some(broken) = session else { return wait.await };
+        tokio::select! {
+            waited = &mut wait => return waited,
+            () = broken.expired() => *session = None,
+        }
+    }
+}
+
+/// Waits until the owner wants the node to end. Without a session, a node that is not registered has nothing to drain.
+async fn end_wanted(node: &NodeShared, has_session: bool, desired: &mut watch::Receiver<DesiredState>) {
     // An error means that the owner is gone, which also ends the node.
-    let _ = desired.wait_for(|desired| *desired != DesiredState::Serve).await;
+    let wanted = desired.wait_for(|desired| match desired {
+        DesiredState::Serve => false,
+        DesiredState::Drain => !has_session,
+        DesiredState::Stop => true,
+    });
+    tokio::select! {
+        _ = wanted => {}
+        () = node.drain_requested.wait(), if !has_session && node.drain_requested.is_set() => {}
+    }
 }
 
 async fn stop_wanted(desired: &mut watch::Receiver<DesiredState>) {

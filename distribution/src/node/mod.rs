@@ -3,7 +3,8 @@
 //! The connection has threads of its own ([`lifecycle`]: [`connect`], [`register`], [`serve`]), so that no handler can
 //! delay a heartbeat. Compute handlers run on further threads of the node ([`compute`], [`slots`]). Async handlers run on
 //! the runtime that the node was started from ([`handler_runtime`]), unless they end without waiting ([`runner`],
-//! [`runner_queue`]). A node in the same process as its master connects through memory ([`in_process`]). The [`watchdog`] looks for handlers that hold up others.
+//! [`runner_queue`]). A node in the same process as its master connects through memory ([`in_process`]). The [`watchdog`]
+//! looks for handlers that hold up others. When a connection breaks, the calls of its [`session`] go on.
 
 mod active_calls;
 mod answer;
@@ -21,6 +22,7 @@ pub(crate) mod idle;
 mod in_process;
 mod latch;
 mod lifecycle;
+mod line;
 mod nested;
 mod outage;
 mod register;
@@ -28,6 +30,7 @@ mod requests;
 mod runner;
 mod runner_queue;
 mod serve;
+mod session;
 mod settings;
 mod signals;
 mod slots;

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use super::{
     active_calls::ActiveCalls,
     current::{CurrentCall, Nesting},
+    line::Line,
 };
 use crate::{
     cluster::NestedCaller,
@@ -28,10 +29,10 @@ use crate::{
         state::{CallFailure, CallState},
     },
     view::NodeInfo,
-    wire::{Control, connection_state::ConnectionState, frame::layout::BODY_HEADER_LIMIT},
+    wire::{Control, frame::layout::BODY_HEADER_LIMIT},
 };
 
-/// What all connections of a node need for nested calls.
+/// What all sessions of a node need for nested calls.
 pub(super) struct NestedCalls {
     caller: Mutex<CallerPlace>,
     /// Compute handlers that wait, each with a thread.
@@ -77,32 +78,28 @@ impl fmt::Debug for NestedCalls {
     }
 }
 
-/// What the calls of one connection need for nested calls.
+/// What the calls of one session need for nested calls.
 #[derive(Debug)]
-pub(super) struct NestingOfConnection {
+pub(super) struct NestingOfSession {
     calls: Arc<NestedCalls>,
     active: Arc<ActiveCalls>,
-    connection: Arc<ConnectionState>,
+    line: Arc<Line>,
     node_runtime: Handle,
 }
 
-impl NestingOfConnection {
+impl NestingOfSession {
     /// Must be called on the node's runtime.
-    pub(super) fn new(
-        calls: &Arc<NestedCalls>,
-        active: &Arc<ActiveCalls>,
-        connection: &Arc<ConnectionState>,
-    ) -> Arc<Self> {
+    pub(super) fn new(calls: &Arc<NestedCalls>, active: &Arc<ActiveCalls>, line: &Arc<Line>) -> Arc<Self> {
         Arc::new(Self {
             calls: Arc::clone(calls),
             active: Arc::clone(active),
-            connection: Arc::clone(connection),
+            line: Arc::clone(line),
             node_runtime: Handle::current(),
         })
     }
 }
 
-impl Nesting for NestingOfConnection {
+impl Nesting for NestingOfSession {
     fn dispatcher(&self, call: &CurrentCall) -> Arc<dyn Dispatcher> {
         let caller = self.calls.caller(&self.node_runtime).map(|caller| (caller, Arc::clone(&self.calls)));
         Arc::new(NestedDispatcher { call: call.clone(), caller })
@@ -121,14 +118,14 @@ impl Nesting for NestingOfConnection {
     fn lend(&self, call: &CurrentCall) {
         let (request, attempt) = call.key();
         if self.active.set_lent((request, attempt), true) {
-            self.connection.send(Control::Lend { call: request, attempt });
+            self.line.send(Control::Lend { call: request, attempt });
         }
     }
 
     fn resume(&self, call: &CurrentCall) {
         let (request, attempt) = call.key();
         if self.active.set_lent((request, attempt), false) {
-            self.connection.send(Control::Resume { call: request, attempt });
+            self.line.send(Control::Resume { call: request, attempt });
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     wire::{
         authenticator::PeerAuthenticator,
         channel::Channel,
-        handshake::{HandshakeError, Registration, RegistrationReply, register as send_registration},
+        handshake::{HandshakeError, Registration, RegistrationReply, SessionOffer, register as send_registration},
     },
 };
 
@@ -26,6 +26,8 @@ pub(super) struct Registered {
     pub(super) silence: Duration,
     /// The largest reply frame that the master takes, in bytes.
     pub(super) reply_limit: usize,
+    /// The session, if the master waits for nodes whose connection breaks.
+    pub(super) session: Option<SessionOffer>,
 }
 
 /// Registers on a connection that was opened with this authenticator.
@@ -35,7 +37,7 @@ pub(super) async fn register(
     authenticator: &PeerAuthenticator,
 ) -> Result<Registered, RegisterError> {
     match send_registration(&mut channel, registration).await {
-        Ok(RegistrationReply::Accepted { node, heartbeat, silence, max_message_size }) => Ok(Registered {
+        Ok(RegistrationReply::Accepted { node, heartbeat, silence, max_message_size, session }) => Ok(Registered {
             channel,
             id: NodeId::from_bits(node),
             heartbeat: from_micros(heartbeat).max(Duration::from_millis(1)),
@@ -44,6 +46,7 @@ pub(super) async fn register(
             reply_limit: usize::try_from(max_message_size)
                 .unwrap_or(usize::MAX)
                 .min(crate::config::LARGEST_MESSAGE_LIMIT),
+            session,
         }),
         Ok(RegistrationReply::Refused { reason, for_good: true }) => {
             let reason = EndReason::Refused(in_one_line(&reason, LONGEST));

@@ -2,15 +2,13 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bytes::Bytes;
-use tarpc::server::InFlightRequest;
-
 use super::{
-    active_calls::{ActiveCalls, Phase},
-    answer::answer,
+    active_calls::{ActiveCalls, AskedAgain, Phase},
+    answer::{NodeRequest, answer},
     batch::{self, Batches, GIVE_BACK_AFTER},
     compute::JobAction,
     current::{CurrentCall, Nesting},
+    line::Line,
     runner::AsyncCall,
     state::NodeShared,
 };
@@ -18,10 +16,9 @@ use crate::{
     config::ValueLimits,
     id::CallId,
     service::router::{Arguments, ComputeHandler, Handler},
-    wire::{
-        Control, Outcome, Refusal, Reply, codec::Encoder, connection_state::ConnectionState, transport::IncomingRequest,
-    },
+    wire::{Control, Outcome, Refusal, Reply, codec::Encoder},
 };
+use bytes::Bytes;
 
 /// Compute calls that may wait for a slot, besides one for each slot. A master sends fewer ahead.
 const MAX_WAITING: u32 = 1024;
@@ -32,15 +29,18 @@ pub(super) struct Requests<'a> {
     pub(super) active: Arc<ActiveCalls>,
     pub(super) batches: Arc<Batches>,
     pub(super) nesting: Arc<dyn Nesting>,
-    pub(super) connection: Arc<ConnectionState>,
+    pub(super) line: Arc<Line>,
     /// The limits of a reply; arguments may be nested as deeply.
     pub(super) reply_limits: ValueLimits,
 }
 
 impl Requests<'_> {
-    pub(super) fn run(&self, request: InFlightRequest<IncomingRequest, Reply>) {
+    pub(super) fn run(&self, request: NodeRequest) {
         let limits = self.reply_limits;
         let message = &request.get().message;
+        if message.count == 0 {
+            return self.ask_again(request);
+        }
         let (count, granted, payload) = (message.count, message.granted, message.take_payload());
         let call =
             CurrentCall::new(CallId(message.call), message.attempt, message.timeout, Some(Arc::clone(&self.nesting)));
@@ -55,7 +55,7 @@ impl Requests<'_> {
                     false => None,
                 };
                 let Some(mut guard) = guard else { return refuse(request) };
-                let (node_runtime, connection) = (tokio::runtime::Handle::current(), Arc::clone(&self.connection));
+                let (node_runtime, line) = (tokio::runtime::Handle::current(), Arc::clone(&self.line));
                 let batches = Arc::clone(&self.batches);
                 self.node.compute_pool.run(move |action| {
                     let reply = match action {
@@ -66,8 +66,8 @@ impl Requests<'_> {
                             match count {
                                 0 | 1 => compute(&call, &handler, payload, limits),
                                 count => {
-                                    let batch = batches.enter(call.key(), count, granted, &connection);
-                                    let late = node_runtime.spawn(give_back_late(batches, connection, call.key()));
+                                    let batch = batches.enter(call.key(), count, granted, &line);
+                                    let late = node_runtime.spawn(give_back_late(batches, line, call.key()));
                                     let reply = batch::run(&call, &batch, &handler, &payload, limits);
                                     late.abort();
                                     reply
@@ -75,8 +75,7 @@ impl Requests<'_> {
                             }
                         }
                     };
-                    drop(guard);
-                    (request, reply)
+                    (guard.end(request, &reply), reply)
                 });
             }
             Some((_, Handler::Async(..))) if count > 1 => {
@@ -96,13 +95,29 @@ impl Requests<'_> {
     }
 }
 
+impl Requests<'_> {
+    /// Answers a request that asks again for the reply to an attempt, now or once its handler has returned.
+    fn ask_again(&self, request: NodeRequest) {
+        let (call, attempt) = request.get().message.key();
+        match self.active.ask_again(request) {
+            AskedAgain::Answer(completed) => {
+                let (request, reply) = *completed;
+                tokio::spawn(answer(request, reply));
+            }
+            // The frame that said so may have been lost with the earlier connection.
+            AskedAgain::Runs { is_lent: true } => self.line.send(Control::Lend { call, attempt }),
+            AskedAgain::Runs { is_lent: false } => self.line.send(Control::Resume { call, attempt }),
+        }
+    }
+}
+
 /// Gives back the calls that a batch has not started in time.
-async fn give_back_late(batches: Arc<Batches>, connection: Arc<ConnectionState>, (call, attempt): (u64, u32)) {
+async fn give_back_late(batches: Arc<Batches>, line: Arc<Line>, (call, attempt): (u64, u32)) {
     loop {
         tokio::time::sleep(GIVE_BACK_AFTER).await;
         // There is nothing to give back before the first call is started, or after the last one is.
         if let Some(kept) = batches.cut((call, attempt)) {
-            connection.send(Control::GiveBack { call, attempt, kept });
+            line.send(Control::GiveBack { call, attempt, kept });
             return;
         }
     }
@@ -126,7 +141,7 @@ fn max_waiting(slots: u32) -> u32 {
 }
 
 /// Refuses a call that a master would not have sent if it counted its calls right.
-fn refuse(request: InFlightRequest<IncomingRequest, Reply>) {
+fn refuse(request: NodeRequest) {
     tokio::spawn(answer(request, Reply::refused(Refusal::Busy)));
 }
 

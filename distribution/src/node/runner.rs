@@ -21,7 +21,6 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use tarpc::server::InFlightRequest;
 use tokio::{
     runtime::Handle,
     task::{JoinError, JoinHandle},
@@ -29,7 +28,7 @@ use tokio::{
 
 use super::{
     active_calls::ActiveCallGuard,
-    answer::{Completed, answer},
+    answer::{Completed, NodeRequest, answer},
     current::CurrentCall,
     handler_runtime::HandlerRuntime,
     runner_queue::{Labelled, Look, Pushed, RunnerQueue, RunnerRole, RunnerStep},
@@ -38,7 +37,7 @@ use super::{
 use crate::{
     id::{CallId, MethodName},
     service::{first_poll::FirstPollTime, panics},
-    wire::{Outcome, Refusal, Reply, transport::IncomingRequest},
+    wire::{Outcome, Refusal, Reply},
 };
 
 /// How many calls are run before their answers are sent together.
@@ -58,7 +57,7 @@ const RUNTIME_ENDED: &str = "the runtime that its async handlers run on has ende
 
 /// A call whose handler is to be run.
 pub(super) struct AsyncCall {
-    pub(super) request: InFlightRequest<IncomingRequest, Reply>,
+    pub(super) request: NodeRequest,
     pub(super) call: CurrentCall,
     pub(super) guard: ActiveCallGuard,
     pub(super) handler: BoxFuture<'static, Reply>,
@@ -161,17 +160,17 @@ impl Runner {
         // its runtime ends.
         node_runtime.spawn(async move {
             let reply = wait(&call, task).await;
-            drop((guard, handling));
-            answer(request, reply).await;
+            drop(handling);
+            answer(guard.end(request, &reply), reply).await;
         });
         self.waker.wake();
     }
 
     /// The handler runtime has ended: refuses the calls that wait for it, and this one.
     fn end(&self, node_runtime: &Handle, job: Option<AsyncCall>) {
-        for AsyncCall { request, guard, .. } in self.queue.end().into_iter().chain(job) {
-            drop(guard);
-            node_runtime.spawn(answer(request, Reply::refused(Refusal::Ended)));
+        for job in self.queue.end().into_iter().chain(job) {
+            let (request, reply) = job.refuse(Refusal::Ended);
+            node_runtime.spawn(answer(request, reply));
         }
     }
 }
@@ -205,11 +204,11 @@ impl RunnerTask {
                 }
                 RunnerStep::Start(job, waiting) => {
                     if job.call.is_cancelled() {
-                        left = Some((job.request, Reply::refused(Refusal::Stopped)));
+                        left = Some(job.refuse(Refusal::Stopped));
                         continue;
                     }
                     if self.runner.handler_runtime.has_ended() {
-                        left = Some((job.request, Reply::refused(Refusal::Ended)));
+                        left = Some(job.refuse(Refusal::Ended));
                         continue;
                     }
                     if delays_others(job.first_poll.mean(), waiting) {
@@ -274,7 +273,7 @@ impl Drop for RunnerTask {
 }
 
 /// Answers a call from a task on another runtime than the node's.
-fn answer_from_elsewhere(node_runtime: &Handle, request: InFlightRequest<IncomingRequest, Reply>, reply: Reply) {
+fn answer_from_elsewhere(node_runtime: &Handle, request: NodeRequest, reply: Reply) {
     let mut answer = Box::pin(answer(request, reply));
     if answer.as_mut().now_or_never().is_none() {
         node_runtime.spawn(answer);
@@ -282,6 +281,12 @@ fn answer_from_elsewhere(node_runtime: &Handle, request: InFlightRequest<Incomin
 }
 
 impl AsyncCall {
+    /// Ends the call without its handler.
+    fn refuse(self, why: Refusal) -> Completed {
+        let reply = Reply::refused(why);
+        (self.guard.end(self.request, &reply), reply)
+    }
+
     /// Polls the handler once; returns the call if the handler is pending.
     #[allow(clippy::result_large_err, reason = "the call is returned as it came")]
     fn poll(mut self, handler_runtime: &HandlerRuntime) -> Result<Completed, Self> {
@@ -303,10 +308,8 @@ impl AsyncCall {
                 let handler = self.handler;
                 let _ = panics::caught(AssertUnwindSafe(|| drop(handler)));
                 // The reply may come from the errors that the sockets and timers of an ended runtime give.
-                Ok(match handler_runtime.has_ended() {
-                    true => (self.request, lost(&self.call)),
-                    false => (self.request, reply),
-                })
+                let reply = if handler_runtime.has_ended() { lost(&self.call) } else { reply };
+                Ok((self.guard.end(self.request, &reply), reply))
             }
         }
     }

@@ -14,21 +14,20 @@ use tokio::{
 };
 
 use super::{
-    active_calls::ActiveCalls,
-    batch::Batches,
-    nested::NestingOfConnection,
     register::Registered,
     requests::Requests,
+    session::Session,
     state::{DesiredState, NodeShared},
 };
 use crate::{
     config::{PeerTimeouts, ValueLimits},
     wire::{
-        CloseReason, Control, Reply, channel,
+        CloseReason, Control, channel,
+        confirmations::Unconfirmed,
         connection_state::ConnectionState,
         frame::layout::BODY_HEADER_LIMIT,
         repoller::Repoller,
-        transport::{IncomingRequest, NodeTransport},
+        transport::{IncomingRequest, NodeTransport, OutgoingReply},
     },
 };
 
@@ -49,6 +48,8 @@ pub(super) enum ServeOutcome {
     /// The connection was lost.
     Lost {
         reason: String,
+        /// What goes on without it, if the master waits for the node.
+        session: Option<Session>,
         /// Whether the master said that it shuts down.
         master_shut_down: bool,
         /// From the registration until the master was last heard.
@@ -56,25 +57,26 @@ pub(super) enum ServeOutcome {
     },
 }
 
-type ServerRequests = server::Requests<BaseChannel<IncomingRequest, Reply, NodeTransport<channel::Channel>>>;
+type ServerRequests = server::Requests<BaseChannel<IncomingRequest, OutgoingReply, NodeTransport<channel::Channel>>>;
 
 /// Serves the calls of one connection until it ends, or the owner wants the node to end.
 pub(super) async fn serve(
     node: &NodeShared,
     registered: Registered,
+    before: Option<Session>,
     desired: &mut watch::Receiver<DesiredState>,
 ) -> ServeOutcome {
-    let Registered { channel, heartbeat, silence, reply_limit, .. } = registered;
-    let connection = ConnectionState::new(peer_timeouts(silence), None);
-    let active = ActiveCalls::new(Arc::clone(&node.stale));
-    let batches = Arc::new(Batches::default());
-    let _cancel = CancelCallsOnDrop { active: Arc::clone(&active), batches: Arc::clone(&batches) };
+    let connection = ConnectionState::new(peer_timeouts(registered.silence), None);
+    let session = Session::of_connection(before, node, &registered, &connection);
+    let Registered { channel, heartbeat, silence, reply_limit, session: offer, .. } = registered;
+    let (active, batches) = (Arc::clone(&session.active), Arc::clone(&session.batches));
+    let unconfirmed = offer.map(|_| Arc::new(Unconfirmed::default()));
     let drained = Arc::new(Notify::new());
     let goodbye = Arc::new(OnceLock::new());
     let on_control = {
         let (active, drained, goodbye) = (Arc::clone(&active), Arc::clone(&drained), Arc::clone(&goodbye));
         let (compute_pool, batches) = (Arc::clone(&node.compute_pool), Arc::clone(&batches));
-        let drain_requested = Arc::clone(&node.drain_requested);
+        let (drain_requested, unconfirmed) = (Arc::clone(&node.drain_requested), unconfirmed.clone());
         Box::new(move |control| {
             match control {
                 Control::Cancel { call, attempt } => {
@@ -82,6 +84,11 @@ pub(super) async fn serve(
                     batches.close(call, attempt);
                 }
                 Control::Grant { call, attempt, upto } => batches.grant(call, attempt, upto),
+                Control::Received { responses } => match &unconfirmed {
+                    Some(unconfirmed) => active.on_confirmed(unconfirmed.confirm(responses)?),
+                    None => return Err("it confirmed responses without a session".to_owned()),
+                },
+                Control::AskedAgain => active.forget_others(),
                 Control::MasterHeartbeat => {}
                 Control::Retract => compute_pool.give_back(),
                 Control::RequestDrain => drain_requested.set(),
@@ -93,19 +100,22 @@ pub(super) async fn serve(
             Ok(())
         })
     };
-    let transport = NodeTransport::new(channel, Arc::clone(&connection), node.max_message_size, on_control);
+    let transport =
+        NodeTransport::new(channel, Arc::clone(&connection), node.max_message_size, unconfirmed, on_control);
     let config = server::Config { pending_response_buffer: REPLY_BUFFER };
     let mut server = pin!(BaseChannel::new(config, transport).requests());
     let requests = Requests {
         node,
         active: Arc::clone(&active),
         batches: Arc::clone(&batches),
-        nesting: NestingOfConnection::new(&node.nested, &active, &connection),
-        connection: Arc::clone(&connection),
+        nesting: session.nesting.clone(),
+        line: Arc::clone(&session.line),
         reply_limits: ValueLimits { bytes: reply_limit.saturating_sub(BODY_HEADER_LIMIT), depth: node.max_depth },
     };
-    let lost = |reason: String| ServeOutcome::Lost {
+    // A master that says goodbye does not wait for the node.
+    let lost = |reason: String| Lost {
         reason,
+        is_broken: goodbye.get().is_none(),
         master_shut_down: goodbye.get().is_some_and(|(_, is_shutdown)| *is_shutdown),
         lasted: connection.heard().saturating_duration_since(connection.opened()),
     };
@@ -115,7 +125,7 @@ pub(super) async fn serve(
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let repoller = Repoller::new();
     let mut drain_deadline: Option<Instant> = None;
-    loop {
+    let lost = loop {
         tokio::select! {
             request = repoller.next(server.as_mut(), || active.is_alone()) => match request {
                 Some(Ok(request)) => requests.run(request),
@@ -133,7 +143,7 @@ pub(super) async fn serve(
                 connection.send(Control::Heartbeat { load: active.load(node.blocked.load(Ordering::Relaxed)) });
             }
             desired = next_desired(desired, drain_deadline.is_some()) => match desired {
-                DesiredState::Stop => break close(&mut server, &connection).await,
+                DesiredState::Stop => return close(&mut server, &connection).await,
                 _ => drain_deadline = Some(begin_drain(node, &connection)),
             },
             () = node.handler_runtime.ended(), if drain_deadline.is_none() => {
@@ -151,7 +161,7 @@ pub(super) async fn serve(
                 drain_deadline = Some(begin_drain(node, &connection));
             }
             () = connection.peer_closed() => break closed(),
-            () = drained.notified(), if drain_deadline.is_some() => break close(&mut server, &connection).await,
+            () = drained.notified(), if drain_deadline.is_some() => return close(&mut server, &connection).await,
             () = sleep_until(drain_deadline.unwrap_or_else(Instant::now)), if drain_deadline.is_some() => {
                 let left = active.load(0);
                 let calls = left.computing + left.waiting + left.asynchronous;
@@ -163,24 +173,22 @@ pub(super) async fn serve(
                         node.timeouts.drain
                     );
                 }
-                break close(&mut server, &connection).await;
+                return close(&mut server, &connection).await;
             }
         }
-    }
+    };
+    let Lost { reason, is_broken, master_shut_down, lasted } = lost;
+    let session = if is_broken { session.on_broken() } else { None };
+    ServeOutcome::Lost { reason, session, master_shut_down, lasted }
 }
 
-/// Cancels all calls of a connection when it has ended, however it ended.
-struct CancelCallsOnDrop {
-    active: Arc<ActiveCalls>,
-    batches: Arc<Batches>,
-}
-
-impl Drop for CancelCallsOnDrop {
-    fn drop(&mut self) {
-        self.active.end();
-        // After the calls were cancelled: a batch that begins meanwhile sees one or the other.
-        self.batches.close_all();
-    }
+/// How a connection was lost.
+struct Lost {
+    reason: String,
+    /// Whether neither end has closed it on purpose.
+    is_broken: bool,
+    master_shut_down: bool,
+    lasted: Duration,
 }
 
 /// A master that is stalled neither reads nor ends a frame, and is tolerated for as long as it may be silent.

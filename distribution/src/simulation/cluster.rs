@@ -60,6 +60,7 @@ impl SimulatedCluster {
         let settings = Settings {
             heartbeat: HEARTBEAT,
             no_node_timeout: if rng.random_bool(0.1) { Duration::ZERO } else { Duration::from_secs(5) },
+            reconnect_grace: Duration::from_secs(2),
             max_queued_calls: MAX_QUEUED_CALLS,
             max_queued_bytes: MAX_QUEUED_BYTES,
             max_queued_calls_per_caller: MAX_QUEUED_CALLS.div_ceil(4),

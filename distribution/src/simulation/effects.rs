@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     net::IpAddr,
+    rc::Rc,
 };
+
+use rand::RngExt;
 
 use super::{
     cluster::SimulatedCluster,
@@ -12,6 +15,7 @@ use super::{
 use crate::{
     core::{Demand, Effect},
     error::CallError,
+    view::NodeEvent,
     wire::{Refusal, Reply},
 };
 
@@ -27,23 +31,43 @@ impl SimulatedCluster {
                 self.rules.sent(self.now, nodes, record, (attempt, granted), deadline)?;
                 self.by_id.insert(id, call.at);
                 let (state, number) = (AttemptState::Queued, attempt);
+                // On a broken connection, the system may take all of it, and nothing arrives.
+                if self.nodes[link.at].disconnected {
+                    if self.rng.random_bool(0.5) {
+                        call.begun.set(attempt);
+                        call.sent.set(attempt);
+                        call.whole.borrow_mut().insert(attempt);
+                    }
+                    return Ok(());
+                }
                 let attempt =
                     SimulatedAttempt { call, id, number, state, cancelled: false, kept: None, granted, begun: 0 };
                 self.nodes[link.at].attempts.push_back(attempt);
             }
+            Effect::AskAgain { link, id, attempt, .. } => {
+                self.note(format!("  ask {} again for {id}#{attempt}", self.nodes[link.at].id));
+                self.nodes[link.at].ask_again((id, attempt));
+            }
+            Effect::AskedAgain { link } => {
+                self.nodes[link.at].kept.clear();
+                self.nodes[link.at].unasked.clear();
+            }
             Effect::Grant { link, id, attempt, upto } => {
                 let node = &mut self.nodes[link.at];
+                let arrives = !node.disconnected;
                 let call = self.by_id.get(&id).map(|at| &mut self.calls[*at]);
                 self.rules.granted(node.id, call, attempt, upto)?;
-                for running in node.attempts.iter_mut().filter(|running| running.id == id && running.number == attempt)
+                for running in
+                    node.attempts.iter_mut().filter(|running| running.id == id && running.number == attempt && arrives)
                 {
                     running.granted = upto;
                 }
             }
             Effect::Cancel { link, id, attempt } => {
                 self.note(format!("  cancel {id}#{attempt} on {}", self.nodes[link.at].id));
+                let arrives = !self.nodes[link.at].disconnected;
                 for other in &mut self.nodes[link.at].attempts {
-                    if other.id == id && other.number == attempt {
+                    if arrives && other.id == id && other.number == attempt {
                         other.cancelled = true;
                     }
                 }
@@ -87,23 +111,31 @@ impl SimulatedCluster {
             Effect::RequestDrain { link } => self.note(format!("  ask {} to drain", self.nodes[link.at].id)),
             Effect::ConfirmDrained { link } => {
                 let node = &mut self.nodes[link.at];
-                if !node.drain_sent || !node.attempts.is_empty() || !node.replies.is_empty() {
+                let is_drained = node.attempts.is_empty() && node.replies.is_empty();
+                if !node.drain_sent || !is_drained && !node.disconnected {
                     return Err(format!("{} was told that it is drained, although it is not", node.id));
                 }
             }
             Effect::Retract { link } => {
                 self.note(format!("  retract from {}", self.nodes[link.at].id));
                 let node = &mut self.nodes[link.at];
+                if node.disconnected {
+                    return Ok(());
+                }
                 let (back, kept): (VecDeque<SimulatedAttempt>, _) = node.attempts.drain(..).partition(|attempt| {
                     attempt.state == AttemptState::Sent && !ASYNC[self.calls[attempt.call.at].method]
                 });
                 node.attempts = kept;
                 for attempt in back {
-                    node.replies.push_back((attempt.id, attempt.number, Reply::refused(Refusal::Returned)));
+                    node.reply(attempt.id, attempt.number, Reply::refused(Refusal::Returned));
                 }
             }
             Effect::Disconnect { link, reason } => {
                 self.note(format!("  cut off {}: it {reason}", self.nodes[link.at].id));
+                // That of a node which goes on on another one.
+                if !Rc::ptr_eq(&link, &self.nodes[link.at].link) {
+                    return Ok(());
+                }
                 self.rules.cut_off(self.now, self.last_tick, &self.nodes, link.at, &reason)?;
                 self.nodes[link.at].gone = true;
                 self.nodes[link.at].running = false;
@@ -112,6 +144,13 @@ impl SimulatedCluster {
             Effect::Publish(event) => {
                 self.note(format!("  {event}"));
                 self.rules.event(self.now, &event)?;
+                if let NodeEvent::Gone { node: gone, .. } = &event {
+                    self.nodes.iter_mut().filter(|node| node.id == gone.id).for_each(|node| {
+                        node.gone = true;
+                        node.attempts.clear();
+                        node.replies.clear();
+                    });
+                }
             }
         }
         Ok(())

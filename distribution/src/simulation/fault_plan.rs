@@ -46,7 +46,9 @@ impl SimulatedCluster {
     }
 
     fn rare(&mut self) -> Result<(), String> {
-        match self.rng.random_range(0..14) {
+        match self.rng.random_range(0..24) {
+            14..17 => self.break_connection(),
+            17..22 => self.resume(),
             0 => self.freeze_most(),
             1 => self.violate_protocol(),
             2 => self.close(),
@@ -71,6 +73,10 @@ impl SimulatedCluster {
             self.set_cordoned(at, false)?;
         }
         for at in 0..self.nodes.len() {
+            let node = &self.nodes[at];
+            if node.running && node.disconnected && !node.gone {
+                self.resume_node(at)?;
+            }
             if !self.nodes[at].running {
                 self.end_connection(at, GoneReason::Disconnected)?;
             }
@@ -107,7 +113,16 @@ impl SimulatedCluster {
         let Some(at) = self.pick_node(|node| node.running) else { return Ok(()) };
         self.nodes[at].running = false;
         self.nodes[at].reachable = false;
-        if self.rng.random_bool(0.8) { self.end_connection(at, GoneReason::Disconnected) } else { Ok(()) }
+        let is_noticed = self.rng.random_bool(0.8);
+        match self.nodes[at].has_session {
+            // Nobody can tell at once whether the process has died.
+            true => {
+                self.nodes[at].disconnected = true;
+                if is_noticed { self.notice_break(at) } else { Ok(()) }
+            }
+            false if is_noticed => self.end_connection(at, GoneReason::Disconnected),
+            false => Ok(()),
+        }
     }
 
     /// A connection breaks, while its node lives.

@@ -17,6 +17,7 @@ mod nodes;
 mod register;
 mod rules;
 mod run;
+mod sessions;
 mod summary;
 mod time;
 mod turns;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    core::{Demand, Host, HostCall, HostLink, Time},
+    core::{Demand, Host, HostCall, HostLink, NodeConnection, Time},
     failed_attempt::FailedAttempt,
     id::{CallId, CallerId, NodeId},
     service::method::Method,
@@ -152,6 +152,16 @@ pub(super) struct SimulatedNode {
     pub(super) attempts: VecDeque<SimulatedAttempt>,
     /// Replies on their way to the master.
     pub(super) replies: VecDeque<(CallId, u32, Reply)>,
+    /// Its connection, as the master numbers it.
+    pub(super) connection: NodeConnection,
+    /// Whether it can go on with its calls after its connection has broken.
+    pub(super) has_session: bool,
+    /// Whether its connection has broken, which the master may not know.
+    pub(super) disconnected: bool,
+    /// Replies that the master may ask for again.
+    pub(super) kept: Vec<(CallId, u32, Reply)>,
+    /// Attempts whose replies the master has not asked for on this connection.
+    pub(super) unasked: BTreeSet<(CallId, u32)>,
 }
 
 /// A call, and what the rules need to know of it.

@@ -1,6 +1,12 @@
 //! What the nodes of a simulated cluster and their links do. Some of what nodes report is wrong.
 
-use std::{cell::Cell, collections::VecDeque, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rand::RngExt;
@@ -10,10 +16,13 @@ use super::{
     model::{ASYNC, AttemptState, PROFILES, SimulatedAttempt, SimulatedLink, SimulatedNode, ZONES, offer},
 };
 use crate::{
-    core::{AttemptEnd, split_registration},
+    core::{AttemptEnd, NodeConnection, split_registration},
     error::GoneReason,
     security::Principal,
-    wire::{Load, Outcome, Refusal, Reply, handshake::Registration},
+    wire::{
+        Load, Outcome, Refusal, Reply,
+        handshake::{Registration, SessionId},
+    },
 };
 
 impl SimulatedCluster {
@@ -41,10 +50,12 @@ impl SimulatedCluster {
             max_message_size: 65_536,
             labels: vec![("zone".to_owned(), zone.to_owned())],
             methods: serves.iter().map(|at| offer(*at)).collect(),
+            session: None,
         };
         let host = self.rng.random_range(1..=self.hosts);
         let addr = SocketAddr::from(([10, 0, 0, host], 1));
         let id = self.core.new_node_id();
+        let has_session = self.rng.random_bool(0.7);
         self.nodes.push(SimulatedNode {
             id,
             link: Rc::clone(&link),
@@ -63,10 +74,18 @@ impl SimulatedCluster {
             gone: false,
             attempts: VecDeque::new(),
             replies: VecDeque::new(),
+            connection: NodeConnection::first(id),
+            has_session,
+            disconnected: false,
+            kept: Vec::new(),
+            unasked: BTreeSet::new(),
         });
         self.rules.joined(id, self.now);
         self.apply(&format!("join {id} serving {serves:?} with {slots} slots"), |core, now, effects| {
             core.on_node_joined(now, id, split_registration(registration, Principal::open()), addr, link, effects);
+            if has_session {
+                core.on_session_begun(id, SessionId::new(0).digest());
+            }
         })
     }
 
@@ -74,7 +93,7 @@ impl SimulatedCluster {
     pub(super) fn write(&mut self) -> Result<(), String> {
         let unwritten =
             |attempt: &SimulatedAttempt| matches!(attempt.state, AttemptState::Queued | AttemptState::Writing);
-        let Some(at) = self.pick_node(|node| node.attempts.iter().any(unwritten)) else {
+        let Some(at) = self.pick_node(|node| !node.disconnected && node.attempts.iter().any(unwritten)) else {
             return Ok(());
         };
         let stops = !self.faults_ended && self.rng.random_bool(0.2);
@@ -123,14 +142,14 @@ impl SimulatedCluster {
         let Some(place) = next else { return Ok(()) };
         if node.attempts[place].cancelled {
             if let Some(attempt) = node.attempts.remove(place) {
-                node.replies.push_back((attempt.id, attempt.number, Reply::refused(Refusal::Stopped)));
+                node.reply(attempt.id, attempt.number, Reply::refused(Refusal::Stopped));
             }
             return Ok(());
         }
         // Sometimes a node refuses.
         if !self.faults_ended && self.rng.random_bool(0.05) {
             if let Some(attempt) = node.attempts.remove(place) {
-                node.replies.push_back((attempt.id, attempt.number, Reply::refused(Refusal::Busy)));
+                node.reply(attempt.id, attempt.number, Reply::refused(Refusal::Busy));
             }
             return Ok(());
         }
@@ -153,7 +172,7 @@ impl SimulatedCluster {
                 && calls[attempt.call.at].demand.count > 1
         };
         let batches: Vec<(usize, usize)> = (0..self.nodes.len())
-            .filter(|at| self.nodes[*at].running && !self.nodes[*at].gone)
+            .filter(|at| self.nodes[*at].running && !self.nodes[*at].gone && !self.nodes[*at].disconnected)
             .flat_map(|at| (0..self.nodes[at].attempts.len()).map(move |place| (at, place)))
             .filter(|(at, place)| {
                 let attempt = &self.nodes[*at].attempts[*place];
@@ -248,13 +267,13 @@ impl SimulatedCluster {
         let count = if self.rng.random_bool(0.9) { count } else { self.rng.random_range(0..12) };
         let panicked = if self.rng.random_bool(0.05) { self.rng.random_range(0..12) } else { 0 };
         let reply = Reply { outcome, run, count, panicked, payload: Bytes::from(payload).into() };
-        self.nodes[at].replies.push_back((attempt.id, attempt.number, reply));
+        self.nodes[at].reply(attempt.id, attempt.number, reply);
         Ok(())
     }
 
     /// A reply arrives at the master.
     pub(super) fn deliver(&mut self) -> Result<(), String> {
-        let Some(at) = self.pick_node(|node| !node.gone && node.reachable && !node.replies.is_empty()) else {
+        let Some(at) = self.pick_node(|node| !node.disconnected && node.reachable && !node.replies.is_empty()) else {
             return Ok(());
         };
         self.nodes[at].link.heard.set(self.now);
@@ -271,7 +290,7 @@ impl SimulatedCluster {
     }
 
     pub(super) fn send_heartbeat(&mut self) -> Result<(), String> {
-        let Some(at) = self.pick_node(|node| !node.gone) else { return Ok(()) };
+        let Some(at) = self.pick_node(|node| !node.disconnected) else { return Ok(()) };
         let id = self.nodes[at].id;
         let stale = if self.rng.random_bool(0.3) { self.rng.random() } else { self.rng.random_range(0..2) };
         let lie = Load { computing: self.rng.random(), waiting: u32::MAX, stale, ..Load::default() };
@@ -280,7 +299,9 @@ impl SimulatedCluster {
 
     /// A node wants to leave, or an administrator wants it to.
     pub(super) fn drain(&mut self) -> Result<(), String> {
-        let Some(at) = self.pick_node(|node| !node.gone && node.running && !node.drain_sent) else { return Ok(()) };
+        let Some(at) = self.pick_node(|node| node.running && !node.disconnected && !node.drain_sent) else {
+            return Ok(());
+        };
         self.nodes[at].drain_sent = true;
         let id = self.nodes[at].id;
         self.rules.draining(id);

@@ -30,6 +30,8 @@ pub(super) struct Rules {
     ejected: BTreeMap<NodeId, Time>,
     /// Nodes that were gone when the tick began.
     gone_before: BTreeSet<NodeId>,
+    /// Nodes whose connection the master knows to be broken.
+    absent: BTreeSet<NodeId>,
     /// Silence before this does not count.
     stall_grace: Time,
     last_tick: Time,
@@ -54,6 +56,7 @@ impl Rules {
             misbehaved: BTreeSet::new(),
             ejected: BTreeMap::new(),
             gone_before: BTreeSet::new(),
+            absent: BTreeSet::new(),
             stall_grace: Time::ZERO,
             last_tick: Time::ZERO,
             late: 0,
@@ -365,7 +368,9 @@ impl Rules {
         })?;
         // Nodes that this tick disconnects have left the registry one by one, but still count.
         let here = |node: &&SimulatedNode| {
-            !self.misbehaved.contains(&node.id) && (!node.gone || !self.gone_before.contains(&node.id))
+            !self.misbehaved.contains(&node.id)
+                && !self.absent.contains(&node.id)
+                && (!node.gone || !self.gone_before.contains(&node.id))
         };
         let total = nodes.iter().filter(here).count();
         let quiet = nodes.iter().filter(here).filter(|node| silence(node) >= HEARTBEAT * 3).count();
@@ -387,6 +392,20 @@ impl Rules {
             NodeEvent::Recovered { node } => {
                 check(state(node) == Some(NodeState::Suspect), || format!("{node} recovered, but was not suspect"))?;
                 self.states.insert(node.id, NodeState::Alive);
+            }
+            NodeEvent::Disconnected { node, .. } => {
+                check(state(node).is_some(), || format!("{node} was disconnected, but was not registered"))?;
+                self.absent.insert(node.id);
+                if state(node) != Some(NodeState::Draining) {
+                    self.states.insert(node.id, NodeState::Disconnected);
+                }
+            }
+            NodeEvent::Resumed { node, .. } => {
+                check(state(node).is_some(), || format!("{node} resumed, but was not registered"))?;
+                self.absent.remove(&node.id);
+                if state(node) != Some(NodeState::Draining) {
+                    self.states.insert(node.id, NodeState::Alive);
+                }
             }
             NodeEvent::Gone { node, .. } => {
                 check(self.gone.insert(node.id), || format!("{node} is gone twice"))?;

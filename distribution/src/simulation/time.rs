@@ -25,7 +25,7 @@ impl SimulatedCluster {
             let due = self.core.next_tick().min(end).max(self.now);
             self.now = end.min(self.last_tick + TICK).min(due).max(self.now + Duration::from_micros(1));
             for node in &self.nodes {
-                if node.reachable && node.running && !node.gone {
+                if node.reachable && node.running && !node.gone && !node.disconnected {
                     node.link.heard.set(self.now);
                 }
             }

@@ -13,7 +13,7 @@ use std::{
 use futures::task::AtomicWaker;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{frame::kind::Control, incoming_memory::IncomingMemory};
+use super::{confirmations::Arrived, frame::kind::Control, incoming_memory::IncomingMemory};
 #[cfg(feature = "simulation")]
 use crate::config::LONGEST_TIME;
 use crate::config::{PeerTimeouts, to_micros};
@@ -60,6 +60,9 @@ pub(crate) struct ConnectionState {
     outbox: Mutex<Vec<Control>>,
     /// The memory that responses take which wait for the write buffer.
     responses: AtomicUsize,
+    /// Responses that were read, and their bytes.
+    arrived: AtomicU64,
+    arrived_bytes: AtomicU64,
     /// Notified when the peer has closed the connection; tarpc's server does not report that while it has requests.
     peer_closed: Notify,
     writer: AtomicWaker,
@@ -104,6 +107,8 @@ impl ConnectionState {
             unread_since: AtomicTime::default(),
             outbox: Mutex::default(),
             responses: AtomicUsize::new(0),
+            arrived: AtomicU64::new(0),
+            arrived_bytes: AtomicU64::new(0),
             peer_closed: Notify::new(),
             writer: AtomicWaker::new(),
         })
@@ -122,6 +127,18 @@ impl ConnectionState {
         }
         drop(outbox);
         self.writer.wake();
+    }
+
+    /// A response was read.
+    pub(super) fn on_response_arrived(&self, payload: usize) {
+        self.arrived.fetch_add(1, Ordering::Relaxed);
+        self.arrived_bytes.fetch_add(payload as u64, Ordering::Relaxed);
+    }
+
+    /// What was read so far. Exact for the task that reads.
+    pub(crate) fn arrived(&self) -> Arrived {
+        let bytes = self.arrived_bytes.load(Ordering::Relaxed);
+        Arrived { responses: self.arrived.load(Ordering::Relaxed), bytes }
     }
 
     /// A response waits for the write buffer.

@@ -9,6 +9,7 @@ pub(crate) mod batch;
 mod bounded;
 pub(crate) mod channel;
 pub(crate) mod codec;
+pub(crate) mod confirmations;
 pub(crate) mod connection_state;
 pub(crate) mod credential;
 pub(crate) mod dial;

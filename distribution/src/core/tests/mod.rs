@@ -1,6 +1,7 @@
 //! What the core does, as tables: nodes with slots and load, an event, and its exact effects as short lines of text.
 //! After each event, all counts and indexes are checked.
 
+mod absence;
 mod administration;
 mod balance;
 mod brief;
@@ -183,6 +184,7 @@ impl Table {
         let mut settings = Settings {
             heartbeat: SECOND,
             no_node_timeout: Duration::from_secs(5),
+            reconnect_grace: Duration::from_secs(2),
             max_queued_calls: 1000,
             max_queued_bytes: 1 << 30,
             max_queued_calls_per_caller: 1000,
@@ -249,6 +251,10 @@ impl Table {
                     end.map_or_else(|error| brief(&error), |end| format!("value from {}", end.node.name))
                 )
             }
+            Effect::AskAgain { link, id, attempt, .. } => {
+                format!("ask {} again for {}#{attempt}", link.name, self.name(id))
+            }
+            Effect::AskedAgain { link } => format!("asked {} again", link.name),
             Effect::Shorten { call, kept } => format!("shorten {} to {kept}", call.name),
             Effect::Retract { link } => format!("retract from {}", link.name),
             Effect::RequestDrain { link } => format!("ask {} to drain", link.name),
@@ -262,6 +268,10 @@ impl Table {
                 NodeEvent::Joined { node, .. } => format!("{} joined", node.name),
                 NodeEvent::Suspect { node, .. } => format!("{} suspect", node.name),
                 NodeEvent::Recovered { node } => format!("{} recovered", node.name),
+                NodeEvent::Disconnected { node, in_flight, .. } => {
+                    format!("{} disconnected with {in_flight}", node.name)
+                }
+                NodeEvent::Resumed { node, in_flight } => format!("{} resumed with {in_flight}", node.name),
                 NodeEvent::Draining { node } => format!("{} draining", node.name),
                 NodeEvent::Gone { node, in_flight, .. } => format!("{} gone with {in_flight}", node.name),
                 NodeEvent::Ejected { node, rest, .. } => format!("{} ejected for {rest:?}", node.name),
@@ -286,6 +296,7 @@ impl Table {
             max_message_size: 65_536,
             labels: node.labels,
             methods: node.serves.iter().map(|method| offer(method)).collect(),
+            session: None,
         };
         let addr = SocketAddr::from(([10, 0, 0, node.host], 1));
         self.apply(|core, now, effects| {

@@ -70,6 +70,7 @@ fn displaced_nodes_are_disconnected_in_slices() {
         max_message_size: 65_536,
         labels: Vec::new(),
         methods: vec![offer(&COMPUTE)],
+        session: None,
     };
     let (card, catalogue) = split_registration(registration.clone(), Principal::open());
     assert!(table.core.may_join((&card, &catalogue)).expect("they share the name").is_empty());

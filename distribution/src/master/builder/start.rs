@@ -56,6 +56,7 @@ impl MasterBuilder {
         let settings = Settings {
             heartbeat,
             no_node_timeout,
+            reconnect_grace: limits.reconnect_grace,
             max_queued_calls: self.max_queued_calls,
             max_queued_bytes: self.max_queued_bytes,
             max_queued_calls_per_caller: self

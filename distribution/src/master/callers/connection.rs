@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
-use futures::{SinkExt, Stream, StreamExt, stream::FuturesUnordered};
+use futures::{SinkExt, Stream, StreamExt};
 use tarpc::server::{self, BaseChannel, Channel as _, InFlightRequest};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::requests::{Answering, CallerRequests};
-#[cfg(feature = "tls")]
-use crate::master::revocation::CredentialWatch;
+use super::{
+    requests::CallerRequests,
+    session::{self, AwaitedCalls, ConnectionEnd, CredentialGuard},
+};
 use crate::{
     config::to_micros,
     core::{GONE_AFTER, SUSPECT_AFTER},
@@ -28,8 +29,9 @@ use crate::{
     wire::{
         CloseReason, Control, Load,
         channel::Channel,
+        confirmations::Unconfirmed,
         credential::Credential,
-        handshake::{CallerHello, CallerWelcome, send_welcome},
+        handshake::{CallerHello, CallerWelcome, SessionId, SessionOffer, send_welcome},
         repoller::Repoller,
         transport::{CallerAtMasterTransport, IncomingCallerRequest, OutgoingCallerReply},
     },
@@ -60,7 +62,7 @@ const MOST_RESPONSES: usize = 1024 * 1024 * 1024;
 /// Accepts a caller that has authenticated itself, and serves it until its connection ends.
 pub(in crate::master) async fn join(
     shared: Arc<Shared>,
-    mut channel: Channel,
+    channel: Channel,
     credential: Credential,
     hello: CallerHello,
     peer: SocketAddr,
@@ -76,51 +78,36 @@ pub(in crate::master) async fn join(
                 format!("{} is for {}s, and they make no calls of their own", credential.principal, credential.access);
             return Err((reason, true));
         }
-        if let Some(node) = hello.node {
-            shared.check_calling_node(node.instance, &credential.principal).map_err(|reason| (reason, false))?;
-        }
-        let (connected, same) = shared.callers.count(&credential.principal);
-        if connected >= MOST_CALLERS {
-            Err((format!("{MOST_CALLERS} callers are connected already"), false))
-        } else if same >= MOST_OF_ONE_CREDENTIAL && credential.principal.kind != PrincipalKind::Open {
-            Err((
-                format!("{MOST_OF_ONE_CREDENTIAL} callers are connected by this {} already", credential.principal),
-                false,
-            ))
-        } else {
-            Ok(())
+        match hello.node {
+            Some(node) => {
+                let checked = shared.check_calling_node(node.instance, &credential.principal);
+                checked.map_err(|reason| (reason, false))
+            }
+            None => Ok(()),
         }
     });
     if let Err((reason, for_good)) = checked {
-        if let Some(suppressed) = shared.admission.should_log(LogKind::Refused, peer.ip()) {
-            tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a caller");
-        }
-        // It may be gone already, and then it needs no answer.
-        let _ = send_welcome(&mut channel, &CallerWelcome::Refused { reason, for_good }).await;
-        shared.admission.turn_away(peer.ip(), for_good);
-        return;
+        return refuse(&shared, channel, &credential, peer, reason, for_good).await;
     }
-    let principal = credential.principal.clone();
-    let caller = shared.callers.insert(hello.name.clone(), peer, principal, shared.closed.child_token());
+    let process = hello.node.map(|node| node.instance);
+    let session = shared.keeps_callers().then(SessionId::random);
+    let resumed = hello.session.zip(session).and_then(|(named, next)| {
+        shared.callers.resume(named.digest(), (&credential.principal, process), next.digest())
+    });
+    let is_resumed = resumed.is_some();
+    if let (false, Some(reason)) = (is_resumed, no_room(&shared, &credential)) {
+        return refuse(&shared, channel, &credential, peer, reason, false).await;
+    }
+    let (name, principal) = (hello.name.clone(), credential.principal.clone());
+    let connection = NewConnection { channel, credential, hello, peer, session, is_resumed };
+    if let Some(caller) = resumed {
+        // The task that has its calls goes on with it.
+        return caller.hand_over(connection);
+    }
+    let digest = session.map(SessionId::digest);
+    let caller = shared.callers.insert(name, peer, principal, process, digest, shared.closed.child_token());
     let _leave = LeaveOnDrop { shared: &shared, caller: &caller };
-    let _registered = shared.admission.on_registered(peer.ip());
-    #[cfg(feature = "tls")]
-    let _watch = CredentialWatch::of_caller(&shared, caller.id, credential.clone());
-    let silence = shared.heartbeat * (GONE_AFTER * 2 + SUSPECT_AFTER);
-    let welcome = CallerWelcome::Accepted {
-        first_call: caller.first_call().0,
-        heartbeat: to_micros(shared.heartbeat / 2),
-        silence: to_micros(silence),
-        max_message_size: shared.max_message_size as u64,
-        max_depth: shared.limits.max_depth,
-        default_timeout: shared.limits.default_timeout.map(to_micros),
-    };
-    if let Err(error) = send_welcome(&mut channel, &welcome).await {
-        tracing::debug!(%peer, %error, "a caller left before it was accepted");
-        return;
-    }
-    tracing::info!(caller = caller.name, addr = %caller.addr, principal = %caller.principal, "a caller connected");
-    let reason = serve(&shared, channel, &caller, credential.access, &hello).await;
+    let reason = session::run(&shared, &caller, connection).await;
     match reason {
         GoneReason::Left | GoneReason::Shutdown => {
             tracing::info!(caller = caller.name, addr = %caller.addr, "the caller {reason}");
@@ -129,7 +116,58 @@ pub(in crate::master) async fn join(
     }
 }
 
-/// Takes a caller off the list when its connection has ended, however it ended.
+/// Why one more caller with this credential cannot be accepted, if it cannot. Sessions that nobody may need make room for it.
+fn no_room(shared: &Shared, Credential { principal, .. }: &Credential) -> Option<String> {
+    let (connected, same) = shared.callers.count(principal);
+    if connected >= MOST_CALLERS && !shared.callers.end_idle(None) {
+        return Some(format!("{MOST_CALLERS} callers are connected already"));
+    }
+    let is_open = principal.kind == PrincipalKind::Open;
+    let is_full = same >= MOST_OF_ONE_CREDENTIAL && !is_open && !shared.callers.end_idle(Some(principal));
+    is_full.then(|| format!("{MOST_OF_ONE_CREDENTIAL} callers are connected by this {principal} already"))
+}
+
+async fn refuse(
+    shared: &Shared,
+    mut channel: Channel,
+    credential: &Credential,
+    peer: SocketAddr,
+    reason: String,
+    for_good: bool,
+) {
+    if let Some(suppressed) = shared.admission.should_log(LogKind::Refused, peer.ip()) {
+        tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a caller");
+    }
+    // It may be gone already, and then it needs no answer.
+    let _ = send_welcome(&mut channel, &CallerWelcome::Refused { reason, for_good }).await;
+    shared.admission.turn_away(peer.ip(), for_good);
+}
+
+/// A connection of a caller that has authenticated itself, and that is to be told so.
+pub(in crate::master) struct NewConnection {
+    channel: Channel,
+    credential: Credential,
+    pub(super) hello: CallerHello,
+    peer: SocketAddr,
+    /// The id by which it may go on after this connection.
+    session: Option<SessionId>,
+    /// Whether it goes on with its calls on this one.
+    is_resumed: bool,
+}
+
+impl NewConnection {
+    pub(super) fn access(&self) -> Access {
+        self.credential.access
+    }
+}
+
+impl std::fmt::Debug for NewConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewConnection").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// Takes a caller off the list when its session has ended, however it ended.
 struct LeaveOnDrop<'a> {
     shared: &'a Shared,
     caller: &'a ConnectedCaller,
@@ -141,39 +179,55 @@ impl Drop for LeaveOnDrop<'_> {
     }
 }
 
-/// Cancels the calls of a caller when its connection has ended, however it ended.
-struct CancelOnDrop(Arc<CallerRequests>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.on_gone();
-    }
-}
-
-async fn serve(
+/// Serves a session on one connection until that ends.
+pub(super) async fn serve(
     shared: &Arc<Shared>,
-    channel: Channel,
     caller: &Arc<ConnectedCaller>,
-    access: Access,
-    hello: &CallerHello,
-) -> GoneReason {
+    requests: &Arc<CallerRequests>,
+    awaited: &mut AwaitedCalls,
+    guard: &mut CredentialGuard,
+    connection: NewConnection,
+) -> ConnectionEnd {
+    let NewConnection { mut channel, credential, hello, peer, session, is_resumed } = connection;
+    let _registered = shared.admission.on_registered(peer.ip());
+    guard.watch(shared, caller, credential);
+    let silence = shared.heartbeat * (GONE_AFTER * 2 + SUSPECT_AFTER);
+    let welcome = CallerWelcome::Accepted {
+        first_call: caller.first_call().0,
+        heartbeat: to_micros(shared.heartbeat / 2),
+        silence: to_micros(silence),
+        max_message_size: shared.max_message_size as u64,
+        max_depth: shared.limits.max_depth,
+        default_timeout: shared.limits.default_timeout.map(to_micros),
+        session: session.map(|id| SessionOffer::new(id, shared.limits.resume_timeout, is_resumed)),
+    };
+    if let Err(error) = send_welcome(&mut channel, &welcome).await {
+        tracing::debug!(%peer, %error, "a caller left before it was accepted");
+        return ConnectionEnd::Broken(GoneReason::Broken(error.to_string().into()));
+    }
+    let again = if is_resumed { "connected again, and goes on with its calls" } else { "connected" };
+    tracing::info!(caller = caller.name, addr = %peer, principal = %caller.principal, "a caller {again}");
     let state = shared.new_connection_state();
-    let process = hello.node.map(|node| node.instance);
-    let requests = CallerRequests::new(
-        Arc::clone(shared),
-        Arc::clone(caller),
-        Arc::clone(&state),
-        access,
-        process,
-        hello.max_message_size,
-    );
-    let _cancel = CancelOnDrop(Arc::clone(&requests));
+    requests.on_connected(&state, hello.max_message_size, session.is_some());
+    let unconfirmed = session.map(|_| Arc::new(Unconfirmed::default()));
     let goodbye = Arc::new(std::sync::OnceLock::new());
     let heartbeats = Mutex::new(HeartbeatLimit::new(shared.heartbeat / 2));
     let on_control = {
-        let (requests, state, goodbye) = (Arc::clone(&requests), Arc::clone(&state), Arc::clone(&goodbye));
+        let (requests, state, goodbye) = (Arc::clone(requests), Arc::clone(&state), Arc::clone(&goodbye));
+        let (unconfirmed, shared, caller) = (unconfirmed.clone(), Arc::clone(shared), Arc::clone(caller));
+        let mut was_heard = false;
         Box::new(move |control| match control {
+            Control::Received { responses } => {
+                let Some(unconfirmed) = &unconfirmed else {
+                    return Err("it confirmed responses without a session".to_owned());
+                };
+                requests.on_confirmed(unconfirmed.confirm(responses)?);
+                Ok(())
+            }
             Control::CallerHeartbeat => {
+                if !std::mem::replace(&mut was_heard, true) {
+                    shared.callers.on_heard(&caller);
+                }
                 let mut heartbeats = heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
                 heartbeats.on_heartbeat(Load::default(), state.memory_wait())
             }
@@ -184,10 +238,11 @@ async fn serve(
             other => requests.on_control(other),
         })
     };
-    let transport = CallerAtMasterTransport::new(channel, Arc::clone(&state), shared.max_message_size, on_control);
+    let transport =
+        CallerAtMasterTransport::new(channel, Arc::clone(&state), shared.max_message_size, unconfirmed, on_control);
     let config = server::Config { pending_response_buffer: REPLY_BUFFER };
     let mut server = pin!(BaseChannel::new(config, transport).requests());
-    let mut driver = Driver { requests: &requests, answering: FuturesUnordered::new(), calls: Vec::new() };
+    let mut driver = Driver { requests, awaited, calls: Vec::new() };
     let mut beats = interval(shared.heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch_ticks = interval(WATCH_INTERVAL);
@@ -212,11 +267,11 @@ async fn serve(
         let polled = std::future::poll_fn(|cx| {
             repoller.poll(cx, |cx| {
                 let polled = driver.poll(cx, server.as_mut());
-                let polled = match polled.is_pending() && !is_watching && !driver.answering.is_empty() {
+                let polled = match polled.is_pending() && !is_watching && !driver.awaited.is_empty() {
                     true => Poll::Ready(Driven::Began),
                     false => polled,
                 };
-                (polled, driver.answering.len() <= 1)
+                (polled, driver.awaited.len() <= 1)
             })
         });
         tokio::select! {
@@ -243,10 +298,11 @@ async fn serve(
             }
             _ = watch_ticks.tick(), if is_watching => {
                 requests.tell_watches();
-                is_watching = !driver.answering.is_empty();
+                is_watching = !driver.awaited.is_empty();
             }
             Ok(()) = alive.changed() => requests.tell_watches(),
             () = state.peer_closed() => break closed(),
+            connection = caller.next_connection() => return ConnectionEnd::Replaced(connection),
             reason = caller.closed() => {
                 let is_shutdown = matches!(reason, GoneReason::Shutdown);
                 if is_shutdown {
@@ -255,7 +311,7 @@ async fn serve(
                         driver.answer(cx);
                         // What this writes was left to tarpc before. New requests are not answered any more.
                         while let Poll::Ready(Some(Ok(_))) = server.as_mut().poll_next(cx) {}
-                        if driver.answering.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+                        if driver.awaited.is_empty() { Poll::Ready(()) } else { Poll::Pending }
                     });
                     let _ = timeout(GOODBYE_TIMEOUT, all_answered).await;
                 }
@@ -263,13 +319,19 @@ async fn serve(
             }
         }
     };
-    if !matches!(reason, GoneReason::Left | GoneReason::Disconnected | GoneReason::Broken(_)) {
-        requests.on_gone();
-        let text = CloseReason::new(format_args!("the caller {reason}"));
-        state.send(Control::Goodbye { reason: text, is_shutdown: matches!(reason, GoneReason::Shutdown) });
-        let _ = timeout(GOODBYE_TIMEOUT, server.channel_pin_mut().close()).await;
+    match reason {
+        GoneReason::Disconnected | GoneReason::Broken(_) | GoneReason::Silent(_) => {
+            return ConnectionEnd::Broken(reason);
+        }
+        GoneReason::Left => {}
+        _ => {
+            requests.on_gone();
+            let text = CloseReason::new(format_args!("the caller {reason}"));
+            state.send(Control::Goodbye { reason: text, is_shutdown: matches!(reason, GoneReason::Shutdown) });
+            let _ = timeout(GOODBYE_TIMEOUT, server.channel_pin_mut().close()).await;
+        }
     }
-    reason
+    ConnectionEnd::Over(reason)
 }
 
 /// What stops a driver for a moment or for good.
@@ -285,7 +347,7 @@ enum Driven {
 /// Moves requests to the core, and the ends of calls to tarpc's server.
 struct Driver<'a> {
     requests: &'a Arc<CallerRequests>,
-    answering: FuturesUnordered<Answering>,
+    awaited: &'a mut AwaitedCalls,
     /// Calls that have come and that the core was not given. Kept between polls for its memory.
     calls: Vec<Arc<CallState>>,
 }
@@ -308,7 +370,7 @@ impl Driver<'_> {
     }
 
     fn answer(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Some(())) = self.answering.poll_next_unpin(cx) {}
+        while let Poll::Ready(Some(())) = self.awaited.poll_next_unpin(cx) {}
     }
 
     fn read<S, E>(&mut self, cx: &mut Context<'_>, mut server: Pin<&mut S>) -> Poll<Driven>
@@ -319,7 +381,7 @@ impl Driver<'_> {
         loop {
             match server.as_mut().poll_next(cx) {
                 Poll::Ready(Some(Ok(request))) => match self.requests.start(request, &mut self.calls) {
-                    Ok(answer) => self.answering.push(answer),
+                    Ok(awaited) => self.awaited.extend(awaited),
                     Err(violation) => return Poll::Ready(Driven::Failed(GoneReason::Violation(violation.into()))),
                 },
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Driven::Failed(reason_of(&error))),

@@ -9,6 +9,11 @@ mod declared;
 mod lost_batches;
 mod numbers;
 mod requests;
+mod session;
+mod unfinished;
 mod watches;
 
-pub(super) use self::connection::join;
+pub(super) use self::{
+    connection::{NewConnection, join},
+    unfinished::KeptBytes,
+};

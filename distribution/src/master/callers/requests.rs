@@ -1,15 +1,23 @@
 //! The requests of one caller: each becomes a call in the core, and its end a response.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Poll,
 };
 
 use futures::future::BoxFuture;
 use tarpc::server::{self, InFlightRequest};
 
-use super::{declared::DeclaredMethods, lost_batches::LostBatches, numbers::Numbers, watches::Watches};
+use super::{
+    declared::DeclaredMethods,
+    lost_batches::LostBatches,
+    numbers::Numbers,
+    unfinished::{AskedAgain, Unfinished},
+    watches::Watches,
+};
 use crate::{
     admin::is_of_admin_service,
     config::{LONGEST_TIME, ValueLimits, from_micros, to_micros},
@@ -37,20 +45,19 @@ use crate::{
 /// A request whose end is awaited.
 pub(super) type Answering = BoxFuture<'static, ()>;
 
-type Request = InFlightRequest<IncomingCallerRequest, OutgoingCallerReply>;
+pub(super) type Request = InFlightRequest<IncomingCallerRequest, OutgoingCallerReply>;
 
 /// What the requests and the control frames of one caller share.
 #[derive(Debug)]
 pub(super) struct CallerRequests {
     shared: Arc<Shared>,
     caller: Arc<ConnectedCaller>,
-    state: Arc<ConnectionState>,
     /// The role in which the caller came.
     access: Access,
     /// The process of the node whose handlers make the calls, if they are nested calls.
     process: Option<u128>,
     /// The largest frame body that the caller accepts, in bytes.
-    reply_limit: usize,
+    reply_limit: AtomicUsize,
     locked: Mutex<Locked>,
 }
 
@@ -59,36 +66,67 @@ struct Locked {
     methods: DeclaredMethods,
     watches: Watches,
     numbers: Numbers,
-    /// The calls that have not ended, by their numbers.
-    calls: HashMap<CallId, Arc<CallState>>,
+    calls: Unfinished,
     lost: LostBatches,
+    /// The connection; `None` while there is none.
+    connection: Option<Arc<ConnectionState>>,
 }
 
 impl CallerRequests {
     pub(super) fn new(
         shared: Arc<Shared>,
         caller: Arc<ConnectedCaller>,
-        state: Arc<ConnectionState>,
         access: Access,
         process: Option<u128>,
-        max_message_size: u64,
     ) -> Arc<Self> {
-        let reply_limit = usize::try_from(max_message_size).unwrap_or(usize::MAX);
         let locked = Mutex::new(Locked {
             methods: DeclaredMethods::default(),
             watches: Watches::default(),
             numbers: Numbers::new(caller.id),
-            calls: HashMap::new(),
+            calls: Unfinished::new(Arc::clone(&shared.kept_ends)),
             lost: LostBatches::default(),
+            connection: None,
         });
-        Arc::new(Self { shared, caller, state, access, process, reply_limit, locked })
+        Arc::new(Self { shared, caller, access, process, reply_limit: AtomicUsize::new(0), locked })
+    }
+
+    /// The caller has this connection from now on. It declares its methods, and says what it watches, on each anew.
+    pub(super) fn on_connected(&self, connection: &Arc<ConnectionState>, max_message_size: u64, keeps: bool) {
+        let limit = usize::try_from(max_message_size).unwrap_or(usize::MAX);
+        self.reply_limit.store(limit, Ordering::Relaxed);
+        let mut locked = self.lock();
+        locked.methods = DeclaredMethods::default();
+        locked.watches = Watches::default();
+        locked.calls.on_connected(keeps);
+        locked.connection = Some(Arc::clone(connection));
+    }
+
+    pub(super) fn on_connection_ended(&self) {
+        let mut locked = self.lock();
+        locked.calls.on_connection_ended();
+        locked.connection = None;
+    }
+
+    /// Whether there is anything that the caller may come back for.
+    pub(super) fn has_calls(&self) -> bool {
+        !self.lock().calls.is_empty()
+    }
+
+    /// The caller has the ends of these calls.
+    pub(super) fn on_confirmed(&self, calls: Vec<Option<CallId>>) {
+        self.lock().calls.on_confirmed(calls.into_iter().flatten());
+    }
+
+    fn reply_limit(&self) -> usize {
+        self.reply_limit.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Locked> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts what a request asks for. A call is added to `calls`, which the core is still to be given.
+    /// Starts what a request asks for, and returns what is to be awaited. A call is added to `calls`, which the core is still to
+    /// be given.
     ///
     /// # Errors
     ///
@@ -97,38 +135,63 @@ impl CallerRequests {
         self: &Arc<Self>,
         request: Request,
         calls: &mut Vec<Arc<CallState>>,
-    ) -> Result<Answering, String> {
+    ) -> Result<Option<Answering>, String> {
         let message = &request.get().message;
         match &message.body {
             CallerRequestBody::Call(call) => {
                 let operation = self.operation(call)?;
                 if !self.shared.allows(self.access, operation) {
                     let error = self.denied(call, operation)?;
-                    return Ok(Box::pin(self.answer(request, self.failure(&error, false))));
+                    return Ok(Some(Box::pin(self.answer(request, self.failure(None, &error, false)))));
                 }
-                let state = self.call(call, message.take_payload().into())?;
+                let (id, call) = (CallId(call.call), call.clone());
+                let payload = message.take_payload().into();
+                let state = self.call(&call, payload, Some(request))?;
                 let requests = Arc::clone(self);
                 if operation == Operation::Administer {
-                    return Ok(Box::pin(async move {
-                        let end = requests.administer(&state).await;
-                        requests.forget(&state);
-                        requests.answer(request, requests.reply(&state, end)).await;
-                    }));
+                    // Not in the future below, because a connection that breaks must not end it half-way.
+                    let (requests, call) = (Arc::clone(self), Arc::clone(&state));
+                    self.shared.track(async move { call.finish(requests.administer(&call).await) });
+                } else {
+                    calls.push(Arc::clone(&state));
                 }
-                calls.push(Arc::clone(&state));
-                Ok(Box::pin(async move {
+                Ok(Some(Box::pin(async move {
                     // The core holds the call and ends it, whatever happens to this future.
                     let end = std::future::poll_fn(|cx| state.poll_progress(cx, &requests)).await;
-                    requests.forget(&state);
-                    requests.answer(request, requests.reply(&state, end)).await;
-                }))
+                    let reply = requests.reply(id, &state, end);
+                    let lost = || requests.lost(id, &state);
+                    let request = requests.lock().calls.on_end(id, &reply, lost);
+                    if let Some(request) = request {
+                        requests.answer(*request, reply).await;
+                    }
+                })))
             }
             CallerRequestBody::Serving { method, labels } => {
                 let labels = labels_of(labels)?;
                 // A method that was never declared is one that no call was made of, and its nodes are listed all the same.
                 let nodes = self.shared.list_nodes(Some((MethodId(*method), &labels)));
                 let reply = self.list(nodes);
-                Ok(Box::pin(self.answer(request, reply)))
+                Ok(Some(Box::pin(self.answer(request, reply))))
+            }
+            CallerRequestBody::AskAgain { call } => {
+                let id = CallId(*call);
+                let mut locked = self.lock();
+                let (request, reply) = match locked.calls.ask_again(id, request) {
+                    AskedAgain::Answer(request, reply) => (request, reply),
+                    AskedAgain::NotReceived(request) => (
+                        request,
+                        OutgoingCallerReply { call: None, end: CallerEnd::NotReceived, payload: Payload::EMPTY },
+                    ),
+                    AskedAgain::Goes { kept } => {
+                        // The frame that said so may have been lost with the earlier connection.
+                        if let (Some(kept), Some(connection)) = (kept, &locked.connection) {
+                            connection.send(Control::GiveBack { call: id.0, attempt: 0, kept });
+                        }
+                        return Ok(None);
+                    }
+                };
+                drop(locked);
+                Ok(Some(Box::pin(self.answer(*request, reply))))
             }
         }
     }
@@ -156,7 +219,7 @@ impl CallerRequests {
             addr: self.caller.addr,
         };
         let limits = ValueLimits {
-            bytes: self.reply_limit.min(self.shared.max_message_size).saturating_sub(BODY_HEADER_LIMIT),
+            bytes: self.reply_limit().min(self.shared.max_message_size).saturating_sub(BODY_HEADER_LIMIT),
             depth: self.shared.limits.max_depth,
         };
         let (shared, call) = (Arc::clone(&self.shared), Arc::clone(state));
@@ -173,12 +236,14 @@ impl CallerRequests {
 
     /// Answers a request. From now on the response counts among those that wait for the caller.
     fn answer(&self, request: Request, reply: OutgoingCallerReply) -> impl Future<Output = ()> + Send + use<> {
-        self.state.on_response_waits(reply.payload.len());
+        if let Some(connection) = &self.lock().connection {
+            connection.on_response_waits(reply.payload.len());
+        }
         request.execute(server::serve(|_, _| std::future::ready(Ok(reply))))
     }
 
     /// What the core is to know of a call.
-    fn call(&self, call: &CallRequest, payload: Payload) -> Result<Arc<CallState>, String> {
+    fn call(&self, call: &CallRequest, payload: Payload, request: Option<Request>) -> Result<Arc<CallState>, String> {
         let CallRequest { call: number, count, .. } = call;
         let number = CallId(*number);
         // Each call of a batch has at least its length.
@@ -201,7 +266,7 @@ impl CallerRequests {
             if let Some(parent) = call.parent.filter(|_| self.process.is_some()) {
                 state.set_parent(CallId(parent), None);
             }
-            locked.calls.insert(number, Arc::clone(&state));
+            locked.calls.insert(number, Arc::clone(&state), request);
             state
         };
         Ok(state)
@@ -242,12 +307,6 @@ impl CallerRequests {
         self.shared.with_core("a call is detached", |core, _, _| core.on_call_detached(call));
     }
 
-    fn forget(&self, state: &CallState) {
-        if let Some(id) = state.id() {
-            self.lock().calls.remove(&id);
-        }
-    }
-
     /// A control frame has come.
     ///
     /// # Errors
@@ -258,13 +317,13 @@ impl CallerRequests {
             Control::Declare { method } => self.lock().methods.declare(method)?,
             Control::CancelCall { call } => {
                 // It may have ended at the same time.
-                let state = self.lock().calls.get(&CallId(call)).map(Arc::clone);
+                let state = self.lock().calls.active(CallId(call)).map(Arc::clone);
                 if let Some(state) = state {
                     self.cancel(&state);
                 }
             }
             Control::Detach { call } => {
-                let state = self.lock().calls.get(&CallId(call)).map(Arc::clone);
+                let state = self.lock().calls.active(CallId(call)).map(Arc::clone);
                 if let Some(state) = state {
                     state.set_detached();
                     self.detach(CallId(call));
@@ -274,9 +333,16 @@ impl CallerRequests {
                 let labels = labels_of(&labels)?;
                 let mut locked = self.lock();
                 locked.watches.watch(watch, MethodId(method), labels)?;
-                locked.watches.tell_one(watch, &self.shared, &self.state);
+                let Locked { watches, connection, .. } = &mut *locked;
+                if let Some(connection) = connection {
+                    watches.tell_one(watch, &self.shared, connection);
+                }
             }
             Control::Unwatch { watch } => self.lock().watches.unwatch(watch),
+            Control::AskedAgain => {
+                let unwanted = self.lock().calls.forget_others()?;
+                unwanted.iter().for_each(|state| self.cancel(state));
+            }
             other => return Err(other.unhandled()),
         }
         Ok(())
@@ -284,7 +350,10 @@ impl CallerRequests {
 
     /// Tells the caller what has changed of what it watches.
     pub(super) fn tell_watches(&self) {
-        self.lock().watches.tell(&self.shared, &self.state);
+        let Locked { watches, connection, .. } = &mut *self.lock();
+        if let Some(connection) = connection {
+            watches.tell(&self.shared, connection);
+        }
     }
 
     /// Cancels a call, and ends it for the caller, which does not want its result.
@@ -301,8 +370,20 @@ impl CallerRequests {
         self.shared.with_core("a caller is gone", |core, now, effects| core.on_caller_gone(now, caller, effects));
     }
 
-    fn reply(&self, state: &CallState, mut end: Result<RawAnswer, CallFailure>) -> OutgoingCallerReply {
-        let limit = self.reply_limit.saturating_sub(BODY_HEADER_LIMIT);
+    /// The end of a call that is asked for again after it was dropped.
+    fn lost(&self, id: CallId, state: &CallState) -> OutgoingCallerReply {
+        let error = CallError::MasterLost {
+            call: state.identity(),
+            master: self.shared.local_addr.to_string(),
+            reason: "its result was lost with the connection, because too many bytes of results waited for the caller"
+                .to_owned(),
+            execution: Execution::MayHaveRun,
+        };
+        self.failure(Some(id), &error, false)
+    }
+
+    fn reply(&self, id: CallId, state: &CallState, mut end: Result<RawAnswer, CallFailure>) -> OutgoingCallerReply {
+        let limit = self.reply_limit().saturating_sub(BODY_HEADER_LIMIT);
         let is_batch = state.submit_options.count > 1;
         if let (Ok(answer), true) = (&mut end, is_batch) {
             // The limit is for each value.
@@ -312,9 +393,14 @@ impl CallerRequests {
         match end {
             Ok(answer) if answer.payload.len() > limit => {
                 let (size, limit) = (answer.payload.len() as u64, limit as u64);
-                self.failure(&CallError::TooLarge { call: state.identity(), part: Part::Reply, size, limit }, false)
+                self.failure(
+                    Some(id),
+                    &CallError::TooLarge { call: state.identity(), part: Part::Reply, size, limit },
+                    false,
+                )
             }
             Ok(RawAnswer { is_error, payload, count, node, attempts, elapsed, run }) => OutgoingCallerReply {
+                call: Some(id),
                 end: CallerEnd::Answered {
                     is_error,
                     count,
@@ -330,13 +416,13 @@ impl CallerRequests {
                 if let Some(first) = state.id().filter(|_| was_tried && state.submit_options.count > 1) {
                     self.lock().lost.note(first, state.submit_options.count, failed_attempts);
                 }
-                self.failure(&error, was_tried)
+                self.failure(Some(id), &error, was_tried)
             }
         }
     }
 
-    fn failure(&self, error: &CallError, was_tried: bool) -> OutgoingCallerReply {
-        let limit = self.reply_limit.saturating_sub(BODY_HEADER_LIMIT);
+    fn failure(&self, call: Option<CallId>, error: &CallError, was_tried: bool) -> OutgoingCallerReply {
+        let limit = self.reply_limit().saturating_sub(BODY_HEADER_LIMIT);
         let sent = error.clone().widen::<()>();
         let sent = if self.shared.shows_addresses() { sent } else { sent.without_addresses() };
         // An error is far smaller than the smallest limit of a message. If it were not, the caller is told the same of the
@@ -346,7 +432,7 @@ impl CallerRequests {
                 error.call().map(|call| CallError::<()>::Shutdown { call: call.clone(), execution: error.execution() });
             short.and_then(|short| encode_payload(&short, limit).ok()).unwrap_or(Payload::EMPTY)
         });
-        OutgoingCallerReply { end: CallerEnd::Failed { failed_attempts: u32::from(was_tried) }, payload }
+        OutgoingCallerReply { call, end: CallerEnd::Failed { failed_attempts: u32::from(was_tried) }, payload }
     }
 
     fn list(&self, nodes: Vec<NodeInfo>) -> OutgoingCallerReply {
@@ -354,12 +440,12 @@ impl CallerRequests {
             true => nodes,
             false => nodes.into_iter().map(NodeInfo::without_address).collect(),
         };
-        let limit = self.reply_limit.saturating_sub(BODY_HEADER_LIMIT);
+        let limit = self.reply_limit().saturating_sub(BODY_HEADER_LIMIT);
         match encode_payload(&nodes, limit) {
-            Ok(payload) => OutgoingCallerReply { end: CallerEnd::Nodes, payload },
+            Ok(payload) => OutgoingCallerReply { call: None, end: CallerEnd::Nodes, payload },
             Err(error) => {
                 tracing::warn!(caller = self.caller.name, ?error, "the list of nodes is too long for a caller");
-                OutgoingCallerReply { end: CallerEnd::Nodes, payload: Payload::EMPTY }
+                OutgoingCallerReply { call: None, end: CallerEnd::Nodes, payload: Payload::EMPTY }
             }
         }
     }
@@ -375,7 +461,11 @@ impl CallState {
         let polled = self.poll_end(cx);
         if polled.is_pending() {
             if let (Some(kept), Some(id)) = (self.take_kept(), self.id()) {
-                requests.state.send(Control::GiveBack { call: id.0, attempt: 0, kept });
+                let mut locked = requests.lock();
+                locked.calls.on_kept(id, kept);
+                if let Some(connection) = &locked.connection {
+                    connection.send(Control::GiveBack { call: id.0, attempt: 0, kept });
+                }
             }
         }
         polled
@@ -432,10 +522,11 @@ mod tests {
     async fn a_call_that_is_cancelled_with_the_request_for_it_is_never_begun() {
         let shared = shared();
         let addr = ([127, 0, 0, 1], 1).into();
-        let caller = shared.callers.insert("c".to_owned(), addr, Principal::open(), CancellationToken::new());
+        let caller =
+            shared.callers.insert("c".to_owned(), addr, Principal::open(), None, None, CancellationToken::new());
         let first = caller.first_call().0;
-        let state = shared.new_connection_state();
-        let requests = CallerRequests::new(Arc::clone(&shared), caller, state, Access::Callers, None, 65_536);
+        let requests = CallerRequests::new(Arc::clone(&shared), caller, Access::Callers, None);
+        requests.on_connected(&shared.new_connection_state(), 65_536, true);
         let id = method_id("S", 1, "m", "fn() -> ()", 0);
         let method = MethodOffer {
             id,
@@ -450,7 +541,7 @@ mod tests {
         requests.on_control(Control::Declare { method }).expect("may be declared");
         let mut calls: Vec<_> = (first..first + 2)
             .map(|number| {
-                requests.call(&CallRequest::bare(id, number), Payload::EMPTY).expect("is a call of this caller")
+                requests.call(&CallRequest::bare(id, number), Payload::EMPTY, None).expect("is a call of this caller")
             })
             .collect();
         requests.on_control(Control::CancelCall { call: first }).expect("may be cancelled");

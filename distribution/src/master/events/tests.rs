@@ -23,6 +23,7 @@ fn join(shared: &Arc<Shared>, name: &str) -> NodeId {
         max_message_size: 65_536,
         labels: Vec::new(),
         methods: Vec::new(),
+        session: None,
     };
     let (link, _connection) = connection::new(shared, 65_536);
     let node = shared.with_core("a node joined", |core, now, effects| {

@@ -23,6 +23,7 @@ pub(in crate::master) fn shared() -> Arc<Shared> {
     let settings = Settings {
         heartbeat: Duration::from_secs(1),
         no_node_timeout: Duration::from_secs(5),
+        reconnect_grace: Duration::from_secs(2),
         max_queued_calls: 100,
         max_queued_bytes: 100,
         max_queued_calls_per_caller: 100,

@@ -129,6 +129,7 @@ impl Growth {
         let settings = Settings {
             heartbeat: HEARTBEAT,
             no_node_timeout: NO_NODE_TIMEOUT,
+            reconnect_grace: Duration::from_secs(2),
             max_queued_calls: usize::MAX,
             max_queued_bytes: usize::MAX,
             max_queued_calls_per_caller: usize::MAX,
@@ -241,6 +242,7 @@ impl Growth {
                 ("zone".to_owned(), format!("zone-{}", number % ZONES)),
             ],
             methods,
+            session: None,
         };
         let card = split_registration(registration, Principal::open());
         let id = self.core.new_node_id();

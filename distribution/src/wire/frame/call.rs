@@ -21,7 +21,8 @@ pub(crate) struct RequestHeader {
     /// The number of the attempt at the call, from 1.
     pub(crate) attempt: u32,
     /// How many calls it is. 1: a single call. More: a batch of the calls from `call` on, in whose payload the arguments of
-    /// each stand behind their length in four bytes.
+    /// each stand behind their length in four bytes. 0: no call; it asks again for the response to this attempt, which was
+    /// sent on an earlier connection, and has no payload.
     pub(crate) count: u32,
     /// How many calls of a batch may be started before the node has asked for more with
     /// [`Control::RequestGrant`](super::kind::Control::RequestGrant). 1 of a single call.
@@ -98,6 +99,8 @@ pub(crate) enum Refusal {
     Returned,
     /// The runtime that its async handlers ran on has ended. The node drains itself.
     Ended,
+    /// The request never arrived on the earlier connection that it was sent on.
+    NotReceived,
 }
 
 /// A node's answer to a request, as the layers above see it.
@@ -187,6 +190,7 @@ mod tests {
             (Outcome::Refused(Refusal::Stopped), "070a01000304"),
             (Outcome::Refused(Refusal::Returned), "070a01000305"),
             (Outcome::Refused(Refusal::Ended), "070a01000306"),
+            (Outcome::Refused(Refusal::NotReceived), "070a01000307"),
             (Outcome::Encode("x".to_owned()), "070a0100040178"),
             (Outcome::TooLarge { size: 3, limit: 2 }, "070a0100050302"),
             (Outcome::Stopped, "070a010006"),

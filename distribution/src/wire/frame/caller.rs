@@ -27,6 +27,11 @@ pub(crate) enum CallerRequestBody {
         /// Labels and their values.
         labels: Vec<(String, String)>,
     },
+    /// The end of a call that was sent on an earlier connection of the session.
+    AskAgain {
+        /// The number of the call, or of the first of a batch.
+        call: u64,
+    },
 }
 
 /// A call as its caller wants it to be made. The caller sets nothing here that is the master's to decide: the master checks
@@ -122,6 +127,8 @@ pub(crate) enum CallerEnd {
     },
     /// The payload is a list of nodes.
     Nodes,
+    /// The call that was asked for again never arrived.
+    NotReceived,
 }
 
 #[cfg(test)]
@@ -172,6 +179,7 @@ mod tests {
         );
         let serving = CallerRequestBody::Serving { method: 7, labels: Vec::new() };
         assert_eq!(header(&request(serving)), "01010700");
+        assert_eq!(header(&request(CallerRequestBody::AskAgain { call: 9 })), "010209");
         let response = |end| CallerResponseHeader { request: 1, end };
         let answered = CallerEnd::Answered {
             is_error: false,
@@ -185,5 +193,6 @@ mod tests {
         assert_eq!(header(&response(answered)), "0100000105016e0001140a");
         assert_eq!(header(&response(CallerEnd::Failed { failed_attempts: 2 })), "010102");
         assert_eq!(header(&response(CallerEnd::Nodes)), "0102");
+        assert_eq!(header(&response(CallerEnd::NotReceived)), "0103");
     }
 }

@@ -176,6 +176,10 @@ frames! {
         Lend { call: u64, attempt: u32 } = 22, "lend", [NodeToMaster];
         /// The handler of this call goes on, and needs its slot again.
         Resume { call: u64, attempt: u32 } = 23, "resume", [NodeToMaster];
+        /// The sender has dealt with the first `responses` responses of this connection, so the other end need not keep them.
+        Received { responses: u64 } = 24, "received", [MasterToNode, CallerToMaster];
+        /// The sender has asked again for all responses of the earlier connection that it still waits for.
+        AskedAgain = 25, "asked again", [MasterToNode, CallerToMaster];
         /// How many calls of a watched method can run.
         Capacity { watch: u32, capacity: WatchedCapacity } = 21, "capacity", [MasterToCaller];
         /// An administrator wants the node to drain and end. A node of an older release skips it: it is drained, and stays
@@ -283,6 +287,8 @@ mod tests {
         assert_eq!(bytes(Control::Unwatch { watch: 3 }), "010000001403");
         assert_eq!(bytes(Control::Lend { call: 300, attempt: 2 }), "0400000016fb2c0102");
         assert_eq!(bytes(Control::Resume { call: 300, attempt: 2 }), "0400000017fb2c0102");
+        assert_eq!(bytes(Control::Received { responses: 300 }), "0300000018fb2c01");
+        assert_eq!(bytes(Control::AskedAgain), "0000000019");
         let capacity = WatchedCapacity { nodes: 2, slots: 8, free: 1, compute: true };
         assert_eq!(bytes(Control::Capacity { watch: 3, capacity }), "05000000150302080101");
     }
@@ -309,6 +315,7 @@ mod tests {
             let expected: &[Direction] = match kind {
                 FrameKind::Goodbye => &DIRECTIONS,
                 FrameKind::MasterHeartbeat => &[Direction::MasterToNode, Direction::MasterToCaller],
+                FrameKind::Received | FrameKind::AskedAgain => &[Direction::MasterToNode, Direction::CallerToMaster],
                 FrameKind::GiveBack => &[Direction::NodeToMaster, Direction::MasterToCaller],
                 _ => &accepted[..1],
             };

@@ -7,6 +7,7 @@ use super::{
     error::HandshakeError,
     limits::{NODE_TIMEOUT, REPLY_TIMEOUT},
     message::{read_message, within, write_message},
+    session::{SessionId, SessionOffer},
 };
 use crate::text::{check_node_name, in_one_line};
 
@@ -19,6 +20,8 @@ pub(crate) struct CallerHello {
     pub(crate) max_message_size: u64,
     /// The node whose handlers make the calls, on a connection for nested calls.
     pub(crate) node: Option<CallingNode>,
+    /// The session that it wants to go on with, after its connection has broken.
+    pub(crate) session: Option<SessionId>,
 }
 
 /// A node whose handlers make nested calls.
@@ -60,6 +63,8 @@ pub(crate) enum CallerWelcome {
         max_depth: u16,
         /// The timeout of calls without one of their own, in microseconds.
         default_timeout: Option<u64>,
+        /// The session of this connection, if the master waits for callers whose connection breaks.
+        session: Option<SessionOffer>,
     },
     /// The caller is not accepted: for now or for good, and why.
     Refused { reason: String, for_good: bool },
@@ -107,11 +112,14 @@ mod tests {
             bytes.iter().map(|byte| format!("{byte:02x}")).collect()
         }
         assert_eq!(
-            hex(&CallerHello { name: "c1".to_owned(), max_message_size: 65_536, node: None }),
-            "026331fc0000010000"
+            hex(&CallerHello { name: "c1".to_owned(), max_message_size: 65_536, node: None, session: None }),
+            "026331fc000001000000"
         );
         let node = Some(CallingNode { instance: 7 });
-        assert_eq!(hex(&CallerHello { name: "n1".to_owned(), max_message_size: 65_536, node }), "026e31fc000001000107");
+        let hello = CallerHello { name: "n1".to_owned(), max_message_size: 65_536, node, session: None };
+        assert_eq!(hex(&hello), "026e31fc00000100010700");
+        let resuming = CallerHello { node: None, session: Some(SessionId::new(300)), ..hello };
+        assert_eq!(hex(&resuming), "026e31fc000001000001fb2c01");
         let accepted = CallerWelcome::Accepted {
             first_call: 7,
             heartbeat: 250,
@@ -119,15 +127,21 @@ mod tests {
             max_message_size: 30,
             max_depth: 128,
             default_timeout: Some(9),
+            session: Some(SessionOffer::new(SessionId::new(300), std::time::Duration::from_micros(200), true)),
         };
-        assert_eq!(hex(&accepted), "0007fa141e800109");
+        assert_eq!(hex(&accepted), "0007fa141e80010901fb2c01c801");
         assert_eq!(hex(&CallerWelcome::Refused { reason: "no".to_owned(), for_good: true }), "01026e6f01");
         assert_eq!(hex(&CallerWelcome::Busy { retry_after: 9 }), "0209");
     }
 
     #[test]
     fn a_hello_that_no_caller_sends_is_refused() {
-        let hello = |name: &str, max_message_size| CallerHello { name: name.to_owned(), max_message_size, node: None };
+        let hello = |name: &str, max_message_size| CallerHello {
+            name: name.to_owned(),
+            max_message_size,
+            node: None,
+            session: None,
+        };
         assert_eq!(hello("c1", 65_536).check(), Ok(()));
         assert!(hello("a\nb", 65_536).check().is_err());
         assert!(hello("c1", 1).check().is_err());

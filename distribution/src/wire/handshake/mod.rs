@@ -9,6 +9,7 @@ pub(crate) mod limits;
 pub(crate) mod message;
 pub(crate) mod preface;
 mod registration;
+mod session;
 
 pub(crate) use self::{
     caller::{CallerHello, CallerWelcome, CallingNode, greet, read_hello, send_welcome},
@@ -17,4 +18,5 @@ pub(crate) use self::{
     exchange::{busy, read_registration, register, send_reply},
     limits::STRUCTURES_LIMIT,
     registration::{Definition, MethodKind, MethodOffer, Registration, RegistrationReply},
+    session::{KnownSession, SessionDigest, SessionId, SessionOfNode, SessionOffer},
 };

@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::{STRUCTURE_LIMIT, STRUCTURES_LIMIT};
+use super::{
+    limits::{STRUCTURE_LIMIT, STRUCTURES_LIMIT},
+    session::{SessionOfNode, SessionOffer},
+};
 use crate::{
     config::MAX_SLOTS,
     hash::method_id,
@@ -39,6 +42,8 @@ pub(crate) struct Registration {
     pub(crate) max_message_size: u64,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) methods: Vec<MethodOffer>,
+    /// The session that it wants to go on with, after its connection has broken.
+    pub(crate) session: Option<SessionOfNode>,
 }
 
 /// One method that a node serves.
@@ -200,6 +205,8 @@ pub(crate) enum RegistrationReply {
         silence: u64,
         /// The largest frame body that the master accepts, in bytes.
         max_message_size: u64,
+        /// The session of this connection, if the master waits for nodes whose connection breaks.
+        session: Option<SessionOffer>,
     },
     /// The node must not register: for now or for good, and why.
     Refused { reason: String, for_good: bool },
@@ -209,8 +216,10 @@ pub(crate) enum RegistrationReply {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::wire::codec::encode_payload;
+    use crate::wire::{codec::encode_payload, handshake::SessionId};
 
     pub(in crate::wire::handshake) fn registration() -> Registration {
         Registration {
@@ -231,6 +240,7 @@ pub(super) mod tests {
                 structure: vec![Definition { name: String::new(), text: "fn([i64]) -> i64".to_owned() }],
                 kind: MethodKind::Compute,
             }],
+            session: None,
         }
     }
 
@@ -246,13 +256,27 @@ pub(super) mod tests {
         assert_eq!(
             hex(&bytes),
             "026e31070200fbe803fc0000010001047a6f6e6502657501fdbb22ed75b5106d8e05417269746801\
-             0373756d13666e285665633c6936343e29202d3e2069363407010010666e285b6936345d29202d3e2069363400"
+             0373756d13666e285665633c6936343e29202d3e2069363407010010666e285b6936345d29202d3e206936340000"
         );
-        let accepted =
-            RegistrationReply::Accepted { node: 5, heartbeat: 1_000_000, silence: 6_000_000, max_message_size: 300 };
+        let session = SessionOfNode { id: SessionId::new(300), computing: 3 };
+        let resuming = Registration { methods: Vec::new(), session: Some(session), ..registration() };
+        let bytes = encode_payload(&resuming, 1000).expect("encodes").into_bytes();
+        assert_eq!(hex(&bytes), "026e31070200fbe803fc0000010001047a6f6e650265750001fb2c0103");
+        let accepted = |session| RegistrationReply::Accepted {
+            node: 5,
+            heartbeat: 1_000_000,
+            silence: 6_000_000,
+            max_message_size: 300,
+            session,
+        };
         assert_eq!(
-            hex(&encode_payload(&accepted, 1000).expect("encodes").into_bytes()),
-            "0005fc40420f00fc808d5b00fb2c01"
+            hex(&encode_payload(&accepted(None), 1000).expect("encodes").into_bytes()),
+            "0005fc40420f00fc808d5b00fb2c0100"
+        );
+        let session = SessionOffer::new(SessionId::new(300), Duration::from_micros(200), true);
+        assert_eq!(
+            hex(&encode_payload(&accepted(Some(session)), 1000).expect("encodes").into_bytes()),
+            "0005fc40420f00fc808d5b00fb2c0101fb2c01c801"
         );
         let refused = RegistrationReply::Refused { reason: "no".to_owned(), for_good: true };
         assert_eq!(hex(&encode_payload(&refused, 1000).expect("encodes").into_bytes()), "01026e6f01");

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     config::to_micros,
-    id::MethodName,
+    id::{CallId, MethodName},
     wire::{
         codec::encode_header,
         connection_state::ConnectionState,
@@ -65,6 +65,11 @@ pub(crate) enum OutgoingCallerRequest {
         method: u64,
         labels: Vec<(String, String)>,
     },
+    /// For the end of a call that was sent on an earlier connection.
+    AskAgain {
+        call: CallId,
+        permit: Arc<dyn SendPermit>,
+    },
 }
 
 /// Describes a method to the master.
@@ -81,6 +86,7 @@ impl RequestName for OutgoingCallerRequest {
         match self {
             Self::Call { name, .. } => name.method(),
             Self::Serving { .. } => "nodes that serve a method",
+            Self::AskAgain { .. } => "end of an earlier call",
         }
     }
 }
@@ -114,6 +120,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for CallerTransport<Io> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(ready!(self.frames.poll_call_frame(cx)).map(|body| {
             let (header, payload) = split_body::<CallerResponseHeader>(body?).map_err(invalid)?;
+            self.frames.state.on_response_arrived(payload.len());
             Ok(Response { request_id: header.request, message: Ok(CallerReply { end: header.end, payload }) })
         }))
     }
@@ -134,6 +141,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
         let (body, payload, permit) = match message {
             OutgoingCallerRequest::Serving { method, labels } => {
                 (CallerRequestBody::Serving { method, labels }, Payload::EMPTY, None)
+            }
+            OutgoingCallerRequest::AskAgain { call, permit } => {
+                let _ = permit.begin(ONLY_ATTEMPT);
+                (CallerRequestBody::AskAgain { call: call.0 }, Payload::EMPTY, None)
             }
             OutgoingCallerRequest::Call { mut request, deadline, payload, describe, permit, .. } => {
                 if !permit.begin(ONLY_ATTEMPT) {
@@ -256,7 +267,7 @@ mod tests {
             caller.flush().await.expect("is written");
         }
         drop(caller);
-        let mut master = CallerAtMasterTransport::new(far, state(), 1 << 20, on_control);
+        let mut master = CallerAtMasterTransport::new(far, state(), 1 << 20, None, on_control);
         let mut calls = 0;
         while let Some(request) = master.next().await {
             request.expect("is right");

@@ -15,8 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::frame_stream::{FrameStream, OnControl, invalid};
 use crate::{
     config::LONGEST_TIME,
+    id::CallId,
     wire::{
         codec::encode_header,
+        confirmations::Unconfirmed,
         connection_state::ConnectionState,
         frame::{
             caller::{CallerEnd, CallerRequestBody, CallerRequestHeader, CallerResponseHeader},
@@ -49,8 +51,10 @@ impl RequestName for IncomingCallerRequest {
 }
 
 /// The master's response to a caller's request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OutgoingCallerReply {
+    /// The call that has ended; `None` for the answer to a question.
+    pub(crate) call: Option<CallId>,
     pub(crate) end: CallerEnd,
     pub(crate) payload: Payload,
 }
@@ -60,13 +64,21 @@ pub(crate) struct CallerAtMasterTransport<Io> {
     frames: FrameStream<Io>,
     /// The context of all requests, apart from the deadline.
     context: tarpc::context::Context,
+    /// Where responses are noted until the caller has confirmed them; `None` if it does not.
+    unconfirmed: Option<Arc<Unconfirmed<Option<CallId>>>>,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> CallerAtMasterTransport<Io> {
     /// Receives frames with bodies of up to `max_message_size` bytes.
-    pub(crate) fn new(io: Io, state: Arc<ConnectionState>, max_message_size: usize, on_control: OnControl) -> Self {
+    pub(crate) fn new(
+        io: Io,
+        state: Arc<ConnectionState>,
+        max_message_size: usize,
+        unconfirmed: Option<Arc<Unconfirmed<Option<CallId>>>>,
+        on_control: OnControl,
+    ) -> Self {
         let frames = FrameStream::new(io, Direction::CallerToMaster, state, max_message_size, on_control);
-        Self { frames, context: tarpc::context::current() }
+        Self { frames, context: tarpc::context::current(), unconfirmed }
     }
 }
 
@@ -95,6 +107,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<OutgoingCallerReply>> for
     fn start_send(mut self: Pin<&mut Self>, response: Response<OutgoingCallerReply>) -> io::Result<()> {
         // Only tarpc's throttling makes an `Err` here, and it is never turned on.
         let reply = response.message.map_err(|error| io::Error::other(error.detail))?;
+        if let Some(unconfirmed) = &self.unconfirmed {
+            unconfirmed.push(reply.call);
+        }
         self.frames.state.on_response_taken(reply.payload.len());
         let header = CallerResponseHeader { request: response.request_id, end: reply.end };
         self.frames

@@ -80,6 +80,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for MasterTransport<Io> {
         Poll::Ready(ready!(self.frames.poll_call_frame(cx)).map(|body| {
             let (header, payload) = split_body::<ResponseHeader>(body?).map_err(invalid)?;
             let run = Duration::from_micros(header.run);
+            self.frames.state.on_response_arrived(payload.len());
             Ok(Response {
                 request_id: header.request,
                 message: Ok(Reply {

@@ -5,6 +5,7 @@
 //! next write. A payload is written from the memory that it was encoded into, and handed on in the memory that it was read
 //! into, so only the kernel copies it.
 
+mod asking_again;
 pub(crate) mod caller;
 pub(crate) mod caller_at_master;
 pub(crate) mod end_on_error;
@@ -16,10 +17,11 @@ pub(crate) mod pending_sends;
 mod skipped_frames;
 
 pub(crate) use self::{
+    asking_again::AskingAgain,
     caller::{CallerReply, CallerTransport, Describe, ONLY_ATTEMPT, OutgoingCallerRequest},
     caller_at_master::{CallerAtMasterTransport, IncomingCallerRequest, OutgoingCallerReply},
     frame_stream::OnControl,
     master::{AttemptGivenUp, MasterTransport, OutgoingRequest},
-    node::{IncomingRequest, NodeTransport},
+    node::{AttemptKey, IncomingRequest, NodeTransport, OutgoingReply},
     pending_sends::SendPermit,
 };

@@ -18,9 +18,10 @@ use crate::{
     config::{LONGEST_TIME, from_micros, to_micros},
     wire::{
         codec::encode_header,
+        confirmations::Unconfirmed,
         connection_state::ConnectionState,
         frame::{
-            call::{Outcome, Reply, RequestHeader, ResponseHeader},
+            call::{Reply, RequestHeader, ResponseHeader},
             kind::{Direction, FrameKind},
             layout::split_body,
         },
@@ -40,6 +41,10 @@ pub(crate) struct IncomingRequest {
 }
 
 impl IncomingRequest {
+    pub(crate) fn key(&self) -> AttemptKey {
+        (self.call, self.attempt)
+    }
+
     /// Takes the payload; the second time it is empty. tarpc keeps the request until it is answered, and would keep the
     /// memory of the frame as well.
     pub(crate) fn take_payload(&self) -> Bytes {
@@ -53,18 +58,36 @@ impl RequestName for IncomingRequest {
     }
 }
 
+/// The call and the attempt of a request.
+pub(crate) type AttemptKey = (u64, u32);
+
+/// The response to a request, as the node gives it to tarpc.
+#[derive(Debug)]
+pub(crate) struct OutgoingReply {
+    pub(crate) key: AttemptKey,
+    pub(crate) reply: Reply,
+}
+
 /// The node's end of a connection: receives requests, sends responses.
 pub(crate) struct NodeTransport<Io> {
     frames: FrameStream<Io>,
     /// The context of all requests, apart from trace and deadline.
     context: tarpc::context::Context,
+    /// Where responses are noted until the master has confirmed them; `None` if it does not.
+    unconfirmed: Option<Arc<Unconfirmed<AttemptKey>>>,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> NodeTransport<Io> {
     /// Receives frames with bodies of up to `max_message_size` bytes.
-    pub(crate) fn new(io: Io, state: Arc<ConnectionState>, max_message_size: usize, on_control: OnControl) -> Self {
+    pub(crate) fn new(
+        io: Io,
+        state: Arc<ConnectionState>,
+        max_message_size: usize,
+        unconfirmed: Option<Arc<Unconfirmed<AttemptKey>>>,
+        on_control: OnControl,
+    ) -> Self {
         let frames = FrameStream::new(io, Direction::MasterToNode, state, max_message_size, on_control);
-        Self { frames, context: tarpc::context::current() }
+        Self { frames, context: tarpc::context::current(), unconfirmed }
     }
 }
 
@@ -98,18 +121,19 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
     }
 }
 
-impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<Reply>> for NodeTransport<Io> {
+impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<OutgoingReply>> for NodeTransport<Io> {
     type Error = io::Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.frames.poll_ready()
     }
 
-    fn start_send(mut self: Pin<&mut Self>, response: Response<Reply>) -> io::Result<()> {
+    fn start_send(mut self: Pin<&mut Self>, response: Response<OutgoingReply>) -> io::Result<()> {
         // Only tarpc's throttling makes an `Err` here, and it is never turned on.
-        let reply = response
-            .message
-            .unwrap_or_else(|error| Reply::without_payload(Outcome::Panicked(error.detail), Duration::ZERO));
+        let OutgoingReply { key, reply } = response.message.map_err(|error| io::Error::other(error.detail))?;
+        if let Some(unconfirmed) = &self.unconfirmed {
+            unconfirmed.push(key);
+        }
         let header = ResponseHeader {
             request: response.request_id,
             run: to_micros(reply.run),
@@ -170,7 +194,7 @@ mod tests {
         let stream: Vec<u8> = sizes.iter().flat_map(|size| request(*size)).collect();
         let state = ConnectionState::new(PeerTimeouts::default(), None);
         let mut transport =
-            NodeTransport::new(Cursor::new(stream), state, LARGE + FRAME_HEADER + 100, Box::new(|_| Ok(())));
+            NodeTransport::new(Cursor::new(stream), state, LARGE + FRAME_HEADER + 100, None, Box::new(|_| Ok(())));
         let mut kept = Vec::new();
         for size in sizes {
             let message = transport.next().await.expect("another").expect("is read");

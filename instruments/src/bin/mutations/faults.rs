@@ -539,4 +539,88 @@ pub(crate) const FAULTS: &[Fault] = &[
         "Dependents::first_of_call",
         &[("..($parent, $before, FIRST_CALL)", "..=($parent, { let _ = $before; u64::MAX }, LAST_CALL)")],
     ),
+    fault(
+        "session: a node whose connection breaks loses what it has received",
+        "Core::on_connection_lost",
+        &[("!$may_live ||", "true || !$may_live ||")],
+    ),
+    fault(
+        "session: a node that broke the protocol may come back",
+        "Core::on_connection_lost",
+        &[("matches!($reason, GoneReason::Disconnected | GoneReason::Broken(_))", "true")],
+    ),
+    fault(
+        "session: the master waits for ever for a node to come back",
+        "Core::on_connection_lost",
+        &[("self.timers.insert(($until, Timer::Absent($id)));", "")],
+    ),
+    fault(
+        "session: a node without a connection is sent calls",
+        "Core::on_connection_lost",
+        &[("self.registry.set_state($id, NodeState::Disconnected);", "")],
+    ),
+    fault(
+        "session: what comes on the earlier connection of a node counts",
+        "Core::is_connected",
+        &[("$node.connection == $connection.number", "$node.connection >= $connection.number")],
+    ),
+    fault(
+        "session: any process may go on with a session",
+        "Core::session_to_resume",
+        &[("$node.profile.is_same_process($profile)", "true")],
+    ),
+    fault(
+        "session: the id of a session is not looked at",
+        "Core::session_to_resume",
+        &[("$node.session.is_some_and(|$known| $known.is_named($session))", "true")],
+    ),
+    fault("session: an id is good for ever", "Core::on_session_used", &[("$session.on_heard();", "")]),
+    fault(
+        "session: the old connection of a node that goes on on another one is not closed",
+        "Core::on_node_resumed",
+        &[(
+            "None => $effects.push(Effect::Disconnect { link: $old, reason: GoneReason::Replaced }),",
+            "None => drop($old),",
+        )],
+    ),
+    fault(
+        "session: a node that is back gets no calls",
+        "Core::on_node_resumed",
+        &[("self.registry.set_state($id, NodeState::Alive);", "")],
+    ),
+    fault(
+        "session: a node that is back is not asked for the results of its calls",
+        "Core::on_node_resumed",
+        &[("self.deferred.push(DeferredTask::AskAgain { $connection, $attempts });", "let _ = $attempts;")],
+    ),
+    fault(
+        "session: calls that were not sent wait for a node without a connection",
+        "Core::give_up_unsent",
+        &[("!$call.handle.abandon($attempt)", "true")],
+    ),
+    fault(
+        "session: calls that were sent are taken for calls that were not",
+        "Core::give_up_unsent",
+        &[("!$call.handle.abandon($attempt)", "{ $call.handle.abandon($attempt); false }")],
+    ),
+    fault(
+        "session: a call that was cancelled while its node was away is not stopped",
+        "Core::ask_again",
+        &[("!self.is_current($call, $id, $attempt)", "false")],
+    ),
+    fault(
+        "session: a node that has received none of its calls is waited for",
+        "Core::keep_sent",
+        &[("self.end_absence($now, $connection.node, $effects);", "")],
+    ),
+    fault(
+        "session: a node that is silent because it has no connection is cut off",
+        "Core::look_at",
+        &[(".filter(|$node| $node.absence.is_none())", "")],
+    ),
+    fault(
+        "session: a process that was started anew is taken for two",
+        "Core::on_node_joined",
+        &[("self.end_absences_of_predecessors($now, $id, $effects);", "")],
+    ),
 ];

@@ -1,0 +1,119 @@
+//! The session of a caller: its calls, over all connections on which it goes on with them.
+//!
+//! One task has the session for as long as it lasts. Each connection is handed to that task; while there is none, the calls
+//! go on, and their ends are kept.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    connection::{NewConnection, serve},
+    requests::{Answering, CallerRequests},
+};
+#[cfg(feature = "tls")]
+use crate::master::revocation::CredentialWatch;
+use crate::{
+    error::GoneReason,
+    master::{caller_table::ConnectedCaller, shared::Shared},
+    wire::credential::Credential,
+};
+
+/// The calls whose ends are awaited.
+pub(super) type AwaitedCalls = FuturesUnordered<Answering>;
+
+/// Ends the session once the credential of its last connection is revoked, also while there is no connection.
+#[derive(Default)]
+pub(super) struct CredentialGuard {
+    #[cfg(feature = "tls")]
+    watch: Option<CredentialWatch>,
+}
+
+impl CredentialGuard {
+    /// The caller has come again, with this credential.
+    pub(super) fn watch(&mut self, shared: &Arc<Shared>, caller: &ConnectedCaller, credential: Credential) {
+        #[cfg(feature = "tls")]
+        {
+            self.watch = Some(CredentialWatch::of_caller(shared, caller.id, credential));
+        }
+        #[cfg(not(feature = "tls"))]
+        let _ = (self, shared, caller, credential);
+    }
+}
+
+/// How a connection of a session ended.
+pub(super) enum ConnectionEnd {
+    /// The session ends with it.
+    Over(GoneReason),
+    /// The caller may come back.
+    Broken(GoneReason),
+    /// The caller goes on on this one.
+    Replaced(Box<NewConnection>),
+}
+
+/// Serves a caller until it is gone, and returns why it is.
+pub(super) async fn run(shared: &Arc<Shared>, caller: &Arc<ConnectedCaller>, first: NewConnection) -> GoneReason {
+    let process = first.hello.node.map(|node| node.instance);
+    let requests = CallerRequests::new(Arc::clone(shared), Arc::clone(caller), first.access(), process);
+    let _cancel = CancelOnDrop(Arc::clone(&requests));
+    let (mut awaited, mut guard) = (AwaitedCalls::new(), CredentialGuard::default());
+    let mut next = Box::new(first);
+    loop {
+        let end = serve(shared, caller, &requests, &mut awaited, &mut guard, *next).await;
+        requests.on_connection_ended();
+        let reason = match end {
+            ConnectionEnd::Replaced(connection) => {
+                next = connection;
+                continue;
+            }
+            ConnectionEnd::Over(reason) => return reason,
+            ConnectionEnd::Broken(reason) if !shared.keeps_callers() => return reason,
+            ConnectionEnd::Broken(reason) => reason,
+        };
+        // Without calls too: what the caller has sent may not have arrived, and is known to be so if its session goes on.
+        caller.set_idle(!requests.has_calls());
+        tracing::info!(
+            caller = caller.name,
+            addr = %caller.addr,
+            "the caller {reason}; its calls go on, and the master waits {:?} for it to come back",
+            shared.limits.resume_timeout
+        );
+        let waited = wait(shared, caller, &mut awaited).await;
+        caller.set_idle(false);
+        match waited {
+            Waited::Resumed(connection) => next = connection,
+            Waited::Over => return reason,
+            Waited::Closed(reason) => return reason,
+        }
+    }
+}
+
+/// How the wait for a caller ended.
+enum Waited {
+    Resumed(Box<NewConnection>),
+    Over,
+    Closed(GoneReason),
+}
+
+/// Waits for a caller whose connection has broken. The ends of its calls are kept meanwhile.
+async fn wait(shared: &Shared, caller: &ConnectedCaller, awaited: &mut AwaitedCalls) -> Waited {
+    let until = Instant::now() + shared.limits.resume_timeout;
+    loop {
+        tokio::select! {
+            connection = caller.next_connection() => return Waited::Resumed(connection),
+            reason = caller.closed() => return Waited::Closed(reason),
+            () = sleep_until(until) => return Waited::Over,
+            Some(()) = awaited.next(), if !awaited.is_empty() => {}
+        }
+    }
+}
+
+/// Cancels the calls of a caller when its session has ended, however it ended.
+struct CancelOnDrop(Arc<CallerRequests>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.on_gone();
+    }
+}

@@ -1,0 +1,24 @@
+//! The connection that a node has now, for what outlives a connection: running handlers tell the master that they wait or go
+//! on, whichever connection there is.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::wire::{Control, connection_state::ConnectionState};
+
+/// Where control frames of a session go.
+#[derive(Debug, Default)]
+pub(super) struct Line(Mutex<Option<Arc<ConnectionState>>>);
+
+impl Line {
+    /// Sends a control frame. Without a connection it is dropped: what the master has to know is told again on the next one.
+    pub(super) fn send(&self, control: Control) {
+        if let Some(connection) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            connection.send(control);
+        }
+    }
+
+    /// From now on this is the connection; `None` if there is none.
+    pub(super) fn set(&self, connection: Option<Arc<ConnectionState>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+    }
+}

@@ -1,0 +1,317 @@
+//! Connections of nodes that break while both processes live: handlers go on, and no result is lost or made twice.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use distribution::{
+    CallError, Master, Node, NodeEvent, current,
+    error::{Execution, GoneReason},
+    prelude::*,
+    service,
+};
+use distribution_tests::{
+    Held, ProbeClient, ProbeServer, Prober,
+    meeting::Meeting,
+    over_tcp_and_tls,
+    proxy::{Proxy, WAYS, Way},
+    soon,
+    transport::Transport,
+};
+use futures::{Stream, StreamExt};
+
+/// A service that knows how often each of its calls has run.
+#[service]
+trait Ledger {
+    /// Notes that this entry was made, and returns it. Must not run twice.
+    fn enter(&self, entry: u64) -> u64;
+    /// The same without a slot.
+    async fn enter_async(&self, entry: u64) -> u64;
+    /// Makes an entry by a nested call, once the test lets it go.
+    fn enter_later(&self, entry: u64, at: std::net::SocketAddr) -> u64;
+}
+
+#[derive(Clone, Default)]
+struct Clerk(Arc<Mutex<HashMap<u64, u32>>>);
+
+impl Clerk {
+    fn times(&self, entry: u64) -> u32 {
+        self.0.lock().expect("not poisoned").get(&entry).copied().unwrap_or(0)
+    }
+}
+
+impl Ledger for Clerk {
+    fn enter(&self, entry: u64) -> u64 {
+        *self.0.lock().expect("not poisoned").entry(entry).or_default() += 1;
+        entry
+    }
+
+    async fn enter_async(&self, entry: u64) -> u64 {
+        self.enter(entry)
+    }
+
+    fn enter_later(&self, entry: u64, at: std::net::SocketAddr) -> u64 {
+        let ledger = LedgerClient::new(&current());
+        let nested = ledger.enter(entry).send();
+        ProbeClient::new(&current()).hold(at, entry.to_string()).wait().expect("is let go");
+        nested.wait().expect("is answered")
+    }
+}
+
+/// A master, and a node that connects through a proxy.
+struct Cluster {
+    master: Master,
+    proxy: Proxy,
+    clerk: Clerk,
+    events: std::pin::Pin<Box<dyn Stream<Item = NodeEvent> + Send>>,
+    /// `None` once a test has taken it.
+    node: Option<Node>,
+}
+
+impl Cluster {
+    async fn start(transport: &Transport, grace: Duration) -> Self {
+        let master = transport.master().reconnect_grace(grace).bind("127.0.0.1:0").await.expect("binds");
+        let proxy = Proxy::to(master.local_addr()).await;
+        let clerk = Clerk::default();
+        let events = Box::pin(master.events());
+        let node = transport
+            .node()
+            .serve(LedgerServer::new(clerk.clone()))
+            .serve(ProbeServer::new(Prober))
+            .slots(2)
+            .name("behind")
+            .spawn(proxy.addr())
+            .await
+            .expect("registers");
+        Self { master, proxy, clerk, events, node: Some(node) }
+    }
+
+    fn probe(&self) -> ProbeClient {
+        ProbeClient::new(&self.master)
+    }
+
+    fn ledger(&self) -> LedgerClient {
+        LedgerClient::new(&self.master)
+    }
+
+    /// Waits for an event of this kind.
+    async fn event(&mut self, is_it: impl Fn(&NodeEvent) -> bool) -> NodeEvent {
+        soon("an event", async {
+            loop {
+                let event = self.events.next().await.expect("the master lives");
+                if is_it(&event) {
+                    return event;
+                }
+            }
+        })
+        .await
+    }
+
+    async fn resumed(&mut self) {
+        self.event(|event| matches!(event, NodeEvent::Resumed { .. })).await;
+    }
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+async fn a_handler_goes_on_while_its_connection_is_broken(transport: &Transport) {
+    let mut cluster = Cluster::start(transport, LONG).await;
+    let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
+    let calls = [probe.hold(meeting.addr(), "a".to_owned()).send(), probe.wait(meeting.addr(), "b".to_owned()).send()];
+    let guests = [meeting.guest("a").await, meeting.guest("b").await];
+    let id = cluster.master.nodes()[0].id;
+    cluster.proxy.refuse(true);
+    cluster.proxy.cut();
+    let lost = cluster.event(|event| matches!(event, NodeEvent::Disconnected { .. })).await;
+    assert!(matches!(&lost, NodeEvent::Disconnected { in_flight: 2, .. }), "{lost:?}");
+    let info = &cluster.master.nodes()[0];
+    assert_eq!((info.state, info.in_flight), (distribution::NodeState::Disconnected, 2));
+    // One of them ends before the node is back.
+    let [one, other] = guests;
+    one.release().await;
+    cluster.proxy.refuse(false);
+    cluster.resumed().await;
+    other.release().await;
+    for call in calls {
+        let answer = soon("the result", call.answer()).await.expect("is answered");
+        assert_eq!((answer.value, answer.attempts, answer.node.id), (Held::Released, 1, id));
+    }
+    let info = &cluster.master.nodes()[0];
+    assert_eq!((info.state, info.id), (distribution::NodeState::Alive, id));
+    assert_eq!(soon("a call", cluster.probe().add(1, 2)).await, Ok(3));
+}
+
+async fn a_result_that_was_sent_and_never_arrived_is_delivered(transport: &Transport) {
+    let mut cluster = Cluster::start(transport, LONG).await;
+    let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
+    for kind in ["compute", "async"] {
+        let call = match kind {
+            "compute" => probe.hold(meeting.addr(), kind.to_owned()).send(),
+            _ => probe.wait(meeting.addr(), kind.to_owned()).send(),
+        };
+        let guest = meeting.guest(kind).await;
+        cluster.proxy.swallow(Way::ToMaster);
+        guest.release().await;
+        // The handler has returned; a call that came after it would be refused by the full slots.
+        cluster.proxy.cut();
+        cluster.resumed().await;
+        assert_eq!(soon("the result", call).await, Ok(Held::Released));
+    }
+}
+
+async fn a_request_that_never_arrived_is_sent_again(transport: &Transport) {
+    let mut cluster = Cluster::start(transport, LONG).await;
+    let ledger = cluster.ledger();
+    cluster.proxy.swallow(Way::ToPeer);
+    let calls: Vec<_> = (0..10)
+        .map(|entry| if entry % 2 == 0 { ledger.enter(entry).send() } else { ledger.enter_async(entry).send() })
+        .collect();
+    // So that they were written: the proxy reads them.
+    distribution_tests::until("all are in flight", || cluster.master.stats().in_flight > 0).await;
+    cluster.proxy.cut();
+    for (entry, call) in (0..).zip(calls) {
+        assert_eq!(soon("the result", call).await, Ok(entry));
+        assert_eq!(cluster.clerk.times(entry), 1);
+    }
+    cluster.event(|event| matches!(event, NodeEvent::Resumed { .. } | NodeEvent::Gone { .. })).await;
+}
+
+async fn a_call_that_is_cut_at_any_byte_runs_once_and_is_answered(transport: &Transport) {
+    let cluster = Cluster::start(transport, LONG).await;
+    let ledger = cluster.ledger();
+    let mut entry = 0;
+    for way in WAYS {
+        // Beyond that, heartbeats follow the frames of the call.
+        for bytes in 0..90 {
+            entry += 1;
+            cluster.proxy.cut_after(way, bytes);
+            let call = if bytes % 2 == 0 { ledger.enter(entry).send() } else { ledger.enter_async(entry).send() };
+            assert_eq!(soon("the result", call).await, Ok(entry), "{bytes} bytes {way:?}");
+            assert_eq!(cluster.clerk.times(entry), 1, "{bytes} bytes {way:?}");
+            // The next call meets a connection that works.
+            cluster.proxy.cut_after(way, u32::MAX);
+            soon("a connection", cluster.master.wait_for_nodes(1)).await;
+        }
+    }
+    drop(cluster.node);
+}
+
+async fn a_call_that_is_cancelled_meanwhile_is_cancelled_when_the_node_is_back(transport: &Transport) {
+    let mut cluster = Cluster::start(transport, LONG).await;
+    let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
+    let call = probe.hold(meeting.addr(), "a".to_owned()).send();
+    let guest = meeting.guest("a").await;
+    cluster.proxy.refuse(true);
+    cluster.proxy.cut();
+    cluster.event(|event| matches!(event, NodeEvent::Disconnected { .. })).await;
+    drop(call);
+    cluster.proxy.refuse(false);
+    cluster.resumed().await;
+    soon("the handler", guest.gone()).await;
+    distribution_tests::until("its slot is free", || cluster.master.stats().in_flight == 0).await;
+}
+
+async fn a_node_that_does_not_come_back_in_time_has_lost_its_calls(transport: &Transport) {
+    let mut cluster = Cluster::start(transport, Duration::from_millis(50)).await;
+    let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
+    let call = probe.hold(meeting.addr(), "a".to_owned()).send();
+    let guest = meeting.guest("a").await;
+    cluster.proxy.refuse(true);
+    cluster.proxy.cut();
+    match soon("the call", call).await {
+        Err(CallError::NodeLost { reason: GoneReason::Disconnected | GoneReason::Broken(_), .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    cluster.event(|event| matches!(event, NodeEvent::Gone { in_flight: 1, .. })).await;
+    cluster.proxy.refuse(false);
+    // It registers anew, and is told that nobody waits for its handler.
+    cluster.event(|event| matches!(event, NodeEvent::Joined { .. })).await;
+    soon("the handler", guest.gone()).await;
+}
+
+async fn without_a_grace_a_node_is_gone_at_once(transport: &Transport) {
+    let mut cluster = Cluster::start(transport, Duration::ZERO).await;
+    let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
+    let call = probe.hold(meeting.addr(), "a".to_owned()).send();
+    let guest = meeting.guest("a").await;
+    cluster.proxy.cut();
+    let error = soon("the call", call).await.expect_err("is lost");
+    assert_eq!(error.execution(), Execution::MayHaveRun);
+    soon("the handler", guest.gone()).await;
+    cluster.event(|event| matches!(event, NodeEvent::Gone { .. })).await;
+}
+
+async fn a_node_without_calls_is_gone_at_once(transport: &Transport) {
+    let mut cluster = Cluster::start(transport, LONG).await;
+    assert_eq!(soon("a call", cluster.probe().add(1, 2)).await, Ok(3));
+    cluster.proxy.cut();
+    cluster.event(|event| matches!(event, NodeEvent::Gone { in_flight: 0, .. })).await;
+    cluster.event(|event| matches!(event, NodeEvent::Joined { .. })).await;
+}
+
+async fn a_handler_that_waits_for_a_nested_call_goes_on(transport: &Transport) {
+    let mut cluster = Cluster::start(transport, LONG).await;
+    let (mut meeting, ledger) = (Meeting::new().await, cluster.ledger());
+    let call = ledger.enter_later(7, meeting.addr()).send();
+    let guest = meeting.guest("7").await;
+    cluster.proxy.cut();
+    cluster.resumed().await;
+    // The handler that waits has lent its slot, and the one that it waits for has the other.
+    assert_eq!(soon("a call in the lent slot", cluster.probe().add(1, 2)).await, Ok(3));
+    guest.release().await;
+    assert_eq!(soon("the result", call).await, Ok(7));
+    assert_eq!(cluster.clerk.times(7), 1);
+}
+
+async fn a_node_that_drains_delivers_what_it_has_when_it_is_back(transport: &Transport) {
+    let mut cluster = Cluster::start(transport, LONG).await;
+    let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
+    let call = probe.hold(meeting.addr(), "a".to_owned()).send();
+    let guest = meeting.guest("a").await;
+    cluster.proxy.refuse(true);
+    cluster.proxy.cut();
+    cluster.event(|event| matches!(event, NodeEvent::Disconnected { .. })).await;
+    let node = cluster.node.take().expect("it has not ended");
+    let drained = tokio::spawn(async move { node.drain().await });
+    guest.release().await;
+    cluster.proxy.refuse(false);
+    assert_eq!(soon("the result", call).await, Ok(Held::Released));
+    cluster.event(|event| matches!(event, NodeEvent::Gone { in_flight: 0, reason: GoneReason::Left, .. })).await;
+    soon("the end of the node", drained).await.expect("does not panic");
+}
+
+async fn batches_survive_connections_that_break_all_the_time(transport: &Transport) {
+    let cluster = Cluster::start(transport, LONG).await;
+    let ledger = cluster.ledger();
+    const CALLS: u64 = 200_000;
+    let mut results = (0..CALLS).map(|entry| ledger.enter(entry)).distribute();
+    let mut next = 0;
+    while let Some(result) = soon("a result", results.next()).await {
+        assert_eq!(result, Ok(next));
+        next += 1;
+        if next % (CALLS / 20) == 0 {
+            cluster.proxy.cut();
+        }
+    }
+    assert_eq!(next, CALLS);
+    for entry in 0..CALLS {
+        assert_eq!(cluster.clerk.times(entry), 1, "{entry}");
+    }
+    assert!(cluster.proxy.connections() > 10, "{}", cluster.proxy.connections());
+}
+
+over_tcp_and_tls!(
+    a_handler_goes_on_while_its_connection_is_broken,
+    a_result_that_was_sent_and_never_arrived_is_delivered,
+    a_request_that_never_arrived_is_sent_again,
+    a_call_that_is_cut_at_any_byte_runs_once_and_is_answered,
+    a_call_that_is_cancelled_meanwhile_is_cancelled_when_the_node_is_back,
+    a_node_that_does_not_come_back_in_time_has_lost_its_calls,
+    without_a_grace_a_node_is_gone_at_once,
+    a_node_without_calls_is_gone_at_once,
+    a_handler_that_waits_for_a_nested_call_goes_on,
+    a_node_that_drains_delivers_what_it_has_when_it_is_back,
+    batches_survive_connections_that_break_all_the_time,
+);
