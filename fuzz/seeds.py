@@ -340,6 +340,7 @@ def call(
     asked=(),
     affinity=None,
     retry_panics=b"\0",
+    is_broadcast=b"\0",
     hedge_of=None,
     continues=None,
     parent=None,
@@ -348,7 +349,7 @@ def call(
 ):
     body = numbers(request, 0, method, call, count) + idempotent
     body += option(timeout and numbers(*timeout)) + option(node and number(node)) + option(attempts and number(attempts))
-    body += labels(*asked) + option(affinity and number(affinity)) + retry_panics
+    body += labels(*asked) + option(affinity and number(affinity)) + retry_panics + is_broadcast
     body += option(hedge_of and numbers(*hedge_of)) + option(continues and number(continues))
     body += option(parent and number(parent))
     return frame(13, body + option(trace and numbers(*trace)) + payload)
@@ -376,6 +377,7 @@ EVERYTHING = dict(
     asked=(("a", "b"),),
     affinity=3,
     retry_panics=b"\1",
+    is_broadcast=b"\1",
     hedge_of=(8, 3),
     continues=6,
     parent=4,
@@ -404,7 +406,7 @@ put(
         + GOODBYE,
         "call": call(),
         "call_that_asks_for_everything": call(**EVERYTHING),
-        "call_of_extremes": call(U64, U64, U64, U32, b"\1", (U64, U64), U64, U32, (), U64, b"\1", (U64, U64), U64, U64),
+        "call_of_extremes": call(U64, U64, U64, U32, b"\1", (U64, U64), U64, U32, (), U64, b"\1", b"\1", (U64, U64), U64, U64),
         "call_trace_zero": call(trace=(0, 5, 1)),
         "call_batch": call(count=2, payload=b"\2\0\0\0\2\4\2\0\0\0\2\6"),
         "call_cut": call()[:-2],

@@ -87,8 +87,9 @@ fn call_of(
     let labels = [number(labels as u64), [text("k"), text("v")].concat().repeat(labels)].concat();
     let numbers = [number(request), number(0), number(method), number(call), number(count)].concat();
     let parent = parent.map_or_else(|| vec![0], |parent| [vec![1], number(parent)].concat());
-    // May not be repeated; no timeout, node, attempts; labels; no affinity, panics, hedge, earlier number; parent; no trace.
-    frame(kind::REQUEST, &[&numbers[..], &[0, 0, 0, 0], &labels, &[0, 0, 0, 0], &parent, &[0], arguments].concat())
+    // May not be repeated; no timeout, node, attempts; labels; no affinity, panics, broadcast, hedge, earlier number; parent; no
+    // trace.
+    frame(kind::REQUEST, &[&numbers[..], &[0, 0, 0, 0], &labels, &[0, 0, 0, 0, 0], &parent, &[0], arguments].concat())
 }
 
 /// A caller whose end of the connection is ours.

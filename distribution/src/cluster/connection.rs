@@ -266,6 +266,7 @@ fn request(id: CallId, state: &CallState) -> CallRequest {
         labels: options.labels.as_ref().map_or_else(Vec::new, |labels| labels.to_vec()),
         affinity: options.affinity,
         retry_panics: options.retry_panics,
+        is_broadcast: options.is_broadcast,
         hedge_of: submit_options.hedge_of.map(|hedged| (hedged.id.0, crate::config::to_micros(hedged.elapsed))),
         continues: submit_options.continues.map(|call| call.0),
         parent: state.parent().map(|call| call.0),

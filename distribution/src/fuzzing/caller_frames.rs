@@ -71,6 +71,7 @@ impl CallerRequestFrame {
             labels,
             affinity,
             retry_panics: flags & 2 != 0,
+            is_broadcast: flags & 16 != 0,
             hedge_of: hedge_of.map(|call| (call, call)),
             parent: hedge_of,
             continues,

@@ -320,6 +320,8 @@ impl Driver<'_> {
             let mut batch_frames = self.batch_frames.lock().unwrap_or_else(PoisonError::into_inner);
             batch_frames.on_batch(self.in_flight.len());
         }
+        // Until the node has answered, whatever becomes of the call meanwhile.
+        let held = call.held();
         let client = self.client.clone();
         let mut context = self.context;
         // The core keeps deadlines: it cancels the call, and the node answers. tarpc's own deadline would forget the call
@@ -337,6 +339,7 @@ impl Driver<'_> {
             permit: call,
         };
         Ok(Box::pin(async move {
+            let _held = held;
             let attempted = attempted(client.call(context, outgoing).await)?;
             Some((id, attempt, attempted))
         }))

@@ -114,7 +114,8 @@ impl Shared {
         process: Option<u128>,
         call: Arc<CallState>,
     ) {
-        let CallOptions { timeout, node, attempts, labels, affinity, retry_panics } = call.options.clone();
+        let CallOptions { timeout, node, attempts, labels, affinity, retry_panics, is_broadcast: _ } =
+            call.options.clone();
         let SubmitOptions { count, exempt_from_limits, hedge_of, failed_attempts, continues: _ } =
             call.submit_options.clone();
         let size = call.payload.len();

@@ -26,6 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::credentials::Credentials;
 use super::{
     admission::Admission,
+    allowance::Allowances,
     caller_table::Callers,
     effects::carry_out,
     host::{MasterHost, PanicScope},
@@ -70,6 +71,8 @@ pub(super) struct Shared {
     pub(super) registration_policy: RegistrationPolicy,
     /// Callers in other processes.
     pub(super) callers: Callers,
+    /// What these have under way, by credential.
+    pub(super) allowances: Allowances,
     #[cfg(feature = "tls")]
     pub(super) credentials: Credentials,
     pub(super) shutdown_timeout: Duration,
@@ -135,6 +138,7 @@ impl Shared {
             admission: Admission::new(authenticator, limits),
             registration_policy,
             callers: Callers::new(settings.epoch),
+            allowances: Allowances::new(),
             #[cfg(feature = "tls")]
             credentials: Credentials::default(),
             shutdown_timeout,

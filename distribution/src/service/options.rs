@@ -30,6 +30,8 @@ pub struct CallOptions {
     pub(crate) labels: Labels,
     pub(crate) affinity: Option<u64>,
     pub(crate) retry_panics: bool,
+    /// Whether it is a part of a `.broadcast()`, which is a right of its own.
+    pub(crate) is_broadcast: bool,
 }
 
 /// What `.distribute()` adds to a call that it submits.

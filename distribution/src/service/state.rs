@@ -39,12 +39,17 @@ pub struct CallState {
     id: AtomicU64,
     /// The call whose handler makes this one.
     parent: std::sync::OnceLock<Box<Parent>>,
+    /// What is kept for as long as the call, and each attempt at it, is there.
+    held: std::sync::OnceLock<Held>,
     /// Whether it runs to its end even if its caller's process ends. Only callers elsewhere say so.
     detached: AtomicBool,
     /// The newest attempt, and how far it has come on its way to a node.
     pub(crate) attempt: AttemptWord,
     result: Mutex<CallResult>,
 }
+
+/// Something that ends when it is dropped.
+pub(crate) type Held = Arc<dyn std::fmt::Debug + Send + Sync>;
 
 #[derive(Debug)]
 enum CallResult {
@@ -115,6 +120,7 @@ impl CallState {
             kept: AtomicU32::new(0),
             id: AtomicU64::new(NO_ID),
             parent: std::sync::OnceLock::new(),
+            held: std::sync::OnceLock::new(),
             detached: AtomicBool::new(false),
             attempt: AttemptWord::new(),
             result: Mutex::new(CallResult::Pending(None)),
@@ -143,6 +149,16 @@ impl CallState {
         if let Some(on_end) = on_end {
             on_end();
         }
+    }
+
+    /// Keeps something for as long as the call, and each attempt at it, is there. Once, before it is submitted.
+    pub(crate) fn hold(&self, held: Held) {
+        let _ = self.held.set(held);
+    }
+
+    /// What is kept, for an attempt.
+    pub(crate) fn held(&self) -> Option<Held> {
+        self.held.get().cloned()
     }
 
     /// What errors call it.

@@ -22,7 +22,10 @@ use crate::{
     config::to_micros,
     core::{GONE_AFTER, SUSPECT_AFTER},
     error::GoneReason,
-    master::{admission::LogKind, caller_table::ConnectedCaller, heartbeat_limit::HeartbeatLimit, shared::Shared},
+    master::{
+        admission::LogKind, allowance::Allowance, caller_table::ConnectedCaller, heartbeat_limit::HeartbeatLimit,
+        shared::Shared,
+    },
     security::{Access, Operation, PrincipalKind},
     service::state::CallState,
     wire::{
@@ -88,18 +91,23 @@ pub(in crate::master) async fn join(
                 false,
             ))
         } else {
-            Ok(())
+            // Nodes are not limited as callers.
+            let grant = credential.grant.as_ref().filter(|_| hello.node.is_none());
+            grant.map(|grant| shared.allowances.connect(grant)).transpose().map_err(|reason| (reason, false))
         }
     });
-    if let Err((reason, for_good)) = checked {
-        if let Some(suppressed) = shared.admission.should_log(LogKind::Refused, peer.ip()) {
-            tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a caller");
+    let allowance = match checked {
+        Ok(allowance) => allowance,
+        Err((reason, for_good)) => {
+            if let Some(suppressed) = shared.admission.should_log(LogKind::Refused, peer.ip()) {
+                tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a caller");
+            }
+            // It may be gone already, and then it needs no answer.
+            let _ = send_welcome(&mut channel, &CallerWelcome::Refused { reason, for_good }).await;
+            shared.admission.turn_away(peer.ip(), for_good);
+            return;
         }
-        // It may be gone already, and then it needs no answer.
-        let _ = send_welcome(&mut channel, &CallerWelcome::Refused { reason, for_good }).await;
-        shared.admission.turn_away(peer.ip(), for_good);
-        return;
-    }
+    };
     let principal = credential.principal.clone();
     let caller = shared.callers.insert(hello.name.clone(), peer, principal, shared.closed.child_token());
     let _leave = LeaveOnDrop { shared: &shared, caller: &caller };
@@ -120,7 +128,7 @@ pub(in crate::master) async fn join(
         return;
     }
     tracing::info!(caller = caller.name, addr = %caller.addr, principal = %caller.principal, "a caller connected");
-    let reason = serve(&shared, channel, &caller, credential.access, &hello).await;
+    let reason = serve(&shared, channel, &caller, credential.access, allowance, &hello).await;
     match reason {
         GoneReason::Left | GoneReason::Shutdown => {
             tracing::info!(caller = caller.name, addr = %caller.addr, "the caller {reason}");
@@ -155,6 +163,7 @@ async fn serve(
     channel: Channel,
     caller: &Arc<ConnectedCaller>,
     access: Access,
+    allowance: Option<Allowance>,
     hello: &CallerHello,
 ) -> GoneReason {
     let state = shared.new_connection_state();
@@ -164,6 +173,7 @@ async fn serve(
         Arc::clone(caller),
         Arc::clone(&state),
         access,
+        allowance,
         process,
         hello.max_message_size,
     );

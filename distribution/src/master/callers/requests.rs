@@ -9,14 +9,16 @@ use std::{
 use futures::future::BoxFuture;
 use tarpc::server::{self, InFlightRequest};
 
-use super::{declared::DeclaredMethods, lost_batches::LostBatches, numbers::Numbers, watches::Watches};
+use super::{
+    declared::DeclaredMethods, lost_batches::LostBatches, numbers::Numbers, permission::has_stopped, watches::Watches,
+};
 use crate::{
     admin::is_of_admin_service,
     config::{LONGEST_TIME, ValueLimits, from_micros, to_micros},
-    error::{CallError, CallIdentity, Execution, Part},
+    error::{CallError, Execution, Part},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
-    master::{administrator::Administrator, admission::LogKind, caller_table::ConnectedCaller, shared::Shared},
+    master::{administrator::Administrator, allowance::Allowance, caller_table::ConnectedCaller, shared::Shared},
     security::{Access, Operation},
     service::{
         dispatcher::Dispatcher,
@@ -42,11 +44,13 @@ type Request = InFlightRequest<IncomingCallerRequest, OutgoingCallerReply>;
 /// What the requests and the control frames of one caller share.
 #[derive(Debug)]
 pub(super) struct CallerRequests {
-    shared: Arc<Shared>,
-    caller: Arc<ConnectedCaller>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) caller: Arc<ConnectedCaller>,
     state: Arc<ConnectionState>,
     /// The role in which the caller came.
-    access: Access,
+    pub(super) access: Access,
+    /// What its credential allows, if it makes calls of its own.
+    pub(super) allowance: Option<Allowance>,
     /// The process of the node whose handlers make the calls, if they are nested calls.
     process: Option<u128>,
     /// The largest frame body that the caller accepts, in bytes.
@@ -70,6 +74,7 @@ impl CallerRequests {
         caller: Arc<ConnectedCaller>,
         state: Arc<ConnectionState>,
         access: Access,
+        allowance: Option<Allowance>,
         process: Option<u128>,
         max_message_size: u64,
     ) -> Arc<Self> {
@@ -81,7 +86,7 @@ impl CallerRequests {
             calls: HashMap::new(),
             lost: LostBatches::default(),
         });
-        Arc::new(Self { shared, caller, state, access, process, reply_limit, locked })
+        Arc::new(Self { shared, caller, state, access, allowance, process, reply_limit, locked })
     }
 
     fn lock(&self) -> MutexGuard<'_, Locked> {
@@ -101,12 +106,17 @@ impl CallerRequests {
         let message = &request.get().message;
         match &message.body {
             CallerRequestBody::Call(call) => {
-                let operation = self.operation(call)?;
-                if !self.shared.allows(self.access, operation) {
-                    let error = self.denied(call, operation)?;
-                    return Ok(Box::pin(self.answer(request, self.failure(&error, false))));
+                let method = self.method(call)?;
+                let operation = self.operation(&method);
+                let payload = message.take_payload();
+                let counted = match self.permit(call, &method, operation, payload.len()) {
+                    Ok(counted) => counted,
+                    Err(error) => return Ok(Box::pin(self.answer(request, self.failure(&error, false)))),
+                };
+                let state = self.call(call, method, payload.into())?;
+                if let Some(counted) = &counted {
+                    state.hold(Arc::clone(counted) as _);
                 }
-                let state = self.call(call, message.take_payload().into())?;
                 let requests = Arc::clone(self);
                 if operation == Operation::Administer {
                     return Ok(Box::pin(async move {
@@ -119,6 +129,10 @@ impl CallerRequests {
                 Ok(Box::pin(async move {
                     // The core holds the call and ends it, whatever happens to this future.
                     let end = std::future::poll_fn(|cx| state.poll_progress(cx, &requests)).await;
+                    if let Some(counted) = counted.filter(|_| has_stopped(&end)) {
+                        // Before the caller hears of the end, so that it can make its next call.
+                        counted.end();
+                    }
                     requests.forget(&state);
                     requests.answer(request, requests.reply(&state, end)).await;
                 }))
@@ -134,13 +148,12 @@ impl CallerRequests {
     }
 
     /// What the caller wants to do by a call.
-    fn operation(&self, call: &CallRequest) -> Result<Operation, String> {
-        let method = self.method(call)?;
-        Ok(match self.process {
-            _ if is_of_admin_service(&method) => Operation::Administer,
+    fn operation(&self, method: &MethodInfo) -> Operation {
+        match self.process {
+            _ if is_of_admin_service(method) => Operation::Administer,
             Some(_) => Operation::CallNested,
             None => Operation::Call,
-        })
+        }
     }
 
     fn method(&self, call: &CallRequest) -> Result<Arc<MethodInfo>, String> {
@@ -178,7 +191,7 @@ impl CallerRequests {
     }
 
     /// What the core is to know of a call.
-    fn call(&self, call: &CallRequest, payload: Payload) -> Result<Arc<CallState>, String> {
+    fn call(&self, call: &CallRequest, method: Arc<MethodInfo>, payload: Payload) -> Result<Arc<CallState>, String> {
         let CallRequest { call: number, count, .. } = call;
         let number = CallId(*number);
         // Each call of a batch has at least its length.
@@ -186,7 +199,6 @@ impl CallerRequests {
             return Err(format!("it sent {} bytes as the arguments of {count} calls", payload.len()));
         }
         let state = {
-            let method = self.method(call)?;
             let mut locked = self.lock();
             locked.numbers.take(number, *count)?;
             let failed_attempts = call.continues.map(|call| locked.lost.attempts_of(CallId(call))).unwrap_or_default();
@@ -205,27 +217,6 @@ impl CallerRequests {
             state
         };
         Ok(state)
-    }
-
-    /// The error of a call that the caller may not make.
-    fn denied(&self, call: &CallRequest, operation: Operation) -> Result<CallError, String> {
-        let method = self.method(call)?;
-        let ConnectedCaller { principal, name, addr, .. } = &*self.caller;
-        let reason = match operation {
-            Operation::Administer => {
-                let reason = self.shared.why_not_administer(principal, self.access);
-                // Any caller can ask again and again.
-                if let Some(suppressed) = self.shared.admission.should_log(LogKind::Denied, addr.ip()) {
-                    tracing::warn!(target: "distribution::audit", %principal, caller = name, %addr, method = %method.name(), reason, suppressed, "a caller may not administer");
-                }
-                reason
-            }
-            _ => format!(
-                "{principal} is for {}s, and calls are made with a token or certificate for callers",
-                self.access
-            ),
-        };
-        Ok(CallError::Denied { call: CallIdentity::new(Some(CallId(call.call)), method.name().clone()), reason })
     }
 
     /// Brings calls to the core.
@@ -397,6 +388,7 @@ fn call_state(
         labels: labels_of(&call.labels)?,
         affinity: call.affinity,
         retry_panics: call.retry_panics,
+        is_broadcast: call.is_broadcast,
     };
     let submit_options = SubmitOptions { count: call.count, hedge_of, failed_attempts, ..SubmitOptions::default() };
     Ok(CallState::new(method, payload, options, submit_options))
@@ -435,7 +427,7 @@ mod tests {
         let caller = shared.callers.insert("c".to_owned(), addr, Principal::open(), CancellationToken::new());
         let first = caller.first_call().0;
         let state = shared.new_connection_state();
-        let requests = CallerRequests::new(Arc::clone(&shared), caller, state, Access::Callers, None, 65_536);
+        let requests = CallerRequests::new(Arc::clone(&shared), caller, state, Access::Callers, None, None, 65_536);
         let id = method_id("S", 1, "m", "fn() -> ()", 0);
         let method = MethodOffer {
             id,
@@ -450,7 +442,9 @@ mod tests {
         requests.on_control(Control::Declare { method }).expect("may be declared");
         let mut calls: Vec<_> = (first..first + 2)
             .map(|number| {
-                requests.call(&CallRequest::bare(id, number), Payload::EMPTY).expect("is a call of this caller")
+                let call = CallRequest::bare(id, number);
+                let method = requests.method(&call).expect("was declared");
+                requests.call(&call, method, Payload::EMPTY).expect("is a call of this caller")
             })
             .collect();
         requests.on_control(Control::CancelCall { call: first }).expect("may be cancelled");

@@ -54,6 +54,8 @@ pub(crate) struct CallRequest {
     pub(crate) affinity: Option<u64>,
     /// Whether it is tried again after a panic.
     pub(crate) retry_panics: bool,
+    /// Whether it is a part of a broadcast.
+    pub(crate) is_broadcast: bool,
     /// The call that it is a second copy of, and the time since that was made in microseconds.
     pub(crate) hedge_of: Option<(u64, u64)>,
     /// The number that it had as a part of a batch that was lost. The master knows the attempts that failed.
@@ -79,6 +81,7 @@ impl CallRequest {
             labels: Vec::new(),
             affinity: None,
             retry_panics: false,
+            is_broadcast: false,
             hedge_of: None,
             continues: None,
             parent: None,
@@ -145,7 +148,7 @@ mod tests {
     fn a_callers_requests_and_their_responses_have_these_bytes() {
         let call = CallRequest { idempotent: true, ..CallRequest::bare(7, 9) };
         let request = |body| CallerRequestHeader { request: 1, body };
-        assert_eq!(header(&request(CallerRequestBody::Call(call.clone()))), "01000709010100000000000000000000");
+        assert_eq!(header(&request(CallerRequestBody::Call(call.clone()))), "0100070901010000000000000000000000");
         let full = CallRequest {
             timeout: Some((200, 250)),
             node: Some(5),
@@ -153,6 +156,7 @@ mod tests {
             labels: vec![("a".to_owned(), "b".to_owned())],
             affinity: Some(3),
             retry_panics: true,
+            is_broadcast: true,
             hedge_of: Some((8, 3)),
             continues: Some(6),
             parent: Some(4),
@@ -164,7 +168,7 @@ mod tests {
                 + "01c8fa"
                 + "01050102"
                 + "0101610162"
-                + "010301"
+                + "01030101"
                 + "010803"
                 + "0106"
                 + "0104"
