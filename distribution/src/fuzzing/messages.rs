@@ -10,7 +10,7 @@ use crate::{
     },
     id::{CallId, MethodName, NodeId, NodeIdentity},
     many::Progress,
-    security::{Access, Principal},
+    security::{Access, CallerRights, Principal},
     view::{NodeEvent, NodeState},
 };
 
@@ -68,6 +68,7 @@ pub fn messages() -> Vec<Message> {
     all.push(Message::of("NodeId", &node(1).id));
     all.push(Message::of("NodeIdentity", &node(1)));
     all.push(Message::of("Principal", &Principal::open()));
+    all.push(Message::of("CallerRights", &CallerRights::new().service("Arith").deny_on().max_calls(100)));
     let keyed =
         KeyedError { key: "north", error: error::CallError::<String>::Handler("the key `k1` does not exist".into()) };
     all.push(Message::with_sources("KeyedError", &keyed));

@@ -190,7 +190,7 @@ impl CallerRights {
             "max_connections" => std::mem::replace(&mut self.max_connections, number()?).is_some(),
             "max_calls" => std::mem::replace(&mut self.max_calls, number()?).is_some(),
             "max_bytes" => std::mem::replace(&mut self.max_bytes, number()?).is_some(),
-            "max_timeout" => std::mem::replace(&mut self.max_timeout, Some(read_time(value)?)).is_some(),
+            "max_timeout" => self.max_timeout.replace(read_time(value)?).is_some(),
             _ => {
                 return Err(format!(
                     "`{}` is unknown; the rights of a caller are services=, deny=, max_connections=, max_calls=, max_bytes= and \

@@ -15,7 +15,10 @@ use futures::{SinkExt, Stream, StreamExt, stream::FuturesUnordered};
 use tarpc::server::{self, BaseChannel, Channel as _, InFlightRequest};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::requests::{Answering, CallerRequests};
+use super::{
+    permission::Permissions,
+    requests::{Answering, CallerRequests},
+};
 #[cfg(feature = "tls")]
 use crate::master::revocation::CredentialWatch;
 use crate::{
@@ -172,8 +175,7 @@ async fn serve(
         Arc::clone(shared),
         Arc::clone(caller),
         Arc::clone(&state),
-        access,
-        allowance,
+        Permissions::new(shared, caller, access, allowance),
         process,
         hello.max_message_size,
     );

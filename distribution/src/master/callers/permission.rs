@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::requests::CallerRequests;
 use crate::{
     error::{CallError, CallIdentity, Execution, LimitOf},
     id::CallId,
     master::{
         admission::LogKind,
-        allowance::{CountedCall, Met},
+        allowance::{Allowance, CountedCall, Met},
         caller_table::ConnectedCaller,
+        shared::Shared,
     },
-    security::{Operation, WantedCall},
+    security::{Access, Operation, WantedCall},
     service::{
         method::MethodInfo,
         state::{CallFailure, RawAnswer},
@@ -24,7 +24,27 @@ fn asked_timeout(call: &CallRequest) -> Option<std::time::Duration> {
     call.timeout.map(|(left, set)| std::time::Duration::from_micros(left.max(set)))
 }
 
-impl CallerRequests {
+/// What one caller may do.
+#[derive(Debug)]
+pub(super) struct Permissions {
+    shared: Arc<Shared>,
+    caller: Arc<ConnectedCaller>,
+    /// The role in which it came.
+    access: Access,
+    /// What its credential allows, if it makes calls of its own.
+    allowance: Option<Allowance>,
+}
+
+impl Permissions {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        caller: &Arc<ConnectedCaller>,
+        access: Access,
+        allowance: Option<Allowance>,
+    ) -> Self {
+        Self { shared: Arc::clone(shared), caller: Arc::clone(caller), access, allowance }
+    }
+
     /// Checks whether the caller may make a call with arguments of this size, and counts it among those of its credential if
     /// that has limits.
     pub(super) fn permit(
@@ -91,5 +111,20 @@ pub(super) fn has_stopped(end: &Result<RawAnswer, CallFailure>) -> bool {
         // The node is gone, and with it what the handler held of the cluster.
         Err(CallFailure { error: CallError::NodeLost { .. } | CallError::Poisoned { .. }, .. }) => true,
         Err(CallFailure { error, .. }) => error.execution() != Execution::MayHaveRun,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_timeout_counts_if_a_caller_says_that_it_is_more_than_was_set() {
+        let of = |timeout| asked_timeout(&CallRequest { timeout, ..CallRequest::bare(1, 1) });
+        assert_eq!(of(None), None);
+        assert_eq!(of(Some((900, 1000))), Some(Duration::from_micros(1000)));
+        assert_eq!(of(Some((u64::MAX, 1))), Some(Duration::from_micros(u64::MAX)));
     }
 }

@@ -10,7 +10,11 @@ use futures::future::BoxFuture;
 use tarpc::server::{self, InFlightRequest};
 
 use super::{
-    declared::DeclaredMethods, lost_batches::LostBatches, numbers::Numbers, permission::has_stopped, watches::Watches,
+    declared::DeclaredMethods,
+    lost_batches::LostBatches,
+    numbers::Numbers,
+    permission::{Permissions, has_stopped},
+    watches::Watches,
 };
 use crate::{
     admin::is_of_admin_service,
@@ -18,8 +22,8 @@ use crate::{
     error::{CallError, Execution, Part},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
-    master::{administrator::Administrator, allowance::Allowance, caller_table::ConnectedCaller, shared::Shared},
-    security::{Access, Operation},
+    master::{administrator::Administrator, caller_table::ConnectedCaller, shared::Shared},
+    security::Operation,
     service::{
         dispatcher::Dispatcher,
         method::{MethodId, MethodInfo},
@@ -44,13 +48,10 @@ type Request = InFlightRequest<IncomingCallerRequest, OutgoingCallerReply>;
 /// What the requests and the control frames of one caller share.
 #[derive(Debug)]
 pub(super) struct CallerRequests {
-    pub(super) shared: Arc<Shared>,
-    pub(super) caller: Arc<ConnectedCaller>,
+    shared: Arc<Shared>,
+    caller: Arc<ConnectedCaller>,
     state: Arc<ConnectionState>,
-    /// The role in which the caller came.
-    pub(super) access: Access,
-    /// What its credential allows, if it makes calls of its own.
-    pub(super) allowance: Option<Allowance>,
+    permissions: Permissions,
     /// The process of the node whose handlers make the calls, if they are nested calls.
     process: Option<u128>,
     /// The largest frame body that the caller accepts, in bytes.
@@ -73,8 +74,7 @@ impl CallerRequests {
         shared: Arc<Shared>,
         caller: Arc<ConnectedCaller>,
         state: Arc<ConnectionState>,
-        access: Access,
-        allowance: Option<Allowance>,
+        permissions: Permissions,
         process: Option<u128>,
         max_message_size: u64,
     ) -> Arc<Self> {
@@ -86,7 +86,7 @@ impl CallerRequests {
             calls: HashMap::new(),
             lost: LostBatches::default(),
         });
-        Arc::new(Self { shared, caller, state, access, allowance, process, reply_limit, locked })
+        Arc::new(Self { shared, caller, state, permissions, process, reply_limit, locked })
     }
 
     fn lock(&self) -> MutexGuard<'_, Locked> {
@@ -109,7 +109,7 @@ impl CallerRequests {
                 let method = self.method(call)?;
                 let operation = self.operation(&method);
                 let payload = message.take_payload();
-                let counted = match self.permit(call, &method, operation, payload.len()) {
+                let counted = match self.permissions.permit(call, &method, operation, payload.len()) {
                     Ok(counted) => counted,
                     Err(error) => return Ok(Box::pin(self.answer(request, self.failure(&error, false)))),
                 };
@@ -416,7 +416,7 @@ mod tests {
     use crate::{
         hash::method_id,
         master::shared::tests::shared,
-        security::Principal,
+        security::{Access, Principal},
         wire::handshake::{MethodKind, MethodOffer},
     };
 
@@ -427,7 +427,8 @@ mod tests {
         let caller = shared.callers.insert("c".to_owned(), addr, Principal::open(), CancellationToken::new());
         let first = caller.first_call().0;
         let state = shared.new_connection_state();
-        let requests = CallerRequests::new(Arc::clone(&shared), caller, state, Access::Callers, None, None, 65_536);
+        let permissions = Permissions::new(&shared, &caller, Access::Callers, None);
+        let requests = CallerRequests::new(Arc::clone(&shared), caller, state, permissions, None, 65_536);
         let id = method_id("S", 1, "m", "fn() -> ()", 0);
         let method = MethodOffer {
             id,
