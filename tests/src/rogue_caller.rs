@@ -88,8 +88,11 @@ fn call_of(
     let numbers = [number(request), number(0), number(method), number(call), number(count)].concat();
     let parent = parent.map_or_else(|| vec![0], |parent| [vec![1], number(parent)].concat());
     // May not be repeated; no timeout, node, attempts; labels; no affinity, panics, broadcast, hedge, earlier number; parent; no
-    // trace.
-    frame(kind::REQUEST, &[&numbers[..], &[0, 0, 0, 0], &labels, &[0, 0, 0, 0, 0], &parent, &[0], arguments].concat())
+    // metadata, no trace.
+    frame(
+        kind::REQUEST,
+        &[&numbers[..], &[0, 0, 0, 0], &labels, &[0, 0, 0, 0, 0], &parent, &[0, 0], arguments].concat(),
+    )
 }
 
 /// A caller whose end of the connection is ours.

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{LONGEST_TIME, PeerTimeouts},
     id::CallId,
-    service::{method::MethodInfo, state::CallState},
+    service::{metadata, method::MethodInfo, state::CallState},
     wire::{
         CallRequest, CallerEnd, CloseReason, Control, batch,
         channel::Channel,
@@ -270,6 +270,7 @@ fn request(id: CallId, state: &CallState) -> CallRequest {
         hedge_of: submit_options.hedge_of.map(|hedged| (hedged.id.0, crate::config::to_micros(hedged.elapsed))),
         continues: submit_options.continues.map(|call| call.0),
         parent: state.parent().map(|call| call.0),
+        metadata: metadata::to_wire(&options.metadata),
         trace: None,
     }
 }

@@ -36,6 +36,7 @@ impl<H: Host> Core<H> {
                 submitted: call.submitted,
                 since: now,
                 size: call.demand.size,
+                metadata: call.demand.metadata.clone(),
                 count: call.count(),
                 failed_attempts: call.failed_attempts.len() as u32,
             },

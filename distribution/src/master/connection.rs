@@ -33,6 +33,7 @@ use crate::{
     core::AttemptEnd,
     error::GoneReason,
     id::{CallId, NodeId},
+    service::metadata,
     wire::{
         CloseReason, Control, Reply, batch,
         connection_state::ConnectionState,
@@ -334,6 +335,7 @@ impl Driver<'_> {
             count: call.submit_options.count,
             granted,
             deadline,
+            metadata: metadata::to_wire(&call.options.metadata),
             payload: call.payload.clone(),
             name: call.method.name().clone(),
             permit: call,

@@ -114,7 +114,7 @@ impl Shared {
         process: Option<u128>,
         call: Arc<CallState>,
     ) {
-        let CallOptions { timeout, node, attempts, labels, affinity, retry_panics, is_broadcast: _ } =
+        let CallOptions { timeout, node, attempts, labels, affinity, retry_panics, metadata, is_broadcast: _ } =
             call.options.clone();
         let SubmitOptions { count, exempt_from_limits, hedge_of, failed_attempts, continues: _ } =
             call.submit_options.clone();
@@ -133,6 +133,7 @@ impl Shared {
             exempt_from_limits,
             attempts,
             retry_panics,
+            metadata,
             size,
         };
         if let Some(process) = process {

@@ -26,6 +26,7 @@ use crate::{
     security::Operation,
     service::{
         dispatcher::Dispatcher,
+        metadata,
         method::{MethodId, MethodInfo},
         options::{CallOptions, Hedged, Labels, MOST_LABEL_BYTES, MOST_LABELS, SubmitOptions, are_possible},
         state::{CallFailure, CallState, RawAnswer},
@@ -388,6 +389,8 @@ fn call_state(
         labels: labels_of(&call.labels)?,
         affinity: call.affinity,
         retry_panics: call.retry_panics,
+        metadata: metadata::from_wire(&call.metadata)
+            .map_err(|rule| format!("it sent other metadata than a call can have: {rule}"))?,
         is_broadcast: call.is_broadcast,
     };
     let submit_options = SubmitOptions { count: call.count, hedge_of, failed_attempts, ..SubmitOptions::default() };

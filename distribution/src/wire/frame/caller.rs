@@ -62,6 +62,8 @@ pub(crate) struct CallRequest {
     pub(crate) continues: Option<u64>,
     /// The call whose handler makes it, on a connection for nested calls.
     pub(crate) parent: Option<u64>,
+    /// Keys and values that travel to its handler, in the order of the keys.
+    pub(crate) metadata: Vec<(String, String)>,
     /// The trace that it belongs to, if any.
     pub(crate) trace: Option<Trace>,
 }
@@ -85,6 +87,7 @@ impl CallRequest {
             hedge_of: None,
             continues: None,
             parent: None,
+            metadata: Vec::new(),
             trace: None,
         }
     }
@@ -148,7 +151,7 @@ mod tests {
     fn a_callers_requests_and_their_responses_have_these_bytes() {
         let call = CallRequest { idempotent: true, ..CallRequest::bare(7, 9) };
         let request = |body| CallerRequestHeader { request: 1, body };
-        assert_eq!(header(&request(CallerRequestBody::Call(call.clone()))), "0100070901010000000000000000000000");
+        assert_eq!(header(&request(CallerRequestBody::Call(call.clone()))), "010007090101000000000000000000000000");
         let full = CallRequest {
             timeout: Some((200, 250)),
             node: Some(5),
@@ -160,6 +163,7 @@ mod tests {
             hedge_of: Some((8, 3)),
             continues: Some(6),
             parent: Some(4),
+            metadata: vec![("k".to_owned(), "v".to_owned())],
             ..call
         };
         assert_eq!(
@@ -172,6 +176,7 @@ mod tests {
                 + "010803"
                 + "0106"
                 + "0104"
+                + "01016b0176"
                 + "00"
         );
         let serving = CallerRequestBody::Serving { method: 7, labels: Vec::new() };
