@@ -259,7 +259,6 @@ put(
         "request_of_extremes": request(U64, U64, U64, U32, U32, U32, U64, (2**128 - 1, U64, 1), b""),
         "request_large": request(payload=bytes(1500)),
         "request_with_metadata": request(metadata=(("request", "7"), ("tenant", "north"))),
-        "request_with_metadata_out_of_order": request(metadata=(("b", "1"), ("a", "\n"))),
         "request_claims_2_60_entries": frame(1, numbers(1, 1, 1, 1, 1, 1) + NONE + number(1 << 60)),
         "request_cut": request()[:-2],
         "request_header_cut": frame(1, b"\1\xfd"),

@@ -127,7 +127,7 @@ async fn people_see_tables_and_scripts_see_all_of_it() {
     let probe = ProbeClient::new(&cluster);
     let running = probe.hold(meeting.addr(), "running".to_owned()).send();
     let guest = meeting.guest("running").await;
-    let waiting = probe.add(1, 2).send();
+    let waiting = probe.add(1, 2).metadata("tenant", "north").send();
     let found = async {
         loop {
             let calls = master.json(&["calls"]).await;
@@ -148,6 +148,7 @@ async fn people_see_tables_and_scripts_see_all_of_it() {
     assert_eq!(calls["has_more"], false);
     let [first, second] = [running.id(), waiting.id()].map(|id| id.expect("was submitted").to_string());
     assert_eq!((&calls["calls"][0]["id"], &calls["calls"][1]["id"]), (&first.clone().into(), &second.clone().into()));
+    assert_eq!(calls["calls"][1]["metadata"], serde_json::json!({ "tenant": "north" }));
     let table = master.printed(&["calls"]).await;
     assert_eq!(row(&table)[..3], [&*first, "Probe.hold", "1"], "{table}");
     assert!(table.contains("batch-job") && table.contains("runs on n1 ("), "{table}");

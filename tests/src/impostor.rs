@@ -103,6 +103,19 @@ pub fn request(id: u64, call: u64, timeout: Option<u64>, (name, signature): (&st
     frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1, 1, 1], &timeout, &[0, 0], arguments].concat())
 }
 
+/// The same with metadata.
+pub fn request_with_metadata(
+    id: u64,
+    call: u64,
+    (name, signature): (&str, &str),
+    metadata: &[(&str, &str)],
+    arguments: &[u8],
+) -> Vec<u8> {
+    let entries: Vec<u8> = metadata.iter().flat_map(|(key, value)| [text(key), text(value)].concat()).collect();
+    let head = [number(id), number(method_id(name, signature)), number(call), vec![1, 1, 1, 0]].concat();
+    frame(kind::REQUEST, &[&head[..], &number(metadata.len() as u64), &entries, &[0], arguments].concat())
+}
+
 /// A batch of calls with these arguments to the first version of a method of `Probe`, of which this many may
 /// be started.
 pub fn batch(id: u64, call: u64, granted: u64, (name, signature): (&str, &str), arguments: &[Vec<u8>]) -> Vec<u8> {
