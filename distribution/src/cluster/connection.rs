@@ -270,7 +270,7 @@ fn request(id: CallId, state: &CallState) -> CallRequest {
         hedge_of: submit_options.hedge_of.map(|hedged| (hedged.id.0, crate::config::to_micros(hedged.elapsed))),
         continues: submit_options.continues.map(|call| call.0),
         parent: state.parent().map(|call| call.0),
-        metadata: metadata::to_wire(&options.metadata),
+        metadata: metadata::entries(&options.metadata).to_vec(),
         trace: None,
     }
 }

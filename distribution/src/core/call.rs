@@ -12,7 +12,6 @@ use crate::{
     failed_attempt::{Cause, FailedAttempt},
     id::{CallId, CallerId, NodeId, NodeIdentity},
     service::{
-        metadata::Metadata,
         method::MethodInfo,
         options::{Hedged, Labels},
     },
@@ -43,8 +42,6 @@ pub(crate) struct Demand {
     pub(crate) attempts: Option<u32>,
     /// Whether it is tried on another node after a panic, if its method is idempotent.
     pub(crate) retry_panics: bool,
-    /// Texts that travel to its handler, for lists.
-    pub(crate) metadata: Metadata,
     /// Bytes of its arguments.
     pub(crate) size: usize,
 }
@@ -65,7 +62,6 @@ impl Default for Demand {
             exempt_from_limits: false,
             attempts: None,
             retry_panics: false,
-            metadata: None,
             size: 0,
         }
     }

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     call::{CallEntry, CallLocation},
-    host::{Host, Time},
+    host::{Host, HostCall as _, Time},
     queue_ids::QueueId,
     queues::{Queue, Scope},
     state::Core,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     administration::{CallFilter, CallInfo, CallStatus, StatusFilter, WaitReason},
     id::{CallId, NodeId},
-    service::metadata::Metadata,
+    service::metadata::{self, Metadata},
     view::NodeState,
 };
 
@@ -95,7 +95,7 @@ impl<H: Host> Core<H> {
             parent: call.parent(),
             age: now.saturating_sub(call.submitted),
             size: call.demand.size,
-            metadata: listed(&call.demand.metadata),
+            metadata: listed(&call.handle.metadata()),
             count: call.count(),
             failed_attempts: call.failed_attempts.len() as u32,
             status: self.status(now, id, call, reasons),
@@ -199,7 +199,7 @@ impl<H: Host> Core<H> {
 
 /// Metadata as administrators see it.
 fn listed(metadata: &Metadata) -> BTreeMap<String, String> {
-    metadata.iter().flat_map(|entries| entries.iter().cloned()).collect()
+    metadata::entries(metadata).iter().cloned().collect()
 }
 
 /// Whether a call is younger than the filter wants. Then so are all calls after it.

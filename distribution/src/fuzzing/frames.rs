@@ -311,7 +311,7 @@ pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
             End::Caller => {
                 let transport = CallerTransport::new(&mut memory, Arc::clone(&state), SMALLEST_MESSAGE_LIMIT, ignored);
                 let message = |content: &Content| match content {
-                    Content::CallerRequest(request) => Some(request.outgoing(Arc::new(Always))),
+                    Content::CallerRequest(request) => Some(request.outgoing(Arc::new(Carrying(Vec::new())))),
                     _ => None,
                 };
                 send(transport, &state, frames, message).await
@@ -364,11 +364,11 @@ async fn room<M>(transport: &mut (impl Sink<M, Error = io::Error> + Unpin)) -> i
     .await
 }
 
-/// The permission to send, which nobody takes back.
+/// The permission to send, which nobody takes back, of a call with this metadata.
 #[derive(Debug)]
-struct Always;
+struct Carrying(Vec<(String, String)>);
 
-impl SendPermit for Always {
+impl SendPermit for Carrying {
     fn begin(&self, _: u32) -> bool {
         true
     }
@@ -381,6 +381,10 @@ impl SendPermit for Always {
 
     fn is_detached(&self) -> bool {
         false
+    }
+
+    fn metadata(&self) -> &[(String, String)] {
+        &self.0
     }
 }
 
@@ -405,10 +409,9 @@ fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
         count,
         granted,
         deadline,
-        metadata,
         payload: payload.into(),
         name: MethodName::new("Fuzzed", "method"),
-        permit: Arc::new(Always),
+        permit: Arc::new(Carrying(metadata)),
     };
     Some(ClientMessage::Request(Request { context, id: request, message }))
 }

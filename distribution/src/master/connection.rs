@@ -33,7 +33,6 @@ use crate::{
     core::AttemptEnd,
     error::GoneReason,
     id::{CallId, NodeId},
-    service::metadata,
     wire::{
         CloseReason, Control, Reply, batch,
         connection_state::ConnectionState,
@@ -321,8 +320,6 @@ impl Driver<'_> {
             let mut batch_frames = self.batch_frames.lock().unwrap_or_else(PoisonError::into_inner);
             batch_frames.on_batch(self.in_flight.len());
         }
-        // Until the node has answered, whatever becomes of the call meanwhile.
-        let held = call.held();
         let client = self.client.clone();
         let mut context = self.context;
         // The core keeps deadlines: it cancels the call, and the node answers. tarpc's own deadline would forget the call
@@ -335,13 +332,11 @@ impl Driver<'_> {
             count: call.submit_options.count,
             granted,
             deadline,
-            metadata: metadata::to_wire(&call.options.metadata),
             payload: call.payload.clone(),
             name: call.method.name().clone(),
             permit: call,
         };
         Ok(Box::pin(async move {
-            let _held = held;
             let attempted = attempted(client.call(context, outgoing).await)?;
             Some((id, attempt, attempted))
         }))

@@ -201,7 +201,7 @@ impl CurrentCall {
     /// # assert!(outgoing().is_empty());
     /// ```
     pub fn metadata_entries(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.shared.metadata.iter().flat_map(|entries| entries.iter()).map(|(key, value)| (&**key, &**value))
+        metadata::entries(&self.shared.metadata).iter().map(|(key, value)| (&**key, &**value))
     }
 
     /// The same, for calls that the handler makes.

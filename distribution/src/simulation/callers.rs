@@ -98,7 +98,6 @@ impl SimulatedCluster {
             node: target.then(|| self.nodes[self.rng.random_range(0..self.nodes.len())].id),
             attempts: self.rng.random_bool(0.2).then(|| self.rng.random_range(1..6)),
             retry_panics: self.rng.random_bool(0.2),
-            metadata: None,
             size: self.rng.random_range(0..200),
         };
         self.submit_this(method, demand, Vec::new())

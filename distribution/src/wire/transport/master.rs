@@ -43,7 +43,6 @@ pub(crate) struct OutgoingRequest {
     pub(crate) count: u32,
     pub(crate) granted: u32,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) metadata: Vec<(String, String)>,
     pub(crate) payload: Payload,
     /// The method's name in traces.
     pub(crate) name: MethodName,
@@ -122,7 +121,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingRequest>> fo
             count: message.count,
             granted: message.granted,
             timeout: message.deadline.map(|at| to_micros(at.saturating_duration_since(Instant::now()))),
-            metadata: message.metadata,
+            metadata: permit.metadata().to_vec(),
             trace: (!trace.trace_id.is_none()).then(|| Trace {
                 trace: trace.trace_id.into(),
                 span: trace.span_id.into(),
