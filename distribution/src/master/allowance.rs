@@ -58,7 +58,7 @@ pub(super) struct Met {
 }
 
 /// A call that counts among those of its holder, until it has ended or this is dropped: by the one that awaits its end, by
-/// the call itself, and by each attempt at it until its node has answered.
+/// the call itself, and by the core once the call has ended while its handler goes on.
 #[derive(Debug)]
 pub(super) struct CountedCall {
     usage: Arc<Usage>,
