@@ -159,7 +159,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
                         self.send_again(batch, half, batch.count);
                     }
                     _ => {
-                        let submit_options = batch.state.submit_options.clone();
+                        let submit_options = SubmitOptions { hedge_of: None, ..batch.state.submit_options.clone() };
                         self.again_calls += batch.count as usize;
                         self.again.push_back((batch.copy(), submit_options));
                     }

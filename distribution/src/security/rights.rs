@@ -107,7 +107,8 @@ impl CallerRights {
         self
     }
 
-    /// How many connections there may be at a time; at least 1. A further caller is refused for now, and dials again.
+    /// How many connections there may be at a time; at least 1. A further caller is refused for now, and dials again. A
+    /// connection that broke without a goodbye counts until the master has noticed, after 6 silent heartbeats.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = Some(connections);
         self

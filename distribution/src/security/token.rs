@@ -299,6 +299,23 @@ mod tests {
     }
 
     #[test]
+    fn rights_may_stand_behind_a_token_for_callers_and_no_other() {
+        let caller = token(Access::Callers);
+        for behind in [" id=1a2b3c4d services=Arith max_calls=2", "  max_calls=2\tservices=Arith \n"] {
+            let read = Token::parse(&format!("{}{behind}", caller.expose())).expect("is one");
+            assert_eq!(read.rights().to_string(), "services=Arith max_calls=2");
+            assert_eq!((read.expose(), read.name()), (caller.expose(), None));
+        }
+        assert!(Token::parse(caller.expose()).expect("is one").rights().is_unrestricted());
+        let named = Token::parse(&format!("{} id=1 max_calls=2 name=a name=b", caller.expose())).expect("is one");
+        assert_eq!((named.name(), named.rights().max_calls), (Some("a name=b"), Some(2)));
+        for access in [Access::Nodes, Access::Admins] {
+            let reason = Token::parse(&format!("{} max_calls=2", token(access).expose())).expect_err("are for callers");
+            assert!(reason.contains("(`max_calls=2`), which only tokens for callers have"), "{reason}");
+        }
+    }
+
+    #[test]
     fn every_token_has_a_secret_of_its_own() {
         let [one, other] = [token(Access::Nodes), token(Access::Nodes)];
         assert_ne!(one.secret.bytes(), other.secret.bytes());
