@@ -197,6 +197,10 @@ def frame(kind, body=b""):
     return struct.pack("<IB", len(body), kind) + body
 
 
+def labels(*all):
+    return number(len(all)) + b"".join(text(key) + text(value) for key, value in all)
+
+
 def request(
     id=1,
     method=0x0123456789ABCDEF,
@@ -207,9 +211,11 @@ def request(
     timeout=None,
     trace=None,
     payload=b"\3\2\4\6",
+    metadata=(),
 ):
     body = numbers(id, method, call, attempt, count, granted)
     body += NONE if timeout is None else SOME + number(timeout)
+    body += labels(*metadata)
     body += NONE if trace is None else SOME + numbers(*trace)
     return frame(1, body + payload)
 
@@ -256,10 +262,12 @@ put(
         "request_trace_zero": request(trace=(0, 5, 1)),
         "request_of_extremes": request(U64, U64, U64, U32, U32, U32, U64, (2**128 - 1, U64, 1), b""),
         "request_large": request(payload=bytes(1500)),
+        "request_with_metadata": request(metadata=(("request", "7"), ("tenant", "north"))),
+        "request_claims_2_60_entries": frame(1, numbers(1, 1, 1, 1, 1, 1) + NONE + number(1 << 60)),
         "request_cut": request()[:-2],
         "request_header_cut": frame(1, b"\1\xfd"),
-        "request_attempt_beyond_u32": frame(1, numbers(1, 1, 1, 2**40, 1, 1) + NONE + NONE),
-        "request_option_of_2": frame(1, numbers(1, 1, 1, 1, 1, 1) + b"\2" + NONE),
+        "request_attempt_beyond_u32": frame(1, numbers(1, 1, 1, 2**40, 1, 1) + NONE + number(0) + NONE),
+        "request_option_of_2": frame(1, numbers(1, 1, 1, 1, 1, 1) + b"\2" + number(0) + NONE),
         "requests_with_the_same_id": request() + request() + request(attempt=2),
         "response_value": response(b"\0", b"\x0c"),
         "response_error": response(b"\1", text("no such key")),
@@ -325,10 +333,6 @@ def method_declared(id=7, service="Arith", name="sum", signature="fn(Vec<i64>) -
     return frame(16, body + number(COMPUTE))
 
 
-def labels(*all):
-    return number(len(all)) + b"".join(text(key) + text(value) for key, value in all)
-
-
 def option(value):
     return NONE if value is None else SOME + value
 
@@ -345,17 +349,19 @@ def call(
     asked=(),
     affinity=None,
     retry_panics=b"\0",
+    is_broadcast=b"\0",
     hedge_of=None,
     continues=None,
     parent=None,
+    metadata=(),
     trace=None,
     payload=b"\3\2\4\6",
 ):
     body = numbers(request, 0, method, call, count) + idempotent
     body += option(timeout and numbers(*timeout)) + option(node and number(node)) + option(attempts and number(attempts))
-    body += labels(*asked) + option(affinity and number(affinity)) + retry_panics
+    body += labels(*asked) + option(affinity and number(affinity)) + retry_panics + is_broadcast
     body += option(hedge_of and numbers(*hedge_of)) + option(continues and number(continues))
-    body += option(parent and number(parent))
+    body += option(parent and number(parent)) + labels(*metadata)
     return frame(13, body + option(trace and numbers(*trace)) + payload)
 
 
@@ -381,9 +387,11 @@ EVERYTHING = dict(
     asked=(("a", "b"),),
     affinity=3,
     retry_panics=b"\1",
+    is_broadcast=b"\1",
     hedge_of=(8, 3),
     continues=6,
     parent=4,
+    metadata=(("tenant", "north"),),
     trace=(1, 2, 1),
 )
 
@@ -411,7 +419,7 @@ put(
         "not_received": frame(14, numbers(1, 3)),
         "call": call(),
         "call_that_asks_for_everything": call(**EVERYTHING),
-        "call_of_extremes": call(U64, U64, U64, U32, b"\1", (U64, U64), U64, U32, (), U64, b"\1", (U64, U64), U64, U64),
+        "call_of_extremes": call(U64, U64, U64, U32, b"\1", (U64, U64), U64, U32, (), U64, b"\1", b"\1", (U64, U64), U64, U64),
         "call_trace_zero": call(trace=(0, 5, 1)),
         "call_batch": call(count=2, payload=b"\2\0\0\0\2\4\2\0\0\0\2\6"),
         "call_cut": call()[:-2],

@@ -44,8 +44,9 @@ fn codec(criterion: &mut Criterion) {
 }
 
 fn frames(criterion: &mut Criterion) {
-    let requests: Vec<_> =
-        (0..256).map(|id| fuzzing::Frame::request(id, (1 << 60, id, 1, 1), 1, None, None, vec![7; 10])).collect();
+    let requests: Vec<_> = (0..256)
+        .map(|id| fuzzing::Frame::request(id, (1 << 60, id, 1, 1), 1, None, Vec::new(), None, vec![7; 10]))
+        .collect();
     let bytes = fuzzing::write(fuzzing::End::Master, &requests, &[]);
     let mut group = criterion.benchmark_group("frames");
     group.throughput(Throughput::Elements(256));

@@ -26,7 +26,6 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub(crate) enum Command {
     /// Run a master until SIGTERM or ctrl-c.
     #[command(after_help = EXIT_CODES)]

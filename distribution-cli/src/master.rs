@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use distribution::{Access, Master, MasterBuilder, Token};
+use distribution::{Access, CallerRights, Master, MasterBuilder, Token};
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
@@ -31,6 +31,10 @@ pub(crate) struct MasterOptions {
     /// Accept peers with a certificate for this name as callers.
     #[arg(long, value_name = "NAME", env = "DISTRIBUTION_CALLERS", value_delimiter = ',', requires = "authority")]
     callers: Vec<String>,
+    /// The same, with rights as a token file has them: `web.internal services=Arith deny=on max_calls=100`. May be given several
+    /// times.
+    #[arg(long, value_name = "NAME RIGHTS", env = "DISTRIBUTION_CALLER_RIGHTS", value_delimiter = ';', requires = "authority", value_parser = parse_caller)]
+    caller_rights: Vec<RestrictedCaller>,
     /// Accept peers with a certificate for this name as administrators.
     #[arg(long, value_name = "NAME", env = "DISTRIBUTION_ADMINS", value_delimiter = ',', requires = "authority")]
     admins: Vec<String>,
@@ -140,6 +144,20 @@ fn parse_restriction(text: &str) -> Result<Restriction, String> {
     parse().ok_or_else(|| "it looks like this: gpu=a100:n1:n2".to_owned())
 }
 
+/// A name of certificates, and what callers with it may do.
+#[derive(Clone, Debug)]
+struct RestrictedCaller {
+    name: String,
+    rights: CallerRights,
+}
+
+fn parse_caller(text: &str) -> Result<RestrictedCaller, String> {
+    let text = text.trim();
+    let (name, rights) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let rights = rights.parse().map_err(|error: distribution::Error| error.to_string())?;
+    Ok(RestrictedCaller { name: name.to_owned(), rights })
+}
+
 /// Calls the setter of each option that is set.
 macro_rules! set {
     ($builder:ident, $options:ident: $($name:ident),* $(,)?) => {
@@ -158,6 +176,10 @@ impl MasterOptions {
         );
         if let Some(certificates) = options.certificates.into_certificates() {
             let certificates = options.callers.into_iter().fold(certificates, |all, name| all.callers(name));
+            let certificates = options
+                .caller_rights
+                .into_iter()
+                .fold(certificates, |all, RestrictedCaller { name, rights }| all.callers_with(name, rights));
             builder = builder.certificates(options.admins.into_iter().fold(certificates, |all, name| all.admins(name)));
         }
         for Restriction { key, value, names } in options.restrict_label {

@@ -1,14 +1,15 @@
 //! The commands of `distribution token`: issues, lists and revokes the tokens of a master's token file.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
-use distribution::{Access, Token};
+use distribution::{Access, CallerRights, Token};
 
 use crate::{
     failure::{Failure, Kind},
     output::{print, print_json},
     table::Table,
+    units::{parse_size, parse_time},
 };
 
 /// The file with a master's tokens.
@@ -34,6 +35,8 @@ pub(crate) enum TokenCommand {
         /// Only for the node of this name.
         #[arg(long, value_name = "NAME")]
         node: Option<String>,
+        #[command(flatten)]
+        rights: Rights,
     },
     /// List the tokens, without their secrets.
     List {
@@ -47,6 +50,70 @@ pub(crate) enum TokenCommand {
         /// The eight characters that `distribution token list` and the logs show.
         id: String,
     },
+}
+
+/// What callers with a token may do. Each is described at the method of `CallerRights` that has its name.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Rights of a token for callers (all, unless restricted)")]
+pub(crate) struct Rights {
+    /// Allow only calls of this service (`Arith`) or method (`Arith.sum`). May be given several times.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    service: Vec<String>,
+    /// Deny an option of calls. May be given several times.
+    #[arg(long, value_name = "OPTION", value_enum, value_delimiter = ',')]
+    deny: Vec<Denied>,
+    /// How many connections there may be at a time.
+    #[arg(long, value_name = "CONNECTIONS")]
+    max_connections: Option<usize>,
+    /// How many calls may be under way at a time, over all connections.
+    #[arg(long, value_name = "CALLS")]
+    max_calls: Option<usize>,
+    /// How many bytes of arguments the calls under way may have together.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_bytes: Option<usize>,
+    /// The longest timeout. Calls without one are refused.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    max_timeout: Option<Duration>,
+}
+
+/// An option of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Denied {
+    /// To choose the node, and to broadcast.
+    On,
+    /// To choose nodes by a label.
+    Label,
+    /// To call all nodes.
+    Broadcast,
+}
+
+impl Rights {
+    fn into_rights(self) -> CallerRights {
+        let rights = self.service.into_iter().fold(CallerRights::new(), CallerRights::service);
+        let rights = self.deny.into_iter().fold(rights, |rights, denied| match denied {
+            Denied::On => rights.deny_on(),
+            Denied::Label => rights.deny_label(),
+            Denied::Broadcast => rights.deny_broadcast(),
+        });
+        let rights = self.max_connections.into_iter().fold(rights, CallerRights::max_connections);
+        let rights = self.max_calls.into_iter().fold(rights, CallerRights::max_calls);
+        let rights = self.max_bytes.into_iter().fold(rights, CallerRights::max_bytes);
+        self.max_timeout.into_iter().fold(rights, CallerRights::max_timeout)
+    }
+}
+
+/// A token's rights in a list.
+fn shown_rights(token: &Token) -> String {
+    match token.access() {
+        Access::Callers if token.rights().is_unrestricted() => "all".to_owned(),
+        Access::Callers => token.rights().to_string(),
+        _ => "-".to_owned(),
+    }
+}
+
+/// A token's rights as JSON.
+fn json_rights(token: &Token) -> Option<String> {
+    (token.access() == Access::Callers).then(|| token.rights().to_string())
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -64,19 +131,24 @@ pub(crate) enum Role {
 
 pub(crate) fn run(command: TokenCommand) -> Result<(), Failure> {
     match command {
-        TokenCommand::Issue { file, role, node } => {
+        TokenCommand::Issue { file, role, node, rights } => {
+            let rights = rights.into_rights();
+            if !matches!(role, Role::Callers) && !rights.is_unrestricted() {
+                let sentence = "--service, --deny and --max-.. are for tokens of callers: use them with --for callers";
+                return Err(Failure::new(Kind::Usage, sentence));
+            }
             let token = match (role, node) {
                 (Role::Nodes, Some(name)) => Token::issue_for_node(&file.token_file, &name)?,
                 (Role::Nodes, None) => Token::issue(&file.token_file, Access::Nodes)?,
                 (_, Some(_)) => {
                     return Err(Failure::new(Kind::Usage, "--node is for tokens of nodes: use it with --for nodes"));
                 }
-                (Role::Callers, None) => Token::issue(&file.token_file, Access::Callers)?,
+                (Role::Callers, None) => Token::issue_for_caller(&file.token_file, rights)?,
                 (Role::Admins, None) => Token::issue(&file.token_file, Access::Admins)?,
             };
             match file.json {
                 true => print_json(
-                    &serde_json::json!({ "token": token.expose(), "id": token.id(), "for": token.access().to_string(), "node": token.name() }),
+                    &serde_json::json!({ "token": token.expose(), "id": token.id(), "for": token.access().to_string(), "node": token.name(), "rights": json_rights(&token) }),
                 ),
                 false => print(&format!("{}\n", token.expose())),
             }
@@ -85,13 +157,14 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Failure> {
             let tokens = Token::list(&file.token_file)?;
             if file.json {
                 let rows = tokens.iter().map(|token| {
-                    serde_json::json!({ "id": token.id(), "for": token.access().to_string(), "node": token.name() })
+                    serde_json::json!({ "id": token.id(), "for": token.access().to_string(), "node": token.name(), "rights": json_rights(token) })
                 });
                 return print_json(&rows.collect::<Vec<_>>());
             }
-            let mut table = Table::new(&["ID", "FOR", "NODE"]);
+            let mut table = Table::new(&["ID", "FOR", "NODE", "RIGHTS"]);
             for token in &tokens {
-                table.row([token.id(), format!("{}s", token.access()), token.name().unwrap_or("-").to_owned()]);
+                let node = token.name().unwrap_or("-").to_owned();
+                table.row([token.id(), format!("{}s", token.access()), node, shown_rights(token)]);
             }
             print(&table.text())
         }

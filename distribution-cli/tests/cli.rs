@@ -127,7 +127,7 @@ async fn people_see_tables_and_scripts_see_all_of_it() {
     let probe = ProbeClient::new(&cluster);
     let running = probe.hold(meeting.addr(), "running".to_owned()).send();
     let guest = meeting.guest("running").await;
-    let waiting = probe.add(1, 2).send();
+    let waiting = probe.add(1, 2).metadata("tenant", "north").send();
     let found = async {
         loop {
             let calls = master.json(&["calls"]).await;
@@ -148,6 +148,7 @@ async fn people_see_tables_and_scripts_see_all_of_it() {
     assert_eq!(calls["has_more"], false);
     let [first, second] = [running.id(), waiting.id()].map(|id| id.expect("was submitted").to_string());
     assert_eq!((&calls["calls"][0]["id"], &calls["calls"][1]["id"]), (&first.clone().into(), &second.clone().into()));
+    assert_eq!(calls["calls"][1]["metadata"], serde_json::json!({ "tenant": "north" }));
     let table = master.printed(&["calls"]).await;
     assert_eq!(row(&table)[..3], [&*first, "Probe.hold", "1"], "{table}");
     assert!(table.contains("batch-job") && table.contains("runs on n1 ("), "{table}");
@@ -294,7 +295,7 @@ async fn tokens_are_issued_listed_and_revoked() {
 
     let listed = run(&["token", "list", "--token-file", &file]).await.stdout;
     assert!(!listed.contains("dtok1_"), "no secrets: {listed}");
-    assert_eq!(row(&listed), [named["id"].as_str().expect("an id"), "nodes", "n1"]);
+    assert_eq!(row(&listed), [named["id"].as_str().expect("an id"), "nodes", "n1", "-"]);
     assert_eq!(listed.lines().count(), 4, "{listed}");
 
     let mut master = RunningMaster::start(&["--token-file", &file]).await;
@@ -309,6 +310,41 @@ async fn tokens_are_issued_listed_and_revoked() {
     let unknown = run(&["token", "revoke", "--token-file", &file, &nodes.id()]).await;
     assert_fails(&unknown, 5, &["`distribution token list`"]);
     assert_eq!(master.printed(&["nodes", "--token-file", &file]).await, "no nodes are registered\n");
+}
+
+#[tokio::test]
+async fn a_token_for_callers_is_issued_with_rights() {
+    let (_folder, file) = folder();
+    let issue = async |more: &[&str]| {
+        run(&[&["token", "issue", "--json", "--token-file", &file, "--for"], more].concat()).await
+    };
+    let restricted = issue(&[
+        "callers",
+        "--service",
+        "Arith,Probe.add",
+        "--deny",
+        "on",
+        "--max-connections",
+        "3",
+        "--max-calls",
+        "10",
+        "--max-bytes",
+        "1MiB",
+        "--max-timeout",
+        "2m",
+    ]);
+    let token: Value = serde_json::from_str(&restricted.await.stdout).expect("is JSON");
+    let rights = "services=Arith,Probe.add deny=on max_connections=3 max_calls=10 max_bytes=1048576 max_timeout=120s";
+    assert_eq!(token["rights"], rights);
+    let all: Value = serde_json::from_str(&issue(&["callers"]).await.stdout).expect("is JSON");
+    assert_eq!(all["rights"], "");
+    let listed = run(&["token", "list", "--token-file", &file]).await.stdout;
+    assert!(listed.contains(rights), "{listed}");
+    assert_eq!(row(&listed), [all["id"].as_str().expect("an id"), "callers", "-", "all"]);
+    assert_fails(&issue(&["nodes", "--max-calls", "1"]).await, 2, &["--for callers"]);
+    assert_fails(&issue(&["callers", "--max-calls", "0"]).await, 2, &["`max_calls` cannot be 0", "at least 1"]);
+    let misread = run(&["master", "--caller-rights", "web calls=1"]).await;
+    assert_fails(&misread, 2, &["`calls` is unknown", "max_calls="]);
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ pub use node::{
     Node, NodeBuilder,
     current::{CurrentCall, current},
 };
-pub use security::{Access, Principal, PrincipalKind};
+pub use security::{Access, CallerRights, Principal, PrincipalKind};
 #[cfg(feature = "tls")]
 pub use security::{Certificates, Token};
 pub use service::{Answer, Call, CallHandle, Caller, Service};

@@ -100,7 +100,20 @@ pub fn response(request: u64, run: u64, outcome: &[u8], payload: &[u8]) -> Vec<u
 pub fn request(id: u64, call: u64, timeout: Option<u64>, (name, signature): (&str, &str), arguments: &[u8]) -> Vec<u8> {
     let timeout = timeout.map_or_else(|| vec![0], |micros| [vec![1], number(micros)].concat());
     let method = number(method_id(name, signature));
-    frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1, 1, 1], &timeout, &[0], arguments].concat())
+    frame(kind::REQUEST, &[&number(id)[..], &method, &number(call), &[1, 1, 1], &timeout, &[0, 0], arguments].concat())
+}
+
+/// The same with metadata.
+pub fn request_with_metadata(
+    id: u64,
+    call: u64,
+    (name, signature): (&str, &str),
+    metadata: &[(&str, &str)],
+    arguments: &[u8],
+) -> Vec<u8> {
+    let entries: Vec<u8> = metadata.iter().flat_map(|(key, value)| [text(key), text(value)].concat()).collect();
+    let head = [number(id), number(method_id(name, signature)), number(call), vec![1, 1, 1, 0]].concat();
+    frame(kind::REQUEST, &[&head[..], &number(metadata.len() as u64), &entries, &[0], arguments].concat())
 }
 
 /// A batch of calls with these arguments to the first version of a method of `Probe`, of which this many may
@@ -108,7 +121,7 @@ pub fn request(id: u64, call: u64, timeout: Option<u64>, (name, signature): (&st
 pub fn batch(id: u64, call: u64, granted: u64, (name, signature): (&str, &str), arguments: &[Vec<u8>]) -> Vec<u8> {
     let method = number(method_id(name, signature));
     let count = number(arguments.len() as u64);
-    let head = [&number(id)[..], &method, &number(call), &[1], &count, &number(granted), &[0, 0]].concat();
+    let head = [&number(id)[..], &method, &number(call), &[1], &count, &number(granted), &[0, 0, 0]].concat();
     let each = |arguments: &Vec<u8>| [&(arguments.len() as u32).to_le_bytes()[..], arguments].concat();
     frame(kind::REQUEST, &[head, arguments.iter().flat_map(each).collect()].concat())
 }

@@ -67,14 +67,20 @@ pub fn declare(Shown { id, service, name, signature, types }: &Shown) -> Vec<u8>
 
 /// A request for `count` calls of a method of `Probe` with these arguments and labels, from this number on.
 pub fn call(request: u64, call: u64, count: u64, method: Named, labels: usize, arguments: &[u8]) -> Vec<u8> {
-    call_of(request, call, count, method, labels, None, arguments)
+    call_of(request, call, count, method, labels, None, &[], arguments)
 }
 
 /// The same as a part of the call with this number.
 pub fn nested_call(request: u64, call: u64, parent: u64, method: Named, arguments: &[u8]) -> Vec<u8> {
-    call_of(request, call, 1, method, 0, Some(parent), arguments)
+    call_of(request, call, 1, method, 0, Some(parent), &[], arguments)
 }
 
+/// The same of nobody, with this metadata.
+pub fn call_with_metadata(call: u64, method: Named, metadata: &[(&str, &str)], arguments: &[u8]) -> Vec<u8> {
+    call_of(1, call, 1, method, 0, None, metadata, arguments)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the wire has as many")]
 fn call_of(
     request: u64,
     call: u64,
@@ -82,14 +88,21 @@ fn call_of(
     method: Named,
     labels: usize,
     parent: Option<u64>,
+    metadata: &[(&str, &str)],
     arguments: &[u8],
 ) -> Vec<u8> {
     let method = Shown::of_probe(method.0, method.1).id;
     let labels = [number(labels as u64), [text("k"), text("v")].concat().repeat(labels)].concat();
     let numbers = [number(request), number(0), number(method), number(call), number(count)].concat();
+    let entries: Vec<u8> = metadata.iter().flat_map(|(key, value)| [text(key), text(value)].concat()).collect();
+    let metadata = [number(metadata.len() as u64), entries].concat();
     let parent = parent.map_or_else(|| vec![0], |parent| [vec![1], number(parent)].concat());
-    // May not be repeated; no timeout, node, attempts; labels; no affinity, panics, hedge, earlier number; parent; no trace.
-    frame(kind::REQUEST, &[&numbers[..], &[0, 0, 0, 0], &labels, &[0, 0, 0, 0], &parent, &[0], arguments].concat())
+    // May not be repeated; no timeout, node, attempts; labels; no affinity, panics, broadcast, hedge, earlier number; parent;
+    // metadata; no trace.
+    frame(
+        kind::REQUEST,
+        &[&numbers[..], &[0, 0, 0, 0], &labels, &[0, 0, 0, 0, 0], &parent, &metadata, &[0], arguments].concat(),
+    )
 }
 
 /// A caller whose end of the connection is ours.

@@ -358,7 +358,7 @@ async fn a_node_with_a_smaller_limit_gets_nothing_larger(transport: &Transport) 
     let _node = node.spawn(master.local_addr()).await.expect("registers");
     let probe = ProbeClient::new(&*transport.caller(&master).await);
     let error = failure(probe.length(vec![0; 100_000]).await);
-    assert!(matches!(error, CallError::TooLarge { part: Part::Arguments, limit: 57_344, .. }), "{error:?}");
+    assert!(matches!(error, CallError::TooLarge { part: Part::Arguments, limit: 55_296, .. }), "{error:?}");
     assert_eq!(probe.length(vec![0; 1000]).await, Ok(1000));
 }
 

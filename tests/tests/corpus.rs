@@ -69,6 +69,7 @@ fn what_is_well_formed_in_it_is_understood() {
     assert!(introduce_caller(&file("preface/master_accepts_a_caller"), &[]).expect(stale).starts_with("Accepted"));
     for (end, name, count) in [
         (End::Node, "frames/life_of_a_master", 7),
+        (End::Node, "frames/request_with_metadata", 1),
         (End::Master, "frames/life_of_a_node", 6),
         (End::MasterOfCaller, "callers/life_of_a_caller", 10),
         (End::Caller, "callers/life_of_its_master", 7),

@@ -9,7 +9,7 @@ use distribution_tests::{
     impostor::{Impostor, Shown, addr_bytes, frame, number, signed, text},
     log::Log,
     meeting::Meeting,
-    rogue_caller::{Named, RogueCaller, call, declare, end, kind, nested_call, rogue_master},
+    rogue_caller::{Named, RogueCaller, call, call_with_metadata, declare, end, kind, nested_call, rogue_master},
     soon, until,
 };
 use tokio::net::TcpListener;
@@ -44,7 +44,7 @@ async fn a_caller_that_breaks_the_protocol_is_cut_off_alone_and_told_why() {
     let (log, _guard) = Log::gather();
     let (master, _node, bystander) = cluster(Duration::from_millis(200)).await;
     let probe = ProbeClient::new(&bystander);
-    let cases: [(&str, Wrong, &str); 21] = [
+    let cases: [(&str, Wrong, &str); 24] = [
         ("a node's heartbeat", |_| frame(4, &[0; 5]), "a `heartbeat` frame, which its end"),
         ("a node's response", |_| frame(2, &[1, 0]), "a `response` frame, which its end"),
         ("a master's request", |_| frame(1, &[1, 0]), "a `request` frame, which its end"),
@@ -88,6 +88,31 @@ async fn a_caller_that_breaks_the_protocol_is_cut_off_alone_and_told_why() {
             "too many labels",
             |first| [declare(&shown(ADD)), call(1, first, 1, ADD, 65, b"")].concat(),
             "more than 64 labels, or 4096 bytes of them",
+        ),
+        (
+            "too much metadata",
+            |first| {
+                let entries: Vec<_> = (0..17).map(|n| format!("{n:02}")).collect();
+                let entries: Vec<_> = entries.iter().map(|key| (&**key, "")).collect();
+                [declare(&shown(ADD)), call_with_metadata(first, ADD, &entries, &one_and_two())].concat()
+            },
+            "at most 16 entries of metadata",
+        ),
+        (
+            "metadata that forges a line of the log",
+            |first| {
+                let entries = [("k", "a\nforged")];
+                [declare(&shown(ADD)), call_with_metadata(first, ADD, &entries, &one_and_two())].concat()
+            },
+            "no line breaks, control or invisible characters",
+        ),
+        (
+            "a key of metadata twice",
+            |first| {
+                let entries = [("k", "1"), ("k", "2")];
+                [declare(&shown(ADD)), call_with_metadata(first, ADD, &entries, &one_and_two())].concat()
+            },
+            "keys are in order, and each is there once",
         ),
         ("too many watches", |_| (0..257).flat_map(watch).collect(), "watches more than 256 methods"),
         (

@@ -305,17 +305,17 @@ async fn a_value_that_fits_alone_is_answered_behind_others_in_a_batch(transport:
         .await
         .expect("starts");
     let probe = ProbeClient::new(&cluster);
-    // The limit is 57,344 bytes for a value. Together, those that fit do not.
-    let calls = [25_000, 57_000, 25_000, 57_341, 25_000, 57_342].map(|count| probe.bytes(count));
+    // The limit is 55,296 bytes for a value. Together, those that fit do not.
+    let calls = [25_000, 55_000, 25_000, 55_293, 25_000, 55_294].map(|count| probe.bytes(count));
     let results = soon("the results", calls.into_iter().distribute().batch(2).collect::<Vec<_>>()).await;
     let lengths: Vec<_> = results.iter().map(|result| result.as_ref().map(Vec::len).ok()).collect();
-    assert_eq!(lengths, [Some(25_000), Some(57_000), Some(25_000), Some(57_341), Some(25_000), None]);
+    assert_eq!(lengths, [Some(25_000), Some(55_000), Some(25_000), Some(55_293), Some(25_000), None]);
     let Some(Err(CallError::TooLarge { size, limit, .. })) = results.last() else { panic!("{results:?}") };
-    assert_eq!((*size, *limit), (57_345, 57_344), "it is too large by itself");
+    assert_eq!((*size, *limit), (55_297, 55_296), "it is too large by itself");
     // Arguments that do not fit together.
-    let calls = [30_000, 40_000, 57_000].map(|count| probe.length(vec![0; count]));
+    let calls = [30_000, 40_000, 55_000].map(|count| probe.length(vec![0; count]));
     let lengths = soon("the results", calls.into_iter().distribute().batch(3).try_collect::<Vec<_>>()).await;
-    assert_eq!(lengths, Ok(vec![30_000, 40_000, 57_000]));
+    assert_eq!(lengths, Ok(vec![30_000, 40_000, 55_000]));
 }
 
 async fn calls_that_wait_behind_a_long_call_of_their_batch_run_on_another_node(transport: &Transport) {

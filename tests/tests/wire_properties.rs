@@ -49,26 +49,28 @@ fn frame(from: End) -> BoxedStrategy<Frame> {
     let control = (any::<u8>(), any::<u64>(), any::<[u32; 4]>());
     let control = control.prop_map(move |(how, call, numbers)| Frame::control(from, how, call, numbers));
     let trace = option::of(any::<(u128, u64, bool)>());
+    let texts = || vec((any::<String>(), any::<String>()), 0..4);
     let call = match from {
-        End::Master => (any::<(u64, u32)>(), any::<(u64, u64, u32, u32)>(), any::<Option<u64>>(), trace, body())
-            .prop_map(|((id, granted), names, timeout, trace, payload)| {
-                Frame::request(id, names, granted, timeout, trace, payload)
-            })
-            .boxed(),
+        End::Master => {
+            (any::<(u64, u32)>(), any::<(u64, u64, u32, u32)>(), any::<Option<u64>>(), texts(), trace, body())
+                .prop_map(|((id, granted), names, timeout, metadata, trace, payload)| {
+                    Frame::request(id, names, granted, timeout, metadata, trace, payload)
+                })
+                .boxed()
+        }
         End::Node => (any::<(u64, (u64, u32), u8)>(), any::<String>(), any::<(u64, u64)>(), body())
             .prop_map(|((id, run, how), text, sizes, payload)| Frame::response(id, run, how, text, sizes, payload))
             .boxed(),
         End::Caller => {
-            let labels = || vec((any::<String>(), any::<String>()), 0..4);
             let limits = any::<(Option<(u64, u64)>, Option<u32>, u8)>();
             // Few methods, so that some are called again.
             let names = (0u64..3, any::<u64>(), any::<u32>());
-            let call = (any::<u64>(), names, any::<[Option<u64>; 4]>(), limits, labels(), body()).prop_map(
-                |(id, names, options, limits, labels, payload)| {
-                    Frame::caller_call(id, names, options, limits, labels, payload)
+            let call = (any::<u64>(), names, any::<[Option<u64>; 4]>(), limits, (texts(), texts()), body()).prop_map(
+                |(id, names, options, limits, (labels, metadata), payload)| {
+                    Frame::caller_call(id, names, options, limits, [labels, metadata], payload)
                 },
             );
-            let question = (any::<(u64, u64)>(), labels())
+            let question = (any::<(u64, u64)>(), texts())
                 .prop_map(|((id, method), labels)| Frame::caller_question(id, method, labels));
             prop_oneof![3 => call, 1 => question].boxed()
         }

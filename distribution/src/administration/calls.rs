@@ -1,6 +1,6 @@
 //! Calls as administrators see them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,8 @@ pub struct CallInfo {
     pub age: Duration,
     /// Bytes of its arguments.
     pub size: usize,
+    /// What its caller sent along with [`Call::metadata`](crate::Call::metadata), and what it inherited.
+    pub metadata: BTreeMap<String, String>,
     /// How many calls it is: more than one if it is a batch, which `.distribute()` makes of calls that travel together.
     pub count: u32,
     /// How many attempts at it have failed.

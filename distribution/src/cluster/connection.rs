@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{LONGEST_TIME, PeerTimeouts},
     id::CallId,
-    service::{method::MethodInfo, state::CallState},
+    service::{metadata, method::MethodInfo, state::CallState},
     wire::{
         CallRequest, CallerEnd, CloseReason, Control, batch,
         channel::Channel,
@@ -303,9 +303,11 @@ fn request(id: CallId, state: &CallState) -> CallRequest {
         labels: options.labels.as_ref().map_or_else(Vec::new, |labels| labels.to_vec()),
         affinity: options.affinity,
         retry_panics: options.retry_panics,
+        is_broadcast: options.is_broadcast,
         hedge_of: submit_options.hedge_of.map(|hedged| (hedged.id.0, crate::config::to_micros(hedged.elapsed))),
         continues: submit_options.continues.map(|call| call.0),
         parent: state.parent().map(|call| call.0),
+        metadata: metadata::entries(&options.metadata).to_vec(),
         trace: None,
     }
 }
@@ -324,5 +326,54 @@ fn offer(method: &MethodInfo) -> MethodOffer {
         structure: if size > DECLARED_STRUCTURE { vec![Definition::left_out()] } else { structure.to_vec() },
         // Only nodes know how a method runs.
         kind: MethodKind::Compute,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        service::options::{CallOptions, MOST_LABEL_BYTES, MOST_LABELS, SubmitOptions, are_possible},
+        wire::{
+            CallerRequestBody, Payload,
+            codec::encode_header,
+            frame::{call::Trace, caller::CallerRequestHeader, layout::BODY_HEADER_LIMIT},
+        },
+    };
+
+    #[test]
+    fn a_header_has_room_for_all_the_labels_and_metadata_that_a_call_can_have() {
+        static METHOD: crate::service::Method = crate::service::Method::new("A", 1, "a", "fn() -> ()", true);
+        let size = MOST_LABEL_BYTES / MOST_LABELS;
+        let labels: Vec<_> = (0..MOST_LABELS).map(|number| (format!("{number:02}"), "v".repeat(size - 2))).collect();
+        assert!(are_possible(&labels));
+        // As many entries as there may be, as long as they may be together.
+        let metadata =
+            (0..16).try_fold(None, |all, number| metadata::with(&all, format!("{number:02}"), "v".repeat(254)));
+        let metadata = metadata.expect("can be");
+        assert!(metadata::with(&metadata, "00".to_owned(), "v".repeat(255)).is_err());
+        let longest = std::time::Duration::MAX;
+        let options = CallOptions {
+            timeout: Some(longest),
+            node: Some(crate::id::NodeId::from_bits(u64::MAX)),
+            attempts: Some(u32::MAX),
+            labels: Some(labels.into()),
+            affinity: Some(u64::MAX),
+            retry_panics: true,
+            metadata,
+            is_broadcast: true,
+        };
+        let hedge_of = Some(crate::service::options::Hedged { id: CallId(u64::MAX), elapsed: longest });
+        let submit_options =
+            SubmitOptions { count: u32::MAX, hedge_of, continues: Some(CallId(u64::MAX)), ..SubmitOptions::default() };
+        let state = CallState::new(Arc::clone(METHOD.info()), Payload::EMPTY, options, submit_options);
+        state.set_parent(CallId(u64::MAX), None);
+        let mut request = request(CallId(u64::MAX), &state);
+        request.timeout = Some((u64::MAX, u64::MAX));
+        request.trace = Some(Trace { trace: u128::MAX, span: u64::MAX, sampled: true });
+        let header = CallerRequestHeader { request: u64::MAX, body: CallerRequestBody::Call(request) };
+        let mut bytes = bytes::BytesMut::new();
+        encode_header(&header, &mut bytes).expect("encodes");
+        assert!((8 * 1024..=BODY_HEADER_LIMIT).contains(&bytes.len()), "{}", bytes.len());
     }
 }

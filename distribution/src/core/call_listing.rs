@@ -3,13 +3,13 @@
 //! A page looks at calls in the order of their ids, which is the order in which they were made. Why a call waits follows
 //! from its queue, so it is found out once for all calls of a queue that are on the same page.
 
-use std::iter::Peekable;
+use std::{collections::BTreeMap, iter::Peekable};
 
 use rustc_hash::FxHashMap;
 
 use super::{
     call::{CallEntry, CallLocation},
-    host::{Host, Time},
+    host::{Host, HostCall as _, Time},
     queue_ids::QueueId,
     queues::{Queue, Scope},
     state::Core,
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     administration::{CallFilter, CallInfo, CallStatus, StatusFilter, WaitReason},
     id::{CallId, NodeId},
+    service::metadata::{self, Metadata},
     view::NodeState,
 };
 
@@ -94,6 +95,7 @@ impl<H: Host> Core<H> {
             parent: call.parent(),
             age: now.saturating_sub(call.submitted),
             size: call.demand.size,
+            metadata: listed(&call.handle.metadata()),
             count: call.count(),
             failed_attempts: call.failed_attempts.len() as u32,
             status: self.status(now, id, call, reasons),
@@ -112,6 +114,7 @@ impl<H: Host> Core<H> {
             parent: None,
             age: now.saturating_sub(call.submitted),
             size: call.size,
+            metadata: listed(&call.metadata),
             count: call.count,
             failed_attempts: call.failed_attempts,
             status: CallStatus::Stopping { node, stopping_for: now.saturating_sub(call.since) },
@@ -193,6 +196,11 @@ impl<H: Host> Core<H> {
             }
         }
     }
+}
+
+/// Metadata as administrators see it.
+fn listed(metadata: &Metadata) -> BTreeMap<String, String> {
+    metadata::entries(metadata).iter().cloned().collect()
 }
 
 /// Whether a call is younger than the filter wants. Then so are all calls after it.

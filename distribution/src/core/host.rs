@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::service::{metadata::Metadata, state::Held};
+
 /// Time since the master started.
 pub(crate) type Time = Duration;
 
@@ -22,6 +24,14 @@ pub(crate) trait HostCall: Clone {
     /// Prevents this attempt from being written completely, as its connection is given up. `false` if all of it was
     /// written.
     fn abandon(&self, attempt: u32) -> bool;
+    /// What travels to its handler, for lists.
+    fn metadata(&self) -> Metadata {
+        None
+    }
+    /// What is kept until its handler has returned, although the call has ended.
+    fn held(&self) -> Option<Held> {
+        None
+    }
 }
 
 /// A link as the core sees it.

@@ -36,6 +36,8 @@ impl<H: Host> Core<H> {
                 submitted: call.submitted,
                 since: now,
                 size: call.demand.size,
+                metadata: call.handle.metadata(),
+                _held: call.handle.held(),
                 count: call.count(),
                 failed_attempts: call.failed_attempts.len() as u32,
             },

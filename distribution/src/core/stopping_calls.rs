@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use super::host::Time;
 use crate::{
     id::{CallId, NodeId},
-    service::method::MethodInfo,
+    service::{metadata::Metadata, method::MethodInfo, state::Held},
 };
 
 /// A call that has ended, and whose handler runs.
@@ -18,6 +18,9 @@ pub(super) struct StoppingCall {
     /// When the handler was told to stop.
     pub(super) since: Time,
     pub(super) size: usize,
+    pub(super) metadata: Metadata,
+    /// Dropped when the handler has returned.
+    pub(super) _held: Option<Held>,
     pub(super) count: u32,
     pub(super) failed_attempts: u32,
 }

@@ -52,17 +52,18 @@ pub enum CallError<E = Infallible> {
         waited: Duration,
     },
 
-    /// The queue at the master is full, or the caller's share of it.
+    /// The queue at the master is full, or the caller's share of it; or the caller's credential allows no more at a time.
     #[error(
-        "{call} was not run: {limit_of} ({queued} {unit} wait, and the limit is {limit}); call again later, or make fewer calls at a time"
+        "{call} was not run: {limit_of} ({queued} {unit} {}, and the limit is {limit}); call again later, or make fewer calls at a time",
+        .limit_of.what_counts()
     )]
     #[non_exhaustive]
     Overloaded {
         /// The call.
         call: CallIdentity,
-        /// Whether the caller's own limit was met, or that of all callers together.
+        /// Whether the caller's own limit was met, that of its credential, or that of all callers together.
         limit_of: LimitOf,
-        /// What waited at that moment: of this caller, or of all.
+        /// What counted at that moment: what waited of this caller or of all, or what was under way of the credential.
         queued: usize,
         /// The limit that was met.
         limit: usize,

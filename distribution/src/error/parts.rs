@@ -89,6 +89,19 @@ pub enum LimitOf {
     /// That of all callers together: [`max_queued_calls`](crate::MasterBuilder::max_queued_calls) or
     /// [`max_queued_bytes`](crate::MasterBuilder::max_queued_bytes).
     Master,
+    /// That of the caller's credential, which all its connections share: [`CallerRights::max_calls`](crate::CallerRights::max_calls) or
+    /// [`max_bytes`](crate::CallerRights::max_bytes). It counts calls that run too.
+    Credential,
+}
+
+impl LimitOf {
+    /// What calls do that count.
+    pub(super) fn what_counts(self) -> &'static str {
+        match self {
+            Self::Caller | Self::Master => "wait",
+            Self::Credential => "are under way",
+        }
+    }
 }
 
 impl fmt::Display for LimitOf {
@@ -96,6 +109,7 @@ impl fmt::Display for LimitOf {
         f.write_str(match self {
             Self::Caller => "its caller's share of the queue at the master is full",
             Self::Master => "the queue at the master is full",
+            Self::Credential => "its caller's credential allows no more at a time",
         })
     }
 }

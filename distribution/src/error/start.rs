@@ -179,7 +179,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn setting(name: &'static str, value: impl fmt::Display, reason: &'static str) -> Self {
+    pub(crate) fn setting(name: &'static str, value: impl fmt::Display, reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Setting { name, value: value.to_string(), reason: reason.into() }
     }
 }

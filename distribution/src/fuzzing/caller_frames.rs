@@ -56,7 +56,7 @@ impl CallerRequestFrame {
         (method, call, count): (u64, u64, u32),
         [node, affinity, hedge_of, continues]: [Option<u64>; 4],
         (timeout, attempts, flags): (Option<(u64, u64)>, Option<u32>, u8),
-        labels: Vec<(String, String)>,
+        [labels, metadata]: [Vec<(String, String)>; 2],
         payload: Vec<u8>,
     ) -> Self {
         let trace = (flags & 4 != 0).then_some(Trace { trace: call.into(), span: method, sampled: flags & 8 != 0 });
@@ -71,9 +71,11 @@ impl CallerRequestFrame {
             labels,
             affinity,
             retry_panics: flags & 2 != 0,
+            is_broadcast: flags & 16 != 0,
             hedge_of: hedge_of.map(|call| (call, call)),
             parent: hedge_of,
             continues,
+            metadata,
             trace,
         };
         Self::new(request, CallerRequestBody::Call(call), payload.into())

@@ -82,6 +82,7 @@ enum Content {
         names: (u64, u64, u32, u32),
         granted: u32,
         timeout: Option<Duration>,
+        metadata: Vec<(String, String)>,
         trace: Option<Trace>,
         payload: Bytes,
     },
@@ -96,19 +97,20 @@ enum Content {
 
 impl Frame {
     /// A request: its id; its method, call, attempt and count; how many of these calls may be started; the
-    /// microseconds left to it; trace, span and whether they are sampled.
+    /// microseconds left to it; its metadata; trace, span and whether they are sampled.
     pub fn request(
         request: u64,
         names: (u64, u64, u32, u32),
         granted: u32,
         timeout: Option<u64>,
+        metadata: Vec<(String, String)>,
         trace: Option<(u128, u64, bool)>,
         payload: Vec<u8>,
     ) -> Self {
         // To tarpc a trace of number 0 is none.
         let trace = trace.filter(|trace| trace.0 != 0).map(|(trace, span, sampled)| Trace { trace, span, sampled });
         let timeout = timeout.map(from_micros);
-        Self(Content::Request { request, names, granted, timeout, trace, payload: payload.into() })
+        Self(Content::Request { request, names, granted, timeout, metadata, trace, payload: payload.into() })
     }
 
     /// A response after `run` microseconds to `count` calls: `how` picks the outcome, which takes what it needs of the
@@ -149,16 +151,16 @@ impl Frame {
     }
 
     /// A call of a caller: its request; its method, number and count; its node, affinity, the call that it hedges, and its
-    /// earlier number; timeout (what is left and what was set), attempts, and flags; its labels.
+    /// earlier number; timeout (what is left and what was set), attempts, and flags; its labels and its metadata.
     pub fn caller_call(
         request: u64,
         names: (u64, u64, u32),
         options: [Option<u64>; 4],
         limits: (Option<(u64, u64)>, Option<u32>, u8),
-        labels: Vec<(String, String)>,
+        texts: [Vec<(String, String)>; 2],
         payload: Vec<u8>,
     ) -> Self {
-        Self(Content::CallerRequest(CallerRequestFrame::call(request, names, options, limits, labels, payload)))
+        Self(Content::CallerRequest(CallerRequestFrame::call(request, names, options, limits, texts, payload)))
     }
 
     /// A caller's question for the nodes that serve a method and have these labels.
@@ -286,14 +288,14 @@ fn request(message: ClientMessage<IncomingRequest>) -> Content {
         panic!("the transport makes no cancellations of tarpc's");
     };
     let payload = message.take_payload();
-    let IncomingRequest { method, call, attempt, count, granted, timeout, .. } = message;
+    let IncomingRequest { method, call, attempt, count, granted, timeout, metadata, .. } = message;
     let trace = context.trace_context;
     let trace = (!trace.trace_id.is_none()).then(|| Trace {
         trace: trace.trace_id.into(),
         span: trace.span_id.into(),
         sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
     });
-    Content::Request { request: id, names: (method, call, attempt, count), granted, timeout, trace, payload }
+    Content::Request { request: id, names: (method, call, attempt, count), granted, timeout, metadata, trace, payload }
 }
 
 /// The bytes that one end of a connection sends for these frames, without those that only the other sends.
@@ -315,7 +317,7 @@ pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
             End::Caller => {
                 let transport = CallerTransport::new(&mut memory, Arc::clone(&state), SMALLEST_MESSAGE_LIMIT, ignored);
                 let message = |content: &Content| match content {
-                    Content::CallerRequest(request) => Some(request.outgoing(Arc::new(Always))),
+                    Content::CallerRequest(request) => Some(request.outgoing(Arc::new(Carrying(Vec::new())))),
                     _ => None,
                 };
                 send(transport, &state, frames, message).await
@@ -373,11 +375,11 @@ async fn room<M>(transport: &mut (impl Sink<M, Error = io::Error> + Unpin)) -> i
     .await
 }
 
-/// The permission to send, which nobody takes back.
+/// The permission to send, which nobody takes back, of a call with this metadata.
 #[derive(Debug)]
-struct Always;
+struct Carrying(Vec<(String, String)>);
 
-impl SendPermit for Always {
+impl SendPermit for Carrying {
     fn begin(&self, _: u32) -> bool {
         true
     }
@@ -391,10 +393,14 @@ impl SendPermit for Always {
     fn is_detached(&self) -> bool {
         false
     }
+
+    fn metadata(&self) -> &[(String, String)] {
+        &self.0
+    }
 }
 
 fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
-    let Content::Request { request, names: (method, call, attempt, count), granted, timeout, trace, payload } =
+    let Content::Request { request, names: (method, call, attempt, count), granted, timeout, metadata, trace, payload } =
         content.clone()
     else {
         return None;
@@ -416,7 +422,7 @@ fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
         deadline,
         payload: payload.into(),
         name: MethodName::new("Fuzzed", "method"),
-        permit: Arc::new(Always),
+        permit: Arc::new(Carrying(metadata)),
     };
     Some(ClientMessage::Request(Request { context, id: request, message }))
 }

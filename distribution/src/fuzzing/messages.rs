@@ -10,7 +10,7 @@ use crate::{
     },
     id::{CallId, MethodName, NodeId, NodeIdentity},
     many::Progress,
-    security::{Access, Principal},
+    security::{Access, CallerRights, Principal},
     view::{NodeEvent, NodeState},
 };
 
@@ -56,7 +56,7 @@ pub fn messages() -> Vec<Message> {
         Endpoint::Master, Endpoint::Node, Endpoint::Caller,
         Execution::NotRun, Execution::MayHaveRun, Execution::Ran,
         QueueUnit::Calls, QueueUnit::Bytes,
-        LimitOf::Caller, LimitOf::Master,
+        LimitOf::Caller, LimitOf::Master, LimitOf::Credential,
         Part::Arguments, Part::Reply,
         NodeState::Alive, NodeState::Suspect, NodeState::Disconnected, NodeState::Draining,
         Access::Nodes, Access::Callers, Access::Admins,
@@ -68,6 +68,7 @@ pub fn messages() -> Vec<Message> {
     all.push(Message::of("NodeId", &node(1).id));
     all.push(Message::of("NodeIdentity", &node(1)));
     all.push(Message::of("Principal", &Principal::open()));
+    all.push(Message::of("CallerRights", &CallerRights::new().service("Arith").deny_on().max_calls(100)));
     let keyed =
         KeyedError { key: "north", error: error::CallError::<String>::Handler("the key `k1` does not exist".into()) };
     all.push(Message::with_sources("KeyedError", &keyed));
@@ -136,6 +137,13 @@ fn call_errors() -> impl IntoIterator<Item = Message> {
             queued: 250_000_000,
             limit: 268_435_456,
             unit: QueueUnit::Bytes,
+        },
+        CallError::Overloaded {
+            call: call(),
+            limit_of: LimitOf::Credential,
+            queued: 100,
+            limit: 100,
+            unit: QueueUnit::Calls,
         },
         CallError::TimedOut { call: call(), timeout: second, stage: CallStage::Sent(node(1)) },
         CallError::NodeLost { call: call(), node: node(1), attempts: 2, reason: GoneReason::Disconnected },

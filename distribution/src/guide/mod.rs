@@ -9,6 +9,7 @@
 //! | [over_machines] | How do I run nodes on other machines? |
 //! | [callers] | How do I make calls from another process than the master's? |
 //! | [nested_calls] | How does a handler make calls? |
+//! | [metadata] | How do I send a request id, a tenant or the like along with a call? |
 //! | [versions] | How do I change a service without stopping it? |
 //! | [testing] | How do I test my service, and code that calls it? |
 //! | [logging] | What does the cluster tell me, and how do I see it? |
@@ -36,6 +37,9 @@ pub mod logging {}
 
 #[doc = include_str!("many_calls.md")]
 pub mod many_calls {}
+
+#[doc = include_str!("metadata.md")]
+pub mod metadata {}
 
 #[doc = include_str!("nested_calls.md")]
 pub mod nested_calls {}

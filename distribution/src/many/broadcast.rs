@@ -14,7 +14,14 @@ impl<T, E> Call<T, E> {
     /// Not cancel safe: dropping the future cancels the calls that have not ended.
     pub async fn broadcast(self) -> Vec<(NodeInfo, Result<T, CallError<E>>)> {
         let nodes = self.dispatcher.serving(&self.method, &self.options).await;
-        let calls: Vec<_> = nodes.iter().map(|node| self.again().on(node).send()).collect();
+        let calls: Vec<_> = nodes
+            .iter()
+            .map(|node| {
+                let mut call = self.again().on(node);
+                call.options.is_broadcast = true;
+                call.send()
+            })
+            .collect();
         nodes.into_iter().zip(join_all(calls).await).collect()
     }
 }

@@ -107,8 +107,10 @@ impl<S: Stream> DistributeStream for S {}
 ///
 /// Batches do not change the results: a call that fails does not affect the others, and a call whose node is lost is
 /// repeated or reported by the same rules as a single call. There are two differences. A result arrives when its batch
-/// ends, so that a node which is lost takes some milliseconds of finished calls with it. And these calls never end as
-/// [`Overloaded`](crate::CallError::Overloaded), because the stream waits instead.
+/// ends, so that a node which is lost takes some milliseconds of finished calls with it. And these calls do not end as
+/// [`Overloaded`](crate::CallError::Overloaded), because the stream waits instead; unless other calls use up what the
+/// caller's credential allows at a time ([`CallerRights::max_calls`](crate::CallerRights::max_calls)), so that the stream can
+/// have nothing under way.
 ///
 /// If a call ends as [`NoNode`](crate::CallError::NoNode) or [`Incompatible`](crate::CallError::Incompatible) because no
 /// node that serves its method came in time, the next calls of this method (with the same labels) end the same way at

@@ -10,7 +10,7 @@ use super::{
     unserved::is_unserved,
 };
 use crate::{
-    error::{CallError, CodecError, Part},
+    error::{CallError, CodecError, LimitOf, Part},
     failed_attempt::{Cause, FailedAttempt},
     id::NodeIdentity,
     service::{
@@ -62,6 +62,9 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
     }
 
     fn on_ended(&mut self, batch: &BatchOf<C>, ended: Result<RawAnswer, CallFailure>) {
+        if ended.is_ok() {
+            self.refusals.on_answered();
+        }
         match ended {
             Ok(answer) if batch.state.submit_options.count == 1 => self.on_answer(batch, &answer),
             Ok(answer) => self.on_batch_answer(batch, &answer),
@@ -143,6 +146,24 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
                 if many =>
             {
                 self.send_one_by_one(batch, batch.count, &[]);
+            }
+            // The limits of the credential may be used up by what is in flight, here or elsewhere. The stream can wait for its own
+            // batches only.
+            CallError::Overloaded { limit_of: LimitOf::Credential, .. } if many || !self.in_flight.is_empty() => {
+                let others = self.in_flight.len();
+                self.refusals.on_refused(others);
+                match others {
+                    0 => {
+                        let half = batch.count / 2;
+                        self.send_again(batch, 0, half);
+                        self.send_again(batch, half, batch.count);
+                    }
+                    _ => {
+                        let submit_options = SubmitOptions { hedge_of: None, ..batch.state.submit_options.clone() };
+                        self.again_calls += batch.count as usize;
+                        self.again.push_back((batch.copy(), submit_options));
+                    }
+                }
             }
             error => {
                 if let CallError::Panicked { node, .. } = error {

@@ -21,6 +21,7 @@ mod progress;
 #[cfg(feature = "progress")]
 mod progress_bar;
 mod progress_timer;
+mod refusals;
 mod reorder;
 mod run_state;
 mod sending;

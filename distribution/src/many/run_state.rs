@@ -10,6 +10,7 @@ use super::{
     in_flight::{Hedge, InFlight},
     node_watch::NodeWatches,
     progress::Progress,
+    refusals::Refusals,
     reorder::ReorderBuffer,
     sizing::Sizing,
     tracker::{Outstanding, Tracker},
@@ -48,6 +49,7 @@ pub(super) struct RunState<C: Distributable, Y: Yields> {
     /// Bytes of replies whose items are not yielded yet.
     pub(super) held: usize,
     pub(super) sizing: Sizing,
+    pub(super) refusals: Refusals,
     pub(super) hedge: bool,
     /// When to look for late calls again.
     pub(super) hedge_timer: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -82,6 +84,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
             results: ReorderBuffer::ordered(),
             held: 0,
             sizing: Sizing::default(),
+            refusals: Refusals::default(),
             hedge: false,
             hedge_timer: None,
             unpolled: 0,

@@ -60,6 +60,9 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
             if batches >= state.sizing.max_batches() && batches > 0 {
                 return;
             }
+            if state.refusals.must_wait(batches) {
+                return;
+            }
             let has_free_slot = batches < capacity.slots.max(1) && capacity.free > 0;
             if state.bytes >= MAX_BYTES && !(has_free_slot || batches == 0) {
                 return;

@@ -19,7 +19,10 @@ use crate::{
     error::GoneReason,
     id::{CallId, CallerId},
     security::Principal,
-    wire::handshake::{KnownSession, SessionDigest},
+    wire::{
+        credential::{CallerGrant, Credential},
+        handshake::{KnownSession, SessionDigest},
+    },
 };
 
 /// The callers that are connected.
@@ -48,8 +51,9 @@ pub(super) struct ConnectedCaller {
     pub(super) principal: Principal,
     pub(super) closed: CancellationToken,
     close_reason: Mutex<Option<GoneReason>>,
-    /// The node whose handlers make the calls.
-    process: Option<u128>,
+    /// The node whose handlers make the calls, and what the credential of another caller allows. With other ones it is
+    /// another caller.
+    came_as: (Option<u128>, Option<CallerGrant>),
     /// What it names to go on with its calls. Changed under the lock of the table.
     session: Mutex<Option<KnownSession>>,
     /// The connection on which it goes on.
@@ -74,7 +78,7 @@ impl Callers {
         name: String,
         addr: SocketAddr,
         principal: Principal,
-        process: Option<u128>,
+        came_as: (Option<u128>, Option<CallerGrant>),
         session: Option<SessionDigest>,
         closed: CancellationToken,
     ) -> Arc<ConnectedCaller> {
@@ -96,7 +100,7 @@ impl Callers {
             principal,
             closed,
             close_reason: Mutex::default(),
-            process,
+            came_as,
             session: Mutex::new(session.map(KnownSession::new)),
             next: Mutex::default(),
             handed_over: Notify::new(),
@@ -111,17 +115,21 @@ impl Callers {
         self.lock().remove(id);
     }
 
-    /// The caller that has this session, if it is one of this principal and, for nested calls, of this process. Its next
+    /// The caller that has this session, if it came with the same credential and rights and, for nested calls, from this
+    /// process. Its next
     /// connection has another id.
     pub(super) fn resume(
         &self,
         named: SessionDigest,
-        (principal, process): (&Principal, Option<u128>),
+        (credential, process): (&Credential, Option<u128>),
         next: SessionDigest,
     ) -> Option<Arc<ConnectedCaller>> {
         let mut locked = self.lock();
         let caller = Arc::clone(locked.connected.get(locked.sessions.get(&named)?)?);
-        if caller.principal != *principal || caller.process != process || caller.closed.is_cancelled() {
+        let grant = credential.grant.as_ref().filter(|_| process.is_none());
+        let is_same = caller.principal == credential.principal
+            && (caller.came_as.0, caller.came_as.1.as_ref()) == (process, grant);
+        if !is_same || caller.closed.is_cancelled() {
             return None;
         }
         let known = (*caller.session())?;
@@ -257,14 +265,14 @@ impl ConnectedCaller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::handshake::SessionId;
+    use crate::{security::Access, wire::handshake::SessionId};
 
     #[test]
     fn no_two_callers_and_not_the_master_have_the_same_numbers() {
         let callers = Callers::new(0xff00_0001);
         let insert = || {
             let addr = ([127, 0, 0, 1], 1).into();
-            callers.insert("c".to_owned(), addr, Principal::open(), None, None, CancellationToken::new())
+            callers.insert("c".to_owned(), addr, Principal::open(), (None, None), None, CancellationToken::new())
         };
         let first: Vec<_> = (0..3).map(|_| insert().first_call().to_string()).collect();
         assert_eq!(first, ["000000-0", "ffffff-0", "fffffe-0"], "downwards, beginning before the master's 000001");
@@ -280,13 +288,18 @@ mod tests {
     fn a_session_is_resumed_once_by_who_began_it() {
         let callers = Callers::new(1);
         let [first, second, third, wrong] = [1, 2, 3, 4].map(|number| SessionId::new(number).digest());
-        let (open, addr) = (Principal::open(), ([127, 0, 0, 1], 1).into());
+        let (open, addr) = (Credential::open(Access::Callers), ([127, 0, 0, 1], 1).into());
         let insert = |process, session| {
             let closed = CancellationToken::new();
-            callers.insert("c".to_owned(), addr, Principal::open(), process, Some(session), closed)
+            callers.insert("c".to_owned(), addr, Principal::open(), (process, None), Some(session), closed)
         };
         let (caller, nested) = (insert(None, first), insert(Some(7), SessionId::new(9).digest()));
         let other = Principal { kind: crate::security::PrincipalKind::Token, ..Principal::open() };
+        let other = {
+            let mut credential = open.clone();
+            credential.principal = other;
+            credential
+        };
         assert!(callers.resume(wrong, (&open, None), second).is_none(), "nobody has it");
         assert!(callers.resume(first, (&other, None), second).is_none(), "another credential");
         assert!(callers.resume(first, (&open, Some(7)), second).is_none(), "not of a node");
@@ -309,7 +322,8 @@ mod tests {
     fn sessions_that_nobody_may_need_make_room() {
         let callers = Callers::new(1);
         let addr = ([127, 0, 0, 1], 1).into();
-        let insert = || callers.insert("c".to_owned(), addr, Principal::open(), None, None, CancellationToken::new());
+        let insert =
+            || callers.insert("c".to_owned(), addr, Principal::open(), (None, None), None, CancellationToken::new());
         let (busy, idle) = (insert(), insert());
         assert!(!callers.end_idle(None), "both are connected");
         idle.set_idle(true);

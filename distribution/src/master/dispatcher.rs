@@ -114,7 +114,8 @@ impl Shared {
         process: Option<u128>,
         call: Arc<CallState>,
     ) {
-        let CallOptions { timeout, node, attempts, labels, affinity, retry_panics } = call.options.clone();
+        let CallOptions { timeout, node, attempts, ref labels, affinity, retry_panics, metadata: _, is_broadcast: _ } =
+            call.options;
         let SubmitOptions { count, exempt_from_limits, hedge_of, failed_attempts, continues: _ } =
             call.submit_options.clone();
         let size = call.payload.len();
@@ -126,7 +127,7 @@ impl Shared {
             count,
             timeout,
             node,
-            labels,
+            labels: labels.clone(),
             affinity,
             hedge_of,
             exempt_from_limits,

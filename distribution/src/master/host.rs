@@ -6,7 +6,10 @@ use super::link::Link;
 use crate::{
     core::{Host, HostCall},
     error::{CallError, Execution},
-    service::state::{CallFailure, CallState},
+    service::{
+        metadata::Metadata,
+        state::{CallFailure, CallState, Held},
+    },
 };
 
 /// Names the master's calls and links to the core.
@@ -52,6 +55,14 @@ impl HostCall for HeldCall {
 
     fn abandon(&self, attempt: u32) -> bool {
         self.attempt.abandon(attempt)
+    }
+
+    fn metadata(&self) -> Metadata {
+        self.options.metadata.clone()
+    }
+
+    fn held(&self) -> Option<Held> {
+        CallState::held(self)
     }
 }
 

@@ -13,6 +13,7 @@ mod admin;
 mod administration;
 mod administrator;
 mod admission;
+mod allowance;
 mod batch_frame_limit;
 mod builder;
 mod caller_table;

@@ -26,6 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::credentials::Credentials;
 use super::{
     admission::Admission,
+    allowance::Allowances,
     caller_table::Callers,
     callers::KeptBytes,
     effects::carry_out,
@@ -73,6 +74,8 @@ pub(super) struct Shared {
     pub(super) callers: Callers,
     /// What is kept for those whose connection may break, or has broken.
     pub(super) kept_ends: Arc<KeptBytes>,
+    /// What these have under way, by credential.
+    pub(super) allowances: Allowances,
     #[cfg(feature = "tls")]
     pub(super) credentials: Credentials,
     pub(super) shutdown_timeout: Duration,
@@ -139,6 +142,7 @@ impl Shared {
             registration_policy,
             callers: Callers::new(settings.epoch),
             kept_ends: Arc::default(),
+            allowances: Allowances::new(),
             #[cfg(feature = "tls")]
             credentials: Credentials::default(),
             shutdown_timeout,

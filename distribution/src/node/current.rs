@@ -14,7 +14,13 @@ use std::{
 };
 
 use super::latch::Latch;
-use crate::{id::CallId, service::dispatcher::Dispatcher};
+use crate::{
+    id::CallId,
+    service::{
+        dispatcher::Dispatcher,
+        metadata::{self, Metadata},
+    },
+};
 
 thread_local! {
     static COMPUTING: RefCell<Option<CurrentCall>> = const { RefCell::new(None) };
@@ -48,6 +54,7 @@ struct Shared {
     was_started: AtomicBool,
     /// Nested calls of an async handler that have not ended.
     nested: Mutex<usize>,
+    metadata: Metadata,
 }
 
 /// The call whose handler this is called in.
@@ -72,7 +79,7 @@ pub fn current() -> CurrentCall {
         .try_with(Clone::clone)
         .ok()
         .or_else(|| COMPUTING.with_borrow(Clone::clone))
-        .unwrap_or_else(|| CurrentCall::new(CallId(0), 1, None, None))
+        .unwrap_or_else(|| CurrentCall::new(CallId(0), 1, None, None, None))
 }
 
 /// What the node does for a call that makes nested calls.
@@ -94,9 +101,15 @@ pub(super) trait Nesting: fmt::Debug + Send + Sync {
 }
 
 impl CurrentCall {
-    pub(super) fn new(id: CallId, attempt: u32, timeout: Option<Duration>, nesting: Option<Arc<dyn Nesting>>) -> Self {
+    pub(super) fn new(
+        id: CallId,
+        attempt: u32,
+        timeout: Option<Duration>,
+        metadata: Metadata,
+        nesting: Option<Arc<dyn Nesting>>,
+    ) -> Self {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Self { id, request: id, attempt, deadline, shared: Arc::default(), nesting }
+        Self { id, request: id, attempt, deadline, shared: Arc::new(Shared { metadata, ..Shared::default() }), nesting }
     }
 
     /// The id of the request that brought the call.
@@ -167,6 +180,33 @@ impl CurrentCall {
     /// When the call's timeout passes; `None` if it has none.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// The value that the caller has sent along under this key with [`Call::metadata`](crate::Call::metadata), or that the
+    /// call inherited from the one whose handler made it.
+    ///
+    /// It is what the caller says, and no proof of who the caller is.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        metadata::get(&self.shared.metadata, key)
+    }
+
+    /// All keys and values that [`metadata`](Self::metadata) finds, in the order of the keys.
+    ///
+    /// ```
+    /// # fn outgoing() -> Vec<(String, String)> {
+    /// // As headers of a request to somebody else.
+    /// let call = distribution::current();
+    /// call.metadata_entries().map(|(key, value)| (format!("x-{key}"), value.to_owned())).collect()
+    /// # }
+    /// # assert!(outgoing().is_empty());
+    /// ```
+    pub fn metadata_entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        metadata::entries(&self.shared.metadata).iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    /// The same, for calls that the handler makes.
+    pub(super) fn inherited_metadata(&self) -> Metadata {
+        self.shared.metadata.clone()
     }
 
     /// Whether the value is no longer needed: the caller has dropped the call, its deadline has passed, or the master is

@@ -24,6 +24,7 @@ use crate::{
     error::{CallError, Execution, ITS_MAKER},
     service::{
         dispatcher::{Caller, Capacity, Dispatcher},
+        metadata::Metadata,
         method::MethodInfo,
         options::CallOptions,
         state::{CallFailure, CallState},
@@ -133,7 +134,7 @@ impl Nesting for NestingOfSession {
 /// Makes nested calls, as parts of this call: `ArithClient::new(&distribution::current())`.
 ///
 /// A nested call goes through the master like any other. It ends at the latest with this call: it inherits the deadline,
-/// and is cancelled when this call is cancelled or times out. Its place in the queue is that of the call that all of this
+/// and is cancelled when this call is cancelled or times out. It inherits the metadata. Its place in the queue is that of the call that all of this
 /// began with, so that work that was begun is finished first. Calls can be nested 256 deep; the next one ends as
 /// [`CallError::TooDeep`](crate::CallError::TooDeep).
 ///
@@ -191,6 +192,10 @@ impl Dispatcher for NestedDispatcher {
 
     fn default_timeout(&self) -> Option<std::time::Duration> {
         self.caller.as_ref().and_then(|(caller, _)| caller.default_timeout())
+    }
+
+    fn metadata(&self) -> Metadata {
+        self.call.inherited_metadata()
     }
 
     fn submit(&self, call: Arc<CallState>) {

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     config::ValueLimits,
     id::CallId,
-    service::router::{Arguments, ComputeHandler, Handler},
+    service::{
+        metadata,
+        router::{Arguments, ComputeHandler, Handler},
+    },
     wire::{Control, Outcome, Refusal, Reply, codec::Encoder},
 };
 use bytes::Bytes;
@@ -42,8 +45,14 @@ impl Requests<'_> {
             return self.ask_again(request);
         }
         let (count, granted, payload) = (message.count, message.granted, message.take_payload());
-        let call =
-            CurrentCall::new(CallId(message.call), message.attempt, message.timeout, Some(Arc::clone(&self.nesting)));
+        let (id, nesting) = (CallId(message.call), Some(Arc::clone(&self.nesting)));
+        // A correct master has checked it.
+        let Ok(metadata) = metadata::from_wire(&message.metadata) else {
+            let reason = "the metadata of the call breaks its limits".to_owned();
+            tokio::spawn(answer(request, Reply::refused(Refusal::Decode(reason))));
+            return;
+        };
+        let call = CurrentCall::new(id, message.attempt, message.timeout, metadata, nesting);
         let route = self.node.router.route(message.method);
         match route.map(|route| (route.method.name(), route.handler.clone())) {
             None => {

@@ -1,6 +1,9 @@
 //! Certificates: where their files are, and what is in them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     RootCertStore,
@@ -12,6 +15,7 @@ use rustls::{
 
 use super::{
     policy::Access,
+    rights::CallerRights,
     trusted_file::{self, Contents},
 };
 use crate::error::Error;
@@ -48,8 +52,17 @@ pub struct Certificates {
     certificate: PathBuf,
     key: PathBuf,
     peer_name: Option<String>,
-    callers: Vec<String>,
+    /// Each with the rights of its callers.
+    callers: Vec<(String, Arc<CallerRights>)>,
     admins: Vec<String>,
+}
+
+/// What a certificate gives a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CertifiedCaller {
+    pub(crate) rights: Arc<CallerRights>,
+    /// The name in the certificate that the rights are for, in lower case. All certificates for it share its limits.
+    pub(crate) name: String,
 }
 
 impl Certificates {
@@ -75,8 +88,28 @@ impl Certificates {
     /// At a master: accepts peers with a certificate for this DNS name as callers. `*.callers.internal` stands for all names
     /// that end with `.callers.internal`. May be set several times. Without it no caller is accepted. A certificate with
     /// such a name is not accepted from a node.
-    pub fn callers(mut self, name: impl Into<String>) -> Self {
-        self.callers.push(name.into());
+    pub fn callers(self, name: impl Into<String>) -> Self {
+        self.callers_with(name, CallerRights::new())
+    }
+
+    /// Does the same, with these rights. If a certificate fits several of the listed names, the most exact one counts: a
+    /// name before a pattern, and a long pattern before a short one. The limits hold for each name in a certificate, over
+    /// all certificates and connections that come by it: with `*.callers.internal`, `a.callers.internal` and
+    /// `b.callers.internal` have limits of their own.
+    ///
+    /// `bind` fails with [`Error::Setting`] for rights that cannot be, and for a name that is listed twice with different
+    /// rights.
+    ///
+    /// ```
+    /// use distribution::{CallerRights, Certificates};
+    ///
+    /// let certificates = Certificates::new("ca.pem", "master.pem", "master.key")
+    ///     .callers("*.callers.internal")
+    ///     .callers_with("web.callers.internal", CallerRights::new().service("Search").deny_on().max_calls(200));
+    /// # drop(certificates);
+    /// ```
+    pub fn callers_with(mut self, name: impl Into<String>, rights: CallerRights) -> Self {
+        self.callers.push((name.into(), Arc::new(rights)));
         self
     }
 
@@ -89,12 +122,43 @@ impl Certificates {
 
     /// Whether a peer whose certificate is for these names may come in this role.
     pub(crate) fn allow(&self, role: Access, names: &[String]) -> bool {
-        let any = |patterns: &[String]| patterns.iter().any(|pattern| names.iter().any(|name| matches(pattern, name)));
+        let is_caller = self.caller(names).is_some();
+        let is_admin = self.admins.iter().any(|pattern| names.iter().any(|name| matches(pattern, name)));
         match role {
-            Access::Callers => any(&self.callers),
-            Access::Admins => any(&self.admins),
-            Access::Nodes => !any(&self.callers) && !any(&self.admins),
+            Access::Callers => is_caller,
+            Access::Admins => is_admin,
+            Access::Nodes => !is_caller && !is_admin,
         }
+    }
+
+    /// What a certificate for these names gives a caller: by the most exact of the listed names that fit.
+    pub(crate) fn caller(&self, names: &[String]) -> Option<CertifiedCaller> {
+        let fitting = self.callers.iter().flat_map(|(pattern, rights)| {
+            names.iter().filter(|name| matches(pattern, name)).map(move |name| (pattern, rights, name))
+        });
+        // Of two that are as exact, the first in the alphabet, so that the order of the setters does not count.
+        let exactness = |pattern: &str| (!pattern.starts_with('*'), pattern.len());
+        let (_, rights, name) = fitting.max_by(|(one, _, of_one), (other, _, of_other)| {
+            exactness(one).cmp(&exactness(other)).then_with(|| of_other.cmp(of_one))
+        })?;
+        Some(CertifiedCaller { rights: Arc::clone(rights), name: name.to_ascii_lowercase() })
+    }
+
+    /// Checks the rights of callers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`].
+    pub(crate) fn check_rights(&self) -> Result<(), Error> {
+        for (at, (name, rights)) in self.callers.iter().enumerate() {
+            rights.check()?;
+            let before = self.callers[..at].iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
+            if before.is_some_and(|(_, other)| other != rights) {
+                let reason = "it is listed twice with different rights; list it once";
+                return Err(Error::setting("callers_with", format_args!("`{name}`"), reason));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn files(&self) -> Vec<PathBuf> {
@@ -204,6 +268,37 @@ pub(crate) fn failed(file: &Path, reason: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_most_exact_name_says_what_a_caller_may_do_in_whatever_order_they_are_listed() {
+        let rights = |calls| CallerRights::new().max_calls(calls);
+        let listed = [("*.internal", 1), ("*.web.internal", 2), ("a.web.internal", 3), ("b", 4)];
+        let list = |certificates: Certificates, (name, calls): &(&str, usize)| {
+            certificates.callers_with(*name, rights(*calls))
+        };
+        let forwards = listed.iter().fold(Certificates::new("a", "b", "c"), list);
+        let backwards = listed.iter().rev().fold(Certificates::new("a", "b", "c"), list);
+        for (names, expected) in [
+            (&["x.internal"][..], Some((1, "x.internal"))),
+            (&["x.web.internal"], Some((2, "x.web.internal"))),
+            (&["A.Web.Internal"], Some((3, "a.web.internal"))),
+            (&["x.internal", "a.web.internal"], Some((3, "a.web.internal"))),
+            (&["y.internal", "x.internal"], Some((1, "x.internal"))),
+            (&["elsewhere"], None),
+        ] {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            for certificates in [&forwards, &backwards] {
+                let caller = certificates.caller(&names);
+                let found = caller.as_ref().map(|caller| (caller.rights.max_calls.expect("is set"), &*caller.name));
+                assert_eq!(found, expected, "{names:?}");
+            }
+        }
+        forwards.check_rights().expect("can be");
+        let twice = forwards.callers_with("B", rights(5)).check_rights().expect_err("which one?").to_string();
+        assert!(twice.contains("`callers_with` cannot be `B`"), "{twice}");
+        let none = Certificates::new("a", "b", "c").callers_with("x", rights(0)).check_rights().expect_err("nobody");
+        assert!(none.to_string().contains("`max_calls` cannot be 0"), "{none}");
+    }
 
     #[test]
     fn a_certificate_is_for_the_roles_that_its_names_are_listed_for() {

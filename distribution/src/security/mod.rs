@@ -5,8 +5,11 @@
 
 #[cfg(feature = "tls")]
 mod certificates;
+#[cfg(feature = "tls")]
+mod issue;
 mod policy;
 mod principal;
+mod rights;
 #[cfg(feature = "tls")]
 mod token;
 #[cfg(feature = "tls")]
@@ -29,7 +32,7 @@ use self::policy::in_words;
 pub use self::{certificates::Certificates, token::Token};
 #[cfg(feature = "tls")]
 pub(crate) use self::{
-    certificates::{authority, failed as certificate_error, own_pair},
+    certificates::{CertifiedCaller, authority, failed as certificate_error, own_pair},
     token::{Fingerprint, Secret, fingerprint_of, id_of_key},
     trusted_file::Contents,
     watched::{OnTrouble, Watched},
@@ -37,8 +40,12 @@ pub(crate) use self::{
 pub use self::{
     policy::Access,
     principal::{Principal, PrincipalKind},
+    rights::CallerRights,
 };
-pub(crate) use self::{policy::Operation, principal::CredentialId};
+pub(crate) use self::{
+    policy::{Operation, WantedCall},
+    principal::CredentialId,
+};
 use crate::error::Error;
 pub(crate) use crate::source::Source;
 

@@ -15,7 +15,7 @@ use rand::{TryRng, rngs::SysRng};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{policy::Access, principal::CredentialId};
+use super::{policy::Access, principal::CredentialId, rights::CallerRights};
 use crate::error::Error;
 
 const PREFIX: &str = "dtok1_";
@@ -70,6 +70,7 @@ pub struct Token {
     text: Arc<Zeroizing<String>>,
     /// What the line of a token file says behind the token.
     name: Option<Arc<str>>,
+    rights: Arc<CallerRights>,
 }
 
 /// What stands behind the token in a line of a token file, before its id: for people, and not read.
@@ -82,6 +83,21 @@ impl Token {
     /// The name of the node that it is for, as the line of the master's file says.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// What a caller that comes by it may do, as the line of the master's file says.
+    pub fn rights(&self) -> &CallerRights {
+        &self.rights
+    }
+
+    /// The same, shared.
+    pub(crate) fn shared_rights(&self) -> Arc<CallerRights> {
+        Arc::clone(&self.rights)
+    }
+
+    /// The same token, for callers with these rights.
+    pub(super) fn with_rights(self, rights: CallerRights) -> Self {
+        Self { rights: Arc::new(rights), ..self }
     }
 
     /// The same token, for the node of this name.
@@ -133,7 +149,7 @@ impl Token {
         }
         let mut fingerprint = [0; FINGERPRINT];
         fingerprint.copy_from_slice(&bytes[SECRET..SECRET + FINGERPRINT]);
-        Self { access, secret: Secret(secret), fingerprint, text: Arc::new(text), name: None }
+        Self { access, secret: Secret(secret), fingerprint, text: Arc::new(text), name: None, rights: Arc::default() }
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
@@ -146,7 +162,7 @@ impl Token {
             let hint = if is_quoted { ": take the quotes away" } else { "" };
             return Err(format!("a token begins with `{PREFIX}`, and this does not{hint}"));
         };
-        let name = name_behind(behind)?;
+        let (name, rights) = split_behind(behind)?;
         let known = Access::ALL.into_iter().find_map(|access| {
             let encoded = rest.strip_prefix(access.name())?.strip_prefix('_')?;
             Some((access, encoded))
@@ -167,7 +183,20 @@ impl Token {
         if bytes[SECRET + FINGERPRINT..] != check(access, &bytes) {
             return Err("its checksum is wrong: a character of it was changed".to_owned());
         }
-        Ok(Self::from_parts(access, &bytes, Zeroizing::new(text.to_owned())).for_node(name))
+        let token = Self::from_parts(access, &bytes, Zeroizing::new(text.to_owned())).for_node(name);
+        if rights.is_empty() {
+            return Ok(token);
+        }
+        let rights = CallerRights::parse(rights).map_err(|reason| {
+            format!(
+                "behind the token only `{ID}` with its id, the rights of its callers, and `{NAME}` with the name of a node may \
+                 follow, in this order: {reason}"
+            )
+        })?;
+        match access {
+            Access::Callers => Ok(token.with_rights(rights)),
+            _ => Err(format!("behind the token are rights (`{rights}`), which only tokens for callers have")),
+        }
     }
 
     pub(crate) fn secret(&self) -> &Secret {
@@ -179,19 +208,21 @@ impl Token {
     }
 }
 
-/// The name of a node in what stands behind a token, of `id=…` and `name=…` with either left out.
-fn name_behind(text: &str) -> Result<Option<&str>, String> {
+/// The name of a node and the rights of callers in what stands behind a token: `id=…`, rights, and `name=…`, with each of them
+/// left out or not.
+fn split_behind(text: &str) -> Result<(Option<&str>, &str), String> {
     let text = text.trim();
     let text = match text.strip_prefix(ID) {
         Some(behind) => behind.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim()),
         None => text,
     };
-    match text.strip_prefix(NAME).map(str::trim) {
-        Some(name) if !name.is_empty() => Ok(Some(name)),
-        None if text.is_empty() => Ok(None),
-        _ => Err(format!(
-            "behind the token only `{ID}` with its id and `{NAME}` with the name of a node may follow, in this order"
-        )),
+    // The name goes on to the end of the line.
+    let mut words = text.match_indices(NAME);
+    let at = words.find(|(at, _)| text[..*at].chars().next_back().is_none_or(char::is_whitespace));
+    let Some((at, _)) = at else { return Ok((None, text)) };
+    match text[at + NAME.len()..].trim() {
+        "" => Err(format!("behind the token is `{NAME}` without the name of a node")),
+        name => Ok((Some(name), text[..at].trim())),
     }
 }
 
@@ -264,6 +295,23 @@ mod tests {
         for behind in [" name=", " worker", " x", " id=1 x", " id=1 name=", " name"] {
             let reason = Token::parse(&format!("{}{behind}", token.expose())).expect_err("is more than a token");
             assert!(reason.contains("behind the token"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn rights_may_stand_behind_a_token_for_callers_and_no_other() {
+        let caller = token(Access::Callers);
+        for behind in [" id=1a2b3c4d services=Arith max_calls=2", "  max_calls=2\tservices=Arith \n"] {
+            let read = Token::parse(&format!("{}{behind}", caller.expose())).expect("is one");
+            assert_eq!(read.rights().to_string(), "services=Arith max_calls=2");
+            assert_eq!((read.expose(), read.name()), (caller.expose(), None));
+        }
+        assert!(Token::parse(caller.expose()).expect("is one").rights().is_unrestricted());
+        let named = Token::parse(&format!("{} id=1 max_calls=2 name=a name=b", caller.expose())).expect("is one");
+        assert_eq!((named.name(), named.rights().max_calls), (Some("a name=b"), Some(2)));
+        for access in [Access::Nodes, Access::Admins] {
+            let reason = Token::parse(&format!("{} max_calls=2", token(access).expose())).expect_err("are for callers");
+            assert!(reason.contains("(`max_calls=2`), which only tokens for callers have"), "{reason}");
         }
     }
 

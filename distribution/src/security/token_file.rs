@@ -17,22 +17,14 @@ use super::{
     token::{ID, NAME, Token, fingerprint_of},
     trusted_file::{self, Contents, FileError},
 };
-use crate::{
-    error::Error,
-    text::{check_node_name, in_one_line},
-};
-
-/// Tokens for the same access and name that are valid at a time: the newest, and the one before it.
-const VALID: usize = 2;
-
-/// The most bytes that an error shows of an id that does not exist.
-const ID_LIMIT: usize = 64;
+use crate::error::Error;
 
 const HEADING: &str = "\
 # Join tokens of a `distribution` master, newest first. Anyone who has one can join the cluster.
 # Remove a line to make its token invalid: its nodes are disconnected within a heartbeat.
 # `id=` behind a token is what logs and `NodeInfo::principal` call it: it is not secret.
 # `name=` behind that says which node it is for.
+# Behind the id of a token for callers may stand what these may do, as `CallerRights` prints it.
 ";
 
 /// What a master needs to take peers in by token.
@@ -62,27 +54,6 @@ pub(crate) fn prepare(file: &Path) -> Result<Option<Token>, Error> {
         Err(error) if error.kind() == Some(io::ErrorKind::AlreadyExists) => Ok(None),
         Err(error) => Err(unwritable(file, error)),
     }
-}
-
-pub(super) fn issue(file: &Path, access: Access, name: Option<&str>) -> Result<Token, Error> {
-    if let Some(name) = name {
-        check_node_name(name).map_err(|reason| Error::setting("name", format_args!("{name:?}"), reason))?;
-    }
-    // Of a file that is there, the key must be too: a new one would make a token that the master does not take.
-    let (certificate, before) = match trusted_file::exists(file).map_err(|error| unreadable(file, error))? {
-        true => keys(&read(file)?).map(|keys| (keys.certificate, keys.tokens))?,
-        false => (make_key(file)?, Vec::new()),
-    };
-    let token = new_token(file, access, &certificate)?.for_node(name);
-    let mut tokens = vec![token.clone()];
-    for old in before {
-        let is_alike = |token: &Token| token.access() == access && token.name() == name;
-        if !is_alike(&old) || tokens.iter().filter(|token| is_alike(token)).count() < VALID {
-            tokens.push(old);
-        }
-    }
-    write(file, &tokens, true).map_err(|error| unwritable(file, error))?;
-    Ok(token)
 }
 
 /// Reads the two files that a master needs: tokens and key.
@@ -127,66 +98,6 @@ pub(crate) fn keys([token_text, key_text]: &[Contents; 2]) -> Result<Keys, Error
     Ok(keys)
 }
 
-impl Token {
-    /// Puts a new token into a master's token file, which is made where there is none. The newest one before it for
-    /// the same access stays valid, and any older ones are dropped: so two are valid at a time, and nodes can be given
-    /// the new one before the old one ends.
-    ///
-    /// A running master takes the new token with the next connection. Nodes that came by one that was dropped are
-    /// disconnected within a heartbeat. Those that were given it as text
-    /// ([`NodeBuilder::token`](crate::NodeBuilder::token) or `DISTRIBUTION_TOKEN`) then end with an error; those that read
-    /// it from a file go on trying until the file holds a valid one. Nodes that came by a token that is still valid stay.
-    /// So give every node the new token before you issue another.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::TokenFile`] where the file cannot be read or written, holds something else, or could be another user's
-    /// (see [`MasterBuilder::token_file`](crate::MasterBuilder::token_file)): tokens have to be issued by the user that the
-    /// master runs as, or by root in folders of root's.
-    pub fn issue(file: impl AsRef<Path>, access: Access) -> Result<Self, Error> {
-        issue(file.as_ref(), access, None)
-    }
-
-    /// Does the same for the node of this name alone: the master takes a node that registers with this token under no
-    /// other name, and from now on no node with another token under this one. One that has the name already is disconnected
-    /// once a node with this token comes. The newest token before it for the same name stays valid.
-    ///
-    /// The name stands behind the token in the master's file, and not in the token.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`issue`](Self::issue), and [`Error::Setting`] for a name that no node can have: it has 1 to 128 bytes,
-    /// neither control nor invisible characters, and no spaces.
-    pub fn issue_for_node(file: impl AsRef<Path>, name: &str) -> Result<Self, Error> {
-        issue(file.as_ref(), Access::Nodes, Some(name))
-    }
-
-    /// The tokens of a master's token file, in the order of its lines: the newest first.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::TokenFile`] where the file cannot be read, or could be another user's.
-    pub fn list(file: impl AsRef<Path>) -> Result<Vec<Self>, Error> {
-        tokens(&read_tokens(file.as_ref())?)
-    }
-
-    /// Removes the token with this [`id`](Self::id) from a master's token file, and returns what was removed. A running
-    /// master disconnects within a heartbeat all peers that came by it.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`issue`](Self::issue), and [`Error::TokenFile`] if the file has no such token: then nothing is changed.
-    pub fn revoke(file: impl AsRef<Path>, id: &str) -> Result<Self, Error> {
-        let file = file.as_ref();
-        let (mut revoked, left) = Self::list(file)?.into_iter().partition::<Vec<_>, _>(|token| token.id() == id);
-        let Some(token) = revoked.pop() else {
-            return Err(invalid(file, format!("it has no token with the id `{}`", in_one_line(id, ID_LIMIT))));
-        };
-        write(file, &left, true).map_err(|error| unwritable(file, error))?;
-        Ok(token)
-    }
-}
-
 /// The error of a master that is started with a token file without tokens. While a master runs, its owner may remove the last
 /// token.
 pub(crate) fn without_tokens(file: &Path) -> Error {
@@ -213,7 +124,7 @@ pub(crate) fn own_token(contents: &Contents, name: &str, roles: &[Access]) -> Re
     }
 }
 
-fn tokens(contents: &Contents) -> Result<Vec<Token>, Error> {
+pub(super) fn tokens(contents: &Contents) -> Result<Vec<Token>, Error> {
     let file = contents.file();
     let text = std::str::from_utf8(contents.bytes())
         .map_err(|error| invalid(file, format!("it is not valid UTF-8: {error}")))?;
@@ -224,7 +135,7 @@ fn tokens(contents: &Contents) -> Result<Vec<Token>, Error> {
 }
 
 /// The certificate that belongs to a token file, made with its key if there is none.
-fn make_key(file: &Path) -> Result<CertificateDer<'static>, Error> {
+pub(super) fn make_key(file: &Path) -> Result<CertificateDer<'static>, Error> {
     let path = key_path(file);
     if !trusted_file::exists(&path).map_err(|error| unreadable(&path, error))? {
         let failed = |error: rcgen::Error| unwritable(&path, io::Error::other(error).into());
@@ -254,11 +165,11 @@ fn key(contents: &Contents) -> Result<(CertificateDer<'static>, PrivateKeyDer<'s
     Ok((certificate, key))
 }
 
-fn new_token(file: &Path, access: Access, certificate: &CertificateDer<'_>) -> Result<Token, Error> {
+pub(super) fn new_token(file: &Path, access: Access, certificate: &CertificateDer<'_>) -> Result<Token, Error> {
     Token::new(access, fingerprint_of(certificate)).map_err(|error| unwritable(file, io::Error::other(error).into()))
 }
 
-fn write(file: &Path, tokens: &[Token], replace: bool) -> Result<(), FileError> {
+pub(super) fn write(file: &Path, tokens: &[Token], replace: bool) -> Result<(), FileError> {
     let mut text = Zeroizing::new(HEADING.to_owned());
     // As large as it gets, for the same reason as a token's text.
     text.reserve_exact(
@@ -266,13 +177,17 @@ fn write(file: &Path, tokens: &[Token], replace: bool) -> Result<(), FileError> 
             .iter()
             .map(|token| {
                 let behind = [(ID, token.id().len()), (NAME, token.name().map_or(0, str::len))];
-                token.expose().len() + behind.map(|(what, length)| 1 + what.len() + length).iter().sum::<usize>() + 1
+                let behind = behind.map(|(what, length)| 1 + what.len() + length).iter().sum::<usize>();
+                token.expose().len() + behind + 1 + token.rights().to_string().len() + 1
             })
             .sum(),
     );
     for token in tokens {
         text.push_str(token.expose());
         text.extend([" ", ID, &token.id()]);
+        if !token.rights().is_unrestricted() {
+            text.extend([" ", &token.rights().to_string()]);
+        }
         if let Some(name) = token.name() {
             text.extend([" ", NAME, name]);
         }
@@ -284,11 +199,11 @@ fn write(file: &Path, tokens: &[Token], replace: bool) -> Result<(), FileError> 
     }
 }
 
-fn unreadable(file: &Path, error: FileError) -> Error {
+pub(super) fn unreadable(file: &Path, error: FileError) -> Error {
     invalid(file, refused("read", error))
 }
 
-fn unwritable(file: &Path, error: FileError) -> Error {
+pub(super) fn unwritable(file: &Path, error: FileError) -> Error {
     invalid(file, refused("written", error))
 }
 
@@ -299,7 +214,7 @@ fn refused(done: &str, error: FileError) -> String {
     }
 }
 
-fn invalid(file: &Path, reason: String) -> Error {
+pub(super) fn invalid(file: &Path, reason: String) -> Error {
     Error::TokenFile { file: file.to_owned(), reason }
 }
 

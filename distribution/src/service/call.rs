@@ -12,6 +12,7 @@ use std::{
 use super::{
     dispatcher::Dispatcher,
     handle::CallHandle,
+    metadata,
     method::MethodInfo,
     options::{CallOptions, MOST_LABEL_BYTES, MOST_LABELS, SubmitOptions, are_possible},
     reply::{Answer, DecodeReply},
@@ -65,7 +66,8 @@ impl<T, E> Call<T, E> {
         payload: Result<Payload, CallError>,
         decode: DecodeReply<T, E>,
     ) -> Self {
-        Self { dispatcher, method, payload, options: CallOptions::default(), decode }
+        let options = CallOptions { metadata: dispatcher.metadata(), ..CallOptions::default() };
+        Self { dispatcher, method, payload, options, decode }
     }
 
     /// The same call again, not sent either.
@@ -170,6 +172,49 @@ impl<T, E> Call<T, E> {
     pub fn retry_panics(mut self) -> Self {
         self.options.retry_panics = true;
         self.require_idempotence("retry_panics");
+        self
+    }
+
+    /// Sends this text along. The handler reads it with [`current().metadata(key)`](crate::CurrentCall::metadata), and
+    /// administrators see it in [`CallInfo`](crate::CallInfo): for the id of a request, a tenant, or the like. Calls that the
+    /// handler makes inherit it; they may add entries and replace values. A key that is set again gets the new value.
+    ///
+    /// At most 16 entries, with keys of 1 to 64 bytes, values of up to 1 KiB, and 4 KiB in all, without control or invisible
+    /// characters. A call with others is not sent and ends as [`CallError::InvalidOption`]. Calls of `.distribute()` travel
+    /// in batches if their metadata is the same.
+    ///
+    /// ```
+    /// # use distribution::{InProcess, service};
+    /// #[service]
+    /// trait Reports {
+    ///     fn title(&self) -> String;
+    /// }
+    /// # struct Writer;
+    ///
+    /// impl Reports for Writer {
+    ///     fn title(&self) -> String {
+    ///         format!("Report for {}", distribution::current().metadata("tenant").unwrap_or("nobody"))
+    ///     }
+    /// }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let direct = InProcess::new().serve(ReportsServer::new(Writer));
+    /// # let reports = ReportsClient::new(&direct);
+    /// assert_eq!(reports.title().metadata("tenant", "north").await?, "Report for north");
+    /// # Ok(()) }
+    /// ```
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let key = key.into();
+        // The value may be a secret.
+        let shown = in_one_line(&key, 40);
+        match metadata::with(&self.options.metadata, key, value.into()) {
+            Ok(metadata) => self.options.metadata = metadata,
+            Err(reason) => {
+                let call = self.identity();
+                let value = format!("{shown}, ..");
+                self.refuse(CallError::InvalidOption { call, option: "metadata".into(), value, reason: reason.into() });
+            }
+        }
         self
     }
 

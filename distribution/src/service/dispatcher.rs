@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
-use super::{method::MethodInfo, options::CallOptions, state::CallState};
+use super::{metadata::Metadata, method::MethodInfo, options::CallOptions, state::CallState};
 use crate::{config::ValueLimits, view::NodeInfo};
 
 /// What calls can be made through: a [`Master`](crate::Master), a [`Cluster`](crate::Cluster), a
@@ -24,6 +24,11 @@ pub trait Dispatcher: fmt::Debug + Send + Sync {
 
     /// The timeout of calls that have none of their own.
     fn default_timeout(&self) -> Option<Duration>;
+
+    /// The metadata that calls begin with: that of the call whose handler makes them.
+    fn metadata(&self) -> Metadata {
+        None
+    }
 
     /// Takes a call over, sets its id, and sooner or later ends it through its state.
     fn submit(&self, call: Arc<CallState>);

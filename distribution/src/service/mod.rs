@@ -6,6 +6,7 @@
 //! | `client.rs` | encodes arguments and makes calls |
 //! | `client_methods.rs` | which methods a client calls |
 //! | `call.rs`, `options.rs` | a call that was not sent yet, and its options |
+//! | `metadata.rs` | texts that travel with a call to its handler |
 //! | `dispatcher.rs` | what calls are sent through |
 //! | `state.rs`, `attempt.rs` | a call that was submitted, and its newest attempt |
 //! | `handle.rs`, `reply.rs`, `wait.rs` | the caller's handle, the decoded reply, and blocking until it is there |
@@ -23,6 +24,7 @@ pub(crate) mod compatibility;
 pub(crate) mod dispatcher;
 pub(crate) mod first_poll;
 mod handle;
+pub(crate) mod metadata;
 pub(crate) mod method;
 pub(crate) mod options;
 pub(crate) mod outcome;

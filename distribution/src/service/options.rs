@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::metadata::Metadata;
 use crate::{
     failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
@@ -30,6 +31,9 @@ pub struct CallOptions {
     pub(crate) labels: Labels,
     pub(crate) affinity: Option<u64>,
     pub(crate) retry_panics: bool,
+    pub(crate) metadata: Metadata,
+    /// Whether it is a part of a `.broadcast()`, which is a right of its own.
+    pub(crate) is_broadcast: bool,
 }
 
 /// What `.distribute()` adds to a call that it submits.

@@ -44,7 +44,8 @@ fn dispose(mut panic: Box<dyn Any + Send>) {
 
 /// Shortens a message to what fits into a reply's header.
 pub(crate) fn cut(mut text: String) -> String {
-    const MOST: usize = BODY_HEADER_LIMIT / 2;
+    const MOST: usize = 4 * 1024;
+    const { assert!(2 * MOST <= BODY_HEADER_LIMIT) };
     if text.len() > MOST {
         let end = (0..=MOST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
         text.truncate(end);

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::{
     attempt::AttemptWord,
+    metadata,
     method::MethodInfo,
     options::{CallOptions, SubmitOptions},
 };
@@ -37,8 +38,8 @@ pub struct CallState {
     kept: AtomicU32,
     /// [`NO_ID`] before it has one.
     id: AtomicU64,
-    /// The call whose handler makes this one.
-    parent: std::sync::OnceLock<Box<Parent>>,
+    /// Who makes the call, where that matters to it.
+    maker: std::sync::OnceLock<Box<Maker>>,
     /// Whether it runs to its end even if its caller's process ends. Only callers elsewhere say so.
     detached: AtomicBool,
     /// The newest attempt, and how far it has come on its way to a node.
@@ -53,6 +54,18 @@ enum CallResult {
     Ready(Result<RawAnswer, CallFailure>),
     Taken,
 }
+
+/// Who makes a call.
+#[derive(Debug)]
+enum Maker {
+    /// The handler of another call.
+    Handler(Parent),
+    /// A caller elsewhere whose calls are counted.
+    Counted(Held),
+}
+
+/// Something that ends when it is dropped.
+pub(crate) type Held = Arc<dyn std::fmt::Debug + Send + Sync>;
 
 /// The call whose handler makes a nested call.
 struct Parent {
@@ -114,7 +127,7 @@ impl CallState {
             submit_options,
             kept: AtomicU32::new(0),
             id: AtomicU64::new(NO_ID),
-            parent: std::sync::OnceLock::new(),
+            maker: std::sync::OnceLock::new(),
             detached: AtomicBool::new(false),
             attempt: AttemptWord::new(),
             result: Mutex::new(CallResult::Pending(None)),
@@ -128,20 +141,37 @@ impl CallState {
 
     /// The call whose handler makes this one, if it is a nested call.
     pub(crate) fn parent(&self) -> Option<CallId> {
-        self.parent.get().map(|parent| parent.call)
+        match self.maker.get().map(|maker| &**maker) {
+            Some(Maker::Handler(parent)) => Some(parent.call),
+            _ => None,
+        }
     }
 
     /// Makes it a nested call, before it is submitted. `on_end` is run once, when it has ended or is not wanted any more.
     pub(crate) fn set_parent(&self, call: CallId, on_end: Option<Box<dyn FnOnce() + Send>>) {
-        let _ = self.parent.set(Box::new(Parent { call, on_end: Mutex::new(on_end) }));
+        let _ = self.maker.set(Box::new(Maker::Handler(Parent { call, on_end: Mutex::new(on_end) })));
     }
 
     /// Tells what made it that it has ended, or is not wanted any more.
     pub(crate) fn on_end(&self) {
-        let Some(parent) = self.parent.get() else { return };
+        let Some(Maker::Handler(parent)) = self.maker.get().map(|maker| &**maker) else { return };
         let on_end = parent.on_end.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(on_end) = on_end {
             on_end();
+        }
+    }
+
+    /// Keeps something until the call has ended and its handler has returned. Once, before it is submitted, and for calls
+    /// that are not nested.
+    pub(crate) fn hold(&self, held: Held) {
+        let _ = self.maker.set(Box::new(Maker::Counted(held)));
+    }
+
+    /// What is kept.
+    pub(crate) fn held(&self) -> Option<Held> {
+        match self.maker.get().map(|maker| &**maker) {
+            Some(Maker::Counted(held)) => Some(Arc::clone(held)),
+            _ => None,
         }
     }
 
@@ -258,5 +288,9 @@ impl SendPermit for CallState {
 
     fn is_detached(&self) -> bool {
         CallState::is_detached(self)
+    }
+
+    fn metadata(&self) -> &[(String, String)] {
+        metadata::entries(&self.options.metadata)
     }
 }

@@ -1,10 +1,8 @@
 //! The credential of a peer, and whether it is still valid by the master's files.
 
 #[cfg(feature = "tls")]
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 #[cfg(feature = "tls")]
 use rustls::{
@@ -14,11 +12,11 @@ use rustls::{
 
 #[cfg(feature = "tls")]
 use super::tls;
-use crate::security::{Access, Principal, PrincipalKind};
+use crate::security::{Access, CallerRights, CredentialId, Principal, PrincipalKind};
 #[cfg(feature = "tls")]
 use crate::{
     error::GoneReason,
-    security::{CredentialId, Token},
+    security::{CertifiedCaller, Token},
 };
 
 /// The credential and the role with which a peer has authenticated itself. It is checked again while the connection lasts.
@@ -26,8 +24,27 @@ use crate::{
 pub(crate) struct Credential {
     pub(crate) access: Access,
     pub(crate) principal: Principal,
+    /// What a caller may do; `None` of a peer that has not proven itself, which may do what its role may.
+    pub(crate) grant: Option<CallerGrant>,
     #[cfg(feature = "tls")]
     certificates: PeerCertificates,
+}
+
+/// What a credential allows a caller, and whose limits it shares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CallerGrant {
+    pub(crate) rights: Arc<CallerRights>,
+    pub(crate) holder: GrantHolder,
+}
+
+/// Whose calls and connections are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "nothing is proven then"))]
+pub(crate) enum GrantHolder {
+    /// Those that came by this token.
+    Token(CredentialId),
+    /// Those with a certificate for this name.
+    Name(String),
 }
 
 /// Certificates that a peer showed, in the order of TLS.
@@ -39,6 +56,7 @@ impl Credential {
         Self {
             access,
             principal: Principal::open(),
+            grant: None,
             #[cfg(feature = "tls")]
             certificates: None,
         }
@@ -48,18 +66,23 @@ impl Credential {
     pub(super) fn of_token(access: Access, token: &Token) -> Self {
         let names = token.name().map(str::to_owned).into_iter().collect();
         let principal = Principal::new(PrincipalKind::Token, token.credential_id(), names);
-        Self { access, principal, certificates: None }
+        let holder = GrantHolder::Token(token.credential_id());
+        let grant = (access == Access::Callers).then(|| CallerGrant { rights: token.shared_rights(), holder });
+        Self { access, principal, grant, certificates: None }
     }
 
-    /// By certificates that TLS has verified.
+    /// By certificates that TLS has verified. `caller` is what they give a caller.
     #[cfg(feature = "tls")]
-    pub(super) fn of_certificates(access: Access, shown: PeerCertificates) -> Self {
+    pub(super) fn of_certificates(access: Access, shown: PeerCertificates, caller: Option<CertifiedCaller>) -> Self {
         let principal = match shown.as_deref().and_then(<[_]>::first) {
             Some(own) => Principal::new(PrincipalKind::Certificate, tls::id_of(own), tls::names_of(own)),
             // TLS requires one.
             None => Principal::open(),
         };
-        Self { access, principal, certificates: shown }
+        let caller = caller.filter(|_| access == Access::Callers);
+        let grant =
+            caller.map(|CertifiedCaller { rights, name }| CallerGrant { rights, holder: GrantHolder::Name(name) });
+        Self { access, principal, grant, certificates: shown }
     }
 
     /// Checks whether a node may register with it under this name.
@@ -93,9 +116,9 @@ impl Credential {
     }
 }
 
-/// What a line of the file says about its token: the role that it is for, and the node.
+/// What a line of the file says about its token: the role that it is for, the node, and what callers may do.
 #[cfg(feature = "tls")]
-type Line = (Access, Option<Arc<str>>);
+type Line = (Access, Option<Arc<str>>, Arc<CallerRights>);
 
 /// The TLS side and the tokens of a master's token file.
 #[cfg(feature = "tls")]
@@ -118,7 +141,7 @@ impl TokenServer {
             let name = token.name().map(Arc::<str>::from);
             names.extend(name.clone().filter(|_| token.access() == Access::Nodes));
             // The same token may be in two lines, for two names.
-            ids.entry(token.credential_id()).or_default().push((token.access(), name));
+            ids.entry(token.credential_id()).or_default().push((token.access(), name, token.shared_rights()));
         }
         Self { config: Arc::new(config), tokens, placing, ids, names }
     }
@@ -141,10 +164,12 @@ impl TokenServer {
         self.names.contains(name)
     }
 
-    fn has(&self, Credential { access, principal, .. }: &Credential) -> bool {
+    fn has(&self, Credential { access, principal, grant, .. }: &Credential) -> bool {
         self.ids.get(&principal.id).is_some_and(|lines| {
-            lines.iter().any(|(its_access, name)| {
-                its_access == access && principal.names.iter().map(String::as_str).eq(name.as_deref())
+            lines.iter().any(|(its_access, name, rights)| {
+                its_access == access
+                    && principal.names.iter().map(String::as_str).eq(name.as_deref())
+                    && grant.as_ref().is_none_or(|grant| grant.rights == *rights)
             })
         })
     }
@@ -304,12 +329,26 @@ mod tests {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             let key = KeyPair::generate().expect("a key");
             let certificate = params.signed_by(&key, &old).expect("signs").der().clone();
-            Credential::of_certificates(Access::Nodes, Some([certificate].into()))
+            Credential::of_certificates(Access::Nodes, Some([certificate].into()), None)
         };
         let young = shown(2950, 2960);
         assert_eq!(by_old.check(&young), Ok(()));
         assert_eq!(by_new.check(&young), Err(Invalid::Revoked), "another authority does not vouch for it");
         assert_eq!(by_old.check(&shown(1990, 2000)), Err(Invalid::Expired));
+    }
+
+    #[test]
+    fn a_token_whose_line_gets_other_rights_is_not_valid_for_those_that_came_by_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("cluster.token");
+        let rights = CallerRights::new().max_calls(1);
+        let token = Token::issue_for_caller(&file, rights).expect("writes");
+        let text = std::fs::read_to_string(&file).expect("reads");
+        let credential = Credential::of_token(Access::Callers, &token);
+        for (line, is_valid) in [(text.clone(), true), (text.replace("max_calls=1", "max_calls=2"), false)] {
+            std::fs::write(&file, line).expect("writes");
+            assert_eq!(server(Token::list(&file).expect("reads")).has(&credential), is_valid);
+        }
     }
 
     #[test]

@@ -18,7 +18,8 @@ use distribution::{
 use distribution_tests::{
     Chain, LONG, ProbeClient, ProbeServer, Prober, failure,
     impostor::{
-        Impostor, addr_bytes, frame, heartbeat, kind, number, outcome, request, response, signed, take_number, text,
+        Impostor, addr_bytes, frame, heartbeat, kind, number, outcome, request, request_with_metadata, response,
+        signed, take_number, text,
     },
     log::Log,
     process::{Process, example},
@@ -330,6 +331,14 @@ async fn a_master_that_breaks_the_rules_gets_each_request_answered_once() {
         let (id, outcome) = master.receive_response().await;
         assert_eq!((id, &outcome[..2]), (4, &[3, 3][..]), "refused, because it cannot be decoded");
     }
+    // Metadata that no caller could have set.
+    for entries in [&[("k", "1"), ("k", "2")][..], &[("k", "\n")], &[("k", &*"v".repeat(1025))], &[("", "")]] {
+        master.send(&request_with_metadata(8, 8, ADD, entries, &arguments)).await;
+        let (id, outcome) = master.receive_response().await;
+        assert_eq!((id, &outcome[..2]), (8, &[3, 3][..]), "refused: {entries:?}");
+    }
+    master.send(&request_with_metadata(8, 8, ADD, &[("k", "v")], &arguments)).await;
+    assert_eq!(master.receive_response().await, (8, value(42)));
     // A handler that sees that its time is over returns something, which must not count as the value.
     let mut meeting = distribution_tests::meeting::Meeting::new().await;
     let place = |tag| [vec![0], addr_bytes(meeting.addr()), text(tag)].concat();

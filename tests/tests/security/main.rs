@@ -6,6 +6,7 @@
 mod files;
 mod names;
 mod revocation;
+mod rights;
 mod roles;
 
 use std::{

@@ -91,23 +91,30 @@ pub(in crate::master) async fn join(
     }
     let process = hello.node.map(|node| node.instance);
     let session = shared.keeps_callers().then(SessionId::random);
-    let resumed = hello.session.zip(session).and_then(|(named, next)| {
-        shared.callers.resume(named.digest(), (&credential.principal, process), next.digest())
-    });
-    let is_resumed = resumed.is_some();
-    if let (false, Some(reason)) = (is_resumed, no_room(&shared, &credential)) {
-        return refuse(&shared, channel, &credential, peer, reason, false).await;
-    }
-    let (name, principal) = (hello.name.clone(), credential.principal.clone());
-    let connection = NewConnection { channel, credential, hello, peer, session, is_resumed };
+    let resumed = hello
+        .session
+        .zip(session)
+        .and_then(|(named, next)| shared.callers.resume(named.digest(), (&credential, process), next.digest()));
     if let Some(caller) = resumed {
         // The task that has its calls goes on with it.
-        return caller.hand_over(connection);
+        return caller.hand_over(NewConnection { channel, credential, hello, peer, session, is_resumed: true });
     }
+    // Nodes are not limited as callers.
+    let grant = credential.grant.clone().filter(|_| process.is_none());
+    let allowed = match no_room(&shared, &credential) {
+        Some(reason) => Err(reason),
+        None => grant.as_ref().map(|grant| shared.allowances.connect(grant)).transpose(),
+    };
+    let allowance = match allowed {
+        Ok(allowance) => allowance,
+        Err(reason) => return refuse(&shared, channel, &credential, peer, reason, false).await,
+    };
+    let (name, principal) = (hello.name.clone(), credential.principal.clone());
+    let connection = NewConnection { channel, credential, hello, peer, session, is_resumed: false };
     let digest = session.map(SessionId::digest);
-    let caller = shared.callers.insert(name, peer, principal, process, digest, shared.closed.child_token());
+    let caller = shared.callers.insert(name, peer, principal, (process, grant), digest, shared.closed.child_token());
     let _leave = LeaveOnDrop { shared: &shared, caller: &caller };
-    let reason = session::run(&shared, &caller, connection).await;
+    let reason = session::run(&shared, &caller, connection, allowance).await;
     match reason {
         GoneReason::Left | GoneReason::Shutdown => {
             tracing::info!(caller = caller.name, addr = %caller.addr, "the caller {reason}");

@@ -8,6 +8,7 @@ mod connection;
 mod declared;
 mod lost_batches;
 mod numbers;
+mod permission;
 mod requests;
 mod session;
 mod unfinished;

@@ -15,19 +15,21 @@ use super::{
     declared::DeclaredMethods,
     lost_batches::LostBatches,
     numbers::Numbers,
+    permission::{Permissions, has_stopped},
     unfinished::{AskedAgain, Unfinished},
     watches::Watches,
 };
 use crate::{
     admin::is_of_admin_service,
     config::{LONGEST_TIME, ValueLimits, from_micros, to_micros},
-    error::{CallError, CallIdentity, Execution, Part},
+    error::{CallError, Execution, Part},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
-    master::{administrator::Administrator, admission::LogKind, caller_table::ConnectedCaller, shared::Shared},
-    security::{Access, Operation},
+    master::{administrator::Administrator, caller_table::ConnectedCaller, shared::Shared},
+    security::Operation,
     service::{
         dispatcher::Dispatcher,
+        metadata,
         method::{MethodId, MethodInfo},
         options::{CallOptions, Hedged, Labels, MOST_LABEL_BYTES, MOST_LABELS, SubmitOptions, are_possible},
         state::{CallFailure, CallState, RawAnswer},
@@ -52,8 +54,7 @@ pub(super) type Request = InFlightRequest<IncomingCallerRequest, OutgoingCallerR
 pub(super) struct CallerRequests {
     shared: Arc<Shared>,
     caller: Arc<ConnectedCaller>,
-    /// The role in which the caller came.
-    access: Access,
+    permissions: Permissions,
     /// The process of the node whose handlers make the calls, if they are nested calls.
     process: Option<u128>,
     /// The largest frame body that the caller accepts, in bytes.
@@ -76,7 +77,7 @@ impl CallerRequests {
     pub(super) fn new(
         shared: Arc<Shared>,
         caller: Arc<ConnectedCaller>,
-        access: Access,
+        permissions: Permissions,
         process: Option<u128>,
     ) -> Arc<Self> {
         let locked = Mutex::new(Locked {
@@ -87,7 +88,7 @@ impl CallerRequests {
             lost: LostBatches::default(),
             connection: None,
         });
-        Arc::new(Self { shared, caller, access, process, reply_limit: AtomicUsize::new(0), locked })
+        Arc::new(Self { shared, caller, permissions, process, reply_limit: AtomicUsize::new(0), locked })
     }
 
     /// The caller has this connection from now on. It declares its methods, and says what it watches, on each anew.
@@ -139,14 +140,20 @@ impl CallerRequests {
         let message = &request.get().message;
         match &message.body {
             CallerRequestBody::Call(call) => {
-                let operation = self.operation(call)?;
-                if !self.shared.allows(self.access, operation) {
-                    let error = self.denied(call, operation)?;
-                    return Ok(Some(Box::pin(self.answer(request, self.failure(None, &error, false)))));
-                }
+                let method = self.method(call)?;
+                let operation = self.operation(&method);
+                let payload = message.take_payload();
+                let counted = match self.permissions.permit(call, &method, operation, payload.len()) {
+                    Ok(counted) => counted,
+                    Err(error) => {
+                        return Ok(Some(Box::pin(self.answer(request, self.failure(None, &error, false)))));
+                    }
+                };
                 let (id, call) = (CallId(call.call), call.clone());
-                let payload = message.take_payload().into();
-                let state = self.call(&call, payload, Some(request))?;
+                let state = self.call(&call, method, payload.into(), Some(request))?;
+                if let Some(counted) = &counted {
+                    state.hold(Arc::clone(counted) as _);
+                }
                 let requests = Arc::clone(self);
                 if operation == Operation::Administer {
                     // Not in the future below, because a connection that breaks must not end it half-way.
@@ -158,6 +165,10 @@ impl CallerRequests {
                 Ok(Some(Box::pin(async move {
                     // The core holds the call and ends it, whatever happens to this future.
                     let end = std::future::poll_fn(|cx| state.poll_progress(cx, &requests)).await;
+                    if let Some(counted) = counted.filter(|_| has_stopped(&end)) {
+                        // Before the caller hears of the end, so that it can make its next call.
+                        counted.end();
+                    }
                     let reply = requests.reply(id, &state, end);
                     let lost = || requests.lost(id, &state);
                     let request = requests.lock().calls.on_end(id, &reply, lost);
@@ -197,13 +208,12 @@ impl CallerRequests {
     }
 
     /// What the caller wants to do by a call.
-    fn operation(&self, call: &CallRequest) -> Result<Operation, String> {
-        let method = self.method(call)?;
-        Ok(match self.process {
-            _ if is_of_admin_service(&method) => Operation::Administer,
+    fn operation(&self, method: &MethodInfo) -> Operation {
+        match self.process {
+            _ if is_of_admin_service(method) => Operation::Administer,
             Some(_) => Operation::CallNested,
             None => Operation::Call,
-        })
+        }
     }
 
     fn method(&self, call: &CallRequest) -> Result<Arc<MethodInfo>, String> {
@@ -243,7 +253,13 @@ impl CallerRequests {
     }
 
     /// What the core is to know of a call.
-    fn call(&self, call: &CallRequest, payload: Payload, request: Option<Request>) -> Result<Arc<CallState>, String> {
+    fn call(
+        &self,
+        call: &CallRequest,
+        method: Arc<MethodInfo>,
+        payload: Payload,
+        request: Option<Request>,
+    ) -> Result<Arc<CallState>, String> {
         let CallRequest { call: number, count, .. } = call;
         let number = CallId(*number);
         // Each call of a batch has at least its length.
@@ -251,7 +267,6 @@ impl CallerRequests {
             return Err(format!("it sent {} bytes as the arguments of {count} calls", payload.len()));
         }
         let state = {
-            let method = self.method(call)?;
             let mut locked = self.lock();
             locked.numbers.take(number, *count)?;
             let failed_attempts = call.continues.map(|call| locked.lost.attempts_of(CallId(call))).unwrap_or_default();
@@ -270,27 +285,6 @@ impl CallerRequests {
             state
         };
         Ok(state)
-    }
-
-    /// The error of a call that the caller may not make.
-    fn denied(&self, call: &CallRequest, operation: Operation) -> Result<CallError, String> {
-        let method = self.method(call)?;
-        let ConnectedCaller { principal, name, addr, .. } = &*self.caller;
-        let reason = match operation {
-            Operation::Administer => {
-                let reason = self.shared.why_not_administer(principal, self.access);
-                // Any caller can ask again and again.
-                if let Some(suppressed) = self.shared.admission.should_log(LogKind::Denied, addr.ip()) {
-                    tracing::warn!(target: "distribution::audit", %principal, caller = name, %addr, method = %method.name(), reason, suppressed, "a caller may not administer");
-                }
-                reason
-            }
-            _ => format!(
-                "{principal} is for {}s, and calls are made with a token or certificate for callers",
-                self.access
-            ),
-        };
-        Ok(CallError::Denied { call: CallIdentity::new(Some(CallId(call.call)), method.name().clone()), reason })
     }
 
     /// Brings calls to the core.
@@ -487,6 +481,9 @@ fn call_state(
         labels: labels_of(&call.labels)?,
         affinity: call.affinity,
         retry_panics: call.retry_panics,
+        metadata: metadata::from_wire(&call.metadata)
+            .map_err(|rule| format!("it sent other metadata than a call can have: {rule}"))?,
+        is_broadcast: call.is_broadcast,
     };
     let submit_options = SubmitOptions { count: call.count, hedge_of, failed_attempts, ..SubmitOptions::default() };
     Ok(CallState::new(method, payload, options, submit_options))
@@ -514,7 +511,7 @@ mod tests {
     use crate::{
         hash::method_id,
         master::shared::tests::shared,
-        security::Principal,
+        security::{Access, Principal},
         wire::handshake::{MethodKind, MethodOffer},
     };
 
@@ -522,10 +519,17 @@ mod tests {
     async fn a_call_that_is_cancelled_with_the_request_for_it_is_never_begun() {
         let shared = shared();
         let addr = ([127, 0, 0, 1], 1).into();
-        let caller =
-            shared.callers.insert("c".to_owned(), addr, Principal::open(), None, None, CancellationToken::new());
+        let caller = shared.callers.insert(
+            "c".to_owned(),
+            addr,
+            Principal::open(),
+            (None, None),
+            None,
+            CancellationToken::new(),
+        );
         let first = caller.first_call().0;
-        let requests = CallerRequests::new(Arc::clone(&shared), caller, Access::Callers, None);
+        let permissions = Permissions::new(&shared, &caller, Access::Callers, None);
+        let requests = CallerRequests::new(Arc::clone(&shared), caller, permissions, None);
         requests.on_connected(&shared.new_connection_state(), 65_536, true);
         let id = method_id("S", 1, "m", "fn() -> ()", 0);
         let method = MethodOffer {
@@ -541,7 +545,9 @@ mod tests {
         requests.on_control(Control::Declare { method }).expect("may be declared");
         let mut calls: Vec<_> = (first..first + 2)
             .map(|number| {
-                requests.call(&CallRequest::bare(id, number), Payload::EMPTY, None).expect("is a call of this caller")
+                let call = CallRequest::bare(id, number);
+                let method = requests.method(&call).expect("was declared");
+                requests.call(&call, method, Payload::EMPTY, None).expect("is a call of this caller")
             })
             .collect();
         requests.on_control(Control::CancelCall { call: first }).expect("may be cancelled");

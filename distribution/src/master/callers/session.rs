@@ -10,13 +10,14 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     connection::{NewConnection, serve},
+    permission::Permissions,
     requests::{Answering, CallerRequests},
 };
 #[cfg(feature = "tls")]
 use crate::master::revocation::CredentialWatch;
 use crate::{
     error::GoneReason,
-    master::{caller_table::ConnectedCaller, shared::Shared},
+    master::{allowance::Allowance, caller_table::ConnectedCaller, shared::Shared},
     wire::credential::Credential,
 };
 
@@ -53,9 +54,15 @@ pub(super) enum ConnectionEnd {
 }
 
 /// Serves a caller until it is gone, and returns why it is.
-pub(super) async fn run(shared: &Arc<Shared>, caller: &Arc<ConnectedCaller>, first: NewConnection) -> GoneReason {
+pub(super) async fn run(
+    shared: &Arc<Shared>,
+    caller: &Arc<ConnectedCaller>,
+    first: NewConnection,
+    allowance: Option<Allowance>,
+) -> GoneReason {
     let process = first.hello.node.map(|node| node.instance);
-    let requests = CallerRequests::new(Arc::clone(shared), Arc::clone(caller), first.access(), process);
+    let permissions = Permissions::new(shared, caller, first.access(), allowance);
+    let requests = CallerRequests::new(Arc::clone(shared), Arc::clone(caller), permissions, process);
     let _cancel = CancelOnDrop(Arc::clone(&requests));
     let (mut awaited, mut guard) = (AwaitedCalls::new(), CredentialGuard::default());
     let mut next = Box::new(first);

@@ -119,6 +119,7 @@ impl MasterAuthenticator {
         #[cfg(feature = "tls")]
         if let Some(certificates) = &config.certificates {
             let name = certificates.checked_peer_name()?;
+            certificates.check_rights()?;
             return Ok(Self::Certificates(Arc::new(CertificateFiles::new(certificates)?), name));
         }
         Ok(Self::Open)
@@ -271,7 +272,10 @@ impl MasterAuthenticator {
                     channel.write_all(&[admission as u8]).await.map_err(HandshakeError::Io)?;
                     channel.flush().await.map_err(HandshakeError::Io)?;
                     match admission {
-                        AuthenticationResult::Accepted => Ok((Credential::of_certificates(access, shown), purpose)),
+                        AuthenticationResult::Accepted => {
+                            let caller = files.settings.caller(&names);
+                            Ok((Credential::of_certificates(access, shown, caller), purpose))
+                        }
                         refused => Err(HandshakeError::NotAuthenticated(refused)),
                     }
                 };

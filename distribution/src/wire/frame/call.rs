@@ -29,6 +29,8 @@ pub(crate) struct RequestHeader {
     pub(crate) granted: u32,
     /// The time that is left until the caller's timeout, in microseconds.
     pub(crate) timeout: Option<u64>,
+    /// Keys and values, in the order of the keys.
+    pub(crate) metadata: Vec<(String, String)>,
     /// The trace that the call belongs to, if any.
     pub(crate) trace: Option<Trace>,
 }
@@ -170,15 +172,18 @@ mod tests {
             count: 1,
             granted: 1,
             timeout: None,
+            metadata: Vec::new(),
             trace: None,
         };
-        assert_eq!(header(&request), "01fdefcdab896745230109010101".to_owned() + "0000");
+        assert_eq!(header(&request), "01fdefcdab896745230109010101".to_owned() + "000000");
+        let labelled = RequestHeader { metadata: vec![("a".to_owned(), "b".to_owned())], ..request.clone() };
+        assert_eq!(header(&labelled), "01fdefcdab896745230109010101".to_owned() + "000101610162" + "00");
         let traced = RequestHeader {
             timeout: Some(1_500_000),
             trace: Some(Trace { trace: 1, span: 2, sampled: true }),
             ..request
         };
-        assert_eq!(header(&traced), "01fdefcdab89674523010901010101fc60e3160001010201");
+        assert_eq!(header(&traced), "01fdefcdab89674523010901010101fc60e316000001010201");
         for (outcome, bytes) in [
             (Outcome::Value, "070a010000"),
             (Outcome::Error, "070a010001"),

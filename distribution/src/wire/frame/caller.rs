@@ -59,12 +59,16 @@ pub(crate) struct CallRequest {
     pub(crate) affinity: Option<u64>,
     /// Whether it is tried again after a panic.
     pub(crate) retry_panics: bool,
+    /// Whether it is a part of a broadcast.
+    pub(crate) is_broadcast: bool,
     /// The call that it is a second copy of, and the time since that was made in microseconds.
     pub(crate) hedge_of: Option<(u64, u64)>,
     /// The number that it had as a part of a batch that was lost. The master knows the attempts that failed.
     pub(crate) continues: Option<u64>,
     /// The call whose handler makes it, on a connection for nested calls.
     pub(crate) parent: Option<u64>,
+    /// Keys and values that travel to its handler, in the order of the keys.
+    pub(crate) metadata: Vec<(String, String)>,
     /// The trace that it belongs to, if any.
     pub(crate) trace: Option<Trace>,
 }
@@ -84,9 +88,11 @@ impl CallRequest {
             labels: Vec::new(),
             affinity: None,
             retry_panics: false,
+            is_broadcast: false,
             hedge_of: None,
             continues: None,
             parent: None,
+            metadata: Vec::new(),
             trace: None,
         }
     }
@@ -152,7 +158,7 @@ mod tests {
     fn a_callers_requests_and_their_responses_have_these_bytes() {
         let call = CallRequest { idempotent: true, ..CallRequest::bare(7, 9) };
         let request = |body| CallerRequestHeader { request: 1, body };
-        assert_eq!(header(&request(CallerRequestBody::Call(call.clone()))), "01000709010100000000000000000000");
+        assert_eq!(header(&request(CallerRequestBody::Call(call.clone()))), "010007090101000000000000000000000000");
         let full = CallRequest {
             timeout: Some((200, 250)),
             node: Some(5),
@@ -160,9 +166,11 @@ mod tests {
             labels: vec![("a".to_owned(), "b".to_owned())],
             affinity: Some(3),
             retry_panics: true,
+            is_broadcast: true,
             hedge_of: Some((8, 3)),
             continues: Some(6),
             parent: Some(4),
+            metadata: vec![("k".to_owned(), "v".to_owned())],
             ..call
         };
         assert_eq!(
@@ -171,10 +179,11 @@ mod tests {
                 + "01c8fa"
                 + "01050102"
                 + "0101610162"
-                + "010301"
+                + "01030101"
                 + "010803"
                 + "0106"
                 + "0104"
+                + "01016b0176"
                 + "00"
         );
         let serving = CallerRequestBody::Serving { method: 7, labels: Vec::new() };

@@ -10,8 +10,8 @@ pub(crate) const FRAME_HEADER: usize = 5;
 
 /// The most that the header in a body may take. A payload may take the rest of the limit of a message.
 ///
-/// The largest is that of a response with the message of a panic, which is cut to 4 KiB.
-pub(crate) const BODY_HEADER_LIMIT: usize = 8 * 1024;
+/// The largest is that of a caller's request, with all the labels and metadata that a call can have: 4 KiB of each.
+pub(crate) const BODY_HEADER_LIMIT: usize = 10 * 1024;
 
 /// The most bytes in the body of a control frame.
 pub(crate) const CONTROL_LIMIT: usize = 16 * 1024;

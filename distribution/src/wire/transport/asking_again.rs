@@ -59,4 +59,8 @@ impl SendPermit for AskPermit {
     fn is_detached(&self) -> bool {
         false
     }
+
+    fn metadata(&self) -> &[(String, String)] {
+        &[]
+    }
 }

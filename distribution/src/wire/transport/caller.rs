@@ -221,6 +221,10 @@ mod tests {
         fn is_detached(&self) -> bool {
             true
         }
+
+        fn metadata(&self) -> &[(String, String)] {
+            &[]
+        }
     }
 
     fn offer(id: u64) -> MethodOffer {

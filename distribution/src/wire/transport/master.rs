@@ -122,6 +122,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingRequest>> fo
             count: message.count,
             granted: message.granted,
             timeout: message.deadline.map(|at| to_micros(at.saturating_duration_since(Instant::now()))),
+            metadata: permit.metadata().to_vec(),
             trace: (!trace.trace_id.is_none()).then(|| Trace {
                 trace: trace.trace_id.into(),
                 span: trace.span_id.into(),

@@ -37,6 +37,7 @@ pub(crate) struct IncomingRequest {
     pub(crate) count: u32,
     pub(crate) granted: u32,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) metadata: Vec<(String, String)>,
     payload: Mutex<Bytes>,
 }
 
@@ -114,6 +115,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
                 count: header.count,
                 granted: header.granted,
                 timeout: header.timeout.map(from_micros),
+                metadata: header.metadata,
                 payload: Mutex::new(payload),
             };
             Ok(ClientMessage::Request(Request { context, id: header.request, message }))
@@ -178,6 +180,7 @@ mod tests {
             count: 1,
             granted: 1,
             timeout: None,
+            metadata: Vec::new(),
             trace: None,
         };
         let mut frame = BytesMut::new();

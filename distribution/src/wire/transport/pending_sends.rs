@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt, io, sync::Arc};
 
-/// The permission to send an attempt at a call. It is asked of the part that can give the attempt up.
+/// The permission to send an attempt at a call. It is asked of the part that can give the attempt up, which is the call itself.
 pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
     /// Asked before the attempt goes into the write buffer. False if it was given up: it must not be written.
     fn begin(&self, attempt: u32) -> bool;
@@ -16,6 +16,9 @@ pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
 
     /// Whether the call runs to its end even if its caller's process ends.
     fn is_detached(&self) -> bool;
+
+    /// What travels to the call's handler: keys and values, in the order of the keys.
+    fn metadata(&self) -> &[(String, String)];
 }
 
 /// Requests in the write buffer, by where their frames end. Places are counted in bytes since the connection began.
