@@ -12,7 +12,7 @@ mod status;
 mod wait_reason;
 
 pub use calls::{CallInfo, CallPage, CallStatus};
-pub use filter::{CallFilter, StatusFilter};
+pub use filter::{CallCursor, CallFilter, StatusFilter};
 pub use methods::{MethodKind, MethodSummary, ServiceSummary};
 pub use status::{MasterSecurity, MasterStatus};
 pub use wait_reason::WaitReason;
