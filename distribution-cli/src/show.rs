@@ -101,17 +101,19 @@ pub(crate) fn methods(methods: &[MethodSummary]) -> String {
     if methods.is_empty() {
         return "no methods are served or called\n".to_owned();
     }
-    let mut table = Table::new(&["METHOD", "VERSION>", "KIND", "NODES>", "WAITING>", "RUNNING>", "SIGNATURE"]);
+    let mut table =
+        Table::new(&["METHOD", "VERSION>", "KIND", "IDEMPOTENT", "NODES>", "WAITING>", "RUNNING>", "SIGNATURE"]);
     for method in methods {
         let kind = match method.kind {
-            Some(MethodKind::Compute) => "compute",
-            Some(MethodKind::Async) => "async",
+            MethodKind::Compute => "compute",
+            MethodKind::Async => "async",
             _ => "-",
         };
         table.row([
             format!("{}.{}", method.service, method.name),
             method.version.to_string(),
             kind.to_owned(),
+            if method.idempotent { "yes" } else { "no" }.to_owned(),
             method.nodes.to_string(),
             method.waiting.to_string(),
             method.running.to_string(),

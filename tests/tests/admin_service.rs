@@ -93,6 +93,20 @@ fn round_trip<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(val
 }
 
 #[tokio::test]
+async fn a_method_that_no_node_serves_is_listed_as_its_caller_declares_it() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let cluster = Cluster::connect(master.local_addr()).await.expect("connects");
+    let (meeting, probe) = (Meeting::new().await, ProbeClient::new(&cluster));
+    let _waiting = probe.wait(meeting.addr(), "nobody comes".to_owned()).send();
+    let _again = probe.hold_again(meeting.addr(), "nobody comes".to_owned()).send();
+    until("both are listed", || master.methods().len() == 2).await;
+    let listed = master.methods().into_iter().map(|method| (method.name, method.kind, method.idempotent, method.nodes));
+    let expected =
+        [("hold_again".to_owned(), MethodKind::Compute, true, 0), ("wait".to_owned(), MethodKind::Async, false, 0)];
+    assert_eq!(listed.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
 async fn a_program_elsewhere_sees_what_the_master_sees() {
     let (local, cluster) = open(2).await;
     let (master, admin) = (local.master(), AdminClient::new(&cluster));

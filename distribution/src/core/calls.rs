@@ -88,7 +88,10 @@ impl<H: Host> Calls<H> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         // Not as the end of the range: a range that begins behind its end panics, and anybody may ask for what comes after
         // the last number.
-        self.order.range((from, Bound::Unbounded)).map(|(number, id)| (*number, *id)).take_while(|(at, _)| *at != NO_CALL)
+        self.order
+            .range((from, Bound::Unbounded))
+            .map(|(number, id)| (*number, *id))
+            .take_while(|(at, _)| *at != NO_CALL)
     }
 
     /// The batch that this id is in: the last one with the same id or an earlier one, if it is long enough.

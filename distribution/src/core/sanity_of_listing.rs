@@ -83,7 +83,9 @@ impl<H: Host> Core<H> {
         let all = self.calls.len() + self.stopping.iter().count();
         match listed.len() == all && listed.is_sorted_by(|one, next| one < next) {
             true => Ok(()),
-            false => Err(format!("{all} calls have not ended or are being stopped, and those with the numbers {listed:?} are listed")),
+            false => Err(format!(
+                "{all} calls have not ended or are being stopped, and those with the numbers {listed:?} are listed"
+            )),
         }
     }
 }

@@ -186,8 +186,8 @@ impl Master {
         self.shared.calls(filter)
     }
 
-    /// The methods that registered nodes serve or that calls wait for, by service, name and version: how many nodes serve
-    /// each, and how many calls of it wait and run.
+    /// The methods that registered nodes serve or that calls wait for, by service, name and version: how each runs, whether
+    /// it is idempotent, how many nodes serve it, and how many calls of it wait and run.
     pub fn methods(&self) -> Vec<MethodSummary> {
         self.shared.methods()
     }

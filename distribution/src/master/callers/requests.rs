@@ -422,10 +422,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        hash::method_id,
-        master::shared::tests::shared,
-        security::Principal,
-        wire::handshake::{MethodKind, MethodOffer},
+        administration::MethodKind, hash::method_id, master::shared::tests::shared, security::Principal,
+        wire::handshake::MethodOffer,
     };
 
     #[tokio::test]
@@ -446,6 +444,7 @@ mod tests {
             types: 0,
             structure: Vec::new(),
             kind: MethodKind::Compute,
+            idempotent: false,
         };
         requests.on_control(Control::Declare { method }).expect("may be declared");
         let mut calls: Vec<_> = (first..first + 2)

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{STRUCTURE_LIMIT, STRUCTURES_LIMIT};
 use crate::{
+    administration::MethodKind,
     config::MAX_SLOTS,
     hash::method_id,
     text::{LONGEST_LABEL, check_node_name, in_one_line, is_short},
@@ -56,15 +57,8 @@ pub(crate) struct MethodOffer {
     /// others are the named types in it. Bounded by [`STRUCTURE_LIMIT`].
     pub(crate) structure: Vec<Definition>,
     pub(crate) kind: MethodKind,
-}
-
-/// Whether a method holds one of the node's slots while it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) enum MethodKind {
-    /// A `fn`: runs on the compute pool, one slot each.
-    Compute,
-    /// An `async fn`: runs on the async runtime, up to the node's async limit.
-    Async,
+    /// Whether its calls may be run again, as its trait says.
+    pub(crate) idempotent: bool,
 }
 
 /// What a type looks like: `Params`, `{ rate: f64, l2: f64 }`.
@@ -230,6 +224,7 @@ pub(super) mod tests {
                 types: 7,
                 structure: vec![Definition { name: String::new(), text: "fn([i64]) -> i64".to_owned() }],
                 kind: MethodKind::Compute,
+                idempotent: false,
             }],
         }
     }
@@ -246,7 +241,7 @@ pub(super) mod tests {
         assert_eq!(
             hex(&bytes),
             "026e31070200fbe803fc0000010001047a6f6e6502657501fdbb22ed75b5106d8e05417269746801\
-             0373756d13666e285665633c6936343e29202d3e2069363407010010666e285b6936345d29202d3e2069363400"
+             0373756d13666e285665633c6936343e29202d3e2069363407010010666e285b6936345d29202d3e206936340000"
         );
         let accepted =
             RegistrationReply::Accepted { node: 5, heartbeat: 1_000_000, silence: 6_000_000, max_message_size: 300 };

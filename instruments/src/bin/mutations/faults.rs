@@ -145,6 +145,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         &[("$groups.len() == $most", "$groups.len() > $most")],
     ),
     fault(
+        "a method is idempotent if one of its nodes says so",
+        "MethodList::add_served",
+        &[("$row.idempotent &= $offer.idempotent;", "$row.idempotent |= $offer.idempotent;")],
+    ),
+    fault(
+        "what the first node says of idempotence is told of all",
+        "MethodSet::new",
+        &[("if $offer.idempotent { \"idempotent\" } else { \"\" }", "\"\"")],
+    ),
+    fault(
         "a call is repeated after a kick although it may not be",
         "Core::lost",
         &[(
