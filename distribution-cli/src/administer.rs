@@ -55,6 +55,13 @@ pub(crate) async fn run(command: AdminCommand) -> Result<(), Failure> {
             })
             .await
         }
+        AdminCommand::Callers { master, view } => {
+            watch(master, &view, async |admin| {
+                let callers = admin.callers().await?;
+                print_either(&view, &callers, || show::callers(&callers))
+            })
+            .await
+        }
         AdminCommand::Status { master, view } => {
             watch(master, &view, async |admin| {
                 let (status, stats) = (admin.status().await?, admin.stats().await?);

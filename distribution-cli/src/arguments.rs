@@ -81,6 +81,14 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         view: View,
     },
+    /// List the callers in other processes, with the credential that each came with.
+    #[command(after_help = EXIT_CODES)]
+    Callers {
+        #[command(flatten)]
+        master: Connection,
+        #[command(flatten)]
+        view: View,
+    },
     /// Show what the master is, and its totals.
     #[command(after_help = EXIT_CODES)]
     Status {

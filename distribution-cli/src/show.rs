@@ -1,8 +1,8 @@
 //! What a master answers, as tables for people.
 
 use distribution::{
-    CallInfo, NodeInfo, Stats,
-    administration::{CallStatus, MasterSecurity, MasterStatus, MethodKind, MethodSummary, ServiceSummary},
+    CallInfo, NodeInfo, Principal, PrincipalKind, Stats,
+    administration::{CallStatus, CallerInfo, MasterSecurity, MasterStatus, MethodKind, MethodSummary, ServiceSummary},
 };
 
 use crate::{
@@ -25,6 +25,7 @@ pub(crate) fn nodes(nodes: &[NodeInfo]) -> String {
         "UP>",
         "SILENT>",
         "ADDRESS",
+        "CREDENTIAL",
         "SERVICES",
         "LABELS",
     ]);
@@ -46,6 +47,7 @@ pub(crate) fn nodes(nodes: &[NodeInfo]) -> String {
             time(node.registered_for),
             time(node.silent_for),
             node.addr.to_string(),
+            credential(&node.principal),
             services.collect::<Vec<_>>().join(", "),
             or_dash(labels.join(", ")),
         ]);
@@ -139,6 +141,35 @@ pub(crate) fn services(services: &[ServiceSummary]) -> String {
         ]);
     }
     table.text()
+}
+
+pub(crate) fn callers(callers: &[CallerInfo]) -> String {
+    if callers.is_empty() {
+        return "no callers are connected\n".to_owned();
+    }
+    let mut table = Table::new(&["ID", "NAME", "ROLE", "CALLS>", "CONNECTED>", "ADDRESS", "CREDENTIAL"]);
+    for caller in callers {
+        // All of its calls have an id that begins so.
+        let first = caller.first_call.to_string();
+        table.row([
+            first.split('-').next().unwrap_or_default().to_owned(),
+            caller.name.to_string(),
+            caller.access.to_string(),
+            caller.calls.to_string(),
+            time(caller.connected_for),
+            caller.addr.to_string(),
+            credential(&caller.principal),
+        ]);
+    }
+    table.text()
+}
+
+/// The credential that a peer came with.
+fn credential(principal: &Principal) -> String {
+    match principal.kind {
+        PrincipalKind::Open => "-".to_owned(),
+        _ => principal.to_string(),
+    }
 }
 
 pub(crate) fn status(status: &MasterStatus, stats: &Stats) -> String {

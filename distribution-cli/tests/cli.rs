@@ -162,6 +162,11 @@ async fn people_see_tables_and_scripts_see_all_of_it() {
     assert_eq!(master.json(&["calls", "--node", "n1"]).await["calls"][0]["id"], *first);
     assert_eq!(master.printed(&["calls", "--older-than", "1d"]).await, "no such calls wait or run\n");
 
+    let callers = master.printed(&["callers"]).await;
+    let prefix = first.split('-').next().expect("an id");
+    assert_eq!(row(&callers)[..4], [prefix, "batch-job", "caller", "2"], "{callers}");
+    assert_eq!(master.json(&["callers"]).await[0]["principal"]["kind"], "Open");
+
     let methods = master.printed(&["methods"]).await;
     assert!(
         methods.lines().any(|line| line.starts_with("Probe.add ") && line.ends_with("fn(i64, i64) -> i64")),
@@ -309,6 +314,14 @@ async fn tokens_are_issued_listed_and_revoked() {
     let unknown = run(&["token", "revoke", "--token-file", &file, &nodes.id()]).await;
     assert_fails(&unknown, 5, &["`distribution token list`"]);
     assert_eq!(master.printed(&["nodes", "--token-file", &file]).await, "no nodes are registered\n");
+
+    let other = issue("nodes").await;
+    let _late = self::node("n3").token(other.expose()).spawn(&master.addr).await.expect("registers");
+    let listed = master.printed(&["nodes", "--token-file", &file]).await;
+    assert!(listed.contains(&format!("token {}", other.id())), "{listed}");
+    let listed = master.printed(&["callers", "--token-file", &file]).await;
+    assert_eq!(row(&listed)[2], "admin", "the command itself: {listed}");
+    assert!(listed.contains(&format!("token {}", admins.id())), "{listed}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use distribution_macros::service;
 
 use crate::{
-    administration::{CallFilter, CallPage, MasterStatus, MethodSummary, ServiceSummary},
+    administration::{CallFilter, CallPage, CallerInfo, MasterStatus, MethodSummary, ServiceSummary},
     error::AdminError,
     id::{CallId, NodeId},
     service::{
@@ -43,6 +43,10 @@ pub trait Admin {
     /// The services that nodes serve or that calls wait for. See [`Master::services`](crate::Master::services).
     #[rpc(idempotent)]
     fn services(&self) -> Vec<ServiceSummary>;
+
+    /// The callers in other processes that are connected. See [`Master::callers`](crate::Master::callers).
+    #[rpc(idempotent)]
+    fn callers(&self) -> Vec<CallerInfo>;
 
     /// Totals since the master started.
     #[rpc(idempotent)]

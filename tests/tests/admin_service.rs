@@ -140,6 +140,50 @@ async fn a_program_elsewhere_sees_what_the_master_sees() {
 }
 
 #[tokio::test]
+async fn callers_and_nodes_are_listed_with_the_token_that_they_came_with() {
+    let secure = Secure::start().await;
+    let master = &secure.master;
+    let (caller, ops) = (secure.caller().await, secure.admin().await);
+    let admin = AdminClient::new(&ops);
+    let mut meeting = Meeting::new().await;
+    let probe = ProbeClient::new(&caller);
+    let held = probe.hold(meeting.addr(), "held".to_owned()).send();
+    let guest = meeting.guest("held").await;
+    let waiting = probe.add(1, 2).send();
+    until("both calls are there", || master.callers()[0].calls == 2).await;
+
+    let callers = admin.callers().await.expect("answers");
+    let [first, second] = &callers[..] else { panic!("{callers:?}") };
+    assert_eq!((&*first.name, first.access), (caller.name(), Access::Callers));
+    assert_eq!((&*second.name, second.access, second.calls), ("ops", Access::Admins, 1), "the call that asks");
+    let tokens = [first, second].map(|caller| caller.principal.to_string());
+    assert_eq!(tokens, [&secure.caller, &secure.admin].map(|token| format!("token {}", token.id())));
+    let page = admin.calls(CallFilter::default().method("Probe")).await.expect("answers");
+    let prefix = |id: distribution::CallId| id.to_string().split_once('-').map(|(prefix, _)| prefix.to_owned());
+    assert!(page.calls.iter().all(|call| prefix(call.id) == prefix(first.first_call)), "{page:?}");
+    round_trip(&callers);
+
+    // A new token for callers, which the old one may still be used beside. The last use of the old one can be seen.
+    let renewed = Token::issue(&secure.file, Access::Callers).expect("writes");
+    let late = Cluster::builder().token(renewed.expose()).connect(master.local_addr()).await.expect("connects");
+    let uses = |token: &Token| {
+        let callers = master.callers();
+        callers.iter().filter(|caller| *caller.principal.credential == *token.id()).count()
+    };
+    assert_eq!((uses(&secure.caller), uses(&renewed)), (1, 1));
+    guest.release().await;
+    assert!(held.await.is_ok() && waiting.await.is_ok());
+    until("they are answered", || master.callers()[0].calls == 0).await;
+    caller.close().await;
+    until("the old token is not in use any more", || uses(&secure.caller) == 0).await;
+    drop(late);
+    let nodes = admin.nodes().await.expect("answers");
+    let node_token =
+        Token::list(&secure.file).expect("reads").into_iter().find(|token| token.access() == Access::Nodes);
+    assert_eq!(*nodes[0].principal.credential, *node_token.expect("was issued").id());
+}
+
+#[tokio::test]
 async fn a_program_elsewhere_acts_on_nodes_and_calls() {
     let (local, cluster) = open(2).await;
     let admin = AdminClient::new(&cluster);

@@ -10,7 +10,7 @@ use crate::{
     seconds,
 };
 
-/// Some calls, the oldest first whoever made them, and where to go on.
+/// Some calls of all callers, the oldest first, and where to go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CallPage {

@@ -3,8 +3,8 @@
 //! There are many small tables, and these do not hold the calls themselves. A table that grows moves all its entries.
 //! With a single table of a million calls, that would hold the core's lock for hundreds of milliseconds.
 //!
-//! Beside the tables, the ids are kept in the order of submission, so that calls can be listed from the oldest on, whoever
-//! made them. Those of batches are kept in their own order too, so that the batch that a call is part of can be found.
+//! Beside the tables, the ids are kept in the order of submission, so that the calls of all callers can be listed from the
+//! oldest on. Those of batches are kept in their own order too, so that the batch that a call is part of can be found.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{administrator::Administrator, shared::Shared};
 use crate::{
     admin::{Admin, AdminServer},
-    administration::{CallFilter, CallPage, MasterStatus, MethodSummary, ServiceSummary},
+    administration::{CallFilter, CallPage, CallerInfo, MasterStatus, MethodSummary, ServiceSummary},
     config::ValueLimits,
     error::{AdminError, CallError, CodecError, Execution, Part},
     id::{CallId, NodeId},
@@ -42,6 +42,10 @@ impl Admin for Administration {
 
     fn services(&self) -> Vec<ServiceSummary> {
         self.shared.services()
+    }
+
+    fn callers(&self) -> Vec<CallerInfo> {
+        self.shared.list_callers()
     }
 
     fn stats(&self) -> Stats {

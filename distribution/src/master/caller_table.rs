@@ -3,16 +3,20 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    administration::CallInfo,
+    administration::{CallInfo, CallerInfo},
     error::GoneReason,
     id::{CallId, CallerId},
-    security::Principal,
+    security::{Access, Principal},
 };
 
 /// The callers that are connected.
@@ -37,6 +41,10 @@ pub(super) struct ConnectedCaller {
     pub(super) name: String,
     pub(super) addr: SocketAddr,
     pub(super) principal: Principal,
+    access: Access,
+    connected: Instant,
+    /// Its calls that are not answered yet.
+    calls: AtomicUsize,
     pub(super) closed: CancellationToken,
     close_reason: Mutex<Option<GoneReason>>,
 }
@@ -53,7 +61,7 @@ impl Callers {
         &self,
         name: String,
         addr: SocketAddr,
-        principal: Principal,
+        (principal, access): (Principal, Access),
         closed: CancellationToken,
     ) -> Arc<ConnectedCaller> {
         let mut locked = self.lock();
@@ -67,7 +75,17 @@ impl Callers {
         }
         locked.last = Some(prefix);
         let id = CallerId::of_prefix(prefix);
-        let caller = Arc::new(ConnectedCaller { id, name, addr, principal, closed, close_reason: Mutex::default() });
+        let caller = Arc::new(ConnectedCaller {
+            id,
+            name,
+            addr,
+            principal,
+            access,
+            connected: Instant::now(),
+            calls: AtomicUsize::new(0),
+            closed,
+            close_reason: Mutex::default(),
+        });
         locked.connected.insert(id, Arc::clone(&caller));
         caller
     }
@@ -98,6 +116,14 @@ impl Callers {
         self.lock().connected.len()
     }
 
+    /// All callers, those first that have been connected longest.
+    pub(in crate::master) fn list(&self) -> Vec<CallerInfo> {
+        let mut callers: Vec<_> = self.lock().connected.values().map(Arc::clone).collect();
+        // Several may have come in the same moment.
+        callers.sort_by_key(|caller| (caller.connected, caller.id));
+        callers.iter().map(|caller| caller.info()).collect()
+    }
+
     /// Fills in who made each of these calls.
     pub(in crate::master) fn name_callers_of(&self, calls: &mut [CallInfo]) {
         let locked = self.lock();
@@ -116,6 +142,29 @@ impl ConnectedCaller {
     /// The number of its first call.
     pub(super) fn first_call(&self) -> CallId {
         self.id.first_call()
+    }
+
+    /// As administrators see it.
+    fn info(&self) -> CallerInfo {
+        CallerInfo {
+            name: self.name.as_str().into(),
+            addr: self.addr,
+            principal: self.principal.clone(),
+            access: self.access,
+            connected_for: self.connected.elapsed(),
+            calls: self.calls.load(Ordering::Relaxed),
+            first_call: self.first_call(),
+        }
+    }
+
+    /// It has made this many calls.
+    pub(super) fn on_calls_made(&self, count: u32) {
+        self.calls.fetch_add(count as usize, Ordering::Relaxed);
+    }
+
+    /// This many of its calls are answered.
+    pub(super) fn on_calls_answered(&self, count: u32) {
+        self.calls.fetch_sub(count as usize, Ordering::Relaxed);
     }
 
     /// Waits until the connection is to be closed, and returns why.
@@ -140,7 +189,7 @@ mod tests {
         let callers = Callers::new(0xff00_0001);
         let insert = || {
             let addr = ([127, 0, 0, 1], 1).into();
-            callers.insert("c".to_owned(), addr, Principal::open(), CancellationToken::new())
+            callers.insert("c".to_owned(), addr, (Principal::open(), Access::Callers), CancellationToken::new())
         };
         let first: Vec<_> = (0..3).map(|_| insert().first_call().to_string()).collect();
         assert_eq!(first, ["000000-0", "ffffff-0", "fffffe-0"], "downwards, beginning before the master's 000001");

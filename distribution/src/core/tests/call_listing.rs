@@ -156,7 +156,7 @@ fn pages_go_on_where_the_one_before_ended_and_look_at_few_calls() {
 }
 
 #[test]
-fn the_oldest_call_is_listed_first_whoever_made_it() {
+fn the_oldest_call_of_all_callers_is_listed_first() {
     let mut table = Table::new().joined(&[("n1", 1)]);
     // A caller's calls have ids of its own, and the first caller here has the highest ones.
     let by = |caller: CallerId, number| {

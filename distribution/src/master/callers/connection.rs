@@ -100,8 +100,8 @@ pub(in crate::master) async fn join(
         shared.admission.turn_away(peer.ip(), for_good);
         return;
     }
-    let principal = credential.principal.clone();
-    let caller = shared.callers.insert(hello.name.clone(), peer, principal, shared.closed.child_token());
+    let who = (credential.principal.clone(), credential.access);
+    let caller = shared.callers.insert(hello.name.clone(), peer, who, shared.closed.child_token());
     let _leave = LeaveOnDrop { shared: &shared, caller: &caller };
     let _registered = shared.admission.on_registered(peer.ip());
     #[cfg(feature = "tls")]

@@ -202,6 +202,7 @@ impl CallerRequests {
                 state.set_parent(CallId(parent), None);
             }
             locked.calls.insert(number, Arc::clone(&state));
+            self.caller.on_calls_made(*count);
             state
         };
         Ok(state)
@@ -243,8 +244,8 @@ impl CallerRequests {
     }
 
     fn forget(&self, state: &CallState) {
-        if let Some(id) = state.id() {
-            self.lock().calls.remove(&id);
+        if state.id().is_some_and(|id| self.lock().calls.remove(&id).is_some()) {
+            self.caller.on_calls_answered(state.submit_options.count);
         }
     }
 
@@ -430,7 +431,8 @@ mod tests {
     async fn a_call_that_is_cancelled_with_the_request_for_it_is_never_begun() {
         let shared = shared();
         let addr = ([127, 0, 0, 1], 1).into();
-        let caller = shared.callers.insert("c".to_owned(), addr, Principal::open(), CancellationToken::new());
+        let caller =
+            shared.callers.insert("c".to_owned(), addr, (Principal::open(), Access::Callers), CancellationToken::new());
         let first = caller.first_call().0;
         let state = shared.new_connection_state();
         let requests = CallerRequests::new(Arc::clone(&shared), caller, state, Access::Callers, None, 65_536);
