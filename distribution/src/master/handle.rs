@@ -48,7 +48,7 @@ struct LastHandle(Arc<Shared>);
 impl Drop for LastHandle {
     fn drop(&mut self) {
         self.0.abandon();
-        self.0.end_events();
+        self.0.events.end();
     }
 }
 

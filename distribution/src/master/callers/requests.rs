@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
 };
@@ -16,7 +17,10 @@ use crate::{
     error::{CallError, CallIdentity, Execution, Part},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
-    master::{administrator::Administrator, admission::LogKind, caller_table::ConnectedCaller, shared::Shared},
+    master::{
+        admin::AdminWork, administrator::Administrator, admission::LogKind, caller_table::ConnectedCaller,
+        shared::Shared,
+    },
     security::{Access, Operation},
     service::{
         dispatcher::Dispatcher,
@@ -118,7 +122,7 @@ impl CallerRequests {
                 calls.push(Arc::clone(&state));
                 Ok(Box::pin(async move {
                     // The core holds the call and ends it, whatever happens to this future.
-                    let end = std::future::poll_fn(|cx| state.poll_progress(cx, &requests)).await;
+                    let end = poll_fn(|cx| state.poll_progress(cx, &requests)).await;
                     requests.forget(&state);
                     requests.answer(request, requests.reply(&state, end)).await;
                 }))
@@ -148,7 +152,7 @@ impl CallerRequests {
         method.ok_or_else(|| "it called a method that it had not declared".to_owned())
     }
 
-    /// Answers a call of the admin service. On another thread, because a list may be long.
+    /// Answers a call of the admin service.
     async fn administer(&self, state: &Arc<CallState>) -> Result<RawAnswer, CallFailure> {
         let by = Administrator::Elsewhere {
             principal: self.caller.principal.clone(),
@@ -159,16 +163,30 @@ impl CallerRequests {
             bytes: self.reply_limit.min(self.shared.max_message_size).saturating_sub(BODY_HEADER_LIMIT),
             depth: self.shared.limits.max_depth,
         };
-        let (shared, call) = (Arc::clone(&self.shared), Arc::clone(state));
-        let turn = self.shared.administering.acquire().await;
-        let end = tokio::task::spawn_blocking(move || shared.administer(by, &call, limits)).await;
-        drop(turn);
-        // It panics nowhere, so it fails only if the runtime ends.
-        let Ok(end) = end else {
-            let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
-            return Err(CallFailure::after(Vec::new(), error));
-        };
-        end.map_err(|failure| *failure)
+        match self.shared.administer(by, state, limits).map_err(|failure| *failure)? {
+            AdminWork::Compute(run) => {
+                let _turn = self.shared.administering.acquire().await;
+                // It panics nowhere, so it fails only if the runtime ends.
+                match tokio::task::spawn_blocking(run).await {
+                    Ok(end) => end.map_err(|failure| *failure),
+                    Err(_) => {
+                        let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
+                        Err(CallFailure::after(Vec::new(), error))
+                    }
+                }
+            }
+            AdminWork::Async(end) => {
+                let in_turn = async {
+                    let _turn = self.shared.following.acquire().await;
+                    end.await.map_err(|failure| *failure)
+                };
+                tokio::select! {
+                    end = in_turn => end,
+                    // Its caller has cancelled it.
+                    end = poll_fn(|cx| state.poll_end(cx)) => end,
+                }
+            }
+        }
     }
 
     /// Answers a request. From now on the response counts among those that wait for the caller.
