@@ -3,11 +3,13 @@
 use std::{io::IsTerminal, time::Duration};
 
 use distribution::{AdminClient, CallFilter, CallInfo, Cluster, Error, NodeId, NodeInfo, administration::StatusFilter};
+use futures::TryStreamExt;
 use serde_json::json;
 
 use crate::{
     arguments::{AdminCommand, Connection, OneNode, Status, View, WhichCalls},
     failure::{Failure, Kind},
+    look::Look,
     output::{print, print_json},
     show,
 };
@@ -22,12 +24,12 @@ const PAGE: usize = 5_000;
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// Runs a command.
-pub(crate) async fn run(command: AdminCommand) -> Result<(), Failure> {
+pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure> {
     match command {
         AdminCommand::Nodes { master, view } => {
             watch(master, &view, async |admin| {
                 let nodes = admin.nodes().await?;
-                print_either(&view, &nodes, || show::nodes(&nodes))
+                print_either(&view, &nodes, || show::nodes(&nodes, look))
             })
             .await
         }
@@ -37,37 +39,44 @@ pub(crate) async fn run(command: AdminCommand) -> Result<(), Failure> {
                 let limit = limit.unwrap_or(if view.json { usize::MAX } else { SHOWN_CALLS });
                 let filter = filter(admin, &which).await?;
                 let (calls, has_more) = calls(admin, filter, limit).await?;
-                print_either(&view, &json!({ "calls": &calls, "has_more": has_more }), || show::calls(&calls, has_more))
+                print_either(&view, &json!({ "calls": &calls, "has_more": has_more }), || {
+                    show::calls(&calls, has_more, look)
+                })
             })
             .await
         }
         AdminCommand::Methods { master, view } => {
             watch(master, &view, async |admin| {
                 let methods = admin.methods().await?;
-                print_either(&view, &methods, || show::methods(&methods))
+                print_either(&view, &methods, || show::methods(&methods, look))
             })
             .await
         }
         AdminCommand::Services { master, view } => {
             watch(master, &view, async |admin| {
                 let services = admin.services().await?;
-                print_either(&view, &services, || show::services(&services))
+                print_either(&view, &services, || show::services(&services, look))
             })
             .await
         }
         AdminCommand::Callers { master, view } => {
             watch(master, &view, async |admin| {
                 let callers = admin.callers().await?;
-                print_either(&view, &callers, || show::callers(&callers))
+                print_either(&view, &callers, || show::callers(&callers, look))
             })
             .await
         }
         AdminCommand::Status { master, view } => {
             watch(master, &view, async |admin| {
                 let (status, stats) = (admin.status().await?, admin.stats().await?);
-                print_either(&view, &json!({ "master": &status, "stats": &stats }), || show::status(&status, &stats))
+                print_either(&view, &json!({ "master": &status, "stats": &stats }), || {
+                    show::status(&status, &stats, look)
+                })
             })
             .await
+        }
+        AdminCommand::Events { master, json } => {
+            administer(master, async |admin| follow(admin, json, look).await).await
         }
         AdminCommand::Cancel { call, master, json } => {
             administer(master, async |admin| Ok(admin.cancel(call).await?)).await?;
@@ -153,6 +162,24 @@ async fn watch(
         }
     })
     .await
+}
+
+/// Prints the nodes and then each event, until ctrl-c.
+async fn follow(admin: &AdminClient, json: bool, look: Look) -> Result<(), Failure> {
+    let prints = async {
+        let mut events = admin.events();
+        while let Some(event) = events.try_next().await? {
+            match json {
+                true => print_json(&event)?,
+                false => print(&show::event(&event, look))?,
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        result = prints => result,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
 }
 
 fn print_either(view: &View, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {

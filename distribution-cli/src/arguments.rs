@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use distribution::{CallId, Certificates};
 
-use crate::{master::MasterOptions, tokens::TokenCommand, units::parse_time};
+use crate::{look::When, master::MasterOptions, tokens::TokenCommand, units::parse_time};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -23,6 +23,9 @@ Exit codes:
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Whether tables and events have colours.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub(crate) color: When,
 }
 
 #[derive(Debug, Subcommand)]
@@ -96,6 +99,15 @@ pub(crate) enum AdminCommand {
         master: Connection,
         #[command(flatten)]
         view: View,
+    },
+    /// Print the nodes that are registered and then what happens to nodes, one line each, until ctrl-c.
+    #[command(after_help = EXIT_CODES)]
+    Events {
+        #[command(flatten)]
+        master: Connection,
+        /// Print one object of JSON on each line.
+        #[arg(long)]
+        json: bool,
     },
     /// Cancel a call of any caller. Its caller gets an error that names your credential.
     #[command(after_help = EXIT_CODES)]

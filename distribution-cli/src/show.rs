@@ -1,16 +1,19 @@
 //! What a master answers, as tables for people.
 
 use distribution::{
-    CallInfo, NodeInfo, Principal, PrincipalKind, Stats,
-    administration::{CallStatus, CallerInfo, MasterSecurity, MasterStatus, MethodKind, MethodSummary, ServiceSummary},
+    CallInfo, NodeEvent, NodeInfo, NodeState, Principal, PrincipalKind, Stats,
+    administration::{
+        CallStatus, CallerInfo, MasterSecurity, MasterStatus, MethodKind, MethodSummary, ServiceSummary, TimedEvent,
+    },
 };
 
 use crate::{
-    table::Table,
-    units::{size, time},
+    look::{Look, Tone},
+    table::{Table, shown},
+    units::{date, size, time},
 };
 
-pub(crate) fn nodes(nodes: &[NodeInfo]) -> String {
+pub(crate) fn nodes(nodes: &[NodeInfo], look: Look) -> String {
     if nodes.is_empty() {
         return "no nodes are registered\n".to_owned();
     }
@@ -26,8 +29,8 @@ pub(crate) fn nodes(nodes: &[NodeInfo]) -> String {
         "SILENT>",
         "ADDRESS",
         "CREDENTIAL",
-        "SERVICES",
-        "LABELS",
+        "SERVICES~",
+        "LABELS~",
     ]);
     for node in nodes {
         let cordoned = if node.is_cordoned { ", cordoned" } else { "" };
@@ -51,15 +54,20 @@ pub(crate) fn nodes(nodes: &[NodeInfo]) -> String {
             services.collect::<Vec<_>>().join(", "),
             or_dash(labels.join(", ")),
         ]);
+        let state = match node.state {
+            NodeState::Alive if !node.is_cordoned => Tone::Good,
+            _ => Tone::Attention,
+        };
+        table.tone("STATE", Some(state)).tone("SHARE", (node.share < 1.0).then_some(Tone::Bad));
     }
-    table.text()
+    table.text(look)
 }
 
-pub(crate) fn calls(calls: &[CallInfo], has_more: bool) -> String {
+pub(crate) fn calls(calls: &[CallInfo], has_more: bool, look: Look) -> String {
     if calls.is_empty() {
         return "no such calls wait or run\n".to_owned();
     }
-    let mut table = Table::new(&["ID", "METHOD", "CALLS>", "AGE>", "SIZE>", "CALLER", "STATUS"]);
+    let mut table = Table::new(&["ID", "METHOD", "CALLS>", "AGE>", "SIZE>", "CALLER", "STATUS~"]);
     for call in calls {
         let failed = match call.failed_attempts {
             0 => String::new(),
@@ -76,9 +84,10 @@ pub(crate) fn calls(calls: &[CallInfo], has_more: bool) -> String {
             call.caller.as_deref().unwrap_or("-").to_owned(),
             format!("{}{failed}{of}", status_of(&call.status)),
         ]);
+        table.tone("STATUS", tone_of(&call.status));
     }
     let more = if has_more { "there are more; --limit says how many are listed\n" } else { "" };
-    table.text() + more
+    table.text(look) + more
 }
 
 fn status_of(status: &CallStatus) -> String {
@@ -99,12 +108,12 @@ fn status_of(status: &CallStatus) -> String {
     }
 }
 
-pub(crate) fn methods(methods: &[MethodSummary]) -> String {
+pub(crate) fn methods(methods: &[MethodSummary], look: Look) -> String {
     if methods.is_empty() {
         return "no methods are served or called\n".to_owned();
     }
     let mut table =
-        Table::new(&["METHOD", "VERSION>", "KIND", "IDEMPOTENT", "NODES>", "WAITING>", "RUNNING>", "SIGNATURE"]);
+        Table::new(&["METHOD", "VERSION>", "KIND", "IDEMPOTENT", "NODES>", "WAITING>", "RUNNING>", "SIGNATURE~"]);
     for method in methods {
         let kind = match method.kind {
             MethodKind::Compute => "compute",
@@ -122,10 +131,10 @@ pub(crate) fn methods(methods: &[MethodSummary]) -> String {
             method.signature.clone(),
         ]);
     }
-    table.text()
+    table.text(look)
 }
 
-pub(crate) fn services(services: &[ServiceSummary]) -> String {
+pub(crate) fn services(services: &[ServiceSummary], look: Look) -> String {
     if services.is_empty() {
         return "no services are served or called\n".to_owned();
     }
@@ -140,10 +149,10 @@ pub(crate) fn services(services: &[ServiceSummary]) -> String {
             service.running.to_string(),
         ]);
     }
-    table.text()
+    table.text(look)
 }
 
-pub(crate) fn callers(callers: &[CallerInfo]) -> String {
+pub(crate) fn callers(callers: &[CallerInfo], look: Look) -> String {
     if callers.is_empty() {
         return "no callers are connected\n".to_owned();
     }
@@ -161,7 +170,7 @@ pub(crate) fn callers(callers: &[CallerInfo]) -> String {
             credential(&caller.principal),
         ]);
     }
-    table.text()
+    table.text(look)
 }
 
 /// The credential that a peer came with.
@@ -172,7 +181,7 @@ fn credential(principal: &Principal) -> String {
     }
 }
 
-pub(crate) fn status(status: &MasterStatus, stats: &Stats) -> String {
+pub(crate) fn status(status: &MasterStatus, stats: &Stats, look: Look) -> String {
     let security = match status.security {
         MasterSecurity::None => "none",
         MasterSecurity::Tokens => "tokens",
@@ -198,7 +207,33 @@ pub(crate) fn status(status: &MasterStatus, stats: &Stats) -> String {
     ] {
         table.row([name.to_owned(), value]);
     }
-    table.text()
+    table.text(look)
+}
+
+/// An event on one line: when, which node, and what.
+pub(crate) fn event(timed: &TimedEvent, look: Look) -> String {
+    let tone = match &timed.event {
+        NodeEvent::Joined { .. }
+        | NodeEvent::Recovered { .. }
+        | NodeEvent::Restored { .. }
+        | NodeEvent::Uncordoned { .. } => Some(Tone::Good),
+        NodeEvent::Suspect { .. } | NodeEvent::Draining { .. } | NodeEvent::Cordoned { .. } | NodeEvent::Missed(_) => {
+            Some(Tone::Attention)
+        }
+        NodeEvent::Gone { .. } | NodeEvent::Ejected { .. } => Some(Tone::Bad),
+        _ => None,
+    };
+    format!("{}  {}\n", date(timed.at), look.paint(shown(&timed.event.to_string()), tone))
+}
+
+/// The colour of what a call does: of one that waits, and of one that has ended and goes on.
+fn tone_of(status: &CallStatus) -> Option<Tone> {
+    match status {
+        CallStatus::Waiting { .. } => Some(Tone::Attention),
+        CallStatus::Running { .. } => Some(Tone::Good),
+        CallStatus::Stopping { .. } => Some(Tone::Bad),
+        _ => None,
+    }
 }
 
 fn or_dash(text: String) -> String {

@@ -7,6 +7,7 @@ use distribution::{Access, Token};
 
 use crate::{
     failure::{Failure, Kind},
+    look::Look,
     output::{print, print_json},
     table::Table,
 };
@@ -62,7 +63,7 @@ pub(crate) enum Role {
     Admins,
 }
 
-pub(crate) fn run(command: TokenCommand) -> Result<(), Failure> {
+pub(crate) fn run(command: TokenCommand, look: Look) -> Result<(), Failure> {
     match command {
         TokenCommand::Issue { file, role, node } => {
             let token = match (role, node) {
@@ -93,7 +94,7 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Failure> {
             for token in &tokens {
                 table.row([token.id(), format!("{}s", token.access()), token.name().unwrap_or("-").to_owned()]);
             }
-            print(&table.text())
+            print(&table.text(look))
         }
         TokenCommand::Revoke { file, id } => {
             if !Token::list(&file.token_file)?.iter().any(|token| token.id() == id) {

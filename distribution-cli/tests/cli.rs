@@ -337,6 +337,69 @@ async fn a_watched_list_is_printed_again_and_again() {
 }
 
 #[tokio::test]
+async fn events_are_followed_one_on_each_line() {
+    let master = RunningMaster::start(&[]).await;
+    let first = master.node("n1").await;
+    let mut people = Process::start(Path::new(PROGRAM), &["events", "--master", &master.addr]);
+    let mut scripts = Process::start(Path::new(PROGRAM), &["events", "--json", "--master", &master.addr]);
+    let line = people.line().await.expect("the nodes that are there");
+    let (time, text) = line.split_once("  ").expect("a time, and a text");
+    assert!(time.ends_with('Z') && time.contains("-") && time.contains(":"), "{line}");
+    let expected = format!("node n1 ({} from ", first.id());
+    assert!(text.starts_with(&expected) && text.ends_with("is alive"), "{line}");
+    let json = |line: Option<String>| serde_json::from_str::<Value>(&line.expect("goes on")).expect("is JSON");
+    let line = json(scripts.line().await);
+    assert_eq!(line["event"]["present"]["node"]["name"], "n1");
+    assert!(line["at"].as_f64().is_some_and(|at| at > 1e9), "{line}");
+
+    master.printed(&["cordon", "n1"]).await;
+    assert!(
+        people
+            .line()
+            .await
+            .expect("goes on")
+            .ends_with("is cordoned: it gets no new calls and keeps those that it has")
+    );
+    assert_eq!(json(scripts.line().await)["event"]["cordoned"]["node"]["name"], "n1");
+    master.printed(&["drain", "n1"]).await;
+    soon("the node", first.wait()).await.expect("ends in order");
+    people.line_with("is gone: it said goodbye").await;
+    while json(scripts.line().await)["event"]["gone"]["reason"] != "left" {}
+    for mut following in [people, scripts] {
+        following.signal("INT").await;
+        assert!(following.ended().await.success());
+    }
+}
+
+#[tokio::test]
+async fn those_that_follow_events_go_on_at_a_master_that_was_started_again() {
+    let mut master = RunningMaster::start(&[]).await;
+    let arguments = ["events", "--connect-timeout", "1h", "--master", &master.addr];
+    let mut following = Process::start(Path::new(PROGRAM), &arguments);
+    let _node = master.node("n1").await;
+    following.line_with("node n1 (").await;
+    master.process.kill().await;
+    let _again = Process::start(Path::new(PROGRAM), &["master", "--listen", &master.addr]);
+    following.line_with("the master was started again").await;
+}
+
+#[tokio::test]
+async fn colours_are_for_terminals_unless_the_user_says_otherwise() {
+    let master = RunningMaster::start(&[]).await;
+    let _node = master.node("n1").await;
+    let is_coloured = |text: &str| text.contains('\u{1b}');
+    assert!(!is_coloured(&master.printed(&["nodes"]).await), "a pipe is no terminal");
+    let mut always = command(&["nodes", "--color", "always", "--master", &master.addr]);
+    always.env("NO_COLOR", "1");
+    let table = output(always).await.stdout;
+    assert!(is_coloured(&table) && table.contains("alive"), "the option is stronger than the variable: {table:?}");
+    assert!(!is_coloured(&master.printed(&["--color", "never", "nodes"]).await));
+    let json = master.printed(&["nodes", "--json", "--color=always"]).await;
+    assert!(!is_coloured(&json), "{json}");
+    assert_fails(&master.run(&["nodes", "--color", "sometimes"]).await, 2, &["auto", "always", "never"]);
+}
+
+#[tokio::test]
 async fn every_setting_of_a_master_is_an_option_and_an_environment_variable() {
     let help = run(&["master", "--help"]).await.stdout;
     let builder = text(&workspace().join("distribution/src/master/builder.rs"));

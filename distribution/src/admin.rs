@@ -92,7 +92,7 @@ pub trait Admin {
 
 impl AdminClient {
     /// The nodes that are registered, and then each change, as [`Master::events`](crate::Master::events) tells them in the
-    /// master's process, each with its time. The stream ends after an error.
+    /// master's process, each with its time. It asks for the nodes when it is first polled, and ends after an error.
     ///
     /// It goes on when the connection was lost and made again. After
     /// [`NodeEvent::Missed`](crate::NodeEvent::Missed) it begins again with the nodes that are registered by then: it was
