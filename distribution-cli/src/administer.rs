@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use distribution::{AdminClient, CallFilter, CallInfo, Cluster, Error, NodeId, NodeInfo, administration::StatusFilter};
+use distribution::{AdminClient, CallFilter, CallInfo, Cluster, NodeId, NodeInfo, administration::StatusFilter};
 use futures::TryStreamExt;
 use serde_json::json;
 
@@ -111,8 +111,6 @@ async fn administer<T>(
 
 async fn connect(connection: Connection) -> Result<Cluster, Failure> {
     let timeout = connection.connect_timeout;
-    let has_token = connection.token_file.is_some() || std::env::var_os("DISTRIBUTION_TOKEN").is_some();
-    let has_credential = has_token || connection.certificates.is_set();
     let mut builder = Cluster::builder().admin().connect_timeout(timeout).reconnect_timeout(timeout);
     if let Some(file) = connection.token_file {
         builder = builder.token_file(file);
@@ -123,16 +121,7 @@ async fn connect(connection: Connection) -> Result<Cluster, Failure> {
     if connection.insecure {
         builder = builder.insecure();
     }
-    builder.connect(connection.master).await.map_err(|error| {
-        let needs_credential = matches!(error, Error::Protocol { .. }) && !has_credential;
-        let failure = Failure::from(error);
-        match needs_credential {
-            true => failure.with_advice(
-                "This program was given no token: use --token-file with a file that has one for admins, or DISTRIBUTION_TOKEN",
-            ),
-            false => failure,
-        }
-    })
+    Ok(builder.connect(connection.master).await?)
 }
 
 /// Shows something once, or again and again until ctrl-c.

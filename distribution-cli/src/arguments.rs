@@ -14,7 +14,7 @@ Exit codes:
   1  another failure
   2  wrong arguments, or a setting, token or file that cannot be used
   3  the master cannot be reached, or was lost
-  4  refused: the credential is not accepted, or is not for administrators
+  4  not allowed: a credential is missing, is not accepted, or is not for administrators
   5  no such node, call or token";
 
 /// Runs a master of `distribution`, and looks at a cluster and changes it.

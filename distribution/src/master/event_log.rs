@@ -44,7 +44,7 @@ struct Progress {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Event(TimedEvent),
-    /// So many events that the log does not have any more.
+    /// This many events, which the log does not have any more.
     Missed(u64),
     /// Nothing yet.
     Nothing,
