@@ -144,7 +144,11 @@ impl Shared {
             })),
             Handler::Async(handler, _) => AdminWork::Async(Box::pin(async move {
                 let timeout = call.options.timeout.or(shared.limits.default_timeout);
-                let in_time = tokio::time::timeout(timeout.unwrap_or(LONGEST_TIME), handler(arguments, limits));
+                let in_turn = async {
+                    let _turn = shared.following.acquire().await;
+                    handler(arguments, limits).await
+                };
+                let in_time = tokio::time::timeout(timeout.unwrap_or(LONGEST_TIME), in_turn);
                 tokio::select! {
                     biased;
                     () = shared.closed.cancelled() => {

@@ -175,17 +175,11 @@ impl CallerRequests {
                     }
                 }
             }
-            AdminWork::Async(end) => {
-                let in_turn = async {
-                    let _turn = self.shared.following.acquire().await;
-                    end.await.map_err(|failure| *failure)
-                };
-                tokio::select! {
-                    end = in_turn => end,
-                    // Its caller has cancelled it.
-                    end = poll_fn(|cx| state.poll_end(cx)) => end,
-                }
-            }
+            AdminWork::Async(end) => tokio::select! {
+                end = end => end.map_err(|failure| *failure),
+                // Its caller has cancelled it.
+                end = poll_fn(|cx| state.poll_end(cx)) => end,
+            },
         }
     }
 
