@@ -70,6 +70,7 @@ def method_id(service, version, name, signature):
 
 
 COMPUTE, ASYNC = 0, 1
+NOT_IDEMPOTENT = b"\0"
 
 
 def method(service, version, name, signature, kind):
@@ -102,7 +103,8 @@ def registration(
     body += number(len(methods))
     for id, service, version, method, signature, kind in methods:
         body += number(id) + text(service) + number(version) + text(method) + text(signature)
-        body += number(STRUCTURE) + number(len(types)) + b"".join(text(name) + text(shape) for name, shape in types) + number(kind)
+        body += number(STRUCTURE) + number(len(types)) + b"".join(text(name) + text(shape) for name, shape in types)
+        body += number(kind) + NOT_IDEMPOTENT
     return body + session
 
 
@@ -183,7 +185,7 @@ put(
         "max_message_size_small": registration(max_message_size=3),
         "max_message_size_of_extremes": registration(max_message_size=U64),
         "labels_claim_2_60": UP_TO_LABELS + number(1 << 60),
-        "kind_unknown": PLAIN[:-1] + b"\2",
+        "kind_unknown": PLAIN[:-2] + b"\2" + NOT_IDEMPOTENT,
         "bytes_left_over": PLAIN + b"\0",
         "cut": PLAIN[:-5],
     },
@@ -330,7 +332,7 @@ put(
 def method_declared(id=7, service="Arith", name="sum", signature="fn(Vec<i64>) -> i64", types=TYPES):
     body = number(id) + text(service) + number(1) + text(name) + text(signature)
     body += number(STRUCTURE) + number(len(types)) + b"".join(text(name) + text(shape) for name, shape in types)
-    return frame(16, body + number(COMPUTE))
+    return frame(16, body + number(COMPUTE) + NOT_IDEMPOTENT)
 
 
 def option(value):
@@ -440,7 +442,7 @@ put(
         "declare": method_declared(),
         "declare_with_a_line": method_declared(name="a\nforged"),
         "declare_cut": method_declared()[:-1],
-        "declare_claims_2_60_types": method_declared(types=())[:-2] + number(1 << 60),
+        "declare_claims_2_60_types": method_declared(types=())[:-3] + number(1 << 60),
         "declare_at_the_limit": struct.pack("<IB", 16384, 16),
         "declare_too_long": struct.pack("<IB", 16385, 16),
         "heartbeats": CALLER_HEARTBEAT * 40,

@@ -2,12 +2,14 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use distribution::{AdminClient, CallFilter, CallInfo, Cluster, Error, NodeId, NodeInfo, administration::StatusFilter};
+use distribution::{AdminClient, CallFilter, CallInfo, Cluster, NodeId, NodeInfo, administration::StatusFilter};
+use futures::TryStreamExt;
 use serde_json::json;
 
 use crate::{
     arguments::{AdminCommand, Connection, OneNode, Status, View, WhichCalls},
     failure::{Failure, Kind},
+    look::Look,
     output::{print, print_json},
     show,
 };
@@ -22,12 +24,12 @@ const PAGE: usize = 5_000;
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// Runs a command.
-pub(crate) async fn run(command: AdminCommand) -> Result<(), Failure> {
+pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure> {
     match command {
         AdminCommand::Nodes { master, view } => {
             watch(master, &view, async |admin| {
                 let nodes = admin.nodes().await?;
-                print_either(&view, &nodes, || show::nodes(&nodes))
+                print_either(&view, &nodes, || show::nodes(&nodes, look))
             })
             .await
         }
@@ -37,30 +39,44 @@ pub(crate) async fn run(command: AdminCommand) -> Result<(), Failure> {
                 let limit = limit.unwrap_or(if view.json { usize::MAX } else { SHOWN_CALLS });
                 let filter = filter(admin, &which).await?;
                 let (calls, has_more) = calls(admin, filter, limit).await?;
-                print_either(&view, &json!({ "calls": &calls, "has_more": has_more }), || show::calls(&calls, has_more))
+                print_either(&view, &json!({ "calls": &calls, "has_more": has_more }), || {
+                    show::calls(&calls, has_more, look)
+                })
             })
             .await
         }
         AdminCommand::Methods { master, view } => {
             watch(master, &view, async |admin| {
                 let methods = admin.methods().await?;
-                print_either(&view, &methods, || show::methods(&methods))
+                print_either(&view, &methods, || show::methods(&methods, look))
             })
             .await
         }
         AdminCommand::Services { master, view } => {
             watch(master, &view, async |admin| {
                 let services = admin.services().await?;
-                print_either(&view, &services, || show::services(&services))
+                print_either(&view, &services, || show::services(&services, look))
+            })
+            .await
+        }
+        AdminCommand::Callers { master, view } => {
+            watch(master, &view, async |admin| {
+                let callers = admin.callers().await?;
+                print_either(&view, &callers, || show::callers(&callers, look))
             })
             .await
         }
         AdminCommand::Status { master, view } => {
             watch(master, &view, async |admin| {
                 let (status, stats) = (admin.status().await?, admin.stats().await?);
-                print_either(&view, &json!({ "master": &status, "stats": &stats }), || show::status(&status, &stats))
+                print_either(&view, &json!({ "master": &status, "stats": &stats }), || {
+                    show::status(&status, &stats, look)
+                })
             })
             .await
+        }
+        AdminCommand::Events { master, json } => {
+            administer(master, async |admin| follow(admin, json, look).await).await
         }
         AdminCommand::Cancel { call, master, json } => {
             administer(master, async |admin| Ok(admin.cancel(call).await?)).await?;
@@ -95,8 +111,6 @@ async fn administer<T>(
 
 async fn connect(connection: Connection) -> Result<Cluster, Failure> {
     let timeout = connection.connect_timeout;
-    let has_token = connection.token_file.is_some() || std::env::var_os("DISTRIBUTION_TOKEN").is_some();
-    let has_credential = has_token || connection.certificates.is_set();
     let mut builder = Cluster::builder().admin().connect_timeout(timeout).reconnect_timeout(timeout);
     if let Some(file) = connection.token_file {
         builder = builder.token_file(file);
@@ -107,16 +121,7 @@ async fn connect(connection: Connection) -> Result<Cluster, Failure> {
     if connection.insecure {
         builder = builder.insecure();
     }
-    builder.connect(connection.master).await.map_err(|error| {
-        let needs_credential = matches!(error, Error::Protocol { .. }) && !has_credential;
-        let failure = Failure::from(error);
-        match needs_credential {
-            true => failure.with_advice(
-                "This program was given no token: use --token-file with a file that has one for admins, or DISTRIBUTION_TOKEN",
-            ),
-            false => failure,
-        }
-    })
+    Ok(builder.connect(connection.master).await?)
 }
 
 /// Shows something once, or again and again until ctrl-c.
@@ -146,6 +151,24 @@ async fn watch(
         }
     })
     .await
+}
+
+/// Prints the nodes and then each event, until ctrl-c.
+async fn follow(admin: &AdminClient, json: bool, look: Look) -> Result<(), Failure> {
+    let prints = async {
+        let mut events = admin.events();
+        while let Some(event) = events.try_next().await? {
+            match json {
+                true => print_json(&event)?,
+                false => print(&show::event(&event, look))?,
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        result = prints => result,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
 }
 
 fn print_either(view: &View, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {

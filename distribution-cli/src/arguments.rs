@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use distribution::{CallId, Certificates};
 
-use crate::{master::MasterOptions, tokens::TokenCommand, units::parse_time};
+use crate::{look::When, master::MasterOptions, tokens::TokenCommand, units::parse_time};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -14,7 +14,7 @@ Exit codes:
   1  another failure
   2  wrong arguments, or a setting, token or file that cannot be used
   3  the master cannot be reached, or was lost
-  4  refused: the credential is not accepted, or is not for administrators
+  4  not allowed: a credential is missing, is not accepted, or is not for administrators
   5  no such node, call or token";
 
 /// Runs a master of `distribution`, and looks at a cluster and changes it.
@@ -23,6 +23,9 @@ Exit codes:
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Whether tables and events have colours.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub(crate) color: When,
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,6 +83,14 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         view: View,
     },
+    /// List the callers in other processes, with the credential that each came with.
+    #[command(after_help = EXIT_CODES)]
+    Callers {
+        #[command(flatten)]
+        master: Connection,
+        #[command(flatten)]
+        view: View,
+    },
     /// Show what the master is, and its totals.
     #[command(after_help = EXIT_CODES)]
     Status {
@@ -87,6 +98,15 @@ pub(crate) enum AdminCommand {
         master: Connection,
         #[command(flatten)]
         view: View,
+    },
+    /// Print the nodes that are registered and then what happens to nodes, one line each, until ctrl-c.
+    #[command(after_help = EXIT_CODES)]
+    Events {
+        #[command(flatten)]
+        master: Connection,
+        /// Print one object of JSON on each line.
+        #[arg(long)]
+        json: bool,
     },
     /// Cancel a call of any caller. Its caller gets an error that names your credential.
     #[command(after_help = EXIT_CODES)]

@@ -37,12 +37,6 @@ impl Failure {
         Self::new(Kind::Other, message)
     }
 
-    /// The same, followed by what to do.
-    pub(crate) fn with_advice(mut self, advice: &str) -> Self {
-        self.message = format!("{}. {advice}", self.message);
-        self
-    }
-
     /// Prints it on standard error, and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         // Nobody may read it, and the exit code says it too.
@@ -83,6 +77,17 @@ impl From<Error> for Failure {
             | Error::MasterLost { .. }
             | Error::Protocol { .. }
             | Error::Untrusted { .. } => (Kind::CannotConnect, ""),
+            // The library names its setters, and a program has options.
+            Error::NoCredential { master, .. } => {
+                let sentence = format!(
+                    "the master at {master} requires a token or a certificate that this program was not given. Give \
+                     --token-file with a file that has a token for admins, or the token in DISTRIBUTION_TOKEN, or \
+                     --authority with --certificate and --key, whichever the master has; `distribution token issue --for \
+                     admins` makes a token where the master's token file is. If there is no such master, another server \
+                     answers at this address, with TLS"
+                );
+                return Self::new(Kind::Refused, sentence);
+            }
             Error::Refused { .. } => (
                 Kind::Refused,
                 ". `distribution token issue --for admins` makes a token for this program, where the master's token file is",

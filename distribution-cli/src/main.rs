@@ -3,6 +3,7 @@
 mod administer;
 mod arguments;
 mod failure;
+mod look;
 mod master;
 mod output;
 mod show;
@@ -16,18 +17,20 @@ use clap::{CommandFactory, Parser};
 
 use arguments::{Arguments, Command};
 use failure::Failure;
+use look::Look;
 
 fn main() -> ExitCode {
-    let Arguments { command } = Arguments::parse();
+    let Arguments { command, color } = Arguments::parse();
+    let look = Look::of_stdout(color);
     let ended = match command {
         Command::Master(options) => in_runtime(master::run(*options)),
-        Command::Token { command } => tokens::run(command),
+        Command::Token { command } => tokens::run(command, look),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "distribution", &mut script);
             output::print(&String::from_utf8_lossy(&script))
         }
-        Command::Administer(command) => in_runtime(administer::run(command)),
+        Command::Administer(command) => in_runtime(administer::run(command, look)),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

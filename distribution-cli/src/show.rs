@@ -1,16 +1,19 @@
 //! What a master answers, as tables for people.
 
 use distribution::{
-    CallInfo, NodeInfo, Stats,
-    administration::{CallStatus, MasterSecurity, MasterStatus, MethodKind, MethodSummary, ServiceSummary},
+    CallInfo, NodeEvent, NodeInfo, NodeState, Principal, PrincipalKind, Stats,
+    administration::{
+        CallStatus, CallerInfo, MasterSecurity, MasterStatus, MethodKind, MethodSummary, ServiceSummary, TimedEvent,
+    },
 };
 
 use crate::{
-    table::Table,
-    units::{size, time},
+    look::{Look, Tone},
+    table::{Table, shown},
+    units::{date, size, time},
 };
 
-pub(crate) fn nodes(nodes: &[NodeInfo]) -> String {
+pub(crate) fn nodes(nodes: &[NodeInfo], look: Look) -> String {
     if nodes.is_empty() {
         return "no nodes are registered\n".to_owned();
     }
@@ -25,8 +28,9 @@ pub(crate) fn nodes(nodes: &[NodeInfo]) -> String {
         "UP>",
         "SILENT>",
         "ADDRESS",
-        "SERVICES",
-        "LABELS",
+        "CREDENTIAL",
+        "SERVICES~",
+        "LABELS~",
     ]);
     for node in nodes {
         let cordoned = if node.is_cordoned { ", cordoned" } else { "" };
@@ -46,18 +50,24 @@ pub(crate) fn nodes(nodes: &[NodeInfo]) -> String {
             time(node.registered_for),
             time(node.silent_for),
             node.addr.to_string(),
+            credential(&node.principal),
             services.collect::<Vec<_>>().join(", "),
             or_dash(labels.join(", ")),
         ]);
+        let state = match node.state {
+            NodeState::Alive if !node.is_cordoned => Tone::Good,
+            _ => Tone::Attention,
+        };
+        table.tone("STATE", Some(state)).tone("SHARE", (node.share < 1.0).then_some(Tone::Bad));
     }
-    table.text()
+    table.text(look)
 }
 
-pub(crate) fn calls(calls: &[CallInfo], has_more: bool) -> String {
+pub(crate) fn calls(calls: &[CallInfo], has_more: bool, look: Look) -> String {
     if calls.is_empty() {
         return "no such calls wait or run\n".to_owned();
     }
-    let mut table = Table::new(&["ID", "METHOD", "CALLS>", "AGE>", "SIZE>", "CALLER", "STATUS"]);
+    let mut table = Table::new(&["ID", "METHOD", "CALLS>", "AGE>", "SIZE>", "CALLER", "STATUS~"]);
     for call in calls {
         let failed = match call.failed_attempts {
             0 => String::new(),
@@ -74,9 +84,10 @@ pub(crate) fn calls(calls: &[CallInfo], has_more: bool) -> String {
             call.caller.as_deref().unwrap_or("-").to_owned(),
             format!("{}{failed}{of}", status_of(&call.status)),
         ]);
+        table.tone("STATUS", tone_of(&call.status));
     }
     let more = if has_more { "there are more; --limit says how many are listed\n" } else { "" };
-    table.text() + more
+    table.text(look) + more
 }
 
 fn status_of(status: &CallStatus) -> String {
@@ -97,31 +108,33 @@ fn status_of(status: &CallStatus) -> String {
     }
 }
 
-pub(crate) fn methods(methods: &[MethodSummary]) -> String {
+pub(crate) fn methods(methods: &[MethodSummary], look: Look) -> String {
     if methods.is_empty() {
         return "no methods are served or called\n".to_owned();
     }
-    let mut table = Table::new(&["METHOD", "VERSION>", "KIND", "NODES>", "WAITING>", "RUNNING>", "SIGNATURE"]);
+    let mut table =
+        Table::new(&["METHOD", "VERSION>", "KIND", "IDEMPOTENT", "NODES>", "WAITING>", "RUNNING>", "SIGNATURE~"]);
     for method in methods {
         let kind = match method.kind {
-            Some(MethodKind::Compute) => "compute",
-            Some(MethodKind::Async) => "async",
+            MethodKind::Compute => "compute",
+            MethodKind::Async => "async",
             _ => "-",
         };
         table.row([
             format!("{}.{}", method.service, method.name),
             method.version.to_string(),
             kind.to_owned(),
+            if method.idempotent { "yes" } else { "no" }.to_owned(),
             method.nodes.to_string(),
             method.waiting.to_string(),
             method.running.to_string(),
             method.signature.clone(),
         ]);
     }
-    table.text()
+    table.text(look)
 }
 
-pub(crate) fn services(services: &[ServiceSummary]) -> String {
+pub(crate) fn services(services: &[ServiceSummary], look: Look) -> String {
     if services.is_empty() {
         return "no services are served or called\n".to_owned();
     }
@@ -136,10 +149,39 @@ pub(crate) fn services(services: &[ServiceSummary]) -> String {
             service.running.to_string(),
         ]);
     }
-    table.text()
+    table.text(look)
 }
 
-pub(crate) fn status(status: &MasterStatus, stats: &Stats) -> String {
+pub(crate) fn callers(callers: &[CallerInfo], look: Look) -> String {
+    if callers.is_empty() {
+        return "no callers are connected\n".to_owned();
+    }
+    let mut table = Table::new(&["ID", "NAME", "ROLE", "CALLS>", "CONNECTED>", "ADDRESS", "CREDENTIAL"]);
+    for caller in callers {
+        // All of its calls have an id that begins so.
+        let first = caller.first_call.to_string();
+        table.row([
+            first.split('-').next().unwrap_or_default().to_owned(),
+            caller.name.to_string(),
+            caller.access.to_string(),
+            caller.calls.to_string(),
+            time(caller.connected_for),
+            caller.addr.to_string(),
+            credential(&caller.principal),
+        ]);
+    }
+    table.text(look)
+}
+
+/// The credential that a peer came with.
+fn credential(principal: &Principal) -> String {
+    match principal.kind {
+        PrincipalKind::Open => "-".to_owned(),
+        _ => principal.to_string(),
+    }
+}
+
+pub(crate) fn status(status: &MasterStatus, stats: &Stats, look: Look) -> String {
     let security = match status.security {
         MasterSecurity::None => "none",
         MasterSecurity::Tokens => "tokens",
@@ -165,7 +207,33 @@ pub(crate) fn status(status: &MasterStatus, stats: &Stats) -> String {
     ] {
         table.row([name.to_owned(), value]);
     }
-    table.text()
+    table.text(look)
+}
+
+/// An event on one line: when, which node, and what.
+pub(crate) fn event(timed: &TimedEvent, look: Look) -> String {
+    let tone = match &timed.event {
+        NodeEvent::Joined { .. }
+        | NodeEvent::Recovered { .. }
+        | NodeEvent::Restored { .. }
+        | NodeEvent::Uncordoned { .. } => Some(Tone::Good),
+        NodeEvent::Suspect { .. } | NodeEvent::Draining { .. } | NodeEvent::Cordoned { .. } | NodeEvent::Missed(_) => {
+            Some(Tone::Attention)
+        }
+        NodeEvent::Gone { .. } | NodeEvent::Ejected { .. } => Some(Tone::Bad),
+        _ => None,
+    };
+    format!("{}  {}\n", date(timed.at), look.paint(shown(&timed.event.to_string()), tone))
+}
+
+/// The colour of what a call does: of one that waits, and of one that has ended and goes on.
+fn tone_of(status: &CallStatus) -> Option<Tone> {
+    match status {
+        CallStatus::Waiting { .. } => Some(Tone::Attention),
+        CallStatus::Running { .. } => Some(Tone::Good),
+        CallStatus::Stopping { .. } => Some(Tone::Bad),
+        _ => None,
+    }
 }
 
 fn or_dash(text: String) -> String {

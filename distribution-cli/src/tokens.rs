@@ -7,6 +7,7 @@ use distribution::{Access, CallerRights, Token};
 
 use crate::{
     failure::{Failure, Kind},
+    look::Look,
     output::{print, print_json},
     table::Table,
     units::{parse_size, parse_time},
@@ -129,7 +130,7 @@ pub(crate) enum Role {
     Admins,
 }
 
-pub(crate) fn run(command: TokenCommand) -> Result<(), Failure> {
+pub(crate) fn run(command: TokenCommand, look: Look) -> Result<(), Failure> {
     match command {
         TokenCommand::Issue { file, role, node, rights } => {
             let rights = rights.into_rights();
@@ -166,7 +167,7 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Failure> {
                 let node = token.name().unwrap_or("-").to_owned();
                 table.row([token.id(), format!("{}s", token.access()), node, shown_rights(token)]);
             }
-            print(&table.text())
+            print(&table.text(look))
         }
         TokenCommand::Revoke { file, id } => {
             if !Token::list(&file.token_file)?.iter().any(|token| token.id() == id) {

@@ -41,6 +41,13 @@ fn split(text: &str) -> (&str, &str) {
     (&text[..at], text[at..].trim())
 }
 
+/// `2026-01-31T12:30:05Z`, of a time since the beginning of 1970.
+pub(crate) fn date(since: Duration) -> String {
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    chrono::DateTime::from_timestamp(seconds, 0)
+        .map_or_else(|| format!("{seconds} s"), |date| date.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
 /// `3 m 12 s`: the two largest units.
 pub(crate) fn time(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -100,6 +107,11 @@ mod tests {
         for wrong in ["", "5", "s", "-5s", "1.2.3s", "5x", "99999999999999999999d"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn dates_are_shown() {
+        assert_eq!(date(Duration::from_millis(1_769_862_605_900)), "2026-01-31T12:30:05Z");
     }
 
     #[test]

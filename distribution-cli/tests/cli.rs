@@ -9,6 +9,7 @@ use distribution_tests::{
     process::Process,
     soon,
     sources::{text, workspace},
+    trust::{Authority, Purpose},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -163,6 +164,11 @@ async fn people_see_tables_and_scripts_see_all_of_it() {
     assert_eq!(master.json(&["calls", "--node", "n1"]).await["calls"][0]["id"], *first);
     assert_eq!(master.printed(&["calls", "--older-than", "1d"]).await, "no such calls wait or run\n");
 
+    let callers = master.printed(&["callers"]).await;
+    let prefix = first.split('-').next().expect("an id");
+    assert_eq!(row(&callers)[..4], [prefix, "batch-job", "caller", "2"], "{callers}");
+    assert_eq!(master.json(&["callers"]).await[0]["principal"]["kind"], "Open");
+
     let methods = master.printed(&["methods"]).await;
     assert!(
         methods.lines().any(|line| line.starts_with("Probe.add ") && line.ends_with("fn(i64, i64) -> i64")),
@@ -228,7 +234,7 @@ async fn a_name_that_several_nodes_have_is_refused_with_their_ids() {
 #[tokio::test]
 async fn each_kind_of_failure_has_its_exit_code() {
     let help = run(&["--help"]).await;
-    for code in ["1  another failure", "2  wrong", "3  the master", "4  refused", "5  no such"] {
+    for code in ["1  another failure", "2  wrong", "3  the master", "4  not allowed", "5  no such"] {
         assert!(help.stdout.contains(code), "{}", help.stdout);
     }
     assert_fails(&run(&["nodes", "--colour"]).await, 2, &["--colour"]);
@@ -253,7 +259,11 @@ async fn each_kind_of_failure_has_its_exit_code() {
     }
     let master = RunningMaster::start(&["--token-file", &file]).await;
     let ended = master.run(&["nodes"]).await;
-    assert_fails(&ended, 3, &["requires a join token", "--token-file with a file that has one for admins"]);
+    assert_fails(
+        &ended,
+        4,
+        &["requires a token or a certificate", "--token-file with a file that has a token for admins"],
+    );
     let ended = master.run(&["nodes", "--token-file", &file]).await;
     assert_fails(&ended, 2, &["no token for admins"]);
     let elsewhere = folder();
@@ -266,6 +276,44 @@ async fn each_kind_of_failure_has_its_exit_code() {
     revoked.env("DISTRIBUTION_TOKEN", admin.expose());
     assert_fails(&output(revoked).await, 4, &["refused this caller"]);
     assert_fails(&master.run(&["kick", "n1", "--token-file", &file]).await, 2, &["no token for admins"]);
+}
+
+#[tokio::test]
+async fn certificates_of_ones_own_are_given_by_their_files() {
+    let authority = Authority::new("ours");
+    let files = |holder: &str, purpose, names: &[&str]| {
+        authority.issue(holder, purpose, names);
+        let [authority, certificate, key] =
+            [authority.file(), authority.path(holder, "pem"), authority.path(holder, "key")]
+                .map(|file| file.display().to_string());
+        ["--authority".to_owned(), authority, "--certificate".to_owned(), certificate, "--key".to_owned(), key]
+    };
+    let masters = files("master", Purpose::Server, &["localhost", "127.0.0.1"]);
+    let options: Vec<_> =
+        masters.iter().map(String::as_str).chain(["--admins", "ops.example", "--callers", "app.example"]).collect();
+    let master = RunningMaster::start(&options).await;
+    // The certificate is for this name, and not for the address.
+    let addr = format!("localhost:{}", master.addr.rsplit_once(':').expect("an address").1);
+    let run = async |files: &[String]| {
+        let files: Vec<_> = files.iter().map(String::as_str).collect();
+        run(&[&["nodes", "--master", &addr], &files[..]].concat()).await
+    };
+    let ops = files("ops", Purpose::Client, &["ops.example"]);
+    let ended = run(&ops).await;
+    assert_eq!((ended.code, &*ended.stdout), (0, "no nodes are registered\n"), "{ended:?}");
+    let named = [&ops[..], &["--peer-name".to_owned(), "elsewhere.example".to_owned()]].concat();
+    assert_fails(&run(&named).await, 3, &["has not proven that it is"]);
+    let app = run(&files("app", Purpose::Client, &["app.example"])).await;
+    assert_fails(&app, 4, &["refused this caller"]);
+    assert_fails(&run(&[]).await, 4, &["requires a token or a certificate", "--authority"]);
+    assert_fails(&run(&ops[..2]).await, 2, &["--certificate", "--key"]);
+    let mut by_environment = command(&["status", "--json", "--master", &addr]);
+    for (name, file) in ["DISTRIBUTION_AUTHORITY", "DISTRIBUTION_CERTIFICATE", "DISTRIBUTION_KEY"].iter().zip([1, 3, 5])
+    {
+        by_environment.env(name, &ops[file]);
+    }
+    let status: Value = serde_json::from_str(&output(by_environment).await.stdout).expect("is JSON");
+    assert_eq!(status["master"]["security"], "certificates");
 }
 
 #[tokio::test]
@@ -310,6 +358,14 @@ async fn tokens_are_issued_listed_and_revoked() {
     let unknown = run(&["token", "revoke", "--token-file", &file, &nodes.id()]).await;
     assert_fails(&unknown, 5, &["`distribution token list`"]);
     assert_eq!(master.printed(&["nodes", "--token-file", &file]).await, "no nodes are registered\n");
+
+    let other = issue("nodes").await;
+    let _late = self::node("n3").token(other.expose()).spawn(&master.addr).await.expect("registers");
+    let listed = master.printed(&["nodes", "--token-file", &file]).await;
+    assert!(listed.contains(&format!("token {}", other.id())), "{listed}");
+    let listed = master.printed(&["callers", "--token-file", &file]).await;
+    assert_eq!(row(&listed)[2], "admin", "the command itself: {listed}");
+    assert!(listed.contains(&format!("token {}", admins.id())), "{listed}");
 }
 
 #[tokio::test]
@@ -360,20 +416,99 @@ async fn a_watched_list_is_printed_again_and_again() {
 }
 
 #[tokio::test]
+async fn events_are_followed_one_on_each_line() {
+    let master = RunningMaster::start(&[]).await;
+    let first = master.node("n1").await;
+    let mut people = Process::start(Path::new(PROGRAM), &["events", "--master", &master.addr]);
+    let mut scripts = Process::start(Path::new(PROGRAM), &["events", "--json", "--master", &master.addr]);
+    let line = people.line().await.expect("the nodes that are there");
+    let (time, text) = line.split_once("  ").expect("a time, and a text");
+    assert!(time.ends_with('Z') && time.contains("-") && time.contains(":"), "{line}");
+    let expected = format!("node n1 ({} from ", first.id());
+    assert!(text.starts_with(&expected) && text.ends_with("is alive"), "{line}");
+    let json = |line: Option<String>| serde_json::from_str::<Value>(&line.expect("goes on")).expect("is JSON");
+    let line = json(scripts.line().await);
+    assert_eq!(line["event"]["present"]["node"]["name"], "n1");
+    assert!(line["at"].as_f64().is_some_and(|at| at > 1e9), "{line}");
+
+    master.printed(&["cordon", "n1"]).await;
+    assert!(
+        people
+            .line()
+            .await
+            .expect("goes on")
+            .ends_with("is cordoned: it gets no new calls and keeps those that it has")
+    );
+    assert_eq!(json(scripts.line().await)["event"]["cordoned"]["node"]["name"], "n1");
+    master.printed(&["drain", "n1"]).await;
+    soon("the node", first.wait()).await.expect("ends in order");
+    people.line_with("is gone: it said goodbye").await;
+    while json(scripts.line().await)["event"]["gone"]["reason"] != "left" {}
+    for mut following in [people, scripts] {
+        following.signal("INT").await;
+        assert!(following.ended().await.success());
+    }
+}
+
+#[tokio::test]
+async fn those_that_follow_events_go_on_at_a_master_that_was_started_again() {
+    let mut master = RunningMaster::start(&[]).await;
+    let arguments = ["events", "--connect-timeout", "1h", "--master", &master.addr];
+    let mut following = Process::start(Path::new(PROGRAM), &arguments);
+    let _node = master.node("n1").await;
+    following.line_with("node n1 (").await;
+    master.process.kill().await;
+    let _again = Process::start(Path::new(PROGRAM), &["master", "--listen", &master.addr]);
+    following.line_with("the master was started again").await;
+}
+
+#[tokio::test]
+async fn colours_are_for_terminals_unless_the_user_says_otherwise() {
+    let master = RunningMaster::start(&[]).await;
+    let _node = master.node("n1").await;
+    let is_coloured = |text: &str| text.contains('\u{1b}');
+    assert!(!is_coloured(&master.printed(&["nodes"]).await), "a pipe is not a terminal");
+    let mut always = command(&["nodes", "--color", "always", "--master", &master.addr]);
+    always.env("NO_COLOR", "1");
+    let table = output(always).await.stdout;
+    assert!(is_coloured(&table) && table.contains("alive"), "the option is stronger than the variable: {table:?}");
+    assert!(!is_coloured(&master.printed(&["--color", "never", "nodes"]).await));
+    let json = master.printed(&["nodes", "--json", "--color=always"]).await;
+    assert!(!is_coloured(&json), "{json}");
+    assert_fails(&master.run(&["nodes", "--color", "sometimes"]).await, 2, &["auto", "always", "never"]);
+}
+
+#[tokio::test]
 async fn every_setting_of_a_master_is_an_option_and_an_environment_variable() {
     let help = run(&["master", "--help"]).await.stdout;
     let builder = text(&workspace().join("distribution/src/master/builder.rs"));
+    // A setter takes the builder and returns it; its arguments may be on lines of their own.
     let setters: Vec<_> = builder
-        .lines()
-        .filter_map(|line| line.strip_prefix("    pub fn "))
-        .filter_map(|line| line.split_once("(mut self"))
-        .map(|(name, _)| name)
+        .split("\n    pub fn ")
+        .skip(1)
+        .filter_map(|function| function.split_once(" {\n"))
+        .filter(|(signature, _)| signature.ends_with("-> Self") && signature.contains("self"))
+        .filter_map(|(signature, _)| signature.split(['(', '<']).next())
         .collect();
-    assert!(setters.len() >= 20, "{setters:?}");
-    // The files, and what there is only one of in the builder.
-    for setter in setters.into_iter().filter(|setter| *setter != "certificates") {
-        assert!(help.contains(&format!("--{}", setter.replace('_', "-"))), "no option for `{setter}`");
-        assert!(help.contains(&format!("DISTRIBUTION_{}", setter.to_uppercase())), "no variable for `{setter}`");
+    for known in ["certificates", "restrict_label", "seed", "heartbeat", "insecure"] {
+        assert!(setters.contains(&known), "{known} is not among {setters:?}");
+    }
+    // As whole words: the name of one setting may begin that of another.
+    let words: Vec<_> = help.split_whitespace().collect();
+    let has_variable = |name: &str| {
+        help.contains(&format!("[env: DISTRIBUTION_{name}=")) || help.contains(&format!("[env: DISTRIBUTION_{name}]"))
+    };
+    for setter in setters {
+        // Certificates are several files.
+        let options = if setter == "certificates" {
+            vec!["authority", "certificate", "key", "peer_name", "callers", "admins"]
+        } else {
+            vec![setter]
+        };
+        for option in options {
+            assert!(words.contains(&&*format!("--{}", option.replace('_', "-"))), "no option for `{option}`");
+            assert!(has_variable(&option.to_uppercase()), "no variable for `{option}`");
+        }
     }
     let mut master = command(&["master", "--listen", "127.0.0.1:0", "--log", "off"]);
     master.env("DISTRIBUTION_MAX_NODES", "0");

@@ -9,10 +9,14 @@
 use std::sync::LazyLock;
 
 use distribution_macros::service;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::{
-    administration::{CallFilter, CallPage, MasterStatus, MethodSummary, ServiceSummary},
-    error::AdminError,
+    administration::{
+        CallFilter, CallPage, CallerInfo, EventCursor, EventPage, MasterStatus, MethodSummary, ServiceSummary,
+        TimedEvent,
+    },
+    error::{AdminError, CallError},
     id::{CallId, NodeId},
     service::{
         ServiceClient,
@@ -44,6 +48,20 @@ pub trait Admin {
     #[rpc(idempotent)]
     fn services(&self) -> Vec<ServiceSummary>;
 
+    /// The callers in other processes that are connected. See [`Master::callers`](crate::Master::callers).
+    #[rpc(idempotent)]
+    fn callers(&self) -> Vec<CallerInfo>;
+
+    /// What has happened to the nodes since an earlier page, or, without its [`next`](EventPage::next), the nodes that are
+    /// registered. Answers when something has happened, or after 10 s. [`events`](AdminClient::events) calls it again and
+    /// again.
+    ///
+    /// The master keeps the newest 1,024 events. If more have happened since the earlier page, the page begins with
+    /// [`NodeEvent::Missed`](crate::NodeEvent::Missed), and the nodes that are registered by then. It does so too, with
+    /// `Missed(0)`, if the earlier page was from another run of the master.
+    #[rpc(idempotent)]
+    async fn next_events(&self, after: Option<EventCursor>) -> EventPage;
+
     /// Totals since the master started.
     #[rpc(idempotent)]
     fn stats(&self) -> Stats;
@@ -70,6 +88,43 @@ pub trait Admin {
 
     /// Ends the registration of a node at once. See [`Master::kick`](crate::Master::kick).
     fn kick(&self, node: NodeId) -> Result<(), AdminError>;
+}
+
+impl AdminClient {
+    /// The nodes that are registered, and then each change, as [`Master::events`](crate::Master::events) tells them in the
+    /// master's process, each with its time. It asks for the nodes when it is first polled, and ends after an error.
+    ///
+    /// It goes on when the connection was lost and made again. After
+    /// [`NodeEvent::Missed`](crate::NodeEvent::Missed) it begins again with the nodes that are registered by then: it was
+    /// read too slowly, or another run of the master answers.
+    ///
+    /// # Errors
+    ///
+    /// As for each call of this client: [`Denied`](CallError::Denied) if the caller may not administer,
+    /// [`MasterLost`](CallError::MasterLost) and [`Shutdown`](CallError::Shutdown) when the master is gone.
+    ///
+    /// ```
+    /// # use distribution::{AdminClient, Cluster, LocalCluster, NodeEvent};
+    /// use futures::TryStreamExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let local = LocalCluster::builder().nodes(1).start().await?;
+    /// # let addr = local.master().local_addr();
+    /// let cluster = Cluster::connect(addr).await?;
+    /// let mut events = AdminClient::new(&cluster).events();
+    /// let first = events.try_next().await?.ok_or("ends with an error only")?;
+    /// println!("{} s since 1970: {}", first.at.as_secs(), first.event);
+    /// # assert!(matches!(first.event, NodeEvent::Present { .. }));
+    /// # Ok(()) }
+    /// ```
+    pub fn events(&self) -> impl Stream<Item = Result<TimedEvent, CallError>> + Send + Unpin + use<> {
+        let pages = stream::try_unfold((self.clone(), None), |(admin, after)| async move {
+            let page = admin.next_events(after).await?;
+            Ok::<_, CallError>(Some((stream::iter(page.events).map(Ok), (admin, Some(page.next)))))
+        });
+        Box::pin(pages.try_flatten())
+    }
 }
 
 /// The methods of the service, as this version of the crate serves them.

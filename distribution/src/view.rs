@@ -225,8 +225,9 @@ pub enum NodeEvent {
         /// The node.
         node: NodeIdentity,
     },
-    /// The stream was read too slowly, and missed this many events. It begins again: a [`Present`](Self::Present) follows
-    /// for each node that is registered now. A node that is not among these is gone.
+    /// The stream was read too slowly, and missed this many events; 0 if they are those of another run of the master. It
+    /// begins again: a [`Present`](Self::Present) follows for each node that is registered now. A node that is not among
+    /// these is gone.
     Missed(u64),
 }
 
@@ -297,6 +298,7 @@ impl fmt::Display for NodeEvent {
                 write!(f, "{node} is cordoned: it gets no new calls and keeps those that it has")
             }
             Self::Uncordoned { node } => write!(f, "{node} is uncordoned and gets new calls again"),
+            Self::Missed(0) => write!(f, "the master was started again; the list of nodes begins again"),
             Self::Missed(count) => {
                 write!(
                     f,

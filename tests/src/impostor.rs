@@ -207,8 +207,8 @@ pub fn registration_that_shows(
     registration.extend(number(methods.len() as u64));
     for Shown { id, service, name, signature, types } in methods {
         registration.extend([number(*id), text(service), number(1), text(name), text(signature)].concat());
-        // No structure for people, and compute.
-        registration.extend([number(*types), number(0), number(0)].concat());
+        // No structure for people, compute, and not idempotent.
+        registration.extend([number(*types), number(0), number(0), vec![0]].concat());
     }
     // No session.
     registration.push(0);

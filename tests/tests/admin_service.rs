@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use distribution::{
-    Access, AdminClient, CallError, CallFilter, Cluster, LocalCluster, Master, Node, NodeId, Token, administration::*,
-    error::AdminError, prelude::*,
+    Access, AdminClient, CallError, CallFilter, Cluster, LocalCluster, Master, Node, NodeEvent, NodeId, Token,
+    administration::*, error::AdminError, prelude::*,
 };
 use distribution_tests::{ProbeClient, ProbeServer, Prober, log::Log, meeting::Meeting, soon, until};
+use futures::TryStreamExt;
 use serde::{Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
 
@@ -93,6 +94,20 @@ fn round_trip<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(val
 }
 
 #[tokio::test]
+async fn a_method_that_no_node_serves_is_listed_as_its_caller_declares_it() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let cluster = Cluster::connect(master.local_addr()).await.expect("connects");
+    let (meeting, probe) = (Meeting::new().await, ProbeClient::new(&cluster));
+    let _waiting = probe.wait(meeting.addr(), "nobody comes".to_owned()).send();
+    let _again = probe.hold_again(meeting.addr(), "nobody comes".to_owned()).send();
+    until("both are listed", || master.methods().len() == 2).await;
+    let listed = master.methods().into_iter().map(|method| (method.name, method.kind, method.idempotent, method.nodes));
+    let expected =
+        [("hold_again".to_owned(), MethodKind::Compute, true, 0), ("wait".to_owned(), MethodKind::Async, false, 0)];
+    assert_eq!(listed.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
 async fn a_program_elsewhere_sees_what_the_master_sees() {
     let (local, cluster) = open(2).await;
     let (master, admin) = (local.master(), AdminClient::new(&cluster));
@@ -123,6 +138,110 @@ async fn a_program_elsewhere_sees_what_the_master_sees() {
     round_trip(&services);
     guest.release().await;
     assert!(soon("the call", running).await.is_ok());
+}
+
+#[tokio::test]
+async fn callers_and_nodes_are_listed_with_the_token_that_they_came_with() {
+    let secure = Secure::start().await;
+    let master = &secure.master;
+    let (caller, ops) = (secure.caller().await, secure.admin().await);
+    let admin = AdminClient::new(&ops);
+    let mut meeting = Meeting::new().await;
+    let probe = ProbeClient::new(&caller);
+    let held = probe.hold(meeting.addr(), "held".to_owned()).send();
+    let guest = meeting.guest("held").await;
+    let waiting = probe.add(1, 2).send();
+    until("both calls are there", || master.callers()[0].calls == 2).await;
+
+    let callers = admin.callers().await.expect("answers");
+    let [first, second] = &callers[..] else { panic!("{callers:?}") };
+    assert_eq!((&*first.name, first.access), (caller.name(), Access::Callers));
+    assert_eq!((&*second.name, second.access, second.calls), ("ops", Access::Admins, 1), "the call that asks");
+    let tokens = [first, second].map(|caller| caller.principal.to_string());
+    assert_eq!(tokens, [&secure.caller, &secure.admin].map(|token| format!("token {}", token.id())));
+    let page = admin.calls(CallFilter::default().method("Probe")).await.expect("answers");
+    let prefix = |id: distribution::CallId| id.to_string().split_once('-').map(|(prefix, _)| prefix.to_owned());
+    assert!(page.calls.iter().all(|call| prefix(call.id) == prefix(first.first_call)), "{page:?}");
+    round_trip(&callers);
+
+    // A new token for callers, which the old one may still be used beside. The last use of the old one can be seen.
+    let renewed = Token::issue(&secure.file, Access::Callers).expect("writes");
+    let late = Cluster::builder().token(renewed.expose()).connect(master.local_addr()).await.expect("connects");
+    let uses = |token: &Token| {
+        let callers = master.callers();
+        callers.iter().filter(|caller| *caller.principal.credential == *token.id()).count()
+    };
+    assert_eq!((uses(&secure.caller), uses(&renewed)), (1, 1));
+    guest.release().await;
+    assert!(held.await.is_ok() && waiting.await.is_ok());
+    until("they are answered", || master.callers()[0].calls == 0).await;
+    caller.close().await;
+    until("the old token is not in use any more", || uses(&secure.caller) == 0).await;
+    drop(late);
+    let nodes = admin.nodes().await.expect("answers");
+    let node_token =
+        Token::list(&secure.file).expect("reads").into_iter().find(|token| token.access() == Access::Nodes);
+    assert_eq!(*nodes[0].principal.credential, *node_token.expect("was issued").id());
+}
+
+#[tokio::test]
+async fn a_program_elsewhere_follows_what_happens_to_nodes() {
+    let (local, cluster) = open(1).await;
+    let admin = AdminClient::new(&cluster);
+    for (admin, name) in [(&admin, "late"), (&AdminClient::new(local.master()), "later")] {
+        let mut events = admin.events();
+        let mut next = async || soon("an event", events.try_next()).await.expect("answers").expect("goes on");
+        let first = next().await;
+        assert!(matches!(&first.event, NodeEvent::Present { node, .. } if &*node.name == "local-1"), "{first:?}");
+        round_trip(&first);
+        let node = Node::builder().serve(ProbeServer::new(Prober)).name(name).spawn(local.master().local_addr());
+        let node = node.await.expect("registers");
+        let joined = next().await;
+        assert!(matches!(&joined.event, NodeEvent::Joined { node, .. } if &*node.name == name), "{joined:?}");
+        assert!(joined.at >= first.at);
+        admin.cordon(node.id()).await.expect("is registered");
+        assert!(matches!(next().await.event, NodeEvent::Cordoned { .. }));
+        node.drain().await;
+        assert!(matches!(next().await.event, NodeEvent::Draining { .. }));
+        assert!(matches!(next().await.event, NodeEvent::Gone { .. }));
+    }
+}
+
+#[tokio::test]
+async fn those_that_wait_for_events_hold_nothing_up_and_end_with_their_call_or_the_master() {
+    let (local, cluster) = open(0).await;
+    for admin in [AdminClient::new(&cluster), AdminClient::new(local.master())] {
+        let begin = admin.next_events(None).await.expect("answers").next;
+        let waiting: Vec<_> = (0..100).map(|_| admin.next_events(Some(begin)).send()).collect();
+        assert!(admin.nodes().await.expect("answers").is_empty());
+        assert!(waiting.iter().all(|call| !call.is_finished()));
+        let error = failure(admin.next_events(Some(begin)).timeout(std::time::Duration::from_millis(1)).await);
+        assert!(matches!(error, CallError::TimedOut { .. }), "{error:?}");
+        drop(waiting);
+    }
+    until("the cancelled calls are gone", || local.master().callers()[0].calls == 0).await;
+    let begin = AdminClient::new(&cluster).next_events(None).await.expect("answers").next;
+    let last = [AdminClient::new(&cluster), AdminClient::new(local.master())]
+        .map(|admin| admin.next_events(Some(begin)).send());
+    until("one has arrived", || local.master().callers()[0].calls == 1).await;
+    local.master().shutdown().await;
+    for call in last {
+        let error = failure(soon("the call", call).await);
+        assert!(matches!(error, CallError::Shutdown { .. } | CallError::MasterLost { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn a_thread_outside_of_a_runtime_waits_for_events_too() {
+    let runtime = tokio::runtime::Runtime::new().expect("starts");
+    let master = runtime.block_on(async { Master::bind("127.0.0.1:0").await.expect("binds") });
+    let admin = AdminClient::new(&master);
+    let begin = admin.next_events(None).wait().expect("answers").next;
+    let waiting = admin.next_events(Some(begin)).send();
+    // The runtime of the master ends, and with it what waits.
+    runtime.shutdown_background();
+    let error = failure(waiting.wait());
+    assert!(matches!(error, CallError::Shutdown { .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -246,11 +246,11 @@ async fn methods_are_listed_with_the_nodes_that_serve_them_and_their_calls() {
     let guests = [meeting.guest("running").await, meeting.guest("running").await];
     let methods = cluster.master().methods();
     let hold = methods.iter().find(|method| method.name == "hold").expect("is served");
-    assert_eq!((&*hold.service, hold.version, hold.kind), ("Probe", 1, Some(MethodKind::Compute)));
+    assert_eq!((&*hold.service, hold.version, hold.kind), ("Probe", 1, MethodKind::Compute));
     assert_eq!((hold.nodes, hold.running, hold.waiting), (2, 2, 1));
     assert!(hold.signature.starts_with("fn(SocketAddr, String)"), "{}", hold.signature);
     let wait = methods.iter().find(|method| method.name == "wait").expect("is served");
-    assert_eq!((wait.kind, wait.nodes, wait.running, wait.waiting), (Some(MethodKind::Async), 2, 0, 0));
+    assert_eq!((wait.kind, wait.nodes, wait.running, wait.waiting), (MethodKind::Async, 2, 0, 0));
     let json = serde_json::to_string(&methods).expect("can be written");
     assert_eq!(serde_json::from_str::<Vec<MethodSummary>>(&json).expect("can be read"), methods);
     for guest in guests {

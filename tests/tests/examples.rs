@@ -207,6 +207,36 @@ async fn arith_is_called_from_a_process_of_its_own() {
     assert!(node.ended().await.success());
 }
 
+#[tokio::test]
+async fn arith_serves_http_in_a_process_of_its_own() {
+    let arith = example("arith");
+    let folder = folder("arith-http");
+    let file = folder.join("cluster.token");
+    let files = ["--token-file", utf8(&file)];
+    let listen = ["master", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let mut master = Process::start(&arith, &[&listen[..], &files].concat());
+    let line = master.line_with("Nodes: ").await;
+    let (addr, _) = line.trim_start_matches("Nodes: ").split_once(';').expect("both addresses");
+    let mut token = Process::start(&arith, &[&["token", "--role", "caller"], &files[..]].concat());
+    token.line_with("DISTRIBUTION_TOKEN=").await;
+    let _node = Process::start(&arith, &[&["node", "--master", addr, "--name", "n1"], &files[..]].concat());
+    master.log_with("registered").await;
+
+    let options = ["http", "--cluster", addr, "--http", "127.0.0.1:0"];
+    let mut server = Process::start(&arith, &[&options[..], &files].concat());
+    let line = server.line_with("HTTP: http://").await;
+    let http: SocketAddr = line.trim_start_matches("HTTP: http://").parse().expect("an address");
+    assert_eq!(get(http, "/sum?values=1,2,3").await, (200, "Reply from node n1: 6\n".to_owned()));
+    assert_eq!(get(http, "/palindromes?n=2000").await.0, 200);
+    let (status, sentence) = get(http, "/nodes").await;
+    assert_eq!(status, 403, "{sentence}");
+    assert!(sentence.contains("the admin service is for admins"), "{sentence}");
+    assert_eq!(get_with(http, "/nodes", "Host: rebound.example\r\n").await.0, 403);
+    server.signal("TERM").await;
+    assert!(server.ended().await.success());
+    master.log_with("the caller said goodbye").await;
+}
+
 /// Starts a master and says where it serves HTTP.
 async fn serve_http(options: &[&str]) -> (Process, SocketAddr) {
     let options = [&["master", "--listen", "127.0.0.1:0"], options].concat();

@@ -25,7 +25,7 @@ fn pieces() -> impl Strategy<Value = Vec<usize>> {
 fn registration() -> impl Strategy<Value = Registration> {
     let text = || prop_oneof!["[a-zA-Z0-9]{1,12}", any::<String>()];
     let types = vec((text(), text()), 0..3);
-    let offer = (any::<u64>(), text(), any::<u32>(), text(), text(), any::<u64>(), types, any::<bool>());
+    let offer = (any::<u64>(), text(), any::<u32>(), text(), text(), any::<u64>(), types, any::<[bool; 2]>());
     let offers = vec(offer, 0..6).prop_map(|offers: Vec<Offer>| offers);
     (text(), any::<[u32; 3]>(), any::<u64>(), vec((text(), text()), 0..4), offers).prop_map(
         |(name, limits, max_message_size, labels, offers)| {

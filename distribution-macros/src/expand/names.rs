@@ -13,10 +13,11 @@ pub(super) fn method_constant(service: &Service, method: &Method) -> TokenStream
     let name = method.name();
     let signature = method.signature();
     let idempotent = service.options.idempotent || method.idempotent;
+    let new = if method.is_async() { quote!(new_async) } else { quote!(new) };
     quote! {
         {
             static __DISTRIBUTION_METHOD: ::distribution::__private::Method =
-                ::distribution::__private::Method::new(#service_name, #version, #name, #signature, #idempotent);
+                ::distribution::__private::Method::#new(#service_name, #version, #name, #signature, #idempotent);
             &__DISTRIBUTION_METHOD
         }
     }

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::wait_reason::WaitReason;
+use super::{filter::CallCursor, wait_reason::WaitReason};
 use crate::{
     id::{CallId, MethodName, NodeIdentity},
     seconds,
 };
 
-/// Some calls, the oldest first, and where to go on.
+/// Some calls of all callers, the oldest first, and where to go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CallPage {
@@ -19,7 +19,7 @@ pub struct CallPage {
     /// Where the next page begins: give it to [`CallFilter::after`](super::CallFilter::after). `None` if there are no more
     /// calls. A page may have few calls, or none, although there are more: a master looks at no more than 100,000 calls
     /// for one page.
-    pub next: Option<CallId>,
+    pub next: Option<CallCursor>,
 }
 
 /// A call that has not ended, or whose handler has not been stopped yet.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{CallId, MethodName, NodeId};
+use crate::id::{MethodName, NodeId};
 
 /// Which calls [`Master::calls`](crate::Master::calls) lists, and how many at a time. The default is all calls, 1,000 at a
 /// time.
@@ -28,11 +28,16 @@ pub struct CallFilter {
     /// Only calls that were made at least this long ago.
     #[serde(with = "crate::seconds")]
     pub older_than: Duration,
-    /// Only calls that were made after this one: [`CallPage::next`](super::CallPage::next) of the page before.
-    pub after: Option<CallId>,
+    /// Only calls that come after this place in the list: [`CallPage::next`](super::CallPage::next) of the page before.
+    pub after: Option<CallCursor>,
     /// The most calls on a page. A page has no more than 10,000, whatever this says.
     pub limit: usize,
 }
+
+/// A place in the list of a master's calls: how many calls were submitted before the last one of a page. It stays valid when
+/// that call has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CallCursor(pub(crate) u64);
 
 /// What a call has to be doing to be listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,9 +79,9 @@ impl CallFilter {
         Self { older_than: age, ..self }
     }
 
-    /// Only calls that were made after this one.
-    pub fn after(self, call: CallId) -> Self {
-        Self { after: Some(call), ..self }
+    /// Only calls that come after this place in the list, where the page before ended.
+    pub fn after(self, place: CallCursor) -> Self {
+        Self { after: Some(place), ..self }
     }
 
     /// The most calls on a page.

@@ -17,8 +17,11 @@ pub struct MethodSummary {
     pub version: u32,
     /// Its signature: `fn(Vec<i64>) -> i64`.
     pub signature: String,
-    /// How nodes run it; `None` if no registered node serves it.
-    pub kind: Option<MethodKind>,
+    /// How nodes run it: as those that serve it say, or, if no registered node does, as its callers say.
+    pub kind: MethodKind,
+    /// Whether its trait says that its calls may be run again: on all nodes that serve
+    /// it, or, if no registered node does, for its callers. It is the caller's trait that decides about a call.
+    pub idempotent: bool,
     /// How many nodes serve it, busy, suspect and cordoned ones included, and draining ones not.
     pub nodes: usize,
     /// How many calls of it wait at the master. Each call of a batch counts.
@@ -28,13 +31,13 @@ pub struct MethodSummary {
 }
 
 /// How nodes run a method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum MethodKind {
     /// It is a `fn`: each call takes a slot.
     Compute,
-    /// It is an `async fn`: calls wait on the node's runtime.
+    /// It is an `async fn`: calls wait on the node's runtime, up to the node's [`async_limit`](crate::NodeBuilder::async_limit).
     Async,
 }
 
@@ -61,7 +64,7 @@ impl ServiceSummary {
     pub(crate) fn of_methods(methods: Vec<MethodSummary>) -> Vec<Self> {
         let mut services: BTreeMap<(String, u32), Self> = BTreeMap::new();
         for method in methods {
-            let MethodSummary { service, name, version, signature, kind: _, nodes, waiting, running } = method;
+            let MethodSummary { service, name, version, signature, nodes, waiting, running, .. } = method;
             let row = services.entry((service, version)).or_insert_with_key(|(service, _)| Self {
                 name: service.clone(),
                 version,
@@ -100,7 +103,8 @@ mod tests {
             name: name.to_owned(),
             version,
             signature: "fn() -> i64".to_owned(),
-            kind: None,
+            kind: MethodKind::Compute,
+            idempotent: false,
             nodes,
             waiting,
             running: 1,

@@ -33,7 +33,7 @@ use crate::{
         codec::Decoder,
         confirmations::Confirmations,
         connection_state::ConnectionState,
-        handshake::{Definition, MethodKind, MethodOffer},
+        handshake::{Definition, MethodOffer},
         repoller::Repoller,
         transport::{
             CallerReply, CallerTransport, Describe, OutgoingCallerRequest,
@@ -314,19 +314,11 @@ fn request(id: CallId, state: &CallState) -> CallRequest {
 
 /// What the master has to know of a method before its first call.
 fn offer(method: &MethodInfo) -> MethodOffer {
-    let structure = method.definitions();
-    let size: usize = structure.iter().map(Definition::size).sum();
-    MethodOffer {
-        id: method.id().0,
-        service: method.name().service().to_owned(),
-        version: method.version(),
-        name: method.name().method().to_owned(),
-        signature: method.signature().to_owned(),
-        types: method.types(),
-        structure: if size > DECLARED_STRUCTURE { vec![Definition::left_out()] } else { structure.to_vec() },
-        // Only nodes know how a method runs.
-        kind: MethodKind::Compute,
+    let mut offer = method.offer();
+    if offer.structure.iter().map(Definition::size).sum::<usize>() > DECLARED_STRUCTURE {
+        offer.structure = vec![Definition::left_out()];
     }
+    offer
 }
 
 #[cfg(test)]

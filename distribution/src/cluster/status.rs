@@ -23,6 +23,8 @@ pub(super) enum Status {
 #[derive(Clone, Debug)]
 pub(super) enum EndReason {
     Refused(String),
+    /// The master wants a credential that it was not given.
+    NoCredential(String),
     Protocol(String),
     Untrusted(String),
     /// The address, which is not on loopback.
@@ -43,6 +45,7 @@ impl EndReason {
             DialError::Permanent { subject, text, first_only } if is_first || !first_only => Some(match subject {
                 ErrorSubject::Trust => Self::Untrusted(text.clone()),
                 ErrorSubject::Credential => Self::Refused(text.clone()),
+                ErrorSubject::NoCredential => Self::NoCredential(text.clone()),
                 ErrorSubject::Protocol => Self::Protocol(text.clone()),
             }),
             _ => None,
@@ -54,6 +57,7 @@ impl EndReason {
         let (master, end) = (master.to_owned(), Endpoint::Caller);
         match self {
             Self::Refused(reason) => Error::Refused { end, master, reason },
+            Self::NoCredential(reason) => Error::NoCredential { end, master, reason },
             Self::Protocol(reason) => Error::Protocol { end, master, reason },
             Self::Untrusted(reason) => Error::Untrusted { end, master, reason },
             Self::Insecure(addr) => Error::Insecure { end, addr },
@@ -67,7 +71,9 @@ impl EndReason {
 impl std::fmt::Display for EndReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Refused(reason) | Self::Protocol(reason) | Self::Untrusted(reason) => f.write_str(reason),
+            Self::Refused(reason) | Self::NoCredential(reason) | Self::Protocol(reason) | Self::Untrusted(reason) => {
+                f.write_str(reason)
+            }
             Self::Insecure(addr) => {
                 write!(f, "the master's address {addr} is not on loopback, and the caller has no security settings")
             }

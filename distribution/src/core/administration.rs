@@ -115,7 +115,7 @@ impl<H: Host> Core<H> {
 
     fn why_not_cancelled(&self, call: CallId) -> AdminError {
         let stopping = self.stopping.get(call).and_then(|stopping| self.identity_of(stopping.node));
-        match (stopping, self.calls.containing(call)) {
+        match (stopping, self.calls.batch_with(call)) {
             (Some(node), _) => AdminError::AlreadyEnded { call, node },
             (None, Some((batch, entry))) => AdminError::InBatch { call, batch, count: entry.count() },
             (None, None) => AdminError::UnknownCall { call },

@@ -123,6 +123,11 @@ pub(super) struct CallEntry<H: Host> {
 }
 
 impl<H: Host> CallEntry<H> {
+    /// When its caller made it.
+    pub(super) fn made(&self) -> Time {
+        self.submitted.saturating_add(self.demand.hedge_of.map_or(Duration::ZERO, |hedged| hedged.elapsed))
+    }
+
     pub(super) fn deadline(&self) -> Option<Time> {
         self.demand.timeout.map(|timeout| self.submitted.saturating_add(timeout))
     }

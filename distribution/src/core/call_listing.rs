@@ -1,9 +1,10 @@
 //! Lists the calls, the oldest first, some at a time.
 //!
-//! A page looks at calls in the order of their ids, which is the order in which they were made. Why a call waits follows
-//! from its queue, so it is found out once for all calls of a queue that are on the same page.
+//! A page looks at calls in the order in which they were submitted. Their ids have no such order: each caller counts its
+//! own. Why a call waits follows from its queue, so it is found out once for all calls of a queue that are on the same
+//! page.
 
-use std::{collections::BTreeMap, iter::Peekable};
+use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
@@ -16,7 +17,7 @@ use super::{
     stopping_calls::StoppingCall,
 };
 use crate::{
-    administration::{CallFilter, CallInfo, CallStatus, StatusFilter, WaitReason},
+    administration::{CallCursor, CallFilter, CallInfo, CallStatus, StatusFilter, WaitReason},
     id::{CallId, NodeId},
     service::metadata::{self, Metadata},
     view::NodeState,
@@ -31,7 +32,7 @@ const SKIPPED: usize = 4;
 pub(crate) struct CallSlice {
     pub(crate) calls: Vec<CallInfo>,
     /// The last call that was looked at; `None` if there are no more.
-    pub(crate) last: Option<CallId>,
+    pub(crate) last: Option<CallCursor>,
     /// How many were looked at.
     pub(crate) looked_at: usize,
 }
@@ -46,16 +47,17 @@ impl<H: Host> Core<H> {
         let mut slice = CallSlice { calls: Vec::new(), last: None, looked_at: 0 };
         let mut left = self.settings.slice * SKIPPED;
         let mut reasons = Reasons::default();
-        for id in ids_in_order(self.calls.after(filter.after), self.stopping.after(filter.after)) {
+        let after = filter.after.map(|CallCursor(number)| number);
+        for (number, id) in in_order(self.calls.after(after), self.stopping.after(after)) {
             if left == 0 || slice.calls.len() == most {
                 return slice;
             }
             left -= 1;
             slice.looked_at += 1;
-            slice.last = Some(id);
+            slice.last = Some(CallCursor(number));
             let listed = match (self.calls.get(&id), self.stopping.get(id)) {
-                (Some(call), _) if is_younger(now, call.submitted, filter) => break,
-                (None, Some(call)) if is_younger(now, call.submitted, filter) => break,
+                (Some(call), _) if is_younger(now, call.made(), filter) => break,
+                (None, Some(call)) if is_younger(now, call.made, filter) => break,
                 (Some(call), _) => self.info(now, id, call, filter, &mut reasons),
                 (None, Some(call)) => self.stopping_info(now, id, call, filter),
                 (None, None) => None,
@@ -93,7 +95,7 @@ impl<H: Host> Core<H> {
             // The core knows callers by their numbers only.
             caller: None,
             parent: call.parent(),
-            age: now.saturating_sub(call.submitted),
+            age: now.saturating_sub(call.made()),
             size: call.demand.size,
             metadata: listed(&call.handle.metadata()),
             count: call.count(),
@@ -112,7 +114,7 @@ impl<H: Host> Core<H> {
             method: call.method.name().clone(),
             caller: None,
             parent: None,
-            age: now.saturating_sub(call.submitted),
+            age: now.saturating_sub(call.made),
             size: call.size,
             metadata: listed(&call.metadata),
             count: call.count,
@@ -204,25 +206,19 @@ fn listed(metadata: &Metadata) -> BTreeMap<String, String> {
 }
 
 /// Whether a call is younger than the filter wants. Then so are all calls after it.
-fn is_younger(now: Time, submitted: Time, filter: &CallFilter) -> bool {
-    now.saturating_sub(submitted) < filter.older_than
+fn is_younger(now: Time, made: Time, filter: &CallFilter) -> bool {
+    now.saturating_sub(made) < filter.older_than
 }
 
-/// The ids of two lists that are in order, in order.
-fn ids_in_order(
-    one: impl Iterator<Item = CallId>,
-    other: impl Iterator<Item = CallId>,
-) -> impl Iterator<Item = CallId> {
-    fn next(
-        one: &mut Peekable<impl Iterator<Item = CallId>>,
-        other: &mut Peekable<impl Iterator<Item = CallId>>,
-    ) -> Option<CallId> {
-        match (one.peek(), other.peek()) {
-            (Some(first), Some(second)) if second < first => other.next(),
-            (Some(_), _) => one.next(),
-            (None, _) => other.next(),
-        }
-    }
+/// Two lists that are in order, as one. A call is in one of them only.
+fn in_order(
+    one: impl Iterator<Item = (u64, CallId)>,
+    other: impl Iterator<Item = (u64, CallId)>,
+) -> impl Iterator<Item = (u64, CallId)> {
     let (mut one, mut other) = (one.peekable(), other.peekable());
-    std::iter::from_fn(move || next(&mut one, &mut other))
+    std::iter::from_fn(move || match (one.peek(), other.peek()) {
+        (Some(first), Some(second)) if second < first => other.next(),
+        (Some(_), _) => one.next(),
+        (None, _) => other.next(),
+    })
 }

@@ -3,11 +3,11 @@
 //! There are many small tables, and these do not hold the calls themselves. A table that grows moves all its entries.
 //! With a single table of a million calls, that would hold the core's lock for hundreds of milliseconds.
 //!
-//! The ids are kept in order beside the tables, so that calls can be listed from the oldest on, and the batch that a call
-//! is part of can be found.
+//! Beside the tables, the ids are kept in the order of submission, so that the calls of all callers can be listed from the
+//! oldest on. Those of batches are kept in their own order too, so that the batch that a call is part of can be found.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::{BuildHasher, Hasher},
     ops::Bound,
 };
@@ -18,23 +18,25 @@ use crate::{hash::mix, id::CallId};
 /// The number of tables. With a million calls, each has some thousand, and grows in tens of microseconds.
 const SHARDS: usize = 512;
 
-/// An id that no call gets. It is always in the order, because a set that gets empty with each single call gives its memory
-/// back, and takes it again with the next one.
-const NO_CALL: CallId = CallId(u64::MAX);
+/// A number that no call gets. It is always in the order, because a map that gets empty with each single call gives its
+/// memory back, and takes it again with the next one.
+const NO_CALL: u64 = u64::MAX;
 
 pub(super) struct Calls<H: Host> {
     /// Callers elsewhere choose a part of their ids, so the hash depends on a number that they do not know.
     shards: Vec<HashMap<CallId, Box<CallEntry<H>>, SeededHash>>,
     seed: SeededHash,
-    /// All their ids, and behind them [`NO_CALL`].
-    order: BTreeSet<CallId>,
+    /// All their ids by their numbers, which count the calls in the order of submission. Behind them is [`NO_CALL`].
+    order: BTreeMap<u64, CallId>,
+    /// The ids of batches.
+    batches: BTreeSet<CallId>,
 }
 
 impl<H: Host> Calls<H> {
     pub(super) fn new(seed: u64) -> Self {
         let seed = SeededHash(seed);
         let shards = (0..SHARDS).map(|_| HashMap::with_hasher(seed)).collect();
-        Self { shards, seed, order: BTreeSet::from([NO_CALL]) }
+        Self { shards, seed, order: BTreeMap::from([(NO_CALL, CallId(u64::MAX))]), batches: BTreeSet::new() }
     }
 
     /// A batch uses many ids and is stored under the first, so that ids may have regular gaps. Mixed, they still spread
@@ -60,14 +62,20 @@ impl<H: Host> Calls<H> {
 
     pub(super) fn insert(&mut self, id: CallId, call: CallEntry<H>) {
         let shard = self.shard(id);
+        self.order.insert(call.number, id);
+        if call.demand.count > 1 {
+            self.batches.insert(id);
+        }
         self.shards[shard].insert(id, Box::new(call));
-        self.order.insert(id);
     }
 
     pub(super) fn remove(&mut self, id: &CallId) -> Option<Box<CallEntry<H>>> {
         let shard = self.shard(*id);
         let call = self.shards[shard].remove(id)?;
-        self.order.remove(id);
+        self.order.remove(&call.number);
+        if call.demand.count > 1 {
+            self.batches.remove(id);
+        }
         Some(call)
     }
 
@@ -75,30 +83,37 @@ impl<H: Host> Calls<H> {
         self.order.len() - 1
     }
 
-    /// The ids of the calls after this one, in order.
-    pub(super) fn after(&self, after: Option<CallId>) -> impl Iterator<Item = CallId> + '_ {
+    /// The calls that were submitted after the one with this number, the oldest first.
+    pub(super) fn after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, CallId)> + '_ {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         // Not as the end of the range: a range that begins behind its end panics, and anybody may ask for what comes after
-        // the last id.
-        self.order.range((from, Bound::Unbounded)).copied().take_while(|id| *id != NO_CALL)
+        // the last number.
+        self.order
+            .range((from, Bound::Unbounded))
+            .map(|(number, id)| (*number, *id))
+            .take_while(|(at, _)| *at != NO_CALL)
     }
 
-    /// The call or batch that this id is in: the last one with the same id or an earlier one, if it is long enough.
-    pub(super) fn containing(&self, id: CallId) -> Option<(CallId, &CallEntry<H>)> {
-        let first = *self.order.range(..=id).next_back()?;
+    /// The batch that this id is in: the last one with the same id or an earlier one, if it is long enough.
+    pub(super) fn batch_with(&self, id: CallId) -> Option<(CallId, &CallEntry<H>)> {
+        let first = *self.batches.range(..=id).next_back()?;
         let call = self.get(&first)?;
         (id.0 - first.0 < u64::from(call.demand.count)).then_some((first, call))
     }
 
-    /// Checks that the ids in order are those in the tables.
+    /// Checks that the ids in order, and those of batches, are those in the tables.
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn check_order(&self) -> Result<(), String> {
         let listed = self.shards.iter().map(HashMap::len).sum::<usize>();
-        let is_right = listed == self.len() && self.after(None).all(|id| self.contains(&id));
+        let is_at = |(number, id)| self.get(&id).is_some_and(|call| call.number == number);
+        let batches = self.iter().filter(|(_, call)| call.demand.count > 1);
+        let are_batches_right =
+            batches.clone().count() == self.batches.len() && batches.clone().all(|(id, _)| self.batches.contains(id));
+        let is_right = listed == self.len() && self.after(None).all(is_at) && are_batches_right;
         if is_right { Ok(()) } else { Err("the order of the calls is wrong".to_owned()) }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&CallId, &CallEntry<H>)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&CallId, &CallEntry<H>)> + Clone {
         self.shards.iter().flatten().map(|(id, call)| (id, &**call))
     }
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{called_methods::Tally, group::GroupId, host::Host, registration::MethodSet, state::Core};
 use crate::{
-    administration::{MethodKind, MethodSummary},
-    service::method::{self, MethodId, MethodInfo},
+    administration::MethodSummary,
+    service::method::{MethodId, MethodInfo},
 };
 
 /// The methods of some groups of nodes.
@@ -50,16 +50,14 @@ impl MethodList {
                     name: offer.name.clone(),
                     version: offer.version,
                     signature: offer.signature.clone(),
-                    kind: None,
+                    kind: offer.kind,
+                    idempotent: true,
                     nodes: 0,
                     waiting: 0,
                     running: 0,
                 });
                 row.nodes += nodes;
-                row.kind = Some(match offer.kind {
-                    method::MethodKind::Compute => MethodKind::Compute,
-                    method::MethodKind::Async => MethodKind::Async,
-                });
+                row.idempotent &= offer.idempotent;
             }
         }
     }
@@ -77,7 +75,8 @@ impl MethodList {
                 name: info.name().method().to_owned(),
                 version: info.version(),
                 signature: info.signature().to_owned(),
-                kind: None,
+                kind: info.kind(),
+                idempotent: info.is_idempotent(),
                 nodes: 0,
                 waiting: 0,
                 running: 0,

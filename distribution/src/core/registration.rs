@@ -41,8 +41,8 @@ impl NodeProfile {
 #[derive(Debug)]
 pub(crate) struct MethodSet {
     pub(super) methods: Arc<BTreeMap<MethodId, MethodKind>>,
-    /// Hash of the texts about types, which method ids do not cover. Nodes with other texts for the same methods do not
-    /// share a set; otherwise the texts of the first node would be structure_hash for all.
+    /// Hash of what method ids do not cover: the texts about types, and which methods are idempotent. Nodes that differ in
+    /// that do not share a set; otherwise what the first node said would be told of all.
     pub(super) structure_hash: u64,
     pub(super) services: Arc<[ServiceInfo]>,
     /// About how many bytes of the master's memory it takes.
@@ -94,7 +94,10 @@ impl MethodSet {
         }
         let info = |((name, version), methods)| ServiceInfo { name, version, methods };
         let size = offers.iter().map(|offer| 2 * offer.size() + SIZE_OF_METHOD).sum();
-        let texts = offers.iter().flat_map(|offer| &offer.structure).flat_map(|one| [&*one.name, &*one.text]);
+        let texts = offers.iter().flat_map(|offer| {
+            let idempotent = if offer.idempotent { "idempotent" } else { "" };
+            offer.structure.iter().flat_map(|one| [&*one.name, &*one.text]).chain([idempotent])
+        });
         let structure_hash = hash_of_texts(texts);
         Self {
             methods: Arc::new(ids),

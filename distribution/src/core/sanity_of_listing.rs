@@ -17,7 +17,7 @@ type Checked = Result<(), String>;
 impl<H: Host> Core<H> {
     /// Lists all calls as an administrator does, and looks at all nodes to find out why they wait.
     pub(super) fn check_listing(&self) -> Checked {
-        self.check_ids()?;
+        self.check_places()?;
         self.check_tallies()?;
         for (_, queue) in self.queues.iter().filter(|(_, queue)| queue.closed.is_none()) {
             let Scope::Any { labels, .. } = &queue.scope else { continue };
@@ -60,15 +60,21 @@ impl<H: Host> Core<H> {
         if counted.is_empty() { Ok(()) } else { Err("a method was called and is not known".to_owned()) }
     }
 
-    fn check_ids(&self) -> Checked {
+    /// The place of a call in the order of submission.
+    fn number(&self, id: CallId) -> Option<u64> {
+        let number = self.calls.get(&id).map(|call| call.number);
+        number.or_else(|| self.stopping.get(id).map(|call| call.number))
+    }
+
+    fn check_places(&self) -> Checked {
         let mut filter = CallFilter::default();
-        let mut listed: Vec<CallId> = Vec::new();
+        let mut listed: Vec<u64> = Vec::new();
         loop {
             let slice = self.call_infos(Time::MAX, &filter, 5);
             if slice.calls.len() > 5 {
                 return Err(format!("{} calls were listed at a time", slice.calls.len()));
             }
-            listed.extend(slice.calls.iter().map(|call| call.id));
+            listed.extend(slice.calls.iter().filter_map(|call| self.number(call.id)));
             if slice.last.is_none() {
                 break;
             }
@@ -77,7 +83,9 @@ impl<H: Host> Core<H> {
         let all = self.calls.len() + self.stopping.iter().count();
         match listed.len() == all && listed.is_sorted_by(|one, next| one < next) {
             true => Ok(()),
-            false => Err(format!("{all} calls have not ended or are being stopped, and {listed:?} are listed")),
+            false => Err(format!(
+                "{all} calls have not ended or are being stopped, and those with the numbers {listed:?} are listed"
+            )),
         }
     }
 }

@@ -14,7 +14,10 @@ pub(super) struct StoppingCall {
     pub(super) method: Arc<MethodInfo>,
     pub(super) node: NodeId,
     pub(super) attempt: u32,
-    pub(super) submitted: Time,
+    /// How many calls were submitted before it.
+    pub(super) number: u64,
+    /// When its caller made it.
+    pub(super) made: Time,
     /// When the handler was told to stop.
     pub(super) since: Time,
     pub(super) size: usize,
@@ -27,16 +30,23 @@ pub(super) struct StoppingCall {
 
 /// All such calls. Ids are never used again, so none of them is the id of a call that has not ended.
 #[derive(Debug, Default)]
-pub(super) struct Stopping(BTreeMap<CallId, StoppingCall>);
+pub(super) struct Stopping {
+    calls: BTreeMap<CallId, StoppingCall>,
+    /// Their ids by their numbers.
+    order: BTreeMap<u64, CallId>,
+}
 
 impl Stopping {
     pub(super) fn insert(&mut self, id: CallId, call: StoppingCall) {
-        self.0.insert(id, call);
+        self.order.insert(call.number, id);
+        self.calls.insert(id, call);
     }
 
     /// Removes a call, if this attempt on this node is the one that was told to stop.
     pub(super) fn remove(&mut self, id: CallId, node: NodeId, attempt: u32) -> Option<StoppingCall> {
-        if self.is_stopping(id, node, attempt) { self.0.remove(&id) } else { None }
+        let call = if self.is_stopping(id, node, attempt) { self.calls.remove(&id) } else { None }?;
+        self.order.remove(&call.number);
+        Some(call)
     }
 
     /// Whether this attempt was told to stop.
@@ -45,18 +55,18 @@ impl Stopping {
     }
 
     pub(super) fn get(&self, id: CallId) -> Option<&StoppingCall> {
-        self.0.get(&id)
+        self.calls.get(&id)
     }
 
-    /// The ids of those after this one, in order.
-    pub(super) fn after(&self, after: Option<CallId>) -> impl Iterator<Item = CallId> + '_ {
+    /// Those that were submitted after the call with this number, the oldest first.
+    pub(super) fn after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, CallId)> + '_ {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.0.range((from, Bound::Unbounded)).map(|(id, _)| *id)
+        self.order.range((from, Bound::Unbounded)).map(|(number, id)| (*number, *id))
     }
 
     /// All of them, for the sanity check.
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn iter(&self) -> impl Iterator<Item = (CallId, &StoppingCall)> {
-        self.0.iter().map(|(id, call)| (*id, call))
+        self.calls.iter().map(|(id, call)| (*id, call))
     }
 }

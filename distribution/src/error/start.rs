@@ -61,6 +61,18 @@ pub enum Error {
         reason: String,
     },
 
+    /// The master requires a token or a certificate, and the node or the caller was given none, or one of the other kind.
+    #[error("this {end} was given no credential for the master at {master}: {reason}")]
+    #[non_exhaustive]
+    NoCredential {
+        /// Which end has none.
+        end: Endpoint,
+        /// The master's address as it was given.
+        master: String,
+        /// What the master requires, and what to do.
+        reason: String,
+    },
+
     /// Master and node speak different versions of the protocol, or the peer is not a master.
     #[error("{master} cannot be this {end}'s master: {reason}")]
     #[non_exhaustive]

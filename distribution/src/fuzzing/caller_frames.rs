@@ -7,13 +7,14 @@ use tarpc::{ClientMessage, Request, Response, trace};
 use tokio::time::Instant;
 
 use crate::{
+    administration::MethodKind,
     config::from_micros,
     id::{CallId, MethodName},
     wire::{
         CallRequest, CallerEnd, CallerRequestBody, Control, Payload, WatchedCapacity,
         connection_state::ConnectionState,
         frame::{call::Trace, kind::FrameKind, layout::FRAME_HEADER},
-        handshake::{MethodKind, MethodOffer},
+        handshake::MethodOffer,
         transport::{
             CallerReply, Describe, IncomingCallerRequest, OutgoingCallerReply, OutgoingCallerRequest, SendPermit,
         },
@@ -189,6 +190,7 @@ fn declaration(id: u64) -> MethodOffer {
         types: 0,
         structure: Vec::new(),
         kind: MethodKind::Compute,
+        idempotent: false,
     }
 }
 

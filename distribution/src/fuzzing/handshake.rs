@@ -10,11 +10,12 @@ use super::{
     payload::{decode, round_trip},
 };
 use crate::{
+    administration::MethodKind,
     error::CodecError,
     security::Access,
     text::is_plain,
     wire::handshake::{
-        self, Definition, HandshakeError, MethodKind, MethodOffer, Purpose, Security, SessionId, SessionOfNode,
+        self, Definition, HandshakeError, MethodOffer, Purpose, Security, SessionId, SessionOfNode,
         codes::Role,
         preface::{answer_preface, send_preface},
     },
@@ -59,8 +60,8 @@ pub fn method_id(service: &str, version: u32, name: &str, signature: &str, types
 }
 
 /// The id of a method, its service, version, name and signature, the hash of its types, their names and texts, and
-/// whether it is compute.
-pub type Offer = (u64, String, u32, String, String, u64, Vec<(String, String)>, bool);
+/// whether it is compute and idempotent.
+pub type Offer = (u64, String, u32, String, String, u64, Vec<(String, String)>, [bool; 2]);
 
 impl Registration {
     /// Puts one together, unchecked. The three numbers are slots, those that are taken, and the async limit.
@@ -73,7 +74,7 @@ impl Registration {
     ) -> Self {
         let methods = offers
             .into_iter()
-            .map(|(id, service, version, name, signature, types, structure, compute)| MethodOffer {
+            .map(|(id, service, version, name, signature, types, structure, [compute, idempotent])| MethodOffer {
                 id,
                 service,
                 version,
@@ -82,6 +83,7 @@ impl Registration {
                 types,
                 structure: structure.into_iter().map(|(name, text)| Definition { name, text }).collect(),
                 kind: if compute { MethodKind::Compute } else { MethodKind::Async },
+                idempotent,
             })
             .collect();
         let session = (busy % 2 == 1)

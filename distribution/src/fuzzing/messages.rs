@@ -186,6 +186,7 @@ fn errors() -> impl IntoIterator<Item = Message> {
         Error::Node { reason: "its name is longer than 256 bytes".into() },
         Error::ServedTwice { method: method() },
         Error::Refused { end: Endpoint::Node, master: master(), reason: "the master is shutting down".into() },
+        Error::NoCredential { end: Endpoint::Caller, master: master(), reason: "it requires a join token, and this end has no security".into() },
         Error::Protocol { end: Endpoint::Node, master: master(), reason: "it does not speak this protocol: it began with HTTP".into() },
         Error::Insecure { end: Endpoint::Master, addr: master() },
         Error::Token { place: "DISTRIBUTION_TOKEN", reason: "its last characters are missing".into() },

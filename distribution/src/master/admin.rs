@@ -1,13 +1,17 @@
-//! Answers calls of the [admin service](crate::admin): the master runs them itself, on the thread that brings them.
+//! Answers calls of the [admin service](crate::admin): the master runs them itself.
 
 use std::{sync::Arc, time::Instant};
+
+use futures::future::BoxFuture;
 
 use super::{administrator::Administrator, shared::Shared};
 use crate::{
     admin::{Admin, AdminServer},
-    administration::{CallFilter, CallPage, MasterStatus, MethodSummary, ServiceSummary},
-    config::ValueLimits,
-    error::{AdminError, CallError, CodecError, Execution, Part},
+    administration::{
+        CallFilter, CallPage, CallerInfo, EventCursor, EventPage, MasterStatus, MethodSummary, ServiceSummary,
+    },
+    config::{LONGEST_TIME, ValueLimits},
+    error::{AdminError, CallError, CallStage, CodecError, Execution, Part},
     id::{CallId, NodeId},
     security::{Access, Operation, Principal},
     service::{
@@ -18,7 +22,7 @@ use crate::{
         state::{CallFailure, CallState, RawAnswer},
     },
     view::{NodeInfo, Stats},
-    wire::{Outcome, codec::Encoder},
+    wire::{Outcome, Reply, codec::Encoder},
 };
 
 /// What an administrator asks a master through the service.
@@ -42,6 +46,14 @@ impl Admin for Administration {
 
     fn services(&self) -> Vec<ServiceSummary> {
         self.shared.services()
+    }
+
+    fn callers(&self) -> Vec<CallerInfo> {
+        self.shared.list_callers()
+    }
+
+    async fn next_events(&self, after: Option<EventCursor>) -> EventPage {
+        self.shared.events_after(after).await
     }
 
     fn stats(&self) -> Stats {
@@ -97,50 +109,95 @@ impl Shared {
         }
     }
 
-    /// Runs a call of the admin service, and returns how it ends.
+    /// What has to be done for a call of the admin service.
+    ///
+    /// # Errors
+    ///
+    /// How the call ends instead, if it cannot be run.
     pub(super) fn administer(
         self: &Arc<Self>,
         by: Administrator,
-        call: &CallState,
+        call: &Arc<CallState>,
         limits: ValueLimits,
-    ) -> Result<RawAnswer, Box<CallFailure>> {
-        let started = Instant::now();
-        let failed = |error: CallError| Err(Box::new(CallFailure::after(Vec::new(), error.with_id(call.id()))));
+    ) -> Result<AdminWork, Box<CallFailure>> {
+        let failed = |error: CallError| Err(failure_of(call, error));
         if self.closed.is_cancelled() {
             return failed(CallError::Shutdown { call: call.identity(), execution: Execution::NotRun });
         }
         let routes = AdminServer::new(Administration { shared: Arc::clone(self), by }).routes();
         // A service has no two methods of one name.
         let router = Router::new([routes]).unwrap_or_default();
-        let handler = match router.route(call.method.id().0).map(|route| &route.handler) {
-            Some(Handler::Compute(handler)) => handler,
-            _ => return failed(unknown(call)),
+        let Some(handler) = router.route(call.method.id().0).map(|route| route.handler.clone()) else {
+            return failed(unknown(call));
         };
         if call.submit_options.count > 1 {
             let source = CodecError::new("calls of the admin service do not travel in batches");
             return failed(CallError::Decode { call: call.identity(), part: Part::Arguments, source });
         }
-        let mut reply = Encoder::new(limits);
-        let outcome = handler(Arguments::Whole(call.payload.clone().into_bytes()), &mut reply);
-        let (name, node) = (call.method.name(), &self.identity);
-        if let Some(error) = failure(name, node, &outcome) {
-            return failed(error);
-        }
-        let is_error = outcome == Outcome::Error;
-        match reply.finish() {
-            Ok(payload) => {
-                let elapsed = started.elapsed();
-                let (payload, node) = (payload.into_bytes(), node.clone());
-                Ok(RawAnswer { is_error, payload, count: 1, node, attempts: 1, elapsed, run: elapsed })
-            }
-            Err(_) => failed(CallError::TooLarge {
-                call: call.identity(),
-                part: Part::Reply,
-                size: limits.bytes as u64,
-                limit: limits.bytes as u64,
-            }),
-        }
+        let (shared, call, arguments) = (Arc::clone(self), Arc::clone(call), call.payload.clone().into_bytes());
+        Ok(match handler {
+            Handler::Compute(handler) => AdminWork::Compute(Box::new(move || {
+                let started = Instant::now();
+                let mut reply = Encoder::new(limits);
+                let outcome = handler(Arguments::Whole(arguments), &mut reply);
+                shared.end_of(&call, Reply::new(outcome, started.elapsed(), reply))
+            })),
+            Handler::Async(handler, _) => AdminWork::Async(Box::pin(async move {
+                let timeout = call.options.timeout.or(shared.limits.default_timeout);
+                let in_turn = async {
+                    let _turn = shared.following.acquire().await;
+                    handler(arguments, limits).await
+                };
+                let in_time = tokio::time::timeout(timeout.unwrap_or(LONGEST_TIME), in_turn);
+                tokio::select! {
+                    biased;
+                    () = shared.closed.cancelled() => {
+                        let execution = Execution::MayHaveRun;
+                        Err(failure_of(&call, CallError::Shutdown { call: call.identity(), execution }))
+                    }
+                    reply = in_time => match reply {
+                        Ok(reply) => shared.end_of(&call, reply),
+                        Err(_) => Err(failure_of(&call, CallError::TimedOut {
+                            call: call.identity(),
+                            timeout: timeout.unwrap_or_default(),
+                            stage: CallStage::Sent(shared.identity.clone()),
+                        })),
+                    },
+                }
+            })),
+        })
     }
+
+    /// How a call ends by the reply of its handler.
+    fn end_of(&self, call: &CallState, reply: Reply) -> AdminEnd {
+        if let Some(error) = failure(call.method.name(), &self.identity, &reply.outcome) {
+            return Err(failure_of(call, error));
+        }
+        Ok(RawAnswer {
+            is_error: reply.outcome == Outcome::Error,
+            payload: reply.payload.into_bytes(),
+            count: 1,
+            node: self.identity.clone(),
+            attempts: 1,
+            elapsed: reply.run,
+            run: reply.run,
+        })
+    }
+}
+
+/// How a call of the admin service ends.
+pub(super) type AdminEnd = Result<RawAnswer, Box<CallFailure>>;
+
+/// What has to be done for a call of the admin service.
+pub(super) enum AdminWork {
+    /// Holds a thread, and takes some time if a list is long.
+    Compute(Box<dyn FnOnce() -> AdminEnd + Send>),
+    /// Waits for something to happen, without a thread.
+    Async(BoxFuture<'static, AdminEnd>),
+}
+
+fn failure_of(call: &CallState, error: CallError) -> Box<CallFailure> {
+    Box::new(CallFailure::after(Vec::new(), error.with_id(call.id())))
 }
 
 /// The error of a call that was made by a program whose admin service is another than this master's.

@@ -2,7 +2,7 @@
 
 use super::{administrator::Administrator, shared::Shared};
 use crate::{
-    administration::{CallFilter, CallPage, MasterStatus, MethodSummary, ServiceSummary},
+    administration::{CallFilter, CallPage, CallerInfo, MasterStatus, MethodSummary, ServiceSummary},
     core::MethodList,
     error::AdminError,
     id::{CallId, NodeId},
@@ -52,6 +52,11 @@ impl Shared {
 
     pub(super) fn services(&self) -> Vec<ServiceSummary> {
         ServiceSummary::of_methods(self.methods())
+    }
+
+    /// Lists the callers in other processes.
+    pub(super) fn list_callers(&self) -> Vec<CallerInfo> {
+        self.callers.list()
     }
 
     pub(super) fn status(&self) -> MasterStatus {

@@ -5,20 +5,20 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::callers::NewConnection;
 
 use crate::{
-    administration::CallInfo,
+    administration::{CallInfo, CallerInfo},
     error::GoneReason,
     id::{CallId, CallerId},
-    security::Principal,
+    security::{Access, Principal},
     wire::{
         credential::{CallerGrant, Credential},
         handshake::{KnownSession, SessionDigest},
@@ -49,6 +49,10 @@ pub(super) struct ConnectedCaller {
     pub(super) name: String,
     pub(super) addr: SocketAddr,
     pub(super) principal: Principal,
+    access: Access,
+    connected: Instant,
+    /// Its calls that are not answered yet.
+    calls: AtomicUsize,
     pub(super) closed: CancellationToken,
     close_reason: Mutex<Option<GoneReason>>,
     /// The node whose handlers make the calls, and what the credential of another caller allows. With other ones it is
@@ -77,7 +81,7 @@ impl Callers {
         &self,
         name: String,
         addr: SocketAddr,
-        principal: Principal,
+        (principal, access): (Principal, Access),
         came_as: (Option<u128>, Option<CallerGrant>),
         session: Option<SessionDigest>,
         closed: CancellationToken,
@@ -98,6 +102,9 @@ impl Callers {
             name,
             addr,
             principal,
+            access,
+            connected: Instant::now(),
+            calls: AtomicUsize::new(0),
             closed,
             close_reason: Mutex::default(),
             came_as,
@@ -186,6 +193,14 @@ impl Callers {
         self.lock().connected.len()
     }
 
+    /// All callers, those first that have been connected longest.
+    pub(in crate::master) fn list(&self) -> Vec<CallerInfo> {
+        let mut callers: Vec<_> = self.lock().connected.values().map(Arc::clone).collect();
+        // Several may have come in the same moment.
+        callers.sort_by_key(|caller| (caller.connected, caller.id));
+        callers.iter().map(|caller| caller.info()).collect()
+    }
+
     /// Fills in who made each of these calls.
     pub(in crate::master) fn name_callers_of(&self, calls: &mut [CallInfo]) {
         let locked = self.lock();
@@ -249,6 +264,29 @@ impl ConnectedCaller {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// As administrators see it.
+    fn info(&self) -> CallerInfo {
+        CallerInfo {
+            name: self.name.as_str().into(),
+            addr: self.addr,
+            principal: self.principal.clone(),
+            access: self.access,
+            connected_for: self.connected.elapsed(),
+            calls: self.calls.load(Ordering::Relaxed),
+            first_call: self.first_call(),
+        }
+    }
+
+    /// It has made this many calls.
+    pub(super) fn on_calls_made(&self, count: u32) {
+        self.calls.fetch_add(count as usize, Ordering::Relaxed);
+    }
+
+    /// This many of its calls are answered.
+    pub(super) fn on_calls_answered(&self, count: u32) {
+        self.calls.fetch_sub(count as usize, Ordering::Relaxed);
+    }
+
     /// Waits until the connection is to be closed, and returns why.
     ///
     /// # Cancel safety
@@ -265,14 +303,21 @@ impl ConnectedCaller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{security::Access, wire::handshake::SessionId};
+    use crate::wire::handshake::SessionId;
 
     #[test]
     fn no_two_callers_and_not_the_master_have_the_same_numbers() {
         let callers = Callers::new(0xff00_0001);
         let insert = || {
             let addr = ([127, 0, 0, 1], 1).into();
-            callers.insert("c".to_owned(), addr, Principal::open(), (None, None), None, CancellationToken::new())
+            callers.insert(
+                "c".to_owned(),
+                addr,
+                (Principal::open(), Access::Callers),
+                (None, None),
+                None,
+                CancellationToken::new(),
+            )
         };
         let first: Vec<_> = (0..3).map(|_| insert().first_call().to_string()).collect();
         assert_eq!(first, ["000000-0", "ffffff-0", "fffffe-0"], "downwards, beginning before the master's 000001");
@@ -291,7 +336,14 @@ mod tests {
         let (open, addr) = (Credential::open(Access::Callers), ([127, 0, 0, 1], 1).into());
         let insert = |process, session| {
             let closed = CancellationToken::new();
-            callers.insert("c".to_owned(), addr, Principal::open(), (process, None), Some(session), closed)
+            callers.insert(
+                "c".to_owned(),
+                addr,
+                (Principal::open(), Access::Callers),
+                (process, None),
+                Some(session),
+                closed,
+            )
         };
         let (caller, nested) = (insert(None, first), insert(Some(7), SessionId::new(9).digest()));
         let other = Principal { kind: crate::security::PrincipalKind::Token, ..Principal::open() };
@@ -322,8 +374,16 @@ mod tests {
     fn sessions_that_nobody_may_need_make_room() {
         let callers = Callers::new(1);
         let addr = ([127, 0, 0, 1], 1).into();
-        let insert =
-            || callers.insert("c".to_owned(), addr, Principal::open(), (None, None), None, CancellationToken::new());
+        let insert = || {
+            callers.insert(
+                "c".to_owned(),
+                addr,
+                (Principal::open(), Access::Callers),
+                (None, None),
+                None,
+                CancellationToken::new(),
+            )
+        };
         let (busy, idle) = (insert(), insert());
         assert!(!callers.end_idle(None), "both are connected");
         idle.set_idle(true);

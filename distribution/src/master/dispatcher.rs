@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 
 use super::{
+    admin::{AdminEnd, AdminWork},
     administrator::Administrator,
     host::{HeldCall, MasterHost},
     shared::Shared,
@@ -44,18 +45,18 @@ impl Dispatcher for Shared {
         if let Some(id) = self.with_core("an administrator asks", |core, _, _| core.new_call_ids(1)) {
             call.set_id(id);
         }
-        let end = match self.this.upgrade() {
-            Some(this) => {
-                let end = this.administer(Administrator::AtMaster, &call, self.argument_limits());
-                end.map_err(|failure| *failure)
+        let ends = EndsWithMaster(call);
+        // If there is none, the last handle of the master is being dropped.
+        let Some(this) = self.this.upgrade() else { return };
+        match this.administer(Administrator::AtMaster, &ends.0, self.argument_limits()) {
+            Ok(AdminWork::Compute(run)) => ends.finish(run()),
+            Ok(AdminWork::Async(end)) => {
+                if let Some(runtime) = &self.runtime {
+                    self.tasks.spawn_on(async move { ends.finish(end.await) }, runtime);
+                }
             }
-            // The last handle of the master is being dropped.
-            None => {
-                let error = CallError::Shutdown { call: call.identity(), execution: Execution::NotRun };
-                Err(CallFailure::after(Vec::new(), error))
-            }
-        };
-        call.finish(end);
+            Err(failure) => ends.finish(Err(failure)),
+        }
     }
 
     fn cancel(&self, call: &CallState) {
@@ -87,6 +88,23 @@ impl Dispatcher for Shared {
 
     fn serving(&self, method: &MethodInfo, options: &CallOptions) -> BoxFuture<'static, Vec<NodeInfo>> {
         Box::pin(std::future::ready(self.list_nodes(Some((method.id(), &options.labels)))))
+    }
+}
+
+/// A call of the admin service. If it is dropped before its end is known, as by a runtime that ends, the master has ended.
+struct EndsWithMaster(Arc<CallState>);
+
+impl EndsWithMaster {
+    fn finish(&self, end: AdminEnd) {
+        self.0.finish(end.map_err(|failure| *failure));
+    }
+}
+
+impl Drop for EndsWithMaster {
+    fn drop(&mut self) {
+        // Only the first end counts.
+        let error = CallError::Shutdown { call: self.0.identity(), execution: Execution::MayHaveRun };
+        self.0.finish(Err(CallFailure::after(Vec::new(), error)));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The stream of a master's events: first the nodes that are registered, then each change.
+//! Who reads a master's events gets first the nodes that are registered, then each change.
 //!
 //! The registry is too large to copy under one hold of the core's lock, so it is read page by page while nodes come and
 //! go. Events are numbered, and each page says which event was the last before it was read. An event about a node is left
@@ -12,16 +12,29 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::time::timeout;
 
-use super::shared::{Numbered, Shared};
-use crate::{core::NodeSnapshot, id::NodeId, view::NodeEvent};
+use super::{
+    event_log::{Next, time},
+    shared::Shared,
+};
+use crate::{
+    administration::{EventCursor, EventPage, TimedEvent},
+    core::NodeSnapshot,
+    id::NodeId,
+    view::NodeEvent,
+};
+
+/// How long a reader in another process waits for an event, before it is answered all the same: so long that its questions
+/// cost nothing, and so short that none waits here for a reader that is gone.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// A stream of [`NodeEvent`]s; see [`Master::events`](crate::Master::events). Ends with the master.
 #[must_use = "streams do nothing unless polled"]
@@ -29,14 +42,10 @@ pub struct Events(BoxStream<'static, NodeEvent>);
 
 impl Events {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        // Subscribed first, so that every event after the first page is read is received.
-        let Some(receiver) = shared.subscribe() else { return Self(stream::empty().boxed()) };
-        let subscription = Subscription { snapshot: Snapshot::take(shared), receiver, shared: Arc::clone(shared) };
-        let events = stream::unfold(subscription, |mut subscription| async move {
-            let event = subscription.next().await?;
-            Some((event, subscription))
-        });
-        Self(events.boxed())
+        if shared.events.has_ended() {
+            return Self(stream::empty().boxed());
+        }
+        Reader::from_now(Arc::clone(shared)).into_stream()
     }
 }
 
@@ -54,35 +63,120 @@ impl fmt::Debug for Events {
     }
 }
 
-struct Subscription {
-    snapshot: Snapshot,
-    receiver: Receiver<Numbered>,
-    shared: Arc<Shared>,
+impl Shared {
+    /// What has happened after this place, or, without one, the nodes that are registered. Waits some seconds for something
+    /// to tell.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub(super) async fn events_after(self: &Arc<Self>, after: Option<EventCursor>) -> EventPage {
+        let is_of_this_run =
+            |after: &EventCursor| after.master == self.identity.id && after.number <= self.events.last();
+        let mut reader = match after {
+            Some(after) if is_of_this_run(&after) => Reader::after(Arc::clone(self), after.number),
+            Some(_) => Reader::that_missed(Arc::clone(self), 0),
+            None => Reader::from_now(Arc::clone(self)),
+        };
+        let mut events = Vec::new();
+        // A cluster without nodes has none to begin with, and its reader has to know from where to go on.
+        if after.is_some() {
+            // What comes too late for this page is on the next one.
+            events.extend(timeout(LONGEST_WAIT, reader.next()).await.ok().flatten());
+        }
+        while let Some(event) = reader.next_ready() {
+            events.push(event);
+        }
+        EventPage { events, next: EventCursor { master: self.identity.id, number: reader.read } }
+    }
 }
 
-impl Subscription {
-    async fn next(&mut self) -> Option<NodeEvent> {
+/// Reads the events of a master, from its nodes on.
+struct Reader {
+    shared: Arc<Shared>,
+    snapshot: Snapshot,
+    /// The number of the last event that was read.
+    read: u64,
+}
+
+impl Reader {
+    /// Begins with the nodes that are registered now.
+    fn from_now(shared: Arc<Shared>) -> Self {
+        let mut reader = Self::after(shared, 0);
+        reader.begin_again();
+        reader
+    }
+
+    /// Goes on after an event.
+    fn after(shared: Arc<Shared>, read: u64) -> Self {
+        Self { shared, snapshot: Snapshot::default(), read }
+    }
+
+    /// Begins with the number of events that it has missed, and the nodes that are registered now.
+    fn that_missed(shared: Arc<Shared>, count: u64) -> Self {
+        let mut reader = Self::from_now(shared);
+        reader.snapshot.unread.push_front(TimedEvent::new(time(), NodeEvent::Missed(count)));
+        reader
+    }
+
+    /// Reads the nodes. What had happened before the first page of them was read is shown by all pages.
+    fn begin_again(&mut self) {
+        self.snapshot = Snapshot::take(&self.shared);
+        self.read = self.snapshot.pages.first().map_or(0, |page| page.last_event);
+    }
+
+    /// The next event; `None` once the master has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no event.
+    async fn next(&mut self) -> Option<TimedEvent> {
+        loop {
+            if let Some(event) = self.next_ready() {
+                return Some(event);
+            }
+            if self.shared.events.has_ended() {
+                return None;
+            }
+            self.shared.events.wait_after(self.read).await;
+        }
+    }
+
+    /// The next event that has happened already.
+    fn next_ready(&mut self) -> Option<TimedEvent> {
         loop {
             if let Some(event) = self.snapshot.unread.pop_front() {
                 return Some(event);
             }
-            match self.receiver.recv().await {
-                Ok((number, event)) if self.snapshot.shows(number, &event) => {}
-                Ok((_, event)) => return Some(event),
-                Err(RecvError::Lagged(missed)) => {
-                    // The oldest event that the receiver still has happened before this, so that none is missing between.
-                    self.snapshot = Snapshot::take(&self.shared);
-                    return Some(NodeEvent::Missed(missed));
+            match self.shared.events.after(self.read) {
+                Next::Event(event) => {
+                    self.read += 1;
+                    if !self.snapshot.shows(self.read, &event.event) {
+                        return Some(event);
+                    }
                 }
-                Err(RecvError::Closed) => return None,
+                Next::Missed(count) => {
+                    self.begin_again();
+                    return Some(TimedEvent::new(time(), NodeEvent::Missed(count)));
+                }
+                Next::Nothing => return None,
             }
         }
+    }
+
+    fn into_stream(self) -> Events {
+        let events = stream::unfold(self, |mut reader| async move {
+            let event = reader.next().await?;
+            Some((event.event, reader))
+        });
+        Events(events.boxed())
     }
 }
 
 /// The nodes that were registered, read page by page.
+#[derive(Default)]
 struct Snapshot {
-    unread: VecDeque<NodeEvent>,
+    unread: VecDeque<TimedEvent>,
     pages: Vec<Page>,
 }
 
@@ -95,7 +189,7 @@ struct Page {
 
 impl Snapshot {
     fn take(shared: &Shared) -> Self {
-        let mut snapshot = Self { unread: VecDeque::new(), pages: Vec::new() };
+        let mut snapshot = Self::default();
         let mut after = None;
         loop {
             after = snapshot.read_page(shared, after);
@@ -108,7 +202,8 @@ impl Snapshot {
     /// Reads the page after this node, and returns the last node on it.
     fn read_page(&mut self, shared: &Shared, after: Option<NodeId>) -> Option<NodeId> {
         let page = shared.node_page(after, None);
-        self.unread.extend(page.rows.iter().map(NodeSnapshot::present));
+        let now = time();
+        self.unread.extend(page.rows.iter().map(NodeSnapshot::present).map(|event| TimedEvent::new(now, event)));
         self.pages.push(Page { last: page.last, last_event: page.last_event });
         page.last
     }

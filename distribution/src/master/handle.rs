@@ -8,7 +8,7 @@ use super::{administrator::Administrator, events::Events, shared::Shared};
 #[cfg(feature = "tls")]
 use crate::security::Token;
 use crate::{
-    administration::{CallFilter, CallPage, MasterStatus, MethodSummary, ServiceSummary},
+    administration::{CallFilter, CallPage, CallerInfo, MasterStatus, MethodSummary, ServiceSummary},
     error::AdminError,
     id::{CallId, NodeId},
     security::SecurityConfig,
@@ -48,7 +48,7 @@ struct LastHandle(Arc<Shared>);
 impl Drop for LastHandle {
     fn drop(&mut self) {
         self.0.abandon();
-        self.0.end_events();
+        self.0.events.end();
     }
 }
 
@@ -186,8 +186,8 @@ impl Master {
         self.shared.calls(filter)
     }
 
-    /// The methods that registered nodes serve or that calls wait for, by service, name and version: how many nodes serve
-    /// each, and how many calls of it wait and run.
+    /// The methods that registered nodes serve or that calls wait for, by service, name and version: how each runs, whether
+    /// it is idempotent, how many nodes serve it, and how many calls of it wait and run.
     pub fn methods(&self) -> Vec<MethodSummary> {
         self.shared.methods()
     }
@@ -196,6 +196,25 @@ impl Master {
     /// nodes serve it, and how many of its calls wait and run.
     pub fn services(&self) -> Vec<ServiceSummary> {
         self.shared.services()
+    }
+
+    /// The callers in other processes that are connected, those first that have been connected longest: by which credential
+    /// each came, and how many of its calls are not answered yet.
+    ///
+    /// With [`nodes`](Self::nodes) it shows when a credential is not in use any more, as when a token was replaced by a new
+    /// one: no [`principal`](crate::administration::CallerInfo::principal) has its id.
+    ///
+    /// ```
+    /// # use distribution::{Cluster, Master};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let master = Master::bind("127.0.0.1:0").await?;
+    /// let cluster = Cluster::builder().name("report").connect(master.local_addr()).await?;
+    /// assert_eq!(&*master.callers()[0].name, "report");
+    /// # Ok(()) }
+    /// ```
+    pub fn callers(&self) -> Vec<CallerInfo> {
+        self.shared.list_callers()
     }
 
     /// What this master is, and how many nodes and callers are connected to it.

@@ -23,6 +23,7 @@ mod connection;
 mod credentials;
 mod dispatcher;
 mod effects;
+mod event_log;
 mod events;
 mod handle;
 mod heartbeat_limit;

@@ -17,7 +17,8 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, Semaphore, broadcast, mpsc::UnboundedSender, watch},
+    runtime::Handle,
+    sync::{Notify, Semaphore, mpsc::UnboundedSender, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,6 +31,7 @@ use super::{
     caller_table::Callers,
     callers::KeptBytes,
     effects::carry_out,
+    event_log::EventLog,
     host::{MasterHost, PanicScope},
     link::{Link, NodeRequest},
     registration_policy::RegistrationPolicy,
@@ -41,12 +43,16 @@ use crate::{
     id::{NodeId, NodeIdentity},
     security::Principal,
     service::{method::MethodId, options::Labels},
-    view::{NodeEvent, NodeInfo, Stats},
+    view::{NodeInfo, Stats},
     wire::{authenticator::MasterAuthenticator, connection_state::ConnectionState, incoming_memory::IncomingMemory},
 };
 
 /// Events that a slow reader may lag behind before it misses some.
 const EVENT_BUFFER: usize = 1024;
+
+/// Calls of the admin service that wait at a time for something to happen. Each waits some seconds at most, and then the next
+/// one has its turn.
+const MOST_FOLLOWING: usize = 256;
 
 /// Calls of the admin service that run at a time for callers in other processes.
 const MOST_ADMINISTERING: usize = 4;
@@ -61,6 +67,13 @@ pub(super) struct Shared {
     pub(super) comparing: Semaphore,
     /// Held by calls of the admin service that run, so that many of them leave threads for others.
     pub(super) administering: Semaphore,
+    /// Held by calls of the admin service that wait for something to happen.
+    pub(super) following: Semaphore,
+    /// Where calls of the admin service wait that are made in this process, from any thread. `None` if the master was made
+    /// outside of a runtime, as tests of its parts do.
+    pub(super) runtime: Option<Handle>,
+    /// The newest events.
+    pub(super) events: EventLog,
     /// The core's time zero.
     pub(super) origin: Instant,
     pub(super) heartbeat: Duration,
@@ -101,17 +114,10 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Locked {
     pub(super) core: Core<MasterHost>,
-    /// `None` once the master has ended.
-    events: Option<broadcast::Sender<Numbered>>,
-    /// The number of the event that was sent last.
-    last_event: u64,
     /// When the ticker wakes up next.
     next_tick: Time,
     pub(super) shutting_down: bool,
 }
-
-/// An event with its number: events are numbered from 1 in the order in which they happened.
-pub(super) type Numbered = (u64, NodeEvent);
 
 /// Some nodes as they were at one moment.
 pub(super) struct NodePage {
@@ -152,13 +158,10 @@ impl Shared {
             waiters: AtomicUsize::new(0),
             comparing: Semaphore::new(1),
             administering: Semaphore::new(MOST_ADMINISTERING),
-            locked: Mutex::new(Locked {
-                core: Core::new(settings),
-                events: Some(broadcast::channel(EVENT_BUFFER).0),
-                last_event: 0,
-                next_tick: Time::ZERO,
-                shutting_down: false,
-            }),
+            following: Semaphore::new(MOST_FOLLOWING),
+            runtime: Handle::try_current().ok(),
+            events: EventLog::new(EVENT_BUFFER),
+            locked: Mutex::new(Locked { core: Core::new(settings), next_tick: Time::ZERO, shutting_down: false }),
             alive: watch::channel(0).0,
             timer_set: Notify::new(),
             calls_ended: Notify::new(),
@@ -255,7 +258,7 @@ impl Shared {
                     catch_panic("ending a lost call", || locked.core.on_call_stranded(id, &mut effects));
                 }
             }
-            self.publish(&mut locked, &effects);
+            self.publish(&locked, &effects);
             if locked.core.next_tick() < locked.next_tick {
                 self.timer_set.notify_one();
             }
@@ -281,17 +284,13 @@ impl Shared {
         self.origin + next.unwrap_or_else(|| self.origin.elapsed() + after_panic)
     }
 
-    /// Sends events under the lock, so that every subscriber sees them in the order in which they happened.
-    fn publish(&self, locked: &mut Locked, effects: &Effects<MasterHost>) {
+    /// Adds events to the log under the core's lock, so that all readers see them in the order in which they happened.
+    fn publish(&self, locked: &Locked, effects: &Effects<MasterHost>) {
         let mut has_changed = false;
         for effect in effects {
             if let Effect::Publish(event) = effect {
                 has_changed = true;
-                locked.last_event += 1;
-                if let Some(events) = &locked.events {
-                    // Fails if there are no subscribers, which is not an error.
-                    let _ = events.send((locked.last_event, event.clone()));
-                }
+                self.events.push(event.clone());
             }
         }
         if has_changed {
@@ -321,7 +320,7 @@ impl Shared {
     pub(super) fn node_page(&self, after: Option<NodeId>, which: Option<(MethodId, &Labels)>) -> NodePage {
         let locked = self.lock();
         let (rows, last) = locked.core.node_snapshots(after, which);
-        NodePage { rows, last, last_event: locked.last_event }
+        NodePage { rows, last, last_event: self.events.last() }
     }
 
     /// Ends the connection of a node. Returns whether the node was registered.
@@ -335,16 +334,6 @@ impl Shared {
     pub(super) fn stats(&self) -> Stats {
         let (turned_away, registration_bytes) = self.admission.totals();
         Stats { turned_away, registration_bytes, ..self.lock().core.stats() }
-    }
-
-    /// Events from now on; `None` if the master has ended.
-    pub(super) fn subscribe(&self) -> Option<broadcast::Receiver<Numbered>> {
-        self.lock().events.as_ref().map(broadcast::Sender::subscribe)
-    }
-
-    /// Lets all streams of events end.
-    pub(super) fn end_events(&self) {
-        self.lock().events = None;
     }
 
     /// How many nodes get new calls, now and later.

@@ -38,7 +38,7 @@ impl Shared {
                 "some connections did not close within {TASKS_TIMEOUT:?}; the master ends without them"
             );
         }
-        self.end_events();
+        self.events.end();
     }
 
     /// Ends all calls and tells all tasks to end.

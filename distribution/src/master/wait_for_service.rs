@@ -118,7 +118,7 @@ mod tests {
         master::{connection, shared::tests::shared},
         security::Principal,
         service::method::Method,
-        wire::handshake::{MethodKind, MethodOffer, Registration},
+        wire::handshake::{MethodOffer, Registration},
     };
 
     const ADD: &str = "fn(i64, i64) -> i64";
@@ -134,13 +134,10 @@ mod tests {
         let is_same = signature == method.signature();
         MethodOffer {
             id: if is_same { method.id().0 } else { 1 },
-            service: method.name().service().to_owned(),
-            version: 1,
-            name: method.name().method().to_owned(),
             signature: signature.to_owned(),
             types: 0,
             structure: Vec::new(),
-            kind: MethodKind::Compute,
+            ..method.offer()
         }
     }
 

@@ -46,6 +46,7 @@ impl From<DialError> for RegisterError {
                 let reason = match subject {
                     ErrorSubject::Trust => EndReason::Untrusted(text),
                     ErrorSubject::Credential => EndReason::Refused(text),
+                    ErrorSubject::NoCredential => EndReason::NoCredential(text),
                     ErrorSubject::Protocol => EndReason::Protocol(text),
                 };
                 Self::Permanent { reason, first_only }

@@ -92,7 +92,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// - [`Error::Refused`] or [`Error::Protocol`]: the master turned the node away for good.
+    /// - [`Error::Refused`], [`Error::NoCredential`] or [`Error::Protocol`]: the master turned the node away for good.
     /// - [`Error::Untrusted`]: before the first registration, the master could not prove its identity. A node that was
     ///   registered goes on trying.
     /// - [`Error::ConnectTimeout`]: the first registration took longer than

@@ -44,6 +44,8 @@ pub(super) enum Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum EndReason {
     Refused(String),
+    /// The master wants a credential that it was not given.
+    NoCredential(String),
     Protocol(String),
     Untrusted(String),
     /// The address, which is not on loopback.
@@ -68,6 +70,7 @@ impl EndReason {
         let (master, end) = (master.to_owned(), Endpoint::Node);
         match self {
             Self::Refused(reason) => Error::Refused { end, master, reason },
+            Self::NoCredential(reason) => Error::NoCredential { end, master, reason },
             Self::Protocol(reason) => Error::Protocol { end, master, reason },
             Self::Untrusted(reason) => Error::Untrusted { end, master, reason },
             Self::Insecure(addr) => Error::Insecure { end, addr },
@@ -83,7 +86,9 @@ impl EndReason {
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(reason) | Self::Protocol(reason) | Self::Untrusted(reason) => f.write_str(reason),
+            Self::Refused(reason) | Self::NoCredential(reason) | Self::Protocol(reason) | Self::Untrusted(reason) => {
+                f.write_str(reason)
+            }
             Self::RuntimeEnded => f.write_str("the runtime that its async handlers ran on has ended"),
             Self::Insecure(addr) => {
                 write!(f, "the master's address {addr} is not on loopback, and the node has no security settings")

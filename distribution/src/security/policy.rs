@@ -9,9 +9,12 @@ use super::{
 };
 use crate::id::MethodName;
 
+use serde::{Deserialize, Serialize};
+
 /// The role of a peer, and of a [`Token`](crate::Token). A peer names its role when it connects, and its credential has to be
 /// for the same role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Access {
     /// To register as a node, receive calls, and answer them.

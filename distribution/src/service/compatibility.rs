@@ -292,7 +292,8 @@ mod tests {
             signature: signature.to_owned(),
             types: 0,
             structure: structure.iter().map(definition).collect(),
-            kind: crate::wire::handshake::MethodKind::Compute,
+            kind: crate::administration::MethodKind::Compute,
+            idempotent: false,
         }
     }
 

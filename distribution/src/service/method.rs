@@ -3,8 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use super::structure::Structure;
-pub(crate) use crate::wire::handshake::MethodKind;
-use crate::{hash::method_id, id::MethodName, wire::handshake::Definition};
+pub(crate) use crate::administration::MethodKind;
+use crate::{
+    hash::method_id,
+    id::MethodName,
+    wire::handshake::{Definition, MethodOffer},
+};
 
 /// A method of a service, as generated code names it.
 ///
@@ -16,6 +20,7 @@ pub struct Method {
     version: u32,
     name: &'static str,
     signature: &'static str,
+    kind: MethodKind,
     idempotent: bool,
     info: OnceLock<Arc<MethodInfo>>,
 }
@@ -28,6 +33,7 @@ pub struct MethodInfo {
     name: MethodName,
     version: u32,
     signature: Box<str>,
+    kind: MethodKind,
     idempotent: bool,
     /// Hash of the structure of its types.
     types: u64,
@@ -41,7 +47,7 @@ pub struct MethodInfo {
 pub(crate) struct MethodId(pub(crate) u64);
 
 impl Method {
-    /// Describes a method; `signature` is its argument types and its return type as they are written.
+    /// Describes a method that is a `fn`; `signature` is its argument types and its return type as they are written.
     pub const fn new(
         service: &'static str,
         version: u32,
@@ -49,7 +55,18 @@ impl Method {
         signature: &'static str,
         idempotent: bool,
     ) -> Self {
-        Self { service, version, name, signature, idempotent, info: OnceLock::new() }
+        Self { service, version, name, signature, kind: MethodKind::Compute, idempotent, info: OnceLock::new() }
+    }
+
+    /// Describes a method that is an `async fn`.
+    pub const fn new_async(
+        service: &'static str,
+        version: u32,
+        name: &'static str,
+        signature: &'static str,
+        idempotent: bool,
+    ) -> Self {
+        Self { service, version, name, signature, kind: MethodKind::Async, idempotent, info: OnceLock::new() }
     }
 
     /// The method at run time. The first use finds the structure of its types, and logs a warning if a part of them is
@@ -94,7 +111,7 @@ impl Method {
             MethodName::new(self.service, self.name),
             self.version,
             self.signature,
-            self.idempotent,
+            (self.kind, self.idempotent),
             structure.hash(),
             structure.definitions(),
         )
@@ -106,12 +123,36 @@ impl MethodInfo {
         name: MethodName,
         version: u32,
         signature: &str,
-        idempotent: bool,
+        (kind, idempotent): (MethodKind, bool),
         types: u64,
         definitions: &[Definition],
     ) -> Self {
         let id = MethodId(method_id(name.service(), version, name.method(), signature, types));
-        Self { id, name, version, signature: signature.into(), idempotent, types, definitions: definitions.into() }
+        Self {
+            id,
+            name,
+            version,
+            signature: signature.into(),
+            kind,
+            idempotent,
+            types,
+            definitions: definitions.into(),
+        }
+    }
+
+    /// What peers are told of it.
+    pub(crate) fn offer(&self) -> MethodOffer {
+        MethodOffer {
+            id: self.id.0,
+            service: self.name.service().to_owned(),
+            version: self.version,
+            name: self.name.method().to_owned(),
+            signature: self.signature.to_string(),
+            types: self.types,
+            structure: self.definitions.to_vec(),
+            kind: self.kind,
+            idempotent: self.idempotent,
+        }
     }
 
     pub(crate) fn id(&self) -> MethodId {
@@ -130,14 +171,14 @@ impl MethodInfo {
         &self.signature
     }
 
+    /// How nodes run it, as the trait of this program says. Not part of the id: a node says it of its own.
+    pub(crate) fn kind(&self) -> MethodKind {
+        self.kind
+    }
+
     /// Whether a call may be run again after a node was lost with it. Not part of the id: only callers decide by it.
     pub(crate) fn is_idempotent(&self) -> bool {
         self.idempotent
-    }
-
-    /// Hash of the structure of its types.
-    pub(crate) fn types(&self) -> u64 {
-        self.types
     }
 
     /// The structure of its types, as text.
@@ -160,9 +201,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn idempotence_is_not_part_of_a_methods_id() {
+    fn kind_and_idempotence_are_not_part_of_a_methods_id() {
         let id = |idempotent| Method::new("A", 1, "f", "fn() -> ()", idempotent).info().id();
         assert_eq!(id(true), id(false));
+        assert_eq!(Method::new_async("A", 1, "f", "fn() -> ()", false).info().id(), id(false));
     }
 
     #[test]

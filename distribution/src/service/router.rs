@@ -281,20 +281,8 @@ impl Router {
 
     /// The methods as a registration lists them, sorted by service, version and name.
     pub(crate) fn offers(&self) -> Vec<MethodOffer> {
-        let mut offers: Vec<_> = self
-            .routes
-            .values()
-            .map(|route| MethodOffer {
-                id: route.method.id().0,
-                service: route.method.name().service().to_owned(),
-                version: route.method.version(),
-                name: route.method.name().method().to_owned(),
-                signature: route.method.signature().to_owned(),
-                types: route.method.types(),
-                structure: route.method.definitions().to_vec(),
-                kind: route.kind(),
-            })
-            .collect();
+        let mut offers: Vec<_> =
+            self.routes.values().map(|route| MethodOffer { kind: route.kind(), ..route.method.offer() }).collect();
         offers.sort_by(|a, b| (&a.service, a.version, &a.name).cmp(&(&b.service, b.version, &b.name)));
         // All must fit into the registration. They are for people alone: ids tell methods apart.
         let mut left = STRUCTURES_LIMIT;

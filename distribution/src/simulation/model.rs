@@ -13,10 +13,7 @@ use crate::{
     failed_attempt::FailedAttempt,
     id::{CallId, CallerId, NodeId},
     service::method::Method,
-    wire::{
-        Reply,
-        handshake::{MethodKind, MethodOffer},
-    },
+    wire::{Reply, handshake::MethodOffer},
 };
 
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -25,8 +22,8 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 pub(super) static METHODS: [Method; 6] = [
     Method::new("A", 1, "compute", "fn() -> ()", false),
     Method::new("A", 1, "compute_again", "fn() -> ()", true),
-    Method::new("A", 1, "wait", "fn() -> ()", false),
-    Method::new("A", 1, "wait_again", "fn() -> ()", true),
+    Method::new_async("A", 1, "wait", "fn() -> ()", false),
+    Method::new_async("A", 1, "wait_again", "fn() -> ()", true),
     Method::new("A", 2, "compute", "fn(u8) -> ()", true),
     Method::new("B", 1, "compute", "fn() -> ()", true),
 ];
@@ -208,15 +205,5 @@ pub(super) struct CallRecord {
 }
 
 pub(super) fn offer(at: usize) -> MethodOffer {
-    let method = METHODS[at].info();
-    MethodOffer {
-        id: method.id().0,
-        service: method.name().service().to_owned(),
-        version: method.version(),
-        name: method.name().method().to_owned(),
-        signature: method.signature().to_owned(),
-        types: method.types(),
-        structure: method.definitions().to_vec(),
-        kind: if ASYNC[at] { MethodKind::Async } else { MethodKind::Compute },
-    }
+    METHODS[at].info().offer()
 }

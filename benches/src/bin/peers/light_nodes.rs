@@ -130,8 +130,8 @@ fn registration(number: usize, method: &fuzzing::MethodKey) -> BytesMut {
     put_text(&mut body, METHOD);
     put_text(&mut body, &method.signature);
     put_number(&mut body, method.types);
-    // No structure for people, and an async method.
-    body.put_slice(&[0, 1]);
+    // No structure for people, an async method, and not idempotent.
+    body.put_slice(&[0, 1, 0]);
     body
 }
 

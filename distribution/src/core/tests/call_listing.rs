@@ -1,7 +1,7 @@
 //! What calls are said to do, and to wait for.
 
 use super::*;
-use crate::administration::{CallFilter, CallStatus, StatusFilter, WaitReason};
+use crate::administration::{CallCursor, CallFilter, CallStatus, StatusFilter, WaitReason};
 
 impl Table {
     /// What a call does, in words.
@@ -128,8 +128,8 @@ fn calls_are_listed_by_what_the_filter_wants() {
     assert_eq!(table.listed(&all().status(StatusFilter::Running)), ["runs", "other"]);
     assert_eq!(table.listed(&all().older_than(SECOND)), ["runs", "other"]);
     assert_eq!(table.listed(&all().older_than(SECOND * 2)), NOTHING);
-    assert_eq!(table.listed(&all().after(table.calls["other"].0)), ["waits", "any"]);
-    assert_eq!(table.listed(&all().after(CallId(u64::MAX))), NOTHING);
+    assert_eq!(table.listed(&all().after(CallCursor(1))), ["waits", "any"]);
+    assert_eq!(table.listed(&all().after(CallCursor(u64::MAX))), NOTHING);
     let info = &table.list(&all())[0];
     assert_eq!((info.method.as_str(), info.size, info.count, info.age), ("A.compute", 10, 1, SECOND));
 }
@@ -153,4 +153,43 @@ fn pages_go_on_where_the_one_before_ended_and_look_at_few_calls() {
     }
     assert_eq!(listed, ["0", "10", "20", "30", "40", "50", "60", "70", "80", "90"]);
     assert!(pages > 2, "{pages}");
+}
+
+#[test]
+fn the_oldest_call_of_all_callers_is_listed_first() {
+    let mut table = Table::new().joined(&[("n1", 1)]);
+    // A caller's calls have ids of its own, and the first caller here has the highest ones.
+    let by = |caller: CallerId, number| {
+        call(&AGAIN).with(|demand| {
+            demand.caller = caller;
+            demand.id = Some(CallId(caller.first_call().0 + number));
+        })
+    };
+    let (high, low) = (CallerId(900), CallerId(30));
+    table.submit("stops", by(high, 0));
+    table.submit("b", by(low, 0));
+    table.submit("c", by(high, 1));
+    table.now += SECOND;
+    table.submit("d", by(low, 1));
+    table.drop_call("stops");
+    assert_eq!(table.listed(&CallFilter::default()), ["stops", "b", "c", "d"]);
+    assert_eq!(table.listed(&CallFilter::default().older_than(SECOND)), ["stops", "b", "c"]);
+    // Where a page ended stays a place in the list, also when that call has ended.
+    let page = table.core.call_infos(table.now, &CallFilter::default(), 2);
+    table.drop_call("b");
+    let rest = table.listed(&CallFilter { after: page.last, ..CallFilter::default() });
+    assert_eq!(rest, ["c", "d"]);
+}
+
+#[test]
+fn the_age_of_a_hedge_is_its_own() {
+    let mut table = Table::new().joined(&[("n1", 1), ("n2", 1)]);
+    table.submit("a", call(&AGAIN));
+    table.now += SECOND;
+    table.submit("b", call(&COMPUTE));
+    let first = table.calls["a"].0;
+    table.submit("hedge", call(&AGAIN).hedge_of(first, SECOND));
+    let ages: Vec<_> = table.list(&CallFilter::default()).iter().map(|call| call.age).collect();
+    assert_eq!(ages, [SECOND, Duration::ZERO, Duration::ZERO]);
+    assert_eq!(table.listed(&CallFilter::default().older_than(SECOND)), ["a"]);
 }

@@ -20,7 +20,7 @@ impl Table {
         told.expect("cannot be cancelled")
     }
 
-    fn drop_call(&mut self, name: &str) -> Vec<String> {
+    pub(super) fn drop_call(&mut self, name: &str) -> Vec<String> {
         let id = self.calls[name].0;
         self.apply(|core, now, effects| core.on_call_cancelled(now, id, effects))
     }

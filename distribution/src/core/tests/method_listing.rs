@@ -41,9 +41,32 @@ fn methods_of_all_nodes_are_listed_once_with_the_number_of_nodes() {
     assert_eq!(named(table.methods()), expected.map(|(name, nodes)| (name.to_owned(), nodes)));
     let mut list = MethodList::default();
     list.add_served(&table.core.served_methods(None));
-    let kinds: Vec<_> = list.into_rows().iter().map(|row| (row.name.clone(), row.kind)).collect();
-    assert!(kinds.contains(&("wait".to_owned(), Some(MethodKind::Async))), "{kinds:?}");
-    assert!(kinds.contains(&("compute".to_owned(), Some(MethodKind::Compute))), "{kinds:?}");
+}
+
+#[test]
+fn a_method_runs_as_nodes_say_and_else_as_callers_say() {
+    let mut table = Table::new();
+    let kinds = |table: &Table| -> Vec<(String, MethodKind, bool)> {
+        let mut list = MethodList::default();
+        list.add_served(&table.core.served_methods(None));
+        list.add_called(&table.core.called_methods());
+        list.into_rows().into_iter().map(|row| (row.name, row.kind, row.idempotent)).collect()
+    };
+    let (compute, again, wait) = (
+        |idempotent| ("compute".to_owned(), MethodKind::Compute, idempotent),
+        ("again".to_owned(), MethodKind::Compute, true),
+        ("wait".to_owned(), MethodKind::Async, false),
+    );
+    table.submit("a", call(&COMPUTE));
+    table.submit("b", call(&AGAIN));
+    table.submit("c", call(&WAIT));
+    assert_eq!(kinds(&table), [again.clone(), compute(false), wait.clone()], "as callers say");
+    // A node of another release, in whose trait the same method is idempotent.
+    static COMPUTE_AGAIN: Method = Method::new("A", 1, "compute", "fn() -> ()", true);
+    table.join("n1", slots(1).serves(&[&COMPUTE_AGAIN]));
+    assert_eq!(kinds(&table), [again.clone(), compute(true), wait.clone()], "as the only node says");
+    table.join("n2", slots(1).serves(&[&COMPUTE]));
+    assert_eq!(kinds(&table), [again, compute(false), wait], "as all nodes say");
 }
 
 #[test]

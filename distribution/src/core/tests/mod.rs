@@ -40,7 +40,7 @@ use crate::{
     view::NodeEvent,
     wire::{
         Load, Outcome, Refusal, Reply,
-        handshake::{MethodKind, MethodOffer, Registration},
+        handshake::{MethodOffer, Registration},
     },
 };
 
@@ -49,7 +49,7 @@ static COMPUTE: Method = Method::new("A", 1, "compute", "fn() -> ()", false);
 /// Runs on a slot, and may be repeated.
 static AGAIN: Method = Method::new("A", 1, "again", "fn() -> ()", true);
 /// An async method.
-static WAIT: Method = Method::new("A", 1, "wait", "fn() -> ()", false);
+static WAIT: Method = Method::new_async("A", 1, "wait", "fn() -> ()", false);
 /// Of another service.
 static OTHER: Method = Method::new("B", 1, "compute", "fn() -> ()", false);
 /// Served by no node, unless it says so.
@@ -436,14 +436,5 @@ fn only<'a>(lines: &'a [String], start: &str) -> Vec<&'a str> {
 }
 
 fn offer(method: &'static Method) -> MethodOffer {
-    MethodOffer {
-        id: method.info().id().0,
-        service: method.info().name().service().to_owned(),
-        version: method.info().version(),
-        name: method.info().name().method().to_owned(),
-        signature: method.info().signature().to_owned(),
-        types: method.info().types(),
-        structure: method.info().definitions().to_vec(),
-        kind: if std::ptr::eq(method, &WAIT) { MethodKind::Async } else { MethodKind::Compute },
-    }
+    method.info().offer()
 }

@@ -109,10 +109,10 @@ pub(in crate::master) async fn join(
         Ok(allowance) => allowance,
         Err(reason) => return refuse(&shared, channel, &credential, peer, reason, false).await,
     };
-    let (name, principal) = (hello.name.clone(), credential.principal.clone());
+    let (name, who) = (hello.name.clone(), (credential.principal.clone(), credential.access));
     let connection = NewConnection { channel, credential, hello, peer, session, is_resumed: false };
     let digest = session.map(SessionId::digest);
-    let caller = shared.callers.insert(name, peer, principal, (process, grant), digest, shared.closed.child_token());
+    let caller = shared.callers.insert(name, peer, who, (process, grant), digest, shared.closed.child_token());
     let _leave = LeaveOnDrop { shared: &shared, caller: &caller };
     let reason = session::run(&shared, &caller, connection, allowance).await;
     match reason {

@@ -1,6 +1,7 @@
 //! The requests of one caller: each becomes a call in the core, and its end a response.
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -25,7 +26,7 @@ use crate::{
     error::{CallError, Execution, Part},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
-    master::{administrator::Administrator, caller_table::ConnectedCaller, shared::Shared},
+    master::{admin::AdminWork, administrator::Administrator, caller_table::ConnectedCaller, shared::Shared},
     security::Operation,
     service::{
         dispatcher::Dispatcher,
@@ -164,7 +165,7 @@ impl CallerRequests {
                 }
                 Ok(Some(Box::pin(async move {
                     // The core holds the call and ends it, whatever happens to this future.
-                    let end = std::future::poll_fn(|cx| state.poll_progress(cx, &requests)).await;
+                    let end = poll_fn(|cx| state.poll_progress(cx, &requests)).await;
                     if let Some(counted) = counted.filter(|_| has_stopped(&end)) {
                         // Before the caller hears of the end, so that it can make its next call.
                         counted.end();
@@ -172,6 +173,7 @@ impl CallerRequests {
                     let reply = requests.reply(id, &state, end);
                     let lost = || requests.lost(id, &state);
                     let request = requests.lock().calls.on_end(id, &reply, lost);
+                    requests.caller.on_calls_answered(state.submit_options.count);
                     if let Some(request) = request {
                         requests.answer(*request, reply).await;
                     }
@@ -221,7 +223,7 @@ impl CallerRequests {
         method.ok_or_else(|| "it called a method that it had not declared".to_owned())
     }
 
-    /// Answers a call of the admin service. On another thread, because a list may be long.
+    /// Answers a call of the admin service.
     async fn administer(&self, state: &Arc<CallState>) -> Result<RawAnswer, CallFailure> {
         let by = Administrator::Elsewhere {
             principal: self.caller.principal.clone(),
@@ -232,16 +234,24 @@ impl CallerRequests {
             bytes: self.reply_limit().min(self.shared.max_message_size).saturating_sub(BODY_HEADER_LIMIT),
             depth: self.shared.limits.max_depth,
         };
-        let (shared, call) = (Arc::clone(&self.shared), Arc::clone(state));
-        let turn = self.shared.administering.acquire().await;
-        let end = tokio::task::spawn_blocking(move || shared.administer(by, &call, limits)).await;
-        drop(turn);
-        // It panics nowhere, so it fails only if the runtime ends.
-        let Ok(end) = end else {
-            let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
-            return Err(CallFailure::after(Vec::new(), error));
-        };
-        end.map_err(|failure| *failure)
+        match self.shared.administer(by, state, limits).map_err(|failure| *failure)? {
+            AdminWork::Compute(run) => {
+                let _turn = self.shared.administering.acquire().await;
+                // It panics nowhere, so it fails only if the runtime ends.
+                match tokio::task::spawn_blocking(run).await {
+                    Ok(end) => end.map_err(|failure| *failure),
+                    Err(_) => {
+                        let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
+                        Err(CallFailure::after(Vec::new(), error))
+                    }
+                }
+            }
+            AdminWork::Async(end) => tokio::select! {
+                end = end => end.map_err(|failure| *failure),
+                // Its caller has cancelled it.
+                end = poll_fn(|cx| state.poll_end(cx)) => end,
+            },
+        }
     }
 
     /// Answers a request. From now on the response counts among those that wait for the caller.
@@ -282,6 +292,7 @@ impl CallerRequests {
                 state.set_parent(CallId(parent), None);
             }
             locked.calls.insert(number, Arc::clone(&state), request);
+            self.caller.on_calls_made(*count);
             state
         };
         Ok(state)
@@ -509,10 +520,11 @@ mod tests {
 
     use super::*;
     use crate::{
+        administration::MethodKind,
         hash::method_id,
         master::shared::tests::shared,
         security::{Access, Principal},
-        wire::handshake::{MethodKind, MethodOffer},
+        wire::handshake::MethodOffer,
     };
 
     #[tokio::test]
@@ -522,7 +534,7 @@ mod tests {
         let caller = shared.callers.insert(
             "c".to_owned(),
             addr,
-            Principal::open(),
+            (Principal::open(), Access::Callers),
             (None, None),
             None,
             CancellationToken::new(),
@@ -541,6 +553,7 @@ mod tests {
             types: 0,
             structure: Vec::new(),
             kind: MethodKind::Compute,
+            idempotent: false,
         };
         requests.on_control(Control::Declare { method }).expect("may be declared");
         let mut calls: Vec<_> = (first..first + 2)

@@ -43,23 +43,29 @@ fn drain(shared: &Shared, node: NodeId) {
     shared.with_core("a node drains", |core, now, effects| core.on_node_draining(now, node, effects));
 }
 
-/// What the stream yields without waiting, each as a word and the name of the node.
+/// An event as a word and the name of its node.
+fn told(event: &NodeEvent) -> String {
+    let what = match event {
+        NodeEvent::Present { state: NodeState::Alive, .. } => "present",
+        NodeEvent::Present { .. } => "present and draining",
+        NodeEvent::Joined { .. } => "joined",
+        NodeEvent::Draining { .. } => "draining",
+        NodeEvent::Gone { .. } => "gone",
+        NodeEvent::Missed(0) => "another run",
+        NodeEvent::Missed(_) => "missed",
+        _ => panic!("{event}"),
+    };
+    event.node().map_or_else(|| what.to_owned(), |node| format!("{what} {}", node.name))
+}
+
+/// What the stream yields without waiting.
 fn read(events: &mut Events) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut read = Vec::new();
     // Without a limit of tokio's, which would end the stream for now after some events.
     while let Some(Some(event)) = unconstrained(events.next()).now_or_never() {
-        let what = match &event {
-            NodeEvent::Present { state: NodeState::Alive, .. } => "present",
-            NodeEvent::Present { .. } => "present and draining",
-            NodeEvent::Joined { .. } => "joined",
-            NodeEvent::Draining { .. } => "draining",
-            NodeEvent::Gone { .. } => "gone",
-            NodeEvent::Missed(_) => "missed",
-            _ => panic!("{event}"),
-        };
-        told.push(event.node().map_or_else(|| what.to_owned(), |node| format!("{what} {}", node.name)));
+        read.push(told(&event));
     }
-    told
+    read
 }
 
 #[tokio::test]
@@ -72,37 +78,32 @@ async fn events_begin_with_the_nodes_that_are_registered_and_go_on_with_changes(
     join(&shared, "third");
     leave(&shared, first);
     assert_eq!(read(&mut events), ["joined third", "gone first"]);
-    shared.end_events();
+    shared.events.end();
     assert_eq!(events.next().await, None, "the stream ends with the master");
     assert_eq!(Events::new(&shared).next().await, None);
 }
 
 /// A subscription whose snapshot is read page by page, so that a test can have nodes come and go between two pages.
 struct Paging {
-    subscription: Subscription,
+    reader: Reader,
     after: Option<NodeId>,
 }
 
 impl Paging {
     fn new(shared: &Arc<Shared>) -> Self {
-        let receiver = shared.subscribe().expect("the master has not ended");
-        let snapshot = Snapshot { unread: VecDeque::new(), pages: Vec::new() };
-        Self { subscription: Subscription { snapshot, receiver, shared: Arc::clone(shared) }, after: None }
+        Self { reader: Reader::after(Arc::clone(shared), 0), after: None }
     }
 
     /// Whether there are more pages.
     fn read_page(&mut self) -> bool {
-        self.after = self.subscription.snapshot.read_page(&self.subscription.shared, self.after);
+        self.after = self.reader.snapshot.read_page(&self.reader.shared, self.after);
         self.after.is_some()
     }
 
     fn finish(mut self) -> Events {
         while self.read_page() {}
-        let events = stream::unfold(self.subscription, |mut subscription| async move {
-            let event = subscription.next().await?;
-            Some((event, subscription))
-        });
-        Events(events.boxed())
+        self.reader.read = self.reader.snapshot.pages[0].last_event;
+        self.reader.into_stream()
     }
 }
 
@@ -163,6 +164,60 @@ async fn a_reader_that_lags_is_told_and_gets_all_nodes_again() {
     assert_eq!(read(&mut events), ["joined new"]);
 }
 
+/// The page after this place, which must not have to wait, and where the next one begins.
+fn page(shared: &Arc<Shared>, after: Option<EventCursor>) -> (Vec<String>, Option<EventCursor>) {
+    let page = shared.events_after(after).now_or_never().expect("there is something to tell");
+    (page.events.iter().map(|timed| told(&timed.event)).collect(), Some(page.next))
+}
+
+#[tokio::test]
+async fn pages_of_events_go_on_where_the_one_before_ended() {
+    let shared = shared();
+    assert_eq!(page(&shared, None).0, Vec::<String>::new());
+    let node = join(&shared, "n");
+    let (told, after) = page(&shared, None);
+    assert_eq!(told, ["present n"]);
+    assert!(shared.events_after(after).now_or_never().is_none(), "waits");
+    drain(&shared, node);
+    leave(&shared, node);
+    let (told, next) = page(&shared, after);
+    assert_eq!(told, ["draining n", "gone n"]);
+    assert_eq!(page(&shared, after).0, ["draining n", "gone n"], "a page can be read again");
+    join(&shared, "m");
+    assert_eq!(page(&shared, next).0, ["joined m"]);
+    assert_eq!(page(&shared, after).0, ["draining n", "gone n", "joined m"]);
+}
+
+#[tokio::test]
+async fn a_page_of_a_reader_that_is_too_late_or_of_another_run_begins_again() {
+    let shared = shared();
+    join(&shared, "stays");
+    let (_, after) = page(&shared, None);
+    for _ in 0..513 {
+        let node = join(&shared, "short");
+        leave(&shared, node);
+    }
+    let late = shared.events_after(after).now_or_never().expect("there is something to tell").events;
+    assert_eq!(late[0].event, NodeEvent::Missed(2), "the newest 1,024 are kept");
+    assert_eq!(late[1..].iter().map(|timed| told(&timed.event)).collect::<Vec<_>>(), ["present stays"]);
+    let (_, next) = page(&shared, after);
+    let beyond = next.map(|next| EventCursor { number: next.number + 1, ..next });
+    let foreign = next.map(|next| EventCursor { master: NodeId::new(7, 7), ..next });
+    for of_another_run in [beyond, foreign] {
+        assert_eq!(page(&shared, of_another_run).0, ["another run", "present stays"]);
+    }
+    leave(&shared, shared.nodes()[0].id);
+    assert_eq!(page(&shared, next).0, ["gone stays"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_is_answered_also_if_nothing_happens() {
+    let shared = shared();
+    let (_, after) = page(&shared, None);
+    let page = shared.events_after(after).await;
+    assert_eq!((page.events, Some(page.next)), (Vec::new(), after));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn replaying_the_events_gives_the_list_of_nodes_whatever_happens_meanwhile() {
     let shared = shared();
@@ -179,7 +234,7 @@ async fn replaying_the_events_gives_the_list_of_nodes_whatever_happens_meanwhile
             nodes.pop_front().inspect(|node| leave(&changing, *node));
             begin.take().map(|begin| begin.send(()));
         }
-        changing.end_events();
+        changing.events.end();
     });
     begun.await.expect("changes begin");
     let mut events = Events::new(&shared);

@@ -9,6 +9,7 @@ use std::{
 
 use super::cost::{Cost, Sample};
 use crate::{
+    administration::MethodKind,
     core::{
         AttemptEnd, Core, Demand, Effect, Effects, Host, HostCall, HostLink, SLICE, SLOW_START, Settings, Time,
         split_registration,
@@ -20,7 +21,7 @@ use crate::{
     service::{method::Method, options::Labels},
     wire::{
         Outcome, Reply,
-        handshake::{MethodKind, MethodOffer, Registration},
+        handshake::{MethodOffer, Registration},
     },
 };
 
@@ -110,6 +111,7 @@ pub(super) fn offer(id: u64, name: String, signature: &str) -> MethodOffer {
         types: 0,
         structure: Vec::new(),
         kind: MethodKind::Compute,
+        idempotent: false,
     }
 }
 

@@ -241,7 +241,7 @@ pub(crate) fn check(direction: Direction, byte: u8, length: usize) -> Result<Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{frame::layout::FRAME_HEADER, handshake::MethodKind};
+    use crate::{administration::MethodKind, wire::frame::layout::FRAME_HEADER};
 
     /// The bytes of a control frame, which it survives.
     fn bytes(control: Control) -> String {
@@ -278,8 +278,9 @@ mod tests {
             types: 2,
             structure: Vec::new(),
             kind: MethodKind::Async,
+            idempotent: true,
         };
-        assert_eq!(bytes(Control::Declare { method }), "0e0000001007014101016604666e2829020001");
+        assert_eq!(bytes(Control::Declare { method }), "0f0000001007014101016604666e282902000101");
         assert_eq!(bytes(Control::CancelCall { call: 300 }), "0300000011fb2c01");
         assert_eq!(bytes(Control::Detach { call: 300 }), "0300000012fb2c01");
         let labels = vec![("zone".to_owned(), "eu".to_owned())];

@@ -30,10 +30,10 @@ pub(crate) enum HandshakeError {
         security_name(*.theirs), security_name(*.ours as u8)
     )]
     Security { theirs: u8, ours: Security },
-    /// At a node: the other end may be a master with security, or another server.
+    /// At a node or a caller: the other end may be a master with security, or another server.
     #[error(
-        "it speaks TLS. If it is the master, it requires a join token or a certificate, and this node has none: give the node \
-         the line that the master printed at its first start (DISTRIBUTION_TOKEN, .token(..) or .token_file(..)), or \
+        "it speaks TLS. If it is the master, it requires a join token or a certificate. Set DISTRIBUTION_TOKEN, .token(..) or \
+         .token_file(..) to the line that the master printed at its first start or that `Token::issue` made, or set \
          .certificates(..). If not, the address is that of another server"
     )]
     MasterSpeaksTls,
@@ -145,6 +145,8 @@ impl HandshakeError {
             Self::Untrusted(_) | Self::MasterUnproven | Self::NoTls => ErrorSubject::Trust,
             #[cfg(feature = "tls")]
             Self::NotAuthenticated(_) | Self::TlsRefused(_) => ErrorSubject::Credential,
+            Self::MasterSpeaksTls => ErrorSubject::NoCredential,
+            Self::Security { theirs, .. } if *theirs != Security::Open as u8 => ErrorSubject::NoCredential,
             _ => ErrorSubject::Protocol,
         }
     }
@@ -158,6 +160,8 @@ pub(crate) enum ErrorSubject {
     Trust,
     /// Whether the master accepts the node's credential.
     Credential,
+    /// The master wants a credential that the peer was not given.
+    NoCredential,
     /// The protocol or the settings of the two ends.
     Protocol,
 }

@@ -9,6 +9,7 @@ use super::{
     session::{SessionOfNode, SessionOffer},
 };
 use crate::{
+    administration::MethodKind,
     config::MAX_SLOTS,
     hash::method_id,
     text::{LONGEST_LABEL, check_node_name, in_one_line, is_short},
@@ -61,15 +62,8 @@ pub(crate) struct MethodOffer {
     /// others are the named types in it. Bounded by [`STRUCTURE_LIMIT`].
     pub(crate) structure: Vec<Definition>,
     pub(crate) kind: MethodKind,
-}
-
-/// Whether a method holds one of the node's slots while it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) enum MethodKind {
-    /// A `fn`: runs on the compute pool, one slot each.
-    Compute,
-    /// An `async fn`: runs on the async runtime, up to the node's async limit.
-    Async,
+    /// Whether its calls may be run again, as its trait says.
+    pub(crate) idempotent: bool,
 }
 
 /// What a type looks like: `Params`, `{ rate: f64, l2: f64 }`.
@@ -239,6 +233,7 @@ pub(super) mod tests {
                 types: 7,
                 structure: vec![Definition { name: String::new(), text: "fn([i64]) -> i64".to_owned() }],
                 kind: MethodKind::Compute,
+                idempotent: false,
             }],
             session: None,
         }

@@ -199,10 +199,7 @@ mod tests {
     use futures::{SinkExt, StreamExt};
 
     use super::*;
-    use crate::{
-        config::PeerTimeouts,
-        wire::{handshake::MethodKind, transport::CallerAtMasterTransport},
-    };
+    use crate::{administration::MethodKind, config::PeerTimeouts, wire::transport::CallerAtMasterTransport};
 
     #[derive(Debug)]
     struct Always;
@@ -238,6 +235,7 @@ mod tests {
             types: 0,
             structure: vec![Definition { name: String::new(), text }],
             kind: MethodKind::Compute,
+            idempotent: false,
         }
     }
 

@@ -78,7 +78,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault(
         "a call within a batch cannot be told from one that does not exist",
-        "Calls::containing",
+        "Calls::batch_with",
         &[("$id.0 - $first.0 < u64::from($call.demand.count)", "$id == $first")],
     ),
     fault(
@@ -100,6 +100,19 @@ pub(crate) const FAULTS: &[Fault] = &[
         "a page of calls begins with the last one of the page before",
         "Calls::after",
         &[("$after.map_or(Bound::Unbounded, Bound::Excluded)", "$after.map_or(Bound::Unbounded, Bound::Included)")],
+    ),
+    fault(
+        "handlers that stop are listed behind all calls that go on",
+        "Core::stop",
+        &[("number: $call.number,", "number: $call.number | 1 << 40,")],
+    ),
+    fault(
+        "a hedge is said to be as old as the call that it hedges",
+        "CallEntry::made",
+        &[(
+            "self.submitted.saturating_add(self.demand.hedge_of.map_or(Duration::ZERO, |$hedged| $hedged.elapsed))",
+            "self.submitted",
+        )],
     ),
     fault("a page of calls looks at all of them", "Core::call_infos", &[("$left -= 1;", "")]),
     fault(
@@ -130,6 +143,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         "the methods of some nodes are not listed",
         "Core::served_methods",
         &[("$groups.len() == $most", "$groups.len() > $most")],
+    ),
+    fault(
+        "a method is idempotent if one of its nodes says so",
+        "MethodList::add_served",
+        &[("$row.idempotent &= $offer.idempotent;", "$row.idempotent |= $offer.idempotent;")],
+    ),
+    fault(
+        "what the first node says of idempotence is told of all",
+        "MethodSet::new",
+        &[("if $offer.idempotent { \"idempotent\" } else { \"\" }", "\"\"")],
     ),
     fault(
         "a call is repeated after a kick although it may not be",
