@@ -8,6 +8,7 @@ use super::{
     deferred::DeferredTask,
     effect::{Effect, Effects},
     host::{Host, HostCall as _, Time},
+    node_connection::{Absence, NodeConnection},
     registration::{MethodSet, NodeProfile},
     state::{Core, Timer},
 };
@@ -19,20 +20,6 @@ use crate::{
     wire::handshake::{KnownSession, SessionDigest},
 };
 
-/// One connection of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NodeConnection {
-    pub(crate) node: NodeId,
-    pub(super) number: u32,
-}
-
-impl NodeConnection {
-    /// The connection on which a node registers.
-    pub(crate) fn first(node: NodeId) -> Self {
-        Self { node, number: 0 }
-    }
-}
-
 /// The session that a node names when it registers, and what it has said at the same time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resumption<'a> {
@@ -40,21 +27,6 @@ pub(crate) struct Resumption<'a> {
     pub(crate) profile: &'a NodeProfile,
     pub(crate) method_set: &'a MethodSet,
     pub(crate) source: Source,
-}
-
-/// A node that has no connection.
-#[derive(Debug)]
-pub(super) struct Absence {
-    /// How the connection was lost.
-    reason: GoneReason,
-    until: Time,
-}
-
-#[cfg(any(test, feature = "simulation"))]
-impl Absence {
-    pub(super) fn until(&self) -> Time {
-        self.until
-    }
 }
 
 impl<H: Host> Core<H> {

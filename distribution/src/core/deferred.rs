@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use rustc_hash::FxHashSet;
 
-use super::{absence::NodeConnection, queue_ids::QueueId};
+use super::{node_connection::NodeConnection, queue_ids::QueueId};
 use crate::{
     error::GoneReason,
     id::{CallId, CallerId, NodeId, NodeIdentity},

@@ -7,7 +7,7 @@
 //!
 //! | subject | files |
 //! |---|---|
-//! | events | [`node_events`], [`joining`], [`absence`] (nodes whose connection has broken), [`call_events`], [`attempts`], [`grants`] (how many calls of a batch a node may start), [`lending`] (slots of handlers that wait), [`tick`], [`shutdown`]; [`queries`] |
+//! | events | [`node_events`], [`joining`], [`absence`] and [`node_connection`] (nodes whose connection has broken), [`call_events`], [`attempts`], [`grants`] (how many calls of a batch a node may start), [`lending`] (slots of handlers that wait), [`tick`], [`shutdown`]; [`queries`] |
 //! | administration | [`administration`] (cordon, drain, kick, cancel), [`call_listing`] and [`availability`] (what calls do, and what they wait for), [`method_listing`] and [`called_methods`] (methods, and how many of their calls there are), [`stopping`] and [`stopping_calls`] (handlers that go on after their call has ended) |
 //! | nodes | [`registry`], [`node`], [`registration`], [`group`] (nodes that serve the same methods), [`serving`], [`label_views`], [`compatibility`], [`snapshot`] |
 //! | which node gets a call | [`balance`] (the whole rule), [`slow_start`] (what a new node gets), [`health`] and [`ejection`] (what a failing node gets); the indexes [`ready`] and [`ring`] |
@@ -46,6 +46,7 @@ mod liveness;
 mod liveness_scan;
 mod method_listing;
 mod node;
+mod node_connection;
 mod node_events;
 mod per_kind;
 mod queries;
@@ -81,7 +82,7 @@ mod tick;
 mod turns;
 mod unserved;
 
-pub(crate) use absence::{NodeConnection, Resumption};
+pub(crate) use absence::Resumption;
 pub(crate) use call::Demand;
 pub(crate) use compatibility::{Served, incompatibility};
 pub(crate) use effect::{AttemptEnd, CallAnswer, Effect, Effects};
@@ -89,6 +90,7 @@ pub(crate) use host::{Host, HostCall, HostLink, Time};
 pub(crate) use joining::JoinRefused;
 pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
 pub(crate) use method_listing::MethodList;
+pub(crate) use node_connection::NodeConnection;
 pub(crate) use registration::split_registration;
 pub(crate) use settings::{SLICE, Settings};
 pub(crate) use slow_start::SLOW_START;

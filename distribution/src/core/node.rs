@@ -9,10 +9,10 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    absence::Absence,
     group::{GroupId, IndexEntry, Member, Views},
     health::Health,
     host::{Host, Time},
+    node_connection::Absence,
     per_kind::PerKind,
     queue_heads::QueueHeads,
     registration::NodeProfile,

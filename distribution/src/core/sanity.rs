@@ -65,7 +65,7 @@ impl<H: Host> Core<H> {
             let ends = node
                 .absence
                 .as_ref()
-                .is_none_or(|absence| self.timers.contains(&(absence.until(), Timer::Absent(node.identity.id))));
+                .is_none_or(|absence| self.timers.contains(&(absence.until, Timer::Absent(node.identity.id))));
             check(ends, || format!("{} is absent, and no timer ends that", node.identity))?;
         }
         Ok(())

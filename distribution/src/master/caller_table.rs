@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::callers::NewConnection;
+use super::new_caller::NewConnection;
 
 use crate::{
     administration::{CallInfo, CallerInfo},

@@ -29,7 +29,9 @@ mod handle;
 mod heartbeat_limit;
 mod host;
 mod in_process;
+mod kept_bytes;
 mod link;
+mod new_caller;
 mod registration_policy;
 #[cfg(feature = "tls")]
 mod revocation;

@@ -29,10 +29,10 @@ use super::{
     admission::Admission,
     allowance::Allowances,
     caller_table::Callers,
-    callers::KeptBytes,
     effects::carry_out,
     event_log::EventLog,
     host::{MasterHost, PanicScope},
+    kept_bytes::KeptBytes,
     link::{Link, NodeRequest},
     registration_policy::RegistrationPolicy,
 };

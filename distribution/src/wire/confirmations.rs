@@ -6,19 +6,15 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{connection_state::ConnectionState, frame::kind::Control};
+use super::{
+    connection_state::{Arrived, ConnectionState},
+    frame::kind::Control,
+};
 
 /// Responses, or bytes of them, after which they are confirmed without waiting for the next heartbeat. So the other end keeps
 /// little more than that.
 const CONFIRM_AFTER: u64 = 256;
 const CONFIRM_BYTES: u64 = 1024 * 1024;
-
-/// How many responses, and bytes of them, have come on a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Arrived {
-    pub(crate) responses: u64,
-    pub(crate) bytes: u64,
-}
 
 /// What one end has dealt with, and what of that it has confirmed.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use std::{
 use futures::task::AtomicWaker;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{confirmations::Arrived, frame::kind::Control, incoming_memory::IncomingMemory};
+use super::{frame::kind::Control, incoming_memory::IncomingMemory};
 #[cfg(feature = "simulation")]
 use crate::config::LONGEST_TIME;
 use crate::config::{PeerTimeouts, to_micros};
@@ -66,6 +66,13 @@ pub(crate) struct ConnectionState {
     /// Notified when the peer has closed the connection; tarpc's server does not report that while it has requests.
     peer_closed: Notify,
     writer: AtomicWaker,
+}
+
+/// How many responses, and bytes of them, have come on a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    pub(crate) responses: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A time that several threads may set and read: microseconds since the connection was opened; 0 is never.

@@ -1,37 +1,35 @@
-//! The connection of a caller in another process: accepts it, and serves its requests until it ends.
+//! The connection of a caller in another process: serves its requests until it ends.
 //!
 //! One task drives tarpc's server and the calls whose ends are awaited. It brings all requests that have come to the core at
 //! once, and answers all calls that have ended before it lets tarpc write, so that answers travel together.
 
 use std::{
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures::{SinkExt, Stream, StreamExt};
+use futures::{SinkExt, Stream, StreamExt, stream::FuturesUnordered};
 use tarpc::server::{self, BaseChannel, Channel as _, InFlightRequest};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::{
-    requests::CallerRequests,
-    session::{self, AwaitedCalls, ConnectionEnd, CredentialGuard},
+    credential_guard::CredentialGuard,
+    requests::{Answering, CallerRequests},
 };
 use crate::{
     config::to_micros,
     core::{GONE_AFTER, SUSPECT_AFTER},
     error::GoneReason,
-    master::{admission::LogKind, caller_table::ConnectedCaller, heartbeat_limit::HeartbeatLimit, shared::Shared},
-    security::{Access, Operation, PrincipalKind},
+    master::{
+        caller_table::ConnectedCaller, heartbeat_limit::HeartbeatLimit, new_caller::NewConnection, shared::Shared,
+    },
     service::state::CallState,
     wire::{
         CloseReason, Control, Load,
-        channel::Channel,
         confirmations::Unconfirmed,
-        credential::Credential,
-        handshake::{CallerHello, CallerWelcome, SessionId, SessionOffer, send_welcome},
+        handshake::{CallerWelcome, SessionOffer, send_welcome},
         repoller::Repoller,
         transport::{CallerAtMasterTransport, IncomingCallerRequest, OutgoingCallerReply},
     },
@@ -49,141 +47,21 @@ const MOST_AT_ONCE: usize = 256;
 /// How often a caller with calls under way is told how many slots are free.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Callers that may be connected at a time.
-const MOST_CALLERS: usize = 10_000;
-
-/// How many of them may have come by one credential, so that one that was stolen does not keep all others out.
-const MOST_OF_ONE_CREDENTIAL: usize = MOST_CALLERS / 2;
-
 /// The most bytes of responses that may wait for a caller. With far fewer nothing more is read of it; these are the
 /// responses to the calls that were already under way.
 const MOST_RESPONSES: usize = 1024 * 1024 * 1024;
 
-/// Accepts a caller that has authenticated itself, and serves it until its connection ends.
-pub(in crate::master) async fn join(
-    shared: Arc<Shared>,
-    channel: Channel,
-    credential: Credential,
-    hello: CallerHello,
-    peer: SocketAddr,
-) {
-    let may_come = credential.access.may(match hello.node {
-        Some(_) => Operation::CallNested,
-        None if credential.access == Access::Admins => Operation::Administer,
-        None => Operation::Call,
-    });
-    let checked = hello.check().map_err(|reason| (reason, true)).and_then(|()| {
-        if !may_come {
-            let reason =
-                format!("{} is for {}s, and they make no calls of their own", credential.principal, credential.access);
-            return Err((reason, true));
-        }
-        match hello.node {
-            Some(node) => {
-                let checked = shared.check_calling_node(node.instance, &credential.principal);
-                checked.map_err(|reason| (reason, false))
-            }
-            None => Ok(()),
-        }
-    });
-    if let Err((reason, for_good)) = checked {
-        return refuse(&shared, channel, &credential, peer, reason, for_good).await;
-    }
-    let process = hello.node.map(|node| node.instance);
-    let session = shared.keeps_callers().then(SessionId::random);
-    let resumed = hello
-        .session
-        .zip(session)
-        .and_then(|(named, next)| shared.callers.resume(named.digest(), (&credential, process), next.digest()));
-    if let Some(caller) = resumed {
-        // The task that has its calls goes on with it.
-        return caller.hand_over(NewConnection { channel, credential, hello, peer, session, is_resumed: true });
-    }
-    // Nodes are not limited as callers.
-    let grant = credential.grant.clone().filter(|_| process.is_none());
-    let allowed = match no_room(&shared, &credential) {
-        Some(reason) => Err(reason),
-        None => grant.as_ref().map(|grant| shared.allowances.connect(grant)).transpose(),
-    };
-    let allowance = match allowed {
-        Ok(allowance) => allowance,
-        Err(reason) => return refuse(&shared, channel, &credential, peer, reason, false).await,
-    };
-    let (name, who) = (hello.name.clone(), (credential.principal.clone(), credential.access));
-    let connection = NewConnection { channel, credential, hello, peer, session, is_resumed: false };
-    let digest = session.map(SessionId::digest);
-    let caller = shared.callers.insert(name, peer, who, (process, grant), digest, shared.closed.child_token());
-    let _leave = LeaveOnDrop { shared: &shared, caller: &caller };
-    let reason = session::run(&shared, &caller, connection, allowance).await;
-    match reason {
-        GoneReason::Left | GoneReason::Shutdown => {
-            tracing::info!(caller = caller.name, addr = %caller.addr, "the caller {reason}");
-        }
-        _ => tracing::warn!(caller = caller.name, addr = %caller.addr, "the caller {reason}"),
-    }
-}
+/// The calls whose ends are awaited.
+pub(super) type AwaitedCalls = FuturesUnordered<Answering>;
 
-/// Why one more caller with this credential cannot be accepted, if it cannot. Sessions that nobody may need make room for it.
-fn no_room(shared: &Shared, Credential { principal, .. }: &Credential) -> Option<String> {
-    let (connected, same) = shared.callers.count(principal);
-    if connected >= MOST_CALLERS && !shared.callers.end_idle(None) {
-        return Some(format!("{MOST_CALLERS} callers are connected already"));
-    }
-    let is_open = principal.kind == PrincipalKind::Open;
-    let is_full = same >= MOST_OF_ONE_CREDENTIAL && !is_open && !shared.callers.end_idle(Some(principal));
-    is_full.then(|| format!("{MOST_OF_ONE_CREDENTIAL} callers are connected by this {principal} already"))
-}
-
-async fn refuse(
-    shared: &Shared,
-    mut channel: Channel,
-    credential: &Credential,
-    peer: SocketAddr,
-    reason: String,
-    for_good: bool,
-) {
-    if let Some(suppressed) = shared.admission.should_log(LogKind::Refused, peer.ip()) {
-        tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a caller");
-    }
-    // It may be gone already, and then it needs no answer.
-    let _ = send_welcome(&mut channel, &CallerWelcome::Refused { reason, for_good }).await;
-    shared.admission.turn_away(peer.ip(), for_good);
-}
-
-/// A connection of a caller that has authenticated itself, and that is to be told so.
-pub(in crate::master) struct NewConnection {
-    channel: Channel,
-    credential: Credential,
-    pub(super) hello: CallerHello,
-    peer: SocketAddr,
-    /// The id by which it may go on after this connection.
-    session: Option<SessionId>,
-    /// Whether it goes on with its calls on this one.
-    is_resumed: bool,
-}
-
-impl NewConnection {
-    pub(super) fn access(&self) -> Access {
-        self.credential.access
-    }
-}
-
-impl std::fmt::Debug for NewConnection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NewConnection").field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
-
-/// Takes a caller off the list when its session has ended, however it ended.
-struct LeaveOnDrop<'a> {
-    shared: &'a Shared,
-    caller: &'a ConnectedCaller,
-}
-
-impl Drop for LeaveOnDrop<'_> {
-    fn drop(&mut self) {
-        self.shared.callers.remove(self.caller.id);
-    }
+/// How a connection of a session ended.
+pub(super) enum ConnectionEnd {
+    /// The session ends with it.
+    Over(GoneReason),
+    /// The caller may come back.
+    Broken(GoneReason),
+    /// The caller goes on on this one.
+    Replaced(Box<NewConnection>),
 }
 
 /// Serves a session on one connection until that ends.

@@ -5,7 +5,10 @@
 //! ([`requests`]), and passes arguments and results on as bytes.
 
 mod connection;
+mod credential_guard;
 mod declared;
+mod ends;
+mod join;
 mod lost_batches;
 mod numbers;
 mod permission;
@@ -14,7 +17,4 @@ mod session;
 mod unfinished;
 mod watches;
 
-pub(super) use self::{
-    connection::{NewConnection, join},
-    unfinished::KeptBytes,
-};
+pub(super) use self::join::join;

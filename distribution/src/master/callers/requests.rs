@@ -10,20 +10,21 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use tarpc::server::{self, InFlightRequest};
+use tarpc::server;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     declared::DeclaredMethods,
     lost_batches::LostBatches,
     numbers::Numbers,
     permission::{Permissions, has_stopped},
-    unfinished::{AskedAgain, Unfinished},
+    unfinished::{AskedAgain, Request, Unfinished},
     watches::Watches,
 };
 use crate::{
     admin::is_of_admin_service,
-    config::{LONGEST_TIME, ValueLimits, from_micros, to_micros},
-    error::{CallError, Execution, Part},
+    config::{LONGEST_TIME, ValueLimits, from_micros},
+    error::{CallError, Execution},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
     master::{admin::AdminWork, administrator::Administrator, caller_table::ConnectedCaller, shared::Shared},
@@ -35,26 +36,20 @@ use crate::{
         options::{CallOptions, Hedged, Labels, MOST_LABEL_BYTES, MOST_LABELS, SubmitOptions, are_possible},
         state::{CallFailure, CallState, RawAnswer},
     },
-    view::NodeInfo,
     wire::{
-        CallRequest, CallerEnd, CallerRequestBody, Control, Payload, batch,
-        codec::encode_payload,
-        connection_state::ConnectionState,
-        frame::layout::BODY_HEADER_LIMIT,
-        transport::{IncomingCallerRequest, OutgoingCallerReply},
+        CallRequest, CallerEnd, CallerRequestBody, Control, Payload, connection_state::ConnectionState,
+        frame::layout::BODY_HEADER_LIMIT, transport::OutgoingCallerReply,
     },
 };
 
 /// A request whose end is awaited.
 pub(super) type Answering = BoxFuture<'static, ()>;
 
-pub(super) type Request = InFlightRequest<IncomingCallerRequest, OutgoingCallerReply>;
-
 /// What the requests and the control frames of one caller share.
 #[derive(Debug)]
 pub(super) struct CallerRequests {
-    shared: Arc<Shared>,
-    caller: Arc<ConnectedCaller>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) caller: Arc<ConnectedCaller>,
     permissions: Permissions,
     /// The process of the node whose handlers make the calls, if they are nested calls.
     process: Option<u128>,
@@ -64,12 +59,12 @@ pub(super) struct CallerRequests {
 }
 
 #[derive(Debug)]
-struct Locked {
+pub(super) struct Locked {
     methods: DeclaredMethods,
     watches: Watches,
     numbers: Numbers,
     calls: Unfinished,
-    lost: LostBatches,
+    pub(super) lost: LostBatches,
     /// The connection; `None` while there is none.
     connection: Option<Arc<ConnectionState>>,
 }
@@ -119,11 +114,11 @@ impl CallerRequests {
         self.lock().calls.on_confirmed(calls.into_iter().flatten());
     }
 
-    fn reply_limit(&self) -> usize {
+    pub(super) fn reply_limit(&self) -> usize {
         self.reply_limit.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Locked> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Locked> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -156,16 +151,24 @@ impl CallerRequests {
                     state.hold(Arc::clone(counted) as _);
                 }
                 let requests = Arc::clone(self);
+                // Ends what the master itself does for a call, once nobody waits for it.
+                let mut stop = None;
                 if operation == Operation::Administer {
                     // Not in the future below, because a connection that breaks must not end it half-way.
-                    let (requests, call) = (Arc::clone(self), Arc::clone(&state));
-                    self.shared.track(async move { call.finish(requests.administer(&call).await) });
+                    let (requests, call, stopped) = (Arc::clone(self), Arc::clone(&state), CancellationToken::new());
+                    stop = Some(stopped.clone().drop_guard());
+                    self.shared.track(async move {
+                        if let Some(end) = requests.administer(&call, &stopped).await {
+                            call.finish(end);
+                        }
+                    });
                 } else {
                     calls.push(Arc::clone(&state));
                 }
                 Ok(Some(Box::pin(async move {
                     // The core holds the call and ends it, whatever happens to this future.
                     let end = poll_fn(|cx| state.poll_progress(cx, &requests)).await;
+                    drop(stop);
                     if let Some(counted) = counted.filter(|_| has_stopped(&end)) {
                         // Before the caller hears of the end, so that it can make its next call.
                         counted.end();
@@ -223,8 +226,12 @@ impl CallerRequests {
         method.ok_or_else(|| "it called a method that it had not declared".to_owned())
     }
 
-    /// Answers a call of the admin service.
-    async fn administer(&self, state: &Arc<CallState>) -> Result<RawAnswer, CallFailure> {
+    /// Answers a call of the admin service; `None` if it was `stopped` before.
+    async fn administer(
+        &self,
+        state: &Arc<CallState>,
+        stopped: &CancellationToken,
+    ) -> Option<Result<RawAnswer, CallFailure>> {
         let by = Administrator::Elsewhere {
             principal: self.caller.principal.clone(),
             caller: self.caller.name.clone(),
@@ -234,24 +241,27 @@ impl CallerRequests {
             bytes: self.reply_limit().min(self.shared.max_message_size).saturating_sub(BODY_HEADER_LIMIT),
             depth: self.shared.limits.max_depth,
         };
-        match self.shared.administer(by, state, limits).map_err(|failure| *failure)? {
-            AdminWork::Compute(run) => {
+        let end = match self.shared.administer(by, state, limits) {
+            Ok(AdminWork::Compute(run)) => {
                 let _turn = self.shared.administering.acquire().await;
                 // It panics nowhere, so it fails only if the runtime ends.
-                match tokio::task::spawn_blocking(run).await {
-                    Ok(end) => end.map_err(|failure| *failure),
-                    Err(_) => {
-                        let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
-                        Err(CallFailure::after(Vec::new(), error))
-                    }
-                }
+                tokio::task::spawn_blocking(run).await.unwrap_or_else(|_| {
+                    let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
+                    Err(Box::new(CallFailure::after(Vec::new(), error)))
+                })
             }
-            AdminWork::Async(end) => tokio::select! {
-                end = end => end.map_err(|failure| *failure),
-                // Its caller has cancelled it.
-                end = poll_fn(|cx| state.poll_end(cx)) => end,
+            Ok(AdminWork::Async(end)) => tokio::select! {
+                end = end => end,
+                () = stopped.cancelled() => return None,
+                // A shutdown waits for this task.
+                () = self.shared.closed.cancelled() => {
+                    let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
+                    Err(Box::new(CallFailure::after(Vec::new(), error)))
+                }
             },
-        }
+            Err(failure) => Err(failure),
+        };
+        Some(end.map_err(|failure| *failure))
     }
 
     /// Answers a request. From now on the response counts among those that wait for the caller.
@@ -374,86 +384,6 @@ impl CallerRequests {
         let caller = self.caller.id;
         self.shared.with_core("a caller is gone", |core, now, effects| core.on_caller_gone(now, caller, effects));
     }
-
-    /// The end of a call that is asked for again after it was dropped.
-    fn lost(&self, id: CallId, state: &CallState) -> OutgoingCallerReply {
-        let error = CallError::MasterLost {
-            call: state.identity(),
-            master: self.shared.local_addr.to_string(),
-            reason: "its result was lost with the connection, because too many bytes of results waited for the caller"
-                .to_owned(),
-            execution: Execution::MayHaveRun,
-        };
-        self.failure(Some(id), &error, false)
-    }
-
-    fn reply(&self, id: CallId, state: &CallState, mut end: Result<RawAnswer, CallFailure>) -> OutgoingCallerReply {
-        let limit = self.reply_limit().saturating_sub(BODY_HEADER_LIMIT);
-        let is_batch = state.submit_options.count > 1;
-        if let (Ok(answer), true) = (&mut end, is_batch) {
-            // The limit is for each value.
-            answer.payload = batch::without_large(std::mem::take(&mut answer.payload), limit);
-        }
-        let limit = if is_batch { limit.saturating_add(batch::ROOM) } else { limit };
-        match end {
-            Ok(answer) if answer.payload.len() > limit => {
-                let (size, limit) = (answer.payload.len() as u64, limit as u64);
-                self.failure(
-                    Some(id),
-                    &CallError::TooLarge { call: state.identity(), part: Part::Reply, size, limit },
-                    false,
-                )
-            }
-            Ok(RawAnswer { is_error, payload, count, node, attempts, elapsed, run }) => OutgoingCallerReply {
-                call: Some(id),
-                end: CallerEnd::Answered {
-                    is_error,
-                    count,
-                    node: (node.id.to_bits(), node.name.to_string()),
-                    addr: self.shared.shows_addresses().then_some(node.addr),
-                    attempts,
-                    elapsed: to_micros(elapsed),
-                    run: to_micros(run),
-                },
-                payload: payload.into(),
-            },
-            Err(CallFailure { error, was_tried, failed_attempts }) => {
-                if let Some(first) = state.id().filter(|_| was_tried && state.submit_options.count > 1) {
-                    self.lock().lost.note(first, state.submit_options.count, failed_attempts);
-                }
-                self.failure(Some(id), &error, was_tried)
-            }
-        }
-    }
-
-    fn failure(&self, call: Option<CallId>, error: &CallError, was_tried: bool) -> OutgoingCallerReply {
-        let limit = self.reply_limit().saturating_sub(BODY_HEADER_LIMIT);
-        let sent = error.clone().widen::<()>();
-        let sent = if self.shared.shows_addresses() { sent } else { sent.without_addresses() };
-        // An error is far smaller than the smallest limit of a message. If it were not, the caller is told the same of the
-        // call by the error that takes its place.
-        let payload = encode_payload(&sent, limit).unwrap_or_else(|_| {
-            let short =
-                error.call().map(|call| CallError::<()>::Shutdown { call: call.clone(), execution: error.execution() });
-            short.and_then(|short| encode_payload(&short, limit).ok()).unwrap_or(Payload::EMPTY)
-        });
-        OutgoingCallerReply { call, end: CallerEnd::Failed { failed_attempts: u32::from(was_tried) }, payload }
-    }
-
-    fn list(&self, nodes: Vec<NodeInfo>) -> OutgoingCallerReply {
-        let nodes: Vec<NodeInfo> = match self.shared.shows_addresses() {
-            true => nodes,
-            false => nodes.into_iter().map(NodeInfo::without_address).collect(),
-        };
-        let limit = self.reply_limit().saturating_sub(BODY_HEADER_LIMIT);
-        match encode_payload(&nodes, limit) {
-            Ok(payload) => OutgoingCallerReply { call: None, end: CallerEnd::Nodes, payload },
-            Err(error) => {
-                tracing::warn!(caller = self.caller.name, ?error, "the list of nodes is too long for a caller");
-                OutgoingCallerReply { call: None, end: CallerEnd::Nodes, payload: Payload::EMPTY }
-            }
-        }
-    }
 }
 
 impl CallState {
@@ -516,8 +446,6 @@ fn labels_of(labels: &[(String, String)]) -> Result<Labels, String> {
 
 #[cfg(test)]
 mod tests {
-    use tokio_util::sync::CancellationToken;
-
     use super::*;
     use crate::{
         administration::MethodKind,

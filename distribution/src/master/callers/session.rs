@@ -5,53 +5,19 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::StreamExt;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    connection::{NewConnection, serve},
+    connection::{AwaitedCalls, ConnectionEnd, serve},
+    credential_guard::CredentialGuard,
     permission::Permissions,
-    requests::{Answering, CallerRequests},
+    requests::CallerRequests,
 };
-#[cfg(feature = "tls")]
-use crate::master::revocation::CredentialWatch;
 use crate::{
     error::GoneReason,
-    master::{allowance::Allowance, caller_table::ConnectedCaller, shared::Shared},
-    wire::credential::Credential,
+    master::{allowance::Allowance, caller_table::ConnectedCaller, new_caller::NewConnection, shared::Shared},
 };
-
-/// The calls whose ends are awaited.
-pub(super) type AwaitedCalls = FuturesUnordered<Answering>;
-
-/// Ends the session once the credential of its last connection is revoked, also while there is no connection.
-#[derive(Default)]
-pub(super) struct CredentialGuard {
-    #[cfg(feature = "tls")]
-    watch: Option<CredentialWatch>,
-}
-
-impl CredentialGuard {
-    /// The caller has come again, with this credential.
-    pub(super) fn watch(&mut self, shared: &Arc<Shared>, caller: &ConnectedCaller, credential: Credential) {
-        #[cfg(feature = "tls")]
-        {
-            self.watch = Some(CredentialWatch::of_caller(shared, caller.id, credential));
-        }
-        #[cfg(not(feature = "tls"))]
-        let _ = (self, shared, caller, credential);
-    }
-}
-
-/// How a connection of a session ended.
-pub(super) enum ConnectionEnd {
-    /// The session ends with it.
-    Over(GoneReason),
-    /// The caller may come back.
-    Broken(GoneReason),
-    /// The caller goes on on this one.
-    Replaced(Box<NewConnection>),
-}
 
 /// Serves a caller until it is gone, and returns why it is.
 pub(super) async fn run(

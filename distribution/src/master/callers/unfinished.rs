@@ -1,44 +1,25 @@
 //! The calls of a caller that have not ended, and the ends that the caller may not have.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::{collections::HashMap, sync::Arc};
+
+use tarpc::server::InFlightRequest;
+
+use crate::{
+    id::CallId,
+    master::kept_bytes::KeptBytes,
+    service::state::CallState,
+    wire::transport::{IncomingCallerRequest, OutgoingCallerReply},
 };
 
-use super::requests::Request;
-use crate::{id::CallId, service::state::CallState, wire::transport::OutgoingCallerReply};
+/// A request that is to be answered once.
+pub(super) type Request = InFlightRequest<IncomingCallerRequest, OutgoingCallerReply>;
 
 /// The most bytes of ends that are kept for a caller. An end beyond that is sent, and lost if the connection breaks before it
 /// has arrived.
 const MOST_KEPT: usize = 64 * 1024 * 1024;
 
-/// The same for all callers together.
-const MOST_KEPT_IN_ALL: usize = 1024 * 1024 * 1024;
-
 /// What an end that is kept takes beside its payload.
 const END_OVERHEAD: usize = 256;
-
-/// The bytes of the ends that are kept for all callers.
-#[derive(Debug, Default)]
-pub(in crate::master) struct KeptBytes(AtomicUsize);
-
-impl KeptBytes {
-    /// Adds this many bytes, if there is room for them.
-    fn add(&self, bytes: usize) -> bool {
-        let fits = self.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= MOST_KEPT_IN_ALL;
-        if !fits {
-            self.subtract(bytes);
-        }
-        fits
-    }
-
-    fn subtract(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
 
 /// The calls of a session by number.
 #[derive(Debug)]

@@ -251,7 +251,7 @@ pub(super) mod tests {
         assert_eq!(
             hex(&bytes),
             "026e31070200fbe803fc0000010001047a6f6e6502657501fdbb22ed75b5106d8e05417269746801\
-             0373756d13666e285665633c6936343e29202d3e2069363407010010666e285b6936345d29202d3e206936340000"
+             0373756d13666e285665633c6936343e29202d3e2069363407010010666e285b6936345d29202d3e20693634000000"
         );
         let session = SessionOfNode { id: SessionId::new(300), computing: 3 };
         let resuming = Registration { methods: Vec::new(), session: Some(session), ..registration() };
