@@ -23,6 +23,8 @@ pub mod kind {
     pub const DETACH: u8 = 18;
     pub const WATCH: u8 = 19;
     pub const CAPACITY: u8 = 21;
+    pub const RECEIVED: u8 = 24;
+    pub const ASKED_AGAIN: u8 = 25;
 }
 
 /// How a request ended, as the wire numbers it.

@@ -44,7 +44,7 @@ async fn a_caller_that_breaks_the_protocol_is_cut_off_alone_and_told_why() {
     let (log, _guard) = Log::gather();
     let (master, _node, bystander) = cluster(Duration::from_millis(200)).await;
     let probe = ProbeClient::new(&bystander);
-    let cases: [(&str, Wrong, &str); 24] = [
+    let cases: [(&str, Wrong, &str); 27] = [
         ("a node's heartbeat", |_| frame(4, &[0; 5]), "a `heartbeat` frame, which its end"),
         ("a node's response", |_| frame(2, &[1, 0]), "a `response` frame, which its end"),
         ("a master's request", |_| frame(1, &[1, 0]), "a `request` frame, which its end"),
@@ -53,6 +53,20 @@ async fn a_caller_that_breaks_the_protocol_is_cut_off_alone_and_told_why() {
         ("a kind that nobody knows", |_| frame(77, b""), "kind 77, which this release does not know"),
         ("a frame of 4 GiB", |_| vec![255, 255, 255, 255, kind::REQUEST], "announced a frame of 4294967295 bytes"),
         ("a long control frame", |_| vec![0, 0, 1, 0, kind::DECLARE], "a `declare` frame of 65536 bytes"),
+        ("more confirmed than was sent", |_| frame(kind::RECEIVED, &number(1)), "confirmed 1 responses"),
+        (
+            "less confirmed than before",
+            |first| {
+                let call = [declare(&shown(ADD)), call(1, first, 1, ADD, 0, &one_and_two())].concat();
+                [call, frame(kind::RECEIVED, &number(0)), frame(kind::RECEIVED, &number(u64::MAX))].concat()
+            },
+            "was sent fewer or had confirmed more",
+        ),
+        (
+            "twice that it has asked for all",
+            |_| frame(kind::ASKED_AGAIN, b"").repeat(2),
+            "said twice that it had asked for all earlier calls",
+        ),
         ("a request that is none", |_| frame(kind::REQUEST, &[255, 255]), "broke the protocol"),
         ("a call of an unknown method", |first| call(1, first, 1, ADD, 0, b""), "a method that it had not declared"),
         (
