@@ -230,11 +230,9 @@ impl Calls {
             let size = call.state.payload.len();
             if size <= limit {
                 let call = UnfinishedCall { placed: now, ..call };
-                if is_resumed {
-                    self.send(id, call)
-                } else {
-                    self.insert(call)
-                }
+                // With a number that was never used: the master remembers a limited number of gaps, and may have had an
+                // earlier number of this call.
+                self.insert(call);
                 continue;
             }
             // The limit was another one when the arguments were encoded. This master would close the connection.
@@ -266,6 +264,9 @@ impl Calls {
         for call in self.unfinished.values_mut() {
             // A call that was asked for again has its word as it was on the earlier connection.
             call.was_sent = !call.state.attempt.abandon(ONLY_ATTEMPT);
+            if call.was_sent {
+                call.losses = if call.placed.elapsed() < SOON { call.losses + 1 } else { 0 };
+            }
             waiting = (waiting.0 + 1, waiting.1 + call.state.payload.len());
         }
         self.place = Place::Away { since: Instant::now(), reason: reason.to_owned(), session, waiting };
@@ -290,7 +291,6 @@ impl Calls {
         let mut sent = Vec::new();
         for (id, call) in &mut self.unfinished {
             if std::mem::take(&mut call.was_sent) {
-                call.losses = if call.placed.elapsed() < SOON { call.losses + 1 } else { 0 };
                 if !call.state.method.is_idempotent() || call.losses >= MOST_LOSSES {
                     sent.push(*id);
                 }

@@ -35,6 +35,11 @@ impl<H: Host> Core<H> {
         self.registry.node(connection.node).is_some_and(|node| node.connection == connection.number)
     }
 
+    /// Whether a node has no connection and is waited for.
+    pub(crate) fn is_absent(&self, node: NodeId) -> bool {
+        self.registry.node(node).is_some_and(|node| node.absence.is_some())
+    }
+
     /// Notes the session of a node that has just joined.
     pub(crate) fn on_session_begun(&mut self, node: NodeId, session: SessionDigest) {
         if let Some(node) = self.registry.node_mut(node) {
@@ -112,10 +117,18 @@ impl<H: Host> Core<H> {
             Some(absence) => _ = self.timers.remove(&(absence.until, Timer::Absent(id))),
             None => effects.push(Effect::Disconnect { link: old, reason: GoneReason::Replaced }),
         }
+        if let Some(node) = self.registry.node_mut(id) {
+            // The frame that asked for calls back may have been lost.
+            node.stuck = false;
+        }
         let node = self.registry.node(id)?;
         let (attempts, in_flight, state) = (node.attempts_in_flight(), node.calls, node.state);
         effects.push(Effect::Publish(NodeEvent::Resumed { node: node.identity.clone(), in_flight }));
-        if state != NodeState::Draining {
+        if state == NodeState::Draining {
+            // And so may the one that asked the node to drain.
+            effects.push(Effect::RequestDrain { link: node.link.clone() });
+            self.registry.reindex(id);
+        } else {
             self.registry.set_state(id, NodeState::Alive);
         }
         self.registry.set_busy(id, busy);
@@ -136,13 +149,12 @@ impl<H: Host> Core<H> {
     /// A node has joined. Nodes that were its process under another number are gone for good: the process was started anew.
     pub(super) fn end_absences_of_predecessors(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node(id) else { return };
-        let (principal, source, ip) = (&node.profile.principal, node.source, node.identity.addr.ip());
-        let is_predecessor = |other: &NodeId| {
-            let other = self.registry.node(*other);
-            other.is_some_and(|other| {
-                other.absence.is_some() && other.source == source && other.identity.addr.ip() == ip
-            })
-        };
+        // Without a credential for its name, it may be another node that has the same name.
+        let principal = &node.profile.principal;
+        if !principal.is_for(&node.profile.name) {
+            return;
+        }
+        let is_predecessor = |other: &NodeId| self.registry.node(*other).is_some_and(|other| other.absence.is_some());
         let named = self.registry.nodes_named(&node.profile.name).filter(|(of, _)| *of == principal);
         let predecessors: Vec<NodeId> =
             named.flat_map(|(_, nodes)| nodes.iter().copied()).filter(is_predecessor).collect();

@@ -227,6 +227,13 @@ pub(super) async fn join(
         Ok(()) => {
             shared.look_for_uncallable(node, name);
             connection.run(Arc::clone(&shared), stream, connection_id).await;
+            // While it is waited for, its credential is still watched, here or on its next connection.
+            while shared.is_away(node) {
+                tokio::select! {
+                    () = sleep(shared.heartbeat) => {}
+                    () = shared.closed.cancelled() => return,
+                }
+            }
         }
         Err(error) => {
             let reason = GoneReason::Broken(error.to_string().into());

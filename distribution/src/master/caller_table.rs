@@ -135,6 +135,7 @@ impl Callers {
         let caller = Arc::clone(locked.connected.get(locked.sessions.get(&named)?)?);
         let grant = credential.grant.as_ref().filter(|_| process.is_none());
         let is_same = caller.principal == credential.principal
+            && caller.access == credential.access
             && (caller.came_as.0, caller.came_as.1.as_ref()) == (process, grant);
         if !is_same || caller.closed.is_cancelled() {
             return None;

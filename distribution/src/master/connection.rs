@@ -361,6 +361,10 @@ impl Driver<'_> {
         let Attempt { call, id, attempt, granted, deadline } = match request {
             NodeRequest::Attempt(attempt) => attempt,
             NodeRequest::AskAgain { id, attempt, method, permit } => {
+                // It may be a batch, whose node has something to say of it again.
+                let mut batch_frames = self.batch_frames.lock().unwrap_or_else(PoisonError::into_inner);
+                batch_frames.on_batch(self.in_flight.len());
+                drop(batch_frames);
                 let outgoing = OutgoingRequest {
                     method: method.0,
                     call: id.0,

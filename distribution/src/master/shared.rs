@@ -209,6 +209,11 @@ impl Shared {
         !self.limits.resume_timeout.is_zero()
     }
 
+    /// Whether the master waits for a node whose connection has broken.
+    pub(super) fn is_away(&self, node: NodeId) -> bool {
+        self.lock().core.is_absent(node)
+    }
+
     /// Whether callers in other processes are told the addresses of nodes.
     pub(super) fn shows_addresses(&self) -> bool {
         self.limits.expose_node_addresses

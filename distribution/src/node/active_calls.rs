@@ -83,8 +83,8 @@ pub(super) enum Phase {
 pub(super) enum AskedAgain {
     /// It is to be answered with this.
     Answer(Box<Completed>),
-    /// It is answered when the handler has returned, which waits for a nested call or not.
-    Runs { is_lent: bool },
+    /// It is answered when the handler has returned.
+    Runs,
 }
 
 impl ActiveCall {
@@ -130,7 +130,8 @@ impl ActiveCalls {
     }
 
     /// The master asks for the reply of an attempt that was sent on an earlier connection.
-    pub(super) fn ask_again(&self, request: NodeRequest) -> AskedAgain {
+    /// `tell` says whether its handler waits for a nested call: under the lock, so that what is said later comes later.
+    pub(super) fn ask_again(&self, request: NodeRequest, tell: impl FnOnce(bool)) -> AskedAgain {
         let key = request.get().message.key();
         let mut calls = self.lock();
         let connection = calls.connection;
@@ -141,7 +142,8 @@ impl ActiveCalls {
         match &mut call.progress {
             Progress::Active(active) => {
                 active.asked_again = Some(Box::new(request));
-                AskedAgain::Runs { is_lent: active.is_lent }
+                tell(active.is_lent);
+                AskedAgain::Runs
             }
             Progress::Answered(reply) => AskedAgain::Answer(Box::new((request, reply.clone()))),
         }

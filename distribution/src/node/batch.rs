@@ -11,7 +11,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -56,6 +56,8 @@ struct RunningBatch {
     window: BatchWindow,
     /// When the last request for more calls was sent, until it is granted.
     asked: Mutex<Option<Instant>>,
+    /// How many calls are kept, once the others were given back; 0 before.
+    kept: AtomicU32,
 }
 
 impl Batches {
@@ -63,7 +65,7 @@ impl Batches {
     pub(super) fn enter(self: &Arc<Self>, key: (u64, u32), count: u32, granted: u32, line: &Arc<Line>) -> BatchGuard {
         // The node asks for more when it starts a call, so without a first grant both ends would wait for each other.
         let window = BatchWindow::new(count, granted.max(1));
-        let running = Arc::new(RunningBatch { window, asked: Mutex::default() });
+        let running = Arc::new(RunningBatch { window, asked: Mutex::default(), kept: AtomicU32::new(0) });
         self.lock().insert(key, Arc::clone(&running));
         BatchGuard {
             batches: Arc::clone(self),
@@ -102,7 +104,15 @@ impl Batches {
 
     /// Ends a batch after the calls that it has started, and returns how many these are; `None` if nothing is left to cut.
     pub(super) fn cut(&self, key: (u64, u32)) -> Option<u32> {
-        self.find(key)?.window.cut()
+        let running = self.find(key)?;
+        let kept = running.window.cut()?;
+        running.kept.store(kept, Ordering::Release);
+        Some(kept)
+    }
+
+    /// How many calls of a batch that was cut are kept.
+    pub(super) fn given_back(&self, key: (u64, u32)) -> Option<u32> {
+        Some(self.find(key)?.kept.load(Ordering::Acquire)).filter(|kept| *kept > 0)
     }
 
     fn note_round_trip(&self, measured: Duration) {

@@ -108,14 +108,21 @@ impl Requests<'_> {
     /// Answers a request that asks again for the reply to an attempt, now or once its handler has returned.
     fn ask_again(&self, request: NodeRequest) {
         let (call, attempt) = request.get().message.key();
-        match self.active.ask_again(request) {
+        // The frames that said so may have been lost with the earlier connection.
+        let tell = |is_lent| match is_lent {
+            true => self.line.send(Control::Lend { call, attempt }),
+            false => self.line.send(Control::Resume { call, attempt }),
+        };
+        match self.active.ask_again(request, tell) {
             AskedAgain::Answer(completed) => {
                 let (request, reply) = *completed;
                 tokio::spawn(answer(request, reply));
             }
-            // The frame that said so may have been lost with the earlier connection.
-            AskedAgain::Runs { is_lent: true } => self.line.send(Control::Lend { call, attempt }),
-            AskedAgain::Runs { is_lent: false } => self.line.send(Control::Resume { call, attempt }),
+            AskedAgain::Runs => {
+                if let Some(kept) = self.batches.given_back((call, attempt)) {
+                    self.line.send(Control::GiveBack { call, attempt, kept });
+                }
+            }
         }
     }
 }

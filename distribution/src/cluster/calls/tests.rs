@@ -141,3 +141,41 @@ async fn only_calls_of_a_batch_that_were_not_kept_are_given_back() {
     assert_eq!((calls.shorten(CallId(8), 4), batch.kept()), (Ok(()), Some(4)));
     assert_eq!(calls.shorten(CallId(99), 0), Ok(()), "it has ended");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_masters_die_of_is_not_sent_for_ever() {
+    let mut calls = Calls::new();
+    let cause = call(&AGAIN, 1);
+    submit(&mut calls, &cause);
+    for loss in 1..=20u64 {
+        let (sender, mut outgoing) = unbounded_channel();
+        let state = ConnectionState::new(PeerTimeouts::default(), None);
+        let connection = Connection { calls: sender, state: Arc::clone(&state) };
+        let ended = calls.on_connected(connection, "m", (CallId(100 * loss), false), 100);
+        if !ended.is_empty() {
+            assert_eq!(loss, u64::from(MOST_LOSSES) + 1);
+            return;
+        }
+        outgoing.try_recv().expect("is sent again");
+        send(&cause);
+        assert_eq!(calls.on_disconnected("m", "lost", Some(Duration::from_secs(45))).len(), 0);
+        tokio::time::advance(Duration::from_secs(15)).await;
+    }
+    panic!("20 masters died of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_is_not_used_twice_if_the_master_goes_on_with_what_was_given_up() {
+    let mut calls = Calls::new();
+    let again = call(&AGAIN, 1);
+    let (_state, _outgoing) = connect(&mut calls, 7);
+    submit(&mut calls, &again);
+    send(&again);
+    assert_eq!(calls.on_disconnected("m", "lost", Some(Duration::from_secs(45))).len(), 0);
+    assert_eq!(calls.give_up_sent("m").len(), 0);
+    let (sender, mut outgoing) = unbounded_channel();
+    let state = ConnectionState::new(PeerTimeouts::default(), None);
+    calls.on_connected(Connection { calls: sender, state }, "m", (CallId(7), true), 100);
+    let sent = outgoing.try_recv().expect("is sent again");
+    assert!(matches!(&sent, Outgoing::Call { id: CallId(8), .. }), "{sent:?}");
+}

@@ -196,15 +196,14 @@ fn a_call_that_never_arrived_is_sent_again() {
 }
 
 #[test]
-fn a_process_that_was_started_anew_has_lost_the_calls_of_the_old_one_at_once() {
+fn a_node_of_the_same_name_does_not_end_the_session_of_another() {
     let mut table = Table::new();
     table.join_with_session("n1", slots(1));
     table.submit("a", call(&COMPUTE));
     table.breaks("n1");
-    let old = table.node("n1");
-    let lines = table.join("n1", slots(1).instance(6));
-    assert_eq!(lines, ["n1 joined", "n1 gone with 1", "end a: lost with n1, attempts 1"]);
-    assert!(table.core.node_of_process(5).is_none() && table.node("n1") != old);
+    let id = table.node("n1");
+    assert_eq!(table.join("n1", slots(1).instance(6)), ["n1 joined"]);
+    assert_eq!(table.core.node_of_process(5), Some(id));
 }
 
 #[test]
@@ -214,7 +213,8 @@ fn a_node_that_drains_goes_on_draining() {
     table.submit("a", call(&COMPUTE));
     table.drain("n1");
     table.breaks("n1");
-    table.resumes("n1", 1, 2);
+    let (_, lines) = table.resumes("n1", 1, 2);
+    assert_eq!(lines, ["n1 resumed with 1", "ask n1' to drain", "ask n1' again for a#1", "asked n1' again"]);
     assert_eq!(table.answer("a"), ["end a: value from n1", "drained n1'"]);
 }
 
@@ -233,4 +233,19 @@ fn many_calls_are_asked_for_in_slices() {
     let (connection, _) = table.resumes("n1", 2, 3);
     table.loses(connection, GoneReason::Disconnected);
     assert_eq!(only(&table.pass(Duration::ZERO), "ask").len(), 0);
+}
+
+#[test]
+fn a_node_that_was_asked_to_give_calls_back_is_asked_again_on_its_next_connection() {
+    let mut table = Table::new();
+    table.join_with_session("n1", slots(1));
+    table.expect_run_time(&COMPUTE, Duration::from_millis(1));
+    for name in ["a", "b"] {
+        assert_eq!(table.submit(name, call(&COMPUTE)), [format!("send {name}#1 to n1")]);
+    }
+    assert_eq!(table.pass(Duration::from_millis(300)), ["retract from n1"]);
+    table.breaks("n1");
+    table.resumes("n1", 1, 2);
+    let lines = table.pass(SECOND);
+    assert_eq!(only(&lines, "retract").len(), 1, "{lines:?}");
 }

@@ -149,6 +149,9 @@ pub(super) async fn serve(
                 format!("more than {MOST_RESPONSES} bytes of responses wait for it, because it reads them too slowly");
             break GoneReason::Violation(reason.into());
         }
+        if requests.has_too_many_ends() {
+            break GoneReason::Violation("it does not confirm the responses that it has received".into());
+        }
         let polled = std::future::poll_fn(|cx| {
             repoller.poll(cx, |cx| {
                 let polled = driver.poll(cx, server.as_mut());

@@ -18,6 +18,9 @@ pub(super) type Request = InFlightRequest<IncomingCallerRequest, OutgoingCallerR
 /// has arrived.
 const MOST_KEPT: usize = 64 * 1024 * 1024;
 
+/// The most ends that are kept for a caller, however small they are. One that confirms what it has received has fewer.
+const MOST_ENDS: usize = 320 * 1024;
+
 /// What an end that is kept takes beside its payload.
 const END_OVERHEAD: usize = 256;
 
@@ -34,6 +37,8 @@ pub(super) struct Unfinished {
     has_forgotten: bool,
     /// The bytes of the ends that are kept.
     kept: usize,
+    /// How many ends are kept.
+    ends: usize,
 }
 
 #[derive(Debug)]
@@ -75,7 +80,7 @@ pub(super) enum AskedAgain {
 
 impl Unfinished {
     pub(super) fn new(of_all: Arc<KeptBytes>) -> Self {
-        Self { of_all, calls: HashMap::new(), connection: 0, keeps: false, has_forgotten: true, kept: 0 }
+        Self { of_all, calls: HashMap::new(), connection: 0, keeps: false, has_forgotten: true, kept: 0, ends: 0 }
     }
 
     /// The session goes on with a new connection. `keeps`: the caller confirms ends, and asks for others again.
@@ -131,10 +136,11 @@ impl Unfinished {
                     self.kept += bytes;
                     Kept { bytes, end: end.clone() }
                 }
-                // It is small, and there is at most one for each call that the caller could make.
+                // It is small, and counts among the ends.
                 false => Kept { bytes: 0, end: lost() },
             };
             call.progress = Progress::Ended(kept);
+            self.ends += 1;
         } else {
             self.calls.remove(&id);
         }
@@ -165,7 +171,7 @@ impl Unfinished {
             return Err("it said twice that it had asked for all earlier calls".to_owned());
         }
         let (current, mut unwanted) = (self.connection, Vec::new());
-        let mut forgotten = 0;
+        let (mut forgotten, mut ends) = (0, 0);
         self.calls.retain(|_, call| match &call.progress {
             _ if call.connection == current => true,
             Progress::Active { state, .. } => {
@@ -176,9 +182,11 @@ impl Unfinished {
             }
             Progress::Ended(kept) => {
                 forgotten += kept.bytes;
+                ends += 1;
                 false
             }
         });
+        self.ends -= ends;
         self.subtract(forgotten);
         Ok(unwanted)
     }
@@ -189,6 +197,7 @@ impl Unfinished {
             if let Some(Call { progress: Progress::Ended(kept), .. }) = self.calls.get(&id) {
                 let bytes = kept.bytes;
                 self.calls.remove(&id);
+                self.ends -= 1;
                 self.subtract(bytes);
             }
         }
@@ -202,7 +211,13 @@ impl Unfinished {
     /// The caller is gone.
     pub(super) fn clear(&mut self) {
         self.calls.clear();
+        self.ends = 0;
         self.subtract(self.kept);
+    }
+
+    /// Whether the caller does not confirm what it receives.
+    pub(super) fn has_too_many_ends(&self) -> bool {
+        self.ends > MOST_ENDS
     }
 
     pub(super) fn is_empty(&self) -> bool {
