@@ -249,3 +249,35 @@ fn a_node_that_was_asked_to_give_calls_back_is_asked_again_on_its_next_connectio
     let lines = table.pass(SECOND);
     assert_eq!(only(&lines, "retract").len(), 1, "{lines:?}");
 }
+
+#[test]
+fn a_process_that_was_started_anew_has_lost_the_calls_of_the_old_one_at_once() {
+    let mut table = Table::new();
+    let of_it = || Principal { kind: PrincipalKind::Token, names: ["n1".to_owned()].into(), ..Principal::open() };
+    let join = |table: &mut Table, instance: u128| {
+        let link =
+            Rc::new(TableLink { name: "n1".to_owned(), heard: Cell::new(table.now), violation: Cell::new(None) });
+        let id = table.core.new_node_id();
+        table.nodes.insert("n1".to_owned(), (id, Rc::clone(&link)));
+        let registration = Registration {
+            name: "n1".to_owned(),
+            instance,
+            slots: 1,
+            busy: 0,
+            async_limit: 4,
+            max_message_size: 65_536,
+            labels: Vec::new(),
+            methods: USUAL.iter().map(|method| offer(method)).collect(),
+            session: None,
+        };
+        let registration = split_registration(registration, of_it());
+        let addr = ([10, 0, 0, 1], 1).into();
+        table.apply(|core, now, effects| core.on_node_joined(now, id, registration, addr, link, effects))
+    };
+    join(&mut table, 5);
+    let old = table.node("n1");
+    table.core.on_session_begun(old, session(1));
+    table.submit("a", call(&COMPUTE));
+    table.breaks("n1");
+    assert_eq!(join(&mut table, 6), ["n1 joined", "n1 gone with 1", "end a: lost with n1, attempts 1"]);
+}
