@@ -290,10 +290,9 @@ impl Calls {
         let reason = reason.clone();
         let mut sent = Vec::new();
         for (id, call) in &mut self.unfinished {
-            if std::mem::take(&mut call.was_sent) {
-                if !call.state.method.is_idempotent() || call.losses >= MOST_LOSSES {
-                    sent.push(*id);
-                }
+            let may_be_repeated = call.state.method.is_idempotent() && call.losses < MOST_LOSSES;
+            if std::mem::take(&mut call.was_sent) && !may_be_repeated {
+                sent.push(*id);
             }
         }
         let lost = |call: UnfinishedCall| {

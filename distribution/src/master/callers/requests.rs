@@ -63,7 +63,7 @@ pub(super) struct Locked {
     methods: DeclaredMethods,
     watches: Watches,
     numbers: Numbers,
-    calls: Unfinished,
+    pub(super) calls: Unfinished,
     pub(super) lost: LostBatches,
     /// The connection; `None` while there is none.
     connection: Option<Arc<ConnectionState>>,
@@ -107,16 +107,6 @@ impl CallerRequests {
     /// Whether there is anything that the caller may come back for.
     pub(super) fn has_calls(&self) -> bool {
         !self.lock().calls.is_empty()
-    }
-
-    /// Whether the caller does not confirm what it receives.
-    pub(super) fn has_too_many_ends(&self) -> bool {
-        self.lock().calls.has_too_many_ends()
-    }
-
-    /// The caller has the ends of these calls.
-    pub(super) fn on_confirmed(&self, calls: Vec<Option<CallId>>) {
-        self.lock().calls.on_confirmed(calls.into_iter().flatten());
     }
 
     pub(super) fn reply_limit(&self) -> usize {
