@@ -3,6 +3,7 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "its documentation is read beside its source")]
 
 pub mod chaos;
+pub mod figures;
 pub mod network;
 pub mod soak;
 pub mod storm;

