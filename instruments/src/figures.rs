@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantile_is_the_time_that_so_many_do_not_exceed() {
+    fn a_quantile_is_the_time_that_that_many_do_not_exceed() {
         let figures = Figures::new((1..=100).rev().map(Duration::from_millis).collect());
         let quantiles = [0.0, 0.5, 0.99, 1.0].map(|part| figures.quantile(part).as_millis());
         assert_eq!((quantiles, figures.worst().as_millis()), ([1, 50, 99, 100], 100));

@@ -51,14 +51,14 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Role {
-    /// Keeps so many calls waiting, until it is killed.
+    /// Keeps this many calls waiting, until it is killed.
     #[command(hide = true)]
     Flood { master: String, calls: u32, takes_us: u64 },
 }
 
 #[distribution::service]
 trait Work {
-    /// Holds a slot for so many microseconds.
+    /// Holds a slot for this many microseconds.
     fn hold(&self, takes_us: u64);
     /// Returns at once, and says how many calls of the flood had started until then.
     fn look(&self) -> u64;
