@@ -1,4 +1,5 @@
-//! The two instruments that take long, in a short form: ledger under chaos, and soak.
+//! The two instruments that take long, in a short form: ledger under chaos (calls made by the master, and by callers
+//! elsewhere), and soak.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -25,6 +26,18 @@ async fn no_call_is_lost_while_nodes_and_master_are_killed_and_frozen() {
     assert_eq!(["calls", "kills", "freezes", "master_kills"].map(number), [5000, 10, 4, 1], "{report}");
     assert_eq!(number("answered") + number("failed"), 5000, "{report}");
     assert!(number("answered") > 4000, "{report}");
+}
+
+#[tokio::test]
+async fn no_call_is_lost_or_run_twice_while_callers_are_killed_too_and_connections_reset() {
+    let faults = ["--kills", "4", "--freezes", "2", "--terminates", "2", "--master-kills", "1", "--caller-kills", "2"];
+    let cluster = ["--callers", "2", "--nodes", "3", "--calls", "4000", "--resets", "16"];
+    let report = run(env!("CARGO_BIN_EXE_chaos"), &[&cluster[..], &faults[..]].concat()).await;
+    let number = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("no {name} in {report}"));
+    assert_eq!(["lost", "unexpected", "duplicates"].map(number), [0, 0, 0], "{report}");
+    assert_eq!(["calls", "master_kills", "caller_kills", "resets"].map(number), [4000, 1, 2, 16], "{report}");
+    assert_eq!(number("answered") + number("failed"), 4000, "{report}");
+    assert!(number("answered") > 2500, "{report}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::{
 
 #[derive(Debug, Default)]
 pub(super) struct CallRecord<'a> {
-    /// By which master, and when.
+    /// By which process, and when.
     pub(super) submitted: Option<(&'a Generation, u64)>,
     pub(super) end: Option<End<'a>>,
     /// By which node, in each ledger's order.
@@ -19,7 +19,7 @@ pub(super) struct CallRecord<'a> {
 /// How a call ended for its caller.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End<'a> {
-    pub(super) master: &'a Generation,
+    pub(super) maker: &'a Generation,
     pub(super) at: u64,
     pub(super) elapsed: Duration,
     /// `None` if the caller dropped it.
@@ -31,26 +31,27 @@ pub(super) fn collect(history: &History) -> (Vec<CallRecord<'_>>, Vec<String>) {
     let mut records: Vec<CallRecord<'_>> = (0..history.keys).map(|_| CallRecord::default()).collect();
     let mut wrong = Vec::new();
     let unknown = |key: u64| format!("call {key} is in a ledger, and there is no such call");
-    for master in &history.masters {
-        for MasterEntry { at, what } in &master.entries {
+    for maker in history.masters.iter().chain(&history.callers) {
+        for MasterEntry { at, what } in &maker.entries {
             let at = *at;
             let (key, end) = match what {
                 MasterEvent::Submit { key } => (*key, None),
                 MasterEvent::End { key, elapsed, outcome } => {
                     let elapsed = Duration::from_micros(*elapsed);
-                    (*key, Some(End { master, at, elapsed, outcome: Some(outcome) }))
+                    (*key, Some(End { maker, at, elapsed, outcome: Some(outcome) }))
                 }
-                MasterEvent::GivenUp { key } => {
-                    (*key, Some(End { master, at, elapsed: Duration::ZERO, outcome: None }))
-                }
-                MasterEvent::Joined { .. } | MasterEvent::Leaving { .. } | MasterEvent::Gone { .. } => continue,
+                MasterEvent::GivenUp { key } => (*key, Some(End { maker, at, elapsed: Duration::ZERO, outcome: None })),
+                MasterEvent::Joined { .. }
+                | MasterEvent::Resumed { .. }
+                | MasterEvent::Leaving { .. }
+                | MasterEvent::Gone { .. } => continue,
             };
             let Some(record) = records.get_mut(key as usize) else {
                 wrong.push(unknown(key));
                 continue;
             };
             match end {
-                None if record.submitted.replace((master, at)).is_some() => {
+                None if record.submitted.replace((maker, at)).is_some() => {
                     wrong.push(format!("call {key} was made twice"))
                 }
                 Some(end) if record.end.replace(end).is_some() => wrong.push(format!("call {key} ended twice")),
@@ -79,37 +80,70 @@ impl CallRecord<'_> {
         self.started().count()
     }
 
-    /// The highest number of an attempt that was started. Attempts that certainly did not run are
-    /// numbered, but not counted in an answer's `attempts`.
+    /// The ids under which handlers have started it, with the starts of each, in the order of their first. It has another id at
+    /// each master that it was sent to.
+    fn ids(&self) -> Vec<(&str, Vec<&NodeEntry>)> {
+        let mut starts: Vec<&NodeEntry> = self.started().map(|(_, start)| *start).collect();
+        starts.sort_by_key(|start| start.at);
+        let mut ids: Vec<(&str, Vec<&NodeEntry>)> = Vec::new();
+        for start in starts {
+            match ids.iter_mut().find(|(id, _)| *id == start.id) {
+                Some((_, starts)) => starts.push(start),
+                None => ids.push((&start.id, vec![start])),
+            }
+        }
+        ids
+    }
+
+    /// At how many masters handlers have started it.
+    pub(super) fn masters(&self) -> usize {
+        self.ids().len()
+    }
+
+    /// The most starts that it has at one master.
+    pub(super) fn most_starts(&self) -> usize {
+        self.ids().iter().map(|(_, starts)| starts.len()).max().unwrap_or(0)
+    }
+
+    /// Its starts at the last master that it was sent to.
+    pub(super) fn last_starts(&self) -> usize {
+        self.ids().last().map_or(0, |(_, starts)| starts.len())
+    }
+
+    /// The highest number of an attempt that was started, at the last master that it was sent to. Attempts that certainly did
+    /// not run are numbered, but not counted in an answer's `attempts`.
     pub(super) fn newest_attempt(&self) -> u32 {
-        self.started().map(|(_, start)| start.attempt).max().unwrap_or(0)
+        self.ids().last().and_then(|(_, starts)| starts.iter().map(|start| start.attempt).max()).unwrap_or(0)
     }
 
     /// Whether it has a start and an end on this node, or on any.
     pub(super) fn has_run(&self, on: Option<&str>) -> bool {
-        let ended = |node: &str, attempt| {
-            self.ran.iter().any(|(other, ran)| (*other, ran.attempt, ran.step) == (node, attempt, Step::End))
+        let ended = |node: &str, start: &NodeEntry| {
+            let end = (node, &start.id, start.attempt, Step::End);
+            self.ran.iter().any(|(other, ran)| (*other, &ran.id, ran.attempt, ran.step) == end)
         };
-        self.started().any(|(node, start)| on.is_none_or(|on| on == *node) && ended(node, start.attempt))
+        self.started().any(|(node, start)| on.is_none_or(|on| on == *node) && ended(node, start))
     }
 
     /// Whether one attempt was started twice.
     pub(super) fn has_attempt_twice(&self) -> bool {
-        let mut attempts: Vec<u32> = self.started().map(|(_, start)| start.attempt).collect();
+        let mut attempts: Vec<(&str, u32)> = self.started().map(|(_, start)| (&*start.id, start.attempt)).collect();
         attempts.sort_unstable();
         attempts.windows(2).any(|pair| pair[0] == pair[1])
     }
 
     /// All of it, for a person.
     pub(super) fn describe(&self) -> String {
-        let (master, made) = self.submitted.map_or(("no master", 0), |(master, at)| (&master.name, at));
+        let (maker, made) = self.submitted.map_or(("nobody", 0), |(maker, at)| (&maker.name, at));
         let since = |at: u64| Duration::from_micros(at.saturating_sub(made));
         let ran: Vec<String> = self
             .ran
             .iter()
-            .map(|(node, ran)| format!("{:?} of attempt {} on {node} after {:?}", ran.step, ran.attempt, since(ran.at)))
+            .map(|(node, ran)| {
+                format!("{:?} of {}, attempt {}, on {node} after {:?}", ran.step, ran.id, ran.attempt, since(ran.at))
+            })
             .collect();
         let ended = self.end.map_or("never ended".to_owned(), |end| format!("ended after {:?}", since(end.at)));
-        format!("made by {master} at {made}, {ended}; ran: [{}]", ran.join(", "))
+        format!("made by {maker} at {made}, {ended}; ran: [{}]", ran.join(", "))
     }
 }

@@ -1,30 +1,29 @@
 //! The driver: starts the processes, releases calls, injects faults, and keeps its own record of what it did.
 
 use std::{
-    collections::HashSet,
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
 
+use distribution_tests::proxy::{Proxy, WAYS};
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::ChildStdout,
     signal::unix::{SignalKind, signal},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
 
 use super::{
     Options,
+    call_maker::{Order, Said},
     call_plan::keys_for,
-    child::Child,
     fault_plan::{self, Fault, PlannedFault},
-    history::{Generation, History, InjectedFault},
-    ledger::{self, MasterEntry, MasterEvent, Reason, now},
-    master::{Order, Said},
+    history::{History, InjectedFault},
+    ledger::{self, Reason, now},
     node_process::{Found, NodeProcess},
+    post::{Line, Post, Role},
     report,
     rules::longest_life,
 };
@@ -45,6 +44,9 @@ const VACANT: Duration = Duration::from_millis(200);
 /// Nodes that are left alone, so that a call always has somewhere to go.
 const SPARED: u32 = 2;
 
+/// Up to this many bytes after it is planned, a reset comes, if it does not come at once: amid a message.
+const RESET_WITHIN: u32 = 20_000;
+
 /// Ports from which one is chosen. Not where the system takes those of outgoing connections from: while
 /// the master is down, a node that dials could be given the master's own port, and would keep it.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -56,6 +58,8 @@ pub(super) struct Count {
     pub(super) freezes: u32,
     pub(super) terminates: u32,
     pub(super) master_kills: u32,
+    pub(super) caller_kills: u32,
+    pub(super) resets: u32,
     /// Freezes that the master took for a death.
     pub(super) silenced: u32,
 }
@@ -63,6 +67,9 @@ pub(super) struct Count {
 pub(super) async fn run(options: Options) -> io::Result<ExitCode> {
     let seed = options.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000_000));
     news(&format!("seed {seed}"));
+    if options.callers == 0 && options.caller_kills > 0 {
+        return Err(io::Error::other("--caller-kills needs --callers: there is no caller to kill"));
+    }
     let started = Instant::now();
     let folder = options.folder.clone();
     let folder = folder.unwrap_or_else(|| std::env::temp_dir().join(format!("chaos-{}", std::process::id())));
@@ -70,7 +77,7 @@ pub(super) async fn run(options: Options) -> io::Result<ExitCode> {
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let mut driver = Driver::new(options.clone(), seed, folder.clone())?;
+    let mut driver = Driver::new(options.clone(), seed, folder.clone()).await?;
     let ended = tokio::select! {
         ended = driver.run() => ended.map(|()| true),
         _ = tokio::signal::ctrl_c() => Ok(false),
@@ -110,16 +117,15 @@ fn news(text: &str) {
     eprintln!("chaos: {text}");
 }
 
-/// A master process with the pipes to it.
-#[derive(Debug)]
-struct Master {
-    child: Child,
-    said: Lines<BufReader<ChildStdout>>,
-    listens: bool,
-    /// The keys it was ordered to call.
-    given: Vec<(u64, u64)>,
-    ended: u64,
-    quiet: bool,
+/// How far the end of the run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Calls are released.
+    Calling,
+    /// All are released, and the callers were told to finish.
+    Finishing,
+    /// They have, and the master was told.
+    Closing,
 }
 
 #[derive(Debug)]
@@ -131,33 +137,41 @@ struct Driver {
     addr: String,
     keys: u64,
     released: u64,
-    /// Released to a master that died before it made them.
+    /// Released to a process that died before it made them.
     returned: Vec<(u64, u64)>,
     faults: std::vec::IntoIter<PlannedFault>,
     next: Option<PlannedFault>,
-    master: Option<Master>,
-    generations: Vec<Generation>,
-    /// When to start a master, while there is none.
-    restart_master_at: Instant,
-    /// Calls that were made by masters that are dead.
-    ended_before: u64,
+    master: Post,
+    callers: Vec<Post>,
+    lines: (UnboundedSender<Line>, UnboundedReceiver<Line>),
+    /// What nodes, and then callers, dial in place of the master, if there are to be resets.
+    proxies: Vec<Proxy>,
     nodes: Vec<NodeProcess>,
     names: Vec<String>,
     injected: Vec<InjectedFault>,
     violations: Vec<String>,
     count: Count,
+    phase: Phase,
     moved: Instant,
 }
 
 impl Driver {
-    fn new(options: Options, seed: u64, folder: PathBuf) -> io::Result<Self> {
+    async fn new(options: Options, seed: u64, folder: PathBuf) -> io::Result<Self> {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let keys = keys_for(options.calls);
+        let keys = keys_for(options.all_calls());
         let mut faults = fault_plan::draw(&options, keys, &mut rng).into_iter();
         let next = faults.next();
+        let addr = free_address()?;
+        let mut proxies = Vec::new();
+        if options.resets > 0 {
+            for _ in 0..options.nodes + options.callers {
+                proxies.push(Proxy::to(addr).await);
+            }
+        }
         Ok(Self {
-            addr: free_address()?,
+            addr: addr.to_string(),
             nodes: (0..options.nodes).map(NodeProcess::new).collect(),
+            callers: (0..options.callers as usize).map(|number| Post::new(Role::Caller(number))).collect(),
             options,
             seed,
             folder,
@@ -167,14 +181,14 @@ impl Driver {
             returned: Vec::new(),
             faults,
             next,
-            master: None,
-            generations: Vec::new(),
-            restart_master_at: Instant::now(),
-            ended_before: 0,
+            master: Post::new(Role::Master),
+            lines: unbounded_channel(),
+            proxies,
             names: Vec::new(),
             injected: Vec::new(),
             violations: Vec::new(),
             count: Count::default(),
+            phase: Phase::Calling,
             moved: Instant::now(),
         })
     }
@@ -184,10 +198,9 @@ impl Driver {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut told = Instant::now();
-        let mut finishing = false;
         loop {
             tokio::select! {
-                line = next_line(&mut self.master) => self.on_line(line?).await?,
+                Some(line) = self.lines.1.recv() => self.on_line(line).await?,
                 _ = looks.tick() => self.look().await?,
             }
             if told.elapsed() >= NEWS {
@@ -199,19 +212,37 @@ impl Driver {
                 self.violations.push(format!("the run stood still for {:?}", self.moved.elapsed()));
                 return Ok(());
             }
-            let Some(master) = self.master.as_mut().filter(|master| master.listens) else { continue };
-            if master.quiet {
-                let status = master.child.wait().await?;
-                if !status.success() {
-                    self.violations.push(format!("the last master ended with {status}"));
-                }
+            if self.finish().await? {
                 return Ok(());
             }
-            if !finishing && self.next.is_none() && self.released == self.keys && self.all_well() {
-                finishing = true;
-                self.order(&Order::Finish).await?;
-            }
         }
+    }
+
+    /// Once all calls are released and all faults injected, has first the callers finish, then the master.
+    /// Says whether all is over.
+    async fn finish(&mut self) -> io::Result<bool> {
+        let is_released = self.next.is_none() && self.released == self.keys && self.all_well();
+        match self.phase {
+            Phase::Calling if is_released => {
+                self.phase = Phase::Finishing;
+                for caller in &mut self.callers {
+                    caller.order(&Order::Finish).await?;
+                }
+            }
+            Phase::Finishing if self.callers.iter().all(Post::is_quiet) => {
+                self.phase = Phase::Closing;
+                for caller in &mut self.callers {
+                    self.violations.extend(caller.end().await?);
+                }
+                self.master.order(&Order::Finish).await?;
+            }
+            Phase::Closing if self.master.is_quiet() => {
+                self.violations.extend(self.master.end().await?);
+                return Ok(true);
+            }
+            _ => {}
+        }
+        Ok(false)
     }
 
     fn heartbeat(&self) -> Duration {
@@ -219,42 +250,68 @@ impl Driver {
     }
 
     fn all_well(&mut self) -> bool {
-        self.nodes.iter_mut().all(NodeProcess::is_well)
+        self.returned.is_empty()
+            && self.master.is_ready()
+            && self.callers.iter().all(Post::is_ready)
+            && self.nodes.iter_mut().all(NodeProcess::is_well)
     }
 
-    /// How many calls have ended, those that died with their master included.
+    /// Where calls are made: by the callers, or without any by the master.
+    fn makers(&mut self) -> &mut [Post] {
+        if self.callers.is_empty() { std::slice::from_mut(&mut self.master) } else { &mut self.callers }
+    }
+
+    /// How many calls have ended, those that died with their caller included.
     fn ended(&self) -> u64 {
-        self.ended_before + self.master.as_ref().map_or(0, |master| master.ended)
+        self.callers.iter().chain([&self.master]).map(Post::ended).sum()
     }
 
     fn tell(&self) {
-        let Count { kills, freezes, terminates, master_kills, .. } = self.count;
-        let Options { kills: all_kills, freezes: all_freezes, terminates: all_terminates, .. } = self.options;
+        let Count { kills, freezes, terminates, master_kills, caller_kills, resets, .. } = self.count;
+        let all = &self.options;
         news(&format!(
-            "{} of {} calls ended; {kills} of {all_kills} kills, {freezes} of {all_freezes} freezes, \
-             {terminates} of {all_terminates} terminates, {master_kills} of {} master kills",
+            "{} of {} calls ended; {kills} of {} kills, {freezes} of {} freezes, {terminates} of {} terminates, \
+             {master_kills} of {} master kills, {caller_kills} of {} caller kills, {resets} of {} resets",
             self.ended(),
             self.keys,
-            self.options.master_kills,
+            all.kills,
+            all.freezes,
+            all.terminates,
+            all.master_kills,
+            all.caller_kills,
+            all.resets,
         ));
     }
 
-    async fn on_line(&mut self, line: Option<String>) -> io::Result<()> {
-        let Some(line) = line else {
-            self.violations.push("the master ended by itself".to_owned());
-            return self.collect_master(None).await;
-        };
+    fn post(&mut self, role: Role) -> &mut Post {
+        match role {
+            Role::Master => &mut self.master,
+            Role::Caller(number) => &mut self.callers[number],
+        }
+    }
+
+    async fn on_line(&mut self, Line { role, start, text }: Line) -> io::Result<()> {
+        if !self.post(role).heeds(start) {
+            return Ok(());
+        }
         self.moved = Instant::now();
-        let said = serde_json::from_str(&line).map_err(|error| io::Error::other(format!("{error}: {line}")))?;
-        let Some(master) = &mut self.master else { return Ok(()) };
+        let Some(text) = text else {
+            self.violations.push(format!("{role:?} ended by itself"));
+            let folder = self.folder.clone();
+            let returned = self.post(role).collect(None, VACANT, &folder).await?;
+            self.on_ended(role, returned);
+            return Ok(());
+        };
+        let said = serde_json::from_str(&text).map_err(|error| io::Error::other(format!("{error}: {text}")))?;
         match said {
-            Said::Listening => master.listens = true,
-            Said::Progress { ended } => master.ended = ended,
-            Said::Quiet { queued: 0, in_flight: 0 } => master.quiet = true,
+            Said::Ready => self.post(role).on_ready(),
+            Said::Progress { ended } => self.post(role).on_progress(ended),
             Said::Quiet { queued, in_flight } => {
-                master.quiet = true;
-                let left = format!("{queued} calls queued and {in_flight} in flight");
-                self.violations.push(format!("when all had ended, the master's books showed {left}"));
+                self.post(role).on_quiet();
+                if (queued, in_flight) != (0, 0) {
+                    let left = format!("{queued} calls queued and {in_flight} in flight");
+                    self.violations.push(format!("when all had ended, the master's books showed {left}"));
+                }
             }
             Said::Joined { name } => self.set_registered(&name, true),
             Said::Gone { name, reason } => {
@@ -265,21 +322,42 @@ impl Driver {
         Ok(())
     }
 
+    /// The process in a post has ended, with these keys not called.
+    fn on_ended(&mut self, role: Role, returned: Vec<(u64, u64)>) {
+        self.returned.extend(returned);
+        if role == Role::Master {
+            for node in &mut self.nodes {
+                node.set_registered(false);
+            }
+        }
+        self.moved = Instant::now();
+    }
+
     fn set_registered(&mut self, name: &str, registered: bool) {
         if let Some(node) = self.nodes.iter_mut().find(|node| node.name() == name) {
             node.set_registered(registered);
         }
     }
 
+    /// What the node, or (counted behind them) the caller, with this number dials.
+    fn dialled(&self, number: usize) -> String {
+        self.proxies.get(number).map_or_else(|| self.addr.clone(), |proxy| proxy.addr().to_string())
+    }
+
     /// Does what is due.
     async fn look(&mut self) -> io::Result<()> {
-        for node in &mut self.nodes {
+        for number in 0..self.nodes.len() {
+            let dialled = self.dialled(number);
+            let node = &mut self.nodes[number];
             let name = node.name();
-            match node.look(&self.addr, self.options.slots, &self.folder).await? {
+            match node.look(&dialled, self.options.slots, &self.folder).await? {
                 Found::Nothing => continue,
                 Found::Started(name) => self.names.push(name),
                 Found::Thawed => {
-                    if let Some(injected) = self.injected.iter_mut().rev().find(|injected| injected.name == name) {
+                    let mut injected = self.injected.iter_mut().rev();
+                    if let Some(injected) =
+                        injected.find(|injected| injected.name == name && injected.fault == Fault::Freeze)
+                    {
                         injected.until = Some(now());
                     }
                 }
@@ -288,13 +366,14 @@ impl Driver {
             }
             self.moved = Instant::now();
         }
-        let Some(master) = &self.master else {
-            if self.restart_master_at <= Instant::now() {
-                self.start_master()?;
+        let addresses = (0..self.callers.len()).map(|number| self.dialled(self.nodes.len() + number));
+        let addresses: Vec<String> = [self.addr.clone()].into_iter().chain(addresses).collect();
+        for (post, addr) in [&mut self.master].into_iter().chain(&mut self.callers).zip(addresses) {
+            if post.start_if_due(&self.options, self.seed, &addr, &self.folder, &self.lines.0)? {
+                self.moved = Instant::now();
             }
-            return Ok(());
-        };
-        if !master.listens {
+        }
+        if self.phase != Phase::Calling || !self.makers().iter().any(|maker| maker.is_ready()) {
             return Ok(());
         }
         for (from, to) in std::mem::take(&mut self.returned) {
@@ -314,61 +393,50 @@ impl Driver {
         Ok(())
     }
 
-    fn start_master(&mut self) -> io::Result<()> {
-        let name = format!("master-{}", self.generations.len());
-        let log = std::fs::File::create(self.folder.join(format!("{name}.log")))?;
-        let arguments = [
-            "master",
-            "--listen",
-            &self.addr,
-            "--name",
-            &name,
-            "--seed",
-            &self.seed.to_string(),
-            "--window",
-            &self.options.window.to_string(),
-            "--heartbeat-ms",
-            &self.options.heartbeat_ms.to_string(),
-            "--folder",
-        ];
-        let arguments = arguments.into_iter().map(str::to_owned).chain([self.folder.display().to_string()]);
-        let mut child = Child::start(&arguments.collect::<Vec<_>>(), log)?;
-        let stdout = child.take_stdout().ok_or_else(|| io::Error::other("a child has an output"))?;
-        let said = BufReader::new(stdout).lines();
-        self.master = Some(Master { child, said, listens: false, given: Vec::new(), ended: 0, quiet: false });
-        self.generations.push(Generation { name, entries: Vec::new(), killed: None });
-        self.moved = Instant::now();
-        Ok(())
-    }
-
-    async fn order(&mut self, order: &Order) -> io::Result<()> {
-        let Some(stdin) = self.master.as_mut().and_then(|master| master.child.stdin()) else { return Ok(()) };
-        let line = serde_json::to_string(order).map_err(io::Error::other)? + "\n";
-        // A master that has ended by itself shows at its output.
-        match stdin.write_all(line.as_bytes()).await {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-            _ => Ok(()),
-        }
-    }
-
+    /// Divides these keys among all that can make calls at the moment.
     async fn give(&mut self, from: u64, to: u64) -> io::Result<()> {
-        if let Some(master) = &mut self.master {
-            master.given.push((from, to));
+        let ready: Vec<&mut Post> = self.makers().iter_mut().filter(|maker| maker.is_ready()).collect();
+        let parts = ready.len() as u64;
+        for (maker, part) in ready.into_iter().zip(0..) {
+            let until = |part: u64| from + (to - from) * part / parts;
+            if until(part) < until(part + 1) {
+                maker.give(until(part), until(part + 1)).await?;
+            }
         }
-        self.order(&Order::Go { from, to }).await
+        Ok(())
     }
 
     /// Injects a fault, if there is a process for it that is alive and registered, and enough others are left. Says whether it did.
     async fn inject(&mut self, fault: Fault) -> io::Result<bool> {
         let well: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_well()).collect();
-        if well.len() as u32 <= SPARED.min(self.options.nodes - 1) {
-            return Ok(false);
-        }
-        if fault == Fault::KillMaster {
-            return self.kill_master().await.map(|()| true);
-        }
+        let spares = well.len() as u32 > SPARED.min(self.options.nodes - 1);
         let heartbeat = self.heartbeat();
-        let Some(node) = well.choose(&mut self.rng).map(|node| &mut self.nodes[*node]) else { return Ok(false) };
+        match fault {
+            Fault::KillMaster => {
+                if !spares || !self.master.is_ready() {
+                    return Ok(false);
+                }
+                let empty = VACANT.mul_f64(self.rng.random_range(0.0..2.0));
+                let returned = self.master.kill(empty, &self.folder).await?;
+                self.on_ended(Role::Master, returned);
+                self.count.master_kills += 1;
+                return Ok(true);
+            }
+            Fault::KillCaller => {
+                let ready: Vec<usize> = (0..self.callers.len()).filter(|at| self.callers[*at].is_ready()).collect();
+                let Some(at) = ready.choose(&mut self.rng).copied() else { return Ok(false) };
+                let empty = VACANT.mul_f64(self.rng.random_range(0.0..2.0));
+                let returned = self.callers[at].kill(empty, &self.folder).await?;
+                self.on_ended(Role::Caller(at), returned);
+                self.count.caller_kills += 1;
+                return Ok(true);
+            }
+            Fault::Reset => return Ok(self.reset(well)),
+            Fault::Kill | Fault::Freeze | Fault::Terminate => {}
+        }
+        let Some(node) = well.choose(&mut self.rng).filter(|_| spares).map(|node| &mut self.nodes[*node]) else {
+            return Ok(false);
+        };
         self.injected.push(InjectedFault { name: node.name(), fault, from: now(), until: None });
         match fault {
             Fault::Kill => {
@@ -383,48 +451,34 @@ impl Driver {
                 node.terminate().await?;
                 self.count.terminates += 1;
             }
-            Fault::KillMaster => {}
+            Fault::KillMaster | Fault::KillCaller | Fault::Reset => {}
         }
         Ok(true)
     }
 
-    async fn kill_master(&mut self) -> io::Result<()> {
-        let killed = now();
-        if let Some(master) = &mut self.master {
-            master.child.kill().await?;
+    /// Resets the connection of a node or a caller that has one: at once, or amid a message that comes. Says whether it did.
+    fn reset(&mut self, well: Vec<usize>) -> bool {
+        let ready = (0..self.callers.len()).filter(|number| self.callers[*number].is_ready());
+        let places: Vec<usize> = well.into_iter().chain(ready.map(|number| self.nodes.len() + number)).collect();
+        let Some(place) = places.choose(&mut self.rng).copied() else { return false };
+        let at_once = self.rng.random_bool(0.5);
+        if let Some(node) = self.nodes.get(place) {
+            let from = now();
+            let until = at_once.then_some(from);
+            self.injected.push(InjectedFault { name: node.name(), fault: Fault::Reset, from, until });
         }
-        self.count.master_kills += 1;
-        self.collect_master(Some(killed)).await
-    }
-
-    /// Reads what a dead master has made, and takes back what it had not yet.
-    async fn collect_master(&mut self, killed: Option<u64>) -> io::Result<()> {
-        let Some(mut master) = self.master.take() else { return Ok(()) };
-        master.child.kill().await?;
-        let Some(generation) = self.generations.last_mut() else { return Ok(()) };
-        generation.entries = ledger::read(&self.folder, &generation.name)?;
-        generation.killed = killed;
-        let made: HashSet<u64> = generation.entries.iter().filter_map(submitted).collect();
-        self.ended_before += made.len() as u64;
-        for key in master.given.into_iter().flat_map(|(from, to)| from..to).filter(|key| !made.contains(key)) {
-            match self.returned.last_mut() {
-                Some((_, to)) if *to == key => *to += 1,
-                _ => self.returned.push((key, key + 1)),
-            }
+        match WAYS.choose(&mut self.rng) {
+            Some(way) if !at_once => self.proxies[place].cut_after(*way, self.rng.random_range(0..RESET_WITHIN)),
+            _ => self.proxies[place].cut(),
         }
-        for node in &mut self.nodes {
-            node.set_registered(false);
-        }
-        self.restart_master_at = Instant::now() + VACANT.mul_f64(self.rng.random_range(0.0..2.0));
-        self.moved = Instant::now();
-        Ok(())
+        self.count.resets += 1;
+        true
     }
 
     /// Ends all processes.
     async fn clear(&mut self) {
-        if let Some(master) = &mut self.master {
-            // One that cannot be killed has ended.
-            let _ = master.child.kill().await;
+        for post in self.callers.iter_mut().chain([&mut self.master]) {
+            post.clear().await;
         }
         for node in &mut self.nodes {
             node.clear().await;
@@ -434,19 +488,16 @@ impl Driver {
     /// What there is to check. For when all processes have ended.
     fn into_history(self) -> io::Result<History> {
         let heartbeat = self.heartbeat();
-        let read = |mut generation: Generation| {
-            if generation.entries.is_empty() {
-                generation.entries = ledger::read(&self.folder, &generation.name)?;
-            }
-            Ok(generation)
-        };
         let folder: &Path = &self.folder;
         let nodes = self.names.into_iter().map(|name| Ok((ledger::read(folder, &name)?, name)));
+        let callers: Vec<_> =
+            self.callers.into_iter().map(|post| post.into_generations(folder)).collect::<io::Result<_>>()?;
         Ok(History {
             seed: self.seed,
             keys: self.keys,
             heartbeat,
-            masters: self.generations.into_iter().map(read).collect::<io::Result<_>>()?,
+            masters: self.master.into_generations(folder)?,
+            callers: callers.into_iter().flatten().collect(),
             nodes: nodes.map(|read: io::Result<_>| read.map(|(ran, name)| (name, ran))).collect::<io::Result<_>>()?,
             injected: self.injected,
             violations: self.violations,
@@ -454,26 +505,11 @@ impl Driver {
     }
 }
 
-fn submitted(entry: &MasterEntry) -> Option<u64> {
-    match entry.what {
-        MasterEvent::Submit { key } => Some(key),
-        _ => None,
-    }
-}
-
-/// What the master says next; `None` when it has ended. Waits for ever while there is none.
-async fn next_line(master: &mut Option<Master>) -> io::Result<Option<String>> {
-    match master {
-        Some(master) if !master.quiet => master.said.next_line().await,
-        _ => std::future::pending().await,
-    }
-}
-
-fn free_address() -> io::Result<String> {
+fn free_address() -> io::Result<SocketAddr> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..100 {
-        let addr = format!("127.0.0.1:{}", rand::rng().random_range(PORTS));
-        match TcpListener::bind(&addr) {
+        let addr = SocketAddr::from(([127, 0, 0, 1], rand::rng().random_range(PORTS)));
+        match TcpListener::bind(addr) {
             Ok(_) => return Ok(addr),
             Err(error) => last = error,
         }

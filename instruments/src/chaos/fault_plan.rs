@@ -11,6 +11,9 @@ pub(super) enum Fault {
     Freeze,
     Terminate,
     KillMaster,
+    KillCaller,
+    /// Of a node's connection, or a caller's.
+    Reset,
 }
 
 /// A fault, and the calls that are released before it.
@@ -30,6 +33,8 @@ pub(super) fn draw(options: &Options, keys: u64, rng: &mut SmallRng) -> Vec<Plan
         .chain(many(Fault::Freeze, options.freezes))
         .chain(many(Fault::Terminate, options.terminates))
         .chain(many(Fault::KillMaster, options.master_kills))
+        .chain(many(Fault::KillCaller, options.caller_kills))
+        .chain(many(Fault::Reset, options.resets))
         .collect();
     faults.shuffle(rng);
     let portions = faults.len() as u64 + 1;
@@ -53,12 +58,14 @@ mod tests {
     #[test]
     fn every_fault_that_was_asked_for_is_injected_while_calls_run() {
         let command = Options::augment_args(clap::Command::new("chaos"));
-        let arguments = "chaos --calls 1000 --kills 7 --freezes 5 --terminates 3 --master-kills 2";
-        let matches = command.get_matches_from(arguments.split(' '));
+        let arguments = "chaos --calls 1000 --kills 7 --freezes 5 --terminates 3 --master-kills 2 \
+                         --callers 2 --caller-kills 4 --resets 6";
+        let matches = command.get_matches_from(arguments.split_whitespace());
         let options = Options::from_arg_matches(&matches).expect("parses");
         let faults = draw(&options, 1052, &mut SmallRng::seed_from_u64(1));
         let count = |fault| faults.iter().filter(|planned| planned.fault == fault).count();
-        assert_eq!([Fault::Kill, Fault::Freeze, Fault::Terminate, Fault::KillMaster].map(count), [7, 5, 3, 2]);
+        assert_eq!([Fault::Kill, Fault::Freeze, Fault::Terminate].map(count), [7, 5, 3]);
+        assert_eq!([Fault::KillMaster, Fault::KillCaller, Fault::Reset].map(count), [2, 4, 6]);
         assert!(faults.windows(2).all(|pair| pair[0].released < pair[1].released));
         assert!(faults.iter().all(|planned| planned.ended < planned.released && planned.released < 1052));
     }

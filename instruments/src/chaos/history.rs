@@ -15,6 +15,8 @@ pub(super) struct History {
     /// The masters'.
     pub(super) heartbeat: Duration,
     pub(super) masters: Vec<Generation>,
+    /// Callers in processes of their own.
+    pub(super) callers: Vec<Generation>,
     /// Each node's name and ledger.
     pub(super) nodes: Vec<(String, Vec<NodeEntry>)>,
     pub(super) injected: Vec<InjectedFault>,
@@ -22,10 +24,11 @@ pub(super) struct History {
     pub(super) violations: Vec<String>,
 }
 
-/// One master, from its start to its end.
+/// One process of a master or a caller, from its start to its end.
 #[derive(Clone, Debug)]
 pub(super) struct Generation {
     pub(super) name: String,
+    pub(super) is_caller: bool,
     pub(super) entries: Vec<MasterEntry>,
     /// When the driver killed it, if it did.
     pub(super) killed: Option<u64>,

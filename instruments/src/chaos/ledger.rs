@@ -23,6 +23,8 @@ pub(super) fn path(folder: &Path, process: &str) -> PathBuf {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NodeEntry {
     pub(super) key: u64,
+    /// The call's id at its master: a call that is sent to another master has another one there.
+    pub(super) id: String,
     pub(super) attempt: u32,
     pub(super) step: Step,
     pub(super) at: u64,
@@ -37,7 +39,7 @@ pub(super) enum Step {
     Cut,
 }
 
-/// A line of a master's ledger.
+/// A line of a master's or a caller's ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct MasterEntry {
     pub(super) at: u64,
@@ -66,9 +68,15 @@ pub(super) enum MasterEvent {
     Leaving {
         node: Registration,
     },
+    /// Its connection had broken, and it is back with its calls.
+    Resumed {
+        node: Registration,
+    },
+    /// It had this many calls.
     Gone {
         node: Registration,
         reason: Reason,
+        in_flight: usize,
     },
 }
 
@@ -118,6 +126,7 @@ pub(super) enum Kind {
     TimedOut,
     NodeLost { node: Registration, attempts: u32 },
     Poisoned { nodes: Vec<Registration> },
+    MasterLost,
     Other,
 }
 

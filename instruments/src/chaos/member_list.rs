@@ -24,12 +24,22 @@ pub(super) struct MemberList<'a> {
     joined: HashMap<&'a Registration, u64>,
     /// By the master's name.
     present: HashMap<&'a str, Vec<Presence>>,
+    /// When masters were killed.
+    master_kills: Vec<u64>,
+    /// How often nodes came back with their calls.
+    pub(super) resumed: u64,
 }
 
 impl<'a> MemberList<'a> {
     /// Reads the masters' ledgers, and judges each node that went.
     pub(super) fn read(history: &'a History) -> (Self, Vec<String>) {
-        let mut members = Self { injected: HashMap::new(), joined: HashMap::new(), present: HashMap::new() };
+        let mut members = Self {
+            injected: HashMap::new(),
+            joined: HashMap::new(),
+            present: HashMap::new(),
+            master_kills: history.masters.iter().filter_map(|master| master.killed).collect(),
+            resumed: 0,
+        };
         for injected in &history.injected {
             members.injected.entry(&injected.name).or_default().push(injected);
         }
@@ -54,10 +64,15 @@ impl<'a> MemberList<'a> {
                     present.entry(node).or_insert((*at, u64::MAX));
                 }
                 MasterEvent::Leaving { node } => end(&mut present, node, *at),
-                MasterEvent::Gone { node, reason } => {
+                MasterEvent::Resumed { .. } => self.resumed += 1,
+                MasterEvent::Gone { node, reason, in_flight } => {
                     end(&mut present, node, *at);
                     let excused = match reason {
                         Reason::Silent => self.was(node, *at, &[Fault::Freeze]),
+                        // A node that has no calls loses nothing, and is registered again.
+                        Reason::Cut if *in_flight == 0 => {
+                            self.was(node, *at, &[Fault::Kill, Fault::Freeze, Fault::Reset])
+                        }
                         Reason::Cut => self.was_hit(node, *at),
                         Reason::Left => self.was(node, *at, &[Fault::Terminate]),
                         Reason::Shutdown => master.killed.is_none(),
@@ -71,7 +86,9 @@ impl<'a> MemberList<'a> {
                 MasterEvent::Submit { .. } | MasterEvent::End { .. } | MasterEvent::GivenUp { .. } => {}
             }
         }
-        self.present.insert(&master.name, present.into_values().collect());
+        let killed = master.killed.unwrap_or(u64::MAX);
+        let until = |(joined, left): Presence| (joined, left.min(killed));
+        self.present.insert(&master.name, present.into_values().map(until).collect());
     }
 
     /// Whether the node was killed or frozen while it was registered so, before that time.
@@ -89,11 +106,16 @@ impl<'a> MemberList<'a> {
         })
     }
 
-    /// Whether a node took calls of this master at any moment of the time before.
-    pub(super) fn had_a_node(&self, master: &Generation, at: u64, before: Duration) -> bool {
+    /// Whether a node took calls at any moment of the time before: of this master, or, if this is a caller, of any.
+    pub(super) fn had_a_node(&self, maker: &Generation, at: u64, before: Duration) -> bool {
         let (from, to) = (at.saturating_sub(micros(before)) + micros(ROUNDING), at.saturating_sub(micros(ROUNDING)));
-        let mut present = self.present.get(master.name.as_str()).into_iter().flatten();
-        present.any(|(joined, left)| *joined < to && *left > from)
+        let masters = self.present.iter().filter(|(name, _)| maker.is_caller || **name == maker.name);
+        masters.flat_map(|(_, present)| present).any(|(joined, left)| *joined < to && *left > from)
+    }
+
+    /// How many masters were killed in this time.
+    pub(super) fn master_kills(&self, from: u64, until: u64) -> usize {
+        self.master_kills.iter().filter(|killed| (from..=until).contains(killed)).count()
     }
 }
 

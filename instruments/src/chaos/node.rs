@@ -24,7 +24,7 @@ pub struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> io::Result<()> {
-    super::master::log();
+    super::call_maker::log();
     // Handlers panic as calls ask them to; that is expected.
     std::panic::set_hook(Box::new(|_| {}));
     child::end_with_parent(|_| {});

@@ -12,7 +12,7 @@ struct Report {
     calls: u64,
     /// Ended with what the handler returned, a value or its own error.
     answered: u64,
-    /// Ended with another error, or died with their master.
+    /// Ended with another error, or died with their master or caller.
     failed: u64,
     lost: usize,
     unexpected: usize,
@@ -23,6 +23,11 @@ struct Report {
     freezes: u32,
     terminates: u32,
     master_kills: u32,
+    caller_kills: u32,
+    /// Of connections of nodes and callers.
+    resets: u32,
+    /// How often a node came back with its calls after its connection had broken.
+    resumed: u64,
     /// Nodes that the master declared gone for their silence.
     silenced: u32,
     /// Failed as `MayHaveRun`.
@@ -33,7 +38,10 @@ struct Report {
     panicked: u64,
     poisoned: u64,
     no_node: u64,
+    master_lost: u64,
     died_with_master: u64,
+    /// Without an answer when their caller was killed: nobody knows how they ended.
+    died_with_caller: u64,
     /// Idempotent calls that were answered by a second or third attempt.
     answered_by_retry: u64,
     /// Answered calls that had been sent before and certainly not run: taken back, refused or not written.
@@ -43,6 +51,7 @@ struct Report {
     /// From submission to end, over all that were answered.
     longest_answered_seconds: f64,
     nodes: u32,
+    callers: u32,
     heartbeat_ms: u64,
     seed: u64,
     seconds: f64,
@@ -63,6 +72,9 @@ pub(super) fn print(options: &Options, seed: u64, count: Count, findings: &Findi
         freezes: count.freezes,
         terminates: count.terminates,
         master_kills: count.master_kills,
+        caller_kills: count.caller_kills,
+        resets: count.resets,
+        resumed: tally.resumed,
         silenced: count.silenced,
         may_have_run: tally.may_have_run,
         node_lost: tally.node_lost,
@@ -70,12 +82,15 @@ pub(super) fn print(options: &Options, seed: u64, count: Count, findings: &Findi
         panicked: tally.panicked,
         poisoned: tally.poisoned,
         no_node: tally.no_node,
+        master_lost: tally.master_lost,
         died_with_master: tally.died_with_master,
+        died_with_caller: tally.died_with_caller,
         answered_by_retry: tally.answered_by_retry,
         resent: tally.resent,
         starts: tally.starts,
         longest_answered_seconds: tally.longest.as_secs_f64(),
         nodes: options.nodes,
+        callers: options.callers,
         heartbeat_ms: options.heartbeat_ms,
         seed,
         seconds: (elapsed.as_secs_f64() * 10.0).round() / 10.0,

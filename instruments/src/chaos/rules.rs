@@ -26,7 +26,7 @@ const EARLY_BY: Duration = Duration::from_millis(10);
 /// How long a call waits for a node: the library's default.
 const NO_NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many nodes have to die of a call before it is taken for the cause.
+/// How many nodes have to die of a call before it is taken for the cause; and how many masters.
 const POISON: usize = 3;
 
 /// What was found, in words, and what was counted.
@@ -50,7 +50,10 @@ pub(super) struct Tally {
     pub(super) panicked: u64,
     pub(super) poisoned: u64,
     pub(super) no_node: u64,
+    pub(super) master_lost: u64,
     pub(super) died_with_master: u64,
+    pub(super) died_with_caller: u64,
+    pub(super) resumed: u64,
     pub(super) answered_by_retry: u64,
     pub(super) resent: u64,
     pub(super) starts: u64,
@@ -71,7 +74,8 @@ impl History {
         let (records, contradictions) = call_record::collect(self);
         let unexpected = [self.violations.clone(), unexplained, contradictions].concat();
         let longest = longest_life(self.heartbeat);
-        let mut checker = Checker { members, longest, findings: Findings { unexpected, ..Findings::default() } };
+        let tally = Tally { resumed: members.resumed, ..Tally::default() };
+        let mut checker = Checker { members, longest, findings: Findings { unexpected, tally, ..Findings::default() } };
         for (key, record) in (0..).zip(&records) {
             checker.check(key, &CallPlan::new(self.seed, key), record);
         }
@@ -91,7 +95,7 @@ impl Checker<'_> {
         let starts = record.starts();
         findings.tally.starts += starts as u64;
         let unexpected = |text: &str| format!("call {key} {text}; {}", record.describe());
-        let Some((master, submitted)) = record.submitted else {
+        let Some((maker, submitted)) = record.submitted else {
             // In a run that stood still, calls may not have been made at all.
             if starts > 0 || record.end.is_some() {
                 findings.unexpected.push(unexpected("was never made, and has run or ended"));
@@ -100,9 +104,19 @@ impl Checker<'_> {
         };
         let awaited = plan.given_up.is_none();
         *if awaited { &mut findings.tally.calls } else { &mut findings.tally.given_up } += 1;
-        if starts > plan.most_starts() as usize {
-            let text = unexpected(&format!("may start {} times at most", plan.most_starts()));
-            if plan.idempotent { &mut findings.unexpected } else { &mut findings.duplicates }.push(text);
+        if starts > 1 && !plan.idempotent {
+            findings.duplicates.push(unexpected("may start once at most"));
+        }
+        // Of one that is at most once, a second start is a duplicate already.
+        if plan.idempotent && record.most_starts() > plan.most_starts() as usize {
+            let text = format!("may start {} times at most", plan.most_starts());
+            findings.unexpected.push(unexpected(&text));
+        }
+        let until = record.end.map(|end| end.at).or(maker.killed).unwrap_or(u64::MAX);
+        let kills = members.master_kills(submitted, until);
+        if record.masters() > 1 + kills {
+            let text = format!("was started for {} masters, and {kills} were killed meanwhile", record.masters());
+            findings.unexpected.push(unexpected(&text));
         }
         if record.has_attempt_twice() {
             findings.unexpected.push(unexpected("has two starts of one attempt"));
@@ -111,7 +125,7 @@ impl Checker<'_> {
             if awaited {
                 findings.tally.count(record, end);
             }
-            if let Err(wrong) = check_end(members, plan, record, end) {
+            if let Err(wrong) = check_end(members, plan, record, (end, kills)) {
                 findings.unexpected.push(unexpected(&wrong));
             }
             let limit = plan.timeout.map_or(*longest, |timeout| timeout + LATE_BY);
@@ -122,12 +136,16 @@ impl Checker<'_> {
             }
             return;
         }
-        let age = master.killed.map(|killed| Duration::from_micros(killed.saturating_sub(submitted)));
+        let age = maker.killed.map(|killed| Duration::from_micros(killed.saturating_sub(submitted)));
         if age.is_none_or(|age| age > *longest) {
             let text = format!("did not end ({:?}, idempotent: {})", plan.method, plan.idempotent);
             findings.lost.push(unexpected(&text));
         } else if awaited {
-            findings.tally.died_with_master += 1;
+            *if maker.is_caller {
+                &mut findings.tally.died_with_caller
+            } else {
+                &mut findings.tally.died_with_master
+            } += 1;
             findings.tally.failed += 1;
         }
     }
@@ -153,6 +171,7 @@ impl Tally {
                     Kind::TimedOut => self.timed_out += 1,
                     Kind::NodeLost { .. } => self.node_lost += 1,
                     Kind::Poisoned { .. } => self.poisoned += 1,
+                    Kind::MasterLost => self.master_lost += 1,
                     Kind::Other => {}
                 }
             }
@@ -161,7 +180,12 @@ impl Tally {
     }
 }
 
-fn check_end(members: &MemberList<'_>, plan: &CallPlan, record: &CallRecord<'_>, end: End<'_>) -> Result<(), String> {
+fn check_end(
+    members: &MemberList<'_>,
+    plan: &CallPlan,
+    record: &CallRecord<'_>,
+    (end, master_kills): (End<'_>, usize),
+) -> Result<(), String> {
     match end.outcome {
         None if plan.given_up.is_some() => {}
         None => return Err("was dropped, and was not to be".to_owned()),
@@ -177,7 +201,7 @@ fn check_end(members: &MemberList<'_>, plan: &CallPlan, record: &CallRecord<'_>,
         Some(Outcome::Error { kind, execution, text }) => {
             let wrong = |wrong: String| Err(format!("{wrong}: {text}"));
             check_execution(record, *execution).or_else(wrong)?;
-            check_kind(members, plan, record, end, kind).or_else(wrong)?;
+            check_kind(members, plan, record, (end, master_kills), kind).or_else(wrong)?;
         }
     }
     Ok(())
@@ -214,11 +238,11 @@ fn check_kind(
     members: &MemberList<'_>,
     plan: &CallPlan,
     record: &CallRecord<'_>,
-    end: End<'_>,
+    (end, master_kills): (End<'_>, usize),
     kind: &Kind,
 ) -> Result<(), String> {
     let was_hit = |node: &Registration| members.was_hit(node, end.at);
-    let had_a_node = |before| members.had_a_node(end.master, end.at, before);
+    let had_a_node = |before| members.had_a_node(end.maker, end.at, before);
     let wrong = match kind {
         Kind::Panicked { node } => {
             let was_to = plan.work.end == HandlerEnd::Panic && record.has_run(Some(&node.name));
@@ -246,12 +270,17 @@ fn check_kind(
             hit.dedup();
             (hit.len() < POISON).then_some("is poisoned, and not by three nodes that were hit")
         }
+        Kind::MasterLost if master_kills == 0 => Some("was lost with a master, and none was killed"),
+        Kind::MasterLost if plan.idempotent && master_kills < POISON => {
+            Some("is idempotent, and was lost with a master though it could have been sent to the next")
+        }
+        Kind::MasterLost => None,
         Kind::Other => Some("ended with an error that nothing here causes"),
     };
     wrong.map_or(Ok(()), |wrong| Err(wrong.to_owned()))
 }
 
 fn check_starts(record: &CallRecord<'_>, attempts: u32) -> Result<(), String> {
-    let starts = record.starts();
+    let starts = record.last_starts();
     if starts > attempts as usize { Err(format!("has {starts} starts in {attempts} attempts")) } else { Ok(()) }
 }

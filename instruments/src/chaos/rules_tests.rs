@@ -24,7 +24,7 @@ fn made(at: u64, what: MasterEvent) -> MasterEntry {
 }
 
 fn ran(key: u64, attempt: u32, step: Step) -> NodeEntry {
-    NodeEntry { key, attempt, step, at: 2 * SECOND }
+    NodeEntry { key, id: "a-1".to_owned(), attempt, step, at: 2 * SECOND }
 }
 
 /// A key whose call is as the test needs it: awaited, without a timeout, to return a value.
@@ -65,7 +65,8 @@ fn history(key: u64, end: Option<Outcome>, steps: &[(u32, Step)]) -> History {
         seed: SEED,
         keys: 1000,
         heartbeat: Duration::from_millis(100),
-        masters: vec![Generation { name: "master-0".to_owned(), entries, killed: None }],
+        masters: vec![Generation { name: "master-1".to_owned(), is_caller: false, entries, killed: None }],
+        callers: Vec::new(),
         nodes: vec![(who().name, steps.iter().map(|(attempt, step)| ran(key, *attempt, *step)).collect())],
         injected: Vec::new(),
         violations: Vec::new(),
@@ -111,6 +112,71 @@ fn a_call_that_never_ended_is_lost_unless_its_master_was_killed_soon() {
     assert_eq!(history.check().tally.died_with_master, 1);
     history.masters[0].killed = Some(100 * SECOND);
     assert_eq!(found(&history), (1, 0, 0));
+}
+
+/// The same, with the call made by a caller in a process of its own.
+fn called_from_elsewhere(mut history: History) -> History {
+    let entries = history.masters[0].entries.split_off(1);
+    history.callers = vec![Generation { name: "caller-0.1".to_owned(), is_caller: true, entries, killed: None }];
+    history
+}
+
+#[test]
+fn a_call_dies_with_its_caller_and_not_with_the_master() {
+    let mut history = called_from_elsewhere(history(key(false), None, ONCE));
+    history.masters[0].killed = Some(2 * SECOND);
+    assert_eq!(found(&history), (1, 0, 0));
+    history.callers[0].killed = Some(2 * SECOND);
+    clean(&history);
+    let tally = history.check().tally;
+    assert_eq!((tally.calls, tally.failed, tally.died_with_caller, tally.died_with_master), (1, 1, 1, 0));
+    let key = history.nodes[0].1[0].key;
+    history.nodes[0].1.push(ran(key, 2, Step::Start));
+    assert_eq!(found(&history), (0, 0, 1));
+}
+
+#[test]
+fn a_call_may_be_lost_with_a_master_that_was_killed_and_only_then() {
+    let lost = |execution| Some(error(Kind::MasterLost, execution));
+    let mut once = called_from_elsewhere(history(key(false), lost(Execution::MayHaveRun), ONCE));
+    unexpected(&once, "and none was killed");
+    once.masters[0].killed = Some(2 * SECOND);
+    clean(&once);
+    let mut untrue = called_from_elsewhere(history(key(false), lost(Execution::NotRun), ONCE));
+    untrue.masters[0].killed = Some(2 * SECOND);
+    unexpected(&untrue, "said not to have run");
+    let mut again = called_from_elsewhere(history(key(true), lost(Execution::MayHaveRun), ONCE));
+    again.masters[0].killed = Some(2 * SECOND);
+    unexpected(&again, "sent to the next");
+}
+
+#[test]
+fn a_call_has_its_attempts_anew_at_the_next_master() {
+    let key = key(true);
+    let mut history = called_from_elsewhere(history(key, Some(value(key, 1)), ONCE));
+    let first = &mut history.nodes[0].1;
+    first.insert(0, NodeEntry { id: "b-1".to_owned(), at: SECOND, ..ran(key, 1, Step::Start) });
+    unexpected(&history, "started for 2 masters, and 0 were killed");
+    history.masters[0].killed = Some(2 * SECOND);
+    clean(&history);
+}
+
+#[test]
+fn a_reset_explains_that_a_node_is_gone_only_if_it_had_no_calls() {
+    let key = key(false);
+    let gone = |in_flight| {
+        let mut history = history(key, Some(value(key, 1)), ONCE);
+        let reset = InjectedFault { fault: Fault::Reset, until: Some(2 * SECOND), ..killed() };
+        let gone = MasterEvent::Gone { node: who(), reason: Reason::Cut, in_flight };
+        history.masters[0].entries.push(made(3 * SECOND, gone));
+        history.injected.push(reset);
+        history
+    };
+    clean(&gone(0));
+    unexpected(&gone(1), "nothing like it was done");
+    let mut lost_call = history(key, Some(lost(1)), ONCE);
+    lost_call.injected = gone(0).injected;
+    unexpected(&lost_call, "not hit");
 }
 
 #[test]
@@ -201,7 +267,9 @@ fn an_idempotent_call_is_lost_only_after_all_attempts() {
     clean(&record);
     // Or where there was no other node.
     record.masters[0].entries[2] = made(9 * SECOND, MasterEvent::End { key, elapsed: 8 * SECOND, outcome: lost(1) });
-    record.masters[0].entries.push(made(3 * SECOND, MasterEvent::Gone { node: who(), reason: Reason::Cut }));
+    record.masters[0]
+        .entries
+        .push(made(3 * SECOND, MasterEvent::Gone { node: who(), reason: Reason::Cut, in_flight: 1 }));
     clean(&record);
 }
 
@@ -241,7 +309,7 @@ fn time_outs_come_in_time_and_to_those_that_have_one() {
 fn nodes_go_only_for_a_reason_that_was_given_them() {
     let key = key(false);
     let mut record = history(key, Some(value(key, 1)), ONCE);
-    let silent = made(3 * SECOND, MasterEvent::Gone { node: who(), reason: Reason::Silent });
+    let silent = made(3 * SECOND, MasterEvent::Gone { node: who(), reason: Reason::Silent, in_flight: 1 });
     record.masters[0].entries.push(silent);
     unexpected(&record, "nothing like it");
     record.injected = vec![killed()];

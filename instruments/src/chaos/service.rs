@@ -89,13 +89,15 @@ fn finish(work: &Work, trace: Trace<'_>) -> Result<Output, Declined> {
 struct Trace<'a> {
     ledger: &'a Ledger,
     key: u64,
+    id: String,
     attempt: u32,
     step: Step,
 }
 
 impl<'a> Trace<'a> {
     fn start(ledger: &'a Ledger, key: u64) -> Self {
-        let trace = Self { ledger, key, attempt: distribution::current().attempt(), step: Step::Cut };
+        let call = distribution::current();
+        let trace = Self { ledger, key, id: call.id().to_string(), attempt: call.attempt(), step: Step::Cut };
         trace.write(Step::Start);
         trace
     }
@@ -105,7 +107,7 @@ impl<'a> Trace<'a> {
     }
 
     fn write(&self, step: Step) {
-        self.ledger.write(&NodeEntry { key: self.key, attempt: self.attempt, step, at: now() });
+        self.ledger.write(&NodeEntry { key: self.key, id: self.id.clone(), attempt: self.attempt, step, at: now() });
     }
 }
 
