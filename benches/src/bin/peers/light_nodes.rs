@@ -130,8 +130,8 @@ fn registration(number: usize, method: &fuzzing::MethodKey) -> BytesMut {
     put_text(&mut body, METHOD);
     put_text(&mut body, &method.signature);
     put_number(&mut body, method.types);
-    // No structure for people, an async method, and not idempotent.
-    body.put_slice(&[0, 1, 0]);
+    // No structure for people, an async method, and not idempotent; and no session.
+    body.put_slice(&[0, 1, 0, 0]);
     body
 }
 
