@@ -4,6 +4,7 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "its documentation is read beside its source")]
 
 pub mod impostor;
+pub mod ledger;
 pub mod line;
 pub mod log;
 pub mod meeting;
@@ -17,7 +18,8 @@ pub mod words;
 
 use std::{convert::Infallible, future::IntoFuture, net::SocketAddr, time::Duration};
 
-use distribution::CallError;
+use distribution::{CallError, Events, NodeEvent};
+use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 /// Far beyond what anything here takes; a test that gets there hangs.
@@ -47,6 +49,23 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         }
     };
     soon(what, looked).await;
+}
+
+/// Waits for an event of this kind; others are passed over.
+///
+/// # Panics
+///
+/// When none has come after a time that only a hang explains, or the master has ended.
+pub async fn event(events: &mut Events, what: &str, is_it: impl Fn(&NodeEvent) -> bool) -> NodeEvent {
+    let looked = async {
+        loop {
+            let event = events.next().await.expect("the master lives");
+            if is_it(&event) {
+                return event;
+            }
+        }
+    };
+    soon(what, looked).await
 }
 
 /// How a held call went on.

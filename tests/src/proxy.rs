@@ -34,6 +34,8 @@ struct Shared {
     left: [AtomicI64; 2],
     /// Whether bytes beyond them are dropped, and the connection stays, or it breaks.
     swallows: [AtomicBool; 2],
+    /// Bytes that were dropped so, since the last cut.
+    swallowed: [AtomicUsize; 2],
     /// Whether new connections are refused.
     refuses: AtomicBool,
     connections: AtomicUsize,
@@ -65,6 +67,7 @@ impl Proxy {
             breaks: watch::channel(0).0,
             left: [AtomicI64::new(-1), AtomicI64::new(-1)],
             swallows: Default::default(),
+            swallowed: Default::default(),
             refuses: Default::default(),
             connections: AtomicUsize::new(0),
         });
@@ -93,7 +96,14 @@ impl Proxy {
         for way in WAYS {
             self.shared.left[way as usize].store(-1, Ordering::SeqCst);
             self.shared.swallows[way as usize].store(false, Ordering::SeqCst);
+            self.shared.swallowed[way as usize].store(0, Ordering::SeqCst);
         }
+    }
+
+    /// Resets all connections and refuses new ones.
+    pub fn cut_and_refuse(&self) {
+        self.refuse(true);
+        self.cut();
     }
 
     /// Resets the connection once this many more bytes have gone this way. New connections work.
@@ -106,6 +116,11 @@ impl Proxy {
     pub fn swallow(&self, way: Way) {
         self.shared.swallows[way as usize].store(true, Ordering::SeqCst);
         self.shared.left[way as usize].store(0, Ordering::SeqCst);
+    }
+
+    /// How many bytes that went this way were [swallowed](Self::swallow), since the last cut.
+    pub fn swallowed(&self, way: Way) -> usize {
+        self.shared.swallowed[way as usize].load(Ordering::SeqCst)
     }
 
     /// Whether new connections are refused.
@@ -173,9 +188,12 @@ async fn copy(shared: &Shared, way: Way, mut from: ReadHalf<'_>, mut to: WriteHa
         if before >= 0 {
             left.fetch_sub(i64::try_from(passed).unwrap_or(i64::MAX), Ordering::SeqCst);
         }
-        if passed < count && !shared.swallows[way as usize].load(Ordering::SeqCst) {
-            left.store(-1, Ordering::SeqCst);
-            return Err(io::ErrorKind::ConnectionReset.into());
+        if passed < count {
+            if !shared.swallows[way as usize].load(Ordering::SeqCst) {
+                left.store(-1, Ordering::SeqCst);
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            shared.swallowed[way as usize].fetch_add(count - passed, Ordering::SeqCst);
         }
     }
 }

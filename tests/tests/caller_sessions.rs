@@ -1,57 +1,16 @@
 //! Connections of callers that break while both processes live: calls go on, and no result is lost or made twice.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-use distribution::{
-    Access, CallError, Cluster, ClusterBuilder, Master, Node, Token, error::Execution, prelude::*, service,
-};
+use distribution::{Access, CallError, Cluster, ClusterBuilder, Master, Node, Token, error::Execution, prelude::*};
 use distribution_tests::{
     Held, ProbeClient, ProbeServer, Prober, failure,
+    ledger::{Clerk, LedgerClient, LedgerServer},
     meeting::Meeting,
     proxy::{Proxy, WAYS, Way},
     soon, until,
 };
 use tempfile::TempDir;
-
-/// A service that knows how often each of its calls has run.
-#[service]
-trait Ledger {
-    /// Notes that this entry was made, and returns it. Must not run twice.
-    fn enter(&self, entry: u64) -> u64;
-    /// The same without a slot.
-    async fn enter_async(&self, entry: u64) -> u64;
-    /// The same, with a value of this many bytes.
-    fn enter_large(&self, entry: u64, bytes: u64) -> Vec<u8>;
-}
-
-#[derive(Clone, Default)]
-struct Clerk(Arc<Mutex<HashMap<u64, u32>>>);
-
-impl Clerk {
-    fn times(&self, entry: u64) -> u32 {
-        self.0.lock().expect("not poisoned").get(&entry).copied().unwrap_or(0)
-    }
-}
-
-impl Ledger for Clerk {
-    fn enter(&self, entry: u64) -> u64 {
-        *self.0.lock().expect("not poisoned").entry(entry).or_default() += 1;
-        entry
-    }
-
-    async fn enter_async(&self, entry: u64) -> u64 {
-        self.enter(entry)
-    }
-
-    fn enter_large(&self, entry: u64, bytes: u64) -> Vec<u8> {
-        vec![self.enter(entry) as u8; bytes as usize]
-    }
-}
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -114,6 +73,12 @@ impl Elsewhere {
     fn probe(&self) -> ProbeClient {
         ProbeClient::new(&self.cluster)
     }
+
+    /// Breaks the caller's connection for as long as the test wants.
+    async fn breaks(&self) {
+        self.proxy.cut_and_refuse();
+        until("the caller has noticed", || !self.cluster.is_connected()).await;
+    }
 }
 
 /// Two tests of each function: over plain TCP, and with tokens.
@@ -143,9 +108,7 @@ async fn calls_go_on_while_the_connection_is_broken(tokens: Option<Tokens>) {
     let calls = [probe.hold(meeting.addr(), "a".to_owned()).send(), probe.wait(meeting.addr(), "b".to_owned()).send()];
     let ids = [calls[0].id(), calls[1].id()];
     let [one, other] = [meeting.guest("a").await, meeting.guest("b").await];
-    elsewhere.proxy.refuse(true);
-    elsewhere.proxy.cut();
-    until("the caller has noticed", || !elsewhere.cluster.is_connected()).await;
+    elsewhere.breaks().await;
     // One ends before the caller is back, and one call is made meanwhile.
     one.release().await;
     until("one has ended", || elsewhere.master.stats().answered == 1).await;
@@ -183,9 +146,7 @@ async fn a_call_that_was_cancelled_meanwhile_is_cancelled_when_the_caller_is_bac
     let calls = [probe.hold(meeting.addr(), "a".to_owned()).send(), probe.hold(meeting.addr(), "b".to_owned()).send()];
     let [one, other] = [meeting.guest("a").await, meeting.guest("b").await];
     let [first, second] = calls;
-    elsewhere.proxy.refuse(true);
-    elsewhere.proxy.cut();
-    until("the caller has noticed", || !elsewhere.cluster.is_connected()).await;
+    elsewhere.breaks().await;
     drop(first);
     second.detach();
     elsewhere.proxy.refuse(false);
@@ -201,8 +162,7 @@ async fn a_caller_that_does_not_come_back_has_its_calls_cancelled_but_for_detach
     let one = meeting.guest("a").await;
     probe.hold(meeting.addr(), "b".to_owned()).send().detach();
     let other = meeting.guest("b").await;
-    elsewhere.proxy.refuse(true);
-    elsewhere.proxy.cut();
+    elsewhere.proxy.cut_and_refuse();
     soon("the handler", one.gone()).await;
     other.release().await;
     until("the detached one has ended", || elsewhere.master.stats().answered == 1).await;
@@ -214,10 +174,12 @@ async fn a_caller_that_does_not_come_back_has_its_calls_cancelled_but_for_detach
 }
 
 async fn streams_survive_connections_that_break_all_the_time(tokens: Option<Tokens>) {
+    const CALLS: u64 = 100_000;
     let elsewhere = Elsewhere::start(tokens, LONG).await;
     let ledger = elsewhere.ledger();
-    const CALLS: u64 = 100_000;
-    let mut results = (0..CALLS).map(|entry| ledger.enter(entry)).distribute();
+    // A cut may come while there is no connection. Calls go on until enough of them have broken one.
+    let go_on = |entry: &u64| *entry < CALLS || (*entry < 10 * CALLS && elsewhere.proxy.connections() <= 5);
+    let mut results = (0..).take_while(go_on).map(|entry| ledger.enter(entry)).distribute();
     let mut next = 0;
     while let Some(result) = soon("a result", results.next()).await {
         assert_eq!(result, Ok(next));
@@ -226,10 +188,9 @@ async fn streams_survive_connections_that_break_all_the_time(tokens: Option<Toke
             elsewhere.proxy.cut();
         }
     }
-    assert_eq!(next, CALLS);
-    assert!((0..CALLS).all(|entry| elsewhere.clerk.times(entry) == 1));
-    // A cut may come while there is no connection.
-    assert!(elsewhere.proxy.connections() > 1, "{}", elsewhere.proxy.connections());
+    assert!(next >= CALLS);
+    assert!((0..next).all(|entry| elsewhere.clerk.times(entry) == 1));
+    assert!(elsewhere.proxy.connections() > 5, "{}", elsewhere.proxy.connections());
 }
 
 #[tokio::test]
@@ -282,9 +243,7 @@ async fn a_session_is_over_with_its_master() {
     let [one, other] = [meeting.guest("a").await, meeting.guest("b").await];
     // Another master at the same address: the caller is told that its session is unknown.
     let addr: SocketAddr = elsewhere.master.local_addr();
-    elsewhere.proxy.refuse(true);
-    elsewhere.proxy.cut();
-    until("the caller has noticed", || !elsewhere.cluster.is_connected()).await;
+    elsewhere.breaks().await;
     drop(std::mem::replace(&mut elsewhere.master, Master::bind("127.0.0.1:0").await.expect("binds")));
     let master = soon("the port", async {
         loop {
@@ -313,9 +272,7 @@ async fn a_caller_whose_token_is_revoked_loses_its_session() {
     let (mut meeting, probe) = (Meeting::new().await, elsewhere.probe());
     let call = probe.hold(meeting.addr(), "a".to_owned()).send();
     let guest = meeting.guest("a").await;
-    elsewhere.proxy.refuse(true);
-    elsewhere.proxy.cut();
-    until("the caller has noticed", || !elsewhere.cluster.is_connected()).await;
+    elsewhere.breaks().await;
     let tokens = elsewhere.tokens.as_ref().expect("has tokens");
     assert!(Token::revoke(tokens.folder.path().join("t"), &tokens.callers.id()).is_ok());
     // Also while there is no connection.

@@ -1,71 +1,29 @@
 //! Connections of nodes that break while both processes live: handlers go on, and no result is lost or made twice.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use distribution::{
-    CallError, Master, Node, NodeEvent, current,
+    CallError, Events, Master, Node, NodeEvent,
     error::{Execution, GoneReason},
     prelude::*,
-    service,
 };
 use distribution_tests::{
-    Held, ProbeClient, ProbeServer, Prober,
+    Held, ProbeClient, ProbeServer, Prober, event,
+    ledger::{Clerk, LedgerClient, LedgerServer},
     meeting::Meeting,
     over_tcp_and_tls,
     proxy::{Proxy, WAYS, Way},
     soon,
     transport::Transport,
+    until,
 };
-use futures::{Stream, StreamExt};
-
-/// A service that knows how often each of its calls has run.
-#[service]
-trait Ledger {
-    /// Notes that this entry was made, and returns it. Must not run twice.
-    fn enter(&self, entry: u64) -> u64;
-    /// The same without a slot.
-    async fn enter_async(&self, entry: u64) -> u64;
-    /// Makes an entry by a nested call, once the test lets it go.
-    fn enter_later(&self, entry: u64, at: std::net::SocketAddr) -> u64;
-}
-
-#[derive(Clone, Default)]
-struct Clerk(Arc<Mutex<HashMap<u64, u32>>>);
-
-impl Clerk {
-    fn times(&self, entry: u64) -> u32 {
-        self.0.lock().expect("not poisoned").get(&entry).copied().unwrap_or(0)
-    }
-}
-
-impl Ledger for Clerk {
-    fn enter(&self, entry: u64) -> u64 {
-        *self.0.lock().expect("not poisoned").entry(entry).or_default() += 1;
-        entry
-    }
-
-    async fn enter_async(&self, entry: u64) -> u64 {
-        self.enter(entry)
-    }
-
-    fn enter_later(&self, entry: u64, at: std::net::SocketAddr) -> u64 {
-        let ledger = LedgerClient::new(&current());
-        let nested = ledger.enter(entry).send();
-        ProbeClient::new(&current()).hold(at, entry.to_string()).wait().expect("is let go");
-        nested.wait().expect("is answered")
-    }
-}
 
 /// A master, and a node that connects through a proxy.
 struct Cluster {
     master: Master,
     proxy: Proxy,
     clerk: Clerk,
-    events: std::pin::Pin<Box<dyn Stream<Item = NodeEvent> + Send>>,
+    events: Events,
     /// `None` once a test has taken it.
     node: Option<Node>,
 }
@@ -75,7 +33,7 @@ impl Cluster {
         let master = transport.master().reconnect_grace(grace).bind("127.0.0.1:0").await.expect("binds");
         let proxy = Proxy::to(master.local_addr()).await;
         let clerk = Clerk::default();
-        let events = Box::pin(master.events());
+        let events = master.events();
         let node = transport
             .node()
             .serve(LedgerServer::new(clerk.clone()))
@@ -98,15 +56,13 @@ impl Cluster {
 
     /// Waits for an event of this kind.
     async fn event(&mut self, is_it: impl Fn(&NodeEvent) -> bool) -> NodeEvent {
-        soon("an event", async {
-            loop {
-                let event = self.events.next().await.expect("the master lives");
-                if is_it(&event) {
-                    return event;
-                }
-            }
-        })
-        .await
+        event(&mut self.events, "an event", is_it).await
+    }
+
+    /// Breaks the connection for as long as the test wants, and returns what the master says of it.
+    async fn disconnected(&mut self) -> NodeEvent {
+        self.proxy.cut_and_refuse();
+        self.event(|event| matches!(event, NodeEvent::Disconnected { .. })).await
     }
 
     async fn resumed(&mut self) {
@@ -122,9 +78,7 @@ async fn a_handler_goes_on_while_its_connection_is_broken(transport: &Transport)
     let calls = [probe.hold(meeting.addr(), "a".to_owned()).send(), probe.wait(meeting.addr(), "b".to_owned()).send()];
     let guests = [meeting.guest("a").await, meeting.guest("b").await];
     let id = cluster.master.nodes()[0].id;
-    cluster.proxy.refuse(true);
-    cluster.proxy.cut();
-    let lost = cluster.event(|event| matches!(event, NodeEvent::Disconnected { .. })).await;
+    let lost = cluster.disconnected().await;
     assert!(matches!(&lost, NodeEvent::Disconnected { in_flight: 2, .. }), "{lost:?}");
     let info = &cluster.master.nodes()[0];
     assert_eq!((info.state, info.in_flight), (distribution::NodeState::Disconnected, 2));
@@ -168,8 +122,8 @@ async fn a_request_that_never_arrived_is_sent_again(transport: &Transport) {
     let calls: Vec<_> = (0..10)
         .map(|entry| if entry % 2 == 0 { ledger.enter(entry).send() } else { ledger.enter_async(entry).send() })
         .collect();
-    // So that they were written: the proxy reads them.
-    distribution_tests::until("all are in flight", || cluster.master.stats().in_flight > 0).await;
+    // Heartbeats are too small and too rare for that.
+    until("requests were written", || cluster.proxy.swallowed(Way::ToPeer) > 100).await;
     cluster.proxy.cut();
     for (entry, call) in (0..).zip(calls) {
         assert_eq!(soon("the result", call).await, Ok(entry));
@@ -203,14 +157,12 @@ async fn a_call_that_is_cancelled_meanwhile_is_cancelled_when_the_node_is_back(t
     let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
     let call = probe.hold(meeting.addr(), "a".to_owned()).send();
     let guest = meeting.guest("a").await;
-    cluster.proxy.refuse(true);
-    cluster.proxy.cut();
-    cluster.event(|event| matches!(event, NodeEvent::Disconnected { .. })).await;
+    cluster.disconnected().await;
     drop(call);
     cluster.proxy.refuse(false);
     cluster.resumed().await;
     soon("the handler", guest.gone()).await;
-    distribution_tests::until("its slot is free", || cluster.master.stats().in_flight == 0).await;
+    until("its slot is free", || cluster.master.stats().in_flight == 0).await;
 }
 
 async fn a_node_that_does_not_come_back_in_time_has_lost_its_calls(transport: &Transport) {
@@ -218,8 +170,7 @@ async fn a_node_that_does_not_come_back_in_time_has_lost_its_calls(transport: &T
     let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
     let call = probe.hold(meeting.addr(), "a".to_owned()).send();
     let guest = meeting.guest("a").await;
-    cluster.proxy.refuse(true);
-    cluster.proxy.cut();
+    cluster.proxy.cut_and_refuse();
     match soon("the call", call).await {
         Err(CallError::NodeLost { reason: GoneReason::Disconnected | GoneReason::Broken(_), .. }) => {}
         other => panic!("{other:?}"),
@@ -270,9 +221,7 @@ async fn a_node_that_drains_delivers_what_it_has_when_it_is_back(transport: &Tra
     let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
     let call = probe.hold(meeting.addr(), "a".to_owned()).send();
     let guest = meeting.guest("a").await;
-    cluster.proxy.refuse(true);
-    cluster.proxy.cut();
-    cluster.event(|event| matches!(event, NodeEvent::Disconnected { .. })).await;
+    cluster.disconnected().await;
     let node = cluster.node.take().expect("it has not ended");
     let drained = tokio::spawn(async move { node.drain().await });
     guest.release().await;
@@ -283,10 +232,12 @@ async fn a_node_that_drains_delivers_what_it_has_when_it_is_back(transport: &Tra
 }
 
 async fn batches_survive_connections_that_break_all_the_time(transport: &Transport) {
+    const CALLS: u64 = 200_000;
     let cluster = Cluster::start(transport, LONG).await;
     let ledger = cluster.ledger();
-    const CALLS: u64 = 200_000;
-    let mut results = (0..CALLS).map(|entry| ledger.enter(entry)).distribute();
+    // A cut may come while there is no connection. Calls go on until enough of them have broken one.
+    let go_on = |entry: &u64| *entry < CALLS || (*entry < 10 * CALLS && cluster.proxy.connections() <= 10);
+    let mut results = (0..).take_while(go_on).map(|entry| ledger.enter(entry)).distribute();
     let mut next = 0;
     while let Some(result) = soon("a result", results.next()).await {
         assert_eq!(result, Ok(next));
@@ -295,12 +246,11 @@ async fn batches_survive_connections_that_break_all_the_time(transport: &Transpo
             cluster.proxy.cut();
         }
     }
-    assert_eq!(next, CALLS);
-    for entry in 0..CALLS {
+    assert!(next >= CALLS);
+    for entry in 0..next {
         assert_eq!(cluster.clerk.times(entry), 1, "{entry}");
     }
-    // A cut may come while there is no connection.
-    assert!(cluster.proxy.connections() > 2, "{}", cluster.proxy.connections());
+    assert!(cluster.proxy.connections() > 10, "{}", cluster.proxy.connections());
 }
 
 over_tcp_and_tls!(

@@ -87,6 +87,7 @@ impl Worker {
 impl Work for Worker {
     fn compute(&self, number: u64, ms: u64) -> u64 {
         self.note(number);
+        // It stands for work: a compute handler holds its slot for as long as it runs.
         std::thread::sleep(Duration::from_millis(ms));
         number
     }
