@@ -175,21 +175,16 @@ impl<H: Host> Core<H> {
         &mut self,
         now: Time,
         connection: NodeConnection,
-        mut attempts: Vec<(CallId, u32)>,
+        attempts: Vec<(CallId, u32)>,
         budget: &mut usize,
         effects: &mut Effects<H>,
     ) {
-        while let Some(key) = attempts.pop() {
-            if !self.is_connected(connection) {
-                return;
-            }
-            if *budget == 0 {
-                attempts.push(key);
-                self.deferred.push_front(DeferredTask::KeepSent { connection, attempts });
-                return;
-            }
-            *budget -= 1;
-            self.give_up_unsent(now, connection.node, key, effects);
+        let task = |connection, attempts| DeferredTask::KeepSent { connection, attempts };
+        let is_done = self.for_each_attempt(connection, attempts, budget, task, |core, key| {
+            core.give_up_unsent(now, connection.node, key, effects);
+        });
+        if !is_done {
+            return;
         }
         // It had nothing but calls that it has not received.
         if self.registry.node(connection.node).is_some_and(|node| node.in_flight.is_empty() && node.absence.is_some()) {
@@ -202,39 +197,59 @@ impl<H: Host> Core<H> {
         &mut self,
         now: Time,
         connection: NodeConnection,
-        mut attempts: Vec<(CallId, u32)>,
+        attempts: Vec<(CallId, u32)>,
         budget: &mut usize,
         effects: &mut Effects<H>,
     ) {
         let id = connection.node;
-        while let Some(key) = attempts.pop() {
-            if !self.is_connected(connection) {
-                return;
-            }
-            if *budget == 0 {
-                attempts.push(key);
-                self.deferred.push_front(DeferredTask::AskAgain { connection, attempts });
-                return;
-            }
-            *budget -= 1;
-            if self.give_up_unsent(now, id, key, effects) {
+        let task = |connection, attempts| DeferredTask::AskAgain { connection, attempts };
+        let is_done = self.for_each_attempt(connection, attempts, budget, task, |core, key| {
+            if core.give_up_unsent(now, id, key, effects) {
                 // It has room for another call.
-                self.feed(now, id, effects);
-                continue;
+                core.feed(now, id, effects);
+                return;
             }
             let (call, attempt) = key;
-            let Some(node) = self.registry.node(id) else { return };
-            let Some(method) = node.in_flight.get(&key).map(|attempt| attempt.method) else { continue };
+            let Some(node) = core.registry.node(id) else { return };
+            let Some(method) = node.in_flight.get(&key).map(|attempt| attempt.method) else { return };
             let link = node.link.clone();
             effects.push(Effect::AskAgain { link: link.clone(), id: call, attempt, method });
-            if !self.is_current(call, id, attempt) {
+            if !core.is_current(call, id, attempt) {
                 effects.push(Effect::Cancel { link, id: call, attempt });
             }
+        });
+        if !is_done {
+            return;
         }
         if let Some(node) = self.registry.node(id).filter(|_| self.is_connected(connection)) {
             effects.push(Effect::AskedAgain { link: node.link.clone() });
         }
         self.tell_drained(id, effects);
+    }
+
+    /// Takes `step` for each of these attempts while the node has this connection. Once the budget is spent, the task goes on
+    /// later with those that are left. Returns whether the step was taken for all.
+    fn for_each_attempt(
+        &mut self,
+        connection: NodeConnection,
+        mut attempts: Vec<(CallId, u32)>,
+        budget: &mut usize,
+        task: impl FnOnce(NodeConnection, Vec<(CallId, u32)>) -> DeferredTask,
+        mut step: impl FnMut(&mut Self, (CallId, u32)),
+    ) -> bool {
+        while let Some(key) = attempts.pop() {
+            if !self.is_connected(connection) {
+                return false;
+            }
+            if *budget == 0 {
+                attempts.push(key);
+                self.deferred.push_front(task(connection, attempts));
+                return false;
+            }
+            *budget -= 1;
+            step(self, key);
+        }
+        true
     }
 
     /// Takes an attempt off a node that has not received it, and sends its call elsewhere. Returns whether it was one.

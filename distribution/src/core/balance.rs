@@ -38,8 +38,8 @@ use crate::{
 
 /// A node is sent compute calls ahead of a free slot only while all that it has then is expected to take less than this per
 /// slot. It hides the way to the master and back for tiny calls, and keeps a call from waiting behind a long one while a slot
-/// elsewhere gets free.
-const PREFETCH_TIME: Duration = Duration::from_millis(10);
+/// elsewhere gets free. Calls that were sent ahead also delay the calls that another caller makes later.
+const PREFETCH_TIME: Duration = Duration::from_millis(5);
 
 /// No more calls than this wait on a node, however tiny they are. On one machine, 2 slots run some hundred calls in the time
 /// that a message takes to the master and back.
@@ -49,9 +49,9 @@ const PREFETCH_MOST: u32 = 512;
 /// while they wait.
 const PREFETCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// A node that has calls waiting and ends none for this long was misjudged, and is asked to give them back. Ten times what
-/// they were expected to take.
-const RETRACT_AFTER: Duration = PREFETCH_TIME.saturating_mul(10);
+/// A node that has calls waiting and ends none for this long was misjudged, and is asked to give them back. Twenty times
+/// what they were expected to take.
+const RETRACT_AFTER: Duration = PREFETCH_TIME.saturating_mul(20);
 
 /// The expected run time of a method that has never been timed: too long to be sent ahead.
 const UNKNOWN_RUN_TIME: Duration = Duration::from_secs(3600);

@@ -306,20 +306,23 @@ mod tests {
     use super::*;
     use crate::wire::handshake::SessionId;
 
+    impl Callers {
+        /// Adds a caller that needed no credential.
+        pub(in crate::master) fn insert_open(
+            &self,
+            came_as: (Option<u128>, Option<CallerGrant>),
+            session: Option<SessionDigest>,
+        ) -> Arc<ConnectedCaller> {
+            let who = (Principal::open(), Access::Callers);
+            let addr = ([127, 0, 0, 1], 1).into();
+            self.insert("c".to_owned(), addr, who, came_as, session, CancellationToken::new())
+        }
+    }
+
     #[test]
     fn no_two_callers_and_not_the_master_have_the_same_numbers() {
         let callers = Callers::new(0xff00_0001);
-        let insert = || {
-            let addr = ([127, 0, 0, 1], 1).into();
-            callers.insert(
-                "c".to_owned(),
-                addr,
-                (Principal::open(), Access::Callers),
-                (None, None),
-                None,
-                CancellationToken::new(),
-            )
-        };
+        let insert = || callers.insert_open((None, None), None);
         let first: Vec<_> = (0..3).map(|_| insert().first_call().to_string()).collect();
         assert_eq!(first, ["000000-0", "ffffff-0", "fffffe-0"], "downwards, beginning before the master's 000001");
         callers.lock().last = Some(2);
@@ -334,18 +337,8 @@ mod tests {
     fn a_session_is_resumed_once_by_who_began_it() {
         let callers = Callers::new(1);
         let [first, second, third, wrong] = [1, 2, 3, 4].map(|number| SessionId::new(number).digest());
-        let (open, addr) = (Credential::open(Access::Callers), ([127, 0, 0, 1], 1).into());
-        let insert = |process, session| {
-            let closed = CancellationToken::new();
-            callers.insert(
-                "c".to_owned(),
-                addr,
-                (Principal::open(), Access::Callers),
-                (process, None),
-                Some(session),
-                closed,
-            )
-        };
+        let open = Credential::open(Access::Callers);
+        let insert = |process, session| callers.insert_open((process, None), Some(session));
         let (caller, nested) = (insert(None, first), insert(Some(7), SessionId::new(9).digest()));
         let other = Principal { kind: crate::security::PrincipalKind::Token, ..Principal::open() };
         let other = {
@@ -374,17 +367,7 @@ mod tests {
     #[test]
     fn sessions_that_nobody_may_need_make_room() {
         let callers = Callers::new(1);
-        let addr = ([127, 0, 0, 1], 1).into();
-        let insert = || {
-            callers.insert(
-                "c".to_owned(),
-                addr,
-                (Principal::open(), Access::Callers),
-                (None, None),
-                None,
-                CancellationToken::new(),
-            )
-        };
+        let insert = || callers.insert_open((None, None), None);
         let (busy, idle) = (insert(), insert());
         assert!(!callers.end_idle(None), "both are connected");
         idle.set_idle(true);

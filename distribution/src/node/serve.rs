@@ -48,7 +48,7 @@ pub(super) enum ServeOutcome {
     /// The connection was lost.
     Lost {
         reason: String,
-        /// What goes on without it, if the master waits for the node.
+        /// The session that the next connection resumes, if the master waits for the node.
         session: Option<Session>,
         /// Whether the master said that it shuts down.
         master_shut_down: bool,

@@ -1,12 +1,12 @@
 //! The role of a caller in a process of its own: makes the calls it is ordered to, and writes down how they end.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::io;
 
 use distribution::Cluster;
 
 use super::{
     call_maker::{CallMaker, Said, log, orders, say},
-    ledger::Ledger,
+    ledger::LedgerOptions,
 };
 
 /// What a caller is told.
@@ -14,21 +14,19 @@ use super::{
 pub struct Arguments {
     #[arg(long)]
     pub(super) master: String,
-    #[arg(long)]
-    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) ledger: LedgerOptions,
     #[arg(long)]
     pub(super) seed: u64,
     #[arg(long)]
     pub(super) window: u32,
-    #[arg(long)]
-    pub(super) folder: PathBuf,
 }
 
 pub(super) async fn run(arguments: Arguments) -> io::Result<()> {
     log();
-    let ledger = Arc::new(Ledger::create(&arguments.folder, &arguments.name)?);
+    let ledger = arguments.ledger.create()?;
     let orders = orders();
-    let cluster = Cluster::builder().name(arguments.name).connect(&arguments.master).await;
+    let cluster = Cluster::builder().name(arguments.ledger.name).connect(&arguments.master).await;
     let cluster = cluster.map_err(io::Error::other)?;
     say(&Said::Ready);
     CallMaker::new(arguments.seed, &cluster, ledger).obey(orders, arguments.window).await?;

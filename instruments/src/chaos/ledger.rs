@@ -4,6 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -142,14 +143,26 @@ pub(super) enum Execution {
 #[derive(Debug)]
 pub(super) struct Ledger(File);
 
-impl Ledger {
-    /// Starts a process's ledger.
-    pub(super) fn create(folder: &Path, process: &str) -> io::Result<Self> {
-        let path = path(folder, process);
-        let file = OpenOptions::new().create_new(true).append(true).open(&path);
-        file.map(Self).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-    }
+/// Whose ledger a process writes, and where.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct LedgerOptions {
+    #[arg(long)]
+    pub(super) name: String,
+    #[arg(long)]
+    folder: PathBuf,
+}
 
+impl LedgerOptions {
+    /// Starts the ledger.
+    pub(super) fn create(&self) -> io::Result<Arc<Ledger>> {
+        let path = path(&self.folder, &self.name);
+        let file = OpenOptions::new().create_new(true).append(true).open(&path);
+        let ledger = file.map(|file| Arc::new(Ledger(file)));
+        ledger.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    }
+}
+
+impl Ledger {
     /// Appends a line. When this returns, no kill can undo it.
     ///
     /// # Panics

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +11,7 @@ use futures::StreamExt;
 
 use super::{
     call_maker::{CallMaker, PROGRESS, Said, log, orders, say, who},
-    ledger::{Ledger, MasterEntry, MasterEvent, Reason, now},
+    ledger::{Ledger, LedgerOptions, MasterEntry, MasterEvent, Reason, now},
 };
 
 /// How long the books may take to be empty once all calls have ended: cancelled ones keep their slots
@@ -24,21 +23,19 @@ const SETTLING: Duration = Duration::from_secs(10);
 pub struct Arguments {
     #[arg(long)]
     pub(super) listen: String,
-    #[arg(long)]
-    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) ledger: LedgerOptions,
     #[arg(long)]
     pub(super) seed: u64,
     #[arg(long)]
     pub(super) window: u32,
     #[arg(long)]
     pub(super) heartbeat_ms: u64,
-    #[arg(long)]
-    pub(super) folder: PathBuf,
 }
 
 pub(super) async fn run(arguments: Arguments) -> io::Result<()> {
     log();
-    let ledger = Arc::new(Ledger::create(&arguments.folder, &arguments.name)?);
+    let ledger = arguments.ledger.create()?;
     let orders = orders();
     let heartbeat = Duration::from_millis(arguments.heartbeat_ms);
     let master = Master::builder().heartbeat(heartbeat).bind(&arguments.listen).await.map_err(io::Error::other)?;

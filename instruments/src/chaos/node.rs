@@ -1,12 +1,12 @@
 //! The role of a node: serves until told to end.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::io;
 
 use distribution::Node;
 
 use super::{
     child,
-    ledger::Ledger,
+    ledger::LedgerOptions,
     service::{AgainServer, OnceServer, Worker},
 };
 
@@ -15,12 +15,10 @@ use super::{
 pub struct Arguments {
     #[arg(long)]
     pub(super) master: String,
-    #[arg(long)]
-    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) ledger: LedgerOptions,
     #[arg(long)]
     pub(super) slots: usize,
-    #[arg(long)]
-    pub(super) folder: PathBuf,
 }
 
 pub(super) async fn run(arguments: Arguments) -> io::Result<()> {
@@ -28,11 +26,11 @@ pub(super) async fn run(arguments: Arguments) -> io::Result<()> {
     // Handlers panic as calls ask them to; that is expected.
     std::panic::set_hook(Box::new(|_| {}));
     child::end_with_parent(|_| {});
-    let worker = Worker(Arc::new(Ledger::create(&arguments.folder, &arguments.name)?));
+    let worker = Worker(arguments.ledger.create()?);
     let node = Node::builder()
         .serve(OnceServer::new(worker.clone()))
         .serve(AgainServer::new(worker))
-        .name(arguments.name)
+        .name(arguments.ledger.name)
         .slots(arguments.slots);
     node.run(arguments.master).await.map_err(io::Error::other)
 }

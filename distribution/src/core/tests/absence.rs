@@ -30,17 +30,7 @@ impl Table {
 
     /// The node that may go on with this session, as a process that says this at this host.
     fn may_resume(&self, number: u128, change: impl FnOnce(&mut Registration), principal: Principal, host: u8) -> bool {
-        let mut registration = Registration {
-            name: "n1".to_owned(),
-            instance: 5,
-            slots: 1,
-            busy: 0,
-            async_limit: 4,
-            max_message_size: 65_536,
-            labels: Vec::new(),
-            methods: USUAL.iter().map(|method| offer(method)).collect(),
-            session: None,
-        };
+        let mut registration = registration("n1", 5);
         change(&mut registration);
         let source = Source::of(&principal.names, [10, 0, 0, host].into());
         let (profile, method_set) = split_registration(registration, principal);
@@ -259,18 +249,7 @@ fn a_process_that_was_started_anew_has_lost_the_calls_of_the_old_one_at_once() {
             Rc::new(TableLink { name: "n1".to_owned(), heard: Cell::new(table.now), violation: Cell::new(None) });
         let id = table.core.new_node_id();
         table.nodes.insert("n1".to_owned(), (id, Rc::clone(&link)));
-        let registration = Registration {
-            name: "n1".to_owned(),
-            instance,
-            slots: 1,
-            busy: 0,
-            async_limit: 4,
-            max_message_size: 65_536,
-            labels: Vec::new(),
-            methods: USUAL.iter().map(|method| offer(method)).collect(),
-            session: None,
-        };
-        let registration = split_registration(registration, of_it());
+        let registration = split_registration(registration("n1", instance), of_it());
         let addr = ([10, 0, 0, 1], 1).into();
         table.apply(|core, now, effects| core.on_node_joined(now, id, registration, addr, link, effects))
     };

@@ -288,15 +288,12 @@ impl Table {
         let id = self.core.new_node_id();
         self.nodes.insert(name.to_owned(), (id, Rc::clone(&link)));
         let registration = Registration {
-            name: name.to_owned(),
-            instance: node.instance.unwrap_or_else(|| id.to_bits().into()),
             slots: node.slots,
             busy: node.busy,
             async_limit: node.async_limit,
-            max_message_size: 65_536,
             labels: node.labels,
             methods: node.serves.iter().map(|method| offer(method)).collect(),
-            session: None,
+            ..registration(name, node.instance.unwrap_or_else(|| id.to_bits().into()))
         };
         let addr = SocketAddr::from(([10, 0, 0, node.host], 1));
         self.apply(|core, now, effects| {
@@ -433,6 +430,21 @@ impl Table {
 /// The lines that begin with `start`.
 fn only<'a>(lines: &'a [String], start: &str) -> Vec<&'a str> {
     lines.iter().map(String::as_str).filter(|line| line.starts_with(start)).collect()
+}
+
+/// What a process with this number says of itself: one slot, and the usual methods.
+fn registration(name: &str, instance: u128) -> Registration {
+    Registration {
+        name: name.to_owned(),
+        instance,
+        slots: 1,
+        busy: 0,
+        async_limit: 4,
+        max_message_size: 65_536,
+        labels: Vec::new(),
+        methods: USUAL.iter().map(|method| offer(method)).collect(),
+        session: None,
+    }
 }
 
 fn offer(method: &'static Method) -> MethodOffer {

@@ -61,17 +61,7 @@ fn displaced_nodes_are_disconnected_in_slices() {
         table.join("worker", slots(1).instance(number));
     }
     let of_it = Principal { kind: PrincipalKind::Token, names: ["worker".to_owned()].into(), ..Principal::open() };
-    let registration = Registration {
-        name: "worker".to_owned(),
-        instance: 100,
-        slots: 1,
-        busy: 0,
-        async_limit: 1,
-        max_message_size: 65_536,
-        labels: Vec::new(),
-        methods: vec![offer(&COMPUTE)],
-        session: None,
-    };
+    let registration = registration("worker", 100);
     let (card, catalogue) = split_registration(registration.clone(), Principal::open());
     assert!(table.core.may_join((&card, &catalogue)).expect("they share the name").is_empty());
     let (card, catalogue) = split_registration(registration, of_it);

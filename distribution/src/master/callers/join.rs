@@ -57,7 +57,7 @@ pub(in crate::master) async fn join(
         .zip(session)
         .and_then(|(named, next)| shared.callers.resume(named.digest(), (&credential, process), next.digest()));
     if let Some(caller) = resumed {
-        // The task that has its calls goes on with it.
+        // The task that holds the calls of this session goes on with the new connection.
         return caller.hand_over(NewConnection { channel, credential, hello, peer, session, is_resumed: true });
     }
     // Nodes are not limited as callers.

@@ -443,25 +443,14 @@ fn labels_of(labels: &[(String, String)]) -> Result<Labels, String> {
 mod tests {
     use super::*;
     use crate::{
-        administration::MethodKind,
-        hash::method_id,
-        master::shared::tests::shared,
-        security::{Access, Principal},
+        administration::MethodKind, hash::method_id, master::shared::tests::shared, security::Access,
         wire::handshake::MethodOffer,
     };
 
     #[tokio::test]
     async fn a_call_that_is_cancelled_with_the_request_for_it_is_never_begun() {
         let shared = shared();
-        let addr = ([127, 0, 0, 1], 1).into();
-        let caller = shared.callers.insert(
-            "c".to_owned(),
-            addr,
-            (Principal::open(), Access::Callers),
-            (None, None),
-            None,
-            CancellationToken::new(),
-        );
+        let caller = shared.callers.insert_open((None, None), None);
         let first = caller.first_call().0;
         let permissions = Permissions::new(&shared, &caller, Access::Callers, None);
         let requests = CallerRequests::new(Arc::clone(&shared), caller, permissions, None);
