@@ -629,7 +629,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "session: a call that was cancelled while its node was away is not stopped",
         "Core::ask_again",
-        &[("!self.is_current($call, $id, $attempt)", "false")],
+        &[("!core.is_current($call, $id, $attempt)", "false")],
     ),
     fault(
         "session: a node that has received none of its calls is waited for",
