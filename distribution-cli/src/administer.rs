@@ -29,7 +29,7 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
         AdminCommand::Nodes { master, view } => {
             watch(master, &view, async |admin| {
                 let nodes = admin.nodes().await?;
-                print_either(&view, &nodes, || show::nodes(&nodes, look))
+                print_either(&view, &nodes, || show::nodes(&nodes, look.measured()))
             })
             .await
         }
@@ -40,7 +40,7 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
                 let filter = filter(admin, &which).await?;
                 let (calls, has_more) = calls(admin, filter, limit).await?;
                 print_either(&view, &json!({ "calls": &calls, "has_more": has_more }), || {
-                    show::calls(&calls, has_more, look)
+                    show::calls(&calls, has_more, look.measured())
                 })
             })
             .await
@@ -48,21 +48,21 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
         AdminCommand::Methods { master, view } => {
             watch(master, &view, async |admin| {
                 let methods = admin.methods().await?;
-                print_either(&view, &methods, || show::methods(&methods, look))
+                print_either(&view, &methods, || show::methods(&methods, look.measured()))
             })
             .await
         }
         AdminCommand::Services { master, view } => {
             watch(master, &view, async |admin| {
                 let services = admin.services().await?;
-                print_either(&view, &services, || show::services(&services, look))
+                print_either(&view, &services, || show::services(&services, look.measured()))
             })
             .await
         }
         AdminCommand::Callers { master, view } => {
             watch(master, &view, async |admin| {
                 let callers = admin.callers().await?;
-                print_either(&view, &callers, || show::callers(&callers, look))
+                print_either(&view, &callers, || show::callers(&callers, look.measured()))
             })
             .await
         }
@@ -70,7 +70,7 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
             watch(master, &view, async |admin| {
                 let (status, stats) = (admin.status().await?, admin.stats().await?);
                 print_either(&view, &json!({ "master": &status, "stats": &stats }), || {
-                    show::status(&status, &stats, look)
+                    show::status(&status, &stats, look.measured())
                 })
             })
             .await

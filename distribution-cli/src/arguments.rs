@@ -12,9 +12,9 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  another failure
-  2  wrong arguments, or a setting, token or file that cannot be used
-  3  the master cannot be reached, or was lost
-  4  not allowed: a credential is missing, is not accepted, or is not for administrators
+  2  wrong arguments, or a setting, file or token that cannot be used, such as a token for nodes
+  3  the master cannot be reached, was lost, or is not the one that the credential is for
+  4  not allowed: the master does not accept the credential, or there is none
   5  no such node, call or token";
 
 /// Runs a master of `distribution`, and looks at a cluster and changes it.
@@ -83,7 +83,7 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         view: View,
     },
-    /// List the callers in other processes, with the credential that each came with.
+    /// List the callers in other processes, this command too, with the credential that each came with.
     #[command(after_help = EXIT_CODES)]
     Callers {
         #[command(flatten)]

@@ -82,9 +82,9 @@ impl From<Error> for Failure {
                 let sentence = format!(
                     "the master at {master} requires a token or a certificate that this program was not given. Give \
                      --token-file with a file that has a token for admins, or the token in DISTRIBUTION_TOKEN, or \
-                     --authority with --certificate and --key, whichever the master has; `distribution token issue --for \
-                     admins` makes a token where the master's token file is. If there is no such master, another server \
-                     answers at this address, with TLS"
+                     --authority with --certificate and --key, whichever the master has. `distribution token issue --for \
+                     admins`, where the master's token file is, makes such a token. If the master has no security, this \
+                     address is that of another server"
                 );
                 return Self::new(Kind::Refused, sentence);
             }

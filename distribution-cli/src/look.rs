@@ -40,7 +40,7 @@ impl Tone {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
     pub(crate) is_coloured: bool,
-    /// Columns of the terminal; `None` if standard output is none.
+    /// Columns of the terminal; `None` if standard output is not a terminal.
     pub(crate) width: Option<u16>,
 }
 
@@ -54,6 +54,11 @@ impl Look {
         // It was decided above, from the same variables and the option.
         force_color_output(is_coloured);
         Self { is_coloured, width: Table::new().width() }
+    }
+
+    /// The same for the width that the terminal has now.
+    pub(crate) fn measured(self) -> Self {
+        Self { width: Table::new().width(), ..self }
     }
 
     /// The text in the colour of this tone.

@@ -224,15 +224,22 @@ fn greeting(master: &Master, file: Option<&std::path::Path>, has_certificates: b
             let shown = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
             let shown = shown.display();
             let line = |access, option| match tokens.iter().any(|token| token.access() == access) {
-                true => format!("DISTRIBUTION_MASTER={addr} DISTRIBUTION_TOKEN_FILE={shown}"),
-                false => format!("distribution token issue --token-file {shown} --for {option}"),
+                true => format!(
+                    "the address {addr}, and DISTRIBUTION_TOKEN_FILE={shown} (on another machine DISTRIBUTION_TOKEN, with \
+                     a token for {option} from that file)"
+                ),
+                false => {
+                    format!(
+                        "the address {addr}, and a token: distribution token issue --token-file {shown} --for {option}"
+                    )
+                }
             };
             (line(Access::Nodes, "nodes"), line(Access::Callers, "callers"))
         }
         None => {
             let line = match has_certificates {
-                true => format!("DISTRIBUTION_MASTER={addr} and a certificate of the authority"),
-                false => format!("DISTRIBUTION_MASTER={addr}"),
+                true => format!("the address {addr}, and a certificate of the authority"),
+                false => format!("the address {addr}"),
             };
             (line.clone(), line)
         }

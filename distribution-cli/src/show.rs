@@ -154,9 +154,9 @@ pub(crate) fn services(services: &[ServiceSummary], look: Look) -> String {
 
 pub(crate) fn callers(callers: &[CallerInfo], look: Look) -> String {
     if callers.is_empty() {
-        return "no callers are connected\n".to_owned();
+        return "there are no callers in other processes\n".to_owned();
     }
-    let mut table = Table::new(&["ID", "NAME", "ROLE", "CALLS>", "CONNECTED>", "ADDRESS", "CREDENTIAL"]);
+    let mut table = Table::new(&["ID", "NAME", "ROLE", "CALLS>", "STATE", "SINCE>", "ADDRESS", "CREDENTIAL"]);
     for caller in callers {
         // All of its calls have an id that begins so.
         let first = caller.first_call.to_string();
@@ -165,10 +165,12 @@ pub(crate) fn callers(callers: &[CallerInfo], look: Look) -> String {
             caller.name.to_string(),
             caller.access.to_string(),
             caller.calls.to_string(),
+            if caller.is_connected { "connected" } else { "disconnected" }.to_owned(),
             time(caller.connected_for),
             caller.addr.to_string(),
             credential(&caller.principal),
         ]);
+        table.tone("STATE", Some(if caller.is_connected { Tone::Good } else { Tone::Attention }));
     }
     table.text(look)
 }
@@ -215,11 +217,14 @@ pub(crate) fn event(timed: &TimedEvent, look: Look) -> String {
     let tone = match &timed.event {
         NodeEvent::Joined { .. }
         | NodeEvent::Recovered { .. }
+        | NodeEvent::Resumed { .. }
         | NodeEvent::Restored { .. }
         | NodeEvent::Uncordoned { .. } => Some(Tone::Good),
-        NodeEvent::Suspect { .. } | NodeEvent::Draining { .. } | NodeEvent::Cordoned { .. } | NodeEvent::Missed(_) => {
-            Some(Tone::Attention)
-        }
+        NodeEvent::Suspect { .. }
+        | NodeEvent::Disconnected { .. }
+        | NodeEvent::Draining { .. }
+        | NodeEvent::Cordoned { .. }
+        | NodeEvent::Missed(_) => Some(Tone::Attention),
         NodeEvent::Gone { .. } | NodeEvent::Ejected { .. } => Some(Tone::Bad),
         _ => None,
     };

@@ -43,6 +43,7 @@ impl Table {
     /// Gives a colour to the cell of this column in the last row.
     pub(crate) fn tone(&mut self, column: &str, tone: Option<Tone>) -> &mut Self {
         let at = self.columns.iter().position(|known| known.name == column);
+        debug_assert!(at.is_some(), "there is no column {column}");
         if let Some(cell) = at.zip(self.rows.last_mut()).and_then(|(at, row)| row.get_mut(at)) {
             cell.1 = tone;
         }

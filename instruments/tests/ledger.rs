@@ -38,6 +38,7 @@ async fn no_call_is_lost_or_run_twice_while_callers_are_killed_too_and_connectio
     assert_eq!(["calls", "master_kills", "caller_kills", "resets"].map(number), [4000, 1, 2, 16], "{report}");
     assert_eq!(number("answered") + number("failed"), 4000, "{report}");
     assert!(number("answered") > 2500, "{report}");
+    assert!(number("resumed") > 0, "{report}");
 }
 
 #[tokio::test]

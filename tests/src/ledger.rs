@@ -23,6 +23,9 @@ pub trait Ledger {
     /// The same, with a value of this many bytes.
     fn enter_large(&self, entry: u64, bytes: u64) -> Vec<u8>;
 
+    /// The same without a slot.
+    async fn enter_large_async(&self, entry: u64, bytes: u64) -> Vec<u8>;
+
     /// Makes an entry by a nested call, once the test at this address lets it go. Must be served beside [`Probe`](crate::Probe).
     fn enter_later(&self, entry: u64, at: SocketAddr) -> u64;
 }
@@ -50,6 +53,10 @@ impl Ledger for Clerk {
 
     fn enter_large(&self, entry: u64, bytes: u64) -> Vec<u8> {
         vec![self.enter(entry) as u8; bytes as usize]
+    }
+
+    async fn enter_large_async(&self, entry: u64, bytes: u64) -> Vec<u8> {
+        self.enter_large(entry, bytes)
     }
 
     fn enter_later(&self, entry: u64, at: SocketAddr) -> u64 {

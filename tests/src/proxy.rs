@@ -28,7 +28,7 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     master: SocketAddr,
-    /// Connections that began before this number of breaks are broken.
+    /// How often all connections were broken. A connection ends when this changes.
     breaks: watch::Sender<usize>,
     /// Bytes that are still passed on, to the master and to the peer; negative: without a limit.
     left: [AtomicI64; 2],
@@ -75,11 +75,13 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((peer, _)) = listener.accept().await {
                 let Some(shared) = of_listener.upgrade() else { return };
+                // Before the test, so that `cut_and_refuse` breaks the connection or it is refused.
+                let breaks = shared.breaks.subscribe();
                 if shared.refuses.load(Ordering::SeqCst) {
                     reset(&peer);
                     continue;
                 }
-                tokio::spawn(pass(shared, peer));
+                tokio::spawn(pass(shared, breaks, peer));
             }
         });
         Self { addr, shared }
@@ -123,7 +125,7 @@ impl Proxy {
         self.shared.swallowed[way as usize].load(Ordering::SeqCst)
     }
 
-    /// Whether new connections are refused.
+    /// Refuses new connections from now on, or accepts them again.
     pub fn refuse(&self, refuses: bool) {
         self.shared.refuses.store(refuses, Ordering::SeqCst);
     }
@@ -134,9 +136,7 @@ impl Proxy {
     }
 }
 
-async fn pass(shared: Arc<Shared>, mut peer: TcpStream) {
-    let mut breaks = shared.breaks.subscribe();
-    breaks.mark_unchanged();
+async fn pass(shared: Arc<Shared>, mut breaks: watch::Receiver<usize>, mut peer: TcpStream) {
     let Ok(mut master) = TcpStream::connect(shared.master).await else { return reset(&peer) };
     shared.connections.fetch_add(1, Ordering::SeqCst);
     for stream in [&peer, &master] {

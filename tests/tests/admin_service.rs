@@ -164,7 +164,7 @@ async fn callers_and_nodes_are_listed_with_the_token_that_they_came_with() {
     assert!(page.calls.iter().all(|call| prefix(call.id) == prefix(first.first_call)), "{page:?}");
     round_trip(&callers);
 
-    // A new token for callers, which the old one may still be used beside. The last use of the old one can be seen.
+    // The old token is valid beside the new one, and the list shows when nobody uses it any more.
     let renewed = Token::issue(&secure.file, Access::Callers).expect("writes");
     let late = Cluster::builder().token(renewed.expose()).connect(master.local_addr()).await.expect("connects");
     let uses = |token: &Token| {

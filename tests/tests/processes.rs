@@ -7,7 +7,7 @@ use std::{
 };
 
 use distribution::{CallError, Events, Master, NodeEvent, error::Execution};
-use distribution_tests::{Held, ProbeClient, failure, meeting::Meeting, process::Process, soon};
+use distribution_tests::{Held, ProbeClient, event, failure, meeting::Meeting, process::Process, soon};
 use futures::{StreamExt, future::join_all};
 
 fn probe_node(master: &str, name: &str) -> Process {
@@ -51,18 +51,19 @@ async fn a_node_that_is_killed_fails_only_its_own_calls() {
     for name in ["a", "b"] {
         nodes.get_mut(name).expect("started").kill().await;
     }
-    let mut left = 2;
-    while left > 0 {
-        let event = soon("an event", events.next()).await.expect("the master lives");
-        left -= usize::from(matches!(event, NodeEvent::Disconnected { .. }));
+    for _ in 0..2 {
+        event(&mut events, "a break", |event| matches!(event, NodeEvent::Disconnected { .. })).await;
     }
     let noticed = killed.elapsed();
     // Their processes might live, for all that the master knows.
     let mut gone = [next_gone(&mut events).await, next_gone(&mut events).await];
+    let given_up = killed.elapsed();
     gone.sort();
     assert_eq!(gone, ["a", "b"]);
     assert_eq!(master.nodes().len(), 2);
     assert!(noticed < Duration::from_secs(1), "noticed after {noticed:?}");
+    // The default of `reconnect_grace` is 2 s.
+    assert!(given_up < Duration::from_secs(3), "gone after {given_up:?}");
     for name in ["c", "d"] {
         guests.remove(name).expect("came").release().await;
     }

@@ -9,9 +9,11 @@ use std::{
     time::Duration,
 };
 
-use distribution::{Access, Cluster, Events, Master, Node, NodeEvent, Token, prelude::*, service};
+use distribution::{
+    Access, CallError, Cluster, Events, Master, Node, NodeEvent, Token, error::GoneReason, prelude::*, service,
+};
 use distribution_tests::{
-    Held, ProbeClient, ProbeServer, Prober, event,
+    Held, ProbeClient, ProbeServer, Prober, event, failure,
     ledger::{Clerk, LedgerClient, LedgerServer},
     meeting::Meeting,
     proxy::{Proxy, Way},
@@ -54,7 +56,7 @@ impl Work for Worker {
 }
 
 /// Breaks a node's connection for as long as the test wants, and waits until the master has noticed.
-async fn break_node(proxy: &Proxy, events: &mut Events) {
+async fn break_connection(proxy: &Proxy, events: &mut Events) {
     proxy.cut_and_refuse();
     event(events, "the break", |event| matches!(event, NodeEvent::Disconnected { .. })).await;
 }
@@ -74,7 +76,7 @@ async fn same_name(rejoins: bool) {
     if rejoins {
         other = Some(node(1).await.expect("registers"));
     }
-    break_node(&proxies[0], &mut events).await;
+    break_connection(&proxies[0], &mut events).await;
     if rejoins {
         // The same break of the network: it had no calls, so it is gone and joins again.
         proxies[1].cut();
@@ -124,9 +126,11 @@ async fn a_node_that_is_away_is_gone_when_its_token_is_revoked() {
     let (mut meeting, probe) = (Meeting::new().await, ProbeClient::new(&master));
     let held = probe.hold(meeting.addr(), "a".to_owned()).send();
     let _guest = meeting.guest("a").await;
-    break_node(&proxy, &mut events).await;
+    break_connection(&proxy, &mut events).await;
     assert!(Token::revoke(&file, &token.id()).is_ok());
-    assert!(soon("the end of the call", held).await.is_err());
+    let error = failure(soon("the end of the call", held).await);
+    assert!(matches!(&error, CallError::NodeLost { reason: GoneReason::Revoked, .. }), "{error:?}");
+    event(&mut events, "the end", |event| matches!(event, NodeEvent::Gone { reason: GoneReason::Revoked, .. })).await;
 }
 
 #[tokio::test]
@@ -138,7 +142,7 @@ async fn a_node_that_is_away_drains_when_it_is_back() {
     let (mut meeting, probe) = (Meeting::new().await, ProbeClient::new(&master));
     let held = probe.hold(meeting.addr(), "a".to_owned()).send();
     let guest = meeting.guest("a").await;
-    break_node(&proxy, &mut events).await;
+    break_connection(&proxy, &mut events).await;
     master.drain(node.id()).expect("is registered");
     proxy.refuse(false);
     event(&mut events, "the return", |event| matches!(event, NodeEvent::Resumed { .. })).await;
@@ -150,7 +154,8 @@ async fn a_node_that_is_away_drains_when_it_is_back() {
 #[tokio::test]
 async fn a_call_that_never_arrived_is_sent_again_behind_many_gaps() {
     let master = Master::builder().resume_timeout(LONG).bind("127.0.0.1:0").await.expect("binds");
-    let node = Node::builder().slots(2).serve(LedgerServer::new(Clerk::default())).spawn(master.local_addr());
+    let clerk = Clerk::default();
+    let node = Node::builder().slots(2).serve(LedgerServer::new(clerk.clone())).spawn(master.local_addr());
     let _node = node.await.expect("registers");
     let proxy = Proxy::to(master.local_addr()).await;
     let cluster = Cluster::builder().reconnect_timeout(LONG).connect(proxy.addr()).await.expect("connects");
@@ -172,6 +177,7 @@ async fn a_call_that_never_arrived_is_sent_again_behind_many_gaps() {
     for (entry, call) in kept {
         assert_eq!(soon("another", call).await, Ok(entry));
     }
+    assert_eq!(clerk.times(1), 1);
 }
 
 #[tokio::test]
@@ -192,7 +198,7 @@ async fn what_a_batch_gives_back_while_the_connection_is_broken_runs_elsewhere()
     let results = (0..CALLS).map(move |entry| work.pass(75_001 + entry)).distribute().collect::<Vec<_>>();
     let all = tokio::spawn(results);
     until("the gate is reached", || *worker.0.is_at_gate.lock().expect("is whole")).await;
-    break_node(&proxy, &mut events).await;
+    break_connection(&proxy, &mut events).await;
     // The node gives the rest of a batch back when it has run for 100 ms, and nobody outside the node sees that while there is
     // no connection. If this is too short on a busy machine, the rest is given back later, and the same must hold.
     tokio::time::sleep(Duration::from_millis(400)).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use distribution::{
-    CallError, Events, Master, Node, NodeEvent,
+    CallError, Events, Master, Node, NodeBuilder, NodeEvent,
     error::{Execution, GoneReason},
     prelude::*,
 };
@@ -30,6 +30,14 @@ struct Cluster {
 
 impl Cluster {
     async fn start(transport: &Transport, grace: Duration) -> Self {
+        Self::start_with(transport, grace, |node| node).await
+    }
+
+    async fn start_with(
+        transport: &Transport,
+        grace: Duration,
+        change: impl FnOnce(NodeBuilder) -> NodeBuilder,
+    ) -> Self {
         let master = transport.master().reconnect_grace(grace).bind("127.0.0.1:0").await.expect("binds");
         let proxy = Proxy::to(master.local_addr()).await;
         let clerk = Clerk::default();
@@ -39,10 +47,8 @@ impl Cluster {
             .serve(LedgerServer::new(clerk.clone()))
             .serve(ProbeServer::new(Prober))
             .slots(2)
-            .name("behind")
-            .spawn(proxy.addr())
-            .await
-            .expect("registers");
+            .name("behind");
+        let node = change(node).spawn(proxy.addr()).await.expect("registers");
         Self { master, proxy, clerk, events, node: Some(node) }
     }
 
@@ -60,7 +66,7 @@ impl Cluster {
     }
 
     /// Breaks the connection for as long as the test wants, and returns what the master says of it.
-    async fn disconnected(&mut self) -> NodeEvent {
+    async fn break_connection(&mut self) -> NodeEvent {
         self.proxy.cut_and_refuse();
         self.event(|event| matches!(event, NodeEvent::Disconnected { .. })).await
     }
@@ -78,7 +84,7 @@ async fn a_handler_goes_on_while_its_connection_is_broken(transport: &Transport)
     let calls = [probe.hold(meeting.addr(), "a".to_owned()).send(), probe.wait(meeting.addr(), "b".to_owned()).send()];
     let guests = [meeting.guest("a").await, meeting.guest("b").await];
     let id = cluster.master.nodes()[0].id;
-    let lost = cluster.disconnected().await;
+    let lost = cluster.break_connection().await;
     assert!(matches!(&lost, NodeEvent::Disconnected { in_flight: 2, .. }), "{lost:?}");
     let info = &cluster.master.nodes()[0];
     assert_eq!((info.state, info.in_flight), (distribution::NodeState::Disconnected, 2));
@@ -98,25 +104,26 @@ async fn a_handler_goes_on_while_its_connection_is_broken(transport: &Transport)
 }
 
 async fn a_result_that_was_sent_and_never_arrived_is_delivered(transport: &Transport) {
+    const SIZE: u64 = 10_000;
     let mut cluster = Cluster::start(transport, LONG).await;
-    let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
-    for kind in ["compute", "async"] {
-        let call = match kind {
-            "compute" => probe.hold(meeting.addr(), kind.to_owned()).send(),
-            _ => probe.wait(meeting.addr(), kind.to_owned()).send(),
-        };
-        let guest = meeting.guest(kind).await;
+    let ledger = cluster.ledger();
+    for entry in 0..2 {
         cluster.proxy.swallow(Way::ToMaster);
-        guest.release().await;
-        // The handler has returned; a call that came after it would be refused by the full slots.
+        let call = match entry {
+            0 => ledger.enter_large(entry, SIZE).send(),
+            _ => ledger.enter_large_async(entry, SIZE).send(),
+        };
+        // Heartbeats are much smaller.
+        until("the result was written", || cluster.proxy.swallowed(Way::ToMaster) as u64 > SIZE).await;
         cluster.proxy.cut();
         cluster.resumed().await;
-        assert_eq!(soon("the result", call).await, Ok(Held::Released));
+        assert_eq!(soon("the result", call).await, Ok(vec![entry as u8; SIZE as usize]));
+        assert_eq!(cluster.clerk.times(entry), 1);
     }
 }
 
 async fn a_request_that_never_arrived_is_sent_again(transport: &Transport) {
-    let mut cluster = Cluster::start(transport, LONG).await;
+    let cluster = Cluster::start(transport, LONG).await;
     let ledger = cluster.ledger();
     cluster.proxy.swallow(Way::ToPeer);
     let calls: Vec<_> = (0..10)
@@ -129,7 +136,6 @@ async fn a_request_that_never_arrived_is_sent_again(transport: &Transport) {
         assert_eq!(soon("the result", call).await, Ok(entry));
         assert_eq!(cluster.clerk.times(entry), 1);
     }
-    cluster.event(|event| matches!(event, NodeEvent::Resumed { .. } | NodeEvent::Gone { .. })).await;
 }
 
 async fn a_call_that_is_cut_at_any_byte_runs_once_and_is_answered(transport: &Transport) {
@@ -149,7 +155,7 @@ async fn a_call_that_is_cut_at_any_byte_runs_once_and_is_answered(transport: &Tr
             soon("a connection", cluster.master.wait_for_nodes(1)).await;
         }
     }
-    drop(cluster.node);
+    assert!(cluster.proxy.connections() > 20, "{}", cluster.proxy.connections());
 }
 
 async fn a_call_that_is_cancelled_meanwhile_is_cancelled_when_the_node_is_back(transport: &Transport) {
@@ -157,7 +163,7 @@ async fn a_call_that_is_cancelled_meanwhile_is_cancelled_when_the_node_is_back(t
     let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
     let call = probe.hold(meeting.addr(), "a".to_owned()).send();
     let guest = meeting.guest("a").await;
-    cluster.disconnected().await;
+    cluster.break_connection().await;
     drop(call);
     cluster.proxy.refuse(false);
     cluster.resumed().await;
@@ -221,7 +227,7 @@ async fn a_node_that_drains_delivers_what_it_has_when_it_is_back(transport: &Tra
     let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
     let call = probe.hold(meeting.addr(), "a".to_owned()).send();
     let guest = meeting.guest("a").await;
-    cluster.disconnected().await;
+    cluster.break_connection().await;
     let node = cluster.node.take().expect("it has not ended");
     let drained = tokio::spawn(async move { node.drain().await });
     guest.release().await;
@@ -229,6 +235,35 @@ async fn a_node_that_drains_delivers_what_it_has_when_it_is_back(transport: &Tra
     assert_eq!(soon("the result", call).await, Ok(Held::Released));
     cluster.event(|event| matches!(event, NodeEvent::Gone { in_flight: 0, reason: GoneReason::Left, .. })).await;
     soon("the end of the node", drained).await.expect("does not panic");
+}
+
+async fn a_drain_takes_no_longer_because_connections_break(transport: &Transport) {
+    for comes_back in [false, true] {
+        let drain = Duration::from_secs(2);
+        let mut cluster = Cluster::start_with(transport, LONG, |node| node.drain_timeout(drain)).await;
+        let (mut meeting, probe) = (Meeting::new().await, cluster.probe());
+        let call = probe.hold(meeting.addr(), "a".to_owned()).send();
+        let _guest = meeting.guest("a").await;
+        if !comes_back {
+            cluster.break_connection().await;
+        }
+        let node = cluster.node.take().expect("it has not ended");
+        let mut drained = tokio::spawn(async move { node.drain().await });
+        soon("the end of the node", async {
+            loop {
+                if comes_back {
+                    cluster.proxy.cut();
+                }
+                tokio::select! {
+                    ended = &mut drained => return ended,
+                    () = cluster.resumed() => {}
+                }
+            }
+        })
+        .await
+        .expect("does not panic");
+        assert!(!call.is_finished() || comes_back, "the master waits for the node");
+    }
 }
 
 async fn batches_survive_connections_that_break_all_the_time(transport: &Transport) {
@@ -264,5 +299,6 @@ over_tcp_and_tls!(
     a_node_without_calls_is_gone_at_once,
     a_handler_that_waits_for_a_nested_call_goes_on,
     a_node_that_drains_delivers_what_it_has_when_it_is_back,
+    a_drain_takes_no_longer_because_connections_break,
     batches_survive_connections_that_break_all_the_time,
 );

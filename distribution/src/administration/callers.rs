@@ -10,20 +10,23 @@ use crate::{
     security::{Access, Principal},
 };
 
-/// A caller in another process that is connected to a master: a [`Cluster`](crate::Cluster), or a node whose handlers make
-/// nested calls.
+/// A caller in another process: a [`Cluster`](crate::Cluster), or a node whose handlers make nested calls. It is connected, or
+/// its connection broke and the master waits for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CallerInfo {
     /// The name that it gave itself.
     pub name: Arc<str>,
-    /// Where its connection comes from.
+    /// Where its newest connection comes from.
     pub addr: SocketAddr,
     /// The credential with which it came.
     pub principal: Principal,
     /// The role in which it came: [`Access::Nodes`] for the nested calls of a node.
     pub access: Access,
-    /// Time since it came.
+    /// Whether it has a connection. If not, the master waits for it to come back and go on with its calls: see
+    /// [`MasterBuilder::resume_timeout`](crate::MasterBuilder::resume_timeout).
+    pub is_connected: bool,
+    /// Time since its first connection.
     #[serde(with = "seconds")]
     pub connected_for: Duration,
     /// How many calls of it are not answered yet, those of the admin service included. Each call of a batch counts.

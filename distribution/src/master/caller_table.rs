@@ -47,7 +47,8 @@ struct Locked {
 pub(super) struct ConnectedCaller {
     pub(super) id: CallerId,
     pub(super) name: String,
-    pub(super) addr: SocketAddr,
+    /// Where its newest connection comes from.
+    addr: Mutex<SocketAddr>,
     pub(super) principal: Principal,
     access: Access,
     connected: Instant,
@@ -64,6 +65,8 @@ pub(super) struct ConnectedCaller {
     next: Mutex<Option<Box<NewConnection>>>,
     /// Wakes the session's task: a connection was handed over.
     handed_over: Notify,
+    /// Whether that connection still exists.
+    is_connected: AtomicBool,
     /// Whether it has no connection and no calls. The master has nothing to lose with it; but what the caller has sent may not
     /// have arrived.
     is_idle: AtomicBool,
@@ -100,7 +103,7 @@ impl Callers {
         let caller = Arc::new(ConnectedCaller {
             id,
             name,
-            addr,
+            addr: Mutex::new(addr),
             principal,
             access,
             connected: Instant::now(),
@@ -111,6 +114,7 @@ impl Callers {
             session: Mutex::new(session.map(KnownSession::new)),
             next: Mutex::default(),
             handed_over: Notify::new(),
+            is_connected: AtomicBool::new(true),
             is_idle: AtomicBool::new(false),
         });
         locked.sessions.extend(session.map(|session| (session, id)));
@@ -123,8 +127,7 @@ impl Callers {
     }
 
     /// The caller that has this session, if it came with the same credential and rights and, for nested calls, from this
-    /// process. Its next
-    /// connection has another id.
+    /// process. The session has another id from now on.
     pub(super) fn resume(
         &self,
         named: SessionDigest,
@@ -227,9 +230,22 @@ impl Locked {
 }
 
 impl ConnectedCaller {
-    /// It has no connection; `is_idle` if it has no calls either.
-    pub(super) fn set_idle(&self, is_idle: bool) {
-        self.is_idle.store(is_idle, Ordering::Relaxed);
+    /// Where its newest connection comes from.
+    pub(super) fn addr(&self) -> SocketAddr {
+        *self.addr.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It goes on with a connection from there.
+    pub(super) fn on_connected(&self, addr: SocketAddr) {
+        *self.addr.lock().unwrap_or_else(PoisonError::into_inner) = addr;
+        self.is_connected.store(true, Ordering::Relaxed);
+        self.is_idle.store(false, Ordering::Relaxed);
+    }
+
+    /// It has no connection.
+    pub(super) fn on_disconnected(&self, has_calls: bool) {
+        self.is_connected.store(false, Ordering::Relaxed);
+        self.is_idle.store(!has_calls, Ordering::Relaxed);
     }
 
     /// The number of its first call.
@@ -269,9 +285,10 @@ impl ConnectedCaller {
     fn info(&self) -> CallerInfo {
         CallerInfo {
             name: self.name.as_str().into(),
-            addr: self.addr,
+            addr: self.addr(),
             principal: self.principal.clone(),
             access: self.access,
+            is_connected: self.is_connected.load(Ordering::Relaxed),
             connected_for: self.connected.elapsed(),
             calls: self.calls.load(Ordering::Relaxed),
             first_call: self.first_call(),
@@ -370,7 +387,7 @@ mod tests {
         let insert = || callers.insert_open((None, None), None);
         let (busy, idle) = (insert(), insert());
         assert!(!callers.end_idle(None), "both are connected");
-        idle.set_idle(true);
+        idle.on_disconnected(false);
         assert!(callers.end_idle(Some(&Principal::open())));
         assert!(idle.closed.is_cancelled() && !busy.closed.is_cancelled());
         assert_eq!(callers.len(), 1);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -434,6 +434,7 @@ impl NodeBuilder {
             max_depth,
             timeouts,
             drain_requested: Arc::default(),
+            drain_deadline: OnceLock::new(),
             status: status_sender,
             id: Arc::clone(&id),
         };

@@ -226,17 +226,29 @@ async fn until_expiry<T>(session: &mut Option<Session>, wait: impl Future<Output
     }
 }
 
-/// Waits until the owner wants the node to end. Without a session, a node that is not registered has nothing to drain.
+/// Waits until a node that is not registered has to end: it is told to, or drains. One that has a session drains until its
+/// time is over, because it may still deliver its results.
 async fn end_wanted(node: &NodeShared, has_session: bool, desired: &mut watch::Receiver<DesiredState>) {
-    // An error means that the owner is gone, which also ends the node.
-    let wanted = desired.wait_for(|desired| match desired {
-        DesiredState::Serve => false,
-        DesiredState::Drain => !has_session,
-        DesiredState::Stop => true,
-    });
+    let mut changes = desired.clone();
+    let drains = async {
+        tokio::select! {
+            // An error means that the owner is gone, which also ends the node.
+            _ = changes.wait_for(|desired| *desired != DesiredState::Serve) => {}
+            () = node.drain_requested.wait() => {}
+        }
+        if has_session {
+            tokio::time::sleep_until(node.drain_deadline()).await;
+            tracing::warn!(
+                node = node.registration.name,
+                "the drain timeout of {:?} has passed while there was no connection to the master; the node ends with calls \
+                 unanswered",
+                node.timeouts.drain
+            );
+        }
+    };
     tokio::select! {
-        _ = wanted => {}
-        () = node.drain_requested.wait(), if !has_session && node.drain_requested.is_set() => {}
+        () = stop_wanted(desired) => {}
+        () = drains => {}
     }
 }
 

@@ -207,7 +207,7 @@ async fn next_desired(desired: &mut watch::Receiver<DesiredState>, draining: boo
 /// Asks the master for no more calls, and returns when the node ends at the latest.
 fn begin_drain(node: &NodeShared, connection: &ConnectionState) -> Instant {
     connection.send(Control::Drain);
-    Instant::now() + node.timeouts.drain
+    node.drain_deadline()
 }
 
 /// Says goodbye and closes the connection.

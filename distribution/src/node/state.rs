@@ -3,13 +3,13 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64},
     },
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     compute::ComputePool, handler_runtime::HandlerRuntime, latch::Latch, nested::NestedCalls, runner::Runner,
@@ -142,7 +142,15 @@ pub(super) struct NodeShared {
     pub(super) timeouts: Timeouts,
     /// Set when the master asks the node to drain, on whichever connection.
     pub(super) drain_requested: Arc<Latch>,
+    pub(super) drain_deadline: OnceLock<Instant>,
     pub(super) status: watch::Sender<Status>,
     /// Bits of the node id of the newest registration.
     pub(super) id: Arc<AtomicU64>,
+}
+
+impl NodeShared {
+    /// When a node that drains ends at the latest, on whichever connection or none. The first use says when it began.
+    pub(super) fn drain_deadline(&self) -> Instant {
+        *self.drain_deadline.get_or_init(|| Instant::now() + self.timeouts.drain)
+    }
 }

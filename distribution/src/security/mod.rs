@@ -149,8 +149,12 @@ impl SecurityConfig {
         let token = text.map(|text| text.parse(place)).transpose()?;
         match &token {
             Some(token) if !roles.contains(&token.access()) => {
-                let reason =
-                    format!("it is for {}s, and a token for {} is needed here", token.access(), in_words(roles));
+                let reason = format!(
+                    "it is for {}s, and a token for {} is needed here, which `Token::issue` or `distribution token \
+                         issue` makes",
+                    token.access(),
+                    in_words(roles)
+                );
                 Err(Error::Token { place, reason })
             }
             _ => Ok(token),

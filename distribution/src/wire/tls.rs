@@ -209,9 +209,8 @@ pub(super) fn at_node(error: HandshakeError, has_token: bool) -> HandshakeError 
     match tls {
         TlsError::InvalidMessage(_) => HandshakeError::NoTls,
         TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => HandshakeError::Untrusted(
-            "its certificate is not the one that this node's token was made for. If the master has made new token \
-             files, take the token from there; if it takes certificates and no tokens, give this node .certificates(..); \
-             if neither, something else answers there"
+            "its certificate is not the one that the token was made for. If the master has made new token files, \
+             take the token from there; if it takes certificates and no tokens, give .certificates(..); if neither, something else answers there"
                 .to_owned(),
         ),
         TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) if !has_token => HandshakeError::Untrusted(

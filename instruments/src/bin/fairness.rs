@@ -37,7 +37,7 @@ struct Options {
     calls: u32,
 
     /// What each call of the flood takes, in microseconds; a part for each.
-    #[arg(long, value_delimiter = ',', default_values_t = [50_000, 5_000, 100, 0])]
+    #[arg(long, value_delimiter = ',', default_values_t = [50_000, 5_000, 1_000, 100])]
     takes_us: Vec<u64>,
 
     /// Slots of the one node.

@@ -47,7 +47,7 @@ struct Options {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 
-    /// Three rounds, in which times are printed and not judged: for a machine that is busy.
+    /// Three rounds. Nested calls must start; how many, and times, are printed and not judged: for a machine that is busy.
     #[arg(long)]
     quick: bool,
 }
@@ -185,7 +185,8 @@ async fn main() -> Result<ExitCode, distribution::Error> {
     let worst = print("all handlers had noticed", |round| round.noticed);
     print("nothing was left at the master", |round| round.empty);
     let have_all_started = fewest > options.calls;
-    let is_kept = options.quick || (have_all_started && worst <= Duration::from_millis(options.within_ms));
+    let is_kept =
+        if options.quick { fewest > 1 } else { have_all_started && worst <= Duration::from_millis(options.within_ms) };
     println!("{}", if is_kept { "kept" } else { "BROKEN" });
     Ok(if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

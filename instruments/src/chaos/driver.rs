@@ -44,7 +44,7 @@ const VACANT: Duration = Duration::from_millis(200);
 /// Nodes that are left alone, so that a call always has somewhere to go.
 const SPARED: u32 = 2;
 
-/// Up to this many bytes after it is planned, a reset comes, if it does not come at once: amid a message.
+/// A reset that does not come at once comes after at most this many bytes: amid a message.
 const RESET_WITHIN: u32 = 20_000;
 
 /// Ports from which one is chosen. Not where the system takes those of outgoing connections from: while

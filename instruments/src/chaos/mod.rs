@@ -30,7 +30,8 @@
 //! [`rules::longest_life`] by then had been hanging, and is lost. The same holds for a caller that was killed: it takes with it
 //! what it knew of its calls (`died_with_caller`). They may have run, and at most once like any other.
 //!
-//! A call whose master was killed while its caller lives ends, or is sent to the next master if that is allowed, under another id.
+//! If its master is killed and its caller lives, a call ends as `MasterLost`, or the caller sends it to the next master, where it
+//! has another id.
 //!
 //! # Rules
 //!
@@ -47,7 +48,8 @@
 //! - `MayHaveRun` for a call that cannot have been hit: `NodeLost` names a node that was neither killed
 //!   nor frozen while it was registered under that id, before the call ended. Having been terminated does
 //!   not explain it, because draining loses nothing;
-//! - `MasterLost` of a call during which no master was killed; or of an idempotent one, unless three were;
+//! - `MasterLost` of a call, if no master was killed while it was under way or in the second before; or of an idempotent one,
+//!   unless three were;
 //! - `TimedOut` for a call without a timeout, before it, or long after it;
 //! - `NoNode`, if any node was registered while the call waited for one;
 //! - `NodeLost` of an idempotent call with attempts left (of three, or of what the call was given by

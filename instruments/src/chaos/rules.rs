@@ -17,7 +17,7 @@ pub(super) fn longest_life(heartbeat: Duration) -> Duration {
     Duration::from_secs(30) + heartbeat * 6 * 2 * 3 * 2
 }
 
-/// How long before a call was made its master may have been killed, in microseconds.
+/// In microseconds: a caller may make a call this long after its master was killed, because it has not noticed yet.
 const UNNOTICED: u64 = 1_000_000;
 
 /// How much later than its timeout a call may end on a machine that is busy.

@@ -313,7 +313,7 @@ async fn a_master_with_another_fingerprint_is_not_believed() {
     let (secure, other) = (SecureMaster::with_token().await, SecureMaster::with_token().await);
     let token = TokenContents { fingerprint: other.contents().fingerprint, ..secure.contents() };
     let text = refusal(node().token(token.token("node")), secure.addr()).await;
-    tells(&text, &["has not proven", "not the one that this node's token was made for", "take the token from there"]);
+    tells(&text, &["has not proven", "not the one that the token was made for", "take the token from there"]);
     secure.assert_turned_away(1).await;
 }
 
@@ -435,7 +435,7 @@ async fn a_peer_without_a_client_certificate_is_refused() {
     // A node with a token has none either, and does not know this master.
     let token = SecureMaster::with_token().await.token();
     let text = refusal(node().token(token.expose()), secure.host()).await;
-    tells(&text, &["has not proven", "not the one that this node's token was made for", ".certificates(..)"]);
+    tells(&text, &["has not proven", "not the one that the token was made for", ".certificates(..)"]);
     secure.assert_turned_away(2).await;
 }
 

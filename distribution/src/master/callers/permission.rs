@@ -70,7 +70,8 @@ impl Permissions {
         };
         let identity = || CallIdentity::new(Some(CallId(call.call)), method.name().clone());
         if let Err(reason) = allowance.rights.check_call(&self.caller.principal, &wanted) {
-            let ConnectedCaller { principal, name, addr, .. } = &*self.caller;
+            let ConnectedCaller { principal, name, .. } = &*self.caller;
+            let addr = self.caller.addr();
             // Any caller can ask again and again.
             if let Some(suppressed) = self.shared.admission.should_log(LogKind::Denied, addr.ip()) {
                 tracing::warn!(%principal, caller = name, %addr, method = %method.name(), reason, suppressed, "denied a call");
@@ -85,7 +86,8 @@ impl Permissions {
 
     /// The error of a call that the caller's role does not allow.
     fn denied(&self, call: &CallRequest, method: &Arc<MethodInfo>, operation: Operation) -> CallError {
-        let ConnectedCaller { principal, name, addr, .. } = &*self.caller;
+        let ConnectedCaller { principal, name, .. } = &*self.caller;
+        let addr = self.caller.addr();
         let reason = match operation {
             Operation::Administer => {
                 let reason = self.shared.why_not_administer(principal, self.access);

@@ -230,7 +230,7 @@ impl CallerRequests {
         let by = Administrator::Elsewhere {
             principal: self.caller.principal.clone(),
             caller: self.caller.name.clone(),
-            addr: self.caller.addr,
+            addr: self.caller.addr(),
         };
         let limits = ValueLimits {
             bytes: self.reply_limit().min(self.shared.max_message_size).saturating_sub(BODY_HEADER_LIMIT),

@@ -33,6 +33,7 @@ pub(super) async fn run(
     let (mut awaited, mut guard) = (AwaitedCalls::new(), CredentialGuard::default());
     let mut next = Box::new(first);
     loop {
+        caller.on_connected(next.peer);
         let end = serve(shared, caller, &requests, &mut awaited, &mut guard, *next).await;
         requests.on_connection_ended();
         let reason = match end {
@@ -45,16 +46,14 @@ pub(super) async fn run(
             ConnectionEnd::Broken(reason) => reason,
         };
         // Without calls too: what the caller has sent may not have arrived, and is known to be so if its session goes on.
-        caller.set_idle(!requests.has_calls());
+        caller.on_disconnected(requests.has_calls());
         tracing::info!(
             caller = caller.name,
-            addr = %caller.addr,
+            addr = %caller.addr(),
             "the caller {reason}; its calls go on, and the master waits {:?} for it to come back",
             shared.limits.resume_timeout
         );
-        let waited = wait(shared, caller, &mut awaited).await;
-        caller.set_idle(false);
-        match waited {
+        match wait(shared, caller, &mut awaited).await {
             Waited::Resumed(connection) => next = connection,
             Waited::Over => return reason,
             Waited::Closed(reason) => return reason,
