@@ -19,8 +19,8 @@ pub struct MethodSummary {
     pub signature: String,
     /// How nodes run it: as those that serve it say, or, if no registered node does, as its callers say.
     pub kind: MethodKind,
-    /// Whether its trait says that its calls may be run again: on all nodes that serve
-    /// it, or, if no registered node does, for its callers. It is the caller's trait that decides about a call.
+    /// Whether its trait says that its calls may be run again: on all nodes that serve it, or, if no registered node does, for
+    /// its callers. It is the caller's trait that decides about a call.
     pub idempotent: bool,
     /// How many nodes serve it, busy, suspect and cordoned ones included, and draining ones not.
     pub nodes: usize,

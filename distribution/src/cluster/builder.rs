@@ -149,7 +149,8 @@ impl ClusterBuilder {
     /// - [`Error::Setting`] (also for an address that is not `host:port`), [`Error::Token`], [`Error::TokenFile`] and
     ///   [`Error::Certificates`], before anything is started.
     /// - [`Error::Insecure`]: the address is not on loopback, and the caller has no security settings.
-    /// - [`Error::NoCredential`]: the master requires a token or a certificate that the caller was not given;
+    /// - [`Error::NoCredential`]: the master requires a token or a certificate, and the caller was given none, or
+    ///   one of the other kind.
     /// - [`Error::Refused`], [`Error::Protocol`] and [`Error::Untrusted`]: the master refuses the caller for good, or cannot
     ///   prove its identity.
     /// - [`Error::ConnectTimeout`]: the caller was not connected within `connect_timeout`.

@@ -55,7 +55,7 @@ struct UnfinishedCall {
     placed: Instant,
     /// Whether it was sent on an earlier connection, so that the master may have it.
     was_sent: bool,
-    /// Whether the master was asked for its end on this connection, and has it from an earlier one or not at all.
+    /// Whether the master was asked again for its end on this connection.
     is_asked_again: bool,
     /// How many connections in a row were lost soon after it was sent on them.
     losses: u8,
@@ -216,10 +216,12 @@ impl Calls {
         }
         self.deadlines.clear();
         let now = Instant::now();
+        let mut asked = 0;
         for (id, call) in std::mem::take(&mut self.unfinished) {
             if call.was_sent {
                 self.deadlines.extend(call.deadline.map(|deadline| (self.ends_at(deadline), id)));
                 let _ = calls.send(Outgoing::AskAgain { id, permit: asking.permit() });
+                asked += 1;
                 // The frame that said so may have been lost with the earlier connection.
                 if call.state.is_detached() {
                     state.send(Control::Detach { call: id.0 });
@@ -241,7 +243,7 @@ impl Calls {
             ended.push((call.state, error));
         }
         if is_resumed {
-            asking.on_last();
+            asking.expect(asked);
         }
         ended
     }

@@ -136,7 +136,6 @@ impl ClusterShared {
         let mut locked = self.lock();
         let state = Arc::clone(&connection.state);
         let ended = locked.calls.on_connected(connection, &self.master, (*first_call, is_resumed), limits.bytes);
-        locked.session = session.map(|session| session.id);
         locked.capacities.on_connected(&state);
         locked.questions = Some(questions);
         locked.default_timeout = *default_timeout;

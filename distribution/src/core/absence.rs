@@ -4,6 +4,8 @@
 //! Each connection of a node has a number. Once it has broken, or the node goes on with another one, nothing counts any more
 //! that still comes from it.
 
+use std::cell::Cell;
+
 use super::{
     deferred::DeferredTask,
     effect::{Effect, Effects},
@@ -132,7 +134,7 @@ impl<H: Host> Core<H> {
             self.registry.set_state(id, NodeState::Alive);
         }
         self.registry.set_busy(id, busy);
-        self.deferred.push(DeferredTask::AskAgain { connection, attempts });
+        self.deferred.push(DeferredTask::AskAgain { connection, attempts, requests: 0 });
         self.feed(now, id, effects);
         self.run_deferred(now, effects);
         Some(connection)
@@ -146,7 +148,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// A node has joined. Nodes that were its process under another number are gone for good: the process was started anew.
+    /// A node has joined. If it is an absent node whose process was started anew, the old one is gone for good.
     pub(super) fn end_absences_of_predecessors(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
         let Some(node) = self.registry.node(id) else { return };
         // Without a credential for its name, it may be another node that has the same name.
@@ -154,16 +156,15 @@ impl<H: Host> Core<H> {
         if !principal.is_for(&node.profile.name) {
             return;
         }
-        let is_predecessor = |other: &NodeId| self.registry.node(*other).is_some_and(|other| other.absence.is_some());
         let named = self.registry.nodes_named(&node.profile.name).filter(|(of, _)| *of == principal);
         let predecessors: Vec<NodeId> =
-            named.flat_map(|(_, nodes)| nodes.iter().copied()).filter(is_predecessor).collect();
+            named.flat_map(|(_, nodes)| nodes.iter().copied()).filter(|other| self.is_absent(*other)).collect();
         for predecessor in predecessors {
             self.end_absence(now, predecessor, effects);
         }
     }
 
-    /// The timer of a node that is gone.
+    /// Removes the timer of a node that is gone while it was absent.
     pub(super) fn forget_absence(&mut self, id: NodeId, absence: Option<Absence>) {
         if let Some(Absence { until, .. }) = absence {
             self.timers.remove(&(until, Timer::Absent(id)));
@@ -197,12 +198,13 @@ impl<H: Host> Core<H> {
         &mut self,
         now: Time,
         connection: NodeConnection,
-        attempts: Vec<(CallId, u32)>,
+        (attempts, requests): (Vec<(CallId, u32)>, u32),
         budget: &mut usize,
         effects: &mut Effects<H>,
     ) {
         let id = connection.node;
-        let task = |connection, attempts| DeferredTask::AskAgain { connection, attempts };
+        let requests = Cell::new(requests);
+        let task = |connection, attempts| DeferredTask::AskAgain { connection, attempts, requests: requests.get() };
         let is_done = self.for_each_attempt(connection, attempts, budget, task, |core, key| {
             if core.give_up_unsent(now, id, key, effects) {
                 // It has room for another call.
@@ -214,6 +216,7 @@ impl<H: Host> Core<H> {
             let Some(method) = node.in_flight.get(&key).map(|attempt| attempt.method) else { return };
             let link = node.link.clone();
             effects.push(Effect::AskAgain { link: link.clone(), id: call, attempt, method });
+            requests.set(requests.get() + 1);
             if !core.is_current(call, id, attempt) {
                 effects.push(Effect::Cancel { link, id: call, attempt });
             }
@@ -222,7 +225,7 @@ impl<H: Host> Core<H> {
             return;
         }
         if let Some(node) = self.registry.node(id).filter(|_| self.is_connected(connection)) {
-            effects.push(Effect::AskedAgain { link: node.link.clone() });
+            effects.push(Effect::AskedAgain { link: node.link.clone(), requests: requests.get() });
         }
         self.tell_drained(id, effects);
     }

@@ -31,8 +31,9 @@ pub(super) enum DeferredTask {
     HandleLost { calls: Vec<(CallId, u32)>, from: Arc<DepartedNode> },
     /// Of the attempts on a node whose connection has broken, keep those that it may have received; the last one first.
     KeepSent { connection: NodeConnection, attempts: Vec<(CallId, u32)> },
-    /// Ask a node for the results of attempts that were sent on an earlier connection, the last one first.
-    AskAgain { connection: NodeConnection, attempts: Vec<(CallId, u32)> },
+    /// Ask a node for the results of attempts that were sent on an earlier connection, the last one first. This many requests
+    /// were made before.
+    AskAgain { connection: NodeConnection, attempts: Vec<(CallId, u32)>, requests: u32 },
     /// Cancel the calls of a caller that is gone.
     CancelCallsOf(CallerId),
     /// Cancel the calls that the handler of a call has made before this one.

@@ -19,7 +19,7 @@ pub(crate) enum Effect<H: Host> {
     /// Ask for the result of an attempt that was sent on an earlier connection of the node.
     AskAgain { link: H::Link, id: CallId, attempt: u32, method: MethodId },
     /// Tell the node that it was asked for all that is still wanted.
-    AskedAgain { link: H::Link },
+    AskedAgain { link: H::Link, requests: u32 },
     /// Allow the node to start the first `upto` calls of a batch.
     Grant { link: H::Link, id: CallId, attempt: u32, upto: u32 },
     /// Tell the node that nobody waits for this attempt any more.

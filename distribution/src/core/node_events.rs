@@ -111,7 +111,7 @@ impl<H: Host> Core<H> {
         self.on_node_gone(now, id, reason, effects);
     }
 
-    /// A node's connection has ended.
+    /// A node is gone for good: takes it out of the registry, and decides about its calls.
     pub(crate) fn on_node_gone(&mut self, now: Time, id: NodeId, reason: GoneReason, effects: &mut Effects<H>) {
         let served = self.registry.node(id).map(|node| self.served_by(node)).unwrap_or_default();
         let Some(mut node) = self.registry.leave(id) else { return };

@@ -29,7 +29,7 @@ pub(crate) struct NodeProfile {
 }
 
 impl NodeProfile {
-    /// Whether a process that says this may be the one that said the other: all but the slots that are busy is the same.
+    /// Whether both may be what the same process says of itself: only `busy` may differ.
     pub(super) fn is_same_process(&self, other: &Self) -> bool {
         let Self { name, instance, slots, async_limit, busy: _, labels, principal } = self;
         (name, instance, slots, async_limit, labels, principal)

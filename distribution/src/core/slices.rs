@@ -93,8 +93,8 @@ impl<H: Host> Core<H> {
                 DeferredTask::KeepSent { connection, attempts } => {
                     self.keep_sent(now, connection, attempts, &mut budget, effects);
                 }
-                DeferredTask::AskAgain { connection, attempts } => {
-                    self.ask_again(now, connection, attempts, &mut budget, effects);
+                DeferredTask::AskAgain { connection, attempts, requests } => {
+                    self.ask_again(now, connection, (attempts, requests), &mut budget, effects);
                 }
                 DeferredTask::FillViews(views) => {
                     self.fill_views(now, views);

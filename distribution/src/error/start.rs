@@ -62,7 +62,7 @@ pub enum Error {
     },
 
     /// The master requires a token or a certificate, and the node or the caller was given none, or one of the other kind.
-    #[error("this {end} was given no credential for the master at {master}: {reason}")]
+    #[error("this {end} has no credential that the master at {master} takes: {reason}")]
     #[non_exhaustive]
     NoCredential {
         /// Which end has none.

@@ -165,7 +165,7 @@ pub(super) async fn join(
     let busy = own_busy.saturating_add(before.map_or(0, |session| session.computing));
     let registration = split_registration(Registration { busy, ..registration }, credential.principal.clone());
     let source = Source::of(&credential.principal.names, peer.ip());
-    let session = shared.keeps_sessions().then(SessionId::random);
+    let session = shared.resumes_nodes().then(SessionId::random);
     // Registered before it is told so, so that a node which knows that it is registered is in the list.
     let joined = shared.with_core("a node joined", |core, now, effects| {
         let (profile, method_set) = (&*registration.0, &*registration.1);
@@ -228,7 +228,7 @@ pub(super) async fn join(
             shared.look_for_uncallable(node, name);
             connection.run(Arc::clone(&shared), stream, connection_id).await;
             // While it is waited for, its credential is still watched, here or on its next connection.
-            while shared.is_away(node) {
+            while shared.is_absent(node) {
                 tokio::select! {
                     () = sleep(shared.heartbeat) => {}
                     () = shared.closed.cancelled() => return,

@@ -151,10 +151,11 @@ impl Callers {
         Some(caller)
     }
 
-    /// Something has come from a caller on its newest connection.
-    pub(super) fn on_heard(&self, caller: &ConnectedCaller) {
+    /// Something has come from a caller on the connection with which it was given this id. An id that it was given on another
+    /// connection may not have arrived.
+    pub(super) fn on_heard(&self, caller: &ConnectedCaller, given: Option<SessionDigest>) {
         let mut locked = self.lock();
-        if let Some(known) = &mut *caller.session() {
+        if let Some(known) = caller.session().as_mut().filter(|known| Some(known.newest()) == given) {
             let before = *known;
             known.on_heard();
             before.ids().filter(|id| !known.is_named(*id)).for_each(|id| _ = locked.sessions.remove(&id));
@@ -366,12 +367,16 @@ mod tests {
         assert!(callers.resume(wrong, (&open, None), second).is_none(), "nobody has it");
         assert!(callers.resume(first, (&other, None), second).is_none(), "another credential");
         assert!(callers.resume(first, (&open, Some(7)), second).is_none(), "not of a node");
+        let admin = Credential::open(Access::Admins);
+        assert!(callers.resume(first, (&admin, None), second).is_none(), "other rights");
         assert!(callers.resume(SessionId::new(9).digest(), (&open, Some(8)), second).is_none(), "another node");
         assert_eq!(callers.resume(first, (&open, None), second).map(|caller| caller.id), Some(caller.id));
         // The reply may have been lost, so that the caller knows the old id only.
         assert_eq!(callers.resume(first, (&open, None), third).map(|caller| caller.id), Some(caller.id));
         assert!(callers.resume(second, (&open, None), wrong).is_none(), "it was never used");
-        callers.on_heard(&caller);
+        callers.on_heard(&caller, Some(second));
+        assert!(callers.resume(first, (&open, None), third).is_some(), "that was an earlier connection");
+        callers.on_heard(&caller, Some(third));
         assert!(callers.resume(first, (&open, None), wrong).is_none(), "it has the next one");
         // Its credential was revoked.
         caller.closed.cancel();

@@ -107,7 +107,7 @@ impl Connection {
             connection,
             state: Arc::clone(&link.state),
             requests,
-            confirmations: shared.keeps_sessions().then(Confirmations::default),
+            confirmations: shared.resumes_nodes().then(Confirmations::default),
             replied: 0,
             client,
             context: tarpc::context::current(),

@@ -30,7 +30,7 @@ pub(super) fn carry_out(effect: Effect<MasterHost>) {
             let _ =
                 link.requests.send(NodeRequest::AskAgain { id, attempt, method, permit: link.asking_again.permit() });
         }
-        Effect::AskedAgain { link } => link.asking_again.on_last(),
+        Effect::AskedAgain { link, requests } => link.asking_again.expect(requests),
         Effect::Cancel { link, id, attempt } => link.state.send(Control::Cancel { call: id.0, attempt }),
         Effect::End { call, end, failed_attempts } => {
             log_end(&call, &end, &failed_attempts);

@@ -1,4 +1,4 @@
-//! Who reads a master's events gets first the nodes that are registered, then each change.
+//! A reader of a master's events first gets the nodes that are registered, then each change.
 //!
 //! The registry is too large to copy under one hold of the core's lock, so it is read page by page while nodes come and
 //! go. Events are numbered, and each page says which event was the last before it was read. An event about a node is left

@@ -78,6 +78,8 @@ pub(super) struct Shared {
     pub(super) origin: Instant,
     pub(super) heartbeat: Duration,
     pub(super) max_message_size: usize,
+    /// Calls of a caller in another process that may wait.
+    pub(super) max_queued_calls_per_caller: usize,
     pub(super) limits: Limits,
     /// Lends memory to large frames that are being read.
     incoming: Arc<IncomingMemory>,
@@ -142,6 +144,7 @@ impl Shared {
             origin: Instant::now(),
             heartbeat: settings.heartbeat,
             max_message_size,
+            max_queued_calls_per_caller: settings.max_queued_calls_per_caller,
             limits,
             incoming: IncomingMemory::new(limits.incoming_bytes),
             admission: Admission::new(authenticator, limits),
@@ -200,17 +203,17 @@ impl Shared {
     }
 
     /// Whether a node whose connection breaks may go on with its calls on another one.
-    pub(super) fn keeps_sessions(&self) -> bool {
+    pub(super) fn resumes_nodes(&self) -> bool {
         !self.limits.reconnect_grace.is_zero()
     }
 
     /// The same of callers in other processes.
-    pub(super) fn keeps_callers(&self) -> bool {
+    pub(super) fn resumes_callers(&self) -> bool {
         !self.limits.resume_timeout.is_zero()
     }
 
     /// Whether the master waits for a node whose connection has broken.
-    pub(super) fn is_away(&self, node: NodeId) -> bool {
+    pub(super) fn is_absent(&self, node: NodeId) -> bool {
         self.lock().core.is_absent(node)
     }
 

@@ -80,7 +80,7 @@ pub(super) enum Phase {
 }
 
 /// What becomes of a request that asks again for a reply.
-pub(super) enum AskedAgain {
+pub(super) enum AskOutcome {
     /// It is to be answered with this.
     Answer(Box<Completed>),
     /// It is answered when the handler has returned.
@@ -100,7 +100,8 @@ impl ActiveCalls {
         Arc::new(Self { stale, ..Self::default() })
     }
 
-    /// The session goes on with a new connection. `keeps`: the master confirms replies, and asks for others again.
+    /// The session goes on with a new connection. With `keeps`, the master confirms the replies that it has, and asks again for
+    /// the others.
     pub(super) fn on_connected(&self, keeps: bool) {
         let mut calls = self.lock();
         calls.connection += 1;
@@ -131,21 +132,21 @@ impl ActiveCalls {
 
     /// The master asks for the reply of an attempt that was sent on an earlier connection.
     /// `tell` says whether its handler waits for a nested call: under the lock, so that what is said later comes later.
-    pub(super) fn ask_again(&self, request: NodeRequest, tell: impl FnOnce(bool)) -> AskedAgain {
+    pub(super) fn ask_again(&self, request: NodeRequest, tell: impl FnOnce(bool)) -> AskOutcome {
         let key = request.get().message.key();
         let mut calls = self.lock();
         let connection = calls.connection;
         let Some(call) = calls.by_key.get_mut(&key) else {
-            return AskedAgain::Answer(Box::new((request, Reply::refused(Refusal::NotReceived))));
+            return AskOutcome::Answer(Box::new((request, Reply::refused(Refusal::NotReceived))));
         };
         call.connection = connection;
         match &mut call.progress {
             Progress::Active(active) => {
                 active.asked_again = Some(Box::new(request));
                 tell(active.is_lent);
-                AskedAgain::Runs
+                AskOutcome::Runs
             }
-            Progress::Answered(reply) => AskedAgain::Answer(Box::new((request, reply.clone()))),
+            Progress::Answered(reply) => AskOutcome::Answer(Box::new((request, reply.clone()))),
         }
     }
 
@@ -306,7 +307,8 @@ fn size(reply: &Reply) -> usize {
 
 /// What the master is told of a reply for which there is no room, if it asks again.
 fn too_much(reply: &Reply) -> Reply {
-    let why = format!("its reply was lost with the connection, because more than {MOST_KEPT} bytes of replies waited");
+    let why =
+        format!("its reply was lost with the connection, because more than {} MiB of replies waited", MOST_KEPT >> 20);
     Reply { count: reply.count, ..Reply::without_payload(Outcome::Lost(why), reply.run) }
 }
 

@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{batch_window::BatchWindow, current::CurrentCall, line::Line};
+use super::{batch_window::BatchWindow, current::CurrentCall, current_connection::CurrentConnection};
 use crate::{
     config::{ValueLimits, from_micros, to_micros},
     error::CodecError,
@@ -62,7 +62,13 @@ struct RunningBatch {
 
 impl Batches {
     /// Adds a batch, until the guard is dropped.
-    pub(super) fn enter(self: &Arc<Self>, key: (u64, u32), count: u32, granted: u32, line: &Arc<Line>) -> BatchGuard {
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        key: (u64, u32),
+        count: u32,
+        granted: u32,
+        connection: &Arc<CurrentConnection>,
+    ) -> BatchGuard {
         // The node asks for more when it starts a call, so without a first grant both ends would wait for each other.
         let window = BatchWindow::new(count, granted.max(1));
         let running = Arc::new(RunningBatch { window, asked: Mutex::default(), kept: AtomicU32::new(0) });
@@ -73,7 +79,7 @@ impl Batches {
             count,
             granted: granted.clamp(1, count),
             running,
-            line: Arc::clone(line),
+            connection: Arc::clone(connection),
         }
     }
 
@@ -111,7 +117,7 @@ impl Batches {
     }
 
     /// How many calls of a batch that was cut are kept.
-    pub(super) fn given_back(&self, key: (u64, u32)) -> Option<u32> {
+    pub(super) fn kept(&self, key: (u64, u32)) -> Option<u32> {
         Some(self.find(key)?.kept.load(Ordering::Acquire)).filter(|kept| *kept > 0)
     }
 
@@ -139,7 +145,7 @@ pub(super) struct BatchGuard {
     count: u32,
     granted: u32,
     running: Arc<RunningBatch>,
-    line: Arc<Line>,
+    connection: Arc<CurrentConnection>,
 }
 
 impl BatchGuard {
@@ -147,7 +153,7 @@ impl BatchGuard {
         // Stored first, because the grant may come before this thread goes on.
         *self.running.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let (call, attempt) = self.key;
-        self.line.send(Control::RequestGrant { call, attempt, upto });
+        self.connection.send(Control::RequestGrant { call, attempt, upto });
     }
 }
 

@@ -279,7 +279,8 @@ impl NodeBuilder {
     ///   [`Error::Token`], [`Error::TokenFile`] and [`Error::Certificates`], before anything is started.
     /// - [`Error::Thread`]: the system starts no more threads.
     /// - [`Error::Insecure`]: the address is not on loopback, and the node has no security settings.
-    /// - [`Error::NoCredential`]: the master requires a token or a certificate that the node was not given;
+    /// - [`Error::NoCredential`]: the master requires a token or a certificate, and the node was given none, or
+    ///   one of the other kind.
     /// - [`Error::Refused`], [`Error::Protocol`] and [`Error::Untrusted`]: the master refuses the node for good, or cannot
     ///   prove its identity.
     /// - [`Error::ConnectTimeout`]: the node was not registered within `connect_timeout`.

@@ -15,6 +15,7 @@ mod builder;
 mod compute;
 mod connect;
 pub(crate) mod current;
+mod current_connection;
 mod handle;
 mod handler_runtime;
 #[cfg(feature = "simulation")]
@@ -22,7 +23,6 @@ pub(crate) mod idle;
 mod in_process;
 mod latch;
 mod lifecycle;
-mod line;
 mod nested;
 mod outage;
 mod register;

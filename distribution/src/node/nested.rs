@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use super::{
     active_calls::ActiveCalls,
     current::{CurrentCall, Nesting},
-    line::Line,
+    current_connection::CurrentConnection,
 };
 use crate::{
     cluster::NestedCaller,
@@ -84,17 +84,21 @@ impl fmt::Debug for NestedCalls {
 pub(super) struct NestingOfSession {
     calls: Arc<NestedCalls>,
     active: Arc<ActiveCalls>,
-    line: Arc<Line>,
+    connection: Arc<CurrentConnection>,
     node_runtime: Handle,
 }
 
 impl NestingOfSession {
     /// Must be called on the node's runtime.
-    pub(super) fn new(calls: &Arc<NestedCalls>, active: &Arc<ActiveCalls>, line: &Arc<Line>) -> Arc<Self> {
+    pub(super) fn new(
+        calls: &Arc<NestedCalls>,
+        active: &Arc<ActiveCalls>,
+        connection: &Arc<CurrentConnection>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             calls: Arc::clone(calls),
             active: Arc::clone(active),
-            line: Arc::clone(line),
+            connection: Arc::clone(connection),
             node_runtime: Handle::current(),
         })
     }
@@ -119,14 +123,14 @@ impl Nesting for NestingOfSession {
     fn lend(&self, call: &CurrentCall) {
         let (request, attempt) = call.key();
         if self.active.set_lent((request, attempt), true) {
-            self.line.send(Control::Lend { call: request, attempt });
+            self.connection.send(Control::Lend { call: request, attempt });
         }
     }
 
     fn resume(&self, call: &CurrentCall) {
         let (request, attempt) = call.key();
         if self.active.set_lent((request, attempt), false) {
-            self.line.send(Control::Resume { call: request, attempt });
+            self.connection.send(Control::Resume { call: request, attempt });
         }
     }
 }

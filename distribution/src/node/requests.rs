@@ -2,13 +2,15 @@
 
 use std::{sync::Arc, time::Instant};
 
+use bytes::Bytes;
+
 use super::{
-    active_calls::{ActiveCalls, AskedAgain, Phase},
+    active_calls::{ActiveCalls, AskOutcome, Phase},
     answer::{NodeRequest, answer},
     batch::{self, Batches, GIVE_BACK_AFTER},
     compute::JobAction,
     current::{CurrentCall, Nesting},
-    line::Line,
+    current_connection::CurrentConnection,
     runner::AsyncCall,
     state::NodeShared,
 };
@@ -21,7 +23,6 @@ use crate::{
     },
     wire::{Control, Outcome, Refusal, Reply, codec::Encoder},
 };
-use bytes::Bytes;
 
 /// Compute calls that may wait for a slot, besides one for each slot. A master sends fewer ahead.
 const MAX_WAITING: u32 = 1024;
@@ -32,7 +33,7 @@ pub(super) struct Requests<'a> {
     pub(super) active: Arc<ActiveCalls>,
     pub(super) batches: Arc<Batches>,
     pub(super) nesting: Arc<dyn Nesting>,
-    pub(super) line: Arc<Line>,
+    pub(super) connection: Arc<CurrentConnection>,
     /// The limits of a reply; arguments may be nested as deeply.
     pub(super) reply_limits: ValueLimits,
 }
@@ -64,7 +65,7 @@ impl Requests<'_> {
                     false => None,
                 };
                 let Some(mut guard) = guard else { return refuse(request) };
-                let (node_runtime, line) = (tokio::runtime::Handle::current(), Arc::clone(&self.line));
+                let (node_runtime, connection) = (tokio::runtime::Handle::current(), Arc::clone(&self.connection));
                 let batches = Arc::clone(&self.batches);
                 self.node.compute_pool.run(move |action| {
                     let reply = match action {
@@ -75,8 +76,8 @@ impl Requests<'_> {
                             match count {
                                 0 | 1 => compute(&call, &handler, payload, limits),
                                 count => {
-                                    let batch = batches.enter(call.key(), count, granted, &line);
-                                    let late = node_runtime.spawn(give_back_late(batches, line, call.key()));
+                                    let batch = batches.enter(call.key(), count, granted, &connection);
+                                    let late = node_runtime.spawn(give_back_late(batches, connection, call.key()));
                                     let reply = batch::run(&call, &batch, &handler, &payload, limits);
                                     late.abort();
                                     reply
@@ -110,17 +111,17 @@ impl Requests<'_> {
         let (call, attempt) = request.get().message.key();
         // The frames that said so may have been lost with the earlier connection.
         let tell = |is_lent| match is_lent {
-            true => self.line.send(Control::Lend { call, attempt }),
-            false => self.line.send(Control::Resume { call, attempt }),
+            true => self.connection.send(Control::Lend { call, attempt }),
+            false => self.connection.send(Control::Resume { call, attempt }),
         };
         match self.active.ask_again(request, tell) {
-            AskedAgain::Answer(completed) => {
+            AskOutcome::Answer(completed) => {
                 let (request, reply) = *completed;
                 tokio::spawn(answer(request, reply));
             }
-            AskedAgain::Runs => {
-                if let Some(kept) = self.batches.given_back((call, attempt)) {
-                    self.line.send(Control::GiveBack { call, attempt, kept });
+            AskOutcome::Runs => {
+                if let Some(kept) = self.batches.kept((call, attempt)) {
+                    self.connection.send(Control::GiveBack { call, attempt, kept });
                 }
             }
         }
@@ -128,12 +129,12 @@ impl Requests<'_> {
 }
 
 /// Gives back the calls that a batch has not started in time.
-async fn give_back_late(batches: Arc<Batches>, line: Arc<Line>, (call, attempt): (u64, u32)) {
+async fn give_back_late(batches: Arc<Batches>, connection: Arc<CurrentConnection>, (call, attempt): (u64, u32)) {
     loop {
         tokio::time::sleep(GIVE_BACK_AFTER).await;
         // There is nothing to give back before the first call is started, or after the last one is.
         if let Some(kept) = batches.cut((call, attempt)) {
-            line.send(Control::GiveBack { call, attempt, kept });
+            connection.send(Control::GiveBack { call, attempt, kept });
             return;
         }
     }

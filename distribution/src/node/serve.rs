@@ -109,7 +109,7 @@ pub(super) async fn serve(
         active: Arc::clone(&active),
         batches: Arc::clone(&batches),
         nesting: session.nesting.clone(),
-        line: Arc::clone(&session.line),
+        connection: Arc::clone(&session.connection),
         reply_limits: ValueLimits { bytes: reply_limit.saturating_sub(BODY_HEADER_LIMIT), depth: node.max_depth },
     };
     // A master that says goodbye does not wait for the node.

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    active_calls::ActiveCalls, batch::Batches, line::Line, nested::NestingOfSession, register::Registered,
-    state::NodeShared,
+    active_calls::ActiveCalls, batch::Batches, current_connection::CurrentConnection, nested::NestingOfSession,
+    register::Registered, state::NodeShared,
 };
 use crate::wire::{
     connection_state::ConnectionState,
@@ -20,7 +20,7 @@ use crate::wire::{
 pub(super) struct Session {
     pub(super) active: Arc<ActiveCalls>,
     pub(super) batches: Arc<Batches>,
-    pub(super) line: Arc<Line>,
+    pub(super) connection: Arc<CurrentConnection>,
     pub(super) nesting: Arc<NestingOfSession>,
     /// What the master has said on the last connection, if it waits for nodes.
     offer: Option<SessionOffer>,
@@ -35,13 +35,13 @@ pub(super) struct Session {
 impl Session {
     fn new(node: &NodeShared) -> Self {
         let active = ActiveCalls::new(Arc::clone(&node.stale));
-        let line = Arc::new(Line::default());
-        let nesting = NestingOfSession::new(&node.nested, &active, &line);
+        let connection = Arc::new(CurrentConnection::default());
+        let nesting = NestingOfSession::new(&node.nested, &active, &connection);
         let batches = Arc::default();
         Self {
             active,
             batches,
-            line,
+            connection,
             nesting,
             offer: None,
             silence: Duration::ZERO,
@@ -60,7 +60,7 @@ impl Session {
         let is_resumed = registered.session.is_some_and(|offer| offer.is_resumed);
         let mut session = before.filter(|_| is_resumed).unwrap_or_else(|| Self::new(node));
         session.active.on_connected(registered.session.is_some());
-        session.line.set(Some(Arc::clone(connection)));
+        session.connection.set(Some(Arc::clone(connection)));
         (session.offer, session.silence, session.ends) = (registered.session, registered.silence, None);
         session
     }
@@ -68,7 +68,7 @@ impl Session {
     /// The connection has broken. `None` if the master does not wait for the node.
     pub(super) fn on_broken(mut self) -> Option<Self> {
         let offer = self.offer?;
-        self.line.set(None);
+        self.connection.set(None);
         // The master may notice later than the node, and waits from then on.
         self.ends = Some(Instant::now() + offer.keep() + self.silence);
         self.backoff = Backoff::default();
@@ -101,7 +101,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.line.set(None);
+        self.connection.set(None);
         self.active.end();
         // After the calls were cancelled: a batch that begins meanwhile sees one or the other.
         self.batches.close_all();

@@ -3,13 +3,13 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     principal::Principal,
     rights::{CallerRights, DeniedOption},
 };
 use crate::id::MethodName;
-
-use serde::{Deserialize, Serialize};
 
 /// The role of a peer, and of a [`Token`](crate::Token). A peer names its role when it connects, and its credential has to be
 /// for the same role.

@@ -48,7 +48,11 @@ impl SimulatedCluster {
                 self.note(format!("  ask {} again for {id}#{attempt}", self.nodes[link.at].id));
                 self.nodes[link.at].ask_again((id, attempt));
             }
-            Effect::AskedAgain { link } => {
+            Effect::AskedAgain { link, requests } => {
+                let asked = self.nodes[link.at].asked;
+                if asked != requests {
+                    return Err(format!("{requests} requests were announced, and {asked} have asked again"));
+                }
                 self.nodes[link.at].kept.clear();
                 self.nodes[link.at].unasked.clear();
             }

@@ -159,6 +159,8 @@ pub(super) struct SimulatedNode {
     pub(super) kept: Vec<(CallId, u32, Reply)>,
     /// Attempts whose replies the master has not asked for on this connection.
     pub(super) unasked: BTreeSet<(CallId, u32)>,
+    /// How many requests have asked again on the current connection.
+    pub(super) asked: u32,
 }
 
 /// A call, and what the rules need to know of it.

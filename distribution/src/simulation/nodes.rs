@@ -79,6 +79,7 @@ impl SimulatedCluster {
             disconnected: false,
             kept: Vec::new(),
             unasked: BTreeSet::new(),
+            asked: 0,
         });
         self.rules.joined(id, self.now);
         self.apply(&format!("join {id} serving {serves:?} with {slots} slots"), |core, now, effects| {

@@ -26,6 +26,7 @@ impl SimulatedNode {
     /// The master asks for the reply to an attempt that it has sent on an earlier connection.
     pub(super) fn ask_again(&mut self, (id, number): (CallId, u32)) {
         self.unasked.remove(&(id, number));
+        self.asked += 1;
         if let Some(at) = self.kept.iter().position(|(call, attempt, _)| (*call, *attempt) == (id, number)) {
             let reply = self.kept.remove(at);
             self.replies.push_back(reply);
@@ -77,6 +78,7 @@ impl SimulatedCluster {
         let link = Rc::new(SimulatedLink { at, heard: Cell::new(self.now), violated_at: Cell::new(None) });
         node.link = Rc::clone(&link);
         node.disconnected = false;
+        node.asked = 0;
         node.unasked = node.attempts.iter().map(|attempt| (attempt.id, attempt.number)).collect();
         let session = SessionId::new(self.events.into()).digest();
         let session = (session, session);

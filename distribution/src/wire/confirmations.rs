@@ -65,6 +65,11 @@ impl<K> Unconfirmed<K> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).keys.push_back(key);
     }
 
+    /// How many responses are not confirmed.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys.len()
+    }
+
     /// The other end has confirmed this many responses in all. Returns those that are new.
     ///
     /// # Errors
@@ -112,5 +117,9 @@ mod tests {
         assert_eq!(connection.take_outbox(), [Control::Received { responses: CONFIRM_AFTER - 1 }]);
         confirmations.on_dealt_with(arrived(CONFIRM_AFTER, CONFIRM_BYTES + 10), &connection);
         assert_eq!(connection.take_outbox(), [Control::Received { responses: CONFIRM_AFTER }]);
+        confirmations.on_dealt_with(arrived(2 * CONFIRM_AFTER - 1, CONFIRM_BYTES + 10), &connection);
+        assert_eq!(connection.take_outbox(), []);
+        confirmations.on_dealt_with(arrived(2 * CONFIRM_AFTER, CONFIRM_BYTES + 10), &connection);
+        assert_eq!(connection.take_outbox(), [Control::Received { responses: 2 * CONFIRM_AFTER }]);
     }
 }

@@ -28,7 +28,7 @@ impl Table {
         self.loses(NodeConnection::first(self.node(name)), GoneReason::Disconnected)
     }
 
-    /// The node that may go on with this session, as a process that says this at this host.
+    /// Whether a process with this registration and principal, at this host, may go on with this session.
     fn may_resume(&self, number: u128, change: impl FnOnce(&mut Registration), principal: Principal, host: u8) -> bool {
         let mut registration = registration("n1", 5);
         change(&mut registration);
@@ -65,7 +65,10 @@ fn calls_that_were_sent_stay_and_the_others_go_elsewhere() {
     assert_eq!(table.breaks("n1"), ["n1 disconnected with 2", "send unsent#2 to n2"]);
     assert_eq!(table.submit("later", call(&COMPUTE)), NOTHING, "it gets no new calls");
     let (_, lines) = table.resumes("n1", 1, 2);
-    assert_eq!(lines, ["n1 resumed with 1", "send later#1 to n1'", "ask n1' again for sent#1", "asked n1' again"]);
+    assert_eq!(
+        lines,
+        ["n1 resumed with 1", "send later#1 to n1'", "ask n1' again for sent#1", "asked n1' again for 1"]
+    );
     assert_eq!(table.answer("sent"), ["end sent: value from n1"]);
 }
 
@@ -168,7 +171,7 @@ fn a_call_that_ended_meanwhile_is_stopped_when_the_node_is_back() {
             "cancel a#1 on n1'",
             "ask n1' again for b#1",
             "cancel b#1 on n1'",
-            "asked n1' again"
+            "asked n1' again for 2"
         ]
     );
 }
@@ -204,7 +207,7 @@ fn a_node_that_drains_goes_on_draining() {
     table.drain("n1");
     table.breaks("n1");
     let (_, lines) = table.resumes("n1", 1, 2);
-    assert_eq!(lines, ["n1 resumed with 1", "ask n1' to drain", "ask n1' again for a#1", "asked n1' again"]);
+    assert_eq!(lines, ["n1 resumed with 1", "ask n1' to drain", "ask n1' again for a#1", "asked n1' again for 1"]);
     assert_eq!(table.answer("a"), ["end a: value from n1", "drained n1'"]);
 }
 

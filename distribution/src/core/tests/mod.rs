@@ -254,7 +254,7 @@ impl Table {
             Effect::AskAgain { link, id, attempt, .. } => {
                 format!("ask {} again for {}#{attempt}", link.name, self.name(id))
             }
-            Effect::AskedAgain { link } => format!("asked {} again", link.name),
+            Effect::AskedAgain { link, requests } => format!("asked {} again for {requests}", link.name),
             Effect::Shorten { call, kept } => format!("shorten {} to {kept}", call.name),
             Effect::Retract { link } => format!("retract from {}", link.name),
             Effect::RequestDrain { link } => format!("ask {} to drain", link.name),

@@ -29,7 +29,7 @@ use crate::{
     wire::{
         CloseReason, Control, Load,
         confirmations::Unconfirmed,
-        handshake::{CallerWelcome, SessionOffer, send_welcome},
+        handshake::{CallerWelcome, SessionId, SessionOffer, send_welcome},
         repoller::Repoller,
         transport::{CallerAtMasterTransport, IncomingCallerRequest, OutgoingCallerReply},
     },
@@ -50,6 +50,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// The most bytes of responses that may wait for a caller. With far fewer nothing more is read of it; these are the
 /// responses to the calls that were already under way.
 const MOST_RESPONSES: usize = 1024 * 1024 * 1024;
+
+/// The most responses that a caller may leave unconfirmed: more than fit into all buffers between both ends.
+const MOST_UNCONFIRMED: usize = 4 * 1024 * 1024;
 
 /// The calls whose ends are awaited.
 pub(super) type AwaitedCalls = FuturesUnordered<Answering>;
@@ -100,6 +103,7 @@ pub(super) async fn serve(
     let on_control = {
         let (requests, state, goodbye) = (Arc::clone(requests), Arc::clone(&state), Arc::clone(&goodbye));
         let (unconfirmed, shared, caller) = (unconfirmed.clone(), Arc::clone(shared), Arc::clone(caller));
+        let digest = session.map(SessionId::digest);
         let mut was_heard = false;
         Box::new(move |control| match control {
             Control::Received { responses } => {
@@ -111,7 +115,7 @@ pub(super) async fn serve(
             }
             Control::CallerHeartbeat => {
                 if !std::mem::replace(&mut was_heard, true) {
-                    shared.callers.on_heard(&caller);
+                    shared.callers.on_heard(&caller, digest);
                 }
                 let mut heartbeats = heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
                 heartbeats.on_heartbeat(Load::default(), state.memory_wait())
@@ -123,8 +127,13 @@ pub(super) async fn serve(
             other => requests.on_control(other),
         })
     };
-    let transport =
-        CallerAtMasterTransport::new(channel, Arc::clone(&state), shared.max_message_size, unconfirmed, on_control);
+    let transport = CallerAtMasterTransport::new(
+        channel,
+        Arc::clone(&state),
+        shared.max_message_size,
+        unconfirmed.clone(),
+        on_control,
+    );
     let config = server::Config { pending_response_buffer: REPLY_BUFFER };
     let mut server = pin!(BaseChannel::new(config, transport).requests());
     let mut driver = Driver { requests, awaited, calls: Vec::new() };
@@ -149,8 +158,12 @@ pub(super) async fn serve(
                 format!("more than {MOST_RESPONSES} bytes of responses wait for it, because it reads them too slowly");
             break GoneReason::Violation(reason.into());
         }
-        if requests.has_too_many_ends() {
+        if unconfirmed.as_ref().is_some_and(|unconfirmed| unconfirmed.len() > MOST_UNCONFIRMED) {
             break GoneReason::Violation("it does not confirm the responses that it has received".into());
+        }
+        if requests.has_too_many_ends() {
+            let reason = "too many ends of its calls wait for it to confirm them, or to ask for them again";
+            break GoneReason::Violation(reason.into());
         }
         let polled = std::future::poll_fn(|cx| {
             repoller.poll(cx, |cx| {

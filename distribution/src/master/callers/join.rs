@@ -51,7 +51,7 @@ pub(in crate::master) async fn join(
         return refuse(&shared, channel, &credential, peer, reason, for_good).await;
     }
     let process = hello.node.map(|node| node.instance);
-    let session = shared.keeps_callers().then(SessionId::random);
+    let session = shared.resumes_callers().then(SessionId::random);
     let resumed = hello
         .session
         .zip(session)

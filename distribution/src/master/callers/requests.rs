@@ -18,7 +18,7 @@ use super::{
     lost_batches::LostBatches,
     numbers::Numbers,
     permission::{Permissions, has_stopped},
-    unfinished::{AskedAgain, Request, Unfinished},
+    unfinished::{AskOutcome, Request, Unfinished},
     watches::Watches,
 };
 use crate::{
@@ -80,7 +80,7 @@ impl CallerRequests {
             methods: DeclaredMethods::default(),
             watches: Watches::default(),
             numbers: Numbers::new(caller.id),
-            calls: Unfinished::new(Arc::clone(&shared.kept_ends)),
+            calls: Unfinished::new(Arc::clone(&shared.kept_ends), shared.max_queued_calls_per_caller),
             lost: LostBatches::default(),
             connection: None,
         });
@@ -188,12 +188,12 @@ impl CallerRequests {
                 let id = CallId(*call);
                 let mut locked = self.lock();
                 let (request, reply) = match locked.calls.ask_again(id, request) {
-                    AskedAgain::Answer(request, reply) => (request, reply),
-                    AskedAgain::NotReceived(request) => (
+                    AskOutcome::Answer(request, reply) => (request, reply),
+                    AskOutcome::NotReceived(request) => (
                         request,
                         OutgoingCallerReply { call: None, end: CallerEnd::NotReceived, payload: Payload::EMPTY },
                     ),
-                    AskedAgain::Goes { kept } => {
+                    AskOutcome::Runs { kept } => {
                         // The frame that said so may have been lost with the earlier connection.
                         if let (Some(kept), Some(connection)) = (kept, &locked.connection) {
                             connection.send(Control::GiveBack { call: id.0, attempt: 0, kept });
@@ -245,14 +245,10 @@ impl CallerRequests {
                     Err(Box::new(CallFailure::after(Vec::new(), error)))
                 })
             }
+            // A shutdown waits for this task, and ends this future too.
             Ok(AdminWork::Async(end)) => tokio::select! {
                 end = end => end,
                 () = stopped.cancelled() => return None,
-                // A shutdown waits for this task.
-                () = self.shared.closed.cancelled() => {
-                    let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
-                    Err(Box::new(CallFailure::after(Vec::new(), error)))
-                }
             },
             Err(failure) => Err(failure),
         };

@@ -42,7 +42,7 @@ pub(super) async fn run(
                 continue;
             }
             ConnectionEnd::Over(reason) => return reason,
-            ConnectionEnd::Broken(reason) if !shared.keeps_callers() => return reason,
+            ConnectionEnd::Broken(reason) if !shared.resumes_callers() => return reason,
             ConnectionEnd::Broken(reason) => reason,
         };
         // Without calls too: what the caller has sent may not have arrived, and is known to be so if its session goes on.
@@ -55,7 +55,15 @@ pub(super) async fn run(
         );
         match wait(shared, caller, &mut awaited).await {
             Waited::Resumed(connection) => next = connection,
-            Waited::Over => return reason,
+            Waited::TimedOut => {
+                tracing::warn!(
+                    caller = caller.name,
+                    addr = %caller.addr(),
+                    "the caller did not come back within {:?}: its calls are cancelled, apart from detached ones",
+                    shared.limits.resume_timeout
+                );
+                return reason;
+            }
             Waited::Closed(reason) => return reason,
         }
     }
@@ -64,7 +72,7 @@ pub(super) async fn run(
 /// How the wait for a caller ended.
 enum Waited {
     Resumed(Box<NewConnection>),
-    Over,
+    TimedOut,
     Closed(GoneReason),
 }
 
@@ -75,7 +83,7 @@ async fn wait(shared: &Shared, caller: &ConnectedCaller, awaited: &mut AwaitedCa
         tokio::select! {
             connection = caller.next_connection() => return Waited::Resumed(connection),
             reason = caller.closed() => return Waited::Closed(reason),
-            () = sleep_until(until) => return Waited::Over,
+            () = sleep_until(until) => return Waited::TimedOut,
             Some(()) = awaited.next(), if !awaited.is_empty() => {}
         }
     }

@@ -18,7 +18,8 @@ pub(super) type Request = InFlightRequest<IncomingCallerRequest, OutgoingCallerR
 /// has arrived.
 const MOST_KEPT: usize = 64 * 1024 * 1024;
 
-/// The most ends that are kept for a caller, however small they are. One that confirms what it has received has fewer.
+/// The most ends that are kept for a caller, however small they are, unless more of its calls may wait at the master: these may
+/// all end while it has no connection.
 const MOST_ENDS: usize = 320 * 1024;
 
 /// What an end that is kept takes beside its payload.
@@ -34,11 +35,12 @@ pub(super) struct Unfinished {
     /// Whether ends are kept until the caller has confirmed them.
     keeps: bool,
     /// Whether the caller has said on this connection that it has asked for all that it wants.
-    has_forgotten: bool,
+    has_asked_again: bool,
     /// The bytes of the ends that are kept.
     kept: usize,
-    /// How many ends are kept.
+    /// How many ends are kept, and how many may be.
     ends: usize,
+    most_ends: usize,
 }
 
 #[derive(Debug)]
@@ -69,25 +71,36 @@ struct Kept {
 }
 
 /// What becomes of a request that asks again for the end of a call.
-pub(super) enum AskedAgain {
+pub(super) enum AskOutcome {
     /// It is to be answered with this.
     Answer(Box<Request>, OutgoingCallerReply),
     /// It never arrived.
     NotReceived(Box<Request>),
     /// It is answered when the call ends. Of a batch its node has kept this many calls.
-    Goes { kept: Option<u32> },
+    Runs { kept: Option<u32> },
 }
 
 impl Unfinished {
-    pub(super) fn new(of_all: Arc<KeptBytes>) -> Self {
-        Self { of_all, calls: HashMap::new(), connection: 0, keeps: false, has_forgotten: true, kept: 0, ends: 0 }
+    /// `may_wait`: how many calls of the caller may wait at the master.
+    pub(super) fn new(of_all: Arc<KeptBytes>, may_wait: usize) -> Self {
+        Self {
+            of_all,
+            calls: HashMap::new(),
+            connection: 0,
+            keeps: false,
+            has_asked_again: true,
+            kept: 0,
+            ends: 0,
+            most_ends: MOST_ENDS.max(may_wait.saturating_mul(2)),
+        }
     }
 
-    /// The session goes on with a new connection. `keeps`: the caller confirms ends, and asks for others again.
+    /// The session goes on with a new connection. With `keeps`, the caller confirms the ends that it has, and asks again for the
+    /// others.
     pub(super) fn on_connected(&mut self, keeps: bool) {
         self.connection += 1;
         self.keeps = keeps;
-        self.has_forgotten = false;
+        self.has_asked_again = false;
     }
 
     /// The connection has ended: nothing is answered on it any more.
@@ -148,16 +161,16 @@ impl Unfinished {
     }
 
     /// The caller asks for the end of a call that it has sent on an earlier connection.
-    pub(super) fn ask_again(&mut self, id: CallId, request: Request) -> AskedAgain {
+    pub(super) fn ask_again(&mut self, id: CallId, request: Request) -> AskOutcome {
         let request = Box::new(request);
-        let Some(call) = self.calls.get_mut(&id) else { return AskedAgain::NotReceived(request) };
+        let Some(call) = self.calls.get_mut(&id) else { return AskOutcome::NotReceived(request) };
         call.connection = self.connection;
         match &mut call.progress {
             Progress::Active { request: place, kept, .. } => {
                 *place = Some(request);
-                AskedAgain::Goes { kept: *kept }
+                AskOutcome::Runs { kept: *kept }
             }
-            Progress::Ended(kept) => AskedAgain::Answer(request, kept.end.clone()),
+            Progress::Ended(kept) => AskOutcome::Answer(request, kept.end.clone()),
         }
     }
 
@@ -167,7 +180,7 @@ impl Unfinished {
     ///
     /// What a correct caller never sends, as the reason why the connection is closed.
     pub(super) fn forget_others(&mut self) -> Result<Vec<Arc<CallState>>, String> {
-        if std::mem::replace(&mut self.has_forgotten, true) {
+        if std::mem::replace(&mut self.has_asked_again, true) {
             return Err("it said twice that it had asked for all earlier calls".to_owned());
         }
         let (current, mut unwanted) = (self.connection, Vec::new());
@@ -215,9 +228,9 @@ impl Unfinished {
         self.subtract(self.kept);
     }
 
-    /// Whether the caller does not confirm what it receives.
+    /// Whether more ends are kept than a caller may leave.
     pub(super) fn has_too_many_ends(&self) -> bool {
-        self.ends > MOST_ENDS
+        self.ends > self.most_ends
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -234,4 +247,66 @@ impl Drop for Unfinished {
 /// What an end takes that is kept.
 fn size(end: &OutgoingCallerReply) -> usize {
     end.payload.len() + END_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::*;
+    use crate::{
+        service::{
+            method::Method,
+            options::{CallOptions, SubmitOptions},
+        },
+        wire::{CallerEnd, Payload},
+    };
+
+    static METHOD: Method = Method::new("A", 1, "a", "fn() -> ()", false);
+
+    /// Calls with these numbers are made, and end.
+    fn end(unfinished: &mut Unfinished, numbers: Range<u64>) {
+        let options = (CallOptions::default(), SubmitOptions::default());
+        let state = Arc::new(CallState::new(Arc::clone(METHOD.info()), Payload::EMPTY, options.0, options.1));
+        for id in numbers.map(CallId) {
+            unfinished.insert(id, Arc::clone(&state), None);
+            let end = OutgoingCallerReply { call: Some(id), end: CallerEnd::NotReceived, payload: Payload::EMPTY };
+            assert!(unfinished.on_end(id, &end, || end.clone()).is_none(), "there is no request to answer");
+        }
+    }
+
+    #[test]
+    fn ends_that_a_caller_does_not_confirm_are_limited_however_small_they_are() {
+        let most = MOST_ENDS as u64;
+        let mut unfinished = Unfinished::new(Arc::default(), 0);
+        unfinished.on_connected(true);
+        end(&mut unfinished, 0..most);
+        assert!(!unfinished.has_too_many_ends());
+        end(&mut unfinished, most..most + 1);
+        assert!(unfinished.has_too_many_ends());
+        unfinished.on_confirmed([CallId(0), CallId(0), CallId(most + 1)]);
+        assert!(!unfinished.has_too_many_ends(), "one is confirmed");
+        end(&mut unfinished, most + 1..most + 2);
+        assert!(unfinished.has_too_many_ends());
+        // On its next connection it asks for none of them.
+        unfinished.on_connected(true);
+        assert_eq!(unfinished.forget_others().expect("is said once").len(), 0);
+        assert!(!unfinished.has_too_many_ends() && unfinished.is_empty());
+        assert!(unfinished.forget_others().is_err(), "is said twice");
+        // A caller without a session confirms nothing, and nothing is kept.
+        unfinished.on_connected(false);
+        end(&mut unfinished, most + 2..most + 4);
+        assert!(unfinished.is_empty());
+    }
+
+    #[test]
+    fn as_many_ends_are_kept_as_calls_may_wait() {
+        let may_wait = MOST_ENDS;
+        let mut unfinished = Unfinished::new(Arc::default(), may_wait);
+        unfinished.on_connected(true);
+        end(&mut unfinished, 0..2 * may_wait as u64);
+        assert!(!unfinished.has_too_many_ends());
+        end(&mut unfinished, 2 * may_wait as u64..2 * may_wait as u64 + 1);
+        assert!(unfinished.has_too_many_ends());
+    }
 }

@@ -61,6 +61,11 @@ impl KnownSession {
         self.ids().any(|known| known == id)
     }
 
+    /// The id that the peer was given last.
+    pub(crate) fn newest(&self) -> SessionDigest {
+        self.current
+    }
+
     pub(crate) fn ids(&self) -> impl Iterator<Item = SessionDigest> + use<> {
         [Some(self.current), self.named].into_iter().flatten()
     }

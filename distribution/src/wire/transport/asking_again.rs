@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicI64, Ordering},
 };
 
 use super::pending_sends::SendPermit;
@@ -12,28 +12,31 @@ use crate::wire::{connection_state::ConnectionState, frame::kind::Control};
 /// each is in the write buffer.
 #[derive(Debug)]
 pub(crate) struct AskingAgain {
-    /// One more until the last request is known.
-    left: AtomicUsize,
+    /// Below zero after some were written whose number was not known yet: effects of two events may be carried out in
+    /// either order, so that the number may come before some requests.
+    left: AtomicI64,
     connection: Arc<ConnectionState>,
 }
 
 impl AskingAgain {
     pub(crate) fn new(connection: &Arc<ConnectionState>) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(1), connection: Arc::clone(connection) })
+        Arc::new(Self { left: AtomicI64::new(0), connection: Arc::clone(connection) })
     }
 
-    /// The permission to write one more such request.
+    /// The permission to write one such request.
     pub(crate) fn permit(self: &Arc<Self>) -> Arc<dyn SendPermit> {
-        self.left.fetch_add(1, Ordering::Relaxed);
         Arc::new(AskPermit(Arc::clone(self)))
     }
 
-    /// All permissions were given.
-    pub(crate) fn on_last(&self) {
-        self.on_one_less();
+    /// There are this many requests in all. Permissions for some of them may be given later.
+    pub(crate) fn expect(&self, requests: u32) {
+        let requests = i64::from(requests);
+        if self.left.fetch_add(requests, Ordering::AcqRel) + requests == 0 {
+            self.connection.send(Control::AskedAgain);
+        }
     }
 
-    fn on_one_less(&self) {
+    fn on_written(&self) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.connection.send(Control::AskedAgain);
         }
@@ -46,7 +49,7 @@ struct AskPermit(Arc<AskingAgain>);
 
 impl SendPermit for AskPermit {
     fn begin(&self, _: u32) -> bool {
-        self.0.on_one_less();
+        self.0.on_written();
         true
     }
 
@@ -62,5 +65,34 @@ impl SendPermit for AskPermit {
 
     fn metadata(&self) -> &[(String, String)] {
         &[]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PeerTimeouts;
+
+    #[tokio::test]
+    async fn the_frame_follows_all_requests_in_whichever_order_their_number_is_known() {
+        for known_after in 0..=3 {
+            let connection = ConnectionState::new(PeerTimeouts::default(), None);
+            let asking = AskingAgain::new(&connection);
+            for written in 0..3 {
+                if written == known_after {
+                    asking.expect(3);
+                }
+                assert_eq!(connection.take_outbox(), []);
+                assert!(asking.permit().begin(1));
+            }
+            if known_after == 3 {
+                assert_eq!(connection.take_outbox(), []);
+                asking.expect(3);
+            }
+            assert_eq!(connection.take_outbox(), [Control::AskedAgain], "{known_after}");
+        }
+        let connection = ConnectionState::new(PeerTimeouts::default(), None);
+        AskingAgain::new(&connection).expect(0);
+        assert_eq!(connection.take_outbox(), [Control::AskedAgain], "there are none");
     }
 }

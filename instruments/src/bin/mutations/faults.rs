@@ -614,7 +614,10 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "session: a node that is back is not asked for the results of its calls",
         "Core::on_node_resumed",
-        &[("self.deferred.push(DeferredTask::AskAgain { $connection, $attempts });", "let _ = $attempts;")],
+        &[(
+            "self.deferred.push(DeferredTask::AskAgain { $connection, $attempts, requests: 0 });",
+            "let _ = $attempts;",
+        )],
     ),
     fault(
         "session: calls that were not sent wait for a node without a connection",
@@ -630,6 +633,11 @@ pub(crate) const FAULTS: &[Fault] = &[
         "session: a call that was cancelled while its node was away is not stopped",
         "Core::ask_again",
         &[("!core.is_current($call, $id, $attempt)", "false")],
+    ),
+    fault(
+        "session: a node is told too soon that it was asked for all",
+        "Core::ask_again",
+        &[("$requests.set($requests.get() + 1);", "")],
     ),
     fault(
         "session: a node that has received none of its calls is waited for",

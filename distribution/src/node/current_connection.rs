@@ -1,5 +1,5 @@
-//! The connection that a node has now, for what outlives a connection: running handlers tell the master that they wait or go
-//! on, whichever connection there is.
+//! The connection that a node has now. Handlers outlive a connection, and tell the master on the current one that they wait or
+//! go on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,9 +7,9 @@ use crate::wire::{Control, connection_state::ConnectionState};
 
 /// Where control frames of a session go.
 #[derive(Debug, Default)]
-pub(super) struct Line(Mutex<Option<Arc<ConnectionState>>>);
+pub(super) struct CurrentConnection(Mutex<Option<Arc<ConnectionState>>>);
 
-impl Line {
+impl CurrentConnection {
     /// Sends a control frame. Without a connection it is dropped: what the master has to know is told again on the next one.
     pub(super) fn send(&self, control: Control) {
         if let Some(connection) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
