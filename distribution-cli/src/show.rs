@@ -156,7 +156,7 @@ pub(crate) fn callers(callers: &[CallerInfo], look: Look) -> String {
     if callers.is_empty() {
         return "there are no callers in other processes\n".to_owned();
     }
-    let mut table = Table::new(&["ID", "NAME", "ROLE", "CALLS>", "STATE", "SINCE>", "ADDRESS", "CREDENTIAL"]);
+    let mut table = Table::new(&["ID", "NAME", "ROLE", "CALLS>", "STATE", "FIRST SEEN>", "ADDRESS", "CREDENTIAL"]);
     for caller in callers {
         // All of its calls have an id that begins so.
         let first = caller.first_call.to_string();

@@ -148,6 +148,8 @@ impl Callers {
         *caller.session() = Some(renewed);
         known.ids().for_each(|id| _ = locked.sessions.remove(&id));
         locked.sessions.extend(renewed.ids().map(|id| (id, caller.id)));
+        // It is about to have a connection, so it must not make room for another caller.
+        caller.is_idle.store(false, Ordering::Relaxed);
         Some(caller)
     }
 
@@ -393,6 +395,11 @@ mod tests {
         let (busy, idle) = (insert(), insert());
         assert!(!callers.end_idle(None), "both are connected");
         idle.on_disconnected(false);
+        #[cfg(feature = "tls")]
+        {
+            let other = Principal { id: crate::security::id_of_key(b"another"), ..Principal::open() };
+            assert!(!callers.end_idle(Some(&other)), "it is of another credential");
+        }
         assert!(callers.end_idle(Some(&Principal::open())));
         assert!(idle.closed.is_cancelled() && !busy.closed.is_cancelled());
         assert_eq!(callers.len(), 1);

@@ -100,6 +100,11 @@ impl ActiveCalls {
         Arc::new(Self { stale, ..Self::default() })
     }
 
+    /// Whether there are neither calls nor replies that the master may lack.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().by_key.is_empty()
+    }
+
     /// The session goes on with a new connection. With `keeps`, the master confirms the replies that it has, and asks again for
     /// the others.
     pub(super) fn on_connected(&self, keeps: bool) {

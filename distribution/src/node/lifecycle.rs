@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+    active_calls::ActiveCalls,
     connect::{RegisterError, connect},
     outage::Outage,
     register::{Registered, register},
@@ -177,10 +178,10 @@ async fn attempt(
     session: &mut Option<Session>,
     desired: &mut watch::Receiver<DesiredState>,
 ) -> Result<Registered, Unregistered> {
-    let has_session = session.is_some();
+    let active = session.as_ref().map(|session| Arc::clone(&session.active));
     let channel = tokio::select! {
         connected = until_expiry(session, connect_to_master(node)) => connected.map_err(Unregistered::Failed)?,
-        () = end_wanted(node, has_session, desired) => return Err(Unregistered::End(None)),
+        () = end_wanted(node, active.as_deref(), desired) => return Err(Unregistered::End(None)),
         () = node.handler_runtime.ended() => return Err(Unregistered::End(Some(EndReason::RuntimeEnded))),
         reason = outage.expired() => return Err(Unregistered::End(Some(reason))),
     };
@@ -205,10 +206,10 @@ async fn pause(
     session: &mut Option<Session>,
     desired: &mut watch::Receiver<DesiredState>,
 ) -> Result<(), Option<EndReason>> {
-    let has_session = session.is_some();
+    let active = session.as_ref().map(|session| Arc::clone(&session.active));
     tokio::select! {
         () = until_expiry(session, tokio::time::sleep(wait)) => Ok(()),
-        () = end_wanted(node, has_session, desired) => Err(None),
+        () = end_wanted(node, active.as_deref(), desired) => Err(None),
         () = node.handler_runtime.ended() => Err(Some(EndReason::RuntimeEnded)),
         reason = outage.expired() => Err(Some(reason)),
     }
@@ -226,9 +227,9 @@ async fn until_expiry<T>(session: &mut Option<Session>, wait: impl Future<Output
     }
 }
 
-/// Waits until a node that is not registered has to end: it is told to, or drains. One that has a session drains until its
-/// time is over, because it may still deliver its results.
-async fn end_wanted(node: &NodeShared, has_session: bool, desired: &mut watch::Receiver<DesiredState>) {
+/// Waits until a node that is not registered has to end: it is told to, or drains. One that has a session, with these calls,
+/// drains until its time is over, because it may still deliver its results.
+async fn end_wanted(node: &NodeShared, active: Option<&ActiveCalls>, desired: &mut watch::Receiver<DesiredState>) {
     let mut changes = desired.clone();
     let drains = async {
         tokio::select! {
@@ -236,8 +237,9 @@ async fn end_wanted(node: &NodeShared, has_session: bool, desired: &mut watch::R
             _ = changes.wait_for(|desired| *desired != DesiredState::Serve) => {}
             () = node.drain_requested.wait() => {}
         }
-        if has_session {
-            tokio::time::sleep_until(node.drain_deadline()).await;
+        let Some(active) = active else { return };
+        tokio::time::sleep_until(node.drain_deadline()).await;
+        if !active.is_empty() {
             tracing::warn!(
                 node = node.registration.name,
                 "the drain timeout of {:?} has passed while there was no connection to the master; the node ends with calls \

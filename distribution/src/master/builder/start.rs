@@ -61,10 +61,12 @@ impl MasterBuilder {
             max_queued_bytes: self.max_queued_bytes,
             max_queued_calls_per_caller: self
                 .max_queued_calls_per_caller
-                .unwrap_or(self.max_queued_calls.div_ceil(CALLERS_AT_THE_LIMIT)),
+                .unwrap_or(self.max_queued_calls.div_ceil(CALLERS_AT_THE_LIMIT))
+                .min(self.max_queued_calls),
             max_queued_bytes_per_caller: self
                 .max_queued_bytes_per_caller
-                .unwrap_or(self.max_queued_bytes.div_ceil(CALLERS_AT_THE_LIMIT)),
+                .unwrap_or(self.max_queued_bytes.div_ceil(CALLERS_AT_THE_LIMIT))
+                .min(self.max_queued_bytes),
             max_nodes,
             max_nodes_per_credential: max_nodes_per_credential.unwrap_or(max_nodes),
             slow_start: SLOW_START,
