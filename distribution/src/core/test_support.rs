@@ -2,10 +2,11 @@
 
 #[cfg(test)]
 use super::queues::Scope;
+#[cfg(feature = "simulation")]
+use super::{call::CallEntry, node::Node};
 use super::{
-    call::{CallEntry, CallLocation},
+    call::CallLocation,
     host::{Host, Time},
-    node::Node,
     state::Core,
 };
 use crate::id::{CallId, NodeId};
