@@ -115,8 +115,10 @@ impl Tree for Gardener {
     fn calculate(&self) {
         let _noticing = self.start();
         let call = current();
-        // The deadline of the root ends this. A calculation looks now and then, between two steps; these take all the time.
+        // The deadline of the root ends this.
         while !call.is_cancelled() {
+            // In place of a step of work, between which a calculation looks: a hundred handlers that really work would take
+            // the processor from the master, and the times of the master would be those of the machine.
             std::thread::sleep(STEP);
         }
     }
