@@ -180,7 +180,7 @@ impl<H: Host> Core<H> {
         budget: &mut usize,
         effects: &mut Effects<H>,
     ) {
-        let task = |connection, attempts| DeferredTask::KeepSent { connection, attempts };
+        let task = |attempts| DeferredTask::KeepSent { connection, attempts };
         let is_done = self.for_each_attempt(connection, attempts, budget, task, |core, key| {
             core.give_up_unsent(now, connection.node, key, effects);
         });
@@ -204,7 +204,7 @@ impl<H: Host> Core<H> {
     ) {
         let id = connection.node;
         let requests = Cell::new(requests);
-        let task = |connection, attempts| DeferredTask::AskAgain { connection, attempts, requests: requests.get() };
+        let task = |attempts| DeferredTask::AskAgain { connection, attempts, requests: requests.get() };
         let is_done = self.for_each_attempt(connection, attempts, budget, task, |core, key| {
             if core.give_up_unsent(now, id, key, effects) {
                 // It has room for another call.
@@ -237,7 +237,7 @@ impl<H: Host> Core<H> {
         connection: NodeConnection,
         mut attempts: Vec<(CallId, u32)>,
         budget: &mut usize,
-        task: impl FnOnce(NodeConnection, Vec<(CallId, u32)>) -> DeferredTask,
+        task: impl FnOnce(Vec<(CallId, u32)>) -> DeferredTask,
         mut step: impl FnMut(&mut Self, (CallId, u32)),
     ) -> bool {
         while let Some(key) = attempts.pop() {
@@ -246,7 +246,7 @@ impl<H: Host> Core<H> {
             }
             if *budget == 0 {
                 attempts.push(key);
-                self.deferred.push_front(task(connection, attempts));
+                self.deferred.push_front(task(attempts));
                 return false;
             }
             *budget -= 1;
