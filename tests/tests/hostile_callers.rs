@@ -257,6 +257,35 @@ async fn the_number_of_a_cancelled_call_cannot_be_used_while_a_node_runs_it() {
 }
 
 #[tokio::test]
+async fn a_caller_that_confirms_nothing_may_make_no_more_calls_until_it_does() {
+    const MOST: u64 = 327_680;
+    let master = Master::builder().heartbeat(Duration::from_secs(60)).max_queued_calls_per_caller(0);
+    let master = master.bind("127.0.0.1:0").await.expect("binds");
+    let mut rogue = RogueCaller::connect(master.local_addr(), "rogue").await;
+    let first = rogue.first;
+    // No node has the label, and no call may wait. So each ends at once.
+    let next = |number: u64| call(number, first + number, 1, ADD, 1, &one_and_two());
+    // An error holds the limit as a number: that of the queue is 0.
+    let limit_of_session = number(MOST);
+    let is_limit_of_session = |error: &[u8]| error.windows(limit_of_session.len()).any(|part| part == limit_of_session);
+    rogue.peer.send(&declare(&shown(ADD))).await;
+    for from in (0..MOST).step_by(1024) {
+        rogue.peer.send(&(from..from + 1024).flat_map(next).collect::<Vec<_>>()).await;
+        for _ in 0..1024 {
+            let (number, how, error) = rogue.response().await;
+            assert!(how == end::FAILED && !is_limit_of_session(&error), "call {number}");
+        }
+    }
+    rogue.peer.send(&next(MOST)).await;
+    let (_, how, error) = rogue.response().await;
+    assert!(how == end::FAILED && is_limit_of_session(&error), "{error:?}");
+    rogue.peer.send(&[frame(kind::RECEIVED, &number(1)), next(MOST)].concat()).await;
+    let (_, how, error) = rogue.response().await;
+    assert!(how == end::FAILED && !is_limit_of_session(&error), "there is room for one: {error:?}");
+    assert_eq!(master.callers().len(), 1, "its session goes on");
+}
+
+#[tokio::test]
 async fn a_master_that_breaks_the_protocol_ends_the_calls_with_the_true_reason() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let addr = listener.local_addr().expect("has one");

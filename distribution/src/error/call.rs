@@ -52,7 +52,8 @@ pub enum CallError<E = Infallible> {
         waited: Duration,
     },
 
-    /// The queue at the master is full, or the caller's share of it; or the caller's credential allows no more at a time.
+    /// The queue at the master is full, or the caller's share of it; or the caller's session or its credential allows no more at
+    /// a time.
     #[error(
         "{call} was not run: {limit_of} ({queued} {unit} {}, and the limit is {limit}); call again later, or make fewer calls at a time",
         .limit_of.what_counts()
@@ -61,9 +62,10 @@ pub enum CallError<E = Infallible> {
     Overloaded {
         /// The call.
         call: CallIdentity,
-        /// Whether the caller's own limit was met, that of its credential, or that of all callers together.
+        /// Whose limit was met.
         limit_of: LimitOf,
-        /// What counted at that moment: what waited of this caller or of all, or what was under way of the credential.
+        /// What counted at that moment: what waited of this caller or of all, or what was under way of the session or
+        /// the credential.
         queued: usize,
         /// The limit that was met.
         limit: usize,

@@ -78,7 +78,7 @@ impl fmt::Display for QueueUnit {
     }
 }
 
-/// Whose limit of waiting calls was met.
+/// Whose limit of calls was met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitOf {
@@ -92,6 +92,10 @@ pub enum LimitOf {
     /// That of the caller's credential, which all its connections share: [`CallerRights::max_calls`](crate::CallerRights::max_calls) or
     /// [`max_bytes`](crate::CallerRights::max_bytes). It counts calls that run too.
     Credential,
+    /// That of the caller's session: a master keeps at most 327,680 calls of each caller in another process, or twice
+    /// [`max_queued_calls_per_caller`](crate::MasterBuilder::max_queued_calls_per_caller) if that is more. Calls that run
+    /// count too, and so does each result until the caller's process has confirmed that it has it.
+    Session,
 }
 
 impl LimitOf {
@@ -100,6 +104,7 @@ impl LimitOf {
         match self {
             Self::Caller | Self::Master => "wait",
             Self::Credential => "are under way",
+            Self::Session => "are under way, or have results that were not confirmed",
         }
     }
 }
@@ -109,6 +114,7 @@ impl fmt::Display for LimitOf {
         f.write_str(match self {
             Self::Caller => "its caller's share of the queue at the master is full",
             Self::Master => "the queue at the master is full",
+            Self::Session => "its caller's session has no room for another call",
             Self::Credential => "its caller's credential allows no more at a time",
         })
     }

@@ -56,7 +56,7 @@ pub fn messages() -> Vec<Message> {
         Endpoint::Master, Endpoint::Node, Endpoint::Caller,
         Execution::NotRun, Execution::MayHaveRun, Execution::Ran,
         QueueUnit::Calls, QueueUnit::Bytes,
-        LimitOf::Caller, LimitOf::Master, LimitOf::Credential,
+        LimitOf::Caller, LimitOf::Master, LimitOf::Credential, LimitOf::Session,
         Part::Arguments, Part::Reply,
         NodeState::Alive, NodeState::Suspect, NodeState::Disconnected, NodeState::Draining,
         Access::Nodes, Access::Callers, Access::Admins,
@@ -137,6 +137,13 @@ fn call_errors() -> impl IntoIterator<Item = Message> {
             queued: 250_000_000,
             limit: 268_435_456,
             unit: QueueUnit::Bytes,
+        },
+        CallError::Overloaded {
+            call: call(),
+            limit_of: LimitOf::Session,
+            queued: 327_680,
+            limit: 327_680,
+            unit: QueueUnit::Calls,
         },
         CallError::Overloaded {
             call: call(),

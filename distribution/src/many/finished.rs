@@ -147,9 +147,11 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
             {
                 self.send_one_by_one(batch, batch.count, &[]);
             }
-            // The limits of the credential may be used up by what is in flight, here or elsewhere. The stream can wait for its own
-            // batches only.
-            CallError::Overloaded { limit_of: LimitOf::Credential, .. } if many || !self.in_flight.is_empty() => {
+            // The limits of the session or the credential may be used up by what is in flight, here or elsewhere. The stream can
+            // wait for its own batches only.
+            CallError::Overloaded { limit_of: LimitOf::Session | LimitOf::Credential, .. }
+                if many || !self.in_flight.is_empty() =>
+            {
                 let others = self.in_flight.len();
                 self.refusals.on_refused(others);
                 match others {

@@ -1,4 +1,5 @@
-//! How many batches may be in flight, after the master has refused one because of the limits of the caller's credential.
+//! How many batches may be in flight, after the master has refused one because of the limits of the caller's session or
+//! credential.
 //!
 //! Other connections may share these limits, so they are found by trying: as many as were in flight when one was refused, and
 //! one more whenever that many were answered since.

@@ -161,10 +161,6 @@ pub(super) async fn serve(
         if unconfirmed.as_ref().is_some_and(|unconfirmed| unconfirmed.len() > MOST_UNCONFIRMED) {
             break GoneReason::Violation("it does not confirm the responses that it has received".into());
         }
-        if requests.has_too_many_ends() {
-            let reason = "too many ends of its calls wait for it to confirm them, or to ask for them again";
-            break GoneReason::Violation(reason.into());
-        }
         let polled = std::future::poll_fn(|cx| {
             repoller.poll(cx, |cx| {
                 let polled = driver.poll(cx, server.as_mut());

@@ -14,11 +14,6 @@ use crate::{
 };
 
 impl CallerRequests {
-    /// Whether the caller does not confirm what it receives.
-    pub(super) fn has_too_many_ends(&self) -> bool {
-        self.lock().calls.has_too_many_ends()
-    }
-
     /// The caller has the ends of these calls.
     pub(super) fn on_confirmed(&self, calls: Vec<Option<CallId>>) {
         self.lock().calls.on_confirmed(calls.into_iter().flatten());

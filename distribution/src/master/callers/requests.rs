@@ -24,7 +24,7 @@ use super::{
 use crate::{
     admin::is_of_admin_service,
     config::{LONGEST_TIME, ValueLimits, from_micros},
-    error::{CallError, Execution},
+    error::{CallError, CallIdentity, Execution, LimitOf, QueueUnit},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
     master::{admin::AdminWork, administrator::Administrator, caller_table::ConnectedCaller, shared::Shared},
@@ -132,6 +132,17 @@ impl CallerRequests {
         match &message.body {
             CallerRequestBody::Call(call) => {
                 let method = self.method(call)?;
+                let exceeded = self.lock().calls.exceeded();
+                if let Some((under_way, limit)) = exceeded {
+                    let error = CallError::Overloaded {
+                        call: CallIdentity::new(Some(CallId(call.call)), method.name().clone()),
+                        limit_of: LimitOf::Session,
+                        queued: under_way,
+                        limit,
+                        unit: QueueUnit::Calls,
+                    };
+                    return Ok(Some(Box::pin(self.answer(request, self.failure(None, &error, false)))));
+                }
                 let operation = self.operation(&method);
                 let payload = message.take_payload();
                 let counted = match self.permissions.permit(call, &method, operation, payload.len()) {

@@ -18,9 +18,8 @@ pub(super) type Request = InFlightRequest<IncomingCallerRequest, OutgoingCallerR
 /// has arrived.
 const MOST_KEPT: usize = 64 * 1024 * 1024;
 
-/// The most ends that are kept for a caller, however small they are, unless more of its calls may wait at the master: these may
-/// all end while it has no connection.
-const MOST_ENDS: usize = 320 * 1024;
+/// The most calls of a session, those included whose ends are kept, unless more of its calls may wait at the master.
+const MOST_CALLS: usize = 320 * 1024;
 
 /// What an end that is kept takes beside its payload.
 const END_OVERHEAD: usize = 256;
@@ -38,9 +37,8 @@ pub(super) struct Unfinished {
     has_asked_again: bool,
     /// The bytes of the ends that are kept.
     kept: usize,
-    /// How many ends are kept, and how many may be.
-    ends: usize,
-    most_ends: usize,
+    /// The most calls. All of them may end while the caller has no connection, and are kept then.
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -90,8 +88,7 @@ impl Unfinished {
             keeps: false,
             has_asked_again: true,
             kept: 0,
-            ends: 0,
-            most_ends: MOST_ENDS.max(may_wait.saturating_mul(2)),
+            most: MOST_CALLS.max(may_wait.saturating_mul(2)),
         }
     }
 
@@ -110,6 +107,11 @@ impl Unfinished {
                 *request = None;
             }
         }
+    }
+
+    /// How many calls there are, and the most, if there is no room for another.
+    pub(super) fn exceeded(&self) -> Option<(usize, usize)> {
+        (self.calls.len() >= self.most).then_some((self.calls.len(), self.most))
     }
 
     pub(super) fn insert(&mut self, id: CallId, state: Arc<CallState>, request: Option<Request>) {
@@ -149,11 +151,10 @@ impl Unfinished {
                     self.kept += bytes;
                     Kept { bytes, end: end.clone() }
                 }
-                // It is small, and counts among the ends.
+                // It is small, and counts among the calls.
                 false => Kept { bytes: 0, end: lost() },
             };
             call.progress = Progress::Ended(kept);
-            self.ends += 1;
         } else {
             self.calls.remove(&id);
         }
@@ -184,7 +185,7 @@ impl Unfinished {
             return Err("it said twice that it had asked for all earlier calls".to_owned());
         }
         let (current, mut unwanted) = (self.connection, Vec::new());
-        let (mut forgotten, mut ends) = (0, 0);
+        let mut forgotten = 0;
         self.calls.retain(|_, call| match &call.progress {
             _ if call.connection == current => true,
             Progress::Active { state, .. } => {
@@ -195,11 +196,9 @@ impl Unfinished {
             }
             Progress::Ended(kept) => {
                 forgotten += kept.bytes;
-                ends += 1;
                 false
             }
         });
-        self.ends -= ends;
         self.subtract(forgotten);
         Ok(unwanted)
     }
@@ -210,7 +209,6 @@ impl Unfinished {
             if let Some(Call { progress: Progress::Ended(kept), .. }) = self.calls.get(&id) {
                 let bytes = kept.bytes;
                 self.calls.remove(&id);
-                self.ends -= 1;
                 self.subtract(bytes);
             }
         }
@@ -224,13 +222,7 @@ impl Unfinished {
     /// The caller is gone.
     pub(super) fn clear(&mut self) {
         self.calls.clear();
-        self.ends = 0;
         self.subtract(self.kept);
-    }
-
-    /// Whether more ends are kept than a caller may leave.
-    pub(super) fn has_too_many_ends(&self) -> bool {
-        self.ends > self.most_ends
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -264,49 +256,56 @@ mod tests {
 
     static METHOD: Method = Method::new("A", 1, "a", "fn() -> ()", false);
 
+    fn begin(unfinished: &mut Unfinished, id: CallId) {
+        let (options, submit_options) = (CallOptions::default(), SubmitOptions::default());
+        let state = CallState::new(Arc::clone(METHOD.info()), Payload::EMPTY, options, submit_options);
+        unfinished.insert(id, Arc::new(state), None);
+    }
+
     /// Calls with these numbers are made, and end.
     fn end(unfinished: &mut Unfinished, numbers: Range<u64>) {
-        let options = (CallOptions::default(), SubmitOptions::default());
-        let state = Arc::new(CallState::new(Arc::clone(METHOD.info()), Payload::EMPTY, options.0, options.1));
         for id in numbers.map(CallId) {
-            unfinished.insert(id, Arc::clone(&state), None);
+            begin(unfinished, id);
             let end = OutgoingCallerReply { call: Some(id), end: CallerEnd::NotReceived, payload: Payload::EMPTY };
             assert!(unfinished.on_end(id, &end, || end.clone()).is_none(), "there is no request to answer");
         }
     }
 
     #[test]
-    fn ends_that_a_caller_does_not_confirm_are_limited_however_small_they_are() {
-        let most = MOST_ENDS as u64;
+    fn calls_are_limited_until_their_ends_are_confirmed_or_not_asked_for() {
+        let most = MOST_CALLS as u64;
         let mut unfinished = Unfinished::new(Arc::default(), 0);
         unfinished.on_connected(true);
-        end(&mut unfinished, 0..most);
-        assert!(!unfinished.has_too_many_ends());
+        end(&mut unfinished, 0..most - 1);
+        assert_eq!(unfinished.exceeded(), None);
+        begin(&mut unfinished, CallId(most - 1));
+        assert_eq!(unfinished.exceeded(), Some((MOST_CALLS, MOST_CALLS)), "one of them runs");
+        unfinished.on_confirmed([CallId(most - 1), CallId(most)]);
+        assert!(unfinished.exceeded().is_some(), "neither of them has ended");
+        unfinished.on_confirmed([CallId(0), CallId(0)]);
+        assert_eq!(unfinished.exceeded(), None, "one is confirmed");
         end(&mut unfinished, most..most + 1);
-        assert!(unfinished.has_too_many_ends());
-        unfinished.on_confirmed([CallId(0), CallId(0), CallId(most + 1)]);
-        assert!(!unfinished.has_too_many_ends(), "one is confirmed");
-        end(&mut unfinished, most + 1..most + 2);
-        assert!(unfinished.has_too_many_ends());
+        assert!(unfinished.exceeded().is_some());
         // On its next connection it asks for none of them.
         unfinished.on_connected(true);
-        assert_eq!(unfinished.forget_others().expect("is said once").len(), 0);
-        assert!(!unfinished.has_too_many_ends() && unfinished.is_empty());
+        assert_eq!(unfinished.forget_others().expect("is said once").len(), 1, "the one that runs is cancelled");
+        assert_eq!(unfinished.exceeded(), None);
         assert!(unfinished.forget_others().is_err(), "is said twice");
         // A caller without a session confirms nothing, and nothing is kept.
+        let mut unfinished = Unfinished::new(Arc::default(), 0);
         unfinished.on_connected(false);
-        end(&mut unfinished, most + 2..most + 4);
+        end(&mut unfinished, 0..most + 1);
         assert!(unfinished.is_empty());
     }
 
     #[test]
-    fn as_many_ends_are_kept_as_calls_may_wait() {
-        let may_wait = MOST_ENDS;
+    fn twice_as_many_calls_are_taken_as_may_wait() {
+        let may_wait = MOST_CALLS;
         let mut unfinished = Unfinished::new(Arc::default(), may_wait);
         unfinished.on_connected(true);
-        end(&mut unfinished, 0..2 * may_wait as u64);
-        assert!(!unfinished.has_too_many_ends());
-        end(&mut unfinished, 2 * may_wait as u64..2 * may_wait as u64 + 1);
-        assert!(unfinished.has_too_many_ends());
+        end(&mut unfinished, 0..2 * may_wait as u64 - 1);
+        assert_eq!(unfinished.exceeded(), None);
+        end(&mut unfinished, 2 * may_wait as u64 - 1..2 * may_wait as u64);
+        assert!(unfinished.exceeded().is_some());
     }
 }

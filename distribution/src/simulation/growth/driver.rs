@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::cost::{Cost, Sample};
+use super::cost::{Events, Round};
 use crate::{
     administration::MethodKind,
     core::{
@@ -61,7 +61,7 @@ pub(super) struct Growth {
     /// Operations in a round.
     pub(super) operations: u32,
     pub(super) drawn: u64,
-    pub(super) costs: Vec<(&'static str, Vec<Sample>)>,
+    pub(super) measured: Vec<Events>,
 }
 
 #[derive(Debug)]
@@ -154,10 +154,10 @@ impl Growth {
             rounds,
             operations,
             drawn: 0,
-            costs: Vec::new(),
+            measured: Vec::new(),
         };
         growth.tick("the first look");
-        growth.costs.clear();
+        growth.measured.clear();
         for _ in 0..nodes {
             growth.join("join, as nodes come");
         }
@@ -185,36 +185,28 @@ impl Growth {
                 self.running.push_back((node, id, attempt));
             }
         }
-        let at = self.costs.iter().position(|(known, _)| *known == what).unwrap_or_else(|| {
-            self.costs.push((what, vec![Sample::default()]));
-            self.costs.len() - 1
+        let at = self.measured.iter().position(|known| known.what == what).unwrap_or_else(|| {
+            self.measured.push(Events { what, rounds: vec![Round::default()] });
+            self.measured.len() - 1
         });
-        if let Some(round) = self.costs[at].1.last_mut() {
-            round.count += count;
-            round.total += took;
-            round.longest = round.longest.max(took);
+        if let Some(round) = self.measured[at].rounds.last_mut() {
+            round.operations += count;
+            round.holds.push(u32::try_from(took.as_nanos()).unwrap_or(u32::MAX));
         }
         result
     }
 
     pub(super) fn end_round(&mut self) {
-        for (_, rounds) in &mut self.costs {
-            if rounds.last().is_some_and(|round| round.count > 0) {
-                rounds.push(Sample::default());
+        for Events { rounds, .. } in &mut self.measured {
+            if rounds.last().is_some_and(|round| round.operations > 0) {
+                rounds.push(Round::default());
             }
         }
     }
 
     /// What was measured since the last call of this.
-    pub(super) fn costs(&mut self) -> Vec<Cost> {
-        let cost = |(what, rounds): (&'static str, Vec<Sample>)| {
-            let rounds = rounds.iter().filter(|round| round.count > 0);
-            let mut means: Vec<Duration> = rounds.clone().map(|round| round.total / round.count).collect();
-            means.sort();
-            let each = means.get(means.len() / 2).copied().unwrap_or_default();
-            Cost { what, each, longest: rounds.map(|round| round.longest).max().unwrap_or_default() }
-        };
-        std::mem::take(&mut self.costs).into_iter().map(cost).collect()
+    pub(super) fn measured(&mut self) -> Vec<Events> {
+        std::mem::take(&mut self.measured)
     }
 
     pub(super) fn draw(&mut self, below: usize) -> usize {

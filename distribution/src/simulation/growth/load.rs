@@ -149,7 +149,7 @@ impl Growth {
         for _ in 0..waiting {
             self.submit_this("submit, on one node", &SERVED, |demand| demand, Some(0));
         }
-        self.costs.clear();
+        self.measured.clear();
         let id = self.nodes[0];
         let what = "leave, with all that waits";
         self.leave(what, id);
@@ -161,7 +161,7 @@ impl Growth {
         for _ in 0..waiting {
             self.submit_this("submit, no node", &UNSERVED, |demand| demand, None);
         }
-        self.costs.clear();
+        self.measured.clear();
         self.now += NO_NODE_TIMEOUT;
         let what = "expire, all that waits";
         self.tick_until_done(what, waiting);
@@ -207,10 +207,8 @@ impl Growth {
         while self.core.next_tick() <= self.now {
             self.apply(what, 0, |core, now, effects| core.on_tick(now, effects));
         }
-        for (_, rounds) in &mut self.costs {
-            for round in rounds {
-                round.count = calls as u32;
-            }
+        for round in self.measured.iter_mut().flat_map(|events| &mut events.rounds) {
+            round.operations = calls as u32;
         }
     }
 }
