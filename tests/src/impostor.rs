@@ -23,6 +23,10 @@ pub mod kind {
     pub const GIVE_BACK: u8 = 10;
     pub const REQUEST_GRANT: u8 = 11;
     pub const GRANT: u8 = 12;
+    pub const BEGIN: u8 = 26;
+    pub const ACCEPT: u8 = 27;
+    pub const ABANDON: u8 = 28;
+    pub const CHUNK: u8 = 29;
     /// Optional, and of no release yet.
     pub const UNKNOWN_OPTIONAL: u8 = 200;
 }
@@ -89,6 +93,16 @@ pub fn take_number(bytes: &mut &[u8]) -> u64 {
 /// A frame with this body.
 pub fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
     [&(body.len() as u32).to_le_bytes()[..], &[kind], body].concat()
+}
+
+/// A frame that begins a large message with a body of this length.
+pub fn begin(message: u32, length: u64) -> Vec<u8> {
+    frame(kind::BEGIN, &[number(message.into()), number(length)].concat())
+}
+
+/// The next bytes of a large message, in chunks.
+pub fn chunks(message: u32, bytes: &[u8]) -> Vec<u8> {
+    bytes.chunks(1 << 16).flat_map(|chunk| frame(kind::CHUNK, &[&message.to_le_bytes()[..], chunk].concat())).collect()
 }
 
 /// A response to a request.
@@ -377,14 +391,44 @@ impl Impostor {
     /// If none comes.
     pub async fn receive_one_of(&mut self, wanted: &[u8]) -> (u8, Vec<u8>) {
         loop {
-            let mut header = [0; 5];
-            soon("a frame", self.stream.read_exact(&mut header)).await.expect("the peer is there");
-            let mut body = vec![0; u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize];
-            soon("its body", self.stream.read_exact(&mut body)).await.expect("the peer is there");
-            if wanted.contains(&header[4]) {
-                return (header[4], body);
+            let (kind, body) = self.receive_any().await;
+            if wanted.contains(&kind) {
+                return (kind, body);
             }
         }
+    }
+
+    /// The kind and the body of the next frame.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub async fn receive_any(&mut self) -> (u8, Vec<u8>) {
+        let mut header = [0; 5];
+        soon("a frame", self.stream.read_exact(&mut header)).await.expect("the peer is there");
+        let mut body = vec![0; u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize];
+        soon("its body", self.stream.read_exact(&mut body)).await.expect("the peer is there");
+        (header[4], body)
+    }
+
+    /// Waits until a large message has begun, accepts it, and reads this much of its body, or all of it. Returns its number and
+    /// the bytes. Other frames are skipped.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come.
+    pub async fn receive_large(&mut self, most: usize) -> (u32, Vec<u8>) {
+        let begin = self.receive(kind::BEGIN).await;
+        let mut rest = &begin[..];
+        let (message, length) = (take_number(&mut rest) as u32, take_number(&mut rest) as usize);
+        self.send(&frame(kind::ACCEPT, &number(message.into()))).await;
+        let mut bytes = Vec::new();
+        while bytes.len() < length.min(most) {
+            let chunk = self.receive(kind::CHUNK).await;
+            assert_eq!(chunk[..4], message.to_le_bytes());
+            bytes.extend_from_slice(&chunk[4..]);
+        }
+        (message, bytes)
     }
 
     /// The number of the next request.

@@ -17,6 +17,7 @@ use crate::{
     wire::{
         Control,
         connection_state::ConnectionState,
+        frame::layout::LARGEST_WHOLE_PAYLOAD,
         transport::{AskingAgain, ONLY_ATTEMPT, SendPermit},
     },
 };
@@ -367,10 +368,16 @@ impl Calls {
     /// A call is not wanted any more.
     pub(super) fn cancel(&mut self, id: CallId) {
         let Some(call) = self.remove(id) else { return };
-        if !call.state.attempt.withdraw(ONLY_ATTEMPT) {
-            if let Place::Connected(connection) = &self.place {
-                connection.state.send(Control::CancelCall { call: id.0 });
-            }
+        let is_withdrawn = call.state.attempt.withdraw(ONLY_ATTEMPT);
+        self.tell_cancelled(id, &call.state, is_withdrawn);
+    }
+
+    /// Tells the master, or the connection if it has not written all of the call.
+    fn tell_cancelled(&self, id: CallId, state: &CallState, is_withdrawn: bool) {
+        // A call that is not written yet will not be. It may wait long for its next chunk, so that the connection has to be told.
+        let must_tell = !is_withdrawn || state.payload.len() > LARGEST_WHOLE_PAYLOAD;
+        if let (Place::Connected(connection), true) = (&self.place, must_tell) {
+            connection.state.send(Control::CancelCall { call: id.0 });
         }
     }
 
@@ -410,14 +417,10 @@ impl Calls {
         while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.deadlines.remove(&(at, id));
             let Some(call) = self.remove(id) else { continue };
-            let stage = match call.state.attempt.withdraw(ONLY_ATTEMPT) {
-                true => CallStage::Queued,
-                false => CallStage::AtMaster,
-            };
+            let is_withdrawn = call.state.attempt.withdraw(ONLY_ATTEMPT);
+            let stage = if is_withdrawn { CallStage::Queued } else { CallStage::AtMaster };
             let timeout = call.state.options.timeout.unwrap_or_default();
-            if let (Place::Connected(connection), CallStage::AtMaster) = (&self.place, &stage) {
-                connection.state.send(Control::CancelCall { call: id.0 });
-            }
+            self.tell_cancelled(id, &call.state, is_withdrawn);
             ended.push((Arc::clone(&call.state), CallError::TimedOut { call: call.state.identity(), timeout, stage }));
         }
         ended

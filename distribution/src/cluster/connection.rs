@@ -34,6 +34,7 @@ use crate::{
         confirmations::Confirmations,
         connection_state::ConnectionState,
         handshake::{Definition, MethodOffer},
+        incoming_memory::IncomingMemory,
         repoller::Repoller,
         transport::{
             CallerReply, CallerTransport, Describe, OutgoingCallerRequest,
@@ -57,7 +58,8 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
     let PeerTimeouts { read_timeout, write_timeout } = PeerTimeouts::default();
     // A master that is stalled neither reads nor ends a frame, and is tolerated for as long as it may be silent.
     let timeouts = PeerTimeouts { read_timeout: read_timeout.max(silence), write_timeout: write_timeout.max(silence) };
-    let state = ConnectionState::new(timeouts, None);
+    let limit = usize::try_from(shared.hello.max_message_size).unwrap_or(usize::MAX).saturating_add(batch::ROOM);
+    let state = ConnectionState::new(timeouts, Some(IncomingMemory::of_connection(limit)));
     let goodbye = Arc::new(OnceLock::new());
     let on_control = {
         let (shared, goodbye) = (Arc::clone(shared), Arc::clone(&goodbye));
@@ -70,7 +72,6 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
             other => shared.on_control(other),
         })
     };
-    let limit = usize::try_from(shared.hello.max_message_size).unwrap_or(usize::MAX).saturating_add(batch::ROOM);
     let error = ErrorSlot::default();
     let transport =
         EndOnError::new(CallerTransport::new(channel, Arc::clone(&state), limit, on_control), error.clone());

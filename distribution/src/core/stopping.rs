@@ -12,7 +12,10 @@ use super::{
     state::{Core, Timer},
     stopping_calls::StoppingCall,
 };
-use crate::id::{CallId, NodeId};
+use crate::{
+    id::{CallId, NodeId},
+    wire::frame::layout::LARGEST_WHOLE_PAYLOAD,
+};
 
 /// A handler that goes on for this long after it was told to stop is reported.
 const OVERDUE_AFTER: Duration = Duration::from_secs(10);
@@ -21,12 +24,17 @@ impl<H: Host> Core<H> {
     /// Tells the node that has the call, if one has, that it has ended.
     pub(super) fn stop(&mut self, now: Time, id: CallId, call: &CallEntry<H>, effects: &mut Effects<H>) {
         let CallLocation::InFlight(node) = call.location else { return };
-        // If the attempt is not written yet, it will not be, and the link reports that.
-        if call.handle.withdraw(call.attempt) {
+        // If the attempt is not written yet, it will not be, and the link reports that. It may wait long for its next chunk, so
+        // that it has to be told.
+        let is_withdrawn = call.handle.withdraw(call.attempt);
+        if is_withdrawn && call.demand.size <= LARGEST_WHOLE_PAYLOAD {
             return;
         }
         let Some(link) = self.registry.node(node).map(|node| node.link.clone()) else { return };
         effects.push(Effect::Cancel { link, id, attempt: call.attempt });
+        if is_withdrawn {
+            return;
+        }
         self.stopping.insert(
             id,
             StoppingCall {

@@ -26,7 +26,7 @@ use crate::{
 pub(super) struct CallerRequestFrame {
     request: u64,
     body: CallerRequestBody,
-    payload: Bytes,
+    pub(super) payload: Bytes,
 }
 
 /// The response to it.
@@ -34,7 +34,7 @@ pub(super) struct CallerRequestFrame {
 pub(super) struct CallerResponseFrame {
     request: u64,
     end: CallerEnd,
-    payload: Bytes,
+    pub(super) payload: Bytes,
 }
 
 impl CallerRequestFrame {

@@ -25,7 +25,7 @@ use crate::{
     wire::{
         CloseReason, Control, Load, Outcome, Refusal, Reply,
         connection_state::ConnectionState,
-        frame::{call::Trace, kind::Direction},
+        frame::{call::Trace, kind::Direction, layout::LARGEST_WHOLE_PAYLOAD},
         transport::{
             CallerAtMasterTransport, CallerTransport, IncomingRequest, MasterTransport, NodeTransport, OnControl,
             OutgoingReply, OutgoingRequest, SendPermit,
@@ -204,6 +204,18 @@ impl Frame {
         Self(Content::Control(controls.swap_remove(usize::from(how) % controls.len())))
     }
 
+    /// Whether it is a message that is written in chunks, between which other frames come.
+    pub fn is_in_chunks(&self) -> bool {
+        let payload = match &self.0 {
+            Content::Request { payload, .. } => payload.len(),
+            Content::Response { reply, .. } => reply.payload.len(),
+            Content::CallerRequest(request) => request.payload.len(),
+            Content::CallerResponse(response) => response.payload.len(),
+            Content::Control(_) => 0,
+        };
+        payload > LARGEST_WHOLE_PAYLOAD
+    }
+
     /// Whether `other` is this frame after a journey, on which time goes by.
     pub fn arrived_as(&self, other: &Self) -> bool {
         if let (Content::CallerRequest(sent), Content::CallerRequest(arrived)) = (&self.0, &other.0) {
@@ -380,6 +392,10 @@ async fn room<M>(transport: &mut (impl Sink<M, Error = io::Error> + Unpin)) -> i
 struct Carrying(Vec<(String, String)>);
 
 impl SendPermit for Carrying {
+    fn may_begin(&self, _: u32) -> bool {
+        true
+    }
+
     fn begin(&self, _: u32) -> bool {
         true
     }

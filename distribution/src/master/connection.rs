@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tarpc::client::{self, NewClient, RpcError};
+use tarpc::client::{self, NewClient};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
@@ -186,7 +186,7 @@ fn on_control(
         }
         match control {
             Control::Heartbeat { load } => {
-                heartbeats.lock().unwrap_or_else(PoisonError::into_inner).on_heartbeat(load, state.memory_wait())?;
+                heartbeats.lock().unwrap_or_else(PoisonError::into_inner).on_heartbeat(load, state.paused_for())?;
             }
             Control::Drain => {
                 shared.with_connection(connection, "a node drains", |core, now, effects| {
@@ -376,10 +376,7 @@ impl Driver<'_> {
                     name: MethodName::new("distribution", "asks again"),
                     permit,
                 };
-                return Ok(Box::pin(async move {
-                    let attempted = attempted(client.call(context, outgoing).await)?;
-                    Some((id, attempt, attempted))
-                }));
+                return Ok(Box::pin(ended(client, context, id, outgoing)));
             }
         };
         let size = call.payload.len();
@@ -402,26 +399,25 @@ impl Driver<'_> {
             name: call.method.name().clone(),
             permit: call,
         };
-        Ok(Box::pin(async move {
-            let attempted = attempted(client.call(context, outgoing).await)?;
-            Some((id, attempt, attempted))
-        }))
+        Ok(Box::pin(ended(client, context, id, outgoing)))
     }
 }
 
-/// How an attempt ended, if tarpc's client knows.
-fn attempted(result: Result<Reply, RpcError>) -> Option<AttemptEnd> {
-    match result {
-        Ok(reply) => Some(AttemptEnd::Replied(reply)),
-        Err(RpcError::Send(error)) if is_given_up(&*error) => Some(AttemptEnd::NotSent),
+/// Sends a request, and says how the attempt ended, if tarpc's client knows.
+async fn ended(
+    client: client::Channel<OutgoingRequest, Reply>,
+    context: tarpc::context::Context,
+    id: CallId,
+    outgoing: OutgoingRequest,
+) -> Option<FinishedAttempt> {
+    let attempt = outgoing.attempt;
+    let end = match client.call(context, outgoing).await {
+        Ok(reply) => AttemptEnd::Replied(reply),
+        Err(error) if AttemptGivenUp::is_cause_of(&error) => AttemptEnd::NotSent,
         // The connection is ending. The core then decides about all its calls, by whether each was written.
-        Err(_) => None,
-    }
-}
-
-fn is_given_up(error: &(dyn std::error::Error + 'static)) -> bool {
-    let error = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.is_some_and(|error| error.is::<AttemptGivenUp>())
+        Err(_) => return None,
+    };
+    Some((id, attempt, end))
 }
 
 #[cfg(test)]

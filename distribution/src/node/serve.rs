@@ -26,6 +26,7 @@ use crate::{
         confirmations::Unconfirmed,
         connection_state::ConnectionState,
         frame::layout::BODY_HEADER_LIMIT,
+        incoming_memory::IncomingMemory,
         repoller::Repoller,
         transport::{IncomingRequest, NodeTransport, OutgoingReply},
     },
@@ -66,7 +67,10 @@ pub(super) async fn serve(
     before: Option<Session>,
     desired: &mut watch::Receiver<DesiredState>,
 ) -> ServeOutcome {
-    let connection = ConnectionState::new(peer_timeouts(registered.silence), None);
+    let connection = ConnectionState::new(
+        peer_timeouts(registered.silence),
+        Some(IncomingMemory::of_connection(node.max_message_size)),
+    );
     let session = Session::of_connection(before, node, &registered, &connection);
     let Registered { channel, heartbeat, silence, reply_limit, session: offer, .. } = registered;
     let (active, batches) = (Arc::clone(&session.active), Arc::clone(&session.batches));

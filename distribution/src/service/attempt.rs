@@ -30,7 +30,12 @@ impl AttemptWord {
         self.0.store(word(attempt, OPEN), Ordering::Release);
     }
 
-    /// For the connection: the attempt goes into the write buffer. False if it was given up before; then it must not be
+    /// For the connection, while it writes an attempt in chunks: whether [`begin`](Self::begin) would succeed.
+    pub(crate) fn is_open(&self, attempt: u32) -> bool {
+        self.is(attempt, OPEN)
+    }
+
+    /// For the connection: the attempt, or the last chunk of it, goes into the write buffer. False if it was given up before; then it must not be
     /// written.
     pub(crate) fn begin(&self, attempt: u32) -> bool {
         self.step(attempt, OPEN, WRITING)

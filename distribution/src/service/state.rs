@@ -274,6 +274,10 @@ impl CallState {
 }
 
 impl SendPermit for CallState {
+    fn may_begin(&self, attempt: u32) -> bool {
+        self.attempt.is_open(attempt)
+    }
+
     fn begin(&self, attempt: u32) -> bool {
         self.attempt.begin(attempt)
     }

@@ -42,16 +42,15 @@ const RESPONSE_OVERHEAD: usize = 1024;
 pub(crate) struct ConnectionState {
     opened: Instant,
     peer_timeouts: PeerTimeouts,
-    /// Where large frames reserve their memory; `None` if they need no reservation.
+    /// Where large messages reserve their memory; `None` if they need no reservation.
     incoming_memory: Option<Arc<IncomingMemory>>,
     /// When the last byte was read.
     heard: AtomicTime,
-    /// Since when the frame that is being read has made too little progress. Never while no frame is, or while it waits for
-    /// memory.
+    /// Since when what the peer has begun has made too little progress. Never while it has begun nothing, or waits for memory.
     slow_since: AtomicTime,
-    /// Since when that frame has reserved memory.
+    /// Since when a message that is being read has had memory reserved: the one that has had it longest.
     reserved_since: AtomicTime,
-    /// Since when nothing is read: the frame waits for memory, or the peer has to read first.
+    /// Since when nothing is read, because the peer has to read first.
     waits_since: AtomicTime,
     /// For how long in all nothing was read, in microseconds.
     waited: AtomicU64,
@@ -211,16 +210,16 @@ impl ConnectionState {
         }
         let slow = time(&self.slow_since)?;
         if past(slow, read_timeout) {
-            return Some("it has begun a frame and neither finishes it nor sends 16 KiB of it a second");
+            return Some("it has begun a message and neither finishes it nor sends 16 KiB of it a second");
         }
         let reserved = time(&self.reserved_since)?;
         let contended = self.incoming_memory.as_ref()?.contended_since()?;
         if past(slow.max(contended), read_timeout / CONTENDED_DIVISOR) {
             Some(
-                "it has begun a large frame and neither finishes it nor sends 48 KiB of it a second, while others wait for the memory",
+                "it has begun a large message and neither finishes it nor sends 48 KiB of it a second, while others wait for the memory",
             )
         } else if past(reserved.max(contended), read_timeout.saturating_mul(LONGEST_RESERVATION)) {
-            Some("it has begun a large frame and does not finish it, and others have waited too long for the memory")
+            Some("it has begun a large message and does not finish it, and others have waited too long for the memory")
         } else {
             None
         }
@@ -238,19 +237,24 @@ impl ConnectionState {
         }
     }
 
-    /// A frame has begun, or has brought [`least_progress`](Self::least_progress).
-    pub(super) fn on_frame_progress(&self) {
-        self.slow_since.set(self.opened.elapsed());
+    /// Since when what the peer has begun has not brought [`least_progress`](Self::least_progress), and since when a message
+    /// that is being read has had memory reserved.
+    pub(super) fn set_slow_since(&self, slow: Option<Instant>, reserved: Option<Instant>) {
+        for (time, since) in [(&self.slow_since, slow), (&self.reserved_since, reserved)] {
+            match since {
+                Some(since) => time.set(since.saturating_duration_since(self.opened)),
+                None => time.clear(),
+            }
+        }
     }
 
-    /// How many bytes a frame must bring before its time begins anew.
+    /// How many bytes must come of what has begun before its time begins anew.
     pub(super) fn least_progress(&self) -> u64 {
         let bytes = self.peer_timeouts.read_timeout.as_millis().saturating_mul(u128::from(SLOWEST_RATE)) / 1000;
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
-    /// Nothing is read: the frame that is being read waits for memory, or the peer has to read first. Meanwhile no timeout
-    /// for what the peer sends runs.
+    /// Nothing is read, because the peer has to read first. Meanwhile no timeout for what the peer sends runs.
     pub(super) fn on_reading_paused(&self) {
         self.slow_since.clear();
         if !self.waits_since.is_set() {
@@ -258,34 +262,19 @@ impl ConnectionState {
         }
     }
 
-    /// The frame that is being read has reserved its memory.
-    pub(super) fn on_memory_reserved(&self) {
-        self.reserved_since.set(self.opened.elapsed());
-        self.on_reading_resumed(true);
-    }
-
-    /// Something is read again. `has_begun` says that a frame has begun and is not complete.
-    pub(super) fn on_reading_resumed(&self, has_begun: bool) {
+    /// Something is read again.
+    pub(super) fn on_reading_resumed(&self) {
         if let Some(since) = self.waits_since.after(self.opened) {
             self.waited.fetch_add(to_micros(since.elapsed()), Ordering::Relaxed);
             self.on_read();
-            if has_begun {
-                self.on_frame_progress();
-            }
             self.waits_since.clear();
         }
     }
 
-    /// For how long in all nothing was read, because memory was missing or the peer had to read first. What the peer sent in that time is read at once
+    /// For how long in all nothing was read, because the peer had to read first. What it sent in that time is read at once
     /// afterwards.
-    pub(crate) fn memory_wait(&self) -> Duration {
+    pub(crate) fn paused_for(&self) -> Duration {
         Duration::from_micros(self.waited.load(Ordering::Relaxed))
-    }
-
-    /// The frame that was being read is complete.
-    pub(super) fn on_frame_complete(&self) {
-        self.slow_since.clear();
-        self.reserved_since.clear();
     }
 
     /// When the connection was opened.
@@ -325,13 +314,14 @@ mod tests {
     /// there is one within ten minutes.
     async fn violation_after(state: &ConnectionState, each_second: u64) -> Option<(u32, &'static str)> {
         let mut since_progress = 0;
-        state.on_frame_progress();
+        let reserved = state.reserved_since.after(state.opened);
+        state.set_slow_since(Some(Instant::now()), reserved);
         for seconds in 1..600 {
             advance(SECOND).await;
             since_progress += each_second;
             if since_progress >= state.least_progress() {
                 since_progress = 0;
-                state.on_frame_progress();
+                state.set_slow_since(Some(Instant::now()), reserved);
             }
             if let Some(violation) = state.violation(state.opened()) {
                 return Some((seconds, violation));
@@ -351,7 +341,7 @@ mod tests {
             assert_eq!(seconds, 30, "{rate} bytes a second");
             assert!(violation.contains("neither finishes it"), "{violation}");
         }
-        state.on_frame_complete();
+        state.set_slow_since(None, None);
         advance(3600 * SECOND).await;
         assert_eq!(state.violation(state.opened()), None);
     }
@@ -364,8 +354,7 @@ mod tests {
         let wait = memory.reserve(1);
         assert_eq!(violation_after(&state, 20 * 1024).await, None);
         drop(wait);
-        state.on_frame_progress();
-        state.on_memory_reserved();
+        state.set_slow_since(None, Some(Instant::now()));
         assert_eq!(violation_after(&state, 20 * 1024).await, None);
         let wait = memory.reserve(1);
         let (seconds, violation) = violation_after(&state, 20 * 1024).await.expect("is too slow");
@@ -379,18 +368,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_frame_that_waits_for_memory_or_for_a_stalled_master_is_not_late() {
-        let memory = IncomingMemory::new(1 << 20);
-        let state = ConnectionState::new(PeerTimeouts::default(), Some(memory));
-        state.on_frame_progress();
+    async fn a_peer_that_is_not_read_or_a_master_that_was_stalled_is_not_late() {
+        let state = ConnectionState::new(PeerTimeouts::default(), None);
+        state.set_slow_since(Some(Instant::now()), None);
         advance(29 * SECOND).await;
         state.on_reading_paused();
         advance(3600 * SECOND).await;
         assert_eq!(state.violation(state.opened()), None);
         assert_eq!(state.heard(), Instant::now(), "this end does not read");
-        state.on_memory_reserved();
+        state.on_reading_resumed();
+        state.set_slow_since(Some(Instant::now()), None);
         assert_eq!(state.violation(state.opened()), None);
-        assert_eq!((state.heard(), state.memory_wait()), (Instant::now(), 3600 * SECOND));
+        assert_eq!((state.heard(), state.paused_for()), (Instant::now(), 3600 * SECOND));
         advance(29 * SECOND).await;
         assert_eq!(state.violation(state.opened()), None);
         advance(SECOND).await;

@@ -1,8 +1,8 @@
-//! Limits the memory of the large frames that a master is reading, over all connections.
+//! Limits the memory of the large messages that are being read: at a master over all connections, elsewhere of one.
 //!
-//! A frame reserves all the bytes that it announces, or waits for them, first come, first served. So a frame that has its
-//! reservation can be read to its end whatever the others do, and no two frames wait for each other. Small frames are not
-//! counted and never wait.
+//! A message reserves all the bytes that it announces, or waits for them, first come, first served. Its sender waits too, after
+//! the first chunk. So a message that has its reservation can be read to its end whatever the others do, and no two messages
+//! wait for each other. Smaller messages are not counted and never wait.
 
 use std::{
     pin::Pin,
@@ -16,14 +16,17 @@ use tokio::{
 };
 use tokio_util::sync::PollSemaphore;
 
-/// A frame of up to this size needs no reservation: control frames, most calls, and all batches but the fullest, whose
-/// values come to this much. The memory of these is bounded by the number of connections.
+/// A message of up to this size needs no reservation: most calls, and all batches but the fullest, whose values come to this much.
+/// The memory of these is bounded for each connection.
 pub(crate) const RESERVED_ABOVE: usize = 1024 * 1024;
+
+/// The memory for large messages of one connection of a node or a caller, unless the largest needs more.
+const OF_CONNECTION: usize = 256 * 1024 * 1024;
 
 /// Bytes are reserved in units of this size.
 const UNIT: usize = 1024;
 
-/// The memory for large frames that all connections of a master share.
+/// The memory for large messages.
 #[derive(Debug)]
 pub(crate) struct IncomingMemory {
     units: u32,
@@ -36,11 +39,11 @@ pub(crate) struct IncomingMemory {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: usize,
-    /// Since when at least one frame has waited without a break.
+    /// Since when at least one message has waited without a break.
     since: Option<Instant>,
 }
 
-/// Memory that a frame may use; free again when this is dropped.
+/// Memory that a message may use; free again when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation(#[allow(dead_code, reason = "held to be dropped")] OwnedSemaphorePermit);
 
@@ -50,7 +53,12 @@ impl IncomingMemory {
         Arc::new(Self { units, free: Arc::new(Semaphore::new(units as usize)), queue: Mutex::default() })
     }
 
-    /// Reserves this many bytes, if they are free and no other frame waits.
+    /// The memory of a node's or caller's connection: for one of the largest messages, and for several smaller ones.
+    pub(crate) fn of_connection(max_message_size: usize) -> Arc<Self> {
+        Self::new(max_message_size.max(OF_CONNECTION))
+    }
+
+    /// Reserves this many bytes, if they are free and no other message waits.
     pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
         Arc::clone(&self.free).try_acquire_many_owned(self.units_to_reserve(bytes)).ok().map(Reservation)
     }
@@ -68,12 +76,12 @@ impl IncomingMemory {
         }
     }
 
-    /// Since when frames have waited without a break; `None` if none waits.
+    /// Since when messages have waited without a break; `None` if none waits.
     pub(crate) fn contended_since(&self) -> Option<Instant> {
         self.queue().since
     }
 
-    /// A frame that is larger than all of the memory reserves all of it.
+    /// A message that is larger than all of the memory reserves all of it.
     fn units_to_reserve(&self, bytes: usize) -> u32 {
         units(bytes).min(self.units)
     }
@@ -130,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_get_memory_in_the_order_of_asking_and_all_of_it_at_once() {
+    fn messages_get_memory_in_the_order_of_asking_and_all_of_it_at_once() {
         let memory = IncomingMemory::new(100 * MIB);
         let first = memory.try_reserve(60 * MIB).expect("there is room");
         let mut large = memory.reserve(64 * MIB);
@@ -148,25 +156,25 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_leaves_the_queue_keeps_no_memory_and_blocks_no_other() {
+    fn a_message_that_leaves_the_queue_keeps_no_memory_and_blocks_no_other() {
         let memory = IncomingMemory::new(100 * MIB);
         let first = memory.try_reserve(90 * MIB).expect("there is room");
         let mut large = memory.reserve(64 * MIB);
         assert!(poll(&mut large).is_none());
         drop(large);
-        let second = memory.try_reserve(10 * MIB).expect("no other frame waits");
+        let second = memory.try_reserve(10 * MIB).expect("no other message waits");
         drop((first, second));
         assert!(memory.try_reserve(100 * MIB).is_some());
     }
 
     #[test]
-    fn a_frame_that_is_larger_than_the_memory_reserves_all_of_it() {
+    fn a_message_that_is_larger_than_the_memory_reserves_all_of_it() {
         let memory = IncomingMemory::new(MIB);
         assert!(memory.try_reserve(MIB + 5).is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_memory_knows_since_when_frames_wait() {
+    async fn the_memory_knows_since_when_messages_wait() {
         let memory = IncomingMemory::new(MIB);
         assert_eq!(memory.contended_since(), None);
         let began = Instant::now();

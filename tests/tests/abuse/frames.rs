@@ -1,11 +1,11 @@
-//! Peers that begin frames and keep the master's memory and time by them.
+//! Peers that begin messages and keep the master's memory and time by them.
 
 use std::{fs, path::Path, time::Duration};
 
 use distribution::{Master, Node, error::GoneReason};
 use distribution_tests::{
     LONG, ProbeClient, ProbeServer, Prober,
-    impostor::{Impostor, heartbeat, kind},
+    impostor::{self, Impostor, chunks, heartbeat, kind},
     process::Process,
     soon,
 };
@@ -16,22 +16,18 @@ use super::gone;
 
 const MIB: usize = 1 << 20;
 
-/// The header of a response whose body is this long.
-fn header(length: usize) -> Vec<u8> {
-    [&(length as u32).to_le_bytes()[..], &[kind::RESPONSE]].concat()
-}
-
-/// Registers, and begins a response of this length with this much of it.
+/// Registers, and begins a response of this length with this much of it, once it is accepted.
 async fn begin(master: &Master, name: &str, length: usize, begun: usize) -> Impostor {
     let mut peer = Impostor::node(master.local_addr(), name, &[]).await.expect("is taken in");
-    peer.send(&header(length)).await;
-    peer.send(&vec![0; begun]).await;
+    peer.send(&impostor::begin(0, length as u64)).await;
+    peer.receive(kind::ACCEPT).await;
+    peer.send(&chunks(0, &vec![0; begun])).await;
     peer
 }
 
 /// Sends a byte now and then, until the connection is closed.
 async fn drip(mut peer: Impostor) {
-    while peer.stream.write_all(&[0]).await.is_ok() {
+    while peer.stream.write_all(&chunks(0, &[0])).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -44,7 +40,7 @@ fn reserved(process: u32) -> u64 {
 }
 
 #[tokio::test]
-async fn frames_that_are_announced_and_do_not_come_take_no_memory() {
+async fn messages_that_are_announced_and_do_not_come_take_no_memory() {
     let mut master = Process::start(Path::new(env!("CARGO_BIN_EXE_probe")), &["master", "127.0.0.1:0", "60000"]);
     let line = master.line_with("listening ").await;
     let addr = line.trim_start_matches("listening ").parse().expect("an address");
@@ -53,9 +49,9 @@ async fn frames_that_are_announced_and_do_not_come_take_no_memory() {
     for number in 0..40 {
         let name = format!("begins-{number}");
         let mut peer = Impostor::node(addr, &name, &[]).await.expect("is taken in");
-        peer.send(&[heartbeat([0; 5]), header(64 * MIB)].concat()).await;
+        peer.send(&[heartbeat([0; 5]), impostor::begin(0, 64 * MIB as u64)].concat()).await;
         for byte in 0..10 {
-            peer.send(&[byte]).await;
+            peer.send(&chunks(0, &[byte])).await;
         }
         peers.push(peer);
     }
@@ -65,11 +61,11 @@ async fn frames_that_are_announced_and_do_not_come_take_no_memory() {
     while !master.line_with("node last").await.contains("gone") {}
     let grown = reserved(master.id()).saturating_sub(before) / 1024;
     // Some of it for threads.
-    assert!(grown < 500, "{grown} MiB for 40 frames of 64 MiB of which a few bytes came");
+    assert!(grown < 500, "{grown} MiB for 40 messages of 64 MiB of which a few bytes came");
 }
 
 #[tokio::test]
-async fn forty_frames_that_drip_end_their_connections_and_hold_nobody_up() {
+async fn forty_messages_that_drip_end_their_connections_and_hold_nobody_up() {
     let master = Master::builder().read_timeout(Duration::from_millis(500)).bind("127.0.0.1:0").await.expect("binds");
     let probe = ProbeClient::new(&master);
     let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
@@ -155,7 +151,7 @@ async fn a_large_value_waits_for_memory_and_is_not_charged_for_it() {
 }
 
 #[tokio::test]
-async fn frames_beyond_the_budget_are_not_read_until_others_are_complete() {
+async fn messages_beyond_the_budget_are_not_accepted_until_others_are_complete() {
     const PEERS: usize = 8;
     const LENGTH: usize = 24 * MIB;
     let master = Master::builder()
@@ -171,27 +167,29 @@ async fn frames_beyond_the_budget_are_not_read_until_others_are_complete() {
     let (sent, mut has_sent) = mpsc::unbounded_channel();
     let mut peers = Vec::new();
     for number in 0..PEERS {
-        let mut peer = begin(&master, &format!("large-{number}"), LENGTH, 0).await;
+        let mut peer = Impostor::node(master.local_addr(), &format!("large-{number}"), &[]).await.expect("is taken in");
+        peer.send(&impostor::begin(0, LENGTH as u64)).await;
         let sent = sent.clone();
         peers.push(tokio::spawn(async move {
-            // All but the last byte: more than the sockets on the way take.
-            peer.send(&vec![0; LENGTH - 1]).await;
+            peer.receive(kind::ACCEPT).await;
+            // All but the last byte.
+            peer.send(&chunks(0, &vec![0; LENGTH - 1])).await;
             let (finish, go_on) = tokio::sync::oneshot::channel();
             sent.send((number, finish)).expect("the test goes on");
             go_on.await.expect("the test goes on");
             // All zeros, which is an answer to a request that nobody made.
-            peer.send(&[0]).await;
+            peer.send(&chunks(0, &[0])).await;
         }));
     }
     let mut kept = Vec::new();
     for begun in 0..PEERS {
-        kept.push(soon("a frame to be read", has_sent.recv()).await.expect("they go on"));
+        kept.push(soon("a message to be accepted", has_sent.recv()).await.expect("they go on"));
         if kept.len() == 2 || begun == PEERS - 1 {
             // Time for others, if they were let in.
             for _ in 0..50 {
                 assert_eq!(probe.add(1, 1).await, Ok(2));
             }
-            assert!(has_sent.try_recv().is_err(), "a third was read while two are not complete");
+            assert!(has_sent.try_recv().is_err(), "a third was accepted while two are not complete");
             let (_, finish) = kept.remove(0);
             finish.send(()).expect("it waits");
         }
@@ -204,7 +202,7 @@ async fn frames_beyond_the_budget_are_not_read_until_others_are_complete() {
 }
 
 #[tokio::test]
-async fn the_budget_must_have_room_for_any_frame() {
+async fn the_budget_must_have_room_for_any_message() {
     let error =
         Master::builder().max_incoming_bytes(1000).bind("127.0.0.1:0").await.expect_err("cannot be").to_string();
     assert!(error.contains("max_incoming_bytes") && error.contains("max_message_size"), "{error}");

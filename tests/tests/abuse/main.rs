@@ -18,18 +18,15 @@ use distribution::{
 use distribution_tests::{
     Chain, LONG, ProbeClient, ProbeServer, Prober, failure,
     impostor::{
-        Impostor, addr_bytes, frame, heartbeat, kind, number, outcome, request, request_with_metadata, response,
-        signed, take_number, text,
+        Impostor, addr_bytes, begin, chunks, frame, heartbeat, kind, number, outcome, request, request_with_metadata,
+        response, signed, text,
     },
     log::Log,
     process::{Process, example},
     soon,
 };
 use futures::StreamExt;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 const ADD: (&str, &str) = ("add", "fn(i64, i64) -> i64");
 const LENGTH: (&str, &str) = ("length", "fn(Vec<u8>) -> u64");
@@ -78,6 +75,9 @@ async fn a_peer_that_does_not_read_is_given_up_with_what_it_has() {
     let mut peer = Impostor::node(master.local_addr(), "deaf", &[LENGTH]).await.expect("is taken in");
     // More than the sockets on the way take.
     let calls: Vec<_> = (0..3).map(|_| probe.length(vec![0; 32_000_000]).send()).collect();
+    // It takes the first large message that comes, and reads nothing of it.
+    peer.receive(kind::BEGIN).await;
+    peer.send(&frame(kind::ACCEPT, &number(0))).await;
     let beat = async {
         while peer.stream.write_all(&heartbeat([0; 5])).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -94,29 +94,13 @@ async fn a_peer_that_does_not_read_is_given_up_with_what_it_has() {
     }
 }
 
-/// Waits until the next request has begun to come, and says how long its frame's body is.
-async fn begun(peer: &mut Impostor) -> usize {
-    soon("a request to begin", async {
-        loop {
-            let mut header = [0; 5];
-            peer.stream.read_exact(&mut header).await.expect("the master is there");
-            let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
-            if header[4] == kind::REQUEST {
-                return length;
-            }
-            peer.stream.read_exact(&mut vec![0; length]).await.expect("the master is there");
-        }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn a_call_that_its_node_has_half_of_goes_to_another() {
     let (master, probe) = master().await;
     let mut peer = Impostor::node(master.local_addr(), "half", &[LENGTH]).await.expect("is taken in");
     // More than the sockets on the way take, and not idempotent.
     let call = probe.length(vec![0; 32_000_000]).send();
-    begun(&mut peer).await;
+    peer.receive_large(16_000_000).await;
     drop(peer);
     let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
     let answer = soon("the call", call.answer()).await.expect("answers");
@@ -129,26 +113,32 @@ async fn a_call_that_its_node_has_to_the_last_byte_may_have_run() {
     let (master, probe) = master().await;
     let mut peer = Impostor::node(master.local_addr(), "all", &[LENGTH]).await.expect("is taken in");
     let call = probe.length(vec![0; 32_000_000]).send();
-    peer.receive_request().await;
+    peer.receive_large(usize::MAX).await;
     drop(peer);
     let error = failure(soon("the call", call).await);
     assert_eq!(error.execution(), Execution::MayHaveRun, "{error:?}");
 }
 
 #[tokio::test]
-async fn a_call_that_is_cancelled_while_it_is_written_is_written_to_its_end() {
+async fn a_call_that_ends_while_it_is_written_is_abandoned_and_was_not_run() {
     let (master, probe) = master().await;
     let mut peer = Impostor::node(master.local_addr(), "late", &[LENGTH, ADD]).await.expect("is taken in");
+    let begun = async |peer: &mut Impostor| peer.receive_large(1_000_000).await.0;
+    // A timeout that passes while the node reads no more of it.
+    let call = probe.length(vec![0; 32_000_000]).timeout(Duration::from_millis(500)).send();
+    let first = begun(&mut peer).await;
+    let error = failure(soon("the call", call).await);
+    assert!(matches!(error, CallError::TimedOut { .. }), "{error:?}");
+    assert_eq!(error.execution(), Execution::NotRun, "{error:?}");
+    assert_eq!(peer.receive(kind::ABANDON).await, number(first.into()));
+    // One that is dropped.
     let call = probe.length(vec![0; 32_000_000]).send();
-    let left = begun(&mut peer).await;
+    let second = begun(&mut peer).await;
     drop(call);
-    let mut body = vec![0; left];
-    soon("the rest", peer.stream.read_exact(&mut body)).await.expect("the master is there");
-    let request = take_number(&mut &body[..]);
-    peer.receive(kind::CANCEL).await;
-    // What follows is well formed, and the slot is free once the answer has come.
+    let (kind, body) = peer.receive_one_of(&[kind::ABANDON, kind::CANCEL]).await;
+    assert_eq!((kind, body), (kind::ABANDON, number(second.into())), "there is nothing to cancel");
+    // The slot is free.
     let next = probe.add(20, 22).send();
-    peer.send(&response(request, 1, &[6], &[])).await;
     let id = peer.receive_request().await;
     peer.send(&response(id, 1, outcome::VALUE, &signed(42))).await;
     assert_eq!(soon("the call", next).await, Ok(42));
@@ -406,7 +396,12 @@ async fn arguments_that_would_take_all_stack_or_memory_are_refused_by_the_node()
         (CHAIN_ASYNC, vec![1; 1_000_000]),
     ] {
         number += 1;
-        master.send(&request(number, number, None, method, &arguments)).await;
+        let request = request(number, number, None, method, &arguments);
+        let frames = match &request[5..] {
+            body if body.len() > 1 << 16 => [begin(0, body.len() as u64), chunks(0, body)].concat(),
+            _ => request,
+        };
+        master.send(&frames).await;
         let (id, outcome) = master.receive_response().await;
         assert_eq!((id, &outcome[..2]), (number, &[3, 3][..]), "refused, because it cannot be decoded");
     }

@@ -118,7 +118,7 @@ pub(super) async fn serve(
                     shared.callers.on_heard(&caller, digest);
                 }
                 let mut heartbeats = heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
-                heartbeats.on_heartbeat(Load::default(), state.memory_wait())
+                heartbeats.on_heartbeat(Load::default(), state.paused_for())
             }
             Control::Goodbye { .. } => {
                 let _ = goodbye.set(());

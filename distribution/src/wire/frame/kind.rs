@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use super::{
     control::{CloseReason, Load, WatchedCapacity},
-    layout::{CONTROL_LIMIT, encode_frame},
+    layout::{CHUNK_HEADER, CONTROL_LIMIT, LARGEST_CALL_FRAME, LARGEST_CHUNK, encode_frame},
 };
 use crate::{
     error::CodecError,
@@ -30,11 +30,16 @@ pub(crate) enum Direction {
     CallerToMaster,
 }
 
+impl Direction {
+    const ALL: [Self; 4] = [Self::MasterToNode, Self::NodeToMaster, Self::MasterToCaller, Self::CallerToMaster];
+}
+
 /// Makes [`FrameKind`] and [`Control`] of the table below: number, name, direction and, of control frames, the fields, which
 /// are the frame's body in this order.
 macro_rules! frames {
     (
         calls { $($(#[$call_doc:meta])* $call:ident = $call_number:literal, $call_name:literal, $call_direction:ident;)* }
+        chunks { $(#[$chunk_doc:meta])* $chunk:ident = $chunk_number:literal, $chunk_name:literal; }
         control {
             $($(#[$doc:meta])*
             $kind:ident $({ $($field:ident: $type:ty),* })? = $number:literal, $name:literal, [$($direction:ident),*];)*
@@ -45,16 +50,18 @@ macro_rules! frames {
         #[repr(u8)]
         pub(crate) enum FrameKind {
             $($(#[$call_doc])* $call = $call_number,)*
+            $(#[$chunk_doc])* $chunk = $chunk_number,
             $($(#[$doc])* $kind = $number,)*
         }
 
         impl FrameKind {
             #[cfg(test)]
-            const ALL: &[Self] = &[$(Self::$call,)* $(Self::$kind,)*];
+            const ALL: &[Self] = &[$(Self::$call,)* Self::$chunk, $(Self::$kind,)*];
 
             fn from_byte(byte: u8) -> Option<Self> {
                 match byte {
                     $($call_number => Some(Self::$call),)*
+                    $chunk_number => Some(Self::$chunk),
                     $($number => Some(Self::$kind),)*
                     _ => None,
                 }
@@ -64,6 +71,7 @@ macro_rules! frames {
             pub(crate) fn name(self) -> &'static str {
                 match self {
                     $(Self::$call => $call_name,)*
+                    Self::$chunk => $chunk_name,
                     $(Self::$kind => $name,)*
                 }
             }
@@ -71,6 +79,7 @@ macro_rules! frames {
             fn directions(self) -> &'static [Direction] {
                 match self {
                     $(Self::$call => &[Direction::$call_direction],)*
+                    Self::$chunk => &Direction::ALL,
                     $(Self::$kind => &[$(Direction::$direction),*],)*
                 }
             }
@@ -82,10 +91,12 @@ macro_rules! frames {
                 }
             }
 
-            fn is_control(self) -> bool {
+            /// The most bytes in the body of such a frame.
+            fn limit(self) -> usize {
                 match self {
-                    $(Self::$call => false,)*
-                    $(Self::$kind => true,)*
+                    $(Self::$call => LARGEST_CALL_FRAME,)*
+                    Self::$chunk => CHUNK_HEADER + LARGEST_CHUNK,
+                    $(Self::$kind => CONTROL_LIMIT,)*
                 }
             }
         }
@@ -114,6 +125,7 @@ macro_rules! frames {
             pub(crate) fn decode(kind: FrameKind, body: &[u8]) -> Result<Option<Self>, CodecError> {
                 match kind {
                     $(FrameKind::$call => Ok(None),)*
+                    FrameKind::$chunk => Ok(None),
                     $(FrameKind::$kind => {
                         let (($($($field,)*)?), _): (($($($type,)*)?), usize) = decode_prefix(body)?;
                         Ok(Some(Self::$kind $({ $($field),* })?))
@@ -135,7 +147,18 @@ frames! {
         /// How a caller's request ended.
         CallerResponse = 14, "response to a caller", MasterToCaller;
     }
+    chunks {
+        /// The next bytes of a large message, behind its number.
+        Chunk = 29, "chunk";
+    }
     control {
+        /// A message that is too large for one frame, with a body of this many bytes, comes in chunks. Messages of a connection are
+        /// numbered from 0 on, for each direction.
+        Begin { message: u32, length: u64 } = 26, "begin", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
+        /// The receiver has memory for the whole of this message: all its chunks may come.
+        Accept { message: u32 } = 27, "accept", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
+        /// The rest of this message does not come, and what has come of it is dropped.
+        Abandon { message: u32 } = 28, "abandon", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
         /// Stop this call. Its response is still awaited.
         Cancel { call: u64, attempt: u32 } = 3, "cancel", [MasterToNode];
         /// The node is alive, and this is its load.
@@ -215,8 +238,8 @@ pub(crate) enum FrameError {
     Unknown(u8),
     #[error("it sent a `{}` frame, which its end of the connection may not send", .0.name())]
     WrongDirection(FrameKind),
-    #[error("it announced a `{name}` frame of {length} bytes; the limit of control frames is {CONTROL_LIMIT}")]
-    TooLong { name: &'static str, length: usize },
+    #[error("it announced a `{name}` frame of {length} bytes; the limit of such frames is {limit}")]
+    TooLong { name: &'static str, length: usize, limit: usize },
 }
 
 /// The kind of a frame that is about to be read from a connection on which frames travel this way; `None` if it must be read
@@ -232,8 +255,9 @@ pub(crate) fn check(direction: Direction, byte: u8, length: usize) -> Result<Opt
         None if byte & OPTIONAL == 0 => return Err(FrameError::Unknown(byte)),
         _ => {}
     }
-    if length > CONTROL_LIMIT && kind.is_none_or(FrameKind::is_control) {
-        return Err(FrameError::TooLong { name: kind.map_or("unknown", FrameKind::name), length });
+    let limit = kind.map_or(CONTROL_LIMIT, FrameKind::limit);
+    if length > limit {
+        return Err(FrameError::TooLong { name: kind.map_or("unknown", FrameKind::name), length, limit });
     }
     Ok(kind)
 }
@@ -255,6 +279,9 @@ mod tests {
 
     #[test]
     fn control_frames_have_these_bytes() {
+        assert_eq!(bytes(Control::Begin { message: 2, length: 70_000 }), "060000001a02fc70110100");
+        assert_eq!(bytes(Control::Accept { message: 2 }), "010000001b02");
+        assert_eq!(bytes(Control::Abandon { message: 2 }), "010000001c02");
         assert_eq!(bytes(Control::Cancel { call: 300, attempt: 2 }), "0400000003fb2c0102");
         let load = Load { computing: 2, waiting: 0, asynchronous: 255, stale: 1, blocked: 3 };
         assert_eq!(bytes(Control::Heartbeat { load }), "07000000040200fbff000103");
@@ -294,14 +321,11 @@ mod tests {
         assert_eq!(bytes(Control::Capacity { watch: 3, capacity }), "05000000150302080101");
     }
 
-    const DIRECTIONS: [Direction; 4] =
-        [Direction::MasterToNode, Direction::NodeToMaster, Direction::MasterToCaller, Direction::CallerToMaster];
-
     #[test]
     fn each_kind_may_come_from_its_senders_only() {
         for kind in FrameKind::ALL {
             let mut accepted = Vec::new();
-            for direction in DIRECTIONS {
+            for direction in Direction::ALL {
                 match check(direction, *kind as u8, 0) {
                     Ok(known) => {
                         assert_eq!(known, Some(*kind));
@@ -314,7 +338,9 @@ mod tests {
                 }
             }
             let expected: &[Direction] = match kind {
-                FrameKind::Goodbye => &DIRECTIONS,
+                FrameKind::Goodbye | FrameKind::Begin | FrameKind::Accept | FrameKind::Abandon | FrameKind::Chunk => {
+                    &Direction::ALL
+                }
                 FrameKind::MasterHeartbeat => &[Direction::MasterToNode, Direction::MasterToCaller],
                 FrameKind::Received | FrameKind::AskedAgain => &[Direction::MasterToNode, Direction::CallerToMaster],
                 FrameKind::GiveBack => &[Direction::NodeToMaster, Direction::MasterToCaller],
@@ -330,7 +356,7 @@ mod tests {
             if FrameKind::from_byte(byte).is_some() {
                 continue;
             }
-            for direction in DIRECTIONS {
+            for direction in Direction::ALL {
                 let expected = if byte < 128 { Err(FrameError::Unknown(byte)) } else { Ok(None) };
                 assert_eq!(check(direction, byte, CONTROL_LIMIT), expected);
             }
@@ -338,10 +364,17 @@ mod tests {
     }
 
     #[test]
-    fn only_requests_and_responses_may_be_long() {
+    fn each_kind_has_its_limit() {
         for kind in FrameKind::ALL {
-            let checked = DIRECTIONS.map(|direction| check(direction, *kind as u8, CONTROL_LIMIT + 1));
-            assert_eq!(checked.iter().any(Result::is_ok), !kind.is_control(), "{kind:?}");
+            let limit = match Control::decode(*kind, &[]) {
+                Ok(None) if *kind == FrameKind::Chunk => 65_540,
+                Ok(None) => 65_536,
+                _ => CONTROL_LIMIT,
+            };
+            for (length, fits) in [(limit, true), (limit + 1, false)] {
+                let checked = Direction::ALL.map(|direction| check(direction, *kind as u8, length));
+                assert_eq!(checked.iter().any(Result::is_ok), fits, "{kind:?} of {length} bytes");
+            }
         }
         let error = check(Direction::MasterToNode, 200, CONTROL_LIMIT + 1).expect_err("is too long").to_string();
         assert!(error.contains("`unknown` frame of 16385 bytes"), "{error}");

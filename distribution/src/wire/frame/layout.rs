@@ -13,6 +13,18 @@ pub(crate) const FRAME_HEADER: usize = 5;
 /// The largest is that of a caller's request, with all the labels and metadata that a call can have: 4 KiB of each.
 pub(crate) const BODY_HEADER_LIMIT: usize = 10 * 1024;
 
+/// The most bytes in the body of a frame that carries a whole message: a call or a response. A larger message comes in chunks.
+pub(crate) const LARGEST_CALL_FRAME: usize = 64 * 1024;
+
+/// The largest payload of a message that is written in one frame, whatever its header takes.
+pub(crate) const LARGEST_WHOLE_PAYLOAD: usize = LARGEST_CALL_FRAME - BODY_HEADER_LIMIT;
+
+/// The most bytes of a message in one chunk.
+pub(crate) const LARGEST_CHUNK: usize = 64 * 1024;
+
+/// The number of the message in front of a chunk's bytes.
+pub(crate) const CHUNK_HEADER: usize = 4;
+
 /// The most bytes in the body of a control frame.
 pub(crate) const CONTROL_LIMIT: usize = 16 * 1024;
 

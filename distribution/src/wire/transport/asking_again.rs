@@ -48,6 +48,10 @@ impl AskingAgain {
 struct AskPermit(Arc<AskingAgain>);
 
 impl SendPermit for AskPermit {
+    fn may_begin(&self, _: u32) -> bool {
+        true
+    }
+
     fn begin(&self, _: u32) -> bool {
         self.0.on_written();
         true

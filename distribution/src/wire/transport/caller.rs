@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{Sink, Stream};
 use tarpc::{ClientMessage, Request, RequestName, Response, trace};
 use tokio::{
@@ -18,8 +18,9 @@ use tokio::{
 
 use super::{
     frame_stream::{FrameStream, OnControl, invalid},
-    master::AttemptGivenUp,
-    pending_sends::SendPermit,
+    master::{AttemptGivenUp, not_sent},
+    outgoing::{Outgoing, Owner},
+    pending_sends::{ONLY_ATTEMPT, SendPermit},
 };
 use crate::{
     config::to_micros,
@@ -37,9 +38,6 @@ use crate::{
         payload::Payload,
     },
 };
-
-/// The number of the only attempt that a caller makes to send a call on one connection.
-pub(crate) const ONLY_ATTEMPT: u32 = 1;
 
 /// Once the texts of all methods that were declared have this many bytes, structures are left out: they are for people, and a
 /// master accepts 512 KiB in all.
@@ -118,7 +116,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for CallerTransport<Io> {
     type Item = io::Result<Response<CallerReply>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(ready!(self.frames.poll_call_frame(cx)).map(|body| {
+        if let Some(request_id) = self.frames.take_not_sent() {
+            return Poll::Ready(Some(Ok(Response { request_id, message: Err(not_sent()) })));
+        }
+        Poll::Ready(ready!(self.frames.poll_message(cx)).map(|body| {
             let (header, payload) = split_body::<CallerResponseHeader>(body?).map_err(invalid)?;
             self.frames.state.on_response_arrived(payload.len());
             Ok(Response { request_id: header.request, message: Ok(CallerReply { end: header.end, payload }) })
@@ -147,7 +148,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
                 (CallerRequestBody::AskAgain { call: call.0 }, Payload::EMPTY, None)
             }
             OutgoingCallerRequest::Call { mut request, deadline, payload, describe, permit, .. } => {
-                if !permit.begin(ONLY_ATTEMPT) {
+                // A large one begins with its last chunk.
+                let is_large = Outgoing::is_large(&payload);
+                if !(if is_large { permit.may_begin(ONLY_ATTEMPT) } else { permit.begin(ONLY_ATTEMPT) }) {
                     return Err(io::Error::other(AttemptGivenUp));
                 }
                 if self.declared.insert(request.method) {
@@ -171,9 +174,18 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
             }
         };
         let header = CallerRequestHeader { request: id, body };
-        self.frames.queue(FrameKind::CallerRequest, payload, |body| encode_header(&header, body)).map_err(invalid)?;
+        let encode = |body: &mut BytesMut| encode_header(&header, body);
+        let permit = match permit {
+            Some((call, permit)) if Outgoing::is_large(&payload) => {
+                let detach = Some(Control::Detach { call });
+                let owner = Owner::Request { request: id, attempt: ONLY_ATTEMPT, permit, detach };
+                return self.frames.queue_large((call, ONLY_ATTEMPT), payload, encode, owner).map_err(invalid);
+            }
+            permit => permit,
+        };
+        self.frames.frames().push(FrameKind::CallerRequest, payload, encode).map_err(invalid)?;
         if let Some((call, permit)) = permit {
-            self.frames.ask_before_last_byte(ONLY_ATTEMPT, Arc::clone(&permit));
+            self.frames.frames().ask_before_last_byte(ONLY_ATTEMPT, Arc::clone(&permit));
             // Looked at once the request is in the buffer: a frame that says so before may have overtaken it, and one that
             // says so later comes behind it.
             if permit.is_detached() {
@@ -205,6 +217,10 @@ mod tests {
     struct Always;
 
     impl SendPermit for Always {
+        fn may_begin(&self, _: u32) -> bool {
+            true
+        }
+
         fn begin(&self, _: u32) -> bool {
             true
         }

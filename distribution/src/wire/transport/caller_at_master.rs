@@ -7,12 +7,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{Sink, Stream};
 use tarpc::{ClientMessage, Request, RequestName, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::frame_stream::{FrameStream, OnControl, invalid};
+use super::{
+    frame_stream::{FrameStream, OnControl, invalid},
+    outgoing::{Frames, Outgoing, Owner},
+    pending_sends::ONLY_ATTEMPT,
+};
 use crate::{
     config::LONGEST_TIME,
     id::CallId,
@@ -86,7 +90,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for CallerAtMasterTransport<Io> 
     type Item = io::Result<ClientMessage<IncomingCallerRequest>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(ready!(self.frames.poll_call_frame(cx)).map(|body| {
+        Poll::Ready(ready!(self.frames.poll_message(cx)).map(|body| {
             let (header, payload) = split_body::<CallerRequestHeader>(body?).map_err(invalid)?;
             let mut context = self.context;
             // The core keeps deadlines. tarpc's would drop a request without an answer.
@@ -107,14 +111,30 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<OutgoingCallerReply>> for
     fn start_send(mut self: Pin<&mut Self>, response: Response<OutgoingCallerReply>) -> io::Result<()> {
         // Only tarpc's throttling makes an `Err` here, and it is never turned on.
         let reply = response.message.map_err(|error| io::Error::other(error.detail))?;
-        if let Some(unconfirmed) = &self.unconfirmed {
-            unconfirmed.push(reply.call);
-        }
-        self.frames.state.on_response_taken(reply.payload.len());
+        let (call, size) = (reply.call, reply.payload.len());
+        let (unconfirmed, state) = (self.unconfirmed.clone(), Arc::clone(&self.frames.state));
+        let on_written = move || {
+            if let Some(unconfirmed) = unconfirmed {
+                unconfirmed.push(call);
+            }
+            state.on_response_taken(size);
+        };
         let header = CallerResponseHeader { request: response.request_id, end: reply.end };
-        self.frames
-            .queue(FrameKind::CallerResponse, reply.payload, |body| encode_header(&header, body))
-            .map_err(invalid)
+        let encode = |body: &mut BytesMut| encode_header(&header, body);
+        if Outgoing::is_large(&reply.payload) {
+            // The answer to a question has a number that no call has.
+            let key = (call.map_or(u64::MAX, |CallId(call)| call), ONLY_ATTEMPT);
+            // The caller waits for the call no more, and does not look at how it ended.
+            let end = CallerEnd::Failed { failed_attempts: 0 };
+            let unwanted = CallerResponseHeader { request: header.request, end };
+            let instead = move |frames: &mut Frames| {
+                frames.push(FrameKind::CallerResponse, Payload::EMPTY, |body| encode_header(&unwanted, body))
+            };
+            let owner = Owner::Response { on_written: Box::new(on_written), instead: Box::new(instead) };
+            return self.frames.queue_large(key, reply.payload, encode, owner).map_err(invalid);
+        }
+        on_written();
+        self.frames.frames().push(FrameKind::CallerResponse, reply.payload, encode).map_err(invalid)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,9 +1,7 @@
 //! Framed reading and writing on a connection, for both ends.
 
 use std::{
-    collections::VecDeque,
-    fmt,
-    io::{self, IoSlice},
+    fmt, io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -14,9 +12,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 use super::{
-    large_frame::{LargeFrame, Read},
-    pending_sends::{PendingSends, SendPermit},
+    incoming_messages::IncomingMessages,
+    outgoing::{Frames, MessageKey, Outgoing, Owner},
+    pending_sends::ONLY_ATTEMPT,
     skipped_frames::SkippedFrames,
+    slow::Slow,
 };
 use crate::{
     error::CodecError,
@@ -24,7 +24,7 @@ use crate::{
         connection_state::ConnectionState,
         frame::{
             kind::{self, Control, Direction, FrameKind},
-            layout::{FRAME_HEADER, encode_frame},
+            layout::{CHUNK_HEADER, FRAME_HEADER, LARGEST_CALL_FRAME},
         },
         payload::Payload,
     },
@@ -33,26 +33,8 @@ use crate::{
 /// One read asks for this many bytes, unless a larger frame has begun.
 const READ_CHUNK: usize = 8 * 1024;
 
-/// A frame of at least this size is read into memory of its own. So a value that is kept from a small frame never keeps more
-/// than about twice this much memory.
-pub(super) const LARGE_FRAME: usize = 64 * 1024;
-
-/// A payload of at least this size is queued as it is. A smaller one is copied behind its header, which costs less than one
-/// more slice in the vectored write.
-const QUEUED_AS_IT_IS: usize = 8 * 1024;
-
-/// With this many bytes unwritten the transport takes no more messages. It is enough to keep a socket busy, and little
-/// beside the one large payload that may come on top of it.
-const WRITE_BUFFER: usize = 256 * 1024;
-
-/// One write offers at most this many bytes. A request counts as sent before a write that may complete it, and still does if
-/// the write took less, until the connection ends.
-const WRITE_AT_ONCE: usize = 256 * 1024;
-
-/// One vectored write offers at most this many slices. Linux takes up to 1024; beyond some dozens nothing is gained.
-const WRITE_SLICES: usize = 64;
-
-/// Is given each control frame that arrives; an error ends the connection as a protocol violation.
+/// Is given each control frame that arrives, apart from those about large messages; an error ends the connection as a protocol
+/// violation.
 pub(crate) type OnControl = Box<dyn FnMut(Control) -> Result<(), String> + Send>;
 
 /// Reads and writes frames. [`MasterTransport`](super::MasterTransport) and [`NodeTransport`](super::NodeTransport) are built
@@ -66,30 +48,22 @@ pub(super) struct FrameStream<Io> {
     pub(super) state: Arc<ConnectionState>,
     on_control: OnControl,
     incoming: BytesMut,
-    /// A large frame that has begun; `incoming` is empty meanwhile.
-    large: Option<LargeFrame>,
-    /// Whether a frame has begun and is not complete.
-    has_begun: bool,
+    messages: IncomingMessages,
     /// Whether nothing is read until the peer has read more of what waits for it.
     is_paused: bool,
-    /// How much of the frame that has begun had arrived when it last made enough progress.
-    had_arrived: usize,
+    /// Since when the frame that is being read, and the large messages of which the peer owes bytes, make too little progress.
+    /// A chunk belongs to its message.
+    slow_frame: Option<Slow>,
+    slow_messages: Option<Slow>,
     max_message_size: usize,
     skipped: SkippedFrames,
-    /// Complete pieces to write, in order. What is written is removed from the first.
-    outgoing: VecDeque<Bytes>,
-    /// What is to be written behind `outgoing`, and may still grow.
-    tail: BytesMut,
-    unwritten: usize,
-    /// Bytes written since the connection began; with TLS, those that it has taken.
-    written: u64,
-    pending_sends: PendingSends,
+    outgoing: Outgoing,
 }
 
 /// A whole frame that was read.
 enum Frame {
-    /// It carries a call.
-    Call(Bytes),
+    /// The last one of a message.
+    Message(Bytes),
     Control(FrameKind, Bytes),
     /// Its kind is optional and unknown.
     Skipped,
@@ -107,38 +81,35 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             io,
             incoming_direction,
             call: FrameKind::of_calls(incoming_direction),
+            messages: IncomingMessages::new(state.incoming_memory().cloned(), max_message_size),
             state,
             on_control,
             incoming: BytesMut::new(),
-            large: None,
-            has_begun: false,
             is_paused: false,
-            had_arrived: 0,
+            slow_frame: None,
+            slow_messages: None,
             max_message_size,
             skipped: SkippedFrames::default(),
-            outgoing: VecDeque::new(),
-            tail: BytesMut::new(),
-            unwritten: 0,
-            written: 0,
-            pending_sends: PendingSends::default(),
+            outgoing: Outgoing::default(),
         }
     }
 
-    /// The body of the next frame that carries a call. Control frames that come before it are handled.
-    pub(super) fn poll_call_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    /// The body of the next message. Control frames that come before it are handled.
+    pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let mut has_collected = false;
         loop {
             while let Some(frame) = self.split_frame()? {
                 match frame {
-                    Frame::Call(body) => return Poll::Ready(Some(Ok(body))),
+                    Frame::Message(body) => return Poll::Ready(Some(Ok(body))),
                     Frame::Control(kind, body) => {
                         if let Some(control) = Control::decode(kind, &body).map_err(invalid)? {
-                            (self.on_control)(control).map_err(invalid)?;
+                            self.handle(control, cx)?;
                         }
                     }
                     Frame::Skipped => self.skipped.count().map_err(invalid)?,
                 }
             }
+            self.accept_messages(cx)?;
             // Once, and not for each frame: it is needed before the task can go to sleep.
             if !std::mem::replace(&mut has_collected, true) {
                 self.collect_controls(cx)?;
@@ -149,116 +120,163 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 return Poll::Pending;
             }
             if std::mem::take(&mut self.is_paused) {
-                self.state.on_reading_resumed(self.has_begun);
+                self.state.on_reading_resumed();
+                for slow in [&mut self.slow_frame, &mut self.slow_messages].into_iter().flatten() {
+                    *slow = Slow::new();
+                }
             }
+            self.note_progress();
             if ready!(self.poll_read(cx))? == 0 {
                 self.state.on_peer_closed();
-                return Poll::Ready(if self.incoming.is_empty() && self.large.is_none() {
-                    None
-                } else {
-                    Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended inside a frame")))
-                });
+                let inside = match (self.incoming.is_empty(), self.messages.is_empty()) {
+                    (true, true) => return Poll::Ready(None),
+                    (false, true) => "the connection ended inside a frame",
+                    (_, false) => "the connection ended inside a message",
+                };
+                return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, inside))));
             }
         }
+    }
+
+    /// The number, at tarpc, of a request that was given up before all of it was written. To be asked for before each message.
+    pub(super) fn take_not_sent(&mut self) -> Option<u64> {
+        self.outgoing.take_not_sent()
+    }
+
+    fn handle(&mut self, control: Control, cx: &Context<'_>) -> io::Result<()> {
+        match control {
+            Control::Begin { message, length } => return self.messages.on_begin(message, length).map_err(invalid),
+            Control::Abandon { message } => return self.messages.on_abandon(message).map_err(invalid),
+            Control::Accept { message } => {
+                self.outgoing.on_accepted(message);
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+            // A response to it may be under way.
+            Control::Cancel { call, attempt } => _ = self.outgoing.take_back((call, attempt)).map_err(invalid)?,
+            Control::CancelCall { call } => _ = self.outgoing.take_back((call, ONLY_ATTEMPT)).map_err(invalid)?,
+            _ => {}
+        }
+        (self.on_control)(control).map_err(invalid)
+    }
+
+    /// Tells the peer which messages have memory now.
+    fn accept_messages(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.messages.is_empty() {
+            return Ok(());
+        }
+        self.messages.poll_memory(cx);
+        while let Some(message) = self.messages.take_accepted() {
+            self.outgoing.frames.push_control(&Control::Accept { message }).map_err(invalid)?;
+            cx.waker().wake_by_ref();
+        }
+        Ok(())
     }
 
     /// Whether nothing is read until the peer has read what waits for it. Only of callers: if both ends of a connection did
     /// it, each would wait for the other.
     fn must_pause(&self) -> bool {
-        // A large frame that has begun has its memory, and is read to its end.
-        self.incoming_direction == Direction::CallerToMaster && self.large.is_none() && self.state.is_congested()
+        // Messages that have begun have their memory, and are read to their ends.
+        self.incoming_direction == Direction::CallerToMaster && self.messages.is_empty() && self.state.is_congested()
+    }
+
+    /// Notes what the peer has begun and since when it makes too little progress.
+    fn note_progress(&mut self) {
+        let is_in_frame = !self.messages.is_in_chunk() && !self.incoming.is_empty();
+        Slow::set(&mut self.slow_frame, is_in_frame);
+        Slow::set(&mut self.slow_messages, self.messages.owes_bytes());
+        let slow = [&self.slow_frame, &self.slow_messages].into_iter().flatten().map(Slow::since).min();
+        self.state.set_slow_since(slow, self.messages.reserved_since());
     }
 
     /// Reads what has come and returns how many bytes that is; 0 at the end of the connection.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let (count, arrived) = loop {
-            let Some(large) = &mut self.large else {
-                let count = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.incoming))?;
-                break (count, self.incoming.len());
-            };
-            let had_memory = large.has_reservation();
-            let read = large.poll_read(&mut self.io, cx);
-            if large.waits() {
-                self.state.on_reading_paused();
-                return Poll::Pending;
-            }
-            if large.has_reservation() && !had_memory {
-                self.state.on_memory_reserved();
-            }
-            match ready!(read)? {
-                Read::Came(count) => break (count, large.arrived()),
-                Read::MayGoOn => {}
-            }
+        let enough = self.state.least_progress();
+        let count = if self.messages.is_in_chunk() {
+            let count = ready!(self.messages.poll_read(&mut self.io, cx))?;
+            Slow::on_came(&mut self.slow_messages, count, enough);
+            count
+        } else {
+            let count = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.incoming))?;
+            Slow::on_came(&mut self.slow_frame, count, enough);
+            count
         };
         if count > 0 {
             self.state.on_read();
-            if self.has_begun && (arrived - self.had_arrived) as u64 >= self.state.least_progress() {
-                self.had_arrived = arrived;
-                self.state.on_frame_progress();
-            }
         }
         Poll::Ready(Ok(count))
     }
 
     /// Takes one whole frame off what was read, or makes room for the rest of it.
     fn split_frame(&mut self) -> io::Result<Option<Frame>> {
-        if let Some(large) = &self.large {
-            if !large.is_complete() {
+        loop {
+            if self.messages.is_in_chunk() {
+                let had = self.incoming.len();
+                self.messages.take_from(&mut self.incoming);
+                Slow::on_came(&mut self.slow_messages, had - self.incoming.len(), self.state.least_progress());
+                if let Some(body) = self.messages.end_chunk() {
+                    self.slow_messages = None;
+                    return Ok(Some(Frame::Message(body)));
+                }
+                if self.messages.is_in_chunk() {
+                    return Ok(None);
+                }
+            }
+            let Some(&[a, b, c, d, byte]) = self.incoming.first_chunk::<FRAME_HEADER>() else {
+                self.incoming.reserve(READ_CHUNK);
+                return Ok(None);
+            };
+            let length = u32::from_le_bytes([a, b, c, d]) as usize;
+            let kind = match byte == self.call as u8 && length <= LARGEST_CALL_FRAME.min(self.max_message_size) {
+                true => Some(self.call),
+                false => self.check(byte, length)?,
+            };
+            if kind == Some(FrameKind::Chunk) {
+                let Some(header) = self.incoming.get(FRAME_HEADER..FRAME_HEADER + CHUNK_HEADER) else {
+                    self.incoming.reserve(READ_CHUNK);
+                    return Ok(None);
+                };
+                let number = header.try_into().map_or(0, u32::from_le_bytes);
+                self.messages.on_chunk(number, length.saturating_sub(CHUNK_HEADER)).map_err(invalid)?;
+                self.incoming.advance(FRAME_HEADER + CHUNK_HEADER);
+                self.slow_frame = None;
+                continue;
+            }
+            let whole = FRAME_HEADER + length;
+            if self.incoming.len() < whole {
+                if self.incoming.capacity() < whole {
+                    self.incoming.reserve((whole - self.incoming.len()).max(READ_CHUNK));
+                }
                 return Ok(None);
             }
-            self.on_complete();
-            return Ok(self.large.take().map(|large| Frame::Call(large.into_body())));
+            self.slow_frame = None;
+            let mut frame = self.incoming.split_to(whole);
+            frame.advance(FRAME_HEADER);
+            let body = frame.freeze();
+            return Ok(Some(match kind {
+                Some(kind) if kind == self.call => Frame::Message(body),
+                Some(kind) => Frame::Control(kind, body),
+                None => Frame::Skipped,
+            }));
         }
-        let Some(&[a, b, c, d, byte]) = self.incoming.first_chunk::<FRAME_HEADER>() else {
-            self.incoming.reserve(READ_CHUNK);
-            return Ok(None);
-        };
-        let length = u32::from_le_bytes([a, b, c, d]) as usize;
-        if length > self.max_message_size {
+    }
+
+    /// The kind of a frame whose header was read; `None` if it is to be skipped.
+    fn check(&self, byte: u8, length: usize) -> io::Result<Option<FrameKind>> {
+        if length > self.max_message_size.max(LARGEST_CALL_FRAME + CHUNK_HEADER) {
             return Err(invalid(format_args!(
                 "it announced a frame of {length} bytes; the agreed limit is {}",
                 self.max_message_size
             )));
         }
-        let kind = match byte == self.call as u8 {
-            true => Some(self.call),
-            false => kind::check(self.incoming_direction, byte, length).map_err(invalid)?,
-        };
-        let whole = FRAME_HEADER.saturating_add(length);
-        if self.incoming.len() < whole {
-            if !self.has_begun {
-                self.has_begun = true;
-                self.state.on_frame_progress();
-                self.had_arrived = self.incoming.len();
-            }
-            // Only frames that carry calls can be so large.
-            if whole >= LARGE_FRAME {
-                self.large = Some(LargeFrame::new(whole, &self.incoming, self.state.incoming_memory()));
-                self.incoming = BytesMut::new();
-            } else if self.incoming.capacity() < whole {
-                self.incoming.reserve((whole - self.incoming.len()).max(READ_CHUNK));
-            }
-            return Ok(None);
+        let kind = kind::check(self.incoming_direction, byte, length).map_err(invalid)?;
+        if kind == Some(self.call) && length > self.max_message_size {
+            return Err(invalid(format_args!(
+                "it announced a frame of {length} bytes; the agreed limit is {}",
+                self.max_message_size
+            )));
         }
-        self.on_complete();
-        let mut frame = self.incoming.split_to(whole);
-        if self.incoming.is_empty() && whole >= LARGE_FRAME {
-            // Otherwise its memory would be used again, when it is free, for frames of any size.
-            self.incoming = BytesMut::new();
-        }
-        frame.advance(FRAME_HEADER);
-        let body = frame.freeze();
-        Ok(Some(match kind {
-            Some(kind) if kind == self.call => Frame::Call(body),
-            Some(kind) => Frame::Control(kind, body),
-            None => Frame::Skipped,
-        }))
-    }
-
-    fn on_complete(&mut self) {
-        if std::mem::take(&mut self.has_begun) {
-            self.state.on_frame_complete();
-        }
+        Ok(kind)
     }
 
     /// Moves control frames that wait to be sent into the write buffer.
@@ -266,14 +284,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         // Registered before the outbox is taken, so that a frame that comes in between wakes this task again.
         self.state.register_writer(cx.waker());
         // The buffer must not grow while the peer does not read. What stays in the outbox is sent when there is room.
-        if self.unwritten >= WRITE_BUFFER {
+        if !self.outgoing.frames.has_room() {
             return Ok(());
         }
         let controls = self.state.take_outbox();
         for control in controls {
             self.queue_control(&control).map_err(invalid)?;
         }
-        if self.is_paused && !self.must_pause() {
+        // What was taken back is told by reading.
+        if self.is_paused && !self.must_pause() || self.outgoing.has_not_sent() {
             cx.waker().wake_by_ref();
         }
         Ok(())
@@ -281,91 +300,50 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
 
     /// Appends a control frame to the write buffer, for one that must not come behind the frames that are queued next.
     pub(super) fn queue_control(&mut self, control: &Control) -> Result<(), CodecError> {
-        let before = self.tail.len();
-        control.encode(&mut self.tail)?;
-        self.unwritten += self.tail.len() - before;
-        Ok(())
+        self.outgoing.push_control(control)
     }
 
-    /// Appends a frame to the write buffer.
-    pub(super) fn queue(
+    /// The write buffer.
+    pub(super) fn frames(&mut self) -> &mut Frames {
+        &mut self.outgoing.frames
+    }
+
+    /// Appends a message to what is written in chunks.
+    pub(super) fn queue_large(
         &mut self,
-        kind: FrameKind,
+        key: MessageKey,
         payload: Payload,
         header: impl FnOnce(&mut BytesMut) -> Result<(), CodecError>,
+        owner: Owner,
     ) -> Result<(), CodecError> {
-        let before = self.tail.len();
-        if let Err(error) = encode_frame(&mut self.tail, kind as u8, payload.len(), header) {
-            self.tail.truncate(before);
-            return Err(error);
-        }
-        self.unwritten += self.tail.len() - before + payload.len();
-        payload.each_part(
-            self,
-            |this, bytes| this.tail.extend_from_slice(bytes),
-            |this, bytes| {
-                if bytes.len() < QUEUED_AS_IT_IS {
-                    this.tail.extend_from_slice(&bytes);
-                } else {
-                    this.outgoing.push_back(this.tail.split().freeze());
-                    this.outgoing.push_back(bytes);
-                }
-            },
-        );
-        Ok(())
-    }
-
-    /// Has `permit` asked before the last byte of the frame that was queued last is written.
-    pub(super) fn ask_before_last_byte(&mut self, attempt: u32, permit: Arc<dyn SendPermit>) {
-        self.pending_sends.push(self.written + self.unwritten as u64, attempt, permit);
+        self.outgoing.push_large(key, payload, header, owner)
     }
 
     pub(super) fn poll_ready(&mut self) -> Poll<io::Result<()>> {
         // No waker is kept: after Pending tarpc flushes, which registers one if it has to.
-        if self.unwritten < WRITE_BUFFER { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if self.outgoing.frames.has_room() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.collect_controls(cx)?;
-        while self.unwritten > 0 {
-            if !self.tail.is_empty() {
-                self.outgoing.push_back(self.tail.split().freeze());
+        loop {
+            self.collect_controls(cx)?;
+            self.outgoing.add_chunks().map_err(invalid)?;
+            if self.outgoing.has_not_sent() {
+                cx.waker().wake_by_ref();
             }
-            let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
-            let (mut count, mut offered) = (0, 0);
-            for (slice, piece) in slices.iter_mut().zip(&self.outgoing) {
-                if offered == WRITE_AT_ONCE {
-                    break;
+            if self.outgoing.frames.is_empty() {
+                break;
+            }
+            let io = Pin::new(&mut self.io);
+            match self.outgoing.frames.write(|slices| io.poll_write_vectored(cx, slices)) {
+                Poll::Pending => {
+                    self.state.on_write_blocked();
+                    return Poll::Pending;
                 }
-                let piece = &piece[..piece.len().min(WRITE_AT_ONCE - offered)];
-                *slice = IoSlice::new(piece);
-                offered += piece.len();
-                count += 1;
-            }
-            // Before the write and not after it: an attempt that the core gives up in between must not reach the node whole.
-            self.pending_sends.complete(self.written + offered as u64)?;
-            let Poll::Ready(written) = Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..count]) else {
-                self.state.on_write_blocked();
-                return Poll::Pending;
-            };
-            let mut written = written?;
-            self.state.on_write_progress();
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.unwritten -= written;
-            self.written += written as u64;
-            self.pending_sends.written(self.written);
-            while let Some(first) = self.outgoing.front_mut() {
-                if written < first.len() {
-                    first.advance(written);
-                    break;
-                }
-                written -= first.len();
-                self.outgoing.pop_front();
-            }
-            if self.unwritten == 0 {
-                self.collect_controls(cx)?;
+                Poll::Ready(written) => match written? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    _ => self.state.on_write_progress(),
+                },
             }
         }
         // TLS may have taken bytes that the peer has not.
@@ -416,7 +394,7 @@ mod tests {
         let state = ConnectionState::new(PeerTimeouts::default(), None);
         let mut frames = FrameStream::new(Cursor::new(bytes), Direction::MasterToNode, state, 1 << 20, on_control);
         let mut requests = 0;
-        while let Some(body) = poll_fn(|cx| frames.poll_call_frame(cx)).await {
+        while let Some(body) = poll_fn(|cx| frames.poll_message(cx)).await {
             body.map_err(|error| error.to_string())?;
             requests += 1;
         }
@@ -439,7 +417,7 @@ mod tests {
         let bytes = frame(FrameKind::CallerRequest as u8, b"x");
         let mut frames =
             FrameStream::new(Cursor::new(bytes), Direction::CallerToMaster, Arc::clone(&state), 1 << 20, ignored);
-        let mut read = || frames.poll_call_frame(&mut Context::from_waker(futures::task::noop_waker_ref()));
+        let mut read = || frames.poll_message(&mut Context::from_waker(futures::task::noop_waker_ref()));
         state.on_response_waits(80 << 20);
         assert!(read().is_pending());
         tokio::time::advance(Duration::from_secs(60)).await;
@@ -447,7 +425,7 @@ mod tests {
         state.on_response_taken(80 << 20);
         assert!(matches!(read(), Poll::Ready(Some(Ok(body))) if body == b"x"[..]));
         // It is kept in whole microseconds.
-        assert!(state.memory_wait() > Duration::from_secs(59));
+        assert!(state.paused_for() > Duration::from_secs(59));
     }
 
     #[tokio::test]
@@ -474,7 +452,7 @@ mod tests {
         let error = read(frame(77, b"")).await.expect_err("is mandatory");
         assert!(error.contains("kind 77, which this release does not know"), "{error}");
         let error = read(frame(UNKNOWN, &vec![7; CONTROL_LIMIT + 1])).await.expect_err("is too long");
-        assert!(error.contains("the limit of control frames is 16384"), "{error}");
+        assert!(error.contains("the limit of such frames is 16384"), "{error}");
         let error = read(frame(FrameKind::Drain as u8, b"")).await.expect_err("comes from a master");
         assert!(error.contains("a `drain` frame, which its end"), "{error}");
     }

@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use futures::{Sink, Stream};
-use tarpc::{ClientMessage, Request, RequestName, Response, trace};
+use tarpc::{ClientMessage, Request, RequestName, Response, ServerError, client::RpcError, trace};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
@@ -17,6 +18,7 @@ use tokio::{
 
 use super::{
     frame_stream::{FrameStream, OnControl, invalid},
+    outgoing::{Outgoing, Owner},
     pending_sends::SendPermit,
 };
 use crate::{
@@ -61,6 +63,26 @@ impl RequestName for OutgoingRequest {
 #[error("the attempt was given up before it was sent")]
 pub(crate) struct AttemptGivenUp;
 
+impl AttemptGivenUp {
+    /// Whether a request ended with this error of tarpc's client because of it.
+    pub(crate) fn is_cause_of(error: &RpcError) -> bool {
+        match error {
+            RpcError::Send(error) => {
+                let error = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+                error.is_some_and(|error| error.is::<Self>())
+            }
+            // No peer can send such an error: it is that of `not_sent`.
+            RpcError::Server(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What tarpc is told of a request that was given up while it was written in chunks. No peer can send such an error.
+pub(super) fn not_sent() -> ServerError {
+    ServerError::new(io::ErrorKind::Interrupted, AttemptGivenUp.to_string())
+}
+
 /// The master's end of a connection: sends requests, receives responses.
 pub(crate) struct MasterTransport<Io> {
     frames: FrameStream<Io>,
@@ -71,13 +93,22 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> MasterTransport<Io> {
     pub(crate) fn new(io: Io, state: Arc<ConnectionState>, max_message_size: usize, on_control: OnControl) -> Self {
         Self { frames: FrameStream::new(io, Direction::NodeToMaster, state, max_message_size, on_control) }
     }
+
+    /// Bytes that were written since the connection began.
+    #[cfg(test)]
+    pub(super) fn written(&mut self) -> u64 {
+        self.frames.frames().written()
+    }
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for MasterTransport<Io> {
     type Item = io::Result<Response<Reply>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(ready!(self.frames.poll_call_frame(cx)).map(|body| {
+        if let Some(request_id) = self.frames.take_not_sent() {
+            return Poll::Ready(Some(Ok(Response { request_id, message: Err(not_sent()) })));
+        }
+        Poll::Ready(ready!(self.frames.poll_message(cx)).map(|body| {
             let (header, payload) = split_body::<ResponseHeader>(body?).map_err(invalid)?;
             let run = Duration::from_micros(header.run);
             self.frames.state.on_response_arrived(payload.len());
@@ -110,7 +141,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingRequest>> fo
             return Ok(());
         };
         let OutgoingRequest { attempt, permit, .. } = message;
-        if !permit.begin(attempt) {
+        let is_large = Outgoing::is_large(&message.payload);
+        // A large one begins with its last chunk.
+        if !(if is_large { permit.may_begin(attempt) } else { permit.begin(attempt) }) {
             return Err(io::Error::other(AttemptGivenUp));
         }
         let trace = &context.trace_context;
@@ -129,8 +162,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingRequest>> fo
                 sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
             }),
         };
-        self.frames.queue(FrameKind::Request, message.payload, |body| encode_header(&header, body)).map_err(invalid)?;
-        self.frames.ask_before_last_byte(attempt, permit);
+        let encode = |body: &mut BytesMut| encode_header(&header, body);
+        if is_large {
+            let owner = Owner::Request { request: id, attempt, permit, detach: None };
+            return self.frames.queue_large((message.call, attempt), message.payload, encode, owner).map_err(invalid);
+        }
+        let frames = self.frames.frames();
+        frames.push(FrameKind::Request, message.payload, encode).map_err(invalid)?;
+        frames.ask_before_last_byte(attempt, permit);
         Ok(())
     }
 

@@ -8,20 +8,24 @@
 mod asking_again;
 pub(crate) mod caller;
 pub(crate) mod caller_at_master;
+#[cfg(test)]
+mod chunk_tests;
 pub(crate) mod end_on_error;
 mod frame_stream;
-mod large_frame;
+mod incoming_messages;
 pub(crate) mod master;
 pub(crate) mod node;
+mod outgoing;
 pub(crate) mod pending_sends;
 mod skipped_frames;
+mod slow;
 
 pub(crate) use self::{
     asking_again::AskingAgain,
-    caller::{CallerReply, CallerTransport, Describe, ONLY_ATTEMPT, OutgoingCallerRequest},
+    caller::{CallerReply, CallerTransport, Describe, OutgoingCallerRequest},
     caller_at_master::{CallerAtMasterTransport, IncomingCallerRequest, OutgoingCallerReply},
     frame_stream::OnControl,
     master::{AttemptGivenUp, MasterTransport, OutgoingRequest},
     node::{AttemptKey, IncomingRequest, NodeTransport, OutgoingReply},
-    pending_sends::SendPermit,
+    pending_sends::{ONLY_ATTEMPT, SendPermit},
 };

@@ -8,12 +8,15 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{Sink, Stream};
 use tarpc::{ClientMessage, Request, RequestName, Response, trace};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::frame_stream::{FrameStream, OnControl, invalid};
+use super::{
+    frame_stream::{FrameStream, OnControl, invalid},
+    outgoing::{Frames, Outgoing, Owner},
+};
 use crate::{
     config::{LONGEST_TIME, from_micros, to_micros},
     wire::{
@@ -21,10 +24,11 @@ use crate::{
         confirmations::Unconfirmed,
         connection_state::ConnectionState,
         frame::{
-            call::{Reply, RequestHeader, ResponseHeader},
+            call::{Outcome, Reply, RequestHeader, ResponseHeader},
             kind::{Direction, FrameKind},
             layout::split_body,
         },
+        payload::Payload,
     },
 };
 
@@ -96,7 +100,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
     type Item = io::Result<ClientMessage<IncomingRequest>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(ready!(self.frames.poll_call_frame(cx)).map(|body| {
+        Poll::Ready(ready!(self.frames.poll_message(cx)).map(|body| {
             let (header, payload) = split_body::<RequestHeader>(body?).map_err(invalid)?;
             let mut context = self.context;
             // The node's own timer ends a call at its deadline, so that it is answered. tarpc's would drop it without an
@@ -133,9 +137,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<OutgoingReply>> for NodeT
     fn start_send(mut self: Pin<&mut Self>, response: Response<OutgoingReply>) -> io::Result<()> {
         // Only tarpc's throttling makes an `Err` here, and it is never turned on.
         let OutgoingReply { key, reply } = response.message.map_err(|error| io::Error::other(error.detail))?;
-        if let Some(unconfirmed) = &self.unconfirmed {
-            unconfirmed.push(key);
-        }
+        let unconfirmed = self.unconfirmed.clone();
+        let on_written = move || {
+            if let Some(unconfirmed) = unconfirmed {
+                unconfirmed.push(key);
+            }
+        };
         let header = ResponseHeader {
             request: response.request_id,
             run: to_micros(reply.run),
@@ -143,7 +150,17 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<OutgoingReply>> for NodeT
             panicked: reply.panicked,
             outcome: reply.outcome,
         };
-        self.frames.queue(FrameKind::Response, reply.payload, |body| encode_header(&header, body)).map_err(invalid)
+        let encode = |body: &mut BytesMut| encode_header(&header, body);
+        if Outgoing::is_large(&reply.payload) {
+            let stopped = ResponseHeader { outcome: Outcome::Stopped, panicked: 0, ..header.clone() };
+            let instead = move |frames: &mut Frames| {
+                frames.push(FrameKind::Response, Payload::EMPTY, |body| encode_header(&stopped, body))
+            };
+            let owner = Owner::Response { on_written: Box::new(on_written), instead: Box::new(instead) };
+            return self.frames.queue_large(key, reply.payload, encode, owner).map_err(invalid);
+        }
+        on_written();
+        self.frames.frames().push(FrameKind::Response, reply.payload, encode).map_err(invalid)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -164,14 +181,15 @@ mod tests {
     use super::*;
     use crate::{
         config::PeerTimeouts,
-        wire::{
-            frame::layout::{FRAME_HEADER, encode_frame},
-            transport::frame_stream::LARGE_FRAME,
+        wire::frame::{
+            kind::Control,
+            layout::{CHUNK_HEADER, FRAME_HEADER, LARGEST_CALL_FRAME, LARGEST_CHUNK, encode_frame},
         },
     };
-    use bytes::BytesMut;
+    use bytes::BufMut;
 
-    fn request(payload: usize) -> Vec<u8> {
+    /// A request as it is on the wire; `number` counts those that are too large for one frame.
+    fn request(payload: usize, number: &mut u32) -> Vec<u8> {
         let header = RequestHeader {
             request: 1,
             method: 2,
@@ -187,14 +205,28 @@ mod tests {
         encode_frame(&mut frame, FrameKind::Request as u8, payload, |body| encode_header(&header, body))
             .expect("encodes");
         frame.resize(frame.len() + payload, 7);
-        frame.to_vec()
+        let body = &frame[FRAME_HEADER..];
+        if body.len() <= LARGEST_CALL_FRAME {
+            return frame.to_vec();
+        }
+        let mut frames = BytesMut::new();
+        Control::Begin { message: *number, length: body.len() as u64 }.encode(&mut frames).expect("encodes");
+        for chunk in body.chunks(LARGEST_CHUNK) {
+            frames.put_u32_le((CHUNK_HEADER + chunk.len()) as u32);
+            frames.put_u8(FrameKind::Chunk as u8);
+            frames.put_u32_le(*number);
+            frames.put_slice(chunk);
+        }
+        *number += 1;
+        frames.to_vec()
     }
 
     #[tokio::test]
     async fn a_small_frame_does_not_keep_the_memory_of_a_large_one() {
         const LARGE: usize = 8 << 20;
         let sizes = [20_000, LARGE, 20_000, 20_000, 70_000, LARGE, 100, 20_000];
-        let stream: Vec<u8> = sizes.iter().flat_map(|size| request(*size)).collect();
+        let mut number = 0;
+        let stream: Vec<u8> = sizes.iter().flat_map(|size| request(*size, &mut number)).collect();
         let state = ConnectionState::new(PeerTimeouts::default(), None);
         let mut transport =
             NodeTransport::new(Cursor::new(stream), state, LARGE + FRAME_HEADER + 100, None, Box::new(|_| Ok(())));
@@ -213,7 +245,7 @@ mod tests {
             let length = payload.len();
             // A payload that shares its memory is looked at when it is the only one left.
             if let Ok(memory) = payload.try_into_mut() {
-                assert!(memory.capacity() <= 4 * LARGE_FRAME, "{length} bytes keep {}", memory.capacity());
+                assert!(memory.capacity() <= 4 * LARGEST_CALL_FRAME, "{length} bytes keep {}", memory.capacity());
             }
         }
     }

@@ -2,9 +2,15 @@
 
 use std::{collections::VecDeque, fmt, io, sync::Arc};
 
+/// The number of the only attempt that a caller makes to send a call on one connection.
+pub(crate) const ONLY_ATTEMPT: u32 = 1;
+
 /// The permission to send an attempt at a call. It is asked of the part that can give the attempt up, which is the call itself.
 pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
-    /// Asked before the attempt goes into the write buffer. False if it was given up: it must not be written.
+    /// Whether [`begin`](Self::begin) would not be refused. Asked before each part of a request that is written in several.
+    fn may_begin(&self, attempt: u32) -> bool;
+
+    /// Asked before the attempt goes into the write buffer, with its last part if it has several. False if it was given up: it must not be written.
     fn begin(&self, attempt: u32) -> bool;
 
     /// Asked before a write that may take the frame's last byte. False if the attempt was given up meanwhile: the last byte

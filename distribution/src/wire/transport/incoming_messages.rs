@@ -1,0 +1,419 @@
+//! Large messages that are being read: several at a time, each in memory that grows with the chunks that arrive.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::{io::AsyncRead, time::Instant};
+use tokio_util::io::poll_read_buf;
+
+use super::outgoing::{MOST_RESERVING, MOST_UNRESERVED};
+use crate::wire::{
+    frame::layout::LARGEST_CHUNK,
+    incoming_memory::{IncomingMemory, PendingReservation, RESERVED_ABOVE, Reservation},
+};
+
+/// A buffer grows by at least this much.
+const STEP: usize = LARGEST_CHUNK;
+
+/// The large messages of one connection.
+pub(super) struct IncomingMessages {
+    memory: Option<Arc<IncomingMemory>>,
+    max_message_size: usize,
+    /// Those that have begun, in the order of their numbers.
+    messages: Vec<Message>,
+    /// The number of the next one.
+    next_number: u32,
+    /// The bytes of those that need no reservation, and the number of the others.
+    unreserved_bytes: usize,
+    reserving: usize,
+    /// The chunk that is being read.
+    chunk: Option<Chunk>,
+    /// Messages that were accepted and whose sender was not told.
+    accepted: Vec<u32>,
+}
+
+struct Message {
+    number: u32,
+    length: usize,
+    bytes: Vec<u8>,
+    memory: Memory,
+}
+
+/// The reservation that a message needs before its second chunk.
+enum Memory {
+    NotNeeded,
+    Pending(PendingReservation),
+    /// Since then.
+    Reserved(Instant, #[allow(dead_code, reason = "held to be dropped")] Option<Reservation>),
+}
+
+/// A chunk whose header was read.
+struct Chunk {
+    /// Where its message is.
+    at: usize,
+    left: usize,
+}
+
+impl Message {
+    fn needs_reservation(&self) -> bool {
+        self.length > RESERVED_ABOVE
+    }
+
+    /// How many bytes of it may have come.
+    fn allowed(&self) -> usize {
+        match self.memory {
+            Memory::Pending(_) => self.length.min(LARGEST_CHUNK),
+            Memory::NotNeeded | Memory::Reserved(..) => self.length,
+        }
+    }
+}
+
+impl IncomingMessages {
+    pub(super) fn new(memory: Option<Arc<IncomingMemory>>, max_message_size: usize) -> Self {
+        Self {
+            memory,
+            max_message_size,
+            messages: Vec::new(),
+            next_number: 0,
+            unreserved_bytes: 0,
+            reserving: 0,
+            chunk: None,
+            accepted: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Whether the rest of a chunk comes next.
+    pub(super) fn is_in_chunk(&self) -> bool {
+        self.chunk.is_some()
+    }
+
+    /// Whether the sender owes bytes of a message.
+    pub(super) fn owes_bytes(&self) -> bool {
+        self.messages.iter().any(|message| message.bytes.len() < message.allowed())
+    }
+
+    /// Since when the oldest reservation is held.
+    pub(super) fn reserved_since(&self) -> Option<Instant> {
+        let since = |message: &Message| match message.memory {
+            Memory::Reserved(since, Some(_)) => Some(since),
+            _ => None,
+        };
+        self.messages.iter().filter_map(since).min()
+    }
+
+    /// A message begins.
+    ///
+    /// # Errors
+    ///
+    /// What a correct peer never sends, as the reason why the connection is closed.
+    pub(super) fn on_begin(&mut self, number: u32, length: u64) -> Result<(), String> {
+        if number != self.next_number {
+            return Err(format!("it began message {number}, and the next one is {}", self.next_number));
+        }
+        let fits = usize::try_from(length).ok().filter(|length| *length <= self.max_message_size);
+        let Some(length) = fits else {
+            return Err(format!(
+                "it announced a message of {length} bytes; the agreed limit is {}",
+                self.max_message_size
+            ));
+        };
+        if length == 0 {
+            return Err("it announced a message of 0 bytes in chunks".to_owned());
+        }
+        self.next_number = number.wrapping_add(1);
+        let mut message = Message { number, length, bytes: Vec::new(), memory: Memory::NotNeeded };
+        if message.needs_reservation() {
+            if self.reserving == MOST_RESERVING {
+                return Err(format!("it began more than {MOST_RESERVING} large messages at once"));
+            }
+            self.reserving += 1;
+            message.memory = match &self.memory {
+                None => Memory::Reserved(Instant::now(), None),
+                Some(memory) => match memory.try_reserve(length) {
+                    Some(reservation) => Memory::Reserved(Instant::now(), Some(reservation)),
+                    None => Memory::Pending(memory.reserve(length)),
+                },
+            };
+            if let Memory::Reserved(..) = message.memory {
+                self.accepted.push(number);
+            }
+        } else {
+            if self.unreserved_bytes > 0 && self.unreserved_bytes + length > MOST_UNRESERVED {
+                return Err(format!("it began messages of more than {MOST_UNRESERVED} bytes at once"));
+            }
+            self.unreserved_bytes += length;
+        }
+        self.messages.push(message);
+        Ok(())
+    }
+
+    /// A chunk of this many bytes begins.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_begin`](Self::on_begin).
+    pub(super) fn on_chunk(&mut self, number: u32, length: usize) -> Result<(), String> {
+        let Some(at) = self.position(number) else {
+            return Err(format!("it sent a chunk of message {number}, which has not begun or has ended"));
+        };
+        let message = &self.messages[at];
+        if length == 0 {
+            return Err("it sent a chunk without bytes".to_owned());
+        }
+        if message.bytes.len() + length > message.length {
+            return Err(format!("it sent more than the {} bytes of a message that it had announced", message.length));
+        }
+        if message.bytes.len() + length > message.allowed() {
+            return Err(format!("it sent more than {LARGEST_CHUNK} bytes of a message that was not accepted"));
+        }
+        self.chunk = Some(Chunk { at, left: length });
+        Ok(())
+    }
+
+    /// The rest of a message does not come.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_begin`](Self::on_begin).
+    pub(super) fn on_abandon(&mut self, number: u32) -> Result<(), String> {
+        let Some(at) = self.position(number) else {
+            return Err(format!("it abandoned message {number}, which has not begun or has ended"));
+        };
+        self.remove(at);
+        Ok(())
+    }
+
+    /// Looks whether messages have got the memory that they wait for.
+    pub(super) fn poll_memory(&mut self, cx: &mut Context<'_>) {
+        for message in &mut self.messages {
+            if let Memory::Pending(pending) = &mut message.memory {
+                if let Poll::Ready(reservation) = pending.poll(cx) {
+                    message.memory = Memory::Reserved(Instant::now(), Some(reservation));
+                    self.accepted.push(message.number);
+                }
+            }
+        }
+    }
+
+    /// The next message that was accepted and whose sender was not told.
+    pub(super) fn take_accepted(&mut self) -> Option<u32> {
+        self.accepted.pop()
+    }
+
+    /// Takes what was read of the chunk.
+    pub(super) fn take_from(&mut self, incoming: &mut BytesMut) {
+        let Some(chunk) = &mut self.chunk else { return };
+        let message = &mut self.messages[chunk.at];
+        let count = chunk.left.min(incoming.len());
+        grow(message, count);
+        message.bytes.extend_from_slice(&incoming[..count]);
+        incoming.advance(count);
+        self.on_came(count);
+    }
+
+    /// Reads some of the rest of the chunk, and nothing behind it. Returns how many bytes came; 0 at the end of the
+    /// connection.
+    pub(super) fn poll_read<Io: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let Some(chunk) = &mut self.chunk else { return Poll::Ready(Ok(0)) };
+        let message = &mut self.messages[chunk.at];
+        grow(message, chunk.left);
+        let count = ready!(poll_read_buf(Pin::new(io), cx, &mut (&mut message.bytes).limit(chunk.left)))?;
+        self.on_came(count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn on_came(&mut self, count: usize) {
+        if let Some(chunk) = &mut self.chunk {
+            chunk.left -= count;
+        }
+    }
+
+    /// The chunk is over, if all of it has come. Returns the body of its message if that is complete.
+    pub(super) fn end_chunk(&mut self) -> Option<Bytes> {
+        let Chunk { at, .. } = self.chunk.take_if(|chunk| chunk.left == 0)?;
+        let message = &self.messages[at];
+        (message.bytes.len() == message.length).then(|| self.remove(at).bytes.into())
+    }
+
+    fn position(&self, number: u32) -> Option<usize> {
+        self.messages.iter().position(|message| message.number == number)
+    }
+
+    fn remove(&mut self, at: usize) -> Message {
+        let message = self.messages.remove(at);
+        match message.needs_reservation() {
+            true => self.reserving -= 1,
+            false => self.unreserved_bytes -= message.length,
+        }
+        message
+    }
+}
+
+/// Makes room for this many more bytes.
+fn grow(message: &mut Message, more: usize) {
+    let (has, needs) = (message.bytes.capacity(), message.bytes.len() + more);
+    if has < needs {
+        let room = room(message.bytes.len(), message.length).max(needs);
+        message.bytes.reserve_exact(room - message.bytes.len());
+    }
+}
+
+/// The memory of a message of which this much has arrived: twice as much or a step more, and never more than the message.
+fn room(arrived: usize, length: usize) -> usize {
+    length.min(arrived.saturating_mul(2).max(arrived.saturating_add(STEP)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    const MOST: usize = 64 << 20;
+
+    fn messages(memory: Option<&Arc<IncomingMemory>>) -> IncomingMessages {
+        IncomingMessages::new(memory.cloned(), MOST)
+    }
+
+    impl IncomingMessages {
+        /// A chunk of this many bytes comes whole. Returns the length of its message if that is complete.
+        fn chunk(&mut self, number: u32, length: usize) -> Result<Option<usize>, String> {
+            self.on_chunk(number, length)?;
+            self.take_from(&mut BytesMut::from(&vec![7; length][..]));
+            assert!(!self.is_in_chunk() || self.chunk.as_ref().is_some_and(|chunk| chunk.left == 0));
+            Ok(self.end_chunk().map(|body| body.len()))
+        }
+
+        fn accepted(&mut self) -> Vec<u32> {
+            self.poll_memory(&mut Context::from_waker(Waker::noop()));
+            std::iter::from_fn(|| self.take_accepted()).collect()
+        }
+    }
+
+    #[test]
+    fn a_buffer_has_room_for_what_arrived_and_a_step_more() {
+        for (arrived, length, expected) in [
+            (0, 64 << 20, STEP),
+            (5, 64 << 20, STEP + 5),
+            (5, 1000, 1000),
+            (STEP, 64 << 20, 2 * STEP),
+            (10 << 20, 64 << 20, 20 << 20),
+            (40 << 20, 64 << 20, 64 << 20),
+            (usize::MAX - 1, usize::MAX, usize::MAX),
+        ] {
+            assert_eq!(room(arrived, length), expected, "{arrived} of {length}");
+        }
+    }
+
+    #[test]
+    fn memory_grows_with_what_arrives_and_not_with_what_was_announced() {
+        let mut messages = messages(None);
+        messages.on_begin(0, MOST as u64).expect("may begin");
+        for arrived in (STEP..MOST).step_by(STEP) {
+            assert_eq!(messages.chunk(0, STEP), Ok(None));
+            let memory = messages.messages[0].bytes.capacity();
+            assert!(memory <= (2 * arrived).max(arrived + STEP), "{arrived} bytes have {memory}");
+        }
+        assert_eq!(messages.chunk(0, STEP), Ok(Some(MOST)));
+        assert!(messages.is_empty() && !messages.owes_bytes());
+    }
+
+    #[test]
+    fn what_no_correct_peer_sends_is_refused_with_a_sentence() {
+        type Wrong = fn(&mut IncomingMessages) -> Result<(), String>;
+        let cases: [(Wrong, &str); 13] = [
+            (|it| it.on_begin(1, 100), "it began message 1, and the next one is 0"),
+            (|it| it.on_begin(0, 100).and_then(|()| it.on_begin(0, 100)), "it began message 0, and the next one is 1"),
+            (
+                |it| it.on_begin(0, MOST as u64 + 1),
+                "it announced a message of 67108865 bytes; the agreed limit is 67108864",
+            ),
+            (|it| it.on_begin(0, u64::MAX), "it announced a message of 18446744073709551615 bytes; the agreed limit"),
+            (|it| it.on_begin(0, 0), "a message of 0 bytes"),
+            (
+                |it| (0..65).try_for_each(|n| it.on_begin(n, MOST as u64)),
+                "it began more than 64 large messages at once",
+            ),
+            (
+                |it| (0..5).try_for_each(|n| it.on_begin(n, 1 << 20)),
+                "it began messages of more than 4194304 bytes at once",
+            ),
+            (|it| it.on_chunk(0, 1), "a chunk of message 0, which has not begun or has ended"),
+            (|it| it.on_begin(0, 100).and_then(|()| it.on_chunk(0, 0)), "a chunk without bytes"),
+            (|it| it.on_begin(0, 100).and_then(|()| it.on_chunk(0, 101)), "more than the 100 bytes of a message"),
+            (
+                |it| {
+                    it.on_begin(0, MOST as u64)?;
+                    it.chunk(0, LARGEST_CHUNK).expect("may come unasked");
+                    it.on_chunk(0, 1)
+                },
+                "more than 65536 bytes of a message that was not accepted",
+            ),
+            (|it| it.on_abandon(0), "it abandoned message 0, which has not begun or has ended"),
+            (
+                |it| {
+                    it.on_begin(0, 100)?;
+                    it.chunk(0, 100).expect("completes it");
+                    it.on_chunk(0, 1)
+                },
+                "which has not begun or has ended",
+            ),
+        ];
+        for (wrong, expected) in cases {
+            let memory = IncomingMemory::new(MOST);
+            let _taken = memory.try_reserve(MOST);
+            let error = wrong(&mut messages(Some(&memory))).expect_err(expected);
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_abandoned_or_complete_makes_room() {
+        let memory = IncomingMemory::new(MOST);
+        let mut messages = messages(Some(&memory));
+        messages.on_begin(0, 50 << 20).expect("may begin");
+        messages.on_begin(1, 40 << 20).expect("may begin");
+        assert_eq!(messages.accepted(), [0]);
+        assert!(messages.reserved_since().is_some());
+        messages.chunk(1, LARGEST_CHUNK).expect("may come unasked");
+        messages.on_abandon(0).expect("has begun");
+        assert_eq!(messages.accepted(), [1]);
+        messages.on_abandon(1).expect("has begun");
+        assert!(messages.reserved_since().is_none() && messages.is_empty());
+        assert!(memory.try_reserve(MOST).is_some());
+        for number in 2..100 {
+            messages.on_begin(number, 1 << 20).expect("may begin after the others");
+            for _ in 0..15 {
+                assert_eq!(messages.chunk(number, 1 << 16), Ok(None));
+            }
+            assert_eq!(messages.chunk(number, 1 << 16), Ok(Some(1 << 20)));
+        }
+    }
+
+    #[test]
+    fn a_peer_owes_no_bytes_of_a_message_that_was_not_accepted() {
+        let memory = IncomingMemory::new(MOST);
+        let taken = memory.try_reserve(MOST);
+        let mut messages = messages(Some(&memory));
+        messages.on_begin(0, 2 << 20).expect("may begin");
+        assert!(messages.owes_bytes(), "its first chunk");
+        messages.chunk(0, LARGEST_CHUNK).expect("may come unasked");
+        assert!(!messages.owes_bytes());
+        drop(taken);
+        assert_eq!(messages.accepted(), [0]);
+        assert!(messages.owes_bytes());
+    }
+}
