@@ -96,7 +96,7 @@ pub(crate) struct MasterOptions {
     max_message_size: Option<usize>,
     /// How many bytes of large messages may be received at a time; 1GiB by default.
     #[arg(long, value_name = "SIZE", env = "DISTRIBUTION_MAX_INCOMING_BYTES", value_parser = parse_size)]
-    max_incoming_bytes: Option<usize>,
+    max_in_flight_bytes: Option<usize>,
     /// How deeply a value may be nested; 128 by default.
     #[arg(long, value_name = "LEVELS", env = "DISTRIBUTION_MAX_DEPTH")]
     max_depth: Option<u16>,
@@ -171,7 +171,7 @@ impl MasterOptions {
         set!(builder, options:
             token_file, heartbeat, no_node_timeout, reconnect_grace, resume_timeout, default_timeout, shutdown_timeout, handshake_timeout, read_timeout,
             write_timeout, max_queued_calls, max_queued_bytes, max_queued_calls_per_caller, max_queued_bytes_per_caller,
-            max_message_size, max_incoming_bytes, max_depth, max_nodes, max_nodes_per_credential, max_slots_per_node,
+            max_message_size, max_in_flight_bytes, max_depth, max_nodes, max_nodes_per_credential, max_slots_per_node,
             max_handshakes, max_handshakes_per_address, max_handshakes_per_second, max_handshake_failures, seed,
         );
         if let Some(certificates) = options.certificates.into_certificates() {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::error::Error;
 
-/// The default limit of a frame's body at both ends.
-pub(crate) const MAX_MESSAGE_SIZE: usize = 64 * 1024 * 1024;
+/// The default limit of a message at both ends.
+pub(crate) const MAX_MESSAGE_SIZE: usize = 1024 * 1024 * 1024;
 
 /// With less, headers and error messages would not fit.
 pub(crate) const SMALLEST_MESSAGE_LIMIT: usize = 16 * 1024;
@@ -14,8 +14,8 @@ pub(crate) const SMALLEST_MESSAGE_LIMIT: usize = 16 * 1024;
 pub(crate) const LARGEST_MESSAGE_LIMIT: usize =
     if usize::BITS > 32 { u32::MAX as usize } else { (u32::MAX / 2) as usize };
 
-/// The default limit of memory for large frames that a master is reading: sixteen of the largest.
-pub(crate) const INCOMING_BYTES: usize = 16 * MAX_MESSAGE_SIZE;
+/// The default limit of memory for large messages that a master is reading: one of the largest by default.
+pub(crate) const INCOMING_BYTES: usize = 1024 * 1024 * 1024;
 
 /// The most slots that a node can have.
 pub(crate) const MAX_SLOTS: u32 = 65_536;
@@ -39,7 +39,7 @@ pub(crate) struct Limits {
     /// How many connections from one address may fail to authenticate themselves before the next ones wait.
     pub(crate) max_handshake_failures: u32,
     pub(crate) peer_timeouts: PeerTimeouts,
-    /// The memory for all large frames that are being read.
+    /// The memory for all large messages that are being read.
     pub(crate) incoming_bytes: usize,
     /// How deeply a value may be nested.
     pub(crate) max_depth: u16,
@@ -161,15 +161,15 @@ pub(crate) fn check_max_depth(levels: u16) -> Result<u16, Error> {
     }
 }
 
-/// Checks the memory for large frames that are being read. The default has room for four of the largest.
+/// Checks the memory for large messages that are being read. The default has room for one of the largest.
 pub(crate) fn check_incoming_bytes(bytes: Option<usize>, max_message_size: usize) -> Result<usize, Error> {
     match bytes {
-        None => Ok(INCOMING_BYTES.max(max_message_size.saturating_mul(4))),
+        None => Ok(INCOMING_BYTES.max(max_message_size)),
         Some(bytes) if bytes >= max_message_size => Ok(bytes),
         Some(bytes) => Err(Error::setting(
-            "max_incoming_bytes",
+            "max_in_flight_bytes",
             bytes,
-            "it must be at least max_message_size, so that each frame finds room",
+            "it must be at least max_message_size, so that each message finds room",
         )),
     }
 }

@@ -92,7 +92,7 @@ impl ClusterBuilder {
     }
 
     /// The largest message that the caller sends or accepts, in bytes: limits the arguments of a call and its reply. From
-    /// 16 KiB to 4 GiB - 1; 64 MiB by default. The master has a
+    /// 16 KiB to 4 GiB - 1; 1 GiB by default. The master has a
     /// [limit of its own](crate::MasterBuilder::max_message_size), and the smaller one counts.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message_size = bytes;

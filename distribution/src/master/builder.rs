@@ -148,28 +148,28 @@ impl MasterBuilder {
     }
 
     /// The largest message that the master accepts or sends, in bytes: limits the arguments of a call and its reply. From
-    /// 16 KiB to 4 GiB - 1; 64 MiB by default.
+    /// 16 KiB to 4 GiB - 1; 1 GiB by default.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.values.max_message_size = bytes;
         self
     }
 
-    /// How many bytes of large messages the master may be receiving at a time; 1 GiB by default, or four times
+    /// How many bytes of large messages the master may be receiving at a time; 1 GiB by default, or
     /// [`max_message_size`](Self::max_message_size) if that is more. At least `max_message_size`; more than 4 TiB counts as
     /// 4 TiB.
     ///
-    /// A message of more than 1 MiB counts with its whole size, from its first 64 KiB until it is complete. If there is no
-    /// room for it, the master reads no more of its connection until other messages are complete, in the order in which
-    /// they began; the node does not count as silent meanwhile. Smaller messages do not wait and are not counted.
+    /// A message of more than 1 MiB counts with its whole size until it is complete. If there is no room for it, its sender waits
+    /// after the first 64 KiB until other messages are complete, in the order in which they began. Everything else on the same
+    /// connection goes on meanwhile. Smaller messages do not wait and are not counted.
     ///
     /// ```
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), distribution::Error> {
-    /// let master = distribution::Master::builder().max_incoming_bytes(256 << 20).bind("127.0.0.1:0").await?;
+    /// let master = distribution::Master::builder().max_in_flight_bytes(256 << 20).bind("127.0.0.1:0").await?;
     /// # Ok(()) }
     /// ```
-    pub fn max_incoming_bytes(mut self, bytes: usize) -> Self {
-        self.values.max_incoming_bytes = Some(bytes);
+    pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.values.max_in_flight_bytes = Some(bytes);
         self
     }
 
@@ -369,7 +369,7 @@ impl MasterBuilder {
     /// time, before its connection is closed; 30 s by default, from 10 ms to 365 days.
     ///
     /// So a large message may take as long as it needs at 16 KiB/s, and a network may fail for a while. While other
-    /// messages wait for [the memory](Self::max_incoming_bytes) that a large message takes, that message has a third of
+    /// messages wait for [the memory](Self::max_in_flight_bytes) that a large message takes, that message has a third of
     /// this time, and four times this time in all.
     pub fn read_timeout(mut self, time: Duration) -> Self {
         self.values.limits.peer_timeouts.read_timeout = time;

@@ -38,7 +38,7 @@ pub(super) struct Values {
     pub(super) heartbeat: Duration,
     pub(super) no_node_timeout: Duration,
     pub(super) max_message_size: usize,
-    pub(super) max_incoming_bytes: Option<usize>,
+    pub(super) max_in_flight_bytes: Option<usize>,
     pub(super) limits: Limits,
     pub(super) shutdown_timeout: Duration,
     pub(super) max_slots_per_node: u32,
@@ -52,7 +52,7 @@ impl Default for Values {
             heartbeat: HEARTBEAT,
             no_node_timeout: NO_NODE_TIMEOUT,
             max_message_size: crate::config::MAX_MESSAGE_SIZE,
-            max_incoming_bytes: None,
+            max_in_flight_bytes: None,
             limits: Limits::default(),
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             max_slots_per_node: MAX_SLOTS_PER_NODE,
@@ -88,7 +88,7 @@ impl Values {
             check_time(name, time, TimeRange::FromZero)?;
         }
         check_max_message_size(self.max_message_size)?;
-        self.limits.incoming_bytes = check_incoming_bytes(self.max_incoming_bytes, self.max_message_size)?;
+        self.limits.incoming_bytes = check_incoming_bytes(self.max_in_flight_bytes, self.max_message_size)?;
         check_max_depth(self.limits.max_depth)?;
         for (name, count) in [
             ("max_nodes", self.max_nodes),
@@ -170,7 +170,7 @@ mod tests {
             assert_eq!(refused(new().max_depth(levels)).await, ("max_depth", levels.to_string()));
         }
         assert_eq!(refused(new().max_message_size(16_383)).await, ("max_message_size", "16383".to_owned()));
-        assert_eq!(refused(new().max_incoming_bytes(1 << 20)).await, ("max_incoming_bytes", "1048576".to_owned()));
+        assert_eq!(refused(new().max_in_flight_bytes(1 << 20)).await, ("max_in_flight_bytes", "1048576".to_owned()));
     }
 
     #[tokio::test]
@@ -198,7 +198,7 @@ mod tests {
                     .max_handshakes(count.max(1))
                     .max_handshakes_per_address(count.max(1))
                     .max_handshakes_per_second(u32::try_from(count.max(1)).unwrap_or(u32::MAX))
-                    .max_incoming_bytes(count.max(64 << 20));
+                    .max_in_flight_bytes(count.max(64 << 20));
                 let master = builder.bind("127.0.0.1:0").await.expect("these values are valid");
                 master.shutdown().await;
             }

@@ -118,8 +118,8 @@ impl NodeBuilder {
         self
     }
 
-    /// The largest frame that the node takes, in bytes, which limits the arguments of a call: 16 KiB to 4 GiB - 1, and
-    /// 64 MiB by default. The master's setting of this name limits replies.
+    /// The largest message that the node takes, in bytes, which limits the arguments of a call: 16 KiB to 4 GiB - 1, and
+    /// 1 GiB by default. The master's setting of this name limits replies.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message_size = Some(bytes);
         self

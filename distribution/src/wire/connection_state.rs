@@ -13,7 +13,10 @@ use std::{
 use futures::task::AtomicWaker;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{frame::kind::Control, incoming_memory::IncomingMemory};
+use super::{
+    frame::{kind::Control, layout::LARGEST_CHUNK},
+    incoming_memory::IncomingMemory,
+};
 #[cfg(feature = "simulation")]
 use crate::config::LONGEST_TIME;
 use crate::config::{PeerTimeouts, to_micros};
@@ -59,6 +62,8 @@ pub(crate) struct ConnectionState {
     outbox: Mutex<Vec<Control>>,
     /// The memory that responses take which wait for the write buffer.
     responses: AtomicUsize,
+    /// The same, and of each no more than a chunk: others need not wait for the rest of it.
+    congestion: AtomicUsize,
     /// Responses that were read, and their bytes.
     arrived: AtomicU64,
     arrived_bytes: AtomicU64,
@@ -113,6 +118,7 @@ impl ConnectionState {
             unread_since: AtomicTime::default(),
             outbox: Mutex::default(),
             responses: AtomicUsize::new(0),
+            congestion: AtomicUsize::new(0),
             arrived: AtomicU64::new(0),
             arrived_bytes: AtomicU64::new(0),
             peer_closed: Notify::new(),
@@ -150,11 +156,13 @@ impl ConnectionState {
     /// A response waits for the write buffer.
     pub(crate) fn on_response_waits(&self, payload: usize) {
         self.responses.fetch_add(payload.saturating_add(RESPONSE_OVERHEAD), Ordering::Relaxed);
+        self.congestion.fetch_add(payload.min(LARGEST_CHUNK) + RESPONSE_OVERHEAD, Ordering::Relaxed);
     }
 
     /// The write buffer has taken a response that waited.
     pub(super) fn on_response_taken(&self, payload: usize) {
         self.responses.fetch_sub(payload.saturating_add(RESPONSE_OVERHEAD), Ordering::Relaxed);
+        self.congestion.fetch_sub(payload.min(LARGEST_CHUNK) + RESPONSE_OVERHEAD, Ordering::Relaxed);
     }
 
     /// The memory that responses take which wait for the write buffer.
@@ -165,7 +173,7 @@ impl ConnectionState {
     /// Whether more waits for the peer than may. Then nothing more is read of it, because each request brings a response,
     /// and some control frames bring others.
     pub(super) fn is_congested(&self) -> bool {
-        self.waiting_responses() > MOST_RESPONSES || self.outbox().len() > MOST_CONTROLS
+        self.congestion.load(Ordering::Relaxed) > MOST_RESPONSES || self.outbox().len() > MOST_CONTROLS
     }
 
     /// Waits until the peer has closed the connection.

@@ -98,7 +98,7 @@ async fn forty_messages_that_drip_end_their_connections_and_hold_nobody_up() {
 
 #[tokio::test]
 async fn a_large_value_comes_through_beside_those_that_keep_memory() {
-    let master = Master::builder().max_incoming_bytes(80 * MIB).heartbeat(LONG).bind("127.0.0.1:0");
+    let master = Master::builder().max_in_flight_bytes(80 * MIB).heartbeat(LONG).bind("127.0.0.1:0");
     let master = master.await.expect("binds");
     let probe = ProbeClient::new(&master);
     let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
@@ -112,7 +112,7 @@ async fn a_large_value_comes_through_beside_those_that_keep_memory() {
 async fn a_large_value_waits_for_memory_and_is_not_charged_for_it() {
     let master = Master::builder()
         .max_message_size(16 * MIB)
-        .max_incoming_bytes(32 * MIB)
+        .max_in_flight_bytes(32 * MIB)
         // It is silent for far longer than this allows.
         .heartbeat(Duration::from_millis(200))
         .read_timeout(Duration::from_secs(6))
@@ -156,7 +156,7 @@ async fn messages_beyond_the_budget_are_not_accepted_until_others_are_complete()
     const LENGTH: usize = 24 * MIB;
     let master = Master::builder()
         .max_message_size(LENGTH)
-        .max_incoming_bytes(2 * LENGTH)
+        .max_in_flight_bytes(2 * LENGTH)
         .read_timeout(LONG)
         .heartbeat(LONG)
         .bind("127.0.0.1:0")
@@ -204,8 +204,8 @@ async fn messages_beyond_the_budget_are_not_accepted_until_others_are_complete()
 #[tokio::test]
 async fn the_budget_must_have_room_for_any_message() {
     let error =
-        Master::builder().max_incoming_bytes(1000).bind("127.0.0.1:0").await.expect_err("cannot be").to_string();
-    assert!(error.contains("max_incoming_bytes") && error.contains("max_message_size"), "{error}");
-    let just_enough = Master::builder().max_message_size(32 * MIB).max_incoming_bytes(32 * MIB);
+        Master::builder().max_in_flight_bytes(1000).bind("127.0.0.1:0").await.expect_err("cannot be").to_string();
+    assert!(error.contains("max_in_flight_bytes") && error.contains("max_message_size"), "{error}");
+    let just_enough = Master::builder().max_message_size(32 * MIB).max_in_flight_bytes(32 * MIB);
     drop(just_enough.bind("127.0.0.1:0").await.expect("can be"));
 }

@@ -39,6 +39,12 @@ pub(crate) enum Case {
     TlsMany,
     /// Large `Bytes` there and back over this crate within TLS, in milliseconds.
     TlsBytes,
+    /// The 99th percentile of small async calls over this crate, in milliseconds.
+    OursTail,
+    /// The same beside an echo of 700 MiB on the same connection.
+    OursTailBesideLarge,
+    /// The same over tonic.
+    TonicTailBesideLarge,
     /// Items a second of one distribution over two nodes.
     Distributed,
     /// Compute calls a second of many callers over the same nodes.
@@ -129,6 +135,8 @@ pub(crate) enum Measure {
     /// The same as `bytes_16m` within TLS.
     #[value(name = "tls_16m")]
     Tls16m,
+    /// The 99th percentile of small async calls beside an echo of 700 MiB.
+    SmallBesideLarge,
     /// A million tiny compute calls, distributed over two nodes.
     #[value(name = "distribute_1m")]
     Distribute1m,
@@ -203,6 +211,7 @@ impl Measure {
             Self::VecF6416m => ("ms", Better::Less, Case::OursFloats),
             Self::Tls256 => ("calls/s", Better::More, Case::TlsMany),
             Self::Tls16m => ("ms", Better::Less, Case::TlsBytes),
+            Self::SmallBesideLarge => ("ms", Better::Less, Case::OursTailBesideLarge),
             Self::Distribute1m => ("items/s", Better::More, Case::Distributed),
             Self::CallerUnary => ("us", Better::Less, Case::RemoteUnary),
             Self::CallerMany => ("calls/s", Better::More, Case::RemoteMany),
@@ -227,6 +236,12 @@ impl Measure {
             Self::VecF6416m => &[("raw", Run(Case::RawFloats), 0.4)],
             Self::Tls256 => &[("ours_plain", Run(Case::OursMany), 0.8)],
             Self::Tls16m => &[("ours_plain", Run(Case::OursBytes), 0.5)],
+            // At most ten times as long as without the large one.
+            Self::SmallBesideLarge => &[
+                ("limit", Limit(5.0), 1.0),
+                ("ours_quiet", Run(Case::OursTail), 0.1),
+                ("tonic", Run(Case::TonicTailBesideLarge), 1.0),
+            ],
             Self::Distribute1m => &[("ours_256", Run(Case::DistributedOneByOne), 10.0)],
             // At most 2.2 times as long: there are twice as many connections on the way.
             Self::CallerUnary => &[("own_process", Run(Case::OursUnary), 0.45)],

@@ -19,6 +19,9 @@ use crate::{
 /// Bytes of a large payload.
 const LARGE: usize = 16 * 1024 * 1024;
 
+/// Bytes of a payload that others must not wait for.
+const HUGE: usize = 700 * 1024 * 1024;
+
 /// Who takes part, and what is sent.
 pub(crate) struct Field {
     ours: Cluster,
@@ -83,6 +86,9 @@ impl Field {
             Case::TonicBytes => load::round_trip(&self.tonic, &self.bytes, time).await.map(millis),
             Case::OursFloats => load::round_trip(&self.ours.client(), &self.floats, time).await.map(millis),
             Case::RawFloats => load::round_trip(&self.raw, &self.floats, time).await.map(millis),
+            Case::OursTail => load::tail(&self.ours.client(), time).await.map(millis),
+            Case::OursTailBesideLarge => load::tail_beside(&self.ours.client(), &huge(), time).await.map(millis),
+            Case::TonicTailBesideLarge => load::tail_beside(&self.tonic, &huge(), time).await.map(millis),
             Case::TlsMany => load::rate(&self.secured.client(), time).await,
             Case::TlsBytes => load::round_trip(&self.secured.client(), &self.bytes, time).await.map(millis),
             Case::Distributed => distribute::items_per_second(&self.pair.computing()).await,
@@ -98,6 +104,11 @@ impl Field {
             Case::IdleNode => idle::kib_per_node().await,
         }
     }
+}
+
+/// A payload that takes about a second on the way. Made when it is needed.
+fn huge() -> Bytes {
+    vec![7; HUGE].into()
 }
 
 fn micros(time: Duration) -> f64 {

@@ -108,6 +108,61 @@ where
     middle(times)
 }
 
+/// The 99th percentile of the latency of one caller that makes small calls for this long, one after the other.
+pub(crate) async fn tail<Client: Echoes<u64>>(client: &Client, time: Duration) -> Result<Duration, Failure> {
+    let end = Instant::now() + time;
+    tail_until(client, || Instant::now() >= end).await
+}
+
+/// The same while large payloads go there and back, and until the first of them has come back.
+pub(crate) async fn tail_beside<Payload, Client>(
+    client: &Client,
+    large: &Payload,
+    time: Duration,
+) -> Result<Duration, Failure>
+where
+    Payload: Clone + PartialEq + Send + Sync + 'static,
+    Client: Echoes<u64> + Echoes<Payload>,
+{
+    let (phase, came_back) = (Arc::new(AtomicU8::new(COUNTING)), Arc::new(AtomicU8::new(0)));
+    let echoes = tokio::spawn({
+        let (mut client, large) = (client.clone(), large.clone());
+        let (phase, came_back) = (Arc::clone(&phase), Arc::clone(&came_back));
+        async move {
+            while phase.load(Ordering::Relaxed) == COUNTING {
+                let received: Payload = client.echo(large.clone()).await?;
+                if received != large {
+                    return Err(Failure::new("a payload came back changed"));
+                }
+                came_back.store(1, Ordering::Relaxed);
+            }
+            Ok(())
+        }
+    });
+    let end = Instant::now() + time;
+    // If the echoes fail, they end, and say why below.
+    let is_over = || echoes.is_finished() || came_back.load(Ordering::Relaxed) == 1 && Instant::now() >= end;
+    let tail = tail_until(client, is_over).await;
+    phase.store(OVER, Ordering::Relaxed);
+    echoes.await.during("the large calls broke")??;
+    tail
+}
+
+async fn tail_until<Client: Echoes<u64>>(client: &Client, is_over: impl Fn() -> bool) -> Result<Duration, Failure> {
+    let mut client = client.clone();
+    let mut times = Vec::new();
+    for number in 0.. {
+        let began = Instant::now();
+        check(number, client.echo(number).await?)?;
+        times.push(began.elapsed());
+        if is_over() {
+            break;
+        }
+    }
+    times.sort_unstable();
+    times.get(times.len() * 99 / 100).copied().ok_or_else(|| Failure::new("no call ended in time; run for longer"))
+}
+
 fn warm_up(time: Duration) -> Duration {
     time / 4
 }

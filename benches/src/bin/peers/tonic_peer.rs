@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Room for the largest payload and its header; the default of 4 MiB is too little.
-const MESSAGE_LIMIT: usize = 64 * 1024 * 1024;
+const MESSAGE_LIMIT: usize = 1024 * 1024 * 1024;
 
 const NUMBER: &str = "/echo.Echo/Number";
 const BLOB: &str = "/echo.Echo/Blob";

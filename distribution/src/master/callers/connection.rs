@@ -47,8 +47,8 @@ const MOST_AT_ONCE: usize = 256;
 /// How often a caller with calls under way is told how many slots are free.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The most bytes of responses that may wait for a caller. With far fewer nothing more is read of it; these are the
-/// responses to the calls that were already under way.
+/// The most bytes of responses that may wait for a caller, unless four of the largest have more. With far fewer nothing more is
+/// read of it; these are the responses to the calls that were already under way.
 const MOST_RESPONSES: usize = 1024 * 1024 * 1024;
 
 /// The most responses that a caller may leave unconfirmed: more than fit into all buffers between both ends.
@@ -153,9 +153,10 @@ pub(super) async fn serve(
         None => GoneReason::Disconnected,
     };
     let reason = loop {
-        if state.waiting_responses() > MOST_RESPONSES {
+        let most_responses = MOST_RESPONSES.max(shared.max_message_size.saturating_mul(4));
+        if state.waiting_responses() > most_responses {
             let reason =
-                format!("more than {MOST_RESPONSES} bytes of responses wait for it, because it reads them too slowly");
+                format!("more than {most_responses} bytes of responses wait for it, because it reads them too slowly");
             break GoneReason::Violation(reason.into());
         }
         if unconfirmed.as_ref().is_some_and(|unconfirmed| unconfirmed.len() > MOST_UNCONFIRMED) {

@@ -33,6 +33,10 @@ use crate::{
 /// One read asks for this many bytes, unless a larger frame has begun.
 const READ_CHUNK: usize = 8 * 1024;
 
+/// After this many bytes were read, or written, at once, the task does what else there is to do: it takes new calls, and reads
+/// or writes the other way. A peer that is as fast as this end could keep it busy with one large message otherwise.
+const MOST_AT_ONCE: usize = 512 * 1024;
+
 /// Is given each control frame that arrives, apart from those about large messages; an error ends the connection as a protocol
 /// violation.
 pub(crate) type OnControl = Box<dyn FnMut(Control) -> Result<(), String> + Send>;
@@ -97,6 +101,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
     /// The body of the next message. Control frames that come before it are handled.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let mut has_collected = false;
+        let mut left = MOST_AT_ONCE;
         loop {
             while let Some(frame) = self.split_frame()? {
                 match frame {
@@ -126,7 +131,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 }
             }
             self.note_progress();
-            if ready!(self.poll_read(cx))? == 0 {
+            if left == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let count = ready!(self.poll_read(cx))?;
+            left = left.saturating_sub(count);
+            if count == 0 {
                 self.state.on_peer_closed();
                 let inside = match (self.incoming.is_empty(), self.messages.is_empty()) {
                     (true, true) => return Poll::Ready(None),
@@ -325,6 +336,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut left = MOST_AT_ONCE;
         loop {
             self.collect_controls(cx)?;
             self.outgoing.add_chunks().map_err(invalid)?;
@@ -334,6 +346,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             if self.outgoing.frames.is_empty() {
                 break;
             }
+            if left == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let io = Pin::new(&mut self.io);
             match self.outgoing.frames.write(|slices| io.poll_write_vectored(cx, slices)) {
                 Poll::Pending => {
@@ -342,7 +358,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 }
                 Poll::Ready(written) => match written? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    _ => self.state.on_write_progress(),
+                    written => {
+                        left = left.saturating_sub(written);
+                        self.state.on_write_progress();
+                    }
                 },
             }
         }
@@ -418,11 +437,14 @@ mod tests {
         let mut frames =
             FrameStream::new(Cursor::new(bytes), Direction::CallerToMaster, Arc::clone(&state), 1 << 20, ignored);
         let mut read = || frames.poll_message(&mut Context::from_waker(futures::task::noop_waker_ref()));
+        // Others need not wait for a large one.
         state.on_response_waits(80 << 20);
+        assert!(!state.is_congested());
+        (0..1024).for_each(|_| state.on_response_waits(64 << 10));
         assert!(read().is_pending());
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(state.heard(), Instant::now(), "a caller that is not read does not count as silent");
-        state.on_response_taken(80 << 20);
+        (0..1024).for_each(|_| state.on_response_taken(64 << 10));
         assert!(matches!(read(), Poll::Ready(Some(Ok(body))) if body == b"x"[..]));
         // It is kept in whole microseconds.
         assert!(state.paused_for() > Duration::from_secs(59));

@@ -30,13 +30,13 @@ use crate::{
 const QUEUED_AS_IT_IS: usize = 8 * 1024;
 
 /// With this many bytes unwritten no more frames are taken. It is enough to keep a socket busy.
-const WRITE_BUFFER: usize = 256 * 1024;
+const WRITE_BUFFER: usize = 512 * 1024;
 
 /// Chunks are added while fewer bytes than this are unwritten, so that there is always room for frames.
-const CHUNKS_BELOW: usize = 128 * 1024;
+const CHUNKS_BELOW: usize = 256 * 1024;
 
 /// After this many bytes of frames comes a chunk, so that frames without end do not hold large messages up.
-const FRAMES_BETWEEN_CHUNKS: u64 = 192 * 1024;
+const FRAMES_BETWEEN_CHUNKS: u64 = 256 * 1024;
 
 /// One write offers at most this many bytes. A request counts as sent before a write that may complete it, and still does if
 /// the write took less, until the connection ends.
