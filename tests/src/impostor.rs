@@ -97,7 +97,8 @@ pub fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
 
 /// A frame that begins a large message with a body of this length.
 pub fn begin(message: u32, length: u64) -> Vec<u8> {
-    frame(kind::BEGIN, &[number(message.into()), number(length)].concat())
+    let waits = u8::from(length > 1 << 20);
+    frame(kind::BEGIN, &[&number(message.into())[..], &number(length), &[waits]].concat())
 }
 
 /// The next bytes of a large message, in chunks.

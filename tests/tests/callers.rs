@@ -245,3 +245,40 @@ async fn any_number_of_calls_may_be_made_and_dropped_at_once() {
         assert_eq!(next.number(), first.number() + 20_000, "it is the same connection");
     }
 }
+
+#[tokio::test]
+async fn many_large_results_come_at_once() {
+    let (_master, _nodes, cluster) = cluster(3).await;
+    let probe = ProbeClient::new(&cluster);
+    let calls: Vec<_> = (0..12).map(|_| probe.bytes(30_000_000).send()).collect();
+    for call in calls {
+        assert_eq!(soon("a large result", call).await.map(|bytes| bytes.len()), Ok(30_000_000));
+    }
+}
+
+#[tokio::test]
+async fn large_calls_may_be_overtaken_by_any_number_of_small_ones() {
+    let (_master, _nodes, cluster) = cluster(1).await;
+    let probe = ProbeClient::new(&cluster);
+    let calls: Vec<_> = (0..6000).map(|_| (probe.length(vec![0; 60_000]).send(), probe.add(1, 1).send())).collect();
+    for (large, small) in calls {
+        assert_eq!(soon("a large one", large).await, Ok(60_000));
+        assert_eq!(soon("a small one", small).await, Ok(2));
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_lets_large_results_come_to_their_ends() {
+    for _ in 0..10 {
+        let (master, _nodes, cluster) = cluster(1).await;
+        let call = ProbeClient::new(&cluster).bytes(20_000_000).send();
+        // It runs, or its result is on the way.
+        until("it has begun", || {
+            let stats = master.stats();
+            stats.in_flight > 0 || stats.answered > 0
+        })
+        .await;
+        let (end, ()) = tokio::join!(soon("the call", call), master.shutdown());
+        assert_eq!(end.map(|bytes| bytes.len()), Ok(20_000_000));
+    }
+}

@@ -102,7 +102,10 @@ fn arrived(sent: &[Frame], reading: &Reading) -> bool {
     let (large_read, small_read): (Vec<_>, Vec<_>) = reading.frames.iter().partition(|frame| frame.is_in_chunks());
     small.len() >= small_read.len()
         && small.iter().zip(small_read).all(|(sent, read)| sent.arrived_as(read))
-        && large_read.iter().all(|read| large.iter().any(|sent| sent.arrived_as(read)))
+        && large_read.iter().all(|read| {
+            let is_same = |frame: &&&Frame| frame.arrived_as(read);
+            large.iter().filter(is_same).count() >= large_read.iter().filter(is_same).count()
+        })
 }
 
 proptest! {

@@ -365,6 +365,8 @@ async fn send<M>(
 ) -> io::Result<()> {
     for Frame(content) in frames {
         if let Content::Control(control) = content {
+            // Some of them take requests back that are not completely written.
+            transport.flush().await?;
             state.send(control.clone());
             // Else it would travel with the next write, behind calls that come later.
             transport.flush().await?;

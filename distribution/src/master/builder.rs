@@ -165,7 +165,8 @@ impl MasterBuilder {
     /// ```
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), distribution::Error> {
-    /// let master = distribution::Master::builder().max_in_flight_bytes(256 << 20).bind("127.0.0.1:0").await?;
+    /// let master = distribution::Master::builder().max_message_size(64 << 20).max_in_flight_bytes(256 << 20);
+    /// let master = master.bind("127.0.0.1:0").await?;
     /// # Ok(()) }
     /// ```
     pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {

@@ -53,7 +53,8 @@ impl Requests<'_> {
             tokio::spawn(answer(request, Reply::refused(Refusal::Decode(reason))));
             return;
         };
-        let call = CurrentCall::new(id, message.attempt, message.timeout, metadata, nesting);
+        let timeout = message.timeout.map(|left| left.saturating_sub(message.took));
+        let call = CurrentCall::new(id, message.attempt, timeout, metadata, nesting);
         let route = self.node.router.route(message.method);
         match route.map(|route| (route.method.name(), route.handler.clone())) {
             None => {

@@ -38,8 +38,7 @@ const REPLY_BUFFER: usize = 1024;
 /// How long the last frames may take to be written before the connection is closed without them.
 const GRACEFUL_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a master may read nothing. One that has no room for a large reply reads on when it has room again; its
-/// heartbeats show that it is alive.
+/// How long a master may read nothing. Its heartbeats show that it is alive.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How a connection ended.
@@ -133,6 +132,8 @@ pub(super) async fn serve(
         tokio::select! {
             request = repoller.next(server.as_mut(), || active.is_alone()) => match request {
                 Some(Ok(request)) => requests.run(request),
+                // A master that has said goodbye does not go on with what it has begun.
+                Some(Err(_)) if goodbye.get().is_some() => break closed(),
                 Some(Err(error)) => break lost(with_sources(&error)),
                 None => break closed(),
             },

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
     time::Duration,
@@ -15,11 +15,15 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     frame::{kind::Control, layout::LARGEST_CHUNK},
-    incoming_memory::IncomingMemory,
+    incoming_memory::{IncomingMemory, Reserved},
 };
 #[cfg(feature = "simulation")]
 use crate::config::LONGEST_TIME;
 use crate::config::{PeerTimeouts, to_micros};
+
+/// A peer has this many times its [`write_timeout`](PeerTimeouts::write_timeout) to accept a large message while it has no other to
+/// read. The connection's buffers may hold others that were written.
+const ACCEPT_TIMEOUTS: u32 = 12;
 
 /// A frame that has begun must bring this many bytes a second, or its rest, within each
 /// [`read_timeout`](PeerTimeouts::read_timeout). A sixth of a slow line of 100 KiB/s, so that several connections may share
@@ -53,6 +57,10 @@ pub(crate) struct ConnectionState {
     slow_since: AtomicTime,
     /// Since when a message that is being read has had memory reserved: the one that has had it longest.
     reserved_since: AtomicTime,
+    /// How many messages have memory reserved.
+    reserved: AtomicU32,
+    /// Since when nothing can be written because the peer has not accepted a large message.
+    unaccepted_since: AtomicTime,
     /// Since when nothing is read, because the peer has to read first.
     waits_since: AtomicTime,
     /// For how long in all nothing was read, in microseconds.
@@ -113,6 +121,8 @@ impl ConnectionState {
             heard: AtomicTime::default(),
             slow_since: AtomicTime::default(),
             reserved_since: AtomicTime::default(),
+            reserved: AtomicU32::new(0),
+            unaccepted_since: AtomicTime::default(),
             waits_since: AtomicTime::default(),
             waited: AtomicU64::new(0),
             unread_since: AtomicTime::default(),
@@ -176,6 +186,11 @@ impl ConnectionState {
         self.congestion.load(Ordering::Relaxed) > MOST_RESPONSES || self.outbox().len() > MOST_CONTROLS
     }
 
+    /// Whether far more control frames wait for the peer than one that reads leaves.
+    pub(crate) fn has_too_many_controls(&self) -> bool {
+        self.outbox().len() > 4 * MOST_CONTROLS
+    }
+
     /// Waits until the peer has closed the connection.
     ///
     /// # Cancel safety
@@ -216,17 +231,23 @@ impl ConnectionState {
         if time(&self.unread_since).is_some_and(|from| past(from, write_timeout)) {
             return Some("it does not read what it is sent");
         }
+        if time(&self.unaccepted_since).is_some_and(|from| past(from, write_timeout.saturating_mul(ACCEPT_TIMEOUTS))) {
+            return Some("it does not accept a large message");
+        }
         let slow = time(&self.slow_since)?;
         if past(slow, read_timeout) {
             return Some("it has begun a message and neither finishes it nor sends 16 KiB of it a second");
         }
         let reserved = time(&self.reserved_since)?;
         let contended = self.incoming_memory.as_ref()?.contended_since()?;
+        // They share the line.
+        let messages = self.reserved.load(Ordering::Relaxed).max(1);
+        let longest = read_timeout.saturating_mul(LONGEST_RESERVATION).saturating_mul(messages);
         if past(slow.max(contended), read_timeout / CONTENDED_DIVISOR) {
             Some(
                 "it has begun a large message and neither finishes it nor sends 48 KiB of it a second, while others wait for the memory",
             )
-        } else if past(reserved.max(contended), read_timeout.saturating_mul(LONGEST_RESERVATION)) {
+        } else if past(reserved.max(contended), longest) {
             Some("it has begun a large message and does not finish it, and others have waited too long for the memory")
         } else {
             None
@@ -247,12 +268,23 @@ impl ConnectionState {
 
     /// Since when what the peer has begun has not brought [`least_progress`](Self::least_progress), and since when a message
     /// that is being read has had memory reserved.
-    pub(super) fn set_slow_since(&self, slow: Option<Instant>, reserved: Option<Instant>) {
+    pub(super) fn set_slow_since(&self, slow: Option<Instant>, reserved: Option<Reserved>) {
+        self.reserved.store(reserved.map_or(0, |reserved| reserved.messages), Ordering::Relaxed);
+        let reserved = reserved.map(|reserved| reserved.since);
         for (time, since) in [(&self.slow_since, slow), (&self.reserved_since, reserved)] {
             match since {
                 Some(since) => time.set(since.saturating_duration_since(self.opened)),
                 None => time.clear(),
             }
+        }
+    }
+
+    /// Notes whether nothing can be written because the peer has not accepted a large message, for which it has memory of its own.
+    pub(super) fn set_unaccepted(&self, is_so: bool) {
+        if !is_so {
+            self.unaccepted_since.clear();
+        } else if !self.unaccepted_since.is_set() {
+            self.unaccepted_since.set(self.opened.elapsed());
         }
     }
 
@@ -322,7 +354,8 @@ mod tests {
     /// there is one within ten minutes.
     async fn violation_after(state: &ConnectionState, each_second: u64) -> Option<(u32, &'static str)> {
         let mut since_progress = 0;
-        let reserved = state.reserved_since.after(state.opened);
+        let since = state.reserved_since.after(state.opened);
+        let reserved = since.map(|since| Reserved { since, messages: 1 });
         state.set_slow_since(Some(Instant::now()), reserved);
         for seconds in 1..600 {
             advance(SECOND).await;
@@ -362,7 +395,7 @@ mod tests {
         let wait = memory.reserve(1);
         assert_eq!(violation_after(&state, 20 * 1024).await, None);
         drop(wait);
-        state.set_slow_since(None, Some(Instant::now()));
+        state.set_slow_since(None, Some(Reserved { since: Instant::now(), messages: 1 }));
         assert_eq!(violation_after(&state, 20 * 1024).await, None);
         let wait = memory.reserve(1);
         let (seconds, violation) = violation_after(&state, 20 * 1024).await.expect("is too slow");

@@ -30,6 +30,8 @@ const UNIT: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct IncomingMemory {
     units: u32,
+    /// Whether several connections share it.
+    is_shared: bool,
     /// First come, first served, also while a later reservation would fit. Otherwise small ones could keep a large one
     /// waiting for ever.
     free: Arc<Semaphore>,
@@ -48,14 +50,19 @@ struct Queue {
 pub(crate) struct Reservation(#[allow(dead_code, reason = "held to be dropped")] OwnedSemaphorePermit);
 
 impl IncomingMemory {
+    /// The memory of all connections of a master.
     pub(crate) fn new(bytes: usize) -> Arc<Self> {
+        Self::of(bytes, true)
+    }
+
+    fn of(bytes: usize, is_shared: bool) -> Arc<Self> {
         let units = units(bytes).min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-        Arc::new(Self { units, free: Arc::new(Semaphore::new(units as usize)), queue: Mutex::default() })
+        Arc::new(Self { units, is_shared, free: Arc::new(Semaphore::new(units as usize)), queue: Mutex::default() })
     }
 
     /// The memory of a node's or caller's connection: for one of the largest messages, and for several smaller ones.
     pub(crate) fn of_connection(max_message_size: usize) -> Arc<Self> {
-        Self::new(max_message_size.max(OF_CONNECTION))
+        Self::of(max_message_size.max(OF_CONNECTION), false)
     }
 
     /// Reserves this many bytes, if they are free and no other message waits.
@@ -76,9 +83,9 @@ impl IncomingMemory {
         }
     }
 
-    /// Since when messages have waited without a break; `None` if none waits.
+    /// Since when messages, which may be those of other connections, have waited without a break; `None` if none waits.
     pub(crate) fn contended_since(&self) -> Option<Instant> {
-        self.queue().since
+        self.queue().since.filter(|_| self.is_shared)
     }
 
     /// A message that is larger than all of the memory reserves all of it.
@@ -93,6 +100,15 @@ impl IncomingMemory {
 
 fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+/// The reservations of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reserved {
+    /// Since when the oldest one is held.
+    pub(crate) since: Instant,
+    /// How many there are.
+    pub(crate) messages: u32,
 }
 
 /// A place in the queue for memory; given up when this is dropped.

@@ -98,7 +98,8 @@ async fn forty_messages_that_drip_end_their_connections_and_hold_nobody_up() {
 
 #[tokio::test]
 async fn a_large_value_comes_through_beside_those_that_keep_memory() {
-    let master = Master::builder().max_in_flight_bytes(80 * MIB).heartbeat(LONG).bind("127.0.0.1:0");
+    let master =
+        Master::builder().max_message_size(64 * MIB).max_in_flight_bytes(80 * MIB).heartbeat(LONG).bind("127.0.0.1:0");
     let master = master.await.expect("binds");
     let probe = ProbeClient::new(&master);
     let _node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");

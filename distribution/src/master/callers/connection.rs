@@ -29,6 +29,7 @@ use crate::{
     wire::{
         CloseReason, Control, Load,
         confirmations::Unconfirmed,
+        connection_state::ConnectionState,
         handshake::{CallerWelcome, SessionId, SessionOffer, send_welcome},
         repoller::Repoller,
         transport::{CallerAtMasterTransport, IncomingCallerRequest, OutgoingCallerReply},
@@ -40,6 +41,9 @@ const REPLY_BUFFER: usize = 1024;
 
 /// How long the last frames, the goodbye among them, may take to be written before the connection is closed anyway.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long large results that wait for the caller may take, while it reads, before a master that shuts down closes the connection.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(30);
 
 /// Calls that are brought to the core at once at most, so that others need not wait for its lock.
 const MOST_AT_ONCE: usize = 256;
@@ -159,6 +163,9 @@ pub(super) async fn serve(
                 format!("more than {most_responses} bytes of responses wait for it, because it reads them too slowly");
             break GoneReason::Violation(reason.into());
         }
+        if state.has_too_many_controls() {
+            break GoneReason::Violation("it makes the master send control frames and does not read them".into());
+        }
         if unconfirmed.as_ref().is_some_and(|unconfirmed| unconfirmed.len() > MOST_UNCONFIRMED) {
             break GoneReason::Violation("it does not confirm the responses that it has received".into());
         }
@@ -209,9 +216,11 @@ pub(super) async fn serve(
                         driver.answer(cx);
                         // What this writes was left to tarpc before. New requests are not answered any more.
                         while let Poll::Ready(Some(Ok(_))) = server.as_mut().poll_next(cx) {}
-                        if driver.awaited.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+                        // Large ones are written in parts.
+                        let is_done = driver.awaited.is_empty() && state.waiting_responses() == 0;
+                        if is_done { Poll::Ready(()) } else { Poll::Pending }
                     });
-                    let _ = timeout(GOODBYE_TIMEOUT, all_answered).await;
+                    while_it_reads(&state, all_answered).await;
                 }
                 break reason;
             }
@@ -230,6 +239,21 @@ pub(super) async fn serve(
         }
     }
     ConnectionEnd::Over(reason)
+}
+
+/// Waits for this, as long as the caller reads.
+async fn while_it_reads(state: &ConnectionState, answered: impl Future<Output = ()>) {
+    let mut answered = pin!(answered);
+    let longest = Instant::now() + LONGEST_GOODBYE;
+    loop {
+        let waited = state.waiting_responses();
+        if timeout(GOODBYE_TIMEOUT, &mut answered).await.is_ok()
+            || state.waiting_responses() == waited
+            || Instant::now() >= longest
+        {
+            break;
+        }
+    }
 }
 
 /// What stops a driver for a moment or for good.

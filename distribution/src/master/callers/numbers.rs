@@ -6,10 +6,6 @@ use std::collections::BTreeMap;
 
 use crate::id::{CallId, CallerId};
 
-/// How many gaps between used numbers are remembered. A caller leaves one for calls that it withdraws before they are sent;
-/// and for a moment where calls overtake each other on their way into the connection.
-const MOST_GAPS: usize = 4096;
-
 /// The numbers that are still free.
 #[derive(Debug)]
 pub(super) struct Numbers {
@@ -18,11 +14,14 @@ pub(super) struct Numbers {
     next: u64,
     /// Free numbers before it: where each gap begins, and the number behind it.
     gaps: BTreeMap<u64, u64>,
+    /// How many gaps are remembered: one for each call that others may overtake on their way, because it is large. A caller leaves
+    /// some for good, for calls that it withdraws before they are sent.
+    most_gaps: usize,
 }
 
 impl Numbers {
-    pub(super) fn new(caller: CallerId) -> Self {
-        Self { caller, next: caller.first_call().0, gaps: BTreeMap::new() }
+    pub(super) fn new(caller: CallerId, most_gaps: usize) -> Self {
+        Self { caller, next: caller.first_call().0, gaps: BTreeMap::new(), most_gaps }
     }
 
     /// The caller uses this many numbers, beginning with `first`.
@@ -55,7 +54,7 @@ impl Numbers {
                 }
             }
         }
-        if self.gaps.len() > MOST_GAPS {
+        if self.gaps.len() > self.most_gaps {
             self.gaps.pop_first();
         }
         Ok(())
@@ -67,6 +66,7 @@ mod tests {
     use super::*;
 
     const CALLER: u32 = 5;
+    const MOST_GAPS: usize = 4096;
 
     fn number(number: u64) -> CallId {
         CallId(CallId::first(CALLER).0 + number)
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn each_number_is_used_once_in_any_order() {
-        let mut numbers = Numbers::new(CallerId::of_prefix(CALLER));
+        let mut numbers = Numbers::new(CallerId::of_prefix(CALLER), MOST_GAPS);
         let used: [(u64, u32); 7] = [(0, 1), (10, 5), (3, 2), (5, 5), (1, 2), (20, 1), (15, 5)];
         for (first, count) in used {
             assert_eq!(numbers.take(number(first), count), Ok(()), "{count} from {first} on");
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn numbers_of_others_are_refused() {
-        let mut numbers = Numbers::new(CallerId::of_prefix(CALLER));
+        let mut numbers = Numbers::new(CallerId::of_prefix(CALLER), MOST_GAPS);
         let end = CallId::first(CALLER + 1).0 - 1;
         for (first, count) in
             [(number(0), 0), (CallId(0), 1), (CallId(end), 2), (CallId(end + 1), 1), (CallId(u64::MAX), 2)]
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_oldest_of_too_many_gaps_counts_as_used() {
-        let mut numbers = Numbers::new(CallerId::of_prefix(CALLER));
+        let mut numbers = Numbers::new(CallerId::of_prefix(CALLER), MOST_GAPS);
         for gap in 0..=MOST_GAPS as u64 {
             assert_eq!(numbers.take(number(1 + 2 * gap), 1), Ok(()));
         }

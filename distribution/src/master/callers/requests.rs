@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     admin::is_of_admin_service,
-    config::{LONGEST_TIME, ValueLimits, from_micros},
+    config::{LONGEST_TIME, ValueLimits, from_micros, to_micros},
     error::{CallError, CallIdentity, Execution, LimitOf, QueueUnit},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeId},
@@ -76,11 +76,12 @@ impl CallerRequests {
         permissions: Permissions,
         process: Option<u128>,
     ) -> Arc<Self> {
+        let calls = Unfinished::new(Arc::clone(&shared.kept_ends), shared.max_queued_calls_per_caller);
         let locked = Mutex::new(Locked {
             methods: DeclaredMethods::default(),
             watches: Watches::default(),
-            numbers: Numbers::new(caller.id),
-            calls: Unfinished::new(Arc::clone(&shared.kept_ends), shared.max_queued_calls_per_caller),
+            numbers: Numbers::new(caller.id, calls.most()),
+            calls,
             lost: LostBatches::default(),
             connection: None,
         });
@@ -151,7 +152,10 @@ impl CallerRequests {
                         return Ok(Some(Box::pin(self.answer(request, self.failure(None, &error, false)))));
                     }
                 };
-                let (id, call) = (CallId(call.call), call.clone());
+                let (id, mut call) = (CallId(call.call), call.clone());
+                if let Some((left, _)) = &mut call.timeout {
+                    *left = left.saturating_sub(to_micros(message.took));
+                }
                 let state = self.call(&call, method, payload.into(), Some(request))?;
                 if let Some(counted) = &counted {
                     state.hold(Arc::clone(counted) as _);

@@ -109,6 +109,11 @@ impl Unfinished {
         }
     }
 
+    /// The most calls.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     /// How many calls there are, and the most, if there is no room for another.
     pub(super) fn exceeded(&self) -> Option<(usize, usize)> {
         (self.calls.len() >= self.most).then_some((self.calls.len(), self.most))

@@ -153,8 +153,8 @@ frames! {
     }
     control {
         /// A message that is too large for one frame, with a body of this many bytes, comes in chunks. Messages of a connection are
-        /// numbered from 0 on, for each direction.
-        Begin { message: u32, length: u64 } = 26, "begin", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
+        /// numbered from 0 on, for each direction. With `waits`, the sender waits for [`Accept`](Self::Accept) after the first chunk.
+        Begin { message: u32, length: u64, waits: bool } = 26, "begin", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
         /// The receiver has memory for the whole of this message: all its chunks may come.
         Accept { message: u32 } = 27, "accept", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
         /// The rest of this message does not come, and what has come of it is dropped.
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn control_frames_have_these_bytes() {
-        assert_eq!(bytes(Control::Begin { message: 2, length: 70_000 }), "060000001a02fc70110100");
+        assert_eq!(bytes(Control::Begin { message: 2, length: 70_000, waits: true }), "070000001a02fc7011010001");
         assert_eq!(bytes(Control::Accept { message: 2 }), "010000001b02");
         assert_eq!(bytes(Control::Abandon { message: 2 }), "010000001c02");
         assert_eq!(bytes(Control::Cancel { call: 300, attempt: 2 }), "0400000003fb2c0102");

@@ -3,7 +3,7 @@
 use crate::security::Access;
 
 /// Increased with each change that an older peer would misread.
-pub(crate) const PROTOCOL_VERSION: u16 = 1;
+pub(crate) const PROTOCOL_VERSION: u16 = 2;
 
 /// What the two ends have to prove to each other: the security mode of the preface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

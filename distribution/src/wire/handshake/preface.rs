@@ -145,7 +145,7 @@ mod tests {
     fn the_preface_has_these_bytes() {
         assert_eq!(
             hex(&preface(Role::Peer(Access::Nodes), Security::Open)),
-            "8944495354524942010002006269_6e636f646532000000000000000000000000".replace('_', "")
+            "8944495354524942020002006269_6e636f646532000000000000000000000000".replace('_', "")
         );
         assert_eq!(hex(&preface(Role::Master, Security::Open))[20..22], *"01");
     }

@@ -139,6 +139,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
             // As at the master: calls are cancelled by a control frame, which is answered.
             return Ok(());
         };
+        // When a call is to end.
+        let mut ends = None;
         let (body, payload, permit) = match message {
             OutgoingCallerRequest::Serving { method, labels } => {
                 (CallerRequestBody::Serving { method, labels }, Payload::EMPTY, None)
@@ -161,8 +163,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
                     self.declared_bytes += method.size();
                     self.frames.queue_control(&Control::Declare { method }).map_err(invalid)?;
                 }
-                let left = |at: Instant| to_micros(at.saturating_duration_since(Instant::now()));
-                request.timeout = deadline.zip(request.timeout).map(|(at, (_, set))| (left(at), set));
                 let trace = &context.trace_context;
                 request.trace = (!trace.trace_id.is_none()).then(|| Trace {
                     trace: trace.trace_id.into(),
@@ -170,16 +170,24 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
                     sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
                 });
                 let call = request.call;
+                ends = deadline;
                 (CallerRequestBody::Call(request), payload, Some((call, permit)))
             }
         };
-        let header = CallerRequestHeader { request: id, body };
-        let encode = |body: &mut BytesMut| encode_header(&header, body);
+        let mut header = CallerRequestHeader { request: id, body };
+        let encode = move |body: &mut BytesMut| {
+            if let CallerRequestBody::Call(request) = &mut header.body {
+                let left = |at: Instant| to_micros(at.saturating_duration_since(Instant::now()));
+                request.timeout = ends.zip(request.timeout).map(|(at, (_, set))| (left(at), set));
+            }
+            encode_header(&header, body)
+        };
         let permit = match permit {
             Some((call, permit)) if Outgoing::is_large(&payload) => {
                 let detach = Some(Control::Detach { call });
                 let owner = Owner::Request { request: id, attempt: ONLY_ATTEMPT, permit, detach };
-                return self.frames.queue_large((call, ONLY_ATTEMPT), payload, encode, owner).map_err(invalid);
+                self.frames.queue_large((call, ONLY_ATTEMPT), payload, encode, owner);
+                return Ok(());
             }
             permit => permit,
         };

@@ -5,9 +5,10 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{Sink, Stream};
 use tarpc::{ClientMessage, Request, RequestName, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -37,6 +38,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct IncomingCallerRequest {
     pub(crate) body: CallerRequestBody,
+    /// How long it took to come. The time that is left is that of its beginning.
+    pub(crate) took: Duration,
     payload: Mutex<Bytes>,
 }
 
@@ -95,7 +98,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for CallerAtMasterTransport<Io> 
             let mut context = self.context;
             // The core keeps deadlines. tarpc's would drop a request without an answer.
             context.deadline = std::time::Instant::now() + LONGEST_TIME;
-            let message = IncomingCallerRequest { body: header.body, payload: Mutex::new(payload) };
+            let took = self.frames.took();
+            let message = IncomingCallerRequest { body: header.body, took, payload: Mutex::new(payload) };
             Ok(ClientMessage::Request(Request { context, id: header.request, message }))
         }))
     }
@@ -120,7 +124,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<OutgoingCallerReply>> for
             state.on_response_taken(size);
         };
         let header = CallerResponseHeader { request: response.request_id, end: reply.end };
-        let encode = |body: &mut BytesMut| encode_header(&header, body);
         if Outgoing::is_large(&reply.payload) {
             // The answer to a question has a number that no call has.
             let key = (call.map_or(u64::MAX, |CallId(call)| call), ONLY_ATTEMPT);
@@ -131,10 +134,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<OutgoingCallerReply>> for
                 frames.push(FrameKind::CallerResponse, Payload::EMPTY, |body| encode_header(&unwanted, body))
             };
             let owner = Owner::Response { on_written: Box::new(on_written), instead: Box::new(instead) };
-            return self.frames.queue_large(key, reply.payload, encode, owner).map_err(invalid);
+            self.frames.queue_large(key, reply.payload, move |body| encode_header(&header, body), owner);
+            return Ok(());
         }
         on_written();
-        self.frames.frames().push(FrameKind::CallerResponse, reply.payload, encode).map_err(invalid)
+        let frames = self.frames.frames();
+        frames.push(FrameKind::CallerResponse, reply.payload, |body| encode_header(&header, body)).map_err(invalid)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

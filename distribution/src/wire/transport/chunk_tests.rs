@@ -6,6 +6,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use crate::{
     config::PeerTimeouts,
     id::MethodName,
     wire::{
-        Control, Outcome, Payload, Reply,
+        CloseReason, Control, Outcome, Payload, Reply,
         confirmations::Unconfirmed,
         connection_state::ConnectionState,
         incoming_memory::{IncomingMemory, RESERVED_ABOVE},
@@ -69,6 +70,7 @@ struct Connection {
     master: MasterTransport<DuplexStream>,
     node: NodeTransport<DuplexStream>,
     at_master: Arc<ConnectionState>,
+    at_node: Arc<ConnectionState>,
     unconfirmed: Arc<Unconfirmed<(u64, u32)>>,
     /// The control frames that the node was given.
     controls: Arc<Mutex<Vec<Control>>>,
@@ -89,8 +91,9 @@ fn connection(buffer: usize, memory: Option<&Arc<IncomingMemory>>) -> Connection
     let unconfirmed = Arc::new(Unconfirmed::default());
     Connection {
         master: MasterTransport::new(near, Arc::clone(&at_master), MOST, Box::new(|_| Ok(()))),
-        node: NodeTransport::new(far, at_node, MOST, Some(Arc::clone(&unconfirmed)), on_control),
+        node: NodeTransport::new(far, Arc::clone(&at_node), MOST, Some(Arc::clone(&unconfirmed)), on_control),
         at_master,
+        at_node,
         unconfirmed,
         controls,
     }
@@ -113,7 +116,7 @@ fn request(call: u64, size: usize, permit: &Arc<Call>) -> ClientMessage<Outgoing
 
 fn response(call: u64, size: usize) -> Response<OutgoingReply> {
     let payload = Payload::from(Bytes::from(vec![call as u8; size]));
-    let reply = Reply { payload, ..Reply::without_payload(Outcome::Value, std::time::Duration::ZERO) };
+    let reply = Reply { payload, ..Reply::without_payload(Outcome::Value, Duration::ZERO) };
     Response { request_id: call, message: Ok(OutgoingReply { key: (call, 1), reply }) }
 }
 
@@ -213,9 +216,10 @@ async fn small_messages_and_control_frames_come_between_the_chunks_of_large_ones
     let began = tokio::select! { biased; came = both.next() => Some(came), () = pending_for(10) => None };
     assert_eq!(began, None);
     both.send(3, 100, &call);
-    both.at_master.send(Control::Retract);
+    let grant = Control::Grant { call: 9, attempt: 1, upto: 2 };
+    both.at_master.send(grant.clone());
     assert_eq!(both.next().await, Came::Request(3, 100));
-    both.settle_controls(Control::Retract).await;
+    both.settle_controls(grant).await;
     both.send(4, 200_000, &call);
     assert_eq!(both.next().await, Came::Request(4, 200_000), "it shares with the others and is done first");
     // They take turns, so the shorter one is there first.
@@ -313,4 +317,110 @@ async fn a_response_of_a_call_that_is_cancelled_is_replaced_and_confirmed_in_its
     // Confirmed by number, in the order in which they came.
     assert_eq!(both.unconfirmed.confirm(3).expect("were sent"), [(3, 1), (1, 1), (2, 1)]);
     assert_eq!(both.at_master.arrived().responses, 3);
+}
+
+#[tokio::test]
+async fn requests_that_are_not_completely_written_are_taken_back_before_a_retract_or_a_goodbye() {
+    let memory = IncomingMemory::new(64 * MIB);
+    let taken = memory.try_reserve(64 * MIB);
+    for control in [Control::Retract, Control::Goodbye { reason: CloseReason::default(), is_shutdown: true }] {
+        let (mut both, call) = (connection(64 << 10, Some(&memory)), Arc::default());
+        both.send(0, 5 * MIB, &call);
+        both.send(1, 10, &call);
+        assert_eq!(both.next().await, Came::Request(1, 10));
+        both.at_master.send(control.clone());
+        assert_eq!(both.next().await, Came::NotSent(0));
+        both.settle_controls(control).await;
+    }
+    drop(taken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_accepts_no_large_message_is_given_up() {
+    let memory = IncomingMemory::new(8 * MIB);
+    let _taken = memory.try_reserve(8 * MIB);
+    let (mut both, call) = (connection(64 << 10, Some(&memory)), Arc::default());
+    both.send(0, 5 * MIB, &call);
+    both.settle().await;
+    let violation = |both: &Connection| both.at_master.violation(both.at_master.opened());
+    tokio::time::advance(Duration::from_secs(119)).await;
+    both.settle().await;
+    assert_eq!(violation(&both), None);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(violation(&both), Some("it does not accept a large message"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_that_a_large_request_takes_counts_towards_its_deadline() {
+    let memory = IncomingMemory::new(8 * MIB);
+    let taken = memory.try_reserve(8 * MIB);
+    let (mut both, call) = (connection(64 << 10, Some(&memory)), Arc::default());
+    let ClientMessage::Request(mut sent) = request(1, 2 * MIB, &call) else { panic!() };
+    sent.message.deadline = Some(tokio::time::Instant::now() + Duration::from_secs(10));
+    both.master.start_send_unpin(ClientMessage::Request(sent)).expect("is queued");
+    tokio::time::advance(Duration::from_secs(3)).await;
+    both.settle().await;
+    tokio::time::advance(Duration::from_secs(5)).await;
+    drop(taken);
+    let came = poll_fn(|cx| {
+        both.flush(cx);
+        let _ = both.master.poll_next_unpin(cx);
+        both.node.poll_next_unpin(cx)
+    });
+    let Some(Ok(ClientMessage::Request(came))) = came.await else { panic!() };
+    assert_eq!(came.message.timeout, Some(Duration::from_secs(7)), "3 s went by before it began");
+    assert_eq!(came.message.took, Duration::from_secs(5));
+}
+
+/// Moves what fits into the connection's buffers a number of times a second, on a slow line, until all have come. Returns how
+/// many seconds that took.
+async fn on_a_slow_line(
+    both: &mut Connection,
+    per_second: u64,
+    messages: usize,
+    ends: [&Arc<ConnectionState>; 2],
+) -> u64 {
+    let cx = &mut Context::from_waker(std::task::Waker::noop());
+    let mut came = 0;
+    for tick in 0.. {
+        while both.node.poll_next_unpin(cx).is_ready() {
+            came += 1;
+        }
+        while both.master.poll_next_unpin(cx).is_ready() {
+            came += 1;
+        }
+        both.flush(cx);
+        if came == messages {
+            return tick / per_second;
+        }
+        for end in ends {
+            assert_eq!(end.violation(end.opened()), None, "after {} s, with {came} of {messages}", tick / per_second);
+        }
+        tokio::time::advance(Duration::from_secs(1) / per_second as u32).await;
+    }
+    unreachable!("it goes on until all have come")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_line_with_many_large_messages_stays_open() {
+    // 2 MB a second, and memory for four of them.
+    let memory = IncomingMemory::of_connection(MOST);
+    let (mut both, call) = (connection(200 << 10, Some(&memory)), Arc::default());
+    (0..6).for_each(|number| both.send(number, 60 * MIB, &call));
+    let ends = [Arc::clone(&both.at_master), Arc::clone(&both.at_node)];
+    let took = on_a_slow_line(&mut both, 10, 6, ends.each_ref()).await;
+    assert!(took > 120, "{took}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_line_with_many_large_messages_stays_open_while_others_wait_for_memory() {
+    // 800 KiB a second.
+    let memory = IncomingMemory::new(64 * MIB);
+    let (mut both, call) = (connection(200 << 10, Some(&memory)), Arc::default());
+    (0..16).for_each(|number| both.send(number, 8 * MIB - 20_000, &call));
+    let ends = [Arc::clone(&both.at_master), Arc::clone(&both.at_node)];
+    both.settle_at(1).await;
+    let _other = memory.reserve(32 * MIB);
+    let took = on_a_slow_line(&mut both, 4, 16, ends.each_ref()).await;
+    assert!(took > 120, "{took}");
 }

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 use super::{
-    incoming_messages::IncomingMessages,
+    frame_rate::FrameRate,
+    incoming_messages::{Complete, IncomingMessages},
     outgoing::{Frames, MessageKey, Outgoing, Owner},
     pending_sends::ONLY_ATTEMPT,
-    skipped_frames::SkippedFrames,
     slow::Slow,
 };
 use crate::{
@@ -60,8 +61,10 @@ pub(super) struct FrameStream<Io> {
     slow_frame: Option<Slow>,
     slow_messages: Option<Slow>,
     max_message_size: usize,
-    skipped: SkippedFrames,
+    skipped: FrameRate,
     outgoing: Outgoing,
+    /// How long the last message took from its beginning to its end.
+    took: Duration,
 }
 
 /// A whole frame that was read.
@@ -93,9 +96,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             slow_frame: None,
             slow_messages: None,
             max_message_size,
-            skipped: SkippedFrames::default(),
+            skipped: FrameRate::new("frames of unknown optional kinds"),
             outgoing: Outgoing::default(),
+            took: Duration::ZERO,
         }
+    }
+
+    /// How long the last message took to come. What it says of the time that is left was true when it began.
+    pub(super) fn took(&self) -> Duration {
+        self.took
     }
 
     /// The body of the next message. Control frames that come before it are handled.
@@ -156,7 +165,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
 
     fn handle(&mut self, control: Control, cx: &Context<'_>) -> io::Result<()> {
         match control {
-            Control::Begin { message, length } => return self.messages.on_begin(message, length).map_err(invalid),
+            Control::Begin { message, length, waits } => {
+                return self.messages.on_begin(message, length, waits).map_err(invalid);
+            }
             Control::Abandon { message } => return self.messages.on_abandon(message).map_err(invalid),
             Control::Accept { message } => {
                 self.outgoing.on_accepted(message);
@@ -177,7 +188,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             return Ok(());
         }
         self.messages.poll_memory(cx);
-        while let Some(message) = self.messages.take_accepted() {
+        // A peer that does not read is told later.
+        while self.outgoing.frames.has_room() {
+            let Some(message) = self.messages.take_accepted() else { break };
             self.outgoing.frames.push_control(&Control::Accept { message }).map_err(invalid)?;
             cx.waker().wake_by_ref();
         }
@@ -187,8 +200,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
     /// Whether nothing is read until the peer has read what waits for it. Only of callers: if both ends of a connection did
     /// it, each would wait for the other.
     fn must_pause(&self) -> bool {
-        // Messages that have begun have their memory, and are read to their ends.
-        self.incoming_direction == Direction::CallerToMaster && self.messages.is_empty() && self.state.is_congested()
+        // What waits for the peer may need its word first.
+        self.incoming_direction == Direction::CallerToMaster
+            && self.state.is_congested()
+            && !self.outgoing.awaits_accept()
     }
 
     /// Notes what the peer has begun and since when it makes too little progress.
@@ -197,7 +212,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         Slow::set(&mut self.slow_frame, is_in_frame);
         Slow::set(&mut self.slow_messages, self.messages.owes_bytes());
         let slow = [&self.slow_frame, &self.slow_messages].into_iter().flatten().map(Slow::since).min();
-        self.state.set_slow_since(slow, self.messages.reserved_since());
+        self.state.set_slow_since(slow, self.messages.reserved());
     }
 
     /// Reads what has come and returns how many bytes that is; 0 at the end of the connection.
@@ -225,8 +240,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 let had = self.incoming.len();
                 self.messages.take_from(&mut self.incoming);
                 Slow::on_came(&mut self.slow_messages, had - self.incoming.len(), self.state.least_progress());
-                if let Some(body) = self.messages.end_chunk() {
-                    self.slow_messages = None;
+                if let Some(Complete { body, began }) = self.messages.end_chunk() {
+                    self.took = began.elapsed();
                     return Ok(Some(Frame::Message(body)));
                 }
                 if self.messages.is_in_chunk() {
@@ -261,6 +276,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 return Ok(None);
             }
             self.slow_frame = None;
+            self.took = Duration::ZERO;
             let mut frame = self.incoming.split_to(whole);
             frame.advance(FRAME_HEADER);
             let body = frame.freeze();
@@ -324,10 +340,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         &mut self,
         key: MessageKey,
         payload: Payload,
-        header: impl FnOnce(&mut BytesMut) -> Result<(), CodecError>,
+        header: impl FnOnce(&mut BytesMut) -> Result<(), CodecError> + Send + 'static,
         owner: Owner,
-    ) -> Result<(), CodecError> {
-        self.outgoing.push_large(key, payload, header, owner)
+    ) {
+        self.outgoing.push_large(key, payload, header, owner);
     }
 
     pub(super) fn poll_ready(&mut self) -> Poll<io::Result<()>> {
@@ -338,8 +354,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut left = MOST_AT_ONCE;
         loop {
+            self.accept_messages(cx)?;
             self.collect_controls(cx)?;
             self.outgoing.add_chunks().map_err(invalid)?;
+            // The memory of a master is shared, and may be short for long.
+            let is_master = matches!(self.incoming_direction, Direction::NodeToMaster | Direction::CallerToMaster);
+            self.state.set_unaccepted(is_master && self.outgoing.is_stuck());
             if self.outgoing.has_not_sent() {
                 cx.waker().wake_by_ref();
             }
@@ -374,6 +394,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         flushed
     }
 
+    /// Messages that wait to be accepted are not written any more: nothing is read here.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_flush(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
@@ -386,115 +407,4 @@ pub(super) fn invalid(what: impl fmt::Display) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{future::poll_fn, io::Cursor, sync::Mutex, time::Duration};
-
-    use tokio::time::Instant;
-
-    use super::{
-        super::skipped_frames::{MOST_SKIPPED, SKIPPED_PERIOD},
-        *,
-    };
-    use crate::{
-        config::PeerTimeouts,
-        wire::frame::{control::CloseReason, layout::CONTROL_LIMIT},
-    };
-
-    /// Reads frames at a node to the end of the bytes: the kinds of the control frames, and how many requests there were.
-    async fn read(bytes: Vec<u8>) -> Result<(Vec<FrameKind>, usize), String> {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let on_control: OnControl = {
-            let seen = Arc::clone(&seen);
-            Box::new(move |control| {
-                seen.lock().expect("is whole").push(control.kind());
-                Ok(())
-            })
-        };
-        let state = ConnectionState::new(PeerTimeouts::default(), None);
-        let mut frames = FrameStream::new(Cursor::new(bytes), Direction::MasterToNode, state, 1 << 20, on_control);
-        let mut requests = 0;
-        while let Some(body) = poll_fn(|cx| frames.poll_message(cx)).await {
-            body.map_err(|error| error.to_string())?;
-            requests += 1;
-        }
-        let seen = std::mem::take(&mut *seen.lock().expect("is whole"));
-        Ok((seen, requests))
-    }
-
-    fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
-        [&(body.len() as u32).to_le_bytes()[..], &[kind], body].concat()
-    }
-
-    const REQUEST: u8 = FrameKind::Request as u8;
-    const RETRACT: u8 = FrameKind::Retract as u8;
-    const UNKNOWN: u8 = 200;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_caller_is_not_read_while_too_much_waits_for_it() {
-        let state = ConnectionState::new(PeerTimeouts::default(), None);
-        let ignored: OnControl = Box::new(|_| Ok(()));
-        let bytes = frame(FrameKind::CallerRequest as u8, b"x");
-        let mut frames =
-            FrameStream::new(Cursor::new(bytes), Direction::CallerToMaster, Arc::clone(&state), 1 << 20, ignored);
-        let mut read = || frames.poll_message(&mut Context::from_waker(futures::task::noop_waker_ref()));
-        // Others need not wait for a large one.
-        state.on_response_waits(80 << 20);
-        assert!(!state.is_congested());
-        (0..1024).for_each(|_| state.on_response_waits(64 << 10));
-        assert!(read().is_pending());
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(state.heard(), Instant::now(), "a caller that is not read does not count as silent");
-        (0..1024).for_each(|_| state.on_response_taken(64 << 10));
-        assert!(matches!(read(), Poll::Ready(Some(Ok(body))) if body == b"x"[..]));
-        // It is kept in whole microseconds.
-        assert!(state.paused_for() > Duration::from_secs(59));
-    }
-
-    #[tokio::test]
-    async fn an_unknown_optional_frame_is_skipped_with_its_body() {
-        let largest = vec![7; CONTROL_LIMIT];
-        let stream = [
-            frame(UNKNOWN, b""),
-            frame(RETRACT, b""),
-            frame(UNKNOWN, &largest),
-            frame(REQUEST, b"x"),
-            frame(UNKNOWN, b"y"),
-        ];
-        assert_eq!(read(stream.concat()).await, Ok((vec![FrameKind::Retract], 1)));
-        let mut goodbye = BytesMut::new();
-        Control::Goodbye { reason: CloseReason::new("revoked"), is_shutdown: false }
-            .encode(&mut goodbye)
-            .expect("encodes");
-        let stream = [frame(UNKNOWN, b"z"), goodbye.to_vec()];
-        assert_eq!(read(stream.concat()).await, Ok((vec![FrameKind::Goodbye], 0)));
-    }
-
-    #[tokio::test]
-    async fn an_unknown_frame_that_is_mandatory_or_too_long_is_a_violation() {
-        let error = read(frame(77, b"")).await.expect_err("is mandatory");
-        assert!(error.contains("kind 77, which this release does not know"), "{error}");
-        let error = read(frame(UNKNOWN, &vec![7; CONTROL_LIMIT + 1])).await.expect_err("is too long");
-        assert!(error.contains("the limit of such frames is 16384"), "{error}");
-        let error = read(frame(FrameKind::Drain as u8, b"")).await.expect_err("comes from a master");
-        assert!(error.contains("a `drain` frame, which its end"), "{error}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_flood_of_unknown_optional_frames_is_a_violation() {
-        let most = frame(UNKNOWN, b"").repeat(MOST_SKIPPED as usize);
-        assert_eq!(read(most.clone()).await, Ok((Vec::new(), 0)));
-        let error = read([most, frame(UNKNOWN, b"")].concat()).await.expect_err("is a flood");
-        assert!(error.contains("more than 10000 frames of unknown optional kinds within 1s"), "{error}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn unknown_optional_frames_may_go_on_for_ever_at_a_lower_rate() {
-        let mut skipped = SkippedFrames::default();
-        for _ in 0..10 {
-            for _ in 0..MOST_SKIPPED {
-                skipped.count().expect("is below the limit");
-            }
-            tokio::time::advance(SKIPPED_PERIOD).await;
-        }
-    }
-}
+mod tests;

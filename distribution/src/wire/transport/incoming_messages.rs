@@ -11,10 +11,13 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{io::AsyncRead, time::Instant};
 use tokio_util::io::poll_read_buf;
 
-use super::outgoing::{MOST_RESERVING, MOST_UNRESERVED};
+use super::{
+    frame_rate::FrameRate,
+    outgoing::{MOST_RESERVING, MOST_UNRESERVED},
+};
 use crate::wire::{
-    frame::layout::LARGEST_CHUNK,
-    incoming_memory::{IncomingMemory, PendingReservation, RESERVED_ABOVE, Reservation},
+    frame::layout::{LARGEST_CHUNK, LARGEST_WHOLE_PAYLOAD},
+    incoming_memory::{IncomingMemory, PendingReservation, RESERVED_ABOVE, Reservation, Reserved},
 };
 
 /// A buffer grows by at least this much.
@@ -28,18 +31,18 @@ pub(super) struct IncomingMessages {
     messages: Vec<Message>,
     /// The number of the next one.
     next_number: u32,
-    /// The bytes of those that need no reservation, and the number of the others.
+    /// The bytes of those that do not wait for memory, and the number of the others.
     unreserved_bytes: usize,
     reserving: usize,
     /// The chunk that is being read.
     chunk: Option<Chunk>,
-    /// Messages that were accepted and whose sender was not told.
-    accepted: Vec<u32>,
+    abandoned: FrameRate,
 }
 
 struct Message {
     number: u32,
     length: usize,
+    began: Instant,
     bytes: Vec<u8>,
     memory: Memory,
 }
@@ -48,8 +51,27 @@ struct Message {
 enum Memory {
     NotNeeded,
     Pending(PendingReservation),
-    /// Since then.
-    Reserved(Instant, #[allow(dead_code, reason = "held to be dropped")] Option<Reservation>),
+    Reserved {
+        since: Instant,
+        #[allow(dead_code, reason = "held to be dropped")]
+        reservation: Option<Reservation>,
+        /// Whether the sender knows.
+        is_told: bool,
+    },
+}
+
+impl Memory {
+    fn reserved(reservation: Option<Reservation>) -> Self {
+        Self::Reserved { since: Instant::now(), reservation, is_told: false }
+    }
+}
+
+/// A message that is complete.
+#[derive(Debug)]
+pub(super) struct Complete {
+    pub(super) body: Bytes,
+    /// When it began to come.
+    pub(super) began: Instant,
 }
 
 /// A chunk whose header was read.
@@ -60,15 +82,11 @@ struct Chunk {
 }
 
 impl Message {
-    fn needs_reservation(&self) -> bool {
-        self.length > RESERVED_ABOVE
-    }
-
     /// How many bytes of it may have come.
     fn allowed(&self) -> usize {
         match self.memory {
             Memory::Pending(_) => self.length.min(LARGEST_CHUNK),
-            Memory::NotNeeded | Memory::Reserved(..) => self.length,
+            Memory::NotNeeded | Memory::Reserved { .. } => self.length,
         }
     }
 }
@@ -83,7 +101,7 @@ impl IncomingMessages {
             unreserved_bytes: 0,
             reserving: 0,
             chunk: None,
-            accepted: Vec::new(),
+            abandoned: FrameRate::new("frames that abandon messages"),
         }
     }
 
@@ -101,13 +119,13 @@ impl IncomingMessages {
         self.messages.iter().any(|message| message.bytes.len() < message.allowed())
     }
 
-    /// Since when the oldest reservation is held.
-    pub(super) fn reserved_since(&self) -> Option<Instant> {
+    pub(super) fn reserved(&self) -> Option<Reserved> {
         let since = |message: &Message| match message.memory {
-            Memory::Reserved(since, Some(_)) => Some(since),
+            Memory::Reserved { since, .. } => Some(since),
             _ => None,
         };
-        self.messages.iter().filter_map(since).min()
+        let since = self.messages.iter().filter_map(since);
+        Some(Reserved { since: since.clone().min()?, messages: since.count() as u32 })
     }
 
     /// A message begins.
@@ -115,7 +133,7 @@ impl IncomingMessages {
     /// # Errors
     ///
     /// What a correct peer never sends, as the reason why the connection is closed.
-    pub(super) fn on_begin(&mut self, number: u32, length: u64) -> Result<(), String> {
+    pub(super) fn on_begin(&mut self, number: u32, length: u64, waits: bool) -> Result<(), String> {
         if number != self.next_number {
             return Err(format!("it began message {number}, and the next one is {}", self.next_number));
         }
@@ -126,28 +144,32 @@ impl IncomingMessages {
                 self.max_message_size
             ));
         };
-        if length == 0 {
-            return Err("it announced a message of 0 bytes in chunks".to_owned());
+        // They would be many.
+        if length <= LARGEST_WHOLE_PAYLOAD {
+            return Err(format!(
+                "it announced a message of {length} bytes in chunks, and one of up to {LARGEST_WHOLE_PAYLOAD} comes in one frame"
+            ));
+        }
+        if length > RESERVED_ABOVE && !waits {
+            return Err(format!("it announced a message of {length} bytes and did not want to wait for memory"));
         }
         self.next_number = number.wrapping_add(1);
-        let mut message = Message { number, length, bytes: Vec::new(), memory: Memory::NotNeeded };
-        if message.needs_reservation() {
+        let (bytes, began) = (Vec::new(), Instant::now());
+        let mut message = Message { number, length, began, bytes, memory: Memory::NotNeeded };
+        if waits {
             if self.reserving == MOST_RESERVING {
                 return Err(format!("it began more than {MOST_RESERVING} large messages at once"));
             }
             self.reserving += 1;
             message.memory = match &self.memory {
-                None => Memory::Reserved(Instant::now(), None),
+                None => Memory::reserved(None),
                 Some(memory) => match memory.try_reserve(length) {
-                    Some(reservation) => Memory::Reserved(Instant::now(), Some(reservation)),
+                    Some(reservation) => Memory::reserved(Some(reservation)),
                     None => Memory::Pending(memory.reserve(length)),
                 },
             };
-            if let Memory::Reserved(..) = message.memory {
-                self.accepted.push(number);
-            }
         } else {
-            if self.unreserved_bytes > 0 && self.unreserved_bytes + length > MOST_UNRESERVED {
+            if self.unreserved_bytes + length > MOST_UNRESERVED {
                 return Err(format!("it began messages of more than {MOST_UNRESERVED} bytes at once"));
             }
             self.unreserved_bytes += length;
@@ -189,7 +211,7 @@ impl IncomingMessages {
             return Err(format!("it abandoned message {number}, which has not begun or has ended"));
         };
         self.remove(at);
-        Ok(())
+        self.abandoned.count()
     }
 
     /// Looks whether messages have got the memory that they wait for.
@@ -197,16 +219,22 @@ impl IncomingMessages {
         for message in &mut self.messages {
             if let Memory::Pending(pending) = &mut message.memory {
                 if let Poll::Ready(reservation) = pending.poll(cx) {
-                    message.memory = Memory::Reserved(Instant::now(), Some(reservation));
-                    self.accepted.push(message.number);
+                    message.memory = Memory::reserved(Some(reservation));
                 }
             }
         }
     }
 
-    /// The next message that was accepted and whose sender was not told.
+    /// The next message that has its memory and whose sender does not know. The sender is told then.
     pub(super) fn take_accepted(&mut self) -> Option<u32> {
-        self.accepted.pop()
+        let untold = |message: &mut Message| match &mut message.memory {
+            Memory::Reserved { is_told, .. } if !*is_told => {
+                *is_told = true;
+                Some(message.number)
+            }
+            _ => None,
+        };
+        self.messages.iter_mut().find_map(untold)
     }
 
     /// Takes what was read of the chunk.
@@ -241,11 +269,14 @@ impl IncomingMessages {
         }
     }
 
-    /// The chunk is over, if all of it has come. Returns the body of its message if that is complete.
-    pub(super) fn end_chunk(&mut self) -> Option<Bytes> {
+    /// The chunk is over, if all of it has come. Returns its message if that is complete.
+    pub(super) fn end_chunk(&mut self) -> Option<Complete> {
         let Chunk { at, .. } = self.chunk.take_if(|chunk| chunk.left == 0)?;
-        let message = &self.messages[at];
-        (message.bytes.len() == message.length).then(|| self.remove(at).bytes.into())
+        if self.messages[at].bytes.len() < self.messages[at].length {
+            return None;
+        }
+        let Message { bytes, began, .. } = self.remove(at);
+        Some(Complete { body: bytes.into(), began })
     }
 
     fn position(&self, number: u32) -> Option<usize> {
@@ -254,9 +285,9 @@ impl IncomingMessages {
 
     fn remove(&mut self, at: usize) -> Message {
         let message = self.messages.remove(at);
-        match message.needs_reservation() {
-            true => self.reserving -= 1,
-            false => self.unreserved_bytes -= message.length,
+        match message.memory {
+            Memory::NotNeeded => self.unreserved_bytes -= message.length,
+            Memory::Pending(_) | Memory::Reserved { .. } => self.reserving -= 1,
         }
         message
     }
@@ -283,6 +314,8 @@ mod tests {
     use super::*;
 
     const MOST: usize = 64 << 20;
+    /// The length of a message that does not wait.
+    const SHORT: usize = 100_000;
 
     fn messages(memory: Option<&Arc<IncomingMemory>>) -> IncomingMessages {
         IncomingMessages::new(memory.cloned(), MOST)
@@ -294,7 +327,7 @@ mod tests {
             self.on_chunk(number, length)?;
             self.take_from(&mut BytesMut::from(&vec![7; length][..]));
             assert!(!self.is_in_chunk() || self.chunk.as_ref().is_some_and(|chunk| chunk.left == 0));
-            Ok(self.end_chunk().map(|body| body.len()))
+            Ok(self.end_chunk().map(|complete| complete.body.len()))
         }
 
         fn accepted(&mut self) -> Vec<u32> {
@@ -321,7 +354,7 @@ mod tests {
     #[test]
     fn memory_grows_with_what_arrives_and_not_with_what_was_announced() {
         let mut messages = messages(None);
-        messages.on_begin(0, MOST as u64).expect("may begin");
+        messages.on_begin(0, MOST as u64, true).expect("may begin");
         for arrived in (STEP..MOST).step_by(STEP) {
             assert_eq!(messages.chunk(0, STEP), Ok(None));
             let memory = messages.messages[0].bytes.capacity();
@@ -334,29 +367,31 @@ mod tests {
     #[test]
     fn what_no_correct_peer_sends_is_refused_with_a_sentence() {
         type Wrong = fn(&mut IncomingMessages) -> Result<(), String>;
-        let cases: [(Wrong, &str); 13] = [
-            (|it| it.on_begin(1, 100), "it began message 1, and the next one is 0"),
-            (|it| it.on_begin(0, 100).and_then(|()| it.on_begin(0, 100)), "it began message 0, and the next one is 1"),
+        fn short(it: &mut IncomingMessages, number: u32) -> Result<(), String> {
+            it.on_begin(number, SHORT as u64, false)
+        }
+        fn large(it: &mut IncomingMessages, number: u32) -> Result<(), String> {
+            it.on_begin(number, MOST as u64, true)
+        }
+        let cases: [(Wrong, &str); 15] = [
+            (|it| short(it, 1), "it began message 1, and the next one is 0"),
+            (|it| short(it, 0).and_then(|()| short(it, 0)), "it began message 0, and the next one is 1"),
+            (|it| it.on_begin(0, MOST as u64 + 1, true), "a message of 67108865 bytes; the agreed limit is 67108864"),
+            (|it| it.on_begin(0, u64::MAX, true), "a message of 18446744073709551615 bytes; the agreed limit"),
             (
-                |it| it.on_begin(0, MOST as u64 + 1),
-                "it announced a message of 67108865 bytes; the agreed limit is 67108864",
+                |it| it.on_begin(0, 0, false),
+                "a message of 0 bytes in chunks, and one of up to 55296 comes in one frame",
             ),
-            (|it| it.on_begin(0, u64::MAX), "it announced a message of 18446744073709551615 bytes; the agreed limit"),
-            (|it| it.on_begin(0, 0), "a message of 0 bytes"),
-            (
-                |it| (0..65).try_for_each(|n| it.on_begin(n, MOST as u64)),
-                "it began more than 64 large messages at once",
-            ),
-            (
-                |it| (0..5).try_for_each(|n| it.on_begin(n, 1 << 20)),
-                "it began messages of more than 4194304 bytes at once",
-            ),
+            (|it| it.on_begin(0, 55_296, true), "a message of 55296 bytes in chunks"),
+            (|it| it.on_begin(0, (1 << 20) + 1, false), "1048577 bytes and did not want to wait for memory"),
+            (|it| (0..9).try_for_each(|n| large(it, n)), "it began more than 8 large messages at once"),
+            (|it| (0..42).try_for_each(|n| short(it, n)), "it began messages of more than 4194304 bytes at once"),
             (|it| it.on_chunk(0, 1), "a chunk of message 0, which has not begun or has ended"),
-            (|it| it.on_begin(0, 100).and_then(|()| it.on_chunk(0, 0)), "a chunk without bytes"),
-            (|it| it.on_begin(0, 100).and_then(|()| it.on_chunk(0, 101)), "more than the 100 bytes of a message"),
+            (|it| short(it, 0).and_then(|()| it.on_chunk(0, 0)), "a chunk without bytes"),
+            (|it| short(it, 0).and_then(|()| it.on_chunk(0, SHORT + 1)), "more than the 100000 bytes of a message"),
             (
                 |it| {
-                    it.on_begin(0, MOST as u64)?;
+                    large(it, 0)?;
                     it.chunk(0, LARGEST_CHUNK).expect("may come unasked");
                     it.on_chunk(0, 1)
                 },
@@ -365,8 +400,8 @@ mod tests {
             (|it| it.on_abandon(0), "it abandoned message 0, which has not begun or has ended"),
             (
                 |it| {
-                    it.on_begin(0, 100)?;
-                    it.chunk(0, 100).expect("completes it");
+                    short(it, 0)?;
+                    it.chunk(0, SHORT).expect("completes it");
                     it.on_chunk(0, 1)
                 },
                 "which has not begun or has ended",
@@ -384,18 +419,19 @@ mod tests {
     fn a_message_that_is_abandoned_or_complete_makes_room() {
         let memory = IncomingMemory::new(MOST);
         let mut messages = messages(Some(&memory));
-        messages.on_begin(0, 50 << 20).expect("may begin");
-        messages.on_begin(1, 40 << 20).expect("may begin");
+        messages.on_begin(0, 50 << 20, true).expect("may begin");
+        messages.on_begin(1, 40 << 20, true).expect("may begin");
         assert_eq!(messages.accepted(), [0]);
-        assert!(messages.reserved_since().is_some());
+        assert_eq!(messages.accepted(), [0; 0], "its sender knows");
+        assert_eq!(messages.reserved().map(|reserved| reserved.messages), Some(1));
         messages.chunk(1, LARGEST_CHUNK).expect("may come unasked");
         messages.on_abandon(0).expect("has begun");
         assert_eq!(messages.accepted(), [1]);
         messages.on_abandon(1).expect("has begun");
-        assert!(messages.reserved_since().is_none() && messages.is_empty());
+        assert!(messages.reserved().is_none() && messages.is_empty());
         assert!(memory.try_reserve(MOST).is_some());
         for number in 2..100 {
-            messages.on_begin(number, 1 << 20).expect("may begin after the others");
+            messages.on_begin(number, 1 << 20, false).expect("may begin after the others");
             for _ in 0..15 {
                 assert_eq!(messages.chunk(number, 1 << 16), Ok(None));
             }
@@ -403,12 +439,27 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn messages_that_are_begun_and_abandoned_in_quick_turn_leave_nothing_and_are_limited() {
+        let memory = IncomingMemory::new(MOST);
+        let mut messages = messages(Some(&memory));
+        let mut cycle = |number| {
+            messages.on_begin(number, 2 << 20, true).expect("may begin");
+            messages.on_abandon(number)
+        };
+        (0..10_000).for_each(|number| assert_eq!(cycle(number), Ok(())));
+        let error = cycle(10_000).expect_err("is a flood");
+        assert!(error.contains("more than 10000 frames that abandon messages within 1s"), "{error}");
+        assert!(messages.is_empty() && messages.take_accepted().is_none());
+        assert!(memory.try_reserve(MOST).is_some());
+    }
+
     #[test]
     fn a_peer_owes_no_bytes_of_a_message_that_was_not_accepted() {
         let memory = IncomingMemory::new(MOST);
         let taken = memory.try_reserve(MOST);
         let mut messages = messages(Some(&memory));
-        messages.on_begin(0, 2 << 20).expect("may begin");
+        messages.on_begin(0, 2 << 20, true).expect("may begin");
         assert!(messages.owes_bytes(), "its first chunk");
         messages.chunk(0, LARGEST_CHUNK).expect("may come unasked");
         assert!(!messages.owes_bytes());

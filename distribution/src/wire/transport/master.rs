@@ -147,14 +147,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingRequest>> fo
             return Err(io::Error::other(AttemptGivenUp));
         }
         let trace = &context.trace_context;
-        let header = RequestHeader {
+        let deadline = message.deadline;
+        let mut header = RequestHeader {
             request: id,
             method: message.method,
             call: message.call,
             attempt,
             count: message.count,
             granted: message.granted,
-            timeout: message.deadline.map(|at| to_micros(at.saturating_duration_since(Instant::now()))),
+            timeout: None,
             metadata: permit.metadata().to_vec(),
             trace: (!trace.trace_id.is_none()).then(|| Trace {
                 trace: trace.trace_id.into(),
@@ -162,10 +163,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingRequest>> fo
                 sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
             }),
         };
-        let encode = |body: &mut BytesMut| encode_header(&header, body);
+        let encode = move |body: &mut BytesMut| {
+            header.timeout = deadline.map(|at| to_micros(at.saturating_duration_since(Instant::now())));
+            encode_header(&header, body)
+        };
         if is_large {
             let owner = Owner::Request { request: id, attempt, permit, detach: None };
-            return self.frames.queue_large((message.call, attempt), message.payload, encode, owner).map_err(invalid);
+            self.frames.queue_large((message.call, attempt), message.payload, encode, owner);
+            return Ok(());
         }
         let frames = self.frames.frames();
         frames.push(FrameKind::Request, message.payload, encode).map_err(invalid)?;

@@ -11,13 +11,13 @@ pub(crate) mod caller_at_master;
 #[cfg(test)]
 mod chunk_tests;
 pub(crate) mod end_on_error;
+mod frame_rate;
 mod frame_stream;
 mod incoming_messages;
 pub(crate) mod master;
 pub(crate) mod node;
 mod outgoing;
 pub(crate) mod pending_sends;
-mod skipped_frames;
 mod slow;
 
 pub(crate) use self::{

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{Sink, Stream};
 use tarpc::{ClientMessage, Request, RequestName, Response, trace};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -40,7 +40,10 @@ pub(crate) struct IncomingRequest {
     pub(crate) attempt: u32,
     pub(crate) count: u32,
     pub(crate) granted: u32,
+    /// The time that was left when it began to come.
     pub(crate) timeout: Option<Duration>,
+    /// How long it took to come.
+    pub(crate) took: Duration,
     pub(crate) metadata: Vec<(String, String)>,
     payload: Mutex<Bytes>,
 }
@@ -102,6 +105,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(ready!(self.frames.poll_message(cx)).map(|body| {
             let (header, payload) = split_body::<RequestHeader>(body?).map_err(invalid)?;
+            let took = self.frames.took();
             let mut context = self.context;
             // The node's own timer ends a call at its deadline, so that it is answered. tarpc's would drop it without an
             // answer.
@@ -119,6 +123,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
                 count: header.count,
                 granted: header.granted,
                 timeout: header.timeout.map(from_micros),
+                took,
                 metadata: header.metadata,
                 payload: Mutex::new(payload),
             };
@@ -150,17 +155,18 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<OutgoingReply>> for NodeT
             panicked: reply.panicked,
             outcome: reply.outcome,
         };
-        let encode = |body: &mut BytesMut| encode_header(&header, body);
         if Outgoing::is_large(&reply.payload) {
             let stopped = ResponseHeader { outcome: Outcome::Stopped, panicked: 0, ..header.clone() };
             let instead = move |frames: &mut Frames| {
                 frames.push(FrameKind::Response, Payload::EMPTY, |body| encode_header(&stopped, body))
             };
             let owner = Owner::Response { on_written: Box::new(on_written), instead: Box::new(instead) };
-            return self.frames.queue_large(key, reply.payload, encode, owner).map_err(invalid);
+            self.frames.queue_large(key, reply.payload, move |body| encode_header(&header, body), owner);
+            return Ok(());
         }
         on_written();
-        self.frames.frames().push(FrameKind::Response, reply.payload, encode).map_err(invalid)
+        let frames = self.frames.frames();
+        frames.push(FrameKind::Response, reply.payload, |body| encode_header(&header, body)).map_err(invalid)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -186,7 +192,7 @@ mod tests {
             layout::{CHUNK_HEADER, FRAME_HEADER, LARGEST_CALL_FRAME, LARGEST_CHUNK, encode_frame},
         },
     };
-    use bytes::BufMut;
+    use bytes::{BufMut, BytesMut};
 
     /// A request as it is on the wire; `number` counts those that are too large for one frame.
     fn request(payload: usize, number: &mut u32) -> Vec<u8> {
@@ -210,7 +216,9 @@ mod tests {
             return frame.to_vec();
         }
         let mut frames = BytesMut::new();
-        Control::Begin { message: *number, length: body.len() as u64 }.encode(&mut frames).expect("encodes");
+        Control::Begin { message: *number, length: body.len() as u64, waits: body.len() > 1 << 20 }
+            .encode(&mut frames)
+            .expect("encodes");
         for chunk in body.chunks(LARGEST_CHUNK) {
             frames.put_u32_le((CHUNK_HEADER + chunk.len()) as u32);
             frames.put_u8(FrameKind::Chunk as u8);

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use rustc_hash::FxHashSet;
 
 use super::pending_sends::{ONLY_ATTEMPT, PendingSends, SendPermit};
 use crate::{
@@ -18,7 +19,9 @@ use crate::{
     wire::{
         frame::{
             kind::{Control, FrameKind},
-            layout::{CHUNK_HEADER, FRAME_HEADER, LARGEST_CHUNK, LARGEST_WHOLE_PAYLOAD, encode_frame},
+            layout::{
+                BODY_HEADER_LIMIT, CHUNK_HEADER, FRAME_HEADER, LARGEST_CHUNK, LARGEST_WHOLE_PAYLOAD, encode_frame,
+            },
         },
         incoming_memory::RESERVED_ABOVE,
         payload::Payload,
@@ -35,8 +38,8 @@ const WRITE_BUFFER: usize = 512 * 1024;
 /// Chunks are added while fewer bytes than this are unwritten, so that there is always room for frames.
 const CHUNKS_BELOW: usize = 256 * 1024;
 
-/// After this many bytes of frames comes a chunk, so that frames without end do not hold large messages up.
-const FRAMES_BETWEEN_CHUNKS: u64 = 256 * 1024;
+/// After this many bytes of frames comes a chunk, so that frames without end leave large messages half of the line.
+const FRAMES_BETWEEN_CHUNKS: u64 = 64 * 1024;
 
 /// One write offers at most this many bytes. A request counts as sent before a write that may complete it, and still does if
 /// the write took less, until the connection ends.
@@ -45,11 +48,11 @@ const WRITE_AT_ONCE: usize = 256 * 1024;
 /// One vectored write offers at most this many slices. Linux takes up to 1024; beyond some dozens nothing is gained.
 const WRITE_SLICES: usize = 64;
 
-/// The most messages that have begun of those that need memory at the receiver. Each may send [`LARGEST_CHUNK`] before it is
-/// accepted.
-pub(super) const MOST_RESERVING: usize = 64;
+/// The most messages that have begun of those that wait for memory at the receiver. Each may send [`LARGEST_CHUNK`] before it is
+/// accepted. They share the line, so with many of them none would be complete for long.
+pub(super) const MOST_RESERVING: usize = 8;
 
-/// The most bytes of messages that have begun and need no reservation. A single one may be larger than that.
+/// The most bytes of messages that have begun and do not wait for memory.
 pub(super) const MOST_UNRESERVED: usize = 4 * RESERVED_ABOVE;
 
 /// Whose end a message is: the call and the attempt.
@@ -77,26 +80,29 @@ pub(super) enum Owner {
 /// Adds the frame that is sent instead of a response.
 pub(super) type Instead = Box<dyn FnOnce(&mut Frames) -> Result<(), CodecError> + Send>;
 
+/// Writes the header of a message. Called when it begins, because the header says how much time is left.
+type Header = Box<dyn FnOnce(&mut BytesMut) -> Result<(), CodecError> + Send>;
+
 /// A message that is written in chunks.
 struct Message {
     key: MessageKey,
     number: u32,
     owner: Owner,
+    /// Until it begins.
+    header: Option<Header>,
     parts: VecDeque<Bytes>,
+    /// Until it begins, without the header.
     length: usize,
     /// Bytes that are not in the write buffer.
     left: usize,
+    /// Whether it waits for memory at the receiver before its second chunk.
+    waits: bool,
     is_accepted: bool,
 }
 
 impl Message {
-    /// Whether it waits for memory at the receiver before its second chunk.
-    fn needs_reservation(&self) -> bool {
-        self.length > RESERVED_ABOVE
-    }
-
     fn may_send(&self) -> bool {
-        self.is_accepted || !self.needs_reservation() || self.left == self.length
+        self.is_accepted || !self.waits || self.left == self.length
     }
 
     fn is_given_up(&self) -> bool {
@@ -111,12 +117,14 @@ impl Message {
 #[derive(Default)]
 pub(super) struct Outgoing {
     pub(super) frames: Frames,
-    /// Messages that have not begun, those that need a reservation apart: others do not wait for them.
+    /// Messages that have not begun, those that will wait for memory apart: others do not wait for them.
     unreserved: VecDeque<Message>,
     reserving: VecDeque<Message>,
     /// Messages that have begun, the next one first.
     begun: VecDeque<Message>,
-    /// Of these, the bytes of those that need no reservation, and the number of the others.
+    /// The keys of all these messages: most calls that are cancelled have none here.
+    keys: FxHashSet<MessageKey>,
+    /// Of those that have begun, the bytes of those that do not wait for memory, and the number of the others.
     begun_bytes: usize,
     begun_reserving: usize,
     next_number: u32,
@@ -137,35 +145,42 @@ impl Outgoing {
         &mut self,
         key: MessageKey,
         payload: Payload,
-        header: impl FnOnce(&mut BytesMut) -> Result<(), CodecError>,
+        header: impl FnOnce(&mut BytesMut) -> Result<(), CodecError> + Send + 'static,
         owner: Owner,
-    ) -> Result<(), CodecError> {
-        let mut begin = BytesMut::new();
-        header(&mut begin)?;
-        let length = begin.len() + payload.len();
-        let mut parts = VecDeque::from([begin.freeze()]);
+    ) {
+        let length = payload.len();
+        let mut parts = VecDeque::new();
         payload.each_part(
             &mut parts,
             |parts, bytes| parts.push_back(Bytes::copy_from_slice(bytes)),
             |parts, bytes| parts.push_back(bytes),
         );
-        let message = Message { key, number: 0, owner, parts, length, left: length, is_accepted: false };
-        if message.needs_reservation() {
+        let header = Some(Box::new(header) as Header);
+        let waits = length > RESERVED_ABOVE - BODY_HEADER_LIMIT;
+        let message = Message { key, number: 0, owner, header, parts, length, left: length, waits, is_accepted: false };
+        self.keys.insert(key);
+        if waits {
             self.reserving.push_back(message);
         } else {
             self.unreserved.push_back(message);
         }
-        Ok(())
     }
 
-    /// Adds a control frame. One that cancels a call takes a request back that is not completely written.
+    /// Adds a control frame. One that cancels a call takes a request back that is not completely written, and one that asks for
+    /// calls back or ends the connection takes all such requests back.
     pub(super) fn push_control(&mut self, control: &Control) -> Result<(), CodecError> {
-        let is_taken_back = match *control {
-            Control::Cancel { call, attempt } => self.take_back((call, attempt))?,
-            Control::CancelCall { call } => self.take_back((call, ONLY_ATTEMPT))?,
-            _ => false,
-        };
-        if is_taken_back { Ok(()) } else { self.frames.push_control(control) }
+        match *control {
+            Control::Cancel { call, attempt } if self.take_back((call, attempt))? => return Ok(()),
+            Control::CancelCall { call } if self.take_back((call, ONLY_ATTEMPT))? => return Ok(()),
+            Control::Retract | Control::Goodbye { .. } => self.take_back_requests()?,
+            _ => {}
+        }
+        self.frames.push_control(control)
+    }
+
+    /// Whether a message has begun that the receiver has not accepted yet.
+    pub(super) fn awaits_accept(&self) -> bool {
+        self.begun.iter().any(|message| message.waits && !message.is_accepted)
     }
 
     /// The receiver has memory for a message.
@@ -179,6 +194,9 @@ impl Outgoing {
     /// This call is over: a request that is not completely written is taken back, and a response is replaced by a short one.
     /// False if there is no such message.
     pub(super) fn take_back(&mut self, key: MessageKey) -> Result<bool, CodecError> {
+        if !self.keys.contains(&key) {
+            return Ok(false);
+        }
         let remove = |queue: &mut VecDeque<Message>| {
             let at = queue.iter().position(|message| message.key == key)?;
             queue.remove(at)
@@ -193,6 +211,21 @@ impl Outgoing {
         Ok(true)
     }
 
+    fn take_back_requests(&mut self) -> Result<(), CodecError> {
+        let is_request = |message: &Message| matches!(message.owner, Owner::Request { .. });
+        // All messages of one end are either requests or responses.
+        if !self.begun.iter().chain(&self.unreserved).chain(&self.reserving).any(is_request) {
+            return Ok(());
+        }
+        for message in std::mem::take(&mut self.begun) {
+            self.abandon(message)?;
+        }
+        for message in std::mem::take(&mut self.unreserved).into_iter().chain(std::mem::take(&mut self.reserving)) {
+            self.end_without(message)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn has_not_sent(&self) -> bool {
         !self.not_sent.is_empty()
     }
@@ -200,6 +233,11 @@ impl Outgoing {
     /// The number, at tarpc, of a request that was given up before it was written.
     pub(super) fn take_not_sent(&mut self) -> Option<u64> {
         self.not_sent.pop()
+    }
+
+    /// Whether nothing can be written before the receiver has accepted a message.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.frames.is_empty() && self.awaits_accept()
     }
 
     /// Puts the next chunks behind the frames, as long as little waits to be written.
@@ -260,7 +298,7 @@ impl Outgoing {
     /// Begins the messages that may begin beside those that have.
     fn begin_messages(&mut self) -> Result<(), CodecError> {
         while let Some(next) = self.unreserved.front() {
-            if self.begun_bytes > 0 && self.begun_bytes + next.length > MOST_UNRESERVED {
+            if self.begun_bytes + next.length + BODY_HEADER_LIMIT > MOST_UNRESERVED {
                 break;
             }
             let Some(message) = self.unreserved.pop_front() else { break };
@@ -277,10 +315,18 @@ impl Outgoing {
         if message.is_given_up() {
             return self.end_without(message);
         }
+        if let Some(header) = message.header.take() {
+            let mut bytes = BytesMut::new();
+            header(&mut bytes)?;
+            message.length += bytes.len();
+            message.parts.push_front(bytes.freeze());
+        }
+        message.left = message.length;
         message.number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
-        self.frames.push_control(&Control::Begin { message: message.number, length: message.length as u64 })?;
-        if message.needs_reservation() {
+        let Message { number, length, waits, .. } = message;
+        self.frames.push_control(&Control::Begin { message: number, length: length as u64, waits })?;
+        if waits {
             self.begun_reserving += 1;
         } else {
             self.begun_bytes += message.length;
@@ -291,7 +337,8 @@ impl Outgoing {
 
     /// Does not count a message any more that has begun.
     fn forget(&mut self, message: &Message) {
-        if message.needs_reservation() {
+        self.keys.remove(&message.key);
+        if message.waits {
             self.begun_reserving -= 1;
         } else {
             self.begun_bytes -= message.length;
@@ -306,6 +353,7 @@ impl Outgoing {
     }
 
     fn end_without(&mut self, message: Message) -> Result<(), CodecError> {
+        self.keys.remove(&message.key);
         match message.owner {
             Owner::Request { request, .. } => self.not_sent.push(request),
             Owner::Response { on_written, instead } => {
