@@ -27,6 +27,7 @@ pub mod kind {
     pub const ACCEPT: u8 = 27;
     pub const ABANDON: u8 = 28;
     pub const CHUNK: u8 = 29;
+    pub const CONSUMED: u8 = 30;
     /// Optional, and of no release yet.
     pub const UNKNOWN_OPTIONAL: u8 = 200;
 }
@@ -425,6 +426,10 @@ impl Impostor {
         self.send(&frame(kind::ACCEPT, &number(message.into()))).await;
         let mut bytes = Vec::new();
         while bytes.len() < length.min(most) {
+            // As late as a reader does that the sender does not wait for.
+            if bytes.len() >= 1 << 18 {
+                self.send(&frame(kind::CONSUMED, &number(bytes.len() as u64))).await;
+            }
             let chunk = self.receive(kind::CHUNK).await;
             assert_eq!(chunk[..4], message.to_le_bytes());
             bytes.extend_from_slice(&chunk[4..]);

@@ -40,7 +40,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         20 => vec(any::<u8>(), 0..50),
         2 => (any::<u8>(), 8_000usize..9_000).prop_map(|(byte, size)| vec![byte; size]),
-        1 => (any::<u8>(), 200_000usize..300_000).prop_map(|(byte, size)| vec![byte; size]),
+        1 => (any::<u8>(), 60_000usize..90_000).prop_map(|(byte, size)| vec![byte; size]),
     ]
 }
 

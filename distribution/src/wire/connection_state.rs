@@ -21,6 +21,10 @@ use super::{
 use crate::config::LONGEST_TIME;
 use crate::config::{PeerTimeouts, to_micros};
 
+/// A peer tells after each 128 KiB of chunks that it has read them. It has this many times its
+/// [`write_timeout`](PeerTimeouts::write_timeout) for that, so that a line of 16 KiB a second will do.
+const CONSUME_TIMEOUTS: u32 = 3;
+
 /// A peer has this many times its [`write_timeout`](PeerTimeouts::write_timeout) to accept a large message while it has no other to
 /// read. The connection's buffers may hold others that were written.
 const ACCEPT_TIMEOUTS: u32 = 12;
@@ -61,6 +65,8 @@ pub(crate) struct ConnectionState {
     reserved: AtomicU32,
     /// Since when nothing can be written because the peer has not accepted a large message.
     unaccepted_since: AtomicTime,
+    /// Since when the peer has read nothing of the chunks that it was sent, and others wait. Never while none do.
+    unconsumed_since: AtomicTime,
     /// Since when nothing is read, because the peer has to read first.
     waits_since: AtomicTime,
     /// For how long in all nothing was read, in microseconds.
@@ -123,6 +129,7 @@ impl ConnectionState {
             reserved_since: AtomicTime::default(),
             reserved: AtomicU32::new(0),
             unaccepted_since: AtomicTime::default(),
+            unconsumed_since: AtomicTime::default(),
             waits_since: AtomicTime::default(),
             waited: AtomicU64::new(0),
             unread_since: AtomicTime::default(),
@@ -228,7 +235,10 @@ impl ConnectionState {
         let now = Instant::now();
         let past = |from: Instant, time: Duration| now.saturating_duration_since(from.max(since)) >= time;
         let time = |time: &AtomicTime| time.after(self.opened);
-        if time(&self.unread_since).is_some_and(|from| past(from, write_timeout)) {
+        let unconsumed = time(&self.unconsumed_since);
+        if time(&self.unread_since).is_some_and(|from| past(from, write_timeout))
+            || unconsumed.is_some_and(|from| past(from, write_timeout.saturating_mul(CONSUME_TIMEOUTS)))
+        {
             return Some("it does not read what it is sent");
         }
         if time(&self.unaccepted_since).is_some_and(|from| past(from, write_timeout.saturating_mul(ACCEPT_TIMEOUTS))) {
@@ -277,6 +287,18 @@ impl ConnectionState {
                 None => time.clear(),
             }
         }
+    }
+
+    /// Chunks wait for the peer to read others.
+    pub(super) fn on_reading_awaited(&self) {
+        if !self.unconsumed_since.is_set() {
+            self.unconsumed_since.set(self.opened.elapsed());
+        }
+    }
+
+    /// The peer has read some of the chunks that it was sent.
+    pub(super) fn on_consumed(&self) {
+        self.unconsumed_since.clear();
     }
 
     /// Notes whether nothing can be written because the peer has not accepted a large message, for which it has memory of its own.

@@ -157,6 +157,8 @@ frames! {
         Begin { message: u32, length: u64, waits: bool } = 26, "begin", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
         /// The receiver has memory for the whole of this message: all its chunks may come.
         Accept { message: u32 } = 27, "accept", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
+        /// The sender has read this many bytes of chunks of this connection. So the other end knows how many are on the way.
+        Consumed { bytes: u64 } = 30, "consumed", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
         /// The rest of this message does not come, and what has come of it is dropped.
         Abandon { message: u32 } = 28, "abandon", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
         /// Stop this call. Its response is still awaited.
@@ -281,6 +283,7 @@ mod tests {
     fn control_frames_have_these_bytes() {
         assert_eq!(bytes(Control::Begin { message: 2, length: 70_000, waits: true }), "070000001a02fc7011010001");
         assert_eq!(bytes(Control::Accept { message: 2 }), "010000001b02");
+        assert_eq!(bytes(Control::Consumed { bytes: 300 }), "030000001efb2c01");
         assert_eq!(bytes(Control::Abandon { message: 2 }), "010000001c02");
         assert_eq!(bytes(Control::Cancel { call: 300, attempt: 2 }), "0400000003fb2c0102");
         let load = Load { computing: 2, waiting: 0, asynchronous: 255, stale: 1, blocked: 3 };
@@ -338,9 +341,12 @@ mod tests {
                 }
             }
             let expected: &[Direction] = match kind {
-                FrameKind::Goodbye | FrameKind::Begin | FrameKind::Accept | FrameKind::Abandon | FrameKind::Chunk => {
-                    &Direction::ALL
-                }
+                FrameKind::Goodbye
+                | FrameKind::Begin
+                | FrameKind::Accept
+                | FrameKind::Consumed
+                | FrameKind::Abandon
+                | FrameKind::Chunk => &Direction::ALL,
                 FrameKind::MasterHeartbeat => &[Direction::MasterToNode, Direction::MasterToCaller],
                 FrameKind::Received | FrameKind::AskedAgain => &[Direction::MasterToNode, Direction::CallerToMaster],
                 FrameKind::GiveBack => &[Direction::NodeToMaster, Direction::MasterToCaller],

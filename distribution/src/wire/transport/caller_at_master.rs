@@ -15,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     frame_stream::{FrameStream, OnControl, invalid},
-    outgoing::{Frames, Outgoing, Owner},
+    frames::Frames,
+    outgoing::{Outgoing, Owner},
     pending_sends::ONLY_ATTEMPT,
 };
 use crate::{

@@ -14,8 +14,9 @@ use tokio_util::io::poll_read_buf;
 
 use super::{
     frame_rate::FrameRate,
+    frames::Frames,
     incoming_messages::{Complete, IncomingMessages},
-    outgoing::{Frames, MessageKey, Outgoing, Owner},
+    outgoing::{MessageKey, Outgoing, Owner},
     pending_sends::ONLY_ATTEMPT,
     slow::Slow,
 };
@@ -174,6 +175,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 cx.waker().wake_by_ref();
                 return Ok(());
             }
+            Control::Consumed { bytes } => {
+                self.outgoing.on_consumed(bytes).map_err(invalid)?;
+                self.state.on_consumed();
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
             // A response to it may be under way.
             Control::Cancel { call, attempt } => _ = self.outgoing.take_back((call, attempt)).map_err(invalid)?,
             Control::CancelCall { call } => _ = self.outgoing.take_back((call, ONLY_ATTEMPT)).map_err(invalid)?,
@@ -182,8 +189,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         (self.on_control)(control).map_err(invalid)
     }
 
-    /// Tells the peer which messages have memory now.
+    /// Tells the peer which messages have memory now, and how much of them was read.
     fn accept_messages(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Some(bytes) = self.messages.take_consumed() {
+            self.outgoing.frames.push_control(&Control::Consumed { bytes }).map_err(invalid)?;
+            cx.waker().wake_by_ref();
+        }
         if self.messages.is_empty() {
             return Ok(());
         }
@@ -204,6 +215,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         self.incoming_direction == Direction::CallerToMaster
             && self.state.is_congested()
             && !self.outgoing.awaits_accept()
+            && !self.outgoing.awaits_reading()
     }
 
     /// Notes what the peer has begun and since when it makes too little progress.
@@ -290,20 +302,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
 
     /// The kind of a frame whose header was read; `None` if it is to be skipped.
     fn check(&self, byte: u8, length: usize) -> io::Result<Option<FrameKind>> {
-        if length > self.max_message_size.max(LARGEST_CALL_FRAME + CHUNK_HEADER) {
+        let header = if byte == FrameKind::Chunk as u8 { CHUNK_HEADER } else { 0 };
+        if length > self.max_message_size.saturating_add(header) {
             return Err(invalid(format_args!(
                 "it announced a frame of {length} bytes; the agreed limit is {}",
                 self.max_message_size
             )));
         }
-        let kind = kind::check(self.incoming_direction, byte, length).map_err(invalid)?;
-        if kind == Some(self.call) && length > self.max_message_size {
-            return Err(invalid(format_args!(
-                "it announced a frame of {length} bytes; the agreed limit is {}",
-                self.max_message_size
-            )));
-        }
-        Ok(kind)
+        kind::check(self.incoming_direction, byte, length).map_err(invalid)
     }
 
     /// Moves control frames that wait to be sent into the write buffer.
@@ -360,6 +366,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             // The memory of a master is shared, and may be short for long.
             let is_master = matches!(self.incoming_direction, Direction::NodeToMaster | Direction::CallerToMaster);
             self.state.set_unaccepted(is_master && self.outgoing.is_stuck());
+            if self.outgoing.awaits_reading() {
+                self.state.on_reading_awaited();
+            }
             if self.outgoing.has_not_sent() {
                 cx.waker().wake_by_ref();
             }

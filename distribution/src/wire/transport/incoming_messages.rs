@@ -14,6 +14,7 @@ use tokio_util::io::poll_read_buf;
 use super::{
     frame_rate::FrameRate,
     outgoing::{MOST_RESERVING, MOST_UNRESERVED},
+    window::TELL_AFTER,
 };
 use crate::wire::{
     frame::layout::{LARGEST_CHUNK, LARGEST_WHOLE_PAYLOAD},
@@ -37,6 +38,9 @@ pub(super) struct IncomingMessages {
     /// The chunk that is being read.
     chunk: Option<Chunk>,
     abandoned: FrameRate,
+    /// Bytes of chunks that were read, and how many of them the sender was told of.
+    consumed: u64,
+    told: u64,
 }
 
 struct Message {
@@ -102,6 +106,8 @@ impl IncomingMessages {
             reserving: 0,
             chunk: None,
             abandoned: FrameRate::new("frames that abandon messages"),
+            consumed: 0,
+            told: 0,
         }
     }
 
@@ -237,6 +243,14 @@ impl IncomingMessages {
         self.messages.iter_mut().find_map(untold)
     }
 
+    /// How many bytes of chunks were read, if the sender is to be told.
+    pub(super) fn take_consumed(&mut self) -> Option<u64> {
+        (self.consumed - self.told >= TELL_AFTER).then(|| {
+            self.told = self.consumed;
+            self.consumed
+        })
+    }
+
     /// Takes what was read of the chunk.
     pub(super) fn take_from(&mut self, incoming: &mut BytesMut) {
         let Some(chunk) = &mut self.chunk else { return };
@@ -266,6 +280,7 @@ impl IncomingMessages {
     fn on_came(&mut self, count: usize) {
         if let Some(chunk) = &mut self.chunk {
             chunk.left -= count;
+            self.consumed += count as u64;
         }
     }
 

@@ -13,12 +13,14 @@ mod chunk_tests;
 pub(crate) mod end_on_error;
 mod frame_rate;
 mod frame_stream;
+mod frames;
 mod incoming_messages;
 pub(crate) mod master;
 pub(crate) mod node;
 mod outgoing;
 pub(crate) mod pending_sends;
 mod slow;
+mod window;
 
 pub(crate) use self::{
     asking_again::AskingAgain,

@@ -15,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     frame_stream::{FrameStream, OnControl, invalid},
-    outgoing::{Frames, Outgoing, Owner},
+    frames::Frames,
+    outgoing::{Outgoing, Owner},
 };
 use crate::{
     config::{LONGEST_TIME, from_micros, to_micros},
