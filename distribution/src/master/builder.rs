@@ -371,7 +371,7 @@ impl MasterBuilder {
     ///
     /// So a large message may take as long as it needs at 16 KiB/s, and a network may fail for a while. While other
     /// messages wait for [the memory](Self::max_in_flight_bytes) that a large message takes, that message has a third of
-    /// this time, and four times this time in all.
+    /// this time, and four times this time in all for each large message of its connection.
     pub fn read_timeout(mut self, time: Duration) -> Self {
         self.values.limits.peer_timeouts.read_timeout = time;
         self

@@ -1,6 +1,8 @@
 //! Large messages between both ends of a connection: beside small ones, when memory is short, and when they are given up.
 
 use std::{
+    io,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,17 +14,18 @@ use std::{
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt, future::poll_fn};
 use tarpc::{ClientMessage, Request, Response};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 use super::{
-    MasterTransport, NodeTransport, OnControl, OutgoingReply, OutgoingRequest, SendPermit,
+    CallerAtMasterTransport, MasterTransport, NodeTransport, OnControl, OutgoingCallerReply, OutgoingReply,
+    OutgoingRequest, SendPermit,
     outgoing::{MOST_RESERVING, MOST_UNRESERVED},
 };
 use crate::{
     config::PeerTimeouts,
-    id::MethodName,
+    id::{CallId, MethodName},
     wire::{
-        CloseReason, Control, Outcome, Payload, Reply,
+        CallerEnd, CloseReason, Control, Outcome, Payload, Reply,
         confirmations::Unconfirmed,
         connection_state::ConnectionState,
         incoming_memory::{IncomingMemory, RESERVED_ABOVE},
@@ -423,4 +426,71 @@ async fn a_slow_line_with_many_large_messages_stays_open_while_others_wait_for_m
     let _other = memory.reserve(32 * MIB);
     let took = on_a_slow_line(&mut both, 4, 16, ends.each_ref()).await;
     assert!(took > 120, "{took}");
+}
+
+/// Takes what is written, and keeps where in memory it was.
+#[derive(Default)]
+struct Written(Vec<std::ops::Range<usize>>);
+
+impl AsyncRead for Written {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Written {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let places = slices.iter().map(|slice| slice.as_ptr().addr()..slice.as_ptr().addr() + slice.len());
+        self.0.extend(places);
+        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_payload_is_passed_on_from_the_memory_that_it_was_read_into() {
+    const SIZE: usize = 500_000;
+    // What a node has returned is read by the master...
+    let mut both = connection(64 << 10, None);
+    both.node.start_send_unpin(response(1, SIZE)).expect("is queued");
+    let reply = poll_fn(|cx| {
+        both.flush(cx);
+        both.master.poll_next_unpin(cx)
+    });
+    let reply = reply.await.expect("comes").expect("is read").message.expect("was sent");
+    let payload = reply.payload.into_bytes();
+    let memory = payload.as_ptr().addr()..payload.as_ptr().addr() + SIZE;
+    // ...and written to a caller.
+    let state = ConnectionState::new(PeerTimeouts::default(), None);
+    state.on_response_waits(SIZE);
+    let mut written = Written::default();
+    let mut to_caller = CallerAtMasterTransport::new(&mut written, state, MOST, None, Box::new(|_| Ok(())));
+    let end = CallerEnd::Failed { failed_attempts: 0 };
+    let reply = OutgoingCallerReply { call: Some(CallId(1)), end, payload: payload.into() };
+    to_caller.start_send_unpin(Response { request_id: 1, message: Ok(reply) }).expect("is queued");
+    to_caller.flush().await.expect("is written");
+    drop(to_caller);
+    let passed_on = written.0.iter().filter(|place| memory.start <= place.start && place.end <= memory.end);
+    let bytes: usize = passed_on.map(ExactSizeIterator::len).sum();
+    // A last piece of less than 8 KiB is copied behind the header of its chunk.
+    assert!(bytes > SIZE - 8 * 1024, "{bytes} of {SIZE} bytes were written from where they had been read into");
 }

@@ -366,8 +366,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             // The memory of a master is shared, and may be short for long.
             let is_master = matches!(self.incoming_direction, Direction::NodeToMaster | Direction::CallerToMaster);
             self.state.set_unaccepted(is_master && self.outgoing.is_stuck());
-            if self.outgoing.awaits_reading() {
-                self.state.on_reading_awaited();
+            match self.outgoing.awaits_reading() {
+                true => self.state.on_reading_awaited(),
+                // Also if those that waited were taken back.
+                false => self.state.on_consumed(),
             }
             if self.outgoing.has_not_sent() {
                 cx.waker().wake_by_ref();
