@@ -378,7 +378,7 @@ impl MasterBuilder {
     }
 
     /// How long a node may read nothing of what it is sent before its connection is closed; 10 s by default, from 10 ms to
-    /// 365 days.
+    /// 365 days. While a large message is on its way, that may be noticed after up to twelve times as long.
     pub fn write_timeout(mut self, time: Duration) -> Self {
         self.values.limits.peer_timeouts.write_timeout = time;
         self

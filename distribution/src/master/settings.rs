@@ -198,7 +198,7 @@ mod tests {
                     .max_handshakes(count.max(1))
                     .max_handshakes_per_address(count.max(1))
                     .max_handshakes_per_second(u32::try_from(count.max(1)).unwrap_or(u32::MAX))
-                    .max_in_flight_bytes(count.max(64 << 20));
+                    .max_in_flight_bytes(count.max(1 << 30));
                 let master = builder.bind("127.0.0.1:0").await.expect("these values are valid");
                 master.shutdown().await;
             }

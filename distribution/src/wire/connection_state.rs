@@ -22,8 +22,8 @@ use crate::config::LONGEST_TIME;
 use crate::config::{PeerTimeouts, to_micros};
 
 /// A peer tells after each 128 KiB of chunks that it has read them. It has this many times its
-/// [`write_timeout`](PeerTimeouts::write_timeout) for that, so that a line of 16 KiB a second will do.
-const CONSUME_TIMEOUTS: u32 = 3;
+/// [`write_timeout`](PeerTimeouts::write_timeout) for that. The connection's buffers may hold other frames before them.
+const CONSUME_TIMEOUTS: u32 = 12;
 
 /// A peer has this many times its [`write_timeout`](PeerTimeouts::write_timeout) to accept a large message while it has no other to
 /// read. The connection's buffers may hold others that were written.
@@ -73,6 +73,7 @@ pub(crate) struct ConnectionState {
     waited: AtomicU64,
     /// Since when the peer has read nothing of what is written to it. Never while nothing is.
     unread_since: AtomicTime,
+    written: AtomicU64,
     outbox: Mutex<Vec<Control>>,
     /// The memory that responses take which wait for the write buffer.
     responses: AtomicUsize,
@@ -133,6 +134,7 @@ impl ConnectionState {
             waits_since: AtomicTime::default(),
             waited: AtomicU64::new(0),
             unread_since: AtomicTime::default(),
+            written: AtomicU64::new(0),
             outbox: Mutex::default(),
             responses: AtomicUsize::new(0),
             congestion: AtomicUsize::new(0),
@@ -265,8 +267,14 @@ impl ConnectionState {
     }
 
     /// The peer has read something, or has nothing to read.
-    pub(super) fn on_write_progress(&self) {
+    pub(super) fn on_write_progress(&self, written: usize) {
+        self.written.fetch_add(written as u64, Ordering::Relaxed);
         self.unread_since.clear();
+    }
+
+    /// Bytes that were written since the connection began.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// A write waits for the peer to read.
@@ -289,24 +297,21 @@ impl ConnectionState {
         }
     }
 
-    /// Chunks wait for the peer to read others.
-    pub(super) fn on_reading_awaited(&self) {
-        if !self.unconsumed_since.is_set() {
-            self.unconsumed_since.set(self.opened.elapsed());
-        }
-    }
-
-    /// The peer has read some of the chunks that it was sent.
-    pub(super) fn on_consumed(&self) {
-        self.unconsumed_since.clear();
+    /// Notes whether chunks wait for the peer to read others. Until it has read some, the time goes on.
+    pub(super) fn set_unconsumed(&self, is_so: bool) {
+        self.note(&self.unconsumed_since, is_so);
     }
 
     /// Notes whether nothing can be written because the peer has not accepted a large message, for which it has memory of its own.
     pub(super) fn set_unaccepted(&self, is_so: bool) {
+        self.note(&self.unaccepted_since, is_so);
+    }
+
+    fn note(&self, since: &AtomicTime, is_so: bool) {
         if !is_so {
-            self.unaccepted_since.clear();
-        } else if !self.unaccepted_since.is_set() {
-            self.unaccepted_since.set(self.opened.elapsed());
+            since.clear();
+        } else if !since.is_set() {
+            since.set(self.opened.elapsed());
         }
     }
 
@@ -319,6 +324,7 @@ impl ConnectionState {
     /// Nothing is read, because the peer has to read first. Meanwhile no timeout for what the peer sends runs.
     pub(super) fn on_reading_paused(&self) {
         self.slow_since.clear();
+        self.unconsumed_since.clear();
         if !self.waits_since.is_set() {
             self.waits_since.set(self.opened.elapsed());
         }

@@ -246,9 +246,9 @@ async fn while_it_reads(state: &ConnectionState, answered: impl Future<Output = 
     let mut answered = pin!(answered);
     let longest = Instant::now() + LONGEST_GOODBYE;
     loop {
-        let waited = state.waiting_responses();
+        let before = (state.waiting_responses(), state.written());
         if timeout(GOODBYE_TIMEOUT, &mut answered).await.is_ok()
-            || state.waiting_responses() == waited
+            || (state.waiting_responses(), state.written()) == before
             || Instant::now() >= longest
         {
             break;

@@ -177,7 +177,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             }
             Control::Consumed { bytes } => {
                 self.outgoing.on_consumed(bytes).map_err(invalid)?;
-                self.state.on_consumed();
+                self.state.set_unconsumed(false);
                 cx.waker().wake_by_ref();
                 return Ok(());
             }
@@ -191,7 +191,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
 
     /// Tells the peer which messages have memory now, and how much of them was read.
     fn accept_messages(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if let Some(bytes) = self.messages.take_consumed() {
+        // A peer that does not read is told later.
+        let consumed = if self.outgoing.frames.has_room() { self.messages.take_consumed() } else { None };
+        if let Some(bytes) = consumed {
             self.outgoing.frames.push_control(&Control::Consumed { bytes }).map_err(invalid)?;
             cx.waker().wake_by_ref();
         }
@@ -199,7 +201,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             return Ok(());
         }
         self.messages.poll_memory(cx);
-        // A peer that does not read is told later.
         while self.outgoing.frames.has_room() {
             let Some(message) = self.messages.take_accepted() else { break };
             self.outgoing.frames.push_control(&Control::Accept { message }).map_err(invalid)?;
@@ -215,7 +216,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         self.incoming_direction == Direction::CallerToMaster
             && self.state.is_congested()
             && !self.outgoing.awaits_accept()
-            && !self.outgoing.awaits_reading()
     }
 
     /// Notes what the peer has begun and since when it makes too little progress.
@@ -362,15 +362,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         loop {
             self.accept_messages(cx)?;
             self.collect_controls(cx)?;
-            self.outgoing.add_chunks().map_err(invalid)?;
+            // What the peer has read is not known while nothing is read.
+            self.outgoing.add_chunks(self.is_paused).map_err(invalid)?;
             // The memory of a master is shared, and may be short for long.
             let is_master = matches!(self.incoming_direction, Direction::NodeToMaster | Direction::CallerToMaster);
             self.state.set_unaccepted(is_master && self.outgoing.is_stuck());
-            match self.outgoing.awaits_reading() {
-                true => self.state.on_reading_awaited(),
-                // Also if those that waited were taken back.
-                false => self.state.on_consumed(),
-            }
+            self.state.set_unconsumed(!self.is_paused && self.outgoing.awaits_reading());
             if self.outgoing.has_not_sent() {
                 cx.waker().wake_by_ref();
             }
@@ -391,7 +388,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     written => {
                         left = left.saturating_sub(written);
-                        self.state.on_write_progress();
+                        self.state.on_write_progress(written);
                     }
                 },
             }
@@ -400,12 +397,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
         match &flushed {
             Poll::Pending => self.state.on_write_blocked(),
-            Poll::Ready(_) => self.state.on_write_progress(),
+            Poll::Ready(_) => self.state.on_write_progress(0),
         }
         flushed
     }
 
-    /// Messages that wait to be accepted are not written any more: nothing is read here.
+    /// Messages that wait for the peer to accept or to read are not written any more: nothing is read here.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_flush(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)

@@ -227,7 +227,8 @@ impl Outgoing {
 
     /// Whether chunks wait for the receiver to read those that it was sent.
     pub(super) fn awaits_reading(&self) -> bool {
-        self.window.is_full() && self.begun.iter().any(Message::may_send)
+        let may_go_on = self.begun.iter().any(Message::may_send);
+        self.window.is_full() && (may_go_on || !self.unreserved.is_empty() || !self.reserving.is_empty())
     }
 
     /// Whether no chunk can be written before the receiver has accepted a message.
@@ -236,11 +237,12 @@ impl Outgoing {
     }
 
     /// Puts the next chunks behind the frames, as long as little waits to be written.
-    pub(super) fn add_chunks(&mut self) -> Result<(), CodecError> {
+    /// With `ignores_window`, more may be on the way than the receiver reads soon.
+    pub(super) fn add_chunks(&mut self, ignores_window: bool) -> Result<(), CodecError> {
         while self.frames.is_low()
             || self.frames.end() - self.last_chunk >= FRAMES_BETWEEN_CHUNKS && self.frames.has_room()
         {
-            if !self.add_chunk()? {
+            if self.window.is_full() && !ignores_window || !self.add_chunk()? {
                 break;
             }
             self.last_chunk = self.frames.end();
@@ -251,9 +253,6 @@ impl Outgoing {
     /// Adds the next chunk of the message whose turn it is; false if no message has one to send.
     fn add_chunk(&mut self) -> Result<bool, CodecError> {
         self.begin_messages()?;
-        if self.window.is_full() {
-            return Ok(false);
-        }
         for _ in 0..self.begun.len() {
             let Some(mut message) = self.begun.pop_front() else { break };
             if message.is_given_up() {
