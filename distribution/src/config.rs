@@ -169,7 +169,7 @@ pub(crate) fn check_incoming_bytes(bytes: Option<usize>, max_message_size: usize
         Some(bytes) => Err(Error::setting(
             "max_in_flight_bytes",
             bytes,
-            "it must be at least max_message_size, so that each message finds room",
+            "it must be at least max_message_size (1 GiB unless set), so that each message finds room; raise it, or set a smaller max_message_size",
         )),
     }
 }

@@ -26,8 +26,11 @@ use crate::{
 const MOST_WAITING: usize = 65_536;
 const MOST_WAITING_BYTES: usize = 256 * 1024 * 1024;
 
-/// How long after a call's timeout the caller waits for the master to say so, while they are connected: the master knows how
-/// far the call had come.
+/// A call with arguments of up to this size waits whatever the bytes of the others: one large value does not keep it out.
+const ALWAYS_WAITS: usize = 4 * 1024;
+
+/// How long after a call's timeout the caller waits for the master to say so, if the master has the call and they are connected:
+/// it knows how far the call had come.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(1);
 
 /// A call that may be repeated is not sent again when this many connections in a row were lost soon after it was sent on
@@ -141,7 +144,7 @@ impl Calls {
             Place::Away { waiting: (calls, bytes), .. } => {
                 let full = if *calls >= MOST_WAITING {
                     Some((*calls, MOST_WAITING, QueueUnit::Calls))
-                } else if *calls > 0 && *bytes + size > MOST_WAITING_BYTES {
+                } else if *calls > 0 && size > ALWAYS_WAITS && *bytes + size > MOST_WAITING_BYTES {
                     Some((*bytes, MOST_WAITING_BYTES, QueueUnit::Bytes))
                 } else {
                     None
@@ -178,7 +181,7 @@ impl Calls {
     /// Sends a call by this id if there is a connection, and keeps it.
     fn send(&mut self, id: CallId, call: UnfinishedCall) {
         if let Some(deadline) = call.deadline {
-            self.deadlines.insert((self.ends_at(deadline), id));
+            self.deadlines.insert((deadline, id));
         }
         // Also while there is no connection that could write it: from here on the word says whether it was sent.
         call.state.attempt.open(ONLY_ATTEMPT);
@@ -188,14 +191,6 @@ impl Calls {
             let _ = connection.calls.send(outgoing);
         }
         self.unfinished.insert(id, UnfinishedCall { is_asked_again: false, ..call });
-    }
-
-    /// When the caller itself ends a call with this deadline.
-    fn ends_at(&self, deadline: Instant) -> Instant {
-        match self.place {
-            Place::Connected(_) => deadline + TIMEOUT_GRACE,
-            _ => deadline,
-        }
     }
 
     /// There is a connection to this master, with up to `limit` bytes of arguments. With a new session calls have ids from
@@ -220,7 +215,7 @@ impl Calls {
         let mut asked = 0;
         for (id, call) in std::mem::take(&mut self.unfinished) {
             if call.was_sent {
-                self.deadlines.extend(call.deadline.map(|deadline| (self.ends_at(deadline), id)));
+                self.deadlines.extend(call.deadline.map(|deadline| (deadline, id)));
                 let _ = calls.send(Outgoing::AskAgain { id, permit: asking.permit() });
                 asked += 1;
                 // The frame that said so may have been lost with the earlier connection.
@@ -357,7 +352,8 @@ impl Calls {
     fn remove(&mut self, id: CallId) -> Option<UnfinishedCall> {
         let call = self.unfinished.remove(&id)?;
         if let Some(deadline) = call.deadline {
-            self.deadlines.remove(&(self.ends_at(deadline), id));
+            self.deadlines.remove(&(deadline, id));
+            self.deadlines.remove(&(deadline + TIMEOUT_GRACE, id));
         }
         if let Place::Away { waiting: (calls, bytes), .. } = &mut self.place {
             (*calls, *bytes) = (calls.saturating_sub(1), bytes.saturating_sub(call.state.payload.len()));
@@ -416,6 +412,14 @@ impl Calls {
         let mut ended = Vec::new();
         while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.deadlines.remove(&(at, id));
+            let is_connected = matches!(self.place, Place::Connected(_));
+            if let Some(UnfinishedCall { state, deadline: Some(deadline), .. }) = self.unfinished.get(&id) {
+                // The master has it, and says how far it had come.
+                if is_connected && at == *deadline && state.attempt.is_sent(ONLY_ATTEMPT) {
+                    self.deadlines.insert((at + TIMEOUT_GRACE, id));
+                    continue;
+                }
+            }
             let Some(call) = self.remove(id) else { continue };
             let is_withdrawn = call.state.attempt.withdraw(ONLY_ATTEMPT);
             let stage = if is_withdrawn { CallStage::Queued } else { CallStage::AtMaster };

@@ -49,7 +49,7 @@ pub enum CallStage {
 impl fmt::Display for CallStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Queued => f.write_str("it was still queued at the master, so it did not run"),
+            Self::Queued => f.write_str("it had not been sent to a node, so it did not run"),
             Self::Retrying(node) => {
                 write!(f, "its attempt on {node} failed and it was waiting for another node, so it may have run")
             }

@@ -369,9 +369,10 @@ impl MasterBuilder {
     /// How long a node may take to finish a message that it has begun, or to send 16 KiB of it for each second of this
     /// time, before its connection is closed; 30 s by default, from 10 ms to 365 days.
     ///
-    /// So a large message may take as long as it needs at 16 KiB/s, and a network may fail for a while. While other
-    /// messages wait for [the memory](Self::max_in_flight_bytes) that a large message takes, that message has a third of
-    /// this time, and four times this time in all for each large message of its connection.
+    /// So a large message may take as long as it needs at 16 KiB/s, and a network may fail for a while. It has less time while
+    /// other connections wait for [the memory](Self::max_in_flight_bytes) that it takes: then 48 KiB must come each second, and a
+    /// connection that receives one large message must have all of it after four times this time; one that receives `n` of
+    /// them, after `n` times as long.
     pub fn read_timeout(mut self, time: Duration) -> Self {
         self.values.limits.peer_timeouts.read_timeout = time;
         self
