@@ -52,7 +52,7 @@ NONE, SOME = b"\0", b"\1"
 # Handshakes.
 
 
-def preface(role, version=1, security=0, codec=b"bincode2"):
+def preface(role, version=2, security=0, codec=b"bincode2"):
     return b"\x89DISTRIB" + struct.pack("<HBB", version, role, security) + codec + bytes(12)
 
 
@@ -199,6 +199,20 @@ def frame(kind, body=b""):
     return struct.pack("<IB", len(body), kind) + body
 
 
+# Large messages. The limit of messages is below the smallest of them where these are read, so each `begin` is refused.
+CHUNKS = {
+    "begin": frame(26, numbers(0, 70_000) + b"\0"),
+    "begin_of_2_63": frame(26, numbers(0, 1 << 63) + b"\1"),
+    "begin_cut": frame(26, numbers(0)),
+    "begin_another_first": frame(26, numbers(7, 70_000) + b"\1"),
+    "accept_of_nothing": frame(27, number(3)) * 3,
+    "abandon_of_nothing": frame(28, number(0)),
+    "chunk_of_nothing": frame(29, b"\0\0\0\0abc"),
+    "chunk_without_number": frame(29, b"\0\0"),
+    "consumed_more_than_was_sent": frame(30, number(1)),
+}
+
+
 def labels(*all):
     return number(len(all)) + b"".join(text(key) + text(value) for key, value in all)
 
@@ -303,6 +317,7 @@ put(
         "master_heartbeat": MASTER_HEARTBEAT,
         "drain": DRAIN,
         "request_drain_and_drained": frame(128) + DRAINED,
+        **CHUNKS,
         "asks_again": request(count=0, granted=0, payload=b"") + frame(24, number(300)) + frame(25),
         "retract": RETRACT,
         "goodbye": GOODBYE,
@@ -417,6 +432,7 @@ put(
         + failed(2)
         + frame(14, numbers(3, 2) + b"\0")
         + GOODBYE,
+        **CHUNKS,
         "asks_again": frame(13, numbers(1, 2, 9)) + frame(24, number(300)) + frame(25),
         "not_received": frame(14, numbers(1, 3)),
         "call": call(),

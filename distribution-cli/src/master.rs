@@ -91,11 +91,11 @@ pub(crate) struct MasterOptions {
     /// How many bytes of arguments of one caller may wait; a quarter of max-queued-bytes by default.
     #[arg(long, value_name = "SIZE", env = "DISTRIBUTION_MAX_QUEUED_BYTES_PER_CALLER", value_parser = parse_size)]
     max_queued_bytes_per_caller: Option<usize>,
-    /// The largest message; 64MiB by default.
+    /// The largest message; 1GiB by default.
     #[arg(long, value_name = "SIZE", env = "DISTRIBUTION_MAX_MESSAGE_SIZE", value_parser = parse_size)]
     max_message_size: Option<usize>,
     /// How many bytes of large messages may be received at a time; 1GiB by default.
-    #[arg(long, value_name = "SIZE", env = "DISTRIBUTION_MAX_INCOMING_BYTES", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", env = "DISTRIBUTION_MAX_IN_FLIGHT_BYTES", value_parser = parse_size)]
     max_in_flight_bytes: Option<usize>,
     /// How deeply a value may be nested; 128 by default.
     #[arg(long, value_name = "LEVELS", env = "DISTRIBUTION_MAX_DEPTH")]

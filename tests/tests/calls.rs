@@ -267,7 +267,7 @@ async fn an_error_names_its_call(transport: &Transport) {
     ids.dedup();
     assert_eq!(ids.len(), 4, "{ids:?}");
     // Only a call that was never submitted has none.
-    let handle = probe.length(vec![0; 100 << 20]).send();
+    let handle = probe.length(vec![0; (1 << 30) + 1]).send();
     assert_eq!((handle.id(), handle.is_finished()), (None, true));
     let error = failure(handle.await);
     assert_eq!(error.id(), None);
