@@ -203,12 +203,10 @@ def frame(kind, body=b""):
 CHUNKS = {
     "begin": frame(26, numbers(0, 70_000) + b"\0"),
     "begin_of_2_63": frame(26, numbers(0, 1 << 63) + b"\1"),
-    "begin_cut": frame(26, numbers(0)),
     "begin_another_first": frame(26, numbers(7, 70_000) + b"\1"),
     "accept_of_nothing": frame(27, number(3)) * 3,
     "abandon_of_nothing": frame(28, number(0)),
     "chunk_of_nothing": frame(29, b"\0\0\0\0abc"),
-    "chunk_without_number": frame(29, b"\0\0"),
     "consumed_more_than_was_sent": frame(30, number(1)),
 }
 

@@ -7,7 +7,8 @@ use tokio::time::timeout;
 use super::shared::Shared;
 
 /// How long all tasks of the master may take to end after their calls have, before the shutdown returns without them. A
-/// connection gives up its own goodbye earlier, so this passes only if the runtime is stalled.
+/// connection gives up its own goodbye earlier, also where a caller still reads a large result, so this passes only if the
+/// runtime is stalled.
 const TASKS_TIMEOUT: Duration = Duration::from_secs(35);
 
 impl Shared {
@@ -31,7 +32,6 @@ impl Shared {
         }
         self.abandon();
         self.tasks.close();
-        // Connections end within seconds, unless a caller still reads a large result.
         if timeout(TASKS_TIMEOUT, self.tasks.wait()).await.is_err() {
             let tasks = self.tasks.len();
             tracing::warn!(

@@ -35,8 +35,8 @@ impl AttemptWord {
         self.is(attempt, OPEN)
     }
 
-    /// For the connection: the attempt, or the last chunk of it, goes into the write buffer. False if it was given up before; then it must not be
-    /// written.
+    /// For the connection: the attempt, or the last chunk of it, goes into the write buffer. False if it was given up before;
+    /// then it must not be written.
     pub(crate) fn begin(&self, attempt: u32) -> bool {
         self.step(attempt, OPEN, WRITING)
     }
