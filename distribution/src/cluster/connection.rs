@@ -15,7 +15,7 @@ use tarpc::client::{self, NewClient};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     task::unconstrained,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{
@@ -45,9 +45,6 @@ use crate::{
 
 /// Requests that tarpc's client queues before it writes them.
 const REQUEST_BUFFER: usize = 1024;
-
-/// How long detached calls may take to be written, while the master reads.
-const LONGEST_GOODBYE: Duration = Duration::from_secs(30);
 
 /// How long the last frames, the goodbye among them, may take to be written.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -135,17 +132,7 @@ pub(super) async fn run(shared: &Arc<ClusterShared>, channel: Channel, accepted:
                         false => Poll::Pending,
                     }
                 });
-                let mut detached_are_written = pin!(detached_are_written);
-                let longest = Instant::now() + LONGEST_GOODBYE;
-                let has_ended = loop {
-                    let before = state.written();
-                    match timeout(GOODBYE_TIMEOUT, &mut detached_are_written).await {
-                        Ok(has_ended) => break has_ended,
-                        // A large one takes its time.
-                        Err(_) if state.written() > before && Instant::now() < longest => {}
-                        Err(_) => break false,
-                    }
-                };
+                let has_ended = state.while_it_reads(detached_are_written).await.unwrap_or(false);
                 // Once every sender is dropped, tarpc's client writes what is left, the goodbye included, and ends.
                 drop(driver);
                 if !has_ended {

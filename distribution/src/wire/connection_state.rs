@@ -2,6 +2,7 @@
 //! its timeouts.
 
 use std::{
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -11,7 +12,10 @@ use std::{
 };
 
 use futures::task::AtomicWaker;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
     frame::{kind::Control, layout::LARGEST_CHUNK},
@@ -21,13 +25,14 @@ use super::{
 use crate::config::LONGEST_TIME;
 use crate::config::{PeerTimeouts, to_micros};
 
-/// A peer tells after each 128 KiB of chunks that it has read them. It has this many times its
-/// [`write_timeout`](PeerTimeouts::write_timeout) for that. The connection's buffers may hold other frames before them.
-const CONSUME_TIMEOUTS: u32 = 12;
+/// A peer tells after each 128 KiB of chunks that it has read them, and accepts a large message while it has no other to read. It has
+/// this many times its [`write_timeout`](PeerTimeouts::write_timeout) for either: the connection's buffers may hold much that
+/// comes before.
+const TELL_TIMEOUTS: u32 = 12;
 
-/// A peer has this many times its [`write_timeout`](PeerTimeouts::write_timeout) to accept a large message while it has no other to
-/// read. The connection's buffers may hold others that were written.
-const ACCEPT_TIMEOUTS: u32 = 12;
+/// How long a connection that is to be closed waits for bytes to be written, and how long in all while some are.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+const LONGEST_GOODBYE: Duration = Duration::from_secs(30);
 
 /// A frame that has begun must bring this many bytes a second, or its rest, within each
 /// [`read_timeout`](PeerTimeouts::read_timeout). A sixth of a slow line of 100 KiB/s, so that several connections may share
@@ -239,11 +244,11 @@ impl ConnectionState {
         let time = |time: &AtomicTime| time.after(self.opened);
         let unconsumed = time(&self.unconsumed_since);
         if time(&self.unread_since).is_some_and(|from| past(from, write_timeout))
-            || unconsumed.is_some_and(|from| past(from, write_timeout.saturating_mul(CONSUME_TIMEOUTS)))
+            || unconsumed.is_some_and(|from| past(from, write_timeout.saturating_mul(TELL_TIMEOUTS)))
         {
             return Some("it does not read what it is sent");
         }
-        if time(&self.unaccepted_since).is_some_and(|from| past(from, write_timeout.saturating_mul(ACCEPT_TIMEOUTS))) {
+        if time(&self.unaccepted_since).is_some_and(|from| past(from, write_timeout.saturating_mul(TELL_TIMEOUTS))) {
             return Some("it does not accept a large message");
         }
         let slow = time(&self.slow_since)?;
@@ -275,6 +280,26 @@ impl ConnectionState {
     /// Bytes that were written since the connection began.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// Waits for something that is to be written before the connection is closed, as long as the peer reads. `None` if it does
+    /// not, or is too slow.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops `done`.
+    pub(crate) async fn while_it_reads<T>(&self, done: impl Future<Output = T>) -> Option<T> {
+        let mut done = pin!(done);
+        let longest = Instant::now() + LONGEST_GOODBYE;
+        loop {
+            let before = self.written();
+            if let Ok(done) = timeout(GOODBYE_TIMEOUT, &mut done).await {
+                return Some(done);
+            }
+            if self.written() == before || Instant::now() >= longest {
+                return None;
+            }
+        }
     }
 
     /// A write waits for the peer to read.
@@ -370,103 +395,4 @@ impl ConnectionState {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::advance;
-
-    use super::*;
-    use crate::wire::Load;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    /// Begins a frame and brings this many bytes of it each second. Returns after how many seconds there is a violation, if
-    /// there is one within ten minutes.
-    async fn violation_after(state: &ConnectionState, each_second: u64) -> Option<(u32, &'static str)> {
-        let mut since_progress = 0;
-        let since = state.reserved_since.after(state.opened);
-        let reserved = since.map(|since| Reserved { since, messages: 1 });
-        state.set_slow_since(Some(Instant::now()), reserved);
-        for seconds in 1..600 {
-            advance(SECOND).await;
-            since_progress += each_second;
-            if since_progress >= state.least_progress() {
-                since_progress = 0;
-                state.set_slow_since(Some(Instant::now()), reserved);
-            }
-            if let Some(violation) = state.violation(state.opened()) {
-                return Some((seconds, violation));
-            }
-        }
-        None
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_frame_may_be_slow_and_must_make_progress() {
-        let state = ConnectionState::new(PeerTimeouts::default(), None);
-        for rate in [17 * 1024, 100 * 1024, 100 << 20] {
-            assert_eq!(violation_after(&state, rate).await, None, "{rate} bytes a second");
-        }
-        for rate in [0, 1, 15 * 1024] {
-            let (seconds, violation) = violation_after(&state, rate).await.expect("is too slow");
-            assert_eq!(seconds, 30, "{rate} bytes a second");
-            assert!(violation.contains("neither finishes it"), "{violation}");
-        }
-        state.set_slow_since(None, None);
-        advance(3600 * SECOND).await;
-        assert_eq!(state.violation(state.opened()), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_frame_must_be_quicker_while_others_wait_for_its_memory() {
-        let memory = IncomingMemory::new(1 << 20);
-        let state = ConnectionState::new(PeerTimeouts::default(), Some(Arc::clone(&memory)));
-        // The frame has reserved no memory that others could wait for.
-        let wait = memory.reserve(1);
-        assert_eq!(violation_after(&state, 20 * 1024).await, None);
-        drop(wait);
-        state.set_slow_since(None, Some(Reserved { since: Instant::now(), messages: 1 }));
-        assert_eq!(violation_after(&state, 20 * 1024).await, None);
-        let wait = memory.reserve(1);
-        let (seconds, violation) = violation_after(&state, 20 * 1024).await.expect("is too slow");
-        assert_eq!(seconds, 10);
-        assert!(violation.contains("while others wait"), "{violation}");
-        drop(wait);
-        let _wait = memory.reserve(1);
-        let (seconds, violation) = violation_after(&state, 100 * 1024).await.expect("takes too long");
-        assert_eq!(seconds, 120);
-        assert!(violation.contains("have waited too long"), "{violation}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_is_not_read_or_a_master_that_was_stalled_is_not_late() {
-        let state = ConnectionState::new(PeerTimeouts::default(), None);
-        state.set_slow_since(Some(Instant::now()), None);
-        advance(29 * SECOND).await;
-        state.on_reading_paused();
-        advance(3600 * SECOND).await;
-        assert_eq!(state.violation(state.opened()), None);
-        assert_eq!(state.heard(), Instant::now(), "this end does not read");
-        state.on_reading_resumed();
-        state.set_slow_since(Some(Instant::now()), None);
-        assert_eq!(state.violation(state.opened()), None);
-        assert_eq!((state.heard(), state.paused_for()), (Instant::now(), 3600 * SECOND));
-        advance(29 * SECOND).await;
-        assert_eq!(state.violation(state.opened()), None);
-        advance(SECOND).await;
-        assert!(state.violation(state.opened()).is_some());
-        // The master itself was stalled until now.
-        let stalled_until = Instant::now();
-        assert_eq!(state.violation(stalled_until), None);
-        advance(30 * SECOND).await;
-        assert!(state.violation(stalled_until).is_some());
-    }
-
-    #[test]
-    fn one_heartbeat_waits_to_be_sent_at_a_time() {
-        let state = ConnectionState::new(PeerTimeouts::default(), None);
-        let load = |computing| Control::Heartbeat { load: Load { computing, ..Load::default() } };
-        for control in [load(1), Control::Drain, load(2), load(3)] {
-            state.send(control);
-        }
-        assert_eq!(state.take_outbox(), [load(3), Control::Drain]);
-    }
-}
+mod tests;

@@ -29,7 +29,6 @@ use crate::{
     wire::{
         CloseReason, Control, Load,
         confirmations::Unconfirmed,
-        connection_state::ConnectionState,
         handshake::{CallerWelcome, SessionId, SessionOffer, send_welcome},
         repoller::Repoller,
         transport::{CallerAtMasterTransport, IncomingCallerRequest, OutgoingCallerReply},
@@ -41,9 +40,6 @@ const REPLY_BUFFER: usize = 1024;
 
 /// How long the last frames, the goodbye among them, may take to be written before the connection is closed anyway.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long large results that wait for the caller may take, while it reads, before a master that shuts down closes the connection.
-const LONGEST_GOODBYE: Duration = Duration::from_secs(30);
 
 /// Calls that are brought to the core at once at most, so that others need not wait for its lock.
 const MOST_AT_ONCE: usize = 256;
@@ -220,7 +216,7 @@ pub(super) async fn serve(
                         let is_done = driver.awaited.is_empty() && state.waiting_responses() == 0;
                         if is_done { Poll::Ready(()) } else { Poll::Pending }
                     });
-                    while_it_reads(&state, all_answered).await;
+                    let _ = state.while_it_reads(all_answered).await;
                 }
                 break reason;
             }
@@ -239,21 +235,6 @@ pub(super) async fn serve(
         }
     }
     ConnectionEnd::Over(reason)
-}
-
-/// Waits for this, as long as the caller reads.
-async fn while_it_reads(state: &ConnectionState, answered: impl Future<Output = ()>) {
-    let mut answered = pin!(answered);
-    let longest = Instant::now() + LONGEST_GOODBYE;
-    loop {
-        let before = (state.waiting_responses(), state.written());
-        if timeout(GOODBYE_TIMEOUT, &mut answered).await.is_ok()
-            || (state.waiting_responses(), state.written()) == before
-            || Instant::now() >= longest
-        {
-            break;
-        }
-    }
 }
 
 /// What stops a driver for a moment or for good.

@@ -15,15 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     frame_stream::{FrameStream, OnControl, invalid},
-    frames::Frames,
-    outgoing::{Outgoing, Owner},
     pending_sends::ONLY_ATTEMPT,
 };
 use crate::{
     config::LONGEST_TIME,
     id::CallId,
     wire::{
-        codec::encode_header,
         confirmations::Unconfirmed,
         connection_state::ConnectionState,
         frame::{
@@ -125,22 +122,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<OutgoingCallerReply>> for
             state.on_response_taken(size);
         };
         let header = CallerResponseHeader { request: response.request_id, end: reply.end };
-        if Outgoing::is_large(&reply.payload) {
-            // The answer to a question has a number that no call has.
-            let key = (call.map_or(u64::MAX, |CallId(call)| call), ONLY_ATTEMPT);
-            // The caller waits for the call no more, and does not look at how it ended.
-            let end = CallerEnd::Failed { failed_attempts: 0 };
-            let unwanted = CallerResponseHeader { request: header.request, end };
-            let instead = move |frames: &mut Frames| {
-                frames.push(FrameKind::CallerResponse, Payload::EMPTY, |body| encode_header(&unwanted, body))
-            };
-            let owner = Owner::Response { on_written: Box::new(on_written), instead: Box::new(instead) };
-            self.frames.queue_large(key, reply.payload, move |body| encode_header(&header, body), owner);
-            return Ok(());
-        }
-        on_written();
-        let frames = self.frames.frames();
-        frames.push(FrameKind::CallerResponse, reply.payload, |body| encode_header(&header, body)).map_err(invalid)
+        // The answer to a question has a number that no call has.
+        let key = (call.map_or(u64::MAX, |CallId(call)| call), ONLY_ATTEMPT);
+        // The caller waits for the call no more, and does not look at how it ended.
+        let unwanted = |header: &CallerResponseHeader| CallerResponseHeader {
+            request: header.request,
+            end: CallerEnd::Failed { failed_attempts: 0 },
+        };
+        self.frames.queue_response((FrameKind::CallerResponse, key), header, reply.payload, on_written, unwanted)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

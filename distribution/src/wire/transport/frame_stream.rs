@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     error::CodecError,
     wire::{
+        codec::encode_header,
         connection_state::ConnectionState,
         frame::{
             kind::{self, Control, Direction, FrameKind},
@@ -350,6 +352,28 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         owner: Owner,
     ) {
         self.outgoing.push_large(key, payload, header, owner);
+    }
+
+    /// Appends a response. `on_written` is called when all of it is in the write buffer. If its call is cancelled before that, a
+    /// frame with the header that `unwanted` makes of its own takes its place.
+    pub(super) fn queue_response<Header: Serialize + Send + 'static>(
+        &mut self,
+        (kind, key): (FrameKind, MessageKey),
+        header: Header,
+        payload: Payload,
+        on_written: impl FnOnce() + Send + 'static,
+        unwanted: fn(&Header) -> Header,
+    ) -> io::Result<()> {
+        if !Outgoing::is_large(&payload) {
+            on_written();
+            let frames = &mut self.outgoing.frames;
+            return frames.push(kind, payload, |body| encode_header(&header, body)).map_err(invalid);
+        }
+        let short = unwanted(&header);
+        let instead = move |frames: &mut Frames| frames.push(kind, Payload::EMPTY, |body| encode_header(&short, body));
+        let owner = Owner::Response { on_written: Box::new(on_written), instead: Box::new(instead) };
+        self.queue_large(key, payload, move |body| encode_header(&header, body), owner);
+        Ok(())
     }
 
     pub(super) fn poll_ready(&mut self) -> Poll<io::Result<()>> {

@@ -13,15 +13,10 @@ use futures::{Sink, Stream};
 use tarpc::{ClientMessage, Request, RequestName, Response, trace};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{
-    frame_stream::{FrameStream, OnControl, invalid},
-    frames::Frames,
-    outgoing::{Outgoing, Owner},
-};
+use super::frame_stream::{FrameStream, OnControl, invalid};
 use crate::{
     config::{LONGEST_TIME, from_micros, to_micros},
     wire::{
-        codec::encode_header,
         confirmations::Unconfirmed,
         connection_state::ConnectionState,
         frame::{
@@ -29,7 +24,6 @@ use crate::{
             kind::{Direction, FrameKind},
             layout::split_body,
         },
-        payload::Payload,
     },
 };
 
@@ -156,18 +150,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Response<OutgoingReply>> for NodeT
             panicked: reply.panicked,
             outcome: reply.outcome,
         };
-        if Outgoing::is_large(&reply.payload) {
-            let stopped = ResponseHeader { outcome: Outcome::Stopped, panicked: 0, ..header.clone() };
-            let instead = move |frames: &mut Frames| {
-                frames.push(FrameKind::Response, Payload::EMPTY, |body| encode_header(&stopped, body))
-            };
-            let owner = Owner::Response { on_written: Box::new(on_written), instead: Box::new(instead) };
-            self.frames.queue_large(key, reply.payload, move |body| encode_header(&header, body), owner);
-            return Ok(());
-        }
-        on_written();
-        let frames = self.frames.frames();
-        frames.push(FrameKind::Response, reply.payload, |body| encode_header(&header, body)).map_err(invalid)
+        let stopped =
+            |header: &ResponseHeader| ResponseHeader { outcome: Outcome::Stopped, panicked: 0, ..header.clone() };
+        self.frames.queue_response((FrameKind::Response, key), header, reply.payload, on_written, stopped)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -188,9 +173,12 @@ mod tests {
     use super::*;
     use crate::{
         config::PeerTimeouts,
-        wire::frame::{
-            kind::Control,
-            layout::{CHUNK_HEADER, FRAME_HEADER, LARGEST_CALL_FRAME, LARGEST_CHUNK, encode_frame},
+        wire::{
+            codec::encode_header,
+            frame::{
+                kind::Control,
+                layout::{CHUNK_HEADER, FRAME_HEADER, LARGEST_CALL_FRAME, LARGEST_CHUNK, encode_frame},
+            },
         },
     };
     use bytes::{BufMut, BytesMut};
