@@ -401,11 +401,7 @@ impl Impostor {
     }
 
     /// The kind and the body of the next frame.
-    ///
-    /// # Panics
-    ///
-    /// If none comes.
-    pub async fn receive_any(&mut self) -> (u8, Vec<u8>) {
+    async fn receive_any(&mut self) -> (u8, Vec<u8>) {
         let mut header = [0; 5];
         soon("a frame", self.stream.read_exact(&mut header)).await.expect("the peer is there");
         let mut body = vec![0; u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize];

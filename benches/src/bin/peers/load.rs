@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -124,26 +124,26 @@ where
     Payload: Clone + PartialEq + Send + Sync + 'static,
     Client: Echoes<u64> + Echoes<Payload>,
 {
-    let (phase, came_back) = (Arc::new(AtomicU8::new(COUNTING)), Arc::new(AtomicU8::new(0)));
+    let (is_wanted, came_back) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
     let echoes = tokio::spawn({
         let (mut client, large) = (client.clone(), large.clone());
-        let (phase, came_back) = (Arc::clone(&phase), Arc::clone(&came_back));
+        let (is_wanted, came_back) = (Arc::clone(&is_wanted), Arc::clone(&came_back));
         async move {
-            while phase.load(Ordering::Relaxed) == COUNTING {
+            while is_wanted.load(Ordering::Relaxed) {
                 let received: Payload = client.echo(large.clone()).await?;
                 if received != large {
                     return Err(Failure::new("a payload came back changed"));
                 }
-                came_back.store(1, Ordering::Relaxed);
+                came_back.store(true, Ordering::Relaxed);
             }
             Ok(())
         }
     });
     let end = Instant::now() + time;
-    // If the echoes fail, they end, and say why below.
-    let is_over = || echoes.is_finished() || came_back.load(Ordering::Relaxed) == 1 && Instant::now() >= end;
+    // Echoes that fail end early, and say why below.
+    let is_over = || echoes.is_finished() || came_back.load(Ordering::Relaxed) && Instant::now() >= end;
     let tail = tail_until(client, is_over).await;
-    phase.store(OVER, Ordering::Relaxed);
+    is_wanted.store(false, Ordering::Relaxed);
     echoes.await.during("the large calls broke")??;
     tail
 }

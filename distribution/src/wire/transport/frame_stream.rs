@@ -126,7 +126,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                     Frame::Skipped => self.skipped.count().map_err(invalid)?,
                 }
             }
-            self.accept_messages(cx)?;
+            self.tell_sender(cx)?;
             // Once, and not for each frame: it is needed before the task can go to sleep.
             if !std::mem::replace(&mut has_collected, true) {
                 self.collect_controls(cx)?;
@@ -191,8 +191,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         (self.on_control)(control).map_err(invalid)
     }
 
-    /// Tells the peer which messages have memory now, and how much of them was read.
-    fn accept_messages(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    /// Tells the sender of large messages which of them have memory now, and how much was read.
+    fn tell_sender(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         // A peer that does not read is told later.
         let consumed = if self.outgoing.frames.has_room() { self.messages.take_consumed() } else { None };
         if let Some(bytes) = consumed {
@@ -384,7 +384,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut left = MOST_AT_ONCE;
         loop {
-            self.accept_messages(cx)?;
+            self.tell_sender(cx)?;
             self.collect_controls(cx)?;
             // What the peer has read is not known while nothing is read.
             self.outgoing.add_chunks(self.is_paused).map_err(invalid)?;
