@@ -71,6 +71,7 @@ def method_id(service, version, name, signature):
 
 COMPUTE, ASYNC = 0, 1
 NOT_IDEMPOTENT = b"\0"
+NO_STREAMS = b"\0\0"
 
 
 def method(service, version, name, signature, kind):
@@ -104,7 +105,7 @@ def registration(
     for id, service, version, method, signature, kind in methods:
         body += number(id) + text(service) + number(version) + text(method) + text(signature)
         body += number(STRUCTURE) + number(len(types)) + b"".join(text(name) + text(shape) for name, shape in types)
-        body += number(kind) + NOT_IDEMPOTENT
+        body += number(kind) + NOT_IDEMPOTENT + NO_STREAMS
     return body + session
 
 
@@ -185,9 +186,9 @@ put(
         "max_message_size_small": registration(max_message_size=3),
         "max_message_size_of_extremes": registration(max_message_size=U64),
         "labels_claim_2_60": UP_TO_LABELS + number(1 << 60),
-        "kind_unknown": PLAIN[:-2] + b"\2" + NOT_IDEMPOTENT,
+        "kind_unknown": PLAIN[:-5] + b"\2" + NOT_IDEMPOTENT + NO_STREAMS + b"\0",
         "bytes_left_over": PLAIN + b"\0",
-        "cut": PLAIN[:-5],
+        "cut": PLAIN[:-7],
     },
 )
 
@@ -345,7 +346,7 @@ put(
 def method_declared(id=7, service="Arith", name="sum", signature="fn(Vec<i64>) -> i64", types=TYPES):
     body = number(id) + text(service) + number(1) + text(name) + text(signature)
     body += number(STRUCTURE) + number(len(types)) + b"".join(text(name) + text(shape) for name, shape in types)
-    return frame(16, body + number(COMPUTE) + NOT_IDEMPOTENT)
+    return frame(16, body + number(COMPUTE) + NOT_IDEMPOTENT + NO_STREAMS)
 
 
 def option(value):
@@ -456,7 +457,7 @@ put(
         "declare": method_declared(),
         "declare_with_a_line": method_declared(name="a\nforged"),
         "declare_cut": method_declared()[:-1],
-        "declare_claims_2_60_types": method_declared(types=())[:-3] + number(1 << 60),
+        "declare_claims_2_60_types": method_declared(types=())[:-5] + number(1 << 60),
         "declare_at_the_limit": struct.pack("<IB", 16384, 16),
         "declare_too_long": struct.pack("<IB", 16385, 16),
         "heartbeats": CALLER_HEARTBEAT * 40,
@@ -467,6 +468,63 @@ put(
         "capacity_beyond_u32": frame(21, numbers(3, 2**33, 8, 1, 1)),
         "cancel": CANCEL_CALL,
         "cancel_empty": frame(17),
+    },
+)
+
+
+# Frames of streams, at all ends. Where these are read, attempt 1 of call 9 has a stream of items and one of arguments.
+
+
+def items(data, call=9, attempt=1):
+    return frame(31, struct.pack("<QI", call, attempt) + data)
+
+
+def grant_items(upto, call=9, attempt=1):
+    return frame(32, numbers(call, attempt, upto))
+
+
+def end_items(length, is_whole=b"\1", call=9, attempt=1):
+    return frame(33, numbers(call, attempt, length) + is_whole)
+
+
+def stop_items(call=9, attempt=1):
+    return frame(34, numbers(call, attempt))
+
+
+ITEM = struct.pack("<I", 1) + b"\5"
+
+put(
+    "streams",
+    {
+        "items": items(ITEM * 3),
+        "items_in_pieces": items(ITEM[:2]) + items(ITEM[2:] + ITEM[:4]) + items(ITEM[4:]),
+        "items_without_bytes": items(b""),
+        "items_cut": items(ITEM)[:-1],
+        "items_header_cut": frame(31, bytes(11)),
+        "items_of_another_call": items(ITEM, call=8),
+        "items_of_another_attempt": items(ITEM, attempt=2),
+        "items_of_extremes": items(ITEM, call=U64, attempt=U32),
+        "items_and_the_end": items(ITEM) + end_items(5),
+        "items_behind_the_end": items(ITEM) + end_items(5) + items(ITEM),
+        "items_at_the_limit": struct.pack("<IB", 65548, 31),
+        "items_too_long": struct.pack("<IB", 65549, 31),
+        "items_many": items(ITEM) * 60,
+        "grant": grant_items(100_000),
+        "grant_twice": grant_items(100_000) * 2,
+        "grant_bytes_one_by_one": b"".join(grant_items(65_536 + upto) for upto in range(1, 40)),
+        "grant_of_zero": grant_items(0),
+        "grant_of_2_63": grant_items(1 << 63),
+        "grant_of_extremes": grant_items(U64),
+        "grant_of_another_call": grant_items(5, call=8) * 3,
+        "end_of_nothing": end_items(0),
+        "end_without_being_whole": end_items(0, b"\0"),
+        "end_with_more_than_has_come": end_items(1 << 63),
+        "end_bool_of_2": end_items(0, b"\2"),
+        "end_of_another_call": end_items(5, call=8),
+        "stop": stop_items(),
+        "stop_and_grant": stop_items() + grant_items(100_000),
+        "stop_of_another_call": stop_items(call=8) * 3,
+        "a_response_and_items": items(ITEM) + response(b"\0", number(5)) + items(ITEM),
     },
 )
 

@@ -7,8 +7,8 @@ use quote::format_ident;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, FnArg, GenericArgument, ItemTrait, Pat, PathArguments, Receiver, ReturnType, TraitItem, TraitItemFn,
-    Type, Visibility, parse_quote,
+    Attribute, FnArg, GenericArgument, ItemTrait, Pat, PathArguments, PathSegment, Receiver, ReturnType, TraitItem,
+    TraitItemFn, Type, TypeParamBound, Visibility, parse_quote,
 };
 
 use crate::attributes;
@@ -43,18 +43,47 @@ pub(crate) struct Argument {
     /// What the client calls it: a name that can be used in an expression, even where the trait has `_`.
     pub(crate) name: Ident,
     pub(crate) kind: Type,
+    /// The type of the items, if it is a `Streaming`.
+    pub(crate) items: Option<Type>,
 }
 
 /// What a method returns.
 pub(crate) struct Output {
     /// The whole return type, `()` if none is written.
     pub(crate) written: Type,
-    /// What a successful call gives.
+    /// What a successful call gives, or each item of a stream that is no error.
     pub(crate) value: Type,
     /// The method's own error, if it returns a `Result`.
     pub(crate) error: Option<Type>,
     /// Whether it returns a `Result` whose error type is hidden behind an alias.
     pub(crate) hides_error: bool,
+    /// What it returns if that is a stream of items.
+    pub(crate) stream: Option<OutputStream>,
+}
+
+/// A stream that a method returns.
+pub(crate) struct OutputStream {
+    pub(crate) kind: StreamKind,
+    /// The type of the items as written.
+    pub(crate) item: Type,
+    /// What is wrong with how it is written, and what to write.
+    pub(crate) problem: Option<String>,
+}
+
+/// How a stream that a method returns makes its items.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamKind {
+    Iterator,
+    Stream,
+}
+
+impl StreamKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Iterator => "Iterator",
+            Self::Stream => "Stream",
+        }
+    }
 }
 
 impl Service {
@@ -127,11 +156,13 @@ impl Method {
                 _ => Ident::new(&format!("argument_{}", arguments.len()), Span::mixed_site()),
             };
             let kind = text::ungrouped(&argument.ty).clone();
+            let items = streaming_items(&kind).cloned();
             arguments.push(Argument {
                 attributes: argument.attrs.clone(),
                 pattern: (*argument.pat).clone(),
                 name,
                 kind,
+                items,
             });
         }
         let output = Output::new(&item.sig.output);
@@ -152,12 +183,35 @@ impl Method {
         self.item.sig.receiver()
     }
 
+    /// Whether it runs on the node's runtime, and not in a slot.
     pub(crate) fn is_async(&self) -> bool {
-        self.item.sig.asyncness.is_some()
+        let stream = self.output.stream.as_ref().map(|stream| stream.kind);
+        self.item.sig.asyncness.is_some() || stream == Some(StreamKind::Stream)
+    }
+
+    /// The arguments that are sent whole, and the stream behind them.
+    pub(crate) fn split_arguments(&self) -> (&[Argument], Option<(&Argument, &Type)>) {
+        match self.arguments.split_last() {
+            Some((last @ Argument { items: Some(items), .. }, whole)) => (whole, Some((last, items))),
+            _ => (&self.arguments, None),
+        }
     }
 
     pub(crate) fn signature(&self) -> String {
-        text::signature(self.arguments.iter().map(|argument| &argument.kind), &self.output.written)
+        // Both sides agree on streams however they are written: callers need not know how an implementation runs.
+        let kinds: Vec<Type> = self
+            .arguments
+            .iter()
+            .map(|argument| match &argument.items {
+                Some(items) => parse_quote!(Streaming<#items>),
+                None => argument.kind.clone(),
+            })
+            .collect();
+        let output = match &self.output.stream {
+            Some(OutputStream { item, .. }) => parse_quote!(Stream<#item>),
+            None => self.output.written.clone(),
+        };
+        text::signature(kinds.iter(), &output)
     }
 }
 
@@ -174,18 +228,83 @@ impl Output {
             ReturnType::Default => parse_quote!(()),
             ReturnType::Type(_, written) => text::ungrouped(written).clone(),
         };
-        let (value, error, hides_error) = match result_arguments(&written).as_deref() {
+        let stream = OutputStream::new(&written);
+        let returned = stream.as_ref().map_or(&written, |stream| &stream.item);
+        let (value, error, hides_error) = match result_arguments(returned).as_deref() {
             Some([value, error]) => ((*value).clone(), Some((*error).clone()), false),
             Some([value]) => ((*value).clone(), None, true),
-            Some([]) => (written.clone(), None, true),
-            _ => (written.clone(), None, false),
+            Some([]) => (returned.clone(), None, true),
+            _ => (returned.clone(), None, false),
         };
-        Self { written, value, error, hides_error }
+        Self { written, value, error, hides_error, stream }
     }
 
     /// Where generated code can be said to be that deals with the output.
     pub(crate) fn place(&self) -> Span {
         Span::call_site().located_at(self.written.span())
+    }
+}
+
+impl OutputStream {
+    /// `None` if it is none.
+    fn new(written: &Type) -> Option<Self> {
+        let Type::ImplTrait(written) = written else {
+            return None;
+        };
+        let named = |bound: &TypeParamBound| match bound {
+            TypeParamBound::Trait(bound) => bound.path.segments.last().cloned(),
+            _ => None,
+        };
+        let kind_of = |segment: &PathSegment| match segment.ident.to_string().as_str() {
+            "Stream" => Some(StreamKind::Stream),
+            // Others are iterators too, and are told what to write.
+            name if name.ends_with("Iterator") => Some(StreamKind::Iterator),
+            _ => None,
+        };
+        let mut segments = written.bounds.iter().map(named);
+        let (kind, segment) =
+            segments.find_map(|segment| segment.and_then(|segment| Some((kind_of(&segment)?, segment))))?;
+        let item = item_of(&segment);
+        let name = kind.name();
+        let shown = item.as_ref().map_or_else(|| "T".to_owned(), text::of_type);
+        let instead = format!("write `impl {name}<Item = {shown}> + Send`");
+        let is_send = |bound: &TypeParamBound| named(bound).is_some_and(|segment| segment.ident == "Send");
+        let problem = if item.is_none() {
+            Some(format!("both sides must know the type of the items: {instead}"))
+        } else if !written.bounds.iter().any(is_send) {
+            Some(format!("the items are made on several threads: {instead}"))
+        } else if written.bounds.len() > 2 || segment.ident != name {
+            Some(format!("a stream that a method returns has no other bounds: {instead}"))
+        } else {
+            None
+        };
+        Some(Self { kind, item: item.unwrap_or_else(|| parse_quote!(())), problem })
+    }
+}
+
+/// The `T` of an `Iterator<Item = T>`.
+fn item_of(segment: &PathSegment) -> Option<Type> {
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
+        return None;
+    };
+    arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::AssocType(binding) if binding.ident == "Item" => Some(text::ungrouped(&binding.ty).clone()),
+        _ => None,
+    })
+}
+
+/// The `T` of a `Streaming<T>`.
+fn streaming_items(written: &Type) -> Option<&Type> {
+    let Type::Path(path) = written else {
+        return None;
+    };
+    let last = path.path.segments.last().filter(|segment| segment.ident == "Streaming")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return None;
+    };
+    match arguments.args.iter().collect::<Vec<_>>().as_slice() {
+        [GenericArgument::Type(items)] => Some(text::ungrouped(items)),
+        _ => None,
     }
 }
 

@@ -122,7 +122,7 @@ pub use node::{
 pub use security::{Access, CallerRights, Principal, PrincipalKind};
 #[cfg(feature = "tls")]
 pub use security::{Certificates, Token};
-pub use service::{Answer, Call, CallHandle, Caller, Service};
+pub use service::{Answer, Call, CallHandle, Caller, Service, StreamCall, StreamIter, Streaming, StreamingIter};
 pub use view::{NodeEvent, NodeInfo, NodeState, ServiceInfo, Stats};
 
 /// The traits that bring `.distribute()` to iterators and streams: `use distribution::prelude::*;`
@@ -148,5 +148,6 @@ pub mod progress {
 pub mod __private {
     pub use crate::service::{
         AnyTypes, ClientMethods, FallibleTypes, Method, PlainTypes, RawClient, Routes, Service, ServiceClient,
+        stream::{Items, Produced, ReceivedArguments, SentArguments},
     };
 }

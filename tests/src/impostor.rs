@@ -28,6 +28,10 @@ pub mod kind {
     pub const ABANDON: u8 = 28;
     pub const CHUNK: u8 = 29;
     pub const CONSUMED: u8 = 30;
+    pub const ITEMS: u8 = 31;
+    pub const GRANT_ITEMS: u8 = 32;
+    pub const END_ITEMS: u8 = 33;
+    pub const STOP_ITEMS: u8 = 34;
     /// Optional, and of no release yet.
     pub const UNKNOWN_OPTIONAL: u8 = 200;
 }
@@ -198,13 +202,15 @@ pub struct Shown {
     pub name: String,
     pub signature: String,
     pub types: u64,
+    /// Whether it returns a stream, and whether its last argument is one.
+    pub streams: [u8; 2],
 }
 
 impl Shown {
     /// The first version of a method of `Probe`, as it is.
     pub fn of_probe(name: &str, signature: &str) -> Self {
         let [service, name, signature] = ["Probe", name, signature].map(str::to_owned);
-        Self { id: method_id(&name, &signature), types: types(&name, &signature), service, name, signature }
+        Self { id: method_id(&name, &signature), types: types(&name, &signature), service, name, signature, streams: [0; 2] }
     }
 }
 
@@ -221,10 +227,10 @@ pub fn registration_that_shows(
     registration.extend(number(labels.len() as u64));
     registration.extend(labels.iter().flat_map(|(key, value)| [text(key), text(value)].concat()));
     registration.extend(number(methods.len() as u64));
-    for Shown { id, service, name, signature, types } in methods {
+    for Shown { id, service, name, signature, types, streams } in methods {
         registration.extend([number(*id), text(service), number(1), text(name), text(signature)].concat());
         // No structure for people, compute, and not idempotent.
-        registration.extend([number(*types), number(0), number(0), vec![0]].concat());
+        registration.extend([number(*types), number(0), number(0), vec![0], streams.to_vec()].concat());
     }
     // No session.
     registration.push(0);

@@ -62,9 +62,9 @@ fn hello_of(name: &str, process: Option<u64>) -> Vec<u8> {
 }
 
 /// A frame that declares a method.
-pub fn declare(Shown { id, service, name, signature, types }: &Shown) -> Vec<u8> {
+pub fn declare(Shown { id, service, name, signature, types, streams }: &Shown) -> Vec<u8> {
     let names = [number(*id), text(service), number(1), text(name), text(signature)].concat();
-    frame(kind::DECLARE, &[names, number(*types), number(0), number(0), vec![0]].concat())
+    frame(kind::DECLARE, &[names, number(*types), number(0), number(0), vec![0], streams.to_vec()].concat())
 }
 
 /// A request for `count` calls of a method of `Probe` with these arguments and labels, from this number on.

@@ -51,6 +51,11 @@ fn the_corpus_of_callers_frames_holds() {
 }
 
 #[test]
+fn the_corpus_of_streams_holds() {
+    replay("streams", fuzzing::frames);
+}
+
+#[test]
 fn the_corpus_of_payloads_holds() {
     replay("payload", fuzzing::payload);
 }

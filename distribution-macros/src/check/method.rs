@@ -4,8 +4,9 @@ use syn::{Attribute, Pat, Receiver, Visibility};
 
 use super::types::{self, Place};
 use crate::attributes;
-use crate::model::{Argument, Method, Output};
+use crate::model::{Argument, Method, Output, OutputStream};
 use crate::report::Report;
+use crate::text;
 
 /// serde has tuples up to this size, and the arguments of a call are one.
 const MOST_ARGUMENTS: usize = 16;
@@ -27,8 +28,8 @@ pub(super) fn check(method: &Method, report: &mut Report) {
         Some(receiver) => self::receiver(receiver, method, report),
         None => no_receiver(method, report),
     }
-    for argument in &method.arguments {
-        self::argument(argument, method, report);
+    for (at, argument) in method.arguments.iter().enumerate() {
+        self::argument(argument, method, at + 1 == method.arguments.len(), report);
     }
     if let Some(argument) = method.arguments.get(MOST_ARGUMENTS) {
         report.refuse(
@@ -38,6 +39,14 @@ pub(super) fn check(method: &Method, report: &mut Report) {
     }
     if let Some(variadic) = &signature.variadic {
         report.refuse(variadic, "a method cannot be variadic: write a `Vec<T>`");
+    }
+    if let (Some(token), Some(stream)) = (&signature.asyncness, &method.output.stream) {
+        let (name, item) = (stream.kind.name(), text::of_type(&stream.item));
+        report.refuse(
+            token,
+            format!("a stream begins at once and is waited for item by item: write `fn` with `impl {name}<Item = {item}> + Send`"),
+        );
+        return;
     }
     output(&method.output, report);
     if let Some(clause) = &signature.generics.where_clause {
@@ -88,7 +97,7 @@ fn no_receiver(method: &Method, report: &mut Report) {
     report.refuse(name, format!("a method is called on an implementation: write `fn {name}(&self{rest})`"));
 }
 
-fn argument(argument: &Argument, method: &Method, report: &mut Report) {
+fn argument(argument: &Argument, method: &Method, is_last: bool, report: &mut Report) {
     no_condition(&argument.attributes, report);
     match &argument.pattern {
         Pat::Wild(_) => {}
@@ -103,7 +112,11 @@ fn argument(argument: &Argument, method: &Method, report: &mut Report) {
             report.refuse(pattern, "an argument needs one name: write `name: Type`, and take it apart in the `impl`");
         }
     }
-    types::check(&argument.kind, Place::Argument, report);
+    match &argument.items {
+        Some(items) if is_last => types::check(items, Place::Argument, report),
+        Some(_) => report.refuse(&argument.kind, "a stream of arguments comes last: move it behind the others"),
+        None => types::check(&argument.kind, Place::Argument, report),
+    }
 }
 
 /// Both sides agree on one signature, so there is none that depends on how a side was compiled.
@@ -121,5 +134,9 @@ fn output(output: &Output, report: &mut Report) {
             "the error type of the alias cannot be seen: write both types, as in `Result<T, E>`",
         );
     }
-    types::check(&output.written, Place::Output, report);
+    match &output.stream {
+        Some(OutputStream { problem: Some(problem), .. }) => report.refuse(&output.written, problem),
+        Some(stream) => types::check(&stream.item, Place::Output, report),
+        None => types::check(&output.written, Place::Output, report),
+    }
 }

@@ -80,6 +80,14 @@ impl<'ast> Visit<'ast> for Check<'_> {
     }
 
     fn visit_path_segment(&mut self, segment: &'ast PathSegment) {
+        if segment.ident == "Streaming" {
+            let instead = match self.place {
+                Place::Argument => "a stream of arguments is the last argument, by itself: write `name: Streaming<T>`",
+                Place::Output => "`Streaming` is for arguments: write `impl Stream<Item = T> + Send`",
+            };
+            self.report.refuse(segment, instead);
+            return;
+        }
         match cow_content(segment) {
             Some(content) => {
                 let instead = text::of_type(&owned_content(content));

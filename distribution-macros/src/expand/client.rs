@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 
 use super::names::{documented_name, method_constant};
 use crate::attributes;
-use crate::model::{Method, Service};
+use crate::model::{Argument, Method, Service};
 
 /// The type, its constructor, and a method for each of the trait's.
 pub(super) fn expand(service: &Service) -> TokenStream {
@@ -39,7 +39,13 @@ pub(super) fn described(service: &Service, descriptions: impl Iterator<Item = To
 /// The statement that adds a method to the list.
 fn description(service: &Service, method: &Method) -> TokenStream {
     let conditions = attributes::conditions(&method.item.attrs);
-    let kinds = method.arguments.iter().map(|argument| &argument.kind);
+    let (whole, stream) = method.split_arguments();
+    let kinds = whole.iter().map(|argument| &argument.kind);
+    let kinds = quote!((#(#kinds,)*));
+    let kinds = match stream {
+        Some((_, items)) => quote!(::distribution::__private::SentArguments::<#kinds, #items>),
+        None => kinds,
+    };
     let value = &method.output.value;
     let error = method.output.error.as_ref().map(|error| quote!(, #error));
     let types = if method.output.error.is_some() { "FallibleTypes" } else { "PlainTypes" };
@@ -50,7 +56,7 @@ fn description(service: &Service, method: &Method) -> TokenStream {
         ::distribution::__private::ClientMethods::add(
             &mut __distribution_methods,
             #constant,
-            ::distribution::__private::#types::<(#(#kinds,)*), #value #error>::STRUCTURE,
+            ::distribution::__private::#types::<#kinds, #value #error>::STRUCTURE,
         );
     }
 }
@@ -68,7 +74,8 @@ pub(super) fn structure(service: &Service) -> TokenStream {
         #[doc = #documentation]
         ///
         /// Each method takes the arguments of the trait's and returns a [`Call`](::distribution::Call), which is
-        /// sent when it is awaited, or by `send` or `wait`. A clone is cheap and calls through the same caller.
+        /// sent when it is awaited, or by `send` or `wait`, or, for a stream of items, a
+        /// [`StreamCall`](::distribution::StreamCall). A clone is cheap and calls through the same caller.
         #[allow(dead_code, non_camel_case_types)]
         #visibility struct #client {
             client: ::distribution::__private::RawClient,
@@ -126,10 +133,11 @@ pub(super) fn method_attributes(service: &Service, method: &Method) -> TokenStre
     quote!(#documentation #(#attributes)*)
 }
 
-/// `Call<T>` or `Call<T, E>`.
-pub(super) fn call_type(value: impl ToTokens, error: Option<impl ToTokens>) -> TokenStream {
+/// `Call<T>` or `Call<T, E>`, or for a stream `StreamCall`.
+pub(super) fn call_type(is_stream: bool, value: impl ToTokens, error: Option<impl ToTokens>) -> TokenStream {
     let error = error.map(|error| quote!(, #error));
-    quote!(::distribution::Call<#value #error>)
+    let name = if is_stream { quote!(StreamCall) } else { quote!(Call) };
+    quote!(::distribution::#name<#value #error>)
 }
 
 fn method(service: &Service, method: &Method) -> TokenStream {
@@ -137,8 +145,14 @@ fn method(service: &Service, method: &Method) -> TokenStream {
     let identifier = method.identifier();
     let names: Vec<_> = method.arguments.iter().map(|argument| &argument.name).collect();
     let kinds = method.arguments.iter().map(|argument| &argument.kind);
-    let output = call_type(&method.output.value, method.output.error.as_ref());
-    let call = if method.output.error.is_some() { "call_fallible" } else { "call" };
+    let is_stream = method.output.stream.is_some();
+    let output = call_type(is_stream, &method.output.value, method.output.error.as_ref());
+    let call = match (is_stream, method.output.error.is_some()) {
+        (false, false) => "call",
+        (false, true) => "call_fallible",
+        (true, false) => "stream",
+        (true, true) => "stream_fallible",
+    };
     let place = method.output.place();
     let call = Ident::new(call, place);
     let constant = method_constant(service, method);
@@ -155,15 +169,21 @@ fn method(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
-/// A reference to the tuple of all arguments, in their place: rustc says there that one is not what serde needs.
+/// A reference to all arguments, in their place: rustc says there that one is not what serde needs.
 fn arguments(method: &Method) -> TokenStream {
     let (first, last) = match method.arguments.as_slice() {
         [] => (method.output.place(), method.output.place()),
         [only] => (only.place(), only.place()),
         [first, .., last] => (first.place(), last.place()),
     };
-    let names = method.arguments.iter().map(|argument| &argument.name);
+    let (whole, stream) = method.split_arguments();
+    let names = whole.iter().map(|argument| &argument.name);
     let mut tuple = Group::new(Delimiter::Parenthesis, quote!(#(#names,)*));
     tuple.set_span(last);
-    quote_spanned!(first=> &#tuple)
+    match stream {
+        Some((Argument { name, .. }, _)) => quote_spanned! {first=>
+            &::distribution::__private::SentArguments::new(#tuple, #name)
+        },
+        None => quote_spanned!(first=> &#tuple),
+    }
 }

@@ -122,7 +122,7 @@ fn client_method(service: &Service, method: &Method) -> Option<TokenStream> {
     }
     let attributes = client::method_attributes(service, method);
     let identifier = method.identifier();
-    let output = client::call_type(value, error);
+    let output = client::call_type(method.output.stream.is_some(), value, error);
     Some(quote! {
         #attributes
         pub fn #identifier(&self #(, _: #kinds)*) -> #output {

@@ -14,10 +14,13 @@ pub(super) fn method_constant(service: &Service, method: &Method) -> TokenStream
     let signature = method.signature();
     let idempotent = service.options.idempotent || method.idempotent;
     let new = if method.is_async() { quote!(new_async) } else { quote!(new) };
+    let (items, argument) = (method.output.stream.is_some(), method.split_arguments().1.is_some());
+    let streaming = (items || argument).then(|| quote!(.streaming(#items, #argument)));
     quote! {
         {
             static __DISTRIBUTION_METHOD: ::distribution::__private::Method =
-                ::distribution::__private::Method::#new(#service_name, #version, #name, #signature, #idempotent);
+                ::distribution::__private::Method::#new(#service_name, #version, #name, #signature, #idempotent)
+                    #streaming;
             &__DISTRIBUTION_METHOD
         }
     }

@@ -88,14 +88,17 @@ fn routes(service: &Service) -> TokenStream {
 /// The statement that adds the route to one method.
 fn handler(service: &Service, method: &Method) -> TokenStream {
     let conditions = attributes::conditions(&method.item.attrs);
+    let is_stream = method.output.stream.is_some();
     let register = match (method.is_async(), method.output.error.is_some()) {
         (false, false) => "compute",
         (false, true) => "compute_fallible",
         (true, false) => "asynchronous",
         (true, true) => "asynchronous_fallible",
     };
+    let register = if is_stream { register.replacen("compute", "compute_stream", 1) } else { register.to_owned() };
+    let register = if is_stream { register.replacen("asynchronous", "asynchronous_stream", 1) } else { register };
     let place = Span::mixed_site().located_at(method.item.sig.ident.span());
-    let register = Ident::new(register, place);
+    let register = Ident::new(&register, place);
     let constant = method_constant(service, method);
     let parameter = service.parameter();
     let item = &service.item.ident;
@@ -107,16 +110,33 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
     let call = quote_spanned! {Span::mixed_site()=>
         <#parameter as #item>::#identifier(&*__distribution_implementation #(, #names)*)
     };
+    let run = match (is_stream, method.is_async()) {
+        (false, false) => call,
+        (false, true) => quote_spanned!(Span::mixed_site()=> #call.await),
+        (true, false) => quote_spanned! {Span::mixed_site()=>
+            ::distribution::__private::Items::iterate(__distribution_items, #call)
+        },
+        (true, true) => quote_spanned! {Span::mixed_site()=>
+            ::distribution::__private::Items::poll(__distribution_items, #call).await
+        },
+    };
     let body = if method.is_async() {
         quote_spanned! {Span::mixed_site()=>
             {
                 let __distribution_implementation = ::core::clone::Clone::clone(&__distribution_implementation);
-                async move { #call.await }
+                async move { #run }
             }
         }
     } else {
-        call
+        run
     };
+    let arguments = match (method.split_arguments().1, names.split_last()) {
+        (Some(_), Some((stream, whole))) => quote_spanned! {Span::mixed_site()=>
+            ::distribution::__private::ReceivedArguments((#(#whole,)*), #stream)
+        },
+        _ => quote_spanned!(Span::mixed_site()=> (#(#names,)*)),
+    };
+    let items = is_stream.then(|| quote_spanned!(Span::mixed_site()=> , __distribution_items));
     // Here rustc says that a type is not what serde needs, so it is to be the method's place.
     quote_spanned! {place=>
         #(#conditions)*
@@ -125,7 +145,7 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
             ::distribution::__private::Routes::#register(
                 &mut __distribution_routes,
                 #constant,
-                move |(#(#names,)*)| #body,
+                move |#arguments #items| #body,
             );
         }
     }

@@ -115,6 +115,17 @@ pub(super) fn finish(ended: impl IntoIterator<Item = Ended>) {
     }
 }
 
+/// The end of a call that was sent to a master that was lost.
+fn lost(call: &UnfinishedCall, master: &str, reason: &str) -> Ended {
+    let error = CallError::MasterLost {
+        call: call.state.identity(),
+        master: master.to_owned(),
+        reason: reason.to_owned(),
+        execution: Execution::MayHaveRun,
+    };
+    (Arc::clone(&call.state), error)
+}
+
 impl Calls {
     pub(super) fn new() -> Self {
         let reason = "the first attempt to connect had not ended".to_owned();
@@ -259,9 +270,20 @@ impl Calls {
     /// they may be repeated.
     pub(super) fn on_disconnected(&mut self, master: &str, reason: &str, session: Option<Duration>) -> Vec<Ended> {
         let mut waiting = (0, 0);
-        for call in self.unfinished.values_mut() {
+        // What was on its way is lost, and nothing asks for it again.
+        let mut broken = Vec::new();
+        for (id, call) in &mut self.unfinished {
             // A call that was asked for again has its word as it was on the earlier connection.
             call.was_sent = !call.state.attempt.abandon(ONLY_ATTEMPT);
+            if call.was_sent && !call.state.streams.is_none() {
+                let may_be_repeated = call.state.method.is_idempotent() && !call.state.streams.has_begun();
+                if may_be_repeated && call.losses < MOST_LOSSES {
+                    call.was_sent = false;
+                    call.losses += 1;
+                } else {
+                    broken.push(*id);
+                }
+            }
             if call.was_sent {
                 call.losses = if call.placed.elapsed() < SOON { call.losses + 1 } else { 0 };
             }
@@ -270,7 +292,12 @@ impl Calls {
         self.place = Place::Away { since: Instant::now(), reason: reason.to_owned(), session, waiting };
         let deadlines = self.unfinished.iter().filter_map(|(id, call)| Some((call.deadline?, *id)));
         self.deadlines = deadlines.collect();
-        if session.is_some() { Vec::new() } else { self.give_up_sent(master) }
+        let lost = |call: UnfinishedCall| lost(&call, master, reason);
+        let mut ended: Vec<_> = broken.into_iter().filter_map(|id| self.remove(id)).map(lost).collect();
+        if session.is_none() {
+            ended.extend(self.give_up_sent(master));
+        }
+        ended
     }
 
     /// When the calls of a session that could not be resumed are to be given up.
@@ -293,15 +320,7 @@ impl Calls {
                 sent.push(*id);
             }
         }
-        let lost = |call: UnfinishedCall| {
-            let error = CallError::MasterLost {
-                call: call.state.identity(),
-                master: master.to_owned(),
-                reason: reason.clone(),
-                execution: Execution::MayHaveRun,
-            };
-            (call.state, error)
-        };
+        let lost = |call: UnfinishedCall| lost(&call, master, &reason);
         sent.into_iter().filter_map(|id| self.remove(id)).map(lost).collect()
     }
 

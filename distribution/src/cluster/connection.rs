@@ -37,7 +37,7 @@ use crate::{
         incoming_memory::IncomingMemory,
         repoller::Repoller,
         transport::{
-            CallerReply, CallerTransport, Describe, OutgoingCallerRequest,
+            CallerReply, CallerTransport, Describe, ONLY_ATTEMPT, OutgoingCallerRequest,
             end_on_error::{EndOnError, ErrorSlot},
         },
     },
@@ -242,10 +242,16 @@ impl Driver<'_> {
 
     fn start(&mut self, outgoing: Outgoing) {
         let (client, context) = (self.client.clone(), self.request_context());
+        // The connection, if the call has streams.
+        let mut streaming = None;
         let (id, request) = match outgoing {
             Outgoing::AskAgain { id, permit } => (id, OutgoingCallerRequest::AskAgain { call: id, permit }),
             Outgoing::Call { id, state, deadline } => {
                 let method = Arc::clone(&state.method);
+                if !state.streams.is_none() {
+                    self.state.open_streams_of_call((id.0, ONLY_ATTEMPT), &state.streams);
+                    streaming = Some(Arc::clone(&self.state));
+                }
                 let request = OutgoingCallerRequest::Call {
                     request: request(id, &state),
                     deadline,
@@ -260,7 +266,11 @@ impl Driver<'_> {
         // Calls reach tarpc in the order in which they were made. If the budget of tokio's task ran out in between, those
         // that had to wait for it would come behind all others.
         self.in_flight.push(Box::pin(unconstrained(async move {
-            match client.call(context, request).await {
+            let answered = client.call(context, request).await;
+            if let Some(connection) = streaming {
+                connection.close_streams((id.0, ONLY_ATTEMPT));
+            }
+            match answered {
                 Ok(reply) => Finished::Call(id, reply),
                 // It was withdrawn before it was written, or the connection is ending: what becomes of its calls is decided
                 // by whether each was written.

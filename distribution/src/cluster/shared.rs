@@ -9,7 +9,10 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use tokio::sync::{Notify, mpsc::UnboundedSender, oneshot, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc::UnboundedSender, oneshot, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -64,6 +67,8 @@ pub(super) struct ClusterShared {
     /// Wakes the session: a call has an earlier deadline than all others.
     pub(super) deadline_set: Notify,
     pub(super) status: watch::Sender<Status>,
+    /// That of its tasks.
+    runtime: Option<Handle>,
     /// Cancelled when the last handle is dropped.
     pub(super) closed: CancellationToken,
 }
@@ -113,6 +118,7 @@ impl ClusterShared {
             }),
             deadline_set: Notify::new(),
             status: watch::channel(Status::Connecting).0,
+            runtime: Handle::try_current().ok(),
             closed: CancellationToken::new(),
         })
     }
@@ -319,6 +325,10 @@ impl Dispatcher for ClusterShared {
 
     fn default_timeout(&self) -> Option<Duration> {
         self.lock().default_timeout
+    }
+
+    fn runtime(&self) -> Option<Handle> {
+        self.runtime.clone()
     }
 
     fn submit(&self, call: Arc<CallState>) {

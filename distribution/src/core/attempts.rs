@@ -3,7 +3,7 @@
 use super::{
     call::CallLocation,
     effect::{AttemptEnd, CallAnswer, Effect, Effects},
-    host::{Host, Time},
+    host::{Host, HostCall as _, Time},
     state::Core,
 };
 use crate::{
@@ -139,6 +139,10 @@ impl<H: Host> Core<H> {
             return self.end_with(id, effects, |_| error);
         }
         match reply.outcome {
+            Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| !call.handle.can_be_repeated()) => {
+                let reason = GoneReason::Violation("refused a call after it had sent items of it".into());
+                self.lost(now, id, (&identity, source), &reason, effects);
+            }
             Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| call.kept.is_some()) => {
                 let reason = GoneReason::Violation("refused a batch after it had kept some of its calls".into());
                 self.lost(now, id, (&identity, source), &reason, effects);

@@ -24,6 +24,10 @@ pub(crate) trait HostCall: Clone {
     /// Prevents this attempt from being written completely, as its connection is given up. `false` if all of it was
     /// written.
     fn abandon(&self, attempt: u32) -> bool;
+    /// Whether it can be made again. Not after its consumer has got an item of a stream, or its handler one of an argument.
+    fn can_be_repeated(&self) -> bool {
+        true
+    }
     /// What travels to its handler, for lists.
     fn metadata(&self) -> Metadata {
         None

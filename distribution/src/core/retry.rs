@@ -117,7 +117,7 @@ impl<H: Host> Core<H> {
         // A batch is not repeated. Each of its calls goes on alone, so that a call that kills its nodes takes no others
         // with it.
         let is_batch = call.demand.count > 1;
-        let is_final = !call.method.is_idempotent() || call.is_targeted() || is_batch;
+        let is_final = !call.method.is_idempotent() || call.is_targeted() || is_batch || !call.handle.can_be_repeated();
         if is_final || (attempts >= most && !is_poisoned) {
             self.end_with(id, effects, last_failure);
         } else if is_poisoned {

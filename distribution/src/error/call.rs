@@ -365,6 +365,7 @@ impl<E> CallError<E> {
             Self::TooLarge { part, .. } | Self::Encode { part, .. } | Self::Decode { part, .. } => match part {
                 Part::Arguments => Execution::NotRun,
                 Part::Reply => Execution::Ran,
+                Part::Item => Execution::MayHaveRun,
             },
             Self::Cancelled { execution, .. }
             | Self::Shutdown { execution, .. }

@@ -128,6 +128,8 @@ pub enum Part {
     Arguments,
     /// What the handler returned. The handler ran.
     Reply,
+    /// One item of a stream. The handler had begun.
+    Item,
 }
 
 impl fmt::Display for Part {
@@ -135,6 +137,7 @@ impl fmt::Display for Part {
         f.write_str(match self {
             Self::Arguments => "argument list",
             Self::Reply => "reply",
+            Self::Item => "stream",
         })
     }
 }

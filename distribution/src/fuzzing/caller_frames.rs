@@ -14,7 +14,7 @@ use crate::{
         CallRequest, CallerEnd, CallerRequestBody, Control, Payload, WatchedCapacity,
         connection_state::ConnectionState,
         frame::{call::Trace, kind::FrameKind, layout::FRAME_HEADER},
-        handshake::MethodOffer,
+        handshake::{MethodOffer, StreamShape},
         transport::{
             CallerReply, Describe, IncomingCallerRequest, OutgoingCallerReply, OutgoingCallerRequest, SendPermit,
         },
@@ -191,6 +191,7 @@ fn declaration(id: u64) -> MethodOffer {
         structure: Vec::new(),
         kind: MethodKind::Compute,
         idempotent: false,
+        streams: StreamShape::default(),
     }
 }
 

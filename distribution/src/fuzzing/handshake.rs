@@ -15,7 +15,7 @@ use crate::{
     security::Access,
     text::is_plain,
     wire::handshake::{
-        self, Definition, HandshakeError, MethodOffer, Purpose, Security, SessionId, SessionOfNode,
+        self, Definition, HandshakeError, MethodOffer, Purpose, Security, SessionId, SessionOfNode, StreamShape,
         codes::Role,
         preface::{answer_preface, send_preface},
     },
@@ -84,6 +84,7 @@ impl Registration {
                 structure: structure.into_iter().map(|(name, text)| Definition { name, text }).collect(),
                 kind: if compute { MethodKind::Compute } else { MethodKind::Async },
                 idempotent,
+                streams: StreamShape::default(),
             })
             .collect();
         let session = (busy % 2 == 1)

@@ -77,7 +77,9 @@ impl<T, E> Batch<T, E> {
     ///
     /// The error that the call already carries, for example because its arguments could not be encoded.
     pub(super) fn new(call: Call<T, E>, number: u64) -> Result<Self, CallError> {
-        let Call { dispatcher, method, payload, options, decode } = call;
+        let mut call = call;
+        call.require_whole_arguments("distribute");
+        let Call { dispatcher, method, payload, options, decode, .. } = call;
         let content = Content::One(payload?);
         let destination = Destination { dispatcher, method, options, decode };
         Ok(Self { destination, first: number, count: 1, content })

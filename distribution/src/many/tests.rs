@@ -53,6 +53,10 @@ impl Dispatcher for Scripted {
         None
     }
 
+    fn runtime(&self) -> Option<tokio::runtime::Handle> {
+        None
+    }
+
     fn submit(&self, call: Arc<CallState>) {
         let mut calls = self.lock();
         call.set_id(CallId(calls.len() as u64));

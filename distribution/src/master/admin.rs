@@ -22,7 +22,7 @@ use crate::{
         state::{CallFailure, CallState, RawAnswer},
     },
     view::{NodeInfo, Stats},
-    wire::{Outcome, Reply, codec::Encoder},
+    wire::{Outcome, Reply, codec::Encoder, streams::CallStreams},
 };
 
 /// What an administrator asks a master through the service.
@@ -139,14 +139,14 @@ impl Shared {
             Handler::Compute(handler) => AdminWork::Compute(Box::new(move || {
                 let started = Instant::now();
                 let mut reply = Encoder::new(limits);
-                let outcome = handler(Arguments::Whole(arguments), &mut reply);
+                let outcome = handler(Arguments::Whole(arguments, CallStreams::default()), &mut reply);
                 shared.end_of(&call, Reply::new(outcome, started.elapsed(), reply))
             })),
             Handler::Async(handler, _) => AdminWork::Async(Box::pin(async move {
                 let timeout = call.options.timeout.or(shared.limits.default_timeout);
                 let in_turn = async {
                     let _turn = shared.following.acquire().await;
-                    handler(arguments, limits).await
+                    handler(arguments, call.streams.clone(), limits).await
                 };
                 let in_time = tokio::time::timeout(timeout.unwrap_or(LONGEST_TIME), in_turn);
                 tokio::select! {

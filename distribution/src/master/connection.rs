@@ -304,6 +304,9 @@ impl Driver<'_> {
         }
         // And after it, for the replies that it has just read, which may be the last.
         self.collect(cx, &mut finished);
+        for (call, attempt, _) in &finished {
+            self.state.close_streams((call.0, *attempt));
+        }
         let mut ends = finished.drain(..);
         let (connection, mut is_current) = (self.connection, true);
         // The loop runs once, unless the core panics over one of them: then the others are delivered all the same.
@@ -387,6 +390,9 @@ impl Driver<'_> {
         if call.submit_options.count > 1 {
             let mut batch_frames = self.batch_frames.lock().unwrap_or_else(PoisonError::into_inner);
             batch_frames.on_batch(self.in_flight.len());
+        }
+        if !call.streams.is_none() {
+            self.state.open_streams_of_call((id.0, attempt), &call.streams);
         }
         let outgoing = OutgoingRequest {
             method: call.method.id().0,

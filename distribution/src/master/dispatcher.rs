@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use tokio::runtime::Handle;
 
 use super::{
     admin::{AdminEnd, AdminWork},
@@ -33,6 +34,10 @@ impl Dispatcher for Shared {
 
     fn default_timeout(&self) -> Option<Duration> {
         self.limits.default_timeout
+    }
+
+    fn runtime(&self) -> Option<Handle> {
+        self.runtime.clone()
     }
 
     fn submit(&self, call: Arc<CallState>) {

@@ -57,6 +57,10 @@ impl HostCall for HeldCall {
         self.attempt.abandon(attempt)
     }
 
+    fn can_be_repeated(&self) -> bool {
+        !self.streams.has_begun()
+    }
+
     fn metadata(&self) -> Metadata {
         self.options.metadata.clone()
     }

@@ -18,6 +18,7 @@ pub(crate) mod current;
 mod current_connection;
 mod handle;
 mod handler_runtime;
+mod handler_streams;
 #[cfg(feature = "simulation")]
 pub(crate) mod idle;
 mod in_process;

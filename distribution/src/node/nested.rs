@@ -202,6 +202,10 @@ impl Dispatcher for NestedDispatcher {
         self.call.inherited_metadata()
     }
 
+    fn runtime(&self) -> Option<Handle> {
+        self.caller.as_ref().and_then(|(caller, _)| caller.runtime())
+    }
+
     fn submit(&self, call: Arc<CallState>) {
         let caller = match (self.refusal(&call), &self.caller) {
             (None, Some((caller, _))) => caller,

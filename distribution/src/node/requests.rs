@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bytes::Bytes;
-
 use super::{
     active_calls::{ActiveCalls, AskOutcome, Phase},
     answer::{NodeRequest, answer},
@@ -11,6 +9,7 @@ use super::{
     compute::JobAction,
     current::{CurrentCall, Nesting},
     current_connection::CurrentConnection,
+    handler_streams::HandlerStreams,
     runner::AsyncCall,
     state::NodeShared,
 };
@@ -21,7 +20,7 @@ use crate::{
         metadata,
         router::{Arguments, ComputeHandler, Handler},
     },
-    wire::{Control, Outcome, Refusal, Reply, codec::Encoder},
+    wire::{Control, Outcome, Refusal, Reply, codec::Encoder, streams::CallStreams},
 };
 
 /// Compute calls that may wait for a slot, besides one for each slot. A master sends fewer ahead.
@@ -56,6 +55,12 @@ impl Requests<'_> {
         let timeout = message.timeout.map(|left| left.saturating_sub(message.took));
         let call = CurrentCall::new(id, message.attempt, timeout, metadata, nesting);
         let route = self.node.router.route(message.method);
+        let streams = route.and_then(|route| HandlerStreams::open(route.method.streams(), &call, &self.connection));
+        if streams.is_some() && count > 1 {
+            let reason = "calls with streams do not travel in batches".to_owned();
+            tokio::spawn(answer(request, Reply::refused(Refusal::Decode(reason))));
+            return;
+        }
         match route.map(|route| (route.method.name(), route.handler.clone())) {
             None => {
                 tokio::spawn(answer(request, Reply::refused(Refusal::UnknownMethod)));
@@ -67,15 +72,25 @@ impl Requests<'_> {
                 };
                 let Some(mut guard) = guard else { return refuse(request) };
                 let (node_runtime, connection) = (tokio::runtime::Handle::current(), Arc::clone(&self.connection));
-                let batches = Arc::clone(&self.batches);
+                let (batches, mut streams) = (Arc::clone(&self.batches), streams);
                 self.node.compute_pool.run(move |action| {
                     let reply = match action {
                         JobAction::GiveBack => Reply::refused(Refusal::Returned),
                         JobAction::Run if call.is_cancelled() => Reply::refused(Refusal::Stopped),
+                        // Nothing of the call has been run.
+                        JobAction::Run if streams.as_ref().is_some_and(HandlerStreams::are_broken) => {
+                            Reply::refused(Refusal::Returned)
+                        }
                         JobAction::Run => {
                             guard.set_phase(Phase::Computing);
+                            if let Some(streams) = &mut streams {
+                                streams.end_with(&call, &node_runtime);
+                            }
                             match count {
-                                0 | 1 => compute(&call, &handler, payload, limits),
+                                0 | 1 => {
+                                    let of_call = streams.as_ref().map(HandlerStreams::streams).unwrap_or_default();
+                                    compute(&call, &handler, Arguments::Whole(payload, of_call), limits)
+                                }
                                 count => {
                                     let batch = batches.enter(call.key(), count, granted, &connection);
                                     let late = node_runtime.spawn(give_back_late(batches, connection, call.key()));
@@ -86,6 +101,7 @@ impl Requests<'_> {
                             }
                         }
                     };
+                    drop(streams);
                     (guard.end(request, &reply), reply)
                 });
             }
@@ -99,7 +115,17 @@ impl Requests<'_> {
                     false => None,
                 };
                 let Some(guard) = guard else { return refuse(request) };
-                let handler = handler(payload, limits);
+                let handler = match streams {
+                    None => handler(payload, CallStreams::default(), limits),
+                    Some(streams) => {
+                        let handler = handler(payload, streams.streams(), limits);
+                        Box::pin(async move {
+                            let reply = handler.await;
+                            drop(streams);
+                            reply
+                        })
+                    }
+                };
                 self.node.runner.push(AsyncCall { request, call, guard, handler, method: method.clone(), first_poll });
             }
         }
@@ -142,10 +168,10 @@ async fn give_back_late(batches: Arc<Batches>, connection: Arc<CurrentConnection
 }
 
 /// Runs one compute call.
-fn compute(call: &CurrentCall, handler: &ComputeHandler, arguments: Bytes, limits: ValueLimits) -> Reply {
+fn compute(call: &CurrentCall, handler: &ComputeHandler, arguments: Arguments<'_>, limits: ValueLimits) -> Reply {
     let started = Instant::now();
     let mut value = Encoder::new(limits);
-    let outcome = call.compute(|| handler(Arguments::Whole(arguments), &mut value));
+    let outcome = call.compute(|| handler(arguments, &mut value));
     // A handler that sees that its deadline has passed returns any value, and on the master's clock it may not have passed.
     match call.is_late() {
         true => Reply::without_payload(Outcome::Stopped, started.elapsed()),

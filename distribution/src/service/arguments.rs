@@ -5,7 +5,10 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::structure::{RecordArguments, Recording};
+use super::{
+    stream::{ArgumentSource, ArgumentStream},
+    structure::{RecordArguments, Recording},
+};
 use crate::{
     error::CodecError,
     wire::codec::{Decoder, Encoder},
@@ -15,12 +18,17 @@ use crate::{
 pub trait EncodeArguments {
     /// Appends them.
     fn encode(&self, encoder: &mut Encoder) -> Result<(), CodecError>;
+
+    /// Takes the stream out, if the last one is a stream.
+    fn source(&self) -> Option<ArgumentSource> {
+        None
+    }
 }
 
 /// Arguments that can be received.
 pub trait DecodeArguments: RecordArguments + Sized {
-    /// Takes them off.
-    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, CodecError>;
+    /// Takes them off. `stream` is the last one, if that is a stream.
+    fn decode(decoder: &mut Decoder<'_>, stream: Option<ArgumentStream>) -> Result<Self, CodecError>;
 }
 
 macro_rules! tuples {
@@ -43,7 +51,7 @@ macro_rules! tuples {
 
         #[allow(unused_variables, reason = "the empty tuple takes nothing")]
         impl<$($name: DeserializeOwned + 'static),*> DecodeArguments for ($($name,)*) {
-            fn decode(decoder: &mut Decoder<'_>) -> Result<Self, CodecError> {
+            fn decode(decoder: &mut Decoder<'_>, _: Option<ArgumentStream>) -> Result<Self, CodecError> {
                 Ok(($(decoder.take::<$name>()?,)*))
             }
         }
@@ -87,7 +95,7 @@ mod tests {
         EncodeArguments::encode(&ids, &mut encoder).expect("can be written");
         let bytes = encoder.finish().expect("fits").into_bytes();
         assert!(bytes.len() <= 18, "{}", bytes.len());
-        let decoded = <(CallId, NodeId)>::decode(&mut Decoder::new(&bytes, limits.depth));
+        let decoded = <(CallId, NodeId)>::decode(&mut Decoder::new(&bytes, limits.depth), None);
         assert_eq!(decoded, Ok(ids));
     }
 }

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::runtime::Handle;
+
 use super::{
     dispatcher::Dispatcher,
     handle::CallHandle,
@@ -16,11 +18,12 @@ use super::{
     method::MethodInfo,
     options::{CallOptions, MOST_LABEL_BYTES, MOST_LABELS, SubmitOptions, are_possible},
     reply::{Answer, DecodeReply},
-    state::CallState,
+    state::{CallFailure, CallState},
+    stream::{ArgumentSource, Pump, PumpError},
     wait::block_on,
 };
 use crate::{
-    error::{CallError, CallIdentity},
+    error::{CallError, CallIdentity, Execution},
     hash,
     id::{MethodName, NodeId},
     text::in_one_line,
@@ -57,6 +60,8 @@ pub struct Call<T, E = Infallible> {
     pub(crate) payload: Result<Payload, CallError>,
     pub(crate) options: CallOptions,
     pub(crate) decode: DecodeReply<T, E>,
+    /// The last argument, if that is a stream. The call can be sent only once then.
+    pub(crate) source: Option<ArgumentSource>,
 }
 
 impl<T, E> Call<T, E> {
@@ -67,17 +72,36 @@ impl<T, E> Call<T, E> {
         decode: DecodeReply<T, E>,
     ) -> Self {
         let options = CallOptions { metadata: dispatcher.metadata(), ..CallOptions::default() };
-        Self { dispatcher, method, payload, options, decode }
+        Self { dispatcher, method, payload, options, decode, source: None }
+    }
+
+    /// Its last argument is this stream.
+    pub(super) fn with_source(mut self, source: Option<ArgumentSource>) -> Self {
+        self.source = source;
+        self
     }
 
     /// The same call again, not sent either.
     pub(crate) fn again(&self) -> Self {
-        Self {
+        let mut again = Self {
+            source: None,
             dispatcher: Arc::clone(&self.dispatcher),
             method: Arc::clone(&self.method),
             payload: self.payload.clone(),
             options: self.options.clone(),
             decode: self.decode,
+        };
+        again.require_whole_arguments("broadcast");
+        again
+    }
+
+    /// A call with a stream as its last argument can only be sent by itself.
+    pub(crate) fn require_whole_arguments(&mut self, option: &'static str) {
+        if self.method.streams().argument {
+            let reason = "the last argument is a stream, which can be sent only once; await the call, or use `send`";
+            let call = self.identity();
+            let value = String::new();
+            self.refuse(CallError::InvalidOption { call, option: option.into(), value, reason: reason.into() });
         }
     }
 
@@ -219,7 +243,7 @@ impl<T, E> Call<T, E> {
     }
 
     /// Makes the call end with an error at once, unless it has one already.
-    fn refuse(&mut self, error: CallError) {
+    pub(super) fn refuse(&mut self, error: CallError) {
         if self.payload.is_ok() {
             self.payload = Err(error);
         }
@@ -238,14 +262,27 @@ impl<T, E> Call<T, E> {
 
     /// Sends the call now, and returns a handle that is a future for its value. Dropping the handle cancels the call.
     pub fn send(self) -> CallHandle<T, E> {
-        match self.payload {
-            Ok(payload) => {
-                let state = Arc::new(CallState::new(self.method, payload, self.options, SubmitOptions::default()));
-                self.dispatcher.submit(Arc::clone(&state));
-                CallHandle::submitted(state, self.dispatcher, self.decode)
-            }
-            Err(error) => CallHandle::refused(error, self.decode),
+        let decode = self.decode;
+        match self.submit() {
+            Ok((state, dispatcher)) => CallHandle::submitted(state, dispatcher, decode),
+            Err(error) => CallHandle::refused(error, decode),
         }
+    }
+
+    /// Submits the call, and begins to send its last argument if that is a stream.
+    ///
+    /// # Errors
+    ///
+    /// Why it was refused.
+    pub(super) fn submit(self) -> Result<(Arc<CallState>, Arc<dyn Dispatcher>), CallError> {
+        let Self { dispatcher, method, payload, options, source, .. } = self;
+        let state = Arc::new(CallState::new(method, payload?, options, SubmitOptions::default()));
+        dispatcher.submit(Arc::clone(&state));
+        if let (Some(source), Some(pipe)) = (source, &state.streams.argument) {
+            let pump = source.pump(Arc::clone(pipe), dispatcher.argument_limits());
+            start_pump(pump, Arc::clone(&state), Arc::clone(&dispatcher));
+        }
+        Ok((state, dispatcher))
     }
 
     /// Sends the call and blocks the current thread until it has ended; for code that is not async.
@@ -295,6 +332,27 @@ impl<T, E> Call<T, E> {
     /// Dropping the future cancels the call.
     pub async fn answer(self) -> Result<Answer<T>, CallError<E>> {
         self.send().answer().await
+    }
+}
+
+/// Moves the items of a stream of arguments to the call. If that fails, the call ends.
+fn start_pump(pump: Pump, state: Arc<CallState>, dispatcher: Arc<dyn Dispatcher>) {
+    let runtime = Handle::try_current().ok().or_else(|| dispatcher.runtime());
+    let Some(runtime) = runtime else {
+        let error = CallError::Shutdown { call: state.identity(), execution: Execution::NotRun };
+        dispatcher.cancel(&state);
+        return state.finish(Err(CallFailure::after(Vec::new(), error)));
+    };
+    let on_end = move |pumped: Result<(), PumpError>| {
+        if let Err(error) = pumped {
+            dispatcher.cancel(&state);
+            let error = error.into_call_error(state.identity());
+            state.finish(Err(CallFailure::after(Vec::new(), error)));
+        }
+    };
+    match pump {
+        Pump::Async(pump) => drop(runtime.spawn(async move { on_end(pump.await) })),
+        Pump::Blocking(pump) => drop(runtime.spawn_blocking(move || on_end(pump()))),
     }
 }
 

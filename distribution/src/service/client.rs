@@ -10,6 +10,7 @@ use super::{
     dispatcher::{Caller, Dispatcher},
     method::{Method, MethodInfo, Usage},
     reply::DecodeReply,
+    stream::{ItemCodec, StreamCall},
     structure::{RecordArguments, Structure},
 };
 use crate::{
@@ -37,6 +38,27 @@ impl RawClient {
     {
         let method = method.recorded(Usage::Called, Structure::plain::<A, T>);
         self.make(method, arguments, DecodeReply::plain())
+    }
+
+    /// A call to a method that returns a stream of values.
+    pub fn stream<A, T>(&self, method: &'static Method, arguments: &A) -> StreamCall<T>
+    where
+        A: EncodeArguments + RecordArguments,
+        T: DeserializeOwned + 'static,
+    {
+        let method = method.recorded(Usage::Called, Structure::plain::<A, T>);
+        StreamCall::new(self.make(method, arguments, DecodeReply::plain()), ItemCodec::decode_value())
+    }
+
+    /// A call to a method that returns a stream of results.
+    pub fn stream_fallible<A, T, E>(&self, method: &'static Method, arguments: &A) -> StreamCall<T, E>
+    where
+        A: EncodeArguments + RecordArguments,
+        T: DeserializeOwned + 'static,
+        E: DeserializeOwned + 'static,
+    {
+        let method = method.recorded(Usage::Called, Structure::fallible::<A, T, E>);
+        StreamCall::new(self.make(method, arguments, DecodeReply::plain()), ItemCodec::decode_result())
     }
 
     /// A call to a method that returns a `Result`.
@@ -70,6 +92,7 @@ impl RawClient {
                 CallError::Encode { call: method.name().into(), part: Part::Arguments, source }
             }
         });
-        Call::new(Arc::clone(&self.dispatcher), Arc::clone(method), payload, decode)
+        let call = Call::new(Arc::clone(&self.dispatcher), Arc::clone(method), payload, decode);
+        call.with_source(arguments.source())
     }
 }

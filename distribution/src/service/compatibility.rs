@@ -294,6 +294,7 @@ mod tests {
             structure: structure.iter().map(definition).collect(),
             kind: crate::administration::MethodKind::Compute,
             idempotent: false,
+            streams: crate::wire::handshake::StreamShape::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use tokio::runtime::Handle;
 
 use super::{metadata::Metadata, method::MethodInfo, options::CallOptions, state::CallState};
 use crate::{config::ValueLimits, view::NodeInfo};
@@ -29,6 +30,9 @@ pub trait Dispatcher: fmt::Debug + Send + Sync {
     fn metadata(&self) -> Metadata {
         None
     }
+
+    /// Where streams of arguments are polled if the call is sent from outside of a runtime.
+    fn runtime(&self) -> Option<Handle>;
 
     /// Takes a call over, sets its id, and sooner or later ends it through its state.
     fn submit(&self, call: Arc<CallState>);

@@ -7,7 +7,7 @@ pub(crate) use crate::administration::MethodKind;
 use crate::{
     hash::method_id,
     id::MethodName,
-    wire::handshake::{Definition, MethodOffer},
+    wire::handshake::{Definition, MethodOffer, StreamShape},
 };
 
 /// A method of a service, as generated code names it.
@@ -22,6 +22,7 @@ pub struct Method {
     signature: &'static str,
     kind: MethodKind,
     idempotent: bool,
+    streams: StreamShape,
     info: OnceLock<Arc<MethodInfo>>,
 }
 
@@ -35,6 +36,7 @@ pub struct MethodInfo {
     signature: Box<str>,
     kind: MethodKind,
     idempotent: bool,
+    streams: StreamShape,
     /// Hash of the structure of its types.
     types: u64,
     /// The structure of its types, as text.
@@ -55,7 +57,7 @@ impl Method {
         signature: &'static str,
         idempotent: bool,
     ) -> Self {
-        Self { service, version, name, signature, kind: MethodKind::Compute, idempotent, info: OnceLock::new() }
+        Self::of(MethodKind::Compute, (service, version, name), signature, idempotent)
     }
 
     /// Describes a method that is an `async fn`.
@@ -66,7 +68,24 @@ impl Method {
         signature: &'static str,
         idempotent: bool,
     ) -> Self {
-        Self { service, version, name, signature, kind: MethodKind::Async, idempotent, info: OnceLock::new() }
+        Self::of(MethodKind::Async, (service, version, name), signature, idempotent)
+    }
+
+    const fn of(
+        kind: MethodKind,
+        (service, version, name): (&'static str, u32, &'static str),
+        signature: &'static str,
+        idempotent: bool,
+    ) -> Self {
+        let streams = StreamShape { items: false, argument: false };
+        Self { service, version, name, signature, kind, idempotent, streams, info: OnceLock::new() }
+    }
+
+    /// The same method, which returns a stream (`items`), or whose last argument is one.
+    #[must_use]
+    pub const fn streaming(mut self, items: bool, argument: bool) -> Self {
+        self.streams = StreamShape { items, argument };
+        self
     }
 
     /// The method at run time. The first use finds the structure of its types, and logs a warning if a part of them is
@@ -111,7 +130,7 @@ impl Method {
             MethodName::new(self.service, self.name),
             self.version,
             self.signature,
-            (self.kind, self.idempotent),
+            (self.kind, self.idempotent, self.streams),
             structure.hash(),
             structure.definitions(),
         )
@@ -123,7 +142,7 @@ impl MethodInfo {
         name: MethodName,
         version: u32,
         signature: &str,
-        (kind, idempotent): (MethodKind, bool),
+        (kind, idempotent, streams): (MethodKind, bool, StreamShape),
         types: u64,
         definitions: &[Definition],
     ) -> Self {
@@ -135,6 +154,7 @@ impl MethodInfo {
             signature: signature.into(),
             kind,
             idempotent,
+            streams,
             types,
             definitions: definitions.into(),
         }
@@ -152,6 +172,7 @@ impl MethodInfo {
             structure: self.definitions.to_vec(),
             kind: self.kind,
             idempotent: self.idempotent,
+            streams: self.streams,
         }
     }
 
@@ -179,6 +200,11 @@ impl MethodInfo {
     /// Whether a call may be run again after a node was lost with it. Not part of the id: only callers decide by it.
     pub(crate) fn is_idempotent(&self) -> bool {
         self.idempotent
+    }
+
+    /// Which streams its calls have. Part of the id, because it is part of the signature.
+    pub(crate) fn streams(&self) -> StreamShape {
+        self.streams
     }
 
     /// The structure of its types, as text.

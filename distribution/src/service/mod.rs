@@ -12,6 +12,7 @@
 //! | `handle.rs`, `reply.rs`, `wait.rs` | the caller's handle, the decoded reply, and blocking until it is there |
 //! | `router.rs`, `outcome.rs`, `panics.rs` | handlers on a node, what their outcomes mean to callers, and their panics |
 //! | `first_poll.rs` | how long async handlers run before they first wait |
+//! | `stream/` | calls that return a stream, and arguments that are one |
 //! | `arguments.rs`, `structure/` | the arguments of a method, and the structure of its types |
 //! | `compatibility.rs` | what differs between a caller's method and those of nodes |
 
@@ -32,6 +33,7 @@ pub(crate) mod panics;
 pub(crate) mod reply;
 pub(crate) mod router;
 pub(crate) mod state;
+pub(crate) mod stream;
 pub(crate) mod structure;
 pub(crate) mod wait;
 
@@ -43,3 +45,4 @@ pub use handle::CallHandle;
 pub use method::Method;
 pub use reply::Answer;
 pub use router::{Routes, Service};
+pub use stream::{StreamCall, StreamIter, Streaming, StreamingIter};

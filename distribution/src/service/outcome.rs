@@ -23,6 +23,9 @@ pub(crate) fn failure(method: &MethodName, node: &NodeIdentity, outcome: &Outcom
         Outcome::TooLarge { size, limit } => {
             CallError::TooLarge { call: method.into(), part: Part::Reply, size: *size, limit: *limit }
         }
+        Outcome::DecodeItem(message) => {
+            CallError::Decode { call: method.into(), part: Part::Item, source: CodecError::new(message) }
+        }
         Outcome::Value | Outcome::Error | Outcome::Stopped | Outcome::Lost(_) | Outcome::Refused(_) => return None,
     })
 }

@@ -1,6 +1,8 @@
 //! The node's side of a service: from a method's id to the handler that decodes, runs and encodes.
 
-use std::{collections::HashMap, fmt, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap, fmt, future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll, time::Instant,
+};
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
@@ -11,6 +13,7 @@ use super::{
     first_poll::FirstPollTime,
     method::{Method, MethodId, MethodInfo, MethodKind, Usage},
     panics::{caught, cut, decoded, message},
+    stream::{ArgumentFailure, ArgumentStream, ItemCodec, Items, Produced},
     structure::Structure,
 };
 use crate::{
@@ -20,6 +23,7 @@ use crate::{
         Outcome, Refusal, Reply,
         codec::{Decoder, Encoder},
         handshake::{Definition, MethodOffer, STRUCTURES_LIMIT},
+        streams::{CallStreams, ItemPipe, StreamRole},
     },
 };
 
@@ -50,7 +54,75 @@ impl Routes {
         T: Serialize + DeserializeOwned + 'static,
     {
         let method = method.recorded(Usage::Served, Structure::plain::<A, T>);
-        self.add_compute(method, handler, encode_value);
+        self.add_compute(method, move |arguments, _, _| handler(arguments), encode_value);
+    }
+
+    /// Adds a `fn` that returns an iterator of values.
+    pub fn compute_stream<A, T>(
+        &mut self,
+        method: &'static Method,
+        handler: impl Fn(A, Items<T>) -> Produced + Send + Sync + 'static,
+    ) where
+        A: DecodeArguments,
+        T: Serialize + DeserializeOwned + 'static,
+    {
+        let method = method.recorded(Usage::Served, Structure::plain::<A, T>);
+        let items = |items, limits| Items::new(items, limits, ItemCodec::encode());
+        self.add_compute(method, move |a, pipe, limits| handler(a, items(of_handler(pipe), limits)), encode_length);
+    }
+
+    /// Adds a `fn` that returns an iterator of results.
+    pub fn compute_stream_fallible<A, T, E>(
+        &mut self,
+        method: &'static Method,
+        handler: impl Fn(A, Items<Result<T, E>>) -> Produced + Send + Sync + 'static,
+    ) where
+        A: DecodeArguments,
+        T: Serialize + DeserializeOwned + 'static,
+        E: Serialize + DeserializeOwned + 'static,
+    {
+        let method = method.recorded(Usage::Served, Structure::fallible::<A, T, E>);
+        let items = |items, limits| Items::new(items, limits, ItemCodec::encode_result());
+        self.add_compute(method, move |a, pipe, limits| handler(a, items(of_handler(pipe), limits)), encode_length);
+    }
+
+    /// Adds a `fn` that returns a stream of values.
+    pub fn asynchronous_stream<A, T, F>(
+        &mut self,
+        method: &'static Method,
+        handler: impl Fn(A, Items<T>) -> F + Send + Sync + 'static,
+    ) where
+        A: DecodeArguments,
+        T: Serialize + DeserializeOwned + 'static,
+        F: Future<Output = Produced> + Send + 'static,
+    {
+        let method = method.recorded(Usage::Served, Structure::plain::<A, T>);
+        let items = |items, limits| Items::new(items, limits, ItemCodec::encode());
+        self.add_asynchronous(
+            method,
+            move |a, pipe, limits| handler(a, items(of_handler(pipe), limits)),
+            encode_length,
+        );
+    }
+
+    /// Adds a `fn` that returns a stream of results.
+    pub fn asynchronous_stream_fallible<A, T, E, F>(
+        &mut self,
+        method: &'static Method,
+        handler: impl Fn(A, Items<Result<T, E>>) -> F + Send + Sync + 'static,
+    ) where
+        A: DecodeArguments,
+        T: Serialize + DeserializeOwned + 'static,
+        E: Serialize + DeserializeOwned + 'static,
+        F: Future<Output = Produced> + Send + 'static,
+    {
+        let method = method.recorded(Usage::Served, Structure::fallible::<A, T, E>);
+        let items = |items, limits| Items::new(items, limits, ItemCodec::encode_result());
+        self.add_asynchronous(
+            method,
+            move |a, pipe, limits| handler(a, items(of_handler(pipe), limits)),
+            encode_length,
+        );
     }
 
     /// Adds a `fn` that returns a `Result`.
@@ -64,7 +136,7 @@ impl Routes {
         E: Serialize + DeserializeOwned + 'static,
     {
         let method = method.recorded(Usage::Served, Structure::fallible::<A, T, E>);
-        self.add_compute(method, handler, encode_result);
+        self.add_compute(method, move |arguments, _, _| handler(arguments), encode_result);
     }
 
     /// Adds an `async fn` that returns a plain value.
@@ -75,7 +147,7 @@ impl Routes {
         F: Future<Output = T> + Send + 'static,
     {
         let method = method.recorded(Usage::Served, Structure::plain::<A, T>);
-        self.add_asynchronous(method, handler, encode_value);
+        self.add_asynchronous(method, move |arguments, _, _| handler(arguments), encode_value);
     }
 
     /// Adds an `async fn` that returns a `Result`.
@@ -90,13 +162,13 @@ impl Routes {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let method = method.recorded(Usage::Served, Structure::fallible::<A, T, E>);
-        self.add_asynchronous(method, handler, encode_result);
+        self.add_asynchronous(method, move |arguments, _, _| handler(arguments), encode_result);
     }
 
     fn add_compute<A, R>(
         &mut self,
         method: &Arc<MethodInfo>,
-        handler: impl Fn(A) -> R + Send + Sync + 'static,
+        handler: impl Fn(A, Option<Arc<ItemPipe>>, ValueLimits) -> R + Send + Sync + 'static,
         encode: fn(R, &mut Encoder) -> Outcome,
     ) where
         A: DecodeArguments,
@@ -104,13 +176,16 @@ impl Routes {
     {
         let handler = move |arguments: Arguments<'_>, reply: &mut Encoder| {
             let mark = reply.mark();
+            let limits = reply.limits();
+            let (arguments, CallStreams { items, argument }) = arguments.split();
+            let (stream, failure) = argument.map(|pipe| ArgumentStream::new(pipe, limits)).unzip();
             // A user's `Deserialize` and `Serialize` may panic as well as the handler.
-            let outcome = match decode_arguments::<A>(arguments, reply.max_depth()) {
-                Ok(arguments) => {
-                    caught(AssertUnwindSafe(|| encode(handler(arguments), reply))).unwrap_or_else(Outcome::Panicked)
-                }
+            let outcome = match decode_arguments::<A>(arguments, stream, limits.depth) {
+                Ok(arguments) => caught(AssertUnwindSafe(|| encode(handler(arguments, items, limits), reply)))
+                    .unwrap_or_else(Outcome::Panicked),
                 Err(outcome) => outcome,
             };
+            let outcome = failure.and_then(|failure| failure.outcome()).unwrap_or(outcome);
             if !matches!(outcome, Outcome::Value | Outcome::Error) {
                 reply.rewind(mark);
             }
@@ -122,7 +197,7 @@ impl Routes {
     fn add_asynchronous<A, R, F>(
         &mut self,
         method: &Arc<MethodInfo>,
-        handler: impl Fn(A) -> F + Send + Sync + 'static,
+        handler: impl Fn(A, Option<Arc<ItemPipe>>, ValueLimits) -> F + Send + Sync + 'static,
         encode: fn(R, &mut Encoder) -> Outcome,
     ) where
         A: DecodeArguments,
@@ -130,7 +205,7 @@ impl Routes {
         F: Future<Output = R> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        let handler = move |payload: Bytes, limits: ValueLimits| {
+        let handler = move |payload: Bytes, streams: CallStreams, limits: ValueLimits| {
             let handler = Arc::clone(&handler);
             async move {
                 // The arguments' type need not be `Send`, so they never live across an await: they are
@@ -140,12 +215,21 @@ impl Routes {
                     // What waits is handed over to the user's runtime.
                     tokio::task::yield_now().await;
                 }
-                let future = match start::<A, F>(payload, limits.depth, &*handler) {
+                let CallStreams { items, argument } = streams;
+                let (stream, failure) = argument.map(|pipe| ArgumentStream::new(pipe, limits)).unzip();
+                let begin = |arguments| handler(arguments, items, limits);
+                let future = match start::<A, F>(payload, stream, limits.depth, begin) {
                     Ok(future) => future,
                     Err(outcome) => return Reply::without_payload(outcome, started.elapsed()),
                 };
                 let encoded = async move {
-                    let result = future.await;
+                    let result = match failure {
+                        None => future.await,
+                        Some(failure) => match unless_failed(future, &failure).await {
+                            Ok(result) => result,
+                            Err(outcome) => return Reply::without_payload(outcome, started.elapsed()),
+                        },
+                    };
                     let mut reply = Encoder::new(limits);
                     let outcome = encode(result, &mut reply);
                     Reply::new(outcome, started.elapsed(), reply)
@@ -167,23 +251,56 @@ impl Routes {
 const LARGE: usize = 256 * 1024;
 
 /// Decodes the arguments and makes the handler's future; a panic in making it is caught as well.
-fn start<A: DecodeArguments, F>(payload: Bytes, max_depth: u16, handler: &impl Fn(A) -> F) -> Result<F, Outcome> {
-    let arguments = decode_arguments::<A>(Arguments::Whole(payload), max_depth)?;
+fn start<A: DecodeArguments, F>(
+    payload: Bytes,
+    stream: Option<ArgumentStream>,
+    max_depth: u16,
+    handler: impl FnOnce(A) -> F,
+) -> Result<F, Outcome> {
+    let arguments = decode_arguments::<A>(Encoded::Whole(payload), stream, max_depth)?;
     caught(AssertUnwindSafe(|| handler(arguments))).map_err(Outcome::Panicked)
 }
 
 /// Decodes the arguments, and frees their frame if nothing else is in it.
-fn decode_arguments<A: DecodeArguments>(arguments: Arguments<'_>, max_depth: u16) -> Result<A, Outcome> {
+fn decode_arguments<A: DecodeArguments>(
+    arguments: Encoded<'_>,
+    stream: Option<ArgumentStream>,
+    max_depth: u16,
+) -> Result<A, Outcome> {
     let decode = |mut decoder: Decoder<'_>| -> Result<A, CodecError> {
-        let arguments = A::decode(&mut decoder)?;
+        let arguments = A::decode(&mut decoder, stream)?;
         decoder.finish()?;
         Ok(arguments)
     };
     let decoded = decoded(|| match arguments {
-        Arguments::Whole(frame) => decode(Decoder::new(&frame, max_depth)),
-        Arguments::Part(decoder) => decode(decoder),
+        Encoded::Whole(frame) => decode(Decoder::new(&frame, max_depth)),
+        Encoded::Part(decoder) => decode(decoder),
     });
     decoded.map_err(|error| Outcome::Refused(Refusal::Decode(cut(error.to_string()))))
+}
+
+/// Waits for a handler, which ends early if its stream of arguments fails.
+async fn unless_failed<F: Future>(future: F, failure: &ArgumentFailure) -> Result<F::Output, Outcome> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Ok(result)),
+        // It fails while it is polled, so the waker need not be kept.
+        Poll::Pending => failure.outcome().map_or(Poll::Pending, |outcome| Poll::Ready(Err(outcome))),
+    })
+    .await
+}
+
+/// Where the items of a handler go. A node makes the pipe, as the signature says.
+fn of_handler(pipe: Option<Arc<ItemPipe>>) -> Arc<ItemPipe> {
+    pipe.unwrap_or_else(|| ItemPipe::new(StreamRole::Items))
+}
+
+/// The reply of a handler that has returned a stream: how many bytes that has.
+fn encode_length(produced: Produced, reply: &mut Encoder) -> Outcome {
+    match produced.0 {
+        Ok(length) => encode_as(Outcome::Value, &length, reply),
+        Err(outcome) => outcome,
+    }
 }
 
 fn encode_value<T: Serialize + 'static>(value: T, reply: &mut Encoder) -> Outcome {
@@ -212,14 +329,31 @@ pub(crate) struct Route {
     pub(crate) handler: Handler,
 }
 
-/// The encoded arguments of a call.
+/// The arguments of a call.
 pub(crate) enum Arguments<'a> {
-    /// In a frame of their own, which is freed once they are decoded, so that a large argument does not take its memory
-    /// twice.
-    Whole(Bytes),
+    /// In a frame of their own, with the streams that travel beside it.
+    Whole(Bytes, CallStreams),
     /// In a batch, with those of other calls.
     Part(Decoder<'a>),
 }
+
+/// The encoded arguments of a call.
+enum Encoded<'a> {
+    /// Freed once they are decoded, so that a large argument does not take its memory twice.
+    Whole(Bytes),
+    Part(Decoder<'a>),
+}
+
+impl<'a> Arguments<'a> {
+    fn split(self) -> (Encoded<'a>, CallStreams) {
+        match self {
+            Self::Whole(frame, streams) => (Encoded::Whole(frame), streams),
+            Self::Part(decoder) => (Encoded::Part(decoder), CallStreams::default()),
+        }
+    }
+}
+
+pub(crate) type AsyncHandler = Arc<dyn Fn(Bytes, CallStreams, ValueLimits) -> BoxFuture<'static, Reply> + Send + Sync>;
 
 pub(crate) type ComputeHandler = Arc<dyn Fn(Arguments<'_>, &mut Encoder) -> Outcome + Send + Sync>;
 
@@ -230,7 +364,7 @@ pub(crate) type ComputeHandler = Arc<dyn Fn(Arguments<'_>, &mut Encoder) -> Outc
 #[derive(Clone)]
 pub(crate) enum Handler {
     Compute(ComputeHandler),
-    Async(Arc<dyn Fn(Bytes, ValueLimits) -> BoxFuture<'static, Reply> + Send + Sync>, Arc<FirstPollTime>),
+    Async(AsyncHandler, Arc<FirstPollTime>),
 }
 
 impl Route {

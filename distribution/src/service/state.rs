@@ -21,7 +21,7 @@ use crate::{
     error::{CallError, CallIdentity},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeIdentity},
-    wire::{Payload, transport::SendPermit},
+    wire::{Payload, streams::CallStreams, transport::SendPermit},
 };
 
 /// A call that was submitted: what to send, and where its result is left.
@@ -34,6 +34,8 @@ pub struct CallState {
     pub(crate) payload: Payload,
     pub(crate) options: CallOptions,
     pub(crate) submit_options: SubmitOptions,
+    /// The streams that travel beside it.
+    pub(crate) streams: CallStreams,
     /// How many calls of a batch its node has kept; 0 if it has given none back.
     kept: AtomicU32,
     /// [`NO_ID`] before it has one.
@@ -120,11 +122,13 @@ impl CallState {
         options: CallOptions,
         submit_options: SubmitOptions,
     ) -> Self {
+        let streams = CallStreams::new(method.streams());
         Self {
             method,
             payload,
             options,
             submit_options,
+            streams,
             kept: AtomicU32::new(0),
             id: AtomicU64::new(NO_ID),
             maker: std::sync::OnceLock::new(),
@@ -206,6 +210,11 @@ impl CallState {
 
     /// Ends the call. Only the first result counts.
     pub(crate) fn finish(&self, result: Result<RawAnswer, CallFailure>) {
+        self.streams.on_end(
+            result.as_ref().is_err_and(|failure| {
+                matches!(failure.error, CallError::TimedOut { .. } | CallError::Cancelled { .. })
+            }),
+        );
         let waker = {
             let mut end = self.lock();
             match &mut *end {

@@ -137,9 +137,8 @@ impl Encoder {
         self.limits.bytes = usize::try_from(self.size).unwrap_or(usize::MAX).saturating_add(more);
     }
 
-    /// How deeply a value may be nested.
-    pub(crate) fn max_depth(&self) -> u16 {
-        self.limits.depth
+    pub(crate) fn limits(&self) -> ValueLimits {
+        self.limits
     }
 
     pub(crate) fn is_within_limit(&self) -> bool {
@@ -169,6 +168,30 @@ impl Encoder {
         if self.is_within_limit() {
             self.buffer.extend_from_slice(bytes);
         }
+    }
+
+    /// Removes everything.
+    pub(crate) fn clear(&mut self) {
+        self.buffer.clear();
+        self.apart.clear();
+        self.size = 0;
+    }
+
+    /// Passes the bytes on in order, and is empty then: `copy` gets those in the buffer, and `append` those in memory of their
+    /// own.
+    pub(crate) fn drain_into<C>(&mut self, context: &mut C, copy: fn(&mut C, &[u8]), append: fn(&mut C, Bytes)) {
+        let mut rest = 0;
+        // What is large is not copied.
+        if self.apart.is_empty() && self.buffer.len() >= APART {
+            append(context, Bytes::from(std::mem::take(&mut self.buffer)));
+        }
+        for (place, bytes) in self.apart.drain(..) {
+            copy(context, &self.buffer[rest..place]);
+            append(context, bytes);
+            rest = place;
+        }
+        copy(context, &self.buffer[rest..]);
+        self.clear();
     }
 
     /// Overwrites the bytes behind the mark.
@@ -229,6 +252,11 @@ impl<'a> Decoder<'a> {
         Self { bytes, at: 0, end: bytes.len(), budget: Budget::for_message(bytes.len()), max_depth }
     }
 
+    /// Decodes values in the first `length` bytes, which may be nested up to this depth.
+    pub(crate) fn of_first(bytes: &'a Bytes, length: usize, max_depth: u16) -> Self {
+        Self { bytes, at: 0, end: length, budget: Budget::for_message(length), max_depth }
+    }
+
     /// Decodes a value and checks that nothing is left over.
     pub(crate) fn only<T: DeserializeOwned + 'static>(mut self) -> Result<T, CodecError> {
         let value = self.take()?;
@@ -255,6 +283,13 @@ impl<'a> Decoder<'a> {
             Some(value) => Ok(value),
             None => self.take_any(),
         }
+    }
+
+    /// The next byte.
+    pub(crate) fn take_byte(&mut self) -> Result<u8, CodecError> {
+        let Some(byte) = self.rest().first().copied() else { return Err(CodecError::new("a byte is missing")) };
+        self.at += 1;
+        Ok(byte)
     }
 
     fn take_any<T: DeserializeOwned>(&mut self) -> Result<T, CodecError> {

@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     frame::{kind::Control, layout::LARGEST_CHUNK},
     incoming_memory::{IncomingMemory, Reserved},
+    streams::{CallStreams, ItemPipe, StreamKey, StreamPeer, StreamTable},
 };
 #[cfg(feature = "simulation")]
 use crate::config::LONGEST_TIME;
@@ -90,6 +91,32 @@ pub(crate) struct ConnectionState {
     /// Notified when the peer has closed the connection; tarpc's server does not report that while it has requests.
     peer_closed: Notify,
     writer: AtomicWaker,
+    streams: StreamTable,
+}
+
+impl StreamPeer for ConnectionState {
+    fn grant(&self, key: StreamKey, upto: u64) {
+        let (call, attempt) = key;
+        self.streams.note_granted(key);
+        self.send(Control::GrantItems { call, attempt, upto });
+    }
+
+    fn tell_stopped(&self, (call, attempt): StreamKey) {
+        self.send(Control::StopItems { call, attempt });
+    }
+
+    fn on_ready(&self, pipe: Arc<ItemPipe>) {
+        self.streams.push_ready(pipe);
+        self.writer.wake();
+    }
+
+    fn lend_window(&self, bytes: u64) -> bool {
+        self.streams.lend(bytes)
+    }
+
+    fn return_window(&self, bytes: u64) {
+        self.streams.give_back(bytes);
+    }
 }
 
 /// How many responses, and bytes of them, have come on a connection.
@@ -147,6 +174,7 @@ impl ConnectionState {
             arrived_bytes: AtomicU64::new(0),
             peer_closed: Notify::new(),
             writer: AtomicWaker::new(),
+            streams: StreamTable::default(),
         })
     }
 
@@ -163,6 +191,30 @@ impl ConnectionState {
         }
         drop(outbox);
         self.writer.wake();
+    }
+
+    /// The streams that go over this connection.
+    pub(crate) fn streams(&self) -> &StreamTable {
+        &self.streams
+    }
+
+    /// This end has made a call that has streams, or passes it on.
+    pub(crate) fn open_streams_of_call(self: &Arc<Self>, key: StreamKey, streams: &CallStreams) {
+        let peer: Arc<dyn StreamPeer> = Arc::clone(self) as _;
+        self.streams.open_at_caller(&peer, key, streams);
+    }
+
+    /// This end runs a call that has streams, or passes it on.
+    pub(crate) fn open_streams_of_handler(self: &Arc<Self>, key: StreamKey, streams: &CallStreams) {
+        let peer: Arc<dyn StreamPeer> = Arc::clone(self) as _;
+        self.streams.open_at_handler(&peer, key, streams);
+    }
+
+    /// A call has ended, or this attempt at it, and with it its streams.
+    pub(crate) fn close_streams(&self, key: StreamKey) {
+        if let Some(end) = self.streams.close(key) {
+            self.send(end);
+        }
     }
 
     /// A response was read.
@@ -250,6 +302,9 @@ impl ConnectionState {
         }
         if time(&self.unaccepted_since).is_some_and(|from| past(from, write_timeout.saturating_mul(TELL_TIMEOUTS))) {
             return Some("it does not accept a large message");
+        }
+        if self.streams.has_too_many_unended() {
+            return Some("it does not end the streams of arguments whose calls have ended");
         }
         let slow = time(&self.slow_since)?;
         if past(slow, read_timeout) {

@@ -20,6 +20,7 @@ pub(crate) mod payload;
 #[cfg(feature = "tls")]
 mod proof;
 pub(crate) mod repoller;
+pub(crate) mod streams;
 #[cfg(feature = "tls")]
 mod tls;
 pub(crate) mod transport;

@@ -20,6 +20,7 @@ fn shown(node: usize, count: usize, length: usize) -> Vec<Shown> {
             name,
             signature,
             types,
+            streams: [0; 2],
         }
     };
     (0..count).map(method).collect()

@@ -32,6 +32,7 @@ fn shown() -> Vec<Shown> {
         name: key.name.clone(),
         signature: key.signature.clone(),
         types: key.types,
+        streams: [0; 2],
     };
     keys.iter().map(shown).collect()
 }

@@ -8,6 +8,7 @@ use crate::{
     core::{called_methods::MOST_CALLED, queue_ids::ServiceId, queues::MOST_SERVICES},
     id::MethodName,
     service::method::MethodInfo,
+    wire::handshake::StreamShape,
 };
 
 /// One node whose only slot is taken.
@@ -201,7 +202,7 @@ fn ever_new_methods_and_services_are_not_remembered_for_ever() {
     let mut core = taken().core;
     let submit = |core: &mut Core<TableHost>, service: &str, name: &str| {
         let method =
-            MethodInfo::new(MethodName::new(service, name), 1, "fn() -> ()", (MethodKind::Compute, false), 0, &[]);
+            MethodInfo::new(MethodName::new(service, name), 1, "fn() -> ()", (MethodKind::Compute, false, StreamShape::default()), 0, &[]);
         let handle = Rc::new(TableCall { name: name.to_owned(), count: 1, sent: Cell::new(0) });
         let mut effects = Vec::new();
         let call =

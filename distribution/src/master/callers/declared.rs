@@ -37,8 +37,8 @@ impl DeclaredMethods {
         }
         let info = |idempotent| {
             let name = MethodName::new(&offer.service, &offer.name);
-            let MethodOffer { version, signature, types, structure, kind, .. } = &offer;
-            Arc::new(MethodInfo::new(name, *version, signature, (*kind, idempotent), *types, structure))
+            let MethodOffer { version, signature, types, structure, kind, streams, .. } = &offer;
+            Arc::new(MethodInfo::new(name, *version, signature, (*kind, idempotent, *streams), *types, structure))
         };
         self.by_id.insert(offer.id, Declared { once: info(false), idempotent: info(true) });
         Ok(())

@@ -37,8 +37,11 @@ use crate::{
         state::{CallFailure, CallState, RawAnswer},
     },
     wire::{
-        CallRequest, CallerEnd, CallerRequestBody, Control, Payload, connection_state::ConnectionState,
-        frame::layout::BODY_HEADER_LIMIT, transport::OutgoingCallerReply,
+        CallRequest, CallerEnd, CallerRequestBody, Control, Payload,
+        connection_state::ConnectionState,
+        frame::layout::BODY_HEADER_LIMIT,
+        handshake::StreamShape,
+        transport::{ONLY_ATTEMPT, OutgoingCallerReply},
     },
 };
 
@@ -101,8 +104,11 @@ impl CallerRequests {
 
     pub(super) fn on_connection_ended(&self) {
         let mut locked = self.lock();
-        locked.calls.on_connection_ended();
+        let with_streams = locked.calls.on_connection_ended();
         locked.connection = None;
+        drop(locked);
+        // What was on its way is lost, and the caller does not ask for these again.
+        with_streams.iter().for_each(|state| self.cancel(state));
     }
 
     /// Whether there is anything that the caller may come back for.
@@ -179,6 +185,11 @@ impl CallerRequests {
                     // The core holds the call and ends it, whatever happens to this future.
                     let end = poll_fn(|cx| state.poll_progress(cx, &requests)).await;
                     drop(stop);
+                    if let Some(items) = &state.streams.items {
+                        // The response must not overtake the items.
+                        let _ = poll_fn(|cx| items.poll_all_taken(cx)).await;
+                    }
+                    requests.close_streams(id, &state);
                     if let Some(counted) = counted.filter(|_| has_stopped(&end)) {
                         // Before the caller hears of the end, so that it can make its next call.
                         counted.end();
@@ -292,6 +303,9 @@ impl CallerRequests {
         if *count > 1 && payload.len() / 4 < *count as usize {
             return Err(format!("it sent {} bytes as the arguments of {count} calls", payload.len()));
         }
+        if *count > 1 && method.streams() != StreamShape::default() {
+            return Err("it sent calls with streams in a batch".to_owned());
+        }
         let state = {
             let mut locked = self.lock();
             locked.numbers.take(number, *count)?;
@@ -306,6 +320,9 @@ impl CallerRequests {
             state.set_id(number);
             if let Some(parent) = call.parent.filter(|_| self.process.is_some()) {
                 state.set_parent(CallId(parent), None);
+            }
+            if let Some(connection) = locked.connection.as_ref().filter(|_| !state.streams.is_none()) {
+                connection.open_streams_of_handler((number.0, ONLY_ATTEMPT), &state.streams);
             }
             locked.calls.insert(number, Arc::clone(&state), request);
             self.caller.on_calls_made(*count);
@@ -377,8 +394,19 @@ impl CallerRequests {
         }
     }
 
+    /// A call has ended, and its streams with it.
+    fn close_streams(&self, id: CallId, state: &CallState) {
+        if !state.streams.is_none() {
+            state.streams.stop();
+            if let Some(connection) = &self.lock().connection {
+                connection.close_streams((id.0, ONLY_ATTEMPT));
+            }
+        }
+    }
+
     /// Cancels a call, and ends it for the caller, which does not want its result.
     fn cancel(&self, state: &CallState) {
+        state.streams.stop();
         self.shared.cancel(state);
         let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
         state.finish(Err(CallFailure::after(Vec::new(), error)));
@@ -477,6 +505,7 @@ mod tests {
             structure: Vec::new(),
             kind: MethodKind::Compute,
             idempotent: false,
+            streams: StreamShape::default(),
         };
         requests.on_control(Control::Declare { method }).expect("may be declared");
         let mut calls: Vec<_> = (first..first + 2)

@@ -100,13 +100,18 @@ impl Unfinished {
         self.has_asked_again = false;
     }
 
-    /// The connection has ended: nothing is answered on it any more.
-    pub(super) fn on_connection_ended(&mut self) {
+    /// The connection has ended: nothing is answered on it any more. Returns the calls that have streams.
+    pub(super) fn on_connection_ended(&mut self) -> Vec<Arc<CallState>> {
+        let mut with_streams = Vec::new();
         for call in self.calls.values_mut() {
-            if let Progress::Active { request, .. } = &mut call.progress {
+            if let Progress::Active { request, state, .. } = &mut call.progress {
                 *request = None;
+                if !state.streams.is_none() {
+                    with_streams.push(Arc::clone(state));
+                }
             }
         }
+        with_streams
     }
 
     /// The most calls.

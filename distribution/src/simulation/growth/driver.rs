@@ -21,7 +21,7 @@ use crate::{
     service::{method::Method, options::Labels},
     wire::{
         Outcome, Reply,
-        handshake::{MethodOffer, Registration},
+        handshake::{MethodOffer, Registration, StreamShape},
     },
 };
 
@@ -112,6 +112,7 @@ pub(super) fn offer(id: u64, name: String, signature: &str) -> MethodOffer {
         structure: Vec::new(),
         kind: MethodKind::Compute,
         idempotent: false,
+        streams: StreamShape::default(),
     }
 }
 

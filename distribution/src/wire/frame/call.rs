@@ -82,6 +82,8 @@ pub(crate) enum Outcome {
     Stopped,
     /// The handler was started and cannot go on, for this reason; it may have done its work or not.
     Lost(String),
+    /// The handler had begun, and an item of its argument could not be decoded.
+    DecodeItem(String),
 }
 
 /// Why a node did not start a handler.
@@ -200,6 +202,7 @@ mod tests {
             (Outcome::TooLarge { size: 3, limit: 2 }, "070a0100050302"),
             (Outcome::Stopped, "070a010006"),
             (Outcome::Lost("x".to_owned()), "070a0100070178"),
+            (Outcome::DecodeItem("x".to_owned()), "070a0100080178"),
         ] {
             assert_eq!(header(&ResponseHeader { request: 7, run: 10, count: 1, panicked: 0, outcome }), bytes);
         }

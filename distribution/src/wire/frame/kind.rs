@@ -8,7 +8,9 @@ use bytes::BytesMut;
 
 use super::{
     control::{CloseReason, Load, WatchedCapacity},
-    layout::{CHUNK_HEADER, CONTROL_LIMIT, LARGEST_CALL_FRAME, LARGEST_CHUNK, encode_frame},
+    layout::{
+        CHUNK_HEADER, CONTROL_LIMIT, ITEMS_HEADER, LARGEST_CALL_FRAME, LARGEST_CHUNK, LARGEST_PIECE, encode_frame,
+    },
 };
 use crate::{
     error::CodecError,
@@ -39,7 +41,7 @@ impl Direction {
 macro_rules! frames {
     (
         calls { $($(#[$call_doc:meta])* $call:ident = $call_number:literal, $call_name:literal, $call_direction:ident;)* }
-        chunks { $(#[$chunk_doc:meta])* $chunk:ident = $chunk_number:literal, $chunk_name:literal; }
+        parts { $($(#[$part_doc:meta])* $part:ident = $part_number:literal, $part_name:literal, $part_limit:expr;)* }
         control {
             $($(#[$doc:meta])*
             $kind:ident $({ $($field:ident: $type:ty),* })? = $number:literal, $name:literal, [$($direction:ident),*];)*
@@ -50,18 +52,18 @@ macro_rules! frames {
         #[repr(u8)]
         pub(crate) enum FrameKind {
             $($(#[$call_doc])* $call = $call_number,)*
-            $(#[$chunk_doc])* $chunk = $chunk_number,
+            $($(#[$part_doc])* $part = $part_number,)*
             $($(#[$doc])* $kind = $number,)*
         }
 
         impl FrameKind {
             #[cfg(test)]
-            const ALL: &[Self] = &[$(Self::$call,)* Self::$chunk, $(Self::$kind,)*];
+            const ALL: &[Self] = &[$(Self::$call,)* $(Self::$part,)* $(Self::$kind,)*];
 
             fn from_byte(byte: u8) -> Option<Self> {
                 match byte {
                     $($call_number => Some(Self::$call),)*
-                    $chunk_number => Some(Self::$chunk),
+                    $($part_number => Some(Self::$part),)*
                     $($number => Some(Self::$kind),)*
                     _ => None,
                 }
@@ -71,7 +73,7 @@ macro_rules! frames {
             pub(crate) fn name(self) -> &'static str {
                 match self {
                     $(Self::$call => $call_name,)*
-                    Self::$chunk => $chunk_name,
+                    $(Self::$part => $part_name,)*
                     $(Self::$kind => $name,)*
                 }
             }
@@ -79,7 +81,7 @@ macro_rules! frames {
             fn directions(self) -> &'static [Direction] {
                 match self {
                     $(Self::$call => &[Direction::$call_direction],)*
-                    Self::$chunk => &Direction::ALL,
+                    $(Self::$part => &Direction::ALL,)*
                     $(Self::$kind => &[$(Direction::$direction),*],)*
                 }
             }
@@ -95,7 +97,7 @@ macro_rules! frames {
             fn limit(self) -> usize {
                 match self {
                     $(Self::$call => LARGEST_CALL_FRAME,)*
-                    Self::$chunk => CHUNK_HEADER + LARGEST_CHUNK,
+                    $(Self::$part => $part_limit,)*
                     $(Self::$kind => CONTROL_LIMIT,)*
                 }
             }
@@ -125,7 +127,7 @@ macro_rules! frames {
             pub(crate) fn decode(kind: FrameKind, body: &[u8]) -> Result<Option<Self>, CodecError> {
                 match kind {
                     $(FrameKind::$call => Ok(None),)*
-                    FrameKind::$chunk => Ok(None),
+                    $(FrameKind::$part => Ok(None),)*
                     $(FrameKind::$kind => {
                         let (($($($field,)*)?), _): (($($($type,)*)?), usize) = decode_prefix(body)?;
                         Ok(Some(Self::$kind $({ $($field),* })?))
@@ -147,9 +149,11 @@ frames! {
         /// How a caller's request ended.
         CallerResponse = 14, "response to a caller", MasterToCaller;
     }
-    chunks {
+    parts {
         /// The next bytes of a large message, behind its number.
-        Chunk = 29, "chunk";
+        Chunk = 29, "chunk", CHUNK_HEADER + LARGEST_CHUNK;
+        /// The next bytes of a stream, behind the call and the attempt that it belongs to.
+        Items = 31, "items", ITEMS_HEADER + LARGEST_PIECE;
     }
     control {
         /// A message that is too large for one frame, with a body of this many bytes, comes in chunks. Messages of a connection are
@@ -161,6 +165,12 @@ frames! {
         Consumed { bytes: u64 } = 30, "consumed", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
         /// The rest of this message does not come, and what has come of it is dropped.
         Abandon { message: u32 } = 28, "abandon", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
+        /// The consumer of a stream wants its bytes up to this one, counted from the beginning.
+        GrantItems { call: u64, attempt: u32, upto: u64 } = 32, "grant items", [MasterToNode, NodeToMaster, MasterToCaller, CallerToMaster];
+        /// A stream of arguments has ended with this many bytes. If it is not whole, its producer has stopped before the end.
+        EndItems { call: u64, attempt: u32, length: u64, is_whole: bool } = 33, "end items", [MasterToNode, CallerToMaster];
+        /// The handler wants no more of its stream of arguments. Its end is still awaited.
+        StopItems { call: u64, attempt: u32 } = 34, "stop items", [NodeToMaster, MasterToCaller];
         /// Stop this call. Its response is still awaited.
         Cancel { call: u64, attempt: u32 } = 3, "cancel", [MasterToNode];
         /// The node is alive, and this is its load.
@@ -285,6 +295,10 @@ mod tests {
         assert_eq!(bytes(Control::Accept { message: 2 }), "010000001b02");
         assert_eq!(bytes(Control::Consumed { bytes: 300 }), "030000001efb2c01");
         assert_eq!(bytes(Control::Abandon { message: 2 }), "010000001c02");
+        assert_eq!(bytes(Control::GrantItems { call: 300, attempt: 2, upto: 65_536 }), "0900000020fb2c0102fc00000100");
+        let whole = Control::EndItems { call: 300, attempt: 2, length: 9, is_whole: true };
+        assert_eq!(bytes(whole), "0600000021fb2c01020901");
+        assert_eq!(bytes(Control::StopItems { call: 300, attempt: 2 }), "0400000022fb2c0102");
         assert_eq!(bytes(Control::Cancel { call: 300, attempt: 2 }), "0400000003fb2c0102");
         let load = Load { computing: 2, waiting: 0, asynchronous: 255, stale: 1, blocked: 3 };
         assert_eq!(bytes(Control::Heartbeat { load }), "07000000040200fbff000103");
@@ -309,8 +323,9 @@ mod tests {
             structure: Vec::new(),
             kind: MethodKind::Async,
             idempotent: true,
+            streams: crate::wire::handshake::StreamShape { items: true, argument: false },
         };
-        assert_eq!(bytes(Control::Declare { method }), "0f0000001007014101016604666e282902000101");
+        assert_eq!(bytes(Control::Declare { method }), "110000001007014101016604666e2829020001010100");
         assert_eq!(bytes(Control::CancelCall { call: 300 }), "0300000011fb2c01");
         assert_eq!(bytes(Control::Detach { call: 300 }), "0300000012fb2c01");
         let labels = vec![("zone".to_owned(), "eu".to_owned())];
@@ -346,9 +361,13 @@ mod tests {
                 | FrameKind::Accept
                 | FrameKind::Consumed
                 | FrameKind::Abandon
-                | FrameKind::Chunk => &Direction::ALL,
+                | FrameKind::Chunk
+                | FrameKind::Items
+                | FrameKind::GrantItems => &Direction::ALL,
                 FrameKind::MasterHeartbeat => &[Direction::MasterToNode, Direction::MasterToCaller],
                 FrameKind::Received | FrameKind::AskedAgain => &[Direction::MasterToNode, Direction::CallerToMaster],
+                FrameKind::EndItems => &[Direction::MasterToNode, Direction::CallerToMaster],
+                FrameKind::StopItems => &[Direction::NodeToMaster, Direction::MasterToCaller],
                 FrameKind::GiveBack => &[Direction::NodeToMaster, Direction::MasterToCaller],
                 _ => &accepted[..1],
             };
@@ -374,6 +393,7 @@ mod tests {
         for kind in FrameKind::ALL {
             let limit = match Control::decode(*kind, &[]) {
                 Ok(None) if *kind == FrameKind::Chunk => 65_540,
+                Ok(None) if *kind == FrameKind::Items => 65_548,
                 Ok(None) => 65_536,
                 _ => CONTROL_LIMIT,
             };

@@ -25,6 +25,12 @@ pub(crate) const LARGEST_CHUNK: usize = 64 * 1024;
 /// The number of the message in front of a chunk's bytes.
 pub(crate) const CHUNK_HEADER: usize = 4;
 
+/// The call and the attempt in front of a stream's bytes.
+pub(crate) const ITEMS_HEADER: usize = 12;
+
+/// The most bytes of a stream in one frame.
+pub(crate) const LARGEST_PIECE: usize = 64 * 1024;
+
 /// The most bytes in the body of a control frame.
 pub(crate) const CONTROL_LIMIT: usize = 16 * 1024;
 

@@ -22,6 +22,21 @@
 //! sender waits for `Accept`: then the receiver has memory for all of it. A message that is not to come to its end is
 //! abandoned with `Abandon`.
 //!
+//! Items of streams travel in frames of the kind `Items`. The bytes of a stream are its items, each behind its length in four
+//! bytes, little endian; frames cut them anywhere:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | length of the body, little endian |
+//! | 1 | kind |
+//! | 8 | number of the call, little endian |
+//! | 4 | number of the attempt, little endian |
+//! | n | the next bytes of the stream, at most 64 KiB |
+//!
+//! A producer sends no more than the consumer has granted, with `GrantItems`; without a grant, 64 KiB of what a method returns,
+//! and nothing of an argument. What a method returns ends with its response, and an argument with `EndItems`, which follows
+//! each stream that was granted anything.
+//!
 //! Requests and responses belong to tarpc. The other frames are control frames: they manage the connection, as PING and
 //! GOAWAY do in HTTP/2. [`kind`] has the table of all kinds. Each request gets exactly one response, also if it was
 //! cancelled, because the response frees its slot at the master.

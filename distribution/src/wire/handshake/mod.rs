@@ -17,6 +17,6 @@ pub(crate) use self::{
     error::{ErrorSubject, HandshakeError, RetryPolicy},
     exchange::{busy, read_registration, register, send_reply},
     limits::STRUCTURES_LIMIT,
-    registration::{Definition, MethodOffer, Registration, RegistrationReply},
+    registration::{Definition, MethodOffer, Registration, RegistrationReply, StreamShape},
     session::{KnownSession, SessionDigest, SessionId, SessionOfNode, SessionOffer},
 };

@@ -64,6 +64,17 @@ pub(crate) struct MethodOffer {
     pub(crate) kind: MethodKind,
     /// Whether its calls may be run again, as its trait says.
     pub(crate) idempotent: bool,
+    /// Which streams its calls have.
+    pub(crate) streams: StreamShape,
+}
+
+/// Which streams the calls of a method have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StreamShape {
+    /// The method returns a stream of items.
+    pub(crate) items: bool,
+    /// Its last argument is a stream.
+    pub(crate) argument: bool,
 }
 
 /// What a type looks like: `Params`, `{ rate: f64, l2: f64 }`.
@@ -234,6 +245,7 @@ pub(super) mod tests {
                 structure: vec![Definition { name: String::new(), text: "fn([i64]) -> i64".to_owned() }],
                 kind: MethodKind::Compute,
                 idempotent: false,
+                streams: StreamShape::default(),
             }],
             session: None,
         }
@@ -251,7 +263,7 @@ pub(super) mod tests {
         assert_eq!(
             hex(&bytes),
             "026e31070200fbe803fc0000010001047a6f6e6502657501fdbb22ed75b5106d8e05417269746801\
-             0373756d13666e285665633c6936343e29202d3e2069363407010010666e285b6936345d29202d3e20693634000000"
+             0373756d13666e285665633c6936343e29202d3e2069363407010010666e285b6936345d29202d3e206936340000000000"
         );
         let session = SessionOfNode { id: SessionId::new(300), computing: 3 };
         let resuming = Registration { methods: Vec::new(), session: Some(session), ..registration() };

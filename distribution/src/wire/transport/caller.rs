@@ -260,6 +260,7 @@ mod tests {
             structure: vec![Definition { name: String::new(), text }],
             kind: MethodKind::Compute,
             idempotent: false,
+            streams: crate::wire::handshake::StreamShape::default(),
         }
     }
 

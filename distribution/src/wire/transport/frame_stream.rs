@@ -28,9 +28,10 @@ use crate::{
         connection_state::ConnectionState,
         frame::{
             kind::{self, Control, Direction, FrameKind},
-            layout::{CHUNK_HEADER, FRAME_HEADER, LARGEST_CALL_FRAME},
+            layout::{CHUNK_HEADER, FRAME_HEADER, ITEMS_HEADER, LARGEST_CALL_FRAME},
         },
         payload::Payload,
+        streams::Known,
     },
 };
 
@@ -41,7 +42,7 @@ const READ_CHUNK: usize = 8 * 1024;
 /// or writes the other way. A peer that is as fast as this end could keep it busy with one large message otherwise.
 const MOST_AT_ONCE: usize = 512 * 1024;
 
-/// Is given each control frame that arrives, apart from those about large messages; an error ends the connection as a protocol
+/// Is given each control frame that arrives, apart from those about large messages and streams; an error ends the connection as a protocol
 /// violation.
 pub(crate) type OnControl = Box<dyn FnMut(Control) -> Result<(), String> + Send>;
 
@@ -65,6 +66,7 @@ pub(super) struct FrameStream<Io> {
     slow_messages: Option<Slow>,
     max_message_size: usize,
     skipped: FrameRate,
+    unknown_streams: FrameRate,
     outgoing: Outgoing,
     /// How long the last message took from its beginning to its end.
     took: Duration,
@@ -75,6 +77,8 @@ enum Frame {
     /// The last one of a message.
     Message(Bytes),
     Control(FrameKind, Bytes),
+    /// The next bytes of a stream.
+    Items(Bytes),
     /// Its kind is optional and unknown.
     Skipped,
 }
@@ -100,6 +104,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             slow_messages: None,
             max_message_size,
             skipped: FrameRate::new("frames of unknown optional kinds"),
+            unknown_streams: FrameRate::new("frames about streams that have ended"),
             outgoing: Outgoing::default(),
             took: Duration::ZERO,
         }
@@ -123,6 +128,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                             self.handle(control, cx)?;
                         }
                     }
+                    Frame::Items(body) => self.on_items(body).map_err(invalid)?,
                     Frame::Skipped => self.skipped.count().map_err(invalid)?,
                 }
             }
@@ -183,12 +189,41 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 cx.waker().wake_by_ref();
                 return Ok(());
             }
+            Control::GrantItems { call, attempt, upto } => {
+                let known = self.state.streams().on_granted((call, attempt), upto).map_err(invalid)?;
+                return self.count_unknown(known);
+            }
+            Control::EndItems { call, attempt, length, is_whole } => {
+                let known = self.state.streams().on_end((call, attempt), length, is_whole).map_err(invalid)?;
+                return self.count_unknown(known);
+            }
+            Control::StopItems { call, attempt } => {
+                let known = self.state.streams().on_stopped((call, attempt));
+                return self.count_unknown(known);
+            }
             // A response to it may be under way.
             Control::Cancel { call, attempt } => _ = self.outgoing.take_back((call, attempt)).map_err(invalid)?,
             Control::CancelCall { call } => _ = self.outgoing.take_back((call, ONLY_ATTEMPT)).map_err(invalid)?,
             _ => {}
         }
         (self.on_control)(control).map_err(invalid)
+    }
+
+    /// Frames about streams may cross the end of their call, and a correct peer sends few of them.
+    fn count_unknown(&mut self, known: Known) -> io::Result<()> {
+        match known {
+            Known::Yes => Ok(()),
+            Known::No => self.unknown_streams.count().map_err(invalid),
+        }
+    }
+
+    fn on_items(&mut self, mut body: Bytes) -> Result<(), String> {
+        if body.len() < ITEMS_HEADER {
+            return Err("it sent items without saying of which call".to_owned());
+        }
+        let key = (body.get_u64_le(), body.get_u32_le());
+        self.messages.on_items(body.len());
+        self.state.streams().on_items(key, body)
     }
 
     /// Tells the sender of large messages which of them have memory now, and how much was read.
@@ -296,6 +331,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             let body = frame.freeze();
             return Ok(Some(match kind {
                 Some(kind) if kind == self.call => Frame::Message(body),
+                Some(FrameKind::Items) => Frame::Items(body),
                 Some(kind) => Frame::Control(kind, body),
                 None => Frame::Skipped,
             }));
@@ -387,11 +423,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             self.tell_sender(cx)?;
             self.collect_controls(cx)?;
             // What the peer has read is not known while nothing is read.
-            self.outgoing.add_chunks(self.is_paused).map_err(invalid)?;
+            self.outgoing.add_chunks(self.is_paused, self.state.streams()).map_err(invalid)?;
             // The memory of a master is shared, and may be short for long.
             let is_master = matches!(self.incoming_direction, Direction::NodeToMaster | Direction::CallerToMaster);
             self.state.set_unaccepted(is_master && self.outgoing.is_stuck());
-            self.state.set_unconsumed(!self.is_paused && self.outgoing.awaits_reading());
+            self.state.set_unconsumed(!self.is_paused && self.outgoing.awaits_reading(self.state.streams()));
             if self.outgoing.has_not_sent() {
                 cx.waker().wake_by_ref();
             }
@@ -430,6 +466,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_flush(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl<Io> Drop for FrameStream<Io> {
+    fn drop(&mut self) {
+        match self.incoming_direction {
+            // Handlers must not go on with what is lost. Everybody else hears of it as the end of the call.
+            Direction::MasterToNode => self.state.streams().break_off(),
+            _ => self.state.streams().forget(),
+        }
     }
 }
 

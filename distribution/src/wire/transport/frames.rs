@@ -15,9 +15,10 @@ use crate::{
     wire::{
         frame::{
             kind::{Control, FrameKind},
-            layout::{CHUNK_HEADER, FRAME_HEADER, encode_frame},
+            layout::{CHUNK_HEADER, FRAME_HEADER, ITEMS_HEADER, encode_frame},
         },
         payload::Payload,
+        streams::StreamKey,
     },
 };
 
@@ -116,6 +117,16 @@ impl Frames {
             left -= piece.len();
             self.push_piece(piece);
         }
+    }
+
+    /// Appends a frame with the next bytes of a stream.
+    pub(super) fn push_items(&mut self, (call, attempt): StreamKey, parts: &mut VecDeque<Bytes>, length: usize) {
+        self.tail.put_u32_le((ITEMS_HEADER + length) as u32);
+        self.tail.put_u8(FrameKind::Items as u8);
+        self.tail.put_u64_le(call);
+        self.tail.put_u32_le(attempt);
+        self.unwritten += FRAME_HEADER + ITEMS_HEADER + length;
+        parts.drain(..).for_each(|part| self.push_piece(part));
     }
 
     fn push_piece(&mut self, bytes: Bytes) {

@@ -251,6 +251,11 @@ impl IncomingMessages {
         })
     }
 
+    /// Items of a stream were read: they count as chunks do.
+    pub(super) fn on_items(&mut self, bytes: usize) {
+        self.consumed += bytes as u64;
+    }
+
     /// Takes what was read of the chunk.
     pub(super) fn take_from(&mut self, incoming: &mut BytesMut) {
         let Some(chunk) = &mut self.chunk else { return };

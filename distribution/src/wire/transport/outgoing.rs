@@ -18,10 +18,11 @@ use crate::{
     wire::{
         frame::{
             kind::Control,
-            layout::{BODY_HEADER_LIMIT, LARGEST_CHUNK, LARGEST_WHOLE_PAYLOAD},
+            layout::{BODY_HEADER_LIMIT, LARGEST_CHUNK, LARGEST_PIECE, LARGEST_WHOLE_PAYLOAD},
         },
         incoming_memory::RESERVED_ABOVE,
         payload::Payload,
+        streams::{Piece, StreamTable},
     },
 };
 
@@ -110,6 +111,9 @@ pub(super) struct Outgoing {
     next_number: u32,
     /// Where the last chunk ended.
     last_chunk: u64,
+    was_streams_turn: bool,
+    /// Empty between calls. Kept for its memory.
+    parts: VecDeque<Bytes>,
     window: Window,
     /// Requests that were given up before they were written.
     not_sent: Vec<u64>,
@@ -225,9 +229,9 @@ impl Outgoing {
         self.window.on_consumed(bytes)
     }
 
-    /// Whether chunks wait for the receiver to read those that it was sent.
-    pub(super) fn awaits_reading(&self) -> bool {
-        let may_go_on = self.begun.iter().any(Message::may_send);
+    /// Whether chunks, or items of streams, wait for the receiver to read those that it was sent.
+    pub(super) fn awaits_reading(&self, streams: &StreamTable) -> bool {
+        let may_go_on = self.begun.iter().any(Message::may_send) || streams.has_ready();
         self.window.is_full() && (may_go_on || !self.unreserved.is_empty() || !self.reserving.is_empty())
     }
 
@@ -237,17 +241,42 @@ impl Outgoing {
     }
 
     /// Puts the next chunks behind the frames, as long as little waits to be written.
-    /// With `ignores_window`, more may be on the way than the receiver reads soon.
-    pub(super) fn add_chunks(&mut self, ignores_window: bool) -> Result<(), CodecError> {
+    /// With `ignores_window`, more may be on the way than the receiver reads soon. Streams and messages take turns.
+    pub(super) fn add_chunks(&mut self, ignores_window: bool, streams: &StreamTable) -> Result<(), CodecError> {
         while self.frames.is_low()
             || self.frames.end() - self.last_chunk >= FRAMES_BETWEEN_CHUNKS && self.frames.has_room()
         {
-            if self.window.is_full() && !ignores_window || !self.add_chunk()? {
+            if self.window.is_full() && !ignores_window {
                 break;
             }
+            let is_streams_turn = !self.was_streams_turn;
+            let has_added = match is_streams_turn {
+                true => self.add_items(streams)? || self.add_chunk()?,
+                false => self.add_chunk()? || self.add_items(streams)?,
+            };
+            if !has_added {
+                break;
+            }
+            self.was_streams_turn = is_streams_turn;
             self.last_chunk = self.frames.end();
         }
         Ok(())
+    }
+
+    /// Adds the next bytes of the stream whose turn it is; false if no stream has something to send.
+    fn add_items(&mut self, streams: &StreamTable) -> Result<bool, CodecError> {
+        let Some(Piece { key, length, end, .. }) = streams.take_piece(LARGEST_PIECE, &mut self.parts) else {
+            return Ok(false);
+        };
+        if length > 0 {
+            self.frames.push_items(key, &mut self.parts, length);
+            self.window.on_sent(length);
+        }
+        if let Some((length, is_whole)) = end {
+            let (call, attempt) = key;
+            self.frames.push_control(&Control::EndItems { call, attempt, length, is_whole })?;
+        }
+        Ok(true)
     }
 
     /// Adds the next chunk of the message whose turn it is; false if no message has one to send.
