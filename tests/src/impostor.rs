@@ -210,7 +210,14 @@ impl Shown {
     /// The first version of a method of `Probe`, as it is.
     pub fn of_probe(name: &str, signature: &str) -> Self {
         let [service, name, signature] = ["Probe", name, signature].map(str::to_owned);
-        Self { id: method_id(&name, &signature), types: types(&name, &signature), service, name, signature, streams: [0; 2] }
+        Self {
+            id: method_id(&name, &signature),
+            types: types(&name, &signature),
+            service,
+            name,
+            signature,
+            streams: [0; 2],
+        }
     }
 }
 

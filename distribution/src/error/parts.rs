@@ -137,7 +137,7 @@ impl fmt::Display for Part {
         f.write_str(match self {
             Self::Arguments => "argument list",
             Self::Reply => "reply",
-            Self::Item => "stream",
+            Self::Item => "next item",
         })
     }
 }

@@ -57,7 +57,7 @@ pub fn messages() -> Vec<Message> {
         Execution::NotRun, Execution::MayHaveRun, Execution::Ran,
         QueueUnit::Calls, QueueUnit::Bytes,
         LimitOf::Caller, LimitOf::Master, LimitOf::Credential, LimitOf::Session,
-        Part::Arguments, Part::Reply,
+        Part::Arguments, Part::Reply, Part::Item,
         NodeState::Alive, NodeState::Suspect, NodeState::Disconnected, NodeState::Draining,
         Access::Nodes, Access::Callers, Access::Admins,
     ]);
@@ -164,6 +164,7 @@ fn call_errors() -> impl IntoIterator<Item = Message> {
         },
         CallError::Encode { call: call(), part: Part::Reply, source: codec_error() },
         CallError::Decode { call: call(), part: Part::Arguments, source: codec_error() },
+        CallError::Decode { call: call(), part: Part::Item, source: codec_error() },
         CallError::NotIdempotent { call: call(), option: "attempts".into() },
         CallError::MasterLost {
             call: call(),

@@ -47,6 +47,7 @@ impl Drop for Submitted {
     fn drop(&mut self) {
         // If the result comes between the two, cancelling does nothing and the result is dropped with the state.
         if !self.detached && !self.state.has_ended() {
+            self.state.streams.stop();
             self.dispatcher.cancel(&self.state);
         }
     }

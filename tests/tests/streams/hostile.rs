@@ -49,7 +49,7 @@ async fn a_node_that_breaks_the_rules_of_streams_is_disconnected_and_its_call_lo
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let mut events = master.events();
     let streams = StreamsClient::new(&master);
-    let window = vec![0; 60_000];
+    let window = FIVE.repeat(12_000);
     type Frames = Box<dyn Fn(u64, u64) -> Vec<u8>>;
     let cases: Vec<(&str, Frames)> = vec![
         (
@@ -60,17 +60,24 @@ async fn a_node_that_breaks_the_rules_of_streams_is_disconnected_and_its_call_lo
         ("without saying of which call", Box::new(|_, _| frame(kind::ITEMS, &[0; 11]))),
         ("has no stream", Box::new(|call, attempt| items(call + 1, attempt, FIVE))),
         ("has no stream", Box::new(|call, attempt| items(call, attempt + 1, FIVE))),
-        ("announced a frame", Box::new(|_, _| {
-            let mut long = frame(kind::ITEMS, &[0; 12]);
-            long[..4].copy_from_slice(&(u32::MAX).to_le_bytes());
-            long
-        })),
-        ("end items", Box::new(|call, attempt| {
-            frame(kind::END_ITEMS, &[number(call), number(attempt), number(0), vec![1]].concat())
-        })),
-        ("frames about streams that have ended", Box::new(|_, _| {
-            frame(kind::GRANT_ITEMS, &[number(99), number(1), number(5)].concat()).repeat(10_001)
-        })),
+        (
+            "announced a frame",
+            Box::new(|_, _| {
+                let mut long = frame(kind::ITEMS, &[0; 12]);
+                long[..4].copy_from_slice(&(u32::MAX).to_le_bytes());
+                long
+            }),
+        ),
+        (
+            "end items",
+            Box::new(|call, attempt| {
+                frame(kind::END_ITEMS, &[number(call), number(attempt), number(0), vec![1]].concat())
+            }),
+        ),
+        (
+            "frames about streams that have ended",
+            Box::new(|_, _| frame(kind::GRANT_ITEMS, &[number(99), number(1), number(5)].concat()).repeat(10_001)),
+        ),
     ];
     for (expected, frames) in cases {
         let mut node = node(master.local_addr(), "rogue").await;
@@ -170,15 +177,18 @@ async fn a_caller_that_breaks_the_rules_of_streams_is_disconnected_and_told_why(
     let cases: Vec<(&str, Frames)> = vec![
         ("more of a stream than it was granted", Box::new(|call| items(call, 1, &vec![0; 65_536]).repeat(2))),
         ("has no stream", Box::new(|call| items(call + 1, 1, FIVE))),
-        ("ended a stream with 9 bytes", Box::new(|call| {
-            frame(kind::END_ITEMS, &[number(call), number(1), number(9), vec![1]].concat())
-        })),
-        ("had granted as many before", Box::new(|call| {
-            frame(kind::GRANT_ITEMS, &[number(call), number(1), number(0)].concat())
-        })),
-        ("far more than an item may have", Box::new(|call| {
-            frame(kind::GRANT_ITEMS, &[number(call), number(1), number(1 << 63)].concat())
-        })),
+        (
+            "ended a stream with 9 bytes",
+            Box::new(|call| frame(kind::END_ITEMS, &[number(call), number(1), number(9), vec![1]].concat())),
+        ),
+        (
+            "had granted as many before",
+            Box::new(|call| frame(kind::GRANT_ITEMS, &[number(call), number(1), number(0)].concat())),
+        ),
+        (
+            "far more than an item may have",
+            Box::new(|call| frame(kind::GRANT_ITEMS, &[number(call), number(1), number(1 << 63)].concat())),
+        ),
         ("stop items", Box::new(|call| frame(kind::STOP_ITEMS, &[number(call), number(1)].concat()))),
     ];
     for (expected, frames) in cases {
@@ -257,7 +267,7 @@ async fn a_method_that_is_a_stream_for_its_caller_only_is_not_called() {
     let _node = Node::spawn(master.local_addr(), other::StreamsServer::new(other::Whole)).await.expect("registers");
     let streams = StreamsClient::new(&master);
     let error = soon("the end", streams.count(3).next()).await.expect("is not the end").expect_err("is not served");
-    assert!(error.to_string().contains("fn(u64) -> Stream<u64> here"), "{error}");
+    assert!(error.to_string().contains("`fn(u64) -> Stream<u64>` here"), "{error}");
     let error = failure(soon("the sum", streams.sum(1, Streaming::from_iter([1]))).await);
     assert!(matches!(error, CallError::Incompatible { .. }), "{error:?}");
 }

@@ -268,7 +268,9 @@ async fn a_caller_whose_own_stream_panics_or_is_too_large_is_told() {
     let elsewhere = Cluster::connect(cluster.master().local_addr()).await.expect("connects");
     for streams in [&streams, &StreamsClient::new(&elsewhere)] {
         let values = stream::iter(0..10_u64).inspect(|value| assert!(*value < 5, "five"));
-        for values in [Streaming::new(values), Streaming::from_iter((0..10).inspect(|value| assert!(*value < 5, "five")))] {
+        for values in
+            [Streaming::new(values), Streaming::from_iter((0..10).inspect(|value| assert!(*value < 5, "five")))]
+        {
             let error = soon("the sum", streams.sum_waiting(values)).await.expect_err("cannot be sent");
             let CallError::Encode { part: Part::Item, source, .. } = &error else { panic!("{error:?}") };
             assert!(source.to_string().contains("panicked here: five"), "{source}");

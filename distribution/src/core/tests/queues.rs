@@ -201,8 +201,14 @@ fn calls_that_avoided_two_nodes_go_to_both_once_there_are_no_others() {
 fn ever_new_methods_and_services_are_not_remembered_for_ever() {
     let mut core = taken().core;
     let submit = |core: &mut Core<TableHost>, service: &str, name: &str| {
-        let method =
-            MethodInfo::new(MethodName::new(service, name), 1, "fn() -> ()", (MethodKind::Compute, false, StreamShape::default()), 0, &[]);
+        let method = MethodInfo::new(
+            MethodName::new(service, name),
+            1,
+            "fn() -> ()",
+            (MethodKind::Compute, false, StreamShape::default()),
+            0,
+            &[],
+        );
         let handle = Rc::new(TableCall { name: name.to_owned(), count: 1, sent: Cell::new(0) });
         let mut effects = Vec::new();
         let call =
