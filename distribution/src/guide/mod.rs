@@ -9,6 +9,7 @@
 //! | [over_machines] | How do I run nodes on other machines? |
 //! | [callers] | How do I make calls from another process than the master's? |
 //! | [nested_calls] | How does a handler make calls? |
+//! | [streams] | How do I return or take more than fits into memory, or results as they come? |
 //! | [metadata] | How do I send a request id, a tenant or the like along with a call? |
 //! | [versions] | How do I change a service without stopping it? |
 //! | [testing] | How do I test my service, and code that calls it? |
@@ -43,6 +44,9 @@ pub mod metadata {}
 
 #[doc = include_str!("nested_calls.md")]
 pub mod nested_calls {}
+
+#[doc = include_str!("streams.md")]
+pub mod streams {}
 
 #[doc = include_str!("operating.md")]
 pub mod operating {}

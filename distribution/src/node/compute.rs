@@ -149,13 +149,18 @@ struct SlotLender {
 }
 
 impl Lend for SlotLender {
-    fn lend(&self) {
-        CurrentCall::with_computing(|call| call.on_waits());
+    fn lend(&self) -> bool {
+        let mut may_lend = true;
+        CurrentCall::with_computing(|call| may_lend = call.on_waits());
+        if !may_lend {
+            return false;
+        }
         if let Some(worker) = self.pool.slots.lend() {
             // The handler is inside the user's runtime.
             let _inside = self.node_runtime.enter();
             self.pool.start(worker);
         }
+        true
     }
 
     fn take_back(&self) {

@@ -87,8 +87,8 @@ pub(super) trait Nesting: fmt::Debug + Send + Sync {
     /// What clients make calls with that are parts of `call`.
     fn dispatcher(&self, call: &CurrentCall) -> Arc<dyn Dispatcher>;
 
-    /// The compute handler of a call waits, and lends its slot.
-    fn on_waits(&self, call: &CurrentCall);
+    /// The compute handler of a call waits, and lends its slot. False if it must not, because too many wait.
+    fn on_waits(&self, call: &CurrentCall) -> bool;
 
     /// The compute handler of a call goes on, and needs its slot.
     fn on_goes_on(&self, call: &CurrentCall);
@@ -133,11 +133,9 @@ impl CurrentCall {
         self.was_started()
     }
 
-    /// The compute handler waits, and lends its slot.
-    pub(super) fn on_waits(&self) {
-        if let Some(nesting) = &self.nesting {
-            nesting.on_waits(self);
-        }
+    /// The compute handler waits, and lends its slot. False if too many wait already: then it keeps the slot.
+    pub(super) fn on_waits(&self) -> bool {
+        self.nesting.as_ref().is_none_or(|nesting| nesting.on_waits(self))
     }
 
     /// The compute handler goes on, and needs its slot.

@@ -110,9 +110,14 @@ impl Nesting for NestingOfSession {
         Arc::new(NestedDispatcher { call: call.clone(), caller })
     }
 
-    fn on_waits(&self, call: &CurrentCall) {
-        self.calls.waiting.fetch_add(1, Ordering::Relaxed);
+    fn on_waits(&self, call: &CurrentCall) -> bool {
+        let limit = self.calls.max_waiting;
+        let one_more = |waiting| Some(waiting + 1).filter(|waiting| *waiting <= limit);
+        if self.calls.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            return false;
+        }
         self.lend(call);
+        true
     }
 
     fn on_goes_on(&self, call: &CurrentCall) {

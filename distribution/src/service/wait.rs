@@ -59,8 +59,8 @@ fn park_until_ended<F: Future>(future: F) -> F::Output {
 
 /// What the current thread holds that others can use while it waits.
 pub(crate) trait Lend {
-    /// The thread begins to wait.
-    fn lend(&self);
+    /// The thread begins to wait. False if it keeps what it holds, because too many threads wait already.
+    fn lend(&self) -> bool;
 
     /// The thread goes on. Blocks it until it has again what it lent.
     fn take_back(&self);
@@ -88,11 +88,7 @@ struct Lent(Option<Arc<dyn Lend>>);
 
 impl Lent {
     fn new() -> Self {
-        let held = HELD.with_borrow(Clone::clone);
-        if let Some(held) = &held {
-            held.lend();
-        }
-        Self(held)
+        Self(HELD.with_borrow(Clone::clone).filter(|held| held.lend()))
     }
 }
 

@@ -117,6 +117,10 @@ impl StreamPeer for ConnectionState {
     fn return_window(&self, bytes: u64) {
         self.streams.give_back(bytes);
     }
+
+    fn item_memory(&self, largest: usize) -> Arc<IncomingMemory> {
+        self.streams.item_memory(largest)
+    }
 }
 
 /// How many responses, and bytes of them, have come on a connection.

@@ -14,6 +14,7 @@ use crate::{
     error::CodecError,
     wire::{
         codec::Decoder,
+        incoming_memory::{PendingReservation, RESERVED_ABOVE, Reservation},
         streams::{ItemPipe, Taken},
     },
 };
@@ -25,7 +26,6 @@ const REPORTED_AFTER: u64 = 16 * 1024;
 const LENGTH: usize = 4;
 
 /// Takes the items of one stream out of its pipe.
-#[derive(Debug)]
 pub(super) struct ItemReceiver {
     pipe: Arc<ItemPipe>,
     /// Bytes that were taken out of the pipe; `there` of them in all.
@@ -35,6 +35,13 @@ pub(super) struct ItemReceiver {
     consumed: u64,
     unreported: u64,
     limits: ValueLimits,
+    large: Option<LargeItem>,
+}
+
+/// The memory of an item that is too large to be read without a reservation.
+enum LargeItem {
+    Waits(PendingReservation),
+    Reserved(#[allow(dead_code, reason = "held to be dropped")] Reservation),
 }
 
 /// What comes next of a stream.
@@ -55,7 +62,7 @@ pub(super) enum Next<I> {
 
 impl ItemReceiver {
     pub(super) fn new(pipe: Arc<ItemPipe>, limits: ValueLimits) -> Self {
-        Self { pipe, pieces: VecDeque::new(), there: 0, consumed: 0, unreported: 0, limits }
+        Self { pipe, pieces: VecDeque::new(), there: 0, consumed: 0, unreported: 0, limits, large: None }
     }
 
     pub(super) fn pipe(&self) -> &Arc<ItemPipe> {
@@ -85,6 +92,9 @@ impl ItemReceiver {
                     });
                 }
                 self.report();
+                if length > RESERVED_ABOVE {
+                    ready!(self.poll_memory(cx, length));
+                }
                 self.pipe.require(self.consumed + (LENGTH + length) as u64);
             }
             self.report();
@@ -98,6 +108,21 @@ impl ItemReceiver {
                 Taken::Broken => return Poll::Ready(Next::Broken),
             }
         }
+    }
+
+    /// Waits until there is memory for an item of this length: its producer waits meanwhile.
+    fn poll_memory(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<()> {
+        if self.large.is_none() {
+            let Some(memory) = self.pipe.item_memory(self.limits.bytes) else { return Poll::Ready(()) };
+            self.large = Some(match memory.try_reserve(length) {
+                Some(reservation) => LargeItem::Reserved(reservation),
+                None => LargeItem::Waits(memory.reserve(length)),
+            });
+        }
+        if let Some(LargeItem::Waits(pending)) = &mut self.large {
+            self.large = Some(LargeItem::Reserved(ready!(pending.poll(cx))));
+        }
+        Poll::Ready(())
     }
 
     /// The length of the next item, if it is here.
@@ -126,6 +151,7 @@ impl ItemReceiver {
             }
         };
         self.skip(length);
+        self.large = None;
         self.consumed += (LENGTH + length) as u64;
         self.unreported += (LENGTH + length) as u64;
         if self.unreported >= REPORTED_AFTER {

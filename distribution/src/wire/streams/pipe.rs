@@ -11,6 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{FIRST_CREDIT, StreamKey, window::Window};
+use crate::wire::incoming_memory::IncomingMemory;
 
 /// Pieces of fewer bytes are copied together, so that small frames do not keep the memory that they were read into.
 const COPIED_BELOW: usize = 4 * 1024;
@@ -37,6 +38,9 @@ pub(crate) trait StreamPeer: fmt::Debug + Send + Sync {
 
     /// Gives back what was lent.
     fn return_window(&self, bytes: u64);
+
+    /// The memory for large items that come over the connection, of which the largest may have this many bytes.
+    fn item_memory(&self, largest: usize) -> Arc<IncomingMemory>;
 }
 
 /// One stream.
@@ -414,6 +418,12 @@ impl ItemPipe {
             state.granted = upto;
             self.pass_credit_on(state);
         }
+    }
+
+    /// The memory for large items; `None` if they are made in this process.
+    pub(crate) fn item_memory(&self, largest: usize) -> Option<Arc<IncomingMemory>> {
+        let peer = self.lock().producer.as_ref().map(|far| Arc::clone(&far.peer));
+        peer.map(|peer| peer.item_memory(largest))
     }
 
     /// Gives the producer the credit that it may have now.

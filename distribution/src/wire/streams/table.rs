@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -15,7 +15,7 @@ use super::{
     CallStreams, StreamKey,
     pipe::{ItemPipe, Piece, StreamPeer},
 };
-use crate::wire::frame::kind::Control;
+use crate::wire::{frame::kind::Control, incoming_memory::IncomingMemory};
 
 /// How many bytes more than [`FIRST_CREDIT`](super::FIRST_CREDIT) the windows of a connection may have, all together.
 const MOST_LENT: u64 = 64 * 1024 * 1024;
@@ -31,6 +31,8 @@ pub(crate) struct StreamTable {
     count: AtomicUsize,
     /// What windows have beyond their first size.
     lent: AtomicU64,
+    /// For large items. Of this connection alone, so that a peer that does not go on with one holds up nobody else.
+    item_memory: OnceLock<Arc<IncomingMemory>>,
 }
 
 #[derive(Debug, Default)]
@@ -261,6 +263,11 @@ impl StreamTable {
                 Some(lent + bytes).filter(|lent| *lent <= MOST_LENT)
             })
             .is_ok()
+    }
+
+    /// The memory for large items, of which the largest may have this many bytes.
+    pub(crate) fn item_memory(&self, largest: usize) -> Arc<IncomingMemory> {
+        Arc::clone(self.item_memory.get_or_init(|| IncomingMemory::of_connection(largest)))
     }
 
     pub(crate) fn give_back(&self, bytes: u64) {

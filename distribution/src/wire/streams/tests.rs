@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use super::*;
-use crate::wire::frame::kind::Control;
+use crate::wire::{frame::kind::Control, incoming_memory::IncomingMemory};
 
 const KEY: StreamKey = (7, 1);
 const WHOLE: StreamShape = StreamShape { items: true, argument: true };
@@ -70,6 +70,10 @@ impl StreamPeer for Told {
 
     fn return_window(&self, bytes: u64) {
         self.table.give_back(bytes);
+    }
+
+    fn item_memory(&self, largest: usize) -> Arc<IncomingMemory> {
+        self.table.item_memory(largest)
     }
 }
 
