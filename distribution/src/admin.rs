@@ -16,10 +16,10 @@ use crate::{
         CallFilter, CallPage, CallerInfo, EventCursor, EventPage, MasterStatus, MethodSummary, ServiceSummary,
         TimedEvent,
     },
-    error::{AdminError, CallError},
+    error::{AdminError, CallError, Execution},
     id::{CallId, NodeId},
     service::{
-        ServiceClient,
+        ServiceClient, StreamCall,
         method::{MethodId, MethodInfo},
     },
     view::{NodeInfo, Stats},
@@ -52,15 +52,16 @@ pub trait Admin {
     #[rpc(idempotent)]
     fn callers(&self) -> Vec<CallerInfo>;
 
-    /// What has happened to the nodes since an earlier page, or, without its [`next`](EventPage::next), the nodes that are
-    /// registered. Answers when something has happened, or after 10 s. [`events`](AdminClient::events) calls it again and
-    /// again.
+    /// What has happened to the nodes since an earlier page, or, without its [`next`](EventPage::next), first the nodes that
+    /// are registered. A page comes when something has happened. [`events`](AdminClient::events) reads them.
     ///
     /// The master keeps the newest 1,024 events. If more have happened since the earlier page, the page begins with
     /// [`NodeEvent::Missed`](crate::NodeEvent::Missed), and the nodes that are registered by then. It does so too, with
     /// `Missed(0)`, if the earlier page was from another run of the master.
+    /// Without a timeout of its own it has none, whatever the master's
+    /// [`default_timeout`](crate::MasterBuilder::default_timeout) is.
     #[rpc(idempotent)]
-    async fn next_events(&self, after: Option<EventCursor>) -> EventPage;
+    fn event_pages(&self, after: Option<EventCursor>) -> impl Stream<Item = EventPage> + Send;
 
     /// Totals since the master started.
     #[rpc(idempotent)]
@@ -119,13 +120,27 @@ impl AdminClient {
     /// # Ok(()) }
     /// ```
     pub fn events(&self) -> impl Stream<Item = Result<TimedEvent, CallError>> + Send + Unpin + use<> {
-        let pages = stream::try_unfold((self.clone(), None), |(admin, after)| async move {
-            let page = admin.next_events(after).await?;
-            Ok::<_, CallError>(Some((stream::iter(page.events).map(Ok), (admin, Some(page.next)))))
+        let begin = (self.clone(), None, None);
+        let pages = stream::try_unfold(begin, |(admin, mut after, mut pages): Following| async move {
+            loop {
+                let open = pages.get_or_insert_with(|| admin.event_pages(after));
+                match open.try_next().await {
+                    Ok(Some(page)) => {
+                        after = Some(page.next);
+                        return Ok(Some((stream::iter(page.events).map(Ok), (admin, after, pages))));
+                    }
+                    // The connection has broken under it, or the master ended it. It goes on where it was.
+                    Err(CallError::MasterLost { execution: Execution::MayHaveRun, .. }) | Ok(None) => pages = None,
+                    Err(error) => return Err(error),
+                }
+            }
         });
         Box::pin(pages.try_flatten())
     }
 }
+
+/// What a reader of events has: the client, where its last page ended, and the pages that come.
+type Following = (AdminClient, Option<EventCursor>, Option<StreamCall<EventPage>>);
 
 /// The methods of the service, as this version of the crate serves them.
 static METHODS: LazyLock<Vec<MethodId>> =

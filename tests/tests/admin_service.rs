@@ -7,7 +7,7 @@ use distribution::{
     administration::*, error::AdminError, prelude::*,
 };
 use distribution_tests::{ProbeClient, ProbeServer, Prober, log::Log, meeting::Meeting, soon, until};
-use futures::TryStreamExt;
+use futures::{FutureExt as _, TryStreamExt};
 use serde::{Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
 
@@ -207,26 +207,31 @@ async fn a_program_elsewhere_follows_what_happens_to_nodes() {
     }
 }
 
+async fn first_page(admin: &AdminClient) -> EventPage {
+    admin.event_pages(None).try_next().await.expect("answers").expect("there is one")
+}
+
 #[tokio::test]
 async fn those_that_wait_for_events_hold_nothing_up_and_end_with_their_call_or_the_master() {
     let (local, cluster) = open(0).await;
     for admin in [AdminClient::new(&cluster), AdminClient::new(local.master())] {
-        let begin = admin.next_events(None).await.expect("answers").next;
-        let waiting: Vec<_> = (0..100).map(|_| admin.next_events(Some(begin)).send()).collect();
+        let begin = first_page(&admin).await.next;
+        let mut waiting: Vec<_> = (0..100).map(|_| admin.event_pages(Some(begin)).send()).collect();
         assert!(admin.nodes().await.expect("answers").is_empty());
-        assert!(waiting.iter().all(|call| !call.is_finished()));
-        let error = failure(admin.next_events(Some(begin)).timeout(std::time::Duration::from_millis(1)).await);
+        assert!(waiting.iter_mut().all(|pages| pages.next().now_or_never().is_none()));
+        let mut pages = admin.event_pages(Some(begin)).timeout(std::time::Duration::from_millis(1));
+        let error = failure(pages.try_next().await);
         assert!(matches!(error, CallError::TimedOut { .. }), "{error:?}");
         drop(waiting);
     }
     until("the cancelled calls are gone", || local.master().callers()[0].calls == 0).await;
-    let begin = AdminClient::new(&cluster).next_events(None).await.expect("answers").next;
+    let begin = first_page(&AdminClient::new(&cluster)).await.next;
     let last = [AdminClient::new(&cluster), AdminClient::new(local.master())]
-        .map(|admin| admin.next_events(Some(begin)).send());
+        .map(|admin| admin.event_pages(Some(begin)).send());
     until("one has arrived", || local.master().callers()[0].calls == 1).await;
     local.master().shutdown().await;
-    for call in last {
-        let error = failure(soon("the call", call).await);
+    for mut pages in last {
+        let error = failure(soon("the call", pages.try_next()).await);
         assert!(matches!(error, CallError::Shutdown { .. } | CallError::MasterLost { .. }), "{error:?}");
     }
 }
@@ -236,11 +241,11 @@ fn a_thread_outside_of_a_runtime_waits_for_events_too() {
     let runtime = tokio::runtime::Runtime::new().expect("starts");
     let master = runtime.block_on(async { Master::bind("127.0.0.1:0").await.expect("binds") });
     let admin = AdminClient::new(&master);
-    let begin = admin.next_events(None).wait().expect("answers").next;
-    let waiting = admin.next_events(Some(begin)).send();
+    let mut pages = admin.event_pages(None).iter();
+    pages.next().expect("there is one").expect("answers");
     // The runtime of the master ends, and with it what waits.
     runtime.shutdown_background();
-    let error = failure(waiting.wait());
+    let error = failure(pages.next().expect("is not the end"));
     assert!(matches!(error, CallError::Shutdown { .. }), "{error:?}");
 }
 

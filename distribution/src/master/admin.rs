@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use futures::future::BoxFuture;
+use futures::{Stream, future::BoxFuture, stream};
 
 use super::{administrator::Administrator, shared::Shared};
 use crate::{
@@ -52,8 +52,24 @@ impl Admin for Administration {
         self.shared.list_callers()
     }
 
-    async fn next_events(&self, after: Option<EventCursor>) -> EventPage {
-        self.shared.events_after(after).await
+    fn event_pages(&self, after: Option<EventCursor>) -> impl Stream<Item = EventPage> + Send {
+        let shared = Arc::clone(&self.shared);
+        stream::unfold((shared, after), |(shared, after)| async move {
+            loop {
+                let page = {
+                    let _turn = shared.following.acquire().await;
+                    shared.events_after(after).await
+                };
+                if shared.events.has_ended() {
+                    return None;
+                }
+                // The first one says where the reader is, also if there is nothing to tell.
+                if after.is_none() || !page.events.is_empty() {
+                    let next = Some(page.next);
+                    return Some((page, (shared, next)));
+                }
+            }
+        })
     }
 
     fn stats(&self) -> Stats {
@@ -143,12 +159,10 @@ impl Shared {
                 shared.end_of(&call, Reply::new(outcome, started.elapsed(), reply))
             })),
             Handler::Async(handler, _) => AdminWork::Async(Box::pin(async move {
-                let timeout = call.options.timeout.or(shared.limits.default_timeout);
-                let in_turn = async {
-                    let _turn = shared.following.acquire().await;
-                    handler(arguments, call.streams.clone(), limits).await
-                };
-                let in_time = tokio::time::timeout(timeout.unwrap_or(LONGEST_TIME), in_turn);
+                let default = shared.limits.default_timeout.filter(|_| call.streams.is_none());
+                let timeout = call.options.timeout.or(default);
+                let handler = handler(arguments, call.streams.clone(), limits);
+                let in_time = tokio::time::timeout(timeout.unwrap_or(LONGEST_TIME), handler);
                 tokio::select! {
                     biased;
                     () = shared.closed.cancelled() => {

@@ -50,8 +50,8 @@ use crate::{
 /// Events that a slow reader may lag behind before it misses some.
 const EVENT_BUFFER: usize = 1024;
 
-/// Calls of the admin service that wait at a time for something to happen. Each waits some seconds at most, and then the next
-/// one has its turn.
+/// Readers of events that wait at a time for something to happen. Each waits some seconds at most, and then the next one has
+/// its turn.
 const MOST_FOLLOWING: usize = 256;
 
 /// Calls of the admin service that run at a time for callers in other processes.

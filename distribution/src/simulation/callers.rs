@@ -123,6 +123,7 @@ impl SimulatedCluster {
             whole: RefCell::default(),
             begun: Cell::new(0),
             open: Cell::new(0),
+            has_yielded: Cell::new(false),
         });
         let submitted = self.now.saturating_sub(elapsed);
         // A nested call has at most the time of the call that made it.

@@ -56,6 +56,8 @@ pub(super) struct SimulatedCall {
     pub(super) begun: Cell<u32>,
     /// The attempt that may be written.
     pub(super) open: Cell<u32>,
+    /// Whether it is a stream of which an item has come.
+    pub(super) has_yielded: Cell<bool>,
 }
 
 impl HostCall for Rc<SimulatedCall> {
@@ -73,6 +75,10 @@ impl HostCall for Rc<SimulatedCall> {
             self.open.set(0);
         }
         unsent
+    }
+
+    fn can_be_repeated(&self) -> bool {
+        !self.has_yielded.get()
     }
 }
 

@@ -162,6 +162,17 @@ impl SimulatedCluster {
         if call.current == Some((node.id, attempt.number)) {
             call.begun = 1;
         }
+        // A stream, whose first item comes at once. Sometimes its node then says that it has not begun.
+        if call.demand.count == 1 && self.rng.random_bool(0.2) {
+            attempt.call.has_yielded.set(true);
+            if !self.faults_ended && self.rng.random_bool(0.1) {
+                let (id, number) = (attempt.id, attempt.number);
+                node.attempts.remove(place);
+                self.rules.started(call)?;
+                self.nodes[at].reply(id, number, Reply::refused(Refusal::Busy));
+                return Ok(());
+            }
+        }
         self.rules.started(call)
     }
 

@@ -112,6 +112,9 @@ impl Rules {
         })?;
         check(call.kept.is_none(), || "a batch was sent again although calls of it had been given back".to_owned())?;
         check(call.ends == 0 && !call.cancelled, || "a call was sent after its end".to_owned())?;
+        check(!call.handle.has_yielded.get(), || {
+            "a call was sent again after an item of its stream had come".to_owned()
+        })?;
         let expected = call.demand.timeout.map(|timeout| call.submitted + timeout);
         check(deadline == expected, || format!("a call was sent with deadline {deadline:?} and not {expected:?}"))?;
         check(call.current.is_none_or(|(_, last)| attempt > last), || {
@@ -276,13 +279,19 @@ impl Rules {
                 check(!batch || call.misreported || call.begun <= lost, || {
                     format!("{} calls of {} were started, and {lost} are reported as lost", call.begun, call.id)
                 })?;
-                let final_loss =
-                    !idempotent || batch || call.demand.node.is_some() || call.failed_runs >= most + spared || !served;
+                let has_yielded = call.handle.has_yielded.get();
+                let final_loss = !idempotent
+                    || batch
+                    || has_yielded
+                    || call.demand.node.is_some()
+                    || call.failed_runs >= most + spared
+                    || !served;
                 check(final_loss, || format!("call {} could have been sent again: {error}", call.id))
             }
             CallError::Panicked { .. } => {
                 let is_final = !call.demand.retry_panics
                     || !idempotent
+                    || call.handle.has_yielded.get()
                     || call.demand.count > 1
                     || call.demand.node.is_some()
                     || call.failed_runs >= most + spared

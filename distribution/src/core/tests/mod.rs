@@ -81,9 +81,15 @@ struct TableCall {
     count: u32,
     /// The newest attempt that was written to its end.
     sent: Cell<u32>,
+    /// Whether it is a stream of which an item has come.
+    has_yielded: Cell<bool>,
 }
 
 impl HostCall for Rc<TableCall> {
+    fn can_be_repeated(&self) -> bool {
+        !self.has_yielded.get()
+    }
+
     fn open(&self, _: u32) {}
 
     fn withdraw(&self, attempt: u32) -> bool {
@@ -316,7 +322,8 @@ impl Table {
     fn submit(&mut self, name: &str, submission: Submission) -> Vec<String> {
         let Submission { method, mut demand, on, failed_attempts } = submission;
         demand.node = on.map(|node| self.node(node));
-        let handle = Rc::new(TableCall { name: name.to_owned(), count: demand.count, sent: Cell::new(0) });
+        let (sent, has_yielded) = (Cell::new(0), Cell::new(false));
+        let handle = Rc::new(TableCall { name: name.to_owned(), count: demand.count, sent, has_yielded });
         let mut id = CallId(0);
         let given = Rc::clone(&handle);
         let lines = self.apply(|core, now, effects| {
@@ -352,6 +359,11 @@ impl Table {
         let (node, attempt) = self.sent[name].clone();
         let (node, id) = (self.node(&node), self.calls[name].0);
         self.apply(|core, now, effects| core.on_attempt_finished(now, node, id, attempt, attempted, effects))
+    }
+
+    /// An item of the call's stream has come.
+    fn yields(&mut self, name: &str) {
+        self.calls[name].1.has_yielded.set(true);
     }
 
     fn answer(&mut self, name: &str) -> Vec<String> {

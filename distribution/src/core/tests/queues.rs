@@ -209,7 +209,8 @@ fn ever_new_methods_and_services_are_not_remembered_for_ever() {
             0,
             &[],
         );
-        let handle = Rc::new(TableCall { name: name.to_owned(), count: 1, sent: Cell::new(0) });
+        let handle =
+            Rc::new(TableCall { name: name.to_owned(), count: 1, sent: Cell::new(0), has_yielded: Cell::new(false) });
         let mut effects = Vec::new();
         let call =
             core.on_call_submitted(BEGIN, handle, &Arc::new(method), call(&COMPUTE).demand, Vec::new(), &mut effects);

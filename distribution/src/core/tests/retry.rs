@@ -140,3 +140,20 @@ fn a_call_that_panics_everywhere_ends_as_panicked() {
     }
     assert!(table.panic("a")[0].starts_with("end a: panicked on n"));
 }
+
+#[test]
+fn a_stream_that_has_yielded_an_item_is_never_repeated() {
+    let yielded = |submission| {
+        let mut table = Table::new().joined(&[("n1", 1)]);
+        table.submit("a", submission);
+        table.join("n2", slots(1));
+        table.yields("a");
+        table
+    };
+    assert_eq!(yielded(call(&AGAIN)).dies("n1"), ["n1 gone with 1", "end a: lost with n1, attempts 1"]);
+    assert_eq!(yielded(call(&AGAIN).retry_panics()).panic("a"), ["end a: panicked on n1"]);
+    // A node cannot say that it has not begun.
+    for refusal in [Refusal::Busy, Refusal::Returned, Refusal::NotReceived, Refusal::UnknownMethod] {
+        assert_eq!(yielded(call(&AGAIN)).refuse("a", refusal), ["end a: lost with n1, attempts 1"]);
+    }
+}

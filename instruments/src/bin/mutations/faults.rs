@@ -392,6 +392,16 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault("a batch is repeated as a whole", "Core::may_repeat", &[("|| is_batch", "")]),
     fault(
+        "a stream is repeated after an item has come",
+        "Core::may_repeat",
+        &[("|| !$call.handle.can_be_repeated()", "")],
+    ),
+    fault(
+        "a stream that its node refuses after an item goes to another node",
+        "Core::replied",
+        &[("!$call.handle.can_be_repeated()", "false")],
+    ),
+    fault(
         "calls of a lost batch are said to be lost that were not granted",
         "Core::lost",
         &[("$call.kept.is_none() && $call.granted < $call.demand.count", "false")],
