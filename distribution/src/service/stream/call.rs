@@ -316,7 +316,7 @@ impl Sent {
                     return Poll::Ready(Some(Err(CallError::TooLarge { call: call(), part: Part::Item, size, limit })));
                 }
                 // The end is that of the call.
-                Poll::Ready(Next::End | Next::Broken) | Poll::Pending => {}
+                Poll::Ready(Next::End | Next::Broken | Next::Stopped) | Poll::Pending => {}
             }
             if let Some(end) = self.end.take() {
                 return Poll::Ready(self.end_of(end).map(Err));

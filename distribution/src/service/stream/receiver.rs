@@ -58,6 +58,8 @@ pub(super) enum Next<I> {
     End,
     /// The producer is gone, and this was not the end.
     Broken,
+    /// The call is over.
+    Stopped,
 }
 
 impl ItemReceiver {
@@ -106,6 +108,7 @@ impl ItemReceiver {
                 }
                 Taken::End => return Poll::Ready(Next::End),
                 Taken::Broken => return Poll::Ready(Next::Broken),
+                Taken::Stopped => return Poll::Ready(Next::Stopped),
             }
         }
     }

@@ -25,6 +25,10 @@ use crate::{
     },
 };
 
+/// What reading a stream of arguments panics with once its call is over.
+const READ_TOO_LATE: &str = "the stream of an argument was read after the handler of its call had returned, or the call was \
+     cancelled. Read it in the handler, or wait there for what reads it";
+
 /// After this many items a producer lets other tasks run.
 const ITEMS_IN_A_ROW: u32 = 64;
 
@@ -63,6 +67,8 @@ const ITEMS_IN_A_ROW: u32 = 64;
 /// The caller's stream is polled, or its iterator run, when the handler has started, and only as far as the handler has
 /// asked for: 64 KiB ahead of it at first, and more if the way between them is long. It is dropped when the call ends, or
 /// when the handler drops its end.
+///
+/// It belongs to the handler: a task or thread that goes on with it when the handler has returned panics.
 ///
 /// If the caller goes away before the end of the stream, the handler ends too, and does not take what it has for all: an
 /// async handler is dropped, and the stack of a compute handler unwinds, as with a panic but without a message.
@@ -232,6 +238,8 @@ impl<T> ReceivedItems<T> {
                 Outcome::DecodeItem(format!("it has {size} bytes, and the limit of the node is {limit}"))
             }
             Next::Broken => Outcome::Lost("the stream of its argument broke off".to_owned()),
+            // Only what the handler has started can still be here.
+            Next::Stopped => panic!("{READ_TOO_LATE}"),
         };
         let _ = self.failure.0.set(outcome);
         Poll::Ready(Err(Failed))

@@ -16,7 +16,8 @@ use crate::wire::incoming_memory::IncomingMemory;
 /// Pieces of fewer bytes are copied together, so that small frames do not keep the memory that they were read into.
 const COPIED_BELOW: usize = 4 * 1024;
 
-/// The most bytes that wait here for a connection, whatever the consumer behind it has granted.
+/// The most bytes that wait here for a connection, whatever the consumer behind it has granted. What is more than
+/// [`FIRST_CREDIT`] of it is lent by the connection.
 const MOST_BUFFERED: u64 = 16 * 1024 * 1024;
 
 /// The most credit that a consumer may have granted beyond what it was sent: more than the largest item and window.
@@ -104,6 +105,9 @@ enum Consumer {
         is_ready: bool,
         /// Whether it was told the end.
         is_end_told: bool,
+        /// How many bytes may wait here, and how many of them the connection has lent.
+        most: u64,
+        lent: u64,
     },
 }
 
@@ -127,6 +131,8 @@ pub(crate) enum Taken {
     End,
     /// The producer is gone, and this was not the end.
     Broken,
+    /// The call is over, and nobody should read it any more.
+    Stopped,
 }
 
 impl ItemPipe {
@@ -163,7 +169,9 @@ impl ItemPipe {
             // What was granted for an earlier attempt, to which nothing was sent, is not valid here.
             state.granted = state.taken;
         }
-        state.consumer = Consumer::Far { to: Far { peer, key }, is_ready: false, is_end_told: false };
+        state.return_lent();
+        let to = Far { peer, key };
+        state.consumer = Consumer::Far { to, is_ready: false, is_end_told: false, most: FIRST_CREDIT, lent: 0 };
         self.tell_ready(state);
     }
 
@@ -365,6 +373,7 @@ impl ItemPipe {
         }
         let is_told = std::mem::replace(is_end_told, true);
         state.granted = taken;
+        state.return_lent();
         (state.role == StreamRole::Argument && granted > 0 && !is_told).then_some((taken, false))
     }
 
@@ -378,7 +387,8 @@ impl ItemPipe {
         }
         match state.progress {
             Progress::Whole => Poll::Ready(Taken::End),
-            Progress::Broken | Progress::Stopped => Poll::Ready(Taken::Broken),
+            Progress::Broken => Poll::Ready(Taken::Broken),
+            Progress::Stopped => Poll::Ready(Taken::Stopped),
             Progress::Open => {
                 if let Consumer::Here { waker, window, .. } = &mut state.consumer {
                     window.on_empty();
@@ -428,15 +438,23 @@ impl ItemPipe {
 
     /// Gives the producer the credit that it may have now.
     fn pass_credit_on(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        let credit = match &state.consumer {
-            Consumer::Here { .. } => state.granted,
-            Consumer::Far { .. } => state.granted.min(state.taken.saturating_add(MOST_BUFFERED)),
+        let (granted, taken) = (state.granted, state.taken);
+        let (credit, step) = match &mut state.consumer {
+            Consumer::Here { .. } => (granted, 1),
+            Consumer::Far { to, most, lent, .. } => {
+                let wanted = (granted - taken).min(MOST_BUFFERED);
+                if wanted > *most && to.peer.lend_window(wanted - *most) {
+                    *lent += wanted - *most;
+                    *most = wanted;
+                }
+                (granted.min(taken + *most), *most / 4)
+            }
         };
         let mut told = None;
         let is_all_taken = state.taken == state.put;
         let mut may_go_on = is_all_taken;
         // Not for each frame that was taken.
-        if credit > state.credit && (credit == state.granted || credit >= state.credit + MOST_BUFFERED / 4) {
+        if credit > state.credit && (credit == granted || credit >= state.credit + step) {
             state.credit = credit;
             may_go_on = true;
             told = state.producer.clone().filter(|_| state.progress == Progress::Open);
@@ -530,11 +548,23 @@ impl State {
     }
 }
 
+impl State {
+    /// Gives back what a connection has lent.
+    fn return_lent(&mut self) {
+        match (&mut self.consumer, &self.producer) {
+            (Consumer::Here { lent, .. }, Some(Far { peer, .. })) => peer.return_window(std::mem::take(lent)),
+            (Consumer::Here { .. }, None) => {}
+            (Consumer::Far { to, most, lent, .. }, _) => {
+                *most = FIRST_CREDIT;
+                to.peer.return_window(std::mem::take(lent));
+            }
+        }
+    }
+}
+
 impl Drop for State {
     fn drop(&mut self) {
-        if let (Consumer::Here { lent: lent @ 1.., .. }, Some(Far { peer, .. })) = (&self.consumer, &self.producer) {
-            peer.return_window(*lent);
-        }
+        self.return_lent();
     }
 }
 
