@@ -10,6 +10,7 @@ mod expand;
 mod model;
 mod parse;
 mod report;
+mod streams;
 mod text;
 
 use proc_macro::TokenStream;
@@ -21,6 +22,7 @@ use crate::report::Report;
 /// Makes a service of a trait: leaves the trait in place, and adds a server and a client for it.
 ///
 /// ```
+/// use distribution::Streaming;
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Debug, Serialize, Deserialize)]
 /// # pub struct FetchError;
@@ -35,6 +37,9 @@ use crate::report::Report;
 ///     /// How many numbers there are.
 ///     #[rpc(idempotent)]
 ///     fn count(&self, from: u64, to: u64) -> u64;
+///
+///     /// The squares of `values`, as they come.
+///     fn squares(&self, values: Streaming<u64>) -> impl Iterator<Item = u64> + Send;
 /// }
 ///
 /// struct Calculator;
@@ -49,6 +54,9 @@ use crate::report::Report;
 ///     fn count(&self, from: u64, to: u64) -> u64 {
 ///         to - from
 ///     }
+///     fn squares(&self, values: Streaming<u64>) -> impl Iterator<Item = u64> + Send {
+///         values.into_iter().map(|value| value * value)
+///     }
 /// }
 ///
 /// let server = ArithServer::new(Calculator);
@@ -57,6 +65,10 @@ use crate::report::Report;
 ///
 /// A `fn` calculates: it runs on a thread of the node's and holds one of its slots. An `async fn` waits: it runs
 /// on the node's async runtime.
+///
+/// A `fn` may return a stream: `impl Iterator<Item = T> + Send`, which runs on a slot, or `impl Stream<Item = T> + Send`,
+/// which runs on the async runtime; callers see no difference. `T` may be a `Result`, and then each item is a value or an
+/// error. The last argument of any method may be a `Streaming<T>`.
 ///
 /// # What it expands to
 ///
@@ -70,6 +82,9 @@ use crate::report::Report;
 ///
 ///     /// How many numbers there are.
 ///     fn count(&self, from: u64, to: u64) -> u64;
+///
+///     /// The squares of `values`, as they come.
+///     fn squares(&self, values: Streaming<u64>) -> impl Iterator<Item = u64> + Send;
 /// }
 ///
 /// /// Serves an implementation of [`Arith`] on a node.
@@ -96,12 +111,15 @@ use crate::report::Report;
 ///
 ///     /// How many numbers there are.
 ///     pub fn count(&self, from: u64, to: u64) -> Call<u64> { .. }
+///
+///     /// The squares of `values`, as they come.
+///     pub fn squares(&self, values: Streaming<u64>) -> StreamCall<u64> { .. }
 /// }
 /// ```
 ///
-/// Implementations are plain ones, with `fn` and `async fn`. A client's method has the documentation, the conditions
-/// (`#[cfg(..)]`), the allowed lints and the deprecation of the trait's. Everything is as visible as the trait, and works
-/// in a function's body too.
+/// Implementations are plain ones, with `fn` and `async fn`. A stream of `Result<T, E>` is a `StreamCall<T, E>`. A client's
+/// method has the documentation, the conditions (`#[cfg(..)]`), the allowed lints and the deprecation of the trait's.
+/// Everything is as visible as the trait, and works in a function's body too.
 ///
 /// # Options
 ///
@@ -148,14 +166,18 @@ use crate::report::Report;
 ///
 /// - receivers other than `&self`: an implementation answers many calls at once, so what changes is in a `Mutex` or an
 ///   atomic;
-/// - borrowed arguments and answers, lifetimes, `impl Trait` and `Self` in them, and more than 16 arguments;
+/// - borrowed arguments, answers and items, lifetimes and `Self` in them, and more than 16 arguments;
+/// - `impl Trait`, except for a `fn` that returns `impl Iterator<Item = T> + Send` or `impl Stream<Item = T> + Send`, with
+///   no other bounds;
+/// - a `Streaming` that is not the last argument by itself;
 /// - generic traits and methods, `where` clauses, associated types and constants, default bodies, macros in the trait,
 ///   `unsafe`, `const` and `extern`;
 /// - a method called `new`, which is the client's constructor;
 /// - a `Result` with one type argument, such as `io::Result<T>`: the macro sees no types, only their names, and has to
-///   see the error's.
+///   see the error's. For the same reason `Streaming` cannot have another name.
 ///
-/// Argument types, values and errors implement serde's `Serialize` and `DeserializeOwned`; values and errors are `'static`.
+/// Argument types, values, errors and items implement serde's `Serialize` and `DeserializeOwned`, and are `'static`. The
+/// items of a `Streaming` are `Send` as well.
 #[proc_macro_attribute]
 pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
     expanded(options.into(), &item.into()).into()

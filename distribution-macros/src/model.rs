@@ -7,13 +7,14 @@ use quote::format_ident;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, FnArg, GenericArgument, ItemTrait, Pat, PathArguments, PathSegment, Receiver, ReturnType, TraitItem,
-    TraitItemFn, Type, TypeParamBound, Visibility, parse_quote,
+    Attribute, FnArg, GenericArgument, ItemTrait, Pat, PathArguments, Receiver, ReturnType, TraitItem, TraitItemFn,
+    Type, Visibility, parse_quote,
 };
 
 use crate::attributes;
 use crate::parse::{self, ServiceOptions};
 use crate::report::Report;
+use crate::streams::{OutputStream, StreamKind, streaming_items};
 use crate::text;
 
 /// A trait that becomes a service.
@@ -51,7 +52,9 @@ pub(crate) struct Argument {
 pub(crate) struct Output {
     /// The whole return type, `()` if none is written.
     pub(crate) written: Type,
-    /// What a successful call gives, or each item of a stream that is no error.
+    /// What one answer is: the return type, or the type of a stream's items, `()` if that is not there.
+    pub(crate) returned: Type,
+    /// What a successful call gives, or each item of a stream that is not an error.
     pub(crate) value: Type,
     /// The method's own error, if it returns a `Result`.
     pub(crate) error: Option<Type>,
@@ -59,31 +62,6 @@ pub(crate) struct Output {
     pub(crate) hides_error: bool,
     /// What it returns if that is a stream of items.
     pub(crate) stream: Option<OutputStream>,
-}
-
-/// A stream that a method returns.
-pub(crate) struct OutputStream {
-    pub(crate) kind: StreamKind,
-    /// The type of the items as written.
-    pub(crate) item: Type,
-    /// What is wrong with how it is written, and what to write.
-    pub(crate) problem: Option<String>,
-}
-
-/// How a stream that a method returns makes its items.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StreamKind {
-    Iterator,
-    Stream,
-}
-
-impl StreamKind {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Iterator => "Iterator",
-            Self::Stream => "Stream",
-        }
-    }
 }
 
 impl Service {
@@ -197,28 +175,22 @@ impl Method {
         }
     }
 
+    /// Both sides agree on streams however they are written: callers need not know how an implementation runs.
     pub(crate) fn signature(&self) -> String {
-        // Both sides agree on streams however they are written: callers need not know how an implementation runs.
-        let kinds: Vec<Type> = self
-            .arguments
-            .iter()
-            .map(|argument| match &argument.items {
-                Some(items) => parse_quote!(Streaming<#items>),
-                None => argument.kind.clone(),
-            })
-            .collect();
-        let output = match &self.output.stream {
-            Some(OutputStream { item, .. }) => parse_quote!(Stream<#item>),
-            None => self.output.written.clone(),
-        };
-        text::signature(kinds.iter(), &output)
+        let arguments = self.arguments.iter().map(|argument| match &argument.items {
+            Some(items) => parse_quote!(Streaming<#items>),
+            None => argument.kind.clone(),
+        });
+        let returned = &self.output.returned;
+        let output = if self.output.stream.is_some() { parse_quote!(Stream<#returned>) } else { returned.clone() };
+        text::signature(arguments, &output)
     }
 }
 
 impl Argument {
     /// Where generated code can be said to be that deals with the argument.
     pub(crate) fn place(&self) -> Span {
-        Span::call_site().located_at(self.kind.span())
+        Span::call_site().located_at(self.items.as_ref().unwrap_or(&self.kind).span())
     }
 }
 
@@ -229,82 +201,22 @@ impl Output {
             ReturnType::Type(_, written) => text::ungrouped(written).clone(),
         };
         let stream = OutputStream::new(&written);
-        let returned = stream.as_ref().map_or(&written, |stream| &stream.item);
-        let (value, error, hides_error) = match result_arguments(returned).as_deref() {
+        let returned = match &stream {
+            Some(stream) => stream.item.clone().unwrap_or_else(|| parse_quote!(())),
+            None => written.clone(),
+        };
+        let (value, error, hides_error) = match result_arguments(&returned).as_deref() {
             Some([value, error]) => ((*value).clone(), Some((*error).clone()), false),
             Some([value]) => ((*value).clone(), None, true),
             Some([]) => (returned.clone(), None, true),
             _ => (returned.clone(), None, false),
         };
-        Self { written, value, error, hides_error, stream }
+        Self { written, returned, value, error, hides_error, stream }
     }
 
     /// Where generated code can be said to be that deals with the output.
     pub(crate) fn place(&self) -> Span {
-        Span::call_site().located_at(self.written.span())
-    }
-}
-
-impl OutputStream {
-    /// `None` if it is none.
-    fn new(written: &Type) -> Option<Self> {
-        let Type::ImplTrait(written) = written else {
-            return None;
-        };
-        let named = |bound: &TypeParamBound| match bound {
-            TypeParamBound::Trait(bound) => bound.path.segments.last().cloned(),
-            _ => None,
-        };
-        let kind_of = |segment: &PathSegment| match segment.ident.to_string().as_str() {
-            "Stream" => Some(StreamKind::Stream),
-            // Others are iterators too, and are told what to write.
-            name if name.ends_with("Iterator") => Some(StreamKind::Iterator),
-            _ => None,
-        };
-        let mut segments = written.bounds.iter().map(named);
-        let (kind, segment) =
-            segments.find_map(|segment| segment.and_then(|segment| Some((kind_of(&segment)?, segment))))?;
-        let item = item_of(&segment);
-        let name = kind.name();
-        let shown = item.as_ref().map_or_else(|| "T".to_owned(), text::of_type);
-        let instead = format!("write `impl {name}<Item = {shown}> + Send`");
-        let is_send = |bound: &TypeParamBound| named(bound).is_some_and(|segment| segment.ident == "Send");
-        let problem = if item.is_none() {
-            Some(format!("both sides must know the type of the items: {instead}"))
-        } else if !written.bounds.iter().any(is_send) {
-            Some(format!("the items are made on several threads: {instead}"))
-        } else if written.bounds.len() > 2 || segment.ident != name {
-            Some(format!("a stream that a method returns has no other bounds: {instead}"))
-        } else {
-            None
-        };
-        Some(Self { kind, item: item.unwrap_or_else(|| parse_quote!(())), problem })
-    }
-}
-
-/// The `T` of an `Iterator<Item = T>`.
-fn item_of(segment: &PathSegment) -> Option<Type> {
-    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
-        return None;
-    };
-    arguments.args.iter().find_map(|argument| match argument {
-        GenericArgument::AssocType(binding) if binding.ident == "Item" => Some(text::ungrouped(&binding.ty).clone()),
-        _ => None,
-    })
-}
-
-/// The `T` of a `Streaming<T>`.
-fn streaming_items(written: &Type) -> Option<&Type> {
-    let Type::Path(path) = written else {
-        return None;
-    };
-    let last = path.path.segments.last().filter(|segment| segment.ident == "Streaming")?;
-    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
-        return None;
-    };
-    match arguments.args.iter().collect::<Vec<_>>().as_slice() {
-        [GenericArgument::Type(items)] => Some(text::ungrouped(items)),
-        _ => None,
+        Span::call_site().located_at(self.returned.span())
     }
 }
 
@@ -333,4 +245,91 @@ fn located(ident: &Ident, place: Span) -> Ident {
     let mut ident = ident.clone();
     ident.set_span(Span::call_site().located_at(place));
     ident
+}
+
+#[cfg(test)]
+mod tests {
+    use proc_macro2::{Delimiter, Group, TokenStream};
+    use quote::quote;
+
+    use super::*;
+
+    /// The text of a method's signature.
+    fn signature(method: TokenStream) -> String {
+        Method::new(parse_quote!(#method), Visibility::Inherited, &mut Report::default()).signature()
+    }
+
+    #[test]
+    fn a_stream_has_one_signature_however_it_is_written() {
+        let [items, output] = [quote!(Streaming<Bytes>), quote!(impl Iterator<Item = u64> + Send)]
+            .map(|written| Group::new(Delimiter::None, written));
+        for method in [
+            quote!(
+                fn f(&self, first: u64, values: Streaming<Bytes>) -> impl Iterator<Item = u64> + Send;
+            ),
+            quote!(
+                fn f(&self, first: u64, values: Streaming<Bytes>) -> impl Stream<Item = u64> + Send;
+            ),
+            quote!(
+                fn f(&self, _: u64, _: Streaming<Bytes>) -> impl Send + Iterator<Item = u64>;
+            ),
+            quote!(
+                fn f(&self, a: u64, b: distribution::Streaming<Bytes>) -> impl futures::Stream<Item = u64> + Send;
+            ),
+            quote!(
+                fn f(
+                    &self,
+                    a: u64,
+                    b: ::distribution::Streaming<Bytes>,
+                ) -> impl ::core::marker::Send + ::core::iter::Iterator<Item = u64>;
+            ),
+            quote!(
+                fn f(&self, a: u64, b: (Streaming<(Bytes)>)) -> (impl (Iterator<Item = (u64)>) + (Send));
+            ),
+            quote!(
+                fn f(&self, a: r#u64, b: r#Streaming<r#Bytes>) -> impl r#Stream<r#Item = r#u64> + r#Send;
+            ),
+            quote!(fn f(&self, a: u64, b: #items) -> #output;),
+        ] {
+            assert_eq!(signature(method.clone()), "fn(u64, Streaming<Bytes>) -> Stream<u64>", "{method}");
+        }
+    }
+
+    #[test]
+    fn the_types_of_items_are_in_the_signature_as_they_are_written() {
+        for (method, expected) in [
+            (
+                quote!(
+                    fn f(&self, values: Streaming<bytes::Bytes>);
+                ), //
+                "fn(Streaming<bytes::Bytes>) -> ()",
+            ),
+            (
+                quote!(
+                    async fn f(&self, values: Streaming<Result<u8, E>>) -> Result<u8, E>;
+                ),
+                "fn(Streaming<Result<u8, E>>) -> Result<u8, E>",
+            ),
+            (
+                quote!(
+                    fn f(&self) -> impl Stream<Item = std::result::Result<(u8,), E>> + Send;
+                ),
+                "fn() -> Stream<std::result::Result<(u8,), E>>",
+            ),
+        ] {
+            assert_eq!(signature(method), expected);
+        }
+    }
+
+    #[test]
+    fn other_types_are_not_streams() {
+        for kind in ["Streaming2<u8>", "Streaming", "<Job as Work>::Streaming<u8>", "Streaming<u8>::Item", "Stream<u8>"]
+        {
+            let written: Option<Type> = syn::parse_str(kind).ok();
+            let method: TraitItemFn = parse_quote!(fn f(&self, value: #written) -> #written;);
+            let method = Method::new(method, Visibility::Inherited, &mut Report::default());
+            assert!(method.split_arguments().1.is_none() && method.output.stream.is_none(), "{kind}");
+            assert_eq!(method.signature(), format!("fn({kind}) -> {kind}"));
+        }
+    }
 }

@@ -9,8 +9,8 @@ use syn::visit_mut::{self, VisitMut};
 use syn::{AngleBracketedGenericArguments, ParenthesizedGenericArguments, PathArguments, PathSegment, Type, TypeTuple};
 
 /// `fn(Vec<i64>) -> i64`, for `fn` and `async fn` alike: callers need not know how an implementation runs.
-pub(crate) fn signature<'a>(arguments: impl Iterator<Item = &'a Type>, output: &Type) -> String {
-    let arguments: Vec<String> = arguments.map(of_type).collect();
+pub(crate) fn signature(arguments: impl Iterator<Item = Type>, output: &Type) -> String {
+    let arguments: Vec<String> = arguments.map(|argument| of_type(&argument)).collect();
     format!("fn({}) -> {}", arguments.join(", "), of_type(output))
 }
 
@@ -163,8 +163,8 @@ mod tests {
     #[test]
     fn a_signature_reads_like_a_function_pointer() {
         let arguments: [Type; 2] = [parse_quote!(Vec<i64>), parse_quote!([u8; 4])];
-        assert_eq!(signature(arguments.iter(), &parse_quote!(())), "fn(Vec<i64>, [u8; 4]) -> ()");
-        assert_eq!(signature([].iter(), &parse_quote!(Result<u8, E>)), "fn() -> Result<u8, E>");
+        assert_eq!(signature(arguments.into_iter(), &parse_quote!(())), "fn(Vec<i64>, [u8; 4]) -> ()");
+        assert_eq!(signature([].into_iter(), &parse_quote!(Result<u8, E>)), "fn() -> Result<u8, E>");
     }
 
     #[test]

@@ -148,6 +148,7 @@ pub mod progress {
 pub mod __private {
     pub use crate::service::{
         AnyTypes, ClientMethods, FallibleTypes, Method, PlainTypes, RawClient, Routes, Service, ServiceClient,
-        stream::{Items, Produced, ReceivedArguments, SentArguments},
+        stream::{Items, Produced},
+        streamed_arguments::{ReceivedArguments, SentArguments},
     };
 }

@@ -1,12 +1,13 @@
 //! What a method may not be: its qualifiers, its receiver, its arguments, what it returns.
 
-use syn::{Attribute, Pat, Receiver, Visibility};
+use syn::{Attribute, Pat, Receiver, Type, Visibility, parse_quote};
 
+use super::streams;
 use super::types::{self, Place};
 use crate::attributes;
-use crate::model::{Argument, Method, Output, OutputStream};
+use crate::model::{Argument, Method};
 use crate::report::Report;
-use crate::text;
+use crate::streams::AnyStream;
 
 /// serde has tuples up to this size, and the arguments of a call are one.
 const MOST_ARGUMENTS: usize = 16;
@@ -29,7 +30,7 @@ pub(super) fn check(method: &Method, report: &mut Report) {
         None => no_receiver(method, report),
     }
     for (at, argument) in method.arguments.iter().enumerate() {
-        self::argument(argument, method, at + 1 == method.arguments.len(), report);
+        self::argument(argument, method, &method.arguments[at + 1..], report);
     }
     if let Some(argument) = method.arguments.get(MOST_ARGUMENTS) {
         report.refuse(
@@ -40,15 +41,7 @@ pub(super) fn check(method: &Method, report: &mut Report) {
     if let Some(variadic) = &signature.variadic {
         report.refuse(variadic, "a method cannot be variadic: write a `Vec<T>`");
     }
-    if let (Some(token), Some(stream)) = (&signature.asyncness, &method.output.stream) {
-        let (name, item) = (stream.kind.name(), text::of_type(&stream.item));
-        report.refuse(
-            token,
-            format!("a stream begins at once and is waited for item by item: write `fn` with `impl {name}<Item = {item}> + Send`"),
-        );
-        return;
-    }
-    output(&method.output, report);
+    output(method, report);
     if let Some(clause) = &signature.generics.where_clause {
         report.refuse(clause, "a method takes no `where` clause: leave it out");
     }
@@ -97,7 +90,7 @@ fn no_receiver(method: &Method, report: &mut Report) {
     report.refuse(name, format!("a method is called on an implementation: write `fn {name}(&self{rest})`"));
 }
 
-fn argument(argument: &Argument, method: &Method, is_last: bool, report: &mut Report) {
+fn argument(argument: &Argument, method: &Method, behind: &[Argument], report: &mut Report) {
     no_condition(&argument.attributes, report);
     match &argument.pattern {
         Pat::Wild(_) => {}
@@ -112,10 +105,15 @@ fn argument(argument: &Argument, method: &Method, is_last: bool, report: &mut Re
             report.refuse(pattern, "an argument needs one name: write `name: Type`, and take it apart in the `impl`");
         }
     }
-    match &argument.items {
-        Some(items) if is_last => types::check(items, Place::Argument, report),
-        Some(_) => report.refuse(&argument.kind, "a stream of arguments comes last: move it behind the others"),
-        None => types::check(&argument.kind, Place::Argument, report),
+    let Some(items) = &argument.items else {
+        return types::check(&argument.kind, Place::Argument, report);
+    };
+    types::check(items, Place::Item, report);
+    if behind.iter().any(|argument| argument.items.is_some()) {
+        let instead = "a method takes one stream of arguments: write one `Streaming` with the items of both";
+        report.refuse(&argument.kind, instead);
+    } else if !behind.is_empty() {
+        report.refuse(&argument.kind, "a stream of arguments comes last: move it behind the others");
     }
 }
 
@@ -127,16 +125,23 @@ fn no_condition(attributes: &[Attribute], report: &mut Report) {
     }
 }
 
-fn output(output: &Output, report: &mut Report) {
+fn output(method: &Method, report: &mut Report) {
+    let output = &method.output;
     if output.hides_error {
         report.refuse(
-            &output.written,
+            &output.returned,
             "the error type of the alias cannot be seen: write both types, as in `Result<T, E>`",
         );
     }
-    match &output.stream {
-        Some(OutputStream { problem: Some(problem), .. }) => report.refuse(&output.written, problem),
-        Some(stream) => types::check(&stream.item, Place::Output, report),
-        None => types::check(&output.written, Place::Output, report),
+    if let Some(stream) = &output.stream {
+        streams::check(stream, &output.written, method.item.sig.asyncness, report);
+        types::check(&output.returned, Place::Item, report);
+    } else if let (Some(AnyStream { kind, item }), Some(error)) = (AnyStream::new(&output.value), &output.error) {
+        let item: Option<Type> = item.map(|item| parse_quote!(Result<#item, #error>));
+        let instead = streams::instead(kind, item.as_ref());
+        report.refuse(&output.value, format!("a stream is returned by itself: write `fn .. -> {instead}`"));
+        types::check(error, Place::Output, report);
+    } else {
+        types::check(&output.written, Place::Output, report);
     }
 }

@@ -3,6 +3,8 @@
 //! What rustc refuses by itself, and says as well, is left to it.
 
 mod method;
+mod owned;
+mod streams;
 mod types;
 
 use quote::{ToTokens, quote};
@@ -10,7 +12,8 @@ use syn::TraitItem;
 
 use crate::model::Service;
 use crate::report::Report;
-pub(crate) use types::{is_sendable, owned};
+pub(crate) use owned::owned;
+pub(crate) use types::is_sendable;
 
 /// Registrations carry the name, so it has a bound; no trait's name comes near.
 const LONGEST_NAME: usize = 128;

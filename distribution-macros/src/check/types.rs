@@ -3,13 +3,12 @@
 //! Arguments and answers cross a network, so they own what they hold, and both sides know them by name.
 
 use syn::visit::{self, Visit};
-use syn::visit_mut::{self, VisitMut};
-use syn::{
-    GenericArgument, Lifetime, PathArguments, PathSegment, Type, TypeImplTrait, TypeNever, TypePath, TypeReference,
-    parse_quote,
-};
+use syn::{Lifetime, PathSegment, Type, TypeImplTrait, TypeNever, TypeParamBound, TypePath, TypeReference};
 
+use super::owned::{cow_content, owned, owned_content};
+use super::streams::{instead, items};
 use crate::report::Report;
+use crate::streams::{AnyStream, StreamKind, associated_type, streaming_items};
 use crate::text;
 
 /// Where in a signature a type stands.
@@ -17,12 +16,14 @@ use crate::text;
 pub(super) enum Place {
     Argument,
     Output,
+    /// An item of a stream, in either direction.
+    Item,
 }
 
 /// Reports each part of `written` that cannot be sent.
 pub(super) fn check(written: &Type, place: Place, report: &mut Report) {
     if let Type::Never(never) = written {
-        never_returns(never, report);
+        self::never(never, place, report);
         return;
     }
     Check { place, report }.visit_type(written);
@@ -35,15 +36,12 @@ pub(crate) fn is_sendable(written: &Type) -> bool {
     report.compile_errors().is_none()
 }
 
-/// The type to write instead of one that borrows: `String` for `&str`, `Vec<String>` for `&[&str]`.
-pub(crate) fn owned(written: &Type) -> Type {
-    let mut written = text::ungrouped(written).clone();
-    Own.visit_type_mut(&mut written);
-    written
-}
-
-fn never_returns(never: &TypeNever, report: &mut Report) {
-    report.refuse(never, "a call ends with an answer: write the type that the method returns, or nothing");
+fn never(never: &TypeNever, place: Place, report: &mut Report) {
+    let message = match place {
+        Place::Output => "a call ends with an answer: write the type that the method returns, or nothing",
+        Place::Argument | Place::Item => "there is no value of `!` that could be sent: write another type",
+    };
+    report.refuse(never, message);
 }
 
 struct Check<'a> {
@@ -51,14 +49,59 @@ struct Check<'a> {
     report: &'a mut Report,
 }
 
+impl Check<'_> {
+    /// What is wrong with a stream inside another type, or in another form.
+    fn stream(&self, AnyStream { kind, item }: &AnyStream) -> String {
+        let (instead, items) = (instead(*kind, item.as_ref()), items(item.as_ref()));
+        match self.place {
+            Place::Argument => {
+                format!(
+                    "both sides must know the type: write `Vec<{items}>`, or `Streaming<{items}>` as the last argument"
+                )
+            }
+            Place::Output => format!("a stream is returned by itself: write `fn .. -> {instead}`"),
+            Place::Item => format!("an item is sent whole: write `Vec<{items}>`"),
+        }
+    }
+
+    /// The same for a `Streaming`.
+    fn streaming(&self, item: &Type) -> String {
+        let (instead, items) = (instead(StreamKind::Stream, Some(item)), items(Some(item)));
+        match self.place {
+            Place::Argument => {
+                format!("a stream of arguments is the last argument, by itself: write `name: Streaming<{items}>`")
+            }
+            Place::Output => format!("`Streaming` is for arguments: write `fn .. -> {instead}`"),
+            Place::Item => format!("an item is sent whole: write `Vec<{items}>`"),
+        }
+    }
+}
+
 // Each visit that reports something stays out of what is inside, so that one mistake is one error.
 impl<'ast> Visit<'ast> for Check<'_> {
+    fn visit_type(&mut self, written: &'ast Type) {
+        if let Some(stream) = AnyStream::new(written) {
+            let message = self.stream(&stream);
+            self.report.refuse(written, message);
+        } else if let Some(item) = streaming_items(written) {
+            let message = self.streaming(item);
+            self.report.refuse(written, message);
+        } else {
+            visit::visit_type(self, written);
+        }
+    }
+
     fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
+        let content = text::ungrouped(&reference.elem);
+        if AnyStream::new(content).is_some() {
+            return self.visit_type(content);
+        }
         let what = match self.place {
             Place::Argument => "an argument is sent to a node and cannot be borrowed",
             Place::Output => "an answer is sent back and cannot be borrowed",
+            Place::Item => "an item is sent and cannot be borrowed",
         };
-        let instead = match text::ungrouped(&reference.elem) {
+        let instead = match content {
             Type::ImplTrait(_) | Type::TraitObject(_) => "write the type itself".to_owned(),
             _ => format!("write `{}`", text::of_type(&owned(&Type::Reference(reference.clone())))),
         };
@@ -66,7 +109,13 @@ impl<'ast> Visit<'ast> for Check<'_> {
     }
 
     fn visit_type_impl_trait(&mut self, written: &'ast TypeImplTrait) {
-        self.report.refuse(written, "both sides must know the type: write it instead of `impl ..`");
+        let message = match (self.place, future_output(written)) {
+            (Place::Output, Some(output)) => {
+                format!("a method that waits is an `async fn`: write `async fn .. -> {}`", text::of_type(output))
+            }
+            _ => "both sides must know the type: write it instead of `impl ..`".to_owned(),
+        };
+        self.report.refuse(written, message);
     }
 
     fn visit_type_path(&mut self, path: &'ast TypePath) {
@@ -80,14 +129,6 @@ impl<'ast> Visit<'ast> for Check<'_> {
     }
 
     fn visit_path_segment(&mut self, segment: &'ast PathSegment) {
-        if segment.ident == "Streaming" {
-            let instead = match self.place {
-                Place::Argument => "a stream of arguments is the last argument, by itself: write `name: Streaming<T>`",
-                Place::Output => "`Streaming` is for arguments: write `impl Stream<Item = T> + Send`",
-            };
-            self.report.refuse(segment, instead);
-            return;
-        }
         match cow_content(segment) {
             Some(content) => {
                 let instead = text::of_type(&owned_content(content));
@@ -102,80 +143,13 @@ impl<'ast> Visit<'ast> for Check<'_> {
     }
 }
 
-struct Own;
-
-impl VisitMut for Own {
-    fn visit_type_mut(&mut self, written: &mut Type) {
-        loop {
-            let owned = match &*written {
-                Type::Reference(reference) => owned_content(&reference.elem),
-                Type::Path(path) => match path.path.segments.last().and_then(cow_content) {
-                    Some(content) => owned_content(content),
-                    None => break,
-                },
-                _ => break,
-            };
-            *written = owned;
+/// The `T` of an `impl Future<Output = T>`.
+fn future_output(written: &TypeImplTrait) -> Option<&Type> {
+    written.bounds.iter().find_map(|bound| match bound {
+        TypeParamBound::Trait(bound) => {
+            let last = bound.path.segments.last().filter(|segment| segment.ident == "Future")?;
+            associated_type(last, "Output")
         }
-        visit_mut::visit_type_mut(self, written);
-    }
-}
-
-/// What owns a `content` that is borrowed.
-fn owned_content(content: &Type) -> Type {
-    let content = text::ungrouped(content);
-    if let Type::Slice(slice) = content {
-        let element = owned(&slice.elem);
-        return parse_quote!(Vec<#element>);
-    }
-    let Type::Path(path) = content else {
-        return owned(content);
-    };
-    let Some(last) = path.path.segments.last() else {
-        return owned(content);
-    };
-    match last.ident.to_string().as_str() {
-        "str" => parse_quote!(String),
-        "Path" => parse_quote!(PathBuf),
-        "OsStr" => parse_quote!(OsString),
-        "CStr" => parse_quote!(CString),
-        _ => owned(content),
-    }
-}
-
-/// The `T` of a `Cow<'a, T>`.
-fn cow_content(segment: &PathSegment) -> Option<&Type> {
-    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
-        return None;
-    };
-    if segment.ident != "Cow" {
-        return None;
-    }
-    arguments.args.iter().find_map(|argument| match argument {
-        GenericArgument::Type(content) => Some(content),
         _ => None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_borrowed_has_an_owned_form() {
-        for (borrowed, expected) in [
-            ("&str", "String"),
-            ("&mut [u8]", "Vec<u8>"),
-            ("&[&str]", "Vec<String>"),
-            ("&HashMap<&str, Option<&[u8]>>", "HashMap<String, Option<Vec<u8>>>"),
-            ("&&std::path::Path", "PathBuf"),
-            ("Cow<'static, str>", "String"),
-            ("std::borrow::Cow<'_, [Cow<str>]>", "Vec<String>"),
-            ("&(u8)", "u8"),
-            ("Vec<u8>", "Vec<u8>"),
-        ] {
-            let written: Result<Type, _> = syn::parse_str(borrowed);
-            assert_eq!(written.map(|written| text::of_type(&owned(&written))).ok().as_deref(), Some(expected));
-        }
-    }
 }

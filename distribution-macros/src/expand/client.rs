@@ -178,12 +178,17 @@ fn arguments(method: &Method) -> TokenStream {
     };
     let (whole, stream) = method.split_arguments();
     let names = whole.iter().map(|argument| &argument.name);
-    let mut tuple = Group::new(Delimiter::Parenthesis, quote!(#(#names,)*));
-    tuple.set_span(last);
+    let in_place = |arguments: TokenStream| {
+        let mut group = Group::new(Delimiter::Parenthesis, arguments);
+        group.set_span(last);
+        group
+    };
+    let tuple = in_place(quote!(#(#names,)*));
     match stream {
-        Some((Argument { name, .. }, _)) => quote_spanned! {first=>
-            &::distribution::__private::SentArguments::new(#tuple, #name)
-        },
+        Some((Argument { name, .. }, _)) => {
+            let both = in_place(quote!(#tuple, #name));
+            quote_spanned!(first=> &::distribution::__private::SentArguments::new #both)
+        }
         None => quote_spanned!(first=> &#tuple),
     }
 }

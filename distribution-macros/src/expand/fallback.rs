@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote};
 use syn::visit::{self, Visit};
+use syn::visit_mut::{self, VisitMut};
 use syn::{
     FnArg, GenericParam, Generics, Lifetime, LifetimeParam, Pat, PatWild, Signature, Token, TraitItem, TraitItemFn,
     Type, parse_quote,
@@ -22,6 +23,7 @@ use super::{
 use crate::attributes;
 use crate::check::{is_sendable, owned};
 use crate::model::{Argument, Method, Service};
+use crate::streams::OutputStream;
 
 /// The plain trait, the two types, and `errors`.
 pub(crate) fn fallback(service: &Service, errors: &TokenStream) -> TokenStream {
@@ -49,6 +51,8 @@ fn plain_method(service: &Service, method: &Method) -> TraitItemFn {
     } else {
         item.sig.inputs.iter_mut().for_each(make_plain);
     }
+    item.sig.inputs.iter_mut().for_each(|argument| Bare::Argument.visit_fn_arg_mut(argument));
+    Bare::Output.visit_return_type_mut(&mut item.sig.output);
     item.sig.constness = None;
     item.sig.variadic = None;
     declare_lifetimes(&mut item.sig, &service.item.generics);
@@ -112,8 +116,9 @@ fn client_method(service: &Service, method: &Method) -> Option<TokenStream> {
     parameters.declare(&service.item.generics);
     parameters.declare(&method.item.sig.generics);
     let says_something = |kind: &Type| is_sendable(kind) && !parameters.are_in(kind);
-    let kinds = method.arguments.iter().map(|Argument { kind, .. }| {
-        if says_something(kind) { kind.to_token_stream() } else { quote!(impl ::core::marker::Sized) }
+    let kinds = method.arguments.iter().map(|Argument { kind, items, .. }| {
+        let is_known = says_something(items.as_ref().unwrap_or(kind));
+        if is_known { kind.to_token_stream() } else { quote!(impl ::core::marker::Sized) }
     });
     let value = owned(&method.output.value);
     let error = method.output.error.as_ref().map(owned);
@@ -145,6 +150,25 @@ fn make_plain(argument: &mut FnArg) {
             Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => pattern.mutability = None,
             pattern => *pattern = Pat::Wild(PatWild { attrs: Vec::new(), underscore_token: <Token![_]>::default() }),
         },
+    }
+}
+
+/// Makes a type of `Stream<Item = T>` where that lacks its `impl`.
+enum Bare {
+    Argument,
+    Output,
+}
+
+impl VisitMut for Bare {
+    fn visit_type_mut(&mut self, written: &mut Type) {
+        if let Some(stream) = OutputStream::new(written).filter(|stream| !stream.has_impl) {
+            let OutputStream { item, bounds, .. } = stream;
+            *written = match self {
+                Self::Argument => parse_quote!(::distribution::Streaming<#item>),
+                Self::Output => parse_quote!(impl #bounds),
+            };
+        }
+        visit_mut::visit_type_mut(self, written);
     }
 }
 

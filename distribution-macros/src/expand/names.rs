@@ -15,12 +15,17 @@ pub(super) fn method_constant(service: &Service, method: &Method) -> TokenStream
     let idempotent = service.options.idempotent || method.idempotent;
     let new = if method.is_async() { quote!(new_async) } else { quote!(new) };
     let (items, argument) = (method.output.stream.is_some(), method.split_arguments().1.is_some());
-    let streaming = (items || argument).then(|| quote!(.streaming(#items, #argument)));
+    let description = quote! {
+        ::distribution::__private::Method::#new(#service_name, #version, #name, #signature, #idempotent)
+    };
+    let description = if items || argument {
+        quote!(::distribution::__private::Method::streaming(#description, #items, #argument))
+    } else {
+        description
+    };
     quote! {
         {
-            static __DISTRIBUTION_METHOD: ::distribution::__private::Method =
-                ::distribution::__private::Method::#new(#service_name, #version, #name, #signature, #idempotent)
-                    #streaming;
+            static __DISTRIBUTION_METHOD: ::distribution::__private::Method = #description;
             &__DISTRIBUTION_METHOD
         }
     }

@@ -89,16 +89,14 @@ fn routes(service: &Service) -> TokenStream {
 fn handler(service: &Service, method: &Method) -> TokenStream {
     let conditions = attributes::conditions(&method.item.attrs);
     let is_stream = method.output.stream.is_some();
-    let register = match (method.is_async(), method.output.error.is_some()) {
-        (false, false) => "compute",
-        (false, true) => "compute_fallible",
-        (true, false) => "asynchronous",
-        (true, true) => "asynchronous_fallible",
-    };
-    let register = if is_stream { register.replacen("compute", "compute_stream", 1) } else { register.to_owned() };
-    let register = if is_stream { register.replacen("asynchronous", "asynchronous_stream", 1) } else { register };
-    let place = Span::mixed_site().located_at(method.item.sig.ident.span());
-    let register = Ident::new(&register, place);
+    let register = format_ident!(
+        "{}{}{}",
+        if method.is_async() { "asynchronous" } else { "compute" },
+        if is_stream { "_stream" } else { "" },
+        if method.output.error.is_some() { "_fallible" } else { "" },
+        span = Span::mixed_site().located_at(method.item.sig.ident.span()),
+    );
+    let place = register.span();
     let constant = method_constant(service, method);
     let parameter = service.parameter();
     let item = &service.item.ident;

@@ -296,8 +296,7 @@ fn open_streams(end: End, state: &Arc<ConnectionState>) -> CallStreams {
     match end {
         End::Master | End::Caller => {
             state.open_streams_of_call(STREAMS, &streams);
-            let items = [3, 0, 0, 0, b'a', b'b', b'c'];
-            streams.argument.iter().for_each(|pipe| pipe.put_item(|parts| parts.copy(&items)));
+            streams.argument.iter().for_each(|pipe| pipe.put_item(|parts| parts.copy(b"\x03\0\0\0abc")));
         }
         End::Node | End::MasterOfCaller => {
             state.open_streams_of_handler(STREAMS, &streams);

@@ -10,7 +10,8 @@ use super::{
     dispatcher::{Caller, Dispatcher},
     method::{Method, MethodInfo, Usage},
     reply::DecodeReply,
-    stream::{ItemCodec, StreamCall},
+    stream::ItemCodec,
+    stream_call::StreamCall,
     structure::{RecordArguments, Structure},
 };
 use crate::{

@@ -12,7 +12,7 @@
 //! | `handle.rs`, `reply.rs`, `wait.rs` | the caller's handle, the decoded reply, and blocking until it is there |
 //! | `router.rs`, `outcome.rs`, `panics.rs` | handlers on a node, what their outcomes mean to callers, and their panics |
 //! | `first_poll.rs` | how long async handlers run before they first wait |
-//! | `stream/` | calls that return a stream, and arguments that are one |
+//! | `stream_call.rs`, `streamed_arguments.rs`, `stream/` | calls that return a stream, and arguments of which the last is one |
 //! | `arguments.rs`, `structure/` | the arguments of a method, and the structure of its types |
 //! | `compatibility.rs` | what differs between a caller's method and those of nodes |
 
@@ -34,6 +34,8 @@ pub(crate) mod reply;
 pub(crate) mod router;
 pub(crate) mod state;
 pub(crate) mod stream;
+mod stream_call;
+pub(crate) mod streamed_arguments;
 pub(crate) mod structure;
 pub(crate) mod wait;
 
@@ -45,4 +47,5 @@ pub use handle::CallHandle;
 pub use method::Method;
 pub use reply::Answer;
 pub use router::{Routes, Service};
-pub use stream::{StreamCall, StreamIter, Streaming, StreamingIter};
+pub use stream::{Streaming, StreamingIter};
+pub use stream_call::{StreamCall, StreamIter};

@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     frame::{kind::Control, layout::LARGEST_CHUNK},
     incoming_memory::{IncomingMemory, Reserved},
-    streams::{CallStreams, ItemPipe, StreamKey, StreamPeer, StreamTable},
+    streams::{CallStreams, StreamKey, StreamPeer, StreamTable, StreamToSend},
 };
 #[cfg(feature = "simulation")]
 use crate::config::LONGEST_TIME;
@@ -105,8 +105,8 @@ impl StreamPeer for ConnectionState {
         self.send(Control::StopItems { call, attempt });
     }
 
-    fn on_ready(&self, pipe: Arc<ItemPipe>) {
-        self.streams.push_ready(pipe);
+    fn on_ready(&self, stream: Arc<dyn StreamToSend>) {
+        self.streams.push_ready(stream);
         self.writer.wake();
     }
 

@@ -187,8 +187,8 @@ async fn call(master: &str) -> Result<(), distribution::Error> {
     }
     loop {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let [whole, cut, failed, items] = [&counts.whole, &counts.cut, &counts.failed, &counts.items]
-            .map(|count| count.load(Ordering::Relaxed));
+        let [whole, cut, failed, items] =
+            [&counts.whole, &counts.cut, &counts.failed, &counts.items].map(|count| count.load(Ordering::Relaxed));
         println!("counts {whole} {cut} {failed} {items}");
     }
 }

@@ -96,7 +96,7 @@ async fn a_node_that_breaks_the_rules_of_streams_is_disconnected_and_its_call_lo
 }
 
 #[tokio::test]
-async fn what_a_node_claims_of_a_stream_is_no_end_and_no_item() {
+async fn what_a_node_claims_of_a_stream_is_not_taken_for_its_end_or_an_item() {
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let streams = StreamsClient::new(&master);
     let mut node = node(master.local_addr(), "rogue").await;
@@ -120,7 +120,7 @@ async fn what_a_node_claims_of_a_stream_is_no_end_and_no_item() {
         let mut numbers = streams.count(3).send();
         let (request, call, attempt) = request(&mut node).await;
         node.send(&items(call, attempt, &item)).await;
-        let error = soon("the end", numbers.next()).await.expect("is not the end").expect_err("is no number");
+        let error = soon("the end", numbers.next()).await.expect("is not the end").expect_err("is not a number");
         assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(numbers.next().await, None);
         drop(numbers);
@@ -141,7 +141,7 @@ async fn what_a_node_claims_of_a_stream_is_no_end_and_no_item() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_without_the_end_of_a_stream_is_no_end() {
+async fn a_connection_that_ends_without_the_end_of_a_stream_ends_it_with_an_error() {
     let master = Master::bind("127.0.0.1:0").await.expect("binds");
     let streams = StreamsClient::new(&master);
     let mut node = node(master.local_addr(), "rogue").await;

@@ -3,7 +3,8 @@
 #![deny(warnings, missing_docs)]
 #![allow(unexpected_cfgs, clippy::non_minimal_cfg)]
 
-use distribution::Call;
+use distribution::{Call, StreamCall, Streaming};
+use futures::{Stream, stream};
 
 /// There only under a condition.
 #[distribution::service]
@@ -35,6 +36,14 @@ pub trait Somewhere {
 
     #[cfg_attr(all(), doc = "Documented under a condition.", track_caller)]
     fn somewhere(&self) -> u8;
+
+    /// A stream on no system.
+    #[cfg(any())]
+    fn streams(&self, nothing: Streaming<Nothing>) -> impl Stream<Item = Result<Nothing, Nothing>> + Send;
+
+    /// The stream that is there instead.
+    #[cfg(all())]
+    fn streams(&self, values: Streaming<u8>) -> impl Stream<Item = u8> + Send;
 }
 
 /// A service all of whose methods are gone.
@@ -57,6 +66,14 @@ pub trait Advice {
     /// Must be used, for a reason.
     #[must_use = "for a reason"]
     async fn must_use_later(&self) -> u8;
+
+    /// A stream is to be used anyway.
+    #[must_use = "for a reason"]
+    fn must_use_stream(&self) -> impl Iterator<Item = u8> + Send;
+
+    /// An old stream.
+    #[deprecated]
+    fn old_stream(&self, values: Streaming<u8>) -> impl Stream<Item = u8> + Send;
 
     /// Old, and served all the same.
     #[deprecated(note = "call `must_use`")]
@@ -109,6 +126,9 @@ impl Somewhere for Implementation {
     fn somewhere(&self) -> u8 {
         1
     }
+    fn streams(&self, values: Streaming<u8>) -> impl Stream<Item = u8> + Send {
+        values
+    }
 }
 
 impl Empty for Implementation {}
@@ -119,6 +139,12 @@ impl Advice for Implementation {
     }
     async fn must_use_later(&self) -> u8 {
         2
+    }
+    fn must_use_stream(&self) -> impl Iterator<Item = u8> + Send {
+        [1, 2].into_iter()
+    }
+    fn old_stream(&self, _: Streaming<u8>) -> impl Stream<Item = u8> + Send {
+        stream::empty()
     }
     fn old(&self) -> u8 {
         3
@@ -140,6 +166,10 @@ impl Advice for Implementation {
 /// What each method of the clients returns; it is compiled and not run.
 fn calls(somewhere: &SomewhereClient, advice: &AdviceClient) {
     let _: Call<u8> = somewhere.either(1);
+    let _: StreamCall<u8> = somewhere.streams(Streaming::from_iter([1]));
+    let _: StreamCall<u8> = advice.must_use_stream();
+    #[expect(deprecated)]
+    let _: StreamCall<u8> = advice.old_stream(Streaming::from_iter([1]));
     let _: Call<u8> = advice.must_use();
     let _: Call<u8> = advice.must_use_later();
     #[expect(deprecated)]

@@ -3,7 +3,8 @@
 #![deny(warnings, missing_docs)]
 #![allow(unused_parens)]
 
-use distribution::Call;
+use distribution::{Call, StreamCall, Streaming};
+use futures::{Stream, StreamExt};
 
 macro_rules! piecewise {
     ($(#[$outer:meta])* $visibility:vis $name:ident $version:literal $wire:literal {
@@ -55,6 +56,23 @@ macro_rules! hygienic {
     };
 }
 
+macro_rules! streaming {
+    ($name:ident, $value:ty, $error:path, $returned:ty, $taken:ty) => {
+        /// Streams whose types come from elsewhere.
+        #[distribution::service]
+        pub trait $name {
+            /// The type of the items.
+            fn items(&self, values: Streaming<$value>) -> impl Iterator<Item = $value> + Send;
+            /// The types of their results.
+            fn results(&self, values: Streaming<Option<$value>>) -> impl Stream<Item = Result<$value, $error>> + Send;
+            /// The whole types.
+            fn whole(&self, values: $taken) -> $returned;
+            /// The same in parentheses.
+            fn grouped(&self, values: ($taken)) -> ($returned);
+        }
+    };
+}
+
 piecewise! {
     /// A service in pieces.
     pub Pieces 3 "pieces" {
@@ -63,6 +81,8 @@ piecewise! {
         /// A call that can be repeated.
         #[rpc(idempotent)]
         count(from: u64) -> u64;
+        /// A stream of them.
+        counts(from: u64, steps: Streaming<u64>) -> impl Iterator<Item = u64> + Send;
     }
 }
 
@@ -87,6 +107,7 @@ tokens! {
 numeric!(Floats, f64, 3);
 numeric!(Bytes, u8, 4);
 hygienic!(Hygienic, value);
+streaming!(Streams, u8, std::string::String, impl Iterator<Item = Result<u8, u16>> + Send, Streaming<Vec<u8>>);
 
 struct Implementation;
 
@@ -96,6 +117,9 @@ impl Pieces for Implementation {
     }
     fn count(&self, from: u64) -> u64 {
         from
+    }
+    fn counts(&self, from: u64, steps: Streaming<u64>) -> impl Iterator<Item = u64> + Send {
+        steps.into_iter().map(move |step| from + step)
     }
 }
 
@@ -126,8 +150,34 @@ impl Hygienic for Implementation {
     }
 }
 
+impl Streams for Implementation {
+    fn items(&self, values: Streaming<u8>) -> impl Iterator<Item = u8> + Send {
+        values.into_iter()
+    }
+    fn results(&self, values: Streaming<Option<u8>>) -> impl Stream<Item = Result<u8, String>> + Send {
+        values.map(|value| value.ok_or_else(|| "nothing".to_owned()))
+    }
+    fn whole(&self, values: Streaming<Vec<u8>>) -> impl Iterator<Item = Result<u8, u16>> + Send {
+        values.into_iter().flatten().map(Ok)
+    }
+    fn grouped(&self, values: Streaming<Vec<u8>>) -> impl Iterator<Item = Result<u8, u16>> + Send {
+        self.whole(values)
+    }
+}
+
 /// What each method of the clients returns; it is compiled and not run.
-fn calls(pieces: &PiecesClient, whole: &WholeClient, floats: &FloatsClient, bytes: &BytesClient) {
+fn calls(
+    pieces: &PiecesClient,
+    whole: &WholeClient,
+    floats: &FloatsClient,
+    bytes: &BytesClient,
+    streams: &StreamsClient,
+) {
+    let _: StreamCall<u64> = pieces.counts(1, Streaming::from_iter([2]));
+    let _: StreamCall<u8> = streams.items(Streaming::from_iter([1]));
+    let _: StreamCall<u8, String> = streams.results(Streaming::from_iter([None]));
+    let _: StreamCall<u8, u16> = streams.whole(Streaming::from_iter([vec![1]]));
+    let _: StreamCall<u8, u16> = streams.grouped(Streaming::from_iter([vec![1]]));
     let _: Call<i64, String> = pieces.sum(vec![1], None);
     let _: Call<u64> = pieces.count(1);
     let _: Call<u8> = whole.answer(1);
@@ -140,5 +190,6 @@ fn main() {
     assert_eq!(Implementation.both(1, 2), 3);
     let _ = (PiecesServer::new(Implementation), WholeServer::new(Implementation), TokensServer::new(Implementation));
     let _ = (FloatsServer::new(Implementation), HygienicServer::new(Implementation));
+    let _ = StreamsServer::new(Implementation);
     let _ = calls;
 }

@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 
-use distribution::Call;
+use distribution::{Call, StreamCall, Streaming};
+use futures::{Stream, StreamExt};
 
 /// Names that need `r#`.
 #[distribution::service]
@@ -14,6 +15,10 @@ pub trait Keywords {
     fn r#type(&self, r#async: u8) -> u8;
     /// The same, later.
     async fn r#match(&self, r#fn: u8, r#dyn: u8) -> Result<u8, String>;
+    /// A stream of them.
+    fn r#while(&self, r#in: u8, r#for: Streaming<u8>) -> impl Iterator<Item = u8> + Send;
+    /// The same, with `r#` where none is needed.
+    fn r#loop(&self, r#move: r#Streaming<u8>) -> impl r#Stream<r#Item = Result<u8, String>> + r#Send;
 }
 
 #[distribution::service]
@@ -54,6 +59,16 @@ pub trait Methods {
     fn self_(&self, self_: u8) -> u8;
     /// As a call has it.
     async fn spawn(&self) -> u8;
+    /// As the generated client has it.
+    fn stream(&self, stream: Streaming<u8>) -> impl Stream<Item = u8> + Send;
+    /// As a method's description has it.
+    fn streaming(&self, items: u8, argument: Streaming<u8>) -> impl Iterator<Item = u8> + Send;
+    /// As an iterator has it.
+    fn next(&self) -> impl Iterator<Item = u8> + Send;
+    /// As the items of a handler have it.
+    fn iterate(&self, items: u8) -> impl Iterator<Item = u8> + Send;
+    /// As a stream has it.
+    fn poll_next(&self, cx: Streaming<u8>) -> impl Stream<Item = u8> + Send;
 }
 
 /// Names that generated code uses, as arguments.
@@ -66,6 +81,10 @@ pub trait Arguments {
     async fn later(&self, node: u8, payload: u8, request: u8, client: u8, implementation: u8, routes: u8) -> u8;
     /// The rest of them.
     async fn rest(&self, method: u8, arguments: u8, service: u8, handler: u8, formatter: u8) -> Result<u8, u8>;
+    /// Those of streams.
+    fn streams(&self, items: u8, whole: u8, stream: u8, tuple: Streaming<u8>) -> impl Stream<Item = u8> + Send;
+    /// A stream without a name, beside the name that stands for it.
+    fn unnamed_stream(&self, argument_1: u8, _: Streaming<u8>) -> impl Iterator<Item = u8> + Send;
     /// No name at all, beside the name that stands for it.
     fn unnamed(&self, _: u8, argument_0: u8, _unused: u8, _: u8) -> u8;
 }
@@ -74,6 +93,8 @@ pub trait Arguments {
 pub mod hidden {
     #![allow(non_camel_case_types, dead_code, missing_docs)]
 
+    use distribution::Streaming;
+    use futures::{StreamExt, stream};
     use serde::{Deserialize, Serialize};
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -81,12 +102,32 @@ pub mod hidden {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     pub struct A;
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub struct T;
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub struct I;
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Items;
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Item;
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Stream;
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Streaming2(pub u8);
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub struct StreamCall;
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub struct SentArguments;
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub struct ReceivedArguments;
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
     pub struct Call;
     pub trait Send {}
     pub trait Sync {}
     pub trait Clone {}
     pub trait Service {}
     pub trait Caller {}
+    pub trait Iterator {}
+    pub trait IntoIterator {}
     pub struct Arc;
     pub struct RawClient;
     pub struct Routes;
@@ -103,7 +144,13 @@ pub mod hidden {
     pub trait Everywhere: Sized {
         fn call(self) {}
         fn compute(self) {}
+        fn compute_stream(self) {}
         fn asynchronous(self) {}
+        fn asynchronous_stream(self) {}
+        fn stream(self) {}
+        fn streaming(self) {}
+        fn iterate(self) {}
+        fn poll(self) {}
         fn clone(self) {}
         fn debug_struct(self) {}
         fn field(self) {}
@@ -115,6 +162,18 @@ pub mod hidden {
     pub trait Hidden {
         fn parameter(&self, s: S, a: A) -> S;
         async fn call(&self, call: Call) -> Call;
+        fn items(&self, t: T, i: Streaming<I>) -> impl ::core::iter::Iterator<Item = Items> + ::core::marker::Send;
+        fn item(
+            &self,
+            item: Item,
+        ) -> impl ::futures::Stream<Item = ::core::result::Result<Stream, T>> + ::core::marker::Send;
+        fn streaming_2(&self, first: Streaming2, second: Streaming2) -> Streaming2;
+        fn calls(
+            &self,
+            sent: SentArguments,
+            received: ReceivedArguments,
+            calls: Streaming<Streaming2>,
+        ) -> impl ::futures::Stream<Item = StreamCall> + ::core::marker::Send;
     }
 
     pub struct Implementation;
@@ -125,6 +184,26 @@ pub mod hidden {
         }
         async fn call(&self, call: Call) -> Call {
             call
+        }
+        fn items(&self, T: T, i: Streaming<I>) -> impl ::core::iter::Iterator<Item = Items> + ::core::marker::Send {
+            i.into_iter().map(|I| Items)
+        }
+        fn item(
+            &self,
+            Item: Item,
+        ) -> impl ::futures::Stream<Item = ::core::result::Result<Stream, T>> + ::core::marker::Send {
+            stream::iter([Ok(Stream), Err(T)])
+        }
+        fn streaming_2(&self, first: Streaming2, Streaming2(_): Streaming2) -> Streaming2 {
+            first
+        }
+        fn calls(
+            &self,
+            SentArguments: SentArguments,
+            ReceivedArguments: ReceivedArguments,
+            calls: Streaming<Streaming2>,
+        ) -> impl ::futures::Stream<Item = StreamCall> + ::core::marker::Send {
+            calls.map(|Streaming2(_)| StreamCall)
         }
     }
 }
@@ -147,6 +226,13 @@ pub mod bare {
         fn plain(&self, value: u8) -> u8;
         /// The other way of answering.
         async fn fallible(&self, value: u8) -> ::core::result::Result<u8, ()>;
+        /// A stream.
+        fn items(
+            &self,
+            values: ::distribution::Streaming<u8>,
+        ) -> impl ::core::iter::Iterator<Item = u8> + ::core::marker::Send;
+        /// The other kind of stream.
+        fn items_later(&self) -> impl ::core::marker::Send + ::futures::Stream<Item = ::core::result::Result<u8, ()>>;
     }
 }
 
@@ -158,6 +244,12 @@ impl Keywords for Implementation {
     }
     async fn r#match(&self, r#fn: u8, r#dyn: u8) -> Result<u8, String> {
         Ok(r#fn + r#dyn)
+    }
+    fn r#while(&self, r#in: u8, r#for: Streaming<u8>) -> impl Iterator<Item = u8> + Send {
+        r#for.into_iter().map(move |value| r#in + value)
+    }
+    fn r#loop(&self, r#move: Streaming<u8>) -> impl Stream<Item = Result<u8, String>> + Send {
+        r#move.map(Ok)
     }
 }
 
@@ -181,6 +273,12 @@ impl Arguments for Implementation {
     async fn rest(&self, method: u8, arguments: u8, service: u8, handler: u8, formatter: u8) -> Result<u8, u8> {
         Err(method + arguments + service + handler + formatter)
     }
+    fn streams(&self, items: u8, whole: u8, stream: u8, tuple: Streaming<u8>) -> impl Stream<Item = u8> + Send {
+        tuple.map(move |value| items + whole + stream + value)
+    }
+    fn unnamed_stream(&self, first: u8, second: Streaming<u8>) -> impl Iterator<Item = u8> + Send {
+        second.into_iter().map(move |value| first + value)
+    }
     fn unnamed(&self, first: u8, second: u8, third: u8, fourth: u8) -> u8 {
         first + second + third + fourth
     }
@@ -195,13 +293,22 @@ fn calls(
 ) {
     let _: Call<u8> = keywords.r#type(1);
     let _: Call<u8, String> = keywords.r#match(1, 2);
+    let _: StreamCall<u8> = keywords.r#while(1, Streaming::from_iter([2]));
+    let _: StreamCall<u8, String> = keywords.r#loop(Streaming::from_iter([2]));
     let _: Call<u8> = methods.clone();
     let _: MethodsClient = Clone::clone(methods);
     let _: Call<u8> = methods.call(1, 2);
     let _: Call<u8, u8> = methods.call_fallible();
+    let _: StreamCall<u8> = methods.stream(Streaming::from_iter([1]));
+    let _: StreamCall<u8> = methods.streaming(1, Streaming::from_iter([1]));
+    let _: StreamCall<u8> = methods.next();
     let _: Call<u8> = arguments.unnamed(1, 2, 3, 4);
+    let _: StreamCall<u8> = arguments.unnamed_stream(1, Streaming::from_iter([1]));
     let _: Call<hidden::S> = hidden.parameter(hidden::S(1), hidden::A);
     let _: Call<hidden::Call> = hidden.call(hidden::Call);
+    let _: StreamCall<hidden::Items> = hidden.items(hidden::T, Streaming::from_iter([hidden::I]));
+    let _: StreamCall<hidden::Stream, hidden::T> = hidden.item(hidden::Item);
+    let _: Call<hidden::Streaming2> = hidden.streaming_2(hidden::Streaming2(1), hidden::Streaming2(2));
 }
 
 fn main() {

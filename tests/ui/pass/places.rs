@@ -2,7 +2,8 @@
 
 #![deny(warnings, missing_docs, missing_debug_implementations, unreachable_pub, unused_qualifications)]
 
-use distribution::Call;
+use distribution::{Call, StreamCall, Streaming};
+use futures::{Stream, stream};
 
 mod outer {
     pub(crate) mod inner {
@@ -66,10 +67,14 @@ mod outer {
 
 /// Services that nobody uses are not dead code: a node needs no client, and a master no server.
 mod unused {
+    use distribution::Streaming;
+
     #[distribution::service]
     trait Unused {
         fn never(&self) -> u8;
         async fn ever(&self) -> u8;
+        fn items(&self, values: Streaming<u8>) -> impl Iterator<Item = u8> + Send;
+        fn items_later(&self) -> impl futures::Stream<Item = u8> + Send;
     }
 }
 
@@ -129,6 +134,8 @@ fn in_a_body() -> String {
     trait Inside {
         fn answer(&self, value: Local) -> Local;
         async fn later(&self) -> Result<Local, Local>;
+        fn items(&self, values: Streaming<Local>) -> impl Iterator<Item = Local> + Send;
+        fn items_later(&self, end: u8) -> impl Stream<Item = Result<Local, Local>> + Send;
     }
 
     struct Implementation;
@@ -140,8 +147,16 @@ fn in_a_body() -> String {
         async fn later(&self) -> Result<Local, Local> {
             Ok(Local(1))
         }
+        fn items(&self, values: Streaming<Local>) -> impl Iterator<Item = Local> + Send {
+            values.into_iter()
+        }
+        fn items_later(&self, end: u8) -> impl Stream<Item = Result<Local, Local>> + Send {
+            stream::iter((0..end).map(|value| Ok(Local(value))))
+        }
     }
 
+    let _ = |client: &InsideClient| -> StreamCall<Local> { client.items(Streaming::from_iter([Local(1)])) };
+    let _ = |client: &InsideClient| -> StreamCall<Local, Local> { client.items_later(1) };
     let _ = |client: &InsideClient| -> (Call<Local>, Call<Local, Local>) { (client.answer(Local(1)), client.later()) };
     assert_eq!(Implementation.answer(Local(3)).0, 3);
     format!("{:?}", InsideServer::new(Implementation))

@@ -44,7 +44,7 @@ impl ItemCodec {
         |decoder| decoded(|| decoder.only())
     }
 
-    /// For items that are no results: each is a value.
+    /// For items that are values, and not results.
     pub(crate) fn decode_value<T: DeserializeOwned + 'static, E>() -> DecodeItem<Result<T, E>> {
         |decoder| decoded(|| decoder.only()).map(Ok)
     }

@@ -26,7 +26,7 @@ const REPORTED_AFTER: u64 = 16 * 1024;
 const LENGTH: usize = 4;
 
 /// Takes the items of one stream out of its pipe.
-pub(super) struct ItemReceiver {
+pub(crate) struct ItemReceiver {
     pipe: Arc<ItemPipe>,
     /// Bytes that were taken out of the pipe; `there` of them in all.
     pieces: VecDeque<Bytes>,
@@ -46,7 +46,7 @@ enum LargeItem {
 
 /// What comes next of a stream.
 #[derive(Debug, PartialEq)]
-pub(super) enum Next<I> {
+pub(crate) enum Next<I> {
     Item(I),
     /// An item cannot be decoded, and no further one is looked at.
     Undecodable(CodecError),
@@ -63,25 +63,25 @@ pub(super) enum Next<I> {
 }
 
 impl ItemReceiver {
-    pub(super) fn new(pipe: Arc<ItemPipe>, limits: ValueLimits) -> Self {
+    pub(crate) fn new(pipe: Arc<ItemPipe>, limits: ValueLimits) -> Self {
         Self { pipe, pieces: VecDeque::new(), there: 0, consumed: 0, unreported: 0, limits, large: None }
     }
 
-    pub(super) fn pipe(&self) -> &Arc<ItemPipe> {
+    pub(crate) fn pipe(&self) -> &Arc<ItemPipe> {
         &self.pipe
     }
 
     /// The bytes of the items that were handed on.
-    pub(super) fn consumed(&self) -> u64 {
+    pub(crate) fn consumed(&self) -> u64 {
         self.consumed
     }
 
     /// Lets the producer of an argument begin.
-    pub(super) fn open(&self) {
+    pub(crate) fn open(&self) {
         self.pipe.on_consumed(0);
     }
 
-    pub(super) fn poll_next<I>(&mut self, cx: &mut Context<'_>, decode: DecodeItem<I>) -> Poll<Next<I>> {
+    pub(crate) fn poll_next<I>(&mut self, cx: &mut Context<'_>, decode: DecodeItem<I>) -> Poll<Next<I>> {
         loop {
             if let Some(length) = self.length() {
                 if length > self.limits.bytes {

@@ -96,7 +96,7 @@ impl<T> Streaming<T> {
         Self(Repr::Iterator(Box::new(items.into_iter())))
     }
 
-    pub(super) fn received(argument: ArgumentStream, decode: DecodeItem<T>) -> Self {
+    pub(crate) fn received(argument: ArgumentStream, decode: DecodeItem<T>) -> Self {
         let ArgumentStream { receiver, failure } = argument;
         receiver.open();
         Self(Repr::Received(ReceivedItems { receiver, failure, decode, has_ended: false }))
@@ -104,7 +104,7 @@ impl<T> Streaming<T> {
 }
 
 impl<T: Send + 'static> Streaming<T> {
-    pub(super) fn into_source(self, encode: EncodeItem<T>) -> ArgumentSource {
+    pub(crate) fn into_source(self, encode: EncodeItem<T>) -> ArgumentSource {
         ArgumentSource(Box::new(move |pipe, limits| {
             let sender = ItemSender::new(pipe, limits, encode);
             match self.0 {

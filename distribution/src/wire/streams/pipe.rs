@@ -5,16 +5,17 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
 
-use super::{FIRST_CREDIT, StreamKey, window::Window};
+use super::{
+    peer::{Piece, StreamKey, StreamPeer, StreamToSend},
+    state::{Closed, Consumer, Far, Parts, Progress, State, StreamRole, Taken},
+    window::FIRST_CREDIT,
+};
 use crate::wire::incoming_memory::IncomingMemory;
-
-/// Pieces of fewer bytes are copied together, so that small frames do not keep the memory that they were read into.
-const COPIED_BELOW: usize = 4 * 1024;
 
 /// The most bytes that wait here for a connection, whatever the consumer behind it has granted. What is more than
 /// [`FIRST_CREDIT`] of it is lent by the connection.
@@ -23,138 +24,13 @@ const MOST_BUFFERED: u64 = 16 * 1024 * 1024;
 /// The most credit that a consumer may have granted beyond what it was sent: more than the largest item and window.
 const MOST_CREDIT: u64 = 8 * 1024 * 1024 * 1024;
 
-/// A connection, as a stream that goes over it sees it.
-pub(crate) trait StreamPeer: fmt::Debug + Send + Sync {
-    /// Tells the producer behind the connection that it may send up to this byte.
-    fn grant(&self, key: StreamKey, upto: u64);
-
-    /// Tells the producer that nobody wants its items any more.
-    fn tell_stopped(&self, key: StreamKey);
-
-    /// There is something to be sent.
-    fn on_ready(&self, pipe: Arc<ItemPipe>);
-
-    /// Lends a window this many bytes more than each has. False if there are none.
-    fn lend_window(&self, bytes: u64) -> bool;
-
-    /// Gives back what was lent.
-    fn return_window(&self, bytes: u64);
-
-    /// The memory for large items that come over the connection, of which the largest may have this many bytes.
-    fn item_memory(&self, largest: usize) -> Arc<IncomingMemory>;
-}
-
 /// One stream.
 pub(crate) struct ItemPipe(Mutex<State>);
-
-/// What a stream is to its call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StreamRole {
-    /// What the handler returns. It ends with the call.
-    Items,
-    /// The last argument. Its end needs a frame, and so does its handler's word that it wants no more.
-    Argument,
-}
-
-struct State {
-    role: StreamRole,
-    /// Bytes that were put in and not taken out, in order.
-    pieces: VecDeque<Bytes>,
-    tail: BytesMut,
-    /// Bytes since the stream began.
-    put: u64,
-    taken: u64,
-    /// Up to which byte the consumer wants bytes.
-    granted: u64,
-    /// Up to which byte the producer may put bytes in. It knows.
-    credit: u64,
-    progress: Progress,
-    producer: Option<Far>,
-    /// Waits for credit, or until all is taken.
-    waits: Option<Waker>,
-    consumer: Consumer,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    Open,
-    /// No more bytes come.
-    Whole,
-    /// The producer is gone, and this was not the end.
-    Broken,
-    /// The consumer is gone.
-    Stopped,
-}
-
-/// An end that is behind a connection.
-#[derive(Clone, Debug)]
-struct Far {
-    peer: Arc<dyn StreamPeer>,
-    key: StreamKey,
-}
-
-enum Consumer {
-    Here {
-        waker: Option<Waker>,
-        window: Window,
-        lent: u64,
-    },
-    Far {
-        to: Far,
-        /// Whether the connection knows that there is something to be sent.
-        is_ready: bool,
-        /// Whether it was told the end.
-        is_end_told: bool,
-        /// How many bytes may wait here, and how many of them the connection has lent.
-        most: u64,
-        lent: u64,
-    },
-}
-
-/// What a connection sends next of a stream.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
-    pub(crate) key: StreamKey,
-    /// The number of bytes.
-    pub(crate) length: usize,
-    /// Whether the stream ends behind it: how long it is, and whether it is whole.
-    pub(crate) end: Option<(u64, bool)>,
-    /// Whether more can be sent at once.
-    pub(crate) has_more: bool,
-}
-
-/// What a consumer in this process finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    Bytes,
-    /// That was the last one.
-    End,
-    /// The producer is gone, and this was not the end.
-    Broken,
-    /// The call is over, and nobody should read it any more.
-    Stopped,
-}
 
 impl ItemPipe {
     /// Both ends are in this process until one is attached to a connection.
     pub(crate) fn new(role: StreamRole) -> Arc<Self> {
-        let credit = match role {
-            StreamRole::Items => FIRST_CREDIT,
-            StreamRole::Argument => 0,
-        };
-        Arc::new(Self(Mutex::new(State {
-            role,
-            pieces: VecDeque::new(),
-            tail: BytesMut::new(),
-            put: 0,
-            taken: 0,
-            granted: credit,
-            credit,
-            progress: Progress::Open,
-            producer: None,
-            waits: None,
-            consumer: Consumer::Here { waker: None, window: Window::new(credit), lent: 0 },
-        })))
+        Arc::new(Self(Mutex::new(State::new(role))))
     }
 
     /// The bytes come from this connection from now on.
@@ -341,28 +217,6 @@ impl ItemPipe {
         Ok(())
     }
 
-    /// The next bytes for the connection, with at most `most` bytes, which are appended to `parts`. `None` if there is nothing
-    /// to be sent now.
-    pub(super) fn take_piece(self: &Arc<Self>, most: usize, parts: &mut VecDeque<Bytes>) -> Option<Piece> {
-        let mut state = self.lock();
-        if !state.has_something() {
-            if let Consumer::Far { is_ready, .. } = &mut state.consumer {
-                *is_ready = false;
-            }
-            return None;
-        }
-        let length = usize::try_from(state.sendable()).unwrap_or(most).min(most);
-        state.take(length, parts);
-        let end = state.end_to_tell();
-        let has_more = state.has_something() && end.is_none();
-        let Consumer::Far { to, is_ready, is_end_told, .. } = &mut state.consumer else { return None };
-        *is_ready = has_more;
-        *is_end_told |= end.is_some();
-        let piece = Piece { key: to.key, length, end, has_more };
-        self.pass_credit_on(state);
-        Some(piece)
-    }
-
     /// The connection sends no more: the call has ended, or this attempt. Returns the end that it must still be told.
     pub(super) fn detach_consumer(self: &Arc<Self>, key: StreamKey) -> Option<(u64, bool)> {
         let mut state = self.lock();
@@ -488,7 +342,7 @@ impl ItemPipe {
         if has_something && !std::mem::replace(is_ready, true) {
             let peer = Arc::clone(&to.peer);
             drop(state);
-            peer.on_ready(Arc::clone(self));
+            peer.on_ready(Arc::clone(self) as _);
         }
     }
 
@@ -497,102 +351,25 @@ impl ItemPipe {
     }
 }
 
-impl State {
-    fn on_put(&mut self) {
-        if let Consumer::Here { window, .. } = &mut self.consumer {
-            window.on_put(self.put);
-        }
-    }
-
-    /// How many bytes the connection may send now.
-    fn sendable(&self) -> u64 {
-        match self.progress {
-            Progress::Stopped => 0,
-            _ => self.put.min(self.granted).saturating_sub(self.taken),
-        }
-    }
-
-    fn end_to_tell(&self) -> Option<(u64, bool)> {
-        let Consumer::Far { is_end_told: false, .. } = self.consumer else { return None };
-        match self.progress {
-            _ if self.role == StreamRole::Items => None,
-            // Before the first credit the peer may not know the stream.
-            _ if self.granted == 0 => None,
-            Progress::Stopped => Some((self.taken, false)),
-            Progress::Open => None,
-            _ if self.taken < self.put => None,
-            Progress::Whole => Some((self.taken, true)),
-            Progress::Broken => Some((self.taken, false)),
-        }
-    }
-
-    fn has_something(&self) -> bool {
-        self.sendable() > 0 || self.end_to_tell().is_some()
-    }
-
-    fn take(&mut self, length: usize, into: &mut VecDeque<Bytes>) {
-        let mut left = length;
-        while left > 0 {
-            if self.pieces.is_empty() {
-                self.pieces.push_back(self.tail.split().freeze());
+impl StreamToSend for ItemPipe {
+    fn take_piece(self: Arc<Self>, most: usize, parts: &mut VecDeque<Bytes>) -> Option<Piece> {
+        let mut state = self.lock();
+        if !state.has_something() {
+            if let Consumer::Far { is_ready, .. } = &mut state.consumer {
+                *is_ready = false;
             }
-            let Some(piece) = self.pieces.front_mut() else { break };
-            let part = piece.split_to(piece.len().min(left));
-            if piece.is_empty() {
-                self.pieces.pop_front();
-            }
-            left -= part.len();
-            into.push_back(part);
+            return None;
         }
-        self.taken += length as u64;
-    }
-}
-
-impl State {
-    /// Gives back what a connection has lent.
-    fn return_lent(&mut self) {
-        match (&mut self.consumer, &self.producer) {
-            (Consumer::Here { lent, .. }, Some(Far { peer, .. })) => peer.return_window(std::mem::take(lent)),
-            (Consumer::Here { .. }, None) => {}
-            (Consumer::Far { to, most, lent, .. }, _) => {
-                *most = FIRST_CREDIT;
-                to.peer.return_window(std::mem::take(lent));
-            }
-        }
-    }
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        self.return_lent();
-    }
-}
-
-/// The producer need not go on: nobody wants its items.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Closed;
-
-/// Appends the parts of an item.
-pub(crate) struct Parts<'a>(&'a mut State);
-
-impl Parts<'_> {
-    /// Copies these bytes.
-    pub(crate) fn copy(&mut self, bytes: &[u8]) {
-        self.0.put += bytes.len() as u64;
-        self.0.tail.extend_from_slice(bytes);
-    }
-
-    /// Appends these bytes, in their own memory unless they are few.
-    pub(crate) fn append(&mut self, bytes: Bytes) {
-        if bytes.len() < COPIED_BELOW {
-            return self.copy(&bytes);
-        }
-        self.0.put += bytes.len() as u64;
-        if !self.0.tail.is_empty() {
-            let tail = self.0.tail.split().freeze();
-            self.0.pieces.push_back(tail);
-        }
-        self.0.pieces.push_back(bytes);
+        let length = usize::try_from(state.sendable()).unwrap_or(most).min(most);
+        state.take(length, parts);
+        let end = state.end_to_tell();
+        let has_more = state.has_something() && end.is_none();
+        let Consumer::Far { to, is_ready, is_end_told, .. } = &mut state.consumer else { return None };
+        *is_ready = has_more;
+        *is_end_told |= end.is_some();
+        let piece = Piece { key: to.key, length, end, has_more };
+        self.pass_credit_on(state);
+        Some(piece)
     }
 }
 

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::{
-    CallStreams, StreamKey,
-    pipe::{ItemPipe, Piece, StreamPeer},
+    call_streams::CallStreams,
+    peer::{Piece, StreamKey, StreamPeer, StreamToSend},
+    pipe::ItemPipe,
 };
 use crate::wire::{frame::kind::Control, incoming_memory::IncomingMemory};
 
@@ -42,7 +43,7 @@ struct Streams {
     /// Of which bytes are written here.
     outgoing: FxHashMap<StreamKey, Arc<ItemPipe>>,
     /// Those of which something can be written, the next one first.
-    ready: VecDeque<Arc<ItemPipe>>,
+    ready: VecDeque<Arc<dyn StreamToSend>>,
     /// Streams of arguments whose calls have ended and whose end has not come.
     unended: usize,
     /// Whether the connection has ended.
@@ -228,10 +229,10 @@ impl StreamTable {
     }
 
     /// Something can be written of this stream.
-    pub(crate) fn push_ready(&self, pipe: Arc<ItemPipe>) {
+    pub(crate) fn push_ready(&self, stream: Arc<dyn StreamToSend>) {
         let mut table = self.lock();
         if !table.is_closed {
-            table.ready.push_back(pipe);
+            table.ready.push_back(stream);
         }
     }
 
@@ -246,10 +247,10 @@ impl StreamTable {
             return None;
         }
         loop {
-            let pipe = self.lock().ready.pop_front()?;
-            if let Some(piece) = pipe.take_piece(most, parts) {
+            let stream = self.lock().ready.pop_front()?;
+            if let Some(piece) = Arc::clone(&stream).take_piece(most, parts) {
                 if piece.has_more {
-                    self.push_ready(pipe);
+                    self.push_ready(stream);
                 }
                 return Some(piece);
             }

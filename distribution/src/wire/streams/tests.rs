@@ -2,14 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 
-use super::*;
-use crate::wire::{frame::kind::Control, incoming_memory::IncomingMemory};
+use super::{window::FIRST_CREDIT, *};
+use crate::wire::{frame::kind::Control, handshake::StreamShape, incoming_memory::IncomingMemory};
 
 const KEY: StreamKey = (7, 1);
 const WHOLE: StreamShape = StreamShape { items: true, argument: true };
@@ -60,8 +60,8 @@ impl StreamPeer for Told {
         self.note("stop".to_owned());
     }
 
-    fn on_ready(&self, pipe: Arc<ItemPipe>) {
-        self.table.push_ready(pipe);
+    fn on_ready(&self, stream: Arc<dyn StreamToSend>) {
+        self.table.push_ready(stream);
     }
 
     fn lend_window(&self, bytes: u64) -> bool {

@@ -6,7 +6,9 @@
 
 use std::collections::VecDeque;
 
-use super::FIRST_CREDIT;
+/// The credit that the producer of a method's items has from the beginning, and the smallest window. The producer of an argument
+/// has none: it begins when the handler has started, so that a call that a node refuses can go to another one.
+pub(super) const FIRST_CREDIT: u64 = 64 * 1024;
 
 /// The largest window of one stream.
 const LARGEST: u64 = 16 * 1024 * 1024;

@@ -13,18 +13,15 @@ use std::{
 use futures::{Stream, stream::FusedStream};
 
 use super::{
-    codec::DecodeItem,
-    receiver::{ItemReceiver, Next},
+    call::Call,
+    dispatcher::Dispatcher,
+    state::{CallState, RawAnswer},
+    stream::{DecodeItem, ItemReceiver, Next},
+    wait::block_on,
 };
 use crate::{
     error::{CallError, GoneReason, Part},
     id::{CallId, MethodName, NodeId},
-    service::{
-        call::Call,
-        dispatcher::Dispatcher,
-        state::{CallState, RawAnswer},
-        wait::block_on,
-    },
     wire::codec::Decoder,
 };
 

@@ -5,15 +5,12 @@ use std::{cell::Cell, fmt};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    codec::ItemCodec,
-    streaming::{ArgumentSource, ArgumentStream, Streaming},
+    arguments::{DecodeArguments, EncodeArguments},
+    stream::{ArgumentSource, ArgumentStream, ItemCodec, Streaming},
+    structure::{RecordArguments, Recording},
 };
 use crate::{
     error::CodecError,
-    service::{
-        arguments::{DecodeArguments, EncodeArguments},
-        structure::{RecordArguments, Recording},
-    },
     wire::codec::{Decoder, Encoder},
 };
 

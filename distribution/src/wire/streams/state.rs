@@ -1,0 +1,208 @@
+//! What is known of one stream: its bytes, its credit, and its two ends.
+
+use std::{collections::VecDeque, sync::Arc, task::Waker};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    peer::{StreamKey, StreamPeer},
+    window::{FIRST_CREDIT, Window},
+};
+
+/// Pieces of fewer bytes are copied together, so that small frames do not keep the memory that they were read into.
+const COPIED_BELOW: usize = 4 * 1024;
+
+/// What a stream is to its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamRole {
+    /// What the handler returns. It ends with the call.
+    Items,
+    /// The last argument. Its end needs a frame, and so does its handler's word that it wants no more.
+    Argument,
+}
+
+pub(super) struct State {
+    pub(super) role: StreamRole,
+    /// Bytes that were put in and not taken out, in order.
+    pub(super) pieces: VecDeque<Bytes>,
+    pub(super) tail: BytesMut,
+    /// Bytes since the stream began.
+    pub(super) put: u64,
+    pub(super) taken: u64,
+    /// Up to which byte the consumer wants bytes.
+    pub(super) granted: u64,
+    /// Up to which byte the producer may put bytes in. It knows.
+    pub(super) credit: u64,
+    pub(super) progress: Progress,
+    pub(super) producer: Option<Far>,
+    /// Waits for credit, or until all is taken.
+    pub(super) waits: Option<Waker>,
+    pub(super) consumer: Consumer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Open,
+    /// No more bytes come.
+    Whole,
+    /// The producer is gone, and this was not the end.
+    Broken,
+    /// The consumer is gone.
+    Stopped,
+}
+
+/// An end that is behind a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Far {
+    pub(super) peer: Arc<dyn StreamPeer>,
+    pub(super) key: StreamKey,
+}
+
+pub(super) enum Consumer {
+    Here {
+        waker: Option<Waker>,
+        window: Window,
+        lent: u64,
+    },
+    Far {
+        to: Far,
+        /// Whether the connection knows that there is something to be sent.
+        is_ready: bool,
+        /// Whether it was told the end.
+        is_end_told: bool,
+        /// How many bytes may wait here, and how many of them the connection has lent.
+        most: u64,
+        lent: u64,
+    },
+}
+
+/// What a consumer in this process finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Bytes,
+    /// That was the last one.
+    End,
+    /// The producer is gone, and this was not the end.
+    Broken,
+    /// The call is over, and nobody should read it any more.
+    Stopped,
+}
+
+impl State {
+    pub(super) fn new(role: StreamRole) -> Self {
+        let credit = match role {
+            StreamRole::Items => FIRST_CREDIT,
+            StreamRole::Argument => 0,
+        };
+        Self {
+            role,
+            pieces: VecDeque::new(),
+            tail: BytesMut::new(),
+            put: 0,
+            taken: 0,
+            granted: credit,
+            credit,
+            progress: Progress::Open,
+            producer: None,
+            waits: None,
+            consumer: Consumer::Here { waker: None, window: Window::new(credit), lent: 0 },
+        }
+    }
+
+    pub(super) fn on_put(&mut self) {
+        if let Consumer::Here { window, .. } = &mut self.consumer {
+            window.on_put(self.put);
+        }
+    }
+
+    /// How many bytes the connection may send now.
+    pub(super) fn sendable(&self) -> u64 {
+        match self.progress {
+            Progress::Stopped => 0,
+            _ => self.put.min(self.granted).saturating_sub(self.taken),
+        }
+    }
+
+    pub(super) fn end_to_tell(&self) -> Option<(u64, bool)> {
+        let Consumer::Far { is_end_told: false, .. } = self.consumer else { return None };
+        match self.progress {
+            _ if self.role == StreamRole::Items => None,
+            // Before the first credit the peer may not know the stream.
+            _ if self.granted == 0 => None,
+            Progress::Stopped => Some((self.taken, false)),
+            Progress::Open => None,
+            _ if self.taken < self.put => None,
+            Progress::Whole => Some((self.taken, true)),
+            Progress::Broken => Some((self.taken, false)),
+        }
+    }
+
+    pub(super) fn has_something(&self) -> bool {
+        self.sendable() > 0 || self.end_to_tell().is_some()
+    }
+
+    pub(super) fn take(&mut self, length: usize, into: &mut VecDeque<Bytes>) {
+        let mut left = length;
+        while left > 0 {
+            if self.pieces.is_empty() {
+                self.pieces.push_back(self.tail.split().freeze());
+            }
+            let Some(piece) = self.pieces.front_mut() else { break };
+            let part = piece.split_to(piece.len().min(left));
+            if piece.is_empty() {
+                self.pieces.pop_front();
+            }
+            left -= part.len();
+            into.push_back(part);
+        }
+        self.taken += length as u64;
+    }
+}
+
+impl State {
+    /// Gives back what a connection has lent.
+    pub(super) fn return_lent(&mut self) {
+        match (&mut self.consumer, &self.producer) {
+            (Consumer::Here { lent, .. }, Some(Far { peer, .. })) => peer.return_window(std::mem::take(lent)),
+            (Consumer::Here { .. }, None) => {}
+            (Consumer::Far { to, most, lent, .. }, _) => {
+                *most = FIRST_CREDIT;
+                to.peer.return_window(std::mem::take(lent));
+            }
+        }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.return_lent();
+    }
+}
+
+/// The producer need not go on: nobody wants its items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Closed;
+
+/// Appends the parts of an item.
+pub(crate) struct Parts<'a>(pub(super) &'a mut State);
+
+impl Parts<'_> {
+    /// Copies these bytes.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) {
+        self.0.put += bytes.len() as u64;
+        self.0.tail.extend_from_slice(bytes);
+    }
+
+    /// Appends these bytes, in their own memory unless they are few.
+    pub(crate) fn append(&mut self, bytes: Bytes) {
+        if bytes.len() < COPIED_BELOW {
+            return self.copy(&bytes);
+        }
+        self.0.put += bytes.len() as u64;
+        if !self.0.tail.is_empty() {
+            let tail = self.0.tail.split().freeze();
+            self.0.pieces.push_back(tail);
+        }
+        self.0.pieces.push_back(bytes);
+    }
+}
