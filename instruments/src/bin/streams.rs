@@ -47,6 +47,10 @@ struct Options {
     #[arg(long)]
     quick: bool,
 
+    /// Kills nothing: opens this many streams that nobody reads, and prints what memory they take.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    stalled: Option<u32>,
+
     /// Seed of the order; drawn and printed unless given.
     #[arg(long)]
     seed: Option<u64>,
@@ -130,7 +134,10 @@ async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
             if options.quick {
                 (options.node_kills, options.caller_kills, options.master_kills) = (5, 5, 5);
             }
-            let is_kept = drive(&options).await?;
+            let is_kept = match options.stalled {
+                Some(streams) => stall(streams).await?,
+                None => drive(&options).await?,
+            };
             println!("{}", if is_kept { "kept" } else { "BROKEN" });
             Ok(if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -333,6 +340,49 @@ async fn drive(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     println!("wrong: {}", seen.wrong.len());
     seen.wrong.iter().take(20).for_each(|wrong| println!("  {wrong}"));
     Ok(seen.wrong.is_empty() && whole > 0 && cut > 0)
+}
+
+/// Opens streams that nobody reads, and prints the memory of each process before, with them and after.
+async fn stall(streams: u32) -> Result<bool, Box<dyn std::error::Error>> {
+    let addr = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let master = start(&["master", &addr])?;
+    let node = start(&["node", &addr])?;
+    let cluster = Cluster::connect(&addr).await?;
+    let numbers = NumbersClient::new(&cluster);
+    let all = |what: &str| {
+        let [master, node, caller] = [master.id(), node.id(), std::process::id()].map(resident);
+        println!("{what}: master {master} KiB, node {node} KiB, caller {caller} KiB");
+    };
+    // What a first stream needs once. Of another method: a node gets more calls at once whose length is not known.
+    for _ in 0..100 {
+        read(numbers.compute(1, 10_000), 1, 10_000, &Counts::default()).await;
+    }
+    all("before");
+    let mut stalled: Vec<_> = (0..streams).map(|key| numbers.wait(key.into(), u64::MAX).send()).collect();
+    let admin = AdminClient::new(&cluster);
+    let (mut before, mut now) = (0, resident(std::process::id()));
+    // Until all have run, as far as they may at a time, and nothing more comes.
+    while before != now || admin.stats().await?.in_flight == 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        (before, now) = (now, resident(std::process::id()));
+    }
+    all(&format!("with {streams} stalled streams, {} of them under way", admin.stats().await?.in_flight));
+    // Each has what is right.
+    let mut is_right = true;
+    for (key, stream) in stalled.iter_mut().enumerate().take(1000) {
+        is_right &= stream.next().await == Some(Ok(item(key as u64, 0)));
+    }
+    drop(stalled);
+    let left = at_rest(&admin).await;
+    all("after");
+    Ok(is_right && left.is_none())
+}
+
+/// The memory that a process has now, in KiB.
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
 }
 
 /// Waits until the callers have read some more streams to their end.

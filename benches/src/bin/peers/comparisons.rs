@@ -61,6 +61,22 @@ pub(crate) enum Case {
     Light(usize),
     /// Memory of a master for each idle node, in KiB.
     IdleNode,
+    /// Small items a second of one stream over this crate.
+    OursStreamSmall,
+    /// The same over tonic.
+    TonicStreamSmall,
+    /// MiB a second of one stream of blocks over this crate.
+    OursStreamBlocks,
+    /// The same without a library.
+    RawStreamBlocks,
+    /// The same over tonic.
+    TonicStreamBlocks,
+    /// The same as `OursStreamBlocks`, over a long way.
+    OursStreamFar,
+    /// The same without a library.
+    RawStreamFar,
+    /// The same over tonic.
+    TonicStreamFar,
 }
 
 /// No case is run in more pieces than this within a round.
@@ -158,6 +174,15 @@ pub(crate) enum Measure {
     /// Memory of the master for each idle node.
     #[value(name = "idle_node")]
     IdleNode,
+    /// A million small items through one stream.
+    #[value(name = "stream_small")]
+    StreamSmall,
+    /// Blocks of 64 KiB through one stream, 1 GiB of them.
+    #[value(name = "stream_64k")]
+    Stream64k,
+    /// 256 MiB of the same blocks, at a round trip of 60 ms.
+    #[value(name = "stream_rtt60")]
+    StreamRtt60,
 }
 
 /// One line of the table.
@@ -220,6 +245,9 @@ impl Measure {
             Self::Nodes64 => ("calls/s", Better::More, Case::Light(64)),
             Self::Nodes1000 => ("calls/s", Better::More, Case::Light(1000)),
             Self::IdleNode => ("KiB", Better::Less, Case::IdleNode),
+            Self::StreamSmall => ("items/s", Better::More, Case::OursStreamSmall),
+            Self::Stream64k => ("MiB/s", Better::More, Case::OursStreamBlocks),
+            Self::StreamRtt60 => ("MiB/s", Better::More, Case::OursStreamFar),
         };
         let peers: &[(&str, Against, f64)] = match self {
             Self::UnaryP50 => &[("raw", Run(Case::RawUnary), 0.8)],
@@ -251,6 +279,11 @@ impl Measure {
             Self::Nodes64 => &[("ours_2_nodes", Run(Case::Light(2)), 0.9)],
             Self::Nodes1000 => &[("ours_2_nodes", Run(Case::Light(2)), 0.8)],
             Self::IdleNode => &[("limit", Limit(32.0), 1.0)],
+            Self::StreamSmall => &[("limit", Limit(3_000_000.0), 1.0), ("tonic", Run(Case::TonicStreamSmall), 1.0)],
+            Self::Stream64k => {
+                &[("raw", Run(Case::RawStreamBlocks), 0.7), ("tonic", Run(Case::TonicStreamBlocks), 1.0)]
+            }
+            Self::StreamRtt60 => &[("raw", Run(Case::RawStreamFar), 0.8), ("tonic", Run(Case::TonicStreamFar), 1.0)],
         };
         let line = |&(peer, theirs, target)| Comparison { measure: self, peer, ours, theirs, unit, better, target };
         peers.iter().map(line).collect()

@@ -11,8 +11,9 @@ use crate::{
     idle, load,
     ours::Cluster,
     process::ServerProcess,
-    raw,
+    raw, relay,
     remote::RemoteCluster,
+    streams::{self, BLOCKS, BLOCKS_FAR},
     tarpc_peer, tonic_peer,
 };
 
@@ -33,9 +34,16 @@ pub(crate) struct Field {
     remote: RemoteCluster,
     /// Like `pair`, but the master is in a process of its own.
     remote_pair: RemoteCluster,
+    /// Like `ours`, with a long way to the node.
+    far: Cluster,
     raw: raw::Client,
+    raw_addr: SocketAddr,
+    /// To the raw server over a long way.
+    raw_far: SocketAddr,
     tarpc: tarpc_peer::Client,
     tonic: tonic_peer::Client,
+    /// The same over a long way.
+    tonic_far: tonic_peer::Client,
     bytes: Bytes,
     floats: Vec<f64>,
     /// Killed with the field.
@@ -53,15 +61,23 @@ impl Field {
             servers.push(server);
         }
         let &[raw, tarpc, tonic] = &addresses[..] else { return Err(Failure::new("not every server was started")) };
+        let (relay, raw_far) = relay::start(raw).await?;
+        servers.push(relay);
+        let (relay, tonic_far) = relay::start(tonic).await?;
+        servers.push(relay);
         Ok(Self {
             ours: Cluster::start(1, None).await?,
             secured: Cluster::start_secured().await?,
             pair: Cluster::start(distribute::NODES, Some(distribute::SLOTS)).await?,
             remote: RemoteCluster::start(1, None).await?,
             remote_pair: RemoteCluster::start(distribute::NODES, Some(distribute::SLOTS)).await?,
+            far: Cluster::start_far().await?,
             raw: raw::Client::connect(raw).await?,
+            raw_addr: raw,
+            raw_far,
             tarpc: tarpc_peer::Client::connect(tarpc).await?,
             tonic: tonic_peer::Client::connect(tonic).await?,
+            tonic_far: tonic_peer::Client::connect_far(tonic_far).await?,
             bytes: (0..LARGE).map(|at| (at / 7) as u8).collect(),
             floats: (0..LARGE / 8).map(|at| at as f64 / 7.0).collect(),
             _servers: servers,
@@ -102,6 +118,18 @@ impl Field {
                 load::rate(&cluster.client(), time).await
             }
             Case::IdleNode => idle::kib_per_node().await,
+            Case::OursStreamSmall => streams::items_per_second(self.ours.streaming()).await,
+            Case::TonicStreamSmall => streams::items_per_second(self.tonic.clone()).await,
+            Case::OursStreamBlocks => streams::mib_per_second(self.ours.streaming(), BLOCKS).await,
+            Case::RawStreamBlocks => {
+                streams::mib_per_second(raw::StreamClient::connect(self.raw_addr).await?, BLOCKS).await
+            }
+            Case::TonicStreamBlocks => streams::mib_per_second(self.tonic.clone(), BLOCKS).await,
+            Case::OursStreamFar => streams::mib_per_second(self.far.streaming(), BLOCKS_FAR).await,
+            Case::RawStreamFar => {
+                streams::mib_per_second(raw::StreamClient::connect(self.raw_far).await?, BLOCKS_FAR).await
+            }
+            Case::TonicStreamFar => streams::mib_per_second(self.tonic_far.clone(), BLOCKS_FAR).await,
         }
     }
 }

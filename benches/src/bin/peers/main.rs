@@ -18,12 +18,14 @@ mod load;
 mod ours;
 mod process;
 mod raw;
+mod relay;
 mod remote;
+mod streams;
 mod table;
 mod tarpc_peer;
 mod tonic_peer;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use comparisons::{Against, Case, Measure};
@@ -88,6 +90,11 @@ enum Role {
         #[arg(long)]
         nodes: usize,
     },
+    #[command(hide = true)]
+    Relay {
+        #[arg(long)]
+        to: SocketAddr,
+    },
 }
 
 #[tokio::main]
@@ -122,6 +129,7 @@ async fn serve(role: Role) -> Result<(), Failure> {
         Role::Node { master, slots, token_file } => ours::serve(&master, slots, token_file).await,
         Role::LightNodes { master, count } => light_nodes::serve(&master, count).await,
         Role::Master { nodes } => remote::serve(nodes).await,
+        Role::Relay { to } => relay::serve(to).await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The crate itself: the master in this process, nodes in processes of their own.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -13,6 +14,8 @@ use crate::{
     failure::{During, Failure},
     load::Echoes,
     process::{ServerProcess, announce},
+    relay,
+    streams::{self, Streams},
 };
 
 /// The echoes as this crate's macro takes them.
@@ -62,6 +65,27 @@ impl Echo for Parrot {
     }
 }
 
+/// The streams as this crate's macro takes them.
+#[distribution::service]
+pub(crate) trait Source {
+    /// The numbers below `count`.
+    fn numbers(&self, count: u64) -> impl Iterator<Item = u64> + Send;
+    /// This many blocks.
+    fn blocks(&self, count: u64) -> impl Iterator<Item = Bytes> + Send;
+}
+
+struct Spring;
+
+impl Source for Spring {
+    fn numbers(&self, count: u64) -> impl Iterator<Item = u64> + Send {
+        streams::numbers(count)
+    }
+
+    fn blocks(&self, count: u64) -> impl Iterator<Item = Bytes> + Send {
+        streams::blocks(count)
+    }
+}
+
 /// Keeps a thread busy for 80 microseconds, or for as long as it is kept off its core.
 fn work() {
     const TIME: Duration = Duration::from_micros(80);
@@ -73,7 +97,7 @@ fn work() {
 
 /// A node of this many slots (as many as cores unless told otherwise), until the process ends.
 pub(crate) async fn serve(master: &str, slots: Option<usize>, token_file: Option<PathBuf>) -> Result<(), Failure> {
-    let builder = Node::builder().serve(EchoServer::new(Parrot));
+    let builder = Node::builder().serve(EchoServer::new(Parrot)).serve(SourceServer::new(Spring));
     let builder = slots.into_iter().fold(builder, distribution::NodeBuilder::slots);
     let builder = token_file.into_iter().fold(builder, distribution::NodeBuilder::token_file);
     let node = builder.spawn(master).await.during("a node cannot be started")?;
@@ -109,7 +133,17 @@ impl Cluster {
     /// Starts a master and this many node processes.
     pub(crate) async fn start(nodes: usize, slots: Option<usize>) -> Result<Self, Failure> {
         let cluster = Self::without_nodes(Master::builder()).await?;
-        cluster.with_processes(nodes, slots, &[]).await
+        let master = cluster.master.local_addr();
+        cluster.with_processes(master, nodes, slots, &[]).await
+    }
+
+    /// Starts a master and one node process, with a long way between them.
+    pub(crate) async fn start_far() -> Result<Self, Failure> {
+        let cluster = Self::without_nodes(Master::builder()).await?;
+        let (relay, addr) = relay::start(cluster.master.local_addr()).await?;
+        let mut cluster = cluster.with_processes(addr, 1, None, &[]).await?;
+        cluster.processes.push(relay);
+        Ok(cluster)
     }
 
     /// Starts a master that takes tokens only, and one node process: all that they send goes through TLS.
@@ -120,11 +154,18 @@ impl Cluster {
         let mut cluster = Self::without_nodes(Master::builder().token_file(&file)).await?;
         cluster._folder = Some(folder);
         let file = file.to_string_lossy().into_owned();
-        cluster.with_processes(1, None, &["--token-file", &file]).await
+        let master = cluster.master.local_addr();
+        cluster.with_processes(master, 1, None, &["--token-file", &file]).await
     }
 
-    async fn with_processes(mut self, nodes: usize, slots: Option<usize>, others: &[&str]) -> Result<Self, Failure> {
-        self.processes = start_nodes(&self.master.local_addr().to_string(), nodes, slots, others)?;
+    async fn with_processes(
+        mut self,
+        master: SocketAddr,
+        nodes: usize,
+        slots: Option<usize>,
+        others: &[&str],
+    ) -> Result<Self, Failure> {
+        self.processes = start_nodes(&master.to_string(), nodes, slots, others)?;
         self.gather(nodes).await?;
         Ok(self)
     }
@@ -168,6 +209,11 @@ impl Cluster {
     /// Makes compute calls.
     pub(crate) fn computing(&self) -> ComputeClient {
         ComputeClient::new(&self.master)
+    }
+
+    /// Reads streams.
+    pub(crate) fn streaming(&self) -> StreamClient {
+        StreamClient(SourceClient::new(&self.master))
     }
 }
 
@@ -234,5 +280,28 @@ pub(crate) struct BusyComputeClient(EchoClient);
 impl Echoes<u64> for BusyComputeClient {
     async fn echo(&mut self, payload: u64) -> Result<u64, Failure> {
         self.0.compute_busy(payload).await.during("a busy compute call failed")
+    }
+}
+
+/// Calls the methods that return streams.
+pub(crate) struct StreamClient(SourceClient);
+
+impl Streams<u64> for StreamClient {
+    async fn stream(&mut self, count: u64, mut each: impl FnMut(u64) + Send) -> Result<(), Failure> {
+        let mut items = self.0.numbers(count);
+        while let Some(item) = items.next().await {
+            each(item.during("a stream of numbers broke off")?);
+        }
+        Ok(())
+    }
+}
+
+impl Streams<Bytes> for StreamClient {
+    async fn stream(&mut self, count: u64, mut each: impl FnMut(Bytes) + Send) -> Result<(), Failure> {
+        let mut items = self.0.blocks(count);
+        while let Some(item) = items.next().await {
+            each(item.during("a stream of blocks broke off")?);
+        }
+        Ok(())
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A frame is a length, a kind, the number of the request, and the payload. Each end of a connection has a task that
 //! reads and one that writes. The writer sends all that has gathered at once, and large payloads from where they are.
+//!
+//! Behind the answer to a request for blocks come the blocks, each behind its length; a length of 0 is the end.
 
 use std::{
     collections::HashMap,
@@ -27,10 +29,14 @@ use crate::{
     failure::{During, Failure},
     load::Echoes,
     process::announce,
+    streams::{self, Streams},
 };
 
 /// Length, kind and request.
 const HEADER: usize = 4 + 1 + 8;
+
+/// In front of a block.
+const LENGTH: usize = 4;
 
 /// What a read asks for, unless a larger frame has begun.
 const READ_CHUNK: usize = 16 * 1024;
@@ -41,6 +47,7 @@ const GATHERED: usize = 256;
 const NUMBER: u8 = 1;
 const BYTES: u8 = 2;
 const FLOATS: u8 = 3;
+const BLOCKS: u8 = 4;
 
 /// A request or its response.
 struct Frame {
@@ -88,7 +95,7 @@ impl FrameReader {
         }
         self.buffer.advance(HEADER);
         let payload = match kind {
-            NUMBER if length == 8 => Payload::Number(self.buffer.get_u64_le()),
+            NUMBER | BLOCKS if length == 8 => Payload::Number(self.buffer.get_u64_le()),
             BYTES | FLOATS => Payload::Large(self.buffer.split_to(length).freeze()),
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "not a frame of this program")),
         };
@@ -110,6 +117,11 @@ async fn write_frames(mut half: OwnedWriteHalf, mut frames: mpsc::UnboundedRecei
             buffer.put_u8(kind);
             buffer.put_u64_le(request);
             match payload {
+                Payload::Number(count) if kind == BLOCKS => {
+                    buffer.put_u64_le(count);
+                    half.write_all_buf(&mut buffer).await?;
+                    write_blocks(&mut half, count).await?;
+                }
                 Payload::Number(number) => buffer.put_u64_le(number),
                 Payload::Large(bytes) => half.write_all_buf(&mut (&mut buffer).chain(bytes)).await?,
             }
@@ -117,6 +129,15 @@ async fn write_frames(mut half: OwnedWriteHalf, mut frames: mpsc::UnboundedRecei
         half.write_all_buf(&mut buffer).await?;
     }
     Ok(())
+}
+
+/// Writes this many blocks, each behind its length, and the end.
+async fn write_blocks(half: &mut OwnedWriteHalf, count: u64) -> io::Result<()> {
+    for block in streams::blocks(count) {
+        let length = u32::try_from(block.len()).map_err(io::Error::other)?;
+        half.write_all_buf(&mut Buf::chain(&length.to_le_bytes()[..], block)).await?;
+    }
+    half.write_u32_le(0).await
 }
 
 /// Reader, and where to leave frames for the writer.
@@ -214,6 +235,52 @@ impl Echoes<Bytes> for Client {
 impl Echoes<Vec<f64>> for Client {
     async fn echo(&mut self, payload: Vec<f64>) -> Result<Vec<f64>, Failure> {
         Ok(to_floats(&self.large(FLOATS, from_floats(&payload)).await?))
+    }
+}
+
+/// One connection to the server, for streams.
+pub(crate) struct StreamClient(TcpStream);
+
+impl StreamClient {
+    /// Connects.
+    pub(crate) async fn connect(addr: SocketAddr) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(addr).await.during("the raw server cannot be reached")?;
+        stream.set_nodelay(true).during("the raw client cannot set its connection up")?;
+        Ok(Self(stream))
+    }
+
+    /// The next bytes, in a buffer of their own.
+    async fn read(&mut self, length: usize) -> io::Result<BytesMut> {
+        let mut buffer = BytesMut::with_capacity(length);
+        while buffer.len() < length {
+            let missing = length - buffer.len();
+            if self.0.read_buf(&mut (&mut buffer).limit(missing)).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(buffer)
+    }
+}
+
+impl Streams<Bytes> for StreamClient {
+    async fn stream(&mut self, count: u64, mut each: impl FnMut(Bytes) + Send) -> Result<(), Failure> {
+        const BROKEN: &str = "a raw stream broke off";
+        let mut request = BytesMut::with_capacity(HEADER + 8);
+        request.put_u32_le(8);
+        request.put_u8(BLOCKS);
+        request.put_u64_le(0);
+        request.put_u64_le(count);
+        self.0.write_all_buf(&mut request).await.during(BROKEN)?;
+        let answer = self.read(HEADER + 8 + LENGTH).await.during(BROKEN)?;
+        let mut length = (&answer[HEADER + 8..]).get_u32_le() as usize;
+        while length > 0 {
+            // With the length of the next one, which saves a read.
+            let mut block = self.read(length + LENGTH).await.during(BROKEN)?;
+            let next = block.split_off(length).get_u32_le() as usize;
+            each(block.freeze());
+            length = next;
+        }
+        Ok(())
     }
 }
 

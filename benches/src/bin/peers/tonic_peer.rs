@@ -1,5 +1,5 @@
-//! The peer tonic: gRPC over HTTP/2 with protobuf messages. What its code generator would write for two unary methods is
-//! written by hand here, so that no `protoc` is needed.
+//! The peer tonic: gRPC over HTTP/2 with protobuf messages. What its code generator would write for two unary methods
+//! and two that stream is written by hand here, so that no `protoc` is needed.
 
 use std::{
     convert::Infallible,
@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::{StreamExt, stream, stream::BoxStream};
 use prost::Message;
 use tokio::net::TcpListener;
 use tonic::{
@@ -16,7 +17,7 @@ use tonic::{
     body::Body,
     client::Grpc as GrpcClient,
     codegen::{BoxFuture, Service, http, http::uri::PathAndQuery},
-    server::{Grpc as GrpcServer, NamedService, UnaryService},
+    server::{Grpc as GrpcServer, NamedService, ServerStreamingService, UnaryService},
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 use tonic_prost::ProstCodec;
@@ -25,6 +26,7 @@ use crate::{
     failure::{During, Failure},
     load::Echoes,
     process::announce,
+    streams::{self, Streams},
 };
 
 /// Room for the largest payload and its header; the default of 4 MiB is too little.
@@ -32,6 +34,8 @@ const MESSAGE_LIMIT: usize = 1024 * 1024 * 1024;
 
 const NUMBER: &str = "/echo.Echo/Number";
 const BLOB: &str = "/echo.Echo/Blob";
+const NUMBERS: &str = "/echo.Echo/Numbers";
+const BLOCKS: &str = "/echo.Echo/Blocks";
 
 /// A small message.
 #[derive(Clone, PartialEq, Message)]
@@ -56,6 +60,34 @@ impl<M: Message> UnaryService<M> for Parrot {
 
     fn call(&mut self, request: Request<M>) -> Self::Future {
         ready(Ok(Response::new(request.into_inner())))
+    }
+}
+
+/// Streams the numbers below the one that it is sent.
+struct Numbers;
+
+impl ServerStreamingService<Number> for Numbers {
+    type Response = Number;
+    type ResponseStream = BoxStream<'static, Result<Number, Status>>;
+    type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Number>) -> Self::Future {
+        let numbers = streams::numbers(request.into_inner().number);
+        ready(Ok(Response::new(stream::iter(numbers.map(|number| Ok(Number { number }))).boxed())))
+    }
+}
+
+/// Streams as many blocks as it is told.
+struct Blocks;
+
+impl ServerStreamingService<Number> for Blocks {
+    type Response = Blob;
+    type ResponseStream = BoxStream<'static, Result<Blob, Status>>;
+    type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Number>) -> Self::Future {
+        let blocks = streams::blocks(request.into_inner().number);
+        ready(Ok(Response::new(stream::iter(blocks.map(|bytes| Ok(Blob { bytes }))).boxed())))
     }
 }
 
@@ -86,6 +118,14 @@ impl Service<http::Request<Body>> for EchoService {
                         .unary(Parrot, request)
                         .await
                 }
+                NUMBERS => {
+                    let codec = ProstCodec::<Number, Number>::default();
+                    GrpcServer::new(codec).server_streaming(Numbers, request).await
+                }
+                BLOCKS => {
+                    let codec = ProstCodec::<Blob, Number>::default();
+                    GrpcServer::new(codec).server_streaming(Blocks, request).await
+                }
                 _ => Status::unimplemented("there is no such method").into_http(),
             })
         })
@@ -108,7 +148,17 @@ pub(crate) struct Client(GrpcClient<Channel>);
 impl Client {
     /// Connects.
     pub(crate) async fn connect(addr: SocketAddr) -> Result<Self, Failure> {
+        Self::connect_with(addr, |endpoint| endpoint).await
+    }
+
+    /// Connects over a long way, for which the default window of 2 MiB is too small.
+    pub(crate) async fn connect_far(addr: SocketAddr) -> Result<Self, Failure> {
+        Self::connect_with(addr, |endpoint| endpoint.http2_adaptive_window(true)).await
+    }
+
+    async fn connect_with(addr: SocketAddr, change: impl FnOnce(Endpoint) -> Endpoint) -> Result<Self, Failure> {
         let endpoint = Endpoint::from_shared(format!("http://{addr}")).during("tonic takes no such address")?;
+        let endpoint = change(endpoint);
         let channel = endpoint.tcp_nodelay(true).connect().await.during("the tonic server cannot be reached")?;
         Ok(Self(GrpcClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT)))
     }
@@ -118,6 +168,23 @@ impl Client {
         let codec = ProstCodec::<M, M>::default();
         let answer = self.0.unary(Request::new(message), PathAndQuery::from_static(path), codec).await;
         Ok(answer.during("a call over tonic failed")?.into_inner())
+    }
+
+    async fn read<M: Message + Default + 'static>(
+        &mut self,
+        path: &'static str,
+        count: u64,
+        mut each: impl FnMut(M) + Send,
+    ) -> Result<(), Failure> {
+        self.0.ready().await.during("the tonic connection is closed")?;
+        let codec = ProstCodec::<Number, M>::default();
+        let request = Request::new(Number { number: count });
+        let answer = self.0.server_streaming(request, PathAndQuery::from_static(path), codec).await;
+        let mut items = answer.during("a stream over tonic failed")?.into_inner();
+        while let Some(item) = items.message().await.during("a stream over tonic broke off")? {
+            each(item);
+        }
+        Ok(())
     }
 }
 
@@ -130,5 +197,17 @@ impl Echoes<u64> for Client {
 impl Echoes<Bytes> for Client {
     async fn echo(&mut self, payload: Bytes) -> Result<Bytes, Failure> {
         Ok(self.call(BLOB, Blob { bytes: payload }).await?.bytes)
+    }
+}
+
+impl Streams<u64> for Client {
+    async fn stream(&mut self, count: u64, mut each: impl FnMut(u64) + Send) -> Result<(), Failure> {
+        self.read(NUMBERS, count, |Number { number }| each(number)).await
+    }
+}
+
+impl Streams<Bytes> for Client {
+    async fn stream(&mut self, count: u64, mut each: impl FnMut(Bytes) + Send) -> Result<(), Failure> {
+        self.read(BLOCKS, count, |Blob { bytes }| each(bytes)).await
     }
 }
