@@ -29,7 +29,7 @@ use crate::{
 ///
 /// It has the options of a [`Call`], and is sent when it is polled for the first time, or with [`send`](Self::send). Items come as the
 /// consumer takes them: the handler is at most 64 KiB of items ahead, and more only if the way between them is long, up to
-/// 16 MiB. Dropping it cancels the call, and ends the handler.
+/// 64 MiB. Dropping it cancels the call, and ends the handler.
 ///
 /// If the method's items are results, an `Err` of the handler comes as [`CallError::Handler`], and the stream goes on behind it. Every
 /// other error is the last item. The items before it are whole, in order and without a gap.

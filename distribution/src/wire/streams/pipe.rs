@@ -19,7 +19,7 @@ use crate::wire::incoming_memory::IncomingMemory;
 
 /// The most bytes that wait here for a connection, whatever the consumer behind it has granted. What is more than
 /// [`FIRST_CREDIT`] of it is lent by the connection.
-const MOST_BUFFERED: u64 = 16 * 1024 * 1024;
+const MOST_BUFFERED: u64 = 64 * 1024 * 1024;
 
 /// The most credit that a consumer may have granted beyond what it was sent: more than the largest item and window.
 const MOST_CREDIT: u64 = 8 * 1024 * 1024 * 1024;

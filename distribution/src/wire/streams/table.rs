@@ -19,7 +19,7 @@ use super::{
 use crate::wire::{frame::kind::Control, incoming_memory::IncomingMemory};
 
 /// How many bytes more than [`FIRST_CREDIT`](super::FIRST_CREDIT) the windows of a connection may have, all together.
-const MOST_LENT: u64 = 64 * 1024 * 1024;
+const MOST_LENT: u64 = 128 * 1024 * 1024;
 
 /// The most streams of arguments whose calls have ended and whose end has not come.
 const MOST_UNENDED: usize = 64 * 1024;

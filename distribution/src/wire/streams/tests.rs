@@ -167,7 +167,7 @@ fn a_relay_holds_a_bounded_number_of_bytes_whatever_its_consumer_grants() {
     let (caller, node, _) = relay();
     caller.table.on_granted(KEY, 4 << 30).expect("may be granted");
     let credit: u64 = node.lines()[0].trim_start_matches("grant ").parse().expect("a number");
-    assert_eq!(credit, 16 << 20);
+    assert_eq!(credit, 64 << 20);
     node.table.on_items(KEY, vec![0; credit as usize].into()).expect("is granted");
     assert!(node.lines().is_empty(), "the consumer does not read");
     assert_eq!(caller.write().0.len() as u64, credit);
@@ -303,7 +303,7 @@ fn windows_of_a_connection_grow_together_to_a_limit() {
     while told.table.lend(1 << 20) {
         lent += 1 << 20;
     }
-    assert_eq!(lent, 64 << 20);
+    assert_eq!(lent, 128 << 20);
     told.table.give_back(1 << 20);
     assert!(told.table.lend(1 << 20));
 }

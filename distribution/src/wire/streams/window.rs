@@ -1,8 +1,8 @@
 //! How much credit a consumer in this process grants: a window that grows while it is too small for the way.
 //!
-//! A window is too small if the producer waits for credit while the consumer waits for items. Then it doubles. So it comes to
-//! twice the product of rate and round trip at the most, whatever these are. A consumer that is slower than its producer never
-//! waits, and its window stays as it is.
+//! A window is too small if the producer waits for credit while the consumer waits for items. Then it becomes four times as
+//! large, up to a limit. So it finds the product of rate and round trip, whatever these are. A consumer that is slower than its
+//! producer never waits, and its window stays as it is.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,10 @@ use std::collections::VecDeque;
 pub(super) const FIRST_CREDIT: u64 = 64 * 1024;
 
 /// The largest window of one stream.
-const LARGEST: u64 = 16 * 1024 * 1024;
+const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// A window that is too small becomes this many times as large: on a long way each step takes a round trip.
+const GROWTH: u64 = 4;
 
 /// The credit of one consumer.
 #[derive(Debug)]
@@ -58,18 +61,19 @@ impl Window {
     /// By how much the window would grow now.
     pub(super) fn wanted_growth(&self) -> Option<u64> {
         let is_too_small = self.producer_waited && self.consumer_waited && self.size < LARGEST;
-        is_too_small.then_some(self.size)
+        is_too_small.then(|| (self.size * GROWTH).min(LARGEST) - self.size)
     }
 
     pub(super) fn grow(&mut self) {
-        self.size = (self.size * 2).min(LARGEST);
+        self.size = (self.size * GROWTH).min(LARGEST);
         (self.producer_waited, self.consumer_waited) = (false, false);
     }
 
     /// Up to which byte the producer may send, if it is to be told: not for each item.
     pub(super) fn grant(&mut self, granted: u64) -> Option<u64> {
         let upto = self.consumed + self.size;
-        (upto >= granted + self.size / 4).then(|| {
+        // Often, because what is granted late is late by the time of a burst.
+        (upto >= granted + self.size / 8).then(|| {
             self.limits.push_back(upto);
             upto
         })
@@ -98,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_doubles_while_both_ends_wait_and_not_for_a_slow_consumer() {
+    fn a_window_grows_while_both_ends_wait_and_not_for_a_slow_consumer() {
         let mut window = Window::new(FIRST);
         let mut granted = FIRST;
         let mut put = 0;
@@ -113,7 +117,7 @@ mod tests {
         while size < LARGEST {
             window.on_empty();
             let next = round(&mut window, put, granted);
-            size *= 2;
+            size *= GROWTH;
             assert_eq!(next, granted + size);
             (put, granted) = (granted, next);
         }
@@ -133,11 +137,11 @@ mod tests {
     }
 
     #[test]
-    fn credit_is_told_a_quarter_of_the_window_at_a_time() {
+    fn credit_is_told_an_eighth_of_the_window_at_a_time() {
         let mut window = Window::new(FIRST);
-        window.on_consumed(FIRST / 4 - 1);
+        window.on_consumed(FIRST / 8 - 1);
         assert_eq!(window.grant(FIRST), None);
         window.on_consumed(1);
-        assert_eq!(window.grant(FIRST), Some(FIRST / 4 * 5));
+        assert_eq!(window.grant(FIRST), Some(FIRST / 8 * 9));
     }
 }

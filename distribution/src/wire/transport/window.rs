@@ -21,6 +21,14 @@ pub(super) const TELL_AFTER: u64 = 128 * 1024;
 /// The rate is measured over at least this time, because chunks are read in bursts.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(5);
 
+/// How much more than the product of rate and round trip may be on the way: at first, so that it doubles with each round trip,
+/// as in BBR's startup; and once the rate grows no more.
+const FIRST_GAIN: f64 = 2.89;
+const GAIN: f64 = 1.5;
+
+/// The rate grows no more when it has not grown by a quarter in this many measurements.
+const FLAT_PERIODS: u8 = 3;
+
 /// After this time the shortest round trip is measured anew: the way may have changed.
 const ROUND_TRIP_VALID: Duration = Duration::from_secs(10);
 
@@ -38,6 +46,10 @@ pub(super) struct Window {
     rate: f64,
     /// What had been read when the current measurement of the rate began.
     period: Option<(u64, Instant)>,
+    /// Whether chunks had to wait for the receiver since then. If none did, the rate is what there was to send.
+    was_full: bool,
+    /// The highest rate so far, and how many measurements have not exceeded it by much. `None` once the rate grows no more.
+    startup: Option<(f64, u8)>,
     /// While the round trip is measured anew: how much had been sent when that began. What was sent before waited behind a full
     /// window, so its round trip says nothing. The window is the smallest meanwhile, so that the way gets empty.
     measuring: Option<u64>,
@@ -53,6 +65,8 @@ impl Default for Window {
             round_trip: None,
             rate: 0.0,
             period: None,
+            was_full: false,
+            startup: Some((0.0, 0)),
             measuring: None,
         }
     }
@@ -82,6 +96,7 @@ impl Window {
                 "it said that it had read {bytes} bytes of chunks, and was sent fewer or had said as much before"
             ));
         }
+        self.was_full |= self.is_full();
         self.consumed = bytes;
         let now = Instant::now();
         let mut took = None;
@@ -112,11 +127,21 @@ impl Window {
         let period = now.saturating_duration_since(since);
         if period >= shortest.max(SHORTEST_PERIOD) {
             let rate = (bytes - from) as f64 / period.as_secs_f64();
-            self.rate = rate.max(self.rate * 0.9);
+            if std::mem::take(&mut self.was_full) {
+                self.rate = rate.max(self.rate * 0.9);
+                self.startup = match self.startup {
+                    Some((highest, _)) if rate >= 1.25 * highest => Some((rate, 0)),
+                    Some((highest, flat)) if flat + 1 < FLAT_PERIODS => Some((highest, flat + 1)),
+                    _ => None,
+                };
+            } else {
+                self.rate = rate.max(self.rate);
+            }
             self.period = Some((bytes, now));
         }
-        // Half as much again, so that it grows as long as the rate does.
-        let size = 1.5 * self.rate * shortest.as_secs_f64();
+        // More than the product, so that it grows as long as the rate does.
+        let gain = if self.startup.is_some() { FIRST_GAIN } else { GAIN };
+        let size = gain * self.rate * shortest.as_secs_f64();
         self.size = (size as u64).clamp(SMALLEST, LARGEST);
         Ok(())
     }
