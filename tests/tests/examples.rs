@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -86,7 +87,8 @@ async fn pipeline_calls_two_services_on_other_nodes() {
     let line = |station: u32| {
         format!("Station {station}: {station}.00 +- 7.21, read on node-1, calculated on node-2, reported by node-3")
     };
-    assert_eq!(lines, [line(1), line(2), line(3)]);
+    let unusual = |value| format!("Unusual at station 3: {value}.00");
+    assert_eq!(lines, [line(1), line(2), line(3), unusual(-9), unusual(-8)]);
 }
 
 #[tokio::test]
@@ -98,6 +100,7 @@ async fn pipeline_runs_over_processes() {
     let node = |service| Process::start(&pipeline, &["node", service, "--master", &addr, "--name", service]);
     let mut nodes = ["measurements", "statistics", "reports"].map(node);
     master.line_with("read on measurements, calculated on statistics, reported by reports").await;
+    master.line_with("Unusual at station 1: -11.00").await;
     assert!(master.ended().await.success());
     for node in &mut nodes {
         node.signal("TERM").await;
@@ -450,8 +453,159 @@ async fn wordcount_has_something_to_count_unless_told() {
 }
 
 #[tokio::test]
+async fn logs_shows_lines_of_all_nodes_unless_told() {
+    let mut run = Process::start(&example("logs"), &["--nodes", "3"]);
+    let lines = run.rest().await;
+    let log = run.log().await;
+    assert!(run.ended().await.success(), "{log}");
+    assert_eq!(lines.len(), 15, "{lines:?}");
+    for node in ["local-1", "local-2", "local-3"] {
+        let own: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix(node)?.strip_prefix(": ")).collect();
+        assert_eq!(own, [1, 2, 3, 4, 5].map(|round| format!("line {round} of 5")));
+        assert!(log.contains(&format!("{node}: there is no file ")), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn logs_follows_a_file_through_all_that_happens_to_it() {
+    let folder = folder("logs");
+    let (file, other) = (folder.join("followed"), folder.join("other"));
+    let mut run = Process::start(&example("logs"), &[utf8(&file), "--nodes", "1"]);
+    let append = |bytes: &[u8]| {
+        let mut file = fs::OpenOptions::new().append(true).open(&file).expect("opens");
+        file.write_all(bytes).expect("writes");
+    };
+
+    let error = run.log_with("there is no file").await;
+    assert!(error.starts_with(&format!("local-1: there is no file {} here", file.display())), "{error}");
+    fs::write(&other, b"one\r\n\ntw\xffo\nlast").expect("writes");
+    fs::rename(&other, &file).expect("renames");
+    for expected in ["one", "", "tw\u{fffd}o", "last .."] {
+        assert_eq!(run.line().await, Some(format!("local-1: {expected}")));
+    }
+    append(b" one\n");
+    assert_eq!(run.line().await.as_deref(), Some("local-1:  one"));
+
+    // Longer than an item. Characters of two bytes at odd places, so that an item cannot end anywhere.
+    let long = format!("x{}", "é".repeat(20_000));
+    append(format!("{long}\n").as_bytes());
+    let mut pieces = String::new();
+    loop {
+        let line = run.line().await.expect("is not the end");
+        let piece = line.strip_prefix("local-1: ").expect("a name");
+        pieces += piece.strip_suffix(" ..").unwrap_or(piece);
+        if !piece.ends_with(" ..") {
+            break;
+        }
+    }
+    assert!(pieces == long, "{} bytes of {}", pieces.len(), long.len());
+
+    // Cut, replaced by a longer one, removed, and no file at all.
+    fs::write(&file, "cut\n").expect("writes");
+    run.log_with("was cut or replaced").await;
+    assert_eq!(run.line().await.as_deref(), Some("local-1: cut"));
+    append(b"unfinished");
+    assert_eq!(run.line().await.as_deref(), Some("local-1: unfinished .."));
+    fs::write(&other, "in its place there is another file\n").expect("writes");
+    fs::rename(&other, &file).expect("renames");
+    run.log_with("was cut or replaced").await;
+    assert_eq!(run.line().await.as_deref(), Some("local-1: in its place there is another file"));
+    fs::remove_file(&file).expect("removes");
+    run.log_with("there is no file").await;
+    fs::create_dir(&file).expect("creates");
+    run.log_with("is not a file").await;
+    fs::remove_dir(&file).expect("removes");
+    run.log_with("there is no file").await;
+    fs::write(&file, "again\n").expect("writes");
+    assert_eq!(run.line().await.as_deref(), Some("local-1: again"));
+    run.signal("INT").await;
+    assert!(run.ended().await.success());
+}
+
+#[tokio::test]
+async fn logs_runs_over_processes_and_goes_on_without_a_node() {
+    let logs = example("logs");
+    let folder = folder("logs-processes");
+    let (one, other) = (folder.join("one"), folder.join("other"));
+    fs::write(&one, "first\n").expect("writes");
+    fs::write(&other, "second\n").expect("writes");
+    let mut master =
+        Process::start(&logs, &[utf8(&one), utf8(&other), "master", "--listen", "127.0.0.1:0", "--wait", "2"]);
+    let line = master.line_with("Waiting for 2 nodes at ").await;
+    let addr = line.trim_start_matches("Waiting for 2 nodes at ").to_owned();
+    let node = |name| Process::start(&logs, &["node", "--master", &addr, "--name", name]);
+    let (mut here, mut there) = (node("here"), node("there"));
+    let mut lines = Vec::new();
+    for _ in 0..4 {
+        lines.extend(master.line().await);
+    }
+    lines.sort();
+    let line = |node: &str, file: &Path, text: &str| format!("{node} {}: {text}", file.display());
+    let both = |node| [line(node, &one, "first"), line(node, &other, "second")];
+    assert_eq!(lines, [both("here"), both("there")].concat());
+
+    here.kill().await;
+    master.log_with(&format!("here {}: ", one.display())).await;
+    fs::write(&other, "more\n").expect("writes");
+    assert_eq!(master.line().await, Some(line("there", &other, "more")));
+    there.kill().await;
+    master.log_with("error: all streams have ended").await;
+    assert_eq!(master.ended().await.code(), Some(1));
+}
+
+#[tokio::test]
+async fn sort_sorts_right_with_any_number_of_nodes_and_runs() {
+    // With the last one there are more runs than are merged at a time.
+    for (nodes, mib, budget) in [("1", "2", "4"), ("3", "5", "1"), ("1", "18", "1")] {
+        let arguments = ["--nodes", nodes, "--mib", mib, "--budget", budget];
+        let mut run = Process::start(&example("sort"), &arguments);
+        let lines = run.rest().await;
+        assert!(run.ended().await.success(), "{}", run.log().await);
+        let records = mib.parse::<u64>().expect("a number") * 65_536;
+        assert!(lines[0].starts_with(&format!("Sorted {records} records of {mib} MiB over {nodes} node")), "{lines:?}");
+        assert!(lines[1].starts_with("All are there, and in order; checksum "), "{lines:?}");
+        let memory = format!("Peak memory of process {} (master, local-", run.id());
+        assert!(lines.len() == 3 && lines[2].starts_with(&memory), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn sort_runs_over_processes_that_have_less_memory_than_there_is_data() {
+    let sort = example("sort");
+    let mut master = Process::start(&sort, &["master", "--listen", "127.0.0.1:0", "--wait", "2", "--mib", "64"]);
+    let line = master.line_with("Waiting for 2 nodes at ").await;
+    let addr = line.trim_start_matches("Waiting for 2 nodes at ").to_owned();
+    let node = |name| Process::start(&sort, &["node", "--master", &addr, "--name", name, "--budget", "1"]);
+    let mut nodes = [node("one"), node("two")];
+    let lines = master.rest().await;
+    assert!(master.ended().await.success(), "{}", master.log().await);
+    assert!(lines[1].starts_with("All are there, and in order"), "{lines:?}");
+    for (name, process) in [("master", &master), ("one", &nodes[0]), ("two", &nodes[1])] {
+        let start = format!("Peak memory of process {} ({name}): ", process.id());
+        let peak = lines.iter().find_map(|line| line.strip_prefix(&start)).expect("a line for each process");
+        if let Some(mib) = peak.strip_suffix(" MiB") {
+            assert!(mib.parse::<u64>().is_ok_and(|mib| mib < 64), "{lines:?}");
+        }
+    }
+    for node in &mut nodes {
+        node.signal("TERM").await;
+        assert!(node.ended().await.success());
+    }
+}
+
+#[tokio::test]
+async fn sort_says_where_it_cannot_write() {
+    let mut run = Process::start(&example("sort"), &["--mib", "1", "--folder", "/nonexistent"]);
+    let error = run.log_with("error: ").await;
+    assert!(error.contains("/nonexistent") && error.contains("--folder"), "{error}");
+    assert_eq!(run.ended().await.code(), Some(1));
+}
+
+#[tokio::test]
 async fn each_example_has_help() {
-    for name in ["palindromes", "fibonacci", "pipeline", "arith", "mandelbrot", "montecarlo", "wordcount"] {
+    let names =
+        ["palindromes", "fibonacci", "pipeline", "arith", "mandelbrot", "montecarlo", "wordcount", "logs", "sort"];
+    for name in names {
         let mut run = Process::start(&example(name), &["--help"]);
         let help = run.rest().await.join("\n");
         assert!(run.ended().await.success() && help.contains("Usage:"), "{help}");

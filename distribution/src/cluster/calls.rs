@@ -276,8 +276,8 @@ impl Calls {
             // A call that was asked for again has its word as it was on the earlier connection.
             call.was_sent = !call.state.attempt.abandon(ONLY_ATTEMPT);
             if call.was_sent && !call.state.streams.is_none() {
-                let may_be_repeated = call.state.method.is_idempotent() && !call.state.streams.has_begun();
-                if may_be_repeated && call.losses < MOST_LOSSES {
+                let may_be_repeated = call.state.method.is_idempotent() && call.losses < MOST_LOSSES;
+                if may_be_repeated && call.state.streams.begin_again() {
                     call.was_sent = false;
                     call.losses += 1;
                 } else {

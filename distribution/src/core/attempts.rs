@@ -140,7 +140,7 @@ impl<H: Host> Core<H> {
         }
         match reply.outcome {
             Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| !call.handle.can_be_repeated()) => {
-                let reason = GoneReason::Violation("refused a call after it had sent items of it".into());
+                let reason = GoneReason::Violation("refused a call whose stream it had begun".into());
                 self.lost(now, id, (&identity, source), &reason, effects);
             }
             Outcome::Refused(_) if self.calls.get(&id).is_some_and(|call| call.kept.is_some()) => {

@@ -24,7 +24,8 @@ pub(crate) trait HostCall: Clone {
     /// Prevents this attempt from being written completely, as its connection is given up. `false` if all of it was
     /// written.
     fn abandon(&self, attempt: u32) -> bool;
-    /// Whether it can be made again. Not after its consumer has got an item of a stream, or its handler one of an argument.
+    /// Whether it can be made again. Not after its consumer has got an item of a stream, or its handler one of an argument. If it
+    /// can, what earlier attempts send does not count any more.
     fn can_be_repeated(&self) -> bool {
         true
     }

@@ -58,7 +58,7 @@ impl HostCall for HeldCall {
     }
 
     fn can_be_repeated(&self) -> bool {
-        !self.streams.has_begun()
+        self.streams.begin_again()
     }
 
     fn metadata(&self) -> Metadata {

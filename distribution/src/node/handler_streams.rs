@@ -1,19 +1,20 @@
 //! The streams of a call that a node runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::{runtime::Handle, task::AbortHandle};
 
 use super::{current::CurrentCall, current_connection::CurrentConnection};
 use crate::wire::{handshake::StreamShape, streams::CallStreams};
 
-/// The streams of a call, from when it arrives until its handler has returned. They end when this is dropped.
+/// The streams of a call, from when it arrives until its handler has returned. They end with [`end`](Self::end), or when this is
+/// dropped.
 #[derive(Debug)]
 pub(super) struct HandlerStreams {
     streams: CallStreams,
     key: (u64, u32),
     connection: Arc<CurrentConnection>,
-    watch: Option<AbortHandle>,
+    watch: Mutex<Option<AbortHandle>>,
 }
 
 impl HandlerStreams {
@@ -24,7 +25,7 @@ impl HandlerStreams {
         }
         let (streams, key) = (CallStreams::new(shape), call.key());
         connection.open_streams(key, &streams);
-        Some(Self { streams, key, connection: Arc::clone(connection), watch: None })
+        Some(Self { streams, key, connection: Arc::clone(connection), watch: Mutex::default() })
     }
 
     pub(super) fn streams(&self) -> CallStreams {
@@ -37,22 +38,27 @@ impl HandlerStreams {
     }
 
     /// A compute handler blocks for them. It goes on when the call is cancelled, or its time is up.
-    pub(super) fn end_with(&mut self, call: &CurrentCall, node_runtime: &Handle) {
+    pub(super) fn end_with(&self, call: &CurrentCall, node_runtime: &Handle) {
         let (call, streams) = (call.clone(), self.streams.clone());
         let watch = node_runtime.spawn(async move {
             call.stopped().await;
             streams.on_handler_stopped();
         });
-        self.watch = Some(watch.abort_handle());
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch.abort_handle());
+    }
+
+    /// Nothing of them is sent any more. Before the call is answered: a handler that is aborted may still be running.
+    pub(super) fn end(&self) {
+        if let Some(watch) = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            watch.abort();
+        }
+        self.streams.stop();
+        self.connection.close_streams(self.key);
     }
 }
 
 impl Drop for HandlerStreams {
     fn drop(&mut self) {
-        if let Some(watch) = &self.watch {
-            watch.abort();
-        }
-        self.streams.stop();
-        self.connection.close_streams(self.key);
+        self.end();
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         metadata,
         router::{Arguments, ComputeHandler, Handler},
     },
-    wire::{Control, Outcome, Refusal, Reply, codec::Encoder, streams::CallStreams},
+    wire::{Control, Outcome, Refusal, Reply, codec::Encoder, handshake::StreamShape},
 };
 
 /// Compute calls that may wait for a slot, besides one for each slot. A master sends fewer ahead.
@@ -55,8 +55,8 @@ impl Requests<'_> {
         let timeout = message.timeout.map(|left| left.saturating_sub(message.took));
         let call = CurrentCall::new(id, message.attempt, timeout, metadata, nesting);
         let route = self.node.router.route(message.method);
-        let streams = route.and_then(|route| HandlerStreams::open(route.method.streams(), &call, &self.connection));
-        if streams.is_some() && count > 1 {
+        let shape = route.map(|route| route.method.streams()).unwrap_or_default();
+        if shape != StreamShape::default() && count > 1 {
             let reason = "calls with streams do not travel in batches".to_owned();
             tokio::spawn(answer(request, Reply::refused(Refusal::Decode(reason))));
             return;
@@ -72,7 +72,8 @@ impl Requests<'_> {
                 };
                 let Some(mut guard) = guard else { return refuse(request) };
                 let (node_runtime, connection) = (tokio::runtime::Handle::current(), Arc::clone(&self.connection));
-                let (batches, mut streams) = (Arc::clone(&self.batches), streams);
+                let batches = Arc::clone(&self.batches);
+                let streams = HandlerStreams::open(shape, &call, &self.connection);
                 self.node.compute_pool.run(move |action| {
                     let reply = match action {
                         JobAction::GiveBack => Reply::refused(Refusal::Returned),
@@ -83,7 +84,7 @@ impl Requests<'_> {
                         }
                         JobAction::Run => {
                             guard.set_phase(Phase::Computing);
-                            if let Some(streams) = &mut streams {
+                            if let Some(streams) = &streams {
                                 streams.end_with(&call, &node_runtime);
                             }
                             match count {
@@ -115,18 +116,18 @@ impl Requests<'_> {
                     false => None,
                 };
                 let Some(guard) = guard else { return refuse(request) };
-                let handler = match streams {
-                    None => handler(payload, CallStreams::default(), limits),
-                    Some(streams) => {
-                        let handler = handler(payload, streams.streams(), limits);
-                        Box::pin(async move {
-                            let reply = handler.await;
-                            drop(streams);
-                            reply
-                        })
-                    }
-                };
-                self.node.runner.push(AsyncCall { request, call, guard, handler, method: method.clone(), first_poll });
+                let streams = HandlerStreams::open(shape, &call, &self.connection);
+                let of_call = streams.as_ref().map(HandlerStreams::streams).unwrap_or_default();
+                let handler = handler(payload, of_call, limits);
+                self.node.runner.push(AsyncCall {
+                    request,
+                    call,
+                    guard,
+                    handler,
+                    streams,
+                    method: method.clone(),
+                    first_poll,
+                });
             }
         }
     }

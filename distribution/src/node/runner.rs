@@ -31,6 +31,7 @@ use super::{
     answer::{Completed, NodeRequest, answer},
     current::CurrentCall,
     handler_runtime::HandlerRuntime,
+    handler_streams::HandlerStreams,
     runner_queue::{Labelled, Look, Pushed, RunnerQueue, RunnerRole, RunnerStep},
     waker::WatchdogWaker,
 };
@@ -61,6 +62,8 @@ pub(super) struct AsyncCall {
     pub(super) call: CurrentCall,
     pub(super) guard: ActiveCallGuard,
     pub(super) handler: BoxFuture<'static, Reply>,
+    /// To be ended before the call is answered.
+    pub(super) streams: Option<HandlerStreams>,
     pub(super) method: MethodName,
     /// How long the first polls of the method take.
     pub(super) first_poll: Arc<FirstPollTime>,
@@ -153,14 +156,14 @@ impl Runner {
 
     /// Runs a handler on the handler runtime.
     fn move_to_handler_runtime(&self, job: AsyncCall, node_runtime: &Handle) {
-        let AsyncCall { request, call, guard, handler, .. } = job;
+        let AsyncCall { request, call, guard, handler, streams, .. } = job;
         let handling = self.handler_runtime.handling();
         let task = self.handler_runtime.spawn(call.scope(handler));
         // The request stays on the node's runtime, so that it is answered even if the handler panics when it is dropped, or
         // its runtime ends.
         node_runtime.spawn(async move {
             let reply = wait(&call, task).await;
-            drop(handling);
+            drop((handling, streams));
             answer(guard.end(request, &reply), reply).await;
         });
         self.waker.wake();
@@ -284,6 +287,7 @@ impl AsyncCall {
     /// Ends the call without its handler.
     fn refuse(self, why: Refusal) -> Completed {
         let reply = Reply::refused(why);
+        drop(self.streams);
         (self.guard.end(self.request, &reply), reply)
     }
 
@@ -309,6 +313,7 @@ impl AsyncCall {
                 let _ = panics::caught(AssertUnwindSafe(|| drop(handler)));
                 // The reply may come from the errors that the sockets and timers of an ended runtime give.
                 let reply = if handler_runtime.has_ended() { lost(&self.call) } else { reply };
+                drop(self.streams);
                 Ok((self.guard.end(self.request, &reply), reply))
             }
         }

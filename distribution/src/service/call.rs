@@ -350,10 +350,7 @@ fn start_pump(pump: Pump, state: Arc<CallState>, dispatcher: Arc<dyn Dispatcher>
             state.finish(Err(CallFailure::after(Vec::new(), error)));
         }
     };
-    match pump {
-        Pump::Async(pump) => drop(runtime.spawn(async move { on_end(pump.await) })),
-        Pump::Blocking(pump) => drop(runtime.spawn_blocking(move || on_end(pump()))),
-    }
+    drop(runtime.spawn(async move { on_end(pump.await) }));
 }
 
 /// The hash of `hash.rs` for keys of any type.

@@ -303,6 +303,9 @@ impl Sent {
     ) -> Poll<Option<Result<T, CallError<E>>>> {
         loop {
             let next = self.receiver.poll_next(cx, decode);
+            if next.is_pending() && self.receiver.waits_for_memory() {
+                return Poll::Pending;
+            }
             let call = || self.state.identity();
             match next {
                 Poll::Ready(Next::Item(item)) => return Poll::Ready(Some(item.map_err(CallError::Handler))),

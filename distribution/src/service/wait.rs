@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
+    time::Duration,
 };
 
 use tokio::task::block_in_place;
@@ -16,6 +17,9 @@ use tokio::task::block_in_place;
 const MUST_NOT_BLOCK: &str = "`wait()` was called on a thread that must not block: the thread of a current-thread \
      runtime, or a task in a `LocalSet`. It would keep the runtime from ever receiving the result. Use `.await` here, or \
      call `wait()` inside `tokio::task::spawn_blocking`";
+
+/// How soon a thread that was not allowed to lend what it holds asks again.
+const LEND_AGAIN: Duration = Duration::from_millis(10);
 
 /// Blocks the current thread until `future` has ended. On a worker thread of a multi-thread runtime, the worker's other
 /// tasks move to another thread first.
@@ -44,15 +48,14 @@ fn park_until_ended<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
-    let mut lent = None;
+    let mut lent = Lent::new();
     loop {
         match future.as_mut().poll(&mut context) {
             Poll::Ready(output) => return output,
-            Poll::Pending => {
-                lent.get_or_insert_with(Lent::new);
-                // It returns at once if the future has woken this thread since the poll.
-                thread::park();
-            }
+            // Either returns at once if the future has woken this thread since the poll.
+            Poll::Pending if lent.lend() => thread::park(),
+            // One that keeps what others wait for looks again: they may wait for it to lend it.
+            Poll::Pending => thread::park_timeout(LEND_AGAIN),
         }
     }
 }
@@ -84,17 +87,30 @@ pub(crate) fn holding<T>(held: Arc<dyn Lend>, run: impl FnOnce() -> T) -> T {
 
 /// While this lives, what the thread holds is lent. Taken back also while a panic unwinds, because handlers go on then too:
 /// their destructors run.
-struct Lent(Option<Arc<dyn Lend>>);
+struct Lent {
+    held: Option<Arc<dyn Lend>>,
+    is_lent: bool,
+}
 
 impl Lent {
+    /// Nothing is lent yet.
     fn new() -> Self {
-        Self(HELD.with_borrow(Clone::clone).filter(|held| held.lend()))
+        Self { held: None, is_lent: false }
+    }
+
+    /// Lends what the thread holds, unless that was done. False if it keeps it.
+    fn lend(&mut self) -> bool {
+        if !self.is_lent {
+            self.held = HELD.with_borrow(Clone::clone);
+            self.is_lent = self.held.as_ref().is_none_or(|held| held.lend());
+        }
+        self.is_lent
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(held) = &self.0 {
+        if let Some(held) = self.held.as_ref().filter(|_| self.is_lent) {
             held.take_back();
         }
     }

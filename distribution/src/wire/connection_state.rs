@@ -105,8 +105,12 @@ impl StreamPeer for ConnectionState {
         self.send(Control::StopItems { call, attempt });
     }
 
-    fn on_ready(&self, stream: Arc<dyn StreamToSend>) {
-        self.streams.push_ready(stream);
+    fn on_waiting(&self, more: i64) {
+        self.streams.on_waiting(more);
+    }
+
+    fn on_ready(&self, key: StreamKey, stream: Arc<dyn StreamToSend>) {
+        self.streams.push_ready(key, stream);
         self.writer.wake();
     }
 
@@ -245,15 +249,16 @@ impl ConnectionState {
         self.congestion.fetch_sub(payload.min(LARGEST_CHUNK) + RESPONSE_OVERHEAD, Ordering::Relaxed);
     }
 
-    /// The memory that responses take which wait for the write buffer.
+    /// The memory that responses take which wait for the write buffer, and items of streams.
     pub(crate) fn waiting_responses(&self) -> usize {
-        self.responses.load(Ordering::Relaxed)
+        self.responses.load(Ordering::Relaxed) + self.streams.waiting()
     }
 
     /// Whether more waits for the peer than may. Then nothing more is read of it, because each request brings a response,
     /// and some control frames bring others.
     pub(super) fn is_congested(&self) -> bool {
-        self.congestion.load(Ordering::Relaxed) > MOST_RESPONSES || self.outbox().len() > MOST_CONTROLS
+        self.congestion.load(Ordering::Relaxed) + self.streams.waiting() > MOST_RESPONSES
+            || self.outbox().len() > MOST_CONTROLS
     }
 
     /// Whether far more control frames wait for the peer than one that reads leaves.

@@ -94,10 +94,12 @@ impl ItemReceiver {
                     });
                 }
                 self.report();
-                if length > RESERVED_ABOVE {
+                let end = self.consumed + (LENGTH + length) as u64;
+                // What is here already needs no more memory.
+                if length > RESERVED_ABOVE && self.pipe.put() < end {
                     ready!(self.poll_memory(cx, length));
                 }
-                self.pipe.require(self.consumed + (LENGTH + length) as u64);
+                self.pipe.require(end);
             }
             self.report();
             let before = self.pieces.len();
@@ -111,6 +113,11 @@ impl ItemReceiver {
                 Taken::Stopped => return Poll::Ready(Next::Stopped),
             }
         }
+    }
+
+    /// Whether the next item waits for memory, so that the end of its call says nothing yet.
+    pub(crate) fn waits_for_memory(&self) -> bool {
+        matches!(self.large, Some(LargeItem::Waits(_)))
     }
 
     /// Waits until there is memory for an item of this length: its producer waits meanwhile.

@@ -54,6 +54,11 @@ impl<I> ItemSender<I> {
         self.pipe.poll_room(cx)
     }
 
+    /// Whether an item may be put in now.
+    pub(super) fn has_room(&self) -> bool {
+        matches!(self.pipe.poll_room(&mut Context::from_waker(std::task::Waker::noop())), Poll::Ready(Ok(())))
+    }
+
     /// Blocks the thread until an item may be put in, and lends its slot meanwhile.
     pub(super) fn wait_for_room(&self) -> Result<(), Closed> {
         match self.pipe.poll_room(&mut Context::from_waker(std::task::Waker::noop())) {

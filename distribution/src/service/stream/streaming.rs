@@ -98,8 +98,7 @@ impl<T> Streaming<T> {
 
     pub(crate) fn received(argument: ArgumentStream, decode: DecodeItem<T>) -> Self {
         let ArgumentStream { receiver, failure } = argument;
-        receiver.open();
-        Self(Repr::Received(ReceivedItems { receiver, failure, decode, has_ended: false }))
+        Self(Repr::Received(ReceivedItems { receiver, failure, decode, is_open: false, has_ended: false }))
     }
 }
 
@@ -108,8 +107,8 @@ impl<T: Send + 'static> Streaming<T> {
         ArgumentSource(Box::new(move |pipe, limits| {
             let sender = ItemSender::new(pipe, limits, encode);
             match self.0 {
-                Repr::Iterator(items) => Pump::Blocking(Box::new(move || pump(sender, items))),
-                other => Pump::Async(Box::pin(pump_async(sender, Self(other)))),
+                Repr::Iterator(items) => Box::pin(pump_iterator(sender, items)),
+                other => Box::pin(pump_stream(sender, Self(other))),
             }
         }))
     }
@@ -212,6 +211,8 @@ struct ReceivedItems<T> {
     receiver: ItemReceiver,
     failure: ArgumentFailure,
     decode: DecodeItem<T>,
+    /// Whether the producer may begin. Not before the first item is wanted: until then the call can be made again elsewhere.
+    is_open: bool,
     has_ended: bool,
 }
 
@@ -226,6 +227,9 @@ impl<T> ReceivedItems<T> {
         }
         if self.failure.0.get().is_some() {
             return Poll::Ready(Err(Failed));
+        }
+        if !std::mem::replace(&mut self.is_open, true) {
+            self.receiver.open();
         }
         let outcome = match ready!(self.receiver.poll_next(cx, self.decode)) {
             Next::Item(item) => return Poll::Ready(Ok(Some(item))),
@@ -256,10 +260,7 @@ impl<T> Drop for ReceivedItems<T> {
 pub struct ArgumentSource(Box<dyn FnOnce(Arc<ItemPipe>, ValueLimits) -> Pump + Send>);
 
 /// What moves the items of a stream of arguments into its pipe.
-pub(crate) enum Pump {
-    Async(BoxFuture<'static, Result<(), PumpError>>),
-    Blocking(Box<dyn FnOnce() -> Result<(), PumpError> + Send>),
-}
+pub(crate) type Pump = BoxFuture<'static, Result<(), PumpError>>;
 
 /// Why the items of an argument did not come to their end.
 #[derive(Debug)]
@@ -292,26 +293,47 @@ impl PumpError {
     }
 }
 
-/// Moves items until the end, or until nobody wants them.
-fn pump<T>(mut sender: ItemSender<T>, items: Box<dyn Iterator<Item = T> + Send>) -> Result<(), PumpError> {
-    let pipe = Arc::clone(sender.pipe());
-    let pumped = panics::caught(AssertUnwindSafe(|| {
-        let mut items = items;
-        loop {
-            if let Err(Closed) = sender.wait_for_room() {
-                return Ok(());
-            }
+/// Moves the items of an iterator until the end, or until nobody wants them. A thread for blocking work is taken only while
+/// there is room: these are few, and a call may wait for long.
+async fn pump_iterator<T: Send + 'static>(
+    mut sender: ItemSender<T>,
+    mut items: Box<dyn Iterator<Item = T> + Send>,
+) -> Result<(), PumpError> {
+    loop {
+        let room = std::future::poll_fn(|cx| sender.poll_room(cx)).await;
+        if let Err(Closed) = room {
+            return Ok(());
+        }
+        let filled = tokio::task::spawn_blocking(move || fill(sender, items));
+        match filled.await {
+            Ok(Ok(Some(rest))) => (sender, items) = rest,
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return Err(PumpError(error)),
+            // It panics nowhere, so the runtime ends.
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+type Filled<T> = Result<Option<(ItemSender<T>, Box<dyn Iterator<Item = T> + Send>)>, NotPut>;
+
+/// Moves items as long as there is room. Returns what is left to be moved; `None` after the end.
+fn fill<T>(mut sender: ItemSender<T>, mut items: Box<dyn Iterator<Item = T> + Send>) -> Filled<T> {
+    let filled = panics::caught(AssertUnwindSafe(move || {
+        while sender.has_room() {
             let Some(item) = items.next() else {
-                pipe.finish();
-                return Ok(());
+                sender.pipe().finish();
+                return Ok(None);
             };
             sender.put(&item)?;
         }
+        Ok(Some((sender, items)))
     }));
-    pumped.unwrap_or_else(|message| Err(NotPut::Panicked(message))).map_err(PumpError)
+    filled.unwrap_or_else(|message| Err(NotPut::Panicked(message)))
 }
 
-async fn pump_async<T>(mut sender: ItemSender<T>, mut items: Streaming<T>) -> Result<(), PumpError> {
+/// The same of a stream.
+async fn pump_stream<T>(mut sender: ItemSender<T>, mut items: Streaming<T>) -> Result<(), PumpError> {
     let mut in_row = 0;
     loop {
         let room = std::future::poll_fn(|cx| sender.poll_room(cx)).await;

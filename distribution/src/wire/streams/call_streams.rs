@@ -22,10 +22,10 @@ impl CallStreams {
         }
     }
 
-    /// Whether the call cannot be made again: the consumer has items of it, or the handler has had items of the argument.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.items.as_ref().is_some_and(|pipe| pipe.put() > 0)
-            || self.argument.as_ref().is_some_and(|pipe| pipe.taken() > 0)
+    /// Whether the call can be made again. Not if the consumer has items of it, or the handler has had items of the argument, or
+    /// wanted none. If it can, what its earlier attempts send does not count any more.
+    pub(crate) fn begin_again(&self) -> bool {
+        self.items.iter().chain(&self.argument).all(|pipe| pipe.begin_again())
     }
 
     pub(crate) fn is_none(&self) -> bool {

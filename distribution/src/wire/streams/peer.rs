@@ -18,10 +18,13 @@ pub(crate) trait StreamPeer: fmt::Debug + Send + Sync {
     fn tell_stopped(&self, key: StreamKey);
 
     /// There is something to be sent.
-    fn on_ready(&self, stream: Arc<dyn StreamToSend>);
+    fn on_ready(&self, key: StreamKey, stream: Arc<dyn StreamToSend>);
 
     /// Lends a window this many bytes more than each has. False if there are none.
     fn lend_window(&self, bytes: u64) -> bool;
+
+    /// This many bytes more, or fewer, that another connection has brought wait for this one.
+    fn on_waiting(&self, more: i64);
 
     /// Gives back what was lent.
     fn return_window(&self, bytes: u64);
@@ -33,8 +36,8 @@ pub(crate) trait StreamPeer: fmt::Debug + Send + Sync {
 /// A stream of which something can be sent.
 pub(crate) trait StreamToSend: fmt::Debug + Send + Sync {
     /// The next bytes for the connection, with at most `most` bytes, which are appended to `parts`. `None` if there is nothing
-    /// to be sent now.
-    fn take_piece(self: Arc<Self>, most: usize, parts: &mut VecDeque<Bytes>) -> Option<Piece>;
+    /// to be sent now, or the stream goes elsewhere by now.
+    fn take_piece(self: Arc<Self>, key: StreamKey, most: usize, parts: &mut VecDeque<Bytes>) -> Option<Piece>;
 }
 
 /// What a connection sends next of a stream.

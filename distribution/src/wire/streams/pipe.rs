@@ -45,20 +45,17 @@ impl ItemPipe {
             // What was granted for an earlier attempt, to which nothing was sent, is not valid here.
             state.granted = state.taken;
         }
-        state.return_lent();
+        state.leave_consumer();
         let to = Far { peer, key };
-        state.consumer = Consumer::Far { to, is_ready: false, is_end_told: false, most: FIRST_CREDIT, lent: 0 };
+        let most = FIRST_CREDIT;
+        state.consumer = Consumer::Far { to, is_ready: false, is_end_told: false, most, lent: 0, waiting: 0 };
+        state.note_waiting();
         self.tell_ready(state);
     }
 
     /// Bytes that were put in since the stream began.
     pub(crate) fn put(&self) -> u64 {
         self.lock().put
-    }
-
-    /// Bytes that were taken out since the stream began.
-    pub(crate) fn taken(&self) -> u64 {
-        self.lock().taken
     }
 
     /// The consumer is gone. What waits is dropped, and the producer is told.
@@ -69,10 +66,13 @@ impl ItemPipe {
         }
         let was_open = state.progress == Progress::Open;
         state.progress = Progress::Stopped;
+        state.note_waiting();
         state.pieces.clear();
         state.tail = BytesMut::new();
         let waker = state.waits.take();
         let producer = state.producer.clone().filter(|_| was_open && state.role == StreamRole::Argument);
+        // A producer that was granted nothing does not know the consumer, and the call may begin again elsewhere.
+        let producer = producer.filter(|_| state.credit > 0);
         self.tell_ready(state);
         if let Some(Far { peer, key }) = producer {
             peer.tell_stopped(key);
@@ -166,8 +166,12 @@ impl ItemPipe {
     /// # Errors
     ///
     /// What a correct peer never sends, as the reason why the connection is closed.
-    pub(super) fn on_bytes(self: &Arc<Self>, bytes: Bytes) -> Result<(), String> {
+    pub(super) fn on_bytes(self: &Arc<Self>, key: StreamKey, bytes: Bytes) -> Result<(), String> {
         let mut state = self.lock();
+        if !state.is_from(key) {
+            // Of an attempt that was given up.
+            return Ok(());
+        }
         if matches!(state.progress, Progress::Whole | Progress::Broken) {
             return Err("it sent items of a stream after its end".to_owned());
         }
@@ -181,6 +185,7 @@ impl ItemPipe {
         }
         Parts(&mut state).append(bytes);
         state.on_put();
+        state.note_waiting();
         self.tell_consumer(state);
         Ok(())
     }
@@ -190,8 +195,13 @@ impl ItemPipe {
     /// # Errors
     ///
     /// As [`on_bytes`](Self::on_bytes).
-    pub(super) fn on_end(self: &Arc<Self>, length: u64, is_whole: bool) -> Result<(), String> {
-        let put = self.put();
+    pub(super) fn on_end(self: &Arc<Self>, key: StreamKey, length: u64, is_whole: bool) -> Result<(), String> {
+        let state = self.lock();
+        let (put, is_current) = (state.put, state.is_from(key));
+        drop(state);
+        if !is_current {
+            return Ok(());
+        }
         if length != put {
             return Err(format!("it ended a stream with {length} bytes, and had sent {put}"));
         }
@@ -204,8 +214,11 @@ impl ItemPipe {
     /// # Errors
     ///
     /// As [`on_bytes`](Self::on_bytes).
-    pub(super) fn on_granted(self: &Arc<Self>, upto: u64) -> Result<(), String> {
+    pub(super) fn on_granted(self: &Arc<Self>, key: StreamKey, upto: u64) -> Result<(), String> {
         let mut state = self.lock();
+        if !state.is_for(key) {
+            return Ok(());
+        }
         if upto <= state.granted {
             return Err(format!("it granted a stream {upto} bytes, and had granted as many before"));
         }
@@ -215,6 +228,37 @@ impl ItemPipe {
         state.granted = upto;
         self.pass_credit_on(state);
         Ok(())
+    }
+
+    /// The consumer behind the connection wants no more.
+    pub(super) fn on_stopped(self: &Arc<Self>, key: StreamKey) {
+        // No other attempt begins once this one has been granted something, which comes before.
+        if self.lock().is_for(key) {
+            self.stop();
+        }
+    }
+
+    /// The call has ended, or this attempt: what comes of it does not count any more, and it is granted no more.
+    pub(super) fn detach_producer(&self, key: StreamKey) {
+        let mut state = self.lock();
+        if state.is_from(key) {
+            state.leave_producer();
+        }
+    }
+
+    /// Whether the call can be made again, because nothing of the stream was used. Then nothing of the earlier attempts counts any
+    /// more: in one step, so that nothing can come in between.
+    pub(super) fn begin_again(&self) -> bool {
+        let mut state = self.lock();
+        match state.role {
+            StreamRole::Items if state.put == 0 => state.leave_producer(),
+            StreamRole::Argument if state.taken == 0 && state.progress != Progress::Stopped => {
+                state.leave_consumer();
+                state.consumer = Consumer::Nobody;
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// The connection sends no more: the call has ended, or this attempt. Returns the end that it must still be told.
@@ -227,7 +271,8 @@ impl ItemPipe {
         }
         let is_told = std::mem::replace(is_end_told, true);
         state.granted = taken;
-        state.return_lent();
+        state.leave_consumer();
+        state.consumer = Consumer::Nobody;
         (state.role == StreamRole::Argument && granted > 0 && !is_told).then_some((taken, false))
     }
 
@@ -295,6 +340,7 @@ impl ItemPipe {
         let (granted, taken) = (state.granted, state.taken);
         let (credit, step) = match &mut state.consumer {
             Consumer::Here { .. } => (granted, 1),
+            Consumer::Nobody => (state.credit, 1),
             Consumer::Far { to, most, lent, .. } => {
                 let wanted = (granted - taken).min(MOST_BUFFERED);
                 if wanted > *most && to.peer.lend_window(wanted - *most) {
@@ -340,9 +386,9 @@ impl ItemPipe {
         let has_something = state.has_something();
         let Consumer::Far { to, is_ready, .. } = &mut state.consumer else { return };
         if has_something && !std::mem::replace(is_ready, true) {
-            let peer = Arc::clone(&to.peer);
+            let (peer, key) = (Arc::clone(&to.peer), to.key);
             drop(state);
-            peer.on_ready(Arc::clone(self) as _);
+            peer.on_ready(key, Arc::clone(self) as _);
         }
     }
 
@@ -352,8 +398,11 @@ impl ItemPipe {
 }
 
 impl StreamToSend for ItemPipe {
-    fn take_piece(self: Arc<Self>, most: usize, parts: &mut VecDeque<Bytes>) -> Option<Piece> {
+    fn take_piece(self: Arc<Self>, key: StreamKey, most: usize, parts: &mut VecDeque<Bytes>) -> Option<Piece> {
         let mut state = self.lock();
+        if !state.is_for(key) {
+            return None;
+        }
         if !state.has_something() {
             if let Consumer::Far { is_ready, .. } = &mut state.consumer {
                 *is_ready = false;
@@ -367,7 +416,9 @@ impl StreamToSend for ItemPipe {
         let Consumer::Far { to, is_ready, is_end_told, .. } = &mut state.consumer else { return None };
         *is_ready = has_more;
         *is_end_told |= end.is_some();
-        let piece = Piece { key: to.key, length, end, has_more };
+        let key = to.key;
+        let piece = Piece { key, length, end, has_more };
+        state.note_waiting();
         self.pass_credit_on(state);
         Some(piece)
     }

@@ -73,7 +73,11 @@ pub(super) enum Consumer {
         /// How many bytes may wait here, and how many of them the connection has lent.
         most: u64,
         lent: u64,
+        /// The bytes that wait here, as the connection knows.
+        waiting: u64,
     },
+    /// Nobody, until the call is sent again.
+    Nobody,
 }
 
 /// What a consumer in this process finds.
@@ -160,22 +164,57 @@ impl State {
 }
 
 impl State {
-    /// Gives back what a connection has lent.
-    pub(super) fn return_lent(&mut self) {
-        match (&mut self.consumer, &self.producer) {
-            (Consumer::Here { lent, .. }, Some(Far { peer, .. })) => peer.return_window(std::mem::take(lent)),
-            (Consumer::Here { .. }, None) => {}
-            (Consumer::Far { to, most, lent, .. }, _) => {
-                *most = FIRST_CREDIT;
-                to.peer.return_window(std::mem::take(lent));
+    /// Whether what comes under this key belongs to the stream.
+    pub(super) fn is_from(&self, key: StreamKey) -> bool {
+        self.producer.as_ref().is_some_and(|producer| producer.key == key)
+    }
+
+    /// Whether what is sent under this key is the stream.
+    pub(super) fn is_for(&self, key: StreamKey) -> bool {
+        matches!(&self.consumer, Consumer::Far { to, .. } if to.key == key)
+    }
+
+    /// Tells the connection to the consumer how many bytes of another connection wait for it.
+    pub(super) fn note_waiting(&mut self) {
+        let now = if self.progress == Progress::Stopped { 0 } else { self.put - self.taken };
+        let is_relayed = self.producer.is_some();
+        if let Consumer::Far { to, waiting, .. } = &mut self.consumer {
+            let now = if is_relayed { now } else { 0 };
+            if now != *waiting {
+                to.peer.on_waiting(now as i64 - *waiting as i64);
+                *waiting = now;
             }
+        }
+    }
+
+    /// The producer is gone. Gives back what its connection has lent.
+    pub(super) fn leave_producer(&mut self) {
+        let Some(Far { peer, .. }) = self.producer.take() else { return };
+        if let Consumer::Here { lent, .. } = &mut self.consumer {
+            peer.return_window(std::mem::take(lent));
+        }
+    }
+
+    /// The consumer is gone. Gives back what its connection has lent.
+    pub(super) fn leave_consumer(&mut self) {
+        match &mut self.consumer {
+            Consumer::Far { to, lent, waiting, .. } => {
+                to.peer.return_window(std::mem::take(lent));
+                to.peer.on_waiting(-(std::mem::take(waiting) as i64));
+            }
+            Consumer::Here { lent, .. } => {
+                if let Some(Far { peer, .. }) = &self.producer {
+                    peer.return_window(std::mem::take(lent));
+                }
+            }
+            Consumer::Nobody => {}
         }
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        self.return_lent();
+        self.leave_consumer();
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -21,6 +21,9 @@ use crate::wire::{frame::kind::Control, incoming_memory::IncomingMemory};
 /// How many bytes more than [`FIRST_CREDIT`](super::FIRST_CREDIT) the windows of a connection may have, all together.
 const MOST_LENT: u64 = 128 * 1024 * 1024;
 
+/// The most frames that cross the end of one stream: each of the grants of a window, and its end.
+const MOST_CROSSING: u64 = 16;
+
 /// The most streams of arguments whose calls have ended and whose end has not come.
 const MOST_UNENDED: usize = 64 * 1024;
 
@@ -32,6 +35,9 @@ pub(crate) struct StreamTable {
     count: AtomicUsize,
     /// What windows have beyond their first size.
     lent: AtomicU64,
+    /// Bytes of other connections that wait for this one.
+    waiting: AtomicUsize,
+    was_used: AtomicBool,
     /// For large items. Of this connection alone, so that a peer that does not go on with one holds up nobody else.
     item_memory: OnceLock<Arc<IncomingMemory>>,
 }
@@ -43,9 +49,11 @@ struct Streams {
     /// Of which bytes are written here.
     outgoing: FxHashMap<StreamKey, Arc<ItemPipe>>,
     /// Those of which something can be written, the next one first.
-    ready: VecDeque<Arc<dyn StreamToSend>>,
+    ready: VecDeque<(StreamKey, Arc<dyn StreamToSend>)>,
     /// Streams of arguments whose calls have ended and whose end has not come.
     unended: usize,
+    /// How many frames about streams that nobody knows may still come: they crossed the ends of their streams.
+    crossing: u64,
     /// Whether the connection has ended.
     is_closed: bool,
 }
@@ -60,11 +68,24 @@ struct Incoming {
     is_granted: bool,
 }
 
-/// What a frame about streams that nobody knows is: it may have crossed the end of its stream.
+/// Whether a frame is about a stream that is known, or has crossed the end of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     Yes,
     No,
+}
+
+impl Streams {
+    /// A frame about a stream that nobody knows has come.
+    fn on_unknown(&mut self) -> Known {
+        match self.crossing.checked_sub(1) {
+            Some(left) => {
+                self.crossing = left;
+                Known::Yes
+            }
+            None => Known::No,
+        }
+    }
 }
 
 impl StreamTable {
@@ -116,20 +137,25 @@ impl StreamTable {
         }
         let mut table = self.lock();
         let outgoing = table.outgoing.remove(&key);
-        let mut stopped = None;
+        let (mut stopped, mut detached) = (None, None);
         if let Some(incoming) = table.incoming.get_mut(&key) {
-            if incoming.has_end && incoming.is_granted {
+            if !incoming.has_end || !incoming.is_granted {
+                detached = table.incoming.remove(&key);
+            } else if !std::mem::replace(&mut incoming.is_over, true) {
                 // The producer knows it, and says when it has stopped.
-                incoming.is_over = true;
                 stopped = Some(Arc::clone(&incoming.pipe));
                 table.unended += 1;
-            } else {
-                table.incoming.remove(&key);
             }
+        }
+        if outgoing.is_some() || detached.is_some() {
+            table.crossing = (table.crossing + MOST_CROSSING).min(MOST_CROSSING * MOST_UNENDED as u64);
         }
         self.count(table);
         if let Some(pipe) = stopped {
             pipe.stop();
+        }
+        if let Some(Incoming { pipe, .. }) = detached {
+            pipe.detach_producer(key);
         }
         let (call, attempt) = key;
         let (length, is_whole) = outgoing?.detach_consumer(key)?;
@@ -179,7 +205,7 @@ impl StreamTable {
         let Some(pipe) = pipe else {
             return Err(format!("it sent items of call {}, which has no stream, or none any more", key.0));
         };
-        pipe.on_bytes(bytes)
+        pipe.on_bytes(key, bytes)
     }
 
     /// The producer has come to the end of a stream.
@@ -190,14 +216,14 @@ impl StreamTable {
     pub(crate) fn on_end(&self, key: StreamKey, length: u64, is_whole: bool) -> Result<Known, String> {
         let mut table = self.lock();
         if !table.incoming.get(&key).is_some_and(|incoming| incoming.has_end) {
-            return Ok(Known::No);
+            return Ok(table.on_unknown());
         }
         let Some(incoming) = table.incoming.remove(&key) else { return Ok(Known::No) };
         if incoming.is_over {
             table.unended -= 1;
         }
         self.count(table);
-        incoming.pipe.on_end(length, is_whole)?;
+        incoming.pipe.on_end(key, length, is_whole)?;
         Ok(Known::Yes)
     }
 
@@ -207,17 +233,19 @@ impl StreamTable {
     ///
     /// As [`on_items`](Self::on_items).
     pub(crate) fn on_granted(&self, key: StreamKey, upto: u64) -> Result<Known, String> {
-        let pipe = self.lock().outgoing.get(&key).map(Arc::clone);
-        let Some(pipe) = pipe else { return Ok(Known::No) };
-        pipe.on_granted(upto)?;
+        let mut table = self.lock();
+        let Some(pipe) = table.outgoing.get(&key).map(Arc::clone) else { return Ok(table.on_unknown()) };
+        drop(table);
+        pipe.on_granted(key, upto)?;
         Ok(Known::Yes)
     }
 
     /// The consumer wants no more of a stream.
     pub(crate) fn on_stopped(&self, key: StreamKey) -> Known {
-        let pipe = self.lock().outgoing.get(&key).map(Arc::clone);
-        let Some(pipe) = pipe else { return Known::No };
-        pipe.stop();
+        let mut table = self.lock();
+        let Some(pipe) = table.outgoing.get(&key).map(Arc::clone) else { return table.on_unknown() };
+        drop(table);
+        pipe.on_stopped(key);
         Known::Yes
     }
 
@@ -229,10 +257,10 @@ impl StreamTable {
     }
 
     /// Something can be written of this stream.
-    pub(crate) fn push_ready(&self, stream: Arc<dyn StreamToSend>) {
+    pub(crate) fn push_ready(&self, key: StreamKey, stream: Arc<dyn StreamToSend>) {
         let mut table = self.lock();
         if !table.is_closed {
-            table.ready.push_back(stream);
+            table.ready.push_back((key, stream));
         }
     }
 
@@ -247,10 +275,10 @@ impl StreamTable {
             return None;
         }
         loop {
-            let stream = self.lock().ready.pop_front()?;
-            if let Some(piece) = Arc::clone(&stream).take_piece(most, parts) {
+            let (key, stream) = self.lock().ready.pop_front()?;
+            if let Some(piece) = Arc::clone(&stream).take_piece(key, most, parts) {
                 if piece.has_more {
-                    self.push_ready(stream);
+                    self.push_ready(key, stream);
                 }
                 return Some(piece);
             }
@@ -275,11 +303,26 @@ impl StreamTable {
         self.lent.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Bytes of other connections that wait for this one.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn on_waiting(&self, more: i64) {
+        self.waiting.fetch_add(more as usize, Ordering::Relaxed);
+    }
+
+    /// Whether the connection has had any stream.
+    pub(crate) fn was_used(&self) -> bool {
+        self.was_used.load(Ordering::Relaxed)
+    }
+
     fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
     fn count(&self, table: MutexGuard<'_, Streams>) {
+        self.was_used.store(true, Ordering::Relaxed);
         let count = table.incoming.len() + table.outgoing.len() + table.ready.len();
         self.count.store(count, Ordering::Release);
     }

@@ -60,8 +60,12 @@ impl StreamPeer for Told {
         self.note("stop".to_owned());
     }
 
-    fn on_ready(&self, stream: Arc<dyn StreamToSend>) {
-        self.table.push_ready(stream);
+    fn on_waiting(&self, more: i64) {
+        self.table.on_waiting(more);
+    }
+
+    fn on_ready(&self, key: StreamKey, stream: Arc<dyn StreamToSend>) {
+        self.table.push_ready(key, stream);
     }
 
     fn lend_window(&self, bytes: u64) -> bool {

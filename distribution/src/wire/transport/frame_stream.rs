@@ -400,6 +400,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         on_written: impl FnOnce() + Send + 'static,
         unwanted: fn(&Header) -> Header,
     ) -> io::Result<()> {
+        // What was granted of a stream, or that it was stopped, must come before the end of its call.
+        if self.state.streams().was_used() {
+            for control in self.state.take_outbox() {
+                self.queue_control(&control).map_err(invalid)?;
+            }
+        }
         if !Outgoing::is_large(&payload) {
             on_written();
             let frames = &mut self.outgoing.frames;
