@@ -30,14 +30,14 @@ async fn node(master: SocketAddr, name: &str) -> Impostor {
 }
 
 /// The next request: its number, and its call and attempt.
-async fn request(node: &mut Impostor) -> (u64, u64, u64) {
+pub(crate) async fn request(node: &mut Impostor) -> (u64, u64, u64) {
     let body = node.receive(kind::REQUEST).await;
     let mut body = &body[..];
     let [request, _, call, attempt] = std::array::from_fn(|_| take_number(&mut body));
     (request, call, attempt)
 }
 
-fn items(call: u64, attempt: u64, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn items(call: u64, attempt: u64, bytes: &[u8]) -> Vec<u8> {
     frame(kind::ITEMS, &[&call.to_le_bytes()[..], &(attempt as u32).to_le_bytes(), bytes].concat())
 }
 

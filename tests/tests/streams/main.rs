@@ -1,5 +1,6 @@
 //! Streams: methods that return them, and arguments that are streams.
 
+mod corners;
 mod hostile;
 mod service;
 
