@@ -1,6 +1,7 @@
 //! A handler that calls two services on other nodes: one reads the measurements of a station, one calculates with them.
+//! Another handler returns a stream that it makes from the stream of another node.
 //!
-//! Each node serves one of three services. The program calls `Reports` only; its handler calls the other two.
+//! Each node serves one of three services. The program calls `Reports` only; its handlers call the other two.
 //!
 //! `cargo run --release --example pipeline` runs it in one process. Over several:
 //!
@@ -17,6 +18,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use distribution::{Master, Node, NodeBuilder, current, prelude::*};
 use distribution_examples::{NodeOptions, Security};
+use futures::{Stream, TryFutureExt, TryStreamExt, future, stream};
 use serde::{Deserialize, Serialize};
 
 /// Has the measurements of all stations.
@@ -24,6 +26,9 @@ use serde::{Deserialize, Serialize};
 pub trait Measurements {
     /// The temperatures of a station.
     async fn of_station(&self, station: u32) -> Vec<f64>;
+
+    /// The temperatures of a station from now on, as they are measured.
+    fn live(&self, station: u32) -> impl Stream<Item = f64> + Send;
 }
 
 /// Calculates.
@@ -38,6 +43,9 @@ pub trait Statistics {
 pub trait Reports {
     /// Reads the measurements of a station, and has them summed up.
     async fn of_station(&self, station: u32) -> Result<Report, String>;
+
+    /// The temperatures from now on that are far from the station's mean.
+    fn unusual(&self, station: u32) -> impl Stream<Item = Result<f64, String>> + Send;
 }
 
 /// What is known of a station, and which nodes found it out.
@@ -55,8 +63,20 @@ impl Measurements for Archive {
     async fn of_station(&self, station: u32) -> Vec<f64> {
         // Stands for a database that takes its time.
         tokio::time::sleep(Duration::from_millis(10)).await;
-        (0..10_000).map(|hour| f64::from(station) + f64::from(hour % 25) - 12.0).collect()
+        (0..10_000).map(|hour| temperature(station, hour)).collect()
     }
+
+    fn live(&self, station: u32) -> impl Stream<Item = f64> + Send {
+        stream::unfold(0, move |hour| async move {
+            // An hour passes quickly here.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Some((temperature(station, hour), hour + 1))
+        })
+    }
+}
+
+fn temperature(station: u32, hour: u32) -> f64 {
+    f64::from(station) + f64::from(hour % 25) - 12.0
 }
 
 struct Calculator;
@@ -88,6 +108,17 @@ impl Reports for Reporter {
             calculated_on: calculated.node.name.to_string(),
         })
     }
+
+    fn unusual(&self, station: u32) -> impl Stream<Item = Result<f64, String>> + Send {
+        // Also a part of this call: if the caller drops its stream, all of them end.
+        let live = MeasurementsClient::new(&current()).live(station).map_err(|error| error.to_string());
+        let report = self.of_station(station);
+        report
+            .map_ok(|Report { mean, deviation, .. }| {
+                live.try_filter(move |value| future::ready((value - mean).abs() > 1.5 * deviation))
+            })
+            .try_flatten_stream()
+    }
 }
 
 /// Reports on stations by a service that calls two others.
@@ -106,13 +137,13 @@ struct Options {
 #[derive(Args)]
 struct Job {
     /// How many stations there are.
-    #[arg(long, default_value_t = 4, global = true)]
+    #[arg(long, default_value_t = 4, global = true, value_parser = clap::value_parser!(u32).range(1..))]
     stations: u32,
 }
 
 #[derive(Subcommand)]
 enum Role {
-    /// Waits for a node of each service, prints the reports and ends.
+    /// Waits for a node of each service, prints the reports and some unusual temperatures, and ends.
     Master {
         /// Where nodes register.
         #[arg(long, default_value = "127.0.0.1:3000")]
@@ -200,6 +231,14 @@ async fn report(master: &Master, job: &Job) -> Result<(), Box<dyn std::error::Er
             "Station {station}: {mean:.2} +- {deviation:.2}, read on {read_on}, calculated on {calculated_on}, reported by {}",
             answer.node.name
         );
+    }
+
+    // It has no end, and dropping it ends the handlers of both nodes.
+    let mut unusual = reports.unusual(job.stations);
+    for _ in 0..2 {
+        if let Some(value) = unusual.try_next().await? {
+            println!("Unusual at station {}: {value:.2}", job.stations);
+        }
     }
     Ok(())
 }
