@@ -24,7 +24,8 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be distributed: it is not a call",
     label = "neither a `Call` nor a pair of a key and a `Call`",
-    note = "give `.distribute()` calls that are not awaited yet, as `arith.sum(values)` or `(key, arith.sum(values))`"
+    note = "give `.distribute()` calls that are not awaited yet, as `arith.sum(values)` or `(key, arith.sum(values))`",
+    note = "calls that return streams are not distributed: merge the streams, as with `futures::stream::select_all`"
 )]
 pub trait Distributable: sealed::Sealed {
     /// What the method returns.

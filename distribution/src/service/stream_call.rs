@@ -27,7 +27,8 @@ use crate::{
 
 /// A call of a method that returns a stream: a [`Stream`] of `Result<T, CallError<E>>`.
 ///
-/// It has the options of a [`Call`], and is sent when it is polled for the first time, or with [`send`](Self::send). Items come as the
+/// It has the options of a [`Call`], and is sent when it is polled for the first time, or with [`send`](Self::send). Options that are
+/// set after that have no effect. Items come as the
 /// consumer takes them: the handler is at most 64 KiB of items ahead, and more only if the way between them is long, up to
 /// 64 MiB. Dropping it cancels the call, and ends the handler.
 ///
@@ -398,5 +399,16 @@ impl<T, E> Iterator for StreamIter<T, E> {
             Poll::Ready(item) => item,
             Poll::Pending => block_on(self.0.next()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_can_be_shared_between_threads() {
+        fn is_sync<T: Send + Sync>() {}
+        is_sync::<Call<u64>>();
     }
 }

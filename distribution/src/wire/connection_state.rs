@@ -346,8 +346,8 @@ impl ConnectionState {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Waits for something that is to be written before the connection is closed, as long as the peer reads. `None` if it does
-    /// not, or is too slow.
+    /// Waits for something that is to be written before the connection is closed, as long as the peer reads, and says so. `None` if
+    /// it does not, or is too slow.
     ///
     /// # Cancel safety
     ///
@@ -356,11 +356,11 @@ impl ConnectionState {
         let mut done = pin!(done);
         let longest = Instant::now() + LONGEST_GOODBYE;
         loop {
-            let before = self.written();
+            let before = (self.written(), self.heard());
             if let Ok(done) = timeout(GOODBYE_TIMEOUT, &mut done).await {
                 return Some(done);
             }
-            if self.written() == before || Instant::now() >= longest {
+            if (self.written(), self.heard()) == before || Instant::now() >= longest {
                 return None;
             }
         }

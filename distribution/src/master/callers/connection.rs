@@ -230,8 +230,14 @@ pub(super) async fn serve(
         _ => {
             requests.on_gone();
             let text = CloseReason::new(format_args!("the caller {reason}"));
-            state.send(Control::Goodbye { reason: text, is_shutdown: matches!(reason, GoneReason::Shutdown) });
-            let _ = timeout(GOODBYE_TIMEOUT, server.channel_pin_mut().close()).await;
+            let is_shutdown = matches!(reason, GoneReason::Shutdown);
+            state.send(Control::Goodbye { reason: text, is_shutdown });
+            let mut channel = server.channel_pin_mut();
+            let close = channel.close();
+            match is_shutdown {
+                true => drop(state.while_it_reads(close).await),
+                false => drop(timeout(GOODBYE_TIMEOUT, close).await),
+            }
         }
     }
     ConnectionEnd::Over(reason)

@@ -4,7 +4,7 @@ use std::{
     fmt,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -68,6 +68,9 @@ const ITEMS_IN_A_ROW: u32 = 64;
 /// asked for: 64 KiB ahead of it at first, and more if the way between them is long. It is dropped when the call ends, or
 /// when the handler drops its end.
 ///
+/// A source that can fail, such as a file, sends `Result` items (`Streaming<Result<Bytes, String>>`), so that the handler does
+/// not take a failure for the end.
+///
 /// It belongs to the handler: a task or thread that goes on with it when the handler has returned panics.
 ///
 /// If the caller goes away before the end of the stream, the handler ends too, and does not take what it has for all: an
@@ -87,6 +90,9 @@ impl<T> Streaming<T> {
     }
 
     /// Sends the items of this iterator. It may block, for instance to read a file: it is run on a thread for blocking work.
+    ///
+    /// When the call ends while `next` blocks, the iterator is dropped once `next` has returned, and the item is lost. The end of
+    /// the runtime waits for that too. Use [`new`](Self::new) for what may block for long, such as standard input or a channel.
     #[allow(clippy::should_implement_trait, reason = "`FromIterator` cannot ask for `Send`")]
     pub fn from_iter<I>(items: I) -> Self
     where
@@ -104,13 +110,13 @@ impl<T> Streaming<T> {
 
 impl<T: Send + 'static> Streaming<T> {
     pub(crate) fn into_source(self, encode: EncodeItem<T>) -> ArgumentSource {
-        ArgumentSource(Box::new(move |pipe, limits| {
+        ArgumentSource(Mutex::new(Box::new(move |pipe, limits| {
             let sender = ItemSender::new(pipe, limits, encode);
             match self.0 {
                 Repr::Iterator(items) => Box::pin(pump_iterator(sender, items)),
                 other => Box::pin(pump_stream(sender, Self(other))),
             }
-        }))
+        })))
     }
 }
 
@@ -257,7 +263,11 @@ impl<T> Drop for ReceivedItems<T> {
 }
 
 /// A stream of arguments at its caller, before the call is sent.
-pub struct ArgumentSource(Box<dyn FnOnce(Arc<ItemPipe>, ValueLimits) -> Pump + Send>);
+///
+/// Behind a lock that nobody waits for, so that a `Call` is `Sync`.
+pub struct ArgumentSource(Mutex<Box<MakePump>>);
+
+type MakePump = dyn FnOnce(Arc<ItemPipe>, ValueLimits) -> Pump + Send;
 
 /// What moves the items of a stream of arguments into its pipe.
 pub(crate) type Pump = BoxFuture<'static, Result<(), PumpError>>;
@@ -268,7 +278,7 @@ pub(crate) struct PumpError(NotPut);
 
 impl ArgumentSource {
     pub(crate) fn pump(self, pipe: Arc<ItemPipe>, limits: ValueLimits) -> Pump {
-        (self.0)(pipe, limits)
+        (self.0.into_inner().unwrap_or_else(PoisonError::into_inner))(pipe, limits)
     }
 }
 

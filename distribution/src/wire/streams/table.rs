@@ -208,6 +208,20 @@ impl StreamTable {
         pipe.on_bytes(key, bytes)
     }
 
+    /// A control frame about a stream has come.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_items`](Self::on_items).
+    pub(crate) fn on_control(&self, control: &Control) -> Result<Known, String> {
+        match *control {
+            Control::GrantItems { call, attempt, upto } => self.on_granted((call, attempt), upto),
+            Control::EndItems { call, attempt, length, is_whole } => self.on_end((call, attempt), length, is_whole),
+            Control::StopItems { call, attempt } => Ok(self.on_stopped((call, attempt))),
+            _ => Ok(Known::No),
+        }
+    }
+
     /// The producer has come to the end of a stream.
     ///
     /// # Errors

@@ -70,6 +70,8 @@ pub(super) struct FrameStream<Io> {
     outgoing: Outgoing,
     /// How long the last message took from its beginning to its end.
     took: Duration,
+    /// Whether nothing can be written any more.
+    is_shut_down: bool,
 }
 
 /// A whole frame that was read.
@@ -107,6 +109,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             unknown_streams: FrameRate::new("frames about streams that have ended"),
             outgoing: Outgoing::default(),
             took: Duration::ZERO,
+            is_shut_down: false,
         }
     }
 
@@ -189,17 +192,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 cx.waker().wake_by_ref();
                 return Ok(());
             }
-            Control::GrantItems { call, attempt, upto } => {
-                let known = self.state.streams().on_granted((call, attempt), upto).map_err(invalid)?;
-                return self.count_unknown(known);
-            }
-            Control::EndItems { call, attempt, length, is_whole } => {
-                let known = self.state.streams().on_end((call, attempt), length, is_whole).map_err(invalid)?;
-                return self.count_unknown(known);
-            }
-            Control::StopItems { call, attempt } => {
-                let known = self.state.streams().on_stopped((call, attempt));
-                return self.count_unknown(known);
+            Control::GrantItems { .. } | Control::EndItems { .. } | Control::StopItems { .. } => {
+                return match self.state.streams().on_control(&control).map_err(invalid)? {
+                    Known::Yes => Ok(()),
+                    // They may cross the end of their call, and a correct peer sends few of them.
+                    Known::No => self.unknown_streams.count().map_err(invalid),
+                };
             }
             // A response to it may be under way.
             Control::Cancel { call, attempt } => _ = self.outgoing.take_back((call, attempt)).map_err(invalid)?,
@@ -207,14 +205,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             _ => {}
         }
         (self.on_control)(control).map_err(invalid)
-    }
-
-    /// Frames about streams may cross the end of their call, and a correct peer sends few of them.
-    fn count_unknown(&mut self, known: Known) -> io::Result<()> {
-        match known {
-            Known::Yes => Ok(()),
-            Known::No => self.unknown_streams.count().map_err(invalid),
-        }
     }
 
     fn on_items(&mut self, mut body: Bytes) -> Result<(), String> {
@@ -468,10 +458,23 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         flushed
     }
 
-    /// Messages that wait for the peer to accept or to read are not written any more: nothing is read here.
+    /// Messages that wait for the peer to accept or to read are not written any more. Ends when the peer has closed its end too:
+    /// a socket that is closed with something unread drops what the peer has not received.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_flush(cx))?;
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if !self.is_shut_down {
+            ready!(self.poll_flush(cx))?;
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.is_shut_down = true;
+        }
+        loop {
+            self.incoming.clear();
+            self.incoming.reserve(READ_CHUNK);
+            match ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.incoming)) {
+                // An error is as good an end.
+                Ok(0) | Err(_) => return Poll::Ready(Ok(())),
+                Ok(_) => self.state.on_read(),
+            }
+        }
     }
 }
 
