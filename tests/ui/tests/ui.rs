@@ -15,7 +15,7 @@ fn the_macro_takes_what_real_traits_have() {
         env!("CARGO_BIN_EXE_names"),
         env!("CARGO_BIN_EXE_places"),
         env!("CARGO_BIN_EXE_shapes"),
-        env!("CARGO_BIN_EXE_streams"),
+        env!("CARGO_BIN_EXE_stream_shapes"),
     ] {
         let ended = Command::new(program).output().expect("it starts");
         assert!(ended.status.success(), "{program} {}: {}", ended.status, String::from_utf8_lossy(&ended.stderr));
