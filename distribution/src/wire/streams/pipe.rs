@@ -35,7 +35,9 @@ impl ItemPipe {
 
     /// The bytes come from this connection from now on.
     pub(super) fn attach_producer(&self, peer: Arc<dyn StreamPeer>, key: StreamKey) {
-        self.lock().producer = Some(Far { peer, key });
+        let mut state = self.lock();
+        state.producer = Some(Far { peer, key });
+        state.is_relayed = true;
     }
 
     /// The bytes go to this connection from now on.

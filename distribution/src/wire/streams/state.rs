@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) credit: u64,
     pub(super) progress: Progress,
     pub(super) producer: Option<Far>,
+    /// Whether the bytes come from a connection, also when that has no more of them.
+    pub(super) is_relayed: bool,
     /// Waits for credit, or until all is taken.
     pub(super) waits: Option<Waker>,
     pub(super) consumer: Consumer,
@@ -108,6 +110,7 @@ impl State {
             credit,
             progress: Progress::Open,
             producer: None,
+            is_relayed: false,
             waits: None,
             consumer: Consumer::Here { waker: None, window: Window::new(credit), lent: 0 },
         }
@@ -177,7 +180,7 @@ impl State {
     /// Tells the connection to the consumer how many bytes of another connection wait for it.
     pub(super) fn note_waiting(&mut self) {
         let now = if self.progress == Progress::Stopped { 0 } else { self.put - self.taken };
-        let is_relayed = self.producer.is_some();
+        let is_relayed = self.is_relayed;
         if let Consumer::Far { to, waiting, .. } = &mut self.consumer {
             let now = if is_relayed { now } else { 0 };
             if now != *waiting {

@@ -179,6 +179,27 @@ fn a_relay_holds_a_bounded_number_of_bytes_whatever_its_consumer_grants() {
 }
 
 #[test]
+fn a_connection_knows_how_much_of_others_waits_for_it() {
+    let (caller, node, streams) = relay();
+    node.table.on_items(KEY, vec![0; 1000].into()).expect("is granted");
+    assert_eq!(caller.table.waiting(), 1000);
+    // It waits also when the call has ended at the node.
+    node.table.close(KEY);
+    assert_eq!((caller.table.waiting(), node.table.waiting()), (1000, 0));
+    caller.write();
+    assert_eq!(caller.table.waiting(), 0);
+    let (caller, node, others) = relay();
+    node.table.on_items(KEY, vec![0; 1000].into()).expect("is granted");
+    others.stop();
+    assert_eq!(caller.table.waiting(), 0);
+    let (caller, node, dropped) = relay();
+    node.table.on_items(KEY, vec![0; 1000].into()).expect("is granted");
+    (caller.table.forget(), node.table.forget());
+    drop((dropped, others, streams));
+    assert_eq!(caller.table.waiting(), 0);
+}
+
+#[test]
 fn an_argument_passes_a_relay_with_its_end() {
     let (caller, node, _) = relay();
     assert_eq!(node.write(), (Vec::new(), None));
