@@ -194,7 +194,8 @@ fn a_connection_knows_how_much_of_others_waits_for_it() {
     assert_eq!(caller.table.waiting(), 0);
     let (caller, node, dropped) = relay();
     node.table.on_items(KEY, vec![0; 1000].into()).expect("is granted");
-    (caller.table.forget(), node.table.forget());
+    caller.table.forget();
+    node.table.forget();
     drop((dropped, others, streams));
     assert_eq!(caller.table.waiting(), 0);
 }
