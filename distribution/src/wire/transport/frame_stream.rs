@@ -465,6 +465,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             ready!(self.poll_flush(cx))?;
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
             self.is_shut_down = true;
+            // Others need the memory of messages that are not read any more.
+            self.messages = IncomingMessages::new(None, self.max_message_size);
         }
         loop {
             self.incoming.clear();
