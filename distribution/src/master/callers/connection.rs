@@ -233,10 +233,10 @@ pub(super) async fn serve(
             let is_shutdown = matches!(reason, GoneReason::Shutdown);
             state.send(Control::Goodbye { reason: text, is_shutdown });
             let mut channel = server.channel_pin_mut();
-            let close = channel.close();
             match is_shutdown {
-                true => drop(state.while_it_reads(close).await),
-                false => drop(timeout(GOODBYE_TIMEOUT, close).await),
+                true => drop(state.while_it_reads(channel.close()).await),
+                // What it has not read need not arrive.
+                false => drop(timeout(GOODBYE_TIMEOUT, channel.flush()).await),
             }
         }
     }
