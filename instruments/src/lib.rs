@@ -4,6 +4,7 @@
 
 pub mod chaos;
 pub mod figures;
+pub mod memory;
 pub mod network;
 pub mod soak;
 pub mod storm;

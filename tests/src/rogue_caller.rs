@@ -72,7 +72,16 @@ pub fn call(request: u64, call: u64, count: u64, method: Named, labels: usize, a
     call_of(request, call, count, method, labels, None, &[], arguments)
 }
 
-/// The same as a part of the call with this number.
+/// A request for a call whose arguments have this many bytes and stay at the caller until they are fetched. Its number must be
+/// below 251.
+pub fn large_call(request: u64, call: u64, method: Named, length: u64) -> Vec<u8> {
+    let mut frame_of_small = call_of(request, call, 1, method, 0, None, &[], &number(length));
+    // Behind the header of five bytes and the number.
+    frame_of_small[6] = 3;
+    frame_of_small
+}
+
+/// The same as [`call`] as a part of the call with this number.
 pub fn nested_call(request: u64, call: u64, parent: u64, method: Named, arguments: &[u8]) -> Vec<u8> {
     call_of(request, call, 1, method, 0, Some(parent), &[], arguments)
 }

@@ -15,10 +15,10 @@ use crate::{
     id::CallId,
     service::state::{CallFailure, CallState},
     wire::{
-        Control,
+        Control, Payload,
         connection_state::ConnectionState,
         frame::layout::LARGEST_WHOLE_PAYLOAD,
-        transport::{AskingAgain, ONLY_ATTEMPT, SendPermit},
+        transport::{AskingAgain, ONLY_ATTEMPT, SendPermit, is_fetched},
     },
 };
 
@@ -102,6 +102,8 @@ pub(super) enum Outgoing {
     AskAgain {
         id: CallId,
         permit: Arc<dyn SendPermit>,
+        /// The arguments, if the master fetches them.
+        arguments: Option<Payload>,
     },
 }
 
@@ -227,7 +229,8 @@ impl Calls {
         for (id, call) in std::mem::take(&mut self.unfinished) {
             if call.was_sent {
                 self.deadlines.extend(call.deadline.map(|deadline| (deadline, id)));
-                let _ = calls.send(Outgoing::AskAgain { id, permit: asking.permit() });
+                let arguments = is_fetched(&call.state.payload).then(|| call.state.payload.clone());
+                let _ = calls.send(Outgoing::AskAgain { id, permit: asking.permit(), arguments });
                 asked += 1;
                 // The frame that said so may have been lost with the earlier connection.
                 if call.state.is_detached() {
@@ -261,7 +264,12 @@ impl Calls {
             return false;
         }
         if let Some(call) = self.remove(id) {
-            self.send(id, UnfinishedCall { placed: Instant::now(), is_asked_again: false, ..call });
+            let call = UnfinishedCall { placed: Instant::now(), is_asked_again: false, ..call };
+            match is_fetched(&call.state.payload) {
+                // The master may have begun to fetch its arguments under its number.
+                true => self.insert(call),
+                false => self.send(id, call),
+            }
         }
         true
     }

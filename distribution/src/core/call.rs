@@ -44,6 +44,15 @@ pub(crate) struct Demand {
     pub(crate) retry_panics: bool,
     /// Bytes of its arguments.
     pub(crate) size: usize,
+    /// Whether these are at its caller, and take no memory here.
+    pub(crate) elsewhere: bool,
+}
+
+impl Demand {
+    /// Bytes that it takes while it waits.
+    pub(crate) fn held(&self) -> usize {
+        if self.elsewhere { 0 } else { self.size }
+    }
 }
 
 impl Default for Demand {
@@ -63,6 +72,7 @@ impl Default for Demand {
             attempts: None,
             retry_panics: false,
             size: 0,
+            elsewhere: false,
         }
     }
 }
@@ -168,7 +178,7 @@ impl<H: Host> CallEntry<H> {
     pub(super) fn waiting(&self, id: CallId) -> Waiting {
         let caller = self.demand.caller;
         let is_limited = !self.demand.exempt_from_limits && !self.is_nested;
-        Waiting { seq: self.seq, id, size: self.demand.size, caller, is_nested: self.is_nested, is_limited }
+        Waiting { seq: self.seq, id, size: self.demand.held(), caller, is_nested: self.is_nested, is_limited }
     }
 
     /// The call that made it, if that had not ended.

@@ -87,9 +87,9 @@ impl<H: Host> Core<H> {
                         line.last = line.last.max(turn_of(call.seq));
                     }
                     if call.waiting(*id).is_limited {
-                        limited.add(call.demand.size);
+                        limited.add(call.demand.held());
                         if call.demand.caller != CallerId::MASTER {
-                            limited_of.entry(call.demand.caller).or_default().add(call.demand.size);
+                            limited_of.entry(call.demand.caller).or_default().add(call.demand.held());
                         }
                     }
                     let queue = self.queues.get(queue).filter(|queue| queue.calls.get(&call.seq) == Some(id));

@@ -125,7 +125,7 @@ impl<H: Host> Core<H> {
         else {
             return;
         };
-        let exceeded = self.exceeded_limit(demand.caller, demand.size);
+        let exceeded = self.exceeded_limit(demand.caller, demand.held());
         let Some((limit_of, queued, limit, unit)) = exceeded.filter(|_| !demand.exempt_from_limits && !is_nested)
         else {
             return;

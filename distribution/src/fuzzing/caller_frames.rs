@@ -37,8 +37,16 @@ pub(super) struct CallerResponseFrame {
     pub(super) payload: Bytes,
 }
 
+/// The lengths of arguments that are fetched here.
+const LARGE: std::ops::Range<u64> = 1 << 20..2 << 20;
+
 impl CallerRequestFrame {
-    pub(super) fn new(request: u64, mut body: CallerRequestBody, payload: Bytes) -> Self {
+    pub(super) fn new(request: u64, body: CallerRequestBody, payload: Bytes) -> Self {
+        // The master refuses other lengths, and nobody here has room for all of those.
+        let mut body = match body {
+            CallerRequestBody::LargeCall { call, length } if !LARGE.contains(&length) => CallerRequestBody::Call(call),
+            body => body,
+        };
         let payload = match &mut body {
             // To tarpc a trace of number 0 is none.
             CallerRequestBody::Call(call) => {
@@ -46,6 +54,10 @@ impl CallerRequestFrame {
                 payload
             }
             // Nobody looks at what follows a question.
+            CallerRequestBody::LargeCall { call, .. } => {
+                call.trace = call.trace.filter(|trace| trace.trace != 0);
+                Bytes::new()
+            }
             CallerRequestBody::Serving { .. } | CallerRequestBody::AskAgain { .. } => Bytes::new(),
         };
         Self { request, body, payload }
@@ -104,8 +116,10 @@ impl CallerRequestFrame {
         let mut context = tarpc::context::current();
         let message = match self.body.clone() {
             CallerRequestBody::Serving { method, labels } => OutgoingCallerRequest::Serving { method, labels },
-            CallerRequestBody::AskAgain { call } => OutgoingCallerRequest::AskAgain { call: CallId(call), permit },
-            CallerRequestBody::Call(request) => {
+            CallerRequestBody::AskAgain { call } => {
+                OutgoingCallerRequest::AskAgain { call: CallId(call), permit, arguments: None }
+            }
+            CallerRequestBody::Call(request) | CallerRequestBody::LargeCall { call: request, .. } => {
                 if let Some(Trace { trace, span, sampled }) = request.trace {
                     context.trace_context.trace_id = trace.into();
                     context.trace_context.span_id = span.into();
@@ -113,10 +127,14 @@ impl CallerRequestFrame {
                         if sampled { trace::SamplingDecision::Sampled } else { trace::SamplingDecision::Unsampled };
                 }
                 let id = request.method;
+                let payload = match self.body {
+                    CallerRequestBody::LargeCall { length, .. } => vec![0; length as usize].into(),
+                    _ => self.payload.clone(),
+                };
                 OutgoingCallerRequest::Call {
                     deadline: request.timeout.map(|(left, _)| Instant::now() + from_micros(left)),
                     request,
-                    payload: self.payload.clone().into(),
+                    payload: payload.into(),
                     name: MethodName::new("Fuzzed", "method"),
                     describe: Describe(Box::new(move || declaration(id))),
                     permit,

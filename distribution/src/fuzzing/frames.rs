@@ -453,15 +453,15 @@ fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
         context.trace_context.sampling_decision =
             if sampled { trace::SamplingDecision::Sampled } else { trace::SamplingDecision::Unsampled };
     }
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let message = OutgoingRequest {
         method,
         call,
         attempt,
         count,
         granted,
-        deadline,
+        deadline: timeout.map(|timeout| Instant::now() + timeout),
         payload: payload.into(),
+        arguments: None,
         name: MethodName::new("Fuzzed", "method"),
         permit: Arc::new(Carrying(metadata)),
     };

@@ -376,13 +376,14 @@ impl Driver<'_> {
                     granted: 0,
                     deadline: None,
                     payload: Payload::EMPTY,
+                    arguments: None,
                     name: MethodName::new("distribution", "asks again"),
                     permit,
                 };
                 return Ok(Box::pin(ended(client, context, id, outgoing)));
             }
         };
-        let size = call.payload.len();
+        let size = call.size();
         if size > self.argument_limit {
             let (size, limit) = (size as u64, self.argument_limit as u64);
             return Err((id, attempt, AttemptEnd::TooLarge { size, limit }));
@@ -402,6 +403,7 @@ impl Driver<'_> {
             granted,
             deadline,
             payload: call.payload.clone(),
+            arguments: call.arguments.clone(),
             name: call.method.name().clone(),
             permit: call,
         };

@@ -141,7 +141,6 @@ impl Shared {
             call.options;
         let SubmitOptions { count, exempt_from_limits, hedge_of, failed_attempts, continues: _ } =
             call.submit_options.clone();
-        let size = call.payload.len();
         let timeout = timeout.or(self.default_timeout());
         let demand = Demand {
             caller,
@@ -156,7 +155,8 @@ impl Shared {
             exempt_from_limits,
             attempts,
             retry_panics,
-            size,
+            size: call.size(),
+            elsewhere: call.arguments.is_some(),
         };
         if let Some(process) = process {
             // The node may claim any parent, and it may have been cancelled meanwhile.

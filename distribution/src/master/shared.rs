@@ -179,6 +179,11 @@ impl Shared {
         self.tasks.spawn(task);
     }
 
+    /// The memory for large messages.
+    pub(super) fn incoming_memory(&self) -> &Arc<IncomingMemory> {
+        &self.incoming
+    }
+
     /// A handle of a new connection, whose requests come out at the other end of `requests`.
     pub(super) fn new_link(&self, requests: UnboundedSender<NodeRequest>) -> Link {
         Link::new(requests, self.new_connection_state(), self.origin, self.closed.child_token())

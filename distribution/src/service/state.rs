@@ -21,7 +21,7 @@ use crate::{
     error::{CallError, CallIdentity},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeIdentity},
-    wire::{Payload, streams::CallStreams, transport::SendPermit},
+    wire::{Payload, fetched_arguments::FetchedArguments, streams::CallStreams, transport::SendPermit},
 };
 
 /// A call that was submitted: what to send, and where its result is left.
@@ -32,6 +32,8 @@ use crate::{
 pub struct CallState {
     pub(crate) method: Arc<MethodInfo>,
     pub(crate) payload: Payload,
+    /// Arguments that are not in the payload, but at the caller.
+    pub(crate) arguments: Option<Arc<FetchedArguments>>,
     pub(crate) options: CallOptions,
     pub(crate) submit_options: SubmitOptions,
     /// The streams that travel beside it.
@@ -126,6 +128,7 @@ impl CallState {
         Self {
             method,
             payload,
+            arguments: None,
             options,
             submit_options,
             streams,
@@ -136,6 +139,11 @@ impl CallState {
             attempt: AttemptWord::new(),
             result: Mutex::new(CallResult::Pending(None)),
         }
+    }
+
+    /// How many bytes its arguments are.
+    pub(crate) fn size(&self) -> usize {
+        self.arguments.as_ref().map_or(self.payload.len(), |arguments| arguments.len())
     }
 
     /// The call's number at its master, once it has been submitted.

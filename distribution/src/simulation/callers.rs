@@ -97,6 +97,7 @@ impl SimulatedCluster {
             timeout: self.rng.random_bool(0.2).then(|| Duration::from_millis(self.rng.random_range(0..20_000))),
             node: target.then(|| self.nodes[self.rng.random_range(0..self.nodes.len())].id),
             attempts: self.rng.random_bool(0.2).then(|| self.rng.random_range(1..6)),
+            elsewhere: false,
             retry_panics: self.rng.random_bool(0.2),
             size: self.rng.random_range(0..200),
         };

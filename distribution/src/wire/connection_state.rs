@@ -73,6 +73,8 @@ pub(crate) struct ConnectionState {
     unaccepted_since: AtomicTime,
     /// Since when the peer has read nothing of the chunks that it was sent, and others wait. Never while none do.
     unconsumed_since: AtomicTime,
+    /// Since when large messages have waited for others that have begun. Never while none waits.
+    contended_since: AtomicTime,
     /// Since when nothing is read, because the peer has to read first.
     waits_since: AtomicTime,
     /// For how long in all nothing was read, in microseconds.
@@ -97,7 +99,7 @@ pub(crate) struct ConnectionState {
 impl StreamPeer for ConnectionState {
     fn grant(&self, key: StreamKey, upto: u64) {
         let (call, attempt) = key;
-        self.streams.note_granted(key);
+        self.streams.note_granted(key, upto);
         self.send(Control::GrantItems { call, attempt, upto });
     }
 
@@ -116,6 +118,10 @@ impl StreamPeer for ConnectionState {
 
     fn lend_window(&self, bytes: u64) -> bool {
         self.streams.lend(bytes)
+    }
+
+    fn contended_since(&self) -> Option<Instant> {
+        self.contended_since.after(self.opened)
     }
 
     fn return_window(&self, bytes: u64) {
@@ -171,6 +177,7 @@ impl ConnectionState {
             reserved: AtomicU32::new(0),
             unaccepted_since: AtomicTime::default(),
             unconsumed_since: AtomicTime::default(),
+            contended_since: AtomicTime::default(),
             waits_since: AtomicTime::default(),
             waited: AtomicU64::new(0),
             unread_since: AtomicTime::default(),
@@ -279,6 +286,11 @@ impl ConnectionState {
         self.peer_closed.notify_one();
     }
 
+    /// Wakes the task that writes.
+    pub(crate) fn wake_writer(&self) {
+        self.writer.wake();
+    }
+
     /// Has `waker` woken when a control frame is to be sent.
     pub(super) fn register_writer(&self, waker: &Waker) {
         self.writer.register(waker);
@@ -314,6 +326,11 @@ impl ConnectionState {
         }
         if self.streams.has_too_many_unended() {
             return Some("it does not end the streams of arguments whose calls have ended");
+        }
+        if self.streams.holds_others_up(|since| past(since, read_timeout.saturating_mul(LONGEST_RESERVATION))) {
+            return Some(
+                "it has begun to send the arguments of a call and does not go on, and others have waited too long for the node",
+            );
         }
         let slow = time(&self.slow_since)?;
         if past(slow, read_timeout) {
@@ -394,6 +411,11 @@ impl ConnectionState {
     /// Notes whether nothing can be written because the peer has not accepted a large message, for which it has memory of its own.
     pub(super) fn set_unaccepted(&self, is_so: bool) {
         self.note(&self.unaccepted_since, is_so);
+    }
+
+    /// Notes whether large messages wait for others that have begun.
+    pub(super) fn set_contended(&self, is_so: bool) {
+        self.note(&self.contended_since, is_so);
     }
 
     fn note(&self, since: &AtomicTime, is_so: bool) {

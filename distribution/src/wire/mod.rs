@@ -13,6 +13,7 @@ pub(crate) mod confirmations;
 pub(crate) mod connection_state;
 pub(crate) mod credential;
 pub(crate) mod dial;
+pub(crate) mod fetched_arguments;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 pub(crate) mod incoming_memory;
@@ -20,6 +21,7 @@ pub(crate) mod payload;
 #[cfg(feature = "tls")]
 mod proof;
 pub(crate) mod repoller;
+mod send_permit;
 pub(crate) mod streams;
 #[cfg(feature = "tls")]
 mod tls;

@@ -19,6 +19,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use distribution::{Master, Node};
+use distribution_instruments::memory;
 use distribution_tests::{ProbeClient, ProbeServer, Prober, process::Process};
 use futures::future::join_all;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -85,14 +86,15 @@ async fn main() -> ExitCode {
     let probe = ProbeClient::new(&master);
     let time = Duration::from_secs(options.seconds);
     measure(&probe, Duration::from_secs(1)).await;
-    let (calm, memory) = (measure(&probe, time).await, resident());
+    let memory = || memory::resident(std::process::id()).expect("Linux counts memory");
+    let (calm, before) = (measure(&probe, time).await, memory());
     let program = std::env::current_exe().expect("a program has a path");
     let (silent, trickling) = (options.silent.to_string(), options.trickling.to_string());
     let addr = master.local_addr().to_string();
     let again = if options.again { "true" } else { "false" };
     let mut flood = Process::start(&program, &["unauthenticated", &addr, &silent, &trickling, again]);
     flood.line_with("connected").await;
-    let (flooded, grown) = (measure(&probe, time).await, resident().saturating_sub(memory));
+    let (flooded, grown) = (measure(&probe, time).await, memory().saturating_sub(before));
     // In the thick of it a node registers all the same.
     let late = Instant::now();
     let _late = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
@@ -124,13 +126,6 @@ async fn measure(probe: &ProbeClient, time: Duration) -> Duration {
     let mut times: Vec<Duration> = join_all(callers).await.concat();
     times.sort();
     times[times.len() * 99 / 100]
-}
-
-/// Resident memory of this process in KiB.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
 }
 
 /// Connects, and says nothing or too little, until killed.

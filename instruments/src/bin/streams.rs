@@ -17,7 +17,10 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use distribution::{AdminClient, CallError, Cluster, Master, Node, Streaming};
-use distribution_instruments::chaos::child::{Child, end_with_parent};
+use distribution_instruments::{
+    chaos::child::{Child, end_with_parent},
+    memory::resident,
+};
 use futures::{Stream, StreamExt, stream};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -350,7 +353,8 @@ async fn stall(streams: u32) -> Result<bool, Box<dyn std::error::Error>> {
     let cluster = Cluster::connect(&addr).await?;
     let numbers = NumbersClient::new(&cluster);
     let all = |what: &str| {
-        let [master, node, caller] = [master.id(), node.id(), std::process::id()].map(resident);
+        let [master, node, caller] =
+            [master.id(), node.id(), std::process::id()].map(resident).map(Result::unwrap_or_default);
         println!("{what}: master {master} KiB, node {node} KiB, caller {caller} KiB");
     };
     // What a first stream needs once. Of another method: a node gets more calls at once whose length is not known.
@@ -360,11 +364,11 @@ async fn stall(streams: u32) -> Result<bool, Box<dyn std::error::Error>> {
     all("before");
     let mut stalled: Vec<_> = (0..streams).map(|key| numbers.wait(key.into(), u64::MAX).send()).collect();
     let admin = AdminClient::new(&cluster);
-    let (mut before, mut now) = (0, resident(std::process::id()));
+    let (mut before, mut now) = (0, resident(std::process::id())?);
     // Until all have run, as far as they may at a time, and nothing more comes.
     while before != now || admin.stats().await?.in_flight == 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        (before, now) = (now, resident(std::process::id()));
+        (before, now) = (now, resident(std::process::id())?);
     }
     all(&format!("with {streams} stalled streams, {} of them under way", admin.stats().await?.in_flight));
     // Each has what is right.
@@ -376,13 +380,6 @@ async fn stall(streams: u32) -> Result<bool, Box<dyn std::error::Error>> {
     let left = at_rest(&admin).await;
     all("after");
     Ok(is_right && left.is_none())
-}
-
-/// The memory that a process has now, in KiB.
-fn resident(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
 }
 
 /// Waits until the callers have read some more streams to their end.

@@ -26,15 +26,6 @@ impl Reading {
     }
 }
 
-/// Resident memory of a process in KiB.
-pub(super) fn resident(process: u32) -> io::Result<u64> {
-    let path = format!("/proc/{process}/status");
-    let status = std::fs::read_to_string(&path)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.ok_or_else(|| io::Error::other(format!("{path} has no VmRSS")))
-}
-
 /// The middle one.
 pub(super) fn median(mut values: Vec<u64>) -> u64 {
     values.sort_unstable();

@@ -7,9 +7,10 @@ use serde::Serialize;
 use super::{
     FAIR, GROWTH, Options, SETTLING,
     fleet::Fleet,
-    gauge::{Reading, median, resident},
+    gauge::{Reading, median},
     load::{Load, Wrong},
 };
+use crate::memory::resident;
 
 /// A quarter as it is measured.
 #[derive(Debug)]

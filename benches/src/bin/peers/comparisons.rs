@@ -45,6 +45,12 @@ pub(crate) enum Case {
     OursTailBesideLarge,
     /// The same over tonic.
     TonicTailBesideLarge,
+    /// That echo there and back beside small calls, in milliseconds.
+    OursLargeBesideSmall,
+    /// The same without a library and without small calls.
+    RawLarge,
+    /// The longest time of a cancel to its handler beside that echo, in milliseconds.
+    OursCancelBesideLarge,
     /// Items a second of one distribution over two nodes.
     Distributed,
     /// Compute calls a second of many callers over the same nodes.
@@ -77,6 +83,12 @@ pub(crate) enum Case {
     RawStreamFar,
     /// The same over tonic.
     TonicStreamFar,
+    /// The same as `OursStreamBlocks`, over a long line.
+    OursStreamLine,
+    /// The same without a library.
+    RawStreamLine,
+    /// The same over tonic.
+    TonicStreamLine,
 }
 
 /// No case is run in more pieces than this within a round.
@@ -153,6 +165,10 @@ pub(crate) enum Measure {
     Tls16m,
     /// The 99th percentile of small async calls beside an echo of 700 MiB.
     SmallBesideLarge,
+    /// An echo of 700 MiB beside small async calls.
+    LargeBesideSmall,
+    /// The longest way of a cancel beside an echo of 700 MiB.
+    CancelBesideLarge,
     /// A million tiny compute calls, distributed over two nodes.
     #[value(name = "distribute_1m")]
     Distribute1m,
@@ -183,6 +199,9 @@ pub(crate) enum Measure {
     /// 256 MiB of the same blocks, at a round trip of 60 ms.
     #[value(name = "stream_rtt60")]
     StreamRtt60,
+    /// The same over a line of 1 Gbit/s.
+    #[value(name = "stream_rtt60_1g")]
+    StreamRtt60Line,
 }
 
 /// One line of the table.
@@ -237,6 +256,8 @@ impl Measure {
             Self::Tls256 => ("calls/s", Better::More, Case::TlsMany),
             Self::Tls16m => ("ms", Better::Less, Case::TlsBytes),
             Self::SmallBesideLarge => ("ms", Better::Less, Case::OursTailBesideLarge),
+            Self::LargeBesideSmall => ("ms", Better::Less, Case::OursLargeBesideSmall),
+            Self::CancelBesideLarge => ("ms", Better::Less, Case::OursCancelBesideLarge),
             Self::Distribute1m => ("items/s", Better::More, Case::Distributed),
             Self::CallerUnary => ("us", Better::Less, Case::RemoteUnary),
             Self::CallerMany => ("calls/s", Better::More, Case::RemoteMany),
@@ -248,6 +269,7 @@ impl Measure {
             Self::StreamSmall => ("items/s", Better::More, Case::OursStreamSmall),
             Self::Stream64k => ("MiB/s", Better::More, Case::OursStreamBlocks),
             Self::StreamRtt60 => ("MiB/s", Better::More, Case::OursStreamFar),
+            Self::StreamRtt60Line => ("MiB/s", Better::More, Case::OursStreamLine),
         };
         let peers: &[(&str, Against, f64)] = match self {
             Self::UnaryP50 => &[("raw", Run(Case::RawUnary), 0.8)],
@@ -270,6 +292,8 @@ impl Measure {
                 ("ours_quiet", Run(Case::OursTail), 0.1),
                 ("tonic", Run(Case::TonicTailBesideLarge), 1.0),
             ],
+            Self::LargeBesideSmall => &[("raw", Run(Case::RawLarge), 0.7)],
+            Self::CancelBesideLarge => &[("limit", Limit(50.0), 1.0)],
             Self::Distribute1m => &[("ours_256", Run(Case::DistributedOneByOne), 10.0)],
             // At most 2.2 times as long: there are twice as many connections on the way.
             Self::CallerUnary => &[("own_process", Run(Case::OursUnary), 0.45)],
@@ -284,6 +308,9 @@ impl Measure {
                 &[("raw", Run(Case::RawStreamBlocks), 0.7), ("tonic", Run(Case::TonicStreamBlocks), 1.0)]
             }
             Self::StreamRtt60 => &[("raw", Run(Case::RawStreamFar), 0.8), ("tonic", Run(Case::TonicStreamFar), 1.0)],
+            Self::StreamRtt60Line => {
+                &[("raw", Run(Case::RawStreamLine), 0.8), ("tonic", Run(Case::TonicStreamLine), 1.0)]
+            }
         };
         let line = |&(peer, theirs, target)| Comparison { measure: self, peer, ours, theirs, unit, better, target };
         peers.iter().map(line).collect()

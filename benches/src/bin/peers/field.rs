@@ -5,13 +5,15 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::Bytes;
 
 use crate::{
+    cancel,
     comparisons::Case,
     distribute,
     failure::{During, Failure},
     idle, load,
     ours::Cluster,
     process::ServerProcess,
-    raw, relay,
+    raw,
+    relay::{self, Way},
     remote::RemoteCluster,
     streams::{self, BLOCKS, BLOCKS_FAR},
     tarpc_peer, tonic_peer,
@@ -34,20 +36,53 @@ pub(crate) struct Field {
     remote: RemoteCluster,
     /// Like `pair`, but the master is in a process of its own.
     remote_pair: RemoteCluster,
-    /// Like `ours`, with a long way to the node.
-    far: Cluster,
     raw: raw::Client,
     raw_addr: SocketAddr,
-    /// To the raw server over a long way.
-    raw_far: SocketAddr,
     tarpc: tarpc_peer::Client,
     tonic: tonic_peer::Client,
-    /// The same over a long way.
-    tonic_far: tonic_peer::Client,
+    /// Over a long way.
+    far: Far,
+    /// Over a long line.
+    line: Far,
     bytes: Bytes,
     floats: Vec<f64>,
     /// Killed with the field.
     _servers: Vec<ServerProcess>,
+}
+
+/// Those who stream from far away.
+struct Far {
+    /// Like `ours` in the field.
+    ours: Cluster,
+    raw: SocketAddr,
+    tonic: tonic_peer::Client,
+    /// Killed with the others.
+    _relays: [ServerProcess; 2],
+}
+
+impl Far {
+    async fn start(way: Way, raw: SocketAddr, tonic: SocketAddr) -> Result<Self, Failure> {
+        let (raw_relay, raw) = relay::start(raw, way).await?;
+        let (tonic_relay, tonic) = relay::start(tonic, way).await?;
+        Ok(Self {
+            ours: Cluster::start_far(way).await?,
+            raw,
+            tonic: tonic_peer::Client::connect_far(tonic).await?,
+            _relays: [raw_relay, tonic_relay],
+        })
+    }
+
+    async fn ours(&self) -> Result<f64, Failure> {
+        streams::mib_per_second(self.ours.streaming(), BLOCKS_FAR).await
+    }
+
+    async fn raw(&self) -> Result<f64, Failure> {
+        streams::mib_per_second(raw::StreamClient::connect(self.raw).await?, BLOCKS_FAR).await
+    }
+
+    async fn tonic(&self) -> Result<f64, Failure> {
+        streams::mib_per_second(self.tonic.clone(), BLOCKS_FAR).await
+    }
 }
 
 impl Field {
@@ -61,23 +96,18 @@ impl Field {
             servers.push(server);
         }
         let &[raw, tarpc, tonic] = &addresses[..] else { return Err(Failure::new("not every server was started")) };
-        let (relay, raw_far) = relay::start(raw).await?;
-        servers.push(relay);
-        let (relay, tonic_far) = relay::start(tonic).await?;
-        servers.push(relay);
         Ok(Self {
             ours: Cluster::start(1, None).await?,
             secured: Cluster::start_secured().await?,
             pair: Cluster::start(distribute::NODES, Some(distribute::SLOTS)).await?,
             remote: RemoteCluster::start(1, None).await?,
             remote_pair: RemoteCluster::start(distribute::NODES, Some(distribute::SLOTS)).await?,
-            far: Cluster::start_far().await?,
             raw: raw::Client::connect(raw).await?,
             raw_addr: raw,
-            raw_far,
             tarpc: tarpc_peer::Client::connect(tarpc).await?,
             tonic: tonic_peer::Client::connect(tonic).await?,
-            tonic_far: tonic_peer::Client::connect_far(tonic_far).await?,
+            far: Far::start(Way::Wide, raw, tonic).await?,
+            line: Far::start(Way::Line, raw, tonic).await?,
             bytes: (0..LARGE).map(|at| (at / 7) as u8).collect(),
             floats: (0..LARGE / 8).map(|at| at as f64 / 7.0).collect(),
             _servers: servers,
@@ -103,8 +133,17 @@ impl Field {
             Case::OursFloats => load::round_trip(&self.ours.client(), &self.floats, time).await.map(millis),
             Case::RawFloats => load::round_trip(&self.raw, &self.floats, time).await.map(millis),
             Case::OursTail => load::tail(&self.ours.client(), time).await.map(millis),
-            Case::OursTailBesideLarge => load::tail_beside(&self.ours.client(), &huge(), time).await.map(millis),
-            Case::TonicTailBesideLarge => load::tail_beside(&self.tonic, &huge(), time).await.map(millis),
+            Case::OursTailBesideLarge => {
+                load::tail_beside(&self.ours.client(), huge(), time).await.map(|(tail, _)| millis(tail))
+            }
+            Case::TonicTailBesideLarge => {
+                load::tail_beside(&self.tonic, huge(), time).await.map(|(tail, _)| millis(tail))
+            }
+            Case::OursLargeBesideSmall => {
+                load::tail_beside(&self.ours.client(), huge(), time).await.map(|(_, echo)| millis(echo))
+            }
+            Case::RawLarge => load::round_trip(&self.raw, &huge(), time).await.map(millis),
+            Case::OursCancelBesideLarge => cancel::longest_beside(&self.ours.client(), huge(), time).await.map(millis),
             Case::TlsMany => load::rate(&self.secured.client(), time).await,
             Case::TlsBytes => load::round_trip(&self.secured.client(), &self.bytes, time).await.map(millis),
             Case::Distributed => distribute::items_per_second(&self.pair.computing()).await,
@@ -125,11 +164,12 @@ impl Field {
                 streams::mib_per_second(raw::StreamClient::connect(self.raw_addr).await?, BLOCKS).await
             }
             Case::TonicStreamBlocks => streams::mib_per_second(self.tonic.clone(), BLOCKS).await,
-            Case::OursStreamFar => streams::mib_per_second(self.far.streaming(), BLOCKS_FAR).await,
-            Case::RawStreamFar => {
-                streams::mib_per_second(raw::StreamClient::connect(self.raw_far).await?, BLOCKS_FAR).await
-            }
-            Case::TonicStreamFar => streams::mib_per_second(self.tonic_far.clone(), BLOCKS_FAR).await,
+            Case::OursStreamFar => self.far.ours().await,
+            Case::RawStreamFar => self.far.raw().await,
+            Case::TonicStreamFar => self.far.tonic().await,
+            Case::OursStreamLine => self.line.ours().await,
+            Case::RawStreamLine => self.line.raw().await,
+            Case::TonicStreamLine => self.line.tonic().await,
         }
     }
 }

@@ -110,7 +110,7 @@ fn put_frame(buffer: &mut BytesMut, kind: u8, fill: impl FnOnce(&mut BytesMut)) 
 /// The method that light nodes have.
 fn method() -> Result<fuzzing::MethodKey, Failure> {
     const MISSING: &str = "light nodes have no method";
-    let methods = fuzzing::method_ids(EchoServer::new(Parrot)).during(MISSING)?;
+    let methods = fuzzing::method_ids(EchoServer::new(Parrot::default())).during(MISSING)?;
     let found = methods.into_iter().find(|method| method.name == METHOD);
     found.ok_or_else(|| Failure::new(format!("{MISSING} `{METHOD}`")))
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::failure::{During, Failure};
 
@@ -114,38 +114,69 @@ pub(crate) async fn tail<Client: Echoes<u64>>(client: &Client, time: Duration) -
     tail_until(client, || Instant::now() >= end).await
 }
 
-/// The same while large payloads go there and back, and until the first of them has come back.
+/// Large payloads that go there and back, one after the other, beside something else.
+pub(crate) struct Beside {
+    is_wanted: Arc<AtomicBool>,
+    came_back: Arc<AtomicBool>,
+    echoes: JoinHandle<Result<Vec<Duration>, Failure>>,
+    end: Instant,
+}
+
+impl Beside {
+    /// Begins, for this long and at least until one has come back.
+    pub(crate) fn start<Payload, Client>(client: &Client, large: Payload, time: Duration) -> Self
+    where
+        Payload: Clone + PartialEq + Send + Sync + 'static,
+        Client: Echoes<Payload>,
+    {
+        let (is_wanted, came_back) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let echoes = tokio::spawn({
+            let mut client = client.clone();
+            let (is_wanted, came_back) = (Arc::clone(&is_wanted), Arc::clone(&came_back));
+            async move {
+                let mut times = Vec::new();
+                while is_wanted.load(Ordering::Relaxed) {
+                    let sent = large.clone();
+                    let began = Instant::now();
+                    let received: Payload = client.echo(sent).await?;
+                    times.push(began.elapsed());
+                    if received != large {
+                        return Err(Failure::new("a payload came back changed"));
+                    }
+                    came_back.store(true, Ordering::Relaxed);
+                }
+                Ok(times)
+            }
+        });
+        Self { is_wanted, came_back, echoes, end: Instant::now() + time }
+    }
+
+    /// Whether it is time to stop. Echoes that fail end early.
+    pub(crate) fn is_over(&self) -> bool {
+        self.echoes.is_finished() || self.came_back.load(Ordering::Relaxed) && Instant::now() >= self.end
+    }
+
+    /// Waits until the last one has come back, and returns the median time that they took.
+    pub(crate) async fn stop(self) -> Result<Duration, Failure> {
+        self.is_wanted.store(false, Ordering::Relaxed);
+        middle(self.echoes.await.during("the large calls broke")??)
+    }
+}
+
+/// The same as [`tail`] while large payloads go there and back, and how long these take.
 pub(crate) async fn tail_beside<Payload, Client>(
     client: &Client,
-    large: &Payload,
+    large: Payload,
     time: Duration,
-) -> Result<Duration, Failure>
+) -> Result<(Duration, Duration), Failure>
 where
     Payload: Clone + PartialEq + Send + Sync + 'static,
     Client: Echoes<u64> + Echoes<Payload>,
 {
-    let (is_wanted, came_back) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
-    let echoes = tokio::spawn({
-        let (mut client, large) = (client.clone(), large.clone());
-        let (is_wanted, came_back) = (Arc::clone(&is_wanted), Arc::clone(&came_back));
-        async move {
-            while is_wanted.load(Ordering::Relaxed) {
-                let received: Payload = client.echo(large.clone()).await?;
-                if received != large {
-                    return Err(Failure::new("a payload came back changed"));
-                }
-                came_back.store(true, Ordering::Relaxed);
-            }
-            Ok(())
-        }
-    });
-    let end = Instant::now() + time;
-    // Echoes that fail end early, and say why below.
-    let is_over = || echoes.is_finished() || came_back.load(Ordering::Relaxed) && Instant::now() >= end;
-    let tail = tail_until(client, is_over).await;
-    is_wanted.store(false, Ordering::Relaxed);
-    echoes.await.during("the large calls broke")??;
-    tail
+    let beside = Beside::start(client, large, time);
+    let tail = tail_until(client, || beside.is_over()).await;
+    let echo = beside.stop().await?;
+    Ok((tail?, echo))
 }
 
 async fn tail_until<Client: Echoes<u64>>(client: &Client, is_over: impl Fn() -> bool) -> Result<Duration, Failure> {

@@ -8,6 +8,7 @@
 //! above 1 it wins. It is taken within each round; the table has the medians over the rounds.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user on its standard streams")]
 
+mod cancel;
 mod comparisons;
 mod distribute;
 mod failure;
@@ -94,6 +95,8 @@ enum Role {
     Relay {
         #[arg(long)]
         to: SocketAddr,
+        #[arg(long)]
+        way: relay::Way,
     },
 }
 
@@ -129,7 +132,7 @@ async fn serve(role: Role) -> Result<(), Failure> {
         Role::Node { master, slots, token_file } => ours::serve(&master, slots, token_file).await,
         Role::LightNodes { master, count } => light_nodes::serve(&master, count).await,
         Role::Master { nodes } => remote::serve(nodes).await,
-        Role::Relay { to } => relay::serve(to).await,
+        Role::Relay { to, way } => relay::serve(to, way).await,
     }
 }
 

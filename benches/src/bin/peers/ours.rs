@@ -11,10 +11,11 @@ use distribution::{Access, Caller, Master, MasterBuilder, Node, Token, simulatio
 use tempfile::TempDir;
 
 use crate::{
+    cancel::Dropped,
     failure::{During, Failure},
     load::Echoes,
     process::{ServerProcess, announce},
-    relay,
+    relay::{self, Way},
     streams::{self, Streams},
 };
 
@@ -33,9 +34,16 @@ pub(crate) trait Echo {
     async fn bytes(&self, bytes: Bytes) -> Bytes;
     /// Gives the numbers back.
     async fn floats(&self, values: Vec<f64>) -> Vec<f64>;
+    /// Waits until it is cancelled.
+    async fn cancelled(&self, number: u64);
+    /// When that call was cancelled, since 1970.
+    async fn dropped_at(&self, number: u64) -> Option<Duration>;
 }
 
-pub(crate) struct Parrot;
+#[derive(Default)]
+pub(crate) struct Parrot {
+    dropped: Dropped,
+}
 
 impl Echo for Parrot {
     fn compute(&self, number: u64) -> u64 {
@@ -62,6 +70,14 @@ impl Echo for Parrot {
 
     async fn floats(&self, values: Vec<f64>) -> Vec<f64> {
         values
+    }
+
+    async fn cancelled(&self, number: u64) {
+        self.dropped.wait(number).await;
+    }
+
+    async fn dropped_at(&self, number: u64) -> Option<Duration> {
+        self.dropped.at(number)
     }
 }
 
@@ -97,7 +113,7 @@ fn work() {
 
 /// A node of this many slots (as many as cores unless told otherwise), until the process ends.
 pub(crate) async fn serve(master: &str, slots: Option<usize>, token_file: Option<PathBuf>) -> Result<(), Failure> {
-    let builder = Node::builder().serve(EchoServer::new(Parrot)).serve(SourceServer::new(Spring));
+    let builder = Node::builder().serve(EchoServer::new(Parrot::default())).serve(SourceServer::new(Spring));
     let builder = slots.into_iter().fold(builder, distribution::NodeBuilder::slots);
     let builder = token_file.into_iter().fold(builder, distribution::NodeBuilder::token_file);
     let node = builder.spawn(master).await.during("a node cannot be started")?;
@@ -137,10 +153,10 @@ impl Cluster {
         cluster.with_processes(master, nodes, slots, &[]).await
     }
 
-    /// Starts a master and one node process, with a long way between them.
-    pub(crate) async fn start_far() -> Result<Self, Failure> {
+    /// Starts a master and one node process, with such a way between them.
+    pub(crate) async fn start_far(way: Way) -> Result<Self, Failure> {
         let cluster = Self::without_nodes(Master::builder()).await?;
-        let (relay, addr) = relay::start(cluster.master.local_addr()).await?;
+        let (relay, addr) = relay::start(cluster.master.local_addr(), way).await?;
         let mut cluster = cluster.with_processes(addr, 1, None, &[]).await?;
         cluster.processes.push(relay);
         Ok(cluster)
@@ -173,7 +189,8 @@ impl Cluster {
     /// Starts a master with this many nodes whose calls go over no wire.
     pub(crate) async fn start_simulated(nodes: usize) -> Result<Self, Failure> {
         let cluster = Self::without_nodes(Master::builder()).await?;
-        simulation::register(&cluster.master, EchoServer::new(Parrot), nodes).during("nodes cannot be simulated")?;
+        simulation::register(&cluster.master, EchoServer::new(Parrot::default()), nodes)
+            .during("nodes cannot be simulated")?;
         cluster.master.wait_for_nodes(nodes).await;
         Ok(cluster)
     }
@@ -225,6 +242,10 @@ impl Client {
     /// Makes calls through this caller.
     pub(crate) fn new(caller: &impl Caller) -> Self {
         Self(EchoClient::new(caller))
+    }
+
+    pub(crate) fn echoes(&self) -> &EchoClient {
+        &self.0
     }
 }
 

@@ -4,6 +4,7 @@
 //! knows none of the caller's types. It takes each request to the core as a call like those of its own process
 //! ([`requests`]), and passes arguments and results on as bytes.
 
+mod call_state;
 mod connection;
 mod credential_guard;
 mod declared;

@@ -14,6 +14,7 @@ use tarpc::server;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    call_state::{call_state, labels_of},
     declared::DeclaredMethods,
     lost_batches::LostBatches,
     numbers::Numbers,
@@ -23,24 +24,24 @@ use super::{
 };
 use crate::{
     admin::is_of_admin_service,
-    config::{LONGEST_TIME, ValueLimits, from_micros, to_micros},
-    error::{CallError, CallIdentity, Execution, LimitOf, QueueUnit},
-    failed_attempt::FailedAttempt,
-    id::{CallId, NodeId},
+    config::{ValueLimits, from_micros, to_micros},
+    error::{CallError, CallIdentity, Execution, LimitOf, Part, QueueUnit},
+    id::CallId,
     master::{admin::AdminWork, administrator::Administrator, caller_table::ConnectedCaller, shared::Shared},
     security::Operation,
     service::{
         dispatcher::Dispatcher,
-        metadata,
         method::{MethodId, MethodInfo},
-        options::{CallOptions, Hedged, Labels, MOST_LABEL_BYTES, MOST_LABELS, SubmitOptions, are_possible},
+        options::Hedged,
         state::{CallFailure, CallState, RawAnswer},
     },
     wire::{
         CallRequest, CallerEnd, CallerRequestBody, Control, Payload,
         connection_state::ConnectionState,
+        fetched_arguments::FetchedArguments,
         frame::layout::BODY_HEADER_LIMIT,
         handshake::StreamShape,
+        incoming_memory::RESERVED_ABOVE,
         transport::{ONLY_ATTEMPT, OutgoingCallerReply},
     },
 };
@@ -104,11 +105,11 @@ impl CallerRequests {
 
     pub(super) fn on_connection_ended(&self) {
         let mut locked = self.lock();
-        let with_streams = locked.calls.on_connection_ended();
+        let lost = locked.calls.on_connection_ended();
         locked.connection = None;
         drop(locked);
-        // What was on its way is lost, and the caller does not ask for these again.
-        with_streams.iter().for_each(|state| self.cancel(state));
+        // What was on its way is lost, and the caller does not ask for these again, or sends them anew.
+        lost.iter().for_each(|state| self.cancel(state));
     }
 
     /// Whether there is anything that the caller may come back for.
@@ -137,7 +138,13 @@ impl CallerRequests {
     ) -> Result<Option<Answering>, String> {
         let message = &request.get().message;
         match &message.body {
-            CallerRequestBody::Call(call) => {
+            CallerRequestBody::Call(call) | CallerRequestBody::LargeCall { call, .. } => {
+                let payload = Payload::from(message.take_payload());
+                let arguments = match &message.body {
+                    CallerRequestBody::LargeCall { length, .. } => Some(self.fetched(call, *length, &payload)?),
+                    _ => None,
+                };
+                let size = arguments.as_ref().map_or(payload.len(), |arguments| arguments.len());
                 let method = self.method(call)?;
                 let exceeded = self.lock().calls.exceeded();
                 if let Some((under_way, limit)) = exceeded {
@@ -151,18 +158,23 @@ impl CallerRequests {
                     return Ok(Some(Box::pin(self.answer(request, self.failure(None, &error, false)))));
                 }
                 let operation = self.operation(&method);
-                let payload = message.take_payload();
-                let counted = match self.permissions.permit(call, &method, operation, payload.len()) {
+                let counted = match self.permissions.permit(call, &method, operation, size) {
                     Ok(counted) => counted,
                     Err(error) => {
                         return Ok(Some(Box::pin(self.answer(request, self.failure(None, &error, false)))));
                     }
                 };
+                if operation == Operation::Administer && arguments.is_some() {
+                    let (size, limit) = (size as u64, (RESERVED_ABOVE - BODY_HEADER_LIMIT) as u64);
+                    let call = CallIdentity::new(Some(CallId(call.call)), method.name().clone());
+                    let error = CallError::TooLarge { call, part: Part::Arguments, size, limit };
+                    return Ok(Some(Box::pin(self.answer(request, self.failure(None, &error, false)))));
+                }
                 let (id, mut call) = (CallId(call.call), call.clone());
                 if let Some((left, _)) = &mut call.timeout {
                     *left = left.saturating_sub(to_micros(message.took));
                 }
-                let state = self.call(&call, method, payload.into(), Some(request))?;
+                let state = self.call(&call, method, (payload, arguments), Some(request))?;
                 if let Some(counted) = &counted {
                     state.hold(Arc::clone(counted) as _);
                 }
@@ -190,6 +202,9 @@ impl CallerRequests {
                         let _ = poll_fn(|cx| items.poll_all_taken(cx)).await;
                     }
                     requests.close_streams(id, &state);
+                    if let Some(arguments) = &state.arguments {
+                        arguments.end();
+                    }
                     if let Some(counted) = counted.filter(|_| has_stopped(&end)) {
                         // Before the caller hears of the end, so that it can make its next call.
                         counted.end();
@@ -220,6 +235,11 @@ impl CallerRequests {
                         OutgoingCallerReply { call: None, end: CallerEnd::NotReceived, payload: Payload::EMPTY },
                     ),
                     AskOutcome::Runs { kept } => {
+                        if let (Some(state), Some(connection)) = (locked.calls.active(id), &locked.connection) {
+                            if let Some(arguments) = &state.arguments {
+                                arguments.on_connected(connection);
+                            }
+                        }
                         // The frame that said so may have been lost with the earlier connection.
                         if let (Some(kept), Some(connection)) = (kept, &locked.connection) {
                             connection.send(Control::GiveBack { call: id.0, attempt: 0, kept });
@@ -289,19 +309,34 @@ impl CallerRequests {
         request.execute(server::serve(|_, _| std::future::ready(Ok(reply))))
     }
 
+    /// The arguments of a call that are fetched from the caller.
+    fn fetched(&self, call: &CallRequest, length: u64, payload: &Payload) -> Result<Arc<FetchedArguments>, String> {
+        let most = self.shared.max_message_size.saturating_sub(BODY_HEADER_LIMIT);
+        let fits = usize::try_from(length).ok().filter(|length| *length <= most);
+        let Some(length) = fits else {
+            return Err(format!("it announced arguments of {length} bytes; the agreed limit is {most}"));
+        };
+        // They would be many.
+        if length <= RESERVED_ABOVE - BODY_HEADER_LIMIT || payload.len() > 0 {
+            return Err(format!("it announced arguments of {length} bytes, which come with the call"));
+        }
+        Ok(Arc::new(FetchedArguments::new(call.call, length, self.lock().connection.clone())))
+    }
+
     /// What the core is to know of a call.
     fn call(
         &self,
         call: &CallRequest,
         method: Arc<MethodInfo>,
-        payload: Payload,
+        (payload, arguments): (Payload, Option<Arc<FetchedArguments>>),
         request: Option<Request>,
     ) -> Result<Arc<CallState>, String> {
+        let size = arguments.as_ref().map_or(payload.len(), |arguments| arguments.len());
         let CallRequest { call: number, count, .. } = call;
         let number = CallId(*number);
         // Each call of a batch has at least its length.
-        if *count > 1 && payload.len() / 4 < *count as usize {
-            return Err(format!("it sent {} bytes as the arguments of {count} calls", payload.len()));
+        if *count > 1 && size / 4 < *count as usize {
+            return Err(format!("it sent {size} bytes as the arguments of {count} calls"));
         }
         if *count > 1 && method.streams() != StreamShape::default() {
             return Err("it sent calls with streams in a batch".to_owned());
@@ -316,7 +351,9 @@ impl CallerRequests {
             // Another caller's calls are none of its business. After a new connection it may name one of its own earlier ones.
             let hedge_of = call.hedge_of.map(|(id, elapsed)| Hedged { id: CallId(id), elapsed: from_micros(elapsed) });
             let hedge_of = hedge_of.filter(|hedged| hedged.id.is_of(self.caller.id));
-            let state = Arc::new(call_state(method, payload, call, hedge_of, failed_attempts)?);
+            let mut state = call_state(method, payload, call, hedge_of, failed_attempts)?;
+            state.arguments = arguments;
+            let state = Arc::new(state);
             state.set_id(number);
             if let Some(parent) = call.parent.filter(|_| self.process.is_some()) {
                 state.set_parent(CallId(parent), None);
@@ -365,6 +402,11 @@ impl CallerRequests {
                 if let Some(state) = state {
                     state.set_detached();
                     self.detach(CallId(call));
+                    if let Some(arguments) = &state.arguments {
+                        // The caller may leave before a node takes the call.
+                        let memory = Arc::clone(self.shared.incoming_memory());
+                        self.shared.track(Arc::clone(arguments).take_over(memory));
+                    }
                 }
             }
             Control::Watch { watch, method, labels } => {
@@ -439,43 +481,6 @@ impl CallState {
         }
         polled
     }
-}
-
-/// What the core knows of a caller's call. Nothing of it that is the master's to decide comes from the caller.
-fn call_state(
-    method: Arc<MethodInfo>,
-    payload: Payload,
-    call: &CallRequest,
-    hedge_of: Option<Hedged>,
-    failed_attempts: Vec<FailedAttempt>,
-) -> Result<CallState, String> {
-    let options = CallOptions {
-        timeout: call.timeout.map(|(left, _)| from_micros(left).min(LONGEST_TIME)),
-        node: call.node.map(NodeId::from_bits),
-        attempts: call.attempts,
-        labels: labels_of(&call.labels)?,
-        affinity: call.affinity,
-        retry_panics: call.retry_panics,
-        metadata: metadata::from_wire(&call.metadata)
-            .map_err(|rule| format!("it sent other metadata than a call can have: {rule}"))?,
-        is_broadcast: call.is_broadcast,
-    };
-    let submit_options = SubmitOptions { count: call.count, hedge_of, failed_attempts, ..SubmitOptions::default() };
-    Ok(CallState::new(method, payload, options, submit_options))
-}
-
-fn labels_of(labels: &[(String, String)]) -> Result<Labels, String> {
-    if !are_possible(labels) {
-        return Err(format!("it asked for more than {MOST_LABELS} labels, or {MOST_LABEL_BYTES} bytes of them"));
-    }
-    if labels.is_empty() {
-        return Ok(None);
-    }
-    let mut labels = labels.to_vec();
-    // The order in which `Call::label` keeps them.
-    labels.sort();
-    labels.dedup();
-    Ok(Some(labels.into()))
 }
 
 #[cfg(test)]

@@ -100,18 +100,20 @@ impl Unfinished {
         self.has_asked_again = false;
     }
 
-    /// The connection has ended: nothing is answered on it any more. Returns the calls that have streams.
+    /// The connection has ended: nothing is answered on it any more. Returns the calls that cannot go on without it: those that have
+    /// streams, and those whose arguments have not come. The latter are forgotten, as a request of which a part has come.
     pub(super) fn on_connection_ended(&mut self) -> Vec<Arc<CallState>> {
-        let mut with_streams = Vec::new();
-        for call in self.calls.values_mut() {
-            if let Progress::Active { request, state, .. } = &mut call.progress {
-                *request = None;
-                if !state.streams.is_none() {
-                    with_streams.push(Arc::clone(state));
-                }
+        let mut lost = Vec::new();
+        self.calls.retain(|_, call| {
+            let Progress::Active { request, state, .. } = &mut call.progress else { return true };
+            *request = None;
+            let has_come = state.arguments.as_ref().is_none_or(|arguments| arguments.on_disconnected());
+            if !has_come || !state.streams.is_none() {
+                lost.push(Arc::clone(state));
             }
-        }
-        with_streams
+            has_come
+        });
+        lost
     }
 
     /// The most calls.

@@ -32,6 +32,9 @@ pub(crate) enum CallerRequestBody {
         /// The number of the call, or of the first of a batch.
         call: u64,
     },
+    /// A call, or a batch of calls, whose payload has this many bytes, more than 1 MiB, and is not here: the master fetches it, as a
+    /// stream of the call, when a node takes the call.
+    LargeCall { call: CallRequest, length: u64 },
 }
 
 /// A call as its caller wants it to be made. The caller sets nothing here that is the master's to decide: the master checks
@@ -189,6 +192,8 @@ mod tests {
         let serving = CallerRequestBody::Serving { method: 7, labels: Vec::new() };
         assert_eq!(header(&request(serving)), "01010700");
         assert_eq!(header(&request(CallerRequestBody::AskAgain { call: 9 })), "010209");
+        let large = CallerRequestBody::LargeCall { call: CallRequest::bare(7, 9), length: 2_000_000 };
+        assert_eq!(header(&request(large)), "010307090100000000000000000000000000fc80841e00");
         let response = |end| CallerResponseHeader { request: 1, end };
         let answered = CallerEnd::Answered {
             is_error: false,

@@ -37,6 +37,11 @@
 //! and nothing of an argument. What a method returns ends with its response, and an argument with `EndItems`, which follows
 //! each stream that was granted anything.
 //!
+//! A caller's request comes without its arguments if they have more than 1 MiB. The caller says how many there are
+//! ([`LargeCall`](caller::CallerRequestBody::LargeCall)). The master fetches them when a node takes the call: with `GrantItems` for a
+//! stream of the call whose attempt is 2^31, or one more for each time that it has fetched them before. The bytes of that stream are
+//! the arguments, without lengths between them.
+//!
 //! Requests and responses belong to tarpc. The other frames are control frames: they manage the connection, as PING and
 //! GOAWAY do in HTTP/2. [`kind`] has the table of all kinds. Each request gets exactly one response, also if it was
 //! cancelled, because the response frees its slot at the master.

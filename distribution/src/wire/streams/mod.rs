@@ -13,6 +13,7 @@
 //! | `table.rs` | the streams of one connection |
 
 mod call_streams;
+mod offers;
 mod peer;
 mod pipe;
 mod state;
@@ -23,7 +24,7 @@ mod window;
 
 pub(crate) use self::{
     call_streams::CallStreams,
-    peer::{Piece, StreamKey, StreamPeer, StreamToSend},
+    peer::{FETCHED, Piece, StreamKey, StreamPeer, StreamToSend},
     pipe::ItemPipe,
     state::{Closed, Parts, StreamRole, Taken},
     table::{Known, StreamTable},

@@ -15,11 +15,7 @@ use super::{
     state::{Closed, Consumer, Far, Parts, Progress, State, StreamRole, Taken},
     window::FIRST_CREDIT,
 };
-use crate::wire::incoming_memory::IncomingMemory;
-
-/// The most bytes that wait here for a connection, whatever the consumer behind it has granted. What is more than
-/// [`FIRST_CREDIT`] of it is lent by the connection.
-const MOST_BUFFERED: u64 = 64 * 1024 * 1024;
+use crate::wire::{incoming_memory::IncomingMemory, payload::Payload};
 
 /// The most credit that a consumer may have granted beyond what it was sent: more than the largest item and window.
 const MOST_CREDIT: u64 = 8 * 1024 * 1024 * 1024;
@@ -33,6 +29,23 @@ impl ItemPipe {
         Arc::new(Self(Mutex::new(State::new(role))))
     }
 
+    /// A stream that is complete, of these bytes.
+    pub(super) fn whole(bytes: Payload) -> Arc<Self> {
+        let pipe = Self::new(StreamRole::Argument);
+        let mut state = pipe.lock();
+        bytes.each_part(&mut Parts(&mut state), |parts, bytes| parts.copy(bytes), |parts, bytes| parts.append(bytes));
+        state.progress = Progress::Whole;
+        drop(state);
+        pipe
+    }
+
+    /// A stream of which at most this many bytes wait for the connection to the consumer.
+    pub(crate) fn buffering(role: StreamRole, most_buffered: u64) -> Arc<Self> {
+        let mut state = State::new(role);
+        state.most_buffered = most_buffered;
+        Arc::new(Self(Mutex::new(state)))
+    }
+
     /// The bytes come from this connection from now on.
     pub(super) fn attach_producer(&self, peer: Arc<dyn StreamPeer>, key: StreamKey) {
         let mut state = self.lock();
@@ -41,7 +54,7 @@ impl ItemPipe {
     }
 
     /// The bytes go to this connection from now on.
-    pub(super) fn attach_consumer(self: &Arc<Self>, peer: Arc<dyn StreamPeer>, key: StreamKey) {
+    pub(crate) fn attach_consumer(self: &Arc<Self>, peer: Arc<dyn StreamPeer>, key: StreamKey) {
         let mut state = self.lock();
         if state.role == StreamRole::Argument {
             // What was granted for an earlier attempt, to which nothing was sent, is not valid here.
@@ -216,7 +229,7 @@ impl ItemPipe {
     /// # Errors
     ///
     /// As [`on_bytes`](Self::on_bytes).
-    pub(super) fn on_granted(self: &Arc<Self>, key: StreamKey, upto: u64) -> Result<(), String> {
+    pub(crate) fn on_granted(self: &Arc<Self>, key: StreamKey, upto: u64) -> Result<(), String> {
         let mut state = self.lock();
         if !state.is_for(key) {
             return Ok(());
@@ -339,12 +352,12 @@ impl ItemPipe {
 
     /// Gives the producer the credit that it may have now.
     fn pass_credit_on(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        let (granted, taken) = (state.granted, state.taken);
+        let (granted, taken, most_buffered) = (state.granted, state.taken, state.most_buffered);
         let (credit, step) = match &mut state.consumer {
             Consumer::Here { .. } => (granted, 1),
             Consumer::Nobody => (state.credit, 1),
             Consumer::Far { to, most, lent, .. } => {
-                let wanted = (granted - taken).min(MOST_BUFFERED);
+                let wanted = (granted - taken).min(most_buffered);
                 if wanted > *most && to.peer.lend_window(wanted - *most) {
                     *lent += wanted - *most;
                     *most = wanted;
@@ -419,10 +432,21 @@ impl StreamToSend for ItemPipe {
         *is_ready = has_more;
         *is_end_told |= end.is_some();
         let key = to.key;
-        let piece = Piece { key, length, end, has_more };
+        let piece = Piece { key, length, end, has_more, permit: None };
         state.note_waiting();
         self.pass_credit_on(state);
         Some(piece)
+    }
+
+    fn give_back(&self, piece: &Piece, parts: &mut VecDeque<Bytes>) {
+        let mut state = self.lock();
+        state.taken -= piece.length as u64;
+        while let Some(part) = parts.pop_back() {
+            state.pieces.push_front(part);
+        }
+        if let Consumer::Far { is_ready, is_end_told, .. } = &mut state.consumer {
+            (*is_ready, *is_end_told) = (false, false);
+        }
     }
 }
 

@@ -12,6 +12,9 @@ use super::{
 /// Pieces of fewer bytes are copied together, so that small frames do not keep the memory that they were read into.
 const COPIED_BELOW: usize = 4 * 1024;
 
+/// The most bytes of a stream that wait for a connection.
+const MOST_BUFFERED: u64 = 64 * 1024 * 1024;
+
 /// What a stream is to its call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamRole {
@@ -37,6 +40,9 @@ pub(super) struct State {
     pub(super) producer: Option<Far>,
     /// Whether the bytes come from a connection, also when that has no more of them.
     pub(super) is_relayed: bool,
+    /// The most bytes that wait here for a connection, whatever the consumer behind it has granted. What is more than
+    /// [`FIRST_CREDIT`] of it is lent by the connection.
+    pub(super) most_buffered: u64,
     /// Waits for credit, or until all is taken.
     pub(super) waits: Option<Waker>,
     pub(super) consumer: Consumer,
@@ -111,6 +117,7 @@ impl State {
             progress: Progress::Open,
             producer: None,
             is_relayed: false,
+            most_buffered: MOST_BUFFERED,
             waits: None,
             consumer: Consumer::Here { waker: None, window: Window::new(credit), lent: 0 },
         }

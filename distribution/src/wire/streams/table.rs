@@ -10,13 +10,15 @@ use std::{
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
+use tokio::time::Instant;
 
 use super::{
     call_streams::CallStreams,
-    peer::{Piece, StreamKey, StreamPeer, StreamToSend},
+    offers::{Fetch, Offers},
+    peer::{FETCHED, Piece, StreamKey, StreamPeer, StreamToSend},
     pipe::ItemPipe,
 };
-use crate::wire::{frame::kind::Control, incoming_memory::IncomingMemory};
+use crate::wire::{frame::kind::Control, incoming_memory::IncomingMemory, payload::Payload, send_permit::SendPermit};
 
 /// How many bytes more than [`FIRST_CREDIT`](super::FIRST_CREDIT) the windows of a connection may have, all together.
 const MOST_LENT: u64 = 128 * 1024 * 1024;
@@ -37,6 +39,8 @@ pub(crate) struct StreamTable {
     lent: AtomicU64,
     /// Bytes of other connections that wait for this one.
     waiting: AtomicUsize,
+    /// Bytes of arguments that were fetched from the peer and have not come.
+    owed: AtomicU64,
     was_used: AtomicBool,
     /// For large items. Of this connection alone, so that a peer that does not go on with one holds up nobody else.
     item_memory: OnceLock<Arc<IncomingMemory>>,
@@ -48,6 +52,8 @@ struct Streams {
     incoming: FxHashMap<StreamKey, Incoming>,
     /// Of which bytes are written here.
     outgoing: FxHashMap<StreamKey, Arc<ItemPipe>>,
+    /// Arguments that the peer fetches, by call.
+    offers: Offers,
     /// Those of which something can be written, the next one first.
     ready: VecDeque<(StreamKey, Arc<dyn StreamToSend>)>,
     /// Streams of arguments whose calls have ended and whose end has not come.
@@ -66,6 +72,8 @@ struct Incoming {
     /// Whether the call has ended.
     is_over: bool,
     is_granted: bool,
+    /// If these are arguments that are fetched.
+    fetch: Option<Fetch>,
 }
 
 /// Whether a frame is about a stream that is known, or has crossed the end of one.
@@ -86,6 +94,17 @@ impl Streams {
             None => Known::No,
         }
     }
+
+    /// A stream has ended of which the peer may not know yet.
+    fn note_crossing(&mut self) {
+        self.crossing = (self.crossing + MOST_CROSSING).min(MOST_CROSSING * MOST_UNENDED as u64);
+    }
+}
+
+impl Incoming {
+    fn new(pipe: &Arc<ItemPipe>, has_end: bool, is_granted: bool) -> Self {
+        Self { pipe: Arc::clone(pipe), has_end, is_over: false, is_granted, fetch: None }
+    }
 }
 
 impl StreamTable {
@@ -97,7 +116,7 @@ impl StreamTable {
         }
         if let Some(pipe) = &streams.items {
             pipe.attach_producer(Arc::clone(peer), key);
-            let incoming = Incoming { pipe: Arc::clone(pipe), has_end: false, is_over: false, is_granted: true };
+            let incoming = Incoming::new(pipe, false, true);
             table.incoming.insert(key, incoming);
         }
         if let Some(pipe) = &streams.argument {
@@ -121,13 +140,71 @@ impl StreamTable {
         }
         if let Some(pipe) = &streams.argument {
             pipe.attach_producer(Arc::clone(peer), key);
-            let incoming = Incoming { pipe: Arc::clone(pipe), has_end: true, is_over: false, is_granted: false };
+            let incoming = Incoming::new(pipe, true, false);
             table.incoming.insert(key, incoming);
         }
         self.count(table);
         if let Some(pipe) = &streams.items {
             pipe.attach_consumer(Arc::clone(peer), key);
         }
+    }
+
+    /// The arguments of a call stay here until the peer fetches them: as often as it wants, until the call has ended. The call
+    /// is sent with the last byte that is fetched first, and `permit` is asked before; `None` if it was sent on an earlier
+    /// connection.
+    pub(crate) fn offer(&self, call: u64, arguments: Payload, permit: Option<Arc<dyn SendPermit>>) {
+        let mut table = self.lock();
+        if !table.is_closed {
+            table.offers.add(call, arguments, permit);
+        }
+        self.count(table);
+    }
+
+    /// The call has ended, and its arguments are fetched no more.
+    pub(crate) fn withdraw_offer(&self, call: u64) {
+        let mut table = self.lock();
+        // A stream that brings them stays until the peer has stopped it, and is told that it has ended.
+        table.offers.remove(call);
+        self.count(table);
+    }
+
+    /// Fetches the arguments of a call, of `length` bytes, into a stream that goes to another connection. Nothing comes before it
+    /// is granted there.
+    pub(crate) fn fetch(
+        &self,
+        peer: &Arc<dyn StreamPeer>,
+        key: StreamKey,
+        pipe: &Arc<ItemPipe>,
+        length: u64,
+        to: Option<Arc<dyn StreamPeer>>,
+    ) {
+        let mut table = self.lock();
+        if table.is_closed {
+            drop(table);
+            return pipe.break_off();
+        }
+        pipe.attach_producer(Arc::clone(peer), key);
+        let fetch = Some(Fetch::new(length, to));
+        table.incoming.insert(key, Incoming { fetch, ..Incoming::new(pipe, true, false) });
+        self.count(table);
+    }
+
+    /// Whether the peer owes bytes of arguments that were fetched.
+    pub(crate) fn owes(&self) -> bool {
+        self.owed.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the peer has owed bytes of arguments for longer than this without a break, and so long also others have waited for the
+    /// connection that the arguments are passed on to.
+    pub(crate) fn holds_others_up(&self, longer_than: impl Fn(Instant) -> bool) -> bool {
+        let table = self.owes().then(|| self.lock());
+        let fetches =
+            table.iter().flat_map(|table| table.incoming.values()).filter_map(|incoming| incoming.fetch.as_ref());
+        fetches.filter_map(Fetch::holds_others_up_since).any(longer_than)
+    }
+
+    fn on_owed(&self, before: u64, now: u64) {
+        self.owed.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// The call has ended. Returns the frame by which the peer must be told of the end of its argument.
@@ -144,11 +221,13 @@ impl StreamTable {
             } else if !std::mem::replace(&mut incoming.is_over, true) {
                 // The producer knows it, and says when it has stopped.
                 stopped = Some(Arc::clone(&incoming.pipe));
+                let owed = incoming.fetch.take().map_or(0, |fetch| fetch.owed());
+                self.on_owed(owed, 0);
                 table.unended += 1;
             }
         }
         if outgoing.is_some() || detached.is_some() {
-            table.crossing = (table.crossing + MOST_CROSSING).min(MOST_CROSSING * MOST_UNENDED as u64);
+            table.note_crossing();
         }
         self.count(table);
         if let Some(pipe) = stopped {
@@ -173,6 +252,7 @@ impl StreamTable {
         table.is_closed = true;
         table.incoming.clear();
         table.outgoing.clear();
+        table.offers.clear();
         let ready = std::mem::take(&mut table.ready);
         self.count(table);
         // Outside of the lock: the last stream gives back what it was lent.
@@ -185,6 +265,7 @@ impl StreamTable {
         table.is_closed = true;
         let incoming: Vec<_> = table.incoming.drain().map(|(_, incoming)| incoming.pipe).collect();
         let outgoing: Vec<_> = table.outgoing.drain().map(|(_, pipe)| pipe).collect();
+        table.offers.clear();
         table.ready.clear();
         self.count(table);
         for pipe in incoming.iter().chain(&outgoing) {
@@ -201,10 +282,17 @@ impl StreamTable {
         if bytes.is_empty() {
             return Err("it sent a frame of items without bytes".to_owned());
         }
-        let pipe = self.lock().incoming.get(&key).map(|incoming| Arc::clone(&incoming.pipe));
-        let Some(pipe) = pipe else {
+        let mut table = self.lock();
+        let Some(incoming) = table.incoming.get_mut(&key) else {
             return Err(format!("it sent items of call {}, which has no stream, or none any more", key.0));
         };
+        let pipe = Arc::clone(&incoming.pipe);
+        if let Some(fetch) = &mut incoming.fetch {
+            let owed = fetch.owed();
+            fetch.on_came(bytes.len());
+            self.on_owed(owed, fetch.owed());
+        }
+        drop(table);
         pipe.on_bytes(key, bytes)
     }
 
@@ -213,9 +301,14 @@ impl StreamTable {
     /// # Errors
     ///
     /// As [`on_items`](Self::on_items).
-    pub(crate) fn on_control(&self, control: &Control) -> Result<Known, String> {
+    pub(crate) fn on_control(&self, peer: &Arc<impl StreamPeer + 'static>, control: &Control) -> Result<Known, String> {
         match *control {
-            Control::GrantItems { call, attempt, upto } => self.on_granted((call, attempt), upto),
+            Control::GrantItems { call, attempt, upto } => {
+                if attempt >= FETCHED {
+                    self.on_fetched(peer, (call, attempt));
+                }
+                self.on_granted((call, attempt), upto)
+            }
             Control::EndItems { call, attempt, length, is_whole } => self.on_end((call, attempt), length, is_whole),
             Control::StopItems { call, attempt } => Ok(self.on_stopped((call, attempt))),
             _ => Ok(Known::No),
@@ -237,8 +330,24 @@ impl StreamTable {
             table.unended -= 1;
         }
         self.count(table);
+        if let Some(fetch) = incoming.fetch {
+            self.on_owed(fetch.owed(), 0);
+            if !fetch.is_complete(length, is_whole) {
+                return Err(format!("it ended the arguments of call {} before their end", key.0));
+            }
+        }
         incoming.pipe.on_end(key, length, is_whole)?;
         Ok(Known::Yes)
+    }
+
+    /// The peer fetches the arguments of a call: begins to send them, unless they are being sent under this key.
+    fn on_fetched(&self, peer: &Arc<impl StreamPeer + 'static>, key: StreamKey) {
+        let mut table = self.lock();
+        let Some(arguments) = table.offers.begin(key) else { return };
+        let pipe = ItemPipe::whole(arguments);
+        table.outgoing.insert(key, Arc::clone(&pipe));
+        self.count(table);
+        pipe.attach_consumer(Arc::clone(peer) as _, key);
     }
 
     /// The consumer grants more of a stream.
@@ -264,9 +373,14 @@ impl StreamTable {
     }
 
     /// This end grants credit for a stream of its.
-    pub(crate) fn note_granted(&self, key: StreamKey) {
+    pub(crate) fn note_granted(&self, key: StreamKey, upto: u64) {
         if let Some(incoming) = self.lock().incoming.get_mut(&key) {
             incoming.is_granted = true;
+            if let Some(fetch) = &mut incoming.fetch {
+                let owed = fetch.owed();
+                fetch.on_granted(upto);
+                self.on_owed(owed, fetch.owed());
+            }
         }
     }
 
@@ -290,7 +404,19 @@ impl StreamTable {
         }
         loop {
             let (key, stream) = self.lock().ready.pop_front()?;
-            if let Some(piece) = Arc::clone(&stream).take_piece(key, most, parts) {
+            if let Some(mut piece) = Arc::clone(&stream).take_piece(key, most, parts) {
+                if key.1 >= FETCHED {
+                    if piece.length > 0 && !self.lock().offers.may_send(&mut piece) {
+                        stream.give_back(&piece, parts);
+                        continue;
+                    }
+                    if piece.end.is_some() {
+                        let mut table = self.lock();
+                        table.outgoing.remove(&key);
+                        table.note_crossing();
+                        self.count(table);
+                    }
+                }
                 if piece.has_more {
                     self.push_ready(key, stream);
                 }
@@ -331,13 +457,13 @@ impl StreamTable {
         self.was_used.load(Ordering::Relaxed)
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
     fn count(&self, table: MutexGuard<'_, Streams>) {
         self.was_used.store(true, Ordering::Relaxed);
-        let count = table.incoming.len() + table.outgoing.len() + table.ready.len();
+        let count = table.incoming.len() + table.outgoing.len() + table.offers.len() + table.ready.len();
         self.count.store(count, Ordering::Release);
     }
 

@@ -7,9 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{window::FIRST_CREDIT, *};
 use crate::wire::{frame::kind::Control, handshake::StreamShape, incoming_memory::IncomingMemory};
+
+mod offers;
 
 const KEY: StreamKey = (7, 1);
 const WHOLE: StreamShape = StreamShape { items: true, argument: true };
@@ -19,6 +22,7 @@ const WHOLE: StreamShape = StreamShape { items: true, argument: true };
 struct Told {
     table: StreamTable,
     lines: Mutex<Vec<String>>,
+    contended_since: Mutex<Option<Instant>>,
 }
 
 impl Told {
@@ -52,7 +56,7 @@ const LARGEST_PIECE: usize = 64 * 1024;
 
 impl StreamPeer for Told {
     fn grant(&self, key: StreamKey, upto: u64) {
-        self.table.note_granted(key);
+        self.table.note_granted(key, upto);
         self.note(format!("grant {upto}"));
     }
 
@@ -70,6 +74,10 @@ impl StreamPeer for Told {
 
     fn lend_window(&self, bytes: u64) -> bool {
         self.table.lend(bytes)
+    }
+
+    fn contended_since(&self) -> Option<Instant> {
+        *self.contended_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn return_window(&self, bytes: u64) {

@@ -5,8 +5,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use super::pending_sends::SendPermit;
-use crate::wire::{connection_state::ConnectionState, frame::kind::Control};
+use crate::wire::{connection_state::ConnectionState, frame::kind::Control, send_permit::SendPermit};
 
 /// Counts the requests that are still to be written. tarpc takes them one by one, so the frame behind them cannot be sent before
 /// each is in the write buffer.

@@ -20,7 +20,6 @@ use super::{
     frame_stream::{FrameStream, OnControl, invalid},
     master::{AttemptGivenUp, not_sent},
     outgoing::{Outgoing, Owner},
-    pending_sends::{ONLY_ATTEMPT, SendPermit},
 };
 use crate::{
     config::to_micros,
@@ -32,10 +31,12 @@ use crate::{
             call::Trace,
             caller::{CallRequest, CallerEnd, CallerRequestBody, CallerRequestHeader, CallerResponseHeader},
             kind::{Control, Direction, FrameKind},
-            layout::split_body,
+            layout::{BODY_HEADER_LIMIT, split_body},
         },
         handshake::{Definition, MethodOffer},
+        incoming_memory::RESERVED_ABOVE,
         payload::Payload,
+        send_permit::{ONLY_ATTEMPT, SendPermit},
     },
 };
 
@@ -67,6 +68,8 @@ pub(crate) enum OutgoingCallerRequest {
     AskAgain {
         call: CallId,
         permit: Arc<dyn SendPermit>,
+        /// The arguments, if the master fetches them. It may need them again.
+        arguments: Option<Payload>,
     },
 }
 
@@ -87,6 +90,11 @@ impl RequestName for OutgoingCallerRequest {
             Self::AskAgain { .. } => "end of an earlier call",
         }
     }
+}
+
+/// Whether these arguments stay at the caller until the master fetches them.
+pub(crate) fn is_fetched(arguments: &Payload) -> bool {
+    arguments.len() > RESERVED_ABOVE - BODY_HEADER_LIMIT
 }
 
 /// How a request ended, with its payload.
@@ -139,14 +147,17 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
             // As at the master: calls are cancelled by a control frame, which is answered.
             return Ok(());
         };
-        // When a call is to end.
-        let mut ends = None;
+        // When a call is to end, and one whose arguments are fetched.
+        let (mut ends, mut offered) = (None, None);
         let (body, payload, permit) = match message {
             OutgoingCallerRequest::Serving { method, labels } => {
                 (CallerRequestBody::Serving { method, labels }, Payload::EMPTY, None)
             }
-            OutgoingCallerRequest::AskAgain { call, permit } => {
+            OutgoingCallerRequest::AskAgain { call, permit, arguments } => {
                 let _ = permit.begin(ONLY_ATTEMPT);
+                if let Some(arguments) = arguments {
+                    self.frames.state.streams().offer(call.0, arguments, None);
+                }
                 (CallerRequestBody::AskAgain { call: call.0 }, Payload::EMPTY, None)
             }
             OutgoingCallerRequest::Call { mut request, deadline, payload, describe, permit, .. } => {
@@ -171,12 +182,21 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
                 });
                 let call = request.call;
                 ends = deadline;
-                (CallerRequestBody::Call(request), payload, Some((call, permit)))
+                if is_fetched(&payload) {
+                    let length = payload.len() as u64;
+                    self.frames.state.streams().offer(call, payload, Some(Arc::clone(&permit)));
+                    offered = Some((call, permit));
+                    (CallerRequestBody::LargeCall { call: request, length }, Payload::EMPTY, None)
+                } else {
+                    (CallerRequestBody::Call(request), payload, Some((call, permit)))
+                }
             }
         };
         let mut header = CallerRequestHeader { request: id, body };
         let encode = move |body: &mut BytesMut| {
-            if let CallerRequestBody::Call(request) = &mut header.body {
+            if let CallerRequestBody::Call(request) | CallerRequestBody::LargeCall { call: request, .. } =
+                &mut header.body
+            {
                 let left = |at: Instant| to_micros(at.saturating_duration_since(Instant::now()));
                 request.timeout = ends.zip(request.timeout).map(|(at, (_, set))| (left(at), set));
             }
@@ -186,14 +206,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
             Some((call, permit)) if Outgoing::is_large(&payload) => {
                 let detach = Some(Control::Detach { call });
                 let owner = Owner::Request { request: id, attempt: ONLY_ATTEMPT, permit, detach };
-                self.frames.queue_large((call, ONLY_ATTEMPT), payload, encode, owner);
+                self.frames.outgoing().push_large((call, ONLY_ATTEMPT), payload, None, encode, owner);
                 return Ok(());
             }
             permit => permit,
         };
         self.frames.frames().push(FrameKind::CallerRequest, payload, encode).map_err(invalid)?;
-        if let Some((call, permit)) = permit {
-            self.frames.frames().ask_before_last_byte(ONLY_ATTEMPT, Arc::clone(&permit));
+        if let Some((_, permit)) = &permit {
+            self.frames.frames().ask_before_last_byte(ONLY_ATTEMPT, Arc::clone(permit));
+        }
+        if let Some((call, permit)) = permit.or(offered) {
             // Looked at once the request is in the buffer: a frame that says so before may have overtaken it, and one that
             // says so later comes behind it.
             if permit.is_detached() {

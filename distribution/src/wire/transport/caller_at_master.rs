@@ -13,10 +13,7 @@ use futures::{Sink, Stream};
 use tarpc::{ClientMessage, Request, RequestName, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{
-    frame_stream::{FrameStream, OnControl, invalid},
-    pending_sends::ONLY_ATTEMPT,
-};
+use super::frame_stream::{FrameStream, OnControl, invalid};
 use crate::{
     config::LONGEST_TIME,
     id::CallId,
@@ -29,6 +26,7 @@ use crate::{
             layout::split_body,
         },
         payload::Payload,
+        send_permit::ONLY_ATTEMPT,
     },
 };
 

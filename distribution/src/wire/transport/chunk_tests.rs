@@ -104,6 +104,7 @@ fn connection(buffer: usize, memory: Option<&Arc<IncomingMemory>>) -> Connection
 
 fn request(call: u64, size: usize, permit: &Arc<Call>) -> ClientMessage<OutgoingRequest> {
     let message = OutgoingRequest {
+        arguments: None,
         method: 7,
         call,
         attempt: 1,

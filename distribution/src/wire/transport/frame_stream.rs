@@ -18,7 +18,6 @@ use super::{
     frames::Frames,
     incoming_messages::{Complete, IncomingMessages},
     outgoing::{MessageKey, Outgoing, Owner},
-    pending_sends::ONLY_ATTEMPT,
     slow::Slow,
 };
 use crate::{
@@ -31,7 +30,8 @@ use crate::{
             layout::{CHUNK_HEADER, FRAME_HEADER, ITEMS_HEADER, LARGEST_CALL_FRAME},
         },
         payload::Payload,
-        streams::Known,
+        send_permit::ONLY_ATTEMPT,
+        streams::{FETCHED, Known},
     },
 };
 
@@ -193,7 +193,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
                 return Ok(());
             }
             Control::GrantItems { .. } | Control::EndItems { .. } | Control::StopItems { .. } => {
-                return match self.state.streams().on_control(&control).map_err(invalid)? {
+                return match self.state.streams().on_control(&self.state, &control).map_err(invalid)? {
                     Known::Yes => Ok(()),
                     // They may cross the end of their call, and a correct peer sends few of them.
                     Known::No => self.unknown_streams.count().map_err(invalid),
@@ -213,6 +213,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         }
         let key = (body.get_u64_le(), body.get_u32_le());
         self.messages.on_items(body.len());
+        if key.1 >= FETCHED {
+            Slow::on_came(&mut self.slow_messages, body.len(), self.state.least_progress());
+        }
         self.state.streams().on_items(key, body)
     }
 
@@ -249,7 +252,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
     fn note_progress(&mut self) {
         let is_in_frame = !self.messages.is_in_chunk() && !self.incoming.is_empty();
         Slow::set(&mut self.slow_frame, is_in_frame);
-        Slow::set(&mut self.slow_messages, self.messages.owes_bytes());
+        // A node waits as long as its master lives: it may wait for a caller.
+        let owes_bytes = self.messages.owes_bytes(self.incoming_direction == Direction::MasterToNode);
+        Slow::set(&mut self.slow_messages, owes_bytes || self.state.streams().owes());
         let slow = [&self.slow_frame, &self.slow_messages].into_iter().flatten().map(Slow::since).min();
         self.state.set_slow_since(slow, self.messages.reserved());
     }
@@ -369,15 +374,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         &mut self.outgoing.frames
     }
 
-    /// Appends a message to what is written in chunks.
-    pub(super) fn queue_large(
-        &mut self,
-        key: MessageKey,
-        payload: Payload,
-        header: impl FnOnce(&mut BytesMut) -> Result<(), CodecError> + Send + 'static,
-        owner: Owner,
-    ) {
-        self.outgoing.push_large(key, payload, header, owner);
+    /// What is written.
+    pub(super) fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.outgoing
     }
 
     /// Appends a response. `on_written` is called when all of it is in the write buffer. If its call is cancelled before that, a
@@ -404,7 +403,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
         let short = unwanted(&header);
         let instead = move |frames: &mut Frames| frames.push(kind, Payload::EMPTY, |body| encode_header(&short, body));
         let owner = Owner::Response { on_written: Box::new(on_written), instead: Box::new(instead) };
-        self.queue_large(key, payload, move |body| encode_header(&header, body), owner);
+        self.outgoing.push_large(key, payload, None, move |body| encode_header(&header, body), owner);
         Ok(())
     }
 
@@ -419,7 +418,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             self.tell_sender(cx)?;
             self.collect_controls(cx)?;
             // What the peer has read is not known while nothing is read.
-            self.outgoing.add_chunks(self.is_paused, self.state.streams()).map_err(invalid)?;
+            self.outgoing.add_chunks(self.is_paused, &self.state).map_err(invalid)?;
+            self.state.set_contended(self.outgoing.is_contended());
             // The memory of a master is shared, and may be short for long.
             let is_master = matches!(self.incoming_direction, Direction::NodeToMaster | Direction::CallerToMaster);
             self.state.set_unaccepted(is_master && self.outgoing.is_stuck());

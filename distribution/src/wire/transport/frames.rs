@@ -9,7 +9,7 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::pending_sends::{PendingSends, SendPermit};
+use super::pending_sends::PendingSends;
 use crate::{
     error::CodecError,
     wire::{
@@ -18,6 +18,7 @@ use crate::{
             layout::{CHUNK_HEADER, FRAME_HEADER, ITEMS_HEADER, encode_frame},
         },
         payload::Payload,
+        send_permit::SendPermit,
         streams::StreamKey,
     },
 };

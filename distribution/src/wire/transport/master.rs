@@ -19,7 +19,6 @@ use tokio::{
 use super::{
     frame_stream::{FrameStream, OnControl, invalid},
     outgoing::{Outgoing, Owner},
-    pending_sends::SendPermit,
 };
 use crate::{
     config::to_micros,
@@ -27,12 +26,14 @@ use crate::{
     wire::{
         codec::encode_header,
         connection_state::ConnectionState,
+        fetched_arguments::FetchedArguments,
         frame::{
             call::{Reply, RequestHeader, ResponseHeader, Trace},
             kind::{Direction, FrameKind},
             layout::split_body,
         },
         payload::Payload,
+        send_permit::SendPermit,
     },
 };
 
@@ -46,6 +47,8 @@ pub(crate) struct OutgoingRequest {
     pub(crate) granted: u32,
     pub(crate) deadline: Option<Instant>,
     pub(crate) payload: Payload,
+    /// Arguments that are not in the payload.
+    pub(crate) arguments: Option<Arc<FetchedArguments>>,
     /// The method's name in traces.
     pub(crate) name: MethodName,
     /// Asked before the request is written.
@@ -141,7 +144,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingRequest>> fo
             return Ok(());
         };
         let OutgoingRequest { attempt, permit, .. } = message;
-        let is_large = Outgoing::is_large(&message.payload);
+        let is_large = message.arguments.is_some() || Outgoing::is_large(&message.payload);
         // A large one begins with its last chunk.
         if !(if is_large { permit.may_begin(attempt) } else { permit.begin(attempt) }) {
             return Err(io::Error::other(AttemptGivenUp));
@@ -169,7 +172,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingRequest>> fo
         };
         if is_large {
             let owner = Owner::Request { request: id, attempt, permit, detach: None };
-            self.frames.queue_large((message.call, attempt), message.payload, encode, owner);
+            self.frames.outgoing().push_large(
+                (message.call, attempt),
+                message.payload,
+                message.arguments,
+                encode,
+                owner,
+            );
             return Ok(());
         }
         let frames = self.frames.frames();

@@ -18,16 +18,16 @@ mod incoming_messages;
 pub(crate) mod master;
 pub(crate) mod node;
 mod outgoing;
-pub(crate) mod pending_sends;
+mod pending_sends;
 mod slow;
 mod window;
 
 pub(crate) use self::{
     asking_again::AskingAgain,
-    caller::{CallerReply, CallerTransport, Describe, OutgoingCallerRequest},
+    caller::{CallerReply, CallerTransport, Describe, OutgoingCallerRequest, is_fetched},
     caller_at_master::{CallerAtMasterTransport, IncomingCallerRequest, OutgoingCallerReply},
     frame_stream::OnControl,
     master::{AttemptGivenUp, MasterTransport, OutgoingRequest},
     node::{AttemptKey, IncomingRequest, NodeTransport, OutgoingReply},
-    pending_sends::{ONLY_ATTEMPT, SendPermit},
 };
+pub(crate) use super::send_permit::{ONLY_ATTEMPT, SendPermit};

@@ -8,20 +8,19 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use rustc_hash::FxHashSet;
 
-use super::{
-    frames::Frames,
-    pending_sends::{ONLY_ATTEMPT, SendPermit},
-    window::Window,
-};
+use super::{frames::Frames, window::Window};
 use crate::{
     error::CodecError,
     wire::{
+        connection_state::ConnectionState,
+        fetched_arguments::{Fetch, FetchedArguments, PassedOn},
         frame::{
             kind::Control,
             layout::{BODY_HEADER_LIMIT, LARGEST_CHUNK, LARGEST_PIECE, LARGEST_WHOLE_PAYLOAD},
         },
         incoming_memory::RESERVED_ABOVE,
         payload::Payload,
+        send_permit::{ONLY_ATTEMPT, SendPermit},
         streams::{Piece, StreamTable},
     },
 };
@@ -72,10 +71,16 @@ struct Message {
     /// Until it begins.
     header: Option<Header>,
     parts: VecDeque<Bytes>,
+    /// The bytes in `parts`.
+    here: usize,
     /// Until it begins, without the header.
     length: usize,
     /// Bytes that are not in the write buffer.
     left: usize,
+    /// Where the payload comes from, if it is not in `parts`.
+    arguments: Option<Arc<FetchedArguments>>,
+    /// While it comes from there.
+    fetch: Option<Fetch>,
     /// Whether it waits for memory at the receiver before its second chunk.
     waits: bool,
     is_accepted: bool,
@@ -84,6 +89,12 @@ struct Message {
 impl Message {
     fn may_send(&self) -> bool {
         self.is_accepted || !self.waits || self.left == self.length
+    }
+
+    /// Whether it can begin as far as this end is concerned.
+    fn is_available(&self, connection: &Arc<ConnectionState>) -> bool {
+        // One that was given up begins too, to be ended.
+        self.is_given_up() || self.arguments.as_ref().is_none_or(|arguments| arguments.are_available(connection))
     }
 
     fn is_given_up(&self) -> bool {
@@ -130,10 +141,12 @@ impl Outgoing {
         &mut self,
         key: MessageKey,
         payload: Payload,
+        arguments: Option<Arc<FetchedArguments>>,
         header: impl FnOnce(&mut BytesMut) -> Result<(), CodecError> + Send + 'static,
         owner: Owner,
     ) {
-        let length = payload.len();
+        let here = payload.len();
+        let length = arguments.as_ref().map_or(here, |arguments| arguments.len());
         let mut parts = VecDeque::new();
         payload.each_part(
             &mut parts,
@@ -142,7 +155,20 @@ impl Outgoing {
         );
         let header = Some(Box::new(header) as Header);
         let waits = length > RESERVED_ABOVE - BODY_HEADER_LIMIT;
-        let message = Message { key, number: 0, owner, header, parts, length, left: length, waits, is_accepted: false };
+        let message = Message {
+            key,
+            number: 0,
+            owner,
+            header,
+            parts,
+            here,
+            length,
+            left: length,
+            arguments,
+            fetch: None,
+            waits,
+            is_accepted: false,
+        };
         self.keys.insert(key);
         if waits {
             self.reserving.push_back(message);
@@ -173,6 +199,9 @@ impl Outgoing {
         // It may have been abandoned at the same time.
         if let Some(message) = self.begun.iter_mut().find(|message| message.number == number) {
             message.is_accepted = true;
+            if let Some(fetch) = &message.fetch {
+                fetch.begin();
+            }
         }
     }
 
@@ -235,6 +264,11 @@ impl Outgoing {
         self.window.is_full() && (may_go_on || !self.unreserved.is_empty() || !self.reserving.is_empty())
     }
 
+    /// Whether messages wait for others that have begun.
+    pub(super) fn is_contended(&self) -> bool {
+        self.begun_reserving == MOST_RESERVING && !self.reserving.is_empty()
+    }
+
     /// Whether no chunk can be written before the receiver has accepted a message.
     pub(super) fn is_stuck(&self) -> bool {
         !self.begun.is_empty() && !self.begun.iter().any(Message::may_send)
@@ -242,7 +276,12 @@ impl Outgoing {
 
     /// Puts the next chunks behind the frames, as long as little waits to be written.
     /// With `ignores_window`, more may be on the way than the receiver reads soon. Streams and messages take turns.
-    pub(super) fn add_chunks(&mut self, ignores_window: bool, streams: &StreamTable) -> Result<(), CodecError> {
+    pub(super) fn add_chunks(
+        &mut self,
+        ignores_window: bool,
+        connection: &Arc<ConnectionState>,
+    ) -> Result<(), CodecError> {
+        let streams = connection.streams();
         while self.frames.is_low()
             || self.frames.end() - self.last_chunk >= FRAMES_BETWEEN_CHUNKS && self.frames.has_room()
         {
@@ -251,8 +290,8 @@ impl Outgoing {
             }
             let is_streams_turn = !self.was_streams_turn;
             let has_added = match is_streams_turn {
-                true => self.add_items(streams)? || self.add_chunk()?,
-                false => self.add_chunk()? || self.add_items(streams)?,
+                true => self.add_items(streams)? || self.add_chunk(connection)?,
+                false => self.add_chunk(connection)? || self.add_items(streams)?,
             };
             if !has_added {
                 break;
@@ -265,12 +304,15 @@ impl Outgoing {
 
     /// Adds the next bytes of the stream whose turn it is; false if no stream has something to send.
     fn add_items(&mut self, streams: &StreamTable) -> Result<bool, CodecError> {
-        let Some(Piece { key, length, end, .. }) = streams.take_piece(LARGEST_PIECE, &mut self.parts) else {
+        let Some(Piece { key, length, end, permit, .. }) = streams.take_piece(LARGEST_PIECE, &mut self.parts) else {
             return Ok(false);
         };
         if length > 0 {
             self.frames.push_items(key, &mut self.parts, length);
             self.window.on_sent(length);
+        }
+        if let Some(permit) = permit {
+            self.frames.ask_before_last_byte(ONLY_ATTEMPT, permit);
         }
         if let Some((length, is_whole)) = end {
             let (call, attempt) = key;
@@ -280,8 +322,8 @@ impl Outgoing {
     }
 
     /// Adds the next chunk of the message whose turn it is; false if no message has one to send.
-    fn add_chunk(&mut self) -> Result<bool, CodecError> {
-        self.begin_messages()?;
+    fn add_chunk(&mut self, connection: &Arc<ConnectionState>) -> Result<bool, CodecError> {
+        self.begin_messages(connection)?;
         for _ in 0..self.begun.len() {
             let Some(mut message) = self.begun.pop_front() else { break };
             if message.is_given_up() {
@@ -292,10 +334,26 @@ impl Outgoing {
                 self.begun.push_back(message);
                 continue;
             }
-            if message.left > LARGEST_CHUNK {
-                message.left -= LARGEST_CHUNK;
-                self.frames.push_chunk(message.number, &mut message.parts, LARGEST_CHUNK);
-                self.window.on_sent(LARGEST_CHUNK);
+            if let (0, Some(fetch)) = (message.here, &message.fetch) {
+                match fetch.take(LARGEST_CHUNK, &mut message.parts) {
+                    Some(0) => {
+                        self.begun.push_back(message);
+                        continue;
+                    }
+                    Some(length) => message.here = length,
+                    // Its call is about to end, or it is sent again.
+                    None => {
+                        self.abandon(message)?;
+                        continue;
+                    }
+                }
+            }
+            let length = message.here.min(LARGEST_CHUNK);
+            if message.left > length {
+                message.left -= length;
+                message.here -= length;
+                self.frames.push_chunk(message.number, &mut message.parts, length);
+                self.window.on_sent(length);
                 self.begun.push_back(message);
                 return Ok(true);
             }
@@ -325,22 +383,24 @@ impl Outgoing {
     }
 
     /// Begins the messages that may begin beside those that have.
-    fn begin_messages(&mut self) -> Result<(), CodecError> {
+    fn begin_messages(&mut self, connection: &Arc<ConnectionState>) -> Result<(), CodecError> {
         while let Some(next) = self.unreserved.front() {
             if self.begun_bytes + next.length + BODY_HEADER_LIMIT > MOST_UNRESERVED {
                 break;
             }
             let Some(message) = self.unreserved.pop_front() else { break };
-            self.begin(message)?;
+            self.begin(message, connection)?;
         }
         while self.begun_reserving < MOST_RESERVING {
-            let Some(message) = self.reserving.pop_front() else { break };
-            self.begin(message)?;
+            // Arguments whose caller is away wait for it, and others do not wait for them.
+            let next = self.reserving.iter().position(|message| message.is_available(connection));
+            let Some(message) = next.and_then(|next| self.reserving.remove(next)) else { break };
+            self.begin(message, connection)?;
         }
         Ok(())
     }
 
-    fn begin(&mut self, mut message: Message) -> Result<(), CodecError> {
+    fn begin(&mut self, mut message: Message, connection: &Arc<ConnectionState>) -> Result<(), CodecError> {
         if message.is_given_up() {
             return self.end_without(message);
         }
@@ -348,7 +408,16 @@ impl Outgoing {
             let mut bytes = BytesMut::new();
             header(&mut bytes)?;
             message.length += bytes.len();
+            message.here += bytes.len();
             message.parts.push_front(bytes.freeze());
+        }
+        match message.arguments.as_ref().map(|arguments| arguments.pass_on(connection, message.key)) {
+            Some(PassedOn::Here(bytes)) => {
+                message.here += bytes.len();
+                message.parts.push_back(bytes);
+            }
+            Some(PassedOn::Fetched(fetch)) => message.fetch = Some(fetch),
+            None => {}
         }
         message.left = message.length;
         message.number = self.next_number;

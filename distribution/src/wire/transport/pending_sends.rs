@@ -1,31 +1,8 @@
-//! The requests that a connection has not written to the end, and the permission that it asks for each.
+//! The requests that a connection has not written to the end.
 
-use std::{collections::VecDeque, fmt, io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc};
 
-/// The number of the only attempt that a caller makes to send a call on one connection.
-pub(crate) const ONLY_ATTEMPT: u32 = 1;
-
-/// The permission to send an attempt at a call. It is asked of the part that can give the attempt up, which is the call itself.
-pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
-    /// Whether [`begin`](Self::begin) would not be refused. Asked before each part of a request that is written in several.
-    fn may_begin(&self, attempt: u32) -> bool;
-
-    /// Asked before the attempt goes into the write buffer, with its last part if it has several. False if it was given up: it must not be written.
-    fn begin(&self, attempt: u32) -> bool;
-
-    /// Asked before a write that may take the frame's last byte. False if the attempt was given up meanwhile: the last byte
-    /// must not be written.
-    fn complete(&self, attempt: u32) -> bool;
-
-    /// The connection has ended before the last byte was written.
-    fn cut_short(&self, attempt: u32);
-
-    /// Whether the call runs to its end even if its caller's process ends.
-    fn is_detached(&self) -> bool;
-
-    /// What travels to the call's handler: keys and values, in the order of the keys.
-    fn metadata(&self) -> &[(String, String)];
-}
+use crate::wire::send_permit::SendPermit;
 
 /// Requests in the write buffer, by where their frames end. Places are counted in bytes since the connection began.
 #[derive(Debug, Default)]

@@ -32,7 +32,7 @@ async fn a_call_that_is_cancelled_with_the_request_for_it_is_never_begun() {
         .map(|number| {
             let call = CallRequest::bare(id, number);
             let method = requests.method(&call).expect("was declared");
-            requests.call(&call, method, Payload::EMPTY, None).expect("is a call of this caller")
+            requests.call(&call, method, (Payload::EMPTY, None), None).expect("is a call of this caller")
         })
         .collect();
     requests.on_control(Control::CancelCall { call: first }).expect("may be cancelled");

@@ -74,7 +74,7 @@ async fn a_caller_is_not_paused_while_a_response_to_it_waits_to_be_accepted() {
     (0..1025).for_each(|_| state.on_response_waits(64 << 10));
     assert!(frames.poll_message(cx).is_pending());
     let owner = Owner::Response { on_written: Box::new(|| {}), instead: Box::new(|_| Ok(())) };
-    frames.queue_large((1, 1), Bytes::from(vec![0; 2 << 20]).into(), |_| Ok(()), owner);
+    frames.outgoing().push_large((1, 1), Bytes::from(vec![0; 2 << 20]).into(), None, |_| Ok(()), owner);
     assert!(frames.poll_flush(cx).is_ready());
     assert!(frames.poll_message(cx).is_ready(), "what it says may be that it accepts it");
 }

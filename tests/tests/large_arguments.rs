@@ -1,0 +1,274 @@
+//! Arguments of more than 1 MiB of callers elsewhere: they stay at their caller until a node takes them, and are passed on as
+//! they come.
+
+use std::{net::SocketAddr, time::Duration};
+
+use distribution::{CallError, Cluster, Master, Node, error::Execution, prelude::*};
+use distribution_tests::{
+    ProbeClient, ProbeServer, Prober,
+    impostor::{Impostor, Shown, frame, kind, number, take_number},
+    ledger::Clerk,
+    meeting::Meeting,
+    proxy::{Proxy, Way},
+    rogue_caller::{RogueCaller, declare, kind as caller_kind, large_call},
+    soon, until,
+};
+
+const MIB: usize = 1024 * 1024;
+
+/// Takes large values.
+#[distribution::service]
+trait Archive {
+    /// What the bytes come to.
+    fn digest(&self, bytes: Vec<u8>) -> u64;
+
+    /// The same, once the test at this address lets it go; may run again.
+    #[rpc(idempotent)]
+    fn digest_later(&self, at: SocketAddr, bytes: Vec<u8>) -> u64;
+
+    /// The same, with an entry in the ledger. Must not run twice.
+    fn store(&self, entry: u64, bytes: Vec<u8>) -> u64;
+}
+
+#[derive(Clone, Default)]
+struct Shelf(Clerk);
+
+impl Archive for Shelf {
+    fn digest(&self, bytes: Vec<u8>) -> u64 {
+        digest(&bytes)
+    }
+
+    fn digest_later(&self, at: SocketAddr, bytes: Vec<u8>) -> u64 {
+        distribution_tests::meeting::hold(at, "digest");
+        digest(&bytes)
+    }
+
+    fn store(&self, entry: u64, bytes: Vec<u8>) -> u64 {
+        distribution_tests::ledger::Ledger::enter(&self.0, entry);
+        digest(&bytes)
+    }
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(bytes.len() as u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)))
+}
+
+/// Bytes that are not the same at any two places, so that none may be lost, doubled or moved.
+fn bytes(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+async fn node(addr: SocketAddr, shelf: &Shelf, slots: usize) -> Node {
+    let node = Node::builder().serve(ArchiveServer::new(shelf.clone())).serve(ProbeServer::new(Prober)).slots(slots);
+    soon("a node", node.spawn(addr)).await.expect("registers")
+}
+
+async fn master() -> Master {
+    Master::bind("127.0.0.1:0").await.expect("binds")
+}
+
+async fn caller(addr: SocketAddr) -> Cluster {
+    soon("a caller", Cluster::connect(addr)).await.expect("connects")
+}
+
+#[tokio::test]
+async fn arguments_of_all_sizes_come_whole_beside_each_other_and_beside_small_calls() {
+    let master = master().await;
+    let _nodes =
+        [node(master.local_addr(), &Shelf::default(), 2).await, node(master.local_addr(), &Shelf::default(), 2).await];
+    let cluster = caller(master.local_addr()).await;
+    let (archive, probe) = (ArchiveClient::new(&cluster), ProbeClient::new(&cluster));
+    let sizes = [MIB - 20_000, MIB - 10_240, MIB - 10_239, MIB, MIB + 1, 5 * MIB + 3, 30 * MIB];
+    let values: Vec<_> = (0..2).flat_map(|_| sizes).enumerate().map(|(n, size)| bytes(size, n as u64)).collect();
+    let calls: Vec<_> = values.iter().map(|value| archive.digest(value.clone()).send()).collect();
+    for n in 0..200 {
+        assert_eq!(soon("a small call", probe.add(n, 1)).await, Ok(n + 1));
+    }
+    for (value, call) in values.iter().zip(calls) {
+        assert_eq!(soon("a large call", call).await, Ok(digest(value)));
+    }
+    let batch = values.iter().map(|value| archive.digest(value[..300_000].to_vec()));
+    let digests: Vec<_> = soon("the run", batch.distribute().try_collect::<Vec<_>>()).await.expect("all are answered");
+    assert!(digests.iter().zip(&values).all(|(found, value)| *found == digest(&value[..300_000])));
+}
+
+#[tokio::test]
+async fn calls_that_wait_take_no_memory_at_the_master_and_hold_no_others_up() {
+    let mut meeting = Meeting::new().await;
+    let master = Master::builder().max_queued_bytes(2 * MIB).max_queued_bytes_per_caller(MIB).bind("127.0.0.1:0");
+    let master = master.await.expect("binds");
+    let _node = node(master.local_addr(), &Shelf::default(), 1).await;
+    let cluster = caller(master.local_addr()).await;
+    let (archive, probe) = (ArchiveClient::new(&cluster), ProbeClient::new(&cluster));
+    let held = probe.hold(meeting.addr(), "slot".to_owned()).send();
+    let guest = meeting.guest("slot").await;
+    let value = bytes(8 * MIB, 7);
+    let calls: Vec<_> = (0..20).map(|_| archive.digest(value.clone()).send()).collect();
+    until("all of them wait", || master.stats().queued >= 20).await;
+    assert_eq!(soon("an async call", probe.add_async(1, 2)).await, Ok(3));
+    guest.release().await;
+    soon("the first", held).await.expect("is let go");
+    for call in calls {
+        assert_eq!(soon("a large call", call).await, Ok(digest(&value)));
+    }
+}
+
+#[tokio::test]
+async fn arguments_are_fetched_again_when_a_node_is_lost() {
+    let mut meeting = Meeting::new().await;
+    let master =
+        Master::builder().reconnect_grace(Duration::from_millis(100)).bind("127.0.0.1:0").await.expect("binds");
+    let proxy = Proxy::to(master.local_addr()).await;
+    let lost = node(proxy.addr(), &Shelf::default(), 1).await;
+    let cluster = caller(master.local_addr()).await;
+    let value = bytes(20 * MIB, 3);
+    let call = ArchiveClient::new(&cluster).digest_later(meeting.addr(), value.clone()).send();
+    let first = meeting.guest("digest").await;
+    let other = node(master.local_addr(), &Shelf::default(), 1).await;
+    proxy.cut_and_refuse();
+    meeting.guest("digest").await.release().await;
+    let answer = soon("the answer", call.answer()).await.expect("is answered");
+    assert_eq!((answer.node.id, answer.attempts, answer.value), (other.id(), 2, digest(&value)));
+    first.release_if_there().await;
+    drop(lost);
+}
+
+#[tokio::test]
+async fn a_callers_connection_that_breaks_amid_its_arguments_loses_nothing_and_runs_nothing_twice() {
+    let master = master().await;
+    let shelf = Shelf::default();
+    let _node = node(master.local_addr(), &shelf, 2).await;
+    let proxy = Proxy::to(master.local_addr()).await;
+    let cluster = caller(proxy.addr()).await;
+    let archive = ArchiveClient::new(&cluster);
+    let value = bytes(3 * MIB, 5);
+    for entry in 0..40 {
+        // Beyond the last byte in some cases, and in the midst of a frame in nearly all.
+        proxy.cut_after(Way::ToMaster, entry as u32 * 85_000 + 100);
+        assert_eq!(soon("the call", archive.store(entry, value.clone())).await, Ok(digest(&value)), "{entry}");
+        assert_eq!(shelf.0.times(entry), 1, "{entry}");
+        proxy.cut();
+    }
+    assert!(proxy.connections() > 40, "{}", proxy.connections());
+}
+
+#[tokio::test]
+async fn a_nodes_connection_that_breaks_amid_arguments_loses_nothing_and_runs_nothing_twice() {
+    let master = master().await;
+    let shelf = Shelf::default();
+    let proxy = Proxy::to(master.local_addr()).await;
+    let _node = node(proxy.addr(), &shelf, 2).await;
+    let cluster = caller(master.local_addr()).await;
+    let archive = ArchiveClient::new(&cluster);
+    let value = bytes(3 * MIB, 5);
+    for entry in 0..40 {
+        proxy.cut_after(Way::ToPeer, entry as u32 * 85_000 + 100);
+        assert_eq!(soon("the call", archive.store(entry, value.clone())).await, Ok(digest(&value)), "{entry}");
+        assert_eq!(shelf.0.times(entry), 1, "{entry}");
+        proxy.cut();
+    }
+    assert!(proxy.connections() > 40, "{}", proxy.connections());
+}
+
+#[tokio::test]
+async fn a_detached_call_is_made_although_its_caller_leaves_before_a_node_takes_it() {
+    let mut meeting = Meeting::new().await;
+    let master = master().await;
+    let shelf = Shelf::default();
+    let _node = node(master.local_addr(), &shelf, 1).await;
+    let held = ProbeClient::new(&master).hold(meeting.addr(), "slot".to_owned()).send();
+    let guest = meeting.guest("slot").await;
+    let cluster = caller(master.local_addr()).await;
+    ArchiveClient::new(&cluster).store(1, bytes(30 * MIB, 1)).send().detach();
+    drop(cluster);
+    until("the caller has left", || master.callers().is_empty()).await;
+    guest.release().await;
+    soon("the first", held).await.expect("is let go");
+    until("the call has run", || shelf.0.times(1) == 1).await;
+}
+
+#[tokio::test]
+async fn a_call_that_ends_amid_its_arguments_was_not_run() {
+    let master = master().await;
+    let mut node = Impostor::node(master.local_addr(), "accepts-nothing", &[LENGTH]).await.expect("is taken in");
+    let cluster = caller(master.local_addr()).await;
+    let call = ProbeClient::new(&cluster).length(vec![1; 5 * MIB]).timeout(Duration::from_millis(500)).send();
+    node.receive(kind::BEGIN).await;
+    let error = soon("the call", call).await.expect_err("its time is up");
+    assert!(matches!(&error, CallError::TimedOut { .. }), "{error}");
+    assert_eq!(error.execution(), Execution::NotRun, "{error}");
+    node.receive(kind::ABANDON).await;
+    // The caller goes on, and so does its connection.
+    let call = ProbeClient::new(&cluster).length(vec![1; 5 * MIB]).send();
+    node.receive(kind::BEGIN).await;
+    drop(call);
+    node.receive(kind::ABANDON).await;
+    assert!(cluster.is_connected());
+    until("the master knows of no call", || master.stats().queued == 0).await;
+}
+
+/// The stream by which the master fetches the arguments of a call: its attempt, and up to which byte.
+async fn fetch(caller: &mut RogueCaller) -> (u64, u64) {
+    let body = caller.peer.receive(kind::GRANT_ITEMS).await;
+    let mut body = &body[..];
+    let [_, attempt, upto] = std::array::from_fn(|_| take_number(&mut body));
+    (attempt, upto)
+}
+
+fn items(call: u64, attempt: u64, bytes: &[u8]) -> Vec<u8> {
+    frame(kind::ITEMS, &[&call.to_le_bytes()[..], &(attempt as u32).to_le_bytes(), bytes].concat())
+}
+
+fn end(call: u64, attempt: u64, length: u64, is_whole: bool) -> Vec<u8> {
+    frame(kind::END_ITEMS, &[number(call), number(attempt), number(length), vec![is_whole.into()]].concat())
+}
+
+const LENGTH: (&str, &str) = ("length", "fn(Vec<u8>) -> u64");
+
+#[tokio::test]
+async fn a_caller_that_breaks_the_rules_of_large_arguments_is_disconnected_and_the_node_is_not() {
+    let master = Master::builder().read_timeout(Duration::from_secs(2)).bind("127.0.0.1:0").await.expect("binds");
+    let _node = node(master.local_addr(), &Shelf::default(), 2).await;
+    let large = 2 * MIB as u64;
+    type Sent = fn(u64, u64, u64) -> Vec<u8>;
+    let nothing: Sent = |_, _, _| Vec::new();
+    let cases: [(u64, &str, Sent); 8] = [
+        (large << 40, "the agreed limit is", nothing),
+        (100_000, "which come with the call", nothing),
+        (large, "which has no stream", |call, attempt, _| items(call + 1, attempt, &[1])),
+        (large, "which has no stream", |call, attempt, _| items(call, attempt + 1, &[1])),
+        (large, "more of a stream than it was granted", |call, attempt, upto| {
+            items(call, attempt, &[1; 60_000]).repeat(upto as usize / 60_000 + 1)
+        }),
+        (large, "before their end", |call, attempt, _| {
+            [items(call, attempt, &[1; 100]), end(call, attempt, 100, true)].concat()
+        }),
+        (large, "before their end", |call, attempt, _| {
+            [items(call, attempt, &[1; 100]), end(call, attempt, 100, false)].concat()
+        }),
+        (large, "neither finishes it nor sends 16 KiB of it a second", |call, attempt, _| items(call, attempt, &[1])),
+    ];
+    for (announced, expected, sent) in cases {
+        let mut rogue = RogueCaller::connect(master.local_addr(), "rogue").await;
+        let first = rogue.first;
+        let call = [declare(&Shown::of_probe(LENGTH.0, LENGTH.1)), large_call(1, first, LENGTH, announced)].concat();
+        rogue.peer.send(&call).await;
+        if announced == large {
+            let (attempt, upto) = fetch(&mut rogue).await;
+            rogue.peer.send(&sent(first, attempt, upto)).await;
+            // It is alive, and still owes the rest.
+            rogue.peer.send(&frame(caller_kind::HEARTBEAT, &[])).await;
+        }
+        let goodbye = rogue.peer.receive(kind::GOODBYE).await;
+        let goodbye = String::from_utf8_lossy(&goodbye).into_owned();
+        assert!(goodbye.contains(expected), "{expected}: {goodbye}");
+    }
+    // The node has lived through all of it.
+    assert_eq!(soon("a call", ProbeClient::new(&master).length(vec![1; 3 * MIB])).await, Ok(3 * MIB as u64));
+    assert_eq!(master.nodes().len(), 1);
+}
