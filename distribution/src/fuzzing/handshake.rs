@@ -102,6 +102,13 @@ impl Registration {
         })
     }
 
+    /// The same of a process with this number. Two processes must not have the same.
+    #[must_use]
+    pub fn of_process(mut self, instance: u128) -> Self {
+        self.0.instance = instance;
+        self
+    }
+
     /// Decodes the body of a registration.
     ///
     /// # Errors
