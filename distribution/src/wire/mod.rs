@@ -15,6 +15,7 @@ pub(crate) mod credential;
 pub(crate) mod dial;
 pub(crate) mod fetched_arguments;
 pub(crate) mod frame;
+mod freed_elsewhere;
 pub(crate) mod handshake;
 pub(crate) mod incoming_memory;
 pub(crate) mod payload;

@@ -4,9 +4,11 @@
 use std::{
     collections::HashMap,
     future,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use serde::{Deserialize, Serialize};
 
 use bytes::Bytes;
 
@@ -16,31 +18,48 @@ use crate::{
     ours::{Client, EchoClient},
 };
 
-/// When the handlers of cancelled calls were dropped, by the number of the call.
-#[derive(Default)]
-pub(crate) struct Dropped(Mutex<HashMap<u64, Duration>>);
+/// A cancel that takes longer than this is lost.
+const LOST: Duration = Duration::from_secs(20);
 
-impl Dropped {
+/// What became of a handler that waits to be cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Fate {
+    Unknown,
+    Waits,
+    /// It was dropped at this time, since 1970.
+    Dropped(Duration),
+}
+
+/// The handlers that have begun, by the number of their call.
+#[derive(Default)]
+pub(crate) struct Fates(Mutex<HashMap<u64, Fate>>);
+
+impl Fates {
     /// Waits until the call is cancelled, and notes when.
     pub(crate) async fn wait(&self, number: u64) {
-        let _noted = Noted { dropped: self, number };
+        self.lock().insert(number, Fate::Waits);
+        let _noted = Noted { fates: self, number };
         future::pending().await
     }
 
-    /// When the handler of this call was dropped, since 1970.
-    pub(crate) fn at(&self, number: u64) -> Option<Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
+    /// What became of the handler of this call.
+    pub(crate) fn of(&self, number: u64) -> Fate {
+        self.lock().get(&number).copied().unwrap_or(Fate::Unknown)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Fate>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct Noted<'a> {
-    dropped: &'a Dropped,
+    fates: &'a Fates,
     number: u64,
 }
 
 impl Drop for Noted<'_> {
     fn drop(&mut self) {
-        self.dropped.0.lock().unwrap_or_else(PoisonError::into_inner).insert(self.number, now());
+        self.fates.lock().insert(self.number, Fate::Dropped(now()));
     }
 }
 
@@ -54,23 +73,36 @@ pub(crate) async fn longest_beside(client: &Client, large: Bytes, time: Duration
 
 async fn longest_until(echo: &EchoClient, is_over: impl Fn() -> bool) -> Result<Duration, Failure> {
     let mut longest = Duration::ZERO;
-    for number in 0.. {
+    let first = now().as_nanos() as u64;
+    for number in first.. {
         let call = echo.cancelled(number).send();
-        // Async handlers of a connection begin in the order of their calls.
-        echo.asynchronous(number).await.during("an async call failed")?;
+        wait_until(echo, number, |fate| fate == Fate::Waits).await?;
         let cancelled = now();
         drop(call);
-        let dropped = loop {
-            if let Some(dropped) = echo.dropped_at(number).await.during("an async call failed")? {
-                break dropped;
-            }
-        };
-        longest = longest.max(dropped.saturating_sub(cancelled));
+        let fate = wait_until(echo, number, |fate| fate != Fate::Waits).await?;
+        if let Fate::Dropped(dropped) = fate {
+            longest = longest.max(dropped.saturating_sub(cancelled));
+        }
         if is_over() {
             break;
         }
     }
     Ok(longest)
+}
+
+async fn wait_until(echo: &EchoClient, number: u64, is_so: impl Fn(Fate) -> bool) -> Result<Fate, Failure> {
+    let began = now();
+    loop {
+        let fate = echo.fate(number).await.during("an async call failed")?;
+        if is_so(fate) {
+            return Ok(fate);
+        }
+        if now().saturating_sub(began) > LOST {
+            return Err(Failure::new(format!(
+                "the handler of a call is {fate:?} after {LOST:?}: a call or a cancel was lost"
+            )));
+        }
+    }
 }
 
 /// Both processes are on one machine, and read the same clock.

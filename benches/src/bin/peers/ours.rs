@@ -11,7 +11,7 @@ use distribution::{Access, Caller, Master, MasterBuilder, Node, Token, simulatio
 use tempfile::TempDir;
 
 use crate::{
-    cancel::Dropped,
+    cancel::{Fate, Fates},
     failure::{During, Failure},
     load::Echoes,
     process::{ServerProcess, announce},
@@ -36,13 +36,13 @@ pub(crate) trait Echo {
     async fn floats(&self, values: Vec<f64>) -> Vec<f64>;
     /// Waits until it is cancelled.
     async fn cancelled(&self, number: u64);
-    /// When that call was cancelled, since 1970.
-    async fn dropped_at(&self, number: u64) -> Option<Duration>;
+    /// What became of that call's handler.
+    async fn fate(&self, number: u64) -> Fate;
 }
 
 #[derive(Default)]
 pub(crate) struct Parrot {
-    dropped: Dropped,
+    fates: Fates,
 }
 
 impl Echo for Parrot {
@@ -73,11 +73,11 @@ impl Echo for Parrot {
     }
 
     async fn cancelled(&self, number: u64) {
-        self.dropped.wait(number).await;
+        self.fates.wait(number).await;
     }
 
-    async fn dropped_at(&self, number: u64) -> Option<Duration> {
-        self.dropped.at(number)
+    async fn fate(&self, number: u64) -> Fate {
+        self.fates.of(number)
     }
 }
 

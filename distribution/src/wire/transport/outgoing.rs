@@ -18,6 +18,7 @@ use crate::{
             kind::Control,
             layout::{BODY_HEADER_LIMIT, LARGEST_CHUNK, LARGEST_PIECE, LARGEST_WHOLE_PAYLOAD},
         },
+        freed_elsewhere::freed_elsewhere,
         incoming_memory::RESERVED_ABOVE,
         payload::Payload,
         send_permit::{ONLY_ATTEMPT, SendPermit},
@@ -151,7 +152,7 @@ impl Outgoing {
         payload.each_part(
             &mut parts,
             |parts, bytes| parts.push_back(Bytes::copy_from_slice(bytes)),
-            |parts, bytes| parts.push_back(bytes),
+            |parts, bytes| parts.push_back(freed_elsewhere(bytes)),
         );
         let header = Some(Box::new(header) as Header);
         let waits = length > RESERVED_ABOVE - BODY_HEADER_LIMIT;
