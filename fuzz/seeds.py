@@ -372,13 +372,15 @@ def call(
     metadata=(),
     trace=None,
     payload=b"\3\2\4\6",
+    length=None,
 ):
-    body = numbers(request, 0, method, call, count) + idempotent
+    body = numbers(request, 0 if length is None else 3, method, call, count) + idempotent
     body += option(timeout and numbers(*timeout)) + option(node and number(node)) + option(attempts and number(attempts))
     body += labels(*asked) + option(affinity and number(affinity)) + retry_panics + is_broadcast
     body += option(hedge_of and numbers(*hedge_of)) + option(continues and number(continues))
     body += option(parent and number(parent)) + labels(*metadata)
-    return frame(13, body + option(trace and numbers(*trace)) + payload)
+    body += option(trace and numbers(*trace))
+    return frame(13, body + (payload if length is None else number(length)))
 
 
 def question(request=2, asked=()):
@@ -439,6 +441,9 @@ put(
         "call_of_extremes": call(U64, U64, U64, U32, b"\1", (U64, U64), U64, U32, (), U64, b"\1", b"\1", (U64, U64), U64, U64),
         "call_trace_zero": call(trace=(0, 5, 1)),
         "call_batch": call(count=2, payload=b"\2\0\0\0\2\4\2\0\0\0\2\6"),
+        "call_large": call(length=2_000_000),
+        "call_large_of_extremes": call(U64, U64, U64, U32, length=U64),
+        "call_large_with_its_arguments": frame(13, call(length=2_000_000)[5:] + b"\3\2\4\6"),
         "call_cut": call()[:-2],
         "call_header_cut": frame(13, b"\1\0\xfd"),
         "call_bool_of_2": call(idempotent=b"\2"),
@@ -493,6 +498,10 @@ def stop_items(call=9, attempt=1):
 
 ITEM = struct.pack("<I", 1) + b"\5"
 
+# Its arguments can be fetched too.
+FETCHED = 1 << 31
+ARGUMENTS = items(bytes([7]) * 1000, attempt=FETCHED)
+
 put(
     "streams",
     {
@@ -524,6 +533,16 @@ put(
         "stop": stop_items(),
         "stop_and_grant": stop_items() + grant_items(100_000),
         "stop_of_another_call": stop_items(call=8) * 3,
+        "fetch": grant_items(600, attempt=FETCHED) + grant_items(1000, attempt=FETCHED),
+        "fetch_again": grant_items(600, attempt=FETCHED) + grant_items(1000, attempt=FETCHED + 1) + stop_items(attempt=FETCHED),
+        "fetch_an_earlier_one": grant_items(600, attempt=FETCHED + 1) + grant_items(1000, attempt=FETCHED),
+        "fetch_of_another_call": grant_items(600, call=8, attempt=FETCHED),
+        "fetch_of_extremes": grant_items(U64, attempt=U32),
+        "fetched": ARGUMENTS + end_items(1000, attempt=FETCHED),
+        "fetched_too_few": ARGUMENTS + end_items(999, attempt=FETCHED),
+        "fetched_too_many": ARGUMENTS + items(b"\7", attempt=FETCHED),
+        "fetched_not_whole": ARGUMENTS + end_items(1000, b"\0", attempt=FETCHED),
+        "fetched_under_another_number": items(b"\7", attempt=FETCHED + 1),
         "a_response_and_items": items(ITEM) + response(b"\0", number(5)) + items(ITEM),
     },
 )

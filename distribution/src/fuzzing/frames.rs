@@ -18,6 +18,7 @@ use super::{
     SPLITS, assert_fit_for_a_log,
     caller_frames::{self, CallerRequestFrame, CallerResponseFrame},
     memory::Memory,
+    streams::open_streams,
 };
 use crate::{
     config::{LONGEST_TIME, PeerTimeouts, SMALLEST_MESSAGE_LIMIT, from_micros},
@@ -26,17 +27,12 @@ use crate::{
         CloseReason, Control, Load, Outcome, Refusal, Reply,
         connection_state::ConnectionState,
         frame::{call::Trace, kind::Direction, layout::LARGEST_WHOLE_PAYLOAD},
-        handshake::StreamShape,
-        streams::CallStreams,
         transport::{
             CallerAtMasterTransport, CallerTransport, IncomingRequest, MasterTransport, NodeTransport, OnControl,
             OutgoingReply, OutgoingRequest, SendPermit,
         },
     },
 };
-
-/// The call and attempt that have streams wherever frames are read.
-const STREAMS: (u64, u32) = (9, 1);
 
 /// Which end of a connection reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,23 +284,6 @@ pub fn read(end: End, bytes: &[u8], pieces: &[usize], limit: usize) -> Reading {
     });
     let frames = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
     Reading { frames, end: end.map_err(|error| error.to_string()) }
-}
-
-/// The streams of a call whose frames can be read then.
-fn open_streams(end: End, state: &Arc<ConnectionState>) -> CallStreams {
-    let streams = CallStreams::new(StreamShape { items: true, argument: true });
-    match end {
-        End::Master | End::Caller => {
-            state.open_streams_of_call(STREAMS, &streams);
-            streams.argument.iter().for_each(|pipe| pipe.put_item(|parts| parts.copy(b"\x03\0\0\0abc")));
-        }
-        End::Node | End::MasterOfCaller => {
-            state.open_streams_of_handler(STREAMS, &streams);
-            // Its handler has begun.
-            streams.argument.iter().for_each(|pipe| pipe.on_consumed(0));
-        }
-    }
-    streams
 }
 
 async fn collect<T>(mut messages: impl Stream<Item = io::Result<T>> + Unpin, mut see: impl FnMut(T)) -> io::Result<()> {

@@ -18,6 +18,7 @@ mod handshake;
 mod memory;
 mod messages;
 mod payload;
+mod streams;
 mod structure;
 
 pub use frames::{ENDS, End, Frame, Reading, frames, read, write};
