@@ -408,12 +408,6 @@ impl SendPermit for Carrying {
         true
     }
 
-    fn cut_short(&self, _: u32) {}
-
-    fn is_detached(&self) -> bool {
-        false
-    }
-
     fn metadata(&self) -> &[(String, String)] {
         &self.0
     }

@@ -18,11 +18,15 @@ pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
     fn complete(&self, attempt: u32) -> bool;
 
     /// The connection has ended before the last byte was written.
-    fn cut_short(&self, attempt: u32);
+    fn cut_short(&self, _attempt: u32) {}
 
     /// Whether the call runs to its end even if its caller's process ends.
-    fn is_detached(&self) -> bool;
+    fn is_detached(&self) -> bool {
+        false
+    }
 
     /// What travels to the call's handler: keys and values, in the order of the keys.
-    fn metadata(&self) -> &[(String, String)];
+    fn metadata(&self) -> &[(String, String)] {
+        &[]
+    }
 }

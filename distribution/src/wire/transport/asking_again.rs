@@ -59,16 +59,6 @@ impl SendPermit for AskPermit {
     fn complete(&self, _: u32) -> bool {
         true
     }
-
-    fn cut_short(&self, _: u32) {}
-
-    fn is_detached(&self) -> bool {
-        false
-    }
-
-    fn metadata(&self) -> &[(String, String)] {
-        &[]
-    }
 }
 
 #[cfg(test)]

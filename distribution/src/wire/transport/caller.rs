@@ -259,14 +259,8 @@ mod tests {
             true
         }
 
-        fn cut_short(&self, _: u32) {}
-
         fn is_detached(&self) -> bool {
             true
-        }
-
-        fn metadata(&self) -> &[(String, String)] {
-            &[]
         }
     }
 

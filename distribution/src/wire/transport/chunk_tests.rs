@@ -56,16 +56,6 @@ impl SendPermit for Call {
     fn complete(&self, attempt: u32) -> bool {
         self.may_begin(attempt)
     }
-
-    fn cut_short(&self, _: u32) {}
-
-    fn is_detached(&self) -> bool {
-        false
-    }
-
-    fn metadata(&self) -> &[(String, String)] {
-        &[]
-    }
 }
 
 /// Both ends of a connection whose buffers hold this much, and whose node has this much memory for large messages.

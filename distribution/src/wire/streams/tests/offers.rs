@@ -28,16 +28,6 @@ impl SendPermit for Permit {
     fn complete(&self, _: u32) -> bool {
         true
     }
-
-    fn cut_short(&self, _: u32) {}
-
-    fn is_detached(&self) -> bool {
-        false
-    }
-
-    fn metadata(&self) -> &[(String, String)] {
-        &[]
-    }
 }
 
 /// Arguments that are passed on from a caller to a node: both ends of the caller's connection, and that to the node.
