@@ -28,6 +28,9 @@ trait Archive {
 
     /// The same, with an entry in the ledger. Must not run twice.
     fn store(&self, entry: u64, bytes: Vec<u8>) -> u64;
+
+    /// So many bytes, without a slot.
+    async fn make(&self, count: u64) -> Vec<u8>;
 }
 
 #[derive(Clone, Default)]
@@ -46,6 +49,10 @@ impl Archive for Shelf {
     fn store(&self, entry: u64, bytes: Vec<u8>) -> u64 {
         distribution_tests::ledger::Ledger::enter(&self.0, entry);
         digest(&bytes)
+    }
+
+    async fn make(&self, count: u64) -> Vec<u8> {
+        vec![1; count as usize]
     }
 }
 
@@ -190,6 +197,35 @@ async fn a_detached_call_is_made_although_its_caller_leaves_before_a_node_takes_
     guest.release().await;
     soon("the first", held).await.expect("is let go");
     until("the call has run", || shelf.0.times(1) == 1).await;
+}
+
+#[tokio::test]
+async fn detached_calls_that_wait_do_not_hold_up_the_results_of_others() {
+    let mut meeting = Meeting::new().await;
+    // Memory for one large result, and for one detached call that waits.
+    let master = Master::builder().max_message_size(4 * MIB).max_in_flight_bytes(4 * MIB);
+    let master = master.max_queued_bytes(3 * MIB).max_queued_bytes_per_caller(3 * MIB).bind("127.0.0.1:0");
+    let master = master.await.expect("binds");
+    let shelf = Shelf::default();
+    let _node = node(master.local_addr(), &shelf, 2).await;
+    let (detaching, other) = (caller(master.local_addr()).await, caller(master.local_addr()).await);
+    let (archive, probe) = (ArchiveClient::new(&detaching), ProbeClient::new(&other));
+    let held = ["one", "two"].map(|slot| probe.hold(meeting.addr(), slot.to_owned()).send());
+    let mut guests = vec![meeting.guest("one").await, meeting.guest("two").await];
+    for entry in 0..3 {
+        archive.store(entry, bytes(3 * MIB, entry)).send().detach();
+    }
+    until("they wait", || master.stats().queued == 3).await;
+    let result = soon("a large result", ArchiveClient::new(&other).make(3 * MIB as u64)).await;
+    assert_eq!(result.map(|bytes| bytes.len()), Ok(3 * MIB));
+    for guest in guests.drain(..) {
+        guest.release().await;
+    }
+    soon("the caller leaves", detaching.close()).await;
+    until("all have run", || (0..3).all(|entry| shelf.0.times(entry) == 1)).await;
+    for call in held {
+        soon("a held one", call).await.expect("is let go");
+    }
 }
 
 #[tokio::test]

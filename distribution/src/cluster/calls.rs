@@ -73,7 +73,10 @@ enum Place {
     /// They wait for one.
     Away {
         since: Instant,
+        /// The newest failure.
         reason: String,
+        /// Why the connection was lost.
+        lost: String,
         /// How long the master may wait for this caller; `None` if it does not.
         session: Option<Duration>,
         /// How many wait, and their bytes.
@@ -131,7 +134,7 @@ fn lost(call: &UnfinishedCall, master: &str, reason: &str) -> Ended {
 impl Calls {
     pub(super) fn new() -> Self {
         let reason = "the first attempt to connect had not ended".to_owned();
-        let place = Place::Away { since: Instant::now(), reason, session: None, waiting: (0, 0) };
+        let place = Place::Away { since: Instant::now(), lost: reason.clone(), reason, session: None, waiting: (0, 0) };
         Self { next: CallId(0), unfinished: BTreeMap::new(), deadlines: BTreeSet::new(), place }
     }
 
@@ -163,7 +166,8 @@ impl Calls {
                     None
                 };
                 if let Some((queued, limit, unit)) = full {
-                    return Err(CallError::Overloaded { call: call(), queued, limit, unit, limit_of: LimitOf::Caller });
+                    let limit_of = LimitOf::Disconnected;
+                    return Err(CallError::Overloaded { call: call(), queued, limit, unit, limit_of });
                 }
                 (*calls, *bytes) = (*calls + 1, *bytes + size);
             }
@@ -297,7 +301,8 @@ impl Calls {
             }
             waiting = (waiting.0 + 1, waiting.1 + call.state.payload.len());
         }
-        self.place = Place::Away { since: Instant::now(), reason: reason.to_owned(), session, waiting };
+        let (since, why) = (Instant::now(), reason.to_owned());
+        self.place = Place::Away { since, reason: why.clone(), lost: why, session, waiting };
         let deadlines = self.unfinished.iter().filter_map(|(id, call)| Some((call.deadline?, *id)));
         self.deadlines = deadlines.collect();
         let lost = |call: UnfinishedCall| lost(&call, master, reason);
@@ -318,7 +323,7 @@ impl Calls {
 
     /// The session is over: ends calls that were sent, unless they may be repeated.
     pub(super) fn give_up_sent(&mut self, master: &str) -> Vec<Ended> {
-        let Place::Away { reason, session, .. } = &mut self.place else { return Vec::new() };
+        let Place::Away { lost: reason, session, .. } = &mut self.place else { return Vec::new() };
         *session = None;
         let reason = reason.clone();
         let mut sent = Vec::new();

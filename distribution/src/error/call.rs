@@ -113,7 +113,7 @@ pub enum CallError<E = Infallible> {
     /// The arguments or the reply are larger than one value may be. See
     /// [`max_message_size`](crate::MasterBuilder::max_message_size).
     #[error(
-        "the {part} of {call} is too large: it has {size} bytes, and the limit is {limit}; send less, or raise `max_message_size` on master and nodes"
+        "the {part} of {call} is too large: it has {size} bytes, and the limit is {limit}; send less, or raise `max_message_size` where it is smallest: at the caller, the master or the node"
     )]
     #[non_exhaustive]
     TooLarge {

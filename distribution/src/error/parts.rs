@@ -49,7 +49,7 @@ pub enum CallStage {
 impl fmt::Display for CallStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Queued => f.write_str("it had not been sent to a node, so it did not run"),
+            Self::Queued => f.write_str("it was waiting for a node, or on its way to one, so it did not run"),
             Self::Retrying(node) => {
                 write!(f, "its attempt on {node} failed and it was waiting for another node, so it may have run")
             }
@@ -96,13 +96,15 @@ pub enum LimitOf {
     /// [`max_queued_calls_per_caller`](crate::MasterBuilder::max_queued_calls_per_caller) if that is more. Calls that run
     /// count too, and so does each result until the caller's process has confirmed that it has it.
     Session,
+    /// That of a caller in another process that has no connection to its master: 65,536 calls and 256 MiB of arguments may wait for one.
+    Disconnected,
 }
 
 impl LimitOf {
     /// What calls do that count.
     pub(super) fn what_counts(self) -> &'static str {
         match self {
-            Self::Caller | Self::Master => "wait",
+            Self::Caller | Self::Master | Self::Disconnected => "wait",
             Self::Credential => "are under way",
             Self::Session => "are under way, or have results that were not confirmed",
         }
@@ -115,6 +117,7 @@ impl fmt::Display for LimitOf {
             Self::Caller => "its caller's share of the queue at the master is full",
             Self::Master => "the queue at the master is full",
             Self::Session => "its caller's session has no room for another call",
+            Self::Disconnected => "its caller has no connection to the master, and no more calls may wait for one",
             Self::Credential => "its caller's credential allows no more at a time",
         })
     }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{
     SPLITS, assert_fit_for_a_log,
     caller_frames::{self, CallerRequestFrame, CallerResponseFrame},
+    end::{ENDS, End},
     memory::Memory,
     streams::open_streams,
 };
@@ -26,51 +27,13 @@ use crate::{
     wire::{
         CloseReason, Control, Load, Outcome, Refusal, Reply,
         connection_state::ConnectionState,
-        frame::{call::Trace, kind::Direction, layout::LARGEST_WHOLE_PAYLOAD},
+        frame::{call::Trace, layout::LARGEST_WHOLE_PAYLOAD},
         transport::{
             CallerAtMasterTransport, CallerTransport, IncomingRequest, MasterTransport, NodeTransport, OnControl,
             OutgoingReply, OutgoingRequest, SendPermit,
         },
     },
 };
-
-/// Which end of a connection reads or writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Reads responses, writes requests.
-    Master,
-    /// Reads requests, writes responses.
-    Node,
-    /// A caller in another process: reads responses, writes requests.
-    Caller,
-    /// The master of such a caller: reads requests, writes responses.
-    MasterOfCaller,
-}
-
-/// All ends.
-pub const ENDS: [End; 4] = [End::Master, End::Node, End::Caller, End::MasterOfCaller];
-
-impl End {
-    /// The end that this one talks to.
-    pub fn other(self) -> Self {
-        match self {
-            Self::Master => Self::Node,
-            Self::Node => Self::Master,
-            Self::Caller => Self::MasterOfCaller,
-            Self::MasterOfCaller => Self::Caller,
-        }
-    }
-
-    /// The way that the frames travel which it writes.
-    fn direction(self) -> Direction {
-        match self {
-            Self::Master => Direction::MasterToNode,
-            Self::Node => Direction::NodeToMaster,
-            Self::Caller => Direction::CallerToMaster,
-            Self::MasterOfCaller => Direction::MasterToCaller,
-        }
-    }
-}
 
 /// A frame as an end of a connection sees it.
 #[derive(Clone, PartialEq, Eq)]

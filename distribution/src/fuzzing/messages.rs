@@ -56,7 +56,7 @@ pub fn messages() -> Vec<Message> {
         Endpoint::Master, Endpoint::Node, Endpoint::Caller,
         Execution::NotRun, Execution::MayHaveRun, Execution::Ran,
         QueueUnit::Calls, QueueUnit::Bytes,
-        LimitOf::Caller, LimitOf::Master, LimitOf::Credential, LimitOf::Session,
+        LimitOf::Caller, LimitOf::Master, LimitOf::Credential, LimitOf::Session, LimitOf::Disconnected,
         Part::Arguments, Part::Reply, Part::Item,
         NodeState::Alive, NodeState::Suspect, NodeState::Disconnected, NodeState::Draining,
         Access::Nodes, Access::Callers, Access::Admins,

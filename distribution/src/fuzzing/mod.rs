@@ -13,6 +13,7 @@ use crate::text::is_plain;
 pub const PROTOCOL_VERSION: u16 = crate::wire::handshake::codes::PROTOCOL_VERSION;
 
 mod caller_frames;
+mod end;
 mod frames;
 mod handshake;
 mod memory;
@@ -21,7 +22,8 @@ mod payload;
 mod streams;
 mod structure;
 
-pub use frames::{ENDS, End, Frame, Reading, frames, read, write};
+pub use end::{ENDS, End};
+pub use frames::{Frame, Reading, frames, read, write};
 pub use handshake::{
     Hello, MethodKey, Offer, Registration, introduce, introduce_caller, method_id, method_ids, preface, receive,
     receive_caller, registration,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::End;
+use super::end::End;
 use crate::wire::{
     connection_state::ConnectionState,
     handshake::StreamShape,

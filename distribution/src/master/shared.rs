@@ -80,9 +80,13 @@ pub(super) struct Shared {
     pub(super) max_message_size: usize,
     /// Calls of a caller in another process that may wait.
     pub(super) max_queued_calls_per_caller: usize,
+    /// Bytes of their arguments.
+    max_queued_bytes_per_caller: usize,
     pub(super) limits: Limits,
     /// Lends memory to large frames that are being read.
     incoming: Arc<IncomingMemory>,
+    /// The memory for large arguments of detached calls that wait.
+    detached: Arc<IncomingMemory>,
     pub(super) admission: Arc<Admission>,
     pub(super) registration_policy: RegistrationPolicy,
     /// Callers in other processes.
@@ -145,8 +149,10 @@ impl Shared {
             heartbeat: settings.heartbeat,
             max_message_size,
             max_queued_calls_per_caller: settings.max_queued_calls_per_caller,
+            max_queued_bytes_per_caller: settings.max_queued_bytes_per_caller,
             limits,
             incoming: IncomingMemory::new(limits.incoming_bytes),
+            detached: IncomingMemory::new(settings.max_queued_bytes.max(1)),
             admission: Admission::new(authenticator, limits),
             registration_policy,
             callers: Callers::new(settings.epoch),
@@ -179,9 +185,14 @@ impl Shared {
         self.tasks.spawn(task);
     }
 
-    /// The memory for large messages.
-    pub(super) fn incoming_memory(&self) -> &Arc<IncomingMemory> {
-        &self.incoming
+    /// The memory for large arguments of detached calls that wait, of one caller. Those of all callers share
+    /// [`detached_memory`](Self::detached_memory).
+    pub(super) fn new_detached_memory(&self) -> Arc<IncomingMemory> {
+        IncomingMemory::new(self.max_queued_bytes_per_caller.max(1))
+    }
+
+    pub(super) fn detached_memory(&self) -> &Arc<IncomingMemory> {
+        &self.detached
     }
 
     /// A handle of a new connection, whose requests come out at the other end of `requests`.

@@ -10,10 +10,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     connection_state::ConnectionState,
-    incoming_memory::IncomingMemory,
+    incoming_memory::{IncomingMemory, Reservation},
     streams::{FETCHED, ItemPipe, Piece, StreamKey, StreamPeer, StreamRole, StreamToSend, Taken},
 };
 
@@ -26,6 +27,8 @@ pub(crate) struct FetchedArguments {
     call: u64,
     length: usize,
     state: Mutex<State>,
+    /// Cancelled when the call has ended.
+    ended: CancellationToken,
 }
 
 struct State {
@@ -46,7 +49,7 @@ impl FetchedArguments {
     /// Arguments of this many bytes, of a call with this number at the caller behind this connection.
     pub(crate) fn new(call: u64, length: usize, source: Option<Arc<ConnectionState>>) -> Self {
         let state = State { source, fetches: 0, incoming: None, is_taken_over: false, here: None, waiting: Vec::new() };
-        Self { call, length, state: Mutex::new(state) }
+        Self { call, length, state: Mutex::new(state), ended: CancellationToken::new() }
     }
 
     /// How many bytes they are.
@@ -96,6 +99,7 @@ impl FetchedArguments {
 
     /// The call has ended, and nothing is fetched any more. The caller must hear of this before it gets the response.
     pub(crate) fn end(&self) {
+        self.ended.cancel();
         let mut state = self.lock();
         state.source = None;
         let incoming = state.incoming.take();
@@ -125,26 +129,25 @@ impl FetchedArguments {
         Self::wake(state);
     }
 
-    /// Takes them over from the caller, so that the call can be made when the caller has gone. Nothing if they are being passed on.
+    /// Takes them over from the caller, so that the call can be made when the caller has gone. First they reserve memory of each
+    /// kind, one after the other, and hold it until the call has ended. Nothing happens if they have been passed on by then.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped leaves them where they are, and they cannot be passed on any more.
-    pub(crate) async fn take_over(self: Arc<Self>, memory: Arc<IncomingMemory>) {
-        {
+    /// A future that is dropped while bytes come leaves them where they are, and they cannot be passed on any more.
+    pub(crate) async fn take_over(self: Arc<Self>, memory: [Arc<IncomingMemory>; 2]) {
+        let reserved = tokio::select! {
+            reserved = self.reserve(memory) => reserved,
+            () = self.ended.cancelled() => return,
+        };
+        let pipe = ItemPipe::new(StreamRole::Argument);
+        let fetch = {
             let mut state = self.lock();
             let is_begun = state.incoming.is_some() || state.is_taken_over;
             if is_begun || state.source.is_none() {
                 return;
             }
             state.is_taken_over = true;
-        }
-        let mut pending = memory.reserve(self.length);
-        let reservation = poll_fn(|cx| pending.poll(cx)).await;
-        drop(pending);
-        let pipe = ItemPipe::new(StreamRole::Argument);
-        let fetch = {
-            let mut state = self.lock();
             self.fetch(&mut state, Arc::clone(&pipe), (self.call, 0), None)
         };
         pipe.require(self.length as u64);
@@ -161,9 +164,18 @@ impl FetchedArguments {
         state.is_taken_over = false;
         state.incoming = None;
         if bytes.len() == self.length {
-            state.here = Some(Bytes::from_owner(Held { bytes, _reservation: reservation }));
+            state.here = Some(Bytes::from_owner(Held { bytes, _reserved: reserved }));
         }
         Self::wake(state);
+    }
+
+    async fn reserve(&self, memory: [Arc<IncomingMemory>; 2]) -> Vec<Reservation> {
+        let mut reserved = Vec::new();
+        for memory in memory {
+            let mut pending = memory.reserve(self.length);
+            reserved.push(poll_fn(|cx| pending.poll(cx)).await);
+        }
+        reserved
     }
 
     fn wake(mut state: MutexGuard<'_, State>) {
@@ -184,12 +196,12 @@ impl fmt::Debug for FetchedArguments {
 }
 
 /// Bytes with the memory that they have reserved.
-struct Held<R> {
+struct Held {
     bytes: BytesMut,
-    _reservation: R,
+    _reserved: Vec<Reservation>,
 }
 
-impl<R> AsRef<[u8]> for Held<R> {
+impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

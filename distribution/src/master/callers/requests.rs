@@ -41,7 +41,7 @@ use crate::{
         fetched_arguments::FetchedArguments,
         frame::layout::BODY_HEADER_LIMIT,
         handshake::StreamShape,
-        incoming_memory::RESERVED_ABOVE,
+        incoming_memory::{IncomingMemory, RESERVED_ABOVE},
         transport::{ONLY_ATTEMPT, OutgoingCallerReply},
     },
 };
@@ -59,6 +59,8 @@ pub(super) struct CallerRequests {
     process: Option<u128>,
     /// The largest frame body that the caller accepts, in bytes.
     reply_limit: AtomicUsize,
+    /// The memory for large arguments of its detached calls that wait.
+    detached: Arc<IncomingMemory>,
     locked: Mutex<Locked>,
 }
 
@@ -89,7 +91,8 @@ impl CallerRequests {
             lost: LostBatches::default(),
             connection: None,
         });
-        Arc::new(Self { shared, caller, permissions, process, reply_limit: AtomicUsize::new(0), locked })
+        let detached = shared.new_detached_memory();
+        Arc::new(Self { shared, caller, permissions, process, reply_limit: AtomicUsize::new(0), detached, locked })
     }
 
     /// The caller has this connection from now on. It declares its methods, and says what it watches, on each anew.
@@ -404,7 +407,7 @@ impl CallerRequests {
                     self.detach(CallId(call));
                     if let Some(arguments) = &state.arguments {
                         // The caller may leave before a node takes the call.
-                        let memory = Arc::clone(self.shared.incoming_memory());
+                        let memory = [&self.detached, self.shared.detached_memory()].map(Arc::clone);
                         self.shared.track(Arc::clone(arguments).take_over(memory));
                     }
                 }
@@ -449,6 +452,9 @@ impl CallerRequests {
     /// Cancels a call, and ends it for the caller, which does not want its result.
     fn cancel(&self, state: &CallState) {
         state.streams.stop();
+        if let Some(arguments) = &state.arguments {
+            arguments.end();
+        }
         self.shared.cancel(state);
         let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
         state.finish(Err(CallFailure::after(Vec::new(), error)));
