@@ -29,7 +29,10 @@ trait Archive {
     /// The same, with an entry in the ledger. Must not run twice.
     fn store(&self, entry: u64, bytes: Vec<u8>) -> u64;
 
-    /// So many bytes, without a slot.
+    /// The same bytes.
+    fn same(&self, bytes: Vec<u8>) -> Vec<u8>;
+
+    /// This many bytes, without a slot.
     async fn make(&self, count: u64) -> Vec<u8>;
 }
 
@@ -49,6 +52,10 @@ impl Archive for Shelf {
     fn store(&self, entry: u64, bytes: Vec<u8>) -> u64 {
         distribution_tests::ledger::Ledger::enter(&self.0, entry);
         digest(&bytes)
+    }
+
+    fn same(&self, bytes: Vec<u8>) -> Vec<u8> {
+        bytes
     }
 
     async fn make(&self, count: u64) -> Vec<u8> {
@@ -307,4 +314,99 @@ async fn a_caller_that_breaks_the_rules_of_large_arguments_is_disconnected_and_t
     // The node has lived through all of it.
     assert_eq!(soon("a call", ProbeClient::new(&master).length(vec![1; 3 * MIB])).await, Ok(3 * MIB as u64));
     assert_eq!(master.nodes().len(), 1);
+}
+
+#[tokio::test]
+async fn a_detached_call_whose_caller_and_node_are_gone_ends_and_holds_no_slot() {
+    let mut meeting = Meeting::new().await;
+    let short = Duration::from_millis(100);
+    let master =
+        Master::builder().reconnect_grace(short).resume_timeout(short).bind("127.0.0.1:0").await.expect("binds");
+    let proxy = Proxy::to(master.local_addr()).await;
+    let lost = node(proxy.addr(), &Shelf::default(), 1).await;
+    let cluster = caller(master.local_addr()).await;
+    let call = ArchiveClient::new(&cluster).digest_later(meeting.addr(), bytes(5 * MIB, 1)).send();
+    let first = meeting.guest("digest").await;
+    call.detach();
+    soon("the caller leaves", cluster.close()).await;
+    until("the caller has left", || master.callers().is_empty()).await;
+    let _other = node(master.local_addr(), &Shelf::default(), 1).await;
+    proxy.cut_and_refuse();
+    until("the call has ended", || master.stats().in_flight == 0 && master.stats().queued == 0).await;
+    assert_eq!(soon("a compute call", ProbeClient::new(&master).add(2, 3)).await, Ok(5));
+    first.release_if_there().await;
+    drop(lost);
+}
+
+/// A caller that breaks the protocol after these calls.
+async fn break_the_protocol(master: &Master, calls: &[u64], length: u64, is_fetched: bool) {
+    let mut rogue = RogueCaller::connect(master.local_addr(), "rogue").await;
+    let first = rogue.first;
+    rogue.peer.send(&declare(&Shown::of_probe(LENGTH.0, LENGTH.1))).await;
+    for n in calls {
+        rogue.peer.send(&large_call(n + 1, first + n, LENGTH, length)).await;
+    }
+    let detach = calls.iter().flat_map(|n| frame(caller_kind::DETACH, &number(first + n)));
+    if is_fetched {
+        for _ in calls {
+            fetch(&mut rogue).await;
+        }
+        rogue.peer.send(&detach.collect::<Vec<_>>()).await;
+    } else {
+        rogue.peer.send(&detach.collect::<Vec<_>>()).await;
+        fetch(&mut rogue).await;
+    }
+    rogue.peer.send(&frame(kind::ITEMS, &[1; 100])).await;
+    rogue.peer.receive(kind::GOODBYE).await;
+    drop(rogue);
+    until("the caller is gone", || master.callers().is_empty()).await;
+}
+
+#[tokio::test]
+async fn detached_calls_of_a_caller_that_is_disconnected_for_cause_end() {
+    let master = master().await;
+    let shelf = Shelf::default();
+    let _node = node(master.local_addr(), &shelf, 20).await;
+    // As many as a connection to a node may have begun.
+    break_the_protocol(&master, &[0, 1, 2, 3, 4, 5, 6, 7], 2 * MIB as u64, true).await;
+    until("they have ended", || master.stats().in_flight == 0).await;
+    let cluster = caller(master.local_addr()).await;
+    let value = bytes(3 * MIB, 1);
+    assert_eq!(soon("a large call", ArchiveClient::new(&cluster).digest(value.clone())).await, Ok(digest(&value)));
+}
+
+#[tokio::test]
+async fn what_a_caller_that_is_disconnected_for_cause_had_detached_holds_no_memory() {
+    let mut meeting = Meeting::new().await;
+    let master = Master::builder().max_queued_bytes(4 * MIB).bind("127.0.0.1:0").await.expect("binds");
+    let shelf = Shelf::default();
+    let _node = node(master.local_addr(), &shelf, 1).await;
+    let held = ProbeClient::new(&master).hold(meeting.addr(), "slot".to_owned()).send();
+    let guest = meeting.guest("slot").await;
+    break_the_protocol(&master, &[0], 4 * MIB as u64, false).await;
+    until("it has ended", || master.stats().queued == 0).await;
+    // The memory is for another now, whose caller leaves only when it has been taken over.
+    let cluster = caller(master.local_addr()).await;
+    ArchiveClient::new(&cluster).store(1, bytes(4 * MIB, 1)).send().detach();
+    soon("the caller leaves", cluster.close()).await;
+    guest.release().await;
+    soon("the first", held).await.expect("is let go");
+    until("the call has run", || shelf.0.times(1) == 1).await;
+}
+
+#[tokio::test]
+async fn a_detached_call_with_large_arguments_and_a_large_result_ends() {
+    let mut meeting = Meeting::new().await;
+    let master = Master::builder().max_message_size(8 * MIB).max_in_flight_bytes(8 * MIB).max_queued_bytes(8 * MIB);
+    let master = master.bind("127.0.0.1:0").await.expect("binds");
+    let _node = node(master.local_addr(), &Shelf::default(), 1).await;
+    let held = ProbeClient::new(&master).hold(meeting.addr(), "slot".to_owned()).send();
+    let guest = meeting.guest("slot").await;
+    let cluster = caller(master.local_addr()).await;
+    ArchiveClient::new(&cluster).same(bytes(5 * MIB, 1)).send().detach();
+    soon("the caller leaves", cluster.close()).await;
+    guest.release().await;
+    soon("the first", held).await.expect("is let go");
+    until("the call has ended", || master.stats().in_flight == 0 && master.stats().queued == 0).await;
+    assert_eq!(master.stats().answered, 2);
 }

@@ -7,7 +7,7 @@ use super::{
     state::Core,
 };
 use crate::{
-    error::{CallError, GoneReason, Part},
+    error::{CallError, Execution, GoneReason, Part},
     failed_attempt::{Cause, FailedAttempt},
     id::{CallId, NodeId},
     service::outcome,
@@ -72,6 +72,11 @@ impl<H: Host> Core<H> {
             match attempted {
                 AttemptEnd::Replied(reply) => self.replied(now, node, id, reply, effects),
                 AttemptEnd::NotSent => self.requeue(now, id, effects),
+                // Nobody waits for it.
+                AttemptEnd::ArgumentsGone => self.end_with(id, effects, |call| CallError::Shutdown {
+                    call: call.method.name().into(),
+                    execution: Execution::MayHaveRun,
+                }),
                 AttemptEnd::TooLarge { .. } if self.may_try_elsewhere(node, id) => self.requeue(now, id, effects),
                 AttemptEnd::TooLarge { size, limit } => {
                     self.end_with(id, effects, |call| CallError::TooLarge {

@@ -61,6 +61,8 @@ pub(crate) enum AttemptEnd {
     Replied(Reply),
     /// It was not written to the connection.
     NotSent,
+    /// It was not written, because its arguments were at its caller, which has gone.
+    ArgumentsGone,
     /// It was not written, because it is larger than the node accepts, in bytes.
     TooLarge { size: u64, limit: u64 },
 }

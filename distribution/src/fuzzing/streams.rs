@@ -8,7 +8,8 @@ use super::end::End;
 use crate::wire::{
     connection_state::ConnectionState,
     handshake::StreamShape,
-    streams::{CallStreams, FETCHED, ItemPipe, StreamPeer, StreamRole},
+    incoming_memory::IncomingMemory,
+    streams::{CallStreams, Contended, FETCHED, ItemPipe, Owed, StreamPeer, StreamRole},
 };
 
 /// The call and attempt that have streams.
@@ -43,7 +44,8 @@ pub(super) fn open_streams(end: End, state: &Arc<ConnectionState>) -> OpenStream
     } else if end == End::MasterOfCaller {
         let pipe = ItemPipe::new(StreamRole::Argument);
         let peer = Arc::clone(state) as Arc<dyn StreamPeer>;
-        state.streams().fetch(&peer, (STREAMS.0, FETCHED), &pipe, ARGUMENTS.len() as u64, None);
+        let contended = Contended::Memory(IncomingMemory::new(ARGUMENTS.len()));
+        state.streams().fetch(&peer, (STREAMS.0, FETCHED), &pipe, Owed::new(ARGUMENTS.len() as u64, contended, 1));
         pipe.require(ARGUMENTS.len() as u64);
         fetched = Some(pipe);
     }

@@ -418,10 +418,15 @@ async fn ended(
     id: CallId,
     outgoing: OutgoingRequest,
 ) -> Option<FinishedAttempt> {
-    let attempt = outgoing.attempt;
+    let (attempt, arguments) = (outgoing.attempt, outgoing.arguments.clone());
     let end = match client.call(context, outgoing).await {
         Ok(reply) => AttemptEnd::Replied(reply),
-        Err(error) if AttemptGivenUp::is_cause_of(&error) => AttemptEnd::NotSent,
+        Err(error) if AttemptGivenUp::is_cause_of(&error) => {
+            match arguments.is_some_and(|arguments| arguments.are_gone()) {
+                true => AttemptEnd::ArgumentsGone,
+                false => AttemptEnd::NotSent,
+            }
+        }
         // The connection is ending. The core then decides about all its calls, by whether each was written.
         Err(_) => return None,
     };

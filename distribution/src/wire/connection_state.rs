@@ -99,8 +99,7 @@ pub(crate) struct ConnectionState {
 impl StreamPeer for ConnectionState {
     fn grant(&self, key: StreamKey, upto: u64) {
         let (call, attempt) = key;
-        self.streams.note_granted(key, upto);
-        self.send(Control::GrantItems { call, attempt, upto });
+        self.streams.grant(key, upto, || self.send(Control::GrantItems { call, attempt, upto }));
     }
 
     fn tell_stopped(&self, (call, attempt): StreamKey) {
@@ -327,9 +326,9 @@ impl ConnectionState {
         if self.streams.has_too_many_unended() {
             return Some("it does not end the streams of arguments whose calls have ended");
         }
-        if self.streams.holds_others_up(|since| past(since, read_timeout.saturating_mul(LONGEST_RESERVATION))) {
+        if self.streams.holds_others_up(|since| past(since, read_timeout)) {
             return Some(
-                "it has begun to send the arguments of a call and does not go on, and others have waited too long for the node",
+                "it has begun to send the arguments of a call and does not send 64 KiB of them a second, while others wait for their turn",
             );
         }
         let slow = time(&self.slow_since)?;
@@ -427,7 +426,7 @@ impl ConnectionState {
     }
 
     /// How many bytes must come of what has begun before its time begins anew.
-    pub(super) fn least_progress(&self) -> u64 {
+    pub(crate) fn least_progress(&self) -> u64 {
         let bytes = self.peer_timeouts.read_timeout.as_millis().saturating_mul(u128::from(SLOWEST_RATE)) / 1000;
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }

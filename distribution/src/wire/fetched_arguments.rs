@@ -15,12 +15,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     connection_state::ConnectionState,
     incoming_memory::{IncomingMemory, Reservation},
-    streams::{FETCHED, ItemPipe, Piece, StreamKey, StreamPeer, StreamRole, StreamToSend, Taken},
+    streams::{Contended, FETCHED, ItemPipe, Owed, Piece, StreamKey, StreamPeer, StreamRole, StreamToSend, Taken},
 };
 
 /// The most bytes of a call's arguments that wait at the master for the connection to the node. At a round trip of 60 ms to the
 /// caller it is enough for 130 MB/s.
 const MOST_BUFFERED: u64 = 8 * 1024 * 1024;
+
+/// While others wait for what a transfer holds, its caller must send four times as much as otherwise.
+const CONTENDED_FACTOR: u64 = 4;
 
 /// The arguments of one call.
 pub(crate) struct FetchedArguments {
@@ -34,6 +37,8 @@ pub(crate) struct FetchedArguments {
 struct State {
     /// The connection to the caller; `None` while there is none.
     source: Option<Arc<ConnectionState>>,
+    /// Whether the caller does not come back.
+    is_gone: bool,
     /// How often they were fetched.
     fetches: u32,
     /// What brings them now, or brought them last.
@@ -48,7 +53,15 @@ struct State {
 impl FetchedArguments {
     /// Arguments of this many bytes, of a call with this number at the caller behind this connection.
     pub(crate) fn new(call: u64, length: usize, source: Option<Arc<ConnectionState>>) -> Self {
-        let state = State { source, fetches: 0, incoming: None, is_taken_over: false, here: None, waiting: Vec::new() };
+        let state = State {
+            source,
+            is_gone: false,
+            fetches: 0,
+            incoming: None,
+            is_taken_over: false,
+            here: None,
+            waiting: Vec::new(),
+        };
         Self { call, length, state: Mutex::new(state), ended: CancellationToken::new() }
     }
 
@@ -60,7 +73,8 @@ impl FetchedArguments {
     /// Whether they can be passed on now. If not, the connection to the node is woken when they can.
     pub(crate) fn are_available(&self, node: &Arc<ConnectionState>) -> bool {
         let mut state = self.lock();
-        let are = state.here.is_some() || state.source.is_some() && !state.is_taken_over;
+        // Those that are gone end the attempt.
+        let are = state.is_gone || state.here.is_some() || state.source.is_some() && !state.is_taken_over;
         if !are && !state.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, node)) {
             state.waiting.push(Arc::clone(node));
         }
@@ -76,11 +90,11 @@ impl FetchedArguments {
         let to = Arc::new(ToMessage(Arc::clone(node))) as Arc<dyn StreamPeer>;
         let pipe = ItemPipe::buffering(StreamRole::Argument, MOST_BUFFERED);
         pipe.attach_consumer(Arc::clone(&to), key);
-        PassedOn::Fetched(self.fetch(&mut state, pipe, key, Some(to)))
+        PassedOn::Fetched(self.fetch(&mut state, pipe, key, Contended::Connection(to)))
     }
 
     /// Fetches them into a stream.
-    fn fetch(&self, state: &mut State, pipe: Arc<ItemPipe>, key: StreamKey, to: Option<Arc<dyn StreamPeer>>) -> Fetch {
+    fn fetch(&self, state: &mut State, pipe: Arc<ItemPipe>, key: StreamKey, contended: Contended) -> Fetch {
         let from = (self.call, FETCHED + state.fetches % FETCHED);
         state.fetches = state.fetches.wrapping_add(1);
         let incoming = Arc::new(Incoming { pipe, from, source: state.source.clone() });
@@ -90,7 +104,9 @@ impl FetchedArguments {
         match &state.source {
             Some(source) => {
                 let peer = Arc::clone(source) as Arc<dyn StreamPeer>;
-                source.streams().fetch(&peer, from, &incoming.pipe, self.length as u64, to);
+                let least = source.least_progress().saturating_mul(CONTENDED_FACTOR);
+                let owed = Owed::new(self.length as u64, contended, least);
+                source.streams().fetch(&peer, from, &incoming.pipe, owed);
             }
             None => incoming.pipe.break_off(),
         }
@@ -122,6 +138,21 @@ impl FetchedArguments {
         is_here || pipe.put() == self.length as u64
     }
 
+    /// The caller does not come back. Returns whether all of them have come before, so that the call can go on.
+    pub(crate) fn on_gone(&self) -> bool {
+        let can_go_on = self.on_disconnected();
+        let mut state = self.lock();
+        state.is_gone = true;
+        Self::wake(state);
+        can_go_on
+    }
+
+    /// Whether they cannot be passed on any more.
+    pub(crate) fn are_gone(&self) -> bool {
+        let state = self.lock();
+        state.is_gone && state.here.is_none()
+    }
+
     /// The caller has come back on this connection.
     pub(crate) fn on_connected(&self, source: &Arc<ConnectionState>) {
         let mut state = self.lock();
@@ -136,6 +167,7 @@ impl FetchedArguments {
     ///
     /// A future that is dropped while bytes come leaves them where they are, and they cannot be passed on any more.
     pub(crate) async fn take_over(self: Arc<Self>, memory: [Arc<IncomingMemory>; 2]) {
+        let shared = Arc::clone(&memory[1]);
         let reserved = tokio::select! {
             reserved = self.reserve(memory) => reserved,
             () = self.ended.cancelled() => return,
@@ -148,10 +180,10 @@ impl FetchedArguments {
                 return;
             }
             state.is_taken_over = true;
-            self.fetch(&mut state, Arc::clone(&pipe), (self.call, 0), None)
+            self.fetch(&mut state, Arc::clone(&pipe), (self.call, 0), Contended::Memory(shared))
         };
         pipe.require(self.length as u64);
-        let mut bytes = BytesMut::new();
+        let mut bytes = BytesMut::with_capacity(self.length);
         let mut parts = VecDeque::new();
         while bytes.len() < self.length {
             match poll_fn(|cx| pipe.poll_take(cx, &mut parts)).await {

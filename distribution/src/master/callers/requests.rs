@@ -241,6 +241,9 @@ impl CallerRequests {
                         if let (Some(state), Some(connection)) = (locked.calls.active(id), &locked.connection) {
                             if let Some(arguments) = &state.arguments {
                                 arguments.on_connected(connection);
+                                if state.is_detached() {
+                                    self.take_over(arguments);
+                                }
                             }
                         }
                         // The frame that said so may have been lost with the earlier connection.
@@ -315,8 +318,7 @@ impl CallerRequests {
     /// The arguments of a call that are fetched from the caller.
     fn fetched(&self, call: &CallRequest, length: u64, payload: &Payload) -> Result<Arc<FetchedArguments>, String> {
         let most = self.shared.max_message_size.saturating_sub(BODY_HEADER_LIMIT);
-        let fits = usize::try_from(length).ok().filter(|length| *length <= most);
-        let Some(length) = fits else {
+        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= most) else {
             return Err(format!("it announced arguments of {length} bytes; the agreed limit is {most}"));
         };
         // They would be many.
@@ -381,6 +383,12 @@ impl CallerRequests {
         detached.into_iter().for_each(|call| self.detach(call));
     }
 
+    /// Takes the arguments of a detached call over: the caller may leave before a node takes the call.
+    fn take_over(&self, arguments: &Arc<FetchedArguments>) {
+        let memory = [&self.detached, self.shared.detached_memory()].map(Arc::clone);
+        self.shared.track(Arc::clone(arguments).take_over(memory));
+    }
+
     fn detach(&self, call: CallId) {
         self.shared.with_core("a call is detached", |core, _, _| core.on_call_detached(call));
     }
@@ -406,9 +414,7 @@ impl CallerRequests {
                     state.set_detached();
                     self.detach(CallId(call));
                     if let Some(arguments) = &state.arguments {
-                        // The caller may leave before a node takes the call.
-                        let memory = [&self.detached, self.shared.detached_memory()].map(Arc::clone);
-                        self.shared.track(Arc::clone(arguments).take_over(memory));
+                        self.take_over(arguments);
                     }
                 }
             }
@@ -462,7 +468,8 @@ impl CallerRequests {
 
     /// The caller is gone: cancels its calls, apart from those that it has detached.
     pub(super) fn on_gone(&self) {
-        self.lock().calls.clear();
+        let lost = self.lock().calls.on_gone();
+        lost.iter().for_each(|state| self.cancel(state));
         let caller = self.caller.id;
         self.shared.with_core("a caller is gone", |core, now, effects| core.on_caller_gone(now, caller, effects));
     }

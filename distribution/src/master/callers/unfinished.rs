@@ -116,6 +116,18 @@ impl Unfinished {
         lost
     }
 
+    /// The caller does not come back: forgets its calls. Returns those that cannot go on without it.
+    pub(super) fn on_gone(&mut self) -> Vec<Arc<CallState>> {
+        let can_go_on = |state: &CallState| state.arguments.as_ref().is_none_or(|arguments| arguments.on_gone());
+        let active = self.calls.values().filter_map(|call| match &call.progress {
+            Progress::Active { state, .. } => Some(state),
+            _ => None,
+        });
+        let lost = active.filter(|state| !can_go_on(state)).map(Arc::clone).collect();
+        self.clear();
+        lost
+    }
+
     /// The most calls.
     pub(super) fn most(&self) -> usize {
         self.most

@@ -24,6 +24,7 @@ mod window;
 
 pub(crate) use self::{
     call_streams::CallStreams,
+    offers::{Contended, Owed},
     peer::{FETCHED, Piece, StreamKey, StreamPeer, StreamToSend},
     pipe::ItemPipe,
     state::{Closed, Parts, StreamRole, Taken},

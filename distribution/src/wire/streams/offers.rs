@@ -1,5 +1,5 @@
 //! Arguments that stay at their caller until the master fetches them: what a connection keeps of them at the caller's end
-//! ([`Offers`]), and at the master's end ([`Fetch`]).
+//! ([`Offers`]), and at the master's end ([`Owed`]).
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::peer::{Piece, StreamKey, StreamPeer};
 use crate::wire::{
+    incoming_memory::IncomingMemory,
     payload::Payload,
     send_permit::{ONLY_ATTEMPT, SendPermit},
 };
@@ -68,44 +69,67 @@ impl Offers {
     }
 }
 
-/// Arguments that are fetched from the peer.
+/// What a transfer of arguments holds while others wait for it.
 #[derive(Debug)]
-pub(super) struct Fetch {
+pub(crate) enum Contended {
+    /// A place among the large messages of the connection that they are passed on to.
+    Connection(Arc<dyn StreamPeer>),
+    /// Memory.
+    Memory(Arc<IncomingMemory>),
+}
+
+impl Contended {
+    fn since(&self) -> Option<Instant> {
+        match self {
+            Self::Connection(peer) => peer.contended_since(),
+            Self::Memory(memory) => memory.contended_since(),
+        }
+    }
+}
+
+/// Arguments that are fetched from the peer, and what the peer owes of them.
+#[derive(Debug)]
+pub(crate) struct Owed {
     length: u64,
     /// How many bytes the peer may send, and how many it has sent.
     granted: u64,
     came: u64,
-    /// Since when the peer has owed bytes without a break.
-    owes_since: Option<Instant>,
-    /// The connection that they are passed on to; `None` if they stay here.
-    to: Option<Arc<dyn StreamPeer>>,
+    /// Since when the peer has owed bytes and has not sent [`least`](Self::least), and how many had come then.
+    slow: Option<(Instant, u64)>,
+    contended: Contended,
+    /// The bytes that must come in each read timeout while others wait.
+    least: u64,
 }
 
-impl Fetch {
-    pub(super) fn new(length: u64, to: Option<Arc<dyn StreamPeer>>) -> Self {
-        Self { length, granted: 0, came: 0, owes_since: None, to }
+impl Owed {
+    pub(crate) fn new(length: u64, contended: Contended, least: u64) -> Self {
+        Self { length, granted: 0, came: 0, slow: None, contended, least }
     }
 
     pub(super) fn on_granted(&mut self, upto: u64) {
         self.granted = upto;
-        self.owes_since.get_or_insert_with(Instant::now);
+        self.slow.get_or_insert_with(|| (Instant::now(), self.came));
     }
 
     /// Bytes have come. What was not granted is refused elsewhere.
     pub(super) fn on_came(&mut self, bytes: usize) {
         self.came = (self.came + bytes as u64).min(self.granted);
-        self.owes_since = self.owes_since.filter(|_| self.owed() > 0);
+        match self.slow {
+            _ if self.bytes() == 0 => self.slow = None,
+            Some((_, came)) if self.came - came >= self.least => self.slow = Some((Instant::now(), self.came)),
+            _ => {}
+        }
     }
 
     /// How many bytes the peer owes.
-    pub(super) fn owed(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.granted - self.came
     }
 
-    /// Since when the peer has owed bytes while others waited for the connection that they are passed on to.
+    /// Since when the peer has been slow while others waited for what the transfer holds.
     pub(super) fn holds_others_up_since(&self) -> Option<Instant> {
-        let contended = self.to.as_ref()?.contended_since()?;
-        Some(self.owes_since?.max(contended))
+        let (slow, _) = self.slow?;
+        Some(slow.max(self.contended.since()?))
     }
 
     /// Whether this is the right end.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     call_streams::CallStreams,
-    offers::{Fetch, Offers},
+    offers::{Offers, Owed},
     peer::{FETCHED, Piece, StreamKey, StreamPeer, StreamToSend},
     pipe::ItemPipe,
 };
@@ -73,7 +73,7 @@ struct Incoming {
     is_over: bool,
     is_granted: bool,
     /// If these are arguments that are fetched.
-    fetch: Option<Fetch>,
+    fetch: Option<Owed>,
 }
 
 /// Whether a frame is about a stream that is known, or has crossed the end of one.
@@ -168,24 +168,15 @@ impl StreamTable {
         self.count(table);
     }
 
-    /// Fetches the arguments of a call, of `length` bytes, into a stream that goes to another connection. Nothing comes before it
-    /// is granted there.
-    pub(crate) fn fetch(
-        &self,
-        peer: &Arc<dyn StreamPeer>,
-        key: StreamKey,
-        pipe: &Arc<ItemPipe>,
-        length: u64,
-        to: Option<Arc<dyn StreamPeer>>,
-    ) {
+    /// Fetches the arguments of a call into a stream. Nothing comes before it is granted there.
+    pub(crate) fn fetch(&self, peer: &Arc<dyn StreamPeer>, key: StreamKey, pipe: &Arc<ItemPipe>, owed: Owed) {
         let mut table = self.lock();
         if table.is_closed {
             drop(table);
             return pipe.break_off();
         }
         pipe.attach_producer(Arc::clone(peer), key);
-        let fetch = Some(Fetch::new(length, to));
-        table.incoming.insert(key, Incoming { fetch, ..Incoming::new(pipe, true, false) });
+        table.incoming.insert(key, Incoming { fetch: Some(owed), ..Incoming::new(pipe, true, false) });
         self.count(table);
     }
 
@@ -194,13 +185,12 @@ impl StreamTable {
         self.owed.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether the peer has owed bytes of arguments for longer than this without a break, and so long also others have waited for the
-    /// connection that the arguments are passed on to.
+    /// Whether the peer has been slow with arguments for longer than this, while others waited for what the transfer holds.
     pub(crate) fn holds_others_up(&self, longer_than: impl Fn(Instant) -> bool) -> bool {
         let table = self.owes().then(|| self.lock());
         let fetches =
             table.iter().flat_map(|table| table.incoming.values()).filter_map(|incoming| incoming.fetch.as_ref());
-        fetches.filter_map(Fetch::holds_others_up_since).any(longer_than)
+        fetches.filter_map(Owed::holds_others_up_since).any(longer_than)
     }
 
     fn on_owed(&self, before: u64, now: u64) {
@@ -221,7 +211,7 @@ impl StreamTable {
             } else if !std::mem::replace(&mut incoming.is_over, true) {
                 // The producer knows it, and says when it has stopped.
                 stopped = Some(Arc::clone(&incoming.pipe));
-                let owed = incoming.fetch.take().map_or(0, |fetch| fetch.owed());
+                let owed = incoming.fetch.take().map_or(0, |fetch| fetch.bytes());
                 self.on_owed(owed, 0);
                 table.unended += 1;
             }
@@ -250,13 +240,15 @@ impl StreamTable {
     pub(crate) fn forget(&self) {
         let mut table = self.lock();
         table.is_closed = true;
-        table.incoming.clear();
+        let incoming = std::mem::take(&mut table.incoming);
         table.outgoing.clear();
         table.offers.clear();
         let ready = std::mem::take(&mut table.ready);
         self.count(table);
         // Outside of the lock: the last stream gives back what it was lent.
         drop(ready);
+        // The rest of arguments does not come, whatever becomes of their calls.
+        incoming.values().filter(|incoming| incoming.fetch.is_some()).for_each(|incoming| incoming.pipe.break_off());
     }
 
     /// The connection has ended, and all its streams with it.
@@ -288,9 +280,9 @@ impl StreamTable {
         };
         let pipe = Arc::clone(&incoming.pipe);
         if let Some(fetch) = &mut incoming.fetch {
-            let owed = fetch.owed();
+            let owed = fetch.bytes();
             fetch.on_came(bytes.len());
-            self.on_owed(owed, fetch.owed());
+            self.on_owed(owed, fetch.bytes());
         }
         drop(table);
         pipe.on_bytes(key, bytes)
@@ -331,7 +323,7 @@ impl StreamTable {
         }
         self.count(table);
         if let Some(fetch) = incoming.fetch {
-            self.on_owed(fetch.owed(), 0);
+            self.on_owed(fetch.bytes(), 0);
             if !fetch.is_complete(length, is_whole) {
                 return Err(format!("it ended the arguments of call {} before their end", key.0));
             }
@@ -372,16 +364,18 @@ impl StreamTable {
         Known::Yes
     }
 
-    /// This end grants credit for a stream of its.
-    pub(crate) fn note_granted(&self, key: StreamKey, upto: u64) {
-        if let Some(incoming) = self.lock().incoming.get_mut(&key) {
-            incoming.is_granted = true;
-            if let Some(fetch) = &mut incoming.fetch {
-                let owed = fetch.owed();
-                fetch.on_granted(upto);
-                self.on_owed(owed, fetch.owed());
-            }
+    /// This end grants credit for a stream of its: `tell` tells the peer, unless the stream has ended. Under the lock, because the peer
+    /// must not be told behind the end.
+    pub(crate) fn grant(&self, key: StreamKey, upto: u64, tell: impl FnOnce()) {
+        let mut table = self.lock();
+        let Some(incoming) = table.incoming.get_mut(&key).filter(|incoming| !incoming.is_over) else { return };
+        incoming.is_granted = true;
+        if let Some(fetch) = &mut incoming.fetch {
+            let owed = fetch.bytes();
+            fetch.on_granted(upto);
+            self.on_owed(owed, fetch.bytes());
         }
+        tell();
     }
 
     /// Something can be written of this stream.

@@ -56,8 +56,7 @@ const LARGEST_PIECE: usize = 64 * 1024;
 
 impl StreamPeer for Told {
     fn grant(&self, key: StreamKey, upto: u64) {
-        self.table.note_granted(key, upto);
-        self.note(format!("grant {upto}"));
+        self.table.grant(key, upto, || self.note(format!("grant {upto}")));
     }
 
     fn tell_stopped(&self, _: StreamKey) {

@@ -97,7 +97,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             io,
             incoming_direction,
             call: FrameKind::of_calls(incoming_direction),
-            messages: IncomingMessages::new(state.incoming_memory().cloned(), max_message_size),
+            messages: IncomingMessages::new(state.incoming_memory().cloned(), max_message_size, incoming_direction),
             state,
             on_control,
             incoming: BytesMut::new(),
@@ -252,8 +252,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
     fn note_progress(&mut self) {
         let is_in_frame = !self.messages.is_in_chunk() && !self.incoming.is_empty();
         Slow::set(&mut self.slow_frame, is_in_frame);
-        // A node waits as long as its master lives: it may wait for a caller.
-        let owes_bytes = self.messages.owes_bytes(self.incoming_direction == Direction::MasterToNode);
+        // A node waits as long as its master lives: the master may wait for a caller.
+        let owes_bytes = self.incoming_direction != Direction::MasterToNode && self.messages.owes_bytes();
         Slow::set(&mut self.slow_messages, owes_bytes || self.state.streams().owes());
         let slow = [&self.slow_frame, &self.slow_messages].into_iter().flatten().map(Slow::since).min();
         self.state.set_slow_since(slow, self.messages.reserved());
@@ -466,7 +466,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> FrameStream<Io> {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
             self.is_shut_down = true;
             // Others need the memory of messages that are not read any more.
-            self.messages = IncomingMessages::new(None, self.max_message_size);
+            self.messages = IncomingMessages::new(None, self.max_message_size, self.incoming_direction);
         }
         loop {
             self.incoming.clear();

@@ -17,7 +17,10 @@ use super::{
     window::TELL_AFTER,
 };
 use crate::wire::{
-    frame::layout::{LARGEST_CHUNK, LARGEST_WHOLE_PAYLOAD},
+    frame::{
+        kind::Direction,
+        layout::{LARGEST_CHUNK, LARGEST_WHOLE_PAYLOAD},
+    },
     incoming_memory::{IncomingMemory, PendingReservation, RESERVED_ABOVE, Reservation, Reserved},
 };
 
@@ -37,7 +40,8 @@ pub(super) struct IncomingMessages {
     reserving: usize,
     /// The chunk that is being read.
     chunk: Option<Chunk>,
-    abandoned: FrameRate,
+    /// `None` if they may be any number.
+    abandoned: Option<FrameRate>,
     /// Bytes of chunks that were read, and how many of them the sender was told of.
     consumed: u64,
     told: u64,
@@ -96,7 +100,10 @@ impl Message {
 }
 
 impl IncomingMessages {
-    pub(super) fn new(memory: Option<Arc<IncomingMemory>>, max_message_size: usize) -> Self {
+    /// Those that travel in this direction.
+    pub(super) fn new(memory: Option<Arc<IncomingMemory>>, max_message_size: usize, direction: Direction) -> Self {
+        // A master may have to abandon as many as its callers cancel.
+        let is_limited = direction != Direction::MasterToNode;
         Self {
             memory,
             max_message_size,
@@ -105,7 +112,7 @@ impl IncomingMessages {
             unreserved_bytes: 0,
             reserving: 0,
             chunk: None,
-            abandoned: FrameRate::new("frames that abandon messages"),
+            abandoned: is_limited.then(|| FrameRate::new("frames that abandon messages")),
             consumed: 0,
             told: 0,
         }
@@ -120,10 +127,9 @@ impl IncomingMessages {
         self.chunk.is_some()
     }
 
-    /// Whether the sender owes bytes of a message; with `only_first`, not of those that it was told to go on with.
-    pub(super) fn owes_bytes(&self, only_first: bool) -> bool {
-        let counts = |message: &&Message| !only_first || !matches!(message.memory, Memory::Reserved { .. });
-        self.messages.iter().filter(counts).any(|message| message.bytes.len() < message.allowed())
+    /// Whether the sender owes bytes of a message.
+    pub(super) fn owes_bytes(&self) -> bool {
+        self.messages.iter().any(|message| message.bytes.len() < message.allowed())
     }
 
     pub(super) fn reserved(&self) -> Option<Reserved> {
@@ -218,7 +224,7 @@ impl IncomingMessages {
             return Err(format!("it abandoned message {number}, which has not begun or has ended"));
         };
         self.remove(at);
-        self.abandoned.count()
+        self.abandoned.as_mut().map_or(Ok(()), FrameRate::count)
     }
 
     /// Looks whether messages have got the memory that they wait for.
@@ -339,7 +345,7 @@ mod tests {
     const SHORT: usize = 100_000;
 
     fn messages(memory: Option<&Arc<IncomingMemory>>) -> IncomingMessages {
-        IncomingMessages::new(memory.cloned(), MOST)
+        IncomingMessages::new(memory.cloned(), MOST, Direction::NodeToMaster)
     }
 
     impl IncomingMessages {
@@ -382,7 +388,7 @@ mod tests {
             assert!(memory <= (2 * arrived).max(arrived + STEP), "{arrived} bytes have {memory}");
         }
         assert_eq!(messages.chunk(0, STEP), Ok(Some(MOST)));
-        assert!(messages.is_empty() && !messages.owes_bytes(false));
+        assert!(messages.is_empty() && !messages.owes_bytes());
     }
 
     #[test]
@@ -481,11 +487,11 @@ mod tests {
         let taken = memory.try_reserve(MOST);
         let mut messages = messages(Some(&memory));
         messages.on_begin(0, 2 << 20, true).expect("may begin");
-        assert!(messages.owes_bytes(false), "its first chunk");
+        assert!(messages.owes_bytes(), "its first chunk");
         messages.chunk(0, LARGEST_CHUNK).expect("may come unasked");
-        assert!(!messages.owes_bytes(false));
+        assert!(!messages.owes_bytes());
         drop(taken);
         assert_eq!(messages.accepted(), [0]);
-        assert!(messages.owes_bytes(false));
+        assert!(messages.owes_bytes());
     }
 }

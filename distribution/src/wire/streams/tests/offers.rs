@@ -42,6 +42,8 @@ struct Passing {
 
 const FIRST_FETCH: StreamKey = (KEY.0, FETCHED);
 const MOST_BUFFERED: u64 = 100_000;
+/// Must come in a while, while others wait.
+const LEAST: u64 = 50_000;
 
 impl Passing {
     fn new(length: u64) -> Self {
@@ -60,7 +62,8 @@ impl Passing {
         self.pipe = ItemPipe::buffering(StreamRole::Argument, MOST_BUFFERED);
         let (node, master) = (Arc::clone(&self.node) as Arc<dyn StreamPeer>, Arc::clone(&self.master));
         self.pipe.attach_consumer(Arc::clone(&node), KEY);
-        self.master.table.fetch(&(master as _), from, &self.pipe, self.length, Some(node));
+        let owed = Owed::new(self.length, Contended::Connection(node), LEAST);
+        self.master.table.fetch(&(master as _), from, &self.pipe, owed);
         self.pipe.on_granted(KEY, self.length).expect("may be granted");
     }
 
