@@ -283,6 +283,10 @@ impl Outgoing {
         connection: &Arc<ConnectionState>,
     ) -> Result<(), CodecError> {
         let streams = connection.streams();
+        let has_messages = !(self.begun.is_empty() && self.unreserved.is_empty() && self.reserving.is_empty());
+        if !has_messages && !streams.has_ready() {
+            return Ok(());
+        }
         while self.frames.is_low()
             || self.frames.end() - self.last_chunk >= FRAMES_BETWEEN_CHUNKS && self.frames.has_room()
         {
