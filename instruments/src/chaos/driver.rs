@@ -462,11 +462,12 @@ impl Driver {
         let places: Vec<usize> = well.into_iter().chain(ready.map(|number| self.nodes.len() + number)).collect();
         let Some(place) = places.choose(&mut self.rng).copied() else { return false };
         let at_once = self.rng.random_bool(0.5);
-        if let Some(node) = self.nodes.get(place) {
-            let from = now();
-            let until = at_once.then_some(from);
-            self.injected.push(InjectedFault { name: node.name(), fault: Fault::Reset, from, until });
-        }
+        let name = match self.nodes.get(place) {
+            Some(node) => node.name(),
+            None => self.callers[place - self.nodes.len()].name(),
+        };
+        let from = now();
+        self.injected.push(InjectedFault { name, fault: Fault::Reset, from, until: at_once.then_some(from) });
         match WAYS.choose(&mut self.rng) {
             Some(way) if !at_once => self.proxies[place].cut_after(*way, self.rng.random_range(0..RESET_WITHIN)),
             _ => self.proxies[place].cut(),

@@ -34,7 +34,7 @@ pub(super) struct Generation {
     pub(super) killed: Option<u64>,
 }
 
-/// What was done to a node, from when to when (for good, if it was not a freeze that ended).
+/// What was done to a node, or to the connection of a caller, from when to when (for good, if it was not a freeze that ended).
 #[derive(Clone, Debug)]
 pub(super) struct InjectedFault {
     pub(super) name: String,

@@ -117,6 +117,13 @@ impl<'a> MemberList<'a> {
     pub(super) fn master_kills(&self, from: u64, until: u64) -> usize {
         self.master_kills.iter().filter(|killed| (from..=until).contains(killed)).count()
     }
+
+    /// How many resets of this caller's connection may have come in this time.
+    pub(super) fn resets(&self, caller: &Generation, from: u64, until: u64) -> usize {
+        let injected = self.injected.get(caller.name.as_str()).into_iter().flatten();
+        let resets = injected.filter(|injected| injected.fault == Fault::Reset);
+        resets.filter(|reset| reset.from <= until && reset.until.is_none_or(|at| from <= at)).count()
+    }
 }
 
 fn micros(time: Duration) -> u64 {

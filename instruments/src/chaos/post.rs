@@ -125,6 +125,11 @@ impl Post {
         self.process.as_mut().into_iter().for_each(|process| process.is_quiet = true);
     }
 
+    /// The name of the newest process.
+    pub(super) fn name(&self) -> String {
+        self.generations.last().map_or_else(String::new, |generation| generation.name.clone())
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.process.as_ref().is_some_and(|process| process.is_ready)
     }

@@ -247,6 +247,8 @@ fn check_kind(
 ) -> Result<(), String> {
     let was_hit = |node: &Registration| members.was_hit(node, end.at);
     let had_a_node = |before| members.had_a_node(end.maker, end.at, before);
+    // A call that was lost with three connections in a row is not sent again, whatever became of the master.
+    let resets = members.resets(end.maker, record.submitted.map_or(0, |(_, submitted)| submitted), end.at);
     let wrong = match kind {
         Kind::Panicked { node } => {
             let was_to = plan.work.end == HandlerEnd::Panic && record.has_run(Some(&node.name));
@@ -275,7 +277,7 @@ fn check_kind(
             (hit.len() < POISON).then_some("is poisoned, and not by three nodes that were hit")
         }
         Kind::MasterLost if master_kills == 0 => Some("was lost with a master, and none was killed"),
-        Kind::MasterLost if plan.idempotent && master_kills < POISON => {
+        Kind::MasterLost if plan.idempotent && master_kills + resets < POISON => {
             Some("is idempotent, and was lost with a master though it could have been sent to the next")
         }
         Kind::MasterLost => None,

@@ -148,6 +148,13 @@ fn a_call_may_be_lost_with_a_master_that_was_killed_and_only_then() {
     let mut again = called_from_elsewhere(history(key(true), lost(Execution::MayHaveRun), ONCE));
     again.masters[0].killed = Some(2 * SECOND);
     unexpected(&again, "sent to the next");
+    // Three connections in a row were lost.
+    let name = again.callers[0].name.clone();
+    let reset = InjectedFault { name, fault: Fault::Reset, from: 2 * SECOND, until: Some(2 * SECOND) };
+    again.injected.push(reset.clone());
+    unexpected(&again, "sent to the next");
+    again.injected.push(reset);
+    clean(&again);
 }
 
 #[test]
