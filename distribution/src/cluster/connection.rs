@@ -243,21 +243,21 @@ impl Driver<'_> {
 
     fn start(&mut self, outgoing: Outgoing) {
         let (client, context) = (self.client.clone(), self.request_context());
-        // Whether the call has streams, and whether its arguments are fetched.
-        let mut has_streams = false;
-        let offers;
+        // The connection, if the call has streams, or arguments that are fetched.
+        let mut connection = None;
         let (id, request) = match outgoing {
             Outgoing::AskAgain { id, permit, arguments } => {
-                offers = arguments.is_some();
+                connection = arguments.is_some().then(|| Arc::clone(&self.state));
                 (id, OutgoingCallerRequest::AskAgain { call: id, permit, arguments })
             }
             Outgoing::Call { id, state, deadline } => {
                 let method = Arc::clone(&state.method);
                 if !state.streams.is_none() {
                     self.state.open_streams_of_call((id.0, ONLY_ATTEMPT), &state.streams);
-                    has_streams = true;
                 }
-                offers = is_fetched(&state.payload);
+                if !state.streams.is_none() || is_fetched(&state.payload) {
+                    connection = Some(Arc::clone(&self.state));
+                }
                 let request = OutgoingCallerRequest::Call {
                     request: request(id, &state),
                     deadline,
@@ -269,18 +269,13 @@ impl Driver<'_> {
                 (id, request)
             }
         };
-        let connection = (has_streams || offers).then(|| Arc::clone(&self.state));
         // Calls reach tarpc in the order in which they were made. If the budget of tokio's task ran out in between, those
         // that had to wait for it would come behind all others.
         self.in_flight.push(Box::pin(unconstrained(async move {
             let answered = client.call(context, request).await;
             if let Some(connection) = connection {
-                if has_streams {
-                    connection.close_streams((id.0, ONLY_ATTEMPT));
-                }
-                if offers {
-                    connection.streams().withdraw_offer(id.0);
-                }
+                connection.close_streams((id.0, ONLY_ATTEMPT));
+                connection.streams().withdraw_offer(id.0);
             }
             match answered {
                 Ok(reply) => Finished::Call(id, reply),

@@ -183,7 +183,8 @@ impl FetchedArguments {
             self.fetch(&mut state, Arc::clone(&pipe), (self.call, 0), Contended::Memory(shared))
         };
         pipe.require(self.length as u64);
-        let mut bytes = BytesMut::with_capacity(self.length);
+        // Grows as they come: what was announced is only a claim.
+        let mut bytes = BytesMut::new();
         let mut parts = VecDeque::new();
         while bytes.len() < self.length {
             match poll_fn(|cx| pipe.poll_take(cx, &mut parts)).await {
@@ -191,14 +192,15 @@ impl FetchedArguments {
                 Taken::End | Taken::Broken | Taken::Stopped => break,
             }
         }
-        drop(fetch);
         let mut state = self.lock();
         state.is_taken_over = false;
-        state.incoming = None;
+        // A node may have taken the call at the same moment, and they are fetched for it by now.
+        state.incoming.take_if(|incoming| Arc::ptr_eq(incoming, &fetch.incoming));
         if bytes.len() == self.length {
             state.here = Some(Bytes::from_owner(Held { bytes, _reserved: reserved }));
         }
         Self::wake(state);
+        drop(fetch);
     }
 
     async fn reserve(&self, memory: [Arc<IncomingMemory>; 2]) -> Vec<Reservation> {
