@@ -13,8 +13,8 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::{
     administration::{
-        CallFilter, CallPage, CallerInfo, EventCursor, EventPage, MasterStatus, MethodSummary, ServiceSummary,
-        TimedEvent,
+        CallFilter, CallPage, CallerInfo, EventCursor, EventPage, FailureGroup, History, HistoryFilter, MasterStatus,
+        MethodSummary, Metrics, ServiceSummary, TimedEvent, TimelineFilter, TimelinePage, Warning,
     },
     error::{AdminError, CallError, Execution},
     id::{CallId, NodeId},
@@ -70,6 +70,26 @@ pub trait Admin {
     /// What the master is, and how many nodes and callers are connected to it.
     #[rpc(idempotent)]
     fn status(&self) -> MasterStatus;
+
+    /// All counts since the master started. See [`Master::metrics`](crate::Master::metrics).
+    #[rpc(idempotent)]
+    fn metrics(&self) -> Metrics;
+
+    /// How the cluster did in the last hour or day. See [`Master::history`](crate::Master::history).
+    #[rpc(idempotent)]
+    fn history(&self, filter: HistoryFilter) -> History;
+
+    /// What ran on which slot. See [`Master::timeline`](crate::Master::timeline).
+    #[rpc(idempotent)]
+    fn timeline(&self, filter: TimelineFilter) -> TimelinePage;
+
+    /// The calls that failed, in groups. See [`Master::failures`](crate::Master::failures).
+    #[rpc(idempotent)]
+    fn failures(&self) -> Vec<FailureGroup>;
+
+    /// What looks wrong in the cluster now. See [`Master::warnings`](crate::Master::warnings).
+    #[rpc(idempotent)]
+    fn warnings(&self) -> Vec<Warning>;
 
     /// Cancels a call of any caller. It ends as [`CallError::Cancelled`](crate::CallError::Cancelled), which names the
     /// credential of the administrator. See [`Master::cancel`](crate::Master::cancel).

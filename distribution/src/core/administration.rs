@@ -8,6 +8,7 @@ use super::{
     call::CallLocation,
     effect::{Effect, Effects},
     host::{Host, HostCall as _, Time},
+    metrics::Ended,
     state::Core,
 };
 use crate::{
@@ -101,7 +102,7 @@ impl<H: Host> Core<H> {
         let is_sent = matches!(call.location, CallLocation::InFlight(_)) && !call.handle.withdraw(call.attempt);
         let execution = if is_sent || call.may_have_run() { Execution::MayHaveRun } else { Execution::NotRun };
         let error = CallError::Cancelled { call: call.method.name().into(), by: by.into(), execution };
-        self.stats.cancelled += u64::from(call.count());
+        self.count_end(&call, Ended::Cancelled, call.count());
         effects.push(Effect::End {
             call: call.handle.clone(),
             end: Err(error.with_id(Some(id))),

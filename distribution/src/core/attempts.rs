@@ -4,6 +4,7 @@ use super::{
     call::CallLocation,
     effect::{AttemptEnd, CallAnswer, Effect, Effects},
     host::{Host, HostCall as _, Time},
+    metrics::Ended,
     state::Core,
 };
 use crate::{
@@ -61,16 +62,21 @@ impl<H: Host> Core<H> {
             reply.count = reply.count.clamp(1, self.registry.calls_in_flight(node, id, attempt).max(1));
             count = if ran { reply.count } else { 0 };
         }
-        let Some(took) = self.registry.end(now, node, (id, attempt), count) else { return };
+        let Some(ended) = self.registry.end(now, node, (id, attempt), count) else { return };
+        let took = now.saturating_sub(ended.sent);
         self.note_stopped(id, node, attempt);
         if let AttemptEnd::Replied(reply) = &mut attempted {
             // The peer says this time, and it affects where other calls go. The calls of a batch run one after the
             // other.
             reply.run = reply.run.min(took);
+            self.count_answer(now, node, &ended, reply, ran);
         }
         if self.is_current(id, node, attempt) {
             match attempted {
-                AttemptEnd::Replied(reply) => self.replied(now, node, id, reply, effects),
+                AttemptEnd::Replied(reply) => {
+                    self.count_answer_for(id, took, &reply, ran);
+                    self.replied(now, node, id, reply, effects);
+                }
                 AttemptEnd::NotSent => self.requeue(now, id, effects),
                 // Nobody waits for it.
                 AttemptEnd::ArgumentsGone => self.end_with(id, effects, |call| CallError::Shutdown {
@@ -155,7 +161,8 @@ impl<H: Host> Core<H> {
             Outcome::Value | Outcome::Error => {
                 self.note_run_time(method, reply.run / reply.count.max(1));
                 if let Some(call) = self.remove(id) {
-                    self.stats.answered += u64::from(reply.count);
+                    let ended = Ended::of_attempt(&reply);
+                    self.count_end(&call, ended, reply.count);
                     let ended = CallAnswer {
                         reply,
                         node: identity,

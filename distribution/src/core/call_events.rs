@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    call::{CallEntry, CallLocation, Demand, goes_on_one_by_one, last_failure, shutdown_error},
+    call::{CallEntry, CallLocation, Demand, last_failure, shutdown_error},
     effect::{Effect, Effects},
     host::{Host, HostCall as _, Time},
+    metrics::Ended,
     queue_ids::ServiceId,
     state::{Core, Timer},
 };
@@ -88,6 +89,7 @@ impl<H: Host> Core<H> {
         let was_sent = call.may_have_run();
         self.dependents.insert(id, call.number, call.demand.caller, call.parent());
         self.called.add(&call);
+        self.books.on_call(call.demand.caller);
         self.calls.insert(id, call);
         if self.shutting_down {
             self.end_with(id, effects, shutdown_error);
@@ -129,7 +131,7 @@ impl<H: Host> Core<H> {
     /// The caller does not want the call any more, and so nobody wants the calls that its handler has made.
     pub(crate) fn on_call_cancelled(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         if let Some(call) = self.remove(id) {
-            self.stats.cancelled += u64::from(call.count());
+            self.count_end(&call, Ended::Cancelled, call.count());
             self.stop(now, id, &call, effects);
             self.defer_nested(id);
         }
@@ -147,7 +149,7 @@ impl<H: Host> Core<H> {
             return false;
         }
         if let Some(call) = self.remove(id) {
-            self.stats.failed += u64::from(call.count());
+            self.count_end(&call, Ended::NotRun, call.count());
         }
         true
     }
@@ -165,7 +167,7 @@ impl<H: Host> Core<H> {
             timeout: call.demand.timeout.unwrap_or_default(),
             stage: stage.unwrap_or(CallStage::Queued),
         };
-        self.stats.failed += u64::from(call.count());
+        self.count_failure(id, &call, &error);
         effects.push(Effect::End {
             call: call.handle.clone(),
             end: Err(error.with_id(Some(id))),
@@ -202,9 +204,7 @@ impl<H: Host> Core<H> {
             if error.execution() == Execution::NotRun && call.may_have_run() {
                 error = last_failure(&call);
             }
-            if !goes_on_one_by_one(&call, &error) {
-                self.stats.failed += u64::from(call.count());
-            }
+            self.count_failure(id, &call, &error);
             let end = Err(error.with_id(Some(id)));
             effects.push(Effect::End { call: call.handle, end, failed_attempts: call.failed_attempts });
         }

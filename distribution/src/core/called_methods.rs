@@ -7,9 +7,13 @@ use rustc_hash::FxHashMap;
 use super::{
     call::{CallEntry, CallLocation},
     host::Host,
+    metrics::{Counters, Sent},
     queue_ids::ServiceId,
 };
-use crate::service::method::{MethodId, MethodInfo};
+use crate::{
+    id::NodeId,
+    service::method::{MethodId, MethodInfo},
+};
 
 /// How many methods that were called are remembered, beside those that have calls. Callers elsewhere may call ever new ones.
 pub(super) const MOST_CALLED: usize = 4096;
@@ -26,6 +30,7 @@ struct CalledMethod {
     info: Arc<MethodInfo>,
     service: ServiceId,
     tally: Tally,
+    counters: Box<Counters>,
 }
 
 /// How many calls of a method there are. Each call of a batch counts.
@@ -55,8 +60,8 @@ impl CalledMethods {
                 self.0.remove(&idle);
             }
         }
-        let (info, tally) = (Arc::clone(info), Tally::default());
-        self.0.insert(info.id(), CalledMethod { info, service, tally });
+        let (info, tally, counters) = (Arc::clone(info), Tally::default(), Box::default());
+        self.0.insert(info.id(), CalledMethod { info, service, tally, counters });
     }
 
     /// The service of a method, if it was called before.
@@ -102,6 +107,31 @@ impl CalledMethods {
             *called.tally.at(&from) -= call.count() as usize;
             *called.tally.at(&call.location) += call.count() as usize;
         }
+    }
+
+    /// A call was sent to a node.
+    pub(super) fn on_sent<H: Host>(&mut self, call: &mut CallEntry<H>, to: NodeId, sent: &Sent) {
+        let from = mem::replace(&mut call.location, CallLocation::InFlight(to));
+        if let Some(called) = self.0.get_mut(&call.method.id()) {
+            *called.tally.at(&from) -= call.count() as usize;
+            *called.tally.at(&call.location) += call.count() as usize;
+            called.counters.on_sent(sent);
+        }
+    }
+
+    /// What is counted of a method's calls.
+    pub(super) fn counters(&mut self, method: MethodId) -> Option<&mut Counters> {
+        Some(&mut self.0.get_mut(&method)?.counters)
+    }
+
+    /// The methods in any order.
+    pub(super) fn ids(&self) -> impl Iterator<Item = MethodId> {
+        self.0.keys().copied()
+    }
+
+    /// A method with the number of its calls, and all that was counted of them.
+    pub(super) fn row(&self, method: MethodId) -> Option<(&Arc<MethodInfo>, Tally, &Counters)> {
+        self.0.get(&method).map(|called| (&called.info, called.tally, &*called.counters))
     }
 
     /// Shortens a batch to the calls that its node has kept.

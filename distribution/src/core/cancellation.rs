@@ -8,6 +8,7 @@ use super::{
     deferred::DeferredTask,
     effect::{Effect, Effects},
     host::{Host, Time},
+    metrics::Ended,
     state::Core,
 };
 use crate::{
@@ -55,6 +56,7 @@ impl<H: Host> Core<H> {
             *budget -= 1;
             self.cancel_dependent(now, id, effects);
         }
+        self.count_gone_caller(caller);
     }
 
     /// Cancels nested calls, as many as the budget allows.
@@ -78,7 +80,7 @@ impl<H: Host> Core<H> {
 
     fn cancel_dependent(&mut self, now: Time, id: CallId, effects: &mut Effects<H>) {
         let Some(call) = self.remove(id) else { return };
-        self.stats.cancelled += u64::from(call.count());
+        self.count_end(&call, Ended::Cancelled, call.count());
         let error = CallError::Cancelled {
             call: call.method.name().into(),
             by: ITS_MAKER.into(),

@@ -125,6 +125,7 @@ impl<H: Host> Core<H> {
         let time = FIRST_EJECTION.saturating_mul(1 << node.health.ejections.min(16)).min(LONGEST_EJECTION);
         node.health.is_ejected = true;
         node.health.ejections = node.health.ejections.saturating_add(1);
+        node.ejections += 1;
         let identity = node.identity.clone();
         self.registry.ejected.insert(id);
         self.registry.reindex(id);

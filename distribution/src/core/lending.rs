@@ -43,7 +43,7 @@ impl<H: Host> Core<H> {
     }
 
     /// The handler of this attempt goes on, and takes its slot again before the node starts another call.
-    pub(crate) fn on_slot_resumed(&mut self, node: NodeId, call: CallId, attempt: u32) {
-        self.registry.resume(node, (call, attempt));
+    pub(crate) fn on_slot_resumed(&mut self, now: Time, node: NodeId, call: CallId, attempt: u32) {
+        self.registry.resume(now, node, (call, attempt));
     }
 }

@@ -13,8 +13,9 @@
 //! | which node gets a call | [`balance`] (the whole rule), [`slow_start`] (what a new node gets), [`health`] and [`ejection`] (what a failing node gets); the indexes [`ready`] and [`ring`] |
 //! | calls that wait | [`queues`], [`turns`] (the order in which they are taken), [`queue_heads`] and [`avoiding_heads`] (where nodes look for them), [`queue_listing`], [`schedule`] (which call goes where), [`reconsider`], [`avoidance`] |
 //! | calls that cannot go on | [`retry`] (their node was lost), [`expiry`] and [`unserved`] (no node serves them), [`liveness`] (silent nodes), [`dependents`] and [`cancellation`] (what made them is gone) |
+//! | what is counted | [`metrics`] (calls and attempts, by method, node and caller) and [`metrics_listing`], [`timeline`] (what ran on which slot), [`failure_groups`] |
 //! | long work | [`deferred`], [`slices`] |
-//! | checks | `sanity`, `sanity_of_listing`, `test_support` |
+//! | checks | `sanity`, `sanity_of_listing`, `sanity_of_metrics`, `test_support` |
 
 mod absence;
 mod administration;
@@ -35,6 +36,7 @@ mod dependents;
 mod effect;
 mod ejection;
 mod expiry;
+mod failure_groups;
 mod grants;
 mod group;
 mod health;
@@ -45,6 +47,8 @@ mod lending;
 mod liveness;
 mod liveness_scan;
 mod method_listing;
+mod metrics;
+mod metrics_listing;
 mod node;
 mod node_connection;
 mod node_events;
@@ -64,6 +68,8 @@ mod ring;
 mod sanity;
 #[cfg(any(test, feature = "simulation"))]
 mod sanity_of_listing;
+#[cfg(any(test, feature = "simulation"))]
+mod sanity_of_metrics;
 mod schedule;
 mod serving;
 mod settings;
@@ -79,6 +85,7 @@ mod test_support;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod timeline;
 mod turns;
 mod unserved;
 
@@ -90,6 +97,7 @@ pub(crate) use host::{Host, HostCall, HostLink, Time};
 pub(crate) use joining::JoinRefused;
 pub(crate) use liveness::{GONE_AFTER, SUSPECT_AFTER};
 pub(crate) use method_listing::MethodList;
+pub(crate) use metrics_listing::{MethodSample, NodeSample};
 pub(crate) use node_connection::NodeConnection;
 pub(crate) use registration::split_registration;
 pub(crate) use settings::{SLICE, Settings};

@@ -12,13 +12,16 @@ use super::{
     group::{GroupId, IndexEntry, Member, Views},
     health::Health,
     host::{Host, Time},
+    metrics::Counters,
     node_connection::Absence,
     per_kind::PerKind,
     queue_heads::QueueHeads,
     registration::NodeProfile,
     slow_start::Window,
+    timeline::Rows,
 };
 use crate::{
+    administration::Vitals,
     id::{CallId, NodeIdentity},
     security::Source,
     service::method::{MethodId, MethodKind},
@@ -115,13 +118,41 @@ pub(super) struct Node<H: Host> {
     pub(super) last_progress: Time,
     /// Whether its calls take longer than was expected. It is sent nothing ahead of a free slot until one of them ends.
     pub(super) stuck: bool,
+    /// What is counted of its attempts; `None` until one was sent.
+    pub(super) counters: Option<Box<Counters>>,
+    /// How often it was ejected.
+    pub(super) ejections: u64,
+    /// For how long its slots have been taken, all together, until `slot_time_until`.
+    pub(super) slot_time: Duration,
+    pub(super) slot_time_until: Time,
+    /// What ran on its slots last.
+    pub(super) rows: Rows,
+    /// How its process does, as it said last.
+    pub(super) vitals: Option<Vitals>,
     /// What the indexes of its group have of it.
     pub(super) index_entry: IndexEntry,
 }
 
 impl<H: Host> Node<H> {
+    /// What is counted of its attempts.
+    pub(super) fn counters(&mut self) -> &mut Counters {
+        self.counters.get_or_insert_default()
+    }
+
+    /// How many of its slots are taken, as far as the master knows.
+    pub(super) fn taken_slots(&self) -> u32 {
+        self.counts[MethodKind::Compute].min(self.profile.slots)
+    }
+
+    /// The number of taken slots changes now, or is asked for.
+    pub(super) fn note_slot_time(&mut self, now: Time) {
+        self.slot_time += now.saturating_sub(self.slot_time_until) * self.taken_slots();
+        self.slot_time_until = now;
+    }
+
     /// An attempt takes a slot.
-    pub(super) fn put_on(&mut self, attempt: &InFlightAttempt) {
+    pub(super) fn put_on(&mut self, now: Time, attempt: &InFlightAttempt) {
+        self.note_slot_time(now);
         self.counts[attempt.kind] += 1;
         if attempt.kind == MethodKind::Compute {
             self.backlog += attempt.cost;
@@ -129,7 +160,8 @@ impl<H: Host> Node<H> {
     }
 
     /// An attempt takes no slot any more.
-    pub(super) fn take_off(&mut self, attempt: &InFlightAttempt) {
+    pub(super) fn take_off(&mut self, now: Time, attempt: &InFlightAttempt) {
+        self.note_slot_time(now);
         self.counts[attempt.kind] -= 1;
         if attempt.kind == MethodKind::Compute {
             self.backlog -= attempt.cost;

@@ -118,6 +118,8 @@ impl<H: Host> Core<H> {
         self.forget_absence(id, node.absence.take());
         self.note_crash(now, &node, &reason);
         let in_flight = node.calls;
+        self.timeline.finish(now, id, &mut node.rows, true);
+        self.count_gone_node(node.counters.take(), in_flight);
         effects.push(Effect::Publish(NodeEvent::Gone {
             node: node.identity.clone(),
             reason: reason.clone(),

@@ -17,10 +17,12 @@ use super::{
     group::{Group, GroupId, IndexEntry},
     health::Health,
     host::{Host, Time},
+    metrics::Sent,
     node::{CallCost, InFlightAttempt, Node},
     per_kind::PerKind,
     registration::{MethodSet, NodeProfile},
     slow_start::Window,
+    timeline::Rows,
 };
 use crate::{
     hash::keyed,
@@ -249,6 +251,12 @@ impl<H: Host> Registry<H> {
             backlog: CallCost::default(),
             last_progress: now,
             stuck: false,
+            counters: None,
+            ejections: 0,
+            slot_time: Duration::ZERO,
+            slot_time_until: now,
+            rows: Rows::default(),
+            vitals: None,
             index_entry: IndexEntry::default(),
         };
         self.nodes.insert(id, Box::new(node));
@@ -361,11 +369,12 @@ impl<H: Host> Registry<H> {
     }
 
     /// Notes that a node is sent an attempt.
-    pub(super) fn start(&mut self, id: NodeId, in_flight: InFlightAttempt) {
+    pub(super) fn start(&mut self, id: NodeId, in_flight: InFlightAttempt, sent: &Sent) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let InFlightAttempt { call, attempt, method, kind, count, sent: now, .. } = in_flight;
         node.in_flight.insert((call, attempt), in_flight);
-        node.put_on(&in_flight);
+        node.put_on(now, &in_flight);
+        node.counters().on_sent(sent);
         node.calls += count as usize;
         node.window.on_sent(now, kind, method, count);
         if kind == MethodKind::Compute && node.counts[kind] == 1 {
@@ -380,15 +389,21 @@ impl<H: Host> Registry<H> {
         self.nodes.get(&id).and_then(|node| node.in_flight.get(&(call, attempt))).map_or(0, |attempt| attempt.count)
     }
 
-    /// Notes that an attempt has ended, after `ran` handlers were run. Returns how long ago it was sent; `None` if it
-    /// was not in flight.
-    pub(super) fn end(&mut self, now: Time, id: NodeId, (call, attempt): (CallId, u32), ran: u32) -> Option<Duration> {
+    /// Notes that an attempt has ended, after `ran` handlers were run. Returns the attempt; `None` if it was
+    /// not in flight.
+    pub(super) fn end(
+        &mut self,
+        now: Time,
+        id: NodeId,
+        (call, attempt): (CallId, u32),
+        ran: u32,
+    ) -> Option<InFlightAttempt> {
         let node = self.nodes.get_mut(&id)?;
         let ended = node.in_flight.remove(&(call, attempt))?;
         node.calls -= ended.count as usize;
         match ended.is_lent {
             true => node.lent -= 1,
-            false => node.take_off(&ended),
+            false => node.take_off(now, &ended),
         }
         if ended.kind == MethodKind::Compute && ran > 0 {
             node.last_progress = now;
@@ -400,7 +415,7 @@ impl<H: Host> Registry<H> {
         node.answered += u64::from(ran);
         self.in_flight -= ended.count as usize;
         self.reindex(id);
-        Some(now.saturating_sub(ended.sent))
+        Some(ended)
     }
 
     /// The handler of an attempt waits, and takes no slot any more. Returns whether that is so.
@@ -413,7 +428,7 @@ impl<H: Host> Registry<H> {
         let Some(attempt) = node.in_flight.get_mut(&key).filter(|attempt| !attempt.is_lent) else { return false };
         attempt.is_lent = true;
         let attempt = *attempt;
-        node.take_off(&attempt);
+        node.take_off(now, &attempt);
         node.lent += 1;
         // What it runs next has its time from here on.
         node.last_progress = now;
@@ -422,12 +437,12 @@ impl<H: Host> Registry<H> {
     }
 
     /// The handler of an attempt takes a slot again.
-    pub(super) fn resume(&mut self, id: NodeId, key: (CallId, u32)) {
+    pub(super) fn resume(&mut self, now: Time, id: NodeId, key: (CallId, u32)) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(attempt) = node.in_flight.get_mut(&key).filter(|attempt| attempt.is_lent) else { return };
         attempt.is_lent = false;
         let attempt = *attempt;
-        node.put_on(&attempt);
+        node.put_on(now, &attempt);
         node.lent -= 1;
         self.reindex(id);
     }

@@ -42,6 +42,7 @@ impl<H: Host> Core<H> {
         self.check_dependents()?;
         self.check_queues()?;
         self.check_listing()?;
+        self.check_metrics()?;
         for (at, timer) in &self.timers {
             let (Timer::Deadline(id) | Timer::Retry(id)) = timer else { continue };
             check(self.calls.contains(id), || {

@@ -10,6 +10,7 @@ use super::{
     deferred::DeferredTask,
     effect::{Effect, Effects},
     host::{Host, HostCall as _, Time},
+    metrics::Sent,
     node::{CallCost, InFlightAttempt, Node},
     per_kind::{KINDS, PerKind},
     queue_heads::QueueHeads,
@@ -244,7 +245,9 @@ impl<H: Host> Core<H> {
         let (cost, granted) = (self.cost(call), self.grant(call.method.id(), call.demand.count));
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.granted = granted;
-        self.called.relocate(call, CallLocation::InFlight(node));
+        let sent = Sent::new(now, call);
+        self.called.on_sent(call, node, &sent);
+        self.books.of(call.demand.caller).on_sent(&sent);
         call.attempt += 1;
         call.sent += 1;
         call.has_turn = true;
@@ -253,8 +256,8 @@ impl<H: Host> Core<H> {
         self.queues.end_turn(call.service);
         let method = call.method.id();
         let count = call.demand.count;
-        self.registry
-            .start(node, InFlightAttempt { call: id, attempt, method, kind, count, cost, sent: now, is_lent: false });
+        let in_flight = InFlightAttempt { call: id, attempt, method, kind, count, cost, sent: now, is_lent: false };
+        self.registry.start(node, in_flight, &sent);
         if let Some(node) = self.registry.node(node) {
             effects.push(Effect::Send { link: node.link.clone(), call: handle, id, attempt, granted, deadline });
         }

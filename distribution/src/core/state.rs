@@ -10,14 +10,17 @@ use super::{
     calls::{CallCursor, Calls},
     deferred::{DeferredWork, DepartedNode},
     dependents::Dependents,
+    failure_groups::FailureGroups,
     health::Failures,
     host::{Host, Time},
     liveness_scan::LivenessScan,
+    metrics::Books,
     queue_ids::QueueId,
     queues::Queues,
     registry::Registry,
     settings::Settings,
     stopping_calls::Stopping,
+    timeline::Timeline,
     unserved::UnservedReason,
 };
 use crate::{
@@ -73,6 +76,9 @@ pub(crate) struct Core<H: Host> {
     /// How many calls have been submitted.
     pub(super) submitted: u64,
     pub(super) stats: Stats,
+    pub(super) books: Books,
+    pub(super) failure_groups: FailureGroups,
+    pub(super) timeline: Timeline,
     pub(super) shutting_down: bool,
     /// How far a shutdown has come with the calls that wait, and then with all others.
     pub(super) end_waiting: CallCursor,
@@ -103,6 +109,9 @@ impl<H: Host> Core<H> {
             next_node: 0,
             submitted: 0,
             stats: Stats::default(),
+            books: Books::default(),
+            failure_groups: FailureGroups::default(),
+            timeline: Timeline::default(),
             shutting_down: false,
             end_waiting: CallCursor::default(),
             end_all: CallCursor::default(),

@@ -10,6 +10,7 @@ use super::{
 impl<H: Host> Core<H> {
     /// Time has passed.
     pub(crate) fn on_tick(&mut self, now: Time, effects: &mut Effects<H>) {
+        self.failure_groups.now = now;
         // A panic may have ended the last slice.
         self.deferred.is_running = false;
         let mut left = self.settings.slice;

@@ -25,7 +25,7 @@ use crate::{
     config::{LONGEST_TIME, PeerTimeouts, SMALLEST_MESSAGE_LIMIT, from_micros},
     id::MethodName,
     wire::{
-        CloseReason, Control, Load, Outcome, Refusal, Reply,
+        CloseReason, Control, Load, Outcome, Refusal, Reply, VitalsReport,
         connection_state::ConnectionState,
         frame::{call::Trace, layout::LARGEST_WHOLE_PAYLOAD},
         transport::{
@@ -155,6 +155,9 @@ impl Frame {
             Control::Drain,
             Control::Drained,
             Control::RequestDrain,
+            Control::Vitals {
+                vitals: VitalsReport { cpu: Some(first), lag: second.into(), ..VitalsReport::default() },
+            },
             Control::Received { responses: call },
             Control::AskedAgain,
             Control::Retract,

@@ -8,7 +8,8 @@ use super::{administrator::Administrator, shared::Shared};
 use crate::{
     admin::{Admin, AdminServer},
     administration::{
-        CallFilter, CallPage, CallerInfo, EventCursor, EventPage, MasterStatus, MethodSummary, ServiceSummary,
+        CallFilter, CallPage, CallerInfo, EventCursor, EventPage, FailureGroup, History, HistoryFilter, MasterStatus,
+        MethodSummary, Metrics, ServiceSummary, TimelineFilter, TimelinePage, Warning,
     },
     config::{LONGEST_TIME, ValueLimits},
     error::{AdminError, CallError, CallStage, CodecError, Execution, Part},
@@ -78,6 +79,26 @@ impl Admin for Administration {
 
     fn status(&self) -> MasterStatus {
         self.shared.status()
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.shared.metrics()
+    }
+
+    fn history(&self, filter: HistoryFilter) -> History {
+        self.shared.history.read(&filter, self.shared.origin.elapsed())
+    }
+
+    fn timeline(&self, filter: TimelineFilter) -> TimelinePage {
+        self.shared.timeline(&filter)
+    }
+
+    fn failures(&self) -> Vec<FailureGroup> {
+        self.shared.failures()
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        self.shared.warnings()
     }
 
     fn cancel(&self, call: CallId) -> Result<(), AdminError> {

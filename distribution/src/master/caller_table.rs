@@ -208,6 +208,12 @@ impl Callers {
         callers.iter().map(|caller| caller.info()).collect()
     }
 
+    /// The names of those that are connected, by their ids.
+    pub(in crate::master) fn names(&self) -> HashMap<CallerId, Arc<str>> {
+        let locked = self.lock();
+        locked.connected.iter().map(|(id, caller)| (*id, caller.name.as_str().into())).collect()
+    }
+
     /// Fills in who made each of these calls.
     pub(in crate::master) fn name_callers_of(&self, calls: &mut [CallInfo]) {
         let locked = self.lock();

@@ -25,6 +25,7 @@ use tokio::{
 
 use super::{
     batch_frame_limit::BatchFrameLimit,
+    event_log::time,
     heartbeat_limit::HeartbeatLimit,
     link::{Attempt, Link, NodeRequest},
     shared::Shared,
@@ -35,7 +36,7 @@ use crate::{
     error::GoneReason,
     id::{CallId, MethodName},
     wire::{
-        CloseReason, Control, Payload, Reply, batch,
+        CloseReason, Control, Load, Payload, Reply, batch,
         confirmations::Confirmations,
         connection_state::ConnectionState,
         frame::layout::BODY_HEADER_LIMIT,
@@ -52,6 +53,9 @@ const REQUEST_BUFFER: usize = 1024;
 
 /// How long the last frames, the goodbye among them, may take to be written before the connection is closed anyway.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A node reports how its process does this often, or less often.
+const VITALS_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection that is yet to be run.
 #[must_use = "nothing is sent or received until the connection is run"]
@@ -180,6 +184,7 @@ fn on_control(
     connection: NodeConnection,
 ) -> OnControl {
     let node = connection.node;
+    let mut vitals_limit = HeartbeatLimit::new(VITALS_EVERY);
     Box::new(move |control| {
         if let Control::Drain | Control::GiveBack { .. } | Control::RequestGrant { .. } = &control {
             batch_frames.lock().unwrap_or_else(PoisonError::into_inner).on_frame()?;
@@ -187,6 +192,13 @@ fn on_control(
         match control {
             Control::Heartbeat { load } => {
                 heartbeats.lock().unwrap_or_else(PoisonError::into_inner).on_heartbeat(load, state.paused_for())?;
+            }
+            Control::Vitals { vitals } => {
+                vitals_limit.on_heartbeat(Load::default(), state.paused_for())?;
+                let vitals = vitals.shown(time());
+                shared.with_connection(connection, "a node reports its vitals", |core, _, _| {
+                    core.on_vitals(node, vitals)
+                });
             }
             Control::Drain => {
                 shared.with_connection(connection, "a node drains", |core, now, effects| {
@@ -209,8 +221,8 @@ fn on_control(
                 });
             }
             Control::Resume { call, attempt } => {
-                shared.with_connection(connection, "a handler goes on", |core, _, _| {
-                    core.on_slot_resumed(node, CallId(call), attempt)
+                shared.with_connection(connection, "a handler goes on", |core, now, _| {
+                    core.on_slot_resumed(now, node, CallId(call), attempt)
                 });
             }
             // It drained, or its owner dropped it: `GoneReason::Left` says as much.

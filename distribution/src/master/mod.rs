@@ -6,7 +6,8 @@
 //! valid any more. All of these, the [`dispatcher`] of the clients and
 //! the [`administration`] (through handles, or through the service that [`admin`] answers) bring their events through [`shared`] to the
 //! [core](crate::core), which decides; [`effects`] carries out what it decided. Nodes of the same process may connect
-//! through memory ([`in_process`]).
+//! through memory ([`in_process`]). [`history`] remembers how the core's counts grow, and [`metrics`], [`inspection`] and
+//! [`warnings`] tell programs and administrators of it.
 
 mod accept;
 mod admin;
@@ -27,10 +28,13 @@ mod event_log;
 mod events;
 mod handle;
 mod heartbeat_limit;
+mod history;
 mod host;
 mod in_process;
+mod inspection;
 mod kept_bytes;
 mod link;
+mod metrics;
 mod new_caller;
 mod registration_policy;
 #[cfg(feature = "tls")]
@@ -43,6 +47,7 @@ mod simulated;
 mod tick;
 mod uncallable;
 mod wait_for_service;
+mod warnings;
 
 pub use builder::MasterBuilder;
 pub use events::Events;

@@ -31,6 +31,7 @@ use super::{
     caller_table::Callers,
     effects::carry_out,
     event_log::EventLog,
+    history::HistoryLog,
     host::{MasterHost, PanicScope},
     kept_bytes::KeptBytes,
     link::{Link, NodeRequest},
@@ -89,6 +90,10 @@ pub(super) struct Shared {
     detached: Arc<IncomingMemory>,
     pub(super) admission: Arc<Admission>,
     pub(super) registration_policy: RegistrationPolicy,
+    /// How the cluster did in the last hour and day.
+    pub(super) history: HistoryLog,
+    /// When the master itself was stalled last, and for how long.
+    last_stall: Mutex<Option<(Instant, Duration)>>,
     /// Callers in other processes.
     pub(super) callers: Callers,
     /// What is kept for those whose connection may break, or has broken.
@@ -155,6 +160,8 @@ impl Shared {
             detached: IncomingMemory::new(settings.max_queued_bytes.max(1)),
             admission: Admission::new(authenticator, limits),
             registration_policy,
+            history: HistoryLog::default(),
+            last_stall: Mutex::default(),
             callers: Callers::new(settings.epoch),
             kept_ends: Arc::default(),
             allowances: Allowances::new(),
@@ -358,6 +365,17 @@ impl Shared {
     pub(super) fn stats(&self) -> Stats {
         let (turned_away, registration_bytes) = self.admission.totals();
         Stats { turned_away, registration_bytes, ..self.lock().core.stats() }
+    }
+
+    /// The master itself was stalled for this long, until now.
+    pub(super) fn on_stall(&self, lasted: Duration) {
+        *self.last_stall.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), lasted));
+    }
+
+    /// How long ago the master was stalled last, and for how long, if that was in the last minute.
+    pub(super) fn last_stall(&self) -> Option<(Duration, Duration)> {
+        let (at, lasted) = (*self.last_stall.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Some((at.elapsed(), lasted)).filter(|(ago, _)| *ago < Duration::from_secs(60))
     }
 
     /// How many nodes get new calls, now and later.

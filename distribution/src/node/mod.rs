@@ -36,6 +36,7 @@ mod settings;
 mod signals;
 mod slots;
 mod state;
+mod vitals;
 mod waker;
 mod watchdog;
 

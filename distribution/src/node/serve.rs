@@ -18,6 +18,7 @@ use super::{
     requests::Requests,
     session::Session,
     state::{DesiredState, NodeShared},
+    vitals::VitalsMeter,
 };
 use crate::{
     config::{PeerTimeouts, ValueLimits},
@@ -127,6 +128,7 @@ pub(super) async fn serve(
     let mut beats = interval(heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let repoller = Repoller::new();
+    let mut vitals = VitalsMeter::default();
     let mut drain_deadline: Option<Instant> = None;
     let lost = loop {
         tokio::select! {
@@ -146,6 +148,9 @@ pub(super) async fn serve(
                     break lost(format!("the master was silent for {:.1} s", silent.as_secs_f64()));
                 }
                 connection.send(Control::Heartbeat { load: active.load(node.blocked.load(Ordering::Relaxed)) });
+                if let Some(vitals) = vitals.measure(node, &active) {
+                    connection.send(Control::Vitals { vitals });
+                }
             }
             desired = next_desired(desired, drain_deadline.is_some()) => match desired {
                 DesiredState::Stop => return close(&mut server, &connection).await,

@@ -199,7 +199,11 @@ impl ConnectionState {
         // at once afterwards. The number of all other frames is bounded by what is in flight: a frame of which that is not
         // true must replace one that waits, as heartbeats do.
         let is_heartbeat = |control: &Control| matches!(control, Control::Heartbeat { .. } | Control::MasterHeartbeat);
-        match outbox.iter_mut().find(|waiting| is_heartbeat(waiting) && is_heartbeat(&control)) {
+        let is_vitals = |control: &Control| matches!(control, Control::Vitals { .. });
+        let replaces = |waiting: &Control| {
+            is_heartbeat(waiting) && is_heartbeat(&control) || is_vitals(waiting) && is_vitals(&control)
+        };
+        match outbox.iter_mut().find(|waiting| replaces(waiting)) {
             Some(waiting) => *waiting = control,
             None => outbox.push(control),
         }

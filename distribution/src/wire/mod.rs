@@ -32,7 +32,7 @@ pub(crate) use self::{
     frame::{
         call::{Outcome, Refusal, Reply},
         caller::{CallRequest, CallerEnd, CallerRequestBody},
-        control::{CloseReason, Load, WatchedCapacity},
+        control::{CloseReason, Load, VitalsReport, WatchedCapacity},
         kind::Control,
     },
     payload::Payload,

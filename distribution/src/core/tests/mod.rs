@@ -15,6 +15,7 @@ mod expiry;
 mod grants;
 mod liveness;
 mod method_listing;
+mod metrics;
 mod prefetch;
 mod queues;
 mod replaced;
@@ -23,6 +24,7 @@ mod slices;
 mod slow_start;
 mod sources;
 mod submission;
+mod timeline;
 mod turns;
 
 use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Duration};

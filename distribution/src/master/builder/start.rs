@@ -15,6 +15,7 @@ use crate::{
     master::{
         accept,
         handle::Master,
+        history,
         registration_policy::RegistrationPolicy,
         settings::{CALLERS_AT_THE_LIMIT, Values, check_restricted_label},
         shared::Shared,
@@ -86,6 +87,7 @@ impl MasterBuilder {
             shared.track(accept::run(Arc::clone(&shared), listener));
         }
         shared.track(tick::run(Arc::clone(&shared)));
+        shared.track(history::run(Arc::clone(&shared)));
         #[cfg(feature = "tls")]
         if shared.admission.authenticator.demands_proof() {
             shared.track(revocation::run(Arc::clone(&shared)));

@@ -1,8 +1,10 @@
-//! What control frames carry, apart from plain numbers: a node's load, and why a connection is closed.
+//! What control frames carry, apart from plain numbers: a node's load, how its process does, and why a connection is closed.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::in_one_line;
+use crate::{administration::Vitals, text::in_one_line};
 
 /// What a node says about its work with each heartbeat. The master acts on `stale` and `blocked` only, and a false value
 /// harms nothing but the node's own share of the work.
@@ -18,6 +20,42 @@ pub(crate) struct Load {
     pub(crate) stale: u32,
     /// How often an async handler was seen to block its thread since the node was started.
     pub(crate) blocked: u32,
+}
+
+/// How the process of a node does, as it measures itself. The master shows it, and decides nothing by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VitalsReport {
+    /// Processor time since the last report, in thousandths of a core.
+    pub(crate) cpu: Option<u32>,
+    /// Bytes of memory that it holds.
+    pub(crate) memory: Option<u64>,
+    pub(crate) threads: Option<u32>,
+    /// How long a task had to wait for the runtime of the async handlers, in microseconds.
+    pub(crate) lag: u64,
+    /// Compute handlers that run.
+    pub(crate) busy_slots: u32,
+    /// Compute calls that wait for a slot on the node.
+    pub(crate) waiting: u32,
+    /// Async handlers that run.
+    pub(crate) asynchronous: u32,
+    /// The time by the node's clock: microseconds since the beginning of 1970 (UTC).
+    pub(crate) time: u64,
+}
+
+impl VitalsReport {
+    /// As administrators see it. `now` is the time by this process's clock.
+    pub(crate) fn shown(&self, now: Duration) -> Vitals {
+        Vitals {
+            cpu: self.cpu.map(|cpu| f64::from(cpu) / 1e3),
+            memory: self.memory,
+            threads: self.threads,
+            lag: Duration::from_micros(self.lag),
+            busy_slots: self.busy_slots,
+            waiting: self.waiting,
+            asynchronous: self.asynchronous,
+            clock_skew: Duration::from_micros(self.time).as_secs_f64() - now.as_secs_f64(),
+        }
+    }
 }
 
 /// How many calls of a method can run, as a master tells it to a caller.

@@ -7,7 +7,7 @@
 use bytes::BytesMut;
 
 use super::{
-    control::{CloseReason, Load, WatchedCapacity},
+    control::{CloseReason, Load, VitalsReport, WatchedCapacity},
     layout::{
         CHUNK_HEADER, CONTROL_LIMIT, ITEMS_HEADER, LARGEST_CALL_FRAME, LARGEST_CHUNK, LARGEST_PIECE, encode_frame,
     },
@@ -220,6 +220,8 @@ frames! {
         /// An administrator wants the node to drain and end. A node of an older release skips it: it is drained, and stays
         /// connected.
         RequestDrain = 128, "drain request", [MasterToNode];
+        /// How the process of the node does. Comes once a second at most.
+        Vitals { vitals: VitalsReport } = 129, "vitals", [NodeToMaster];
     }
 }
 
@@ -306,6 +308,8 @@ mod tests {
         assert_eq!(bytes(Control::Drain), "0000000006");
         assert_eq!(bytes(Control::Drained), "0000000007");
         assert_eq!(bytes(Control::RequestDrain), "0000000080");
+        let vitals = VitalsReport { cpu: Some(7), memory: None, time: 300, ..VitalsReport::default() };
+        assert_eq!(bytes(Control::Vitals { vitals }), "0b000000810107000000000000fb2c01");
         assert_eq!(bytes(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false }), "02000000080000");
         assert_eq!(bytes(Control::Goodbye { reason: CloseReason::new("oh"), is_shutdown: true }), "0400000008026f6801");
         assert_eq!(bytes(Control::Retract), "0000000009");

@@ -1,0 +1,60 @@
+//! What looks wrong in a cluster, although nothing has failed.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{MethodName, NodeId};
+
+/// Something that looks wrong in a cluster, in a sentence that says what to do. See [`Master::warnings`](crate::Master::warnings).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Warning {
+    /// What kind of thing.
+    pub kind: WarningKind,
+    /// The sentence.
+    pub text: String,
+    /// The node that it is about.
+    pub node: Option<NodeId>,
+    /// The name of that node.
+    pub node_name: Option<Arc<str>>,
+    /// The method that it is about.
+    pub method: Option<MethodName>,
+}
+
+/// The kinds of things that look wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WarningKind {
+    /// The master itself was held up: its runtime, its machine or its disk.
+    MasterStalled,
+    /// A node is silent, or its connection has broken.
+    NodeSilent,
+    /// Calls wait for a method that no node serves.
+    NobodyServes,
+    /// Handlers go on although their calls have ended, and hold slots.
+    SlotsHeld,
+    /// A handler has run for very long beside what its method takes otherwise.
+    RunsLong,
+    /// All slots of the nodes that serve a method have been taken by handlers that wait for each other.
+    Deadlock,
+    /// The queue is full, or one caller's part of it.
+    QueueFull,
+    /// Async handlers block their threads.
+    BlockedAsync,
+    /// A node serves methods that cannot be called on it, or nodes have different versions.
+    Incompatible,
+    /// Arguments of calls that travel in batches are large.
+    LargeBatches,
+    /// A slot of a node is free for long while calls wait.
+    IdleSlots,
+    /// A node's clock differs from the master's.
+    ClockSkew,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

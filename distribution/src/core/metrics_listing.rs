@@ -1,0 +1,141 @@
+//! Lists what is counted: all of it for administrators, and for the history what grows.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    host::{Host, Time},
+    metrics::Counters,
+    state::Core,
+};
+use crate::{
+    administration::{CallMetrics, MethodMetrics, NodeMetrics, Vitals},
+    id::{CallerId, MethodName, NodeId, NodeIdentity},
+    service::method::{MethodId, MethodKind},
+};
+
+/// A node, as the history looks at it once a second.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeSample {
+    pub(crate) node: NodeIdentity,
+    pub(crate) slots: u32,
+    /// For how long its slots have been taken since it registered, all together.
+    pub(crate) slot_time: Duration,
+    pub(crate) ended: u64,
+    pub(crate) failed: u64,
+    pub(crate) vitals: Option<Vitals>,
+}
+
+/// A method, as the history looks at it.
+#[derive(Clone, Debug)]
+pub(crate) struct MethodSample {
+    pub(crate) method: MethodId,
+    pub(crate) name: MethodName,
+    pub(crate) version: u32,
+    pub(crate) calls: CallMetrics,
+}
+
+impl<H: Host> Core<H> {
+    /// How the process of a node does, as it says.
+    pub(crate) fn on_vitals(&mut self, id: NodeId, vitals: Vitals) {
+        if let Some(node) = self.registry.node_mut(id) {
+            node.vitals = Some(vitals);
+        }
+    }
+
+    /// The methods that were called.
+    pub(crate) fn called_ids(&self) -> Vec<MethodId> {
+        self.called.ids().collect()
+    }
+
+    /// How often calls of a method were sent or have ended. If it is the same as before, nothing was counted.
+    pub(crate) fn activity_of(&self, method: MethodId) -> u64 {
+        self.called.row(method).map_or(0, |(_, _, counters)| counters.activity())
+    }
+
+    /// What was counted of a method.
+    pub(crate) fn method_sample(&self, method: MethodId) -> Option<MethodSample> {
+        let (info, _, counters) = self.called.row(method)?;
+        Some(MethodSample { method, name: info.name().clone(), version: info.version(), calls: counters.view() })
+    }
+
+    /// The name of a method that was called.
+    pub(crate) fn method_name(&self, method: MethodId) -> Option<MethodName> {
+        self.called.info(method).map(|info| info.name().clone())
+    }
+
+    /// All that is told of these methods.
+    pub(crate) fn method_metrics(&self, methods: &[MethodId]) -> Vec<MethodMetrics> {
+        let rows = methods.iter().filter_map(|method| self.called.row(*method));
+        rows.map(|(info, tally, counters)| MethodMetrics {
+            service: info.name().service().to_owned(),
+            name: info.name().method().to_owned(),
+            version: info.version(),
+            kind: info.kind(),
+            waiting: tally.waiting,
+            running: tally.running,
+            calls: counters.view(),
+        })
+        .collect()
+    }
+
+    /// All that is told of some nodes, and the last of them; `None` if there are no more.
+    pub(crate) fn node_metrics(&self, after: Option<NodeId>) -> (Vec<NodeMetrics>, Option<NodeId>) {
+        let most = self.settings.slice / 4;
+        let nodes = self.registry.nodes_after(after).take(most);
+        let rows: Vec<_> = nodes
+            .map(|node| NodeMetrics {
+                id: node.identity.id,
+                name: Arc::clone(&node.identity.name),
+                state: node.state,
+                slots: node.profile.slots,
+                computing: node.counts[MethodKind::Compute],
+                asynchronous: node.counts[MethodKind::Async],
+                lent: node.lent,
+                ejections: node.ejections,
+                vitals: node.vitals,
+                calls: node.counters.as_deref().map(Counters::view).unwrap_or_default(),
+            })
+            .collect();
+        let last = rows.last().filter(|_| rows.len() == most).map(|row| row.id);
+        (rows, last)
+    }
+
+    /// What was counted of each caller, the master's own process first. Those in other processes follow by their ids.
+    pub(crate) fn callers_with_calls(&self) -> Vec<CallerId> {
+        self.books.callers()
+    }
+
+    /// What was counted of a caller.
+    pub(crate) fn caller_metrics(&self, caller: CallerId) -> Option<CallMetrics> {
+        self.books.view(caller)
+    }
+
+    /// What was counted of nodes and of callers that are gone.
+    pub(crate) fn gone_metrics(&self) -> (CallMetrics, CallMetrics) {
+        self.books.gone()
+    }
+
+    /// Samples of some nodes, and the last of them; `None` if there are no more. Spans of these nodes' timelines that are over
+    /// end.
+    pub(crate) fn sample_nodes(&mut self, now: Time, after: Option<NodeId>) -> (Vec<NodeSample>, Option<NodeId>) {
+        let most = self.settings.slice;
+        let ids: Vec<NodeId> = self.registry.nodes_after(after).take(most).map(|node| node.identity.id).collect();
+        let last = ids.last().filter(|_| ids.len() == most).copied();
+        let mut samples = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(node) = self.registry.node_mut(id) else { continue };
+            node.note_slot_time(now);
+            self.timeline.finish(now, id, &mut node.rows, false);
+            let outcomes = node.counters.as_ref().map(|counters| counters.outcomes).unwrap_or_default();
+            samples.push(NodeSample {
+                node: node.identity.clone(),
+                slots: node.profile.slots,
+                slot_time: node.slot_time,
+                ended: outcomes.all(),
+                failed: outcomes.failures(),
+                vitals: node.vitals,
+            });
+        }
+        (samples, last)
+    }
+}

@@ -1,0 +1,368 @@
+//! Looks for what is wrong in the cluster although no error says so.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::shared::Shared;
+use crate::{
+    administration::{
+        CallFilter, CallInfo, CallStatus, HistoryFilter, MethodMetrics, NodeMetrics, StatusFilter, WaitReason, Warning,
+        WarningKind,
+    },
+    id::{CallId, MethodName, NodeId},
+    view::{NodeInfo, NodeState},
+};
+
+/// A call runs for long if it has run for this long, and for ten times as long as 99 of 100 others.
+const LONG: Duration = Duration::from_secs(3);
+
+/// A call of which no other has ended runs for long after this.
+const LONG_ALONE: Duration = Duration::from_secs(60);
+
+/// A node that uses less than this part of a core for each handler waits for something.
+const IDLE_CPU: f64 = 0.05;
+
+/// How many calls are looked at.
+const LOOKED_AT: usize = 200;
+
+/// How many warnings of one kind there are at most.
+const MOST_OF_A_KIND: usize = 8;
+
+/// Calls with more bytes than this should not travel in batches.
+const LARGE: u64 = 1 << 20;
+
+/// Clocks that differ by more than this make logs hard to compare.
+const SKEW: f64 = 1.0;
+
+/// For how long a slot has to be free while calls wait.
+const IDLE_FOR: u64 = 30;
+
+/// What all checks look at.
+struct Scene {
+    nodes: Vec<NodeInfo>,
+    node_metrics: HashMap<NodeId, NodeMetrics>,
+    methods: HashMap<MethodName, MethodMetrics>,
+    running: Vec<CallInfo>,
+    stopping: Vec<CallInfo>,
+    waiting: Vec<CallInfo>,
+}
+
+impl Shared {
+    /// What looks wrong, the most urgent first.
+    pub(super) fn warnings(&self) -> Vec<Warning> {
+        let metrics = self.metrics();
+        let calls = |status| self.calls(CallFilter::default().status(status).limit(LOOKED_AT)).calls;
+        let scene = Scene {
+            nodes: self.nodes(),
+            node_metrics: metrics.nodes.into_iter().map(|node| (node.id, node)).collect(),
+            methods: metrics
+                .methods
+                .into_iter()
+                .map(|method| (MethodName::new(&method.service, &method.name), method))
+                .collect(),
+            running: calls(StatusFilter::Running),
+            stopping: calls(StatusFilter::Stopping),
+            waiting: calls(StatusFilter::Waiting),
+        };
+        let mut warnings = Vec::new();
+        warnings.extend(self.stall_warning());
+        warnings.extend(capped(scene.silent_nodes()));
+        warnings.extend(capped(scene.unserved()));
+        warnings.extend(self.full_queue());
+        warnings.extend(capped(scene.long_calls()));
+        warnings.extend(capped(scene.held_slots()));
+        warnings.extend(capped(scene.blocked_async()));
+        warnings.extend(capped(scene.incompatible()));
+        warnings.extend(capped(self.idle_slots(&scene)));
+        warnings.extend(capped(scene.large_batches()));
+        warnings.extend(capped(scene.clock_skew()));
+        warnings
+    }
+
+    /// The master was held up lately.
+    fn stall_warning(&self) -> Option<Warning> {
+        let (ago, lasted) = self.last_stall()?;
+        Some(warning(
+            WarningKind::MasterStalled,
+            format!(
+                "the master was stalled for {:.1} s, {:.0} s ago: its runtime was blocked, or its machine or disk was \
+                 overloaded or suspended. Calls waited for that time. Look for blocking code in the master's program, and \
+                 at the load of its machine",
+                lasted.as_secs_f64(),
+                ago.as_secs_f64()
+            ),
+        ))
+    }
+
+    /// Calls are refused because of a limit of the queue.
+    fn full_queue(&self) -> Option<Warning> {
+        let failures = self.failures();
+        let group = failures.iter().find(|group| group.kind == "overloaded" && group.last < Duration::from_secs(10))?;
+        let by = group.caller.as_deref().map(|caller| format!(" of caller {caller}")).unwrap_or_default();
+        let text = format!(
+            "calls{by} are refused, {} of `{}` so far, because a limit of the queue is met: {}. Start more nodes, or have the \
+             caller make fewer calls at a time; `distribution callers` shows whose calls there are",
+            group.count, group.method, group.message
+        );
+        Some(Warning { method: Some(group.method.clone()), ..warning(WarningKind::QueueFull, text) })
+    }
+
+    /// Slots that were free for long while calls waited.
+    fn idle_slots(&self, scene: &Scene) -> Vec<Warning> {
+        let filter = HistoryFilter::default().nodes();
+        let now = self.origin.elapsed();
+        let from = now.as_secs().saturating_sub(IDLE_FOR + 1);
+        let history = self.history.read(&filter.from(from), now);
+        let waited = history.cluster.len() as u64 >= IDLE_FOR && history.cluster.iter().all(|point| point.waiting > 0);
+        if !waited {
+            return Vec::new();
+        }
+        let mut warnings = Vec::new();
+        for series in &history.nodes {
+            let Some(node) = scene.nodes.iter().find(|node| node.id == series.id) else { continue };
+            let is_idle = series.points.iter().all(|point| f64::from(point.busy) < f64::from(node.slots) - 0.9);
+            if series.points.len() as u64 >= IDLE_FOR && is_idle && node.state == NodeState::Alive && !node.is_cordoned
+            {
+                let text = format!(
+                    "node {} had a free slot for the last {IDLE_FOR} s while calls waited: none of these can run there. `distribution \
+                     calls` says what they wait for",
+                    node.name
+                );
+                warnings.push(about(node, WarningKind::IdleSlots, text));
+            }
+        }
+        warnings
+    }
+}
+
+impl Scene {
+    fn silent_nodes(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        for node in &self.nodes {
+            let text = match node.state {
+                NodeState::Suspect => format!(
+                    "node {} has been silent for {:.1} s and gets no new calls; {} of its calls are not answered. Its process is \
+                     stopped or its machine overloaded, or the network is down. If it does not come back, its calls are lost",
+                    node.name,
+                    node.silent_for.as_secs_f64(),
+                    node.in_flight
+                ),
+                NodeState::Disconnected => format!(
+                    "the connection of node {} has broken, and {} of its calls are not answered. The master waits for it to come back",
+                    node.name, node.in_flight
+                ),
+                _ => continue,
+            };
+            warnings.push(about(node, WarningKind::NodeSilent, text));
+        }
+        warnings
+    }
+
+    fn unserved(&self) -> Vec<Warning> {
+        let mut seen: HashMap<(&MethodName, String), usize> = HashMap::new();
+        for call in &self.waiting {
+            if let CallStatus::Waiting { why: why @ (WaitReason::NoNode | WaitReason::NoLabel { .. }) } = &call.status {
+                *seen.entry((&call.method, why.to_string())).or_default() += call.count as usize;
+            }
+        }
+        let mut seen: Vec<_> = seen.into_iter().collect();
+        seen.sort();
+        let warn = |((method, why), count): ((&MethodName, String), usize)| {
+            let calls = if count == 1 { "a call of".to_owned() } else { format!("{count} calls of") };
+            let waits = if count == 1 { "waits" } else { "wait" };
+            let text = format!("{calls} `{method}` {waits}: {why}. Start a node that can run it");
+            Warning { method: Some(method.clone()), ..warning(WarningKind::NobodyServes, text) }
+        };
+        seen.into_iter().map(warn).collect()
+    }
+
+    /// Calls that run for much longer than others of their method.
+    fn long_calls(&self) -> Vec<Warning> {
+        let mut children: HashMap<CallId, &CallInfo> = HashMap::new();
+        for call in self.waiting.iter().chain(&self.running) {
+            if let Some(parent) = call.parent {
+                children.entry(parent).or_insert(call);
+            }
+        }
+        let mut warnings = Vec::new();
+        for call in &self.running {
+            let CallStatus::Running { node, running_for, .. } = &call.status else { continue };
+            let others = self.methods.get(&call.method).and_then(|method| method.calls.in_handler.quantile(0.99));
+            let is_long = match others {
+                Some(others) => *running_for > LONG.max(others * 10 * call.count),
+                None => *running_for > LONG_ALONE || (*running_for > LONG && children.contains_key(&call.id)),
+            };
+            if !is_long {
+                continue;
+            }
+            let usual = match others {
+                Some(others) => format!("99 of 100 others take at most {:.3} s", others.as_secs_f64()),
+                None => "no other has ended yet".to_owned(),
+            };
+            let (kind, cause) = match children.get(&call.id) {
+                Some(child) => (WarningKind::Deadlock, self.waits_for(child)),
+                None => (WarningKind::RunsLong, self.what_node_does(node.id)),
+            };
+            let text = format!(
+                "call {} of `{}` has run for {:.0} s on node {} ({usual}). {cause}. If it is stuck: `distribution cancel {}`",
+                call.id,
+                call.method,
+                running_for.as_secs_f64(),
+                node.name,
+                call.id
+            );
+            warnings.push(Warning {
+                node: Some(node.id),
+                node_name: Some(node.name.clone()),
+                method: Some(call.method.clone()),
+                ..warning(kind, text)
+            });
+        }
+        warnings
+    }
+
+    /// What a call does that another one waits for.
+    fn waits_for(&self, child: &CallInfo) -> String {
+        match &child.status {
+            CallStatus::Waiting { why } => format!(
+                "It waits for its nested call {} of `{}`, which waits itself: {why}. If these nodes run only handlers that wait \
+                 like it, none of them can go on",
+                child.id, child.method
+            ),
+            CallStatus::Running { node, .. } => {
+                format!(
+                    "It waits for its nested call {} of `{}`, which runs on node {}",
+                    child.id, child.method, node.name
+                )
+            }
+            CallStatus::Stopping { node, .. } => {
+                format!(
+                    "It waits for its nested call {} of `{}`, which node {} stops",
+                    child.id, child.method, node.name
+                )
+            }
+        }
+    }
+
+    /// What the processor time of a node says about its handlers.
+    fn what_node_does(&self, node: NodeId) -> String {
+        let metrics = self.node_metrics.get(&node);
+        let Some((cpu, running)) =
+            metrics.and_then(|node| Some((node.vitals?.cpu?, node.computing + node.asynchronous)))
+        else {
+            return "It may calculate, loop without end, or wait for something".to_owned();
+        };
+        let handlers = if running == 1 { "its only call".to_owned() } else { format!("its {running} calls") };
+        if cpu < IDLE_CPU * f64::from(running.max(1)) {
+            format!(
+                "The node uses {cpu:.2} cores for {handlers}, so the handler does not calculate: it waits for something, as for a lock \
+                 that another handler holds, a file or the network"
+            )
+        } else {
+            format!("The node uses {cpu:.2} cores for {handlers}, so the handler calculates, or loops without end")
+        }
+    }
+
+    fn held_slots(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        for call in &self.stopping {
+            let CallStatus::Stopping { node, stopping_for } = &call.status else { continue };
+            if *stopping_for < LONG {
+                continue;
+            }
+            let text = format!(
+                "call {} of `{}` has ended, but its handler goes on on node {} since {:.0} s and holds its slot. A handler that takes \
+                 long should look at `distribution::current().is_cancelled()`",
+                call.id,
+                call.method,
+                node.name,
+                stopping_for.as_secs_f64()
+            );
+            warnings.push(Warning {
+                node: Some(node.id),
+                node_name: Some(node.name.clone()),
+                method: Some(call.method.clone()),
+                ..warning(WarningKind::SlotsHeld, text)
+            });
+        }
+        warnings
+    }
+
+    fn blocked_async(&self) -> Vec<Warning> {
+        let warn = |node: &NodeInfo| {
+            let text = format!(
+                "async handlers on node {} have blocked their thread {} times, so that others had to wait. Its log names the methods; \
+                 they should be `fn`, or do the work in `tokio::task::spawn_blocking`",
+                node.name, node.blocked_async
+            );
+            about(node, WarningKind::BlockedAsync, text)
+        };
+        self.nodes.iter().filter(|node| node.blocked_async > 0).map(warn).collect()
+    }
+
+    fn incompatible(&self) -> Vec<Warning> {
+        let warn = |node: &NodeInfo| {
+            let text = format!(
+                "node {} serves methods that cannot be called on it: {}",
+                node.name,
+                node.uncallable.join("; ")
+            );
+            about(node, WarningKind::Incompatible, text)
+        };
+        self.nodes.iter().filter(|node| !node.uncallable.is_empty()).map(warn).collect()
+    }
+
+    fn large_batches(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        for (name, method) in &self.methods {
+            let calls = &method.calls;
+            let each = calls.argument_bytes / calls.sent.max(1);
+            if calls.batches > 0 && each > LARGE {
+                let text = format!(
+                    "calls of `{name}` have {:.1} MiB of arguments on average, and were sent in {} batches. Have the handler read large \
+                     data where it lies, or pass it as a stream",
+                    each as f64 / f64::from(1 << 20),
+                    calls.batches
+                );
+                warnings.push(Warning { method: Some(name.clone()), ..warning(WarningKind::LargeBatches, text) });
+            }
+        }
+        warnings.sort_by(|a, b| a.text.cmp(&b.text));
+        warnings
+    }
+
+    fn clock_skew(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        for node in &self.nodes {
+            let vitals = self.node_metrics.get(&node.id).and_then(|metrics| metrics.vitals);
+            let Some(skew) = vitals.map(|vitals| vitals.clock_skew).filter(|skew| skew.abs() > SKEW) else { continue };
+            let way = if skew > 0.0 { "ahead of" } else { "behind" };
+            let text = format!(
+                "the clock of node {} is {:.1} s {way} the master's. Times in its logs differ by that, and certificates may seem \
+                 expired or not valid yet",
+                node.name,
+                skew.abs()
+            );
+            warnings.push(about(node, WarningKind::ClockSkew, text));
+        }
+        warnings
+    }
+}
+
+fn warning(kind: WarningKind, text: String) -> Warning {
+    Warning { kind, text, node: None, node_name: None, method: None }
+}
+
+fn about(node: &NodeInfo, kind: WarningKind, text: String) -> Warning {
+    Warning { node: Some(node.id), node_name: Some(node.name.clone()), ..warning(kind, text) }
+}
+
+/// The first warnings, and how many more there are.
+fn capped(mut warnings: Vec<Warning>) -> Vec<Warning> {
+    let more = warnings.len().saturating_sub(MOST_OF_A_KIND);
+    if more > 0 {
+        warnings.truncate(MOST_OF_A_KIND);
+        let kind = warnings[0].kind;
+        warnings.push(warning(kind, format!("and {more} more like this")));
+    }
+    warnings
+}
