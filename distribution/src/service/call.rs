@@ -287,7 +287,7 @@ impl<T, E> Call<T, E> {
 
     /// Sends the call and blocks the current thread until it has ended; for code that is not async.
     ///
-    /// A compute handler may use it: the handler keeps its slot while it waits. An async handler must await the call
+    /// A compute handler may use it: the handler lends its slot while it waits. An async handler must await the call
     /// instead: `wait` would block a thread on which other async handlers run. On a worker thread of a multi-thread runtime,
     /// the worker's other tasks move to another thread first.
     ///
