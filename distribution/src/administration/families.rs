@@ -3,7 +3,7 @@
 //! Names follow the [conventions of Prometheus](https://prometheus.io/docs/practices/naming/): a unit in the name, base units,
 //! and `_total` for what only grows.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     histogram::Histogram,

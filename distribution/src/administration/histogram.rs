@@ -30,6 +30,12 @@ fn end_of(bucket: usize) -> Duration {
     Duration::from_micros(micros)
 }
 
+fn middle_of(bucket: u16) -> Duration {
+    let end = end_of(usize::from(bucket));
+    let start = bucket.checked_sub(1).map_or(Duration::ZERO, |before| end_of(usize::from(before)));
+    start + (end - start) / 2
+}
+
 /// How long something took, counted in buckets: for each power of two of microseconds four, up to 19 hours. So a time that is
 /// read from it, as from [`quantile`](Self::quantile), is at most an eighth too long or too short, or half a microsecond.
 ///
@@ -77,9 +83,7 @@ impl Histogram {
         for (bucket, count) in &self.buckets {
             seen += count;
             if seen >= rank {
-                let end = end_of(usize::from(*bucket));
-                let start = bucket.checked_sub(1).map_or(Duration::ZERO, |before| end_of(usize::from(before)));
-                return Some(start + (end - start) / 2);
+                return Some(middle_of(*bucket));
             }
         }
         None
@@ -90,6 +94,12 @@ impl Histogram {
     pub fn shorter_than(&self, time: Duration) -> u64 {
         let shorter = self.buckets.iter().take_while(|(bucket, _)| end_of(usize::from(*bucket)) <= time);
         shorter.map(|(_, count)| count).sum()
+    }
+
+    /// The middle of each bucket that is not empty, in order, with its count.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn middles(&self) -> impl Iterator<Item = (Duration, u64)> {
+        self.buckets.iter().map(|(bucket, count)| (middle_of(*bucket), *count))
     }
 
     /// What was counted after `earlier`, which is the same histogram at an earlier time.

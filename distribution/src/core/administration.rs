@@ -6,9 +6,9 @@
 
 use super::{
     call::CallLocation,
+    counters::Ended,
     effect::{Effect, Effects},
     host::{Host, HostCall as _, Time},
-    metrics::Ended,
     state::Core,
 };
 use crate::{

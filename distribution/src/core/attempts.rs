@@ -2,9 +2,9 @@
 
 use super::{
     call::CallLocation,
+    counters::Ended,
     effect::{AttemptEnd, CallAnswer, Effect, Effects},
     host::{Host, HostCall as _, Time},
-    metrics::Ended,
     state::Core,
 };
 use crate::{

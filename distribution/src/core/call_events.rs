@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     call::{CallEntry, CallLocation, Demand, last_failure, shutdown_error},
+    counters::Ended,
     effect::{Effect, Effects},
     host::{Host, HostCall as _, Time},
-    metrics::Ended,
     queue_ids::ServiceId,
     state::{Core, Timer},
 };

@@ -6,8 +6,8 @@ use rustc_hash::FxHashMap;
 
 use super::{
     call::{CallEntry, CallLocation},
+    counters::{Counters, Sent},
     host::Host,
-    metrics::{Counters, Sent},
     queue_ids::ServiceId,
 };
 use crate::{

@@ -5,10 +5,10 @@
 
 use super::{
     call::execution_so_far,
+    counters::Ended,
     deferred::DeferredTask,
     effect::{Effect, Effects},
     host::{Host, Time},
-    metrics::Ended,
     state::Core,
 };
 use crate::{

@@ -11,7 +11,6 @@ use rustc_hash::{FxHashMap, FxHasher};
 use super::{
     call::CallEntry,
     host::{Host, Time},
-    state::Core,
 };
 use crate::{
     error::CallError,
@@ -74,6 +73,13 @@ impl FailureGroups {
     }
 }
 
+impl FailureGroups {
+    /// All groups, in any order.
+    pub(super) fn all(&self) -> Vec<Group> {
+        self.groups.values().cloned().collect()
+    }
+}
+
 /// The kind of an error in words, and a hash of what tells errors of that kind apart.
 fn kind_of(error: &CallError) -> (&'static str, u64) {
     let hashed = |text: &str| {
@@ -99,12 +105,5 @@ fn kind_of(error: &CallError) -> (&'static str, u64) {
         CallError::Shutdown { .. } => ("shut down", 0),
         CallError::TooDeep { .. } => ("nested too deep", 0),
         _ => ("failed otherwise", 0),
-    }
-}
-
-impl<H: Host> Core<H> {
-    /// The groups, in any order.
-    pub(crate) fn failure_groups(&self) -> Vec<Group> {
-        self.failure_groups.groups.values().cloned().collect()
     }
 }

@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    counters::Counters,
+    failure_groups::Group,
     host::{Host, Time},
-    metrics::Counters,
     state::Core,
 };
 use crate::{
@@ -100,7 +101,12 @@ impl<H: Host> Core<H> {
         (rows, last)
     }
 
-    /// What was counted of each caller, the master's own process first. Those in other processes follow by their ids.
+    /// The groups of calls that failed, in any order.
+    pub(crate) fn failure_groups(&self) -> Vec<Group> {
+        self.failure_groups.all()
+    }
+
+    /// The callers that have made calls, the master's own process first. Those in other processes follow by their ids.
     pub(crate) fn callers_with_calls(&self) -> Vec<CallerId> {
         self.books.callers()
     }

@@ -13,7 +13,7 @@
 //! | which node gets a call | [`balance`] (the whole rule), [`slow_start`] (what a new node gets), [`health`] and [`ejection`] (what a failing node gets); the indexes [`ready`] and [`ring`] |
 //! | calls that wait | [`queues`], [`turns`] (the order in which they are taken), [`queue_heads`] and [`avoiding_heads`] (where nodes look for them), [`queue_listing`], [`schedule`] (which call goes where), [`reconsider`], [`avoidance`] |
 //! | calls that cannot go on | [`retry`] (their node was lost), [`expiry`] and [`unserved`] (no node serves them), [`liveness`] (silent nodes), [`dependents`] and [`cancellation`] (what made them is gone) |
-//! | what is counted | [`metrics`] (calls and attempts, by method, node and caller) and [`metrics_listing`], [`timeline`] (what ran on which slot), [`failure_groups`] |
+//! | what is counted | [`metrics`] with [`counters`] (calls and attempts, by method, node and caller) and [`metrics_listing`], [`timeline`] with [`rows`] (what ran on which slot) and [`timeline_listing`], [`failure_groups`] |
 //! | long work | [`deferred`], [`slices`] |
 //! | checks | `sanity`, `sanity_of_listing`, `sanity_of_metrics`, `test_support` |
 
@@ -31,6 +31,7 @@ mod called_methods;
 mod calls;
 mod cancellation;
 mod compatibility;
+mod counters;
 mod deferred;
 mod dependents;
 mod effect;
@@ -64,6 +65,7 @@ mod registration;
 mod registry;
 mod retry;
 mod ring;
+mod rows;
 #[cfg(any(test, feature = "simulation"))]
 mod sanity;
 #[cfg(any(test, feature = "simulation"))]
@@ -86,6 +88,7 @@ mod test_support;
 mod tests;
 mod tick;
 mod timeline;
+mod timeline_listing;
 mod turns;
 mod unserved;
 

@@ -9,16 +9,16 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
+    counters::Counters,
     group::{GroupId, IndexEntry, Member, Views},
     health::Health,
     host::{Host, Time},
-    metrics::Counters,
     node_connection::Absence,
     per_kind::PerKind,
     queue_heads::QueueHeads,
     registration::NodeProfile,
+    rows::Rows,
     slow_start::Window,
-    timeline::Rows,
 };
 use crate::{
     administration::Vitals,

@@ -14,15 +14,15 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
+    counters::Sent,
     group::{Group, GroupId, IndexEntry},
     health::Health,
     host::{Host, Time},
-    metrics::Sent,
     node::{CallCost, InFlightAttempt, Node},
     per_kind::PerKind,
     registration::{MethodSet, NodeProfile},
+    rows::Rows,
     slow_start::Window,
-    timeline::Rows,
 };
 use crate::{
     hash::keyed,

@@ -7,10 +7,10 @@
 
 use super::{
     call::{CallEntry, CallLocation, shutdown_error},
+    counters::Sent,
     deferred::DeferredTask,
     effect::{Effect, Effects},
     host::{Host, HostCall as _, Time},
-    metrics::Sent,
     node::{CallCost, InFlightAttempt, Node},
     per_kind::{KINDS, PerKind},
     queue_heads::QueueHeads,

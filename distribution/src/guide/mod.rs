@@ -14,6 +14,7 @@
 //! | [versions] | How do I change a service without stopping it? |
 //! | [testing] | How do I test my service, and code that calls it? |
 //! | [logging] | What does the cluster tell me, and how do I see it? |
+//! | [metrics] | How fast is it, what fails, and what looks wrong? |
 //! | [operating] | Something runs. How do I see what it does, and step in? |
 //! | [settings] | What can I set, and what happens at the limit? |
 //! | [troubleshooting] | Something does not work. Where do I look? |
@@ -41,6 +42,9 @@ pub mod many_calls {}
 
 #[doc = include_str!("metadata.md")]
 pub mod metadata {}
+
+#[doc = include_str!("metrics.md")]
+pub mod metrics {}
 
 #[doc = include_str!("nested_calls.md")]
 pub mod nested_calls {}

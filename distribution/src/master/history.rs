@@ -99,9 +99,15 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut ticks = interval_at(shared.origin + second, second);
     // After a stall it goes on with the second that it is then.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    #[cfg(feature = "metrics")]
+    let mut facade = super::facade::Facade::default();
     loop {
         tokio::select! {
-            at = ticks.tick() => shared.history.look(&shared, at),
+            at = ticks.tick() => {
+                shared.history.look(&shared, at);
+                #[cfg(feature = "metrics")]
+                facade.tell(&shared.metrics());
+            }
             () = shared.closed.cancelled() => return,
         }
     }

@@ -26,6 +26,8 @@ mod dispatcher;
 mod effects;
 mod event_log;
 mod events;
+#[cfg(feature = "metrics")]
+mod facade;
 mod handle;
 mod heartbeat_limit;
 mod history;

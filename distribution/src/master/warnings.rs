@@ -97,11 +97,16 @@ impl Shared {
     fn full_queue(&self) -> Option<Warning> {
         let failures = self.failures();
         let group = failures.iter().find(|group| group.kind == "overloaded" && group.last < Duration::from_secs(10))?;
-        let by = group.caller.as_deref().map(|caller| format!(" of caller {caller}")).unwrap_or_default();
+        let (fullest, calls, all) = self.lock().core.fullest_caller();
+        let fullest = match self.callers.names().get(&fullest) {
+            Some(name) => format!("caller {name}"),
+            None => "the master's own process".to_owned(),
+        };
+        let by = group.caller.as_deref().map_or("the master's own process".to_owned(), |name| format!("caller {name}"));
         let text = format!(
-            "calls{by} are refused, {} of `{}` so far, because a limit of the queue is met: {}. Start more nodes, or have the \
-             caller make fewer calls at a time; `distribution callers` shows whose calls there are",
-            group.count, group.method, group.message
+            "the queue is full: {calls} of the {all} calls that wait are of {fullest}. {} calls of `{}` were refused, the last one of \
+             {by}. Start more nodes, have {fullest} make fewer calls at a time, or set `max_queued_calls_per_caller`",
+            group.count, group.method
         );
         Some(Warning { method: Some(group.method.clone()), ..warning(WarningKind::QueueFull, text) })
     }
