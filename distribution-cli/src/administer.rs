@@ -2,7 +2,9 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use distribution::{AdminClient, CallFilter, CallInfo, Cluster, NodeId, NodeInfo, administration::StatusFilter};
+use distribution::{
+    AdminClient, CallFilter, CallInfo, Cluster, ClusterBuilder, NodeId, NodeInfo, administration::StatusFilter,
+};
 use futures::TryStreamExt;
 use serde_json::json;
 
@@ -11,7 +13,7 @@ use crate::{
     failure::{Failure, Kind},
     look::Look,
     output::{print, print_json},
-    show,
+    show, top,
 };
 
 /// Rows of a table of calls, unless the user says otherwise.
@@ -19,6 +21,9 @@ const SHOWN_CALLS: usize = 100;
 
 /// Calls that are asked for at a time.
 const PAGE: usize = 5_000;
+
+/// How long a view that outlives its master waits for it: as long as the library lets it, a year.
+const LONGEST_RECONNECT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Clears a terminal.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
@@ -45,6 +50,7 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
             })
             .await
         }
+        AdminCommand::Top { master, once, interval } => top::run(master, once, interval, look).await,
         AdminCommand::Methods { master, view } => {
             watch(master, &view, async |admin| {
                 let methods = admin.methods().await?;
@@ -99,7 +105,7 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
 }
 
 /// Does something with the admin service, and takes leave of the master whatever came of it.
-async fn administer<T>(
+pub(crate) async fn administer<T>(
     connection: Connection,
     work: impl AsyncFnOnce(&AdminClient) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
@@ -111,17 +117,41 @@ async fn administer<T>(
 
 async fn connect(connection: Connection) -> Result<Cluster, Failure> {
     let timeout = connection.connect_timeout;
-    let mut builder = Cluster::builder().admin().connect_timeout(timeout).reconnect_timeout(timeout);
-    if let Some(file) = connection.token_file {
+    Ok(builder(&connection).reconnect_timeout(timeout).connect(connection.master).await?)
+}
+
+fn builder(connection: &Connection) -> ClusterBuilder {
+    let mut builder = Cluster::builder().admin().connect_timeout(connection.connect_timeout);
+    if let Some(file) = &connection.token_file {
         builder = builder.token_file(file);
     }
-    if let Some(certificates) = connection.certificates.into_certificates() {
+    if let Some(certificates) = connection.certificates.clone().into_certificates() {
         builder = builder.certificates(certificates);
     }
     if connection.insecure {
         builder = builder.insecure();
     }
-    Ok(builder.connect(connection.master).await?)
+    builder
+}
+
+/// Connects again and again, for a view that outlives its master.
+#[derive(Clone, Debug)]
+pub(crate) struct Dial(Connection);
+
+impl Dial {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self(connection)
+    }
+
+    /// The address, as the user gave it.
+    pub(crate) fn master(&self) -> &str {
+        &self.0.master
+    }
+
+    /// Connects, for as long as it takes whenever the connection is lost later.
+    pub(crate) async fn connect_for_long(&self) -> Result<Cluster, Failure> {
+        Ok(builder(&self.0).reconnect_timeout(LONGEST_RECONNECT).connect(&self.0.master).await?)
+    }
 }
 
 /// Shows something once, or again and again until ctrl-c.
@@ -138,9 +168,6 @@ async fn watch(
         let shows = async {
             loop {
                 ticks.tick().await;
-                if !view.json && std::io::stdout().is_terminal() {
-                    print(CLEAR)?;
-                }
                 show(admin).await?;
             }
         };
@@ -174,8 +201,26 @@ async fn follow(admin: &AdminClient, json: bool, look: Look) -> Result<(), Failu
 fn print_either(view: &View, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
     match view.json {
         true => print_json(value),
+        // In one piece, so that there is always something to read.
+        false if view.watch.is_some() && std::io::stdout().is_terminal() => {
+            let lines = crossterm::terminal::size().map_or(usize::MAX, |(_, lines)| usize::from(lines));
+            print(&format!("{CLEAR}{}", first_lines(&text(), lines)))
+        }
         false => print(&text()),
     }
+}
+
+/// As many lines as a terminal has: of a longer list its beginning would scroll away.
+fn first_lines(text: &str, lines: usize) -> String {
+    let all = text.lines().count();
+    // The cursor is on the line behind the last.
+    if all < lines {
+        return text.to_owned();
+    }
+    let shown = lines.saturating_sub(2);
+    let mut first: String = text.split_inclusive('\n').take(shown).collect();
+    first += &format!("{} more lines; without --watch all are printed", all - shown);
+    first
 }
 
 async fn filter(admin: &AdminClient, which: &WhichCalls) -> Result<CallFilter, Failure> {
@@ -258,4 +303,18 @@ fn find<'a>(nodes: &'a [NodeInfo], wanted: &str) -> Result<&'a NodeInfo, Failure
         "no node has the id or the name `{wanted}`, or one that begins so; `distribution nodes` lists those that are registered"
     );
     Err(Failure::new(Kind::UnknownId, sentence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_list_that_is_longer_than_the_terminal_the_beginning_is_shown() {
+        let list = "1\n2\n3\n4\n";
+        assert_eq!(first_lines(list, 5), list);
+        assert_eq!(first_lines(list, 4), "1\n2\n2 more lines; without --watch all are printed");
+        assert_eq!(first_lines(list, 1), "4 more lines; without --watch all are printed");
+        assert_eq!(first_lines(list, usize::MAX), list);
+    }
 }

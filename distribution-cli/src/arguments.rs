@@ -67,6 +67,18 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         which: WhichCalls,
     },
+    /// Show the cluster in the terminal, live: nodes, calls and methods, with keys to sort, filter, cancel and drain.
+    #[command(after_help = EXIT_CODES)]
+    Top {
+        #[command(flatten)]
+        master: Connection,
+        /// Print it once as text, without a terminal. Rates are counted over one interval.
+        #[arg(long)]
+        once: bool,
+        /// How often the master is asked; at most ten times a second.
+        #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "1s")]
+        interval: Duration,
+    },
     /// List the methods that nodes serve or that calls wait for.
     #[command(after_help = EXIT_CODES)]
     Methods {
@@ -146,7 +158,7 @@ pub(crate) struct OneNode {
 }
 
 /// How the master is reached.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Connection {
     /// The master's address.
     #[arg(long, value_name = "HOST:PORT", env = "DISTRIBUTION_MASTER", default_value = "127.0.0.1:3000")]
@@ -165,7 +177,7 @@ pub(crate) struct Connection {
 }
 
 /// Certificates of one's own authority.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct CertificateFiles {
     /// The authority that issued the other side's certificate, in PEM.
     #[arg(long, value_name = "FILE", env = "DISTRIBUTION_AUTHORITY", requires_all = ["certificate", "key"])]

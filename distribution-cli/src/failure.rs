@@ -1,6 +1,7 @@
 //! Why a command failed, and the exit code that says so.
 
 use std::{
+    fmt,
     io::{self, Write},
     iter,
     process::ExitCode,
@@ -37,11 +38,22 @@ impl Failure {
         Self::new(Kind::Other, message)
     }
 
+    /// Whether it may be over by itself: the master may come back.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.kind == Kind::CannotConnect
+    }
+
     /// Prints it on standard error, and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         // Nobody may read it, and the exit code says it too.
         let _ = writeln!(io::stderr().lock(), "distribution: {}", self.message);
         ExitCode::from(self.kind as u8)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

@@ -3,12 +3,15 @@
 mod administer;
 mod arguments;
 mod failure;
+mod lines;
 mod look;
 mod master;
 mod output;
 mod show;
+mod signals;
 mod table;
 mod tokens;
+mod top;
 mod units;
 
 use std::process::ExitCode;

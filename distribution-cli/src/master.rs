@@ -10,6 +10,7 @@ use crate::{
     arguments::CertificateFiles,
     failure::{Failure, Kind},
     output::print,
+    signals::Signals,
     units::{parse_size, parse_time},
 };
 
@@ -245,32 +246,4 @@ fn greeting(master: &Master, file: Option<&std::path::Path>, has_certificates: b
         }
     };
     Ok(format!("listening on {addr}\na node needs: {node}\na caller needs: {caller}\n"))
-}
-
-/// SIGTERM and ctrl-c.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            #[cfg(unix)]
-            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
-        })
-    }
-
-    #[cfg(unix)]
-    async fn next(mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-    }
-
-    #[cfg(not(unix))]
-    async fn next(self) {
-        let _ = tokio::signal::ctrl_c().await;
-    }
 }

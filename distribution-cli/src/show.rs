@@ -18,19 +18,19 @@ pub(crate) fn nodes(nodes: &[NodeInfo], look: Look) -> String {
         return "no nodes are registered\n".to_owned();
     }
     let mut table = Table::new(&[
-        "ID",
+        "ID2",
         "NAME",
         "STATE",
         "SLOTS>",
         "CALLS>",
-        "ANSWERED>",
-        "SHARE>",
-        "UP>",
-        "SILENT>",
-        "ADDRESS",
-        "CREDENTIAL",
-        "SERVICES~",
-        "LABELS~",
+        "ANSWERED>3",
+        "SHARE>5",
+        "UP>4",
+        "SILENT>1",
+        "ADDRESS9",
+        "CREDENTIAL8",
+        "SERVICES~6",
+        "LABELS~7",
     ]);
     for node in nodes {
         let cordoned = if node.is_cordoned { ", cordoned" } else { "" };
@@ -67,14 +67,8 @@ pub(crate) fn calls(calls: &[CallInfo], has_more: bool, look: Look) -> String {
     if calls.is_empty() {
         return "no such calls wait or run\n".to_owned();
     }
-    let mut table = Table::new(&["ID", "METHOD", "CALLS>", "AGE>", "SIZE>", "CALLER", "STATUS~"]);
+    let mut table = Table::new(&["ID", "METHOD", "CALLS>3", "AGE>1", "SIZE>4", "CALLER2", "STATUS~"]);
     for call in calls {
-        let failed = match call.failed_attempts {
-            0 => String::new(),
-            1 => ", after 1 failed attempt".to_owned(),
-            failed => format!(", after {failed} failed attempts"),
-        };
-        let of = call.parent.map(|parent| format!(", made by {parent}")).unwrap_or_default();
         table.row([
             call.id.to_string(),
             call.method.to_string(),
@@ -82,12 +76,23 @@ pub(crate) fn calls(calls: &[CallInfo], has_more: bool, look: Look) -> String {
             time(call.age),
             size(call.size),
             call.caller.as_deref().unwrap_or("-").to_owned(),
-            format!("{}{failed}{of}", status_of(&call.status)),
+            status_of_call(call),
         ]);
         table.tone("STATUS", tone_of(&call.status));
     }
     let more = if has_more { "there are more; --limit says how many are listed\n" } else { "" };
     table.text(look) + more
+}
+
+/// What a call does, after which failed attempts, and who made it.
+pub(crate) fn status_of_call(call: &CallInfo) -> String {
+    let failed = match call.failed_attempts {
+        0 => String::new(),
+        1 => ", after 1 failed attempt".to_owned(),
+        failed => format!(", after {failed} failed attempts"),
+    };
+    let of = call.parent.map(|parent| format!(", made by {parent}")).unwrap_or_default();
+    format!("{}{failed}{of}", status_of(&call.status))
 }
 
 fn status_of(status: &CallStatus) -> String {
@@ -113,7 +118,7 @@ pub(crate) fn methods(methods: &[MethodSummary], look: Look) -> String {
         return "no methods are served or called\n".to_owned();
     }
     let mut table =
-        Table::new(&["METHOD", "VERSION>", "KIND", "IDEMPOTENT", "NODES>", "WAITING>", "RUNNING>", "SIGNATURE~"]);
+        Table::new(&["METHOD", "VERSION>5", "KIND3", "IDEMPOTENT4", "NODES>", "WAITING>", "RUNNING>1", "SIGNATURE~2"]);
     for method in methods {
         let kind = match method.kind {
             MethodKind::Compute => "compute",
@@ -138,7 +143,7 @@ pub(crate) fn services(services: &[ServiceSummary], look: Look) -> String {
     if services.is_empty() {
         return "no services are served or called\n".to_owned();
     }
-    let mut table = Table::new(&["SERVICE", "VERSION>", "METHODS>", "NODES>", "WAITING>", "RUNNING>"]);
+    let mut table = Table::new(&["SERVICE", "VERSION>3", "METHODS>2", "NODES>", "WAITING>", "RUNNING>1"]);
     for service in services {
         table.row([
             service.name.clone(),
@@ -156,7 +161,7 @@ pub(crate) fn callers(callers: &[CallerInfo], look: Look) -> String {
     if callers.is_empty() {
         return "there are no callers in other processes\n".to_owned();
     }
-    let mut table = Table::new(&["ID", "NAME", "ROLE", "CALLS>", "STATE", "FIRST SEEN>", "ADDRESS", "CREDENTIAL"]);
+    let mut table = Table::new(&["ID", "NAME", "ROLE2", "CALLS>", "STATE", "FIRST SEEN>1", "ADDRESS4", "CREDENTIAL3"]);
     for caller in callers {
         // All of its calls have an id that begins so.
         let first = caller.first_call.to_string();
@@ -232,7 +237,7 @@ pub(crate) fn event(timed: &TimedEvent, look: Look) -> String {
 }
 
 /// The colour of what a call does: of one that waits, and of one that has ended and goes on.
-fn tone_of(status: &CallStatus) -> Option<Tone> {
+pub(crate) fn tone_of(status: &CallStatus) -> Option<Tone> {
     match status {
         CallStatus::Waiting { .. } => Some(Tone::Attention),
         CallStatus::Running { .. } => Some(Tone::Good),

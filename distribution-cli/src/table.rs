@@ -4,10 +4,18 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table as Layout, Width, presets,
 };
 
-use crate::look::{Look, Tone};
+use unicode_width::UnicodeWidthStr;
+
+use crate::{
+    lines::wrap,
+    look::{Look, Tone},
+};
 
 /// A column of text that is wrapped where the terminal is narrow keeps at least this width.
-const NARROWEST: u16 = 16;
+const NARROWEST: usize = 16;
+
+/// Between two columns.
+const GAP: usize = 2;
 
 /// Rows below a heading.
 #[derive(Debug)]
@@ -16,26 +24,33 @@ pub(crate) struct Table {
     rows: Vec<Vec<(String, Option<Tone>)>>,
 }
 
-/// A column, by the end of its name: `>` for numbers, which are aligned on their right; `~` for texts that may be wrapped.
+/// A column, by the end of its name: `>` for numbers, which are aligned on their right; `~` for texts that may be wrapped; and
+/// behind that a digit, if the column is left out where the terminal is too narrow for all, the one with the largest digit
+/// first.
 #[derive(Debug)]
 struct Column {
     name: String,
     is_number: bool,
     wraps: bool,
+    rank: u32,
 }
 
 impl Table {
     pub(crate) fn new(columns: &[&str]) -> Self {
-        let column = |name: &&str| Column {
-            name: name.trim_end_matches(['>', '~']).to_owned(),
-            is_number: name.ends_with('>'),
-            wraps: name.ends_with('~'),
+        let column = |described: &&str| {
+            let name = described.trim_end_matches(|letter: char| letter.is_ascii_digit());
+            Column {
+                name: name.trim_end_matches(['>', '~']).to_owned(),
+                is_number: name.ends_with('>'),
+                wraps: name.ends_with('~'),
+                rank: described[name.len()..].parse().unwrap_or(0),
+            }
         };
         Self { columns: columns.iter().map(column).collect(), rows: Vec::new() }
     }
 
     /// Adds a row with a cell for each column.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) -> &mut Self {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) -> &mut Self {
         self.rows.push(cells.into_iter().map(|cell| (shown(&cell), None)).collect());
         self
     }
@@ -50,8 +65,43 @@ impl Table {
         self
     }
 
-    /// The table as text, each line with an end.
+    /// The least width of a column.
+    fn narrowest(&self, at: usize) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|(text, _)| text.width());
+        let widest = cells.max().unwrap_or(0).max(self.columns[at].name.width());
+        if self.columns[at].wraps { widest.min(NARROWEST) } else { widest }
+    }
+
+    /// The columns that fit into this width, and those that do not.
+    fn fitting(&self, width: Option<u16>) -> (Vec<usize>, Vec<usize>) {
+        let mut shown: Vec<(usize, usize)> = (0..self.columns.len()).map(|at| (at, self.narrowest(at))).collect();
+        let mut left_out = Vec::new();
+        let room = width.map_or(usize::MAX, usize::from);
+        while shown.iter().map(|(_, width)| width + GAP).sum::<usize>().saturating_sub(GAP) > room {
+            let ranks = shown.iter().enumerate().map(|(place, (at, _))| (self.columns[*at].rank, place));
+            match ranks.max() {
+                None | Some((0, _)) => break,
+                Some((_, place)) => left_out.push(shown.remove(place).0),
+            }
+        }
+        left_out.sort_unstable();
+        (shown.into_iter().map(|(at, _)| at).collect(), left_out)
+    }
+
+    /// The table as text, each line with an end. A last line names the columns that are left out.
     pub(crate) fn text(&self, look: Look) -> String {
+        let (shown, left_out) = self.fitting(look.width);
+        let table = self.text_of(&shown, look);
+        if left_out.is_empty() {
+            return table;
+        }
+        let left_out: Vec<_> = left_out.into_iter().map(|at| &*self.columns[at].name).collect();
+        let note = format!("too narrow for: {}", left_out.join(", "));
+        table + &wrap(&note, look.width.unwrap_or(u16::MAX), usize::MAX).join("\n") + "\n"
+    }
+
+    fn text_of(&self, shown: &[usize], look: Look) -> String {
+        let columns = || shown.iter().map(|at| &self.columns[*at]);
         let mut layout = Layout::new();
         layout.load_preset(presets::NOTHING);
         match look.width {
@@ -66,20 +116,24 @@ impl Table {
             true => Cell::new(&column.name).add_attribute(Attribute::Bold),
             false => Cell::new(&column.name),
         };
-        layout.set_header(self.columns.iter().map(heading));
+        layout.set_header(columns().map(heading));
         for cells in &self.rows {
-            layout.add_row(cells.iter().map(|(text, tone)| match tone.filter(|_| look.is_coloured) {
+            let cells = shown.iter().filter_map(|at| cells.get(*at));
+            layout.add_row(cells.map(|(text, tone)| match tone.filter(|_| look.is_coloured) {
                 Some(tone) => Cell::new(text).fg(tone.color()),
                 None => Cell::new(text),
             }));
         }
-        for (column, described) in layout.column_iter_mut().zip(&self.columns) {
-            column.set_padding((0, 2));
+        for (column, at) in layout.column_iter_mut().zip(shown) {
+            let described = &self.columns[*at];
+            // Behind the last, a coloured heading would be longer than the line.
+            let gap = if Some(at) == shown.last() { 0 } else { GAP };
+            column.set_padding((0, gap as u16));
             if described.is_number {
                 column.set_cell_alignment(CellAlignment::Right);
             }
             column.set_constraint(match described.wraps {
-                true => ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST)),
+                true => ColumnConstraint::LowerBoundary(Width::Fixed((self.narrowest(*at) + gap) as u16)),
                 false => ColumnConstraint::ContentWidth,
             });
         }
@@ -131,6 +185,19 @@ mod tests {
         assert!(text.contains("a-longer-ñame  12345678  it is for node n1,"), "{text}");
         let text = narrow(10);
         assert!(text.contains("a-longer-ñame  12345678  it is for node"), "{text}");
+    }
+
+    #[test]
+    fn columns_that_matter_less_are_left_out_where_the_terminal_is_narrow_and_named() {
+        let mut table = Table::new(&["NAME", "STATE2", "CALLS>1", "ADDRESS3"]);
+        table.row(["n1", "alive", "7", "10.0.0.1:4000"].map(str::to_owned));
+        let text = |width| table.text(Look { width, ..PLAIN });
+        let all = "NAME  STATE  CALLS  ADDRESS\nn1    alive      7  10.0.0.1:4000\n";
+        assert_eq!(text(None), all);
+        assert_eq!(text(Some(33)), all);
+        assert_eq!(text(Some(32)), "NAME  STATE  CALLS\nn1    alive      7\ntoo narrow for: ADDRESS\n");
+        assert_eq!(text(Some(17)), "NAME  CALLS\nn1        7\ntoo narrow for:\nSTATE, ADDRESS\n");
+        assert_eq!(text(Some(8)), "NAME\nn1\ntoo\nnarrow\nfor:\nSTATE,\nCALLS,\nADDRESS\n");
     }
 
     #[test]

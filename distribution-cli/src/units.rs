@@ -65,6 +65,19 @@ pub(crate) fn time(time: Duration) -> String {
     }
 }
 
+/// `1,234,567`.
+pub(crate) fn count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
 /// `1.2 GiB`.
 pub(crate) fn size(bytes: usize) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -106,6 +119,13 @@ mod tests {
         assert_eq!(parse_time("unlimited"), Ok(Duration::MAX));
         for wrong in ["", "5", "s", "-5s", "1.2.3s", "5x", "99999999999999999999d"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn large_counts_are_grouped() {
+        for (number, shown) in [(0, "0"), (999, "999"), (1000, "1,000"), (12_345, "12,345"), (1_234_567, "1,234,567")] {
+            assert_eq!(count(number), shown);
         }
     }
 
