@@ -42,6 +42,9 @@ pub struct CallInfo {
     pub size: usize,
     /// What its caller sent along with [`Call::metadata`](crate::Call::metadata), and what it inherited.
     pub metadata: BTreeMap<String, String>,
+    /// The id of the trace that it belongs to, as 32 hexadecimal digits. `None` if its caller sends no traces: see
+    /// [traces](crate::guide::traces).
+    pub trace: Option<String>,
     /// How many calls it is: more than one if it is a batch, which `.distribute()` makes of calls that travel together.
     pub count: u32,
     /// How many attempts at it have failed.

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{LONGEST_TIME, PeerTimeouts},
     id::CallId,
-    service::{metadata, method::MethodInfo, state::CallState},
+    service::{metadata, method::MethodInfo, spans::without_own_span, state::CallState},
     wire::{
         CallRequest, CallerEnd, CloseReason, Control, batch,
         channel::Channel,
@@ -271,7 +271,7 @@ impl Driver<'_> {
         };
         // Calls reach tarpc in the order in which they were made. If the budget of tokio's task ran out in between, those
         // that had to wait for it would come behind all others.
-        self.in_flight.push(Box::pin(unconstrained(async move {
+        self.in_flight.push(without_own_span(unconstrained(async move {
             let answered = client.call(context, request).await;
             if let Some(connection) = connection {
                 connection.close_streams((id.0, ONLY_ATTEMPT));
@@ -291,7 +291,7 @@ impl Driver<'_> {
         let Question { method, labels, answer } = question;
         let request =
             OutgoingCallerRequest::Serving { method, labels: labels.map_or_else(Vec::new, |labels| labels.to_vec()) };
-        self.in_flight.push(Box::pin(async move {
+        self.in_flight.push(without_own_span(async move {
             let Ok(CallerReply { end, payload }) = client.call(context, request).await else {
                 return Finished::Nothing;
             };
@@ -326,7 +326,7 @@ fn request(id: CallId, state: &CallState) -> CallRequest {
         continues: submit_options.continues.map(|call| call.0),
         parent: state.parent().map(|call| call.0),
         metadata: metadata::entries(&options.metadata).to_vec(),
-        trace: None,
+        trace: state.trace(),
     }
 }
 

@@ -83,7 +83,9 @@ impl<H: Host> Core<H> {
                     call: call.method.name().into(),
                     execution: Execution::MayHaveRun,
                 }),
-                AttemptEnd::TooLarge { .. } if self.may_try_elsewhere(node, id) => self.requeue(now, id, effects),
+                AttemptEnd::TooLarge { .. } if self.may_try_elsewhere(node, id, effects) => {
+                    self.requeue(now, id, effects)
+                }
                 AttemptEnd::TooLarge { size, limit } => {
                     self.end_with(id, effects, |call| CallError::TooLarge {
                         call: call.method.name().into(),
@@ -108,11 +110,11 @@ impl<H: Host> Core<H> {
     }
 
     /// Notes that this node cannot take the call, and says whether another node may.
-    fn may_try_elsewhere(&mut self, node: NodeId, id: CallId) -> bool {
+    fn may_try_elsewhere(&mut self, node: NodeId, id: CallId, effects: &mut Effects<H>) -> bool {
         let Some(identity) = self.registry.node(node).map(|node| node.identity.clone()) else { return false };
         let Some(call) = self.calls.get_mut(&id) else { return false };
         let cause = Cause::Refused("does not accept arguments of that size");
-        call.failed_attempts.push(FailedAttempt { attempt: call.attempt, node: identity, source: None, cause });
+        call.note_failed(FailedAttempt { attempt: call.attempt, node: identity, source: None, cause }, effects);
         self.calls.get(&id).is_some_and(|call| !call.is_targeted() && self.has_alternative(call))
     }
 

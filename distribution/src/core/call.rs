@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    effect::{Effect, Effects},
     host::{Host, HostCall as _, Time},
     queue_ids::{QueueId, Seq, ServiceId},
     queues::Waiting,
@@ -133,6 +134,14 @@ pub(super) struct CallEntry<H: Host> {
 }
 
 impl<H: Host> CallEntry<H> {
+    /// Notes that an attempt has failed.
+    pub(super) fn note_failed(&mut self, failed_attempt: FailedAttempt, effects: &mut Effects<H>) {
+        if self.handle.tells_attempts() {
+            effects.push(Effect::TellFailed { call: self.handle.clone(), failed_attempt: failed_attempt.clone() });
+        }
+        self.failed_attempts.push(failed_attempt);
+    }
+
     /// When its caller made it.
     pub(super) fn made(&self) -> Time {
         self.submitted.saturating_add(self.demand.hedge_of.map_or(Duration::ZERO, |hedged| hedged.elapsed))

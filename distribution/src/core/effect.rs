@@ -26,6 +26,8 @@ pub(crate) enum Effect<H: Host> {
     Cancel { link: H::Link, id: CallId, attempt: u32 },
     /// End the call with this result, after these failed attempts.
     End { call: H::Call, end: Result<CallAnswer, CallError>, failed_attempts: Vec<FailedAttempt> },
+    /// Tell in the trace of the call that an attempt at it has failed.
+    TellFailed { call: H::Call, failed_attempt: FailedAttempt },
     /// Cut a batch down to its first `kept` calls: the node will not start the others.
     Shorten { call: H::Call, kept: u32 },
     /// Ask the node to give back the calls that it has not started.

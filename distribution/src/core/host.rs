@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::service::{metadata::Metadata, state::Held};
+use crate::{
+    service::{metadata::Metadata, state::Held},
+    wire::frame::call::Trace,
+};
 
 /// Time since the master started.
 pub(crate) type Time = Duration;
@@ -32,6 +35,14 @@ pub(crate) trait HostCall: Clone {
     /// What travels to its handler, for lists.
     fn metadata(&self) -> Metadata {
         None
+    }
+    /// The trace that it belongs to, for lists.
+    fn trace(&self) -> Option<Trace> {
+        None
+    }
+    /// Whether [`Effect::TellFailed`](super::effect::Effect::TellFailed) tells somebody.
+    fn tells_attempts(&self) -> bool {
+        false
     }
     /// What is kept until its handler has returned, although the call has ended.
     fn held(&self) -> Option<Held> {

@@ -61,12 +61,8 @@ impl<H: Host> Core<H> {
             effects.push(Effect::Shorten { call: call.handle.clone(), kept: call.granted });
         }
         let cause = Cause::Lost(reason.clone());
-        call.failed_attempts.push(FailedAttempt {
-            attempt: call.attempt,
-            node: node.clone(),
-            source: Some(source),
-            cause,
-        });
+        let failed = FailedAttempt { attempt: call.attempt, node: node.clone(), source: Some(source), cause };
+        call.note_failed(failed, effects);
         self.repeat(now, id, effects);
     }
 
@@ -81,7 +77,7 @@ impl<H: Host> Core<H> {
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let cause = Cause::Panicked(message.into());
-        call.failed_attempts.push(FailedAttempt { attempt: call.attempt, node, source: None, cause });
+        call.note_failed(FailedAttempt { attempt: call.attempt, node, source: None, cause }, effects);
         self.repeat(now, id, effects);
     }
 
@@ -144,12 +140,8 @@ impl<H: Host> Core<H> {
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let last = format!("the last one, {node}, {why}");
-        call.failed_attempts.push(FailedAttempt {
-            attempt: call.attempt,
-            node,
-            source: None,
-            cause: Cause::Refused(why),
-        });
+        let cause = Cause::Refused(why);
+        call.note_failed(FailedAttempt { attempt: call.attempt, node, source: None, cause }, effects);
         call.sent -= 1;
         let refusals = call.refusals();
         if refusals >= REFUSALS {

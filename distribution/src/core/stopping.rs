@@ -46,6 +46,7 @@ impl<H: Host> Core<H> {
                 since: now,
                 size: call.demand.size,
                 metadata: call.handle.metadata(),
+                trace: call.handle.trace(),
                 _held: call.handle.held(),
                 count: call.count(),
                 failed_attempts: call.failed_attempts.len() as u32,

@@ -6,6 +6,7 @@ use super::host::Time;
 use crate::{
     id::{CallId, NodeId},
     service::{metadata::Metadata, method::MethodInfo, state::Held},
+    wire::frame::call::Trace,
 };
 
 /// A call that has ended, and whose handler runs.
@@ -22,6 +23,7 @@ pub(super) struct StoppingCall {
     pub(super) since: Time,
     pub(super) size: usize,
     pub(super) metadata: Metadata,
+    pub(super) trace: Option<Trace>,
     /// Dropped when the handler has returned.
     pub(super) _held: Option<Held>,
     pub(super) count: u32,

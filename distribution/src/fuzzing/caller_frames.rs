@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use tarpc::{ClientMessage, Request, Response, trace};
+use tarpc::{ClientMessage, Request, Response};
 use tokio::time::Instant;
 
 use crate::{
@@ -43,22 +43,14 @@ const LARGE: std::ops::Range<u64> = 1 << 20..2 << 20;
 impl CallerRequestFrame {
     pub(super) fn new(request: u64, body: CallerRequestBody, payload: Bytes) -> Self {
         // The master refuses other lengths, and nobody here has room for all of those.
-        let mut body = match body {
+        let body = match body {
             CallerRequestBody::LargeCall { call, length } if !LARGE.contains(&length) => CallerRequestBody::Call(call),
             body => body,
         };
-        let payload = match &mut body {
-            // To tarpc a trace of number 0 is none.
-            CallerRequestBody::Call(call) => {
-                call.trace = call.trace.filter(|trace| trace.trace != 0);
-                payload
-            }
+        let payload = match &body {
+            CallerRequestBody::Call(_) => payload,
             // Nobody looks at what follows a question.
-            CallerRequestBody::LargeCall { call, .. } => {
-                call.trace = call.trace.filter(|trace| trace.trace != 0);
-                Bytes::new()
-            }
-            CallerRequestBody::Serving { .. } | CallerRequestBody::AskAgain { .. } => Bytes::new(),
+            _ => Bytes::new(),
         };
         Self { request, body, payload }
     }
@@ -113,19 +105,13 @@ impl CallerRequestFrame {
 
     /// As a caller gives it to tarpc.
     pub(super) fn outgoing(&self, permit: Arc<dyn SendPermit>) -> ClientMessage<OutgoingCallerRequest> {
-        let mut context = tarpc::context::current();
+        let context = tarpc::context::current();
         let message = match self.body.clone() {
             CallerRequestBody::Serving { method, labels } => OutgoingCallerRequest::Serving { method, labels },
             CallerRequestBody::AskAgain { call } => {
                 OutgoingCallerRequest::AskAgain { call: CallId(call), permit, arguments: None }
             }
             CallerRequestBody::Call(request) | CallerRequestBody::LargeCall { call: request, .. } => {
-                if let Some(Trace { trace, span, sampled }) = request.trace {
-                    context.trace_context.trace_id = trace.into();
-                    context.trace_context.span_id = span.into();
-                    context.trace_context.sampling_decision =
-                        if sampled { trace::SamplingDecision::Sampled } else { trace::SamplingDecision::Unsampled };
-                }
                 let id = request.method;
                 let payload = match self.body {
                     CallerRequestBody::LargeCall { length, .. } => vec![0; length as usize].into(),

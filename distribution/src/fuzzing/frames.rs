@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Sink, SinkExt, Stream, StreamExt, executor::block_on};
-use tarpc::{ClientMessage, Request, Response, trace};
+use tarpc::{ClientMessage, Request, Response};
 use tokio::time::Instant;
 
 use super::{
@@ -71,8 +71,7 @@ impl Frame {
         trace: Option<(u128, u64, bool)>,
         payload: Vec<u8>,
     ) -> Self {
-        // To tarpc a trace of number 0 is none.
-        let trace = trace.filter(|trace| trace.0 != 0).map(|(trace, span, sampled)| Trace { trace, span, sampled });
+        let trace = trace.map(|(trace, span, sampled)| Trace { trace, span, sampled });
         let timeout = timeout.map(from_micros);
         Self(Content::Request { request, names, granted, timeout, metadata, trace, payload: payload.into() })
     }
@@ -264,17 +263,12 @@ fn response(Response { request_id, message }: Response<Reply>) -> Content {
 }
 
 fn request(message: ClientMessage<IncomingRequest>) -> Content {
-    let ClientMessage::Request(Request { context, id, message }) = message else {
+    let ClientMessage::Request(Request { id, message, .. }) = message else {
         panic!("the transport makes no cancellations of tarpc's");
     };
     let payload = message.take_payload();
-    let IncomingRequest { method, call, attempt, count, granted, timeout, metadata, .. } = message;
-    let trace = context.trace_context;
-    let trace = (!trace.trace_id.is_none()).then(|| Trace {
-        trace: trace.trace_id.into(),
-        span: trace.span_id.into(),
-        sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
-    });
+    let IncomingRequest { method, call, attempt, count, granted, timeout, metadata, trace, .. } = message;
+    let trace = trace.map(|trace| *trace);
     Content::Request { request: id, names: (method, call, attempt, count), granted, timeout, metadata, trace, payload }
 }
 
@@ -297,7 +291,7 @@ pub fn write(end: End, frames: &[Frame], pieces: &[usize]) -> Vec<u8> {
             End::Caller => {
                 let transport = CallerTransport::new(&mut memory, Arc::clone(&state), SMALLEST_MESSAGE_LIMIT, ignored);
                 let message = |content: &Content| match content {
-                    Content::CallerRequest(request) => Some(request.outgoing(Arc::new(Carrying(Vec::new())))),
+                    Content::CallerRequest(request) => Some(request.outgoing(Arc::new(Carrying(Vec::new(), None)))),
                     _ => None,
                 };
                 send(transport, &state, frames, message).await
@@ -357,9 +351,9 @@ async fn room<M>(transport: &mut (impl Sink<M, Error = io::Error> + Unpin)) -> i
     .await
 }
 
-/// The permission to send, which nobody takes back, of a call with this metadata.
+/// The permission to send, which nobody takes back, of a call with this metadata and trace.
 #[derive(Debug)]
-struct Carrying(Vec<(String, String)>);
+struct Carrying(Vec<(String, String)>, Option<Trace>);
 
 impl SendPermit for Carrying {
     fn may_begin(&self, _: u32) -> bool {
@@ -377,6 +371,10 @@ impl SendPermit for Carrying {
     fn metadata(&self) -> &[(String, String)] {
         &self.0
     }
+
+    fn trace(&self) -> Option<Trace> {
+        self.1
+    }
 }
 
 fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
@@ -385,13 +383,6 @@ fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
     else {
         return None;
     };
-    let mut context = tarpc::context::current();
-    if let Some(Trace { trace, span, sampled }) = trace {
-        context.trace_context.trace_id = trace.into();
-        context.trace_context.span_id = span.into();
-        context.trace_context.sampling_decision =
-            if sampled { trace::SamplingDecision::Sampled } else { trace::SamplingDecision::Unsampled };
-    }
     let message = OutgoingRequest {
         method,
         call,
@@ -402,9 +393,9 @@ fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
         payload: payload.into(),
         arguments: None,
         name: MethodName::new("Fuzzed", "method"),
-        permit: Arc::new(Carrying(metadata)),
+        permit: Arc::new(Carrying(metadata, trace)),
     };
-    Some(ClientMessage::Request(Request { context, id: request, message }))
+    Some(ClientMessage::Request(Request { context: tarpc::context::current(), id: request, message }))
 }
 
 fn reply(content: &Content) -> Option<Response<OutgoingReply>> {

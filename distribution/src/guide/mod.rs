@@ -15,6 +15,7 @@
 //! | [testing] | How do I test my service, and code that calls it? |
 //! | [logging] | What does the cluster tell me, and how do I see it? |
 //! | [metrics] | How fast is it, what fails, and what looks wrong? |
+//! | [traces] | Where in a tree of calls, over many processes, did the time go? |
 //! | [operating] | Something runs. How do I see what it does, and step in? |
 //! | [settings] | What can I set, and what happens at the limit? |
 //! | [troubleshooting] | Something does not work. Where do I look? |
@@ -64,6 +65,9 @@ pub mod settings {}
 
 #[doc = include_str!("testing.md")]
 pub mod testing {}
+
+#[doc = include_str!("traces.md")]
+pub mod traces {}
 
 #[doc = include_str!("troubleshooting.md")]
 pub mod troubleshooting {}

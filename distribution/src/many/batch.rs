@@ -12,6 +12,7 @@ use crate::{
         method::MethodInfo,
         options::{CallOptions, SubmitOptions},
         reply::DecodeReply,
+        spans::CallTrace,
         state::CallState,
     },
     wire::{Payload, batch},
@@ -153,7 +154,8 @@ impl<T, E> Batch<T, E> {
         };
         let Destination { method, options, .. } = &self.destination;
         let submit_options = SubmitOptions { count: self.count, exempt_from_limits: true, ..submit_options };
-        let state = Arc::new(CallState::new(Arc::clone(method), payload, options.clone(), submit_options));
-        (self.destination, self.first, state)
+        let mut state = CallState::new(Arc::clone(method), payload, options.clone(), submit_options);
+        state.trace = CallTrace::begin(method.name(), self.count);
+        (self.destination, self.first, Arc::new(state))
     }
 }

@@ -329,6 +329,8 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
                     let total = this.total();
                     this.state.report_progress(total);
                     this.state.end_progress(total);
+                    // It has ended, whenever this is dropped.
+                    this.state.span = None;
                     return Poll::Ready(None);
                 }
                 if this.state.hedge {

@@ -15,7 +15,7 @@ use crate::{
     id::NodeIdentity,
     service::{
         options::SubmitOptions,
-        outcome,
+        outcome, spans,
         state::{CallFailure, RawAnswer},
     },
     text::{LONGEST, in_lines},
@@ -31,6 +31,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
             Finished::Taken => {}
             Finished::Superseded(batch) => {
                 batch.destination.dispatcher.cancel(&batch.state);
+                batch.state.on_abandoned();
                 self.release(&batch);
             }
             Finished::Shortened(batch, kept) => self.on_shortened(batch, kept),
@@ -230,6 +231,9 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
 
     /// Sends one call of a batch again, with a record of its failed attempt.
     fn send_one_again(&mut self, batch: &BatchOf<C>, place: u32, failed_attempt: FailedAttempt) {
+        if let Some(span) = &self.span {
+            spans::on_attempt_in_batch_failed(span, &failed_attempt);
+        }
         self.again_calls += 1;
         let one = batch.slice(place, place + 1);
         self.again

@@ -239,6 +239,7 @@ impl<T, E> Drop for InFlight<T, E> {
     fn drop(&mut self) {
         if let Some(batch) = &self.batch {
             batch.destination.dispatcher.cancel(&batch.state);
+            batch.state.on_abandoned();
         }
     }
 }

@@ -16,7 +16,10 @@ use super::{
     tracker::{Outstanding, Tracker},
     unserved::Unserved,
 };
-use crate::{error::CallError, service::options::SubmitOptions};
+use crate::{
+    error::CallError,
+    service::{options::SubmitOptions, spans},
+};
 
 /// A result of at least this many bytes is large: few of them are held, and they stop more calls from being pulled.
 const LARGE: usize = 4096;
@@ -59,6 +62,8 @@ pub(super) struct RunState<C: Distributable, Y: Yields> {
     pub(super) in_a_row: u32,
     /// Methods that no node serves.
     pub(super) unserved: Unserved,
+    /// The span of the run, once a batch was sent. Those of its batches are below it.
+    pub(super) span: Option<tracing::Span>,
     /// Measures progress, if the user has asked for it.
     pub(super) tracker: Option<Box<Tracker>>,
 }
@@ -90,6 +95,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
             unpolled: 0,
             in_a_row: 0,
             unserved: Unserved::default(),
+            span: None,
             tracker: None,
         }
     }
@@ -103,7 +109,8 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
     ) {
         let (method, labels) = (&batch.destination.method, &batch.destination.options.labels);
         self.sizing.note_sent(method, labels, batch.count as usize);
-        let (destination, first, state) = batch.into_state(submit_options);
+        let span = self.span.get_or_insert_with(spans::of_run);
+        let (destination, first, state) = span.in_scope(|| batch.into_state(submit_options));
         self.bytes += state.payload.len();
         self.in_flight.push(InFlight::send(destination, first, state, hedge));
     }

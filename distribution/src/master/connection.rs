@@ -35,6 +35,7 @@ use crate::{
     core::{AttemptEnd, NodeConnection},
     error::GoneReason,
     id::{CallId, MethodName},
+    service::spans::without_own_span,
     wire::{
         CloseReason, Control, Load, Payload, Reply, batch,
         confirmations::Confirmations,
@@ -392,7 +393,7 @@ impl Driver<'_> {
                     name: MethodName::new("distribution", "asks again"),
                     permit,
                 };
-                return Ok(Box::pin(ended(client, context, id, outgoing)));
+                return Ok(without_own_span(ended(client, context, id, outgoing)));
             }
         };
         let size = call.size();
@@ -419,7 +420,7 @@ impl Driver<'_> {
             name: call.method.name().clone(),
             permit: call,
         };
-        Ok(Box::pin(ended(client, context, id, outgoing)))
+        Ok(without_own_span(ended(client, context, id, outgoing)))
     }
 }
 

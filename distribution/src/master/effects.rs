@@ -37,6 +37,11 @@ pub(super) fn carry_out(effect: Effect<MasterHost>) {
             call.finish(end.map(raw_answer).map_err(|error| CallFailure::after(failed_attempts, error)));
         }
         Effect::Grant { link, id, attempt, upto } => link.state.send(Control::Grant { call: id.0, attempt, upto }),
+        Effect::TellFailed { call, failed_attempt } => {
+            if let Some(trace) = &call.trace {
+                trace.on_attempt_failed(&failed_attempt);
+            }
+        }
         Effect::Shorten { call, kept } => call.shorten(kept),
         Effect::Retract { link } => link.state.send(Control::Retract),
         Effect::RequestDrain { link } => link.state.send(Control::RequestDrain),

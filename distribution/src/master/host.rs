@@ -10,6 +10,7 @@ use crate::{
         metadata::Metadata,
         state::{CallFailure, CallState, Held},
     },
+    wire::frame::call::Trace,
 };
 
 /// Names the master's calls and links to the core.
@@ -63,6 +64,14 @@ impl HostCall for HeldCall {
 
     fn metadata(&self) -> Metadata {
         self.options.metadata.clone()
+    }
+
+    fn trace(&self) -> Option<Trace> {
+        CallState::trace(self)
+    }
+
+    fn tells_attempts(&self) -> bool {
+        self.trace().is_some()
     }
 
     fn held(&self) -> Option<Held> {

@@ -19,6 +19,7 @@ use crate::{
     service::{
         metadata,
         router::{Arguments, ComputeHandler, Handler},
+        spans::HandlerSpan,
     },
     wire::{Control, Outcome, Refusal, Reply, codec::Encoder, handshake::StreamShape},
 };
@@ -61,6 +62,9 @@ impl Requests<'_> {
             tokio::spawn(answer(request, Reply::refused(Refusal::Decode(reason))));
             return;
         }
+        let (key, trace) = ((id, message.attempt, count), message.trace.as_deref().copied());
+        let span =
+            route.and_then(|route| HandlerSpan::of(route.method.name(), key, &self.node.registration.name, trace));
         match route.map(|route| (route.method.name(), route.handler.clone())) {
             None => {
                 tokio::spawn(answer(request, Reply::refused(Refusal::UnknownMethod)));
@@ -87,7 +91,7 @@ impl Requests<'_> {
                             if let Some(streams) = &streams {
                                 streams.end_with(&call, &node_runtime);
                             }
-                            match count {
+                            HandlerSpan::run(span, || match count {
                                 0 | 1 => {
                                     let of_call = streams.as_ref().map(HandlerStreams::streams).unwrap_or_default();
                                     compute(&call, &handler, Arguments::Whole(payload, of_call), limits)
@@ -99,7 +103,7 @@ impl Requests<'_> {
                                     late.abort();
                                     reply
                                 }
-                            }
+                            })
                         }
                     };
                     drop(streams);
@@ -118,7 +122,7 @@ impl Requests<'_> {
                 let Some(guard) = guard else { return refuse(request) };
                 let streams = HandlerStreams::open(shape, &call, &self.connection);
                 let of_call = streams.as_ref().map(HandlerStreams::streams).unwrap_or_default();
-                let handler = handler(payload, of_call, limits);
+                let handler = HandlerSpan::wrap(span, handler(payload, of_call, limits));
                 self.node.runner.push(AsyncCall {
                     request,
                     call,

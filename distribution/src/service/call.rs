@@ -18,6 +18,7 @@ use super::{
     method::MethodInfo,
     options::{CallOptions, MOST_LABEL_BYTES, MOST_LABELS, SubmitOptions, are_possible},
     reply::{Answer, DecodeReply},
+    spans::CallTrace,
     state::{CallFailure, CallState},
     stream::{ArgumentSource, Pump, PumpError},
     wait::block_on,
@@ -276,7 +277,9 @@ impl<T, E> Call<T, E> {
     /// Why it was refused.
     pub(super) fn submit(self) -> Result<(Arc<CallState>, Arc<dyn Dispatcher>), CallError> {
         let Self { dispatcher, method, payload, options, source, .. } = self;
-        let state = Arc::new(CallState::new(method, payload?, options, SubmitOptions::default()));
+        let mut state = CallState::new(method, payload?, options, SubmitOptions::default());
+        state.trace = CallTrace::begin(state.method.name(), 1);
+        let state = Arc::new(state);
         dispatcher.submit(Arc::clone(&state));
         if let (Some(source), Some(pipe)) = (source, &state.streams.argument) {
             let pump = source.pump(Arc::clone(pipe), dispatcher.argument_limits());

@@ -49,6 +49,7 @@ impl Drop for Submitted {
         if !self.detached && !self.state.has_ended() {
             self.state.streams.stop();
             self.dispatcher.cancel(&self.state);
+            self.state.on_abandoned();
         }
     }
 }

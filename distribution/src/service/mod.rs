@@ -9,6 +9,7 @@
 //! | `metadata.rs` | texts that travel with a call to its handler |
 //! | `dispatcher.rs` | what calls are sent through |
 //! | `state.rs`, `attempt.rs` | a call that was submitted, and its newest attempt |
+//! | `spans.rs` | the spans of calls and handlers, and how a trace goes from one to the other |
 //! | `handle.rs`, `reply.rs`, `wait.rs` | the caller's handle, the decoded reply, and blocking until it is there |
 //! | `router.rs`, `outcome.rs`, `panics.rs` | handlers on a node, what their outcomes mean to callers, and their panics |
 //! | `first_poll.rs` | how long async handlers run before they first wait |
@@ -32,6 +33,7 @@ pub(crate) mod outcome;
 pub(crate) mod panics;
 pub(crate) mod reply;
 pub(crate) mod router;
+pub(crate) mod spans;
 pub(crate) mod state;
 pub(crate) mod stream;
 mod stream_call;

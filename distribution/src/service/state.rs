@@ -16,12 +16,15 @@ use super::{
     metadata,
     method::MethodInfo,
     options::{CallOptions, SubmitOptions},
+    spans::CallTrace,
 };
 use crate::{
     error::{CallError, CallIdentity},
     failed_attempt::FailedAttempt,
     id::{CallId, NodeIdentity},
-    wire::{Payload, fetched_arguments::FetchedArguments, streams::CallStreams, transport::SendPermit},
+    wire::{
+        Payload, fetched_arguments::FetchedArguments, frame::call::Trace, streams::CallStreams, transport::SendPermit,
+    },
 };
 
 /// A call that was submitted: what to send, and where its result is left.
@@ -38,6 +41,8 @@ pub struct CallState {
     pub(crate) submit_options: SubmitOptions,
     /// The streams that travel beside it.
     pub(crate) streams: CallStreams,
+    /// Its span, and the trace that it belongs to, if anybody wants to know. Set before it is submitted.
+    pub(crate) trace: Option<Box<CallTrace>>,
     /// How many calls of a batch its node has kept; 0 if it has given none back.
     kept: AtomicU32,
     /// [`NO_ID`] before it has one.
@@ -132,6 +137,7 @@ impl CallState {
             options,
             submit_options,
             streams,
+            trace: None,
             kept: AtomicU32::new(0),
             id: AtomicU64::new(NO_ID),
             maker: std::sync::OnceLock::new(),
@@ -216,8 +222,23 @@ impl CallState {
         self.detached.load(Ordering::Acquire)
     }
 
+    /// The trace that it belongs to.
+    pub(crate) fn trace(&self) -> Option<Trace> {
+        self.trace.as_ref().and_then(|trace| trace.context())
+    }
+
+    /// Its caller has cancelled it, and may not learn of its end.
+    pub(crate) fn on_abandoned(&self) {
+        if let Some(trace) = &self.trace {
+            trace.abandon(self.id());
+        }
+    }
+
     /// Ends the call. Only the first result counts.
     pub(crate) fn finish(&self, result: Result<RawAnswer, CallFailure>) {
+        if let Some(trace) = &self.trace {
+            trace.end(self.id(), &result);
+        }
         self.streams.on_end(
             result.as_ref().is_err_and(|failure| {
                 matches!(failure.error, CallError::TimedOut { .. } | CallError::Cancelled { .. })
@@ -313,5 +334,9 @@ impl SendPermit for CallState {
 
     fn metadata(&self) -> &[(String, String)] {
         metadata::entries(&self.options.metadata)
+    }
+
+    fn trace(&self) -> Option<Trace> {
+        CallState::trace(self)
     }
 }

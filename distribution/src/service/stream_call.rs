@@ -93,6 +93,7 @@ impl Drop for Sent {
         self.state.streams.stop();
         if self.end.is_none() && !self.state.has_ended() {
             self.dispatcher.cancel(&self.state);
+            self.state.on_abandoned();
         }
     }
 }

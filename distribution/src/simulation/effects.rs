@@ -108,6 +108,7 @@ impl SimulatedCluster {
                 let hosts: BTreeSet<IpAddr> = serving.map(|node| node.addr.ip()).collect();
                 self.rules.ended(self.now, &mut self.calls[call.at], &end, &failed_attempts, &hosts)?;
             }
+            Effect::TellFailed { .. } => {}
             Effect::Shorten { call, kept } => {
                 self.note(format!("  shorten {} to {kept}", self.calls[call.at].id));
                 self.rules.shortened(&mut self.calls[call.at], kept)?;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::frame::call::Trace;
+
 /// The number of the only attempt that a caller makes to send a call on one connection.
 pub(crate) const ONLY_ATTEMPT: u32 = 1;
 
@@ -28,5 +30,10 @@ pub(crate) trait SendPermit: fmt::Debug + Send + Sync {
     /// What travels to the call's handler: keys and values, in the order of the keys.
     fn metadata(&self) -> &[(String, String)] {
         &[]
+    }
+
+    /// The trace that the call belongs to.
+    fn trace(&self) -> Option<Trace> {
+        None
     }
 }

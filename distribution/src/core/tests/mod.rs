@@ -263,6 +263,7 @@ impl Table {
                 format!("ask {} again for {}#{attempt}", link.name, self.name(id))
             }
             Effect::AskedAgain { link, requests } => format!("asked {} again for {requests}", link.name),
+            Effect::TellFailed { call, failed_attempt } => format!("tell {}: {failed_attempt}", call.name),
             Effect::Shorten { call, kept } => format!("shorten {} to {kept}", call.name),
             Effect::Retract { link } => format!("retract from {}", link.name),
             Effect::RequestDrain { link } => format!("ask {} to drain", link.name),

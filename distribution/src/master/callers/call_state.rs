@@ -10,6 +10,7 @@ use crate::{
         metadata,
         method::MethodInfo,
         options::{CallOptions, Hedged, Labels, MOST_LABEL_BYTES, MOST_LABELS, SubmitOptions, are_possible},
+        spans::CallTrace,
         state::CallState,
     },
     wire::{CallRequest, Payload},
@@ -39,7 +40,9 @@ pub(super) fn call_state(
         is_broadcast: call.is_broadcast,
     };
     let submit_options = SubmitOptions { count: call.count, hedge_of, failed_attempts, ..SubmitOptions::default() };
-    Ok(CallState::new(method, payload, options, submit_options))
+    let mut state = CallState::new(method, payload, options, submit_options);
+    state.trace = CallTrace::relay(state.method.name(), call.count, call.trace);
+    Ok(state)
 }
 
 /// The labels that a node must have.

@@ -43,6 +43,13 @@ pub(crate) struct Trace {
     pub(crate) sampled: bool,
 }
 
+impl Trace {
+    /// The id of the trace as people and their tools know it.
+    pub(crate) fn id(&self) -> String {
+        format!("{:032x}", self.trace)
+    }
+}
+
 /// What a response has before the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ResponseHeader {

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::{Sink, Stream};
-use tarpc::{ClientMessage, Request, RequestName, Response, trace};
+use tarpc::{ClientMessage, Request, RequestName, Response};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
@@ -28,7 +28,6 @@ use crate::{
         codec::encode_header,
         connection_state::ConnectionState,
         frame::{
-            call::Trace,
             caller::{CallRequest, CallerEnd, CallerRequestBody, CallerRequestHeader, CallerResponseHeader},
             kind::{Control, Direction, FrameKind},
             layout::{BODY_HEADER_LIMIT, split_body},
@@ -49,11 +48,11 @@ const MOST_DECLARED: usize = 256 * 1024;
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are calls")]
 pub(crate) enum OutgoingCallerRequest {
     Call {
-        /// Without the time that is left and the trace, which are set as it is written.
+        /// Without the time that is left, which is set as it is written.
         request: CallRequest,
         deadline: Option<Instant>,
         payload: Payload,
-        /// The method's name in traces.
+        /// The method's name in tarpc's log.
         name: MethodName,
         /// What the master has to know of the method before its first call.
         describe: Describe,
@@ -143,7 +142,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: ClientMessage<OutgoingCallerRequest>) -> io::Result<()> {
-        let ClientMessage::Request(Request { context, id, message }) = message else {
+        let ClientMessage::Request(Request { id, message, .. }) = message else {
             // As at the master: calls are cancelled by a control frame, which is answered.
             return Ok(());
         };
@@ -160,7 +159,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
                 }
                 (CallerRequestBody::AskAgain { call: call.0 }, Payload::EMPTY, None)
             }
-            OutgoingCallerRequest::Call { mut request, deadline, payload, describe, permit, .. } => {
+            OutgoingCallerRequest::Call { request, deadline, payload, describe, permit, .. } => {
                 // A large one begins with its last chunk.
                 let is_large = Outgoing::is_large(&payload);
                 if !(if is_large { permit.may_begin(ONLY_ATTEMPT) } else { permit.begin(ONLY_ATTEMPT) }) {
@@ -174,12 +173,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingCallerReques
                     self.declared_bytes += method.size();
                     self.frames.queue_control(&Control::Declare { method }).map_err(invalid)?;
                 }
-                let trace = &context.trace_context;
-                request.trace = (!trace.trace_id.is_none()).then(|| Trace {
-                    trace: trace.trace_id.into(),
-                    span: trace.span_id.into(),
-                    sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
-                });
                 let call = request.call;
                 ends = deadline;
                 if is_fetched(&payload) {

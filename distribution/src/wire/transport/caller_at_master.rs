@@ -21,7 +21,7 @@ use crate::{
         confirmations::Unconfirmed,
         connection_state::ConnectionState,
         frame::{
-            caller::{CallerEnd, CallerRequestBody, CallerRequestHeader, CallerResponseHeader},
+            caller::{CallRequest, CallerEnd, CallerRequestBody, CallerRequestHeader, CallerResponseHeader},
             kind::{Direction, FrameKind},
             layout::split_body,
         },
@@ -65,7 +65,7 @@ pub(crate) struct OutgoingCallerReply {
 /// The master's end of a caller's connection: receives requests, sends responses.
 pub(crate) struct CallerAtMasterTransport<Io> {
     frames: FrameStream<Io>,
-    /// The context of all requests, apart from the deadline.
+    /// The context of all requests, apart from trace and deadline.
     context: tarpc::context::Context,
     /// Where responses are noted until the caller has confirmed them; `None` if it does not.
     unconfirmed: Option<Arc<Unconfirmed<Option<CallId>>>>,
@@ -94,6 +94,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for CallerAtMasterTransport<Io> 
             let mut context = self.context;
             // The core keeps deadlines. tarpc's would drop a request without an answer.
             context.deadline = std::time::Instant::now() + LONGEST_TIME;
+            if let CallerRequestBody::Call(CallRequest { trace: Some(trace), .. })
+            | CallerRequestBody::LargeCall { call: CallRequest { trace: Some(trace), .. }, .. } = &header.body
+            {
+                context.trace_context = trace.for_tarpc();
+            }
             let took = self.frames.took();
             let message = IncomingCallerRequest { body: header.body, took, payload: Mutex::new(payload) };
             Ok(ClientMessage::Request(Request { context, id: header.request, message }))

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::BytesMut;
 use futures::{Sink, Stream};
-use tarpc::{ClientMessage, Request, RequestName, Response, ServerError, client::RpcError, trace};
+use tarpc::{ClientMessage, Request, RequestName, Response, ServerError, client::RpcError};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
@@ -28,7 +28,7 @@ use crate::{
         connection_state::ConnectionState,
         fetched_arguments::FetchedArguments,
         frame::{
-            call::{Reply, RequestHeader, ResponseHeader, Trace},
+            call::{Reply, RequestHeader, ResponseHeader},
             kind::{Direction, FrameKind},
             layout::split_body,
         },
@@ -49,7 +49,7 @@ pub(crate) struct OutgoingRequest {
     pub(crate) payload: Payload,
     /// Arguments that are not in the payload.
     pub(crate) arguments: Option<Arc<FetchedArguments>>,
-    /// The method's name in traces.
+    /// The method's name in tarpc's log.
     pub(crate) name: MethodName,
     /// Asked before the request is written.
     pub(crate) permit: Arc<dyn SendPermit>,
@@ -137,7 +137,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingRequest>> fo
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: ClientMessage<OutgoingRequest>) -> io::Result<()> {
-        let ClientMessage::Request(Request { context, id, message }) = message else {
+        let ClientMessage::Request(Request { id, message, .. }) = message else {
             // tarpc cancels a request when its future is dropped. Here that happens only when the connection ends: calls are
             // cancelled by a control frame, because tarpc's cancellation is not answered, and the master would not know
             // when the slot is free.
@@ -149,7 +149,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingRequest>> fo
         if !(if is_large { permit.may_begin(attempt) } else { permit.begin(attempt) }) {
             return Err(io::Error::other(AttemptGivenUp));
         }
-        let trace = &context.trace_context;
         let deadline = message.deadline;
         let mut header = RequestHeader {
             request: id,
@@ -160,11 +159,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingRequest>> fo
             granted: message.granted,
             timeout: None,
             metadata: permit.metadata().to_vec(),
-            trace: (!trace.trace_id.is_none()).then(|| Trace {
-                trace: trace.trace_id.into(),
-                span: trace.span_id.into(),
-                sampled: trace.sampling_decision == trace::SamplingDecision::Sampled,
-            }),
+            trace: permit.trace(),
         };
         let encode = move |body: &mut BytesMut| {
             header.timeout = deadline.map(|at| to_micros(at.saturating_duration_since(Instant::now())));

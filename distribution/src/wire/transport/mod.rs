@@ -20,6 +20,7 @@ pub(crate) mod node;
 mod outgoing;
 mod pending_sends;
 mod slow;
+mod trace;
 mod window;
 
 pub(crate) use self::{

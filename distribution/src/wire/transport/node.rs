@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Sink, Stream};
-use tarpc::{ClientMessage, Request, RequestName, Response, trace};
+use tarpc::{ClientMessage, Request, RequestName, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::frame_stream::{FrameStream, OnControl, invalid};
@@ -20,7 +20,7 @@ use crate::{
         confirmations::Unconfirmed,
         connection_state::ConnectionState,
         frame::{
-            call::{Outcome, Reply, RequestHeader, ResponseHeader},
+            call::{Outcome, Reply, RequestHeader, ResponseHeader, Trace},
             kind::{Direction, FrameKind},
             layout::split_body,
         },
@@ -40,6 +40,8 @@ pub(crate) struct IncomingRequest {
     /// How long it took to come.
     pub(crate) took: Duration,
     pub(crate) metadata: Vec<(String, String)>,
+    /// Behind a pointer, because few calls have it and tarpc moves the request several times.
+    pub(crate) trace: Option<Box<Trace>>,
     payload: Mutex<Bytes>,
 }
 
@@ -105,11 +107,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
             // The node's own timer ends a call at its deadline, so that it is answered. tarpc's would drop it without an
             // answer.
             context.deadline = std::time::Instant::now() + LONGEST_TIME;
-            if let Some(trace) = header.trace {
-                context.trace_context.trace_id = trace.trace.into();
-                context.trace_context.span_id = trace.span.into();
-                context.trace_context.sampling_decision =
-                    if trace.sampled { trace::SamplingDecision::Sampled } else { trace::SamplingDecision::Unsampled };
+            if let Some(trace) = &header.trace {
+                context.trace_context = trace.for_tarpc();
             }
             let message = IncomingRequest {
                 method: header.method,
@@ -120,6 +119,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for NodeTransport<Io> {
                 timeout: header.timeout.map(from_micros),
                 took,
                 metadata: header.metadata,
+                trace: header.trace.map(Box::new),
                 payload: Mutex::new(payload),
             };
             Ok(ClientMessage::Request(Request { context, id: header.request, message }))
