@@ -1,7 +1,7 @@
 //! What the examples share. Run each as `cargo run --release --example palindromes`. Those that need a large dependency
 //! are packages of their own, in folders beside this file; the others are files beside it.
 //!
-//! `palindromes`, `fibonacci`, `pipeline` and `arith` start their master, nodes and local cluster themselves. The others leave that to [`run`], and
+//! `palindromes`, `fibonacci`, `pipeline`, `arith` and `traces` start their master, nodes and local cluster themselves. The others leave that to [`run`], and
 //! contain their subject only.
 
 use std::{error::Error, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};

@@ -23,10 +23,10 @@ use opentelemetry::{
 use tracing::{Dispatch, Span, field::Empty, info_span, instrument::WithSubscriber as _, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::state::{CallFailure, RawAnswer};
 use crate::{
+    error::CallError,
     failed_attempt::FailedAttempt,
-    id::{CallId, MethodName},
+    id::{CallId, MethodName, NodeIdentity},
     wire::{Outcome, Reply, frame::call::Trace},
 };
 
@@ -62,7 +62,7 @@ impl CallTrace {
             otel.status_description = Empty,
             %method,
             call = Empty,
-            count,
+            count = (count > 1).then_some(count),
             node = Empty,
             attempts = Empty,
             error = Empty,
@@ -86,7 +86,7 @@ impl CallTrace {
                 otel.status_description = Empty,
                 %method,
                 call = Empty,
-                count,
+                count = (count > 1).then_some(count),
                 node = Empty,
                 attempts = Empty,
                 error = Empty,
@@ -113,23 +113,25 @@ impl CallTrace {
         }
     }
 
-    /// The call has ended: ends the span. Only the first end counts.
-    pub(crate) fn end(&self, call: Option<CallId>, end: &Result<RawAnswer, CallFailure>) {
+    /// A node has answered: ends the span. Of several ends only the first counts.
+    pub(crate) fn on_answered(&self, call: Option<CallId>, node: &NodeIdentity, attempts: u32, is_error: bool) {
         let Some(span) = self.lock().take() else { return };
-        match end {
-            Ok(answer) => {
-                span.record("node", &*answer.node.name).record("attempts", answer.attempts);
-                if answer.is_error {
-                    fail(&span, &OWN_ERROR);
-                }
-            }
-            Err(failure) => fail(&span, &failure.error),
+        span.record("node", &*node.name).record("attempts", attempts);
+        if is_error {
+            fail(&span, &OWN_ERROR);
         }
         close(span, call);
     }
 
-    /// Nobody waits for the call any more.
-    pub(crate) fn abandon(&self, call: Option<CallId>) {
+    /// The call has failed: ends the span.
+    pub(crate) fn on_failed(&self, call: Option<CallId>, error: &CallError) {
+        let Some(span) = self.lock().take() else { return };
+        fail(&span, error);
+        close(span, call);
+    }
+
+    /// Nobody waits for the call any more: ends the span.
+    pub(crate) fn on_abandoned(&self, call: Option<CallId>) {
         let Some(span) = self.lock().take() else { return };
         fail(&span, &"its caller has cancelled it");
         close(span, call);
@@ -212,12 +214,9 @@ impl HandlerSpan {
             %call,
             attempt,
             %node,
-            count = Empty,
+            count = (count > 1).then_some(count),
             error = Empty,
         );
-        if count > 1 {
-            span.record("count", count);
-        }
         if set_parent(&span, from) {
             // Only there, because logs would show them in each line of a handler.
             span.record("otel.kind", "server").record("otel.name", tracing::field::display(&method));

@@ -230,14 +230,17 @@ impl CallState {
     /// Its caller has cancelled it, and may not learn of its end.
     pub(crate) fn on_abandoned(&self) {
         if let Some(trace) = &self.trace {
-            trace.abandon(self.id());
+            trace.on_abandoned(self.id());
         }
     }
 
     /// Ends the call. Only the first result counts.
     pub(crate) fn finish(&self, result: Result<RawAnswer, CallFailure>) {
         if let Some(trace) = &self.trace {
-            trace.end(self.id(), &result);
+            match &result {
+                Ok(answer) => trace.on_answered(self.id(), &answer.node, answer.attempts, answer.is_error),
+                Err(failure) => trace.on_failed(self.id(), &failure.error),
+            }
         }
         self.streams.on_end(
             result.as_ref().is_err_and(|failure| {

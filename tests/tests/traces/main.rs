@@ -1,6 +1,7 @@
 //! One trace over several processes: each sends its spans to a collector, by OTLP, and all of them are one tree.
 
 mod collector;
+mod in_process;
 
 use std::{collections::HashSet, path::Path};
 
