@@ -13,7 +13,7 @@ use crate::{
     failure::{Failure, Kind},
     look::Look,
     output::{print, print_json},
-    show, top,
+    show, top, trouble,
 };
 
 /// Rows of a table of calls, unless the user says otherwise.
@@ -78,6 +78,20 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
                 print_either(&view, &json!({ "master": &status, "stats": &stats }), || {
                     show::status(&status, &stats, look.measured())
                 })
+            })
+            .await
+        }
+        AdminCommand::Warnings { master, view } => {
+            watch(master, &view, async |admin| {
+                let warnings = admin.warnings().await?;
+                print_either(&view, &warnings, || trouble::warnings(&warnings, look.measured()))
+            })
+            .await
+        }
+        AdminCommand::Failures { master, view } => {
+            watch(master, &view, async |admin| {
+                let failures = admin.failures().await?;
+                print_either(&view, &failures, || trouble::failures(&failures, look.measured()))
             })
             .await
         }

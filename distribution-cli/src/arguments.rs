@@ -111,6 +111,22 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         view: View,
     },
+    /// Say what looks wrong: silent nodes, calls that nobody serves, handlers that are stuck, and more.
+    #[command(after_help = EXIT_CODES)]
+    Warnings {
+        #[command(flatten)]
+        master: Connection,
+        #[command(flatten)]
+        view: View,
+    },
+    /// List the calls that have failed, grouped by method and by what happened.
+    #[command(after_help = EXIT_CODES)]
+    Failures {
+        #[command(flatten)]
+        master: Connection,
+        #[command(flatten)]
+        view: View,
+    },
     /// Print the nodes that are registered and then what happens to nodes, one line each, until ctrl-c.
     #[command(after_help = EXIT_CODES)]
     Events {

@@ -12,6 +12,7 @@ mod signals;
 mod table;
 mod tokens;
 mod top;
+mod trouble;
 mod units;
 
 use std::process::ExitCode;

@@ -147,7 +147,7 @@ async fn a_call_that_nobody_serves_is_warned_of() {
     until("the call is warned of", || !master.warnings().is_empty()).await;
     let warnings = master.warnings();
     assert_eq!(warnings[0].kind, WarningKind::NobodyServes);
-    assert_eq!(warnings[0].to_string(), "a call of `Probe.add` waits: no node serves it. Start a node that can run it");
+    assert_eq!(warnings[0].text, "a call of `Probe.add` waits: no node serves it. Start a node that can run it");
     let node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
     assert_eq!(waiting.await.expect("answers"), 3);
     assert_eq!(master.warnings(), []);

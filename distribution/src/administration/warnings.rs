@@ -1,6 +1,6 @@
 //! What looks wrong in a cluster, although nothing has failed.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,10 +51,4 @@ pub enum WarningKind {
     IdleSlots,
     /// A node's clock differs from the master's.
     ClockSkew,
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
 }

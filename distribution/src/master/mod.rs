@@ -6,7 +6,7 @@
 //! valid any more. All of these, the [`dispatcher`] of the clients and
 //! the [`administration`] (through handles, or through the service that [`admin`] answers) bring their events through [`shared`] to the
 //! [core](crate::core), which decides; [`effects`] carries out what it decided. Nodes of the same process may connect
-//! through memory ([`in_process`]). [`history`] remembers how the core's counts grow, and [`metrics`], [`inspection`] and
+//! through memory ([`in_process`]). [`history`] looks at the core's counts once a second and [`history_log`] remembers how they grow; [`metrics`], [`inspection`] and
 //! [`warnings`] tell programs and administrators of it.
 
 mod accept;
@@ -31,6 +31,7 @@ mod facade;
 mod handle;
 mod heartbeat_limit;
 mod history;
+mod history_log;
 mod host;
 mod in_process;
 mod inspection;

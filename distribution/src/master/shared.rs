@@ -31,7 +31,7 @@ use super::{
     caller_table::Callers,
     effects::carry_out,
     event_log::EventLog,
-    history::HistoryLog,
+    history_log::HistoryLog,
     host::{MasterHost, PanicScope},
     kept_bytes::KeptBytes,
     link::{Link, NodeRequest},

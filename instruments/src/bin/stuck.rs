@@ -286,7 +286,7 @@ async fn main() -> Result<ExitCode, Failure> {
         let in_time = after <= WITHIN;
         is_good &= in_top && (in_time || options.quick);
         println!("{what}: named after {:.1} s{}", after.as_secs_f64(), if in_time { "" } else { ", TOO LATE" });
-        println!("  warning: {warning}");
+        println!("  warning: {}", warning.text);
         println!("  calls:   {}", if calls.is_empty() { "-" } else { &calls });
         println!("  top:     {}", if in_top { "says the same" } else { "DOES NOT SAY IT" });
     }
