@@ -256,6 +256,15 @@ def heartbeat(*load):
     return frame(4, numbers(*load))
 
 
+def log_record(time=300, level=2, repeated=0, call=b"\1" + numbers(300, 1), method="Arith.sum", message="m", fields="k=v"):
+    names = text(method) + text("program")
+    return numbers(time, level, repeated) + call + names + text(message) + text(fields) + text("")
+
+
+def logs(*records):
+    return frame(130, number(len(records)) + b"".join(records))
+
+
 put(
     "frames",
     {
@@ -316,6 +325,14 @@ put(
         "master_heartbeat": MASTER_HEARTBEAT,
         "drain": DRAIN,
         "request_drain_and_drained": frame(128) + DRAINED,
+        "logs": logs(log_record(), log_record(level=4, repeated=U32, call=NONE)),
+        "logs_empty": logs(),
+        "logs_of_extremes": logs(log_record(time=U64, repeated=U32, call=b"\1" + numbers(U64, U32))),
+        "logs_in_colour": logs(log_record(message="\x1b[2J\nforged \u202e", fields="a=\r")),
+        "logs_of_a_wrong_level": logs(log_record(level=5)),
+        "logs_not_utf8": frame(130, number(1) + numbers(1, 2, 0) + NONE + b"\2\xff\xfe"),
+        "logs_claim_2_60": frame(130, number(1 << 60)),
+        "logs_claim_a_text_of_1_gib": frame(130, number(1) + numbers(1, 2, 0) + NONE + number(1 << 30)),
         **CHUNKS,
         "asks_again": request(count=0, granted=0, payload=b"") + frame(24, number(300)) + frame(25),
         "retract": RETRACT,

@@ -3,13 +3,14 @@
 use std::{io::IsTerminal, time::Duration};
 
 use distribution::{
-    AdminClient, CallFilter, CallInfo, Cluster, ClusterBuilder, NodeId, NodeInfo, administration::StatusFilter,
+    AdminClient, CallFilter, CallInfo, Cluster, ClusterBuilder, LogFilter, NodeId, NodeInfo,
+    administration::{LogLevel, StatusFilter},
 };
 use futures::TryStreamExt;
 use serde_json::json;
 
 use crate::{
-    arguments::{AdminCommand, Connection, OneNode, Status, View, WhichCalls},
+    arguments::{AdminCommand, Connection, Level, OneNode, Status, View, WhichCalls, WhichLogs},
     failure::{Failure, Kind},
     look::Look,
     output::{print, print_json},
@@ -97,6 +98,9 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
         }
         AdminCommand::Events { master, json } => {
             administer(master, async |admin| follow(admin, json, look).await).await
+        }
+        AdminCommand::Logs { master, which, json } => {
+            administer(master, async |admin| logs(admin, &which, json, look).await).await
         }
         AdminCommand::Cancel { call, master, json } => {
             administer(master, async |admin| Ok(admin.cancel(call).await?)).await?;
@@ -210,6 +214,40 @@ async fn follow(admin: &AdminClient, json: bool, look: Look) -> Result<(), Failu
         result = prints => result,
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
+}
+
+/// Prints records, and with `--follow` those that come, until ctrl-c.
+async fn logs(admin: &AdminClient, which: &WhichLogs, json: bool, look: Look) -> Result<(), Failure> {
+    let prints = async {
+        let mut records = admin.logs(log_filter(which));
+        while let Some(record) = records.try_next().await? {
+            match json {
+                true => print_json(&record)?,
+                false => print(&show::record(&record, look))?,
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        result = prints => result,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}
+
+fn log_filter(which: &WhichLogs) -> LogFilter {
+    let WhichLogs { follow, node, method, call, level, contains, since, lines } = which.clone();
+    let mut filter = LogFilter::default();
+    (filter.node, filter.method, filter.call, filter.contains) = (node, method, call, contains);
+    (filter.newer_than, filter.follow) = (since, follow);
+    filter.past = lines.map_or(filter.past, |lines| usize::try_from(lines).unwrap_or(usize::MAX));
+    filter.level = match level {
+        None | Some(Level::Trace) => LogLevel::Trace,
+        Some(Level::Debug) => LogLevel::Debug,
+        Some(Level::Info) => LogLevel::Info,
+        Some(Level::Warn) => LogLevel::Warn,
+        Some(Level::Error) => LogLevel::Error,
+    };
+    filter
 }
 
 fn print_either(view: &View, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {

@@ -136,6 +136,17 @@ pub(crate) enum AdminCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Print what nodes and their handlers have logged, one record on each line, and the backtrace of a panic behind it.
+    #[command(after_help = EXIT_CODES)]
+    Logs {
+        #[command(flatten)]
+        master: Connection,
+        #[command(flatten)]
+        which: WhichLogs,
+        /// Print one object of JSON on each line.
+        #[arg(long)]
+        json: bool,
+    },
     /// Cancel a call of any caller. Its caller gets an error that names your credential.
     #[command(after_help = EXIT_CODES)]
     Cancel {
@@ -252,6 +263,50 @@ pub(crate) struct WhichCalls {
     /// The most calls to list; 100 by default, and all with --json.
     #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
+}
+
+/// Which records are printed.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WhichLogs {
+    /// Go on with what is logged from now on, until ctrl-c.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only records of the node with this name or id. It may be gone.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// Only records of handlers of this method (`Arith.sum`) or service (`Arith`).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) method: Option<String>,
+    /// Only records of the handler of this call.
+    #[arg(long, value_name = "CALL")]
+    pub(crate) call: Option<CallId>,
+    /// Only records of this level, and more serious ones.
+    #[arg(long, value_enum)]
+    pub(crate) level: Option<Level>,
+    /// Only records whose message or fields contain this text.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) contains: Option<String>,
+    /// Only records that the master received at most this long ago.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) since: Option<Duration>,
+    /// How many of the newest records to begin with; 1,000 by default. A master keeps 50,000 at most.
+    #[arg(short = 'n', long, value_name = "RECORDS")]
+    pub(crate) lines: Option<u64>,
+}
+
+/// How serious a record is.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Level {
+    /// Each step.
+    Trace,
+    /// For those who look for a fault.
+    Debug,
+    /// What happens.
+    Info,
+    /// Something is wrong, and the work goes on.
+    Warn,
+    /// Something has failed.
+    Error,
 }
 
 /// What a call does.

@@ -3,14 +3,15 @@
 use distribution::{
     CallInfo, NodeEvent, NodeInfo, NodeState, Principal, PrincipalKind, Stats,
     administration::{
-        CallStatus, CallerInfo, MasterSecurity, MasterStatus, MethodKind, MethodSummary, ServiceSummary, TimedEvent,
+        CallStatus, CallerInfo, LogLevel, LogRecord, MasterSecurity, MasterStatus, MethodKind, MethodSummary,
+        ServiceSummary, TimedEvent,
     },
 };
 
 use crate::{
     look::{Look, Tone},
     table::{Table, shown},
-    units::{date, size, time},
+    units::{date, moment, size, time},
 };
 
 pub(crate) fn nodes(nodes: &[NodeInfo], look: Look) -> String {
@@ -234,6 +235,23 @@ pub(crate) fn event(timed: &TimedEvent, look: Look) -> String {
         _ => None,
     };
     format!("{}  {}\n", date(timed.at), look.paint(shown(&timed.event.to_string()), tone))
+}
+
+/// A record on one line: when, how serious, which node, method and call, and what. The backtrace of a panic follows on lines of its
+/// own.
+pub(crate) fn record(record: &LogRecord, look: Look) -> String {
+    let tone = match record.level {
+        LogLevel::Error => Some(Tone::Bad),
+        LogLevel::Warn => Some(Tone::Attention),
+        _ => None,
+    };
+    let mut text = format!("{}  {}\n", moment(record.at), look.paint(shown(&record.to_string()), tone));
+    for line in record.backtrace.iter().flat_map(|backtrace| backtrace.lines()) {
+        text.push_str("    ");
+        text.push_str(&shown(line));
+        text.push('\n');
+    }
+    text
 }
 
 /// The colour of what a call does: of one that waits, and of one that has ended and goes on.

@@ -48,6 +48,11 @@ pub(crate) fn date(since: Duration) -> String {
         .map_or_else(|| format!("{seconds} s"), |date| date.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
+/// The same with milliseconds.
+pub(crate) fn moment(since: Duration) -> String {
+    format!("{}.{:03}Z", date(since).trim_end_matches('Z'), since.subsec_millis())
+}
+
 /// `3 m 12 s`: the two largest units.
 pub(crate) fn time(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -132,6 +137,7 @@ mod tests {
     #[test]
     fn dates_are_shown() {
         assert_eq!(date(Duration::from_millis(1_769_862_605_900)), "2026-01-31T12:30:05Z");
+        assert_eq!(moment(Duration::from_millis(1_769_862_605_090)), "2026-01-31T12:30:05.090Z");
     }
 
     #[test]

@@ -452,6 +452,46 @@ async fn events_are_followed_one_on_each_line() {
 }
 
 #[tokio::test]
+async fn what_nodes_have_logged_is_printed_and_followed() {
+    let master = RunningMaster::start(&[]).await;
+    assert_eq!(master.printed(&["logs"]).await, "");
+    let node = master.node("n1").await;
+    let mut people = Process::start(Path::new(PROGRAM), &["logs", "-f", "--master", &master.addr]);
+    let mut scripts = Process::start(Path::new(PROGRAM), &["logs", "--follow", "--json", "--master", &master.addr]);
+    let cluster = Cluster::connect(&master.addr).await.expect("connects");
+    let call = ProbeClient::new(&cluster).panic("oh\u{1b}[2J".to_owned()).send();
+    let id = call.id().expect("is sent").to_string();
+    assert!(soon("the call", call).await.is_err());
+    let line = people.line().await.expect("goes on");
+    let (time, text) = line.split_once("  ").expect("a time, and a text");
+    assert!(time.ends_with('Z') && time.contains('.'), "{line}");
+    let begins = format!("error n1 Probe.panic {id}: the handler panicked: oh\\u{{1b}}[2J at=");
+    assert!(text.starts_with(&begins), "{line}");
+    let frame = people.line().await.expect("a backtrace");
+    assert!(frame.starts_with("    "), "{frame}");
+    let record: Value = serde_json::from_str(&scripts.line().await.expect("goes on")).expect("is JSON");
+    assert_eq!((&record["level"], &record["node"]["name"]), (&Value::from("error"), &Value::from("n1")));
+    assert_eq!((&record["call"], &record["attempt"]), (&Value::from(&*id), &Value::from(1)));
+    for mut following in [people, scripts] {
+        following.signal("INT").await;
+        assert!(following.ended().await.success());
+    }
+    // The node may be gone.
+    soon("the node", node.drain()).await;
+    for some in
+        [["--node", "n1"], ["--method", "Probe"], ["--call", &id], ["--level", "error"], ["--since", "1h"], ["-n", "1"]]
+    {
+        let printed = master.printed(&[&["logs"][..], &some].concat()).await;
+        assert!(printed.contains("the handler panicked"), "{some:?}: {printed}");
+    }
+    for none in [["--node", "n2"], ["--method", "Probe.add"], ["--contains", "ah"], ["--since", "0ms"], ["-n", "0"]] {
+        assert_eq!(master.printed(&[&["logs"][..], &none].concat()).await, "", "{none:?}");
+    }
+    assert_fails(&master.run(&["logs", "--call", "x"]).await, 2, &["`x` is not a call id"]);
+    assert_fails(&run(&["logs", "--master", "127.0.0.1:1", "--connect-timeout", "1s"]).await, 3, &["127.0.0.1:1"]);
+}
+
+#[tokio::test]
 async fn those_that_follow_events_go_on_at_a_master_that_was_started_again() {
     let mut master = RunningMaster::start(&[]).await;
     let arguments = ["events", "--connect-timeout", "1h", "--master", &master.addr];

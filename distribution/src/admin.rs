@@ -13,8 +13,9 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::{
     administration::{
-        CallFilter, CallPage, CallerInfo, EventCursor, EventPage, FailureGroup, History, HistoryFilter, MasterStatus,
-        MethodSummary, Metrics, ServiceSummary, TimedEvent, TimelineFilter, TimelinePage, Warning,
+        CallFilter, CallPage, CallerInfo, EventCursor, EventPage, FailureGroup, History, HistoryFilter, LogCursor,
+        LogFilter, LogPage, LogRecord, MasterStatus, MethodSummary, Metrics, ServiceSummary, TimedEvent,
+        TimelineFilter, TimelinePage, Warning,
     },
     error::{AdminError, CallError, Execution},
     id::{CallId, NodeId},
@@ -62,6 +63,15 @@ pub trait Admin {
     /// [`default_timeout`](crate::MasterBuilder::default_timeout) is.
     #[rpc(idempotent)]
     fn event_pages(&self, after: Option<EventCursor>) -> impl Stream<Item = EventPage> + Send;
+
+    /// What nodes and their handlers have logged, after the place where an earlier page ended. A filter that follows has pages
+    /// without an end, each of which comes when there are records; else they end with the records that the master has kept.
+    /// [`logs`](AdminClient::logs) reads them.
+    ///
+    /// If the earlier page was from another run of the master, it begins again. Without a timeout of its own it has none,
+    /// whatever the master's [`default_timeout`](crate::MasterBuilder::default_timeout) is.
+    #[rpc(idempotent)]
+    fn log_pages(&self, filter: LogFilter, after: Option<LogCursor>) -> impl Stream<Item = LogPage> + Send;
 
     /// Totals since the master started.
     #[rpc(idempotent)]
@@ -157,6 +167,74 @@ impl AdminClient {
         });
         Box::pin(pages.try_flatten())
     }
+}
+
+impl AdminClient {
+    /// What nodes and their handlers have logged, oldest first: the newest that the master has kept, and then, if the filter
+    /// [follows](LogFilter::follow), each that comes, without an end. It asks when it is first polled, and ends after an error.
+    ///
+    /// Nodes send what their handlers log if their program has installed `distribution::logs::layer()` (feature `logs`). That
+    /// a handler has panicked is sent by each node.
+    ///
+    /// It goes on when the connection was lost and made again. A reader that is too slow misses records: a record of level
+    /// `warn` with the target `distribution::logs` says how many.
+    ///
+    /// # Errors
+    ///
+    /// As for each call of this client: [`Denied`](CallError::Denied) if the caller may not administer,
+    /// [`MasterLost`](CallError::MasterLost) and [`Shutdown`](CallError::Shutdown) when the master is gone.
+    ///
+    /// ```
+    /// # use distribution::{AdminClient, Cluster, LocalCluster, LogFilter, administration::LogLevel};
+    /// use futures::TryStreamExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let local = LocalCluster::builder().nodes(1).start().await?;
+    /// # let addr = local.master().local_addr();
+    /// let cluster = Cluster::connect(addr).await?;
+    /// let filter = LogFilter::default().method("Arith").level(LogLevel::Warn);
+    /// let mut logs = AdminClient::new(&cluster).logs(filter);
+    /// while let Some(record) = logs.try_next().await? {
+    ///     println!("{record}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn logs(&self, filter: LogFilter) -> impl Stream<Item = Result<LogRecord, CallError>> + Send + Unpin + use<> {
+        let reading = ReadingLogs { admin: self.clone(), filter, after: None, pages: None };
+        let pages = stream::try_unfold(reading, |mut reading| async move {
+            loop {
+                let open = match &mut reading.pages {
+                    Some(open) => open,
+                    None => {
+                        let pages = reading.admin.log_pages(reading.filter.clone(), reading.after);
+                        reading.pages.insert(pages)
+                    }
+                };
+                match open.try_next().await {
+                    Ok(Some(page)) => {
+                        reading.after = Some(page.next);
+                        return Ok(Some((stream::iter(page.into_records()).map(Ok), reading)));
+                    }
+                    Ok(None) if !reading.filter.follow => return Ok(None),
+                    // The connection has broken under it, or the master ended it. It goes on where it was.
+                    Err(CallError::MasterLost { execution: Execution::MayHaveRun, .. }) | Ok(None) => {
+                        reading.pages = None;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        });
+        Box::pin(pages.try_flatten())
+    }
+}
+
+/// What a reader of logs has: the client, what it wants, where its last page ended, and the pages that come.
+struct ReadingLogs {
+    admin: AdminClient,
+    filter: LogFilter,
+    after: Option<LogCursor>,
+    pages: Option<StreamCall<LogPage>>,
 }
 
 /// What a reader of events has: the client, where its last page ended, and the pages that come.

@@ -89,6 +89,7 @@ mod hash;
 mod id;
 mod in_process;
 mod local;
+mod log_queue;
 mod many;
 mod master;
 mod node;
@@ -106,7 +107,7 @@ mod view;
 mod wire;
 
 pub use admin::AdminClient;
-pub use administration::{CallFilter, CallInfo};
+pub use administration::{CallFilter, CallInfo, LogFilter};
 pub use cluster::{Cluster, ClusterBuilder};
 pub use distribution_macros::service;
 pub use error::{CallError, Error};
@@ -133,6 +134,12 @@ pub mod prelude {
 /// The types behind `.distribute()`, for signatures that name them.
 pub mod distribute {
     pub use crate::many::{Answers, Distributable, Values, Yields};
+}
+
+/// What handlers log, sent to the master.
+#[cfg(feature = "logs")]
+pub mod logs {
+    pub use crate::node::log_layer::{LogLayer, layer};
 }
 
 /// The progress of many calls: the argument of `.on_progress()` hooks, and a writer for log lines beside the bar of

@@ -5,6 +5,9 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 /// The most bytes that are shown of a text whose length a peer chooses.
 pub(crate) const LONGEST: usize = 4096;
 
+/// Stands where the rest of a text is missing.
+pub(crate) const CUT: &str = " …";
+
 /// Whether a text shows everything that it contains: it has no control characters or line breaks, no invisible characters
 /// (which can hide, reorder or join the text beside them), and no spaces but the usual one.
 pub(crate) fn is_plain(text: &str) -> bool {
@@ -69,11 +72,20 @@ pub(crate) fn in_lines(text: &str, most: usize) -> String {
     escape(text, most, |character| matches!(character, '\n' | '\t'))
 }
 
+/// The text, cut to this many bytes at the end of a character, with a mark where something is missing.
+pub(crate) fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(CUT);
+    }
+}
+
 fn escape(text: &str, most: usize, stays: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len().min(most));
     for character in text.chars() {
         if shown.len() >= most {
-            shown.push_str(" …");
+            shown.push_str(CUT);
             break;
         }
         if is_shown(character) || stays(character) {
@@ -121,6 +133,11 @@ mod tests {
     fn a_long_text_is_cut_at_a_character() {
         assert_eq!(in_one_line("ääää", 4), "ää …");
         assert_eq!(in_one_line("abc", 3), "abc");
+        for (most, left) in [(8, "ääää"), (7, "äää …"), (1, " …")] {
+            let mut text = "ääää".to_owned();
+            cut(&mut text, most);
+            assert_eq!(text, left);
+        }
         let long = "\x1b".repeat(1 << 20);
         assert!(in_one_line(&long, LONGEST).len() < LONGEST + 16);
     }

@@ -32,6 +32,7 @@ pub mod kind {
     pub const GRANT_ITEMS: u8 = 32;
     pub const END_ITEMS: u8 = 33;
     pub const STOP_ITEMS: u8 = 34;
+    pub const LOGS: u8 = 130;
     /// Optional, and of no release yet.
     pub const UNKNOWN_OPTIONAL: u8 = 200;
 }

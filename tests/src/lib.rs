@@ -3,6 +3,7 @@
 
 #![allow(rustdoc::private_intra_doc_links, reason = "its documentation is read beside its source")]
 
+pub mod chatter;
 pub mod impostor;
 pub mod ledger;
 pub mod line;

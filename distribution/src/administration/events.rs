@@ -34,7 +34,7 @@ impl TimedEvent {
 }
 
 /// Seconds as they are serialised are exact to less than a microsecond. Rounded, each reader has the same time.
-fn microseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(super) fn microseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let seconds = f64::deserialize(deserializer)?;
     whole_microseconds(seconds).ok_or_else(|| D::Error::custom("not a time"))
 }

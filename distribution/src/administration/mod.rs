@@ -3,7 +3,7 @@
 //! [`CallFilter`] says which calls are listed, [`CallPage`] has some of them, and a [`CallInfo`] says of each what it
 //! does: it waits, for a [`WaitReason`], or runs on a node. [`MethodSummary`] says who serves a method, and how many calls of
 //! it there are, and [`ServiceSummary`] says it of a whole service. [`CallerInfo`] says who makes calls, [`EventPage`] what
-//! has happened to nodes, and [`MasterStatus`] what the master is.
+//! has happened to nodes, [`LogRecord`] what they have logged, and [`MasterStatus`] what the master is.
 //!
 //! [`Metrics`] has all counts since the master started, and [`History`] how they grew in the last hour and day.
 //! [`TimelinePage`] says what ran on which slot, [`FailureGroup`] what failed, and [`Warning`] what looks wrong.
@@ -16,6 +16,7 @@ mod families;
 mod filter;
 mod histogram;
 mod history;
+mod logs;
 mod methods;
 mod metrics;
 mod status;
@@ -35,6 +36,8 @@ pub(crate) use histogram::{BUCKETS, bucket_of};
 pub use history::{
     ClusterPoint, History, HistoryFilter, MethodHistory, MethodPoint, NodeHistory, NodePoint, Resolution,
 };
+pub(crate) use logs::TARGET_OF_NOTES;
+pub use logs::{LogCursor, LogFilter, LogLevel, LogPage, LogRecord};
 pub use methods::{MethodKind, MethodSummary, ServiceSummary};
 pub use metrics::{CallMetrics, CallerMetrics, MethodMetrics, Metrics, NodeMetrics, Outcomes};
 pub use status::{MasterSecurity, MasterStatus};

@@ -22,12 +22,14 @@ use super::{
     streams::open_streams,
 };
 use crate::{
+    administration::LogLevel,
     config::{LONGEST_TIME, PeerTimeouts, SMALLEST_MESSAGE_LIMIT, from_micros},
     id::MethodName,
     wire::{
         CloseReason, Control, Load, Outcome, Refusal, Reply, VitalsReport,
         connection_state::ConnectionState,
         frame::{call::Trace, layout::LARGEST_WHOLE_PAYLOAD},
+        log::SentRecord,
         transport::{
             CallerAtMasterTransport, CallerTransport, IncomingRequest, MasterTransport, NodeTransport, OnControl,
             OutgoingReply, OutgoingRequest, SendPermit,
@@ -157,6 +159,7 @@ impl Frame {
             Control::Vitals {
                 vitals: VitalsReport { cpu: Some(first), lag: second.into(), ..VitalsReport::default() },
             },
+            Control::Logs { records: log_records(call, first, usize::from(how) % 4) },
             Control::Received { responses: call },
             Control::AskedAgain,
             Control::Retract,
@@ -195,6 +198,22 @@ impl Frame {
         }
         expected == *other
     }
+}
+
+/// Records of a node's log.
+fn log_records(call: u64, attempt: u32, count: usize) -> Vec<SentRecord> {
+    let record = |number: usize| SentRecord {
+        time: call,
+        level: [LogLevel::Trace, LogLevel::Info, LogLevel::Warn, LogLevel::Error][number % 4],
+        repeated: attempt,
+        call: (number % 2 == 0).then_some((call, attempt)),
+        method: "Arith.sum".to_owned(),
+        target: "program".to_owned(),
+        message: "\u{1b}[2J".repeat(number),
+        fields: String::new(),
+        backtrace: "at\n".repeat(number),
+    };
+    (0..count).map(record).collect()
 }
 
 impl fmt::Debug for Frame {

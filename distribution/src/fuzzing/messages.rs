@@ -3,7 +3,7 @@
 use std::{fmt::Display, io, iter, time::Duration};
 
 use crate::{
-    administration::WaitReason,
+    administration::{LogLevel, LogRecord, WaitReason},
     error::{
         self, AdminError, CallStage, CodecError, Endpoint, Error, Execution, GoneReason, KeyedError, LimitOf, Part,
         QueueUnit,
@@ -60,6 +60,7 @@ pub fn messages() -> Vec<Message> {
         Part::Arguments, Part::Reply, Part::Item,
         NodeState::Alive, NodeState::Suspect, NodeState::Disconnected, NodeState::Draining,
         Access::Nodes, Access::Callers, Access::Admins,
+        LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error,
     ]);
     all.extend(admin_errors());
     all.extend(wait_reasons());
@@ -67,6 +68,8 @@ pub fn messages() -> Vec<Message> {
     all.extend(node_events());
     all.push(Message::of("NodeId", &node(1).id));
     all.push(Message::of("NodeIdentity", &node(1)));
+    let note = "1,234 records were dropped: they were read too slowly".to_owned();
+    all.push(Message::of("LogRecord", &LogRecord::note(node(1), Duration::ZERO, note)));
     all.push(Message::of("Principal", &Principal::open()));
     all.push(Message::of("CallerRights", &CallerRights::new().service("Arith").deny_on().max_calls(100)));
     let keyed =

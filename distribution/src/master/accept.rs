@@ -19,6 +19,7 @@ use crate::{
     config::to_micros,
     core::{GONE_AFTER, JoinRefused, NodeConnection, Resumption, SUSPECT_AFTER, split_registration},
     error::GoneReason,
+    id::NodeIdentity,
     security::{Operation, Source},
     wire::{
         authenticator::{AuthenticatedPeer, RefusedPeer},
@@ -225,8 +226,9 @@ pub(super) async fn join(
     };
     match send_reply(&mut stream, &welcome).await {
         Ok(()) => {
+            let identity = NodeIdentity::new(node, &name, peer);
             shared.look_for_uncallable(node, name);
-            connection.run(Arc::clone(&shared), stream, connection_id).await;
+            connection.run(Arc::clone(&shared), stream, connection_id, identity).await;
             // While it is waited for, its credential is still watched, here or on its next connection.
             while shared.is_absent(node) {
                 tokio::select! {

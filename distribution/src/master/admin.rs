@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Instant};
 
 use futures::{Stream, future::BoxFuture, stream};
 
-use super::{administrator::Administrator, shared::Shared};
+use super::{administrator::Administrator, logs::LogReader, shared::Shared};
 use crate::{
     admin::{Admin, AdminServer},
     administration::{
-        CallFilter, CallPage, CallerInfo, EventCursor, EventPage, FailureGroup, History, HistoryFilter, MasterStatus,
-        MethodSummary, Metrics, ServiceSummary, TimelineFilter, TimelinePage, Warning,
+        CallFilter, CallPage, CallerInfo, EventCursor, EventPage, FailureGroup, History, HistoryFilter, LogCursor,
+        LogFilter, LogPage, MasterStatus, MethodSummary, Metrics, ServiceSummary, TimelineFilter, TimelinePage,
+        Warning,
     },
     config::{LONGEST_TIME, ValueLimits},
     error::{AdminError, CallError, CallStage, CodecError, Execution, Part},
@@ -70,6 +71,14 @@ impl Admin for Administration {
                     return Some((page, (shared, next)));
                 }
             }
+        })
+    }
+
+    fn log_pages(&self, filter: LogFilter, after: Option<LogCursor>) -> impl Stream<Item = LogPage> + Send {
+        let reader = LogReader::new(Arc::clone(&self.shared), filter, after);
+        stream::unfold(reader, |mut reader| async move {
+            let page = reader.next_page().await?;
+            Some((page, reader))
         })
     }
 

@@ -28,13 +28,14 @@ use super::{
     event_log::time,
     heartbeat_limit::HeartbeatLimit,
     link::{Attempt, Link, NodeRequest},
+    log_limit::LogLimit,
     shared::Shared,
 };
 use crate::{
     config::LONGEST_TIME,
     core::{AttemptEnd, NodeConnection},
     error::GoneReason,
-    id::{CallId, MethodName},
+    id::{CallId, MethodName, NodeIdentity},
     service::spans::without_own_span,
     wire::{
         CloseReason, Control, Load, Payload, Reply, batch,
@@ -77,8 +78,13 @@ pub(super) fn new(shared: &Shared, node_max_message_size: u64) -> (Link, Connect
 
 impl Connection {
     /// Drives the connection until it ends, and reports that.
-    pub(super) async fn run<Io>(self, shared: Arc<Shared>, stream: Io, connection: NodeConnection)
-    where
+    pub(super) async fn run<Io>(
+        self,
+        shared: Arc<Shared>,
+        stream: Io,
+        connection: NodeConnection,
+        identity: NodeIdentity,
+    ) where
         Io: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let Self { requests, link, argument_limit } = self;
@@ -95,7 +101,7 @@ impl Connection {
             Arc::clone(&left),
             Arc::clone(&heartbeats),
             Arc::clone(&batch_frames),
-            connection,
+            (connection, identity),
         );
         let limit = batch::response_limit(shared.max_message_size);
         let transport = MasterTransport::new(stream, Arc::clone(&link.state), limit, on_control);
@@ -182,10 +188,11 @@ fn on_control(
     left: Arc<AtomicBool>,
     heartbeats: Arc<Mutex<HeartbeatLimit>>,
     batch_frames: Arc<Mutex<BatchFrameLimit>>,
-    connection: NodeConnection,
+    (connection, identity): (NodeConnection, NodeIdentity),
 ) -> OnControl {
     let node = connection.node;
     let mut vitals_limit = HeartbeatLimit::new(VITALS_EVERY);
+    let mut log_limit = LogLimit::new();
     Box::new(move |control| {
         if let Control::Drain | Control::GiveBack { .. } | Control::RequestGrant { .. } = &control {
             batch_frames.lock().unwrap_or_else(PoisonError::into_inner).on_frame()?;
@@ -225,6 +232,10 @@ fn on_control(
                 shared.with_connection(connection, "a handler goes on", |core, now, _| {
                     core.on_slot_resumed(now, node, CallId(call), attempt)
                 });
+            }
+            Control::Logs { records } => {
+                let accepted = log_limit.on_frame(records.len())?;
+                shared.logs.add(&identity, records, accepted);
             }
             // It drained, or its owner dropped it: `GoneReason::Left` says as much.
             Control::Goodbye { .. } => left.store(true, Ordering::Release),

@@ -55,16 +55,25 @@ pub(super) fn carry_out(effect: Effect<MasterHost>) {
              if it does not end",
             stopping_for.as_secs_f64()
         ),
-        Effect::Publish(event) => match &event {
-            // A shutdown has ended the calls that a node still has, and has warned of them.
-            NodeEvent::Gone { reason: GoneReason::Shutdown, .. }
-            | NodeEvent::Gone { reason: GoneReason::Left, in_flight: 0, .. } => tracing::info!("{event}"),
-            NodeEvent::Suspect { .. }
-            | NodeEvent::Disconnected { .. }
-            | NodeEvent::Gone { .. }
-            | NodeEvent::Ejected { .. } => tracing::warn!("{event}"),
-            _ => tracing::info!("{event}"),
-        },
+        Effect::Publish(event) => log_event(&event),
+    }
+}
+
+/// Logs what has happened to a node.
+fn log_event(event: &NodeEvent) {
+    let node = event.node().map(|node| &*node.name);
+    let id = event.node().map(|node| tracing::field::display(node.id));
+    match event {
+        // A shutdown has ended the calls that a node still has, and has warned of them.
+        NodeEvent::Gone { reason: reason @ GoneReason::Shutdown, .. }
+        | NodeEvent::Gone { reason: reason @ GoneReason::Left, in_flight: 0, .. } => {
+            tracing::info!(node, id, %reason, "{event}");
+        }
+        NodeEvent::Gone { reason, in_flight, .. } => tracing::warn!(node, id, %reason, in_flight, "{event}"),
+        NodeEvent::Suspect { .. } | NodeEvent::Disconnected { .. } | NodeEvent::Ejected { .. } => {
+            tracing::warn!(node, id, "{event}");
+        }
+        _ => tracing::info!(node, id, "{event}"),
     }
 }
 
@@ -87,7 +96,8 @@ fn log_end(call: &CallState, end: &Result<CallAnswer, CallError>, failed_attempt
             tracing::warn!(call = id, %method, attempts, count, "a batch failed; those of its calls that may be repeated are sent again one by one");
         }
         Ok(ended) => {
-            tracing::info!(call = id, %method, attempts, "{} answered the call after failed attempts", ended.node)
+            let node = &*ended.node.name;
+            tracing::info!(call = id, %method, node, attempts, "{} answered the call after failed attempts", ended.node)
         }
         // Quoted, because a handler's message may contain anything. Without a failed attempt the caller can judge the
         // error best, and there may be very many: each call that is refused because the queue is full is one.

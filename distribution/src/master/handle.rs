@@ -2,13 +2,17 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
+use futures::Stream;
+
 #[cfg(feature = "simulation")]
 use super::simulated;
-use super::{administrator::Administrator, events::Events, shared::Shared};
+use super::{administrator::Administrator, events::Events, logs, shared::Shared};
 #[cfg(feature = "tls")]
 use crate::security::Token;
 use crate::{
-    administration::{CallFilter, CallPage, CallerInfo, MasterStatus, MethodSummary, ServiceSummary},
+    administration::{
+        CallFilter, CallPage, CallerInfo, LogFilter, LogRecord, MasterStatus, MethodSummary, ServiceSummary,
+    },
     error::AdminError,
     id::{CallId, NodeId},
     security::SecurityConfig,
@@ -89,6 +93,30 @@ impl Master {
     /// ```
     pub fn events(&self) -> Events {
         Events::new(&self.shared)
+    }
+
+    /// What nodes and their handlers have logged, oldest first: the newest that the master has kept, and then, if the filter
+    /// [follows](LogFilter::follow), each that comes, until the master ends.
+    ///
+    /// A master keeps the newest 50,000 records, of 16 MiB at most. Where there is no room, the oldest one of the node that has
+    /// most goes, so that one node cannot push out what others have logged. See
+    /// [`AdminClient::logs`](crate::AdminClient::logs) for what nodes send.
+    ///
+    /// ```
+    /// # use distribution::{LocalCluster, LogFilter};
+    /// use futures::StreamExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = LocalCluster::builder().nodes(1).start().await?;
+    /// let mut logs = cluster.master().logs(LogFilter::default().node("local-1"));
+    /// while let Some(record) = logs.next().await {
+    ///     println!("{record}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn logs(&self, filter: LogFilter) -> impl Stream<Item = LogRecord> + Send + Unpin + use<> {
+        logs::records(Arc::clone(&self.shared), filter)
     }
 
     /// Waits until at least this many nodes are alive: registered, and neither suspect, draining nor cordoned. Also returns when the

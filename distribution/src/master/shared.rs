@@ -35,6 +35,7 @@ use super::{
     host::{MasterHost, PanicScope},
     kept_bytes::KeptBytes,
     link::{Link, NodeRequest},
+    log_store::LogStore,
     registration_policy::RegistrationPolicy,
 };
 use crate::{
@@ -75,6 +76,8 @@ pub(super) struct Shared {
     pub(super) runtime: Option<Handle>,
     /// The newest events.
     pub(super) events: EventLog,
+    /// The newest records that nodes have logged.
+    pub(super) logs: LogStore,
     /// The core's time zero.
     pub(super) origin: Instant,
     pub(super) heartbeat: Duration,
@@ -177,6 +180,7 @@ impl Shared {
             following: Semaphore::new(MOST_FOLLOWING),
             runtime: Handle::try_current().ok(),
             events: EventLog::new(EVENT_BUFFER),
+            logs: LogStore::new(),
             locked: Mutex::new(Locked { core: Core::new(settings), next_tick: Time::ZERO, shutting_down: false }),
             alive: watch::channel(0).0,
             timer_set: Notify::new(),

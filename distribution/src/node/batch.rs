@@ -232,7 +232,12 @@ pub(super) fn run(
         }
         let placed = batch::begin(&mut values, limits.bytes);
         let outcome = match next(&mut calls) {
-            Ok(arguments) => call.nth(count.into()).compute(|| handler(Arguments::Part(arguments), &mut values)),
+            Ok(arguments) => {
+                let nth = call.nth(count.into());
+                let outcome = nth.compute(|| handler(Arguments::Part(arguments), &mut values));
+                nth.log_panic(&outcome);
+                outcome
+            }
             Err(error) => Outcome::Refused(Refusal::Decode(error.to_string())),
         };
         panicked += u32::from(matches!(outcome, Outcome::Panicked(_)));

@@ -17,6 +17,7 @@ use super::{
     handler_runtime::HandlerRuntime,
     lifecycle::start_threads,
     nested::NestedCalls,
+    panic_log,
     runner::Runner,
     settings::{TimeoutSettings, check_async_limit, check_max_waiting},
     signals::Signals,
@@ -29,6 +30,7 @@ use crate::{
     cluster::{NestedCaller, NestedCallerSetup},
     config::{MAX_DEPTH, MAX_MESSAGE_SIZE, MAX_SLOTS, check_max_depth, check_max_message_size, check_slots},
     error::Error,
+    log_queue::NodeLogs,
     process_name::default_name,
     security::{Access, SecurityConfig},
     service::{Routes, Service, router::Router},
@@ -411,7 +413,9 @@ impl NodeBuilder {
             authenticator: authenticator.clone(),
             connector: self.connector.clone(),
         };
-        let nested = NestedCalls::new(move |runtime| NestedCaller::open(&setup, runtime), max_waiting);
+        let logs = Arc::new(NodeLogs::new(&name));
+        let nested =
+            NestedCalls::new(move |runtime| NestedCaller::open(&setup, runtime), max_waiting, Arc::clone(&logs));
         let (waker, messages) = WatchdogWaker::new();
         let handler_runtime = Arc::new(HandlerRuntime::new(tokio::runtime::Handle::current()));
         let (desired_sender, desired) = watch::channel(DesiredState::Serve);
@@ -430,6 +434,7 @@ impl NodeBuilder {
             blocked: Arc::default(),
             stale: Arc::default(),
             nested: Arc::new(nested),
+            logs: Arc::clone(&logs),
             max_waiting: max_waiting as usize,
             max_message_size,
             max_depth,
@@ -439,6 +444,9 @@ impl NodeBuilder {
             status: status_sender,
             id: Arc::clone(&id),
         };
+        panic_log::install();
+        #[cfg(feature = "logs")]
+        crate::log_queue::register(&logs);
         start_threads(shared, messages, desired)?;
         Ok(Node::new(name, master, desired_sender, status, id))
     }

@@ -1,6 +1,7 @@
 //! `CurrentCall`: what a handler can learn about the call that it runs.
 
 use std::{
+    backtrace::Backtrace,
     cell::RefCell,
     fmt,
     future::Future,
@@ -16,9 +17,11 @@ use std::{
 use super::latch::Latch;
 use crate::{
     id::CallId,
+    log_queue::NodeLogs,
     service::{
         dispatcher::Dispatcher,
         metadata::{self, Metadata},
+        method::MethodInfo,
     },
 };
 
@@ -55,6 +58,19 @@ struct Shared {
     /// Nested calls of an async handler that have not ended.
     nested: Mutex<usize>,
     metadata: Metadata,
+    /// `None` outside a handler, and if the node does not serve it.
+    method: Option<Arc<MethodInfo>>,
+    /// The last panic while the handler ran, until it is logged.
+    panic: Mutex<Option<Box<SeenPanic>>>,
+}
+
+/// What was seen of a panic where it began.
+#[derive(Debug)]
+pub(super) struct SeenPanic {
+    pub(super) message: String,
+    pub(super) place: Option<String>,
+    /// `None` if there were too many lately.
+    pub(super) backtrace: Option<Backtrace>,
 }
 
 /// The call whose handler this is called in.
@@ -79,7 +95,7 @@ pub fn current() -> CurrentCall {
         .try_with(Clone::clone)
         .ok()
         .or_else(|| COMPUTING.with_borrow(Clone::clone))
-        .unwrap_or_else(|| CurrentCall::new(CallId(0), 1, None, None, None))
+        .unwrap_or_else(|| CurrentCall::new(CallId(0), 1, None, None, None, None))
 }
 
 /// What the node does for a call that makes nested calls.
@@ -98,6 +114,9 @@ pub(super) trait Nesting: fmt::Debug + Send + Sync {
 
     /// The handler of a call goes on.
     fn resume(&self, call: &CurrentCall);
+
+    /// Where records of the call's handler go.
+    fn logs(&self) -> Option<&Arc<NodeLogs>>;
 }
 
 impl CurrentCall {
@@ -106,10 +125,33 @@ impl CurrentCall {
         attempt: u32,
         timeout: Option<Duration>,
         metadata: Metadata,
+        method: Option<Arc<MethodInfo>>,
         nesting: Option<Arc<dyn Nesting>>,
     ) -> Self {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Self { id, request: id, attempt, deadline, shared: Arc::new(Shared { metadata, ..Shared::default() }), nesting }
+        let shared = Arc::new(Shared { metadata, method, ..Shared::default() });
+        Self { id, request: id, attempt, deadline, shared, nesting }
+    }
+
+    /// The call whose handler runs on this thread at this moment. Does not panic, so that a panic hook may ask.
+    pub(super) fn running() -> Option<Self> {
+        let asynchronous = ASYNCHRONOUS.try_with(Clone::clone).ok();
+        asynchronous.or_else(|| COMPUTING.try_with(|call| call.try_borrow().ok()?.clone()).ok().flatten())
+    }
+
+    /// The method that it calls.
+    pub(super) fn method(&self) -> Option<&MethodInfo> {
+        self.shared.method.as_deref()
+    }
+
+    /// A panic began while its handler ran. The handler may catch it.
+    pub(super) fn on_panic(&self, seen: SeenPanic) {
+        *self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(seen));
+    }
+
+    /// The last panic while its handler ran.
+    pub(super) fn take_panic(&self) -> Option<SeenPanic> {
+        self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take().map(|seen| *seen)
     }
 
     /// The id of the request that brought the call.

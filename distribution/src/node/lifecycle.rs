@@ -54,6 +54,7 @@ pub(super) fn start_threads(
                 .worker_threads(CONNECTION_THREADS)
                 .max_blocking_threads(2 * node.registration.slots as usize + node.max_waiting + BLOCKING_RESERVE)
                 .thread_name_fn(thread_names())
+                .on_thread_start(on_thread_start)
                 .enable_all()
                 .build();
             let runtime = match runtime {
@@ -74,6 +75,12 @@ pub(super) fn start_threads(
         })
         .map_err(failed)?;
     start.recv().unwrap_or_else(|_| Err(std::io::Error::other("the first one ended at once"))).map_err(failed)
+}
+
+/// Lets the layer for logs tell a node's threads from others.
+fn on_thread_start() {
+    #[cfg(feature = "logs")]
+    super::log_layer::mark_own_thread();
 }
 
 /// Names the threads of a node's runtime by what they do. tokio starts its worker threads first.

@@ -4,7 +4,8 @@
 //! delay a heartbeat. Compute handlers run on further threads of the node ([`compute`], [`slots`]). Async handlers run on
 //! the runtime that the node was started from ([`handler_runtime`]), unless they end without waiting ([`runner`],
 //! [`runner_queue`]). A node in the same process as its master connects through memory ([`in_process`]). The [`watchdog`]
-//! looks for handlers that hold up others. When a connection breaks, the calls of its [`session`] go on.
+//! looks for handlers that hold up others. When a connection breaks, the calls of its [`session`] go on. What handlers log is
+//! sent to the master ([`log_sending`], [`panic_log`]).
 
 mod active_calls;
 mod answer;
@@ -24,8 +25,12 @@ pub(crate) mod idle;
 mod in_process;
 mod latch;
 mod lifecycle;
+#[cfg(feature = "logs")]
+pub(crate) mod log_layer;
+mod log_sending;
 mod nested;
 mod outage;
+mod panic_log;
 mod register;
 mod requests;
 mod runner;

@@ -22,6 +22,7 @@ use crate::{
     cluster::NestedCaller,
     config::{MAX_DEPTH, MAX_MESSAGE_SIZE, ValueLimits},
     error::{CallError, Execution, ITS_MAKER},
+    log_queue::NodeLogs,
     service::{
         dispatcher::{Caller, Capacity, Dispatcher},
         metadata::Metadata,
@@ -39,6 +40,8 @@ pub(super) struct NestedCalls {
     /// Compute handlers that wait, each with a thread.
     waiting: AtomicU32,
     max_waiting: u32,
+    /// Where records of the node's handlers go.
+    logs: Arc<NodeLogs>,
 }
 
 /// The caller that nested calls go through.
@@ -52,8 +55,17 @@ enum CallerPlace {
 
 impl NestedCalls {
     /// `open` opens the connection, on this runtime.
-    pub(super) fn new(open: impl Fn(&Handle) -> NestedCaller + Send + 'static, max_waiting: u32) -> Self {
-        Self { caller: Mutex::new(CallerPlace::Unopened(Box::new(open))), waiting: AtomicU32::new(0), max_waiting }
+    pub(super) fn new(
+        open: impl Fn(&Handle) -> NestedCaller + Send + 'static,
+        max_waiting: u32,
+        logs: Arc<NodeLogs>,
+    ) -> Self {
+        Self {
+            caller: Mutex::new(CallerPlace::Unopened(Box::new(open))),
+            waiting: AtomicU32::new(0),
+            max_waiting,
+            logs,
+        }
     }
 
     fn caller(&self, node_runtime: &Handle) -> Option<Arc<dyn Dispatcher>> {
@@ -137,6 +149,10 @@ impl Nesting for NestingOfSession {
         if self.active.set_lent((request, attempt), false) {
             self.connection.send(Control::Resume { call: request, attempt });
         }
+    }
+
+    fn logs(&self) -> Option<&Arc<NodeLogs>> {
+        Some(&self.calls.logs)
     }
 }
 

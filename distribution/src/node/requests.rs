@@ -54,8 +54,9 @@ impl Requests<'_> {
             return;
         };
         let timeout = message.timeout.map(|left| left.saturating_sub(message.took));
-        let call = CurrentCall::new(id, message.attempt, timeout, metadata, nesting);
         let route = self.node.router.route(message.method);
+        let method = route.map(|route| Arc::clone(&route.method));
+        let call = CurrentCall::new(id, message.attempt, timeout, metadata, method, nesting);
         let shape = route.map(|route| route.method.streams()).unwrap_or_default();
         if shape != StreamShape::default() && count > 1 {
             let reason = "calls with streams do not travel in batches".to_owned();
@@ -177,6 +178,7 @@ fn compute(call: &CurrentCall, handler: &ComputeHandler, arguments: Arguments<'_
     let started = Instant::now();
     let mut value = Encoder::new(limits);
     let outcome = call.compute(|| handler(arguments, &mut value));
+    call.log_panic(&outcome);
     // A handler that sees that its deadline has passed returns any value, and on the master's clock it may not have passed.
     match call.is_late() {
         true => Reply::without_payload(Outcome::Stopped, started.elapsed()),

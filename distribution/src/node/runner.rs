@@ -163,6 +163,7 @@ impl Runner {
         // its runtime ends.
         node_runtime.spawn(async move {
             let reply = wait(&call, task).await;
+            call.log_panic(&reply.outcome);
             drop((handling, streams));
             answer(guard.end(request, &reply), reply).await;
         });
@@ -308,6 +309,7 @@ impl AsyncCall {
         match polled {
             Poll::Pending => Err(self),
             Poll::Ready(reply) => {
+                self.call.log_panic(&reply.outcome);
                 // The drop of the handler's captured values may panic; the reply is complete all the same.
                 let handler = self.handler;
                 let _ = panics::caught(AssertUnwindSafe(|| drop(handler)));

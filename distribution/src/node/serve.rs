@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    log_sending::SendingLogs,
     register::Registered,
     requests::Requests,
     session::Session,
@@ -125,6 +126,7 @@ pub(super) async fn serve(
     };
     let closed = || lost(why_closed(goodbye.get().map(|(reason, _)| reason)));
 
+    let sending_logs = SendingLogs::start(&node.logs, &connection);
     let mut beats = interval(heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let repoller = Repoller::new();
@@ -153,7 +155,7 @@ pub(super) async fn serve(
                 }
             }
             desired = next_desired(desired, drain_deadline.is_some()) => match desired {
-                DesiredState::Stop => return close(&mut server, &connection).await,
+                DesiredState::Stop => return close(&mut server, &connection, node, sending_logs).await,
                 _ => drain_deadline = Some(begin_drain(node, &connection)),
             },
             () = node.handler_runtime.ended(), if drain_deadline.is_none() => {
@@ -171,7 +173,9 @@ pub(super) async fn serve(
                 drain_deadline = Some(begin_drain(node, &connection));
             }
             () = connection.peer_closed() => break closed(),
-            () = drained.notified(), if drain_deadline.is_some() => return close(&mut server, &connection).await,
+            () = drained.notified(), if drain_deadline.is_some() => {
+                return close(&mut server, &connection, node, sending_logs).await;
+            }
             () = sleep_until(drain_deadline.unwrap_or_else(Instant::now)), if drain_deadline.is_some() => {
                 let left = active.load(0);
                 let calls = left.computing + left.waiting + left.asynchronous;
@@ -183,7 +187,7 @@ pub(super) async fn serve(
                         node.timeouts.drain
                     );
                 }
-                return close(&mut server, &connection).await;
+                return close(&mut server, &connection, node, sending_logs).await;
             }
         }
     };
@@ -221,7 +225,13 @@ fn begin_drain(node: &NodeShared, connection: &ConnectionState) -> Instant {
 }
 
 /// Says goodbye and closes the connection.
-async fn close(server: &mut Pin<&mut ServerRequests>, connection: &ConnectionState) -> ServeOutcome {
+async fn close(
+    server: &mut Pin<&mut ServerRequests>,
+    connection: &ConnectionState,
+    node: &NodeShared,
+    sending_logs: SendingLogs,
+) -> ServeOutcome {
+    sending_logs.send_rest(&node.logs, connection).await;
     connection.send(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false });
     // A master that reads nothing any more will notice the closed connection instead.
     let _ = timeout(GRACEFUL_CLOSE_TIMEOUT, server.channel_pin_mut().close()).await;

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     error::{Endpoint, Error},
+    log_queue::NodeLogs,
     service::router::Router,
     wire::{authenticator::PeerAuthenticator, channel::Connector, handshake::Registration},
 };
@@ -135,6 +136,8 @@ pub(super) struct NodeShared {
     pub(super) stale: Arc<AtomicU32>,
     /// What handlers make nested calls with.
     pub(super) nested: Arc<NestedCalls>,
+    /// What it has logged and not sent.
+    pub(super) logs: Arc<NodeLogs>,
     /// How many compute handlers may wait for nested calls, each with a thread.
     pub(super) max_waiting: usize,
     pub(super) max_message_size: usize,

@@ -9,6 +9,7 @@ mod certificates;
 mod issue;
 mod policy;
 mod principal;
+mod redacted;
 mod rights;
 #[cfg(feature = "tls")]
 mod token;
@@ -45,6 +46,7 @@ pub use self::{
 pub(crate) use self::{
     policy::{Operation, WantedCall},
     principal::CredentialId,
+    redacted::without_tokens,
 };
 use crate::error::Error;
 pub(crate) use crate::source::Source;

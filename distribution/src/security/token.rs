@@ -15,10 +15,9 @@ use rand::{TryRng, rngs::SysRng};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{policy::Access, principal::CredentialId, rights::CallerRights};
+use super::{policy::Access, principal::CredentialId, redacted::TOKEN_PREFIX as PREFIX, rights::CallerRights};
 use crate::error::Error;
 
-const PREFIX: &str = "dtok1_";
 const SECRET: usize = 32;
 const FINGERPRINT: usize = 32;
 const CHECK: usize = 4;

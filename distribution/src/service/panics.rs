@@ -25,10 +25,15 @@ pub(crate) fn decoded<T>(decode: impl FnOnce() -> Result<T, CodecError>) -> Resu
 
 /// The message of a panic, if it is text. Drops the panic's payload, which may panic itself when it is dropped.
 pub(crate) fn message(panic: Box<dyn Any + Send>) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let text = cut(text.unwrap_or("(the panic carried no text)").to_owned());
+    let text = text_of(&*panic);
     dispose(panic);
     text
+}
+
+/// The same of a payload that stays where it is.
+pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    cut(text.unwrap_or("(the panic carried no text)").to_owned())
 }
 
 fn dispose(mut panic: Box<dyn Any + Send>) {
@@ -46,11 +51,7 @@ fn dispose(mut panic: Box<dyn Any + Send>) {
 pub(crate) fn cut(mut text: String) -> String {
     const MOST: usize = 4 * 1024;
     const { assert!(2 * MOST <= BODY_HEADER_LIMIT) };
-    if text.len() > MOST {
-        let end = (0..=MOST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-        text.truncate(end);
-        text.push_str(" …");
-    }
+    crate::text::cut(&mut text, MOST);
     text
 }
 

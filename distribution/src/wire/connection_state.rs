@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     frame::{kind::Control, layout::LARGEST_CHUNK},
     incoming_memory::{IncomingMemory, Reserved},
+    spare_frame::SpareFrame,
     streams::{CallStreams, StreamKey, StreamPeer, StreamTable, StreamToSend},
 };
 #[cfg(feature = "simulation")]
@@ -83,6 +84,7 @@ pub(crate) struct ConnectionState {
     unread_since: AtomicTime,
     written: AtomicU64,
     outbox: Mutex<Vec<Control>>,
+    spare: SpareFrame,
     /// The memory that responses take which wait for the write buffer.
     responses: AtomicUsize,
     /// The same, and of each no more than a chunk: others need not wait for the rest of it.
@@ -182,6 +184,7 @@ impl ConnectionState {
             unread_since: AtomicTime::default(),
             written: AtomicU64::new(0),
             outbox: Mutex::default(),
+            spare: SpareFrame::default(),
             responses: AtomicUsize::new(0),
             congestion: AtomicUsize::new(0),
             arrived: AtomicU64::new(0),
@@ -209,6 +212,16 @@ impl ConnectionState {
         }
         drop(outbox);
         self.writer.wake();
+    }
+
+    /// Sends a control frame that may wait, when little else is to be written. Wait for [`SpareFrame::room`] before.
+    pub(crate) fn send_spare(&self, control: Control) {
+        self.spare.put(control);
+        self.writer.wake();
+    }
+
+    pub(crate) fn spare(&self) -> &SpareFrame {
+        &self.spare
     }
 
     /// The streams that go over this connection.

@@ -23,6 +23,7 @@ pub(crate) mod payload;
 mod proof;
 pub(crate) mod repoller;
 mod send_permit;
+pub(crate) mod spare_frame;
 pub(crate) mod streams;
 #[cfg(feature = "tls")]
 mod tls;
@@ -34,6 +35,7 @@ pub(crate) use self::{
         caller::{CallRequest, CallerEnd, CallerRequestBody},
         control::{CloseReason, Load, VitalsReport, WatchedCapacity},
         kind::Control,
+        log,
     },
     payload::Payload,
 };

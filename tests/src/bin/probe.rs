@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use distribution::{Error, Master, Node};
-use distribution_tests::{ProbeServer, Prober};
+use distribution_tests::{ProbeServer, Prober, chatter};
 use futures::StreamExt;
 
 #[derive(Parser)]
@@ -19,6 +19,8 @@ enum Role {
         #[arg(long)]
         end_with_master: bool,
     },
+    /// Serves `Chatter`, whose handlers log, until told to end.
+    Chatter { master: String, name: String },
     /// Prints its address and every event.
     Master {
         listen: String,
@@ -29,12 +31,17 @@ enum Role {
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
+    let role = Role::parse();
+    if let Role::Chatter { master, name } = &role {
+        return chatter::run(master, name).await;
+    }
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
         .init();
-    match Role::parse() {
+    match role {
+        Role::Chatter { .. } => {}
         Role::Node { master, name, slots, end_with_master } => {
             let node = Node::builder().serve(ProbeServer::new(Prober)).name(name).slots(slots);
             let node = if end_with_master { node.end_with_master() } else { node };

@@ -7,6 +7,7 @@ mod catalogues;
 mod decoding;
 mod frames;
 mod heartbeats;
+mod logs;
 mod poison;
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ fn layer(module: &str) -> Option<u32> {
         "administration" | "id" | "error" | "failed_attempt" | "config" | "hash" | "process_name" | "seconds"
         | "source" | "sync" | "text" | "view" | "security" => 0,
         "wire" => 1,
-        "service" => 2,
+        "log_queue" | "service" => 2,
         "admin" | "many" | "core" => 3,
         "node" | "master" | "cluster" => 4,
         "local" | "in_process" | "fuzzing" | "simulation" | "guide" => 5,

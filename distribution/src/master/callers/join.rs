@@ -78,9 +78,9 @@ pub(in crate::master) async fn join(
     let reason = session::run(&shared, &caller, connection, allowance).await;
     match reason {
         GoneReason::Left | GoneReason::Shutdown => {
-            tracing::info!(caller = caller.name, addr = %caller.addr(), "the caller {reason}");
+            tracing::info!(caller = caller.name, addr = %caller.addr(), %reason, "the caller {reason}");
         }
-        _ => tracing::warn!(caller = caller.name, addr = %caller.addr(), "the caller {reason}"),
+        _ => tracing::warn!(caller = caller.name, addr = %caller.addr(), %reason, "the caller {reason}"),
     }
 }
 

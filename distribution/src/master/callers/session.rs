@@ -50,6 +50,7 @@ pub(super) async fn run(
         tracing::info!(
             caller = caller.name,
             addr = %caller.addr(),
+            %reason,
             "the caller {reason}; its calls go on, and the master waits {:?} for it to come back",
             shared.limits.resume_timeout
         );

@@ -58,7 +58,8 @@ async fn a_connection_whose_task_panics_reports_its_node_gone() {
         node
     });
     let node = node.expect("joins");
-    let run = tokio::spawn(task.run(Arc::clone(&shared), PanickingStream, NodeConnection::first(node)));
+    let identity = NodeIdentity::new(node, "n", crate::id::NO_ADDRESS);
+    let run = tokio::spawn(task.run(Arc::clone(&shared), PanickingStream, NodeConnection::first(node), identity));
     assert!(run.await.expect_err("panics").is_panic());
     assert_eq!(shared.nodes().len(), 0);
     assert!(matches!(events.next().await, Some(NodeEvent::Joined { .. })));

@@ -11,6 +11,7 @@ use super::{
     layout::{
         CHUNK_HEADER, CONTROL_LIMIT, ITEMS_HEADER, LARGEST_CALL_FRAME, LARGEST_CHUNK, LARGEST_PIECE, encode_frame,
     },
+    log::SentRecord,
 };
 use crate::{
     error::CodecError,
@@ -222,6 +223,8 @@ frames! {
         RequestDrain = 128, "drain request", [MasterToNode];
         /// How the process of the node does. Comes once a second at most.
         Vitals { vitals: VitalsReport } = 129, "vitals", [NodeToMaster];
+        /// What the node, or its handlers, have logged. A master of an older release skips it.
+        Logs { records: Vec<SentRecord> } = 130, "logs", [NodeToMaster];
     }
 }
 
@@ -279,7 +282,10 @@ pub(crate) fn check(direction: Direction, byte: u8, length: usize) -> Result<Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{administration::MethodKind, wire::frame::layout::FRAME_HEADER};
+    use crate::{
+        administration::{LogLevel, MethodKind},
+        wire::frame::layout::FRAME_HEADER,
+    };
 
     /// The bytes of a control frame, which it survives.
     fn bytes(control: Control) -> String {
@@ -310,6 +316,19 @@ mod tests {
         assert_eq!(bytes(Control::RequestDrain), "0000000080");
         let vitals = VitalsReport { cpu: Some(7), memory: None, time: 300, ..VitalsReport::default() };
         assert_eq!(bytes(Control::Vitals { vitals }), "0b000000810107000000000000fb2c01");
+        let record = SentRecord {
+            time: 300,
+            level: LogLevel::Warn,
+            repeated: 2,
+            call: Some((300, 2)),
+            method: "A.b".to_owned(),
+            target: "t".to_owned(),
+            message: "m".to_owned(),
+            fields: "k=v".to_owned(),
+            backtrace: String::new(),
+        };
+        let logs = Control::Logs { records: vec![record] };
+        assert_eq!(bytes(logs), "180000008201fb2c01030201fb2c010203412e620174016d036b3d7600");
         assert_eq!(bytes(Control::Goodbye { reason: CloseReason::default(), is_shutdown: false }), "02000000080000");
         assert_eq!(bytes(Control::Goodbye { reason: CloseReason::new("oh"), is_shutdown: true }), "0400000008026f6801");
         assert_eq!(bytes(Control::Retract), "0000000009");

@@ -51,3 +51,4 @@ pub(crate) mod caller;
 pub(crate) mod control;
 pub(crate) mod kind;
 pub(crate) mod layout;
+pub(crate) mod log;

@@ -282,6 +282,12 @@ impl Outgoing {
         ignores_window: bool,
         connection: &Arc<ConnectionState>,
     ) -> Result<(), CodecError> {
+        // Like a chunk: only while little waits to be written.
+        if self.frames.is_low() {
+            if let Some(spare) = connection.spare().take() {
+                self.frames.push_control(&spare)?;
+            }
+        }
         let streams = connection.streams();
         let has_messages = !(self.begun.is_empty() && self.unreserved.is_empty() && self.reserving.is_empty());
         if !has_messages && !streams.has_ready() {

@@ -1,0 +1,70 @@
+//! A control frame that may wait: it is written when little else is.
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::sync::Notify;
+
+use super::frame::kind::Control;
+
+/// The frame that waits, if one does.
+#[derive(Debug, Default)]
+pub(crate) struct SpareFrame {
+    frame: Mutex<Option<Control>>,
+    /// The same, for the task that writes: it looks before each write.
+    is_there: AtomicBool,
+    taken: Notify,
+}
+
+impl SpareFrame {
+    /// Puts a frame in the place of the one that waits.
+    pub(super) fn put(&self, frame: Control) {
+        *self.lock() = Some(frame);
+        self.is_there.store(true, Ordering::Release);
+    }
+
+    /// Takes the frame that waits.
+    pub(crate) fn take(&self) -> Option<Control> {
+        if !self.is_there.load(Ordering::Acquire) {
+            return None;
+        }
+        let taken = self.lock().take();
+        self.is_there.store(false, Ordering::Release);
+        self.taken.notify_one();
+        taken
+    }
+
+    /// Waits until no frame waits.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub(crate) async fn room(&self) {
+        while self.is_there.load(Ordering::Acquire) {
+            self.taken.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Control>> {
+        self.frame.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn there_is_room_for_one_frame() {
+        let spare = SpareFrame::default();
+        assert_eq!(spare.room().now_or_never(), Some(()));
+        spare.put(Control::Drain);
+        assert_eq!(spare.room().now_or_never(), None);
+        let ((), taken) = tokio::join!(spare.room(), async { spare.take() });
+        assert_eq!((taken, spare.take()), (Some(Control::Drain), None));
+    }
+}
