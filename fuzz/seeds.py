@@ -415,6 +415,7 @@ def failed(request=1, payload=b""):
 CALLER_HEARTBEAT, CANCEL_CALL, DETACH = frame(15), frame(17, number(9)), frame(18, number(9))
 WATCH, UNWATCH = frame(19, numbers(3, 7) + labels(("zone", "eu"))), frame(20, number(3))
 CAPACITY = frame(21, numbers(3, 2, 8, 1, 1))
+RUN = frame(131, number(7) + text("sweep") + numbers(300, 1, 2, 3, 1, 400, 5, 1, 1, 9))
 EVERYTHING = dict(
     timeout=(200, 250),
     node=5,
@@ -435,6 +436,7 @@ put(
     {
         "life_of_a_caller": CALLER_HEARTBEAT
         + WATCH
+        + RUN
         + method_declared()
         + call()
         + DETACH
@@ -486,6 +488,8 @@ put(
         "heartbeat_of_a_node": heartbeat(0, 0, 0, 0, 0),
         "watch": WATCH,
         "watch_claims_2_60_labels": frame(19, numbers(3, 7) + number(1 << 60)),
+        "run": RUN,
+        "run_claims_2_60_calls": frame(131, number(7) + text("sweep") + numbers(300, 1, 2, 3, 0, 5, 1, 1 << 60)),
         "capacity": CAPACITY,
         "capacity_beyond_u32": frame(21, numbers(3, 2**33, 8, 1, 1)),
         "cancel": CANCEL_CALL,

@@ -73,6 +73,13 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
             })
             .await
         }
+        AdminCommand::Runs { master, view } => {
+            watch(master, &view, async |admin| {
+                let runs = admin.runs().await?;
+                print_either(&view, &runs, || show::runs(&runs, look.measured()))
+            })
+            .await
+        }
         AdminCommand::Status { master, view } => {
             watch(master, &view, async |admin| {
                 let (status, stats) = (admin.status().await?, admin.stats().await?);

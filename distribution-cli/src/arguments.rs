@@ -103,6 +103,14 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         view: View,
     },
+    /// List the runs of many calls that have a name, with their progress: those under way, and the last that have ended.
+    #[command(after_help = EXIT_CODES)]
+    Runs {
+        #[command(flatten)]
+        master: Connection,
+        #[command(flatten)]
+        view: View,
+    },
     /// Show what the master is, and its totals.
     #[command(after_help = EXIT_CODES)]
     Status {

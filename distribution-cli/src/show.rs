@@ -3,15 +3,15 @@
 use distribution::{
     CallInfo, NodeEvent, NodeInfo, NodeState, Principal, PrincipalKind, Stats,
     administration::{
-        CallStatus, CallerInfo, LogLevel, LogRecord, MasterSecurity, MasterStatus, MethodKind, MethodSummary,
-        ServiceSummary, TimedEvent,
+        CallStatus, CallerInfo, LogLevel, LogRecord, MasterSecurity, MasterStatus, MethodKind, MethodSummary, RunInfo,
+        RunStatus, ServiceSummary, TimedEvent,
     },
 };
 
 use crate::{
     look::{Look, Tone},
     table::{Table, shown},
-    units::{date, moment, size, time},
+    units::{count, date, moment, size, time},
 };
 
 pub(crate) fn nodes(nodes: &[NodeInfo], look: Look) -> String {
@@ -179,6 +179,102 @@ pub(crate) fn callers(callers: &[CallerInfo], look: Look) -> String {
         table.tone("STATE", Some(if caller.is_connected { Tone::Good } else { Tone::Attention }));
     }
     table.text(look)
+}
+
+pub(crate) fn runs(runs: &[RunInfo], look: Look) -> String {
+    if runs.is_empty() {
+        return "no runs of many calls with a name are known\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        "RUN",
+        "CALLER6",
+        "STATUS",
+        "DONE>",
+        "FAILED>",
+        "RUNNING>4",
+        "WAITING>5",
+        "DONE/S>3",
+        "LEFT>1",
+        "TIME>2",
+        "OLDEST CALLS~7",
+    ]);
+    for run in runs {
+        let oldest: Vec<_> = run.stragglers.iter().take(3).map(straggler).collect();
+        table.row([
+            run.name.clone(),
+            run.caller.as_deref().unwrap_or("-").to_owned(),
+            status_of_run(run.status).to_owned(),
+            done_of(run),
+            count(run.failed),
+            count(run.running),
+            count(run.waiting),
+            rate(run.rate),
+            run.time_left.map_or_else(|| "-".to_owned(), time),
+            time(run.elapsed),
+            or_dash(oldest.join("; ")),
+        ]);
+        table.tone("STATUS", tone_of_run(run.status)).tone("FAILED", (run.failed > 0).then_some(Tone::Bad));
+    }
+    table.text(look)
+}
+
+/// `1,200 of 5,000`.
+pub(crate) fn done_of(run: &RunInfo) -> String {
+    match run.total {
+        Some(total) => format!("{} of {}", count(run.done), count(total)),
+        None => count(run.done),
+    }
+}
+
+/// `1,200 of 5,000 calls (24 %), 310/s, 12 s left, 2 failed`.
+pub(crate) fn progress(run: &RunInfo) -> String {
+    let mut text = format!("{} calls", done_of(run));
+    if let Some(total) = run.total.filter(|total| *total > 0) {
+        text += &format!(" ({:.0} %)", run.done as f64 / total as f64 * 100.0);
+    }
+    text += &format!(", {}/s", rate(run.rate));
+    if let Some(left) = run.time_left {
+        text += &format!(", {} left", time(left));
+    }
+    if run.failed > 0 {
+        text += &format!(", {} failed", count(run.failed));
+    }
+    text
+}
+
+pub(crate) fn status_of_run(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Running => "running",
+        RunStatus::Finished => "finished",
+        RunStatus::Stopped => "stopped",
+        RunStatus::Lost => "lost",
+        _ => "-",
+    }
+}
+
+pub(crate) fn tone_of_run(status: RunStatus) -> Option<Tone> {
+    match status {
+        RunStatus::Running | RunStatus::Finished => Some(Tone::Good),
+        RunStatus::Stopped => Some(Tone::Attention),
+        RunStatus::Lost => Some(Tone::Bad),
+        _ => None,
+    }
+}
+
+/// A call that its run waits for: `91c2a7-3 on node n1 (5f3a91c2-1) for 40 s`.
+pub(crate) fn straggler(call: &CallInfo) -> String {
+    match &call.status {
+        CallStatus::Running { node, running_for, .. } => {
+            format!("{} on {} ({}) for {}", call.id, node.name, node.id, time(*running_for))
+        }
+        CallStatus::Waiting { why, .. } => format!("{} waits for {}: {why}", call.id, time(call.age)),
+        _ => format!("{} for {}", call.id, time(call.age)),
+    }
+}
+
+/// A rate: `0`, `3.2`, `1250`.
+pub(crate) fn rate(rate: f64) -> String {
+    if rate == 0.0 || rate >= 100.0 { format!("{rate:.0}") } else { format!("{rate:.1}") }
 }
 
 /// The credential that a peer came with.

@@ -83,6 +83,15 @@ pub(crate) fn count(count: u64) -> String {
     grouped
 }
 
+/// `120 µs`, `1.2 ms`, and longer ones as [`time`] shows them.
+pub(crate) fn short_time(short: Duration) -> String {
+    match short.as_micros() {
+        0..1000 => format!("{} µs", short.as_micros()),
+        1000..10_000 => format!("{:.1} ms", short.as_secs_f64() * 1e3),
+        _ => time(short),
+    }
+}
+
 /// `1.2 GiB`.
 pub(crate) fn size(bytes: usize) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -124,6 +133,14 @@ mod tests {
         assert_eq!(parse_time("unlimited"), Ok(Duration::MAX));
         for wrong in ["", "5", "s", "-5s", "1.2.3s", "5x", "99999999999999999999d"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn short_times_are_shown_to_two_digits() {
+        for (micros, shown) in [(0, "0 µs"), (999, "999 µs"), (1200, "1.2 ms"), (12_000, "12 ms"), (3_200_000, "3.2 s")]
+        {
+            assert_eq!(short_time(Duration::from_micros(micros)), shown);
         }
     }
 

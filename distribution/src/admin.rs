@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use crate::{
     administration::{
         CallFilter, CallPage, CallerInfo, EventCursor, EventPage, FailureGroup, History, HistoryFilter, LogCursor,
-        LogFilter, LogPage, LogRecord, MasterStatus, MethodSummary, Metrics, ServiceSummary, TimedEvent,
+        LogFilter, LogPage, LogRecord, MasterStatus, MethodSummary, Metrics, RunInfo, ServiceSummary, TimedEvent,
         TimelineFilter, TimelinePage, Warning,
     },
     error::{AdminError, CallError, Execution},
@@ -100,6 +100,10 @@ pub trait Admin {
     /// What looks wrong in the cluster now. See [`Master::warnings`](crate::Master::warnings).
     #[rpc(idempotent)]
     fn warnings(&self) -> Vec<Warning>;
+
+    /// The runs of many calls that have a name. See [`Master::runs`](crate::Master::runs).
+    #[rpc(idempotent)]
+    fn runs(&self) -> Vec<RunInfo>;
 
     /// Cancels a call of any caller. It ends as [`CallError::Cancelled`](crate::CallError::Cancelled), which names the
     /// credential of the administrator. See [`Master::cancel`](crate::Master::cancel).

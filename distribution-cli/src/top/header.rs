@@ -1,11 +1,11 @@
 //! What is said of the whole cluster, above the panels.
 
-use super::{
-    rows::per_second,
-    snapshot::{Rates, Snapshot},
-};
+use distribution::administration::RunStatus;
+
+use super::{rates::Rates, snapshot::Snapshot};
 use crate::{
     look::Tone,
+    show,
     table::shown,
     units::{count, time},
 };
@@ -32,11 +32,11 @@ pub(super) fn facts(snapshot: &Snapshot, rates: &Rates) -> Vec<Fact> {
     let slots: u64 = snapshot.nodes.iter().map(|node| u64::from(node.slots)).sum();
     let without = status.nodes - status.alive.min(status.nodes);
     let mut facts = vec![
-        fact(format!("{} calls/s", per_second(rates.answered + rates.failed)), None),
+        fact(format!("{} calls/s", show::rate(rates.answered + rates.failed)), None),
         fact(format!("{} waiting", count(stats.queued as u64)), (stats.queued > 0).then_some(Tone::Attention)),
         fact(format!("{} running", count(stats.in_flight as u64)), (stats.in_flight > 0).then_some(Tone::Good)),
         fact(
-            match per_second(rates.failed) {
+            match show::rate(rates.failed) {
                 none if none == "0" => format!("{} failed", count(stats.failed)),
                 rate => format!("{} failed ({rate}/s)", count(stats.failed)),
             },
@@ -56,10 +56,19 @@ pub(super) fn facts(snapshot: &Snapshot, rates: &Rates) -> Vec<Fact> {
         facts.push(fact(format!("{} overdue handlers", count(stats.overdue)), Some(Tone::Attention)));
     }
     facts.push(fact(format!("up {}", time(status.running_for)), None));
+    if !snapshot.warnings.is_empty() {
+        facts.insert(0, fact(of("warning", snapshot.warnings.len() as u64), Some(Tone::Attention)));
+    }
     if status.is_shutting_down {
         facts.insert(0, fact("shuts down".to_owned(), Some(Tone::Bad)));
     }
     facts
+}
+
+/// How far the runs have come that are under way, one line each, the oldest first.
+pub(super) fn runs(snapshot: &Snapshot, most: usize) -> Vec<String> {
+    let under_way = snapshot.runs.iter().filter(|run| run.status == RunStatus::Running).take(most);
+    under_way.map(|run| shown(&format!("{}: {}", run.name, show::progress(run)))).collect()
 }
 
 /// The address and version of the master.

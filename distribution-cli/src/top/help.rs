@@ -2,7 +2,7 @@
 
 /// Keys, and what each does.
 pub(super) const KEYS: &[(&str, &str)] = &[
-    ("tab, 1 to 3", "another panel: nodes, calls, methods"),
+    ("tab, 1 to 5", "another panel: nodes, calls, methods, runs, warnings"),
     ("up, down", "select a line; also pgup, pgdn, home, end"),
     ("s", "sort by the next column"),
     ("r", "reverse the order"),

@@ -9,6 +9,7 @@ mod header;
 mod help;
 mod keys;
 mod once;
+mod rates;
 mod rows;
 mod screen;
 mod snapshot;

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use distribution::AdminClient;
 
-use super::{
-    header,
-    rows::Panel,
-    snapshot::{Rates, Snapshot},
-};
+use super::{header, rates::Rates, rows::Panel, snapshot::Snapshot};
 use crate::{administer, arguments::Connection, failure::Failure, look::Look, output::print, table::Table};
 
 /// Looks twice, an interval apart, because rates are counted between two looks.
@@ -20,7 +16,7 @@ pub(super) async fn print_once(connection: Connection, interval: Duration, look:
         Ok((earlier, Snapshot::fetch(admin).await?))
     })
     .await?;
-    let rates = Rates::between(&earlier, &later).unwrap_or_default();
+    let rates = Rates::new(Some(&earlier), &later, None);
     print(&text(&master, &later, &rates, look))
 }
 
@@ -28,6 +24,9 @@ pub(super) fn text(master: &str, snapshot: &Snapshot, rates: &Rates, look: Look)
     let facts = header::facts(snapshot, rates);
     let facts: Vec<_> = facts.iter().map(|fact| look.paint(&fact.text, fact.tone)).collect();
     let mut text = format!("{}\n{}\n", header::title(master, Some(snapshot)), facts.join(", "));
+    for run in header::runs(snapshot, usize::MAX) {
+        text += &format!("{run}\n");
+    }
     for panel in Panel::ALL {
         text.push('\n');
         let rows = panel.rows(snapshot, rates);

@@ -1,18 +1,21 @@
 //! The lines of the panels: what is in each cell, and by what it is sorted.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::HashMap, time::Duration};
 
 use distribution::{
     CallId, CallInfo, NodeId, NodeInfo, NodeState,
-    administration::{CallStatus, MethodKind, MethodSummary},
+    administration::{CallStatus, MethodKind, MethodSummary, NodeMetrics, RunInfo, Warning},
 };
 
-use super::snapshot::{Rates, Snapshot};
+use super::{
+    rates::{MethodRates, Rates},
+    snapshot::Snapshot,
+};
 use crate::{
     look::Tone,
     show,
     table::shown,
-    units::{size, time},
+    units::{short_time, size, time},
 };
 
 /// What is looked at.
@@ -21,17 +24,21 @@ pub(super) enum Panel {
     Nodes,
     Calls,
     Methods,
+    Runs,
+    Warnings,
 }
 
 impl Panel {
     /// In the order of their keys, from 1.
-    pub(super) const ALL: [Self; 3] = [Self::Nodes, Self::Calls, Self::Methods];
+    pub(super) const ALL: [Self; 5] = [Self::Nodes, Self::Calls, Self::Methods, Self::Runs, Self::Warnings];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Nodes => "nodes",
             Self::Calls => "calls",
             Self::Methods => "methods",
+            Self::Runs => "runs",
+            Self::Warnings => "warnings",
         }
     }
 
@@ -41,6 +48,8 @@ impl Panel {
             Self::Nodes => "no nodes are registered",
             Self::Calls => "no calls wait or run",
             Self::Methods => "no methods are served or called",
+            Self::Runs => "no runs of many calls with a name are known",
+            Self::Warnings => "nothing looks wrong",
         }
     }
 
@@ -49,14 +58,21 @@ impl Panel {
             Self::Nodes => NODES,
             Self::Calls => CALLS,
             Self::Methods => METHODS,
+            Self::Runs => RUNS,
+            Self::Warnings => WARNINGS,
         }
     }
 
     pub(super) fn rows(self, snapshot: &Snapshot, rates: &Rates) -> Vec<Row> {
         match self {
-            Self::Nodes => snapshot.nodes.iter().map(|node| node_row(node, rates)).collect(),
+            Self::Nodes => {
+                let metrics: HashMap<_, _> = snapshot.metrics.nodes.iter().map(|node| (node.id, node)).collect();
+                snapshot.nodes.iter().map(|node| node_row(node, metrics.get(&node.id).copied(), rates)).collect()
+            }
             Self::Calls => snapshot.calls.iter().map(call_row).collect(),
-            Self::Methods => snapshot.methods.iter().map(method_row).collect(),
+            Self::Methods => snapshot.methods.iter().map(|method| method_row(method, rates)).collect(),
+            Self::Runs => snapshot.runs.iter().enumerate().map(run_row).collect(),
+            Self::Warnings => snapshot.warnings.iter().map(warning_row).collect(),
         }
     }
 }
@@ -89,15 +105,17 @@ const NODES: &[Column] = &[
     text("NAME", 0),
     text("STATE", 1),
     number("CALLS", 2),
-    number("SLOTS", 3),
-    number("ANSWERED/S", 4),
-    number("ANSWERED", 8),
-    number("SHARE", 6),
-    number("SILENT", 5),
-    number("UP", 7),
-    text("ID", 9),
-    text("ADDRESS", 10),
-    flexible("LABELS", 11),
+    number("BUSY", 3),
+    number("CPU", 4),
+    number("MEMORY", 6),
+    number("ANSWERED/S", 5),
+    number("ANSWERED", 10),
+    number("SHARE", 8),
+    number("SILENT", 7),
+    number("UP", 9),
+    text("ID", 11),
+    text("ADDRESS", 12),
+    flexible("LABELS", 13),
 ];
 
 const CALLS: &[Column] = &[
@@ -112,13 +130,36 @@ const CALLS: &[Column] = &[
 
 const METHODS: &[Column] = &[
     text("METHOD", 0),
-    number("NODES", 3),
+    number("NODES", 9),
     number("WAITING", 1),
     number("RUNNING", 2),
-    text("KIND", 4),
-    number("VERSION", 5),
-    flexible("SIGNATURE", 6),
+    number("ENDED/S", 3),
+    number("FAILED", 4),
+    number("HANDLER P50", 5),
+    number("HANDLER P99", 6),
+    number("QUEUE P50", 7),
+    number("QUEUE P99", 8),
+    text("KIND", 10),
+    number("VERSION", 11),
+    flexible("SIGNATURE", 12),
 ];
+
+const RUNS: &[Column] = &[
+    text("RUN", 0),
+    text("CALLER", 8),
+    text("STATUS", 2),
+    number("DONE", 1),
+    number("PART", 4),
+    number("FAILED", 3),
+    number("RUNNING", 7),
+    number("WAITING", 9),
+    number("DONE/S", 6),
+    number("LEFT", 5),
+    number("TIME", 10),
+    flexible("OLDEST CALL", 11),
+];
+
+const WARNINGS: &[Column] = &[text("NODE", 1), text("METHOD", 2), flexible("WARNING", 0)];
 
 /// What a line is about. It stays the same while the line moves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +167,8 @@ pub(super) enum RowId {
     Node(NodeId),
     Call(CallId),
     Method(String),
+    Run(usize, String),
+    Warning(String),
 }
 
 /// A line of a panel.
@@ -160,7 +203,7 @@ impl Cell {
         Self::number(count as f64, count.to_string())
     }
 
-    fn time(of: std::time::Duration) -> Self {
+    fn time(of: Duration) -> Self {
         Self::number(of.as_secs_f64(), time(of))
     }
 
@@ -185,7 +228,8 @@ impl Row {
     }
 }
 
-fn node_row(node: &NodeInfo, rates: &Rates) -> Row {
+fn node_row(node: &NodeInfo, metrics: Option<&NodeMetrics>, rates: &Rates) -> Row {
+    let vitals = metrics.and_then(|metrics| metrics.vitals);
     let state = match (node.state, node.is_cordoned) {
         (NodeState::Alive, true) => "cordoned".to_owned(),
         (state, true) => format!("{state}, cordoned"),
@@ -206,6 +250,10 @@ fn node_row(node: &NodeInfo, rates: &Rates) -> Row {
     if !node.uncallable.is_empty() {
         details += &format!("; cannot be called: {}", node.uncallable.join(", "));
     }
+    if let Some(vitals) = vitals {
+        let threads = vitals.threads.map(|threads| format!("{threads} threads, ")).unwrap_or_default();
+        details += &format!("; {threads}runtime held up by {} at most", short_time(vitals.lag));
+    }
     if node.blocked_async > 0 {
         details += &format!("; async handlers have blocked it {} times", node.blocked_async);
     }
@@ -215,8 +263,15 @@ fn node_row(node: &NodeInfo, rates: &Rates) -> Row {
             Cell::text(&*node.name),
             Cell::text(state).tone(Some(tone)),
             Cell::count(node.in_flight as u64),
-            Cell::count(node.slots.into()),
-            Cell::number(rate, per_second(rate)),
+            match vitals {
+                Some(vitals) => Cell::number(vitals.busy_slots.into(), format!("{}/{}", vitals.busy_slots, node.slots)),
+                None => Cell::number(0.0, format!("-/{}", node.slots)),
+            },
+            known(vitals.and_then(|vitals| vitals.cpu), |cpu| Cell::number(cpu, format!("{:.0} %", cpu * 100.0))),
+            known(vitals.and_then(|vitals| vitals.memory), |memory| {
+                Cell::number(memory as f64, size(usize::try_from(memory).unwrap_or(usize::MAX)))
+            }),
+            Cell::number(rate, show::rate(rate)),
             Cell::count(node.answered),
             Cell::number(node.share, format!("{:.0} %", node.share * 100.0))
                 .tone((node.share < 1.0).then_some(Tone::Bad)),
@@ -228,6 +283,11 @@ fn node_row(node: &NodeInfo, rates: &Rates) -> Row {
         ],
         details: shown(&details),
     }
+}
+
+/// A cell for what a system may not tell.
+fn known<T>(value: Option<T>, cell: impl Fn(T) -> Cell) -> Cell {
+    value.map_or_else(|| Cell::number(-1.0, "-"), cell)
 }
 
 fn call_row(call: &CallInfo) -> Row {
@@ -251,7 +311,13 @@ fn call_row(call: &CallInfo) -> Row {
     }
 }
 
-fn method_row(method: &MethodSummary) -> Row {
+fn method_row(method: &MethodSummary, rates: &Rates) -> Row {
+    let nothing = MethodRates::default();
+    let key = (method.service.clone(), method.name.clone(), method.version);
+    let rates = rates.methods.get(&key).unwrap_or(&nothing);
+    let quantile = |time: Option<Duration>| known(time, |time| Cell::number(time.as_secs_f64(), short_time(time)));
+    let [handler_half, handler_most] = rates.in_handler.map(quantile);
+    let [queue_half, queue_most] = rates.in_queue.map(quantile);
     let name = format!("{}.{}", method.service, method.name);
     let kind = match method.kind {
         MethodKind::Compute => "compute",
@@ -268,6 +334,12 @@ fn method_row(method: &MethodSummary) -> Row {
             Cell::count(method.nodes as u64).tone(lacks_nodes.then_some(Tone::Bad)),
             Cell::count(method.waiting as u64).tone((method.waiting > 0).then_some(Tone::Attention)),
             Cell::count(method.running as u64).tone((method.running > 0).then_some(Tone::Good)),
+            Cell::number(rates.ended, show::rate(rates.ended)),
+            Cell::count(rates.failed).tone((rates.failing > 0.0).then_some(Tone::Bad)),
+            handler_half,
+            handler_most,
+            queue_half,
+            queue_most,
             Cell::text(kind),
             Cell::count(method.version.into()),
             Cell::text(&method.signature),
@@ -276,9 +348,46 @@ fn method_row(method: &MethodSummary) -> Row {
     }
 }
 
-/// A rate: `0`, `3.2`, `1250`.
-pub(super) fn per_second(rate: f64) -> String {
-    if rate == 0.0 || rate >= 100.0 { format!("{rate:.0}") } else { format!("{rate:.1}") }
+fn run_row((place, run): (usize, &RunInfo)) -> Row {
+    let tone = show::tone_of_run(run.status);
+    let part = run.total.filter(|total| *total > 0).map(|total| run.done as f64 / total as f64);
+    let oldest: Vec<_> = run.stragglers.iter().map(show::straggler).collect();
+    let mut details = format!("{}: {}", run.name, show::progress(run));
+    if !oldest.is_empty() {
+        details += &format!("; oldest calls: {}", oldest.join("; "));
+    }
+    Row {
+        // Several runs may have the same name.
+        id: RowId::Run(place, run.name.clone()),
+        cells: vec![
+            Cell::text(&run.name),
+            Cell::text(run.caller.as_deref().unwrap_or("-")),
+            Cell::text(show::status_of_run(run.status)).tone(tone),
+            Cell::number(run.done as f64, show::done_of(run)),
+            known(part, |part| Cell::number(part, format!("{:.0} %", part * 100.0))),
+            Cell::count(run.failed).tone((run.failed > 0).then_some(Tone::Bad)),
+            Cell::count(run.running),
+            Cell::count(run.waiting),
+            Cell::number(run.rate, show::rate(run.rate)),
+            known(run.time_left, Cell::time),
+            Cell::time(run.elapsed),
+            Cell::text(oldest.first().map_or("-", String::as_str)),
+        ],
+        details: shown(&details),
+    }
+}
+
+fn warning_row(warning: &Warning) -> Row {
+    let method = warning.method.as_ref().map_or("-", |method| method.as_str());
+    Row {
+        id: RowId::Warning(format!("{:?} {:?} {method}", warning.kind, warning.node)),
+        cells: vec![
+            Cell::text(warning.node_name.as_deref().unwrap_or("-")),
+            Cell::text(method),
+            Cell::text(&warning.text).tone(Some(Tone::Attention)),
+        ],
+        details: shown(&warning.text),
+    }
 }
 
 /// Whether an administrator may cancel it: a call that has ended cannot be cancelled again.

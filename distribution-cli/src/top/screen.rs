@@ -28,6 +28,10 @@ use crate::{
 /// Lines that the facts may take.
 const MOST_FACTS: usize = 4;
 
+/// Runs under way that have a line above the panels, where there are at least this many lines.
+const MOST_RUNS: usize = 3;
+const TALL: u16 = 20;
+
 /// Lines for what is known of the selected row.
 const DETAILS: usize = 3;
 
@@ -37,10 +41,12 @@ const FEWEST_ROWS: u16 = 4;
 /// Draws the screen. Notes in the app which rows and columns there was room for.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App, now: Instant) {
     let area = frame.area();
-    let facts = match &app.snapshot {
-        Some(snapshot) => flow(&header::facts(snapshot, &app.rates), area.width, MOST_FACTS, app),
-        None => Vec::new(),
-    };
+    let mut facts = Vec::new();
+    if let Some(snapshot) = &app.snapshot {
+        facts = flow(&header::facts(snapshot, &app.rates), area.width, MOST_FACTS, app);
+        let runs = header::runs(snapshot, if area.height >= TALL { MOST_RUNS } else { 0 });
+        facts.extend(runs.into_iter().map(|run| Line::from(cut(&run, area.width))));
+    }
     let rows = app.rows();
     let head = u16::try_from(facts.len()).unwrap_or(u16::MAX).saturating_add(2);
     let room = area.height.saturating_sub(head).saturating_sub(2);

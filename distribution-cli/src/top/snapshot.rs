@@ -1,10 +1,8 @@
-//! What a master has answered at one moment, and what has happened since the moment before.
-
-use std::{collections::HashMap, time::Duration};
+//! What a master has answered at one moment.
 
 use distribution::{
-    AdminClient, CallFilter, CallInfo, NodeId, NodeInfo, Stats,
-    administration::{MasterStatus, MethodSummary},
+    AdminClient, CallError, CallFilter, CallInfo, NodeInfo, Stats,
+    administration::{MasterStatus, MethodSummary, Metrics, RunInfo, Warning},
 };
 use futures::future;
 
@@ -23,19 +21,26 @@ pub(super) struct Snapshot {
     /// Whether there are more calls than these.
     pub(super) has_more: bool,
     pub(super) methods: Vec<MethodSummary>,
+    /// Empty if the master is of a release that does not count.
+    pub(super) metrics: Metrics,
+    /// None if the master is of a release that does not know of runs.
+    pub(super) runs: Vec<RunInfo>,
+    pub(super) warnings: Vec<Warning>,
 }
 
 impl Snapshot {
     /// Asks for all of it.
     pub(super) async fn fetch(admin: &AdminClient) -> Result<Self, Failure> {
-        let (status, stats, nodes, calls, methods) = future::join5(
+        let first = future::join5(
             admin.status().into_future(),
             admin.stats().into_future(),
             admin.nodes().into_future(),
             admin.calls(CallFilter::default().limit(MOST_CALLS)).into_future(),
             admin.methods().into_future(),
-        )
-        .await;
+        );
+        let second =
+            future::join3(admin.metrics().into_future(), admin.warnings().into_future(), admin.runs().into_future());
+        let ((status, stats, nodes, calls, methods), (metrics, warnings, runs)) = future::join(first, second).await;
         let page = calls?;
         Ok(Self {
             status: status?,
@@ -44,37 +49,17 @@ impl Snapshot {
             has_more: page.next.is_some(),
             calls: page.calls,
             methods: methods?,
+            metrics: if_known(metrics)?,
+            runs: if_known(runs)?,
+            warnings: if_known(warnings)?,
         })
     }
 }
 
-/// What happens in a second, as counted between two snapshots.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Rates {
-    /// Calls that ended with a value or the method's own error.
-    pub(super) answered: f64,
-    /// Calls that ended with another error.
-    pub(super) failed: f64,
-    /// Calls that each node has answered.
-    pub(super) nodes: HashMap<NodeId, f64>,
-}
-
-impl Rates {
-    /// `None` if no time has passed, or the later snapshot is of another run of the master.
-    pub(super) fn between(earlier: &Snapshot, later: &Snapshot) -> Option<Self> {
-        let passed = later.status.running_for.checked_sub(earlier.status.running_for)?;
-        let answered = per_second(earlier.stats.answered, later.stats.answered, passed)?;
-        let failed = per_second(earlier.stats.failed, later.stats.failed, passed)?;
-        let before: HashMap<_, _> = earlier.nodes.iter().map(|node| (node.id, node.answered)).collect();
-        let nodes = later.nodes.iter().filter_map(|node| {
-            let before = before.get(&node.id).copied().unwrap_or(0);
-            Some((node.id, per_second(before, node.answered, passed)?))
-        });
-        Some(Self { answered, failed, nodes: nodes.collect() })
+/// Nothing, if the master is of an older release than this program and has no such method.
+fn if_known<T: Default>(answer: Result<T, CallError>) -> Result<T, CallError> {
+    match answer {
+        Err(CallError::Incompatible { .. } | CallError::NoNode { .. }) => Ok(T::default()),
+        answer => answer,
     }
-}
-
-fn per_second(before: u64, after: u64, passed: Duration) -> Option<f64> {
-    let seconds = passed.as_secs_f64();
-    (seconds > 0.0).then_some(after.checked_sub(before)? as f64 / seconds)
 }

@@ -6,8 +6,9 @@ use distribution::{CallId, NodeId};
 
 use super::{
     columns::Fitted,
+    rates::{Rates, Window},
     rows::{Panel, Row, RowId},
-    snapshot::{Rates, Snapshot},
+    snapshot::Snapshot,
 };
 
 /// What is done to the cluster.
@@ -82,6 +83,7 @@ pub(super) struct App {
     pub(super) lost: Option<Lost>,
     pub(super) snapshot: Option<Snapshot>,
     pub(super) rates: Rates,
+    window: Window,
 }
 
 impl App {
@@ -98,6 +100,7 @@ impl App {
             lost: None,
             snapshot: None,
             rates: Rates::default(),
+            window: Window::default(),
         }
     }
 
@@ -115,9 +118,8 @@ impl App {
         if self.is_paused {
             return;
         }
-        if let Some(earlier) = &self.snapshot {
-            self.rates = Rates::between(earlier, &snapshot).unwrap_or_default();
-        }
+        let begin = self.window.add(&snapshot.metrics);
+        self.rates = Rates::new(self.snapshot.as_ref(), &snapshot, begin);
         self.snapshot = Some(snapshot);
     }
 

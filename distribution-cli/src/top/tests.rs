@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use distribution::{CallId, NodeId};
+use distribution::{CallId, NodeId, administration::CallMetrics};
 use ratatui::{Terminal, backend::TestBackend, style::Modifier};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use super::{
     keys::Step,
     once,
+    rates::Rates,
     rows::Panel,
     screen::draw,
-    snapshot::{Rates, Snapshot},
+    snapshot::Snapshot,
     state::{Action, App, Mode},
 };
 use crate::look::Look;
@@ -64,7 +65,41 @@ fn snapshot(at: f64, answered: u64) -> Snapshot {
         ],
         has_more: false,
         methods: vec![read(method("mean", 0)), read(method("sum", 1))],
+        metrics: read(metrics(at, answered)),
+        runs: vec![read(json!({
+            "name": "sweep", "caller": "batch-job", "status": "running", "done": 500, "failed": 1, "running": 3, "waiting": 1,
+            "total": 2000, "rate": 125.0, "time_left": 12.0, "elapsed": 4.0, "told_for": 0.5,
+            "stragglers": [call(1, "Arith.sum", 60.0, json!({"running": {"node": on, "attempt": 1, "running_for": 59.0}}))],
+        }))],
+        warnings: vec![read(json!({
+            "kind": "nobody_serves", "text": "no node serves Arith.median", "node": null, "node_name": null,
+            "method": "Arith.median",
+        }))],
     }
+}
+
+/// What was counted by then: half of the calls were of `Arith.sum`, and one of them has failed.
+fn metrics(at: f64, answered: u64) -> Value {
+    let mut calls = serde_json::to_value(CallMetrics::default()).expect("is written");
+    let none = calls.clone();
+    calls["outcomes"]["answered"] = (answered / 2).into();
+    calls["outcomes"]["lost"] = 1.into();
+    // 1024 to 1280 microseconds.
+    calls["in_handler"] = json!({"count": answered / 2, "sum": 1.0, "buckets": [[36, answered / 2]]});
+    let node = json!({
+        "id": "5f3a91c2-1", "name": "n1", "state": "alive", "slots": 4, "computing": 3, "asynchronous": 0, "lent": 0,
+        "ejections": 0, "calls": none,
+        "vitals": {
+            "cpu": 2.5, "memory": 1_288_490_188_u64, "threads": 12, "lag": 0.0012, "busy_slots": 3, "waiting": 0,
+            "asynchronous": 0, "clock_skew": 0.0,
+        },
+    });
+    let sum = json!({
+        "service": "Arith", "name": "sum", "version": 1, "kind": "compute", "waiting": 1, "running": 1, "calls": calls,
+    });
+    json!({
+        "running_for": at, "methods": [sum], "nodes": [node], "gone_nodes": none, "callers": [], "gone_callers": none,
+    })
 }
 
 fn app() -> App {
@@ -110,15 +145,29 @@ fn assert_shows(lines: &[String], parts: &[&str]) {
 #[test]
 fn a_wide_screen_has_all_of_it() {
     let mut app = app();
-    let lines = drawn(&mut app, 160, 24);
+    let lines = drawn(&mut app, 180, 24);
     assert_eq!(lines[0], "master 127.0.0.1:3000, version 0.1.0");
-    let facts =
-        "1250 calls/s  1 waiting  2 running  0 failed  3 nodes (1 without new calls)  12 slots  1 caller  up 12 s";
+    let facts = "1 warning  1250 calls/s  1 waiting  2 running  0 failed  3 nodes (1 without new calls)  12 slots  1 caller  up 12 s";
     assert_eq!(lines[1], facts);
-    assert_eq!(lines[2], " 1 nodes 3  2 calls  3 methods");
-    let headings: Vec<_> = lines[3].split_whitespace().collect();
+    assert_eq!(lines[2], "sweep: 500 of 2,000 calls (25 %), 125/s, 12 s left, 1 failed");
+    assert_eq!(lines[3], " 1 nodes 3  2 calls  3 methods  4 runs  5 warnings");
+    let headings: Vec<_> = lines[4].split_whitespace().collect();
     assert_eq!(headings, Panel::Nodes.columns().iter().map(|column| column.name).collect::<Vec<_>>());
-    assert_shows(&lines, &["cordoned", "5f3a91c2-2", "10.0.0.1:4000", "3 m 12 s", "zone=b", "serves Arith"]);
+    assert_shows(
+        &lines,
+        &[
+            "cordoned",
+            "5f3a91c2-2",
+            "10.0.0.1:4000",
+            "3 m 12 s",
+            "zone=b",
+            "serves Arith",
+            "3/4",
+            "250 %",
+            "1.2 GiB",
+            "12 threads",
+        ],
+    );
     press(&mut app, "2");
     let lines = drawn(&mut app, 160, 24);
     assert_shows(
@@ -127,7 +176,15 @@ fn a_wide_screen_has_all_of_it() {
     );
     assert_shows(&lines, &["has ended, and its handler has gone on for 1.0 s", "tenant=north"]);
     press(&mut app, "3");
-    assert_shows(&drawn(&mut app, 160, 24), &["Arith.mean", "fn(i64) -> i64", "compute"]);
+    let lines = drawn(&mut app, 180, 24);
+    assert_shows(&lines, &["Arith.mean", "fn(i64) -> i64", "compute"]);
+    let sum = lines.iter().find(|line| line.starts_with("Arith.sum")).expect("is listed");
+    let cells: Vec<_> = sum.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(cells[..9], ["Arith.sum", "2", "1", "1", "625", "1", "1.2 ms", "1.2 ms", "-"]);
+    press(&mut app, "4");
+    assert_shows(&drawn(&mut app, 180, 24), &["500 of 2,000", "25 %", "12 s", "91c2a7-1 on n1 (5f3a91c2-1) for 59 s"]);
+    press(&mut app, "5");
+    assert_shows(&drawn(&mut app, 160, 24), &["Arith.median", "no node serves Arith.median"]);
 }
 
 #[test]
@@ -135,7 +192,7 @@ fn on_a_narrow_screen_the_columns_that_matter_most_stay() {
     let mut app = app();
     for width in [40, 20, 10, 3, 1] {
         for height in [24, 12, 6, 3, 1] {
-            for panel in ["1", "2", "3"] {
+            for panel in ["1", "2", "3", "4", "5"] {
                 press(&mut app, panel);
                 drawn(&mut app, width, height);
             }
@@ -148,7 +205,7 @@ fn on_a_narrow_screen_the_columns_that_matter_most_stay() {
     let lines = drawn(&mut app, 40, 20);
     let headings: Vec<_> =
         lines.iter().find(|line| line.starts_with("NAME")).expect("a heading").split_whitespace().collect();
-    assert_eq!(headings, ["NAME", "STATE", "CALLS", "SLOTS"]);
+    assert_eq!(headings, ["NAME", "STATE", "CALLS", "BUSY"]);
     assert_shows(&lines, &["1250 calls/s", "cordoned", "? help  q quit"]);
     press(&mut app, "2");
     let lines = drawn(&mut app, 40, 20);
@@ -277,7 +334,8 @@ fn a_lost_master_is_shown_until_it_answers() {
     assert_eq!(first.trim_end(), "NO ANSWER for 1 m 10 s from 127.0.0.1:3000: connection refused");
     assert_shows(&drawn(&mut app, 100, 20), &["n1", "n2"]);
     app.on_snapshot(snapshot(1.0, 5));
-    assert_eq!(app.rates, Rates::default(), "the counts of another run are not compared");
+    assert_eq!(app.rates.answered, 0.0, "the counts of another run are not compared");
+    assert!(app.rates.nodes.values().all(|rate| *rate == 0.0));
     assert!(drawn(&mut app, 100, 20)[0].starts_with("master "));
 }
 
@@ -301,7 +359,7 @@ fn the_selected_line_is_seen_without_colours_too() {
     let mut terminal = Terminal::new(TestBackend::new(80, 20)).expect("has a screen");
     terminal.draw(|frame| draw(frame, &mut app, Instant::now())).expect("draws");
     let buffer = terminal.backend().buffer();
-    let selected: Vec<u16> = (4..20).filter(|y| buffer[(0, *y)].modifier.contains(Modifier::REVERSED)).collect();
+    let selected: Vec<u16> = (5..20).filter(|y| buffer[(0, *y)].modifier.contains(Modifier::REVERSED)).collect();
     assert_eq!(selected.len(), 1);
     assert!(buffer.content().iter().all(|cell| cell.fg == ratatui::style::Color::Reset));
 }
@@ -315,7 +373,7 @@ fn as_text_it_has_all_columns_of_all_panels() {
             assert!(text.contains(column.name), "{} is not in:\n{text}", column.name);
         }
     }
-    assert!(text.starts_with("master 127.0.0.1:3000, version 0.1.0\n0 calls/s, 1 waiting, "), "{text}");
+    assert!(text.starts_with("master 127.0.0.1:3000, version 0.1.0\n1 warning, 0 calls/s, 1 waiting, "), "{text}");
     assert!(text.contains("waits: all 2 nodes that may run it are busy"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
 }

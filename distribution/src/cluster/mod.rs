@@ -11,6 +11,7 @@ mod capacities;
 mod connection;
 mod handle;
 mod nested;
+mod run_reports;
 mod session;
 mod shared;
 mod status;

@@ -19,6 +19,7 @@ use super::{
     accepted::Accepted,
     calls::{Calls, Connection, finish},
     capacities::Capacities,
+    run_reports::RunReports,
     status::{EndReason, Status},
 };
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
     },
     view::NodeInfo,
     wire::{
-        CallerEnd, Control,
+        CallerEnd, Control, RunReport,
         authenticator::PeerAuthenticator,
         channel::Connector,
         codec::Decoder,
@@ -76,6 +77,7 @@ pub(super) struct ClusterShared {
 struct Locked {
     calls: Calls,
     capacities: Capacities,
+    run_reports: RunReports,
     questions: Option<UnboundedSender<Question>>,
     /// That of the master that is or was connected.
     default_timeout: Option<Duration>,
@@ -112,6 +114,7 @@ impl ClusterShared {
             locked: Mutex::new(Locked {
                 calls: Calls::new(),
                 capacities: Capacities::new(),
+                run_reports: RunReports::default(),
                 questions: None,
                 default_timeout: None,
                 session: None,
@@ -143,6 +146,7 @@ impl ClusterShared {
         let state = Arc::clone(&connection.state);
         let ended = locked.calls.on_connected(connection, &self.master, (*first_call, is_resumed), limits.bytes);
         locked.capacities.on_connected(&state);
+        locked.run_reports.on_connected(&state);
         locked.questions = Some(questions);
         locked.default_timeout = *default_timeout;
         drop(locked);
@@ -370,6 +374,12 @@ impl Dispatcher for ClusterShared {
         let mut locked = self.lock();
         let connection = locked.calls.connection().map(|connection| Arc::clone(&connection.state));
         locked.capacities.get(method, &options.labels, connection.as_deref())
+    }
+
+    fn report_run(&self, report: RunReport) {
+        let mut locked = self.lock();
+        let connection = locked.calls.connection().map(|connection| Arc::clone(&connection.state));
+        locked.run_reports.send(report, connection.as_deref());
     }
 
     fn nodes_changed(&self) -> BoxFuture<'static, ()> {

@@ -71,6 +71,12 @@ impl<H: Host> Core<H> {
         slice
     }
 
+    /// A call that has not ended.
+    pub(crate) fn call_info(&self, now: Time, id: CallId) -> Option<CallInfo> {
+        let call = self.calls.get(&id)?;
+        self.info(now, id, call, &CallFilter::default(), &mut Reasons::default())
+    }
+
     fn info(
         &self,
         now: Time,

@@ -11,7 +11,7 @@ use crate::{
     config::from_micros,
     id::{CallId, MethodName},
     wire::{
-        CallRequest, CallerEnd, CallerRequestBody, Control, Payload, WatchedCapacity,
+        CallRequest, CallerEnd, CallerRequestBody, Control, Payload, RunReport, WatchedCapacity,
         connection_state::ConnectionState,
         frame::{call::Trace, kind::FrameKind, layout::FRAME_HEADER},
         handshake::{MethodOffer, StreamShape},
@@ -229,8 +229,21 @@ pub(super) fn controls(call: u64, [first, second, third, fourth]: [u32; 4]) -> V
     let text = if call % 2 == 0 { "zone" } else { "" };
     let labels = vec![(text.to_owned(), "eu".to_owned()); (first % 3) as usize];
     let capacity = WatchedCapacity { nodes: second, slots: third, free: fourth, compute: call % 3 == 0 };
+    let report = RunReport {
+        run: call,
+        name: text.to_owned(),
+        done: first.into(),
+        failed: second.into(),
+        running: third.into(),
+        waiting: fourth.into(),
+        total: (call % 3 == 0).then_some(call),
+        elapsed: call,
+        is_over: first % 2 == 0,
+        oldest: vec![call; (second % 3) as usize],
+    };
     vec![
         Control::CallerHeartbeat,
+        Control::Run { report },
         Control::Declare { method: MethodOffer { version: first, ..declaration(call) } },
         Control::CancelCall { call },
         Control::Detach { call },

@@ -255,6 +255,33 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
         self
     }
 
+    /// Lets the master list this run by a name, with its progress: see [`Master::runs`](crate::Master::runs) and `distribution
+    /// runs`. Several runs may have the same name; of a name of more than 200 bytes the end is cut off.
+    ///
+    /// The master is told about once a second while the stream is polled, and when the stream ends or is dropped. Runs of calls
+    /// to an [`InProcess`](crate::InProcess) are not listed.
+    ///
+    /// ```
+    /// # use distribution::{LocalCluster, service};
+    /// # #[service]
+    /// # pub trait Arith { fn square(&self, number: u64) -> u64; }
+    /// # struct Calculator;
+    /// # impl Arith for Calculator { fn square(&self, number: u64) -> u64 { number * number } }
+    /// # use distribution::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = LocalCluster::builder().nodes(2).serve(|| ArithServer::new(Calculator)).start().await?;
+    /// # let arith = ArithClient::new(&cluster);
+    /// let squares = (0..1000).map(|number| arith.square(number)).distribute().name("sweep");
+    /// let squares: Vec<u64> = squares.try_collect().await?;
+    /// # assert_eq!(cluster.master().runs()[0].name, "sweep");
+    /// # Ok(()) }
+    /// ```
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.state.tracker.get_or_insert_with(|| Box::new(Tracker::new())).set_name(name.into());
+        self
+    }
+
     /// Shows the progress on standard error. On a terminal this is a bar with rate, time left, failures and nodes;
     /// elsewhere it is a line every few seconds. At the end, also if the stream is dropped before, it is replaced by a
     /// line that names the nodes. Write log lines through [`LogWriter`](crate::progress::LogWriter), so that they and the

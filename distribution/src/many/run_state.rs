@@ -24,6 +24,9 @@ use crate::{
 /// A result of at least this many bytes is large: few of them are held, and they stop more calls from being pulled.
 const LARGE: usize = 4096;
 
+/// The calls and batches that the master is told of, because they were sent first and have not ended.
+const STRAGGLERS: usize = 5;
+
 /// What is yielded for a call.
 pub(super) type Item<C, Y> = <C as Distributable>::Item<<Y as Yields>::Of<<C as Distributable>::Value>>;
 
@@ -169,17 +172,36 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
         let Some(mut tracker) = self.tracker.take() else { return };
         let progress = self.progress(&tracker, total);
         tracker.report(&progress);
+        self.tell_master(&mut tracker, &progress, false);
         self.tracker = Some(tracker);
     }
 
-    /// Stops measuring progress. The bar is replaced by a line that says how far the run came.
-    #[cfg_attr(not(feature = "progress"), expect(unused_variables, reason = "there is no bar"))]
-    pub(super) fn end_progress(&mut self, total: Option<u64>) {
-        #[cfg(feature = "progress")]
-        if let Some(mut tracker) = self.tracker.take() {
-            let progress = self.progress(&tracker, total);
-            tracker.end(&progress);
+    /// Tells the master of a run that has a name.
+    fn tell_master(&self, tracker: &mut Tracker, progress: &Progress, is_over: bool) {
+        let now = Instant::now();
+        // Before anything was sent there is nobody to tell.
+        let Some(last) = self.last.as_ref().filter(|_| tracker.is_master_due(now, is_over)) else { return };
+        let mut oldest: Vec<_> = match is_over {
+            true => Vec::new(),
+            false => self.in_flight.iter().filter_map(InFlight::batch).collect(),
+        };
+        if oldest.len() > STRAGGLERS {
+            oldest.select_nth_unstable_by_key(STRAGGLERS, |batch| batch.started);
+            oldest.truncate(STRAGGLERS);
         }
-        self.tracker = None;
+        oldest.sort_unstable_by_key(|batch| batch.started);
+        let oldest = oldest.into_iter().filter_map(|batch| batch.state.id()).map(|id| id.0).collect();
+        if let Some(report) = tracker.run_report(now, progress, oldest, is_over) {
+            last.dispatcher.report_run(report);
+        }
+    }
+
+    /// Stops measuring progress. The bar is replaced by a line that says how far the run came, and the master is told.
+    pub(super) fn end_progress(&mut self, total: Option<u64>) {
+        let Some(mut tracker) = self.tracker.take() else { return };
+        let progress = self.progress(&tracker, total);
+        self.tell_master(&mut tracker, &progress, true);
+        #[cfg(feature = "progress")]
+        tracker.end(&progress);
     }
 }

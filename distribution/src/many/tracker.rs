@@ -9,10 +9,17 @@ use std::{
 #[cfg(feature = "progress")]
 use super::progress_bar::Bar;
 use super::{progress::Progress, progress_timer::ProgressTimer};
-use crate::id::{NodeId, NodeIdentity};
+use crate::{
+    config::to_micros,
+    id::{NodeId, NodeIdentity},
+    wire::RunReport,
+};
 
 /// How often progress is reported.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How often the master is told. Reports are looked at five times a second, so it may be a fifth of a second later.
+const MASTER_INTERVAL: Duration = Duration::from_millis(900);
 
 type Hook = Box<dyn FnMut(&Progress) + Send>;
 
@@ -25,6 +32,15 @@ pub(super) struct Outstanding {
     pub(super) oldest: Option<Instant>,
 }
 
+/// What a master is told of a run that has a name.
+struct Named {
+    name: String,
+    /// Tells the runs of this caller apart.
+    run: u64,
+    /// When the master was told last.
+    told: Option<Instant>,
+}
+
 /// Counts what happens in a run, and reports it.
 pub(super) struct Tracker {
     started: Instant,
@@ -34,6 +50,7 @@ pub(super) struct Tracker {
     /// Started when the stream is polled first.
     timer: Option<ProgressTimer>,
     hooks: Vec<Hook>,
+    named: Option<Named>,
     #[cfg(feature = "progress")]
     bar: Option<Bar>,
 }
@@ -47,6 +64,7 @@ impl Tracker {
             nodes: BTreeMap::new(),
             timer: None,
             hooks: Vec::new(),
+            named: None,
             #[cfg(feature = "progress")]
             bar: None,
         }
@@ -54,6 +72,41 @@ impl Tracker {
 
     pub(super) fn add_hook(&mut self, hook: impl FnMut(&Progress) + Send + 'static) {
         self.hooks.push(Box::new(hook));
+    }
+
+    /// Has the master told of the run, by this name.
+    pub(super) fn set_name(&mut self, name: String) {
+        self.named = Some(Named { name, run: rand::random(), told: None });
+    }
+
+    /// Whether the master is to be told now. At the end it is told in any case.
+    pub(super) fn is_master_due(&self, now: Instant, is_over: bool) -> bool {
+        let is_due = |told: Instant| now.saturating_duration_since(told) >= MASTER_INTERVAL;
+        self.named.as_ref().is_some_and(|named| is_over || named.told.is_none_or(is_due))
+    }
+
+    /// What the master is told. `oldest` are the ids of the calls and batches that were sent first and have not ended.
+    pub(super) fn run_report(
+        &mut self,
+        now: Instant,
+        progress: &Progress,
+        oldest: Vec<u64>,
+        is_over: bool,
+    ) -> Option<RunReport> {
+        let named = self.named.as_mut()?;
+        named.told = Some(now);
+        Some(RunReport {
+            run: named.run,
+            name: named.name.clone(),
+            done: progress.done,
+            failed: progress.failed,
+            running: progress.running,
+            waiting: progress.waiting,
+            total: progress.total,
+            elapsed: to_micros(progress.elapsed),
+            is_over,
+            oldest,
+        })
     }
 
     #[cfg(feature = "progress")]

@@ -9,8 +9,8 @@ use crate::{
     admin::{Admin, AdminServer},
     administration::{
         CallFilter, CallPage, CallerInfo, EventCursor, EventPage, FailureGroup, History, HistoryFilter, LogCursor,
-        LogFilter, LogPage, MasterStatus, MethodSummary, Metrics, ServiceSummary, TimelineFilter, TimelinePage,
-        Warning,
+        LogFilter, LogPage, MasterStatus, MethodSummary, Metrics, RunInfo, ServiceSummary, TimelineFilter,
+        TimelinePage, Warning,
     },
     config::{LONGEST_TIME, ValueLimits},
     error::{AdminError, CallError, CallStage, CodecError, Execution, Part},
@@ -108,6 +108,10 @@ impl Admin for Administration {
 
     fn warnings(&self) -> Vec<Warning> {
         self.shared.warnings()
+    }
+
+    fn runs(&self) -> Vec<RunInfo> {
+        self.shared.runs()
     }
 
     fn cancel(&self, call: CallId) -> Result<(), AdminError> {

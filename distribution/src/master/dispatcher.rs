@@ -24,7 +24,7 @@ use crate::{
         state::{CallFailure, CallState},
     },
     view::NodeInfo,
-    wire::frame::layout::BODY_HEADER_LIMIT,
+    wire::{RunReport, frame::layout::BODY_HEADER_LIMIT},
 };
 
 impl Dispatcher for Shared {
@@ -75,6 +75,10 @@ impl Dispatcher for Shared {
     fn take_back_unserved(&self, call: &CallState) -> bool {
         let take_back = |id| self.with_core("a call is taken back", |core, _, _| core.take_back_unserved(id));
         call.id().and_then(take_back).unwrap_or(false)
+    }
+
+    fn report_run(&self, report: RunReport) {
+        self.runs.on_report(CallerId::MASTER, None, report, self.origin.elapsed());
     }
 
     fn capacity(&self, method: &MethodInfo, options: &CallOptions) -> Capacity {

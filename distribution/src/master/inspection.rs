@@ -1,7 +1,9 @@
 //! What a [`Master`] tells of how its cluster does: metrics, history, timeline, failures and warnings.
 
 use super::handle::Master;
-use crate::administration::{FailureGroup, History, HistoryFilter, Metrics, TimelineFilter, TimelinePage, Warning};
+use crate::administration::{
+    FailureGroup, History, HistoryFilter, Metrics, RunInfo, TimelineFilter, TimelinePage, Warning,
+};
 
 impl Master {
     /// All counts since the master started, by method, node and caller: calls by how they ended, their times in the queue, on
@@ -44,6 +46,30 @@ impl Master {
     /// The calls that failed, grouped by method, kind of error and message, those first that failed last.
     pub fn failures(&self) -> Vec<FailureGroup> {
         self.shared.failures()
+    }
+
+    /// The runs of many calls that have a [`name`](crate::Distributed::name), of this process and of callers elsewhere: those
+    /// under way, the oldest first, and then the last 100 that have ended, the newest first.
+    ///
+    /// At most 64 runs of a caller that are under way at a time are listed, and 4,096 in all.
+    ///
+    /// ```
+    /// # use distribution::{LocalCluster, administration::RunStatus, prelude::*};
+    /// # #[distribution::service]
+    /// # trait Arith { fn square(&self, number: u64) -> u64; }
+    /// # struct Calculator;
+    /// # impl Arith for Calculator { fn square(&self, number: u64) -> u64 { number * number } }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let local = LocalCluster::builder().nodes(1).serve(|| ArithServer::new(Calculator)).start().await?;
+    /// let arith = ArithClient::new(&local);
+    /// let squares: Vec<u64> = (0..100).map(|n| arith.square(n)).distribute().name("squares").try_collect().await?;
+    /// let run = &local.master().runs()[0];
+    /// assert_eq!((&*run.name, run.status, run.done), ("squares", RunStatus::Finished, 100));
+    /// # Ok(()) }
+    /// ```
+    pub fn runs(&self) -> Vec<RunInfo> {
+        self.shared.runs()
     }
 
     /// What looks wrong in the cluster now, the most urgent first: silent nodes, calls that nobody serves, handlers that run for

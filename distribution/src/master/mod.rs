@@ -45,6 +45,8 @@ mod new_caller;
 mod registration_policy;
 #[cfg(feature = "tls")]
 mod revocation;
+mod run_listing;
+mod runs;
 mod settings;
 mod shared;
 mod shutdown;

@@ -37,6 +37,7 @@ use super::{
     link::{Link, NodeRequest},
     log_store::LogStore,
     registration_policy::RegistrationPolicy,
+    runs::Runs,
 };
 use crate::{
     config::Limits,
@@ -95,6 +96,8 @@ pub(super) struct Shared {
     pub(super) registration_policy: RegistrationPolicy,
     /// How the cluster did in the last hour and day.
     pub(super) history: HistoryLog,
+    /// Runs of many calls that have a name.
+    pub(super) runs: Runs,
     /// When the master itself was stalled last, and for how long.
     last_stall: Mutex<Option<(Instant, Duration)>>,
     /// Callers in other processes.
@@ -164,6 +167,7 @@ impl Shared {
             admission: Admission::new(authenticator, limits),
             registration_policy,
             history: HistoryLog::default(),
+            runs: Runs::default(),
             last_stall: Mutex::default(),
             callers: Callers::new(settings.epoch),
             kept_ends: Arc::default(),

@@ -31,7 +31,7 @@ use crate::{
         state::{CallFailure, CallState},
     },
     view::NodeInfo,
-    wire::{Control, frame::layout::BODY_HEADER_LIMIT},
+    wire::{Control, RunReport, frame::layout::BODY_HEADER_LIMIT},
 };
 
 /// What all sessions of a node need for nested calls.
@@ -265,6 +265,12 @@ impl Dispatcher for NestedDispatcher {
 
     fn take_back_unserved(&self, call: &CallState) -> bool {
         self.caller.as_ref().is_some_and(|(caller, _)| caller.take_back_unserved(call))
+    }
+
+    fn report_run(&self, report: RunReport) {
+        if let Some((caller, _)) = &self.caller {
+            caller.report_run(report);
+        }
     }
 
     fn capacity(&self, method: &MethodInfo, options: &CallOptions) -> Capacity {

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use super::{metadata::Metadata, method::MethodInfo, options::CallOptions, state::CallState};
-use crate::{config::ValueLimits, view::NodeInfo};
+use crate::{config::ValueLimits, view::NodeInfo, wire::RunReport};
 
 /// What calls can be made through: a [`Master`](crate::Master), a [`Cluster`](crate::Cluster), a
 /// [`LocalCluster`](crate::LocalCluster) or an [`InProcess`](crate::InProcess).
@@ -52,6 +52,9 @@ pub trait Dispatcher: fmt::Debug + Send + Sync {
 
     /// Waits until a node joins or leaves.
     fn nodes_changed(&self) -> BoxFuture<'static, ()>;
+
+    /// Takes note of how far a run of many calls has come, for those who look at the cluster.
+    fn report_run(&self, _report: RunReport) {}
 
     /// The nodes that serve this method with these options now.
     fn serving(&self, method: &MethodInfo, options: &CallOptions) -> BoxFuture<'static, Vec<NodeInfo>>;

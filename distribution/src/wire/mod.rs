@@ -33,7 +33,7 @@ pub(crate) use self::{
     frame::{
         call::{Outcome, Refusal, Reply},
         caller::{CallRequest, CallerEnd, CallerRequestBody},
-        control::{CloseReason, Load, VitalsReport, WatchedCapacity},
+        control::{CloseReason, Load, RunReport, VitalsReport, WatchedCapacity},
         kind::Control,
         log,
     },

@@ -23,7 +23,8 @@ use crate::{
     core::{GONE_AFTER, SUSPECT_AFTER},
     error::GoneReason,
     master::{
-        caller_table::ConnectedCaller, heartbeat_limit::HeartbeatLimit, new_caller::NewConnection, shared::Shared,
+        caller_table::ConnectedCaller, heartbeat_limit::HeartbeatLimit, new_caller::NewConnection, runs::ReportLimit,
+        shared::Shared,
     },
     service::state::CallState,
     wire::{
@@ -105,6 +106,7 @@ pub(super) async fn serve(
         let (unconfirmed, shared, caller) = (unconfirmed.clone(), Arc::clone(shared), Arc::clone(caller));
         let digest = session.map(SessionId::digest);
         let mut was_heard = false;
+        let mut reports = ReportLimit::new();
         Box::new(move |control| match control {
             Control::Received { responses } => {
                 let Some(unconfirmed) = &unconfirmed else {
@@ -122,6 +124,11 @@ pub(super) async fn serve(
             }
             Control::Goodbye { .. } => {
                 let _ = goodbye.set(());
+                Ok(())
+            }
+            Control::Run { report } => {
+                reports.on_report(state.paused_for())?;
+                shared.runs.on_report(caller.id, Some(&caller.name), report, shared.origin.elapsed());
                 Ok(())
             }
             other => requests.on_control(other),

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     error::GoneReason,
+    id::CallerId,
     master::{allowance::Allowance, caller_table::ConnectedCaller, new_caller::NewConnection, shared::Shared},
 };
 
@@ -29,7 +30,7 @@ pub(super) async fn run(
     let process = first.hello.node.map(|node| node.instance);
     let permissions = Permissions::new(shared, caller, first.access(), allowance);
     let requests = CallerRequests::new(Arc::clone(shared), Arc::clone(caller), permissions, process);
-    let _cancel = CancelOnDrop(Arc::clone(&requests));
+    let _cancel = CancelOnDrop(Arc::clone(&requests), Arc::clone(shared), caller.id);
     let (mut awaited, mut guard) = (AwaitedCalls::new(), CredentialGuard::default());
     let mut next = Box::new(first);
     loop {
@@ -90,11 +91,12 @@ async fn wait(shared: &Shared, caller: &ConnectedCaller, awaited: &mut AwaitedCa
     }
 }
 
-/// Cancels the calls of a caller when its session has ended, however it ended.
-struct CancelOnDrop(Arc<CallerRequests>);
+/// Cancels the calls of a caller when its session has ended, however it ended, and ends its runs.
+struct CancelOnDrop(Arc<CallerRequests>, Arc<Shared>, CallerId);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.on_gone();
+        self.1.runs.on_caller_gone(self.2);
     }
 }

@@ -22,6 +22,30 @@ pub(crate) struct Load {
     pub(crate) blocked: u32,
 }
 
+/// How far a run of many calls has come, as its caller tells it. The master shows it, and decides nothing by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// Tells the runs of a caller apart. Drawn at random.
+    pub(crate) run: u64,
+    pub(crate) name: String,
+    /// Calls that have ended.
+    pub(crate) done: u64,
+    /// Those of them that ended with an error.
+    pub(crate) failed: u64,
+    /// Calls that a node has.
+    pub(crate) running: u64,
+    /// Calls that wait for a node.
+    pub(crate) waiting: u64,
+    /// All calls of the run, if that is known.
+    pub(crate) total: Option<u64>,
+    /// Time since it began, in microseconds.
+    pub(crate) elapsed: u64,
+    /// Whether it has ended.
+    pub(crate) is_over: bool,
+    /// The calls and batches of it that have not ended and were sent first, by their ids.
+    pub(crate) oldest: Vec<u64>,
+}
+
 /// How the process of a node does, as it measures itself. The master shows it, and decides nothing by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VitalsReport {

@@ -7,7 +7,7 @@
 use bytes::BytesMut;
 
 use super::{
-    control::{CloseReason, Load, VitalsReport, WatchedCapacity},
+    control::{CloseReason, Load, RunReport, VitalsReport, WatchedCapacity},
     layout::{
         CHUNK_HEADER, CONTROL_LIMIT, ITEMS_HEADER, LARGEST_CALL_FRAME, LARGEST_CHUNK, LARGEST_PIECE, encode_frame,
     },
@@ -225,6 +225,8 @@ frames! {
         Vitals { vitals: VitalsReport } = 129, "vitals", [NodeToMaster];
         /// What the node, or its handlers, have logged. A master of an older release skips it.
         Logs { records: Vec<SentRecord> } = 130, "logs", [NodeToMaster];
+        /// How far a run of many calls has come that has a name. A master of an older release skips it, and does not list the run.
+        Run { report: RunReport } = 131, "run report", [CallerToMaster];
     }
 }
 
@@ -358,6 +360,19 @@ mod tests {
         assert_eq!(bytes(Control::Resume { call: 300, attempt: 2 }), "0400000017fb2c0102");
         assert_eq!(bytes(Control::Received { responses: 300 }), "0300000018fb2c01");
         assert_eq!(bytes(Control::AskedAgain), "0000000019");
+        let report = RunReport {
+            run: 7,
+            name: "sweep".to_owned(),
+            done: 300,
+            failed: 1,
+            running: 2,
+            waiting: 3,
+            total: Some(400),
+            elapsed: 5,
+            is_over: true,
+            oldest: vec![9],
+        };
+        assert_eq!(bytes(Control::Run { report }), "150000008307057377656570fb2c0101020301fb900105010109");
         let capacity = WatchedCapacity { nodes: 2, slots: 8, free: 1, compute: true };
         assert_eq!(bytes(Control::Capacity { watch: 3, capacity }), "05000000150302080101");
     }
