@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use distribution::{Access, Cluster, Node, NodeBuilder, Token};
+use distribution::{Access, Cluster, Node, NodeBuilder, Token, prelude::*};
 use distribution_tests::{
     ProbeClient, ProbeServer, Prober,
     meeting::Meeting,
@@ -414,6 +414,43 @@ async fn a_watched_list_is_printed_again_and_again() {
     watching.line_with(r#""name":"n1""#).await;
     watching.signal("INT").await;
     assert!(watching.ended().await.success());
+}
+
+#[tokio::test]
+async fn runs_are_listed_by_their_names() {
+    let master = RunningMaster::start(&[]).await;
+    assert_eq!(master.printed(&["runs"]).await, "no runs of many calls with a name are known\n");
+    let _node = master.node("n1").await;
+    let cluster = Cluster::builder().name("batch-job").connect(&master.addr).await.expect("connects");
+    let probe = ProbeClient::new(&cluster);
+    let sums = (0..100).map(|number| probe.add(number, 1)).distribute().name("sweep");
+    let sums: Vec<i64> = soon("the run", sums.try_collect()).await.expect("adds");
+    assert_eq!(sums.len(), 100);
+    let told = async {
+        // Its last report is on the way.
+        while master.json(&["runs"]).await[0]["status"] != "finished" {}
+    };
+    soon("its end is told", told).await;
+    let table = master.printed(&["runs"]).await;
+    assert_eq!(row(&table)[..5], ["sweep", "batch-job", "finished", "100 of 100", "0"], "{table}");
+}
+
+#[tokio::test]
+async fn top_is_printed_once_where_there_is_no_terminal() {
+    let master = RunningMaster::start(&[]).await;
+    let node = master.node("n1").await;
+    let text = master.printed(&["top", "--once", "--interval", "100ms"]).await;
+    assert!(text.starts_with(&format!("master {}, version ", master.addr)), "{text}");
+    for part in ["0 calls/s, 0 waiting, 0 running", "1 node, 1 slot", &node.id().to_string(), "no calls wait or run"] {
+        assert!(text.contains(part), "`{part}` is not in:\n{text}");
+    }
+    assert_fails(&master.run(&["top"]).await, 2, &["needs a terminal", "--once"]);
+    drop(node);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let addr = free.local_addr().expect("has one").to_string();
+    drop(free);
+    let ended = run(&["top", "--once", "--master", &addr, "--connect-timeout", "300ms"]).await;
+    assert_fails(&ended, 3, &[&addr]);
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ fn what_is_well_formed_in_it_is_understood() {
         (End::Node, "frames/life_of_a_master", 7),
         (End::Node, "frames/request_with_metadata", 1),
         (End::Master, "frames/life_of_a_node", 6),
-        (End::MasterOfCaller, "callers/life_of_a_caller", 10),
+        (End::MasterOfCaller, "callers/life_of_a_caller", 11),
         (End::Caller, "callers/life_of_its_master", 7),
     ] {
         let reading = read(end, &file(name), &[], 16_384);

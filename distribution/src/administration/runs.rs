@@ -22,9 +22,10 @@ pub struct RunInfo {
     pub done: u64,
     /// Calls of `done` that ended with an error.
     pub failed: u64,
-    /// Calls that a node has.
+    /// Calls that a node has. A caller in another process counts all that it has sent to the master: its
+    /// [`stragglers`](Self::stragglers) say of each whether it waits.
     pub running: u64,
-    /// Calls that wait for a node.
+    /// Other calls that are under way.
     pub waiting: u64,
     /// How many calls there are in all, if the caller knows.
     pub total: Option<u64>,

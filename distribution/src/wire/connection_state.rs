@@ -203,8 +203,9 @@ impl ConnectionState {
         // true must replace one that waits, as heartbeats do.
         let is_heartbeat = |control: &Control| matches!(control, Control::Heartbeat { .. } | Control::MasterHeartbeat);
         let is_vitals = |control: &Control| matches!(control, Control::Vitals { .. });
-        let replaces = |waiting: &Control| {
-            is_heartbeat(waiting) && is_heartbeat(&control) || is_vitals(waiting) && is_vitals(&control)
+        let replaces = |waiting: &Control| match (&control, waiting) {
+            (Control::Run { report }, Control::Run { report: waiting }) => report.run == waiting.run,
+            _ => is_heartbeat(waiting) && is_heartbeat(&control) || is_vitals(waiting) && is_vitals(&control),
         };
         match outbox.iter_mut().find(|waiting| replaces(waiting)) {
             Some(waiting) => *waiting = control,
