@@ -233,6 +233,11 @@ impl CertificateFiles {
         self.authority.is_some()
     }
 
+    /// This side's certificate and its key.
+    pub(crate) fn own_pair(&self) -> Option<(PathBuf, PathBuf)> {
+        self.certificate.clone().zip(self.key.clone())
+    }
+
     pub(crate) fn into_certificates(self) -> Option<Certificates> {
         let certificates = Certificates::new(self.authority?, self.certificate?, self.key?);
         Some(match self.peer_name {

@@ -7,6 +7,7 @@ mod lines;
 mod look;
 mod master;
 mod output;
+mod page;
 mod show;
 mod signals;
 mod table;

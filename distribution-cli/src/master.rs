@@ -10,6 +10,7 @@ use crate::{
     arguments::CertificateFiles,
     failure::{Failure, Kind},
     output::print,
+    page::PageOptions,
     signals::Signals,
     units::{parse_size, parse_time},
 };
@@ -29,6 +30,8 @@ pub(crate) struct MasterOptions {
     token_file: Option<PathBuf>,
     #[command(flatten)]
     certificates: CertificateFiles,
+    #[command(flatten)]
+    page: PageOptions,
     /// Accept peers with a certificate for this name as callers.
     #[arg(long, value_name = "NAME", env = "DISTRIBUTION_CALLERS", value_delimiter = ',', requires = "authority")]
     callers: Vec<String>,
@@ -209,10 +212,19 @@ pub(crate) async fn run(options: MasterOptions) -> Result<(), Failure> {
     let signals = Signals::new().map_err(|error| Failure::other(format!("signals cannot be waited for: {error}")))?;
     let (listen, file) = (options.listen.clone(), options.token_file.clone());
     let has_certificates = options.certificates.is_set();
+    let page = options.page.clone().with_credentials_of_master(&options.certificates, file.as_deref());
     let master = options.into_builder().bind(listen).await?;
+    let page = page.serve(&master).await?;
     print(&greeting(&master, file.as_deref(), has_certificates)?)?;
+    if let Some(page) = &page {
+        print(&page.greeting())?;
+    }
     signals.next().await;
+    // It shows the shutdown, too.
     master.shutdown().await;
+    if let Some(page) = page {
+        page.end().await;
+    }
     Ok(())
 }
 

@@ -1,0 +1,52 @@
+/* Requests to the server. The token goes in a header: never in an address, never in a cookie. */
+
+import { session, token } from "./session.js";
+
+/** What the server refuses, with its sentence. */
+export class Refused extends Error {
+  constructor(status, sentence) {
+    super(sentence);
+    this.status = status;
+  }
+}
+
+/** The server's answer to a request, or an error with its sentence. */
+export async function request(path, options = {}) {
+  const headers = { Accept: "application/json", ...options.headers };
+  const ours = token();
+  if (ours) headers.Authorization = `Bearer ${ours}`;
+  let response;
+  try {
+    response = await fetch(`api/${path}`, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, "The server cannot be reached.");
+  }
+  if (response.ok) return response;
+  let sentence = `The server answered with ${response.status}.`;
+  try {
+    sentence = (await response.json()).error ?? sentence;
+  } catch {
+    // Not from the page's server, but from something between.
+  }
+  throw new Refused(response.status, sentence);
+}
+
+/** Reads a list or an object. Parameters that are empty are left out. */
+export async function read(path, parameters = {}, signal = undefined) {
+  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined));
+  return (await request(query.size ? `${path}?${query}` : path, { signal })).json();
+}
+
+/** Changes something. */
+export async function change(path) {
+  return (await request(path, { method: "POST" })).json();
+}
+
+/** Asks who we are, and remembers it. */
+export async function identify() {
+  const me = await read("me");
+  session.role = me.role;
+  session.name = me.name;
+  session.demandsToken = me.demands_token;
+}

@@ -1,0 +1,125 @@
+/* Starts the page: finds out who looks, reads the event stream, and keeps the panel that is shown up to date. */
+
+import { identify } from "./api.js";
+import { setText } from "./dom.js";
+import { clock } from "./format.js";
+import { Navigation } from "./navigation.js";
+import { callers } from "./panels/callers.js";
+import { Calls } from "./panels/calls.js";
+import { Events } from "./panels/events.js";
+import { methods } from "./panels/methods.js";
+import { nodes } from "./panels/nodes.js";
+import { Overview } from "./panels/overview.js";
+import { services } from "./panels/services.js";
+import { forgetToken, keepToken, session, token } from "./session.js";
+import { follow } from "./stream.js";
+import { setUpTheme } from "./theme.js";
+
+/** Each panel has `id`, `title`, `build()`, `update(state)`, and may have `leave()` and `figure(state)`. */
+const PANELS = [new Overview(), nodes(), new Calls(), methods(), services(), callers(), new Events()];
+
+/** The newest of each part that the stream has brought. */
+const state = {};
+
+const byId = (id) => document.getElementById(id);
+let shown = null;
+let stop = null;
+let isPlanned = false;
+
+const navigation = new Navigation(PANELS, show);
+
+function show(panel) {
+  shown?.leave?.();
+  shown = panel;
+  byId("panel").replaceChildren(panel.build());
+  document.title = `${panel.title} – cluster`;
+  panel.update(state);
+}
+
+/** Several parts come together, and a hidden page need not be drawn. */
+function plan() {
+  if (isPlanned) return;
+  isPlanned = true;
+  const draw = () => {
+    isPlanned = false;
+    navigation?.update(state);
+    shown?.update(state);
+    showTrouble();
+    if (state.status) setText(byId("title"), `Cluster ${state.status.status.addr}`);
+  };
+  if (document.hidden) setTimeout(draw, 1000);
+  else requestAnimationFrame(draw);
+}
+
+function showTrouble() {
+  const { sentence, since } = state.trouble ?? {};
+  const line = byId("trouble");
+  line.hidden = !sentence;
+  if (sentence) setText(line, `The master cannot be read: ${sentence}.${since ? ` What is shown is from ${clock(since)}.` : ""}`);
+}
+
+function showConnection(kind, sentence) {
+  const line = byId("connection");
+  line.className = `connection ${kind}`;
+  setText(line, sentence);
+}
+
+function showWho() {
+  const isViewer = session.role === "viewer";
+  setText(byId("who"), session.role ? `${session.name}${isViewer ? ": may look, and change nothing" : ""}` : "");
+  byId("logout").hidden = !session.demandsToken || !session.role;
+}
+
+function showLogin(reason) {
+  stop?.();
+  stop = null;
+  for (const key of Object.keys(state)) delete state[key];
+  const hadToken = Boolean(token());
+  forgetToken();
+  showWho();
+  showConnection("", "Not logged in");
+  byId("panel").hidden = true;
+  byId("trouble").hidden = true;
+  byId("login").hidden = false;
+  setText(byId("login-reason"), hadToken ? reason : "");
+  byId("token").focus();
+}
+
+async function begin() {
+  try {
+    await identify();
+  } catch (error) {
+    if (error.status === 401 || error.status === 429) return showLogin(error.message);
+    showConnection("lost", `${error.message} Trying again.`);
+    setTimeout(begin, 2000);
+    return;
+  }
+  byId("login").hidden = true;
+  byId("panel").hidden = false;
+  showWho();
+  stop?.();
+  stop = follow({
+    onEvent(name, data) {
+      if (name === "revoked") return showLogin("This token was revoked.");
+      state[name] = data;
+      plan();
+    },
+    onState: showConnection,
+    onRefused: (error) => showLogin(error.message),
+  });
+}
+
+byId("login").addEventListener("submit", (event) => {
+  event.preventDefault();
+  keepToken(byId("token").value);
+  byId("token").value = "";
+  begin();
+});
+
+byId("logout").addEventListener("click", () => {
+  forgetToken();
+  showLogin("");
+});
+
+setUpTheme();
+begin();

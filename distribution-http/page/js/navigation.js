@@ -1,0 +1,49 @@
+/* The list of panels, and which of them is shown: the part of the address behind the # says it. */
+
+import { el, setText } from "./dom.js";
+
+export class Navigation {
+  #panels;
+  #numbers = new Map();
+  #links = new Map();
+
+  constructor(panels, onShow) {
+    this.#panels = panels;
+    const nav = document.getElementById("navigation");
+    for (const panel of panels) {
+      const number = el("span", { class: "number" });
+      const link = el("a", { href: `#${panel.id}` }, panel.title, number);
+      this.#numbers.set(panel.id, number);
+      this.#links.set(panel.id, link);
+      nav.append(link);
+    }
+    addEventListener("hashchange", () => this.#show(onShow));
+    this.#show(onShow);
+  }
+
+  /** The panel that is shown. */
+  get current() {
+    const id = location.hash.slice(1);
+    return this.#panels.find((panel) => panel.id === id) ?? this.#panels[0];
+  }
+
+  #show(onShow) {
+    // The link that skips to the panel names no panel.
+    if (location.hash === "#main") return;
+    for (const [id, link] of this.#links) {
+      if (id === this.current.id) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    onShow(this.current);
+  }
+
+  /** Shows a figure beside each panel that has one. */
+  update(state) {
+    for (const panel of this.#panels) {
+      const figure = panel.figure?.(state) ?? null;
+      const number = this.#numbers.get(panel.id);
+      setText(number, figure === null ? "" : String(figure.text));
+      number.classList.toggle("bad", Boolean(figure?.isBad));
+    }
+  }
+}

@@ -1,0 +1,80 @@
+/* Nodes: their state, their load, and what can be done with them. */
+
+import { action } from "../confirm.js";
+import { count, duration, percent } from "../format.js";
+import { ListPanel } from "../list.js";
+import { mayChange } from "../session.js";
+
+const KINDS = { alive: "good", suspect: "bad", disconnected: "bad", draining: "warn" };
+
+function stateText(node) {
+  return node.is_cordoned ? (node.state === "alive" ? "cordoned" : `${node.state}, cordoned`) : node.state;
+}
+
+function actions(node) {
+  if (!mayChange()) return [];
+  const on = (verb) => `nodes/${encodeURIComponent(node.id)}/${verb}`;
+  const calls = node.in_flight === 0 ? "It has no calls now." : `It has ${count(node.in_flight)} calls now.`;
+  return [
+    node.is_cordoned
+      ? action({ label: "Uncordon", path: on("uncordon"), done: `${node.name} gets new calls again.` })
+      : action({
+          label: "Cordon",
+          path: on("cordon"),
+          question: { title: `Cordon ${node.name}?`, text: `It finishes its calls and gets no new ones until it is uncordoned. ${calls}` },
+          done: `${node.name} is cordoned.`,
+        }),
+    action({
+      label: "Drain",
+      path: on("drain"),
+      question: { title: `Drain ${node.name}?`, text: `It finishes its calls, and then its process ends. ${calls}` },
+      done: `${node.name} was told to drain.`,
+    }),
+    action({
+      label: "Kick",
+      danger: true,
+      path: on("kick"),
+      question: { title: `Kick ${node.name}?`, text: `Its registration ends at once. Its calls are lost, or go to other nodes if their method is idempotent. ${calls}` },
+      done: `${node.name} was kicked.`,
+    }),
+  ];
+}
+
+export function nodes() {
+  return new ListPanel({
+    id: "nodes",
+    title: "Nodes",
+    hint: "Name, id, address, label, service or state",
+    table: {
+      caption: "The registered nodes",
+      empty: "No node is registered. Start one that dials this master.",
+      key: (node) => node.id,
+      actions,
+      columns: [
+        { title: "Node", text: (node) => node.name, sort: (node) => node.name, class: "keep" },
+        { title: "State", text: stateText, kind: (node) => (node.is_cordoned ? "warn" : KINDS[node.state] ?? ""), sort: stateText },
+        {
+          title: "Load",
+          text: (node) => `${count(node.in_flight)} / ${count(node.slots)}`,
+          part: (node) => (node.slots ? node.in_flight / node.slots : 0),
+          sort: (node) => node.in_flight / Math.max(1, node.slots),
+          class: "keep",
+        },
+        { title: "Answered", text: (node) => count(node.answered), sort: (node) => node.answered, class: "number" },
+        { title: "Share", text: (node) => percent(node.share), sort: (node) => node.share, class: "number middle-up" },
+        { title: "Services", text: (node) => node.services.join(", ") + (node.more_services ? ` and ${node.more_services} more` : ""), class: "middle-up" },
+        { title: "Credential", text: (node) => node.principal, sort: (node) => node.principal, class: "wide-only" },
+        { title: "Up", text: (node) => duration(node.registered_for), sort: (node) => node.registered_for, class: "number middle-up" },
+      ],
+      facts: (node) => [
+        ["Id", node.id],
+        ["Address", node.addr],
+        ["Credential", node.principal],
+        ["Labels", Object.entries(node.labels).map(([key, value]) => `${key}=${value}`).join(", ")],
+        ["Last heard of", `${duration(node.silent_for)} ago`],
+        ["Cannot be called", node.uncallable.join("; ")],
+        ["Async handlers that blocked", node.blocked_async ? count(node.blocked_async) : ""],
+      ],
+    },
+  });
+}

@@ -1,0 +1,98 @@
+/* The overview: how much goes on, what is wrong, what has been running and waiting for longest. */
+
+import { badge, el, setText } from "../dom.js";
+import { count, counted, duration, percent, rate } from "../format.js";
+import { Table } from "../table.js";
+
+const LEVELS = { problem: "bad", warning: "warn", note: "" };
+
+function tile(name) {
+  const value = el("p", { class: "value" }, "–");
+  const beside = el("p", { class: "beside" });
+  return { element: el("div", { class: "tile" }, el("p", { class: "name" }, name), value, beside), value, beside };
+}
+
+function shortCalls(caption, empty, time) {
+  return new Table({
+    caption,
+    empty,
+    key: (call) => call.id,
+    columns: [
+      { title: "Call", text: (call) => call.id, class: "keep mono" },
+      { title: "Method", text: (call) => call.method },
+      { title: "Age", text: time, class: "number" },
+      { title: "It", text: (call) => call.does, class: "middle-up" },
+    ],
+  });
+}
+
+export class Overview {
+  id = "overview";
+  title = "Overview";
+
+  build() {
+    this.tiles = Object.fromEntries(["Nodes", "Slots busy", "Running", "Waiting", "Calls a second", "Failures a second"].map((name) => [name, tile(name)]));
+    this.warnings = el("ul", { class: "warnings" });
+    this.fine = el("p", { class: "dim" }, "Nothing to report.");
+    this.shownWarnings = "";
+    this.running = shortCalls("The calls that have run for longest", "No call runs.", (call) => duration(call.age));
+    this.waiting = shortCalls("The calls that have waited for longest", "No call waits.", (call) => duration(call.age));
+    this.facts = el("p", { class: "dim" });
+    return el(
+      "div",
+      { class: "panel" },
+      el("div", { class: "heading" }, el("h2", {}, "Overview"), this.facts),
+      el("div", { class: "tiles" }, ...Object.values(this.tiles).map(({ element }) => element)),
+      el("section", {}, el("h3", {}, "Warnings"), this.warnings, this.fine),
+      el(
+        "div",
+        { class: "pair" },
+        el("section", {}, el("h3", {}, "Oldest running calls"), this.running.element),
+        el("section", {}, el("h3", {}, "Oldest waiting calls"), this.waiting.element),
+      ),
+    );
+  }
+
+  update(state) {
+    if (state.status) this.#updateTiles(state.status);
+    if (state.warnings) this.#updateWarnings(state.warnings.warnings);
+    this.running.update((state.running?.running ?? []).slice(0, 8));
+    this.waiting.update((state.waiting?.waiting ?? []).slice(0, 8));
+  }
+
+  #updateTiles({ status, stats, nodes, rates }) {
+    const set = (name, value, beside, isBad = false) => {
+      const { value: node, beside: small } = this.tiles[name];
+      setText(node, value);
+      setText(small, beside);
+      node.classList.toggle("bad", isBad);
+    };
+    const away = ["suspect", "disconnected", "draining", "cordoned"].filter((state) => nodes[state] > 0).map((state) => `${count(nodes[state])} ${state}`);
+    set("Nodes", count(nodes.total), away.join(", ") || "all alive", nodes.suspect + nodes.disconnected > 0 || nodes.total === 0);
+    set("Slots busy", nodes.slots ? percent(nodes.busy / nodes.slots) : "–", `${count(nodes.busy)} of ${count(nodes.slots)}`);
+    set("Running", count(stats.in_flight), `${count(stats.answered)} answered so far`);
+    set("Waiting", count(stats.queued), `${counted(status.callers, "caller")} elsewhere`);
+    set("Calls a second", rate(rates?.answered), "answered, as of now");
+    set("Failures a second", rate(rates?.failed), `${count(stats.failed)} failed, ${count(stats.cancelled)} cancelled`, (rates?.failed ?? 0) > 0);
+    setText(this.facts, `Master ${status.addr}, version ${status.version}, up for ${duration(status.running_for)}, security: ${status.security}`);
+  }
+
+  #updateWarnings(warnings) {
+    this.fine.hidden = warnings.length > 0;
+    this.warnings.hidden = warnings.length === 0;
+    // Built anew only if they are others, so that a link keeps its focus.
+    const shown = JSON.stringify(warnings);
+    if (shown === this.shownWarnings) return;
+    this.shownWarnings = shown;
+    this.warnings.replaceChildren(
+      ...warnings.map(({ level, sentence, panel }) =>
+        el("li", {}, badge(level, LEVELS[level]), el("span", {}, sentence), panel === this.id ? null : el("a", { href: `#${panel}` }, `${panel[0].toUpperCase()}${panel.slice(1)}`)),
+      ),
+    );
+  }
+
+  figure(state) {
+    const bad = (state.warnings?.warnings ?? []).filter(({ level }) => level === "problem").length;
+    return bad ? { text: bad, isBad: true } : null;
+  }
+}

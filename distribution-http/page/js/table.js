@@ -1,0 +1,190 @@
+/* A table that is brought up to date in place: rows keep their focus, their place and what is open. */
+
+import { el, setText } from "./dom.js";
+
+/**
+ * A column: `title`, `text(row)`; optionally `sort(row)`, `class`, `kind(row)` for a badge, `part(row)` for a bar from 0 to 1.
+ * The first column is the row's head. `facts(row)` gives `[name, text]` pairs for an open row, and `actions(row)` what may be
+ * done with it.
+ */
+export class Table {
+  #columns;
+  #key;
+  #facts;
+  #actions;
+  #rows = new Map();
+  #body = el("tbody");
+  #heads = [];
+  #empty;
+  #table;
+  #sorted = null;
+  #last = [];
+
+  constructor({ caption, columns, key, facts = null, actions = null, empty }) {
+    this.#columns = columns;
+    this.#key = key;
+    this.#facts = facts;
+    this.#actions = actions;
+    const heads = columns.map((column, at) => {
+      const sort = column.sort && el("button", { type: "button", onclick: () => this.#sortBy(at) }, column.title);
+      const head = el("th", { scope: "col", class: column.class }, sort || column.title);
+      this.#heads.push(head);
+      return head;
+    });
+    if (actions) heads.push(el("th", { scope: "col", class: "wide-only" }, el("span", { class: "visually-hidden" }, "Actions")));
+    this.#table = el("table", {}, el("caption", { class: "visually-hidden" }, caption), el("thead", {}, el("tr", {}, ...heads)), this.#body);
+    this.#empty = el("p", { class: "empty" }, empty);
+    this.element = el("div", { class: "table" }, this.#table, this.#empty);
+    this.update([]);
+  }
+
+  #sortBy(at) {
+    const isSame = this.#sorted?.at === at;
+    this.#sorted = isSame && this.#sorted.descending ? null : { at, descending: isSame };
+    this.#heads.forEach((head, index) => {
+      if (this.#sorted?.at === index) head.setAttribute("aria-sort", this.#sorted.descending ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
+    });
+    this.update(this.#last);
+  }
+
+  #inOrder(rows) {
+    if (!this.#sorted) return rows;
+    const value = this.#columns[this.#sorted.at].sort;
+    const sign = this.#sorted.descending ? -1 : 1;
+    return [...rows].sort((one, other) => {
+      const [a, b] = [value(one), value(other)];
+      return sign * (typeof a === "string" ? a.localeCompare(b) : a - b);
+    });
+  }
+
+  update(rows) {
+    this.#last = rows;
+    const keys = new Set(rows.map(this.#key));
+    for (const [key, row] of this.#rows) {
+      if (keys.has(key)) continue;
+      row.remove();
+      this.#rows.delete(key);
+    }
+    let place = this.#body.firstChild;
+    for (const data of this.#inOrder(rows)) {
+      const key = this.#key(data);
+      let row = this.#rows.get(key);
+      if (!row) {
+        row = new Row(this.#columns, this.#facts, this.#actions);
+        this.#rows.set(key, row);
+      }
+      row.update(data);
+      for (const node of row.nodes()) {
+        if (node === place) place = place.nextSibling;
+        else this.#body.insertBefore(node, place);
+      }
+    }
+    this.#table.hidden = rows.length === 0;
+    this.#empty.hidden = rows.length > 0;
+  }
+}
+
+class Row {
+  #columns;
+  #facts;
+  #actions;
+  #data = null;
+  #cells;
+  #tr;
+  #toggle = null;
+  #detail = null;
+  #list = el("dl", { class: "facts" });
+  #buttons = [];
+
+  constructor(columns, facts, actions) {
+    this.#columns = columns;
+    this.#facts = facts;
+    this.#actions = actions;
+    this.#cells = columns.map((column, at) => cell(column, at === 0));
+    if (facts) {
+      this.#toggle = el("button", { type: "button", class: "open", "aria-expanded": "false", onclick: () => this.#open() });
+      this.#cells[0].node.append(this.#toggle);
+      this.#cells[0].text = this.#toggle;
+    }
+    this.#tr = el("tr", { class: "row" }, ...this.#cells.map(({ node }) => node));
+    if (actions) this.#tr.append(el("td", { class: "actions wide-only" }, this.#group()));
+  }
+
+  nodes() {
+    return this.#detail ? [this.#tr, this.#detail] : [this.#tr];
+  }
+
+  remove() {
+    for (const node of this.nodes()) node.remove();
+  }
+
+  #group(extra = "") {
+    const group = el("div", { class: `buttons ${extra}` });
+    this.#buttons.push({ group, shown: "" });
+    return group;
+  }
+
+  #open() {
+    const isOpen = !this.#detail;
+    this.#toggle.setAttribute("aria-expanded", String(isOpen));
+    this.#tr.classList.toggle("opened", isOpen);
+    if (!isOpen) {
+      this.#detail.remove();
+      this.#detail = null;
+      this.#list = el("dl", { class: "facts" });
+      this.#buttons.length = this.#actions ? 1 : 0;
+      return;
+    }
+    const width = this.#columns.length + (this.#actions ? 1 : 0);
+    this.#detail = el("tr", { class: "detail" }, el("td", { colspan: width }, this.#list, this.#actions && this.#group("narrow-only")));
+    this.#tr.after(this.#detail);
+    this.update(this.#data);
+  }
+
+  update(data) {
+    this.#data = data;
+    this.#columns.forEach((column, at) => {
+      const { text, bar } = this.#cells[at];
+      setText(text, column.text(data));
+      if (column.kind) text.className = `badge ${column.kind(data)}`;
+      if (bar) bar.style.width = `${Math.round(Math.min(1, Math.max(0, column.part(data))) * 100)}%`;
+    });
+    this.#updateButtons();
+    if (this.#detail) this.#updateFacts();
+  }
+
+  /** The buttons stay the same elements while what can be done stays the same. */
+  #updateButtons() {
+    if (!this.#actions) return;
+    const actions = this.#actions(this.#data);
+    const shown = actions.map(({ label }) => label).join();
+    for (const place of this.#buttons) {
+      if (place.shown === shown) continue;
+      place.shown = shown;
+      place.group.replaceChildren(
+        ...actions.map(({ label, danger }) => {
+          const run = () => this.#actions(this.#data).find((action) => action.label === label)?.run();
+          return el("button", { type: "button", class: `small ${danger ? "danger" : ""}`, onclick: run }, label);
+        }),
+      );
+    }
+  }
+
+  #updateFacts() {
+    const facts = this.#facts(this.#data).filter(([, text]) => text !== null && text !== "");
+    const [names, texts] = [this.#list.querySelectorAll("dt"), this.#list.querySelectorAll("dd")];
+    const isSame = names.length === facts.length && facts.every(([name], at) => names[at].textContent === name);
+    if (isSame) facts.forEach(([, text], at) => setText(texts[at], text));
+    else this.#list.replaceChildren(...facts.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
+  }
+}
+
+function cell(column, isHead) {
+  const text = column.kind || column.part ? el("span") : null;
+  const bar = column.part ? el("span") : null;
+  const node = el(isHead ? "th" : "td", { scope: isHead ? "row" : null, class: column.class });
+  if (bar) node.append(el("span", { class: "bar", "aria-hidden": "true" }, bar));
+  if (text) node.append(text);
+  return { node, text: text ?? node, bar };
+}

@@ -1,0 +1,152 @@
+//! The rows of the page's lists: what the admin service tells, with what is known only here in words.
+
+use std::collections::BTreeMap;
+
+use distribution::{
+    CallInfo, NodeInfo, NodeState,
+    administration::{CallStatus, TimedEvent},
+};
+use serde::Serialize;
+
+/// The most rows of a list that are sent to the page by themselves. It asks for others by name.
+pub(crate) const MOST_ROWS: usize = 200;
+
+/// The most services of a node that a row names.
+const MOST_SERVICES: usize = 8;
+
+/// A call, with a sentence that says what it does.
+#[derive(Debug, Serialize)]
+pub(crate) struct CallRow {
+    #[serde(flatten)]
+    info: CallInfo,
+    does: String,
+}
+
+impl CallRow {
+    pub(crate) fn new(info: CallInfo) -> Self {
+        let does = match &info.status {
+            CallStatus::Waiting { why, .. } => why.to_string(),
+            CallStatus::Running { node, attempt: 1, .. } => format!("runs on {}", node.name),
+            CallStatus::Running { node, attempt, .. } => format!("runs on {}, as attempt {attempt}", node.name),
+            CallStatus::Stopping { node, .. } => format!("has ended, and its handler goes on on {}", node.name),
+            _ => "does something that this page does not know".to_owned(),
+        };
+        Self { info, does }
+    }
+}
+
+/// A node, without the list of its methods.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodeRow {
+    id: String,
+    name: String,
+    addr: String,
+    labels: BTreeMap<String, String>,
+    services: Vec<String>,
+    more_services: usize,
+    principal: String,
+    slots: u32,
+    state: NodeState,
+    is_cordoned: bool,
+    share: f64,
+    in_flight: usize,
+    answered: u64,
+    uncallable: Vec<String>,
+    blocked_async: u32,
+    registered_for: f64,
+    silent_for: f64,
+}
+
+impl NodeRow {
+    pub(crate) fn new(node: NodeInfo) -> Self {
+        let name = |service: &distribution::ServiceInfo| match service.version {
+            1 => service.name.clone(),
+            version => format!("{} v{version}", service.name),
+        };
+        Self {
+            id: node.id.to_string(),
+            name: node.name.to_string(),
+            addr: node.addr.to_string(),
+            services: node.services.iter().take(MOST_SERVICES).map(name).collect(),
+            more_services: node.services.len().saturating_sub(MOST_SERVICES),
+            principal: node.principal.to_string(),
+            labels: node.labels,
+            slots: node.slots,
+            state: node.state,
+            is_cordoned: node.is_cordoned,
+            share: node.share,
+            in_flight: node.in_flight,
+            answered: node.answered,
+            uncallable: node.uncallable,
+            blocked_async: node.blocked_async,
+            registered_for: node.registered_for.as_secs_f64(),
+            silent_for: node.silent_for.as_secs_f64(),
+        }
+    }
+
+    /// Whether an operator need not look at a node.
+    pub(crate) fn is_well(node: &NodeInfo) -> bool {
+        node.state == NodeState::Alive && !node.is_cordoned && node.share >= 1.0 && node.uncallable.is_empty()
+    }
+}
+
+/// How many nodes there are in each state, and what they can do together.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct NodeCounts {
+    total: usize,
+    alive: usize,
+    cordoned: usize,
+    suspect: usize,
+    disconnected: usize,
+    draining: usize,
+    ejected: usize,
+    slots: u64,
+    /// Calls that were sent to nodes, at most as many as each has slots.
+    busy: u64,
+}
+
+impl NodeCounts {
+    pub(crate) fn of(nodes: &[NodeInfo]) -> Self {
+        let mut counts = Self { total: nodes.len(), ..Self::default() };
+        for node in nodes {
+            match node.state {
+                NodeState::Alive if node.is_cordoned => counts.cordoned += 1,
+                NodeState::Alive => counts.alive += 1,
+                NodeState::Suspect => counts.suspect += 1,
+                NodeState::Disconnected => counts.disconnected += 1,
+                NodeState::Draining => counts.draining += 1,
+                _ => {}
+            }
+            counts.ejected += usize::from(node.share < 1.0);
+            counts.slots += u64::from(node.slots);
+            counts.busy += u64::from(node.slots).min(node.in_flight as u64);
+        }
+        counts
+    }
+}
+
+/// Something that has happened to a node.
+#[derive(Debug, Serialize)]
+pub(crate) struct EventRow {
+    number: u64,
+    /// Seconds since 1970.
+    at: f64,
+    /// `gone`, `joined`, ..
+    kind: String,
+    node: Option<String>,
+    sentence: String,
+}
+
+impl EventRow {
+    pub(crate) fn new(number: u64, TimedEvent { at, event, .. }: &TimedEvent) -> Self {
+        // An event is `{"gone":{..}}` in JSON.
+        let kind = serde_json::to_value(event).ok().and_then(|json| json.as_object()?.keys().next().cloned());
+        Self {
+            number,
+            at: at.as_secs_f64(),
+            kind: kind.unwrap_or_default(),
+            node: event.node().map(|node| node.name.to_string()),
+            sentence: event.to_string(),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The tokens that requests are let in by: those that a builder was given, and those of a token file, which may change.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use distribution::{Access, Token};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+/// What a request may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Look, and change nothing.
+    Viewer,
+    /// Look, and change what the cluster does.
+    Admin,
+}
+
+impl Role {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Admin => "admin",
+        }
+    }
+
+    fn of(access: Access) -> Option<Self> {
+        match access {
+            Access::Admins => Some(Self::Admin),
+            _ => None,
+        }
+    }
+}
+
+/// SHA-256 of a token. Tokens are compared by it, so that all have one length and none is kept in the clear.
+pub(crate) type Fingerprint = [u8; 32];
+
+pub(crate) fn fingerprint(token: &str) -> Fingerprint {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// A token that is accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) role: Role,
+    /// What logs and the page call it: nothing secret.
+    pub(crate) name: Arc<str>,
+    fingerprint: Fingerprint,
+}
+
+impl Accepted {
+    pub(crate) fn new(role: Role, name: &str, token: &str) -> Self {
+        Self { role, name: name.into(), fingerprint: fingerprint(token) }
+    }
+
+    /// That one of these that has this fingerprint. Takes as long whichever it is.
+    fn find(all: &[Self], wanted: &Fingerprint) -> Option<Self> {
+        let (mut at, mut found) = (u64::MAX, Choice::from(0));
+        for (index, accepted) in all.iter().enumerate() {
+            let equal = accepted.fingerprint.ct_eq(wanted);
+            at.conditional_assign(&(index as u64), equal);
+            found |= equal;
+        }
+        bool::from(found).then(|| all.get(usize::try_from(at).ok()?).cloned()).flatten()
+    }
+}
+
+/// The time from one look at the token file to the next.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The tokens of a file. A token that is removed from it is not accepted a second later.
+#[derive(Debug)]
+struct TokenFile {
+    path: PathBuf,
+    seen: Mutex<Seen>,
+    /// Held by the look that is under way.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    at: Instant,
+    tokens: Arc<[Accepted]>,
+    /// Said once, not with each request.
+    trouble: Option<String>,
+}
+
+impl TokenFile {
+    fn open(path: PathBuf) -> Result<Self, distribution::Error> {
+        let tokens = read(&path)?;
+        let seen = Mutex::new(Seen { at: Instant::now(), tokens, trouble: None });
+        Ok(Self { path, seen, turn: tokio::sync::Mutex::new(()) })
+    }
+
+    /// What was seen, if that was a moment ago.
+    fn recent(&self) -> Option<Arc<[Accepted]>> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        (seen.at.elapsed() < INTERVAL).then(|| Arc::clone(&seen.tokens))
+    }
+
+    /// The tokens that are in the file now. None while it cannot be read: a token that was removed must not stay valid
+    /// because another line is damaged.
+    async fn tokens(&self) -> Arc<[Accepted]> {
+        if let Some(tokens) = self.recent() {
+            return tokens;
+        }
+        let _turn = self.turn.lock().await;
+        if let Some(tokens) = self.recent() {
+            return tokens;
+        }
+        let path = self.path.clone();
+        let at = Instant::now();
+        let read = tokio::task::spawn_blocking(move || read(&path)).await;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tokens, trouble) = match read {
+            Ok(Ok(tokens)) => (tokens, None),
+            Ok(Err(error)) => (Arc::default(), Some(error.to_string())),
+            Err(error) => (Arc::default(), Some(error.to_string())),
+        };
+        if let Some(trouble) = trouble.as_ref().filter(|_| seen.trouble != trouble) {
+            tracing::error!(file = %self.path.display(), "nobody can use the page until its tokens can be read: {trouble}");
+        }
+        *seen = Seen { at, tokens: Arc::clone(&tokens), trouble };
+        tokens
+    }
+}
+
+fn read(path: &Path) -> Result<Arc<[Accepted]>, distribution::Error> {
+    let tokens = Token::list(path)?;
+    let accepted = tokens.iter().filter_map(|token| {
+        let role = Role::of(token.access())?;
+        Some(Accepted::new(role, &format!("token {}", token.id()), token.expose()))
+    });
+    Ok(accepted.collect())
+}
+
+/// All tokens that requests are let in by.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens {
+    given: Vec<Accepted>,
+    file: Option<TokenFile>,
+}
+
+impl Tokens {
+    /// Accepts this one.
+    pub(crate) fn give(&mut self, token: Accepted) {
+        self.given.push(token);
+    }
+
+    /// Accepts those of this file.
+    pub(crate) fn open_file(&mut self, path: PathBuf) -> Result<(), distribution::Error> {
+        self.file = Some(TokenFile::open(path)?);
+        Ok(())
+    }
+
+    /// Whether requests have to bring one.
+    pub(crate) fn are_demanded(&self) -> bool {
+        !self.given.is_empty() || self.file.is_some()
+    }
+
+    /// The token with this fingerprint, if it is accepted now.
+    pub(crate) async fn find(&self, wanted: &Fingerprint) -> Option<Accepted> {
+        let given = Accepted::find(&self.given, wanted);
+        let of_file = match &self.file {
+            Some(file) => Accepted::find(&file.tokens().await, wanted),
+            None => None,
+        };
+        given.or(of_file)
+    }
+
+    /// How a token is had, as the end of a sentence.
+    pub(crate) fn how_to_get_one(&self) -> String {
+        match &self.file {
+            Some(file) => format!(
+                "`distribution token issue --token-file {} --for admins` makes one",
+                file.path.file_name().unwrap_or_default().to_string_lossy()
+            ),
+            None => "the program's owner has it".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_that_is_found_is_the_one_that_was_sent() {
+        let all = [("a", Role::Viewer), ("b", Role::Admin)].map(|(name, role)| Accepted::new(role, name, name));
+        let name = |token: &str| Accepted::find(&all, &fingerprint(token)).map(|found| found.name.to_string());
+        assert_eq!([name("a"), name("b"), name("c"), name("")], [Some("a".into()), Some("b".into()), None, None]);
+    }
+}
