@@ -72,7 +72,12 @@ impl PageOptions {
 impl Page {
     /// Serves it, unless it is not wanted, or cannot be served where nobody has asked for it.
     pub(crate) async fn serve(self, master: &Master) -> Result<Option<ServedPage>, Failure> {
-        let Self { options: PageOptions { http, http_host, http_token_file, .. }, is_secured, own_certificate, certificate } = self;
+        let Self {
+            options: PageOptions { http, http_host, http_token_file, .. },
+            is_secured,
+            own_certificate,
+            certificate,
+        } = self;
         let is_asked_for = http.is_some();
         let addr = http.unwrap_or_else(|| DEFAULT.to_owned());
         if addr == "none" {

@@ -53,7 +53,10 @@ impl Visitor {
             Role::Admin => Ok(()),
             Role::Viewer => Err(Refusal::new(
                 StatusCode::FORBIDDEN,
-                format!("{} is for viewers, who may change nothing. Log in with a token for admins to do this.", self.name),
+                format!(
+                    "{} is for viewers, who may change nothing. Log in with a token for admins to do this.",
+                    self.name
+                ),
             )),
         }
     }

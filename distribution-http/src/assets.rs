@@ -88,7 +88,9 @@ mod tests {
     #[test]
     fn the_page_takes_nothing_from_elsewhere_and_writes_text_only() {
         for (path, _, text) in ASSETS {
-            for word in ["http:", "https:", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "style="] {
+            for word in
+                ["http:", "https:", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "style="]
+            {
                 let text = text.replace("http://www.w3.org/2000/svg", "");
                 assert!(!text.contains(word), "{path} has `{word}`");
             }

@@ -36,7 +36,8 @@ impl Limits {
     /// Counts a request until this is dropped.
     pub(crate) fn request(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         Arc::clone(&self.requests).try_acquire_owned().map_err(|_| {
-            let sentence = format!("{REQUESTS} requests are under way already, which is the most. Try again in a second.");
+            let sentence =
+                format!("{REQUESTS} requests are under way already, which is the most. Try again in a second.");
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(1)
         })
     }

@@ -87,12 +87,7 @@ const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// # Errors
 ///
 /// 403, with a sentence.
-pub(crate) fn check_page(
-    method: &Method,
-    headers: &HeaderMap,
-    host: &Authority,
-    is_api: bool,
-) -> Result<(), Refusal> {
+pub(crate) fn check_page(method: &Method, headers: &HeaderMap, host: &Authority, is_api: bool) -> Result<(), Refusal> {
     let changes = !matches!(*method, Method::GET | Method::HEAD);
     let refuse = |what: &str| {
         let sentence = format!("The request comes from another page ({what}), and only this page may make it.");
@@ -124,9 +119,8 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let parse = |(name, value): &(&'static str, &str)| {
-            (HeaderName::from_static(name), value.parse().expect("a value"))
-        };
+        let parse =
+            |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), value.parse().expect("a value"));
         pairs.iter().map(parse).collect()
     }
 
@@ -139,12 +133,20 @@ mod tests {
             Ok(_) => 200,
             Err(refusal) => refusal.status.as_u16(),
         };
-        for host in
-            ["localhost", "LOCALHOST:1", "localhost.", "127.0.0.1:8", "127.9.9.9", "[::1]:3", "dash.INTERNAL", "10.0.0.1:1"]
-        {
+        for host in [
+            "localhost",
+            "LOCALHOST:1",
+            "localhost.",
+            "127.0.0.1:8",
+            "127.9.9.9",
+            "[::1]:3",
+            "dash.INTERNAL",
+            "10.0.0.1:1",
+        ] {
             assert_eq!(status(host), 200, "{host}");
         }
-        for host in ["evil.example", "evil.example:80", "localhost.evil.example", "10.0.0.2", "127.0.0.1.evil.example"] {
+        for host in ["evil.example", "evil.example:80", "localhost.evil.example", "10.0.0.2", "127.0.0.1.evil.example"]
+        {
             assert_eq!(status(host), 421, "{host}");
         }
         assert_eq!(status(""), 400);

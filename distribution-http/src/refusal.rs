@@ -52,7 +52,9 @@ impl From<CallError> for Refusal {
 impl From<CallError<AdminError>> for Refusal {
     fn from(error: CallError<AdminError>) -> Self {
         let status = match &error {
-            CallError::Handler(AdminError::UnknownNode { .. } | AdminError::UnknownCall { .. }) => StatusCode::NOT_FOUND,
+            CallError::Handler(AdminError::UnknownNode { .. } | AdminError::UnknownCall { .. }) => {
+                StatusCode::NOT_FOUND
+            }
             CallError::Handler(AdminError::AlreadyEnded { .. } | AdminError::InBatch { .. }) => StatusCode::CONFLICT,
             error => status_of(error),
         };

@@ -16,6 +16,7 @@ export class Table {
   #body = el("tbody");
   #heads = [];
   #empty;
+  #nothing;
   #table;
   #sorted = null;
   #last = [];
@@ -33,9 +34,10 @@ export class Table {
     });
     if (actions) heads.push(el("th", { scope: "col", class: "wide-only" }, el("span", { class: "visually-hidden" }, "Actions")));
     this.#table = el("table", {}, el("caption", { class: "visually-hidden" }, caption), el("thead", {}, el("tr", {}, ...heads)), this.#body);
-    this.#empty = el("p", { class: "empty" }, empty);
+    this.#nothing = empty;
+    this.#empty = el("p", { class: "empty" }, "Reading…");
+    this.#table.hidden = true;
     this.element = el("div", { class: "table" }, this.#table, this.#empty);
-    this.update([]);
   }
 
   #sortBy(at) {
@@ -82,6 +84,7 @@ export class Table {
     }
     this.#table.hidden = rows.length === 0;
     this.#empty.hidden = rows.length > 0;
+    setText(this.#empty, this.#nothing);
   }
 }
 

@@ -75,7 +75,8 @@ pub(super) async fn nodes(State(app): State<Arc<App>>, Query(search): Query<Sear
         let labels = node.labels.iter().map(|(key, value)| format!("{key}={value}"));
         let services = node.services.iter().map(|service| service.name.clone());
         let state = if node.is_cordoned { "cordoned".to_owned() } else { node.state.to_string() };
-        let own = [node.name.to_string(), node.id.to_string(), node.addr.to_string(), node.principal.to_string(), state];
+        let own =
+            [node.name.to_string(), node.id.to_string(), node.addr.to_string(), node.principal.to_string(), state];
         own.into_iter().chain(labels).chain(services).collect()
     };
     search.rows("nodes", app.admin.nodes().await?, texts, NodeRow::new)

@@ -87,11 +87,6 @@ impl Hub {
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    #[cfg(test)]
-    pub(crate) fn viewers(&self) -> usize {
-        self.lock().viewers
-    }
 }
 
 impl Drop for Hub {

@@ -122,10 +122,7 @@ impl Reader {
         let counts = NodeCounts::of(&nodes);
         let rates = self.rates(&stats);
         self.set("trouble", &json!({}));
-        self.set(
-            "status",
-            &json!({ "at": now, "status": status, "stats": stats, "nodes": counts, "rates": rates }),
-        );
+        self.set("status", &json!({ "at": now, "status": status, "stats": stats, "nodes": counts, "rates": rates }));
         self.set("warnings", &json!({ "warnings": warnings }));
         self.set("nodes", &listed("nodes", most_interesting(nodes), NodeRow::new));
         // How many there are in all, `status` says.
@@ -217,4 +214,3 @@ fn most_interesting(mut nodes: Vec<NodeInfo>) -> Vec<NodeInfo> {
     }
     nodes
 }
-

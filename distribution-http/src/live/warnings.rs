@@ -63,7 +63,11 @@ pub(super) fn warnings(seen: &Seen<'_>) -> Vec<Warning> {
                 add(Level::Problem, "nodes", format!("{name} is suspect: it has been silent for {silent:.0} s"));
             }
             NodeState::Disconnected => {
-                add(Level::Problem, "nodes", format!("{name} is disconnected, and the master waits for it to come back"));
+                add(
+                    Level::Problem,
+                    "nodes",
+                    format!("{name} is disconnected, and the master waits for it to come back"),
+                );
             }
             NodeState::Draining => add(Level::Note, "nodes", format!("{name} is draining")),
             _ => {}
@@ -80,8 +84,9 @@ pub(super) fn warnings(seen: &Seen<'_>) -> Vec<Warning> {
         if node.blocked_async > 0 {
             let times = node.blocked_async;
             let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
-            let sentence =
-                format!("an async handler on {name} has blocked its thread {times}; make it a `fn`, or use `spawn_blocking`");
+            let sentence = format!(
+                "an async handler on {name} has blocked its thread {times}; make it a `fn`, or use `spawn_blocking`"
+            );
             add(Level::Warning, "nodes", sentence);
         }
         if node.is_cordoned {

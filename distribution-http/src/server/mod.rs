@@ -126,7 +126,8 @@ impl Server {
                     Ok((stream, peer)) => {
                         // Without a place the connection is closed: a client that waits would hold one.
                         let Some(place) = places.take(peer.ip()) else { continue };
-                        let (router, acceptor) = (self.router.clone(), self.tls.as_ref().map(|tls| tls.acceptor.clone()));
+                        let (router, acceptor) =
+                            (self.router.clone(), self.tls.as_ref().map(|tls| tls.acceptor.clone()));
                         let (ended, aborted) = (ended.clone(), aborted.clone());
                         tasks.spawn(async move {
                             let _place = place;

@@ -148,8 +148,9 @@ export class Calls {
   }
 
   update(state) {
+    if (!state.running) return;
     const of = (rows, total) => (rows.length < total ? `the ${count(rows.length)} oldest of ${count(total)}` : count(total));
-    const running = state.running?.running ?? [];
+    const running = state.running.running;
     const waiting = state.waiting?.waiting ?? [];
     const stopping = state.stopping?.stopping ?? [];
     const stats = state.status?.stats;

@@ -32,8 +32,8 @@ export class Overview {
 
   build() {
     this.tiles = Object.fromEntries(["Nodes", "Slots busy", "Running", "Waiting", "Calls a second", "Failures a second"].map((name) => [name, tile(name)]));
-    this.warnings = el("ul", { class: "warnings" });
-    this.fine = el("p", { class: "dim" }, "Nothing to report.");
+    this.warnings = el("ul", { class: "warnings", hidden: true });
+    this.fine = el("p", { class: "dim", hidden: true }, "Nothing to report.");
     this.shownWarnings = "";
     this.running = shortCalls("The calls that have run for longest", "No call runs.", (call) => duration(call.age));
     this.waiting = shortCalls("The calls that have waited for longest", "No call waits.", (call) => duration(call.age));
@@ -56,8 +56,8 @@ export class Overview {
   update(state) {
     if (state.status) this.#updateTiles(state.status);
     if (state.warnings) this.#updateWarnings(state.warnings.warnings);
-    this.running.update((state.running?.running ?? []).slice(0, 8));
-    this.waiting.update((state.waiting?.waiting ?? []).slice(0, 8));
+    if (state.running) this.running.update(state.running.running.slice(0, 8));
+    if (state.waiting) this.waiting.update(state.waiting.waiting.slice(0, 8));
   }
 
   #updateTiles({ status, stats, nodes, rates }) {

@@ -1,0 +1,141 @@
+//! The page in a real browser, against a real cluster: what an operator sees and does, and what the page must not do.
+//!
+//! Without chromedriver these tests are skipped, with a sentence, unless `CI` is set.
+
+// It says why it is skipped.
+#![allow(clippy::print_stdout)]
+
+mod chrome;
+mod cluster;
+mod screens;
+
+use distribution::CallError;
+use distribution_http::PageBuilder;
+use distribution_tests::{
+    soon,
+    trust::{Authority, Purpose},
+};
+use serde_json::json;
+
+use self::{chrome::Browser, cluster::Running};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_nodes_and_calls_and_steps_in() {
+    let Some(browser) = Browser::start().await else { return };
+    let cluster = Running::start(|page| page).await;
+    browser.show(&cluster.url, "overview").await;
+    browser.sees("no node is registered").await;
+
+    // Nodes join.
+    let (first, second) = (cluster.node("first").await, cluster.node("second").await);
+    browser.show(&cluster.url, "nodes").await;
+    browser.sees("first").await;
+    browser.sees("second").await;
+
+    // A call runs, and ages.
+    let hostile = "<script>document.title = 'taken over'</script>";
+    let stuck = cluster.work.stuck().metadata("note", hostile).on(cluster.id_of("first")).send();
+    browser.show(&cluster.url, "calls").await;
+    browser.sees("Work.stuck").await;
+    browser.sees("runs on first").await;
+    let age = || browser.eval("return document.querySelector('tbody tr.row td.number').textContent");
+    let young = age().await;
+    soon("the call ages", async { while age().await == young {} }).await;
+
+    // It is opened, and what its caller sent along stays text.
+    browser.click("tbody tr.row button.open").await;
+    browser.sees(hostile).await;
+    assert_eq!(browser.eval("return document.title").await, json!("Calls – cluster"));
+
+    // It is cancelled.
+    browser.press("Cancel").await;
+    browser.sees("Its caller gets an error").await;
+    browser.click("#confirm-yes").await;
+    let error = soon("the call ends", stuck).await.expect_err("it was cancelled");
+    assert!(matches!(error, CallError::Cancelled { .. }), "{error}");
+    browser.sees("was cancelled").await;
+
+    // A call waits, and the page says for what.
+    let waiting = cluster.work.stuck().label("gpu", "a100").send();
+    browser.sees("none of the 2 nodes that serve it has the label gpu=a100").await;
+    browser.show(&cluster.url, "overview").await;
+    browser.sees("a call of Work.stuck cannot run").await;
+    drop(waiting);
+
+    // A node is cordoned, uncordoned, and drained.
+    browser.show(&cluster.url, "nodes").await;
+    browser.fill("input[type=search]", "second").await;
+    browser.sees_no_more("first").await;
+    browser.press("Cordon").await;
+    browser.click("#confirm-yes").await;
+    browser.sees("second is cordoned").await;
+    browser.press("Uncordon").await;
+    browser.sees("second gets new calls again").await;
+    browser.press("Drain").await;
+    browser.click("#confirm-no").await;
+    assert!(second.is_registered(), "nobody has confirmed it");
+    browser.press("Drain").await;
+    browser.click("#confirm-yes").await;
+    soon("the node ends", second.wait()).await.expect("it was drained");
+    browser.show(&cluster.url, "events").await;
+    browser.sees("is gone").await;
+
+    browser.has_no_complaints(&[]).await;
+    assert!(browser.asked_only(&cluster.url).await > 10);
+    drop(first);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_loopback_people_log_in_and_a_viewer_changes_nothing() {
+    let Some(browser) = Browser::start().await else { return };
+    let (admin, viewer) = ("a".repeat(40), "v".repeat(40));
+    let authority = Authority::new("Page");
+    let _ = authority.issue("page", Purpose::Server, &["localhost"]);
+    let (certificate, key) = (authority.path("page", "pem"), authority.path("page", "key"));
+    let page = |page: PageBuilder| page.admin_token(&admin).viewer_token(&viewer).certificate(&certificate, &key);
+    let cluster = Running::start_on("0.0.0.0:0", page).await;
+    let _node = cluster.node("first").await;
+    browser.show(&cluster.url, "nodes").await;
+
+    browser.sees("Token for admins or viewers").await;
+    browser.fill("#token", &"x".repeat(40)).await;
+    browser.press("Log in").await;
+    browser.sees("This token is not accepted").await;
+
+    browser.fill("#token", &viewer).await;
+    browser.press("Log in").await;
+    browser.sees("the viewer token: may look, and change nothing").await;
+    browser.sees("first").await;
+    browser.sees("alive").await;
+    assert!(!browser.text().await.contains("Cordon"), "a viewer is offered nothing to change");
+    // Not even by the API.
+    let id = cluster.id_of("first");
+    let refused = browser
+        .eval(&format!(
+            "const answer = await fetch('api/nodes/{id}/cordon', {{ method: 'POST', headers: {{ Authorization: 'Bearer ' + \
+             sessionStorage.getItem('distribution.token') }} }}); return [answer.status, (await answer.json()).error]"
+        ))
+        .await;
+    assert_eq!(refused[0], json!(403), "{refused}");
+    assert!(refused[1].as_str().is_some_and(|sentence| sentence.contains("is for viewers")), "{refused}");
+
+    // The token is where it belongs, and nowhere else.
+    let places = browser.eval("return [document.cookie, location.href, JSON.stringify(localStorage)].join()").await;
+    assert!(!places.as_str().is_some_and(|places| places.contains(&viewer)), "{places}");
+
+    browser.press("Log out").await;
+    browser.sees("Token for admins or viewers").await;
+    assert_eq!(browser.eval("return sessionStorage.length").await, json!(0));
+    browser.fill("#token", &admin).await;
+    browser.press("Log in").await;
+    browser.press("Cordon").await;
+    browser.click("#confirm-yes").await;
+    browser.sees("first is cordoned").await;
+    assert!(cluster.master.nodes()[0].is_cordoned);
+
+    // What is refused is told as an error by the browser itself.
+    browser.has_no_complaints(&["401", "403"]).await;
+    browser.asked_only(&cluster.url).await;
+    browser.close().await;
+}

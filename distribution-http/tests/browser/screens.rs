@@ -1,0 +1,50 @@
+//! What each panel looks like: light and dark, wide and narrow. The pictures are in `target/screenshots`.
+
+use serde_json::json;
+
+use crate::{chrome::Browser, cluster::Running};
+
+/// The panels, by the names in their addresses.
+const PANELS: [&str; 7] = ["overview", "nodes", "calls", "methods", "services", "callers", "events"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_panel_fits_into_wide_and_narrow_windows_light_and_dark() {
+    let Some(browser) = Browser::start().await else { return };
+    let cluster = Running::start(|page| page).await;
+    let mut nodes = Vec::new();
+    for name in ["fir-1", "fir-2", "fir-3", "oak-1", "oak-2"] {
+        nodes.push(cluster.node(name).await);
+    }
+    cluster.master.cordon(cluster.id_of("oak-2")).expect("is there");
+    let busy: Vec<_> = (0..12).map(|_| cluster.work.crunch(600_000).metadata("request", "8f2c-41").send()).collect();
+    let stuck = [cluster.work.stuck().send(), cluster.work.stuck().label("gpu", "a100").send()];
+    let on_oak = cluster.work.stuck().on(cluster.id_of("oak-1")).send();
+    nodes.remove(2).drain().await;
+
+    for panel in PANELS {
+        for (width, height, scheme) in
+            [(1280, 800, "light"), (1280, 800, "dark"), (400, 800, "light"), (400, 800, "dark")]
+        {
+            browser.look(width, height, scheme).await;
+            browser.show(&cluster.url, panel).await;
+            browser.sees("Live").await;
+            browser.sees_no_more("Reading…").await;
+            if matches!(panel, "nodes" | "calls") {
+                browser.click("tbody tr.row button.open").await;
+            }
+            let overflow = browser.eval("return document.documentElement.scrollWidth - innerWidth").await;
+            browser.screenshot(&format!("{panel}-{width}-{scheme}")).await;
+            assert!(
+                overflow.as_i64().is_some_and(|pixels| pixels <= 0),
+                "{panel} at {width} is too wide by {overflow}"
+            );
+            let dark = browser.eval("return matchMedia('(prefers-color-scheme: dark)').matches").await;
+            assert_eq!(dark, json!(scheme == "dark"));
+        }
+    }
+    browser.has_no_complaints(&[]).await;
+    drop((busy, stuck, on_oak));
+    browser.close().await;
+    // Their threads sleep on, and a test does not wait for them.
+    drop(nodes);
+}
