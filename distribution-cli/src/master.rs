@@ -42,6 +42,9 @@ pub(crate) struct MasterOptions {
     /// Accept peers with a certificate for this name as administrators.
     #[arg(long, value_name = "NAME", env = "DISTRIBUTION_ADMINS", value_delimiter = ',', requires = "authority")]
     admins: Vec<String>,
+    /// Accept peers with a certificate for this name as viewers, who change nothing.
+    #[arg(long, value_name = "NAME", env = "DISTRIBUTION_VIEWERS", value_delimiter = ',', requires = "authority")]
+    viewers: Vec<String>,
     /// Listen beyond loopback without any security.
     #[arg(long, env = "DISTRIBUTION_INSECURE")]
     insecure: bool,
@@ -184,7 +187,9 @@ impl MasterOptions {
                 .caller_rights
                 .into_iter()
                 .fold(certificates, |all, RestrictedCaller { name, rights }| all.callers_with(name, rights));
-            builder = builder.certificates(options.admins.into_iter().fold(certificates, |all, name| all.admins(name)));
+            let certificates = options.admins.into_iter().fold(certificates, |all, name| all.admins(name));
+            builder =
+                builder.certificates(options.viewers.into_iter().fold(certificates, |all, name| all.viewers(name)));
         }
         for Restriction { key, value, names } in options.restrict_label {
             builder = builder.restrict_label(key, value, names);

@@ -128,6 +128,9 @@ pub(crate) enum Role {
     /// This program, and others that administer.
     #[value(alias = "admin")]
     Admins,
+    /// Those who look at the cluster, by this program or the page in the browser, and change nothing.
+    #[value(alias = "viewer")]
+    Viewers,
 }
 
 pub(crate) fn run(command: TokenCommand, look: Look) -> Result<(), Failure> {
@@ -146,6 +149,7 @@ pub(crate) fn run(command: TokenCommand, look: Look) -> Result<(), Failure> {
                 }
                 (Role::Callers, None) => Token::issue_for_caller(&file.token_file, rights)?,
                 (Role::Admins, None) => Token::issue(&file.token_file, Access::Admins)?,
+                (Role::Viewers, None) => Token::issue(&file.token_file, Access::Viewers)?,
             };
             match file.json {
                 true => print_json(

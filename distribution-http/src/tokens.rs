@@ -30,6 +30,7 @@ impl Role {
     fn of(access: Access) -> Option<Self> {
         match access {
             Access::Admins => Some(Self::Admin),
+            Access::Viewers => Some(Self::Viewer),
             _ => None,
         }
     }

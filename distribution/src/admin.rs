@@ -19,6 +19,7 @@ use crate::{
     },
     error::{AdminError, CallError, Execution},
     id::{CallId, NodeId},
+    security::Operation,
     service::{
         ServiceClient, StreamCall,
         method::{MethodId, MethodInfo},
@@ -251,6 +252,29 @@ static METHODS: LazyLock<Vec<MethodId>> =
 /// Whether the master itself answers calls of the method with this id.
 pub(crate) fn is_served(method: MethodId) -> bool {
     METHODS.contains(&method)
+}
+
+/// The methods that only look. All others change something, those of later versions too.
+const LOOKING: [&str; 13] = [
+    "nodes",
+    "calls",
+    "methods",
+    "services",
+    "callers",
+    "event_pages",
+    "stats",
+    "status",
+    "metrics",
+    "history",
+    "timeline",
+    "failures",
+    "warnings",
+];
+
+/// What a caller wants to do by a call of this method, if it is one of this service.
+pub(crate) fn operation(method: &MethodInfo) -> Option<Operation> {
+    let looks = LOOKING.contains(&method.name().method());
+    is_of_admin_service(method).then_some(if looks { Operation::View } else { Operation::Administer })
 }
 
 /// Whether a method is one of this service, in whatever version. Calls of it go to no node.

@@ -414,3 +414,28 @@ async fn what_the_owner_of_the_master_does_is_in_the_audit_log_too() {
     }
     assert_eq!(lines.len(), 3, "{lines:?}");
 }
+
+#[tokio::test]
+async fn a_viewer_looks_and_changes_nothing() {
+    let secure = Secure::start().await;
+    let viewer = Token::issue(&secure.file, Access::Viewers).expect("writes");
+    let builder = Cluster::builder().token(viewer.expose());
+    let cluster = builder.connect(secure.master.local_addr()).await.expect("connects");
+    let admin = AdminClient::new(&cluster);
+    let nodes = admin.nodes().await.expect("may look");
+    assert_eq!(nodes.len(), 1);
+    admin.calls(CallFilter::default()).await.expect("may look");
+    admin.metrics().await.expect("may look");
+    let refused = |error: String| assert!(error.contains("is for viewers, who may look and change nothing"), "{error}");
+    let id = nodes[0].id;
+    refused(admin.cordon(id).await.expect_err("changes something").to_string());
+    refused(admin.drain(id).await.expect_err("changes something").to_string());
+    refused(admin.kick(id).await.expect_err("changes something").to_string());
+    refused(admin.cancel("1-0".parse().expect("an id")).await.expect_err("changes something").to_string());
+    assert!(!secure.master.nodes()[0].is_cordoned);
+    let error = ProbeClient::new(&cluster).add(1, 2).await.expect_err("makes no calls").to_string();
+    assert!(error.contains("is for viewers"), "{error}");
+    // In a file with both, the token that may do more counts.
+    let both = secure.admin().await;
+    AdminClient::new(&both).cordon(id).await.expect("may change");
+}

@@ -19,9 +19,11 @@ use crate::{
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The roles in which a caller may come.
-const CALLER: &[Access] = &[Access::Callers, Access::Admins];
+const CALLER: &[Access] = &[Access::Callers, Access::Admins, Access::Viewers];
 #[cfg(feature = "tls")]
-const ADMIN: &[Access] = &[Access::Admins];
+const ADMIN: &[Access] = &[Access::Admins, Access::Viewers];
+#[cfg(feature = "tls")]
+const VIEWER: &[Access] = &[Access::Viewers];
 
 /// Configures a caller and connects it to a master. Made by [`Cluster::builder`].
 #[derive(Debug)]
@@ -126,11 +128,19 @@ impl ClusterBuilder {
         self
     }
 
-    /// Connects as an administrator: by a token for admins, or by a certificate whose name the master lists with
-    /// [`Certificates::admins`].
+    /// Connects as an administrator: by a token for admins (or viewers, who change nothing), or by a certificate whose name
+    /// the master lists with [`Certificates::admins`].
     #[cfg(feature = "tls")]
     pub fn admin(mut self) -> Self {
         self.roles = ADMIN;
+        self
+    }
+
+    /// Connects as a viewer, who may look and change nothing: by a token for viewers, or by a certificate whose name the
+    /// master lists with [`Certificates::viewers`].
+    #[cfg(feature = "tls")]
+    pub fn viewer(mut self) -> Self {
+        self.roles = VIEWER;
         self
     }
 

@@ -59,7 +59,7 @@ pub fn messages() -> Vec<Message> {
         LimitOf::Caller, LimitOf::Master, LimitOf::Credential, LimitOf::Session, LimitOf::Disconnected,
         Part::Arguments, Part::Reply, Part::Item,
         NodeState::Alive, NodeState::Suspect, NodeState::Disconnected, NodeState::Draining,
-        Access::Nodes, Access::Callers, Access::Admins,
+        Access::Nodes, Access::Callers, Access::Admins, Access::Viewers,
         LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error,
     ]);
     all.extend(admin_errors());

@@ -147,6 +147,10 @@ impl Shared {
     /// Why a caller may not administer, as a sentence for it.
     pub(super) fn why_not_administer(&self, principal: &Principal, access: Access) -> String {
         match self.admission.authenticator.demands_proof() {
+            _ if access == Access::Viewers => format!(
+                "{principal} is for viewers, who may look and change nothing. Connect with a token that was issued for admins, \
+                 or with a certificate that the master lists with `Certificates::admins`"
+            ),
             true => format!(
                 "{principal} is for {access}s, and the admin service is for admins. Connect with a token that was issued for \
                  admins, or with a certificate that the master lists with `Certificates::admins`"

@@ -55,6 +55,7 @@ pub struct Certificates {
     /// Each with the rights of its callers.
     callers: Vec<(String, Arc<CallerRights>)>,
     admins: Vec<String>,
+    viewers: Vec<String>,
 }
 
 /// What a certificate gives a caller.
@@ -75,6 +76,7 @@ impl Certificates {
             peer_name: None,
             callers: Vec::new(),
             admins: Vec::new(),
+            viewers: Vec::new(),
         }
     }
 
@@ -120,14 +122,24 @@ impl Certificates {
         self
     }
 
+    /// At a master: accepts peers with a certificate for this DNS name as viewers, who may look through the admin service and
+    /// change nothing. As [`callers`](Self::callers) otherwise.
+    pub fn viewers(mut self, name: impl Into<String>) -> Self {
+        self.viewers.push(name.into());
+        self
+    }
+
     /// Whether a peer whose certificate is for these names may come in this role.
     pub(crate) fn allow(&self, role: Access, names: &[String]) -> bool {
         let is_caller = self.caller(names).is_some();
-        let is_admin = self.admins.iter().any(|pattern| names.iter().any(|name| matches(pattern, name)));
+        let is_listed =
+            |patterns: &[String]| patterns.iter().any(|pattern| names.iter().any(|name| matches(pattern, name)));
+        let (is_admin, is_viewer) = (is_listed(&self.admins), is_listed(&self.viewers));
         match role {
             Access::Callers => is_caller,
             Access::Admins => is_admin,
-            Access::Nodes => !is_caller && !is_admin,
+            Access::Viewers => is_viewer,
+            Access::Nodes => !is_caller && !is_admin && !is_viewer,
         }
     }
 

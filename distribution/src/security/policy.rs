@@ -23,6 +23,8 @@ pub enum Access {
     Callers,
     /// To look at a cluster and change it through the admin service. Not to make other calls.
     Admins,
+    /// To look at a cluster through the admin service, and to change nothing. Not to make other calls.
+    Viewers,
 }
 
 /// What a peer may want to do at a master.
@@ -34,23 +36,29 @@ pub(crate) enum Operation {
     CallNested,
     /// Make calls, and cancel one's own.
     Call,
-    /// List nodes and calls, cancel the calls of others, drain nodes.
+    /// List nodes and calls, and read what has happened.
+    View,
+    /// Cancel the calls of others, drain nodes.
     Administer,
 }
 
 impl Access {
     #[cfg(feature = "tls")]
-    pub(crate) const ALL: [Self; 3] = [Self::Nodes, Self::Callers, Self::Admins];
+    pub(crate) const ALL: [Self; 4] = [Self::Nodes, Self::Callers, Self::Admins, Self::Viewers];
 
     /// Whether a peer in this role may do this.
     pub(crate) fn may(self, operation: Operation) -> bool {
         match (self, operation) {
             (Self::Nodes, Operation::Register | Operation::CallNested)
             | (Self::Callers, Operation::Call)
-            | (Self::Admins, Operation::Administer) => true,
-            (Self::Nodes, Operation::Call | Operation::Administer)
-            | (Self::Callers, Operation::Register | Operation::CallNested | Operation::Administer)
-            | (Self::Admins, Operation::Register | Operation::CallNested | Operation::Call) => false,
+            | (Self::Admins, Operation::View | Operation::Administer)
+            | (Self::Viewers, Operation::View) => true,
+            (Self::Nodes, Operation::Call | Operation::View | Operation::Administer)
+            | (Self::Callers, Operation::Register | Operation::CallNested | Operation::View | Operation::Administer)
+            | (Self::Admins, Operation::Register | Operation::CallNested | Operation::Call)
+            | (Self::Viewers, Operation::Register | Operation::CallNested | Operation::Call | Operation::Administer) => {
+                false
+            }
         }
     }
 
@@ -58,7 +66,9 @@ impl Access {
     /// any role there, so all peers may administer if only programs on the same machine can connect, and none otherwise.
     pub(crate) fn may_unproven(self, operation: Operation, is_on_loopback: bool) -> bool {
         match operation {
-            Operation::Administer => is_on_loopback,
+            // One that comes as a viewer asks for no more.
+            Operation::Administer => is_on_loopback && self != Self::Viewers,
+            Operation::View => is_on_loopback,
             Operation::Register | Operation::CallNested | Operation::Call => self.may(operation),
         }
     }
@@ -69,6 +79,7 @@ impl Access {
             Self::Nodes => "node",
             Self::Callers => "caller",
             Self::Admins => "admin",
+            Self::Viewers => "viewer",
         }
     }
 }
@@ -148,7 +159,7 @@ pub(crate) fn in_words(roles: &[Access]) -> String {
     roles.iter().map(|role| format!("{role}s")).collect::<Vec<_>>().join(" or ")
 }
 
-/// Prints `node`, `caller` or `admin`, as it stands in a token.
+/// Prints `node`, `caller`, `admin` or `viewer`, as it stands in a token.
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -161,11 +172,13 @@ mod tests {
 
     #[test]
     fn each_role_may_do_its_own_and_no_more() {
-        use Operation::{Administer, Call, CallNested, Register};
-        let allowed = |access: Access| [Register, CallNested, Call, Administer].map(|operation| access.may(operation));
-        assert_eq!(allowed(Access::Nodes), [true, true, false, false]);
-        assert_eq!(allowed(Access::Callers), [false, false, true, false]);
-        assert_eq!(allowed(Access::Admins), [false, false, false, true]);
+        use Operation::{Administer, Call, CallNested, Register, View};
+        let allowed =
+            |access: Access| [Register, CallNested, Call, View, Administer].map(|operation| access.may(operation));
+        assert_eq!(allowed(Access::Nodes), [true, true, false, false, false]);
+        assert_eq!(allowed(Access::Callers), [false, false, true, false, false]);
+        assert_eq!(allowed(Access::Admins), [false, false, false, true, true]);
+        assert_eq!(allowed(Access::Viewers), [false, false, false, true, false]);
     }
 
     fn wanted(method: &MethodName) -> WantedCall<'_> {

@@ -167,7 +167,7 @@ impl Token {
             Some((access, encoded))
         });
         let Some((access, encoded)) = known else {
-            return Err(format!("after `{PREFIX}` it must have `node_`, `caller_` or `admin_`"));
+            return Err(format!("after `{PREFIX}` it must have `node_`, `caller_`, `admin_` or `viewer_`"));
         };
         if encoded.len() != CHARACTERS {
             return Err(format!(

@@ -22,8 +22,9 @@ use super::{SecureMaster, node, tells};
 
 /// The roles as the wire numbers them, and numbers that do not name a role.
 const NODE: u8 = 2;
-const PEERS: [(u8, Access); 3] = [(NODE, Access::Nodes), (3, Access::Callers), (4, Access::Admins)];
-const OTHERS: [u8; 5] = [0, 1, 5, 6, 255];
+const PEERS: [(u8, Access); 4] =
+    [(NODE, Access::Nodes), (3, Access::Callers), (4, Access::Admins), (5, Access::Viewers)];
+const OTHERS: [u8; 4] = [0, 1, 6, 255];
 
 /// What a master has a token or a certificate admitted as.
 const ADMITTED: u8 = 0;

@@ -30,7 +30,7 @@ pub(in crate::master) async fn join(
 ) {
     let may_come = credential.access.may(match hello.node {
         Some(_) => Operation::CallNested,
-        None if credential.access == Access::Admins => Operation::Administer,
+        None if matches!(credential.access, Access::Admins | Access::Viewers) => Operation::View,
         None => Operation::Call,
     });
     let checked = hello.check().map_err(|reason| (reason, true)).and_then(|()| {

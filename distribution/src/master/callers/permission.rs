@@ -89,7 +89,7 @@ impl Permissions {
         let ConnectedCaller { principal, name, .. } = &*self.caller;
         let addr = self.caller.addr();
         let reason = match operation {
-            Operation::Administer => {
+            Operation::View | Operation::Administer => {
                 let reason = self.shared.why_not_administer(principal, self.access);
                 // Any caller can ask again and again.
                 if let Some(suppressed) = self.shared.admission.should_log(LogKind::Denied, addr.ip()) {

@@ -23,7 +23,7 @@ use super::{
     watches::Watches,
 };
 use crate::{
-    admin::is_of_admin_service,
+    admin,
     config::{ValueLimits, from_micros, to_micros},
     error::{CallError, CallIdentity, Execution, LimitOf, Part, QueueUnit},
     id::CallId,
@@ -167,7 +167,8 @@ impl CallerRequests {
                         return Ok(Some(Box::pin(self.answer(request, self.failure(None, &error, false)))));
                     }
                 };
-                if operation == Operation::Administer && arguments.is_some() {
+                let is_of_admin = matches!(operation, Operation::View | Operation::Administer);
+                if is_of_admin && arguments.is_some() {
                     let (size, limit) = (size as u64, (RESERVED_ABOVE - BODY_HEADER_LIMIT) as u64);
                     let call = CallIdentity::new(Some(CallId(call.call)), method.name().clone());
                     let error = CallError::TooLarge { call, part: Part::Arguments, size, limit };
@@ -184,7 +185,7 @@ impl CallerRequests {
                 let requests = Arc::clone(self);
                 // Ends what the master itself does for a call, once nobody waits for it.
                 let mut stop = None;
-                if operation == Operation::Administer {
+                if is_of_admin {
                     // Not in the future below, because a connection that breaks must not end it half-way.
                     let (requests, call, stopped) = (Arc::clone(self), Arc::clone(&state), CancellationToken::new());
                     stop = Some(stopped.clone().drop_guard());
@@ -261,11 +262,8 @@ impl CallerRequests {
 
     /// What the caller wants to do by a call.
     fn operation(&self, method: &MethodInfo) -> Operation {
-        match self.process {
-            _ if is_of_admin_service(method) => Operation::Administer,
-            Some(_) => Operation::CallNested,
-            None => Operation::Call,
-        }
+        let own = if self.process.is_some() { Operation::CallNested } else { Operation::Call };
+        admin::operation(method).unwrap_or(own)
     }
 
     fn method(&self, call: &CallRequest) -> Result<Arc<MethodInfo>, String> {

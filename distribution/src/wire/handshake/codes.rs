@@ -95,8 +95,13 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 4] =
-        [Self::Master, Self::Peer(Access::Nodes), Self::Peer(Access::Callers), Self::Peer(Access::Admins)];
+    const ALL: [Self; 5] = [
+        Self::Master,
+        Self::Peer(Access::Nodes),
+        Self::Peer(Access::Callers),
+        Self::Peer(Access::Admins),
+        Self::Peer(Access::Viewers),
+    ];
 
     pub(crate) fn byte(self) -> u8 {
         match self {
@@ -104,6 +109,7 @@ impl Role {
             Self::Peer(Access::Nodes) => 2,
             Self::Peer(Access::Callers) => 3,
             Self::Peer(Access::Admins) => 4,
+            Self::Peer(Access::Viewers) => 5,
         }
     }
 
