@@ -16,6 +16,7 @@ use crate::{
     api, assets,
     limits::{BODY, Limits, REQUEST_TIME},
     live::Hub,
+    metrics,
     origin::{Hosts, check_page},
     refusal::Refusal,
 };
@@ -37,6 +38,7 @@ impl App {
         let app = Arc::new(self);
         Router::new()
             .nest("/api", api::routes(&app))
+            .route("/metrics", axum::routing::get(metrics::serve).with_state(Arc::clone(&app)))
             .fallback(assets::serve)
             .layer(DefaultBodyLimit::max(BODY))
             .layer(middleware::from_fn_with_state(app, guard))
@@ -60,7 +62,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
 /// Checks a request before anything else sees it, and completes the response.
 async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let is_api = path == "/api" || path.starts_with("/api/");
+    let is_api = matches!(path, "/api" | "/metrics") || path.starts_with("/api/");
     let (parts, body) = request.into_parts();
     let mut response = match check(&app, &parts, is_api) {
         Err(refusal) => refusal.into_response(),

@@ -27,9 +27,9 @@ const ASSETS: &[Asset] = assets! {
     html: "index.html";
     svg: "icon.svg";
     css: "css/base.css" "css/layout.css" "css/panels.css" "css/tables.css";
-    js: "js/api.js" "js/confirm.js" "js/dom.js" "js/format.js" "js/list.js" "js/main.js" "js/navigation.js" "js/session.js"
-        "js/stream.js" "js/table.js" "js/theme.js" "js/panels/callers.js" "js/panels/calls.js" "js/panels/events.js"
-        "js/panels/methods.js" "js/panels/nodes.js" "js/panels/overview.js" "js/panels/services.js";
+    js: "js/api.js" "js/chart.js" "js/confirm.js" "js/dom.js" "js/format.js" "js/list.js" "js/main.js" "js/navigation.js" "js/session.js"
+        "js/stream.js" "js/table.js" "js/theme.js" "js/panels/callers.js" "js/panels/calls.js" "js/panels/events.js" "js/panels/failures.js"
+        "js/panels/methods.js" "js/panels/nodes.js" "js/panels/overview.js" "js/panels/services.js" "js/panels/tasks.js";
 };
 
 /// Answers a request for a file of the page.
@@ -38,10 +38,10 @@ pub(crate) async fn serve(OriginalUri(original): OriginalUri, request: Request) 
         return Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "The page is read with GET.").into_response();
     }
     let path = match request.uri().path() {
-        // The page names its files from where it is, so its own address has to end with a slash.
+        // The page names its files from where it is, so its own address has to go on behind the prefix that it is mounted at.
         "" | "/" if !original.path().ends_with('/') => {
             let last = original.path().rsplit('/').next().unwrap_or_default();
-            return Redirect::permanent(&format!("{last}/")).into_response();
+            return Redirect::temporary(&format!("{last}{INDEX}")).into_response();
         }
         "" | "/" => INDEX,
         path => path,

@@ -14,7 +14,7 @@
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let master = distribution::Master::bind("127.0.0.1:0").await?;
-//! let app = axum::Router::new().nest("/cluster", distribution_http::router(&master));
+//! let app = axum::Router::new().nest_service("/cluster", distribution_http::router(&master));
 //!
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! println!("the page: http://{}/cluster/", listener.local_addr()?);
@@ -44,6 +44,8 @@
 //! | `GET api/nodes/{id}` | one node with all that is known of it |
 //! | `GET api/calls?method=&node=&status=&older_than=&after=&limit=` | calls that have not ended, as [`CallFilter`](distribution::CallFilter) chooses them, each with a sentence that says what it does |
 //! | `GET api/methods?q=&limit=`, `GET api/services?q=&limit=`, `GET api/callers?q=&limit=` | those whose name has this text |
+//! | `GET api/failures`, `GET api/history?resolution=&from=&nodes=&methods=`, `GET api/timeline?after=&node=&within=` | what has been |
+//! | `GET metrics` | what the master counts, in the text format of Prometheus; with tokens it needs one, too |
 //! | `GET api/stream` | server-sent events: each part of what the page shows, when it has changed |
 //! | `POST api/calls/{id}/cancel` | cancels a call |
 //! | `POST api/nodes/{id}/drain`, `/cordon`, `/uncordon`, `/kick` | steps in at a node |
@@ -59,6 +61,7 @@ mod error;
 mod failures;
 mod limits;
 mod live;
+mod metrics;
 mod origin;
 mod refusal;
 mod server;

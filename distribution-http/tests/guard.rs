@@ -63,7 +63,7 @@ async fn the_page_is_served_also_below_a_prefix() {
     let master = master().await;
     let alone = router(&master);
     let below = Router::new().nest("/cluster", router(&master));
-    for (router, path) in [(&alone, "/"), (&alone, "/index.html"), (&below, "/cluster/")] {
+    for (router, path) in [(&alone, "/"), (&alone, "/index.html"), (&below, "/cluster/index.html")] {
         let response = send(router, request(Method::GET, path)).await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
@@ -75,7 +75,7 @@ async fn the_page_is_served_also_below_a_prefix() {
     let response = send(&below, request(Method::GET, "/cluster")).await;
     assert_eq!(
         (response.status().as_u16(), &response.headers()[header::LOCATION]),
-        (308, &"cluster/".parse().expect("a value"))
+        (307, &"cluster/index.html".parse().expect("a value"))
     );
     assert_eq!(answer(&alone, request(Method::GET, "/api/nothing")).await.0, 404);
     assert_eq!(answer(&alone, request(Method::GET, "/../Cargo.toml")).await.0, 404);

@@ -1,22 +1,24 @@
 /* Starts the page: finds out who looks, reads the event stream, and keeps the panel that is shown up to date. */
 
-import { identify } from "./api.js";
+import { identify, read } from "./api.js";
 import { setText } from "./dom.js";
 import { clock } from "./format.js";
 import { Navigation } from "./navigation.js";
 import { callers } from "./panels/callers.js";
 import { Calls } from "./panels/calls.js";
 import { Events } from "./panels/events.js";
+import { Failures } from "./panels/failures.js";
 import { methods } from "./panels/methods.js";
 import { nodes } from "./panels/nodes.js";
 import { Overview } from "./panels/overview.js";
 import { services } from "./panels/services.js";
+import { Tasks } from "./panels/tasks.js";
 import { forgetToken, keepToken, session, token } from "./session.js";
 import { follow } from "./stream.js";
 import { setUpTheme } from "./theme.js";
 
 /** Each panel has `id`, `title`, `build()`, `update(state)`, and may have `leave()` and `figure(state)`. */
-const PANELS = [new Overview(), nodes(), new Calls(), methods(), services(), callers(), new Events()];
+const PANELS = [new Overview(), nodes(), new Calls(), new Tasks(), methods(), new Failures(), services(), callers(), new Events()];
 
 /** The newest of each part that the stream has brought. */
 const state = {};
@@ -49,6 +51,30 @@ function plan() {
   };
   if (document.hidden) setTimeout(draw, 1000);
   else requestAnimationFrame(draw);
+}
+
+/** How many seconds of the history are kept. */
+const POINTS = 3600;
+
+/** Takes the newest seconds; those before are asked for once. */
+function remember({ started, points }) {
+  if (state.history?.started !== started) {
+    state.history = { started, points: [] };
+    read("history").then(
+      (history) => {
+        if (state.history?.started !== history.started) return;
+        const known = state.history.points;
+        const first = known.length ? known[0].number : Infinity;
+        state.history.points = [...history.cluster.filter((point) => point.number < first), ...known].slice(-POINTS);
+        plan();
+      },
+      () => {},
+    );
+  }
+  const known = state.history.points;
+  const last = known.length ? known.at(-1).number : -1;
+  known.push(...points.filter((point) => point.number > last));
+  if (known.length > POINTS) known.splice(0, known.length - POINTS);
 }
 
 function showTrouble() {
@@ -101,7 +127,8 @@ async function begin() {
   stop = follow({
     onEvent(name, data) {
       if (name === "revoked") return showLogin("This token was revoked.");
-      state[name] = data;
+      if (name === "history") remember(data);
+      else state[name] = data;
       plan();
     },
     onState: showConnection,

@@ -2,6 +2,7 @@
 
 mod act;
 mod list;
+mod past;
 mod query;
 
 use std::sync::Arc;
@@ -36,6 +37,9 @@ pub(crate) fn routes(app: &Arc<App>) -> Router {
         .route("/methods", get(list::methods))
         .route("/services", get(list::services))
         .route("/callers", get(list::callers))
+        .route("/failures", get(past::failures))
+        .route("/history", get(past::history))
+        .route("/timeline", get(past::timeline))
         .route("/stream", get(watch))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "The API has no such path.") })
         .method_not_allowed_fallback(|| async {

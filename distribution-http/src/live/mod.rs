@@ -1,6 +1,7 @@
 //! What the page shows while it is open: one reader of the master, for all viewers.
 
 mod hub;
+mod measured;
 mod poll;
 mod rows;
 mod stream;

@@ -8,7 +8,10 @@ use std::{
 use bytes::Bytes;
 use distribution::{
     AdminClient, CallError, CallFilter, NodeInfo, Stats,
-    administration::{CallPage, CallerInfo, MasterStatus, MethodSummary, ServiceSummary, StatusFilter, TimedEvent},
+    administration::{
+        CallPage, CallerInfo, FailureGroup, HistoryFilter, MasterStatus, MethodSummary, Metrics, ServiceSummary,
+        StatusFilter, TimedEvent, Warning,
+    },
 };
 use futures::{StreamExt, stream::BoxStream};
 use serde::Serialize;
@@ -16,12 +19,16 @@ use serde_json::json;
 
 use super::{
     hub::{Part, Parts},
+    measured::{Measured, MethodRow},
     rows::{CallRow, EventRow, MOST_ROWS, NodeCounts, NodeRow},
     warnings::{Seen, warnings},
 };
 
 /// How many of the newest events are shown.
 const MOST_EVENTS: usize = 200;
+
+/// How many seconds of the history an event brings. A page that misses some asks for them.
+const MOST_POINTS: usize = 30;
 
 /// How long the master may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -35,6 +42,9 @@ pub(super) struct Reader {
     /// How many events there have been, so that the page knows a new one.
     event_number: u64,
     totals: Option<(Instant, Stats)>,
+    measured: Measured,
+    /// The next second of the history.
+    next_point: u64,
     parts: BTreeMap<&'static str, Part>,
     /// When the figures are from that are shown.
     read_at: Option<f64>,
@@ -51,6 +61,9 @@ struct Answers {
     methods: Vec<MethodSummary>,
     services: Vec<ServiceSummary>,
     callers: Vec<CallerInfo>,
+    metrics: Metrics,
+    failures: Vec<FailureGroup>,
+    warnings: Vec<Warning>,
 }
 
 impl Reader {
@@ -61,6 +74,8 @@ impl Reader {
             events: VecDeque::new(),
             event_number: 0,
             totals: None,
+            measured: Measured::default(),
+            next_point: 0,
             parts: BTreeMap::new(),
             read_at: None,
         }
@@ -96,6 +111,7 @@ impl Reader {
             Ok(Ok(answers)) => {
                 self.read_at = Some(now);
                 self.show(answers, now);
+                self.show_history().await;
             }
             // What was read before stays, and the page says from when it is.
             Ok(Err(error)) => self.set("trouble", &json!({ "sentence": error.to_string(), "since": self.read_at })),
@@ -109,32 +125,47 @@ impl Reader {
     }
 
     fn show(&mut self, answers: Answers, now: f64) {
-        let Answers { status, stats, nodes, running, waiting, stopping, methods, services, callers } = answers;
-        let seen = Seen {
-            status: &status,
-            stats: &stats,
-            nodes: &nodes,
-            waiting: &waiting.calls,
-            stopping: &stopping.calls,
-            methods: &methods,
-        };
-        let warnings = warnings(&seen);
+        let Answers { status, stats, nodes, running, waiting, stopping, methods, services, callers, .. } = answers;
+        let warnings = warnings(&Seen { status: &status, nodes: &nodes, of_master: answers.warnings });
+        let (metrics, failures) = (answers.metrics, answers.failures);
         let counts = NodeCounts::of(&nodes);
         let rates = self.rates(&stats);
         self.set("trouble", &json!({}));
         self.set("status", &json!({ "at": now, "status": status, "stats": stats, "nodes": counts, "rates": rates }));
         self.set("warnings", &json!({ "warnings": warnings }));
-        self.set("nodes", &listed("nodes", most_interesting(nodes), NodeRow::new));
+        let by_id = metrics.nodes.iter().map(|node| (node.id, node)).collect::<std::collections::HashMap<_, _>>();
+        let row = |node: NodeInfo| {
+            let metrics = by_id.get(&node.id).copied();
+            NodeRow::new(node).with(metrics)
+        };
+        self.set("nodes", &listed("nodes", most_interesting(nodes), row));
         // How many there are in all, `status` says.
         let rows = |page: CallPage| page.calls.into_iter().map(CallRow::new).collect::<Vec<_>>();
         self.set("running", &json!({ "running": rows(running) }));
         self.set("waiting", &json!({ "waiting": rows(waiting) }));
         self.set("stopping", &json!({ "stopping": rows(stopping) }));
-        self.set("methods", &listed("methods", busiest(methods, |row| row.waiting + row.running), |row| row));
+        let window = self.measured.window(metrics);
+        let row = |method| MethodRow::new(method, &window);
+        let methods = listed("methods", busiest(methods, |row| row.waiting + row.running), row);
+        self.set("methods", &methods);
+        self.set("failures", &listed("failures", failures, |group| group));
         self.set("services", &listed("services", busiest(services, |row| row.waiting + row.running), |row| row));
         self.set("callers", &listed("callers", busiest(callers, |row| row.calls), |row| row));
         let events = json!({ "events": self.events });
         self.set("events", &events);
+    }
+
+    /// Shows the seconds since the last look. What was before, the page asks for once.
+    async fn show_history(&mut self) {
+        let filter = HistoryFilter::default().from(self.next_point);
+        let Ok(Ok(history)) = tokio::time::timeout(ANSWER_TIME, async { self.admin.history(filter).await }).await
+        else {
+            return;
+        };
+        self.next_point = history.next;
+        let newest = history.cluster.len().saturating_sub(MOST_POINTS);
+        let points = &history.cluster[newest..];
+        self.set("history", &json!({ "started": history.started.as_secs_f64(), "points": points }));
     }
 
     /// Calls a second since the last look.
@@ -174,7 +205,10 @@ async fn ask(admin: &AdminClient) -> Result<Answers, CallError> {
         let filter = CallFilter::default().status(status).limit(MOST_ROWS);
         async move { admin.calls(filter).await }
     };
-    let (status, stats, nodes, running, waiting, stopping, methods, services, callers) = futures::try_join!(
+    let lists = futures::future::try_join3(async { admin.metrics().await }, async { admin.failures().await }, async {
+        admin.warnings().await
+    });
+    let (status, stats, nodes, running, waiting, stopping, methods, services, callers, lists) = futures::try_join!(
         async { admin.status().await },
         async { admin.stats().await },
         async { admin.nodes().await },
@@ -184,8 +218,23 @@ async fn ask(admin: &AdminClient) -> Result<Answers, CallError> {
         async { admin.methods().await },
         async { admin.services().await },
         async { admin.callers().await },
+        lists,
     )?;
-    Ok(Answers { status, stats, nodes, running, waiting, stopping, methods, services, callers })
+    let (metrics, failures, warnings) = lists;
+    Ok(Answers {
+        status,
+        stats,
+        nodes,
+        running,
+        waiting,
+        stopping,
+        methods,
+        services,
+        callers,
+        metrics,
+        failures,
+        warnings,
+    })
 }
 
 fn follow(admin: &AdminClient) -> BoxStream<'static, Result<TimedEvent, CallError>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use distribution::{
     CallInfo, NodeInfo, NodeState,
-    administration::{CallStatus, TimedEvent},
+    administration::{CallStatus, NodeMetrics, TimedEvent, Vitals},
 };
 use serde::Serialize;
 
@@ -55,6 +55,10 @@ pub(crate) struct NodeRow {
     blocked_async: u32,
     registered_for: f64,
     silent_for: f64,
+    /// How its process does, if it tells.
+    vitals: Option<Vitals>,
+    /// Attempts on it that failed.
+    failed: u64,
 }
 
 impl NodeRow {
@@ -81,7 +85,18 @@ impl NodeRow {
             blocked_async: node.blocked_async,
             registered_for: node.registered_for.as_secs_f64(),
             silent_for: node.silent_for.as_secs_f64(),
+            vitals: None,
+            failed: 0,
         }
+    }
+
+    /// The same with what was counted and measured of it.
+    pub(crate) fn with(mut self, metrics: Option<&NodeMetrics>) -> Self {
+        if let Some(metrics) = metrics {
+            self.vitals = metrics.vitals;
+            self.failed = metrics.calls.outcomes.failures();
+        }
+        self
     }
 
     /// Whether an operator need not look at a node.

@@ -59,8 +59,24 @@ async fn an_operator_sees_nodes_and_calls_and_steps_in() {
     let waiting = cluster.work.stuck().label("gpu", "a100").send();
     browser.sees("none of the 2 nodes that serve it has the label gpu=a100").await;
     browser.show(&cluster.url, "overview").await;
-    browser.sees("a call of Work.stuck cannot run").await;
+    browser.sees("a call of `Work.stuck` waits: none of the 2 nodes").await;
     drop(waiting);
+
+    // A handler panics, and what it says stays text.
+    let hostile = "<script>document.title = 'taken over'</script><img src=x onerror=alert(1)>";
+    cluster.work.fail(hostile.to_owned()).await.expect_err("panics");
+    browser.show(&cluster.url, "failures").await;
+    browser.sees("panicked").await;
+    browser.sees(hostile).await;
+    assert_eq!(
+        browser.eval("return [document.title, document.querySelectorAll('#panel img').length]").await,
+        json!(["Failures – cluster", 0])
+    );
+
+    // What ran is in the task stream.
+    cluster.work.crunch(200).await.expect("answers");
+    browser.show(&cluster.url, "tasks").await;
+    browser.sees("Work.crunch").await;
 
     // A node is cordoned, uncordoned, and drained.
     browser.show(&cluster.url, "nodes").await;

@@ -1,11 +1,13 @@
 //! What each panel looks like: light and dark, wide and narrow. The pictures are in `target/screenshots`.
 
+use distribution::prelude::*;
 use serde_json::json;
 
 use crate::{chrome::Browser, cluster::Running};
 
 /// The panels, by the names in their addresses.
-const PANELS: [&str; 7] = ["overview", "nodes", "calls", "methods", "services", "callers", "events"];
+const PANELS: [&str; 9] =
+    ["overview", "nodes", "calls", "tasks", "methods", "failures", "services", "callers", "events"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_panel_fits_into_wide_and_narrow_windows_light_and_dark() {
@@ -16,6 +18,15 @@ async fn each_panel_fits_into_wide_and_narrow_windows_light_and_dark() {
         nodes.push(cluster.node(name).await);
     }
     cluster.master.cordon(cluster.id_of("oak-2")).expect("is there");
+    // Something to look back at.
+    let work = (0..300).map(|at| cluster.work.crunch(5 + at * 7 % 90)).collect::<Vec<_>>();
+    let answers: Vec<u64> = work.into_iter().distribute().try_collect().await.expect("answers");
+    assert_eq!(answers.len(), 300);
+    for message in ["index out of bounds: the len is 3 but the index is 7", "no such file: rows.csv"] {
+        cluster.work.fail(message.to_owned()).await.expect_err("panics");
+    }
+    let elsewhere = distribution::Cluster::builder().name("nightly-report");
+    let elsewhere = elsewhere.connect(cluster.master.local_addr()).await.expect("connects");
     let busy: Vec<_> = (0..12).map(|_| cluster.work.crunch(600_000).metadata("request", "8f2c-41").send()).collect();
     let stuck = [cluster.work.stuck().send(), cluster.work.stuck().label("gpu", "a100").send()];
     let on_oak = cluster.work.stuck().on(cluster.id_of("oak-1")).send();
@@ -43,7 +54,7 @@ async fn each_panel_fits_into_wide_and_narrow_windows_light_and_dark() {
         }
     }
     browser.has_no_complaints(&[]).await;
-    drop((busy, stuck, on_oak));
+    drop((busy, stuck, on_oak, elsewhere));
     browser.close().await;
     // Their threads sleep on, and a test does not wait for them.
     drop(nodes);

@@ -1,7 +1,7 @@
 /* Nodes: their state, their load, and what can be done with them. */
 
 import { action } from "../confirm.js";
-import { count, duration, percent } from "../format.js";
+import { count, duration, percent, size } from "../format.js";
 import { ListPanel } from "../list.js";
 import { mayChange } from "../session.js";
 
@@ -60,8 +60,9 @@ export function nodes() {
           sort: (node) => node.in_flight / Math.max(1, node.slots),
           class: "keep",
         },
+        { title: "CPU", text: (node) => (typeof node.vitals?.cpu === "number" ? node.vitals.cpu.toFixed(2) : "–"), sort: (node) => node.vitals?.cpu ?? -1, class: "number middle-up" },
+        { title: "Memory", text: (node) => (typeof node.vitals?.memory === "number" ? size(node.vitals.memory) : "–"), sort: (node) => node.vitals?.memory ?? -1, class: "number middle-up" },
         { title: "Answered", text: (node) => count(node.answered), sort: (node) => node.answered, class: "number" },
-        { title: "Share", text: (node) => percent(node.share), sort: (node) => node.share, class: "number middle-up" },
         { title: "Services", text: (node) => node.services.join(", ") + (node.more_services ? ` and ${node.more_services} more` : ""), class: "middle-up" },
         { title: "Credential", text: (node) => node.principal, sort: (node) => node.principal, class: "wide-only" },
         { title: "Up", text: (node) => duration(node.registered_for), sort: (node) => node.registered_for, class: "number middle-up" },
@@ -72,6 +73,14 @@ export function nodes() {
         ["Credential", node.principal],
         ["Labels", Object.entries(node.labels).map(([key, value]) => `${key}=${value}`).join(", ")],
         ["Last heard of", `${duration(node.silent_for)} ago`],
+        ["Share of calls", percent(node.share)],
+        ["Attempts that failed", node.failed ? count(node.failed) : ""],
+        ["Threads", node.vitals?.threads ? count(node.vitals.threads) : ""],
+        ["Slots that run a handler", node.vitals ? count(node.vitals.busy_slots) : ""],
+        ["Calls that wait there", node.vitals ? count(node.vitals.waiting) : ""],
+        ["Async handlers", node.vitals ? count(node.vitals.asynchronous) : ""],
+        ["Lag of its runtime", node.vitals ? duration(node.vitals.lag) : ""],
+        ["Its clock is ahead by", node.vitals && Math.abs(node.vitals.clock_skew) > 0.05 ? `${node.vitals.clock_skew.toFixed(2)} s` : ""],
         ["Cannot be called", node.uncallable.join("; ")],
         ["Async handlers that blocked", node.blocked_async ? count(node.blocked_async) : ""],
       ],

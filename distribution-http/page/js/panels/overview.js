@@ -1,5 +1,6 @@
 /* The overview: how much goes on, what is wrong, what has been running and waiting for longest. */
 
+import { Chart } from "../chart.js";
 import { badge, el, setText } from "../dom.js";
 import { count, counted, duration, percent, rate } from "../format.js";
 import { Table } from "../table.js";
@@ -38,11 +39,39 @@ export class Overview {
     this.running = shortCalls("The calls that have run for longest", "No call runs.", (call) => duration(call.age));
     this.waiting = shortCalls("The calls that have waited for longest", "No call waits.", (call) => duration(call.age));
     this.facts = el("p", { class: "dim" });
+    const rounded = (value) => (value > 0 && value < 10 ? String(Math.round(value * 10) / 10) : count(value));
+    this.charts = [
+      new Chart({
+        title: "Calls a second",
+        show: rounded,
+        series: [
+          { name: "ended", key: (point) => point.ended, colour: "accent" },
+          { name: "failed", key: (point) => point.failed, colour: "bad" },
+        ],
+      }),
+      new Chart({
+        title: "Calls at a time",
+        show: rounded,
+        series: [
+          { name: "running", key: (point) => point.running, colour: "good" },
+          { name: "waiting", key: (point) => point.waiting, colour: "warn" },
+        ],
+      }),
+      new Chart({
+        title: "Slots",
+        show: rounded,
+        series: [
+          { name: "busy", key: (point) => point.busy, colour: "accent" },
+          { name: "all", key: (point) => point.slots, colour: "dim" },
+        ],
+      }),
+    ];
     return el(
       "div",
       { class: "panel" },
       el("div", { class: "heading" }, el("h2", {}, "Overview"), this.facts),
       el("div", { class: "tiles" }, ...Object.values(this.tiles).map(({ element }) => element)),
+      el("div", { class: "charts" }, ...this.charts.map(({ element }) => element)),
       el("section", {}, el("h3", {}, "Warnings"), this.warnings, this.fine),
       el(
         "div",
@@ -56,6 +85,7 @@ export class Overview {
   update(state) {
     if (state.status) this.#updateTiles(state.status);
     if (state.warnings) this.#updateWarnings(state.warnings.warnings);
+    if (state.history) for (const chart of this.charts) chart.update(state.history.points);
     if (state.running) this.running.update(state.running.running.slice(0, 8));
     if (state.waiting) this.waiting.update(state.waiting.waiting.slice(0, 8));
   }
