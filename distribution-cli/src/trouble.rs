@@ -18,8 +18,7 @@ pub(crate) fn warnings(warnings: &[Warning], look: Look) -> String {
             WarningKind::MasterStalled
             | WarningKind::NodeSilent
             | WarningKind::NobodyServes
-            | WarningKind::QueueFull
-            | WarningKind::Deadlock => Tone::Bad,
+            | WarningKind::QueueFull => Tone::Bad,
             _ => Tone::Attention,
         };
         format!("{} {}\n", look.paint("!", Some(tone)), shown(&warning.text))

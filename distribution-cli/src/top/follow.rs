@@ -19,6 +19,9 @@ use super::{
 };
 use crate::{administer::Dial, failure::Failure};
 
+/// The master is asked once a day at least: a longer time cannot be added to a point in time.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How often it is looked whether the connection is there, while an answer is awaited.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -74,7 +77,7 @@ impl Follower {
     /// Asks until it fails, or is to end.
     async fn ask(&mut self, cluster: &Cluster) -> ControlFlow<(), Failure> {
         let admin = AdminClient::new(cluster);
-        let mut ticks = interval(self.interval);
+        let mut ticks = interval(self.interval.min(LONGEST_INTERVAL));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

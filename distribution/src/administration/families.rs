@@ -11,12 +11,13 @@ use super::{
 };
 use crate::view::NodeState;
 
-/// How many methods, nodes and callers have labels of their own. The others count together under [`OTHERS`].
+/// How many methods, nodes and callers have labels of their own: those that came first, so that none loses its labels to one
+/// that comes later. A counter that falls or jumps because of that would look like many calls.
 const MOST_METHODS: usize = 256;
 const MOST_NODES: usize = 1024;
 const MOST_CALLERS: usize = 100;
 
-/// The label of what has none of its own.
+/// The label of methods that have none of their own.
 const OTHERS: &str = "(others)";
 
 /// The label of calls that are made in the master's own process.
@@ -77,8 +78,9 @@ pub fn bucket_ends() -> impl Iterator<Item = Duration> {
 }
 
 impl Metrics {
-    /// All of it as metrics with names and labels. At most 256 methods, 1,024 nodes and 100 callers have labels of their own;
-    /// what the others counted is summed up under the label `(others)`.
+    /// All of it as metrics with names and labels. At most 256 methods, 1,024 nodes and 100 callers have labels of their own:
+    /// those that came first. What the other methods counted is summed up under the label `(others)`, so that methods have all
+    /// calls. The other nodes and callers are left out, and so are those that are gone.
     ///
     /// ```
     /// # #[tokio::main]
@@ -91,15 +93,16 @@ impl Metrics {
     pub fn families(&self) -> Vec<MetricFamily> {
         let mut families = self.of_methods();
         families.extend(self.of_nodes());
-        let callers = self.callers.iter().map(|caller| {
-            let name = caller.name.as_deref().unwrap_or(OWN).to_owned();
-            (vec![("caller", name)], caller.calls.clone())
+        // Without those of a name put together: the sum would fall when one of them leaves.
+        let callers = self.callers.iter().take(MOST_CALLERS).map(|caller| {
+            let first = caller.first_call.to_string();
+            let id = first.split_once('-').map_or("", |(prefix, _)| prefix);
+            match &caller.name {
+                Some(name) => (vec![("caller", name.to_string()), ("id", id.to_owned())], caller.calls.clone()),
+                None => (vec![("caller", OWN.to_owned()), ("id", OWN.to_owned())], caller.calls.clone()),
+            }
         });
-        let mut callers = merged(callers, MOST_CALLERS);
-        if self.gone_callers.sent > 0 {
-            let gone = callers.entry(vec![("caller", OTHERS.to_owned())]).or_default();
-            gone.add(&self.gone_callers);
-        }
+        let callers = callers.collect();
         families.push(by_outcome(
             "distribution_caller_calls_total",
             "Calls of each caller that have ended, by how they did.",
@@ -122,7 +125,10 @@ impl Metrics {
             vec![("method", format!("{service}.{name}")), ("version", version.to_string())]
         };
         let rows = self.methods.iter().map(|row| (labels(&row.service, &row.name, row.version), row.calls.clone()));
-        let methods = merged(rows, MOST_METHODS);
+        let mut methods = merged(rows, MOST_METHODS);
+        if self.forgotten_methods.outcomes.all() > 0 {
+            methods.entry(others(&labels("", "", 0))).or_default().add(&self.forgotten_methods);
+        }
         let mut gauges = (BTreeMap::new(), BTreeMap::new());
         for row in &self.methods {
             let labels = labels(&row.service, &row.name, row.version);
@@ -170,12 +176,7 @@ impl Metrics {
         let shown = &self.nodes[..self.nodes.len().min(MOST_NODES)];
         let labels =
             |node: &super::metrics::NodeMetrics| vec![("node", node.name.to_string()), ("id", node.id.to_string())];
-        let mut calls: BTreeMap<_, _> = shown.iter().map(|node| (labels(node), node.calls.clone())).collect();
-        let mut rest = self.gone_nodes.clone();
-        self.nodes[shown.len()..].iter().for_each(|node| rest.add(&node.calls));
-        if rest.sent > 0 {
-            calls.insert(vec![("node", OTHERS.to_owned()), ("id", OTHERS.to_owned())], rest);
-        }
+        let calls: BTreeMap<_, _> = shown.iter().map(|node| (labels(node), node.calls.clone())).collect();
         let gauge = |name, help, number: fn(&super::metrics::NodeMetrics) -> Option<f64>| {
             let rows = shown.iter().filter_map(|node| Some((labels(node), number(node)?))).collect();
             numbers(name, help, &rows)
@@ -278,7 +279,7 @@ mod tests {
     fn method(name: String, sent: u64) -> MethodMetrics {
         let outcomes = Outcomes { answered: sent, ..Outcomes::default() };
         let calls = CallMetrics { sent, outcomes, ..CallMetrics::default() };
-        let (waiting, running) = (1, 0);
+        let (waiting, running, has_streams) = (1, 0, false);
         MethodMetrics {
             service: "Arith".to_owned(),
             name,
@@ -286,6 +287,7 @@ mod tests {
             kind: MethodKind::Compute,
             waiting,
             running,
+            has_streams,
             calls,
         }
     }

@@ -41,6 +41,7 @@ fn middle_of(bucket: u16) -> Duration {
 ///
 /// The sum is exact to a microsecond for each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 #[non_exhaustive]
 pub struct Histogram {
     /// How many times were counted.
@@ -50,6 +51,29 @@ pub struct Histogram {
     pub sum: Duration,
     /// The buckets that are not empty, in order, each with its count.
     buckets: Vec<(u16, u64)>,
+}
+
+/// A histogram as it comes from elsewhere.
+#[derive(Deserialize)]
+#[serde(rename = "Histogram")]
+struct Unchecked {
+    count: u64,
+    #[serde(with = "seconds")]
+    sum: Duration,
+    buckets: Vec<(u16, u64)>,
+}
+
+impl TryFrom<Unchecked> for Histogram {
+    type Error = &'static str;
+
+    fn try_from(Unchecked { count, sum, buckets }: Unchecked) -> Result<Self, Self::Error> {
+        let are_known = buckets.iter().all(|(bucket, _)| usize::from(*bucket) < BUCKETS);
+        let counted = buckets.iter().try_fold(0_u64, |sum, (_, count)| sum.checked_add(*count));
+        match are_known && buckets.is_sorted_by(|(one, _), (next, _)| one < next) && counted == Some(count) {
+            true => Ok(Self { count, sum, buckets }),
+            false => Err("a histogram whose buckets are not in order, or do not add up"),
+        }
+    }
 }
 
 impl Histogram {
@@ -164,6 +188,16 @@ mod tests {
         }
         assert_eq!(Histogram::default().quantile(0.5), None);
         assert_eq!(of([7]).quantile(f64::NAN), of([7]).quantile(0.0));
+    }
+
+    #[test]
+    fn a_histogram_that_cannot_be_is_not_read() {
+        let good = serde_json::to_string(&of([1, 5])).expect("is written");
+        assert_eq!(serde_json::from_str::<Histogram>(&good).expect("is read"), of([1, 5]));
+        for buckets in ["[[257,1],[300,1]]", "[[5,1],[4,1]]", "[[4,1]]", "[[4,18446744073709551615],[5,3]]"] {
+            let bad = format!(r#"{{"count":2,"sum":0.0,"buckets":{buckets}}}"#);
+            assert!(serde_json::from_str::<Histogram>(&bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

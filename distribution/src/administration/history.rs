@@ -83,7 +83,8 @@ pub struct History {
     pub next: u64,
     /// The cluster as a whole, in order.
     pub cluster: Vec<ClusterPoint>,
-    /// The methods that were called, the 128 that were called last at most. Seconds and minutes in which nothing of a method
+    /// The methods that were called, 128 at most: one that is called for the first time gets the place of one that has been idle
+    /// for 60 points. Seconds and minutes in which nothing of a method
     /// ended are left out.
     pub methods: Vec<MethodHistory>,
     /// The nodes. Of more than 291 nodes the master keeps less than an hour, and of more than 728 less than a day: all nodes
@@ -133,9 +134,7 @@ pub struct ClusterPoint {
     pub nodes: u32,
     /// Slots of these nodes.
     pub slots: u32,
-    /// How many of the slots were taken, on average: the time of all compute handlers that ended, divided by that of the
-    /// point. So a handler that runs for a minute shows in the second in which it ends, unless its node says that it is busy:
-    /// then it counts in each second.
+    /// How many of the slots were taken, on average.
     pub busy: f32,
 }
 
@@ -149,11 +148,11 @@ pub struct MethodPoint {
     pub ended: u32,
     /// How many of them failed.
     pub failed: u32,
-    /// The median time in the queue, in seconds.
+    /// The median time in the queue, in seconds; 0 if none was sent.
     pub queue_p50: f32,
     /// The time that 99 of 100 calls were at most in the queue, in seconds.
     pub queue_p99: f32,
-    /// The median time in the handler, in seconds.
+    /// The median time in the handler, in seconds; 0 if none was answered.
     pub handler_p50: f32,
     /// The time that 99 of 100 calls were at most in the handler, in seconds.
     pub handler_p99: f32,

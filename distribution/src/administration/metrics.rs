@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{histogram::Histogram, methods::MethodKind, vitals::Vitals};
-use crate::{id::NodeId, seconds, view::NodeState};
+use crate::{
+    id::{CallId, NodeId},
+    seconds,
+    view::NodeState,
+};
 
 /// All counts of a master since it started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -14,14 +18,16 @@ pub struct Metrics {
     /// Time since the master started.
     #[serde(with = "seconds")]
     pub running_for: Duration,
-    /// The methods that were called, by name. A method of which there are several versions or structures is listed once for
-    /// each. At most 4,096 are remembered.
+    /// The methods that were called, in the order in which they were called first. A method of which there are several versions
+    /// or structures is listed once for each. At most 4,096 are remembered, beside those that have calls.
     pub methods: Vec<MethodMetrics>,
+    /// What was counted of methods that are not remembered any more, all together.
+    pub forgotten_methods: CallMetrics,
     /// The nodes that are registered, in the order in which they registered.
     pub nodes: Vec<NodeMetrics>,
     /// What the nodes counted that are gone, all together.
     pub gone_nodes: CallMetrics,
-    /// The callers that have made calls: the master's own process first, and then the connected ones.
+    /// The callers that have made calls: the master's own process first, and then those that have been connected longest.
     pub callers: Vec<CallerMetrics>,
     /// What the callers counted that are gone, all together.
     pub gone_callers: CallMetrics,
@@ -43,6 +49,8 @@ pub struct MethodMetrics {
     pub waiting: usize,
     /// How many of its calls were sent to a node and are not answered yet.
     pub running: usize,
+    /// Whether it returns a stream or takes one.
+    pub has_streams: bool,
     /// Its calls.
     pub calls: CallMetrics,
 }
@@ -80,6 +88,8 @@ pub struct NodeMetrics {
 pub struct CallerMetrics {
     /// The name that it gave itself; `None` for the master's own process.
     pub name: Option<Arc<str>>,
+    /// The id of its first call. The ids of all its calls have the same part before the `-`.
+    pub first_call: CallId,
     /// Its calls.
     pub calls: CallMetrics,
 }

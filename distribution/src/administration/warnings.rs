@@ -37,8 +37,6 @@ pub enum WarningKind {
     SlotsHeld,
     /// A handler has run for very long beside what its method takes otherwise.
     RunsLong,
-    /// All slots of the nodes that serve a method have been taken by handlers that wait for each other.
-    Deadlock,
     /// The queue is full, or one caller's part of it.
     QueueFull,
     /// Async handlers block their threads.

@@ -69,7 +69,13 @@ impl<H: Host> Core<H> {
             // The peer says this time, and it affects where other calls go. The calls of a batch run one after the
             // other.
             reply.run = reply.run.min(took);
+            // Of a batch that was shortened, the other calls are made again.
+            if let Some(call) = self.calls.get(&id).filter(|_| self.is_current(id, node, attempt)) {
+                reply.count = reply.count.min(call.count().max(1));
+            }
             self.count_answer(now, node, &ended, reply, ran);
+        } else {
+            self.count_unsent(node, &ended);
         }
         if self.is_current(id, node, attempt) {
             match attempted {
@@ -165,6 +171,9 @@ impl<H: Host> Core<H> {
                 if let Some(call) = self.remove(id) {
                     let ended = Ended::of_attempt(&reply);
                     self.count_end(&call, ended, reply.count);
+                    if reply.panicked > 0 {
+                        self.count_panics_in_batch(id, &call, reply.panicked.min(reply.count));
+                    }
                     let ended = CallAnswer {
                         reply,
                         node: identity,

@@ -11,6 +11,7 @@ use super::{
     queue_ids::ServiceId,
 };
 use crate::{
+    administration::CallMetrics,
     id::NodeId,
     service::method::{MethodId, MethodInfo},
 };
@@ -23,7 +24,13 @@ const LOOKED_AT: usize = 64;
 
 /// Methods that were called, each with its service and the number of its calls.
 #[derive(Debug, Default)]
-pub(super) struct CalledMethods(FxHashMap<MethodId, CalledMethod>);
+pub(super) struct CalledMethods {
+    methods: FxHashMap<MethodId, CalledMethod>,
+    /// How many were remembered so far.
+    remembered: u64,
+    /// What was counted of those that were forgotten.
+    forgotten: CallMetrics,
+}
 
 #[derive(Debug)]
 struct CalledMethod {
@@ -31,6 +38,8 @@ struct CalledMethod {
     service: ServiceId,
     tally: Tally,
     counters: Box<Counters>,
+    /// How many were remembered before it.
+    number: u64,
 }
 
 /// How many calls of a method there are. Each call of a batch counts.
@@ -53,46 +62,49 @@ fn is_running(location: &CallLocation) -> bool {
 
 impl CalledMethods {
     pub(super) fn insert(&mut self, info: &Arc<MethodInfo>, service: ServiceId) {
-        if self.0.len() >= MOST_CALLED {
+        if self.methods.len() >= MOST_CALLED {
             // Any of them that has no call: one that is called again is remembered again.
-            let idle = self.0.iter().take(LOOKED_AT).find(|(_, called)| called.tally == Tally::default());
+            let idle = self.methods.iter().take(LOOKED_AT).find(|(_, called)| called.tally == Tally::default());
             if let Some(idle) = idle.map(|(id, _)| *id) {
-                self.0.remove(&idle);
+                let idle = self.methods.remove(&idle);
+                idle.inspect(|idle| self.forgotten.add(&idle.counters.view()));
             }
         }
         let (info, tally, counters) = (Arc::clone(info), Tally::default(), Box::default());
-        self.0.insert(info.id(), CalledMethod { info, service, tally, counters });
+        let number = self.remembered;
+        self.remembered += 1;
+        self.methods.insert(info.id(), CalledMethod { info, service, tally, counters, number });
     }
 
     /// The service of a method, if it was called before.
     pub(super) fn service(&self, method: MethodId) -> Option<ServiceId> {
-        Some(self.0.get(&method)?.service)
+        Some(self.methods.get(&method)?.service)
     }
 
     /// A method, if it was called.
     pub(super) fn info(&self, method: MethodId) -> Option<&Arc<MethodInfo>> {
-        Some(&self.0.get(&method)?.info)
+        Some(&self.methods.get(&method)?.info)
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.methods.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<MethodInfo>, Tally)> {
-        self.0.values().map(|called| (&called.info, called.tally))
+        self.methods.values().map(|called| (&called.info, called.tally))
     }
 
     /// Counts a call that is new.
     pub(super) fn add<H: Host>(&mut self, call: &CallEntry<H>) {
-        if let Some(called) = self.0.get_mut(&call.method.id()) {
+        if let Some(called) = self.methods.get_mut(&call.method.id()) {
             *called.tally.at(&call.location) += call.count() as usize;
         }
     }
 
     /// Counts a call no more.
     pub(super) fn remove<H: Host>(&mut self, call: &CallEntry<H>) {
-        if let Some(called) = self.0.get_mut(&call.method.id()) {
+        if let Some(called) = self.methods.get_mut(&call.method.id()) {
             *called.tally.at(&call.location) -= call.count() as usize;
         }
     }
@@ -103,7 +115,7 @@ impl CalledMethods {
         if is_running(&from) == is_running(&call.location) {
             return;
         }
-        if let Some(called) = self.0.get_mut(&call.method.id()) {
+        if let Some(called) = self.methods.get_mut(&call.method.id()) {
             *called.tally.at(&from) -= call.count() as usize;
             *called.tally.at(&call.location) += call.count() as usize;
         }
@@ -112,7 +124,7 @@ impl CalledMethods {
     /// A call was sent to a node.
     pub(super) fn on_sent<H: Host>(&mut self, call: &mut CallEntry<H>, to: NodeId, sent: &Sent) {
         let from = mem::replace(&mut call.location, CallLocation::InFlight(to));
-        if let Some(called) = self.0.get_mut(&call.method.id()) {
+        if let Some(called) = self.methods.get_mut(&call.method.id()) {
             *called.tally.at(&from) -= call.count() as usize;
             *called.tally.at(&call.location) += call.count() as usize;
             called.counters.on_sent(sent);
@@ -121,17 +133,24 @@ impl CalledMethods {
 
     /// What is counted of a method's calls.
     pub(super) fn counters(&mut self, method: MethodId) -> Option<&mut Counters> {
-        Some(&mut self.0.get_mut(&method)?.counters)
+        Some(&mut self.methods.get_mut(&method)?.counters)
     }
 
-    /// The methods in any order.
-    pub(super) fn ids(&self) -> impl Iterator<Item = MethodId> {
-        self.0.keys().copied()
+    /// The methods, in the order in which they were called first.
+    pub(super) fn ids(&self) -> Vec<MethodId> {
+        let mut ids: Vec<_> = self.methods.iter().map(|(id, called)| (called.number, *id)).collect();
+        ids.sort_unstable();
+        ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// What was counted of methods that were forgotten.
+    pub(super) fn forgotten(&self) -> &CallMetrics {
+        &self.forgotten
     }
 
     /// A method with the number of its calls, and all that was counted of them.
     pub(super) fn row(&self, method: MethodId) -> Option<(&Arc<MethodInfo>, Tally, &Counters)> {
-        self.0.get(&method).map(|called| (&called.info, called.tally, &*called.counters))
+        self.methods.get(&method).map(|called| (&called.info, called.tally, &*called.counters))
     }
 
     /// Shortens a batch to the calls that its node has kept.

@@ -12,7 +12,7 @@ use crate::{
     administration::{BUCKETS, CallMetrics, Histogram, Outcomes, bucket_of},
     error::CallError,
     id::CallerId,
-    wire::{Outcome, Reply},
+    wire::{Outcome, Refusal, Reply},
 };
 
 /// What is counted of the calls of a method, a node or a caller.
@@ -82,7 +82,7 @@ impl Sent {
         Self {
             in_queue: Sample::new(now.saturating_sub(call.queued), call.count()),
             bytes: call.demand.size as u64,
-            is_repeated: call.attempt > 0,
+            is_repeated: call.sent > 0,
             is_hedge: call.demand.hedge_of.is_some(),
         }
     }
@@ -140,6 +140,7 @@ impl Ended {
             Outcome::Value => Self::Answered { panicked: reply.panicked.min(reply.count) },
             Outcome::Error => Self::Error,
             Outcome::Panicked(_) => Self::Panicked,
+            Outcome::Refused(Refusal::Stopped) => Self::Cancelled,
             Outcome::Refused(_) => Self::NotRun,
             Outcome::Stopped => Self::Cancelled,
             Outcome::Lost(_) => Self::Lost,
@@ -232,10 +233,11 @@ impl Books {
         }
     }
 
-    /// The callers that have made calls, the master's own process first.
+    /// The callers that have made calls: the master's own process, and then those that have been connected longest.
     pub(super) fn callers(&self) -> Vec<CallerId> {
         let mut others: Vec<_> = self.callers.keys().copied().collect();
-        others.sort_unstable();
+        // Callers that came later have lower ids.
+        others.sort_unstable_by(|one, next| next.cmp(one));
         std::iter::once(CallerId::MASTER).chain(others).collect()
     }
 

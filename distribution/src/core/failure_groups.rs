@@ -52,14 +52,32 @@ pub(crate) struct Group {
 
 impl FailureGroups {
     pub(super) fn on_failure<H: Host>(&mut self, id: CallId, call: &CallEntry<H>, error: &CallError) {
-        let (kind, detail) = kind_of(error);
+        self.add(id, call, kind_of(error), call.count(), || error.to_string());
+    }
+
+    /// This many calls of a batch have panicked.
+    pub(super) fn on_panics_in_batch<H: Host>(&mut self, id: CallId, call: &CallEntry<H>, panicked: u32) {
+        self.add(id, call, ("panicked in a batch", 0), panicked, || {
+            let all = call.count();
+            format!("{panicked} of {all} calls of a batch panicked; their callers have the messages")
+        });
+    }
+
+    fn add<H: Host>(
+        &mut self,
+        id: CallId,
+        call: &CallEntry<H>,
+        (kind, detail): (&'static str, u64),
+        count: u32,
+        message: impl FnOnce() -> String,
+    ) {
         let key = Key { method: call.method.id(), kind, detail };
-        let (count, now) = (u64::from(call.count()), self.now);
+        let (count, now) = (u64::from(count), self.now);
         if let Some(group) = self.groups.get_mut(&key) {
             group.count += count;
             if group.last < now {
                 (group.last, group.call, group.caller) = (now, id, call.demand.caller);
-                group.message = error.to_string().into();
+                group.message = message().into();
             }
             return;
         }
@@ -67,7 +85,7 @@ impl FailureGroups {
             let oldest = self.groups.iter().min_by_key(|(_, group)| group.last).map(|(key, _)| *key);
             self.groups.remove(&oldest.unwrap_or(key));
         }
-        let message = error.to_string().into();
+        let message = message().into();
         let (method, caller) = (Arc::clone(&call.method), call.demand.caller);
         self.groups.insert(key, Group { method, kind, message, call: id, caller, count, first: now, last: now });
     }
@@ -96,7 +114,7 @@ fn kind_of(error: &CallError) -> (&'static str, u64) {
         }),
         CallError::Poisoned { .. } => ("poisoned", 0),
         CallError::NoNode { .. } => ("no node", 0),
-        CallError::Overloaded { .. } => ("overloaded", 0),
+        CallError::Overloaded { limit_of, unit, .. } => ("overloaded", hashed(&format!("{limit_of} {unit}"))),
         CallError::TimedOut { .. } => ("timed out", 0),
         CallError::TooLarge { .. } => ("too large", 0),
         CallError::Incompatible { .. } => ("incompatible", 0),

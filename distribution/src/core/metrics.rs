@@ -35,7 +35,8 @@ impl<H: Host> Core<H> {
         let method = attempt.method;
         if let Some(node) = self.registry.node_mut(node) {
             let counters = node.counters();
-            counters.on_ended(ended, reply.count);
+            // A refusal is of the whole batch.
+            counters.on_ended(ended, if ran { reply.count } else { attempt.count });
             if ran {
                 counters.on_answered(&answered);
                 if attempt.kind == MethodKind::Compute {
@@ -48,6 +49,18 @@ impl<H: Host> Core<H> {
                 counters.on_answered(&answered);
             }
         }
+    }
+
+    /// An attempt was not written to its end.
+    pub(super) fn count_unsent(&mut self, node: NodeId, attempt: &InFlightAttempt) {
+        if let Some(node) = self.registry.node_mut(node) {
+            node.counters().on_ended(Ended::NotRun, attempt.count);
+        }
+    }
+
+    /// Some calls of a batch have panicked. What they said is for their callers.
+    pub(super) fn count_panics_in_batch(&mut self, id: CallId, call: &CallEntry<H>, panicked: u32) {
+        self.failure_groups.on_panics_in_batch(id, call, panicked);
     }
 
     /// The answer was for the caller of this call, which waits for it.

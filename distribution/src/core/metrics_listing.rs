@@ -12,6 +12,7 @@ use crate::{
     administration::{CallMetrics, MethodMetrics, NodeMetrics, Vitals},
     id::{CallerId, MethodName, NodeId, NodeIdentity},
     service::method::{MethodId, MethodKind},
+    wire::handshake::StreamShape,
 };
 
 /// A node, as the history looks at it once a second.
@@ -37,15 +38,18 @@ pub(crate) struct MethodSample {
 
 impl<H: Host> Core<H> {
     /// How the process of a node does, as it says.
-    pub(crate) fn on_vitals(&mut self, id: NodeId, vitals: Vitals) {
-        if let Some(node) = self.registry.node_mut(id) {
-            node.vitals = Some(vitals);
-        }
+    pub(crate) fn on_vitals(&mut self, now: Time, id: NodeId, vitals: Vitals) {
+        let Some(node) = self.registry.node_mut(id) else { return };
+        // A report that was read late makes the clock look as if it were behind. So the one that was read soonest counts.
+        node.skews.rotate_right(1);
+        node.skews[0] = vitals.clock_skew;
+        let clock_skew = node.skews.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        node.vitals = Some((now, Vitals { clock_skew, ..vitals }));
     }
 
-    /// The methods that were called.
+    /// The methods that were called, in the order in which they were called first.
     pub(crate) fn called_ids(&self) -> Vec<MethodId> {
-        self.called.ids().collect()
+        self.called.ids()
     }
 
     /// How often calls of a method were sent or have ended. If it is the same as before, nothing was counted.
@@ -74,13 +78,14 @@ impl<H: Host> Core<H> {
             kind: info.kind(),
             waiting: tally.waiting,
             running: tally.running,
+            has_streams: info.streams() != StreamShape::default(),
             calls: counters.view(),
         })
         .collect()
     }
 
     /// All that is told of some nodes, and the last of them; `None` if there are no more.
-    pub(crate) fn node_metrics(&self, after: Option<NodeId>) -> (Vec<NodeMetrics>, Option<NodeId>) {
+    pub(crate) fn node_metrics(&self, now: Time, after: Option<NodeId>) -> (Vec<NodeMetrics>, Option<NodeId>) {
         let most = self.settings.slice / 4;
         let nodes = self.registry.nodes_after(after).take(most);
         let rows: Vec<_> = nodes
@@ -93,7 +98,7 @@ impl<H: Host> Core<H> {
                 asynchronous: node.counts[MethodKind::Async],
                 lent: node.lent,
                 ejections: node.ejections,
-                vitals: node.vitals,
+                vitals: node.vitals_at(now),
                 calls: node.counters.as_deref().map(Counters::view).unwrap_or_default(),
             })
             .collect();
@@ -121,6 +126,11 @@ impl<H: Host> Core<H> {
         self.books.gone()
     }
 
+    /// What was counted of methods that were forgotten.
+    pub(crate) fn forgotten_metrics(&self) -> CallMetrics {
+        self.called.forgotten().clone()
+    }
+
     /// Samples of some nodes, and the last of them; `None` if there are no more. Spans of these nodes' timelines that are over
     /// end.
     pub(crate) fn sample_nodes(&mut self, now: Time, after: Option<NodeId>) -> (Vec<NodeSample>, Option<NodeId>) {
@@ -138,8 +148,9 @@ impl<H: Host> Core<H> {
                 slots: node.profile.slots,
                 slot_time: node.slot_time,
                 ended: outcomes.all(),
-                failed: outcomes.failures(),
-                vitals: node.vitals,
+                // Those that were given back have not failed.
+                failed: outcomes.failures() - outcomes.not_run,
+                vitals: node.vitals_at(now),
             });
         }
         (samples, last)

@@ -29,6 +29,9 @@ use crate::{
     wire::handshake::KnownSession,
 };
 
+/// A node reports how its process does every second or so. What it said longer ago does not count.
+const VITALS_LAST: Duration = Duration::from_secs(5);
+
 /// What a call, or a batch, is expected to cost its node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CallCost {
@@ -128,7 +131,9 @@ pub(super) struct Node<H: Host> {
     /// What ran on its slots last.
     pub(super) rows: Rows,
     /// How its process does, as it said last.
-    pub(super) vitals: Option<Vitals>,
+    pub(super) vitals: Option<(Time, Vitals)>,
+    /// What its last reports said of its clock, the newest first.
+    pub(super) skews: [f64; 8],
     /// What the indexes of its group have of it.
     pub(super) index_entry: IndexEntry,
 }
@@ -141,7 +146,12 @@ impl<H: Host> Node<H> {
 
     /// How many of its slots are taken, as far as the master knows.
     pub(super) fn taken_slots(&self) -> u32 {
-        self.counts[MethodKind::Compute].min(self.profile.slots)
+        self.counts[MethodKind::Compute].saturating_add(self.busy).min(self.profile.slots)
+    }
+
+    /// How its process does, if it has said so lately.
+    pub(super) fn vitals_at(&self, now: Time) -> Option<Vitals> {
+        self.vitals.filter(|(at, _)| now.saturating_sub(*at) < VITALS_LAST).map(|(_, vitals)| vitals)
     }
 
     /// The number of taken slots changes now, or is asked for.

@@ -257,6 +257,7 @@ impl<H: Host> Registry<H> {
             slot_time_until: now,
             rows: Rows::default(),
             vitals: None,
+            skews: [f64::NEG_INFINITY; 8],
             index_entry: IndexEntry::default(),
         };
         self.nodes.insert(id, Box::new(node));

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{id::NodeId, service::method::MethodId, wire::Reply};
 
-/// How many spans are kept. With [`ONE_SPAN`] this is an hour of about 55 slots that are never free, in 13 MB.
+/// How many spans are kept. With [`ONE_SPAN`] this is an hour of about 55 slots that are never free, in 18 MB.
 const MOST_SPANS: usize = 200_000;
 
 /// A span that has ended.

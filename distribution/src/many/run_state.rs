@@ -66,7 +66,7 @@ pub(super) struct RunState<C: Distributable, Y: Yields> {
     /// Methods that no node serves.
     pub(super) unserved: Unserved,
     /// The span of the run, once a batch was sent. Those of its batches are below it.
-    pub(super) span: Option<tracing::Span>,
+    pub(super) span: Option<spans::RunSpan>,
     /// Measures progress, if the user has asked for it.
     pub(super) tracker: Option<Box<Tracker>>,
 }

@@ -202,10 +202,11 @@ fn on_control(
                 heartbeats.lock().unwrap_or_else(PoisonError::into_inner).on_heartbeat(load, state.paused_for())?;
             }
             Control::Vitals { vitals } => {
-                vitals_limit.on_heartbeat(Load::default(), state.paused_for())?;
+                let allowed = vitals_limit.on_heartbeat(Load::default(), state.paused_for());
+                allowed.map_err(|_| "it reported how its process does more often than once a second")?;
                 let vitals = vitals.shown(time());
-                shared.with_connection(connection, "a node reports its vitals", |core, _, _| {
-                    core.on_vitals(node, vitals)
+                shared.with_connection(connection, "a node reports its vitals", |core, now, _| {
+                    core.on_vitals(now, node, vitals);
                 });
             }
             Control::Drain => {

@@ -2,18 +2,26 @@
 //!
 //! So a call costs nothing more for it, and a recorder sees each call within a second.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+};
 
 use ::metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::administration::{Histogram, MetricFamily, MetricKind, MetricValue, Metrics};
 
-/// What was told before, of what is told as a difference.
+/// What was told before.
 #[derive(Debug, Default)]
 pub(super) struct Facade {
     is_described: bool,
-    times: HashMap<(&'static str, Vec<(&'static str, String)>), Histogram>,
+    /// Times are told as differences.
+    times: HashMap<Key, Histogram>,
+    /// A gauge that is not there any more is told as 0.
+    gauges: HashSet<Key>,
 }
+
+type Key = (&'static str, Vec<(&'static str, String)>);
 
 impl Facade {
     /// Tells all counts.
@@ -22,22 +30,29 @@ impl Facade {
         if !std::mem::replace(&mut self.is_described, true) {
             families.iter().for_each(describe);
         }
+        let (mut times_before, mut gauges_before) = (mem::take(&mut self.times), mem::take(&mut self.gauges));
         for MetricFamily { name, samples, .. } in families {
             for sample in samples {
+                let key = (name, sample.labels);
                 match sample.value {
-                    MetricValue::Count(count) => counter!(name, &sample.labels).absolute(count),
-                    MetricValue::Number(number) => gauge!(name, &sample.labels).set(number),
+                    MetricValue::Count(count) => counter!(name, &key.1).absolute(count),
+                    MetricValue::Number(number) => {
+                        gauge!(name, &key.1).set(number);
+                        gauges_before.remove(&key);
+                        self.gauges.insert(key);
+                    }
                     MetricValue::Times(times) => {
-                        let recorder = histogram!(name, &sample.labels);
-                        let before = self.times.entry((name, sample.labels)).or_default();
-                        let new = times.since(before);
-                        *before = times;
-                        for (time, count) in new.middles() {
+                        let recorder = histogram!(name, &key.1);
+                        for (time, count) in times.since(&times_before.remove(&key).unwrap_or_default()).middles() {
                             recorder.record_many(time.as_secs_f64(), usize::try_from(count).unwrap_or(usize::MAX));
                         }
+                        self.times.insert(key, times);
                     }
                 }
             }
+        }
+        for (name, labels) in gauges_before {
+            gauge!(name, &labels).set(0.0);
         }
     }
 }
@@ -65,9 +80,9 @@ mod tests {
         let in_handler = Histogram::new(&buckets, time * calls as u32);
         let calls = CallMetrics { outcomes, in_handler, ..CallMetrics::default() };
         let (service, name) = ("Arith".to_owned(), "sum".to_owned());
-        let (waiting, running) = (2, 0);
+        let (waiting, running, has_streams) = (2, 0, false);
         let kind = MethodKind::Compute;
-        let methods = vec![MethodMetrics { service, name, version: 1, kind, waiting, running, calls }];
+        let methods = vec![MethodMetrics { service, name, version: 1, kind, waiting, running, has_streams, calls }];
         Metrics { methods, ..Metrics::default() }
     }
 
@@ -96,5 +111,7 @@ mod tests {
         assert_eq!(told(counted(5)), (Some(5.0), Some(2.0), Some(5.0)));
         assert_eq!(told(counted(7)), (Some(7.0), Some(2.0), Some(2.0)));
         assert_eq!(told(counted(7)).2.unwrap_or_default(), 0.0);
+        // A gauge of what is gone does not stay as it was.
+        assert_eq!(told(Metrics::default()).1, Some(0.0));
     }
 }

@@ -1,9 +1,13 @@
 //! Looks at the core's counts once a second, for the history and for the program's recorder.
 
 use std::sync::Arc;
+#[cfg(feature = "metrics")]
+use std::sync::{Mutex, PoisonError};
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{MissedTickBehavior, interval_at};
 
+#[cfg(feature = "metrics")]
+use super::facade::Facade;
 use super::{
     history_log::{ActiveMethod, ClusterSample},
     shared::Shared,
@@ -17,30 +21,39 @@ const METHODS_AT_A_TIME: usize = 32;
 pub(super) async fn run(shared: Arc<Shared>) {
     let second = Resolution::Second.step();
     let mut ticks = interval_at(shared.origin + second, second);
-    // After a stall it goes on with the second that it is then.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     #[cfg(feature = "metrics")]
-    let mut facade = super::facade::Facade::default();
+    let facade = Arc::default();
     loop {
         tokio::select! {
-            at = ticks.tick() => {
-                look(&shared, at);
+            _ = ticks.tick() => {
+                look(&shared);
                 #[cfg(feature = "metrics")]
-                facade.tell(&shared.metrics());
+                tell(&shared, &facade).await;
             }
             () = shared.closed.cancelled() => return,
         }
     }
 }
 
+/// Tells the program's recorder. On a thread for blocking work: with many nodes it takes some milliseconds.
+#[cfg(feature = "metrics")]
+async fn tell(shared: &Arc<Shared>, facade: &Arc<Mutex<Facade>>) {
+    let (shared, facade) = (Arc::clone(shared), Arc::clone(facade));
+    let told = tokio::task::spawn_blocking(move || {
+        facade.lock().unwrap_or_else(PoisonError::into_inner).tell(&shared.metrics());
+    });
+    // A recorder that panics has said so.
+    let _ = told.await;
+}
+
 /// Makes the points of the second that ends now.
-fn look(shared: &Shared, at: Instant) {
+fn look(shared: &Shared) {
     let stats = shared.stats();
     let ended = stats.answered + stats.failed + stats.cancelled;
     let cluster = ClusterSample { ended, failed: stats.failed, waiting: stats.queued, running: stats.in_flight };
     let nodes = sample_nodes(shared);
-    let number = at.saturating_duration_since(shared.origin).as_secs();
-    shared.history.add(number, cluster, &nodes, |has_changed| changed_methods(shared, has_changed));
+    shared.history.add(shared.origin.elapsed(), cluster, &nodes, |has_changed| changed_methods(shared, has_changed));
 }
 
 fn sample_nodes(shared: &Shared) -> Vec<NodeSample> {

@@ -21,11 +21,17 @@ use crate::{
 const MOST_SECONDS: u64 = 3600;
 const MOST_MINUTES: u64 = 24 * 60;
 
-/// How many points of one resolution all nodes together have at most. Each takes 32 bytes.
+/// How many points of one resolution all nodes together have at most. Each takes 40 bytes.
 const MOST_NODE_POINTS: usize = 1 << 20;
 
 /// How many methods have a history.
 const MOST_METHODS: usize = 128;
+
+/// A method that has been idle for this many points loses its place to another one.
+const IDLE_AFTER: u64 = 60;
+
+/// Of how many methods it is remembered how much was counted.
+const MOST_REMEMBERED: usize = 16_384;
 
 /// How many nodes have a history, those that are gone included.
 const MOST_NODES: usize = 16_384;
@@ -50,8 +56,12 @@ struct Log {
     nodes: HashMap<NodeId, NodeSeries>,
     /// What had ended and failed when the last point was made.
     before: (u64, u64),
-    /// Whether a method has lost its place to another one. Then one without a place may have been called before.
-    has_dropped: bool,
+    /// When the last point was made.
+    until: Time,
+    /// How much was counted of each method, those without a series included, when it was looked at last.
+    activity: HashMap<MethodId, u64>,
+    /// Whether some of these were forgotten. Then a method that is not among them may have been called before.
+    has_forgotten: bool,
 }
 
 #[derive(Debug)]
@@ -59,9 +69,10 @@ struct MethodSeries {
     name: MethodName,
     version: u32,
     points: VecDeque<MethodPoint>,
-    /// What was counted, and the number that grows with it, when the last point was made.
+    /// What was counted when the last point was made.
     before: CallMetrics,
-    activity: u64,
+    /// The number of the last point in which something was counted.
+    changed: u64,
 }
 
 #[derive(Debug)]
@@ -92,25 +103,30 @@ pub(super) struct ClusterSample {
 pub(super) type ActiveMethod = (u64, MethodSample);
 
 impl HistoryLog {
-    /// Makes the points of the second before the one with this number, and of the minute if one has ended. `methods` is asked for
+    /// Makes the point of the second that has passed at this time, and that of the minute if one has ended. `methods` is asked for
     /// the methods of which something was counted; what it is given says so by a method's id and number.
     pub(super) fn add(
         &self,
-        number: u64,
+        now: Time,
         cluster: ClusterSample,
         nodes: &[NodeSample],
         methods: impl FnOnce(&dyn Fn(MethodId, u64) -> bool) -> Vec<ActiveMethod>,
     ) {
         let mut logs = self.lock();
         let Logs { seconds, minutes } = &mut *logs;
+        let number = now.as_secs();
+        // The second before has its point already. What has happened since counts in the next one.
+        if number <= seconds.next {
+            return;
+        }
         let minute = number / 60;
         let ends_minute = minute > minutes.next;
         let methods = methods(&|method, activity| {
-            seconds.activity_of(method) != activity || (ends_minute && minutes.activity_of(method) != activity)
+            seconds.has_changed(method, activity) || (ends_minute && minutes.has_changed(method, activity))
         });
-        seconds.add(number.saturating_sub(1), Resolution::Second, cluster, nodes, &methods, None);
+        seconds.add((number - 1, now), Resolution::Second, cluster, nodes, &methods, None);
         if ends_minute {
-            minutes.add(minute - 1, Resolution::Minute, cluster, nodes, &methods, Some(seconds));
+            minutes.add((minute - 1, now), Resolution::Minute, cluster, nodes, &methods, Some(seconds));
         }
     }
 
@@ -157,13 +173,14 @@ fn since<T: Copy>(points: &VecDeque<T>, from: u64, number: impl Fn(&T) -> u64) -
 }
 
 impl Log {
-    fn activity_of(&self, method: MethodId) -> u64 {
-        self.methods.get(&method).map_or(0, |series| series.activity)
+    /// Whether something was counted of a method since it was looked at.
+    fn has_changed(&self, method: MethodId, activity: u64) -> bool {
+        self.activity.get(&method).copied().unwrap_or(0) != activity
     }
 
     fn add(
         &mut self,
-        number: u64,
+        (number, now): (u64, Time),
         resolution: Resolution,
         cluster: ClusterSample,
         nodes: &[NodeSample],
@@ -175,9 +192,8 @@ impl Log {
             Resolution::Minute => MOST_MINUTES,
         };
         let oldest = (number + 1).saturating_sub(most);
-        // More than one step, if seconds were skipped.
-        let steps = u32::try_from(number + 1 - self.next.min(number)).unwrap_or(u32::MAX);
-        let time = resolution.step().saturating_mul(steps);
+        // Longer than a step, if the master was stalled.
+        let time = now.saturating_sub(std::mem::replace(&mut self.until, now));
         for (activity, sample) in methods {
             self.add_method(number, *activity, sample);
         }
@@ -202,26 +218,26 @@ impl Log {
     }
 
     fn add_method(&mut self, number: u64, activity: u64, sample: &MethodSample) {
+        if !self.has_changed(sample.method, activity) {
+            return;
+        }
+        if self.activity.len() >= MOST_REMEMBERED && !self.activity.contains_key(&sample.method) {
+            self.activity.clear();
+            self.has_forgotten = true;
+        }
+        let is_new = self.activity.insert(sample.method, activity).is_none() && !self.has_forgotten;
         if !self.methods.contains_key(&sample.method) {
-            if self.methods.len() >= MOST_METHODS {
-                let last = |series: &MethodSeries| series.points.back().map(|point| point.number);
-                let oldest = self.methods.iter().min_by_key(|(_, series)| last(series)).map(|(id, _)| *id);
-                oldest.map(|id| self.methods.remove(&id));
-                self.has_dropped = true;
+            if self.methods.len() >= MOST_METHODS && !self.make_place(number) {
+                return;
             }
-            let (name, version) = (sample.name.clone(), sample.version);
             // What was counted of it before is not known, unless it is nothing.
-            let (before, activity) = match self.has_dropped {
-                true => (sample.calls.clone(), activity),
-                false => (CallMetrics::default(), 0),
-            };
-            let series = MethodSeries { name, version, points: VecDeque::new(), before, activity };
+            let before = if is_new { CallMetrics::default() } else { sample.calls.clone() };
+            let (name, version) = (sample.name.clone(), sample.version);
+            let series = MethodSeries { name, version, points: VecDeque::new(), before, changed: number };
             self.methods.insert(sample.method, series);
         }
         let Some(series) = self.methods.get_mut(&sample.method) else { return };
-        if series.activity == activity {
-            return;
-        }
+        series.changed = number;
         let (calls, before) = (&sample.calls, &series.before);
         let queue = calls.in_queue.since(&before.in_queue);
         let handler = calls.in_handler.since(&before.in_handler);
@@ -237,7 +253,13 @@ impl Log {
             handler_p99: seconds(handler.quantile(0.99)),
         });
         series.before = calls.clone();
-        series.activity = activity;
+    }
+
+    /// Drops the series of the method that has been idle for longest, if one has been for long.
+    fn make_place(&mut self, number: u64) -> bool {
+        let longest = self.methods.iter().min_by_key(|(_, series)| series.changed);
+        let idle = longest.filter(|(_, series)| series.changed + IDLE_AFTER <= number).map(|(id, _)| *id);
+        idle.is_some_and(|id| self.methods.remove(&id).is_some())
     }
 
     /// The mean processor time and the longest lag of a node's last 60 points; of seconds, those of the last minute.
@@ -261,7 +283,10 @@ impl Log {
         for node in nodes {
             let id = node.node.id;
             if self.nodes.len() >= MOST_NODES && !self.nodes.contains_key(&id) {
-                continue;
+                let gone_for_longest =
+                    self.nodes.iter().min_by_key(|(_, series)| series.points.back().map(|last| last.number));
+                let gone_for_longest = gone_for_longest.map(|(id, _)| *id);
+                gone_for_longest.map(|id| self.nodes.remove(&id));
             }
             let series = self.nodes.entry(id).or_insert_with(|| NodeSeries {
                 name: Arc::clone(&node.node.name),
@@ -271,7 +296,7 @@ impl Log {
             let totals = Totals { ended: node.ended, failed: node.failed, slot_time: node.slot_time };
             let before = std::mem::replace(&mut series.before, totals);
             let grown = |now: u64, before: u64| u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX);
-            let busy = totals.slot_time.saturating_sub(before.slot_time).as_secs_f32() / time.as_secs_f32();
+            let busy = totals.slot_time.saturating_sub(before.slot_time).as_secs_f32() / time.as_secs_f32().max(1e-3);
             all_busy += busy;
             let vitals = node.vitals.unwrap_or_default();
             let now = (vitals.cpu.unwrap_or_default() as f32, vitals.lag.as_secs_f32());
@@ -336,6 +361,10 @@ mod tests {
         ClusterSample { ended, failed: 0, waiting: 0, running: 0 }
     }
 
+    fn at(second: u64) -> Time {
+        Duration::from_secs(second)
+    }
+
     fn read(log: &HistoryLog, resolution: Resolution) -> History {
         log.read(&HistoryFilter::default().resolution(resolution).methods().nodes(), Duration::ZERO)
     }
@@ -344,7 +373,7 @@ mod tests {
     fn points_are_what_has_grown_and_the_oldest_go() {
         let log = HistoryLog::default();
         for second in 1..=4000 {
-            log.add(second, cluster(second * 3), &[node(1, second)], |_| vec![method(1, second * 3)]);
+            log.add(at(second), cluster(second * 3), &[node(1, second)], |_| vec![method(1, second * 3)]);
         }
         let seconds = read(&log, Resolution::Second);
         assert_eq!((seconds.cluster.len(), seconds.cluster[0].number, seconds.next), (3600, 400, 4000));
@@ -359,7 +388,7 @@ mod tests {
     fn nothing_is_lost_when_seconds_are_skipped() {
         let log = HistoryLog::default();
         for second in [1, 2, 59, 61, 62, 130] {
-            log.add(second, cluster(second), &[node(1, second)], |_| vec![method(1, second)]);
+            log.add(at(second), cluster(second), &[node(1, second)], |_| vec![method(1, second)]);
         }
         for resolution in [Resolution::Second, Resolution::Minute] {
             let history = read(&log, resolution);
@@ -371,16 +400,41 @@ mod tests {
     }
 
     #[test]
-    fn a_method_that_lost_its_place_does_not_count_what_it_did_before_again() {
+    fn methods_keep_their_places_while_they_are_called_and_what_was_counted_without_one_is_not_counted_again() {
         let log = HistoryLog::default();
-        log.add(1, cluster(0), &[], |_| vec![method(0, 1000)]);
-        log.add(2, cluster(0), &[], |_| (1..=128).map(|number| method(number, 1)).collect());
-        log.add(3, cluster(0), &[], |_| vec![method(0, 1001)]);
-        log.add(4, cluster(0), &[], |_| vec![method(0, 1003)]);
+        let ended = |history: &History, name: &str| {
+            let series = history.methods.iter().find(|series| series.name.method() == name)?;
+            Some(series.points.iter().map(|point| point.ended).collect::<Vec<_>>())
+        };
+        log.add(at(1), cluster(0), &[], |_| (1..=128).map(|number| method(number, 1)).collect());
+        // There is no place for it, and it is not looked at again while it is idle.
+        log.add(at(2), cluster(0), &[], |_| vec![method(0, 1000)]);
+        log.add(at(3), cluster(0), &[], |has_changed| {
+            assert!(!has_changed(MethodId(0), 1000) && has_changed(MethodId(0), 1001) && !has_changed(MethodId(5), 1));
+            Vec::new()
+        });
+        log.add(at(4), cluster(0), &[], |_| (2..=128).map(|number| method(number, 2)).collect());
+        assert_eq!(ended(&read(&log, Resolution::Second), "m0"), None);
+        // The first one has been idle for long enough.
+        log.add(at(61), cluster(0), &[], |_| vec![method(0, 1001)]);
+        log.add(at(62), cluster(0), &[], |_| vec![method(0, 1003)]);
         let history = read(&log, Resolution::Second);
-        let first = history.methods.iter().find(|series| series.name.method() == "m0").expect("it is there");
-        assert_eq!(first.points.iter().map(|point| point.ended).collect::<Vec<_>>(), [2]);
-        assert_eq!(history.methods.len(), 128);
+        assert_eq!(ended(&history, "m0"), Some(vec![0, 2]));
+        assert_eq!((ended(&history, "m1"), ended(&history, "m2")), (None, Some(vec![1, 1])));
+    }
+
+    #[test]
+    fn a_second_that_was_looked_at_twice_has_one_point_and_nothing_is_lost() {
+        let log = HistoryLog::default();
+        for millis in [1001, 1999, 2000, 32_500] {
+            let now = Duration::from_millis(millis);
+            log.add(now, cluster(millis), &[node(1, millis / 1000)], |_| Vec::new());
+        }
+        let history = read(&log, Resolution::Second);
+        let points: Vec<_> = history.cluster.iter().map(|point| (point.number, point.ended)).collect();
+        assert_eq!(points, [(0, 1001), (1, 999), (31, 30_500)]);
+        // The work of the whole stall, by the time that it took.
+        assert!((history.cluster[2].busy - 30.0 / 30.5).abs() < 0.01, "{history:?}");
     }
 
     #[test]
@@ -388,7 +442,7 @@ mod tests {
         let log = HistoryLog::default();
         let nodes: Vec<_> = (0..2000).map(|number| node(number, 1)).collect();
         for second in 1..=600 {
-            log.add(second, cluster(second), &nodes, |_| Vec::new());
+            log.add(at(second), cluster(second), &nodes, |_| Vec::new());
         }
         let history = read(&log, Resolution::Second);
         let points: usize = history.nodes.iter().map(|series| series.points.len()).sum();

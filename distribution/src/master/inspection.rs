@@ -31,9 +31,8 @@ impl Master {
 
     /// How the cluster did in the last hour, second by second, or in the last day, minute by minute.
     ///
-    /// The master keeps this in memory: 5,040 points of 56 bytes for the cluster, as many of 32 bytes for each of the 128
-    /// methods that were called last, and at most 64 MiB for all nodes together, which is 158 KiB for each as long as there
-    /// are no more than 291 nodes.
+    /// The master keeps this in memory: 5,040 points of 56 bytes for the cluster, as many of 32 bytes for each of 128 methods, and
+    /// at most 80 MiB for all nodes together, which is 197 KiB for each as long as there are no more than 291 nodes.
     pub fn history(&self, filter: &HistoryFilter) -> History {
         self.shared.history.read(filter, self.shared.origin.elapsed())
     }

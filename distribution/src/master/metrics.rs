@@ -1,5 +1,7 @@
 //! Brings what the core counts to those who ask for it, some of it at a time, so that no event waits for long.
 
+use std::time::Duration;
+
 use rustc_hash::FxHashMap;
 
 use super::{event_log::time, shared::Shared};
@@ -25,10 +27,9 @@ impl Shared {
         for ids in ids.chunks(METHODS_AT_A_TIME) {
             metrics.methods.extend(self.lock().core.method_metrics(ids));
         }
-        metrics.methods.sort_by(|a, b| (&a.service, &a.name, a.version).cmp(&(&b.service, &b.name, b.version)));
         let mut after = None;
         loop {
-            let (rows, last) = self.lock().core.node_metrics(after);
+            let (rows, last) = self.lock().core.node_metrics(metrics.running_for, after);
             metrics.nodes.extend(rows);
             if last.is_none() {
                 break;
@@ -41,10 +42,13 @@ impl Shared {
             let calls = self.lock().core.caller_metrics(caller);
             let name = names.get(&caller).cloned();
             if let Some(calls) = calls.filter(|_| name.is_some() || caller == CallerId::MASTER) {
-                metrics.callers.push(CallerMetrics { name, calls });
+                metrics.callers.push(CallerMetrics { name, first_call: caller.first_call(), calls });
             }
         }
-        (metrics.gone_nodes, metrics.gone_callers) = self.lock().core.gone_metrics();
+        let locked = self.lock();
+        (metrics.gone_nodes, metrics.gone_callers) = locked.core.gone_metrics();
+        metrics.forgotten_methods = locked.core.forgotten_metrics();
+        drop(locked);
         metrics
     }
 
@@ -73,9 +77,11 @@ impl Shared {
     pub(super) fn timeline(&self, filter: &TimelineFilter) -> TimelinePage {
         let now = self.origin.elapsed();
         let since = now.saturating_sub(filter.within);
+        // A span of a row that is idle is finished up to two seconds late.
+        let from = since.saturating_sub(Duration::from_secs(2));
         let mut next = {
             let locked = self.lock();
-            filter.after.map_or(0, |cursor| cursor.0).max(locked.core.first_span_since(since))
+            filter.after.map_or(0, |cursor| cursor.0).max(locked.core.first_span_since(from))
         };
         let most = filter.limit.clamp(1, MOST_SPANS);
         let (mut places, mut methods, mut spans) = (FxHashMap::default(), Vec::new(), Vec::new());
@@ -84,7 +90,7 @@ impl Shared {
             let slice = self.lock().core.spans_from(next);
             for finished in &slice.spans {
                 next += 1;
-                if filter.node.is_some_and(|node| node != finished.node) {
+                if finished.span.end < since || filter.node.is_some_and(|node| node != finished.node) {
                     continue;
                 }
                 let method = finished.span.method.and_then(|id| self.place_of(id, &mut places, &mut methods));

@@ -40,6 +40,7 @@ use super::{
     runs::Runs,
 };
 use crate::{
+    administration::Warning,
     config::Limits,
     core::{Core, Effect, Effects, NodeConnection, NodeSnapshot, Settings, Time},
     error::GoneReason,
@@ -100,6 +101,8 @@ pub(super) struct Shared {
     pub(super) runs: Runs,
     /// When the master itself was stalled last, and for how long.
     last_stall: Mutex<Option<(Instant, Duration)>>,
+    /// What looked wrong when somebody asked last, and when that was.
+    pub(super) last_warnings: Mutex<Option<(std::time::Instant, Vec<Warning>)>>,
     /// Callers in other processes.
     pub(super) callers: Callers,
     /// What is kept for those whose connection may break, or has broken.
@@ -169,6 +172,7 @@ impl Shared {
             history: HistoryLog::default(),
             runs: Runs::default(),
             last_stall: Mutex::default(),
+            last_warnings: Mutex::default(),
             callers: Callers::new(settings.epoch),
             kept_ends: Arc::default(),
             allowances: Allowances::new(),

@@ -1,25 +1,36 @@
 //! Looks for what is wrong in the cluster although no error says so.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
 use super::shared::Shared;
 use crate::{
     administration::{
-        CallFilter, CallInfo, CallStatus, HistoryFilter, MethodMetrics, NodeMetrics, StatusFilter, WaitReason, Warning,
-        WarningKind,
+        CallFilter, CallInfo, CallStatus, HistoryFilter, MethodKind, MethodMetrics, NodeMetrics, StatusFilter,
+        WaitReason, Warning, WarningKind,
     },
-    id::{CallId, MethodName, NodeId},
+    id::{CallId, CallerId, MethodName, NodeId},
     view::{NodeInfo, NodeState},
 };
 
 /// A call runs for long if it has run for this long, and for ten times as long as 99 of 100 others.
 const LONG: Duration = Duration::from_secs(3);
 
-/// A call of which no other has ended runs for long after this.
-const LONG_ALONE: Duration = Duration::from_secs(60);
+/// A call that cannot be compared with others runs for long after this.
+const LONG_ALONE: Duration = Duration::from_secs(600);
 
-/// A node that uses less than this part of a core for each handler waits for something.
+/// This many seconds of the history are compared with, and at least this many calls.
+const COMPARED_SECONDS: u64 = 300;
+const COMPARED_CALLS: u32 = 20;
+
+/// If all handlers of a node use less than this part of a core, they wait for something.
 const IDLE_CPU: f64 = 0.05;
+
+/// An answer to who asks is as old as this at most.
+const FRESH: Duration = Duration::from_millis(250);
 
 /// How many calls are looked at.
 const LOOKED_AT: usize = 200;
@@ -41,6 +52,10 @@ struct Scene {
     nodes: Vec<NodeInfo>,
     node_metrics: HashMap<NodeId, NodeMetrics>,
     methods: HashMap<MethodName, MethodMetrics>,
+    /// What 99 of 100 calls of each method took at most, of late.
+    usual: HashMap<MethodName, Duration>,
+    /// The methods that no node serves, each with the number of its calls that wait.
+    unserved: Vec<(MethodName, usize)>,
     running: Vec<CallInfo>,
     stopping: Vec<CallInfo>,
     waiting: Vec<CallInfo>,
@@ -48,7 +63,19 @@ struct Scene {
 
 impl Shared {
     /// What looks wrong, the most urgent first.
+    ///
+    /// Several who ask at the same time share an answer.
     pub(super) fn warnings(&self) -> Vec<Warning> {
+        let mut last = self.last_warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, warnings)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return warnings.clone();
+        }
+        let warnings = self.look_for_warnings();
+        *last = Some((Instant::now(), warnings.clone()));
+        warnings
+    }
+
+    fn look_for_warnings(&self) -> Vec<Warning> {
         let metrics = self.metrics();
         let calls = |status| self.calls(CallFilter::default().status(status).limit(LOOKED_AT)).calls;
         let scene = Scene {
@@ -58,6 +85,13 @@ impl Shared {
                 .methods
                 .into_iter()
                 .map(|method| (MethodName::new(&method.service, &method.name), method))
+                .collect(),
+            usual: self.usual_times(),
+            unserved: self
+                .methods()
+                .into_iter()
+                .filter(|method| method.nodes == 0 && method.waiting > 0)
+                .map(|method| (MethodName::new(&method.service, &method.name), method.waiting))
                 .collect(),
             running: calls(StatusFilter::Running),
             stopping: calls(StatusFilter::Stopping),
@@ -93,6 +127,19 @@ impl Shared {
         ))
     }
 
+    /// The longest 99th percentile of the last minutes, of each method with enough calls.
+    fn usual_times(&self) -> HashMap<MethodName, Duration> {
+        let now = self.origin.elapsed();
+        let from = now.as_secs().saturating_sub(COMPARED_SECONDS);
+        let history = self.history.read(&HistoryFilter::default().methods().from(from), now);
+        let usual = history.methods.into_iter().filter_map(|series| {
+            let calls: u32 = series.points.iter().map(|point| point.ended - point.failed.min(point.ended)).sum();
+            let longest = series.points.iter().map(|point| point.handler_p99).fold(0.0, f32::max);
+            (calls >= COMPARED_CALLS).then(|| (series.name, Duration::from_secs_f32(longest)))
+        });
+        usual.collect()
+    }
+
     /// Calls are refused because of a limit of the queue.
     fn full_queue(&self) -> Option<Warning> {
         let failures = self.failures();
@@ -100,13 +147,17 @@ impl Shared {
         let (fullest, calls, all) = self.lock().core.fullest_caller();
         let fullest = match self.callers.names().get(&fullest) {
             Some(name) => format!("caller {name}"),
-            None => "the master's own process".to_owned(),
+            None if fullest == CallerId::MASTER => "the master's own process".to_owned(),
+            None => "a caller that is gone".to_owned(),
         };
-        let by = group.caller.as_deref().map_or("the master's own process".to_owned(), |name| format!("caller {name}"));
+        let most = match all {
+            0 => String::new(),
+            _ => format!(" Of the {all} calls that wait, {calls} are of {fullest}."),
+        };
         let text = format!(
-            "the queue is full: {calls} of the {all} calls that wait are of {fullest}. {} calls of `{}` were refused, the last one of \
-             {by}. Start more nodes, have {fullest} make fewer calls at a time, or set `max_queued_calls_per_caller`",
-            group.count, group.method
+            "calls of `{}` are refused, the last one as: {}.{most} Start more nodes, or have callers make fewer calls at a time; \
+             `max_queued_calls_per_caller` keeps one caller from filling the queue for others",
+            group.method, group.message
         );
         Some(Warning { method: Some(group.method.clone()), ..warning(WarningKind::QueueFull, text) })
     }
@@ -121,9 +172,11 @@ impl Shared {
         if !waited {
             return Vec::new();
         }
+        let nodes: HashMap<NodeId, &NodeInfo> = scene.nodes.iter().map(|node| (node.id, node)).collect();
         let mut warnings = Vec::new();
         for series in &history.nodes {
-            let Some(node) = scene.nodes.iter().find(|node| node.id == series.id) else { continue };
+            // One that is ejected gets fewer calls on purpose.
+            let Some(node) = nodes.get(&series.id).filter(|node| node.share >= 1.0) else { continue };
             let is_idle = series.points.iter().all(|point| f64::from(point.busy) < f64::from(node.slots) - 0.9);
             if series.points.len() as u64 >= IDLE_FOR && is_idle && node.state == NodeState::Alive && !node.is_cordoned
             {
@@ -163,14 +216,15 @@ impl Scene {
     }
 
     fn unserved(&self) -> Vec<Warning> {
-        let mut seen: HashMap<(&MethodName, String), usize> = HashMap::new();
+        let mut seen: BTreeMap<(&MethodName, String), usize> = BTreeMap::new();
+        for (method, waiting) in &self.unserved {
+            *seen.entry((method, WaitReason::NoNode.to_string())).or_default() += waiting;
+        }
         for call in &self.waiting {
-            if let CallStatus::Waiting { why: why @ (WaitReason::NoNode | WaitReason::NoLabel { .. }) } = &call.status {
+            if let CallStatus::Waiting { why: why @ WaitReason::NoLabel { .. } } = &call.status {
                 *seen.entry((&call.method, why.to_string())).or_default() += call.count as usize;
             }
         }
-        let mut seen: Vec<_> = seen.into_iter().collect();
-        seen.sort();
         let warn = |((method, why), count): ((&MethodName, String), usize)| {
             let calls = if count == 1 { "a call of".to_owned() } else { format!("{count} calls of") };
             let waits = if count == 1 { "waits" } else { "wait" };
@@ -180,90 +234,65 @@ impl Scene {
         seen.into_iter().map(warn).collect()
     }
 
-    /// Calls that run for much longer than others of their method.
+    /// Calls that run for much longer than others of their method. A call that waits for its nested calls is not among them: what
+    /// these do is said of them.
     fn long_calls(&self) -> Vec<Warning> {
-        let mut children: HashMap<CallId, &CallInfo> = HashMap::new();
-        for call in self.waiting.iter().chain(&self.running) {
-            if let Some(parent) = call.parent {
-                children.entry(parent).or_insert(call);
-            }
-        }
+        let parents: HashSet<CallId> =
+            self.waiting.iter().chain(&self.running).filter_map(|call| call.parent).collect();
         let mut warnings = Vec::new();
         for call in &self.running {
             let CallStatus::Running { node, running_for, .. } = &call.status else { continue };
-            let others = self.methods.get(&call.method).and_then(|method| method.calls.in_handler.quantile(0.99));
-            let is_long = match others {
-                Some(others) => *running_for > LONG.max(others * 10 * call.count),
-                None => *running_for > LONG_ALONE || (*running_for > LONG && children.contains_key(&call.id)),
-            };
+            let method = self.methods.get(&call.method);
+            if parents.contains(&call.id) || method.is_some_and(|method| method.has_streams) {
+                continue;
+            }
+            let others = self.usual.get(&call.method).copied();
+            let is_long = *running_for > others.map_or(LONG_ALONE, |others| LONG.max(others * 10 * call.count));
             if !is_long {
                 continue;
             }
             let usual = match others {
-                Some(others) => format!("99 of 100 others take at most {:.3} s", others.as_secs_f64()),
-                None => "no other has ended yet".to_owned(),
-            };
-            let (kind, cause) = match children.get(&call.id) {
-                Some(child) => (WarningKind::Deadlock, self.waits_for(child)),
-                None => (WarningKind::RunsLong, self.what_node_does(node.id)),
+                Some(others) => format!("99 of 100 others took at most {:.3} s lately", others.as_secs_f64()),
+                None => "there are no others to compare it with, so that may be normal".to_owned(),
             };
             let text = format!(
-                "call {} of `{}` has run for {:.0} s on node {} ({usual}). {cause}. If it is stuck: `distribution cancel {}`",
+                "call {} of `{}` has run for {:.0} s on node {} ({usual}). {}. If it is stuck: `distribution cancel {}`",
                 call.id,
                 call.method,
                 running_for.as_secs_f64(),
                 node.name,
+                self.what_node_does(node.id),
                 call.id
             );
             warnings.push(Warning {
                 node: Some(node.id),
                 node_name: Some(node.name.clone()),
                 method: Some(call.method.clone()),
-                ..warning(kind, text)
+                ..warning(WarningKind::RunsLong, text)
             });
         }
         warnings
     }
 
-    /// What a call does that another one waits for.
-    fn waits_for(&self, child: &CallInfo) -> String {
-        match &child.status {
-            CallStatus::Waiting { why } => format!(
-                "It waits for its nested call {} of `{}`, which waits itself: {why}. If these nodes run only handlers that wait \
-                 like it, none of them can go on",
-                child.id, child.method
-            ),
-            CallStatus::Running { node, .. } => {
-                format!(
-                    "It waits for its nested call {} of `{}`, which runs on node {}",
-                    child.id, child.method, node.name
-                )
-            }
-            CallStatus::Stopping { node, .. } => {
-                format!(
-                    "It waits for its nested call {} of `{}`, which node {} stops",
-                    child.id, child.method, node.name
-                )
-            }
-        }
-    }
-
     /// What the processor time of a node says about its handlers.
     fn what_node_does(&self, node: NodeId) -> String {
-        let metrics = self.node_metrics.get(&node);
+        let vitals = self.node_metrics.get(&node).and_then(|node| node.vitals);
         let Some((cpu, running)) =
-            metrics.and_then(|node| Some((node.vitals?.cpu?, node.computing + node.asynchronous)))
+            vitals.and_then(|vitals| Some((vitals.cpu?, vitals.busy_slots + vitals.asynchronous)))
         else {
             return "It may calculate, loop without end, or wait for something".to_owned();
         };
-        let handlers = if running == 1 { "its only call".to_owned() } else { format!("its {running} calls") };
-        if cpu < IDLE_CPU * f64::from(running.max(1)) {
+        if cpu < IDLE_CPU {
             format!(
-                "The node uses {cpu:.2} cores for {handlers}, so the handler does not calculate: it waits for something, as for a lock \
-                 that another handler holds, a file or the network"
+                "The node's process uses {cpu:.2} cores, so the handler does not calculate: it waits for something, as for a lock that \
+                 another handler holds, a file or the network"
+            )
+        } else if running <= 1 {
+            format!(
+                "The node's process uses {cpu:.2} cores for this call alone, so the handler calculates, or loops without end"
             )
         } else {
-            format!("The node uses {cpu:.2} cores for {handlers}, so the handler calculates, or loops without end")
+            format!("The node's process uses {cpu:.2} cores for {running} calls")
         }
     }
 
@@ -274,13 +303,15 @@ impl Scene {
             if *stopping_for < LONG {
                 continue;
             }
+            let kind = self.methods.get(&call.method).map(|method| method.kind);
+            let holds = if kind == Some(MethodKind::Compute) { " and holds a slot" } else { "" };
             let text = format!(
-                "call {} of `{}` has ended, but its handler goes on on node {} since {:.0} s and holds its slot. A handler that takes \
-                 long should look at `distribution::current().is_cancelled()`",
+                "call {} of `{}` has ended, and its handler has gone on for {:.0} s on node {}{holds}. A handler that takes long \
+                 should look at `distribution::current().is_cancelled()`",
                 call.id,
                 call.method,
-                node.name,
-                stopping_for.as_secs_f64()
+                stopping_for.as_secs_f64(),
+                node.name
             );
             warnings.push(Warning {
                 node: Some(node.id),

@@ -164,12 +164,29 @@ fn fail(span: &Span, error: &dyn fmt::Display) {
 }
 
 /// The span of a run of `.distribute()`, as a child of the current span.
-pub(crate) fn of_run() -> Span {
-    if are_wanted() { info_span!("distribute", otel.kind = "internal") } else { Span::none() }
+pub(crate) fn of_run() -> RunSpan {
+    RunSpan(if are_wanted() { info_span!("distribute", otel.kind = "internal") } else { Span::none() })
+}
+
+/// The span of a run. It ends when this is dropped.
+pub(crate) struct RunSpan(Span);
+
+impl RunSpan {
+    /// Does something within the run.
+    pub(crate) fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.in_scope(work)
+    }
+}
+
+impl Drop for RunSpan {
+    fn drop(&mut self) {
+        // A layer for OpenTelemetry takes the time when a span was left last for its end.
+        drop(self.0.enter());
+    }
 }
 
 /// Tells in the span of a run that a call of a batch is made again.
-pub(crate) fn on_attempt_in_batch_failed(run: &Span, failed: &FailedAttempt) {
+pub(crate) fn on_attempt_in_batch_failed(RunSpan(run): &RunSpan, failed: &FailedAttempt) {
     if context_of(run).is_some() {
         let FailedAttempt { attempt, node, .. } = failed;
         tracing::info!(parent: run, attempt, %node, reason = %failed, "an attempt failed");

@@ -460,6 +460,7 @@ impl CallerRequests {
             arguments.end();
         }
         self.shared.cancel(state);
+        state.on_abandoned();
         let error = CallError::Shutdown { call: state.identity(), execution: Execution::MayHaveRun };
         state.finish(Err(CallFailure::after(Vec::new(), error)));
     }
