@@ -13,7 +13,7 @@ use crate::{
         spans::CallTrace,
         state::CallState,
     },
-    wire::{CallRequest, Payload},
+    wire::{CallRequest, Payload, fetched_arguments::FetchedArguments},
 };
 
 /// What the core knows of a caller's call. Nothing of it that is the master's to decide comes from the caller.
@@ -23,10 +23,11 @@ use crate::{
 /// What a correct caller never sends.
 pub(super) fn call_state(
     method: Arc<MethodInfo>,
-    payload: Payload,
+    (payload, arguments): (Payload, Option<Arc<FetchedArguments>>),
     call: &CallRequest,
     hedge_of: Option<Hedged>,
     failed_attempts: Vec<FailedAttempt>,
+    trace: Option<Box<CallTrace>>,
 ) -> Result<CallState, String> {
     let options = CallOptions {
         timeout: call.timeout.map(|(left, _)| from_micros(left).min(LONGEST_TIME)),
@@ -41,7 +42,7 @@ pub(super) fn call_state(
     };
     let submit_options = SubmitOptions { count: call.count, hedge_of, failed_attempts, ..SubmitOptions::default() };
     let mut state = CallState::new(method, payload, options, submit_options);
-    state.trace = CallTrace::relay(state.method.name(), call.count, call.trace);
+    (state.arguments, state.trace) = (arguments, trace);
     Ok(state)
 }
 

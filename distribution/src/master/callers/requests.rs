@@ -33,6 +33,7 @@ use crate::{
         dispatcher::Dispatcher,
         method::{MethodId, MethodInfo},
         options::Hedged,
+        spans::CallTrace,
         state::{CallFailure, CallState, RawAnswer},
     },
     wire::{
@@ -335,8 +336,7 @@ impl CallerRequests {
         request: Option<Request>,
     ) -> Result<Arc<CallState>, String> {
         let size = arguments.as_ref().map_or(payload.len(), |arguments| arguments.len());
-        let CallRequest { call: number, count, .. } = call;
-        let number = CallId(*number);
+        let (number, count) = (CallId(call.call), &call.count);
         // Each call of a batch has at least its length.
         if *count > 1 && size / 4 < *count as usize {
             return Err(format!("it sent {size} bytes as the arguments of {count} calls"));
@@ -344,6 +344,8 @@ impl CallerRequests {
         if *count > 1 && method.streams() != StreamShape::default() {
             return Err("it sent calls with streams in a batch".to_owned());
         }
+        // Outside of the lock, because a subscriber hears of it.
+        let trace = CallTrace::relay(method.name(), *count, call.trace);
         let state = {
             let mut locked = self.lock();
             locked.numbers.take(number, *count)?;
@@ -354,9 +356,7 @@ impl CallerRequests {
             // Another caller's calls are none of its business. After a new connection it may name one of its own earlier ones.
             let hedge_of = call.hedge_of.map(|(id, elapsed)| Hedged { id: CallId(id), elapsed: from_micros(elapsed) });
             let hedge_of = hedge_of.filter(|hedged| hedged.id.is_of(self.caller.id));
-            let mut state = call_state(method, payload, call, hedge_of, failed_attempts)?;
-            state.arguments = arguments;
-            let state = Arc::new(state);
+            let state = Arc::new(call_state(method, (payload, arguments), call, hedge_of, failed_attempts, trace)?);
             state.set_id(number);
             if let Some(parent) = call.parent.filter(|_| self.process.is_some()) {
                 state.set_parent(CallId(parent), None);
