@@ -100,7 +100,10 @@ where
         let Some(span) = context.span(id) else { return };
         let mut call = CallOfSpan::default();
         attributes.record(&mut call);
-        span.extensions_mut().insert(call);
+        // The span of a caller has the same name, and is told its call later.
+        if call.call.is_some() {
+            span.extensions_mut().insert(call);
+        }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
