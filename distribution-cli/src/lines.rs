@@ -2,7 +2,7 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// A text that is no wider than this. What is cut off is marked.
+/// A text of at most this width. What is cut off is marked.
 pub(crate) fn cut(text: &str, width: u16) -> String {
     let width = usize::from(width);
     if text.width() <= width {
@@ -24,7 +24,7 @@ pub(crate) fn cut(text: &str, width: u16) -> String {
     cut
 }
 
-/// A text in lines that are no wider than this, broken between words where that is possible, and no more than this many.
+/// A text in lines of at most this width, broken between words where that is possible, and at most this many.
 pub(crate) fn wrap(text: &str, width: u16, most: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {

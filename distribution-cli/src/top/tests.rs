@@ -264,7 +264,7 @@ fn nothing_is_done_without_a_yes() {
         let Step::Do(question) = press(&mut app, keys) else { panic!("{keys} was confirmed") };
         assert_eq!(question.action, action);
     }
-    assert_eq!(press(&mut app, "cy"), Step::Stay, "a node is no call");
+    assert_eq!(press(&mut app, "cy"), Step::Stay, "a node is not a call");
     press(&mut app, "c");
     assert_shows(&drawn(&mut app, 80, 24), &["key 2 lists the calls"]);
     press(&mut app, "3d");

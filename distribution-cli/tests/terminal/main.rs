@@ -22,7 +22,7 @@ async fn node(name: &str, addr: &str) -> Node {
     node.expect("registers")
 }
 
-/// The lines are no wider than this, and none of the table's was broken by the terminal.
+/// No line is wider than this.
 fn assert_fits(screen: &str, columns: usize) {
     for line in screen.lines() {
         assert!(line.chars().count() <= columns, "{screen}");
