@@ -613,3 +613,41 @@ async fn shells_get_completions() {
     }
     assert_fails(&run(&["completions", "tcsh"]).await, 2, &["bash"]);
 }
+
+/// Status and body of a request, as curl would make it.
+async fn http(addr: &str, request: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let mut stream = tokio::net::TcpStream::connect(addr).await.expect("connects");
+    stream.write_all(format!("{request}Host: {addr}\r\nConnection: close\r\n\r\n").as_bytes()).await.expect("is sent");
+    let mut answer = String::new();
+    soon("the answer", stream.read_to_string(&mut answer)).await.expect("comes");
+    answer
+}
+
+#[tokio::test]
+async fn a_master_serves_its_page_and_demands_tokens_where_the_wire_does() {
+    let mut open = RunningMaster::start(&["--http", "127.0.0.1:0"]).await;
+    let line = open.process.line_with("the page: http://").await;
+    let addr = line["the page: http://".len()..].trim_end_matches('/').to_owned();
+    assert!(http(&addr, "GET /api/nodes HTTP/1.1\r\n").await.starts_with("HTTP/1.1 200"));
+
+    let (_folder, file) = folder();
+    let mut secure = RunningMaster::start(&["--http", "127.0.0.1:0", "--token-file", &file]).await;
+    let line = secure.process.line_with("the page: http://").await;
+    let addr = line["the page: http://".len()..].trim_end_matches('/').to_owned();
+    assert!(http(&addr, "GET / HTTP/1.1\r\n").await.starts_with("HTTP/1.1 200"));
+    assert!(http(&addr, "GET /api/nodes HTTP/1.1\r\n").await.starts_with("HTTP/1.1 401"));
+    let token = run(&["token", "issue", "--token-file", &file, "--for", "viewers"]).await.stdout;
+    let with_token = format!("GET /api/me HTTP/1.1\r\nAuthorization: Bearer {}\r\n", token.trim());
+    let answer = http(&addr, &with_token).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""role":"viewer""#), "{answer}");
+
+    // Beyond loopback it does not start without TLS and tokens.
+    let ended = run(&["master", "--listen", "127.0.0.1:0", "--http", "0.0.0.0:0"]).await;
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stderr.contains("without TLS and a token"), "{ended:?}");
+    // A place that is taken stops a master only if somebody has asked for it.
+    let ended = run(&["master", "--listen", "127.0.0.1:0", "--http", &addr]).await;
+    assert_eq!(ended.code, 2, "{ended:?}");
+}

@@ -29,6 +29,7 @@ const ASSETS: &[Asset] = assets! {
     css: "css/base.css" "css/layout.css" "css/panels.css" "css/tables.css";
     js: "js/api.js" "js/chart.js" "js/confirm.js" "js/dom.js" "js/format.js" "js/list.js" "js/main.js" "js/navigation.js" "js/session.js"
         "js/stream.js" "js/table.js" "js/theme.js" "js/panels/callers.js" "js/panels/calls.js" "js/panels/events.js" "js/panels/failures.js"
+        "js/panels/logs.js" "js/panels/runs.js"
         "js/panels/methods.js" "js/panels/nodes.js" "js/panels/overview.js" "js/panels/services.js" "js/panels/tasks.js";
 };
 

@@ -45,6 +45,7 @@
 //! | `GET api/calls?method=&node=&status=&older_than=&after=&limit=` | calls that have not ended, as [`CallFilter`](distribution::CallFilter) chooses them, each with a sentence that says what it does |
 //! | `GET api/methods?q=&limit=`, `GET api/services?q=&limit=`, `GET api/callers?q=&limit=` | those whose name has this text |
 //! | `GET api/failures`, `GET api/history?resolution=&from=&nodes=&methods=`, `GET api/timeline?after=&node=&within=` | what has been |
+//! | `GET api/logs?node=&method=&call=&level=&contains=&newer_than=&limit=` | what nodes have logged, as [`LogFilter`](distribution::LogFilter) chooses it: the newest records, 200 unless said otherwise |
 //! | `GET metrics` | what the master counts, in the text format of Prometheus; with tokens it needs one, too |
 //! | `GET api/stream` | server-sent events: each part of what the page shows, when it has changed |
 //! | `POST api/calls/{id}/cancel` | cancels a call |

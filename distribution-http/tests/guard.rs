@@ -318,3 +318,41 @@ async fn calls_are_listed_with_a_sentence_and_cancelled_from_a_cluster_elsewhere
     assert!(matches!(error, CallError::Cancelled { .. }), "{error}");
     assert_eq!(answer(&page, request(Method::POST, &format!("/api/calls/{id}/cancel"))).await.0, 404);
 }
+
+#[tokio::test]
+async fn prometheus_gets_the_masters_counts_and_needs_a_token_where_the_api_does() {
+    let cluster = distribution::LocalCluster::builder()
+        .nodes(1)
+        .serve(|| distribution_tests::ProbeServer::new(distribution_tests::Prober))
+        .start()
+        .await
+        .expect("starts");
+    for _ in 0..3 {
+        ProbeClient::new(&cluster).add(1, 2).await.expect("answers");
+    }
+    let viewer = "v".repeat(32);
+    let page = PageBuilder::new(&cluster).viewer_token(&viewer).router().expect("can be");
+    assert_eq!(answer(&page, request(Method::GET, "/metrics")).await.0, 401);
+    let other = with(bearer(request(Method::GET, "/metrics"), &viewer), "host", "evil.example");
+    assert_eq!(answer(&page, other).await.0, 421);
+    let response = send(&page, bearer(request(Method::GET, "/metrics"), &viewer)).await;
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
+    let body = response.into_body().collect().await.expect("comes").to_bytes();
+    let text = std::str::from_utf8(&body).expect("is text");
+    for line in [
+        "# TYPE distribution_calls_total counter",
+        "distribution_calls_total{method=\"Probe.add\",version=\"1\",outcome=\"answered\"} 3",
+        "# TYPE distribution_handler_seconds histogram",
+        "distribution_handler_seconds_count{method=\"Probe.add\",version=\"1\"} 3",
+        "distribution_handler_seconds_bucket{method=\"Probe.add\",version=\"1\",le=\"+Inf\"} 3",
+        "distribution_nodes{state=\"alive\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "`{line}` is not in:\n{text}");
+    }
+    // Each family is announced once, before its lines.
+    let types: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    let mut once = types.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!((types.len(), types.len()), (once.len(), text.matches("# HELP ").count()));
+}

@@ -255,13 +255,14 @@ pub(crate) fn is_served(method: MethodId) -> bool {
 }
 
 /// The methods that only look. All others change something, those of later versions too.
-const LOOKING: [&str; 13] = [
+const LOOKING: [&str; 15] = [
     "nodes",
     "calls",
     "methods",
     "services",
     "callers",
     "event_pages",
+    "log_pages",
     "stats",
     "status",
     "metrics",
@@ -269,6 +270,7 @@ const LOOKING: [&str; 13] = [
     "timeline",
     "failures",
     "warnings",
+    "runs",
 ];
 
 /// What a caller wants to do by a call of this method, if it is one of this service.

@@ -55,12 +55,14 @@ export class Chart {
     const said = this.#series.map(({ name, key }) => `${name} ${this.#show(key(last))}`).join(", ");
     setText(this.#now, said);
     const { context, width, height } = prepare(this.#canvas, 84);
-    const from = last.number - this.#seconds;
+    // A young cluster is not drawn in a corner.
+    const seconds = Math.min(this.#seconds, Math.max(60, last.number - points[0].number));
+    const from = last.number - seconds;
     const shown = points.filter((point) => point.number >= from);
     const most = Math.max(1, ...shown.flatMap((point) => this.#series.map(({ key }) => key(point))));
-    this.#canvas.setAttribute("aria-label", `${this.#title}, last ${Math.round(this.#seconds / 60)} minutes. Now: ${said}. Most: ${this.#show(most)}`);
+    this.#canvas.setAttribute("aria-label", `${this.#title}, last ${Math.round(seconds / 60)} minutes. Now: ${said}. Most: ${this.#show(most)}`);
     const [top, bottom] = [14, height - 2];
-    const x = (point) => ((point.number - from) / this.#seconds) * width;
+    const x = (point) => ((point.number - from) / seconds) * width;
     const y = (value) => bottom - (value / most) * (bottom - top);
     context.strokeStyle = colour("line");
     context.beginPath();

@@ -8,9 +8,11 @@ import { callers } from "./panels/callers.js";
 import { Calls } from "./panels/calls.js";
 import { Events } from "./panels/events.js";
 import { Failures } from "./panels/failures.js";
+import { Logs } from "./panels/logs.js";
 import { methods } from "./panels/methods.js";
 import { nodes } from "./panels/nodes.js";
 import { Overview } from "./panels/overview.js";
+import { Runs } from "./panels/runs.js";
 import { services } from "./panels/services.js";
 import { Tasks } from "./panels/tasks.js";
 import { forgetToken, keepToken, session, token } from "./session.js";
@@ -18,7 +20,7 @@ import { follow } from "./stream.js";
 import { setUpTheme } from "./theme.js";
 
 /** Each panel has `id`, `title`, `build()`, `update(state)`, and may have `leave()` and `figure(state)`. */
-const PANELS = [new Overview(), nodes(), new Calls(), new Tasks(), methods(), new Failures(), services(), callers(), new Events()];
+const PANELS = [new Overview(), nodes(), new Calls(), new Runs(), new Tasks(), methods(), new Failures(), new Logs(), services(), callers(), new Events()];
 
 /** The newest of each part that the stream has brought. */
 const state = {};

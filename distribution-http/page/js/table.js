@@ -37,7 +37,8 @@ export class Table {
     this.#nothing = empty;
     this.#empty = el("p", { class: "empty" }, "Reading…");
     this.#table.hidden = true;
-    this.element = el("div", { class: "table" }, this.#table, this.#empty);
+    const isStacked = columns.some((column) => column.class?.split(" ").includes("grow"));
+    this.element = el("div", { class: isStacked ? "table stacked" : "table" }, this.#table, this.#empty);
   }
 
   #sortBy(at) {

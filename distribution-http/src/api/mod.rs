@@ -2,6 +2,7 @@
 
 mod act;
 mod list;
+mod logs;
 mod past;
 mod query;
 
@@ -37,6 +38,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router {
         .route("/methods", get(list::methods))
         .route("/services", get(list::services))
         .route("/callers", get(list::callers))
+        .route("/logs", get(logs::logs))
         .route("/failures", get(past::failures))
         .route("/history", get(past::history))
         .route("/timeline", get(past::timeline))

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use distribution::{
     AdminClient, CallError, CallFilter, NodeInfo, Stats,
     administration::{
-        CallPage, CallerInfo, FailureGroup, HistoryFilter, MasterStatus, MethodSummary, Metrics, ServiceSummary,
+        CallPage, CallerInfo, FailureGroup, HistoryFilter, MasterStatus, MethodSummary, Metrics, RunInfo, ServiceSummary,
         StatusFilter, TimedEvent, Warning,
     },
 };
@@ -20,7 +20,7 @@ use serde_json::json;
 use super::{
     hub::{Part, Parts},
     measured::{Measured, MethodRow},
-    rows::{CallRow, EventRow, MOST_ROWS, NodeCounts, NodeRow},
+    rows::{CallRow, EventRow, MOST_ROWS, NodeCounts, NodeRow, RunRow},
     warnings::{Seen, warnings},
 };
 
@@ -64,6 +64,7 @@ struct Answers {
     metrics: Metrics,
     failures: Vec<FailureGroup>,
     warnings: Vec<Warning>,
+    runs: Vec<RunInfo>,
 }
 
 impl Reader {
@@ -148,6 +149,7 @@ impl Reader {
         let row = |method| MethodRow::new(method, &window);
         let methods = listed("methods", busiest(methods, |row| row.waiting + row.running), row);
         self.set("methods", &methods);
+        self.set("runs", &listed("runs", answers.runs, RunRow::new));
         self.set("failures", &listed("failures", failures, |group| group));
         self.set("services", &listed("services", busiest(services, |row| row.waiting + row.running), |row| row));
         self.set("callers", &listed("callers", busiest(callers, |row| row.calls), |row| row));
@@ -205,7 +207,7 @@ async fn ask(admin: &AdminClient) -> Result<Answers, CallError> {
         let filter = CallFilter::default().status(status).limit(MOST_ROWS);
         async move { admin.calls(filter).await }
     };
-    let lists = futures::future::try_join3(async { admin.metrics().await }, async { admin.failures().await }, async {
+    let lists = futures::future::try_join4(async { admin.metrics().await }, async { admin.failures().await }, async {
         admin.warnings().await
     });
     let (status, stats, nodes, running, waiting, stopping, methods, services, callers, lists) = futures::try_join!(
@@ -220,7 +222,7 @@ async fn ask(admin: &AdminClient) -> Result<Answers, CallError> {
         async { admin.callers().await },
         lists,
     )?;
-    let (metrics, failures, warnings) = lists;
+    let (metrics, failures, warnings, runs) = lists;
     Ok(Answers {
         status,
         stats,
@@ -234,6 +236,7 @@ async fn ask(admin: &AdminClient) -> Result<Answers, CallError> {
         metrics,
         failures,
         warnings,
+        runs,
     })
 }
 

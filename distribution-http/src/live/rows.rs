@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use distribution::{
     CallInfo, NodeInfo, NodeState,
-    administration::{CallStatus, NodeMetrics, TimedEvent, Vitals},
+    administration::{CallStatus, NodeMetrics, RunInfo, TimedEvent, Vitals},
 };
 use serde::Serialize;
 
@@ -149,6 +149,7 @@ pub(crate) struct EventRow {
     /// `gone`, `joined`, ..
     kind: String,
     node: Option<String>,
+    node_id: Option<String>,
     sentence: String,
 }
 
@@ -161,7 +162,27 @@ impl EventRow {
             at: at.as_secs_f64(),
             kind: kind.unwrap_or_default(),
             node: event.node().map(|node| node.name.to_string()),
+            node_id: event.node().map(|node| node.id.to_string()),
             sentence: event.to_string(),
         }
+    }
+}
+
+/// A run of many calls, with its stragglers in words.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunRow {
+    #[serde(flatten)]
+    run: RunInfo,
+    /// Each as a sentence.
+    waits_for: Vec<String>,
+}
+
+impl RunRow {
+    pub(crate) fn new(run: RunInfo) -> Self {
+        let waits_for = run.stragglers.iter().map(|call| {
+            let row = CallRow::new(call.clone());
+            format!("{} of {} {}", call.id, call.method, row.does)
+        });
+        Self { waits_for: waits_for.collect(), run }
     }
 }

@@ -6,8 +6,9 @@ use serde_json::json;
 use crate::{chrome::Browser, cluster::Running};
 
 /// The panels, by the names in their addresses.
-const PANELS: [&str; 9] =
-    ["overview", "nodes", "calls", "tasks", "methods", "failures", "services", "callers", "events"];
+const PANELS: [&str; 11] = [
+    "overview", "nodes", "calls", "runs", "tasks", "methods", "failures", "logs", "services", "callers", "events",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_panel_fits_into_wide_and_narrow_windows_light_and_dark() {
@@ -20,7 +21,7 @@ async fn each_panel_fits_into_wide_and_narrow_windows_light_and_dark() {
     cluster.master.cordon(cluster.id_of("oak-2")).expect("is there");
     // Something to look back at.
     let work = (0..300).map(|at| cluster.work.crunch(5 + at * 7 % 90)).collect::<Vec<_>>();
-    let answers: Vec<u64> = work.into_iter().distribute().try_collect().await.expect("answers");
+    let answers: Vec<u64> = work.into_iter().distribute().name("nightly sweep").try_collect().await.expect("answers");
     assert_eq!(answers.len(), 300);
     for message in ["index out of bounds: the len is 3 but the index is 7", "no such file: rows.csv"] {
         cluster.work.fail(message.to_owned()).await.expect_err("panics");

@@ -18,7 +18,7 @@ export class Failures {
         { title: "Kind", text: (group) => group.kind, kind: () => "bad", sort: (group) => group.kind },
         { title: "Calls", text: (group) => count(group.count), sort: (group) => group.count, class: "number" },
         { title: "Last", text: (group) => `${duration(group.last)} ago`, sort: (group) => group.last, class: "number" },
-        { title: "Message", text: (group) => group.message.split("\n")[0], class: "grow middle-up clip" },
+        { title: "Message", text: (group) => group.message.split("\n")[0], class: "grow clip" },
       ],
       facts: (group) => [
         ["Message", group.message],

@@ -5,6 +5,9 @@ import { badge, el, setText } from "../dom.js";
 import { count, counted, duration, percent, rate } from "../format.js";
 import { Table } from "../table.js";
 
+/** How many warnings are shown at first. */
+const FIRST = 5;
+
 const LEVELS = { problem: "bad", warning: "warn", note: "" };
 
 function tile(name) {
@@ -22,7 +25,7 @@ function shortCalls(caption, empty, time) {
       { title: "Call", text: (call) => call.id, class: "keep mono" },
       { title: "Method", text: (call) => call.method },
       { title: "Age", text: time, class: "number" },
-      { title: "It", text: (call) => call.does, class: "middle-up" },
+      { title: "It", text: (call) => call.does, class: "grow" },
     ],
   });
 }
@@ -36,6 +39,8 @@ export class Overview {
     this.warnings = el("ul", { class: "warnings", hidden: true });
     this.fine = el("p", { class: "dim", hidden: true }, "Nothing to report.");
     this.shownWarnings = "";
+    this.all = false;
+    this.more = el("button", { type: "button", class: "small", hidden: true, onclick: () => this.#showAll() });
     this.running = shortCalls("The calls that have run for longest", "No call runs.", (call) => duration(call.age));
     this.waiting = shortCalls("The calls that have waited for longest", "No call waits.", (call) => duration(call.age));
     this.facts = el("p", { class: "dim" });
@@ -72,7 +77,7 @@ export class Overview {
       el("div", { class: "heading" }, el("h2", {}, "Overview"), this.facts),
       el("div", { class: "tiles" }, ...Object.values(this.tiles).map(({ element }) => element)),
       el("div", { class: "charts" }, ...this.charts.map(({ element }) => element)),
-      el("section", {}, el("h3", {}, "Warnings"), this.warnings, this.fine),
+      el("section", {}, el("h3", {}, "Warnings"), this.warnings, this.fine, el("div", {}, this.more)),
       el(
         "div",
         { class: "pair" },
@@ -83,14 +88,14 @@ export class Overview {
   }
 
   update(state) {
-    if (state.status) this.#updateTiles(state.status);
+    if (state.status) this.#updateTiles(state.status, state.history?.points.at(-1));
     if (state.warnings) this.#updateWarnings(state.warnings.warnings);
     if (state.history) for (const chart of this.charts) chart.update(state.history.points);
     if (state.running) this.running.update(state.running.running.slice(0, 8));
     if (state.waiting) this.waiting.update(state.waiting.waiting.slice(0, 8));
   }
 
-  #updateTiles({ status, stats, nodes, rates }) {
+  #updateTiles({ status, stats, nodes, rates }, last) {
     const set = (name, value, beside, isBad = false) => {
       const { value: node, beside: small } = this.tiles[name];
       setText(node, value);
@@ -102,8 +107,8 @@ export class Overview {
     set("Slots busy", nodes.slots ? percent(nodes.busy / nodes.slots) : "–", `${count(nodes.busy)} of ${count(nodes.slots)}`);
     set("Running", count(stats.in_flight), `${count(stats.answered)} answered so far`);
     set("Waiting", count(stats.queued), `${counted(status.callers, "caller")} elsewhere`);
-    set("Calls a second", rate(rates?.answered), "answered, as of now");
-    set("Failures a second", rate(rates?.failed), `${count(stats.failed)} failed, ${count(stats.cancelled)} cancelled`, (rates?.failed ?? 0) > 0);
+    set("Calls a second", rate(rates?.answered ?? last?.ended), "answered, as of now");
+    set("Failures a second", rate(rates?.failed ?? last?.failed), `${count(stats.failed)} failed, ${count(stats.cancelled)} cancelled`, (rates?.failed ?? 0) > 0);
     setText(this.facts, `Master ${status.addr}, version ${status.version}, up for ${duration(status.running_for)}, security: ${status.security}`);
   }
 
@@ -114,11 +119,20 @@ export class Overview {
     const shown = JSON.stringify(warnings);
     if (shown === this.shownWarnings) return;
     this.shownWarnings = shown;
+    this.known = warnings;
+    this.more.hidden = this.all || warnings.length <= FIRST;
+    setText(this.more, `Show all ${count(warnings.length)}`);
     this.warnings.replaceChildren(
-      ...warnings.map(({ level, sentence, panel }) =>
+      ...(this.all ? warnings : warnings.slice(0, FIRST)).map(({ level, sentence, panel }) =>
         el("li", {}, badge(level, LEVELS[level]), el("span", {}, sentence), panel === this.id ? null : el("a", { href: `#${panel}` }, `${panel[0].toUpperCase()}${panel.slice(1)}`)),
       ),
     );
+  }
+
+  #showAll() {
+    this.all = true;
+    this.shownWarnings = "";
+    this.#updateWarnings(this.known);
   }
 
   figure(state) {

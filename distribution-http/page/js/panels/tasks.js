@@ -129,6 +129,7 @@ export class Tasks {
     if (!found) return setText(this.about, "Point at a bar to see what ran.");
     const failed = found.failed ? `, ${count(found.failed)} failed` : "";
     const busy = found.calls > 1 ? `, handlers ran for ${duration(found.busy)} of it` : "";
+    if (found.runs) return setText(this.about, `${found.method} runs on ${this.#name(found.node)} for ${duration(found.length)}, since ${clock(this.started + found.start)}`);
     setText(this.about, `${found.method} on ${this.#name(found.node)}, slot ${found.row}: ${counted(found.calls, "call")}${failed}, ${duration(found.length)} from ${clock(this.started + found.start)}${busy}`);
   }
 
@@ -139,7 +140,8 @@ export class Tasks {
   /** The rows that are shown: those of nodes that are registered, and of others that have spans in the time shown. */
   #rows(shown) {
     const nodes = this.state?.nodes?.nodes ?? [];
-    this.names = new Map(nodes.map((node) => [node.id, node.name]));
+    this.names = new Map((this.state?.events?.events ?? []).filter((event) => event.node_id).map((event) => [event.node_id, event.node]));
+    for (const node of nodes) this.names.set(node.id, node.name);
     const slots = new Map(nodes.map((node) => [node.id, Math.min(64, node.slots)]));
     for (const span of shown) slots.set(span.node, Math.max(slots.get(span.node) ?? 0, span.row + 1));
     const wanted = this.filter.value.trim().toLowerCase();
@@ -177,6 +179,18 @@ export class Tasks {
     });
     this.drawn = [];
     const methods = new Map();
+    for (const span of this.#running(places)) {
+      const at = places.get(`${span.node} ${span.row}`);
+      this.drawn.push({ ...span, at });
+      const left = Math.max(NAMES, x(span.start));
+      const wide = x(Math.min(to, span.start + span.length)) - left;
+      if (wide <= 0) continue;
+      context.globalAlpha = 0.5;
+      context.fillStyle = this.#fill(span.method, isDark);
+      context.fillRect(left, at * ROW + 2, wide, ROW - 4);
+      context.globalAlpha = 1;
+      methods.set(span.method, 1);
+    }
     for (const span of shown) {
       methods.set(span.method, (methods.get(span.method) ?? 0) + span.calls);
       const at = places.get(`${span.node} ${span.row}`);
@@ -192,6 +206,32 @@ export class Tasks {
       }
     }
     this.#tell(rows, total, shown, methods, isDark);
+  }
+
+  /** Compute calls that run still, each in a row that is free since it began. Which slot it has, nobody but the node knows. */
+  #running(places) {
+    const kinds = new Map((this.state?.methods?.methods ?? []).map((method) => [`${method.service}.${method.name}`, method.kind]));
+    const ends = new Map();
+    for (const span of this.spans) {
+      const row = `${span.node} ${span.row}`;
+      ends.set(row, Math.max(ends.get(row) ?? 0, span.start + span.length));
+    }
+    const now = this.#present();
+    const found = [];
+    const taken = new Set();
+    for (const call of this.state?.running?.running ?? []) {
+      const { node, running_for: length } = call.status.running ?? {};
+      if (!node || kinds.get(call.method) !== "compute") continue;
+      for (let row = 0; row < 64; row++) {
+        const name = `${node.id} ${row}`;
+        if (!places.has(name)) break;
+        if (taken.has(name) || (ends.get(name) ?? 0) > now - length + 0.5) continue;
+        taken.add(name);
+        found.push({ node: node.id, row, method: call.method, start: now - length, length, busy: length, calls: 1, failed: 0, runs: true });
+        break;
+      }
+    }
+    return found;
   }
 
   #fill(method, isDark) {
