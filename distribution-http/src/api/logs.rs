@@ -30,7 +30,10 @@ pub(super) struct WantedLogs {
 }
 
 /// The newest records that fit, the oldest of them first.
-pub(super) async fn logs(State(app): State<Arc<App>>, Query(wanted): Query<WantedLogs>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn logs(
+    State(app): State<Arc<App>>,
+    Query(wanted): Query<WantedLogs>,
+) -> Result<Json<Value>, Refusal> {
     let mut filter = LogFilter::default();
     filter.past = wanted.limit.unwrap_or(RECORDS).min(MOST_RECORDS);
     filter.node = wanted.node.filter(|text| !text.is_empty());

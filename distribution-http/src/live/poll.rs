@@ -9,8 +9,8 @@ use bytes::Bytes;
 use distribution::{
     AdminClient, CallError, CallFilter, NodeInfo, Stats,
     administration::{
-        CallPage, CallerInfo, FailureGroup, HistoryFilter, MasterStatus, MethodSummary, Metrics, RunInfo, ServiceSummary,
-        StatusFilter, TimedEvent, Warning,
+        CallPage, CallerInfo, FailureGroup, HistoryFilter, MasterStatus, MethodSummary, Metrics, RunInfo,
+        ServiceSummary, StatusFilter, TimedEvent, Warning,
     },
 };
 use futures::{StreamExt, stream::BoxStream};
@@ -207,9 +207,12 @@ async fn ask(admin: &AdminClient) -> Result<Answers, CallError> {
         let filter = CallFilter::default().status(status).limit(MOST_ROWS);
         async move { admin.calls(filter).await }
     };
-    let lists = futures::future::try_join4(async { admin.metrics().await }, async { admin.failures().await }, async {
-        admin.warnings().await
-    });
+    let lists = futures::future::try_join4(
+        async { admin.metrics().await },
+        async { admin.failures().await },
+        async { admin.warnings().await },
+        async { admin.runs().await },
+    );
     let (status, stats, nodes, running, waiting, stopping, methods, services, callers, lists) = futures::try_join!(
         async { admin.status().await },
         async { admin.stats().await },

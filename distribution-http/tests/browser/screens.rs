@@ -6,9 +6,8 @@ use serde_json::json;
 use crate::{chrome::Browser, cluster::Running};
 
 /// The panels, by the names in their addresses.
-const PANELS: [&str; 11] = [
-    "overview", "nodes", "calls", "runs", "tasks", "methods", "failures", "logs", "services", "callers", "events",
-];
+const PANELS: [&str; 11] =
+    ["overview", "nodes", "calls", "runs", "tasks", "methods", "failures", "logs", "services", "callers", "events"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_panel_fits_into_wide_and_narrow_windows_light_and_dark() {
