@@ -74,16 +74,14 @@ pub(super) fn warnings(seen: &Seen<'_>) -> Vec<Line> {
 
 fn kind(warning: &Warning) -> (Level, &'static str) {
     let level = match warning.kind {
-        WarningKind::MasterStalled
-        | WarningKind::NodeSilent
-        | WarningKind::NobodyServes
-        | WarningKind::Deadlock
-        | WarningKind::QueueFull => Level::Problem,
+        WarningKind::MasterStalled | WarningKind::NodeSilent | WarningKind::NobodyServes | WarningKind::QueueFull => {
+            Level::Problem
+        }
         _ => Level::Warning,
     };
     let panel = match warning.kind {
         WarningKind::MasterStalled => "overview",
-        WarningKind::NobodyServes | WarningKind::SlotsHeld | WarningKind::RunsLong | WarningKind::Deadlock => "calls",
+        WarningKind::NobodyServes | WarningKind::SlotsHeld | WarningKind::RunsLong => "calls",
         WarningKind::QueueFull => "callers",
         WarningKind::LargeBatches => "methods",
         _ => "nodes",
