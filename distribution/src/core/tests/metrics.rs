@@ -9,7 +9,7 @@ impl Table {
     }
 
     fn of_node(&self, name: &str) -> NodeMetrics {
-        let (nodes, _) = self.core.node_metrics(None);
+        let (nodes, _) = self.core.node_metrics(self.now, None);
         nodes.into_iter().find(|node| &*node.name == name).expect("it is registered")
     }
 
