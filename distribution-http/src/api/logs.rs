@@ -15,6 +15,10 @@ use crate::{app::App, refusal::Refusal};
 const RECORDS: usize = 200;
 const MOST_RECORDS: usize = 2000;
 
+/// The records that a master keeps come at once. After a pause of this time there are no more, although the stream of a caller in
+/// the master's own process has not ended.
+const PAUSE: Duration = Duration::from_millis(700);
+
 /// Which records are wanted.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +50,17 @@ pub(super) async fn logs(
         filter.newer_than =
             Some(time.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("`newer_than`: {error}")))?);
     }
-    let records: Vec<_> = app.admin.logs(filter).try_collect().await?;
+    let most = filter.past;
+    let mut logs = app.admin.logs(filter);
+    let mut records = Vec::new();
+    while records.len() < most {
+        match tokio::time::timeout(PAUSE, logs.try_next()).await {
+            Ok(next) => match next? {
+                Some(record) => records.push(record),
+                None => break,
+            },
+            Err(_) => break,
+        }
+    }
     Ok(Json(json!({ "logs": records })))
 }
