@@ -42,7 +42,7 @@ async fn calls_are_counted_by_method_node_and_caller_wherever_they_are_made() {
     assert_eq!((counts.nodes.len(), of_nodes), (2, 81));
     let callers: Vec<_> = counts.callers.iter().map(|caller| (caller.name.as_deref(), caller.calls.sent)).collect();
     assert_eq!(callers, [(None, 40), (Some("report"), 41)]);
-    // What the master says of itself is the same, and calls of the admin service are no calls of nodes.
+    // What the master says of itself is the same, and calls of the admin service do not count as calls of nodes.
     let own = local.master().metrics();
     assert_eq!((own.methods, own.callers), (counts.methods, counts.callers));
     // When the caller is gone, its calls still count.

@@ -33,26 +33,24 @@ pub(crate) fn stream(watching: Watching) -> Response {
         if is_over {
             return None;
         }
-        loop {
-            let _ = tokio::time::timeout(IDLE, watching.look.parts.changed()).await;
-            if !watching.app.access.still_accepts(&watching.visitor).await {
-                let goodbye = Bytes::from_static(b"event: revoked\ndata: {}\n\n");
-                return Some((goodbye, (watching, sent, true)));
-            }
-            let parts = Arc::clone(&watching.look.parts.borrow_and_update());
-            let mut events = BytesMut::new();
-            for part in parts.iter().filter(|part| sent.get(part.name) != Some(&part.version)) {
-                events.extend_from_slice(&part.event);
-            }
-            for part in parts.iter() {
-                sent.insert(part.name, part.version);
-            }
-            if events.is_empty() {
-                events.extend_from_slice(b": nothing new\n\n");
-            }
-            let _ = &watching.counted;
-            return Some((events.freeze(), (watching, sent, false)));
+        let _ = tokio::time::timeout(IDLE, watching.look.parts.changed()).await;
+        if !watching.app.access.still_accepts(&watching.visitor).await {
+            let goodbye = Bytes::from_static(b"event: revoked\ndata: {}\n\n");
+            return Some((goodbye, (watching, sent, true)));
         }
+        let parts = Arc::clone(&watching.look.parts.borrow_and_update());
+        let mut events = BytesMut::new();
+        for part in parts.iter().filter(|part| sent.get(part.name) != Some(&part.version)) {
+            events.extend_from_slice(&part.event);
+        }
+        for part in parts.iter() {
+            sent.insert(part.name, part.version);
+        }
+        if events.is_empty() {
+            events.extend_from_slice(b": nothing new\n\n");
+        }
+        let _ = &watching.counted;
+        Some((events.freeze(), (watching, sent, false)))
     });
     let events = futures::StreamExt::map(events, Ok::<_, Infallible>);
     let mut response = Response::new(Body::from_stream(events));

@@ -31,7 +31,7 @@ type Failure = Box<dyn std::error::Error>;
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// How long it is waited for at most.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Parser)]
 struct Options {
@@ -164,11 +164,11 @@ impl Scene {
     /// Waits for a warning of this kind. Returns it and how long it took.
     async fn warned(&self, began: Instant, kind: WarningKind) -> Result<(Warning, Duration), Failure> {
         loop {
-            let warnings = self.admin().warnings().timeout(PATIENCE).await?;
+            let warnings = self.admin().warnings().timeout(LONGEST_WAIT).await?;
             if let Some(warning) = warnings.into_iter().find(|warning| warning.kind == kind) {
                 return Ok((warning, began.elapsed()));
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > LONGEST_WAIT {
                 return Err(format!("no warning of the kind {kind:?} came").into());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
