@@ -72,6 +72,9 @@ impl Accepted {
 /// The time from one look at the token file to the next.
 const INTERVAL: Duration = Duration::from_millis(500);
 
+/// The same for a token that was not there at the last look: it may have been issued just now.
+const SHORT_INTERVAL: Duration = Duration::from_millis(20);
+
 /// The tokens of a file. A token that is removed from it is not accepted a second later.
 #[derive(Debug)]
 struct TokenFile {
@@ -97,19 +100,19 @@ impl TokenFile {
     }
 
     /// What was seen, if that was a moment ago.
-    fn recent(&self) -> Option<Arc<[Accepted]>> {
+    fn recent(&self, interval: Duration) -> Option<Arc<[Accepted]>> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        (seen.at.elapsed() < INTERVAL).then(|| Arc::clone(&seen.tokens))
+        (seen.at.elapsed() < interval).then(|| Arc::clone(&seen.tokens))
     }
 
     /// The tokens that are in the file now. None while it cannot be read: a token that was removed must not stay valid
     /// because another line is damaged.
-    async fn tokens(&self) -> Arc<[Accepted]> {
-        if let Some(tokens) = self.recent() {
+    async fn tokens(&self, interval: Duration) -> Arc<[Accepted]> {
+        if let Some(tokens) = self.recent(interval) {
             return tokens;
         }
         let _turn = self.turn.lock().await;
-        if let Some(tokens) = self.recent() {
+        if let Some(tokens) = self.recent(interval) {
             return tokens;
         }
         let path = self.path.clone();
@@ -165,11 +168,14 @@ impl Tokens {
     /// The token with this fingerprint, if it is accepted now.
     pub(crate) async fn find(&self, wanted: &Fingerprint) -> Option<Accepted> {
         let given = Accepted::find(&self.given, wanted);
-        let of_file = match &self.file {
-            Some(file) => Accepted::find(&file.tokens().await, wanted),
-            None => None,
-        };
-        given.or(of_file)
+        let Some(file) = &self.file else { return given };
+        if given.is_some() {
+            return given;
+        }
+        match Accepted::find(&file.tokens(INTERVAL).await, wanted) {
+            Some(found) => Some(found),
+            None => Accepted::find(&file.tokens(SHORT_INTERVAL).await, wanted),
+        }
     }
 
     /// How a token is had, as the end of a sentence.
