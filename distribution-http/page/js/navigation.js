@@ -31,8 +31,11 @@ export class Navigation {
     // The link that skips to the panel names no panel.
     if (location.hash === "#main") return;
     for (const [id, link] of this.#links) {
-      if (id === this.current.id) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
+      if (id === this.current.id) {
+        link.setAttribute("aria-current", "page");
+        // In narrow windows the list is a line that scrolls.
+        link.scrollIntoView({ block: "nearest", inline: "center" });
+      } else link.removeAttribute("aria-current");
     }
     onShow(this.current);
   }
