@@ -1,4 +1,5 @@
 //! What the handlers of a node in another process log, read at the master.
+#![allow(clippy::print_stdout, reason = "a test says how many records it has made")]
 
 use std::{path::Path, time::Duration};
 

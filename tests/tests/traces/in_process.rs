@@ -1,4 +1,5 @@
 //! The spans of calls in this process: how calls have ended, and which trace a list of calls names.
+#![allow(clippy::async_yields_async, reason = "a handle is awaited after its span was left")]
 
 use std::{
     mem,

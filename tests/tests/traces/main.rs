@@ -1,4 +1,5 @@
 //! One trace over several processes: each sends its spans to a collector, by OTLP, and all of them are one tree.
+#![allow(clippy::print_stdout, reason = "the tree of spans is worth reading when a test fails")]
 
 mod collector;
 mod in_process;
