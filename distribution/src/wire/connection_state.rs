@@ -198,14 +198,13 @@ impl ConnectionState {
     /// Sends a control frame with the next write.
     pub(crate) fn send(&self, control: Control) {
         let mut outbox = self.outbox();
-        // A heartbeat replaces one that waits. So a peer that does not read for a while costs no memory, and is not sent many
-        // at once afterwards. The number of all other frames is bounded by what is in flight: a frame of which that is not
-        // true must replace one that waits, as heartbeats do.
+        // A heartbeat replaces one that waits. So a peer that does not read for a while costs no memory and is not sent many at
+        // once. What is in flight bounds all other frames: one of which that is not true must replace one that waits.
         let is_heartbeat = |control: &Control| matches!(control, Control::Heartbeat { .. } | Control::MasterHeartbeat);
-        let is_vitals = |control: &Control| matches!(control, Control::Vitals { .. });
         let replaces = |waiting: &Control| match (&control, waiting) {
             (Control::Run { report }, Control::Run { report: waiting }) => report.run == waiting.run,
-            _ => is_heartbeat(waiting) && is_heartbeat(&control) || is_vitals(waiting) && is_vitals(&control),
+            (Control::Vitals { .. }, Control::Vitals { .. }) => true,
+            _ => is_heartbeat(waiting) && is_heartbeat(&control),
         };
         match outbox.iter_mut().find(|waiting| replaces(waiting)) {
             Some(waiting) => *waiting = control,
