@@ -224,3 +224,14 @@ async fn a_node_without_the_layer_tells_of_panics_and_its_records_outlive_it() {
     let [record] = &records[..] else { panic!("{records:?}") };
     assert_eq!((&*record.message, record.method.as_deref()), ("the handler panicked: oh", Some("Chatter.fail")));
 }
+
+#[tokio::test]
+async fn a_list_of_what_is_kept_ends_in_the_masters_process_too() {
+    let cast = Cast::start().await;
+    let admin = AdminClient::new(&cast.master);
+    let list = async || soon("the list ends", admin.logs(LogFilter::default()).try_collect::<Vec<_>>()).await;
+    // Each time anew: which of the two ends waits for the other depends on the moment.
+    for _ in 0..100 {
+        list().await.expect("is answered");
+    }
+}

@@ -15,10 +15,6 @@ use crate::{app::App, refusal::Refusal};
 const RECORDS: usize = 200;
 const MOST_RECORDS: usize = 2000;
 
-/// The records that a master keeps come at once. After a pause of this time there are no more, although the stream of a caller in
-/// the master's own process has not ended.
-const PAUSE: Duration = Duration::from_millis(700);
-
 /// Which records are wanted.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,12 +50,9 @@ pub(super) async fn logs(
     let mut logs = app.admin.logs(filter);
     let mut records = Vec::new();
     while records.len() < most {
-        match tokio::time::timeout(PAUSE, logs.try_next()).await {
-            Ok(next) => match next? {
-                Some(record) => records.push(record),
-                None => break,
-            },
-            Err(_) => break,
+        match logs.try_next().await? {
+            Some(record) => records.push(record),
+            None => break,
         }
     }
     Ok(Json(json!({ "logs": records })))

@@ -297,6 +297,10 @@ impl ItemPipe {
         let there = usize::try_from(state.put - state.taken).unwrap_or(usize::MAX);
         if there > 0 && state.progress != Progress::Stopped {
             state.take(there, into);
+            // A producer in this process that has come to its end waits until all is taken.
+            let waker = state.waits.take();
+            drop(state);
+            waker.into_iter().for_each(std::task::Waker::wake);
             return Poll::Ready(Taken::Bytes);
         }
         match state.progress {
