@@ -175,7 +175,7 @@ impl Browser {
     }
 
     /// Fails if a script or the browser has complained since the last look, but for what has one of these words.
-    pub(crate) async fn has_no_complaints(&self, but: &[&str]) {
+    pub(crate) async fn has_no_errors(&self, but: &[&str]) {
         let lines = self.log("browser").await;
         let lines: Vec<_> = lines
             .iter()

@@ -96,7 +96,7 @@ async fn an_operator_sees_nodes_and_calls_and_steps_in() {
     browser.show(&cluster.url, "events").await;
     browser.sees("is gone").await;
 
-    browser.has_no_complaints(&[]).await;
+    browser.has_no_errors(&[]).await;
     assert!(browser.asked_only(&cluster.url).await > 10);
     drop(first);
     browser.close().await;
@@ -151,7 +151,7 @@ async fn beyond_loopback_people_log_in_and_a_viewer_changes_nothing() {
     assert!(cluster.master.nodes()[0].is_cordoned);
 
     // What is refused is told as an error by the browser itself.
-    browser.has_no_complaints(&["401", "403"]).await;
+    browser.has_no_errors(&["401", "403"]).await;
     browser.asked_only(&cluster.url).await;
     browser.close().await;
 }

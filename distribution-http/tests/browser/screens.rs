@@ -53,7 +53,7 @@ async fn each_panel_fits_into_wide_and_narrow_windows_light_and_dark() {
             assert_eq!(dark, json!(scheme == "dark"));
         }
     }
-    browser.has_no_complaints(&[]).await;
+    browser.has_no_errors(&[]).await;
     drop((busy, stuck, on_oak, elsewhere));
     browser.close().await;
     // Their threads sleep on, and a test does not wait for them.
