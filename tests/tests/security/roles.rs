@@ -114,8 +114,9 @@ async fn a_proof_for_one_role_is_none_for_another() {
 async fn a_certificate_is_for_the_role_that_the_master_lists_its_name_for() {
     let authority = Authority::new("roles");
     let own = authority.issue("master", Purpose::Server, &["localhost"]).callers("*.callers.internal").admins("boss");
+    let own = own.viewers("watch");
     let secure = SecureMaster::with_certificates(own).await;
-    let names = ["n1", "c1.callers.internal", "boss"];
+    let names = ["n1", "c1.callers.internal", "boss", "watch"];
     for name in names {
         authority.issue(name, Purpose::Client, &[name]);
     }
@@ -153,14 +154,15 @@ async fn assert_only_callers_call(caller: ClusterBuilder, admin: ClusterBuilder,
 #[tokio::test]
 async fn with_tokens_nodes_serve_and_callers_call() {
     let secure = SecureMaster::with_token().await;
-    let [nodes, callers, admins] = PEERS.map(|(_, access)| Token::issue(&secure.file, access).expect("writes"));
+    let [nodes, callers, admins, viewers] =
+        PEERS.map(|(_, access)| Token::issue(&secure.file, access).expect("writes"));
     let by = |token: &Token| Cluster::builder().token(token.expose());
     let _node = soon("a node", node().token(nodes.expose()).spawn(secure.addr())).await.expect("is let in");
     assert_only_callers_call(by(&callers), by(&admins).admin(), &secure.addr().to_string()).await;
     // Each notices by itself that its token is for another role.
     let error = by(&nodes).connect(secure.addr()).await.expect_err("cannot call");
     assert!(matches!(&error, Error::Token { .. }), "{error:?}");
-    for token in [&callers, &admins] {
+    for token in [&callers, &admins, &viewers] {
         let error = node().token(token.expose()).spawn(secure.addr()).await.expect_err("cannot register");
         assert!(matches!(&error, Error::Token { .. }), "{error:?}");
     }
