@@ -337,6 +337,10 @@ async fn act(
 
 /// The node with this id, or the only one with this name, or the only one whose id or name begins so.
 fn find<'a>(nodes: &'a [NodeInfo], wanted: &str) -> Result<&'a NodeInfo, Failure> {
+    // Every name begins with it, as that of an unset variable in a script does.
+    if wanted.is_empty() {
+        return Err(Failure::new(Kind::Usage, "the name of the node is empty; give its id or name"));
+    }
     let of = |is_meant: &dyn Fn(&NodeInfo) -> bool| nodes.iter().filter(|node| is_meant(node)).collect::<Vec<_>>();
     let ways: [&dyn Fn(&NodeInfo) -> bool; 3] =
         [&|node| node.id.to_string() == wanted, &|node| *node.name == *wanted, &|node| {

@@ -6,7 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use distribution::{CallId, Certificates};
 
-use crate::{look::When, master::MasterOptions, tokens::TokenCommand, units::parse_time};
+use crate::{
+    look::When,
+    master::MasterOptions,
+    tokens::TokenCommand,
+    units::{parse_age, parse_time},
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -271,7 +276,7 @@ pub(crate) struct WhichCalls {
     #[arg(long, value_enum)]
     pub(crate) status: Option<Status>,
     /// Only calls that were made at least this long ago.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_age)]
     pub(crate) older_than: Option<Duration>,
     /// The most calls to list; 100 by default, and all with --json.
     #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u64).range(1..))]

@@ -293,8 +293,9 @@ pub(crate) fn status(status: &MasterStatus, stats: &Stats, look: Look) -> String
         _ => "unknown to this program",
     };
     let state = if status.is_shutting_down { "shuts down" } else { "runs" };
-    let mut table = Table::new(&["MASTER", &status.addr.to_string()]);
+    let mut table = Table::new(&["MASTER", ""]);
     for (name, value) in [
+        ("address", status.addr.to_string()),
         ("state", format!("{state}, for {}", time(status.running_for))),
         ("version", status.version.clone()),
         ("security", security.to_owned()),

@@ -20,6 +20,14 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "it is too long, or negative".to_owned())
 }
 
+/// The same without `unlimited`, for an age.
+pub(crate) fn parse_age(text: &str) -> Result<Duration, String> {
+    match text {
+        "unlimited" => Err("an age is a number with a unit: 250ms, 5s, 3m, 2h or 7d".to_owned()),
+        _ => parse_time(text),
+    }
+}
+
 /// Reads `1048576`, `64MiB`, `1GiB`.
 pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
     let (number, unit) = split(text);

@@ -145,7 +145,7 @@ mod tests {
         let mut window = Window::default();
         let at = |seconds| {
             let json = serde_json::json!({
-                "running_for": seconds, "methods": [], "nodes": [], "gone_nodes": CallMetrics::default(), "callers": [],
+                "running_for": seconds, "methods": [], "forgotten_methods": CallMetrics::default(), "nodes": [], "gone_nodes": CallMetrics::default(), "callers": [],
                 "gone_callers": CallMetrics::default(),
             });
             serde_json::from_value::<Metrics>(json).expect("is one")

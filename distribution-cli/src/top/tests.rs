@@ -95,10 +95,11 @@ fn metrics(at: f64, answered: u64) -> Value {
         },
     });
     let sum = json!({
-        "service": "Arith", "name": "sum", "version": 1, "kind": "compute", "waiting": 1, "running": 1, "calls": calls,
+        "service": "Arith", "name": "sum", "version": 1, "kind": "compute", "waiting": 1, "running": 1,
+        "has_streams": false, "calls": calls,
     });
     json!({
-        "running_for": at, "methods": [sum], "nodes": [node], "gone_nodes": none, "callers": [], "gone_callers": none,
+        "running_for": at, "methods": [sum], "forgotten_methods": none, "nodes": [node], "gone_nodes": none, "callers": [], "gone_callers": none,
     })
 }
 

@@ -177,6 +177,11 @@ impl Shared {
         for series in &history.nodes {
             // One that is ejected gets fewer calls on purpose.
             let Some(node) = nodes.get(&series.id).filter(|node| node.share >= 1.0) else { continue };
+            // One that serves no method whose calls wait has nothing to take.
+            let serves = |call: &CallInfo| node.services.iter().any(|service| service.name == call.method.service());
+            if !scene.waiting.iter().any(serves) {
+                continue;
+            }
             let is_idle = series.points.iter().all(|point| f64::from(point.busy) < f64::from(node.slots) - 0.9);
             if series.points.len() as u64 >= IDLE_FOR && is_idle && node.state == NodeState::Alive && !node.is_cordoned
             {

@@ -316,7 +316,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "methods that were called are remembered for ever",
         "CalledMethods::insert",
-        &[("self.0.len() >= MOST_CALLED", "self.0.len() >= usize::MAX")],
+        &[("self.methods.len() >= MOST_CALLED", "self.methods.len() >= usize::MAX")],
     ),
     fault(
         "ever new services take turns of their own",
