@@ -116,6 +116,7 @@ impl QueuedRecord {
 /// The records of one node that have not been sent.
 #[derive(Debug)]
 pub(crate) struct NodeLogs {
+    #[cfg(feature = "logs")]
     name: String,
     queue: Mutex<Queue>,
     /// How many backtraces may be captured.
@@ -137,6 +138,7 @@ struct Queue {
 }
 
 impl NodeLogs {
+    #[cfg_attr(not(feature = "logs"), expect(unused_variables, reason = "the layer finds a node's queue by it"))]
     pub(crate) fn new(name: &str) -> Self {
         let now = Instant::now();
         let queue = Queue {
@@ -148,7 +150,13 @@ impl NodeLogs {
             noted: None,
         };
         let captures = Mutex::new(Allowance::new(CAPTURES, CAPTURES, now));
-        Self { name: name.to_owned(), queue: Mutex::new(queue), captures, has_some: Notify::new() }
+        Self {
+            #[cfg(feature = "logs")]
+            name: name.to_owned(),
+            queue: Mutex::new(queue),
+            captures,
+            has_some: Notify::new(),
+        }
     }
 
     /// Whether the backtrace of another panic may be captured: that takes long, and handlers may panic in each call.
