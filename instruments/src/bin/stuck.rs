@@ -96,7 +96,7 @@ impl Trouble for Maker {
     }
 }
 
-/// A master and nodes, each a process that ends with this.
+/// A master and nodes, each a process that ends with this value.
 struct Scene {
     program: PathBuf,
     addr: String,
@@ -216,56 +216,74 @@ async fn row(what: &'static str, scene: &Scene, began: Instant, kind: WarningKin
 async fn rows(program: &Path) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
 
-    let scene = Scene::start(program, &[], &[]).await?;
-    let began = Instant::now();
-    let _call = scene.client().step(Step::Quick).send();
-    rows.push(row("no node serves it", &scene, began, WarningKind::NobodyServes).await?);
-
-    let scene = Scene::start(program, &[], &["n1", "n2"]).await?;
-    let began = Instant::now();
-    let _call = scene.client().step(Step::Quick).label("gpu", "a100").send();
-    rows.push(row("no node has the label", &scene, began, WarningKind::NobodyServes).await?);
-
-    let scene = Scene::start(program, &[], &["n1"]).await?;
-    let _call = scene.client().step(Step::Wait { millis: 60_000 }).send();
-    signal(&scene.nodes[0], "STOP")?;
-    let began = Instant::now();
-    rows.push(row("a node is silent", &scene, began, WarningKind::NodeSilent).await?);
-    signal(&scene.nodes[0], "CONT")?;
-
-    let scene = Scene::start(program, &[], &["n1"]).await?;
-    scene.some_quick_calls().await?;
-    let began = Instant::now();
-    let _call = scene.client().step(Step::Spin).send();
-    rows.push(row("a handler loops without end", &scene, began, WarningKind::RunsLong).await?);
-
-    let scene = Scene::start(program, &[], &["n1"]).await?;
-    scene.some_quick_calls().await?;
-    let began = Instant::now();
-    let _pair = [0, 1].map(|first| scene.client().step(Step::Lock { first }).send());
-    rows.push(row("two handlers wait for each other", &scene, began, WarningKind::RunsLong).await?);
-
-    let scene = Scene::start(program, &["--max-queued-calls", "100"], &["n1"]).await?;
-    let flood = Cluster::builder().name("flood").connect(&scene.addr).await?;
-    let flood = TroubleClient::new(&flood);
-    let _calls: Vec<_> = (0..102).map(|_| flood.step(Step::Wait { millis: 60_000 }).send()).collect();
-    while scene.admin().stats().await?.queued < 100 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    {
+        let scene = Scene::start(program, &[], &[]).await?;
+        let began = Instant::now();
+        let _call = scene.client().step(Step::Quick).send();
+        rows.push(row("no node serves it", &scene, began, WarningKind::NobodyServes).await?);
     }
-    let began = Instant::now();
-    let refused = scene.client().step(Step::Quick).await;
-    if refused.is_ok() {
-        return Err("a call found room in a full queue".into());
-    }
-    rows.push(row("another caller has filled the queue", &scene, began, WarningKind::QueueFull).await?);
 
-    let scene = Scene::start(program, &[], &["n1"]).await?;
-    let _call = scene.client().step(Step::Quick).await?;
-    signal(&scene.master, "STOP")?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    signal(&scene.master, "CONT")?;
-    let began = Instant::now();
-    rows.push(row("the master is stalled", &scene, began, WarningKind::MasterStalled).await?);
+    {
+        let scene = Scene::start(program, &[], &["n1", "n2"]).await?;
+        let began = Instant::now();
+        let _call = scene.client().step(Step::Quick).label("gpu", "a100").send();
+        rows.push(row("no node has the label", &scene, began, WarningKind::NobodyServes).await?);
+    }
+
+    {
+        let scene = Scene::start(program, &[], &["n1"]).await?;
+        let _call = scene.client().step(Step::Wait { millis: 60_000 }).send();
+        signal(&scene.nodes[0], "STOP")?;
+        let began = Instant::now();
+        rows.push(row("a node is silent", &scene, began, WarningKind::NodeSilent).await?);
+        signal(&scene.nodes[0], "CONT")?;
+    }
+
+    {
+        let scene = Scene::start(program, &[], &["n1"]).await?;
+        scene.some_quick_calls().await?;
+        let began = Instant::now();
+        let _call = scene.client().step(Step::Spin).send();
+        rows.push(row("a handler loops without end", &scene, began, WarningKind::RunsLong).await?);
+    }
+
+    {
+        let scene = Scene::start(program, &[], &["n1"]).await?;
+        scene.some_quick_calls().await?;
+        let began = Instant::now();
+        let _pair = [0, 1].map(|first| scene.client().step(Step::Lock { first }).send());
+        rows.push(row("two handlers wait for each other", &scene, began, WarningKind::RunsLong).await?);
+    }
+
+    {
+        let scene =
+            Scene::start(program, &["--max-queued-calls", "100", "--max-queued-calls-per-caller", "100"], &["n1"])
+                .await?;
+        let flood = Cluster::builder().name("flood").connect(&scene.addr).await?;
+        let flood = TroubleClient::new(&flood);
+        // More than the node and the queue take. Those beyond are refused. By default no caller may fill the whole queue.
+        let _calls: Vec<_> = (0..300).map(|_| flood.step(Step::Wait { millis: 60_000 }).send()).collect();
+        while scene.admin().stats().await?.failed == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let began = Instant::now();
+        let refused = scene.client().step(Step::Quick).await;
+        if refused.is_ok() {
+            return Err("a call found room in a full queue".into());
+        }
+        rows.push(row("another caller has filled the queue", &scene, began, WarningKind::QueueFull).await?);
+    }
+
+    {
+        let scene = Scene::start(program, &[], &["n1"]).await?;
+        let _call = scene.client().step(Step::Quick).await?;
+        signal(&scene.master, "STOP")?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        signal(&scene.master, "CONT")?;
+        let began = Instant::now();
+        rows.push(row("the master is stalled", &scene, began, WarningKind::MasterStalled).await?);
+    }
+
     Ok(rows)
 }
 
