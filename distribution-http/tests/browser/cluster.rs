@@ -29,6 +29,7 @@ impl Work for Worker {
     }
 
     fn crunch(&self, millis: u64) -> u64 {
+        // This is the call's work: a slot that is taken for some time. No test waits by it.
         std::thread::sleep(Duration::from_millis(millis));
         millis
     }

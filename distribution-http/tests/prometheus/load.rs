@@ -90,6 +90,7 @@ impl Work for Worker {
     fn nap(&self, millis: u64) -> u64 {
         self.runs();
         let begun = Instant::now();
+        // This is the call's work: a time that the histogram has to show. It is measured, because it may take longer.
         std::thread::sleep(Duration::from_millis(millis));
         let slept = begun.elapsed();
         count(&self.counts, |counts| counts.naps.push(slept));

@@ -7,10 +7,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Barrier, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -73,7 +70,8 @@ trait Trouble {
 struct Maker;
 
 static LOCKS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
-static LOCKED: AtomicU32 = AtomicU32::new(0);
+/// Each has its first lock before one of them wants the other.
+static BOTH_LOCKED: Barrier = Barrier::new(2);
 
 impl Trouble for Maker {
     fn step(&self, step: Step) -> u32 {
@@ -82,13 +80,11 @@ impl Trouble for Maker {
             Step::Spin => loop {
                 std::hint::spin_loop();
             },
+            // This is what the call does: it holds its slot and does not calculate.
             Step::Wait { millis } => std::thread::sleep(Duration::from_millis(millis)),
             Step::Lock { first } => {
                 let _one = LOCKS[first].lock().unwrap_or_else(PoisonError::into_inner);
-                LOCKED.fetch_add(1, Ordering::SeqCst);
-                while LOCKED.load(Ordering::SeqCst) < 2 {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
+                BOTH_LOCKED.wait();
                 let _other = LOCKS[1 - first].lock().unwrap_or_else(PoisonError::into_inner);
             }
         }
