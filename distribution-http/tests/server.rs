@@ -1,6 +1,6 @@
 //! The page's own server: where it listens, and what it does to clients that hold it up.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use distribution::Master;
 use distribution_http::{Error, PageBuilder};
@@ -12,10 +12,22 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::oneshot,
+    task::JoinHandle,
 };
 
 async fn master() -> Master {
     Master::bind("127.0.0.1:0").await.expect("binds")
+}
+
+/// A page of this master: where it is, what ends it, and its task.
+async fn serve(master: &Master) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+    let server = PageBuilder::new(master).bind("127.0.0.1:0").await.expect("binds");
+    let addr = server.local_addr();
+    let (end, ended) = oneshot::channel::<()>();
+    let serving = tokio::spawn(server.run_until(async {
+        let _ = ended.await;
+    }));
+    (addr, end, serving)
 }
 
 #[tokio::test]
@@ -47,12 +59,7 @@ async fn beyond_loopback_it_listens_only_with_tls_and_tokens() {
 #[tokio::test]
 async fn a_request_that_is_never_finished_is_given_up_and_holds_nobody_up() {
     let master = master().await;
-    let server = PageBuilder::new(&master).bind("127.0.0.1:0").await.expect("binds");
-    let addr = server.local_addr();
-    let (end, ended) = oneshot::channel::<()>();
-    let serving = tokio::spawn(server.run_until(async {
-        let _ = ended.await;
-    }));
+    let (addr, end, serving) = serve(&master).await;
     // One byte, and no more.
     let mut slow = Vec::new();
     for _ in 0..100 {
@@ -77,12 +84,7 @@ async fn a_request_that_is_never_finished_is_given_up_and_holds_nobody_up() {
 #[tokio::test]
 async fn it_ends_although_a_viewer_looks() {
     let master = master().await;
-    let server = PageBuilder::new(&master).bind("127.0.0.1:0").await.expect("binds");
-    let addr = server.local_addr();
-    let (end, ended) = oneshot::channel::<()>();
-    let serving = tokio::spawn(server.run_until(async {
-        let _ = ended.await;
-    }));
+    let (addr, end, serving) = serve(&master).await;
     let mut viewer = TcpStream::connect(addr).await.expect("connects");
     viewer.write_all(format!("GET /api/stream HTTP/1.1\r\nHost: {addr}\r\n\r\n").as_bytes()).await.expect("is sent");
     let mut first = [0; 12];

@@ -65,24 +65,22 @@ impl<H: Host> Core<H> {
         let Some(ended) = self.registry.end(now, node, (id, attempt), count) else { return };
         let took = now.saturating_sub(ended.sent);
         self.note_stopped(id, node, attempt);
+        let is_current = self.is_current(id, node, attempt);
         if let AttemptEnd::Replied(reply) = &mut attempted {
             // The peer says this time, and it affects where other calls go. The calls of a batch run one after the
             // other.
             reply.run = reply.run.min(took);
+            let call = self.calls.get(&id).filter(|_| is_current);
             // Of a batch that was shortened, the other calls are made again.
-            if let Some(call) = self.calls.get(&id).filter(|_| self.is_current(id, node, attempt)) {
-                reply.count = reply.count.min(call.count().max(1));
-            }
-            self.count_answer(now, node, &ended, reply, ran);
+            reply.count = reply.count.min(call.map_or(u32::MAX, |call| call.count().max(1)));
+            let caller = call.map(|call| call.demand.caller);
+            self.count_answer(now, node, &ended, (&*reply, ran), caller);
         } else {
             self.count_unsent(node, &ended);
         }
-        if self.is_current(id, node, attempt) {
+        if is_current {
             match attempted {
-                AttemptEnd::Replied(reply) => {
-                    self.count_answer_for(id, took, &reply, ran);
-                    self.replied(now, node, id, reply, effects);
-                }
+                AttemptEnd::Replied(reply) => self.replied(now, node, id, reply, effects),
                 AttemptEnd::NotSent => self.requeue(now, id, effects),
                 // Nobody waits for it.
                 AttemptEnd::ArgumentsGone => self.end_with(id, effects, |call| CallError::Shutdown {

@@ -4,8 +4,6 @@
 //! anyway: those of a method with the number of its calls ([`called_methods`](super::called_methods)), those of a node in the
 //! node.
 
-use std::time::Duration;
-
 use super::{
     call::{CallEntry, goes_on_one_by_one},
     counters::{Answered, Counters, Ended},
@@ -21,14 +19,14 @@ use crate::{
 };
 
 impl<H: Host> Core<H> {
-    /// An attempt was answered. `ran` says whether its handler was started.
+    /// An attempt was answered. `ran` says whether its handler was started, and `caller` who waits for it, if somebody does.
     pub(super) fn count_answer(
         &mut self,
         now: Time,
         node: NodeId,
         attempt: &InFlightAttempt,
-        reply: &Reply,
-        ran: bool,
+        (reply, ran): (&Reply, bool),
+        caller: Option<CallerId>,
     ) {
         let ended = Ended::of_attempt(reply);
         let answered = Answered::new(reply, now.saturating_sub(attempt.sent));
@@ -48,6 +46,9 @@ impl<H: Host> Core<H> {
             if let Some(counters) = self.called.counters(method) {
                 counters.on_answered(&answered);
             }
+            if let Some(caller) = caller {
+                self.books.of(caller).on_answered(&answered);
+            }
         }
     }
 
@@ -61,13 +62,6 @@ impl<H: Host> Core<H> {
     /// Some calls of a batch have panicked. What they said is for their callers.
     pub(super) fn count_panics_in_batch(&mut self, id: CallId, call: &CallEntry<H>, panicked: u32) {
         self.failure_groups.on_panics_in_batch(id, call, panicked);
-    }
-
-    /// The answer was for the caller of this call, which waits for it.
-    pub(super) fn count_answer_for(&mut self, id: CallId, took: Duration, reply: &Reply, ran: bool) {
-        if let Some(call) = self.calls.get(&id).filter(|_| ran) {
-            self.books.of(call.demand.caller).on_answered(&Answered::new(reply, took));
-        }
     }
 
     /// A call has ended; of a batch, this many calls.
