@@ -72,7 +72,7 @@ impl Accepted {
 /// The time from one look at the token file to the next.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// The same for a token that was not there at the last look: it may have been issued just now.
+/// The same for a token that was not there at the last look: it may have been issued since.
 const SHORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The tokens of a file. A token that is removed from it is not accepted a second later.
@@ -99,22 +99,38 @@ impl TokenFile {
         Ok(Self { path, seen, turn: tokio::sync::Mutex::new(()) })
     }
 
-    /// What was seen, if that was a moment ago.
-    fn recent(&self, interval: Duration) -> Option<Arc<[Accepted]>> {
+    /// When the last look began, and what it saw.
+    fn last(&self) -> (Instant, Arc<[Accepted]>) {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        (seen.at.elapsed() < interval).then(|| Arc::clone(&seen.tokens))
+        (seen.at, Arc::clone(&seen.tokens))
     }
 
-    /// The tokens that are in the file now. None while it cannot be read: a token that was removed must not stay valid
-    /// because another line is damaged.
-    async fn tokens(&self, interval: Duration) -> Arc<[Accepted]> {
-        if let Some(tokens) = self.recent(interval) {
-            return tokens;
+    /// The token with this fingerprint, if it is in the file.
+    ///
+    /// A token that the last look did not see is looked for once more, by a look that begins after this call: whoever
+    /// issues a token and uses it at once must not be told that it is wrong. All that wait share that look, so wrong
+    /// tokens cannot make this read the file more often than [`SHORT_INTERVAL`] says.
+    async fn find(&self, wanted: &Fingerprint) -> Option<Accepted> {
+        let asked = Instant::now();
+        let (at, mut tokens) = self.last();
+        if at.elapsed() >= INTERVAL {
+            tokens = self.look(asked).await;
         }
+        match Accepted::find(&tokens, wanted) {
+            Some(found) => Some(found),
+            None => Accepted::find(&self.look(asked).await, wanted),
+        }
+    }
+
+    /// The tokens that a look saw which began at this time or later. None while the file cannot be read: a token that was
+    /// removed must not stay valid because another line is damaged.
+    async fn look(&self, since: Instant) -> Arc<[Accepted]> {
         let _turn = self.turn.lock().await;
-        if let Some(tokens) = self.recent(interval) {
+        let (at, tokens) = self.last();
+        if at >= since {
             return tokens;
         }
+        tokio::time::sleep_until((at + SHORT_INTERVAL).into()).await;
         let path = self.path.clone();
         let at = Instant::now();
         let read = tokio::task::spawn_blocking(move || read(&path)).await;
@@ -172,10 +188,7 @@ impl Tokens {
         if given.is_some() {
             return given;
         }
-        match Accepted::find(&file.tokens(INTERVAL).await, wanted) {
-            Some(found) => Some(found),
-            None => Accepted::find(&file.tokens(SHORT_INTERVAL).await, wanted),
-        }
+        file.find(wanted).await
     }
 
     /// How a token is had, as the end of a sentence.
@@ -199,5 +212,19 @@ mod tests {
         let all = [("a", Role::Viewer), ("b", Role::Admin)].map(|(name, role)| Accepted::new(role, name, name));
         let name = |token: &str| Accepted::find(&all, &fingerprint(token)).map(|found| found.name.to_string());
         assert_eq!([name("a"), name("b"), name("c"), name("")], [Some("a".into()), Some("b".into()), None, None]);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_issued_just_after_a_look_is_accepted_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens");
+        Token::issue(&path, Access::Admins).expect("is issued");
+        let file = TokenFile::open(path.clone()).expect("is read");
+        for _ in 0..20 {
+            assert!(file.find(&fingerprint("wrong")).await.is_none());
+            let token = Token::issue(&path, Access::Viewers).expect("is issued");
+            let found = file.find(&fingerprint(token.expose())).await.expect("is accepted");
+            assert_eq!(found.role, Role::Viewer);
+        }
     }
 }
