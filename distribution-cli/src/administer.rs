@@ -13,8 +13,10 @@ use crate::{
     arguments::{AdminCommand, Connection, Level, OneNode, Status, View, WhichCalls, WhichLogs},
     failure::{Failure, Kind},
     look::Look,
+    new_file::NewFile,
     output::{print, print_json},
     show, top, trouble,
+    units::size,
 };
 
 /// Rows of a table of calls, unless the user says otherwise.
@@ -102,6 +104,12 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
                 print_either(&view, &failures, || trouble::failures(&failures, look.measured()))
             })
             .await
+        }
+        AdminCommand::Report { master, output } => {
+            let file = NewFile::create(&output)?;
+            let html = administer(master, async |admin| Ok(distribution_http::report(admin).await?)).await?;
+            file.finish(html.as_bytes())?;
+            print(&format!("wrote {} ({})\n", output.display(), size(html.len())))
         }
         AdminCommand::Events { master, json } => {
             administer(master, async |admin| follow(admin, json, look).await).await

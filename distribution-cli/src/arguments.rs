@@ -140,6 +140,18 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         view: View,
     },
+    /// Write the page with all that it shows and its history as one HTML file, which opens from disk without a network.
+    ///
+    /// It has at most 40 MiB, and says what was left out. It names hosts, and has what callers send along as metadata and what
+    /// handlers log: whoever gets the file reads that.
+    #[command(after_help = EXIT_CODES)]
+    Report {
+        #[command(flatten)]
+        master: Connection,
+        /// The file to write. A file of this name is replaced once the new one is complete.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Print the nodes that are registered and then what happens to nodes, one line each, until ctrl-c.
     #[command(after_help = EXIT_CODES)]
     Events {

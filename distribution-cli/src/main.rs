@@ -6,6 +6,7 @@ mod failure;
 mod lines;
 mod look;
 mod master;
+mod new_file;
 mod output;
 mod page;
 mod show;

@@ -221,6 +221,36 @@ async fn nodes_and_calls_are_acted_on_and_the_masters_log_says_by_whom() {
 }
 
 #[tokio::test]
+async fn a_report_is_one_file_that_replaces_an_older_one_when_it_is_complete() {
+    let master = RunningMaster::start(&[]).await;
+    let _node = master.node("n1").await;
+    let cluster = Cluster::connect(&master.addr).await.expect("connects");
+    ProbeClient::new(&cluster).add(1, 2).await.expect("answers");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("run.html").display().to_string();
+    let said = master.printed(&["report", "-o", &file]).await;
+    assert!(said.starts_with(&format!("wrote {file} (")) && said.ends_with("KiB)\n"), "{said}");
+    let html = std::fs::read_to_string(&file).expect("is there");
+    for part in ["Probe.add", "\"n1\"", "id=\"report\"", "Content-Security-Policy"] {
+        assert!(html.contains(part), "{part}");
+    }
+    std::fs::write(&file, "older").expect("writes");
+    master.printed(&["report", "--output", &file]).await;
+    assert!(std::fs::read_to_string(&file).expect("is there").starts_with("<!doctype html>"));
+
+    // Nothing is left of one that fails, and the older file stays.
+    let ended = run(&["report", "-o", &file, "--master", "127.0.0.1:1", "--connect-timeout", "100ms"]).await;
+    assert_fails(&ended, 3, &["127.0.0.1:1"]);
+    assert!(std::fs::read_to_string(&file).expect("is there").starts_with("<!doctype html>"));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("is there").count(), 1);
+    let nowhere = folder.path().join("none").join("run.html").display().to_string();
+    assert_fails(&master.run(&["report", "-o", &nowhere]).await, 2, &[&nowhere, "its folder must exist"]);
+    let of_folder = folder.path().display().to_string();
+    assert_fails(&master.run(&["report", "-o", &of_folder]).await, 2, &["give the name of a file"]);
+    assert_fails(&master.run(&["report"]).await, 2, &["--output"]);
+}
+
+#[tokio::test]
 async fn a_name_that_several_nodes_have_is_refused_with_their_ids() {
     let master = RunningMaster::start(&[]).await;
     let nodes = [master.node("n1").await, master.node("n10").await];

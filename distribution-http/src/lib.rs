@@ -46,6 +46,8 @@
 //! | `GET api/methods?q=&limit=`, `GET api/services?q=&limit=`, `GET api/callers?q=&limit=` | those whose name has this text |
 //! | `GET api/failures`, `GET api/history?resolution=&from=&nodes=&methods=`, `GET api/timeline?after=&node=&within=` | what has been |
 //! | `GET api/logs?node=&method=&call=&level=&contains=&newer_than=&limit=` | what nodes have logged, as [`LogFilter`](distribution::LogFilter) chooses it: the newest records, 200 unless said otherwise |
+//! | `GET api/events` | what has happened to nodes, the newest first |
+//! | `GET api/report` | the page with all that it shows and its history in one HTML file: see [`report`] |
 //! | `GET metrics` | what the master counts, in the text format of Prometheus; with tokens it needs one, too |
 //! | `GET api/stream` | server-sent events: each part of what the page shows, when it has changed |
 //! | `POST api/calls/{id}/cancel` | cancels a call |
@@ -64,12 +66,15 @@ mod limits;
 mod live;
 mod metrics;
 mod origin;
+mod past;
 mod refusal;
+mod report;
 mod server;
 mod tokens;
 
 pub use builder::PageBuilder;
 pub use error::Error;
+pub use report::report;
 pub use server::Server;
 
 use distribution::Caller;

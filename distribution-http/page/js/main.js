@@ -1,8 +1,8 @@
 /* Starts the page: finds out who looks, reads the event stream, and keeps the panel that is shown up to date. */
 
 import { identify, read } from "./api.js";
-import { setText } from "./dom.js";
-import { clock } from "./format.js";
+import { el, setText } from "./dom.js";
+import { clock, moment } from "./format.js";
 import { Navigation } from "./navigation.js";
 import { callers } from "./panels/callers.js";
 import { Calls } from "./panels/calls.js";
@@ -15,6 +15,8 @@ import { Overview } from "./panels/overview.js";
 import { Runs } from "./panels/runs.js";
 import { services } from "./panels/services.js";
 import { Tasks } from "./panels/tasks.js";
+import { limits, report } from "./report.js";
+import { saveReport } from "./save.js";
 import { forgetToken, keepToken, session, token } from "./session.js";
 import { follow } from "./stream.js";
 import { setUpTheme } from "./theme.js";
@@ -95,6 +97,7 @@ function showConnection(kind, sentence) {
 function showWho() {
   const isViewer = session.role === "viewer";
   setText(byId("who"), session.role ? `${session.name}${isViewer ? ": may look, and change nothing" : ""}` : "");
+  byId("save").hidden = !session.role;
   byId("logout").hidden = !session.demandsToken || !session.role;
 }
 
@@ -138,17 +141,34 @@ async function begin() {
   });
 }
 
-byId("login").addEventListener("submit", (event) => {
-  event.preventDefault();
-  keepToken(byId("token").value);
-  byId("token").value = "";
-  begin();
-});
+function listen() {
+  byId("login").addEventListener("submit", (event) => {
+    event.preventDefault();
+    keepToken(byId("token").value);
+    byId("token").value = "";
+    begin();
+  });
+  byId("logout").addEventListener("click", () => {
+    forgetToken();
+    showLogin("");
+  });
+  byId("save").addEventListener("click", () => saveReport(byId("save")));
+}
 
-byId("logout").addEventListener("click", () => {
-  forgetToken();
-  showLogin("");
-});
+/** Shows a report: everything is there, and nothing comes. */
+function showReport() {
+  Object.assign(state, report.parts);
+  const { started, cluster } = report.history.second;
+  state.history = { started, points: cluster };
+  showConnection("", `Report of the master ${report.parts.status.status.addr}, made ${moment(report.made)}. Nothing here is live.`);
+  const left = limits();
+  if (left) byId("panel").before(el("p", { class: "dim" }, left));
+  plan();
+}
 
 setUpTheme();
-begin();
+if (report) showReport();
+else {
+  listen();
+  begin();
+}

@@ -42,6 +42,8 @@ pub(crate) fn routes(app: &Arc<App>) -> Router {
         .route("/failures", get(past::failures))
         .route("/history", get(past::history))
         .route("/timeline", get(past::timeline))
+        .route("/events", get(past::events))
+        .route("/report", get(past::report))
         .route("/stream", get(watch))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "The API has no such path.") })
         .method_not_allowed_fallback(|| async {

@@ -1,5 +1,6 @@
 //! What the page shows while it is open: one reader of the master, for all viewers.
 
+mod answers;
 mod hub;
 mod measured;
 mod poll;
@@ -7,6 +8,8 @@ mod rows;
 mod stream;
 mod warnings;
 
+pub(crate) use answers::Answers;
 pub(crate) use hub::Hub;
-pub(crate) use rows::{CallRow, MOST_ROWS, NodeRow};
+pub(crate) use measured::Measured;
+pub(crate) use rows::{CallRow, EventRow, MOST_ROWS, NodeRow};
 pub(crate) use stream::{Watching, stream};

@@ -7,21 +7,18 @@ use std::{
 
 use bytes::Bytes;
 use distribution::{
-    AdminClient, CallError, CallFilter, NodeInfo, Stats,
-    administration::{
-        CallPage, CallerInfo, FailureGroup, HistoryFilter, MasterStatus, MethodSummary, Metrics, RunInfo,
-        ServiceSummary, StatusFilter, TimedEvent, Warning,
-    },
+    AdminClient, CallError, Stats,
+    administration::{HistoryFilter, MethodMetrics, TimedEvent},
 };
 use futures::{StreamExt, stream::BoxStream};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
+    answers::Answers,
     hub::{Part, Parts},
-    measured::{Measured, MethodRow},
-    rows::{CallRow, EventRow, MOST_ROWS, NodeCounts, NodeRow, RunRow},
-    warnings::{Seen, warnings},
+    measured::Measured,
+    rows::{EventRow, MOST_ROWS},
 };
 
 /// How many of the newest events are shown.
@@ -48,23 +45,6 @@ pub(super) struct Reader {
     parts: BTreeMap<&'static str, Part>,
     /// When the figures are from that are shown.
     read_at: Option<f64>,
-}
-
-/// What a master answers in one look.
-struct Answers {
-    status: MasterStatus,
-    stats: Stats,
-    nodes: Vec<NodeInfo>,
-    running: CallPage,
-    waiting: CallPage,
-    stopping: CallPage,
-    methods: Vec<MethodSummary>,
-    services: Vec<ServiceSummary>,
-    callers: Vec<CallerInfo>,
-    metrics: Metrics,
-    failures: Vec<FailureGroup>,
-    warnings: Vec<Warning>,
-    runs: Vec<RunInfo>,
 }
 
 impl Reader {
@@ -108,10 +88,10 @@ impl Reader {
     /// Asks the master for everything.
     pub(super) async fn read(&mut self) -> Parts {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        match tokio::time::timeout(ANSWER_TIME, ask(&self.admin)).await {
-            Ok(Ok(answers)) => {
+        match tokio::time::timeout(ANSWER_TIME, Answers::ask(&self.admin, MOST_ROWS)).await {
+            Ok(Ok((answers, methods))) => {
                 self.read_at = Some(now);
-                self.show(answers, now);
+                self.show(answers, methods, now);
                 self.show_history().await;
             }
             // What was read before stays, and the page says from when it is.
@@ -125,34 +105,13 @@ impl Reader {
         self.parts.values().cloned().collect()
     }
 
-    fn show(&mut self, answers: Answers, now: f64) {
-        let Answers { status, stats, nodes, running, waiting, stopping, methods, services, callers, .. } = answers;
-        let warnings = warnings(&Seen { status: &status, nodes: &nodes, of_master: answers.warnings });
-        let (metrics, failures) = (answers.metrics, answers.failures);
-        let counts = NodeCounts::of(&nodes);
-        let rates = self.rates(&stats);
+    fn show(&mut self, answers: Answers, methods: Vec<MethodMetrics>, now: f64) {
+        let rates = self.rates(&answers.stats);
         self.set("trouble", &json!({}));
-        self.set("status", &json!({ "at": now, "status": status, "stats": stats, "nodes": counts, "rates": rates }));
-        self.set("warnings", &json!({ "warnings": warnings }));
-        let by_id = metrics.nodes.iter().map(|node| (node.id, node)).collect::<std::collections::HashMap<_, _>>();
-        let row = |node: NodeInfo| {
-            let metrics = by_id.get(&node.id).copied();
-            NodeRow::new(node).with(metrics)
-        };
-        self.set("nodes", &listed("nodes", most_interesting(nodes), row));
-        // How many there are in all, `status` says.
-        let rows = |page: CallPage| page.calls.into_iter().map(CallRow::new).collect::<Vec<_>>();
-        self.set("running", &json!({ "running": rows(running) }));
-        self.set("waiting", &json!({ "waiting": rows(waiting) }));
-        self.set("stopping", &json!({ "stopping": rows(stopping) }));
-        let window = self.measured.window(metrics);
-        let row = |method| MethodRow::new(method, &window);
-        let methods = listed("methods", busiest(methods, |row| row.waiting + row.running), row);
-        self.set("methods", &methods);
-        self.set("runs", &listed("runs", answers.runs, RunRow::new));
-        self.set("failures", &listed("failures", failures, |group| group));
-        self.set("services", &listed("services", busiest(services, |row| row.waiting + row.running), |row| row));
-        self.set("callers", &listed("callers", busiest(callers, |row| row.calls), |row| row));
+        let parts = answers.into_parts(now, rates, &self.measured.window(methods), MOST_ROWS);
+        for (name, part) in parts {
+            self.set(name, &part);
+        }
         let events = json!({ "events": self.events });
         self.set("events", &events);
     }
@@ -202,70 +161,6 @@ impl Reader {
     }
 }
 
-async fn ask(admin: &AdminClient) -> Result<Answers, CallError> {
-    let calls = |status| {
-        let filter = CallFilter::default().status(status).limit(MOST_ROWS);
-        async move { admin.calls(filter).await }
-    };
-    let lists = futures::future::try_join4(
-        async { admin.metrics().await },
-        async { admin.failures().await },
-        async { admin.warnings().await },
-        async { admin.runs().await },
-    );
-    let (status, stats, nodes, running, waiting, stopping, methods, services, callers, lists) = futures::try_join!(
-        async { admin.status().await },
-        async { admin.stats().await },
-        async { admin.nodes().await },
-        calls(StatusFilter::Running),
-        calls(StatusFilter::Waiting),
-        calls(StatusFilter::Stopping),
-        async { admin.methods().await },
-        async { admin.services().await },
-        async { admin.callers().await },
-        lists,
-    )?;
-    let (metrics, failures, warnings, runs) = lists;
-    Ok(Answers {
-        status,
-        stats,
-        nodes,
-        running,
-        waiting,
-        stopping,
-        methods,
-        services,
-        callers,
-        metrics,
-        failures,
-        warnings,
-        runs,
-    })
-}
-
 fn follow(admin: &AdminClient) -> BoxStream<'static, Result<TimedEvent, CallError>> {
     admin.events().boxed()
-}
-
-/// The first rows of a list, with the length of all of it.
-fn listed<T, R: Serialize>(name: &str, all: Vec<T>, row: impl Fn(T) -> R) -> serde_json::Value {
-    let total = all.len();
-    let rows: Vec<R> = all.into_iter().take(MOST_ROWS).map(row).collect();
-    json!({ name: rows, "total": total })
-}
-
-/// Those with the most calls first. Otherwise they stay in their order.
-fn busiest<T>(mut rows: Vec<T>, calls: impl Fn(&T) -> usize) -> Vec<T> {
-    if rows.len() > MOST_ROWS {
-        rows.sort_by_key(|row| std::cmp::Reverse(calls(row)));
-    }
-    rows
-}
-
-/// Nodes that something is wrong with first, then those with the most calls.
-fn most_interesting(mut nodes: Vec<NodeInfo>) -> Vec<NodeInfo> {
-    if nodes.len() > MOST_ROWS {
-        nodes.sort_by_key(|node| (NodeRow::is_well(node), std::cmp::Reverse(node.in_flight)));
-    }
-    nodes
 }

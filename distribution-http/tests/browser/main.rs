@@ -7,6 +7,7 @@
 
 mod chrome;
 mod cluster;
+mod report;
 mod screens;
 
 use distribution::CallError;

@@ -4,6 +4,7 @@ import { read } from "../api.js";
 import { action } from "../confirm.js";
 import { el, setText } from "../dom.js";
 import { count, duration, size } from "../format.js";
+import { report } from "../report.js";
 import { mayChange } from "../session.js";
 import { Table } from "../table.js";
 
@@ -144,7 +145,7 @@ export class Calls {
       setText(this.counts.found, error.message);
     }
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.#ask(), AGAIN);
+    if (!report) this.timer = setTimeout(() => this.#ask(), AGAIN);
   }
 
   update(state) {

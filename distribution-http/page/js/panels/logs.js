@@ -3,6 +3,7 @@
 import { read } from "../api.js";
 import { el, setText } from "../dom.js";
 import { clock, count } from "../format.js";
+import { report } from "../report.js";
 import { Table } from "../table.js";
 
 const AGAIN = 2000;
@@ -74,7 +75,7 @@ export class Logs {
     } catch (error) {
       setText(this.note, error.message);
     }
-    if (this.note.isConnected) this.#soon(AGAIN);
+    if (this.note.isConnected && !report) this.#soon(AGAIN);
   }
 
   update() {}
