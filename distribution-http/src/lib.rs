@@ -44,7 +44,9 @@
 //! | `GET api/nodes/{id}` | one node with all that is known of it |
 //! | `GET api/calls?method=&node=&status=&older_than=&after=&limit=` | calls that have not ended, as [`CallFilter`](distribution::CallFilter) chooses them, each with a sentence that says what it does |
 //! | `GET api/methods?q=&limit=`, `GET api/services?q=&limit=`, `GET api/callers?q=&limit=` | those whose name has this text |
-//! | `GET api/failures`, `GET api/history?resolution=&from=&nodes=&methods=`, `GET api/timeline?after=&node=&within=` | what has been |
+//! | `GET api/warnings` | what looks wrong, the most urgent first, as `distribution warnings` prints it |
+//! | `GET api/runs` | runs of many calls that have a name, with their progress |
+//! | `GET api/failures`, `GET api/history?resolution=&from=&nodes=&methods=&node=`, `GET api/timeline?after=&node=&within=` | what has been |
 //! | `GET api/logs?node=&method=&call=&level=&contains=&newer_than=&limit=` | what nodes have logged, as [`LogFilter`](distribution::LogFilter) chooses it: the newest records, 200 unless said otherwise |
 //! | `GET api/events` | what has happened to nodes, the newest first |
 //! | `GET api/report` | the page with all that it shows and its history in one HTML file: see [`report`] |

@@ -41,8 +41,9 @@ export async function read(path, parameters = {}, signal = undefined) {
 }
 
 /** Changes something. */
-export async function change(path) {
-  return (await request(path, { method: "POST" })).json();
+export async function change(path, body = undefined) {
+  const options = body === undefined ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  return (await request(path, { method: "POST", ...options })).json();
 }
 
 /** Asks who we are, and remembers it. */

@@ -18,16 +18,3 @@ export function inSeconds(points) {
 export async function lastDay() {
   return inSeconds((await read("history", { resolution: "minute" })).cluster);
 }
-
-/** The points of a node over this time, numbered by seconds. */
-export async function ofNode(id, { seconds, resolution }) {
-  const step = resolution === "minute" ? 60 : 1;
-  const parameters = { resolution, node: id };
-  const known = ofNode.next?.[resolution];
-  // Only what is drawn: a node may have a day of points.
-  if (known) parameters.from = Math.max(0, known - Math.ceil(seconds / step) - 1);
-  const history = await read("history", parameters);
-  ofNode.next = { ...ofNode.next, [resolution]: history.next };
-  const points = history.nodes[0]?.points ?? [];
-  return step === 60 ? inSeconds(points) : points;
-}

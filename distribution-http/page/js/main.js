@@ -3,6 +3,7 @@
 import { identify, read } from "./api.js";
 import { el, setText } from "./dom.js";
 import { clock, moment } from "./format.js";
+import { Flame } from "./flame.js";
 import { Navigation } from "./navigation.js";
 import { callers } from "./panels/callers.js";
 import { Calls } from "./panels/calls.js";
@@ -15,7 +16,7 @@ import { Overview } from "./panels/overview.js";
 import { Runs } from "./panels/runs.js";
 import { services } from "./panels/services.js";
 import { Tasks } from "./panels/tasks.js";
-import { limits, report } from "./report.js";
+import { limits, profile, report } from "./report.js";
 import { saveReport } from "./save.js";
 import { forgetToken, keepToken, session, token } from "./session.js";
 import { follow } from "./stream.js";
@@ -166,8 +167,18 @@ function showReport() {
   plan();
 }
 
+/** Shows the file of a profile: nothing else is in it. */
+function showProfile() {
+  document.title = `Profile of ${profile.name}`;
+  setText(byId("title"), document.title);
+  showConnection("", "Nothing here is live.");
+  document.body.classList.add("alone");
+  byId("panel").replaceChildren(new Flame(profile).element);
+}
+
 setUpTheme();
 if (report) showReport();
+else if (profile) showProfile();
 else {
   listen();
   begin();

@@ -1,9 +1,15 @@
 /* A report: the page in one file, with all that it shows inside. What the live page asks its server for is read from there. */
 
-const block = document.getElementById("report");
+function inside(id) {
+  const block = document.getElementById(id);
+  return block ? JSON.parse(block.textContent) : null;
+}
 
 /** What the report has, or `null` in the live page. */
-export const report = block ? JSON.parse(block.textContent) : null;
+export const report = inside("report");
+
+/** The profile of a node, if this file is of one. */
+export const profile = inside("profile");
 
 /** All texts in a value, in lower case. */
 function texts(value) {

@@ -42,6 +42,8 @@ pub(crate) fn routes(app: &Arc<App>) -> Router {
         .route("/failures", get(past::failures))
         .route("/history", get(past::history))
         .route("/timeline", get(past::timeline))
+        .route("/warnings", get(list::warnings))
+        .route("/runs", get(list::runs))
         .route("/events", get(past::events))
         .route("/report", get(past::report))
         .route("/stream", get(watch))

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::{
     measured::{MethodRow, Window},
-    rows::{CallRow, NodeCounts, NodeRow, RunRow},
-    warnings::{Seen, warnings},
+    rows::{CallRow, NodeCounts, NodeRow, RunRow, Versions},
+    warnings::WarningRow,
 };
 
 /// What a master answers in one look.
@@ -90,12 +90,13 @@ impl Answers {
         most: usize,
     ) -> Vec<(&'static str, Value)> {
         let Self { status, stats, nodes, running, waiting, stopping, methods, services, callers, .. } = self;
-        let warnings = warnings(&Seen { status: &status, nodes: &nodes, of_master: self.warnings });
+        let warnings: Vec<_> = self.warnings.into_iter().map(WarningRow::new).collect();
         let counts = NodeCounts::of(&nodes);
         let by_id: HashMap<NodeId, &NodeMetrics> = self.node_metrics.iter().map(|node| (node.id, node)).collect();
+        let versions = Versions::of(&status.version, &nodes);
         let node = |node: NodeInfo| {
             let metrics = by_id.get(&node.id).copied();
-            NodeRow::new(node).with(metrics)
+            NodeRow::new(node, &versions).with(metrics)
         };
         // How many there are in all, `status` says.
         let calls = |name: &str, page: CallPage| {

@@ -11,5 +11,6 @@ mod warnings;
 pub(crate) use answers::Answers;
 pub(crate) use hub::Hub;
 pub(crate) use measured::Measured;
-pub(crate) use rows::{CallRow, EventRow, MOST_ROWS, NodeRow};
+pub(crate) use rows::{CallRow, EventRow, MOST_ROWS, NodeRow, RunRow, Versions};
 pub(crate) use stream::{Watching, stream};
+pub(crate) use warnings::WarningRow;

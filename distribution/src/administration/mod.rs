@@ -8,6 +8,7 @@
 //! [`Metrics`] has all counts since the master started, and [`History`] how they grew in the last hour and day.
 //! [`TimelinePage`] says what ran on which slot, [`FailureGroup`] what failed, and [`Warning`] what looks wrong.
 
+mod behalf;
 mod callers;
 mod calls;
 mod events;
@@ -26,6 +27,7 @@ mod vitals;
 mod wait_reason;
 mod warnings;
 
+pub use behalf::ON_BEHALF_OF;
 pub use callers::CallerInfo;
 pub use calls::{CallInfo, CallPage, CallStatus};
 pub use events::{EventCursor, EventPage, TimedEvent};
@@ -46,4 +48,4 @@ pub use status::{MasterSecurity, MasterStatus};
 pub use timeline::{TimelineCursor, TimelineFilter, TimelinePage, TimelineSpan};
 pub use vitals::Vitals;
 pub use wait_reason::WaitReason;
-pub use warnings::{Warning, WarningKind};
+pub use warnings::{Warning, WarningKind, WarningLevel};

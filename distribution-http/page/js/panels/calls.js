@@ -4,6 +4,7 @@ import { read } from "../api.js";
 import { action } from "../confirm.js";
 import { el, setText } from "../dom.js";
 import { count, duration, size } from "../format.js";
+import { LogLines } from "../lines.js";
 import { report } from "../report.js";
 import { mayChange } from "../session.js";
 import { Table } from "../table.js";
@@ -65,6 +66,7 @@ function table(caption, empty, isMixed) {
     key: (call) => call.id,
     actions,
     facts,
+    extra: (call) => new LogLines(call),
     columns: [
       { title: "Call", text: (call) => call.id, class: "keep mono" },
       { title: "Method", text: (call) => (call.count > 1 ? `${call.method} × ${count(call.count)}` : call.method), sort: (call) => call.method },

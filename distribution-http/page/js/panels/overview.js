@@ -164,8 +164,8 @@ export class Overview {
     this.more.hidden = this.all || warnings.length <= FIRST;
     setText(this.more, `Show all ${count(warnings.length)}`);
     this.warnings.replaceChildren(
-      ...(this.all ? warnings : warnings.slice(0, FIRST)).map(({ level, sentence, panel }) =>
-        el("li", {}, badge(level, LEVELS[level]), el("span", {}, sentence), panel === this.id ? null : el("a", { href: `#${panel}` }, `${panel[0].toUpperCase()}${panel.slice(1)}`)),
+      ...(this.all ? warnings : warnings.slice(0, FIRST)).map(({ level, text, panel }) =>
+        el("li", {}, badge(level, LEVELS[level]), el("span", {}, text), panel === this.id ? null : el("a", { href: `#${panel}` }, `${panel[0].toUpperCase()}${panel.slice(1)}`)),
       ),
     );
   }
