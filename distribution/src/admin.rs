@@ -6,7 +6,7 @@
 // The macro makes everything as public as the trait. Only the client is exported.
 #![allow(unreachable_pub)]
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use distribution_macros::service;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -14,8 +14,8 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use crate::{
     administration::{
         CallFilter, CallPage, CallerInfo, EventCursor, EventPage, FailureGroup, History, HistoryFilter, LogCursor,
-        LogFilter, LogPage, LogRecord, MasterStatus, MethodSummary, Metrics, RunInfo, ServiceSummary, TimedEvent,
-        TimelineFilter, TimelinePage, Warning,
+        LogFilter, LogPage, LogRecord, MasterStatus, MethodSummary, Metrics, Profile, RunInfo, ServiceSummary,
+        TimedEvent, TimelineFilter, TimelinePage, Warning,
     },
     error::{AdminError, CallError, Execution},
     id::{CallId, NodeId},
@@ -105,6 +105,14 @@ pub trait Admin {
     /// The runs of many calls that have a name. See [`Master::runs`](crate::Master::runs).
     #[rpc(idempotent)]
     fn runs(&self) -> Vec<RunInfo>;
+
+    /// Which code a node's process runs, for as long, and what its handlers are doing at the end. See
+    /// [`Master::profile`](crate::Master::profile).
+    ///
+    /// A timeout of the call, or the master's [`default_timeout`](crate::MasterBuilder::default_timeout), has to be longer: a node
+    /// may take some seconds to look names up.
+    #[rpc(idempotent)]
+    async fn profile(&self, node: NodeId, length: Duration) -> Result<Profile, AdminError>;
 
     /// Cancels a call of any caller. It ends as [`CallError::Cancelled`](crate::CallError::Cancelled), which names the
     /// credential of the administrator. See [`Master::cancel`](crate::Master::cancel).

@@ -136,6 +136,9 @@ pub trait Probe {
     /// The same, asynchronously.
     async fn chain_async(&self, chain: Chain) -> Chain;
 
+    /// Calculates until it is cancelled.
+    fn spin(&self) -> u64;
+
     /// Gives elements back that take no bytes.
     fn marks(&self, marks: Vec<()>) -> Vec<()>;
 }
@@ -233,6 +236,10 @@ impl Probe for Prober {
         chain
     }
 
+    fn spin(&self) -> u64 {
+        multiply_until_cancelled()
+    }
+
     fn marks(&self, marks: Vec<()>) -> Vec<()> {
         marks
     }
@@ -250,3 +257,16 @@ pub fn failure<T: std::fmt::Debug>(result: Result<T, CallError<Infallible>>) -> 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// Uses a processor, under a name that a profile shows.
+#[inline(never)]
+fn multiply_until_cancelled() -> u64 {
+    let call = distribution::current();
+    let mut product = 1_u64;
+    while !call.is_cancelled() {
+        for factor in 1..10_000 {
+            product = std::hint::black_box(product.wrapping_mul(factor) | 1);
+        }
+    }
+    product
+}

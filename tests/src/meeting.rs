@@ -147,7 +147,12 @@ pub fn hold(at: SocketAddr, tag: &str) -> Held {
         stream.set_read_timeout(Some(Duration::from_millis(5)))?;
         loop {
             match stream.read(&mut [0]) {
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+                    ) =>
+                {
                     if call.is_cancelled() {
                         return Ok(Held::Cancelled);
                     }

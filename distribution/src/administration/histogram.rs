@@ -12,7 +12,7 @@ pub(crate) const BUCKETS: usize = 140;
 /// The bucket of a time. There are four for each power of two of microseconds, so that a bucket is at most a quarter as wide
 /// as the times in it.
 pub(crate) fn bucket_of(time: Duration) -> usize {
-    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let micros = time.as_secs().saturating_mul(1_000_000).saturating_add(time.subsec_micros().into());
     if micros < 4 {
         return micros as usize;
     }

@@ -6,7 +6,8 @@
 //! has happened to nodes, [`LogRecord`] what they have logged, and [`MasterStatus`] what the master is.
 //!
 //! [`Metrics`] has all counts since the master started, and [`History`] how they grew in the last hour and day.
-//! [`TimelinePage`] says what ran on which slot, [`FailureGroup`] what failed, and [`Warning`] what looks wrong.
+//! [`TimelinePage`] says what ran on which slot, [`FailureGroup`] what failed, and [`Warning`] what looks wrong. [`Profile`]
+//! says which code a node's process runs.
 
 mod behalf;
 mod callers;
@@ -20,6 +21,7 @@ mod history;
 mod logs;
 mod methods;
 mod metrics;
+mod profile;
 mod runs;
 mod status;
 mod timeline;
@@ -43,6 +45,7 @@ pub(crate) use logs::TARGET_OF_NOTES;
 pub use logs::{LogCursor, LogFilter, LogLevel, LogPage, LogRecord};
 pub use methods::{MethodKind, MethodSummary, ServiceSummary};
 pub use metrics::{CallMetrics, CallerMetrics, MethodMetrics, Metrics, NodeMetrics, Outcomes};
+pub use profile::{HandlerStack, Profile, ProfileStack, ThreadState};
 pub use runs::{RunInfo, RunStatus};
 pub use status::{MasterSecurity, MasterStatus};
 pub use timeline::{TimelineCursor, TimelineFilter, TimelinePage, TimelineSpan};

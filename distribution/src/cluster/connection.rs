@@ -271,19 +271,21 @@ impl Driver<'_> {
         };
         // Calls reach tarpc in the order in which they were made. If the budget of tokio's task ran out in between, those
         // that had to wait for it would come behind all others.
-        self.in_flight.push(without_own_span(unconstrained(async move {
-            let answered = client.call(context, request).await;
-            if let Some(connection) = connection {
-                connection.close_streams((id.0, ONLY_ATTEMPT));
-                connection.streams().withdraw_offer(id.0);
-            }
-            match answered {
-                Ok(reply) => Finished::Call(id, reply),
-                // It was withdrawn before it was written, or the connection is ending: what becomes of its calls is decided
-                // by whether each was written.
-                Err(_) => Finished::Nothing,
-            }
-        })));
+        self.in_flight.push(without_own_span(|| {
+            unconstrained(async move {
+                let answered = client.call(context, request).await;
+                if let Some(connection) = connection {
+                    connection.close_streams((id.0, ONLY_ATTEMPT));
+                    connection.streams().withdraw_offer(id.0);
+                }
+                match answered {
+                    Ok(reply) => Finished::Call(id, reply),
+                    // It was withdrawn before it was written, or the connection is ending: what becomes of its calls is decided
+                    // by whether each was written.
+                    Err(_) => Finished::Nothing,
+                }
+            })
+        }));
     }
 
     fn ask(&mut self, question: Question) {
@@ -291,7 +293,7 @@ impl Driver<'_> {
         let Question { method, labels, answer } = question;
         let request =
             OutgoingCallerRequest::Serving { method, labels: labels.map_or_else(Vec::new, |labels| labels.to_vec()) };
-        self.in_flight.push(without_own_span(async move {
+        self.in_flight.push(without_own_span(|| async move {
             let Ok(CallerReply { end, payload }) = client.call(context, request).await else {
                 return Finished::Nothing;
             };

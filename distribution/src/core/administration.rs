@@ -69,6 +69,11 @@ impl<H: Host> Core<H> {
         Ok(())
     }
 
+    /// A node, and the connection to it.
+    pub(crate) fn link_of(&self, id: NodeId) -> Option<(NodeIdentity, H::Link)> {
+        self.registry.node(id).map(|node| (node.identity.clone(), node.link.clone()))
+    }
+
     /// A node is to be disconnected, and its calls are to count it as one that may have died of them.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! What nodes report about the attempts that they were sent.
 
 use super::{
-    call::CallLocation,
     counters::Ended,
     effect::{AttemptEnd, CallAnswer, Effect, Effects},
     host::{Host, HostCall as _, Time},
@@ -65,12 +64,12 @@ impl<H: Host> Core<H> {
         let Some(ended) = self.registry.end(now, node, (id, attempt), count) else { return };
         let took = now.saturating_sub(ended.sent);
         self.note_stopped(id, node, attempt);
-        let is_current = self.is_current(id, node, attempt);
+        let call = self.calls.get(&id).filter(|call| call.is_on(node, attempt));
+        let is_current = call.is_some();
         if let AttemptEnd::Replied(reply) = &mut attempted {
             // The peer says this time, and it affects where other calls go. The calls of a batch run one after the
             // other.
             reply.run = reply.run.min(took);
-            let call = self.calls.get(&id).filter(|_| is_current);
             // Of a batch that was shortened, the other calls are made again.
             reply.count = reply.count.min(call.map_or(u32::MAX, |call| call.count().max(1)));
             let caller = call.map(|call| call.demand.caller);
@@ -108,9 +107,7 @@ impl<H: Host> Core<H> {
 
     /// Whether this attempt on this node is the one that the call waits for.
     pub(super) fn is_current(&self, call: CallId, node: NodeId, attempt: u32) -> bool {
-        self.calls.get(&call).is_some_and(|entry| {
-            entry.attempt == attempt && matches!(entry.location, CallLocation::InFlight(on) if on == node)
-        })
+        self.calls.get(&call).is_some_and(|entry| entry.is_on(node, attempt))
     }
 
     /// Notes that this node cannot take the call, and says whether another node may.
@@ -165,7 +162,7 @@ impl<H: Host> Core<H> {
                 self.lost(now, id, (&identity, source), &reason, effects);
             }
             Outcome::Value | Outcome::Error => {
-                self.note_run_time(method, reply.run / reply.count.max(1));
+                self.note_run_time(method, reply.run_of_each());
                 if let Some(call) = self.remove(id) {
                     let ended = Ended::of_attempt(&reply);
                     self.count_end(&call, ended, reply.count);

@@ -134,6 +134,11 @@ pub(super) struct CallEntry<H: Host> {
 }
 
 impl<H: Host> CallEntry<H> {
+    /// Whether it waits for this attempt on this node.
+    pub(super) fn is_on(&self, node: NodeId, attempt: u32) -> bool {
+        self.attempt == attempt && matches!(self.location, CallLocation::InFlight(on) if on == node)
+    }
+
     /// Notes that an attempt has failed.
     pub(super) fn note_failed(&mut self, failed_attempt: FailedAttempt, effects: &mut Effects<H>) {
         if self.handle.tells_attempts() {

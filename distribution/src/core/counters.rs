@@ -53,7 +53,8 @@ struct Sample {
 
 impl Sample {
     fn new(each: Duration, count: u32) -> Self {
-        Self { bucket: bucket_of(each), count: count.into(), sum: each.saturating_mul(count) }
+        let sum = if count == 1 { each } else { each.saturating_mul(count) };
+        Self { bucket: bucket_of(each), count: count.into(), sum }
     }
 }
 
@@ -101,7 +102,7 @@ impl Answered {
     pub(super) fn new(reply: &Reply, took: Duration) -> Self {
         Self {
             on_the_way: Sample::new(took.saturating_sub(reply.run), reply.count),
-            in_handler: Sample::new(reply.run / reply.count.max(1), reply.count),
+            in_handler: Sample::new(reply.run_of_each(), reply.count),
             bytes: reply.payload.len() as u64,
         }
     }

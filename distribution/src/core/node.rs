@@ -156,7 +156,10 @@ impl<H: Host> Node<H> {
 
     /// The number of taken slots changes now, or is asked for.
     pub(super) fn note_slot_time(&mut self, now: Time) {
-        self.slot_time += now.saturating_sub(self.slot_time_until) * self.taken_slots();
+        let taken = self.taken_slots();
+        if taken > 0 {
+            self.slot_time += now.saturating_sub(self.slot_time_until) * taken;
+        }
         self.slot_time_until = now;
     }
 

@@ -51,6 +51,16 @@ pub enum AdminError {
         count: u32,
     },
 
+    /// The node has not taken a profile.
+    #[error("no profile of {node} was taken: {reason}")]
+    #[non_exhaustive]
+    NotProfiled {
+        /// The node that was asked.
+        node: NodeIdentity,
+        /// Why there is none.
+        reason: String,
+    },
+
     /// The master failed at it, which is a bug in this crate.
     #[error("the master failed at this, which is a bug in `distribution`; its log says where")]
     Failed,

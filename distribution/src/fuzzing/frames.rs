@@ -160,6 +160,8 @@ impl Frame {
                 vitals: VitalsReport { cpu: Some(first), lag: second.into(), ..VitalsReport::default() },
             },
             Control::Logs { records: log_records(call, first, usize::from(how) % 4) },
+            Control::TakeProfile { profile: first, milliseconds: second },
+            Control::ProfilePart { profile: first, bytes: second.to_le_bytes().to_vec(), is_last: how % 2 == 0 },
             Control::Received { responses: call },
             Control::AskedAgain,
             Control::Retract,

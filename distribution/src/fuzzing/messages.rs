@@ -3,7 +3,7 @@
 use std::{fmt::Display, io, iter, time::Duration};
 
 use crate::{
-    administration::{LogLevel, LogRecord, WaitReason},
+    administration::{LogLevel, LogRecord, ThreadState, WaitReason},
     error::{
         self, AdminError, CallStage, CodecError, Endpoint, Error, Execution, GoneReason, KeyedError, LimitOf, Part,
         QueueUnit,
@@ -61,6 +61,7 @@ pub fn messages() -> Vec<Message> {
         NodeState::Alive, NodeState::Suspect, NodeState::Disconnected, NodeState::Draining,
         Access::Nodes, Access::Callers, Access::Admins, Access::Viewers,
         LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error,
+        ThreadState::Running, ThreadState::Sleeping, ThreadState::Disk, ThreadState::Stopped, ThreadState::Unknown,
     ]);
     all.extend(admin_errors());
     all.extend(wait_reasons());
@@ -245,6 +246,7 @@ fn admin_errors() -> impl IntoIterator<Item = Message> {
         AdminError::UnknownCall { call: CallId::first(0x91_c2a7) },
         AdminError::AlreadyEnded { call: CallId::first(0x91_c2a7), node: node(1) },
         AdminError::InBatch { call: CallId(CallId::first(0x91_c2a7).0 + 12), batch: CallId::first(0x91_c2a7), count: 40 },
+        AdminError::NotProfiled { node: node(1), reason: "another profile of its process is being taken".to_owned() },
         AdminError::Failed,
     ]
 }

@@ -1,6 +1,9 @@
 //! Answers calls of the [admin service](crate::admin): the master runs them itself.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, future::BoxFuture, stream};
 
@@ -9,7 +12,7 @@ use crate::{
     admin::{Admin, AdminServer},
     administration::{
         CallFilter, CallPage, CallerInfo, EventCursor, EventPage, FailureGroup, History, HistoryFilter, LogCursor,
-        LogFilter, LogPage, MasterStatus, MethodSummary, Metrics, RunInfo, ServiceSummary, TimelineFilter,
+        LogFilter, LogPage, MasterStatus, MethodSummary, Metrics, Profile, RunInfo, ServiceSummary, TimelineFilter,
         TimelinePage, Warning,
     },
     config::{LONGEST_TIME, ValueLimits},
@@ -112,6 +115,10 @@ impl Admin for Administration {
 
     fn runs(&self) -> Vec<RunInfo> {
         self.shared.runs()
+    }
+
+    async fn profile(&self, node: NodeId, length: Duration) -> Result<Profile, AdminError> {
+        self.shared.profile(&self.by, node, length).await
     }
 
     fn cancel(&self, call: CallId) -> Result<(), AdminError> {

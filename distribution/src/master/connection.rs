@@ -29,6 +29,7 @@ use super::{
     heartbeat_limit::HeartbeatLimit,
     link::{Attempt, Link, NodeRequest},
     log_limit::LogLimit,
+    profiles::Profiles,
     shared::Shared,
 };
 use crate::{
@@ -90,14 +91,14 @@ impl Connection {
         let Self { requests, link, argument_limit } = self;
         // Dropped last: the core sends attempts that were not written to other nodes, so nothing may be written here any
         // more when it hears that the node is gone.
-        let mut report = LossReport { shared: &shared, connection, reason: None };
+        let mut report = LossReport { shared: &shared, connection, profiles: Arc::clone(&link.profiles), reason: None };
         let left = Arc::new(AtomicBool::new(false));
         // The interval that the node was told when it registered.
         let heartbeats = Arc::new(Mutex::new(HeartbeatLimit::new(shared.heartbeat / 2)));
         let batch_frames = Arc::new(Mutex::new(BatchFrameLimit::new()));
         let on_control = on_control(
             Arc::clone(&shared),
-            Arc::clone(&link.state),
+            &link,
             Arc::clone(&left),
             Arc::clone(&heartbeats),
             Arc::clone(&batch_frames),
@@ -165,11 +166,13 @@ impl Connection {
 struct LossReport<'a> {
     shared: &'a Shared,
     connection: NodeConnection,
+    profiles: Arc<Profiles>,
     reason: Option<GoneReason>,
 }
 
 impl Drop for LossReport<'_> {
     fn drop(&mut self) {
+        self.profiles.end();
         let reason = self.reason.take();
         let reason = reason.unwrap_or_else(|| match std::thread::panicking() {
             true => GoneReason::Broken("the task of the connection at the master panicked".into()),
@@ -184,13 +187,14 @@ impl Drop for LossReport<'_> {
 
 fn on_control(
     shared: Arc<Shared>,
-    state: Arc<ConnectionState>,
+    link: &Link,
     left: Arc<AtomicBool>,
     heartbeats: Arc<Mutex<HeartbeatLimit>>,
     batch_frames: Arc<Mutex<BatchFrameLimit>>,
     (connection, identity): (NodeConnection, NodeIdentity),
 ) -> OnControl {
     let node = connection.node;
+    let (state, profiles) = (Arc::clone(&link.state), Arc::clone(&link.profiles));
     let mut vitals_limit = HeartbeatLimit::new(VITALS_EVERY);
     let mut log_limit = LogLimit::new();
     Box::new(move |control| {
@@ -238,6 +242,7 @@ fn on_control(
                 let accepted = log_limit.on_frame(records.len())?;
                 shared.logs.add(&identity, records, accepted);
             }
+            Control::ProfilePart { profile, bytes, is_last } => profiles.add(profile, &bytes, is_last)?,
             // It drained, or its owner dropped it: `GoneReason::Left` says as much.
             Control::Goodbye { .. } => left.store(true, Ordering::Release),
             other => return Err(other.unhandled()),
@@ -405,7 +410,7 @@ impl Driver<'_> {
                     name: MethodName::new("distribution", "asks again"),
                     permit,
                 };
-                return Ok(without_own_span(ended(client, context, id, outgoing)));
+                return Ok(without_own_span(|| ended(client, context, id, outgoing)));
             }
         };
         let size = call.size();
@@ -432,7 +437,7 @@ impl Driver<'_> {
             name: call.method.name().clone(),
             permit: call,
         };
-        Ok(without_own_span(ended(client, context, id, outgoing)))
+        Ok(without_own_span(|| ended(client, context, id, outgoing)))
     }
 }
 

@@ -1,8 +1,14 @@
-//! What a [`Master`] tells of how its cluster does: metrics, history, timeline, failures and warnings.
+//! What a [`Master`] tells of how its cluster does: metrics, history, timeline, failures, warnings and profiles.
 
-use super::handle::Master;
-use crate::administration::{
-    FailureGroup, History, HistoryFilter, Metrics, RunInfo, TimelineFilter, TimelinePage, Warning,
+use std::time::Duration;
+
+use super::{administrator::Administrator, handle::Master};
+use crate::{
+    administration::{
+        FailureGroup, History, HistoryFilter, Metrics, Profile, RunInfo, TimelineFilter, TimelinePage, Warning,
+    },
+    error::AdminError,
+    id::NodeId,
 };
 
 impl Master {
@@ -78,5 +84,37 @@ impl Master {
     /// takes milliseconds with thousands of nodes, so ask once a second at most.
     pub fn warnings(&self) -> Vec<Warning> {
         self.shared.warnings()
+    }
+
+    /// Takes a profile of a node's process: which code it runs, 99 times for each second of processor time and for `length`, and
+    /// what each handler is doing at the end that has a thread, with its stack and its call.
+    ///
+    /// The node's program has to be built with the feature `profiling`, and to run on Linux on x86-64 or 64-bit Arm. While samples are
+    /// taken its threads are interrupted by the signal `SIGPROF`, so it must not use that itself, and a system call in which a handler
+    /// waits may end with [`ErrorKind::Interrupted`](std::io::ErrorKind::Interrupted), as it may with any signal. Names of functions
+    /// need a program that is not stripped.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::UnknownNode`] if no such node is registered, and [`AdminError::NotProfiled`] if `length` is zero or more than
+    /// 60 s, another profile of its process is being taken, the node cannot take one, or its connection is lost meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the node takes the profile to its end, and takes no other one until then.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # async fn example(master: distribution::Master) -> Result<(), distribution::error::AdminError> {
+    /// for node in master.nodes() {
+    ///     let profile = master.profile(&node, Duration::from_secs(5)).await?;
+    ///     for handler in &profile.handlers {
+    ///         println!("{} is {}, in {:?}", handler.call, handler.state, handler.frames.last());
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn profile(&self, node: impl Into<NodeId>, length: Duration) -> Result<Profile, AdminError> {
+        self.shared.profile(&Administrator::AtMaster, node.into(), length).await
     }
 }

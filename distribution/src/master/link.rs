@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use super::profiles::Profiles;
 use crate::{
     core::{HostLink, Time},
     error::GoneReason,
@@ -27,6 +28,8 @@ pub(super) struct Link {
     pub(super) state: Arc<ConnectionState>,
     /// The core's time zero.
     pub(super) origin: Instant,
+    /// The profile that the node was asked for.
+    pub(super) profiles: Arc<Profiles>,
     close_reason: Arc<Mutex<Option<GoneReason>>>,
     closed: CancellationToken,
 }
@@ -40,7 +43,8 @@ impl Link {
         closed: CancellationToken,
     ) -> Self {
         let asking_again = AskingAgain::new(&state);
-        Self { requests, asking_again, state, origin, close_reason: Arc::default(), closed }
+        let profiles = Arc::default();
+        Self { requests, asking_again, state, origin, profiles, close_reason: Arc::default(), closed }
     }
 
     /// Ends the connection for this reason.

@@ -7,7 +7,7 @@
 //! the [`administration`] (through handles, or through the service that [`admin`] answers) bring their events through [`shared`] to the
 //! [core](crate::core), which decides; [`effects`] carries out what it decided. Nodes of the same process may connect
 //! through memory ([`in_process`]). [`history`] looks at the core's counts once a second and [`history_log`] remembers how they grow; [`metrics`], [`inspection`] and
-//! [`warnings`] tell programs and administrators of it.
+//! [`warnings`] tell programs and administrators of it. [`profiles`] asks a node which code it runs.
 
 mod accept;
 mod admin;
@@ -42,6 +42,7 @@ mod log_store;
 mod logs;
 mod metrics;
 mod new_caller;
+mod profiles;
 mod registration_policy;
 #[cfg(feature = "tls")]
 mod revocation;

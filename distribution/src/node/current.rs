@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::latch::Latch;
+use super::{latch::Latch, profiler};
 use crate::{
     id::CallId,
     log_queue::NodeLogs,
@@ -299,6 +299,7 @@ impl CurrentCall {
         }
         COMPUTING.set(Some(self.clone()));
         let _forget = Forget;
+        let _running = profiler::running(self);
         run()
     }
 
@@ -310,6 +311,7 @@ impl CurrentCall {
     /// Polls an async handler once as this call.
     pub(super) fn poll_in<F: Future + ?Sized>(&self, cx: &mut Context<'_>, handler: Pin<&mut F>) -> Poll<F::Output> {
         self.shared.was_started.store(true, Ordering::Release);
+        let _running = profiler::running(self);
         ASYNCHRONOUS.sync_scope(self.clone(), || handler.poll(cx))
     }
 

@@ -75,7 +75,7 @@ async fn send(logs: Arc<NodeLogs>, connection: Arc<ConnectionState>, end: Arc<No
         let Some(frame) = logs.take_frame() else { continue };
         let records = written_out(frame).await;
         let bytes: usize = records.iter().map(SentRecord::size).sum();
-        connection.send_spare(Control::Logs { records });
+        connection.send_spare(Control::Logs { records }).await;
         if bytes < FULL {
             tokio::select! {
                 () = tokio::time::sleep(GATHER) => {}

@@ -5,7 +5,7 @@
 //! the runtime that the node was started from ([`handler_runtime`]), unless they end without waiting ([`runner`],
 //! [`runner_queue`]). A node in the same process as its master connects through memory ([`in_process`]). The [`watchdog`]
 //! looks for handlers that hold up others. When a connection breaks, the calls of its [`session`] go on. What handlers log is
-//! sent to the master ([`log_sending`], [`panic_log`]).
+//! sent to the master ([`log_sending`], [`panic_log`]), and, when it asks, which code they run ([`profiler`]).
 
 mod active_calls;
 mod answer;
@@ -31,6 +31,7 @@ mod log_sending;
 mod nested;
 mod outage;
 mod panic_log;
+mod profiler;
 mod register;
 mod requests;
 mod runner;

@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     log_sending::SendingLogs,
+    profiler,
     register::Registered,
     requests::Requests,
     session::Session,
@@ -82,6 +83,7 @@ pub(super) async fn serve(
         let (active, drained, goodbye) = (Arc::clone(&active), Arc::clone(&drained), Arc::clone(&goodbye));
         let (compute_pool, batches) = (Arc::clone(&node.compute_pool), Arc::clone(&batches));
         let (drain_requested, unconfirmed) = (Arc::clone(&node.drain_requested), unconfirmed.clone());
+        let outgoing = Arc::clone(&connection);
         Box::new(move |control| {
             match control {
                 Control::Cancel { call, attempt } => {
@@ -97,6 +99,9 @@ pub(super) async fn serve(
                 Control::MasterHeartbeat => {}
                 Control::Retract => compute_pool.give_back(),
                 Control::RequestDrain => drain_requested.set(),
+                Control::TakeProfile { profile, milliseconds } => {
+                    profiler::begin(&outgoing, profile, Duration::from_millis(milliseconds.into()));
+                }
                 Control::Drained => drained.notify_one(),
                 // The first one counts.
                 Control::Goodbye { reason, is_shutdown } => _ = goodbye.set((reason, is_shutdown)),

@@ -297,11 +297,13 @@ impl Drop for EndsWithHandler {
 }
 
 /// A request of tarpc's client, without tarpc's own span: that would begin a trace for each request, and tell nothing that the
-/// span of the call does not.
-pub(crate) fn without_own_span<F: Future + Send + 'static>(request: F) -> BoxFuture<'static, F::Output> {
+/// span of the call does not. The future is made in the box, because it is large.
+pub(crate) fn without_own_span<F: Future + Send + 'static>(
+    request: impl FnOnce() -> F,
+) -> BoxFuture<'static, F::Output> {
     match are_wanted() {
-        true => Box::pin(request.with_subscriber(Dispatch::none())),
-        false => Box::pin(request),
+        true => Box::pin(request().with_subscriber(Dispatch::none())),
+        false => Box::pin(request()),
     }
 }
 

@@ -214,9 +214,16 @@ impl ConnectionState {
         self.writer.wake();
     }
 
-    /// Sends a control frame that may wait, when little else is to be written. Wait for [`SpareFrame::room`] before.
-    pub(crate) fn send_spare(&self, control: Control) {
-        self.spare.put(control);
+    /// Sends a control frame that may wait, when little else is to be written. Waits until there is room for it.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, the frame is not sent.
+    pub(crate) async fn send_spare(&self, mut control: Control) {
+        while let Err(refused) = self.spare.put(control) {
+            control = refused;
+            self.spare.room().await;
+        }
         self.writer.wake();
     }
 

@@ -35,7 +35,7 @@ pub(crate) use self::{
         caller::{CallRequest, CallerEnd, CallerRequestBody},
         control::{CloseReason, Load, RunReport, VitalsReport, WatchedCapacity},
         kind::Control,
-        log,
+        log, profile,
     },
     payload::Payload,
 };

@@ -19,19 +19,37 @@ pub(crate) struct SpareFrame {
 }
 
 impl SpareFrame {
-    /// Puts a frame in the place of the one that waits.
-    pub(super) fn put(&self, frame: Control) {
-        *self.lock() = Some(frame);
+    /// Makes a frame the one that waits.
+    ///
+    /// # Errors
+    ///
+    /// The frame, if one waits already.
+    pub(super) fn put(&self, frame: Control) -> Result<(), Control> {
+        let mut waiting = self.lock();
+        if waiting.is_some() {
+            return Err(frame);
+        }
+        *waiting = Some(frame);
         self.is_there.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Takes the frame that waits.
+    #[inline]
     pub(crate) fn take(&self) -> Option<Control> {
-        if !self.is_there.load(Ordering::Acquire) {
-            return None;
+        match self.is_there.load(Ordering::Acquire) {
+            true => self.take_waiting(),
+            false => None,
         }
-        let taken = self.lock().take();
-        self.is_there.store(false, Ordering::Release);
+    }
+
+    #[cold]
+    fn take_waiting(&self) -> Option<Control> {
+        let taken = {
+            let mut waiting = self.lock();
+            self.is_there.store(false, Ordering::Release);
+            waiting.take()
+        };
         self.taken.notify_one();
         taken
     }
@@ -62,7 +80,8 @@ mod tests {
     async fn there_is_room_for_one_frame() {
         let spare = SpareFrame::default();
         assert_eq!(spare.room().now_or_never(), Some(()));
-        spare.put(Control::Drain);
+        assert_eq!(spare.put(Control::Drain), Ok(()));
+        assert_eq!(spare.put(Control::Retract), Err(Control::Retract));
         assert_eq!(spare.room().now_or_never(), None);
         let ((), taken) = tokio::join!(spare.room(), async { spare.take() });
         assert_eq!((taken, spare.take()), (Some(Control::Drain), None));

@@ -128,6 +128,14 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// How long the handler ran for each call.
+    pub(crate) fn run_of_each(&self) -> Duration {
+        match self.count {
+            0 | 1 => self.run,
+            count => self.run / count,
+        }
+    }
+
     /// What a handler has left with the encoder.
     pub(crate) fn new(outcome: Outcome, run: Duration, encoder: Encoder) -> Self {
         if !matches!(outcome, Outcome::Value | Outcome::Error) {

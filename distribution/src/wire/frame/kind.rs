@@ -227,6 +227,10 @@ frames! {
         Logs { records: Vec<SentRecord> } = 130, "logs", [NodeToMaster];
         /// How far a run of many calls has come that has a name. A master of an older release skips it, and does not list the run.
         Run { report: RunReport } = 131, "run report", [CallerToMaster];
+        /// Take samples of what the process runs, for this many milliseconds. A node of an older release skips it.
+        TakeProfile { profile: u32, milliseconds: u32 } = 132, "profile request", [MasterToNode];
+        /// The next bytes of a profile that the master has asked for, which is a [`ProfileReply`](super::profile::ProfileReply).
+        ProfilePart { profile: u32, bytes: Vec<u8>, is_last: bool } = 133, "profile part", [NodeToMaster];
     }
 }
 

@@ -52,3 +52,4 @@ pub(crate) mod control;
 pub(crate) mod kind;
 pub(crate) mod layout;
 pub(crate) mod log;
+pub(crate) mod profile;

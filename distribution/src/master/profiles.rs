@@ -1,0 +1,318 @@
+//! Profiles of nodes: asks a node for one, and puts its parts together.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use super::{administrator::Administrator, shared::Shared};
+use crate::{
+    administration::{HandlerStack, Profile, ProfileStack},
+    error::AdminError,
+    id::{CallId, NodeId, NodeIdentity},
+    text::in_one_line,
+    wire::{
+        Control, codec,
+        profile::{LARGEST_PROFILE, LONGEST_NAME, MOST_TEXT, ProfileReply, SentProfile},
+    },
+};
+
+/// The longest time that samples are taken for. Their number, and so the memory that they take, is bounded with it.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// How long a node may take to look names up and to send its profile, once it has taken all samples.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The most bytes of the reason why a node has taken none.
+const LONGEST_REASON: usize = 1024;
+
+/// The most stacks and handlers of a profile.
+const MOST_STACKS: usize = 100_000;
+
+/// The profile that was asked for over one connection, if one was.
+#[derive(Debug, Default)]
+pub(super) struct Profiles {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many were asked for.
+    asked: u32,
+    awaited: Option<Awaited>,
+    /// The connection has ended.
+    has_ended: bool,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    profile: u32,
+    bytes: Vec<u8>,
+    answer: oneshot::Sender<ProfileReply>,
+}
+
+/// Forgets the profile that was asked for when it is dropped, so that another one can be.
+struct Asked<'a> {
+    profiles: &'a Profiles,
+    profile: u32,
+    answer: oneshot::Receiver<ProfileReply>,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut state = self.profiles.lock();
+        if state.awaited.as_ref().is_some_and(|awaited| awaited.profile == self.profile) {
+            state.awaited = None;
+        }
+    }
+}
+
+impl Profiles {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new one is asked for.
+    fn ask(&self) -> Result<Asked<'_>, &'static str> {
+        let mut state = self.lock();
+        if state.has_ended {
+            return Err(LOST);
+        }
+        if state.awaited.is_some() {
+            return Err("another profile of it is being taken");
+        }
+        state.asked = state.asked.wrapping_add(1);
+        let profile = state.asked;
+        let (sender, answer) = oneshot::channel();
+        state.awaited = Some(Awaited { profile, bytes: Vec::new(), answer: sender });
+        Ok(Asked { profiles: self, profile, answer })
+    }
+
+    /// A part has come. One that nobody awaits any more is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the profile is larger than it may be, or is none.
+    pub(super) fn add(&self, profile: u32, bytes: &[u8], is_last: bool) -> Result<(), String> {
+        let mut state = self.lock();
+        let Some(awaited) = state.awaited.as_mut().filter(|awaited| awaited.profile == profile) else { return Ok(()) };
+        if awaited.bytes.len() + bytes.len() > LARGEST_PROFILE {
+            return Err(format!("it sent a profile of more than {} MiB", LARGEST_PROFILE >> 20));
+        }
+        awaited.bytes.extend_from_slice(bytes);
+        if is_last {
+            if let Some(Awaited { bytes, answer, .. }) = state.awaited.take() {
+                drop(state);
+                let reply = codec::decode_payload(&bytes)
+                    .map_err(|error| format!("it sent a profile that is none: {error}"))?;
+                // Whoever asked may have left.
+                let _ = answer.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    /// The connection has ended: nothing comes any more.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        state.has_ended = true;
+        state.awaited = None;
+    }
+}
+
+const LOST: &str = "the connection to it is lost";
+
+impl Shared {
+    pub(super) async fn profile(
+        &self,
+        by: &Administrator,
+        node: NodeId,
+        length: Duration,
+    ) -> Result<Profile, AdminError> {
+        by.audit("profile", node, self.take_profile(node, length).await)
+    }
+
+    async fn take_profile(&self, node: NodeId, length: Duration) -> Result<Profile, AdminError> {
+        let (identity, link) = {
+            let locked = self.lock();
+            locked.core.link_of(node).ok_or(AdminError::UnknownNode { node })?
+        };
+        let failed = |reason: &str| AdminError::NotProfiled {
+            node: identity.clone(),
+            reason: in_one_line(reason, LONGEST_REASON),
+        };
+        if length.is_zero() || length > LONGEST {
+            return Err(failed(&format!("samples are taken for up to {} s", LONGEST.as_secs())));
+        }
+        let mut asked = link.profiles.ask().map_err(failed)?;
+        let milliseconds = u32::try_from(length.as_millis()).unwrap_or(u32::MAX).max(1);
+        link.state.send(Control::TakeProfile { profile: asked.profile, milliseconds });
+        match tokio::time::timeout(length + ANSWER_TIMEOUT, &mut asked.answer).await {
+            Ok(Ok(Ok(sent))) => expanded(&identity, sent).map_err(|reason| failed(&reason)),
+            Ok(Ok(Err(reason))) => Err(failed(&reason)),
+            Ok(Err(_)) => Err(failed(LOST)),
+            Err(_) => {
+                Err(failed("it did not answer: its release of `distribution` is older than profiles, or it is stopped"))
+            }
+        }
+    }
+}
+
+/// The profile with its names in place.
+///
+/// # Errors
+///
+/// If it breaks a limit.
+fn expanded(node: &NodeIdentity, sent: SentProfile) -> Result<Profile, String> {
+    let SentProfile { length, frequency, left_out, names, stacks, handlers } = sent;
+    if stacks.len() > MOST_STACKS || handlers.len() > MOST_STACKS || names.iter().any(|name| name.len() > LONGEST_NAME)
+    {
+        return Err("it sent a profile that breaks the limits of one".to_owned());
+    }
+    // Names that are chosen badly could fill a terminal with colours, or worse.
+    let names: Vec<_> = names.into_iter().map(|name| in_one_line(&name, LONGEST_NAME)).collect();
+    let mut text = 0;
+    let mut name = |place: u32| {
+        let name = names.get(place as usize).ok_or("it sent a profile in which a name is missing")?;
+        text += name.len();
+        // Escaped names are longer, and a node counts none of those of handlers.
+        match text > 4 * MOST_TEXT {
+            true => Err("it sent a profile that is too large"),
+            false => Ok(name.clone()),
+        }
+    };
+    let mut shown_stacks = Vec::with_capacity(stacks.len());
+    for stack in stacks {
+        let frames: Result<_, _> = stack.frames.into_iter().map(&mut name).collect();
+        shown_stacks.push(ProfileStack { frames: frames?, samples: stack.samples });
+    }
+    let mut shown_handlers = Vec::with_capacity(handlers.len());
+    for handler in handlers {
+        let frames: Result<_, _> = handler.frames.into_iter().map(&mut name).collect();
+        shown_handlers.push(HandlerStack {
+            call: CallId(handler.call),
+            attempt: handler.attempt,
+            method: name(handler.method)?,
+            thread: name(handler.thread)?,
+            running: Duration::from_millis(handler.running),
+            state: handler.state,
+            cpu: handler.cpu.map(|thousandths| f64::from(thousandths) / 1e3),
+            frames: frames?,
+        });
+    }
+    let samples = shown_stacks.iter().map(|stack| stack.samples).fold(left_out, u64::saturating_add);
+    Ok(Profile {
+        node: node.id,
+        name: node.name.to_string(),
+        length: Duration::from_millis(length.into()),
+        frequency,
+        samples,
+        left_out,
+        stacks: shown_stacks,
+        handlers: shown_handlers,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        administration::ThreadState,
+        wire::profile::{SentHandler, SentStack},
+    };
+
+    fn node() -> NodeIdentity {
+        NodeIdentity { id: NodeId::new(1, 1), name: "a".into() }
+    }
+
+    fn reply(sent: SentProfile) -> Vec<u8> {
+        let reply: ProfileReply = Ok(sent);
+        codec::encode_payload(&reply, LARGEST_PROFILE).expect("encodes").into_bytes().to_vec()
+    }
+
+    #[test]
+    fn parts_become_a_profile_and_what_nobody_awaits_is_dropped() {
+        let profiles = Profiles::default();
+        let bytes = reply(SentProfile { frequency: 99, ..SentProfile::default() });
+        assert_eq!(profiles.add(1, &bytes, true), Ok(()), "nobody has asked");
+        let mut asked = profiles.ask().expect("is the first");
+        assert!(profiles.ask().is_err(), "one at a time");
+        assert_eq!(profiles.add(asked.profile + 1, &bytes, true), Ok(()), "an earlier one");
+        for byte in &bytes {
+            assert_eq!(asked.answer.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+            assert_eq!(profiles.add(asked.profile, &[*byte], false), Ok(()));
+        }
+        assert_eq!(profiles.add(asked.profile, &[], true), Ok(()));
+        assert_eq!(asked.answer.try_recv().expect("has come").map(|sent| sent.frequency), Ok(99));
+        drop(asked);
+        let left = profiles.ask().expect("the other one has ended").profile;
+        assert_ne!(profiles.ask().expect("nobody awaits that one").profile, left);
+    }
+
+    #[test]
+    fn a_connection_that_ends_ends_the_wait() {
+        let profiles = Profiles::default();
+        let mut asked = profiles.ask().expect("is the first");
+        profiles.end();
+        assert_eq!(asked.answer.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        drop(asked);
+        assert!(profiles.ask().is_err());
+    }
+
+    #[cfg(not(feature = "profiling"))]
+    #[tokio::test]
+    async fn a_node_that_takes_no_profiles_says_so() {
+        let local = crate::LocalCluster::builder().nodes(1).start().await.expect("starts");
+        let node = local.master().nodes()[0].id;
+        let taken = local.master().profile(node, Duration::from_millis(1)).await;
+        let Err(AdminError::NotProfiled { reason, .. }) = taken else { panic!("{taken:?}") };
+        assert!(reason.contains("feature `profiling`"), "{reason}");
+    }
+
+    #[test]
+    fn a_profile_that_is_too_large_or_none_is_refused() {
+        let profiles = Profiles::default();
+        let asked = profiles.ask().expect("is the first");
+        assert!(profiles.add(asked.profile, &vec![0; LARGEST_PROFILE + 1], false).is_err());
+        assert!(profiles.add(asked.profile, &[7; 3], true).is_err());
+        drop(asked);
+        let few_bytes_but_much_text = SentProfile {
+            names: vec!["x".repeat(LONGEST_NAME)],
+            stacks: vec![SentStack { frames: vec![0; 64 * 1024], samples: 1 }],
+            ..SentProfile::default()
+        };
+        assert!(expanded(&node(), few_bytes_but_much_text).is_err());
+        let missing = SentStack { frames: vec![1], samples: 1 };
+        let missing = SentProfile { names: vec!["x".into()], stacks: vec![missing], ..SentProfile::default() };
+        assert!(expanded(&node(), missing).is_err());
+    }
+
+    #[test]
+    fn names_come_to_their_places_and_are_escaped() {
+        let sent = SentProfile {
+            length: 1_500,
+            left_out: 3,
+            names: vec!["worker\u{1b}[2J".into(), "main".into(), "Arith.sum".into()],
+            stacks: vec![SentStack { frames: vec![0, 1], samples: 40 }],
+            handlers: vec![SentHandler {
+                call: 7,
+                attempt: 1,
+                method: 2,
+                thread: 0,
+                running: 2_000,
+                state: ThreadState::Sleeping,
+                cpu: Some(250),
+                frames: vec![1],
+            }],
+            ..SentProfile::default()
+        };
+        let profile = expanded(&node(), sent).expect("is one");
+        assert_eq!((profile.samples, profile.length), (43, Duration::from_millis(1_500)));
+        assert_eq!(profile.stacks[0].frames[1], "main");
+        assert!(!profile.stacks[0].frames[0].contains('\u{1b}'));
+        let handler = &profile.handlers[0];
+        assert_eq!((&*handler.method, handler.cpu, &*handler.frames[0]), ("Arith.sum", Some(0.25), "main"));
+    }
+}
