@@ -15,7 +15,7 @@ use crate::{
     look::Look,
     new_file::NewFile,
     output::{print, print_json},
-    show, top, trouble,
+    profile, show, top, trouble,
     units::size,
 };
 
@@ -111,6 +111,7 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
             file.finish(html.as_bytes())?;
             print(&format!("wrote {} ({})\n", output.display(), size(html.len())))
         }
+        AdminCommand::Profile { node, seconds, output } => profile::run(node, seconds, output, look).await,
         AdminCommand::Events { master, json } => {
             administer(master, async |admin| follow(admin, json, look).await).await
         }
@@ -344,7 +345,7 @@ async fn act(
 }
 
 /// The node with this id, or the only one with this name, or the only one whose id or name begins so.
-fn find<'a>(nodes: &'a [NodeInfo], wanted: &str) -> Result<&'a NodeInfo, Failure> {
+pub(crate) fn find<'a>(nodes: &'a [NodeInfo], wanted: &str) -> Result<&'a NodeInfo, Failure> {
     // Every name begins with it, as that of an unset variable in a script does.
     if wanted.is_empty() {
         return Err(Failure::new(Kind::Usage, "the name of the node is empty; give its id or name"));

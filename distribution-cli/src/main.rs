@@ -9,6 +9,7 @@ mod master;
 mod new_file;
 mod output;
 mod page;
+mod profile;
 mod show;
 mod signals;
 mod table;

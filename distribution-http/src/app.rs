@@ -14,7 +14,7 @@ use distribution::AdminClient;
 use crate::{
     access::Access,
     api, assets,
-    limits::{BODY, Limits, REPORT_TIME, REQUEST_TIME},
+    limits::{BODY, Limits, PROFILE_TIME, REPORT_TIME, REQUEST_TIME},
     live::Hub,
     metrics,
     origin::{Hosts, check_page},
@@ -63,7 +63,11 @@ const HEADERS: [(HeaderName, &str); 7] = [
 async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let is_api = matches!(path, "/api" | "/metrics") || path.starts_with("/api/");
-    let time = if path == "/api/report" { REPORT_TIME } else { REQUEST_TIME };
+    let time = match path {
+        "/api/report" => REPORT_TIME,
+        path if path.starts_with("/api/nodes/") && path.ends_with("/profile") => PROFILE_TIME,
+        _ => REQUEST_TIME,
+    };
     let (parts, body) = request.into_parts();
     let mut response = match check(&app, &parts, is_api) {
         Err(refusal) => refusal.into_response(),

@@ -53,6 +53,7 @@
 //! | `GET metrics` | what the master counts, in the text format of Prometheus; with tokens it needs one, too |
 //! | `GET api/stream` | server-sent events: each part of what the page shows, when it has changed |
 //! | `POST api/calls/{id}/cancel` | cancels a call |
+//! | `POST api/nodes/{id}/profile` with `{"seconds":5}`, from 1 to 30 | a [`Profile`](distribution::administration::Profile) of the node's process; only for admins |
 //! | `POST api/nodes/{id}/drain`, `/cordon`, `/uncordon`, `/kick` | steps in at a node |
 //!
 //! Errors are JSON too: `{"error":"a sentence"}`.
@@ -76,7 +77,7 @@ mod tokens;
 
 pub use builder::PageBuilder;
 pub use error::Error;
-pub use report::report;
+pub use report::{profile_page, report};
 pub use server::Server;
 
 use distribution::Caller;

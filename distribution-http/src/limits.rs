@@ -16,6 +16,12 @@ pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(15);
 /// How long a report may take: it has much to ask for.
 pub(crate) const REPORT_TIME: Duration = Duration::from_secs(60);
 
+/// How long a node may take to look up the names of a profile, and to send it, once it has taken all samples.
+pub(crate) const PROFILE_ANSWER_TIME: Duration = Duration::from_secs(35);
+
+/// How long a profile may take.
+pub(crate) const PROFILE_TIME: Duration = Duration::from_secs(70);
+
 /// How many reports may be made at a time. Each reads all that the master remembers.
 const REPORTS: usize = 2;
 

@@ -278,6 +278,36 @@ async fn warnings_runs_events_and_a_report_can_be_asked_for_and_a_viewer_may() {
     assert!(json(&page, ask(&of_node)).await["nodes"].as_array().is_some_and(|nodes| nodes.len() <= 1));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_takes_a_profile_of_a_node_and_a_viewer_does_not() {
+    let cluster = distribution::LocalCluster::builder()
+        .nodes(1)
+        .serve(|| distribution_tests::ProbeServer::new(distribution_tests::Prober))
+        .start()
+        .await
+        .expect("starts");
+    let (admin, viewer) = ("a".repeat(32), "v".repeat(40));
+    let page = PageBuilder::new(&cluster).admin_token(&admin).viewer_token(&viewer).router().expect("can be");
+    let ask = |node: &str, body: &str| {
+        let (parts, _) = request(Method::POST, &format!("/api/nodes/{node}/profile")).into_parts();
+        Request::from_parts(parts, Body::from(body.to_owned()))
+    };
+    let id = cluster.nodes()[0].id().to_string();
+    assert_eq!(answer(&page, bearer(ask(&id, ""), &viewer)).await.0, 403);
+    for body in ["{\"seconds\":0.5}", "{\"seconds\":31}", "{\"minutes\":1}", "five"] {
+        let (status, sentence) = answer(&page, bearer(ask(&id, body), &admin)).await;
+        assert_eq!(status, 400, "{body}: {sentence}");
+    }
+    assert_eq!(answer(&page, bearer(ask("00000001-1", "{\"seconds\":1}"), &admin)).await.0, 404);
+
+    let spinning = ProbeClient::new(&cluster).spin().send();
+    until("it runs", || cluster.master().stats().in_flight == 1).await;
+    let profile = soon("the profile", json(&page, bearer(ask(&id, "{\"seconds\":1}"), &admin))).await;
+    assert_eq!((&profile["node"], &profile["frequency"]), (&id.into(), &99.into()));
+    assert_eq!(profile["handlers"][0]["method"], "Probe.spin", "{}", profile["handlers"]);
+    spinning.cancel();
+}
+
 #[tokio::test]
 async fn wrong_tokens_are_slowed_down_and_right_ones_are_not() {
     let master = master().await;

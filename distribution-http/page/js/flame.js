@@ -81,7 +81,7 @@ export class Flame {
       { class: "panel" },
       el("div", { class: "heading" }, el("h2", {}, "Profile"), el("span", { class: "dim" }, facts)),
       el("div", { class: "filter" }, el("label", {}, "Function", this.#search), el("div", { class: "buttons" }, this.#whole), this.#found),
-      samples ? this.#canvas : el("p", { class: "empty" }, "No thread used the processor while the profile was taken. What handlers waited for is below."),
+      samples ? this.#canvas : el("p", { class: "empty" }, "No thread used the processor while samples were taken. What handlers wait for is below."),
       this.#about,
       handlers(profile.handlers),
     );
@@ -174,7 +174,7 @@ function handlers(rows) {
       { title: "Method", text: (handler) => handler.method, sort: (handler) => handler.method },
       { title: "State", text: (handler) => handler.state, kind: (handler) => (handler.state === "running" ? "good" : ""), sort: (handler) => handler.state },
       { title: "For", text: (handler) => duration(handler.running), sort: (handler) => handler.running, class: "number" },
-      { title: "Processor", text: (handler) => duration(handler.processor), sort: (handler) => handler.processor, class: "number" },
+      { title: "Processor", text: (handler) => (handler.cpu === null ? "–" : `${handler.cpu.toFixed(2)} cores`), sort: (handler) => handler.cpu ?? -1, class: "number" },
       { title: "In", text: (handler) => handler.frames.at(-1) ?? "", class: "grow" },
     ],
     facts: (handler) => [

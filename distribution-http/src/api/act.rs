@@ -9,14 +9,12 @@ use axum::{
     http::StatusCode,
 };
 use distribution::{Call, CallError, CallId, NodeId, administration::ON_BEHALF_OF, error::AdminError};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{access::Visitor, app::App, refusal::Refusal};
 
 type Done = Result<Json<Value>, Refusal>;
-
-/// A call that changes something.
-type Change = Call<(), AdminError>;
 
 /// Cancels a call. A body is not needed; one that is too large is refused before.
 pub(super) async fn cancel(
@@ -53,7 +51,7 @@ pub(super) async fn on_node(
 }
 
 /// The same call, whose line in the audit log names the visitor.
-fn on_behalf(call: Change, visitor: &Visitor) -> Change {
+pub(super) fn on_behalf<T: DeserializeOwned>(call: Call<T, AdminError>, visitor: &Visitor) -> Call<T, AdminError> {
     let of = match visitor.peer {
         Some(peer) => format!("{} through the page, from {peer}", visitor.name),
         None => format!("{} through the page", visitor.name),

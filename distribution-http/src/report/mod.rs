@@ -5,7 +5,7 @@ mod gather;
 mod page;
 mod sized;
 
-use distribution::{AdminClient, CallError};
+use distribution::{AdminClient, CallError, administration::Profile};
 
 /// The page of a cluster as one HTML file: what it shows now, and what has been. It opens from disk, without a network, and
 /// asks nobody for anything. It has no controls, and no token.
@@ -40,4 +40,19 @@ use distribution::{AdminClient, CallError};
 pub async fn report(admin: &AdminClient) -> Result<String, CallError> {
     let report = gather::gather(admin).await?;
     Ok(page::page("report", &report.to_string()))
+}
+
+/// A profile of a node as one HTML file, which draws it as a flame graph. Like a [`report`] it opens from disk, without a
+/// network, and asks nobody for anything.
+///
+/// ```
+/// # use std::time::Duration;
+/// # async fn example(master: distribution::Master) -> Result<(), Box<dyn std::error::Error>> {
+/// let profile = master.profile(&master.nodes()[0], Duration::from_secs(5)).await?;
+/// std::fs::write("profile.html", distribution_http::profile_page(&profile))?;
+/// # Ok(()) }
+/// ```
+pub fn profile_page(profile: &Profile) -> String {
+    // It is made of texts and numbers, which JSON can always hold.
+    page::page("profile", &serde_json::to_string(profile).unwrap_or_default())
 }

@@ -17,7 +17,7 @@ fn sample() -> Value {
         ],
         "handlers": [{
             "call": "91c2a7-12", "attempt": 1, "method": "Work.crunch", "thread": "slot 0", "running": 3.2,
-            "state": "sleeping", "processor": 0.1, "frames": ["main", "work::crunch", "std::thread::sleep"],
+            "state": "sleeping", "cpu": null, "frames": ["main", "work::crunch", "std::thread::sleep"],
         }],
     })
 }
@@ -81,4 +81,38 @@ async fn a_flame_graph_is_zoomed_by_mouse_and_keys_and_names_stay_text() {
     browser.press("Whole profile").await;
     browser.has_no_errors(&[]).await;
     browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_takes_a_profile_of_a_node_from_the_page() {
+    let Some(browser) = Browser::start().await else { return };
+    let cluster = Running::start(|page| page).await;
+    let node = cluster.node("fir-1").await;
+    let busy = cluster.work.crunch(60_000).send();
+    browser.show(&cluster.url, "nodes").await;
+    browser.press("Profile").await;
+    browser.sees("Profile of fir-1").await;
+    browser.eval("document.querySelector('dialog input').value = 1").await;
+    browser.press("Start").await;
+    browser.sees("at 99 Hz").await;
+    browser.sees("Work.crunch").await;
+    browser.press("Close").await;
+    assert_eq!(browser.eval("return document.querySelectorAll('dialog.wide').length").await, 0);
+    browser.has_no_errors(&[]).await;
+
+    // The same as a file.
+    let profile = cluster.master.profile(node.id(), std::time::Duration::from_secs(1)).await.expect("is taken");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("profile.html");
+    std::fs::write(&file, distribution_http::profile_page(&profile)).expect("can be written");
+    let url = format!("file://{}", file.display());
+    browser.show(&url, "").await;
+    browser.sees("Nothing here is live").await;
+    browser.sees("Work.crunch").await;
+    browser.has_no_errors(&[]).await;
+    browser.screenshot("profile-file").await;
+    drop(busy);
+    browser.close().await;
+    // Its thread sleeps on, and a test does not wait for it.
+    drop(node);
 }

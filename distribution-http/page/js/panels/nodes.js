@@ -4,6 +4,7 @@ import { action } from "../confirm.js";
 import { count, duration, percent, size } from "../format.js";
 import { ListPanel } from "../list.js";
 import { Load } from "../load.js";
+import { profileAction } from "../profile.js";
 import { mayChange } from "../session.js";
 
 const KINDS = { alive: "good", suspect: "bad", disconnected: "bad", draining: "warn" };
@@ -17,6 +18,7 @@ function actions(node) {
   const on = (verb) => `nodes/${encodeURIComponent(node.id)}/${verb}`;
   const calls = node.in_flight === 0 ? "It has no calls now." : `It has ${count(node.in_flight)} calls now.`;
   return [
+    profileAction(node),
     node.is_cordoned
       ? action({ label: "Uncordon", path: on("uncordon"), done: `${node.name} gets new calls again.` })
       : action({
