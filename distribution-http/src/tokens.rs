@@ -107,8 +107,8 @@ impl TokenFile {
 
     /// The token with this fingerprint, if it is in the file.
     ///
-    /// A token that the last look did not see is looked for once more, by a look that begins after this call: whoever
-    /// issues a token and uses it at once must not be told that it is wrong. All that wait share that look, so wrong
+    /// A token that the last look did not see is looked for again, by a look that begins after this call: a token that was
+    /// issued a moment ago must not be refused. All that wait share that look, so wrong
     /// tokens cannot make this read the file more often than [`SHORT_INTERVAL`] says.
     async fn find(&self, wanted: &Fingerprint) -> Option<Accepted> {
         let asked = Instant::now();

@@ -398,13 +398,13 @@ impl SendPermit for Carrying {
     }
 }
 
-fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
+fn outgoing(content: &Content) -> Option<ClientMessage<Box<OutgoingRequest>>> {
     let Content::Request { request, names: (method, call, attempt, count), granted, timeout, metadata, trace, payload } =
         content.clone()
     else {
         return None;
     };
-    let message = OutgoingRequest {
+    let message = Box::new(OutgoingRequest {
         method,
         call,
         attempt,
@@ -415,7 +415,7 @@ fn outgoing(content: &Content) -> Option<ClientMessage<OutgoingRequest>> {
         arguments: None,
         name: MethodName::new("Fuzzed", "method"),
         permit: Arc::new(Carrying(metadata, trace)),
-    };
+    });
     Some(ClientMessage::Request(Request { context: tarpc::context::current(), id: request, message }))
 }
 

@@ -24,12 +24,12 @@ use tokio::{
 };
 
 use super::{
+    awaited_profile::Profiles,
     batch_frame_limit::BatchFrameLimit,
     event_log::time,
     heartbeat_limit::HeartbeatLimit,
     link::{Attempt, Link, NodeRequest},
     log_limit::LogLimit,
-    profiles::Profiles,
     shared::Shared,
 };
 use crate::{
@@ -283,7 +283,7 @@ struct Driver<'a> {
     confirmations: Option<Confirmations>,
     /// Responses that were collected.
     replied: u64,
-    client: client::Channel<OutgoingRequest, Reply>,
+    client: client::Channel<Box<OutgoingRequest>, Reply>,
     context: tarpc::context::Context,
     argument_limit: usize,
     heartbeats: Arc<Mutex<HeartbeatLimit>>,
@@ -398,7 +398,7 @@ impl Driver<'_> {
                 let mut batch_frames = self.batch_frames.lock().unwrap_or_else(PoisonError::into_inner);
                 batch_frames.on_batch(self.in_flight.len());
                 drop(batch_frames);
-                let outgoing = OutgoingRequest {
+                let outgoing = Box::new(OutgoingRequest {
                     method: method.0,
                     call: id.0,
                     attempt,
@@ -409,7 +409,7 @@ impl Driver<'_> {
                     arguments: None,
                     name: MethodName::new("distribution", "asks again"),
                     permit,
-                };
+                });
                 return Ok(without_own_span(|| ended(client, context, id, outgoing)));
             }
         };
@@ -425,7 +425,7 @@ impl Driver<'_> {
         if !call.streams.is_none() {
             self.state.open_streams_of_call((id.0, attempt), &call.streams);
         }
-        let outgoing = OutgoingRequest {
+        let outgoing = Box::new(OutgoingRequest {
             method: call.method.id().0,
             call: id.0,
             attempt,
@@ -436,17 +436,17 @@ impl Driver<'_> {
             arguments: call.arguments.clone(),
             name: call.method.name().clone(),
             permit: call,
-        };
+        });
         Ok(without_own_span(|| ended(client, context, id, outgoing)))
     }
 }
 
 /// Sends a request, and says how the attempt ended, if tarpc's client knows.
 async fn ended(
-    client: client::Channel<OutgoingRequest, Reply>,
+    client: client::Channel<Box<OutgoingRequest>, Reply>,
     context: tarpc::context::Context,
     id: CallId,
-    outgoing: OutgoingRequest,
+    outgoing: Box<OutgoingRequest>,
 ) -> Option<FinishedAttempt> {
     let (attempt, arguments) = (outgoing.attempt, outgoing.arguments.clone());
     let end = match client.call(context, outgoing).await {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::profiles::Profiles;
+use super::awaited_profile::Profiles;
 use crate::{
     core::{HostLink, Time},
     error::GoneReason,

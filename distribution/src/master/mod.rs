@@ -15,6 +15,7 @@ mod administration;
 mod administrator;
 mod admission;
 mod allowance;
+mod awaited_profile;
 mod batch_frame_limit;
 mod builder;
 mod caller_table;

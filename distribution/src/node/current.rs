@@ -299,7 +299,7 @@ impl CurrentCall {
         }
         COMPUTING.set(Some(self.clone()));
         let _forget = Forget;
-        let _running = profiler::running(self);
+        let _running = profiler::running(self.id, self.attempt, self.shared.method.as_ref());
         run()
     }
 
@@ -311,7 +311,7 @@ impl CurrentCall {
     /// Polls an async handler once as this call.
     pub(super) fn poll_in<F: Future + ?Sized>(&self, cx: &mut Context<'_>, handler: Pin<&mut F>) -> Poll<F::Output> {
         self.shared.was_started.store(true, Ordering::Release);
-        let _running = profiler::running(self);
+        let _running = profiler::running(self.id, self.attempt, self.shared.method.as_ref());
         ASYNCHRONOUS.sync_scope(self.clone(), || handler.poll(cx))
     }
 

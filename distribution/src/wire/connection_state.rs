@@ -215,15 +215,8 @@ impl ConnectionState {
     }
 
     /// Sends a control frame that may wait, when little else is to be written. Waits until there is room for it.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped before it is ready, the frame is not sent.
-    pub(crate) async fn send_spare(&self, mut control: Control) {
-        while let Err(refused) = self.spare.put(control) {
-            control = refused;
-            self.spare.room().await;
-        }
+    pub(crate) async fn send_spare(&self, control: Control) {
+        self.spare.put(control).await;
         self.writer.wake();
     }
 

@@ -19,12 +19,20 @@ pub(crate) struct SpareFrame {
 }
 
 impl SpareFrame {
-    /// Makes a frame the one that waits.
+    /// Makes a frame the one that waits, when none waits any more.
     ///
-    /// # Errors
+    /// # Cancel safety
     ///
-    /// The frame, if one waits already.
-    pub(super) fn put(&self, frame: Control) -> Result<(), Control> {
+    /// If the future is dropped before it is ready, the frame is dropped.
+    pub(super) async fn put(&self, mut frame: Control) {
+        while let Err(refused) = self.try_put(frame) {
+            frame = refused;
+            self.room().await;
+        }
+    }
+
+    /// Returns the frame if one waits already.
+    fn try_put(&self, frame: Control) -> Result<(), Control> {
         let mut waiting = self.lock();
         if waiting.is_some() {
             return Err(frame);
@@ -80,8 +88,8 @@ mod tests {
     async fn there_is_room_for_one_frame() {
         let spare = SpareFrame::default();
         assert_eq!(spare.room().now_or_never(), Some(()));
-        assert_eq!(spare.put(Control::Drain), Ok(()));
-        assert_eq!(spare.put(Control::Retract), Err(Control::Retract));
+        spare.put(Control::Drain).await;
+        assert_eq!(spare.try_put(Control::Retract), Err(Control::Retract));
         assert_eq!(spare.room().now_or_never(), None);
         let ((), taken) = tokio::join!(spare.room(), async { spare.take() });
         assert_eq!((taken, spare.take()), (Some(Control::Drain), None));

@@ -14,7 +14,7 @@ use nix::{
     unistd::gettid,
 };
 
-use crate::{administration::ThreadState, node::current::CurrentCall};
+use crate::{administration::ThreadState, id::CallId, service::method::MethodInfo};
 
 /// The threads that have run handlers, and have not ended.
 static THREADS: Mutex<Vec<Weak<HandlerThread>>> = Mutex::new(Vec::new());
@@ -39,13 +39,22 @@ pub(super) struct HandlerThread {
 /// A handler that runs.
 #[derive(Clone, Debug)]
 pub(super) struct RunningCall {
-    pub(super) call: CurrentCall,
+    pub(super) call: CallId,
+    pub(super) attempt: u32,
+    pub(super) method: Option<Arc<MethodInfo>>,
     pub(super) since: Instant,
 }
 
+impl RunningCall {
+    /// Whether they are the same attempt at the same call.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (self.call, self.attempt) == (other.call, other.attempt)
+    }
+}
+
 /// The handler of this call runs on this thread until the guard is dropped.
-pub(in crate::node) fn running(call: &CurrentCall) -> RunningGuard {
-    let running = RunningCall { call: call.clone(), since: Instant::now() };
+pub(in crate::node) fn running(call: CallId, attempt: u32, method: Option<&Arc<MethodInfo>>) -> RunningGuard {
+    let running = RunningCall { call, attempt, method: method.cloned(), since: Instant::now() };
     // A thread that ends runs no handlers.
     RunningGuard { before: HERE.try_with(|here| here.lock().replace(running)).ok().flatten() }
 }
@@ -77,9 +86,9 @@ impl HandlerThread {
     }
 
     /// Has a signal handler run on this thread, if it runs this call still.
-    pub(super) fn interrupt(&self, call: &CurrentCall, signal: Signal) {
+    pub(super) fn interrupt(&self, call: &RunningCall, signal: Signal) {
         let running = self.lock();
-        if running.as_ref().is_some_and(|running| is_same(&running.call, call)) {
+        if running.as_ref().is_some_and(|running| running.is_same(call)) {
             // The thread has not ended, because it needs the lock before. Without the signal its stack is not seen.
             let _ = pthread_kill(self.pthread, signal);
         }
@@ -101,11 +110,6 @@ impl HandlerThread {
         let used = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
         (state, Some(Duration::from_secs_f64(used)))
     }
-}
-
-/// Whether they are the same attempt at the same call.
-pub(super) fn is_same(one: &CurrentCall, other: &CurrentCall) -> bool {
-    (one.id(), one.attempt()) == (other.id(), other.attempt())
 }
 
 /// The threads that run a handler now, with it.

@@ -5,15 +5,15 @@
 
 use std::{
     collections::HashMap,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
-use nix::sys::signal::Signal;
+use nix::sys::{pthread::Pthread, signal::Signal};
 use pprof::{ProfilerGuard, ProfilerGuardBuilder, Report};
 
-use super::handlers::{self, HandlerThread, RunningCall, is_same};
+use super::handlers::{self, HandlerThread, RunningCall};
 use crate::{
     administration::ThreadState,
     text::cut,
@@ -140,7 +140,7 @@ fn most_frequent(report: &Report, names: &mut Names) -> (Vec<SentStack>, u64) {
 }
 
 /// A handler that ran before samples were taken, and the processor time that its thread had used by then.
-type Before = (Option<Duration>, std::sync::Arc<HandlerThread>, RunningCall);
+type Before = (Option<Duration>, Arc<HandlerThread>, RunningCall);
 
 /// What the handlers are doing that run now.
 fn look_at_handlers(
@@ -160,18 +160,17 @@ fn look_at_handlers(
     };
     let mut handlers = Vec::new();
     for ((thread, running), (state, used)) in busy.iter().zip(looks) {
-        let earlier = before
-            .iter()
-            .find(|(_, earlier, call)| earlier.pthread == thread.pthread && is_same(&call.call, &running.call));
+        let earlier =
+            before.iter().find(|(_, earlier, call)| earlier.pthread == thread.pthread && call.is_same(running));
         let used = earlier.and_then(|(used_before, ..)| Some(used?.saturating_sub((*used_before)?)));
         let frames = match state {
             ThreadState::Running if earlier.is_some() => most_seen(report, thread.pthread),
             _ => seen_waiting.get(&thread.pthread).cloned().unwrap_or_default(),
         };
-        let method = running.call.method().map(|method| method.name().to_string()).unwrap_or_default();
+        let method = running.method.as_ref().map(|method| method.name().to_string()).unwrap_or_default();
         handlers.push(SentHandler {
-            call: running.call.id().0,
-            attempt: running.call.attempt(),
+            call: running.call.0,
+            attempt: running.attempt,
             method: names.place(method),
             thread: names.place(thread.name.clone()),
             running: u64::try_from(running.since.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -184,21 +183,21 @@ fn look_at_handlers(
 }
 
 /// The stack that most samples of a thread have.
-fn most_seen(report: &Report, thread: nix::sys::pthread::Pthread) -> Vec<String> {
+fn most_seen(report: &Report, thread: Pthread) -> Vec<String> {
     let of_thread = report.data.iter().filter(|(frames, _)| frames.thread_id == thread);
     of_thread.max_by_key(|(_, count)| **count).map(|(frames, _)| functions(frames)).unwrap_or_default()
 }
 
 /// Interrupts handlers that wait, one after the other, and returns the stacks of their threads.
 fn interrupt<'a>(
-    waiting: impl Iterator<Item = &'a (std::sync::Arc<HandlerThread>, RunningCall)>,
-) -> Result<HashMap<nix::sys::pthread::Pthread, Vec<String>>, String> {
+    waiting: impl Iterator<Item = &'a (Arc<HandlerThread>, RunningCall)>,
+) -> Result<HashMap<Pthread, Vec<String>>, String> {
     // Its own samples are as rare as can be. Waiting threads are in a library that is spared above, at a place where they hold
     // nothing that unwinding needs.
     let guard = start(ProfilerGuardBuilder::default().frequency(1))?;
     for (thread, running) in waiting {
         for _ in 0..INTERRUPTIONS {
-            thread.interrupt(&running.call, Signal::SIGPROF);
+            thread.interrupt(running, Signal::SIGPROF);
             thread::sleep(BETWEEN);
         }
     }

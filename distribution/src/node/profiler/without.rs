@@ -1,8 +1,8 @@
 //! Where no profile can be taken.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::{node::current::CurrentCall, wire::profile::ProfileReply};
+use crate::{id::CallId, service::method::MethodInfo, wire::profile::ProfileReply};
 
 pub(super) fn take(_length: Duration) -> ProfileReply {
     let why = match cfg!(feature = "profiling") {
@@ -15,6 +15,17 @@ pub(super) fn take(_length: Duration) -> ProfileReply {
 /// Nobody looks at what threads do.
 pub(in crate::node) struct RunningGuard;
 
-pub(in crate::node) fn running(_call: &CurrentCall) -> RunningGuard {
+pub(in crate::node) fn running(_call: CallId, _attempt: u32, _method: Option<&Arc<MethodInfo>>) -> RunningGuard {
     RunningGuard
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_says_what_is_missing() {
+        let why = take(Duration::from_millis(1)).expect_err("cannot be taken");
+        assert_eq!(why.contains("feature `profiling`"), !cfg!(feature = "profiling"), "{why}");
+    }
 }

@@ -92,8 +92,8 @@ fn connection(buffer: usize, memory: Option<&Arc<IncomingMemory>>) -> Connection
     }
 }
 
-fn request(call: u64, size: usize, permit: &Arc<Call>) -> ClientMessage<OutgoingRequest> {
-    let message = OutgoingRequest {
+fn request(call: u64, size: usize, permit: &Arc<Call>) -> ClientMessage<Box<OutgoingRequest>> {
+    let message = Box::new(OutgoingRequest {
         arguments: None,
         method: 7,
         call,
@@ -104,7 +104,7 @@ fn request(call: u64, size: usize, permit: &Arc<Call>) -> ClientMessage<Outgoing
         payload: Bytes::from(vec![call as u8; size]).into(),
         name: MethodName::new("S", "f"),
         permit: Arc::clone(permit) as _,
-    };
+    });
     ClientMessage::Request(Request { context: tarpc::context::current(), id: call, message })
 }
 

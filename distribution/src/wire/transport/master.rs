@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// A request as the master gives it to tarpc.
+/// A request as the master gives it to tarpc, in a box, because tarpc moves it many times.
 #[derive(Debug)]
 pub(crate) struct OutgoingRequest {
     pub(crate) method: u64,
@@ -55,7 +55,7 @@ pub(crate) struct OutgoingRequest {
     pub(crate) permit: Arc<dyn SendPermit>,
 }
 
-impl RequestName for OutgoingRequest {
+impl RequestName for Box<OutgoingRequest> {
     fn name(&self) -> &str {
         self.name.method()
     }
@@ -129,20 +129,21 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for MasterTransport<Io> {
     }
 }
 
-impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<OutgoingRequest>> for MasterTransport<Io> {
+impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<ClientMessage<Box<OutgoingRequest>>> for MasterTransport<Io> {
     type Error = io::Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.frames.poll_ready()
     }
 
-    fn start_send(mut self: Pin<&mut Self>, message: ClientMessage<OutgoingRequest>) -> io::Result<()> {
+    fn start_send(mut self: Pin<&mut Self>, message: ClientMessage<Box<OutgoingRequest>>) -> io::Result<()> {
         let ClientMessage::Request(Request { id, message, .. }) = message else {
             // tarpc cancels a request when its future is dropped. Here that happens only when the connection ends: calls are
             // cancelled by a control frame, because tarpc's cancellation is not answered, and the master would not know
             // when the slot is free.
             return Ok(());
         };
+        let message = *message;
         let OutgoingRequest { attempt, permit, .. } = message;
         let is_large = message.arguments.is_some() || Outgoing::is_large(&message.payload);
         // A large one begins with its last chunk.
