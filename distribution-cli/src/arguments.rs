@@ -143,7 +143,7 @@ pub(crate) enum AdminCommand {
     /// Write the page with all that it shows and its history as one HTML file, which opens from disk without a network.
     ///
     /// It has at most 40 MiB, and says what was left out. It names hosts, and has what callers send along as metadata and what
-    /// handlers log: whoever gets the file reads that.
+    /// handlers log: look into it before you pass it on.
     #[command(after_help = EXIT_CODES)]
     Report {
         #[command(flatten)]

@@ -68,7 +68,7 @@ impl Viewers {
         println!("an update has {} KiB on average, of {updates} updates:", all / updates / 1024);
         for (name, (count, bytes)) in sizes.iter() {
             println!(
-                "  {name:<10} {count:>4} times, {:>8.1} KiB each",
+                "  {name:<20} {count:>4} times, {:>8.1} KiB each",
                 *bytes as f64 / (*count).max(1) as f64 / 1024.0
             );
         }
@@ -88,7 +88,11 @@ async fn watch_stream(mut stream: TcpStream, bytes: Arc<AtomicU64>, first: Optio
             let event = String::from_utf8_lossy(&text[..end]).into_owned();
             text.drain(..end + 2);
             let Some(at) = event.find("event: ") else { continue };
-            let name = event[at + 7..].lines().next().unwrap_or_default().to_owned();
+            let mut name = event[at + 7..].lines().next().unwrap_or_default().to_owned();
+            if name == "change" {
+                let part = event[at..].split("\"part\":\"").nth(1).and_then(|rest| rest.split('"').next());
+                name = format!("{} (change)", part.unwrap_or_default());
+            }
             if name == "status" {
                 told.send_modify(|updates| *updates += 1);
             }

@@ -82,6 +82,15 @@ function remember({ started, points }) {
   if (known.length > POINTS) known.splice(0, known.length - POINTS);
 }
 
+/** What has changed of a part that we have: fields, and those of rows by their places. */
+function applyChange({ part, set, rows, length }) {
+  const known = state[part];
+  if (!known) return;
+  const list = known[part].slice(0, length);
+  for (const [place, fields] of rows) list[place] = { ...list[place], ...fields };
+  state[part] = { ...known, ...set, [part]: list };
+}
+
 function showTrouble() {
   const { sentence, since } = state.trouble ?? {};
   const line = byId("trouble");
@@ -134,6 +143,7 @@ async function begin() {
     onEvent(name, data) {
       if (name === "revoked") return showLogin("This token was revoked.");
       if (name === "history") remember(data);
+      else if (name === "change") applyChange(data);
       else state[name] = data;
       plan();
     },

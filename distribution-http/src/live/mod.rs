@@ -1,8 +1,10 @@
 //! What the page shows while it is open: one reader of the master, for all viewers.
 
 mod answers;
+mod change;
 mod hub;
 mod measured;
+mod part;
 mod poll;
 mod rows;
 mod stream;

@@ -5,19 +5,18 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use bytes::Bytes;
 use distribution::{
     AdminClient, CallError, Stats,
     administration::{HistoryFilter, MethodMetrics, TimedEvent},
 };
 use futures::{StreamExt, stream::BoxStream};
-use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     answers::Answers,
-    hub::{Part, Parts},
+    hub::Parts,
     measured::Measured,
+    part::Part,
     rows::{EventRow, MOST_ROWS},
 };
 
@@ -42,6 +41,8 @@ pub(super) struct Reader {
     measured: Measured,
     /// The next second of the history.
     next_point: u64,
+    /// The version of the first state of each part.
+    first_version: u64,
     parts: BTreeMap<&'static str, Part>,
     /// When the figures are from that are shown.
     read_at: Option<f64>,
@@ -57,6 +58,8 @@ impl Reader {
             totals: None,
             measured: Measured::default(),
             next_point: 0,
+            first_version: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros()
+                as u64,
             parts: BTreeMap::new(),
             read_at: None,
         }
@@ -95,11 +98,11 @@ impl Reader {
                 self.show_history().await;
             }
             // What was read before stays, and the page says from when it is.
-            Ok(Err(error)) => self.set("trouble", &json!({ "sentence": error.to_string(), "since": self.read_at })),
+            Ok(Err(error)) => self.set("trouble", json!({ "sentence": error.to_string(), "since": self.read_at })),
             Err(_) => {
                 let sentence =
                     format!("the master has not answered for {} s; it may be stalled", ANSWER_TIME.as_secs());
-                self.set("trouble", &json!({ "sentence": sentence, "since": self.read_at }));
+                self.set("trouble", json!({ "sentence": sentence, "since": self.read_at }));
             }
         }
         self.parts.values().cloned().collect()
@@ -107,13 +110,13 @@ impl Reader {
 
     fn show(&mut self, answers: Answers, methods: Vec<MethodMetrics>, now: f64) {
         let rates = self.rates(&answers.stats);
-        self.set("trouble", &json!({}));
+        self.set("trouble", json!({}));
         let parts = answers.into_parts(now, rates, &self.measured.window(methods), MOST_ROWS);
         for (name, part) in parts {
-            self.set(name, &part);
+            self.set(name, part);
         }
         let events = json!({ "events": self.events });
-        self.set("events", &events);
+        self.set("events", events);
     }
 
     /// Shows the seconds since the last look. What was before, the page asks for once.
@@ -126,14 +129,14 @@ impl Reader {
         self.next_point = history.next;
         let newest = history.cluster.len().saturating_sub(MOST_POINTS);
         let points = &history.cluster[newest..];
-        self.set("history", &json!({ "started": history.started.as_secs_f64(), "points": points }));
+        self.set("history", json!({ "started": history.started.as_secs_f64(), "points": points }));
     }
 
     /// Calls a second since the last look.
-    fn rates(&mut self, stats: &Stats) -> serde_json::Value {
+    fn rates(&mut self, stats: &Stats) -> Value {
         let now = Instant::now();
         let before = self.totals.replace((now, *stats));
-        let Some((at, before)) = before else { return serde_json::Value::Null };
+        let Some((at, before)) = before else { return Value::Null };
         let seconds = now.duration_since(at).as_secs_f64().max(0.001);
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
         json!({
@@ -143,20 +146,10 @@ impl Reader {
         })
     }
 
-    /// Makes an event of a part, if it is another one than before.
-    fn set(&mut self, name: &'static str, content: &impl Serialize) {
-        let Ok(json) = serde_json::to_string(content) else { return };
-        // JSON as serde_json writes it has no line breaks.
-        let event = Bytes::from(format!("event: {name}\ndata: {json}\n\n"));
+    fn set(&mut self, name: &'static str, content: Value) {
         match self.parts.get_mut(name) {
-            Some(part) if part.event == event => {}
-            Some(part) => {
-                part.event = event;
-                part.version += 1;
-            }
-            None => {
-                self.parts.insert(name, Part { name, version: 1, event });
-            }
+            Some(part) => part.set(content),
+            None => _ = self.parts.insert(name, Part::new(name, self.first_version, content)),
         }
     }
 }

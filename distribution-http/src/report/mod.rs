@@ -12,12 +12,12 @@ use distribution::{AdminClient, CallError, administration::Profile};
 ///
 /// It has the status, nodes, calls, runs, methods with their times, services, callers, failures, warnings, events, the history
 /// by second (an hour) and by minute (a day), the task stream of the last hour, and log records. It names hosts, and has what
-/// callers send along as metadata and what handlers log: whoever gets the file reads that.
+/// callers send along as metadata and what handlers log: look into it before you pass it on.
 ///
 /// It has at most 40 MiB: 2,000 rows and 2 MiB of each list, the newest 60,000 spans of the task stream, the newest 5,000 log
 /// records or 4 MiB of them, the newest 1,000 events, and the history of 250 nodes with 60,000 points of each resolution. The
 /// report says what was left out. The master is asked for one part after the other, so that the parts may be some moments
-/// apart.
+/// apart. Short calls of the last second may be missing from the task stream, which puts them together.
 ///
 /// # Errors
 ///

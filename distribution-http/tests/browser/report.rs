@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use distribution::{AdminClient, prelude::*};
+use distribution::{AdminClient, MethodName, administration::TimelineFilter, prelude::*};
 use serde_json::json;
 
 use crate::{chrome::Browser, cluster::Running};
@@ -17,6 +17,10 @@ async fn write(file: &Path) {
     cluster.work.fail("<script>alert(1)</script><!--".to_owned()).await.expect_err("panics");
     let waiting = cluster.work.stuck().label("gpu", "a100").send();
     distribution_tests::until("the call waits", || cluster.master.stats().queued == 1).await;
+    // Short calls are put together for a second before they are in the task stream.
+    let timeline = || cluster.master.timeline(&TimelineFilter::default());
+    let is_drawn = |method: &MethodName| method.to_string() == "Work.crunch";
+    distribution_tests::until("they are in the task stream", || timeline().methods.iter().any(is_drawn)).await;
     let html = distribution_http::report(&AdminClient::new(&cluster.master)).await.expect("can be made");
     std::fs::write(file, html).expect("can be written");
     drop((waiting, node));
