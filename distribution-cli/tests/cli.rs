@@ -231,7 +231,7 @@ async fn a_report_is_one_file_that_replaces_an_older_one_when_it_is_complete() {
     let said = master.printed(&["report", "-o", &file]).await;
     assert!(said.starts_with(&format!("wrote {file} (")) && said.ends_with("KiB)\n"), "{said}");
     let html = std::fs::read_to_string(&file).expect("is there");
-    for part in ["Probe.add", "\"n1\"", "id=\"report\"", "Content-Security-Policy"] {
+    for part in ["\"name\":\"add\"", "\"n1\"", "id=\"report\"", "Content-Security-Policy"] {
         assert!(html.contains(part), "{part}");
     }
     std::fs::write(&file, "older").expect("writes");
@@ -256,7 +256,9 @@ async fn a_profile_is_a_summary_or_a_file_for_people_or_for_other_programs() {
     let node = master.node("n1").await;
     let cluster = Cluster::connect(&master.addr).await.expect("connects");
     let spinning = ProbeClient::new(&cluster).spin().send();
-    distribution_tests::until("it runs", || spinning.id().is_some()).await;
+    let running =
+        async { while master.json(&["calls", "--status", "running"]).await["calls"] == Value::Array(Vec::new()) {} };
+    soon("it runs", running).await;
     let said = master.printed(&["profile", "n1", "--seconds", "1"]).await;
     assert!(said.starts_with(&format!("node n1 ({}): ", node.id())), "{said}");
     assert!(said.contains("multiply_until_cancelled") && said.contains("Probe.spin"), "{said}");
