@@ -13,8 +13,10 @@ use crate::{
     arguments::{AdminCommand, Connection, Level, OneNode, Status, View, WhichCalls, WhichLogs},
     failure::{Failure, Kind},
     look::Look,
+    new_file::NewFile,
     output::{print, print_json},
-    show, top, trouble,
+    profile, show, top, trouble,
+    units::size,
 };
 
 /// Rows of a table of calls, unless the user says otherwise.
@@ -103,6 +105,13 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
             })
             .await
         }
+        AdminCommand::Report { master, output } => {
+            let file = NewFile::create(&output)?;
+            let html = administer(master, async |admin| Ok(distribution_http::report(admin).await?)).await?;
+            file.finish(html.as_bytes())?;
+            print(&format!("wrote {} ({})\n", output.display(), size(html.len())))
+        }
+        AdminCommand::Profile { node, seconds, output } => profile::run(node, seconds, output, look).await,
         AdminCommand::Events { master, json } => {
             administer(master, async |admin| follow(admin, json, look).await).await
         }
@@ -336,7 +345,7 @@ async fn act(
 }
 
 /// The node with this id, or the only one with this name, or the only one whose id or name begins so.
-fn find<'a>(nodes: &'a [NodeInfo], wanted: &str) -> Result<&'a NodeInfo, Failure> {
+pub(crate) fn find<'a>(nodes: &'a [NodeInfo], wanted: &str) -> Result<&'a NodeInfo, Failure> {
     // Every name begins with it, as that of an unset variable in a script does.
     if wanted.is_empty() {
         return Err(Failure::new(Kind::Usage, "the name of the node is empty; give its id or name"));

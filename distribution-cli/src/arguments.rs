@@ -140,6 +140,33 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         view: View,
     },
+    /// Write the page with all that it shows and its history as one HTML file, which opens from disk without a network.
+    ///
+    /// It has at most 40 MiB, and says what was left out. It names hosts, and has what callers send along as metadata and what
+    /// handlers log: look into it before you pass it on.
+    #[command(after_help = EXIT_CODES)]
+    Report {
+        #[command(flatten)]
+        master: Connection,
+        /// The file to write. A file of this name is replaced once the new one is complete.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Show where a node spends its processor time, and what its handlers do: which code its process runs, for some seconds.
+    ///
+    /// The node's program has to be built with the feature `profiling`, and to run on Linux.
+    #[command(after_help = EXIT_CODES)]
+    Profile {
+        #[command(flatten)]
+        node: OneNode,
+        /// For how long samples are taken; from 1 to 30.
+        #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=30))]
+        seconds: u64,
+        /// The file to write instead of a summary: FILE.html is a page that draws a flame graph, and FILE.folded has stacks
+        /// for other programs. A file of this name is replaced once the new one is complete.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Print the nodes that are registered and then what happens to nodes, one line each, until ctrl-c.
     #[command(after_help = EXIT_CODES)]
     Events {

@@ -1,6 +1,6 @@
 //! What looks wrong in a cluster and what has failed, as text for people.
 
-use distribution::administration::{FailureGroup, Warning, WarningKind};
+use distribution::administration::{FailureGroup, Warning, WarningLevel};
 
 use crate::{
     look::{Look, Tone},
@@ -13,17 +13,17 @@ pub(crate) fn warnings(warnings: &[Warning], look: Look) -> String {
     if warnings.is_empty() {
         return "nothing looks wrong\n".to_owned();
     }
-    let line = |warning: &Warning| {
-        let tone = match warning.kind {
-            WarningKind::MasterStalled
-            | WarningKind::NodeSilent
-            | WarningKind::NobodyServes
-            | WarningKind::QueueFull => Tone::Bad,
-            _ => Tone::Attention,
-        };
-        format!("{} {}\n", look.paint("!", Some(tone)), shown(&warning.text))
-    };
+    let line = |warning: &Warning| format!("{} {}\n", look.paint("!", tone(warning)), shown(&warning.text));
     warnings.iter().map(line).collect()
+}
+
+/// The colour of a warning.
+pub(crate) fn tone(warning: &Warning) -> Option<Tone> {
+    match warning.kind.level() {
+        WarningLevel::Problem => Some(Tone::Bad),
+        WarningLevel::Note => None,
+        _ => Some(Tone::Attention),
+    }
 }
 
 /// The groups of failed calls, the last failure first.

@@ -221,6 +221,69 @@ async fn nodes_and_calls_are_acted_on_and_the_masters_log_says_by_whom() {
 }
 
 #[tokio::test]
+async fn a_report_is_one_file_that_replaces_an_older_one_when_it_is_complete() {
+    let master = RunningMaster::start(&[]).await;
+    let _node = master.node("n1").await;
+    let cluster = Cluster::connect(&master.addr).await.expect("connects");
+    ProbeClient::new(&cluster).add(1, 2).await.expect("answers");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("run.html").display().to_string();
+    let said = master.printed(&["report", "-o", &file]).await;
+    assert!(said.starts_with(&format!("wrote {file} (")) && said.ends_with("KiB)\n"), "{said}");
+    let html = std::fs::read_to_string(&file).expect("is there");
+    for part in ["\"name\":\"add\"", "\"n1\"", "id=\"report\"", "Content-Security-Policy"] {
+        assert!(html.contains(part), "{part}");
+    }
+    std::fs::write(&file, "older").expect("writes");
+    master.printed(&["report", "--output", &file]).await;
+    assert!(std::fs::read_to_string(&file).expect("is there").starts_with("<!doctype html>"));
+
+    // Nothing is left of one that fails, and the older file stays.
+    let ended = run(&["report", "-o", &file, "--master", "127.0.0.1:1", "--connect-timeout", "100ms"]).await;
+    assert_fails(&ended, 3, &["127.0.0.1:1"]);
+    assert!(std::fs::read_to_string(&file).expect("is there").starts_with("<!doctype html>"));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("is there").count(), 1);
+    let nowhere = folder.path().join("none").join("run.html").display().to_string();
+    assert_fails(&master.run(&["report", "-o", &nowhere]).await, 2, &[&nowhere, "its folder must exist"]);
+    let of_folder = folder.path().display().to_string();
+    assert_fails(&master.run(&["report", "-o", &of_folder]).await, 2, &["give the name of a file"]);
+    assert_fails(&master.run(&["report"]).await, 2, &["--output"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_is_a_summary_or_a_file_for_people_or_for_other_programs() {
+    let master = RunningMaster::start(&[]).await;
+    let node = master.node("n1").await;
+    let cluster = Cluster::connect(&master.addr).await.expect("connects");
+    let spinning = ProbeClient::new(&cluster).spin().send();
+    let running =
+        async { while master.json(&["calls", "--status", "running"]).await["calls"] == Value::Array(Vec::new()) {} };
+    soon("it runs", running).await;
+    let said = master.printed(&["profile", "n1", "--seconds", "1"]).await;
+    assert!(said.starts_with(&format!("node n1 ({}): ", node.id())), "{said}");
+    assert!(said.contains("multiply_until_cancelled") && said.contains("Probe.spin"), "{said}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let folded = file("n1.folded");
+    assert!(master.printed(&["profile", "n1", "--seconds", "1", "-o", &folded]).await.starts_with("wrote "));
+    let text = std::fs::read_to_string(&folded).expect("is there");
+    let line = text.lines().find(|line| line.contains("multiply_until_cancelled")).expect("is in it");
+    assert!(line.rsplit_once(' ').is_some_and(|(_, samples)| samples.parse::<u64>().is_ok()), "{line}");
+    let html = file("n1.html");
+    master.printed(&["profile", "n1", "--seconds", "1", "-o", &html]).await;
+    let text = std::fs::read_to_string(&html).expect("is there");
+    assert!(text.starts_with("<!doctype html>") && text.contains("multiply_until_cancelled"));
+
+    let ended = master.run(&["profile", "n1", "-o", &file("n1.svg")]).await;
+    assert_fails(&ended, 2, &["n1.svg says no format", ".html", ".folded"]);
+    assert_fails(&master.run(&["profile", "n1", "--seconds", "31"]).await, 2, &["31"]);
+    assert_fails(&master.run(&["profile", "n2"]).await, 5, &["`n2`"]);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("is there").count(), 2, "nothing is left of one that fails");
+    spinning.cancel();
+}
+
+#[tokio::test]
 async fn a_name_that_several_nodes_have_is_refused_with_their_ids() {
     let master = RunningMaster::start(&[]).await;
     let nodes = [master.node("n1").await, master.node("n10").await];

@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     extract::ConnectInfo,
-    http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, Method, StatusCode, header, request::Parts},
 };
 
 use crate::{
@@ -33,6 +33,8 @@ const FORWARDED: [HeaderName; 4] = [
 pub(crate) struct Access {
     pub(crate) tokens: Tokens,
     failures: Failures,
+    /// Changes that were asked for without a token: the audit log has the first of an address, and not a flood of them.
+    without_token: Failures,
 }
 
 /// Who a request comes from.
@@ -47,18 +49,16 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    /// Refuses one that may not change anything.
-    pub(crate) fn may_change(&self) -> Result<(), Refusal> {
-        match self.role {
-            Role::Admin => Ok(()),
-            Role::Viewer => Err(Refusal::new(
-                StatusCode::FORBIDDEN,
-                format!(
-                    "{} is for viewers, who may change nothing. Log in with a token for admins to do this.",
-                    self.name
-                ),
-            )),
+    /// Refuses one that may not change anything, and writes that into the audit log. What is done, the master writes there.
+    pub(crate) fn may_change(&self, action: &str, on: &str) -> Result<(), Refusal> {
+        if self.role == Role::Admin {
+            return Ok(());
         }
+        let peer = self.peer.map(tracing::field::display);
+        tracing::warn!(target: "distribution::audit", by = %self.name, peer, action, on, "the page has refused this: the token is for viewers");
+        let sentence =
+            format!("{} is for viewers, who may change nothing. Log in with a token for admins to do this.", self.name);
+        Err(Refusal::new(StatusCode::FORBIDDEN, sentence))
     }
 }
 
@@ -98,6 +98,12 @@ impl Access {
             return Ok(Visitor { role: Role::Admin, name, peer, token: None });
         }
         let Some(token) = bearer(&parts.headers) else {
+            // A page that is opened asks without a token first, and that is nothing to report.
+            let address = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
+            if parts.method == Method::POST && self.without_token.count(address, Instant::now()).is_none() {
+                let (peer, path) = (peer.map(tracing::field::display), parts.uri.path());
+                tracing::warn!(target: "distribution::audit", peer, path, "the page has refused a change: it came without a token");
+            }
             let sentence = format!("A token for admins or viewers is needed; {}.", self.tokens.how_to_get_one());
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, sentence));
         };

@@ -14,7 +14,7 @@ use distribution::AdminClient;
 use crate::{
     access::Access,
     api, assets,
-    limits::{BODY, Limits, REQUEST_TIME},
+    limits::{BODY, Limits, PROFILE_TIME, REPORT_TIME, REQUEST_TIME},
     live::Hub,
     metrics,
     origin::{Hosts, check_page},
@@ -63,15 +63,20 @@ const HEADERS: [(HeaderName, &str); 7] = [
 async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let is_api = matches!(path, "/api" | "/metrics") || path.starts_with("/api/");
+    let time = match path {
+        "/api/report" => REPORT_TIME,
+        path if path.starts_with("/api/nodes/") && path.ends_with("/profile") => PROFILE_TIME,
+        _ => REQUEST_TIME,
+    };
     let (parts, body) = request.into_parts();
     let mut response = match check(&app, &parts, is_api) {
         Err(refusal) => refusal.into_response(),
         Ok(()) => {
             let request = Request::from_parts(parts, body);
-            match (app.limits.request(), tokio::time::timeout(REQUEST_TIME, next.run(request))) {
+            match (app.limits.request(), tokio::time::timeout(time, next.run(request))) {
                 (Err(refusal), _) => refusal.into_response(),
                 (Ok(_counted), answer) => answer.await.unwrap_or_else(|_| {
-                    let sentence = format!("The request took longer than {} s.", REQUEST_TIME.as_secs());
+                    let sentence = format!("The request took longer than {} s.", time.as_secs());
                     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence).into_response()
                 }),
             }

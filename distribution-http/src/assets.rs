@@ -27,11 +27,22 @@ const ASSETS: &[Asset] = assets! {
     html: "index.html";
     svg: "icon.svg";
     css: "css/base.css" "css/layout.css" "css/panels.css" "css/tables.css";
-    js: "js/api.js" "js/chart.js" "js/confirm.js" "js/dom.js" "js/format.js" "js/list.js" "js/main.js" "js/navigation.js" "js/session.js"
+    js: "js/api.js" "js/chart.js" "js/flame.js" "js/history.js" "js/report.js" "js/save.js" "js/confirm.js" "js/dom.js" "js/format.js" "js/lines.js" "js/list.js" "js/load.js" "js/main.js" "js/navigation.js" "js/profile.js" "js/session.js"
         "js/stream.js" "js/table.js" "js/theme.js" "js/panels/callers.js" "js/panels/calls.js" "js/panels/events.js" "js/panels/failures.js"
         "js/panels/logs.js" "js/panels/runs.js"
         "js/panels/methods.js" "js/panels/nodes.js" "js/panels/overview.js" "js/panels/services.js" "js/panels/tasks.js";
 };
+
+/// The text of the file at this path.
+pub(crate) fn text(path: &str) -> Option<&'static str> {
+    ASSETS.iter().find(|(name, ..)| *name == path).map(|(.., text)| *text)
+}
+
+/// All files, by their paths.
+#[cfg(test)]
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ASSETS.iter().map(|(path, _, text)| (*path, *text))
+}
 
 /// Answers a request for a file of the page.
 pub(crate) async fn serve(OriginalUri(original): OriginalUri, request: Request) -> Response {

@@ -44,11 +44,16 @@
 //! | `GET api/nodes/{id}` | one node with all that is known of it |
 //! | `GET api/calls?method=&node=&status=&older_than=&after=&limit=` | calls that have not ended, as [`CallFilter`](distribution::CallFilter) chooses them, each with a sentence that says what it does |
 //! | `GET api/methods?q=&limit=`, `GET api/services?q=&limit=`, `GET api/callers?q=&limit=` | those whose name has this text |
-//! | `GET api/failures`, `GET api/history?resolution=&from=&nodes=&methods=`, `GET api/timeline?after=&node=&within=` | what has been |
+//! | `GET api/warnings` | what looks wrong, the most urgent first, as `distribution warnings` prints it |
+//! | `GET api/runs` | runs of many calls that have a name, with their progress |
+//! | `GET api/failures`, `GET api/history?resolution=&from=&nodes=&methods=&node=`, `GET api/timeline?after=&node=&within=` | what has been |
 //! | `GET api/logs?node=&method=&call=&level=&contains=&newer_than=&limit=` | what nodes have logged, as [`LogFilter`](distribution::LogFilter) chooses it: the newest records, 200 unless said otherwise |
+//! | `GET api/events` | what has happened to nodes, the newest first |
+//! | `GET api/report` | the page with all that it shows and its history in one HTML file: see [`report`] |
 //! | `GET metrics` | what the master counts, in the text format of Prometheus; with tokens it needs one, too |
 //! | `GET api/stream` | server-sent events: each part of what the page shows, when it has changed |
 //! | `POST api/calls/{id}/cancel` | cancels a call |
+//! | `POST api/nodes/{id}/profile` with `{"seconds":5}`, from 1 to 30 | a [`Profile`](distribution::administration::Profile) of the node's process; only for admins |
 //! | `POST api/nodes/{id}/drain`, `/cordon`, `/uncordon`, `/kick` | steps in at a node |
 //!
 //! Errors are JSON too: `{"error":"a sentence"}`.
@@ -64,12 +69,15 @@ mod limits;
 mod live;
 mod metrics;
 mod origin;
+mod past;
 mod refusal;
+mod report;
 mod server;
 mod tokens;
 
 pub use builder::PageBuilder;
 pub use error::Error;
+pub use report::{profile_page, report};
 pub use server::Server;
 
 use distribution::Caller;

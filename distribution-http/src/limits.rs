@@ -13,6 +13,18 @@ pub(crate) const BODY: usize = 64 * 1024;
 /// How long a request may take that is not the event stream.
 pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(15);
 
+/// How long a report may take: it has much to ask for.
+pub(crate) const REPORT_TIME: Duration = Duration::from_secs(60);
+
+/// How long a node may take to look up the names of a profile, and to send it, once it has taken all samples.
+pub(crate) const PROFILE_ANSWER_TIME: Duration = Duration::from_secs(35);
+
+/// How long a profile may take.
+pub(crate) const PROFILE_TIME: Duration = Duration::from_secs(70);
+
+/// How many reports may be made at a time. Each reads all that the master remembers.
+const REPORTS: usize = 2;
+
 /// How many requests may be under way, event streams apart.
 const REQUESTS: usize = 128;
 
@@ -23,6 +35,7 @@ pub(crate) const VIEWERS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Limits {
     requests: Arc<Semaphore>,
+    reports: Arc<Semaphore>,
     viewers: Arc<Semaphore>,
     most_viewers: usize,
 }
@@ -30,7 +43,12 @@ pub(crate) struct Limits {
 impl Limits {
     pub(crate) fn new(viewers: usize) -> Self {
         let semaphore = |most| Arc::new(Semaphore::new(most));
-        Self { requests: semaphore(REQUESTS), viewers: semaphore(viewers), most_viewers: viewers }
+        Self {
+            requests: semaphore(REQUESTS),
+            reports: semaphore(REPORTS),
+            viewers: semaphore(viewers),
+            most_viewers: viewers,
+        }
     }
 
     /// Counts a request until this is dropped.
@@ -39,6 +57,14 @@ impl Limits {
             let sentence =
                 format!("{REQUESTS} requests are under way already, which is the most. Try again in a second.");
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(1)
+        })
+    }
+
+    /// Counts a report until this is dropped.
+    pub(crate) fn report(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.reports).try_acquire_owned().map_err(|_| {
+            let sentence = format!("{REPORTS} reports are made already, which is the most. Try again in some seconds.");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(5)
         })
     }
 

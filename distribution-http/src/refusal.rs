@@ -55,7 +55,9 @@ impl From<CallError<AdminError>> for Refusal {
             CallError::Handler(AdminError::UnknownNode { .. } | AdminError::UnknownCall { .. }) => {
                 StatusCode::NOT_FOUND
             }
-            CallError::Handler(AdminError::AlreadyEnded { .. } | AdminError::InBatch { .. }) => StatusCode::CONFLICT,
+            CallError::Handler(
+                AdminError::AlreadyEnded { .. } | AdminError::InBatch { .. } | AdminError::NotProfiled { .. },
+            ) => StatusCode::CONFLICT,
             error => status_of(error),
         };
         let sentence = match error {

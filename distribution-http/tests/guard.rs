@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr};
 use axum::{Router, body::Body, extract::ConnectInfo};
 use distribution::{Access, CallError, Cluster, Master, Token};
 use distribution_http::{Error, PageBuilder, router};
-use distribution_tests::{ProbeClient, soon, until};
+use distribution_tests::{ProbeClient, log::Log, soon, until};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -219,6 +219,93 @@ async fn with_tokens_the_api_needs_one_and_a_viewers_changes_nothing() {
         let error = PageBuilder::new(&master).admin_token(short).router().expect_err("can be guessed").to_string();
         assert!(error.contains("`admin_token` must have at least 32"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn what_is_changed_and_what_is_refused_is_in_the_audit_log_once() {
+    let (log, _guard) = Log::gather();
+    let local = distribution::LocalCluster::builder().nodes(1).start().await.expect("starts");
+    let (admin, viewer) = ("a".repeat(32), "v".repeat(40));
+    let page = PageBuilder::new(&local).admin_token(&admin).viewer_token(&viewer).router().expect("can be");
+    let id = local.nodes()[0].id();
+    let cordon = || from(FAR, Method::POST, &format!("/api/nodes/{id}/cordon"));
+    assert_eq!(answer(&page, cordon()).await.0, 401);
+    assert_eq!(answer(&page, bearer(cordon(), &viewer)).await.0, 403);
+    assert_eq!(answer(&page, bearer(cordon(), &admin)).await.0, 200);
+    // Who looks is not in it.
+    assert_eq!(answer(&page, from(FAR, Method::GET, "/api/me")).await.0, 401);
+    assert_eq!(answer(&page, bearer(from(FAR, Method::GET, "/api/nodes"), &viewer)).await.0, 200);
+    let text = log.text();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("distribution::audit")).collect();
+    let id = format!("on={id}");
+    let expected = [
+        &["WARN", "without a token", "10.0.0.9:5000"][..],
+        &["WARN", "the viewer token", "action=\"cordon\"", "10.0.0.9:5000"],
+        &["INFO", &id, "action=\"cordon\"", "on_behalf_of=the admin token through the page, from 10.0.0.9:5000"],
+    ];
+    for (line, parts) in lines.iter().zip(expected) {
+        for part in parts {
+            assert!(line.contains(part), "`{part}` is not in: {line}");
+        }
+    }
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+}
+
+#[tokio::test]
+async fn warnings_runs_events_and_a_report_can_be_asked_for_and_a_viewer_may() {
+    let local = distribution::LocalCluster::builder().nodes(1).start().await.expect("starts");
+    let viewer = "v".repeat(32);
+    let page = PageBuilder::new(&local).viewer_token(&viewer).router().expect("can be");
+    let ask = |path: &str| bearer(request(Method::GET, path), &viewer);
+    assert_eq!(json(&page, ask("/api/warnings")).await["warnings"], Value::Array(Vec::new()));
+    local.master().cordon(local.nodes()[0].id()).expect("is there");
+    until("the warning comes", || !local.master().warnings().is_empty()).await;
+    let warnings = json(&page, ask("/api/warnings")).await;
+    let known = serde_json::to_value(local.master().warnings()).expect("is JSON");
+    assert_eq!(
+        (&warnings["warnings"][0]["text"], &warnings["warnings"][0]["level"]),
+        (&known[0]["text"], &"note".into())
+    );
+    assert_eq!(json(&page, ask("/api/runs")).await["runs"], Value::Array(Vec::new()));
+    let events = json(&page, ask("/api/events")).await;
+    let kinds: Vec<_> = events["events"].as_array().expect("a list").iter().map(|event| &event["kind"]).collect();
+    assert_eq!(kinds, ["cordoned", "joined"]);
+    let response = send(&page, ask("/api/report")).await;
+    assert_eq!(response.headers()[header::CONTENT_DISPOSITION], "attachment; filename=\"cluster.html\"");
+    let body = response.into_body().collect().await.expect("comes").to_bytes();
+    assert!(body.starts_with(b"<!doctype html>") && body.ends_with(b"</html>\n"));
+    let of_node = format!("/api/history?node={}", local.nodes()[0].id());
+    assert!(json(&page, ask(&of_node)).await["nodes"].as_array().is_some_and(|nodes| nodes.len() <= 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_takes_a_profile_of_a_node_and_a_viewer_does_not() {
+    let cluster = distribution::LocalCluster::builder()
+        .nodes(1)
+        .serve(|| distribution_tests::ProbeServer::new(distribution_tests::Prober))
+        .start()
+        .await
+        .expect("starts");
+    let (admin, viewer) = ("a".repeat(32), "v".repeat(40));
+    let page = PageBuilder::new(&cluster).admin_token(&admin).viewer_token(&viewer).router().expect("can be");
+    let ask = |node: &str, body: &str| {
+        let (parts, _) = request(Method::POST, &format!("/api/nodes/{node}/profile")).into_parts();
+        Request::from_parts(parts, Body::from(body.to_owned()))
+    };
+    let id = cluster.nodes()[0].id().to_string();
+    assert_eq!(answer(&page, bearer(ask(&id, ""), &viewer)).await.0, 403);
+    for body in ["{\"seconds\":0.5}", "{\"seconds\":31}", "{\"minutes\":1}", "five"] {
+        let (status, sentence) = answer(&page, bearer(ask(&id, body), &admin)).await;
+        assert_eq!(status, 400, "{body}: {sentence}");
+    }
+    assert_eq!(answer(&page, bearer(ask("00000001-1", "{\"seconds\":1}"), &admin)).await.0, 404);
+
+    let spinning = ProbeClient::new(&cluster).spin().send();
+    until("it runs", || cluster.master().stats().in_flight == 1).await;
+    let profile = soon("the profile", json(&page, bearer(ask(&id, "{\"seconds\":1}"), &admin))).await;
+    assert_eq!((&profile["node"], &profile["frequency"]), (&id.into(), &99.into()));
+    assert_eq!(profile["handlers"][0]["method"], "Probe.spin", "{}", profile["handlers"]);
+    spinning.cancel();
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ pub struct NodeInfo {
     pub services: Arc<[ServiceInfo]>,
     /// The credential with which it registered.
     pub principal: Principal,
+    /// The version of this crate that it was built with, if it says so.
+    pub version: Option<String>,
     /// How many compute calls it runs at a time.
     pub slots: u32,
     /// Whether it gets new calls.

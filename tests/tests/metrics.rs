@@ -142,14 +142,22 @@ async fn failures_are_grouped_by_what_happened() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_nobody_serves_is_warned_of() {
     let master = Master::builder().no_node_timeout(Duration::from_secs(3600)).bind("127.0.0.1:0").await.expect("binds");
-    assert_eq!(master.warnings(), []);
+    let kinds = || master.warnings().iter().map(|warning| warning.kind).collect::<Vec<_>>();
+    assert_eq!(kinds(), [WarningKind::NoNodes]);
     let waiting = ProbeClient::new(&master).add(1, 2).send();
-    until("the call is warned of", || !master.warnings().is_empty()).await;
-    let warnings = master.warnings();
-    assert_eq!(warnings[0].kind, WarningKind::NobodyServes);
-    assert_eq!(warnings[0].text, "a call of `Probe.add` waits: no node serves it. Start a node that can run it");
+    until("the call is warned of", || kinds() == [WarningKind::NoNodes, WarningKind::NobodyServes]).await;
+    assert_eq!(
+        master.warnings()[1].text,
+        "a call of `Probe.add` waits: no node serves it. Start a node that can run it"
+    );
     let node = Node::spawn(master.local_addr(), ProbeServer::new(Prober)).await.expect("registers");
     assert_eq!(waiting.await.expect("answers"), 3);
-    until("nothing looks wrong", || master.warnings().is_empty()).await;
-    drop(node);
+    until("nothing looks wrong", || kinds().is_empty()).await;
+
+    // What somebody has asked for comes last.
+    master.cordon(&master.nodes()[0]).expect("is registered");
+    let waiting = ProbeClient::new(&master).add(1, 2).label("gpu", "a100").send();
+    until("both are warned of", || kinds() == [WarningKind::NobodyServes, WarningKind::Cordoned]).await;
+    assert_eq!(WarningKind::Cordoned.level(), WarningLevel::Note);
+    drop((waiting, node));
 }

@@ -15,6 +15,7 @@ use crate::{
     look::Tone,
     show,
     table::shown,
+    trouble,
     units::{short_time, size, time},
 };
 
@@ -384,7 +385,7 @@ fn warning_row(warning: &Warning) -> Row {
         cells: vec![
             Cell::text(warning.node_name.as_deref().unwrap_or("-")),
             Cell::text(method),
-            Cell::text(&warning.text).tone(Some(Tone::Attention)),
+            Cell::text(&warning.text).tone(trouble::tone(warning)),
         ],
         details: shown(&warning.text),
     }

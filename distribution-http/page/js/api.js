@@ -1,5 +1,6 @@
 /* Requests to the server. The token goes in a header: never in an address, never in a cookie. */
 
+import { recall, report } from "./report.js";
 import { session, token } from "./session.js";
 
 /** What the server refuses, with its sentence. */
@@ -34,13 +35,15 @@ export async function request(path, options = {}) {
 
 /** Reads a list or an object. Parameters that are empty are left out. */
 export async function read(path, parameters = {}, signal = undefined) {
+  if (report) return recall(path, parameters);
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined));
   return (await request(query.size ? `${path}?${query}` : path, { signal })).json();
 }
 
 /** Changes something. */
-export async function change(path) {
-  return (await request(path, { method: "POST" })).json();
+export async function change(path, body = undefined) {
+  const options = body === undefined ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  return (await request(path, { method: "POST", ...options })).json();
 }
 
 /** Asks who we are, and remembers it. */

@@ -1,6 +1,7 @@
 /* Draws lines over time on a canvas: a figure for each second, the newest at the right. */
 
 import { el, setText } from "./dom.js";
+import { duration } from "./format.js";
 
 /** A colour of the style sheet, as it is now. */
 export function colour(name) {
@@ -49,6 +50,11 @@ export class Chart {
     this.element = el("figure", { class: "chart" }, el("figcaption", {}, el("span", {}, title), this.#now), el("div", { class: "plot" }, this.#canvas));
   }
 
+  /** Draws this many seconds from now on. */
+  set range(seconds) {
+    this.#seconds = seconds;
+  }
+
   update(points) {
     if (!points.length || !this.#canvas.isConnected) return;
     const last = points.at(-1);
@@ -60,7 +66,7 @@ export class Chart {
     const from = last.number - seconds;
     const shown = points.filter((point) => point.number >= from);
     const most = Math.max(1, ...shown.flatMap((point) => this.#series.map(({ key }) => key(point))));
-    this.#canvas.setAttribute("aria-label", `${this.#title}, last ${Math.round(seconds / 60)} minutes. Now: ${said}. Most: ${this.#show(most)}`);
+    this.#canvas.setAttribute("aria-label", `${this.#title}, last ${duration(seconds)}. Now: ${said}. Most: ${this.#show(most)}`);
     const [top, bottom] = [14, height - 2];
     const x = (point) => ((point.number - from) / seconds) * width;
     const y = (value) => bottom - (value / most) * (bottom - top);

@@ -46,6 +46,11 @@ export function percent(part) {
   return `${Math.round(part * 100)} %`;
 }
 
+/** A date and a time that mean the same everywhere, from seconds since 1970: `2026-01-31 12:30:05 UTC`. */
+export function moment(seconds) {
+  return `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
+}
+
 /** A time of the day, from seconds since 1970; with the date if it is not today. */
 export function clock(seconds) {
   const at = new Date(seconds * 1000);

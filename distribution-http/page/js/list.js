@@ -3,6 +3,7 @@
 import { read } from "./api.js";
 import { el, setText } from "./dom.js";
 import { count } from "./format.js";
+import { report } from "./report.js";
 import { Table } from "./table.js";
 
 /** How often a search is repeated while its panel is shown. */
@@ -48,7 +49,7 @@ export class ListPanel {
       setText(this.shown, error.message);
     }
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.#ask(), AGAIN);
+    if (!report) this.timer = setTimeout(() => this.#ask(), AGAIN);
   }
 
   update(state) {
@@ -57,7 +58,7 @@ export class ListPanel {
     if (!list || (this.input.value.trim() && !this.found)) return;
     const rows = list[this.name];
     this.table.update(rows);
-    setText(this.shown, rows.length < list.total ? `${count(rows.length)} of ${count(list.total)}: search for the others` : count(list.total));
+    setText(this.shown, rows.length < list.total ? `${count(rows.length)} of ${count(list.total)}${report ? "" : ": search for the others"}` : count(list.total));
   }
 
   figure(state) {

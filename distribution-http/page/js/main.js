@@ -1,8 +1,9 @@
 /* Starts the page: finds out who looks, reads the event stream, and keeps the panel that is shown up to date. */
 
 import { identify, read } from "./api.js";
-import { setText } from "./dom.js";
-import { clock } from "./format.js";
+import { el, setText } from "./dom.js";
+import { clock, moment } from "./format.js";
+import { Flame } from "./flame.js";
 import { Navigation } from "./navigation.js";
 import { callers } from "./panels/callers.js";
 import { Calls } from "./panels/calls.js";
@@ -15,6 +16,8 @@ import { Overview } from "./panels/overview.js";
 import { Runs } from "./panels/runs.js";
 import { services } from "./panels/services.js";
 import { Tasks } from "./panels/tasks.js";
+import { limits, profile, report } from "./report.js";
+import { saveReport } from "./save.js";
 import { forgetToken, keepToken, session, token } from "./session.js";
 import { follow } from "./stream.js";
 import { setUpTheme } from "./theme.js";
@@ -79,6 +82,15 @@ function remember({ started, points }) {
   if (known.length > POINTS) known.splice(0, known.length - POINTS);
 }
 
+/** What has changed of a part that we have: fields, and those of rows by their places. */
+function applyChange({ part, set, rows, length }) {
+  const known = state[part];
+  if (!known) return;
+  const list = known[part].slice(0, length);
+  for (const [place, fields] of rows) list[place] = { ...list[place], ...fields };
+  state[part] = { ...known, ...set, [part]: list };
+}
+
 function showTrouble() {
   const { sentence, since } = state.trouble ?? {};
   const line = byId("trouble");
@@ -95,6 +107,7 @@ function showConnection(kind, sentence) {
 function showWho() {
   const isViewer = session.role === "viewer";
   setText(byId("who"), session.role ? `${session.name}${isViewer ? ": may look, and change nothing" : ""}` : "");
+  byId("save").hidden = !session.role;
   byId("logout").hidden = !session.demandsToken || !session.role;
 }
 
@@ -130,6 +143,7 @@ async function begin() {
     onEvent(name, data) {
       if (name === "revoked") return showLogin("This token was revoked.");
       if (name === "history") remember(data);
+      else if (name === "change") applyChange(data);
       else state[name] = data;
       plan();
     },
@@ -138,17 +152,44 @@ async function begin() {
   });
 }
 
-byId("login").addEventListener("submit", (event) => {
-  event.preventDefault();
-  keepToken(byId("token").value);
-  byId("token").value = "";
-  begin();
-});
+function listen() {
+  byId("login").addEventListener("submit", (event) => {
+    event.preventDefault();
+    keepToken(byId("token").value);
+    byId("token").value = "";
+    begin();
+  });
+  byId("logout").addEventListener("click", () => {
+    forgetToken();
+    showLogin("");
+  });
+  byId("save").addEventListener("click", () => saveReport(byId("save")));
+}
 
-byId("logout").addEventListener("click", () => {
-  forgetToken();
-  showLogin("");
-});
+/** Shows a report: everything is there, and nothing comes. */
+function showReport() {
+  Object.assign(state, report.parts);
+  const { started, cluster } = report.history.second;
+  state.history = { started, points: cluster };
+  showConnection("", `Report of the master ${report.parts.status.status.addr}, made ${moment(report.made)}. Nothing here is live.`);
+  const left = limits();
+  if (left) byId("panel").before(el("p", { class: "dim" }, left));
+  plan();
+}
+
+/** Shows the file of a profile: nothing else is in it. */
+function showProfile() {
+  document.title = `Profile of ${profile.name}`;
+  setText(byId("title"), document.title);
+  showConnection("", "Nothing here is live.");
+  document.body.classList.add("alone");
+  byId("panel").replaceChildren(new Flame(profile).element);
+}
 
 setUpTheme();
-begin();
+if (report) showReport();
+else if (profile) showProfile();
+else {
+  listen();
+  begin();
+}

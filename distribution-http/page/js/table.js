@@ -4,14 +4,15 @@ import { el, setText } from "./dom.js";
 
 /**
  * A column: `title`, `text(row)`; optionally `sort(row)`, `class`, `kind(row)` for a badge, `part(row)` for a bar from 0 to 1.
- * The first column is the row's head. `facts(row)` gives `[name, text]` pairs for an open row, and `actions(row)` what may be
- * done with it.
+ * The first column is the row's head. `facts(row)` gives `[name, text]` pairs for an open row, `extra(row)` something with an
+ * `element` that is shown below them and keeps itself up to date, and `actions(row)` what may be done with the row.
  */
 export class Table {
   #columns;
   #key;
   #facts;
   #actions;
+  #extra;
   #rows = new Map();
   #body = el("tbody");
   #heads = [];
@@ -21,11 +22,12 @@ export class Table {
   #sorted = null;
   #last = [];
 
-  constructor({ caption, columns, key, facts = null, actions = null, empty }) {
+  constructor({ caption, columns, key, facts = null, extra = null, actions = null, empty }) {
     this.#columns = columns;
     this.#key = key;
     this.#facts = facts;
     this.#actions = actions;
+    this.#extra = extra;
     const heads = columns.map((column, at) => {
       const sort = column.sort && el("button", { type: "button", onclick: () => this.#sortBy(at) }, column.title);
       const head = el("th", { scope: "col", class: column.class }, sort || column.title);
@@ -74,7 +76,7 @@ export class Table {
       const key = this.#key(data);
       let row = this.#rows.get(key);
       if (!row) {
-        row = new Row(this.#columns, this.#facts, this.#actions);
+        row = new Row(this.#columns, this.#facts, this.#actions, this.#extra);
         this.#rows.set(key, row);
       }
       row.update(data);
@@ -93,6 +95,7 @@ class Row {
   #columns;
   #facts;
   #actions;
+  #extra;
   #data = null;
   #cells;
   #tr;
@@ -101,10 +104,11 @@ class Row {
   #list = el("dl", { class: "facts" });
   #buttons = [];
 
-  constructor(columns, facts, actions) {
+  constructor(columns, facts, actions, extra) {
     this.#columns = columns;
     this.#facts = facts;
     this.#actions = actions;
+    this.#extra = extra;
     this.#cells = columns.map((column, at) => cell(column, at === 0));
     if (facts) {
       this.#toggle = el("button", { type: "button", class: "open", "aria-expanded": "false", onclick: () => this.#open() });
@@ -141,7 +145,7 @@ class Row {
       return;
     }
     const width = this.#columns.length + (this.#actions ? 1 : 0);
-    this.#detail = el("tr", { class: "detail" }, el("td", { colspan: width }, this.#list, this.#actions && this.#group("narrow-only")));
+    this.#detail = el("tr", { class: "detail" }, el("td", { colspan: width }, this.#list, this.#extra?.(this.#data).element, this.#actions && this.#group("narrow-only")));
     this.#tr.after(this.#detail);
     this.update(this.#data);
   }

@@ -1,4 +1,4 @@
-//! What changes the cluster: only for admins, and written to the audit log.
+//! What changes the cluster: only for admins. The master writes it to the audit log, with the name of the page's visitor.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use distribution::{CallError, CallId, NodeId, error::AdminError};
+use distribution::{Call, CallError, CallId, NodeId, administration::ON_BEHALF_OF, error::AdminError};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{access::Visitor, app::App, refusal::Refusal};
@@ -22,9 +23,9 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
     _body: Bytes,
 ) -> Done {
-    visitor.may_change()?;
+    visitor.may_change("cancel", &id)?;
     let call: CallId = id.parse().map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
-    done(&visitor, "cancel", &id, app.admin.cancel(call).await)
+    done("cancel", &id, on_behalf(app.admin.cancel(call), &visitor).await)
 }
 
 /// Steps in at a node.
@@ -34,31 +35,31 @@ pub(super) async fn on_node(
     Path((id, action)): Path<(String, String)>,
     _body: Bytes,
 ) -> Done {
-    visitor.may_change()?;
+    visitor.may_change(&action, &id)?;
     let node: NodeId = id.parse().map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
     let result = match &*action {
-        "drain" => app.admin.drain(node).await,
-        "cordon" => app.admin.cordon(node).await,
-        "uncordon" => app.admin.uncordon(node).await,
-        "kick" => app.admin.kick(node).await,
+        "drain" => on_behalf(app.admin.drain(node), &visitor).await,
+        "cordon" => on_behalf(app.admin.cordon(node), &visitor).await,
+        "uncordon" => on_behalf(app.admin.uncordon(node), &visitor).await,
+        "kick" => on_behalf(app.admin.kick(node), &visitor).await,
         _ => {
             let sentence = "A node can be drained, cordoned, uncordoned and kicked: drain, cordon, uncordon, kick.";
             return Err(Refusal::new(StatusCode::NOT_FOUND, sentence));
         }
     };
-    done(&visitor, &action, &id, result)
+    done(&action, &id, result)
 }
 
-fn done(visitor: &Visitor, action: &str, on: &str, result: Result<(), CallError<AdminError>>) -> Done {
-    let peer = visitor.peer.map(tracing::field::display);
-    match result {
-        Ok(()) => {
-            tracing::info!(target: "distribution::audit", by = %visitor.name, peer, action, on, "done through the page");
-            Ok(Json(json!({ "action": action, "on": on })))
-        }
-        Err(error) => {
-            tracing::info!(target: "distribution::audit", by = %visitor.name, peer, action, on, %error, "not done through the page");
-            Err(error.into())
-        }
-    }
+/// The same call, whose line in the audit log names the visitor.
+pub(super) fn on_behalf<T: DeserializeOwned>(call: Call<T, AdminError>, visitor: &Visitor) -> Call<T, AdminError> {
+    let of = match visitor.peer {
+        Some(peer) => format!("{} through the page, from {peer}", visitor.name),
+        None => format!("{} through the page", visitor.name),
+    };
+    call.metadata(ON_BEHALF_OF, of)
+}
+
+fn done(action: &str, on: &str, result: Result<(), CallError<AdminError>>) -> Done {
+    result?;
+    Ok(Json(json!({ "action": action, "on": on })))
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::query::Query;
 use crate::{
     app::App,
-    live::{CallRow, MOST_ROWS, NodeRow},
+    live::{CallRow, MOST_ROWS, NodeRow, RunRow, Versions, WarningRow},
     refusal::Refusal,
 };
 
@@ -79,7 +79,9 @@ pub(super) async fn nodes(State(app): State<Arc<App>>, Query(search): Query<Sear
             [node.name.to_string(), node.id.to_string(), node.addr.to_string(), node.principal.to_string(), state];
         own.into_iter().chain(labels).chain(services).collect()
     };
-    search.rows("nodes", app.admin.nodes().await?, texts, NodeRow::new)
+    let (status, nodes) = futures::try_join!(async { app.admin.status().await }, async { app.admin.nodes().await })?;
+    let versions = Versions::of(&status.version, &nodes);
+    search.rows("nodes", nodes, texts, |node| NodeRow::new(node, &versions))
 }
 
 /// One node with all that is known of it.
@@ -151,6 +153,18 @@ pub(super) async fn callers(State(app): State<Arc<App>>, Query(search): Query<Se
         vec![row.name.to_string(), row.addr.to_string(), row.principal.to_string()]
     };
     search.rows("callers", app.admin.callers().await?, texts, |row| row)
+}
+
+/// What looks wrong, the most urgent first.
+pub(super) async fn warnings(State(app): State<Arc<App>>) -> Answer {
+    let warnings = app.admin.warnings().await?;
+    Ok(Json(json!({ "warnings": warnings.into_iter().map(WarningRow::new).collect::<Vec<_>>() })))
+}
+
+/// The runs of many calls that have a name.
+pub(super) async fn runs(State(app): State<Arc<App>>) -> Answer {
+    let runs = app.admin.runs().await?;
+    Ok(Json(json!({ "total": runs.len(), "runs": runs.into_iter().map(RunRow::new).collect::<Vec<_>>() })))
 }
 
 /// What a request says that cannot be understood.

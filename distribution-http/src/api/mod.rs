@@ -4,6 +4,7 @@ mod act;
 mod list;
 mod logs;
 mod past;
+mod profile;
 mod query;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router {
         .route("/status", get(list::status))
         .route("/nodes", get(list::nodes))
         .route("/nodes/{id}", get(list::node))
+        .route("/nodes/{id}/profile", post(profile::profile))
         .route("/nodes/{id}/{action}", post(act::on_node))
         .route("/calls", get(list::calls))
         .route("/calls/{id}/cancel", post(act::cancel))
@@ -42,6 +44,10 @@ pub(crate) fn routes(app: &Arc<App>) -> Router {
         .route("/failures", get(past::failures))
         .route("/history", get(past::history))
         .route("/timeline", get(past::timeline))
+        .route("/warnings", get(list::warnings))
+        .route("/runs", get(list::runs))
+        .route("/events", get(past::events))
+        .route("/report", get(past::report))
         .route("/stream", get(watch))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "The API has no such path.") })
         .method_not_allowed_fallback(|| async {

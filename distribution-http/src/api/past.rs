@@ -1,8 +1,13 @@
 //! What has been: the history, the timeline of slots, and the calls that failed.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
 use distribution::{
     NodeId,
     administration::{HistoryFilter, Resolution, TimelineFilter},
@@ -11,13 +16,36 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::query::Query;
-use crate::{app::App, refusal::Refusal};
+use crate::{
+    app::App,
+    past::{Timeline, past_events},
+    refusal::Refusal,
+};
 
 /// The most spans of one answer.
 const MOST_SPANS: usize = 20_000;
 
 pub(super) async fn failures(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Refusal> {
     Ok(Json(json!({ "failures": app.admin.failures().await? })))
+}
+
+/// What has happened to nodes, the newest first.
+pub(super) async fn events(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Refusal> {
+    let mut events = past_events(&app.admin).await?;
+    events.reverse();
+    Ok(Json(json!({ "events": events })))
+}
+
+/// The page in one file, to be saved.
+pub(super) async fn report(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Refusal> {
+    let _counted = app.limits.report()?;
+    let html = crate::report(&app.admin).await?;
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        // It must not run as a part of this page: it is another program's data.
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"cluster.html\""),
+    ];
+    Ok((headers, html))
 }
 
 /// Which part of the history is wanted.
@@ -30,6 +58,8 @@ pub(super) struct WantedHistory {
     from: u64,
     #[serde(default)]
     nodes: bool,
+    /// The points of this node only.
+    node: Option<NodeId>,
     #[serde(default)]
     methods: bool,
 }
@@ -40,6 +70,7 @@ pub(super) async fn history(
 ) -> Result<impl IntoResponse, Refusal> {
     let mut filter = HistoryFilter::default().resolution(wanted.resolution).from(wanted.from);
     filter = if wanted.nodes { filter.nodes() } else { filter };
+    filter = wanted.node.map_or(filter, |node| filter.node(node));
     filter = if wanted.methods { filter.methods() } else { filter };
     Ok(Json(app.admin.history(filter).await?))
 }
@@ -55,8 +86,7 @@ pub(super) struct WantedTimeline {
     within: Option<f64>,
 }
 
-/// Spans as short as they can be, because there are many: `[node, row, method, start, length, busy, calls, failed]`. Nodes and
-/// methods are places in lists, -1 for several methods, and times are seconds.
+/// Spans as [`Timeline`] writes them, and where the next ones begin.
 pub(super) async fn timeline(
     State(app): State<Arc<App>>,
     Query(wanted): Query<WantedTimeline>,
@@ -73,30 +103,11 @@ pub(super) async fn timeline(
         filter = filter.within(Duration::try_from_secs_f64(seconds).map_err(|error| bad(error.to_string()))?);
     }
     let page = app.admin.timeline(filter).await?;
-    let (mut nodes, mut places) = (Vec::new(), HashMap::new());
-    let spans: Vec<_> = page
-        .spans
-        .iter()
-        .map(|span| {
-            let node = *places.entry(span.node).or_insert_with(|| {
-                nodes.push(span.node);
-                nodes.len() - 1
-            });
-            let method = span.method.map_or(-1, i32::from);
-            let [start, length, busy] = [span.start, span.length, span.busy].map(|time| {
-                // To a tenth of a millisecond: a pixel is more.
-                (time.as_secs_f64() * 1e4).round() / 1e4
-            });
-            json!([node, span.row, method, start, length, busy, span.calls, span.failed])
-        })
-        .collect();
-    Ok(Json(json!({
-        "started": page.started.as_secs_f64(),
-        "nodes": nodes,
-        "methods": page.methods,
-        "spans": spans,
-        // As a text: it may be larger than a number of JavaScript can be.
-        "next": serde_json::to_string(&page.next).unwrap_or_default(),
-        "has_more": page.has_more,
-    })))
+    let mut timeline = Timeline::default();
+    timeline.add(&page);
+    let mut answer = timeline.into_json();
+    // As a text: it may be larger than a number of JavaScript can be.
+    answer["next"] = serde_json::to_string(&page.next).unwrap_or_default().into();
+    answer["has_more"] = page.has_more.into();
+    Ok(Json(answer))
 }

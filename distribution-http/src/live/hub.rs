@@ -5,11 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use distribution::AdminClient;
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::poll::Reader;
+use super::{part::Part, poll::Reader};
 
 /// The time from one look at the master to the next.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -23,16 +22,6 @@ const LONGEST_REST: Duration = Duration::from_secs(3);
 
 /// How long the master is read after the last viewer has gone: who comes back in this time sees figures at once.
 const LINGER: Duration = Duration::from_secs(30);
-
-/// One part of the page, as an event of the stream.
-#[derive(Clone, Debug)]
-pub(crate) struct Part {
-    pub(crate) name: &'static str,
-    /// Grows with each change.
-    pub(crate) version: u64,
-    /// The whole event. All viewers share these bytes.
-    pub(crate) event: Bytes,
-}
 
 /// The newest state of all parts.
 pub(crate) type Parts = Arc<[Part]>;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use distribution::administration::{CallMetrics, Histogram, MethodMetrics, MethodSummary, Metrics};
+use distribution::administration::{CallMetrics, Histogram, MethodMetrics, MethodSummary};
 use serde::Serialize;
 
 /// How far back rates and times look.
@@ -18,20 +18,24 @@ type Name = (String, String, u32);
 
 type Counts = HashMap<Name, CallMetrics>;
 
+fn counts(methods: Vec<MethodMetrics>) -> Counts {
+    // Two forms of one method count together.
+    let mut counts = Counts::new();
+    for MethodMetrics { service, name, version, calls, .. } in methods {
+        counts.entry((service, name, version)).or_insert(calls);
+    }
+    counts
+}
+
 /// The counts of the last looks.
 #[derive(Debug, Default)]
-pub(super) struct Measured(VecDeque<(Instant, Counts)>);
+pub(crate) struct Measured(VecDeque<(Instant, Counts)>);
 
 impl Measured {
     /// Remembers what was counted, and gives it with what was counted some seconds ago.
-    pub(super) fn window(&mut self, metrics: Metrics) -> Window<'_> {
+    pub(super) fn window(&mut self, methods: Vec<MethodMetrics>) -> Window<'_> {
         let now = Instant::now();
-        // Two forms of one method count together.
-        let mut counts = Counts::new();
-        for MethodMetrics { service, name, version, calls, .. } in metrics.methods {
-            counts.entry((service, name, version)).or_insert(calls);
-        }
-        self.0.push_back((now, counts));
+        self.0.push_back((now, counts(methods)));
         while self.0.len() > LOOKS || self.0.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW) {
             self.0.pop_front();
         }
@@ -41,9 +45,9 @@ impl Measured {
     }
 }
 
-/// What was counted now and some seconds ago.
+/// What was counted now, and some seconds ago or never before.
 #[derive(Debug)]
-pub(super) struct Window<'a> {
+pub(crate) struct Window<'a> {
     newest: Option<&'a Counts>,
     oldest: Option<&'a Counts>,
     seconds: f64,
@@ -61,6 +65,14 @@ impl Times {
     fn of(times: &Histogram) -> Option<Self> {
         let quantile = |part| times.quantile(part).map(|time| time.as_secs_f64());
         Some(Self { p50: quantile(0.5)?, p90: quantile(0.9)?, p99: quantile(0.99)? })
+    }
+}
+
+impl Measured {
+    /// What was counted since the master started, without rates.
+    pub(crate) fn whole(&mut self, methods: Vec<MethodMetrics>) -> Window<'_> {
+        self.0.push_back((Instant::now(), counts(methods)));
+        Window { newest: self.0.back().map(|(_, counts)| counts), oldest: None, seconds: 0.0 }
     }
 }
 

@@ -5,23 +5,19 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use bytes::Bytes;
 use distribution::{
-    AdminClient, CallError, CallFilter, NodeInfo, Stats,
-    administration::{
-        CallPage, CallerInfo, FailureGroup, HistoryFilter, MasterStatus, MethodSummary, Metrics, RunInfo,
-        ServiceSummary, StatusFilter, TimedEvent, Warning,
-    },
+    AdminClient, CallError, Stats,
+    administration::{HistoryFilter, MethodMetrics, TimedEvent},
 };
 use futures::{StreamExt, stream::BoxStream};
-use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    hub::{Part, Parts},
-    measured::{Measured, MethodRow},
-    rows::{CallRow, EventRow, MOST_ROWS, NodeCounts, NodeRow, RunRow},
-    warnings::{Seen, warnings},
+    answers::Answers,
+    hub::Parts,
+    measured::Measured,
+    part::Part,
+    rows::{EventRow, MOST_ROWS},
 };
 
 /// How many of the newest events are shown.
@@ -45,26 +41,11 @@ pub(super) struct Reader {
     measured: Measured,
     /// The next second of the history.
     next_point: u64,
+    /// The version of the first state of each part.
+    first_version: u64,
     parts: BTreeMap<&'static str, Part>,
     /// When the figures are from that are shown.
     read_at: Option<f64>,
-}
-
-/// What a master answers in one look.
-struct Answers {
-    status: MasterStatus,
-    stats: Stats,
-    nodes: Vec<NodeInfo>,
-    running: CallPage,
-    waiting: CallPage,
-    stopping: CallPage,
-    methods: Vec<MethodSummary>,
-    services: Vec<ServiceSummary>,
-    callers: Vec<CallerInfo>,
-    metrics: Metrics,
-    failures: Vec<FailureGroup>,
-    warnings: Vec<Warning>,
-    runs: Vec<RunInfo>,
 }
 
 impl Reader {
@@ -77,6 +58,8 @@ impl Reader {
             totals: None,
             measured: Measured::default(),
             next_point: 0,
+            first_version: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros()
+                as u64,
             parts: BTreeMap::new(),
             read_at: None,
         }
@@ -108,53 +91,32 @@ impl Reader {
     /// Asks the master for everything.
     pub(super) async fn read(&mut self) -> Parts {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        match tokio::time::timeout(ANSWER_TIME, ask(&self.admin)).await {
-            Ok(Ok(answers)) => {
+        match tokio::time::timeout(ANSWER_TIME, Answers::ask(&self.admin, MOST_ROWS)).await {
+            Ok(Ok((answers, methods))) => {
                 self.read_at = Some(now);
-                self.show(answers, now);
+                self.show(answers, methods, now);
                 self.show_history().await;
             }
             // What was read before stays, and the page says from when it is.
-            Ok(Err(error)) => self.set("trouble", &json!({ "sentence": error.to_string(), "since": self.read_at })),
+            Ok(Err(error)) => self.set("trouble", json!({ "sentence": error.to_string(), "since": self.read_at })),
             Err(_) => {
                 let sentence =
                     format!("the master has not answered for {} s; it may be stalled", ANSWER_TIME.as_secs());
-                self.set("trouble", &json!({ "sentence": sentence, "since": self.read_at }));
+                self.set("trouble", json!({ "sentence": sentence, "since": self.read_at }));
             }
         }
         self.parts.values().cloned().collect()
     }
 
-    fn show(&mut self, answers: Answers, now: f64) {
-        let Answers { status, stats, nodes, running, waiting, stopping, methods, services, callers, .. } = answers;
-        let warnings = warnings(&Seen { status: &status, nodes: &nodes, of_master: answers.warnings });
-        let (metrics, failures) = (answers.metrics, answers.failures);
-        let counts = NodeCounts::of(&nodes);
-        let rates = self.rates(&stats);
-        self.set("trouble", &json!({}));
-        self.set("status", &json!({ "at": now, "status": status, "stats": stats, "nodes": counts, "rates": rates }));
-        self.set("warnings", &json!({ "warnings": warnings }));
-        let by_id = metrics.nodes.iter().map(|node| (node.id, node)).collect::<std::collections::HashMap<_, _>>();
-        let row = |node: NodeInfo| {
-            let metrics = by_id.get(&node.id).copied();
-            NodeRow::new(node).with(metrics)
-        };
-        self.set("nodes", &listed("nodes", most_interesting(nodes), row));
-        // How many there are in all, `status` says.
-        let rows = |page: CallPage| page.calls.into_iter().map(CallRow::new).collect::<Vec<_>>();
-        self.set("running", &json!({ "running": rows(running) }));
-        self.set("waiting", &json!({ "waiting": rows(waiting) }));
-        self.set("stopping", &json!({ "stopping": rows(stopping) }));
-        let window = self.measured.window(metrics);
-        let row = |method| MethodRow::new(method, &window);
-        let methods = listed("methods", busiest(methods, |row| row.waiting + row.running), row);
-        self.set("methods", &methods);
-        self.set("runs", &listed("runs", answers.runs, RunRow::new));
-        self.set("failures", &listed("failures", failures, |group| group));
-        self.set("services", &listed("services", busiest(services, |row| row.waiting + row.running), |row| row));
-        self.set("callers", &listed("callers", busiest(callers, |row| row.calls), |row| row));
+    fn show(&mut self, answers: Answers, methods: Vec<MethodMetrics>, now: f64) {
+        let rates = self.rates(&answers.stats);
+        self.set("trouble", json!({}));
+        let parts = answers.into_parts(now, rates, &self.measured.window(methods), MOST_ROWS);
+        for (name, part) in parts {
+            self.set(name, part);
+        }
         let events = json!({ "events": self.events });
-        self.set("events", &events);
+        self.set("events", events);
     }
 
     /// Shows the seconds since the last look. What was before, the page asks for once.
@@ -167,14 +129,14 @@ impl Reader {
         self.next_point = history.next;
         let newest = history.cluster.len().saturating_sub(MOST_POINTS);
         let points = &history.cluster[newest..];
-        self.set("history", &json!({ "started": history.started.as_secs_f64(), "points": points }));
+        self.set("history", json!({ "started": history.started.as_secs_f64(), "points": points }));
     }
 
     /// Calls a second since the last look.
-    fn rates(&mut self, stats: &Stats) -> serde_json::Value {
+    fn rates(&mut self, stats: &Stats) -> Value {
         let now = Instant::now();
         let before = self.totals.replace((now, *stats));
-        let Some((at, before)) = before else { return serde_json::Value::Null };
+        let Some((at, before)) = before else { return Value::Null };
         let seconds = now.duration_since(at).as_secs_f64().max(0.001);
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
         json!({
@@ -184,88 +146,14 @@ impl Reader {
         })
     }
 
-    /// Makes an event of a part, if it is another one than before.
-    fn set(&mut self, name: &'static str, content: &impl Serialize) {
-        let Ok(json) = serde_json::to_string(content) else { return };
-        // JSON as serde_json writes it has no line breaks.
-        let event = Bytes::from(format!("event: {name}\ndata: {json}\n\n"));
+    fn set(&mut self, name: &'static str, content: Value) {
         match self.parts.get_mut(name) {
-            Some(part) if part.event == event => {}
-            Some(part) => {
-                part.event = event;
-                part.version += 1;
-            }
-            None => {
-                self.parts.insert(name, Part { name, version: 1, event });
-            }
+            Some(part) => part.set(content),
+            None => _ = self.parts.insert(name, Part::new(name, self.first_version, content)),
         }
     }
 }
 
-async fn ask(admin: &AdminClient) -> Result<Answers, CallError> {
-    let calls = |status| {
-        let filter = CallFilter::default().status(status).limit(MOST_ROWS);
-        async move { admin.calls(filter).await }
-    };
-    let lists = futures::future::try_join4(
-        async { admin.metrics().await },
-        async { admin.failures().await },
-        async { admin.warnings().await },
-        async { admin.runs().await },
-    );
-    let (status, stats, nodes, running, waiting, stopping, methods, services, callers, lists) = futures::try_join!(
-        async { admin.status().await },
-        async { admin.stats().await },
-        async { admin.nodes().await },
-        calls(StatusFilter::Running),
-        calls(StatusFilter::Waiting),
-        calls(StatusFilter::Stopping),
-        async { admin.methods().await },
-        async { admin.services().await },
-        async { admin.callers().await },
-        lists,
-    )?;
-    let (metrics, failures, warnings, runs) = lists;
-    Ok(Answers {
-        status,
-        stats,
-        nodes,
-        running,
-        waiting,
-        stopping,
-        methods,
-        services,
-        callers,
-        metrics,
-        failures,
-        warnings,
-        runs,
-    })
-}
-
 fn follow(admin: &AdminClient) -> BoxStream<'static, Result<TimedEvent, CallError>> {
     admin.events().boxed()
-}
-
-/// The first rows of a list, with the length of all of it.
-fn listed<T, R: Serialize>(name: &str, all: Vec<T>, row: impl Fn(T) -> R) -> serde_json::Value {
-    let total = all.len();
-    let rows: Vec<R> = all.into_iter().take(MOST_ROWS).map(row).collect();
-    json!({ name: rows, "total": total })
-}
-
-/// Those with the most calls first. Otherwise they stay in their order.
-fn busiest<T>(mut rows: Vec<T>, calls: impl Fn(&T) -> usize) -> Vec<T> {
-    if rows.len() > MOST_ROWS {
-        rows.sort_by_key(|row| std::cmp::Reverse(calls(row)));
-    }
-    rows
-}
-
-/// Nodes that something is wrong with first, then those with the most calls.
-fn most_interesting(mut nodes: Vec<NodeInfo>) -> Vec<NodeInfo> {
-    if nodes.len() > MOST_ROWS {
-        nodes.sort_by_key(|node| (NodeRow::is_well(node), std::cmp::Reverse(node.in_flight)));
-    }
-    nodes
 }

@@ -45,6 +45,9 @@ pub(crate) struct NodeRow {
     services: Vec<String>,
     more_services: usize,
     principal: String,
+    version: Option<String>,
+    /// How its version differs from others', in words; empty if it does not.
+    skew: String,
     slots: u32,
     state: NodeState,
     is_cordoned: bool,
@@ -62,7 +65,7 @@ pub(crate) struct NodeRow {
 }
 
 impl NodeRow {
-    pub(crate) fn new(node: NodeInfo) -> Self {
+    pub(crate) fn new(node: NodeInfo, versions: &Versions) -> Self {
         let name = |service: &distribution::ServiceInfo| match service.version {
             1 => service.name.clone(),
             version => format!("{} v{version}", service.name),
@@ -75,6 +78,8 @@ impl NodeRow {
             more_services: node.services.len().saturating_sub(MOST_SERVICES),
             principal: node.principal.to_string(),
             labels: node.labels,
+            skew: versions.skew(node.version.as_deref()),
+            version: node.version,
             slots: node.slots,
             state: node.state,
             is_cordoned: node.is_cordoned,
@@ -102,6 +107,34 @@ impl NodeRow {
     /// Whether an operator need not look at a node.
     pub(crate) fn is_well(node: &NodeInfo) -> bool {
         node.state == NodeState::Alive && !node.is_cordoned && node.share >= 1.0 && node.uncallable.is_empty()
+    }
+}
+
+/// The versions in a cluster, by which one that differs is noticed.
+#[derive(Debug)]
+pub(crate) struct Versions {
+    master: String,
+    /// That of more than half of the nodes.
+    most: Option<String>,
+}
+
+impl Versions {
+    pub(crate) fn of(master: &str, nodes: &[NodeInfo]) -> Self {
+        let mut counts = BTreeMap::<&str, usize>::new();
+        for version in nodes.iter().filter_map(|node| node.version.as_deref()) {
+            *counts.entry(version).or_default() += 1;
+        }
+        let most = counts.into_iter().find(|(_, count)| count * 2 > nodes.len());
+        Self { master: master.to_owned(), most: most.map(|(version, _)| version.to_owned()) }
+    }
+
+    fn skew(&self, version: Option<&str>) -> String {
+        let Some(version) = version else { return String::new() };
+        match &self.most {
+            _ if version != self.master => format!("differs from the master's {}", self.master),
+            Some(most) if version != most => format!("differs from most nodes' {most}"),
+            _ => String::new(),
+        }
     }
 }
 
@@ -184,5 +217,21 @@ impl RunRow {
             format!("{} of {} {}", call.id, call.method, row.does)
         });
         Self { waits_for: waits_for.collect(), run }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_differs_is_named_with_what_it_differs_from() {
+        let skew = |most: Option<&str>, version| {
+            Versions { master: "1.2.0".to_owned(), most: most.map(str::to_owned) }.skew(version)
+        };
+        assert_eq!(skew(Some("1.2.0"), Some("1.2.0")), "");
+        assert_eq!(skew(None, Some("1.1.0")), "differs from the master's 1.2.0");
+        assert_eq!(skew(Some("1.3.0"), Some("1.2.0")), "differs from most nodes' 1.3.0");
+        assert_eq!(skew(Some("1.3.0"), None), "", "it does not say");
     }
 }

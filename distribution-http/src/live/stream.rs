@@ -40,11 +40,11 @@ pub(crate) fn stream(watching: Watching) -> Response {
         }
         let parts = Arc::clone(&watching.look.parts.borrow_and_update());
         let mut events = BytesMut::new();
-        for part in parts.iter().filter(|part| sent.get(part.name) != Some(&part.version)) {
-            events.extend_from_slice(&part.event);
-        }
         for part in parts.iter() {
-            sent.insert(part.name, part.version);
+            if let Some((version, event)) = part.event_after(sent.get(part.name).copied()) {
+                events.extend_from_slice(&event);
+                sent.insert(part.name, version);
+            }
         }
         if events.is_empty() {
             events.extend_from_slice(b": nothing new\n\n");

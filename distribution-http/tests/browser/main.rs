@@ -7,6 +7,8 @@
 
 mod chrome;
 mod cluster;
+mod flame;
+mod report;
 mod screens;
 
 use distribution::CallError;
@@ -32,6 +34,13 @@ async fn an_operator_sees_nodes_and_calls_and_steps_in() {
     browser.sees("first").await;
     browser.sees("second").await;
 
+    // An opened one shows how it was loaded.
+    browser.click("tbody tr.row button.open").await;
+    browser.sees("Busy slots").await;
+    browser.sees("busy 0.0").await;
+    browser.press("1 d").await;
+    browser.sees("Nothing was measured yet").await;
+
     // A call runs, and ages.
     let hostile = "<script>document.title = 'taken over'</script>";
     let stuck = cluster.work.stuck().metadata("note", hostile).on(cluster.id_of("first")).send();
@@ -45,6 +54,7 @@ async fn an_operator_sees_nodes_and_calls_and_steps_in() {
     // It is opened, and what its caller sent along stays text.
     browser.click("tbody tr.row button.open").await;
     browser.sees(hostile).await;
+    browser.sees("Its handler has logged nothing").await;
     assert_eq!(browser.eval("return document.title").await, json!("Calls – cluster"));
 
     // It is cancelled.

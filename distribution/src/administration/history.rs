@@ -23,6 +23,8 @@ pub struct HistoryFilter {
     pub methods: bool,
     /// With the points of each node.
     pub nodes: bool,
+    /// With the points of this node only, if `nodes` is set.
+    pub node: Option<NodeId>,
 }
 
 impl HistoryFilter {
@@ -44,6 +46,11 @@ impl HistoryFilter {
     /// With the points of each node.
     pub fn nodes(self) -> Self {
         Self { nodes: true, ..self }
+    }
+
+    /// With the points of this node, and of no other.
+    pub fn node(self, node: impl Into<NodeId>) -> Self {
+        Self { nodes: true, node: Some(node.into()), ..self }
     }
 }
 

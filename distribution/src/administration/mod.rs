@@ -9,6 +9,7 @@
 //! [`TimelinePage`] says what ran on which slot, [`FailureGroup`] what failed, and [`Warning`] what looks wrong. [`Profile`]
 //! says which code a node's process runs.
 
+mod behalf;
 mod callers;
 mod calls;
 mod events;
@@ -28,6 +29,7 @@ mod vitals;
 mod wait_reason;
 mod warnings;
 
+pub use behalf::ON_BEHALF_OF;
 pub use callers::CallerInfo;
 pub use calls::{CallInfo, CallPage, CallStatus};
 pub use events::{EventCursor, EventPage, TimedEvent};
@@ -49,4 +51,4 @@ pub use status::{MasterSecurity, MasterStatus};
 pub use timeline::{TimelineCursor, TimelineFilter, TimelinePage, TimelineSpan};
 pub use vitals::Vitals;
 pub use wait_reason::WaitReason;
-pub use warnings::{Warning, WarningKind};
+pub use warnings::{Warning, WarningKind, WarningLevel};

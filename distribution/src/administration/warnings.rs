@@ -27,6 +27,10 @@ pub struct Warning {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum WarningKind {
+    /// The master shuts down.
+    ShuttingDown,
+    /// No node is registered.
+    NoNodes,
     /// The master itself was held up: its runtime, its machine or its disk.
     MasterStalled,
     /// A node is silent, or its connection has broken.
@@ -49,4 +53,46 @@ pub enum WarningKind {
     IdleSlots,
     /// A node's clock differs from the master's.
     ClockSkew,
+    /// Calls fail on a node, so that it gets fewer of them.
+    Ejected,
+    /// A node drains.
+    Draining,
+    /// A node is cordoned.
+    Cordoned,
+}
+
+impl WarningKind {
+    /// How soon somebody should look.
+    pub fn level(self) -> WarningLevel {
+        match self {
+            Self::ShuttingDown
+            | Self::NoNodes
+            | Self::MasterStalled
+            | Self::NodeSilent
+            | Self::NobodyServes
+            | Self::QueueFull => WarningLevel::Problem,
+            Self::SlotsHeld
+            | Self::RunsLong
+            | Self::BlockedAsync
+            | Self::Incompatible
+            | Self::LargeBatches
+            | Self::IdleSlots
+            | Self::ClockSkew
+            | Self::Ejected => WarningLevel::Warning,
+            Self::Draining | Self::Cordoned => WarningLevel::Note,
+        }
+    }
+}
+
+/// How soon somebody should look. The most urgent comes first in the order of levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WarningLevel {
+    /// Calls are not answered.
+    Problem,
+    /// Calls take longer than they have to, or may soon not be answered.
+    Warning,
+    /// Somebody has asked for it.
+    Note,
 }

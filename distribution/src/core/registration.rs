@@ -8,7 +8,7 @@ use crate::{
     security::Principal,
     service::method::{MethodId, MethodKind},
     view::ServiceInfo,
-    wire::handshake::{MethodOffer, Registration},
+    wire::handshake::{MethodOffer, Registration, Release},
 };
 
 /// Bytes that a method takes in addition to its texts, which are kept twice.
@@ -26,12 +26,14 @@ pub(crate) struct NodeProfile {
     pub(super) labels: BTreeMap<String, String>,
     /// Who it authenticated as.
     pub(super) principal: Principal,
+    /// The release that it was built with.
+    pub(crate) release: Release,
 }
 
 impl NodeProfile {
     /// Whether both may be what the same process says of itself: only `busy` may differ.
     pub(super) fn is_same_process(&self, other: &Self) -> bool {
-        let Self { name, instance, slots, async_limit, busy: _, labels, principal } = self;
+        let Self { name, instance, slots, async_limit, busy: _, labels, principal, release: _ } = self;
         (name, instance, slots, async_limit, labels, principal)
             == (&other.name, &other.instance, &other.slots, &other.async_limit, &other.labels, &other.principal)
     }
@@ -65,6 +67,7 @@ pub(crate) fn split_registration(
         busy: busy.min(slots),
         labels: labels.into_iter().collect(),
         principal,
+        release: Release::default(),
     };
     (Arc::new(profile), Arc::new(MethodSet::new(methods)))
 }

@@ -50,6 +50,7 @@ impl NodeSnapshot {
             labels: self.profile.labels.clone(),
             services: Arc::clone(&self.services),
             principal: self.profile.principal.clone(),
+            version: self.profile.release.is_known().then(|| self.profile.release.to_string()),
             slots: self.profile.slots,
             state: self.state,
             is_cordoned: self.is_cordoned,

@@ -26,8 +26,8 @@ use crate::{
         channel::Channel,
         credential::Credential,
         handshake::{
-            CallerHello, HandshakeError, Purpose, Registration, RegistrationReply, SessionId, SessionOffer, read_hello,
-            read_registration, send_reply,
+            CallerHello, HandshakeError, Purpose, Registration, RegistrationReply, Release, SessionId, SessionOffer,
+            read_hello, read_registration, send_reply,
         },
     },
 };
@@ -107,7 +107,7 @@ async fn register(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStr
         }
         () = shared.closing.cancelled() => return,
     };
-    let (AuthenticatedPeer { channel: stream, credential, .. }, opening) = match received {
+    let (AuthenticatedPeer { channel: stream, credential, arrival }, opening) = match received {
         Ok(received) => received,
         Err(RefusedPeer { error, channel }) => {
             log_not_registered(&shared, peer, &error);
@@ -127,7 +127,7 @@ async fn register(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStr
     pending.on_registration_read();
     drop(pending);
     match opening {
-        Opening::Node(registration) => join(shared, stream, credential, registration, peer).await,
+        Opening::Node(registration) => join(shared, stream, credential, (registration, arrival.release), peer).await,
         Opening::Caller(hello) => callers::join(shared, stream, credential, hello, peer).await,
     }
 }
@@ -143,7 +143,7 @@ pub(super) async fn join(
     shared: Arc<Shared>,
     mut stream: Channel,
     credential: Credential,
-    registration: Registration,
+    (registration, release): (Registration, Release),
     peer: SocketAddr,
 ) {
     let checked = registration
@@ -164,7 +164,10 @@ pub(super) async fn join(
     let (before, own_busy) = (registration.session, registration.busy);
     // What handlers of a session hold that is not resumed.
     let busy = own_busy.saturating_add(before.map_or(0, |session| session.computing));
-    let registration = split_registration(Registration { busy, ..registration }, credential.principal.clone());
+    let mut registration = split_registration(Registration { busy, ..registration }, credential.principal.clone());
+    if let Some(profile) = Arc::get_mut(&mut registration.0) {
+        profile.release = release;
+    }
     let source = Source::of(&credential.principal.names, peer.ip());
     let session = shared.resumes_nodes().then(SessionId::random);
     // Registered before it is told so, so that a node which knows that it is registered is in the list.
@@ -289,7 +292,7 @@ async fn receive(
             pending.on_proved();
         }
         let access = admitted.credential.access;
-        let opening = match admitted.purpose {
+        let opening = match admitted.arrival.purpose {
             Purpose::OfRole if access.may(Operation::Register) => {
                 read_registration(&mut admitted.channel, |size| admission.decoding(size)).await.map(Opening::Node)
             }

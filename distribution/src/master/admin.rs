@@ -20,7 +20,7 @@ use crate::{
     id::{CallId, NodeId},
     security::{Access, Operation, Principal},
     service::{
-        Service as _,
+        Service as _, metadata,
         method::MethodInfo,
         outcome::failure,
         router::{Arguments, Handler, Router},
@@ -185,6 +185,7 @@ impl Shared {
         if self.closed.is_cancelled() {
             return failed(CallError::Shutdown { call: call.identity(), execution: Execution::NotRun });
         }
+        let by = by.with_metadata(metadata::entries(&call.options.metadata));
         let routes = AdminServer::new(Administration { shared: Arc::clone(self), by }).routes();
         // A service has no two methods of one name.
         let router = Router::new([routes]).unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::{fmt::Display, net::SocketAddr};
 
 use crate::{
+    administration::ON_BEHALF_OF,
     error::AdminError,
     security::{Principal, PrincipalKind},
 };
@@ -19,9 +20,23 @@ pub(super) enum Administrator {
         caller: String,
         addr: SocketAddr,
     },
+    /// One of these, who does something for somebody else.
+    OnBehalf {
+        by: Box<Self>,
+        /// Who, as the administrator says.
+        of: String,
+    },
 }
 
 impl Administrator {
+    /// The same, on behalf of whom the metadata of a call names.
+    pub(super) fn with_metadata(self, metadata: &[(String, String)]) -> Self {
+        match metadata.iter().find(|(key, _)| key == ON_BEHALF_OF) {
+            Some((_, of)) => Self::OnBehalf { by: Box::new(self), of: of.clone() },
+            None => self,
+        }
+    }
+
     /// As the error of a cancelled call names it.
     pub(super) fn by(&self) -> String {
         match self {
@@ -30,6 +45,8 @@ impl Administrator {
                 PrincipalKind::Open => format!("an administrator (caller {caller})"),
                 PrincipalKind::Token | PrincipalKind::Certificate => format!("an administrator with {principal}"),
             },
+            // Callers are not told who sits before a page, and where.
+            Self::OnBehalf { by, .. } => by.by(),
         }
     }
 
@@ -40,17 +57,22 @@ impl Administrator {
         target: impl Display,
         result: Result<T, AdminError>,
     ) -> Result<T, AdminError> {
-        let (principal, caller, addr) = match self {
-            Self::AtMaster => ("the master's own process".to_owned(), None, None),
+        let (asks, on_behalf_of) = match self {
+            Self::OnBehalf { by, of } => (&**by, Some(of)),
+            asks => (asks, None),
+        };
+        let (principal, caller, addr) = match asks {
+            Self::AtMaster | Self::OnBehalf { .. } => ("the master's own process".to_owned(), None, None),
             Self::Elsewhere { principal, caller, addr } => (principal.to_string(), Some(caller), Some(addr)),
         };
+        let on_behalf_of = on_behalf_of.map(tracing::field::display);
         let (caller, addr) = (caller.map(tracing::field::display), addr.map(tracing::field::display));
         match &result {
             Ok(_) => {
-                tracing::info!(target: "distribution::audit", principal, caller, addr, action, on = %target, "an administrator did this");
+                tracing::info!(target: "distribution::audit", principal, caller, addr, on_behalf_of, action, on = %target, "an administrator did this");
             }
             Err(error) => {
-                tracing::warn!(target: "distribution::audit", principal, caller, addr, action, on = %target, %error, "an administrator could not do this");
+                tracing::warn!(target: "distribution::audit", principal, caller, addr, on_behalf_of, action, on = %target, %error, "an administrator could not do this");
             }
         }
         result

@@ -143,7 +143,8 @@ impl HistoryLog {
             version: series.version,
             points: since(&series.points, filter.from, |point| point.number),
         });
-        let nodes = log.nodes.iter().filter(|_| filter.nodes).map(|(id, series)| NodeHistory {
+        let is_wanted = |id: &NodeId| filter.nodes && filter.node.is_none_or(|node| node == *id);
+        let nodes = log.nodes.iter().filter(|(id, _)| is_wanted(id)).map(|(id, series)| NodeHistory {
             id: *id,
             name: Arc::clone(&series.name),
             points: since(&series.points, filter.from, |point| point.number),

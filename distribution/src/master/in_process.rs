@@ -13,7 +13,7 @@ use crate::{
     wire::{
         channel::{Channel, Connector},
         credential::Credential,
-        handshake::{Purpose, read_hello, read_registration},
+        handshake::{Purpose, Release, read_hello, read_registration},
     },
 };
 
@@ -41,7 +41,8 @@ impl Master {
 async fn register(shared: Arc<Shared>, mut channel: Channel) {
     match read_registration(&mut channel, |_| ()).await {
         Ok(registration) => {
-            accept::join(shared, channel, Credential::open(Access::Nodes), registration, IN_PROCESS).await;
+            accept::join(shared, channel, Credential::open(Access::Nodes), (registration, Release::own()), IN_PROCESS)
+                .await;
         }
         Err(error) => tracing::debug!(%error, "a node in this process left before it had registered"),
     }

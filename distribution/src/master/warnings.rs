@@ -98,6 +98,8 @@ impl Shared {
             waiting: calls(StatusFilter::Waiting),
         };
         let mut warnings = Vec::new();
+        warnings.extend(self.shutdown_warning());
+        warnings.extend(scene.no_nodes());
         warnings.extend(self.stall_warning());
         warnings.extend(capped(scene.silent_nodes()));
         warnings.extend(capped(scene.unserved()));
@@ -109,7 +111,17 @@ impl Shared {
         warnings.extend(capped(self.idle_slots(&scene)));
         warnings.extend(capped(scene.large_batches()));
         warnings.extend(capped(scene.clock_skew()));
+        warnings.extend(capped(scene.ejected()));
+        warnings.extend(capped(scene.leaving()));
+        warnings.extend(capped(scene.cordoned()));
+        // Those of one level stay in the order in which they were looked for.
+        warnings.sort_by_key(|warning| warning.kind.level());
         warnings
+    }
+
+    fn shutdown_warning(&self) -> Option<Warning> {
+        let text = "the master shuts down: it takes no more nodes and calls, and ends when those in flight have ended";
+        self.lock().shutting_down.then(|| warning(WarningKind::ShuttingDown, text.to_owned()))
     }
 
     /// The master was held up lately.
@@ -198,6 +210,46 @@ impl Shared {
 }
 
 impl Scene {
+    fn no_nodes(&self) -> Option<Warning> {
+        let text = "no node is registered, so no call can run. Start a node that dials this master";
+        self.nodes.is_empty().then(|| warning(WarningKind::NoNodes, text.to_owned()))
+    }
+
+    fn ejected(&self) -> Vec<Warning> {
+        let warn = |node: &NodeInfo| {
+            let text = format!(
+                "calls fail on node {} and not on others, so that it gets {:.0} % of its share of calls. `distribution \
+                 failures` says how they fail",
+                node.name,
+                node.share * 100.0
+            );
+            about(node, WarningKind::Ejected, text)
+        };
+        self.nodes.iter().filter(|node| node.share < 1.0).map(warn).collect()
+    }
+
+    fn leaving(&self) -> Vec<Warning> {
+        let warn = |node: &NodeInfo| {
+            let text = format!(
+                "node {} is draining: it gets no new calls, and leaves when it has answered the {} that it has",
+                node.name, node.in_flight
+            );
+            about(node, WarningKind::Draining, text)
+        };
+        self.nodes.iter().filter(|node| node.state == NodeState::Draining).map(warn).collect()
+    }
+
+    fn cordoned(&self) -> Vec<Warning> {
+        let warn = |node: &NodeInfo| {
+            let text = format!(
+                "node {} is cordoned, and gets no new calls until `distribution uncordon {}`",
+                node.name, node.id
+            );
+            about(node, WarningKind::Cordoned, text)
+        };
+        self.nodes.iter().filter(|node| node.is_cordoned).map(warn).collect()
+    }
+
     fn silent_nodes(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for node in &self.nodes {

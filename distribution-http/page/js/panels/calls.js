@@ -4,6 +4,8 @@ import { read } from "../api.js";
 import { action } from "../confirm.js";
 import { el, setText } from "../dom.js";
 import { count, duration, size } from "../format.js";
+import { LogLines } from "../lines.js";
+import { report } from "../report.js";
 import { mayChange } from "../session.js";
 import { Table } from "../table.js";
 
@@ -64,6 +66,7 @@ function table(caption, empty, isMixed) {
     key: (call) => call.id,
     actions,
     facts,
+    extra: (call) => new LogLines(call),
     columns: [
       { title: "Call", text: (call) => call.id, class: "keep mono" },
       { title: "Method", text: (call) => (call.count > 1 ? `${call.method} × ${count(call.count)}` : call.method), sort: (call) => call.method },
@@ -144,7 +147,7 @@ export class Calls {
       setText(this.counts.found, error.message);
     }
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.#ask(), AGAIN);
+    if (!report) this.timer = setTimeout(() => this.#ask(), AGAIN);
   }
 
   update(state) {

@@ -1,9 +1,12 @@
 /* What has happened to nodes, the newest first. */
 
-import { el } from "../dom.js";
+import { read } from "../api.js";
+import { el, setText } from "../dom.js";
 import { clock, count } from "../format.js";
+import { report } from "../report.js";
 import { Table } from "../table.js";
 
+const AGAIN = 2000;
 const KINDS = { joined: "good", recovered: "good", resumed: "good", restored: "good", suspect: "bad", disconnected: "bad", gone: "bad", ejected: "warn", draining: "warn", cordoned: "warn" };
 
 export class Events {
@@ -21,12 +24,28 @@ export class Events {
         { title: "What happened", text: (event) => event.sentence },
       ],
     });
-    return el("div", { class: "panel" }, el("h2", {}, "Events"), this.table.element);
+    this.note = el("span", { class: "dim", role: "status" });
+    this.timer = setTimeout(() => this.#ask(), 0);
+    return el("div", { class: "panel" }, el("div", { class: "heading" }, el("h2", {}, "Events"), this.note), this.table.element);
   }
 
-  update(state) {
-    if (state.events) this.table.update(state.events.events);
+  leave() {
+    clearTimeout(this.timer);
   }
+
+  /** The stream brings events since the page was opened. Those before, the master remembers. */
+  async #ask() {
+    try {
+      const { events } = await read("events");
+      this.table.update(events);
+      setText(this.note, events.length ? `the newest ${count(events.length)}` : "");
+    } catch (error) {
+      setText(this.note, error.message);
+    }
+    if (this.note.isConnected && !report) this.timer = setTimeout(() => this.#ask(), AGAIN);
+  }
+
+  update() {}
 
   figure(state) {
     return state.events ? { text: count(state.events.events.length) } : null;

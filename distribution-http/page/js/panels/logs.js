@@ -3,10 +3,11 @@
 import { read } from "../api.js";
 import { el, setText } from "../dom.js";
 import { clock, count } from "../format.js";
+import { LEVELS } from "../lines.js";
+import { report } from "../report.js";
 import { Table } from "../table.js";
 
 const AGAIN = 2000;
-const KINDS = { error: "bad", warn: "warn", info: "good" };
 
 export class Logs {
   id = "logs";
@@ -19,7 +20,7 @@ export class Logs {
       key: (record) => record.key,
       columns: [
         { title: "Time", text: (record) => clock(record.at), class: "keep" },
-        { title: "Level", text: (record) => record.level, kind: (record) => KINDS[record.level] ?? "" },
+        { title: "Level", text: (record) => record.level, kind: (record) => LEVELS[record.level] ?? "" },
         { title: "Node", text: (record) => record.node.name, class: "keep" },
         { title: "Method", text: (record) => record.method ?? "", class: "middle-up" },
         { title: "Message", text: (record) => record.message + (record.fields ? ` ${record.fields}` : "") + (record.repeated ? ` (again ${count(record.repeated)} times)` : ""), class: "grow" },
@@ -74,7 +75,7 @@ export class Logs {
     } catch (error) {
       setText(this.note, error.message);
     }
-    if (this.note.isConnected) this.#soon(AGAIN);
+    if (this.note.isConnected && !report) this.#soon(AGAIN);
   }
 
   update() {}

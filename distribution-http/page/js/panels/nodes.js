@@ -3,6 +3,8 @@
 import { action } from "../confirm.js";
 import { count, duration, percent, size } from "../format.js";
 import { ListPanel } from "../list.js";
+import { Load } from "../load.js";
+import { profileAction } from "../profile.js";
 import { mayChange } from "../session.js";
 
 const KINDS = { alive: "good", suspect: "bad", disconnected: "bad", draining: "warn" };
@@ -16,6 +18,7 @@ function actions(node) {
   const on = (verb) => `nodes/${encodeURIComponent(node.id)}/${verb}`;
   const calls = node.in_flight === 0 ? "It has no calls now." : `It has ${count(node.in_flight)} calls now.`;
   return [
+    profileAction(node),
     node.is_cordoned
       ? action({ label: "Uncordon", path: on("uncordon"), done: `${node.name} gets new calls again.` })
       : action({
@@ -50,6 +53,7 @@ export function nodes() {
       empty: "No node is registered. Start one that dials this master.",
       key: (node) => node.id,
       actions,
+      extra: (node) => new Load(node),
       columns: [
         { title: "Node", text: (node) => node.name, sort: (node) => node.name, class: "keep" },
         { title: "State", text: stateText, kind: (node) => (node.is_cordoned ? "warn" : KINDS[node.state] ?? ""), sort: stateText },
@@ -64,6 +68,7 @@ export function nodes() {
         { title: "Memory", text: (node) => (typeof node.vitals?.memory === "number" ? size(node.vitals.memory) : "–"), sort: (node) => node.vitals?.memory ?? -1, class: "number middle-up" },
         { title: "Answered", text: (node) => count(node.answered), sort: (node) => node.answered, class: "number" },
         { title: "Services", text: (node) => node.services.join(", ") + (node.more_services ? ` and ${node.more_services} more` : ""), class: "middle-up" },
+        { title: "Version", text: (node) => (node.version ?? "–") + (node.skew ? `, ${node.skew}` : ""), kind: (node) => (node.skew ? "warn" : "plain"), sort: (node) => node.version ?? "", class: "wide-only" },
         { title: "Credential", text: (node) => node.principal, sort: (node) => node.principal, class: "wide-only" },
         { title: "Up", text: (node) => duration(node.registered_for), sort: (node) => node.registered_for, class: "number middle-up" },
       ],
@@ -71,6 +76,7 @@ export function nodes() {
         ["Id", node.id],
         ["Address", node.addr],
         ["Credential", node.principal],
+        ["Version", (node.version ?? "not known") + (node.skew ? `: it ${node.skew}` : "")],
         ["Labels", Object.entries(node.labels).map(([key, value]) => `${key}=${value}`).join(", ")],
         ["Last heard of", `${duration(node.silent_for)} ago`],
         ["Share of calls", percent(node.share)],

@@ -3,10 +3,15 @@
 import { Chart } from "../chart.js";
 import { badge, el, setText } from "../dom.js";
 import { count, counted, duration, percent, rate } from "../format.js";
+import { RANGES, lastDay } from "../history.js";
+import { report } from "../report.js";
 import { Table } from "../table.js";
 
 /** How many warnings are shown at first. */
 const FIRST = 5;
+
+/** How often the day is read again while it is shown. */
+const DAY_AGAIN = 30000;
 
 const LEVELS = { problem: "bad", warning: "warn", note: "" };
 
@@ -71,11 +76,14 @@ export class Overview {
         ],
       }),
     ];
+    this.ranges = RANGES.map((range) => el("button", { type: "button", class: "small", onclick: () => this.#choose(range) }, range.name));
+    this.#choose(RANGES[0]);
     return el(
       "div",
       { class: "panel" },
       el("div", { class: "heading" }, el("h2", {}, "Overview"), this.facts),
       el("div", { class: "tiles" }, ...Object.values(this.tiles).map(({ element }) => element)),
+      el("div", { class: "buttons", role: "group", "aria-label": "How far back the charts go" }, ...this.ranges),
       el("div", { class: "charts" }, ...this.charts.map(({ element }) => element)),
       el("section", {}, el("h3", {}, "Warnings"), this.warnings, this.fine, el("div", {}, this.more)),
       el(
@@ -90,9 +98,42 @@ export class Overview {
   update(state) {
     if (state.status) this.#updateTiles(state.status, state.history?.points.at(-1));
     if (state.warnings) this.#updateWarnings(state.warnings.warnings);
-    if (state.history) for (const chart of this.charts) chart.update(state.history.points);
+    this.state = state;
+    this.#draw();
     if (state.running) this.running.update(state.running.running.slice(0, 8));
     if (state.waiting) this.waiting.update(state.waiting.waiting.slice(0, 8));
+  }
+
+  leave() {
+    clearTimeout(this.timer);
+  }
+
+  #choose(range) {
+    clearTimeout(this.timer);
+    this.range = range;
+    this.day = null;
+    this.ranges.forEach((button, at) => button.setAttribute("aria-pressed", String(RANGES[at] === range)));
+    for (const chart of this.charts) chart.range = range.seconds;
+    if (range.resolution === "minute") this.#readDay();
+    else this.#draw();
+  }
+
+  async #readDay() {
+    const range = this.range;
+    try {
+      const day = await lastDay();
+      if (this.range !== range) return;
+      this.day = day;
+      this.#draw();
+    } catch {
+      // What was read before stays. The page says elsewhere that the server cannot be reached.
+    }
+    if (!report) this.timer = setTimeout(() => this.#readDay(), DAY_AGAIN);
+  }
+
+  #draw() {
+    const points = this.range.resolution === "minute" ? this.day : this.state?.history?.points;
+    if (points) for (const chart of this.charts) chart.update(points);
   }
 
   #updateTiles({ status, stats, nodes, rates }, last) {
@@ -123,8 +164,8 @@ export class Overview {
     this.more.hidden = this.all || warnings.length <= FIRST;
     setText(this.more, `Show all ${count(warnings.length)}`);
     this.warnings.replaceChildren(
-      ...(this.all ? warnings : warnings.slice(0, FIRST)).map(({ level, sentence, panel }) =>
-        el("li", {}, badge(level, LEVELS[level]), el("span", {}, sentence), panel === this.id ? null : el("a", { href: `#${panel}` }, `${panel[0].toUpperCase()}${panel.slice(1)}`)),
+      ...(this.all ? warnings : warnings.slice(0, FIRST)).map(({ level, text, panel }) =>
+        el("li", {}, badge(level, LEVELS[level]), el("span", {}, text), panel === this.id ? null : el("a", { href: `#${panel}` }, `${panel[0].toUpperCase()}${panel.slice(1)}`)),
       ),
     );
   }

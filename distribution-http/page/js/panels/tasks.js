@@ -4,6 +4,7 @@ import { read } from "../api.js";
 import { colour, isDarkNow, prepare } from "../chart.js";
 import { el, setText } from "../dom.js";
 import { clock, count, counted, duration } from "../format.js";
+import { report } from "../report.js";
 
 const ROW = 16;
 const NAMES = 120;
@@ -77,7 +78,7 @@ export class Tasks {
     } catch (error) {
       setText(this.note, error.message);
     }
-    if (this.canvas.isConnected) this.timer = setTimeout(() => this.#ask(), wait);
+    if (this.canvas.isConnected && !report) this.timer = setTimeout(() => this.#ask(), wait);
   }
 
   update(state) {

@@ -24,7 +24,7 @@ use crate::{
     wire::{
         channel::Channel,
         credential::Credential,
-        handshake::{HandshakeError, Purpose, Security, busy, preface::answer_preface},
+        handshake::{Arrival, HandshakeError, Security, busy, preface::answer_preface},
     },
 };
 #[cfg(feature = "tls")]
@@ -91,8 +91,8 @@ impl fmt::Debug for MasterAuthenticator {
 pub(crate) struct AuthenticatedPeer {
     pub(crate) channel: Channel,
     pub(crate) credential: Credential,
-    /// What it comes for.
-    pub(crate) purpose: Purpose,
+    /// What it comes for, and with.
+    pub(crate) arrival: Arrival,
 }
 
 /// A peer that has not authenticated itself, and the connection to it if something remains to be sent.
@@ -233,7 +233,7 @@ impl MasterAuthenticator {
             Self::Open => {
                 let mut channel = Channel::Open(stream);
                 let welcomed = answer_preface(&mut channel, Security::Open).await;
-                done(welcomed.map(|(access, purpose)| (Credential::open(access), purpose)), channel)
+                done(welcomed.map(|(access, arrival)| (Credential::open(access), arrival)), channel)
             }
             #[cfg(feature = "tls")]
             Self::Token(watched) => {
@@ -245,9 +245,9 @@ impl MasterAuthenticator {
                 }
                 let (mut channel, binding, _) = accept(server.config(), stream, may_sign).await?;
                 let proven = async {
-                    let (access, purpose) = answer_preface(&mut channel, Security::Token).await?;
+                    let (access, arrival) = answer_preface(&mut channel, Security::Token).await?;
                     let token = proof::demand(&mut channel, access, server.tokens(), &binding).await?;
-                    Ok((Credential::of_token(access, token), purpose))
+                    Ok((Credential::of_token(access, token), arrival))
                 };
                 let proven = proven.await;
                 done(proven, channel)
@@ -259,7 +259,7 @@ impl MasterAuthenticator {
                 let config = config.map_err(|error| HandshakeError::NotReady(error.to_string()))?;
                 let (mut channel, _, shown) = accept(Arc::new(config), stream, may_sign).await?;
                 let named = async {
-                    let (access, purpose) = answer_preface(&mut channel, Security::Certificates).await?;
+                    let (access, arrival) = answer_preface(&mut channel, Security::Certificates).await?;
                     let names = shown.as_deref().and_then(<[_]>::first).map(tls::names_of).unwrap_or_default();
                     let admission = match name {
                         _ if !files.settings.allow(access, &names) => AuthenticationResult::WrongRole,
@@ -274,7 +274,7 @@ impl MasterAuthenticator {
                     match admission {
                         AuthenticationResult::Accepted => {
                             let caller = files.settings.caller(&names);
-                            Ok((Credential::of_certificates(access, shown, caller), purpose))
+                            Ok((Credential::of_certificates(access, shown, caller), arrival))
                         }
                         refused => Err(HandshakeError::NotAuthenticated(refused)),
                     }
@@ -327,11 +327,11 @@ impl MasterAuthenticator {
 }
 
 fn done(
-    passed: Result<(Credential, Purpose), HandshakeError>,
+    passed: Result<(Credential, Arrival), HandshakeError>,
     channel: Channel,
 ) -> Result<AuthenticatedPeer, RefusedPeer> {
     match passed {
-        Ok((credential, purpose)) => Ok(AuthenticatedPeer { channel, credential, purpose }),
+        Ok((credential, arrival)) => Ok(AuthenticatedPeer { channel, credential, arrival }),
         Err(error) => Err(RefusedPeer { error, channel: Some(channel) }),
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod limits;
 pub(crate) mod message;
 pub(crate) mod preface;
 mod registration;
+mod release;
 mod session;
 
 pub(crate) use self::{
@@ -17,6 +18,8 @@ pub(crate) use self::{
     error::{ErrorSubject, HandshakeError, RetryPolicy},
     exchange::{busy, read_registration, register, send_reply},
     limits::STRUCTURES_LIMIT,
+    preface::Arrival,
     registration::{Definition, MethodOffer, Registration, RegistrationReply, StreamShape},
+    release::Release,
     session::{KnownSession, SessionDigest, SessionId, SessionOfNode, SessionOffer},
 };

@@ -8,7 +8,8 @@
 //! | 1 | security: 0 open, 1 join token, 2 certificates |
 //! | 8 | codec, by name and major version |
 //! | 1 | what the connection is for: 0 what the role says, 1 the nested calls of a node |
-//! | 11 | zero, reserved for later versions |
+//! | 6 | the release that the peer was built with: three numbers, little endian; zero from the master |
+//! | 5 | zero, reserved for later versions |
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -16,6 +17,7 @@ use super::{
     codes::{PROTOCOL_VERSION, Purpose, Role, Security},
     error::HandshakeError,
     message::read_exact,
+    release::Release,
 };
 use crate::{security::Access, wire::codec::CODEC_NAME};
 
@@ -24,6 +26,16 @@ const PREFACE: usize = 32;
 
 /// The place of the byte that says what the connection is for.
 const PURPOSE: usize = 20;
+
+/// The place of the numbers of the release.
+const RELEASE: usize = 21;
+
+/// What a peer comes for, and what it was built with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) purpose: Purpose,
+    pub(crate) release: Release,
+}
 
 /// Exchanges prefaces with a master, as a peer that comes in this role and for this.
 pub(crate) async fn send_preface<Io>(
@@ -37,16 +49,17 @@ where
 {
     let mut own = preface(Role::Peer(access), security);
     own[PURPOSE] = purpose as u8;
+    own[RELEASE..RELEASE + Release::SIZE].copy_from_slice(&Release::own().to_bytes());
     io.write_all(&own).await.map_err(HandshakeError::Io)?;
     io.flush().await.map_err(HandshakeError::Io)?;
     read_preface(io, false, security).await.map(drop)
 }
 
-/// Exchanges prefaces with a peer, as the master, and returns the role of the peer and what it comes for.
+/// Exchanges prefaces with a peer, as the master, and returns the role of the peer and what it comes for and with.
 ///
 /// The master sends its preface also if the peer's does not match, so that the peer can report the mismatch too. It sends
 /// nothing if the other end does not speak this protocol.
-pub(crate) async fn answer_preface<Io>(io: &mut Io, security: Security) -> Result<(Access, Purpose), HandshakeError>
+pub(crate) async fn answer_preface<Io>(io: &mut Io, security: Security) -> Result<(Access, Arrival), HandshakeError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -56,7 +69,7 @@ where
         io.flush().await.map_err(HandshakeError::Io)?;
     }
     match read? {
-        (Role::Peer(access), purpose) => Ok((access, purpose)),
+        (Role::Peer(access), arrival) => Ok((access, arrival)),
         (Role::Master, _) => Err(HandshakeError::Role { theirs: Role::Master.byte(), expected: "a node" }),
     }
 }
@@ -76,7 +89,7 @@ async fn read_preface<Io: AsyncRead + Unpin>(
     io: &mut Io,
     at_master: bool,
     security: Security,
-) -> Result<(Role, Purpose), HandshakeError> {
+) -> Result<(Role, Arrival), HandshakeError> {
     let mut magic = [0; 8];
     let mut filled = 0;
     // Checked as the bytes come, so that an end that sends three wrong bytes and waits is refused at once, and not when the
@@ -119,7 +132,9 @@ async fn read_preface<Io: AsyncRead + Unpin>(
     }
     // A purpose of a later release is that of the role: the master cannot serve what it does not know.
     let purpose = Purpose::from_byte(rest[PURPOSE - 8]).unwrap_or(Purpose::OfRole);
-    Ok((role, purpose))
+    let mut release = [0; Release::SIZE];
+    release.copy_from_slice(&rest[RELEASE - 8..RELEASE - 8 + Release::SIZE]);
+    Ok((role, Arrival { purpose, release: Release::from_bytes(release) }))
 }
 
 /// The first bytes of an end that speaks another protocol, for people.
