@@ -40,17 +40,17 @@ impl Administrator {
         target: impl Display,
         result: Result<T, AdminError>,
     ) -> Result<T, AdminError> {
-        let (principal, caller, addr) = match self {
+        let (principal, caller, address) = match self {
             Self::AtMaster => ("the master's own process".to_owned(), None, None),
             Self::Elsewhere { principal, caller, addr } => (principal.to_string(), Some(caller), Some(addr)),
         };
-        let (caller, addr) = (caller.map(tracing::field::display), addr.map(tracing::field::display));
+        let (caller, address) = (caller.map(tracing::field::display), address.map(tracing::field::display));
         match &result {
             Ok(_) => {
-                tracing::info!(target: "distribution::audit", principal, caller, addr, action, on = %target, "an administrator did this");
+                tracing::info!(target: "distribution::audit", principal, caller, address, action, on = %target, "an administrator did this");
             }
             Err(error) => {
-                tracing::warn!(target: "distribution::audit", principal, caller, addr, action, on = %target, %error, "an administrator could not do this");
+                tracing::warn!(target: "distribution::audit", principal, caller, address, action, on = %target, reason = %error, "an administrator could not do this");
             }
         }
         result
