@@ -90,7 +90,7 @@ impl Page {
             if is_asked_for {
                 return Err(Failure::new(Kind::Usage, sentence));
             }
-            tracing::info!("no page is served: {sentence}");
+            tracing::info!(reason = sentence, "no page is served");
             return Ok(None);
         }
         let mut page = http_host.into_iter().fold(PageBuilder::new(master), PageBuilder::host);
@@ -105,7 +105,7 @@ impl Page {
             Ok(server) => Ok(Some(ServedPage::start(server))),
             Err(error) if is_asked_for => Err(Failure::new(Kind::Usage, error.to_string())),
             Err(error) => {
-                tracing::warn!("no page is served: {error}. Another place is chosen with --http");
+                tracing::warn!(reason = %error, "no page is served; choose another place with --http");
                 Ok(None)
             }
         }

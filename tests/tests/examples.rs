@@ -237,7 +237,7 @@ async fn arith_serves_http_in_a_process_of_its_own() {
     assert_eq!(get_with(http, "/nodes", "Host: rebound.example\r\n").await.0, 403);
     server.signal("TERM").await;
     assert!(server.ended().await.success());
-    master.log_with("the caller said goodbye").await;
+    master.log_with("a caller has left").await;
 }
 
 /// Starts a master and says where it serves HTTP.

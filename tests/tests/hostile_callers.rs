@@ -168,7 +168,7 @@ async fn half_a_frame_and_silence_end_a_caller() {
         rogue.closed().await;
     }
     let text = log.text();
-    assert_eq!(text.matches("the caller was silent for 0.").count(), 2, "{text}");
+    assert_eq!(text.matches("reason=was silent for 0.").count(), 2, "{text}");
     assert_eq!(ProbeClient::new(&bystander).add(1, 2).await, Ok(3));
 }
 

@@ -301,7 +301,7 @@ impl Driver<'_> {
                 match Decoder::new(&payload, crate::config::MAX_DEPTH).only() {
                     // Nobody may wait for it any more.
                     Ok(nodes) => drop(answer.send(nodes)),
-                    Err(error) => tracing::warn!(%error, "the master's list of nodes cannot be read"),
+                    Err(error) => tracing::warn!(reason = %error, "the master's list of nodes cannot be read"),
                 }
             }
             Finished::Question

@@ -146,7 +146,7 @@ async fn reach(shared: &Arc<ClusterShared>, is_first: bool) -> Result<(Channel, 
         }
         let (reason, elapsed) = (failure.to_string(), began.elapsed());
         if log.should_warn(elapsed, &reason, !matches!(failure, DialError::NoAnswer(_))) {
-            tracing::warn!(caller = name, master, %reason, "cannot connect yet after {:.0} s; trying again", elapsed.as_secs_f64());
+            tracing::warn!(caller = name, master, duration = ?elapsed, %reason, "cannot connect yet; trying again");
         } else {
             tracing::debug!(caller = name, master, %reason, "cannot connect yet");
         }

@@ -57,7 +57,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
             Ok((stream, peer)) => {
                 failing = false;
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
+                    tracing::debug!(address = %peer, reason = %error, "TCP_NODELAY cannot be set");
                 }
                 match shared.admission.enter(peer.ip()) {
                     Ok(pending) => shared.track(register(Arc::clone(&shared), pending, stream, peer)),
@@ -69,7 +69,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
             }
             Err(error) => {
                 if !failing {
-                    tracing::error!(%error, "cannot accept connections; trying again every {ACCEPT_PAUSE:?}");
+                    tracing::error!(reason = %error, retry_after = ?ACCEPT_PAUSE, "cannot accept connections; trying again");
                 }
                 failing = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -101,7 +101,7 @@ async fn register(shared: Arc<Shared>, pending: PendingHandshake, stream: TcpStr
         received = receive(&shared, &pending, stream, deadline) => received,
         () = pending.evicted.cancelled() => {
             if let Some(suppressed) = shared.admission.should_log(LogKind::Evicted, peer.ip()) {
-                tracing::warn!(%peer, suppressed, "closed a connection that had not registered, because too many others are pending");
+                tracing::warn!(address = %peer, suppressed, "closed a connection that had not registered, because too many others are pending");
             }
             return shared.admission.turn_away(peer.ip(), pending.on_evicted());
         }
@@ -152,7 +152,7 @@ pub(super) async fn join(
         .and_then(|()| shared.admission.authenticator.check_name(&registration.name, &credential));
     if let Err(reason) = checked {
         if let Some(suppressed) = shared.admission.should_log(LogKind::Refused, peer.ip()) {
-            tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a registration");
+            tracing::warn!(address = %peer, principal = %credential.principal, reason, suppressed, "refused a registration");
         }
         // It may be gone already, and then it needs no answer.
         let _ = send_reply(&mut stream, &RegistrationReply::Refused { reason, for_good: true }).await;
@@ -197,7 +197,7 @@ pub(super) async fn join(
         Some(Err(JoinRefused { reason, taken_by })) => {
             if let Some(suppressed) = shared.admission.should_log(LogKind::RefusedForNow, peer.ip()) {
                 tracing::warn!(
-                    %peer,
+                    address = %peer,
                     principal = %credential.principal,
                     reason,
                     taken_by,
@@ -270,7 +270,7 @@ async fn first_byte(shared: &Shared, stream: &TcpStream, peer: SocketAddr) -> Re
 /// Logs that a connection was closed, unless there were too many such lines recently.
 fn log_not_registered(shared: &Shared, peer: SocketAddr, error: &HandshakeError) {
     if let Some(suppressed) = shared.admission.should_log(LogKind::not_registered(error), peer.ip()) {
-        tracing::warn!(%peer, reason = %error, suppressed, "closed a connection that did not register");
+        tracing::warn!(address = %peer, reason = %error, suppressed, "closed a connection that did not register");
     }
 }
 
@@ -313,7 +313,7 @@ async fn refuse(shared: &Shared, mut stream: TcpStream, peer: SocketAddr, no_roo
     shared.admission.turn_away(peer.ip(), false);
     let Some(_permit) = shared.admission.refusal() else { return };
     let after = shared.admission.retry_after(peer.ip(), no_room);
-    tracing::debug!(%peer, ?after, "too many handshakes are pending; told the peer when to try again");
+    tracing::debug!(address = %peer, retry_after = ?after, "too many handshakes are pending; told the peer when to try again");
     let tell = async {
         stream.write_all(&shared.admission.authenticator.busy(after)).await?;
         close_after_refusal(Channel::Open(stream)).await

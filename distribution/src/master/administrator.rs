@@ -61,18 +61,18 @@ impl Administrator {
             Self::OnBehalf { by, of } => (&**by, Some(of)),
             asks => (asks, None),
         };
-        let (principal, caller, addr) = match asks {
+        let (principal, caller, address) = match asks {
             Self::AtMaster | Self::OnBehalf { .. } => ("the master's own process".to_owned(), None, None),
             Self::Elsewhere { principal, caller, addr } => (principal.to_string(), Some(caller), Some(addr)),
         };
         let on_behalf_of = on_behalf_of.map(tracing::field::display);
-        let (caller, addr) = (caller.map(tracing::field::display), addr.map(tracing::field::display));
+        let (caller, address) = (caller.map(tracing::field::display), address.map(tracing::field::display));
         match &result {
             Ok(_) => {
-                tracing::info!(target: "distribution::audit", principal, caller, addr, on_behalf_of, action, on = %target, "an administrator did this");
+                tracing::info!(target: "distribution::audit", principal, caller, address, on_behalf_of, action, on = %target, "an administrator did this");
             }
             Err(error) => {
-                tracing::warn!(target: "distribution::audit", principal, caller, addr, on_behalf_of, action, on = %target, %error, "an administrator could not do this");
+                tracing::warn!(target: "distribution::audit", principal, caller, address, on_behalf_of, action, on = %target, reason = %error, "an administrator could not do this");
             }
         }
         result

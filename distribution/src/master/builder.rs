@@ -436,13 +436,13 @@ impl MasterBuilder {
         let authenticator = MasterAuthenticator::new(&self.security)?;
         if self.security.insecure {
             tracing::warn!(
-                %local_addr,
+                address = %local_addr,
                 "listening without security because of `.insecure()`: anyone who can reach this port can register a node"
             );
         }
         let security = authenticator.name();
         let master = self.start(values, authenticator, Some(listener), local_addr);
-        tracing::info!(%local_addr, security, "listening for nodes");
+        tracing::info!(address = %local_addr, security, "listening for nodes");
         Ok(master)
     }
 

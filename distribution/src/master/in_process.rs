@@ -44,7 +44,7 @@ async fn register(shared: Arc<Shared>, mut channel: Channel) {
             accept::join(shared, channel, Credential::open(Access::Nodes), (registration, Release::own()), IN_PROCESS)
                 .await;
         }
-        Err(error) => tracing::debug!(%error, "a node in this process left before it had registered"),
+        Err(error) => tracing::debug!(reason = %error, "a node in this process left before it had registered"),
     }
 }
 
@@ -52,6 +52,6 @@ async fn register(shared: Arc<Shared>, mut channel: Channel) {
 async fn take_calls(shared: Arc<Shared>, mut channel: Channel) {
     match read_hello(&mut channel, |_| ()).await {
         Ok(hello) => callers::join(shared, channel, Credential::open(Access::Nodes), hello, IN_PROCESS).await,
-        Err(error) => tracing::debug!(%error, "a node in this process left before it could make nested calls"),
+        Err(error) => tracing::debug!(reason = %error, "a node in this process left before it could make nested calls"),
     }
 }

@@ -424,7 +424,7 @@ fn catch_panic<R>(event_name: &'static str, run: impl FnOnce() -> R) -> Option<R
             let message = panic_message(&*panic);
             tracing::error!(
                 event = event_name,
-                message,
+                reason = message,
                 "the master's core panicked, and the master goes on; this is a bug in `distribution`, please report it"
             );
             // Dropping it could panic again: it may come from the program, as that of a waker does.

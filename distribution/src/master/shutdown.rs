@@ -26,17 +26,18 @@ impl Shared {
             let calls = self.lock().core.unfinished();
             tracing::warn!(
                 calls,
-                "the shutdown timeout of {:?} has passed; calls that nodes have not answered end with an error",
-                self.shutdown_timeout
+                timeout = ?self.shutdown_timeout,
+                "the shutdown timeout has passed; calls that nodes have not answered end with an error"
             );
         }
         self.abandon();
         self.tasks.close();
         if timeout(TASKS_TIMEOUT, self.tasks.wait()).await.is_err() {
-            let tasks = self.tasks.len();
+            let connections = self.tasks.len();
             tracing::warn!(
-                tasks,
-                "some connections did not close within {TASKS_TIMEOUT:?}; the master ends without them"
+                connections,
+                timeout = ?TASKS_TIMEOUT,
+                "some connections did not close in time; the master ends without them"
             );
         }
         self.events.end();

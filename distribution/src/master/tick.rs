@@ -51,10 +51,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let late = next.elapsed();
         if late > shared.heartbeat {
             shared.on_stall(late);
-            let seconds = late.as_secs_f64();
             tracing::warn!(
-                "this master was stalled for {seconds:.1} s (its runtime was blocked, or the machine was overloaded or \
-                 suspended); nodes are not counted as silent for that time"
+                duration = ?late,
+                "this master was stalled: its runtime was blocked, or the machine was overloaded or suspended; nodes are not \
+                 counted as silent for that time"
             );
         }
     }

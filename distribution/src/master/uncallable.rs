@@ -35,12 +35,12 @@ impl Shared {
         }
         // One line for a node, not one for each method. It does not say which side is out of date: the master cannot know.
         tracing::warn!(
-            node = %node,
-            name,
+            node = name,
+            node_id = %node,
             methods = uncallable.len(),
-            "node {name} has other definitions of methods than the callers here or the other nodes have, so calls to these \
-             methods cannot go to both. One of the two programs is out of date: {}",
-            uncallable.join("; ")
+            reason = uncallable.join("; "),
+            "a node has other definitions of methods than the callers here or the other nodes have, so calls to these \
+             methods cannot go to both: one of the two programs is out of date"
         );
         self.with_core("uncallable methods are noted", |core, _, _| core.on_methods_checked(node, uncallable.into()));
     }

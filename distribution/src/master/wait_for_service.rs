@@ -59,14 +59,15 @@ impl Shared {
     async fn warn_of_missing(&self, methods: &[Arc<MethodInfo>], count: usize, serving: usize) {
         let service = methods.first().map_or("", |method| method.name().service());
         match self.differences(methods).await {
-            None => tracing::warn!(
-                service,
-                "still waiting for {count} nodes that serve `{service}`: {serving} are registered"
-            ),
+            None => {
+                tracing::warn!(service, nodes = serving, wanted = count, "still waiting for nodes that serve a service")
+            }
             Some(differences) => tracing::warn!(
                 service,
-                "still waiting for {count} nodes that serve `{service}` as it is called here: {serving} are registered. \
-                 Other nodes were built from different code: {differences}"
+                nodes = serving,
+                wanted = count,
+                reason = differences,
+                "still waiting for nodes that serve a service as it is called here; other nodes were built from different code"
             ),
         }
     }

@@ -118,7 +118,7 @@ enum Unregistered {
 /// Keeps the node registered until it ends.
 async fn live(node: NodeShared, mut desired: watch::Receiver<DesiredState>) {
     let (name, master) = (node.registration.name.as_str(), node.master.as_str());
-    tracing::info!(node = name, master, "dialling {master}");
+    tracing::info!(node = name, master, "dialling the master");
     let mut outage = Outage::at_start(&node.timeouts);
     // What goes on while there is no connection.
     let mut session = None;
@@ -126,7 +126,7 @@ async fn live(node: NodeShared, mut desired: watch::Receiver<DesiredState>) {
         let attempted = attempt(&node, &outage, &mut session, &mut desired).await;
         let wait = match attempted {
             Ok(registered) => {
-                tracing::info!(node = name, id = %registered.id, master, "registered");
+                tracing::info!(node = name, node_id = %registered.id, master, "registered");
                 node.id.store(registered.id.to_bits(), Ordering::Release);
                 node.status.send_replace(Status::Registered);
                 let silence = registered.silence;
@@ -249,9 +249,8 @@ async fn end_wanted(node: &NodeShared, active: Option<&ActiveCalls>, desired: &m
         if !active.is_empty() {
             tracing::warn!(
                 node = node.registration.name,
-                "the drain timeout of {:?} has passed while there was no connection to the master; the node ends with calls \
-                 unanswered",
-                node.timeouts.drain
+                timeout = ?node.timeouts.drain,
+                "the drain timeout has passed while there was no connection to the master; the node ends with calls unanswered"
             );
         }
     };

@@ -69,7 +69,7 @@ impl Outage {
         let reason = failure.to_string();
         let elapsed = self.began.elapsed();
         if self.log.should_warn(elapsed, &reason, !matches!(failure, RegisterError::NoAnswer(_))) {
-            tracing::warn!(node, master, %reason, "cannot register yet after {:.0} s; trying again", elapsed.as_secs_f64());
+            tracing::warn!(node, master, duration = ?elapsed, %reason, "cannot register yet; trying again");
         } else {
             tracing::debug!(node, master, %reason, "cannot register yet");
         }

@@ -188,8 +188,8 @@ pub(super) async fn serve(
                     tracing::warn!(
                         node = node.registration.name,
                         calls,
-                        "the drain timeout of {:?} has passed; the node ends with calls unanswered",
-                        node.timeouts.drain
+                        timeout = ?node.timeouts.drain,
+                        "the drain timeout has passed; the node ends with calls unanswered"
                     );
                 }
                 return close(&mut server, &connection, node, sending_logs).await;

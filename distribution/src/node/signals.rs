@@ -15,7 +15,7 @@ impl Signals {
         let catch = |kind, name| {
             signal(kind)
                 .inspect_err(
-                    |error| tracing::warn!(%error, "cannot catch {name}: it will end the node without a drain"),
+                    |error| tracing::warn!(signal = name, reason = %error, "cannot catch a signal: it will end the node without a drain"),
                 )
                 .ok()
         };

@@ -79,7 +79,9 @@ impl Watchdog {
                 node = self.node,
                 method = %label.method,
                 call = %label.call,
-                "an async handler has blocked its thread for over {LOOK_EVERY:?}; calculate in a `fn` method, which takes a slot, or in `spawn_blocking`"
+                duration = ?LOOK_EVERY,
+                "an async handler has blocked its thread for longer than it may; calculate in a `fn` method, which takes a slot, \
+                 or in `spawn_blocking`"
             );
         }
         for (request, reply) in self.compute_pool.overdue() {
@@ -90,7 +92,8 @@ impl Watchdog {
                 self.blocked.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     node = self.node,
-                    "the runtime of the async handlers has run no task for {delay:?}; handlers may block all its threads"
+                    duration = ?delay,
+                    "the runtime of the async handlers has run no task for long; handlers may block all its threads"
                 );
             }
         }

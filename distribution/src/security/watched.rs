@@ -120,13 +120,17 @@ impl<T> Watched<T> {
             Err(error) => {
                 let violation = error.to_string();
                 if violation != seen.complained {
-                    let until_then = match self.on_trouble {
-                        OnTrouble::Keep => "Their contents from before stay in use",
-                        OnTrouble::Fail => {
-                            "No new node can register until they can be used; nodes that are registered stay"
+                    let (files, reason) = (&self.files, &error);
+                    match self.on_trouble {
+                        OnTrouble::Keep => {
+                            tracing::error!(?files, %reason, "these files cannot be used; their contents from before stay in use");
                         }
-                    };
-                    tracing::error!(files = ?self.files, "these files cannot be used: {error}. {until_then}");
+                        OnTrouble::Fail => tracing::error!(
+                            ?files,
+                            %reason,
+                            "these files cannot be used; no new node can register until they can, and nodes that are registered stay"
+                        ),
+                    }
                     seen.complained = violation;
                 }
                 match self.on_trouble {

@@ -104,15 +104,17 @@ impl Method {
             match usage {
                 Usage::Served => tracing::warn!(
                     %method,
-                    "this node serves {method}, and a part of its types could not be seen ({partly}). If their fields \
-                     change, raise the service's version: old and new programs cannot notice the change by themselves"
+                    unseen = partly,
+                    "a part of the types of a method could not be seen that is served by this node. If their fields change, raise \
+                     the service's version: old and new programs cannot notice the change by themselves"
                 ),
                 // The client logs it when it makes its first call.
                 Usage::WaitedFor => {}
                 Usage::Called => tracing::warn!(
                     %method,
-                    "this program calls {method}, and a part of its types could not be seen ({partly}). If their fields \
-                     change, raise the service's version: old and new programs cannot notice the change by themselves"
+                    unseen = partly,
+                    "a part of the types of a method could not be seen that is called by this program. If their fields change, raise \
+                     the service's version: old and new programs cannot notice the change by themselves"
                 ),
             }
         }

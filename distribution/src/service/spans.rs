@@ -109,7 +109,7 @@ impl CallTrace {
         let span = self.lock().clone();
         if let Some(span) = span {
             let FailedAttempt { attempt, node, .. } = failed;
-            tracing::info!(parent: &span, attempt, %node, reason = %failed, "an attempt failed");
+            tracing::info!(parent: &span, attempt, node = &*node.name, reason = %failed, "an attempt failed");
         }
     }
 
@@ -189,7 +189,7 @@ impl Drop for RunSpan {
 pub(crate) fn on_attempt_in_batch_failed(RunSpan(run): &RunSpan, failed: &FailedAttempt) {
     if context_of(run).is_some() {
         let FailedAttempt { attempt, node, .. } = failed;
-        tracing::info!(parent: run, attempt, %node, reason = %failed, "an attempt failed");
+        tracing::info!(parent: run, attempt, node = &*node.name, reason = %failed, "an attempt failed");
     }
 }
 

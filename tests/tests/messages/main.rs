@@ -5,6 +5,7 @@
 //! the library and the macro, from which the reasons within errors are made. The first is made by the library
 //! (`fuzzing::messages`), the others are read from the sources.
 
+mod fields;
 mod guide;
 mod texts;
 

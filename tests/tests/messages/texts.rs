@@ -77,7 +77,9 @@ fn read_log(line: usize, level: &str, arguments: TokenStream) -> Log {
                 log.message = literal_text(literal);
                 break;
             }
-            [mark @ TokenTree::Punct(_), TokenTree::Ident(name), ..] => log.fields.push(format!("{mark}{name}")),
+            // `target: "..."` and `parent: &span` are not fields.
+            [TokenTree::Ident(_), TokenTree::Punct(mark), ..] if mark.as_char() == ':' => {}
+            [TokenTree::Punct(_), TokenTree::Ident(name), ..] => log.fields.push(name.to_string()),
             [TokenTree::Ident(name), ..] => log.fields.push(name.to_string()),
             _ => {}
         }

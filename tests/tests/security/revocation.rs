@@ -48,10 +48,9 @@ async fn nodes_are_disconnected_when_their_token_is_rotated_out() {
     assert_eq!(secure.master.nodes().len(), 1);
     let text = log.text();
     for (node, token) in [("thief", &first), ("honest", &second)] {
-        assert!(
-            text.contains(&format!("{node} (")) && text.contains(&format!("registered with token {}", token.id())),
-            "{text}"
-        );
+        let (node, principal) = (format!("node=\"{node}\""), format!("principal=token {}", token.id()));
+        let line = text.lines().find(|line| line.contains("a node has registered") && line.contains(&node));
+        assert!(line.is_some_and(|line| line.contains(&principal)), "{text}");
     }
     assert!(text.contains("disconnecting nodes and callers: their credential was revoked"), "{text}");
     drop(honest);

@@ -91,11 +91,16 @@ pub(super) async fn serve(
         session: session.map(|id| SessionOffer::new(id, shared.limits.resume_timeout, is_resumed)),
     };
     if let Err(error) = send_welcome(&mut channel, &welcome).await {
-        tracing::debug!(%peer, %error, "a caller left before it was accepted");
+        tracing::debug!(address = %peer, reason = %error, "a caller left before it was accepted");
         return ConnectionEnd::Broken(GoneReason::Broken(error.to_string().into()));
     }
-    let again = if is_resumed { "connected again, and goes on with its calls" } else { "connected" };
-    tracing::info!(caller = caller.name, addr = %peer, principal = %caller.principal, "a caller {again}");
+    let (name, principal) = (&*caller.name, &caller.principal);
+    match is_resumed {
+        true => {
+            tracing::info!(caller = name, address = %peer, %principal, "a caller has connected again, and goes on with its calls")
+        }
+        false => tracing::info!(caller = name, address = %peer, %principal, "a caller has connected"),
+    }
     let state = shared.new_connection_state();
     requests.on_connected(&state, hello.max_message_size, session.is_some());
     let unconfirmed = session.map(|_| Arc::new(Unconfirmed::default()));

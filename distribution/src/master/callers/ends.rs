@@ -98,7 +98,7 @@ impl CallerRequests {
         match encode_payload(&nodes, limit) {
             Ok(payload) => OutgoingCallerReply { call: None, end: CallerEnd::Nodes, payload },
             Err(error) => {
-                tracing::warn!(caller = self.caller.name, ?error, "the list of nodes is too long for a caller");
+                tracing::warn!(caller = self.caller.name, reason = ?error, "the list of nodes is too long for a caller");
                 OutgoingCallerReply { call: None, end: CallerEnd::Nodes, payload: Payload::EMPTY }
             }
         }

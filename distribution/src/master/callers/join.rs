@@ -70,6 +70,7 @@ pub(in crate::master) async fn join(
         Ok(allowance) => allowance,
         Err(reason) => return refuse(&shared, channel, &credential, peer, reason, false).await,
     };
+    let access = credential.access;
     let (name, who) = (hello.name.clone(), (credential.principal.clone(), credential.access));
     let connection = NewConnection { channel, credential, hello, peer, session, is_resumed: false };
     let digest = session.map(SessionId::digest);
@@ -77,10 +78,14 @@ pub(in crate::master) async fn join(
     let _leave = LeaveOnDrop { shared: &shared, caller: &caller };
     let reason = session::run(&shared, &caller, connection, allowance).await;
     match reason {
-        GoneReason::Left | GoneReason::Shutdown => {
-            tracing::info!(caller = caller.name, addr = %caller.addr(), %reason, "the caller {reason}");
+        // Each command of an administrator is a caller, and one line for it is enough.
+        GoneReason::Left if matches!(access, Access::Admins | Access::Viewers) => {
+            tracing::debug!(caller = caller.name, address = %caller.addr(), %reason, "a caller has left");
         }
-        _ => tracing::warn!(caller = caller.name, addr = %caller.addr(), %reason, "the caller {reason}"),
+        GoneReason::Left | GoneReason::Shutdown => {
+            tracing::info!(caller = caller.name, address = %caller.addr(), %reason, "a caller has left");
+        }
+        _ => tracing::warn!(caller = caller.name, address = %caller.addr(), %reason, "a caller was lost"),
     }
 }
 
@@ -104,7 +109,7 @@ async fn refuse(
     for_good: bool,
 ) {
     if let Some(suppressed) = shared.admission.should_log(LogKind::Refused, peer.ip()) {
-        tracing::warn!(%peer, principal = %credential.principal, reason, suppressed, "refused a caller");
+        tracing::warn!(address = %peer, principal = %credential.principal, reason, suppressed, "refused a caller");
     }
     // It may be gone already, and then it needs no answer.
     let _ = send_welcome(&mut channel, &CallerWelcome::Refused { reason, for_good }).await;

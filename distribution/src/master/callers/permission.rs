@@ -74,7 +74,8 @@ impl Permissions {
             let addr = self.caller.addr();
             // Any caller can ask again and again.
             if let Some(suppressed) = self.shared.admission.should_log(LogKind::Denied, addr.ip()) {
-                tracing::warn!(%principal, caller = name, %addr, method = %method.name(), reason, suppressed, "denied a call");
+                let method = method.name();
+                tracing::warn!(%principal, caller = name, address = %addr, %method, reason, suppressed, "denied a call");
             }
             return Err(Box::new(CallError::Denied { call: identity(), reason }));
         }
@@ -93,7 +94,7 @@ impl Permissions {
                 let reason = self.shared.why_not_administer(principal, self.access);
                 // Any caller can ask again and again.
                 if let Some(suppressed) = self.shared.admission.should_log(LogKind::Denied, addr.ip()) {
-                    tracing::warn!(target: "distribution::audit", %principal, caller = name, %addr, method = %method.name(), reason, suppressed, "a caller may not administer");
+                    tracing::warn!(target: "distribution::audit", %principal, caller = name, address = %addr, method = %method.name(), reason, suppressed, "a caller may not administer");
                 }
                 reason
             }

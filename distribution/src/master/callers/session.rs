@@ -50,19 +50,19 @@ pub(super) async fn run(
         caller.on_disconnected(requests.has_calls());
         tracing::info!(
             caller = caller.name,
-            addr = %caller.addr(),
+            address = %caller.addr(),
             %reason,
-            "the caller {reason}; its calls go on, and the master waits {:?} for it to come back",
-            shared.limits.resume_timeout
+            timeout = ?shared.limits.resume_timeout,
+            "the connection of a caller has broken; its calls go on, and the master waits for it to come back"
         );
         match wait(shared, caller, &mut awaited).await {
             Waited::Resumed(connection) => next = connection,
             Waited::TimedOut => {
                 tracing::warn!(
                     caller = caller.name,
-                    addr = %caller.addr(),
-                    "the caller did not come back within {:?}: its calls are cancelled, apart from detached ones",
-                    shared.limits.resume_timeout
+                    address = %caller.addr(),
+                    timeout = ?shared.limits.resume_timeout,
+                    "a caller did not come back in time: its calls are cancelled, apart from detached ones"
                 );
                 return reason;
             }

@@ -95,7 +95,7 @@ pub(crate) async fn dial(authenticator: &PeerAuthenticator, master: &str) -> Res
     };
     // Frames are written whole, so Nagle's algorithm could only delay the last of them.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY cannot be set");
+        tracing::debug!(master, reason = %error, "TCP_NODELAY cannot be set");
     }
     authenticator
         .authenticate(stream, host(master))
