@@ -51,7 +51,7 @@
 //! | `GET api/events` | what has happened to nodes, the newest first |
 //! | `GET api/report` | the page with all that it shows and its history in one HTML file: see [`report`] |
 //! | `GET metrics` | what the master counts, in the text format of Prometheus; with tokens it needs one, too |
-//! | `GET api/stream` | server-sent events: each part of what the page shows, when it has changed |
+//! | `GET api/stream` | server-sent events: each part of what the page shows, and then, as `change`, the fields and rows of it that have changed |
 //! | `POST api/calls/{id}/cancel` | cancels a call |
 //! | `POST api/nodes/{id}/profile` with `{"seconds":5}`, from 1 to 30 | a [`Profile`](distribution::administration::Profile) of the node's process; only for admins |
 //! | `POST api/nodes/{id}/drain`, `/cordon`, `/uncordon`, `/kick` | steps in at a node |

@@ -80,10 +80,11 @@ export class Flame {
       "div",
       { class: "panel" },
       el("div", { class: "heading" }, el("h2", {}, "Profile"), el("span", { class: "dim" }, facts)),
-      el("div", { class: "filter" }, el("label", {}, "Function", this.#search), el("div", { class: "buttons" }, this.#whole), this.#found),
-      samples ? this.#canvas : el("p", { class: "empty" }, "No thread used the processor while samples were taken. What handlers wait for is below."),
-      this.#about,
       handlers(profile.handlers),
+      el("div", { class: "filter" }, el("label", {}, "Function", this.#search), el("div", { class: "buttons" }, this.#whole), this.#found),
+      // Above the picture, which may be longer than the window.
+      this.#about,
+      samples ? this.#canvas : el("p", { class: "empty" }, "No thread used the processor while samples were taken. What handlers wait for is above."),
     );
     this.#draw();
   }

@@ -118,7 +118,7 @@ impl Answers {
             ("methods", listed("methods", methods, most, method)),
             ("runs", listed("runs", self.runs, most, RunRow::new)),
             ("failures", listed("failures", self.failures, most, |group| group)),
-            ("services", listed("services", services, most, |row| row)),
+            ("services", listed("services", services, most, with_few_methods)),
             ("callers", listed("callers", callers, most, |row| row)),
         ]
     }
@@ -129,6 +129,19 @@ fn listed<T, R: Serialize>(name: &str, all: Vec<T>, most: usize, row: impl Fn(T)
     let total = all.len();
     let rows: Vec<R> = all.into_iter().take(most).map(row).collect();
     json!({ name: rows, "total": total })
+}
+
+/// The most methods of a service that its row names.
+const MOST_METHODS: usize = 100;
+
+/// A service that names its first methods. A service may have a thousand, and a page many services.
+fn with_few_methods(mut service: ServiceSummary) -> ServiceSummary {
+    let more = service.methods.len().saturating_sub(MOST_METHODS);
+    if more > 0 {
+        service.methods.truncate(MOST_METHODS);
+        service.methods.push(format!("…: and {more} more, which the panel Methods finds"));
+    }
+    service
 }
 
 /// Those with the most calls first, if there are too many. Otherwise they stay in their order.
