@@ -89,8 +89,12 @@ fn summary(profile: &Profile, look: Look) -> String {
         0 => String::new(),
         left_out => format!(", {left_out} of them left out as too rare"),
     };
+    let missed = match profile.missed {
+        0 => String::new(),
+        missed => format!(", and {missed} that could not be taken, as in the C library"),
+    };
     let mut text = format!(
-        "node {} ({}): {} samples in {}{left_out}\n\n",
+        "node {} ({}): {} samples in {}{left_out}{missed}\n\n",
         shown(&profile.name),
         profile.node,
         profile.samples,
@@ -150,7 +154,7 @@ mod tests {
 
     fn profile() -> Profile {
         let json = serde_json::json!({
-            "node": "5f3a91c2-1", "name": "n1", "length": 5.0, "frequency": 99, "samples": 10, "left_out": 0,
+            "node": "5f3a91c2-1", "name": "n1", "length": 5.0, "frequency": 99, "samples": 10, "left_out": 0, "missed": 7,
             "stacks": [
                 { "frames": ["slot", "walk", "walk", "step"], "samples": 6 },
                 { "frames": ["slot", "walk"], "samples": 4 },
@@ -167,7 +171,10 @@ mod tests {
     fn a_summary_has_functions_by_their_own_time_and_what_handlers_are_in() {
         let text = summary(&profile(), Look { is_coloured: false, width: None });
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "node n1 (5f3a91c2-1): 10 samples in 5.0 s");
+        assert_eq!(
+            lines[0],
+            "node n1 (5f3a91c2-1): 10 samples in 5.0 s, and 7 that could not be taken, as in the C library"
+        );
         let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(cells(lines[3]), ["60.0", "%", "60.0", "%", "step"], "{text}");
         assert_eq!(cells(lines[4]), ["40.0", "%", "100.0", "%", "walk"], "{text}");

@@ -45,6 +45,7 @@ async fn a_profile_shows_the_code_that_runs_and_the_stack_of_each_handler() {
     assert_eq!(profile.samples, profile.stacks.iter().map(|stack| stack.samples).sum::<u64>() + profile.left_out);
     let spun = profile.stacks.iter().filter(|stack| has(&stack.frames, "multiply_until_cancelled"));
     let spun: u64 = spun.map(|stack| stack.samples).sum();
+    assert!(spun + profile.missed >= u64::from(profile.frequency) / 3, "{profile:#?}");
     assert!(2 * spun > profile.samples && spun > 5, "{spun} samples of {}: {}", profile.samples, profile.folded());
     assert!(profile.folded().contains("multiply_until_cancelled"));
 

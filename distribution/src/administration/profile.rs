@@ -29,6 +29,10 @@ pub struct Profile {
     pub samples: u64,
     /// Samples of stacks that had no room in the answer, the rarest.
     pub left_out: u64,
+    /// Samples that the processor time should have given, and that were not taken: no stack can be read safely while a thread is in
+    /// the C library, or asks for the time. Many mean that the stacks do not show where the time goes.
+    #[serde(default)]
+    pub missed: u64,
     /// Which code ran, the most frequent first.
     pub stacks: Vec<ProfileStack>,
     /// What the handlers that have a thread were doing at the end, the longest running first.
@@ -134,6 +138,7 @@ mod tests {
             frequency: 99,
             samples: 43,
             left_out: 0,
+            missed: 0,
             stacks: vec![stack(&["worker", "main", "[u8; 4]::sum"], 42), stack(&["worker"], 1)],
             handlers: Vec::new(),
         };

@@ -68,7 +68,7 @@ impl Shared {
 ///
 /// If it breaks a limit.
 fn expanded(node: &NodeIdentity, sent: SentProfile) -> Result<Profile, String> {
-    let SentProfile { length, frequency, left_out, names, stacks, handlers } = sent;
+    let SentProfile { length, frequency, left_out, missed, names, stacks, handlers } = sent;
     if stacks.len() > MOST_STACKS || handlers.len() > MOST_STACKS || names.iter().any(|name| name.len() > LONGEST_NAME)
     {
         return Err("it sent a profile that breaks the limits of one".to_owned());
@@ -112,6 +112,7 @@ fn expanded(node: &NodeIdentity, sent: SentProfile) -> Result<Profile, String> {
         frequency,
         samples,
         left_out,
+        missed,
         stacks: shown_stacks,
         handlers: shown_handlers,
     })

@@ -107,9 +107,13 @@ impl HandlerThread {
             Ok(ProcState::Stopped | ProcState::Tracing) => ThreadState::Stopped,
             _ => ThreadState::Unknown,
         };
-        let used = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
-        (state, Some(Duration::from_secs_f64(used)))
+        (state, Some(processor_time(stat.utime + stat.stime)))
     }
+}
+
+/// The time that so many ticks of the system's clock are.
+pub(super) fn processor_time(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
 }
 
 /// The threads that run a handler now, with it.

@@ -44,20 +44,29 @@ pub(super) fn take(length: Duration) -> ProfileReply {
     let Ok(_turn) = ONE_AT_A_TIME.try_lock() else {
         return Err("another profile of its process is being taken".to_owned());
     };
-    let began = Instant::now();
+    let guard = start(ProfilerGuardBuilder::default().frequency(FREQUENCY.into()).blocklist(&NOT_INTERRUPTED))?;
+    // Only now: the profiler looks itself up first, which takes a second in a large program.
+    let (began, used_before) = (Instant::now(), used());
     let before: Vec<_> =
         handlers::busy().into_iter().map(|(thread, running)| (thread.look().1, thread, running)).collect();
-    let guard = start(ProfilerGuardBuilder::default().frequency(FREQUENCY.into()).blocklist(&NOT_INTERRUPTED))?;
     thread::sleep(length.saturating_sub(began.elapsed()));
-    let length = began.elapsed();
+    let (length, used) = (began.elapsed(), used().saturating_sub(used_before));
     let report = report(&guard)?;
     drop(guard);
+    let taken: u64 = report.data.values().filter_map(|count| u64::try_from(*count).ok()).sum();
+    let missed = ((used.as_secs_f64() * f64::from(FREQUENCY)) as u64).saturating_sub(taken);
 
     let mut names = Names::default();
     let handlers = look_at_handlers(&before, &report, length, &mut names)?;
     let (stacks, left_out) = most_frequent(&report, &mut names);
     let length = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
-    Ok(SentProfile { length, frequency: FREQUENCY.into(), left_out, names: names.names, stacks, handlers })
+    Ok(SentProfile { length, frequency: FREQUENCY.into(), left_out, missed, names: names.names, stacks, handlers })
+}
+
+/// The processor time that the process has used.
+fn used() -> Duration {
+    let stat = procfs::process::Process::myself().and_then(|process| process.stat());
+    stat.map_or(Duration::ZERO, |stat| handlers::processor_time(stat.utime + stat.stime))
 }
 
 fn start(builder: ProfilerGuardBuilder) -> Result<ProfilerGuard<'static>, String> {

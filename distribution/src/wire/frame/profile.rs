@@ -28,6 +28,7 @@ pub(crate) struct SentProfile {
     pub(crate) length: u32,
     pub(crate) frequency: u32,
     pub(crate) left_out: u64,
+    pub(crate) missed: u64,
     /// Threads and functions.
     pub(crate) names: Vec<String>,
     pub(crate) stacks: Vec<SentStack>,
