@@ -17,6 +17,7 @@ pub(crate) fn warnings(warnings: &[Warning], look: Look) -> String {
         let tone = match warning.kind {
             WarningKind::MasterStalled
             | WarningKind::NodeSilent
+            | WarningKind::NodeLost
             | WarningKind::NobodyServes
             | WarningKind::QueueFull => Tone::Bad,
             _ => Tone::Attention,
