@@ -4,17 +4,18 @@ use std::{io::IsTerminal, time::Duration};
 
 use distribution::{
     AdminClient, CallFilter, CallInfo, Cluster, ClusterBuilder, LogFilter, NodeId, NodeInfo,
-    administration::{LogLevel, StatusFilter},
+    administration::{LogLevel, MethodSummary, StatusFilter, TimedEvent},
 };
-use futures::TryStreamExt;
+use futures::{StreamExt as _, TryStreamExt};
 use serde_json::json;
 
 use crate::{
     arguments::{AdminCommand, Connection, Level, OneNode, Status, View, WhichCalls, WhichLogs},
+    counted,
     failure::{Failure, Kind},
     look::Look,
     new_file::NewFile,
-    output::{print, print_json},
+    output::{note, print, print_json},
     profile, show, top, trouble,
     units::size,
 };
@@ -37,7 +38,9 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
         AdminCommand::Nodes { master, view } => {
             watch(master, &view, async |admin| {
                 let nodes = admin.nodes().await?;
-                print_either(&view, &nodes, || show::nodes(&nodes, look.measured()))
+                let counts = counted::by_node(admin.metrics().await?);
+                let of = |node: &NodeInfo| counts.get(&node.id).cloned();
+                print_either(&view, &counted::with_counts(&nodes, of), || show::nodes(&nodes, of, look.measured()))
             })
             .await
         }
@@ -57,7 +60,12 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
         AdminCommand::Methods { master, view } => {
             watch(master, &view, async |admin| {
                 let methods = admin.methods().await?;
-                print_either(&view, &methods, || show::methods(&methods, look.measured()))
+                let counts = counted::by_method(admin.metrics().await?);
+                let of =
+                    |row: &MethodSummary| counts.get(&(row.service.clone(), row.name.clone(), row.version)).cloned();
+                print_either(&view, &counted::with_counts(&methods, of), || {
+                    show::methods(&methods, of, look.measured())
+                })
             })
             .await
         }
@@ -84,10 +92,10 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
         }
         AdminCommand::Status { master, view } => {
             watch(master, &view, async |admin| {
-                let (status, stats) = (admin.status().await?, admin.stats().await?);
-                print_either(&view, &json!({ "master": &status, "stats": &stats }), || {
-                    show::status(&status, &stats, look.measured())
-                })
+                let (status, stats, metrics) = (admin.status().await?, admin.stats().await?, admin.metrics().await?);
+                let (counted, refused) = (metrics.all_calls(), metrics.refused_calls);
+                let all = json!({ "master": &status, "stats": &stats, "counted": &counted, "refused_calls": &refused });
+                print_either(&view, &all, || show::status(&status, &stats, (&counted, &refused), look.measured()))
             })
             .await
         }
@@ -112,8 +120,8 @@ pub(crate) async fn run(command: AdminCommand, look: Look) -> Result<(), Failure
             print(&format!("wrote {} ({})\n", output.display(), size(html.len())))
         }
         AdminCommand::Profile { node, seconds, output } => profile::run(node, seconds, output, look).await,
-        AdminCommand::Events { master, json } => {
-            administer(master, async |admin| follow(admin, json, look).await).await
+        AdminCommand::Events { master, past, once, json } => {
+            administer(master, async |admin| follow(admin, (past, once), json, look).await).await
         }
         AdminCommand::Logs { master, which, json } => {
             administer(master, async |admin| logs(admin, &which, json, look).await).await
@@ -214,15 +222,26 @@ async fn watch(
     .await
 }
 
-/// Prints the nodes and then each event, until ctrl-c.
-async fn follow(admin: &AdminClient, json: bool, look: Look) -> Result<(), Failure> {
+/// Prints the nodes, or what has happened before, and then each event, until ctrl-c.
+async fn follow(admin: &AdminClient, (past, once): (Option<u64>, bool), json: bool, look: Look) -> Result<(), Failure> {
+    let print_event = |event: &TimedEvent| match json {
+        true => print_json(event),
+        false => print(&show::event(event, look)),
+    };
     let prints = async {
-        let mut events = admin.events();
-        while let Some(event) = events.try_next().await? {
-            match json {
-                true => print_json(&event)?,
-                false => print(&show::event(&event, look))?,
+        let mut events = match past {
+            Some(most) => {
+                let page = admin.past_events(most).await?;
+                page.events.iter().try_for_each(print_event)?;
+                if once {
+                    return Ok(());
+                }
+                admin.events_after(page.next).left_stream()
             }
+            None => admin.events().right_stream(),
+        };
+        while let Some(event) = events.try_next().await? {
+            print_event(&event)?;
         }
         Ok(())
     };
@@ -235,6 +254,22 @@ async fn follow(admin: &AdminClient, json: bool, look: Look) -> Result<(), Failu
 /// Prints records, and with `--follow` those that come, until ctrl-c.
 async fn logs(admin: &AdminClient, which: &WhichLogs, json: bool, look: Look) -> Result<(), Failure> {
     let prints = async {
+        if let Some(node) = &which.node {
+            let unknown = !is_known_in_logs(admin, node).await?;
+            match which.follow {
+                true if unknown => note(&format!(
+                    "there is no node {node} and no record of one; what it logs is printed once it has come"
+                )),
+                false if unknown => {
+                    let sentence = format!(
+                        "no node {node} is registered, and the master has no record of one; `distribution nodes` lists those that are \
+                         registered"
+                    );
+                    return Err(Failure::new(Kind::UnknownId, sentence));
+                }
+                _ => {}
+            }
+        }
         let mut records = admin.logs(log_filter(which));
         while let Some(record) = records.try_next().await? {
             match json {
@@ -248,6 +283,17 @@ async fn logs(admin: &AdminClient, which: &WhichLogs, json: bool, look: Look) ->
         result = prints => result,
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
+}
+
+/// Whether a node with this name or id is registered, or the master has a record of one that is gone.
+async fn is_known_in_logs(admin: &AdminClient, node: &str) -> Result<bool, Failure> {
+    let is_it = |known: &NodeInfo| *known.name == *node || known.id.to_string() == node;
+    if admin.nodes().await?.iter().any(is_it) {
+        return Ok(true);
+    }
+    let mut one = LogFilter::default().node(node);
+    one.past = 1;
+    Ok(admin.logs(one).try_next().await?.is_some())
 }
 
 fn log_filter(which: &WhichLogs) -> LogFilter {

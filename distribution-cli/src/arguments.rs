@@ -17,7 +17,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  another failure
-  2  wrong arguments, or a setting, file or token that cannot be used, such as a token for nodes
+  2  wrong arguments, or a setting, address, file or token that cannot be used, such as a port in use
   3  the master cannot be reached, was lost, or is not the one that the credential is for
   4  not allowed: the master does not accept the credential, or there is none
   5  no such node, call or token";
@@ -172,6 +172,13 @@ pub(crate) enum AdminCommand {
     Events {
         #[command(flatten)]
         master: Connection,
+        /// Begin with what has happened before, at most this many events, in place of the nodes that are registered. A master keeps
+        /// 1,024.
+        #[arg(long, short = 'n', value_name = "EVENTS", num_args = 0..=1, default_missing_value = "1024")]
+        past: Option<u64>,
+        /// End after the events of the past.
+        #[arg(long, requires = "past")]
+        once: bool,
         /// Print one object of JSON on each line.
         #[arg(long)]
         json: bool,
@@ -207,7 +214,8 @@ pub(crate) enum AdminCommand {
     /// Give a cordoned node new calls again.
     #[command(after_help = EXIT_CODES)]
     Uncordon(OneNode),
-    /// End the registration of a node at once. Its calls are lost, or go to other nodes if their method is idempotent.
+    /// End the registration of a node at once. Its calls are lost, or go to other nodes if their method is idempotent. Its process
+    /// and handlers that are stuck go on: to end these, drain the node and restart its process.
     #[command(after_help = EXIT_CODES)]
     Kick(OneNode),
 }

@@ -66,9 +66,11 @@ fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (kind, advice) = match &error {
-            Error::Setting { .. } | Error::Token { .. } | Error::TokenFile { .. } | Error::Certificates { .. } => {
-                (Kind::Usage, "")
-            }
+            Error::Setting { .. }
+            | Error::Bind { .. }
+            | Error::Token { .. }
+            | Error::TokenFile { .. }
+            | Error::Certificates { .. } => (Kind::Usage, ""),
             Error::Insecure { end: Endpoint::Master, addr, .. } => {
                 let sentence = format!(
                     "a master at {addr} can be reached from other machines, and has no security. Give it --token-file \

@@ -2,6 +2,7 @@
 
 mod administer;
 mod arguments;
+mod counted;
 mod failure;
 mod lines;
 mod look;

@@ -1,4 +1,4 @@
-//! Writes to standard output.
+//! Writes to standard output, and notes to standard error.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -20,4 +20,10 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value);
     let text = text.map_err(|error| Failure::other(format!("the answer cannot be written as JSON: {error}")))?;
     print(&(text + "\n"))
+}
+
+/// Says something beside what was asked for, on standard error.
+pub(crate) fn note(text: &str) {
+    // Nobody may read it.
+    let _ = writeln!(io::stderr().lock(), "distribution: {text}");
 }

@@ -3,18 +3,20 @@
 use distribution::{
     CallInfo, NodeEvent, NodeInfo, NodeState, Principal, PrincipalKind, Stats,
     administration::{
-        CallStatus, CallerInfo, LogLevel, LogRecord, MasterSecurity, MasterStatus, MethodKind, MethodSummary, RunInfo,
-        RunStatus, ServiceSummary, TimedEvent,
+        CallMetrics, CallStatus, CallerInfo, LogLevel, LogRecord, MasterSecurity, MasterStatus, MethodKind,
+        MethodSummary, RefusedCalls, RunInfo, RunStatus, ServiceSummary, TimedEvent,
     },
 };
 
 use crate::{
+    counted::{failures, times},
     look::{Look, Tone},
     table::{Table, shown},
     units::{count, date, moment, size, time},
 };
 
-pub(crate) fn nodes(nodes: &[NodeInfo], look: Look) -> String {
+/// With what was counted of each.
+pub(crate) fn nodes(nodes: &[NodeInfo], counted: impl Fn(&NodeInfo) -> Option<CallMetrics>, look: Look) -> String {
     if nodes.is_empty() {
         return "no nodes are registered\n".to_owned();
     }
@@ -25,15 +27,21 @@ pub(crate) fn nodes(nodes: &[NodeInfo], look: Look) -> String {
         "SLOTS>",
         "CALLS>",
         "ANSWERED>3",
-        "SHARE>5",
+        "ERRORS>8",
+        "FAILED~5",
+        "P50>9",
+        "P99>9",
+        "SHARE>6",
         "UP>4",
         "SILENT>1",
-        "ADDRESS9",
-        "CREDENTIAL8",
-        "SERVICES~6",
-        "LABELS~7",
+        "ADDRESS12",
+        "CREDENTIAL11",
+        "SERVICES~7",
+        "LABELS~10",
     ]);
     for node in nodes {
+        let counted = counted(node).unwrap_or_default();
+        let [half, most] = times(&counted);
         let cordoned = if node.is_cordoned { ", cordoned" } else { "" };
         let services = node.services.iter().map(|service| match service.version {
             1 => service.name.clone(),
@@ -44,9 +52,16 @@ pub(crate) fn nodes(nodes: &[NodeInfo], look: Look) -> String {
             node.id.to_string(),
             node.name.to_string(),
             format!("{}{cordoned}", node.state),
-            node.slots.to_string(),
+            match node.held_slots {
+                0 => node.slots.to_string(),
+                held => format!("{} ({held} held)", node.slots),
+            },
             node.in_flight.to_string(),
             node.answered.to_string(),
+            count(counted.outcomes.errors),
+            failures(&counted),
+            half,
+            most,
             format!("{:.0} %", node.share * 100.0),
             time(node.registered_for),
             time(node.silent_for),
@@ -60,6 +75,7 @@ pub(crate) fn nodes(nodes: &[NodeInfo], look: Look) -> String {
             _ => Tone::Attention,
         };
         table.tone("STATE", Some(state)).tone("SHARE", (node.share < 1.0).then_some(Tone::Bad));
+        table.tone("FAILED", (counted.outcomes.failures() > 0).then_some(Tone::Bad));
     }
     table.text(look)
 }
@@ -114,18 +130,37 @@ fn status_of(status: &CallStatus) -> String {
     }
 }
 
-pub(crate) fn methods(methods: &[MethodSummary], look: Look) -> String {
+/// With what was counted of each, if it was called.
+pub(crate) fn methods(
+    methods: &[MethodSummary],
+    counted: impl Fn(&MethodSummary) -> Option<CallMetrics>,
+    look: Look,
+) -> String {
     if methods.is_empty() {
         return "no methods are served or called\n".to_owned();
     }
-    let mut table =
-        Table::new(&["METHOD", "VERSION>5", "KIND3", "IDEMPOTENT4", "NODES>", "WAITING>", "RUNNING>1", "SIGNATURE~2"]);
+    let mut table = Table::new(&[
+        "METHOD",
+        "VERSION>8",
+        "KIND6",
+        "IDEMPOTENT7",
+        "NODES>",
+        "WAITING>",
+        "RUNNING>1",
+        "ERRORS>4",
+        "FAILED~3",
+        "P50>5",
+        "P99>5",
+        "SIGNATURE~2",
+    ]);
     for method in methods {
         let kind = match method.kind {
             MethodKind::Compute => "compute",
             MethodKind::Async => "async",
             _ => "-",
         };
+        let calls = counted(method).unwrap_or_default();
+        let [half, most] = times(&calls);
         table.row([
             format!("{}.{}", method.service, method.name),
             method.version.to_string(),
@@ -134,8 +169,13 @@ pub(crate) fn methods(methods: &[MethodSummary], look: Look) -> String {
             method.nodes.to_string(),
             method.waiting.to_string(),
             method.running.to_string(),
+            count(calls.outcomes.errors),
+            failures(&calls),
+            half,
+            most,
             method.signature.clone(),
         ]);
+        table.tone("FAILED", (calls.outcomes.failures() > 0).then_some(Tone::Bad));
     }
     table.text(look)
 }
@@ -285,13 +325,19 @@ fn credential(principal: &Principal) -> String {
     }
 }
 
-pub(crate) fn status(status: &MasterStatus, stats: &Stats, look: Look) -> String {
+pub(crate) fn status(
+    status: &MasterStatus,
+    stats: &Stats,
+    (counted, refused): (&CallMetrics, &RefusedCalls),
+    look: Look,
+) -> String {
     let security = match status.security {
         MasterSecurity::None => "none",
         MasterSecurity::Tokens => "tokens",
         MasterSecurity::Certificates => "certificates",
         _ => "unknown to this program",
     };
+    let [half, most] = times(counted);
     let state = if status.is_shutting_down { "shuts down" } else { "runs" };
     let mut table = Table::new(&["MASTER", ""]);
     for (name, value) in [
@@ -304,8 +350,11 @@ pub(crate) fn status(status: &MasterStatus, stats: &Stats, look: Look) -> String
         ("calls that wait", stats.queued.to_string()),
         ("calls that run", stats.in_flight.to_string()),
         ("answered", stats.answered.to_string()),
-        ("failed", stats.failed.to_string()),
+        ("of which the method's own error", count(counted.outcomes.errors)),
+        ("failed", failures(counted)),
         ("cancelled", stats.cancelled.to_string()),
+        ("handlers", format!("half within {half}, 99 of 100 within {most}")),
+        ("calls refused at once", refused_calls(refused)),
         ("overdue handlers", stats.overdue.to_string()),
         ("late replies", stats.late.to_string()),
         ("connections turned away", stats.turned_away.to_string()),
@@ -313,6 +362,18 @@ pub(crate) fn status(status: &MasterStatus, stats: &Stats, look: Look) -> String
         table.row([name.to_owned(), value]);
     }
     table.text(look)
+}
+
+/// The calls of callers elsewhere that were refused when they came, and why.
+fn refused_calls(refused: &RefusedCalls) -> String {
+    let kinds =
+        [("session full", refused.session), ("credential's limit", refused.credential), ("denied", refused.denied)];
+    let kinds: Vec<_> = kinds
+        .iter()
+        .filter(|(_, number)| *number > 0)
+        .map(|(why, number)| format!("{} {why}", count(*number)))
+        .collect();
+    if kinds.is_empty() { "0".to_owned() } else { kinds.join(", ") }
 }
 
 /// An event on one line: when, which node, and what.

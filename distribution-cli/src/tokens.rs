@@ -8,7 +8,7 @@ use distribution::{Access, CallerRights, Token};
 use crate::{
     failure::{Failure, Kind},
     look::Look,
-    output::{print, print_json},
+    output::{note, print, print_json},
     table::Table,
     units::{parse_size, parse_time},
 };
@@ -141,6 +141,7 @@ pub(crate) fn run(command: TokenCommand, look: Look) -> Result<(), Failure> {
                 let sentence = "--service, --deny and --max-.. are for tokens of callers: use them with --for callers";
                 return Err(Failure::new(Kind::Usage, sentence));
             }
+            let is_new = !file.token_file.exists();
             let token = match (role, node) {
                 (Role::Nodes, Some(name)) => Token::issue_for_node(&file.token_file, &name)?,
                 (Role::Nodes, None) => Token::issue(&file.token_file, Access::Nodes)?,
@@ -151,6 +152,13 @@ pub(crate) fn run(command: TokenCommand, look: Look) -> Result<(), Failure> {
                 (Role::Admins, None) => Token::issue(&file.token_file, Access::Admins)?,
                 (Role::Viewers, None) => Token::issue(&file.token_file, Access::Viewers)?,
             };
+            if is_new {
+                // The name may be mistyped, and then no master knows the token.
+                note(&format!(
+                    "made a new token file, {}; only a master that is started with this file accepts its tokens",
+                    file.token_file.display()
+                ));
+            }
             match file.json {
                 true => print_json(
                     &serde_json::json!({ "token": token.expose(), "id": token.id(), "for": token.access().to_string(), "node": token.name(), "rights": json_rights(&token) }),

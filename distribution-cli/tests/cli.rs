@@ -182,6 +182,25 @@ async fn people_see_tables_and_scripts_see_all_of_it() {
     assert_eq!((&status["master"]["addr"], &status["stats"]["in_flight"]), (&master.addr.clone().into(), &1.into()));
     guest.release().await;
     soon("the calls", async { (running.await.expect("answers"), waiting.await.expect("answers")) }).await;
+
+    probe.divide(1, 0).await.expect_err("the method's own error");
+    probe.panic("oh".to_owned()).await.expect_err("panics");
+    let methods = master.json(&["methods"]).await;
+    let counted = |name: &str, outcome: &str| {
+        let rows = methods.as_array().expect("a list");
+        let row = rows.iter().find(|row| row["name"] == name).expect("is listed");
+        row["counted"]["outcomes"][outcome].clone()
+    };
+    let counts = [counted("add", "answered"), counted("divide", "errors"), counted("panic", "panicked")];
+    assert_eq!(counts, [1, 1, 1].map(Value::from), "{methods}");
+    let methods = master.printed(&["methods"]).await;
+    let panics = methods.lines().find(|line| line.starts_with("Probe.panic ")).expect("is listed");
+    assert!(panics.contains("1 (1 panicked)"), "{panics}");
+    let nodes = master.printed(&["nodes"]).await;
+    assert!(nodes.contains("1 (1 panicked)") && nodes.contains("P99"), "{nodes}");
+    assert_eq!(master.json(&["nodes"]).await[0]["counted"]["outcomes"]["panicked"], 1);
+    let status = master.printed(&["status"]).await;
+    assert!(status.contains("1 (1 panicked)") && status.contains("99 of 100 within"), "{status}");
 }
 
 #[tokio::test]
@@ -313,7 +332,9 @@ async fn each_kind_of_failure_has_its_exit_code() {
 
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     let addr = free.local_addr().expect("has one").to_string();
-    assert_fails(&run(&["master", "--listen", &addr, "--log", "off"]).await, 1, &["cannot listen on", "in use"]);
+    assert_fails(&run(&["master", "--listen", &addr, "--log", "off"]).await, 2, &["cannot listen on", "in use"]);
+    let page = run(&["master", "--listen", "127.0.0.1:0", "--http", &addr, "--log", "off"]).await;
+    assert_fails(&page, 2, &[&addr, "in use"]);
     drop(free);
     let ended = run(&["nodes", "--master", &addr, "--connect-timeout", "300ms"]).await;
     assert_fails(&ended, 3, &[&addr, "check the address"]);
@@ -399,6 +420,11 @@ async fn tokens_are_issued_listed_and_revoked() {
         ended.stdout.trim().parse::<Token>().expect("is a token")
     };
     let (nodes, admins) = (issue("nodes").await, issue("admins").await);
+    let again = run(&["token", "issue", "--token-file", &file, "--for", "viewers"]).await;
+    assert_eq!(again.stderr, "");
+    let mistyped = format!("{file}s");
+    let elsewhere = run(&["token", "issue", "--token-file", &mistyped, "--for", "nodes"]).await;
+    assert!(elsewhere.stderr.contains(&format!("made a new token file, {mistyped};")), "{elsewhere:?}");
     assert_eq!((nodes.access(), admins.access()), (Access::Nodes, Access::Admins));
     let named = run(&["token", "issue", "--token-file", &file, "--for", "nodes", "--node", "n1", "--json"]).await;
     let named: Value = serde_json::from_str(&named.stdout).expect("is JSON");
@@ -409,7 +435,7 @@ async fn tokens_are_issued_listed_and_revoked() {
     let listed = run(&["token", "list", "--token-file", &file]).await.stdout;
     assert!(!listed.contains("dtok1_"), "no secrets: {listed}");
     assert_eq!(row(&listed), [named["id"].as_str().expect("an id"), "nodes", "n1", "-"]);
-    assert_eq!(listed.lines().count(), 4, "{listed}");
+    assert_eq!(listed.lines().count(), 5, "{listed}");
 
     let mut master = RunningMaster::start(&["--token-file", &file]).await;
     let node_line = master.process.line().await.expect("says what a node needs");
@@ -546,6 +572,14 @@ async fn events_are_followed_one_on_each_line() {
     master.printed(&["drain", "n1"]).await;
     soon("the node", first.wait()).await.expect("ends in order");
     people.line_with("is gone: it said goodbye").await;
+    // Who comes later sees what has happened.
+    let past = master.printed(&["events", "--past", "3", "--once"]).await;
+    let past: Vec<&str> = past.lines().collect();
+    assert!(past.len() == 3 && past[0].contains("is cordoned") && past[2].contains("is gone"), "{past:?}");
+    let mut late = Process::start(Path::new(PROGRAM), &["events", "-n", "1", "--master", &master.addr]);
+    assert!(late.line().await.expect("the last event").contains("is gone"));
+    let _second = master.node("n2").await;
+    late.line_with("node n2 ").await;
     while json(scripts.line().await)["event"]["gone"]["reason"] != "left" {}
     for mut following in [people, scripts] {
         following.signal("INT").await;
@@ -586,9 +620,16 @@ async fn what_nodes_have_logged_is_printed_and_followed() {
         let printed = master.printed(&[&["logs"][..], &some].concat()).await;
         assert!(printed.contains("the handler panicked"), "{some:?}: {printed}");
     }
-    for none in [["--node", "n2"], ["--method", "Probe.add"], ["--contains", "ah"], ["--since", "0ms"], ["-n", "0"]] {
+    for none in [["--method", "Probe.add"], ["--contains", "ah"], ["--since", "0ms"], ["-n", "0"]] {
         assert_eq!(master.printed(&[&["logs"][..], &none].concat()).await, "", "{none:?}");
     }
+    let unknown = master.run(&["logs", "--node", "n2"]).await;
+    assert_fails(&unknown, 5, &["no node n2 is registered", "no record of one", "`distribution nodes`"]);
+    let mut early = Process::start(Path::new(PROGRAM), &["logs", "-f", "--node", "n2", "--master", &master.addr]);
+    early.log_with("there is no node n2").await;
+    let quiet = master.node("n3").await;
+    assert_eq!(master.printed(&["logs", "--node", "n3"]).await, "", "it has logged nothing");
+    drop(quiet);
     assert_fails(&master.run(&["logs", "--call", "x"]).await, 2, &["`x` is not a call id"]);
     assert_fails(&run(&["logs", "--master", "127.0.0.1:1", "--connect-timeout", "1s"]).await, 3, &["127.0.0.1:1"]);
 }

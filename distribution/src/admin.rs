@@ -65,6 +65,11 @@ pub trait Admin {
     #[rpc(idempotent)]
     fn event_pages(&self, after: Option<EventCursor>) -> impl Stream<Item = EventPage> + Send;
 
+    /// What has happened to the nodes before now: the newest events, at most `most`. The master keeps 1,024. What comes after them
+    /// is told by [`events_after`](AdminClient::events_after) with the page's [`next`](EventPage::next).
+    #[rpc(idempotent)]
+    fn past_events(&self, most: u64) -> EventPage;
+
     /// What nodes and their handlers have logged, after the place where an earlier page ended. A filter that follows has pages
     /// without an end, each of which comes when there are records; else they end with the records that the master has kept.
     /// [`logs`](AdminClient::logs) reads them.
@@ -163,7 +168,47 @@ impl AdminClient {
     /// # Ok(()) }
     /// ```
     pub fn events(&self) -> impl Stream<Item = Result<TimedEvent, CallError>> + Send + Unpin + use<> {
-        let begin = (self.clone(), None, None);
+        self.events_from(None)
+    }
+
+    /// Each change after a page of [`past_events`](Self::past_events), without the nodes that are registered. Otherwise as
+    /// [`events`](Self::events).
+    ///
+    /// # Errors
+    ///
+    /// As [`events`](Self::events).
+    ///
+    /// ```
+    /// # use distribution::{AdminClient, Cluster, LocalCluster, NodeEvent};
+    /// # use futures::TryStreamExt;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let local = LocalCluster::builder().nodes(1).start().await?;
+    /// # let addr = local.master().local_addr();
+    /// let admin = AdminClient::new(&Cluster::connect(addr).await?);
+    /// let past = admin.past_events(100).await?;
+    /// for happened in &past.events {
+    ///     println!("{} s since 1970: {}", happened.at.as_secs(), happened.event);
+    /// }
+    /// let mut events = admin.events_after(past.next);
+    /// # assert!(matches!(past.events[0].event, NodeEvent::Joined { .. }));
+    /// # local.master().cordon(local.nodes()[0].id())?;
+    /// let next = events.try_next().await?;
+    /// # assert!(matches!(next.ok_or("is there")?.event, NodeEvent::Cordoned { .. }));
+    /// # Ok(()) }
+    /// ```
+    pub fn events_after(
+        &self,
+        after: EventCursor,
+    ) -> impl Stream<Item = Result<TimedEvent, CallError>> + Send + Unpin + use<> {
+        self.events_from(Some(after))
+    }
+
+    fn events_from(
+        &self,
+        after: Option<EventCursor>,
+    ) -> impl Stream<Item = Result<TimedEvent, CallError>> + Send + Unpin + use<> {
+        let begin = (self.clone(), after, None);
         let pages = stream::try_unfold(begin, |(admin, mut after, mut pages): Following| async move {
             loop {
                 let open = pages.get_or_insert_with(|| admin.event_pages(after));
@@ -263,13 +308,14 @@ pub(crate) fn is_served(method: MethodId) -> bool {
 }
 
 /// The methods that only look. All others change something, those of later versions too.
-const LOOKING: [&str; 15] = [
+const LOOKING: [&str; 16] = [
     "nodes",
     "calls",
     "methods",
     "services",
     "callers",
     "event_pages",
+    "past_events",
     "log_pages",
     "stats",
     "status",

@@ -37,6 +37,9 @@ pub struct NodeInfo {
     pub state: NodeState,
     /// Whether an administrator has [cordoned](crate::Master::cordon) it: then it gets no new calls, whatever its state.
     pub is_cordoned: bool,
+    /// Slots that it cannot use, because handlers of an earlier registration of its process hold them: it was kicked or away for
+    /// too long, its calls were taken from it, and their handlers go on. Only the end of the process ends these.
+    pub held_slots: u32,
     /// The part of its slots that is given calls, from 0 to 1. It is 1 unless its calls failed while those on other nodes did
     /// not: then it is 0 for a while and grows with each call that it answers. See [`NodeEvent::Ejected`].
     pub share: f64,

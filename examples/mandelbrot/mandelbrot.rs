@@ -1,6 +1,6 @@
 //! Paints the Mandelbrot set. Shows `.distribute()` with calls of different lengths: a tile inside the set takes thousands
 //! of times as long as one far outside, and still no node is idle while another has tiles left. `.progress()` shows a
-//! progress bar.
+//! progress bar, and `.name(..)` shows the same to everybody else: in `distribution runs`, `distribution top` and the page.
 //!
 //! `cargo run --release --example mandelbrot` runs it in one process. Over several:
 //!
@@ -167,7 +167,7 @@ async fn paint(master: &Master, picture: &Picture) -> Result<(), Box<dyn Error>>
     let mut shades = vec![0.0; view.width as usize * view.height as usize];
     // The key of each call is its tile, so that results can be used in any order.
     let calls = tiles.iter().map(|tile| (tile, mandelbrot.tile(view, *tile)));
-    let mut painted = calls.distribute().unordered().progress();
+    let mut painted = calls.distribute().name("mandelbrot").unordered().progress();
     while let Some((tile, pixels)) = painted.next().await {
         let pixels = pixels?;
         let rows = shades.chunks_exact_mut(view.width as usize).skip(tile.top as usize);

@@ -4,11 +4,13 @@ use std::str::FromStr;
 
 use distribution::{
     CallError, CallFilter, CallId, LocalCluster, Master, Node, NodeEvent, NodeId,
-    administration::{CallPage, CallStatus, MethodKind, MethodSummary, WaitReason},
+    administration::{CallPage, CallStatus, MethodKind, MethodSummary, WaitReason, WarningKind},
     error::{AdminError, Execution, GoneReason},
     prelude::*,
 };
-use distribution_tests::{Held, ProbeClient, ProbeServer, Prober, failure, meeting::Meeting, soon, until};
+use distribution_tests::{
+    Held, ProbeClient, ProbeServer, Prober, failure, impostor::Impostor, meeting::Meeting, soon, until,
+};
 use futures::StreamExt;
 
 async fn cluster(nodes: usize) -> (LocalCluster, ProbeClient) {
@@ -123,6 +125,46 @@ async fn a_kicked_node_loses_its_call_and_may_register_again() {
     assert_eq!(soon("a call", ProbeClient::new(&master).add(1, 2)).await, Ok(3));
     let error = master.kick(kicked).expect_err("its id is not used again");
     assert!(matches!(error, AdminError::UnknownNode { node, .. } if node == kicked), "{error}");
+}
+
+#[tokio::test]
+async fn a_handler_that_outlives_a_kick_is_seen_as_a_slot_that_is_held() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let node = node(&master).await;
+    let mut meeting = Meeting::new().await;
+    let running = ProbeClient::new(&master).ignore(meeting.addr()).send();
+    let guest = meeting.next().await;
+    let kicked = node.id();
+    assert_eq!(master.nodes()[0].held_slots, 0);
+    master.kick(kicked).expect("is registered");
+    failure(soon("the call", running).await);
+    until("it registers again", || node.id() != kicked && master.nodes().len() == 1).await;
+    assert_eq!((master.nodes()[0].held_slots, master.metrics().nodes[0].held_slots), (1, 1));
+    let is_told = || master.warnings().into_iter().find(|warning| warning.kind == WarningKind::SlotsHeld);
+    until("it is warned of", || is_told().is_some()).await;
+    let text = is_told().expect("as before").text;
+    assert!(text.contains("is without 1 slot: a handler holds it") && text.contains("restart it"), "{text}");
+    guest.release().await;
+    until("the slot is free", || master.nodes()[0].held_slots == 0).await;
+}
+
+#[tokio::test]
+async fn a_lost_node_is_told_of_until_one_of_its_name_is_back() {
+    let master = Master::bind("127.0.0.1:0").await.expect("binds");
+    let lost = Impostor::node_with_slots(master.local_addr(), "blue", 1, &[("add", "fn(i64, i64) -> i64")]).await;
+    drop(lost.expect("is taken in"));
+    until("it is lost", || master.nodes().is_empty()).await;
+    let told = || master.warnings().into_iter().find(|warning| warning.kind == WarningKind::NodeLost);
+    until("it is told", || told().is_some()).await;
+    let warning = told().expect("as before");
+    assert!(warning.text.starts_with("node blue was lost ") && warning.node_name.as_deref() == Some("blue"));
+    let past = master.past_events(1000);
+    assert!(matches!(past[0].event, NodeEvent::Joined { .. }), "{past:?}");
+    assert!(matches!(past.last().expect("some").event, NodeEvent::Gone { .. }), "{past:?}");
+    let back = Node::builder().serve(ProbeServer::new(Prober)).name("blue").spawn(master.local_addr()).await;
+    until("it is back", || told().is_none()).await;
+    drop(back);
+    assert_eq!(master.past_events(2).len(), 2);
 }
 
 #[tokio::test]

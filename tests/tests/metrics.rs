@@ -136,7 +136,10 @@ async fn failures_are_grouped_by_what_happened() {
     let two = failures.iter().find(|group| group.count == 2).expect("checked");
     assert!(two.message.contains("two") && two.caller.as_deref() == Some("report"), "{two:?}");
     assert_eq!(two.method.to_string(), "Probe.panic");
-    drop(local);
+    // Who looks into it later is told the caller too.
+    cluster.close().await;
+    until("the caller is gone", || local.master().callers().is_empty()).await;
+    assert!(local.master().failures().iter().all(|group| group.caller.as_deref() == Some("report")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

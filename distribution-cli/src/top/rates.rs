@@ -138,6 +138,8 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
+    use distribution::administration::RefusedCalls;
+
     use super::*;
 
     #[test]
@@ -146,7 +148,7 @@ mod tests {
         let at = |seconds| {
             let json = serde_json::json!({
                 "running_for": seconds, "methods": [], "forgotten_methods": CallMetrics::default(), "nodes": [], "gone_nodes": CallMetrics::default(), "callers": [],
-                "gone_callers": CallMetrics::default(),
+                "gone_callers": CallMetrics::default(), "refused_calls": RefusedCalls::default(), "refused_connections": 0,
             });
             serde_json::from_value::<Metrics>(json).expect("is one")
         };

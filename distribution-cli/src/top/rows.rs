@@ -255,6 +255,9 @@ fn node_row(node: &NodeInfo, metrics: Option<&NodeMetrics>, rates: &Rates) -> Ro
         let threads = vitals.threads.map(|threads| format!("{threads} threads, ")).unwrap_or_default();
         details += &format!("; {threads}runtime held up by {} at most", short_time(vitals.lag));
     }
+    if node.held_slots > 0 {
+        details += &format!("; handlers hold {} of its slots whose calls were taken from it", node.held_slots);
+    }
     if node.blocked_async > 0 {
         details += &format!("; async handlers have blocked it {} times", node.blocked_async);
     }

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use distribution::{CallId, NodeId, administration::CallMetrics};
+use distribution::{
+    CallId, NodeId,
+    administration::{CallMetrics, RefusedCalls},
+};
 use ratatui::{Terminal, backend::TestBackend, style::Modifier};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -27,7 +30,7 @@ fn node(number: u32, name: &str) -> Value {
     json!({
         "id": format!("5f3a91c2-{number}"), "name": name, "addr": "10.0.0.1:4000", "labels": {"zone": "b"},
         "services": [{"name": "Arith", "version": 1, "methods": []}], "principal": {"kind": "Open", "credential": "", "names": []},
-        "version": "0.1.0", "slots": 4, "state": "alive", "is_cordoned": number == 2, "share": 1.0, "in_flight": number, "answered": 100,
+        "version": "0.1.0", "slots": 4, "held_slots": 0, "state": "alive", "is_cordoned": number == 2, "share": 1.0, "in_flight": number, "answered": 100,
         "uncallable": [], "blocked_async": 0, "registered_for": 192.0, "silent_for": 0.1,
     })
 }
@@ -87,7 +90,7 @@ fn metrics(at: f64, answered: u64) -> Value {
     // 1024 to 1280 microseconds.
     calls["in_handler"] = json!({"count": answered / 2, "sum": 1.0, "buckets": [[36, answered / 2]]});
     let node = json!({
-        "id": "5f3a91c2-1", "name": "n1", "state": "alive", "slots": 4, "computing": 3, "asynchronous": 0, "lent": 0,
+        "id": "5f3a91c2-1", "name": "n1", "state": "alive", "slots": 4, "held_slots": 0, "computing": 3, "asynchronous": 0, "lent": 0,
         "ejections": 0, "calls": none,
         "vitals": {
             "cpu": 2.5, "memory": 1_288_490_188_u64, "threads": 12, "lag": 0.0012, "busy_slots": 3, "waiting": 0,
@@ -100,6 +103,7 @@ fn metrics(at: f64, answered: u64) -> Value {
     });
     json!({
         "running_for": at, "methods": [sum], "forgotten_methods": none, "nodes": [node], "gone_nodes": none, "callers": [], "gone_callers": none,
+        "refused_calls": RefusedCalls::default(), "refused_connections": 0,
     })
 }
 

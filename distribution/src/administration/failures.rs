@@ -24,7 +24,7 @@ pub struct FailureGroup {
     pub message: String,
     /// The call that had it.
     pub call: Option<CallId>,
-    /// Who made it: the name of the caller; `None` for the master's own process, or a caller that is gone.
+    /// Who made it: the name of the caller; `None` for the master's own process.
     pub caller: Option<Arc<str>>,
     /// How many calls. Each call of a batch counts.
     pub count: u64,

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     histogram::Histogram,
-    metrics::{CallMetrics, Metrics, Outcomes},
+    metrics::{CallMetrics, Metrics, Outcomes, RefusedCalls},
 };
 use crate::view::NodeState;
 
@@ -108,6 +108,25 @@ impl Metrics {
             "Calls of each caller that have ended, by how they did.",
             &callers,
         ));
+        let RefusedCalls { session, credential, denied } = self.refused_calls;
+        let refused = [("session", session), ("credential", credential), ("denied", denied)];
+        families.push(MetricFamily {
+            name: "distribution_refused_calls_total",
+            help: "Calls of callers in other processes that the master refused when it read them.",
+            kind: MetricKind::Counter,
+            samples: refused
+                .map(|(reason, count)| MetricSample {
+                    labels: vec![("reason", reason.to_owned())],
+                    value: MetricValue::Count(count),
+                })
+                .into(),
+        });
+        families.push(MetricFamily {
+            name: "distribution_refused_connections_total",
+            help: "Connections that were closed before they registered.",
+            kind: MetricKind::Counter,
+            samples: vec![MetricSample { labels: Vec::new(), value: MetricValue::Count(self.refused_connections) }],
+        });
         families.push(MetricFamily {
             name: "distribution_uptime_seconds",
             help: "Time since the master started.",
@@ -191,6 +210,11 @@ impl Metrics {
             gauge("distribution_node_slots", "Compute calls that the node runs at a time.", |node| {
                 Some(node.slots.into())
             }),
+            gauge(
+                "distribution_node_held_slots",
+                "Slots that handlers hold whose calls were taken from the node.",
+                |node| Some(node.held_slots.into()),
+            ),
             gauge("distribution_node_computing", "Compute calls that the node has.", |node| {
                 Some(node.computing.into())
             }),

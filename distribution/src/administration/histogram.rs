@@ -141,7 +141,7 @@ impl Histogram {
     }
 
     /// Adds what another one has counted.
-    pub(crate) fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         self.count += other.count;
         self.sum += other.sum;
         for (bucket, count) in &other.buckets {

@@ -31,6 +31,32 @@ pub struct Metrics {
     pub callers: Vec<CallerMetrics>,
     /// What the callers counted that are gone, all together.
     pub gone_callers: CallMetrics,
+    /// Calls that were refused before they were counted with their method and caller.
+    pub refused_calls: RefusedCalls,
+    /// Connections that were closed before they registered: see [`Stats::turned_away`](crate::Stats::turned_away).
+    pub refused_connections: u64,
+}
+
+impl Metrics {
+    /// What was counted of all methods, those that are not remembered included.
+    pub fn all_calls(&self) -> CallMetrics {
+        let mut all = self.forgotten_methods.clone();
+        self.methods.iter().for_each(|method| all.add(&method.calls));
+        all
+    }
+}
+
+/// Calls of callers in other processes that the master refused when it read them. Each call of a batch counts, and a batch that is
+/// sent again counts again. They are not among the calls of their methods and callers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RefusedCalls {
+    /// The session of the caller had no room for another call.
+    pub session: u64,
+    /// The caller's credential allows no more calls or bytes at a time.
+    pub credential: u64,
+    /// The caller may not make the call: see [`Denied`](crate::CallError::Denied).
+    pub denied: u64,
 }
 
 /// What was counted of one method.
@@ -67,6 +93,8 @@ pub struct NodeMetrics {
     pub state: NodeState,
     /// How many compute calls it runs at a time.
     pub slots: u32,
+    /// How many slots it cannot use, because handlers of an earlier registration of its process hold them.
+    pub held_slots: u32,
     /// How many compute calls it has, those sent ahead of a free slot included, and those whose handlers wait for nested calls
     /// not.
     pub computing: u32,
@@ -124,7 +152,7 @@ pub struct CallMetrics {
 
 impl CallMetrics {
     /// Adds what was counted elsewhere.
-    pub(crate) fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         self.outcomes.add(&other.outcomes);
         self.sent += other.sent;
         self.repeated += other.repeated;

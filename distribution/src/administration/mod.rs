@@ -44,7 +44,7 @@ pub use history::{
 pub(crate) use logs::TARGET_OF_NOTES;
 pub use logs::{LogCursor, LogFilter, LogLevel, LogPage, LogRecord};
 pub use methods::{MethodKind, MethodSummary, ServiceSummary};
-pub use metrics::{CallMetrics, CallerMetrics, MethodMetrics, Metrics, NodeMetrics, Outcomes};
+pub use metrics::{CallMetrics, CallerMetrics, MethodMetrics, Metrics, NodeMetrics, Outcomes, RefusedCalls};
 pub use profile::{HandlerStack, Profile, ProfileStack, ThreadState};
 pub use runs::{RunInfo, RunStatus};
 pub use status::{MasterSecurity, MasterStatus};

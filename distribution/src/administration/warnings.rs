@@ -35,6 +35,8 @@ pub enum WarningKind {
     MasterStalled,
     /// A node is silent, or its connection has broken.
     NodeSilent,
+    /// A node was lost in the last hour, and no node of its name has come since.
+    NodeLost,
     /// Calls wait for a method that no node serves.
     NobodyServes,
     /// Handlers go on although their calls have ended, and hold slots.
@@ -71,7 +73,8 @@ impl WarningKind {
             | Self::NodeSilent
             | Self::NobodyServes
             | Self::QueueFull => WarningLevel::Problem,
-            Self::SlotsHeld
+            Self::NodeLost
+            | Self::SlotsHeld
             | Self::RunsLong
             | Self::BlockedAsync
             | Self::Incompatible

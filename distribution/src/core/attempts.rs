@@ -1,7 +1,6 @@
 //! What nodes report about the attempts that they were sent.
 
 use super::{
-    counters::Ended,
     effect::{AttemptEnd, CallAnswer, Effect, Effects},
     host::{Host, HostCall as _, Time},
     state::Core,
@@ -40,6 +39,7 @@ impl<H: Host> Core<H> {
         if call.kept.is_none() && (1..call.demand.count).contains(&kept) && kept <= call.granted {
             self.called.keep(call, kept);
             effects.push(Effect::Shorten { call: call.handle.clone(), kept });
+            self.count_given_back(node, (id, attempt), kept);
         }
     }
 
@@ -164,11 +164,7 @@ impl<H: Host> Core<H> {
             Outcome::Value | Outcome::Error => {
                 self.note_run_time(method, reply.run_of_each());
                 if let Some(call) = self.remove(id) {
-                    let ended = Ended::of_attempt(&reply);
-                    self.count_end(&call, ended, reply.count);
-                    if reply.panicked > 0 {
-                        self.count_panics_in_batch(id, &call, reply.panicked.min(reply.count));
-                    }
+                    self.count_reply(id, &call, &reply);
                     let ended = CallAnswer {
                         reply,
                         node: identity,

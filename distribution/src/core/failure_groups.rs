@@ -96,6 +96,11 @@ impl FailureGroups {
     pub(super) fn all(&self) -> Vec<Group> {
         self.groups.values().cloned().collect()
     }
+
+    /// Who made the calls that the groups show.
+    pub(super) fn callers(&self) -> impl Iterator<Item = CallerId> {
+        self.groups.values().map(|group| group.caller)
+    }
 }
 
 /// The kind of an error in words, and a hash of what tells errors of that kind apart.

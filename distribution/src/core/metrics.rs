@@ -15,7 +15,7 @@ use crate::{
     error::CallError,
     id::{CallId, CallerId, NodeId},
     service::method::MethodKind,
-    wire::Reply,
+    wire::{Outcome, Reply},
 };
 
 impl<H: Host> Core<H> {
@@ -59,9 +59,27 @@ impl<H: Host> Core<H> {
         }
     }
 
-    /// Some calls of a batch have panicked. What they said is for their callers.
-    pub(super) fn count_panics_in_batch(&mut self, id: CallId, call: &CallEntry<H>, panicked: u32) {
-        self.failure_groups.on_panics_in_batch(id, call, panicked);
+    /// A node will not start more than the first `kept` calls of a batch. The others are not its calls any more.
+    pub(super) fn count_given_back(&mut self, node: NodeId, key: (CallId, u32), kept: u32) {
+        let given_back = self.registry.shorten(node, key, kept);
+        if let Some(node) = self.registry.node_mut(node) {
+            node.counters().on_ended(Ended::NotRun, given_back);
+        }
+    }
+
+    /// A call has ended with a value or its method's own error; of a batch, as many calls as the reply says.
+    pub(super) fn count_reply(&mut self, id: CallId, call: &CallEntry<H>, reply: &Reply) {
+        let panicked = reply.panicked.min(reply.count);
+        // Those of a batch that panicked are made again, one by one, if the caller wants that. Then they have not ended.
+        let is_repeated = call.demand.retry_panics && call.method.is_idempotent() && call.demand.node.is_none();
+        if is_repeated && call.demand.count > 1 && matches!(reply.outcome, Outcome::Value) {
+            return self.count_end(call, Ended::Answered { panicked: 0 }, reply.count - panicked);
+        }
+        self.count_end(call, Ended::of_attempt(reply), reply.count);
+        if panicked > 0 {
+            // What they said is for their callers.
+            self.failure_groups.on_panics_in_batch(id, call, panicked);
+        }
     }
 
     /// A call has ended; of a batch, this many calls.

@@ -1,6 +1,6 @@
 //! Lists what is counted: all of it for administrators, and for the history what grows.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
     counters::Counters,
@@ -94,6 +94,7 @@ impl<H: Host> Core<H> {
                 name: Arc::clone(&node.identity.name),
                 state: node.state,
                 slots: node.profile.slots,
+                held_slots: node.busy,
                 computing: node.counts[MethodKind::Compute],
                 asynchronous: node.counts[MethodKind::Async],
                 lent: node.lent,
@@ -109,6 +110,11 @@ impl<H: Host> Core<H> {
     /// The groups of calls that failed, in any order.
     pub(crate) fn failure_groups(&self) -> Vec<Group> {
         self.failure_groups.all()
+    }
+
+    /// The callers that the groups of failed calls name.
+    pub(crate) fn callers_with_failures(&self) -> HashSet<CallerId> {
+        self.failure_groups.callers().collect()
     }
 
     /// The callers that have made calls, the master's own process first. Those in other processes follow by their ids.

@@ -419,6 +419,17 @@ impl<H: Host> Registry<H> {
         Some(ended)
     }
 
+    /// An attempt at a batch is one at its first `kept` calls only. Returns how many it is less.
+    pub(super) fn shorten(&mut self, id: NodeId, key: (CallId, u32), kept: u32) -> u32 {
+        let Some(node) = self.nodes.get_mut(&id) else { return 0 };
+        let Some(attempt) = node.in_flight.get_mut(&key) else { return 0 };
+        let given_back = attempt.count.saturating_sub(kept);
+        attempt.count -= given_back;
+        node.calls -= given_back as usize;
+        self.in_flight -= given_back as usize;
+        given_back
+    }
+
     /// The handler of an attempt waits, and takes no slot any more. Returns whether that is so.
     pub(super) fn lend(&mut self, now: Time, id: NodeId, key: (CallId, u32)) -> bool {
         let Some(node) = self.nodes.get_mut(&id) else { return false };

@@ -30,7 +30,9 @@ pub enum AdminError {
     },
 
     /// The call has ended already, and a node has not stopped its handler yet.
-    #[error("call {call} has ended already, and its handler still runs on {node}; kick the node to get rid of it")]
+    #[error(
+        "call {call} has ended already, and its handler still runs on {node}; if it does not end, drain the node and restart its process"
+    )]
     #[non_exhaustive]
     AlreadyEnded {
         /// The id that was given.

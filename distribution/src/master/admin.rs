@@ -77,6 +77,10 @@ impl Admin for Administration {
         })
     }
 
+    fn past_events(&self, most: u64) -> EventPage {
+        self.shared.past_events(usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
     fn log_pages(&self, filter: LogFilter, after: Option<LogCursor>) -> impl Stream<Item = LogPage> + Send {
         let reader = LogReader::new(Arc::clone(&self.shared), filter, after);
         stream::unfold(reader, |mut reader| async move {

@@ -83,6 +83,13 @@ impl EventLog {
         self.lock().last
     }
 
+    /// The newest events, at most this many, the oldest first, and the number of the last one.
+    pub(super) fn newest(&self, most: usize) -> (Vec<TimedEvent>, u64) {
+        let kept = self.lock();
+        let left_out = kept.events.len().saturating_sub(most);
+        (kept.events.iter().skip(left_out).cloned().collect(), kept.last)
+    }
+
     /// What follows the event with this number.
     pub(super) fn after(&self, number: u64) -> Next {
         let kept = self.lock();
@@ -130,6 +137,10 @@ mod tests {
         assert_eq!([0, 1].map(after), ["Missed(2)", "Missed(1)"]);
         assert_eq!([2, 3, 4, 5].map(after), ["event 3", "event 4", "event 5", "Nothing"]);
         assert_eq!(log.last(), 5);
+        assert_eq!(log.newest(0), (Vec::new(), 5));
+        let newest = |most| log.newest(most).0.into_iter().map(|timed| timed.event).collect::<Vec<_>>();
+        assert_eq!(newest(2), [NodeEvent::Missed(4), NodeEvent::Missed(5)]);
+        assert_eq!(newest(100).len(), 3);
     }
 
     #[tokio::test]

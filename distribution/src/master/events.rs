@@ -64,6 +64,12 @@ impl fmt::Debug for Events {
 }
 
 impl Shared {
+    /// The newest events, at most this many, and where those follow that come.
+    pub(super) fn past_events(&self, most: usize) -> EventPage {
+        let (events, number) = self.events.newest(most);
+        EventPage { events, next: EventCursor { master: self.identity.id, number } }
+    }
+
     /// What has happened after this place, or, without one, the nodes that are registered. Waits some seconds for something
     /// to tell.
     ///

@@ -311,7 +311,9 @@ impl Master {
     }
 
     /// Ends the connection and the registration of a node at once. The node is told why. Its process goes on: it may
-    /// register again, and is given calls then. [Cordon](Self::cordon) it first to prevent that.
+    /// register again, and is given calls then. [Cordon](Self::cordon) it first to prevent that. Compute handlers that do not
+    /// stop go on too, and hold their slots ([`NodeInfo::held_slots`]): only the end of the process ends them. So to get rid of
+    /// a handler that is stuck, [cancel](Self::cancel) its call, [drain](Self::drain) the node, and restart its process.
     ///
     /// Calls that it had and that may have run go to other nodes only if their method is idempotent, and end as
     /// [`CallError::NodeLost`](crate::CallError::NodeLost) otherwise. For a call, a kick is a loss like any other: a call

@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use super::facade::Facade;
 use super::{
     history_log::{ActiveMethod, ClusterSample},
+    recent::Counts,
     shared::Shared,
 };
 use crate::{administration::Resolution, core::NodeSample, service::method::MethodId};
@@ -17,23 +18,41 @@ use crate::{administration::Resolution, core::NodeSample, service::method::Metho
 /// How many methods are looked at under one hold of the lock.
 const METHODS_AT_A_TIME: usize = 32;
 
+/// The looks between two that also remember the counts, so that those of later can be compared with them.
+const LOOKS_A_MINUTE: u64 = 60;
+
 /// Looks at the core once a second, until the master ends.
 pub(super) async fn run(shared: Arc<Shared>) {
     let second = Resolution::Second.step();
     let mut ticks = interval_at(shared.origin + second, second);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut looks: u64 = 0;
     #[cfg(feature = "metrics")]
     let facade = Arc::default();
     loop {
         tokio::select! {
             _ = ticks.tick() => {
                 look(&shared);
+                if looks % LOOKS_A_MINUTE == 0 {
+                    note_counts(&shared).await;
+                }
+                looks += 1;
                 #[cfg(feature = "metrics")]
                 tell(&shared, &facade).await;
             }
             () = shared.closed.cancelled() => return,
         }
     }
+}
+
+/// Remembers what the counts are now. On a thread for blocking work: with many nodes it takes some milliseconds.
+async fn note_counts(shared: &Arc<Shared>) {
+    let shared = Arc::clone(shared);
+    // Fails only if the runtime ends, and the master with it.
+    let _ = tokio::task::spawn_blocking(move || {
+        shared.recent.note(Counts::of(&shared.nodes(), &shared.metrics().methods));
+    })
+    .await;
 }
 
 /// Tells the program's recorder. On a thread for blocking work: with many nodes it takes some milliseconds.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{administrator::Administrator, handle::Master};
 use crate::{
     administration::{
-        FailureGroup, History, HistoryFilter, Metrics, Profile, RunInfo, TimelineFilter, TimelinePage, Warning,
+        FailureGroup, History, HistoryFilter, Metrics, Profile, RunInfo, TimedEvent, TimelineFilter, TimelinePage,
+        Warning,
     },
     error::AdminError,
     id::NodeId,
@@ -77,7 +78,13 @@ impl Master {
         self.shared.runs()
     }
 
-    /// What looks wrong in the cluster now, the most urgent first: silent nodes, calls that nobody serves, handlers that run for
+    /// What has happened to the nodes before now: the newest events, at most `most`, the oldest first. The master keeps 1,024.
+    /// [`events`](Self::events) tells what happens from now on.
+    pub fn past_events(&self, most: usize) -> Vec<TimedEvent> {
+        self.shared.past_events(most).events
+    }
+
+    /// What looks wrong in the cluster now, the most urgent first: silent nodes and nodes that were lost, calls that nobody serves, handlers that run for
     /// much longer than others, slots that are held, and more. See [`WarningKind`](crate::administration::WarningKind).
     ///
     /// To find it, the master looks at all nodes and methods, and at the 200 oldest waiting, running and stopping calls. That

@@ -22,7 +22,12 @@ const MOST_SPANS: usize = 100_000;
 impl Shared {
     /// All that is counted.
     pub(super) fn metrics(&self) -> Metrics {
-        let mut metrics = Metrics { running_for: self.origin.elapsed(), ..Metrics::default() };
+        let mut metrics = Metrics {
+            running_for: self.origin.elapsed(),
+            refused_calls: self.refused_calls.view(),
+            refused_connections: self.admission.totals().0,
+            ..Metrics::default()
+        };
         let ids = self.lock().core.called_ids();
         for ids in ids.chunks(METHODS_AT_A_TIME) {
             metrics.methods.extend(self.lock().core.method_metrics(ids));
@@ -55,7 +60,8 @@ impl Shared {
     /// The groups of calls that failed, the one that failed last first.
     pub(super) fn failures(&self) -> Vec<FailureGroup> {
         let (now, groups) = (self.origin.elapsed(), self.lock().core.failure_groups());
-        let names = self.callers.names();
+        let mut names = self.gone_callers.names();
+        names.extend(self.callers.names());
         let mut groups: Vec<_> = groups
             .into_iter()
             .map(|group| FailureGroup {

@@ -7,7 +7,8 @@
 //! the [`administration`] (through handles, or through the service that [`admin`] answers) bring their events through [`shared`] to the
 //! [core](crate::core), which decides; [`effects`] carries out what it decided. Nodes of the same process may connect
 //! through memory ([`in_process`]). [`history`] looks at the core's counts once a second and [`history_log`] remembers how they grow; [`metrics`], [`inspection`] and
-//! [`warnings`] tell programs and administrators of it. [`profiles`] asks a node which code it runs.
+//! [`warnings`], with [`lost_nodes`] and [`recent`] counts, tell programs and administrators of it. [`profiles`] asks a node
+//! which code it runs.
 
 mod accept;
 mod admin;
@@ -29,6 +30,7 @@ mod event_log;
 mod events;
 #[cfg(feature = "metrics")]
 mod facade;
+mod gone_callers;
 mod handle;
 mod heartbeat_limit;
 mod history;
@@ -41,9 +43,12 @@ mod link;
 mod log_limit;
 mod log_store;
 mod logs;
+mod lost_nodes;
 mod metrics;
 mod new_caller;
 mod profiles;
+mod recent;
+mod refused_calls;
 mod registration_policy;
 #[cfg(feature = "tls")]
 mod revocation;

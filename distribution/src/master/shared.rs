@@ -31,11 +31,15 @@ use super::{
     caller_table::Callers,
     effects::carry_out,
     event_log::EventLog,
+    gone_callers::GoneCallers,
     history_log::HistoryLog,
     host::{MasterHost, PanicScope},
     kept_bytes::KeptBytes,
     link::{Link, NodeRequest},
     log_store::LogStore,
+    lost_nodes::LostNodes,
+    recent::Recent,
+    refused_calls::RefusedCallCounts,
     registration_policy::RegistrationPolicy,
     runs::Runs,
 };
@@ -101,10 +105,18 @@ pub(super) struct Shared {
     pub(super) runs: Runs,
     /// When the master itself was stalled last, and for how long.
     last_stall: Mutex<Option<(Instant, Duration)>>,
+    /// The nodes that were lost lately.
+    pub(super) lost_nodes: LostNodes,
+    /// What was counted some minutes ago.
+    pub(super) recent: Recent,
     /// What looked wrong when somebody asked last, and when that was.
     pub(super) last_warnings: Mutex<Option<(std::time::Instant, Vec<Warning>)>>,
     /// Callers in other processes.
     pub(super) callers: Callers,
+    /// The names of some that are gone.
+    pub(super) gone_callers: GoneCallers,
+    /// Their calls that were refused before the core heard of them.
+    pub(super) refused_calls: RefusedCallCounts,
     /// What is kept for those whose connection may break, or has broken.
     pub(super) kept_ends: Arc<KeptBytes>,
     /// What these have under way, by credential.
@@ -172,8 +184,12 @@ impl Shared {
             history: HistoryLog::default(),
             runs: Runs::default(),
             last_stall: Mutex::default(),
+            lost_nodes: LostNodes::default(),
+            recent: Recent::default(),
             last_warnings: Mutex::default(),
             callers: Callers::new(settings.epoch),
+            gone_callers: GoneCallers::default(),
+            refused_calls: RefusedCallCounts::default(),
             kept_ends: Arc::default(),
             allowances: Allowances::new(),
             #[cfg(feature = "tls")]
@@ -333,6 +349,7 @@ impl Shared {
         for effect in effects {
             if let Effect::Publish(event) = effect {
                 has_changed = true;
+                self.lost_nodes.on_event(self.origin.elapsed(), event);
                 self.events.push(event.clone());
             }
         }

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::shared::Shared;
+use super::{
+    recent::{Batches, Counts},
+    shared::Shared,
+};
 use crate::{
     administration::{
         CallFilter, CallInfo, CallStatus, HistoryFilter, MethodKind, MethodMetrics, NodeMetrics, StatusFilter,
@@ -56,6 +59,8 @@ struct Scene {
     usual: HashMap<MethodName, Duration>,
     /// The methods that no node serves, each with the number of its calls that wait.
     unserved: Vec<(MethodName, usize)>,
+    /// What has grown in the last minutes.
+    grown: Counts,
     running: Vec<CallInfo>,
     stopping: Vec<CallInfo>,
     waiting: Vec<CallInfo>,
@@ -78,8 +83,11 @@ impl Shared {
     fn look_for_warnings(&self) -> Vec<Warning> {
         let metrics = self.metrics();
         let calls = |status| self.calls(CallFilter::default().status(status).limit(LOOKED_AT)).calls;
+        let nodes = self.nodes();
+        let grown = self.recent.grown(Counts::of(&nodes, &metrics.methods));
         let scene = Scene {
-            nodes: self.nodes(),
+            nodes,
+            grown,
             node_metrics: metrics.nodes.into_iter().map(|node| (node.id, node)).collect(),
             methods: metrics
                 .methods
@@ -102,10 +110,12 @@ impl Shared {
         warnings.extend(scene.no_nodes());
         warnings.extend(self.stall_warning());
         warnings.extend(capped(scene.silent_nodes()));
+        warnings.extend(capped(self.lost_nodes.warnings(self.origin.elapsed())));
         warnings.extend(capped(scene.unserved()));
         warnings.extend(self.full_queue());
         warnings.extend(capped(scene.long_calls()));
         warnings.extend(capped(scene.held_slots()));
+        warnings.extend(capped(scene.held_from_before()));
         warnings.extend(capped(scene.blocked_async()));
         warnings.extend(capped(scene.incompatible()));
         warnings.extend(capped(self.idle_slots(&scene)));
@@ -313,13 +323,15 @@ impl Scene {
                 None => "there are no others to compare it with, so that may be normal".to_owned(),
             };
             let text = format!(
-                "call {} of `{}` has run for {:.0} s on node {} ({usual}). {}. If it is stuck: `distribution cancel {}`",
+                "call {} of `{}` has run for {:.0} s on node {} ({usual}). {}. If it is stuck: `distribution cancel {}`, and if its \
+                 handler goes on all the same, `distribution drain {}` and restart its process",
                 call.id,
                 call.method,
                 running_for.as_secs_f64(),
                 node.name,
                 self.what_node_does(node.id),
-                call.id
+                call.id,
+                node.name
             );
             warnings.push(Warning {
                 node: Some(node.id),
@@ -364,10 +376,12 @@ impl Scene {
             let holds = if kind == Some(MethodKind::Compute) { " and holds a slot" } else { "" };
             let text = format!(
                 "call {} of `{}` has ended, and its handler has gone on for {:.0} s on node {}{holds}. A handler that takes long \
-                 should look at `distribution::current().is_cancelled()`",
+                 should look at `distribution::current().is_cancelled()`. If it does not end: `distribution drain {}`, and restart \
+                 its process. A kick would leave the handler running",
                 call.id,
                 call.method,
                 stopping_for.as_secs_f64(),
+                node.name,
                 node.name
             );
             warnings.push(Warning {
@@ -380,16 +394,34 @@ impl Scene {
         warnings
     }
 
+    /// Slots that handlers hold whose calls were taken from their node: it was kicked, or away for too long.
+    fn held_from_before(&self) -> Vec<Warning> {
+        let warn = |node: &NodeInfo| {
+            let (slots, handlers) = match node.held_slots {
+                1 => ("1 slot".to_owned(), "a handler holds it that goes on"),
+                held => (format!("{held} slots"), "handlers hold them that go on"),
+            };
+            let text = format!(
+                "node {0} is without {slots}: {handlers} although their calls were taken from the node, which was kicked or away \
+                 for too long. Only the end of its process ends them: `distribution drain {0}`, and restart it",
+                node.name
+            );
+            about(node, WarningKind::SlotsHeld, text)
+        };
+        self.nodes.iter().filter(|node| node.held_slots > 0).map(warn).collect()
+    }
+
     fn blocked_async(&self) -> Vec<Warning> {
         let warn = |node: &NodeInfo| {
+            let times = self.grown.blocked.get(&node.id)?;
             let text = format!(
-                "async handlers on node {} have blocked their thread {} times, so that others had to wait. Its log names the methods; \
-                 they should be `fn`, or do the work in `tokio::task::spawn_blocking`",
-                node.name, node.blocked_async
+                "async handlers on node {} have blocked their thread {times} times in the last minutes, so that others had to wait. \
+                 Its log names the methods; they should be `fn`, or do the work in `tokio::task::spawn_blocking`",
+                node.name
             );
-            about(node, WarningKind::BlockedAsync, text)
+            Some(about(node, WarningKind::BlockedAsync, text))
         };
-        self.nodes.iter().filter(|node| node.blocked_async > 0).map(warn).collect()
+        self.nodes.iter().filter_map(warn).collect()
     }
 
     fn incompatible(&self) -> Vec<Warning> {
@@ -406,15 +438,13 @@ impl Scene {
 
     fn large_batches(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        for (name, method) in &self.methods {
-            let calls = &method.calls;
-            let each = calls.argument_bytes / calls.sent.max(1);
-            if calls.batches > 0 && each > LARGE {
+        for (name, Batches { batches, calls, argument_bytes }) in &self.grown.batches {
+            let each = argument_bytes / (*calls).max(1);
+            if each > LARGE {
                 let text = format!(
-                    "calls of `{name}` have {:.1} MiB of arguments on average, and were sent in {} batches. Have the handler read large \
-                     data where it lies, or pass it as a stream",
-                    each as f64 / f64::from(1 << 20),
-                    calls.batches
+                    "calls of `{name}` have {:.1} MiB of arguments on average, and were sent in {batches} batches in the last minutes. \
+                     Have the handler read large data where it lies, or pass it as a stream",
+                    each as f64 / f64::from(1 << 20)
                 );
                 warnings.push(Warning { method: Some(name.clone()), ..warning(WarningKind::LargeBatches, text) });
             }

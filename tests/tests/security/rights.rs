@@ -92,6 +92,7 @@ async fn a_caller_calls_the_services_and_methods_that_it_may_and_no_others() {
     assert!(denied.len() == 10 && denied.iter().all(|end| matches!(end, Err(CallError::Denied { .. }))), "{denied:?}");
     assert_eq!(probe.add(1, 2).await, Ok(3), "the caller goes on");
     tells(&log.text(), &["denied a call", "Probe.length"]);
+    assert!(secure.master.metrics().refused_calls.denied >= 11, "{:?}", secure.master.metrics().refused_calls);
 }
 
 #[tokio::test]

@@ -43,7 +43,9 @@ fn calls_that_were_given_back_are_not_granted_and_not_given_back_again() {
     assert_eq!(table.give_back("b", 1), ["shorten b to 1"]);
     assert_eq!(table.give_back("b", 2), NOTHING);
     assert_eq!(table.request_grant("b", 8), NOTHING);
-    assert_eq!(table.dies("n1"), ["n1 gone with 8", "end b: lost with n1, attempts 1"]);
+    assert_eq!(table.dies("n1"), ["n1 gone with 1", "end b: lost with n1, attempts 1"]);
+    let (gone, _) = table.core.gone_metrics();
+    assert_eq!((gone.sent, gone.outcomes.lost, gone.outcomes.not_run), (8, 1, 7));
 }
 
 #[test]

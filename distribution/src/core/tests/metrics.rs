@@ -95,6 +95,26 @@ fn the_calls_of_a_batch_count_each_and_panics_among_them_too() {
 }
 
 #[test]
+fn calls_of_a_batch_that_are_made_again_after_a_panic_have_not_ended() {
+    let mut table = Table::new().joined(&[("n1", 1)]);
+    table.submit("a", call(&AGAIN).retry_panics().batch(10));
+    let reply = Reply { count: 10, panicked: 3, ..Reply::without_payload(Outcome::Value, SECOND) };
+    table.ended("a", AttemptEnd::Replied(reply));
+    // Their caller makes each of the three again.
+    for name in ["b", "c"] {
+        table.submit(name, call(&AGAIN));
+        table.answer(name);
+    }
+    table.submit("d", call(&AGAIN));
+    table.panic("d");
+    let outcomes = table.of_method(&AGAIN).outcomes;
+    assert_eq!((outcomes.answered, outcomes.panicked), (9, 1));
+    assert_eq!(table.of_node("n1").calls.outcomes.panicked, 4, "of a node attempts count");
+    let kinds: Vec<_> = table.core.failure_groups().into_iter().map(|group| group.kind).collect();
+    assert_eq!(kinds, ["panicked"]);
+}
+
+#[test]
 fn what_a_caller_counted_stays_when_it_is_gone() {
     let mut table = Table::new().joined(&[("n1", 2)]);
     table.submit("a", call(&COMPUTE).by(7));

@@ -124,6 +124,9 @@ struct LeaveOnDrop<'a> {
 
 impl Drop for LeaveOnDrop<'_> {
     fn drop(&mut self) {
+        // Before it is off the list, so that its name is known at any time.
+        let failed = || self.shared.lock().core.callers_with_failures();
+        self.shared.gone_callers.note(self.caller.id, &self.caller.name, failed);
         self.shared.callers.remove(self.caller.id);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    error::{CallError, CallIdentity, Execution, LimitOf},
+    error::{CallError, CallIdentity, Execution, LimitOf, QueueUnit},
     id::CallId,
     master::{
         admission::LogKind,
@@ -69,6 +69,7 @@ impl Permissions {
             size: if call.count > 1 { 0 } else { size },
         };
         let identity = || CallIdentity::new(Some(CallId(call.call)), method.name().clone());
+        let refused = &self.shared.refused_calls;
         if let Err(reason) = allowance.rights.check_call(&self.caller.principal, &wanted) {
             let ConnectedCaller { principal, name, .. } = &*self.caller;
             let addr = self.caller.addr();
@@ -77,16 +78,36 @@ impl Permissions {
                 let method = method.name();
                 tracing::warn!(%principal, caller = name, address = %addr, %method, reason, suppressed, "denied a call");
             }
+            refused.on_denied(call.count);
             return Err(Box::new(CallError::Denied { call: identity(), reason }));
         }
         allowance.begin(size).map(Some).map_err(|Met { under_way, limit, unit }| {
+            refused.on_credential_full(call.count);
             let limit_of = LimitOf::Credential;
             Box::new(CallError::Overloaded { call: identity(), limit_of, queued: under_way, limit, unit })
         })
     }
 
+    /// The error of a call for which the session has no room, because this much is under way.
+    pub(super) fn session_full(
+        &self,
+        call: &CallRequest,
+        method: &MethodInfo,
+        (under_way, limit): (usize, usize),
+    ) -> CallError {
+        self.shared.refused_calls.on_session_full(call.count);
+        CallError::Overloaded {
+            call: CallIdentity::new(Some(CallId(call.call)), method.name().clone()),
+            limit_of: LimitOf::Session,
+            queued: under_way,
+            limit,
+            unit: QueueUnit::Calls,
+        }
+    }
+
     /// The error of a call that the caller's role does not allow.
     fn denied(&self, call: &CallRequest, method: &Arc<MethodInfo>, operation: Operation) -> CallError {
+        self.shared.refused_calls.on_denied(call.count);
         let ConnectedCaller { principal, name, .. } = &*self.caller;
         let addr = self.caller.addr();
         let reason = match operation {

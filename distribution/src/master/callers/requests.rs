@@ -25,7 +25,7 @@ use super::{
 use crate::{
     admin,
     config::{ValueLimits, from_micros, to_micros},
-    error::{CallError, CallIdentity, Execution, LimitOf, Part, QueueUnit},
+    error::{CallError, CallIdentity, Execution, Part},
     id::CallId,
     master::{admin::AdminWork, administrator::Administrator, caller_table::ConnectedCaller, shared::Shared},
     security::Operation,
@@ -152,13 +152,7 @@ impl CallerRequests {
                 let method = self.method(call)?;
                 let exceeded = self.lock().calls.exceeded();
                 if let Some((under_way, limit)) = exceeded {
-                    let error = CallError::Overloaded {
-                        call: CallIdentity::new(Some(CallId(call.call)), method.name().clone()),
-                        limit_of: LimitOf::Session,
-                        queued: under_way,
-                        limit,
-                        unit: QueueUnit::Calls,
-                    };
+                    let error = self.permissions.session_full(call, &method, (under_way, limit));
                     return Ok(Some(Box::pin(self.answer(request, self.failure(None, &error, false)))));
                 }
                 let operation = self.operation(&method);
