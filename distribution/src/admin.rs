@@ -185,7 +185,8 @@ impl AdminClient {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let local = LocalCluster::builder().nodes(1).start().await?;
     /// # let addr = local.master().local_addr();
-    /// let admin = AdminClient::new(&Cluster::connect(addr).await?);
+    /// let cluster = Cluster::connect(addr).await?;
+    /// let admin = AdminClient::new(&cluster);
     /// let past = admin.past_events(100).await?;
     /// for happened in &past.events {
     ///     println!("{} s since 1970: {}", happened.at.as_secs(), happened.event);
