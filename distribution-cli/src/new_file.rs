@@ -27,7 +27,12 @@ impl NewFile {
         hidden.push(name);
         hidden.push(format!(".{}.part", std::process::id()));
         let temporary = wanted.with_file_name(hidden);
-        let file = File::create_new(&temporary).map_err(failed)?;
+        let file = File::create_new(&temporary).or_else(|error| match error.kind() {
+            // A process of the same number has left it when it was killed.
+            io::ErrorKind::AlreadyExists => fs::remove_file(&temporary).and_then(|()| File::create_new(&temporary)),
+            _ => Err(error),
+        });
+        let file = file.map_err(failed)?;
         Ok(Self { file, wanted: wanted.to_owned(), temporary })
     }
 

@@ -54,8 +54,8 @@ impl Visitor {
         if self.role == Role::Admin {
             return Ok(());
         }
-        let peer = self.peer.map(tracing::field::display);
-        tracing::warn!(target: "distribution::audit", by = %self.name, peer, action, on, "the page has refused this: the token is for viewers");
+        let address = self.peer.map(tracing::field::display);
+        tracing::warn!(target: "distribution::audit", by = %self.name, address, action, on, "the page has refused this: the token is for viewers");
         let sentence =
             format!("{} is for viewers, who may change nothing. Log in with a token for admins to do this.", self.name);
         Err(Refusal::new(StatusCode::FORBIDDEN, sentence))
@@ -101,8 +101,8 @@ impl Access {
             // A page that is opened asks without a token first, and that is nothing to report.
             let address = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
             if parts.method == Method::POST && self.without_token.count(address, Instant::now()).is_none() {
-                let (peer, path) = (peer.map(tracing::field::display), parts.uri.path());
-                tracing::warn!(target: "distribution::audit", peer, path, "the page has refused a change: it came without a token");
+                let (address, path) = (peer.map(tracing::field::display), parts.uri.path());
+                tracing::warn!(target: "distribution::audit", address, path, "the page has refused a change: it came without a token");
             }
             let sentence = format!("A token for admins or viewers is needed; {}.", self.tokens.how_to_get_one());
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, sentence));

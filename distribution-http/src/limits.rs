@@ -22,7 +22,13 @@ pub(crate) const PROFILE_ANSWER_TIME: Duration = Duration::from_secs(35);
 /// How long a profile may take.
 pub(crate) const PROFILE_TIME: Duration = Duration::from_secs(70);
 
-/// How many reports may be made at a time. Each reads all that the master remembers.
+/// How long it may take to send a report.
+pub(crate) const REPORT_SEND_TIME: Duration = Duration::from_secs(300);
+
+/// A report is sent in pieces of so many bytes.
+pub(crate) const REPORT_PIECE: usize = 64 * 1024;
+
+/// How many reports may be made or sent at a time. Each reads all that the master remembers, and has up to 40 MiB.
 const REPORTS: usize = 2;
 
 /// How many requests may be under way, event streams apart.
@@ -63,7 +69,8 @@ impl Limits {
     /// Counts a report until this is dropped.
     pub(crate) fn report(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         Arc::clone(&self.reports).try_acquire_owned().map_err(|_| {
-            let sentence = format!("{REPORTS} reports are made already, which is the most. Try again in some seconds.");
+            let sentence =
+                format!("{REPORTS} reports are made or sent already, which is the most. Try again in some seconds.");
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence).retry_after(5)
         })
     }

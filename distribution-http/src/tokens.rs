@@ -81,7 +81,7 @@ struct TokenFile {
     path: PathBuf,
     seen: Mutex<Seen>,
     /// Held by the look that is under way.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl TokenFile {
     fn open(path: PathBuf) -> Result<Self, distribution::Error> {
         let tokens = read(&path)?;
         let seen = Mutex::new(Seen { at: Instant::now(), tokens, trouble: None });
-        Ok(Self { path, seen, turn: tokio::sync::Mutex::new(()) })
+        Ok(Self { path, seen, turn: Arc::default() })
     }
 
     /// When the last look began, and what it saw.
@@ -110,7 +110,7 @@ impl TokenFile {
     /// A token that the last look did not see is looked for again, by a look that begins after this call: a token that was
     /// issued a moment ago must not be refused. All that wait share that look, so wrong
     /// tokens cannot make this read the file more often than [`SHORT_INTERVAL`] says.
-    async fn find(&self, wanted: &Fingerprint) -> Option<Accepted> {
+    async fn find(self: &Arc<Self>, wanted: &Fingerprint) -> Option<Accepted> {
         let asked = Instant::now();
         let (at, mut tokens) = self.last();
         if at.elapsed() >= INTERVAL {
@@ -124,24 +124,37 @@ impl TokenFile {
 
     /// The tokens that a look saw which began at this time or later. None while the file cannot be read: a token that was
     /// removed must not stay valid because another line is damaged.
-    async fn look(&self, since: Instant) -> Arc<[Accepted]> {
-        let _turn = self.turn.lock().await;
+    async fn look(self: &Arc<Self>, since: Instant) -> Arc<[Accepted]> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         let (at, tokens) = self.last();
         if at >= since {
             return tokens;
         }
-        tokio::time::sleep_until((at + SHORT_INTERVAL).into()).await;
-        let path = self.path.clone();
-        let at = Instant::now();
-        let read = tokio::task::spawn_blocking(move || read(&path)).await;
+        // In a task of its own: a request that is given up must not end the look, or the next one would look at once.
+        let file = Arc::clone(self);
+        let looked = tokio::spawn(async move {
+            let _turn = turn;
+            tokio::time::sleep_until((at + SHORT_INTERVAL).into()).await;
+            let (path, at) = (file.path.clone(), Instant::now());
+            let read = tokio::task::spawn_blocking(move || read(&path)).await;
+            file.note(
+                at,
+                read.map_err(|error| error.to_string()).and_then(|read| read.map_err(|error| error.to_string())),
+            )
+        });
+        looked.await.unwrap_or_default()
+    }
+
+    /// Keeps what a look has seen that began at this time.
+    fn note(&self, at: Instant, read: Result<Arc<[Accepted]>, String>) -> Arc<[Accepted]> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (tokens, trouble) = match read {
-            Ok(Ok(tokens)) => (tokens, None),
-            Ok(Err(error)) => (Arc::default(), Some(error.to_string())),
-            Err(error) => (Arc::default(), Some(error.to_string())),
+            Ok(tokens) => (tokens, None),
+            Err(trouble) => (Arc::default(), Some(trouble)),
         };
         if let Some(trouble) = trouble.as_ref().filter(|_| seen.trouble != trouble) {
-            tracing::error!(file = %self.path.display(), "nobody can use the page until its tokens can be read: {trouble}");
+            let file = self.path.display();
+            tracing::error!(%file, reason = trouble, "nobody can use the page until its tokens can be read");
         }
         *seen = Seen { at, tokens: Arc::clone(&tokens), trouble };
         tokens
@@ -161,7 +174,7 @@ fn read(path: &Path) -> Result<Arc<[Accepted]>, distribution::Error> {
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     given: Vec<Accepted>,
-    file: Option<TokenFile>,
+    file: Option<Arc<TokenFile>>,
 }
 
 impl Tokens {
@@ -172,7 +185,7 @@ impl Tokens {
 
     /// Accepts those of this file.
     pub(crate) fn open_file(&mut self, path: PathBuf) -> Result<(), distribution::Error> {
-        self.file = Some(TokenFile::open(path)?);
+        self.file = Some(Arc::new(TokenFile::open(path)?));
         Ok(())
     }
 
@@ -219,7 +232,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("tokens");
         Token::issue(&path, Access::Admins).expect("is issued");
-        let file = TokenFile::open(path.clone()).expect("is read");
+        let file = Arc::new(TokenFile::open(path.clone()).expect("is read"));
         for _ in 0..20 {
             assert!(file.find(&fingerprint("wrong")).await.is_none());
             let token = Token::issue(&path, Access::Viewers).expect("is issued");

@@ -74,8 +74,8 @@ export class Flame {
     this.#search = el("input", { type: "search", autocomplete: "off", spellcheck: "false", maxlength: 200, oninput: () => this.#mark() });
     this.#whole = el("button", { type: "button", class: "small", onclick: () => this.#zoom(this.#root) }, "Whole profile");
     this.#canvas = el("div", { class: "flame", role: "group", "aria-label": "Flame graph. The arrows move, Enter zooms in, Escape zooms out.", onkeydown: (event) => this.#key(event) });
-    const { name, node, length, frequency, samples, left_out: left } = profile;
-    const facts = `Node ${name} (${node}), ${duration(length)} at ${count(frequency)} Hz: ${counted(samples, "sample")}${left ? `, and ${count(left)} that were left out` : ""}`;
+    const { name, node, length, frequency, samples, left_out: left, missed } = profile;
+    const facts = `Node ${name} (${node}), ${duration(length)} at ${count(frequency)} Hz: ${counted(samples, "sample")}${left ? `, and ${count(left)} that were left out` : ""}${missed ? `. ${count(missed)} more could not be taken, as in the C library` : ""}`;
     this.element = el(
       "div",
       { class: "panel" },

@@ -25,6 +25,8 @@ export class Load {
   #points = [];
   #next = 0;
   #timer = null;
+  /** Counts choices: what an earlier one has asked for is dropped. */
+  #turn = 0;
 
   constructor(node) {
     this.#id = node.id;
@@ -48,15 +50,16 @@ export class Load {
     this.#buttons.forEach((button, at) => button.setAttribute("aria-pressed", String(RANGES[at] === range)));
     for (const chart of this.#charts) chart.range = range.seconds;
     // The element is put into the page after it was made.
-    this.#timer = setTimeout(() => this.#ask(), 0);
+    const turn = ++this.#turn;
+    this.#timer = setTimeout(() => this.#ask(turn), 0);
   }
 
-  async #ask() {
+  async #ask(turn) {
     if (!this.element.isConnected) return;
     const range = this.#range;
     try {
       const history = await read("history", { node: this.#id, resolution: range.resolution, from: this.#next });
-      if (range !== this.#range) return;
+      if (turn !== this.#turn) return;
       this.#next = history.next;
       const points = history.nodes[0]?.points ?? [];
       this.#points.push(...(range.resolution === "minute" ? inSeconds(points) : points));
@@ -64,8 +67,9 @@ export class Load {
       setText(this.#note, this.#points.length ? "" : "Nothing was measured yet.");
       for (const chart of this.#charts) chart.update(this.#points);
     } catch (error) {
+      if (turn !== this.#turn) return;
       setText(this.#note, error.message);
     }
-    if (!report) this.#timer = setTimeout(() => this.#ask(), AGAIN[range.resolution]);
+    if (!report) this.#timer = setTimeout(() => this.#ask(turn), AGAIN[range.resolution]);
   }
 }

@@ -8,7 +8,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use distribution::{Call, CallError, CallId, NodeId, administration::ON_BEHALF_OF, error::AdminError};
+use distribution::{AdminClient, Call, CallError, CallId, NodeId, administration::ON_BEHALF_OF, error::AdminError};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -23,8 +23,9 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
     _body: Bytes,
 ) -> Done {
-    visitor.may_change("cancel", &id)?;
+    // Before the audit log has it: it may be anything.
     let call: CallId = id.parse().map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
+    visitor.may_change("cancel", &id)?;
     done("cancel", &id, on_behalf(app.admin.cancel(call), &visitor).await)
 }
 
@@ -35,19 +36,19 @@ pub(super) async fn on_node(
     Path((id, action)): Path<(String, String)>,
     _body: Bytes,
 ) -> Done {
-    visitor.may_change(&action, &id)?;
     let node: NodeId = id.parse().map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
-    let result = match &*action {
-        "drain" => on_behalf(app.admin.drain(node), &visitor).await,
-        "cordon" => on_behalf(app.admin.cordon(node), &visitor).await,
-        "uncordon" => on_behalf(app.admin.uncordon(node), &visitor).await,
-        "kick" => on_behalf(app.admin.kick(node), &visitor).await,
+    let step_in = match &*action {
+        "drain" => AdminClient::drain,
+        "cordon" => AdminClient::cordon,
+        "uncordon" => AdminClient::uncordon,
+        "kick" => AdminClient::kick,
         _ => {
             let sentence = "A node can be drained, cordoned, uncordoned and kicked: drain, cordon, uncordon, kick.";
             return Err(Refusal::new(StatusCode::NOT_FOUND, sentence));
         }
     };
-    done(&action, &id, result)
+    visitor.may_change(&action, &id)?;
+    done(&action, &id, on_behalf(step_in(&app.admin, node), &visitor).await)
 }
 
 /// The same call, whose line in the audit log names the visitor.

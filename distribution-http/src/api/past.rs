@@ -1,23 +1,30 @@
 //! What has been: the history, the timeline of slots, and the calls that failed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json,
+    body::Body,
     extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
 };
+use bytes::Bytes;
 use distribution::{
     NodeId,
     administration::{HistoryFilter, Resolution, TimelineFilter},
 };
+use futures::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::query::Query;
 use crate::{
     app::App,
+    limits::{REPORT_PIECE, REPORT_SEND_TIME},
     past::{Timeline, past_events},
     refusal::Refusal,
 };
@@ -38,15 +45,32 @@ pub(super) async fn events(State(app): State<Arc<App>>) -> Result<impl IntoRespo
 
 /// The page in one file, to be saved.
 pub(super) async fn report(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Refusal> {
-    let _counted = app.limits.report()?;
-    let html = crate::report(&app.admin).await?;
+    let counted = app.limits.report()?;
+    let html = Bytes::from(crate::report(&app.admin).await?);
+    // It counts until the last byte is written, because it takes memory until then.
+    let end = Instant::now() + REPORT_SEND_TIME;
+    let pieces = stream::unfold((html, counted), move |(mut rest, counted)| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        if Instant::now() > end {
+            return Some((Err(SentTooSlowly), (Bytes::new(), counted)));
+        }
+        let piece = rest.split_to(rest.len().min(REPORT_PIECE));
+        Some((Ok(piece), (rest, counted)))
+    });
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         // It must not run as a part of this page: it is another program's data.
         (header::CONTENT_DISPOSITION, "attachment; filename=\"cluster.html\""),
     ];
-    Ok((headers, html))
+    Ok((headers, Body::from_stream(pieces)))
 }
+
+/// A report was read too slowly.
+#[derive(Debug, thiserror::Error)]
+#[error("the report was not read within {} s", REPORT_SEND_TIME.as_secs())]
+struct SentTooSlowly;
 
 /// Which part of the history is wanted.
 #[derive(Debug, Deserialize)]

@@ -33,9 +33,9 @@ pub(super) async fn profile(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<Profile>, Refusal> {
-    visitor.may_change("profile", &id)?;
     let bad = |sentence: String| Refusal::new(StatusCode::BAD_REQUEST, sentence);
     let node: NodeId = id.parse().map_err(|error| bad(format!("{error}")))?;
+    visitor.may_change("profile", &id)?;
     let wanted = match body.is_empty() {
         true => Wanted { seconds: USUAL },
         false => serde_json::from_slice(&body).map_err(|error| {

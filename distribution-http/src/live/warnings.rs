@@ -20,6 +20,7 @@ impl WarningRow {
             WarningKind::QueueFull => "callers",
             WarningKind::LargeBatches => "methods",
             WarningKind::Ejected => "failures",
+            WarningKind::NodeLost => "events",
             _ => "nodes",
         };
         Self { level: warning.kind.level(), panel, warning }

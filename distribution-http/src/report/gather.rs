@@ -75,7 +75,10 @@ fn cut(name: &str, part: &mut Value) -> Option<String> {
     let kept = keep_first(rows, ROWS_BYTES);
     match total {
         Some(total) if total > kept as u64 => Some(format!("{kept} of {total} {name}")),
-        None if has_more || kept < all => Some(format!("only {kept} of the calls that are {name}, the oldest")),
+        None if has_more && matches!(name, "running" | "waiting" | "stopping") => {
+            Some(format!("only {kept} of the calls that are {name}, the oldest"))
+        }
+        None if has_more || kept < all => Some(format!("only {kept} of the {name}")),
         _ => None,
     }
 }

@@ -137,7 +137,7 @@ impl Server {
                     }
                     // Without a descriptor for it the connection stays in the system's queue, and would be tried at once.
                     Err(error) => {
-                        tracing::warn!(%error, "the page's server cannot accept a connection");
+                        tracing::warn!(reason = %error, "the page's server cannot accept a connection");
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 }
@@ -169,8 +169,10 @@ async fn serve(
         None => serve_http(stream, peer, router, ended).await,
         Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => serve_http(stream, peer, router, ended).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "a handshake with the page's server has failed"),
-            Err(_) => tracing::debug!(%peer, "a handshake with the page's server took too long"),
+            Ok(Err(error)) => {
+                tracing::debug!(address = %peer, reason = %error, "a handshake with the page's server has failed")
+            }
+            Err(_) => tracing::debug!(address = %peer, "a handshake with the page's server took too long"),
         },
     }
 }
@@ -196,7 +198,7 @@ async fn serve_http(
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%peer, %error, "a connection of the page has ended");
+        tracing::debug!(address = %peer, reason = %error, "a connection of the page has ended");
     }
 }
 

@@ -69,7 +69,8 @@ pub struct HandlerStack {
     /// Processor time that its thread used while samples were taken: 1 is one core. `None` if it began later, or the system
     /// does not say.
     pub cpu: Option<f64>,
-    /// Its functions, the outermost first. Empty if none could be seen.
+    /// Its functions, the outermost first. Empty if none could be seen: its thread was in the C library whenever it ran, or its call began
+    /// when the last samples were taken.
     pub frames: Vec<String>,
 }
 

@@ -65,7 +65,8 @@ impl Administrator {
             Self::AtMaster | Self::OnBehalf { .. } => ("the master's own process".to_owned(), None, None),
             Self::Elsewhere { principal, caller, addr } => (principal.to_string(), Some(caller), Some(addr)),
         };
-        let on_behalf_of = on_behalf_of.map(tracing::field::display);
+        // In quotes: it is what a caller says.
+        let on_behalf_of = on_behalf_of.map(|of| of.to_string());
         let (caller, address) = (caller.map(tracing::field::display), address.map(tracing::field::display));
         match &result {
             Ok(_) => {

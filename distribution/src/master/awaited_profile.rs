@@ -4,10 +4,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::wire::{
-    codec,
-    profile::{LARGEST_PROFILE, ProfileReply},
-};
+use crate::wire::profile::LARGEST_PROFILE;
+
+/// The most bytes that a node may send for each profile, with one for each part, so that parts without bytes end too.
+const MOST_BYTES: usize = LARGEST_PROFILE + 64 * 1024;
 
 /// Why there is none when the connection ends.
 pub(super) const LOST: &str = "the connection to it is lost";
@@ -22,6 +22,8 @@ pub(super) struct Profiles {
 struct State {
     /// How many were asked for.
     asked: u32,
+    /// Bytes that have come of all of them.
+    came: usize,
     awaited: Option<Awaited>,
     /// The connection has ended.
     has_ended: bool,
@@ -31,14 +33,14 @@ struct State {
 struct Awaited {
     profile: u32,
     bytes: Vec<u8>,
-    answer: oneshot::Sender<ProfileReply>,
+    answer: oneshot::Sender<Vec<u8>>,
 }
 
 /// Forgets the profile that was asked for when it is dropped, so that another one can be.
 pub(super) struct Asked<'a> {
     profiles: &'a Profiles,
     pub(super) profile: u32,
-    pub(super) answer: oneshot::Receiver<ProfileReply>,
+    pub(super) answer: oneshot::Receiver<Vec<u8>>,
 }
 
 impl Drop for Asked<'_> {
@@ -64,7 +66,7 @@ impl Profiles {
         if state.awaited.is_some() {
             return Err("another profile of it is being taken");
         }
-        state.asked = state.asked.wrapping_add(1);
+        state.asked = state.asked.saturating_add(1);
         let profile = state.asked;
         let (sender, answer) = oneshot::channel();
         state.awaited = Some(Awaited { profile, bytes: Vec::new(), answer: sender });
@@ -75,21 +77,19 @@ impl Profiles {
     ///
     /// # Errors
     ///
-    /// If the profile is larger than it may be, or is none.
+    /// If more has come than profiles of the most bytes that were asked for.
     pub(super) fn add(&self, profile: u32, bytes: &[u8], is_last: bool) -> Result<(), String> {
         let mut state = self.lock();
-        let Some(awaited) = state.awaited.as_mut().filter(|awaited| awaited.profile == profile) else { return Ok(()) };
-        if awaited.bytes.len() + bytes.len() > LARGEST_PROFILE {
-            return Err(format!("it sent a profile of more than {} MiB", LARGEST_PROFILE >> 20));
+        state.came = state.came.saturating_add(bytes.len() + 1);
+        if state.came > MOST_BYTES.saturating_mul(state.asked as usize) {
+            return Err(format!("it sent more than {} MiB for each profile that it was asked for", MOST_BYTES >> 20));
         }
+        let Some(awaited) = state.awaited.as_mut().filter(|awaited| awaited.profile == profile) else { return Ok(()) };
         awaited.bytes.extend_from_slice(bytes);
         if is_last {
             if let Some(Awaited { bytes, answer, .. }) = state.awaited.take() {
-                drop(state);
-                let reply = codec::decode_payload(&bytes)
-                    .map_err(|error| format!("it sent a profile that is none: {error}"))?;
                 // The one that asked may have left.
-                let _ = answer.send(reply);
+                let _ = answer.send(bytes);
             }
         }
         Ok(())
@@ -106,27 +106,19 @@ impl Profiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::profile::SentProfile;
-
-    fn reply(sent: SentProfile) -> Vec<u8> {
-        let reply: ProfileReply = Ok(sent);
-        codec::encode_payload(&reply, LARGEST_PROFILE).expect("encodes").into_bytes().to_vec()
-    }
 
     #[test]
-    fn parts_become_a_profile_and_what_nobody_awaits_is_dropped() {
+    fn parts_are_put_together_and_what_nobody_awaits_is_dropped() {
         let profiles = Profiles::default();
-        let bytes = reply(SentProfile { frequency: 99, ..SentProfile::default() });
-        assert_eq!(profiles.add(1, &bytes, true), Ok(()), "nobody has asked");
         let mut asked = profiles.ask().expect("is the first");
         assert!(profiles.ask().is_err(), "one at a time");
-        assert_eq!(profiles.add(asked.profile + 1, &bytes, true), Ok(()), "an earlier one");
-        for byte in &bytes {
+        assert_eq!(profiles.add(asked.profile + 1, b"another", true), Ok(()));
+        for byte in b"abc" {
             assert_eq!(asked.answer.try_recv(), Err(oneshot::error::TryRecvError::Empty));
             assert_eq!(profiles.add(asked.profile, &[*byte], false), Ok(()));
         }
         assert_eq!(profiles.add(asked.profile, &[], true), Ok(()));
-        assert_eq!(asked.answer.try_recv().expect("has come").map(|sent| sent.frequency), Ok(99));
+        assert_eq!(asked.answer.try_recv().expect("has come"), b"abc");
         drop(asked);
         let left = profiles.ask().expect("the other one has ended").profile;
         assert_ne!(profiles.ask().expect("nobody awaits that one").profile, left);
@@ -143,10 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_is_too_large_or_none_is_refused() {
+    fn a_node_that_sends_more_than_it_was_asked_for_breaks_the_protocol() {
         let profiles = Profiles::default();
+        assert!(profiles.add(1, &[], true).is_err(), "nobody has asked");
         let asked = profiles.ask().expect("is the first");
-        assert!(profiles.add(asked.profile, &vec![0; LARGEST_PROFILE + 1], false).is_err());
-        assert!(profiles.add(asked.profile, &[7; 3], true).is_err());
+        assert_eq!(profiles.add(asked.profile, &[7; 3], false), Ok(()));
+        assert!(profiles.add(asked.profile, &vec![0; MOST_BYTES], false).is_err());
     }
 }

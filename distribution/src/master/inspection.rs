@@ -96,7 +96,8 @@ impl Master {
     /// Takes a profile of a node's process: which code it runs, 99 times for each second of processor time and for `length`, and
     /// what each handler is doing at the end that has a thread, with its stack and its call.
     ///
-    /// The node's program has to be built with the feature `profiling`, and to run on Linux on x86-64 or 64-bit Arm. While samples are
+    /// The node's program has to be built with the feature `profiling`, and to run on Linux with the GNU C library, on x86-64 or 64-bit
+    /// Arm. Its first profile makes the process some 200 MiB larger, which the profiler keeps for the next. While samples are
     /// taken its threads are interrupted by the signal `SIGPROF`, so it must not use that itself, and a system call in which a handler
     /// waits may end with [`ErrorKind::Interrupted`](std::io::ErrorKind::Interrupted), as it may with any signal. Names of functions
     /// need a program that is not stripped.

@@ -9,13 +9,10 @@ use crate::{
     id::{CallId, NodeId, NodeIdentity},
     text::in_one_line,
     wire::{
-        Control,
-        profile::{LONGEST_NAME, MOST_TEXT, SentProfile},
+        Control, codec,
+        profile::{DEEPEST, LONGEST_NAME, LONGEST_SAMPLING, MOST_TEXT, ProfileReply, SentProfile},
     },
 };
-
-/// The longest time that samples are taken for. Their number, and so the memory that they take, is bounded with it.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// How long a node may take to look names up and to send its profile, once it has taken all samples.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,21 +42,39 @@ impl Shared {
             node: identity.clone(),
             reason: in_one_line(reason, LONGEST_REASON),
         };
-        if length.is_zero() || length > LONGEST {
-            return Err(failed(&format!("samples are taken for up to {} s", LONGEST.as_secs())));
+        if length.is_zero() || length > LONGEST_SAMPLING {
+            return Err(failed(&format!("samples are taken for up to {} s", LONGEST_SAMPLING.as_secs())));
         }
         let mut asked = link.profiles.ask().map_err(failed)?;
         let milliseconds = u32::try_from(length.as_millis()).unwrap_or(u32::MAX).max(1);
         link.state.send(Control::TakeProfile { profile: asked.profile, milliseconds });
         match tokio::time::timeout(length + ANSWER_TIMEOUT, &mut asked.answer).await {
-            Ok(Ok(Ok(sent))) => expanded(&identity, sent).map_err(|reason| failed(&reason)),
-            Ok(Ok(Err(reason))) => Err(failed(&reason)),
+            Ok(Ok(bytes)) => {
+                // Not on this task's thread: what a node sends may be large.
+                let read = tokio::task::spawn_blocking({
+                    let identity = identity.clone();
+                    move || read(&identity, &bytes)
+                });
+                let read = read.await.unwrap_or_else(|_| Err("what it sent cannot be read".to_owned()));
+                read.map_err(|reason| failed(&reason))
+            }
             Ok(Err(_)) => Err(failed(LOST)),
             Err(_) => {
                 Err(failed("it did not answer: its release of `distribution` is older than profiles, or it is stopped"))
             }
         }
     }
+}
+
+/// The profile that a node has sent.
+///
+/// # Errors
+///
+/// Why the node has taken none, or what is wrong with it.
+fn read(node: &NodeIdentity, bytes: &[u8]) -> Result<Profile, String> {
+    let reply: ProfileReply =
+        codec::decode_payload(bytes).map_err(|error| format!("it sent a profile that is none: {error}"))?;
+    expanded(node, reply?)
 }
 
 /// The profile with its names in place.
@@ -69,8 +84,13 @@ impl Shared {
 /// If it breaks a limit.
 fn expanded(node: &NodeIdentity, sent: SentProfile) -> Result<Profile, String> {
     let SentProfile { length, frequency, left_out, missed, names, stacks, handlers } = sent;
-    if stacks.len() > MOST_STACKS || handlers.len() > MOST_STACKS || names.iter().any(|name| name.len() > LONGEST_NAME)
-    {
+    let is_deep = |frames: &[u32]| frames.len() > DEEPEST;
+    let breaks_limits = stacks.len() > MOST_STACKS
+        || handlers.len() > MOST_STACKS
+        || names.iter().any(|name| name.len() > LONGEST_NAME)
+        || stacks.iter().any(|stack| is_deep(&stack.frames))
+        || handlers.iter().any(|handler| is_deep(&handler.frames));
+    if breaks_limits {
         return Err("it sent a profile that breaks the limits of one".to_owned());
     }
     // Names that are chosen badly could fill a terminal with colours, or worse.
@@ -78,7 +98,7 @@ fn expanded(node: &NodeIdentity, sent: SentProfile) -> Result<Profile, String> {
     let mut text = 0;
     let mut name = |place: u32| {
         let name = names.get(place as usize).ok_or("it sent a profile in which a name is missing")?;
-        text += name.len();
+        text += name.len() + size_of::<String>();
         // Escaped names are longer, and a node counts none of those of handlers.
         match text > 4 * MOST_TEXT {
             true => Err("it sent a profile that is too large"),
@@ -134,10 +154,14 @@ mod tests {
     fn a_profile_that_breaks_a_limit_is_refused() {
         let few_bytes_but_much_text = SentProfile {
             names: vec!["x".repeat(LONGEST_NAME)],
-            stacks: vec![SentStack { frames: vec![0; 64 * 1024], samples: 1 }],
+            stacks: vec![SentStack { frames: vec![0; DEEPEST], samples: 1 }; 1024],
             ..SentProfile::default()
         };
         assert!(expanded(&node(), few_bytes_but_much_text).is_err());
+        let deep = SentStack { frames: vec![0; DEEPEST + 1], samples: 1 };
+        let deep = SentProfile { names: vec!["x".into()], stacks: vec![deep], ..SentProfile::default() };
+        assert!(expanded(&node(), deep).is_err());
+        assert!(read(&node(), &[7; 3]).is_err());
         let missing = SentStack { frames: vec![1], samples: 1 };
         let missing = SentProfile { names: vec!["x".into()], stacks: vec![missing], ..SentProfile::default() };
         assert!(expanded(&node(), missing).is_err());

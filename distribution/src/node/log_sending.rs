@@ -27,6 +27,7 @@ const FULL: usize = 6 * 1024;
 /// The task that sends records over one connection. Ends when this is dropped.
 pub(super) struct SendingLogs {
     task: JoinHandle<()>,
+    connection: Arc<ConnectionState>,
     /// Told to end the task once it has sent what it holds.
     end: Arc<Notify>,
 }
@@ -36,17 +37,18 @@ impl SendingLogs {
     pub(super) fn start(logs: &Arc<NodeLogs>, connection: &Arc<ConnectionState>) -> Self {
         let end = Arc::new(Notify::new());
         let task = tokio::spawn(send(Arc::clone(logs), Arc::clone(connection), Arc::clone(&end)));
-        Self { task, end }
+        Self { task, connection: Arc::clone(connection), end }
     }
 
     /// Sends what is left, in front of the goodbye.
     pub(super) async fn send_rest(mut self, logs: &NodeLogs, connection: &ConnectionState) {
+        // Nothing is written until the goodbye, so nothing would take another frame.
+        if let Some(waiting) = connection.spare().close() {
+            connection.send(waiting);
+        }
         self.end.notify_one();
         let rest = async {
             let _ = (&mut self.task).await;
-            if let Some(waiting) = connection.spare().take() {
-                connection.send(waiting);
-            }
             while let Some(frame) = logs.take_frame() {
                 connection.send(Control::Logs { records: written_out(frame).await });
             }
@@ -58,6 +60,8 @@ impl SendingLogs {
 impl Drop for SendingLogs {
     fn drop(&mut self) {
         self.task.abort();
+        // For others that still wait for room.
+        self.connection.spare().close();
     }
 }
 
@@ -75,7 +79,9 @@ async fn send(logs: Arc<NodeLogs>, connection: Arc<ConnectionState>, end: Arc<No
         let Some(frame) = logs.take_frame() else { continue };
         let records = written_out(frame).await;
         let bytes: usize = records.iter().map(SentRecord::size).sum();
-        connection.send_spare(Control::Logs { records }).await;
+        if let Err(refused) = connection.send_spare(Control::Logs { records }).await {
+            connection.send(refused);
+        }
         if bytes < FULL {
             tokio::select! {
                 () = tokio::time::sleep(GATHER) => {}

@@ -204,6 +204,7 @@ impl ConnectionState {
         let replaces = |waiting: &Control| match (&control, waiting) {
             (Control::Run { report }, Control::Run { report: waiting }) => report.run == waiting.run,
             (Control::Vitals { .. }, Control::Vitals { .. }) => true,
+            (Control::TakeProfile { .. }, Control::TakeProfile { .. }) => true,
             _ => is_heartbeat(waiting) && is_heartbeat(&control),
         };
         match outbox.iter_mut().find(|waiting| replaces(waiting)) {
@@ -214,10 +215,12 @@ impl ConnectionState {
         self.writer.wake();
     }
 
-    /// Sends a control frame that may wait, when little else is to be written. Waits until there is room for it.
-    pub(crate) async fn send_spare(&self, control: Control) {
-        self.spare.put(control).await;
+    /// Sends a control frame that may wait, when little else is to be written. Waits until there is room for it, and returns it
+    /// if the connection ends.
+    pub(crate) async fn send_spare(&self, control: Control) -> Result<(), Control> {
+        self.spare.put(control).await?;
         self.writer.wake();
+        Ok(())
     }
 
     pub(crate) fn spare(&self) -> &SpareFrame {

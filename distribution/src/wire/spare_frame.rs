@@ -1,80 +1,107 @@
 //! A control frame that may wait: it is written when little else is.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
 
 use super::frame::kind::Control;
 
-/// The frame that waits, if one does.
+/// The frame that waits, if one does. Several tasks may want to send one: they take turns in no order.
 #[derive(Debug, Default)]
 pub(crate) struct SpareFrame {
-    frame: Mutex<Option<Control>>,
-    /// The same, for the task that writes: it looks before each write.
+    place: Mutex<Place>,
+    /// Whether a frame waits, for the task that writes: it looks before each write.
     is_there: AtomicBool,
-    taken: Notify,
+    /// Tells all that wait for room.
+    has_changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    frame: Option<Control>,
+    /// Nothing takes frames any more.
+    is_closed: bool,
 }
 
 impl SpareFrame {
     /// Makes a frame the one that waits, when none waits any more.
     ///
+    /// # Errors
+    ///
+    /// The frame, if the place is closed.
+    ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is ready, the frame is dropped.
-    pub(super) async fn put(&self, mut frame: Control) {
-        while let Err(refused) = self.try_put(frame) {
-            frame = refused;
+    pub(super) async fn put(&self, frame: Control) -> Result<(), Control> {
+        loop {
+            {
+                let mut place = self.lock();
+                if place.is_closed {
+                    return Err(frame);
+                }
+                if place.frame.is_none() {
+                    place.frame = Some(frame);
+                    self.is_there.store(true, Ordering::Release);
+                    return Ok(());
+                }
+            }
             self.room().await;
         }
-    }
-
-    /// Returns the frame if one waits already.
-    fn try_put(&self, frame: Control) -> Result<(), Control> {
-        let mut waiting = self.lock();
-        if waiting.is_some() {
-            return Err(frame);
-        }
-        *waiting = Some(frame);
-        self.is_there.store(true, Ordering::Release);
-        Ok(())
     }
 
     /// Takes the frame that waits.
     #[inline]
     pub(crate) fn take(&self) -> Option<Control> {
         match self.is_there.load(Ordering::Acquire) {
-            true => self.take_waiting(),
+            true => self.take_waiting(false),
             false => None,
         }
     }
 
+    /// Takes no more frames, and returns the one that waits: the connection ends.
+    pub(crate) fn close(&self) -> Option<Control> {
+        self.take_waiting(true)
+    }
+
     #[cold]
-    fn take_waiting(&self) -> Option<Control> {
+    fn take_waiting(&self, closes: bool) -> Option<Control> {
         let taken = {
-            let mut waiting = self.lock();
+            let mut place = self.lock();
+            place.is_closed |= closes;
             self.is_there.store(false, Ordering::Release);
-            waiting.take()
+            place.frame.take()
         };
-        self.taken.notify_one();
+        // All, because one of them may not use the place.
+        self.has_changed.notify_waiters();
         taken
     }
 
-    /// Waits until no frame waits.
+    /// Waits until no frame waits, or the place is closed.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
     pub(crate) async fn room(&self) {
-        while self.is_there.load(Ordering::Acquire) {
-            self.taken.notified().await;
+        loop {
+            let mut changed = pin!(self.has_changed.notified());
+            // Before the look, so that no change is missed between the look and the wait.
+            changed.as_mut().enable();
+            if !self.is_there.load(Ordering::Acquire) {
+                return;
+            }
+            changed.await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Control>> {
-        self.frame.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,10 +115,34 @@ mod tests {
     async fn there_is_room_for_one_frame() {
         let spare = SpareFrame::default();
         assert_eq!(spare.room().now_or_never(), Some(()));
-        spare.put(Control::Drain).await;
-        assert_eq!(spare.try_put(Control::Retract), Err(Control::Retract));
+        assert_eq!(spare.put(Control::Drain).await, Ok(()));
+        assert_eq!(spare.put(Control::Retract).now_or_never(), None);
         assert_eq!(spare.room().now_or_never(), None);
         let ((), taken) = tokio::join!(spare.room(), async { spare.take() });
         assert_eq!((taken, spare.take()), (Some(Control::Drain), None));
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_for_room_and_does_not_use_it_keeps_nobody_waiting() {
+        let spare = SpareFrame::default();
+        assert_eq!(spare.put(Control::Drain).await, Ok(()));
+        let mut only_looks = Box::pin(spare.room());
+        let mut sends = Box::pin(spare.put(Control::Retract));
+        assert!(futures::poll!(&mut only_looks).is_pending() && futures::poll!(&mut sends).is_pending());
+        assert_eq!(spare.take(), Some(Control::Drain));
+        only_looks.await;
+        assert_eq!(sends.now_or_never(), Some(Ok(())));
+        assert_eq!(spare.take(), Some(Control::Retract));
+    }
+
+    #[tokio::test]
+    async fn a_closed_place_gives_back_what_waits_and_what_comes() {
+        let spare = SpareFrame::default();
+        assert_eq!(spare.put(Control::Drain).await, Ok(()));
+        let mut sends = Box::pin(spare.put(Control::Retract));
+        assert!(futures::poll!(&mut sends).is_pending());
+        assert_eq!(spare.close(), Some(Control::Drain));
+        assert_eq!(sends.await, Err(Control::Retract));
+        assert_eq!(spare.put(Control::Drain).await, Err(Control::Drain));
     }
 }

@@ -6,7 +6,8 @@ import { clock, count } from "../format.js";
 import { report } from "../report.js";
 import { Table } from "../table.js";
 
-const AGAIN = 2000;
+/** After an error, in milliseconds. */
+const AGAIN = 5000;
 const KINDS = { joined: "good", recovered: "good", resumed: "good", restored: "good", suspect: "bad", disconnected: "bad", gone: "bad", ejected: "warn", draining: "warn", cordoned: "warn" };
 
 export class Events {
@@ -25,7 +26,7 @@ export class Events {
       ],
     });
     this.note = el("span", { class: "dim", role: "status" });
-    this.timer = setTimeout(() => this.#ask(), 0);
+    this.seen = null;
     return el("div", { class: "panel" }, el("div", { class: "heading" }, el("h2", {}, "Events"), this.note), this.table.element);
   }
 
@@ -33,19 +34,26 @@ export class Events {
     clearTimeout(this.timer);
   }
 
-  /** The stream brings events since the page was opened. Those before, the master remembers. */
+  /** The stream brings events since the page was opened. Those before, the master remembers: they are read again when one comes. */
   async #ask() {
+    clearTimeout(this.timer);
     try {
       const { events } = await read("events");
       this.table.update(events);
       setText(this.note, events.length ? `the newest ${count(events.length)}` : "");
     } catch (error) {
       setText(this.note, error.message);
+      if (this.note.isConnected && !report) this.timer = setTimeout(() => this.#ask(), AGAIN);
     }
-    if (this.note.isConnected && !report) this.timer = setTimeout(() => this.#ask(), AGAIN);
   }
 
-  update() {}
+  update(state) {
+    const streamed = state.events?.events ?? [];
+    const seen = `${streamed.length} ${streamed[0]?.number} ${streamed.at(-1)?.number}`;
+    if (seen === this.seen) return;
+    this.seen = seen;
+    this.#ask();
+  }
 
   figure(state) {
     return state.events ? { text: count(state.events.events.length) } : null;

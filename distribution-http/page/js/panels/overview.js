@@ -38,6 +38,8 @@ function shortCalls(caption, empty, time) {
 export class Overview {
   id = "overview";
   title = "Overview";
+  /** Counts choices of a range: what an earlier one has asked for is dropped. */
+  turn = 0;
 
   build() {
     this.tiles = Object.fromEntries(["Nodes", "Slots busy", "Running", "Waiting", "Calls a second", "Failures a second"].map((name) => [name, tile(name)]));
@@ -105,30 +107,31 @@ export class Overview {
   }
 
   leave() {
+    this.turn += 1;
     clearTimeout(this.timer);
   }
 
   #choose(range) {
     clearTimeout(this.timer);
+    this.turn += 1;
     this.range = range;
     this.day = null;
     this.ranges.forEach((button, at) => button.setAttribute("aria-pressed", String(RANGES[at] === range)));
     for (const chart of this.charts) chart.range = range.seconds;
-    if (range.resolution === "minute") this.#readDay();
+    if (range.resolution === "minute") this.#readDay(this.turn);
     else this.#draw();
   }
 
-  async #readDay() {
-    const range = this.range;
+  async #readDay(turn) {
     try {
       const day = await lastDay();
-      if (this.range !== range) return;
+      if (turn !== this.turn) return;
       this.day = day;
       this.#draw();
     } catch {
       // What was read before stays. The page says elsewhere that the server cannot be reached.
     }
-    if (!report) this.timer = setTimeout(() => this.#readDay(), DAY_AGAIN);
+    if (!report && turn === this.turn) this.timer = setTimeout(() => this.#readDay(turn), DAY_AGAIN);
   }
 
   #draw() {

@@ -1,43 +1,36 @@
 //! Answers a master that wants a profile: which code the node's process runs, and what its handlers are doing.
 //!
-//! [`sampling`] takes samples, and [`handlers`] knows which thread runs which call. Both are there with the feature `profiling`, on
-//! Linux; a node without them says so.
+//! Profiles are taken with the feature `profiling`, on Linux with the GNU C library: there it is known in which libraries a thread must
+//! not be interrupted, because they are shared ones with known names.
 
-#[cfg(all(feature = "profiling", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod handlers;
-#[cfg(all(feature = "profiling", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod sampling;
-#[cfg(not(all(feature = "profiling", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
-mod without;
+#[cfg(all(
+    feature = "profiling",
+    all(target_os = "linux", target_env = "gnu", not(target_feature = "crt-static")),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+mod taking;
+#[cfg(not(all(
+    feature = "profiling",
+    all(target_os = "linux", target_env = "gnu", not(target_feature = "crt-static")),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+#[path = "without.rs"]
+mod taking;
 
 use std::{sync::Arc, time::Duration};
 
-#[cfg(all(feature = "profiling", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(super) use self::handlers::running;
-#[cfg(all(feature = "profiling", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-use self::sampling::take;
-#[cfg(not(all(
-    feature = "profiling",
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64")
-)))]
-pub(super) use self::without::running;
-#[cfg(not(all(
-    feature = "profiling",
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64")
-)))]
-use self::without::take;
+pub(super) use self::taking::running;
+use self::taking::take;
 use crate::wire::{
     Control,
     codec::encode_payload,
     connection_state::ConnectionState,
-    profile::{LARGEST_PROFILE, LONGEST_PART, ProfileReply},
+    profile::{LARGEST_PROFILE, LONGEST_PART, LONGEST_SAMPLING, ProfileReply},
 };
 
 /// Takes a profile and sends it, as fast as the connection takes it besides all else. Must be called on the node's runtime.
 pub(super) fn begin(connection: &Arc<ConnectionState>, profile: u32, length: Duration) {
-    let connection = Arc::clone(connection);
+    let (connection, length) = (Arc::clone(connection), length.min(LONGEST_SAMPLING));
     tokio::spawn(async move {
         let taken = tokio::task::spawn_blocking(move || encoded(take(length))).await;
         let bytes =
@@ -45,7 +38,10 @@ pub(super) fn begin(connection: &Arc<ConnectionState>, profile: u32, length: Dur
         let mut parts = bytes.chunks(LONGEST_PART).peekable();
         while let Some(part) = parts.next() {
             let is_last = parts.peek().is_none();
-            connection.send_spare(Control::ProfilePart { profile, bytes: part.to_vec(), is_last }).await;
+            let part = Control::ProfilePart { profile, bytes: part.to_vec(), is_last };
+            if connection.send_spare(part).await.is_err() {
+                return;
+            }
         }
     });
 }

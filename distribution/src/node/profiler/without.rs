@@ -6,7 +6,7 @@ use crate::{id::CallId, service::method::MethodInfo, wire::profile::ProfileReply
 
 pub(super) fn take(_length: Duration) -> ProfileReply {
     let why = match cfg!(feature = "profiling") {
-        true => "profiles are taken on Linux only, on x86-64 and on 64-bit Arm",
+        true => "profiles are taken on Linux only, with the GNU C library as a shared one, on x86-64 and on 64-bit Arm",
         false => "its program was built without the feature `profiling` of `distribution`",
     };
     Err(why.to_owned())

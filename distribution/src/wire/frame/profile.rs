@@ -1,9 +1,17 @@
 //! A profile of a node's process, as it travels to the master: in parts, each of which is a small control frame.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::layout::CONTROL_LIMIT;
 use crate::administration::ThreadState;
+
+/// The longest time that samples are taken for. Their number, and so the memory that they take, is bounded with it.
+pub(crate) const LONGEST_SAMPLING: Duration = Duration::from_secs(60);
+
+/// The most frames of a stack.
+pub(crate) const DEEPEST: usize = 128;
 
 /// The most bytes of a part. The rest of its frame are numbers.
 pub(crate) const LONGEST_PART: usize = CONTROL_LIMIT - 64;

@@ -17,7 +17,7 @@ use super::handlers::{self, HandlerThread, RunningCall};
 use crate::{
     administration::ThreadState,
     text::cut,
-    wire::profile::{LONGEST_NAME, MOST_TEXT, ProfileReply, SentHandler, SentProfile, SentStack},
+    wire::profile::{DEEPEST, LONGEST_NAME, MOST_TEXT, ProfileReply, SentHandler, SentProfile, SentStack},
 };
 
 /// Samples for each second of processor time. Not a round number, so that it does not go along with timers.
@@ -35,11 +35,8 @@ const BETWEEN: Duration = Duration::from_millis(2);
 /// The most handlers that are looked at.
 const MOST_HANDLERS: usize = 256;
 
-/// The most frames of a stack that are noted (`pprof` itself notes no more).
-const DEEPEST: usize = 128;
-
 /// Takes one. Holds the thread for as long.
-pub(super) fn take(length: Duration) -> ProfileReply {
+pub(in crate::node::profiler) fn take(length: Duration) -> ProfileReply {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let Ok(_turn) = ONE_AT_A_TIME.try_lock() else {
         return Err("another profile of its process is being taken".to_owned());
@@ -101,9 +98,10 @@ impl Names {
         names.into_iter().map(|name| self.place(name)).collect()
     }
 
-    /// The bytes of these names.
+    /// The bytes that these names take where each stands in its place.
     fn text(&self, places: &[u32]) -> usize {
-        places.iter().filter_map(|place| self.names.get(*place as usize)).map(String::len).sum()
+        let names = places.iter().filter_map(|place| self.names.get(*place as usize));
+        names.map(|name| name.len() + size_of::<String>()).sum()
     }
 }
 
@@ -131,20 +129,28 @@ fn without_hash(mut name: String) -> String {
 
 /// The stacks of a report, the most frequent first, and how many samples there was no room for.
 fn most_frequent(report: &Report, names: &mut Names) -> (Vec<SentStack>, u64) {
+    let mut all = Names::default();
     let mut counts: HashMap<Vec<u32>, u64> = HashMap::new();
     for (frames, count) in &report.data {
         let mut stack = vec![frames.thread_name_or_id()];
         stack.extend(functions(frames));
-        *counts.entry(names.places(stack)).or_default() += u64::try_from(*count).unwrap_or(0);
+        stack.truncate(DEEPEST);
+        *counts.entry(all.places(stack)).or_default() += u64::try_from(*count).unwrap_or(0);
     }
     let mut stacks: Vec<_> = counts.into_iter().map(|(frames, samples)| SentStack { frames, samples }).collect();
     stacks.sort_unstable_by(|one, other| (other.samples, &one.frames).cmp(&(one.samples, &other.frames)));
     let mut text = 0;
     let fits = stacks.iter().position(|stack| {
-        text += names.text(&stack.frames);
+        text += all.text(&stack.frames);
         text > MOST_TEXT
     });
     let left_out = stacks.split_off(fits.unwrap_or(stacks.len()));
+    // Only the names that are left are sent.
+    for stack in &mut stacks {
+        for frame in &mut stack.frames {
+            *frame = names.place(all.names.get(*frame as usize).cloned().unwrap_or_default());
+        }
+    }
     (stacks, left_out.iter().map(|stack| stack.samples).sum())
 }
 
