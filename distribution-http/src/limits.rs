@@ -25,7 +25,7 @@ pub(crate) const PROFILE_TIME: Duration = Duration::from_secs(70);
 /// How long it may take to send a report.
 pub(crate) const REPORT_SEND_TIME: Duration = Duration::from_secs(300);
 
-/// A report is sent in pieces of so many bytes.
+/// The bytes of a piece in which a report is sent.
 pub(crate) const REPORT_PIECE: usize = 64 * 1024;
 
 /// How many reports may be made or sent at a time. Each reads all that the master remembers, and has up to 40 MiB.

@@ -2,15 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use distribution::{
-    AdminClient, CallError, MethodName, NodeId,
-    administration::{EventCursor, TimelinePage},
-};
+use distribution::{AdminClient, CallError, MethodName, NodeId, administration::TimelinePage};
 use serde_json::{Value, json};
 
 use crate::live::EventRow;
 
-/// How many of the newest events are read. The master keeps 1,024, and some may come meanwhile.
+/// How many of the newest events are read.
 const MOST_EVENTS: u64 = 1000;
 
 /// Spans as short as they can be, because there are many: `[node, row, method, start, length, busy, calls, failed]`. Nodes and
@@ -88,11 +85,6 @@ impl<T: Clone + Eq + std::hash::Hash> Places<T> {
 ///
 /// Those of a call of the admin service.
 pub(crate) async fn past_events(admin: &AdminClient) -> Result<Vec<EventRow>, CallError> {
-    let mut pages = admin.event_pages(None);
-    let first = pages.try_next().await?;
-    drop(pages);
-    let Some(before) = first.and_then(|page| EventCursor::back(page.next, MOST_EVENTS)) else { return Ok(Vec::new()) };
-    let mut pages = admin.event_pages(Some(before));
-    let events = pages.try_next().await?.map(|page| page.events).unwrap_or_default();
+    let events = admin.past_events(MOST_EVENTS).await?.events;
     Ok(events.iter().zip(1..).map(|(event, number)| EventRow::new(number, event)).collect())
 }

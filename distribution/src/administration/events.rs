@@ -54,15 +54,6 @@ pub struct EventCursor {
     pub(crate) number: u64,
 }
 
-impl EventCursor {
-    /// The place this many events earlier, or that of the first event. `None` if nothing had happened before this place.
-    ///
-    /// With it a reader that has just come reads what has happened before: the master keeps the newest 1,024 events.
-    pub fn back(self, events: u64) -> Option<Self> {
-        (self.number > 0).then(|| Self { number: self.number.saturating_sub(events), ..self })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -203,8 +203,8 @@ impl ConnectionState {
         let is_heartbeat = |control: &Control| matches!(control, Control::Heartbeat { .. } | Control::MasterHeartbeat);
         let replaces = |waiting: &Control| match (&control, waiting) {
             (Control::Run { report }, Control::Run { report: waiting }) => report.run == waiting.run,
-            (Control::Vitals { .. }, Control::Vitals { .. }) => true,
-            (Control::TakeProfile { .. }, Control::TakeProfile { .. }) => true,
+            (Control::Vitals { .. }, Control::Vitals { .. })
+            | (Control::TakeProfile { .. }, Control::TakeProfile { .. }) => true,
             _ => is_heartbeat(waiting) && is_heartbeat(&control),
         };
         match outbox.iter_mut().find(|waiting| replaces(waiting)) {
@@ -215,12 +215,9 @@ impl ConnectionState {
         self.writer.wake();
     }
 
-    /// Sends a control frame that may wait, when little else is to be written. Waits until there is room for it, and returns it
-    /// if the connection ends.
+    /// Sends a control frame when little else is to be written. Waits for room, and returns it if the connection ends.
     pub(crate) async fn send_spare(&self, control: Control) -> Result<(), Control> {
-        self.spare.put(control).await?;
-        self.writer.wake();
-        Ok(())
+        self.spare.put(control).await.map(|()| self.writer.wake())
     }
 
     pub(crate) fn spare(&self) -> &SpareFrame {

@@ -111,7 +111,7 @@ impl HandlerThread {
     }
 }
 
-/// The time that so many ticks of the system's clock are.
+/// The time of this many ticks of the system's clock.
 pub(super) fn processor_time(ticks: u64) -> Duration {
     Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
 }
