@@ -241,7 +241,7 @@ async fn what_is_changed_and_what_is_refused_is_in_the_audit_log_once() {
     let expected = [
         &["WARN", "without a token", "10.0.0.9:5000"][..],
         &["WARN", "the viewer token", "action=\"cordon\"", "10.0.0.9:5000"],
-        &["INFO", &id, "action=\"cordon\"", "on_behalf_of=the admin token through the page, from 10.0.0.9:5000"],
+        &["INFO", &id, "action=\"cordon\"", "on_behalf_of=\"the admin token through the page, from 10.0.0.9:5000\""],
     ];
     for (line, parts) in lines.iter().zip(expected) {
         for part in parts {

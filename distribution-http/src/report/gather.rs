@@ -75,10 +75,11 @@ fn cut(name: &str, part: &mut Value) -> Option<String> {
     let kept = keep_first(rows, ROWS_BYTES);
     match total {
         Some(total) if total > kept as u64 => Some(format!("{kept} of {total} {name}")),
-        None if has_more && matches!(name, "running" | "waiting" | "stopping") => {
+        None if !has_more && kept == all => None,
+        None if matches!(name, "running" | "waiting" | "stopping") => {
             Some(format!("only {kept} of the calls that are {name}, the oldest"))
         }
-        None if has_more || kept < all => Some(format!("only {kept} of the {name}")),
+        None => Some(format!("only {kept} of the {name}")),
         _ => None,
     }
 }
@@ -178,6 +179,8 @@ mod tests {
         let mut part = json!({ "running": ["x".repeat(ROWS_BYTES), "y"] });
         assert_eq!(cut("running", &mut part).as_deref(), Some("only 0 of the calls that are running, the oldest"));
         assert_eq!(part["running"], json!([]));
+        let mut part = json!({ "warnings": ["x".repeat(ROWS_BYTES)] });
+        assert_eq!(cut("warnings", &mut part).as_deref(), Some("only 0 of the warnings"));
         let mut part = json!({ "at": 3 });
         assert_eq!(cut("status", &mut part), None);
     }
