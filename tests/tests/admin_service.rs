@@ -426,11 +426,13 @@ async fn a_viewer_looks_and_changes_nothing() {
     assert_eq!(nodes.len(), 1);
     admin.calls(CallFilter::default()).await.expect("may look");
     admin.metrics().await.expect("may look");
+    admin.past_events(10).await.expect("may look");
     let refused = |error: String| assert!(error.contains("is for viewers, who may look and change nothing"), "{error}");
     let id = nodes[0].id;
     refused(admin.cordon(id).await.expect_err("changes something").to_string());
     refused(admin.drain(id).await.expect_err("changes something").to_string());
     refused(admin.kick(id).await.expect_err("changes something").to_string());
+    refused(admin.profile(id, std::time::Duration::from_secs(1)).await.expect_err("interrupts the node").to_string());
     refused(admin.cancel("1-0".parse().expect("an id")).await.expect_err("changes something").to_string());
     assert!(!secure.master.nodes()[0].is_cordoned);
     let error = ProbeClient::new(&cluster).add(1, 2).await.expect_err("makes no calls").to_string();
