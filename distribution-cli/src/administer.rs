@@ -274,7 +274,7 @@ async fn logs(admin: &AdminClient, which: &WhichLogs, json: bool, look: Look) ->
         while let Some(record) = records.try_next().await? {
             match json {
                 true => print_json(&record)?,
-                false => print(&show::record(&record, look))?,
+                false => print(&show::record(&record, which.backtrace, look))?,
             }
         }
         Ok(())
@@ -297,7 +297,7 @@ async fn is_known_in_logs(admin: &AdminClient, node: &str) -> Result<bool, Failu
 }
 
 fn log_filter(which: &WhichLogs) -> LogFilter {
-    let WhichLogs { follow, node, method, call, level, contains, since, lines } = which.clone();
+    let WhichLogs { follow, node, method, call, level, contains, since, lines, .. } = which.clone();
     let mut filter = LogFilter::default();
     (filter.node, filter.method, filter.call, filter.contains) = (node, method, call, contains);
     (filter.newer_than, filter.follow) = (since, follow);

@@ -10,7 +10,7 @@ use crate::{
     look::When,
     master::MasterOptions,
     tokens::TokenCommand,
-    units::{parse_age, parse_time},
+    units::{parse_age, parse_seconds, parse_time},
 };
 
 const EXIT_CODES: &str = "\
@@ -160,7 +160,7 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         node: OneNode,
         /// For how long samples are taken; from 1 to 30.
-        #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=30))]
+        #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = parse_seconds)]
         seconds: u64,
         /// The file to write instead of a summary: FILE.html is a page that draws a flame graph, and FILE.folded has stacks
         /// for other programs. A file of this name is replaced once the new one is complete.
@@ -183,7 +183,8 @@ pub(crate) enum AdminCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Print what nodes and their handlers have logged, one record on each line, and the backtrace of a panic behind it.
+    /// Print what nodes and their handlers have logged, one record on each line, and the first lines of the backtrace of a panic
+    /// behind it.
     #[command(after_help = EXIT_CODES)]
     Logs {
         #[command(flatten)]
@@ -321,6 +322,9 @@ pub(crate) struct WhichCalls {
 /// Which records are printed.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WhichLogs {
+    /// Print backtraces to their end.
+    #[arg(long)]
+    pub(crate) backtrace: bool,
     /// Go on with what is logged from now on, until ctrl-c.
     #[arg(long, short)]
     pub(crate) follow: bool,

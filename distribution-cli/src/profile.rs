@@ -22,6 +22,9 @@ use crate::{
 /// How long a node may take to look names up and to send them, once it has taken all samples.
 const ANSWER_TIME: Duration = Duration::from_secs(35);
 
+/// How many handlers the summary has with their stacks.
+const STACKS: usize = 20;
+
 /// How many functions the summary has.
 const FUNCTIONS: usize = 20;
 
@@ -145,7 +148,21 @@ fn handlers(handlers: &[HandlerStack], look: Look) -> String {
         ]);
         table.tone("STATE", (handler.state == ThreadState::Running).then_some(Tone::Good));
     }
-    table.text(look)
+    let mut text = table.text(look);
+    for handler in handlers.iter().filter(|handler| !handler.frames.is_empty()).take(STACKS) {
+        text += &format!("\n{} of {}, the innermost last:\n", handler.call, shown(&handler.method));
+        for frame in own_frames(&handler.frames) {
+            text += &format!("    {}\n", shown(frame));
+        }
+    }
+    text
+}
+
+/// The frames from the handler on: those before are of the thread and of this crate.
+fn own_frames(frames: &[String]) -> &[String] {
+    let last = frames.iter().rposition(|frame| frame.contains("distribution::service::"));
+    let own = last.map_or(frames, |last| &frames[last + 1..]);
+    if own.is_empty() { frames } else { own }
 }
 
 #[cfg(test)]
@@ -161,7 +178,8 @@ mod tests {
             ],
             "handlers": [{
                 "call": "91c2a7-12", "attempt": 1, "method": "Sim.step", "thread": "slot", "running": 3.0,
-                "state": "sleeping", "cpu": null, "frames": ["slot", "wait"],
+                "state": "sleeping", "cpu": null,
+                "frames": ["start", "distribution::service::router::Routes::compute", "Sim::step", "wait"],
             }],
         });
         serde_json::from_value(json).expect("can be read")
@@ -179,6 +197,7 @@ mod tests {
         assert_eq!(cells(lines[3]), ["60.0", "%", "60.0", "%", "step"], "{text}");
         assert_eq!(cells(lines[4]), ["40.0", "%", "100.0", "%", "walk"], "{text}");
         assert!(lines[7].starts_with("91c2a7-12  Sim.step  sleeping") && lines[7].ends_with("wait"), "{text}");
+        assert_eq!(lines[9..], ["91c2a7-12 of Sim.step, the innermost last:", "    Sim::step", "    wait"], "{text}");
     }
 
     #[test]

@@ -395,19 +395,27 @@ pub(crate) fn event(timed: &TimedEvent, look: Look) -> String {
     format!("{}  {}\n", date(timed.at), look.paint(shown(&timed.event.to_string()), tone))
 }
 
+/// How many lines of a backtrace are shown unless all are wanted. The first ones are those of the handler.
+const BACKTRACE_LINES: usize = 12;
+
 /// A record on one line: when, how serious, which node, method and call, and what. The backtrace of a panic follows on lines of its
 /// own.
-pub(crate) fn record(record: &LogRecord, look: Look) -> String {
+pub(crate) fn record(record: &LogRecord, whole_backtrace: bool, look: Look) -> String {
     let tone = match record.level {
         LogLevel::Error => Some(Tone::Bad),
         LogLevel::Warn => Some(Tone::Attention),
         _ => None,
     };
     let mut text = format!("{}  {}\n", moment(record.at), look.paint(shown(&record.to_string()), tone));
-    for line in record.backtrace.iter().flat_map(|backtrace| backtrace.lines()) {
+    let lines: Vec<_> = record.backtrace.iter().flat_map(|backtrace| backtrace.lines()).collect();
+    let most = if whole_backtrace { lines.len() } else { BACKTRACE_LINES };
+    for line in lines.iter().take(most) {
         text.push_str("    ");
         text.push_str(&shown(line));
         text.push('\n');
+    }
+    if lines.len() > most {
+        text.push_str(&format!("    .. and {} more lines: --backtrace\n", lines.len() - most));
     }
     text
 }

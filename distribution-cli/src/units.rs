@@ -20,6 +20,12 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "it is too long, or negative".to_owned())
 }
 
+/// Reads `5` or `5s`: for how long a profile is taken.
+pub(crate) fn parse_seconds(text: &str) -> Result<u64, String> {
+    let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok();
+    seconds.filter(|seconds| (1..=30).contains(seconds)).ok_or_else(|| "it takes 1 to 30 seconds: 5 or 5s".to_owned())
+}
+
 /// The same without `unlimited`, for an age.
 pub(crate) fn parse_age(text: &str) -> Result<Duration, String> {
     match text {

@@ -3,7 +3,8 @@
 //! A node that ends its calls at once because they all fail is idle again at once, and so it is the least loaded node. Left
 //! alone, it would take all calls and fail them. So a node that fails far more often than the others at the same method is
 //! ejected for a while: it gets no calls that could go elsewhere. After that it gets one at a time. Each answer doubles the
-//! number that it may have at once, and another failure makes the next ejection twice as long.
+//! number that it may have at once, and another failure makes the next ejection twice as long. If no answer comes, the number
+//! doubles with time: a call that takes long, or for ever, must not keep the node's other slots empty.
 //!
 //! Where all nodes fail alike, the calls are at fault, and no node is ejected.
 
@@ -36,6 +37,9 @@ const FIRST_EJECTION: Duration = Duration::from_millis(100);
 
 const LONGEST_EJECTION: Duration = Duration::from_secs(30);
 
+/// A node that has been ejected, and has as many calls as it may have, may have twice as many after this time without an answer.
+const GROWS_AFTER: Duration = Duration::from_secs(5);
+
 /// A process that has ended this often while it had calls, and registers again with the same name, begins ejected.
 const CRASHES: u32 = 3;
 
@@ -51,7 +55,6 @@ impl<H: Host> Core<H> {
         if node.health.is_healthy() {
             return;
         }
-        let most = node.limit(MethodKind::Compute);
         if node.health.crashes > 0 {
             node.health.crashes = 0;
             self.failures.crashed.remove(&whose(node));
@@ -59,14 +62,45 @@ impl<H: Host> Core<H> {
         if self.failures.count_success(method, id) {
             node.health.failing.retain(|failing| *failing != method);
         }
-        if let Some(allowance) = node.health.allowance.filter(|_| !node.health.is_ejected) {
-            let allowance = allowance.saturating_mul(2);
-            node.health.allowance = (allowance < most).then_some(allowance);
-            if node.health.allowance.is_none() {
-                node.health.ejections = 0;
-                effects.push(Effect::Publish(NodeEvent::Restored { node: node.identity.clone() }));
-            }
-            self.registry.reindex(id);
+        if node.health.allowance.is_some() && !node.health.is_ejected {
+            self.grow_allowance(id, effects);
+        }
+    }
+
+    /// A node that was ejected may have twice as many calls at once.
+    fn grow_allowance(&mut self, id: NodeId, effects: &mut Effects<H>) {
+        let Some(node) = self.registry.node_mut(id) else { return };
+        let most = node.limit(MethodKind::Compute);
+        let Some(allowance) = node.health.allowance.map(|allowance| allowance.saturating_mul(2)) else { return };
+        node.health.allowance = (allowance < most).then_some(allowance);
+        if node.health.allowance.is_none() {
+            node.health.ejections = 0;
+            effects.push(Effect::Publish(NodeEvent::Restored { node: node.identity.clone() }));
+        }
+        self.registry.reindex(id);
+    }
+
+    /// A node that was ejected has had time to answer.
+    pub(super) fn wait_no_longer(&mut self, now: Time, id: NodeId, effects: &mut Effects<H>) {
+        let Some(node) = self.registry.node_mut(id) else { return };
+        // Ejected again meanwhile, it waits anew.
+        if node.health.allowance.is_none() || node.health.is_ejected || node.health.grows_at.is_none_or(|at| now < at) {
+            return;
+        }
+        // An answer would have made it more already.
+        if !node.health.allows(node.counts.compute + node.counts.asynchronous) {
+            self.grow_allowance(id, effects);
+            self.feed(now, id, effects);
+        }
+        self.await_answers(now, id);
+    }
+
+    /// Looks again after some time at a node that was ejected.
+    fn await_answers(&mut self, now: Time, id: NodeId) {
+        let Some(node) = self.registry.node_mut(id) else { return };
+        if node.health.allowance.is_some() {
+            node.health.grows_at = Some(now + GROWS_AFTER);
+            self.timers.insert((now + GROWS_AFTER, Timer::GrowAllowance(id)));
         }
     }
 
@@ -161,6 +195,7 @@ impl<H: Host> Core<H> {
             node.health.allowance = Some(1);
             self.registry.reindex(id);
             self.feed(now, id, effects);
+            self.await_answers(now, id);
         }
     }
 }

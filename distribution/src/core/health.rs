@@ -26,6 +26,8 @@ pub(super) struct Health {
     pub(super) is_ejected: bool,
     /// How many requests it may have at once after an ejection; `None` for as many as it takes.
     pub(super) allowance: Option<u32>,
+    /// When it may have more, although it has not answered.
+    pub(super) grows_at: Option<Time>,
     /// Ejections since it last recovered.
     pub(super) ejections: u32,
     /// Methods whose calls have failed on it lately.

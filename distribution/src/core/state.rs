@@ -40,6 +40,8 @@ pub(super) enum Timer {
     Unserved(QueueId),
     /// A node gets calls again.
     EndEjection(NodeId),
+    /// A node that was ejected gets more calls.
+    GrowAllowance(NodeId),
     /// A node whose connection has broken has had long enough to come back.
     Absent(NodeId),
     /// A handler has had long enough to stop.

@@ -30,6 +30,7 @@ impl<H: Host> Core<H> {
                 Timer::Overdue(call) => self.report_overdue(now, call, effects),
                 Timer::Absent(node) => self.end_absence(now, node, effects),
                 Timer::EndEjection(node) => self.end_ejection(now, node, effects),
+                Timer::GrowAllowance(node) => self.wait_no_longer(now, node, effects),
             }
         }
         self.watch(now, effects);

@@ -358,7 +358,7 @@ impl<S: Stream<Item: Distributable>, Y: Yields> Distributed<S, Y> {
                     this.state.end_progress(total);
                     // It has ended, whenever this is dropped.
                     this.state.span = None;
-                    return Poll::Ready(None);
+                    return this.state.poll_told(cx).map(|()| None);
                 }
                 if this.state.hedge {
                     let before = this.state.in_flight.len();

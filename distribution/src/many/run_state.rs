@@ -1,8 +1,14 @@
 //! The state of a `Distributed`, apart from its input.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Context, time::Instant};
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
 
-use futures::stream::FuturesUnordered;
+use futures::{FutureExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::{
     batch::{Batch, Destination},
@@ -27,6 +33,9 @@ const LARGE: usize = 4096;
 /// The calls and batches that the master is told of, because they were sent first and have not ended.
 const STRAGGLERS: usize = 5;
 
+/// The end of a run waits no longer than this for a master that does not answer.
+const LONGEST_TELLING: Duration = Duration::from_secs(1);
+
 /// What is yielded for a call.
 pub(super) type Item<C, Y> = <C as Distributable>::Item<<Y as Yields>::Of<<C as Distributable>::Value>>;
 
@@ -46,6 +55,8 @@ pub(super) struct RunState<C: Distributable, Y: Yields> {
     pub(super) again_calls: usize,
     /// Where the newest batch was sent.
     pub(super) last: Option<Destination<C::Value, C::Error>>,
+    /// Ready when the master has heard how the run ended.
+    pub(super) told: Option<BoxFuture<'static, ()>>,
     pub(super) node_watches: NodeWatches,
     pub(super) in_flight: FuturesUnordered<InFlight<C::Value, C::Error>>,
     /// Bytes of arguments in flight.
@@ -86,6 +97,7 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
             again: VecDeque::new(),
             again_calls: 0,
             last: None,
+            told: None,
             node_watches: NodeWatches::default(),
             in_flight: FuturesUnordered::new(),
             bytes: 0,
@@ -196,11 +208,26 @@ impl<C: Distributable, Y: Yields> RunState<C, Y> {
         }
     }
 
+    /// Waits until the master has heard of what it was told, if this run has a name: a program that ends now would take the last
+    /// report with it, and the master would list a run that has finished as lost.
+    pub(super) fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(told) = &mut self.told else { return Poll::Ready(()) };
+        ready!(told.poll_unpin(cx));
+        self.told = None;
+        Poll::Ready(())
+    }
+
     /// Stops measuring progress. The bar is replaced by a line that says how far the run came, and the master is told.
     pub(super) fn end_progress(&mut self, total: Option<u64>) {
         let Some(mut tracker) = self.tracker.take() else { return };
         let progress = self.progress(&tracker, total);
         self.tell_master(&mut tracker, &progress, true);
+        if let Some(last) = self.last.as_ref().filter(|_| tracker.is_named()) {
+            // What the master is told travels ahead of a question, and so it has come when the answer is here.
+            let asked = last.dispatcher.serving(&last.method, &last.options);
+            let told = async { _ = tokio::time::timeout(LONGEST_TELLING, asked).await };
+            self.told = Some(Box::pin(told));
+        }
         #[cfg(feature = "progress")]
         tracker.end(&progress);
     }

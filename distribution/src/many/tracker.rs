@@ -79,6 +79,11 @@ impl Tracker {
         self.named = Some(Named { name, run: rand::random(), told: None });
     }
 
+    /// Whether the master is told of the run.
+    pub(super) fn is_named(&self) -> bool {
+        self.named.is_some()
+    }
+
     /// Whether the master is to be told now. At the end it is told in any case.
     pub(super) fn is_master_due(&self, now: Instant, is_over: bool) -> bool {
         let is_due = |told: Instant| now.saturating_duration_since(told) >= MASTER_INTERVAL;

@@ -323,13 +323,14 @@ impl Scene {
                 None => "there are no others to compare it with, so that may be normal".to_owned(),
             };
             let text = format!(
-                "call {} of `{}` has run for {:.0} s on node {} ({usual}). {}. If it is stuck: `distribution cancel {}`, and if its \
-                 handler goes on all the same, `distribution drain {}` and restart its process",
+                "call {} of `{}` has run for {:.0} s on node {} ({usual}). {}. `distribution profile {}` shows \
+                 where its handler is, if it has a thread. If it is stuck: `distribution cancel {}`, and if its handler goes on all the same, `distribution drain {}` and restart its process",
                 call.id,
                 call.method,
                 running_for.as_secs_f64(),
                 node.name,
                 self.what_node_does(node.id),
+                node.name,
                 call.id,
                 node.name
             );

@@ -52,6 +52,17 @@ fn a_node_gets_one_call_after_its_ejection_and_twice_as_many_with_each_answer() 
 }
 
 #[test]
+fn a_call_that_takes_long_does_not_keep_the_other_slots_empty_after_an_ejection() {
+    let mut table = failing();
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        table.submit(name, call(&COMPUTE));
+    }
+    assert_eq!(table.pass(Duration::from_millis(100)), ["send e#1 to failing"]);
+    assert_eq!(table.pass(Duration::from_secs(5)), ["send f#1 to failing"]);
+    assert_eq!(table.pass(Duration::from_secs(5)), ["failing restored", "send g#1 to failing", "send h#1 to failing"]);
+}
+
+#[test]
 fn each_ejection_takes_twice_as_long() {
     let mut table = failing();
     for rest in [200, 400, 800] {

@@ -105,14 +105,19 @@ impl Names {
     }
 }
 
+/// Whether a frame is one of the profiler, which stands at the inner end of each stack, or of the system's way into it.
+fn is_of_profiler(name: &str) -> bool {
+    let name = name.trim_start_matches('<');
+    ["backtrace::", "pprof::", "perf_signal_handler", "__restore_rt"].iter().any(|start| name.starts_with(start))
+}
+
 /// The functions of a sample, the outermost first, without those of the profiler.
 fn functions(frames: &pprof::Frames) -> Vec<String> {
     let innermost_first = frames.frames.iter().flatten().map(|symbol| without_hash(symbol.name()));
-    let mut functions: Vec<_> = innermost_first.take(DEEPEST).collect();
-    if let Some(handler) = functions.iter().position(|name| name.contains("perf_signal_handler")) {
-        // Behind the profiler's own comes the frame that the system adds for a signal.
-        functions.drain(..(handler + 2).min(functions.len()));
-    }
+    let innermost_first: Vec<_> = innermost_first.skip_while(|name| is_of_profiler(name)).collect();
+    // How much of the profiler is seen depends on how it was compiled.
+    let begin = innermost_first.iter().position(|name| name == "perf_signal_handler").map_or(0, |handler| handler + 2);
+    let mut functions: Vec<_> = innermost_first.into_iter().skip(begin).take(DEEPEST).collect();
     functions.reverse();
     functions
 }
