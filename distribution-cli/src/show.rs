@@ -249,7 +249,10 @@ pub(crate) fn runs(runs: &[RunInfo], look: Look) -> String {
             count(run.running),
             count(run.waiting),
             rate(run.rate),
-            run.time_left.map_or_else(|| "-".to_owned(), time),
+            match run.stalled_for {
+                Some(stalled) => format!("stalled {}", time(stalled)),
+                None => run.time_left.map_or_else(|| "-".to_owned(), time),
+            },
             time(run.elapsed),
             or_dash(oldest.join("; ")),
         ]);
@@ -273,6 +276,9 @@ pub(crate) fn progress(run: &RunInfo) -> String {
         text += &format!(" ({:.0} %)", run.done as f64 / total as f64 * 100.0);
     }
     text += &format!(", {}/s", rate(run.rate));
+    if let Some(stalled) = run.stalled_for {
+        text += &format!(", stalled for {}", time(stalled));
+    }
     if let Some(left) = run.time_left {
         text += &format!(", {} left", time(left));
     }

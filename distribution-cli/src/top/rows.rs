@@ -373,7 +373,12 @@ fn run_row((place, run): (usize, &RunInfo)) -> Row {
             Cell::count(run.running),
             Cell::count(run.waiting),
             Cell::number(run.rate, show::rate(run.rate)),
-            known(run.time_left, Cell::time),
+            match run.stalled_for {
+                Some(stalled) => {
+                    Cell::number(f64::INFINITY, format!("stalled {}", time(stalled))).tone(Some(Tone::Bad))
+                }
+                None => known(run.time_left, Cell::time),
+            },
             Cell::time(run.elapsed),
             Cell::text(oldest.first().map_or("-", String::as_str)),
         ],

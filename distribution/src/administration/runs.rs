@@ -31,9 +31,14 @@ pub struct RunInfo {
     pub total: Option<u64>,
     /// Calls done in a second, on average.
     pub rate: f64,
-    /// How long the other calls will take at this rate. `None` while the total or the rate is unknown, and after the end.
+    /// How long the other calls will take at this rate. `None` while the total or the rate is unknown, while it is stalled, and after
+    /// the end.
     #[serde(with = "optional_seconds")]
     pub time_left: Option<Duration>,
+    /// How long no call of it has ended, if that is more than ten seconds, and ten times as long as one took on
+    /// average before.
+    #[serde(with = "optional_seconds", default)]
+    pub stalled_for: Option<Duration>,
     /// Time from its beginning until its caller told of it last, or until its end.
     #[serde(with = "seconds")]
     pub elapsed: Duration,
@@ -55,7 +60,8 @@ pub enum RunStatus {
     Finished,
     /// Its stream was dropped before all calls had ended.
     Stopped,
-    /// Its caller is gone.
+    /// Its caller is gone, and has not said that it has ended. A stream that was read to its end waits until the master knows, one that
+    /// was dropped does not.
     Lost,
 }
 

@@ -31,6 +31,9 @@ const LONGEST_NAME: usize = 200;
 /// Calls of a run that are shown.
 const MOST_STRAGGLERS: usize = 5;
 
+/// A run of which no call has ended for less than this is not stalled.
+const STALLED: Duration = Duration::from_secs(10);
+
 /// At most a year, as a `Duration` cannot hold every number.
 const LONGEST_TIME_LEFT: f64 = 31_536_000.0;
 
@@ -54,6 +57,8 @@ pub(super) struct Run {
     status: RunStatus,
     /// When its caller has told of it last, since the start of the master.
     told: Duration,
+    /// When its caller has told last that calls of it have ended, and how long one took on average until then.
+    progressed: (Duration, Duration),
 }
 
 impl Runs {
@@ -75,15 +80,22 @@ impl Runs {
             _ => RunStatus::Stopped,
         };
         let mut known = self.lock();
+        let pace = from_micros(report.elapsed) / u32::try_from(report.done.max(1)).unwrap_or(u32::MAX);
+        let mut progressed = (now, pace);
         let caller = match known.live.get(&(id, number)) {
-            Some(run) => run.caller.clone(),
+            Some(run) => {
+                if run.report.done == report.done {
+                    progressed = run.progressed;
+                }
+                run.caller.clone()
+            }
             // Its caller has connected again, as another one.
             None => {
                 known.ended.retain(|(ended, run)| *ended != number || run.status != RunStatus::Lost);
                 caller.map(Arc::from)
             }
         };
-        let run = Run { caller, report, status, told: now };
+        let run = Run { caller, report, status, told: now, progressed };
         if is_over {
             known.live.remove(&(id, number));
             known.end(number, run);
@@ -137,23 +149,28 @@ impl Run {
 
     /// As administrators see it.
     pub(super) fn info(self, now: Duration, stragglers: Vec<CallInfo>) -> RunInfo {
-        let Self { caller, report, status, told } = self;
+        let Self { caller, report, status, told, progressed } = self;
         let elapsed = from_micros(report.elapsed);
         let seconds = elapsed.as_secs_f64();
         let rate = if report.done == 0 || seconds == 0.0 { 0.0 } else { report.done as f64 / seconds };
+        let is_running = status == RunStatus::Running;
+        let (progressed, pace) = progressed;
+        let stalled = STALLED.max(pace.saturating_mul(10));
+        let stalled_for = Some(now.saturating_sub(progressed)).filter(|idle| is_running && *idle > stalled);
         let left = report.total.map(|total| total.saturating_sub(report.done));
-        let left = left.filter(|_| rate > 0.0 && status == RunStatus::Running);
+        let left = left.filter(|_| rate > 0.0 && is_running && stalled_for.is_none());
         RunInfo {
             name: report.name,
             caller,
             status,
             done: report.done,
             failed: report.failed,
-            running: if status == RunStatus::Running { report.running } else { 0 },
-            waiting: if status == RunStatus::Running { report.waiting } else { 0 },
+            running: if is_running { report.running } else { 0 },
+            waiting: if is_running { report.waiting } else { 0 },
             total: report.total,
             rate,
             time_left: left.map(|left| Duration::from_secs_f64((left as f64 / rate).min(LONGEST_TIME_LEFT))),
+            stalled_for,
             elapsed,
             told_for: now.saturating_sub(told),
             stragglers,
@@ -219,6 +236,22 @@ mod tests {
         let ended = names(&runs);
         assert_eq!(ended.len(), MOST_ENDED);
         assert_eq!(ended[0], ("run 200".to_owned(), RunStatus::Stopped), "the newest first");
+    }
+
+    #[test]
+    fn a_run_of_which_no_call_ends_is_stalled_and_has_no_time_left() {
+        let (runs, caller, seconds) = (Runs::default(), CallerId(7), Duration::from_secs);
+        let told = |done, at: u64| {
+            let report = RunReport { done, elapsed: at * 1_000_000, ..report(1) };
+            runs.on_report(caller, None, report, seconds(at));
+            let run = runs.list().remove(0).info(seconds(at), Vec::new());
+            (run.stalled_for, run.time_left.is_some())
+        };
+        assert_eq!(told(0, 1), (None, false));
+        assert_eq!(told(5, 5), (None, true));
+        assert_eq!(told(5, 15), (None, true), "one takes a second or more");
+        assert_eq!(told(5, 40), (Some(seconds(35)), false), "ten times as long");
+        assert_eq!(told(6, 41), (None, true));
     }
 
     #[test]

@@ -25,7 +25,7 @@ export class Runs {
           class: "keep",
         },
         { title: "Failed", text: (run) => count(run.failed), sort: (run) => run.failed, class: "number" },
-        { title: "Left", text: (run) => (run.time_left === null ? "–" : duration(run.time_left)), sort: (run) => run.time_left ?? Infinity, class: "number" },
+        { title: "Left", text: (run) => (run.stalled_for ? `stalled ${duration(run.stalled_for)}` : run.time_left === null ? "–" : duration(run.time_left)), sort: (run) => run.time_left ?? Infinity, class: "number" },
         { title: "Calls/s", text: (run) => rate(run.rate), sort: (run) => run.rate, class: "number middle-up" },
         { title: "Running", text: (run) => count(run.running), class: "number middle-up" },
         { title: "Waiting", text: (run) => count(run.waiting), class: "number middle-up" },
