@@ -216,7 +216,14 @@ impl Rules {
     }
 
     fn answered(&mut self, call: &CallRecord, ended: &CallAnswer) -> Checked {
-        self.answered += u64::from(ended.reply.count);
+        // The calls of a batch that panicked are made again one by one, if that is wanted and they may be repeated.
+        let reply = &ended.reply;
+        let again = call.demand.retry_panics
+            && METHODS[call.method].info().is_idempotent()
+            && call.demand.node.is_none()
+            && call.demand.count > 1
+            && matches!(reply.outcome, Outcome::Value);
+        self.answered += u64::from(if again { reply.count - reply.panicked.min(reply.count) } else { reply.count });
         check((1..=call.demand.count).contains(&ended.reply.count), || {
             "more calls were answered than made".to_owned()
         })?;
