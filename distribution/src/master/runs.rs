@@ -80,8 +80,8 @@ impl Runs {
             _ => RunStatus::Stopped,
         };
         let mut known = self.lock();
-        let pace = from_micros(report.elapsed) / u32::try_from(report.done.max(1)).unwrap_or(u32::MAX);
-        let mut progressed = (now, pace);
+        let of_each = from_micros(report.elapsed) / u32::try_from(report.done.max(1)).unwrap_or(u32::MAX);
+        let mut progressed = (now, of_each);
         let caller = match known.live.get(&(id, number)) {
             Some(run) => {
                 if run.report.done == report.done {
@@ -154,8 +154,8 @@ impl Run {
         let seconds = elapsed.as_secs_f64();
         let rate = if report.done == 0 || seconds == 0.0 { 0.0 } else { report.done as f64 / seconds };
         let is_running = status == RunStatus::Running;
-        let (progressed, pace) = progressed;
-        let stalled = STALLED.max(pace.saturating_mul(10));
+        let (progressed, of_each) = progressed;
+        let stalled = STALLED.max(of_each.saturating_mul(10));
         let stalled_for = Some(now.saturating_sub(progressed)).filter(|idle| is_running && *idle > stalled);
         let left = report.total.map(|total| total.saturating_sub(report.done));
         let left = left.filter(|_| rate > 0.0 && is_running && stalled_for.is_none());
