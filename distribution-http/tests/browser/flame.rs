@@ -1,5 +1,6 @@
 //! A flame graph: what is drawn, how it is zoomed by mouse and keys, and that names stay text.
 
+use distribution_tests::soon;
 use serde_json::{Value, json};
 
 use crate::{chrome::Browser, cluster::Running};
@@ -97,7 +98,9 @@ async fn an_admin_takes_a_profile_of_a_node_from_the_page() {
     browser.sees("at 99 Hz").await;
     browser.sees("Work.crunch").await;
     browser.press("Close").await;
-    assert_eq!(browser.eval("return document.querySelectorAll('dialog.wide').length").await, 0);
+    // The browser says that a dialog was closed a moment later.
+    let is_open = || browser.eval("return document.querySelectorAll('dialog.wide').length");
+    soon("the dialog to close", async { while is_open().await != 0 {} }).await;
     browser.has_no_errors(&[]).await;
 
     // The same as a file.
