@@ -151,7 +151,8 @@ impl Rules {
     pub(super) fn delivered(&mut self, call: &CallRecord, from: NodeId, attempt: u32, count: u32) {
         let open = call.ends == 0 && !call.cancelled;
         if !open || call.current != Some((from, attempt)) {
-            self.late += u64::from(count.clamp(1, call.demand.count));
+            // Of a batch that it has shortened, a node has no more calls than it has kept.
+            self.late += u64::from(count.clamp(1, call.kept.unwrap_or(call.demand.count)));
         }
     }
 
