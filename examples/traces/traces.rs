@@ -83,6 +83,8 @@ impl Prices for Market {
 
     fn fragile(&self, thing: String) -> u64 {
         if current().attempt() == 1 {
+            // What it has measured before is not to be lost with it.
+            let _ = PROVIDER.get().map(SdkTracerProvider::force_flush);
             std::process::exit(1);
         }
         thing.len() as u64
@@ -149,6 +151,9 @@ impl Served {
     }
 }
 
+/// What sends the spans of this process.
+static PROVIDER: std::sync::OnceLock<SdkTracerProvider> = std::sync::OnceLock::new();
+
 /// Sends spans from here on, in the name of this process. Dropping them sends nothing: shut the provider down at the end.
 fn start_traces(process: String, otlp: &str) -> Result<SdkTracerProvider, Box<dyn Error>> {
     let exporter = SpanExporter::builder().with_tonic().with_endpoint(otlp).build()?;
@@ -156,6 +161,7 @@ fn start_traces(process: String, otlp: &str) -> Result<SdkTracerProvider, Box<dy
         .with_resource(Resource::builder().with_service_name(process).build())
         .with_batch_exporter(exporter)
         .build();
+    let _ = PROVIDER.set(provider.clone());
     // tarpc makes a span of each request, which tells nothing that the spans of calls do not.
     let filter = Targets::new().with_default(LevelFilter::INFO).with_target("tarpc", LevelFilter::OFF);
     let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("traces"));
