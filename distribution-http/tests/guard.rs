@@ -58,6 +58,12 @@ async fn json(router: &Router, request: Request<Body>) -> Value {
     serde_json::from_slice(&body).expect("is JSON")
 }
 
+/// A cluster of one node that serves `Probe`.
+async fn probed() -> distribution::LocalCluster {
+    let cluster = distribution::LocalCluster::builder().nodes(1);
+    cluster.serve(|| distribution_tests::ProbeServer::new(distribution_tests::Prober)).start().await.expect("starts")
+}
+
 #[tokio::test]
 async fn the_page_is_served_also_below_a_prefix() {
     let master = master().await;
@@ -280,12 +286,7 @@ async fn warnings_runs_events_and_a_report_can_be_asked_for_and_a_viewer_may() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_admin_takes_a_profile_of_a_node_and_a_viewer_does_not() {
-    let cluster = distribution::LocalCluster::builder()
-        .nodes(1)
-        .serve(|| distribution_tests::ProbeServer::new(distribution_tests::Prober))
-        .start()
-        .await
-        .expect("starts");
+    let cluster = probed().await;
     let (admin, viewer) = ("a".repeat(32), "v".repeat(40));
     let page = PageBuilder::new(&cluster).admin_token(&admin).viewer_token(&viewer).router().expect("can be");
     let ask = |node: &str, body: &str| {
@@ -408,12 +409,7 @@ async fn calls_are_listed_with_a_sentence_and_cancelled_from_a_cluster_elsewhere
 
 #[tokio::test]
 async fn prometheus_gets_the_masters_counts_and_needs_a_token_where_the_api_does() {
-    let cluster = distribution::LocalCluster::builder()
-        .nodes(1)
-        .serve(|| distribution_tests::ProbeServer::new(distribution_tests::Prober))
-        .start()
-        .await
-        .expect("starts");
+    let cluster = probed().await;
     for _ in 0..3 {
         ProbeClient::new(&cluster).add(1, 2).await.expect("answers");
     }

@@ -6,5 +6,7 @@ pub mod chaos;
 pub mod figures;
 pub mod memory;
 pub mod network;
+pub mod processor;
+pub mod program;
 pub mod soak;
 pub mod storm;

@@ -85,6 +85,23 @@ async fn what_cannot_be_profiled_says_why() {
     assert!(first.is_ok(), "{first:?}");
     assert!(why(second).contains("another profile"));
 
+    // A node that is disconnected meanwhile ends its profile, so that the next one can be taken at once.
+    let mut events = master.events();
+    let disconnecting = async {
+        assert!(master.disconnect(id), "it is registered");
+        event(&mut events, "the node is back", |event| matches!(event, NodeEvent::Joined { .. })).await;
+    };
+    // The request is sent before the goodbye.
+    let (broken, ()) = tokio::join!(master.profile(id, Duration::from_secs(60)), disconnecting);
+    assert!(broken.is_err(), "{broken:?}");
+    let id = master.nodes()[0].id;
+    let again = soon("the next one", master.profile(id, Duration::from_millis(100))).await;
+    assert!(again.is_ok(), "{again:?}");
+    let why = |taken: Result<Profile, AdminError>| match taken {
+        Err(AdminError::NotProfiled { node, reason, .. }) if node.id == id => reason,
+        other => panic!("{other:?}"),
+    };
+
     // A process that is killed meanwhile.
     let mut events = master.events();
     let taking = master.profile(id, Duration::from_secs(60));

@@ -24,7 +24,21 @@ const TIME: Duration = Duration::from_secs(30);
 pub(crate) struct Browser {
     pub(crate) client: Client,
     driver: Child,
-    _profile: TempDir,
+    profile: TempDir,
+}
+
+impl Drop for Browser {
+    /// Ends chromium where a test has failed: the driver that would end it is killed.
+    fn drop(&mut self) {
+        let folder = self.profile.path().display().to_string();
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        for process in processes.map(|entry| entry.path()) {
+            let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+            if let Some(id) = process.file_name().filter(|_| String::from_utf8_lossy(&line).contains(&folder)) {
+                let _ = std::process::Command::new("kill").arg(id).stderr(Stdio::null()).status();
+            }
+        }
+    }
 }
 
 impl Browser {
@@ -81,7 +95,7 @@ impl Browser {
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
             .expect("chromedriver starts chromium");
-        Some(Self { client, driver, _profile: profile })
+        Some(Self { client, driver, profile })
     }
 
     /// Ends it.

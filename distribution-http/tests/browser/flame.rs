@@ -18,7 +18,7 @@ fn sample() -> Value {
         ],
         "handlers": [{
             "call": "91c2a7-12", "attempt": 1, "method": "Work.crunch", "thread": "slot 0", "running": 3.2,
-            "state": "sleeping", "cpu": null, "frames": ["main", "work::crunch", "std::thread::sleep"],
+            "state": "sleeping", "cpu": null, "frames": ["main", "work::crunch", "std::sync::Condvar::wait"],
         }],
     })
 }
@@ -42,7 +42,7 @@ async fn a_flame_graph_is_zoomed_by_mouse_and_keys_and_names_stay_text() {
         assert!(overflow.as_i64().is_some_and(|pixels| pixels <= 0), "too wide by {overflow}");
     }
     browser.sees("100 samples, and 3 that were left out").await;
-    browser.sees("std::thread::sleep").await;
+    browser.sees("std::sync::Condvar::wait").await;
     browser.sees("<img src=x onerror=alert(1)>").await;
     assert_eq!(browser.eval("return document.querySelectorAll('#panel img').length").await, 0);
 

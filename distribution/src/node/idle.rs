@@ -20,8 +20,15 @@ use crate::security::TokenText;
 use crate::{
     config::MAX_MESSAGE_SIZE,
     error::Error,
+    hash::method_id,
     security::{Access, SecurityConfig},
-    wire::{Control, Load, authenticator::PeerAuthenticator, dial::Backoff, handshake::Registration},
+    service::method::MethodKind,
+    wire::{
+        Control, Load,
+        authenticator::PeerAuthenticator,
+        dial::Backoff,
+        handshake::{MethodOffer, Registration, StreamShape},
+    },
 };
 
 /// What idle nodes share: the master that they register at, and their credential.
@@ -29,6 +36,7 @@ use crate::{
 pub struct IdleNodes {
     authenticator: Arc<PeerAuthenticator>,
     master: String,
+    methods: Arc<[MethodOffer]>,
 }
 
 impl fmt::Debug for IdleNodes {
@@ -69,7 +77,29 @@ impl IdleNodes {
         Ok(Self {
             authenticator: Arc::new(PeerAuthenticator::new(&security, "", &[Access::Nodes])?),
             master: master.to_string(),
+            methods: Arc::default(),
         })
+    }
+
+    /// The same nodes, which offer to run this many methods of a service of this name. They answer no call.
+    pub fn offering(mut self, service: &str, methods: usize) -> Self {
+        let offer = |method: usize| {
+            let (name, signature) = (format!("method_{method}"), "fn(u64) -> u64".to_owned());
+            MethodOffer {
+                id: method_id(service, 0, &name, &signature, 0),
+                service: service.to_owned(),
+                version: 0,
+                name,
+                signature,
+                types: 0,
+                structure: Vec::new(),
+                kind: MethodKind::Compute,
+                idempotent: false,
+                streams: StreamShape::default(),
+            }
+        };
+        self.methods = (0..methods).map(offer).collect();
+        self
     }
 
     /// Registers a node of this name, in as many attempts as it takes.
@@ -90,7 +120,7 @@ impl IdleNodes {
             async_limit: 1,
             max_message_size: MAX_MESSAGE_SIZE as u64,
             labels: Vec::new(),
-            methods: Vec::new(),
+            methods: self.methods.to_vec(),
             session: None,
         };
         let mut backoff = Backoff::default();

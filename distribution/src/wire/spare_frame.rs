@@ -100,6 +100,22 @@ impl SpareFrame {
         }
     }
 
+    /// Waits until the place is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub(crate) async fn closed(&self) {
+        loop {
+            let mut changed = pin!(self.has_changed.notified());
+            changed.as_mut().enable();
+            if self.lock().is_closed {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,9 +156,11 @@ mod tests {
         let spare = SpareFrame::default();
         assert_eq!(spare.put(Control::Drain).await, Ok(()));
         let mut sends = Box::pin(spare.put(Control::Retract));
-        assert!(futures::poll!(&mut sends).is_pending());
+        let mut closed = Box::pin(spare.closed());
+        assert!(futures::poll!(&mut sends).is_pending() && futures::poll!(&mut closed).is_pending());
         assert_eq!(spare.close(), Some(Control::Drain));
         assert_eq!(sends.await, Err(Control::Retract));
+        closed.await;
         assert_eq!(spare.put(Control::Drain).await, Err(Control::Drain));
     }
 }

@@ -16,6 +16,7 @@ use distribution::{
     AdminClient, Cluster, Node,
     administration::{Warning, WarningKind},
 };
+use distribution_instruments::program::Program;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -32,9 +33,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Parser)]
 struct Options {
-    /// The program `distribution`; by default the one beside this program.
-    #[arg(long)]
-    program: Option<PathBuf>,
+    #[command(flatten)]
+    program: Program,
     /// Do not fail if a cause is named later than after 5 s: for a machine that is busy.
     #[arg(long)]
     quick: bool,
@@ -290,11 +290,7 @@ async fn main() -> Result<ExitCode, Failure> {
         Node::builder().serve(TroubleServer::new(Maker)).name(name).slots(slots).run(master).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    let beside = std::env::current_exe()?.with_file_name("distribution");
-    let program = options.program.unwrap_or(beside);
-    if !program.exists() {
-        return Err(format!("{} is missing: run `cargo build --release -p distribution-cli`", program.display()).into());
-    }
+    let program = options.program.find()?;
     let mut is_good = true;
     for Row { what, warning, after, calls, in_top } in rows(&program).await? {
         let in_time = after <= WITHIN;

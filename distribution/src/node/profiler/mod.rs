@@ -17,7 +17,10 @@ mod taking;
 #[path = "without.rs"]
 mod taking;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 pub(super) use self::taking::running;
 use self::taking::take;
@@ -32,7 +35,13 @@ use crate::wire::{
 pub(super) fn begin(connection: &Arc<ConnectionState>, profile: u32, length: Duration) {
     let (connection, length) = (Arc::clone(connection), length.min(LONGEST_SAMPLING));
     tokio::spawn(async move {
-        let taken = tokio::task::spawn_blocking(move || encoded(take(length))).await;
+        // Dropping `_stop` ends the profile.
+        let (_stop, stopped) = mpsc::channel();
+        let taking = tokio::task::spawn_blocking(move || encoded(take(length, &stopped)));
+        let taken = tokio::select! {
+            taken = taking => taken,
+            () = connection.spare().closed() => return,
+        };
         let bytes =
             taken.unwrap_or_else(|_| encoded(Err("the profiler panicked; the node's log says where".to_owned())));
         let mut parts = bytes.chunks(LONGEST_PART).peekable();

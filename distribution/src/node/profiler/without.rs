@@ -1,10 +1,13 @@
 //! Where no profile can be taken.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, mpsc::Receiver},
+    time::Duration,
+};
 
 use crate::{id::CallId, service::method::MethodInfo, wire::profile::ProfileReply};
 
-pub(super) fn take(_length: Duration) -> ProfileReply {
+pub(super) fn take(_length: Duration, _stopped: &Receiver<()>) -> ProfileReply {
     let why = match cfg!(feature = "profiling") {
         true => "profiles are taken on Linux only, with the GNU C library as a shared one, on x86-64 and on 64-bit Arm",
         false => "its program was built without the feature `profiling` of `distribution`",
@@ -25,7 +28,8 @@ mod tests {
 
     #[test]
     fn the_answer_says_what_is_missing() {
-        let why = take(Duration::from_millis(1)).expect_err("cannot be taken");
+        let (_stop, stopped) = std::sync::mpsc::channel();
+        let why = take(Duration::from_millis(1), &stopped).expect_err("cannot be taken");
         assert_eq!(why.contains("feature `profiling`"), !cfg!(feature = "profiling"), "{why}");
     }
 }

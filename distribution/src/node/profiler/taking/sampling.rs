@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -35,8 +38,8 @@ const BETWEEN: Duration = Duration::from_millis(2);
 /// The most handlers that are looked at.
 const MOST_HANDLERS: usize = 256;
 
-/// Takes one. Holds the thread for as long.
-pub(in crate::node::profiler) fn take(length: Duration) -> ProfileReply {
+/// Takes one. Holds the thread for as long, or until the other end of `stopped` is gone.
+pub(in crate::node::profiler) fn take(length: Duration, stopped: &Receiver<()>) -> ProfileReply {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let Ok(_turn) = ONE_AT_A_TIME.try_lock() else {
         return Err("another profile of its process is being taken".to_owned());
@@ -46,7 +49,9 @@ pub(in crate::node::profiler) fn take(length: Duration) -> ProfileReply {
     let (began, used_before) = (Instant::now(), used());
     let before: Vec<_> =
         handlers::busy().into_iter().map(|(thread, running)| (thread.look().1, thread, running)).collect();
-    thread::sleep(length.saturating_sub(began.elapsed()));
+    if stopped.recv_timeout(length) != Err(RecvTimeoutError::Timeout) {
+        return Err("its connection has ended".to_owned());
+    }
     let (length, used) = (began.elapsed(), used().saturating_sub(used_before));
     let report = report(&guard)?;
     drop(guard);
@@ -218,6 +223,7 @@ fn interrupt<'a>(
     for (thread, running) in waiting {
         for _ in 0..INTERRUPTIONS {
             thread.interrupt(running, Signal::SIGPROF);
+            // Nothing tells when the other thread has noted its stack.
             thread::sleep(BETWEEN);
         }
     }
