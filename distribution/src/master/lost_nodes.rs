@@ -1,4 +1,5 @@
-//! The nodes that were lost lately and have not come back: who looks at the cluster afterwards would not see them otherwise.
+//! The nodes that were lost lately and have not come back. They are in no list of nodes any more, so an administrator who comes
+//! later learns of them here.
 
 use std::{
     collections::HashMap,
