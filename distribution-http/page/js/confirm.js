@@ -10,13 +10,15 @@ function ask(title, text, yes) {
   const [no, ok] = ["confirm-no", "confirm-yes"].map((id) => document.getElementById(id));
   ok.textContent = yes;
   return new Promise((resolve) => {
-    let answer = false;
-    ok.onclick = () => {
-      answer = true;
+    // Not by `close`: the browser tells of it later, when the dialog may be open again, with another question.
+    const answer = (isYes) => {
       dialog.close();
+      resolve(isYes);
     };
-    no.onclick = () => dialog.close();
-    dialog.onclose = () => resolve(answer);
+    ok.onclick = () => answer(true);
+    no.onclick = () => answer(false);
+    // The key Escape.
+    dialog.oncancel = () => resolve(false);
     dialog.showModal();
     no.focus();
   });

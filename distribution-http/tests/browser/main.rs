@@ -100,8 +100,12 @@ async fn an_operator_sees_nodes_and_calls_and_steps_in() {
     browser.press("Drain").await;
     browser.click("#confirm-no").await;
     assert!(second.is_registered(), "nobody has confirmed it");
-    browser.press("Drain").await;
-    browser.click("#confirm-yes").await;
+    // Asked again before the browser says that the dialog was closed: the first answer is not taken for the second.
+    let again = "const drain = [...document.querySelectorAll('#panel button')].find((button) => button.textContent === 'Drain'); \
+                 const click = (id) => document.getElementById(id).click(); \
+                 const closed = new Promise((resolve) => document.getElementById('confirm').addEventListener('close', resolve)); \
+                 drain.click(); click('confirm-no'); drain.click(); await closed; click('confirm-yes')";
+    browser.eval(again).await;
     soon("the node ends", second.wait()).await.expect("it was drained");
     browser.show(&cluster.url, "events").await;
     browser.sees("is gone").await;
