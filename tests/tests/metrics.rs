@@ -82,11 +82,13 @@ async fn the_history_has_each_call_once_and_the_timeline_what_ran_where() {
     assert_eq!(node.points.iter().map(|point| point.ended).sum::<u32>(), 100);
     // One slot is held all the time.
     let next = then.next;
+    let started = then.started;
     until("another second has passed", || history(all.from(next)).next > next).await;
     let later = history(all.from(next));
     assert!(later.cluster.iter().all(|point| point.number >= next && point.running >= 1), "{later:?}");
     assert!(later.nodes[0].points[0].busy > 0.9 && later.nodes[0].points[0].busy < 1.1, "{later:?}");
     assert!(later.methods.is_empty(), "nothing ended: {later:?}");
+    assert_eq!(later.started, started, "the master is still the same");
     handler.release().await;
     held.await.expect("answers");
     until("its span has ended", || {
@@ -99,7 +101,7 @@ async fn the_history_has_each_call_once_and_the_timeline_what_ran_where() {
     })
     .await;
     let page = master.timeline(&TimelineFilter::default().limit(1));
-    assert_eq!(page.spans.len(), 1);
+    assert_eq!((page.spans.len(), page.started), (1, started));
     let rest = master.timeline(&TimelineFilter::default().after(page.next));
     assert!(!rest.spans.is_empty() && !rest.has_more && !rest.spans.contains(&page.spans[0]), "{rest:?}");
 }

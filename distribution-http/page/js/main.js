@@ -61,25 +61,30 @@ function plan() {
 /** How many seconds of the history are kept. */
 const POINTS = 3600;
 
-/** Takes the newest seconds; those before are asked for once. */
+/** Takes the newest seconds. Those that are missing are asked for: the ones before, and what passed while nothing came. */
 function remember({ started, points }) {
-  if (state.history?.started !== started) {
-    state.history = { started, points: [] };
-    read("history").then(
-      (history) => {
-        if (state.history?.started !== history.started) return;
-        const known = state.history.points;
-        const first = known.length ? known[0].number : Infinity;
-        state.history.points = [...history.cluster.filter((point) => point.number < first), ...known].slice(-POINTS);
-        plan();
-      },
-      () => {},
-    );
-  }
-  const known = state.history.points;
-  const last = known.length ? known.at(-1).number : -1;
-  known.push(...points.filter((point) => point.number > last));
-  if (known.length > POINTS) known.splice(0, known.length - POINTS);
+  const isNew = state.history?.started !== started;
+  if (isNew) state.history = { started, points: [] };
+  const last = state.history.points.at(-1)?.number ?? Infinity;
+  state.history.points = merged(state.history.points, points);
+  if (isNew || points[0]?.number > last + 1) askForHistory();
+}
+
+function askForHistory() {
+  read("history").then(
+    (history) => {
+      if (state.history?.started !== history.started) return;
+      state.history.points = merged(history.cluster, state.history.points);
+      plan();
+    },
+    () => {},
+  );
+}
+
+/** The points of both, in their order, without those that are too old. */
+function merged(one, other) {
+  const points = new Map([...one, ...other].map((point) => [point.number, point]));
+  return [...points.values()].sort((a, b) => a.number - b.number).slice(-POINTS);
 }
 
 /** What has changed of a part that we have: fields, and those of rows by their places. */

@@ -199,22 +199,26 @@ impl Browser {
         assert!(lines.is_empty(), "the browser's console has: {lines:#?}");
     }
 
-    /// Fails if the browser has asked another server for something, and returns how many requests there were.
-    pub(crate) async fn asked_only(&self, origin: &str) -> usize {
-        let mut requests = 0;
+    /// The addresses that the browser has asked for since the last look.
+    pub(crate) async fn asked(&self) -> Vec<String> {
+        let mut urls = Vec::new();
         for line in self.log("performance").await {
             let message: Value = serde_json::from_str(line["message"].as_str().unwrap_or_default()).expect("is JSON");
-            if message["message"]["method"] != "Network.requestWillBeSent" {
-                continue;
+            if message["message"]["method"] == "Network.requestWillBeSent" {
+                urls.push(message["message"]["params"]["request"]["url"].as_str().unwrap_or_default().to_owned());
             }
-            let url = message["message"]["params"]["request"]["url"].as_str().unwrap_or_default().to_owned();
-            if url.starts_with("data:") || url.starts_with("chrome:") || url.starts_with("about:") {
-                continue;
-            }
-            assert!(url.starts_with(origin), "the page asked for {url}");
-            requests += 1;
         }
-        requests
+        urls
+    }
+
+    /// Fails if the browser has asked another server for something, and returns how many requests there were.
+    pub(crate) async fn asked_only(&self, origin: &str) -> usize {
+        let mut urls = self.asked().await;
+        urls.retain(|url| !["data:", "chrome:", "about:"].iter().any(|scheme| url.starts_with(scheme)));
+        for url in &urls {
+            assert!(url.starts_with(origin), "the page asked for {url}");
+        }
+        urls.len()
     }
 
     /// Writes what the page looks like to a file of `target/screenshots`.

@@ -8,6 +8,7 @@
 mod chrome;
 mod cluster;
 mod flame;
+mod over_time;
 mod report;
 mod screens;
 

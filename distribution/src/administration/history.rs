@@ -81,7 +81,7 @@ impl Resolution {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct History {
-    /// When the master started, by its clock: time since the beginning of 1970 (UTC).
+    /// When the master started, by its clock: time since the beginning of 1970 (UTC). Each answer of a master has the same.
     #[serde(with = "seconds")]
     pub started: Duration,
     /// How much time a point stands for.

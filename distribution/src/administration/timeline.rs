@@ -61,7 +61,7 @@ pub struct TimelineCursor(pub(crate) u64);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TimelinePage {
-    /// When the master started, by its clock: time since the beginning of 1970 (UTC).
+    /// When the master started, by its clock: time since the beginning of 1970 (UTC). Each answer of a master has the same.
     #[serde(with = "seconds")]
     pub started: Duration,
     /// The methods that the spans name by their places in this list.

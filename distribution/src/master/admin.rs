@@ -102,7 +102,7 @@ impl Admin for Administration {
     }
 
     fn history(&self, filter: HistoryFilter) -> History {
-        self.shared.history.read(&filter, self.shared.origin.elapsed())
+        self.shared.history.read(&filter, self.shared.started)
     }
 
     fn timeline(&self, filter: TimelineFilter) -> TimelinePage {

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use super::event_log::time;
 use crate::{
     administration::{
         CallMetrics, ClusterPoint, History, HistoryFilter, MethodHistory, MethodPoint, NodeHistory, NodePoint,
@@ -131,8 +130,7 @@ impl HistoryLog {
     }
 
     /// What is wanted of the history.
-    pub(super) fn read(&self, filter: &HistoryFilter, now: Time) -> History {
-        let started = time().saturating_sub(now);
+    pub(super) fn read(&self, filter: &HistoryFilter, started: Duration) -> History {
         let logs = self.lock();
         let log = match filter.resolution {
             Resolution::Second => &logs.seconds,

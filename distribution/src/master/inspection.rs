@@ -41,7 +41,7 @@ impl Master {
     /// The master keeps this in memory: 5,040 points of 56 bytes for the cluster, as many of 32 bytes for each of 128 methods, and
     /// at most 80 MiB for all nodes together, which is 197 KiB for each as long as there are no more than 291 nodes.
     pub fn history(&self, filter: &HistoryFilter) -> History {
-        self.shared.history.read(filter, self.shared.origin.elapsed())
+        self.shared.history.read(filter, self.shared.started)
     }
 
     /// What ran on which slot of which node: the newest 200,000 spans, the oldest first. Short calls of a slot are put together.

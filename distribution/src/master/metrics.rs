@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::{event_log::time, shared::Shared};
+use super::shared::Shared;
 use crate::{
     administration::{
         CallerMetrics, FailureGroup, Metrics, TimelineCursor, TimelineFilter, TimelinePage, TimelineSpan,
@@ -118,8 +118,7 @@ impl Shared {
             next = next.max(slice.next - slice.spans.len() as u64);
             has_more = slice.has_more || next < slice.next;
         }
-        let started = time().saturating_sub(now);
-        TimelinePage { started, methods, spans, next: TimelineCursor(next), has_more }
+        TimelinePage { started: self.started, methods, spans, next: TimelineCursor(next), has_more }
     }
 
     /// The place of a method in a list of methods, to which it is added if it is new.

@@ -30,7 +30,7 @@ use super::{
     allowance::Allowances,
     caller_table::Callers,
     effects::carry_out,
-    event_log::EventLog,
+    event_log::{EventLog, time},
     gone_callers::GoneCallers,
     history_log::HistoryLog,
     host::{MasterHost, PanicScope},
@@ -86,6 +86,8 @@ pub(super) struct Shared {
     pub(super) logs: LogStore,
     /// The core's time zero.
     pub(super) origin: Instant,
+    /// The same by the clock of this machine. It is read once: readers tell by it that the master is still the same.
+    pub(super) started: Duration,
     pub(super) heartbeat: Duration,
     pub(super) max_message_size: usize,
     /// Calls of a caller in another process that may wait.
@@ -172,6 +174,7 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             origin: Instant::now(),
+            started: time(),
             heartbeat: settings.heartbeat,
             max_message_size,
             max_queued_calls_per_caller: settings.max_queued_calls_per_caller,
