@@ -46,7 +46,7 @@ pub(crate) struct Running {
     pub(crate) url: String,
     pub(crate) work: WorkClient,
     end: CancellationToken,
-    _serving: JoinHandle<()>,
+    serving: JoinHandle<()>,
 }
 
 impl Running {
@@ -62,7 +62,7 @@ impl Running {
         let end = CancellationToken::new();
         let serving = tokio::spawn(server.run_until(end.clone().cancelled_owned()));
         let work = WorkClient::new(&master);
-        Self { master, url, work, end, _serving: serving }
+        Self { master, url, work, end, serving }
     }
 
     /// Starts a node of this name with two slots.
@@ -72,6 +72,12 @@ impl Running {
         let node = soon("the node", node.spawn(self.master.local_addr())).await.expect("registers");
         event(&mut events, "the node", |event| event.node().is_some_and(|node| &*node.name == name)).await;
         node
+    }
+
+    /// Ends the page's server and the master.
+    pub(crate) async fn stop(mut self) {
+        self.end.cancel();
+        let _ = soon("the server ends", &mut self.serving).await;
     }
 
     pub(crate) fn id_of(&self, name: &str) -> NodeId {

@@ -6,7 +6,7 @@ use distribution_tests::{proxy::Proxy, soon, until};
 use crate::{chrome::Browser, cluster::Running};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_task_stream_keeps_what_ran_before() {
+async fn the_task_stream_keeps_what_ran_before_until_the_master_is_another_one() {
     let Some(browser) = Browser::start().await else { return };
     let cluster = Running::start(|page| page).await;
     let _node = cluster.node("first").await;
@@ -18,6 +18,14 @@ async fn the_task_stream_keeps_what_ran_before() {
         asks_for(&browser, "/api/timeline").await;
     }
     assert!(browser.text().await.contains("5 m 0 s: 1 call that ended"), "{}", browser.text().await);
+
+    let addr = cluster.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    cluster.stop().await;
+    let cluster = Running::start_on(&addr, |page| page).await;
+    browser.sees("5 m 0 s: 0 calls that ended").await;
+    let _node = cluster.node("second").await;
+    cluster.work.crunch(200).await.expect("answers");
+    browser.sees("5 m 0 s: 1 call that ended").await;
     browser.close().await;
 }
 

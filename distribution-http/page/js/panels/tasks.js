@@ -41,7 +41,7 @@ export class Tasks {
     listen("wheel", (event) => this.#wheel(event));
     listen("pointermove", (event) => this.#point(event));
     listen("pointerdown", (event) => this.#grab(event));
-    listen("pointerup", () => (this.grabbed = null));
+    for (const end of ["pointerup", "pointercancel"]) listen(end, () => (this.grabbed = null));
     listen("keydown", (event) => this.#key(event));
     this.filter = el("input", { type: "search", autocomplete: "off", oninput: () => this.draw() });
     this.timer = setTimeout(() => this.#ask(), 0);
@@ -66,14 +66,17 @@ export class Tasks {
     try {
       const page = await read("timeline", this.next ? { after: this.next } : { within: HOUR });
       if (this.started !== page.started) this.spans = [];
+      // The master was started anew: it cannot go on from where the last one was.
+      const isAnother = this.next !== null && this.started !== page.started;
       this.started = page.started;
       this.next = page.next;
-      for (const [node, row, method, start, length, busy, calls, failed] of page.spans) {
+      for (const [node, row, method, start, length, busy, calls, failed] of isAnother ? [] : page.spans) {
         this.spans.push({ node: page.nodes[node], row, method: method < 0 ? "several methods" : page.methods[method], start, length, busy, calls, failed });
       }
       const from = Date.now() / 1000 - page.started - HOUR;
       if (this.spans.length > 250000 || (this.spans.length && this.spans[0].start < from)) this.spans = this.spans.filter((span) => span.start + span.length >= from).slice(-200000);
-      if (page.has_more) wait = 0;
+      if (isAnother) this.next = null;
+      if (page.has_more || isAnother) wait = 0;
       this.draw();
     } catch (error) {
       setText(this.note, error.message);
