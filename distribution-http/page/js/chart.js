@@ -17,6 +17,14 @@ export function isDarkNow() {
   return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
+/** A canvas does not follow the style sheet: tells each when colours or the width of the window have changed. */
+export function setUpCanvases() {
+  const tell = () => document.querySelectorAll("canvas").forEach((canvas) => canvas.dispatchEvent(new Event("redraw")));
+  addEventListener("themechange", tell);
+  addEventListener("resize", tell);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
+}
+
 /** Makes a canvas as sharp as the screen, and gives its context with sizes in CSS pixels. */
 export function prepare(canvas, height) {
   const width = canvas.parentElement.clientWidth;
@@ -41,12 +49,14 @@ export class Chart {
   #show;
   #seconds;
   #title;
+  #points = [];
 
   constructor({ title, series, show, seconds = 600 }) {
     this.#series = series;
     this.#show = show;
     this.#seconds = seconds;
     this.#title = title;
+    this.#canvas.addEventListener("redraw", () => this.#draw());
     this.element = el("figure", { class: "chart" }, el("figcaption", {}, el("span", {}, title), this.#now), el("div", { class: "plot" }, this.#canvas));
   }
 
@@ -56,6 +66,12 @@ export class Chart {
   }
 
   update(points) {
+    this.#points = points;
+    this.#draw();
+  }
+
+  #draw() {
+    const points = this.#points;
     if (!points.length || !this.#canvas.isConnected) return;
     const last = points.at(-1);
     const said = this.#series.map(({ name, key }) => `${name} ${this.#show(key(last))}`).join(", ");

@@ -1,6 +1,7 @@
 /* Starts the page: finds out who looks, reads the event stream, and keeps the panel that is shown up to date. */
 
 import { identify, read } from "./api.js";
+import { setUpCanvases } from "./chart.js";
 import { el, setText } from "./dom.js";
 import { clock, moment } from "./format.js";
 import { Flame } from "./flame.js";
@@ -192,6 +193,7 @@ function showProfile() {
 }
 
 setUpTheme();
+setUpCanvases();
 if (report) showReport();
 else if (profile) showProfile();
 else {

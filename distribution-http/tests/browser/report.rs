@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
-use distribution::{AdminClient, MethodName, administration::TimelineFilter, prelude::*};
+use distribution::{
+    AdminClient, MethodName,
+    administration::{HistoryFilter, TimelineFilter},
+    prelude::*,
+};
+use distribution_tests::{soon, until};
 use serde_json::json;
 
 use crate::{chrome::Browser, cluster::Running};
@@ -16,11 +21,13 @@ async fn write(file: &Path) {
     assert_eq!(answers.len(), 40);
     cluster.work.fail("<script>alert(1)</script><!--".to_owned()).await.expect_err("panics");
     let waiting = cluster.work.stuck().label("gpu", "a100").send();
-    distribution_tests::until("the call waits", || cluster.master.stats().queued == 1).await;
+    until("the call waits", || cluster.master.stats().queued == 1).await;
     // Short calls are put together for a second before they are in the task stream.
     let timeline = || cluster.master.timeline(&TimelineFilter::default());
     let is_drawn = |method: &MethodName| method.to_string() == "Work.crunch";
-    distribution_tests::until("they are in the task stream", || timeline().methods.iter().any(is_drawn)).await;
+    until("they are in the task stream", || timeline().methods.iter().any(is_drawn)).await;
+    let history = || cluster.master.history(&HistoryFilter::default());
+    until("there is something for the charts", || !history().cluster.is_empty()).await;
     let html = distribution_http::report(&AdminClient::new(&cluster.master)).await.expect("can be made");
     std::fs::write(file, html).expect("can be written");
     drop((waiting, node));
@@ -75,6 +82,11 @@ async fn a_report_opens_from_disk_without_a_master_and_asks_nobody() {
     for (width, scheme) in [(1280, "light"), (400, "dark")] {
         browser.look(width, 800, scheme).await;
         browser.show(&url, "overview").await;
+        // Charts are canvases, which do not follow a style sheet: this is a point of a line across one.
+        let line = "const canvas = document.querySelector('.chart canvas'); \
+                    return [...canvas.getContext('2d').getImageData(5, 14, 1, 1).data, canvas.clientWidth <= innerWidth]";
+        let colour = if scheme == "dark" { json!([44, 56, 63, 255, true]) } else { json!([216, 223, 226, 255, true]) };
+        soon("the charts are drawn again", async { while browser.eval(line).await != colour {} }).await;
         let overflow = browser.eval("return document.documentElement.scrollWidth - innerWidth").await;
         browser.screenshot(&format!("report-{width}-{scheme}")).await;
         assert!(overflow.as_i64().is_some_and(|pixels| pixels <= 0), "too wide by {overflow}");
@@ -97,7 +109,7 @@ async fn a_report_is_saved_from_the_page() {
         let mut names = files.filter(|file| file.path().extension().is_some_and(|ending| ending == "html"));
         names.next().and_then(|file| std::fs::read_to_string(file.path()).ok()).unwrap_or_default()
     };
-    distribution_tests::until("the file is complete", || saved().ends_with("</html>\n")).await;
+    until("the file is complete", || saved().ends_with("</html>\n")).await;
     browser.has_no_errors(&[]).await;
     browser.close().await;
 }

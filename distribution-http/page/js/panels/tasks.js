@@ -43,6 +43,7 @@ export class Tasks {
     listen("pointerdown", (event) => this.#grab(event));
     for (const end of ["pointerup", "pointercancel"]) listen(end, () => (this.grabbed = null));
     listen("keydown", (event) => this.#key(event));
+    listen("redraw", () => this.draw());
     this.filter = el("input", { type: "search", autocomplete: "off", oninput: () => this.draw() });
     this.timer = setTimeout(() => this.#ask(), 0);
     return el(
