@@ -45,7 +45,10 @@ export class Tasks {
     listen("keydown", (event) => this.#key(event));
     listen("redraw", () => this.draw());
     this.filter = el("input", { type: "search", autocomplete: "off", oninput: () => this.draw() });
+    /** By id. Those of nodes that are gone are known from what happened to them. */
+    this.names = new Map();
     this.timer = setTimeout(() => this.#ask(), 0);
+    this.#askForNames();
     return el(
       "div",
       { class: "panel" },
@@ -83,6 +86,14 @@ export class Tasks {
       setText(this.note, error.message);
     }
     if (this.canvas.isConnected && !report) this.timer = setTimeout(() => this.#ask(), wait);
+  }
+
+  async #askForNames() {
+    try {
+      for (const event of (await read("events")).events) if (event.node_id) this.names.set(event.node_id, event.node);
+    } catch {
+      // They are shown by their ids.
+    }
   }
 
   update(state) {
@@ -139,13 +150,13 @@ export class Tasks {
   }
 
   #name(id) {
-    return this.names?.get(id) ?? id;
+    return this.names.get(id) ?? id;
   }
 
   /** The rows that are shown: those of nodes that are registered, and of others that have spans in the time shown. */
   #rows(shown) {
     const nodes = this.state?.nodes?.nodes ?? [];
-    this.names = new Map((this.state?.events?.events ?? []).filter((event) => event.node_id).map((event) => [event.node_id, event.node]));
+    for (const event of this.state?.events?.events ?? []) if (event.node_id) this.names.set(event.node_id, event.node);
     for (const node of nodes) this.names.set(node.id, node.name);
     const slots = new Map(nodes.map((node) => [node.id, Math.min(64, node.slots)]));
     for (const span of shown) slots.set(span.node, Math.max(slots.get(span.node) ?? 0, span.row + 1));
