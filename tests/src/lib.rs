@@ -3,6 +3,8 @@
 
 #![allow(rustdoc::private_intra_doc_links, reason = "its documentation is read beside its source")]
 
+#[cfg(feature = "browser")]
+pub mod browser;
 pub mod chatter;
 pub mod impostor;
 pub mod ledger;

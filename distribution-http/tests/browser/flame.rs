@@ -1,9 +1,9 @@
 //! A flame graph: what is drawn, how it is zoomed by mouse and keys, and that names stay text.
 
-use distribution_tests::soon;
+use distribution_tests::{browser::Browser, soon};
 use serde_json::{Value, json};
 
-use crate::{chrome::Browser, cluster::Running};
+use crate::cluster::Running;
 
 fn sample() -> Value {
     let stack = |frames: &[&str], samples: u32| json!({ "frames": frames, "samples": samples });

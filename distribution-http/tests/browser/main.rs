@@ -2,10 +2,6 @@
 //!
 //! Without chromedriver these tests are skipped, with a sentence, unless `CI` is set.
 
-// It says why it is skipped.
-#![allow(clippy::print_stdout)]
-
-mod chrome;
 mod cluster;
 mod flame;
 mod over_time;
@@ -15,12 +11,13 @@ mod screens;
 use distribution::CallError;
 use distribution_http::PageBuilder;
 use distribution_tests::{
+    browser::Browser,
     soon,
     trust::{Authority, Purpose},
 };
 use serde_json::json;
 
-use self::{chrome::Browser, cluster::Running};
+use self::cluster::Running;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_sees_nodes_and_calls_and_steps_in() {

@@ -1,9 +1,9 @@
 //! What the page keeps while time passes: what ran before, and the history where its connection breaks.
 
 use distribution::administration::HistoryFilter;
-use distribution_tests::{proxy::Proxy, soon, until};
+use distribution_tests::{browser::Browser, proxy::Proxy, soon, until};
 
-use crate::{chrome::Browser, cluster::Running};
+use crate::cluster::Running;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_task_stream_keeps_what_ran_before_until_the_master_is_another_one() {

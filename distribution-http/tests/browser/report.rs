@@ -7,10 +7,10 @@ use distribution::{
     administration::{HistoryFilter, TimelineFilter},
     prelude::*,
 };
-use distribution_tests::{soon, until};
+use distribution_tests::{browser::Browser, soon, until};
 use serde_json::json;
 
-use crate::{chrome::Browser, cluster::Running};
+use crate::cluster::Running;
 
 /// The page of a cluster in which something has happened, written to a file. The cluster is gone then.
 async fn write(file: &Path) {

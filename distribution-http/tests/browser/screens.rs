@@ -1,9 +1,10 @@
 //! What each panel looks like: light and dark, wide and narrow. The pictures are in `target/screenshots`.
 
 use distribution::prelude::*;
+use distribution_tests::browser::Browser;
 use serde_json::json;
 
-use crate::{chrome::Browser, cluster::Running};
+use crate::cluster::Running;
 
 /// The panels, by the names in their addresses.
 const PANELS: [&str; 11] =

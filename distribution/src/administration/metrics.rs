@@ -153,16 +153,29 @@ pub struct CallMetrics {
 impl CallMetrics {
     /// Adds what was counted elsewhere.
     pub fn add(&mut self, other: &Self) {
-        self.outcomes.add(&other.outcomes);
-        self.sent += other.sent;
-        self.repeated += other.repeated;
-        self.batches += other.batches;
-        self.hedges += other.hedges;
-        self.argument_bytes += other.argument_bytes;
-        self.reply_bytes += other.reply_bytes;
-        self.in_queue.add(&other.in_queue);
-        self.on_the_way.add(&other.on_the_way);
-        self.in_handler.add(&other.in_handler);
+        // All by name, so that none is forgotten.
+        let Self {
+            outcomes,
+            sent,
+            repeated,
+            batches,
+            hedges,
+            argument_bytes,
+            reply_bytes,
+            in_queue,
+            on_the_way,
+            in_handler,
+        } = other;
+        self.outcomes.add(outcomes);
+        self.sent += sent;
+        self.repeated += repeated;
+        self.batches += batches;
+        self.hedges += hedges;
+        self.argument_bytes += argument_bytes;
+        self.reply_bytes += reply_bytes;
+        self.in_queue.add(in_queue);
+        self.on_the_way.add(on_the_way);
+        self.in_handler.add(in_handler);
     }
 }
 

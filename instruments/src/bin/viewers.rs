@@ -3,9 +3,12 @@
 //! `cargo build --release -p distribution-cli && cargo run --release -p distribution-instruments --bin viewers`
 //!
 //! The master is a process of its own, and the nodes of which there are many are idle ones. Rules: with 50 viewers, the 99th
-//! percentile of a small call is at most twice as long, and no node is lost.
+//! percentile of a small call is at most twice as long, and no node is lost. With `--browser`, a real browser shows 1,000 nodes
+//! and 100,000 calls a second, and no frame may take longer than a quarter of a second.
 #![allow(clippy::print_stdout, reason = "a program talks to its user on standard output")]
 
+#[path = "viewers/frames.rs"]
+mod frames;
 #[path = "viewers/streams.rs"]
 mod streams;
 
@@ -18,10 +21,11 @@ use std::{
 use clap::Parser;
 use distribution::{
     AdminClient, Cluster, Node,
+    prelude::DistributeIterator,
     simulation::{IdleNode, IdleNodes},
 };
 use distribution_instruments::{memory, processor, program::Program};
-use distribution_tests::{ProbeClient, ProbeServer, Prober, process::Process, soon};
+use distribution_tests::{ProbeClient, ProbeServer, Prober, browser::Browser, process::Process, soon};
 use futures::{StreamExt, TryStreamExt, future::join_all, stream};
 
 use self::streams::Viewers;
@@ -47,6 +51,9 @@ struct Options {
     /// Shorter readings, and times that are told and not compared: for a machine that is busy.
     #[arg(long)]
     quick: bool,
+    /// Looks with chromium too, driven by chromedriver. They have to be installed.
+    #[arg(long)]
+    browser: bool,
 }
 
 /// A master with its page, in a process of its own, and idle nodes.
@@ -163,6 +170,47 @@ async fn many_nodes(program: &Path, time: Duration) -> Result<(), Failure> {
     }
 }
 
+/// The most calls of a second beside the browser. As many as there are, in batches.
+const CALLS_A_SECOND: i64 = 100_000;
+
+/// A browser that looks at 1,000 nodes, first without calls and then with 100,000 a second. Returns whether it was fluent.
+async fn in_a_browser(program: &Path, time: Duration) -> Result<bool, Failure> {
+    let scene = Scene::start(program, 1000, 10).await?;
+    let node = Node::builder().serve(ProbeServer::new(Prober)).slots(2).name("answers");
+    let _node = soon("the node", node.spawn(&scene.addr)).await?;
+    let browser = Browser::start().await.ok_or("chromium and chromedriver are needed")?;
+    println!("a browser, 1,000 nodes, no calls");
+    let mut is_fluent = frames::look(&browser, &scene.page, time).await;
+    let cluster = Cluster::connect(&scene.addr).await?;
+    let calling = tokio::spawn(calls(ProbeClient::new(&cluster)));
+    let before = (scene.used()?, AdminClient::new(&cluster).stats().await?.answered, Instant::now());
+    println!("a browser, 1,000 nodes, and calls");
+    is_fluent &= frames::look(&browser, &scene.page, time).await;
+    let seconds = before.2.elapsed().as_secs_f64();
+    let answered = AdminClient::new(&cluster).stats().await?.answered - before.1;
+    println!(
+        "  {:.0} calls/s, master: {:.2} cores",
+        answered as f64 / seconds,
+        (scene.used()? - before.0).as_secs_f64() / seconds
+    );
+    calling.abort();
+    browser.close().await;
+    match scene.lost().await? {
+        0 => Ok(is_fluent),
+        lost => Err(format!("{lost} nodes were lost").into()),
+    }
+}
+
+/// Makes as many calls as `CALLS_A_SECOND` allows, tenth by tenth of a second.
+async fn calls(probe: ProbeClient) -> Result<(), distribution::CallError> {
+    let mut tenths = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tenths.tick().await;
+        let calls = (0..CALLS_A_SECOND / 10).map(|number| probe.add(number, 1));
+        let _: Vec<i64> = calls.distribute().name("a hundred thousand a second").try_collect().await?;
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<ExitCode, Failure> {
     let options = Options::parse();
@@ -170,7 +218,17 @@ async fn main() -> Result<ExitCode, Failure> {
     let time = Duration::from_secs(if options.quick { 2 } else { 8 });
     let [without, with] = many_viewers(&program, time).await?;
     many_nodes(&program, time).await?;
-    let is_kept = options.quick || with <= without.max(LEAST) * 2;
-    println!("{}", if is_kept { "kept" } else { "NOT KEPT: the 99th percentile has more than doubled" });
+    let is_fluent = !options.browser || in_a_browser(&program, time).await?;
+    if !is_fluent {
+        println!("NOT KEPT: a frame took too long");
+    }
+    let is_steady = options.quick || with <= without.max(LEAST) * 2;
+    if !is_steady {
+        println!("NOT KEPT: the 99th percentile has more than doubled");
+    }
+    let is_kept = is_fluent && is_steady;
+    if is_kept {
+        println!("kept");
+    }
     Ok(if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,5 +1,8 @@
 //! A browser that a test drives, by its driver: Debian's packages `chromium` and `chromium-driver`.
 
+// It says why a test is skipped.
+#![allow(clippy::print_stdout)]
+
 use std::{
     path::PathBuf,
     process::Stdio,
@@ -21,8 +24,9 @@ use tokio::{
 const TIME: Duration = Duration::from_secs(30);
 
 /// A browser with an empty profile. It ends with the test.
-pub(crate) struct Browser {
-    pub(crate) client: Client,
+#[derive(Debug)]
+pub struct Browser {
+    client: Client,
     driver: Child,
     profile: TempDir,
 }
@@ -43,7 +47,7 @@ impl Drop for Browser {
 
 impl Browser {
     /// Starts one, or says that there is none on this machine. Where everything has to be tested, it has to be there.
-    pub(crate) async fn start() -> Option<Self> {
+    pub async fn start() -> Option<Self> {
         let driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -99,33 +103,33 @@ impl Browser {
     }
 
     /// Ends it.
-    pub(crate) async fn close(mut self) {
+    pub async fn close(mut self) {
         self.client.clone().close().await.expect("closes");
         let _ = self.driver.kill().await;
     }
 
     /// Shows a panel of the page at this address.
-    pub(crate) async fn show(&self, url: &str, panel: &str) {
+    pub async fn show(&self, url: &str, panel: &str) {
         self.client.goto(&format!("{url}#{panel}")).await.expect("loads");
     }
 
     /// What a script returns.
-    pub(crate) async fn eval(&self, script: &str) -> Value {
+    pub async fn eval(&self, script: &str) -> Value {
         self.client.execute(script, Vec::new()).await.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
     /// The text of the page, as it is seen.
-    pub(crate) async fn text(&self) -> String {
+    pub async fn text(&self) -> String {
         self.eval("return document.body.innerText").await.as_str().unwrap_or_default().to_owned()
     }
 
     /// Waits until the page shows this text.
-    pub(crate) async fn sees(&self, text: &str) {
+    pub async fn sees(&self, text: &str) {
         self.until(text, |shown| shown.contains(text)).await;
     }
 
     /// Waits until the page does not show this text.
-    pub(crate) async fn sees_no_more(&self, text: &str) {
+    pub async fn sees_no_more(&self, text: &str) {
         self.until(&format!("no {text}"), |shown| !shown.contains(text)).await;
     }
 
@@ -142,14 +146,14 @@ impl Browser {
     }
 
     /// Clicks what has this CSS selector, once it is there.
-    pub(crate) async fn click(&self, selector: &str) {
+    pub async fn click(&self, selector: &str) {
         let found = self.client.wait().at_most(TIME).for_element(Locator::Css(selector)).await;
         let element = found.unwrap_or_else(|error| panic!("{selector}: {error}"));
         element.click().await.unwrap_or_else(|error| panic!("{selector}: {error}"));
     }
 
     /// Clicks the button with this label, once one can be seen.
-    pub(crate) async fn press(&self, label: &str) {
+    pub async fn press(&self, label: &str) {
         let script = format!(
             "const found = [...document.querySelectorAll('button')].find((button) => button.textContent.trim() === {} && \
              button.offsetParent !== null && !button.disabled); if (found) found.click(); return Boolean(found);",
@@ -163,19 +167,19 @@ impl Browser {
     }
 
     /// Types a text into what has this selector.
-    pub(crate) async fn fill(&self, selector: &str, text: &str) {
+    pub async fn fill(&self, selector: &str, text: &str) {
         let found = self.client.wait().at_most(TIME).for_element(Locator::Css(selector)).await.expect("a field");
         found.send_keys(text).await.expect("can be typed into");
     }
 
     /// Uses the browser's own protocol.
-    pub(crate) async fn devtools(&self, command: &str, parameters: Value) {
+    pub async fn devtools(&self, command: &str, parameters: Value) {
         let body = json!({ "cmd": command, "params": parameters });
         self.client.issue_cmd(Vendor { path: "goog/cdp/execute", body }).await.expect("is understood");
     }
 
     /// As wide and high as this, with this colour scheme.
-    pub(crate) async fn look(&self, width: u32, height: u32, scheme: &str) {
+    pub async fn look(&self, width: u32, height: u32, scheme: &str) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;
         let scheme = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
@@ -189,7 +193,7 @@ impl Browser {
     }
 
     /// Fails if a script or the browser has complained since the last look, but for what has one of these words.
-    pub(crate) async fn has_no_errors(&self, but: &[&str]) {
+    pub async fn has_no_errors(&self, but: &[&str]) {
         let lines = self.log("browser").await;
         let lines: Vec<_> = lines
             .iter()
@@ -200,7 +204,7 @@ impl Browser {
     }
 
     /// The addresses that the browser has asked for since the last look.
-    pub(crate) async fn asked(&self) -> Vec<String> {
+    pub async fn asked(&self) -> Vec<String> {
         let mut urls = Vec::new();
         for line in self.log("performance").await {
             let message: Value = serde_json::from_str(line["message"].as_str().unwrap_or_default()).expect("is JSON");
@@ -212,7 +216,7 @@ impl Browser {
     }
 
     /// Fails if the browser has asked another server for something, and returns how many requests there were.
-    pub(crate) async fn asked_only(&self, origin: &str) -> usize {
+    pub async fn asked_only(&self, origin: &str) -> usize {
         let mut urls = self.asked().await;
         urls.retain(|url| !["data:", "chrome:", "about:"].iter().any(|scheme| url.starts_with(scheme)));
         for url in &urls {
@@ -222,7 +226,7 @@ impl Browser {
     }
 
     /// Writes what the page looks like to a file of `target/screenshots`.
-    pub(crate) async fn screenshot(&self, name: &str) {
+    pub async fn screenshot(&self, name: &str) {
         let folder = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
         let folder = folder.join("screenshots");
