@@ -229,13 +229,14 @@ impl Outcomes {
     }
 
     fn add(&mut self, other: &Self) {
-        self.answered += other.answered;
-        self.errors += other.errors;
-        self.panicked += other.panicked;
-        self.lost += other.lost;
-        self.timed_out += other.timed_out;
-        self.cancelled += other.cancelled;
-        self.not_run += other.not_run;
-        self.failed += other.failed;
+        let Self { answered, errors, panicked, lost, timed_out, cancelled, not_run, failed } = *other;
+        self.answered += answered;
+        self.errors += errors;
+        self.panicked += panicked;
+        self.lost += lost;
+        self.timed_out += timed_out;
+        self.cancelled += cancelled;
+        self.not_run += not_run;
+        self.failed += failed;
     }
 }
