@@ -308,7 +308,7 @@ fn time_outs_come_in_time_and_to_those_that_have_one() {
     let mut record = history(timed, Some(error(Kind::TimedOut, Execution::MayHaveRun)), &[]);
     clean(&record);
     let outcome = error(Kind::TimedOut, Execution::MayHaveRun);
-    record.masters[0].entries[2] = made(9 * SECOND, MasterEvent::End { key: timed, elapsed: 8 * SECOND, outcome });
+    record.masters[0].entries[2] = made(19 * SECOND, MasterEvent::End { key: timed, elapsed: 18 * SECOND, outcome });
     unexpected(&record, "the most that is expected");
 }
 
