@@ -167,7 +167,7 @@ async fn people_see_tables_and_scripts_see_all_of_it() {
     let callers = master.printed(&["callers"]).await;
     let prefix = first.split('-').next().expect("an id");
     assert_eq!(row(&callers)[..4], [prefix, "batch-job", "caller", "2"], "{callers}");
-    assert_eq!(master.json(&["callers"]).await[0]["principal"]["kind"], "Open");
+    assert_eq!(master.json(&["callers"]).await[0]["principal"]["kind"], "open");
 
     let methods = master.printed(&["methods"]).await;
     assert!(

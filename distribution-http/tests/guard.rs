@@ -3,9 +3,9 @@
 use std::{fs, net::SocketAddr};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use distribution::{Access, CallError, Cluster, Master, Token};
+use distribution::{Access, CallError, Cluster, Master, Node, Token};
 use distribution_http::{Error, PageBuilder, router};
-use distribution_tests::{ProbeClient, log::Log, soon, until};
+use distribution_tests::{ProbeClient, ProbeServer, Prober, log::Log, meeting::Meeting, soon, until};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -405,6 +405,42 @@ async fn calls_are_listed_with_a_sentence_and_cancelled_from_a_cluster_elsewhere
     let error = soon("the call ends", call).await.expect_err("was cancelled");
     assert!(matches!(error, CallError::Cancelled { .. }), "{error}");
     assert_eq!(answer(&page, request(Method::POST, &format!("/api/calls/{id}/cancel"))).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_search_finds_all_that_the_list_shows_and_a_node_by_a_name_that_looks_like_an_id() {
+    let master = Master::builder().bind("127.0.0.1:0").await.expect("binds");
+    let node = Node::builder().serve(ProbeServer::new(Prober)).name("be-1").slots(2);
+    let _node = soon("the node", node.spawn(master.local_addr())).await.expect("registers");
+    let page = router(&master);
+    let (client, mut meeting) = (ProbeClient::new(&master), Meeting::new().await);
+    client.add(1, 2).await.expect("answers");
+    let held = client.hold(meeting.addr(), "here".to_owned()).send();
+    let handler = meeting.next().await;
+    until("the node has told what it does", || {
+        master.metrics().nodes[0].vitals.is_some_and(|vitals| vitals.busy_slots == 1)
+    })
+    .await;
+
+    let nodes = json(&page, request(Method::GET, "/api/nodes?q=be-1")).await;
+    let node = &nodes["nodes"][0];
+    assert_eq!((node["busy"].as_u64(), node["in_flight"].as_u64()), (Some(1), Some(1)), "{node}");
+    assert!(node["vitals"]["memory"].as_u64().is_some_and(|bytes| bytes > 0), "{node}");
+    let methods = json(&page, request(Method::GET, "/api/methods?q=Probe.add%20")).await;
+    assert_eq!(methods["total"], 0, "the blank is part of the text: {methods}");
+    let methods = json(&page, request(Method::GET, "/api/methods?q=Probe.add")).await;
+    let add = methods["methods"].as_array().into_iter().flatten().find(|method| method["name"] == "add");
+    assert_eq!(add.expect("is listed")["ended"], 1, "{methods}");
+    let calls = json(&page, request(Method::GET, "/api/calls?node=be-1")).await;
+    assert_eq!(calls["calls"][0]["method"], "Probe.hold", "{calls}");
+    let id = master.nodes()[0].id;
+    let same = json(&page, request(Method::GET, &format!("/api/calls?node={id}"))).await;
+    assert_eq!(same["calls"][0]["id"], calls["calls"][0]["id"]);
+    assert_eq!(answer(&page, request(Method::GET, "/api/calls?node=nobody")).await.0, 404);
+    let (status, sentence) = answer(&page, request(Method::GET, "/api/calls?older_than=-1")).await;
+    assert!(status == 400 && sentence.contains("0 or more"), "{status}: {sentence}");
+    handler.release().await;
+    held.await.expect("answers");
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ fn read<T: DeserializeOwned>(value: Value) -> T {
 fn node(number: u32, name: &str) -> Value {
     json!({
         "id": format!("5f3a91c2-{number}"), "name": name, "addr": "10.0.0.1:4000", "labels": {"zone": "b"},
-        "services": [{"name": "Arith", "version": 1, "methods": []}], "principal": {"kind": "Open", "credential": "", "names": []},
+        "services": [{"name": "Arith", "version": 1, "methods": []}], "principal": {"kind": "open", "credential": "", "names": []},
         "version": "0.1.0", "slots": 4, "held_slots": 0, "state": "alive", "is_cordoned": number == 2, "share": 1.0, "in_flight": number, "answered": 100,
         "uncallable": [], "blocked_async": 0, "registered_for": 192.0, "silent_for": 0.1,
     })

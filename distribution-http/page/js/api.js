@@ -11,16 +11,22 @@ export class Refused extends Error {
   }
 }
 
-/** The server's answer to a request, or an error with its sentence. */
-export async function request(path, options = {}) {
+/** How many seconds the server may take. It ends most requests after 15. */
+const PATIENCE = 20;
+
+/** The server's answer to a request, or an error with its sentence. `patience` is in seconds, `null` for what has no end. */
+export async function request(path, { patience = PATIENCE, signal: ended, ...options } = {}) {
+  const late = patience === null ? null : AbortSignal.timeout(patience * 1000);
+  const signal = AbortSignal.any([ended, late].filter(Boolean));
   const headers = { Accept: "application/json", ...options.headers };
   const ours = token();
   if (ours) headers.Authorization = `Bearer ${ours}`;
   let response;
   try {
-    response = await fetch(`api/${path}`, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
+    response = await fetch(`api/${path}`, { ...options, signal, headers, cache: "no-store", credentials: "omit", redirect: "error" });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (ended?.aborted) throw error;
+    if (late?.aborted) throw new Refused(0, `The server has not answered for ${patience} s. A browser has six connections to a server: are there many tabs?`);
     throw new Refused(0, "The server cannot be reached.");
   }
   if (response.ok) return response;
@@ -34,16 +40,16 @@ export async function request(path, options = {}) {
 }
 
 /** Reads a list or an object. Parameters that are empty are left out. */
-export async function read(path, parameters = {}, signal = undefined) {
+export async function read(path, parameters = {}) {
   if (report) return recall(path, parameters);
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined));
-  return (await request(query.size ? `${path}?${query}` : path, { signal })).json();
+  return (await request(query.size ? `${path}?${query}` : path)).json();
 }
 
-/** Changes something. */
-export async function change(path, body = undefined) {
+/** Changes something. A request that the server has not answered in time is given up: it must not be carried out later. */
+export async function change(path, body = undefined, patience = PATIENCE) {
   const options = body === undefined ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
-  return (await request(path, { method: "POST", ...options })).json();
+  return (await request(path, { method: "POST", patience, ...options })).json();
 }
 
 /** Asks who we are, and remembers it. */

@@ -41,6 +41,9 @@ export function prepare(canvas, height) {
   return { context, width, height };
 }
 
+/** In pixels. */
+const HEIGHT = 84;
+
 /** `series`: `{ key(point), colour, name }`. The first one is filled. `show(value)` writes a value. */
 export class Chart {
   #canvas = el("canvas", { role: "img" });
@@ -72,11 +75,17 @@ export class Chart {
 
   #draw() {
     const points = this.#points;
-    if (!points.length || !this.#canvas.isConnected) return;
+    if (!this.#canvas.isConnected) return;
+    if (!points.length) {
+      prepare(this.#canvas, HEIGHT);
+      setText(this.#now, "");
+      this.#canvas.setAttribute("aria-label", `${this.#title}: nothing was measured yet`);
+      return;
+    }
     const last = points.at(-1);
     const said = this.#series.map(({ name, key }) => `${name} ${this.#show(key(last))}`).join(", ");
     setText(this.#now, said);
-    const { context, width, height } = prepare(this.#canvas, 84);
+    const { context, width, height } = prepare(this.#canvas, HEIGHT);
     // A young cluster is not drawn in a corner.
     const seconds = Math.min(this.#seconds, Math.max(60, last.number - points[0].number));
     const from = last.number - seconds;

@@ -41,9 +41,9 @@ export function size(bytes) {
   }
 }
 
-/** A part of one: `34 %`. */
+/** A part of one: `34 %`. What is not all is not 100 %. */
 export function percent(part) {
-  return `${Math.round(part * 100)} %`;
+  return `${part < 1 ? Math.min(99, Math.round(part * 100)) : Math.round(part * 100)} %`;
 }
 
 /** A date and a time that mean the same everywhere, from seconds since 1970: `2026-01-31 12:30:05 UTC`. */

@@ -16,9 +16,12 @@ export class ListPanel {
     this.tableOptions = table;
     this.found = null;
     this.timer = null;
+    /** Counts searches: what an earlier one has asked for is dropped. */
+    this.turn = 0;
   }
 
   build() {
+    this.leave();
     this.found = null;
     this.table = new Table(this.tableOptions);
     this.shown = el("span", { class: "dim", role: "status" });
@@ -28,28 +31,29 @@ export class ListPanel {
   }
 
   leave() {
+    this.turn += 1;
     clearTimeout(this.timer);
   }
 
   #search() {
-    clearTimeout(this.timer);
+    this.leave();
     this.found = null;
-    if (this.input.value.trim()) this.timer = setTimeout(() => this.#ask(), 150);
+    const turn = this.turn;
+    if (this.input.value.trim()) this.timer = setTimeout(() => this.#ask(turn), 150);
     else this.update(this.state);
   }
 
-  async #ask() {
-    const q = this.input.value.trim();
+  async #ask(turn) {
     try {
-      const found = await read(this.name, { q });
-      if (this.input.value.trim() !== q) return;
+      const found = await read(this.name, { q: this.input.value.trim() });
+      if (turn !== this.turn) return;
       this.found = found;
       this.update(this.state);
     } catch (error) {
+      if (turn !== this.turn) return;
       setText(this.shown, error.message);
     }
-    clearTimeout(this.timer);
-    if (!report) this.timer = setTimeout(() => this.#ask(), AGAIN);
+    if (!report) this.timer = setTimeout(() => this.#ask(turn), AGAIN);
   }
 
   update(state) {

@@ -33,10 +33,13 @@ const byId = (id) => document.getElementById(id);
 let shown = null;
 let stop = null;
 let isPlanned = false;
+/** Whether we know who looks: before that no panel asks for anything. */
+let isIn = false;
 
 const navigation = new Navigation(PANELS, show);
 
 function show(panel) {
+  if (!isIn) return;
   shown?.leave?.();
   shown = panel;
   byId("panel").replaceChildren(panel.build());
@@ -50,7 +53,7 @@ function plan() {
   isPlanned = true;
   const draw = () => {
     isPlanned = false;
-    navigation?.update(state);
+    navigation.update(state);
     shown?.update(state);
     showTrouble();
     if (state.status) setText(byId("title"), `Cluster ${state.status.status.addr}`);
@@ -125,7 +128,10 @@ function showLogin(reason) {
   forgetToken();
   showWho();
   showConnection("", "Not logged in");
-  byId("panel").hidden = true;
+  isIn = false;
+  shown?.leave?.();
+  shown = null;
+  byId("panel").replaceChildren();
   byId("trouble").hidden = true;
   byId("login").hidden = false;
   setText(byId("login-reason"), hadToken ? reason : "");
@@ -142,8 +148,9 @@ async function begin() {
     return;
   }
   byId("login").hidden = true;
-  byId("panel").hidden = false;
   showWho();
+  isIn = true;
+  if (!shown) navigation.show();
   stop?.();
   stop = follow({
     onEvent(name, data) {
@@ -153,7 +160,10 @@ async function begin() {
       else state[name] = data;
       plan();
     },
-    onState: showConnection,
+    onState(kind, sentence) {
+      const from = kind === "lost" && state.status ? ` What is shown is from ${clock(state.status.at)}.` : "";
+      showConnection(kind, sentence + from);
+    },
     onRefused: (error) => showLogin(error.message),
   });
 }
@@ -177,6 +187,8 @@ function showReport() {
   Object.assign(state, report.parts);
   const { started, cluster } = report.history.second;
   state.history = { started, points: cluster };
+  isIn = true;
+  navigation.show();
   showConnection("", `Report of the master ${report.parts.status.status.addr}, made ${moment(report.made)}. Nothing here is live.`);
   const left = limits();
   if (left) byId("panel").before(el("p", { class: "dim" }, left));

@@ -6,6 +6,7 @@ export class Navigation {
   #panels;
   #numbers = new Map();
   #links = new Map();
+  #onShow;
 
   constructor(panels, onShow) {
     this.#panels = panels;
@@ -17,8 +18,13 @@ export class Navigation {
       this.#links.set(panel.id, link);
       nav.append(link);
     }
-    addEventListener("hashchange", () => this.#show(onShow));
-    this.#show(onShow);
+    this.#onShow = onShow;
+    addEventListener("hashchange", () => this.show());
+    // The address keeps the name of the panel.
+    document.querySelector("a.skip").addEventListener("click", (event) => {
+      event.preventDefault();
+      document.getElementById("main").focus();
+    });
   }
 
   /** The panel that is shown. */
@@ -27,9 +33,8 @@ export class Navigation {
     return this.#panels.find((panel) => panel.id === id) ?? this.#panels[0];
   }
 
-  #show(onShow) {
-    // The link that skips to the panel names no panel.
-    if (location.hash === "#main") return;
+  /** Shows the panel that the address names. */
+  show() {
     for (const [id, link] of this.#links) {
       if (id === this.current.id) {
         link.setAttribute("aria-current", "page");
@@ -37,7 +42,7 @@ export class Navigation {
         link.scrollIntoView({ block: "nearest", inline: "center" });
       } else link.removeAttribute("aria-current");
     }
-    onShow(this.current);
+    this.#onShow(this.current);
   }
 
   /** Shows a figure beside each panel that has one. */

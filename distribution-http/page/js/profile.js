@@ -7,6 +7,9 @@ import { Flame } from "./flame.js";
 
 const SECONDS = { least: 1, most: 30, usual: 5 };
 
+/** The server ends a profile after 70 seconds. */
+const LONGEST = 75;
+
 /** A button's action: asks for how long, and takes a profile. */
 export function profileAction(node) {
   return { label: "Profile", danger: false, run: async () => open(node) };
@@ -23,7 +26,7 @@ function open(node) {
     start.disabled = true;
     setText(status, `Looking for ${duration(Number(seconds.value))}…`);
     try {
-      const profile = await change(`nodes/${encodeURIComponent(node.id)}/profile`, { seconds: Number(seconds.value) });
+      const profile = await change(`nodes/${encodeURIComponent(node.id)}/profile`, { seconds: Number(seconds.value) }, LONGEST);
       setText(status, "");
       result.replaceChildren(new Flame(profile).element);
     } catch (error) {

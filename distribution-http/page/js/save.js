@@ -7,7 +7,7 @@ import { el, say } from "./dom.js";
 export async function saveReport(button) {
   button.disabled = true;
   try {
-    const file = URL.createObjectURL(await (await request("report", { headers: { Accept: "text/html" } })).blob());
+    const file = URL.createObjectURL(await (await request("report", { patience: 300, headers: { Accept: "text/html" } })).blob());
     const at = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
     el("a", { href: file, download: `cluster-${at}.html` }).click();
     setTimeout(() => URL.revokeObjectURL(file), 60000);

@@ -63,17 +63,38 @@ export class Table {
     });
   }
 
+  /** The key of each row. Rows that are alike are numbered from the last one, where lists do not grow. */
+  #keysOf(rows) {
+    const seen = new Map();
+    const keys = new Map();
+    for (const row of rows.toReversed()) {
+      const key = this.#key(row);
+      const number = (seen.get(key) ?? 0) + 1;
+      seen.set(key, number);
+      keys.set(row, number === 1 ? key : `${key} ${number}`);
+    }
+    return keys;
+  }
+
+  /** Moves a row behind all others, and returns the one that came after it. */
+  #putLast(row) {
+    const next = row.nextSibling;
+    this.#body.append(row);
+    return next;
+  }
+
   update(rows) {
     this.#last = rows;
-    const keys = new Set(rows.map(this.#key));
+    const keys = this.#keysOf(rows);
+    const known = new Set(keys.values());
     for (const [key, row] of this.#rows) {
-      if (keys.has(key)) continue;
+      if (known.has(key)) continue;
       row.remove();
       this.#rows.delete(key);
     }
     let place = this.#body.firstChild;
     for (const data of this.#inOrder(rows)) {
-      const key = this.#key(data);
+      const key = keys.get(data);
       let row = this.#rows.get(key);
       if (!row) {
         row = new Row(this.#columns, this.#facts, this.#actions, this.#extra);
@@ -81,6 +102,8 @@ export class Table {
       }
       row.update(data);
       for (const node of row.nodes()) {
+        // A row that is moved loses the focus: then those before it go behind it, and find their places later.
+        if (node !== place && node.contains(document.activeElement)) while (place !== node) place = this.#putLast(place);
         if (node === place) place = place.nextSibling;
         else this.#body.insertBefore(node, place);
       }

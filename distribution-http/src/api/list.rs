@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::query::Query;
 use crate::{
     app::App,
-    live::{CallRow, MOST_ROWS, NodeRow, RunRow, Versions, WarningRow},
+    live::{CallRow, MOST_ROWS, Measured, MethodRow, NodeRow, RunRow, Versions, WarningRow, by_id},
     refusal::Refusal,
 };
 
@@ -79,9 +79,16 @@ pub(super) async fn nodes(State(app): State<Arc<App>>, Query(search): Query<Sear
             [node.name.to_string(), node.id.to_string(), node.addr.to_string(), node.principal.to_string(), state];
         own.into_iter().chain(labels).chain(services).collect()
     };
-    let (status, nodes) = futures::try_join!(async { app.admin.status().await }, async { app.admin.nodes().await })?;
+    let (status, nodes, metrics) =
+        futures::try_join!(async { app.admin.status().await }, async { app.admin.nodes().await }, async {
+            app.admin.metrics().await
+        },)?;
     let versions = Versions::of(&status.version, &nodes);
-    search.rows("nodes", nodes, texts, |node| NodeRow::new(node, &versions))
+    let metrics = by_id(&metrics.nodes);
+    search.rows("nodes", nodes, texts, |node| {
+        let metrics = metrics.get(&node.id).copied();
+        NodeRow::new(node, &versions, metrics)
+    })
 }
 
 /// One node with all that is known of it.
@@ -111,22 +118,19 @@ pub(super) async fn calls(State(app): State<Arc<App>>, Query(wanted): Query<Want
         filter = filter.method(method);
     }
     if let Some(node) = wanted.node.filter(|node| !node.is_empty()) {
-        let id = match node.parse::<NodeId>() {
-            Ok(id) => id,
-            Err(_) => {
-                let nodes = app.admin.nodes().await?;
-                let found = nodes.iter().find(|info| *info.name == *node);
-                let missing = || Refusal::new(StatusCode::NOT_FOUND, format!("No node `{node}` is registered."));
-                found.ok_or_else(missing)?.id
-            }
-        };
-        filter = filter.node(id);
+        // A name may look like an id, as `be-1` does.
+        let nodes = app.admin.nodes().await?;
+        let named = nodes.iter().find(|info| *info.name == *node).map(|info| info.id);
+        let missing = || Refusal::new(StatusCode::NOT_FOUND, format!("No node `{node}` is registered."));
+        filter = filter.node(named.or_else(|| node.parse().ok()).ok_or_else(missing)?);
     }
     if let Some(status) = wanted.status {
         filter = filter.status(status);
     }
     if let Some(seconds) = wanted.older_than {
-        filter = filter.older_than(Duration::try_from_secs_f64(seconds).map_err(bad)?);
+        filter = filter.older_than(
+            Duration::try_from_secs_f64(seconds).map_err(|_| bad("`older_than` is a number of seconds, 0 or more."))?,
+        );
     }
     if let Some(after) = wanted.after {
         filter = filter.after(after);
@@ -140,7 +144,11 @@ pub(super) async fn methods(State(app): State<Arc<App>>, Query(search): Query<Se
     let texts = |row: &distribution::administration::MethodSummary| {
         vec![format!("{}.{}", row.service, row.name), row.signature.clone()]
     };
-    search.rows("methods", app.admin.methods().await?, texts, |row| row)
+    let (methods, metrics) =
+        futures::try_join!(async { app.admin.methods().await }, async { app.admin.metrics().await })?;
+    let (looked, mut whole) = (app.hub.measured(), Measured::default());
+    let window = looked.last().unwrap_or_else(|| whole.whole(metrics.methods));
+    search.rows("methods", methods, texts, |method| MethodRow::new(method, &window))
 }
 
 pub(super) async fn services(State(app): State<Arc<App>>, Query(search): Query<Search>) -> Answer {

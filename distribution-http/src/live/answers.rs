@@ -1,9 +1,7 @@
 //! What a master answers when it is asked for everything that the page shows, and the parts that are made of it.
 
-use std::collections::HashMap;
-
 use distribution::{
-    AdminClient, CallError, CallFilter, NodeId, NodeInfo, Stats,
+    AdminClient, CallError, CallFilter, NodeInfo, Stats,
     administration::{
         CallPage, CallerInfo, FailureGroup, MasterStatus, MethodMetrics, MethodSummary, NodeMetrics, RunInfo,
         ServiceSummary, StatusFilter, Warning,
@@ -14,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     measured::{MethodRow, Window},
-    rows::{CallRow, NodeCounts, NodeRow, RunRow, Versions},
+    rows::{CallRow, NodeCounts, NodeRow, RunRow, Versions, by_id},
     warnings::WarningRow,
 };
 
@@ -91,12 +89,12 @@ impl Answers {
     ) -> Vec<(&'static str, Value)> {
         let Self { status, stats, nodes, running, waiting, stopping, methods, services, callers, .. } = self;
         let warnings: Vec<_> = self.warnings.into_iter().map(WarningRow::new).collect();
-        let counts = NodeCounts::of(&nodes);
-        let by_id: HashMap<NodeId, &NodeMetrics> = self.node_metrics.iter().map(|node| (node.id, node)).collect();
+        let metrics = by_id(&self.node_metrics);
+        let counts = NodeCounts::of(&nodes, &metrics);
         let versions = Versions::of(&status.version, &nodes);
         let node = |node: NodeInfo| {
-            let metrics = by_id.get(&node.id).copied();
-            NodeRow::new(node, &versions).with(metrics)
+            let metrics = metrics.get(&node.id).copied();
+            NodeRow::new(node, &versions, metrics)
         };
         // How many there are in all, `status` says.
         let calls = |name: &str, page: CallPage| {
@@ -152,10 +150,12 @@ fn busiest<T>(mut rows: Vec<T>, most: usize, calls: impl Fn(&T) -> usize) -> Vec
     rows
 }
 
-/// Nodes that something is wrong with first, then those with the most calls, if there are too many.
+/// If there are too many, nodes that something is wrong with come first, and then those with the most calls. Among these they
+/// stay in their order, so that a row is where it was.
 fn most_interesting(mut nodes: Vec<NodeInfo>, most: usize) -> Vec<NodeInfo> {
     if nodes.len() > most {
         nodes.sort_by_key(|node| (NodeRow::is_well(node), std::cmp::Reverse(node.in_flight)));
+        nodes[..most].sort_by_key(|node| (NodeRow::is_well(node), node.id));
     }
     nodes
 }

@@ -1,14 +1,14 @@
 //! The hub: reads the master while somebody looks, and holds the newest state of each part of the page.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
 use distribution::AdminClient;
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::{part::Part, poll::Reader};
+use super::{measured::Measured, part::Part, poll::Reader};
 
 /// The time from one look at the master to the next.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -31,6 +31,7 @@ pub(crate) type Parts = Arc<[Part]>;
 pub(crate) struct Hub {
     admin: AdminClient,
     parts: watch::Sender<Parts>,
+    measured: Arc<Mutex<Measured>>,
     inner: Mutex<Inner>,
 }
 
@@ -44,7 +45,8 @@ struct Inner {
 
 impl Hub {
     pub(crate) fn new(admin: AdminClient) -> Arc<Self> {
-        Arc::new(Self { admin, parts: watch::Sender::new(Arc::default()), inner: Mutex::default() })
+        let parts = watch::Sender::new(Arc::default());
+        Arc::new(Self { admin, parts, measured: Arc::default(), inner: Mutex::default() })
     }
 
     /// Counts a viewer until this is dropped, and begins to read the master if nobody has looked before.
@@ -54,7 +56,8 @@ impl Hub {
         inner.alone_since = None;
         // A reader whose runtime has ended, or that panicked, is replaced.
         if inner.reader.as_ref().is_none_or(AbortHandle::is_finished) {
-            let reader = tokio::spawn(read(Arc::downgrade(self), self.admin.clone()));
+            let reader =
+                tokio::spawn(read(Arc::downgrade(self), Reader::new(self.admin.clone(), Arc::clone(&self.measured))));
             inner.reader = Some(reader.abort_handle());
         }
         drop(inner);
@@ -69,11 +72,17 @@ impl Hub {
             inner.reader = None;
             // Old figures must not be the first that the next viewer sees.
             self.parts.send_replace(Arc::default());
+            *self.measured() = Measured::default();
         }
         is_over
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    /// What was counted of methods while somebody has looked.
+    pub(crate) fn measured(&self) -> MutexGuard<'_, Measured> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,8 +113,7 @@ impl Drop for Look {
 }
 
 /// Reads the master again and again, until nobody has looked for a while or the router is gone.
-async fn read(hub: Weak<Hub>, admin: AdminClient) {
-    let mut reader = Reader::new(admin);
+async fn read(hub: Weak<Hub>, mut reader: Reader) {
     loop {
         let began = Instant::now();
         let parts = reader.read().await;

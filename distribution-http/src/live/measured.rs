@@ -39,9 +39,7 @@ impl Measured {
         while self.0.len() > LOOKS || self.0.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW) {
             self.0.pop_front();
         }
-        let (newest, oldest) = (self.0.back(), self.0.front());
-        let seconds = newest.zip(oldest).map_or(0.0, |(newest, oldest)| (newest.0 - oldest.0).as_secs_f64());
-        Window { newest: newest.map(|(_, counts)| counts), oldest: oldest.map(|(_, counts)| counts), seconds }
+        self.last().unwrap_or(Window { newest: None, oldest: None, seconds: 0.0 })
     }
 }
 
@@ -69,6 +67,13 @@ impl Times {
 }
 
 impl Measured {
+    /// What was counted at the last look, with what was counted before. `None` if nobody looks.
+    pub(crate) fn last(&self) -> Option<Window<'_>> {
+        let (newest, oldest) = (self.0.back()?, self.0.front()?);
+        let seconds = (newest.0 - oldest.0).as_secs_f64();
+        Some(Window { newest: Some(&newest.1), oldest: Some(&oldest.1), seconds })
+    }
+
     /// What was counted since the master started, without rates.
     pub(crate) fn whole(&mut self, methods: Vec<MethodMetrics>) -> Window<'_> {
         self.0.push_back((Instant::now(), counts(methods)));
@@ -78,7 +83,7 @@ impl Measured {
 
 /// A method, with what was counted of it.
 #[derive(Debug, Serialize)]
-pub(super) struct MethodRow {
+pub(crate) struct MethodRow {
     #[serde(flatten)]
     method: MethodSummary,
     /// Calls that ended, and those that failed, a second; in the last seconds.
@@ -95,7 +100,7 @@ pub(super) struct MethodRow {
 }
 
 impl MethodRow {
-    pub(super) fn new(method: MethodSummary, window: &Window<'_>) -> Self {
+    pub(crate) fn new(method: MethodSummary, window: &Window<'_>) -> Self {
         let name = (method.service.clone(), method.name.clone(), method.version);
         let none = CallMetrics::default();
         let find = |counts: Option<&'_ Counts>| counts.and_then(|counts| counts.get(&name)).cloned();

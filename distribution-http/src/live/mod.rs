@@ -12,7 +12,7 @@ mod warnings;
 
 pub(crate) use answers::Answers;
 pub(crate) use hub::Hub;
-pub(crate) use measured::Measured;
-pub(crate) use rows::{CallRow, EventRow, MOST_ROWS, NodeRow, RunRow, Versions};
+pub(crate) use measured::{Measured, MethodRow};
+pub(crate) use rows::{CallRow, EventRow, MOST_ROWS, NodeRow, RunRow, Versions, by_id};
 pub(crate) use stream::{Watching, stream};
 pub(crate) use warnings::WarningRow;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -38,7 +39,7 @@ pub(super) struct Reader {
     /// How many events there have been, so that the page knows a new one.
     event_number: u64,
     totals: Option<(Instant, Stats)>,
-    measured: Measured,
+    measured: Arc<Mutex<Measured>>,
     /// The next second of the history.
     next_point: u64,
     /// The version of the first state of each part.
@@ -49,14 +50,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(admin: AdminClient) -> Self {
+    pub(super) fn new(admin: AdminClient, measured: Arc<Mutex<Measured>>) -> Self {
         Self {
             admin,
             following: None,
             events: VecDeque::new(),
             event_number: 0,
             totals: None,
-            measured: Measured::default(),
+            measured,
             next_point: 0,
             first_version: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros()
                 as u64,
@@ -111,7 +112,10 @@ impl Reader {
     fn show(&mut self, answers: Answers, methods: Vec<MethodMetrics>, now: f64) {
         let rates = self.rates(&answers.stats);
         self.set("trouble", json!({}));
-        let parts = answers.into_parts(now, rates, &self.measured.window(methods), MOST_ROWS);
+        let measured = Arc::clone(&self.measured);
+        let mut measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = answers.into_parts(now, rates, &measured.window(methods), MOST_ROWS);
+        drop(measured);
         for (name, part) in parts {
             self.set(name, part);
         }

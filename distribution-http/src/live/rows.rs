@@ -1,9 +1,9 @@
 //! The rows of the page's lists: what the admin service tells, with what is known only here in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use distribution::{
-    CallInfo, NodeInfo, NodeState,
+    CallInfo, NodeId, NodeInfo, NodeState,
     administration::{CallStatus, NodeMetrics, RunInfo, TimedEvent, Vitals},
 };
 use serde::Serialize;
@@ -53,6 +53,8 @@ pub(crate) struct NodeRow {
     is_cordoned: bool,
     share: f64,
     in_flight: usize,
+    /// Slots that run a handler.
+    busy: u32,
     answered: u64,
     uncallable: Vec<String>,
     blocked_async: u32,
@@ -65,7 +67,8 @@ pub(crate) struct NodeRow {
 }
 
 impl NodeRow {
-    pub(crate) fn new(node: NodeInfo, versions: &Versions) -> Self {
+    pub(crate) fn new(node: NodeInfo, versions: &Versions, metrics: Option<&NodeMetrics>) -> Self {
+        let busy = busy_slots(&node, metrics);
         let name = |service: &distribution::ServiceInfo| match service.version {
             1 => service.name.clone(),
             version => format!("{} v{version}", service.name),
@@ -85,29 +88,34 @@ impl NodeRow {
             is_cordoned: node.is_cordoned,
             share: node.share,
             in_flight: node.in_flight,
+            busy,
             answered: node.answered,
             uncallable: node.uncallable,
             blocked_async: node.blocked_async,
             registered_for: node.registered_for.as_secs_f64(),
             silent_for: node.silent_for.as_secs_f64(),
-            vitals: None,
-            failed: 0,
+            vitals: metrics.and_then(|metrics| metrics.vitals),
+            failed: metrics.map_or(0, |metrics| metrics.calls.outcomes.failures()),
         }
-    }
-
-    /// The same with what was counted and measured of it.
-    pub(crate) fn with(mut self, metrics: Option<&NodeMetrics>) -> Self {
-        if let Some(metrics) = metrics {
-            self.vitals = metrics.vitals;
-            self.failed = metrics.calls.outcomes.failures();
-        }
-        self
     }
 
     /// Whether an operator need not look at a node.
     pub(crate) fn is_well(node: &NodeInfo) -> bool {
         node.state == NodeState::Alive && !node.is_cordoned && node.share >= 1.0 && node.uncallable.is_empty()
     }
+}
+
+/// What was counted and measured of nodes, by their ids.
+pub(crate) fn by_id(nodes: &[NodeMetrics]) -> HashMap<NodeId, &NodeMetrics> {
+    nodes.iter().map(|node| (node.id, node)).collect()
+}
+
+/// Slots that run a handler, as the node says. Of one that has not told, at most as many as it has calls: async calls need no
+/// slot.
+fn busy_slots(node: &NodeInfo, metrics: Option<&NodeMetrics>) -> u32 {
+    let vitals = metrics.and_then(|metrics| metrics.vitals);
+    let busy = vitals.map_or(u32::try_from(node.in_flight).unwrap_or(u32::MAX), |vitals| vitals.busy_slots);
+    busy.min(node.slots)
 }
 
 /// The versions in a cluster, by which one that differs is noticed.
@@ -149,12 +157,12 @@ pub(crate) struct NodeCounts {
     draining: usize,
     ejected: usize,
     slots: u64,
-    /// Calls that were sent to nodes, at most as many as each has slots.
+    /// Slots that run a handler.
     busy: u64,
 }
 
 impl NodeCounts {
-    pub(crate) fn of(nodes: &[NodeInfo]) -> Self {
+    pub(crate) fn of(nodes: &[NodeInfo], metrics: &HashMap<NodeId, &NodeMetrics>) -> Self {
         let mut counts = Self { total: nodes.len(), ..Self::default() };
         for node in nodes {
             match node.state {
@@ -167,7 +175,7 @@ impl NodeCounts {
             }
             counts.ejected += usize::from(node.share < 1.0);
             counts.slots += u64::from(node.slots);
-            counts.busy += u64::from(node.slots).min(node.in_flight as u64);
+            counts.busy += u64::from(busy_slots(node, metrics.get(&node.id).copied()));
         }
         counts
     }
@@ -206,6 +214,8 @@ impl EventRow {
 pub(crate) struct RunRow {
     #[serde(flatten)]
     run: RunInfo,
+    /// Its number as a text: a browser's numbers are not as large.
+    key: String,
     /// Each as a sentence.
     waits_for: Vec<String>,
 }
@@ -216,7 +226,7 @@ impl RunRow {
             let row = CallRow::new(call.clone());
             format!("{} of {} {}", call.id, call.method, row.does)
         });
-        Self { waits_for: waits_for.collect(), run }
+        Self { waits_for: waits_for.collect(), key: run.number.to_string(), run }
     }
 }
 

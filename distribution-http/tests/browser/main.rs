@@ -7,6 +7,7 @@ mod flame;
 mod over_time;
 mod report;
 mod screens;
+mod table;
 
 use distribution::CallError;
 use distribution_http::PageBuilder;

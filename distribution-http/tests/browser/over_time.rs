@@ -1,7 +1,14 @@
 //! What the page keeps while time passes: what ran before, and the history where its connection breaks.
 
 use distribution::administration::HistoryFilter;
-use distribution_tests::{browser::Browser, proxy::Proxy, soon, until};
+use distribution_http::PageBuilder;
+use distribution_tests::{
+    browser::Browser,
+    proxy::{Proxy, Way},
+    soon,
+    trust::{Authority, Purpose},
+    until,
+};
 
 use crate::cluster::Running;
 
@@ -12,20 +19,20 @@ async fn the_task_stream_keeps_what_ran_before_until_the_master_is_another_one()
     let _node = cluster.node("first").await;
     cluster.work.crunch(200).await.expect("answers");
     browser.show(&cluster.url, "tasks").await;
-    browser.sees("5 m 0 s: 1 call that ended").await;
+    browser.sees("5 m 0 s: 1 call on slots ended").await;
     // The third is asked for when the answer to the second was read.
     for _ in 0..3 {
         asks_for(&browser, "/api/timeline").await;
     }
-    assert!(browser.text().await.contains("5 m 0 s: 1 call that ended"), "{}", browser.text().await);
+    assert!(browser.text().await.contains("5 m 0 s: 1 call on slots ended"), "{}", browser.text().await);
 
     let addr = cluster.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
     cluster.stop().await;
     let cluster = Running::start_on(&addr, |page| page).await;
-    browser.sees("5 m 0 s: 0 calls that ended").await;
+    browser.sees("5 m 0 s: 0 calls on slots ended").await;
     let _node = cluster.node("second").await;
     cluster.work.crunch(200).await.expect("answers");
-    browser.sees("5 m 0 s: 1 call that ended").await;
+    browser.sees("5 m 0 s: 1 call on slots ended").await;
     browser.close().await;
 }
 
@@ -55,6 +62,61 @@ async fn a_page_asks_for_the_history_once_and_for_what_it_has_missed() {
     proxy.refuse(false);
     browser.sees("Live").await;
     asks_for(&browser, "/api/history").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_hangs_is_noticed_and_a_hidden_tab_gives_its_connection_up() {
+    let Some(browser) = Browser::start().await else { return };
+    let cluster = Running::start(|page| page).await;
+    let page = cluster.url.trim_start_matches("http://").trim_end_matches('/');
+    let proxy = Proxy::to(page.parse().expect("an address")).await;
+    browser.show(&format!("http://{}/", proxy.addr()), "overview").await;
+    browser.sees("Live").await;
+
+    let hide = async |is_hidden: bool| {
+        let script = format!(
+            "Object.defineProperty(document, 'hidden', {{ value: {is_hidden}, configurable: true }}); \
+             document.dispatchEvent(new Event('visibilitychange'))"
+        );
+        browser.eval(&script).await;
+    };
+    hide(true).await;
+    browser.sees("Paused while this tab is hidden").await;
+    hide(false).await;
+    browser.sees("Live").await;
+
+    proxy.swallow(Way::ToPeer);
+    browser.sees("Nothing has come from the server for 25 s").await;
+    browser.sees("What is shown is from").await;
+    proxy.cut();
+    browser.sees("Live").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_asked_for_before_somebody_has_logged_in() {
+    let Some(browser) = Browser::start().await else { return };
+    let (admin, viewer) = ("a".repeat(40), "v".repeat(40));
+    let authority = Authority::new("Page");
+    let _ = authority.issue("page", Purpose::Server, &["localhost"]);
+    let (certificate, key) = (authority.path("page", "pem"), authority.path("page", "key"));
+    let page = |page: PageBuilder| page.admin_token(&admin).viewer_token(&viewer).certificate(&certificate, &key);
+    let cluster = Running::start_on("0.0.0.0:0", page).await;
+    browser.show(&cluster.url, "tasks").await;
+    browser.sees("Token for admins or viewers").await;
+    browser.fill("#token", &viewer).await;
+    browser.press("Log in").await;
+    browser.sees("on slots ended").await;
+    let asked = browser.asked().await;
+    let first = asked.iter().position(|url| url.contains("/api/timeline")).expect("it was asked for");
+    assert_eq!(asked[..first].iter().filter(|url| url.ends_with("/api/me")).count(), 2, "{asked:?}");
+
+    // After the log-out neither.
+    browser.press("Log out").await;
+    browser.sees("Token for admins or viewers").await;
+    assert_eq!(browser.eval("return document.getElementById('panel').childElementCount").await, 0);
+    browser.has_no_errors(&["401"]).await;
     browser.close().await;
 }
 

@@ -12,6 +12,9 @@ use crate::seconds;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RunInfo {
+    /// Stands for the run: its caller has drawn it at random.
+    #[serde(default)]
+    pub number: u64,
     /// Its name. Several runs may have the same.
     pub name: String,
     /// The name of the caller that makes its calls. `None` if it is the master's own process.

@@ -160,6 +160,7 @@ impl Run {
         let left = report.total.map(|total| total.saturating_sub(report.done));
         let left = left.filter(|_| rate > 0.0 && is_running && stalled_for.is_none());
         RunInfo {
+            number: report.run,
             name: report.name,
             caller,
             status,

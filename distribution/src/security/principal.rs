@@ -26,6 +26,7 @@ pub struct Principal {
 
 /// How a peer has authenticated itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PrincipalKind {
     /// Not at all: the master has no security.

@@ -5,7 +5,7 @@ import { ListPanel } from "../list.js";
 
 /** A credential as its three parts say it; the server has it in words in other lists. */
 function credential({ kind, credential: id, names }) {
-  if (kind === "open") return "none";
+  if (kind === "open") return "no credential";
   return [kind, id, ...(names?.length ? [`(${names.join(", ")})`] : [])].join(" ");
 }
 

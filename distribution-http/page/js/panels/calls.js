@@ -82,8 +82,11 @@ function table(caption, empty, isMixed) {
 export class Calls {
   id = "calls";
   title = "Calls";
+  /** Counts filters: what an earlier one has asked for is dropped. */
+  turn = 0;
 
   build() {
+    this.leave();
     this.running = table("Calls that run, the oldest first", "No call runs.", false);
     this.waiting = table("Calls that wait, the oldest first", "No call waits.", false);
     this.stopping = table("Calls that have ended, and whose handlers go on", "", false);
@@ -120,6 +123,7 @@ export class Calls {
   }
 
   leave() {
+    this.turn += 1;
     clearTimeout(this.timer);
   }
 
@@ -128,31 +132,32 @@ export class Calls {
   }
 
   #choose() {
-    clearTimeout(this.timer);
+    this.leave();
+    const turn = this.turn;
     const isFiltered = Object.values(this.#wanted()).some((value) => value !== "");
     this.foundSection.hidden = !isFiltered;
     this.live.hidden = isFiltered;
-    if (isFiltered) this.timer = setTimeout(() => this.#ask(), 200);
+    if (isFiltered) this.timer = setTimeout(() => this.#ask(turn), 200);
   }
 
-  async #ask() {
-    const wanted = this.#wanted();
+  async #ask(turn) {
     try {
-      const page = await read("calls", wanted);
-      if (JSON.stringify(wanted) !== JSON.stringify(this.#wanted())) return;
+      const page = await read("calls", this.#wanted());
+      if (turn !== this.turn) return;
       this.found.update(page.calls);
       setText(this.counts.found, page.next === null ? count(page.calls.length) : `the ${count(page.calls.length)} oldest`);
     } catch (error) {
+      if (turn !== this.turn) return;
       this.found.update([]);
       setText(this.counts.found, error.message);
     }
-    clearTimeout(this.timer);
-    if (!report) this.timer = setTimeout(() => this.#ask(), AGAIN);
+    if (!report) this.timer = setTimeout(() => this.#ask(turn), AGAIN);
   }
 
   update(state) {
     if (!state.running) return;
-    const of = (rows, total) => (rows.length < total ? `the ${count(rows.length)} oldest of ${count(total)}` : count(total));
+    // A list that is whole is counted by itself: the totals were taken at another moment.
+    const of = (rows, total, hasMore) => (hasMore ? `the ${count(rows.length)} oldest of ${count(Math.max(rows.length, total))}` : count(rows.length));
     const running = state.running.running;
     const waiting = state.waiting?.waiting ?? [];
     const stopping = state.stopping?.stopping ?? [];
@@ -163,8 +168,8 @@ export class Calls {
     this.stoppingSection.hidden = stopping.length === 0;
     if (stats) {
       const calls = (rows) => rows.reduce((sum, call) => sum + call.count, 0);
-      setText(this.counts.running, of(running, Math.max(running.length, stats.in_flight - calls(running) + running.length)));
-      setText(this.counts.waiting, of(waiting, Math.max(waiting.length, stats.queued - calls(waiting) + waiting.length)));
+      setText(this.counts.running, of(running, stats.in_flight - calls(running) + running.length, state.running.has_more));
+      setText(this.counts.waiting, of(waiting, stats.queued - calls(waiting) + waiting.length, state.waiting?.has_more));
     }
   }
 

@@ -54,8 +54,4 @@ export class Events {
     this.seen = seen;
     this.#ask();
   }
-
-  figure(state) {
-    return state.events ? { text: count(state.events.events.length) } : null;
-  }
 }

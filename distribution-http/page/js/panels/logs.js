@@ -12,12 +12,14 @@ const AGAIN = 2000;
 export class Logs {
   id = "logs";
   title = "Logs";
+  /** Counts filters: what an earlier one has asked for is dropped. */
+  turn = 0;
 
   build() {
     this.table = new Table({
       caption: "What nodes have logged, the newest first",
       empty: "No record fits. Nodes send what they log if they have the layer distribution::logs::layer().",
-      key: (record) => record.key,
+      key: (record) => `${record.at} ${record.node.id} ${record.message} ${record.fields}`,
       columns: [
         { title: "Time", text: (record) => clock(record.at), class: "keep" },
         { title: "Level", text: (record) => record.level, kind: (record) => LEVELS[record.level] ?? "" },
@@ -52,30 +54,29 @@ export class Logs {
   }
 
   leave() {
+    this.turn += 1;
     clearTimeout(this.timer);
   }
 
   #soon(wait) {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.#ask(), wait);
+    this.leave();
+    const turn = this.turn;
+    this.timer = setTimeout(() => this.#ask(turn), wait);
   }
 
-  async #ask() {
+  async #ask(turn) {
     try {
       const wanted = Object.fromEntries(Object.entries(this.inputs).map(([name, input]) => [name, input.value.trim()]));
       const { logs } = await read("logs", wanted);
-      const seen = new Map();
-      const rows = logs.map((record) => {
-        const name = `${record.at} ${record.node.id}`;
-        seen.set(name, (seen.get(name) ?? 0) + 1);
-        return { ...record, key: `${name} ${seen.get(name)}` };
-      });
-      this.table.update(rows.reverse());
-      setText(this.note, rows.length ? `the newest ${count(rows.length)}` : "");
+      if (turn !== this.turn) return;
+      this.table.update(logs.reverse());
+      setText(this.note, logs.length ? `the newest ${count(logs.length)}` : "");
     } catch (error) {
+      if (turn !== this.turn) return;
+      this.table.update([]);
       setText(this.note, error.message);
     }
-    if (this.note.isConnected && !report) this.#soon(AGAIN);
+    if (!report) this.#soon(AGAIN);
   }
 
   update() {}

@@ -21,7 +21,7 @@ export function methods() {
     table: {
       caption: "The methods that nodes serve or that are called",
       empty: "No node serves a method, and none is called.",
-      key: (method) => `${name(method)} ${method.version} ${method.signature} ${method.kind} ${method.nodes}`,
+      key: (method) => `${name(method)} ${method.version} ${method.signature} ${method.kind}`,
       columns: [
         { title: "Method", text: (method) => (method.version === 1 ? name(method) : `${name(method)} v${method.version}`), sort: name },
         { title: "Kind", text: (method) => (method.kind === "compute" ? "fn" : "async fn"), sort: (method) => method.kind, class: "keep" },

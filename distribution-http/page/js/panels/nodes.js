@@ -1,7 +1,7 @@
 /* Nodes: their state, their load, and what can be done with them. */
 
 import { action } from "../confirm.js";
-import { count, duration, percent, size } from "../format.js";
+import { count, counted, duration, percent, size } from "../format.js";
 import { ListPanel } from "../list.js";
 import { Load } from "../load.js";
 import { profileAction } from "../profile.js";
@@ -16,7 +16,7 @@ function stateText(node) {
 function actions(node) {
   if (!mayChange()) return [];
   const on = (verb) => `nodes/${encodeURIComponent(node.id)}/${verb}`;
-  const calls = node.in_flight === 0 ? "It has no calls now." : `It has ${count(node.in_flight)} calls now.`;
+  const calls = node.in_flight === 0 ? "It has no calls now." : `It has ${counted(node.in_flight, "call")} now.`;
   return [
     profileAction(node),
     node.is_cordoned
@@ -58,12 +58,13 @@ export function nodes() {
         { title: "Node", text: (node) => node.name, sort: (node) => node.name, class: "keep" },
         { title: "State", text: stateText, kind: (node) => (node.is_cordoned ? "warn" : KINDS[node.state] ?? ""), sort: stateText },
         {
-          title: "Load",
-          text: (node) => `${count(node.in_flight)} / ${count(node.slots)}`,
-          part: (node) => (node.slots ? node.in_flight / node.slots : 0),
-          sort: (node) => node.in_flight / Math.max(1, node.slots),
+          title: "Slots busy",
+          text: (node) => `${count(node.busy)} of ${count(node.slots)}`,
+          part: (node) => (node.slots ? node.busy / node.slots : 0),
+          sort: (node) => node.busy / Math.max(1, node.slots),
           class: "keep",
         },
+        { title: "Calls", text: (node) => count(node.in_flight), sort: (node) => node.in_flight, class: "number" },
         { title: "CPU", text: (node) => (typeof node.vitals?.cpu === "number" ? node.vitals.cpu.toFixed(2) : "–"), sort: (node) => node.vitals?.cpu ?? -1, class: "number middle-up" },
         { title: "Memory", text: (node) => (typeof node.vitals?.memory === "number" ? size(node.vitals.memory) : "–"), sort: (node) => node.vitals?.memory ?? -1, class: "number middle-up" },
         { title: "Answered", text: (node) => count(node.answered), sort: (node) => node.answered, class: "number" },
@@ -82,7 +83,6 @@ export function nodes() {
         ["Share of calls", percent(node.share)],
         ["Attempts that failed", node.failed ? count(node.failed) : ""],
         ["Threads", node.vitals?.threads ? count(node.vitals.threads) : ""],
-        ["Slots that run a handler", node.vitals ? count(node.vitals.busy_slots) : ""],
         ["Calls that wait there", node.vitals ? count(node.vitals.waiting) : ""],
         ["Async handlers", node.vitals ? count(node.vitals.asynchronous) : ""],
         ["Lag of its runtime", node.vitals ? duration(node.vitals.lag) : ""],

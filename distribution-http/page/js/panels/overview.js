@@ -45,7 +45,6 @@ export class Overview {
     this.tiles = Object.fromEntries(["Nodes", "Slots busy", "Running", "Waiting", "Calls a second", "Failures a second"].map((name) => [name, tile(name)]));
     this.warnings = el("ul", { class: "warnings", hidden: true });
     this.fine = el("p", { class: "dim", hidden: true }, "Nothing to report.");
-    this.shownWarnings = "";
     this.all = false;
     this.more = el("button", { type: "button", class: "small", hidden: true, onclick: () => this.#showAll() });
     this.running = shortCalls("The calls that have run for longest", "No call runs.", (call) => duration(call.age));
@@ -147,7 +146,7 @@ export class Overview {
       node.classList.toggle("bad", isBad);
     };
     const away = ["suspect", "disconnected", "draining", "cordoned"].filter((state) => nodes[state] > 0).map((state) => `${count(nodes[state])} ${state}`);
-    set("Nodes", count(nodes.total), away.join(", ") || "all alive", nodes.suspect + nodes.disconnected > 0 || nodes.total === 0);
+    set("Nodes", count(nodes.total), away.join(", ") || (nodes.total ? "all alive" : "start one that dials this master"), nodes.suspect + nodes.disconnected > 0 || nodes.total === 0);
     set("Slots busy", nodes.slots ? percent(nodes.busy / nodes.slots) : "–", `${count(nodes.busy)} of ${count(nodes.slots)}`);
     set("Running", count(stats.in_flight), `${count(stats.answered)} answered so far`);
     set("Waiting", count(stats.queued), `${counted(status.callers, "caller")} elsewhere`);
@@ -159,23 +158,28 @@ export class Overview {
   #updateWarnings(warnings) {
     this.fine.hidden = warnings.length > 0;
     this.warnings.hidden = warnings.length === 0;
-    // Built anew only if they are others, so that a link keeps its focus.
-    const shown = JSON.stringify(warnings);
-    if (shown === this.shownWarnings) return;
-    this.shownWarnings = shown;
     this.known = warnings;
+    // A command in one of them is about to be copied.
+    const selection = getSelection();
+    if (!selection.isCollapsed && this.warnings.contains(selection.anchorNode)) return;
     this.more.hidden = this.all || warnings.length <= FIRST;
     setText(this.more, `Show all ${count(warnings.length)}`);
-    this.warnings.replaceChildren(
-      ...(this.all ? warnings : warnings.slice(0, FIRST)).map(({ level, text, panel }) =>
-        el("li", {}, badge(level, LEVELS[level]), el("span", {}, text), panel === this.id ? null : el("a", { href: `#${panel}` }, `${panel[0].toUpperCase()}${panel.slice(1)}`)),
-      ),
-    );
+    const shown = this.all ? warnings : warnings.slice(0, FIRST);
+    const lines = this.warnings.children;
+    while (lines.length > shown.length) lines[lines.length - 1].remove();
+    // Texts have times, which change: a line stays the same, so that its link keeps the focus.
+    shown.forEach(({ level, text, panel }, at) => {
+      const name = `${level} ${panel}`;
+      if (lines[at]?.dataset.name === name) return setText(lines[at].children[1], text);
+      const link = panel === this.id ? null : el("a", { href: `#${panel}` }, `${panel[0].toUpperCase()}${panel.slice(1)}`);
+      const line = el("li", { "data-name": name }, badge(level, LEVELS[level]), el("span", {}, text), link);
+      if (lines[at]) lines[at].replaceWith(line);
+      else this.warnings.append(line);
+    });
   }
 
   #showAll() {
     this.all = true;
-    this.shownWarnings = "";
     this.#updateWarnings(this.known);
   }
 

@@ -43,14 +43,7 @@ export class Runs {
 
   update(state) {
     if (!state.runs) return;
-    const seen = new Map();
-    // Several runs may have the same name.
-    const rows = state.runs.runs.map((run) => {
-      const name = `${run.caller} ${run.name}`;
-      seen.set(name, (seen.get(name) ?? 0) + 1);
-      return { ...run, key: `${name} ${seen.get(name)}` };
-    });
-    this.table.update(rows);
+    this.table.update(state.runs.runs);
   }
 
   figure(state) {

@@ -13,11 +13,14 @@ const MOST_ROWS = 150;
 const HOUR = 3600;
 const RANGES = [[30, "30 s"], [300, "5 min"], [900, "15 min"], [HOUR, "1 h"]];
 
-/** A hue for a method, the same in each session. */
-function hue(name) {
-  let hash = 0;
-  for (const letter of name) hash = (hash * 31 + letter.codePointAt(0)) >>> 0;
-  return (hash * 137) % 360;
+/** A colour for a method, the same in each session: names that are alike get others (FNV-1a, and the end of MurmurHash3). */
+function shade(name, isDark) {
+  let hash = 0x811c9dc5;
+  for (const letter of name) hash = Math.imul(hash ^ letter.codePointAt(0), 0x01000193);
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = (hash ^ (hash >>> 13)) >>> 0;
+  const light = (isDark ? 52 : 38) + (Math.floor(hash / 360) % 3) * 9;
+  return `hsl(${hash % 360} 50% ${light}%)`;
 }
 
 export class Tasks {
@@ -77,9 +80,13 @@ export class Tasks {
       for (const [node, row, method, start, length, busy, calls, failed] of isAnother ? [] : page.spans) {
         this.spans.push({ node: page.nodes[node], row, method: method < 0 ? "several methods" : page.methods[method], start, length, busy, calls, failed });
       }
-      const from = Date.now() / 1000 - page.started - HOUR;
+      // By the master's clock, not by this browser's. A report keeps all that it has.
+      const from = report || !this.state?.status ? 0 : this.#present() - HOUR;
       if (this.spans.length > 250000 || (this.spans.length && this.spans[0].start < from)) this.spans = this.spans.filter((span) => span.start + span.length >= from).slice(-200000);
-      if (isAnother) this.next = null;
+      if (isAnother) {
+        this.next = null;
+        this.edge = null;
+      }
       if (page.has_more || isAnother) wait = 0;
       this.draw();
     } catch (error) {
@@ -123,6 +130,7 @@ export class Tasks {
   }
 
   #grab(event) {
+    if (event.button !== 0) return;
     this.grabbed = { x: event.offsetX, edge: this.edge ?? this.#present() };
     this.canvas.setPointerCapture(event.pointerId);
   }
@@ -131,7 +139,7 @@ export class Tasks {
     const step = this.range / 10;
     const edge = this.edge ?? this.#present();
     const keys = { "+": () => this.#zoom(this.range / 2), "-": () => this.#zoom(this.range * 2), ArrowLeft: () => this.#move(edge - step), ArrowRight: () => this.#move(edge + step), End: () => this.#move(null) };
-    if (!keys[event.key]) return;
+    if (!keys[event.key] || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     keys[event.key]();
   }
@@ -143,7 +151,7 @@ export class Tasks {
     const near = (2 / this.width) * this.range;
     const found = this.drawn?.findLast((span) => span.at === row && span.start - near <= at && span.start + span.length + near >= at);
     if (!found) return setText(this.about, "Point at a bar to see what ran.");
-    const failed = found.failed ? `, ${count(found.failed)} failed` : "";
+    const failed = found.failed ? `, ${count(found.failed)} with an error` : "";
     const busy = found.calls > 1 ? `, handlers ran for ${duration(found.busy)} of it` : "";
     if (found.runs) return setText(this.about, `${found.method} runs on ${this.#name(found.node)} for ${duration(found.length)}, since ${clock(this.started + found.start)}`);
     setText(this.about, `${found.method} on ${this.#name(found.node)}, slot ${found.row}: ${counted(found.calls, "call")}${failed}, ${duration(found.length)} from ${clock(this.started + found.start)}${busy}`);
@@ -165,15 +173,16 @@ export class Tasks {
     ids.sort((one, other) => this.#name(one).localeCompare(this.#name(other)) || one.localeCompare(other));
     const rows = [];
     for (const id of ids) for (let slot = 0; slot < slots.get(id); slot++) rows.push({ id, slot });
-    return { rows: rows.slice(0, MOST_ROWS), total: rows.length };
+    return { rows: rows.slice(0, MOST_ROWS), total: rows.length, nodes: new Set(ids) };
   }
 
   draw() {
     if (!this.canvas?.isConnected || this.started === null) return;
     const to = this.edge ?? this.#present();
     this.from = to - this.range;
-    const shown = this.spans.filter((span) => span.start <= to && span.start + span.length >= this.from);
-    const { rows, total } = this.#rows(shown);
+    const inTime = this.spans.filter((span) => span.start <= to && span.start + span.length >= this.from);
+    const { rows, total, nodes } = this.#rows(inTime);
+    const shown = inTime.filter((span) => nodes.has(span.node));
     const places = new Map(rows.map(({ id, slot }, at) => [`${id} ${slot}`, at]));
     const { context, width, height } = prepare(this.canvas, Math.max(3, rows.length) * ROW + AXIS);
     this.width = width - NAMES;
@@ -251,7 +260,7 @@ export class Tasks {
   }
 
   #fill(method, isDark) {
-    return method === "several methods" ? colour("dim") : `hsl(${hue(method)} 45% ${isDark ? 58 : 46}%)`;
+    return method === "several methods" ? colour("dim") : shade(method, isDark);
   }
 
   #axis(context, x, to, width, bottom) {
@@ -277,7 +286,7 @@ export class Tasks {
     const failed = shown.reduce((sum, span) => sum + span.failed, 0);
     const calls = shown.reduce((sum, span) => sum + span.calls, 0);
     const more = total > rows.length ? `, ${count(rows.length)} of ${count(total)} slots: search for a node` : "";
-    setText(this.note, `${duration(this.range)}: ${counted(calls, "call")} that ended, ${count(failed)} failed${more}`);
+    setText(this.note, `${duration(this.range)}: ${counted(calls, "call")} on slots ended, ${count(failed)} with an error${more}`);
     const names = [...methods].sort((one, other) => other[1] - one[1]).slice(0, 12).map(([name]) => name);
     const key = `${names.join()} ${isDark}`;
     if (this.shownLegend === key && this.legend.children.length) return;

@@ -110,6 +110,9 @@ impl Names {
     }
 }
 
+/// Stands for functions without a name: the program was stripped, or its file was replaced while it ran.
+const NO_NAME: &str = "[no name]";
+
 /// Whether a frame is one of the profiler, which stands at the inner end of each stack, or of the system's way into it.
 fn is_of_profiler(name: &str) -> bool {
     let name = name.trim_start_matches('<');
@@ -118,12 +121,17 @@ fn is_of_profiler(name: &str) -> bool {
 
 /// The functions of a sample, the outermost first, without those of the profiler.
 fn functions(frames: &pprof::Frames) -> Vec<String> {
-    let innermost_first = frames.frames.iter().flatten().map(|symbol| without_hash(symbol.name()));
+    let named = |frame: &Vec<pprof::Symbol>| match frame.as_slice() {
+        [] => vec![NO_NAME.to_owned()],
+        symbols => symbols.iter().map(|symbol| without_hash(symbol.name())).collect(),
+    };
+    let innermost_first = frames.frames.iter().flat_map(named);
     let innermost_first: Vec<_> = innermost_first.skip_while(|name| is_of_profiler(name)).collect();
     // How much of the profiler is seen depends on how it was compiled.
     let begin = innermost_first.iter().position(|name| name == "perf_signal_handler").map_or(0, |handler| handler + 2);
     let mut functions: Vec<_> = innermost_first.into_iter().skip(begin).take(DEEPEST).collect();
     functions.reverse();
+    functions.dedup_by(|a, b| a == NO_NAME && b == NO_NAME);
     functions
 }
 
