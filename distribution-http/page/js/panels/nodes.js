@@ -67,10 +67,9 @@ export function nodes() {
         { title: "Calls", text: (node) => count(node.in_flight), sort: (node) => node.in_flight, class: "number" },
         { title: "CPU", text: (node) => (typeof node.vitals?.cpu === "number" ? node.vitals.cpu.toFixed(2) : "–"), sort: (node) => node.vitals?.cpu ?? -1, class: "number middle-up" },
         { title: "Memory", text: (node) => (typeof node.vitals?.memory === "number" ? size(node.vitals.memory) : "–"), sort: (node) => node.vitals?.memory ?? -1, class: "number middle-up" },
-        { title: "Answered", text: (node) => count(node.answered), sort: (node) => node.answered, class: "number" },
+        { title: "Answered", text: (node) => count(node.answered), sort: (node) => node.answered, class: "number middle-up" },
         { title: "Services", text: (node) => node.services.join(", ") + (node.more_services ? ` and ${node.more_services} more` : ""), class: "middle-up" },
         { title: "Version", text: (node) => (node.version ?? "–") + (node.skew ? `, ${node.skew}` : ""), kind: (node) => (node.skew ? "warn" : "plain"), sort: (node) => node.version ?? "", class: "wide-only" },
-        { title: "Credential", text: (node) => node.principal, sort: (node) => node.principal, class: "wide-only" },
         { title: "Up", text: (node) => duration(node.registered_for), sort: (node) => node.registered_for, class: "number middle-up" },
       ],
       facts: (node) => [
