@@ -319,7 +319,7 @@ impl Scene {
                 continue;
             }
             let usual = match others {
-                Some(others) => format!("99 of 100 others took at most {:.3} s lately", others.as_secs_f64()),
+                Some(others) => format!("99 of 100 others took at most {others:.1?} lately"),
                 None => "there are no others to compare it with, so that may be normal".to_owned(),
             };
             let text = format!(
