@@ -41,6 +41,8 @@ export function follow({ onEvent, onState, onRefused }) {
   async function once() {
     connection = new AbortController();
     const { signal } = connection;
+    // It may be hidden since before.
+    onVisibility();
     let silence = null;
     const heard = () => {
       clearTimeout(silence);
@@ -104,7 +106,6 @@ export function follow({ onEvent, onState, onRefused }) {
   }
 
   document.addEventListener("visibilitychange", onVisibility, { signal: ended.signal });
-  onVisibility();
   run();
   return () => {
     clearTimeout(hiding);
