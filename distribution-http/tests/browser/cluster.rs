@@ -4,7 +4,10 @@ use std::{net::UdpSocket, time::Duration};
 
 use distribution::{Master, Node, NodeId};
 use distribution_http::PageBuilder;
-use distribution_tests::{event, soon};
+use distribution_tests::{
+    event, soon,
+    trust::{Authority, Purpose},
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +66,21 @@ impl Running {
         let serving = tokio::spawn(server.run_until(end.clone().cancelled_owned()));
         let work = WorkClient::new(&master);
         Self { master, url, work, end, serving }
+    }
+
+    /// The same with TLS, at all addresses. With the tokens of admins and of viewers.
+    pub(crate) async fn start_beyond_loopback() -> (Self, String, String) {
+        let (admin, viewer) = ("a".repeat(40), "v".repeat(40));
+        let authority = Authority::new("Page");
+        let _ = authority.issue("page", Purpose::Server, &["localhost"]);
+        let (certificate, key) = (authority.path("page", "pem"), authority.path("page", "key"));
+        let page = |page: PageBuilder| page.admin_token(&admin).viewer_token(&viewer).certificate(&certificate, &key);
+        (Self::start_on("0.0.0.0:0", page).await, admin, viewer)
+    }
+
+    /// Where the page's server listens.
+    pub(crate) fn addr(&self) -> &str {
+        self.url.trim_start_matches("http://").trim_end_matches('/')
     }
 
     /// Starts a node of this name with two slots.

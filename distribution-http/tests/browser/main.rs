@@ -10,12 +10,7 @@ mod screens;
 mod table;
 
 use distribution::CallError;
-use distribution_http::PageBuilder;
-use distribution_tests::{
-    browser::Browser,
-    soon,
-    trust::{Authority, Purpose},
-};
+use distribution_tests::{browser::Browser, soon};
 use serde_json::json;
 
 use self::cluster::Running;
@@ -118,12 +113,7 @@ async fn an_operator_sees_nodes_and_calls_and_steps_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_loopback_people_log_in_and_a_viewer_changes_nothing() {
     let Some(browser) = Browser::start().await else { return };
-    let (admin, viewer) = ("a".repeat(40), "v".repeat(40));
-    let authority = Authority::new("Page");
-    let _ = authority.issue("page", Purpose::Server, &["localhost"]);
-    let (certificate, key) = (authority.path("page", "pem"), authority.path("page", "key"));
-    let page = |page: PageBuilder| page.admin_token(&admin).viewer_token(&viewer).certificate(&certificate, &key);
-    let cluster = Running::start_on("0.0.0.0:0", page).await;
+    let (cluster, admin, viewer) = Running::start_beyond_loopback().await;
     let _node = cluster.node("first").await;
     browser.show(&cluster.url, "nodes").await;
 

@@ -1,13 +1,10 @@
 //! What the page keeps while time passes: what ran before, and the history where its connection breaks.
 
 use distribution::administration::HistoryFilter;
-use distribution_http::PageBuilder;
 use distribution_tests::{
     browser::Browser,
     proxy::{Proxy, Way},
-    soon,
-    trust::{Authority, Purpose},
-    until,
+    soon, until,
 };
 
 use crate::cluster::Running;
@@ -26,7 +23,7 @@ async fn the_task_stream_keeps_what_ran_before_until_the_master_is_another_one()
     }
     assert!(browser.text().await.contains("5 m 0 s: 1 call on slots ended"), "{}", browser.text().await);
 
-    let addr = cluster.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let addr = cluster.addr().to_owned();
     cluster.stop().await;
     let cluster = Running::start_on(&addr, |page| page).await;
     browser.sees("5 m 0 s: 0 calls on slots ended").await;
@@ -40,10 +37,7 @@ async fn the_task_stream_keeps_what_ran_before_until_the_master_is_another_one()
 async fn a_page_asks_for_the_history_once_and_for_what_it_has_missed() {
     let Some(browser) = Browser::start().await else { return };
     let cluster = Running::start(|page| page).await;
-    let page = cluster.url.trim_start_matches("http://").trim_end_matches('/');
-    let proxy = Proxy::to(page.parse().expect("an address")).await;
-    browser.show(&format!("http://{}/", proxy.addr()), "overview").await;
-    browser.sees("Live").await;
+    let proxy = shown_through_a_proxy(&browser, &cluster).await;
     asks_for(&browser, "/api/history").await;
 
     let passed = || cluster.master.history(&HistoryFilter::default()).next;
@@ -69,10 +63,7 @@ async fn a_page_asks_for_the_history_once_and_for_what_it_has_missed() {
 async fn a_connection_that_hangs_is_noticed_and_a_hidden_tab_gives_its_connection_up() {
     let Some(browser) = Browser::start().await else { return };
     let cluster = Running::start(|page| page).await;
-    let page = cluster.url.trim_start_matches("http://").trim_end_matches('/');
-    let proxy = Proxy::to(page.parse().expect("an address")).await;
-    browser.show(&format!("http://{}/", proxy.addr()), "overview").await;
-    browser.sees("Live").await;
+    let proxy = shown_through_a_proxy(&browser, &cluster).await;
 
     let hide = async |is_hidden: bool| {
         let script = format!(
@@ -97,12 +88,7 @@ async fn a_connection_that_hangs_is_noticed_and_a_hidden_tab_gives_its_connectio
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_asked_for_before_somebody_has_logged_in() {
     let Some(browser) = Browser::start().await else { return };
-    let (admin, viewer) = ("a".repeat(40), "v".repeat(40));
-    let authority = Authority::new("Page");
-    let _ = authority.issue("page", Purpose::Server, &["localhost"]);
-    let (certificate, key) = (authority.path("page", "pem"), authority.path("page", "key"));
-    let page = |page: PageBuilder| page.admin_token(&admin).viewer_token(&viewer).certificate(&certificate, &key);
-    let cluster = Running::start_on("0.0.0.0:0", page).await;
+    let (cluster, _, viewer) = Running::start_beyond_loopback().await;
     browser.show(&cluster.url, "tasks").await;
     browser.sees("Token for admins or viewers").await;
     browser.fill("#token", &viewer).await;
@@ -118,6 +104,14 @@ async fn nothing_is_asked_for_before_somebody_has_logged_in() {
     assert_eq!(browser.eval("return document.getElementById('panel').childElementCount").await, 0);
     browser.has_no_errors(&["401"]).await;
     browser.close().await;
+}
+
+/// Shows the page by way of a proxy, which can break its connection.
+async fn shown_through_a_proxy(browser: &Browser, cluster: &Running) -> Proxy {
+    let proxy = Proxy::to(cluster.addr().parse().expect("an address")).await;
+    browser.show(&format!("http://{}/", proxy.addr()), "overview").await;
+    browser.sees("Live").await;
+    proxy
 }
 
 async fn asks_for(browser: &Browser, path: &str) {

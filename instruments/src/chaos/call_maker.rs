@@ -82,6 +82,9 @@ pub(super) fn orders() -> UnboundedReceiver<Order> {
     orders
 }
 
+/// How often a process looks whether it runs.
+const TICK: Duration = Duration::from_millis(50);
+
 pub(super) struct CallMaker {
     seed: u64,
     once: OnceClient,
@@ -99,6 +102,7 @@ impl CallMaker {
     /// Makes the calls that are ordered, this many at a time, until it is told to finish and all have ended.
     pub(super) async fn obey(self: &Arc<Self>, mut orders: UnboundedReceiver<Order>, window: u32) -> io::Result<()> {
         let reports = tokio::spawn(Arc::clone(self).report());
+        let watch = tokio::spawn(Arc::clone(self).watch_itself());
         let permits = Arc::new(Semaphore::new(window as usize));
         while let Some(Order::Go { from, to }) = orders.recv().await {
             for key in from..to {
@@ -112,8 +116,21 @@ impl CallMaker {
         }
         let _all = permits.acquire_many(window).await.map_err(io::Error::other)?;
         reports.abort();
+        watch.abort();
         say(&Said::Progress { ended: self.ended.load(Ordering::Relaxed) });
         Ok(())
+    }
+
+    /// Notes when this process has not run for a while: its calls end later for as long.
+    async fn watch_itself(self: Arc<Self>) {
+        loop {
+            let due = Instant::now() + TICK;
+            tokio::time::sleep_until(due.into()).await;
+            let late = due.elapsed();
+            if late > TICK {
+                self.note(MasterEvent::StoodStill { micros: late.as_micros() as u64 });
+            }
+        }
     }
 
     /// Tells the driver how far the calls are.

@@ -41,7 +41,8 @@ pub(super) fn collect(history: &History) -> (Vec<CallRecord<'_>>, Vec<String>) {
                     (*key, Some(End { maker, at, elapsed, outcome: Some(outcome) }))
                 }
                 MasterEvent::GivenUp { key } => (*key, Some(End { maker, at, elapsed: Duration::ZERO, outcome: None })),
-                MasterEvent::Joined { .. }
+                MasterEvent::StoodStill { .. }
+                | MasterEvent::Joined { .. }
                 | MasterEvent::Resumed { .. }
                 | MasterEvent::Leaving { .. }
                 | MasterEvent::Gone { .. } => continue,
@@ -68,6 +69,19 @@ pub(super) fn collect(history: &History) -> (Vec<CallRecord<'_>>, Vec<String>) {
         }
     }
     (records, wrong)
+}
+
+impl End<'_> {
+    /// How long the process that had made the call did not run meanwhile, because its machine was busy.
+    pub(super) fn stood_still(&self, submitted: u64) -> Duration {
+        let stills = self.maker.entries.iter().filter_map(|entry| match entry.what {
+            MasterEvent::StoodStill { micros } => {
+                Some(self.at.min(entry.at).saturating_sub(submitted.max(entry.at.saturating_sub(micros))))
+            }
+            _ => None,
+        });
+        Duration::from_micros(stills.sum())
+    }
 }
 
 impl CallRecord<'_> {

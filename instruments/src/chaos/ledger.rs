@@ -63,6 +63,10 @@ pub(super) enum MasterEvent {
     GivenUp {
         key: u64,
     },
+    /// This process has not run for this many microseconds until now, because its machine was busy.
+    StoodStill {
+        micros: u64,
+    },
     Joined {
         node: Registration,
     },

@@ -83,7 +83,10 @@ impl<'a> MemberList<'a> {
                         wrong.push(format!("{name} ({id}) is gone ({reason:?}), and nothing like it was done to it"));
                     }
                 }
-                MasterEvent::Submit { .. } | MasterEvent::End { .. } | MasterEvent::GivenUp { .. } => {}
+                MasterEvent::Submit { .. }
+                | MasterEvent::End { .. }
+                | MasterEvent::GivenUp { .. }
+                | MasterEvent::StoodStill { .. } => {}
             }
         }
         let killed = master.killed.unwrap_or(u64::MAX);
