@@ -170,7 +170,7 @@ async fn many_nodes(program: &Path, time: Duration) -> Result<(), Failure> {
     }
 }
 
-/// The most calls of a second beside the browser. As many as there are, in batches.
+/// Calls that are made in a second beside the browser, in batches.
 const CALLS_A_SECOND: i64 = 100_000;
 
 /// A browser that looks at 1,000 nodes, first without calls and then with 100,000 a second. Returns whether it was fluent.
@@ -201,7 +201,7 @@ async fn in_a_browser(program: &Path, time: Duration) -> Result<bool, Failure> {
     }
 }
 
-/// Makes as many calls as `CALLS_A_SECOND` allows, tenth by tenth of a second.
+/// Makes a tenth of `CALLS_A_SECOND` calls in each tenth of a second.
 async fn calls(probe: ProbeClient) -> Result<(), distribution::CallError> {
     let mut tenths = tokio::time::interval(Duration::from_millis(100));
     loop {
